@@ -1,0 +1,28 @@
+# Everything that the project does from a bare machine (Python 3.11, git, make); see README.md.
+PYTHON ?= python3.11
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH := $(shell grep '^torch==' requirements.txt)
+BIN := .venv/bin
+
+.PHONY: install quickstart test lint benchmark
+
+install: .venv/installed
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) $(TORCH)
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	touch $@
+
+quickstart: .venv/installed
+	$(BIN)/python -m scripts.quickstart
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/codespell
+	$(BIN)/check-jsonschema --schemafile tests/oracles/meta_schema_20240725.json bundles/*/configs/metadata.json

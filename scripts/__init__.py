@@ -1,0 +1,1 @@
+"""Command lines around the bundles: `python -m scripts.<name> --help`."""
