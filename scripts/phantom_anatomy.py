@@ -1,0 +1,293 @@
+"""The anatomy of the embedded cohort: a warped ICBM152 head and its lesions, as tissue fractions per voxel.
+
+Arrays over voxels are flat: they run over the voxels that a `Head` covers. Positions are millimetres in MNI space.
+A tissue fraction lies between 0 and 1, and a voxel's fractions add up to 1: partial volume stays soft. The anatomy
+is the average of 152 young adults (ICBM152 2009a; Fonov et al., NeuroImage 2011), as nilearn ships it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from nilearn import datasets
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+__all__ = ["Grid", "Head", "Swelling", "add_glioma", "add_hyperintensities", "add_strokes", "make_head", "seed_points"]
+
+Array = NDArray[np.float32]
+
+ENHANCING, NECROSIS, OEDEMA = 4, 1, 2  # labels of BraTS 2021
+STROKE = 1  # label of ATLAS v2.0
+VENTRICLES = (0.0, -18.0, 14.0)  # mm, MNI; centre of the lateral ventricles
+MASK_STEP = 2  # mm; grid of the distance map, whose surface is smooth
+SKULL = (1.5, 3.5, 6.0, 8.0)  # mm outside the brain; dura, inner table, marrow, outer table end here
+SCALP = 15.0  # mm outside the brain; the skin ends here
+FACE_AND_NECK = (((0, 38, -62), (58, 52, 48)), ((0, -35, -85), (62, 68, 60)))  # mm; centres and semi-axes
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Voxels of a volume: `shape`, edge length `spacing` (mm) and the 4 x 4 `affine` from voxel to MNI space (mm)."""
+
+    shape: tuple[int, int, int]
+    spacing: float
+    affine: NDArray[np.float64]
+
+    def positions(self) -> Array:
+        """Centres of all voxels in MNI space, mm, [3, x, y, z]."""
+        indices = np.indices(self.shape, dtype=np.float32)
+        turned = np.tensordot(self.affine[:3, :3].astype(np.float32), indices, axes=1)
+        return turned + self.affine[:3, 3, None, None, None].astype(np.float32)
+
+    def smooth_field(self, rng: Generator, scale: float) -> Array:
+        """Random field of mean 0 and standard deviation 1 that varies over `scale` mm, [x, y, z].
+
+        A cubic B-spline of independent normal coefficients; 151/315 is the integral of its squared kernel.
+        """
+        weights = [_spline_weights(size, self.spacing / scale) for size in self.shape]
+        field = rng.standard_normal([weight.shape[1] for weight in weights], dtype=np.float32)
+        for weight in weights:
+            field = np.tensordot(field, weight, axes=(0, 1))
+        return field / np.float32((151 / 315) ** 1.5)
+
+
+def _spline_weights(size: int, step: float) -> Array:
+    """Cubic B-spline weights of `size` points, `step` knots apart, [points, knots]."""
+    points = np.arange(size) * step + 1.5
+    knots = np.arange(int(np.ceil(points[-1])) + 3)
+    distance = np.abs(points[:, None] - knots)
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = np.clip(2 - distance, 0, None) ** 3 / 6
+    return np.where(distance < 1, near, far).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Swelling:
+    """A place that is magnified, as ventricles by age or tissue by a tumour: `centre` and `reach` in mm.
+
+    `amount` in 0..0.5 is how much of the distance to the centre disappears at the centre.
+    """
+
+    centre: Sequence[float]
+    reach: Sequence[float]
+    amount: float
+
+
+@dataclass
+class Head:
+    """Tissue fractions of one subject at the voxels `inside` [x, y, z] of a grid.
+
+    `fractions` maps tissue names to flat arrays; `depth` is the distance from the brain's surface in mm, positive
+    inside the brain; `labels` are the lesion labels; `positions` [3, n] are in mm.
+    """
+
+    grid: Grid
+    inside: NDArray[np.bool_]
+    positions: Array
+    depth: Array
+    fractions: dict[str, Array]
+    labels: NDArray[np.uint8]
+
+    def field(self, rng: Generator, scale: float) -> Array:
+        """A smooth random field (see `Grid.smooth_field`) at this head's voxels."""
+        return self.grid.smooth_field(rng, scale)[self.inside]
+
+    def replace(self, tissue: str, share: Array) -> None:
+        """Let `tissue` take `share` (0..1) of every voxel; what was there keeps the rest."""
+        for name in self.fractions:
+            self.fractions[name] = self.fractions[name] * (1 - share)
+        self.fractions[tissue] = self.fractions.get(tissue, np.float32(0)) + share
+
+    def soft(self, signed_distance: Array) -> Array:
+        """How much of a voxel lies on the positive side of a surface, given its distance from it in mm."""
+        return _soft(signed_distance, self.grid.spacing)
+
+
+def _soft(signed_distance: Array, spacing: float) -> Array:
+    return np.clip(signed_distance / np.float32(spacing) + np.float32(0.5), 0, 1)
+
+
+@cache
+def _template(spacing: float) -> tuple[Array, Array, Array]:
+    """Grey matter, white matter at 1 mm (smoothed to `spacing`) and brain depth in mm at `MASK_STEP`."""
+    images = (datasets.load_mni152_gm_template(resolution=1), datasets.load_mni152_wm_template(resolution=1))
+    blur = 0.4 * np.sqrt(spacing**2 - 1)
+    grey, white = (ndimage.gaussian_filter(image.get_fdata(dtype=np.float32), blur) for image in images)
+    mask = (
+        datasets.load_mni152_brain_mask(resolution=1).get_fdata(dtype=np.float32)[::MASK_STEP, ::MASK_STEP, ::MASK_STEP]
+        > 0
+    )
+    mask = ndimage.binary_fill_holes(ndimage.binary_closing(np.pad(mask, 6), iterations=3))[6:-6, 6:-6, 6:-6]
+    depth = ndimage.distance_transform_edt(mask) - ndimage.distance_transform_edt(~mask)
+    return grey, white, MASK_STEP * depth.astype(np.float32)
+
+
+def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
+    """Values of a template volume at positions in mm; its first voxel lies at (-98, -134, -72) mm."""
+    origin = np.array([-98, -134, -72], np.float32).reshape(3, *[1] * (positions.ndim - 1))
+    return ndimage.map_coordinates(volume, (positions - origin) / np.float32(step), order=1, mode="nearest")
+
+
+def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, float], white: bool) -> Array:
+    """Random places in the cerebrum to put lesions at, mm, [count, 3].
+
+    Args:
+        rng: the subject's generator.
+        spacing: mm, of the grid in use.
+        count: how many.
+        depth: least and greatest distance from the brain's surface, mm.
+        white: in white matter, or in grey and white matter.
+    """
+    grey_map, white_map, depth_map = _template(spacing)
+    step = (slice(None, None, MASK_STEP),) * 3
+    tissue = white_map[step] > 0.6 if white else grey_map[step] + white_map[step] > 0.8
+    tissue = tissue & (depth_map > depth[0]) & (depth_map < depth[1])
+    candidates = np.argwhere(tissue) * MASK_STEP + np.array([-98, -134, -72])
+    above_cerebellum = candidates[:, 2] > np.where(candidates[:, 1] < -30, 0, -30)
+    return rng.choice(candidates[above_cerebellum], count).astype(np.float32)
+
+
+def make_head(rng: Generator, grid: Grid, swellings: Sequence[Swelling], skull_stripped: bool) -> Head:
+    """A randomly deformed head: the brain alone, or with skull, scalp, face and neck.
+
+    Args:
+        rng: the subject's generator.
+        grid: where to sample it.
+        swellings: places to magnify.
+        skull_stripped: cover the brain's voxels only; otherwise every voxel, air included.
+    """
+    positions = grid.positions()
+    warped = _warp(rng, grid, positions, swellings)
+    grey_map, white_map, depth_map = _template(grid.spacing)
+    depth = _sample(depth_map, warped, MASK_STEP)
+    inside = depth > -grid.spacing / 2 if skull_stripped else np.ones(grid.shape, bool)
+    warped, depth = warped[:, inside], depth[inside]
+    brain = _soft(depth, grid.spacing)
+    grey, white = (_sample(volume, warped) * brain for volume in (grey_map, white_map))
+    fractions = {"GM": grey, "WM": white, "CSF": np.clip(1 - grey - white, 0, 1)}
+    head = Head(grid, inside, positions[:, inside], depth, fractions, np.zeros(len(depth), np.uint8))
+    if not skull_stripped:
+        _add_skull(rng, head, warped)
+    return head
+
+
+def _warp(rng: Generator, grid: Grid, positions: Array, swellings: Sequence[Swelling]) -> Array:
+    """Where in the template each position comes from, mm: affine, smooth and local deformation."""
+    turn = Rotation.from_euler("xyz", rng.normal(0, 2.0, 3), degrees=True).as_matrix()
+    matrix = turn @ np.diag(1 + rng.normal(0, 0.03, 3)) @ (np.eye(3) + np.triu(rng.normal(0, 0.02, (3, 3)), 1))
+    warped = np.tensordot(matrix.astype(np.float32), positions, axes=1)
+    warped += rng.normal(0, 1.0, (3, 1, 1, 1)).astype(np.float32)
+    for axis in range(3):
+        warped[axis] += 3.0 * grid.smooth_field(rng, 45.0) + 1.2 * grid.smooth_field(rng, 18.0)
+    for swelling in swellings:
+        centre, reach = (np.array(each, np.float32).reshape(3, 1, 1, 1) for each in (swelling.centre, swelling.reach))
+        offset = positions - centre
+        warped -= offset * (swelling.amount * np.exp(-0.5 * np.sum((offset / reach) ** 2, axis=0)))
+    return warped
+
+
+def _add_skull(rng: Generator, head: Head, warped: Array) -> None:
+    """Fill what lies outside the brain: fluid, skull with marrow, muscle, fat, air."""
+    outside = -head.depth * (1 + 0.15 * head.field(rng, 40.0)) * np.float32(rng.uniform(0.9, 1.15))
+    surface = np.float32(SCALP) - outside  # mm under the skin
+    for centre, axes in FACE_AND_NECK:
+        offset = (warped - np.array(centre, np.float32)[:, None]) / np.array(axes, np.float32)[:, None]
+        surface = np.maximum(surface, (1 - np.sqrt(np.sum(offset**2, axis=0))) * min(axes))
+    dura, inner, marrow, outer = SKULL
+    head.replace("bone", head.soft(outside - dura))
+    head.replace("fat", 0.6 * head.soft(outside - inner) * head.soft(marrow - outside))
+    head.replace("muscle", head.soft(outside - outer))
+    lobules = head.soft(4 * head.field(rng, 9.0) - 3)
+    head.replace("fat", head.soft(outside - outer) * np.maximum(head.soft(6 - surface), lobules))
+    head.replace("muscle", head.soft(outside - outer) * head.soft(1.5 - surface))
+    head.replace("air", head.soft(-surface) * head.soft(outside - dura))
+
+
+def add_hyperintensities(rng: Generator, head: Head, load: float) -> None:
+    """White-matter hyperintensities around the ventricles and in deep white matter; `load` 0..1 grows with age."""
+    offset = (head.positions - np.array(VENTRICLES, np.float32)[:, None]) / np.array([[30], [48], [26]], np.float32)
+    periventricular = np.exp(-0.5 * np.sum(offset**2, axis=0)) * np.clip((head.depth - 12) / 6, 0, 1)
+    level = head.field(rng, 7.0) + 0.5 * head.field(rng, 14.0) + 2.2 * periventricular
+    share = np.clip(2 * (level - (4.2 - 1.6 * load)), 0, 1)
+    head.replace("WMH", share * np.clip(2 * head.fractions["WM"] - 1, 0, 1))
+
+
+def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness: float) -> Array:
+    """Distance from `centre` in mm as an irregular body of random axes sees it; its level sets are lesion outlines.
+
+    Args:
+        rng: the subject's generator.
+        head: whose voxels.
+        centre: mm, [3].
+        stretch: standard deviation of the logarithm of the axes' lengths.
+        roughness: standard deviation of the logarithm of the outline's radius.
+    """
+    axes = np.exp(rng.normal(0, stretch, 3))
+    axes /= np.prod(axes) ** (1 / 3)
+    turn = Rotation.random(rng=rng).as_matrix() / axes[:, None]
+    offset = turn.astype(np.float32) @ (head.positions - centre[:, None])
+    distance = np.sqrt(np.sum(offset**2, axis=0))
+    return distance * np.exp(roughness * (0.8 * head.field(rng, 22.0) + 0.6 * head.field(rng, 9.0)))
+
+
+def _level(radius: Array, volume: float, spacing: float) -> np.float32:
+    """The level of `radius` (mm) that encloses `volume` (cm3)."""
+    count = min(round(volume * 1000 / spacing**3), len(radius) - 1)
+    return np.partition(radius, count)[count]
+
+
+def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
+    """A high-grade glioma: necrosis in an enhancing rim in oedema that follows white matter.
+
+    Whole tumour 35-150 cm3, core a fifth to a half of it, rim 5-9 mm: the range of BraTS 2021.
+
+    Args:
+        rng: the subject's generator.
+        head: changed in place; its labels become 1 (necrosis), 2 (oedema) and 4 (enhancing).
+        centres: one or more foci, mm, [foci, 3].
+    """
+    spacing = head.grid.spacing
+    whole = float(np.clip(rng.lognormal(np.log(80), 0.45), 35, 150))
+    core = whole * rng.uniform(0.2, 0.45)
+    radius = np.min([_radius(rng, head, centre, 0.2, 0.18) for centre in centres], axis=0)
+    radius = radius + 30 * head.soft(1 - head.depth)
+    edge = _level(radius, core, spacing)
+    rim = min(rng.uniform(5, 9), 0.55 * float(edge)) * np.exp(0.2 * head.field(rng, 15.0))
+    grey_or_fluid = 0.5 * head.fractions["GM"] + 1.2 * head.fractions["CSF"]
+    reach = radius * (1 + grey_or_fluid) * np.exp(0.15 * head.field(rng, 14.0))
+    reach = np.where(radius < edge, 0, reach)
+    far = _level(reach, whole, spacing)
+    head.replace("ED", head.soft(far - reach) * np.float32(rng.uniform(0.75, 0.95)))
+    head.replace("ET", head.soft(edge - radius))
+    head.replace("NCR", head.soft(edge - rim - radius))
+    head.labels[reach < far] = OEDEMA
+    head.labels[radius < edge] = ENHANCING
+    head.labels[radius < edge - rim] = NECROSIS
+
+
+def add_strokes(rng: Generator, head: Head, centres: Array) -> None:
+    """Chronic strokes: a cavity filled with fluid in a rim of gliosis; label 1.
+
+    The first is an infarct of an artery's territory or a branch of it (4-150 cm3) in nine of ten subjects, any other
+    a lacune (0.1-1 cm3): the long-tailed range of ATLAS v2.0.
+
+    Args:
+        rng: the subject's generator.
+        head: changed in place.
+        centres: one per lesion, mm, [lesions, 3].
+    """
+    territorial = rng.random() < 0.9
+    for index, centre in enumerate(centres):
+        large = territorial and index == 0
+        volume = np.clip(rng.lognormal(np.log(25), 0.9), 4, 150) if large else np.exp(rng.uniform(np.log(0.1), 0))
+        radius = _radius(rng, head, centre, 0.3, 0.25) * (1 + 0.8 * head.fractions["CSF"])
+        radius += 30 * head.soft(-head.depth)
+        edge = _level(radius, float(volume), head.grid.spacing)
+        rim = min(rng.uniform(1.5, 5), 0.4 * float(edge)) * np.exp(0.3 * head.field(rng, 12.0))
+        head.replace("gliosis", head.soft(edge - radius) * np.float32(rng.uniform(0.8, 1)))
+        head.replace("cavity", head.soft(edge - rim - radius) * np.float32(rng.uniform(0.8, 1)))
+        head.labels[radius < edge] = STROKE
