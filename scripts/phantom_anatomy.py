@@ -26,7 +26,7 @@ VENTRICLES = (0.0, -18.0, 14.0)  # mm, MNI; centre of the lateral ventricles
 MASK_STEP = 2  # mm; grid of the distance map, whose surface is smooth
 SKULL = (1.5, 3.5, 6.0, 8.0)  # mm outside the brain; dura, inner table, marrow, outer table end here
 SCALP = 15.0  # mm outside the brain; the skin ends here
-FACE_AND_NECK = (((0, 38, -62), (58, 52, 48)), ((0, -35, -85), (62, 68, 60)))  # mm; centres and semi-axes
+FACE_AND_NECK = (((0, 42, -58), (62, 54, 60)), ((0, -25, -80), (66, 76, 62)))  # mm; centres and semi-axes
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def _warp(rng: Generator, grid: Grid, positions: Array, swellings: Sequence[Swel
 
 def _add_skull(rng: Generator, head: Head, warped: Array) -> None:
     """Fill what lies outside the brain: fluid, skull with marrow, muscle, fat, air."""
-    outside = -head.depth * (1 + 0.15 * head.field(rng, 40.0)) * np.float32(rng.uniform(0.9, 1.15))
+    outside = -head.depth * (1 + 0.1 * head.field(rng, 40.0)) * np.float32(rng.uniform(0.9, 1.15))
     surface = np.float32(SCALP) - outside  # mm under the skin
     for centre, axes in FACE_AND_NECK:
         offset = (warped - np.array(centre, np.float32)[:, None]) / np.array(axes, np.float32)[:, None]
@@ -240,10 +240,15 @@ def _level(radius: Array, volume: float, spacing: float) -> np.float32:
     return np.partition(radius, count)[count]
 
 
+def _mottled(rng: Generator, head: Head, share: float) -> Array:
+    """A share (0..1) of each voxel that varies by 0.1 over a centimetre, as diseased tissue does."""
+    return np.clip(share + 0.1 * head.field(rng, 10.0), 0, 1)
+
+
 def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
     """A high-grade glioma: necrosis in an enhancing rim in oedema that follows white matter.
 
-    Whole tumour 35-150 cm3, core a fifth to a half of it, rim 5-9 mm: the range of BraTS 2021.
+    Whole tumour 35-150 cm3, core a quarter to a half of it, rim about 4-7 mm: the range of BraTS 2021.
 
     Args:
         rng: the subject's generator.
@@ -252,17 +257,17 @@ def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
     """
     spacing = head.grid.spacing
     whole = float(np.clip(rng.lognormal(np.log(80), 0.45), 35, 150))
-    core = whole * rng.uniform(0.2, 0.45)
+    core = whole * rng.uniform(0.25, 0.5)
     radius = np.min([_radius(rng, head, centre, 0.2, 0.18) for centre in centres], axis=0)
     radius = radius + 30 * head.soft(1 - head.depth)
     edge = _level(radius, core, spacing)
-    rim = min(rng.uniform(5, 9), 0.55 * float(edge)) * np.exp(0.2 * head.field(rng, 15.0))
-    grey_or_fluid = 0.5 * head.fractions["GM"] + 1.2 * head.fractions["CSF"]
-    reach = radius * (1 + grey_or_fluid) * np.exp(0.15 * head.field(rng, 14.0))
+    rim = min(rng.uniform(4.5, 7), 0.5 * float(edge)) * np.exp(0.15 * head.field(rng, 15.0))
+    barrier = 0.4 * head.fractions["GM"] + 1.2 * head.fractions["CSF"]
+    reach = radius * (1 + barrier) * np.exp(0.15 * head.field(rng, 14.0))
     reach = np.where(radius < edge, 0, reach)
     far = _level(reach, whole, spacing)
-    head.replace("ED", head.soft(far - reach) * np.float32(rng.uniform(0.75, 0.95)))
-    head.replace("ET", head.soft(edge - radius))
+    head.replace("ED", head.soft(far - reach) * _mottled(rng, head, 0.8))
+    head.replace("ET", head.soft(edge - radius) * _mottled(rng, head, 0.85))
     head.replace("NCR", head.soft(edge - rim - radius))
     head.labels[reach < far] = OEDEMA
     head.labels[radius < edge] = ENHANCING
@@ -288,6 +293,6 @@ def add_strokes(rng: Generator, head: Head, centres: Array) -> None:
         radius += 30 * head.soft(-head.depth)
         edge = _level(radius, float(volume), head.grid.spacing)
         rim = min(rng.uniform(1.5, 5), 0.4 * float(edge)) * np.exp(0.3 * head.field(rng, 12.0))
-        head.replace("gliosis", head.soft(edge - radius) * np.float32(rng.uniform(0.8, 1)))
-        head.replace("cavity", head.soft(edge - rim - radius) * np.float32(rng.uniform(0.8, 1)))
+        head.replace("gliosis", head.soft(edge - radius) * _mottled(rng, head, 0.85))
+        head.replace("cavity", head.soft(edge - rim - radius) * _mottled(rng, head, 0.9))
         head.labels[radius < edge] = STROKE
