@@ -1,0 +1,202 @@
+"""Datalists: JSON files that say which scans a cohort has, in which order, and which split each subject is in.
+
+    {"name": "brats", "modalities": ["FLAIR", "T1ce", "T1", "T2"], "label_convention": "brats2021",
+     "training": [{"subject": "BraTS2021_00000", "image": ["a_flair.nii.gz", ...], "label": "a_seg.nii.gz"}],
+     "validation": [...], "testing": [...]}
+
+Paths are relative to the cohort's root folder, with forward slashes. `datalist.schema.json` is the schema.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from monai.data import CacheDataset
+
+from common.preflight import InputError, reason
+
+__all__ = ["SPLITS", "CaseDataset", "load", "read", "write"]
+
+SPLITS = ("training", "validation", "testing")
+SCHEMA = Path(__file__).with_name("datalist.schema.json")
+
+
+def load(
+    datalist: str | Path, split: str, root: str | Path, modalities: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """The entries of one split, as MONAI's datasets take them.
+
+    Args:
+        datalist: JSON file.
+        split: "training", "validation" or "testing".
+        root: the cohort's folder, which the datalist's paths are relative to.
+        modalities: names of those wanted, in that order; one may be named twice. All of the datalist by default.
+
+    Returns:
+        A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`), and "label"
+        (absolute path) where the subject has one.
+
+    Raises:
+        InputError: a file or folder does not exist, the datalist breaks a rule (see `read`), the split is empty, or
+            the datalist lacks a modality.
+
+    Example:
+        >>> load("brats.json", "training", "/data/brats", ["T1", "T1"])[0]["image"]  # doctest: +SKIP
+        ['/data/brats/B0/B0_t1.nii.gz', '/data/brats/B0/B0_t1.nii.gz']
+    """
+    content = read(datalist)
+    known = content["modalities"]
+    if split not in SPLITS:
+        raise InputError(f"split {split}: expected one of {', '.join(SPLITS)}")
+    if not content.get(split):
+        filled = ", ".join(name for name in SPLITS if content.get(name)) or "none"
+        raise InputError(f"{datalist}: the split {split} has no subject; splits that have: {filled}")
+    folder = Path(root).expanduser().absolute()
+    if not folder.is_dir():
+        raise InputError(f"root {root}: no such folder; expected the one that the paths of {datalist} are relative to")
+    channels = [_channel(name, known, datalist) for name in (known if modalities is None else modalities)]
+    if not channels:
+        raise InputError(f"modalities {modalities}: expected at least one of {', '.join(known)}")
+    entries = [_resolve(entry, channels, folder) for entry in content[split]]
+    _check_files(entries, datalist)
+    return entries
+
+
+def read(datalist: str | Path) -> dict[str, Any]:
+    """The content of a datalist, checked against the schema and the rules that a schema cannot state.
+
+    Raises:
+        InputError: the file is missing or no JSON; it does not fit the schema; a subject occurs twice; a subject has
+            more or fewer images than there are modalities; a path is absolute or leaves the root.
+    """
+    try:
+        content = json.loads(Path(datalist).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"datalist {datalist}: {error.strerror}; expected a JSON file") from error
+    except ValueError as error:
+        raise InputError(f"datalist {datalist}: not JSON ({error}); expected a datalist") from error
+    check(content, datalist)
+    return content
+
+
+def write(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write a datalist, complete or not at all; the same content gives the same bytes.
+
+    Raises:
+        InputError: the content breaks a rule (see `read`), or the file cannot be written.
+    """
+    check(content, path)
+    path = Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise InputError(f"{path}: {error.strerror}; expected a file that can be written") from error
+
+
+def check(content: Mapping[str, Any], name: str | Path) -> None:
+    """Hold a datalist's content to the schema and the rules of `read`; `name` is what the message calls it.
+
+    Raises:
+        InputError: it breaks one.
+    """
+    problem = jsonschema.exceptions.best_match(_validator().iter_errors(content))
+    if problem is not None:
+        value = json.dumps(problem.instance, ensure_ascii=False)
+        raise InputError(
+            f"datalist {name}: {problem.json_path} = {value[:80]}: {problem.message.splitlines()[0][:160]}"
+        )
+    seen: dict[str, str] = {}
+    for split in SPLITS:
+        for entry in content.get(split, []):
+            subject = entry["subject"]
+            if subject in seen:
+                raise InputError(f"datalist {name}: subject {subject} is in {seen[subject]} and again in {split}")
+            seen[subject] = split
+            _check_entry(entry, content["modalities"], name)
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+
+
+def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str | Path) -> None:
+    subject, images = entry["subject"], entry["image"]
+    if len(images) != len(modalities):
+        expected = f"expected {len(modalities)}: {', '.join(modalities)}"
+        raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")
+    for path in [*images, entry.get("label", ".")]:
+        if path.startswith("/") or "\\" in path or ".." in path.split("/"):
+            raise InputError(
+                f"datalist {name}: subject {subject}: path {path}; expected one relative to and below root"
+            )
+
+
+def _channel(modality: str, known: Sequence[str], datalist: str | Path) -> int:
+    if modality not in known:
+        raise InputError(f"modality {modality}: not in {datalist}, which has {', '.join(known)}")
+    return known.index(modality)
+
+
+def _resolve(entry: Mapping[str, Any], channels: Sequence[int], root: Path) -> dict[str, Any]:
+    resolved = {"subject": entry["subject"], "image": [f"{root}/{entry['image'][channel]}" for channel in channels]}
+    if "label" in entry:
+        resolved["label"] = f"{root}/{entry['label']}"
+    return resolved
+
+
+def _check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> None:
+    files = {path: entry["subject"] for entry in entries for path in (*entry["image"], entry.get("label")) if path}
+    missing = [path for path in files if not Path(path).is_file()]
+    if missing:
+        count = f"{len(missing)} of {len(files)} files are missing"
+        raise InputError(f"{missing[0]}: no such file, of subject {files[missing[0]]} in {datalist}; {count}")
+
+
+class CaseDataset(CacheDataset):
+    """MONAI's `CacheDataset`, whose errors name the subject and the file that broke instead of a transform.
+
+    Args:
+        data: entries as `load` returns them.
+        transform: a MONAI `Compose`.
+        cache_rate: share of the cases kept in memory, after the transforms that are not random; 0 to 1.
+
+    Raises:
+        InputError: a case cannot be read or transformed.
+    """
+
+    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable[..., Any], cache_rate: float = 0.0) -> None:
+        super().__init__(data, transform, cache_rate=cache_rate, num_workers=2, progress=False)
+
+    def _load_cache_item(self, index: int) -> Any:
+        with _named(self.data[index]):
+            return super()._load_cache_item(index)
+
+    def _transform(self, index: int) -> Any:
+        with _named(self.data[index]):
+            return super()._transform(index)
+
+
+@contextmanager
+def _named(entry: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        message = reason(error)
+        if message is None:
+            cause = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__
+            text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+            files = ", ".join(str(file) for file in [*entry["image"], entry.get("label")] if file)
+            message = f"cannot be read: {text} ({files})"
+        raise InputError(f"subject {entry['subject']}: {message}") from error
