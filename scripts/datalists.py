@@ -108,12 +108,10 @@ def _write(cohort: _Cohort, root: str, output: str, validation: float, testing: 
         raise InputError(f"--seed={seed}: expected a whole number from 0")
     people = _scan(cohort, Path(str(root)).expanduser())
     splits = _split(sorted(people), validation, testing, seed)
-    content = {"name": cohort.name, "modalities": list(cohort.images), "label_convention": cohort.convention}
-    for split, members in splits.items():
-        content[split] = [entry for person in members for entry in people[person]]
-    datalists.write(content, str(output))
-    counts = ", ".join(f"{len(content[split])} {split}" for split in splits)
-    print(f"{output}: {counts}")
+    head = {"name": cohort.name, "modalities": list(cohort.images), "label_convention": cohort.convention}
+    entries = {split: [entry for person in members for entry in people[person]] for split, members in splits.items()}
+    datalists.write(head | entries, str(output))
+    print(f"{output}: " + ", ".join(f"{len(entries[split])} {split}" for split in entries))
 
 
 def _scan(cohort: _Cohort, root: Path) -> dict[str, list[dict[str, Any]]]:
@@ -136,7 +134,9 @@ def _scan(cohort: _Cohort, root: Path) -> dict[str, list[dict[str, Any]]]:
         else:
             people.setdefault(groups["person"], []).append(entry)
     if not people:
-        example = next(iter(cohort.images.values()))
+        example = next(iter(cohort.images.values())).format(
+            **{group: group.upper() for group in cohort.folder.groupindex}
+        )
         raise InputError(f"--root={root}: no complete subject of {cohort.name}; expected files such as {example}")
     return people
 
