@@ -59,9 +59,7 @@ def load(
     folder = Path(root).expanduser().absolute()
     if not folder.is_dir():
         raise InputError(f"root {root}: no such folder; expected the one that the paths of {datalist} are relative to")
-    channels = [_channel(name, known, datalist) for name in (known if modalities is None else modalities)]
-    if not channels:
-        raise InputError(f"modalities {modalities}: expected at least one of {', '.join(known)}")
+    channels = _channels(known if modalities is None else modalities, known, datalist)
     entries = [_resolve(entry, channels, folder) for entry in content[split]]
     _check_files(entries, datalist)
     return entries
@@ -95,10 +93,12 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        unfinished.replace(path)
+        try:
+            unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise InputError(f"{path}: {error.strerror}; expected a file that can be written") from error
 
 
@@ -141,10 +141,16 @@ def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str 
             )
 
 
-def _channel(modality: str, known: Sequence[str], datalist: str | Path) -> int:
-    if modality not in known:
-        raise InputError(f"modality {modality}: not in {datalist}, which has {', '.join(known)}")
-    return known.index(modality)
+def _channels(modalities: Sequence[str], known: Sequence[str], datalist: str | Path) -> list[int]:
+    """Where among the datalist's modalities each one asked for is."""
+    if isinstance(modalities, str):
+        raise InputError(f"modalities {modalities}: expected a list of names, such as ['{modalities}']")
+    if not modalities:
+        raise InputError(f"modalities {modalities}: expected at least one of {', '.join(known)}")
+    for modality in modalities:
+        if modality not in known:
+            raise InputError(f"modality {modality}: not in {datalist}, which has {', '.join(known)}")
+    return [known.index(modality) for modality in modalities]
 
 
 def _resolve(entry: Mapping[str, Any], channels: Sequence[int], root: Path) -> dict[str, Any]:
@@ -193,7 +199,7 @@ def _named(entry: Mapping[str, Any]) -> Iterator[None]:
     except Exception as error:
         message = reason(error)
         if message is None:
-            cause = error
+            cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
             text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
