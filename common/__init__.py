@@ -1,5 +1,16 @@
 """What the bundles' configs reference: `common.<module>.<name>`."""
 
-from common import preflight
+from common import datalists, handlers, losses, metrics, networks, pictures, preflight, transforms, views, weights
 
-__all__ = ["preflight"]
+__all__ = [
+    "datalists",
+    "handlers",
+    "losses",
+    "metrics",
+    "networks",
+    "pictures",
+    "preflight",
+    "transforms",
+    "views",
+    "weights",
+]

@@ -54,6 +54,8 @@ class SSLLoss(nn.Module):
         total, reconstruction, rotation, contrastive.
     """
 
+    TERMS = ("total", "reconstruction", "rotation", "contrastive")
+
     def __init__(self, temperature: float = 0.5) -> None:
         super().__init__()
         self.contrastive = NTXentLoss(temperature)

@@ -1,6 +1,7 @@
 """The encoder with its three proxy heads, and what distinguishes the model sizes."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -93,7 +94,7 @@ class SSLHead(nn.Module):
 
 def _upsampling(widths: Sequence[int]) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for before, after in zip(widths, widths[1:], strict=False):
+    for before, after in pairwise(widths):
         layers += [
             nn.Conv3d(before, after, kernel_size=3, padding=1),
             nn.InstanceNorm3d(after),

@@ -86,7 +86,9 @@ def rotate(crops: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
         ValueError: H and W differ.
     """
     if crops.shape[2] != crops.shape[3]:
-        raise ValueError(f"crops of {tuple(crops.shape[2:])} voxels: expected x and y equally long, to be turned about z")
+        raise ValueError(
+            f"crops of {tuple(crops.shape[2:])} voxels: expected x and y equally long, to be turned about z"
+        )
     turned = crops
     for turn in (1, 2, 3):
         chosen = (turns == turn).view(-1, 1, 1, 1, 1)

@@ -1,0 +1,135 @@
+"""Figures of what a network saw, was to say, and said; slices in radiological convention (left is the patient's right).
+
+All volumes are in RAS orientation.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from common.transforms import regions
+
+__all__ = ["draw_inpainting", "draw_segmentations"]
+
+INK, PAPER = "#e8e8e8", "#111111"
+COLOURS = {"WT": "#4dac6d", "TC": "#e9c46a", "ET": "#d1495b", "lesion": "#d1495b"}
+PLANES = ("axial", "coronal", "sagittal")
+
+
+def draw_inpainting(output: Mapping[str, Any], modalities: Sequence[str], samples: int = 3) -> dict[str, Figure]:
+    """What inpainting reconstructs: for the first views of a batch the corrupted input, the reconstruction, the truth.
+
+    Args:
+        output: of an engine whose network is a `common.networks.SSLHead`.
+        modalities: the input channels by name; each is drawn in a row of its own.
+        samples: views drawn at most.
+    """
+    volumes = [output["image"], output["pred"]["reconstruction"], output["label"]["reconstruction"]]
+    corrupted, restored, clean = (volume[:samples].detach().float().cpu().numpy() for volume in volumes)
+    rows = [(i, channel) for i in range(len(clean)) for channel in range(len(modalities))]
+    figure, axes = _grid(len(rows), 3, ("corrupted input", "reconstruction", "clean crop"))
+    for row, (i, channel) in zip(axes, rows, strict=True):
+        window = _window(clean[i, channel])
+        for axis, volume in zip(row, (corrupted, restored, clean), strict=True):
+            _show(axis, _slice(volume[i, channel], "axial", volume.shape[-1] // 2), window)
+        row[0].set_ylabel(f"crop {i + 1}, {modalities[channel]}", color=INK, fontsize=8)
+    return {"inpainting": figure}
+
+
+def draw_segmentations(
+    outputs: Sequence[Mapping[str, Any]],
+    batch: Sequence[Mapping[str, Any]],
+    modalities: Sequence[str],
+    convention: str,
+    name: str | None = None,
+) -> dict[str, Figure]:
+    """Input, truth and prediction of each case, in the three planes through the lesion's largest axial slice.
+
+    Args:
+        outputs: decollated; "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1.
+        batch: the decollated items, with the "subject" that names the figure.
+        modalities: the input channels by name; the first two are drawn.
+        convention: of the regions.
+        name: of the figure, instead of the subject's.
+    """
+    return {
+        name or item["subject"]: _draw_case(output, list(modalities)[:2], list(regions(convention)), item["subject"])
+        for output, item in zip(outputs, batch, strict=True)
+    }
+
+
+def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], names: Sequence[str], title: str) -> Figure:
+    image, truth, prediction = (_array(output[key]) for key in ("image", "label", "pred"))
+    centre = _centre(truth if truth.any() else prediction)
+    figure, axes = _grid(3, len(modalities) + 2, (*modalities, "truth", "prediction"))
+    for row, plane in zip(axes, PLANES, strict=True):
+        at = centre[2 - PLANES.index(plane)]
+        slices = [_slice(channel, plane, at) for channel in image[: len(modalities)]]
+        for axis, pixels, channel in zip(row, slices, image, strict=False):
+            _show(axis, pixels, _window(channel))
+        for axis, mask in zip(row[-2:], (truth, prediction), strict=True):
+            _show(axis, slices[0], _window(image[0]))
+            axis.imshow(_overlay([_slice(region, plane, at) for region in mask], names), origin="lower")
+        row[0].set_ylabel(plane, color=INK, fontsize=8)
+    handles = [Patch(color=COLOURS[name], label=name) for name in names]
+    figure.legend(handles=handles, loc="lower center", ncols=len(names), frameon=False, labelcolor=INK, fontsize=8)
+    figure.suptitle(title, color=INK, fontsize=9)
+    return figure
+
+
+def _array(volume: torch.Tensor) -> np.ndarray:
+    return np.asarray(volume.detach().float().cpu())
+
+
+def _centre(mask: np.ndarray) -> tuple[int, int, int]:
+    """Where the axial slice with most of the mask is, and the mask's middle in it; the volume's middle without any."""
+    whole = np.asarray(mask.any(axis=0))
+    if not whole.any():
+        x, y, z = (side // 2 for side in whole.shape)
+        return x, y, z
+    z = int(whole.sum(axis=(0, 1)).argmax())
+    x, y = (int(np.median(places)) for places in np.nonzero(whole[:, :, z]))
+    return x, y, z
+
+
+def _slice(volume: np.ndarray, plane: str, at: int) -> np.ndarray:
+    """[rows, columns] for `imshow(origin="lower")`; x is mirrored, as radiologists look at patients."""
+    if plane == "sagittal":
+        return volume[at].T
+    return (volume[::-1, :, at] if plane == "axial" else volume[::-1, at]).T
+
+
+def _window(volume: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(volume, (1, 99.5))
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _grid(rows: int, columns: int, titles: Sequence[str]) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=(1.7 * columns, 1.6 * rows + 0.6), facecolor=PAPER, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, color=INK, fontsize=8)
+    for axis in axes.flat:
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.set_facecolor("black")
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    return figure, axes
+
+
+def _show(axis: Any, pixels: np.ndarray, window: tuple[float, float]) -> None:
+    axis.imshow(pixels, cmap="gray", vmin=window[0], vmax=window[1], origin="lower")
+
+
+def _overlay(masks: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """RGBA; of nested regions the smaller one is on top."""
+    picture = np.zeros((*masks[0].shape, 4))
+    for mask, name in sorted(zip(masks, names, strict=True), key=lambda item: -item[0].sum()):
+        picture[mask > 0] = (*to_rgb(COLOURS[name]), 0.65)
+    return picture

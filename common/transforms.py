@@ -1,0 +1,104 @@
+"""Dictionary transforms that MONAI lacks: label maps and regions under a named convention."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from common.preflight import InputError
+
+__all__ = ["CONVENTIONS", "LabelToRegionsd", "RegionsToLabeld", "regions"]
+
+# Regions in channel order, each the union of the label values that it names (BraTS: the order of SwinUNETR's outputs).
+CONVENTIONS: dict[str, dict[str, frozenset[int]]] = {
+    "brats2021": {"TC": frozenset({1, 4}), "WT": frozenset({1, 2, 4}), "ET": frozenset({4})},
+    "brats2023": {"TC": frozenset({1, 3}), "WT": frozenset({1, 2, 3}), "ET": frozenset({3})},
+    "atlas": {"lesion": frozenset({1})},
+}
+
+
+def regions(convention: str) -> dict[str, frozenset[int]]:
+    """The regions of a label convention in channel order, each with its label values.
+
+    Raises:
+        InputError: the convention is unknown.
+    """
+    if convention not in CONVENTIONS:
+        raise InputError(f"label convention {convention}: expected one of {', '.join(CONVENTIONS)}")
+    return CONVENTIONS[convention]
+
+
+class LabelToRegionsd(MapTransform):
+    """Turn a label map [1, H, W, D] into one channel of 0 and 1 a region, float32 [R, H, W, D].
+
+    Args:
+        keys: of the label maps.
+        convention: brats2021, brats2023 or atlas.
+
+    Raises:
+        InputError: a label map has a value that the convention does not know; 4 and 3 are never taken for each other.
+    """
+
+    def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.convention = convention
+        self.values = list(regions(convention).values())
+        self.known = {0, *frozenset.union(*self.values)}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = self._convert(result[key])
+        return result
+
+    def _convert(self, label: torch.Tensor) -> torch.Tensor:
+        found = torch.unique(torch.as_tensor(label)).tolist()
+        if unknown := [value for value in found if value not in self.known]:
+            name = getattr(label, "meta", {}).get("filename_or_obj", "label map")
+            raise InputError(
+                f"{name}: label {', '.join(f'{value:g}' for value in unknown)}; "
+                f"the convention {self.convention} knows {', '.join(map(str, sorted(self.known)))}"
+            )
+        return torch.cat([_is_any(label, values) for values in self.values]).float()
+
+
+def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
+    first, *others = sorted(values)
+    member = label == first
+    for value in others:
+        member = member | (label == value)
+    return member
+
+
+class RegionsToLabeld(MapTransform):
+    """Turn one channel a region [R, H, W, D], 0 or 1, into a label map [1, H, W, D] of uint8.
+
+    Of nested regions the smaller one wins: in BraTS a voxel in WT alone is oedema, in TC necrosis, in ET enhancing.
+
+    Args:
+        keys: of the regions.
+        convention: brats2021, brats2023 or atlas.
+    """
+
+    def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.paint = _painting_order(regions(convention))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            channels = result[key]
+            label = torch.zeros_like(channels[:1], dtype=torch.uint8)
+            for channel, value in self.paint:
+                label[channels[channel : channel + 1] > 0] = value
+            result[key] = label
+        return result
+
+
+def _painting_order(convention: Mapping[str, frozenset[int]]) -> list[tuple[int, int]]:
+    """(channel, label value) from the largest region to the smallest, each with the value that only it adds."""
+    channels = sorted(enumerate(convention.values()), key=lambda item: -len(item[1]))
+    inner = [*(values for _, values in channels[1:]), frozenset[int]()]
+    return [(channel, min(values - smaller)) for (channel, values), smaller in zip(channels, inner, strict=True)]
