@@ -259,7 +259,7 @@ def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
     whole = float(np.clip(rng.lognormal(np.log(80), 0.45), 35, 150))
     core = whole * rng.uniform(0.25, 0.5)
     radius = np.min([_radius(rng, head, centre, 0.2, 0.18) for centre in centres], axis=0)
-    radius = radius + 30 * head.soft(1 - head.depth)
+    radius = radius + np.clip(6 - head.depth, 0, 36)  # mm; the rim, not necrosis, meets the brain's surface
     edge = _level(radius, core, spacing)
     rim = min(rng.uniform(4.5, 7), 0.5 * float(edge)) * np.exp(0.15 * head.field(rng, 15.0))
     barrier = 0.4 * head.fractions["GM"] + 1.2 * head.fractions["CSF"]
