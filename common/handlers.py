@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from common import weights
-from common.preflight import InputError
+from common.preflight import InputError, flag
 from common.transforms import regions
 
 __all__ = ["Checkpoints", "EvaluationRecord", "Pictures", "Progress", "TrainingRecord", "leave_process_group"]
@@ -92,16 +92,17 @@ class Checkpoints:
         validator: Engine,
         local_objects: Mapping[str, Any] | None = None,
         lower_is_better: bool = False,
-        resume: bool = False,
+        resume: bool | str = False,
         main_process: bool = True,
     ) -> None:
         self.best_file, self.last_file = Path(save_dir) / "model.pt", Path(save_dir) / "last.pt"
-        if resume and not self.last_file.is_file():
+        self.resume = flag("resume", resume)
+        if self.resume and not self.last_file.is_file():
             raise InputError(f"--resume=true: no {self.last_file} to go on from; expected one that a run has left")
         self.network, self.objects, self.local_objects = network, dict(objects), dict(local_objects or {})
         self.metadata = dict(metadata) | {"versions": weights.versions()}
         self.validator, self.sign = validator, -1 if lower_is_better else 1
-        self.resume, self.main_process = resume, main_process
+        self.main_process = main_process
         self.best: float | None = None
 
     def attach(self, trainer: Engine) -> None:

@@ -1,6 +1,6 @@
-"""Figures of what a network saw, was to say, and said; slices in radiological convention (left is the patient's right).
+"""Figures of what a network saw, was to say, and said.
 
-All volumes are in RAS orientation.
+Slices are in radiological convention: left in the picture is the patient's right.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,8 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from monai.data import MetaTensor
+from monai.transforms import Orientation
 
 from common.transforms import regions
 
@@ -83,7 +85,9 @@ def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], names: Sequ
 
 
 def _array(volume: torch.Tensor) -> np.ndarray:
-    return np.asarray(volume.detach().float().cpu())
+    """[C, H, W, D] in RAS orientation, as far as the volume knows its own."""
+    turned = Orientation("RAS", labels=None)(volume) if isinstance(volume, MetaTensor) else volume
+    return np.asarray(turned.detach().float().cpu())
 
 
 def _centre(mask: np.ndarray) -> tuple[int, int, int]:

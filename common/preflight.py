@@ -16,7 +16,7 @@ from types import TracebackType
 import monai.bundle
 from monai.bundle import ConfigParser
 
-__all__ = ["InputError", "check_options", "options_of", "reason", "report_in_one_line", "start"]
+__all__ = ["InputError", "check_options", "flag", "options_of", "reason", "report_in_one_line", "start"]
 
 
 class InputError(ValueError):
@@ -82,6 +82,18 @@ def check_options(argv: Sequence[str]) -> None:
         near = difflib.get_close_matches(name, [*parser.config, *known], n=1)
         hint = f"did you mean --{near[0]}?" if near else f"expected one of {', '.join(sorted(parser.config))}"
         raise InputError(f"--{name}={value}: no such option in {', '.join(map(str, files))}; {hint}")
+
+
+def flag(name: str, value: bool | str) -> bool:
+    """The value of an option that is true or false; on a command line `true` arrives as text, which counts as it reads.
+
+    Raises:
+        InputError: the value is neither.
+    """
+    known = {"true": True, "false": False}
+    if str(value).lower() not in known:
+        raise InputError(f"--{name}={value}: expected true or false")
+    return known[str(value).lower()]
 
 
 def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:

@@ -9,7 +9,7 @@ from monai.transforms import MapTransform
 
 from common.preflight import InputError
 
-__all__ = ["CONVENTIONS", "LabelToRegionsd", "RegionsToLabeld", "regions"]
+__all__ = ["CONVENTIONS", "LabelToRegionsd", "NameBySubjectd", "RegionsToLabeld", "regions"]
 
 # Regions in channel order, each the union of the label values that it names (BraTS: the order of SwinUNETR's outputs).
 CONVENTIONS: dict[str, dict[str, frozenset[int]]] = {
@@ -102,3 +102,13 @@ def _painting_order(convention: Mapping[str, frozenset[int]]) -> list[tuple[int,
     channels = sorted(enumerate(convention.values()), key=lambda item: -len(item[1]))
     inner = [*(values for _, values in channels[1:]), frozenset[int]()]
     return [(channel, min(values - smaller)) for (channel, values), smaller in zip(channels, inner, strict=True)]
+
+
+class NameBySubjectd(MapTransform):
+    """Call the file that `SaveImaged` will write by the item's "subject" instead of by the file that was read."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key].meta["filename_or_obj"] = f"{result['subject']}.nii.gz"
+        return result

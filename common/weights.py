@@ -220,13 +220,17 @@ def transfer(
     return result
 
 
-def restore(network: nn.Module, path: str | Path) -> Checkpoint:
+def restore(network: nn.Module, path: str | Path, modalities: Sequence[str]) -> Checkpoint:
     """Load a checkpoint of this very network, every tensor, for evaluation or inference; return the file's content.
 
     Raises:
-        InputError: the file cannot be read, or a tensor is missing, unexpected or of another shape.
+        InputError: the file cannot be read, says other modalities or another order of them, or a tensor is missing,
+            unexpected or of another shape.
     """
     checkpoint = read(path)
+    known = checkpoint.metadata.get("modalities", list(modalities))
+    if known != list(modalities):
+        raise InputError(f"checkpoint {path}: trained with {', '.join(known)}; expected {', '.join(modalities)}")
     own = {name: tensor.shape for name, tensor in network.state_dict().items()}
     given = {name: tensor.shape for name, tensor in checkpoint.state.items()}
     if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
