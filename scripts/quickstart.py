@@ -84,16 +84,10 @@ def _move_aside(folder: Path) -> None:
 
 def _make(folder: Path, name: str, cohort: Cohort, spacing: float, seed: int) -> None:
     root = folder / "data" / name
-    _run(
-        ["-m", "scripts.phantoms", "make", f"--layout={name}", f"--subjects={cohort.subjects}", f"--output={root}"]
-        + [f"--spacing={spacing:g}", f"--seed={seed}"],
-        ROOT,
-    )
-    _run(
-        ["-m", "scripts.datalists", name, f"--root={root}", f"--output={root}.json"]
-        + [f"--validation={cohort.validation}", f"--testing={cohort.testing}", f"--seed={seed}"],
-        ROOT,
-    )
+    size = [f"--subjects={cohort.subjects}", f"--spacing={spacing:g}", f"--seed={seed}"]
+    _run(["-m", "scripts.phantoms", "make", f"--layout={name}", f"--output={root}", *size], ROOT)
+    splits = [f"--validation={cohort.validation}", f"--testing={cohort.testing}", f"--seed={seed}"]
+    _run(["-m", "scripts.datalists", name, f"--root={root}", f"--output={root}.json", *splits], ROOT)
 
 
 def _data(folder: Path, stage: Stage) -> list[str]:
