@@ -3,12 +3,14 @@
 import configparser
 import json
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import jsonschema
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "tests/oracles/meta_schema_20240725.json").read_text())
@@ -99,6 +101,34 @@ def test_documents_are_there(bundle):
     assert readme.startswith(f"# {bundle.name}")
     assert "not a medical device" in readme
     assert "ships no data" in (bundle / "docs/data_license.txt").read_text()
+
+
+def options(section: str) -> list[tuple[str, str]]:
+    """The rows (option, default) of a README's table."""
+    return re.findall(r"^\| `(\w+)` +\| (.+?) +\|", section, flags=re.MULTILINE)
+
+
+def test_readme_states_the_options_and_defaults_of_the_config(bundle):
+    config = yaml.safe_load((bundle / "configs/train.yaml").read_text())
+    training, _, _ = (bundle / "docs/README.md").read_text().partition("\n## Evaluation and inference")
+    rows = options(training)
+    assert len(rows) > 15
+    for option, default in rows:
+        assert option in config
+        is_computed = isinstance(config[option], str) and config[option].startswith("$")
+        if default.startswith("`") and not is_computed:
+            assert yaml.safe_load(default.strip("`").replace("e-", ".0e-")) == config[option], option
+
+
+@pytest.mark.parametrize("workflow", ["evaluate", "inference"])
+@pytest.mark.parametrize("name", ["brats_finetune", "atlas_finetune"])
+def test_readme_states_the_options_of_evaluation_and_inference(name, workflow):
+    bundle = ROOT / "bundles" / name
+    config = yaml.safe_load((bundle / f"configs/{workflow}.yaml").read_text())
+    _, _, section = (bundle / "docs/README.md").read_text().partition("\n## Evaluation and inference")
+    rows = options(section)
+    assert rows
+    assert {option for option, _ in rows} <= config.keys()
 
 
 def test_common_is_a_relative_symlink_to_the_one_package(bundle):
