@@ -248,7 +248,7 @@ def _mottled(rng: Generator, head: Head, share: float) -> Array:
 def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
     """A high-grade glioma: necrosis in an enhancing rim in oedema that follows white matter.
 
-    Whole tumour 35-150 cm3, core a quarter to a half of it, rim about 4-7 mm: the range of BraTS 2021.
+    Whole tumour 35-150 cm3, core a quarter to a half of it, rim about 5-8 mm: the range of BraTS 2021.
 
     Args:
         rng: the subject's generator.
@@ -261,7 +261,7 @@ def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
     radius = np.min([_radius(rng, head, centre, 0.2, 0.18) for centre in centres], axis=0)
     radius = radius + np.clip(6 - head.depth, 0, 36)  # mm; the rim, not necrosis, meets the brain's surface
     edge = _level(radius, core, spacing)
-    rim = min(rng.uniform(4.5, 7), 0.5 * float(edge)) * np.exp(0.15 * head.field(rng, 15.0))
+    rim = min(rng.uniform(5, 8), 0.5 * float(edge)) * np.exp(0.15 * head.field(rng, 15.0))
     barrier = 0.4 * head.fractions["GM"] + 1.2 * head.fractions["CSF"]
     reach = radius * (1 + barrier) * np.exp(0.15 * head.field(rng, 14.0))
     reach = np.where(radius < edge, 0, reach)
@@ -277,19 +277,18 @@ def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
 def add_strokes(rng: Generator, head: Head, centres: Array) -> None:
     """Chronic strokes: a cavity filled with fluid in a rim of gliosis; label 1.
 
-    The first is an infarct of an artery's territory or a branch of it (4-150 cm3) in nine of ten subjects, any other
-    a lacune (0.1-1 cm3): the long-tailed range of ATLAS v2.0.
+    The first is an infarct in the territory of an artery or a branch of it (6-150 cm3), any other a lacune
+    (0.1-1 cm3). ATLAS v2.0 has that range too, and subjects with lacunes only, which this cohort leaves out.
 
     Args:
         rng: the subject's generator.
         head: changed in place.
         centres: one per lesion, mm, [lesions, 3].
     """
-    territorial = rng.random() < 0.9
-    for index, centre in enumerate(centres):
-        large = territorial and index == 0
-        volume = np.clip(rng.lognormal(np.log(25), 0.9), 4, 150) if large else np.exp(rng.uniform(np.log(0.1), 0))
-        radius = _radius(rng, head, centre, 0.3, 0.25) * (1 + 0.8 * head.fractions["CSF"])
+    territorial = np.clip(rng.lognormal(np.log(35), 0.8), 6, 150)
+    lacunes = np.exp(rng.uniform(np.log(0.1), 0, len(centres) - 1))
+    for centre, volume in zip(centres, (territorial, *lacunes), strict=True):
+        radius = _radius(rng, head, centre, 0.3, 0.25) * (1 + 0.3 * head.fractions["CSF"])
         radius += 30 * head.soft(-head.depth)
         edge = _level(radius, float(volume), head.grid.spacing)
         rim = min(rng.uniform(1.5, 5), 0.4 * float(edge)) * np.exp(0.3 * head.field(rng, 12.0))

@@ -45,7 +45,7 @@ TISSUES = {
     "ED": Tissue(0.88, 1550, 165, 0.03),
     "ET": Tissue(0.86, 1450, 125, 1.0),
     "cavity": Tissue(0.98, 3700, 1200),
-    "gliosis": Tissue(0.86, 1750, 170),
+    "gliosis": Tissue(0.88, 2100, 190),
     "fat": Tissue(0.55, 380, 70),
     "muscle": Tissue(0.75, 1400, 45, 0.1),
     "bone": Tissue(0.06, 1000, 10),
