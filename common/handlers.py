@@ -4,13 +4,13 @@ import gc
 import json
 import random
 import resource
-import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import ignite.distributed as idist
@@ -27,7 +27,15 @@ from common import weights
 from common.preflight import InputError, flag
 from common.transforms import regions
 
-__all__ = ["Checkpoints", "EvaluationRecord", "Pictures", "Progress", "TrainingRecord", "leave_process_group"]
+__all__ = [
+    "Checkpoints",
+    "EvaluationRecord",
+    "Pictures",
+    "Progress",
+    "TrainingRecord",
+    "command_line",
+    "leave_process_group",
+]
 
 
 class Progress:
@@ -236,10 +244,15 @@ class RunRecord:
         self.write()
 
 
+def command_line(arguments: Sequence[str]) -> str:
+    """The arguments as one would type them in a shell: in double quotes where that reads better than in single ones."""
+    return " ".join(f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else quote(word) for word in arguments)
+
+
 def _command() -> str:
     if sys.argv[0].endswith("monai/bundle/__main__.py"):
-        return shlex.join(["python", "-m", "monai.bundle", *sys.argv[1:]])
-    return shlex.join(sys.argv)
+        return command_line(["python", "-m", "monai.bundle", *sys.argv[1:]])
+    return command_line(sys.argv)
 
 
 def _git_commit() -> str | None:

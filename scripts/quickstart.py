@@ -5,7 +5,6 @@ Three training stages on each of two branches, evaluation on held-out subjects, 
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.handlers import command_line
 from scripts import cli
 
 __all__ = ["quickstart", "shortfalls", "summarise"]
@@ -108,14 +108,15 @@ def _data(folder: Path, stage: Stage) -> list[str]:
 def _train_and_evaluate(folder: Path, bundles: Sequence[str], threads: int) -> None:
     for bundle in bundles:
         stage = STAGES[bundle]
-        data = [f"--dataset_dir={folder}/data/{stage.cohort}", f"--datalist={folder}/data/{stage.cohort}.json"]
-        source = [f"--pretrained={folder}/{stage.source}/models/model.pt"] if stage.source else []
-        places = [f"--output_dir={folder}/{bundle}", f"--ckpt_dir={folder}/{bundle}/models"]
+        runs = os.path.relpath(folder, ROOT / "bundles" / bundle)  # as a user would type it
+        data = [f"--dataset_dir={runs}/data/{stage.cohort}", f"--datalist={runs}/data/{stage.cohort}.json"]
+        source = [f"--pretrained={runs}/{stage.source}/models/model.pt"] if stage.source else []
+        places = [f"--output_dir={runs}/{bundle}", f"--ckpt_dir={runs}/{bundle}/models"]
         _run_bundle(bundle, [f"--config_file={TRAINING}", *data, *source, *places], threads)
         if stage.is_evaluated:
-            network = [f"--checkpoint={folder}/{bundle}/models/model.pt", "--model_size=micro"]
+            network = [f"--checkpoint={runs}/{bundle}/models/model.pt", "--model_size=micro"]
             options = ["--patch_size=[64,64,64]", "--num_workers=0", "--cohort=embedded"]
-            places = [f"--output_dir={folder}/{bundle}/evaluation"]
+            places = [f"--output_dir={runs}/{bundle}/evaluation"]
             _run_bundle(bundle, ["--config_file=configs/evaluate.yaml", *data, *network, *options, *places], threads)
 
 
@@ -125,12 +126,12 @@ def _run_bundle(bundle: str, options: Sequence[str], threads: int) -> None:
 
 def _run(arguments: Sequence[str], place: Path, threads: int | None = None, label: str = "") -> None:
     """Print a command, run it with `label` before each line that it prints, and end with its status if it fails."""
-    shown = shlex.join(["python", *arguments])
+    shown = command_line(["python", *arguments])
     print(f"\n$ {shown}" if place == ROOT else f"\n$ cd {place.relative_to(ROOT)} && {shown}", flush=True)
     environment = os.environ | ENVIRONMENT | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     command = [sys.executable, *arguments]
-    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} if label else {}
-    with subprocess.Popen(command, cwd=place, env=environment, **pipe) as process:
+    out, err = (subprocess.PIPE, subprocess.STDOUT) if label else (None, None)
+    with subprocess.Popen(command, cwd=place, env=environment, stdout=out, stderr=err, text=True) as process:
         for line in process.stdout or ():  # a progress bar's carriage returns end lines too
             print(f"{label}{line.rstrip()}", flush=True)
     if process.returncode:
