@@ -181,7 +181,8 @@ class CaseDataset(CacheDataset):
     """
 
     def __init__(self, data: Sequence[dict[str, Any]], transform: Callable[..., Any], cache_rate: float = 0.0) -> None:
-        super().__init__(data, transform, cache_rate=cache_rate, num_workers=2, progress=False)
+        # One thread: MONAI's NibabelReader keeps the last call's file names; threads that share it lose channels.
+        super().__init__(data, transform, cache_rate=cache_rate, num_workers=1, progress=False)
 
     def _load_cache_item(self, index: int) -> Any:
         with _named(self.data[index]):
