@@ -1,0 +1,19 @@
+"""NT-Xent as its equation is printed: Chen et al., ICML 2020, equation 1, in loops over Python's own numbers."""
+
+import math
+
+
+def nt_xent(embeddings, temperature):
+    """The mean over the 2N views; view i and view i + N are of one sample."""
+    count = len(embeddings)
+    losses = []
+    for i in range(count):
+        positive = (i + count // 2) % count
+        terms = {k: math.exp(cosine(embeddings[i], embeddings[k]) / temperature) for k in range(count) if k != i}
+        losses.append(-math.log(terms[positive] / sum(terms.values())))
+    return sum(losses) / count
+
+
+def cosine(one, other):
+    product = sum(a * b for a, b in zip(one, other, strict=True))
+    return product / math.sqrt(sum(a * a for a in one) * sum(b * b for b in other))
