@@ -1,0 +1,70 @@
+"""A tiny embedded cohort in each layout, and how the tests run a bundle: as a user does."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COHORTS = {"ukb": (5, 1, 0), "brats": (5, 1, 1), "atlas": (5, 1, 1)}  # subjects, validation, testing
+TINY = [  # options of train.yaml that make one step a second's work
+    "--model_size=micro",
+    "--patch_size=[64,64,64]",
+    "--batch_size=2",
+    "--num_workers=0",
+    "--warmup_iterations=1",
+    "--iterations=1",
+    "--val_interval=1",
+]
+Result = subprocess.CompletedProcess
+
+
+def execute(arguments: list[str], place: Path = ROOT, **environment: str) -> Result:
+    """Run a program to its end; its output is text."""
+    return subprocess.run(
+        arguments,
+        cwd=place,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def cohorts(tmp_path_factory) -> Path:
+    """A folder with ukb, brats and atlas, and the datalist of each beside it."""
+    folder = tmp_path_factory.mktemp("cohorts")
+    for name, (subjects, validation, testing) in COHORTS.items():
+        size = [f"--subjects={subjects}", "--spacing=4", f"--output={folder / name}", "--workers=1"]
+        split = [f"--root={folder / name}", f"--output={folder / name}.json"]
+        split += [f"--validation={validation}", f"--testing={testing}"]
+        for command in (["scripts.phantoms", "make", f"--layout={name}", *size], ["scripts.datalists", name, *split]):
+            result = execute([sys.executable, "-m", *command])
+            assert result.returncode == 0, result.stderr
+    return folder
+
+
+@pytest.fixture
+def run_bundle(cohorts, tmp_path) -> Callable[..., Result]:
+    """Runs a config of a bundle on its cohort, all that it writes below `tmp_path/BUNDLE`; returns the process."""
+
+    def run(bundle: str, *options: str, config: str = "configs/train.yaml", processes: int | None = None) -> Result:
+        cohort = bundle.split("_")[0]
+        program = [sys.executable, "-m", "monai.bundle", "run"]
+        if processes:
+            config = "['configs/train.yaml','configs/multi_gpu_train.yaml']"
+            launcher = ["torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0", "--standalone"]
+            program = [sys.executable, "-m", *launcher, "-m", "monai.bundle", "run"]
+        data = [f"--dataset_dir={cohorts / cohort}", f"--datalist={cohorts / cohort}.json"]
+        places = [f"--output_dir={tmp_path / bundle}"]
+        if "train" in config:
+            places.append(f"--ckpt_dir={tmp_path / bundle / 'models'}")
+        place = ROOT / "bundles" / bundle
+        return execute([*program, f"--config_file={config}", *data, *places, *options], place)
+
+    return run

@@ -1,0 +1,121 @@
+"""What the configs of the five bundles must have in common, and what MONAI asks of each."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.networks.nets import SwinUNETR
+
+from common.networks import settings
+from tests.bundles.conftest import ROOT
+
+BUNDLES = sorted(path.name for path in (ROOT / "bundles").iterdir())
+SSL = ["atlas_stage2", "brats_stage2", "ukb_ssl_pretrain"]
+SUPERVISED = ["atlas_finetune", "brats_finetune"]
+
+
+def config(bundle: str, name: str = "train") -> dict:
+    return ConfigParser.load_config_file(ROOT / "bundles" / bundle / "configs" / f"{name}.yaml")
+
+
+def without_name(content: dict, bundle: str) -> dict:
+    return yaml.safe_load(yaml.safe_dump(content).replace(bundle, "BUNDLE").replace(bundle.split("_")[0], "COHORT"))
+
+
+def test_there_are_five_bundles():
+    assert sorted([*SSL, *SUPERVISED]) == BUNDLES
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+@pytest.mark.parametrize("overlay", ["multi_gpu_train", "quickstart"])
+def test_each_key_of_an_overlay_exists_in_its_base(bundle, overlay):
+    base = ConfigParser(config(bundle))
+    unknown = [key for key in config(bundle, overlay) if key not in base]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_nothing_is_addressed_by_position(bundle):
+    for path in (ROOT / "bundles" / bundle / "configs").glob("*.yaml"):
+        for key in yaml.safe_load(path.read_text()):
+            assert not any(part.isdigit() for part in key.split("::")), f"{path}: {key}"
+
+
+def test_the_multi_gpu_overlay_is_the_same_in_all_bundles():
+    texts = {(ROOT / "bundles" / bundle / "configs" / "multi_gpu_train.yaml").read_text() for bundle in BUNDLES}
+    assert len(texts) == 1
+
+
+def differing_keys(bundles: list[str]) -> set[str]:
+    first, *others = (without_name(config(bundle), bundle) for bundle in bundles)
+    for content in (first, *others):
+        for section in ("train", "validate", "network_def"):
+            content |= {f"{section}::{key}": value for key, value in content.pop(section).items()}
+    names = {name for content in (first, *others) for name in content}
+    return {name for name in names for other in others if first.get(name) != other.get(name)}
+
+
+def test_the_ssl_workflow_agrees_across_the_three_bundles():
+    assert differing_keys(SSL) == {"modalities", "batch_size", "learning_rate", "iterations"}
+
+
+def test_the_supervised_workflow_agrees_across_the_two_bundles():
+    own = {"modalities", "label_convention", "batch_size", "iterations"}
+    own |= {"train::random_transforms", "network_def::drop_rate"}  # DIFF-17, DIFF-18; DIFF-13
+    assert differing_keys(SUPERVISED) == own
+
+
+@pytest.mark.parametrize("bundle", SUPERVISED)
+@pytest.mark.parametrize("name", ["evaluate", "inference"])
+def test_training_and_evaluation_prepare_an_image_alike(bundle, name):
+    def of_image(steps: list[dict]) -> list[dict]:
+        """The steps that change the image, without the keys that they change besides."""
+        steps = [step for step in steps if "image" in step["keys"]]
+        return [{key: value for key, value in step.items() if key != "keys"} for step in steps]
+
+    trained = of_image(config(bundle)["deterministic_transforms"])
+    assert of_image(config(bundle, name)["preprocessing"]["transforms"]) == trained
+    network = {key: value for key, value in config(bundle)["network_def"].items() if key != "drop_rate"}
+    assert config(bundle, name)["network_def"] == network
+
+
+def workflow(bundle: str, name: str, kind: str, cohorts: Path, output: Path, **options) -> ConfigWorkflow:
+    cohort = bundle.split("_")[0]
+    folder = ROOT / "bundles" / bundle / "configs"
+    workflow = ConfigWorkflow(
+        config_file=str(folder / f"{name}.yaml"),
+        meta_file=str(folder / "metadata.json"),
+        logging_file=False,
+        workflow_type=kind,
+        bundle_root=str(folder.parent),
+        dataset_dir=str(cohorts / cohort),
+        datalist=f"{cohorts / cohort}.json",
+        output_dir=str(output),
+        model_size="micro",
+        **options,
+    )
+    workflow.initialize()
+    return workflow
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_training_has_the_properties_that_monai_requires(bundle, cohorts, tmp_path):
+    assert workflow(bundle, "train", "train", cohorts, tmp_path).check_properties() == []
+
+
+@pytest.mark.parametrize("bundle", SUPERVISED)
+@pytest.mark.parametrize("name", ["evaluate", "inference"])
+def test_inference_has_the_properties_that_monai_requires(bundle, name, cohorts, tmp_path):
+    channels, size = (4, 3) if bundle.startswith("brats") else (1, 1), settings("micro")
+    network = SwinUNETR(
+        *channels,
+        depths=size.depths,
+        feature_size=size.feature_size,
+        window_size=size.window_size,
+        num_heads=size.num_heads,
+    )
+    torch.save({"network": network.state_dict()}, tmp_path / "model.pt")
+    checkpoint = str(tmp_path / "model.pt")
+    assert workflow(bundle, name, "infer", cohorts, tmp_path, checkpoint=checkpoint).check_properties() == []

@@ -1,0 +1,82 @@
+"""README.md's commands, taken from README.md and run at a tiny size in a copy of the repository."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.bundles.conftest import ROOT
+
+SMALL = "--model_size micro --patch_size [64,64,64] --num_workers 0"
+SHORT = "--batch_size 2 --iterations 1 --val_interval 1"  # of a training
+
+
+def blocks() -> list[str]:
+    """The bash blocks of README.md, in their order."""
+    return [
+        re.sub(r"^  ", "", block, flags=re.MULTILINE) if block.startswith("  ") else block
+        for block in re.findall(r"^ *```bash\n(.*?)^ *```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    ]
+
+
+def bundle_commands() -> list[str]:
+    return [block for block in blocks() if "monai.bundle run" in block]
+
+
+def tiny(command: str) -> str:
+    """The same command, with options that make it small."""
+    return f"{command.rstrip()} {SMALL} {SHORT if 'train.yaml' in command else ''}"
+
+
+def test_readme_runs_every_bundle():
+    commands = "\n".join(bundle_commands())
+    for bundle in (ROOT / "bundles").iterdir():
+        assert f"cd bundles/{bundle.name}\n" in commands
+
+
+def test_readme_names_only_targets_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make (\w+)", "\n".join(blocks())):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+def run(command: str, place: Path, environment: dict[str, str]) -> str:
+    shell = ["bash", "-euo", "pipefail", "-c", command]
+    result = subprocess.run(shell, cwd=place, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_the_stage_commands_run_in_their_order(tmp_path):
+    """Datalists, the five trainings (each from the weights of the one before), torchrun, evaluation, inference."""
+    copy = tmp_path / "repository"
+    copy.mkdir()
+    for folder in ("bundles", "common", "scripts"):
+        shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=shutil.ignore_patterns("models", "eval"))
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for name in ("ukb", "brats", "atlas"):
+        environment[name.upper()] = str(tmp_path / name)
+        make = f"python -m scripts.phantoms make --layout={name} --subjects=6 --spacing=4 --output={tmp_path / name}"
+        run(f"{make} --workers=1", copy, environment)
+    lists = next(block for block in blocks() if "scripts.datalists" in block)
+    run(lists.replace("source .venv/bin/activate\n", "").replace("--testing=100", "--testing=2"), copy, environment)
+
+    printed = "".join(run(tiny(command), copy, environment) for command in bundle_commands())
+
+    assert printed.count(" 0 missing, 0 unexpected") >= 2, "both stages 2 take over the whole network of stage 1"
+    assert (copy / "bundles/brats_finetune/eval/evaluation/run.json").is_file()
+    predictions = sorted((copy / "bundles/brats_finetune/predictions").glob("*.nii.gz"))
+    assert len(predictions) == 1
+    prediction = nibabel.load(predictions[0])
+    subject = predictions[0].name.removesuffix(".nii.gz")
+    image = nibabel.load(tmp_path / "brats" / subject / f"{subject}_t1.nii.gz")
+    assert prediction.shape == image.shape
+    np.testing.assert_allclose(prediction.affine, image.affine)
+    assert set(np.unique(np.asarray(prediction.dataobj))) <= {0, 1, 2, 4}
