@@ -277,15 +277,15 @@ def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
 def add_strokes(rng: Generator, head: Head, centres: Array) -> None:
     """Chronic strokes: a cavity filled with fluid in a rim of gliosis; label 1.
 
-    The first is an infarct in the territory of an artery or a branch of it (6-150 cm3), any other a lacune
-    (0.1-1 cm3). ATLAS v2.0 has that range too, and subjects with lacunes only, which this cohort leaves out.
+    The first is an infarct in the territory of an artery or a branch of it (12-150 cm3), any other a lacune
+    (0.1-1 cm3). ATLAS v2.0 has these, and many subjects with small lesions only, which this cohort leaves out.
 
     Args:
         rng: the subject's generator.
         head: changed in place.
         centres: one per lesion, mm, [lesions, 3].
     """
-    territorial = np.clip(rng.lognormal(np.log(35), 0.8), 6, 150)
+    territorial = np.clip(rng.lognormal(np.log(50), 0.6), 12, 150)
     lacunes = np.exp(rng.uniform(np.log(0.1), 0, len(centres) - 1))
     for centre, volume in zip(centres, (territorial, *lacunes), strict=True):
         radius = _radius(rng, head, centre, 0.3, 0.25) * (1 + 0.3 * head.fractions["CSF"])
