@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import random
 import resource
 import subprocess
@@ -111,7 +112,7 @@ class Checkpoints:
         self.metadata = dict(metadata) | {"versions": weights.versions()}
         self.validator, self.sign = validator, -1 if lower_is_better else 1
         self.main_process = main_process
-        self.best: float | None = None
+        self.best = -self.sign * math.inf
 
     def attach(self, trainer: Engine) -> None:
         """Save and resume the run of `trainer`."""
@@ -125,7 +126,7 @@ class Checkpoints:
 
     def _save_best(self, trainer: Engine) -> None:
         metric = self.validator.state.metrics[self.validator.state.key_metric_name]
-        if self.best is not None and not self.sign * metric > self.sign * self.best:
+        if not self.sign * metric > self.sign * self.best:  # as of a metric that is not a number
             return
         self.best = metric
         if self.main_process:
@@ -148,7 +149,7 @@ class Checkpoints:
         self.best = content["best"]
         ranks = content["ranks"]
         if len(ranks) == idist.get_world_size():
-            self._set_local_state(ranks[idist.get_rank()])
+            self._set_local_state(trainer, ranks[idist.get_rank()])
         elif self.main_process:
             print(f"resume: {len(ranks)} processes wrote {self.last_file}; random numbers begin anew", flush=True)
 
@@ -156,8 +157,9 @@ class Checkpoints:
         scaler = getattr(trainer, "scaler", None)
         return {"network": self.network, "trainer": trainer, **self.objects} | ({"scaler": scaler} if scaler else {})
 
-    def _set_local_state(self, state: Mapping[str, Any]) -> None:
-        _set_random_state(state["random"])
+    def _set_local_state(self, trainer: Engine, state: Mapping[str, Any]) -> None:
+        next_epoch = Events.EPOCH_STARTED(once=trainer.state.epoch + 1)  # after a validation at the start
+        trainer.add_event_handler(next_epoch, lambda: _set_random_state(state["random"]))
         for name, item in self.local_objects.items():
             item.load_state_dict(state[name])
 
@@ -325,6 +327,7 @@ class TrainingRecord(RunRecord):
         metrics = {name: value for name, value in self.validator.state.metrics.items() if isinstance(value, float)}
         if trainer.state.iteration not in self.content["validation"]["iteration"]:
             self._append("validation", "metrics", trainer.state.iteration, metrics)
+            self.write()
 
     def _append(self, section: str, kind: str, iteration: int, values: Mapping[str, float]) -> None:
         self.content[section]["iteration"].append(iteration)
