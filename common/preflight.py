@@ -79,8 +79,9 @@ def check_options(argv: Sequence[str]) -> None:
     for name, value in options.items():
         if name in known or name in parser:
             continue
-        near = difflib.get_close_matches(name, [*parser.config, *known], n=1)
-        hint = f"did you mean --{near[0]}?" if near else f"expected one of {', '.join(sorted(parser.config))}"
+        keys = sorted(key for key in parser.config if key != "_meta_")
+        near = difflib.get_close_matches(name, [*keys, *known], n=1)
+        hint = f"did you mean --{near[0]}?" if near else f"expected one of {', '.join(keys)}"
         raise InputError(f"--{name}={value}: no such option in {', '.join(map(str, files))}; {hint}")
 
 
@@ -99,14 +100,15 @@ def flag(name: str, value: bool | str) -> bool:
 def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Split a command line into its positional arguments and its options, as python-fire reads them.
 
-    `--name value`, `--name=value` and `--flag` (value `""`) are options; `-` in a name counts as `_`.
+    `--name value`, `--name=value` and `--flag` (value `""`) are options, and so they are with a single dash before a
+    letter; `-` in a name counts as `_`.
     """
     positional: list[str] = []
     options: dict[str, str] = {}
     name = None
     for argument in arguments:
-        if argument.startswith("--") and len(argument) > 2:
-            name, separator, value = argument[2:].partition("=")
+        if re.match(r"--.|-[A-Za-z]", argument):
+            name, separator, value = argument.lstrip("-").partition("=")
             name = name.replace("-", "_")
             options[name] = value
             if separator:
