@@ -1,0 +1,95 @@
+"""The quick start's summary and verdict on made records; `make quickstart` itself is another test."""
+
+import copy
+import json
+
+import pytest
+
+from scripts.quickstart import shortfalls, summarise
+
+STAGES = ("ukb_ssl_pretrain", "brats_stage2", "brats_finetune", "atlas_stage2", "atlas_finetune")
+COUNTS = {"matched": 100, "changed": 3, "missing": 20, "unexpected": 10}
+SUMMARY = {
+    "seconds": 600.0,
+    "stages": {
+        name: {"seconds": 60.0, "peak_memory_gib": 1.5, "loss": {"total": [3.0, 2.0]}, "weights": COUNTS}
+        for name in STAGES
+    },
+    "scores": {"brats_finetune": {"WT": 0.9, "TC": 0.85, "ET": 0.81}, "atlas_finetune": {"lesion": 0.66}},
+}
+
+
+@pytest.fixture
+def summary():
+    return copy.deepcopy(SUMMARY)
+
+
+def write(folder, record):
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for minutes, name in enumerate(STAGES, start=1):
+        tuned = name.endswith("finetune")
+        metrics = {"dice": [0.1, 0.7]} if tuned else {"total": [9.0, 5.0, 4.0], "rotation": [1.5, 1.2, 1.0]}
+        record = {
+            "seconds": 60.0 * minutes,
+            "peak_memory_gib": 1.5,
+            "train": {"iteration": [1, 2, 3], "loss": {"total": [1.9, 1.0, 0.5]}},
+            "validation": {"iteration": [0, 5, 10], "metrics": metrics},
+            "weights": {"source": None, **COUNTS, "tensors": {}},
+        }
+        write(tmp_path / name, record)
+    brats, atlas = {"TC": 0.7, "WT": 0.8, "ET": 0.6}, {"lesion": 0.5}
+    for name, mean in (("brats_finetune", brats), ("atlas_finetune", atlas)):
+        write(tmp_path / name / "evaluation", {"scores": {"mean": mean}})
+    return tmp_path
+
+
+def test_records_are_summarised(folder):
+    summary = summarise(folder)
+    assert list(summary["stages"]) == list(STAGES)
+    assert summary["stages"]["ukb_ssl_pretrain"] == {
+        "seconds": 60.0,
+        "peak_memory_gib": 1.5,
+        "loss": {"total": [9.0, 4.0], "rotation": [1.5, 1.0]},  # on held-out crops
+        "weights": COUNTS,
+    }
+    assert summary["stages"]["atlas_finetune"]["loss"] == {"total": [1.9, 0.5]}  # of the training
+    assert summary["stages"]["atlas_finetune"]["seconds"] == 300.0
+    assert summary["scores"] == {
+        "brats_finetune": {"WT": 0.8, "TC": 0.7, "ET": 0.6},
+        "atlas_finetune": {"lesion": 0.5},
+    }
+
+
+def test_a_missing_record_is_no_summary(folder):
+    (folder / "atlas_stage2" / "run.json").unlink()
+    with pytest.raises(FileNotFoundError, match="atlas_stage2"):
+        summarise(folder)
+
+
+def test_a_good_run_falls_short_of_nothing(summary):
+    assert shortfalls(summary) == []
+
+
+@pytest.mark.parametrize("score", [0.0, 0.3, float("nan")])
+@pytest.mark.parametrize(("bundle", "region"), [("brats_finetune", "ET"), ("atlas_finetune", "lesion")])
+def test_each_region_counts(summary, bundle, region, score):
+    summary["scores"][bundle][region] = score
+    (line,) = shortfalls(summary)
+    assert line.startswith(f"{bundle}: mean Dice of {region} is {score:.3f}, expected at least ")
+
+
+@pytest.mark.parametrize("last", [3.0, 2.9, 4.0, float("nan")])
+@pytest.mark.parametrize("bundle", STAGES)
+def test_each_loss_has_to_go_down(summary, bundle, last):
+    summary["stages"][bundle]["loss"]["total"] = [3.0, last]
+    assert shortfalls(summary) == [f"{bundle}: the loss went from 3.000 to {last:.3f}, expected clearly lower"]
+
+
+def test_a_slow_run_is_named(summary):
+    summary["seconds"] = 15 * 60 + 1
+    assert shortfalls(summary) == ["it took 901 s, expected at most 900 s on two cores"]
