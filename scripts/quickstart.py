@@ -48,8 +48,9 @@ STAGES = {
 }
 BRANCHES = (("brats_stage2", "brats_finetune"), ("atlas_stage2", "atlas_finetune"))  # each needs stage 1 alone
 TRAINING = "['configs/train.yaml','configs/quickstart.yaml']"
-ENVIRONMENT = {  # of the processes, on Linux: with big pages, kept from step to step, a step takes a third less time
-    "THP_MEM_ALLOC_ENABLE": "1",
+ENVIRONMENT = {  # of the processes, on a Linux CPU
+    "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits gives its core away; beside other work steps are 5 times faster
+    "THP_MEM_ALLOC_ENABLE": "1",  # big pages, kept from step to step (below): steps take a fifth less time
     "MALLOC_MMAP_THRESHOLD_": str(2**32),  # bytes
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
     "PYTHONWARNINGS": "ignore",
@@ -133,7 +134,8 @@ def _run(arguments: Sequence[str], place: Path, threads: int | None = None, labe
     out, err = (subprocess.PIPE, subprocess.STDOUT) if label else (None, None)
     with subprocess.Popen(command, cwd=place, env=environment, stdout=out, stderr=err, text=True) as process:
         for line in process.stdout or ():  # a progress bar's carriage returns end lines too
-            print(f"{label}{line.rstrip()}", flush=True)
+            if line.strip():
+                print(f"{label}{line.rstrip()}", flush=True)
     if process.returncode:
         raise SystemExit(process.returncode)
 
