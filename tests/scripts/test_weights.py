@@ -52,7 +52,7 @@ def test_a_converted_file_starts_a_stage(tmp_path, capsys):
 
 def test_the_number_of_modalities_must_fit(tmp_path):
     file = public_layout(SSLHead(2, "micro"), tmp_path / "public.pt")
-    with pytest.raises(InputError, match="--modalities=T1: .* has 2 input channels"):
+    with pytest.raises(InputError, match=r"--modalities=T1: .* has 2 input channels"):
         convert(file, "T1", str(tmp_path / "out.pt"))
     assert not (tmp_path / "out.pt").exists()
 
