@@ -109,8 +109,7 @@ def corrupt(crops: torch.Tensor, generator: torch.Generator | None = None) -> to
     noisy = torch.where(boxes(crops, generator), _noise_like(crops, generator), crops)
     count = len(crops)
     partners = torch.randint(count, (count,), generator=generator, device=crops.device)
-    differs = (partners != torch.arange(count, device=crops.device)).view(-1, 1, 1, 1, 1)
-    return torch.where(boxes(crops, generator) & differs, noisy[partners], noisy)
+    return torch.where(boxes(crops, generator), noisy[partners], noisy)
 
 
 def boxes(crops: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
