@@ -386,7 +386,7 @@ def test_pictures_are_drawn_into_files_and_events(tmp_path, last_only, names):
 # Leaving the process group
 
 LEAVING = """
-import atexit, sys
+import atexit, gc, sys, weakref
 import torch, torch.distributed as dist
 from common.handlers import leave_process_group
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
@@ -394,6 +394,9 @@ atexit.register(leave_process_group)
 atexit.register(lambda: print("left" if dist.is_initialized() else "too early"))
 model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
 model(torch.ones(1, 2)).sum().backward()
+gc.disable()
+network, destroy = weakref.ref(model), dist.destroy_process_group
+dist.destroy_process_group = lambda: (print("network", "alive" if network() else "gone"), destroy())
 config = {"model": model}
 config["self"] = config
 del model, config
@@ -403,6 +406,6 @@ del model, config
 def test_a_process_of_a_group_ends_well(tmp_path):
     command = [sys.executable, "-c", LEAVING, str(tmp_path / "store")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert (ended.returncode, ended.stdout) == (0, "left\n")
+    assert (ended.returncode, ended.stdout) == (0, "left\nnetwork gone\n")
     assert "Traceback" not in ended.stderr
     assert "destroy_process_group() was not called" not in ended.stderr
