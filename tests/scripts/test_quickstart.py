@@ -33,11 +33,11 @@ def write(folder, record):
 def folder(tmp_path):
     for minutes, name in enumerate(STAGES, start=1):
         tuned = name.endswith("finetune")
-        metrics = {"dice": [0.1, 0.7]} if tuned else {"total": [9.0, 5.0, 4.0], "rotation": [1.5, 1.2, 1.0]}
+        metrics = {"dice": [0.1, 0.7]} if tuned else {"total": [9.0, 3.0, 4.0], "rotation": [1.5, 1.7, 1.0]}
         record = {
             "seconds": 60.0 * minutes,
             "peak_memory_gib": 1.5,
-            "train": {"iteration": [1, 2, 3], "loss": {"total": [1.9, 1.0, 0.5]}},
+            "train": {"iteration": [1, 2, 3], "loss": {"total": [1.9, 0.4, 0.5]}},
             "validation": {"iteration": [0, 5, 10], "metrics": metrics},
             "weights": {"source": None, **COUNTS, "tensors": {}},
         }
