@@ -4,7 +4,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell grep '^torch==' requirements.txt)
 BIN := .venv/bin
 
-.PHONY: install quickstart test lint benchmark
+.PHONY: install quickstart test lint
 
 install: .venv/installed
 
@@ -18,7 +18,7 @@ quickstart: .venv/installed
 	$(BIN)/python -m scripts.quickstart
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto
 
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -141,10 +141,17 @@ class Checkpoints:
             weights.write(content, self.last_file)
 
     def _load(self, trainer: Engine) -> None:
-        content = torch.load(self.last_file, map_location="cpu", weights_only=True)
-        max_epochs = trainer.state.max_epochs
-        for name, item in self._shared(trainer).items():
-            item.load_state_dict(content[name])
+        content = weights.load(self.last_file)
+        max_epochs, epoch_length = trainer.state.max_epochs, trainer.state.epoch_length
+        try:
+            for name, item in self._shared(trainer).items():
+                item.load_state_dict(content[name])
+        except (KeyError, RuntimeError, ValueError) as error:
+            cause = str(error).splitlines()[0]
+            raise InputError(f"--resume=true: {self.last_file} is of another run ({cause})") from error
+        if trainer.state.epoch_length != epoch_length:
+            expected = f"expected {trainer.state.epoch_length}, with which {self.last_file} was written"
+            raise InputError(f"--val_interval={epoch_length}: {expected}")
         trainer.state.max_epochs = max_epochs
         self.best = content["best"]
         ranks = content["ranks"]
@@ -276,7 +283,7 @@ def _peak_memory() -> dict[str, float]:
 class TrainingRecord(RunRecord):
     """The record of a training: besides, what the weights began as, the losses and what each validation measured.
 
-    Losses are means over equal stretches of the training, at most a thousand of them.
+    Losses are means over stretches of the training: about a thousand equal ones, and one up to each validation.
 
     Args:
         output_dir, settings, main_process: as for `RunRecord`.
@@ -315,13 +322,11 @@ class TrainingRecord(RunRecord):
         for name, value in self.terms(trainer.state.output).items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._steps += 1
-        steps = trainer.state.max_epochs * trainer.state.epoch_length
-        if trainer.state.iteration % -(-steps // self.POINTS) == 0:
-            self._append("train", "loss", trainer.state.iteration, self._means())
+        length, steps = trainer.state.epoch_length, trainer.state.max_epochs * trainer.state.epoch_length
+        if trainer.state.iteration % -(-steps // self.POINTS) == 0 or trainer.state.iteration % length == 0:
+            means = {name: round(value.item() / self._steps, 6) for name, value in self._sums.items()}
+            self._append("train", "loss", trainer.state.iteration, means)
             self._sums, self._steps = {}, 0
-
-    def _means(self) -> dict[str, float]:
-        return {name: round(value.item() / self._steps, 6) for name, value in self._sums.items()}
 
     def _validated(self, trainer: Engine) -> None:
         metrics = {name: value for name, value in self.validator.state.metrics.items() if isinstance(value, float)}

@@ -109,7 +109,7 @@ def _slice(volume: np.ndarray, plane: str, at: int) -> np.ndarray:
 
 
 def _window(volume: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(volume, (1, 99.5))
+    low, high = np.percentile(volume[volume != 0] if volume.any() else volume, (1, 99.5))
     return float(low), float(max(high, low + 1e-6))
 
 
@@ -128,7 +128,9 @@ def _grid(rows: int, columns: int, titles: Sequence[str]) -> tuple[Figure, np.nd
 
 
 def _show(axis: Any, pixels: np.ndarray, window: tuple[float, float]) -> None:
-    axis.imshow(pixels, cmap="gray", vmin=window[0], vmax=window[1], origin="lower")
+    """Background, which is 0 exactly after the z-score, is drawn black."""
+    low, high = window
+    axis.imshow(np.where(pixels == 0, low, pixels), cmap="gray", vmin=low, vmax=high, origin="lower")
 
 
 def _overlay(masks: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:

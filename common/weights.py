@@ -13,7 +13,7 @@ from torch import nn
 
 from common.preflight import InputError
 
-__all__ = ["ENCODER", "Checkpoint", "Report", "initialise", "read", "restore", "transfer", "versions", "write"]
+__all__ = ["ENCODER", "Checkpoint", "Report", "initialise", "load", "read", "restore", "transfer", "versions", "write"]
 
 ENCODER = "swinViT."  # what pretraining hands on
 WRAPPERS = ("network", "state_dict", "model")  # ours; the public weights'; MONAI's
@@ -77,7 +77,7 @@ def read(path: str | Path) -> Checkpoint:
     Raises:
         InputError: there is no such file, it cannot be read safely, or it holds no tensors by name.
     """
-    content = _load(Path(path))
+    content = load(path)
     state = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
     state = {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, torch.Tensor)}
     if not state:
@@ -87,8 +87,13 @@ def read(path: str | Path) -> Checkpoint:
     return Checkpoint(state, dict(content.get("metadata", {})))
 
 
-def _load(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
+def load(path: str | Path) -> Mapping[str, Any]:
+    """The dictionary that a file of `torch.save` holds; nothing is unpickled.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read safely.
+    """
+    if not Path(path).is_file():
         raise InputError(f"checkpoint {path}: no such file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -148,12 +153,14 @@ def initialise(network: nn.Module, pretrained: str | Path | None, modalities: Se
 
 def _fit(network: nn.Module, checkpoint: Checkpoint, path: str, modalities: Sequence[str]) -> Report:
     known = list(checkpoint.metadata["modalities"])
-    report = Report(path, unexpected=[name for name in checkpoint.state if name not in network.state_dict()])
     state = network.state_dict()
+    if not state.keys() & checkpoint.state.keys():
+        raise InputError(f"checkpoint {path}: none of its tensors is one of the network's")
+    report = Report(path, unexpected=[name for name in checkpoint.state if name not in state])
     for name, initial in network.state_dict().items():
         given = checkpoint.state.get(name)
         axis = MODALITY_AXES.get(name)
-        if given is not None and axis is not None and known != list(modalities):
+        if given is not None and axis is not None and known != list(modalities) and _differ_in(axis, given, initial):
             state[name] = transfer(given, initial, axis, known, modalities, f"{path}: {name}")
             report.changed.append(f"{name}: {', '.join(known)} -> {', '.join(modalities)}")
         elif given is not None and given.shape == initial.shape:
@@ -166,10 +173,14 @@ def _fit(network: nn.Module, checkpoint: Checkpoint, path: str, modalities: Sequ
     return report
 
 
+def _differ_in(axis: int, given: torch.Tensor, initial: torch.Tensor) -> bool:
+    """Whether two shapes are the same but for, at most, one axis."""
+    shapes = [[length for i, length in enumerate(tensor.shape) if i != axis] for tensor in (given, initial)]
+    return shapes[0] == shapes[1]
+
+
 def _refuse_other_encoder(report: Report, metadata: Mapping[str, Any]) -> None:
     size = metadata.get("model_size", "unknown")
-    if not report.matched and not report.changed:
-        raise InputError(f"checkpoint {report.source}: none of its tensors is one of the network's")
     for kind, names in report.gaps().items():
         if encoder := [name for name in names if name.startswith(ENCODER)]:
             raise InputError(
@@ -228,8 +239,10 @@ def restore(network: nn.Module, path: str | Path, modalities: Sequence[str]) -> 
             unexpected or of another shape.
     """
     checkpoint = read(path)
-    known = checkpoint.metadata.get("modalities", list(modalities))
-    if known != list(modalities):
+    known = checkpoint.metadata.get("modalities")
+    if known is None:
+        print(f"checkpoint {path}: does not say its modalities; taken as {', '.join(modalities)}", flush=True)
+    elif known != list(modalities):
         raise InputError(f"checkpoint {path}: trained with {', '.join(known)}; expected {', '.join(modalities)}")
     own = {name: tensor.shape for name, tensor in network.state_dict().items()}
     given = {name: tensor.shape for name, tensor in checkpoint.state.items()}

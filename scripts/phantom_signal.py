@@ -90,8 +90,12 @@ def scan(rng: Generator, head: Head, sequence: Sequence, agent: float) -> NDArra
         sequence: how it is measured.
         agent: contrast agent in enhancing tumour, mM.
     """
-    times = [time and time * rng.normal(1, 0.03) for time in (sequence.repetition, sequence.echo, sequence.inversion)]
-    used = Sequence(*times, enhanced=sequence.enhanced)
+    used = Sequence(
+        repetition=sequence.repetition * rng.normal(1, 0.03),
+        echo=sequence.echo * rng.normal(1, 0.03),
+        inversion=sequence.inversion and sequence.inversion * rng.normal(1, 0.03),
+        enhanced=sequence.enhanced,
+    )
     image = sum(np.float32(signal(TISSUES[name], used, agent)) * share for name, share in head.fractions.items())
     image = image * np.exp(0.12 * head.field(rng, 90.0) + 0.02 * head.field(rng, 10.0))
     white = signal(TISSUES["WM"], used, agent)

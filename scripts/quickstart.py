@@ -102,10 +102,6 @@ def _make(folder: Path, name: str, cohort: Cohort, spacing: float, seed: int) ->
     _run(["-m", "scripts.datalists", name, f"--root={root}", f"--output={root}.json", *splits], ROOT)
 
 
-def _data(folder: Path, stage: Stage) -> list[str]:
-    return ["--dataset_dir", f"{folder}/data/{stage.cohort}", "--datalist", f"{folder}/data/{stage.cohort}.json"]
-
-
 def _train_and_evaluate(folder: Path, bundles: Sequence[str], threads: int) -> None:
     for bundle in bundles:
         stage = STAGES[bundle]

@@ -233,13 +233,14 @@ def test_a_training_leaves_its_record(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["run.json"]
 
 
-def test_losses_are_means_over_equal_stretches(tmp_path, monkeypatch):
+def test_losses_are_means_over_stretches_that_end_with_an_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingRecord, "POINTS", 3)
     run = Run(tmp_path, 2, [0.5, 0.5])
     record = record_of(tmp_path)
-    assert record["train"]["iteration"] == [2, 4, 6]
-    pairs = [(run.losses[i] + run.losses[i + 1]) / 2 for i in (0, 2, 4)]
-    assert record["train"]["loss"]["total"] == pytest.approx(pairs, abs=1e-6)
+    assert record["train"]["iteration"] == [2, 3, 4, 6]
+    stretches = [run.losses[0:2], run.losses[2:3], run.losses[3:4], run.losses[4:6]]
+    means = [sum(stretch) / len(stretch) for stretch in stretches]
+    assert record["train"]["loss"]["total"] == pytest.approx(means, abs=1e-6)
 
 
 def test_a_run_that_is_stopped_leaves_an_unfinished_record(tmp_path):
