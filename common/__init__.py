@@ -1,9 +1,11 @@
-"""What the bundles' configs reference: `common.<module>.<name>`."""
+"""What the bundles' configs reference: `common.<module>.<name>`. A module is imported when it is first asked for."""
 
-from common import datalists, handlers, losses, metrics, networks, pictures, preflight, transforms, views, weights
+from importlib import import_module
+from types import ModuleType
 
 __all__ = [
     "datalists",
+    "datasets",
     "handlers",
     "losses",
     "metrics",
@@ -14,3 +16,9 @@ __all__ = [
     "views",
     "weights",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__} has no attribute {name}")

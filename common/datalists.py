@@ -9,18 +9,16 @@ Paths are relative to the cohort's root folder, with forward slashes. `datalist.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jsonschema
-from monai.data import CacheDataset
 
-from common.preflight import InputError, reason
+from common.preflight import InputError
 
-__all__ = ["SPLITS", "CaseDataset", "load", "read", "write"]
+__all__ = ["SPLITS", "load", "read", "write"]
 
 SPLITS = ("training", "validation", "testing")
 SCHEMA = Path(__file__).with_name("datalist.schema.json")
@@ -166,44 +164,3 @@ def _check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> 
     if missing:
         count = f"{len(missing)} of {len(files)} files are missing"
         raise InputError(f"{missing[0]}: no such file, of subject {files[missing[0]]} in {datalist}; {count}")
-
-
-class CaseDataset(CacheDataset):
-    """MONAI's `CacheDataset`, whose errors name the subject and the file that broke instead of a transform.
-
-    Args:
-        data: entries as `load` returns them.
-        transform: a MONAI `Compose`.
-        cache_rate: share of the cases kept in memory, after the transforms that are not random; 0 to 1.
-
-    Raises:
-        InputError: a case cannot be read or transformed.
-    """
-
-    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable[..., Any], cache_rate: float = 0.0) -> None:
-        # One thread: MONAI's NibabelReader keeps the last call's file names; threads that share it lose channels.
-        super().__init__(data, transform, cache_rate=cache_rate, num_workers=1, progress=False)
-
-    def _load_cache_item(self, index: int) -> Any:
-        with _named(self.data[index]):
-            return super()._load_cache_item(index)
-
-    def _transform(self, index: int) -> Any:
-        with _named(self.data[index]):
-            return super()._transform(index)
-
-
-@contextmanager
-def _named(entry: Mapping[str, Any]) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        message = reason(error)
-        if message is None:
-            cause: BaseException = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__
-            text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-            files = ", ".join(str(file) for file in [*entry["image"], entry.get("label")] if file)
-            message = f"cannot be read: {text} ({files})"
-        raise InputError(f"subject {entry['subject']}: {message}") from error

@@ -54,6 +54,7 @@ class Progress:
         engine.add_event_handler(Events.STARTED, self._open)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
         engine.add_event_handler(Events.COMPLETED, lambda: self._bar.close())
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._abandon)
 
     def _open(self, engine: Engine) -> None:
         self._bar = tqdm(
@@ -64,6 +65,10 @@ class Progress:
             mininterval=0.5 if sys.stderr.isatty() else 20,  # seconds; a log file needs fewer lines
             dynamic_ncols=True,
         )
+
+    def _abandon(self, engine: Engine, error: Exception) -> None:
+        self._bar.close()  # so that what is said of the error begins a line of its own
+        raise error
 
     def _advance(self, engine: Engine) -> None:
         if self._bar.update() and isinstance(engine.state.output, Mapping) and "loss" in engine.state.output:

@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-import monai.bundle
-from monai.bundle import ConfigParser
-
 __all__ = ["InputError", "check_options", "flag", "options_of", "reason", "report_in_one_line", "start"]
 
 
@@ -69,13 +66,15 @@ def check_options(argv: Sequence[str]) -> None:
     """
     if len(argv) < 2 or not argv[0].endswith("bundle/__main__.py") or argv[1] != "run":
         return
+    from monai.bundle import ConfigParser, run  # here, as it takes seconds that other command lines need not wait
+
     _, options = options_of(argv[2:])
     if "args_file" in options:
         options = ConfigParser.load_config_file(options["args_file"]) | options
     files = _as_list(options.get("config_file", []))
     parser = ConfigParser()
     parser.read_config(files)
-    known = set(inspect.signature(monai.bundle.run).parameters) | {"workflow_type", "help"}
+    known = set(inspect.signature(run).parameters) | {"workflow_type", "help"}
     for name, value in options.items():
         if name in known or name in parser:
             continue

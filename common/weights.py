@@ -124,7 +124,7 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def initialise(network: nn.Module, pretrained: str | Path | None, modalities: Sequence[str]) -> Report:
-    """Start a network from the weights of the stage before; print and return what matched.
+    """Start a network from the weights of the stage before; return what matched.
 
     Tensors go by name. Those that hold a slice for each modality are put together by the modalities' names
     (see `transfer`). Heads or decoders that the file lacks stay as initialised.
@@ -147,7 +147,6 @@ def initialise(network: nn.Module, pretrained: str | Path | None, modalities: Se
                 "python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt"
             )
         report = _fit(network, checkpoint, str(pretrained), modalities)
-    print(report, flush=True)
     return report
 
 

@@ -67,6 +67,12 @@ def test_resume_without_anything_to_resume(run_bundle):
     assert "last.pt" in complaint(run_bundle("ukb_ssl_pretrain", *TINY, "--resume=true"))
 
 
+def test_more_processes_than_validation_cases(run_bundle):
+    result = run_bundle("brats_finetune", *TINY, processes=2)
+    assert result.returncode != 0
+    assert "error: split validation: 1 cases for 2 processes; expected one each at least" in result.stderr
+
+
 @pytest.fixture
 def cohort_copy(cohorts, tmp_path):
     """The BraTS cohort, to be spoilt."""

@@ -4,7 +4,7 @@ import pytest
 from monai.data import DataLoader
 from monai.transforms import Compose, LoadImaged, RandShiftIntensityd
 
-from common.datalists import CaseDataset
+from common.datasets import CaseDataset
 from common.preflight import InputError, reason
 from common.transforms import LabelToRegionsd
 from tests.oracles.workers import failure_of

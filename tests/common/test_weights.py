@@ -158,13 +158,13 @@ def test_surgery_refuses_shapes_that_do_not_allow_it(shape):
 # The report
 
 
-def test_report_counts_every_tensor_once(file, capsys):
+def test_report_counts_every_tensor_once(file):
     old, new = ssl_head(2), ssl_head(4, seed=1)
     report = weights.initialise(new, saved(old, file, UKB), BRATS)
     total = len(new.state_dict())
     assert report.counts() == {"matched": total - 3, "changed": 3, "missing": 0, "unexpected": 0}
     assert {line.split(":")[0] for line in report.changed} == MODALITY_TENSORS
-    printed = capsys.readouterr().out
+    printed = str(report)
     assert printed.startswith(f"weights: {file}: {total - 3} matched, 3 changed, 0 missing, 0 unexpected\n")
     assert f"{STEM}: T1, FLAIR -> FLAIR, T1ce, T1, T2\n" in printed
 
@@ -176,7 +176,7 @@ def test_equal_modalities_change_nothing(file):
     assert all(torch.equal(tensor, old.state_dict()[name]) for name, tensor in new.state_dict().items())
 
 
-def test_fine_tuning_takes_the_encoder_and_says_what_it_lacks(file, capsys):
+def test_fine_tuning_takes_the_encoder_and_says_what_it_lacks(file):
     old, new = ssl_head(1), swin_unetr(1, seed=1)
     decoder = {name: tensor.clone() for name, tensor in new.state_dict().items() if not name.startswith("swinViT.")}
     report = weights.initialise(new, saved(old, file, ["T1"]), ["T1"])
@@ -191,18 +191,18 @@ def test_fine_tuning_takes_the_encoder_and_says_what_it_lacks(file, capsys):
     state = new.state_dict()
     assert all(torch.equal(state[name], old.state_dict()[name]) for name in encoder)
     assert all(torch.equal(state[name], tensor) for name, tensor in decoder.items())
-    printed = capsys.readouterr().out
+    printed = str(report)
     assert "unexpected rotation_head (2), contrastive_head (2), conv (12)" in printed
 
 
-def test_no_weights_are_reported_as_such(capsys):
+def test_no_weights_are_reported_as_such():
     network = ssl_head(1)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     report = weights.initialise(network, None, ["T1"])
     assert report.source is None
     assert report.counts() == {"matched": 0, "changed": 0, "missing": len(before), "unexpected": 0}
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    assert "no pretrained weights: every tensor as initialised" in capsys.readouterr().out
+    assert "no pretrained weights: every tensor as initialised" in str(report)
 
 
 def one_line(error):
