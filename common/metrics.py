@@ -71,4 +71,4 @@ class RegionDice(IgniteMetricHandler):
 
     def completed(self, engine: Engine, name: str) -> None:
         means = torch.atleast_1d(torch.as_tensor(self.compute())).tolist()
-        engine.state.metrics |= dict(zip(self.regions, means, strict=True)) | {name: sum(means) / len(means)}
+        engine.state.metrics |= {name: sum(means) / len(means)} | dict(zip(self.regions, means, strict=True))

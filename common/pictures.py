@@ -26,12 +26,15 @@ PLANES = ("axial", "coronal", "sagittal")
 def draw_inpainting(output: Mapping[str, Any], modalities: Sequence[str], samples: int = 3) -> dict[str, Figure]:
     """What inpainting reconstructs: for the first views of a batch the corrupted input, the reconstruction, the truth.
 
+    Each modality of a view has a row; of many modalities fewer views are drawn, so that there are about six rows.
+
     Args:
         output: of an engine whose network is a `common.networks.SSLHead`.
-        modalities: the input channels by name; each is drawn in a row of its own.
+        modalities: the input channels by name.
         samples: views drawn at most.
     """
     volumes = [output["image"], output["pred"]["reconstruction"], output["label"]["reconstruction"]]
+    samples = min(samples, max(1, 6 // len(modalities)))
     corrupted, restored, clean = (volume[:samples].detach().float().cpu().numpy() for volume in volumes)
     rows = [(i, channel) for i in range(len(clean)) for channel in range(len(modalities))]
     figure, axes = _grid(len(rows), 3, ("corrupted input", "reconstruction", "clean crop"))

@@ -38,7 +38,7 @@ class Stage(NamedTuple):
     is_evaluated: bool = False
 
 
-COHORTS = {"ukb": Cohort(20, 4, 0), "brats": Cohort(32, 2, 6), "atlas": Cohort(32, 2, 6)}
+COHORTS = {"ukb": Cohort(20, 4, 0), "brats": Cohort(36, 4, 8), "atlas": Cohort(40, 4, 8)}
 STAGES = {
     "ukb_ssl_pretrain": Stage("ukb", None),
     "brats_stage2": Stage("brats", "ukb_ssl_pretrain"),
@@ -131,7 +131,7 @@ def _run(arguments: Sequence[str], place: Path, threads: int | None = None, labe
     with subprocess.Popen(command, cwd=place, env=environment, stdout=out, stderr=err, text=True) as process:
         for line in process.stdout or ():  # a progress bar's carriage returns end lines too
             if line.strip():
-                print(f"{label}{line.rstrip()}", flush=True)
+                print(f"{label}{line.rstrip()}\n", end="", flush=True)  # in one write: two branches print at a time
     if process.returncode:
         raise SystemExit(process.returncode)
 
@@ -150,8 +150,12 @@ def summarise(folder: Path) -> dict[str, Any]:
     evaluations = {name: _record(folder / name / "evaluation") for name, stage in STAGES.items() if stage.is_evaluated}
     return {
         "stages": {bundle: _summarise_training(record) for bundle, record in trainings.items()},
-        "scores": {bundle: dict(reversed(record["scores"]["mean"].items())) for bundle, record in evaluations.items()},
+        "scores": {bundle: _by_region(record["scores"]["mean"]) for bundle, record in evaluations.items()},
     }
+
+
+def _by_region(means: Mapping[str, float]) -> dict[str, float]:
+    return {region: means[region] for region in ("WT", "TC", "ET", "lesion") if region in means}
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def test_page_shows_every_stage_with_its_command_losses_and_weights(page: str) -
     assert "brats_finetune: held-out dice, WT, TC, ET" in page
     assert "120 matched, 1 changed, 2 missing, 0 unexpected" in text
     assert "decoder.two" in text
-    assert "Together they took 6 min 40 s." in text
+    assert "Their times add up to 6 min 40 s." in text
     assert "Dice 0.100 → 0.625" in text
     assert "learning_rate" in text
     assert "abcdef" in text
@@ -277,7 +277,7 @@ def test_interrupted_run_of_which_little_is_known(tmp_path: Path) -> None:
     text = text_of(page_of(tmp_path))
     assert "Interrupted before the end: brats_stage2." in text
     assert "No loss was recorded." in text
-    assert "Together" not in text
+    assert "add up" not in text
     assert "No run was scored." in text
     assert "The command was not recorded." in text
 

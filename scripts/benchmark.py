@@ -1,0 +1,140 @@
+"""What our code costs beside the plain way, as ratios measured side by side: `python -m scripts.benchmark NAME`."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from common.preflight import InputError
+from scripts import cli
+from scripts.quickstart import ENVIRONMENT
+
+__all__ = ["benchmark"]
+
+STEP = """
+import time, torch
+from monai.losses import DiceFocalLoss
+from monai.networks.nets import SwinUNETR
+from common.networks import settings
+size = settings("micro")
+network = SwinUNETR(4, 3, depths=size.depths, feature_size=size.feature_size, window_size=size.window_size)
+image, label = torch.randn(2, 4, 64, 64, 64), (torch.rand(2, 3, 64, 64, 64) > 0.9).float()
+loss = DiceFocalLoss(sigmoid=True, gamma=0.0)
+optimizer = torch.optim.AdamW(network.parameters())
+for step in range(6):
+    start = time.perf_counter() if step == 2 else start if step > 2 else 0
+    optimizer.zero_grad()
+    loss(network(image), label).backward()
+    optimizer.step()
+print((time.perf_counter() - start) / 4)
+"""
+
+
+def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # the option's name is fixed
+    """Time variants in turn, A B A B ..., and print each one's median and its median ratio to the first.
+
+    Args:
+        name: views (corruption of a batch: all boxes at once, beside box by box) or step (a fine-tuning step of the
+            quick start on one thread: with its environment, beside without).
+        repeats: how often each variant is timed.
+        json: a file that gets the figures too.
+    """
+    if name not in BENCHMARKS:
+        raise InputError(f"benchmark {name}: expected one of {', '.join(BENCHMARKS)}")
+    variants = BENCHMARKS[name]()
+    times: dict[str, list[float]] = {variant: [] for variant in variants}
+    for _ in tqdm(range(repeats), desc=name):
+        for variant, run in variants.items():
+            times[variant].append(run())
+    first = next(iter(times.values()))
+    rows = {
+        variant: {
+            "seconds": statistics.median(values),
+            "ratio": statistics.median(mine / base for mine, base in zip(values, first, strict=True)),
+        }
+        for variant, values in times.items()
+    }
+    for variant, row in rows.items():
+        print(f"{variant:<28} {row['seconds']:9.4f} s   x {row['ratio']:.2f}")
+    if json:
+        _save({"benchmark": name, "repeats": repeats, "variants": rows}, Path(json))
+
+
+def _save(content: Any, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def _views() -> dict[str, Callable[[], float]]:
+    import torch
+
+    from common.views import corrupt
+
+    crops = torch.randn(4, 2, 96, 96, 96)
+    ours, plain = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
+    return {
+        "all boxes at once (ours)": lambda: _timed(lambda: corrupt(crops, ours)),
+        "box by box": lambda: _timed(lambda: _corrupt_box_by_box(crops, plain)),
+    }
+
+
+def _timed(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _corrupt_box_by_box(crops: Any, generator: Any) -> Any:
+    """The plain way: noise into one box after the other, then boxes of a partner."""
+    import torch
+
+    result = crops.clone()
+    for sample in result:
+        for box in _draw_boxes(sample.shape[1:], generator):
+            noise = torch.randn(sample[(slice(None), *box)].shape, generator=generator)
+            sample[(slice(None), *box)] = (noise - noise.min()) / (noise.max() - noise.min())
+        partner = result[int(torch.randint(len(result), (1,), generator=generator))]
+        if partner is not sample:
+            for box in _draw_boxes(sample.shape[1:], generator):
+                sample[(slice(None), *box)] = partner[(slice(None), *box)]
+    return result
+
+
+def _draw_boxes(shape: Any, generator: Any) -> Any:
+    import torch
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (1,), generator=generator))
+
+    target = float(torch.rand(1, generator=generator)) * 0.3 * shape.numel()
+    covered = 0
+    while covered < target:
+        box = []
+        for side in shape:
+            start = draw(0, side - int(0.05 * side))
+            box.append(slice(start, min(side, start + draw(int(0.05 * side), int(0.25 * side)))))
+        covered += (box[0].stop - box[0].start) * (box[1].stop - box[1].start) * (box[2].stop - box[2].start)
+        yield box
+
+
+def _step() -> dict[str, Callable[[], float]]:
+    def run(environment: dict[str, str]) -> float:
+        variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+        command = [sys.executable, "-W", "ignore", "-c", STEP]
+        return float(subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout)
+
+    return {"quick start's environment": lambda: run(ENVIRONMENT), "plain": lambda: run({})}
+
+
+BENCHMARKS = {"views": _views, "step": _step}
+
+if __name__ == "__main__":
+    cli.run(benchmark, "benchmark")
