@@ -12,6 +12,7 @@ __all__ = [
     "networks",
     "pictures",
     "preflight",
+    "records",
     "transforms",
     "views",
     "weights",

@@ -82,7 +82,8 @@ def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], names: Sequ
             axis.imshow(_overlay([_slice(region, plane, at) for region in mask], names), origin="lower")
         row[0].set_ylabel(plane, color=INK, fontsize=8)
     handles = [Patch(color=COLOURS[name], label=name) for name in names]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(names), frameon=False, labelcolor=INK, fontsize=8)
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=len(names), labelcolor=INK, fontsize=8)
+    legend.set_frame_on(False)
     figure.suptitle(title, color=INK, fontsize=9)
     return figure
 

@@ -97,14 +97,14 @@ def _corrupt_box_by_box(crops: Any, generator: Any) -> Any:
     import torch
 
     result = crops.clone()
-    for sample in result:
+    for index, sample in enumerate(result):
         for box in _draw_boxes(sample.shape[1:], generator):
             noise = torch.randn(sample[(slice(None), *box)].shape, generator=generator)
             sample[(slice(None), *box)] = (noise - noise.min()) / (noise.max() - noise.min())
-        partner = result[int(torch.randint(len(result), (1,), generator=generator))]
-        if partner is not sample:
+        partner = int(torch.randint(len(result), (1,), generator=generator))
+        if partner != index:
             for box in _draw_boxes(sample.shape[1:], generator):
-                sample[(slice(None), *box)] = partner[(slice(None), *box)]
+                sample[(slice(None), *box)] = result[partner][(slice(None), *box)]
     return result
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.handlers import command_line
+from common.records import command_line
 from scripts import cli
 
 __all__ = ["quickstart", "shortfalls", "summarise"]
@@ -49,8 +49,8 @@ STAGES = {
 BRANCHES = (("brats_stage2", "brats_finetune"), ("atlas_stage2", "atlas_finetune"))  # each needs stage 1 alone
 TRAINING = "['configs/train.yaml','configs/quickstart.yaml']"
 ENVIRONMENT = {  # of the processes, on a Linux CPU
-    "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits gives its core away; beside other work steps are 5 times faster
-    "THP_MEM_ALLOC_ENABLE": "1",  # big pages, kept from step to step (below): steps take a fifth less time
+    "OMP_WAIT_POLICY": "PASSIVE",  # a thread that waits gives its core to other work
+    "THP_MEM_ALLOC_ENABLE": "1",  # big pages, and (below) memory that is kept from step to step; docs/benchmarks.md
     "MALLOC_MMAP_THRESHOLD_": str(2**32),  # bytes
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
     "PYTHONWARNINGS": "ignore",

@@ -1,6 +1,6 @@
 """One self-contained HTML page about a folder of runs: `python -m scripts.report RUN_DIR`.
 
-Every run leaves a `run.json` (`common.handlers.RunRecord`). This module reads all of them below a folder, pairs the
+Every run leaves a `run.json` (`common.records.RunRecord`). This module reads all of them below a folder, pairs the
 training of a bundle with its evaluation, tells from the weights that were loaded how the stages follow each other,
 and writes `RUN_DIR/report.html`. The page loads nothing: style, charts and pictures are part of it.
 """

@@ -16,9 +16,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from common import weights
-from common.handlers import Checkpoints, EvaluationRecord, Pictures, Progress, TrainingRecord, command_line
+from common.handlers import Checkpoints, Pictures, Progress
 from common.metrics import RegionDice
 from common.preflight import InputError
+from common.records import EvaluationRecord, TrainingRecord, command_line
 from common.views import TwoViews
 from tests.oracles.volumes import dice
 

@@ -1,0 +1,199 @@
+"""The record that a run leaves, `run.json`: its command and settings, versions, time, memory, and what it measured."""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+
+from common import weights
+from common.transforms import regions
+
+__all__ = ["EvaluationRecord", "RunRecord", "TrainingRecord", "command_line"]
+
+
+class RunRecord:
+    """Keep `run.json`: the command, the settings, versions, time and peak memory of a run; the base of two records.
+
+    Args:
+        output_dir: folder of `run.json`.
+        settings: what the run was started with, by name.
+        workflow: train or evaluate.
+        main_process: whether this rank writes.
+    """
+
+    def __init__(self, output_dir: str, settings: Mapping[str, Any], workflow: str, main_process: bool = True) -> None:
+        self.folder, self.main_process = Path(output_dir), main_process
+        self.content: dict[str, Any] = {
+            "bundle": settings["bundle"],
+            "workflow": workflow,
+            "finished": False,
+            "command": _command(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": 0.0,
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+            "world_size": idist.get_world_size(),
+            "versions": weights.versions(),
+            "git_commit": _git_commit(),
+            "config": {name: str(value) for name, value in settings.items()},
+        }
+        self._before = 0.0  # seconds, of the runs that this one resumes
+        self._start = time.monotonic()
+
+    def attach(self, engine: Engine) -> None:
+        """Record the run of `engine`."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def write(self) -> None:
+        """Write the record as it stands."""
+        self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
+        self.content |= _peak_memory()
+        self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
+        if self.main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = self.folder / ".run.json"
+            temporary.write_text(json.dumps(self.content, indent=1))
+            temporary.replace(self.folder / "run.json")
+
+    def _finish(self) -> None:
+        self.content["finished"] = True
+        self.write()
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The arguments as one would type them in a shell: in double quotes where that reads better than in single ones."""
+    return " ".join(f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else quote(word) for word in arguments)
+
+
+def _command() -> str:
+    if sys.argv[0].endswith("monai/bundle/__main__.py"):
+        return command_line(["python", "-m", "monai.bundle", *sys.argv[1:]])
+    return command_line(sys.argv)
+
+
+def _git_commit() -> str | None:
+    try:
+        command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or a package outside a checkout
+        return None
+
+
+def _peak_memory() -> dict[str, float]:
+    """Peak memory of this process in GiB, and of its GPU where it uses one."""
+    peak = {"peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)}
+    if torch.cuda.is_available():
+        peak["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
+    return peak
+
+
+class TrainingRecord(RunRecord):
+    """The record of a training: besides, what the weights began as, the losses and what each validation measured.
+
+    Losses are means over stretches of the training: about a thousand equal ones, and one up to each validation.
+
+    Args:
+        output_dir, settings, main_process: as for `RunRecord`.
+        terms: the loss's terms by name, from the trainer's output.
+        validator: its metrics are recorded, with the trainer's iteration.
+        report: what became of the pretrained weights.
+    """
+
+    POINTS = 1000
+
+    def __init__(
+        self,
+        output_dir: str,
+        settings: Mapping[str, Any],
+        terms: Callable[[Any], Mapping[str, torch.Tensor]],
+        validator: Engine,
+        report: weights.Report,
+        main_process: bool = True,
+    ) -> None:
+        super().__init__(output_dir, settings, "train", main_process)
+        self.terms, self.validator = terms, validator
+        tensors = {"changed": report.changed, **report.gaps()}
+        self.content["weights"] = {"source": report.source, **report.counts(), "tensors": tensors}
+        self.content["train"] = {"iteration": [], "loss": {}}
+        self.content["validation"] = {"iteration": [], "metrics": {}}
+        self._sums: dict[str, torch.Tensor] = {}
+        self._steps = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Record the run of the trainer `engine`."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._validated, engine)
+        super().attach(engine)
+
+    def _add(self, trainer: Engine) -> None:
+        for name, value in self.terms(trainer.state.output).items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        self._steps += 1
+        length, steps = trainer.state.epoch_length, trainer.state.max_epochs * trainer.state.epoch_length
+        if trainer.state.iteration % -(-steps // self.POINTS) == 0 or trainer.state.iteration % length == 0:
+            means = {name: round(value.item() / self._steps, 6) for name, value in self._sums.items()}
+            self._append("train", "loss", trainer.state.iteration, means)
+            self._sums, self._steps = {}, 0
+
+    def _validated(self, trainer: Engine) -> None:
+        metrics = {name: value for name, value in self.validator.state.metrics.items() if isinstance(value, float)}
+        if trainer.state.iteration not in self.content["validation"]["iteration"]:
+            self._append("validation", "metrics", trainer.state.iteration, metrics)
+            self.write()
+
+    def _append(self, section: str, kind: str, iteration: int, values: Mapping[str, float]) -> None:
+        self.content[section]["iteration"].append(iteration)
+        for name, value in values.items():
+            self.content[section][kind].setdefault(name, []).append(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run goes on with."""
+        return {name: self.content[name] for name in ("started", "weights", "train", "validation")} | {
+            "seconds": self._before + time.monotonic() - self._start
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the record of the run that is resumed."""
+        self.content |= {name: value for name, value in state.items() if name != "seconds"}
+        self._before = state["seconds"]
+
+
+class EvaluationRecord(RunRecord):
+    """The record of an evaluation: besides, the Dice of each case and region, and their means.
+
+    Args:
+        output_dir, settings, main_process: as for `RunRecord`.
+        convention: whose regions were measured.
+    """
+
+    def __init__(
+        self, output_dir: str, settings: Mapping[str, Any], convention: str, main_process: bool = True
+    ) -> None:
+        super().__init__(output_dir, settings, "evaluate", main_process)
+        self.regions = list(regions(convention))
+        self._cases: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Record the run of the evaluator `engine`, whose key metric is a `common.metrics.RegionDice`."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._score)
+        super().attach(engine)
+
+    def _add(self, engine: Engine) -> None:
+        self._cases += [item["subject"] for item in engine.state.batch]
+
+    def _score(self, engine: Engine) -> None:
+        dice = engine.state.metric_details[engine.state.key_metric_name].tolist()
+        cases = {name: dict(zip(self.regions, row, strict=True)) for name, row in zip(self._cases, dice, strict=True)}
+        means = {region: engine.state.metrics[region] for region in self.regions}
+        self.content["scores"] = {"regions": self.regions, "cases": cases, "mean": means}
