@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Cohort(NamedTuple):
-    """How many subjects of a layout are made, and how many of them are held out."""
+    """How many subjects of a layout are made, all without skull, and how many of them are held out."""
 
     subjects: int
     validation: int
@@ -38,7 +38,7 @@ class Stage(NamedTuple):
     is_evaluated: bool = False
 
 
-COHORTS = {"ukb": Cohort(20, 4, 0), "brats": Cohort(36, 4, 8), "atlas": Cohort(40, 4, 8)}
+COHORTS = {"ukb": Cohort(20, 4, 0), "brats": Cohort(36, 4, 8), "atlas": Cohort(40, 6, 8)}
 STAGES = {
     "ukb_ssl_pretrain": Stage("ukb", None),
     "brats_stage2": Stage("brats", "ukb_ssl_pretrain"),
@@ -96,8 +96,8 @@ def _move_aside(folder: Path) -> None:
 
 def _make(folder: Path, name: str, cohort: Cohort, spacing: float, seed: int) -> None:
     root = folder / "data" / name
-    size = [f"--subjects={cohort.subjects}", f"--spacing={spacing:g}", f"--seed={seed}"]
-    _run(["-m", "scripts.phantoms", "make", f"--layout={name}", f"--output={root}", *size], ROOT)
+    options = [f"--subjects={cohort.subjects}", f"--spacing={spacing:g}", "--skull_stripped=true", f"--seed={seed}"]
+    _run(["-m", "scripts.phantoms", "make", f"--layout={name}", f"--output={root}", *options], ROOT)
     splits = [f"--validation={cohort.validation}", f"--testing={cohort.testing}", f"--seed={seed}"]
     _run(["-m", "scripts.datalists", name, f"--root={root}", f"--output={root}.json", *splits], ROOT)
 
