@@ -25,7 +25,11 @@ SCHEMA = Path(__file__).with_name("datalist.schema.json")
 
 
 def load(
-    datalist: str | Path, split: str, root: str | Path, modalities: Sequence[str] | None = None
+    datalist: str | Path,
+    split: str,
+    root: str | Path,
+    modalities: Sequence[str] | None = None,
+    label_convention: str | None = None,
 ) -> list[dict[str, Any]]:
     """The entries of one split, as MONAI's datasets take them.
 
@@ -34,6 +38,7 @@ def load(
         split: "training", "validation" or "testing".
         root: the cohort's folder, which the datalist's paths are relative to.
         modalities: names of those wanted, in that order; one may be named twice. All of the datalist by default.
+        label_convention: that the labels must follow, and every subject must have one; None asks for no labels.
 
     Returns:
         A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`), and "label"
@@ -41,7 +46,7 @@ def load(
 
     Raises:
         InputError: a file or folder does not exist, the datalist breaks a rule (see `read`), the split is empty, or
-            the datalist lacks a modality.
+            the datalist lacks a modality, has labels of another convention, or a subject without.
 
     Example:
         >>> load("brats.json", "training", "/data/brats", ["T1", "T1"])[0]["image"]  # doctest: +SKIP
@@ -58,6 +63,8 @@ def load(
     if not folder.is_dir():
         raise InputError(f"root {root}: no such folder; expected the one that the paths of {datalist} are relative to")
     channels = _channels(known if modalities is None else modalities, known, datalist)
+    if label_convention is not None:
+        _check_labels(content, split, label_convention, datalist)
     entries = [_resolve(entry, channels, folder) for entry in content[split]]
     _check_files(entries, datalist)
     return entries
@@ -149,6 +156,15 @@ def _channels(modalities: Sequence[str], known: Sequence[str], datalist: str | P
         if modality not in known:
             raise InputError(f"modality {modality}: not in {datalist}, which has {', '.join(known)}")
     return [known.index(modality) for modality in modalities]
+
+
+def _check_labels(content: Mapping[str, Any], split: str, convention: str, datalist: str | Path) -> None:
+    if content["label_convention"] != convention:
+        found = content["label_convention"]
+        raise InputError(f"--label_convention={convention}: the labels of {datalist} follow {found or 'none'}")
+    for entry in content[split]:
+        if "label" not in entry:
+            raise InputError(f"datalist {datalist}: subject {entry['subject']} of {split} has no label; expected one")
 
 
 def _resolve(entry: Mapping[str, Any], channels: Sequence[int], root: Path) -> dict[str, Any]:

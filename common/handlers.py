@@ -21,7 +21,16 @@ from tqdm import tqdm
 from common import weights
 from common.preflight import InputError, flag
 
-__all__ = ["Checkpoints", "Pictures", "Progress", "leave_process_group"]
+__all__ = ["Checkpoints", "FiniteLoss", "Pictures", "Progress", "leave_process_group"]
+
+
+RESUMABLE = {
+    "iterations",
+    "num_workers",
+    "cache_rate",
+    "datalist",
+    "versions",
+}  # settings that a resumed run may change
 
 
 class Progress:
@@ -33,6 +42,7 @@ class Progress:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._bar = tqdm(disable=True)  # until the run starts
 
     def attach(self, engine: Engine) -> None:
         """Show the progress of `engine`."""
@@ -98,6 +108,9 @@ class Checkpoints:
         self.resume = flag("resume", resume)
         if self.resume and not self.last_file.is_file():
             raise InputError(f"--resume=true: no {self.last_file} to go on from; expected one that a run has left")
+        if not self.resume and self.last_file.exists():
+            expected = "expected --resume=true to go on with it, or another folder"
+            raise InputError(f"--ckpt_dir={save_dir}: holds the last.pt of an earlier run; {expected}")
         self.network, self.objects, self.local_objects = network, dict(objects), dict(local_objects or {})
         self.metadata = dict(metadata) | {"versions": weights.versions()}
         self.validator, self.sign = validator, -1 if lower_is_better else 1
@@ -132,16 +145,18 @@ class Checkpoints:
 
     def _load(self, trainer: Engine) -> None:
         content = weights.load(self.last_file)
-        max_epochs, epoch_length = trainer.state.max_epochs, trainer.state.epoch_length
+        self._refuse_other_settings(content.get("metadata"))
+        max_epochs = trainer.state.max_epochs
         try:
             for name, item in self._shared(trainer).items():
+                length = getattr(item, "t_total", None)  # of a schedule: this run's, not that of the run before
                 item.load_state_dict(content[name])
+                if length is not None:
+                    item.t_total = length
         except (KeyError, RuntimeError, ValueError) as error:
-            cause = str(error).splitlines()[0]
-            raise InputError(f"--resume=true: {self.last_file} is of another run ({cause})") from error
-        if trainer.state.epoch_length != epoch_length:
-            expected = f"expected {trainer.state.epoch_length}, with which {self.last_file} was written"
-            raise InputError(f"--val_interval={epoch_length}: {expected}")
+            raise InputError(
+                f"--resume=true: {self.last_file} is not a last.pt of this network ({error!r:.80})"
+            ) from error
         trainer.state.max_epochs = max_epochs
         self.best = content["best"]
         ranks = content["ranks"]
@@ -149,6 +164,18 @@ class Checkpoints:
             self._set_local_state(trainer, ranks[idist.get_rank()])
         elif self.main_process:
             print(f"resume: {len(ranks)} processes wrote {self.last_file}; random numbers begin anew", flush=True)
+
+    def _refuse_other_settings(self, before: Any) -> None:
+        """What a run was started with stays; only its length and how it reads data may change."""
+        if not isinstance(before, Mapping):
+            raise InputError(
+                f"--resume=true: {self.last_file} does not say its settings; expected one that a run has left"
+            )
+        for name in sorted(before.keys() & self.metadata.keys() - RESUMABLE):
+            if before[name] != self.metadata[name]:
+                raise InputError(
+                    f"--{name}={self.metadata[name]}: the run to resume has {before[name]}; expected the same"
+                )
 
     def _shared(self, trainer: Engine) -> dict[str, Any]:
         scaler = getattr(trainer, "scaler", None)
@@ -159,6 +186,20 @@ class Checkpoints:
         trainer.add_event_handler(next_epoch, lambda: _set_random_state(state["random"]))
         for name, item in self.local_objects.items():
             item.load_state_dict(state[name])
+
+
+class FiniteLoss:
+    """End a training whose loss is NaN or infinite, before anything of it is saved, and name the subjects."""
+
+    def attach(self, engine: Engine) -> None:
+        """Watch the trainer `engine`."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        loss = engine.state.output["loss"].item()
+        if not math.isfinite(loss):
+            subjects = ", ".join(map(str, engine.state.batch.get("subject", [])))
+            raise InputError(f"the loss is {loss} at iteration {engine.state.iteration}, subjects {subjects}; stopped")
 
 
 def _states(objects: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,20 +11,27 @@ from monai.handlers import IgniteMetricHandler
 from monai.metrics import DiceMetric
 
 from common.losses import SSLLoss
+from common.preflight import InputError
 from common.transforms import regions
 
 __all__ = ["LossTerms", "RegionDice"]
 
 
 class LossTerms(Metric):
-    """The mean over batches of each term of the self-supervised loss, weighted by the batches' sizes.
+    """The mean of each term of the self-supervised loss over the views of a run, and their sum.
 
-    Under the name that it is attached by, `engine.state.metrics` gets the total; under their own names, the terms.
-    Across ranks the sums are reduced.
+    The contrastive term is defined where a batch has two crops or more, and its mean is over such batches. Under the
+    name that it is attached by, `engine.state.metrics` gets the total; under their own names, the terms. Across ranks
+    the sums are reduced.
 
     Args:
         loss: the loss whose terms are meant.
+
+    Raises:
+        InputError: no batch had two crops.
     """
+
+    TERMS = SSLLoss.TERMS[1:]
 
     def __init__(self, loss: SSLLoss, device: str | torch.device = "cpu") -> None:
         self.loss = loss
@@ -32,20 +39,27 @@ class LossTerms(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        self._sums = torch.zeros(len(SSLLoss.TERMS), dtype=torch.float64, device=self._device)
-        self._views = torch.zeros(1, dtype=torch.float64, device=self._device)
+        self._sums = torch.zeros(len(self.TERMS), dtype=torch.float64, device=self._device)
+        self._views = torch.zeros(len(self.TERMS), dtype=torch.float64, device=self._device)
 
     @reinit__is_reduced
     def update(self, outputs: tuple[Mapping[str, Any]]) -> None:
         (output,) = outputs
         self.loss(output["pred"], output["label"])
         views = len(output["image"])
-        self._sums += views * torch.stack([self.loss.last_terms[name] for name in SSLLoss.TERMS]).to(self._sums)
-        self._views += views
+        weights = torch.tensor([views if term != "contrastive" or views > 2 else 0 for term in self.TERMS])
+        weights = weights.to(self._views)
+        self._sums += weights * torch.stack([self.loss.last_terms[name] for name in self.TERMS]).to(self._sums)
+        self._views += weights
 
     @sync_all_reduce("_sums", "_views")
     def compute(self) -> dict[str, float]:
-        return dict(zip(SSLLoss.TERMS, (self._sums / self._views).tolist(), strict=True))
+        if not self._views.all():
+            raise InputError(
+                "split validation: no batch with two crops, as telling views apart needs; expected more cases"
+            )
+        terms = dict(zip(self.TERMS, (self._sums / self._views).tolist(), strict=True))
+        return {"total": sum(terms.values())} | terms
 
     def completed(self, engine: Engine, name: str) -> None:
         terms = self.compute()
@@ -57,7 +71,7 @@ class RegionDice(IgniteMetricHandler):
 
     Under the name that it is attached by, `engine.state.metrics` gets the mean over regions; under their own names, the
     regions. `engine.state.metric_details[name]` holds [cases, regions]. Dice is 1 where prediction and reference are
-    both empty, 0 where only the reference is.
+    both empty, 0 where one of them is.
 
     Args:
         convention: brats2021, brats2023 or atlas.

@@ -6,14 +6,40 @@ Every `initialize` section and every command line therefore begins with this mod
 
 import ast
 import difflib
+import errno
 import inspect
+import math
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-__all__ = ["InputError", "check_options", "flag", "options_of", "reason", "report_in_one_line", "start"]
+__all__ = [
+    "InputError",
+    "check_options",
+    "check_settings",
+    "flag",
+    "options_of",
+    "reason",
+    "report_in_one_line",
+    "start",
+]
+
+
+RANGES: dict[str, tuple[type, float, float]] = {  # kind, lowest and highest value of options that are numbers
+    "batch_size": (int, 1, math.inf),
+    "learning_rate": (float, 1e-12, 1e3),
+    "warmup_iterations": (int, 0, math.inf),
+    "iterations": (int, 1, math.inf),
+    "val_interval": (int, 1, math.inf),
+    "num_workers": (int, 0, math.inf),
+    "cache_rate": (float, 0, 1),
+    "seed": (int, 0, 2**32 - 1),
+    "overlap": (float, 0, 0.99),
+}
 
 
 class InputError(ValueError):
@@ -82,6 +108,75 @@ def check_options(argv: Sequence[str]) -> None:
         near = difflib.get_close_matches(name, [*keys, *known], n=1)
         hint = f"did you mean --{near[0]}?" if near else f"expected one of {', '.join(keys)}"
         raise InputError(f"--{name}={value}: no such option in {', '.join(map(str, files))}; {hint}")
+
+
+def check_settings(settings: Mapping[str, Any], device: Any, folders: Sequence[str] = ()) -> None:
+    """Hold what a user sets to what the workflow can do with it, before anything is read or written.
+
+    Args:
+        settings: values by the name of their option; those that have no rule are left alone.
+        device: where the network will run.
+        folders: that the run writes to; they are made where they are missing.
+
+    Raises:
+        InputError: a value is of the wrong kind or out of range, a device is not there, a folder cannot be written.
+    """
+    for name, (kind, lowest, highest) in RANGES.items():
+        if name in settings:
+            _check_number(name, settings[name], kind, lowest, highest)
+    self_supervised = settings.get("network") == "SSLHead"
+    _check_patch(settings["patch_size"], self_supervised)
+    if self_supervised and settings["batch_size"] < 2:
+        raise InputError(
+            f"--batch_size={settings['batch_size']}: expected 2 at least, as views are told apart in a batch"
+        )
+    if "val_interval" in settings and settings["iterations"] % settings["val_interval"]:
+        interval = settings["val_interval"]
+        raise InputError(f"--iterations={settings['iterations']}: expected a multiple of --val_interval={interval}")
+    modalities = settings["modalities"]
+    if not isinstance(modalities, list | tuple) or not modalities:
+        raise InputError(f"--modalities={modalities}: expected a list such as \"['T1','FLAIR']\"")
+    _check_device(device, flag("amp", settings.get("amp", False)))
+    for folder in folders:
+        _check_folder(folder)
+
+
+def _check_number(name: str, value: Any, kind: type, lowest: float, highest: float) -> None:
+    kinds = (int,) if kind is int else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not lowest <= value <= highest:
+        whole = "a whole number" if kind is int else "a number"
+        limits = f"from {lowest:g}" + ("" if highest == math.inf else f" to {highest:g}")
+        raise InputError(f"--{name}={value}: expected {whole} {limits}")
+
+
+def _check_patch(patch: Any, square: bool) -> None:
+    fits = isinstance(patch, list | tuple) and len(patch) == 3 and all(isinstance(edge, int) for edge in patch)
+    if not fits or any(edge < 64 or edge % 32 for edge in patch):
+        raise InputError(f"--patch_size={patch}: expected three multiples of 32 from 64 on, such as [96,96,96]")
+    if square and patch[0] != patch[1]:
+        raise InputError(f"--patch_size={patch}: expected x and y equally long, as crops are turned about z")
+
+
+def _check_device(device: Any, amp: bool) -> None:
+    import torch
+
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError):
+        raise InputError(f"--device={device}: expected cpu, cuda or cuda:N") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device={device}: no CUDA device here; expected cpu")
+    if amp and kind != "cuda":
+        raise InputError(f"--amp=true: expected false on the device {device}")
+
+
+def _check_folder(folder: str) -> None:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}; expected a folder that can be written") from error
 
 
 def flag(name: str, value: bool | str) -> bool:

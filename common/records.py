@@ -1,6 +1,7 @@
 """The record that a run leaves, `run.json`: its command and settings, versions, time, memory, and what it measured."""
 
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -40,11 +41,11 @@ class RunRecord:
             "command": _command(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": 0.0,
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
+            "device": "cuda" if torch.cuda.is_initialized() else "cpu",
             "world_size": idist.get_world_size(),
             "versions": weights.versions(),
             "git_commit": _git_commit(),
-            "config": {name: str(value) for name, value in settings.items()},
+            "config": dict(settings),
         }
         self._before = 0.0  # seconds, of the runs that this one resumes
         self._start = time.monotonic()
@@ -62,12 +63,16 @@ class RunRecord:
         if self.main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = self.folder / ".run.json"
-            temporary.write_text(json.dumps(self.content, indent=1))
+            temporary.write_text(json.dumps(self.content, indent=1, allow_nan=False))
             temporary.replace(self.folder / "run.json")
 
     def _finish(self) -> None:
         self.content["finished"] = True
         self.write()
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def command_line(arguments: Sequence[str]) -> str:
@@ -82,9 +87,16 @@ def _command() -> str:
 
 
 def _git_commit() -> str | None:
-    try:
-        command = ["git", "-C", str(Path(__file__).resolve().parent), "rev-parse", "HEAD"]
+    """The commit of the checkout that this file is tracked in, with `-dirty` where the checkout has changes."""
+    file = Path(__file__).resolve()
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(file.parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", file.name)
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):  # no git, or a package outside a checkout
         return None
 
@@ -146,7 +158,7 @@ class TrainingRecord(RunRecord):
             self._sums, self._steps = {}, 0
 
     def _validated(self, trainer: Engine) -> None:
-        metrics = {name: value for name, value in self.validator.state.metrics.items() if isinstance(value, float)}
+        metrics = {name: value for name, value in self.validator.state.metrics.items() if _is_finite(value)}
         if trainer.state.iteration not in self.content["validation"]["iteration"]:
             self._append("validation", "metrics", trainer.state.iteration, metrics)
             self.write()

@@ -1,15 +1,15 @@
-"""Dictionary transforms that MONAI lacks: label maps and regions under a named convention."""
+"""Dictionary transforms that MONAI lacks: checks of a scan, label maps and regions under a named convention."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, Transform
 
 from common.preflight import InputError
 
-__all__ = ["CONVENTIONS", "LabelToRegionsd", "NameBySubjectd", "RegionsToLabeld", "regions"]
+__all__ = ["CONVENTIONS", "CheckScand", "LabelToRegionsd", "NameBySubjectd", "RegionsToLabeld", "regions"]
 
 # Regions in channel order, each the union of the label values that it names (BraTS: the order of SwinUNETR's outputs).
 CONVENTIONS: dict[str, dict[str, frozenset[int]]] = {
@@ -28,6 +28,46 @@ def regions(convention: str) -> dict[str, frozenset[int]]:
     if convention not in CONVENTIONS:
         raise InputError(f"label convention {convention}: expected one of {', '.join(CONVENTIONS)}")
     return CONVENTIONS[convention]
+
+
+class CheckScand(Transform):
+    """Refuse a scan that would train or predict nonsense in silence; what passes is left as it is.
+
+    Args:
+        image: key of the image, [C, H, W, D].
+        channels: how many modalities it must have.
+        label: key of the label map, which must lie on the image's grid; None where there is none.
+
+    Raises:
+        InputError: another number of channels, a value that is not finite, a channel of zeros alone, or a label of
+            another shape or affine (by more than 0.001 mm) than the image.
+    """
+
+    def __init__(self, image: str, channels: int, label: str | None = None) -> None:
+        self.image, self.channels, self.label = image, channels, label
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        image = data[self.image]
+        name = image.meta.get("filename_or_obj", self.image)
+        if image.ndim != 4 or len(image) != self.channels:
+            raise InputError(f"{name}: shape {list(image.shape)}; expected {self.channels} volumes of three dimensions")
+        for number, channel in enumerate(image, 1):
+            if not channel.isfinite().all():
+                raise InputError(f"{name}: NaN or infinite voxels in channel {number}; expected finite ones")
+            if not channel.any():
+                raise InputError(f"{name}: channel {number} is zero everywhere; expected a brain")
+        if self.label is not None:
+            self._check_label(data[self.label], image)
+        return data
+
+    @staticmethod
+    def _check_label(label: Any, image: Any) -> None:
+        name = label.meta.get("filename_or_obj", "label map")
+        if label.shape[1:] != image.shape[1:]:
+            raise InputError(f"{name}: shape {list(label.shape[1:])}; expected the image's, {list(image.shape[1:])}")
+        if not torch.allclose(label.affine, image.affine, atol=1e-3):
+            off = (label.affine - image.affine).abs().max().item()
+            raise InputError(f"{name}: affine differs from the image's by up to {off:.3g}; expected the same grid")
 
 
 class LabelToRegionsd(MapTransform):

@@ -75,16 +75,23 @@ def read(path: str | Path) -> Checkpoint:
     with or without the prefix `module.` that DistributedDataParallel leaves.
 
     Raises:
-        InputError: there is no such file, it cannot be read safely, or it holds no tensors by name.
+        InputError: there is no such file, it cannot be read safely, it holds no tensors by name, or NaN.
     """
     content = load(path)
     state = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
-    state = {name.removeprefix("module."): value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    state = {
+        name.removeprefix("module."): value
+        for name, value in state.items()
+        if isinstance(name, str) and isinstance(value, torch.Tensor)
+    }
     if not state:
         raise InputError(
             f"checkpoint {path}: no tensors by name in it; expected a state dict, bare or under {WRAPPERS}"
         )
-    return Checkpoint(state, dict(content.get("metadata", {})))
+    if broken := [name for name, value in state.items() if not value.isfinite().all()]:
+        raise InputError(f"checkpoint {path}: {len(broken)} tensors are not finite, first {broken[0]}")
+    metadata = content.get("metadata")
+    return Checkpoint(state, dict(metadata) if isinstance(metadata, Mapping) else {})
 
 
 def load(path: str | Path) -> Mapping[str, Any]:
@@ -98,7 +105,7 @@ def load(path: str | Path) -> Mapping[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises what its several readers raise
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        cause = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"checkpoint {path}: cannot be read as tensors alone ({cause[:120]}); expected a file of torch.save that "
             "loads with weights_only=True"
@@ -247,7 +254,8 @@ def restore(network: nn.Module, path: str | Path, modalities: Sequence[str]) -> 
     given = {name: tensor.shape for name, tensor in checkpoint.state.items()}
     if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
         first = f"{wrong[0]} is {_shape(given.get(wrong[0]))}, expected {_shape(own.get(wrong[0]))}"
-        raise InputError(f"checkpoint {path}: {len(wrong)} tensors do not fit the network; first {first}")
+        size = checkpoint.metadata.get("model_size", "unknown")
+        raise InputError(f"checkpoint {path} (model_size {size}): {len(wrong)} tensors do not fit; first {first}")
     network.load_state_dict(checkpoint.state)
     return checkpoint
 

@@ -41,6 +41,9 @@ def _check(commands: Callable[..., Any] | Mapping[str, Callable[..., Any]], argu
             near = difflib.get_close_matches(option, parameters, n=1)
             hint = f"did you mean --{near[0]}?" if near else f"expected one of --{', --'.join(parameters)}"
             raise InputError(f"--{option}={value}: no such option; {hint}")
+    for option, value in options.items():
+        if value == "" and parameters[option].annotation not in (bool, bool | None):
+            raise InputError(f"--{option}: no value; expected one")
     if len(positional) + len(options) > len(parameters):
         raise InputError(f"argument {positional[-1]}: not expected; options are --{', --'.join(parameters)}")
     remaining = [parameter for parameter in parameters.values() if parameter.name not in options][len(positional) :]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COHORTS = {"ukb": (6, 3, 0), "brats": (5, 1, 1), "atlas": (7, 3, 1)}  # subjects, validation, testing
+COHORTS = {"ukb": (6, 3, 0), "brats": (6, 2, 1), "atlas": (7, 3, 1)}  # subjects, validation, testing
 TINY = [  # options of train.yaml that make one step a second's work
     "--model_size=micro",
     "--patch_size=[64,64,64]",

@@ -40,6 +40,11 @@ def test_a_misspelt_option_of_an_evaluation(run_bundle):
     assert "did you mean --overlap?" in line
 
 
+@pytest.mark.parametrize("option", ["--batch_size=two", "--patch_size=[50, 50, 50]", "--device=gpu"])
+def test_a_value_that_cannot_be(run_bundle, option):
+    assert f"error: {option}: expected" in complaint(run_bundle("brats_finetune", option))
+
+
 def test_an_unknown_model_size(run_bundle):
     assert "model_size huge: expected one of tiny, small, base" in complaint(
         run_bundle("ukb_ssl_pretrain", "--model_size=huge")
@@ -67,8 +72,10 @@ def test_resume_without_anything_to_resume(run_bundle):
     assert "last.pt" in complaint(run_bundle("ukb_ssl_pretrain", *TINY, "--resume=true"))
 
 
-def test_more_processes_than_validation_cases(run_bundle):
-    result = run_bundle("brats_finetune", *TINY, processes=2)
+def test_more_processes_than_validation_cases(run_bundle, cohorts, tmp_path):
+    content = json.loads((cohorts / "brats.json").read_text())
+    (tmp_path / "list.json").write_text(json.dumps(content | {"validation": content["validation"][:1]}))
+    result = run_bundle("brats_finetune", *TINY, f"--datalist={tmp_path / 'list.json'}", processes=2)
     assert result.returncode != 0
     assert "error: split validation: 1 cases for 2 processes; expected one each at least" in result.stderr
 

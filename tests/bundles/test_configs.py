@@ -58,11 +58,11 @@ def differing_keys(bundles: list[str]) -> set[str]:
 
 
 def test_the_ssl_workflow_agrees_across_the_three_bundles():
-    assert differing_keys(SSL) == {"modalities", "batch_size", "learning_rate", "iterations"}
+    assert differing_keys(SSL) == {"modalities", "batch_size", "learning_rate", "iterations", "val_interval"}
 
 
 def test_the_supervised_workflow_agrees_across_the_two_bundles():
-    own = {"modalities", "label_convention", "batch_size", "iterations"}
+    own = {"modalities", "label_convention", "batch_size", "iterations", "val_interval"}
     own |= {"train::random_transforms", "network_def::drop_rate"}  # DIFF-17, DIFF-18; DIFF-13
     assert differing_keys(SUPERVISED) == own
 
@@ -72,8 +72,8 @@ def test_the_supervised_workflow_agrees_across_the_two_bundles():
 def test_training_and_evaluation_prepare_an_image_alike(bundle, name):
     def of_image(steps: list[dict]) -> list[dict]:
         """The steps that change the image, without the keys that they change besides."""
-        steps = [step for step in steps if "image" in step["keys"]]
-        return [{key: value for key, value in step.items() if key != "keys"} for step in steps]
+        steps = [step for step in steps if "image" in step.get("keys", step.get("image"))]
+        return [{key: value for key, value in step.items() if key not in ("keys", "label")} for step in steps]
 
     trained = of_image(config(bundle)["deterministic_transforms"])
     assert of_image(config(bundle, name)["preprocessing"]["transforms"]) == trained

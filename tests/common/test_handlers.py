@@ -11,12 +11,13 @@ from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.optimizers import WarmupCosineSchedule
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from common import weights
-from common.handlers import Checkpoints, Pictures, Progress
+from common.handlers import Checkpoints, FiniteLoss, Pictures, Progress
 from common.metrics import RegionDice
 from common.preflight import InputError
 from common.records import EvaluationRecord, TrainingRecord, command_line
@@ -130,10 +131,53 @@ def test_other_processes_than_before_go_on_with_new_random_numbers(tmp_path, cap
     assert f"resume: 2 processes wrote {file}; random numbers begin anew" in capsys.readouterr().out
 
 
-def test_a_run_that_is_not_resumed_begins_anew(tmp_path):
-    first = Run(tmp_path, max_epochs=2)
-    second = Run(tmp_path, max_epochs=2)
-    assert first.losses == second.losses
+def test_the_checkpoints_of_an_earlier_run_are_not_overwritten(tmp_path):
+    Run(tmp_path, max_epochs=1)
+    before = (tmp_path / "models" / "last.pt").read_bytes()
+    with pytest.raises(InputError, match=r"holds the last.pt of an earlier run; expected --resume=true"):
+        Run(tmp_path, max_epochs=1)
+    assert (tmp_path / "models" / "last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize(("name", "value", "allowed"), [("model_size", "tiny", False), ("num_workers", 8, True)])
+def test_a_resumed_run_keeps_its_settings(tmp_path, monkeypatch, name, value, allowed):
+    monkeypatch.setitem(METADATA, "num_workers", 0)
+    Run(tmp_path, max_epochs=1)
+    monkeypatch.setitem(METADATA, name, value)
+    if allowed:
+        assert len(Run(tmp_path, max_epochs=2, resume=True).losses) == len(Noise()) // 2
+    else:
+        with pytest.raises(InputError, match="--model_size=tiny: the run to resume has micro; expected the same"):
+            Run(tmp_path, max_epochs=2, resume=True)
+
+
+def test_a_lengthened_run_follows_the_schedule_of_its_new_length(tmp_path):
+    def schedule(length):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        return WarmupCosineSchedule(optimizer, warmup_steps=2, t_total=length)
+
+    short, straight = schedule(10), schedule(20)
+    for _ in range(10):
+        short.step()
+        straight.step()
+    engine = Engine(lambda *_: None)
+    network = nn.Linear(1, 1)
+    states = {"network": network.state_dict(), "trainer": engine.state_dict(), "lr_scheduler": short.state_dict()}
+    last = tmp_path / "last.pt"
+    weights.write(states | {"best": 0.0, "ranks": [], "metadata": {}}, last)
+    resumed = schedule(20)
+    Checkpoints(tmp_path, network, {"lr_scheduler": resumed}, {}, Engine(lambda *_: None), resume=True)._load(engine)
+    resumed.step()
+    straight.step()
+    assert resumed.get_last_lr() == straight.get_last_lr()
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(tmp_path):
+    engine = Engine(lambda _, batch: {"loss": torch.tensor(float("nan") if batch["subject"] == ["c"] else 1.0)})
+    FiniteLoss().attach(engine)
+    with pytest.raises(InputError, match="the loss is nan at iteration 3, subjects c; stopped"):
+        engine.run([{"subject": ["a"]}, {"subject": ["b"]}, {"subject": ["c"]}])
+    engine.run([{"subject": ["a"]}])
 
 
 def test_a_run_that_was_finished_has_nothing_left(tmp_path):
@@ -220,7 +264,7 @@ def test_a_training_leaves_its_record(tmp_path):
     assert record["workflow"] == "train"
     assert record["finished"] is True
     assert record["world_size"] == 1
-    assert record["config"] == {name: str(value) for name, value in METADATA.items()}
+    assert record["config"] == METADATA
     assert record["train"]["iteration"] == [1, 2, 3, 4, 5, 6]
     assert record["train"]["loss"]["total"] == pytest.approx(run.losses, abs=1e-6)
     assert record["validation"] == {"iteration": [3, 6], "metrics": {"score": [0.25, 0.75]}}

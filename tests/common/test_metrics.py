@@ -7,6 +7,7 @@ from monai.handlers import from_engine
 
 from common.losses import SSLLoss
 from common.metrics import LossTerms, RegionDice
+from common.preflight import InputError
 from tests.oracles.contrastive import nt_xent
 from tests.oracles.volumes import dice
 
@@ -40,12 +41,18 @@ def test_terms_are_weighted_by_the_batches_sizes(ssl_engine):
     metrics = ssl_engine.run(outputs).metrics
     expected = {
         name: sum(size * batch[name] for size, batch in zip(sizes, terms, strict=True)) / sum(sizes)
-        for name in ("reconstruction", "rotation", "contrastive")
+        for name in ("reconstruction", "rotation")
     }
+    expected["contrastive"] = (3 * terms[0]["contrastive"] + 3 * terms[1]["contrastive"]) / 6  # one crop has no other
     total = sum(expected.values())
     assert metrics == pytest.approx({**expected, "total": total, "key": total}, rel=1e-6)
     assert expected["reconstruction"] == pytest.approx(12 / 7)  # by hand: (3 * 1 + 3 * 2 + 1 * 3) / 7
     assert all(isinstance(value, float) for value in metrics.values())
+
+
+def test_single_crops_cannot_be_told_apart(ssl_engine):
+    with pytest.raises(InputError, match="no batch with two crops"):
+        ssl_engine.run([ssl_output(1, seed=1)[0]])
 
 
 def test_each_run_begins_anew(ssl_engine):

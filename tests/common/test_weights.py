@@ -435,7 +435,7 @@ def test_restoring_into_another_network_is_refused(file, change, message):
     weights.write({"network": state, "metadata": {"modalities": ["T1"]}}, file)
     network = ssl_head(1, seed=1)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    with pytest.raises(InputError, match=f"1 tensors do not fit the network; first {message}") as error:
+    with pytest.raises(InputError, match=f"1 tensors do not fit; first {message}") as error:
         weights.restore(network, file, ["T1"])
     assert str(file) in one_line(error)
     assert untouched(network, before)
@@ -449,3 +449,19 @@ def test_versions_are_those_that_run():
         "ignite": ignite.__version__,
         "numpy": np.__version__,
     }
+
+
+@pytest.mark.parametrize(
+    "content", [{"network": {"w": torch.ones(1)}, "metadata": "hello"}, {"w": torch.ones(1), 3: 4}]
+)
+def test_odd_files_are_read_for_what_they_hold(tmp_path, content):
+    torch.save(content, tmp_path / "odd.pt")
+    checkpoint = weights.read(tmp_path / "odd.pt")
+    assert list(checkpoint.state) == ["w"]
+    assert checkpoint.metadata == {}
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    torch.save({"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")])}, tmp_path / "nan.pt")
+    with pytest.raises(InputError, match=r"nan.pt: 1 tensors are not finite, first b"):
+        weights.read(tmp_path / "nan.pt")
