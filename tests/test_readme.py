@@ -64,13 +64,13 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for name in ("ukb", "brats", "atlas"):
         environment[name.upper()] = str(tmp_path / name)
-        make = f"python -m scripts.phantoms make --layout={name} --subjects=6 --spacing=4 --output={tmp_path / name}"
+        make = f"python -m scripts.phantoms make --layout={name} --subjects=8 --spacing=4 --output={tmp_path / name}"
         run(f"{make} --workers=1", copy, environment)
     lists = next(block for block in blocks() if "scripts.datalists" in block)
     for large, small in {
         "source .venv/bin/activate\n": "",
-        "n=0.1 ": "n=2 ",
-        "n=0.05": "n=2",
+        "n=0.1 ": "n=4 ",
+        "n=0.05": "n=4",
         "--testing=100": "--testing=2",
     }.items():
         lists = lists.replace(large, small)
@@ -81,7 +81,7 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
     assert printed.count(" 0 missing, 0 unexpected") >= 2, "both stages 2 take over the whole network of stage 1"
     assert (copy / "bundles/brats_finetune/eval/evaluation/run.json").is_file()
     predictions = sorted((copy / "bundles/brats_finetune/predictions").glob("*.nii.gz"))
-    assert len(predictions) == 1
+    assert len(predictions) == 2
     prediction = nibabel.load(predictions[0])
     subject = predictions[0].name.removesuffix(".nii.gz")
     image = nibabel.load(tmp_path / "brats" / subject / f"{subject}_t1.nii.gz")
