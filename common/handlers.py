@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
+from monai.data.utils import set_rnd
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -125,6 +126,7 @@ class Checkpoints:
     def _start(self, trainer: Engine) -> None:
         if self.resume:
             self._load(trainer)
+        trainer.add_event_handler(Events.EPOCH_STARTED, _seed_transforms)  # after the random states are restored
         trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)  # now, so that it comes last
 
     def _save_best(self, trainer: Engine) -> None:
@@ -200,6 +202,11 @@ class FiniteLoss:
         if not math.isfinite(loss):
             subjects = ", ".join(map(str, engine.state.batch.get("subject", [])))
             raise InputError(f"the loss is {loss} at iteration {engine.state.iteration}, subjects {subjects}; stopped")
+
+
+def _seed_transforms(trainer: Engine) -> None:
+    """Seed the random transforms from PyTorch's generator: they have generators of their own, in no checkpoint."""
+    set_rnd(trainer.state.dataloader.dataset, seed=int(torch.randint(2**31, ())))
 
 
 def _states(objects: Mapping[str, Any]) -> dict[str, Any]:
