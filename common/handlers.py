@@ -25,13 +25,8 @@ from common.preflight import InputError, flag
 __all__ = ["Checkpoints", "FiniteLoss", "Pictures", "Progress", "leave_process_group"]
 
 
-RESUMABLE = {
-    "iterations",
-    "num_workers",
-    "cache_rate",
-    "datalist",
-    "versions",
-}  # settings that a resumed run may change
+# Settings that a resumed run may change
+RESUMABLE = {"iterations", "num_workers", "cache_rate", "datalist", "versions"}
 
 
 class Progress:
@@ -90,7 +85,7 @@ class Checkpoints:
         main_process: whether this rank writes.
 
     Raises:
-        InputError: `resume`, and there is no `last.pt`.
+        InputError: `resume`, and there is no `last.pt`; or one is there, and not `resume`.
     """
 
     def __init__(

@@ -71,10 +71,6 @@ class RunRecord:
         self.write()
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, float) and math.isfinite(value)
-
-
 def command_line(arguments: Sequence[str]) -> str:
     """The arguments as one would type them in a shell: in double quotes where that reads better than in single ones."""
     return " ".join(f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else quote(word) for word in arguments)
@@ -158,12 +154,13 @@ class TrainingRecord(RunRecord):
             self._sums, self._steps = {}, 0
 
     def _validated(self, trainer: Engine) -> None:
-        metrics = {name: value for name, value in self.validator.state.metrics.items() if _is_finite(value)}
+        measured = {name: value for name, value in self.validator.state.metrics.items() if isinstance(value, float)}
+        metrics = {name: value if math.isfinite(value) else None for name, value in measured.items()}
         if trainer.state.iteration not in self.content["validation"]["iteration"]:
             self._append("validation", "metrics", trainer.state.iteration, metrics)
             self.write()
 
-    def _append(self, section: str, kind: str, iteration: int, values: Mapping[str, float]) -> None:
+    def _append(self, section: str, kind: str, iteration: int, values: Mapping[str, float | None]) -> None:
         self.content[section]["iteration"].append(iteration)
         for name, value in values.items():
             self.content[section][kind].setdefault(name, []).append(value)

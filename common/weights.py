@@ -145,16 +145,14 @@ def initialise(network: nn.Module, pretrained: str | Path | None, modalities: Se
         InputError: the file cannot be read, does not say its modalities, or its encoder is not the network's.
     """
     if pretrained is None:
-        report = Report(None, missing=list(network.state_dict()))
-    else:
-        checkpoint = read(pretrained)
-        if "modalities" not in checkpoint.metadata:
-            raise InputError(
-                f"checkpoint {pretrained}: does not say which modalities it holds; give them once with "
-                "python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt"
-            )
-        report = _fit(network, checkpoint, str(pretrained), modalities)
-    return report
+        return Report(None, missing=list(network.state_dict()))
+    checkpoint = read(pretrained)
+    if "modalities" not in checkpoint.metadata:
+        raise InputError(
+            f"checkpoint {pretrained}: does not say which modalities it holds; give them once with "
+            "python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt"
+        )
+    return _fit(network, checkpoint, str(pretrained), modalities)
 
 
 def _fit(network: nn.Module, checkpoint: Checkpoint, path: str, modalities: Sequence[str]) -> Report:

@@ -292,6 +292,11 @@ def test_losses_are_means_over_stretches_that_end_with_an_epoch(tmp_path, monkey
     assert record["train"]["loss"]["total"] == pytest.approx(means, rel=1e-6, abs=1e-6)
 
 
+def test_a_metric_that_is_no_number_keeps_its_place_in_the_record(tmp_path):
+    Run(tmp_path, 2, [float("nan"), 0.5])
+    assert record_of(tmp_path)["validation"] == {"iteration": [3, 6], "metrics": {"score": [None, 0.5]}}
+
+
 def test_a_run_that_is_stopped_leaves_an_unfinished_record(tmp_path):
     class Broken(Run):
         def look(self, trainer):
