@@ -48,6 +48,8 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
     """
     if name not in BENCHMARKS:
         raise InputError(f"benchmark {name}: expected one of {', '.join(BENCHMARKS)}")
+    if not isinstance(repeats, int) or repeats < 1:
+        raise InputError(f"--repeats={repeats}: expected a whole number from 1")
     variants = BENCHMARKS[name]()
     times: dict[str, list[float]] = {variant: [] for variant in variants}
     for _ in tqdm(range(repeats), desc=name):

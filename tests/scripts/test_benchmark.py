@@ -24,6 +24,12 @@ def test_an_unknown_benchmark_is_refused():
         benchmark.benchmark("nonsense")
 
 
+@pytest.mark.parametrize("repeats", [0, -1, "two", 1.5])
+def test_repeats_must_be_counted(repeats):
+    with pytest.raises(InputError, match=f"--repeats={repeats}: expected a whole number from 1"):
+        benchmark.benchmark("views", repeats=repeats)
+
+
 def test_the_plain_way_covers_what_the_method_says():
     """Boxes are added until the target, 0 to 30 % of the volume, is reached; overlaps count twice."""
     generator = torch.Generator().manual_seed(0)
