@@ -2,7 +2,9 @@
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import re
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -13,12 +15,39 @@ from torch import nn
 
 from common.preflight import InputError
 
-__all__ = ["ENCODER", "Checkpoint", "Report", "initialise", "load", "read", "restore", "transfer", "versions", "write"]
+__all__ = [
+    "ENCODER",
+    "STEM",
+    "Checkpoint",
+    "Layout",
+    "Report",
+    "by_module",
+    "initialise",
+    "load",
+    "read",
+    "restore",
+    "transfer",
+    "versions",
+    "write",
+]
 
 ENCODER = "swinViT."  # what pretraining hands on
-WRAPPERS = ("network", "state_dict", "model")  # ours; the public weights'; MONAI's
+STEM = f"{ENCODER}patch_embed.proj.weight"  # its first layer, by which an encoder is found
+WRAPPERS = ("network", "state_dict", "model", "model_state_dict")  # ours; the public; MONAI's; the public BraTS code's
+
+# What the encoder is called: here and in MONAI's networks; in MONAI's SSL code until August 2022; in its
+# ssl_pretrained_weights.pth; nothing at all in its model_swinvit.pt.
+ENCODER_NAMES = (ENCODER, "swin_vit.", "encoder.", "")
+ENCODER_PART = re.compile(r"(patch_embed|layers\d\w*|norm|mask_token)(\.|$)")
+RENAMED = {  # within the encoder, as a pattern and what it is here
+    r"\.mlp\.fc([12])\.": r".mlp.linear\1.",  # model_swinvit.pt
+    r"^(layers\d)\.0\.0\.": r"\1.0.",  # ssl_pretrained_weights.pth
+}
+LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # of an encoder: MONAI's has no such tensors
+RECONSTRUCTION = "out."  # in ssl_pretrained_weights.pth this layer restores the image and segments nothing
+
 MODALITY_AXES = {  # tensors with one slice a modality, and the axis of those slices
-    f"{ENCODER}patch_embed.proj.weight": 1,
+    STEM: 1,
     "encoder1.layer.conv1.conv.weight": 1,
     "encoder1.layer.conv3.conv.weight": 1,
     "conv.20.weight": 0,  # the last layer of SSLHead's reconstruction
@@ -27,11 +56,28 @@ MODALITY_AXES = {  # tensors with one slice a modality, and the axis of those sl
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How a file holds its tensors.
+
+    The dictionary's key they are under (None where they are bare), what else is beside them, what all names begin with
+    (such as `module.`), what the encoder is called there (None where there is none), and the tensors that have no place
+    in MONAI's networks, by their name in the file.
+    """
+
+    wrapper: str | None
+    beside: list[str]
+    prefix: str
+    encoder: str | None
+    left_out: list[str]
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A file's tensors by parameter name, and what it says of itself (empty for a foreign file)."""
+    """A file's tensors by parameter name, what it says of itself (empty for a foreign file), and how it held them."""
 
     state: dict[str, torch.Tensor]
     metadata: dict[str, Any]
+    layout: Layout
 
 
 @dataclass(frozen=True)
@@ -52,7 +98,7 @@ class Report:
         origin = self.source or "no pretrained weights: every tensor as initialised"
         counts = ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
         lines = [f"weights: {origin}: {counts}", *(f"  changed    {name}" for name in self.changed)]
-        lines += [f"  {kind:<10} {_by_module(names)}" for kind, names in self.gaps().items() if names and self.source]
+        lines += [f"  {kind:<10} {by_module(names)}" for kind, names in self.gaps().items() if names and self.source]
         return "\n".join(lines)
 
     def gaps(self) -> dict[str, list[str]]:
@@ -60,7 +106,8 @@ class Report:
         return {"missing": self.missing, "unexpected": self.unexpected}
 
 
-def _by_module(names: Sequence[str]) -> str:
+def by_module(names: Collection[str]) -> str:
+    """Names of tensors as text: the first part of each, and how many have it."""
     counts: dict[str, int] = {}
     for name in names:
         module = name.split(".")[0]
@@ -69,29 +116,88 @@ def _by_module(names: Sequence[str]) -> str:
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Read a checkpoint without unpickling anything.
+    """Read a checkpoint without unpickling anything; tensors get the names that SSLHead and SwinUNETR give them.
 
-    Known layouts: ours ({"network", "metadata", ...}), {"state_dict": ...}, {"model": ...} and a bare state dict; each
-    with or without the prefix `module.` that DistributedDataParallel leaves.
+    Known layouts: a state dict, bare or under one of `WRAPPERS`; with or without a prefix that all names share, such as
+    the `module.` of DistributedDataParallel; the encoder by any of `ENCODER_NAMES`. So read are our files, those of the
+    paper's authors, and the two that MONAI publishes for SwinUNETR (docs/weights.md).
 
     Raises:
-        InputError: there is no such file, it cannot be read safely, it holds no tensors by name, or NaN.
+        InputError: there is no such file, it cannot be read safely, it holds no tensors by name, or NaN, or its names
+            cannot be told apart.
     """
     content = load(path)
-    state = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
-    state = {
-        name.removeprefix("module."): value
-        for name, value in state.items()
-        if isinstance(name, str) and isinstance(value, torch.Tensor)
+    wrapper = _wrapper(content, path)
+    entries = content if wrapper is None else content[wrapper]
+    given = {
+        name: value for name, value in entries.items() if isinstance(name, str) and isinstance(value, torch.Tensor)
     }
-    if not state:
+    if not given:
+        keys = ", ".join(map(str, content)) or "nothing"
         raise InputError(
-            f"checkpoint {path}: no tensors by name in it; expected a state dict, bare or under {WRAPPERS}"
+            f"checkpoint {path}: no tensors by name in it, but {keys:.80}; expected a state dict, bare or under one of "
+            + ", ".join(WRAPPERS)
         )
-    if broken := [name for name, value in state.items() if not value.isfinite().all()]:
+    if broken := [name for name, value in given.items() if not value.isfinite().all()]:
         raise InputError(f"checkpoint {path}: {len(broken)} tensors are not finite, first {broken[0]}")
+    prefix, encoder = _prefix_and_encoder(given, path)
+    names = {name: _name_here(name.removeprefix(prefix), encoder) for name in given}
+    state = {new: given[name] for name, new in names.items() if new is not None}
+    left_out = [name for name, new in names.items() if new is None]
+    if len(state) + len(left_out) < len(given):
+        twice = next(new for new in state if list(names.values()).count(new) > 1)
+        raise InputError(f"checkpoint {path}: several of its tensors are {twice}; expected one")
+    beside = [str(name) for name in content if name not in given and name not in (wrapper, "metadata")]
     metadata = content.get("metadata")
-    return Checkpoint(state, dict(metadata) if isinstance(metadata, Mapping) else {})
+    layout = Layout(wrapper, beside, prefix, encoder, left_out)
+    return Checkpoint(state, dict(metadata) if isinstance(metadata, Mapping) else {}, layout)
+
+
+def _wrapper(content: Mapping[str, Any], path: str | Path) -> str | None:
+    """The key that the tensors are under; None where they are bare."""
+    found = [
+        key
+        for key in WRAPPERS
+        if isinstance(content.get(key), Mapping) and any(isinstance(v, torch.Tensor) for v in content[key].values())
+    ]
+    if len(found) > 1:
+        raise InputError(f"checkpoint {path}: tensors under {' and '.join(found)}; expected one network")
+    return found[0] if found else None
+
+
+def _prefix_and_encoder(names: Collection[str], path: str | Path) -> tuple[str, str | None]:
+    """What all names begin with, and what the encoder is called after it; None where there is no encoder."""
+    stem = STEM.removeprefix(ENCODER)
+    stems = [name for name in names if name.endswith(stem)]
+    if len(stems) > 1:
+        raise InputError(f"checkpoint {path}: {len(stems)} encoders, {', '.join(stems)}; expected one")
+    encoder = None
+    if stems:
+        before = stems[0].removesuffix(stem)
+        encoder = next(name for name in ENCODER_NAMES if before.endswith(name))
+        prefix = before.removesuffix(encoder)
+    else:
+        prefix = "module." if any(name.startswith("module.") for name in names) else ""
+    if others := [name for name in names if not name.startswith(prefix)]:
+        raise InputError(
+            f"checkpoint {path}: {len(names) - len(others)} tensors begin with {prefix} and {len(others)} do not, "
+            f"first {others[0]}; expected all or none"
+        )
+    return prefix, encoder
+
+
+def _name_here(name: str, encoder: str | None) -> str | None:
+    """The name that a tensor has in SSLHead and SwinUNETR; None where they have no place for it."""
+    if encoder == "encoder." and name.startswith(RECONSTRUCTION):
+        return None
+    part = name.removeprefix(encoder or "")
+    if encoder is None or not name.startswith(encoder) or not ENCODER_PART.match(part):
+        return name
+    if LEFT_OUT.match(part):
+        return None
+    for pattern, replacement in RENAMED.items():
+        part = re.sub(pattern, replacement, part)
+    return ENCODER + part
 
 
 def load(path: str | Path) -> Mapping[str, Any]:
@@ -100,19 +206,37 @@ def load(path: str | Path) -> Mapping[str, Any]:
     Raises:
         InputError: there is no such file, or it cannot be read safely.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"checkpoint {path}: a folder; expected a file")
+    if not path.is_file():
         raise InputError(f"checkpoint {path}: no such file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what the error then says
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises what its several readers raise
-        cause = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"checkpoint {path}: cannot be read as tensors alone ({cause[:120]}); expected a file of torch.save that "
-            "loads with weights_only=True"
-        ) from error
+        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")
     return content
+
+
+def _cause(error: Exception, path: Path) -> str:
+    """Why torch.load refused a file, and what its owner can do about it."""
+    if name := re.search(r"GLOBAL (\S+)", str(error)):
+        return (
+            f"it needs {name[1]}, and unpickling can run any code; whoever made it can save the tensors alone with "
+            "torch.save({'state_dict': model.state_dict()}, 'G.pt')"
+        )
+    if "TorchScript" in str(error):
+        return f"TorchScript; save with torch.save(torch.jit.load('{path.name}').state_dict(), 'G.pt')"
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{":  # JSON after eight bytes that say how long it is
+        return f"safetensors; save with torch.save(safetensors.torch.load_file('{path.name}'), 'G.pt')"
+    reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
+    return f"{reason[:120] if start else 'empty'}; expected a whole file of torch.save"
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:

@@ -1,94 +1,221 @@
 """What a checkpoint is, and how a foreign one is made to say it: `python -m scripts.weights inspect|convert`."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from monai.networks.nets.swin_unetr import SwinTransformer
 
 from common import weights
-from common.networks import SIZES
+from common.networks import SIZES, ModelSize
 from common.preflight import InputError
 from scripts import cli
 
 __all__ = ["convert", "describe", "inspect"]
 
-STEM = f"{weights.ENCODER}patch_embed.proj.weight"
+UNKNOWN = "unknown"
 
 
 def inspect(file: str) -> None:
-    """Say which network a checkpoint holds, its size, its input channels and the modalities that it names.
+    """Say which network a checkpoint holds, of which size and input channels, and how the file holds it.
 
     Args:
         file: a checkpoint of this project, of the paper's authors or of MONAI; nothing in it is unpickled.
     """
     checkpoint = weights.read(file)
-    lines = describe(checkpoint.state) | checkpoint.metadata
+    found = describe(checkpoint.state, file)
+    lines = _layout(checkpoint.layout) | found | {"modules": weights.by_module(checkpoint.state)}
+    for name, value in ({"modalities": None} | checkpoint.metadata).items():
+        agrees = name not in found or _text(value) == _text(found[name])
+        lines[name] = value if agrees else f"{_text(found[name])}, although the file says {_text(value)}"
     print("\n".join(f"{name:<18} {_text(value)}" for name, value in lines.items()))
 
 
+def _layout(layout: weights.Layout) -> dict[str, str]:
+    """What `inspect` prints of how a file holds its tensors."""
+    return {
+        "wrapper": layout.wrapper or "none",
+        "beside it": ", ".join(layout.beside) or "nothing",
+        "prefix": layout.prefix or "none",
+        "encoder": layout.encoder or "no name of its own",
+        "left out": ", ".join(layout.left_out) or "nothing",
+    }
+
+
 def _text(value: Any) -> str:
+    if value is None:
+        return UNKNOWN
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def describe(state: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+def describe(state: Mapping[str, torch.Tensor], name: str = "checkpoint") -> dict[str, Any]:
     """What the tensors of a checkpoint tell of its network.
 
     Args:
         state: tensors by name, as `common.weights.read` gives them.
+        name: of the file, for messages.
 
     Returns:
-        "network" (SSLHead, SwinUNETR or SwinUNETR's encoder), "model_size" (by name where it is one of
-        `common.networks.SIZES`, else depths and feature size), "input_channels", "tensors", "parameters".
+        "network" (SSLHead, SwinUNETR, that without its output layer, or the encoder of both), "model_size" (by name
+        where it is one of `common.networks.SIZES`, else depths and feature size), "depths", "feature_size",
+        "window_size", "num_heads", "input_channels", "output_channels" (of SwinUNETR), "tensors", "parameters".
 
     Raises:
-        InputError: there is no SwinUNETR encoder among them.
+        InputError: there is no SwinUNETR encoder among them, or it is none that MONAI builds.
     """
-    if STEM not in state:
-        raise InputError(f"checkpoint: no tensor {STEM}; expected SwinUNETR's encoder, alone or in a larger network")
-    heads = {name.split(".")[0] for name in state} - {weights.ENCODER.rstrip(".")}
-    network = "SSLHead" if "rotation_head" in heads else "SwinUNETR" if "out" in heads else "SwinUNETR's encoder"
-    return {
-        "network": network,
-        "model_size": _size(state),
-        "input_channels": state[STEM].shape[1],
-        "tensors": len(state),
-        "parameters": sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point()),
-    }
+    stem = state.get(weights.STEM)
+    if stem is None or stem.ndim != 5:
+        raise InputError(
+            f"{name}: an unknown network; expected SwinUNETR's 3D encoder, alone or in a larger network; "
+            f"its {len(state)} tensors begin with {', '.join(list(state)[:3])}"
+        )
+    size = _size(state, name)
+    _refuse_other_encoder(state, size, name)
+    sizes = [known for known, settings in SIZES.items() if settings == size]
+    model_size = sizes[0] if sizes else f"depths {size.depths}, feature size {size.feature_size}"
+    found = {"network": _network(state), "model_size": model_size, **size._asdict(), "input_channels": stem.shape[1]}
+    if "out.conv.conv.bias" in state:
+        found["output_channels"] = len(state["out.conv.conv.bias"])
+    numbers = sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
+    return found | {"tensors": len(state), "parameters": numbers}
 
 
-def _size(state: Mapping[str, torch.Tensor]) -> str:
-    blocks = [
-        set(re.findall(rf"{re.escape(weights.ENCODER)}layers{level}\.0\.blocks\.(\d+)\.", "\n".join(state)))
-        for level in (1, 2, 3, 4)
-    ]
-    depths, feature_size = tuple(map(len, blocks)), state[STEM].shape[0]
-    names = [name for name, size in SIZES.items() if (size.depths, size.feature_size) == (depths, feature_size)]
-    return names[0] if names else f"depths {depths}, feature size {feature_size}"
+def _network(state: Mapping[str, torch.Tensor]) -> str:
+    modules = {name.split(".")[0] for name in state}
+    if modules >= {"rotation_head", "contrastive_head", "conv"}:
+        return "SSLHead"
+    if "decoder1" in modules:
+        return "SwinUNETR" if "out" in modules else "SwinUNETR without its output layer"
+    return "SwinUNETR's encoder"
 
 
-def convert(file: str, modalities: str | Sequence[str], output: str) -> None:
-    """Write a checkpoint again in this project's layout, with its modalities in it.
+def _size(state: Mapping[str, torch.Tensor], name: str) -> ModelSize:
+    """The settings of an encoder, from the names and shapes of its attention's tables: [(2 window - 1)^3, heads]."""
+    block = re.compile(
+        rf"{re.escape(weights.ENCODER)}layers([1-4])\.0\.blocks\.\d+\.attn\.relative_position_bias_table$"
+    )
+    tables = {level: [t for key, t in state.items() if (m := block.match(key)) and m[1] == level] for level in "1234"}
+    if not all(tables.values()):
+        raise InputError(f"{name}: SwinUNETR's encoder lacks levels; expected blocks in layers1 to layers4")
+    depths, heads = zip(*((len(found), found[0].shape[-1]) for found in tables.values()), strict=True)
+    edge = round(len(tables["1"][0]) ** (1 / 3))
+    return ModelSize(depths, state[weights.STEM].shape[0], (edge + 1) // 2, heads)
+
+
+def _refuse_other_encoder(state: Mapping[str, torch.Tensor], size: ModelSize, name: str) -> None:
+    """Hold an encoder to what MONAI builds with its settings: every tensor there, of its shape, and no other."""
+    encoder = SwinTransformer(
+        in_chans=state[weights.STEM].shape[1],
+        embed_dim=size.feature_size,
+        window_size=(size.window_size,) * 3,
+        patch_size=(2, 2, 2),
+        depths=size.depths,
+        num_heads=size.num_heads,
+    )
+    expected = {weights.ENCODER + key: tensor.shape for key, tensor in encoder.state_dict().items()}
+    given = {key: tensor.shape for key, tensor in state.items() if key.startswith(weights.ENCODER)}
+    if wrong := sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key)):
+        raise InputError(
+            f"{name}: an unknown variant of SwinUNETR's encoder; expected that of MONAI's SwinUNETR, version 1; "
+            f"{len(wrong)} tensors are missing, unexpected or of another shape, first {wrong[0]}"
+        )
+
+
+def convert(
+    file: str,
+    output: str,
+    modalities: str | Sequence[str] | None = None,
+    patch_size: int | Sequence[int] | None = None,
+    preprocessing: str | Sequence[str] | None = None,
+) -> None:
+    """Write a checkpoint again in this project's layout, so that it says what it is.
+
+    What the file says of itself is kept; what neither it nor an option says is recorded as unknown.
 
     Args:
         file: a checkpoint of any layout that `inspect` reads.
-        modalities: what its input channels are, by name and in order, such as T1,FLAIR.
         output: the file to write; one that is there already is left alone.
+        modalities: what its input channels are, by name and in order, such as T1,FLAIR; for a file that says it not.
+        patch_size: the crops it was trained on in voxels, such as 96,96,96; for a file that says it not.
+        preprocessing: what was done to the scans it was trained on, in words; for a file that says it not.
     """
-    names = modalities.split(",") if isinstance(modalities, str) else list(modalities)
-    checkpoint = weights.read(file)
-    found = describe(checkpoint.state)
-    if len(names) != found["input_channels"]:
-        raise InputError(f"--modalities={','.join(names)}: {file} has {found['input_channels']} input channels")
     if Path(output).exists():
         raise InputError(f"--output={output}: exists already; expected a new file")
-    described = {"network": found["network"], "model_size": found["model_size"], "modalities": names}
-    metadata = checkpoint.metadata | described | {"converted_from": Path(file).name}
-    weights.write({"network": checkpoint.state, "metadata": metadata}, output)
-    print(f"{output}: {found['network']} {found['model_size']}, {', '.join(names)}")
+    checkpoint = weights.read(file)
+    found = describe(checkpoint.state, file)
+    given = {
+        "modalities": _names(modalities),
+        "patch_size": _patch(patch_size),
+        "preprocessing": ", ".join(preprocessing) if isinstance(preprocessing, list | tuple) else preprocessing,
+    }
+    said = {option: _agreed(option, value, checkpoint.metadata, file) for option, value in given.items()}
+    _check_modalities(said["modalities"], found["input_channels"], file)
+    conversion = {
+        "file": Path(file).name,
+        "sha256": _sha256(file),
+        "layout": asdict(checkpoint.layout),
+        "versions": weights.versions(),
+    }
+    history = [*checkpoint.metadata.get("conversions", []), conversion]
+    metadata = {"versions": None} | checkpoint.metadata | found | said | {"conversions": history}
+    _write({"network": checkpoint.state, "metadata": metadata}, output)
+    print(f"{output}: {found['network']}, {found['model_size']}, {', '.join(said['modalities'])}")
+    if checkpoint.layout.left_out:
+        print(f"left out, as SSLHead and SwinUNETR have no place for it: {', '.join(checkpoint.layout.left_out)}")
+
+
+def _names(modalities: str | Sequence[str] | None) -> list[str] | None:
+    if modalities is None:
+        return None
+    names = modalities.split(",") if isinstance(modalities, str) else [str(name) for name in modalities]
+    if not all(name.strip() for name in names):
+        raise InputError(f"--modalities={','.join(names)}: expected names such as T1,FLAIR")
+    return [name.strip() for name in names]
+
+
+def _patch(size: int | Sequence[int] | None) -> list[int] | None:
+    if size is None:
+        return None
+    edges: list[Any] = list(size) if isinstance(size, list | tuple) else [size] * 3
+    if len(edges) != 3 or any(isinstance(edge, bool) or not isinstance(edge, int) or edge < 1 for edge in edges):
+        raise InputError(f"--patch_size={size}: expected three lengths in voxels, such as 96,96,96")
+    return edges
+
+
+def _agreed(option: str, given: Any, metadata: Mapping[str, Any], file: str) -> Any:
+    """What an option and the file say together; None where neither says it."""
+    own = metadata.get(option)
+    if given is not None and own is not None and given != own:
+        raise InputError(f"--{option}={_text(given)}: {file} says {_text(own)}; leave it out")
+    return own if given is None else given
+
+
+def _check_modalities(modalities: list[str] | None, channels: int, file: str) -> None:
+    if modalities is None:
+        raise InputError(
+            f"--modalities: missing; {file} has {channels} input channels and does not say what they are; "
+            "expected their names in order, such as T1,FLAIR"
+        )
+    if len(modalities) != channels:
+        raise InputError(f"--modalities={','.join(modalities)}: {file} has {channels} input channels")
+
+
+def _sha256(file: str) -> str:
+    with Path(file).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write(content: Mapping[str, Any], output: str) -> None:
+    try:
+        weights.write(content, output)
+    except OSError as error:
+        raise InputError(f"--output={output}: {error.strerror}; expected a file that can be written") from error
 
 
 if __name__ == "__main__":

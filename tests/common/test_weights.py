@@ -1,4 +1,6 @@
+import json
 import os
+import struct
 import sys
 
 import ignite
@@ -261,7 +263,7 @@ def test_a_file_that_does_not_say_its_modalities_names_the_command(file):
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "network"])
+@pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "network", "model_state_dict"])
 def test_every_known_layout_is_read(file, prefix, wrapper):
     state = ssl_head(1).state_dict()
     content = {prefix + name: tensor for name, tensor in state.items()}
@@ -275,6 +277,84 @@ def test_every_known_layout_is_read(file, prefix, wrapper):
 def test_module_is_taken_off_the_beginning_alone(file):
     torch.save({"module.a.module.b": torch.zeros(1)}, file)
     assert list(weights.read(file).state) == ["a.module.b"]
+
+
+def named(*names):
+    return {name: torch.full((1,), float(number)) for number, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "module.module.", "net.backbone.", "_orig_mod.", "student.module."])
+@pytest.mark.parametrize("encoder", ["swinViT.", "swin_vit."])
+def test_the_encoder_is_found_behind_any_prefix_that_all_names_share(file, prefix, encoder):
+    names = ["out.bias", f"{encoder}patch_embed.proj.weight", f"{encoder}layers1.0.blocks.0.norm1.bias"]
+    torch.save(named(*(prefix + name for name in names)), file)
+    read = weights.read(file)
+    assert read.state == named("out.bias", STEM, "swinViT.layers1.0.blocks.0.norm1.bias")
+    assert read.layout == weights.Layout(None, [], prefix, encoder, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "here"),
+    [
+        ("patch_embed.proj.bias", "swinViT.patch_embed.proj.bias"),
+        ("layers3.0.blocks.1.mlp.fc1.weight", "swinViT.layers3.0.blocks.1.mlp.linear1.weight"),
+        ("layers3.0.blocks.1.mlp.fc2.bias", "swinViT.layers3.0.blocks.1.mlp.linear2.bias"),
+        ("layers3.0.0.blocks.1.norm1.bias", "swinViT.layers3.0.blocks.1.norm1.bias"),
+        ("layers3.0.blocks.0.norm1.bias", "swinViT.layers3.0.blocks.0.norm1.bias"),
+        ("rotation_head.mlp.fc1.weight", "rotation_head.mlp.fc1.weight"),
+        ("norms.weight", "norms.weight"),
+    ],
+)
+def test_an_encoder_without_a_name_gets_ours(file, given, here):
+    torch.save(named("patch_embed.proj.weight", given), file)
+    read = weights.read(file)
+    assert read.state == named(STEM, here)
+    assert (read.layout.encoder, read.layout.left_out) == ("", [])
+
+
+@pytest.mark.parametrize("name", ["norm.weight", "norm.bias", "mask_token"])
+def test_what_has_no_place_in_the_networks_is_left_out_and_named(file, name):
+    torch.save({"model": named("encoder.patch_embed.proj.weight", f"encoder.{name}", "out.bias", "decoder1.a")}, file)
+    read = weights.read(file)
+    assert set(read.state) == {STEM, "decoder1.a"}
+    assert read.layout == weights.Layout("model", [], "", "encoder.", [f"encoder.{name}", "out.bias"])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["module.a", "module.b", "c"], "2 tensors begin with module. and 1 do not, first c; expected all or none"),
+        (["a", "module.a"], "1 tensors begin with module. and 1 do not, first a; expected all or none"),
+        (["net.swinViT.patch_embed.proj.weight", "head.bias"], "1 tensors begin with net. and 1 do not, first head"),
+        (
+            ["module.patch_embed.proj.weight", "patch_embed.proj.weight"],
+            "2 encoders, module.patch_embed.proj.weight, patch_embed.proj.weight; expected one",
+        ),
+        (
+            ["patch_embed.proj.weight", "layers1.0.mlp.fc1.bias", "layers1.0.mlp.linear1.bias"],
+            "several of its tensors are swinViT.layers1.0.mlp.linear1.bias; expected one",
+        ),
+    ],
+)
+def test_names_that_cannot_be_told_apart_are_refused(file, names, message):
+    torch.save({"state_dict": named(*names)}, file)
+    with pytest.raises(InputError, match=message) as error:
+        weights.read(file)
+    assert str(file) in one_line(error)
+
+
+def test_two_networks_in_a_file_are_refused(file):
+    torch.save({"state_dict": named("a"), "model": named("a"), "network": {"depth": 3}}, file)
+    with pytest.raises(InputError, match="tensors under state_dict and model; expected one network") as error:
+        weights.read(file)
+    assert str(file) in one_line(error)
+
+
+def test_what_is_beside_the_tensors_is_named(file):
+    torch.save({"epoch": 3, "metadata": {}, "network": named("a"), "optimizer": {}}, file)
+    assert weights.read(file).layout == weights.Layout("network", ["epoch", "optimizer"], "", None, [])
+    torch.save(named("module.a") | {"epoch": 3}, file)
+    assert weights.read(file).layout == weights.Layout(None, ["epoch"], "module.", None, [])
 
 
 def test_metadata_is_read(file):
@@ -295,9 +375,11 @@ class Harmless:
     pass
 
 
-def test_code_in_a_file_is_refused_and_not_run(file, tmp_path):
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_refused_and_not_run(zipped, file, tmp_path):
     marker = tmp_path / "marker"
-    torch.save({"state_dict": {"a": torch.zeros(1)}, "args": Evil(marker)}, file)
+    content = {"state_dict": {"a": torch.zeros(1)}, "args": Evil(marker)}
+    torch.save(content, file, _use_new_zipfile_serialization=zipped)
     with pytest.raises(InputError, match="cannot be read as tensors alone") as error:
         weights.read(file)
     assert str(file) in one_line(error)
@@ -332,11 +414,50 @@ def test_a_file_that_was_cut_off_is_refused(file, share):
     one_line(error)
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    for path in (tmp_path / "nothing.pt", tmp_path):
-        with pytest.raises(InputError, match="no such file") as error:
-            weights.read(path)
-        assert str(path) in one_line(error)
+@pytest.mark.parametrize(("name", "message"), [("nothing.pt", "no such file"), ("", "a folder; expected a file")])
+def test_a_missing_file_and_a_folder_are_refused(name, message, tmp_path):
+    with pytest.raises(InputError, match=message) as error:
+        weights.read(tmp_path / name)
+    assert str(tmp_path / name) in one_line(error)
+
+
+def test_an_empty_file_is_called_so(file):
+    file.touch()
+    with pytest.raises(InputError, match=r"tensors alone: empty; expected a whole file of torch.save$"):
+        weights.read(file)
+
+
+def test_a_safetensors_file_is_refused_with_the_way_to_save_it_again(file):
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    file.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(InputError, match=r"safetensors; save with torch.save\(") as error:
+        weights.read(file)
+    assert f"safetensors.torch.load_file('{file.name}')" in one_line(error)
+
+
+def test_a_torchscript_file_is_refused_with_the_way_to_save_it_again(file, recwarn):
+    torch.jit.save(torch.jit.script(nn.Linear(1, 1)), str(file))
+    recwarn.clear()
+    with pytest.raises(InputError, match="TorchScript; save with ") as error:
+        weights.read(file)
+    assert not recwarn.list  # the one line is all that a user sees
+    again = file.with_name("G.pt")
+    line = one_line(error).split("save with ")[1].replace(file.name, str(file)).replace("G.pt", str(again))
+    exec(line, {"torch": torch})
+    assert set(weights.read(again).state) == {"weight", "bias"}
+
+
+@pytest.mark.parametrize("content", [Harmless(), {"state_dict": {}, "args": Harmless()}])
+def test_what_a_file_would_unpickle_is_named(file, content):
+    torch.save(content, file)
+    with pytest.raises(InputError, match=rf"it needs {Harmless.__module__}.Harmless, .* can run any code") as error:
+        weights.read(file)
+    assert "torch.save({'state_dict': model.state_dict()}, 'G.pt')" in one_line(error)
+
+
+def test_files_of_old_versions_of_pytorch_are_read(file):
+    torch.save({"state_dict": {"module.a": torch.ones(2)}}, file, _use_new_zipfile_serialization=False)
+    assert torch.equal(weights.read(file).state["a"], torch.ones(2))
 
 
 @pytest.mark.parametrize(
@@ -344,8 +465,8 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     [
         (torch.zeros(2), "holds a Tensor; expected a dictionary of tensors"),
         ([torch.zeros(2)], "holds a list; expected a dictionary of tensors"),
-        ({}, "no tensors by name in it"),
-        ({"state_dict": {}, "epoch": 4}, "no tensors by name in it"),
+        ({}, "no tensors by name in it, but nothing; expected a state dict"),
+        ({"state_dict": {}, "epoch": 4}, "no tensors by name in it, but state_dict, epoch; expected a state dict"),
     ],
 )
 def test_content_that_is_no_checkpoint_is_refused(file, content, message):
