@@ -99,10 +99,14 @@ def _corrupt_box_by_box(crops: Any, generator: Any) -> Any:
     import torch
 
     result = crops.clone()
+    darkest, brightest = crops.amin(dim=(2, 3, 4), keepdim=True), crops.amax(dim=(2, 3, 4), keepdim=True)
     for index, sample in enumerate(result):
         for box in _draw_boxes(sample.shape[1:], generator):
-            noise = torch.randn(sample[(slice(None), *box)].shape, generator=generator)
-            sample[(slice(None), *box)] = (noise - noise.min()) / (noise.max() - noise.min())
+            place = sample[(slice(None), *box)]
+            noise = torch.randn(place.shape, generator=generator)
+            noise = (noise - noise.min()) / (noise.max() - noise.min())
+            place.copy_(torch.lerp(darkest[index], brightest[index], noise))
+    for index, sample in enumerate(result):
         partner = int(torch.randint(len(result), (1,), generator=generator))
         if partner != index:
             for box in _draw_boxes(sample.shape[1:], generator):

@@ -1,3 +1,4 @@
+import math
 import random
 from collections import Counter
 
@@ -10,7 +11,7 @@ from scipy import stats
 
 from common import views
 from common.views import TwoViews
-from tests.oracles import volumes
+from tests.oracles import corruption, volumes
 
 
 def generator(seed=0):
@@ -23,13 +24,54 @@ def crops(samples=3, channels=2, side=12, depth=10, seed=0):
 
 @pytest.fixture
 def no_boxes(monkeypatch):
-    monkeypatch.setattr(views, "boxes", lambda crops, _: torch.zeros_like(crops[:, :1], dtype=torch.bool))
+    monkeypatch.setattr(views, "boxes", lambda count, *_: torch.zeros(2, count, 0, 3, dtype=torch.int64))
 
 
-def given_boxes(monkeypatch, *masks):
-    """Let `corrupt` get these masks, for the noise and for the swap, instead of drawn ones."""
-    remaining = list(masks)
+def given_boxes(monkeypatch, *drawn):
+    """Let `corrupt` get these boxes (start, edges) of each crop, for the noise and for the swap, not drawn ones."""
+    remaining = [
+        torch.tensor([boxes + [((0, 0, 0), (0, 0, 0))] * (max(map(len, crops)) - len(boxes)) for boxes in crops])
+        .reshape(len(crops), -1, 2, 3)
+        .unbind(2)
+        for crops in drawn
+    ]
     monkeypatch.setattr(views, "boxes", lambda *_: remaining.pop(0))
+
+
+def listed(starts, edges):
+    """Boxes (start, edges) of each crop, without those that hold no voxel."""
+    return [
+        [(tuple(a), tuple(b)) for a, b in zip(start, edge, strict=True) if all(b)]
+        for start, edge in zip(starts.tolist(), edges.tolist(), strict=True)
+    ]
+
+
+def volumes_of(boxes):
+    return [math.prod(edges) for _, edges in boxes]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What `corrupt` draws, as it draws it: boxes (for noise, for the swap), noise, partners."""
+    record = {"boxes": [], "_noise": [], "_partners": [], "order": []}
+
+    def recorded(name, function):
+        def call(*arguments):
+            result = function(*arguments)
+            record[name].append(result)
+            return result
+
+        return call
+
+    for name in ("boxes", "_noise", "_partners"):
+        monkeypatch.setattr(views, name, recorded(name, getattr(views, name)))
+
+    def of(crops, crop, starts, edges, of=views._Voxels.of):
+        record["order"].append((crop, starts, edges))
+        return of(crops, crop, starts, edges)
+
+    monkeypatch.setattr(views._Voxels, "of", of)
+    return record
 
 
 # Rotation
@@ -74,75 +116,180 @@ def test_turns_are_uniform_and_independent_between_views_and_samples():
 # Boxes
 
 
-def test_a_single_box_has_edges_of_5_to_25_percent_and_lies_anywhere(monkeypatch):
+@pytest.mark.parametrize("sides", [(20, 40, 60), (64, 64, 64), (96, 96, 48)])
+def test_a_box_is_uniform_in_whole_voxels(sides, monkeypatch):
     monkeypatch.setattr(views, "LARGEST_SHARE", 1e-9)  # reached by the first box
-    sides = (20, 40, 60)
-    masks = views.boxes(torch.zeros(300, 2, *sides), generator()).numpy()
-    assert masks.shape == (300, 1, *sides)
-    edges, starts, ends = [], [], []
-    for mask in masks[:, 0]:
-        places = np.argwhere(mask)
-        start, end = places.min(axis=0), places.max(axis=0) + 1
-        assert len(places) == np.prod(end - start)  # filled: it is a box
-        edges.append(end - start)
-        starts.append(start)
-        ends.append(end)
+    dropped = listed(*views.boxes(4000, sides, generator()))
+    assert {len(boxes) for boxes in dropped} == {1}
+    starts, edges = np.array(dropped)[:, 0].transpose(1, 0, 2)
+    free = np.ones(len(starts), dtype=bool)
     for axis, side in enumerate(sides):
-        lengths = np.array(edges)[:, axis]
-        assert 0.05 * side <= lengths.min() < 0.07 * side
-        assert 0.2 * side <= lengths.max() <= 0.25 * side
-        assert np.array(starts)[:, axis].min() == 0
-        assert np.array(ends)[:, axis].max() == side
+        shortest, longest = int(0.05 * side), int(0.25 * side)
+        start, edge = starts[:, axis], edges[:, axis]
+        counts = np.bincount(start)
+        assert len(counts) == side - shortest  # the last start is one voxel before it
+        assert stats.chisquare(counts).pvalue > 1e-3
+        whole = start + longest <= side
+        lengths = Counter(edge[whole].tolist())
+        assert set(lengths) == set(range(shortest, longest))
+        assert stats.chisquare(list(lengths.values())).pvalue > 1e-3
+        assert (start + edge).max() == side  # cut there, not moved back
+        assert edge[start == side - shortest - 1].max() == shortest + 1
+        free &= whole
+    independent = np.corrcoef(np.concatenate([starts[free], edges[free]], axis=1).T) - np.eye(6)
+    assert np.abs(independent).max() < 4 / free.sum() ** 0.5
 
 
-def test_boxes_cover_what_boxes_dropped_one_by_one_cover():
-    sides = (20, 24, 40)
-    drawn = views.boxes(torch.zeros(300, 1, *sides), generator()).flatten(1).float().mean(dim=1).numpy()
+@pytest.mark.parametrize("sides", [(20, 24, 40), (20, 20, 20), (64, 64, 32)])
+def test_boxes_are_dropped_until_the_share_is_reached(sides):
+    ours = [volumes_of(boxes) for boxes in listed(*views.boxes(1500, sides, generator(2)))]
     draw = random.Random(0)
-    dropped = np.array([volumes.drop_boxes(sides, draw).mean() for _ in range(1500)])
-    assert stats.ks_2samp(drawn, dropped).pvalue > 1e-2
-    assert drawn.mean() == pytest.approx(dropped.mean(), abs=0.02)
-    assert drawn.min() < 0.02
-    assert 0.2 < drawn.max() <= 0.3 + 0.25**3  # the largest target and one box more
+    expected = [volumes_of(corruption.drop(sides, draw)) for _ in range(1500)]
+    assert all(sum(volumes[:-1]) < 0.3 * np.prod(sides) for volumes in ours)
+    assert max(map(len, ours)) > views.BOXES_AT_ONCE
+    for measure in (sum, len):
+        of_ours, of_expected = ([measure(volumes) for volumes in drawn] for drawn in (ours, expected))
+        assert stats.ks_2samp(of_ours, of_expected).pvalue > 1e-2
+        assert np.mean(of_ours) == pytest.approx(np.mean(of_expected), rel=0.08)
 
 
-def test_boxes_cover_each_place_of_the_middle_alike():
-    frequency = views.boxes(torch.zeros(1500, 1, 16, 16, 16), generator())[:, 0].float().mean(dim=0)
-    middle = frequency[6:10, 6:10, 6:10]
-    assert middle.std() / middle.mean() < 0.1
+def test_boxes_stop_at_the_one_that_reaches_the_target(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda count, **_: torch.linspace(0, 1, count, dtype=torch.float64))
+    sides = (20, 20, 20)
+    dropped = listed(*views.boxes(101, sides, generator()))
+    assert dropped[0] == []  # a target of nothing
+    for number, boxes in enumerate(dropped[1:], start=1):
+        target, volumes = number / 100 * 0.3 * 20**3, volumes_of(boxes)
+        assert sum(volumes[:-1]) < target <= sum(volumes)
 
 
-def test_boxes_of_samples_differ():
-    masks = views.boxes(torch.zeros(4, 1, 16, 16, 16), generator())
-    assert len({tuple(mask.flatten().tolist()) for mask in masks}) == 4
+def test_boxes_of_crops_are_independent():
+    drawn = [listed(*views.boxes(2, (20, 20, 20), one)) for one in [generator(5)] for _ in range(800)]
+    shares = np.array([[sum(volumes_of(boxes)) for boxes in pair] for pair in drawn])
+    assert abs(np.corrcoef(shares.T)[0, 1]) < 0.12
+    corners = [[boxes[0][0] for boxes in pair] for pair in drawn if all(pair)]
+    pairs = Counter((one[0] // 10, other[0] // 10) for one, other in corners)
+    assert stats.chi2_contingency([[pairs[a, b] for b in range(2)] for a in range(2)]).pvalue > 1e-3
+    assert not any(one == other for one, other in corners)
+
+
+def test_only_wanted_crops_get_boxes():
+    dropped = listed(*views.boxes(40, (20, 20, 20), generator(), torch.arange(40) % 2 == 0))
+    assert [bool(boxes) for boxes in dropped] == [True, False] * 20
+
+
+def test_crops_too_small_for_a_voxel_get_no_boxes():
+    assert listed(*views.boxes(2, (7, 40, 40), generator())) == [[], []]
+    assert all(set(edges) == {1} for boxes in listed(*views.boxes(9, (8, 8, 8), generator())) for _, edges in boxes)
 
 
 # Corruption
 
 
-def test_noise_fills_the_boxes_within_the_range_of_crop_and_channel(monkeypatch):
-    scale = torch.tensor([[1.0, 50.0], [0.1, 7.0], [3.0, 3.0]]).view(3, 2, 1, 1, 1)
-    given = crops(side=16, depth=16) * scale + torch.tensor([0.0, 1000.0]).view(1, 2, 1, 1, 1)
-    everything = torch.ones(3, 1, 16, 16, 16, dtype=torch.bool)
-    given_boxes(monkeypatch, everything, ~everything)
-    noise = views.corrupt(given, generator(9))
-    for sample in range(3):
-        for channel in range(2):
-            made, original = noise[sample, channel].numpy(), given[sample, channel].numpy()
-            span = float(original.max() - original.min())
-            assert made.min() == pytest.approx(original.min(), abs=1e-4 * span)
-            assert made.max() == pytest.approx(original.max(), abs=1e-4 * span)
-            assert 0.08 * span < made.std() < 0.2 * span  # a bell of 4096 values, not a box (0.29) nor a constant
+@pytest.mark.parametrize(
+    ("samples", "channels", "side", "depth", "dtype"),
+    [
+        (3, 2, 24, 16, torch.float32),
+        (1, 2, 24, 40, torch.float32),
+        (2, 1, 40, 40, torch.float64),
+        (2, 4, 64, 64, torch.float32),
+        (3, 2, 40, 24, torch.float16),
+        (3, 3, 40, 24, torch.bfloat16),
+    ],
+)
+def test_corruption_is_that_of_one_box_after_the_other(samples, channels, side, depth, dtype, drawn):
+    given = crops(2 * samples, channels, side, depth) * torch.tensor([1.0, 30.0, 0.1, 5.0])[:channels, None, None, None]
+    given = (given + 3.0).to(dtype)
+    before = given.clone()
+    made = views.corrupt(given, generator(4), 2)
+    assert torch.equal(given, before)
+    dropped, swapped = (listed(*boxes) for boxes in drawn["boxes"])
+    (noise,), (partners,) = drawn["_noise"], drawn["_partners"]
+    order = [(int(crop), (tuple(a), tuple(b))) for crop, a, b in zip(*(v.tolist() for v in drawn["order"][0]))]  # noqa: B905
+    parts = noise.double().split([math.prod(edges) for _, (_, edges) in order], dim=1)
+    noise = {key: part.reshape(channels, *key[1][1]).numpy() for key, part in zip(order, parts, strict=True)}
+    assert Counter(order) == Counter((number, box) for number, boxes in enumerate(dropped) for box in boxes)
+    assert len(noise) == len(order)
+    expected = corruption.corrupted(given.double().numpy(), dropped, noise, partners.tolist(), swapped)
+    rounding = max(torch.finfo(dtype).eps, 1e-6) if dtype != torch.float64 else 1e-12
+    span = given.double().amax(dim=(0, 2, 3, 4)) - given.double().amin(dim=(0, 2, 3, 4))
+    error = (made.double() - torch.from_numpy(expected)).abs().amax(dim=(0, 2, 3, 4)) / span
+    assert error.max() < 2 * rounding
+    changed = made.double().numpy() != given.double().numpy()
+    assert 0.02 < changed.mean() < 0.5
+    assert not changed[expected == given.double().numpy()].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
+def test_noise_of_each_box_spans_exactly_the_range_of_the_channel(dtype, monkeypatch):
+    given = crops(samples=3, channels=1).mul(torch.tensor([1.0, 50.0, 0.1]).view(3, 1, 1, 1, 1)).to(dtype)
+    boxes = [((0, 0, 0), (1, 1, 2)), ((2, 3, 4), (3, 5, 4)), ((8, 8, 8), (4, 4, 2))]
+    given_boxes(monkeypatch, [boxes] * 3, [[]] * 3)
+    made = views.corrupt(given, generator(9))
+    for before, after in zip(given, made, strict=True):
+        for box in boxes:
+            inside = after[corruption.inside(box)]
+            assert (inside.min(), inside.max()) == (before.min(), before.max())
+
+
+def test_noise_is_scaled_over_all_channels_of_the_box_together(monkeypatch):
+    given = crops(samples=1, channels=4) * torch.tensor([1.0, 50.0, 0.1, 3.0]).view(4, 1, 1, 1)
+    box = ((2, 3, 4), (2, 2, 2))
+    seen = Counter()
+    for seed in range(20):
+        given_boxes(monkeypatch, [[box]], [[]])
+        inside = views.corrupt(given, generator(seed))[0][corruption.inside(box)].flatten(1)
+        low, high = given[0].flatten(1).aminmax(dim=1)
+        share = (inside - low[:, None]) / (high - low)[:, None]
+        assert share.min() == pytest.approx(0, abs=1e-6)
+        assert share.max() == pytest.approx(1, abs=1e-6)
+        seen[int(share.amin(dim=1).argmin()), int(share.amax(dim=1).argmax())] += 1
+        assert (share.amin(dim=1) > 1e-5).sum() == 3  # the other channels do not reach it
+    assert len(seen) > 5
+
+
+def test_noise_is_gaussian_and_each_voxel_and_channel_has_its_own(monkeypatch):
+    given = crops(samples=2, channels=2, side=16, depth=16)
+    everything = ((0, 0, 0), (16, 16, 16))
+    given_boxes(monkeypatch, [[everything]] * 2, [[]] * 2)
+    made = views.corrupt(given, generator(9)).flatten(2).flatten(0, 1).numpy()
+    for values in made:
+        assert stats.kstest((values - values.mean()) / values.std(), "norm").pvalue > 1e-2
+        assert len(set(values.tolist())) > 4000
+    assert np.abs(np.corrcoef(made) - np.eye(4)).max() < 0.06
 
 
 def test_noise_stays_in_its_box(monkeypatch):
     given = crops()
-    mask = torch.zeros(3, 1, 12, 12, 10, dtype=torch.bool)
-    mask[0, :, 2:5, 3:6, 1:9] = True
-    given_boxes(monkeypatch, mask, torch.zeros_like(mask))
-    noisy = views.corrupt(given, generator(9))
-    changed = noisy != given
-    assert torch.equal(changed, mask.expand_as(given))
+    box = ((2, 3, 1), (3, 3, 8))
+    given_boxes(monkeypatch, [[box], [], []], [[]] * 3)
+    changed = views.corrupt(given, generator(9)) != given
+    expected = torch.zeros_like(changed)
+    expected[0][corruption.inside(box)] = True
+    assert torch.equal(changed, expected)
+
+
+def test_where_boxes_overlap_the_later_one_is_seen(monkeypatch):
+    given = crops(samples=1, channels=1)
+    boxes = [((1, 1, 1), (6, 6, 6)), ((9, 9, 2), (2, 2, 2)), ((4, 4, 4), (6, 6, 5)), ((5, 5, 5), (2, 2, 2))]
+    given_boxes(monkeypatch, [boxes], [[]])
+    inside = views.corrupt(given, generator(3))[0][corruption.inside(boxes[-1])]
+    assert (inside.min(), inside.max()) == (given.min(), given.max())  # the last is whole, so it has both extremes
+
+
+def test_a_box_of_one_value_is_as_dark_as_the_crop(monkeypatch):
+    given = crops(channels=1)
+    given_boxes(monkeypatch, [[((2, 3, 4), (1, 1, 1))]] * 3, [[]] * 3)
+    made = views.corrupt(given, generator())
+    assert torch.equal(made[:, 0, 2, 3, 4], given.amin(dim=(1, 2, 3, 4)))
+
+
+def test_a_constant_channel_stays_so():
+    given = crops(samples=2, channels=2, side=20, depth=20)
+    given[:, 1] = 7.25
+    made = views.corrupt(given, generator())
+    assert torch.equal(made[:, 1], given[:, 1])
+    assert (made[:, 0] != given[:, 0]).any()
 
 
 def test_swapped_voxels_are_those_of_the_partner_with_its_noise(monkeypatch):
@@ -150,32 +297,51 @@ def test_swapped_voxels_are_those_of_the_partner_with_its_noise(monkeypatch):
     given = torch.rand(samples, 2, 8, 8, 8, generator=generator())
     given += 10.0 * torch.arange(samples).view(-1, 1, 1, 1, 1)  # tells whose a voxel is
     given += torch.tensor([0.0, 1000.0]).view(1, 2, 1, 1, 1)  # and of which channel
-    noise, swap = (torch.zeros(samples, 1, 8, 8, 8, dtype=torch.bool) for _ in range(2))
-    noise[:, :, 1:4, 1:4, 1:4] = True
-    swap[:, :, 3:7, 3:7, 3:7] = True
+    noise, swap = ((1, 1, 1), (3, 3, 3)), [((3, 3, 3), (3, 4, 4)), ((4, 3, 3), (3, 4, 4))]
     swapped = Counter()
-    for seed in range(30):
-        given_boxes(monkeypatch, noise, swap)
+    for seed in range(60):
+        given_boxes(monkeypatch, [[noise]] * samples, [swap] * samples)
         made = views.corrupt(given, generator(seed))
-        assert torch.equal(made[~(noise | swap).expand_as(made)], given[~(noise | swap).expand_as(given)])
         for sample in range(samples):
-            inside = made[sample, 0, 3:7, 3:7, 3:7]
-            (partner,) = {int(value // 10) for value in inside.flatten().tolist()}
+            (partner,) = {int(value // 10) for value in made[sample, 0, 3:7, 3:7, 3:7].flatten().tolist()}
             swapped[sample, partner] += 1
-            calm = swap[0] & ~noise[0]
-            assert torch.equal(made[sample][calm.expand(2, -1, -1, -1)], given[partner][calm.expand(2, -1, -1, -1)])
+            calm = torch.zeros_like(given[0], dtype=torch.bool)
+            calm[:, 3:7, 3:7, 3:7] = True
             corner = (slice(None), 3, 3, 3)  # in both boxes
+            calm[corner] = False
+            assert torch.equal(made[sample][calm], given[partner][calm])
             assert not torch.equal(made[sample][corner], given[partner][corner])
             assert torch.equal(made[sample][corner] // 1000, torch.tensor([0.0, 1.0]))
     assert set(swapped) == {(a, b) for a in range(samples) for b in range(samples)}  # the partner may be itself
     assert stats.chisquare(list(swapped.values())).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("samples", [1, 3])
+def test_partners_are_of_the_same_view(samples):
+    """The positive of the contrastive task is never copied."""
+    partners = torch.stack([views._partners(samples, 2, one) for one in [generator(1)] for _ in range(600)])
+    first, second = partners.chunk(2, dim=1)
+    assert set(first.unique().tolist()) == set(range(samples))
+    assert set(second.unique().tolist()) == set(range(samples, 2 * samples))
+    if samples > 1:
+        pairs = Counter(zip(first[:, 0].tolist(), second[:, 0].tolist(), strict=True))
+        assert stats.chisquare([pairs[a, b] for a in range(3) for b in range(3, 6)]).pvalue > 1e-3
+
+
 def test_a_batch_of_one_is_never_swapped(monkeypatch):
-    given = crops(samples=1)
-    everything = torch.ones_like(given[:, :1], dtype=torch.bool)
-    given_boxes(monkeypatch, ~everything, everything)
-    assert torch.equal(views.corrupt(given, generator()), given)
+    monkeypatch.setattr(views, "_fill", lambda *_: None)
+    given = crops(samples=2, side=20, depth=20)
+    assert torch.equal(views.corrupt(given, generator(), 2), given)
+    assert not torch.equal(views.corrupt(given, generator(1), 1), given)  # a batch of two is
+
+
+def test_threads_change_nothing():
+    given, threads = crops(samples=4, side=40, depth=40), torch.get_num_threads()
+    try:
+        made = [torch.set_num_threads(count) or views.corrupt(given, generator(), 2) for count in (1, 2)]
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*made)
 
 
 # Views
@@ -214,13 +380,11 @@ def test_views_are_corrupted_independently():
     assert len({tuple(mask.tolist()) for mask in masks}) == 6
 
 
-def test_swaps_stay_within_a_view(monkeypatch):
-    """A sample's partner is another sample of its own view: the positive of the contrastive task is never copied."""
-    given = torch.zeros(2, 1, 4, 4, 4)
-    sizes = []
-    monkeypatch.setattr(views, "corrupt", lambda crops, _: sizes.append(len(crops)) or crops)
-    TwoViews()({"image": given})
-    assert sizes == [2, 2]
+def test_both_views_are_corrupted_as_such(monkeypatch):
+    calls = []
+    monkeypatch.setattr(views, "corrupt", lambda crops, _, views: calls.append((len(crops), views)) or crops)
+    TwoViews()({"image": crops(samples=2)})
+    assert calls == [(4, 2)]
 
 
 def test_the_batch_is_left_as_it_is():
@@ -300,6 +464,17 @@ def test_a_state_goes_on_exactly(tmp_path):
     run_of(resumed, batches=1)
     resumed.load_state_dict(torch.load(tmp_path / "views.pt", weights_only=True))
     assert equal([resumed({"image": crops(seed=number)})[0] for number in (2, 3)], straight[2:])
+
+
+def test_a_state_is_plain_and_of_the_host():
+    made = TwoViews(seed=3)
+    before = made.state_dict()
+    run_of(made, batches=1)
+    after = made.state_dict()
+    assert set(before) == set(after) == {"generator"}
+    assert before["generator"].device.type == "cpu"
+    assert type(after["generator"]) is torch.Tensor
+    assert not torch.equal(before["generator"], after["generator"])  # a state is no view of the generator
 
 
 def test_a_state_from_before_the_first_batch_is_the_beginning():

@@ -1,6 +1,4 @@
-"""Turns, boxes and overlaps of volumes, voxel by voxel or box by box."""
-
-import random
+"""Turns and overlaps of volumes, voxel by voxel."""
 
 import numpy as np
 
@@ -16,22 +14,6 @@ def quarter_turn(volume, turns):
                 turned[size - 1 - y, x] = volume[x, y]
         volume = turned
     return volume
-
-
-def drop_boxes(sides, draw: random.Random):
-    """The mask of boxes as the method describes them: dropped one by one until the share that was drawn is reached."""
-    mask = np.zeros(sides, dtype=bool)
-    target = draw.uniform(0, 0.3) * mask.size
-    dropped = 0
-    while dropped < target:
-        place = []
-        for side in sides:
-            edge = draw.randint(int(0.05 * side), int(0.25 * side) - 1)
-            start = draw.randint(0, side - int(0.05 * side) - 1)
-            place.append(slice(start, min(start + edge, side)))
-        mask[tuple(place)] = True
-        dropped += int(np.prod([along.stop - along.start for along in place]))
-    return mask
 
 
 def dice(prediction, reference):
