@@ -296,6 +296,7 @@ def _fit(network: nn.Module, checkpoint: Checkpoint, path: str, modalities: Sequ
             report.matched.append(name)
         else:
             report.missing.append(name)
+            report.unexpected.extend([name] if given is not None else [])  # as of another shape
     _refuse_other_encoder(report, checkpoint.metadata)
     network.load_state_dict(state)
     return report

@@ -17,8 +17,6 @@ from scripts import cli
 
 __all__ = ["convert", "describe", "inspect"]
 
-UNKNOWN = "unknown"
-
 
 def inspect(file: str) -> None:
     """Say which network a checkpoint holds, of which size and input channels, and how the file holds it.
@@ -48,7 +46,9 @@ def _layout(layout: weights.Layout) -> dict[str, str]:
 
 def _text(value: Any) -> str:
     if value is None:
-        return UNKNOWN
+        return "unknown"
+    if value in ("", [], ()):
+        return "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
     return ", ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)

@@ -197,6 +197,16 @@ def test_fine_tuning_takes_the_encoder_and_says_what_it_lacks(file):
     assert "unexpected rotation_head (2), contrastive_head (2), conv (12)" in printed
 
 
+def test_a_tensor_of_another_shape_is_unused_and_its_place_as_initialised(file):
+    old, new = swin_unetr(1, outputs=3), swin_unetr(1, outputs=2, seed=1)
+    before = new.state_dict()["out.conv.conv.bias"].clone()
+    report = weights.initialise(new, saved(old, file, ["T1"]), ["T1"])
+    output = ["out.conv.conv.weight", "out.conv.conv.bias"]
+    assert (report.missing, report.unexpected, report.changed) == (output, output, [])
+    assert len(report.matched) == len(new.state_dict()) - 2
+    assert torch.equal(new.state_dict()["out.conv.conv.bias"], before)
+
+
 def test_no_weights_are_reported_as_such():
     network = ssl_head(1)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -310,6 +320,13 @@ def test_an_encoder_without_a_name_gets_ours(file, given, here):
     read = weights.read(file)
     assert read.state == named(STEM, here)
     assert (read.layout.encoder, read.layout.left_out) == ("", [])
+
+
+def test_what_is_outside_the_encoder_keeps_its_name(file):
+    torch.save(named("swin_vit.patch_embed.proj.weight", "norm.weight", "layers1.0.mlp.fc1.bias"), file)
+    read = weights.read(file)
+    assert read.state == named(STEM, "norm.weight", "layers1.0.mlp.fc1.bias")
+    assert read.layout.left_out == []
 
 
 @pytest.mark.parametrize("name", ["norm.weight", "norm.bias", "mask_token"])

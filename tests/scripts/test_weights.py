@@ -5,6 +5,7 @@ import hashlib
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,6 +223,13 @@ def test_inspect_prints_every_layout(layout, wrapper, beside, prefix, encoder, l
     assert (lines["network"], lines["model_size"]) == (network, "micro")
 
 
+def test_the_documentation_shows_what_inspect_prints(file, capsys):
+    shown = Path("docs/weights.md").read_text().split("```text\n")[1].split("```")[0]
+    tensors = checkpoints.hollow(checkpoints.ssl_network(2, checkpoints.DEPTHS["small"]))
+    inspect(written(checkpoints.public_ssl(tensors), file))
+    assert capsys.readouterr().out == shown
+
+
 def test_inspect_prints_what_a_file_of_ours_says(file, capsys):
     metadata = {"modalities": UKB, "network": "SSLHead", "model_size": "base", "versions": {"torch": "2.0"}}
     weights.write({"network": micro(), "metadata": metadata}, file)
@@ -408,6 +416,8 @@ def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
     inspect(output)
     lines = told(capsys.readouterr().out)
     assert [lines[name] for name in ("patch_size", "preprocessing", "versions")] == ["unknown"] * 3
+    assert "file theirs.pt, sha256 " in lines["conversions"]
+    assert "wrapper state_dict, beside none, prefix module., encoder none, left_out module.norm" in lines["conversions"]
 
 
 def test_options_tell_what_a_foreign_file_does_not(file, output):
@@ -415,6 +425,12 @@ def test_options_tell_what_a_foreign_file_does_not(file, output):
     convert(str(file), output, ("T1", "FLAIR"), patch_size=(96, 96, 64), preprocessing=("RAS", "z-score"))
     metadata = weights.read(output).metadata
     assert (metadata["patch_size"], metadata["preprocessing"]) == ([96, 96, 64], "RAS, z-score")
+
+
+@pytest.mark.parametrize("modalities", ["T1,FLAIR", "T1, FLAIR", ("T1", "FLAIR "), ["T1", "FLAIR"]])
+def test_modalities_are_named_as_a_shell_hands_them_over(modalities, file, output):
+    convert(written(checkpoints.public_ssl(micro()), file), output, modalities)
+    assert weights.read(output).metadata["modalities"] == UKB
 
 
 def test_one_number_is_a_cube(file, output):
