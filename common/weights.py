@@ -224,6 +224,8 @@ def load(path: str | Path) -> Mapping[str, Any]:
 
 def _cause(error: Exception, path: Path) -> str:
     """Why torch.load refused a file, and what its owner can do about it."""
+    if isinstance(error, PermissionError):
+        return f"{error.strerror}; expected a file that you may read"
     if name := re.search(r"GLOBAL (\S+)", str(error)):
         return (
             f"it needs {name[1]}, and unpickling can run any code; whoever made it can save the tensors alone with "

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import struct
@@ -441,6 +442,17 @@ def test_a_missing_file_and_a_folder_are_refused(name, message, tmp_path):
 def test_an_empty_file_is_called_so(file):
     file.touch()
     with pytest.raises(InputError, match=r"tensors alone: empty; expected a whole file of torch.save$"):
+        weights.read(file)
+
+
+def test_a_file_that_must_not_be_read_is_called_so(file, monkeypatch):
+    file.write_bytes(b"theirs")
+
+    def refuse(*arguments, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(torch, "load", refuse)
+    with pytest.raises(InputError, match=r"tensors alone: Permission denied; expected a file that you may read$"):
         weights.read(file)
 
 
