@@ -41,8 +41,8 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
     """Time variants in turn, A B A B ..., and print each one's median and its median ratio to the first.
 
     Args:
-        name: views (corruption of a batch: all boxes at once, beside box by box) or step (a fine-tuning step of the
-            quick start on one thread: with its environment, beside without).
+        name: views (corruption of a batch on one thread: all boxes at once, beside box by box) or step (a fine-tuning
+            step of the quick start on one thread: with its environment, beside without).
         repeats: how often each variant is timed.
         json: a file that gets the figures too.
     """
@@ -80,6 +80,7 @@ def _views() -> dict[str, Callable[[], float]]:
 
     from common.views import corrupt
 
+    torch.set_num_threads(1)
     crops = torch.randn(4, 2, 96, 96, 96)
     ours, plain = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
     return {
@@ -89,9 +90,10 @@ def _views() -> dict[str, Callable[[], float]]:
 
 
 def _timed(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+    """Seconds of processor time: other work on the machine does not count."""
+    start = time.process_time()
     run()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def _corrupt_box_by_box(crops: Any, generator: Any) -> Any:

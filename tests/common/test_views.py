@@ -277,6 +277,21 @@ def test_where_boxes_overlap_the_later_one_is_seen(monkeypatch):
     assert (inside.min(), inside.max()) == (given.min(), given.max())  # the last is whole, so it has both extremes
 
 
+def test_boxes_that_overlap_are_never_written_at_once(monkeypatch):
+    """On a GPU it would be open which of two values written to one place at once is seen."""
+    written, scatter = [], torch.Tensor.scatter_
+    monkeypatch.setattr(views, "_swap", lambda *_: None)
+    monkeypatch.setattr(
+        torch.Tensor,
+        "scatter_",
+        lambda self, dim, place, values: written.append(place) or scatter(self, dim, place, values),
+    )
+    views.corrupt(crops(samples=4, channels=1, side=24, depth=24), generator())
+    assert len(written) > 2
+    assert all(len(place.unique()) == len(place) for place in written)
+    assert len(torch.cat(written).unique()) < sum(map(len, written))  # there are overlaps
+
+
 def test_a_box_of_one_value_is_as_dark_as_the_crop(monkeypatch):
     given = crops(channels=1)
     given_boxes(monkeypatch, [[((2, 3, 4), (1, 1, 1))]] * 3, [[]] * 3)
