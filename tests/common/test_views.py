@@ -257,6 +257,9 @@ def test_noise_is_gaussian_and_each_voxel_and_channel_has_its_own(monkeypatch):
         assert stats.kstest((values - values.mean()) / values.std(), "norm").pvalue > 1e-2
         assert len(set(values.tolist())) > 4000
     assert np.abs(np.corrcoef(made) - np.eye(4)).max() < 0.06
+    spans = np.ptp(given.flatten(2).flatten(0, 1).numpy(), axis=1)
+    one, other = (made.std(axis=1) / spans).reshape(2, 2).T
+    np.testing.assert_allclose(one, other, rtol=0.05)  # as broad in each channel of a sample
 
 
 def test_noise_stays_in_its_box(monkeypatch):
