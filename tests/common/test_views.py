@@ -232,6 +232,13 @@ def test_noise_of_each_box_spans_exactly_the_range_of_the_channel(dtype, monkeyp
             assert (inside.min(), inside.max()) == (before.min(), before.max())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_single_precision_rounded(dtype):
+    given = crops(samples=2, side=24, depth=24).to(dtype)
+    expected = views.corrupt(given.float(), generator()).to(dtype)
+    assert torch.equal(views.corrupt(given, generator()), expected)
+
+
 def test_noise_is_scaled_over_all_channels_of_the_box_together(monkeypatch):
     given = crops(samples=1, channels=4) * torch.tensor([1.0, 50.0, 0.1, 3.0]).view(4, 1, 1, 1)
     box = ((2, 3, 4), (2, 2, 2))
