@@ -4,6 +4,7 @@ from importlib import import_module
 from types import ModuleType
 
 __all__ = [
+    "checkpoints",
     "datalists",
     "datasets",
     "handlers",
@@ -13,6 +14,7 @@ __all__ = [
     "pictures",
     "preflight",
     "records",
+    "training",
     "transforms",
     "views",
     "weights",

@@ -1,8 +1,10 @@
 """The losses of the three proxy tasks, and their sum."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
@@ -16,27 +18,53 @@ class NTXentLoss(nn.Module):
 
     Args:
         temperature: t, above 0; 0.5 in the method.
+        gather: take the views of all processes as negatives, each process with as many; without a process group, or in
+            a group of one, that changes nothing. Where gradients are averaged over the processes, as
+            DistributedDataParallel does, they are those of one process with all views.
 
     Shapes:
         input [2N, E]: the N first views of a batch, then the N second ones. A scalar comes out, computed in at least
-        float32. With N = 1 there is no negative, and the loss is 0.
+        float32. Without any negative (N = 1 in all) it is 0.
     """
 
-    def __init__(self, temperature: float = 0.5) -> None:
+    def __init__(self, temperature: float = 0.5, gather: bool = False) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature {temperature}: expected a number above 0")
-        self.temperature = temperature
+        self.temperature, self.gather = temperature, gather
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
-        if len(embeddings) % 2:
-            raise ValueError(f"embeddings of {len(embeddings)} views: expected two for each sample")
+        views = len(embeddings)
+        if views % 2:
+            raise ValueError(f"embeddings of {views} views: expected two for each sample")
         with torch.autocast(embeddings.device.type, enabled=False):
             unit = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
-            similarity = unit @ unit.T / self.temperature
-        similarity = similarity.masked_fill(torch.eye(len(unit), dtype=torch.bool, device=unit.device), -torch.inf)
-        positives = torch.arange(len(unit), device=unit.device).roll(len(unit) // 2)
-        return F.cross_entropy(similarity, positives)
+            everyone, first = unit, 0
+            if self.gather and dist.is_initialized():
+                everyone, first = _Gathered.apply(unit), views * dist.get_rank()
+            similarity = unit @ everyone.T / self.temperature
+        own = first + torch.arange(views, device=unit.device)
+        similarity = similarity.scatter(1, own[:, None], -torch.inf)
+        return F.cross_entropy(similarity, own.roll(views // 2))
+
+
+class _Gathered(torch.autograd.Function):
+    """The rows of all processes, one below the other, in the order of the ranks; each process with as many.
+
+    The gradient of a row is the sum over the processes' losses. PyTorch's own differentiable collective is deprecated.
+    """
+
+    @staticmethod
+    def forward(_: Any, rows: torch.Tensor) -> torch.Tensor:
+        everyone = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(everyone, rows.contiguous())
+        return torch.cat(everyone)
+
+    @staticmethod
+    def backward(_: Any, gradient: torch.Tensor) -> torch.Tensor:
+        total = gradient.contiguous()
+        dist.all_reduce(total)
+        return total.chunk(dist.get_world_size())[dist.get_rank()]
 
 
 class SSLLoss(nn.Module):
@@ -46,27 +74,25 @@ class SSLLoss(nn.Module):
     cross-entropy over four quarter turns, contrastive `NTXentLoss`.
 
     Args:
-        temperature: of the contrastive loss.
+        temperature, gather: of the contrastive loss.
 
     Shapes:
-        prediction: what `common.networks.SSLHead` returns; target: what `common.views.TwoViews` makes.
-        The sum comes out, a scalar; `last_terms` then holds it with its three terms, detached, by name:
-        total, reconstruction, rotation, contrastive.
+        prediction: what `common.networks.SSLHead` returns; target: what `common.views.TwoViews` makes. Scalars come
+        out, by name: total (to be minimised), reconstruction, rotation, contrastive.
     """
 
-    TERMS = ("total", "reconstruction", "rotation", "contrastive")
+    TERMS = ("reconstruction", "rotation", "contrastive")
 
-    def __init__(self, temperature: float = 0.5) -> None:
+    def __init__(self, temperature: float = 0.5, gather: bool = False) -> None:
         super().__init__()
-        self.contrastive = NTXentLoss(temperature)
-        self.last_terms: dict[str, torch.Tensor] = {}
+        self.contrastive = NTXentLoss(temperature, gather)
 
-    def forward(self, prediction: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def forward(
+        self, prediction: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         terms = {
-            "reconstruction": F.l1_loss(prediction["reconstruction"], target["reconstruction"]),
-            "rotation": F.cross_entropy(prediction["rotation"], target["rotation"]),
+            "reconstruction": F.l1_loss(prediction["reconstruction"].float(), target["reconstruction"]),
+            "rotation": F.cross_entropy(prediction["rotation"].float(), target["rotation"]),
             "contrastive": self.contrastive(prediction["contrastive"]),
         }
-        total = torch.stack([term.float() for term in terms.values()]).sum()
-        self.last_terms = {"total": total.detach()} | {name: term.detach() for name, term in terms.items()}
-        return total
+        return {"total": torch.stack(list(terms.values())).sum()} | terms

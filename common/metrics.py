@@ -31,7 +31,7 @@ class LossTerms(Metric):
         InputError: no batch had two crops.
     """
 
-    TERMS = SSLLoss.TERMS[1:]
+    TERMS = SSLLoss.TERMS
 
     def __init__(self, loss: SSLLoss, device: str | torch.device = "cpu") -> None:
         self.loss = loss
@@ -45,11 +45,11 @@ class LossTerms(Metric):
     @reinit__is_reduced
     def update(self, outputs: tuple[Mapping[str, Any]]) -> None:
         (output,) = outputs
-        self.loss(output["pred"], output["label"])
+        terms = self.loss(output["pred"], output["label"])
         views = len(output["image"])
         weights = torch.tensor([views if term != "contrastive" or views > 2 else 0 for term in self.TERMS])
         weights = weights.to(self._views)
-        self._sums += weights * torch.stack([self.loss.last_terms[name] for name in self.TERMS]).to(self._sums)
+        self._sums += weights * torch.stack([terms[name] for name in self.TERMS]).to(self._sums)
         self._views += weights
 
     @sync_all_reduce("_sums", "_views")

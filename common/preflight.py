@@ -19,8 +19,10 @@ from typing import Any
 
 __all__ = [
     "InputError",
+    "check_number",
     "check_options",
     "check_settings",
+    "chosen",
     "flag",
     "options_of",
     "reason",
@@ -37,9 +39,15 @@ RANGES: dict[str, tuple[type, float, float]] = {  # kind, lowest and highest val
     "val_interval": (int, 1, math.inf),
     "num_workers": (int, 0, math.inf),
     "cache_rate": (float, 0, 1),
-    "seed": (int, 0, 2**32 - 1),
+    "seed": (int, 0, 99_999),  # each process adds 100,000 times its rank
+    "save_interval": (int, 1, math.inf),
+    "keep": (int, 1, math.inf),
+    "max_grad_norm": (float, 1e-12, math.inf),
     "overlap": (float, 0, 0.99),
 }
+
+
+OPTIONAL = {"max_grad_norm"}  # may be null
 
 
 class InputError(ValueError):
@@ -122,8 +130,8 @@ def check_settings(settings: Mapping[str, Any], device: Any, folders: Sequence[s
         InputError: a value is of the wrong kind or out of range, a device is not there, a folder cannot be written.
     """
     for name, (kind, lowest, highest) in RANGES.items():
-        if name in settings:
-            _check_number(name, settings[name], kind, lowest, highest)
+        if settings.get(name) is not None or (name in settings and name not in OPTIONAL):
+            check_number(name, settings[name], kind, lowest, highest)
     self_supervised = settings.get("network") == "SSLHead"
     _check_patch(settings["patch_size"], self_supervised)
     if self_supervised and settings["batch_size"] < 2:
@@ -136,12 +144,17 @@ def check_settings(settings: Mapping[str, Any], device: Any, folders: Sequence[s
     modalities = settings["modalities"]
     if not isinstance(modalities, list | tuple) or not modalities:
         raise InputError(f"--modalities={modalities}: expected a list such as \"['T1','FLAIR']\"")
-    _check_device(device, flag("amp", settings.get("amp", False)))
+    _check_device(device)
     for folder in folders:
         _check_folder(folder)
 
 
-def _check_number(name: str, value: Any, kind: type, lowest: float, highest: float) -> None:
+def check_number(name: str, value: Any, kind: type, lowest: float, highest: float = math.inf) -> None:
+    """Hold an option to numbers of a kind, int or float, from `lowest` to `highest`.
+
+    Raises:
+        InputError: it is another one, or no number.
+    """
     kinds = (int,) if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not lowest <= value <= highest:
         whole = "a whole number" if kind is int else "a number"
@@ -157,7 +170,7 @@ def _check_patch(patch: Any, square: bool) -> None:
         raise InputError(f"--patch_size={patch}: expected x and y equally long, as crops are turned about z")
 
 
-def _check_device(device: Any, amp: bool) -> None:
+def _check_device(device: Any) -> None:
     import torch
 
     try:
@@ -166,8 +179,6 @@ def _check_device(device: Any, amp: bool) -> None:
         raise InputError(f"--device={device}: expected cpu, cuda or cuda:N") from None
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device={device}: no CUDA device here; expected cpu")
-    if amp and kind != "cuda":
-        raise InputError(f"--amp=true: expected false on the device {device}")
 
 
 def _check_folder(folder: str) -> None:
@@ -179,15 +190,32 @@ def _check_folder(folder: str) -> None:
         raise InputError(f"{folder}: {error.strerror}; expected a folder that can be written") from error
 
 
-def flag(name: str, value: bool | str) -> bool:
+def chosen(name: str, value: Any, choices: Mapping[str, Any]) -> Any:
+    """What an option's word stands for.
+
+    Raises:
+        InputError: `choices` has no such word.
+    """
+    if value not in choices:
+        raise InputError(f"--{name}={value}: expected one of {', '.join(choices)}")
+    return choices[value]
+
+
+def flag(name: str, value: bool | str, besides: str = "") -> bool:
     """The value of an option that is true or false; on a command line `true` arrives as text, which counts as it reads.
+
+    Args:
+        name: of the option.
+        value: of the option.
+        besides: another word that the option takes, for the message.
 
     Raises:
         InputError: the value is neither.
     """
     known = {"true": True, "false": False}
     if str(value).lower() not in known:
-        raise InputError(f"--{name}={value}: expected true or false")
+        words = f"true, false or {besides}" if besides else "true or false"
+        raise InputError(f"--{name}={value}: expected {words}")
     return known[str(value).lower()]
 
 

@@ -6,7 +6,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
@@ -19,7 +19,7 @@ from ignite.engine import Engine, Events
 from common import weights
 from common.transforms import regions
 
-__all__ = ["EvaluationRecord", "RunRecord", "TrainingRecord", "command_line"]
+__all__ = ["EvaluationRecord", "RunRecord", "TrainingRecord", "command_line", "peak_memory"]
 
 
 class RunRecord:
@@ -56,9 +56,9 @@ class RunRecord:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def write(self) -> None:
-        """Write the record as it stands."""
+        """Write the record as it stands; each process has to come here, as the one that took most memory counts."""
         self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
-        self.content |= _peak_memory()
+        self.content |= {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
         if self.main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -97,22 +97,22 @@ def _git_commit() -> str | None:
         return None
 
 
-def _peak_memory() -> dict[str, float]:
-    """Peak memory of this process in GiB, and of its GPU where it uses one."""
-    peak = {"peak_memory_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)}
+def peak_memory() -> dict[str, float]:
+    """Peak memory in GiB of this process, and of its GPU where it uses one."""
+    peak = {"peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
     if torch.cuda.is_available():
-        peak["peak_gpu_memory_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
-    return peak
+        peak["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    return {name: round(value, 3) for name, value in peak.items()}
 
 
 class TrainingRecord(RunRecord):
     """The record of a training: besides, what the weights began as, the losses and what each validation measured.
 
-    Losses are means over stretches of the training: about a thousand equal ones, and one up to each validation.
+    Losses are means over stretches of the training and over all processes: about a thousand equal stretches, and one
+    up to each validation and each state that is saved.
 
     Args:
         output_dir, settings, main_process: as for `RunRecord`.
-        terms: the loss's terms by name, from the trainer's output.
         validator: its metrics are recorded, with the trainer's iteration.
         report: what became of the pretrained weights.
     """
@@ -123,34 +123,40 @@ class TrainingRecord(RunRecord):
         self,
         output_dir: str,
         settings: Mapping[str, Any],
-        terms: Callable[[Any], Mapping[str, torch.Tensor]],
         validator: Engine,
         report: weights.Report,
         main_process: bool = True,
     ) -> None:
         super().__init__(output_dir, settings, "train", main_process)
-        self.terms, self.validator = terms, validator
+        self.validator = validator
         tensors = {"changed": report.changed, **report.gaps()}
         self.content["weights"] = {"source": report.source, **report.counts(), "tensors": tensors}
         self.content["train"] = {"iteration": [], "loss": {}}
         self.content["validation"] = {"iteration": [], "metrics": {}}
         self._sums: dict[str, torch.Tensor] = {}
-        self._steps = 0
+        self._steps = self._iteration = 0
 
     def attach(self, engine: Engine) -> None:
-        """Record the run of the trainer `engine`."""
+        """Record the run of the trainer `engine`, whose output has `terms`, the loss's terms by name."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._validated, engine)
         super().attach(engine)
 
     def _add(self, trainer: Engine) -> None:
-        for name, value in self.terms(trainer.state.output).items():
+        for name, value in trainer.state.output["terms"].items():
             self._sums[name] = self._sums.get(name, 0) + value.detach()
         self._steps += 1
+        self._iteration = trainer.state.iteration
         length, steps = trainer.state.epoch_length, trainer.state.max_epochs * trainer.state.epoch_length
-        if trainer.state.iteration % -(-steps // self.POINTS) == 0 or trainer.state.iteration % length == 0:
-            means = {name: round(value.item() / self._steps, 6) for name, value in self._sums.items()}
-            self._append("train", "loss", trainer.state.iteration, means)
+        if self._iteration % -(-steps // self.POINTS) == 0 or self._iteration % length == 0:
+            self._end_stretch()
+
+    def _end_stretch(self) -> None:
+        """Record the mean since the last one, of all processes: each of them has to come here."""
+        if self._steps:
+            share = self._steps * idist.get_world_size()
+            means = {name: round(idist.all_reduce(value).item() / share, 6) for name, value in self._sums.items()}
+            self._append("train", "loss", self._iteration, means)
             self._sums, self._steps = {}, 0
 
     def _validated(self, trainer: Engine) -> None:
@@ -166,7 +172,8 @@ class TrainingRecord(RunRecord):
             self.content[section][kind].setdefault(name, []).append(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run goes on with."""
+        """What a resumed run goes on with; a stretch of the losses ends here, so all processes have to ask for it."""
+        self._end_stretch()
         return {name: self.content[name] for name in ("started", "weights", "train", "validation")} | {
             "seconds": self._before + time.monotonic() - self._start
         }

@@ -14,6 +14,7 @@ TINY = [  # options of train.yaml that make one step a second's work
     "--model_size=micro",
     "--patch_size=[64,64,64]",
     "--batch_size=2",
+    "--global_batch_size=null",
     "--num_workers=0",
     "--warmup_iterations=1",
     "--iterations=1",

@@ -69,7 +69,7 @@ def test_a_checkpoint_of_another_size(run_bundle, tmp_path):
 
 
 def test_resume_without_anything_to_resume(run_bundle):
-    assert "last.pt" in complaint(run_bundle("ukb_ssl_pretrain", *TINY, "--resume=true"))
+    assert "no iteration-N.pt in" in complaint(run_bundle("ukb_ssl_pretrain", *TINY, "--resume=true"))
 
 
 def test_more_processes_than_validation_cases(run_bundle, cohorts, tmp_path):

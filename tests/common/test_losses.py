@@ -1,4 +1,7 @@
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,6 +9,8 @@ import torch.nn.functional as F
 
 from common.losses import NTXentLoss, SSLLoss
 from tests.oracles.contrastive import nt_xent
+
+ROOT = Path(__file__).parents[2]
 
 
 def embeddings(views, width=7, seed=0):
@@ -106,19 +111,16 @@ def expected_terms(prediction, target):
 
 
 def test_sum_of_the_three_terms(prediction, target):
-    loss = SSLLoss()
-    total = loss(prediction, target)
+    terms = SSLLoss()(prediction, target)
     expected = expected_terms(prediction, target)
-    assert total.item() == pytest.approx(sum(expected.values()), rel=1e-6)
-    assert {name: term.item() for name, term in loss.last_terms.items()} == pytest.approx(
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(
         {"total": sum(expected.values()), **expected}, rel=1e-6
     )
-    assert tuple(loss.last_terms) == SSLLoss.TERMS
-    assert not any(term.requires_grad for term in loss.last_terms.values())
+    assert tuple(terms) == ("total", *SSLLoss.TERMS)
 
 
 def test_each_head_learns_from_its_own_term(prediction, target):
-    SSLLoss()(prediction, target).backward()
+    SSLLoss()(prediction, target)["total"].backward()
     error = prediction["reconstruction"].detach() - target["reconstruction"]
     torch.testing.assert_close(prediction["reconstruction"].grad, error.sign() / error.numel())
     share = prediction["rotation"].detach().softmax(dim=1) - F.one_hot(target["rotation"], 4)
@@ -129,6 +131,60 @@ def test_each_head_learns_from_its_own_term(prediction, target):
 def test_terms_of_half_precision_predictions_are_summed_in_float32(prediction, target):
     halved = {name: tensor.detach().bfloat16() for name, tensor in prediction.items()}
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        total = SSLLoss()(halved, target)
+        total = SSLLoss()(halved, target)["total"]
     assert total.dtype == torch.float32
     assert total.item() == pytest.approx(sum(expected_terms(halved, target).values()), rel=2e-3)
+
+
+# Views of other processes
+
+GATHERING = """
+import sys, torch, torch.distributed as dist
+from torch import nn
+from common.losses import NTXentLoss
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}/store", rank=int(sys.argv[2]), world_size=2)
+views = torch.load(f"{sys.argv[1]}/views.pt", weights_only=True)  # [process, 2N, width]
+layer = nn.Linear(5, 3, bias=False, dtype=torch.float64)
+layer.load_state_dict(torch.load(f"{sys.argv[1]}/layer.pt", weights_only=True))
+model = nn.parallel.DistributedDataParallel(layer)
+loss = NTXentLoss(gather=sys.argv[3] == "all")(model(views[dist.get_rank()]))
+loss.backward()
+torch.save({"loss": loss.detach(), "gradient": layer.weight.grad}, f"{sys.argv[1]}/{sys.argv[3]}{sys.argv[2]}.pt")
+del model
+dist.destroy_process_group()
+"""
+
+
+def on_two_processes(folder, negatives):
+    commands = [[sys.executable, "-W", "error", "-c", GATHERING, str(folder), str(rank), negatives] for rank in (0, 1)]
+    processes = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for command in commands]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    (folder / "store").unlink(missing_ok=True)
+    return [torch.load(folder / f"{negatives}{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def test_gathered_negatives_on_two_processes_are_one_process_with_all_views(tmp_path):
+    views = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    layer = torch.nn.Linear(5, 3, bias=False, dtype=torch.float64)
+    torch.save(views, tmp_path / "views.pt")
+    torch.save(layer.state_dict(), tmp_path / "layer.pt")
+    together = views.reshape(2, 2, 3, 5)  # process, view, sample
+    whole = layer(together.transpose(0, 1).reshape(12, 5))  # all first views, then all second ones
+    expected = NTXentLoss()(whole)
+    assert expected.item() == pytest.approx(nt_xent(whole.tolist(), 0.5), rel=1e-12)
+    expected.backward()
+    first, second = on_two_processes(tmp_path, "all")
+    torch.testing.assert_close((first["loss"] + second["loss"]) / 2, expected.detach(), rtol=1e-12, atol=0)
+    for process in (first, second):
+        torch.testing.assert_close(process["gradient"], layer.weight.grad, rtol=1e-10, atol=1e-14)
+
+    alone = on_two_processes(tmp_path, "own")
+    for number, process in enumerate(alone):
+        assert process["loss"].item() == pytest.approx(nt_xent(layer(views[number]).tolist(), 0.5), rel=1e-12)
+
+
+def test_gathering_without_other_processes_changes_nothing():
+    given = embeddings(6)
+    assert NTXentLoss(gather=True)(given) == NTXentLoss()(given)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.preflight import InputError, check_settings
+from common.preflight import InputError, check_settings, chosen
 
 SETTINGS = {
     "network": "SSLHead",
@@ -52,8 +52,10 @@ def test_the_defaults_pass(tmp_path):
         ("patch_size", [64, 96, 64], "--patch_size=[64, 96, 64]: expected x and y equally long"),
         ("modalities", "T1", "--modalities=T1: expected a list"),
         ("modalities", [], "--modalities=[]: expected a list"),
-        ("amp", "perhaps", "--amp=perhaps: expected true or false"),
-        ("amp", "true", "--amp=true: expected false on the device cpu"),
+        ("seed", 100_000, "--seed=100000: expected a whole number from 0 to 99999"),
+        ("save_interval", 0, "--save_interval=0: expected a whole number from 1"),
+        ("keep", 0, "--keep=0: expected a whole number from 1"),
+        ("max_grad_norm", 0, "--max_grad_norm=0: expected a number from 1e-12"),
     ],
 )
 def test_a_value_that_cannot_be_is_named(name, value, line):
@@ -78,3 +80,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match=r"file/eval: .*expected a folder that can be written"):
         check_settings(SETTINGS, "cpu", [str(tmp_path / "file" / "eval")])
+
+
+def test_gradients_may_go_without_a_limit():
+    check_settings(SETTINGS | {"max_grad_norm": None}, "cpu")
+
+
+def test_a_word_stands_for_one_of_its_choices():
+    assert chosen("recipe", "table", {"text": 1, "table": 2}) == 2
+    with pytest.raises(InputError, match=r"^--recipe=chart: expected one of text, table$"):
+        chosen("recipe", "chart", {"text": 1, "table": 2})

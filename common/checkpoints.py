@@ -1,0 +1,258 @@
+"""What a training leaves on disk and goes on from, to the bit: after a kill, a pre-emption, or on another day."""
+
+import math
+import random
+import re
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from torch import nn
+
+from common import weights
+from common.datasets import Steps
+from common.preflight import InputError, flag
+
+__all__ = ["PREEMPTED", "Checkpoints", "resumable"]
+
+PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h, try again
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # what SLURM and others send some time before they kill
+RESUMABLE = {  # settings that a resumed run may change
+    "iterations",
+    "num_workers",
+    "cache_rate",
+    "save_interval",
+    "keep",
+    "compile",
+    "activation_checkpointing",
+    "datalist",
+    "versions",
+}
+
+
+class Checkpoints:
+    """Keep a training's best network, and the states to resume it from; end it in order when a signal asks for that.
+
+    `model.pt` holds the network whenever validation was better than ever, and what it was trained with.
+    `iteration-N.pt` holds besides all that a run needs to go on: optimiser, schedule, the trainer's counters, the best
+    metric and the random states of every rank; the last few of them are kept. A file is written whole or not at all,
+    and never with a network that holds NaN.
+
+    After SIGTERM or SIGUSR1 to any of its processes the run finishes its iteration (or validation), saves, and ends
+    with status 75, which a job script can requeue on.
+
+    List it before the validation handler: it resumes first, and saves after every other handler of an epoch.
+
+    Args:
+        save_dir: folder of the files.
+        network: the unwrapped network, so that no key begins with `module.`.
+        objects: what else has a state, the same on all ranks, by name.
+        local_objects: what has a state of its own on each rank, by name.
+        steps: the trainer's data, to go on where the run left off.
+        metadata: what the network was trained with; plain values.
+        validator: the evaluator whose key metric decides.
+        lower_is_better: whether a smaller metric is the better one.
+        save_interval: iterations from one `iteration-N.pt` to the next; the last iteration is saved in any case.
+        keep: how many of them are kept.
+        source: the one to go on from, if any; see `resumable`.
+        main_process: whether this rank writes.
+
+    Raises:
+        InputError: `source` holds another network or other settings; the network is not finite when it is to be saved.
+    """
+
+    def __init__(
+        self,
+        save_dir: str,
+        network: nn.Module,
+        objects: Mapping[str, Any],
+        steps: Steps,
+        metadata: Mapping[str, Any],
+        validator: Engine,
+        local_objects: Mapping[str, Any] | None = None,
+        lower_is_better: bool = False,
+        save_interval: int = 100,
+        keep: int = 2,
+        source: Path | None = None,
+        main_process: bool = True,
+    ) -> None:
+        self.folder, self.source = Path(save_dir), source
+        self.network, self.objects, self.local_objects = network, dict(objects), dict(local_objects or {})
+        self.steps = steps
+        self.metadata = dict(metadata) | {"versions": weights.versions()}
+        self.validator, self.sign = validator, -1 if lower_is_better else 1
+        self.save_interval, self.keep = save_interval, keep
+        self.main_process = main_process
+        self.best = -self.sign * math.inf
+        self._signal = 0
+
+    def attach(self, trainer: Engine) -> None:
+        """Save and resume the run of `trainer`."""
+        trainer.add_event_handler(Events.STARTED, self._start)
+        self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._save_best, trainer)
+
+    def _start(self, trainer: Engine) -> None:
+        before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        trainer.add_event_handler(Events.COMPLETED, lambda: [signal.signal(*item) for item in before.items()])
+        if self.source:
+            self._load(trainer, self.source)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # now, so that they come last
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_if_due)
+
+    def _remember(self, number: int, _: FrameType | None) -> None:
+        self._signal = number
+
+    def _save_best(self, trainer: Engine) -> None:
+        metric = self.validator.state.metrics[self.validator.state.key_metric_name]
+        if not self.sign * metric > self.sign * self.best:  # as of a metric that is not a number
+            return
+        self.best = metric
+        if self.main_process:
+            reached = {"iteration": trainer.state.iteration, self.validator.state.key_metric_name: metric}
+            content = {"network": self.network.state_dict(), "metadata": self.metadata | {"reached": reached}}
+            weights.write(content, self.folder / "model.pt")
+
+    def _after_iteration(self, trainer: Engine) -> None:
+        if trainer.state.iteration % trainer.state.epoch_length:  # the end of an epoch is saved after its validation
+            self._save_if_due(trainer)
+
+    def _save_if_due(self, trainer: Engine) -> None:
+        iteration, last = trainer.state.iteration, trainer.state.epoch_length * trainer.state.max_epochs
+        number = int(idist.all_reduce(self._signal, op="MAX"))  # one process may have been told, or all
+        if number or iteration % self.save_interval == 0 or iteration == last:
+            file = self._save(trainer)
+            if number and iteration < last:
+                if self.main_process:
+                    name = signal.Signals(number).name
+                    print(f"{name}: saved {file}; --resume=true goes on from it; status {PREEMPTED}", flush=True)
+                raise SystemExit(PREEMPTED)
+
+    def _save(self, trainer: Engine) -> Path:
+        file = self.folder / f"iteration-{trainer.state.iteration:07d}.pt"
+        shared = _states(self._shared(trainer))  # on all ranks: the record reduces what it has measured
+        ranks = _gather({"random": _random_state()} | _states(self.local_objects))
+        if self.main_process:
+            self._refuse_nan(file)
+            weights.write(shared | {"best": self.best, "ranks": ranks, "metadata": self.metadata}, file)
+            for older in _saved(self.folder)[: -self.keep]:
+                older.unlink()
+        return file
+
+    def _refuse_nan(self, file: Path) -> None:
+        broken = [name for name, value in self.network.state_dict().items() if not value.isfinite().all()]
+        if broken:
+            raise InputError(f"{file}: not written, as {len(broken)} tensors are not finite, first {broken[0]}")
+
+    def _load(self, trainer: Engine, file: Path) -> None:
+        content = weights.load(file)
+        self._refuse_other_settings(content.get("metadata"), file)
+        max_epochs = trainer.state.max_epochs
+        try:
+            for name, item in self._shared(trainer).items():
+                length = getattr(item, "t_total", None)  # of a schedule: this run's, not that of the run before
+                item.load_state_dict(content[name])
+                if length is not None:
+                    item.t_total = length
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(f"--resume: {file} does not hold a run of this network ({error!r:.80})") from error
+        trainer.state.max_epochs = max_epochs
+        if trainer.state.iteration > trainer.state.epoch_length * max_epochs:
+            reached = trainer.state.iteration
+            raise InputError(f"--iterations={self.metadata.get('iterations')}: {file} has reached {reached} already")
+        self.best = content["best"]
+        self.steps.begin_after(trainer.state.iteration)
+        ranks = content["ranks"]
+        if len(ranks) == idist.get_world_size():
+            self._set_local_state(trainer, ranks[idist.get_rank()])
+        elif self.main_process:
+            print(f"resume: {len(ranks)} processes wrote {file}; random numbers begin anew", flush=True)
+        if self.main_process:
+            print(f"resume: {file}, iteration {trainer.state.iteration}", flush=True)
+
+    def _refuse_other_settings(self, before: Any, file: Path) -> None:
+        """What a run was started with stays; only its length, its speed and where its data are may change."""
+        if not isinstance(before, Mapping):
+            raise InputError(f"--resume: {file} does not say its settings; expected one that a run has left")
+        for name in sorted(before.keys() & self.metadata.keys() - RESUMABLE):
+            if before[name] != self.metadata[name]:
+                raise InputError(
+                    f"--{name}={self.metadata[name]}: the run to resume has {before[name]}; expected the same"
+                )
+
+    def _shared(self, trainer: Engine) -> dict[str, Any]:
+        return {"network": self.network, "trainer": trainer, **self.objects}
+
+    def _set_local_state(self, trainer: Engine, state: Mapping[str, Any]) -> None:
+        next_iteration = Events.ITERATION_STARTED(once=trainer.state.iteration + 1)  # after all that comes before it
+        trainer.add_event_handler(next_iteration, lambda: _set_random_state(state["random"]))
+        for name, item in self.local_objects.items():
+            item.load_state_dict(state[name])
+
+
+def resumable(save_dir: str | Path, resume: bool | str) -> Path | None:
+    """The file that a run goes on from; None where it starts.
+
+    Args:
+        save_dir: where runs leave their `iteration-N.pt`.
+        resume: true, false, or auto: if there is one.
+
+    Raises:
+        InputError: true and there is none, false and there is one, or another word.
+    """
+    folder = Path(save_dir)
+    saved = _saved(folder)
+    if str(resume).lower() == "auto":
+        return saved[-1] if saved else None
+    wanted = flag("resume", resume, besides="auto")
+    if wanted and not saved:
+        raise InputError(f"--resume={resume}: no iteration-N.pt in {folder}; expected one that a run has left")
+    if saved and not wanted:
+        expected = "expected --resume=true to go on with it, or another folder"
+        raise InputError(f"--ckpt_dir={folder}: holds the {saved[-1].name} of an earlier run; {expected}")
+    return saved[-1] if wanted else None
+
+
+def _saved(folder: Path) -> list[Path]:
+    """The files to resume from, oldest first."""
+    files = {path: re.fullmatch(r"iteration-(\d+)\.pt", path.name) for path in folder.glob("iteration-*.pt")}
+    return sorted((path for path, match in files.items() if match), key=lambda path: int(path.stem.split("-")[1]))
+
+
+def _states(objects: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: item.state_dict() for name, item in objects.items()}
+
+
+def _gather(state: Mapping[str, Any]) -> list[Any]:
+    """The states of all ranks, in the order of the ranks."""
+    if not dist.is_initialized():
+        return [state]
+    states: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(states, state)
+    return states
+
+
+def _random_state() -> dict[str, Any]:
+    """The states of the generators of Python, NumPy and PyTorch, in types that load with `weights_only=True`."""
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002, MONAI draws from it
+    numpy["state"] = {"key": torch.from_numpy(numpy["state"]["key"].astype(np.int64)), "pos": numpy["state"]["pos"]}
+    state = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: Mapping[str, Any]) -> None:
+    numpy = state["numpy"]
+    key = numpy["state"]["key"].numpy().astype(np.uint32)
+    random.setstate(state["python"])
+    np.random.set_state(numpy | {"state": {"key": key, "pos": numpy["state"]["pos"]}})  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

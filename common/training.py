@@ -1,0 +1,196 @@
+"""One optimiser step: precision, accumulated batches, clipped gradients, and the end of a run whose loss is no number.
+
+MONAI's own iteration counts batches instead of optimiser steps, so that a schedule, a checkpoint or a curve would have
+to know of accumulation; it synchronises the processes at every batch; and it knows mixed precision on CUDA only.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.engines import SupervisedTrainer
+from torch import nn
+from torch.nn.utils import clip_grad_norm_
+from torch.overrides import TorchFunctionMode
+
+from common.datasets import Batches, files_of
+from common.preflight import InputError, check_number
+
+__all__ = ["Step", "accumulation_steps", "autocasts", "precision"]
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
+    """The type that a network computes in.
+
+    Args:
+        amp: false (float32), bf16, fp16, or true: bf16, but fp16 on a GPU that has no bf16.
+        device: where the network runs; fp16 needs a GPU.
+
+    Raises:
+        InputError: `amp` is none of these, or the device cannot do it.
+    """
+    kind, name = torch.device(device).type, str(amp).lower()
+    if name == "true":
+        name = "bf16" if kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if name == "false":
+        return torch.float32
+    if name not in PRECISIONS:
+        raise InputError(f"--amp={amp}: expected true, false, bf16 or fp16")
+    if name == "fp16" and kind != "cuda":
+        raise InputError(f"--amp=fp16: expected bf16 or false on the device {device}")
+    return PRECISIONS[name]
+
+
+def autocasts(dtype: torch.dtype, device: str | torch.device) -> bool:
+    """Whether a MONAI evaluator is to run under autocast: it knows that of CUDA only, elsewhere it stays in float32."""
+    return dtype != torch.float32 and torch.device(device).type == "cuda"
+
+
+def accumulation_steps(global_batch_size: Any, batch_size: int, processes: int) -> int:
+    """How many batches each process adds up for one optimiser step.
+
+    Args:
+        global_batch_size: samples of a step, over all processes; None, on a command line null, takes one batch of each.
+        batch_size: samples of a batch.
+        processes: that train together.
+
+    Raises:
+        InputError: a number is out of range, or `global_batch_size` no multiple of what the processes take at a time.
+
+    Example:
+        >>> accumulation_steps(128, batch_size=2, processes=8)
+        8
+    """
+    check_number("batch_size", batch_size, int, 1)
+    if global_batch_size in (None, "null"):
+        return 1
+    check_number("global_batch_size", global_batch_size, int, 1)
+    at_a_time = batch_size * processes
+    if global_batch_size % at_a_time:
+        raise InputError(
+            f"--global_batch_size={global_batch_size}: expected a multiple of {at_a_time}, that is of "
+            f"--batch_size={batch_size} times {processes} processes"
+        )
+    return global_batch_size // at_a_time
+
+
+class Step:
+    """The `iteration_update` of a MONAI `SupervisedTrainer`: one optimiser step over one or more batches.
+
+    The network computes in `dtype` under autocast; the loss in float32, outside of it. Gradients are the mean over the
+    batches; processes exchange them once a step. What comes out is MONAI's dictionary of the last batch (image, label,
+    pred) with "loss" and "terms", the means over the batches. A loss may be a tensor, or a dictionary of named terms
+    of which "total" is minimised.
+
+    Args:
+        dtype: float32, bfloat16, or float16 with a scaled loss; see `precision`.
+        max_grad_norm: gradients are scaled down to this L2 norm; None leaves them.
+
+    Raises:
+        InputError: a loss or the norm of the gradients is not finite; the network is as it was before the step.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float32, max_grad_norm: float | None = None) -> None:
+        self.dtype, self.max_grad_norm = dtype, max_grad_norm
+        self._scaler: torch.amp.GradScaler | None = None
+        self._scaler_state: dict[str, Any] = {}
+
+    def __call__(self, trainer: SupervisedTrainer, batches: Batches) -> dict[str, Any]:
+        trainer.network.train()
+        trainer.optimizer.zero_grad(set_to_none=True)
+        scaler = self._scaler_on(trainer.state.device)
+        means: dict[str, torch.Tensor] = {}
+        for number, batch in enumerate(batches, start=1):
+            with _exchange(trainer.network, wanted=number == len(batches)):
+                output, terms = self._forward(trainer, batch)
+                _check_finite(terms["total"], trainer, batch)
+                scaler.scale(terms["total"] / len(batches)).backward()
+            for name, term in terms.items():
+                means[name] = means.get(name, 0) + term.detach() / len(batches)
+        self._clip(trainer, scaler)
+        scaler.step(trainer.optimizer)
+        scaler.update()
+        return output | {"loss": means["total"], "terms": means}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scale of a float16 loss; empty otherwise."""
+        return self._scaler.state_dict() if self._scaler else self._scaler_state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the scale of the run that is resumed."""
+        self._scaler, self._scaler_state = None, dict(state)
+
+    def _scaler_on(self, device: torch.device) -> torch.amp.GradScaler:
+        if self._scaler is None:
+            self._scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+            if self._scaler_state:
+                self._scaler.load_state_dict(self._scaler_state)
+        return self._scaler
+
+    def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        device = trainer.state.device
+        inputs, targets = map(_plain, trainer.prepare_batch(batch, device, trainer.non_blocking))
+        half = self.dtype != torch.float32
+        cure = ShallowConvolutionsInFloat32() if half and device.type == "cpu" else nullcontext()
+        with torch.autocast(device.type, dtype=self.dtype, enabled=half), cure:
+            prediction = trainer.inferer(inputs, trainer.network)
+        prediction = _float32(prediction)
+        loss = trainer.loss_function(prediction, targets)
+        terms = dict(loss) if isinstance(loss, Mapping) else {"total": loss}
+        return {"image": inputs, "label": targets, "pred": prediction}, terms
+
+    def _clip(self, trainer: SupervisedTrainer, scaler: torch.amp.GradScaler) -> None:
+        if self.max_grad_norm is None:
+            return
+        scaler.unscale_(trainer.optimizer)
+        norm = clip_grad_norm_(trainer.network.parameters(), self.max_grad_norm)
+        if self.dtype != torch.float16 and not norm.isfinite():  # a float16 step that overflows is left out
+            raise InputError(f"the gradients' norm is {norm.item()} at iteration {trainer.state.iteration}; stopped")
+
+
+class ShallowConvolutionsInFloat32(TorchFunctionMode):
+    """Under CPU autocast, compute a 3D convolution in float32 where its input is less deep than its kernel.
+
+    oneDNN's bfloat16 kernel for AVX-512 reads one slice past such an input when it computes the weights' gradient,
+    which is then wrong, or NaN, as that memory happens to be (oneDNN 3.12, in PyTorch 2.13). Patches of 64 voxels have
+    it at the bottleneck, which is 2 voxels deep; those of 96 do not.
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], _: Any, arguments: tuple[Any, ...] = (), options: Any = None
+    ) -> Any:
+        if function is nn.functional.conv3d and arguments[0].shape[2] < arguments[1].shape[2]:
+            with torch.autocast("cpu", enabled=False):
+                return function(arguments[0].float(), *arguments[1:], **(options or {}))
+        return function(*arguments, **(options or {}))
+
+
+def _exchange(network: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
+    """Whether the processes add up their gradients after this batch."""
+    return nullcontext() if wanted or not hasattr(network, "no_sync") else network.no_sync()
+
+
+def _plain(data: Any) -> Any:
+    """A MetaTensor without its metadata, which cost time in every operation of a network."""
+    return data.as_tensor() if isinstance(data, MetaTensor) else data
+
+
+def _float32(prediction: Any) -> Any:
+    if isinstance(prediction, Mapping):
+        return {name: value.float() for name, value in prediction.items()}
+    return prediction.float()
+
+
+def _check_finite(loss: torch.Tensor, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> None:
+    if loss.isfinite():
+        return
+    subjects = batch.get("subject", [])
+    files = files_of(trainer.data_loader.dataset, subjects)
+    raise InputError(
+        f"the loss is {loss.item()} at iteration {trainer.state.iteration}, subjects {', '.join(map(str, subjects))} "
+        f"({', '.join(files)}); stopped before the network was changed"
+    )

@@ -1,0 +1,127 @@
+"""A training of a toy network, put together as the bundles put theirs together; everything in it is random."""
+
+import random
+
+import numpy as np
+import torch
+from ignite.engine import Events
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import LrScheduleHandler, ValidationHandler
+from monai.transforms import Compose, RandGaussianNoised
+from torch import nn
+
+from common import weights
+from common.checkpoints import Checkpoints, resumable
+from common.datasets import CaseDataset, CaseSampler, Steps
+from common.records import TrainingRecord
+from common.training import Step
+from common.views import TwoViews
+
+CPU = torch.device("cpu")
+METADATA = {"bundle": "toy", "modalities": ["T1"], "model_size": "micro"}
+
+
+def cases(count=5):
+    """Three numbers, and their sum as label."""
+    return [
+        {"subject": f"case{n}", "image": torch.arange(n, n + 4.0), "label": torch.tensor([4.0 * n])}
+        for n in range(count)
+    ]
+
+
+def dataset(count=5):
+    return CaseDataset(cases(count), Compose([RandGaussianNoised("image", prob=1.0)]))
+
+
+class Training:
+    """Two batches a step, three steps an epoch; `at_iteration` (number, what) happens when that iteration begins."""
+
+    def __init__(
+        self,
+        folder,
+        max_epochs,
+        scores=(),
+        resume=False,
+        lower_is_better=False,
+        save_interval=3,
+        keep=2,
+        at_iteration=None,
+        network=None,
+    ):
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        random.seed(0)
+        self.network = network or nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.1)
+        self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=2, gamma=0.7)
+        self.views = TwoViews(seed=1)
+        self.losses, self.seen, self.drawn = [], [], []
+        self.validator = SupervisedEvaluator(
+            device=CPU, val_data_loader=DataLoader(dataset(), batch_size=2), network=self.network, decollate=False
+        )
+        remaining = list(scores)
+        self.validator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.measure(engine, remaining))
+        self.record = TrainingRecord(folder, METADATA, self.validator, weights.Report("a.pt", ["x"]))
+        data = dataset()
+        steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(len(data), seed=3)), accumulation_steps=2)
+        step = Step()
+        source = resumable(folder / "models", resume)
+        self.checkpoints = Checkpoints(
+            folder / "models",
+            self.network,
+            {"optimizer": self.optimizer, "lr_scheduler": self.schedule, "step": step, "record": self.record},
+            steps,
+            METADATA,
+            self.validator,
+            local_objects={"views": self.views},
+            lower_is_better=lower_is_better,
+            save_interval=save_interval,
+            keep=keep,
+            source=source,
+        )
+        self.trainer = SupervisedTrainer(
+            device=CPU,
+            max_epochs=max_epochs,
+            train_data_loader=steps,
+            epoch_length=3,
+            network=self.network,
+            optimizer=self.optimizer,
+            loss_function=nn.MSELoss(),
+            prepare_batch=self.prepare,
+            iteration_update=step,
+            train_handlers=[
+                self.checkpoints,
+                LrScheduleHandler(self.schedule, epoch_level=False, print_lr=False),
+                ValidationHandler(validator=self.validator, interval=1, exec_at_start=not scores and source is None),
+                self.record,
+            ],
+            decollate=False,
+        )
+        self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self.look)
+        if at_iteration:
+            self.trainer.add_event_handler(Events.ITERATION_STARTED(once=at_iteration[0]), at_iteration[1])
+        self.trainer.run()
+
+    def prepare(self, batch, device=None, non_blocking=False):
+        self.seen += batch["subject"]
+        self.drawn.append((random.random(), np.random.rand(), torch.rand(1).item()))  # noqa: NPY002
+        self.views({"image": torch.zeros(1, 1, 4, 4, 4)})
+        return batch["image"], batch["label"]
+
+    def measure(self, engine, remaining):
+        engine.state.metrics["score"] = remaining.pop(0) if remaining else 0.5
+        engine.state.metrics_names = ["score"]
+        engine.state.key_metric_name = "score"
+
+    def look(self, trainer):
+        self.losses.append(trainer.state.output["loss"].item())
+
+
+def same(one, other):
+    """Whether two states are equal to the bit."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
