@@ -41,8 +41,9 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
     """Time variants in turn, A B A B ..., and print each one's median and its median ratio to the first.
 
     Args:
-        name: views (corruption of a batch on one thread: all boxes at once, beside box by box) or step (a fine-tuning
-            step of the quick start on one thread: with its environment, beside without).
+        name: views (corruption of a batch on one thread: all boxes at once, beside box by box), step (a fine-tuning
+            step of the quick start on one thread: with its environment, beside without), or precision (steps of both
+            networks on one thread: in float32, beside bfloat16).
         repeats: how often each variant is timed.
         json: a file that gets the figures too.
     """
@@ -142,7 +143,54 @@ def _step() -> dict[str, Callable[[], float]]:
     return {"quick start's environment": lambda: run(ENVIRONMENT), "plain": lambda: run({})}
 
 
-BENCHMARKS = {"views": _views, "step": _step}
+def _precision() -> dict[str, Callable[[], float]]:
+    import torch
+    from monai.losses import DiceLoss
+    from monai.networks.nets import SwinUNETR
+
+    from common.losses import SSLLoss
+    from common.networks import SSLHead, settings
+    from common.views import TwoViews
+
+    torch.set_num_threads(1)
+    size = settings("micro")
+    shape = {"depths": size.depths, "feature_size": size.feature_size, "window_size": size.window_size}
+    crops = {"image": torch.randn(2, 4, 64, 64, 64), "label": (torch.rand(2, 3, 64, 64, 64) > 0.9).float()}
+    pretraining = SSLHead(4, "micro"), SSLLoss(), TwoViews()
+    fine_tuning = SwinUNETR(4, 3, **shape), DiceLoss(sigmoid=True), lambda batch, *_: (batch["image"], batch["label"])
+    return {
+        f"{name}, {kind}": _training_step(parts, crops, dtype)
+        for name, parts in (("fine-tuning", fine_tuning), ("pretraining", pretraining))
+        for kind, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
+    }
+
+
+def _training_step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any) -> Callable[[], float]:
+    """One optimiser step as the bundles make it, on a copy of the network; `parts`: network, loss, prepare_batch."""
+    from copy import deepcopy
+
+    import torch
+    from monai.engines import SupervisedTrainer
+
+    from common.datasets import Batches
+    from common.training import Step
+
+    network, loss, prepare = deepcopy(parts)
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[],
+        network=network,
+        optimizer=torch.optim.AdamW(network.parameters()),
+        loss_function=loss,
+        prepare_batch=prepare,
+    )
+    step = Step(dtype)
+    step(trainer, Batches(iter([crops]), 1))  # allocates the optimiser's moments
+    return lambda: _timed(lambda: step(trainer, Batches(iter([crops]), 1)))
+
+
+BENCHMARKS = {"views": _views, "step": _step, "precision": _precision}
 
 if __name__ == "__main__":
     cli.run(benchmark, "benchmark")

@@ -92,3 +92,14 @@ def test_recomputed_activations_change_no_gradient():
 def test_unknown_size_is_refused():
     with pytest.raises(InputError, match=r"model_size huge: expected one of tiny, small, base, micro"):
         SSLHead(in_channels=1, model_size="huge")
+
+
+def test_the_network_compiles_as_one_graph_and_keeps_its_names():
+    network = SSLHead(2, "micro").eval()
+    names, image = list(network.state_dict()), torch.randn(1, 2, 64, 64, 64)
+    with torch.no_grad():
+        expected = network(image)
+        network.compile(backend="eager", fullgraph=True)
+        compiled = network(image)
+    assert list(network.state_dict()) == names
+    assert all(torch.equal(compiled[head], expected[head]) for head in expected)

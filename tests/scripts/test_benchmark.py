@@ -20,7 +20,7 @@ def test_ratios_are_to_the_first_variant(monkeypatch, tmp_path, capsys):
 
 
 def test_an_unknown_benchmark_is_refused():
-    with pytest.raises(InputError, match="benchmark nonsense: expected one of views, step"):
+    with pytest.raises(InputError, match="benchmark nonsense: expected one of views, step, precision"):
         benchmark.benchmark("nonsense")
 
 
