@@ -1,11 +1,14 @@
 """What a training leaves on disk and goes on from, to the bit: after a kill, a pre-emption, or on another day."""
 
 import math
+import os
 import random
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import Any
 
@@ -18,6 +21,7 @@ from torch import nn
 
 from common import weights
 from common.datasets import Steps
+from common.files import leftovers
 from common.preflight import InputError, flag
 
 __all__ = ["PREEMPTED", "Checkpoints", "resumable"]
@@ -46,7 +50,7 @@ class Checkpoints:
     and never with a network that holds NaN.
 
     After SIGTERM or SIGUSR1 to any of its processes the run finishes its iteration (or validation), saves, and ends
-    with status 75, which a job script can requeue on.
+    with status 75, which a job script can requeue on. The processes that read data go on until then.
 
     List it before the validation handler: it resumes first, and saves after every other handler of an epoch.
 
@@ -101,6 +105,11 @@ class Checkpoints:
     def _start(self, trainer: Engine) -> None:
         before = {number: signal.signal(number, self._remember) for number in SIGNALS}
         trainer.add_event_handler(Events.COMPLETED, lambda: [signal.signal(*item) for item in before.items()])
+        for loader in (self.steps.dataloader, self.validator.data_loader):
+            loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn)
+        if self.main_process:
+            for unfinished in leftovers(self.folder, ".pt"):  # of a run that was killed while it saved
+                unfinished.unlink()
         if self.source:
             self._load(trainer, self.source)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # now, so that they come last
@@ -129,6 +138,7 @@ class Checkpoints:
         if number or iteration % self.save_interval == 0 or iteration == last:
             file = self._save(trainer)
             if number and iteration < last:
+                idist.barrier()  # whoever starts the processes may kill all of them when one has ended
                 if self.main_process:
                     name = signal.Signals(number).name
                     print(f"{name}: saved {file}; --resume=true goes on from it; status {PREEMPTED}", flush=True)
@@ -217,6 +227,23 @@ def resumable(save_dir: str | Path, resume: bool | str) -> Path | None:
         expected = "expected --resume=true to go on with it, or another folder"
         raise InputError(f"--ckpt_dir={folder}: holds the {saved[-1].name} of an earlier run; {expected}")
     return saved[-1] if wanted else None
+
+
+def _begin_worker(before: Callable[[int], None] | None, number: int) -> None:
+    """Begin a DataLoader's worker, which SIGTERM ends only where it comes from the process that the worker reads for.
+
+    SLURM sends a signal to every process of a run, and a run that has lost its workers cannot finish its iteration.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Thread(target=_end_with_parent, daemon=True).start()
+    if before is not None:
+        before(number)
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _saved(folder: Path) -> list[Path]:

@@ -8,7 +8,6 @@ Paths are relative to the cohort's root folder, with forward slashes. `datalist.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import jsonschema
 
+from common.files import whole
 from common.preflight import InputError
 
 __all__ = ["SPLITS", "load", "read", "write"]
@@ -94,17 +94,8 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
         InputError: the content breaks a rule (see `read`), or the file cannot be written.
     """
     check(content, path)
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            unfinished.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; expected a file that can be written") from error
+    with whole(path) as file:
+        file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def check(content: Mapping[str, Any], name: str | Path) -> None:

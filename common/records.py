@@ -17,6 +17,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from common import weights
+from common.files import whole
 from common.transforms import regions
 
 __all__ = ["EvaluationRecord", "RunRecord", "TrainingRecord", "command_line", "peak_memory"]
@@ -61,10 +62,8 @@ class RunRecord:
         self.content |= {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
         if self.main_process:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = self.folder / ".run.json"
-            temporary.write_text(json.dumps(self.content, indent=1, allow_nan=False))
-            temporary.replace(self.folder / "run.json")
+            with whole(self.folder / "run.json") as file:
+                file.write_text(json.dumps(self.content, indent=1, allow_nan=False))
 
     def _finish(self) -> None:
         self.content["finished"] = True

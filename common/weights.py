@@ -1,6 +1,5 @@
 """Checkpoints: read one of any known layout, fit it to a network by modality name, say what matched."""
 
-import os
 import platform
 import re
 import warnings
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from common.files import whole
 from common.preflight import InputError
 
 __all__ = [
@@ -242,18 +242,9 @@ def _cause(error: Exception, path: Path) -> str:
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
-    """Save a checkpoint under a temporary name, then rename it: a file of this name is always a whole one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(dict(content), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Save a checkpoint, whole or not at all; see `common.files.whole`."""
+    with whole(path) as temporary, temporary.open("wb") as file:  # a full disk raises OSError in a Python file alone
+        torch.save(dict(content), file)
 
 
 def initialise(network: nn.Module, pretrained: str | Path | None, modalities: Sequence[str]) -> Report:

@@ -1,17 +1,17 @@
 """What our code costs beside the plain way, as ratios measured side by side: `python -m scripts.benchmark NAME`."""
 
-import json
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from json import dumps
 from typing import Any
 
 from tqdm import tqdm
 
+from common.files import whole
 from common.preflight import InputError
 from scripts import cli
 from scripts.quickstart import ENVIRONMENT
@@ -67,13 +67,8 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
     for variant, row in rows.items():
         print(f"{variant:<28} {row['seconds']:9.4f} s   x {row['ratio']:.2f}")
     if json:
-        _save({"benchmark": name, "repeats": repeats, "variants": rows}, Path(json))
-
-
-def _save(content: Any, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
+        with whole(json) as file:
+            file.write_text(dumps({"benchmark": name, "repeats": repeats, "variants": rows}, indent=1) + "\n")
 
 
 def _views() -> dict[str, Callable[[], float]]:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.files import whole
 from common.records import command_line
 from scripts import cli
 
@@ -80,7 +81,8 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
     for branch in branches:
         branch.result()
     summary = {"seconds": round(time.monotonic() - start, 1)} | summarise(folder)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    with whole(folder / "summary.json") as file:
+        file.write_text(json.dumps(summary, indent=1) + "\n")
     _run(["-m", "scripts.report", str(folder)], ROOT)
     print(_conclusion(summary, folder))
     if missed := shortfalls(summary):

@@ -8,7 +8,6 @@ and writes `RUN_DIR/report.html`. The page loads nothing: style, charts and pict
 import base64
 import json
 import math
-import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -21,6 +20,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from common.files import whole
 from common.preflight import InputError
 from scripts import cli, report_charts
 
@@ -85,7 +85,8 @@ def report(run_dir: str) -> None:
     folder = Path(str(run_dir))
     page = _page(folder, stages_of(read_runs(folder)))
     target = folder / "report.html"
-    _write(target, page)
+    with whole(target) as file:
+        file.write_text(page, encoding="utf-8")
     print(target)
 
 
@@ -371,18 +372,6 @@ def _page(folder: Path, stages: Sequence[Stage]) -> str:
         exemplars=exemplars,
         region_statistics=region_statistics,
     )
-
-
-def _write(target: Path, page: str) -> None:
-    """All or nothing: readers see the old page until the new one is complete."""
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(page, encoding="utf-8")
-        unfinished.replace(target)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); expected a folder to write in") from None
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

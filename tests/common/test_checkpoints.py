@@ -103,6 +103,7 @@ def test_a_run_that_was_finished_has_nothing_left(tmp_path):
     assert same(dict(first.network.state_dict()), dict(resumed.network.state_dict()))
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 def test_a_lengthened_run_follows_the_schedule_of_its_new_length(tmp_path):
     def schedule(length):
         optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -166,6 +167,13 @@ def test_the_states_of_an_earlier_run_are_not_overwritten(tmp_path):
 
 
 # Saving
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / ".iteration-0000009.pt.4711").touch()
+    Training(tmp_path, 1)
+    assert saved(tmp_path) == ["iteration-0000003.pt", "model.pt"]
 
 
 @pytest.mark.parametrize(
