@@ -10,6 +10,7 @@ from scripts.phantom_anatomy import Grid, add_glioma, add_strokes, make_head, se
 from scripts.phantom_signal import SEQUENCES, TISSUES, Sequence, Tissue, scan, signal
 
 SPACING = 4  # mm
+FEW_SLICES = 80  # mm that --too_few_slices promises
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +206,7 @@ def test_the_same_seed_gives_the_same_bytes_on_one_or_two_workers(cohorts, tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layout": "oasis"}, "--layout=oasis: expected one of ukb, brats, atlas"),
+        ({"layout": "oasis"}, "--layout=oasis: expected one of ukb, brats, brats2023, atlas, atlas_sites"),
         ({"subjects": 0}, "--subjects=0: expected a whole number from 1"),
         ({"subjects": 2.5}, "--subjects=2.5: expected a whole number"),
         ({"subjects": True}, "--subjects=True: expected a whole number"),
@@ -217,6 +218,12 @@ def test_the_same_seed_gives_the_same_bytes_on_one_or_two_workers(cohorts, tmp_p
         ({"workers": -1}, "--workers=-1: expected a whole number from 0"),
         ({"without_lesion": 3}, "--without_lesion=3: expected a whole number from 0 to 2"),
         ({"without_flair": 1}, "--without_flair=1: the layout brats has no such subjects; expected .*ukb"),
+        ({"without_mask": 3}, "--without_mask=3: expected a whole number from 0 to 2"),
+        ({"layout": "ukb", "without_mask": 1}, "--without_mask=1: the layout ukb has no such subjects"),
+        (
+            {"second_visits": 1},
+            "--second_visits=1: the layout brats has no such subjects; expected .*'ukb', 'brats2023'",
+        ),
         ({"skull_stripped": "maybe"}, "--skull_stripped=maybe: expected true or false"),
         ({"overwrite": 2}, "--overwrite=2: expected true or false"),
         ({"output": "/dev/null/x"}, "--output=/dev/null/x: Not a directory; expected a folder that can be written"),
@@ -309,3 +316,75 @@ def test_noise_is_rician(grid):
     volume = scan(rng, head, SEQUENCES["T1"], agent=0.2)
     air = volume[:, :4, -4:].ravel()
     assert air.mean() / air.std() == pytest.approx(np.sqrt(np.pi / (4 - np.pi)), rel=0.1)
+
+
+def _make(root, layout, subjects, **options):
+    phantoms.make(layout, subjects, root, spacing=SPACING, seed=1, workers=1, **options)
+    return _files(root)
+
+
+def _voxels(path):
+    return np.asarray(nib.load(path).dataobj)
+
+
+def test_some_participants_of_uk_biobank_have_a_second_visit(cohorts, tmp_path):
+    """The same head, another day's scan; everything else is as without second visits, to the byte."""
+    root = tmp_path / "ukb"
+    files = _make(root, "ukb", 2, second_visits=1, too_few_slices=1)
+    visits = [("1000012", "2_0"), ("1000012", "3_0"), ("1000049", "2_0")]
+    assert files == sorted(
+        f"{eid}_{field}_{visit}/{image}_brain_to_MNI.nii.gz"
+        for eid, visit in visits
+        for field, image in (("20252", "T1/T1"), ("20253", "T2_FLAIR/T2_FLAIR"))
+    )
+    for file in files:
+        if "3_0" not in file:
+            assert (root / file).read_bytes() == (cohorts / "ukb" / file).read_bytes()
+    first, second = (_voxels(root / f"1000012_20252_{visit}/T1/T1_brain_to_MNI.nii.gz") for visit in ("2_0", "3_0"))
+    seen = FEW_SLICES // SPACING
+    assert not first[:, :, seen:].any()
+    assert second[:, :, seen:].any()
+    np.testing.assert_array_equal(first[:, :, :seen] > 0, second[:, :, :seen] > 0)
+    ratio = (second[:, :, :seen] / np.maximum(first[:, :, :seen], 1))[first[:, :, :seen] > 0]
+    assert ratio.std() > 0.01  # noise and receive field differ
+
+
+def test_brats_2023_holds_the_patients_of_brats_2021_under_its_own_names_and_labels(cohorts, tmp_path):
+    files = _make(tmp_path / "new", "brats2023", 2, without_lesion=1, second_visits=2, without_mask=1)
+    kinds = {"t2f": "flair", "t1c": "t1ce", "t1n": "t1", "t2w": "t2"}
+    names = [f"BraTS-GLI-0000{patient}-00{visit}" for patient in range(2) for visit in range(2)]
+    masked = [f"{name}/{name}-seg.nii.gz" for name in names if "00000" in name]
+    assert files == sorted([f"{name}/{name}-{kind}.nii.gz" for name in names for kind in kinds] + masked)
+    for kind, old in kinds.items():
+        name = "BraTS-GLI-00001-000"
+        (expected,) = _volumes(cohorts, 1, old)
+        np.testing.assert_array_equal(_voxels(tmp_path / f"new/{name}/{name}-{kind}.nii.gz"), expected)
+
+
+def test_brats_2023_writes_enhancing_tumour_as_3(cohorts, tmp_path):
+    _make(tmp_path / "new", "brats2023", 2, without_lesion=1)
+    (old,) = _volumes(cohorts, 1, "seg")
+    new = _voxels(tmp_path / "new/BraTS-GLI-00001-000/BraTS-GLI-00001-000-seg.nii.gz")
+    np.testing.assert_array_equal(new, np.choose(old, [0, 1, 2, 99, 3]))
+    assert (new == 3).any()
+
+
+def test_subjects_of_a_test_set_have_no_mask(cohorts, tmp_path):
+    files = _make(tmp_path / "atlas", "atlas", 3, without_mask=2, without_lesion=1)
+    kept = [file for file in _files(cohorts / "atlas") if file[:12] in ("sub-r001s001", "sub-r001s002", "sub-r001s003")]
+    assert files == [file for file in kept if "mask" not in file or "s001/" in file]
+    for file in files:
+        assert (tmp_path / "atlas" / file).read_bytes() == (cohorts / "atlas" / file).read_bytes()
+
+
+def test_atlas_comes_in_folders_of_sites_too(cohorts, tmp_path):
+    files = _make(tmp_path, "atlas_sites", 5, without_mask=1, without_lesion=1)
+    stem = "{0}/ses-1/anat/{0}_ses-1_space-MNI152NLin2009aSym_"
+    kinds = ("T1w.nii.gz", "label-L_desc-T1lesion_mask.nii.gz")
+    training = [f"sub-r001s00{number}" for number in range(1, 5)]
+    assert files == sorted(
+        [f"Training/R001/{stem.format(subject)}{kind}" for subject in training for kind in kinds]
+        + [f"Testing/R002/{stem.format('sub-r002s001')}{kinds[0]}"]
+    )
+    for file in files:
+        assert (tmp_path / file).read_bytes() == (cohorts / "atlas" / file.split("/", 2)[2]).read_bytes()
