@@ -87,7 +87,15 @@ def test_each_region_counts(summary, bundle, region, score):
 @pytest.mark.parametrize("bundle", STAGES)
 def test_each_loss_has_to_go_down(summary, bundle, last):
     summary["stages"][bundle]["loss"]["total"] = [3.0, last]
-    assert shortfalls(summary) == [f"{bundle}: the loss went from 3.000 to {last:.3f}, expected clearly lower"]
+    assert shortfalls(summary) == [f"{bundle}: total went from 3.000 to {last:.3f}, expected clearly lower"]
+
+
+@pytest.mark.parametrize(("rotation", "is_short"), [([1.0, 0.5], False), ([1.0, 0.9], True)])
+def test_a_pretraining_has_to_lower_what_it_can_learn_in_minutes(summary, rotation, is_short):
+    terms = {"reconstruction": [1.0, 1.0], "rotation": rotation, "contrastive": [1.0, 1.5]}
+    summary["stages"]["brats_stage2"]["loss"] = {"total": [3.0, 3.0]} | terms
+    line = "brats_stage2: reconstruction + rotation went from 2.000 to 1.900, expected clearly lower"
+    assert shortfalls(summary) == ([line] if is_short else [])
 
 
 def test_a_slow_run_is_named(summary):
