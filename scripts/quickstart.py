@@ -194,8 +194,10 @@ def shortfalls(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _learnt(loss: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    """The terms that so short a training has to lower: against two negatives, on crops of four held-out subjects, the
-    contrastive one need not."""
+    """The terms that so short a training has to lower.
+
+    The contrastive one need not fall: it is measured against two negatives, on crops of four held-out subjects.
+    """
     return {term: loss[term] for term in ("reconstruction", "rotation") if term in loss} or {"total": loss["total"]}
 
 
