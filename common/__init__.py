@@ -5,6 +5,7 @@ from types import ModuleType
 
 __all__ = [
     "checkpoints",
+    "checks",
     "datalists",
     "datasets",
     "handlers",
