@@ -214,7 +214,8 @@ def break_cohort(root: Path, faults: Sequence[str], cases: Sequence[Case]) -> di
         cases: those that may be broken.
 
     Returns:
-        What was written: fault -> {"what" it is, "person", "subject", "files" below the root, and of a duplicate "copy_of"}.
+        What was written: fault -> {"what" it is, "person", "subject", "files" below the root}, of a duplicate also
+        "copy_of".
     """
     if not faults:
         manifest(root).unlink(missing_ok=True)  # of a cohort that was here before

@@ -1,0 +1,279 @@
+"""Pictures of what the transforms do: `python -m scripts.preprocessing_pictures --output=docs/images`.
+
+A subject of the embedded cohort goes through the transforms of a bundle's own train.yaml, one by one, and each of them
+that takes the image gets a panel. So a picture shows what the config says, and carries it in the PNG (`transforms`).
+"""
+
+import io
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Polygon
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
+from PIL import Image, PngImagePlugin
+
+from common.files import whole
+from common.pictures import COLOURS, INK, PAPER
+from common.transforms import regions
+from scripts import phantoms
+from scripts.cli import run
+
+__all__ = ["BUNDLES", "Step", "draw", "main", "section", "steps"]
+
+ROOT = Path(__file__).parents[1]
+BUNDLES = {"ukb": "ukb_ssl_pretrain", "brats": "brats_finetune", "atlas": "atlas_finetune"}
+TITLES = {"ukb": "UK Biobank", "brats": "BraTS 2021", "atlas": "ATLAS v2.0"}
+SEEDS = {"ukb": 2, "brats": 2, "atlas": 0}  # of the subjects; these have all labels in the slice that is drawn
+Z_RANGE = (-3.0, 3.0)  # standard deviations that the grey scale shows
+DOTS = 118  # dots an inch; 1300 in all, so that a page scales text down by a third at most
+WIDTH = 11.0  # inches
+GREYS = 48  # of a PNG's palette; fewer make smaller files
+BOX = COLOURS["TC"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A case after a transform.
+
+    Attributes:
+        name: of the transform's class; of the random ones, all of them.
+        image: [C, x, y, z].
+        label: label map [1, x, y, z] or regions [R, x, y, z]; None in self-supervised training.
+        affine: voxel to world space (RAS+), 4 x 4, mm.
+        normalised: whether the image is in standard deviations.
+        idle: whether the image is as it was before.
+    """
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray | None
+    affine: np.ndarray
+    normalised: bool
+    idle: bool = False
+
+    @property
+    def voxel_size(self) -> tuple[float, ...]:
+        """Edges of a voxel, mm."""
+        return tuple(map(float, nib.affines.voxel_sizes(self.affine)))
+
+
+def main(output: str = "docs/images", spacing: float = 1.0) -> None:
+    """Draw preprocessing-ukb.png, preprocessing-brats.png and preprocessing-atlas.png.
+
+    Args:
+        output: folder.
+        spacing: edge of a voxel of the embedded cohort, mm, 1 to 4. The real cohorts have 1.
+    """
+    for cohort, bundle in BUNDLES.items():
+        config = ConfigParser()
+        config.read_config(ROOT / "bundles" / bundle / "configs/train.yaml")
+        with TemporaryDirectory() as folder:
+            phantoms.make(cohort, 1, folder, spacing=spacing, seed=SEEDS[cohort], workers=1)
+            taken = steps(config, _entry(cohort, Path(folder), config))
+        path = Path(str(output)).expanduser() / f"preprocessing-{cohort}.png"
+        modalities, convention = config["modalities"], config.get("label_convention")
+        _save(draw(taken, modalities, convention, f"{TITLES[cohort]}, {bundle}"), path, section(config))
+        print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def section(config: Mapping[str, Any]) -> str:
+    """What of a train.yaml a picture shows, as JSON text."""
+    named = {key: config[key] for key in ("modalities", "patch_size", "deterministic_transforms")}
+    return json.dumps(named | {"random_transforms": config["train"]["random_transforms"]})
+
+
+def _entry(cohort: str, root: Path, config: ConfigParser) -> dict[str, Any]:
+    """The first subject, as `common.datalists.load` gives it."""
+    case = phantoms.LAYOUTS[cohort].case(0)
+    entry: dict[str, Any] = {
+        "subject": case.subject,
+        "image": [str(root / case.images[modality]) for modality in config["modalities"]],
+    }
+    return entry | ({"label": str(root / case.label)} if case.label else {})
+
+
+def steps(config: ConfigParser, entry: Mapping[str, Any], seed: int = 0) -> list[Step]:
+    """A case on disk, after each deterministic transform of its image, and after all random ones, as training sees it.
+
+    Args:
+        config: a bundle's train.yaml.
+        entry: as `common.datalists.load` gives it.
+        seed: of the random transforms.
+    """
+    data: Any = dict(entry)
+    taken: list[Step] = []
+    for transform in config.get_parsed_content("deterministic_transforms"):
+        data = transform(data)
+        if "image" in getattr(transform, "keys", ()):
+            taken.append(_step(type(transform).__name__, data, taken))
+    random = config.get_parsed_content("train::random_transforms")
+    data = Compose(random).set_random_state(seed=seed)(data)
+    name = ", ".join(dict.fromkeys(type(transform).__name__ for transform in random))
+    return [*taken, _step(name, data[0] if isinstance(data, list) else data, taken)]
+
+
+def _step(name: str, data: Mapping[str, Any], before: Sequence[Step]) -> Step:
+    """A copy, as transforms may work in place."""
+    image, affine = data["image"].numpy().copy(), data["image"].affine.numpy().copy()
+    return Step(
+        name=name,
+        image=image,
+        label=data["label"].numpy().copy() if "label" in data else None,
+        affine=affine,
+        normalised=any(step.normalised for step in before) or name == "NormalizeIntensityd",
+        idle=bool(before) and np.array_equal(before[-1].affine, affine) and np.array_equal(before[-1].image, image),
+    )
+
+
+def draw(taken: Sequence[Step], modalities: Sequence[str], convention: str | None, title: str) -> Figure:
+    """A column for each step, a row for each modality and one for the label; the same place in all of them.
+
+    Slices lie as in the array: its first axis runs to the right, its second upwards.
+
+    Args:
+        taken: what `steps` returns.
+        modalities: the channels by name.
+        convention: of the label, if there is one.
+        title: of the figure.
+    """
+    rows = [*modalities, *(["label"] if taken[0].label is not None else [])]
+    height = 1.5 + len(rows) * (0.25 + 0.95 * (WIDTH - 1) / (len(taken) + 1))
+    figure = Figure(figsize=(WIDTH, height), facecolor=PAPER, layout="constrained")
+    axes = figure.subplots(len(rows), len(taken), squeeze=False)
+    place = _place(taken[-1])
+    for column, step in enumerate(taken):
+        axes[0, column].set_title(_heading(step, column), color=INK, fontsize=8.5, linespacing=1.35)
+        for row, name in enumerate(rows):
+            axis = axes[row, column]
+            _show(axis, step, min(row, len(modalities) - 1) if name != "label" else 0, taken[0], place)
+            if name == "label":
+                _paint(axis, step, place, convention or "")
+            if column + 1 < len(taken):
+                _outline(axis, step, taken[column + 1])
+            _name_axes(axis, step)
+        axes[-1, column].set_xlabel(_axis_name(step, 0), color=INK, fontsize=8.5)
+    for row, name in enumerate(rows):
+        shown = f"label on {modalities[0]}" if name == "label" else name
+        axes[row, 0].set_ylabel(f"{shown}\n{_axis_name(taken[0], 1)}", color=INK, fontsize=9)
+    _explain(figure, axes, taken, convention, title)
+    return figure
+
+
+def _place(step: Step) -> np.ndarray:
+    """World position of the middle of the lesion's largest slice, or of the volume without one, mm."""
+    x, y, z = step.image.shape[1:]
+    voxel = np.array([x / 2, y / 2, z // 2])
+    if step.label is not None and step.label.any():
+        lesion = np.asarray(step.label.any(axis=0))
+        number = lesion.sum(axis=(0, 1)).argmax()
+        voxel = np.array([*np.argwhere(lesion[:, :, number]).mean(axis=0), number])
+    return nib.affines.apply_affine(step.affine, voxel)
+
+
+def _at(step: Step, place: np.ndarray) -> int:
+    """Number of the slice through a world position; the nearest one, where the volume does not reach it."""
+    voxel = nib.affines.apply_affine(np.linalg.inv(step.affine), place)
+    return int(np.clip(round(voxel[2]), 0, step.image.shape[3] - 1))
+
+
+def _show(axis: Any, step: Step, channel: int, first: Step, place: np.ndarray) -> None:
+    low, high = Z_RANGE if step.normalised else (0.0, float(np.percentile(first.image[channel], 99.8)))
+    pixels = step.image[channel, :, :, _at(step, place)].T
+    axis.imshow(pixels, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="nearest")
+
+
+def _paint(axis: Any, step: Step, place: np.ndarray, convention: str) -> None:
+    """Regions over the image, the smaller ones on top."""
+    assert step.label is not None
+    slices = step.label[:, :, :, _at(step, place)]
+    known = regions(convention)
+    masks = slices > 0 if len(slices) == len(known) else [np.isin(slices[0], [*values]) for values in known.values()]
+    for name, mask in sorted(zip(known, masks, strict=True), key=lambda item: -item[1].sum()):
+        picture = np.zeros((*mask.T.shape, 4))
+        picture[mask.T] = (*to_rgb(COLOURS[name]), 1)
+        axis.imshow(picture, origin="lower", interpolation="nearest")
+
+
+def _outline(axis: Any, step: Step, following: Step) -> None:
+    """Where the next step's volume lies in this one, if that is another box."""
+    x, y, z = following.image.shape[1:]
+    corners = np.array([[0, 0], [x, 0], [x, y], [0, y]]) - 0.5
+    inverse = np.linalg.inv(step.affine) @ following.affine
+    edge = nib.affines.apply_affine(inverse, np.column_stack([corners, np.full(4, z / 2)]))[:, :2]
+    if following.image.shape != step.image.shape:
+        axis.add_patch(Polygon(edge, fill=False, edgecolor=BOX, linewidth=1.1, linestyle="--", clip_on=True))
+
+
+def _heading(step: Step, column: int) -> str:
+    """What was done, the shape in voxels, and the voxels' size."""
+    done = "as on disk" if column == 0 else "\n".join(textwrap.wrap(step.name, 23, break_long_words=False))
+    shape = " × ".join(map(str, step.image.shape[1:]))
+    size = " × ".join(f"{edge:.3g}" for edge in step.voxel_size)
+    return "\n".join([done, *(["(nothing to do here)"] if step.idle else []), f"{shape} voxels", f"{size} mm"])
+
+
+def _axis_name(step: Step, number: int) -> str:
+    """Which way an axis of the array runs in the body."""
+    return f"axis {number} → {nib.aff2axcodes(step.affine)[number]}"
+
+
+def _name_axes(axis: Any, step: Step) -> None:
+    x, y = step.image.shape[1:3]
+    axis.set_xlim(-0.5, x - 0.5)
+    axis.set_ylim(-0.5, y - 0.5)
+    axis.set_xticks([0, x - 1])
+    axis.set_yticks([0, y - 1])
+    axis.tick_params(colors=INK, labelsize=7.5, length=2)
+    axis.set_ylabel(_axis_name(step, 1), color=INK, fontsize=8.5)
+    for spine in axis.spines.values():
+        spine.set_color("#555555")
+
+
+def _explain(figure: Figure, axes: np.ndarray, taken: Sequence[Step], convention: str | None, title: str) -> None:
+    """Title, colour bar of the z-scores, legend."""
+    figure.suptitle(title, color=INK, fontsize=11)
+    scale = ScalarMappable(Normalize(*Z_RANGE), "gray")
+    normalised = [column for column, step in enumerate(taken) if step.normalised]
+    if normalised:
+        bar = figure.colorbar(scale, ax=axes[:, normalised], shrink=0.9, aspect=30, pad=0.02)
+        bar.set_label("z-score (0: background, and the mean of the rest)", color=INK, fontsize=8.5)
+        bar.ax.tick_params(colors=INK, labelsize=8)
+    handles: list[Any] = [Line2D([], [], color=BOX, linestyle="--", label="what the next step takes")]
+    if taken[0].label is not None and convention:
+        handles += [Patch(color=COLOURS[name], label=name) for name in regions(convention)]
+    legend = figure.legend(
+        handles=handles, loc="outside lower center", ncols=len(handles), labelcolor=INK, fontsize=8.5
+    )
+    legend.set_frame_on(False)
+
+
+def _save(figure: Figure, path: Path, transforms: str) -> None:
+    """A PNG of few colours, which is small; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS, facecolor=figure.get_facecolor())
+    colours = [(level, level, level) for level in np.linspace(0, 1, GREYS)] + [
+        to_rgb(name) for name in COLOURS.values()
+    ]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([round(255 * value) for colour in colours for value in colour])
+    picture = Image.open(buffer).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
+    text = PngImagePlugin.PngInfo()
+    text.add_text("transforms", transforms)
+    with whole(path) as file:
+        picture.save(file, format="png", optimize=True, pnginfo=text)
+
+
+if __name__ == "__main__":
+    run(main, "preprocessing_pictures")
