@@ -1,12 +1,17 @@
 """Datalists: JSON files that say which scans a cohort has, in which order, and which split each subject is in.
 
     {"name": "brats", "modalities": ["FLAIR", "T1ce", "T1", "T2"], "label_convention": "brats2021",
+     "preparation": "by the BraTS organisers: ...",
      "training": [{"subject": "BraTS2021_00000", "image": ["a_flair.nii.gz", ...], "label": "a_seg.nii.gz"}],
-     "validation": [...], "testing": [...]}
+     "validation": [...], "testing": [...], "unlabelled": [...]}
 
-Paths are relative to the cohort's root folder, with forward slashes. `datalist.schema.json` is the schema.
+Paths are relative to the cohort's root folder, with forward slashes. `preparation` says what the cohort's owner has
+done to the images. `unlabelled` has the subjects of a labelled cohort whose masks are not there (the test part of
+ATLAS); no training reads it, but inference can. `folds` and `subset` say how the splits were drawn. All of these may
+be absent. `datalist.schema.json` is the schema.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -16,11 +21,11 @@ from typing import Any
 import jsonschema
 
 from common.files import whole
-from common.preflight import InputError
+from common.preflight import InputError, check_number
 
-__all__ = ["SPLITS", "load", "read", "write"]
+__all__ = ["SPLITS", "load", "read", "restrict", "subset", "write"]
 
-SPLITS = ("training", "validation", "testing")
+SPLITS = ("training", "validation", "testing", "unlabelled")
 SCHEMA = Path(__file__).with_name("datalist.schema.json")
 
 
@@ -35,7 +40,7 @@ def load(
 
     Args:
         datalist: JSON file.
-        split: "training", "validation" or "testing".
+        split: "training", "validation", "testing" or "unlabelled".
         root: the cohort's folder, which the datalist's paths are relative to.
         modalities: names of those wanted, in that order; one may be named twice. All of the datalist by default.
         label_convention: that the labels must follow, and every subject must have one; None asks for no labels.
@@ -96,6 +101,87 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
     check(content, path)
     with whole(path) as file:
         file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: bool = False) -> dict[str, Any]:
+    """A datalist with a part of the training subjects, for learning curves; the other splits stay as they are.
+
+    Subjects are ranked by the SHA-256 of seed, fraction and name, and the first of them are taken: the choice is the
+    same on every machine, and in every version of a library.
+
+    Args:
+        content: of a datalist.
+        fraction: of the training subjects, above 0 up to 1; rounded to whole subjects, one at least.
+        seed: of the choice, 0 or more.
+        nested: whether the subset of a smaller fraction is contained in that of a larger one, for the same seed (the
+            fraction is then left out of what is hashed). Otherwise each fraction is a choice of its own.
+
+    Returns:
+        A new datalist whose `subset` says how it was chosen.
+
+    Raises:
+        InputError: the fraction or the seed is out of range, the datalist is a subset already, or it has no subject
+            for training.
+
+    Example:
+        >>> entries = [{"subject": str(n), "image": [f"{n}.nii.gz"]} for n in range(40)]
+        >>> small = subset({"modalities": ["T1"], "training": entries}, 0.05)
+        >>> len(small["training"]), small["subset"]
+        (2, {'fraction': 0.05, 'seed': 0, 'nested': False, 'of': 40})
+    """
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise InputError(f"--fraction={fraction}: expected a number above 0, up to 1")
+    check_number("seed", seed, int, 0)
+    if "subset" in content:
+        fraction = content["subset"]["fraction"]
+        raise InputError(f"--datalist: it is a subset of {fraction:g} of the subjects already; expected the whole one")
+    entries = content.get("training", [])
+    if not entries:
+        raise InputError("--datalist: it has no subject for training; expected one at least")
+    prefix = f"{seed}" if nested else f"{seed}/{float(fraction)!r}"
+
+    def rank(entry: Mapping[str, Any]) -> str:
+        return hashlib.sha256(f"{prefix}/{entry['subject']}".encode()).hexdigest()
+
+    size = max(1, round(fraction * len(entries)))
+    chosen = {entry["subject"] for entry in sorted(entries, key=rank)[:size]}
+    record = {"fraction": fraction, "seed": seed, "nested": nested, "of": len(entries)}
+    training = [entry for entry in entries if entry["subject"] in chosen]
+    return _in_order({**content, "subset": record, "training": training})
+
+
+def restrict(content: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
+    """A datalist with some of the modalities only, in the order in which they are named.
+
+    Args:
+        content: of a datalist.
+        modalities: names, each once. To give a network one modality in two channels, name it twice to `load`.
+
+    Raises:
+        InputError: no or an unknown modality is named, or one twice.
+
+    Example:
+        >>> content = {"modalities": ["FLAIR", "T1"], "training": [{"subject": "a", "image": ["f.nii", "t.nii"]}]}
+        >>> restrict(content, ["T1"])["training"]
+        [{'subject': 'a', 'image': ['t.nii']}]
+    """
+    channels = _channels(modalities, content["modalities"], "the datalist")
+    if len(set(channels)) < len(channels):
+        raise InputError(
+            f"--modalities={','.join(modalities)}: a datalist names each once; one in two channels is an option of the "
+            f"bundles, such as --modalities \"['T1','T1']\""
+        )
+    splits = {
+        split: [{**entry, "image": [entry["image"][channel] for channel in channels]} for entry in content[split]]
+        for split in SPLITS
+        if split in content
+    }
+    return {**content, "modalities": list(modalities), **splits}
+
+
+def _in_order(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What describes the cohort first, then the splits."""
+    return {key: content[key] for key in sorted(content, key=lambda key: key in SPLITS)}
 
 
 def check(content: Mapping[str, Any], name: str | Path) -> None:

@@ -1,6 +1,7 @@
 import copy
 import json
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -187,3 +188,124 @@ def test_a_cohort_of_the_size_of_uk_biobank_is_read_in_seconds(tmp_path, content
     start = time.process_time()
     datalists.read(path)
     assert time.process_time() - start < 15  # s; 1.4 s where this was written
+
+
+def _numbered(count):
+    entries = [{"subject": f"s{n}", "image": [f"s{n}/a.nii.gz"]} for n in range(count)]
+    held_out = [{"subject": f"h{n}", "image": [f"h{n}/a.nii.gz"]} for n in range(3)]
+    return {"name": "toy", "modalities": ["T1"], "label_convention": None, "training": entries, "testing": held_out}
+
+
+def _subjects(content):
+    return {entry["subject"] for entry in content["training"]}
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "size"), [(40, 0.05, 2), (1000, 0.4, 400), (3, 0.05, 1), (7, 0.2, 1), (8, 0.2, 2), (5, 1, 5)]
+)
+def test_a_subset_has_the_size_asked_for_and_leaves_the_rest(count, fraction, size):
+    content = _numbered(count)
+    before = copy.deepcopy(content)
+    part = datalists.subset(content, fraction, 3)
+    assert content == before
+    assert len(part["training"]) == size
+    assert part["subset"] == {"fraction": fraction, "seed": 3, "nested": False, "of": count}
+    assert [entry for entry in content["training"] if entry in part["training"]] == part["training"]
+    assert {**part, "training": content["training"]} == {**content, "subset": part["subset"]}
+
+
+def test_the_choice_is_the_one_that_sha256_gives():
+    """From `for n in 0 1 2 3 4 5; do echo $(printf 7/0.5/s$n | sha256sum) s$n; done | sort`, and so for 7/s$n."""
+    assert _subjects(datalists.subset(_numbered(6), 0.5, 7)) == {"s3", "s2", "s5"}
+    assert _subjects(datalists.subset(_numbered(6), 0.5, 7, nested=True)) == {"s2", "s4", "s5"}
+
+
+def test_nested_subsets_contain_one_another_and_others_do_not():
+    content = _numbered(200)
+    fractions = (0.05, 0.1, 0.2, 0.4)
+    for seed in range(5):
+        nested = [_subjects(datalists.subset(content, fraction, seed, nested=True)) for fraction in fractions]
+        assert all(small < large for small, large in pairwise(nested))
+        free = [_subjects(datalists.subset(content, fraction, seed)) for fraction in fractions]
+        assert not any(small < large for small, large in pairwise(free))
+
+
+def test_seeds_give_subsets_of_their_own_in_which_each_subject_is_as_likely():
+    content = _numbered(50)
+    drawn = [_subjects(datalists.subset(content, 0.2, seed)) for seed in range(500)]
+    assert len(set(map(frozenset, drawn))) == 500
+    times = [sum(f"s{n}" in members for members in drawn) for n in range(50)]
+    assert sum(times) == 500 * 10
+    assert all(60 < count < 140 for count in times), "100 times on average, 9 the standard deviation"
+
+
+def test_the_order_of_the_subjects_does_not_matter():
+    content = _numbered(30)
+    turned = {**content, "training": content["training"][::-1]}
+    assert _subjects(datalists.subset(content, 0.2)) == _subjects(datalists.subset(turned, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fraction": 0}, "--fraction=0: expected a number above 0, up to 1"),
+        ({"fraction": 1.01}, "--fraction=1.01: expected"),
+        ({"fraction": True}, "--fraction=True: expected"),
+        ({"fraction": float("nan")}, "--fraction=nan: expected"),
+        ({"fraction": 0.1, "seed": -1}, "--seed=-1: expected a whole number from 0"),
+        ({"fraction": 0.1, "content": {"training": []}}, "it has no subject for training"),
+        ({"fraction": 0.1, "content": datalists.subset(_numbered(9), 0.4)}, "a subset of 0.4 of the subjects already"),
+    ],
+)
+def test_bad_subsets_are_named(arguments, message):
+    with pytest.raises(InputError, match=message):
+        datalists.subset(**{"content": _numbered(9)} | arguments)
+
+
+def test_modalities_are_restricted_in_every_split_in_the_order_asked_for(tmp_path):
+    content = copy.deepcopy(CONTENT)
+    content["unlabelled"] = [{"subject": "u", "image": ["u/flair.nii.gz", "u/t1.nii.gz"]}]
+    turned = datalists.restrict(content, ["T1", "FLAIR"])
+    assert turned["modalities"] == ["T1", "FLAIR"]
+    assert turned["unlabelled"] == [{"subject": "u", "image": ["u/t1.nii.gz", "u/flair.nii.gz"]}]
+    single = datalists.restrict(content, ["T1"])
+    assert [entry["image"] for split in datalists.SPLITS for entry in single[split]] == [
+        ["a/t1.nii.gz"],
+        ["b/t1.nii.gz"],
+        ["c/t1.nii.gz"],
+        ["u/t1.nii.gz"],
+    ]
+    assert single["training"][0]["label"] == "a/mask.nii.gz"
+    assert content["modalities"] == ["FLAIR", "T1"]
+    datalists.write(single, tmp_path / "single.json")
+
+
+@pytest.mark.parametrize(
+    ("modalities", "message"),
+    [
+        (["T2"], "modality T2: not in the datalist, which has FLAIR, T1"),
+        ([], "expected at least one of FLAIR, T1"),
+        (["T1", "T1"], "--modalities=T1,T1: a datalist names each once"),
+    ],
+)
+def test_bad_restrictions_are_named(modalities, message):
+    with pytest.raises(InputError, match=message):
+        datalists.restrict(CONTENT, modalities)
+
+
+def test_preparation_folds_and_subset_are_kept(tmp_path, content):
+    content["preparation"] = "skull stripped"
+    content["folds"] = {"fold": 0, "of": 5, "split": "validation", "source": "folds.json", "sha256": "0" * 64}
+    content["unlabelled"] = [{"subject": "u", "image": ["u/flair.nii.gz", "u/t1.nii.gz"]}]
+    part = datalists.subset(content, 0.5)
+    datalists.write(part, tmp_path / "list.json")
+    assert datalists.read(tmp_path / "list.json") == part
+    assert list(part)[-4:] == ["training", "validation", "testing", "unlabelled"]
+
+
+def test_unlabelled_subjects_are_loaded_for_inference_but_not_for_supervision(tmp_path, content, root):
+    content["unlabelled"] = content.pop("validation")
+    datalists.write(content, tmp_path / "list.json")
+    assert datalists.load(tmp_path / "list.json", "unlabelled", root)[0]["subject"] == "c"
+    with pytest.raises(InputError, match="subject c of unlabelled has no label"):
+        datalists.load(tmp_path / "list.json", "unlabelled", root, label_convention="atlas")
