@@ -1,144 +1,359 @@
-"""Datalists of cohorts in their own folder layouts: `python -m scripts.datalists ukb|brats|atlas`."""
+"""Datalists of cohorts in their own folder layouts: `python -m scripts.datalists ukb|brats|atlas|subset`."""
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common import datalists
-from common.preflight import InputError
+from common.preflight import InputError, check_number, chosen, flag
+from scripts import cohorts
+from scripts import consort as chart
 from scripts.cli import run
+from scripts.cohorts import Layout, Visit
 
-__all__ = ["atlas", "brats", "ukb"]
+__all__ = ["atlas", "brats", "subset", "ukb"]
 
-
-@dataclass(frozen=True)
-class _Cohort:
-    """Where a cohort keeps its files.
-
-    Attributes:
-        name: of the cohort.
-        folder: pattern of a subject's folder in the root. Its groups make up the subject's name, and the group
-            `person` says whose scans these are; other groups tell apart the visits of a person.
-        images: modality -> path below the root, with the pattern's groups in braces.
-        label: path of the lesion mask in the same form, if the cohort has one.
-        convention: what the mask's values mean.
-    """
-
-    name: str
-    folder: re.Pattern[str]
-    images: dict[str, str]
-    label: str | None = None
-    convention: str | None = None
+OUTSIDE = "in no fold"  # where a flow chart counts who is in the root and not in the file of folds
+# Takes visits, gives each split's people and, for a cross-validation, what the datalist records of it.
+Draw = Callable[[Sequence[Visit]], tuple[dict[str, list[str]], dict[str, Any] | None]]
 
 
-BRATS_FILE = "{person}/{person}_%s.nii.gz"
-ATLAS_FILE = "{person}/ses-1/anat/{person}_ses-1_space-MNI152NLin2009aSym_%s.nii.gz"
-UKB = _Cohort(
-    name="ukb",
-    folder=re.compile(r"(?P<person>\d+)_2025[23]_(?P<visit>\d+_\d+)"),
-    images={
-        "T1": "{person}_20252_{visit}/T1/T1_brain_to_MNI.nii.gz",
-        "FLAIR": "{person}_20253_{visit}/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz",
-    },
-)
-BRATS = _Cohort(
-    name="brats",
-    folder=re.compile(r"(?P<person>BraTS2021_\d{5})"),
-    images={modality: BRATS_FILE % modality.lower() for modality in ("FLAIR", "T1ce", "T1", "T2")},
-    label=BRATS_FILE % "seg",
-    convention="brats2021",
-)
-ATLAS = _Cohort(
-    name="atlas",
-    folder=re.compile(r"(?P<person>sub-r\d{3}s\d{3})"),
-    images={"T1": ATLAS_FILE % "T1w"},
-    label=ATLAS_FILE % "label-L_desc-T1lesion_mask",
-    convention="atlas",
-)
-
-
-def ukb(root: str, output: str, validation: float = 0.1, testing: float = 0, seed: int = 0) -> None:
+def ukb(
+    root: str,
+    output: str,
+    validation: float = 0.1,
+    testing: float = 0,
+    seed: int = 0,
+    min_slices: int = 0,
+    visits: str = "all",
+    consort: str | None = None,
+    workers: int = 0,
+) -> None:
     """Write the datalist of a UK Biobank folder: T1 and T2-FLAIR, brain only, in MNI space.
 
-    A subject is a person's visit, such as 1000012_2_0; all visits of a person are in the same split.
+    A subject is a person's visit, such as 1000012_2_0; all visits of a person are in the same split. The paper's
+    selection is `--min_slices=100 --visits=first`: 44,172 participants, of whom 43,369 have both images, of whom 41,400
+    have 100 slices in each.
 
     Args:
         root: folder with EID_20252_2_0/T1/T1_brain_to_MNI.nii.gz and
-            EID_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz.
+            EID_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz; instances 2_0, 3_0 and later.
         output: the datalist, a JSON file; replaced where it exists.
         validation: so many people, or such a fraction of them, are for validation.
         testing: so many people, or such a fraction of them, are for testing.
         seed: of the random choice, 0 or more.
+        min_slices: leave out visits of which an image has fewer axial slices with a voxel above zero (every volume in
+            MNI space has 182, so empty ones do not count). 100 in the paper. That reads every voxel, which is an hour
+            of one core for 41,400 people; 0 opens no image.
+        visits: all of a person, or only the first one that is complete.
+        consort: count participants at each step into this JSON file, and draw it as a flow chart beside (.svg).
+        workers: processes that count slices; 0 for one per core.
     """
-    _write(UKB, root, output, validation, testing, seed)
+    check_number("min_slices", min_slices, int, 0)
+    check_number("workers", workers, int, 0, 1024)
+    only_first = chosen("visits", visits, {"all": False, "first": True})
+    draw = _chance(validation, testing, seed)
+    _make("ukb", root, output, draw, consort, min_slices=min_slices, only_first=only_first, workers=workers)
 
 
-def brats(root: str, output: str, validation: float = 0.1, testing: float = 0, seed: int = 0) -> None:
-    """Write the datalist of a BraTS 2021 folder: FLAIR, T1ce, T1, T2 and the labels 1, 2, 4.
+def brats(
+    root: str,
+    output: str,
+    validation: float | None = None,
+    testing: float | None = None,
+    seed: int = 0,
+    folds: str | int | None = None,
+    fold: int | None = None,
+    fold_to: str = "validation",
+    unlabelled: str = "apart",
+    consort: str | None = None,
+) -> None:
+    """Write the datalist of a BraTS folder: FLAIR, T1ce, T1, T2 and the labels.
+
+    BraTS 2021 (labels 1, 2, 4) and BraTS 2023 and 2024 (1, 2, 3) are told apart by the folders' names; one root holds
+    one of them. All timepoints of a person are in the same split. The paper's cross-validation is
+    `--folds=brats21_folds.json --fold=0` and so on to 4.
 
     Args:
-        root: folder with BraTS2021_00000/BraTS2021_00000_flair.nii.gz, and so on.
+        root: folder with BraTS2021_00000/BraTS2021_00000_flair.nii.gz, and so on, or with
+            BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz, and so on.
         output: the datalist, a JSON file; replaced where it exists.
-        validation: so many subjects, or such a fraction of them, are for validation.
-        testing: so many subjects, or such a fraction of them, are for testing.
+        validation: so many people, or such a fraction of them, are for validation; 0.1 by default.
+        testing: so many people, or such a fraction of them, are for testing; 0 by default.
         seed: of the random choice, 0 or more.
+        folds: the JSON file of folds that SwinUNETR publishes (brats21_folds.json), whose subjects are known by their
+            folders' names; or a number, and people are shuffled by the seed and dealt into so many folds of one size.
+        fold: the one that is held out, from 0.
+        fold_to: the split that it goes to. In the paper that is `validation`, where the fold chooses the checkpoint and
+            gives the score too, and all others are trained on. In `testing` it gives the score only, and `--validation`
+            is drawn from the others.
+        unlabelled: what becomes of subjects without `seg`. By default they are kept `apart`, in the split `unlabelled`,
+            which no training reads and `--split=unlabelled` of inference predicts. With `training` they are trained
+            on, unless the person is held out; that suits self-supervised stages, and a supervised one refuses it.
+        consort: count participants at each step into this JSON file, and draw it as a flow chart beside (.svg).
     """
-    _write(BRATS, root, output, validation, testing, seed)
+    apart = _apart(unlabelled)
+    if folds is None:
+        if fold is not None:
+            raise InputError(f"--fold={fold}: expected --folds too, a file or how many there are")
+        draw = _chance(0.1 if validation is None else validation, testing or 0, seed)
+    else:
+        validating = chosen("fold_to", fold_to, {"validation": True, "testing": False})
+        for option, value in {"validation": validation if validating else None, "testing": testing}.items():
+            if value is not None:
+                raise InputError(f"--{option}={value}: expected none together with --folds and --fold_to={fold_to}")
+        draw = _cross_validation(folds, fold, fold_to, 0.1 if validation is None else validation, seed)
+    _make("brats", root, output, draw, consort, apart=apart)
 
 
-def atlas(root: str, output: str, validation: float = 0.1, testing: float = 0, seed: int = 0) -> None:
+def atlas(
+    root: str,
+    output: str,
+    validation: float = 0.1,
+    testing: float = 0,
+    seed: int = 0,
+    unlabelled: str = "apart",
+    consort: str | None = None,
+) -> None:
     """Write the datalist of an ATLAS v2.0 folder: T1 and the label 1.
 
+    The folder may hold the subjects, the sites (R001, ...) or the whole release (Training, Testing); one root holds one
+    of them. All sessions of a person are in the same split. The paper holds out 100 images: `--testing=100` scores them
+    only, `--validation=100` lets them choose the checkpoint too.
+
     Args:
-        root: folder with sub-r001s001/ses-1/anat/sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz, and so on.
+        root: folder with sub-r001s001/ses-1/anat/sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz, and so on, or
+            with R001/sub-r001s001, or with Training/R001/sub-r001s001 and Testing.
         output: the datalist, a JSON file; replaced where it exists.
-        validation: so many subjects, or such a fraction of them, are for validation.
-        testing: so many subjects, or such a fraction of them, are for testing.
+        validation: so many people, or such a fraction of them, are for validation.
+        testing: so many people, or such a fraction of them, are for testing.
         seed: of the random choice, 0 or more.
+        unlabelled: what becomes of subjects without mask, as in the release's Testing. By default they are kept
+            `apart`, in the split `unlabelled`, which no training reads and `--split=unlabelled` of inference predicts.
+            With `training` they are trained on, unless the person is held out; that suits self-supervised stages, and
+            a supervised one refuses it.
+        consort: count participants at each step into this JSON file, and draw it as a flow chart beside (.svg).
     """
-    _write(ATLAS, root, output, validation, testing, seed)
+    _make("atlas", root, output, _chance(validation, testing, seed), consort, apart=_apart(unlabelled))
 
 
-def _write(cohort: _Cohort, root: str, output: str, validation: float, testing: float, seed: int) -> None:
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise InputError(f"--seed={seed}: expected a whole number from 0")
-    people = _scan(cohort, Path(str(root)).expanduser())
-    splits = _split(sorted(people), validation, testing, seed)
-    head = {"name": cohort.name, "modalities": list(cohort.images), "label_convention": cohort.convention}
-    entries = {split: [entry for person in members for entry in people[person]] for split, members in splits.items()}
-    datalists.write(head | entries, str(output))
-    print(f"{output}: " + ", ".join(f"{len(entries[split])} {split}" for split in entries))
+def subset(
+    datalist: str,
+    output: str,
+    fraction: float | None = None,
+    seed: int = 0,
+    nested: bool = False,
+    modalities: str | Sequence[str] | None = None,
+) -> None:
+    """Write a datalist with a part of the training subjects, or with some of the modalities, of another.
+
+    Validation, testing and unlabelled subjects stay as they are. The paper's learning curves are the fractions 0.05,
+    0.1, 0.2 and 0.4, with five seeds each. The choice depends on fraction, seed and the subjects' names only; the
+    output records it.
+
+    Args:
+        datalist: JSON file to take from.
+        output: the new datalist, a JSON file; replaced where it exists.
+        fraction: of the training subjects, above 0 up to 1; one subject at least. All by default.
+        seed: of the choice, 0 or more.
+        nested: whether a smaller fraction is contained in a larger one of the same seed. By default each fraction is a
+            choice of its own.
+        modalities: those to keep, such as T1,T2, in that order. All by default. One modality in two channels, as in the
+            paper's Table 5, needs no other datalist but the bundles' option --modalities "['T1','T1']".
+    """
+    whole_one = datalists.read(str(datalist))
+    if fraction is None and modalities is None:
+        raise InputError(f"--datalist={datalist}: nothing to do; expected --fraction, --modalities or both")
+    content = whole_one
+    if modalities is not None:
+        names = modalities.split(",") if isinstance(modalities, str) else modalities
+        content = datalists.restrict(content, [str(name) for name in names])
+    if fraction is not None:
+        content = datalists.subset(content, fraction, seed, flag("nested", nested))
+    datalists.write(content, str(output))
+    print(f"{output}: {_sizes(content)}; {', '.join(content['modalities'])}")
 
 
-def _scan(cohort: _Cohort, root: Path) -> dict[str, list[dict[str, Any]]]:
-    """Person -> entries of a datalist, one per visit; says which subjects are left out because a file is missing."""
-    try:
-        names = sorted(path.name for path in root.iterdir())
-    except OSError as error:
-        raise InputError(f"--root={root}: {error.strerror}; expected the folder of the {cohort.name} cohort") from error
-    matches = filter(None, map(cohort.folder.fullmatch, names))
-    visits = {"_".join(match.groups()): match.groupdict() for match in matches}
-    people: dict[str, list[dict[str, Any]]] = {}
-    for subject, groups in sorted(visits.items()):
-        files = {modality: path.format(**groups) for modality, path in cohort.images.items()}
-        entry: dict[str, Any] = {"subject": subject, "image": list(files.values())}
-        if cohort.label is not None:
-            files["label"] = entry["label"] = cohort.label.format(**groups)
-        missing = [what for what, path in files.items() if not (root / path).is_file()]
-        if missing:
-            print(f"left out: {subject} lacks {', '.join(missing)}")
+def _apart(unlabelled: str) -> bool:
+    apart: bool = chosen("unlabelled", unlabelled, {"apart": True, "training": False})
+    return apart
+
+
+def _make(
+    cohort: str,
+    root: str,
+    output: str,
+    draw: Draw,
+    consort: str | None,
+    *,
+    min_slices: int = 0,
+    only_first: bool = False,
+    apart: bool = True,
+    workers: int = 0,
+) -> None:
+    """Scan, select, draw, write; everything that a command line does but for its options."""
+    _check_places(output, consort)
+    folder = Path(str(root)).expanduser()
+    layout = cohorts.detect(cohort, folder)
+    visits, steps = _select(layout, cohorts.find(layout, folder), folder, min_slices, workers)
+    if not visits:
+        raise InputError(f"--root={root}: no complete subject of {layout.title}; expected {', '.join(layout.images)}")
+    if only_first:
+        first = {visit.person: visit for visit in reversed(visits)}
+        visits = [visit for visit in visits if first[visit.person] is visit]
+    splits, folds = _divide(layout, visits, draw, apart)
+    labelled = any(visit.label for visit in visits)
+    head: dict[str, Any] = {
+        "name": cohort,
+        "modalities": list(layout.images),
+        "label_convention": layout.convention if labelled else None,
+        "preparation": layout.preparation,
+    }
+    if folds is not None:
+        head["folds"] = folds
+    entries = {split: [_entry(visit) for visit in members] for split, members in splits.items()}
+    content = head | {split: entries[split] for split in datalists.SPLITS if split in entries}
+    datalists.write(content, str(output))
+    print(f"{output}: {_sizes(content)}")
+    if consort is not None:
+        counted = {split: chart.count(members) for split, members in splits.items()}
+        chart.write({"name": cohort, "layout": layout.title, "steps": steps, "splits": counted}, str(consort))
+        chart.draw(str(consort), str(Path(str(consort)).with_suffix(".svg")))
+
+
+def _select(
+    layout: Layout, found: Sequence[Visit], root: Path, min_slices: int, workers: int
+) -> tuple[list[Visit], list[dict[str, Any]]]:
+    """The visits that have all images, with enough slices where that is asked for, and the flow's steps."""
+    visits, start = chart.step("participants", "participants with a scan", found, {})
+    lacking = {visit.subject: _and(visit.missing) for visit in visits if visit.missing}
+    for subject, modalities in lacking.items():
+        print(f"left out: {subject} lacks {modalities}")
+    reasons = {subject: f"without {modalities}" for subject, modalities in lacking.items()}
+    visits, complete = chart.step("modalities", f"with {_and(list(layout.images))}", visits, reasons)
+    if min_slices == 0:
+        return visits, [start, complete]
+    short: dict[str, str] = {}
+    for visit, slices in zip(visits, cohorts.count_slices(visits, root, workers), strict=True):
+        counts = dict(zip(layout.images, slices, strict=True))
+        if unreadable := [modality for modality, count in counts.items() if count is None]:
+            short[visit.subject] = f"{_and(unreadable)} cannot be read"
+            print(f"left out: {visit.subject}: {short[visit.subject]}")
+        elif few := [modality for modality, count in counts.items() if (count or 0) < min_slices]:
+            short[visit.subject] = f"fewer than {min_slices} slices in {_and(few)}"
+            numbers = ", ".join(f"{counts[modality]} in {modality}" for modality in few)
+            print(f"left out: {visit.subject} has {numbers}; expected {min_slices} slices with signal")
+    visits, enough = chart.step("slices", f"with {min_slices} slices or more in each", visits, short)
+    return visits, [start, complete, enough | {"min_slices": min_slices}]
+
+
+def _divide(
+    layout: Layout, visits: Sequence[Visit], draw: Draw, apart: bool
+) -> tuple[dict[str, list[Visit]], dict[str, Any] | None]:
+    """Split -> visits, and what to record of the folds. Labelled people are drawn; the others follow."""
+    without = {visit for visit in visits if layout.label is not None and visit.label is None}
+    if len(without) == len(visits) and not apart:
+        without = set()
+    people, folds = draw([visit for visit in visits if visit not in without])
+    split_of = {person: split for split, members in people.items() for person in members}
+    splits: dict[str, list[Visit]] = {split: [] for split in people}
+    for visit in visits:
+        if visit not in without:
+            split = split_of.get(visit.person, OUTSIDE)
+        elif not apart and split_of.get(visit.person, "training") == "training":
+            split = "training"
         else:
-            people.setdefault(groups["person"], []).append(entry)
-    if not people:
-        example = next(iter(cohort.images.values())).format(
-            **{group: group.upper() for group in cohort.folder.groupindex}
-        )
-        raise InputError(f"--root={root}: no complete subject of {cohort.name}; expected files such as {example}")
-    return people
+            split = "unlabelled"
+        splits.setdefault(split, []).append(visit)
+    if without:
+        where = "the split unlabelled" if apart else "training, but for those of people who are held out"
+        print(f"without label: {len(without)} subjects, such as {min(without).subject}; they are in {where}")
+    return splits, folds
+
+
+def _entry(visit: Visit) -> dict[str, Any]:
+    entry: dict[str, Any] = {"subject": visit.subject, "image": list(visit.image)}
+    return entry if visit.label is None else entry | {"label": visit.label}
+
+
+def _chance(validation: float, testing: float, seed: int) -> Draw:
+    """Draw the splits by chance."""
+    check_number("seed", seed, int, 0)
+
+    def draw(visits: Sequence[Visit]) -> tuple[dict[str, list[str]], None]:
+        people = _people(visits)
+        if not people:
+            return {"training": [], "validation": [], "testing": []}, None
+        return _split(people, validation, testing, seed), None
+
+    return draw
+
+
+def _cross_validation(folds: str | int, fold: int | None, fold_to: str, validation: float, seed: int) -> Draw:
+    """Hold out one fold, of a file or of folds that are dealt by chance."""
+    check_number("seed", seed, int, 0)
+
+    def draw(visits: Sequence[Visit]) -> tuple[dict[str, list[str]], dict[str, Any]]:
+        if isinstance(folds, str):
+            fold_of, source = _published(Path(folds).expanduser(), visits)
+        else:
+            fold_of, source = _dealt(folds, _people(visits), seed)
+        known = sorted(set(fold_of.values()) | set(source.pop("known", [])))
+        if isinstance(fold, bool) or fold not in known:
+            raise InputError(
+                f"--fold={fold}: expected one of {', '.join(map(str, known))}, the folds of --folds={folds}"
+            )
+        held = sorted(person for person in fold_of if fold_of[person] == fold)
+        rest = sorted(person for person in fold_of if fold_of[person] != fold)
+        record = {"fold": fold, "of": len(known), "split": fold_to} | source
+        if not held or not rest:
+            raise InputError(
+                f"--fold={fold}: {len(held)} people in it and {len(rest)} in the others; expected some in each"
+            )
+        if fold_to == "validation":
+            return {"training": rest, "validation": held, "testing": []}, record
+        return _split(rest, validation, 0, seed) | {"testing": held}, record
+
+    return draw
+
+
+def _dealt(number: Any, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
+    """Person -> fold, for people shuffled by the seed and dealt into folds of equal size, one apart at most."""
+    check_number("folds", number, int, 2)
+    if number > len(people):
+        raise InputError(f"--folds={number}: expected no more than the {len(people)} people with labels")
+    shuffled = [people[index] for index in np.random.default_rng(seed).permutation(len(people))]
+    fold_of = {person: index % number for index, person in enumerate(shuffled)}
+    return fold_of, {"source": f"dealt by chance, seed {seed}"}
+
+
+def _published(path: Path, visits: Sequence[Visit]) -> tuple[dict[str, int], dict[str, Any]]:
+    """Person -> fold, from a file that names each subject's images; says who is not in both."""
+    fold_of_subject, digest = cohorts.read_folds(path)
+    fold_of: dict[str, int] = {}
+    for visit in visits:
+        fold = fold_of_subject.get(visit.subject)
+        if fold is not None and fold_of.setdefault(visit.person, fold) != fold:
+            raise InputError(f"--folds={path}: {visit.person} is in fold {fold_of[visit.person]} and in {fold}")
+    subjects = {visit.subject for visit in visits}
+    if not fold_of:
+        example = next(iter(fold_of_subject))
+        raise InputError(f"--folds={path}: it names none of the {len(subjects)} subjects with labels, but {example}")
+    _tell("left out, as it is in no fold", subjects - fold_of_subject.keys())
+    _tell("in a fold, but not in the root", fold_of_subject.keys() - subjects)
+    return fold_of, {"source": path.name, "sha256": digest, "known": set(fold_of_subject.values())}
+
+
+def _tell(what: str, subjects: Collection[str]) -> None:
+    if subjects:
+        print(f"{what}: {len(subjects)} subjects, such as {min(subjects)}")
+
+
+def _people(visits: Iterable[Visit]) -> list[str]:
+    return sorted({visit.person for visit in visits})
 
 
 def _split(people: Sequence[str], validation: float, testing: float, seed: int) -> dict[str, list[str]]:
@@ -160,5 +375,27 @@ def _count(option: str, value: float, people: int) -> int:
     return int(value) if whole else max(round(value * people), int(value > 0))
 
 
+def _sizes(content: dict[str, Any]) -> str:
+    return ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _check_places(output: str, consort: str | None) -> None:
+    """Refuse, before an hour of counting, a file that cannot be written after it."""
+    places = {"output": output} | ({} if consort is None else {"consort": consort})
+    for option, value in places.items():
+        path = Path(str(value))
+        above = next((folder for folder in path.absolute().parents if folder.exists()), path)
+        if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+            raise InputError(f"--{option}={value}: expected a file that can be written")
+    if consort is not None and Path(str(consort)).suffix != ".json":
+        raise InputError(f"--consort={consort}: expected a file that ends in .json")
+    if consort is not None and Path(str(consort)).absolute() == Path(str(output)).absolute():
+        raise InputError(f"--consort={consort}: expected another file than --output")
+
+
 if __name__ == "__main__":
-    run({"ukb": ukb, "brats": brats, "atlas": atlas}, "datalists")
+    run({"ukb": ukb, "brats": brats, "atlas": atlas, "subset": subset}, "datalists")

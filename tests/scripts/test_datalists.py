@@ -1,10 +1,20 @@
+import hashlib
 import json
+import re
+import subprocess
+import sys
+from collections import Counter
 from itertools import chain
+from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from common.preflight import InputError
 from scripts import datalists
+
+ROOT = Path(__file__).parents[2]
 
 MODALITIES = {"ukb": ["T1", "FLAIR"], "brats": ["FLAIR", "T1ce", "T1", "T2"], "atlas": ["T1"]}
 
@@ -28,10 +38,16 @@ def _add_brats(root, number):
     _touch(root, *[f"{name}/{name}_{kind}.nii.gz" for kind in ("flair", "t1ce", "t1", "t2", "seg")])
 
 
-def _add_atlas(root, number):
+def _add_brats_2023(root, person, timepoint=0, mask=True):
+    name = f"BraTS-GLI-{person:05d}-{timepoint:03d}"
+    kinds = ("t2f", "t1c", "t1n", "t2w", *(["seg"] if mask else []))
+    _touch(root, *[f"{name}/{name}-{kind}.nii.gz" for kind in kinds])
+
+
+def _add_atlas(root, number, above="", mask=True):
     name = f"sub-r{number:03d}s001"
-    stem = f"{name}/ses-1/anat/{name}_ses-1_space-MNI152NLin2009aSym"
-    _touch(root, f"{stem}_T1w.nii.gz", f"{stem}_label-L_desc-T1lesion_mask.nii.gz")
+    stem = f"{above}{name}/ses-1/anat/{name}_ses-1_space-MNI152NLin2009aSym"
+    _touch(root, f"{stem}_T1w.nii.gz", *([f"{stem}_label-L_desc-T1lesion_mask.nii.gz"] if mask else []))
 
 
 @pytest.fixture
@@ -43,7 +59,8 @@ def root(tmp_path):
 
 def _splits(path):
     content = json.loads(path.read_text())
-    return {split: [entry["subject"] for entry in content[split]] for split in ("training", "validation", "testing")}
+    splits = ("training", "validation", "testing", "unlabelled")
+    return {split: [entry["subject"] for entry in content[split]] for split in splits if split in content}
 
 
 @pytest.mark.parametrize(
@@ -89,6 +106,8 @@ def test_each_layout_gives_relative_paths_in_the_order_of_its_modalities(root, t
     _touch(root, "readme.txt", "derivatives/T1.nii.gz")
     command(root, tmp_path / "list.json", validation=0)
     content = json.loads((tmp_path / "list.json").read_text())
+    assert list(content)[-3:] == ["training", "validation", "testing"]
+    assert content.pop("preparation").startswith("by ")
     assert content == {
         "name": command.__name__,
         "modalities": MODALITIES[command.__name__],
@@ -104,12 +123,12 @@ def test_subjects_that_lack_a_file_are_told_and_left_out(root, tmp_path, capsys)
         _add_brats(root, number)
     (root / "BraTS2021_00001/BraTS2021_00001_t1ce.nii.gz").unlink()
     (root / "BraTS2021_00002/BraTS2021_00002_t2.nii.gz").unlink()
-    (root / "BraTS2021_00002/BraTS2021_00002_seg.nii.gz").unlink()
+    (root / "BraTS2021_00002/BraTS2021_00002_flair.nii.gz").unlink()
     datalists.brats(root, tmp_path / "list.json", validation=1)
     lines = capsys.readouterr().out.splitlines()
     assert lines == [
         "left out: BraTS2021_00001 lacks T1ce",
-        "left out: BraTS2021_00002 lacks T2, label",
+        "left out: BraTS2021_00002 lacks FLAIR and T2",
         f"{tmp_path}/list.json: 1 training, 1 validation, 0 testing",
     ]
     splits = _splits(tmp_path / "list.json")
@@ -168,20 +187,432 @@ def test_all_visits_of_a_person_are_in_one_split(root, tmp_path):
         ({"testing": "some"}, "--testing=some: expected"),
         ({"validation": 2, "testing": 2}, "--validation=2 --testing=2: nobody is left for training; .* the 4 people"),
         ({"seed": -1}, "--seed=-1: expected a whole number from 0"),
-        ({"root": "/no/such"}, "--root=/no/such: No such file or directory; expected the folder of the brats cohort"),
+        ({"root": "/no/such"}, "--root=/no/such: No such file or directory; expected a folder"),
+        ({"output": "/etc/passwd/list.json"}, "--output=/etc/passwd/list.json: expected a file that can be written"),
+        ({"output": "/"}, "--output=/: expected a file"),
+        ({"consort": "/etc/passwd/flow.json"}, "--consort=/etc/passwd/flow.json: expected a file that can be written"),
+        ({"consort": "flow.svg"}, "--consort=flow.svg: expected a file that ends in .json"),
+        ({"output": "same.json", "consort": "same.json"}, "--consort=same.json: expected another file than --output"),
+        ({"unlabelled": "drop"}, "--unlabelled=drop: expected one of apart, training"),
+        ({"fold": 0}, "--fold=0: expected --folds too"),
+        ({"folds": 2}, "--fold=None: expected one of 0, 1, the folds of --folds=2"),
+        ({"folds": 2, "fold": 2}, "--fold=2: expected one of 0, 1"),
+        ({"folds": 2, "fold": True}, "--fold=True: expected one of 0, 1"),
+        ({"folds": 1, "fold": 0}, "--folds=1: expected a whole number from 2"),
+        ({"folds": 5, "fold": 0}, "--folds=5: expected no more than the 4 people with labels"),
+        ({"folds": 2, "fold": 0, "validation": 1}, "--validation=1: expected none together with --folds"),
+        ({"folds": 2, "fold": 0, "testing": 0}, "--testing=0: expected none together with --folds"),
+        ({"folds": 2, "fold": 0, "fold_to": "training"}, "--fold_to=training: expected one of validation, testing"),
+        ({"folds": "/no/such.json", "fold": 0}, "--folds=/no/such.json: No such file or directory; expected a JSON"),
     ],
 )
 def test_bad_options_are_named(root, tmp_path, options, message):
     for number in range(4):
         _add_brats(root, number)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as error:
         datalists.brats(**{"root": root, "output": tmp_path / "list.json"} | options)
-    assert not (tmp_path / "list.json").exists()
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == [root]
 
 
-def test_a_root_without_a_subject_is_named_with_what_was_expected(root, tmp_path):
-    _add_brats(root, 0)
-    with pytest.raises(
-        InputError, match=r"no complete subject of ukb; .* PERSON_20252_VISIT/T1/T1_brain_to_MNI.nii.gz"
-    ):
+def test_a_root_without_a_complete_subject_is_named(root, tmp_path):
+    _touch(root, "1000049_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz")
+    with pytest.raises(InputError, match=f"--root={root}: no complete subject of UK Biobank; expected T1, FLAIR"):
         datalists.ukb(root, tmp_path / "list.json")
+
+
+def test_brats_2023_has_its_own_label_convention_and_keeps_the_timepoints_of_a_person_together(root, tmp_path):
+    for person in range(10):
+        for timepoint in (0, 1, 100):
+            _add_brats_2023(root, person, timepoint)
+    datalists.brats(root, tmp_path / "list.json", validation=3, testing=3)
+    content = json.loads((tmp_path / "list.json").read_text())
+    assert content["label_convention"] == "brats2023"
+    assert content["modalities"] == MODALITIES["brats"]
+    name = content["training"][0]["subject"]
+    assert content["training"][0] == {
+        "subject": name,
+        "image": [f"{name}/{name}-{kind}.nii.gz" for kind in ("t2f", "t1c", "t1n", "t2w")],
+        "label": f"{name}/{name}-seg.nii.gz",
+    }
+    splits = _splits(tmp_path / "list.json")
+    people = {split: {subject[:15] for subject in members} for split, members in splits.items()}
+    assert [len(members) for members in splits.values()] == [12, 9, 9]
+    assert [len(members) for members in people.values()] == [4, 3, 3]
+
+
+def test_conventions_of_brats_are_not_mixed(root, tmp_path):
+    _add_brats(root, 0)
+    _add_brats_2023(root, 0)
+    message = r"mixed: BraTS2021_00000 \(BraTS 2021\), BraTS-GLI-00000-000 \(BraTS 2023 and 2024\); expected one"
+    with pytest.raises(InputError, match=message):
+        datalists.brats(root, tmp_path / "list.json")
+
+
+def test_the_splits_of_atlas_are_the_same_in_each_layout(tmp_path):
+    for layout, above in (("subjects", ""), ("sites", "R{:03d}/"), ("release", "Training/R{:03d}/")):
+        for number in range(20):
+            _add_atlas(tmp_path / layout, number, above.format(number))
+        datalists.atlas(tmp_path / layout, tmp_path / f"{layout}.json", 5, 5)
+    splits = [_splits(tmp_path / f"{layout}.json") for layout in ("subjects", "sites", "release")]
+    assert splits[0] == splits[1] == splits[2]
+    content = json.loads((tmp_path / "release.json").read_text())
+    assert content["training"][0]["label"].startswith("Training/R0")
+
+
+@pytest.fixture
+def release(tmp_path):
+    """ATLAS as released: six with masks, four without."""
+    for number in range(6):
+        _add_atlas(tmp_path / "ATLAS_2", number, f"Training/R{number:03d}/")
+    for number in range(6, 10):
+        _add_atlas(tmp_path / "ATLAS_2", number, f"Testing/R{number:03d}/", mask=False)
+    return tmp_path / "ATLAS_2"
+
+
+def test_subjects_without_mask_are_kept_apart(release, tmp_path, capsys):
+    datalists.atlas(release, tmp_path / "list.json", validation=1, testing=2)
+    content = json.loads((tmp_path / "list.json").read_text())
+    assert [len(content[split]) for split in ("training", "validation", "testing", "unlabelled")] == [3, 1, 2, 4]
+    assert all("label" in entry for split in ("training", "validation", "testing") for entry in content[split])
+    assert content["unlabelled"][0] == {
+        "subject": "sub-r006s001",
+        "image": [
+            "Testing/R006/sub-r006s001/ses-1/anat/sub-r006s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz",
+        ],
+    }
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "without label: 4 subjects, such as sub-r006s001; they are in the split unlabelled",
+        f"{tmp_path}/list.json: 3 training, 1 validation, 2 testing, 4 unlabelled",
+    ]
+
+
+def test_subjects_without_mask_are_trained_on_where_that_is_asked_for(release, tmp_path):
+    datalists.atlas(release, tmp_path / "apart.json", validation=1, testing=2)
+    datalists.atlas(release, tmp_path / "list.json", validation=1, testing=2, unlabelled="training")
+    apart, together = _splits(tmp_path / "apart.json"), _splits(tmp_path / "list.json")
+    assert together["training"] == sorted(apart["training"] + apart["unlabelled"])
+    assert {split: together[split] for split in ("validation", "testing")} == {
+        split: apart[split] for split in ("validation", "testing")
+    }
+    assert "unlabelled" not in together
+
+
+def test_scans_without_mask_of_a_person_who_is_held_out_are_not_trained_on(root, tmp_path):
+    for person in range(6):
+        _add_brats_2023(root, person, 0)
+        _add_brats_2023(root, person, 1, mask=False)
+    datalists.brats(root, tmp_path / "list.json", validation=2, testing=1, unlabelled="training")
+    splits = _splits(tmp_path / "list.json")
+    people = {split: {subject[:15] for subject in members} for split, members in splits.items()}
+    assert [len(members) for members in splits.values()] == [6, 2, 1, 3]
+    assert people["unlabelled"] == people["validation"] | people["testing"]
+    assert not people["training"] & people["unlabelled"]
+
+
+def test_a_cohort_without_any_mask_can_be_predicted_or_pretrained_on(tmp_path):
+    for number in range(6):
+        _add_atlas(tmp_path / "testing", number, mask=False)
+    datalists.atlas(tmp_path / "testing", tmp_path / "apart.json")
+    content = json.loads((tmp_path / "apart.json").read_text())
+    assert content["label_convention"] is None
+    assert [len(content[split]) for split in ("training", "validation", "testing", "unlabelled")] == [0, 0, 0, 6]
+    datalists.atlas(tmp_path / "testing", tmp_path / "list.json", validation=2, unlabelled="training")
+    assert [len(members) for members in _splits(tmp_path / "list.json").values()] == [4, 2, 0]
+
+
+def _write_folds(path, folds):
+    """A file in the form of the public one, whose paths begin with the folder of the archive."""
+    kinds = ("flair", "t1ce", "t1", "t2")
+    entries = [
+        {
+            "fold": fold,
+            "image": [f"TrainingData/{name}/{name}_{kind}.nii.gz" for kind in kinds],
+            "label": f"TrainingData/{name}/{name}_seg.nii.gz",
+        }
+        for name, fold in folds.items()
+    ]
+    path.write_text(json.dumps({"training": entries}))
+    return str(path)
+
+
+def test_the_folds_of_a_file_are_held_out_one_at_a_time(root, tmp_path, capsys):
+    for number in range(10):
+        _add_brats(root, number)
+    of = {f"BraTS2021_{number:05d}": number * 7 % 5 for number in range(9)} | {"BraTS2021_09999": 4}
+    folds = _write_folds(tmp_path / "folds.json", of)
+    for fold in range(5):
+        datalists.brats(root, tmp_path / "list.json", folds=folds, fold=fold)
+        splits = _splits(tmp_path / "list.json")
+        present = {name for name in of if name != "BraTS2021_09999"}
+        assert splits["validation"] == sorted(name for name in present if of[name] == fold)
+        assert splits["training"] == sorted(name for name in present if of[name] != fold)
+        assert splits["testing"] == []
+        assert json.loads((tmp_path / "list.json").read_text())["folds"] == {
+            "fold": fold,
+            "of": 5,
+            "split": "validation",
+            "source": "folds.json",
+            "sha256": hashlib.sha256(Path(folds).read_bytes()).hexdigest(),
+        }
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "left out, as it is in no fold: 1 subjects, such as BraTS2021_00009",
+        "in a fold, but not in the root: 1 subjects, such as BraTS2021_09999",
+    ]
+
+
+def test_a_fold_can_be_kept_for_the_score_alone(root, tmp_path):
+    for number in range(20):
+        _add_brats(root, number)
+    folds = _write_folds(tmp_path / "folds.json", {f"BraTS2021_{number:05d}": number % 5 for number in range(20)})
+    datalists.brats(root, tmp_path / "list.json", folds=folds, fold=3, fold_to="testing", validation=4)
+    splits = _splits(tmp_path / "list.json")
+    assert splits["testing"] == [f"BraTS2021_{number:05d}" for number in (3, 8, 13, 18)]
+    assert [len(members) for members in splits.values()] == [12, 4, 4]
+    assert len(set(chain.from_iterable(splits.values()))) == 20
+
+
+def test_folds_dealt_by_chance_partition_the_people(root, tmp_path):
+    for person in range(13):
+        for timepoint in range(1 + person % 2):
+            _add_brats_2023(root, person, timepoint)
+    held_out = []
+    for fold in range(5):
+        datalists.brats(root, tmp_path / "list.json", folds=5, fold=fold, seed=3)
+        splits = _splits(tmp_path / "list.json")
+        people = {split: {subject[:15] for subject in members} for split, members in splits.items()}
+        assert not people["training"] & people["validation"]
+        assert len(people["training"] | people["validation"]) == 13
+        held_out += sorted(people["validation"])
+        assert len(people["validation"]) in (2, 3)
+    assert len(held_out) == len(set(held_out)) == 13
+    assert json.loads((tmp_path / "list.json").read_text())["folds"] == {
+        "fold": 4,
+        "of": 5,
+        "split": "validation",
+        "source": "dealt by chance, seed 3",
+    }
+    datalists.brats(root, tmp_path / "other.json", folds=5, fold=4, seed=4)
+    assert _splits(tmp_path / "other.json") != splits
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON"),
+        ('{"validation": []}', "'training' is a required property; expected a file of folds"),
+        ('{"training": [{"image": ["a/b"]}]}', r"\$.training\[0\]: 'fold' is a required property"),
+        ('{"training": [{"fold": "0", "image": ["a/b"]}]}', r"\$.training\[0\].fold: '0' is not of type 'integer'"),
+        ('{"training": [{"fold": 0, "image": "x/BraTS2021_77777/a"}]}', "names none of the 2 subjects .*2021_77777"),
+        (
+            '{"training": [{"fold": 0, "image": "BraTS2021_00000/a"}, {"fold": 1, "image": "BraTS2021_00000/b"}]}',
+            "BraTS2021_00000 is in fold 0 and in 1",
+        ),
+        ('{"training": [{"fold": 0, "image": "BraTS2021_00000/a"}]}', "--fold=0: 1 people in it and 0 in the others"),
+    ],
+)
+def test_a_broken_file_of_folds_is_named(root, tmp_path, content, message):
+    _add_brats(root, 0)
+    _add_brats(root, 1)
+    folds = tmp_path / "folds.json"
+    folds.write_text(content)
+    with pytest.raises(InputError, match=message) as error:
+        datalists.brats(root, tmp_path / "list.json", folds=str(folds), fold=0)
+    assert "\n" not in str(error.value)
+
+
+def test_a_person_in_two_folds_is_named(root, tmp_path):
+    _add_brats_2023(root, 7, 0)
+    _add_brats_2023(root, 7, 1)
+    folds = _write_folds(tmp_path / "folds.json", {"BraTS-GLI-00007-000": 0, "BraTS-GLI-00007-001": 1})
+    with pytest.raises(InputError, match="BraTS-GLI-00007 is in fold 0 and in 1"):
+        datalists.brats(root, tmp_path / "list.json", folds=folds, fold=0)
+
+
+def _write_ukb(root, person, visit, slices):
+    """Two volumes of 8 slices, of which the first ones have a signal."""
+    _add_ukb(root, person, visit)
+    for file, count in zip(("20252_{}/T1/T1", "20253_{}/T2_FLAIR/T2_FLAIR"), slices, strict=True):
+        volume = np.zeros((4, 4, 8), np.int16)
+        volume[1, 2, :count] = 7
+        nibabel.Nifti1Image(volume, np.eye(4)).to_filename(root / f"{person}_{file.format(visit)}_brain_to_MNI.nii.gz")
+
+
+@pytest.fixture
+def biobank(root):
+    """Ten participants: complete, complete twice, short, short once, no FLAIR, and one whose file is broken."""
+    for person in range(1000000, 1000004):
+        _write_ukb(root, person, "2_0", (6, 6))
+    _write_ukb(root, 1000004, "2_0", (6, 8))
+    _write_ukb(root, 1000004, "3_0", (8, 6))
+    _write_ukb(root, 1000005, "2_0", (5, 6))
+    _write_ukb(root, 1000005, "3_0", (6, 7))
+    _write_ukb(root, 1000006, "2_0", (5, 5))
+    _write_ukb(root, 1000007, "2_0", (6, 5))
+    _write_ukb(root, 1000008, "2_0", (6, 6))
+    (root / "1000008_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz").write_bytes(b"no image")
+    _write_ukb(root, 1000009, "2_0", (6, 6))
+    (root / "1000009_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz").unlink()
+    return root
+
+
+def test_participants_are_counted_at_each_step(biobank, tmp_path, capsys):
+    flow = tmp_path / "flow.json"
+    datalists.ukb(biobank, tmp_path / "list.json", 2, 1, min_slices=6, consort=str(flow), workers=1)
+    assert json.loads(flow.read_text()) == {
+        "name": "ukb",
+        "layout": "UK Biobank",
+        "steps": [
+            {"step": "participants", "text": "participants with a scan", "people": 10, "visits": 12, "excluded": []},
+            {
+                "step": "modalities",
+                "text": "with T1 and FLAIR",
+                "people": 9,
+                "visits": 11,
+                "excluded": [{"reason": "without FLAIR", "people": 1}],
+            },
+            {
+                "step": "slices",
+                "text": "with 6 slices or more in each",
+                "people": 6,
+                "visits": 7,
+                "excluded": [
+                    {"reason": "FLAIR cannot be read", "people": 1},
+                    {"reason": "fewer than 6 slices in FLAIR", "people": 1},
+                    {"reason": "fewer than 6 slices in T1 and FLAIR", "people": 1},
+                ],
+                "min_slices": 6,
+            },
+        ],
+        "splits": {
+            split: {
+                "people": len({subject[:7] for subject in subjects}),
+                "visits": len(subjects),
+            }
+            for split, subjects in _splits(tmp_path / "list.json").items()
+        },
+    }
+    subjects = sorted(chain.from_iterable(_splits(tmp_path / "list.json").values()))
+    assert subjects == [f"{person}_2_0" for person in range(1000000, 1000005)] + ["1000004_3_0", "1000005_3_0"]
+    printed = capsys.readouterr().out
+    assert "left out: 1000005_2_0 has 5 in T1; expected 6 slices with signal\n" in printed
+    assert "left out: 1000006_2_0 has 5 in T1, 5 in FLAIR; expected 6 slices with signal\n" in printed
+    assert "left out: 1000008_2_0: FLAIR cannot be read\n" in printed
+    assert "100000" not in flow.read_text(), "no names of participants"
+    assert (tmp_path / "flow.svg").read_text().count("<svg") == 1
+
+
+def test_the_first_complete_visit_of_each_person_can_be_taken(biobank, tmp_path):
+    datalists.ukb(biobank, tmp_path / "list.json", 2, min_slices=6, visits="first", workers=1)
+    subjects = sorted(chain.from_iterable(_splits(tmp_path / "list.json").values()))
+    assert subjects == [f"{person}_2_0" for person in range(1000000, 1000005)] + ["1000005_3_0"]
+
+
+def test_no_image_is_read_unless_slices_are_asked_for(biobank, tmp_path):
+    datalists.ukb(biobank, tmp_path / "list.json", 2, consort=str(tmp_path / "flow.json"))
+    subjects = sorted(chain.from_iterable(_splits(tmp_path / "list.json").values()))
+    assert len(subjects) == 11
+    assert "1000008_2_0" in subjects
+    steps = json.loads((tmp_path / "flow.json").read_text())["steps"]
+    assert [step["people"] for step in steps] == [10, 9]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_slices": -1}, "--min_slices=-1: expected a whole number from 0"),
+        ({"min_slices": 2.5}, "--min_slices=2.5: expected a whole number from 0"),
+        ({"workers": -1}, "--workers=-1: expected a whole number from 0"),
+        ({"visits": "last"}, "--visits=last: expected one of all, first"),
+        ({"min_slices": 9}, "no complete subject of UK Biobank"),
+    ],
+)
+def test_bad_options_of_ukb_are_named(biobank, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        datalists.ukb(biobank, tmp_path / "list.json", **{"workers": 1} | options)
+
+
+def test_who_is_in_no_fold_is_counted(root, tmp_path):
+    for number in range(4):
+        _add_brats(root, number)
+    folds = _write_folds(tmp_path / "folds.json", {f"BraTS2021_{number:05d}": number for number in range(3)})
+    datalists.brats(root, tmp_path / "list.json", folds=folds, fold=1, consort=str(tmp_path / "flow.json"))
+    assert json.loads((tmp_path / "flow.json").read_text())["splits"] == {
+        "training": {"people": 2, "visits": 2},
+        "validation": {"people": 1, "visits": 1},
+        "testing": {"people": 0, "visits": 0},
+        "in no fold": {"people": 1, "visits": 1},
+    }
+
+
+@pytest.fixture
+def whole_list(root, tmp_path):
+    for number in range(60):
+        _add_brats(root, number)
+    datalists.brats(root, tmp_path / "whole.json", validation=10, testing=10)
+    return str(tmp_path / "whole.json")
+
+
+def test_the_command_line_takes_a_subset_and_restricts_modalities(whole_list, tmp_path):
+    command = ["subset", f"--datalist={whole_list}", "--fraction=0.05", "--seed=2", "--nested", "--modalities=T2,T1ce"]
+    for name in ("a", "b"):
+        subprocess.run(
+            [sys.executable, "-m", "scripts.datalists", *command, f"--output={tmp_path}/{name}.json"],
+            cwd=ROOT,
+            check=True,
+        )
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    before, after = (json.loads(Path(path).read_text()) for path in (whole_list, tmp_path / "a.json"))
+    assert after["subset"] == {"fraction": 0.05, "seed": 2, "nested": True, "of": 40}
+    assert after["modalities"] == ["T2", "T1ce"]
+    assert Counter(len(entry["image"]) for entry in after["training"]) == {2: 2}
+    assert [entry["image"] for entry in after["testing"]] == [
+        [entry["image"][3], entry["image"][1]] for entry in before["testing"]
+    ]
+    assert [entry["subject"] for entry in after["validation"]] == [entry["subject"] for entry in before["validation"]]
+    assert after["preparation"] == before["preparation"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "nothing to do; expected --fraction, --modalities or both"),
+        ({"fraction": 0}, "--fraction=0: expected a number above 0, up to 1"),
+        ({"fraction": "5%"}, "--fraction=5%: expected a number above 0"),
+        ({"fraction": 0.5, "seed": -1}, "--seed=-1: expected a whole number"),
+        ({"fraction": 0.5, "nested": "maybe"}, "--nested=maybe: expected true or false"),
+        ({"modalities": "T1,T9"}, "modality T9: not in .*, which has FLAIR, T1ce, T1, T2"),
+        ({"modalities": ("T1", "T1")}, r"--modalities=T1,T1: .* --modalities \"\['T1','T1'\]\""),
+        ({"datalist": "/no/such.json", "fraction": 0.5}, "/no/such.json: No such file"),
+    ],
+)
+def test_bad_options_of_subset_are_named(whole_list, tmp_path, options, message):
+    with pytest.raises(InputError, match=message) as error:
+        datalists.subset(**{"datalist": whole_list, "output": tmp_path / "part.json"} | options)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "part.json").exists()
+
+
+@pytest.mark.parametrize("command", ["ukb", "brats", "atlas", "subset"])
+def test_bad_input_ends_the_command_line_in_one_line_with_status_2(tmp_path, command):
+    source = "--datalist" if command == "subset" else "--root"
+    result = subprocess.run(
+        [sys.executable, "-m", "scripts.datalists", command, f"{source}=/no/such", f"--output={tmp_path}/list.json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "/no/such: No such file or directory; expected" in result.stderr
+
+
+@pytest.mark.parametrize("command", [datalists.ukb, datalists.brats, datalists.atlas, datalists.subset])
+def test_help_says_all_that_the_docstring_says(command):
+    """python-fire takes a colon in a continued line for another argument, and drops the line."""
+    described = command.__doc__.split("Args:\n")[1]
+    for paragraph in re.split(r"\n        (?=\w+: )", "\n" + described)[1:]:
+        assert ":" not in paragraph.split(":", 1)[1], paragraph

@@ -1,0 +1,226 @@
+"""How a cohort came to its datalist, as a flow chart: `python -m scripts.consort FLOW.json --output=F.svg|F.png`.
+
+`python -m scripts.datalists ... --consort=FLOW.json` counts and writes it:
+
+    {"name": "ukb", "layout": "UK Biobank",
+     "steps": [{"step": "participants", "text": "Participants with a scan", "people": 6, "visits": 7, "excluded": []},
+               {"step": "modalities", "text": "T1 and FLAIR", "people": 5, "visits": 6,
+                "excluded": [{"reason": "no FLAIR", "people": 1}]}],
+     "splits": {"training": {"people": 4, "visits": 5}, "validation": {"people": 1, "visits": 1}}}
+
+It holds numbers only, no names of subjects.
+"""
+
+import json
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from common.files import whole
+from common.preflight import InputError
+from scripts.cli import run
+from scripts.cohorts import Visit
+
+__all__ = ["count", "draw", "step", "write"]
+
+FORMATS = (".svg", ".png")
+COUNTED: dict[str, Any] = {
+    "type": "object",
+    "required": ["people", "visits"],
+    "properties": {"people": {"type": "integer", "minimum": 0}, "visits": {"type": "integer", "minimum": 0}},
+}
+SCHEMA = {
+    "type": "object",
+    "required": ["name", "layout", "steps", "splits"],
+    "properties": {
+        "name": {"type": "string"},
+        "layout": {"type": "string"},
+        "steps": {
+            "type": "array",
+            "minItems": 1,
+            "items": COUNTED
+            | {
+                "required": ["step", "text", "people", "visits", "excluded"],
+                "properties": COUNTED["properties"]
+                | {
+                    "step": {"type": "string"},
+                    "text": {"type": "string"},
+                    "excluded": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["reason", "people"],
+                            "properties": {"reason": {"type": "string"}, "people": {"type": "integer", "minimum": 1}},
+                        },
+                    },
+                },
+            },
+        },
+        "splits": {"type": "object", "minProperties": 1, "additionalProperties": COUNTED},
+    },
+}
+
+INK, LINE, KEPT, LOST, SPLIT = "#1f2933", "#7b8794", "#e8f0f8", "#fbf1e6", "#e9f5ee"
+ROW, GAP, LEADING = 0.78, 0.46, 0.2  # inches: height of a box, least space between two, and from line to line
+MAIN, SIDE, BETWEEN = 2.9, 3.1, 0.55  # inches: width of a box, of one beside, and between them
+
+
+def count(visits: Sequence[Visit]) -> dict[str, int]:
+    """How many people and how many visits; a person of two visits counts once."""
+    return {"people": len({visit.person for visit in visits}), "visits": len(visits)}
+
+
+def step(
+    name: str, text: str, before: Sequence[Visit], reasons: Mapping[str, str]
+) -> tuple[list[Visit], dict[str, Any]]:
+    """One step of the flow: who remains, and its record.
+
+    A person is excluded where none of the visits remains, for the reason of the first one.
+
+    Args:
+        name: of the step.
+        text: what those who remain have.
+        before: visits that the step before has left, by name.
+        reasons: subject -> why this visit goes.
+
+    Returns:
+        The visits that remain, and `{"step", "text", "people", "visits", "excluded"}`.
+    """
+    kept = [visit for visit in before if visit.subject not in reasons]
+    remain = {visit.person for visit in kept}
+    why: dict[str, str] = {}
+    for visit in before:
+        if visit.person not in remain:
+            why.setdefault(visit.person, reasons[visit.subject])
+    excluded = [{"reason": reason, "people": people} for reason, people in sorted(Counter(why.values()).items())]
+    return kept, {"step": name, "text": text} | count(kept) | {"excluded": excluded}
+
+
+def write(flow: Mapping[str, Any], path: str | Path) -> None:
+    """Write a flow as JSON, complete or not at all.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    with whole(path) as file:
+        file.write_text(json.dumps(flow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def draw(flow: str, output: str) -> None:
+    """Draw the flow chart of a cohort.
+
+    Each step is a box with its people (and visits, where some came twice); those excluded stand beside the arrow, with
+    their reasons. The splits of the datalist are the last row. The same flow gives the same bytes.
+
+    Args:
+        flow: JSON file that `python -m scripts.datalists ... --consort=FLOW.json` has written.
+        output: the picture, .svg or .png; replaced where it exists.
+    """
+    path = Path(str(output))
+    if path.suffix not in FORMATS:
+        raise InputError(f"--output={output}: expected a file that ends in {' or '.join(FORMATS)}")
+    content = _read(flow)
+    import matplotlib  # here, as it takes a second that datalists without a chart need not wait
+
+    style: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "consort",
+        "font.family": "sans-serif",
+        "text.parse_math": False,
+    }
+    with matplotlib.rc_context(style), whole(path) as file:
+        figure = _figure(content)
+        figure.savefig(file, format=path.suffix[1:], dpi=200, metadata={"Date": None} if path.suffix == ".svg" else {})
+
+
+def _read(flow: str) -> dict[str, Any]:
+    try:
+        content = json.loads(Path(str(flow)).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--flow={flow}: {error.strerror}; expected a JSON file of --consort") from error
+    except ValueError as error:
+        raise InputError(f"--flow={flow}: not JSON ({error}); expected a file of --consort") from error
+    problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(content))
+    if problem is not None:
+        raise InputError(f"--flow={flow}: {problem.json_path}: {problem.message[:160]}; expected a file of --consort")
+    return content
+
+
+def _figure(flow: Mapping[str, Any]) -> Any:
+    """The chart, laid out in inches from the top left corner."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import FancyBboxPatch
+
+    steps, splits = flow["steps"], flow["splits"]
+    losses = [_losses(steps[n - 1], steps[n]) for n in range(1, len(steps))]
+    between = [max(GAP, GAP / 2 + LEADING * len(lines)) + GAP / 2 if lines else GAP for lines in losses]
+    tops = [0.1]
+    for gap in between:
+        tops.append(tops[-1] + ROW + gap)
+    last = tops[-1] + ROW + 1.4 * GAP
+    width, height = 0.2 + MAIN + BETWEEN + SIDE, last + ROW + 0.1
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.axis("off")
+    middle = 0.1 + MAIN / 2
+
+    def box(left: float, top: float, size: tuple[float, float], lines: Sequence[str], colour: str) -> None:
+        style: Any = {"boxstyle": "round,pad=0,rounding_size=0.06", "fc": colour, "ec": LINE, "lw": 0.9}
+        axes.add_patch(FancyBboxPatch((left, top), *size, **style))
+        for n, line in enumerate(lines):
+            y = top + size[1] / 2 + (n - (len(lines) - 1) / 2) * LEADING
+            weight = "bold" if line.startswith("n = ") else "normal"
+            axes.text(left + size[0] / 2, y, line, ha="center", va="center", fontsize=9.5, color=INK, weight=weight)
+
+    def arrow(start: tuple[float, float], end: tuple[float, float]) -> None:
+        axes.annotate(
+            "", end, start, arrowprops={"arrowstyle": "-|>", "color": LINE, "lw": 1.1, "shrinkA": 0, "shrinkB": 0}
+        )
+
+    for n, (top, entry) in enumerate(zip(tops, steps, strict=True)):
+        box(0.1, top, (MAIN, ROW), [*textwrap.wrap(entry["text"], 38), " ".join(_numbers(entry))], KEPT)
+        if n == 0:
+            continue
+        arrow((middle, tops[n - 1] + ROW), (middle, top))
+        if losses[n - 1]:
+            tall = LEADING * len(losses[n - 1]) + 0.2
+            y = (tops[n - 1] + ROW + top) / 2
+            arrow((middle, y), (0.1 + MAIN + BETWEEN, y))
+            box(0.1 + MAIN + BETWEEN, y - tall / 2, (SIDE, tall), losses[n - 1], LOST)
+
+    gap = 0.15
+    each = (width - 0.2 - gap * (len(splits) - 1)) / len(splits)
+    rail = (tops[-1] + ROW + last) / 2
+    centres = [0.1 + each / 2 + n * (each + gap) for n in range(len(splits))]
+    axes.plot([middle, middle], [tops[-1] + ROW, rail], color=LINE, lw=1.1)
+    axes.plot([min(*centres, middle), max(*centres, middle)], [rail, rail], color=LINE, lw=1.1)
+    for centre, (split, entry) in zip(centres, splits.items(), strict=True):
+        arrow((centre, rail), (centre, last))
+        box(centre - each / 2, last, (each, ROW), [split, *_numbers(entry)], SPLIT)
+    return figure
+
+
+def _numbers(entry: Mapping[str, int]) -> list[str]:
+    """People, and visits where they are more."""
+    visits = [f"({entry['visits']:,} visits)"] if entry["visits"] != entry["people"] else []
+    return [f"n = {entry['people']:,}", *visits]
+
+
+def _losses(before: Mapping[str, int], after: Mapping[str, Any]) -> list[str]:
+    """Lines of the box beside an arrow; none where nobody was excluded."""
+    gone = before["people"] - after["people"]
+    if not gone:
+        return []
+    lines = [f"excluded: n = {gone:,}"]
+    for entry in after["excluded"]:
+        lines += textwrap.wrap(f"{entry['reason']}: {entry['people']:,}", 44)
+    return lines
+
+
+if __name__ == "__main__":
+    run(draw, "consort")

@@ -1,0 +1,158 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib.image
+import pytest
+
+from common.preflight import InputError
+from scripts import consort
+from scripts.cohorts import Visit
+
+ROOT = Path(__file__).parents[2]
+FLOW = {  # the paper's, with reasons and splits made up
+    "name": "ukb",
+    "layout": "UK Biobank",
+    "steps": [
+        {"step": "participants", "text": "participants with a scan", "people": 44172, "visits": 48500, "excluded": []},
+        {
+            "step": "modalities",
+            "text": "with T1 and FLAIR",
+            "people": 43369,
+            "visits": 47000,
+            "excluded": [{"reason": "without FLAIR", "people": 700}, {"reason": "without T1", "people": 103}],
+        },
+        {
+            "step": "slices",
+            "text": "with 100 slices or more in each",
+            "people": 41400,
+            "visits": 41400,
+            "excluded": [{"reason": "fewer than 100 slices in T1 and FLAIR", "people": 1969}],
+            "min_slices": 100,
+        },
+    ],
+    "splits": {"training": {"people": 39330, "visits": 39330}, "validation": {"people": 2070, "visits": 2070}},
+}
+
+
+def _visit(subject):
+    return Visit(subject, subject[0], ("t1.nii.gz",), None, ())
+
+
+def test_a_person_is_excluded_with_the_last_visit_for_the_reason_of_the_first():
+    visits = [_visit(subject) for subject in ("a1", "a2", "b1", "b2", "c1", "d1")]
+    reasons = {"a1": "short", "b1": "short", "b2": "broken", "d1": "broken"}
+    kept, step = consort.step("slices", "with slices", visits, reasons)
+    assert [visit.subject for visit in kept] == ["a2", "c1"]
+    assert step == {
+        "step": "slices",
+        "text": "with slices",
+        "people": 2,
+        "visits": 2,
+        "excluded": [{"reason": "broken", "people": 1}, {"reason": "short", "people": 1}],
+    }
+
+
+def test_nobody_is_counted_as_nobody():
+    kept, step = consort.step("slices", "with slices", [], {})
+    assert kept == []
+    assert step == {"step": "slices", "text": "with slices", "people": 0, "visits": 0, "excluded": []}
+
+
+@pytest.fixture
+def flow(tmp_path):
+    path = tmp_path / "flow.json"
+    consort.write(FLOW, path)
+    return path
+
+
+def _texts(svg):
+    return [text.strip() for text in re.findall(r"<text[^>]*>([^<]+)</text>", svg.read_text())]
+
+
+def test_the_chart_says_every_number(flow, tmp_path):
+    consort.draw(flow, tmp_path / "flow.svg")
+    assert sorted(_texts(tmp_path / "flow.svg")) == sorted(
+        [
+            "participants with a scan",
+            "n = 44,172 (48,500 visits)",
+            "excluded: n = 803",
+            "without FLAIR: 700",
+            "without T1: 103",
+            "with T1 and FLAIR",
+            "n = 43,369 (47,000 visits)",
+            "excluded: n = 1,969",
+            "fewer than 100 slices in T1 and FLAIR: 1,969",
+            "with 100 slices or more in each",
+            "n = 41,400",
+            "training",
+            "n = 39,330",
+            "validation",
+            "n = 2,070",
+        ]
+    )
+
+
+def test_the_same_flow_gives_the_same_bytes(flow, tmp_path):
+    for name in ("a.svg", "b.svg", "a.png", "b.png"):
+        consort.draw(flow, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_the_picture_is_not_empty(flow, tmp_path):
+    consort.draw(flow, tmp_path / "flow.png")
+    picture = matplotlib.image.imread(tmp_path / "flow.png")
+    height, width = picture.shape[:2]
+    assert width > 1000
+    assert height > 1000
+    assert 0.05 < (picture[..., :3].min(axis=-1) < 1).mean() < 0.9
+    assert (picture[[0, -1]] == 1).all(), "nothing is cut off at the upper and lower edge"
+    assert (picture[:, [0, -1]] == 1).all(), "nor at the sides"
+
+
+def test_text_stays_in_its_box(tmp_path):
+    """The longest numbers and reasons that a cohort can give, in the narrowest boxes."""
+    from matplotlib.patches import FancyBboxPatch
+
+    splits = ("training", "validation", "testing", "unlabelled", "in no fold")
+    flow = FLOW | {"splits": {split: {"people": 44172, "visits": 48500} for split in splits}}
+    long = {"reason": "fewer than 100 slices in FLAIR, T1ce, T1 and T2, which is a long reason", "people": 1969}
+    flow["steps"] = [*FLOW["steps"][:2], FLOW["steps"][2] | {"excluded": [long]}]
+    figure = consort._figure(flow)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    boxes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
+    for text in axes.texts:
+        if text.get_text():
+            extent = text.get_window_extent()
+            assert any(
+                box.x0 <= extent.x0 and extent.x1 <= box.x1 and box.y0 <= extent.y0 and extent.y1 <= box.y1
+                for box in boxes
+            ), text.get_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "output", "message"),
+    [
+        (json.dumps(FLOW), "flow.pdf", "--output=.*flow.pdf: expected a file that ends in .svg or .png"),
+        ("{", "flow.svg", "--flow=.*: not JSON"),
+        ('{"name": "ukb"}', "flow.svg", "is a required property; expected a file of --consort"),
+        (json.dumps(FLOW | {"steps": []}), "flow.svg", r"\$.steps: "),
+        (json.dumps(FLOW | {"splits": {"training": {"people": -1, "visits": 0}}}), "flow.svg", r"\$.splits.training"),
+    ],
+)
+def test_bad_input_is_named(tmp_path, content, output, message):
+    (tmp_path / "flow.json").write_text(content)
+    with pytest.raises(InputError, match=message) as error:
+        consort.draw(tmp_path / "flow.json", tmp_path / output)
+    assert "\n" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["flow.json"]
+
+
+def test_the_command_line_draws(flow, tmp_path):
+    command = [sys.executable, "-m", "scripts.consort", str(flow), f"--output={tmp_path}/new/flow.svg"]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert "n = 41,400" in _texts(tmp_path / "new/flow.svg")
