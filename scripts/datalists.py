@@ -1,4 +1,4 @@
-"""Datalists of cohorts in their own folder layouts: `python -m scripts.datalists ukb|brats|atlas|subset`."""
+"""Datalists of cohorts in their own folder layouts: `python -m scripts.datalists ukb|brats|atlas|subset|check`."""
 
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -13,8 +13,9 @@ from scripts import cohorts
 from scripts import consort as chart
 from scripts.cli import run
 from scripts.cohorts import Layout, Visit
+from scripts.datalist_check import check
 
-__all__ = ["atlas", "brats", "subset", "ukb"]
+__all__ = ["atlas", "brats", "check", "subset", "ukb"]
 
 OUTSIDE = "in no fold"  # where a flow chart counts who is in the root and not in the file of folds
 # Takes visits, gives each split's people and, for a cross-validation, what the datalist records of it.
@@ -398,4 +399,4 @@ def _check_places(output: str, consort: str | None) -> None:
 
 
 if __name__ == "__main__":
-    run({"ukb": ukb, "brats": brats, "atlas": atlas, "subset": subset}, "datalists")
+    run({"ukb": ukb, "brats": brats, "atlas": atlas, "subset": subset, "check": check}, "datalists")

@@ -1,0 +1,154 @@
+"""What of a cohort stands out from the rest, and what is in it twice; a part of `python -m scripts.datalists check`."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from math import exp, log
+from typing import Any
+
+import numpy as np
+
+from common.checks import CHECKS, Image, Problem, Record, in_mm
+
+__all__ = ["compare", "describe"]
+
+HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
+SPACING_TOLERANCE = 0.05  # share of the cohort's median
+HEAD = 3.0  # litres: adult brains with their fluid have 1 to 2; of the embedded cohort up to 2.4, and its heads from 4.7
+FEWEST = 8  # images that make a cohort which one of them can stand out from
+OUTLIER = 5.0  # robust standard deviations of log intensity ...
+FACTOR = 3.0  # ... and at least this factor from the median
+
+
+def compare(
+    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], modalities: Sequence[str]
+) -> list[tuple[int, Problem]]:
+    """What stands out from the cohort, and what is in it twice: place of the case (-1: all of it) and the problem.
+
+    Args:
+        cases: with their "split" besides.
+        records: of the cases, in the same order.
+        modalities: names of the images.
+    """
+    return [
+        *_odd_grids(cases, records),
+        *_odd_brains(cases, records),
+        *_odd_intensities(cases, records, modalities),
+        *_negatives(cases, records),
+        *_repeated(cases, records),
+    ]
+
+
+def describe(records: Sequence[Record]) -> dict[str, str]:
+    """What a cohort is like, fact by fact: orientation, spacing, and in how many images the brain is extracted."""
+    orientations = Counter(record.orientation for record in records if record.orientation)
+    spacings = Counter(in_mm(record.spacing) for record in records if record.spacing)
+    litres = [image.litres for record in records for image in record.images if image is not None]
+    extracted = sum(volume < HEAD for volume in litres)
+    return {
+        "orientation": _counted(orientations),
+        "spacing": _counted(spacings),
+        "brain extracted": f"{extracted} of {len(litres)} images" if litres else "no image is sound",
+    }
+
+
+def _counted(values: Counter[str]) -> str:
+    if len(values) < 2:
+        return next(iter(values), "not known")
+    value, count = values.most_common(1)[0]
+    return f"{value} in {count} of {values.total()} subjects"
+
+
+def _odd_grids(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
+    orientations = Counter(record.orientation for record in records if record.orientation)
+    if not orientations:
+        return
+    usual = orientations.most_common(1)[0][0]
+    spacing = np.median([record.spacing for record in records if record.spacing], axis=0)
+    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
+        report = partial(Problem, file=case["image"][0])
+        if record.orientation and record.orientation != usual:
+            count = f"{usual}, as {orientations[usual]} of {orientations.total()} subjects"
+            yield place, report("orientation", value=record.orientation, expected=count)
+        if record.spacing and np.any(np.abs(record.spacing - spacing) > SPACING_TOLERANCE * spacing):
+            expected = f"{in_mm(spacing)}, the cohort's median"
+            yield place, report("spacing", value=in_mm(record.spacing), expected=expected)
+
+
+def _odd_brains(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
+    """Heads in a cohort of extracted brains, and the other way round; of two halves neither is odd."""
+    heads = [image.litres >= HEAD for _, _, image in _images(cases, records)]
+    for place, file, image in _images(cases, records):
+        head = image.litres >= HEAD
+        if 2 * heads.count(head) < len(heads):
+            what, usual = ("a head", "extracted brains") if head else ("a brain alone", "whole heads")
+            value = f"{image.litres:.1f} L above the background: {what}"
+            yield place, Problem("brain_extraction", file, value, f"{usual}, as {heads.count(not head)} images")
+
+
+def _odd_intensities(
+    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], modalities: Sequence[str]
+) -> Iterator[tuple[int, Problem]]:
+    """Intensity ranges far from those of the same modality, on a logarithmic scale, as MR has no unit."""
+    for channel, modality in enumerate(modalities):
+        found = [(place, record.images[channel]) for place, record in enumerate(records) if record.images]
+        ranges = {place: log(image.high) for place, image in found if image is not None and image.high > 0}
+        if len(ranges) < FEWEST:
+            continue
+        median = float(np.median(list(ranges.values())))
+        spread = 1.4826 * float(np.median([abs(value - median) for value in ranges.values()]))
+        limit = max(OUTLIER * spread, log(FACTOR))
+        for place, value in ranges.items():
+            if abs(value - median) > limit:
+                expected = f"{exp(median - limit):.3g} to {exp(median + limit):.3g}, as in the cohort's {modality}"
+                text = f"intensity range {exp(value):.3g}"
+                yield place, Problem("intensity", cases[place]["image"][channel], text, expected)
+
+
+def _negatives(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
+    """Each image below zero where most are not; one problem of the cohort where most are."""
+    found = [(place, file) for place, file, image in _images(cases, records) if image.negative]
+    total = sum(1 for _ in _images(cases, records))
+    expected = "intensities from 0, which the volume is cut to"
+    if 2 * len(found) > total:
+        yield -1, Problem("negative", "", f"{len(found)} of {total} images have voxels below 0", expected)
+    else:
+        for place, file in found:
+            yield place, Problem("negative", file, "voxels below 0", expected)
+
+
+def _images(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, str, Image]]:
+    """Place of the case, file and figures of each sound image."""
+    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
+        for file, image in zip(case["image"], record.images, strict=False):
+            if image is not None:
+                yield place, file, image
+
+
+def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
+    """Subjects and images that are in the cohort twice, each told against the one to keep.
+
+    Kept is the one without errors, then the one that is held out furthest, then the first.
+    """
+
+    def rank(place: int) -> tuple[bool, int, int]:
+        broken = any(CHECKS[problem.check] == "error" for problem in records[place].problems)
+        return broken, HELD_OUT_FIRST.index(cases[place]["split"]), place
+
+    groups: dict[Any, dict[int, str]] = defaultdict(dict)
+    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
+        groups[case["subject"]][place] = case["image"][0]
+        for file, digest in zip((*case["image"], case.get("label")), record.digests, strict=False):
+            if digest:
+                groups[digest].setdefault(place, file)
+    pairs: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for members in groups.values():
+        kept, *others = sorted(members, key=rank)
+        for place in others:
+            pairs[place, kept].append(members[place])
+    for (place, kept), files in sorted(pairs.items()):
+        subject, split = cases[kept]["subject"], cases[kept]["split"]
+        check = "duplicate" if cases[place]["split"] == split else "leakage"
+        same = "the same subject" if subject == cases[place]["subject"] else "the same voxels"
+        value = f"{same} as {subject} in {split}"
+        yield place, Problem(check, files[0], value, "each subject and image once")

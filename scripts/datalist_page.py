@@ -1,0 +1,128 @@
+"""The page of a check, findings.html, and its pictures; a part of `python -m scripts.datalists check`.
+
+The page loads nothing: its style, which is that of `scripts.report`, and its pictures are part of it.
+"""
+
+import base64
+import os
+import re
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.image import imsave
+
+from common.checks import CHECKS, Problem
+from common.pictures import PLANES, _centre, _slice
+
+__all__ = ["draw", "page"]
+
+EDGE = 128  # pixels of the longest edge of a volume in a picture
+LESION, NOT_FINITE = (209, 73, 91), (255, 0, 255)  # red, green, blue
+AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # of the rows and the columns of a slice
+
+
+def page(result: Any, suspects: Sequence[Mapping[str, Any]], cohort: Sequence[Problem]) -> str:
+    """The page as HTML.
+
+    Args:
+        result: a `scripts.datalist_check.Result`.
+        suspects: "case", "problems" and "picture" of the subjects to show.
+        cohort: problems of the cohort as a whole.
+    """
+    folder = Path(__file__).parent
+    style = re.search(r"<style>.*?</style>", (folder / "report.html.j2").read_text(encoding="utf-8"), re.DOTALL)
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("check.html.j2").render(
+        style=style.group() if style else "",
+        result=result,
+        suspects=suspects,
+        cohort=cohort,
+        severities=CHECKS,
+    )
+
+
+def draw(order: tuple[Mapping[str, Any], str], root: str) -> tuple[str, str] | None:
+    """The file that is drawn and its three planes, side by side, as a data URI; None where nothing can be drawn.
+
+    They run through the middle of the voxels that are not finite, which are magenta; else of the label, which is red;
+    else of the volume. A file that cannot be opened or is the label is drawn as the first image that can be.
+
+    Args:
+        order: the case, and its file that is in question.
+        root: folder of the files.
+    """
+    case, file = order
+    label = _volume(root, case.get("label"))
+    for image in dict.fromkeys([file, *case["image"]]):
+        volume = None if image == case.get("label") else _volume(root, image)
+        if volume is not None:
+            return image, _picture(*volume, label[0] if label is not None else None)
+    return (case["label"], _picture(*label, label[0])) if label is not None else None
+
+
+def _volume(root: str, file: str | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """[x, y, z], nearest to RAS orientation, and its spacing in mm; of several volumes the first."""
+    if file is None:
+        return None
+    try:
+        scan: Any = nibabel.load(os.path.join(root, file))  # noqa: PTH118
+        scan = nibabel.as_closest_canonical(scan)
+        voxels = np.asarray(scan.dataobj, dtype=np.float32)
+    except Exception:  # a damaged file: the findings say how
+        return None
+    spacing = nibabel.affines.voxel_sizes(scan.affine)
+    if voxels.ndim < 3 or not voxels.size or not (np.isfinite(spacing) & (spacing > 0)).all():
+        return None
+    return voxels.reshape(*voxels.shape[:3], -1)[..., 0], spacing
+
+
+def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None) -> str:
+    odd = ~np.isfinite(volume)
+    mask = label > 0 if label is not None and label.shape == volume.shape else np.zeros_like(odd)
+    x, y, z = _centre((odd if odd.any() else mask)[None])
+    low, high = np.percentile(np.where(odd, 0, volume), (0.5, 99.8))
+    grey = np.clip((np.where(odd, low, volume) - low) / max(high - low, 1e-6), 0, 1) * 255
+    scale = EDGE / (spacing * volume.shape).max()
+    panels = []
+    for plane, at in zip(PLANES, (z, y, x), strict=True):
+        rows, columns = AXES[plane]
+        edges = (spacing[rows] * volume.shape[rows] * scale, spacing[columns] * volume.shape[columns] * scale)
+        colours = np.repeat(_slice(grey, plane, at)[..., None], 3, axis=-1)
+        colours[_outline(_slice(mask, plane, at))] = LESION
+        colours[_slice(odd, plane, at)] = NOT_FINITE
+        panels.append(_resampled(colours[::-1], edges))
+    height = max(map(len, panels))
+    padded = [_centred(panel, height) for panel in panels]
+    content = BytesIO()
+    imsave(content, np.concatenate(padded, axis=1).astype(np.uint8), format="png")
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def _centred(pixels: np.ndarray, height: int) -> np.ndarray:
+    """With black rows above and below, and a black gap to the next panel."""
+    above = (height - len(pixels)) // 2
+    return np.pad(pixels, ((above, height - len(pixels) - above), (1, 1), (0, 0)))
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """The pixels of a mask that have a neighbour outside of it, or at the picture's edge."""
+    inner = np.pad(mask, 1)
+    inside = inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+    return mask & ~inside
+
+
+def _resampled(pixels: np.ndarray, edges: tuple[float, float]) -> np.ndarray:
+    """Pixels of another number of rows and columns, each the nearest one."""
+    rows, columns = (max(1, round(edge)) for edge in edges)
+    return pixels[np.arange(rows) * pixels.shape[0] // rows][:, np.arange(columns) * pixels.shape[1] // columns]
