@@ -215,6 +215,7 @@ def test_faults_are_named_as_the_command_line_hands_them_over(faults, names):
             "--faults=nan,4d,empty: 2 subjects have no other oddity; expected 3, one for each",
         ),
         ({"faults": "nan", "without_lesion": 2}, "--faults=nan: 0 subjects have no other oddity; expected 1,"),
+        ({"faults": "nan", "without_mask": 2}, "--faults=nan: 0 subjects have no other oddity; expected 1,"),
         ({"faults": "nan,duplicate"}, "2 subjects have no other oddity; expected 3, .* and one to duplicate"),
         ({"faults": "empty", "layout": "ukb"}, "--faults=empty: empty needs a mask, which the layout's subjects lack"),
         ({"faults": "label", "layout": "atlas"}, "--faults=label: label needs a mask of a tumour, which"),

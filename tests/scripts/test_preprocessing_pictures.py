@@ -91,7 +91,7 @@ def test_the_steps_follow_the_config(entry):
     assert taken[-1].image.shape == (4, 64, 64, 32)
 
 
-def test_all_panels_show_the_same_place(taken, monkeypatch):
+def test_all_panels_show_the_same_place(taken):
     """A voxel marked at that place is in the slice that each panel shows."""
     place = pictures._place(taken[-1])
     for step in taken:
@@ -112,6 +112,36 @@ def test_the_figure_says_modalities_axes_and_voxel_sizes(taken):
     assert rows == [f"{name}\naxis 1 → P" for name in [*modalities, "label on FLAIR"]]
     assert [axis.get_xlabel() for axis in axes[-1]] == ["axis 0 → L"] + ["axis 0 → R"] * 4
     assert figure.axes[25].get_ylabel().startswith("z-score")
+
+
+def test_a_panel_shows_the_array_and_the_box_that_the_next_step_takes(taken):
+    figure = pictures.draw(taken, ["FLAIR", "T1ce", "T1", "T2"], "brats2021", "BraTS")
+    axes = np.array(figure.axes[:25]).reshape(5, 5)
+    lesion = taken[-1].label.any(axis=0).sum(axis=(0, 1))
+    height = nib.affines.apply_affine(taken[-1].affine, [0, 0, lesion.argmax()])[2]  # mm; no step tilts the slices
+    for column, step in enumerate(taken):
+        number = round((height - step.affine[2, 3]) / SPACING)
+        for row in range(4):
+            np.testing.assert_array_equal(axes[row, column].images[0].get_array().T, step.image[row, :, :, number])
+    turned, cropped = taken[1:3]
+    first = (cropped.affine[:2, 3] - turned.affine[:2, 3]) / SPACING  # voxels; both are in RAS orientation
+    (box,) = axes[0, 1].patches
+    assert not axes[0, 0].patches
+    np.testing.assert_allclose(box.get_xy().min(axis=0), first - 0.5, atol=1e-4)
+    np.testing.assert_allclose(box.get_xy().max(axis=0), first + cropped.image.shape[1:3] - 0.5, atol=1e-4)
+
+
+def test_a_label_map_and_its_regions_are_painted_alike(taken, entry):
+    """WT green, TC in it yellow, ET in that red; the map by its values, the regions by their channels."""
+    figure = pictures.draw(taken, ["FLAIR", "T1ce", "T1", "T2"], "brats2021", "BraTS")
+    for column in (0, 1):
+        step, axis = taken[column], figure.axes[20 + column]
+        slices = [picture.get_array() for picture in axis.images[1:]]
+        shown = [int((picture[..., 3] > 0).sum()) for picture in slices]
+        place = nib.affines.apply_affine(np.linalg.inv(step.affine), pictures._place(taken[-1]))
+        canonical = nib.load(entry["label"]) if column == 0 else nib.as_closest_canonical(nib.load(entry["label"]))
+        values = np.asarray(canonical.dataobj)[:, :, round(place[2])]
+        assert shown == [int(np.isin(values, known).sum()) for known in ((1, 2, 4), (1, 4), (4,))]
 
 
 def test_the_command_draws_the_three_cohorts_and_the_same_bytes_again(tmp_path):
