@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from common.preflight import InputError
-from scripts import datalists
+from scripts import datalists, phantoms
 
 ROOT = Path(__file__).parents[2]
 
@@ -616,3 +616,18 @@ def test_help_says_all_that_the_docstring_says(command):
     described = command.__doc__.split("Args:\n")[1]
     for paragraph in re.split(r"\n        (?=\w+: )", "\n" + described)[1:]:
         assert ":" not in paragraph.split(":", 1)[1], paragraph
+
+
+@pytest.mark.slow
+def test_the_participants_of_the_embedded_cohort_are_those_that_were_made(tmp_path):
+    """Six people, the first of them twice; two have 80 mm of brain at their first visit, two no FLAIR; 4 mm a slice."""
+    odd = {"too_few_slices": 2, "without_flair": 2, "second_visits": 1}
+    phantoms.make("ukb", 6, tmp_path / "ukb", spacing=4, workers=1, **odd)
+    datalists.ukb(tmp_path / "ukb", tmp_path / "list.json", 1, min_slices=25, consort=tmp_path / "flow.json", workers=1)
+    flow = json.loads((tmp_path / "flow.json").read_text())
+    assert [(step["people"], step["visits"]) for step in flow["steps"]] == [(6, 7), (4, 5), (3, 3)]
+    assert [step["excluded"] for step in flow["steps"]] == [
+        [],
+        [{"reason": "without FLAIR", "people": 2}],
+        [{"reason": "fewer than 25 slices in T1 and FLAIR", "people": 1}],
+    ]
