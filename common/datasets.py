@@ -14,6 +14,7 @@ from monai.data import CacheDataset, DataLoader, partition_dataset
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
 
+from common.checks import broken_file
 from common.preflight import InputError, reason
 
 __all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of", "share"]
@@ -64,13 +65,18 @@ def _named(entry: Mapping[str, Any]) -> Iterator[None]:
     except Exception as error:
         message = reason(error)
         if message is None:
-            cause: BaseException = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__
-            text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-            files = ", ".join(map(str, _files(entry)))
-            message = f"cannot be read: {text} ({files})"
+            message = _what_broke(entry, error)
         raise InputError(f"subject {entry['subject']}: {message}") from error
+
+
+def _what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
+    """The file of a case that cannot be read; where all can be, what the transforms could not do, and all files."""
+    if broken := broken_file(_files(entry)):
+        return f"{broken[0]}: {broken[1]}; expected a NIfTI file that can be read"
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"cannot be prepared: {text} ({', '.join(map(str, _files(entry)))})"
 
 
 def files_of(dataset: CaseDataset, subjects: Iterable[str]) -> list[str]:

@@ -45,6 +45,13 @@ def test_a_value_that_cannot_be(run_bundle, option):
     assert f"error: {option}: expected" in complaint(run_bundle("brats_finetune", option))
 
 
+@pytest.mark.parametrize(
+    "option", ["--recipe=chart", "--global_batch_size=3", "--amp=fp16", "--compile=maybe", "--resume=perhaps"]
+)
+def test_a_value_of_pretraining_that_cannot_be(run_bundle, option):
+    assert f"error: {option}: expected" in complaint(run_bundle("ukb_ssl_pretrain", *TINY, option))
+
+
 def test_an_unknown_model_size(run_bundle):
     assert "model_size huge: expected one of tiny, small, base" in complaint(
         run_bundle("ukb_ssl_pretrain", "--model_size=huge")

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from common import weights
 from common.checkpoints import PREEMPTED
 from common.training import accumulation_steps
+from scripts.quickstart import ENVIRONMENT
 from tests.bundles.conftest import ROOT, TINY
 from tests.common import toy
 
@@ -51,7 +52,7 @@ def start(cohorts, tmp_path):
             process = subprocess.Popen(
                 [*command, *data, *places, *TINY, *options],
                 cwd=ROOT if isinstance(launcher, str) else ROOT / "bundles" / bundle,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "UKB": "", "FIRST": "127.0.0.1"} | environment,
+                env=os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "1", "UKB": "", "FIRST": "127.0.0.1"} | environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

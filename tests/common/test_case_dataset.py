@@ -2,7 +2,7 @@ import nibabel
 import numpy as np
 import pytest
 from monai.data import DataLoader
-from monai.transforms import Compose, LoadImaged, RandShiftIntensityd
+from monai.transforms import Compose, Lambdad, LoadImaged, RandShiftIntensityd
 
 from common.datasets import CaseDataset
 from common.preflight import InputError, reason
@@ -61,8 +61,9 @@ def test_a_file_that_cannot_be_read_is_named_with_its_subject(entries, cache_rat
     with pytest.raises(InputError) as error:
         [None for _ in CaseDataset(entries, Compose([LOAD]), cache_rate)]
     message = str(error.value)
-    assert message.startswith("subject case1: cannot be read: ")
-    assert all(file in message for file in [*entries[1]["image"], entries[1]["label"]])
+    assert message.startswith(f"subject case1: {entries[1]['image'][1]}: ")
+    assert not any(file in message for file in [entries[1]["image"][0], entries[1]["label"]])
+    assert message.endswith("expected a NIfTI file that can be read")
     assert "\n" not in message
     assert "applying transform" not in message
 
@@ -77,12 +78,16 @@ def test_bad_input_keeps_its_own_message(entries, cache_rate):
     )
 
 
-def test_a_case_without_label_is_named_by_its_images(entries):
+def test_a_case_that_cannot_be_prepared_is_named_with_all_its_files(entries):
     del entries[0]["label"]
-    break_file(entries[0]["image"][0])
-    with pytest.raises(InputError, match="subject case0: cannot be read: ") as error:
-        CaseDataset(entries, Compose([LoadImaged("image")]))[0]
-    assert str(error.value).endswith(f"({entries[0]['image'][0]}, {entries[0]['image'][1]})")
+
+    def fail(_):
+        raise ZeroDivisionError("by nothing")
+
+    with pytest.raises(InputError) as error:
+        CaseDataset(entries, Compose([LoadImaged("image"), Lambdad("image", fail)]))[0]
+    first, second = entries[0]["image"]
+    assert str(error.value) == f"subject case0: cannot be prepared: by nothing ({first}, {second})"
 
 
 def test_the_message_survives_a_worker(entries):

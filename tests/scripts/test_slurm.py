@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from scripts.quickstart import ENVIRONMENT
 from tests.bundles.conftest import ROOT, TINY, execute
 from tests.common.toy import same
 
@@ -60,7 +61,7 @@ def wait_until(condition, what, seconds):
 
 
 def free_ports():
-    """Three that follow each other, as the nodes' have to, below those of the jobs and those that the system gives away."""
+    """Three that follow each other, as the nodes' have to, below those of the jobs and those of the system."""
     for first in range(10000 + os.getpid() % 5000, 20000, 3):
         with socket.socket() as one, socket.socket() as two, socket.socket() as three:
             try:
@@ -77,7 +78,7 @@ class Slurm:
 
     def __init__(self, folder):
         self.folder, self.daemons = folder, []
-        self.environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
+        self.environment = os.environ | ENVIRONMENT | {"SLURM_CONF": str(folder / "slurm.conf")}
 
     def start(self):
         self.folder.chmod(0o755)  # munged runs as a user of its own
