@@ -131,6 +131,19 @@ def test_a_panel_shows_the_array_and_the_box_that_the_next_step_takes(taken):
     np.testing.assert_allclose(box.get_xy().max(axis=0), first + cropped.image.shape[1:3] - 0.5, atol=1e-4)
 
 
+def test_the_place_lies_in_the_training_crop(entry):
+    config = _config("brats_finetune")
+    config["patch_size"] = [32, 32, 8]
+    taken = pictures.steps(config, entry, seed=1)
+    crop = taken[-1]
+    lowest, highest = (nib.affines.apply_affine(crop.affine, [0, 0, number])[2] for number in (0, 7))
+    first = pictures.draw(taken, ["FLAIR", "T1ce", "T1", "T2"], "brats2021", "BraTS").axes[0].images[0]
+    heights = nib.affines.apply_affine(taken[0].affine, np.argwhere(np.ones((1, 1, 39))))[:, 2]  # mm
+    reached = np.flatnonzero((heights > lowest - 1) & (heights < highest + 1))
+    assert len(reached) == 8
+    assert any(np.array_equal(first.get_array().T, taken[0].image[0, :, :, number]) for number in reached)
+
+
 def test_a_label_map_and_its_regions_are_painted_alike(taken, entry):
     """WT green, TC in it yellow, ET in that red; the map by its values, the regions by their channels."""
     figure = pictures.draw(taken, ["FLAIR", "T1ce", "T1", "T2"], "brats2021", "BraTS")
