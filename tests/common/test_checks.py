@@ -88,6 +88,18 @@ HEADERS = {  # what is done to the folder; check, file, and part of the message
     ),
     "truncated": (lambda f: cut(f / "t2.nii.gz"), "unreadable", "t2.nii.gz", "Compressed file ended before"),
     "last byte": (lambda f: cut(f / "seg.nii.gz", 0.999), "unreadable", "seg.nii.gz", "Compressed file ended before"),
+    "ends in zeros": (
+        lambda f: (cut(f / "t2.nii.gz"), (f / "t2.nii.gz").open("ab").write(bytes(99))),
+        "unreadable",
+        "t2.nii.gz",
+        "expected a file that can be read to its end",
+    ),
+    "too short inside": (
+        lambda f: (f / "t2.nii.gz").write_bytes(gzip.compress(gzip.decompress((f / "t2.nii.gz").read_bytes())[:-2])),
+        "unreadable",
+        "t2.nii.gz",
+        "2270 of 2272 bytes",  # 352 and 10 x 12 x 8 of 2
+    ),
     "4D": (
         lambda f: save(f / "t1.nii.gz", np.stack([brain(), brain()], -1)),
         "dimensions",
@@ -201,6 +213,25 @@ def test_the_background_is_what_is_in_the_corners(folder):
     image = examine(CASE, str(folder), "brats2021", KNOWN).images[1]
     assert image.litres == pytest.approx(6 * 8 * 4 * 24 / 1e6)
     assert image.negative
+
+
+def test_faint_voxels_are_background(folder):
+    """Up to a hundredth of the range, as resampling and noise leave them."""
+    volume = brain(1).astype(np.float32)
+    volume[0, 1:-1, 1:-1] = 8
+    volume[-1, 1:-1, 1:-1] = 20
+    save(folder / "t1.nii.gz", volume)
+    image = examine(CASE, str(folder), "brats2021", KNOWN).images[1]
+    assert image.litres == pytest.approx((6 * 8 * 4 + 10 * 6) * 24 / 1e6)
+
+
+@pytest.mark.parametrize("value", [0, 3])
+def test_what_is_the_same_everywhere_has_no_digest(folder, value):
+    """Else the empty masks of two subjects would be one image under two names."""
+    for file in ("t1.nii.gz", "seg.nii.gz"):
+        save(folder / file, np.full(SHAPE, value, np.int16))
+    digests = examine(CASE, str(folder), "brats2023", KNOWN).digests
+    assert [digest != b"" for digest in digests] == [True, False, True, False]
 
 
 def test_large_volumes_are_measured_on_a_sample(tmp_path):
@@ -356,6 +387,21 @@ def test_digests_are_of_the_voxels_not_of_the_bytes(folder):
     save(folder / "t2.nii.gz", changed)
     after = examine(CASE, str(folder), "brats2021", KNOWN).digests
     assert [one == other for one, other in zip(before, after, strict=True)] == [True, True, False, True]
+
+
+def test_digests_do_not_depend_on_the_precision_on_disk(folder):
+    save(folder / "t1.nii.gz", brain(1) * np.float64(0.1))
+    precise = examine(CASE, str(folder), "brats2021", KNOWN).digests[1]
+    save(folder / "t1.nii.gz", (brain(1) * np.float64(0.1)).astype(np.float32))
+    assert examine(CASE, str(folder), "brats2021", KNOWN).digests[1] == precise
+
+
+def test_spacing_is_along_the_axes_of_the_world(tmp_path):
+    """Stored as z, x, y with edges of 4, 2 and 3 mm."""
+    affine = np.array([[0.0, 2, 0, 0], [0, 0, 3, 0], [-4, 0, 0, 0], [0, 0, 0, 1]])
+    save(tmp_path / "t1.nii.gz", brain(), affine)
+    record = examine({"subject": "s", "image": ["t1.nii.gz"]}, str(tmp_path), None, KNOWN)
+    assert (record.orientation, record.spacing) == ("IRA", (2, 3, 4))
 
 
 def test_nothing_that_a_case_holds_ends_the_check(tmp_path, monkeypatch):

@@ -140,6 +140,24 @@ def test_leakage_is_told_of_the_one_to_leave_out(cohort):
     assert fixed == {**HEAD, "training": [entry("s1"), entry("s3")], "testing": [entry("s4"), entry("s5")]}
 
 
+def test_findings_are_in_the_order_of_the_datalist_and_of_the_files(cohort):
+    shutil.rmtree(cohort / "root/s0")
+    shutil.copytree(cohort / "root/s5", cohort / "root/s0")
+    save(cohort / "root/s0/seg.nii.gz", np.zeros((12, 14, 10), np.uint8))
+    save(cohort / "root/s1/t2.nii.gz", np.full((12, 14, 9), np.nan, np.float32))
+    (cohort / "root/s1/seg.nii.gz").unlink()
+    (cohort / "root/s4/t1.nii.gz").unlink()
+    found = [(item["subject"], item["file"], item["check"]) for item in check(cohort)[1]]
+    assert found == [
+        ("s0", "s0/t1.nii.gz", "leakage"),
+        ("s0", "s0/seg.nii.gz", "empty_mask"),
+        ("s1", "s1/t2.nii.gz", "shape"),
+        ("s1", "s1/t2.nii.gz", "not_finite"),
+        ("s1", "s1/seg.nii.gz", "missing"),
+        ("s4", "s4/t1.nii.gz", "missing"),
+    ]
+
+
 def test_a_subject_that_the_datalist_has_twice_is_leakage_not_bad_input(cohort):
     write(cohort, training=(0, 1, 4), testing=(4, 5))
     status, findings = check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))
@@ -236,6 +254,7 @@ def test_a_subject_that_kills_its_process_is_an_error(cohort, monkeypatch):
 
 EXPECTED = {  # fault of the embedded cohort -> check
     "truncated": "unreadable",
+    "empty": "empty_mask",
     "affine": "affine",
     "flipped": "affine",
     "nan": "not_finite",
@@ -243,7 +262,6 @@ EXPECTED = {  # fault of the embedded cohort -> check
     "label": "label_values",
     "duplicate": "leakage",
     "4d": "dimensions",
-    "empty": "empty_mask",
 }
 
 
