@@ -14,7 +14,7 @@ __all__ = ["compare", "describe"]
 
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 SPACING_TOLERANCE = 0.05  # share of the cohort's median
-HEAD = 3.0  # litres: adult brains with their fluid have 1 to 2; of the embedded cohort up to 2.4, and its heads from 4.7
+HEAD = 3.0  # litres: adult brains with their fluid have 1 to 2 (embedded cohort: up to 2.4), heads more than 3.5
 FEWEST = 8  # images that make a cohort which one of them can stand out from
 OUTLIER = 5.0  # robust standard deviations of log intensity ...
 FACTOR = 3.0  # ... and at least this factor from the median
