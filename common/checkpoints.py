@@ -5,7 +5,8 @@ import os
 import random
 import re
 import signal
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -27,13 +28,14 @@ from common.preflight import InputError, flag
 __all__ = ["PREEMPTED", "Checkpoints", "resumable"]
 
 PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h, try again
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # what SLURM and others send some time before they kill
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # of SLURM and others some time before they kill; Ctrl-C
 RESUMABLE = {  # settings that a resumed run may change
     "iterations",
     "num_workers",
     "cache_rate",
     "save_interval",
     "keep",
+    "cohort",
     "compile",
     "activation_checkpointing",
     "datalist",
@@ -44,13 +46,14 @@ RESUMABLE = {  # settings that a resumed run may change
 class Checkpoints:
     """Keep a training's best network, and the states to resume it from; end it in order when a signal asks for that.
 
-    `model.pt` holds the network whenever validation was better than ever, and what it was trained with.
+    `model.pt` holds the network whenever validation was better than ever, and what it was trained with; a validation
+    before the first iteration does not count.
     `iteration-N.pt` holds besides all that a run needs to go on: optimiser, schedule, the trainer's counters, the best
     metric and the random states of every rank; the last few of them are kept. A file is written whole or not at all,
     and never with a network that holds NaN.
 
-    After SIGTERM or SIGUSR1 to any of its processes the run finishes its iteration (or validation), saves, and ends
-    with status 75, which a job script can requeue on. The processes that read data go on until then.
+    After SIGTERM, SIGUSR1 or Ctrl-C to any of its processes the run finishes its iteration (or validation), saves, and
+    ends with status 75, which a job script can requeue on. The processes that read data go on until then.
 
     List it before the validation handler: it resumes first, and saves after every other handler of an epoch.
 
@@ -63,13 +66,14 @@ class Checkpoints:
         metadata: what the network was trained with; plain values.
         validator: the evaluator whose key metric decides.
         lower_is_better: whether a smaller metric is the better one.
-        save_interval: iterations from one `iteration-N.pt` to the next; the last iteration is saved in any case.
+        save_interval: iterations from one `iteration-N.pt` to the next; each epoch's last iteration is saved besides.
         keep: how many of them are kept.
         source: the one to go on from, if any; see `resumable`.
         main_process: whether this rank writes.
 
     Raises:
-        InputError: `source` holds another network or other settings; the network is not finite when it is to be saved.
+        InputError: `source` holds another network, or is not the same for all processes; the network is not finite
+            when it is to be saved.
     """
 
     def __init__(
@@ -108,41 +112,47 @@ class Checkpoints:
         for loader in (self.steps.dataloader, self.validator.data_loader):
             loader.worker_init_fn = partial(_begin_worker, loader.worker_init_fn)
         if self.main_process:
-            for unfinished in leftovers(self.folder, ".pt"):  # of a run that was killed while it saved
+            for unfinished in leftovers(self.folder, "iteration-*.pt"):  # of a run that was killed while it saved
                 unfinished.unlink()
+        _agree(self.source)
         if self.source:
             self._load(trainer, self.source)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # now, so that they come last
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_if_due)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self._signal = number
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)  # a second one ends the run at once
+            print("\nCtrl-C: the run ends after this step; once more ends it now, unsaved", file=sys.stderr, flush=True)
 
     def _save_best(self, trainer: Engine) -> None:
         metric = self.validator.state.metrics[self.validator.state.key_metric_name]
-        if not self.sign * metric > self.sign * self.best:  # as of a metric that is not a number
+        if trainer.state.iteration == 0 or not self.sign * metric > self.sign * self.best:  # as of one that is NaN
             return
         self.best = metric
         if self.main_process:
+            self._refuse_nan(self.folder / "model.pt")
             reached = {"iteration": trainer.state.iteration, self.validator.state.key_metric_name: metric}
             content = {"network": self.network.state_dict(), "metadata": self.metadata | {"reached": reached}}
             weights.write(content, self.folder / "model.pt")
 
     def _after_iteration(self, trainer: Engine) -> None:
-        if trainer.state.iteration % trainer.state.epoch_length:  # the end of an epoch is saved after its validation
-            self._save_if_due(trainer)
+        iteration = trainer.state.iteration
+        if iteration % trainer.state.epoch_length:  # the end of an epoch is saved after its validation
+            self._save_or_end(trainer, due=iteration % self.save_interval == 0)
 
-    def _save_if_due(self, trainer: Engine) -> None:
-        iteration, last = trainer.state.iteration, trainer.state.epoch_length * trainer.state.max_epochs
+    def _save_or_end(self, trainer: Engine, due: bool = True) -> None:
         number = int(idist.all_reduce(self._signal, op="MAX"))  # one process may have been told, or all
-        if number or iteration % self.save_interval == 0 or iteration == last:
-            file = self._save(trainer)
-            if number and iteration < last:
-                idist.barrier()  # whoever starts the processes may kill all of them when one has ended
-                if self.main_process:
-                    name = signal.Signals(number).name
-                    print(f"{name}: saved {file}; --resume=true goes on from it; status {PREEMPTED}", flush=True)
-                raise SystemExit(PREEMPTED)
+        if not due and not number:
+            return
+        file = self._save(trainer)
+        if number and trainer.state.iteration < trainer.state.epoch_length * trainer.state.max_epochs:
+            idist.barrier()  # whoever starts the processes may kill all of them when one has ended
+            if self.main_process:
+                name = signal.Signals(number).name
+                print(f"{name}: saved {file}; --resume=true goes on from it; status {PREEMPTED}", flush=True)
+            raise SystemExit(PREEMPTED)
 
     def _save(self, trainer: Engine) -> Path:
         file = self.folder / f"iteration-{trainer.state.iteration:07d}.pt"
@@ -162,14 +172,13 @@ class Checkpoints:
 
     def _load(self, trainer: Engine, file: Path) -> None:
         content = weights.load(file)
-        self._refuse_other_settings(content.get("metadata"), file)
         max_epochs = trainer.state.max_epochs
         try:
             for name, item in self._shared(trainer).items():
                 length = getattr(item, "t_total", None)  # of a schedule: this run's, not that of the run before
                 item.load_state_dict(content[name])
-                if length is not None:
-                    item.t_total = length
+                if length is not None and length != item.t_total:
+                    _set_length(item, length)
         except (KeyError, RuntimeError, ValueError) as error:
             raise InputError(f"--resume: {file} does not hold a run of this network ({error!r:.80})") from error
         trainer.state.max_epochs = max_epochs
@@ -186,16 +195,6 @@ class Checkpoints:
         if self.main_process:
             print(f"resume: {file}, iteration {trainer.state.iteration}", flush=True)
 
-    def _refuse_other_settings(self, before: Any, file: Path) -> None:
-        """What a run was started with stays; only its length, its speed and where its data are may change."""
-        if not isinstance(before, Mapping):
-            raise InputError(f"--resume: {file} does not say its settings; expected one that a run has left")
-        for name in sorted(before.keys() & self.metadata.keys() - RESUMABLE):
-            if before[name] != self.metadata[name]:
-                raise InputError(
-                    f"--{name}={self.metadata[name]}: the run to resume has {before[name]}; expected the same"
-                )
-
     def _shared(self, trainer: Engine) -> dict[str, Any]:
         return {"network": self.network, "trainer": trainer, **self.objects}
 
@@ -206,27 +205,78 @@ class Checkpoints:
             item.load_state_dict(state[name])
 
 
-def resumable(save_dir: str | Path, resume: bool | str) -> Path | None:
+def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, Any] | None = None) -> Path | None:
     """The file that a run goes on from; None where it starts.
 
     Args:
-        save_dir: where runs leave their `iteration-N.pt`.
-        resume: true, false, or auto: if there is one.
+        save_dir: where runs leave their `model.pt` and `iteration-N.pt`.
+        resume: true, false, or auto: if there is an `iteration-N.pt`.
+        settings: of the run; those that make its result have to be the ones that the file was written with.
 
     Raises:
-        InputError: true and there is none, false and there is one, or another word.
+        InputError: true and there is nothing to go on from, false and an earlier run's files are there, or another
+            word; the file cannot be read, or says other settings.
     """
     folder = Path(save_dir)
     saved = _saved(folder)
-    if str(resume).lower() == "auto":
-        return saved[-1] if saved else None
-    wanted = flag("resume", resume, besides="auto")
+    wanted = bool(saved) if str(resume).lower() == "auto" else flag("resume", resume, besides="auto")
     if wanted and not saved:
         raise InputError(f"--resume={resume}: no iteration-N.pt in {folder}; expected one that a run has left")
-    if saved and not wanted:
-        expected = "expected --resume=true to go on with it, or another folder"
-        raise InputError(f"--ckpt_dir={folder}: holds the {saved[-1].name} of an earlier run; {expected}")
-    return saved[-1] if wanted else None
+    if wanted:
+        _check_settings(_settings_of(saved), settings or {}, saved[-1])
+        return saved[-1]
+    if str(resume).lower() != "auto" and (earlier := [*saved, *folder.glob("model.pt")]):
+        going_on = "--resume=true to go on with it, or " if saved else ""
+        raise InputError(
+            f"--ckpt_dir={folder}: holds the {earlier[0].name} of an earlier run; expected {going_on}another folder"
+        )
+    return None
+
+
+def _settings_of(saved: Sequence[Path]) -> Any:
+    """What the last file says; where it cannot be read, the line says how to go on from the one before."""
+    try:
+        return weights.load(saved[-1]).get("metadata")
+    except InputError as error:
+        older = f"; without it, the run goes on from {saved[-2].name}" if len(saved) > 1 else ""
+        raise InputError(f"{error}{older}") from error
+
+
+def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
+    """What a run was started with stays; only its length, its speed and where its data are may change."""
+    if not isinstance(before, Mapping):
+        raise InputError(f"--resume: {file} does not say its settings; expected one that a run has left")
+    if before.get("subjects") != now.get("subjects"):
+        raise InputError(
+            f"--datalist={now.get('datalist')}: other subjects, or in other splits, than {file} was trained on"
+        )
+    names = before.keys() & now.keys() - RESUMABLE
+    for name in sorted(names, key=lambda name: (name != "recipe", name)):  # a recipe stands for several others
+        if _spelt(before[name]) != _spelt(now[name]):
+            raise InputError(f"--{name}={now[name]}: the run to resume has {before[name]}; expected the same")
+
+
+def _spelt(value: Any) -> str:
+    """One spelling of what a config and a command line write in two: lists and tuples, true and True."""
+    return str(list(value) if isinstance(value, tuple) else value).lower()
+
+
+def _agree(source: Path | None) -> None:
+    """Refuse to begin where processes see different files, as they may on a folder that they share over a network."""
+    number = -1 if source is None else int(source.stem.split("-")[1])
+    if len(set(seen := _gather(number))) > 1:
+        raise InputError(f"--resume: the processes see the states of iterations {seen}; expected the same for all")
+
+
+def _set_length(schedule: Any, length: int) -> None:
+    """Go on with a schedule as one of this length would, from the next step."""
+    schedule.t_total = length
+    rates = [
+        base * factor(schedule.last_epoch) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates
 
 
 def _begin_worker(before: Callable[[int], None] | None, number: int) -> None:
@@ -256,8 +306,8 @@ def _states(objects: Mapping[str, Any]) -> dict[str, Any]:
     return {name: item.state_dict() for name, item in objects.items()}
 
 
-def _gather(state: Mapping[str, Any]) -> list[Any]:
-    """The states of all ranks, in the order of the ranks."""
+def _gather(state: Any) -> list[Any]:
+    """What all ranks have, in the order of the ranks."""
     if not dist.is_initialized():
         return [state]
     states: list[Any] = [None] * dist.get_world_size()

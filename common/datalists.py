@@ -23,7 +23,7 @@ import jsonschema
 from common.files import whole
 from common.preflight import InputError, check_number
 
-__all__ = ["SPLITS", "load", "read", "restrict", "subset", "write"]
+__all__ = ["SPLITS", "digest", "load", "read", "restrict", "subset", "write"]
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
 SCHEMA = Path(__file__).with_name("datalist.schema.json")
@@ -64,7 +64,7 @@ def load(
     if not content.get(split):
         filled = ", ".join(name for name in SPLITS if content.get(name)) or "none"
         raise InputError(f"{datalist}: the split {split} has no subject; splits that have: {filled}")
-    folder = Path(root).expanduser().absolute()
+    folder = Path(str(root)).expanduser().absolute()
     if not folder.is_dir():
         raise InputError(f"root {root}: no such folder; expected the one that the paths of {datalist} are relative to")
     channels = _channels(known if modalities is None else modalities, known, datalist)
@@ -83,13 +83,20 @@ def read(datalist: str | Path) -> dict[str, Any]:
             more or fewer images than there are modalities; a path is absolute or leaves the root.
     """
     try:
-        content = json.loads(Path(datalist).read_text(encoding="utf-8"))
+        content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"datalist {datalist}: {error.strerror}; expected a JSON file") from error
     except ValueError as error:
         raise InputError(f"datalist {datalist}: not JSON ({error}); expected a datalist") from error
     check(content, datalist)
     return content
+
+
+def digest(datalist: str | Path) -> str:
+    """A SHA-256 of which subject is in which split: the same wherever the files are, and in whatever order."""
+    content = read(datalist)
+    splits = {split: sorted(entry["subject"] for entry in content.get(split, [])) for split in SPLITS}
+    return hashlib.sha256(json.dumps(splits).encode()).hexdigest()
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:

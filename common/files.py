@@ -40,6 +40,6 @@ def whole(path: str | Path) -> Iterator[Path]:
         raise InputError(f"{path}: {error.strerror or error}; expected a file that can be written") from error
 
 
-def leftovers(folder: Path, suffix: str) -> list[Path]:
-    """Temporary files of `whole` that a process which was killed has left in a folder, for names with this suffix."""
-    return sorted(folder.glob(f".*{suffix}.[0-9]*"))
+def leftovers(folder: Path, pattern: str) -> list[Path]:
+    """Temporary files of `whole` that a process which was killed has left in a folder, for names of this pattern."""
+    return sorted(folder.glob(f".{pattern}.[0-9]*"))

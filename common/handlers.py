@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from common.files import whole
 from common.preflight import InputError
 from common.records import peak_memory
 
@@ -64,8 +65,11 @@ class Forecast:
         crops = left * self.crops
         each = f"{crops / self.cases:.1f} for each of {self.cases:,} cases"
         print(f"to do: {left:,} steps of {self.crops} crops ({self.batches}): {crops:,} crops, {each}")
-        needed, free = self._disk() / 2**30, shutil.disk_usage(self.folder).free / 2**30
-        print(f"disk: {needed:.2f} GiB for the checkpoints in {self.folder}; {free:.1f} GiB free", flush=True)
+        there = sum(
+            file.stat().st_size for file in [*self.folder.glob("iteration-*.pt"), *self.folder.glob("model.pt")]
+        )
+        needed, free = max(0, self._disk() - there) / 2**30, shutil.disk_usage(self.folder).free / 2**30
+        print(f"disk: {needed:.2f} GiB more for the checkpoints in {self.folder}; {free:.2f} GiB free", flush=True)
         if needed > free:
             raise InputError(f"--ckpt_dir={self.folder}: {free:.2f} GiB free; expected {needed:.2f} GiB at least")
         if timed := min(self.STEPS, left // 2):
@@ -156,9 +160,9 @@ class Pictures:
         engine.add_event_handler(event, self)
 
     def __call__(self, engine: Engine) -> None:
-        (self.folder / "pictures").mkdir(parents=True, exist_ok=True)
         for name, figure in self.draw(engine.state.output, engine.state.batch).items():
-            figure.savefig(self.folder / "pictures" / f"{name}.png", dpi=110)
+            with whole(self.folder / "pictures" / f"{name}.png") as file:
+                figure.savefig(file, dpi=110, format="png")
             self.writer.add_figure(name, figure, engine.state.epoch)
         self.writer.flush()
 

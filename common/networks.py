@@ -36,7 +36,7 @@ def settings(name: str) -> ModelSize:
     Raises:
         InputError: there is no such size.
     """
-    if name not in SIZES:
+    if not isinstance(name, str) or name not in SIZES:
         raise InputError(f"model_size {name}: expected one of {', '.join(SIZES)}")
     return SIZES[name]
 

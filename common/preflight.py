@@ -24,6 +24,7 @@ __all__ = [
     "check_settings",
     "chosen",
     "flag",
+    "optional",
     "options_of",
     "reason",
     "report_in_one_line",
@@ -47,6 +48,7 @@ RANGES: dict[str, tuple[type, float, float]] = {  # kind, lowest and highest val
 }
 
 
+FLAGS = {"activation_checkpointing", "compile", "gather_negatives"}
 OPTIONAL = {"max_grad_norm"}  # may be null
 
 
@@ -130,7 +132,7 @@ def check_settings(settings: Mapping[str, Any], device: Any, folders: Sequence[s
         InputError: a value is of the wrong kind or out of range, a device is not there, a folder cannot be written.
     """
     for name, (kind, lowest, highest) in RANGES.items():
-        if settings.get(name) is not None or (name in settings and name not in OPTIONAL):
+        if name in settings and not (name in OPTIONAL and optional(settings[name]) is None):
             check_number(name, settings[name], kind, lowest, highest)
     self_supervised = settings.get("network") == "SSLHead"
     _check_patch(settings["patch_size"], self_supervised)
@@ -141,10 +143,15 @@ def check_settings(settings: Mapping[str, Any], device: Any, folders: Sequence[s
     if "val_interval" in settings and settings["iterations"] % settings["val_interval"]:
         interval = settings["val_interval"]
         raise InputError(f"--iterations={settings['iterations']}: expected a multiple of --val_interval={interval}")
+    if settings.get("warmup_iterations", 0) > settings.get("iterations", math.inf):
+        length = settings["iterations"]
+        raise InputError(f"--warmup_iterations={settings['warmup_iterations']}: expected --iterations={length} at most")
     modalities = settings["modalities"]
     if not isinstance(modalities, list | tuple) or not modalities:
         raise InputError(f"--modalities={modalities}: expected a list such as \"['T1','FLAIR']\"")
     _check_device(device)
+    for name in FLAGS & settings.keys():
+        flag(name, settings[name])
     for folder in folders:
         _check_folder(folder)
 
@@ -177,11 +184,17 @@ def _check_device(device: Any) -> None:
         kind = torch.device(device).type
     except (RuntimeError, TypeError):
         raise InputError(f"--device={device}: expected cpu, cuda or cuda:N") from None
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"--device={device}: expected cpu, cuda or cuda:N")
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device={device}: no CUDA device here; expected cpu")
 
 
-def _check_folder(folder: str) -> None:
+def _check_folder(folder: Any) -> None:
+    if not isinstance(folder, str) or not folder:
+        raise InputError(
+            f"folder {folder!r} of --output_dir or --ckpt_dir: expected a path, such as ./{folder or 'eval'}"
+        )
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
@@ -196,9 +209,14 @@ def chosen(name: str, value: Any, choices: Mapping[str, Any]) -> Any:
     Raises:
         InputError: `choices` has no such word.
     """
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise InputError(f"--{name}={value}: expected one of {', '.join(choices)}")
     return choices[value]
+
+
+def optional(value: Any) -> Any:
+    """The value of an option that may be missing; a command line says so by null or none, as MONAI drops None there."""
+    return None if str(value).lower() in ("null", "none") else value
 
 
 def flag(name: str, value: bool | str, besides: str = "") -> bool:

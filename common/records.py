@@ -48,6 +48,7 @@ class RunRecord:
             "git_commit": _git_commit(),
             "config": dict(settings),
         }
+        self._is_new = True
         self._before = 0.0  # seconds, of the runs that this one resumes
         self._start = time.monotonic()
 
@@ -62,12 +63,22 @@ class RunRecord:
         self.content |= {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
         if self.main_process:
+            if self._is_new:
+                _keep_earlier(self.folder / "run.json")
+                self._is_new = False
             with whole(self.folder / "run.json") as file:
                 file.write_text(json.dumps(self.content, indent=1, allow_nan=False))
 
     def _finish(self) -> None:
         self.content["finished"] = True
         self.write()
+
+
+def _keep_earlier(record: Path) -> None:
+    """Another run's record gets the time of its last line as part of its name."""
+    if record.exists():
+        changed = datetime.fromtimestamp(record.stat().st_mtime, UTC)
+        record.rename(record.with_name(f"run-{changed:%Y%m%dT%H%M%S}.json"))
 
 
 def command_line(arguments: Sequence[str]) -> str:
@@ -180,6 +191,7 @@ class TrainingRecord(RunRecord):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on with the record of the run that is resumed."""
         self.content |= {name: value for name, value in state.items() if name != "seconds"}
+        self._is_new = False
         self._before = state["seconds"]
 
 

@@ -12,11 +12,11 @@ import torch
 from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 from torch import nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.overrides import TorchFunctionMode
 
 from common.datasets import Batches, files_of
-from common.preflight import InputError, check_number
+from common.preflight import InputError, check_number, optional
 
 __all__ = ["Step", "accumulation_steps", "autocasts", "precision"]
 
@@ -66,7 +66,7 @@ def accumulation_steps(global_batch_size: Any, batch_size: int, processes: int) 
         8
     """
     check_number("batch_size", batch_size, int, 1)
-    if global_batch_size in (None, "null"):
+    if optional(global_batch_size) is None:
         return 1
     check_number("global_batch_size", global_batch_size, int, 1)
     at_a_time = batch_size * processes
@@ -91,11 +91,12 @@ class Step:
         max_grad_norm: gradients are scaled down to this L2 norm; None leaves them.
 
     Raises:
-        InputError: a loss or the norm of the gradients is not finite; the network is as it was before the step.
+        InputError: a loss or a gradient is not finite; the network is as it was before the step. Processes that
+            exchange gradients all end so. A float16 step that overflows is left out instead.
     """
 
     def __init__(self, dtype: torch.dtype = torch.float32, max_grad_norm: float | None = None) -> None:
-        self.dtype, self.max_grad_norm = dtype, max_grad_norm
+        self.dtype, self.max_grad_norm = dtype, optional(max_grad_norm)
         self._scaler: torch.amp.GradScaler | None = None
         self._scaler_state: dict[str, Any] = {}
 
@@ -103,17 +104,23 @@ class Step:
         trainer.network.train()
         trainer.optimizer.zero_grad(set_to_none=True)
         scaler = self._scaler_on(trainer.state.device)
-        means: dict[str, torch.Tensor] = {}
+        terms: list[dict[str, torch.Tensor]] = []
+        subjects: list[list[str]] = []
         for number, batch in enumerate(batches, start=1):
             with _exchange(trainer.network, wanted=number == len(batches)):
-                output, terms = self._forward(trainer, batch)
-                _check_finite(terms["total"], trainer, batch)
-                scaler.scale(terms["total"] / len(batches)).backward()
-            for name, term in terms.items():
-                means[name] = means.get(name, 0) + term.detach() / len(batches)
-        self._clip(trainer, scaler)
+                output, losses = self._forward(trainer, batch)
+                scaler.scale(losses["total"] / len(batches)).backward()
+            terms.append({name: term.detach() for name, term in losses.items()})
+            subjects.append(list(map(str, batch.get("subject", []))))
+        scaler.unscale_(trainer.optimizer)
+        parameters = [parameter for parameter in trainer.network.parameters() if parameter.grad is not None]
+        norm = get_total_norm([parameter.grad for parameter in parameters])
+        self._check_finite(trainer, torch.stack([term["total"] for term in terms]), norm, subjects)
+        if self.max_grad_norm is not None:
+            clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
         scaler.step(trainer.optimizer)
         scaler.update()
+        means = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
         return output | {"loss": means["total"], "terms": means}
 
     def state_dict(self) -> dict[str, Any]:
@@ -143,13 +150,21 @@ class Step:
         terms = dict(loss) if isinstance(loss, Mapping) else {"total": loss}
         return {"image": inputs, "label": targets, "pred": prediction}, terms
 
-    def _clip(self, trainer: SupervisedTrainer, scaler: torch.amp.GradScaler) -> None:
-        if self.max_grad_norm is None:
+    def _check_finite(
+        self, trainer: SupervisedTrainer, losses: torch.Tensor, norm: torch.Tensor, subjects: list[list[str]]
+    ) -> None:
+        """Asked once a step, as each answer waits for the device."""
+        sound = [*losses.isfinite(), norm.isfinite() if self.dtype != torch.float16 else torch.ones_like(norm)]
+        *finite, is_finite_norm = torch.stack(sound).tolist()
+        if all(finite) and is_finite_norm:
             return
-        scaler.unscale_(trainer.optimizer)
-        norm = clip_grad_norm_(trainer.network.parameters(), self.max_grad_norm)
-        if self.dtype != torch.float16 and not norm.isfinite():  # a float16 step that overflows is left out
-            raise InputError(f"the gradients' norm is {norm.item()} at iteration {trainer.state.iteration}; stopped")
+        bad = [number for number, is_finite in enumerate(finite) if not is_finite]
+        what = f"the loss is {losses[bad[0]].item()}" if bad else f"the norm of the gradients is {norm.item()}"
+        named = sorted({name for number in bad or range(len(subjects)) for name in subjects[number]})
+        raise InputError(
+            f"{what} at iteration {trainer.state.iteration}, subjects {', '.join(named)} "
+            f"({', '.join(files_of(trainer.data_loader.dataset, named))}); stopped before the network was changed"
+        )
 
 
 class ShallowConvolutionsInFloat32(TorchFunctionMode):
@@ -183,14 +198,3 @@ def _float32(prediction: Any) -> Any:
     if isinstance(prediction, Mapping):
         return {name: value.float() for name, value in prediction.items()}
     return prediction.float()
-
-
-def _check_finite(loss: torch.Tensor, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> None:
-    if loss.isfinite():
-        return
-    subjects = batch.get("subject", [])
-    files = files_of(trainer.data_loader.dataset, subjects)
-    raise InputError(
-        f"the loss is {loss.item()} at iteration {trainer.state.iteration}, subjects {', '.join(map(str, subjects))} "
-        f"({', '.join(files)}); stopped before the network was changed"
-    )

@@ -72,16 +72,60 @@ def test_other_processes_than_before_go_on_with_new_random_numbers(tmp_path, cap
     assert f"resume: 2 processes wrote {file}; random numbers begin anew" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "value", "allowed"), [("model_size", "tiny", False), ("num_workers", 8, True)])
-def test_a_resumed_run_keeps_its_settings(tmp_path, monkeypatch, name, value, allowed):
-    monkeypatch.setitem(METADATA, "num_workers", 0)
-    Training(tmp_path, 1)
-    monkeypatch.setitem(METADATA, name, value)
-    if allowed:
-        assert len(Training(tmp_path, 2, resume=True).losses) == 3
-    else:
-        with pytest.raises(InputError, match="--model_size=tiny: the run to resume has micro; expected the same"):
-            Training(tmp_path, 2, resume=True)
+BEFORE = {
+    "model_size": "micro",
+    "amp": False,
+    "patch_size": [64, 64, 64],
+    "num_workers": 0,
+    "cohort": "a",
+    "subjects": "x",
+}
+
+
+def stopped(folder, settings=BEFORE):
+    file = folder / "iteration-0000003.pt"
+    weights.write({"metadata": settings}, file)
+    return file
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"num_workers": 8, "cohort": "b", "iterations": 9}, {"amp": "false", "patch_size": (64, 64, 64)}, {"keep": 3}],
+)
+def test_a_resumed_run_may_change_what_does_not_make_its_result(tmp_path, changed):
+    stopped(tmp_path)
+    assert resumable(tmp_path, "true", BEFORE | changed) == tmp_path / "iteration-0000003.pt"
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"model_size": "tiny"}, "--model_size=tiny: the run to resume has micro; expected the same"),
+        ({"amp": "bf16"}, "--amp=bf16: the run to resume has False; expected the same"),
+        ({"subjects": "y", "datalist": "b.json"}, "--datalist=b.json: other subjects, or in other splits, than"),
+    ],
+)
+def test_a_resumed_run_keeps_what_makes_its_result(tmp_path, changed, line):
+    stopped(tmp_path)
+    for resume in ("true", "auto"):
+        with pytest.raises(InputError) as error:
+            resumable(tmp_path, resume, BEFORE | changed)
+        assert str(error.value).startswith(line)
+
+
+def test_a_changed_recipe_is_named_before_what_it_stands_for(tmp_path):
+    stopped(tmp_path, {"learning_rate": 1.0, "recipe": "text"})
+    with pytest.raises(InputError, match="--recipe=table: the run to resume has text"):
+        resumable(tmp_path, True, {"learning_rate": 2.0, "recipe": "table"})
+
+
+def test_a_damaged_state_is_named_with_the_one_before(tmp_path):
+    stopped(tmp_path)
+    (tmp_path / "iteration-0000005.pt").write_bytes(b"damaged")
+    with pytest.raises(
+        InputError, match=r"iteration-0000005.pt.*; without it, the run goes on from iteration-0000003.pt"
+    ):
+        resumable(tmp_path, "auto", BEFORE)
 
 
 def test_a_file_of_another_network_is_refused(tmp_path):
@@ -127,9 +171,10 @@ def test_a_lengthened_run_follows_the_schedule_of_its_new_length(tmp_path):
 
     validator = Engine(lambda *_: None)
     Checkpoints(tmp_path, network, {"lr_scheduler": resumed}, Nothing(), {}, validator)._load(engine, file)
-    resumed.step()
-    straight.step()
-    assert resumed.get_last_lr() == straight.get_last_lr()
+    for _ in range(2):
+        assert resumed.get_last_lr() == straight.get_last_lr() == [resumed.optimizer.param_groups[0]["lr"]]
+        resumed.step()
+        straight.step()
 
 
 # Which file
@@ -138,7 +183,7 @@ def test_a_lengthened_run_follows_the_schedule_of_its_new_length(tmp_path):
 def test_the_last_file_is_resumed(tmp_path):
     for number in (20, 100, 9):
         (tmp_path / f"iteration-{number:07d}.pt").touch()
-    (tmp_path / "iteration-12345678.pt").touch()  # longer than most
+    weights.write({"metadata": {}}, tmp_path / "iteration-12345678.pt")  # longer than most
     (tmp_path / ".iteration-9999999.pt.4711").touch()  # half written
     (tmp_path / "iteration-x.pt").touch()
     (tmp_path / "model.pt").touch()
@@ -156,6 +201,15 @@ def test_resuming_without_a_file_is_refused(tmp_path):
         resumable(tmp_path, "true")
     with pytest.raises(InputError, match="--resume=maybe: expected true, false or auto"):
         resumable(tmp_path, "maybe")
+
+
+def test_a_network_of_an_earlier_run_is_not_overwritten(tmp_path):
+    (tmp_path / "model.pt").touch()
+    with pytest.raises(
+        InputError, match=r"--ckpt_dir=.*: holds the model.pt of an earlier run; expected another folder"
+    ):
+        resumable(tmp_path, False)
+    assert resumable(tmp_path, "auto") is None  # as after a kill before anything could be saved
 
 
 def test_the_states_of_an_earlier_run_are_not_overwritten(tmp_path):
@@ -178,7 +232,7 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
 
 @pytest.mark.parametrize(
     ("save_interval", "keep", "names"),
-    [(1, 2, [8, 9]), (4, 9, [4, 8, 9]), (3, 2, [6, 9]), (100, 2, [9]), (5, 1, [9])],
+    [(1, 2, [8, 9]), (4, 9, [3, 4, 6, 8, 9]), (3, 2, [6, 9]), (100, 2, [6, 9]), (5, 1, [9])],
 )
 def test_states_are_saved_in_their_interval_and_the_last_ones_kept(tmp_path, save_interval, keep, names):
     Training(tmp_path, 3, save_interval=save_interval, keep=keep)
@@ -189,11 +243,22 @@ def test_a_network_that_is_not_finite_is_not_saved(tmp_path):
     network = nn.Linear(4, 1)
 
     def spoil():
-        network.bias.register_hook(lambda gradient: gradient * torch.nan)
+        network.bias.data.fill_(torch.nan)
 
-    with pytest.raises(InputError, match=r"iteration-0000003.pt: not written, as 1 tensors are not finite, first bias"):
-        Training(tmp_path, 2, save_interval=1, at_iteration=(3, spoil), network=network)
-    assert saved(tmp_path) == ["iteration-0000001.pt", "iteration-0000002.pt", "model.pt"]
+    with pytest.raises(InputError, match=r"iteration-0000002.pt: not written, as 1 tensors are not finite, first bias"):
+        Training(tmp_path, 2, save_interval=1, at_completion=(2, spoil), network=network)
+    assert saved(tmp_path) == ["iteration-0000001.pt"]
+
+
+def test_the_best_network_is_not_overwritten_by_one_that_is_not_finite(tmp_path):
+    network = nn.Linear(4, 1)
+
+    def spoil():
+        network.bias.data.fill_(torch.nan)
+
+    with pytest.raises(InputError, match=r"model.pt: not written, as 1 tensors are not finite, first bias"):
+        Training(tmp_path, 2, [0.1, 0.9], at_completion=(6, spoil), network=network)
+    assert weights.read(tmp_path / "models" / "model.pt").metadata["reached"] == {"iteration": 3, "score": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -243,13 +308,13 @@ def test_only_the_main_process_writes(tmp_path):
 # Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_ends_the_run_after_its_iteration_with_a_status_of_its_own(tmp_path, capsys, number):
     straight = Training(tmp_path / "straight", 3)
     with pytest.raises(SystemExit) as ended:
         Training(tmp_path / "told", 3, save_interval=100, at_iteration=(5, lambda: os.kill(os.getpid(), number)))
     assert ended.value.code == PREEMPTED == os.EX_TEMPFAIL
-    assert saved(tmp_path / "told") == ["iteration-0000005.pt", "model.pt"]
+    assert saved(tmp_path / "told") == ["iteration-0000003.pt", "iteration-0000005.pt", "model.pt"]
     assert f"{number.name}: saved {tmp_path}/told/models/iteration-0000005.pt; --resume=true" in capsys.readouterr().out
     resumed = Training(tmp_path / "told", 3, resume="auto", save_interval=100)
     assert resumed.losses == straight.losses[5:]
@@ -258,6 +323,19 @@ def test_a_signal_ends_the_run_after_its_iteration_with_a_status_of_its_own(tmp_
 def test_a_signal_in_the_last_iteration_changes_nothing(tmp_path):
     run = Training(tmp_path, 1, at_iteration=(3, lambda: os.kill(os.getpid(), signal.SIGTERM)))
     assert run.trainer.state.iteration == 3
+
+
+def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path):
+    def press():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def press_twice():
+        press()
+        press()
+
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path, 2, at_iteration=(5, press_twice))
+    assert saved(tmp_path) == ["iteration-0000003.pt", "model.pt"]
 
 
 def test_signals_are_given_back_when_the_run_has_ended(tmp_path):

@@ -12,10 +12,10 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
     with whole(path) as file:
         file.write_text("half")
         assert not path.exists()
-        assert leftovers(path.parent, ".json") == [file]
+        assert leftovers(path.parent, "*.json") == [file]
         file.write_text("whole")
     assert path.read_text() == "whole"
-    assert leftovers(path.parent, ".json") == []
+    assert leftovers(path.parent, "*.json") == []
 
 
 def half_write(path, error):

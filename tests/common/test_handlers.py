@@ -64,7 +64,7 @@ def test_what_a_run_will_cost_is_said_before_it_starts(tmp_path, capsys, monkeyp
         shown[0] == "to do: 20 steps of 64 crops (2 x 8 batches x 4 processes): 1,280 crops, 25.6 for each of 50 cases"
     )
     # model.pt twice (4 MB each), and three states of weights and two moments (12 MB each)
-    assert shown[1] == f"disk: {44e6 / 2**30:.2f} GiB for the checkpoints in {tmp_path}; 5.0 GiB free"
+    assert shown[1] == f"disk: {44e6 / 2**30:.2f} GiB more for the checkpoints in {tmp_path}; 5.00 GiB free"
 
 
 def test_a_disk_that_is_too_small_is_refused_before_the_first_step(tmp_path, monkeypatch):
@@ -74,6 +74,16 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_step(tmp_path, mon
     with pytest.raises(InputError, match=r"--ckpt_dir=.*: 0.02 GiB free; expected 0.04 GiB at least"):
         engine.run(data)
     assert engine.state.iteration == 0
+
+
+def test_what_is_there_already_needs_no_more_disk(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=20_000_000))
+    for name, size in (("iteration-0000001.pt", 12), ("iteration-0000002.pt", 12), ("model.pt", 4), ("notes.txt", 9)):
+        (tmp_path / name).write_bytes(bytes(size * 1_000_000))
+    engine, data = loop(2)
+    forecast(tmp_path, engine)
+    engine.run(data)
+    assert f"disk: {16e6 / 2**30:.2f} GiB more for the checkpoints" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("done", "timed"), [(0, 10), (85, 7)])

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 
 import numpy as np
@@ -145,3 +146,15 @@ def test_a_command_line_is_read_by_a_shell_as_it_was_given(words):
         ["bash", "-c", f"printf '%s\\0' {command_line(words)}"], capture_output=True, text=True, check=True
     )
     assert shown.stdout.split("\0")[:-1] == words
+
+
+def test_the_record_of_an_earlier_run_is_kept(tmp_path):
+    Training(tmp_path, 1)
+    first = (tmp_path / "run.json").read_bytes()
+    shutil.rmtree(tmp_path / "models")
+    Training(tmp_path, 2)
+    (earlier,) = tmp_path.glob("run-*.json")
+    assert earlier.read_bytes() == first
+    assert record_of(tmp_path)["train"]["iteration"] == [1, 2, 3, 4, 5, 6]
+    Training(tmp_path, 3, resume=True)
+    assert len(list(tmp_path.glob("run*.json"))) == 2, "a resumed run goes on with its own record"

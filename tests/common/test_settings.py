@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.preflight import InputError, check_settings, chosen
+from common.preflight import InputError, check_settings, chosen, optional
 
 SETTINGS = {
     "network": "SSLHead",
@@ -54,6 +54,9 @@ def test_the_defaults_pass(tmp_path):
         ("modalities", [], "--modalities=[]: expected a list"),
         ("seed", 100_000, "--seed=100000: expected a whole number from 0 to 99999"),
         ("save_interval", 0, "--save_interval=0: expected a whole number from 1"),
+        ("compile", "maybe", "--compile=maybe: expected true or false"),
+        ("gather_negatives", 2, "--gather_negatives=2: expected true or false"),
+        ("warmup_iterations", 15001, "--warmup_iterations=15001: expected --iterations=15000 at most"),
         ("keep", 0, "--keep=0: expected a whole number from 1"),
         ("max_grad_norm", 0, "--max_grad_norm=0: expected a number from 1e-12"),
     ],
@@ -69,7 +72,7 @@ def test_a_segmentation_network_takes_one_crop_of_unequal_edges():
     check_settings(SETTINGS | {"network": "SwinUNETR", "batch_size": 1, "patch_size": [64, 96, 128]}, "cpu")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:0", 3.5])
+@pytest.mark.parametrize("device", ["gpu", "cuda:0", "mps", "meta", 3.5])
 def test_a_device_that_is_not_there_is_named(device, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(InputError, match=rf"--device={device}: "):
@@ -82,11 +85,22 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         check_settings(SETTINGS, "cpu", [str(tmp_path / "file" / "eval")])
 
 
-def test_gradients_may_go_without_a_limit():
-    check_settings(SETTINGS | {"max_grad_norm": None}, "cpu")
+@pytest.mark.parametrize("word", [None, "null", "None"])
+def test_gradients_may_go_without_a_limit(word):
+    check_settings(SETTINGS | {"max_grad_norm": word}, "cpu")
+    assert optional(word) is None
+    assert optional(0) == 0
+
+
+@pytest.mark.parametrize("folder", [5, "", None])
+def test_a_folder_that_is_no_path_is_named(folder):
+    with pytest.raises(InputError, match=r"^folder .* of --output_dir or --ckpt_dir: expected a path"):
+        check_settings(SETTINGS, "cpu", [folder])
 
 
 def test_a_word_stands_for_one_of_its_choices():
     assert chosen("recipe", "table", {"text": 1, "table": 2}) == 2
+    with pytest.raises(InputError, match=r"^--recipe=\['text'\]: expected one of text, table$"):
+        chosen("recipe", ["text"], {"text": 1, "table": 2})
     with pytest.raises(InputError, match=r"^--recipe=chart: expected one of text, table$"):
         chosen("recipe", "chart", {"text": 1, "table": 2})

@@ -1,4 +1,7 @@
-from contextlib import nullcontext
+import re
+import subprocess
+import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -257,19 +260,81 @@ def test_a_loss_that_is_not_finite_ends_the_training_before_the_network_changes(
     with pytest.raises(InputError) as error:
         one_step(net, parts, Step())
     assert str(error.value) == (
-        "the loss is nan at iteration 1, subjects case3, case1 (/data/1_t1.nii.gz, /data/1_t2.nii.gz, "
+        "the loss is nan at iteration 1, subjects case1, case3 (/data/1_t1.nii.gz, /data/1_t2.nii.gz, "
         "/data/3_t1.nii.gz, /data/3_t2.nii.gz); stopped before the network was changed"
     )
     assert all(map(torch.equal, before, net.parameters()))
 
 
-def test_gradients_that_are_not_finite_end_the_training_where_they_are_clipped():
-    net, (batch,) = network(), batches(1)
+@pytest.mark.parametrize("max_grad_norm", [None, 1.0])
+def test_gradients_that_are_not_finite_end_the_training_before_the_network_changes(max_grad_norm):
+    net, parts = network(), batches(2)
     before = [parameter.clone() for parameter in net.parameters()]
     net[0].weight.register_hook(lambda gradient: gradient * torch.inf)
-    with pytest.raises(InputError, match=r"the gradients' norm is (nan|inf) at iteration 1; stopped"):
-        one_step(net, [batch], Step(max_grad_norm=1.0))
+    with pytest.raises(InputError) as error:
+        one_step(net, parts, Step(max_grad_norm=max_grad_norm))
+    line = r"the norm of the gradients is (nan|inf) at iteration 1, subjects case0, case1 \(/data/0_t1.nii.gz, .*\); "
+    assert re.match(line + "stopped before the network was changed", str(error.value))
     assert all(map(torch.equal, before, net.parameters()))
+
+
+def test_parameters_without_a_gradient_are_left_alone():
+    net, (batch,) = network(), batches(1)
+    net.unused = nn.Linear(2, 2)
+    net.forward = lambda image: nn.Sequential.forward(net[:4], image)
+    before = net.unused.weight.clone()
+    one_step(net, [batch], Step(max_grad_norm=0.1))
+    assert torch.equal(net.unused.weight, before)
+
+
+DISTRIBUTED = """
+import sys
+import torch, torch.distributed as dist
+from common.handlers import leave_process_group
+from common.preflight import InputError
+from tests.common.test_training import Step, batches, network, one_step
+folder, rank = sys.argv[1], int(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+parts = batches(4)[2 * rank : 2 * rank + 2]
+if rank == 1 and sys.argv[3] == "broken":
+    parts[1]["image"][0] = torch.nan
+net = network()
+model = torch.nn.parallel.DistributedDataParallel(net)
+try:
+    one_step(model, parts, Step())
+except InputError as error:
+    print(error)
+torch.save(net.state_dict(), f"{folder}/{rank}.pt")
+del model
+leave_process_group()
+"""
+
+
+def on_two_processes(folder, kind):
+    """What each of two processes with two batches each prints, and its network after the step."""
+    commands = [[sys.executable, "-c", DISTRIBUTED, str(folder), str(rank), kind] for rank in (0, 1)]
+    root = Path(__file__).parents[2]
+    processes = [subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for command in commands]
+    printed = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    return printed, [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+def test_two_batches_on_two_processes_are_four_on_one(tmp_path):
+    alone = network()
+    one_step(alone, batches(4), Step())
+    _, states = on_two_processes(tmp_path, "sound")
+    for state in states:
+        torch.testing.assert_close(state, dict(alone.state_dict()), rtol=1e-6, atol=1e-7)
+
+
+def test_all_processes_end_where_the_loss_of_one_is_not_finite(tmp_path):
+    before = dict(network().state_dict())
+    (first, second), states = on_two_processes(tmp_path, "broken")
+    assert first.startswith("the norm of the gradients is nan at iteration 1, subjects case0, case1")
+    assert second.startswith("the loss is nan at iteration 1, subjects case0, case1")
+    for state in states:
+        assert all(torch.equal(state[name], before[name]) for name in before)
 
 
 def test_processes_exchange_gradients_once_a_step():
@@ -299,8 +364,8 @@ def gradient_of_weights(dtype, net, depth):
     torch.manual_seed(0)
     with torch.random.fork_rng():
         data = {"image": torch.randn(2, 16, depth, 4, 4), "label": torch.zeros(2, 16, depth, 4, 4), "subject": ["a"]}
-    net.zero_grad()
-    one_step(net, [data], Step(dtype), lambda prediction, target: (prediction - 1).square().mean())
+    with suppress(InputError):  # of a gradient that is not finite
+        one_step(net, [data], Step(dtype), lambda prediction, target: (prediction - 1).square().mean())
     return net.weight.grad
 
 

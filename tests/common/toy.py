@@ -47,6 +47,7 @@ class Training:
         save_interval=3,
         keep=2,
         at_iteration=None,
+        at_completion=None,
         network=None,
     ):
         torch.manual_seed(0)
@@ -101,6 +102,8 @@ class Training:
         self.trainer.add_event_handler(Events.ITERATION_COMPLETED, self.look)
         if at_iteration:
             self.trainer.add_event_handler(Events.ITERATION_STARTED(once=at_iteration[0]), at_iteration[1])
+        if at_completion:
+            self.trainer.add_event_handler(Events.ITERATION_COMPLETED(once=at_completion[0]), at_completion[1])
         self.trainer.run()
 
     def prepare(self, batch, device=None, non_blocking=False):
