@@ -24,6 +24,7 @@ __all__ = [
     "by_module",
     "initialise",
     "load",
+    "path_of",
     "read",
     "restore",
     "transfer",
@@ -53,6 +54,11 @@ MODALITY_AXES = {  # tensors with one slice a modality, and the axis of those sl
     "conv.20.weight": 0,  # the last layer of SSLHead's reconstruction
     "conv.20.bias": 0,
 }
+
+
+PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}  # what networks are of
+PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+NO_WEIGHTS = {"null", "none"}  # words of a command line for None
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,8 @@ def read(path: str | Path) -> Checkpoint:
     paper's authors, and the two that MONAI publishes for SwinUNETR (docs/weights.md).
 
     Raises:
-        InputError: there is no such file, it cannot be read safely, it holds no tensors by name, or NaN, or its names
-            cannot be told apart.
+        InputError: there is no such file, it cannot be read safely, it holds no tensors by name, or NaN, or tensors of
+            another kind than plain numbers, its names cannot be told apart, or its modalities are no list of names.
     """
     content = load(path)
     wrapper = _wrapper(content, path)
@@ -138,6 +144,11 @@ def read(path: str | Path) -> Checkpoint:
             f"checkpoint {path}: no tensors by name in it, but {keys:.80}; expected a state dict, bare or under one of "
             + ", ".join(WRAPPERS)
         )
+    for name, value in given.items():
+        if (kind := _kind(value)) is not None:
+            raise InputError(
+                f"checkpoint {path}: {name} is a {kind} tensor; expected plain numbers, such as float32, to train from"
+            )
     if broken := [name for name, value in given.items() if not value.isfinite().all()]:
         raise InputError(f"checkpoint {path}: {len(broken)} tensors are not finite, first {broken[0]}")
     prefix, encoder = _prefix_and_encoder(given, path)
@@ -148,9 +159,32 @@ def read(path: str | Path) -> Checkpoint:
         twice = next(new for new in state if list(names.values()).count(new) > 1)
         raise InputError(f"checkpoint {path}: several of its tensors are {twice}; expected one")
     beside = [str(name) for name in content if name not in given and name not in (wrapper, "metadata")]
-    metadata = content.get("metadata")
     layout = Layout(wrapper, beside, prefix, encoder, left_out)
-    return Checkpoint(state, dict(metadata) if isinstance(metadata, Mapping) else {}, layout)
+    return Checkpoint(state, _metadata(content, path), layout)
+
+
+def _kind(tensor: torch.Tensor) -> str | None:
+    """What keeps a tensor from being plain numbers, in a word; None where it is."""
+    if tensor.is_nested or tensor.is_meta:
+        return "nested" if tensor.is_nested else "meta"
+    odd = tensor.layout if tensor.layout != torch.strided else tensor.dtype  # quantized ones have types of their own
+    return None if odd in PLAIN else str(odd).removeprefix("torch.")
+
+
+def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """What a file says of itself, its modalities as a list where it says them; empty for a foreign file."""
+    said = content.get("metadata")
+    if not isinstance(said, Mapping):
+        return {}
+    if "modalities" not in said:
+        return dict(said)
+    names = said["modalities"]
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise InputError(
+            f"checkpoint {path}: metadata's modalities are {' '.join(repr(names).split()):.80}; "
+            "expected a list of names, such as ['T1', 'FLAIR']"
+        )
+    return dict(said) | {"modalities": list(names)}
 
 
 def _wrapper(content: Mapping[str, Any], path: str | Path) -> str | None:
@@ -206,7 +240,7 @@ def load(path: str | Path) -> Mapping[str, Any]:
     Raises:
         InputError: there is no such file, or it cannot be read safely.
     """
-    path = Path(path)
+    path = path_of("checkpoint ", path)
     if path.is_dir():
         raise InputError(f"checkpoint {path}: a folder; expected a file")
     if not path.is_file():
@@ -220,6 +254,21 @@ def load(path: str | Path) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")
     return content
+
+
+def path_of(argument: str, value: Any) -> Path:
+    """A path that may come from a command line, where `5` is read as a number and `[a]` as a list.
+
+    Args:
+        argument: what the value belongs to, as its message begins, such as `--output=`.
+        value: of the argument.
+
+    Raises:
+        InputError: it is neither text nor a path, or empty.
+    """
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise InputError(f"{argument}{value}: expected the path of a file; ./ before it makes a number or a list text")
+    return Path(value)
 
 
 def _cause(error: Exception, path: Path) -> str:
@@ -255,15 +304,15 @@ def initialise(network: nn.Module, pretrained: str | Path | None, modalities: Se
 
     Args:
         network: changed in place.
-        pretrained: a checkpoint that says its modalities; None leaves the network as it is.
+        pretrained: a checkpoint that says its modalities; None, or the word null or none, leaves the network as it is.
         modalities: the network's input channels, by name and in order.
 
     Raises:
         InputError: the file cannot be read, does not say its modalities, or its encoder is not the network's.
     """
-    if pretrained is None:
+    if pretrained is None or str(pretrained).lower() in NO_WEIGHTS:
         return Report(None, missing=list(network.state_dict()))
-    checkpoint = read(pretrained)
+    checkpoint = read(path_of("--pretrained=", pretrained))
     if "modalities" not in checkpoint.metadata:
         raise InputError(
             f"checkpoint {pretrained}: does not say which modalities it holds; give them once with "
@@ -273,7 +322,7 @@ def initialise(network: nn.Module, pretrained: str | Path | None, modalities: Se
 
 
 def _fit(network: nn.Module, checkpoint: Checkpoint, path: str, modalities: Sequence[str]) -> Report:
-    known = list(checkpoint.metadata["modalities"])
+    known = checkpoint.metadata["modalities"]
     state = network.state_dict()
     if not state.keys() & checkpoint.state.keys():
         raise InputError(f"checkpoint {path}: none of its tensors is one of the network's")

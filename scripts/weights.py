@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import SwinTransformer
+from torch import nn
 
 from common import weights
-from common.networks import SIZES, ModelSize
+from common.networks import SIZES, ModelSize, SSLHead
 from common.preflight import InputError
 from scripts import cli
 
 __all__ = ["convert", "describe", "inspect"]
+
+WITHOUT_OUTPUT = "SwinUNETR without its output layer"
+ENCODER_ALONE = "SwinUNETR's encoder"
 
 
 def inspect(file: str) -> None:
@@ -47,7 +52,7 @@ def _layout(layout: weights.Layout) -> dict[str, str]:
 def _text(value: Any) -> str:
     if value is None:
         return "unknown"
-    if value in ("", [], ()):
+    if isinstance(value, str | list | tuple) and not value:
         return "none"
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_text(item)}" for name, item in value.items())
@@ -67,16 +72,18 @@ def describe(state: Mapping[str, torch.Tensor], name: str = "checkpoint") -> dic
         "window_size", "num_heads", "input_channels", "output_channels" (of SwinUNETR), "tensors", "parameters".
 
     Raises:
-        InputError: there is no SwinUNETR encoder among them, or it is none that MONAI builds.
+        InputError: there is no SwinUNETR encoder among them, or it is none that MONAI builds, or the tensors besides it
+            are not those of the network that their names tell of.
     """
     stem = state.get(weights.STEM)
-    if stem is None or stem.ndim != 5:
+    if stem is None or stem.ndim != 5 or not stem.numel():
         raise InputError(
             f"{name}: an unknown network; expected SwinUNETR's 3D encoder, alone or in a larger network; "
             f"its {len(state)} tensors begin with {', '.join(list(state)[:3])}"
         )
     size = _size(state, name)
     _refuse_other_encoder(state, size, name)
+    _refuse_other_heads(state, size, name)
     sizes = [known for known, settings in SIZES.items() if settings == size]
     model_size = sizes[0] if sizes else f"depths {size.depths}, feature size {size.feature_size}"
     found = {"network": _network(state), "model_size": model_size, **size._asdict(), "input_channels": stem.shape[1]}
@@ -91,8 +98,8 @@ def _network(state: Mapping[str, torch.Tensor]) -> str:
     if modules >= {"rotation_head", "contrastive_head", "conv"}:
         return "SSLHead"
     if "decoder1" in modules:
-        return "SwinUNETR" if "out" in modules else "SwinUNETR without its output layer"
-    return "SwinUNETR's encoder"
+        return "SwinUNETR" if "out" in modules else WITHOUT_OUTPUT
+    return ENCODER_ALONE
 
 
 def _size(state: Mapping[str, torch.Tensor], name: str) -> ModelSize:
@@ -103,9 +110,20 @@ def _size(state: Mapping[str, torch.Tensor], name: str) -> ModelSize:
     tables = {level: [t for key, t in state.items() if (m := block.match(key)) and m[1] == level] for level in "1234"}
     if not all(tables.values()):
         raise InputError(f"{name}: SwinUNETR's encoder lacks levels; expected blocks in layers1 to layers4")
+    if odd := [table for found in tables.values() for table in found if table.ndim != 2 or not table.numel()]:
+        raise InputError(
+            f"{name}: an unknown variant of SwinUNETR's encoder; expected tables of [(2 window - 1)^3, heads]; "
+            f"{len(odd)} are of another shape, first {list(odd[0].shape)}"
+        )
     depths, heads = zip(*((len(found), found[0].shape[-1]) for found in tables.values()), strict=True)
     edge = round(len(tables["1"][0]) ** (1 / 3))
-    return ModelSize(depths, state[weights.STEM].shape[0], (edge + 1) // 2, heads)
+    width = state[weights.STEM].shape[0]
+    if any(width * 2**level % count for level, count in enumerate(heads)):
+        raise InputError(
+            f"{name}: an unknown variant of SwinUNETR's encoder; its {width} filters, twice as many a level, "
+            f"do not divide into {', '.join(map(str, heads))} heads; expected a multiple"
+        )
+    return ModelSize(depths, width, (edge + 1) // 2, heads)
 
 
 def _refuse_other_encoder(state: Mapping[str, torch.Tensor], size: ModelSize, name: str) -> None:
@@ -118,12 +136,45 @@ def _refuse_other_encoder(state: Mapping[str, torch.Tensor], size: ModelSize, na
         depths=size.depths,
         num_heads=size.num_heads,
     )
-    expected = {weights.ENCODER + key: tensor.shape for key, tensor in encoder.state_dict().items()}
-    given = {key: tensor.shape for key, tensor in state.items() if key.startswith(weights.ENCODER)}
+    _compare(
+        {weights.ENCODER + key: tensor.shape for key, tensor in encoder.state_dict().items()},
+        {key: tensor.shape for key, tensor in state.items() if key.startswith(weights.ENCODER)},
+        f"{name}: an unknown variant of SwinUNETR's encoder; expected that of MONAI's SwinUNETR, version 1",
+    )
+
+
+def _refuse_other_heads(state: Mapping[str, torch.Tensor], size: ModelSize, name: str) -> None:
+    """Hold what is besides an encoder to the network that `_network` takes it for; modules of no such are let be.
+
+    SSLHead comes in the feature sizes of `common.networks.SIZES`; at another one its heads cannot be told.
+    """
+    kind = _network(state)
+    channels = state[weights.STEM].shape[1]
+    message = f"{name}: an unknown variant of {kind}; to use its encoder, save {weights.ENCODER}* alone"
+    alike = [known for known, settings in SIZES.items() if settings.feature_size == size.feature_size]
+    network: nn.Module
+    if kind == "SSLHead" and alike:
+        network = SSLHead(channels, alike[0])  # the heads depend on the feature size alone
+    elif kind.startswith("SwinUNETR") and kind != ENCODER_ALONE:
+        if size.feature_size % 12:
+            raise InputError(f"{message}; its feature size is {size.feature_size}, expected a multiple of 12")
+        outputs = state["out.conv.conv.bias"].numel() if "out.conv.conv.bias" in state else 1
+        network = SwinUNETR(channels, max(1, outputs), **size._asdict())
+    else:
+        return
+    expected = {
+        key: tensor.shape for key, tensor in network.state_dict().items() if not key.startswith(weights.ENCODER)
+    }
+    if kind == WITHOUT_OUTPUT:
+        expected = {key: shape for key, shape in expected.items() if not key.startswith("out.")}
+    modules = {key.split(".")[0] for key in expected}
+    _compare(expected, {key: tensor.shape for key, tensor in state.items() if key.split(".")[0] in modules}, message)
+
+
+def _compare(expected: Mapping[str, torch.Size], given: Mapping[str, torch.Size], message: str) -> None:
     if wrong := sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key)):
         raise InputError(
-            f"{name}: an unknown variant of SwinUNETR's encoder; expected that of MONAI's SwinUNETR, version 1; "
-            f"{len(wrong)} tensors are missing, unexpected or of another shape, first {wrong[0]}"
+            f"{message}; {len(wrong)} tensors are missing, unexpected or of another shape, first {wrong[0]}"
         )
 
 
@@ -145,14 +196,14 @@ def convert(
         patch_size: the crops it was trained on in voxels, such as 96,96,96; for a file that says it not.
         preprocessing: what was done to the scans it was trained on, in words; for a file that says it not.
     """
-    if Path(output).exists():
+    if weights.path_of("--output=", output).exists():
         raise InputError(f"--output={output}: exists already; expected a new file")
     checkpoint = weights.read(file)
     found = describe(checkpoint.state, file)
     given = {
         "modalities": _names(modalities),
         "patch_size": _patch(patch_size),
-        "preprocessing": ", ".join(preprocessing) if isinstance(preprocessing, list | tuple) else preprocessing,
+        "preprocessing": None if preprocessing is None else _text(preprocessing),
     }
     said = {option: _agreed(option, value, checkpoint.metadata, file) for option, value in given.items()}
     _check_modalities(said["modalities"], found["input_channels"], file)
@@ -162,9 +213,9 @@ def convert(
         "layout": asdict(checkpoint.layout),
         "versions": weights.versions(),
     }
-    history = [*checkpoint.metadata.get("conversions", []), conversion]
+    history = [*_conversions(checkpoint.metadata, file), conversion]
     metadata = {"versions": None} | checkpoint.metadata | found | said | {"conversions": history}
-    _write({"network": checkpoint.state, "metadata": metadata}, output)
+    weights.write({"network": checkpoint.state, "metadata": metadata}, output)
     print(f"{output}: {found['network']}, {found['model_size']}, {', '.join(said['modalities'])}")
     if checkpoint.layout.left_out:
         print(f"left out, as SSLHead and SwinUNETR have no place for it: {', '.join(checkpoint.layout.left_out)}")
@@ -173,10 +224,12 @@ def convert(
 def _names(modalities: str | Sequence[str] | None) -> list[str] | None:
     if modalities is None:
         return None
-    names = modalities.split(",") if isinstance(modalities, str) else [str(name) for name in modalities]
-    if not all(name.strip() for name in names):
-        raise InputError(f"--modalities={','.join(names)}: expected names such as T1,FLAIR")
-    return [name.strip() for name in names]
+    given = modalities.split(",") if isinstance(modalities, str) else modalities
+    names = [str(name).strip() for name in given] if isinstance(given, list | tuple) else []
+    if not names or not all(names):
+        shown = ",".join(names) if names else modalities
+        raise InputError(f"--modalities={shown}: expected names such as T1,FLAIR")
+    return names
 
 
 def _patch(size: int | Sequence[int] | None) -> list[int] | None:
@@ -191,9 +244,17 @@ def _patch(size: int | Sequence[int] | None) -> list[int] | None:
 def _agreed(option: str, given: Any, metadata: Mapping[str, Any], file: str) -> Any:
     """What an option and the file say together; None where neither says it."""
     own = metadata.get(option)
-    if given is not None and own is not None and given != own:
+    if given is not None and own is not None and _text(given) != _text(own):
         raise InputError(f"--{option}={_text(given)}: {file} says {_text(own)}; leave it out")
     return own if given is None else given
+
+
+def _conversions(metadata: Mapping[str, Any], file: str) -> list[Any]:
+    """What became of a file before, as it says itself."""
+    history = metadata.get("conversions", [])
+    if not isinstance(history, list):
+        raise InputError(f"{file}: metadata's conversions are {' '.join(repr(history).split()):.80}; expected a list")
+    return history
 
 
 def _check_modalities(modalities: list[str] | None, channels: int, file: str) -> None:
@@ -209,13 +270,6 @@ def _check_modalities(modalities: list[str] | None, channels: int, file: str) ->
 def _sha256(file: str) -> str:
     with Path(file).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _write(content: Mapping[str, Any], output: str) -> None:
-    try:
-        weights.write(content, output)
-    except OSError as error:
-        raise InputError(f"--output={output}: {error.strerror}; expected a file that can be written") from error
 
 
 if __name__ == "__main__":

@@ -516,7 +516,7 @@ def test_a_failure_while_writing_leaves_the_file_that_was_there(file, monkeypatc
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match="No space left"):
         weights.write({"network": {"a": torch.zeros(1)}}, file)
     monkeypatch.undo()
     assert weights.read(file).state["a"].item() == 1
@@ -615,3 +615,74 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     torch.save({"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")])}, tmp_path / "nan.pt")
     with pytest.raises(InputError, match=r"nan.pt: 1 tensors are not finite, first b"):
         weights.read(tmp_path / "nan.pt")
+
+
+def nested():
+    return torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch calls several of these kinds experimental
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (lambda: torch.ones(2).to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (lambda: torch.ones(2).to(torch.float8_e5m2), "float8_e5m2"),
+        (lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "qint8"),
+        (lambda: torch.eye(3).to_sparse(), "sparse_coo"),
+        (lambda: torch.eye(3).to_sparse_csr(), "sparse_csr"),
+        (nested, "nested"),
+        (lambda: torch.ones(2, device="meta"), "meta"),
+        (lambda: torch.ones(2, dtype=torch.complex64), "complex64"),
+    ],
+)
+def test_tensors_of_which_nothing_can_be_trained_are_refused(make, kind, file):
+    torch.save({"state_dict": {"a": torch.ones(1), "b.weight": make()}}, file)
+    with pytest.raises(InputError, match=f"b.weight is a {kind} tensor; expected plain numbers") as error:
+        weights.read(file)
+    assert str(file) in one_line(error)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool])
+def test_tensors_of_plain_numbers_are_read(kind, file):
+    torch.save({"a": torch.ones(2, dtype=kind)}, file)
+    assert weights.read(file).state["a"].dtype == kind
+
+
+@pytest.mark.parametrize(
+    ("modalities", "shown"),
+    [
+        (None, "None"),
+        (2, "2"),
+        ("T1", "'T1'"),
+        ([], "[]"),
+        (["T1", 2], "['T1', 2]"),
+        (torch.eye(2), "tensor([[1., 0.], [0., 1.]])"),
+    ],
+)
+def test_modalities_that_are_no_list_of_names_are_refused(modalities, shown, file):
+    saved(ssl_head(1), file, modalities)
+    with pytest.raises(InputError) as error:
+        weights.initialise(ssl_head(1), file, ["T1"])
+    assert one_line(error) == (
+        f"checkpoint {file}: metadata's modalities are {shown}; expected a list of names, such as ['T1', 'FLAIR']"
+    )
+
+
+def test_modalities_are_read_as_a_list(file):
+    saved(ssl_head(2), file, ("T1", "FLAIR"))
+    assert weights.read(file).metadata["modalities"] == UKB
+
+
+@pytest.mark.parametrize("word", ["null", "none", "None"])
+def test_a_command_line_can_ask_for_no_weights(word):
+    assert weights.initialise(ssl_head(1), word, ["T1"]).source is None
+
+
+@pytest.mark.parametrize("value", [5, 1.5, True, ["a"], ("a", "b"), {"a": 1}, "", " "])
+def test_what_is_no_path_is_refused(value):
+    with pytest.raises(InputError) as error:
+        weights.initialise(ssl_head(1), value, ["T1"])
+    assert one_line(error).startswith(f"--pretrained={value}: expected the path of a file")
+    with pytest.raises(InputError) as error:
+        weights.load(value)
+    assert one_line(error).startswith(f"checkpoint {value}: expected the path of a file")

@@ -164,6 +164,69 @@ def test_an_encoder_without_a_level_is_refused():
         describe(state, "F")
 
 
+@pytest.mark.parametrize("shape", [(0, 1, 2, 2, 2), (12, 0, 2, 2, 2)])
+def test_a_first_layer_without_filters_is_refused(shape):
+    state = checkpoints.hollow(checkpoints.ssl_network(1, **MICRO) | {STEM: shape})
+    with pytest.raises(InputError, match="F: an unknown network; expected SwinUNETR's 3D encoder") as error:
+        describe(state, "F")
+    one_line(error)
+
+
+@pytest.mark.parametrize("shape", [(), (343,), (0, 3), (343, 0), (7, 7, 3)])
+def test_tables_of_another_shape_are_refused(shape):
+    table = "swinViT.layers1.0.blocks.0.attn.relative_position_bias_table"
+    state = checkpoints.hollow(checkpoints.ssl_network(1, **MICRO) | {table: shape})
+    with pytest.raises(InputError, match=r"F: an unknown variant .* 1 are of another shape, first ") as error:
+        describe(state, "F")
+    assert one_line(error).endswith(str(list(shape)))
+
+
+@pytest.mark.parametrize("heads", [(24, 24, 24, 24), (5, 6, 12, 24)])
+def test_heads_that_do_not_divide_the_width_are_refused(heads):
+    state = checkpoints.hollow(checkpoints.ssl_network(1, heads=heads, **MICRO))
+    with pytest.raises(InputError, match=f"12 filters, .* into {', '.join(map(str, heads))} heads"):
+        describe(state, "F")
+
+
+@pytest.mark.parametrize(
+    ("network", "name", "shape"),
+    [
+        ("SSLHead", "rotation_head.weight", (10, 192)),
+        ("SSLHead", "contrastive_head.bias", None),
+        ("SSLHead", "conv.4.weight", (48, 96, 1, 1, 1)),
+        ("SSLHead", "conv.20.bias", (5,)),
+        ("SSLHead", "conv.24.bias", (1,)),
+        ("SwinUNETR", "decoder1.transp_conv.conv.weight", (12, 12, 3, 3, 3)),
+        ("SwinUNETR", "encoder10.layer.conv2.conv.weight", None),
+        ("SwinUNETR", "out.conv.conv.weight", (4, 12, 1, 1, 1)),
+        ("SwinUNETR", "encoder1.layer.norm1.weight", (12,)),
+    ],
+)
+def test_heads_and_decoders_of_another_network_are_refused(network, name, shape):
+    ssl = network == "SSLHead"
+    shapes = checkpoints.ssl_network(1, **MICRO) if ssl else checkpoints.swin_unetr(1, 3, **MICRO)
+    shapes |= {name: shape}
+    state = checkpoints.hollow({name: shape for name, shape in shapes.items() if shape is not None})
+    with pytest.raises(
+        InputError, match=f"F: an unknown variant of {network}; .* 1 tensors are .* first {name}"
+    ) as error:
+        describe(state, "F")
+    one_line(error)
+
+
+@pytest.mark.parametrize("shape", [(), (0,)])
+def test_an_output_layer_without_channels_is_refused(shape):
+    state = checkpoints.hollow(checkpoints.swin_unetr(1, 3, **MICRO) | {"out.conv.conv.bias": shape})
+    with pytest.raises(InputError, match="F: an unknown variant of SwinUNETR; "):
+        describe(state, "F")
+
+
+def test_a_decoder_of_a_width_that_monai_does_not_build_is_refused():
+    shapes = checkpoints.swin_unetr(1, 3, (1, 1, 1, 1), feature_size=8, window=4, heads=(2, 4, 8, 16))
+    with pytest.raises(InputError, match="its feature size is 8, expected a multiple of 12"):
+        describe(checkpoints.hollow(shapes), "F")
+
+
 # What inspect prints
 
 
@@ -487,6 +550,9 @@ def test_an_option_does_not_contradict_the_file(options, message, file, output):
         ({"modalities": "T1"}, "--modalities=T1: .* has 2 input channels"),
         ({"modalities": ["T1", "T2", "FLAIR"]}, "--modalities=T1,T2,FLAIR: .* has 2 input channels"),
         ({"modalities": "T1,"}, "--modalities=T1,: expected names"),
+        ({"modalities": 5}, "--modalities=5: expected names"),
+        ({"modalities": {"T1": 0, "FLAIR": 1}}, "--modalities={'T1': 0, 'FLAIR': 1}: expected names"),
+        ({"modalities": ()}, r"--modalities=\(\): expected names"),
         ({"modalities": UKB, "patch_size": (96, 96)}, r"--patch_size=\(96, 96\): expected three lengths in voxels"),
         ({"modalities": UKB, "patch_size": "96x96"}, "--patch_size=96x96: expected three lengths in voxels"),
         ({"modalities": UKB, "patch_size": 0}, "--patch_size=0: expected three lengths in voxels"),
@@ -501,6 +567,27 @@ def test_options_that_cannot_be_are_refused(options, message, file, output, tmp_
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.parametrize("history", [3, None, "once", torch.eye(2)])
+def test_a_history_that_is_no_list_is_refused(history, file, output):
+    weights.write({"network": micro(), "metadata": OURS | {"conversions": history}}, file)
+    with pytest.raises(InputError, match=r"metadata's conversions are .*; expected a list") as error:
+        convert(str(file), output)
+    assert str(file) in one_line(error)
+    assert not Path(output).exists()
+
+
+def test_inspect_prints_tensors_that_a_file_says_of_itself(file, capsys):
+    weights.write({"network": micro(), "metadata": OURS | {"patch_size": torch.tensor([64, 64])}}, file)
+    inspect(str(file))
+    assert told(capsys.readouterr().out)["patch_size"] == "tensor([64, 64])"
+
+
+def test_a_patch_size_that_the_file_says_as_well_may_be_repeated(file, output):
+    weights.write({"network": micro(), "metadata": OURS | {"patch_size": (64, 64, 64)}}, file)
+    convert(str(file), output, patch_size=64)
+    assert weights.read(output).metadata["patch_size"] == [64, 64, 64]
+
+
 def test_a_file_that_is_there_is_left_alone(file, output, tmp_path):
     (tmp_path / "ours.pt").write_text("mine")
     with pytest.raises(InputError, match=r"ours.pt: exists already; expected a new file"):
@@ -510,7 +597,7 @@ def test_a_file_that_is_there_is_left_alone(file, output, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_named(file, tmp_path):
     (tmp_path / "taken").write_text("a file, no folder")
-    with pytest.raises(InputError, match=r"--output=.*taken/ours.pt: .*; expected a file that can be written") as error:
+    with pytest.raises(InputError, match=r"taken/ours.pt: .*; expected a file that can be written") as error:
         convert(written(checkpoints.public_ssl(micro()), file), str(tmp_path / "taken" / "ours.pt"), UKB)
     one_line(error)
 
@@ -531,6 +618,24 @@ def test_the_command_line_converts_and_inspects(file, output):
     assert (ended.returncode, ended.stderr) == (0, "")
     lines = told(ended.stdout)
     assert (lines["modalities"], lines["patch_size"], lines["preprocessing"]) == ("T1, FLAIR", "96, 96, 96", "unknown")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspect", "5"], "checkpoint 5: expected the path of a file"),
+        (["inspect", "[a]"], "checkpoint ['a']: expected the path of a file"),
+        (["convert", "5", "--output=o.pt"], "checkpoint 5: expected the path of a file"),
+        (["convert", "FILE", "--output=5"], "--output=5: expected the path of a file"),
+        (["convert", "FILE", "--output=OUTPUT", "--modalities=5"], "--modalities=5: expected names such as T1,FLAIR"),
+    ],
+)
+def test_a_command_line_that_holds_numbers_ends_in_one_line(arguments, message, file, output):
+    written(checkpoints.public_ssl(micro()), file)
+    ended = command(*(text.replace("FILE", str(file)).replace("OUTPUT", output) for text in arguments))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"error: {message}")
+    assert ended.stderr.count("\n") == 1
 
 
 class Evil:
