@@ -16,7 +16,7 @@ from monai.transforms import Orientation
 
 from common.transforms import regions
 
-__all__ = ["draw_inpainting", "draw_segmentations"]
+__all__ = ["PLANES", "centre_of", "draw_inpainting", "draw_segmentations", "plane_of"]
 
 INK, PAPER = "#e8e8e8", "#111111"
 COLOURS = {"WT": "#4dac6d", "TC": "#e9c46a", "ET": "#d1495b", "lesion": "#d1495b"}
@@ -41,7 +41,7 @@ def draw_inpainting(output: Mapping[str, Any], modalities: Sequence[str], sample
     for row, (i, channel) in zip(axes, rows, strict=True):
         window = _window(clean[i, channel])
         for axis, volume in zip(row, (corrupted, restored, clean), strict=True):
-            _show(axis, _slice(volume[i, channel], "axial", volume.shape[-1] // 2), window)
+            _show(axis, plane_of(volume[i, channel], "axial", volume.shape[-1] // 2), window)
         row[0].set_ylabel(f"crop {i + 1}, {modalities[channel]}", color=INK, fontsize=8)
     return {"inpainting": figure}
 
@@ -70,16 +70,16 @@ def draw_segmentations(
 
 def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], names: Sequence[str], title: str) -> Figure:
     image, truth, prediction = (_array(output[key]) for key in ("image", "label", "pred"))
-    centre = _centre(truth if truth.any() else prediction)
+    centre = centre_of(truth if truth.any() else prediction)
     figure, axes = _grid(3, len(modalities) + 2, (*modalities, "truth", "prediction"))
     for row, plane in zip(axes, PLANES, strict=True):
         at = centre[2 - PLANES.index(plane)]
-        slices = [_slice(channel, plane, at) for channel in image[: len(modalities)]]
+        slices = [plane_of(channel, plane, at) for channel in image[: len(modalities)]]
         for axis, pixels, channel in zip(row, slices, image, strict=False):
             _show(axis, pixels, _window(channel))
         for axis, mask in zip(row[-2:], (truth, prediction), strict=True):
             _show(axis, slices[0], _window(image[0]))
-            axis.imshow(_overlay([_slice(region, plane, at) for region in mask], names), origin="lower")
+            axis.imshow(_overlay([plane_of(region, plane, at) for region in mask], names), origin="lower")
         row[0].set_ylabel(plane, color=INK, fontsize=8)
     handles = [Patch(color=COLOURS[name], label=name) for name in names]
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=len(names), labelcolor=INK, fontsize=8)
@@ -94,7 +94,7 @@ def _array(volume: torch.Tensor) -> np.ndarray:
     return np.asarray(turned.detach().float().cpu())
 
 
-def _centre(mask: np.ndarray) -> tuple[int, int, int]:
+def centre_of(mask: np.ndarray) -> tuple[int, int, int]:
     """Where the axial slice with most of the mask is, and the mask's middle in it; the volume's middle without any."""
     whole = np.asarray(mask.any(axis=0))
     if not whole.any():
@@ -105,7 +105,7 @@ def _centre(mask: np.ndarray) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _slice(volume: np.ndarray, plane: str, at: int) -> np.ndarray:
+def plane_of(volume: np.ndarray, plane: str, at: int) -> np.ndarray:
     """[rows, columns] for `imshow(origin="lower")`; x is mirrored, as radiologists look at patients."""
     if plane == "sagittal":
         return volume[at].T

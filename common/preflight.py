@@ -147,7 +147,8 @@ def check_settings(settings: Mapping[str, Any], device: Any, folders: Sequence[s
         length = settings["iterations"]
         raise InputError(f"--warmup_iterations={settings['warmup_iterations']}: expected --iterations={length} at most")
     modalities = settings["modalities"]
-    if not isinstance(modalities, list | tuple) or not modalities:
+    are_names = isinstance(modalities, list | tuple) and all(isinstance(name, str) for name in modalities)
+    if not are_names or not modalities:
         raise InputError(f"--modalities={modalities}: expected a list such as \"['T1','FLAIR']\"")
     _check_device(device)
     for name in FLAGS & settings.keys():

@@ -5,7 +5,6 @@ The page loads nothing: its style, which is that of `scripts.report`, and its pi
 
 import base64
 import os
-import re
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.image import imsave
 
 from common.checks import CHECKS, Problem
-from common.pictures import PLANES, _centre, _slice
+from common.pictures import PLANES, centre_of, plane_of
 
 __all__ = ["draw", "page"]
 
@@ -35,7 +34,6 @@ def page(result: Any, suspects: Sequence[Mapping[str, Any]], cohort: Sequence[Pr
         cohort: problems of the cohort as a whole.
     """
     folder = Path(__file__).parent
-    style = re.search(r"<style>.*?</style>", (folder / "report.html.j2").read_text(encoding="utf-8"), re.DOTALL)
     environment = Environment(
         loader=FileSystemLoader(folder),
         autoescape=True,
@@ -44,7 +42,6 @@ def page(result: Any, suspects: Sequence[Mapping[str, Any]], cohort: Sequence[Pr
         lstrip_blocks=True,
     )
     return environment.get_template("check.html.j2").render(
-        style=style.group() if style else "",
         result=result,
         suspects=suspects,
         cohort=cohort,
@@ -90,7 +87,7 @@ def _volume(root: str, file: str | None) -> tuple[np.ndarray, np.ndarray] | None
 def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None) -> str:
     odd = ~np.isfinite(volume)
     mask = label > 0 if label is not None and label.shape == volume.shape else np.zeros_like(odd)
-    x, y, z = _centre((odd if odd.any() else mask)[None])
+    x, y, z = centre_of((odd if odd.any() else mask)[None])
     low, high = np.percentile(np.where(odd, 0, volume), (0.5, 99.8))
     grey = np.clip((np.where(odd, low, volume) - low) / max(high - low, 1e-6), 0, 1) * 255
     scale = EDGE / (spacing * volume.shape).max()
@@ -98,9 +95,9 @@ def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None) 
     for plane, at in zip(PLANES, (z, y, x), strict=True):
         rows, columns = AXES[plane]
         edges = (spacing[rows] * volume.shape[rows] * scale, spacing[columns] * volume.shape[columns] * scale)
-        colours = np.repeat(_slice(grey, plane, at)[..., None], 3, axis=-1)
-        colours[_outline(_slice(mask, plane, at))] = LESION
-        colours[_slice(odd, plane, at)] = NOT_FINITE
+        colours = np.repeat(plane_of(grey, plane, at)[..., None], 3, axis=-1)
+        colours[_outline(plane_of(mask, plane, at))] = LESION
+        colours[plane_of(odd, plane, at)] = NOT_FINITE
         panels.append(_resampled(colours[::-1], edges))
     height = max(map(len, panels))
     padded = [_centred(panel, height) for panel in panels]

@@ -14,7 +14,7 @@ import pytest
 from tests.bundles.conftest import ROOT
 
 SMALL = "--model_size micro --patch_size [64,64,64] --num_workers 0"
-SHORT = "--batch_size 2 --iterations 1 --val_interval 1"  # of a training
+SHORT = "--batch_size 2 --global_batch_size null --warmup_iterations 1 --iterations 1 --val_interval 1"  # of a training
 
 
 def blocks() -> list[str]:
@@ -75,6 +75,10 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
     }.items():
         lists = lists.replace(large, small)
     run(lists, copy, environment)
+
+    check = next(block for block in blocks() if "datalists check" in block)
+    run(check, copy, environment)
+    assert (copy / "check/findings.html").is_file()
 
     printed = "".join(run(tiny(command), copy, environment) for command in bundle_commands())
 

@@ -51,6 +51,7 @@ def test_the_defaults_pass(tmp_path):
         ("patch_size", 96, "--patch_size=96: expected three multiples of 32 from 64 on"),
         ("patch_size", [64, 96, 64], "--patch_size=[64, 96, 64]: expected x and y equally long"),
         ("modalities", "T1", "--modalities=T1: expected a list"),
+        ("modalities", [1, 2], "--modalities=[1, 2]: expected a list"),
         ("modalities", [], "--modalities=[]: expected a list"),
         ("seed", 100_000, "--seed=100000: expected a whole number from 0 to 99999"),
         ("save_interval", 0, "--save_interval=0: expected a whole number from 1"),
