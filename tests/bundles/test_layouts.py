@@ -10,20 +10,27 @@ import torch
 from tests.bundles.conftest import ROOT, TINY, execute
 
 pytestmark = pytest.mark.slow
-LAYOUTS = {  # layout: options of the cohort, scanner and its options, bundle and its options
-    "ukb": (["--second_visits=2"], ["ukb", "--validation=2"], ["ukb_ssl_pretrain"]),
+LAYOUTS = {  # layout: options of the cohort, of its scanner and of the check, bundle and its options
+    "ukb": (["--second_visits=2"], ["ukb", "--validation=2"], [], ["ukb_ssl_pretrain"]),
     "brats": (
         ["--faults=truncated,affine,nan,missing,label,duplicate,4d,empty"],
         ["brats", "--validation=2", "--testing=1"],
+        ["--fix=exclude"],
         ["brats_finetune"],
     ),
     "brats2023": (
         ["--second_visits=1"],
         ["brats", "--validation=2"],
+        ["--accept=duplicate"],  # the second visit has the first one's mask
         ["brats_finetune", "--label_convention=brats2023"],
     ),
-    "atlas_sites": (["--without_mask=2"], ["atlas", "--validation=2", "--unlabelled=training"], ["atlas_stage2"]),
-    "atlas": (["--without_mask=2"], ["atlas", "--validation=2"], ["atlas_finetune"]),
+    "atlas_sites": (
+        ["--without_mask=2"],
+        ["atlas", "--validation=2", "--unlabelled=training"],
+        ["--accept=no_label"],
+        ["atlas_stage2"],
+    ),
+    "atlas": (["--without_mask=2"], ["atlas", "--validation=2"], [], ["atlas_finetune"]),
 }
 
 
@@ -35,14 +42,14 @@ def script(name, *arguments, status=0):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_scans_to_what_its_bundle_trains_on(tmp_path, layout):
-    oddities, scanner, (bundle, *options) = LAYOUTS[layout]
-    is_broken = any("--faults" in option for option in oddities)
+    oddities, scanner, checking, (bundle, *options) = LAYOUTS[layout]
+    is_broken = "--fix=exclude" in checking
     cohort, datalist = f"{tmp_path}/cohort", f"{tmp_path}/cohort.json"
     size = [f"--subjects={14 if is_broken else 7}", "--spacing=4", "--workers=1"]
     script("phantoms", "make", f"--layout={layout}", f"--output={cohort}", *size, *oddities)
     script("datalists", *scanner, f"--root={cohort}", f"--output={datalist}")
-    mended = ["--fix=exclude", f"--fixed={tmp_path}/mended.json"] if is_broken else []
-    script("datalists", "check", f"--datalist={datalist}", f"--root={cohort}", *mended, status=int(is_broken))
+    checking = [*checking, f"--fixed={tmp_path}/mended.json"] if is_broken else checking
+    script("datalists", "check", f"--datalist={datalist}", f"--root={cohort}", *checking, status=int(is_broken))
     datalist = f"{tmp_path}/mended.json" if is_broken else datalist
 
     places = [f"--dataset_dir={cohort}", f"--datalist={datalist}", f"--output_dir={tmp_path}/eval"]
