@@ -46,8 +46,8 @@ def load(
         label_convention: that the labels must follow, and every subject must have one; None asks for no labels.
 
     Returns:
-        A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`), and "label"
-        (absolute path) where the subject has one.
+        A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`), and, where
+        labels are asked for, "label" (absolute path).
 
     Raises:
         InputError: a file or folder does not exist, the datalist breaks a rule (see `read`), the split is empty, or
@@ -70,7 +70,7 @@ def load(
     channels = _channels(known if modalities is None else modalities, known, datalist)
     if label_convention is not None:
         _check_labels(content, split, label_convention, datalist)
-    entries = [_resolve(entry, channels, folder) for entry in content[split]]
+    entries = [_resolve(entry, channels, folder, label_convention is not None) for entry in content[split]]
     _check_files(entries, datalist)
     return entries
 
@@ -251,9 +251,9 @@ def _check_labels(content: Mapping[str, Any], split: str, convention: str, datal
             raise InputError(f"datalist {datalist}: subject {entry['subject']} of {split} has no label; expected one")
 
 
-def _resolve(entry: Mapping[str, Any], channels: Sequence[int], root: Path) -> dict[str, Any]:
+def _resolve(entry: Mapping[str, Any], channels: Sequence[int], root: Path, labels: bool) -> dict[str, Any]:
     resolved = {"subject": entry["subject"], "image": [f"{root}/{entry['image'][channel]}" for channel in channels]}
-    if "label" in entry:
+    if labels:
         resolved["label"] = f"{root}/{entry['label']}"
     return resolved
 

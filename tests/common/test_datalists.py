@@ -45,13 +45,17 @@ def datalist(tmp_path):
 
 def test_entries_hold_absolute_paths_in_the_order_of_the_datalist(datalist, root):
     assert datalists.load(datalist, "training", root) == [
-        {
-            "subject": "a",
-            "image": [f"{root}/a/flair.nii.gz", f"{root}/a/t1.nii.gz"],
-            "label": f"{root}/a/mask.nii.gz",
-        },
+        {"subject": "a", "image": [f"{root}/a/flair.nii.gz", f"{root}/a/t1.nii.gz"]},  # its mask is not asked for
         {"subject": "b", "image": [f"{root}/b/flair.nii.gz", f"{root}/b/t1.nii.gz"]},
     ]
+
+
+def test_labels_come_where_they_are_asked_for(datalist, root):
+    content = json.loads(datalist.read_text())
+    content["training"].pop()
+    datalist.write_text(json.dumps(content))
+    (entry,) = datalists.load(datalist, "training", root, label_convention=content["label_convention"])
+    assert entry["label"] == f"{root}/a/mask.nii.gz"
 
 
 @pytest.mark.parametrize(
@@ -76,9 +80,9 @@ def test_only_the_files_that_are_asked_for_must_exist(datalist, root):
 
 
 def test_missing_files_are_counted_and_the_first_is_named(datalist, root):
-    for file in ("a/mask", "b/flair", "b/t1"):
+    for file in ("a/mask", "a/t1", "b/flair", "b/t1"):
         (root / f"{file}.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"a/mask.nii.gz: no such file, of subject a in .*; 3 of 5 files"):
+    with pytest.raises(InputError, match=r"a/t1.nii.gz: no such file, of subject a in .*; 3 of 4 files"):
         datalists.load(datalist, "training", root)
 
 
