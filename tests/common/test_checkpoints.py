@@ -177,6 +177,13 @@ def test_a_lengthened_run_follows_the_schedule_of_its_new_length(tmp_path):
         straight.step()
 
 
+def test_processes_that_see_different_states_do_not_begin(tmp_path, monkeypatch):
+    Training(tmp_path, 1)
+    monkeypatch.setattr("common.checkpoints._gather", lambda number: [number, -1])
+    with pytest.raises(InputError, match=r"--resume: the processes see the states of iterations \[3, -1\]"):
+        Training(tmp_path, 2, resume=True)
+
+
 # Which file
 
 
