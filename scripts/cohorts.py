@@ -336,6 +336,8 @@ def read_folds(path: Path) -> tuple[dict[str, int], str]:
     for entry in content["training"]:
         image = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
         subject = PurePosixPath(image).parent.name
+        if not subject:
+            raise InputError(f"--folds={path}: image {image} is in no folder; expected one that has the subject's name")
         if folds.setdefault(subject, entry["fold"]) != entry["fold"]:
             raise InputError(f"--folds={path}: {subject} is in fold {folds[subject]} and in {entry['fold']}")
     return folds, hashlib.sha256(text).hexdigest()

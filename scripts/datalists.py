@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,23 @@ from scripts.datalist_check import check
 __all__ = ["atlas", "brats", "check", "subset", "ukb"]
 
 OUTSIDE = "in no fold"  # where a flow chart counts who is in the root and not in the file of folds
-# Takes visits, gives each split's people and, for a cross-validation, what the datalist records of it.
-Draw = Callable[[Sequence[Visit]], tuple[dict[str, list[str]], dict[str, Any] | None]]
+
+
+class Drawn(NamedTuple):
+    """Who is where.
+
+    Attributes:
+        people: split -> those who have a mask, or all where nobody has.
+        others: those without any mask whom `--unlabelled=training` may train on.
+        folds: what the datalist records of a cross-validation.
+    """
+
+    people: dict[str, list[str]]
+    others: set[str]
+    folds: dict[str, Any] | None
+
+
+Draw = Callable[[Sequence[Visit], Sequence[Visit]], Drawn]  # of the visits to divide, and of those without mask
 
 
 def ukb(
@@ -68,7 +83,7 @@ def brats(
     seed: int = 0,
     folds: str | int | None = None,
     fold: int | None = None,
-    fold_to: str = "validation",
+    fold_to: str | None = None,
     unlabelled: str = "apart",
     consort: str | None = None,
 ) -> None:
@@ -88,9 +103,9 @@ def brats(
         folds: the JSON file of folds that SwinUNETR publishes (brats21_folds.json), whose subjects are known by their
             folders' names; or a number, and people are shuffled by the seed and dealt into so many folds of one size.
         fold: the one that is held out, from 0.
-        fold_to: the split that it goes to. In the paper that is `validation`, where the fold chooses the checkpoint and
-            gives the score too, and all others are trained on. In `testing` it gives the score only, and `--validation`
-            is drawn from the others.
+        fold_to: the split that it goes to. In the paper, and by default, that is `validation`, where the fold chooses
+            the checkpoint and gives the score too, and all others are trained on. In `testing` it gives the score only,
+            and `--validation` is drawn from the others.
         unlabelled: what becomes of subjects without `seg`. By default they are kept `apart`, in the split `unlabelled`,
             which no training reads and `--split=unlabelled` of inference predicts. With `training` they are trained
             on, unless the person is held out; that suits self-supervised stages, and a supervised one refuses it.
@@ -98,10 +113,12 @@ def brats(
     """
     apart = _apart(unlabelled)
     if folds is None:
-        if fold is not None:
-            raise InputError(f"--fold={fold}: expected --folds too, a file or how many there are")
+        for option, given in {"fold": fold, "fold_to": fold_to}.items():
+            if given is not None:
+                raise InputError(f"--{option}={given}: expected --folds too, a file or how many there are")
         draw = _chance(0.1 if validation is None else validation, testing or 0, seed)
     else:
+        fold_to = "validation" if fold_to is None else fold_to
         validating = chosen("fold_to", fold_to, {"validation": True, "testing": False})
         for option, value in {"validation": validation if validating else None, "testing": testing}.items():
             if value is not None:
@@ -258,21 +275,23 @@ def _divide(
     without = {visit for visit in visits if layout.label is not None and visit.label is None}
     if len(without) == len(visits) and not apart:
         without = set()
-    people, folds = draw([visit for visit in visits if visit not in without])
-    split_of = {person: split for split, members in people.items() for person in members}
-    splits: dict[str, list[Visit]] = {split: [] for split in people}
+    drawn = draw([visit for visit in visits if visit not in without], sorted(without))
+    split_of = {person: split for split, members in drawn.people.items() for person in members}
+    split_of |= dict.fromkeys(drawn.others, "training")
+    splits: dict[str, list[Visit]] = {split: [] for split in drawn.people}
     for visit in visits:
         if visit not in without:
             split = split_of.get(visit.person, OUTSIDE)
-        elif not apart and split_of.get(visit.person, "training") == "training":
+        elif not apart and split_of.get(visit.person) == "training":
             split = "training"
         else:
             split = "unlabelled"
         splits.setdefault(split, []).append(visit)
     if without:
-        where = "the split unlabelled" if apart else "training, but for those of people who are held out"
+        untrained = "held out" if drawn.folds is None else "held out or in no fold"
+        where = "the split unlabelled" if apart else f"training, but for those of people who are {untrained}"
         print(f"without label: {len(without)} subjects, such as {min(without).subject}; they are in {where}")
-    return splits, folds
+    return splits, drawn.folds
 
 
 def _entry(visit: Visit) -> dict[str, Any]:
@@ -284,11 +303,11 @@ def _chance(validation: float, testing: float, seed: int) -> Draw:
     """Draw the splits by chance."""
     check_number("seed", seed, int, 0)
 
-    def draw(visits: Sequence[Visit]) -> tuple[dict[str, list[str]], None]:
+    def draw(visits: Sequence[Visit], without: Sequence[Visit]) -> Drawn:
         people = _people(visits)
         if not people:
-            return {"training": [], "validation": [], "testing": []}, None
-        return _split(people, validation, testing, seed), None
+            return Drawn({"training": [], "validation": [], "testing": []}, set(), None)
+        return Drawn(_split(people, validation, testing, seed), set(_people(without)) - set(people), None)
 
     return draw
 
@@ -297,26 +316,28 @@ def _cross_validation(folds: str | int, fold: int | None, fold_to: str, validati
     """Hold out one fold, of a file or of folds that are dealt by chance."""
     check_number("seed", seed, int, 0)
 
-    def draw(visits: Sequence[Visit]) -> tuple[dict[str, list[str]], dict[str, Any]]:
+    def draw(visits: Sequence[Visit], without: Sequence[Visit]) -> Drawn:
+        people = _people(visits)
+        others = set(_people(without)) - set(people)
         if isinstance(folds, str):
-            fold_of, source = _published(Path(folds).expanduser(), visits)
+            fold_of, source = _published(Path(folds).expanduser(), visits, without)
+            others = {person for person in others if fold_of.get(person, fold) != fold}
         else:
-            fold_of, source = _dealt(folds, _people(visits), seed)
+            fold_of, source = _dealt(folds, people, seed)
         known = sorted(set(fold_of.values()) | set(source.pop("known", [])))
         if isinstance(fold, bool) or fold not in known:
-            raise InputError(
-                f"--fold={fold}: expected one of {', '.join(map(str, known))}, the folds of --folds={folds}"
-            )
-        held = sorted(person for person in fold_of if fold_of[person] == fold)
-        rest = sorted(person for person in fold_of if fold_of[person] != fold)
+            given = "--fold: missing;" if fold is None else f"--fold={fold}:"
+            raise InputError(f"{given} expected one of {', '.join(map(str, known))}, the folds of --folds={folds}")
+        held = [person for person in people if fold_of.get(person) == fold]
+        rest = [person for person in people if fold_of.get(person, fold) != fold]
         record = {"fold": fold, "of": len(known), "split": fold_to} | source
         if not held or not rest:
             raise InputError(
                 f"--fold={fold}: {len(held)} people in it and {len(rest)} in the others; expected some in each"
             )
         if fold_to == "validation":
-            return {"training": rest, "validation": held, "testing": []}, record
-        return _split(rest, validation, 0, seed) | {"testing": held}, record
+            return Drawn({"training": rest, "validation": held, "testing": []}, others, record)
+        return Drawn(_split(rest, validation, 0, seed) | {"testing": held}, others, record)
 
     return draw
 
@@ -331,20 +352,25 @@ def _dealt(number: Any, people: Sequence[str], seed: int) -> tuple[dict[str, int
     return fold_of, {"source": f"dealt by chance, seed {seed}"}
 
 
-def _published(path: Path, visits: Sequence[Visit]) -> tuple[dict[str, int], dict[str, Any]]:
-    """Person -> fold, from a file that names each subject's images; says who is not in both."""
+def _published(path: Path, visits: Sequence[Visit], without: Sequence[Visit]) -> tuple[dict[str, int], dict[str, Any]]:
+    """Person -> fold, with or without a mask, from a file that names each subject's images; says who is not in both.
+
+    One visit that the file names puts its person, with all visits, into the fold.
+    """
     fold_of_subject, digest = cohorts.read_folds(path)
     fold_of: dict[str, int] = {}
-    for visit in visits:
+    for visit in [*visits, *without]:
         fold = fold_of_subject.get(visit.subject)
         if fold is not None and fold_of.setdefault(visit.person, fold) != fold:
             raise InputError(f"--folds={path}: {visit.person} is in fold {fold_of[visit.person]} and in {fold}")
-    subjects = {visit.subject for visit in visits}
-    if not fold_of:
+    if not any(visit.person in fold_of for visit in visits):
         example = next(iter(fold_of_subject))
-        raise InputError(f"--folds={path}: it names none of the {len(subjects)} subjects with labels, but {example}")
-    _tell("left out, as it is in no fold", subjects - fold_of_subject.keys())
-    _tell("in a fold, but not in the root", fold_of_subject.keys() - subjects)
+        raise InputError(f"--folds={path}: it names none of the {len(visits)} subjects with labels, but {example}")
+    _tell(
+        "left out, as their people are in no fold", {visit.subject for visit in visits if visit.person not in fold_of}
+    )
+    found = {visit.subject for visit in [*visits, *without]}
+    _tell("in a fold, but no complete subject of the root", fold_of_subject.keys() - found)
     return fold_of, {"source": path.name, "sha256": digest, "known": set(fold_of_subject.values())}
 
 

@@ -195,7 +195,8 @@ def test_all_visits_of_a_person_are_in_one_split(root, tmp_path):
         ({"output": "same.json", "consort": "same.json"}, "--consort=same.json: expected another file than --output"),
         ({"unlabelled": "drop"}, "--unlabelled=drop: expected one of apart, training"),
         ({"fold": 0}, "--fold=0: expected --folds too"),
-        ({"folds": 2}, "--fold=None: expected one of 0, 1, the folds of --folds=2"),
+        ({"fold_to": "testing"}, "--fold_to=testing: expected --folds too"),
+        ({"folds": 2}, "--fold: missing; expected one of 0, 1, the folds of --folds=2"),
         ({"folds": 2, "fold": 2}, "--fold=2: expected one of 0, 1"),
         ({"folds": 2, "fold": True}, "--fold=True: expected one of 0, 1"),
         ({"folds": 1, "fold": 0}, "--folds=1: expected a whole number from 2"),
@@ -358,8 +359,8 @@ def test_the_folds_of_a_file_are_held_out_one_at_a_time(root, tmp_path, capsys):
         }
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [
-        "left out, as it is in no fold: 1 subjects, such as BraTS2021_00009",
-        "in a fold, but not in the root: 1 subjects, such as BraTS2021_09999",
+        "left out, as their people are in no fold: 1 subjects, such as BraTS2021_00009",
+        "in a fold, but no complete subject of the root: 1 subjects, such as BraTS2021_09999",
     ]
 
 
@@ -410,6 +411,10 @@ def test_folds_dealt_by_chance_partition_the_people(root, tmp_path):
             '{"training": [{"fold": 0, "image": "BraTS2021_00000/a"}, {"fold": 1, "image": "BraTS2021_00000/b"}]}',
             "BraTS2021_00000 is in fold 0 and in 1",
         ),
+        (
+            '{"training": [{"fold": 0, "image": "BraTS2021_00000_flair.nii.gz"}]}',
+            "image BraTS2021_00000_flair.nii.gz is in no folder; expected one that has the subject's name",
+        ),
         ('{"training": [{"fold": 0, "image": "BraTS2021_00000/a"}]}', "--fold=0: 1 people in it and 0 in the others"),
     ],
 )
@@ -421,6 +426,44 @@ def test_a_broken_file_of_folds_is_named(root, tmp_path, content, message):
     with pytest.raises(InputError, match=message) as error:
         datalists.brats(root, tmp_path / "list.json", folds=str(folds), fold=0)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("fold_to", ["validation", "testing"])
+def test_who_is_held_out_by_a_file_of_folds_is_not_trained_on_without_mask_either(root, tmp_path, capsys, fold_to):
+    """People 0 and 1 have masks, 2 and 3 none, 4 is in no fold and has none, 5 is in no fold and has one."""
+    for person in range(6):
+        _add_brats_2023(root, person, 0, mask=person in (0, 1, 5))
+    _add_brats_2023(root, 0, 1, mask=False)
+    folds = _write_folds(tmp_path / "folds.json", {f"BraTS-GLI-{person:05d}-000": person % 2 for person in range(4)})
+    options = {"folds": folds, "fold": 0, "fold_to": fold_to} | ({"validation": 0} if fold_to == "testing" else {})
+    datalists.brats(root, tmp_path / "list.json", unlabelled="training", **options)
+    splits = _splits(tmp_path / "list.json")
+    assert splits["training"] == ["BraTS-GLI-00001-000", "BraTS-GLI-00003-000"]
+    assert splits[fold_to] == ["BraTS-GLI-00000-000"]
+    assert splits["unlabelled"] == ["BraTS-GLI-00000-001", "BraTS-GLI-00002-000", "BraTS-GLI-00004-000"]
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "left out, as their people are in no fold: 1 subjects, such as BraTS-GLI-00005-000",
+        "without label: 4 subjects, such as BraTS-GLI-00000-001; "
+        "they are in training, but for those of people who are held out or in no fold",
+    ]
+
+
+def test_a_file_of_folds_holds_for_all_visits_of_a_person(root, tmp_path, capsys):
+    """Of person 0 the file names a visit without mask, of person 1 one of two visits."""
+    _add_brats_2023(root, 0, 0, mask=False)
+    _add_brats_2023(root, 0, 1)
+    _add_brats_2023(root, 1, 0)
+    _add_brats_2023(root, 1, 1)
+    folds = _write_folds(tmp_path / "folds.json", {"BraTS-GLI-00000-000": 0, "BraTS-GLI-00001-000": 1})
+    datalists.brats(root, tmp_path / "list.json", folds=folds, fold=0)
+    assert _splits(tmp_path / "list.json") == {
+        "training": ["BraTS-GLI-00001-000", "BraTS-GLI-00001-001"],
+        "validation": ["BraTS-GLI-00000-001"],
+        "testing": [],
+        "unlabelled": ["BraTS-GLI-00000-000"],
+    }
+    assert "in no fold" not in (printed := capsys.readouterr().out)
+    assert "in a fold" not in printed
 
 
 def test_a_person_in_two_folds_is_named(root, tmp_path):
