@@ -33,10 +33,11 @@ CHECKS = {
     "not_finite": "error",
     "constant": "error",
     "label_values": "error",
+    "label_as_image": "error",
+    "no_label": "error",
     "leakage": "error",
     "duplicate": "error",
     "copy": "warning",
-    "no_label": "warning",
     "empty_mask": "warning",  # no error: some patients have no lesion
     "orientation": "warning",
     "spacing": "warning",
@@ -49,6 +50,7 @@ CHECKS = {
 THREADS = 16  # that wait for the storage; a header itself is read in 0.3 ms
 AFFINE_TOLERANCE = 1e-3  # mm, as on loading
 CLIPPED = 1e-3  # share of the tissue that lies at the limit of its integer type
+LARGEST = float(np.finfo(np.float32).max)  # voxels are float32 once they are loaded
 SAMPLE = 1_000_000  # voxels, about, that tissue is measured on
 TISSUE = 0.01  # share of the intensity range above which a voxel is no background
 
@@ -146,38 +148,37 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None, known: M
 
 def _examine(case: Mapping[str, Any], root: str, convention: str | None, known: Mapping[str, frozenset[int]]) -> Record:
     problems, opened, reference = _headers(case, root)
-    images: list[Image | None] = []
-    digests: list[bytes] = []
-    for file in (*case["image"], case.get("label")):
+    images: dict[str, Image | None] = {}
+    digests: dict[str, bytes] = {}
+    for file, scan in opened.items():
         found: list[Problem] = []
-        image, digest = None, b""
-        scan = opened.get(file)
-        if scan is not None:
-            voxels = _voxels(file, scan, root)
-            if isinstance(voxels, Problem):
-                found.append(voxels)
-            elif file == case.get("label"):
-                found += _label_problems(file, _label_values(voxels, scan), convention, known)
-            else:
-                more, image = _measure(file, voxels, scan)
-                found += more
-            if not any(problem.check in ("unreadable", "not_finite", "constant", "empty_mask") for problem in found):
-                digest = _digest(voxels, scan)
+        voxels = _voxels(file, scan, root)
+        if isinstance(voxels, Problem):
+            found.append(voxels)
+        elif file == case.get("label"):
+            found += _label_problems(file, _label_values(voxels, scan), convention, known)
+        else:
+            found, images[file] = _measure(file, voxels, scan)
+        if not any(problem.check in ("unreadable", "not_finite", "constant", "empty_mask") for problem in found):
+            digests[file] = _digest(voxels, scan)
         problems += found
-        images.append(image)
-        digests.append(digest)
     problems += _copies(case, digests)
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
         problems.append(Problem("no_label", case["image"][0], "no label", f"one that follows {convention}"))
-    orientation, spacing = _grid(reference)
-    return Record(tuple(problems), orientation, spacing, tuple(images[:-1]), tuple(digests))
+    files = (*case["image"], case.get("label"))
+    return Record(
+        tuple(problems),
+        *_grid(reference),
+        images=tuple(map(images.get, case["image"])),
+        digests=tuple(digests.get(file, b"") for file in files),
+    )
 
 
 # Headers
 
 
 def _headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dict[str, Any], Any]:
-    """Problems of a case's headers, the files that are sound so far, and one whose grid most of them share."""
+    """Problems of a case's headers, the files whose voxels are to be read, and one whose grid most of them share."""
     problems: list[Problem] = []
     opened: dict[str, Any] = {}
     for file in dict.fromkeys([*case["image"], *filter(None, [case.get("label")])]):
@@ -195,7 +196,8 @@ def _headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dict[st
         if (difference := _difference(scan, opened[reference], file == case.get("label"))) is not None:
             check, value, expected = difference
             problems.append(Problem(check, file, value, f"{expected} of {Path(reference).name}"))
-    return problems, opened, opened[reference]
+    readable = {file: scan for file, scan in opened.items() if _edges(scan) == _edges(opened[reference])}
+    return problems, readable, opened[reference]
 
 
 def _open(file: str, root: str) -> Any:
@@ -235,13 +237,17 @@ def _is_complete(path: str, scan: Any) -> bool:
     """
     if not isinstance(scan, nibabel.Nifti1Image):
         return True
-    proxy: Any = scan.dataobj
-    length = proxy.offset + prod(proxy.shape) * proxy.dtype.itemsize
+    length = _length(scan.dataobj)
     if path.endswith(".gz"):
         with Path(path).open("rb") as stream:
             stream.seek(-4, os.SEEK_END)
             return int.from_bytes(stream.read(4), "little") == length % 2**32
     return not path.endswith(".nii") or Path(path).stat().st_size >= length
+
+
+def _length(proxy: Any) -> int:
+    """Bytes up to the end of the voxels, as the header has it."""
+    return int(proxy.offset) + prod(map(int, proxy.shape)) * proxy.dtype.itemsize
 
 
 def _edges(scan: Any) -> tuple[int, ...]:
@@ -294,10 +300,11 @@ def _voxels(file: str, scan: Any, root: str) -> Any:
     try:
         if isinstance(scan, nibabel.Nifti1Image) and file.endswith(".gz"):
             content = gzip.decompress(Path(root, file).read_bytes())
-            length = proxy.offset + prod(proxy.shape) * proxy.dtype.itemsize
-            if len(content) < length:
-                raise EOFError(f"{len(content)} of {length} bytes")
+            if len(content) < _length(proxy):
+                raise EOFError(f"{len(content)} of {_length(proxy)} bytes")
             return np.ndarray(proxy.shape, proxy.dtype, content, proxy.offset, order="F")
+        if file.endswith(".nii") and (size := Path(root, file).stat().st_size) < _length(proxy):
+            raise EOFError(f"{size} of {_length(proxy)} bytes")  # before a reader makes room for them
         return np.asanyarray(proxy.get_unscaled())
     except Exception as error:  # whatever a reader makes of a damaged file
         return Problem("unreadable", file, _reason(error), "a file that can be read to its end")
@@ -308,14 +315,15 @@ def _scaled(values: np.ndarray, scan: Any) -> np.ndarray:
     slope, intercept = scan.dataobj.slope, scan.dataobj.inter
     if (slope, intercept) == (1, 0):
         return values
-    return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
 def _digest(voxels: np.ndarray, scan: Any) -> bytes:
-    """16 bytes that images of the same shape and values share, whatever their type on disk."""
+    """16 bytes that images of the same values on the same three edges share, whatever their type on disk."""
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(_scaled(voxels, scan).T, dtype=np.float32)
-    return hashlib.blake2b(values.data, digest_size=16, salt=str(values.shape).encode()[:16]).digest()
+    return hashlib.blake2b(values.data, digest_size=16, salt=str(_edges(scan)).encode()[:16]).digest()
 
 
 def _measure(file: str, voxels: np.ndarray, scan: Any) -> tuple[list[Problem], Image | None]:
@@ -323,7 +331,12 @@ def _measure(file: str, voxels: np.ndarray, scan: Any) -> tuple[list[Problem], I
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         count = f"{np.isnan(voxels).sum()} voxels NaN, {np.isinf(voxels).sum()} infinite"
         return [Problem("not_finite", file, count, "finite ones")], None
-    lowest, highest = (float(_scaled(np.array([value]), scan)[0]) for value in (voxels.min(), voxels.max()))
+    slope, intercept = scan.dataobj.slope, scan.dataobj.inter
+    lowest, highest = sorted(float(value) * float(slope) + float(intercept) for value in (voxels.min(), voxels.max()))
+    if not max(-lowest, highest) <= LARGEST:
+        value = f"values from {lowest:.3g} to {highest:.3g}, infinite as float32"
+        return [Problem("not_finite", file, value, "finite ones")], None
+    lowest, highest = float(np.float32(lowest)), float(np.float32(highest))
     if lowest == highest:
         return [Problem("constant", file, f"{lowest:g} everywhere", "a brain")], None
     step = max(1, round((voxels.size / SAMPLE) ** (1 / 3)))
@@ -378,12 +391,27 @@ def _label_problems(
     return []
 
 
-def _copies(case: Mapping[str, Any], digests: Sequence[bytes]) -> Iterator[Problem]:
-    """Modalities of one case that are the same image in two files."""
-    first: dict[bytes, str] = {}
-    for file, digest in zip(case["image"], digests, strict=False):
-        if digest and first.setdefault(digest, file) != file:
-            yield Problem("copy", file, f"the voxels of {Path(first[digest]).name}", "an image of its own")
+def _copies(case: Mapping[str, Any], digests: Mapping[str, bytes]) -> Iterator[Problem]:
+    """Modalities of one case that are its label or each other, by their path or by their voxels."""
+    label = case.get("label")
+    first: dict[Any, str] = {}
+    if label is not None:
+        first = dict.fromkeys(_identities(label, digests), label)
+    truth = set(first)
+    for file in case["image"]:
+        names = _identities(file, digests)
+        same = next((first[name] for name in names if name in first), None)
+        if not truth.isdisjoint(names):
+            yield Problem("label_as_image", file, f"the label {Path(str(label)).name}", "an image, not its truth")
+        elif same is not None:
+            what = "the file of another modality" if same == file else f"the voxels of {Path(same).name}"
+            yield Problem("copy", file, what, "an image of its own")
+        first |= {name: file for name in names if name not in first}
+
+
+def _identities(file: str, digests: Mapping[str, bytes]) -> list[str | bytes]:
+    """What two files that are one share: the path, and the digest where there is one."""
+    return [os.path.normpath(file), *filter(None, [digests.get(file)])]
 
 
 # Words

@@ -1,7 +1,9 @@
 """Checks of a case's files; each file is made here, with the one thing that is wrong with it."""
 
 import gzip
+import shutil
 import time
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -115,7 +117,7 @@ HEADERS = {  # what is done to the folder; check, file, and part of the message
     ),
     "label's shape": (lambda f: save(f / "seg.nii.gz", lesion(1)[1:]), "shape", "seg.nii.gz", "shape 9 x 12 x 8"),
     "a one more": (
-        lambda f: save(f / "t1.nii.gz", brain()[..., None]),
+        lambda f: save(f / "t1.nii.gz", brain(1)[..., None]),
         "shape",
         "t1.nii.gz",
         "shape 10 x 12 x 8 x 1; expected 10 x 12 x 8, that of flair.nii.gz",
@@ -301,7 +303,7 @@ def test_a_plain_file_that_is_too_short_is_told_by_its_headers(tmp_path):
     case = {"subject": "s", "image": [str(tmp_path / "t1.nii")]}
     check_headers([case])
     cut(tmp_path / "t1.nii", 0.9)
-    with pytest.raises(InputError, match=r"subject s: .*t1.nii: Expected \d+ bytes, got \d+"):
+    with pytest.raises(InputError, match=r"subject s: .*t1.nii: 2044 of 2272 bytes"):  # 0.9 x 2272
         check_headers([case])
 
 
@@ -427,3 +429,80 @@ def test_a_file_in_another_encoding_of_the_same_grid_is_sound(tmp_path):
     case = {"subject": "s", "image": ["t1.nii.gz"]}
     assert examine(case, str(tmp_path), None, KNOWN).problems == ()
     check_headers([absolute(tmp_path, case)])
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_header_of_a_huge_volume_makes_no_room_for_it(tmp_path, suffix):
+    """30,000 voxels along each axis, written at the place that the format says, and 1,920 bytes of them."""
+    content = bytearray(nibabel.Nifti1Image(brain(), np.eye(4)).to_bytes())
+    content[42:48] = np.array([30_000] * 3, "<i2").tobytes()
+    (tmp_path / f"t1{suffix}").write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+    tracemalloc.start()
+    (problem,) = examine({"subject": "s", "image": [f"t1{suffix}"]}, str(tmp_path), None, KNOWN).problems
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (problem.check, problem.value) == ("unreadable", f"2272 of {352 + 2 * 30_000**3} bytes")
+    assert peak < 50e6
+
+
+def test_a_file_of_another_shape_is_not_read(folder, monkeypatch):
+    save(folder / "t2.nii.gz", np.full((9, 12, 8), np.nan, np.float32))
+    (folder / "seg.nii.gz").unlink()
+    read = []
+    monkeypatch.setattr("common.checks._voxels", lambda file, scan, _: read.append(file) or brain(len(read)))
+    problems = examine(CASE, str(folder), "brats2021", KNOWN).problems
+    assert [(problem.check, problem.file) for problem in problems] == [
+        ("missing", "seg.nii.gz"),
+        ("shape", "t2.nii.gz"),
+    ]
+    assert read == ["flair.nii.gz", "t1.nii.gz"]
+
+
+@pytest.mark.parametrize(("slope", "is_sound"), [(1e35, True), (1e37, False), (-1e37, False)])
+def test_what_overflows_once_it_is_scaled_is_not_finite(folder, slope, is_sound):
+    """Up to 900 x 1e35 = 9e37, below 2 ** 128 = 3.4e38, where float32 ends, and 9e39."""
+    image = nibabel.Nifti1Image(brain(1), np.diag([-2.0, 3.0, 4.0, 1.0]))
+    (folder / "t1.nii.gz").write_bytes(gzip.compress(scaled_bytes(image, slope)))
+    assert (np.abs(nibabel.load(folder / "t1.nii.gz").get_fdata()).max() < 2.0**128) == is_sound
+    found = [(problem.check, problem.file) for problem in examine(CASE, str(folder), "brats2021", KNOWN).problems]
+    assert found == ([] if is_sound else [("not_finite", "t1.nii.gz")])
+
+
+def test_doubles_that_are_too_large_for_loading_are_not_finite(folder):
+    save(folder / "t1.nii.gz", brain(1) * 1e37)
+    (problem,) = examine(CASE, str(folder), "brats2021", KNOWN).problems
+    assert (problem.check, problem.file) == ("not_finite", "t1.nii.gz")
+
+
+def test_a_copy_with_a_one_more_has_the_same_digest(tmp_path):
+    save(tmp_path / "a.nii.gz", brain())
+    save(tmp_path / "b.nii.gz", brain()[..., None])
+    one, other = (examine({"subject": "s", "image": [f"{n}.nii.gz"]}, str(tmp_path), None, KNOWN) for n in "ab")
+    assert one.digests == other.digests != (b"", b"")
+
+
+@pytest.mark.parametrize("second", ["t1.nii.gz", "./t1.nii.gz"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_one_file_in_two_channels_is_a_copy(folder, second, is_there):
+    if not is_there:
+        (folder / "t1.nii.gz").unlink()
+    problems = examine({"subject": "s", "image": ["t1.nii.gz", second]}, str(folder), None, KNOWN).problems
+    found = [(problem.check, problem.file) for problem in problems if problem.check != "missing"]
+    assert found == [("copy", second)]
+
+
+def test_what_is_wrong_with_a_file_in_two_channels_is_told_once(folder):
+    spoil(folder, 1, np.nan)
+    problems = examine({"subject": "s", "image": ["t1.nii.gz"] * 2}, str(folder), None, KNOWN).problems
+    assert [problem.check for problem in problems] == ["not_finite", "copy"]
+
+
+@pytest.mark.parametrize("channel", ["seg.nii.gz", "./seg.nii.gz", "t1.nii.gz"])
+def test_a_label_among_the_modalities_is_an_error(folder, channel):
+    """By its path, or as a copy."""
+    if channel == "t1.nii.gz":
+        shutil.copy(folder / "seg.nii.gz", folder / channel)
+    case = {**CASE, "image": ["flair.nii.gz", channel, "t2.nii.gz"]}
+    (problem,) = examine(case, str(folder), "brats2021", KNOWN).problems
+    assert (problem.check, problem.file, problem.value) == ("label_as_image", channel, "the label seg.nii.gz")
+    assert CHECKS[problem.check] == "error"
