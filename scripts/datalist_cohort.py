@@ -1,5 +1,6 @@
 """What of a cohort stands out from the rest, and what is in it twice; a part of `python -m scripts.datalists check`."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -14,8 +15,12 @@ __all__ = ["compare", "describe"]
 
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 SPACING_TOLERANCE = 0.05  # share of the cohort's median
+SUBJECT, VOXELS, PERSON, MASK = "the same subject", "the same voxels", "the same person", "the same mask"
 HEAD = 3.0  # litres: adult brains with their fluid have 1 to 2 (embedded cohort: up to 2.4), heads more than 3.5
 FEWEST = 8  # images that make a cohort which one of them can stand out from
+VISIT = re.compile(  # names of visits, which begin with the person's: UK Biobank, BraTS from 2023 on, BIDS (ATLAS)
+    r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
+)
 OUTLIER = 5.0  # robust standard deviations of log intensity ...
 FACTOR = 3.0  # ... and at least this factor from the median
 
@@ -126,29 +131,42 @@ def _images(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> It
 
 
 def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
-    """Subjects and images that are in the cohort twice, each told against the one to keep.
+    """Subjects, people and images that are in the cohort twice, each told against the one to keep.
 
-    Kept is the one without errors, then the one that is held out furthest, then the first.
+    Kept is the one without errors, then the one that is held out furthest, then the first. A person's visits may share
+    a split, and be unlabelled, which no training reads; masks alone may be alike, and are a warning.
     """
 
     def rank(place: int) -> tuple[bool, int, int]:
         broken = any(CHECKS[problem.check] == "error" for problem in records[place].problems)
         return broken, HELD_OUT_FIRST.index(cases[place]["split"]), place
 
-    groups: dict[Any, dict[int, str]] = defaultdict(dict)
-    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
-        groups[case["subject"]][place] = case["image"][0]
-        for file, digest in zip((*case["image"], case.get("label")), record.digests, strict=False):
-            if digest:
-                groups[digest].setdefault(place, file)
-    pairs: dict[tuple[int, int], list[str]] = defaultdict(list)
-    for members in groups.values():
-        kept, *others = sorted(members, key=rank)
-        for place in others:
-            pairs[place, kept].append(members[place])
-    for (place, kept), files in sorted(pairs.items()):
+    pairs: dict[tuple[int, int], tuple[str, str]] = {}
+    for what, groups in _likenesses(cases, records).items():  # the strongest first: it is the one that is told
+        for members in groups.values():
+            kept, *others = sorted(members, key=rank)
+            for place in others:
+                if what != PERSON or cases[place]["split"] != cases[kept]["split"]:
+                    pairs.setdefault((place, kept), (what, members[place]))
+    for (place, kept), (what, file) in sorted(pairs.items()):
         subject, split = cases[kept]["subject"], cases[kept]["split"]
         check = "duplicate" if cases[place]["split"] == split else "leakage"
-        same = "the same subject" if subject == cases[place]["subject"] else "the same voxels"
-        value = f"{same} as {subject} in {split}"
-        yield place, Problem(check, files[0], value, "each subject and image once")
+        value = f"{what} as {subject} in {split}"
+        if what == MASK:
+            yield place, Problem("copy", file, value, "a mask of its own")
+        else:
+            expected = "each person in one split" if what == PERSON else "each subject and image once"
+            yield place, Problem(check, file, value, expected)
+
+
+def _likenesses(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> dict[str, dict[Any, dict[int, str]]]:
+    """What cases can share -> name or digest -> place of each case that has it, with the file to tell it of."""
+    alike: dict[str, dict[Any, dict[int, str]]] = {what: defaultdict(dict) for what in (SUBJECT, VOXELS, PERSON, MASK)}
+    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
+        alike[SUBJECT][case["subject"]][place] = case["image"][0]
+        if case["split"] != "unlabelled" and (visit := VISIT.fullmatch(case["subject"])):
+            alike[PERSON][visit["person"]][place] = case["image"][0]
+        for file, digest in zip((*case["image"], case.get("label")), record.digests, strict=False):
+            if digest:
+                alike[MASK if file == case.get("label") else VOXELS][digest].setdefault(place, file)
+    return alike

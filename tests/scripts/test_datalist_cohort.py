@@ -1,9 +1,11 @@
 """What stands out from a cohort: records are made up here, so that what is odd about one is known."""
 
 import numpy as np
+import pytest
 
 from common.checks import Image, Problem, Record
-from scripts.datalist_cohort import compare, describe
+from scripts import cohorts
+from scripts.datalist_cohort import VISIT, compare, describe
 
 
 def case(name, split="training", label=False):
@@ -101,11 +103,68 @@ def test_the_same_image_in_two_splits_is_leakage_in_one_a_duplicate():
     assert [problem.file for _, problem in compare(cases, records, ["T1", "T2"])] == ["a_t1", "d_t2"]
 
 
-def test_a_label_is_told_too():
-    cases = [case("a", label=True), case("b", label=True)]
+@pytest.mark.parametrize("split", ["training", "testing"])
+def test_a_mask_alone_is_a_warning(split):
+    """As between two visits of one person; the images decide."""
+    cases = [case("a", "testing", label=True), case("b", split, label=True)]
     records = [record(0, digests=(b"1", b"2", b"s")), record(1, digests=(b"3", b"4", b"s"))]
     ((place, problem),) = compare(cases, records, ["T1", "T2"])
-    assert (place, problem.check, problem.file) == (1, "duplicate", "b_seg")
+    assert (place, *problem) == (1, "copy", "b_seg", "the same mask as a in testing", "a mask of its own")
+    records[1] = record(1, digests=(b"3", b"2", b"s"))
+    ((_, problem),) = compare(cases, records, ["T1", "T2"])
+    assert (problem.check, problem.file) == ("duplicate" if split == "testing" else "leakage", "b_t2")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1000012_2_0", "1000012_3_0"),
+        ("BraTS-GLI-00000-000", "BraTS-GLI-00000-001"),
+        ("sub-r001s001", "sub-r001s001_ses-2"),
+        ("sub-r001s001_ses-1", "sub-r001s001_ses-2"),
+    ],
+)
+def test_visits_of_a_person_in_two_splits_are_leakage(one, other):
+    records = [record(0), record(1)]
+    assert repeated([case(one), case(other, "validation")], records) == [
+        (0, "leakage", f"the same person as {other} in validation")
+    ]
+    assert repeated([case(one), case(other)], records) == []
+    assert repeated([case(one, "unlabelled"), case(other, "validation")], records) == []  # nothing trains on it
+
+
+def test_all_visits_of_a_person_outside_of_the_split_that_is_kept_are_told():
+    cases = [case(f"1000012_{n}_0", split) for n, split in enumerate(["training", "testing", "validation", "testing"])]
+    assert [(place, check) for place, check, _ in repeated(cases, [record(n) for n in range(4)])] == [
+        (0, "leakage"),
+        (2, "leakage"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1000012_2_0", "1000013_2_0"),
+        ("BraTS2021_00000", "BraTS2021_00001"),
+        ("BraTS-GLI-00000-000", "BraTS-GLI-00001-000"),
+        ("BraTS-GLI-00000-000", "BraTS-MET-00000-000"),
+        ("sub-r001s001_ses-1", "sub-r001s002_ses-1"),
+        ("sub-1", "sub-10"),
+        ("phantom_1_0", "phantom_2_0"),
+    ],
+)
+def test_two_people_are_no_leakage(one, other):
+    assert repeated([case(one), case(other, "validation")], [record(0), record(1)]) == []
+
+
+@pytest.mark.parametrize("cohort", cohorts.COHORTS)
+def test_a_person_s_name_is_the_one_that_the_scanner_takes(cohort):
+    for layout in cohorts.COHORTS[cohort]:
+        groups = {}
+        for level, folder in zip(reversed(layout.levels), reversed(layout.example.split("/")), strict=False):
+            groups |= level.fullmatch(folder).groupdict()
+        visit = VISIT.fullmatch(layout.subject.format(**groups))
+        assert (visit["person"] if visit else layout.subject.format(**groups)) == groups["person"]
 
 
 def test_what_has_no_digest_is_like_nothing():
