@@ -13,6 +13,7 @@ be absent. `datalist.schema.json` is the schema.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,8 @@ from common.preflight import InputError, check_number
 __all__ = ["SPLITS", "digest", "load", "read", "restrict", "subset", "write"]
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
+# control characters, line ends and halves of surrogate pairs: in no file's name, nor in a message of one line
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 SCHEMA = Path(__file__).with_name("datalist.schema.json")
 
 
@@ -80,7 +83,8 @@ def read(datalist: str | Path) -> dict[str, Any]:
 
     Raises:
         InputError: the file is missing or no JSON; it does not fit the schema; a subject occurs twice; a subject has
-            more or fewer images than there are modalities; a path is absolute or leaves the root.
+            more or fewer images than there are modalities; a path is absolute or leaves the root; a name, a path or
+            another text has a control character, a line end or half of a surrogate pair.
     """
     try:
         content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
@@ -88,6 +92,8 @@ def read(datalist: str | Path) -> dict[str, Any]:
         raise InputError(f"datalist {datalist}: {error.strerror}; expected a JSON file") from error
     except ValueError as error:
         raise InputError(f"datalist {datalist}: not JSON ({error}); expected a datalist") from error
+    except RecursionError as error:
+        raise InputError(f"datalist {datalist}: nested too deeply; expected a datalist") from error
     check(content, datalist)
     return content
 
@@ -197,20 +203,32 @@ def check(content: Mapping[str, Any], name: str | Path) -> None:
     Raises:
         InputError: it breaks one.
     """
-    problem = jsonschema.exceptions.best_match(_validator().iter_errors(content))
+    try:
+        problem = jsonschema.exceptions.best_match(_validator().iter_errors(content))
+        value = "" if problem is None else json.dumps(problem.instance, ensure_ascii=False)
+    except RecursionError as error:
+        raise InputError(f"datalist {name}: nested too deeply; expected a datalist") from error
     if problem is not None:
-        value = json.dumps(problem.instance, ensure_ascii=False)
         raise InputError(
             f"datalist {name}: {problem.json_path} = {value[:80]}: {problem.message.splitlines()[0][:160]}"
         )
+    described = [content["name"], content.get("preparation", ""), content.get("folds", {}).get("source", "")]
+    _check_texts([*described, *content["modalities"]], name)
     seen: dict[str, str] = {}
     for split in SPLITS:
         for entry in content.get(split, []):
             subject = entry["subject"]
+            _check_texts([subject, *entry["image"], entry.get("label", "")], name)
             if subject in seen:
                 raise InputError(f"datalist {name}: subject {subject} is in {seen[subject]} and again in {split}")
             seen[subject] = split
             _check_entry(entry, content["modalities"], name)
+
+
+def _check_texts(texts: Sequence[str], name: str | Path) -> None:
+    for text in texts:
+        if UNPRINTABLE.search(text):
+            raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected text of one line in Unicode")
 
 
 @cache

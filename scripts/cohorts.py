@@ -8,9 +8,11 @@ import hashlib
 import json
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +26,7 @@ from common.preflight import InputError
 __all__ = ["COHORTS", "Layout", "Visit", "count_slices", "detect", "find", "read_folds", "slices_with_signal"]
 
 SHOWN = 4  # names that a message lists of many
+CHUNK = 8  # visits that a process takes at once
 BRATS_FILE = "{folder}/{visit}%s.nii.gz"
 ATLAS_FILE = "{folder}/anat/{person}_ses-{session}_space-MNI152NLin2009aSym_%s.nii.gz"
 FOLDS_SCHEMA = {
@@ -244,12 +247,13 @@ def _folders(path: str) -> list[str]:
     try:
         with os.scandir(path) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir())
-    except OSError as error:
-        raise InputError(f"--root={path}: {error.strerror}; expected a folder of a cohort") from error
+    except OSError as error:  # of the folder, or of a link in it
+        culprit = error.filename or path
+        raise InputError(f"--root={culprit}: {error.strerror}; expected a folder of a cohort") from error
 
 
 def _visit(subject: str, person: str, paths: Mapping[str, str], root: str) -> Visit:
-    there = {what: path for what, path in paths.items() if os.path.isfile(f"{root}/{path}")}  # noqa: PTH113 Path is slow
+    there = {what: path for what, path in paths.items() if _is_file(f"{root}/{path}")}
     images = [what for what in paths if what != "label"]
     return Visit(
         person=person,
@@ -258,6 +262,16 @@ def _visit(subject: str, person: str, paths: Mapping[str, str], root: str) -> Vi
         label=there.get("label"),
         missing=tuple(modality for modality in images if modality not in there),
     )
+
+
+def _is_file(path: str) -> bool:
+    """Whether there is one; a file that may not be looked up is an error, and not missing."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 Path is slow
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected a file that can be read, or none") from error
 
 
 def _few(names: Sequence[str]) -> str:
@@ -269,7 +283,7 @@ def count_slices(visits: Sequence[Visit], root: str | Path, workers: int = 0) ->
     """For each visit, and each of its images, how many slices have a signal; None where it cannot be read.
 
     Every voxel of every image is read: for 82,800 images that is an hour of one core. Each process holds one image at
-    a time. Shows its progress.
+    a time. An image whose process is killed, as for want of memory, is one that cannot be read. Shows its progress.
 
     Args:
         visits: whose images to read; no file may be missing.
@@ -277,9 +291,29 @@ def count_slices(visits: Sequence[Visit], root: str | Path, workers: int = 0) ->
         workers: processes; 0 for one per core.
     """
     paths = [[f"{root}/{path}" for path in visit.image] for visit in visits]
-    with ProcessPoolExecutor(max(1, min(workers or os.cpu_count() or 1, len(paths)))) as pool:
-        counted = pool.map(_slices, paths, chunksize=8)
-        return list(tqdm(counted, total=len(paths), desc="slices with signal", unit="visit"))
+    processes = max(1, min(workers or os.cpu_count() or 1, len(paths)))
+    counted: list[tuple[int | None, ...]] = []
+    with tqdm(total=len(paths), desc="slices with signal", unit="visit") as progress:
+        while len(counted) < len(paths):
+            try:
+                with ProcessPoolExecutor(processes) as pool:
+                    for slices in pool.map(_slices, paths[len(counted) :], chunksize=CHUNK):
+                        counted.append(slices)
+                        progress.update()
+            except BrokenProcessPool:  # by one of the visits that were read just now, which are taken one by one
+                for images in paths[len(counted) :][: processes * CHUNK]:
+                    counted.append(tuple(map(_slices_apart, images)))
+                    progress.update()
+    return counted
+
+
+def _slices_apart(path: str) -> int | None:
+    """`slices_with_signal` in a process that may die."""
+    try:
+        with ProcessPoolExecutor(1) as pool:
+            return pool.submit(slices_with_signal, path).result()
+    except BrokenProcessPool:
+        return None
 
 
 def _slices(paths: Sequence[str]) -> tuple[int | None, ...]:
@@ -302,9 +336,11 @@ def slices_with_signal(path: str | Path) -> int | None:
         image: Any = nibabel.load(path)
         data = np.asanyarray(image.dataobj)
         axis = list(nibabel.io_orientation(image.affine)[:, 0]).index(2)
-        if data.ndim != 3:
+        if data.ndim != 3 or data.dtype.kind not in "biuf":  # colours are no signal
             return None
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error):
+    except (OSError, EOFError, MemoryError, OverflowError, ValueError, zlib.error):
+        return None
+    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError):
         return None
     return sum(bool((plane > 0).any()) for plane in np.moveaxis(data, axis, 0))
 
@@ -325,11 +361,13 @@ def read_folds(path: Path) -> tuple[dict[str, int], str]:
     try:
         text = path.read_bytes()
         content = json.loads(text)
+        problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(FOLDS_SCHEMA).iter_errors(content))
     except OSError as error:
         raise InputError(f"--folds={path}: {error.strerror}; expected a JSON file, or a number of folds") from error
     except ValueError as error:
         raise InputError(f"--folds={path}: not JSON ({error}); expected a file of folds") from error
-    problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(FOLDS_SCHEMA).iter_errors(content))
+    except RecursionError as error:
+        raise InputError(f"--folds={path}: nested too deeply; expected a file of folds") from error
     if problem is not None:
         raise InputError(f"--folds={path}: {problem.json_path}: {problem.message[:160]}; expected a file of folds")
     folds: dict[str, int] = {}

@@ -8,7 +8,9 @@
                 "excluded": [{"reason": "no FLAIR", "people": 1}]}],
      "splits": {"training": {"people": 4, "visits": 5}, "validation": {"people": 1, "visits": 1}}}
 
-It holds numbers only, no names of subjects.
+It holds numbers only, no names of subjects. A person of several visits may be in two splits, as `unlabelled` has the
+visits without mask; the later one then says under `shared` how many of its people are in an earlier one too. People
+less those shared add up to the people of the last step.
 """
 
 import json
@@ -25,7 +27,7 @@ from common.preflight import InputError
 from scripts.cli import run
 from scripts.cohorts import Visit
 
-__all__ = ["count", "draw", "step", "write"]
+__all__ = ["count", "count_splits", "draw", "step", "write"]
 
 FORMATS = (".svg", ".png")
 COUNTED: dict[str, Any] = {
@@ -60,7 +62,12 @@ SCHEMA = {
                 },
             },
         },
-        "splits": {"type": "object", "minProperties": 1, "additionalProperties": COUNTED},
+        "splits": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": COUNTED
+            | {"properties": COUNTED["properties"] | {"shared": {"type": "integer", "minimum": 1}}},
+        },
     },
 }
 
@@ -72,6 +79,18 @@ MAIN, SIDE, BETWEEN = 2.9, 3.1, 0.55  # inches: width of a box, of one beside, a
 def count(visits: Sequence[Visit]) -> dict[str, int]:
     """How many people and how many visits; a person of two visits counts once."""
     return {"people": len({visit.person for visit in visits}), "visits": len(visits)}
+
+
+def count_splits(splits: Mapping[str, Sequence[Visit]]) -> dict[str, dict[str, int]]:
+    """`count` of each split; `shared` are those of its people whom an earlier split has too, where there are any."""
+    counted: dict[str, dict[str, int]] = {}
+    before: set[str] = set()
+    for split, visits in splits.items():
+        people = {visit.person for visit in visits}
+        shared = len(people & before)
+        counted[split] = count(visits) | ({"shared": shared} if shared else {})
+        before |= people
+    return counted
 
 
 def step(
@@ -140,11 +159,13 @@ def draw(flow: str, output: str) -> None:
 def _read(flow: str) -> dict[str, Any]:
     try:
         content = json.loads(Path(str(flow)).read_text(encoding="utf-8"))
+        problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(content))
     except OSError as error:
         raise InputError(f"--flow={flow}: {error.strerror}; expected a JSON file of --consort") from error
     except ValueError as error:
         raise InputError(f"--flow={flow}: not JSON ({error}); expected a file of --consort") from error
-    problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(content))
+    except RecursionError as error:
+        raise InputError(f"--flow={flow}: nested too deeply; expected a file of --consort") from error
     if problem is not None:
         raise InputError(f"--flow={flow}: {problem.json_path}: {problem.message[:160]}; expected a file of --consort")
     return content
@@ -162,7 +183,9 @@ def _figure(flow: Mapping[str, Any]) -> Any:
     for gap in between:
         tops.append(tops[-1] + ROW + gap)
     last = tops[-1] + ROW + 1.4 * GAP
-    width, height = 0.2 + MAIN + BETWEEN + SIDE, last + ROW + 0.1
+    ends = {split: [split, *_numbers(entry), *_shared(entry)] for split, entry in splits.items()}
+    tall_end = max(ROW, 0.2 + LEADING * max(map(len, ends.values())))
+    width, height = 0.2 + MAIN + BETWEEN + SIDE, last + tall_end + 0.1
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, width), ylim=(height, 0))
@@ -199,9 +222,9 @@ def _figure(flow: Mapping[str, Any]) -> Any:
     centres = [0.1 + each / 2 + n * (each + gap) for n in range(len(splits))]
     axes.plot([middle, middle], [tops[-1] + ROW, rail], color=LINE, lw=1.1)
     axes.plot([min(*centres, middle), max(*centres, middle)], [rail, rail], color=LINE, lw=1.1)
-    for centre, (split, entry) in zip(centres, splits.items(), strict=True):
+    for centre, lines in zip(centres, ends.values(), strict=True):
         arrow((centre, rail), (centre, last))
-        box(centre - each / 2, last, (each, ROW), [split, *_numbers(entry)], SPLIT)
+        box(centre - each / 2, last, (each, tall_end), lines, SPLIT)
     return figure
 
 
@@ -209,6 +232,11 @@ def _numbers(entry: Mapping[str, int]) -> list[str]:
     """People, and visits where they are more."""
     visits = [f"({entry['visits']:,} visits)"] if entry["visits"] != entry["people"] else []
     return [f"n = {entry['people']:,}", *visits]
+
+
+def _shared(entry: Mapping[str, int]) -> list[str]:
+    """A note of people who are in an earlier split too; otherwise the sum of the splits would be a riddle."""
+    return [f"{entry['shared']:,} of them", "also to the left"] if "shared" in entry else []
 
 
 def _losses(before: Mapping[str, int], after: Mapping[str, Any]) -> list[str]:

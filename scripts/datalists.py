@@ -1,7 +1,7 @@
 """Datalists of cohorts in their own folder layouts: `python -m scripts.datalists ukb|brats|atlas|subset|check`."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,7 +124,8 @@ def brats(
             if value is not None:
                 raise InputError(f"--{option}={value}: expected none together with --folds and --fold_to={fold_to}")
         draw = _cross_validation(folds, fold, fold_to, 0.1 if validation is None else validation, seed)
-    _make("brats", root, output, draw, consort, apart=apart)
+    taken = {"folds": _place("folds", folds)} if isinstance(folds, str) else {}
+    _make("brats", root, output, draw, consort, taken, apart=apart)
 
 
 def atlas(
@@ -182,16 +183,19 @@ def subset(
         modalities: those to keep, such as T1,T2, in that order. All by default. One modality in two channels, as in the
             paper's Table 5, needs no other datalist but the bundles' option --modalities "['T1','T1']".
     """
-    whole_one = datalists.read(str(datalist))
+    source, place = _place("datalist", datalist), _place("output", output)
+    content = datalists.read(source)
+    _check_places([("output", place)], {"datalist": source})
     if fraction is None and modalities is None:
         raise InputError(f"--datalist={datalist}: nothing to do; expected --fraction, --modalities or both")
-    content = whole_one
     if modalities is not None:
         names = modalities.split(",") if isinstance(modalities, str) else modalities
+        if not isinstance(names, list | tuple):
+            raise InputError(f"--modalities={modalities}: expected names, such as {','.join(content['modalities'])}")
         content = datalists.restrict(content, [str(name) for name in names])
     if fraction is not None:
         content = datalists.subset(content, fraction, seed, flag("nested", nested))
-    datalists.write(content, str(output))
+    datalists.write(content, place)
     print(f"{output}: {_sizes(content)}; {', '.join(content['modalities'])}")
 
 
@@ -206,6 +210,7 @@ def _make(
     output: str,
     draw: Draw,
     consort: str | None,
+    taken: Mapping[str, Path] | None = None,
     *,
     min_slices: int = 0,
     only_first: bool = False,
@@ -213,15 +218,24 @@ def _make(
     workers: int = 0,
 ) -> None:
     """Scan, select, draw, write; everything that a command line does but for its options."""
-    _check_places(output, consort)
-    folder = Path(str(root)).expanduser()
+    place = _place("output", output)
+    written = [("output", place)]
+    if consort is not None:
+        flow = _place("consort", consort)
+        if flow.suffix != ".json":
+            raise InputError(f"--consort={consort}: expected a file that ends in .json")
+        written += [("consort", flow), ("consort", flow.with_suffix(".svg"))]
+    _check_places(written, taken or {})
+    folder = _place("root", root)
     layout = cohorts.detect(cohort, folder)
     visits, steps = _select(layout, cohorts.find(layout, folder), folder, min_slices, workers)
     if not visits:
         raise InputError(f"--root={root}: no complete subject of {layout.title}; expected {', '.join(layout.images)}")
     if only_first:
         first = {visit.person: visit for visit in reversed(visits)}
-        visits = [visit for visit in visits if first[visit.person] is visit]
+        later = {visit.subject: "a later visit" for visit in visits if first[visit.person] is not visit}
+        visits, firsts = chart.step("visits", "the first of these visits of each", visits, later)
+        steps.append(firsts)
     splits, folds = _divide(layout, visits, draw, apart)
     labelled = any(visit.label for visit in visits)
     head: dict[str, Any] = {
@@ -234,12 +248,12 @@ def _make(
         head["folds"] = folds
     entries = {split: [_entry(visit) for visit in members] for split, members in splits.items()}
     content = head | {split: entries[split] for split in datalists.SPLITS if split in entries}
-    datalists.write(content, str(output))
+    datalists.write(content, place)
     print(f"{output}: {_sizes(content)}")
     if consort is not None:
-        counted = {split: chart.count(members) for split, members in splits.items()}
-        chart.write({"name": cohort, "layout": layout.title, "steps": steps, "splits": counted}, str(consort))
-        chart.draw(str(consort), str(Path(str(consort)).with_suffix(".svg")))
+        counted = chart.count_splits(splits)
+        chart.write({"name": cohort, "layout": layout.title, "steps": steps, "splits": counted}, flow)
+        chart.draw(str(flow), str(flow.with_suffix(".svg")))
 
 
 def _select(
@@ -320,7 +334,7 @@ def _cross_validation(folds: str | int, fold: int | None, fold_to: str, validati
         people = _people(visits)
         others = set(_people(without)) - set(people)
         if isinstance(folds, str):
-            fold_of, source = _published(Path(folds).expanduser(), visits, without)
+            fold_of, source = _published(_place("folds", folds), visits, without)
             others = {person for person in others if fold_of.get(person, fold) != fold}
         else:
             fold_of, source = _dealt(folds, people, seed)
@@ -410,18 +424,36 @@ def _and(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _check_places(output: str, consort: str | None) -> None:
-    """Refuse, before an hour of counting, a file that cannot be written after it."""
-    places = {"output": output} | ({} if consort is None else {"consort": consort})
-    for option, value in places.items():
-        path = Path(str(value))
+def _place(option: str, value: str) -> Path:
+    """A path as it was given, `~` being the home folder."""
+    try:
+        return Path(str(value)).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"--{option}={value}: {error}; expected a path") from error
+
+
+def _check_places(written: Sequence[tuple[str, Path]], taken: Mapping[str, Path]) -> None:
+    """Refuse, before an hour of counting, a file that cannot be written after it, or that would replace another one.
+
+    Args:
+        written: options, and the files that the command writes for them.
+        taken: option -> file that the command reads.
+    """
+    known = {_resolved(option, path): option for option, path in taken.items()}
+    for option, path in written:
         above = next((folder for folder in path.absolute().parents if folder.exists()), path)
         if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
-            raise InputError(f"--{option}={value}: expected a file that can be written")
-    if consort is not None and Path(str(consort)).suffix != ".json":
-        raise InputError(f"--consort={consort}: expected a file that ends in .json")
-    if consort is not None and Path(str(consort)).absolute() == Path(str(output)).absolute():
-        raise InputError(f"--consort={consort}: expected another file than --output")
+            raise InputError(f"--{option}={path}: expected a file that can be written")
+        other = known.setdefault(_resolved(option, path), option)
+        if other != option:
+            raise InputError(f"--{option}={path}: expected another file than --{other}")
+
+
+def _resolved(option: str, path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"--{option}={path}: {error}; expected a file") from error
 
 
 if __name__ == "__main__":

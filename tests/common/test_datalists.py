@@ -1,5 +1,6 @@
 import copy
 import json
+import re
 import time
 from itertools import pairwise
 
@@ -109,6 +110,40 @@ def test_what_is_not_json_is_named(datalist, text):
     datalist.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match="not JSON"):
         datalists.read(datalist)
+
+
+@pytest.mark.parametrize("depth", [500, 900, 100_000])
+def test_what_is_nested_too_deeply_is_refused_in_one_line(datalist, depth):
+    """The reader, the schema and the message each have a depth that they cannot follow."""
+    for text in ("[" * depth + "]" * depth, '{"name":' * depth + "1" + "}" * depth):
+        datalist.write_text(text)
+        with pytest.raises(InputError, match=f"^datalist {datalist}: ") as error:
+            datalists.read(datalist)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\0", "\x7f", "\x85", "\u2028", "\ud800"])
+@pytest.mark.parametrize("where", ["subject", "image", "label", "name", "modalities", "preparation"])
+def test_text_that_no_line_can_hold_is_refused(datalist, content, where, character):
+    text = f"b{character}c"
+    entry = content["training"][1]
+    entry["label"] = "b.nii.gz"
+    changed = entry if where in entry else content
+    changed[where] = [text, "T1"] if where in ("image", "modalities") else text
+    datalist.write_text(json.dumps(content))
+    message = re.escape(f"{json.dumps(text)}: expected text of one line")
+    with pytest.raises(InputError, match=message) as error:
+        datalists.read(datalist)
+    assert str(error.value).isprintable()
+    with pytest.raises(InputError, match=message):
+        datalists.write(content, datalist)
+
+
+def test_text_of_other_scripts_is_taken(datalist, content):
+    content["name"] = "Köln 東京"
+    content["training"][1]["subject"] = "Ærø 😀"
+    datalists.write(content, datalist)
+    assert datalists.read(datalist) == content
 
 
 def _without(key):

@@ -1,5 +1,8 @@
+import errno
+import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -142,8 +145,67 @@ def test_what_is_no_readable_volume_has_no_count(tmp_path):
     for name, damaged in {"empty": b"", "text": b"text", "half": content[: len(content) // 2]}.items():
         (tmp_path / f"{name}.nii.gz").write_bytes(damaged)
         assert cohorts.slices_with_signal(tmp_path / f"{name}.nii.gz") is None
+    raw = gzip.decompress(content)
+    headers = {"size": (42, [30000] * 3), "type": (70, [7777]), "sides": (40, [3, -4]), "axes": (40, [99])}
+    for name, (offset, values) in headers.items():
+        field = np.array(values, "<i2").tobytes()
+        damaged = raw[:offset] + field + raw[offset + len(field) :]
+        (tmp_path / f"{name}.nii").write_bytes(damaged)
+        (tmp_path / f"{name}.nii.gz").write_bytes(gzip.compress(damaged))
+        assert cohorts.slices_with_signal(tmp_path / f"{name}.nii") is None
+        assert cohorts.slices_with_signal(tmp_path / f"{name}.nii.gz") is None
+    colours = np.ones((2, 2, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.Nifti1Image(colours, np.eye(4)).to_filename(tmp_path / "rgb.nii.gz")
+    assert cohorts.slices_with_signal(tmp_path / "rgb.nii.gz") is None
     nibabel.Nifti1Image(np.ones((2, 2, 2, 2), np.int16), np.eye(4)).to_filename(tmp_path / "4d.nii.gz")
     assert cohorts.slices_with_signal(tmp_path / "4d.nii.gz") is None
+
+
+def _slices_or_death(path):
+    if "dies" in path:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return len(path)
+
+
+def test_an_image_whose_process_is_killed_cannot_be_read_and_the_rest_goes_on(monkeypatch):
+    monkeypatch.setattr(cohorts, "slices_with_signal", _slices_or_death)
+    names = ["dies" if number in (3, 40) else str(number) for number in range(50)]
+    visits = [cohorts.Visit(name, name, (name, "b"), None, ()) for name in names]
+    expected = [(None if name == "dies" else len(f"r/{name}"), 3) for name in names]
+    assert cohorts.count_slices(visits, "r", workers=2) == expected
+
+
+def test_nobody_has_no_slices():
+    assert cohorts.count_slices([], "r") == []
+
+
+def test_a_file_that_may_not_be_looked_up_is_not_missing(tmp_path, monkeypatch):
+    """As for a folder without the permission to search it, which holds nobody back who runs tests as root."""
+    _touch(tmp_path, f"R001/{ATLAS_FILE.format('sub-r001s001', 1)}")
+    plain = os.stat
+
+    def denied(path, *arguments, **options):
+        if str(path).endswith("_T1w.nii.gz"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", denied)
+    with pytest.raises(InputError, match=r"R001/.*_T1w\.nii\.gz: Permission denied; expected a file"):
+        _find("atlas", tmp_path)
+
+
+def test_a_file_behind_a_file_or_a_dead_link_is_missing(tmp_path):
+    _touch(tmp_path, "1000012_20252_2_0/T1", "1000012_20253_2_0/T2_FLAIR/other")
+    (tmp_path / "1000012_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz").symlink_to("/no/such")
+    (visit,) = _find("ukb", tmp_path)
+    assert visit.missing == ("T1", "FLAIR")
+
+
+def test_a_link_to_itself_is_named(tmp_path):
+    (tmp_path / "BraTS2021_00000").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(InputError, match=f"^--root={tmp_path}/loop: Too many levels of symbolic links"):
+        cohorts.detect("brats", tmp_path)
 
 
 def test_scans_of_the_embedded_cohort_that_were_cut_short_have_fewer_slices(tmp_path):

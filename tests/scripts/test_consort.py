@@ -55,6 +55,17 @@ def test_a_person_is_excluded_with_the_last_visit_for_the_reason_of_the_first():
     }
 
 
+def test_who_is_in_two_splits_is_shared_by_the_later_one():
+    splits = {"training": ["a1", "b1"], "testing": ["c1"], "unlabelled": ["a2", "a3", "c2", "d1"], "empty": []}
+    counted = consort.count_splits({split: list(map(_visit, members)) for split, members in splits.items()})
+    assert counted == {
+        "training": {"people": 2, "visits": 2},
+        "testing": {"people": 1, "visits": 1},
+        "unlabelled": {"people": 3, "visits": 4, "shared": 2},
+        "empty": {"people": 0, "visits": 0},
+    }
+
+
 def test_nobody_is_counted_as_nobody():
     kept, step = consort.step("slices", "with slices", [], {})
     assert kept == []
@@ -118,7 +129,7 @@ def test_text_stays_in_its_box(tmp_path):
     from matplotlib.patches import FancyBboxPatch
 
     splits = ("training", "validation", "testing", "unlabelled", "in no fold")
-    flow = FLOW | {"splits": {split: {"people": 44172, "visits": 48500} for split in splits}}
+    flow = FLOW | {"splits": {split: {"people": 44172, "visits": 48500, "shared": 44172} for split in splits}}
     long = {"reason": "fewer than 100 slices in FLAIR, T1ce, T1 and T2, which is a long reason", "people": 1969}
     flow["steps"] = [*FLOW["steps"][:2], FLOW["steps"][2] | {"excluded": [long]}]
     figure = consort._figure(flow)
@@ -139,6 +150,7 @@ def test_text_stays_in_its_box(tmp_path):
     [
         (json.dumps(FLOW), "flow.pdf", "--output=.*flow.pdf: expected a file that ends in .svg or .png"),
         ("{", "flow.svg", "--flow=.*: not JSON"),
+        ("[" * 100_000, "flow.svg", "--flow=.*: nested too deeply; expected a file of --consort"),
         ('{"name": "ukb"}', "flow.svg", "is a required property; expected a file of --consort"),
         (json.dumps(FLOW | {"steps": []}), "flow.svg", r"\$.steps: "),
         (json.dumps(FLOW | {"splits": {"training": {"people": -1, "visits": 0}}}), "flow.svg", r"\$.splits.training"),

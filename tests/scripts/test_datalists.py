@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import json
 import re
@@ -193,6 +194,10 @@ def test_all_visits_of_a_person_are_in_one_split(root, tmp_path):
         ({"consort": "/etc/passwd/flow.json"}, "--consort=/etc/passwd/flow.json: expected a file that can be written"),
         ({"consort": "flow.svg"}, "--consort=flow.svg: expected a file that ends in .json"),
         ({"output": "same.json", "consort": "same.json"}, "--consort=same.json: expected another file than --output"),
+        ({"output": "./a/../same.json", "consort": "same.json"}, "--consort=same.json: expected another file than"),
+        ({"output": "flow.svg", "consort": "flow.json"}, "--consort=flow.svg: expected another file than --output"),
+        ({"output": "f.json", "folds": "./f.json", "fold": 0}, "--output=f.json: expected another file than --folds"),
+        ({"output": "~nobody_of_this_name/list.json"}, "--output=~nobody_of_this_name/list.json: .*; expected a path"),
         ({"unlabelled": "drop"}, "--unlabelled=drop: expected one of apart, training"),
         ({"fold": 0}, "--fold=0: expected --folds too"),
         ({"fold_to": "testing"}, "--fold_to=testing: expected --folds too"),
@@ -214,6 +219,25 @@ def test_bad_options_are_named(root, tmp_path, options, message):
         datalists.brats(**{"root": root, "output": tmp_path / "list.json"} | options)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == [root]
+
+
+def test_a_link_to_the_datalist_is_no_other_file(root, tmp_path):
+    _add_brats(root, 0)
+    (tmp_path / "list.json").write_text("before")
+    (tmp_path / "flow.json").symlink_to("list.json")
+    with pytest.raises(InputError, match="expected another file than --output"):
+        datalists.brats(root, tmp_path / "list.json", validation=0, consort=tmp_path / "flow.json")
+    assert (tmp_path / "list.json").read_text() == "before"
+
+
+def test_a_tilde_is_the_home_folder(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for number in range(4):
+        _add_brats(root, number)
+    datalists.brats("~/cohort", "~/list.json", consort="~/flow.json")
+    datalists.subset("~/list.json", "~/part.json", fraction=0.5)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"cohort", "list.json", "flow.json", "flow.svg", "part.json"}
 
 
 def test_a_root_without_a_complete_subject_is_named(root, tmp_path):
@@ -403,6 +427,7 @@ def test_folds_dealt_by_chance_partition_the_people(root, tmp_path):
     ("content", "message"),
     [
         ("{", "not JSON"),
+        ("[" * 100_000, "nested too deeply; expected a file of folds"),
         ('{"validation": []}', "'training' is a required property; expected a file of folds"),
         ('{"training": [{"image": ["a/b"]}]}', r"\$.training\[0\]: 'fold' is a required property"),
         ('{"training": [{"fold": "0", "image": ["a/b"]}]}', r"\$.training\[0\].fold: '0' is not of type 'integer'"),
@@ -483,6 +508,14 @@ def _write_ukb(root, person, visit, slices):
         nibabel.Nifti1Image(volume, np.eye(4)).to_filename(root / f"{person}_{file.format(visit)}_brain_to_MNI.nii.gz")
 
 
+def _damaged(field):
+    """A compressed volume whose header is wrong in one place."""
+    volume = nibabel.Nifti1Image(np.ones((4, 4, 8), np.int16), np.eye(4)).to_bytes()
+    offset, values = {"size": (42, [30000] * 3), "type": (70, [7777])}[field]
+    values = np.array(values, "<i2").tobytes()
+    return gzip.compress(volume[:offset] + values + volume[offset + len(values) :])
+
+
 @pytest.fixture
 def biobank(root):
     """Ten participants: complete, complete twice, short, short once, no FLAIR, and one whose file is broken."""
@@ -551,6 +584,38 @@ def test_the_first_complete_visit_of_each_person_can_be_taken(biobank, tmp_path)
     datalists.ukb(biobank, tmp_path / "list.json", 2, min_slices=6, visits="first", workers=1)
     subjects = sorted(chain.from_iterable(_splits(tmp_path / "list.json").values()))
     assert subjects == [f"{person}_2_0" for person in range(1000000, 1000005)] + ["1000005_3_0"]
+
+
+def test_each_step_of_the_flow_says_who_went(biobank, tmp_path):
+    """The header of one file asks for 54 TB; of the people who remain one visit each is taken."""
+    (biobank / "1000000_20252_2_0/T1/T1_brain_to_MNI.nii.gz").write_bytes(_damaged("size"))
+    datalists.ukb(biobank, tmp_path / "list.json", 1, min_slices=6, visits="first", consort=tmp_path / "flow.json")
+    flow = json.loads((tmp_path / "flow.json").read_text())
+    assert flow["steps"][2]["excluded"][:2] == [
+        {"reason": "FLAIR cannot be read", "people": 1},
+        {"reason": "T1 cannot be read", "people": 1},
+    ]
+    assert flow["steps"][3] == {
+        "step": "visits",
+        "text": "the first of these visits of each",
+        "people": 5,
+        "visits": 5,
+        "excluded": [],
+    }
+    assert sum(split["people"] for split in flow["splits"].values()) == 5
+
+
+def test_people_in_two_splits_are_counted_so_that_the_sum_is_right(root, tmp_path):
+    for person in range(6):
+        _add_brats_2023(root, person, 0)
+        _add_brats_2023(root, person, 1, mask=person > 3)
+    _add_brats_2023(root, 6, 0, mask=False)
+    datalists.brats(root, tmp_path / "list.json", validation=2, consort=tmp_path / "flow.json")
+    flow = json.loads((tmp_path / "flow.json").read_text())
+    assert flow["steps"][-1]["people"] == 7
+    assert flow["splits"]["unlabelled"] == {"people": 5, "visits": 5, "shared": 4}
+    assert sum(split["people"] - split.get("shared", 0) for split in flow["splits"].values()) == 7
+    assert ">4 of them<" in re.sub(r"\s*<", "<", (tmp_path / "flow.svg").read_text())
 
 
 def test_no_image_is_read_unless_slices_are_asked_for(biobank, tmp_path):
@@ -628,6 +693,8 @@ def test_the_command_line_takes_a_subset_and_restricts_modalities(whole_list, tm
         ({"fraction": 0.5, "nested": "maybe"}, "--nested=maybe: expected true or false"),
         ({"modalities": "T1,T9"}, "modality T9: not in .*, which has FLAIR, T1ce, T1, T2"),
         ({"modalities": ("T1", "T1")}, r"--modalities=T1,T1: .* --modalities \"\['T1','T1'\]\""),
+        ({"modalities": 5}, "--modalities=5: expected names, such as FLAIR,T1ce,T1,T2"),
+        ({"modalities": True}, "--modalities=True: expected names"),
         ({"datalist": "/no/such.json", "fraction": 0.5}, "/no/such.json: No such file"),
     ],
 )
@@ -636,6 +703,15 @@ def test_bad_options_of_subset_are_named(whole_list, tmp_path, options, message)
         datalists.subset(**{"datalist": whole_list, "output": tmp_path / "part.json"} | options)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "part.json").exists()
+
+
+def test_a_subset_does_not_replace_what_it_is_taken_from(whole_list, tmp_path):
+    before = Path(whole_list).read_bytes()
+    (tmp_path / "link.json").symlink_to(whole_list)
+    for output in (whole_list, tmp_path / "link.json", f"{tmp_path}/cohort/../whole.json"):
+        with pytest.raises(InputError, match=f"--output={output}: expected another file than --datalist"):
+            datalists.subset(whole_list, output, fraction=0.5)
+    assert Path(whole_list).read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["ukb", "brats", "atlas", "subset"])
