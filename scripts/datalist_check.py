@@ -7,8 +7,9 @@ checks are those of `common.checks`, and `scripts.datalist_cohort` holds the sub
 import csv
 import json
 import os
+import sys
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from scripts.datalist_cohort import compare, describe
 
 __all__ = ["Finding", "Result", "check", "each"]
 
+PAGES = ("findings.csv", "findings.html")
 NO_RECORD = "reading them ended the process, twice"
 
 
@@ -110,22 +112,24 @@ def check(
     """Open every file of a datalist and say what would stop a training, spoil it in silence, or flatter its figures.
 
     Errors are files that are missing or cannot be read to their end, that are not 3D, that do not share the grid of
-    their subject, NaN or infinite or constant voxels, labels that the convention does not know, and subjects or images
-    that are there twice, in one split (duplicate) or in two (leakage). Warnings are subjects without lesion, and what
-    stands out from the cohort: orientation, spacing, intensities, extracted brains among whole heads. The exit status
-    is 1 where there is either.
+    their subject, NaN or infinite or constant voxels, labels that are missing, that the convention does not know or
+    that are among the images, subjects or images that are there twice, in one split (duplicate) or in two (leakage),
+    and visits of one person in two splits (leakage too). Warnings are subjects without lesion, modalities or masks that
+    are copies, and what stands out from the cohort: orientation, spacing, intensities, extracted brains among whole
+    heads. The exit status is 1 where there is either.
 
     Args:
         datalist: JSON file.
         root: folder that its paths are relative to.
         output: folder for findings.csv and findings.html, a page with a picture of each suspicious subject.
-        fix: exclude, to write a datalist without the subjects that have an error.
+        fix: exclude, to write a datalist without the subjects that have an error which is not accepted.
         fixed: where to write it.
         accept: names of checks, such as empty_mask,orientation: they are told but leave the exit status 0.
         pictures: how many subjects the page shows at most, errors first; findings.csv has them all.
         workers: processes; 0 for one per core.
     """
     accepted = _check_options(datalist, fix, fixed, accept, pictures, workers)
+    _check_places(datalist, output, fixed)
     folder = Path(str(root)).expanduser()
     if not folder.is_dir():
         raise InputError(
@@ -135,14 +139,18 @@ def check(
     cases = [{**entry, "split": split} for split in datalists.SPLITS for entry in content.get(split, [])]
     if not cases:
         raise InputError(f"--datalist={datalist}: no subject in it; expected one at least")
+    _check_root(cases, root, folder)
     processes = int(workers) or os.cpu_count() or 1
     records = _records(cases, str(folder), content["label_convention"], processes)
     result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, content["modalities"]), describe(records))
-    _print(result)
-    if output is not None:
-        _write(result, Path(str(output)), str(folder), pictures, processes)
-    if fixed is not None:
-        _exclude(content, result, str(fixed))
+    lines = _lines(result)
+    try:
+        if output is not None:
+            lines += _write(result, Path(str(output)), str(folder), pictures, processes)
+        if fixed is not None:
+            lines += _exclude(content, result, str(fixed), accepted)
+    finally:
+        _print(lines)
     if any(finding.check not in accepted for finding in result.findings):
         raise SystemExit(1)
 
@@ -196,16 +204,63 @@ def _check_options(
         raise InputError(f"--fix={fix}: expected exclude")
     if (fix is None) != (fixed is None):
         raise InputError(f"--fix={fix} --fixed={fixed}: expected both, such as --fix=exclude --fixed=G.json")
-    if fixed is not None and Path(str(fixed)).resolve() == Path(str(datalist)).resolve():
-        raise InputError(f"--fixed={fixed}: expected another file than --datalist")
-    names = set(accept.split(",") if isinstance(accept, str) else accept) - {""}
+    listed = accept.split(",") if isinstance(accept, str) else accept
+    names = set(map(str, listed if isinstance(listed, Sequence) else [listed])) - {""}
     for name in sorted(names - set(CHECKS)):
         raise InputError(f"--accept={name}: expected some of {', '.join(CHECKS)}")
     return names
 
 
+def _check_places(datalist: str, output: str | None, fixed: str | None) -> None:
+    """Refuse, before an hour of reading, files that cannot be written after it, or that would replace each other.
+
+    Raises:
+        InputError: one is so.
+    """
+    source = Path(str(datalist)).resolve()
+    pages = [] if output is None else [Path(str(output)).resolve() / name for name in PAGES]
+    if source in pages:
+        raise InputError(f"--output={output}: {source.name} in it is --datalist; expected another folder")
+    for page in pages:
+        _check_file(page, f"--output={output}: expected a folder that can be written to")
+    if fixed is None:
+        return
+    target = Path(str(fixed)).resolve()
+    if target == source:
+        raise InputError(f"--fixed={fixed}: expected another file than --datalist")
+    for page in pages:
+        if target == page or target in page.parents or page in target.parents:
+            raise InputError(f"--fixed={fixed}: expected another file than {page.name} of --output, and none around it")
+    _check_file(target, f"--fixed={fixed}: expected a file that can be written")
+
+
+def _check_file(path: Path, message: str) -> None:
+    above = next(folder for folder in path.parents if folder.exists())
+    if path.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(message)
+
+
+def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> None:
+    """Refuse a root that has none of the files: it is the wrong one.
+
+    Raises:
+        InputError: it is so.
+    """
+    files = {file for case in cases for file in (*case["image"], case.get("label")) if file}
+    if not any((folder / file).exists() for file in files):
+        example = cases[0]["image"][0]
+        raise InputError(f"--root={root}: none of the {len(files)} files is below --root; expected {example} there")
+
+
 def _read(datalist: str) -> dict[str, Any]:
     """The content of a datalist; a subject that is in it more than once is for the check to tell."""
+    try:
+        return _content(datalist)
+    except RecursionError as error:
+        raise InputError(f"datalist {datalist}: nested too deeply; expected a datalist") from error
+
+
+def _content(datalist: str) -> dict[str, Any]:
     try:
         content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
         entries = [(split, entry, entry["subject"]) for split in datalists.SPLITS for entry in content.get(split, [])]
@@ -248,25 +303,33 @@ def _ordered(
     return sorted([*own, *compare(cases, records, modalities)], key=rank)
 
 
-def _print(result: Result) -> None:
-    print(f"{result.name}: " + "; ".join(f"{fact}: {value}" for fact, value in result.facts.items()))
+def _lines(result: Result) -> list[str]:
+    """What the terminal shows of a result."""
+    summary = f"{result.name}: " + "; ".join(f"{fact}: {value}" for fact, value in result.facts.items())
     if not result.found:
-        print("all is well")
-        return
-    print(f"\n{'check':<18}{'severity':<10}{'findings':>8}  in")
-    for name, severity, count, subjects in result.kinds:
-        print(f"{name:<18}{severity:<10}{count:>8}  {subjects}")
-    print()
+        return [summary, "all is well"]
+    table = [f"{name:<18}{severity:<10}{count:>8}  {subjects}" for name, severity, count, subjects in result.kinds]
+    found = []
     for item in result.findings:
         where = f"{item.split} {item.subject}: {item.file}" if item.subject else "the cohort"
-        print(f"{item.severity}: {item.check}: {where}: {item.value}; expected {item.expected}")
+        found.append(f"{item.severity}: {item.check}: {where}: {item.value}; expected {item.expected}")
+    return [summary, "", f"{'check':<18}{'severity':<10}{'findings':>8}  in", *table, "", *found]
 
 
-def _write(result: Result, output: Path, root: str, pictures: int, workers: int) -> None:
-    """Write findings.csv and findings.html."""
+def _print(lines: Sequence[str]) -> None:
+    """Print, to a reader who may have read enough before the end, such as `head`."""
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again at exit
+
+
+def _write(result: Result, output: Path, root: str, pictures: int, workers: int) -> list[str]:
+    """Write findings.csv and findings.html, and say where they are."""
     from scripts.datalist_page import draw, page  # here, as PyTorch takes seconds that other commands need not wait
 
-    with whole(output / "findings.csv") as path, path.open("w", newline="", encoding="utf-8") as file:
+    table, site = (output / name for name in PAGES)
+    with whole(table) as path, path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Finding._fields)
         writer.writerows(result.findings)
@@ -280,24 +343,32 @@ def _write(result: Result, output: Path, root: str, pictures: int, workers: int)
         {"case": result.cases[place], "problems": problems[place], "picture": picture}
         for place, picture in zip(shown, drawn, strict=True)
     ]
-    with whole(output / "findings.html") as path:
+    with whole(site) as path:
         path.write_text(page(result, suspects, problems.get(-1, [])), encoding="utf-8")
-    print(f"\n{output / 'findings.csv'}\n{output / 'findings.html'}")
+    return ["", str(table), str(site)]
 
 
-def _exclude(content: Mapping[str, Any], result: Result, fixed: str) -> None:
-    """Write the datalist without the subjects that have an error, and say which these are."""
+def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: Collection[str]) -> list[str]:
+    """Write the datalist without the subjects that have an error, and say which these are.
+
+    Raises:
+        InputError: nobody is left, for training or at all.
+    """
     errors: dict[int, list[str]] = {}
     for place, problem in result.found:
-        if CHECKS[problem.check] == "error":
+        if CHECKS[problem.check] == "error" and problem.check not in accepted:
             errors.setdefault(place, []).append(problem.check)
     kept: dict[str, list[Any]] = {split: [] for split in datalists.SPLITS if split in content}
     entries = [entry for split in datalists.SPLITS for entry in content.get(split, [])]
     for place, (entry, case) in enumerate(zip(entries, result.cases, strict=True)):
         if place not in errors:
             kept[case["split"]].append(entry)
+    if (content.get("training") and not kept["training"]) or not any(kept.values()):
+        left = f"{len(entries) - len(errors)} of {len(entries)} subjects"
+        raise InputError(f"--fixed={fixed}: without those in error {left} are left, none for training; expected one")
     datalists.write({**content, **kept}, fixed)
-    print(f"\n{fixed}: {len(entries) - len(errors)} of {len(entries)} subjects")
+    lines = ["", f"{fixed}: {len(entries) - len(errors)} of {len(entries)} subjects"]
     for place, names in sorted(errors.items()):
         case = result.cases[place]
-        print(f"left out: {case['subject']} of {case['split']}: {', '.join(dict.fromkeys(names))}")
+        lines.append(f"left out: {case['subject']} of {case['split']}: {', '.join(dict.fromkeys(names))}")
+    return lines

@@ -193,21 +193,81 @@ def test_what_keeps_a_datalist_says_more_than_its_splits(cohort):
         ({"fixed": "g.json"}, "--fix=None --fixed=g.json: expected both"),
         ({"fix": "exclude", "fixed": "LIST"}, "list.json: expected another file than --datalist"),
         ({"accept": "emptymask"}, "--accept=emptymask: expected some of missing, unreadable"),
+        ({"accept": 5}, "--accept=5: expected some of missing, unreadable"),
+        ({"accept": True}, "--accept=True: expected some of missing, unreadable"),
+        ({"accept": ("no_label", 5)}, "--accept=5: expected some of missing, unreadable"),
+        ({"output": "LIST"}, "list.json: expected a folder that can be written to"),
+        ({"output": "LIST/out"}, "list.json/out: expected a folder that can be written to"),
+        ({"fix": "exclude", "fixed": "LIST/g.json"}, "list.json/g.json: expected a file that can be written"),
+        ({"fix": "exclude", "fixed": "LIST/.."}, "list.json/..: expected a file that can be written"),
         ({"pictures": -1}, "--pictures=-1: expected a whole number from 0"),
         ({"workers": 1.5}, "--workers=1.5: expected a whole number"),
         ({"root": "/no/such"}, "--root=/no/such: no such folder"),
         ({"datalist": "/no/such.json"}, "datalist /no/such.json: No such file or directory"),
     ],
 )
-def test_bad_options_are_named(cohort, options, message):
-    options = {name: str(cohort / "list.json") if value == "LIST" else value for name, value in options.items()}
+def test_bad_options_are_named(cohort, monkeypatch, options, message):
+    (cohort / "root/s0/t1.nii.gz").unlink()
+    place = str(cohort / "list.json")
+    options = {
+        name: value.replace("LIST", place) if isinstance(value, str) else value for name, value in options.items()
+    }
+    monkeypatch.setattr(datalist_check, "examine", None)  # nothing is read before
     with pytest.raises(InputError, match=re.escape(message)):
         datalist_check.check(**{"datalist": str(cohort / "list.json"), "root": str(cohort / "root")} | options)
+
+
+@pytest.mark.parametrize("fixed", ["findings.csv", "findings.html", "findings.csv/g.json", "../out/findings.csv", ""])
+def test_the_files_that_are_written_do_not_replace_each_other(cohort, fixed):
+    (cohort / "root/s0/t1.nii.gz").unlink()
+    (cohort / "here").symlink_to(cohort)
+    place = f"{cohort}/here/out/{fixed}"
+    with pytest.raises(InputError, match=re.escape(f"--fixed={place}: expected another file than findings.")):
+        datalist_check.check(
+            f"{cohort}/list.json", f"{cohort}/root", f"{cohort}/out", fix="exclude", fixed=place, workers=1
+        )
+    assert not (cohort / "out").exists()
+    (cohort / "findings.csv").write_text((cohort / "list.json").read_text())
+    with pytest.raises(InputError, match=r"findings.csv in it is --datalist; expected another folder"):
+        datalist_check.check(f"{cohort}/findings.csv", f"{cohort}/root", f"{cohort}/here", workers=1)
+
+
+def test_a_root_without_any_of_the_files_is_the_wrong_one(cohort):
+    with pytest.raises(InputError, match=r"--root=.*s0: none of the 18 files is below --root; expected s0/t1.nii.gz"):
+        datalist_check.check(str(cohort / "list.json"), str(cohort / "root/s0"), workers=1)
+
+
+def test_a_datalist_that_nobody_is_left_in_for_training_is_refused(cohort, capsys):
+    for number in range(4):
+        (cohort / f"root/s{number}/t1.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"fixed.json: without those in error 2 of 6 subjects are left, none for"):
+        check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))
+    assert not (cohort / "fixed.json").exists()
+    assert (cohort / "out/findings.html").is_file()
+    assert "error: missing: training s3" in capsys.readouterr().out
+    write(cohort, training=(), testing=(0, 4))  # one that is for testing alone
+    assert check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))[0] == 1
+    assert datalists.read(cohort / "fixed.json")["testing"] == [entry("s4")]
+
+
+def test_a_missing_label_is_an_error_that_can_be_accepted(cohort):
+    bare = {name: value for name, value in entry("s0").items() if name != "label"}
+    write(cohort, training=[1, 2], validation=[bare])
+    fixed = cohort / "fixed.json"
+    status, findings = check(cohort, fix="exclude", fixed=str(fixed))
+    assert (status, kinds(findings), findings[0]["severity"]) == (1, [("s0", "no_label")], "error")
+    assert datalists.read(fixed)["validation"] == []
+    assert check(cohort, fix="exclude", fixed=str(fixed), accept="no_label") == (0, findings)
+    assert datalists.read(fixed)["validation"] == [bare]
+    write(cohort, training=[1, 2], unlabelled=[bare])
+    assert check(cohort) == (0, [])
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"name":' + "[" * 700 + "]" * 700 + "}", "datalist .*list.json"),
         ("no json", "not JSON"),
         ("[]", r"\$ = \[\]"),
         ('{"name": "toy", "modalities": ["T1"]}', "label_convention"),
@@ -221,6 +281,22 @@ def test_a_datalist_that_is_none_is_named(cohort, content, message):
     (cohort / "list.json").write_text(content)
     with pytest.raises(InputError, match=message):
         datalist_check.check(str(cohort / "list.json"), str(cohort / "root"))
+
+
+def test_a_reader_who_has_read_enough_ends_nothing(cohort):
+    """As `head -1` does: here the pipe is closed before the first line."""
+    (cohort / "root/s0/t1.nii.gz").unlink()
+    options = [f"--{name}={cohort}/{place}" for name, place in [("root", "root"), ("output", "out")]]
+    options += ["--workers=1", f"--datalist={cohort}/list.json", "--fix=exclude", f"--fixed={cohort}/fixed.json"]
+    command = [sys.executable, "-m", "scripts.datalists", "check", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    told = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 1
+    assert "Traceback" not in told
+    assert "Broken pipe" not in told
+    assert all((cohort / name).is_file() for name in ("out/findings.csv", "out/findings.html", "fixed.json"))
 
 
 def kill_once(order):
