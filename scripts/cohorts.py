@@ -276,7 +276,7 @@ def _is_file(path: str) -> bool:
 
 def _few(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(name if name.isprintable() else ascii(name) for name in names[:SHOWN]) + more
 
 
 def count_slices(visits: Sequence[Visit], root: str | Path, workers: int = 0) -> list[tuple[int | None, ...]]:

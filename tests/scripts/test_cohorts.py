@@ -121,6 +121,13 @@ def test_folders_that_are_passed_over_are_told(tmp_path, capsys):
     assert capsys.readouterr().out == "passed over, as no folder of the layout: BraTS-MEN-00004-000, BraTS2021_1\n"
 
 
+def test_folders_whose_names_no_line_can_hold_are_told_in_one_line(tmp_path, capsys):
+    for name in ("BraTS2021_00000", "a\nb", "c\udcffd"):
+        (tmp_path / name).mkdir()
+    _find("brats", tmp_path)
+    assert capsys.readouterr().out == "passed over, as no folder of the layout: 'a\\nb', 'c\\udcffd'\n"
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_slices_are_axial_whatever_the_order_of_the_axes(tmp_path, order):
     """World axis `w` runs along voxel axis `order[w]`."""
