@@ -52,10 +52,12 @@ class CheckScand(Transform):
         if image.ndim != 4 or len(image) != self.channels:
             raise InputError(f"{name}: shape {list(image.shape)}; expected {self.channels} volumes of three dimensions")
         for number, channel in enumerate(image, 1):
+            # MONAI keeps the name of the first channel's file alone
+            place = name if number == 1 else f"channel {number} of the image that begins with {name}"
             if not channel.isfinite().all():
-                raise InputError(f"{name}: NaN or infinite voxels in channel {number}; expected finite ones")
+                raise InputError(f"{place}: NaN or infinite voxels; expected finite ones")
             if not channel.any():
-                raise InputError(f"{name}: channel {number} is zero everywhere; expected a brain")
+                raise InputError(f"{place}: zero everywhere; expected a brain")
         if self.label is not None:
             self._check_label(data[self.label], image)
         return data
