@@ -15,7 +15,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.image import imsave
 
-from common.checks import CHECKS, Problem
+from common.checks import CHECKS, Problem, broken_file
 from common.pictures import PLANES, centre_of, plane_of
 
 __all__ = ["draw", "page"]
@@ -72,8 +72,11 @@ def _volume(root: str, file: str | None) -> tuple[np.ndarray, np.ndarray] | None
     """[x, y, z], nearest to RAS orientation, and its spacing in mm; of several volumes the first."""
     if file is None:
         return None
+    path = os.path.join(root, file)  # noqa: PTH118
+    if broken_file([path]):  # a reader would make room for all that the header promises
+        return None
     try:
-        scan: Any = nibabel.load(os.path.join(root, file))  # noqa: PTH118
+        scan: Any = nibabel.load(path)
         scan = nibabel.as_closest_canonical(scan)
         voxels = np.asarray(scan.dataobj, dtype=np.float32)
     except Exception:  # a damaged file: the findings say how

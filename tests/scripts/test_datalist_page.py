@@ -1,6 +1,7 @@
 """Pictures of suspicious subjects: where what is odd about them is painted."""
 
 import base64
+import tracemalloc
 from io import BytesIO
 
 import nibabel
@@ -86,3 +87,15 @@ def test_whatever_has_voxels_is_drawn(tmp_path, volume):
     save(tmp_path / "t1.nii.gz", volume)
     picture = pixels(draw(({"subject": "s", "image": ["t1.nii.gz"]}, "t1.nii.gz"), str(tmp_path)))
     assert max(picture.shape) >= 128 // 2
+
+
+def test_a_header_of_a_huge_volume_makes_no_room_for_it(tmp_path):
+    """1,000 voxels along each axis, written at the place that the format says, and 27 of them."""
+    content = bytearray(nibabel.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.eye(4)).to_bytes())
+    content[42:48] = np.array([1000] * 3, "<i2").tobytes()
+    (tmp_path / "t1.nii").write_bytes(content)
+    tracemalloc.start()
+    assert draw(({"subject": "s", "image": ["t1.nii"]}, "t1.nii"), str(tmp_path)) is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
