@@ -21,7 +21,7 @@ from typing import Any
 
 import jsonschema
 
-from common.files import whole
+from common.files import reading_json, whole
 from common.preflight import InputError, check_number
 
 __all__ = ["SPLITS", "digest", "load", "read", "restrict", "subset", "write"]
@@ -86,14 +86,8 @@ def read(datalist: str | Path) -> dict[str, Any]:
             more or fewer images than there are modalities; a path is absolute or leaves the root; a name, a path or
             another text has a control character, a line end or half of a surrogate pair.
     """
-    try:
+    with reading_json(f"datalist {datalist}", "a datalist"):
         content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"datalist {datalist}: {error.strerror}; expected a JSON file") from error
-    except ValueError as error:
-        raise InputError(f"datalist {datalist}: not JSON ({error}); expected a datalist") from error
-    except RecursionError as error:
-        raise InputError(f"datalist {datalist}: nested too deeply; expected a datalist") from error
     check(content, datalist)
     return content
 

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and JSON files that cannot be read, told in one line."""
 
 import os
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.preflight import InputError
 
-__all__ = ["leftovers", "whole"]
+__all__ = ["leftovers", "reading_json", "whole"]
 
 
 @contextmanager
@@ -43,3 +43,25 @@ def whole(path: str | Path) -> Iterator[Path]:
 def leftovers(folder: Path, pattern: str) -> list[Path]:
     """Temporary files of `whole` that a process which was killed has left in a folder, for names of this pattern."""
     return sorted(folder.glob(f".{pattern}.[0-9]*"))
+
+
+@contextmanager
+def reading_json(name: str, expected: str, file: str = "a JSON file") -> Iterator[None]:
+    """Tell in one line why a block could not read a JSON file.
+
+    Args:
+        name: what the message calls the file, such as "datalist F.json".
+        expected: what it was to hold, such as "a datalist".
+        file: what was expected where it cannot be opened.
+
+    Raises:
+        InputError: it cannot be opened, is no JSON, or is nested too deeply.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}; expected {file}") from error
+    except ValueError as error:
+        raise InputError(f"{name}: not JSON ({error}); expected {expected}") from error
+    except RecursionError as error:
+        raise InputError(f"{name}: nested too deeply; expected {expected}") from error

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from common.files import whole
-from common.preflight import InputError
+from common.preflight import InputError, optional
 
 __all__ = [
     "ENCODER",
@@ -58,7 +58,6 @@ MODALITY_AXES = {  # tensors with one slice a modality, and the axis of those sl
 
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}  # what networks are of
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
-NO_WEIGHTS = {"null", "none"}  # words of a command line for None
 
 
 @dataclass(frozen=True)
@@ -310,7 +309,7 @@ def initialise(network: nn.Module, pretrained: str | Path | None, modalities: Se
     Raises:
         InputError: the file cannot be read, does not say its modalities, or its encoder is not the network's.
     """
-    if pretrained is None or str(pretrained).lower() in NO_WEIGHTS:
+    if optional(pretrained) is None:
         return Report(None, missing=list(network.state_dict()))
     checkpoint = read(path_of("--pretrained=", pretrained))
     if "modalities" not in checkpoint.metadata:

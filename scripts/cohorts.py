@@ -21,6 +21,7 @@ import jsonschema
 import numpy as np
 from tqdm import tqdm
 
+from common.files import reading_json
 from common.preflight import InputError
 
 __all__ = ["COHORTS", "Layout", "Visit", "count_slices", "detect", "find", "read_folds", "slices_with_signal"]
@@ -358,16 +359,10 @@ def read_folds(path: Path) -> tuple[dict[str, int], str]:
     Raises:
         InputError: the file is missing, no JSON or of another form, or a subject is in two folds.
     """
-    try:
+    with reading_json(f"--folds={path}", "a file of folds", "a JSON file, or a number of folds"):
         text = path.read_bytes()
         content = json.loads(text)
         problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(FOLDS_SCHEMA).iter_errors(content))
-    except OSError as error:
-        raise InputError(f"--folds={path}: {error.strerror}; expected a JSON file, or a number of folds") from error
-    except ValueError as error:
-        raise InputError(f"--folds={path}: not JSON ({error}); expected a file of folds") from error
-    except RecursionError as error:
-        raise InputError(f"--folds={path}: nested too deeply; expected a file of folds") from error
     if problem is not None:
         raise InputError(f"--folds={path}: {problem.json_path}: {problem.message[:160]}; expected a file of folds")
     folds: dict[str, int] = {}

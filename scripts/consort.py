@@ -22,7 +22,7 @@ from typing import Any
 
 import jsonschema
 
-from common.files import whole
+from common.files import reading_json, whole
 from common.preflight import InputError
 from scripts.cli import run
 from scripts.cohorts import Visit
@@ -157,15 +157,9 @@ def draw(flow: str, output: str) -> None:
 
 
 def _read(flow: str) -> dict[str, Any]:
-    try:
+    with reading_json(f"--flow={flow}", "a file of --consort", "a JSON file of --consort"):
         content = json.loads(Path(str(flow)).read_text(encoding="utf-8"))
         problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(content))
-    except OSError as error:
-        raise InputError(f"--flow={flow}: {error.strerror}; expected a JSON file of --consort") from error
-    except ValueError as error:
-        raise InputError(f"--flow={flow}: not JSON ({error}); expected a file of --consort") from error
-    except RecursionError as error:
-        raise InputError(f"--flow={flow}: nested too deeply; expected a file of --consort") from error
     if problem is not None:
         raise InputError(f"--flow={flow}: {problem.json_path}: {problem.message[:160]}; expected a file of --consort")
     return content

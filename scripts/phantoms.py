@@ -17,7 +17,7 @@ from numpy.random import Generator
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from common.preflight import InputError
+from common.preflight import InputError, flag
 from scripts import phantom_faults
 from scripts.cli import run
 from scripts.phantom_anatomy import (
@@ -280,7 +280,7 @@ def make(
         _check_count(option, count, 0, subjects)
         if count and layout not in layouts:
             raise InputError(f"--{option}={count}: the layout {layout} has no such subjects; expected {layouts}")
-    stripped = LAYOUTS[layout].skull_stripped if skull_stripped is None else _flag("skull_stripped", skull_stripped)
+    stripped = LAYOUTS[layout].skull_stripped if skull_stripped is None else flag("skull_stripped", skull_stripped)
     orders = [
         _Order(
             layout=layout,
@@ -299,7 +299,7 @@ def make(
     wrong = phantom_faults.chosen(faults)
     plain = [LAYOUTS[layout].case(order.index) for order in orders if not order.odd]
     phantom_faults.assign(wrong, plain)
-    root = _writable_folder(output, _flag("overwrite", overwrite))
+    root = _writable_folder(output, flag("overwrite", overwrite))
     with ProcessPoolExecutor(min(workers or os.cpu_count() or 1, subjects)) as pool:
         for _ in tqdm(pool.map(partial(_make_subject, root), orders), total=subjects, desc=layout, unit="subject"):
             pass
@@ -348,13 +348,6 @@ def _check_count(option: str, value: object, least: int, most: int) -> None:
 def _check_spacing(value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value <= 4:
         raise InputError(f"--spacing={value}: expected millimetres from 1 to 4")
-
-
-def _flag(option: str, value: object) -> bool:
-    """A switch as python-fire hands it over: `--x`, `--x=True` or `--x=true`."""
-    if str(value).lower() not in ("true", "false"):
-        raise InputError(f"--{option}={value}: expected true or false")
-    return str(value).lower() == "true"
 
 
 def _writable_folder(output: str, overwrite: bool) -> Path:
