@@ -1,4 +1,4 @@
-"""Handlers that MONAI and Ignite lack: progress, what a run will cost, pictures."""
+"""Handlers that MONAI and Ignite lack: progress, what a run will cost, what a validation measures, pictures."""
 
 import gc
 import shutil
@@ -9,18 +9,25 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
+from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from matplotlib.figure import Figure
+from monai.data import MetaTensor
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from common import metrics
 from common.files import whole
+from common.losses import SSLLoss
 from common.preflight import InputError
 from common.records import peak_memory
+from common.transforms import regions
 
-__all__ = ["Forecast", "Pictures", "Progress", "leave_process_group"]
+__all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores", "leave_process_group"]
 
 
 class Forecast:
@@ -165,6 +172,110 @@ class Pictures:
                 figure.savefig(file, dpi=110, format="png")
             self.writer.add_figure(name, figure, engine.state.epoch)
         self.writer.flush()
+
+
+class LossTerms(Metric):
+    """The mean of each term of the self-supervised loss over the views of a run, and their sum.
+
+    The contrastive term is defined where a batch has two crops or more, and its mean is over such batches. Under the
+    name that it is attached by, `engine.state.metrics` gets the total; under their own names, the terms. Across ranks
+    the sums are reduced.
+
+    Args:
+        loss: the loss whose terms are meant.
+
+    Raises:
+        InputError: no batch had two crops.
+    """
+
+    TERMS = SSLLoss.TERMS
+
+    def __init__(self, loss: SSLLoss, device: str | torch.device = "cpu") -> None:
+        self.loss = loss
+        super().__init__(output_transform=lambda output: (output,), device=device)  # Ignite unpacks mappings
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        self._sums = torch.zeros(len(self.TERMS), dtype=torch.float64, device=self._device)
+        self._views = torch.zeros(len(self.TERMS), dtype=torch.float64, device=self._device)
+
+    @reinit__is_reduced
+    def update(self, outputs: tuple[Mapping[str, Any]]) -> None:
+        (output,) = outputs
+        terms = self.loss(output["pred"], output["label"])
+        views = len(output["image"])
+        weights = torch.tensor([views if term != "contrastive" or views > 2 else 0 for term in self.TERMS])
+        weights = weights.to(self._views)
+        self._sums += weights * torch.stack([terms[name] for name in self.TERMS]).to(self._sums)
+        self._views += weights
+
+    @sync_all_reduce("_sums", "_views")
+    def compute(self) -> dict[str, float]:
+        if not self._views.all():
+            raise InputError(
+                "split validation: no batch with two crops, as telling views apart needs; expected more cases"
+            )
+        terms = dict(zip(self.TERMS, (self._sums / self._views).tolist(), strict=True))
+        return {"total": sum(terms.values())} | terms
+
+    def completed(self, engine: Engine, name: str) -> None:
+        terms = self.compute()
+        engine.state.metrics |= terms | {name: terms["total"]}
+
+
+class RegionScores(Metric):
+    """What a protocol measures in each region of a label convention, case by case; see `common.metrics`.
+
+    Under the name that it is attached by, `engine.state.metrics` gets the mean Dice over cases and regions; under the
+    region's name its mean Dice; under `region_metric` the mean of each other figure of the protocol.
+    `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, of all processes: each may
+    have another number of cases, and a case that several have counts once.
+
+    Args:
+        convention: brats2021, brats2023 or atlas.
+        protocol: dice, atlas, isles or brats, or what `common.metrics.protocol` returns.
+
+    The engine's output is decollated: "pred" and "label", each [R, H, W, D] of 0 and 1, the label a MetaTensor that
+    knows its spacing; its batch has "subject", the name of the case.
+    """
+
+    def __init__(self, convention: str, protocol: str | metrics.Protocol = "dice") -> None:
+        self.regions = list(regions(convention))
+        self.protocol = metrics.protocol(protocol) if isinstance(protocol, str) else protocol
+        super().__init__()
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        self.cases: dict[str, dict[str, metrics.Scores]] = {}
+
+    def iteration_completed(self, engine: Engine) -> None:
+        for output, item in zip(engine.state.output, engine.state.batch, strict=True):
+            self.update((item["subject"], output["pred"], output["label"]))
+
+    @reinit__is_reduced
+    def update(self, case: tuple[str, torch.Tensor, MetaTensor]) -> None:
+        name, prediction, reference = case
+        spacing = metrics.spacing_of(reference.affine)
+        channels = zip(self.regions, prediction, reference, strict=True)
+        self.cases[name] = {region: self.protocol.measure(mask, truth, spacing) for region, mask, truth in channels}
+
+    def compute(self) -> dict[str, dict[str, metrics.Scores]]:
+        parts: list[Any] = [self.cases]
+        if dist.is_initialized():
+            parts = [None] * dist.get_world_size()
+            dist.all_gather_object(parts, self.cases)
+        merged = {name: scores for part in parts for name, scores in part.items()}
+        return {name: merged[name] for name in sorted(merged)}
+
+    def completed(self, engine: Engine, name: str) -> None:
+        cases = self.compute()
+        means = {}
+        for region in self.regions:
+            for metric in self.protocol.units:
+                values = [scores[region].values[metric] for scores in cases.values()]
+                means[region if metric == "dice" else f"{region}_{metric}"] = sum(values) / len(values)
+        engine.state.metrics |= means | {name: sum(means[region] for region in self.regions) / len(self.regions)}
+        engine.state.metric_details[name] = cases
 
 
 def leave_process_group() -> None:

@@ -16,9 +16,9 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from common import weights
+from common import results, weights
 from common.files import whole
-from common.transforms import regions
+from common.metrics import Protocol
 
 __all__ = ["EvaluationRecord", "RunRecord", "TrainingRecord", "command_line", "peak_memory"]
 
@@ -196,31 +196,29 @@ class TrainingRecord(RunRecord):
 
 
 class EvaluationRecord(RunRecord):
-    """The record of an evaluation: besides, the Dice of each case and region, and their means.
+    """The record of an evaluation: besides, the Dice of each case and region, their means, and `common.results`' files.
 
     Args:
         output_dir, settings, main_process: as for `RunRecord`.
-        convention: whose regions were measured.
+        protocol: that the evaluator's key metric, a `common.handlers.RegionScores`, measures by.
     """
 
     def __init__(
-        self, output_dir: str, settings: Mapping[str, Any], convention: str, main_process: bool = True
+        self, output_dir: str, settings: Mapping[str, Any], protocol: Protocol, main_process: bool = True
     ) -> None:
         super().__init__(output_dir, settings, "evaluate", main_process)
-        self.regions = list(regions(convention))
-        self._cases: list[str] = []
+        self.protocol = protocol
 
     def attach(self, engine: Engine) -> None:
-        """Record the run of the evaluator `engine`, whose key metric is a `common.metrics.RegionDice`."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        """Record the run of the evaluator `engine`."""
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._score)
         super().attach(engine)
 
-    def _add(self, engine: Engine) -> None:
-        self._cases += [item["subject"] for item in engine.state.batch]
-
     def _score(self, engine: Engine) -> None:
-        dice = engine.state.metric_details[engine.state.key_metric_name].tolist()
-        cases = {name: dict(zip(self.regions, row, strict=True)) for name, row in zip(self._cases, dice, strict=True)}
-        means = {region: engine.state.metrics[region] for region in self.regions}
-        self.content["scores"] = {"regions": self.regions, "cases": cases, "mean": means}
+        cases = engine.state.metric_details[engine.state.key_metric_name]
+        if self.main_process:
+            results.write(self.folder, cases, self.protocol)
+        dice = {case: {name: each.values["dice"] for name, each in regions.items()} for case, regions in cases.items()}
+        regions = list(next(iter(dice.values())))
+        means = {region: engine.state.metrics[region] for region in regions}
+        self.content["scores"] = {"regions": regions, "cases": dice, "mean": means}

@@ -9,7 +9,15 @@ from monai.transforms import MapTransform, Transform
 
 from common.preflight import InputError
 
-__all__ = ["CONVENTIONS", "CheckScand", "LabelToRegionsd", "NameBySubjectd", "RegionsToLabeld", "regions"]
+__all__ = [
+    "CONVENTIONS",
+    "CheckScand",
+    "LabelToRegionsd",
+    "NameBySubjectd",
+    "NestRegionsd",
+    "RegionsToLabeld",
+    "regions",
+]
 
 # Regions in channel order, each the union of the label values that it names (BraTS: the order of SwinUNETR's outputs).
 CONVENTIONS: dict[str, dict[str, frozenset[int]]] = {
@@ -112,6 +120,30 @@ def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
     for value in others:
         member = member | (label == value)
     return member
+
+
+class NestRegionsd(MapTransform):
+    """Let each region hold those that are inside of it, as the label map does that `RegionsToLabeld` makes.
+
+    A network gives each region a probability of its own, so that enhancing tumour may stick out of whole tumour. What
+    is measured has to be what the label map, which is what people get, says.
+
+    Args:
+        keys: of the regions [R, H, W, D], 0 or 1.
+        convention: brats2021, brats2023 or atlas.
+    """
+
+    def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        values = list(regions(convention).values())
+        self.inside = [[n for n, inner in enumerate(values) if inner <= outer] for outer in values]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            channels = result[key]
+            result[key] = torch.stack([channels[inside].amax(dim=0) for inside in self.inside])
+        return result
 
 
 class RegionsToLabeld(MapTransform):

@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 import subprocess
@@ -6,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
+from monai.data import DataLoader, MetaTensor
 from monai.engines import SupervisedEvaluator
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from common import weights
-from common.metrics import RegionDice
+from common import metrics, weights
+from common.handlers import RegionScores
 from common.records import EvaluationRecord, TrainingRecord, command_line
 from tests.common.toy import CPU, METADATA, Training
 from tests.oracles.volumes import dice
@@ -96,21 +98,17 @@ class Cases(Dataset):
 
     def __getitem__(self, index):
         image, label = (torch.as_tensor(part[index]).float() for part in (self.predictions, self.references))
-        return {"image": image, "label": label, "subject": f"case{index}"}
+        return {"image": image, "label": MetaTensor(label), "subject": f"case{index}"}
 
 
 def test_an_evaluation_leaves_the_dice_of_each_case_and_region(tmp_path):
-    cases = Cases(5)
+    cases, protocol = Cases(5), metrics.protocol("brats")
     evaluator = SupervisedEvaluator(
         device=CPU,
         val_data_loader=DataLoader(cases, batch_size=2),
         network=nn.Identity(),
-        key_val_metric={
-            "dice": RegionDice(
-                "brats2021", lambda output: tuple([item[k] for item in output] for k in ("pred", "label"))
-            )
-        },
-        val_handlers=[EvaluationRecord(tmp_path, METADATA, "brats2021")],
+        key_val_metric={"dice": RegionScores("brats2021", protocol)},
+        val_handlers=[EvaluationRecord(tmp_path, METADATA, protocol)],
     )
     evaluator.run()
     record = record_of(tmp_path)
@@ -126,8 +124,15 @@ def test_an_evaluation_leaves_the_dice_of_each_case_and_region(tmp_path):
     assert record["finished"] is True
     assert record["scores"]["regions"] == regions
     assert list(record["scores"]["cases"]) == list(expected)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["protocol"], summary["cases"]) == ("brats", 5)
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = {(row["case"], row["region"]): row for row in csv.DictReader(file) if row["metric"] == "dice"}
+    assert len(rows) == 15
+    assert (tmp_path / "lesions.csv").exists()
     for name, scores in expected.items():
         assert record["scores"]["cases"][name] == pytest.approx(scores, rel=1e-6, abs=1e-6)
+        assert {region: float(rows[name, region]["value"]) for region in regions} == record["scores"]["cases"][name]
     for region in regions:
         mean = np.mean([scores[region] for scores in expected.values()])
         assert record["scores"]["mean"][region] == pytest.approx(mean, rel=1e-6, abs=1e-6)

@@ -7,7 +7,7 @@ from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 
 from common.preflight import InputError
-from common.transforms import LabelToRegionsd, NameBySubjectd, RegionsToLabeld, regions
+from common.transforms import LabelToRegionsd, NameBySubjectd, NestRegionsd, RegionsToLabeld, regions
 
 # Which regions a label value is part of, by the conventions' own papers: NCR 1, ED 2, ET 4 (BraTS 2023: 3).
 MEMBERS = {
@@ -50,6 +50,17 @@ def test_of_nested_regions_the_smaller_wins_even_where_they_are_not_nested(conve
     label = RegionsToLabeld("pred", convention)({"pred": channels})["pred"]
     expected = [enhancing if et else 1 if tc else 2 if wt else 0 for tc, wt, et in combinations]
     assert label.flatten().tolist() == expected
+
+
+@pytest.mark.parametrize("convention", MEMBERS)
+def test_nested_regions_are_those_that_the_label_map_says(convention):
+    names = MEMBERS[convention][0]
+    combinations = list(itertools.product((0, 1), repeat=len(names)))
+    channels = torch.tensor(combinations).T.reshape(len(names), 1, -1, 1).float()
+    nested = NestRegionsd("pred", convention)({"pred": channels})["pred"]
+    label = RegionsToLabeld("pred", convention)({"pred": channels})
+    assert torch.equal(nested, LabelToRegionsd("pred", convention)(label)["pred"])
+    assert channels.sum() < nested.sum() or len(names) == 1, "some combination is not nested"
 
 
 @pytest.mark.parametrize(("convention", "value"), [("brats2021", 3), ("brats2023", 4), ("atlas", 2), ("atlas", 255)])

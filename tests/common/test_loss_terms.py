@@ -2,16 +2,11 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
-from monai.engines import SupervisedEvaluator
-from monai.handlers import from_engine
 
+from common.handlers import LossTerms
 from common.losses import SSLLoss
-from common.metrics import LossTerms, RegionDice
 from common.preflight import InputError
 from tests.oracles.contrastive import nt_xent
-from tests.oracles.volumes import dice
-
-# Terms of the self-supervised loss
 
 
 def ssl_output(samples, seed):
@@ -60,55 +55,3 @@ def test_each_run_begins_anew(ssl_engine):
     second, _ = ssl_output(2, seed=4)
     ssl_engine.run([first])
     assert ssl_engine.run([second]).metrics["reconstruction"] == pytest.approx(4)
-
-
-# Dice by region
-
-REGIONS = ("TC", "WT", "ET")
-
-
-def evaluate(convention, cases):
-    """The evaluator's state after cases of (prediction, reference), in batches of two."""
-    loader = [
-        {
-            "image": torch.stack([torch.as_tensor(prediction).float() for prediction, _ in batch]),
-            "label": torch.stack([torch.as_tensor(reference).float() for _, reference in batch]),
-        }
-        for batch in (cases[start : start + 2] for start in range(0, len(cases), 2))
-    ]
-    evaluator = SupervisedEvaluator(
-        device=torch.device("cpu"),
-        val_data_loader=loader,
-        network=torch.nn.Identity(),
-        key_val_metric={"dice": RegionDice(convention, from_engine(["pred", "label"]))},
-    )
-    evaluator.run()
-    return evaluator.state
-
-
-def masks(regions, cases, seed):
-    drawn = np.random.default_rng(seed).random((2, cases, regions, 4, 5, 3)) < 0.4
-    return list(zip(*drawn, strict=True))
-
-
-def test_dice_of_each_region_is_that_of_loops_over_voxels():
-    cases = masks(regions=3, cases=5, seed=0)
-    state = evaluate("brats2021", cases)
-    expected = np.array([[dice(p[r], t[r]) for r in range(3)] for p, t in cases])
-    np.testing.assert_allclose(state.metric_details["dice"].numpy(), expected, rtol=1e-6)
-    means = dict(zip(REGIONS, expected.mean(axis=0), strict=True))
-    assert state.metrics == pytest.approx({**means, "dice": expected.mean()}, rel=1e-6)
-
-
-def test_one_region():
-    cases = masks(regions=1, cases=3, seed=1)
-    expected = np.mean([dice(p[0], t[0]) for p, t in cases])
-    assert evaluate("atlas", cases).metrics == pytest.approx({"lesion": expected, "dice": expected}, rel=1e-6)
-
-
-def test_empty_masks():
-    empty, full = np.zeros((1, 4, 4, 4), dtype=bool), np.ones((1, 4, 4, 4), dtype=bool)
-    cases = [(empty, empty), (full, empty), (empty, full), (full, full)]
-    state = evaluate("atlas", cases)
-    assert state.metric_details["dice"].flatten().tolist() == [1, 0, 0, 1]
-    assert state.metrics["lesion"] == 0.5  # no case is left out of the mean

@@ -1,0 +1,196 @@
+"""Which lesions a prediction hits, and how well: what the lesion-wise protocols of `common.metrics` rest on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from common.surfaces import Box, Spacing, Surface, box_of, percentile_distance, surface_of
+
+__all__ = ["Connectivity", "Lesion", "Matching", "dilate", "match"]
+
+Mask = NDArray[np.bool_]
+Labels = NDArray[np.integer[Any]]
+Connectivity = Literal[6, 18, 26]  # neighbours of a voxel
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """A lesion of the reference, or a predicted component that hits none.
+
+    Attributes:
+        is_reference: false for a predicted component that hits no lesion.
+        volume: mm3.
+        centre: the voxel at its centre of mass.
+        is_scored: false for a lesion too small to count.
+        is_found: whether the prediction hits it.
+        dice: of the predicted components that hit it, together and whole, with it; 0 where none does.
+        hd95: of the same, mm; the penalty where none does.
+    """
+
+    is_reference: bool
+    volume: float
+    centre: tuple[int, int, int]
+    is_scored: bool
+    is_found: bool
+    dice: float
+    hd95: float
+
+
+class Matching(NamedTuple):
+    """The lesions of the reference, then the predicted components that hit none; larger ones first.
+
+    `components` counts those of the prediction, hits or not.
+    """
+
+    lesions: tuple[Lesion, ...]
+    components: int
+
+
+class _Part(NamedTuple):
+    """A component or a lesion: where it lies in its label array."""
+
+    label: int
+    voxels: int
+    centre: tuple[float, float, float]
+    box: Box
+
+
+def match(
+    prediction: Mask,
+    reference: Mask,
+    spacing: Spacing,
+    connectivity: Connectivity,
+    dilations: int = 0,
+    smallest: float = 0.0,
+    penalty: float = np.inf,
+) -> Matching:
+    """Match the components of a prediction with the lesions of a reference.
+
+    The reference is dilated; parts of it whose dilations are one component are one lesion. A component hits a lesion if
+    it shares a voxel with the dilation of that lesion alone. It may hit several, and counts whole for each.
+
+    Args:
+        prediction: [x, y, z].
+        reference: of the same shape.
+        spacing: of the voxels, mm.
+        connectivity: 6, 18 or 26 neighbours.
+        dilations: how often the reference is dilated, see `dilate`; 0: lesions are components, hits share a voxel.
+        smallest: mm3; lesions of the reference up to this volume are not scored.
+        penalty: mm; HD95 of a missed lesion and of a false component, and the most that any can have.
+    """
+    box = box_of(prediction | reference, dilations)
+    if box is None:
+        return Matching((), 0)
+    corner = np.array([side.start for side in box])
+    labels = _label(prediction[box], connectivity)
+    components = {part.label: part for part in _parts(labels)}
+    lesions = _merged(reference[box], connectivity, dilations)
+    mm3 = float(np.prod(spacing))
+    surfaces: dict[tuple[int, ...], Surface] = {}
+    hit: set[int] = set()
+    found = []
+    for part in _parts(lesions):
+        volume = part.voxels * mm3
+        hits = _hits(labels, lesions, part, dilations)
+        dice, hd95 = 0.0, penalty
+        if hits:
+            parts = [components[label] for label in hits]
+            if hits not in surfaces:
+                surfaces[hits] = _surface(labels, parts, spacing)
+            truth = _surface(lesions, [part], spacing)
+            dice = _dice(labels, parts, lesions, part)
+            hd95 = min(penalty, percentile_distance(surfaces[hits], truth, spacing))
+            hit.update(hits)
+        found.append(Lesion(True, volume, _place(part, corner), volume > smallest, bool(hits), dice, hd95))
+    false = [
+        Lesion(False, part.voxels * mm3, _place(part, corner), True, False, 0.0, penalty)
+        for label, part in components.items()
+        if label not in hit
+    ]
+    order = [sorted(group, key=lambda lesion: (-lesion.volume, lesion.centre)) for group in (found, false)]
+    return Matching((*order[0], *order[1]), len(components))
+
+
+def dilate(mask: Mask, times: int) -> Mask:
+    """A mask grown by the 18 neighbours that share a face or an edge, so many times, inside its own array.
+
+    The same as `scipy.ndimage.binary_dilation` with `generate_binary_structure(3, 2)`: those neighbours are three
+    squares, one in each plane of the axes, and a square is two dilations along an axis.
+    """
+    for _ in range(times):
+        x, y = _along(mask, 0), _along(mask, 1)
+        mask = _along(x, 1) | _along(x | y, 2)
+    return mask
+
+
+def _along(mask: Mask, axis: int) -> Mask:
+    grown = mask.copy()
+    low, high = [slice(None)] * 3, [slice(None)] * 3
+    low[axis], high[axis] = slice(None, -1), slice(1, None)
+    grown[tuple(low)] |= mask[tuple(high)]
+    grown[tuple(high)] |= mask[tuple(low)]
+    return grown
+
+
+def _label(mask: Mask, connectivity: Connectivity) -> Labels:
+    """The components of a mask, numbered from 1."""
+    # Not as booleans, for which cc3d 4.1.1 has one label for eight voxels: too few where a side is odd
+    labels: Labels = cc3d.connected_components(np.ascontiguousarray(mask).view(np.uint8), connectivity=connectivity)
+    return labels
+
+
+def _merged(reference: Mask, connectivity: Connectivity, dilations: int) -> Labels:
+    """The lesions of a reference: parts that one component of its dilation holds."""
+    return _label(dilate(reference, dilations), connectivity) * reference
+
+
+def _parts(labels: Labels) -> list[_Part]:
+    statistics = cc3d.statistics(labels)
+    rows = zip(statistics["voxel_counts"], statistics["centroids"], statistics["bounding_boxes"], strict=True)
+    return [
+        _Part(label, int(voxels), tuple(centre), box) for label, (voxels, centre, box) in enumerate(rows) if label > 0
+    ]
+
+
+def _place(part: _Part, corner: NDArray[np.int64]) -> tuple[int, int, int]:
+    x, y, z = (round(float(value)) for value in corner + part.centre)
+    return x, y, z
+
+
+def _hits(labels: Labels, lesions: Labels, part: _Part, dilations: int) -> tuple[int, ...]:
+    """The predicted components that share a voxel with a lesion's dilation."""
+    box = _around([part.box], labels.shape, dilations)
+    grown = dilate(lesions[box] == part.label, dilations)
+    return tuple(np.unique(labels[box][grown & (labels[box] > 0)]).tolist())
+
+
+def _around(boxes: Sequence[Box], shape: Sequence[int], margin: int = 0) -> Box:
+    """The box that holds several, widened by a margin inside of an array."""
+    x, y, z = (
+        slice(
+            max(0, min(box[axis].start for box in boxes) - margin),
+            min(side, max(box[axis].stop for box in boxes) + margin),
+        )
+        for axis, side in enumerate(shape)
+    )
+    return x, y, z
+
+
+def _mask_of(labels: Labels, parts: Sequence[_Part], box: Box) -> Mask:
+    mask: Mask = np.isin(labels[box], [part.label for part in parts])
+    return mask
+
+
+def _surface(labels: Labels, parts: Sequence[_Part], spacing: Spacing) -> Surface:
+    box = _around([part.box for part in parts], labels.shape)
+    x, y, z = (side.start for side in box)
+    return surface_of(_mask_of(labels, parts, box), spacing, origin=(x, y, z))
+
+
+def _dice(labels: Labels, parts: Sequence[_Part], lesions: Labels, lesion: _Part) -> float:
+    common = (lesions[lesion.box] == lesion.label) & _mask_of(labels, parts, lesion.box)
+    return 2 * int(common.sum()) / (sum(part.voxels for part in parts) + lesion.voxels)
