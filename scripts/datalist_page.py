@@ -3,20 +3,19 @@
 The page loads nothing: its style, which is that of `scripts.report`, and its pictures are part of it.
 """
 
-import base64
 import os
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.image import imsave
 
-from common.checks import CHECKS, Problem, broken_file
+from common.checks import CHECKS, Problem
 from common.pictures import PLANES, centre_of, plane_of
+from scripts.pages import png_uri, render
+from scripts.volumes import grey_levels, read_volume
 
 __all__ = ["draw", "page"]
 
@@ -33,15 +32,8 @@ def page(result: Any, suspects: Sequence[Mapping[str, Any]], cohort: Sequence[Pr
         suspects: "case", "problems" and "picture" of the subjects to show.
         cohort: problems of the cohort as a whole.
     """
-    folder = Path(__file__).parent
-    environment = Environment(
-        loader=FileSystemLoader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("check.html.j2").render(
+    return render(
+        "check.html.j2",
         result=result,
         suspects=suspects,
         cohort=cohort,
@@ -69,30 +61,18 @@ def draw(order: tuple[Mapping[str, Any], str], root: str) -> tuple[str, str] | N
 
 
 def _volume(root: str, file: str | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """[x, y, z], nearest to RAS orientation, and its spacing in mm; of several volumes the first."""
+    """[x, y, z], nearest to RAS orientation, and its spacing in mm."""
     if file is None:
         return None
-    path = os.path.join(root, file)  # noqa: PTH118
-    if broken_file([path]):  # a reader would make room for all that the header promises
-        return None
-    try:
-        scan: Any = nibabel.load(path)
-        scan = nibabel.as_closest_canonical(scan)
-        voxels = np.asarray(scan.dataobj, dtype=np.float32)
-    except Exception:  # a damaged file: the findings say how
-        return None
-    spacing = nibabel.affines.voxel_sizes(scan.affine)
-    if voxels.ndim < 3 or not voxels.size or not (np.isfinite(spacing) & (spacing > 0)).all():
-        return None
-    return voxels.reshape(*voxels.shape[:3], -1)[..., 0], spacing
+    found = read_volume(os.path.join(root, file))  # noqa: PTH118
+    return found and (found[0], nibabel.affines.voxel_sizes(found[1]))
 
 
 def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None) -> str:
     odd = ~np.isfinite(volume)
     mask = label > 0 if label is not None and label.shape == volume.shape else np.zeros_like(odd)
     x, y, z = centre_of((odd if odd.any() else mask)[None])
-    low, high = np.percentile(np.where(odd, 0, volume), (0.5, 99.8))
-    grey = np.clip((np.where(odd, low, volume) - low) / max(high - low, 1e-6), 0, 1) * 255
+    grey = grey_levels(volume)
     scale = EDGE / (spacing * volume.shape).max()
     panels = []
     for plane, at in zip(PLANES, (z, y, x), strict=True):
@@ -106,7 +86,7 @@ def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None) 
     padded = [_centred(panel, height) for panel in panels]
     content = BytesIO()
     imsave(content, np.concatenate(padded, axis=1).astype(np.uint8), format="png")
-    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+    return png_uri(content.getvalue())
 
 
 def _centred(pixels: np.ndarray, height: int) -> np.ndarray:

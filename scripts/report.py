@@ -5,7 +5,6 @@ training of a bundle with its evaluation, tells from the weights that were loade
 and writes `RUN_DIR/report.html`. The page loads nothing: style, charts and pictures are part of it.
 """
 
-import base64
 import json
 import math
 import struct
@@ -17,12 +16,12 @@ from typing import Any
 
 import jsonschema
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from numpy.typing import NDArray
 
 from common.files import whole
 from common.preflight import InputError
 from scripts import cli, report_charts
+from scripts.pages import png_uri, render
 
 __all__ = ["Run", "Stage", "exemplars", "read_runs", "region_statistics", "report", "stages_of"]
 
@@ -342,21 +341,22 @@ def _embedded(picture: Path) -> dict[str, Any] | None:
     if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
         raise InputError(f"{picture}: begins with {content[:8]!r}; expected a PNG picture")
     width, height = struct.unpack(">II", content[16:24])  # the header's place is fixed by the format
-    return {"uri": f"data:image/png;base64,{base64.b64encode(content).decode()}", "width": width, "height": height}
+    return {"uri": png_uri(content), "width": width, "height": height}
 
 
 def _page(folder: Path, stages: Sequence[Stage]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(duration=_duration, gibibytes=_gibibytes, number=_number, embedded=_embedded, mean=_mean)
+    filters = {
+        "duration": _duration,
+        "gibibytes": _gibibytes,
+        "number": _number,
+        "embedded": _embedded,
+        "mean": _mean,
+    }
     runs = [run for stage in stages for run in stage.runs]
     children = {id(child) for stage in stages for child in stage.children}
-    return environment.get_template("report.html.j2").render(
+    return render(
+        "report.html.j2",
+        filters,
         title=folder.resolve().name,
         stages=stages,
         roots=[stage for stage in stages if id(stage) not in children],

@@ -1,18 +1,18 @@
-"""The charts of the report: inline SVG whose colours follow the page's style sheet, in light, dark and print."""
+"""The charts of the report."""
 
-import io
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+
+from scripts.charts import SERIES, STYLE, WIDTH, svg
 
 __all__ = ["loss_chart", "metrics_chart", "scores_chart", "smooth"]
 
@@ -24,32 +24,7 @@ UNITS = {
     "contrastive": "NT-Xent (nats)",
 }
 
-# Matplotlib draws in these placeholders; the page replaces them by variables of its style sheet.
-INK, FAINT = "#010101", "#020202"
-SERIES = ("#030301", "#030302", "#030303", "#030304")
-VARIABLES = {INK: "--muted", FAINT: "--line"} | {colour: f"--series-{n}" for n, colour in enumerate(SERIES, start=1)}
-STYLE: Any = {
-    "svg.fonttype": "none",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.parse_math": False,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "legend.handlelength": 1.4,
-    "legend.columnspacing": 1.2,
-}
-WIDTH, HEIGHT = 4.8, 2.9  # inches; at 72 units an inch the SVG's own coordinates
+HEIGHT = 2.9  # inches
 
 
 def loss_chart(bundle: str, name: str, train: Mapping[str, Any], validation: Mapping[str, Any]) -> Markup:
@@ -95,7 +70,7 @@ def scores_chart(bundle: str, regions: Sequence[str], cases: Mapping[str, Mappin
                 axes.plot([np.median(values)] * 2, [row - 0.28, row + 0.28], color=SERIES[1], linewidth=2.4)
         axes.set(xlim=(-0.02, 1.02), ylim=(len(regions) - 0.5, -0.5), xlabel="Dice (0 to 1)")
         axes.set_yticks(range(len(regions)), regions)
-        return _svg(figure, f"{bundle}: Dice of every held-out subject in {', '.join(regions)}")
+        return svg(figure, f"{bundle}: Dice of every held-out subject in {', '.join(regions)}")
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -117,23 +92,7 @@ def _curves(alternative: str, draw: Callable[[Axes], None]) -> Markup:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, borderaxespad=0)
-        return _svg(figure, alternative)
-
-
-def _svg(figure: Figure, alternative: str) -> Markup:
-    """The figure as an SVG element with a text alternative, in the page's own colours and typeface."""
-    buffer = io.StringIO()
-    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    # The salt keeps the names inside several charts apart on one page, and the page the same from run to run.
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": alternative}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
-    drawing = buffer.getvalue()
-    drawing = drawing[drawing.index("<svg ") + len("<svg ") :]
-    drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)
-    drawing = re.sub(r" font-family: [^;]*;", "", drawing)
-    for placeholder, variable in VARIABLES.items():
-        drawing = drawing.replace(placeholder, f"var({variable})")
-    return Markup(f'<svg role="img" aria-label="{escape(alternative)}" ') + Markup(drawing)
+        return svg(figure, alternative)
 
 
 def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
