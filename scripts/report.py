@@ -345,7 +345,7 @@ def _embedded(picture: Path) -> dict[str, Any] | None:
 
 
 def _page(folder: Path, stages: Sequence[Stage]) -> str:
-    filters = {
+    filters: dict[str, Any] = {
         "duration": _duration,
         "gibibytes": _gibibytes,
         "number": _number,
