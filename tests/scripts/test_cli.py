@@ -117,3 +117,81 @@ def test_a_process_ends_with_one_line_and_status_2(tmp_path):
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: --siez=4: no such option; did you mean --size?\n"
     assert not marker.exists()
+
+
+def measure(*, size: int, unit: str = "mm") -> None:
+    """Measure by options alone.
+
+    Args:
+        size: in the unit.
+        unit: of the size.
+    """
+    CALLS.append((size, unit))
+
+
+def join(*files: str, output: str | None = None) -> None:
+    """Join any number of files.
+
+    Args:
+        files: in their order.
+        output: of all.
+    """
+    CALLS.append((files, output))
+
+
+def run_with_default(*arguments, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tool", *arguments])
+    monkeypatch.delattr(measure, "join", raising=False)
+    cli.run({"join": join}, "tool", default=measure)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--size=3"], (3, "mm")),
+        (["--unit", "cm", "--size", "3"], (3, "cm")),
+        (["join", "a", "b", "c"], (("a", "b", "c"), None)),
+        (["join", "a", "b", "--output=c"], (("a", "b"), "c")),
+        (["join", "--output", "c", "a", "b"], (("a", "b"), "c")),
+        (["join"], ((), None)),
+    ],
+)
+def test_a_default_command_runs_where_none_is_named(arguments, expected, monkeypatch):
+    run_with_default(*arguments, monkeypatch=monkeypatch)
+    assert [expected] == CALLS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "^--size: missing; it has no default$"),
+        (["--unit=cm"], "^--size: missing; it has no default$"),
+        (["jion", "a"], "^command jion: expected join, or options alone$"),
+        (["--size=3", "extra"], "^argument extra: not expected; options are --size, --unit$"),
+        (["--size=3", "--unit=cm", "extra"], "^argument extra: not expected; options are --size, --unit$"),
+        (["--sizes=3"], r"^--sizes=3: no such option; did you mean --size\?$"),
+        (["join", "a", "--outptu=b"], r"^--outptu=b: no such option; did you mean --output\?$"),
+        (["join", "--files=b"], "^--files=b: no such option; expected one of --output$"),
+        (["join", "a", "--output"], "^--output: no value; expected one$"),
+    ],
+)
+def test_bad_input_is_refused_beside_a_default_command_too(arguments, message, monkeypatch):
+    with pytest.raises(InputError, match=message):
+        run_with_default(*arguments, monkeypatch=monkeypatch)
+    assert CALLS == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--help"], ["Measure by options alone.", "in the unit.", "COMMAND is one of", "Join any number of files."]),
+        (["join", "--help"], ["Join any number of files.", "in their order.", "[FILES]..."]),
+    ],
+)
+def test_help_shows_the_default_command_with_the_others(words, told, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_with_default(*words, monkeypatch=monkeypatch)
+    shown = "".join(capsys.readouterr())
+    assert end.value.code == 0
+    assert [text for text in told if text not in shown] == []
+    assert CALLS == []
