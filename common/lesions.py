@@ -80,7 +80,7 @@ def match(
         connectivity: 6, 18 or 26 neighbours.
         dilations: how often the reference is dilated, see `dilate`; 0: lesions are components, hits share a voxel.
         smallest: mm3; lesions of the reference up to this volume are not scored.
-        penalty: mm; HD95 of a missed lesion and of a false component, and the most that any can have.
+        penalty: mm; HD95 of a missed lesion and of a false component. Others can exceed it, as in the challenges' code.
     """
     box = box_of(prediction | reference, dilations)
     if box is None:
@@ -103,7 +103,7 @@ def match(
                 surfaces[hits] = _surface(labels, parts, spacing)
             truth = _surface(lesions, [part], spacing)
             dice = _dice(labels, parts, lesions, part)
-            hd95 = min(penalty, percentile_distance(surfaces[hits], truth, spacing))
+            hd95 = percentile_distance(surfaces[hits], truth, spacing)
             hit.update(hits)
         found.append(Lesion(True, volume, _place(part, corner), volume > smallest, bool(hits), dice, hd95))
     false = [
@@ -193,4 +193,4 @@ def _surface(labels: Labels, parts: Sequence[_Part], spacing: Spacing) -> Surfac
 
 def _dice(labels: Labels, parts: Sequence[_Part], lesions: Labels, lesion: _Part) -> float:
     common = (lesions[lesion.box] == lesion.label) & _mask_of(labels, parts, lesion.box)
-    return 2 * int(common.sum()) / (sum(part.voxels for part in parts) + lesion.voxels)
+    return 2 * np.count_nonzero(common) / (sum(part.voxels for part in parts) + lesion.voxels)

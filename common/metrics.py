@@ -258,7 +258,7 @@ def brats(
         "lesionwise_dice": sum(lesion.dice for lesion in scored) / count if count else 1.0,
         "lesionwise_hd95": sum(lesion.hd95 for lesion in scored) / count if count else 0.0,
         "dice": _dice(predicted, truth),
-        "hd95": min(PENALTY, distance),
+        "hd95": distance if np.isfinite(distance) else PENALTY,
     }
     return Scores(values, lesions, _cubic_millimetres(predicted, truth, size))
 
@@ -279,7 +279,7 @@ def _by_components(
     predicted, truth = _volumes(prediction, reference)
     lesions, components = match(predicted, truth, size, connectivity)
     found, of_reference = (sum(getattr(each, name) for each in lesions) for name in ("is_found", "is_reference"))
-    voxels = abs(int(predicted.sum()) - int(truth.sum()))
+    voxels = abs(np.count_nonzero(predicted) - np.count_nonzero(truth))
     values = {
         "dice": _dice(predicted, truth),
         "lesion_f1": found / (found + (len(lesions) - found) / 2) if lesions else 1.0,
@@ -335,13 +335,13 @@ def _measure_surface_too(
 
 
 def _dice(prediction: Mask, reference: Mask) -> float:
-    total = int(prediction.sum()) + int(reference.sum())
-    return 2 * int((prediction & reference).sum()) / total if total else 1.0
+    total = np.count_nonzero(prediction) + np.count_nonzero(reference)
+    return 2 * np.count_nonzero(prediction & reference) / total if total else 1.0
 
 
 def _cubic_millimetres(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[float, float]:
     voxel = float(np.prod(spacing))
-    return int(prediction.sum()) * voxel, int(reference.sum()) * voxel
+    return np.count_nonzero(prediction) * voxel, np.count_nonzero(reference) * voxel
 
 
 def _volumes(prediction: Any, reference: Any) -> tuple[Mask, Mask]:
@@ -362,7 +362,7 @@ def _mask(values: Any, name: str) -> Mask:
     """An array or tensor of 0 and 1 as booleans; any other value could be a label or a probability."""
     array = values.detach() if hasattr(values, "detach") else np.asarray(values)
     mask = array == 1
-    odd = (array != 0) & ~mask
+    odd = array != mask
     if odd.any():
         raise InputError(f"{name}: value {array[odd].ravel()[0]}; expected a mask of 0 and 1")
     return np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
