@@ -5,16 +5,32 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from common.files import whole
+from common.files import reading_json, whole
 from common.metrics import Protocol, Scores
+from common.metrics import protocol as protocol_of
+from common.preflight import InputError
 
-__all__ = ["METRICS", "REGIONS", "RESAMPLES", "Cases", "mean_interval", "statistics", "summarise", "write"]
+__all__ = [
+    "METRICS",
+    "REGIONS",
+    "RESAMPLES",
+    "Cases",
+    "Evaluation",
+    "Values",
+    "mean_interval",
+    "read",
+    "statistics",
+    "summarise",
+    "write",
+]
 
 Cases = Mapping[str, Mapping[str, Scores]]  # by case and region
+Values = Mapping[tuple[str, str], NDArray[np.float64]]  # by region and metric, [cases]
 
 REGIONS = ("WT", "TC", "ET", "lesion")  # in the order that the field reads them
 
@@ -24,6 +40,24 @@ LESIONS = (
     *("x", "y", "z"),  # voxel at the centre of mass, from 0
 )
 RESAMPLES = 9999  # of the cases, for an interval
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation measured.
+
+    Attributes:
+        folder: that it was read from.
+        protocol: that measured it.
+        cases: names in sorted order.
+        values: by region and metric, one for each case.
+        lesions: of the references by region: all of them, and those that count.
+    """
+
+    folder: str
+    protocol: Protocol
+    cases: tuple[str, ...]
+    values: Values
+    lesions: Mapping[str, tuple[int, int]]
 
 
 def write(folder: str | Path, cases: Cases, protocol: Protocol, missing: Sequence[str] = ()) -> dict[str, Any]:
@@ -97,6 +131,39 @@ def mean_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]
     return float(interval.low), float(interval.high)
 
 
+def read(folder: str | Path) -> Evaluation:
+    """The metrics of an evaluation that `write` has written.
+
+    Raises:
+        InputError: a file cannot be read, or says what `write` does not: another column, metric or unit, a value that
+            is not finite, one that is there twice or not at all, other settings than the protocol has now.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; expected one that python -m scripts.evaluate wrote")
+    path = folder / "summary.json"
+    with reading_json(str(path), "a summary of scripts.evaluate"):
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        settings = {key: summary.get(key) for key in ("challenge", "tolerance_mm")}
+        protocol = protocol_of(summary["protocol"], settings["challenge"], settings["tolerance_mm"])
+        lesions = {region: (counts["reference"], counts["scored"]) for region, counts in summary["lesions"].items()}
+        regions = [region for region in REGIONS if region in lesions]
+        differing = [key for key, value in protocol.settings.items() if summary.get(key) != value]
+        is_sound = not differing and bool(regions) and len(regions) == len(lesions) and summary["cases"] >= 1
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: {_words(error)}; expected a summary of scripts.evaluate") from error
+    if not is_sound:
+        what = f"{differing[0]} {summary.get(differing[0])}" if differing else f"regions {', '.join(lesions) or 'none'}"
+        raise InputError(f"{path}: {what}; expected what this version of the protocol {protocol.name} writes")
+    cases, values = _read_values(folder / "metrics.csv", protocol, regions)
+    if len(cases) != summary["cases"]:
+        raise InputError(
+            f"{folder}: {len(cases)} cases in metrics.csv, {summary['cases']} in summary.json; expected one"
+        )
+    return Evaluation(str(folder), protocol, cases, values, lesions)
+
+
 def _regions(cases: Cases) -> list[str]:
     measured = next(iter(cases.values()))
     return [region for region in REGIONS if region in measured]
@@ -118,7 +185,7 @@ def _metrics(cases: Cases, protocol: Protocol) -> Iterable[Sequence[Any]]:
     for case, scores in cases.items():
         for region in _regions(cases):
             for metric, unit in protocol.units.items():
-                yield case, region, metric, repr(scores[region].values[metric]), unit
+                yield case, region, metric, repr(float(scores[region].values[metric])), unit
 
 
 def _lesions(cases: Cases) -> Iterable[Sequence[Any]]:
@@ -126,9 +193,9 @@ def _lesions(cases: Cases) -> Iterable[Sequence[Any]]:
         for region in _regions(cases):
             for number, lesion in enumerate(scores[region].lesions, 1):
                 kind = "reference" if lesion.is_reference else "false"
-                figures = (repr(value) if math.isfinite(value) else "" for value in (lesion.dice, lesion.hd95))
+                figures = (repr(float(value)) if math.isfinite(value) else "" for value in (lesion.dice, lesion.hd95))
                 flags = (int(lesion.is_scored), int(lesion.is_found))
-                yield case, region, number, kind, repr(lesion.volume), *flags, *figures, *lesion.centre
+                yield case, region, number, kind, repr(float(lesion.volume)), *flags, *figures, *lesion.centre
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -136,3 +203,51 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any
         table = csv.writer(content, lineterminator="\n")
         table.writerow(columns)
         table.writerows(rows)
+
+
+def _read_values(path: Path, protocol: Protocol, regions: Sequence[str]) -> tuple[tuple[str, ...], Values]:
+    """Cases and their figures, each of which is there once."""
+    expected = f"expected the columns {', '.join(METRICS)}"
+    found: dict[tuple[str, str], dict[str, float]] = {
+        (region, metric): {} for region in regions for metric in protocol.units
+    }
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.reader(file, strict=True)
+            if tuple(next(rows, ())) != METRICS:
+                raise InputError(f"{path}: another first line; {expected}")
+            for row in rows:
+                _add(found, row, protocol, f"{path}: line {rows.line_num}")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected the file of an evaluation") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {_words(error)}; {expected}") from error
+    cases = sorted(set().union(*found.values()))
+    for (region, metric), values in found.items():
+        for case in cases:
+            if case not in values:
+                raise InputError(f"{path}: no {metric} of {region} for the case {case}; expected one")
+    return tuple(cases), {key: np.array([values[case] for case in cases]) for key, values in found.items()}
+
+
+def _add(found: Mapping[tuple[str, str], dict[str, float]], row: Sequence[str], protocol: Protocol, where: str) -> None:
+    if len(row) != len(METRICS):
+        raise InputError(f"{where}: {len(row)} columns; expected {', '.join(METRICS)}")
+    case, region, metric, value, unit = row
+    if (region, metric) not in found or unit != protocol.units[metric]:
+        raise InputError(f"{where}: {metric} of {region} in {unit}; expected what {protocol.name} measures")
+    if case in found[region, metric]:
+        raise InputError(f"{where}: {metric} of {region} for the case {case} again; expected it once")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{where}: value {value}; expected a finite number")
+    found[region, metric][case] = number
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"no {error.args[0]}"
+    return (str(error).splitlines() or [type(error).__name__])[0]
