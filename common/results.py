@@ -159,7 +159,7 @@ def read(folder: str | Path) -> Evaluation:
     cases, values = _read_values(folder / "metrics.csv", protocol, regions)
     if len(cases) != summary["cases"]:
         raise InputError(
-            f"{folder}: {len(cases)} cases in metrics.csv, {summary['cases']} in summary.json; expected one"
+            f"{folder}: {len(cases)} cases in metrics.csv; expected {summary['cases']}, as in summary.json"
         )
     return Evaluation(str(folder), protocol, cases, values, lesions)
 
