@@ -15,13 +15,12 @@ from matplotlib.image import imsave
 from common.checks import CHECKS, Problem
 from common.pictures import PLANES, centre_of, plane_of
 from scripts.pages import png_uri, render
-from scripts.volumes import grey_levels, read_volume
+from scripts.volumes import AXES, grey_levels, read_volume
 
 __all__ = ["draw", "page"]
 
 EDGE = 128  # pixels of the longest edge of a volume in a picture
 LESION, NOT_FINITE = (209, 73, 91), (255, 0, 255)  # red, green, blue
-AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # of the rows and the columns of a slice
 
 
 def page(result: Any, suspects: Sequence[Mapping[str, Any]], cohort: Sequence[Problem]) -> str:

@@ -8,7 +8,10 @@ import numpy as np
 
 from common.checks import broken_file
 
-__all__ = ["grey_levels", "read_volume"]
+__all__ = ["AXES", "grey_levels", "read_volume"]
+
+# The axes of the volume along the rows and the columns of a slice by `common.pictures.plane_of`.
+AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:

@@ -1,0 +1,55 @@
+"use strict";
+// The table of an evaluation's page: sorted by its headers, filtered by case and region. Without it all rows are shown.
+(() => {
+  const table = document.getElementById("cases");
+  const body = table.tBodies[0];
+  const rows = Array.from(body.rows);
+  const headers = Array.from(table.tHead.rows[0].cells);
+  const order = new Intl.Collator(undefined, { numeric: true });
+
+  const key = (row, column) => row.cells[column].textContent.trim();
+  const compare = (column, isFigure) => (a, b) => {
+    const [first, second] = [key(a, column), key(b, column)];
+    return isFigure ? Number(first) - Number(second) : order.compare(first, second);
+  };
+  const show = () => {
+    const fragment = document.createDocumentFragment();
+    rows.forEach((row) => fragment.append(row));
+    body.append(fragment);
+  };
+  const sort = (column) => {
+    const header = headers[column];
+    const descending = header.getAttribute("aria-sort") === "ascending";
+    headers.forEach((other) => other.setAttribute("aria-sort", "none"));
+    header.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    const ascending = compare(column, header.classList.contains("figure"));
+    rows.sort(descending ? (a, b) => ascending(b, a) : ascending);
+    show();
+  };
+  headers.forEach((header, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...header.childNodes);
+    header.append(button);
+    header.setAttribute("aria-sort", "none");
+    button.addEventListener("click", () => sort(column));
+  });
+
+  const name = document.getElementById("filter-name");
+  const region = document.getElementById("filter-region");
+  const count = document.getElementById("filter-count");
+  const filter = () => {
+    const wanted = name.value.trim().toLowerCase();
+    let left = 0;
+    rows.forEach((row) => {
+      const hidden = !key(row, 0).toLowerCase().includes(wanted) || (region.value !== "" && key(row, 1) !== region.value);
+      row.hidden = hidden;
+      left += hidden ? 0 : 1;
+    });
+    count.textContent = `${left} of ${rows.length} rows`;
+  };
+  name.addEventListener("input", filter);
+  region.addEventListener("change", filter);
+  document.getElementById("filter").hidden = false;
+  filter();
+})();
