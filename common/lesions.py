@@ -193,4 +193,4 @@ def _surface(labels: Labels, parts: Sequence[_Part], spacing: Spacing) -> Surfac
 
 def _dice(labels: Labels, parts: Sequence[_Part], lesions: Labels, lesion: _Part) -> float:
     common = (lesions[lesion.box] == lesion.label) & _mask_of(labels, parts, lesion.box)
-    return 2 * np.count_nonzero(common) / (sum(part.voxels for part in parts) + lesion.voxels)
+    return 2 * int(np.count_nonzero(common)) / (sum(part.voxels for part in parts) + lesion.voxels)

@@ -279,7 +279,7 @@ def _by_components(
     predicted, truth = _volumes(prediction, reference)
     lesions, components = match(predicted, truth, size, connectivity)
     found, of_reference = (sum(getattr(each, name) for each in lesions) for name in ("is_found", "is_reference"))
-    voxels = abs(np.count_nonzero(predicted) - np.count_nonzero(truth))
+    voxels = abs(_count(predicted) - _count(truth))
     values = {
         "dice": _dice(predicted, truth),
         "lesion_f1": found / (found + (len(lesions) - found) / 2) if lesions else 1.0,
@@ -335,13 +335,18 @@ def _measure_surface_too(
 
 
 def _dice(prediction: Mask, reference: Mask) -> float:
-    total = np.count_nonzero(prediction) + np.count_nonzero(reference)
-    return 2 * np.count_nonzero(prediction & reference) / total if total else 1.0
+    total = _count(prediction) + _count(reference)
+    return 2 * _count(prediction & reference) / total if total else 1.0
+
+
+def _count(mask: Mask) -> int:
+    """Voxels, as Python's own number: a checkpoint that holds a figure must not need NumPy's pickles."""
+    return int(np.count_nonzero(mask))
 
 
 def _cubic_millimetres(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[float, float]:
     voxel = float(np.prod(spacing))
-    return np.count_nonzero(prediction) * voxel, np.count_nonzero(reference) * voxel
+    return _count(prediction) * voxel, _count(reference) * voxel
 
 
 def _volumes(prediction: Any, reference: Any) -> tuple[Mask, Mask]:
@@ -361,7 +366,7 @@ def _masks(prediction: Any, reference: Any) -> tuple[Mask, Mask]:
 def _mask(values: Any, name: str) -> Mask:
     """An array or tensor of 0 and 1 as booleans; any other value could be a label or a probability."""
     array = values.detach() if hasattr(values, "detach") else np.asarray(values)
-    mask = array == 1
+    mask = array.bool() if hasattr(array, "bool") else array.astype(bool, copy=False)
     odd = array != mask
     if odd.any():
         raise InputError(f"{name}: value {array[odd].ravel()[0]}; expected a mask of 0 and 1")

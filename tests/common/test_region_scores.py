@@ -52,7 +52,9 @@ def test_dice_of_each_region_is_that_of_loops_over_voxels():
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     means = dict(zip(REGIONS, expected.mean(axis=0), strict=True))
     assert state.metrics == pytest.approx({**means, "dice": expected.mean()}, rel=1e-12)
-    assert all(isinstance(value, float) for value in state.metrics.values())
+    assert {type(value) for value in state.metrics.values()} == {float}, (
+        "a checkpoint holds them, without NumPy's types"
+    )
 
 
 def test_empty_masks():
@@ -125,3 +127,13 @@ def test_processes_with_uneven_shares_measure_what_one_process_measures(tmp_path
         measured, cases = json.loads(out)
         assert measured == pytest.approx(alone.metrics, rel=1e-12)
         assert cases == [f"case{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize("name", ["dice", "atlas", "isles", "brats"])
+def test_figures_are_plain_numbers(name):
+    protocol = metrics.protocol(name, tolerance=1.0)
+    predictions, references = drawn(1, 1)
+    for prediction in (predictions[0, 0], np.zeros_like(predictions[0, 0])):
+        scores = protocol.measure(prediction, references[0, 0], (1.0, 1.0, 2.0))
+        lesions = [value for lesion in scores.lesions for value in (lesion.volume, lesion.dice, lesion.hd95)]
+        assert {type(value) for value in [*scores.values.values(), *scores.volumes, *lesions]} == {float}
