@@ -208,6 +208,19 @@ def case(tmp_path, prediction, reference, **more):
     return CaseFiles("c", *files, None)
 
 
+def header(path, labels, **fields):
+    """A file whose header has other fields than its content would give it."""
+    image = nibabel.Nifti1Image(labels, AFFINE)
+    nibabel.save(image, path)
+    content = bytearray(path.read_bytes())
+    raw = nibabel.Nifti1Header(bytes(content[:348]), check=False)
+    for name, value in fields.items():
+        raw[name] = value
+    content[:348] = raw.binaryblock
+    path.write_bytes(content)
+    return path
+
+
 def test_regions_of_brats_are_unions_of_labels(tmp_path):
     prediction, reference = label_map([0, 1, 2, 4], 1), label_map([0, 1, 2, 3], 2)
     files = case(tmp_path, prediction, reference)
@@ -250,13 +263,11 @@ def test_whole_numbers_of_any_type_are_labels(dtype, tmp_path):
 
 def test_labels_that_a_header_scales_are_read(tmp_path):
     labels = label_map([0, 1])
-    image = nibabel.Nifti1Image(labels.astype(np.float64), AFFINE, dtype=np.uint8)
-    image.header.set_slope_inter(1 / 255, 0)  # in single precision, in which 255 of them are 1.0000000591
-    nibabel.save(image, tmp_path / "scaled.nii")
-    values = np.unique(nibabel.load(tmp_path / "scaled.nii").get_fdata())
+    path = header(tmp_path / "scaled.nii", (labels * 255).astype(np.uint8), scl_slope=1 / 255)
+    values = np.unique(nibabel.load(path).get_fdata())
     assert values[0] == 0
-    assert 0 < abs(values[1] - 1) < 1e-6
-    masks = masks_of(case(tmp_path, tmp_path / "scaled.nii", labels), "atlas")
+    assert 0 < abs(values[1] - 1) < 1e-6, "the factor is stored in single precision"
+    masks = masks_of(case(tmp_path, path, labels), "atlas")
     np.testing.assert_array_equal(masks.predictions["lesion"], labels == 1)
 
 
@@ -333,19 +344,6 @@ def test_another_grid_than_the_reference_is_named(tmp_path):
             masks_of(case(tmp_path, prediction, labels), "atlas")
     near = save(tmp_path / "near.nii", labels, moved(0.0005))
     assert masks_of(case(tmp_path, near, labels), "atlas").predictions["lesion"].any()
-
-
-def header(path, labels, **fields):
-    """A file whose header has other fields than its content would give it."""
-    image = nibabel.Nifti1Image(labels, AFFINE)
-    nibabel.save(image, path)
-    content = bytearray(path.read_bytes())
-    raw = nibabel.Nifti1Header(bytes(content[:348]), check=False)
-    for name, value in fields.items():
-        raw[name] = value
-    content[:348] = raw.binaryblock
-    path.write_bytes(content)
-    return path
 
 
 def test_a_header_that_contradicts_its_affine_is_named(tmp_path):
