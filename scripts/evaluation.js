@@ -8,10 +8,6 @@
   const order = new Intl.Collator(undefined, { numeric: true });
 
   const key = (row, column) => row.cells[column].textContent.trim();
-  const compare = (column, isFigure) => (a, b) => {
-    const [first, second] = [key(a, column), key(b, column)];
-    return isFigure ? Number(first) - Number(second) : order.compare(first, second);
-  };
   const show = () => {
     const fragment = document.createDocumentFragment();
     rows.forEach((row) => fragment.append(row));
@@ -22,8 +18,11 @@
     const descending = header.getAttribute("aria-sort") === "ascending";
     headers.forEach((other) => other.setAttribute("aria-sort", "none"));
     header.setAttribute("aria-sort", descending ? "descending" : "ascending");
-    const ascending = compare(column, header.classList.contains("figure"));
-    rows.sort(descending ? (a, b) => ascending(b, a) : ascending);
+    const figures = header.classList.contains("figure");
+    const keys = new Map(rows.map((row) => [row, figures ? Number(key(row, column)) : key(row, column)]));
+    const sign = descending ? -1 : 1;
+    const compare = figures ? (a, b) => a - b : order.compare;
+    rows.sort((a, b) => sign * compare(keys.get(a), keys.get(b)));
     show();
   };
   headers.forEach((header, column) => {

@@ -179,8 +179,8 @@ def _millilitres(scores: Scores) -> tuple[float, float]:
 
 def _rows(cases: Cases, protocol: Protocol) -> list[dict[str, Any]]:
     """A row for each case and region."""
+    units = protocol.units
     rows = []
-    units = protocol.units.items()
     for name, scores in cases.items():
         for region, measured in scores.items():
             counted = [lesion for lesion in measured.lesions if lesion.is_reference and lesion.is_scored]
@@ -189,9 +189,7 @@ def _rows(cases: Cases, protocol: Protocol) -> list[dict[str, Any]]:
                 {
                     "case": name,
                     "region": region,
-                    "figures": [
-                        _figure(measured.values[metric], unit, single=True) for metric, unit in protocol.units.items()
-                    ],
+                    "figures": [_figure(measured.values[metric], units[metric], single=True) for metric in units],
                     "missed": sum(not lesion.is_found for lesion in counted),
                     "scored": len(counted),
                     "false": sum(not lesion.is_reference for lesion in measured.lesions),

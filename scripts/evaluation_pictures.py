@@ -45,8 +45,7 @@ class LesionPanel(NamedTuple):
     """An axial slice through a lesion; `place` is where its centre is, in words."""
 
     kind: str  # missed or false
-    number: int
-    region: str
+    numbers: dict[str, int]  # of the lesion, by region: nested regions share many
     volume: float  # mm3
     place: str
     picture: Markup
@@ -119,7 +118,7 @@ def draw(files: CaseFiles, scores: Mapping[str, Scores], protocol: Protocol) -> 
     """
     scene, fault = _scene(files, protocol)
     rows: list[Row] = []
-    hidden: list[tuple[str, _Mark]] = []
+    hidden: dict[Lesion, dict[str, _Mark]] = {}  # by region; a lesion that regions share is the same in each
     for region, measured in scores.items():
         centre = _centre(scene, region)
         places = {plane: centre[2 - number] for number, plane in enumerate(PLANES)}
@@ -128,11 +127,11 @@ def draw(files: CaseFiles, scores: Mapping[str, Scores], protocol: Protocol) -> 
             if any(_slice_of(mark, *place).any() for place in places.items()):
                 seen.append(mark)
             else:
-                hidden.append((region, mark))
+                hidden.setdefault(mark.lesion, {})[region] = mark
         panels = [Panel(plane, _panel(scene, region, plane, at, seen[:MARKED])) for plane, at in places.items()]
         rows.append(Row(region, panels, max(0, len(seen) - MARKED)))
-    hidden.sort(key=lambda item: not item[1].lesion.is_reference)  # within both kinds the order stays
-    lesions = [_lesion_panel(scene, region, mark) for region, mark in hidden[:EXTRA]]
+    ranked = sorted(hidden.values(), key=lambda marks: not next(iter(marks.values())).lesion.is_reference)
+    lesions = [_lesion_panel(scene, marks) for marks in ranked[:EXTRA]]
     return Drawing(rows, lesions, len(hidden) - len(lesions), fault)
 
 
@@ -229,13 +228,15 @@ def _slice_of(mark: _Mark, plane: str, at: int) -> NDArray[np.bool_]:
     return np.asarray(_slice(mark.labels, plane, at) == mark.label)
 
 
-def _lesion_panel(scene: _Scene, region: str, mark: _Mark) -> LesionPanel:
+def _lesion_panel(scene: _Scene, marks: Mapping[str, _Mark]) -> LesionPanel:
+    region, mark = next(iter(marks.items()))
     areas = (mark.labels == mark.label).sum(axis=(0, 1))
     at = round(float(_moved(scene, mark.lesion)[2]))
     if not (0 <= at < len(areas) and areas[at]):  # a bent lesion, or one of several parts
         at = int(areas.argmax())
     picture = _panel(scene, region, "axial", at, [mark], enlarged=1.8)
-    return LesionPanel(_kind(mark), mark.number, region, mark.lesion.volume, _place(scene, mark.lesion), picture)
+    numbers = {region: mark.number for region, mark in marks.items()}
+    return LesionPanel(_kind(mark), numbers, mark.lesion.volume, _place(scene, mark.lesion), picture)
 
 
 def _kind(mark: _Mark) -> str:
