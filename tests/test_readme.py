@@ -1,5 +1,6 @@
 """README.md's commands, taken from README.md and run at a tiny size in a copy of the repository."""
 
+import json
 import os
 import re
 import shutil
@@ -56,7 +57,7 @@ def run(command: str, place: Path, environment: dict[str, str]) -> str:
 
 @pytest.mark.slow
 def test_the_stage_commands_run_in_their_order(tmp_path):
-    """Datalists, the five trainings (each from the weights of the one before), torchrun, evaluation, inference."""
+    """Datalists, five trainings (each from the weights of the one before), torchrun, evaluation, inference, scores."""
     copy = tmp_path / "repository"
     copy.mkdir()
     for folder in ("bundles", "common", "scripts"):
@@ -92,3 +93,10 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
     assert prediction.shape == image.shape
     np.testing.assert_allclose(prediction.affine, image.affine)
     assert set(np.unique(np.asarray(prediction.dataobj))) <= {0, 1, 2, 4}
+
+    environment["THEIRS"] = str(tmp_path / "theirs")
+    shutil.copytree(copy / "bundles/brats_finetune/eval/evaluation/predictions", environment["THEIRS"])
+    compared = run(next(block for block in blocks() if "scripts.evaluate" in block), copy, environment)
+    assert "evaluation against theirs" in compared, "the bundle's own files are an evaluation"
+    assert (copy / "scores/theirs/evaluation.html").is_file()
+    assert json.loads((copy / "scores/comparison.json").read_text())["cases"] == 2
