@@ -8,6 +8,7 @@ __all__ = [
     "checks",
     "datalists",
     "datasets",
+    "embeddings",
     "handlers",
     "lesions",
     "losses",

@@ -110,7 +110,7 @@ def options(section: str) -> list[tuple[str, str]]:
 
 def test_readme_states_the_options_and_defaults_of_the_config(bundle):
     config = yaml.safe_load((bundle / "configs/train.yaml").read_text())
-    training, _, _ = (bundle / "docs/README.md").read_text().partition("\n## Evaluation and inference")
+    training, *_ = re.split(r"\n## (?:Evaluation and inference|Embeddings)", (bundle / "docs/README.md").read_text())
     rows = options(training)
     assert len(rows) > 15
     for option, default in rows:
@@ -129,6 +129,20 @@ def test_readme_states_the_options_of_evaluation_and_inference(name, workflow):
     rows = options(section)
     assert rows
     assert {option for option, _ in rows} <= config.keys()
+
+
+@pytest.mark.parametrize("name", ["ukb_ssl_pretrain", "brats_stage2", "atlas_stage2"])
+def test_readme_states_the_options_and_defaults_of_embeddings(name):
+    bundle = ROOT / "bundles" / name
+    config = yaml.safe_load((bundle / "configs/inference.yaml").read_text())
+    _, _, section = (bundle / "docs/README.md").read_text().partition("\n## Embeddings")
+    rows = options(section)
+    assert len(rows) > 5
+    for option, default in rows:
+        stated, value = yaml.safe_load(default.strip("`")), config[option]
+        if isinstance(value, str) and value.startswith("$"):
+            value = value.replace("$@bundle_root + '/", "").rstrip("'")
+        assert stated == value, option
 
 
 def test_common_is_a_relative_symlink_to_the_one_package(bundle):

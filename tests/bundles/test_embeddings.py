@@ -1,0 +1,109 @@
+"""inference.yaml of the self-supervised bundles: a vector for each volume, as a user gets it."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from common.networks import SSLHead
+from tests.bundles.conftest import execute
+from tests.bundles.test_configs import SSL, config, without_name, workflow
+
+SIZE = ["--model_size=micro", "--patch_size=[64,64,64]", "--num_workers=0"]
+CHANNELS = {"ukb": ["T1", "FLAIR"], "brats": ["FLAIR", "T1ce", "T1", "T2"], "atlas": ["T1"]}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """Writes a bundle's network as it is before any training."""
+
+    def write(bundle):
+        modalities = CHANNELS[bundle.split("_")[0]]
+        torch.manual_seed(0)
+        network = SSLHead(len(modalities), "micro")
+        metadata = {"modalities": modalities, "model_size": "micro"}
+        torch.save({"network": network.state_dict(), "metadata": metadata}, tmp_path / "model.pt")
+        return str(tmp_path / "model.pt")
+
+    return write
+
+
+def test_the_three_bundles_embed_alike():
+    first, *others = (without_name(config(bundle, "inference"), bundle) for bundle in SSL)
+    for other in others:
+        assert {key for key in first | other if first.get(key) != other.get(key)} == {"modalities"}
+
+
+@pytest.mark.parametrize("bundle", SSL)
+def test_training_and_embedding_prepare_an_image_alike_and_build_the_same_network(bundle):
+    train, inference = config(bundle), config(bundle, "inference")
+    assert inference["preprocessing"]["transforms"] == train["deterministic_transforms"]
+    assert inference["modalities"] == train["modalities"]
+    network = {key: value for key, value in train["network_def"].items() if key != "use_checkpoint"}
+    assert inference["network_def"] == network
+
+
+@pytest.mark.parametrize("bundle", SSL)
+def test_embedding_has_the_properties_that_monai_requires(bundle, cohorts, tmp_path, checkpoint):
+    options = {"checkpoint": checkpoint(bundle), "patch_size": [64, 64, 64]}
+    assert workflow(bundle, "inference", "infer", cohorts, tmp_path, **options).check_properties() == []
+
+
+def embeddings(folder):
+    with np.load(folder / "embeddings.npz", allow_pickle=False) as content:
+        return dict(content)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bundle", SSL)
+def test_a_split_is_embedded(bundle, run_bundle, cohorts, tmp_path, checkpoint):
+    options = [*SIZE, f"--checkpoint={checkpoint(bundle)}"]
+    result = run_bundle(bundle, *options, "--levels=true", "--pictures=1", config="configs/inference.yaml")
+    assert result.returncode == 0, result.stderr
+    found = embeddings(tmp_path / bundle)
+    validation = json.loads((cohorts / f"{bundle.split('_')[0]}.json").read_text())["validation"]
+    subjects = sorted(entry["subject"] for entry in validation)
+    assert found["subject"].tolist() == subjects
+    assert [found[f"level_{level}"].shape for level in range(5)] == [(len(subjects), 12 * 2**n) for n in range(5)]
+    np.testing.assert_array_equal(found["embedding"], found["level_4"])
+    assert all(np.isfinite(found[f"level_{level}"]).all() for level in range(5))
+    assert len(np.unique(found["embedding"], axis=0)) == len(subjects)
+    settings = json.loads(str(found["settings"]))
+    assert settings["modalities"] == CHANNELS[bundle.split("_")[0]]
+    pictures = [path.stem for path in (tmp_path / bundle / "pictures").iterdir()]
+    assert pictures == [validation[0]["subject"]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["--levels=maybe", "--pictures=-1"])
+def test_an_option_that_cannot_be(option, run_bundle, checkpoint):
+    options = [*SIZE, f"--checkpoint={checkpoint('atlas_stage2')}", option]
+    result = run_bundle("atlas_stage2", *options, config="configs/inference.yaml")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith(f"error: {option}: expected")
+
+
+@pytest.mark.slow
+def test_a_persons_second_visit_is_the_nearest(run_bundle, tmp_path, checkpoint):
+    """The scanner varies from visit to visit, the head does not; a network that was never trained tells heads apart.
+
+    It says that vectors are of the volume, and not of its noise; heads of the embedded cohort differ a lot.
+    """
+    people = ["--subjects=8", "--second_visits=8", "--spacing=4", f"--output={tmp_path / 'ukb'}", "--workers=1"]
+    split = [f"--root={tmp_path / 'ukb'}", f"--output={tmp_path / 'ukb.json'}", "--validation=7"]
+    execute([sys.executable, "-m", "scripts.phantoms", "make", "--layout=ukb", *people])
+    execute([sys.executable, "-m", "scripts.datalists", "ukb", *split])
+    data = [f"--dataset_dir={tmp_path / 'ukb'}", f"--datalist={tmp_path / 'ukb.json'}", "--pictures=0"]
+    options = [*SIZE, *data, f"--checkpoint={checkpoint('ukb_ssl_pretrain')}"]
+    result = run_bundle("ukb_ssl_pretrain", *options, config="configs/inference.yaml")
+    assert result.returncode == 0, result.stderr
+    found = embeddings(tmp_path / "ukb_ssl_pretrain")
+    people = [subject.split("_")[0] for subject in found["subject"].tolist()]
+    assert len(people) == 14
+    vectors = found["embedding"] - found["embedding"].mean(axis=0)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosine = vectors @ vectors.T
+    np.fill_diagonal(cosine, -2)
+    assert [people[nearest] for nearest in cosine.argmax(axis=1)] == people
