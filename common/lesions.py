@@ -139,7 +139,7 @@ def _along(mask: Mask, axis: int) -> Mask:
 def _label(mask: Mask, connectivity: Connectivity) -> Labels:
     """The components of a mask, numbered from 1."""
     # Not as booleans, for which cc3d 4.1.1 has one label for eight voxels: too few where a side is odd
-    labels: Labels = cc3d.connected_components(np.ascontiguousarray(mask).view(np.uint8), connectivity=connectivity)
+    labels: Labels = cc3d.connected_components(np.array(mask, dtype=np.uint8, order="C"), connectivity=connectivity)
     return labels
 
 

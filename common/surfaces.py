@@ -6,7 +6,7 @@ These are the definitions of DeepMind's `surface-distance` (Nikolov et al., 2021
 """
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +47,7 @@ def surface_of(mask: NDArray[np.bool_], spacing: Spacing, origin: tuple[int, int
     box = box_of(mask)
     if box is None:
         return Surface(np.empty((0, 3), dtype=np.int64), np.empty(0))
-    codes = np.pad(mask[box].view(np.uint8), 1)
+    codes: NDArray[Any] = np.pad(mask[box].view(np.uint8), 1)
     codes = codes[:, :, :-1] << 1 | codes[:, :, 1:]
     codes = codes[:, :-1] << 2 | codes[:, 1:]
     codes = codes[:-1] << 4 | codes[1:]  # one bit for each of the eight voxels around an element; the last one's is 1

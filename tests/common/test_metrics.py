@@ -71,6 +71,18 @@ def test_region_figures_are_as_defined():
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_figures_are_pythons_own_numbers(name):
+    """NumPy's would need its pickles in whatever holds them, a checkpoint for one."""
+    for prediction, reference, spacing in pairs(10):
+        scores = protocol(name, tolerance=1).measure(prediction, reference, np.float32(spacing))
+        assert {type(figure) for figure in (*scores.values.values(), *scores.volumes)} == {float}
+        for lesion in scores.lesions:
+            kinds = [type(value) for value in (lesion.volume, *lesion.centre, lesion.is_scored, lesion.is_found)]
+            assert kinds == [float, int, int, int, bool, bool]
+            assert (type(lesion.dice), type(lesion.hd95)) == (float, float)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_volumes_are_in_cubic_millimetres(name):
     for prediction, reference, spacing in pairs(6):
         voxel = spacing[0] * spacing[1] * spacing[2]
@@ -356,10 +368,15 @@ def test_settings_of_protocols():
     assert protocol("atlas").settings == {"connectivity": 6}
     assert protocol("isles", tolerance=2).settings == {"connectivity": 26, "tolerance_mm": 2}
     assert protocol("dice").settings == {}
-    fixed = {"connectivity": 26, "penalty": 374}
-    assert protocol("brats").settings == {**fixed, "challenge": "GLI", "dilations": 3, "smallest": 50}
-    assert protocol("brats", "MET").settings == {**fixed, "challenge": "MET", "dilations": 1, "smallest": 2}
-    assert protocol("brats").settings == {**fixed, "challenge": "GLI", "dilations": 3, "smallest": 50}  # nothing stays
+    fixed = {"connectivity": 26, "penalty_mm": 374}
+    assert protocol("brats").settings == {**fixed, "challenge": "GLI", "dilations": 3, "smallest_mm3": 50}
+    assert protocol("brats", "MET").settings == {**fixed, "challenge": "MET", "dilations": 1, "smallest_mm3": 2}
+    assert protocol("brats").settings == {
+        **fixed,
+        "challenge": "GLI",
+        "dilations": 3,
+        "smallest_mm3": 50,
+    }  # nothing stays
     assert CHALLENGES["MEN"] == Challenge(dilations=1, smallest=50)
 
 

@@ -5,8 +5,11 @@ import json
 import pytest
 import torch
 
+from common.metrics import brats
 from common.preflight import InputError
 from scripts import benchmark
+from tests.common.masks import balls, noise
+from tests.oracles import lesionwise
 
 
 def test_ratios_are_to_the_first_variant(monkeypatch, tmp_path, capsys):
@@ -20,7 +23,7 @@ def test_ratios_are_to_the_first_variant(monkeypatch, tmp_path, capsys):
 
 
 def test_an_unknown_benchmark_is_refused():
-    with pytest.raises(InputError, match="benchmark nonsense: expected one of views, step, precision"):
+    with pytest.raises(InputError, match="benchmark nonsense: expected one of views, step, precision, metrics"):
         benchmark.benchmark("nonsense")
 
 
@@ -39,3 +42,38 @@ def test_the_plain_way_covers_what_the_method_says():
         volumes = [x * y * z for x, y, z in sizes]
         assert sum(volumes[:-1]) < 0.3 * 40**3
         assert all(2 <= edge < 10 for size in sizes for edge in size)
+
+
+@pytest.mark.parametrize("in_boxes", [True, False])
+def test_the_plain_way_scores_as_the_challenge_does(in_boxes):
+    for prediction, reference in [*map(balls, range(12)), *map(noise, range(12))]:
+        figures, rows = lesionwise.brats(prediction, reference, (1, 1, 1), "GLI")
+        if prediction.any() and any(row[0] and row[3] for row in rows):  # it takes masks that are not empty
+            assert benchmark._score_plainly(prediction, reference, in_boxes) == pytest.approx(figures, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def case():
+    return benchmark._draw_case()
+
+
+def test_the_case_has_ten_lesions_of_which_one_is_missed(case):
+    lesions = brats(*case).lesions
+    assert case[0].shape == case[1].shape == (240, 240, 155)
+    reference = [lesion for lesion in lesions if lesion.is_reference]
+    assert len(reference) == 10
+    assert [lesion.is_found for lesion in reference].count(False) == 1
+    assert any(lesion.volume > 100 for lesion in lesions if not lesion.is_reference)
+    assert 30 < reference[0].volume ** (1 / 3) < 50  # mm; several centimetres
+    assert 2 < reference[-1].volume ** (1 / 3) < 5  # mm
+
+
+def test_figures_that_differ_end_the_benchmark(monkeypatch):
+    masks = balls(0)
+    monkeypatch.setattr(benchmark, "_draw_case", lambda: masks)
+    variants = benchmark._metrics()
+    for run in variants.values():
+        assert run() >= 0
+    monkeypatch.setattr(benchmark, "_hd95_by_transforms", lambda *_: 1.0)
+    with pytest.raises(AssertionError, match="hd95 is"):
+        variants["whole volumes"]()
