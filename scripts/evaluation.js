@@ -28,8 +28,8 @@
   headers.forEach((header, column) => {
     const button = document.createElement("button");
     button.type = "button";
-    button.append(...header.childNodes);
-    header.append(button);
+    button.setAttribute("aria-label", `Sort by ${header.textContent.trim()}`);
+    header.append(button);  // beside the text, as buttons are not repeated on each printed page
     header.setAttribute("aria-sort", "none");
     button.addEventListener("click", () => sort(column));
   });
