@@ -10,6 +10,7 @@ __all__ = [
     "datasets",
     "embeddings",
     "handlers",
+    "inference",
     "lesions",
     "losses",
     "metrics",

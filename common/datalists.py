@@ -38,6 +38,7 @@ def load(
     root: str | Path,
     modalities: Sequence[str] | None = None,
     label_convention: str | None = None,
+    must_exist: bool = True,
 ) -> list[dict[str, Any]]:
     """The entries of one split, as MONAI's datasets take them.
 
@@ -47,6 +48,7 @@ def load(
         root: the cohort's folder, which the datalist's paths are relative to.
         modalities: names of those wanted, in that order; one may be named twice. All of the datalist by default.
         label_convention: that the labels must follow, and every subject must have one; None asks for no labels.
+        must_exist: whether every file has to be there.
 
     Returns:
         A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`), and, where
@@ -74,7 +76,8 @@ def load(
     if label_convention is not None:
         _check_labels(content, split, label_convention, datalist)
     entries = [_resolve(entry, channels, folder, label_convention is not None) for entry in content[split]]
-    _check_files(entries, datalist)
+    if must_exist:
+        _check_files(entries, datalist)
     return entries
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 __all__ = [
     "InputError",
+    "check_device",
     "check_number",
     "check_options",
     "check_settings",
@@ -45,10 +46,12 @@ RANGES: dict[str, tuple[type, float, float]] = {  # kind, lowest and highest val
     "keep": (int, 1, math.inf),
     "max_grad_norm": (float, 1e-12, math.inf),
     "overlap": (float, 0, 0.99),
+    "window_batch_size": (int, 1, math.inf),
+    "least_overlap": (float, 0, 1),
 }
 
 
-FLAGS = {"activation_checkpointing", "compile", "gather_negatives"}
+FLAGS = {"activation_checkpointing", "compile", "gather_negatives", "probabilities"}
 OPTIONAL = {"max_grad_norm"}  # may be null
 
 
@@ -150,7 +153,7 @@ def check_settings(settings: Mapping[str, Any], device: Any, folders: Sequence[s
     are_names = isinstance(modalities, list | tuple) and all(isinstance(name, str) for name in modalities)
     if not are_names or not modalities:
         raise InputError(f"--modalities={modalities}: expected a list such as \"['T1','FLAIR']\"")
-    _check_device(device)
+    check_device("device", device)
     for name in FLAGS & settings.keys():
         flag(name, settings[name])
     for folder in folders:
@@ -178,17 +181,22 @@ def _check_patch(patch: Any, square: bool) -> None:
         raise InputError(f"--patch_size={patch}: expected x and y equally long, as crops are turned about z")
 
 
-def _check_device(device: Any) -> None:
+def check_device(name: str, device: Any) -> None:
+    """Hold an option to devices that are there.
+
+    Raises:
+        InputError: it names another one.
+    """
     import torch
 
     try:
         kind = torch.device(device).type
     except (RuntimeError, TypeError):
-        raise InputError(f"--device={device}: expected cpu, cuda or cuda:N") from None
+        raise InputError(f"--{name}={device}: expected cpu, cuda or cuda:N") from None
     if kind not in ("cpu", "cuda"):
-        raise InputError(f"--device={device}: expected cpu, cuda or cuda:N")
+        raise InputError(f"--{name}={device}: expected cpu, cuda or cuda:N")
     if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device={device}: no CUDA device here; expected cpu")
+        raise InputError(f"--{name}={device}: no CUDA device here; expected cpu")
 
 
 def _check_folder(folder: Any) -> None:

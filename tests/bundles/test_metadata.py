@@ -110,7 +110,7 @@ def options(section: str) -> list[tuple[str, str]]:
 
 def test_readme_states_the_options_and_defaults_of_the_config(bundle):
     config = yaml.safe_load((bundle / "configs/train.yaml").read_text())
-    training, *_ = re.split(r"\n## (?:Evaluation and inference|Embeddings)", (bundle / "docs/README.md").read_text())
+    training, *_ = re.split(r"\n## (?:Evaluation|Embeddings)", (bundle / "docs/README.md").read_text())
     rows = options(training)
     assert len(rows) > 15
     for option, default in rows:
@@ -120,15 +120,21 @@ def test_readme_states_the_options_and_defaults_of_the_config(bundle):
             assert yaml.safe_load(default.strip("`").replace("e-", ".0e-")) == config[option], option
 
 
-@pytest.mark.parametrize("workflow", ["evaluate", "inference"])
+@pytest.mark.parametrize(("workflow", "heading"), [("evaluate", "Evaluation"), ("inference", "Inference")])
 @pytest.mark.parametrize("name", ["brats_finetune", "atlas_finetune"])
-def test_readme_states_the_options_of_evaluation_and_inference(name, workflow):
+def test_readme_states_the_options_of_evaluation_and_inference(name, workflow, heading):
     bundle = ROOT / "bundles" / name
     config = yaml.safe_load((bundle / f"configs/{workflow}.yaml").read_text())
-    _, _, section = (bundle / "docs/README.md").read_text().partition("\n## Evaluation and inference")
+    (section,) = re.findall(
+        rf"^## {heading}$(.*?)^## ", (bundle / "docs/README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     rows = options(section)
-    assert rows
-    assert {option for option, _ in rows} <= config.keys()
+    assert len(rows) > 5
+    for option, default in rows:
+        assert option in config
+        is_computed = isinstance(config[option], str) and config[option][0] in "$@"
+        if not is_computed:
+            assert yaml.safe_load(default.strip("`")) == config[option], option
 
 
 @pytest.mark.parametrize("name", ["ukb_ssl_pretrain", "brats_stage2", "atlas_stage2"])
