@@ -32,20 +32,20 @@ class Cohort(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A bundle, the cohort that it trains on, and the stage whose weights it starts from."""
+    """A bundle, the cohort that it trains on, the stage whose weights it starts from, and how it is evaluated."""
 
     cohort: str
     source: str | None
-    is_evaluated: bool = False
+    protocol: str | None = None  # of the evaluation, where there is one
 
 
 COHORTS = {"ukb": Cohort(20, 4, 0), "brats": Cohort(36, 4, 8), "atlas": Cohort(40, 6, 8)}
 STAGES = {
     "ukb_ssl_pretrain": Stage("ukb", None),
     "brats_stage2": Stage("brats", "ukb_ssl_pretrain"),
-    "brats_finetune": Stage("brats", "brats_stage2", is_evaluated=True),
+    "brats_finetune": Stage("brats", "brats_stage2", protocol="brats"),
     "atlas_stage2": Stage("atlas", "ukb_ssl_pretrain"),
-    "atlas_finetune": Stage("atlas", "atlas_stage2", is_evaluated=True),
+    "atlas_finetune": Stage("atlas", "atlas_stage2", protocol="atlas"),
 }
 BRANCHES = (("brats_stage2", "brats_finetune"), ("atlas_stage2", "atlas_finetune"))  # each needs stage 1 alone
 TRAINING = "['configs/train.yaml','configs/quickstart.yaml']"
@@ -112,11 +112,20 @@ def _train_and_evaluate(folder: Path, bundles: Sequence[str], threads: int) -> N
         source = [f"--pretrained={runs}/{stage.source}/models/model.pt"] if stage.source else []
         places = [f"--output_dir={runs}/{bundle}", f"--ckpt_dir={runs}/{bundle}/models"]
         _run_bundle(bundle, [f"--config_file={TRAINING}", *data, *source, *places], threads)
-        if stage.is_evaluated:
+        if stage.protocol:
             network = [f"--checkpoint={runs}/{bundle}/models/model.pt", "--model_size=micro"]
             options = ["--patch_size=[64,64,64]", "--num_workers=0", "--cohort=embedded"]
             places = [f"--output_dir={runs}/{bundle}/evaluation"]
             _run_bundle(bundle, ["--config_file=configs/evaluate.yaml", *data, *network, *options, *places], threads)
+            _draw_page(folder, bundle, stage.cohort, stage.protocol)
+
+
+def _draw_page(folder: Path, bundle: str, cohort: str, protocol: str) -> None:
+    """The page of an evaluation, for the predictions and the scores that the bundle has left."""
+    data, evaluation = folder / "data", folder / bundle / "evaluation"
+    files = [f"--predictions={evaluation / 'predictions'}", f"--references={data / cohort}.json"]
+    places = [f"--dataset_dir={data / cohort}", f"--output={evaluation}"]
+    _run(["-m", "scripts.evaluate", *files, *places, f"--protocol={protocol}", "--workers=1"], ROOT)
 
 
 def _run_bundle(bundle: str, options: Sequence[str], threads: int) -> None:
@@ -146,13 +155,23 @@ def summarise(folder: Path) -> dict[str, Any]:
 
     Returns:
         {"stages": {bundle: {"seconds", "peak_memory_gib", "loss": {term: [first, last]} on held-out crops (of
-        fine-tuning: on the training's), "weights": counts}}, "scores": {bundle: {region: mean held-out Dice}}}.
+        fine-tuning: on the training's), "weights": counts}}, "scores": {bundle: {region: mean held-out Dice}},
+        "metrics": {bundle: {region: {metric: mean}}} of all figures of the protocols}.
     """
     trainings = {bundle: _record(folder / bundle) for bundle in STAGES}
-    evaluations = {name: _record(folder / name / "evaluation") for name, stage in STAGES.items() if stage.is_evaluated}
+    evaluated = [name for name, stage in STAGES.items() if stage.protocol]
+    evaluations = {name: _record(folder / name / "evaluation") for name in evaluated}
+    summaries = {name: json.loads((folder / name / "evaluation" / "summary.json").read_text()) for name in evaluated}
     return {
         "stages": {bundle: _summarise_training(record) for bundle, record in trainings.items()},
         "scores": {bundle: _by_region(record["scores"]["mean"]) for bundle, record in evaluations.items()},
+        "metrics": {
+            bundle: {
+                region: {metric: figures["mean"] for metric, figures in metrics.items()}
+                for region, metrics in summary["regions"].items()
+            }
+            for bundle, summary in summaries.items()
+        },
     }
 
 
@@ -208,7 +227,8 @@ def _conclusion(summary: Mapping[str, Any], folder: Path) -> str:
     for bundle, scores in summary["scores"].items():
         lines.append(f"  {bundle:<16} " + "  ".join(f"{region} {score:.3f}" for region, score in scores.items()))
     lines.append("That proves that the software works; it proves nothing about patients.")
-    lines.append(f"Look at {folder / 'report.html'}")
+    pages = [folder / bundle / "evaluation" / "evaluation.html" for bundle in summary["scores"]]
+    lines += [f"Look at {page}" for page in (folder / "report.html", *pages)]
     return "\n".join(lines)
 
 

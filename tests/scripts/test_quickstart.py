@@ -45,6 +45,8 @@ def folder(tmp_path):
     brats, atlas = {"TC": 0.7, "WT": 0.8, "ET": 0.6}, {"lesion": 0.5}
     for name, mean in (("brats_finetune", brats), ("atlas_finetune", atlas)):
         write(tmp_path / name / "evaluation", {"scores": {"mean": mean}})
+        regions = {region: {"lesion_f1": {"mean": score / 2, "sd": 0.1}} for region, score in mean.items()}
+        (tmp_path / name / "evaluation" / "summary.json").write_text(json.dumps({"regions": regions}))
     return tmp_path
 
 
@@ -63,6 +65,7 @@ def test_records_are_summarised(folder):
         "brats_finetune": {"WT": 0.8, "TC": 0.7, "ET": 0.6},
         "atlas_finetune": {"lesion": 0.5},
     }
+    assert summary["metrics"]["brats_finetune"]["ET"] == {"lesion_f1": 0.3}
 
 
 def test_a_missing_record_is_no_summary(folder):

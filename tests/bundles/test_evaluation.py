@@ -1,0 +1,40 @@
+"""Training, evaluation and the command line measure by the same functions: on the same cases they say the same."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from tests.bundles.conftest import TINY, execute
+
+pytestmark = pytest.mark.slow
+
+SIZE = ["--model_size=micro", "--patch_size=[64,64,64]", "--num_workers=0", "--split=validation"]
+
+
+@pytest.mark.parametrize(("bundle", "protocol"), [("brats_finetune", "brats"), ("atlas_finetune", "atlas")])
+def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, tmp_path, bundle, protocol):
+    trained = run_bundle(bundle, *TINY, "--learning_rate=1e-12")
+    assert trained.returncode == 0, trained.stderr
+    validation = json.loads((tmp_path / bundle / "run.json").read_text())["validation"]["metrics"]
+    checkpoint = f"--checkpoint={tmp_path / bundle / 'models' / 'model.pt'}"
+    evaluated = run_bundle(bundle, *SIZE, checkpoint, config="configs/evaluate.yaml")
+    assert evaluated.returncode == 0, evaluated.stderr
+    by_bundle, cohort = tmp_path / bundle, bundle.split("_")[0]
+    by_command = tmp_path / "command"
+    data = [f"--references={cohorts / cohort}.json", f"--dataset_dir={cohorts / cohort}", "--split=validation"]
+    places = [f"--predictions={by_bundle / 'predictions'}", f"--output={by_command}", f"--protocol={protocol}"]
+    scored = execute([sys.executable, "-m", "scripts.evaluate", *places, *data])
+    assert scored.returncode == 0, scored.stderr
+    for name in ("metrics.csv", "lesions.csv", "summary.json"):
+        assert (by_bundle / name).read_bytes() == (by_command / name).read_bytes()
+    with (by_command / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "dice"]
+    regions = {row["region"] for row in rows}
+    for region in regions:
+        values = [float(row["value"]) for row in rows if row["region"] == region]
+        assert 0 < np.mean(values) < 1
+        assert validation[region] == [pytest.approx(np.mean(values), rel=1e-12)]
+    assert (by_command / "evaluation.html").stat().st_size > 10_000
