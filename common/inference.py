@@ -250,19 +250,18 @@ class SaveVolumed(Transform):
     Args:
         keys: of the volume, a MetaTensor [C, x, y, z] in the geometry of its file; several channels make a fourth axis.
         output_dir: folder.
-        postfix: after the subject, in the file's name.
         dtype: of the voxels, such as uint8.
 
     Raises:
         InputError: it cannot be written.
     """
 
-    def __init__(self, keys: str, output_dir: str, dtype: str = "uint8", postfix: str = "") -> None:
-        self.key, self.folder, self.postfix, self.dtype = keys, Path(output_dir), postfix, np.dtype(dtype)
+    def __init__(self, keys: str, output_dir: str, dtype: str = "uint8") -> None:
+        self.key, self.folder, self.dtype = keys, Path(output_dir), np.dtype(dtype)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         volume: MetaTensor = data[self.key]
-        path = self.folder / f"{data['subject']}{self.postfix}.nii.gz"
+        path = self.folder / f"{data['subject']}.nii.gz"
         array = volume.detach().cpu().numpy()
         voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
         image = nibabel.Nifti1Image(voxels.astype(self.dtype), None)

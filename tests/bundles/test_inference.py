@@ -63,7 +63,7 @@ def test_a_folder_and_a_datalist_give_the_same(infer, cohorts, tmp_path):
     assert set(np.unique(first)) <= {0, 1, 2, 4}
     assert len(np.unique(first)) > 1
     np.testing.assert_array_equal(np.where(first == 4, 3, first), second)
-    probabilities = voxels(tmp_path / "scanned" / f"{subject}_probabilities.nii.gz")
+    probabilities = voxels(tmp_path / "scanned/probabilities" / name)
     np.testing.assert_array_equal(probabilities[..., 2] >= 0.5, second == 3)  # ET is the third channel
     source = nibabel.load(tmp_path / "scans" / f"{subject}_flair.nii.gz")
     np.testing.assert_allclose(nibabel.load(tmp_path / "listed" / name).affine, source.affine, atol=1e-6)
@@ -84,8 +84,8 @@ def test_folds_and_mirror_images_are_averaged(infer, checkpoint, cohorts, tmp_pa
     assert twice.returncode == 0, twice.stderr
     mirrored = infer("atlas", "mirrored", *data, "--flips=[0]")
     assert mirrored.returncode == 0, mirrored.stderr
-    (name,) = (path.name for path in (tmp_path / "one").glob("*_probabilities.nii.gz"))
-    one, two, flipped = (voxels(tmp_path / folder / name) for folder in ("one", "two", "mirrored"))
+    (name,) = (path.name for path in (tmp_path / "one/probabilities").glob("*.nii.gz"))
+    one, two, flipped = (voxels(tmp_path / folder / "probabilities" / name) for folder in ("one", "two", "mirrored"))
     np.testing.assert_allclose(one, two, atol=1e-6)
     assert np.abs(one - flipped).max() > 1e-4
 

@@ -230,9 +230,9 @@ def test_a_result_has_the_geometry_of_the_file(tmp_path, codes):
 def test_probabilities_have_a_fourth_axis(tmp_path):
     scan(tmp_path / "in.nii.gz", shape=(2, 3, 4))
     volume = MetaTensor(torch.rand(3, 2, 3, 4), affine=np.eye(4), meta={"filename_or_obj": str(tmp_path / "in.nii.gz")})
-    save = SaveVolumed("pred", str(tmp_path), dtype="float32", postfix="_probabilities")
+    save = SaveVolumed("pred", str(tmp_path), dtype="float32")
     save({"pred": volume, "subject": "P1"})
-    written = np.asarray(nibabel.load(tmp_path / "P1_probabilities.nii.gz").dataobj)
+    written = np.asarray(nibabel.load(tmp_path / "P1.nii.gz").dataobj)
     np.testing.assert_array_equal(written, np.moveaxis(volume.numpy(), 0, -1))
 
 
