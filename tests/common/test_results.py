@@ -165,7 +165,7 @@ def edit(path, old, new):
         ("summary.json", '"cases": 2', '"cases": 3', "2 cases in metrics.csv; expected 3, as in summary.json"),
         ("summary.json", '"cases": 2', '"cases": "2"', "expected a summary of scripts.evaluate"),
         ("summary.json", '"protocol": "atlas"', '"protocol": "altas"', "--protocol=altas: expected one of"),
-        ("summary.json", '"protocol": "atlas"', '"procotol": "atlas"', "no protocol; expected a summary of scripts"),
+        ("summary.json", '"protocol": "atlas"', '"protocols": "atlas"', "no protocol; expected a summary of scripts"),
         ("summary.json", '"connectivity": 6', '"connectivity": 26', "connectivity 26; expected what this version of"),
         ("summary.json", '"lesions": {\n  "lesion"', '"lesions": {\n  "leison"', "regions leison; expected what this"),
         ("summary.json", "{", "[", "not JSON"),

@@ -261,12 +261,13 @@ def test_whole_numbers_of_any_type_are_labels(dtype, tmp_path):
     np.testing.assert_array_equal(masks.predictions["ET"], labels == 4)
 
 
-def test_labels_that_a_header_scales_are_read(tmp_path):
+@pytest.mark.parametrize(("stored", "sign"), [(255, 1), (25, -1)])
+def test_labels_that_a_header_scales_are_read(stored, sign, tmp_path):
     labels = label_map([0, 1])
-    path = header(tmp_path / "scaled.nii", (labels * 255).astype(np.uint8), scl_slope=1 / 255)
+    path = header(tmp_path / "scaled.nii", (labels * stored).astype(np.uint8), scl_slope=1 / stored)
     values = np.unique(nibabel.load(path).get_fdata())
     assert values[0] == 0
-    assert 0 < abs(values[1] - 1) < 1e-6, "the factor is stored in single precision"
+    assert 0 < sign * (values[1] - 1) < 1e-6, "the factor is stored in single precision"
     masks = masks_of(case(tmp_path, path, labels), "atlas")
     np.testing.assert_array_equal(masks.predictions["lesion"], labels == 1)
 

@@ -200,12 +200,9 @@ def test_a_lower_distance_wins_and_equal_figures_tie_but_for_rounding(tmp_path):
 
 
 def test_systems_that_tie_share_their_place(tmp_path):
-    folders = [write(tmp_path / name, {"a": value, "b": 0.5}) for name, value in (("z", 0.6), ("y", 0.6), ("x", 0.1))]
-    assert [(place.place, place.system) for place in compare(read_all(folders)).ranking] == [
-        (1, "y"),
-        (1, "z"),
-        (3, "x"),
-    ]
+    systems = {"z": 0.6, "y": 0.6, "x": 0.1, "w": 0.6}
+    ranking = compare(read_all([write(tmp_path / name, {"a": x, "b": 0.5}) for name, x in systems.items()])).ranking
+    assert [(place.place, place.system) for place in ranking] == [(1, "w"), (1, "y"), (1, "z"), (4, "x")]
 
 
 def test_one_case_has_no_interval(tmp_path, capsys):
