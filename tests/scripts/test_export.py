@@ -1,0 +1,304 @@
+"""Exports are read by what others would read them with, and give what the network gives."""
+
+import inspect
+import json
+import re
+import sys
+
+import nibabel
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from monai.data import load_net_with_metadata
+from monai.inferers import SlidingWindowInferer
+from monai.networks.nets import SwinUNETR
+
+from common import networks
+from common.embeddings import EmbeddingInferer
+from common.networks import SSLHead
+from common.preflight import InputError
+from scripts import export
+from tests.bundles.conftest import ROOT, execute
+
+MICRO = networks.SIZES["micro"]._asdict()
+PATCH = [64, 64, 64]
+SEGMENTATION, PRETRAINING = "atlas_finetune", "ukb_ssl_pretrain"
+CHANNELS = {SEGMENTATION: ["T1"], PRETRAINING: ["T1", "FLAIR"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A cohort of one subject whose brain is a ball, its datalist, and a checkpoint of each bundle."""
+    folder = tmp_path_factory.mktemp("export")
+    x, y, z = np.indices((60, 66, 50))
+    inside = (x - 30) ** 2 + (y - 33) ** 2 + (z - 25) ** 2 < 24**2
+    for name in ("T1", "FLAIR"):
+        values = np.random.default_rng(len(name)).gamma(4, 100, inside.shape) * inside
+        nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), np.eye(4)), folder / f"a_{name}.nii.gz")
+    entries = [{"subject": "a", "image": ["a_T1.nii.gz", "a_FLAIR.nii.gz"]}]
+    datalist = {"name": "toy", "modalities": ["T1", "FLAIR"], "label_convention": None, "training": []}
+    (folder / "list.json").write_text(json.dumps(datalist | {"testing": entries}))
+    for bundle, modalities in CHANNELS.items():
+        metadata = {"modalities": modalities, "model_size": "micro", "patch_size": PATCH, "preprocessing": "as ever"}
+        if bundle == SEGMENTATION:
+            metadata["label_convention"] = "atlas"
+        torch.save({"network": network(bundle).state_dict(), "metadata": metadata}, folder / f"{bundle}.pt")
+    return folder
+
+
+def network(bundle):
+    torch.manual_seed(0)
+    return (SwinUNETR(1, 1, **MICRO) if bundle == SEGMENTATION else SSLHead(2, "micro")).eval()
+
+
+def outputs(bundle, windows):
+    """What the bundle's network says, built here: logits, or the encoder's five feature maps."""
+    with torch.no_grad():
+        return [network(bundle)(windows)] if bundle == SEGMENTATION else network(bundle).swinViT(windows)
+
+
+def windows(bundle, count=2):
+    """Of background, but for a box in each."""
+    image = torch.zeros(count, len(CHANNELS[bundle]), *PATCH)
+    image[..., 10:50, 12:60, 5:40] = torch.randn(image[..., 10:50, 12:60, 5:40].shape)
+    return image
+
+
+def written(folder, bundle, format, tmp_path, **options):
+    checkpoint = str(folder / f"{bundle}.pt")
+    data = {"datalist": str(folder / "list.json"), "dataset_dir": str(folder)}
+    options = {"split": "testing"} | options
+    export.export(bundle, format, str(tmp_path / "model.out"), checkpoint=checkpoint, **data, **options)
+    return tmp_path / "model.out"
+
+
+def assert_same(found, expected, atol):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
+
+
+def assert_describes(metadata, bundle):
+    assert metadata["bundle"] == bundle
+    assert metadata["modalities"] == CHANNELS[bundle]
+    assert metadata["model_size"] == "micro"
+    assert metadata["patch_size"] == PATCH
+    assert metadata["preprocessing"] == "as ever"
+    assert len(metadata["checkpoint"]["sha256"]) == 64
+    if bundle == SEGMENTATION:
+        assert metadata["label_convention"] == "atlas"
+        assert metadata["outputs"] == ["lesion"]
+        assert metadata["labels"] == {"lesion": [1]}
+    else:
+        assert metadata["outputs"] == [f"level_{level}" for level in range(5)]
+
+
+@pytest.mark.parametrize("bundle", CHANNELS)
+def test_torchscript_is_the_network_and_says_what_it_is(folder, bundle, tmp_path, capsys):
+    path = written(folder, bundle, "torchscript", tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.out"]
+    names = ("export.json", "inference.json")
+    script, metadata, files = load_net_with_metadata(str(path), more_extra_files=names)
+    image = windows(bundle)
+    with torch.no_grad():
+        found = script(image)
+    assert_same([found] if bundle == SEGMENTATION else found, outputs(bundle, image), atol=1e-6)
+    assert metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] == PATCH
+    assert_describes(json.loads(files["export.json"]), bundle)
+    assert json.loads(files["inference.json"])["model_size"] == "micro"
+    printed = capsys.readouterr().out
+    assert f"torchscript of {bundle}" in printed
+    assert "a, 1 windows: differs by up to 0 " in printed
+
+
+@pytest.mark.parametrize("bundle", CHANNELS)
+def test_onnx_is_the_network_for_any_batch_and_says_what_it_is(folder, bundle, tmp_path):
+    path = written(folder, bundle, "onnx", tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.out"]
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for count in (1, 3):
+        image = windows(bundle, count)
+        found = session.run(None, {"image": image.numpy()})
+        assert_same(found, outputs(bundle, image), atol=5e-5)  # its own instance norm differs by more than that
+    metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
+    assert_describes(metadata, bundle)
+    names = [output.name for output in session.get_outputs()]
+    assert names == (["logits"] if bundle == SEGMENTATION else metadata["outputs"])
+
+
+@pytest.mark.parametrize("bundle", CHANNELS)
+def test_a_state_dict_is_plain_and_its_network_is_rebuilt_from_the_metadata(folder, bundle, tmp_path):
+    path = written(folder, bundle, "state_dict", tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.json", "model.out"]
+    state = torch.load(path, weights_only=True)
+    expected = network(bundle).state_dict()
+    assert state.keys() == expected.keys()
+    assert all(torch.equal(state[name], expected[name]) for name in expected)
+    metadata = json.loads((tmp_path / "model.json").read_text())
+    assert_describes(metadata, bundle)
+    rebuilt = {"SwinUNETR": SwinUNETR, "SSLHead": SSLHead}[metadata["network"]](**metadata["arguments"])
+    rebuilt.load_state_dict(state)
+
+
+def test_a_trace_refuses_windows_of_another_size(folder, tmp_path):
+    script = torch.jit.load(str(written(folder, SEGMENTATION, "torchscript", tmp_path)))
+    with pytest.raises(RuntimeError):
+        script(torch.zeros(1, 1, 96, 96, 96))
+
+
+# The comparison
+
+
+class Blocks(torch.nn.Module):
+    """Logits that are the image; of one channel."""
+
+    def forward(self, image):
+        return image.clone()
+
+
+IMAGE = torch.linspace(-1, 1, 1000).reshape(1, 10, 10, 10)
+SLIDING = SlidingWindowInferer(roi_size=(10, 10, 5), sw_batch_size=2, overlap=0)
+
+
+def test_the_largest_difference_and_the_agreement_of_labels():
+    same = export.compare(Blocks(), Blocks(), IMAGE, SLIDING, "atlas")
+    assert same == (0.0, 1.0, 2)
+    found = export.compare(Blocks(), lambda image: image + 0.25, IMAGE, SLIDING, "atlas")
+    assert found.difference == pytest.approx(0.25, abs=1e-6)
+    others = ((IMAGE <= 0) & (IMAGE + 0.25 > 0)).double().mean().item()
+    assert found.agreement == pytest.approx(1 - others)
+
+
+def test_a_difference_in_any_window_counts():
+    def in_the_last(image):
+        return torch.cat([image[:-1], image[-1:] - 0.5])
+
+    assert export.compare(Blocks(), in_the_last, IMAGE, SLIDING, "atlas").difference == pytest.approx(0.5)
+
+
+def test_what_is_no_number_is_never_within_a_tolerance():
+    found = export.compare(Blocks(), lambda image: image / 0, IMAGE, SLIDING, "atlas")
+    assert not found.difference <= 1e9
+
+
+def test_levels_of_an_encoder_are_compared_one_by_one():
+    def levels(image):
+        return (image.repeat(1, 2, 1, 1, 1), torch.cat([image, image**2], dim=1))
+
+    def other(image):
+        first, last = levels(image)
+        return (first * torch.tensor([1.0, -1.0])[:, None, None, None], last)
+
+    inferer = EmbeddingInferer((10, 10, 10))
+    assert export.compare(levels, levels, IMAGE + 2, inferer) == (0.0, pytest.approx(1.0), 1)
+    found = export.compare(levels, other, IMAGE + 2, inferer)
+    assert found.difference == pytest.approx(6.0)
+    assert found.agreement == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_norm_of_an_onnx_file_is_an_instance_norm():
+    features = torch.randn(2, 3, 8, 6, 4) * 5 + 2
+    norm = torch.nn.InstanceNorm3d(3, eps=1e-3)
+    torch.testing.assert_close(export.AxiswiseInstanceNorm(1e-3)(features), norm(features), rtol=1e-4, atol=1e-5)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("format", ["torchscript", "state_dict"])
+@pytest.mark.parametrize("factor", [1.01, float("nan")])
+def test_an_export_that_differs_is_not_written(folder, tmp_path, monkeypatch, format, factor):
+    read = export.load
+    monkeypatch.setattr(export, "load", lambda *a: lambda image: read(*a)(image) * factor)
+    with pytest.raises(InputError, match=r"differs from the network by up to .* on a; expected .* nothing is written"):
+        written(folder, SEGMENTATION, format, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tolerance_is_an_option(folder, tmp_path, monkeypatch):
+    read = export.load
+    monkeypatch.setattr(export, "load", lambda *a: lambda image: read(*a)(image) + 0.5)
+    assert written(folder, SEGMENTATION, "state_dict", tmp_path, tolerance=0.6).is_file()
+
+
+@pytest.mark.parametrize(
+    ("bundle", "options", "message"),
+    [
+        (SEGMENTATION, {"format": "keras"}, "--format=keras: expected one of torchscript, onnx, state_dict"),
+        (SEGMENTATION, {"case": "b"}, "--case=b: not in the split testing of .*list.json"),
+        (SEGMENTATION, {"split": "training"}, "the split training has no subject"),
+        (SEGMENTATION, {"checkpoint": "gone.pt"}, "checkpoint gone.pt: no such file"),
+        (SEGMENTATION, {"modalities": ["FLAIR"]}, "trained with T1; expected FLAIR"),
+        (SEGMENTATION, {"model_size": "tiny"}, "tensors do not fit"),
+        (SEGMENTATION, {"patch_size": [60, 60, 60]}, r"--patch_size=\[60, 60, 60\]: expected three multiples of 32"),
+        (SEGMENTATION, {"device": "tpu"}, "--device=tpu: expected cpu, cuda"),
+        (SEGMENTATION, {"tolerance": -1}, "--tolerance=-1: expected a number from 0"),
+        (PRETRAINING, {"label_convention": "atlas"}, "--label_convention=atlas: ukb_ssl_pretrain has no such option"),
+        ("brats_finetun", {}, "bundle brats_finetun: no configs/inference.yaml .*expected a folder, or atlas_finetune"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_written(folder, tmp_path, bundle, options, message):
+    defaults = {"format": "state_dict", "checkpoint": str(folder / f"{bundle}.pt")}
+    data = {"datalist": str(folder / "list.json"), "dataset_dir": str(folder)}
+    with pytest.raises(InputError, match=message) as error:
+        export.export(bundle, output=str(tmp_path / "model.pt"), **data, **(defaults | options))
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model.out", "model.json"])
+def test_a_file_that_is_there_is_left_alone(folder, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=rf"{name} exists already; expected a new file"):
+        written(folder, SEGMENTATION, "state_dict", tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_the_command_line_exports_a_bundle_by_its_folder(folder, tmp_path):
+    command = [sys.executable, "-m", "scripts.export", str(ROOT / "bundles" / SEGMENTATION), "--format=torchscript"]
+    data = [f"--datalist={folder / 'list.json'}", f"--dataset_dir={folder}"]
+    model = [f"--checkpoint={folder / SEGMENTATION}.pt", f"--output={tmp_path / 'model.ts'}"]
+    first, again = (execute([*command, *data, *model]) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert "100.0000% of voxels with the same label" in first.stdout
+    assert again.returncode == 2
+    assert again.stderr.splitlines()[-1].endswith("exists already; expected a new file")
+
+
+# docs/exports.md
+
+DOCUMENT = (ROOT / "docs/exports.md").read_text()
+BLOCKS = re.findall(r"```bash\n(.*?)```", DOCUMENT, re.DOTALL)
+
+
+def test_the_document_names_options_that_there_are_and_the_tolerances():
+    (command,) = [block for block in BLOCKS if "scripts.export" in block]
+    options = re.findall(r"--(\w+)=", command)
+    assert len(options) == 5
+    assert set(options) <= inspect.signature(export.export).parameters.keys()
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (\S+) \| \S+ \|$", DOCUMENT, re.MULTILINE)
+    assert {name: float(tolerance) for name, tolerance in rows} == export.TOLERANCES
+
+
+@pytest.mark.slow
+def test_monais_commands_export_the_network_too(tmp_path):
+    torch.manual_seed(0)
+    network = SwinUNETR(4, 3, **MICRO).eval()
+    torch.save({"network": network.state_dict()}, tmp_path / "model.pt")
+    (commands,) = [block for block in BLOCKS if "ckpt_export" in block]
+    commands = commands.replace("models/", f"{tmp_path}/").replace("96,96,96", "64,64,64")
+    commands = commands.replace("python -m", f"'{sys.executable}' -m")
+    small = re.sub(r'(--converter_kwargs ".*?")', r"\1 --model_size micro", commands)
+    assert small.count("micro") == 2
+    result = execute(["bash", "-euc", small])
+    assert result.returncode == 0, result.stderr
+    image = torch.randn(1, 4, *PATCH)
+    with torch.no_grad():
+        expected = network(image)
+        np.testing.assert_allclose(torch.jit.load(str(tmp_path / "model.ts"))(image), expected, atol=1e-6)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
+    np.testing.assert_allclose(found, expected, atol=1e-3)
