@@ -341,11 +341,19 @@ def _uncommitted(bundle: str) -> list[str]:
 def _replace(folder: Path, place: Path) -> None:
     """Give a package its place; one that is there goes, but only as it was built, so that nothing of others is lost."""
     if place.exists() or place.is_symlink():
-        built = {file.read_text() for file in place.parent.glob(f"{place.name}-*.sha256")}
-        if not place.is_dir() or place.is_symlink() or listing(place, leave_out=large_files(place)) not in built:
+        if not _is_as_built(place):
             raise InputError(f"{place}: not as it was built, or no package; expected nothing there that would be lost")
         place.rename(folder.with_name("before"))  # gone with the folder that this one was built in
     folder.rename(place)
+
+
+def _is_as_built(place: Path) -> bool:
+    """Whether a folder is a package of which the list of files beside it says all."""
+    lists = [file.read_text() for file in place.parent.glob(f"{place.name}-*.sha256")]
+    try:
+        return not place.is_symlink() and place.is_dir() and listing(place, leave_out=large_files(place)) in lists
+    except InputError:  # what no package has, such as a symlink
+        return False
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"verify": verify, "release": release}
