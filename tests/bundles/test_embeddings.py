@@ -1,6 +1,7 @@
 """inference.yaml of the self-supervised bundles: a vector for each volume, as a user gets it."""
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -74,6 +75,22 @@ def test_a_split_is_embedded(bundle, run_bundle, cohorts, tmp_path, checkpoint):
     assert settings["modalities"] == CHANNELS[bundle.split("_")[0]]
     pictures = [path.stem for path in (tmp_path / bundle / "pictures").iterdir()]
     assert pictures == [validation[0]["subject"]]
+
+
+@pytest.mark.slow
+def test_a_file_that_is_cut_off_is_named_and_the_others_are_embedded(run_bundle, cohorts, tmp_path, checkpoint):
+    copy = shutil.copytree(cohorts / "atlas", tmp_path / "atlas")
+    first, *others = json.loads((cohorts / "atlas.json").read_text())["validation"]
+    broken = copy / first["image"][0]
+    broken.write_bytes(broken.read_bytes()[:1000])
+    options = [*SIZE, f"--checkpoint={checkpoint('atlas_stage2')}", f"--dataset_dir={copy}", "--pictures=1"]
+    result = run_bundle("atlas_stage2", *options, config="configs/inference.yaml")
+    assert result.returncode == 1
+    assert f"failed: subject {first['subject']}: " in result.stderr
+    assert broken.name in result.stderr
+    found = embeddings(tmp_path / "atlas_stage2")
+    assert found["subject"].tolist() == sorted(entry["subject"] for entry in others)
+    assert [path.stem for path in (tmp_path / "atlas_stage2" / "pictures").iterdir()] == [others[0]["subject"]]
 
 
 @pytest.mark.slow
