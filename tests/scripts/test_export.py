@@ -178,8 +178,17 @@ def test_a_difference_in_any_window_counts():
     assert export.compare(Blocks(), in_the_last, IMAGE, SLIDING, "atlas").difference == pytest.approx(0.5)
 
 
-def test_what_is_no_number_is_never_within_a_tolerance():
-    found = export.compare(Blocks(), lambda image: image / 0, IMAGE, SLIDING, "atlas")
+@pytest.mark.parametrize("last", [False, True])
+def test_what_is_no_number_is_never_within_a_tolerance(last):
+    one_by_one = SlidingWindowInferer(roi_size=(10, 10, 5), sw_batch_size=1, overlap=0)
+    seen = []
+
+    def nan_once(image):
+        seen.append(image)
+        return image * float("nan") if (len(seen) == 2) is last else image
+
+    found = export.compare(Blocks(), nan_once, IMAGE, one_by_one, "atlas")
+    assert len(seen) == 2
     assert not found.difference <= 1e9
 
 
