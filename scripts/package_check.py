@@ -72,6 +72,7 @@ def check_package(package: Path, run: bool = True) -> list[str]:
             raise InputError(f"{package}: no such file or folder; expected a package")
         notes = check_files(folder)
         if run:
+            shutil.copy(UNITTEST, folder / f"tests/test_{folder.name}.py")  # ours, whatever the package's own test
             _try(folder, Path(place))
     return notes
 
@@ -108,8 +109,6 @@ def check_files(folder: Path) -> list[str]:
             _check_links(folder, file)
     _check_twins(folder)
     _check_imports(folder, files, metadata)
-    if (folder / f"tests/test_{name}.py").read_bytes() != UNITTEST.read_bytes():
-        raise InputError(f"{name}: tests/test_{name}.py is not scripts/package_unittest.py")
     return notes
 
 
