@@ -16,13 +16,13 @@ Command = Callable[..., Any]
 
 
 def run(commands: Command | Mapping[str, Command], name: str, default: Command | None = None) -> None:
-    """Run a function, or one of several by its command name, as the command line `python -m scripts.<name>`.
+    """Run a function, or one of several by its command name, as a command line.
 
     Exit status 0 on success; 2 on bad input, which is named in one line. `--help` shows the docstrings.
 
     Args:
         commands: the function, or those that a command names.
-        name: of the module.
+        name: of the module, `python -m scripts.<name>`; with its package where that is another one.
         default: runs where no command is named, by options alone.
     """
     report_in_one_line()
@@ -36,7 +36,7 @@ def run(commands: Command | Mapping[str, Command], name: str, default: Command |
         commands = default
     if not asks_for_help:
         _check(commands, arguments)
-    fire.Fire(commands, name=f"python -m scripts.{name}")
+    fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
 
 
 def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str]) -> None:

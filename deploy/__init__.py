@@ -1,0 +1,1 @@
+"""A DICOM study in, a DICOM segmentation and its summary out: see README.md of this folder."""

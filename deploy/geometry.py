@@ -1,0 +1,177 @@
+"""Slices become volumes in world space, and volumes of other geometry come onto the grid of a reference.
+
+A volume is an array [columns, rows, slices] with an affine that leads from voxels to RAS+ millimetres, as NIfTI has it;
+DICOM's own axes are LPS+.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk  # noqa: N813, the field's name for it
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from common.preflight import InputError
+
+__all__ = ["Grid", "Volume", "grid_of", "inside", "resample", "same_grid", "to_sitk", "volume_of", "write_nifti"]
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+TOLERANCE = 0.01  # share of the slice distance, and of a cosine; scanners round positions to about 0.001 mm
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of a series are.
+
+    Attributes:
+        shape: columns, rows, slices.
+        affine: voxel to RAS+ mm, 4 x 4.
+        order: of the instances given, the first slice's number, then the second's, and so on along the normal.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Values [columns, rows, slices] as float32, and the affine, voxel to RAS+ mm."""
+
+    array: NDArray[np.float32]
+    affine: NDArray[np.float64]
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """Edges of a voxel in mm."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def voxel(self) -> float:
+        """Volume of a voxel in mL."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+
+def grid_of(headers: Sequence[Dataset], name: str) -> Grid:
+    """The grid that the headers of a series' slices span, whatever their order.
+
+    Args:
+        headers: of the slices.
+        name: what messages call the series.
+
+    Raises:
+        InputError: slices differ in size, spacing or orientation, two are at one place, one is missing, or they are not
+            stacked along their normal.
+    """
+    first = headers[0]
+    rows, columns = int(first.Rows), int(first.Columns)
+    spacing, orientation = (_numbers(first, word, name) for word in ("PixelSpacing", "ImageOrientationPatient"))
+    for header in headers:
+        alike = (int(header.Rows), int(header.Columns)) == (rows, columns)
+        alike &= np.allclose(_numbers(header, "PixelSpacing", name), spacing, rtol=TOLERANCE)
+        if not alike or not np.allclose(_numbers(header, "ImageOrientationPatient", name), orientation, atol=TOLERANCE):
+            raise InputError(f"{name}: slices of different size, spacing or orientation; expected one grid")
+    along_row, along_column = orientation[:3], orientation[3:]
+    normal = np.cross(along_row, along_column)
+    positions = np.array([_numbers(header, "ImagePositionPatient", name) for header in headers])
+    order = np.argsort(positions @ normal, kind="stable")
+    step = _step(positions[order], normal, name)
+    affine = np.eye(4)
+    affine[:3, :3] = np.column_stack([along_row * spacing[1], along_column * spacing[0], step])
+    affine[:3, 3] = positions[order[0]]
+    return Grid((columns, rows, len(headers)), LPS_TO_RAS @ affine, tuple(int(index) for index in order))
+
+
+def _numbers(header: Dataset, keyword: str, name: str) -> NDArray[np.float64]:
+    value = header.get(keyword)
+    if value in (None, ""):
+        raise InputError(f"{name}: an image without {keyword}; expected it in each")
+    return np.array([float(number) for number in value])
+
+
+def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    """From a slice to the next, mm, given their positions along the normal."""
+    step = (positions[-1] - positions[0]) / (len(positions) - 1)
+    distances = np.diff(positions @ normal)
+    usual = float(np.median(distances))
+    if distances.min() < max(TOLERANCE * usual, 1e-3):
+        raise InputError(f"{name}: two images at one place; expected one volume (is it dynamic, or of several echoes?)")
+    if not np.allclose(distances, usual, rtol=2 * TOLERANCE):
+        where = int(np.argmax(np.abs(distances - usual))) + 1
+        raise InputError(
+            f"{name}: {distances[where - 1]:.2f} mm after slice {where}, {usual:.2f} mm elsewhere; is a slice missing?"
+        )
+    if np.linalg.norm(step - normal * (step @ normal)) > 2 * TOLERANCE * usual:
+        raise InputError(f"{name}: slices are not stacked along their normal; expected no shear")
+    return step
+
+
+def volume_of(slices: Sequence[Dataset], name: str) -> tuple[Volume, list[Dataset]]:
+    """The volume of a series' slices, and the slices in the order of its last axis.
+
+    Raises:
+        InputError: the slices span no grid (see `grid_of`), or voxels cannot be read.
+    """
+    grid = grid_of(slices, name)
+    ordered = [slices[index] for index in grid.order]
+    array = np.stack([_values(each, name).T for each in ordered], axis=-1)
+    return Volume(array, grid.affine), ordered
+
+
+def _values(image: Dataset, name: str) -> NDArray[np.float32]:
+    """Stored values of a slice, rescaled, [rows, columns]."""
+    if image.get("SamplesPerPixel", 1) != 1:
+        raise InputError(f"{name}: colour images; expected one value a voxel")
+    try:
+        stored = image.pixel_array
+    except Exception as error:  # each decoder raises its own, and texts may quote values
+        syntax = image.file_meta.TransferSyntaxUID.name
+        raise InputError(f"{name}: voxels cannot be read ({syntax}: {type(error).__name__})") from None
+    slope, intercept = (image.get(f"Rescale{word}", default) for word, default in (("Slope", 1), ("Intercept", 0)))
+    return (stored.astype(np.float64) * float(slope) + float(intercept)).astype(np.float32)
+
+
+def same_grid(one: Volume, other: Volume) -> bool:
+    """Whether voxels of the same index are at the same place, within 0.001 mm."""
+    return one.array.shape == other.array.shape and np.allclose(one.affine, other.affine, rtol=0, atol=1e-3)
+
+
+def resample(moving: Volume, reference: Volume) -> Volume:
+    """A volume on the grid of another, trilinear, 0 where it has no voxels; untouched where it is on that grid."""
+    if same_grid(moving, reference):
+        return Volume(moving.array, reference.affine)
+    image = sitk.Resample(to_sitk(moving), to_sitk(reference), sitk.Transform(), sitk.sitkLinear, 0.0)
+    return Volume(sitk.GetArrayFromImage(image).T.copy(), reference.affine)
+
+
+def inside(moving: Volume, reference: Volume) -> NDArray[np.bool_]:
+    """Which voxels of the reference lie within the field of view of another volume."""
+    return resample(Volume(np.ones_like(moving.array), moving.affine), reference).array > 0.5
+
+
+def to_sitk(volume: Volume) -> sitk.Image:
+    """The same volume as SimpleITK has it, in LPS+."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
+    lps = LPS_TO_RAS @ volume.affine
+    image.SetSpacing(volume.spacing.tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    image.SetDirection(_rotation(lps[:3, :3] / volume.spacing).ravel().tolist())
+    return image
+
+
+def _rotation(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The nearest matrix of orthogonal columns, which SimpleITK asks for to more digits than DICOM's cosines have."""
+    left, _, right = np.linalg.svd(matrix)
+    return left @ right
+
+
+def write_nifti(volume: Volume, path: Path) -> None:
+    """Write a NIfTI file of float32 values in mm, with nothing of the DICOM headers."""
+    image = nib.Nifti1Image(volume.array, volume.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(volume.affine, 1)
+    image.set_sform(volume.affine, 1)
+    nib.save(image, path)

@@ -1,0 +1,186 @@
+"""A PACS for trials: Orthanc in a process of its own, and what its neighbours ask of a PACS."""
+
+import base64
+import contextlib
+import json
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from email import message_from_bytes
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from common.preflight import InputError
+
+__all__ = ["TOOLS", "Pacs", "missing_tools", "running"]
+
+TOOLS = ("Orthanc", "storescu", "findscu")  # Debian: orthanc orthanc-dicomweb dcmtk
+PLUGINS = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
+DICOMWEB = "libOrthancDicomWeb.so"
+OURS, THEIRS = "SEGMENTER", "ORTHANC"  # application entity titles
+PATIENCE = 60.0  # seconds for a start or an end, which take one
+
+
+def missing_tools() -> list[str]:
+    """Which programs a trial needs that are not here; Debian's packages are orthanc orthanc-dicomweb dcmtk."""
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    return missing if _plugin() else [*missing, DICOMWEB]
+
+
+def _plugin() -> Path | None:
+    return next((path for folder in PLUGINS if (path := Path(folder, DICOMWEB)).is_file()), None)
+
+
+@dataclass(frozen=True)
+class Pacs:
+    """A running PACS on this machine: ports of HTTP and of DICOM, and the value of HTTP's Authorization."""
+
+    http: int
+    dicom: int
+    authorization: str
+
+    def send(self, folder: Path) -> None:
+        """C-STORE every DICOM file below a folder.
+
+        Raises:
+            InputError: one is refused.
+        """
+        self._tool("storescu", "--scan-directories", "--recurse", "--aetitle", OURS, "--call", THEIRS, after=[folder])
+
+    def find(self, **keys: str) -> list[Dataset]:
+        """C-FIND at the level of series: the answers to a query such as Modality="SEG", with the keys asked for."""
+        asked = [word for key, value in keys.items() for word in ("-k", f"{key}={value}")]
+        level = ["-S", "-k", "QueryRetrieveLevel=SERIES"]
+        with tempfile.TemporaryDirectory() as answers:
+            extract = ["--extract", "--output-directory", answers]
+            self._tool("findscu", *level, *extract, "--aetitle", OURS, "--call", THEIRS, *asked)
+            return [pydicom.dcmread(path) for path in sorted(Path(answers).iterdir())]
+
+    def _tool(self, tool: str, *options: str, after: Sequence[Path] = ()) -> None:
+        command = [tool, *options, "127.0.0.1", str(self.dicom), *map(str, after)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise InputError(f"{tool} ended with status {result.returncode}; expected the PACS to answer")
+
+    def query(self, path: str, **keys: str) -> list[dict[str, Any]]:
+        """QIDO-RS: the answers to a query such as `studies/UID/series` with Modality="SEG", as DICOM JSON."""
+        asked = "&".join(f"{key}={value}" for key, value in keys.items())
+        content = self._http(f"dicom-web/{path}?{asked}", accept="application/dicom+json")
+        return json.loads(content) if content else []
+
+    def fetch(self, study: str, folder: Path) -> int:
+        """WADO-RS: write each instance of a study into a folder, named by its number in the answer; return how many."""
+        folder.mkdir(parents=True, exist_ok=True)
+        answers = self.query(f"studies/{study}/instances")
+        for number, answer in enumerate(answers):
+            series, instance = (answer[tag]["Value"][0] for tag in ("0020000E", "00080018"))
+            path = f"dicom-web/studies/{study}/series/{series}/instances/{instance}"
+            body = self._http(path, accept='multipart/related; type="application/dicom"', with_header=True)
+            parts = message_from_bytes(body).get_payload()
+            if not isinstance(parts, list) or len(parts) != 1 or not isinstance(parts[0], Message):
+                raise InputError("WADO-RS: an answer that is not one instance; expected one")
+            (folder / f"{number:05d}.dcm").write_bytes(bytes(parts[0].get_payload(decode=True)))
+        return len(answers)
+
+    def store(self, files: Sequence[Path]) -> None:
+        """STOW-RS: hand DICOM files over."""
+        boundary = secrets.token_hex(16)
+        parts = (
+            f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode() + file.read_bytes() for file in files
+        )
+        body = b"\r\n".join(parts) + f"\r\n--{boundary}--\r\n".encode()
+        kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
+        self._http("dicom-web/studies", accept="application/dicom+json", body=body, kind=kind)
+
+    def _http(
+        self, path: str, accept: str, body: bytes | None = None, kind: str = "", with_header: bool = False
+    ) -> bytes:
+        headers = {"Accept": accept, "Authorization": self.authorization} | ({"Content-Type": kind} if kind else {})
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http}/{path}", data=body, headers=headers)
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=PATIENCE) as answer:
+            content: bytes = answer.read()
+            return str(answer.headers).encode() + content if with_header else content
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[Pacs]:
+    """Orthanc on free ports of this machine, its data and its log in a folder; it is stopped when the block ends.
+
+    HTTP listens on loopback and asks for a password that is drawn anew; DICOM, which Orthanc cannot bind to loopback,
+    answers to programs on this machine alone.
+
+    Raises:
+        InputError: a program is missing, or Orthanc does not start.
+    """
+    if missing := missing_tools():
+        raise InputError(f"{', '.join(missing)}: not here; expected Debian's orthanc orthanc-dicomweb dcmtk")
+    http, dicom = _free_ports(2)
+    password = secrets.token_urlsafe(24)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "orthanc.json"
+    config.touch(mode=0o600)
+    config.write_text(json.dumps(_config(folder, http, dicom, password)))
+    token = base64.b64encode(f"trial:{password}".encode()).decode()
+    pacs = Pacs(http, dicom, f"Basic {token}")
+    with (folder / "orthanc.log").open("w") as log:
+        process = subprocess.Popen(["Orthanc", str(config)], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            _wait_for(pacs, process)
+            yield pacs
+        finally:
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _config(folder: Path, http: int, dicom: int, password: str) -> dict[str, Any]:
+    return {
+        "Name": "trial",
+        "StorageDirectory": str(folder / "data"),
+        "IndexDirectory": str(folder / "data"),
+        "Plugins": [str(_plugin())],
+        "DicomWeb": {"Enable": True},
+        "HttpPort": http,
+        "HttpBindAddresses": ["127.0.0.1"],
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": True,
+        "RegisteredUsers": {"trial": password},
+        "DicomAet": THEIRS,
+        "DicomPort": dicom,
+        "DicomModalities": {"ours": {"AET": OURS, "Host": "127.0.0.1", "Port": 104}},
+        "DicomCheckModalityHost": True,
+        **{f"DicomAlwaysAllow{service}": False for service in ("Echo", "Store", "Find", "Get", "Move")},
+    }
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def _wait_for(pacs: Pacs, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            pacs.query("studies")
+            return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise InputError(f"Orthanc did not answer within {PATIENCE:.0f} s; its log is orthanc.log of its folder")

@@ -1,0 +1,161 @@
+import pytest
+
+pytest.importorskip("SimpleITK", reason="needs the environment of make deploy")
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import apply_affine
+from scipy import ndimage
+
+from common.preflight import InputError
+from deploy.geometry import Volume, grid_of, inside, resample, same_grid, volume_of, write_nifti
+from tests.deploy.dicom_study import Study, to_slices, write_series
+
+
+def oblique(spacing=(1.5, 1.0, 3.0)):
+    """An affine turned about two axes."""
+    a, b = np.deg2rad([20, -12])
+    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    affine = np.eye(4)
+    affine[:3, :3] = about_z @ about_x @ np.diag(spacing)
+    affine[:3, 3] = [-40.5, 17.25, 3.0]
+    return affine
+
+
+AFFINES = {
+    "axial": np.diag([-2.0, -2.0, 3.0, 1.0]),
+    "mirrored": np.diag([2.0, -2.0, 3.0, 1.0]),
+    "sagittal": np.array([[0, 0, 3.0, 5], [2.0, 0, 0, 6], [0, -2.0, 0, 7], [0, 0, 0, 1]]),
+    "oblique": oblique(),
+}
+
+
+@pytest.fixture
+def array():
+    return np.random.default_rng(0).integers(0, 4000, (7, 5, 12))
+
+
+@pytest.mark.parametrize("name", AFFINES)
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_each_voxel_is_where_dicom_says_it_is(name, shuffle, array, tmp_path):
+    """DICOM PS3.3 C.7.6.2.1.1: position = S + column index * row cosines * dj + row index * column cosines * di."""
+    slices = write_series(tmp_path, array, AFFINES[name], Study(), 1, shuffle=shuffle)
+    order = np.random.default_rng(1).permutation(len(slices))
+    volume, ordered = volume_of([slices[index] for index in order], "series 1")
+    for k, image in enumerate(ordered):
+        origin, cosines = np.array(image.ImagePositionPatient, float), np.array(image.ImageOrientationPatient, float)
+        di, dj = map(float, image.PixelSpacing)
+        for column, row in ((0, 0), (6, 0), (2, 4)):
+            lps = origin + column * cosines[:3] * dj + row * cosines[3:] * di
+            np.testing.assert_allclose(apply_affine(volume.affine, [column, row, k]), lps * [-1, -1, 1], atol=1e-6)
+            assert volume.array[column, row, k] == image.pixel_array[row, column]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("flip", [False, True])
+def test_however_a_volume_is_cut_it_is_the_same(axis, flip, array, tmp_path):
+    affine = np.diag([-2.0, -2.0, 3.0, 1.0])
+    array = np.tile(array, (2, 3, 1))
+    slices = write_series(tmp_path, *to_slices(array, affine, axis, flip), Study(), 1, shuffle=True)
+    volume, _ = volume_of(slices, "series 1")
+    one = nib.as_closest_canonical(nib.Nifti1Image(volume.array, volume.affine))
+    other = nib.as_closest_canonical(nib.Nifti1Image(array.astype(np.float32), affine))
+    np.testing.assert_array_equal(one.get_fdata(), other.get_fdata())
+    np.testing.assert_allclose(one.affine, other.affine, atol=1e-6)
+
+
+def test_values_are_rescaled_slice_by_slice(array, tmp_path):
+    slices = write_series(tmp_path, array, AFFINES["axial"], Study(), 1)
+    slices[3].RescaleSlope, slices[3].RescaleIntercept = "0.5", "-10"
+    volume, ordered = volume_of(slices, "series 1")
+    expected = array.astype(np.float32)
+    expected[:, :, 3] = expected[:, :, 3] / 2 - 10
+    assert ordered == slices
+    assert volume.array.dtype == np.float32
+    np.testing.assert_array_equal(volume.array, expected)
+
+
+def changed(slices, index, **attributes):
+    for keyword, value in attributes.items():
+        setattr(slices[index], keyword, value)
+    return slices
+
+
+BROKEN = {
+    "a slice is missing": (lambda s: s[:4] + s[5:], "mm after slice 4, .* is a slice missing"),
+    "two at one place": (lambda s: changed(s, 2, ImagePositionPatient=s[3].ImagePositionPatient), "two images at one"),
+    "another size": (lambda s: changed(s, 2, Rows=6), "different size, spacing or orientation"),
+    "another spacing": (lambda s: changed(s, 2, PixelSpacing=[2, 2]), "different size, spacing or orientation"),
+    "another orientation": (
+        lambda s: changed(s, 2, ImageOrientationPatient=[0, 1, 0, 1, 0, 0]),
+        "different size, spacing or orientation",
+    ),
+    "no position": (lambda s: changed(s, 2, ImagePositionPatient=None), "an image without ImagePositionPatient"),
+    "shear": (
+        lambda s: [changed(s, k, ImagePositionPatient=[0.3 * k, 0, k])[k] for k in range(len(s))],
+        "not stacked along their normal",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_spans_no_grid_is_refused(name, array, tmp_path):
+    harm, message = BROKEN[name]
+    slices = harm(write_series(tmp_path, array, np.eye(4), Study(), 1))
+    with pytest.raises(InputError, match=f"^series 1: .*{message}"):
+        grid_of(slices, "series 1")
+
+
+def test_voxels_that_cannot_be_read_are_told_in_one_line(array, tmp_path):
+    slices = write_series(tmp_path, array, np.eye(4), Study(), 1)
+    slices[0].PixelData = slices[0].PixelData[:10]
+    with pytest.raises(InputError, match=r"^series 1: voxels cannot be read \(Explicit VR Little Endian: \w+\)$"):
+        volume_of(slices, "series 1")
+
+
+def test_rounded_positions_are_no_gap(array, tmp_path):
+    slices = write_series(tmp_path, array, np.diag([1, 1, 1.2, 1]), Study(), 1)
+    for image in slices:
+        image.ImagePositionPatient = [round(float(value), 2) for value in image.ImagePositionPatient]
+    assert grid_of(slices, "series 1").shape == (7, 5, 12)
+
+
+def test_resampling_is_trilinear_between_oblique_grids():
+    rng = np.random.default_rng(0)
+    moving = Volume(rng.random((20, 18, 16)).astype(np.float32), oblique((2.0, 2.0, 2.0)))
+    reference = Volume(np.zeros((15, 14, 13), np.float32), np.diag([-1.7, 1.9, 2.2, 1.0]))
+    reference.affine[:3, 3] = apply_affine(moving.affine, [16, 2, 1])
+    result = resample(moving, reference).array
+    points = apply_affine(np.linalg.inv(moving.affine) @ reference.affine, np.argwhere(reference.array == 0))
+    expected = ndimage.map_coordinates(moving.array, points.T, order=1, mode="constant", cval=0).reshape(result.shape)
+    within = ((points >= 0) & (points <= np.array(moving.array.shape) - 1)).all(1).reshape(result.shape)
+    assert 0.1 < within.mean() < 1
+    np.testing.assert_allclose(result[within], expected[within], atol=1e-4)
+    assert (inside(moving, reference) >= within).all()
+
+
+def test_the_same_grid_is_left_untouched():
+    volume = Volume(np.random.default_rng(0).random((4, 5, 6)).astype(np.float32), oblique())
+    nearly = Volume(volume.array, volume.affine + 1e-5)
+    assert same_grid(nearly, volume)
+    assert resample(nearly, volume).array is volume.array
+    assert not same_grid(Volume(volume.array, volume.affine + 0.01), volume)
+
+
+def test_what_lies_elsewhere_is_zero():
+    volume = Volume(np.ones((4, 4, 4), np.float32), np.eye(4))
+    far = np.eye(4)
+    far[:3, 3] = 100
+    assert not resample(Volume(volume.array, far), volume).array.any()
+    assert not inside(Volume(volume.array, far), volume).any()
+
+
+def test_nifti_holds_values_and_place_and_no_words(tmp_path):
+    volume = Volume(np.random.default_rng(0).random((4, 5, 6)).astype(np.float32), oblique())
+    write_nifti(volume, tmp_path / "case.nii")
+    image = nib.load(tmp_path / "case.nii")
+    np.testing.assert_array_equal(image.get_fdata(dtype=np.float32), volume.array)
+    np.testing.assert_allclose(image.affine, volume.affine, atol=1e-5)
+    assert volume.voxel == pytest.approx(1.5 * 1.0 * 3.0 / 1000)
+    assert not any(bytes(image.header[field]).strip(b"\0") for field in ("descrip", "intent_name", "db_name"))

@@ -1,0 +1,77 @@
+"""What MONAI Deploy does that the application counts on, or works around: each test says which."""
+
+import logging
+
+import pytest
+
+pytest.importorskip("monai.deploy", reason="needs the environment of make deploy")
+
+import numpy as np
+from monai.deploy.core import Fragment
+from monai.deploy.operators import DICOMDataLoaderOperator, DICOMSeriesSelectorOperator
+
+from common.preflight import InputError
+from deploy.bundle import open_bundle
+from deploy.dicom_series import read_study
+from deploy.job import Job
+from deploy.operators import SelectChosenSeries
+from tests.bundles.conftest import ROOT
+from tests.deploy.dicom_study import Study, write_modality
+
+ARRAY = np.ones((4, 4, 12))
+
+
+def load(folder):
+    return DICOMDataLoaderOperator(Fragment()).load_data_to_studies(folder)
+
+
+@pytest.fixture
+def job(tmp_path, models):
+    """A study of one series, and the job of segmenting it."""
+    write_modality(tmp_path / "study", ARRAY, np.eye(4), Study(), 5, "T1")
+    bundle = open_bundle(ROOT / "bundles/atlas_finetune", models("atlas"))
+    (series,) = read_study(tmp_path / "study")
+    return Job(bundle, {"T1": series}, "T1", tmp_path / "study", tmp_path, tmp_path)
+
+
+def test_series_are_selected_under_the_names_of_their_modalities(job):
+    (selected,) = SelectChosenSeries(Fragment(), job=job).filter(None, load(job.staged))
+    ((name, (series,)),) = selected.series_by_selection_name.items()
+    assert name == "T1"
+    assert len(series.series.get_sop_instances()) == 12
+
+
+def test_an_image_that_the_loader_drops_is_noticed(job):
+    """Without our check a dynamic series would be a mixture: the loader keeps one image of each place, in silence."""
+    images = [instance.path for instance in job.chosen["T1"].instances]
+    write_modality(job.staged / "again", ARRAY, np.eye(4), Study(), 5, "T1")
+    images[3].unlink()
+    with pytest.raises(InputError, match=r"^series 5 \(UID \.\.\.\d+\): 11 of 12 images could be loaded"):
+        SelectChosenSeries(Fragment(), job=job).filter(None, load(job.staged))
+
+
+def test_the_loader_still_drops_images_of_one_place(tmp_path):
+    """When this fails, the loader tells or keeps them, and `SelectChosenSeries` need not count."""
+    slices = write_modality(tmp_path, ARRAY, np.eye(4), Study(), 5, "T1")
+    slices[3].SOPInstanceUID = slices[3].file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    slices[3].save_as(tmp_path / "second-echo.dcm")
+    (study,) = load(tmp_path)
+    assert len(study.get_all_series()[0].get_sop_instances()) == 12
+
+
+def test_the_loader_still_takes_all_patients_of_a_folder(tmp_path):
+    """When this fails, the loader tells patients apart, and `read_study` need not."""
+    study = Study()
+    write_modality(tmp_path / "1", ARRAY, np.eye(4), study, 1, "T1")
+    write_modality(tmp_path / "2", ARRAY, np.eye(4), study.other_patient(), 2, "T2")
+    (loaded,) = load(tmp_path)
+    assert len(loaded.get_all_series()) == 2
+
+
+def test_the_selector_still_logs_descriptions(tmp_path, caplog):
+    """When this fails, MONAI Deploy keeps quiet about what headers say, and `keep_silent` may let it log."""
+    write_modality(tmp_path, ARRAY, np.eye(4), Study(), 5, "T1", SeriesDescription="SENTINEL of a patient")
+    caplog.set_level(logging.INFO)
+    rules = {"selections": [{"name": "T1", "conditions": {"SeriesDescription": "SENTINEL"}}]}
+    DICOMSeriesSelectorOperator(Fragment()).filter(rules, load(tmp_path))
+    assert "SENTINEL of a patient" in caplog.text

@@ -1,0 +1,26 @@
+import sys
+
+from tests.bundles.conftest import execute
+
+START = "from deploy.privacy import keep_silent; keep_silent(); import logging, warnings; "
+
+
+def run(code):
+    return execute([sys.executable, "-c", START + code])
+
+
+def test_messages_of_unexpected_errors_are_withheld():
+    result = run("raise ValueError('SENTINEL')")
+    assert result.returncode == 1
+    assert "SENTINEL" not in result.stderr
+    assert result.stderr.startswith("error: ValueError, its message withheld, at\n  <string>:1")
+
+
+def test_bad_input_is_told_in_one_line():
+    result = run("from common.preflight import InputError\nraise InputError('--input: bad')")
+    assert (result.returncode, result.stderr) == (2, "error: --input: bad\n")
+
+
+def test_logs_and_warnings_of_libraries_are_not_shown():
+    result = run("logging.critical('SENTINEL'); warnings.warn('SENTINEL')")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

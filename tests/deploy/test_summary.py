@@ -1,0 +1,81 @@
+import pytest
+
+pytest.importorskip("highdicom", reason="needs the environment of make deploy")
+
+import numpy as np
+from matplotlib.text import Text
+
+from deploy.geometry import Volume
+from deploy.summary import COLOURS, Summary, draw, volumes_of, write_capture
+from tests.deploy.dicom_study import IDENTIFIER, NAME, Study, write_modality
+from tests.deploy.test_segmentation import errors_of
+
+LABELS = ("one", "two", "three")
+
+
+@pytest.fixture
+def case():
+    """A head with a segment in its right upper front: voxels of 1 x 2 x 3 mm in RAS+."""
+    array = np.full((20, 24, 12), 100, np.float32)
+    segments = np.zeros(array.shape, np.uint8)
+    segments[14:18, 16:22, 8:10] = 2
+    return Volume(array, np.diag([1.0, 2.0, 3.0, 1.0])), segments
+
+
+def test_volumes_are_voxels_times_their_size(case):
+    volume, segments = case
+    assert volumes_of(segments, LABELS, volume.voxel) == pytest.approx({"one": 0, "two": 48 * 0.006, "three": 0})
+
+
+def pictures(figure):
+    """The six pictures, plain sagittal, overlaid sagittal and so on, as one sees them [vertical, horizontal]."""
+    result = []
+    for axes in figure.axes[:6]:
+        picture = np.asarray(axes.images[0].get_array())[::-1]  # the first row is the lowest one
+        result.append(picture[:, ::-1] if axes.xaxis_inverted() else picture)
+    return result
+
+
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, -1, 1), (-1, 1, -1)])
+def test_overlays_are_where_radiologists_expect_them(flips, case):
+    volume, segments = case
+    where = tuple(slice(None, None, flip) for flip in flips)
+    affine = volume.affine @ np.diag([*flips, 1])
+    figure = draw(Volume(volume.array[where], affine), segments[where], Summary("model", "1", {}))
+    _, sagittal, _, coronal, plain, axial = pictures(figure)
+    blue = np.array(COLOURS[1]) * 0.55 + 0.45
+    assert not np.isclose(plain, blue, atol=0.01).all(-1).any()
+    for picture, horizontal in ((sagittal, 0.79), (coronal, 0.2), (axial, 0.2)):  # front; the patient's right
+        marked = np.argwhere(np.isclose(picture, blue, atol=0.01).all(-1))
+        assert marked.mean(0)[1] / picture.shape[1] == pytest.approx(horizontal, abs=0.03)
+        assert marked.mean(0)[0] < picture.shape[0] / 3, "above, or in front"
+
+
+def test_all_is_said_in_words(case):
+    volume, segments = case
+    figure = draw(volume, segments, Summary("a model", "1.2", {"oedema": 3.456}, ["not as expected"]))
+    words = "\n".join(text.get_text() for text in figure.findobj(Text))
+    for part in ("a model", "version 1.2", "oedema: 3.46 mL", "not as expected", "Research only, not for diagnosis"):
+        assert part in words
+
+
+def test_nothing_to_show_is_drawn_as_well(case):
+    volume, segments = case
+    dark = Volume(np.zeros_like(volume.array), volume.affine)
+    assert len(draw(dark, np.zeros_like(segments), Summary("model", "1", {})).axes) == 7
+
+
+def test_the_capture_is_valid_and_belongs_to_the_study(case, tmp_path):
+    volume, segments = case
+    source = write_modality(tmp_path / "T1", np.ones((4, 4, 12)), np.eye(4), Study(), 3, "T1")[0]
+    summary = Summary("model", "1", {})
+    figure = draw(volume, segments, summary)
+    capture = write_capture(figure, source, summary)
+    capture.save_as(tmp_path / "summary.dcm")
+    assert errors_of(tmp_path / "summary.dcm") == []
+    assert capture.StudyInstanceUID == source.StudyInstanceUID
+    assert capture.pixel_array.shape == (750, 1200, 3)
+    assert capture.pixel_array.std() > 10
+    words = "\n".join(text.get_text() for text in figure.findobj(Text))
+    assert NAME not in words
+    assert IDENTIFIER not in words
