@@ -117,8 +117,9 @@ class Checkpoints:
         _agree(self.source)
         if self.source:
             self._load(trainer, self.source)
-        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # now, so that they come last
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
+        if not trainer.has_event_handler(self._save_or_end):  # as a federated client's trainer starts in each round
+            trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # now, so that they come last
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self._signal = number

@@ -349,3 +349,15 @@ def test_signals_are_given_back_when_the_run_has_ended(tmp_path):
     before = signal.getsignal(signal.SIGUSR1)
     Training(tmp_path, 1)
     assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_a_trainer_that_starts_again_saves_once(tmp_path, monkeypatch):
+    """As that of a federated client in each round."""
+    run = Training(tmp_path, 1)
+    saved = []
+    monkeypatch.setattr(Checkpoints, "_save", lambda self, trainer: saved.append(trainer.state.iteration))
+    run.trainer.state.max_epochs = 2
+    run.trainer.run()
+    run.trainer.state.max_epochs = 3
+    run.trainer.run()
+    assert saved == [6, 9]
