@@ -66,11 +66,17 @@ def start() -> None:
 
 
 def report_in_one_line() -> None:
-    """From now on an uncaught exception that began as an `InputError` prints one line; the exit status is 2."""
+    """From now on an uncaught exception that began as an `InputError` prints one line; the exit status is 2.
+
+    Ctrl-C prints one line, too, and ends the process as that signal does, which shells show as status 130.
+    """
     sys.excepthook = _excepthook
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr, flush=True)
+        return
     message = reason(error)
     if message is None:
         sys.__excepthook__(kind, error, trace)

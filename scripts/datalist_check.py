@@ -14,7 +14,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cached_property, partial
+from multiprocessing import parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
@@ -175,7 +177,7 @@ def _drain(
 ) -> list[int]:
     """Work until no place is left or a process is killed; the places that were being worked on then."""
     running: dict[Future[Any], int] = {}
-    with ProcessPoolExecutor(min(workers, len(places))) as pool:
+    with ProcessPoolExecutor(min(workers, len(places)), initializer=_end_with_parent) as pool:
         try:
             while places or running:
                 while places and len(running) < 2 * workers:
@@ -188,6 +190,16 @@ def _drain(
         except BrokenProcessPool:
             return sorted(running.values())
     return []
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent has been killed; it would wait for work for ever."""
+    Thread(target=_watch, args=(parent_process(),), daemon=True).start()
+
+
+def _watch(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _check_options(

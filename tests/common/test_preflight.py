@@ -231,6 +231,13 @@ def test_other_exceptions_keep_their_traceback(monkeypatch, capsys):
     assert capsys.readouterr().err == "ValueError: a mistake of ours\n"
 
 
+def test_ctrl_c_says_so_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    preflight.report_in_one_line()
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err == "interrupted\n"
+
+
 def test_starting_checks_the_options_of_this_process(config, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(sys, "argv", [PROGRAM, "run", "--config_file", str(config), "--learning_rat=1"])
