@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.preflight import InputError
 
-__all__ = ["leftovers", "reading_json", "whole"]
+__all__ = ["leftovers", "reading_json", "remove", "whole"]
 
 
 @contextmanager
@@ -38,6 +38,18 @@ def whole(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}; expected a file that can be written") from error
+
+
+def remove(path: str | Path) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        InputError: it cannot be removed.
+    """
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; expected a file that can be replaced") from error
 
 
 def leftovers(folder: Path, pattern: str) -> list[Path]:

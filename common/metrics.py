@@ -41,6 +41,7 @@ __all__ = [
 
 Mask = NDArray[np.bool_]
 
+SINGLE = 1e-7  # relative; an edge whose components are rounded to single precision is off by less: 2^-24
 PENALTY = 374.0  # mm; HD95 of a missed lesion and of a false one: BraTS 2023's scoring code
 
 
@@ -127,9 +128,10 @@ def protocol(name: str, challenge: str | None = None, tolerance: float | None = 
 def spacing_of(affine: ArrayLike) -> Spacing:
     """The voxels' spacing in mm, from an affine [4, 4].
 
-    NIfTI holds single precision: 0.7 becomes 0.699999988. What is returned is the shortest decimal that is stored so.
+    NIfTI holds single precision: 0.7 becomes 0.699999988, and the edge of an oblique grid gets an error of the same
+    size. What is returned is the shortest decimal within `SINGLE` of it.
     """
-    x, y, z = (float(str(np.float32(edge))) for edge in np.linalg.norm(np.asarray(affine)[:3, :3], axis=0))
+    x, y, z = (_decimal(float(edge)) for edge in np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0))
     return x, y, z
 
 
@@ -378,6 +380,11 @@ def _spacing(spacing: Sequence[float]) -> Spacing:
     if len(values) != 3 or not all(0 < value < np.inf for value in values):
         raise InputError(f"spacing {values}: expected three numbers above zero, in mm")
     return values
+
+
+def _decimal(edge: float) -> float:
+    decimals = (float(f"{edge:.{digits}g}") for digits in range(1, 10))
+    return next((value for value in decimals if abs(value - edge) <= SINGLE * edge), edge)
 
 
 def _tolerance(tolerance: float) -> float:

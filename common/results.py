@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.files import reading_json, whole
+from common.files import reading_json, remove, whole
 from common.metrics import Protocol, Scores
 from common.metrics import protocol as protocol_of
 from common.preflight import InputError
@@ -51,6 +51,7 @@ class Evaluation(NamedTuple):
         cases: names in sorted order.
         values: by region and metric, one for each case.
         lesions: of the references by region: all of them, and those that count.
+        missing: cases without prediction, which were scored as empty.
     """
 
     folder: str
@@ -58,6 +59,7 @@ class Evaluation(NamedTuple):
     cases: tuple[str, ...]
     values: Values
     lesions: Mapping[str, tuple[int, int]]
+    missing: tuple[str, ...] = ()
 
 
 def write(folder: str | Path, cases: Cases, protocol: Protocol, missing: Sequence[str] = ()) -> dict[str, Any]:
@@ -74,6 +76,7 @@ def write(folder: str | Path, cases: Cases, protocol: Protocol, missing: Sequenc
     """
     folder = Path(folder)
     summary = summarise(cases, protocol, missing)
+    remove(folder / "summary.json")  # whoever is interrupted here leaves no summary of other figures
     _write_table(folder / "metrics.csv", METRICS, _metrics(cases, protocol))
     _write_table(folder / "lesions.csv", LESIONS, _lesions(cases))
     with whole(folder / "summary.json") as file:
@@ -149,10 +152,14 @@ def read(folder: str | Path) -> Evaluation:
         protocol = protocol_of(summary["protocol"], settings["challenge"], settings["tolerance_mm"])
         lesions = {region: (counts["reference"], counts["scored"]) for region, counts in summary["lesions"].items()}
         regions = [region for region in REGIONS if region in lesions]
+        missing = tuple(map(str, summary["missing"]))
         differing = [key for key, value in protocol.settings.items() if summary.get(key) != value]
         is_sound = not differing and bool(regions) and len(regions) == len(lesions) and summary["cases"] >= 1
+    except InputError as error:
+        raise InputError(f"{path}: {error}; expected a summary of scripts.evaluate") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: {_words(error)}; expected a summary of scripts.evaluate") from error
+        what = f"no {error.args[0]}" if isinstance(error, KeyError) else "another content"
+        raise InputError(f"{path}: {what}; expected a summary of scripts.evaluate") from error
     if not is_sound:
         what = f"{differing[0]} {summary.get(differing[0])}" if differing else f"regions {', '.join(lesions) or 'none'}"
         raise InputError(f"{path}: {what}; expected what this version of the protocol {protocol.name} writes")
@@ -161,7 +168,9 @@ def read(folder: str | Path) -> Evaluation:
         raise InputError(
             f"{folder}: {len(cases)} cases in metrics.csv; expected {summary['cases']}, as in summary.json"
         )
-    return Evaluation(str(folder), protocol, cases, values, lesions)
+    if odd := sorted(set(missing) - set(cases)):
+        raise InputError(f"{path}: {odd[0]} is missing; expected a case of metrics.csv")
+    return Evaluation(str(folder), protocol, cases, values, lesions, missing)
 
 
 def _regions(cases: Cases) -> list[str]:
@@ -221,7 +230,7 @@ def _read_values(path: Path, protocol: Protocol, regions: Sequence[str]) -> tupl
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; expected the file of an evaluation") from error
     except (csv.Error, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {_words(error)}; {expected}") from error
+        raise InputError(f"{path}: {str(error).splitlines()[0]}; {expected}") from error
     cases = sorted(set().union(*found.values()))
     for (region, metric), values in found.items():
         for case in cases:
@@ -242,12 +251,8 @@ def _add(found: Mapping[tuple[str, str], dict[str, float]], row: Sequence[str], 
         number = float(value)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        raise InputError(f"{where}: value {value}; expected a finite number")
+    highest = 1 if unit == "1" else math.inf
+    if not math.isfinite(number) or not 0 <= number <= highest:
+        limits = "from 0 to 1" if unit == "1" else "from 0 on"
+        raise InputError(f"{where}: value {value}; expected a finite number {limits}")
     found[region, metric][case] = number
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"no {error.args[0]}"
-    return (str(error).splitlines() or [type(error).__name__])[0]

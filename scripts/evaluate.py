@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common import metrics, results
-from common.files import whole
+from common.files import remove, whole
 from common.metrics import Protocol, Scores
 from common.preflight import InputError, check_number, chosen
 from scripts.cli import run
@@ -72,7 +72,7 @@ def evaluate(
     folder = _output(output, FILES, {"predictions": predictions, "references": references, "images": images})
     _warn_of_images(cases)
     scores = _scores(cases, rules, workers or os.cpu_count() or 1)
-    (folder / PAGE).unlink(missing_ok=True)  # should the new page fail, this one is of other scores
+    remove(folder / PAGE)  # should the new page fail, this one is of other scores
     summary = results.write(folder, scores, rules, [files.name for files in cases if files.prediction is None])
     _write_page(folder / PAGE, Path(str(predictions)).expanduser().resolve().name, cases, scores, rules, summary)
     print("\n".join([*_lines(summary), "", str(folder / PAGE)]))
@@ -198,7 +198,7 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
     """What the terminal shows of a summary."""
     absent = summary["missing"]
     counted = f", {len(absent)} without prediction counted as empty" if absent else ""
-    lines = [f"{summary['cases']} cases by {summary['protocol']}{counted}", ""]
+    lines = [f"{summary['cases']} {'case' if summary['cases'] == 1 else 'cases'} by {summary['protocol']}{counted}", ""]
     lines.append(f"{'region':<8}{'metric':<25}{'mean':>9}  95 % interval")
     for region, measured in summary["regions"].items():
         for metric, figures in measured.items():

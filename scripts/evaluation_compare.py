@@ -289,6 +289,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         **first.protocol.settings,
         "cases": len(first.cases),
         "systems": {name: system.folder for name, system in comparison.systems.items()},
+        "missing": {name: list(system.missing) for name, system in comparison.systems.items()},
         "difference": "mean of first minus second, with its 95 % percentile bootstrap interval",
         "holm": f"over {len(tests)} tests: those of all pairs, regions and metrics, and of the pairs' cumulative ranks",
         "tests": tests,
@@ -301,7 +302,11 @@ def _content(comparison: Comparison) -> dict[str, Any]:
 def lines(comparison: Comparison) -> list[str]:
     """What the terminal shows, in at most 120 columns."""
     first = next(iter(comparison.systems.values()))
-    text = [f"{len(first.cases)} cases by {first.protocol.name}; Holm's correction over {len(comparison.tests)} tests"]
+    cases = f"{len(first.cases)} {'case' if len(first.cases) == 1 else 'cases'}"
+    text = [f"{cases} by {first.protocol.name}; Holm's correction over {len(comparison.tests)} tests"]
+    for name, system in comparison.systems.items():
+        if system.missing:
+            text.append(f"{_short(name)}: {len(system.missing)} of {cases} without prediction, counted as empty")
     for pair in dict.fromkeys((test.first, test.second) for test in comparison.tests):
         text += ["", f"{_short(pair[0])} against {_short(pair[1])}"]
         head = f"{'region':<8}{'metric':<32}{'difference':>12}  {'95 % interval':<24}"

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from common.files import leftovers, whole
+from common.files import leftovers, remove, whole
 from common.preflight import InputError
 
 
@@ -42,3 +42,12 @@ def test_a_full_disk_is_named(tmp_path):
     with pytest.raises(InputError, match=r"figures\.json: No space left on device; expected"):
         half_write(tmp_path / "figures.json", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_removed_or_named(tmp_path):
+    (tmp_path / "a").touch()
+    remove(tmp_path / "a")
+    remove(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match=r": .*; expected a file that can be replaced"):
+        remove(tmp_path)

@@ -155,6 +155,10 @@ def edit(path, old, new):
         ("metrics.csv", "dice,0.25", "dice,nan", "line 2: value nan; expected a finite number"),
         ("metrics.csv", "dice,0.25", "dice,inf", "line 2: value inf; expected a finite number"),
         ("metrics.csv", "dice,0.25", "dice,", "line 2: value ; expected a finite number"),
+        ("metrics.csv", "dice,0.25", "dice,1.25", "line 2: value 1.25; expected a finite number from 0 to 1$"),
+        ("metrics.csv", "dice,0.25", "dice,-0.25", "line 2: value -0.25; expected a finite number from 0 to 1$"),
+        ("metrics.csv", "12.0,voxels", "-12.0,voxels", "line 5: value -12.0; expected a finite number from 0 on$"),
+        ("summary.json", '"missing": []', '"missing": ["x"]', "x is missing; expected a case of metrics.csv"),
         (
             "metrics.csv",
             "a,lesion,dice",
@@ -187,12 +191,12 @@ def test_what_no_evaluation_wrote_is_named(file, old, new, message, tmp_path):
         ("summary.json", None, "No such file or directory; expected a JSON file"),
         ("metrics.csv", b"case\xff", "expected the columns case, region"),
         ("metrics.csv", b"", "another first line"),
-        ("summary.json", b"[]", "expected a summary of scripts.evaluate"),
+        ("summary.json", b"[]", "another content; expected a summary of scripts.evaluate"),
         ("summary.json", b"7", "expected a summary of scripts.evaluate"),
         ("summary.json", b'{"protocol": [], "lesions": {}}', "expected a summary of scripts.evaluate"),
         (
             "summary.json",
-            b'{"protocol": "atlas", "connectivity": 6, "lesions": {}, "cases": 1}',
+            b'{"protocol": "atlas", "connectivity": 6, "lesions": {}, "cases": 1, "missing": []}',
             "regions none; expected",
         ),
         ("summary.json", b"[" * 100_000, "nested too deeply"),
@@ -214,3 +218,21 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         InputError, match=r"nowhere: no such folder; expected one that python -m scripts.evaluate wrote"
     ):
         results.read(tmp_path / "nowhere")
+
+
+def test_results_that_are_not_complete_cannot_be_read(tmp_path, monkeypatch):
+    results.write(tmp_path, CASES, ATLAS)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "_lesions", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        results.write(tmp_path, CASES, ATLAS)
+    with pytest.raises(InputError, match=r"summary.json: No such file"):
+        results.read(tmp_path)
+
+
+def test_who_is_missing_is_read(tmp_path):
+    results.write(tmp_path, CASES, ATLAS, missing=["a"])
+    assert results.read(tmp_path).missing == ("a",)

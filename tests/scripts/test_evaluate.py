@@ -2,9 +2,13 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -272,6 +276,23 @@ def test_a_score_is_that_of_the_spacing_of_the_affine(tmp_path):
     assert lesion.volume == pytest.approx(11 * 0.7 * 1.3 * 2.5, rel=1e-12)
 
 
+@pytest.mark.parametrize("edges", [(1, 1, 5), (1, 1, 2.5), (0.5, 0.5, 5)])
+def test_a_lesion_at_the_threshold_is_dropped_however_the_grid_is_turned(edges):
+    """A turned affine in single precision makes its edges a little longer, and 50 mm3 would be more than 50."""
+    voxels = round(50 / np.prod(edges))
+    affine = np.eye(4)
+    for angles in np.random.default_rng(0).normal(0, 0.5, (300, 3)):
+        affine[:3, :3] = (nibabel.eulerangles.euler2mat(*angles) @ np.diag(edges)).astype(np.float32)
+        assert metrics.spacing_of(affine) == edges
+        assert voxels * np.prod(metrics.spacing_of(affine)) <= 50
+
+
+@pytest.mark.parametrize("edge", [0.4296875, 0.123456789, 1 / 3, 0.7, 12.5])
+def test_a_spacing_of_many_digits_is_kept(edge):
+    assert metrics.spacing_of(np.diag([np.float32(edge), 1, 1, 1]))[0] == pytest.approx(edge, rel=1.7e-7)
+    assert metrics.spacing_of(np.diag([0.4296875, 1, 1, 1]))[0] == 0.4296875
+
+
 # The command
 
 
@@ -291,6 +312,47 @@ def test_help_needs_neither_pytorch_nor_statistics():
         ended = command(*words)
         assert ended.returncode == 0
         assert [text for text in told if text not in ended.stdout + ended.stderr] == []
+
+
+@pytest.mark.parametrize(("ending", "status"), [("INT", -signal.SIGINT), ("TERM", -signal.SIGTERM)])
+def test_a_command_that_is_ended_leaves_no_process_no_file_and_no_traceback(ending, status, cohort, tmp_path):
+    folder, _ = cohort
+    code = f"""
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from scripts import evaluate
+from scripts.cli import run
+def labels_of(files, protocol_name):
+    open("{tmp_path}/" + str(os.getpid()), "w").close()
+    time.sleep(600 if "{ending}" == "TERM" else 1)
+evaluate.labels_of = labels_of
+sys.argv = ["", "--predictions={folder}/p", "--references={folder}/r", "--protocol=atlas", "--output={folder}/out"]
+sys.argv.append("--workers=1")
+run({{"compare": evaluate.compare}}, "evaluate", default=evaluate.evaluate)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        workers = wait_for(lambda: [int(file.name) for file in tmp_path.iterdir() if file.name.isdecimal()])
+        process.send_signal(getattr(signal, f"SIG{ending}"))
+        told = process.stderr.read()
+    assert process.returncode == status
+    assert "Traceback" not in told
+    assert told.splitlines()[-1].endswith("interrupted") == (ending == "INT")
+    assert wait_for(lambda: not any(is_running(worker) for worker in workers))
+    assert not (folder / "out").exists()
+
+
+def is_running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(find):
+    end = time.monotonic() + 60
+    while not (found := find()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
 
 
 def test_bad_input_ends_the_command_with_one_line_and_status_2(cohort):

@@ -288,7 +288,7 @@ def test_tables_fit_the_terminal(names, tmp_path, capsys):
     for name in ("x", "y"):
         cases = {
             f"case{number}": {
-                region: Scores({metric: 1e5 * generator.normal() for metric in BRATS.units})
+                region: Scores({m: generator.random() * (1 if u == "1" else 1e6) for m, u in BRATS.units.items()})
                 for region in ("WT", "TC", "ET")
             }
             for number in range(20)
@@ -311,6 +311,20 @@ def test_tables_say_what_was_found(tmp_path):
     assert dice == ["lesion", "dice", "+0.75", "[0.5,", "1]", "0.5000", "1.0000", "2", "/", "0", "/", "0"]
     assert "volume_difference voxels" in shown
     assert [line.split() for line in shown.splitlines()[-2:]] == [["1", "x", "1.375"], ["2", "y", "1.625"]]
+
+
+def test_who_lacks_predictions_is_told(tmp_path):
+    folders = [write(tmp_path / name, {"a": x, "b": 0.5}) for name, x in (("x", 1), ("y", 0))]
+    summary = tmp_path / "y/summary.json"
+    summary.write_text(summary.read_text().replace('"missing": []', '"missing": ["a"]'))
+    evaluate.compare(*folders, output=str(tmp_path / "out"))
+    assert lines(compare(read_all(folders)))[1] == "y: 1 of 2 cases without prediction, counted as empty"
+    assert json.loads((tmp_path / "out/comparison.json").read_text())["missing"] == {"x": [], "y": ["a"]}
+
+
+def test_a_single_case_is_one_case(tmp_path):
+    folders = [write(tmp_path / name, {"a": x}) for name, x in (("x", 1), ("y", 0))]
+    assert lines(compare(read_all(folders)))[0].startswith("1 case by atlas; ")
 
 
 def test_files_hold_all_figures(tmp_path, capsys):
