@@ -62,7 +62,7 @@ def find_cases(
     """The cases of an evaluation, sorted by name; no file is opened but a datalist.
 
     Args:
-        predictions: folder of NIfTI files, CASE.nii.gz or CASE.nii. What has another name is left alone.
+        predictions: folder of NIfTI files, CASE.nii.gz or CASE.nii. What has another suffix is left alone.
         references: folder of files of the same names; or a datalist, whose cases are the subjects of a split that have
             their label for reference and their first image for image.
         protocol_name: atlas, isles or brats.
@@ -72,9 +72,10 @@ def find_cases(
         split: of the datalist.
 
     Raises:
-        InputError: a folder is not there or holds no NIfTI file; a case is there twice; predictions are absent and
-            `missing` is None, or all are; predictions have no reference; a datalist breaks a rule of
-            `common.datalists.load`, or has no labels or other ones than the protocol scores.
+        InputError: a folder is not there, holds no NIfTI file, or holds a folder of such a name or a suffix in
+            capitals; a case is there twice; predictions are absent and `missing` is None, or all are; predictions have
+            no reference; a datalist breaks a rule of `common.datalists.load`, or has no labels or other ones than the
+            protocol scores.
     """
     predicted = _nifti_files("predictions", predictions)
     place = Path(str(references)).expanduser()
@@ -149,8 +150,13 @@ def _nifti_files(option: str, folder: str | Path, unique: bool = True) -> dict[s
         raise InputError(f"--{option}={folder}: no such folder; expected one of NIfTI files")
     found: dict[str, Path] = {}
     for file in sorted(path.iterdir()):
-        suffix = next((suffix for suffix in SUFFIXES if file.name.endswith(suffix)), None)
-        if suffix is None or file.name.startswith(".") or file.is_dir():
+        suffix = next((suffix for suffix in SUFFIXES if file.name.lower().endswith(suffix)), None)
+        if suffix is None or file.name.startswith("."):
+            continue
+        if file.is_dir() or not file.name.endswith(suffix):
+            if unique:  # it would be taken for absent, which may count as empty
+                kind = "a folder" if file.is_dir() else "a suffix in capitals"
+                raise InputError(f"--{option}={folder}: {json.dumps(file.name)}: {kind}; expected a file *{suffix}")
             continue
         name = file.name.removesuffix(suffix)
         if datalists.UNPRINTABLE.search(name):
@@ -241,9 +247,11 @@ def _pair(files: CaseFiles, protocol_name: str) -> tuple[_LabelMap, _LabelMap | 
     shape, expected = (" x ".join(map(str, found.labels.shape)) for found in (prediction, reference))
     if shape != expected:
         raise InputError(f"{files.prediction}: shape {shape}; expected the reference's, {expected}")
-    if not np.allclose(prediction.affine, reference.affine, atol=AFFINE_TOLERANCE):
+    if not np.allclose(prediction.affine, reference.affine, rtol=0, atol=AFFINE_TOLERANCE):
         off = np.abs(prediction.affine - reference.affine).max()
-        raise InputError(f"{files.prediction}: affine differs from the reference's by up to {off:.3g}; expected that")
+        raise InputError(
+            f"{files.prediction}: affine differs from the reference's by up to {off:.3g}; expected the same grid"
+        )
     return reference, prediction
 
 
@@ -293,7 +301,7 @@ def _whole_values(file: Path, voxels: NDArray[Any], protocol_name: str) -> froze
     found = frozenset(int(value) for value in np.rint(values)) | ({0} if (voxels == 0).any() else set())
     unknown = sorted(found - set(known))
     if unknown:
-        raise InputError(f"{file}: label {listed([str(value) for value in unknown])}; expected {expected}")
+        raise InputError(f"{file}: label {listed([f'{value:.15g}' for value in unknown])}; expected {expected}")
     if {3, 4} <= found:
         raise InputError(f"{file}: labels 3 and 4; expected one of them for enhancing tumour")
     return found

@@ -57,7 +57,7 @@ def folders(tmp_path):
 def test_files_of_one_name_are_a_case(folders):
     predictions, references = folders
     touch(predictions, ".hidden.nii.gz", "dataset.json", "scores.csv", "a.nii.gz.txt")
-    (predictions / "more.nii.gz").mkdir()
+    (predictions / "more").mkdir()
     assert find_cases(predictions, references, "atlas") == [
         CaseFiles("a", predictions / "a.nii", references / "a.nii.gz", None),
         CaseFiles("b", predictions / "b.nii.gz", references / "b.nii.gz", None),
@@ -107,6 +107,8 @@ def test_faulty_folders_are_named(folders, tmp_path):
     empty = touch(tmp_path / "empty", "a.txt")
     twice = touch(tmp_path / "twice", "a.nii", "a.nii.gz")
     broken = touch(tmp_path / "broken", "a\nb.nii")
+    capitals = touch(tmp_path / "capitals", "a.nii", "b.NII.GZ")
+    (touch(tmp_path / "nested", "a.nii") / "b.nii").mkdir()
     for arguments, message in (
         ((empty, references), f"^--predictions={empty}: no file that ends with .nii.gz or .nii; expected one for each"),
         ((predictions, empty), f"^--references={empty}: no file that ends with .nii.gz or .nii"),
@@ -115,6 +117,8 @@ def test_faulty_folders_are_named(folders, tmp_path):
         ((twice, references), f"^--predictions={twice}: a.nii and a.nii.gz; expected one file a case"),
         ((predictions, twice), f"^--references={twice}: a.nii and a.nii.gz; expected one file a case"),
         ((broken, references), r'"a\\nb": expected a name of one line'),
+        ((capitals, references), f'^--predictions={capitals}: "b.NII.GZ": a suffix in capitals; expected a file *'),
+        ((tmp_path / "nested", references), f'^--predictions={tmp_path}/nested: "b.nii": a folder; expected a file'),
         ((predictions, predictions), f"^--references={predictions}: the folder of --predictions; expected another one"),
         ((predictions, tmp_path / "r/../p"), "the folder of --predictions; expected another one"),
     ):
@@ -297,6 +301,7 @@ def changed(labels, value):
         ("atlas", 0.5, "value 0.5; expected whole numbers, labels 0, 1"),
         ("brats", 0.9999, "value 0.9999; expected whole numbers, labels 0, 1, 2, 3, 4"),
         ("atlas", np.nan, "1 voxels NaN or infinite; expected labels 0, 1"),
+        ("brats", 1e30, "label 1.00000001504747e+30; expected labels 0, 1, 2, 3, 4"),
         ("brats", -np.inf, "1 voxels NaN or infinite; expected labels 0, 1, 2, 3, 4"),
     ],
 )
@@ -331,6 +336,15 @@ def moved(by):
     affine = AFFINE.copy()
     affine[0, 3] += by
     return affine
+
+
+def test_grids_far_from_the_origin_are_told_apart_as_others(tmp_path):
+    labels = label_map([0, 1])
+    files = case(
+        tmp_path, save(tmp_path / "a.nii", labels, moved(500.003)), save(tmp_path / "b.nii", labels, moved(500))
+    )
+    with pytest.raises(InputError, match=r"affine differs from the reference's by up to 0.00299"):
+        masks_of(files, "atlas")
 
 
 def test_another_grid_than_the_reference_is_named(tmp_path):
