@@ -20,6 +20,7 @@ from PIL import Image
 
 from common.metrics import Lesion, Protocol, Scores, spacing_of
 from common.pictures import PLANES, centre_of, plane_of
+from common.surfaces import box_of
 from scripts.evaluation_cases import CaseFiles, masks_of
 from scripts.pages import png_uri
 from scripts.volumes import AXES, grey_levels, read_volume
@@ -169,13 +170,9 @@ def _image(
 
 def _box(mask: NDArray[np.bool_], margin: Any) -> tuple[slice, slice, slice]:
     """The box about a mask, widened inside the array; all of the array for an empty mask."""
-    if not mask.any():
-        mask = np.ones_like(mask)
-    places = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    box = box_of(mask) or tuple(slice(0, side) for side in mask.shape)
     margins = np.broadcast_to(margin, 3).astype(int)
-    x, y, z = (
-        slice(max(0, int(at[0]) - reach), int(at[-1]) + 1 + reach) for at, reach in zip(places, margins, strict=True)
-    )
+    x, y, z = (slice(max(0, side.start - reach), side.stop + reach) for side, reach in zip(box, margins, strict=True))
     return x, y, z
 
 
