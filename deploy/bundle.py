@@ -28,6 +28,7 @@ from deploy.geometry import Volume, write_nifti
 __all__ = ["TASKS", "Bundle", "Segment", "Task", "infer", "open_bundle"]
 
 CASE = "case"  # what the bundle knows the patient by
+FAILED = f"failed: subject {CASE}: "  # how a bundle says why
 OWN = ("bundle_root", "config_file", "dataset_dir", "datalist", "split", "output_dir", "modalities", "checkpoint")
 
 
@@ -194,12 +195,14 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
 
 
 def _run(command: Sequence[str], place: Path) -> None:
-    """Run the bundle; its output is kept back, and of an error the last line is told."""
+    """Run the bundle; its output is kept back, and of an error one line is told: why the case failed, or the last."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # its own `common` first
     result = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]
-        raise InputError(f"the bundle's inference ended with status {result.returncode}: {lines[-1][:300]}")
+        failed = [line[line.index(FAILED) :] for line in lines if FAILED in line]  # after a progress bar
+        told = (failed or lines)[-1]
+        raise InputError(f"the bundle's inference ended with status {result.returncode}: {told[:300]}")
 
 
 def _read(path: Path, grid: Volume) -> NDArray[np.uint8]:

@@ -141,6 +141,14 @@ def test_the_last_line_of_a_failed_inference_is_told(tmp_path):
         _run([sys.executable, "-c", code], tmp_path)
 
 
+def test_of_a_case_that_failed_the_reason_is_told(tmp_path):
+    lines = ["case: 0%|   | 0/1", "\rfailed: subject case: T1: zero everywhere", "1 of 1 cases failed"]
+    code = f"import sys; print({chr(10).join(lines)!r}, file=sys.stderr); sys.exit(1)"
+    expected = "^the bundle's inference ended with status 1: failed: subject case: T1: zero everywhere$"
+    with pytest.raises(InputError, match=expected):
+        _run([sys.executable, "-c", code], tmp_path)
+
+
 def test_a_label_map_on_another_grid_is_refused(tmp_path):
     volume = Volume(np.zeros((4, 5, 6), np.float32), np.eye(4))
     with pytest.raises(InputError, match="wrote no label map"):
