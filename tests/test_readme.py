@@ -81,6 +81,11 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
     run(check, copy, environment)
     assert (copy / "check/findings.html").is_file()
 
+    environment["SCANS"] = str(tmp_path / "scans")  # of the first two subjects of the testing split, without masks
+    testing = [entry["subject"] for entry in json.loads((copy / "brats.json").read_text())["testing"]]
+    for subject in testing[:2]:
+        masks = shutil.ignore_patterns("*_seg.nii.gz")
+        shutil.copytree(tmp_path / "brats" / subject, tmp_path / "scans" / subject, ignore=masks)
     printed = "".join(run(tiny(command), copy, environment) for command in bundle_commands())
 
     assert printed.count(" 0 missing, 0 unexpected") >= 2, "both stages 2 take over the whole network of stage 1"
@@ -93,6 +98,9 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
     assert prediction.shape == image.shape
     np.testing.assert_allclose(prediction.affine, image.affine)
     assert set(np.unique(np.asarray(prediction.dataobj))) <= {0, 1, 2, 4}
+
+    run(next(block for block in blocks() if "scripts.export" in block), copy, environment)
+    assert (copy / "brats.onnx").stat().st_size > 1e6
 
     environment["THEIRS"] = str(tmp_path / "theirs")
     shutil.copytree(copy / "bundles/brats_finetune/eval/evaluation/predictions", environment["THEIRS"])
