@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.preflight import InputError
 
-__all__ = ["leftovers", "reading_json", "remove", "whole"]
+__all__ = ["leftovers", "looking_at", "reading_json", "remove", "whole"]
 
 
 @contextmanager
@@ -50,6 +50,23 @@ def remove(path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}; expected a file that can be replaced") from error
+
+
+@contextmanager
+def looking_at(name: str) -> Iterator[None]:
+    """Tell in one line why a block could not look at a path: closed, longer than paths can be, or in nobody's home.
+
+    Args:
+        name: what the message calls the path, such as "--predictions=FOLDER".
+
+    Raises:
+        InputError: the block could not.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError: `Path.expanduser`
+        what = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}: {what}; expected a path that can be read") from error
 
 
 def leftovers(folder: Path, pattern: str) -> list[Path]:

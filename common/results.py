@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.files import reading_json, remove, whole
+from common.files import looking_at, reading_json, remove, whole
 from common.metrics import Protocol, Scores
 from common.metrics import protocol as protocol_of
 from common.preflight import InputError
@@ -142,7 +142,9 @@ def read(folder: str | Path) -> Evaluation:
             is not finite, one that is there twice or not at all, other settings than the protocol has now.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    with looking_at(str(folder)):
+        is_folder = folder.is_dir()
+    if not is_folder:
         raise InputError(f"{folder}: no such folder; expected one that python -m scripts.evaluate wrote")
     path = folder / "summary.json"
     with reading_json(str(path), "a summary of scripts.evaluate"):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common import metrics, results
-from common.files import remove, whole
+from common.files import looking_at, remove, whole
 from common.metrics import Protocol, Scores
 from common.preflight import InputError, check_number, chosen
 from scripts.cli import run
@@ -74,7 +74,7 @@ def evaluate(
     scores = _scores(cases, rules, workers or os.cpu_count() or 1)
     remove(folder / PAGE)  # should the new page fail, this one is of other scores
     summary = results.write(folder, scores, rules, [files.name for files in cases if files.prediction is None])
-    _write_page(folder / PAGE, Path(str(predictions)).expanduser().resolve().name, cases, scores, rules, summary)
+    _write_page(folder / PAGE, _place(predictions).name, cases, scores, rules, summary)
     print("\n".join([*_lines(summary), "", str(folder / PAGE)]))
 
 
@@ -115,15 +115,20 @@ def score(files: CaseFiles, protocol: Protocol) -> dict[str, Scores]:
 
 def _output(output: str, names: Sequence[str], inputs: Mapping[str, str | None]) -> Path:
     """The folder to write to; refused before an hour of scoring rather than after it."""
-    folder = Path(str(output)).expanduser()
-    for option, value in inputs.items():
-        if value is not None and Path(str(value)).expanduser().resolve() == folder.resolve():
-            raise InputError(f"--output={output}: the folder of --{option}; expected another one")
-    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    taken = [name for name in names if (folder / name).is_dir()]
+    with looking_at(f"--output={output}"):
+        folder = Path(str(output)).expanduser()
+        same = [name for name, value in inputs.items() if value is not None and _place(value) == _place(output)]
+        above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+        taken = [name for name in names if (folder / name).is_dir()]
+    if same:
+        raise InputError(f"--output={output}: the folder of --{same[0]}; expected another one")
     if not above.is_dir() or not os.access(above, os.W_OK) or taken:
         raise InputError(f"--output={output}: expected a folder that {', '.join(names)} can be written to")
     return folder
+
+
+def _place(path: str) -> Path:
+    return Path(str(path)).expanduser().resolve()
 
 
 def _warn_of_images(cases: Sequence[CaseFiles]) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from common import datalists
 from common.checks import AFFINE_TOLERANCE, broken_file
+from common.files import looking_at
 from common.metrics import spacing_of
 from common.preflight import InputError
 from common.results import REGIONS
@@ -78,8 +79,10 @@ def find_cases(
             protocol scores.
     """
     predicted = _nifti_files("predictions", predictions)
-    place = Path(str(references)).expanduser()
-    if place.is_file():
+    with looking_at(f"--references={references}"):
+        place = Path(str(references)).expanduser()
+        is_datalist = place.is_file()
+    if is_datalist:
         truth, pictures = _of_datalist(place, protocol_name, dataset_dir, split)
     else:
         truth, pictures = _of_folder(references, predictions, dataset_dir, split), {}
@@ -145,11 +148,13 @@ def listed(names: Sequence[str]) -> str:
 
 def _nifti_files(option: str, folder: str | Path, unique: bool = True) -> dict[str, Path]:
     """NIfTI files of a folder by their name without suffix, in sorted order."""
-    path = Path(str(folder)).expanduser()
-    if not path.is_dir():
+    with looking_at(f"--{option}={folder}"):
+        path = Path(str(folder)).expanduser()
+        files = sorted(path.iterdir()) if path.is_dir() else None
+    if files is None:
         raise InputError(f"--{option}={folder}: no such folder; expected one of NIfTI files")
     found: dict[str, Path] = {}
-    for file in sorted(path.iterdir()):
+    for file in files:
         suffix = next((suffix for suffix in SUFFIXES if file.name.lower().endswith(suffix)), None)
         if suffix is None or file.name.startswith("."):
             continue

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from common.files import whole
+from common.files import looking_at, whole
 from common.metrics import Protocol
 from common.preflight import InputError
 from common.results import Evaluation, Values, mean_interval, read
@@ -205,7 +205,10 @@ def read_all(folders: Sequence[str], names: Sequence[str] | None = None) -> dict
     """
     if len(folders) < 2:
         raise InputError(f"compare {' '.join(folders)}: {len(folders)} folders; expected two at least")
-    paths = [Path(folder).expanduser().resolve() for folder in folders]
+    paths = []
+    for folder in folders:
+        with looking_at(folder):
+            paths.append(Path(folder).expanduser().resolve())
     for place, path in enumerate(paths):
         if path in paths[:place]:
             raise InputError(f"{folders[place]}: there twice; expected each evaluation once")

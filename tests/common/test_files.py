@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from common.files import leftovers, remove, whole
+from common.files import leftovers, looking_at, remove, whole
 from common.preflight import InputError
 
 
@@ -51,3 +51,15 @@ def test_a_file_is_removed_or_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match=r": .*; expected a file that can be replaced"):
         remove(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(PermissionError(errno.EACCES, "Permission denied"), "Permission denied"), (RuntimeError("no home"), "no home")],
+)
+def test_a_path_that_cannot_be_looked_at_is_named(error, reason):
+    with (
+        pytest.raises(InputError, match=f"^--folder=x: {reason}; expected a path that can be read$"),
+        looking_at("--folder=x"),
+    ):
+        raise error

@@ -16,7 +16,7 @@ from common import metrics
 from common.preflight import InputError
 from scripts import evaluate as module
 from scripts import evaluation_page
-from scripts.evaluate import evaluate, score
+from scripts.evaluate import compare, evaluate, score
 from scripts.evaluation_cases import CaseFiles
 from tests.bundles.conftest import ROOT
 from tests.scripts.test_evaluation_cases import AFFINE, label_map, save
@@ -293,6 +293,24 @@ def test_a_spacing_of_many_digits_is_kept(edge):
     assert metrics.spacing_of(np.diag([0.4296875, 1, 1, 1]))[0] == 0.4296875
 
 
+@pytest.mark.parametrize("option", ["predictions", "references", "images", "output"])
+def test_paths_that_cannot_be_looked_at_are_named(option, cohort):
+    folder, _ = cohort
+    for path, reason in (
+        (f"{folder}/{'a' * 300}", "File name too long"),
+        ("~nobody-has-this/x", "Could not determine"),
+    ):
+        options = {"predictions": folder / "p", "references": folder / "r", "output": folder / "out", option: path}
+        with pytest.raises(InputError, match=rf"^--{option}=.*: {reason}.*; expected a path that can be read$"):
+            evaluate(protocol="atlas", **options)
+        if option == "output":
+            with pytest.raises(InputError, match=rf"^--output=.*: {reason}"):
+                compare(str(folder), output=path)
+        else:
+            with pytest.raises(InputError, match=rf"^.*: {reason}.*; expected a path that can be read$"):
+                compare(path, f"{path}2")
+
+
 # The command
 
 
@@ -324,7 +342,7 @@ from scripts import evaluate
 from scripts.cli import run
 def labels_of(files, protocol_name):
     open("{tmp_path}/" + str(os.getpid()), "w").close()
-    time.sleep(600 if "{ending}" == "TERM" else 1)
+    time.sleep(600 if "{ending}" == "TERM" else 0.3)
 evaluate.labels_of = labels_of
 sys.argv = ["", "--predictions={folder}/p", "--references={folder}/r", "--protocol=atlas", "--output={folder}/out"]
 sys.argv.append("--workers=1")
