@@ -19,6 +19,7 @@ __all__ = [
     "preflight",
     "records",
     "results",
+    "segmentations",
     "surfaces",
     "training",
     "transforms",

@@ -86,8 +86,9 @@ def read(datalist: str | Path) -> dict[str, Any]:
 
     Raises:
         InputError: the file is missing or no JSON; it does not fit the schema; a subject occurs twice; a subject has
-            more or fewer images than there are modalities; a path is absolute or leaves the root; a name, a path or
-            another text has a control character, a line end or half of a surrogate pair.
+            more or fewer images than there are modalities, or a name that no file can have; a path is absolute or
+            leaves the root; a name, a path or another text has a control character, a line end or half of a surrogate
+            pair.
     """
     with reading_json(f"datalist {datalist}", "a datalist"):
         content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
@@ -235,6 +236,8 @@ def _validator() -> jsonschema.Draft202012Validator:
 
 def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str | Path) -> None:
     subject, images = entry["subject"], entry["image"]
+    if subject in (".", "..") or "/" in subject or "\\" in subject:
+        raise InputError(f"datalist {name}: subject {subject}: expected a name that files can have, without / and \\")
     if len(images) != len(modalities):
         expected = f"expected {len(modalities)}: {', '.join(modalities)}"
         raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")

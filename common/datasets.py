@@ -66,7 +66,8 @@ def _named(entry: Mapping[str, Any]) -> Iterator[None]:
         message = reason(error)
         if message is None:
             message = _what_broke(entry, error)
-        raise InputError(f"subject {entry['subject']}: {message}") from error
+        subject = f"subject {entry['subject']}: "
+        raise InputError(subject + message.removeprefix(subject)) from error
 
 
 def _what_broke(entry: Mapping[str, Any], error: BaseException) -> str:

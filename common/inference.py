@@ -1,11 +1,8 @@
-"""Segmentation of new scans: which files make a case, what is refused, ensembles, and what is written.
+"""Segmentation of new scans: which files make a case, what is refused, and ensembles.
 
 A case that fails is named and the others go on: someone who comes back in the morning wants the rest.
 """
 
-import csv
-import gzip
-import io
 import re
 import sys
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -14,11 +11,8 @@ from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
-import nibabel
-import numpy as np
 import torch
-from ignite.engine import Engine, Events
-from monai.data import MetaTensor
+from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 from monai.transforms import Transform
 from torch import nn
@@ -26,9 +20,8 @@ from tqdm import tqdm
 
 from common import datalists, weights
 from common.checks import check_headers
-from common.files import whole
-from common.preflight import InputError, chosen, optional, reason
-from common.results import REGIONS
+from common.preflight import InputError, chosen, flag, optional, reason
+from common.segmentations import files_of, finished
 from common.transforms import regions
 
 __all__ = [
@@ -36,8 +29,6 @@ __all__ = [
     "CheckFilesd",
     "Ensemble",
     "Predictor",
-    "SaveVolumed",
-    "Volumes",
     "cases",
     "ensemble",
     "shared_convention",
@@ -51,7 +42,7 @@ SUFFIXES = {
     "T2": ("t2", "t2w"),
 }
 WORDS = {word: modality for modality, words in SUFFIXES.items() for word in words}
-NIFTI = re.compile(r"(.+?)\.nii(\.gz)?$", re.IGNORECASE)
+NIFTI = re.compile(r"(.+?)\.nii(\.gz)?$", re.IGNORECASE | re.DOTALL)
 
 
 def cases(
@@ -61,56 +52,85 @@ def cases(
     split: str = "testing",
     output_dir: str | Path | None = None,
     existing: str = "refuse",
+    probabilities: bool | str = False,
 ) -> list[dict[str, Any]]:
     """The cases to segment: those of a datalist's split, or every scan in a folder and the folders below it.
 
     In a folder, SUBJECT_MODALITY.nii.gz is a scan of SUBJECT, where MODALITY is one of `SUFFIXES` in any case, after an
     underscore, a hyphen or a dot; label maps (`seg`, `mask`) are left alone. For a single modality the word may be
-    missing. What lies in `output_dir` is no scan.
+    missing. What lies in `output_dir` is no scan; links to folders are not followed.
 
     Args:
         root: the folder; that of a datalist is what its paths are relative to.
         modalities: of the network, in channel order.
         datalist: JSON file; None (null on a command line) for a folder.
         split: of the datalist.
-        output_dir: where the results go, as SUBJECT.nii.gz.
-        existing: what becomes of a subject whose result is there: refuse, skip or replace.
+        output_dir: where the results go; see `common.segmentations.files_of`.
+        existing: what becomes of a subject of which a result is there: refuse, skip or replace. Skipped are those that
+            are finished (see `common.segmentations.finished`).
+        probabilities: whether they are results, too.
 
     Returns:
         A dictionary for each subject: "subject", and "image", absolute paths in the order of `modalities`; "" stands
         for a file that a folder lacks, and is for `CheckFilesd` to name.
 
     Raises:
-        InputError: the folder or the datalist cannot be read, there is no case, or one has a result already.
+        InputError: the folder or the datalist cannot be read, there is no case, one has a result already, or a result
+            would replace a scan.
     """
-    keep = chosen("existing", existing, {"refuse": True, "replace": True, "skip": False})
+    chosen("existing", existing, dict.fromkeys(("refuse", "replace", "skip")))
     if (datalist := optional(datalist)) is not None:
         found = datalists.load(datalist, split, root, modalities, must_exist=False)
     else:
-        found = _in_folder(root, modalities, None if output_dir is None else Path(output_dir).absolute())
-    if output_dir is None or existing == "replace":
+        found = _in_folder(root, modalities, None if output_dir is None else Path(output_dir))
+    if output_dir is None:
         return found
-    paths = {case["subject"]: Path(output_dir) / f"{case['subject']}.nii.gz" for case in found}
-    there = {subject: path for subject, path in paths.items() if path.exists()}
-    if there and keep:
-        path = next(iter(there.values()))
-        raise InputError(f"{path}: is there already, of {len(there)} subjects; expected --existing=skip or replace")
-    return [case for case in found if case["subject"] not in there]
+    results = {
+        case["subject"]: files_of(case["subject"], output_dir, flag("probabilities", probabilities)) for case in found
+    }
+    _spare_scans(found, results)
+    if existing == "refuse":
+        there = [path for paths in results.values() for path in paths if path.exists()]
+        if there:
+            raise InputError(
+                f"{there[0]}: is there already, of {len(there)} results; expected --existing=skip or replace"
+            )
+    if existing == "skip":
+        done = finished(results, output_dir)
+        return [case for case in found if case["subject"] not in done]
+    return found
+
+
+def _spare_scans(found: Sequence[Mapping[str, Any]], results: Mapping[str, Sequence[Path]]) -> None:
+    """Refuse a result that would take the place of a scan."""
+    places = {path.parent.resolve() / path.name for paths in results.values() for path in paths}
+    for case in found:
+        for image in filter(None, case["image"]):
+            if Path(image).parent.resolve() / Path(image).name in places:
+                raise InputError(f"{image}: a scan, which a result would replace; expected another --output_dir")
 
 
 def _in_folder(root: str | Path, modalities: Sequence[str], results: Path | None) -> list[dict[str, Any]]:
     folder = Path(str(root)).expanduser().absolute()
     if not folder.is_dir():
         raise InputError(f"--dataset_dir={root}: no such folder; expected one with scans, or a --datalist")
+    inside = None  # of the folder, where the results go
+    if results is not None and results.resolve().is_relative_to(folder.resolve()):
+        inside = folder / results.resolve().relative_to(folder.resolve())
+        if inside == folder:
+            raise InputError(f"--output_dir={results}: that of the scans; expected another folder, or one inside of it")
     found: dict[str, dict[str, str]] = {}
     for path in sorted(folder.rglob("*")):
-        if results is not None and path.is_relative_to(results):
+        if inside is not None and path.is_relative_to(inside):
             continue
         subject, modality = _subject_and_modality(path, modalities)
-        if modality is not None and modality in modalities:
-            other = found.setdefault(subject, {}).setdefault(modality, str(path))
-            if other != str(path):
-                raise InputError(f"{path}: a second {modality} of subject {subject}, beside {other}; expected one")
+        if modality is None or modality not in modalities:
+            continue
+        if datalists.UNPRINTABLE.search(subject):
+            raise InputError(f"{str(path)!a}: expected a file name of one line in Unicode")
+        other = found.setdefault(subject, {}).setdefault(modality, str(path))
+        if other != str(path):
+            raise InputError(f"{path}: a second {modality} of subject {subject}, beside {other}; expected one")
     if not found:
         example = "SUBJECT.nii.gz" if len(modalities) == 1 else f"SUBJECT_{modalities[0].lower()}.nii.gz"
         raise InputError(f"--dataset_dir={root}: no scan in it; expected files such as {example}, or a --datalist")
@@ -125,11 +145,12 @@ def _subject_and_modality(path: Path, modalities: Sequence[str]) -> tuple[str, s
     match = NIFTI.match(path.name)
     if match is None or path.name.startswith("."):
         return "", None
-    *rest, last = re.split(r"[_.-]", match[1])
+    last = re.split(r"[_.-]", match[1])[-1]
+    subject = match[1][: -len(last) - 1]
     if last.lower() in ("seg", "mask", "label", "dseg"):
         return "", None
-    if last.lower() in WORDS and rest:
-        return match[1][: -len(last) - 1], WORDS[last.lower()]
+    if last.lower() in WORDS and subject:
+        return subject, WORDS[last.lower()]
     return match[1], modalities[0] if len(modalities) == 1 else None
 
 
@@ -231,56 +252,19 @@ def ensemble(
     Raises:
         InputError: see `common.weights.restore`; no checkpoint, or an axis other than 0, 1, 2, or one named twice.
     """
-    files = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint)
+    files: list[Any] = list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
     if not files:
         raise InputError("--checkpoint=[]: expected one file at least")
-    if not isinstance(flips, list | tuple) or sorted(set(flips) & {0, 1, 2}) != sorted(flips):
+    if (
+        not isinstance(flips, list | tuple)
+        or not all(type(axis) is int and 0 <= axis <= 2 for axis in flips)
+        or len(set(flips)) < len(flips)
+    ):
         raise InputError(f"--flips={flips}: expected a list of the axes 0, 1, 2, each once at most, such as [0]")
     networks = [network, *(deepcopy(network) for _ in files[1:])]
     for each, file in zip(networks, files, strict=True):
         weights.restore(each, file, modalities)
     return Ensemble(networks, flips)
-
-
-class SaveVolumed(Transform):
-    """Write a volume as OUTPUT_DIR/SUBJECT.nii.gz, whole or not at all, in the geometry of the file that was read.
-
-    Shape, affine, and the codes that say which space the affine leads to are those of the subject's first image.
-
-    Args:
-        keys: of the volume, a MetaTensor [C, x, y, z] in the geometry of its file; several channels make a fourth axis.
-        output_dir: folder.
-        dtype: of the voxels, such as uint8.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-
-    def __init__(self, keys: str, output_dir: str, dtype: str = "uint8") -> None:
-        self.key, self.folder, self.dtype = keys, Path(output_dir), np.dtype(dtype)
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        volume: MetaTensor = data[self.key]
-        path = self.folder / f"{data['subject']}.nii.gz"
-        array = volume.detach().cpu().numpy()
-        voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
-        image = nibabel.Nifti1Image(voxels.astype(self.dtype), None)
-        _copy_geometry(image, volume)
-        with whole(path) as file:
-            # level 6: a label map of a brain in a tenth of a second; no name and no time in the header
-            file.write_bytes(gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))
-        return data
-
-
-def _copy_geometry(image: nibabel.Nifti1Image, volume: MetaTensor) -> None:
-    affine = np.asarray(volume.affine, dtype=float)
-    source = nibabel.load(volume.meta["filename_or_obj"])
-    codes = (1, 1)  # scanner space
-    if isinstance(source, nibabel.Nifti1Image):
-        codes = int(source.header["qform_code"]), int(source.header["sform_code"])
-    image.set_sform(affine, code=codes[1] if any(codes) else 2, update_affine=False)
-    image.set_qform(affine, code=codes[0])  # and now the image's affine is the header's: nibabel keeps the codes
-    image.header.set_xyzt_units("mm")
 
 
 def shared_convention(trained: str, written: str) -> str:
@@ -359,43 +343,3 @@ class _Attempts:
                 if reason(error) is None:
                     raise
                 yield error
-
-
-class Volumes:
-    """Write OUTPUT_DIR/volumes.csv: subject, region, volume_ml, voxels; whole again after each case.
-
-    Lines of other subjects that are there, from an earlier run, stay.
-
-    Args:
-        output_dir: folder.
-        convention: of the label maps.
-    """
-
-    COLUMNS = ("subject", "region", "volume_ml", "voxels")
-
-    def __init__(self, output_dir: str, convention: str) -> None:
-        self.path = Path(output_dir) / "volumes.csv"
-        values = regions(convention)
-        self.regions = {name: values[name] for name in REGIONS if name in values}
-        self.rows: dict[tuple[str, str], tuple[str, str]] = {}
-        if self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                self.rows = {(row[0], row[1]): (row[2], row[3]) for row in list(csv.reader(file))[1:] if len(row) == 4}
-
-    def attach(self, engine: Engine) -> None:
-        """Measure the output of `engine`: "pred", label maps [1, x, y, z] that know their affine."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        for output, item in zip(engine.state.output, engine.state.batch if engine.state.output else [], strict=True):
-            label = output["pred"]
-            voxel = abs(np.linalg.det(np.asarray(label.affine, dtype=float)[:3, :3])) / 1000  # ml
-            counts = torch.bincount(torch.as_tensor(label).flatten().long(), minlength=8).tolist()
-            for region, values in self.regions.items():
-                voxels = sum(counts[value] for value in values)
-                self.rows[item["subject"], region] = f"{voxels * voxel:.6g}", str(voxels)
-        content = io.StringIO()
-        rows = [(*key, *figures) for key, figures in self.rows.items()]
-        csv.writer(content, lineterminator="\n").writerows([self.COLUMNS, *rows])
-        with whole(self.path) as file:
-            file.write_text(content.getvalue(), encoding="utf-8")

@@ -47,8 +47,8 @@ class CheckScand(Transform):
         label: key of the label map, which must lie on the image's grid; None where there is none.
 
     Raises:
-        InputError: another number of channels, a value that is not finite, a channel of zeros alone, or a label of
-            another shape or affine (by more than 0.001 mm) than the image.
+        InputError: another number of channels, a value that is not finite, a channel of zeros alone, no voxel above
+            zero, or a label of another shape or affine (by more than 0.001 mm) than the image.
     """
 
     def __init__(self, image: str, channels: int, label: str | None = None) -> None:
@@ -66,6 +66,8 @@ class CheckScand(Transform):
                 raise InputError(f"{place}: NaN or infinite voxels; expected finite ones")
             if not channel.any():
                 raise InputError(f"{place}: zero everywhere; expected a brain")
+        if not (image > 0).any():
+            raise InputError(f"{name}: no voxel above zero; expected a brain, which is cut out by that")
         if self.label is not None:
             self._check_label(data[self.label], image)
         return data

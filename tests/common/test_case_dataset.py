@@ -78,6 +78,14 @@ def test_bad_input_keeps_its_own_message(entries, cache_rate):
     )
 
 
+def test_a_subject_is_named_once(entries):
+    def fail(_):
+        raise InputError("subject case0: is no good")
+
+    with pytest.raises(InputError, match=r"^subject case0: is no good$"):
+        CaseDataset(entries, fail)[0]
+
+
 def test_a_case_that_cannot_be_prepared_is_named_with_all_its_files(entries):
     del entries[0]["label"]
 

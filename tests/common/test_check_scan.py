@@ -27,6 +27,7 @@ def test_a_sound_case_passes_as_it_is():
         ),
         (lambda image: image[0, 0, 0].fill_(np.inf), "^t1.nii.gz: NaN or infinite voxels"),
         (lambda image: image[1].fill_(0), "^channel 2 of the image that begins with t1.nii.gz: zero everywhere"),
+        (lambda image: image.fill_(-1), "^t1.nii.gz: no voxel above zero; expected a brain"),
     ],
 )
 def test_an_image_of_nonsense_is_named(spoil, line):

@@ -1,12 +1,12 @@
-import csv
+import json
+import os
 import re
-from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, MetaTensor, list_data_collate
+from monai.data import DataLoader, list_data_collate
 from torch import nn
 
 from common.datasets import CaseDataset
@@ -15,8 +15,6 @@ from common.inference import (
     CheckFilesd,
     Ensemble,
     Predictor,
-    SaveVolumed,
-    Volumes,
     cases,
     ensemble,
     shared_convention,
@@ -81,10 +79,13 @@ def test_results_that_are_there_are_kept_unless_told_otherwise(tmp_path):
     for name in ("P1", "P2"):
         scan(tmp_path / f"in/{name}.nii.gz")
     scan(tmp_path / "out/P2.nii.gz")
+    (tmp_path / "out/volumes.csv").write_text("subject,region,volume_ml,voxels\nP2,lesion,0,0\n")
     ask = [tmp_path / "in", ["T1"], None, "testing", tmp_path / "out"]
-    with pytest.raises(InputError, match=r"out/P2.nii.gz: is there already, of 1 subjects; expected --existing="):
+    with pytest.raises(InputError, match=r"out/P2.nii.gz: is there already, of 1 results; expected --existing="):
         cases(*ask)
     assert [case["subject"] for case in cases(*ask, existing="skip")] == ["P1"]
+    wanted = cases(*ask, existing="skip", probabilities=True)
+    assert [case["subject"] for case in wanted] == ["P1", "P2"], "P2 has no probabilities yet"
     assert [case["subject"] for case in cases(*ask, existing="replace")] == ["P1", "P2"]
     with pytest.raises(InputError, match=r"--existing=overwrite: expected one of refuse, replace, skip"):
         cases(*ask, existing="overwrite")
@@ -96,6 +97,48 @@ def test_results_inside_the_folder_are_no_scans(tmp_path):
     assert [case["image"] for case in cases(tmp_path, ["T1"], None, "testing", tmp_path / "out", "replace")] == [
         [str(tmp_path / "P1.nii.gz")]
     ]
+
+
+@pytest.mark.parametrize("output", ["a/../out", "link"])
+def test_results_inside_the_folder_are_found_by_whatever_path(tmp_path, output):
+    scan(tmp_path / "P1_T1w.nii.gz")
+    scan(tmp_path / "out/P0.nii.gz")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("out")
+    found = cases(tmp_path, ["T1"], output_dir=tmp_path / output)
+    assert [case["subject"] for case in found] == ["P1"]
+
+
+@pytest.mark.parametrize("existing", ["refuse", "replace"])
+def test_a_result_never_replaces_a_scan(tmp_path, existing):
+    scan(tmp_path / "P1.nii.gz")
+    with pytest.raises(InputError, match=r"^--output_dir=\S+: that of the scans; expected another folder"):
+        cases(tmp_path, ["T1"], output_dir=tmp_path, existing=existing)
+    content = {"name": "x", "modalities": ["T1"], "label_convention": None}
+    content["testing"] = [{"subject": name, "image": [f"P{number}.nii.gz"]} for number, name in ((1, "P2"), (2, "P1"))]
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(InputError, match=r"P1.nii.gz: a scan, which a result would replace; expected another --output"):
+        cases(tmp_path, ["T1"], tmp_path / "list.json", output_dir=tmp_path / "link", existing=existing)
+
+
+def test_results_may_lie_above_the_scans(tmp_path):
+    scan(tmp_path / "in/P1.nii.gz")
+    assert [case["subject"] for case in cases(tmp_path / "in", ["T1"], output_dir=tmp_path)] == ["P1"]
+
+
+@pytest.mark.parametrize("name", ["P\n1.nii.gz", os.fsdecode(b"\xff.nii.gz")])
+def test_a_name_that_no_table_can_have_is_refused(tmp_path, name):
+    os.rename(scan(tmp_path / "P1.nii.gz"), tmp_path / name)  # noqa: PTH104
+    with pytest.raises(InputError, match=r"^'[ -~]+': expected a file name of one line in Unicode"):
+        cases(tmp_path, ["T1"])
+
+
+def test_a_modality_alone_names_no_subject(tmp_path):
+    scan(tmp_path / "_t1.nii.gz")
+    assert [case["subject"] for case in cases(tmp_path, ["T1"])] == ["_t1"]
+    with pytest.raises(InputError, match="no scan in it"):
+        cases(tmp_path, BRATS)
 
 
 # Checks of a case
@@ -184,90 +227,25 @@ def test_checkpoints_of_folds_are_loaded_each_into_its_own_network(tmp_path, mon
     assert ensemble(Slope(0), files[1], ["T1"])(image).flatten().tolist() == [5, 10]
 
 
-@pytest.mark.parametrize("flips", [[3], [-1], [0, 0], True, "0", ["0"]])
+@pytest.mark.parametrize("flips", [[3], [-1], [0, 0], True, "0", ["0"], [0, "x"], [[0]], [0.0], [True]])
 def test_axes_that_are_none_are_refused(tmp_path, flips):
     with pytest.raises(InputError, match=rf"--flips={re.escape(str(flips))}: expected a list of the axes 0, 1, 2"):
         ensemble(Slope(0), "a.pt", ["T1"], flips)
 
 
-def test_no_checkpoint_is_refused():
-    with pytest.raises(InputError, match=r"--checkpoint=\[\]: expected one file at least"):
-        ensemble(Slope(0), [], ["T1"])
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [([], r"--checkpoint=\[\]: expected one file at least"), (5, "checkpoint 5: expected the path of a file")],
+)
+def test_no_checkpoint_is_refused(checkpoint, message):
+    with pytest.raises(InputError, match=message):
+        ensemble(Slope(0), checkpoint, ["T1"])
 
 
 def test_a_convention_with_other_regions_cannot_be_written():
     assert shared_convention("brats2021", "brats2023") == "brats2023"
     with pytest.raises(InputError, match=r"--output_convention=atlas: has other regions; expected TC, WT, ET"):
         shared_convention("brats2021", "atlas")
-
-
-# What is written
-
-TURNED = np.array([[0, -2.0, 0, 30], [1.5, 0, 0, -7], [0, 0, 3.0, 11], [0, 0, 0, 1]])
-
-
-@pytest.mark.parametrize("codes", [(1, 1), (0, 2), (1, 0), (4, 4), (0, 0)])
-def test_a_result_has_the_geometry_of_the_file(tmp_path, codes):
-    source = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.int16), TURNED)
-    source.set_qform(TURNED, codes[0], update_affine=False)
-    source.set_sform(TURNED, codes[1])
-    source.header["descrip"] = b"Jane Doe"
-    nibabel.save(source, tmp_path / "in.nii.gz")
-    affine = nibabel.load(tmp_path / "in.nii.gz").affine  # without codes, what the voxels' size alone says
-    voxels = torch.arange(24).view(1, 2, 3, 4) % 5
-    volume = MetaTensor(voxels, affine=affine, meta={"filename_or_obj": str(tmp_path / "in.nii.gz")})
-    SaveVolumed("pred", str(tmp_path / "out"))({"pred": volume, "subject": "P1"})
-    written = nibabel.load(tmp_path / "out/P1.nii.gz")
-    assert written.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(np.asarray(written.dataobj), voxels[0])
-    np.testing.assert_allclose(written.affine, affine, atol=1e-6)
-    if any(codes):
-        assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == codes
-    assert b"Jane" not in written.header.binaryblock, "what a header says of a patient stays there"
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["P1.nii.gz"]
-
-
-def test_probabilities_have_a_fourth_axis(tmp_path):
-    scan(tmp_path / "in.nii.gz", shape=(2, 3, 4))
-    volume = MetaTensor(torch.rand(3, 2, 3, 4), affine=np.eye(4), meta={"filename_or_obj": str(tmp_path / "in.nii.gz")})
-    save = SaveVolumed("pred", str(tmp_path), dtype="float32")
-    save({"pred": volume, "subject": "P1"})
-    written = np.asarray(nibabel.load(tmp_path / "P1.nii.gz").dataobj)
-    np.testing.assert_array_equal(written, np.moveaxis(volume.numpy(), 0, -1))
-
-
-def test_the_same_result_has_the_same_bytes(tmp_path):
-    scan(tmp_path / "in.nii.gz", shape=(2, 3, 4))
-    volume = MetaTensor(torch.ones(1, 2, 3, 4), affine=np.eye(4), meta={"filename_or_obj": str(tmp_path / "in.nii.gz")})
-    for folder in ("a", "b"):
-        SaveVolumed("pred", str(tmp_path / folder))({"pred": volume, "subject": "P1"})
-    assert (tmp_path / "a/P1.nii.gz").read_bytes() == (tmp_path / "b/P1.nii.gz").read_bytes()
-
-
-def rows(folder):
-    with (Path(folder) / "volumes.csv").open(newline="") as file:
-        return [tuple(row.values()) for row in csv.DictReader(file)]
-
-
-class State:
-    def __init__(self, subject, label, affine):
-        self.state = self
-        self.output, self.batch = [{"pred": MetaTensor(label, affine=affine)}], [{"subject": subject}]
-
-
-@pytest.mark.parametrize(("convention", "enhancing"), [("brats2021", 4), ("brats2023", 3)])
-def test_volumes_are_in_millilitres(tmp_path, convention, enhancing):
-    label = torch.tensor([0] * 10 + [1] * 3 + [2] * 7 + [enhancing] * 2, dtype=torch.uint8).view(1, 2, 11, 1)
-    volumes = Volumes(str(tmp_path), convention)
-    volumes(State("P1", label, torch.as_tensor(TURNED)))  # 9 mm3 a voxel
-    expected = [("P1", "WT", "0.108", "12"), ("P1", "TC", "0.045", "5"), ("P1", "ET", "0.018", "2")]
-    assert rows(tmp_path) == expected
-    volumes(State("P2", torch.zeros_like(label), torch.as_tensor(TURNED)))
-    assert rows(tmp_path) == [*expected, ("P2", "WT", "0", "0"), ("P2", "TC", "0", "0"), ("P2", "ET", "0", "0")]
-    later = Volumes(str(tmp_path), convention)  # of another run into the same folder
-    later(State("P1", torch.zeros_like(label), torch.as_tensor(TURNED)))
-    assert rows(tmp_path)[0] == ("P1", "WT", "0", "0")
-    assert len(rows(tmp_path)) == 6
 
 
 # Failures
