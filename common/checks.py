@@ -264,7 +264,7 @@ def _off(scan: Any, reference: Any) -> str | None:
         return "shape"
     if np.array_equal(scan.affine, reference.affine):  # the usual case, in a tenth of the time
         return None
-    return None if np.allclose(scan.affine, reference.affine, atol=AFFINE_TOLERANCE) else "affine"
+    return None if np.allclose(scan.affine, reference.affine, rtol=0, atol=AFFINE_TOLERANCE) else "affine"
 
 
 def _difference(scan: Any, reference: Any, is_label: bool) -> tuple[str, str, str] | None:

@@ -77,7 +77,7 @@ class CheckScand(Transform):
         name = label.meta.get("filename_or_obj", "label map")
         if label.shape[1:] != image.shape[1:]:
             raise InputError(f"{name}: shape {list(label.shape[1:])}; expected the image's, {list(image.shape[1:])}")
-        if not torch.allclose(label.affine, image.affine, atol=1e-3):
+        if not torch.allclose(label.affine, image.affine, rtol=0, atol=1e-3):
             off = (label.affine - image.affine).abs().max().item()
             raise InputError(f"{name}: affine differs from the image's by up to {off:.3g}; expected the same grid")
 

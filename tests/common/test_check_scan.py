@@ -54,3 +54,11 @@ def test_a_label_elsewhere_is_named():
     case = {"image": scan("t1.nii.gz"), "label": scan("seg.nii.gz", 1, affine=affine)}
     with pytest.raises(InputError, match=r"seg.nii.gz: affine differs from the image's by up to 50"):
         CheckScand("image", 2, "label")(case)
+
+
+def test_a_grid_is_as_exact_far_from_the_origin():
+    there, beside = np.eye(4), np.eye(4)
+    there[0, 3], beside[0, 3] = 500, 500.003  # mm
+    case = {"image": scan("t1.nii.gz", affine=there), "label": scan("seg.nii.gz", 1, affine=beside)}
+    with pytest.raises(InputError, match=r"seg.nii.gz: affine differs from the image's by up to 0.003"):
+        CheckScand("image", 2, "label")(case)

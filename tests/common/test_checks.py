@@ -296,6 +296,10 @@ def test_one_modality_in_two_channels_is_no_copy_for_the_headers(folder):
 def test_affines_are_the_same_up_to_a_thousandth_of_a_millimetre(folder):
     save(folder / "t1.nii.gz", brain(1), shifted(0.0009))
     check_headers([absolute(folder)])
+    for seed, file in enumerate(CASE["image"]):
+        save(folder / file, brain(seed), shifted(500 if seed else 500.003))
+    with pytest.raises(InputError, match=r"affine differs by up to 0.003"):
+        check_headers([absolute(folder, {"subject": "s", "image": CASE["image"]})])
 
 
 def test_a_plain_file_that_is_too_short_is_told_by_its_headers(tmp_path):
