@@ -298,7 +298,7 @@ def test_affines_are_the_same_up_to_a_thousandth_of_a_millimetre(folder):
     check_headers([absolute(folder)])
     for seed, file in enumerate(CASE["image"]):
         save(folder / file, brain(seed), shifted(500 if seed else 500.003))
-    with pytest.raises(InputError, match=r"affine differs by up to 0.003"):
+    with pytest.raises(InputError, match=r"affine differs by up to 0.00299 mm"):
         check_headers([absolute(folder, {"subject": "s", "image": CASE["image"]})])
 
 
