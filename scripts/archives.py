@@ -46,10 +46,10 @@ def listing(folder: Path, leave_out: Iterable[str] = ()) -> str:
     return "".join(f"{digest(folder / name)}  {name.as_posix()}\n" for name in names)
 
 
-def digest(file: Path) -> str:
-    """The SHA-256 of a file."""
+def digest(file: Path, kind: str = "sha256") -> str:
+    """The hash of a file, in hexadecimal digits."""
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hashlib.file_digest(stream, kind).hexdigest()
 
 
 def pack(folder: Path, archive: Path) -> None:

@@ -44,8 +44,10 @@ REQUIRED = (
     "docs/README.md",
     "docs/data_license.txt",
 )
-KINDS = {"", ".conf", ".json", ".md", ".png", ".pt", ".py", ".txt", ".yaml", ".yml"}
+TEXTS = {".conf", ".json", ".md", ".py", ".txt", ".yaml", ".yml"}
+KINDS = {*TEXTS, ".png", ".pt"}
 HASHES = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}  # hexadecimal digits
+NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)  # of a bundle: its unit test is a module
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SECONDS = 1800  # for all steps; they take a minute or two
@@ -61,19 +63,21 @@ def check_package(package: Path, run: bool = True) -> list[str]:
     Raises:
         InputError: it is no package, or it breaks a rule, which is named.
     """
-    with tempfile.TemporaryDirectory(prefix="package-") as place:
-        folder = Path(place) / package.name
+    with tempfile.TemporaryDirectory(prefix="package-") as temporary:
+        place = Path(temporary) / "package"  # with nothing else in it, whatever the package is called
+        place.mkdir()
+        folder = place / package.resolve().name  # of "." too
         if package.is_dir():
             files_of(package)  # refuses symlinks before they are copied
             shutil.copytree(package, folder, ignore=shutil.ignore_patterns("__pycache__"))
         elif package.is_file():
-            folder = unpack(package, Path(place))
+            folder = unpack(package, place)
         else:
             raise InputError(f"{package}: no such file or folder; expected a package")
         notes = check_files(folder)
         if run:
             shutil.copy(UNITTEST, folder / f"tests/test_{folder.name}.py")  # ours, whatever the package's own test
-            _try(folder, Path(place))
+            _try(folder, Path(temporary))
     return notes
 
 
@@ -84,17 +88,20 @@ def check_files(folder: Path) -> list[str]:
         folder: named as the bundle.
 
     Raises:
-        InputError: a rule is broken: a required file is missing; a symlink; a kind of file that no package needs; a
-            file above 25 MB that large_files.yml does not list; a checkpoint that holds more than tensors and plain
-            values; metadata that MONAI's schema refuses, or whose version is not that of its newest change; a JSON file
-            that says other than its YAML; an import that metadata.json does not name; a link that leads nowhere.
+        InputError: a rule is broken: a required file is missing; a symlink; a kind of file that no package needs, or a
+            text that is none; a file above 25 MB that large_files.yml does not list, or that is not the one it lists; a
+            checkpoint that holds more than tensors and plain values; metadata that MONAI's schema refuses, or whose
+            version is not that of its newest change; a JSON file that says other than its YAML; an import that
+            metadata.json does not name; a link that leads nowhere; a name that no bundle can have.
     """
     name = folder.name
+    if not NAME.fullmatch(name):
+        raise InputError(f"{name}: expected the name of a bundle: letters, digits and _")
     files = [file.as_posix() for file in files_of(folder)]
     for file in (*REQUIRED, f"tests/test_{name}.py"):
         if file not in files:
             raise InputError(f"{name}: {file} is missing")
-    if odd := [file for file in files if Path(file).suffix not in KINDS]:
+    if odd := [file for file in files if file != "LICENSE" and Path(file).suffix not in KINDS]:
         raise InputError(
             f"{name}: {odd[0]} is no kind of file that a package needs; expected {', '.join(sorted(KINDS))}"
         )
@@ -103,13 +110,23 @@ def check_files(folder: Path) -> list[str]:
     metadata = _check_metadata(folder)
     notes = _check_large_files(folder, files)
     for file in files:
+        if Path(file).suffix in TEXTS and not _is_text(folder / file):
+            raise InputError(f"{name}: {file} is no text in UTF-8")
         if file.endswith(".pt"):
             weights.read(folder / file)
         if file.endswith(".md"):
-            _check_links(folder, file)
+            _check_links(folder, file, files)
     _check_twins(folder)
     _check_imports(folder, files, metadata)
     return notes
+
+
+def _is_text(file: Path) -> bool:
+    try:
+        with file.open(encoding="utf-8") as stream:
+            return all("\0" not in line for line in stream)
+    except UnicodeDecodeError:
+        return False
 
 
 def _check_metadata(folder: Path) -> dict[str, Any]:
@@ -181,9 +198,9 @@ def _check_large_files(folder: Path, files: list[str]) -> list[str]:
             notes.append(f"{path}: large_files.yml has no URL yet; a pull request needs one")
         if path not in files:
             notes.append(f"{path}: listed in large_files.yml, not in the package; tried with a network as initialised")
-        elif entry["hash_type"] == "sha256" and digest(folder / path) != entry["hash_val"]:
+        elif digest(folder / path, entry["hash_type"]) != entry["hash_val"].lower():
             raise InputError(
-                f"{folder.name}: {path} is not the file that large_files.yml lists; its SHA-256 is another"
+                f"{folder.name}: {path} is not the file that large_files.yml lists; its {entry['hash_type']} is another"
             )
     if "models/model.pt" not in listed and "models/model.pt" not in files:
         notes.append("no weights: tried with a network as initialised")
@@ -198,7 +215,7 @@ def _check_twins(folder: Path) -> None:
             raise InputError(f"{folder.name}: configs/{twin.name} is missing; expected what configs/{config.name} says")
         try:
             contents = [ConfigParser.load_config_file(str(file)) for file in (config, twin)]
-        except (ValueError, yaml.YAMLError) as error:
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(f"{folder.name}: configs/{config.stem}: cannot be read ({_line(str(error))})") from error
         if contents[0] != contents[1]:
             raise InputError(f"{folder.name}: configs/{twin.name} says other than configs/{config.name}")
@@ -228,14 +245,14 @@ def _imported(tree: ast.AST) -> set[str]:
     return {name.split(".")[0] for name in names}
 
 
-def _check_links(folder: Path, file: str) -> None:
+def _check_links(folder: Path, file: str, files: list[str]) -> None:
     text = (folder / file).read_text(encoding="utf-8")
     for link in LINK.findall(text):
         target = link.partition("#")[0]
         if target and "://" not in target and not target.startswith("mailto:"):
-            found = (folder / file).parent / target
-            if not found.is_file() or not found.resolve().is_relative_to(folder.resolve()):
-                raise InputError(f"{folder.name}: {file} links to {link}, which is not in the package")
+            found = os.path.normpath((Path(file).parent / target).as_posix())
+            if found not in files:
+                raise InputError(f"{folder.name}: {file} links to {link:.200}, which is not in the package")
 
 
 def _try(folder: Path, place: Path) -> None:

@@ -1,5 +1,6 @@
 """Packages that somebody has changed, each named in one line, and how one is tried."""
 
+import hashlib
 import json
 import pickle
 import re
@@ -106,7 +107,7 @@ BROKEN = {
     "common/fast.so is no kind of file": write("common/fast.so", b"x"),
     "unpickling can run any code": evil_checkpoint,
     "models/model.pt: cannot be read as tensors": write("models/model.pt", b"x"),
-    "docs/huge.txt has 26 MB, and the Model Zoo takes 25 MB": write("docs/huge.txt", bytes(26 * 10**6)),
+    "docs/huge.txt has 26 MB, and the Model Zoo takes 25 MB": write("docs/huge.txt", b"x" * 26 * 10**6),
     "models/model.pt is not the file that large_files.yml lists": weights_other_than_listed,
     "../../x leads out of the package": listed(path="../../x"),
     "/etc/x leads out of the package": listed(path="/etc/x"),
@@ -116,7 +117,16 @@ BROKEN = {
     "large_files.yml: .*; expected large_files, a list": write("large_files.yml", b"large_files: [1]"),
     r"docs/README.md links to \.\./\.\./x.md, which is not": edit("docs/README.md", "](data.md)", "](../../x.md)"),
     "docs/README.md links to gone.png": edit("docs/README.md", "](data.md)", "](gone.png)"),
+    r"docs/README.md links to \(a{199}, which is not": edit("docs/README.md", "](data.md)", f"](({'a' * 9999})"),
     "common/losses.py: not Python": write("common/losses.py", b"def ("),
+    "docs/README.md is no text in UTF-8": write("docs/README.md", b"\xff"),
+    "docs/notes.txt is no text in UTF-8": write("docs/notes.txt", pickle.dumps(Evil())),
+    "docs/notes is no kind of file": write("docs/notes", b"x"),
+    "models/model.pt is not the file .*; its md5 is another": lambda folder: (
+        weights_other_than_listed(folder),
+        listed(value="a" * 32, kind="md5")(folder),
+    ),
+    "configs/train: cannot be read .maximum recursion depth": write("configs/train.json", b"[" * 100_000),
 }
 
 
@@ -132,6 +142,35 @@ def test_a_broken_rule_is_named_in_a_line(folder, message):
     assert re.search(message, str(caught.value)), caught.value
     assert "\n" not in str(caught.value)
     assert not Path("/tmp/harm-of-test-package-check").exists()
+
+
+def test_a_package_is_named_from_inside_of_it_too(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert package_check.check_package(Path(), run=False)
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha1", "sha256", "sha512"])
+def test_weights_are_held_to_the_hash_that_lists_them(folder, kind):
+    weights_other_than_listed(folder)
+    value = hashlib.new(kind, (folder / "models/model.pt").read_bytes()).hexdigest()
+    listed(value=value, kind=kind)(folder)
+    package_check.check_package(folder, run=False)
+
+
+@pytest.mark.parametrize("name", ["-x y", "a.b", "1st"])
+def test_a_name_that_no_module_can_have_is_refused(folder, tmp_path, name):
+    with pytest.raises(InputError, match="expected the name of a bundle: letters, digits and _"):
+        package_check.check_package(folder.rename(tmp_path / name), run=False)
+
+
+def test_whatever_a_package_is_called_it_has_a_place_of_its_own(folder, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(package_check, "_try", lambda package, place: seen.extend((package, place)))
+    (folder / f"tests/test_{NAME}.py").rename(folder / "tests/test_home.py")
+    package_check.check_package(folder.rename(tmp_path / "home"))
+    package, place = seen
+    assert package.name == "home"
+    assert package != place / "home"
 
 
 def test_a_zip_is_checked_like_a_folder(folder, tmp_path):
