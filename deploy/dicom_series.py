@@ -13,7 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
+from pydicom.datadict import dictionary_VM
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import EnhancedMRImageStorage, MediaStorageDirectoryStorage, MRImageStorage
@@ -65,6 +68,8 @@ AFTER_CONTRAST = re.compile(
     r"\b(?:ce|t1 ?ce|t1 ?c|t1 ?gd|gd|gad\w*|post|postcontrast|contrast|enhanced|km)\b|\+ ?(?:c|gd|gad\w*|km)\b|\bc\+"
 )
 NO_AGENT = ("", "none", "no", "n", "0")
+UID = re.compile(r"[0-9.]{1,64}")
+ENDINGS = (".dcm", ".dicom", ".ima")  # of files that are meant to be DICOM
 
 
 @dataclass(frozen=True)
@@ -106,20 +111,22 @@ class Series:
 def read_study(folder: Path) -> list[Series]:
     """The series of the one study in a folder and its subfolders, by number.
 
-    Files that are no DICOM are passed over, and so are directories of media (DICOMDIR). Files of one SOPInstanceUID are
-    one image and count once.
+    Files that are no DICOM are passed over, and so are directories of media (DICOMDIR). Copies of an image count once.
 
     Raises:
-        InputError: there is no such folder, a link leads out of it, no file is DICOM, or the files belong to several
-            patients or studies.
+        InputError: there is no such folder, a link leads out of it, no file is DICOM, one is broken, two of different
+            content have one SOPInstanceUID, or the files belong to several patients or studies.
     """
     if not folder.is_dir():
         raise InputError("--input: no such folder; expected one with the DICOM files of one study")
     instances: dict[str, Instance] = {}
     for path in _files(folder):
         header = _header(path)
-        if header is not None:
-            instances.setdefault(header.SOPInstanceUID, Instance(path, header))
+        if header is None:
+            continue
+        first = instances.setdefault(header.SOPInstanceUID, Instance(path, header))
+        if first.path != path and not _same(first.path, path):  # a scan before and after skull stripping, for one
+            raise InputError("--input: two files of different content with one SOPInstanceUID; expected one of them")
     if not instances:
         raise InputError("--input: no DICOM file in it; expected those of one study")
     headers = [instance.header for instance in instances.values()]
@@ -151,14 +158,44 @@ def _header(path: Path) -> Dataset | None:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER)
             if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
                 return None
-            named = all(header.get(uid) for uid in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"))
+            uids = [header.get(uid) for uid in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")]
+            broken = next((element.keyword for element in header if not _well_formed(element)), None)
     except InvalidDicomError:
+        if path.suffix.lower() in ENDINGS or path.stat().st_size == 0:  # an export that broke off leaves such files
+            raise InputError("--input: a file in it is empty or damaged; expected DICOM files that are whole") from None
         return None
     except Exception as error:  # pydicom raises what its readers raise, and their texts quote values
         raise InputError(f"--input: a DICOM file in it cannot be read ({type(error).__name__})") from None
-    if not named:  # left out in silence, it could be the first slice or the last one
+    if not all(uids):  # left out in silence, it could be the first slice or the last one
         raise InputError("--input: a DICOM file in it has no UIDs: it is broken, or ends too early")
+    if not all(UID.fullmatch(str(uid)) for uid in uids):  # messages quote their ends
+        raise InputError("--input: a DICOM file in it has a UID of other characters than digits and dots")
+    if broken:
+        raise InputError(f"--input: a DICOM file in it has a broken {broken}")
     return header
+
+
+def _well_formed(element: DataElement) -> bool:
+    """Whether numbers and UIDs are as many as DICOM has of them; text with a backslash in it counts as it is.
+
+    Raises:
+        Exception: a value is no number; its text quotes the value.
+    """
+    if element.VM == 0 or element.VR not in ("DS", "IS", "UI", "US"):
+        return True
+    if element.VR in ("DS", "IS"):
+        np.asarray(element.value, dtype=float)  # pydicom may hand on what is no number
+    return str(element.VM) == dictionary_VM(element.tag)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two files hold the same data set, voxels included; what transport adds before it may differ."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pydicom.dcmread(one) == pydicom.dcmread(other)
+    except Exception:  # texts of pydicom's exceptions quote values
+        return False
 
 
 def _patient(header: Dataset) -> tuple[str, ...]:
@@ -201,9 +238,9 @@ def modality_of(header: Dataset) -> str | None:
         'T1ce'
     """
     texts = [_plain(header.get(keyword)) for keyword in ("SeriesDescription", "ProtocolName")]
-    if NOT_ANATOMY.search(texts[0]):
-        return None
     for text in texts:
+        if NOT_ANATOMY.search(text):
+            return None
         if weighting := _weighting(text):
             return _with_contrast(weighting, header, text)
     return _with_contrast(_weighting_by_times(header), header, texts[0])
@@ -292,7 +329,7 @@ def choose(study: Sequence[Series], modalities: Sequence[str], wanted: Mapping[s
         modality: named.get(modality) or _by_rules([each for each in study if each.uid not in taken], modality)
         for modality in modalities
     }
-    frames = {series.header.get("FrameOfReferenceUID") for series in chosen.values()}
+    frames = {instance.header.get("FrameOfReferenceUID") for series in chosen.values() for instance in series.instances}
     if len(frames) > 1 or not all(frames):
         parts = ", ".join(f"{modality} {series.name}" for modality, series in chosen.items())
         raise InputError(f"--input: {len(frames)} frames of reference among {parts}; expected one that all share")

@@ -3,7 +3,11 @@ import pytest
 pytest.importorskip("pydicom", reason="needs the environment of make deploy")
 
 import numpy as np
+import pydicom
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from common.preflight import InputError
 from deploy.dicom_series import choose, is_volume, modality_of, read_study, wanted_series
@@ -78,6 +82,7 @@ def test_an_agent_in_the_header_makes_a_t1_enhanced_unless_words_deny_it():
 def test_the_protocol_speaks_where_the_description_does_not():
     assert modality_of(header("axial", protocol="t2_flair")) == "FLAIR"
     assert modality_of(header("t1", protocol="t2_flair")) == "T1"
+    assert modality_of(header(None, protocol="ep2d_diff_T2", echo=90, repetition=5000)) is None
 
 
 @pytest.mark.parametrize(
@@ -120,6 +125,23 @@ def test_files_that_are_no_dicom_and_copies_are_passed_over(study):
     file = next((folder / "3").iterdir())
     (folder / "copy.dcm").write_bytes(file.read_bytes())
     assert len(choose(read_study(folder), BRATS, {})["T1ce"].instances) == 12
+
+
+def change(file, **values):
+    image = pydicom.dcmread(file)
+    for keyword, value in values.items():
+        setattr(image, keyword, value)
+    image.save_as(file)
+
+
+@pytest.mark.parametrize("values", [{"PixelData": bytes(32)}, {"PatientID": "SENTINEL-ID-4712"}])
+def test_other_content_under_the_uid_of_an_image_is_refused(study, values):
+    """Such as a scan before and after skull stripping by a tool that keeps UIDs, or of another patient."""
+    folder, _ = study
+    (folder / "9").mkdir()
+    (folder / "9/copy.dcm").write_bytes(next((folder / "3").iterdir()).read_bytes())
+    change(folder / "9/copy.dcm", **values)
+    assert refusal(read_study, folder).startswith("--input: two files of different content with one SOPInstanceUID")
 
 
 def refusal(call, *arguments):
@@ -197,6 +219,12 @@ def test_another_frame_of_reference_is_refused(study):
     assert refusal(choose, read_study(folder), BRATS, {}).startswith("--input: 2 frames of reference among FLAIR")
 
 
+def test_another_frame_of_reference_within_a_series_is_refused(study):
+    folder, _ = study
+    change(sorted((folder / "5").iterdir())[3], FrameOfReferenceUID="1.2.3")
+    assert refusal(choose, read_study(folder), BRATS, {}).startswith("--input: 2 frames of reference among FLAIR")
+
+
 def test_a_folder_without_dicom_and_a_missing_one_are_refused(tmp_path):
     (tmp_path / "a.txt").write_text(NAME)
     assert refusal(read_study, tmp_path) == "--input: no DICOM file in it; expected those of one study"
@@ -218,6 +246,38 @@ def test_a_broken_header_is_told_without_its_content(study):
     file = next((folder / "3").iterdir())
     file.write_bytes(file.read_bytes()[:200])  # ends within the first group
     assert refusal(read_study, folder).startswith("--input: a DICOM file in it has no UIDs: it is broken")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("IM0001", b""), ("a.dcm", b""), ("a.DCM", b"SENTINEL"), ("a.IMA", b"S")]
+)
+def test_what_an_export_left_behind_that_broke_off_is_told(study, name, content):
+    """Passed over in silence, it could be the last slice of a series, which nobody would miss."""
+    (study[0] / name).write_bytes(content)
+    assert refusal(read_study, study[0]).startswith("--input: a file in it is empty or damaged")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("SeriesNumber", b"SENTINEL"),
+        ("EchoTime", b"SENTINEL"),
+        ("EchoTime", b"3\\5 "),
+        ("PixelSpacing", b"1 "),
+        ("ImagePositionPatient", b"1\\2 "),
+        ("ImageOrientationPatient", b"1\\0\\0 "),
+        ("SeriesInstanceUID", b"1.2/../SENTINEL\n<b> "),
+        ("StudyInstanceUID", b""),
+    ],
+)
+def test_broken_values_are_told_without_their_content(study, keyword, value):
+    folder, _ = study
+    file = next((folder / "3").iterdir())
+    image = pydicom.dcmread(file)
+    tag = Tag(tag_for_keyword(keyword))
+    image._dict[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+    image.save_as(file)
+    assert refusal(read_study, folder).startswith("--input: a DICOM file in it ")
 
 
 def test_few_slices_and_other_kinds_of_images_are_no_volume(tmp_path):
