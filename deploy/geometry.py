@@ -63,14 +63,17 @@ def grid_of(headers: Sequence[Dataset], name: str) -> Grid:
         name: what messages call the series.
 
     Raises:
-        InputError: slices differ in size, spacing or orientation, two are at one place, one is missing, or they are not
-            stacked along their normal.
+        InputError: slices differ in size, spacing or orientation, two are at one place, one is missing, they are not
+            stacked along their normal, or rows and columns are no grid.
     """
     first = headers[0]
-    rows, columns = int(first.Rows), int(first.Columns)
+    rows, columns = _size(first, name)
     spacing, orientation = (_numbers(first, word, name) for word in ("PixelSpacing", "ImageOrientationPatient"))
+    axes = orientation.reshape(2, 3)
+    if spacing.min() <= 0 or not np.allclose(axes @ axes.T, np.eye(2), atol=2 * TOLERANCE):
+        raise InputError(f"{name}: PixelSpacing or ImageOrientationPatient span no grid; expected right angles")
     for header in headers:
-        alike = (int(header.Rows), int(header.Columns)) == (rows, columns)
+        alike = _size(header, name) == (rows, columns)
         alike &= np.allclose(_numbers(header, "PixelSpacing", name), spacing, rtol=TOLERANCE)
         if not alike or not np.allclose(_numbers(header, "ImageOrientationPatient", name), orientation, atol=TOLERANCE):
             raise InputError(f"{name}: slices of different size, spacing or orientation; expected one grid")
@@ -83,6 +86,13 @@ def grid_of(headers: Sequence[Dataset], name: str) -> Grid:
     affine[:3, :3] = np.column_stack([along_row * spacing[1], along_column * spacing[0], step])
     affine[:3, 3] = positions[order[0]]
     return Grid((columns, rows, len(headers)), LPS_TO_RAS @ affine, tuple(int(index) for index in order))
+
+
+def _size(header: Dataset, name: str) -> tuple[int, int]:
+    """Rows and columns."""
+    if not header.get("Rows") or not header.get("Columns"):
+        raise InputError(f"{name}: an image without Rows or Columns; expected both in each")
+    return int(header.Rows), int(header.Columns)
 
 
 def _numbers(header: Dataset, keyword: str, name: str) -> NDArray[np.float64]:
@@ -125,13 +135,18 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
     """Stored values of a slice, rescaled, [rows, columns]."""
     if image.get("SamplesPerPixel", 1) != 1:
         raise InputError(f"{name}: colour images; expected one value a voxel")
+    if image.get("PhotometricInterpretation") == "MONOCHROME1":
+        raise InputError(f"{name}: inverted images (MONOCHROME1); expected higher values to be brighter")
     try:
         stored = image.pixel_array
+        slope, intercept = (
+            default if image.get(keyword) in (None, "") else float(image[keyword].value)
+            for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+        )
     except Exception as error:  # each decoder raises its own, and texts may quote values
         syntax = image.file_meta.TransferSyntaxUID.name
         raise InputError(f"{name}: voxels cannot be read ({syntax}: {type(error).__name__})") from None
-    slope, intercept = (image.get(f"Rescale{word}", default) for word, default in (("Slope", 1), ("Intercept", 0)))
-    return (stored.astype(np.float64) * float(slope) + float(intercept)).astype(np.float32)
+    return (stored.astype(np.float64) * slope + intercept).astype(np.float32)
 
 
 def same_grid(one: Volume, other: Volume) -> bool:

@@ -159,3 +159,30 @@ def test_nifti_holds_values_and_place_and_no_words(tmp_path):
     np.testing.assert_allclose(image.affine, volume.affine, atol=1e-5)
     assert volume.voxel == pytest.approx(1.5 * 1.0 * 3.0 / 1000)
     assert not any(bytes(image.header[field]).strip(b"\0") for field in ("descrip", "intent_name", "db_name"))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"PixelSpacing": [0, 0]}, "span no grid; expected right angles"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.5, 0.866, 0]}, "span no grid; expected right angles"),
+        ({"ImageOrientationPatient": [0] * 6}, "span no grid; expected right angles"),
+        ({"Rows": None}, "an image without Rows or Columns"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted images"),
+        ({"RescaleSlope": "1", "PixelData": b"12"}, r"voxels cannot be read \(Explicit VR Little Endian: ValueError\)"),
+    ],
+)
+def test_slices_that_are_no_volume_are_refused(array, tmp_path, attributes, message):
+    slices = write_series(tmp_path, array, AFFINES["axial"], Study(), 1)
+    for keyword, value in attributes.items():
+        for image in slices:
+            setattr(image, keyword, value)
+    with pytest.raises(InputError, match=rf"^series 1: .*{message}"):
+        volume_of(slices, "series 1")
+
+
+def test_an_empty_rescaling_is_none(array, tmp_path):
+    slices = write_series(tmp_path, array, AFFINES["axial"], Study(), 1)
+    for image in slices:
+        image.RescaleSlope = image.RescaleIntercept = ""
+    np.testing.assert_array_equal(volume_of(slices, "series 1")[0].array, array)
