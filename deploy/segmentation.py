@@ -16,6 +16,7 @@ from pydicom.sr.coding import Code
 
 from common.preflight import InputError
 from deploy.bundle import Bundle, Segment
+from deploy.heading import heading
 
 __all__ = ["CAUTION", "MANUFACTURER", "label_segments", "series_number", "write_segmentation"]
 
@@ -46,7 +47,8 @@ def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDA
 def series_number(source: Dataset, step: int) -> int:
     """A number for a new series: behind those of scanners, which stay below 1000 as a rule."""
     value = source.get("SeriesNumber")
-    return 1000 + step + 10 * (int(value) if value not in (None, "") else 0)
+    number = 1000 + step + 10 * (int(value) if value not in (None, "") else 0)
+    return number if 0 < number < 2**31 else 1000 + step  # DICOM's whole numbers (IS) end there
 
 
 def write_segmentation(segments: NDArray[np.uint8], slices: Sequence[Dataset], bundle: Bundle) -> hd.seg.Segmentation:
@@ -62,7 +64,7 @@ def write_segmentation(segments: NDArray[np.uint8], slices: Sequence[Dataset], b
     """
     descriptions = [_describe(number, segment, bundle) for number, segment in enumerate(bundle.task.segments, 1)]
     result = hd.seg.Segmentation(
-        source_images=list(slices),
+        source_images=[heading(slices[0]), *slices[1:]],
         pixel_array=np.ascontiguousarray(segments.transpose(2, 1, 0)),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
@@ -95,7 +97,7 @@ def _describe(number: int, segment: Segment, bundle: Bundle) -> hd.seg.SegmentDe
             family=codes.DCM.ArtificialIntelligence,
             version=bundle.version,
             source=MANUFACTURER,
-            parameters={"checkpoint sha256": bundle.digest},
+            parameters={"name": bundle.name, "checkpoint sha256": bundle.digest},
         ),
         anatomic_regions=[codes.SCT.Brain],
         tracking_id=segment.label,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from deploy.geometry import Volume
+from deploy.heading import heading
 from deploy.segmentation import CAUTION, LONG_STRING, MANUFACTURER, series_number
 
 __all__ = ["Summary", "draw", "volumes_of", "write_capture"]
@@ -100,7 +101,7 @@ def _write(axes: Axes, summary: Summary) -> None:
     lines += [("", "white"), (f"{CAUTION}.", "white")]
     height = 0.97
     for text, colour in lines:
-        axes.text(0.03, height, text, color=colour, fontsize=9.5, va="top", transform=axes.transAxes)
+        axes.text(0.03, height, text, color=colour, fontsize=9.5, va="top", transform=axes.transAxes, parse_math=False)
         height -= 0.035 * (text.count("\n") + 1)
 
 
@@ -114,7 +115,7 @@ def write_capture(figure: Figure, source: Dataset, summary: Summary) -> hd.sc.SC
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     capture = hd.sc.SCImage.from_ref_dataset(
-        ref_dataset=source,
+        ref_dataset=heading(source),
         pixel_array=pixels,
         photometric_interpretation="RGB",
         bits_allocated=8,

@@ -7,13 +7,15 @@ pytest.importorskip("highdicom", reason="needs the environment of make deploy")
 
 import highdicom as hd
 import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
 
 from common.preflight import InputError
 from deploy.bundle import TASKS, open_bundle
 from deploy.geometry import volume_of
-from deploy.segmentation import label_segments, write_segmentation
+from deploy.segmentation import label_segments, series_number, write_segmentation
 from tests.bundles.conftest import ROOT
-from tests.deploy.dicom_study import Study, write_modality
+from tests.deploy.dicom_study import NAME, Study, write_modality
 
 TUMOUR = TASKS["tumour"].segments
 
@@ -64,6 +66,74 @@ def test_what_is_written_is_read_back_and_valid(kind, case, tmp_path):
     assert errors_of(tmp_path / "seg.dcm") == []
 
 
+@pytest.mark.parametrize(("number", "expected"), [(5, 1051), (None, 1001), (-300, 1001), (2**31 - 1, 1001)])
+def test_the_number_of_a_new_series_is_one_that_dicom_allows(number, expected):
+    source = Dataset()
+    source.SeriesNumber = number
+    assert series_number(source, 1) == expected
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [("ISO_IR 100", "Müller^Jörg"), (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"), (None, "A^B")],
+)
+def test_a_name_of_any_script_is_kept_and_nothing_private(case, tmp_path, character_set, name):
+    slices, bundle = case
+    for number, image in enumerate(slices):
+        image.SpecificCharacterSet = character_set
+        image.PatientName = name
+        image.add_new(0x00090010, "LO", NAME)
+        image.add_new(0x00091001, "LO", NAME)
+        image.OperatorsName = image.SeriesDescription = NAME
+        image.save_as(tmp_path / "slice.dcm")
+        slices[number] = pydicom.dcmread(tmp_path / "slice.dcm")
+    write_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle).save_as(tmp_path / "seg.dcm")
+    read = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert str(read.PatientName) == name
+    assert NAME not in str(read)
+    assert errors_of(tmp_path / "seg.dcm") == []
+
+
+def test_what_an_anonymiser_left_out_or_a_hospital_filled_in_at_will_is_empty(case, tmp_path):
+    slices, bundle = case
+    first = slices[0]
+    for keyword in ("PatientID", "StudyID", "AccessionNumber", "PatientBirthDate", "ReferringPhysicianName"):
+        delattr(first, keyword)
+    first.PatientSex, first.StudyDate, first.StudyTime, first.PatientName = "X", "unknown", "noon", ["A^B", "C^D"]
+    write_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle).save_as(tmp_path / "seg.dcm")
+    read = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert [read[key].value or "" for key in ("PatientID", "PatientSex", "StudyDate", "StudyTime")] == [""] * 4
+    assert read.PatientName == "A^B"
+    assert errors_of(tmp_path / "seg.dcm") == []
+    assert first.PatientSex == "X", "the slice is as it was"
+
+
+def test_where_each_frame_lies_and_what_it_shows_is_said(case):
+    """Against the source itself: same frame of reference, position and orientation, and the image that is segmented."""
+    slices, bundle = case
+    segments = np.zeros((6, 5, 12), np.uint8)
+    segments[1, 2, 4:7], segments[3, 3, 5] = 1, 3
+    result = write_segmentation(segments, slices, bundle)
+    (shared,) = result.SharedFunctionalGroupsSequence
+    assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == slices[0].ImageOrientationPatient
+    assert shared.PixelMeasuresSequence[0].PixelSpacing == slices[0].PixelSpacing
+    found = []
+    for frame in result.PerFrameFunctionalGroupsSequence:
+        (source,) = frame.DerivationImageSequence[0].SourceImageSequence
+        (image,) = [image for image in slices if image.SOPInstanceUID == source.ReferencedSOPInstanceUID]
+        assert frame.PlanePositionSequence[0].ImagePositionPatient == image.ImagePositionPatient
+        found.append((frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber, slices.index(image)))
+    assert sorted(found) == [(1, 4), (1, 5), (1, 6), (3, 5)]
+
+
+def test_a_segmentation_has_uids_of_its_own_each_time(case):
+    slices, bundle = case
+    one, other = (write_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle) for _ in range(2))
+    for uid in ("SOPInstanceUID", "SeriesInstanceUID"):
+        assert one[uid].value.is_valid
+        assert one[uid].value != other[uid].value
+
+
 def test_a_segmentation_says_what_it_is_and_which_model_made_it(case):
     slices, bundle = case
     result = write_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle)
@@ -81,6 +151,7 @@ def test_a_segmentation_says_what_it_is_and_which_model_made_it(case):
         assert segment.SegmentAlgorithmType == "AUTOMATIC"
         assert algorithm.AlgorithmName == bundle.name[:64]
         assert algorithm.AlgorithmVersion == bundle.version
+        assert bundle.name in algorithm.AlgorithmParameters
         assert bundle.digest in algorithm.AlgorithmParameters
     assert result.ManufacturerModelName == bundle.name[:64]
     assert result.SoftwareVersions == bundle.version

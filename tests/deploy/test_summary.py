@@ -53,9 +53,17 @@ def test_overlays_are_where_radiologists_expect_them(flips, case):
 
 def test_all_is_said_in_words(case):
     volume, segments = case
-    figure = draw(volume, segments, Summary("a model", "1.2", {"oedema": 3.456}, ["not as expected"]))
-    words = "\n".join(text.get_text() for text in figure.findobj(Text))
-    for part in ("a model", "version 1.2", "oedema: 3.46 mL", "not as expected", "Research only, not for diagnosis"):
+    figure = draw(volume, segments, Summary("a $model_1$", "1.2", {"oedema": 3.456}, ["not as expected"]))
+    texts = figure.findobj(Text)
+    assert not any("model" in text.get_text() and text.get_parse_math() for text in texts), "drawn as it is written"
+    words = "\n".join(text.get_text() for text in texts)
+    for part in (
+        "a $model_1$",
+        "version 1.2",
+        "oedema: 3.46 mL",
+        "not as expected",
+        "Research only, not for diagnosis",
+    ):
         assert part in words
 
 
