@@ -32,6 +32,7 @@ from scripts import cli
 __all__ = ["TOLERANCES", "Comparison", "OnnxNetwork", "Source", "compare", "export", "load", "write"]
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
+CONFIG = "configs/inference.yaml"
 TOLERANCES = {  # largest difference of an output from eager's, in its own unit (logits; features of unit variance)
     "torchscript": 1e-4,  # the same kernels in the same order: 0 on a CPU
     "onnx": 1e-3,  # onnxruntime adds up in another order; about 1e-5 is usual
@@ -131,7 +132,7 @@ class Source:
         file = weights.path_of("--checkpoint=", checkpoint or self.folder / "models" / "model.pt")
         said = weights.read(file).metadata
         self.parser = ConfigParser()
-        self.parser.read_config(self.folder / "configs" / "inference.yaml")
+        self.parser.read_config(self.folder / CONFIG)
         self.parser["bundle_root"], self.parser["device"] = str(self.folder), device
         for name in FOLLOWS:
             given = (options or {}).get(name)
@@ -188,7 +189,7 @@ class Source:
 
 def _bundle(name: str) -> Path:
     for folder in (Path(str(name)), BUNDLES / str(name)):
-        if (folder / "configs" / "inference.yaml").is_file() and (folder / "configs" / "metadata.json").is_file():
+        if (folder / CONFIG).is_file() and (folder / "configs" / "metadata.json").is_file():
             return folder.resolve()
     known = ", ".join(sorted(path.name for path in BUNDLES.iterdir()))
     raise InputError(f"bundle {name}: no configs/inference.yaml and metadata.json there; expected a folder, or {known}")
@@ -204,7 +205,9 @@ def write(source: Source, format: str, path: str | Path) -> None:
 def _write(source: Source, format: str, path: str | Path) -> None:
     if format == "torchscript":
         traced = convert_to_torchscript(source.traceable, inputs=[source.window()], use_trace=True, check_trace=False)
-        config = json.dumps(source.parser.get(), default=str).encode()
+        stated = ConfigParser.load_config_file(str(source.folder / CONFIG))
+        own = {name: stated[name] for name in ("bundle_root", "device")}  # not those of the machine that exports
+        config = json.dumps(source.parser.get() | own, default=str).encode()
         files = {"inference.json": config, "export.json": json.dumps(source.metadata).encode()}
         with Path(path).open("wb") as stream:
             save_net_with_metadata(traced, stream, meta_values=_bundle_metadata(source), more_extra_files=files)

@@ -107,7 +107,10 @@ def test_torchscript_is_the_network_and_says_what_it_is(folder, bundle, tmp_path
     assert_same([found] if bundle == SEGMENTATION else found, outputs(bundle, image), atol=1e-6)
     assert metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] == PATCH
     assert_describes(json.loads(files["export.json"]), bundle)
-    assert json.loads(files["inference.json"])["model_size"] == "micro"
+    config = json.loads(files["inference.json"])
+    assert config["model_size"] == "micro"
+    assert config["bundle_root"] == ".", "where the bundle lay on the machine that exported is nobody's business"
+    assert str(ROOT) not in str(files)
     printed = capsys.readouterr().out
     assert f"torchscript of {bundle}" in printed
     assert "a, 1 windows: differs by up to 0 " in printed
