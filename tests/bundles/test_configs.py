@@ -88,17 +88,16 @@ def test_training_and_evaluation_prepare_an_image_alike(bundle, name):
 def workflow(bundle: str, name: str, kind: str, cohorts: Path, output: Path, **options) -> ConfigWorkflow:
     cohort = bundle.split("_")[0]
     folder = ROOT / "bundles" / bundle / "configs"
+    data = {"dataset_dir": str(cohorts / cohort), "datalist": f"{cohorts / cohort}.json"}
     workflow = ConfigWorkflow(
         config_file=str(folder / f"{name}.yaml"),
         meta_file=str(folder / "metadata.json"),
         logging_file=False,
         workflow_type=kind,
         bundle_root=str(folder.parent),
-        dataset_dir=str(cohorts / cohort),
-        datalist=f"{cohorts / cohort}.json",
         output_dir=str(output),
         model_size="micro",
-        **options,
+        **(data | options),
     )
     workflow.initialize()
     return workflow

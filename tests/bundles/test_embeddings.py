@@ -1,6 +1,7 @@
 """inference.yaml of the self-supervised bundles: a vector for each volume, as a user gets it."""
 
 import json
+import re
 import shutil
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from common.networks import SSLHead
+from common.preflight import reason
 from tests.bundles.conftest import execute
 from tests.bundles.test_configs import SSL, config, without_name, workflow
 
@@ -59,10 +61,9 @@ def embeddings(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bundle", SSL)
-def test_a_split_is_embedded(bundle, run_bundle, cohorts, tmp_path, checkpoint):
-    options = [*SIZE, f"--checkpoint={checkpoint(bundle)}"]
-    result = run_bundle(bundle, *options, "--levels=true", "--pictures=1", config="configs/inference.yaml")
-    assert result.returncode == 0, result.stderr
+def test_a_split_is_embedded(bundle, cohorts, tmp_path, checkpoint):
+    options = {"checkpoint": checkpoint(bundle), "patch_size": [64, 64, 64], "num_workers": 0}
+    workflow(bundle, "inference", "infer", cohorts, tmp_path / bundle, **options, levels=True, pictures=1).run()
     found = embeddings(tmp_path / bundle)
     validation = json.loads((cohorts / f"{bundle.split('_')[0]}.json").read_text())["validation"]
     subjects = sorted(entry["subject"] for entry in validation)
@@ -93,13 +94,13 @@ def test_a_file_that_is_cut_off_is_named_and_the_others_are_embedded(run_bundle,
     assert [path.stem for path in (tmp_path / "atlas_stage2" / "pictures").iterdir()] == [others[0]["subject"]]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("option", ["--levels=maybe", "--pictures=-1"])
-def test_an_option_that_cannot_be(option, run_bundle, checkpoint):
-    options = [*SIZE, f"--checkpoint={checkpoint('atlas_stage2')}", option]
-    result = run_bundle("atlas_stage2", *options, config="configs/inference.yaml")
-    assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith(f"error: {option}: expected")
+@pytest.mark.parametrize("option", [{"levels": "maybe"}, {"pictures": -1}, {"overlap": 1}, {"checkpoint": "gone.pt"}])
+def test_an_option_that_cannot_be(option, cohorts, tmp_path, checkpoint):
+    options = {"checkpoint": checkpoint("atlas_stage2"), "patch_size": [64, 64, 64]} | option
+    with pytest.raises(RuntimeError, match="Failed to") as error:
+        workflow("atlas_stage2", "inference", "infer", cohorts, tmp_path / "out", **options)
+    assert re.match(r"(--\w+=\S+|checkpoint gone.pt): (expected|no such file)", reason(error.value))
+    assert not list(tmp_path.rglob("embeddings.npz"))
 
 
 @pytest.mark.slow

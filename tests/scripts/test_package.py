@@ -343,9 +343,8 @@ def test_bad_input_is_named(dist):
     refused("nowhere.zip: no such file or folder", package.verify, "nowhere.zip")
 
 
-@pytest.mark.parametrize("arguments", [["brats_finetune", "--wieghts=x"], ["verify", "--pakage=x"]])
-def test_bad_input_is_one_line(arguments):
-    command = [sys.executable, "-m", "scripts.package", *arguments]
+def test_bad_input_is_one_line():
+    command = [sys.executable, "-m", "scripts.package", "verify", "--pakage=x"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert re.fullmatch(r"error: --\w+=x: no such option; did you mean --\w+\?\n", result.stderr)
