@@ -29,6 +29,7 @@ __all__ = ["SPLITS", "digest", "load", "read", "restrict", "subset", "write"]
 SPLITS = ("training", "validation", "testing", "unlabelled")
 # control characters, line ends and halves of surrogate pairs: in no file's name, nor in a message of one line
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+LONGEST = 200  # bytes of a subject's name; a file's has 255 at most, and is longer while it is written
 SCHEMA = Path(__file__).with_name("datalist.schema.json")
 
 
@@ -236,8 +237,9 @@ def _validator() -> jsonschema.Draft202012Validator:
 
 def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str | Path) -> None:
     subject, images = entry["subject"], entry["image"]
-    if subject in (".", "..") or "/" in subject or "\\" in subject:
-        raise InputError(f"datalist {name}: subject {subject}: expected a name that files can have, without / and \\")
+    if subject in (".", "..") or "/" in subject or "\\" in subject or len(subject.encode()) > LONGEST:
+        expected = f"a name that files can have, without / and \\, of {LONGEST} bytes at most"
+        raise InputError(f"datalist {name}: subject {subject:.200}: expected {expected}")
     if len(images) != len(modalities):
         expected = f"expected {len(modalities)}: {', '.join(modalities)}"
         raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")

@@ -169,6 +169,7 @@ def _entry(**changes):
         (_entry(subject="c"), "subject c is in training and again in validation"),
         (_entry(subject="../b"), r"subject \.\./b: expected a name that files can have, without / and "),
         (_entry(subject="..\\b"), r"subject \.\.\\b: expected a name that files can have"),
+        (_entry(subject="é" * 101), "of 200 bytes at most"),
         (_entry(subject=".."), r"subject \.\.: expected a name that files can have"),
         (_entry(label="/b/mask.nii.gz"), "subject b: path /b/mask.nii.gz"),
         (_entry(label="../mask.nii.gz"), "subject b: path ../mask.nii.gz"),
