@@ -1,6 +1,7 @@
 """The application: `python -m deploy.app --input=STUDY --bundle=BUNDLE --output=DIR`; see README.md of this folder."""
 
 import importlib.util
+import json
 import os
 import shutil
 import tempfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from common.preflight import InputError, flag
 from common.weights import path_of
+from deploy.apart import end_in_order, run_apart
 from deploy.bundle import Bundle, open_bundle, split_options
 from deploy.dicom_series import Series, choose, read_study, wanted_series
 from deploy.geometry import grid_of
@@ -41,6 +43,7 @@ def segment(
         force: go on where a precondition is not met, and say so in the summary.
     """
     keep_silent()
+    end_in_order()
     given = {"input": input, "bundle": bundle, "output": output}
     if missing := next((name for name, value in given.items() if not str(value).strip()), None):
         raise InputError(f"--{missing}: missing; it has no default")
@@ -69,7 +72,7 @@ def _bundle_folder(bundle: str) -> Path:
 
 
 def _free(output: Path) -> Path:
-    """The folder for the results, made where it is missing.
+    """The folder for the results, made where it is missing. Messages do not name it: it may be called by a patient.
 
     Raises:
         InputError: it cannot be written, or holds results.
@@ -78,11 +81,11 @@ def _free(output: Path) -> Path:
         output.mkdir(parents=True, exist_ok=True)
         occupied = next((name for name in RESULTS if (output / name).exists()), None)
     except OSError as error:
-        raise InputError(f"--output={output}: {error.strerror}; expected a folder that can be written") from error
+        raise InputError(f"--output: {error.strerror}; expected a folder that can be written") from error
     if occupied:
-        raise InputError(f"--output={output}: holds {occupied} already; expected a folder without results")
+        raise InputError(f"--output: holds {occupied} already; expected a folder without results")
     if not os.access(output, os.W_OK):
-        raise InputError(f"--output={output}: cannot be written; expected a folder that can be written")
+        raise InputError("--output: cannot be written; expected a folder that can be written")
     return output
 
 
@@ -90,21 +93,24 @@ def _run(
     model: Bundle, chosen: dict[str, Series], reference: str, output: Path, options: list[str], force: bool
 ) -> None:
     """Run the application in a folder beneath the output that only this user can read; then move the results."""
-    from deploy.operators import SegmentationApplication  # seconds that bad input need not wait for
-
     temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
     try:
         staged, work, results = (temporary / name for name in ("staged", "work", "results"))
         for folder in (staged, work, results):
             folder.mkdir()
         _stage(chosen, staged)
-        job = Job(model, chosen, reference, staged, work, results, options, force)
-        SegmentationApplication(job).run()
-        for remark in job.remarks:
+        run_apart(_apply, Job(model, chosen, reference, staged, work, results, options, force))
+        for remark in json.loads((results / RESULTS[-1]).read_text())["remarks"]:
             print(f"remark: {remark}", flush=True)
         _hand_over(results, output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _apply(job: Job) -> None:
+    from deploy.operators import SegmentationApplication  # seconds that bad input need not wait for
+
+    SegmentationApplication(job).run()
 
 
 def _hand_over(results: Path, output: Path) -> None:
@@ -113,14 +119,13 @@ def _hand_over(results: Path, output: Path) -> None:
     try:
         for name in RESULTS:
             if (output / name).exists():
-                raise InputError(f"--output={output}: holds {name} by now; expected a folder without results")
+                raise InputError(f"--output: holds {name} by now; expected a folder without results")
             moved.append((results / name).rename(output / name))
     except BaseException:
         for path in moved:
             path.unlink()
         raise
-    for path in moved:
-        print(f"wrote {path}", flush=True)
+    print(f"wrote {', '.join(RESULTS)}", flush=True)
 
 
 def _stage(chosen: dict[str, Series], folder: Path) -> None:

@@ -190,18 +190,21 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
         "checkpoint": bundle.checkpoint,
     }
     command = [sys.executable, "-m", "monai.bundle", "run", *(f"--{name}={value}" for name, value in given.items())]
-    _run([*command, *options], bundle.root)
+    _run([*command, *options], bundle.root, work)
     return _read(work / "predictions" / f"{CASE}.nii.gz", aligned[bundle.modalities[0]])
 
 
-def _run(command: Sequence[str], place: Path) -> None:
-    """Run the bundle; its output is kept back, and of an error one line is told: why the case failed, or the last."""
+def _run(command: Sequence[str], place: Path, work: Path) -> None:
+    """Run the bundle; its output is kept back, and of an error one line is told: why the case failed, or the last.
+
+    The folder of the work, whose name the user may have taken from a patient, is left out of it.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # its own `common` first
     result = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]
         failed = [line[line.index(FAILED) :] for line in lines if FAILED in line]  # after a progress bar
-        told = (failed or lines)[-1]
+        told = (failed or lines)[-1].replace(f"{work}/", "")
         raise InputError(f"the bundle's inference ended with status {result.returncode}: {told[:300]}")
 
 

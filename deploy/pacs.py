@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from common.preflight import InputError, flag
+from deploy.apart import end_in_order
 from deploy.app import segment
 from deploy.dicom_series import read_study
 from deploy.orthanc import running
@@ -29,6 +30,7 @@ def trial(input: str, bundle: str, checkpoint: str = "", bundle_options: str = "
         force: go on where a precondition is not met.
     """
     keep_silent()
+    end_in_order()
     go_on = flag("force", force)
     study = str(read_study(Path(str(input)))[0].header.StudyInstanceUID)
     with tempfile.TemporaryDirectory(prefix="pacs-") as temporary:

@@ -1,7 +1,12 @@
 """The application from end to end: its segmentation is the bundle's own NIfTI inference, voxel for voxel."""
 
+import contextlib
 import json
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -103,7 +108,7 @@ def test_a_study_of_shuffled_slices_beside_a_localiser(cohorts, models, applicat
 
     again = application("brats", tmp_path / "study", tmp_path / "out")
     assert (again.returncode, again.stdout) == (2, "")
-    assert again.stderr.endswith("holds segmentation.dcm already; expected a folder without results\n")
+    assert again.stderr == "error: --output: holds segmentation.dcm already; expected a folder without results\n"
 
 
 def halved(array, affine, axis=2):
@@ -178,6 +183,36 @@ def test_a_stroke_model_takes_one_series_and_force_goes_on_with_a_remark(cohorts
     assert "skull-stripped, but the model learnt from whole heads" in remarks[0]
 
 
+@pytest.mark.slow
+def test_an_interrupted_run_leaves_neither_files_nor_processes(cohorts, models, tmp_path):
+    file = next(cohorts("atlas").rglob("*_T1w.nii.gz"))
+    write_modality(tmp_path / "study", *read(file), Study(), 2, "T1")
+    bundle = [f"--bundle={ROOT / 'bundles/atlas_finetune'}", f"--checkpoint={models('atlas')}"]
+    places = [f"--input={tmp_path / 'study'}", f"--output={tmp_path / 'out'}"]
+    command = [sys.executable, "-m", "deploy.app", *places, *bundle]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    patience = time.monotonic() + 120
+    while not inferences(tmp_path) and process.poll() is None and time.monotonic() < patience:
+        time.sleep(0.05)
+    assert inferences(tmp_path), "the bundle's own process is running"
+    process.terminate()
+    output = "".join(process.communicate(timeout=60))
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "SENTINEL" not in output
+    assert list((tmp_path / "out").iterdir()) == []
+    assert inferences(tmp_path) == []
+
+
+def inferences(folder):
+    """Processes of Linux that a bundle's inference in a folder runs in."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended by now
+            words = path.read_text()
+            found += [path] if "monai.bundle" in words and str(folder) in words else []
+    return found
+
+
 @pytest.fixture
 def refusal(models, tmp_path, monkeypatch):
     """What the application says of bad input, in this process."""
@@ -226,7 +261,7 @@ def test_bad_options_are_named(refusal, tmp_path, options, message):
 
 def test_bad_places_are_named(refusal, tmp_path):
     (tmp_path / "out").write_text("a file")
-    assert refusal("atlas", tmp_path).startswith(f"--output={tmp_path / 'out'}: File exists")
+    assert refusal("atlas", tmp_path).startswith("--output: File exists; expected a folder")
 
 
 def test_results_are_handed_over_all_or_none(tmp_path):

@@ -138,7 +138,7 @@ def test_options_for_the_bundle_are_split_and_those_of_the_application_refused()
 def test_the_last_line_of_a_failed_inference_is_told(tmp_path):
     code = "import sys; print('first\\nerror: the reason', file=sys.stderr); sys.exit(3)"
     with pytest.raises(InputError, match=r"^the bundle's inference ended with status 3: error: the reason$"):
-        _run([sys.executable, "-c", code], tmp_path)
+        _run([sys.executable, "-c", code], tmp_path, tmp_path)
 
 
 def test_of_a_case_that_failed_the_reason_is_told(tmp_path):
@@ -146,7 +146,14 @@ def test_of_a_case_that_failed_the_reason_is_told(tmp_path):
     code = f"import sys; print({chr(10).join(lines)!r}, file=sys.stderr); sys.exit(1)"
     expected = "^the bundle's inference ended with status 1: failed: subject case: T1: zero everywhere$"
     with pytest.raises(InputError, match=expected):
-        _run([sys.executable, "-c", code], tmp_path)
+        _run([sys.executable, "-c", code], tmp_path, tmp_path)
+
+
+def test_of_a_failed_inference_no_folder_of_the_user_is_told(tmp_path):
+    work = tmp_path / "SENTINEL" / "work"
+    code = f"import sys; sys.exit('error: {work}/case_T1.nii: broken')"
+    with pytest.raises(InputError, match=r": error: case_T1\.nii: broken$"):
+        _run([sys.executable, "-c", code], tmp_path, work)
 
 
 def test_a_label_map_on_another_grid_is_refused(tmp_path):

@@ -1,3 +1,4 @@
+import signal
 import sys
 
 from tests.bundles.conftest import execute
@@ -19,6 +20,11 @@ def test_messages_of_unexpected_errors_are_withheld():
 def test_bad_input_is_told_in_one_line():
     result = run("from common.preflight import InputError\nraise InputError('--input: bad')")
     assert (result.returncode, result.stderr) == (2, "error: --input: bad\n")
+
+
+def test_an_interruption_is_one_line():
+    result = run("raise KeyboardInterrupt")
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, "interrupted\n")
 
 
 def test_logs_and_warnings_of_libraries_are_not_shown():
