@@ -1,5 +1,6 @@
 """Cohorts, models and the command of the application; all of it is skipped where its requirements are not installed."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,21 +51,55 @@ def models(tmp_path_factory) -> Callable[[str], Path]:
             feature_size=size.feature_size,
             window_size=size.window_size,
         )
-        content = {"state_dict": network.state_dict(), "metadata": {"modalities": modalities, "model_size": "micro"}}
-        weights.write(content, folder / f"{layout}.pt")
+        metadata = {
+            "bundle": f"{layout}_finetune",
+            "network": "SwinUNETR",
+            "modalities": modalities,
+            "label_convention": {"brats": "brats2021", "atlas": "atlas"}[layout],
+            "model_size": "micro",
+            "patch_size": [64, 64, 64],
+        }
+        weights.write({"network": network.state_dict(), "metadata": metadata}, folder / f"{layout}.pt")
         return folder / f"{layout}.pt"
 
     return make
 
 
-@pytest.fixture
-def application(models) -> Callable[..., Result]:
-    """Runs `python -m deploy.app` with the bundle of a layout."""
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory, models) -> Callable[[str], Path]:
+    """Makes the package of a layout's bundle, as `python -m scripts.package` builds it, with weights."""
+    folder = tmp_path_factory.mktemp("dist")
 
-    def run(layout: str, study: Path, output: Path, *options: str, module: str = "deploy.app") -> Result:
-        bundle = [f"--bundle={ROOT / 'bundles' / f'{layout}_finetune'}", f"--checkpoint={models(layout)}"]
-        places = [f"--input={study}"] + ([f"--output={output}"] if module == "deploy.app" else [])
-        small = f"--bundle_options={' '.join(SMALL)}"
-        return execute([sys.executable, "-m", module, *places, *bundle, small, *options])
+    def make(layout: str) -> Path:
+        place = folder / f"{layout}_finetune"
+        if not place.exists():
+            weights_options = [f"--weights={models(layout)}", "--weights_url=none"]
+            options = [place.name, f"--output={folder}", *weights_options, "--verify=false"]
+            result = execute([sys.executable, "-m", "scripts.package", *options])
+            assert result.returncode == 0, result.stderr
+        return place
+
+    return make
+
+
+def documented(module: str, **values: str) -> list[str]:
+    """The command of deploy/README.md that starts a module, with other values of its options."""
+    text = (ROOT / "deploy/README.md").read_text()
+    (line,) = re.findall(rf"\.venv-deploy/bin/python (-m {re.escape(module)} [^`\n]+)", text)
+    options = [word.partition("=")[0].removeprefix("--") for word in line.split()[2:]]
+    return [sys.executable, *line.split()[:2], *(f"--{option}={values[option]}" for option in options)]
+
+
+@pytest.fixture
+def application(models, packages) -> Callable[..., Result]:
+    """Runs README's command of the application, or another module's, with a layout's bundle or its package."""
+
+    def run(
+        layout: str, study: Path, output: Path, *options: str, module: str = "deploy.app", package: bool = False
+    ) -> Result:
+        bundle = packages(layout) if package else ROOT / "bundles" / f"{layout}_finetune"
+        command = documented(module, input=str(study), bundle=str(bundle), output=str(output))
+        checkpoint = [] if package else [f"--checkpoint={models(layout)}"]
+        return execute([*command, *checkpoint, f"--bundle_options={' '.join(SMALL)}", *options])
 
     return run

@@ -160,7 +160,10 @@ def test_series_of_other_geometry_come_onto_the_grid_of_the_reference(cohorts, m
 
 @pytest.mark.slow
 def test_a_stroke_model_takes_one_series_and_force_goes_on_with_a_remark(cohorts, models, application, tmp_path):
-    """A stripped head is against the model's preconditions; sagittal slices from right to left are not."""
+    """A stripped head is against the model's preconditions; sagittal slices from right to left are not.
+
+    The bundle is a package here, the inference that it is compared with is the checkout's.
+    """
     file = next(cohorts("atlas", True).rglob("*_T1w.nii.gz"))
     study = Study()
     write_localiser(tmp_path / "study/1", study)
@@ -168,13 +171,13 @@ def test_a_stroke_model_takes_one_series_and_force_goes_on_with_a_remark(cohorts
     slices = write_modality(tmp_path / "study/2", array, affine, study, 2, "T1", shuffle=True)
     write_modality(tmp_path / "study/3", array, affine, study, 3, "T1ce")
 
-    refused = application("atlas", tmp_path / "study", tmp_path / "out")
+    refused = application("atlas", tmp_path / "study", tmp_path / "out", package=True)
     assert refused.returncode == 2, refused.stderr
     assert "skull-stripped, but the model learnt from whole heads" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert list((tmp_path / "out").iterdir()) == []
 
-    result = application("atlas", tmp_path / "study", tmp_path / "out", "--force")
+    result = application("atlas", tmp_path / "study", tmp_path / "out", "--force", package=True)
     assert result.returncode == 0, result.stderr
     assert_private(result, tmp_path / "out")
     expected = nifti_inference("atlas", [file], models("atlas"), tmp_path / "nifti")

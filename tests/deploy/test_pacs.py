@@ -8,7 +8,7 @@ pytest.importorskip("monai.deploy", reason="needs the environment of make deploy
 
 from deploy.orthanc import missing_tools, running
 from tests.bundles.conftest import execute
-from tests.deploy.dicom_study import Study, read, write_localiser, write_modality
+from tests.deploy.dicom_study import Study, write_brats
 
 pytestmark = [
     pytest.mark.slow,
@@ -18,17 +18,15 @@ pytestmark = [
 ]
 
 
-def test_a_study_goes_through_a_pacs_and_its_segmentation_is_found(cohorts, application, tmp_path):
-    study = Study()
-    file = next(cohorts("atlas").rglob("*_T1w.nii.gz"))
-    write_localiser(tmp_path / "study/1", study)
-    write_modality(tmp_path / "study/2", *read(file), study, 2, "T1", shuffle=True)
+def test_a_study_goes_through_a_pacs_and_its_segmentation_by_a_package_is_found(cohorts, application, tmp_path):
+    write_brats(tmp_path / "study", cohorts("brats"), Study(), shuffle=True)
 
-    result = application("atlas", tmp_path / "study", tmp_path, module="deploy.pacs")
+    result = application("brats", tmp_path / "study", tmp_path, module="deploy.pacs", package=True)
 
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[:2] == ["C-STORE: study sent", "WADO-RS: 57 images fetched"]  # 48 slices, 9 of the localiser
+    count = len(list((tmp_path / "study").rglob("*.dcm")))
+    assert lines[:2] == ["C-STORE: study sent", f"WADO-RS: {count} images fetched"]
     assert lines[-1].startswith("QIDO-RS and C-FIND: segmentation found, series 1.2.826.0.1.")
     assert "SENTINEL" not in result.stdout + result.stderr
     assert "127.0.0.1" not in result.stderr
