@@ -1,9 +1,13 @@
+import shutil
+import subprocess
+
 import pytest
 
 pytest.importorskip("SimpleITK", reason="needs the environment of make deploy")
 
 import nibabel as nib
 import numpy as np
+import pydicom
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
@@ -185,4 +189,17 @@ def test_an_empty_rescaling_is_none(array, tmp_path):
     slices = write_series(tmp_path, array, AFFINES["axial"], Study(), 1)
     for image in slices:
         image.RescaleSlope = image.RescaleIntercept = ""
+    np.testing.assert_array_equal(volume_of(slices, "series 1")[0].array, array)
+
+
+@pytest.mark.skipif(shutil.which("dcmcjpeg") is None, reason="dcmcjpeg is not installed (Debian: dcmtk)")
+@pytest.mark.parametrize("command", [["dcmcrle"], ["dcmcjpls"], ["dcmcjpeg", "+e1"], ["dcmcjpeg", "+el"]], ids=" ".join)
+@pytest.mark.parametrize("signed", [0, 1])
+def test_voxels_that_are_compressed_without_loss_are_as_they_were(array, tmp_path, command, signed):
+    write_series(tmp_path, array, AFFINES["axial"], Study(), 1, PixelRepresentation=signed)
+    slices = []
+    for path in sorted(tmp_path.iterdir()):
+        subprocess.run([*command, path, path], check=True)
+        slices.append(pydicom.dcmread(path))
+    assert all(image.file_meta.TransferSyntaxUID.is_compressed for image in slices)
     np.testing.assert_array_equal(volume_of(slices, "series 1")[0].array, array)
