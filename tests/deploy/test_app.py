@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -184,6 +185,29 @@ def test_a_stroke_model_takes_one_series_and_force_goes_on_with_a_remark(cohorts
     assert_same(segmentation(tmp_path / "out/segmentation.dcm", slices, affine), expected)
     remarks = json.loads((tmp_path / "out/result.json").read_text())["remarks"]
     assert "skull-stripped, but the model learnt from whole heads" in remarks[0]
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_on_voxels_tells_nothing_of_the_patient_either(models, tmp_path):
+    """The last file ends too early; every text of the headers, every folder and every file is called by the patient."""
+    texts = dict.fromkeys(("ProtocolName", "InstitutionName", "PatientComments", "StudyDescription"), "SENTINEL")
+    study = tmp_path / "SENTINEL/study"
+    description = "t1 SENTINEL ../../SENTINEL <script>"
+    write_modality(study, np.ones((9, 9, 12)), np.eye(4), Study(), 2, "T1", SeriesDescription=description, **texts)
+    for path in study.iterdir():
+        path.rename(path.with_name(f"SENTINEL-{path.name}"))
+    last = max(study.iterdir())
+    last.write_bytes(last.read_bytes()[:-20])
+    (tmp_path / "temporary").mkdir()
+    bundle = [f"--bundle={ROOT / 'bundles/atlas_finetune'}", f"--checkpoint={models('atlas')}"]
+    places = [f"--input={study}", f"--output={tmp_path / 'SENTINEL/out'}"]
+
+    result = execute([sys.executable, "-m", "deploy.app", *places, *bundle], TMPDIR=str(tmp_path / "temporary"))
+
+    assert result.returncode == 2
+    assert re.fullmatch(r"error: series 2 \(UID \.\.\.\d+\): voxels cannot be read \(.+: ValueError\)\n", result.stderr)
+    assert "SENTINEL" not in result.stdout + result.stderr
+    assert list((tmp_path / "SENTINEL/out").iterdir()) == list((tmp_path / "temporary").iterdir()) == []
 
 
 @pytest.mark.slow
