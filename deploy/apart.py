@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -42,18 +42,35 @@ def run_apart(work: Callable[..., None], *arguments: Any) -> None:
         SystemExit: it failed, and has told so; the status is that of the other process.
     """
     process = multiprocessing.get_context("spawn").Process(target=_lead, args=(work, *arguments))
-    process.start()
     try:
+        with _held_back():
+            process.start()
         process.join()
     except BaseException:
-        process.kill()
         if process.pid is not None:
+            process.kill()
             with contextlib.suppress(ProcessLookupError):  # it had not come to lead a group, and so had started nothing
                 os.killpg(process.pid, signal.SIGKILL)
-        process.join()
+            process.join()
         raise
     if process.exitcode:
         raise SystemExit(max(process.exitcode, 1))  # negative after a signal
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Signals that come meanwhile are answered in the end: a start that is broken off leaves a process unknown."""
+    came: list[int] = []
+    answers = {
+        each: signal.signal(each, lambda number, frame: came.append(number)) for each in (*SIGNALS, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for each, answer in answers.items():
+            signal.signal(each, answer)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def _lead(work: Callable[..., None], *arguments: Any) -> None:

@@ -13,7 +13,7 @@ from deploy.apart import end_in_order, run_apart
 from deploy.bundle import Bundle, open_bundle, split_options
 from deploy.dicom_series import Series, choose, read_study, wanted_series
 from deploy.geometry import grid_of
-from deploy.job import RESULTS, Job
+from deploy.job import RESULTS, Job, Source
 from deploy.privacy import keep_silent
 from scripts.cli import run
 
@@ -99,7 +99,8 @@ def _run(
         for folder in (staged, work, results):
             folder.mkdir()
         _stage(chosen, staged)
-        run_apart(_apply, Job(model, chosen, reference, staged, work, results, options, force))
+        sources = {modality: Source.of(series) for modality, series in chosen.items()}
+        run_apart(_apply, Job(model, sources, reference, staged, work, results, options, force))
         for remark in json.loads((results / RESULTS[-1]).read_text())["remarks"]:
             print(f"remark: {remark}", flush=True)
         _hand_over(results, output)

@@ -6,9 +6,24 @@ from pathlib import Path
 from deploy.bundle import Bundle
 from deploy.dicom_series import Series
 
-__all__ = ["RESULTS", "Job"]
+__all__ = ["RESULTS", "Job", "Source"]
 
 RESULTS = ("segmentation.dcm", "summary.dcm", "result.json")  # the last one says that all are there
+
+
+@dataclass(frozen=True)
+class Source:
+    """A series as operators know it, without headers, which name the patient: UID, name, number, count of images."""
+
+    uid: str
+    name: str
+    number: int | None
+    count: int
+
+    @classmethod
+    def of(cls, series: Series) -> "Source":
+        """That of a series."""
+        return cls(series.uid, series.name, series.number, len(series.instances))
 
 
 @dataclass
@@ -17,7 +32,7 @@ class Job:
 
     Attributes:
         bundle: the model.
-        chosen: the series of each modality, in the order of the model's channels.
+        chosen: the series of each modality, without headers, in the order of the model's channels.
         reference: modality whose series gives the grid.
         staged: folder that holds the files of the chosen series and nothing else, under neutral names.
         work: folder for what the inference reads and writes.
@@ -28,7 +43,7 @@ class Job:
     """
 
     bundle: Bundle
-    chosen: dict[str, Series]
+    chosen: dict[str, Source]
     reference: str
     staged: Path
     work: Path

@@ -60,9 +60,9 @@ class SelectChosenSeries(DICOMSeriesSelectorOperator):
         for modality, series in self.job.chosen.items():
             found: DICOMSeries | None = loaded.get(series.uid)
             count = len(found.get_sop_instances()) if found else 0
-            if found is None or count != len(series.instances):
+            if found is None or count != series.count:
                 raise InputError(
-                    f"{series.name}: {count} of {len(series.instances)} images could be loaded; expected all, each at "
+                    f"{series.name}: {count} of {series.count} images could be loaded; expected all, each at "
                     "a place of its own"
                 )
             selected.add_selected_series(SelectedSeries(modality, found))

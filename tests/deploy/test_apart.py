@@ -66,3 +66,18 @@ def test_what_fails_apart_has_its_status_and_its_message_is_withheld():
 
 def test_what_works_apart_returns():
     run_apart(os.getcwd)
+
+
+def test_a_signal_during_the_start_is_answered_after_it(tmp_path):
+    """Broken off in its start, the process that runs apart would go on unknown."""
+    code = f"""{START}
+import os, signal
+from multiprocessing.context import SpawnProcess
+start = SpawnProcess.start
+SpawnProcess.start = lambda self: (os.kill(os.getpid(), signal.SIGTERM), start(self), print(self.pid, flush=True))
+end_in_order()
+run_apart(t.wait, {str(tmp_path)!r})
+"""
+    result = execute([sys.executable, "-c", code])
+    assert result.returncode == 143
+    assert not is_running(result.stdout.strip())

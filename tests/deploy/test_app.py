@@ -191,6 +191,7 @@ def test_a_stroke_model_takes_one_series_and_force_goes_on_with_a_remark(cohorts
 def test_a_run_that_fails_on_voxels_tells_nothing_of_the_patient_either(models, tmp_path):
     """The last file ends too early; every text of the headers, every folder and every file is called by the patient."""
     texts = dict.fromkeys(("ProtocolName", "InstitutionName", "PatientComments", "StudyDescription"), "SENTINEL")
+    texts["PatientName"] = ["SENTINEL^A", "SENTINEL^B"]  # as a backslash in a name is read
     study = tmp_path / "SENTINEL/study"
     description = "t1 SENTINEL ../../SENTINEL <script>"
     write_modality(study, np.ones((9, 9, 12)), np.eye(4), Study(), 2, "T1", SeriesDescription=description, **texts)

@@ -13,7 +13,7 @@ from monai.deploy.operators import DICOMDataLoaderOperator, DICOMSeriesSelectorO
 from common.preflight import InputError
 from deploy.bundle import open_bundle
 from deploy.dicom_series import read_study
-from deploy.job import Job
+from deploy.job import Job, Source
 from deploy.operators import SelectChosenSeries
 from tests.bundles.conftest import ROOT
 from tests.deploy.dicom_study import Study, write_modality
@@ -31,7 +31,7 @@ def job(tmp_path, models):
     write_modality(tmp_path / "study", ARRAY, np.eye(4), Study(), 5, "T1")
     bundle = open_bundle(ROOT / "bundles/atlas_finetune", models("atlas"))
     (series,) = read_study(tmp_path / "study")
-    return Job(bundle, {"T1": series}, "T1", tmp_path / "study", tmp_path, tmp_path)
+    return Job(bundle, {"T1": Source.of(series)}, "T1", tmp_path / "study", tmp_path, tmp_path)
 
 
 def test_series_are_selected_under_the_names_of_their_modalities(job):
@@ -43,7 +43,7 @@ def test_series_are_selected_under_the_names_of_their_modalities(job):
 
 def test_an_image_that_the_loader_drops_is_noticed(job):
     """Without our check a dynamic series would be a mixture: the loader keeps one image of each place, in silence."""
-    images = [instance.path for instance in job.chosen["T1"].instances]
+    images = sorted(job.staged.iterdir())
     write_modality(job.staged / "again", ARRAY, np.eye(4), Study(), 5, "T1")
     images[3].unlink()
     with pytest.raises(InputError, match=r"^series 5 \(UID \.\.\.\d+\): 11 of 12 images could be loaded"):
