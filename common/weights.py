@@ -3,7 +3,7 @@
 import platform
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -55,6 +55,29 @@ MODALITY_AXES = {  # tensors with one slice a modality, and the axis of those sl
     "conv.20.bias": 0,
 }
 
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
+
+
+def _are_names(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    return all(isinstance(name, str) and re.fullmatch(r"[^$@%\x00-\x1f][^\x00-\x1f]*", name) for name in value)
+
+
+def _are_edges(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(type(edge) is int for edge in value)
+
+
+TAKEN_OVER: dict[
+    str, tuple[Callable[[Any], bool], str]
+] = {  # metadata that becomes options of configs; see `_metadata`
+    "modalities": (_are_names, "a list of names, such as ['T1', 'FLAIR']"),
+    "model_size": (_is_word, "a word, such as small"),
+    "label_convention": (_is_word, "a word, such as brats2021"),
+    "patch_size": (_are_edges, "whole numbers, such as [96, 96, 96]"),
+}
 
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}  # what networks are of
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -129,7 +152,8 @@ def read(path: str | Path) -> Checkpoint:
 
     Raises:
         InputError: there is no such file, it cannot be read safely, it holds no tensors by name, or NaN, or tensors of
-            another kind than plain numbers, its names cannot be told apart, or its modalities are no list of names.
+            another kind than plain numbers, its names cannot be told apart, or what it says of its modalities, model
+            size, patch size or label convention is more than plain words and numbers.
     """
     content = load(path)
     wrapper = _wrapper(content, path)
@@ -171,19 +195,20 @@ def _kind(tensor: torch.Tensor) -> str | None:
 
 
 def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """What a file says of itself, its modalities as a list where it says them; empty for a foreign file."""
+    """What a file says of itself, its modalities as a list where it says them; empty for a foreign file.
+
+    What configs take over from it is held to plain words and numbers, as a config evaluates a text such as "$print()".
+    """
     said = content.get("metadata")
     if not isinstance(said, Mapping):
         return {}
-    if "modalities" not in said:
-        return dict(said)
-    names = said["modalities"]
-    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
-        raise InputError(
-            f"checkpoint {path}: metadata's modalities are {' '.join(repr(names).split()):.80}; "
-            "expected a list of names, such as ['T1', 'FLAIR']"
-        )
-    return dict(said) | {"modalities": list(names)}
+    said = dict(said)
+    for name, (is_plain, expected) in TAKEN_OVER.items():
+        value = said.get(name)
+        if name in said and not is_plain(value) and (value is not None or name == "modalities"):
+            shown = f"{'are' if name == 'modalities' else 'is'} {' '.join(repr(value).split()):.80}"
+            raise InputError(f"checkpoint {path}: metadata's {name} {shown}; expected {expected}")
+    return said | ({"modalities": list(said["modalities"])} if "modalities" in said else {})
 
 
 def _wrapper(content: Mapping[str, Any], path: str | Path) -> str | None:

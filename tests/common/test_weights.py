@@ -668,6 +668,32 @@ def test_modalities_that_are_no_list_of_names_are_refused(modalities, shown, fil
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model_size", "$__import__('os').abort()"),
+        ("model_size", "{_target_: os.abort}"),
+        ("model_size", {"_target_": "os.abort"}),
+        ("model_size", "tiny\nimports: [$print()]"),
+        ("model_size", "@network"),
+        ("label_convention", "%/etc/passwd"),
+        ("label_convention", ["atlas"]),
+        ("patch_size", "$[64] * 3"),
+        ("patch_size", ["$64", 64, 64]),
+        ("modalities", ["$__import__('os').abort()"]),
+        ("modalities", ["T1\nT2"]),
+    ],
+)
+def test_metadata_that_a_config_would_evaluate_are_refused(name, value, file):
+    """Options of an export and of a package come from a checkpoint, which may be a stranger's."""
+    saved(ssl_head(1), file, ["T1"])
+    content = torch.load(file, weights_only=True)
+    torch.save(content | {"metadata": content["metadata"] | {name: value}}, file)
+    with pytest.raises(InputError, match=f"metadata's {name} (is|are) .*; expected ") as error:
+        weights.read(file)
+    assert one_line(error)
+
+
 def test_modalities_are_read_as_a_list(file):
     saved(ssl_head(2), file, ("T1", "FLAIR"))
     assert weights.read(file).metadata["modalities"] == UKB
