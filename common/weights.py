@@ -56,8 +56,9 @@ MODALITY_AXES = {  # tensors with one slice a modality, and the axis of those sl
 }
 
 
-def _is_word(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
+def _is_text(value: Any) -> bool:
+    """Whether a value is text that is nothing but itself in a YAML or JSON config, such as `depths (2, 2), size 12`."""
+    return isinstance(value, str) and re.fullmatch(r"\w[\w., ()-]*", value) is not None
 
 
 def _are_names(value: Any) -> bool:
@@ -74,8 +75,8 @@ TAKEN_OVER: dict[
     str, tuple[Callable[[Any], bool], str]
 ] = {  # metadata that becomes options of configs; see `_metadata`
     "modalities": (_are_names, "a list of names, such as ['T1', 'FLAIR']"),
-    "model_size": (_is_word, "a word, such as small"),
-    "label_convention": (_is_word, "a word, such as brats2021"),
+    "model_size": (_is_text, "a word, such as small"),
+    "label_convention": (_is_text, "a word, such as brats2021"),
     "patch_size": (_are_edges, "whole numbers, such as [96, 96, 96]"),
 }
 
