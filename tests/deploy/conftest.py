@@ -83,11 +83,11 @@ def packages(tmp_path_factory, models) -> Callable[[str], Path]:
 
 
 def documented(module: str, **values: str) -> list[str]:
-    """The command of deploy/README.md that starts a module, with other values of its options."""
-    text = (ROOT / "deploy/README.md").read_text()
-    (line,) = re.findall(rf"\.venv-deploy/bin/python (-m {re.escape(module)} [^`\n]+)", text)
-    options = [word.partition("=")[0].removeprefix("--") for word in line.split()[2:]]
-    return [sys.executable, *line.split()[:2], *(f"--{option}={values[option]}" for option in options)]
+    """The command of README.md and deploy/README.md that starts a module, with other values of its options."""
+    texts = [(ROOT / file).read_text() for file in ("README.md", "deploy/README.md")]
+    lines = [re.findall(rf"\.venv-deploy/bin/python (-m {re.escape(module)} [^`\n]+)", text) for text in texts]
+    (options,) = {tuple(re.findall(r"--(\w+)=", line)) for (line,) in lines}  # one in each, and the same
+    return [sys.executable, "-m", module, *(f"--{option}={values[option]}" for option in options)]
 
 
 @pytest.fixture
