@@ -18,7 +18,7 @@ from torch.nn.functional import avg_pool3d
 
 from common.files import whole
 from common.pictures import draw_inpainting
-from common.preflight import check_number
+from common.preflight import InputError, check_number, chosen
 from common.views import corrupt
 
 __all__ = ["EmbeddingFile", "EmbeddingInferer", "Inpainting"]
@@ -116,16 +116,20 @@ class EmbeddingFile:
     Args:
         output_dir: folder of the file.
         settings: that are kept with the vectors, for those of two networks are not to be mixed.
+        existing: what becomes of a file that is there: refuse or replace.
 
     The engine's output is decollated: "pred" as `EmbeddingInferer` gives it, without the first axis; its batch has
     "subject". Where no subject has a vector nothing is written.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or is there and not to be replaced.
     """
 
-    def __init__(self, output_dir: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, output_dir: str, settings: Mapping[str, Any], existing: str = "refuse") -> None:
         self.path, self.settings = Path(output_dir) / "embeddings.npz", dict(settings)
+        may_replace = chosen("existing", existing, {"refuse": False, "replace": True})
+        if self.path.exists() and not may_replace:
+            raise InputError(f"{self.path}: is there already; expected --existing=replace, or another --output_dir")
         self.vectors: dict[str, dict[str, np.ndarray]] = {}
 
     def attach(self, engine: Engine) -> None:

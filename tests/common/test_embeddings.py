@@ -152,7 +152,7 @@ def test_zeros_around_a_scan_do_not_change_its_vector_at_all(network):
 # The file
 
 
-def run(cases, folder, levels=False):
+def run(cases, folder, levels=False, existing="refuse"):
     """An engine that puts out, for each case, its number as vector; None is a case that failed."""
 
     def step(engine, batch):
@@ -165,7 +165,7 @@ def run(cases, folder, levels=False):
         return {"embedding": vector, "level_0": vector[:1]} if levels else {"embedding": vector}
 
     engine = Engine(step)
-    EmbeddingFile(str(folder), {"bundle": "toy", "modalities": ["T1"]}).attach(engine)
+    EmbeddingFile(str(folder), {"bundle": "toy", "modalities": ["T1"]}, existing).attach(engine)
     engine.run([[{"subject": subject, "value": value}] for subject, value in cases])
     return folder / "embeddings.npz"
 
@@ -200,7 +200,7 @@ def test_nothing_is_written_of_no_subject(tmp_path):
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "embeddings.npz").mkdir()
     with pytest.raises(InputError, match=r"embeddings\.npz: .*expected a file that can be written"):
-        run([("a", 1)], tmp_path)
+        run([("a", 1)], tmp_path, existing="replace")
 
 
 def test_a_second_run_of_an_engine_begins_anew(tmp_path):
@@ -268,3 +268,13 @@ def test_a_picture_shows_the_middle_of_the_volume_with_the_same_noise_each_time(
 def test_a_number_of_pictures_that_cannot_be(subjects):
     with pytest.raises(InputError, match=f"--pictures={subjects}: expected a whole number"):
         Inpainting(Echo(), ["T1"], (32, 32, 32), subjects)
+
+
+def test_vectors_that_are_there_are_kept_unless_told_otherwise(tmp_path):
+    (tmp_path / "embeddings.npz").write_bytes(b"of an earlier run")
+    with pytest.raises(InputError, match=r"embeddings.npz: is there already; expected --existing=replace, or another"):
+        EmbeddingFile(str(tmp_path), {})
+    with pytest.raises(InputError, match=r"--existing=skip: expected one of refuse, replace"):
+        EmbeddingFile(str(tmp_path), {}, existing="skip")
+    EmbeddingFile(str(tmp_path), {}, existing="replace")
+    assert (tmp_path / "embeddings.npz").read_bytes() == b"of an earlier run", "until the new ones are complete"
