@@ -200,9 +200,6 @@ def _of_datalist(
         expected = " or ".join(sorted(known))
         raise InputError(f"--protocol={protocol_name}: the labels of {datalist} follow {convention}, not {expected}")
     entries = datalists.load(datalist, str(split), dataset_dir, content["modalities"][:1], convention)
-    for entry in entries:
-        if Path(entry["subject"]).name != entry["subject"]:
-            raise InputError(f"{datalist}: subject {entry['subject']}: expected one that can be a file's name")
     return (
         {entry["subject"]: Path(entry["label"]) for entry in entries},
         {entry["subject"]: Path(entry["image"][0]) for entry in entries},

@@ -193,9 +193,6 @@ def test_faults_of_a_datalist_are_named(datalist, tmp_path):
         find_cases(predictions, datalist, "brats", dataset_dir=root, split="training")
     with pytest.raises(InputError, match="no prediction for 1 of 2 cases: s2;"):
         find_cases(predictions, datalist, "brats", dataset_dir=root)
-    datalist.write_text(datalist.read_text().replace('"s1"', '"s/1"'))
-    with pytest.raises(InputError, match="subject s/1: expected one that can be a file's name"):
-        find_cases(predictions, datalist, "brats", dataset_dir=root)
     datalist.write_text(datalist.read_text().replace('"brats2021"', "null"))
     with pytest.raises(InputError, match=r"follow None, not brats2021 or brats2023$"):
         find_cases(predictions, datalist, "brats", dataset_dir=root)
