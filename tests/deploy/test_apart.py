@@ -40,6 +40,8 @@ def is_running(pid: str) -> bool:
 def test_what_runs_apart_ends_with_the_process_that_waits_for_it(tmp_path, number, status):
     (tmp_path / "temporary").touch()
     code = f"""{START}
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 end_in_order()
 try:
     run_apart(t.wait, {str(tmp_path)!r})
