@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.lesions import Connectivity, Lesion, match
-from common.preflight import InputError
+from common.preflight import InputError, chosen
 from common.surfaces import Spacing, percentile_distance, surface_dice, surface_of
 
 __all__ = [
@@ -111,15 +111,13 @@ def protocol(name: str, challenge: str | None = None, tolerance: float | None = 
         >>> protocol("brats", "MET").settings["dilations"]
         1
     """
-    if name not in PROTOCOLS:
-        raise InputError(f"--protocol={name}: expected one of {', '.join(PROTOCOLS)}")
+    found: Protocol = chosen("protocol", name, PROTOCOLS)
     if challenge is not None and name != "brats":
         raise InputError(f"--challenge={challenge}: the protocol {name} has none; expected it with brats alone")
-    found = PROTOCOLS[name]
     if name == "brats":
         challenge = "GLI" if challenge is None else challenge
         measure = partial(brats, challenge=challenge)
-        dilations, smallest = _challenge(challenge)
+        dilations, smallest = chosen("challenge", challenge, CHALLENGES)
         settings = {"challenge": challenge, "dilations": dilations, "smallest_mm3": smallest}
         found = replace(found, measure=measure, settings={**found.settings, **settings})
     return found if tolerance is None else _with_surface_dice(found, tolerance)
@@ -250,7 +248,7 @@ def brats(
     Raises:
         InputError: as for `hd95`, or the challenge is unknown.
     """
-    settings, size = _challenge(challenge), _spacing(spacing)
+    settings, size = chosen("challenge", challenge, CHALLENGES), _spacing(spacing)
     predicted, truth = _volumes(prediction, reference)
     lesions, _ = match(predicted, truth, size, 26, settings.dilations, settings.smallest, PENALTY)
     scored = [lesion for lesion in lesions if lesion.is_scored]
@@ -391,9 +389,3 @@ def _tolerance(tolerance: float) -> float:
     if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < np.inf:
         raise InputError(f"--tolerance={tolerance}: expected a number of mm above zero")
     return float(tolerance)
-
-
-def _challenge(name: str) -> Challenge:
-    if name not in CHALLENGES:
-        raise InputError(f"--challenge={name}: expected one of {', '.join(CHALLENGES)}")
-    return CHALLENGES[name]

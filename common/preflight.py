@@ -12,7 +12,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,6 +56,9 @@ FLAGS = {"activation_checkpointing", "compile", "gather_negatives", "probabiliti
 OPTIONAL = {"max_grad_norm"}  # may be null
 
 
+Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
+
+
 class InputError(ValueError):
     """Bad input from outside; the message names the culprit, its value and what was expected, in one line."""
 
@@ -65,21 +69,24 @@ def start() -> None:
     check_options(sys.argv)
 
 
-def report_in_one_line() -> None:
+def report_in_one_line(otherwise: Hook = sys.__excepthook__) -> None:
     """From now on an uncaught exception that began as an `InputError` prints one line; the exit status is 2.
 
     Ctrl-C prints one line, too, and ends the process as that signal does, which shells show as status 130.
+
+    Args:
+        otherwise: what tells of any other exception.
     """
-    sys.excepthook = _excepthook
+    sys.excepthook = partial(_excepthook, otherwise)
 
 
-def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _excepthook(otherwise: Hook, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         print("interrupted", file=sys.stderr, flush=True)
         return
     message = reason(error)
     if message is None:
-        sys.__excepthook__(kind, error, trace)
+        otherwise(kind, error, trace)
         return
     print(f"error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(2)

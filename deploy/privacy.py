@@ -7,7 +7,7 @@ import traceback
 import warnings
 from types import TracebackType
 
-from common.preflight import reason
+from common.preflight import report_in_one_line
 
 __all__ = ["keep_silent"]
 
@@ -22,19 +22,10 @@ def keep_silent() -> None:
     os.environ["HOLOSCAN_LOG_LEVEL"] = "OFF"
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    sys.excepthook = _excepthook
+    report_in_one_line(otherwise=_withhold)
 
 
-def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr, flush=True)
-        return
-    message = reason(error)
-    if message is None:
-        places = (f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace))
-        print(
-            f"error: {kind.__name__}, its message withheld, at\n  " + "\n  ".join(places), file=sys.stderr, flush=True
-        )
-        raise SystemExit(1)
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    raise SystemExit(2)
+def _withhold(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
+    places = (f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace))
+    print(f"error: {kind.__name__}, its message withheld, at\n  " + "\n  ".join(places), file=sys.stderr, flush=True)
+    raise SystemExit(1)
