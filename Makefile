@@ -35,4 +35,4 @@ lint: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/codespell
-	$(BIN)/check-jsonschema --schemafile tests/oracles/meta_schema_20240725.json bundles/*/configs/metadata.json
+	$(BIN)/check-jsonschema --schemafile scripts/package/meta_schema_20240725.json bundles/*/configs/metadata.json

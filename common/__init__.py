@@ -1,34 +1,32 @@
-"""What the bundles' configs reference: `common.<module>.<name>`. A module is imported when it is first asked for."""
+"""What the bundles' configs reference: `common.<package>.<name>`. A package is imported when it is first asked for."""
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from types import ModuleType
+from typing import Any
 
-__all__ = [
-    "checkpoints",
-    "checks",
-    "datalists",
-    "datasets",
-    "embeddings",
-    "handlers",
-    "inference",
-    "lesions",
-    "losses",
-    "metrics",
-    "networks",
-    "pictures",
-    "preflight",
-    "records",
-    "results",
-    "segmentations",
-    "surfaces",
-    "training",
-    "transforms",
-    "views",
-    "weights",
-]
+__all__ = ["cli", "data", "errors", "files", "inference", "metrics", "options", "ssl", "training", "weights"]
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name in __all__:
-        return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__} has no attribute {name}")
+def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package whose names are imported when they are first asked for.
+
+    Configs name `common.PACKAGE.NAME`, whichever module of the package holds it; and a command that needs one module
+    does not wait for the imports of the others.
+
+    Args:
+        package: its `__name__`.
+        names: that each module offers, separated by blanks.
+    """
+    modules = {name: module for module, listed in names.items() for name in listed.split()}
+
+    def get(name: str) -> Any:
+        if name in names:
+            return import_module(f"{package}.{name}")
+        if name in modules:
+            return getattr(import_module(f"{package}.{modules[name]}"), name)
+        raise AttributeError(f"module {package} has no attribute {name}")
+
+    return get
+
+
+__getattr__ = lazy(__name__, dict.fromkeys(__all__, ""))

@@ -1,27 +1,36 @@
-"""Files that are written whole or not at all, and JSON files that cannot be read, told in one line."""
+"""Write files atomically, check early that output can be written, and report file errors in one line."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.preflight import InputError
+from common.errors import InputError
 
-__all__ = ["leftovers", "looking_at", "reading_json", "remove", "whole"]
+__all__ = [
+    "atomic_write",
+    "check_writable_file",
+    "check_writable_folder",
+    "expand_home",
+    "remove",
+    "reporting_json_errors",
+    "reporting_path_errors",
+    "unfinished_files",
+]
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside `path`, for a block to write to; at the block's end it takes the place of `path`.
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Give a block a temporary file to write; at the end of the block it replaces `path`.
 
-    Whoever reads `path` sees the old content until the new one is complete, and for good where the block fails. The
-    folder is made where it is missing.
+    Readers of `path` see the old content until the new content is complete. If the block fails, the old content stays.
+    A missing folder is created.
 
     Raises:
         InputError: the file cannot be written.
 
     Example:
-        >>> with whole("/tmp/figures.json") as file:
+        >>> with atomic_write("/tmp/figures.json") as file:
         ...     file.write_text("{}")
         2
     """
@@ -32,7 +41,7 @@ def whole(path: str | Path) -> Iterator[Path]:
         try:
             yield temporary
             with temporary.open("rb+") as file:
-                os.fsync(file.fileno())  # on the disk before it has the name
+                os.fsync(file.fileno())  # on disk before it gets the name
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -41,7 +50,7 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 
 def remove(path: str | Path) -> None:
-    """Remove a file, if it is there.
+    """Remove a file if it exists.
 
     Raises:
         InputError: it cannot be removed.
@@ -52,15 +61,71 @@ def remove(path: str | Path) -> None:
         raise InputError(f"{path}: {error.strerror or error}; expected a file that can be replaced") from error
 
 
-@contextmanager
-def looking_at(name: str) -> Iterator[None]:
-    """Tell in one line why a block could not look at a path: closed, longer than paths can be, or in nobody's home.
+def expand_home(path: str | Path, name: str) -> Path:
+    """A path with `~` replaced by the home folder.
 
     Args:
-        name: what the message calls the path, such as "--predictions=FOLDER".
+        path: as a user wrote it.
+        name: the path's name in the message, such as "--output=F.json".
 
     Raises:
-        InputError: the block could not.
+        InputError: there is no such home folder.
+    """
+    with reporting_path_errors(name):
+        return Path(str(path)).expanduser()
+
+
+def check_writable_file(path: str | Path, name: str) -> None:
+    """Check, before long work, that a file can be written afterwards; its folders may be missing.
+
+    Args:
+        path: of the file.
+        name: the path's name in the message, such as "--output=F.json".
+
+    Raises:
+        InputError: the path is a folder, lies in no folder, or in one without write permission.
+    """
+    if _is_folder(Path(path), name) or not _is_writable(Path(path).absolute().parent, name):
+        raise InputError(f"{name}: expected a file that can be written")
+
+
+def check_writable_folder(folder: str | Path, name: str, files: Sequence[str] = ()) -> None:
+    """Check, before long work, that files can be written to a folder afterwards; the folder may be missing.
+
+    Args:
+        folder: to write to.
+        name: the folder's name in the message, such as "--output=DIR".
+        files: names of the files; none of them may be a folder.
+
+    Raises:
+        InputError: the path is no folder, has no write permission, or one of the files is a folder.
+    """
+    if not _is_writable(Path(folder).absolute(), name) or any(_is_folder(Path(folder) / file, name) for file in files):
+        what = f"{', '.join(files)} can be written to" if files else "can be written to"
+        raise InputError(f"{name}: expected a folder that {what}")
+
+
+def _is_folder(path: Path, name: str) -> bool:
+    with reporting_path_errors(name):
+        return path.is_dir()
+
+
+def _is_writable(folder: Path, name: str) -> bool:
+    """Whether a folder, or the nearest folder above it that exists, can be written to."""
+    with reporting_path_errors(name):
+        nearest = next(place for place in (folder, *folder.parents) if place.exists())
+        return nearest.is_dir() and os.access(nearest, os.W_OK)
+
+
+@contextmanager
+def reporting_path_errors(name: str) -> Iterator[None]:
+    """Report in one line why a block could not look at a path: no permission, name too long, unknown home folder.
+
+    Args:
+        name: the path's name in the message, such as "--predictions=FOLDER".
+
+    Raises:
+        InputError: the block raised an `OSError`, or `Path.expanduser` found no home folder.
     """
     try:
         yield
@@ -69,22 +134,22 @@ def looking_at(name: str) -> Iterator[None]:
         raise InputError(f"{name}: {what}; expected a path that can be read") from error
 
 
-def leftovers(folder: Path, pattern: str) -> list[Path]:
-    """Temporary files of `whole` that a process which was killed has left in a folder, for names of this pattern."""
+def unfinished_files(folder: Path, pattern: str) -> list[Path]:
+    """Temporary files that a killed `atomic_write` left in a folder, for file names that match a pattern."""
     return sorted(folder.glob(f".{pattern}.[0-9]*"))
 
 
 @contextmanager
-def reading_json(name: str, expected: str, file: str = "a JSON file") -> Iterator[None]:
-    """Tell in one line why a block could not read a JSON file.
+def reporting_json_errors(name: str, expected: str, file: str = "a JSON file") -> Iterator[None]:
+    """Report in one line why a block could not read a JSON file.
 
     Args:
-        name: what the message calls the file, such as "datalist F.json".
-        expected: what it was to hold, such as "a datalist".
-        file: what was expected where it cannot be opened.
+        name: the file's name in the message, such as "datalist F.json".
+        expected: content that was expected, such as "a datalist".
+        file: kind of file that was expected, for a file that cannot be opened.
 
     Raises:
-        InputError: it cannot be opened, is no JSON, or is nested too deeply.
+        InputError: the file cannot be opened, is not JSON, or is nested too deeply.
     """
     try:
         yield

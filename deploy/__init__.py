@@ -1,1 +1,1 @@
-"""A DICOM study in, a DICOM segmentation and its summary out: see README.md of this folder."""
+"""From a DICOM study to a DICOM segmentation and a summary; see README.md in this folder."""

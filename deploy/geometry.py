@@ -1,7 +1,7 @@
-"""Slices become volumes in world space, and volumes of other geometry come onto the grid of a reference.
+"""Build volumes from DICOM slices, and resample volumes to the grid of a reference.
 
-A volume is an array [columns, rows, slices] with an affine that leads from voxels to RAS+ millimetres, as NIfTI has it;
-DICOM's own axes are LPS+.
+A volume is an array [columns, rows, slices] with an affine from voxel indices to millimetres in RAS+, as in NIfTI.
+DICOM uses LPS+.
 """
 
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from common.preflight import InputError
+from common.errors import InputError
 
-__all__ = ["Grid", "Volume", "grid_of", "inside", "resample", "same_grid", "to_sitk", "volume_of", "write_nifti"]
+__all__ = ["Grid", "Volume", "field_of_view", "grid_of", "resample", "same_grid", "to_sitk", "volume_of", "write_nifti"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-TOLERANCE = 0.01  # share of the slice distance, and of a cosine; scanners round positions to about 0.001 mm
+TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round positions to about 0.001 mm
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of a series are.
+    """Positions of the voxels of a series.
 
     Attributes:
         shape: columns, rows, slices.
-        affine: voxel to RAS+ mm, 4 x 4.
-        order: of the instances given, the first slice's number, then the second's, and so on along the normal.
+        affine: voxel index to mm in RAS+, 4 x 4.
+        order: indices of the given headers, sorted along the slice normal.
     """
 
     shape: tuple[int, int, int]
@@ -39,44 +39,45 @@ class Grid:
 
 @dataclass(frozen=True)
 class Volume:
-    """Values [columns, rows, slices] as float32, and the affine, voxel to RAS+ mm."""
+    """A float32 array [columns, rows, slices] and its affine from voxel index to mm in RAS+."""
 
     array: NDArray[np.float32]
     affine: NDArray[np.float64]
 
     @property
     def spacing(self) -> NDArray[np.float64]:
-        """Edges of a voxel in mm."""
+        """Edge lengths of a voxel in mm."""
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
     @property
-    def voxel(self) -> float:
+    def voxel_volume(self) -> float:
         """Volume of a voxel in mL."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
 
 def grid_of(headers: Sequence[Dataset], name: str) -> Grid:
-    """The grid that the headers of a series' slices span, whatever their order.
+    """Compute the grid of a series.
 
     Args:
-        headers: of the slices.
-        name: what messages call the series.
+        headers: of its slices, in any order.
+        name: name of the series in messages.
 
     Raises:
-        InputError: slices differ in size, spacing or orientation, two are at one place, one is missing, they are not
-            stacked along their normal, or rows and columns are no grid.
+        InputError: slices differ in size, spacing or orientation, two have the same position, one is missing, they are
+            not stacked along their normal, or rows and columns are not orthogonal.
     """
     first = headers[0]
     rows, columns = _size(first, name)
     spacing, orientation = (_numbers(first, word, name) for word in ("PixelSpacing", "ImageOrientationPatient"))
     axes = orientation.reshape(2, 3)
     if spacing.min() <= 0 or not np.allclose(axes @ axes.T, np.eye(2), atol=2 * TOLERANCE):
-        raise InputError(f"{name}: PixelSpacing or ImageOrientationPatient span no grid; expected right angles")
+        raise InputError(f"{name}: PixelSpacing and ImageOrientationPatient define no grid; expected right angles")
     for header in headers:
-        alike = _size(header, name) == (rows, columns)
-        alike &= np.allclose(_numbers(header, "PixelSpacing", name), spacing, rtol=TOLERANCE)
-        if not alike or not np.allclose(_numbers(header, "ImageOrientationPatient", name), orientation, atol=TOLERANCE):
-            raise InputError(f"{name}: slices of different size, spacing or orientation; expected one grid")
+        same = _size(header, name) == (rows, columns)
+        same &= np.allclose(_numbers(header, "PixelSpacing", name), spacing, rtol=TOLERANCE)
+        same &= np.allclose(_numbers(header, "ImageOrientationPatient", name), orientation, atol=TOLERANCE)
+        if not same:
+            raise InputError(f"{name}: slices differ in size, spacing or orientation; expected one grid")
     along_row, along_column = orientation[:3], orientation[3:]
     normal = np.cross(along_row, along_column)
     positions = np.array([_numbers(header, "ImagePositionPatient", name) for header in headers])
@@ -91,50 +92,56 @@ def grid_of(headers: Sequence[Dataset], name: str) -> Grid:
 def _size(header: Dataset, name: str) -> tuple[int, int]:
     """Rows and columns."""
     if not header.get("Rows") or not header.get("Columns"):
-        raise InputError(f"{name}: an image without Rows or Columns; expected both in each")
+        raise InputError(f"{name}: an image has no Rows or Columns; expected both in every image")
     return int(header.Rows), int(header.Columns)
 
 
 def _numbers(header: Dataset, keyword: str, name: str) -> NDArray[np.float64]:
     value = header.get(keyword)
     if value in (None, ""):
-        raise InputError(f"{name}: an image without {keyword}; expected it in each")
+        raise InputError(f"{name}: an image has no {keyword}; expected it in every image")
     return np.array([float(number) for number in value])
 
 
 def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    """From a slice to the next, mm, given their positions along the normal."""
+    """The vector in mm from one slice to the next, from positions that are sorted along the normal."""
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     distances = np.diff(positions @ normal)
     usual = float(np.median(distances))
     if distances.min() < max(TOLERANCE * usual, 1e-3):
-        raise InputError(f"{name}: two images at one place; expected one volume (is it dynamic, or of several echoes?)")
+        raise InputError(f"{name}: two images have one position; expected one volume (is it dynamic or multi-echo?)")
     if not np.allclose(distances, usual, rtol=2 * TOLERANCE):
-        where = int(np.argmax(np.abs(distances - usual))) + 1
-        raise InputError(
-            f"{name}: {distances[where - 1]:.2f} mm after slice {where}, {usual:.2f} mm elsewhere; is a slice missing?"
-        )
+        number = int(np.argmax(np.abs(distances - usual))) + 1
+        gap = f"{distances[number - 1]:.2f} mm after slice {number}, {usual:.2f} mm elsewhere"
+        raise InputError(f"{name}: slice distance {gap}; is a slice missing?")
     if np.linalg.norm(step - normal * (step @ normal)) > 2 * TOLERANCE * usual:
         raise InputError(f"{name}: slices are not stacked along their normal; expected no shear")
     return step
 
 
 def volume_of(slices: Sequence[Dataset], name: str) -> tuple[Volume, list[Dataset]]:
-    """The volume of a series' slices, and the slices in the order of its last axis.
+    """Build the volume of a series.
+
+    Args:
+        slices: with their voxels, in any order.
+        name: name of the series in messages.
+
+    Returns:
+        The volume, and the slices in the order of its last axis.
 
     Raises:
-        InputError: the slices span no grid (see `grid_of`), or voxels cannot be read.
+        InputError: the slices define no grid (see `grid_of`), or voxels cannot be read.
     """
     grid = grid_of(slices, name)
     ordered = [slices[index] for index in grid.order]
-    array = np.stack([_values(each, name).T for each in ordered], axis=-1)
+    array = np.stack([_values(image, name).T for image in ordered], axis=-1)
     return Volume(array, grid.affine), ordered
 
 
 def _values(image: Dataset, name: str) -> NDArray[np.float32]:
-    """Stored values of a slice, rescaled, [rows, columns]."""
+    """The rescaled values of a slice, [rows, columns]."""
     if image.get("SamplesPerPixel", 1) != 1:
-        raise InputError(f"{name}: colour images; expected one value a voxel")
+        raise InputError(f"{name}: colour images; expected one value per voxel")
     if image.get("PhotometricInterpretation") == "MONOCHROME1":
         raise InputError(f"{name}: inverted images (MONOCHROME1); expected higher values to be brighter")
     try:
@@ -143,32 +150,35 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
             default if image.get(keyword) in (None, "") else float(image[keyword].value)
             for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
         )
-    except Exception as error:  # each decoder raises its own, and texts may quote values
+    except Exception as error:  # each decoder raises its own types, whose texts may quote values
         syntax = image.file_meta.TransferSyntaxUID.name
         raise InputError(f"{name}: voxels cannot be read ({syntax}: {type(error).__name__})") from None
     return (stored.astype(np.float64) * slope + intercept).astype(np.float32)
 
 
 def same_grid(one: Volume, other: Volume) -> bool:
-    """Whether voxels of the same index are at the same place, within 0.001 mm."""
+    """Whether two volumes have the same shape and affine, within 0.001 mm."""
     return one.array.shape == other.array.shape and np.allclose(one.affine, other.affine, rtol=0, atol=1e-3)
 
 
 def resample(moving: Volume, reference: Volume) -> Volume:
-    """A volume on the grid of another, trilinear, 0 where it has no voxels; untouched where it is on that grid."""
+    """Resample a volume to the grid of another: trilinear, 0 outside its field of view.
+
+    If both are on the same grid, the values are not changed.
+    """
     if same_grid(moving, reference):
         return Volume(moving.array, reference.affine)
     image = sitk.Resample(to_sitk(moving), to_sitk(reference), sitk.Transform(), sitk.sitkLinear, 0.0)
     return Volume(sitk.GetArrayFromImage(image).T.copy(), reference.affine)
 
 
-def inside(moving: Volume, reference: Volume) -> NDArray[np.bool_]:
-    """Which voxels of the reference lie within the field of view of another volume."""
+def field_of_view(moving: Volume, reference: Volume) -> NDArray[np.bool_]:
+    """Mask of the reference's voxels that lie in the field of view of another volume."""
     return resample(Volume(np.ones_like(moving.array), moving.affine), reference).array > 0.5
 
 
 def to_sitk(volume: Volume) -> sitk.Image:
-    """The same volume as SimpleITK has it, in LPS+."""
+    """Convert a volume to a SimpleITK image, which is in LPS+."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
     lps = LPS_TO_RAS @ volume.affine
     image.SetSpacing(volume.spacing.tolist())
@@ -178,13 +188,13 @@ def to_sitk(volume: Volume) -> sitk.Image:
 
 
 def _rotation(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nearest matrix of orthogonal columns, which SimpleITK asks for to more digits than DICOM's cosines have."""
+    """The nearest orthogonal matrix: SimpleITK requires more digits than DICOM's cosines have."""
     left, _, right = np.linalg.svd(matrix)
     return left @ right
 
 
 def write_nifti(volume: Volume, path: Path) -> None:
-    """Write a NIfTI file of float32 values in mm, with nothing of the DICOM headers."""
+    """Write a volume as a NIfTI file of float32 values, without anything from the DICOM headers."""
     image = nib.Nifti1Image(volume.array, volume.affine)
     image.header.set_xyzt_units("mm")
     image.set_qform(volume.affine, 1)

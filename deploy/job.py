@@ -1,19 +1,24 @@
-"""What the application is to do, as its operators hand it on."""
+"""The job of one run, which the operators share."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.bundle import Bundle
-from deploy.dicom_series import Series
+from deploy.study import Series
 
-__all__ = ["RESULTS", "Job", "Source"]
-
-RESULTS = ("segmentation.dcm", "summary.dcm", "result.json")  # the last one says that all are there
+__all__ = ["ChosenSeries", "Job"]
 
 
 @dataclass(frozen=True)
-class Source:
-    """A series as operators know it, without headers, which name the patient: UID, name, number, count of images."""
+class ChosenSeries:
+    """A series without its headers, which name the patient.
+
+    Attributes:
+        uid: SeriesInstanceUID.
+        name: name of the series in messages.
+        number: SeriesNumber, if it has one.
+        count: number of its images.
+    """
 
     uid: str
     name: str
@@ -21,29 +26,29 @@ class Source:
     count: int
 
     @classmethod
-    def of(cls, series: Series) -> "Source":
-        """That of a series."""
+    def from_series(cls, series: Series) -> "ChosenSeries":
+        """Leave the headers of a series out."""
         return cls(series.uid, series.name, series.number, len(series.instances))
 
 
 @dataclass
 class Job:
-    """What an application is to do.
+    """What one run of the application has to do.
 
     Attributes:
         bundle: the model.
-        chosen: the series of each modality, without headers, in the order of the model's channels.
+        chosen: modality -> its series, in the order of the model's input channels.
         reference: modality whose series gives the grid.
-        staged: folder that holds the files of the chosen series and nothing else, under neutral names.
-        work: folder for what the inference reads and writes.
-        results: folder for the `RESULTS`.
-        options: further ones of the bundle's inference.
-        force: whether to go on where a precondition is not met.
-        remarks: what a reader of the result has to know, a sentence each; operators add to it.
+        staged: folder that contains the files of the chosen series and nothing else, under neutral names.
+        work: folder for temporary files of the inference.
+        results: folder for the result files.
+        options: additional options of the bundle's inference.
+        force: whether to continue when a precondition is not met.
+        remarks: sentences for the readers of the result; operators add to them.
     """
 
     bundle: Bundle
-    chosen: dict[str, Source]
+    chosen: dict[str, ChosenSeries]
     reference: str
     staged: Path
     work: Path

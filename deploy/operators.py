@@ -1,6 +1,6 @@
-"""The operators of the application: from the files of the chosen series to the DICOM objects that are handed back.
+"""The operators of the application: from the files of the chosen series to the result files.
 
-The names are MONAI Deploy's: an operator declares its ports in `setup`, and `compute` runs when inputs have arrived.
+The method names are MONAI Deploy's: an operator declares its ports in `setup`; `compute` runs when its inputs arrive.
 """
 
 import json
@@ -8,47 +8,48 @@ from dataclasses import dataclass
 from typing import Any
 
 from monai.deploy.conditions import CountCondition
-from monai.deploy.core import Application, Operator, OperatorSpec
+from monai.deploy.core import Application, Fragment, Operator, OperatorSpec
 from monai.deploy.core.domain.dicom_series import DICOMSeries
 from monai.deploy.core.domain.dicom_series_selection import SelectedSeries, StudySelectedSeries
 from monai.deploy.core.domain.dicom_study import DICOMStudy
 from monai.deploy.operators import DICOMDataLoaderOperator, DICOMSeriesSelectorOperator
 from pydicom.dataset import Dataset
 
-from common.preflight import InputError
-from deploy.bundle import infer
+from common.errors import InputError
 from deploy.geometry import Volume, resample, volume_of
-from deploy.job import RESULTS, Job
-from deploy.preconditions import coarse, findings
-from deploy.segmentation import label_segments, write_segmentation
-from deploy.summary import Summary, draw, volumes_of, write_capture
+from deploy.inference import infer
+from deploy.job import Job
+from deploy.preconditions import failed_checks, spacing_remarks
+from deploy.results import REPORT, SEGMENTATION, SUMMARY
+from deploy.segmentation import label_segments, make_segmentation
+from deploy.summary import Summary, draw_summary, make_capture, segment_volumes
 
-__all__ = ["SegmentationApplication"]
+__all__ = ["SegmentationApplication", "SelectChosenSeries"]
 
-ALIGNMENT = "least_overlap"  # the bundle's own check of registration, which force has to switch off
+REGISTRATION_CHECK = "least_overlap"  # option of the bundle's own check, which --force has to switch off
 
 
 @dataclass(frozen=True)
 class Scans:
-    """All modalities on the grid of the reference, whose slices are in the order of the volumes' last axis."""
+    """All modalities on the grid of the reference, and its slices in the order of the volumes' last axis."""
 
     aligned: dict[str, Volume]
     slices: list[Dataset]
 
 
 class SelectChosenSeries(DICOMSeriesSelectorOperator):
-    """Name the series that were loaded by their modality.
+    """Assign the loaded series to their modalities, and check that the loader has kept every image.
 
-    The rules have decided before anything was loaded (deploy/dicom_series.py): the selector's own language has neither
-    "T1 unless there was contrast agent" nor "exactly one". What is left is to find out whether the loader has dropped
-    an image, which it does in silence where it cannot read one, or where two are at one place.
+    The choice was made before anything was loaded (series_choice.py), because the selector's rule language can express
+    neither "T1 without contrast agent" nor "exactly one". The loader silently drops images that it cannot read, and
+    all but one of those with the same position.
     """
 
-    def __init__(self, fragment: Application, *args: Any, job: Job, **kwargs: Any) -> None:
+    def __init__(self, fragment: Fragment, *args: Any, job: Job, **kwargs: Any) -> None:
         self.job = job
         super().__init__(fragment, *args, **kwargs)
 
-    def filter(  # the name is MONAI Deploy's
+    def filter(  # MONAI Deploy's method
         self,
         selection_rules: Any,
         dicom_study_list: list[DICOMStudy],
@@ -62,19 +63,23 @@ class SelectChosenSeries(DICOMSeriesSelectorOperator):
             count = len(found.get_sop_instances()) if found else 0
             if found is None or count != series.count:
                 raise InputError(
-                    f"{series.name}: {count} of {series.count} images could be loaded; expected all, each at "
-                    "a place of its own"
+                    f"{series.name}: {count} of {series.count} images could be loaded; expected all, each at a "
+                    "different position"
                 )
             selected.add_selected_series(SelectedSeries(modality, found))
         return [selected]
 
 
-class Prepare(Operator):
-    """Series -> volumes on one grid; preconditions are checked."""
+class JobOperator(Operator):
+    """An operator that works on a job."""
 
-    def __init__(self, fragment: Application, *args: Any, job: Job, **kwargs: Any) -> None:
+    def __init__(self, fragment: Fragment, *args: Any, job: Job, **kwargs: Any) -> None:
         self.job = job
         super().__init__(fragment, *args, **kwargs)
+
+
+class Prepare(JobOperator):
+    """Convert the series to volumes on one grid, and check the preconditions."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.input("series")
@@ -93,18 +98,14 @@ class Prepare(Operator):
 
     def _check(self, volumes: dict[str, Volume], aligned: dict[str, Volume]) -> None:
         job = self.job
-        found = findings(volumes, aligned, job.reference, job.bundle.task.skull_stripped)
-        if found and not job.force:
-            raise InputError(f"{'; '.join(found)}. See README.md, Preconditions; --force goes on all the same")
-        job.remarks += [*found, *coarse(volumes[job.reference])]
+        failed = failed_checks(volumes, aligned, job.reference, job.bundle.task.skull_stripped)
+        if failed and not job.force:
+            raise InputError(f"{'; '.join(failed)}. See deploy/README.md, Preconditions; --force continues anyway")
+        job.remarks += [*failed, *spacing_remarks(volumes[job.reference])]
 
 
-class Infer(Operator):
-    """Volumes -> segments, by the bundle's own inference."""
-
-    def __init__(self, fragment: Application, *args: Any, job: Job, **kwargs: Any) -> None:
-        self.job = job
-        super().__init__(fragment, *args, **kwargs)
+class Infer(JobOperator):
+    """Segment the scans with the bundle's own inference."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.input("scans")
@@ -112,19 +113,16 @@ class Infer(Operator):
 
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans = op_input.receive("scans")
-        options = [*self.job.options]
-        if self.job.force and ALIGNMENT in self.job.bundle.settings:
-            options.append(f"--{ALIGNMENT}=0")
-        label = infer(self.job.bundle, scans.aligned, self.job.work, options)
-        op_output.emit((scans, label_segments(label, self.job.bundle.task.segments)), "case")
+        job = self.job
+        options = [*job.options]
+        if job.force and REGISTRATION_CHECK in job.bundle.options:
+            options.append(f"--{REGISTRATION_CHECK}=0")
+        label = infer(job.bundle, scans.aligned, job.work, options)
+        op_output.emit((scans, label_segments(label, job.bundle.task.segments)), "case")
 
 
-class Write(Operator):
-    """Segments -> DICOM segmentation, summary and result.json, in the job's folder for results."""
-
-    def __init__(self, fragment: Application, *args: Any, job: Job, **kwargs: Any) -> None:
-        self.job = job
-        super().__init__(fragment, *args, **kwargs)
+class Write(JobOperator):
+    """Write the result files into the job's folder."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.input("case")
@@ -134,40 +132,49 @@ class Write(Operator):
         job, bundle = self.job, self.job.bundle
         volume = scans.aligned[job.reference]
         labels = [segment.label for segment in bundle.task.segments]
-        volumes = volumes_of(segments, labels, volume.voxel)
+        volumes = segment_volumes(segments, labels, volume.voxel_volume)
         summary = Summary(bundle.name, bundle.version, volumes, job.remarks)
-        written = write_segmentation(segments, scans.slices, bundle)
-        written.save_as(job.results / RESULTS[0])
-        capture = write_capture(draw(volume, segments, summary), scans.slices[0], summary)
-        capture.save_as(job.results / RESULTS[1])
-        result = {
-            "model": {"name": bundle.name, "version": bundle.version, "checkpoint_sha256": bundle.digest},
+        segmentation = make_segmentation(segments, scans.slices, bundle)
+        segmentation.save_as(job.results / SEGMENTATION)
+        capture = make_capture(draw_summary(volume, segments, summary), scans.slices[0], summary)
+        capture.save_as(job.results / SUMMARY)
+        report = self._report(volumes, segmentation, capture)
+        (job.results / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+
+    def _report(self, volumes: dict[str, float], segmentation: Dataset, capture: Dataset) -> dict[str, Any]:
+        """The content of result.json."""
+        job, bundle = self.job, self.job.bundle
+        return {
+            "model": {"name": bundle.name, "version": bundle.version, "checkpoint_sha256": bundle.checkpoint_sha256},
             "series": {modality: series.number for modality, series in job.chosen.items()},
             "reference": job.reference,
-            "volumes_ml": {label: round(amount, 3) for label, amount in volumes.items()},
+            "volumes_ml": {label: round(volume, 3) for label, volume in volumes.items()},
             "remarks": job.remarks,
-            "segmentation": {"sop_instance_uid": written.SOPInstanceUID, "series_uid": written.SeriesInstanceUID},
-            "summary": {"sop_instance_uid": capture.SOPInstanceUID, "series_uid": capture.SeriesInstanceUID},
+            "segmentation": _uids(segmentation),
+            "summary": _uids(capture),
         }
-        (job.results / RESULTS[2]).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _uids(image: Dataset) -> dict[str, str]:
+    return {"sop_instance_uid": image.SOPInstanceUID, "series_uid": image.SeriesInstanceUID}
 
 
 class SegmentationApplication(Application):
-    """Files of the chosen series -> DICOM segmentation and summary."""
+    """Makes the result files from the files of the chosen series."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        super().__init__([__file__])  # no arguments: the command line is not MONAI Deploy's
+        super().__init__([__file__])  # no arguments: MONAI Deploy must not parse our command line
 
     def compose(self) -> None:
-        """Who hands what to whom."""
+        """Connect the operators."""
         job = self.job
         load = DICOMDataLoaderOperator(self, CountCondition(self, 1), input_folder=job.staged, name="load")
         select = SelectChosenSeries(self, job=job, name="select")
         prepare = Prepare(self, job=job, name="prepare")
-        infer_ = Infer(self, job=job, name="infer")
+        segment = Infer(self, job=job, name="infer")
         write = Write(self, job=job, name="write")
         self.add_flow(load, select, {("dicom_study_list", "dicom_study_list")})
         self.add_flow(select, prepare, {("study_selected_series_list", "series")})
-        self.add_flow(prepare, infer_, {("scans", "scans")})
-        self.add_flow(infer_, write, {("case", "case")})
+        self.add_flow(prepare, segment, {("scans", "scans")})
+        self.add_flow(segment, write, {("case", "case")})

@@ -1,4 +1,4 @@
-"""A PACS for trials: Orthanc in a process of its own, and what its neighbours ask of a PACS."""
+"""A PACS for trials: start Orthanc, and send, fetch, store and query as its clients would."""
 
 import base64
 import contextlib
@@ -21,19 +21,19 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 
-from common.preflight import InputError
+from common.errors import InputError
 
-__all__ = ["TOOLS", "Pacs", "missing_tools", "running"]
+__all__ = ["TOOLS", "Pacs", "missing_tools", "running_orthanc"]
 
 TOOLS = ("Orthanc", "storescu", "findscu")  # Debian: orthanc orthanc-dicomweb dcmtk
 PLUGINS = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
 DICOMWEB = "libOrthancDicomWeb.so"
 OURS, THEIRS = "SEGMENTER", "ORTHANC"  # application entity titles
-PATIENCE = 60.0  # seconds for a start or an end, which take one
+TIMEOUT = 60.0  # seconds for a start, a stop or a request; a start and a stop take about one
 
 
 def missing_tools() -> list[str]:
-    """Which programs a trial needs that are not here; Debian's packages are orthanc orthanc-dicomweb dcmtk."""
+    """Programs that a trial needs and that are not installed (Debian: orthanc orthanc-dicomweb dcmtk)."""
     missing = [tool for tool in TOOLS if shutil.which(tool) is None]
     return missing if _plugin() else [*missing, DICOMWEB]
 
@@ -44,57 +44,82 @@ def _plugin() -> Path | None:
 
 @dataclass(frozen=True)
 class Pacs:
-    """A running PACS on this machine: ports of HTTP and of DICOM, and the value of HTTP's Authorization."""
+    """A running PACS on this machine.
+
+    Attributes:
+        http: port of HTTP.
+        dicom: port of DICOM.
+        authorization: value of the HTTP header Authorization.
+    """
 
     http: int
     dicom: int
     authorization: str
 
     def send(self, folder: Path) -> None:
-        """C-STORE every DICOM file below a folder.
+        """Send every DICOM file below a folder by C-STORE.
 
         Raises:
-            InputError: one is refused.
+            InputError: the PACS refuses a file.
         """
         self._tool("storescu", "--scan-directories", "--recurse", "--aetitle", OURS, "--call", THEIRS, after=[folder])
 
     def find(self, **keys: str) -> list[Dataset]:
-        """C-FIND at the level of series: the answers to a query such as Modality="SEG", with the keys asked for."""
-        asked = [word for key, value in keys.items() for word in ("-k", f"{key}={value}")]
+        """Find series by C-FIND.
+
+        Args:
+            keys: attributes to match, such as Modality="SEG"; an empty value matches all.
+
+        Returns:
+            A data set with these attributes for each series.
+        """
+        query = [word for key, value in keys.items() for word in ("-k", f"{key}={value}")]
         level = ["-S", "-k", "QueryRetrieveLevel=SERIES"]
         with tempfile.TemporaryDirectory() as answers:
             extract = ["--extract", "--output-directory", answers]
-            self._tool("findscu", *level, *extract, "--aetitle", OURS, "--call", THEIRS, *asked)
+            self._tool("findscu", *level, *extract, "--aetitle", OURS, "--call", THEIRS, *query)
             return [pydicom.dcmread(path) for path in sorted(Path(answers).iterdir())]
 
     def _tool(self, tool: str, *options: str, after: Sequence[Path] = ()) -> None:
         command = [tool, *options, "127.0.0.1", str(self.dicom), *map(str, after)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
-            raise InputError(f"{tool} ended with status {result.returncode}; expected the PACS to answer")
+            raise InputError(f"{tool} failed with status {result.returncode}; expected the PACS to accept the request")
 
     def query(self, path: str, **keys: str) -> list[dict[str, Any]]:
-        """QIDO-RS: the answers to a query such as `studies/UID/series` with Modality="SEG", as DICOM JSON."""
-        asked = "&".join(f"{key}={value}" for key, value in keys.items())
-        content = self._http(f"dicom-web/{path}?{asked}", accept="application/dicom+json")
+        """Query by QIDO-RS.
+
+        Args:
+            path: what to search, such as `studies/UID/series`.
+            keys: attributes to match, such as Modality="SEG".
+
+        Returns:
+            The matches as DICOM JSON.
+        """
+        query = "&".join(f"{key}={value}" for key, value in keys.items())
+        content = self._http(f"dicom-web/{path}?{query}", accept="application/dicom+json")
         return json.loads(content) if content else []
 
     def fetch(self, study: str, folder: Path) -> int:
-        """WADO-RS: write each instance of a study into a folder, named by its number in the answer; return how many."""
+        """Fetch the instances of a study by WADO-RS into a folder, under consecutive numbers.
+
+        Returns:
+            The number of instances.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        answers = self.query(f"studies/{study}/instances")
-        for number, answer in enumerate(answers):
-            series, instance = (answer[tag]["Value"][0] for tag in ("0020000E", "00080018"))
+        matches = self.query(f"studies/{study}/instances")
+        for number, match in enumerate(matches):
+            series, instance = (match[tag]["Value"][0] for tag in ("0020000E", "00080018"))
             path = f"dicom-web/studies/{study}/series/{series}/instances/{instance}"
             body = self._http(path, accept='multipart/related; type="application/dicom"', with_header=True)
             parts = message_from_bytes(body).get_payload()
             if not isinstance(parts, list) or len(parts) != 1 or not isinstance(parts[0], Message):
-                raise InputError("WADO-RS: an answer that is not one instance; expected one")
+                raise InputError("WADO-RS: the response is not one instance; expected one")
             (folder / f"{number:05d}.dcm").write_bytes(bytes(parts[0].get_payload(decode=True)))
-        return len(answers)
+        return len(matches)
 
     def store(self, files: Sequence[Path]) -> None:
-        """STOW-RS: hand DICOM files over."""
+        """Store DICOM files by STOW-RS."""
         boundary = secrets.token_hex(16)
         parts = (
             f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode() + file.read_bytes() for file in files
@@ -108,23 +133,26 @@ class Pacs:
     ) -> bytes:
         headers = {"Accept": accept, "Authorization": self.authorization} | ({"Content-Type": kind} if kind else {})
         request = urllib.request.Request(f"http://127.0.0.1:{self.http}/{path}", data=body, headers=headers)
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=PATIENCE) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=TIMEOUT) as answer:
             content: bytes = answer.read()
             return str(answer.headers).encode() + content if with_header else content
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Pacs]:
-    """Orthanc on free ports of this machine, its data and its log in a folder; it is stopped when the block ends.
+def running_orthanc(folder: Path) -> Iterator[Pacs]:
+    """Run Orthanc on free ports of this machine, and stop it at the end of the block.
 
-    HTTP listens on loopback and asks for a password that is drawn anew; DICOM, which Orthanc cannot bind to loopback,
-    answers to programs on this machine alone.
+    HTTP listens on loopback and requires a random password. Orthanc cannot bind DICOM to loopback, but accepts it
+    from this machine only.
+
+    Args:
+        folder: for its data, its config and its log.
 
     Raises:
-        InputError: a program is missing, or Orthanc does not start.
+        InputError: a program is not installed, or Orthanc does not start.
     """
     if missing := missing_tools():
-        raise InputError(f"{', '.join(missing)}: not here; expected Debian's orthanc orthanc-dicomweb dcmtk")
+        raise InputError(f"{', '.join(missing)}: not installed; expected Debian's orthanc orthanc-dicomweb dcmtk")
     http, dicom = _free_ports(2)
     password = secrets.token_urlsafe(24)
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +169,7 @@ def running(folder: Path) -> Iterator[Pacs]:
         finally:
             process.terminate()
             try:
-                process.wait(PATIENCE)
+                process.wait(TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -170,17 +198,17 @@ def _config(folder: Path, http: int, dicom: int, password: str) -> dict[str, Any
 def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
 
 
 def _wait_for(pacs: Pacs, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while time.monotonic() < end and process.poll() is None:
         try:
             pacs.query("studies")
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise InputError(f"Orthanc did not answer within {PATIENCE:.0f} s; its log is orthanc.log of its folder")
+    raise InputError(f"Orthanc did not answer within {TIMEOUT:.0f} s; see orthanc.log in its folder")

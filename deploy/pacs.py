@@ -1,41 +1,39 @@
-"""A trial through a real PACS: `python -m deploy.pacs --input=STUDY --bundle=BUNDLE`.
-
-Orthanc is started on this machine, gets a study, hands it out again, gets the segmentation, and is asked for it.
-"""
+"""Try the application with a real PACS: `python -m deploy.pacs --input=STUDY --bundle=BUNDLE`."""
 
 import tempfile
 from pathlib import Path
 
-from common.preflight import InputError, flag
-from deploy.apart import end_in_order
+from common.cli import run
+from common.errors import InputError
+from common.options import flag
 from deploy.app import segment
-from deploy.dicom_series import read_study
-from deploy.orthanc import running
-from deploy.privacy import keep_silent
-from scripts.cli import run
+from deploy.orthanc import running_orthanc
+from deploy.privacy import restrict_output
+from deploy.study import read_study
+from deploy.subprocess_guard import exit_cleanly_on_signals
 
 __all__ = ["trial"]
 
 
 def trial(input: str, bundle: str, checkpoint: str = "", bundle_options: str = "", force: bool = False) -> None:
-    """Send a study to a PACS of its own, fetch it, segment it, store the results and find them by query.
+    """Start Orthanc, send it a study, fetch the study, segment it, store the results, and query for them.
 
-    All of it happens in a temporary folder, which is removed with the PACS in the end.
+    Orthanc and all files are in a temporary folder, which is removed at the end.
 
     Args:
         input: folder with the DICOM files of one study.
         bundle: folder of brats_finetune or atlas_finetune, with weights.
-        checkpoint: file of weights; models/model.pt of the bundle by default.
-        bundle_options: further options of the bundle's inference, such as "--model_size=tiny --overlap=0.25".
-        force: go on where a precondition is not met.
+        checkpoint: file of weights; by default models/model.pt of the bundle.
+        bundle_options: additional options of the bundle's inference, such as "--model_size=tiny --overlap=0.25".
+        force: continue when a precondition is not met.
     """
-    keep_silent()
-    end_in_order()
-    go_on = flag("force", force)
+    restrict_output()
+    exit_cleanly_on_signals()
+    force = flag("force", force)
     study = str(read_study(Path(str(input)))[0].header.StudyInstanceUID)
     with tempfile.TemporaryDirectory(prefix="pacs-") as temporary:
         place = Path(temporary)
-        with running(place / "orthanc") as pacs:
+        with running_orthanc(place / "orthanc") as pacs:
             pacs.send(Path(str(input)))
             print("C-STORE: study sent")
             count = pacs.fetch(study, place / "study")
@@ -46,7 +44,7 @@ def trial(input: str, bundle: str, checkpoint: str = "", bundle_options: str = "
                 str(place / "results"),
                 checkpoint=checkpoint,
                 bundle_options=bundle_options,
-                force=go_on,
+                force=force,
             )
             pacs.store(sorted((place / "results").glob("*.dcm")))
             print("STOW-RS: results stored")

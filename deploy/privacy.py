@@ -1,4 +1,4 @@
-"""Nothing that a DICOM header says may reach a log, a terminal or a file name: there may be a patient in any of it."""
+"""Keep DICOM header values, any of which may name the patient, out of logs and terminals."""
 
 import logging
 import os
@@ -7,25 +7,25 @@ import traceback
 import warnings
 from types import TracebackType
 
-from common.preflight import report_in_one_line
+from common.errors import report_in_one_line
 
-__all__ = ["keep_silent"]
+__all__ = ["restrict_output"]
 
 
-def keep_silent() -> None:
-    """From now on this process says only what deploy/ says.
+def restrict_output() -> None:
+    """Restrict the output of this process to messages of deploy/, from now on.
 
-    MONAI Deploy logs descriptions of series and texts of exceptions, pydicom's warnings quote values, Holoscan prints
-    messages of exceptions to stderr itself. To be called before MONAI Deploy is imported, as Holoscan reads its level
-    then. An exception that is no `InputError` is told by its kind and place, without its message.
+    MONAI Deploy logs series descriptions and texts of exceptions, pydicom's warnings quote values, and Holoscan prints
+    messages of exceptions to stderr. Call this before importing MONAI Deploy, because Holoscan reads its log level on
+    import. An exception other than `InputError` is reported by its type and place, without its message.
     """
     os.environ["HOLOSCAN_LOG_LEVEL"] = "OFF"
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    report_in_one_line(otherwise=_withhold)
+    report_in_one_line(otherwise=_report_without_message)
 
 
-def _withhold(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
+def _report_without_message(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
     places = (f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace))
-    print(f"error: {kind.__name__}, its message withheld, at\n  " + "\n  ".join(places), file=sys.stderr, flush=True)
+    print(f"error: {kind.__name__} (message withheld) at\n  " + "\n  ".join(places), file=sys.stderr, flush=True)
     raise SystemExit(1)

@@ -1,7 +1,7 @@
-"""The label map as a DICOM segmentation whose segments carry SNOMED CT codes and say which model made them.
+"""Convert a label map to a DICOM segmentation, whose segments carry SNOMED CT codes and name the model.
 
-highdicom writes it. MONAI Deploy's `DICOMSegmentationWriterOperator` calls the same library, but takes the slices in
-the order in which their files were listed, gives the series no description, and names its own consortium as the
+This calls highdicom directly. MONAI Deploy's `DICOMSegmentationWriterOperator` does so too, but takes the slices in the
+order in which their files were listed, gives the series no description, and names its own consortium as the
 manufacturer.
 """
 
@@ -14,57 +14,60 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from common.preflight import InputError
-from deploy.bundle import Bundle, Segment
-from deploy.heading import heading
+from common.errors import InputError
+from deploy.bundle import Bundle
+from deploy.source_header import sanitised_header
+from deploy.tasks import Segment
 
-__all__ = ["CAUTION", "MANUFACTURER", "label_segments", "series_number", "write_segmentation"]
+__all__ = ["CAUTION", "MANUFACTURER", "label_segments", "make_segmentation", "series_number"]
 
 MANUFACTURER = "BrainSegFounder bundles"
 CAUTION = "Research only, not for diagnosis"
-LONG_STRING = 64  # characters that DICOM has for a name (LO)
+LONG_STRING = 64  # maximum number of characters of a DICOM name (LO)
 
 
 def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np.uint8]:
-    """Number the segments from 1 on without a gap, 0 elsewhere.
+    """Convert label values to segment numbers: 1, 2, ... in the order of the segments, 0 elsewhere.
 
     Raises:
-        InputError: the label map has a value that no segment takes, or two values that one segment takes, which no
-            label convention has (3 and 4 are both enhancing tumour, in different years of BraTS).
+        InputError: the label map has a value of no segment, or two values of the same segment, which no label
+            convention has (3 and 4 are both enhancing tumour, in different years of BraTS).
     """
     found = set(np.unique(label).tolist()) - {0}
     known = {value for segment in segments for value in segment.values}
     if unknown := found - known:
-        raise InputError(f"label {min(unknown)} in the bundle's map; expected {', '.join(map(str, sorted(known)))}")
+        raise InputError(
+            f"label {min(unknown)} in the bundle's label map; expected {', '.join(map(str, sorted(known)))}"
+        )
     result = np.zeros_like(label)
     for number, segment in enumerate(segments, 1):
         if len(found.intersection(segment.values)) > 1:
-            raise InputError(f"labels {', '.join(map(str, segment.values))} in one map; expected one of them")
+            raise InputError(f"labels {', '.join(map(str, segment.values))} in one label map; expected one of them")
         result[np.isin(label, segment.values)] = number
     return result
 
 
 def series_number(source: Dataset, step: int) -> int:
-    """A number for a new series: behind those of scanners, which stay below 1000 as a rule."""
+    """A number for a new series, above those that scanners give, which are usually below 1000."""
     value = source.get("SeriesNumber")
     number = 1000 + step + 10 * (int(value) if value not in (None, "") else 0)
-    return number if 0 < number < 2**31 else 1000 + step  # DICOM's whole numbers (IS) end there
+    return number if 0 < number < 2**31 else 1000 + step  # the range of DICOM's integer strings (IS)
 
 
-def write_segmentation(segments: NDArray[np.uint8], slices: Sequence[Dataset], bundle: Bundle) -> hd.seg.Segmentation:
-    """A DICOM segmentation of a series.
+def make_segmentation(segments: NDArray[np.uint8], slices: Sequence[Dataset], bundle: Bundle) -> hd.seg.Segmentation:
+    """Make the DICOM segmentation of a series.
 
     Args:
-        segments: [columns, rows, slices], numbered as by `label_segments`.
-        slices: of the reference series, in the order of the last axis; patient and study come from them.
-        bundle: that made it.
+        segments: segment numbers [columns, rows, slices], from `label_segments`.
+        slices: of the reference series, in the order of the last axis; patient and study are copied from them.
+        bundle: the model.
 
     Returns:
-        A data set to save. Where there is no segment at all it has all frames, empty.
+        A data set to save. It omits empty frames, unless all are empty.
     """
     descriptions = [_describe(number, segment, bundle) for number, segment in enumerate(bundle.task.segments, 1)]
     result = hd.seg.Segmentation(
-        source_images=[heading(slices[0]), *slices[1:]],
+        source_images=[sanitised_header(slices[0]), *slices[1:]],
         pixel_array=np.ascontiguousarray(segments.transpose(2, 1, 0)),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
@@ -75,7 +78,7 @@ def write_segmentation(segments: NDArray[np.uint8], slices: Sequence[Dataset], b
         manufacturer=MANUFACTURER,
         manufacturer_model_name=bundle.name[:LONG_STRING],
         software_versions=bundle.version,
-        device_serial_number=bundle.digest[:16],
+        device_serial_number=bundle.checkpoint_sha256[:16],
         content_label="SEGMENTATION",
         content_description=CAUTION,
         series_description=f"Segmentation. {CAUTION}",
@@ -97,7 +100,7 @@ def _describe(number: int, segment: Segment, bundle: Bundle) -> hd.seg.SegmentDe
             family=codes.DCM.ArtificialIntelligence,
             version=bundle.version,
             source=MANUFACTURER,
-            parameters={"name": bundle.name, "checkpoint sha256": bundle.digest},
+            parameters={"name": bundle.name, "checkpoint sha256": bundle.checkpoint_sha256},
         ),
         anatomic_regions=[codes.SCT.Brain],
         tracking_id=segment.label,

@@ -1,6 +1,6 @@
-"""One picture that a reader sees beside the scans: overlays in three planes, volumes, model, what was not as expected.
+"""Draw the summary that a radiologist sees next to the scans: overlays in three planes, volumes, model and remarks.
 
-It is stored as a secondary capture, which every viewer shows. No text in it comes from the DICOM headers.
+It is stored as a secondary capture, which every viewer shows. None of its text comes from DICOM headers.
 """
 
 import textwrap
@@ -17,22 +17,22 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from deploy.geometry import Volume
-from deploy.heading import heading
 from deploy.segmentation import CAUTION, LONG_STRING, MANUFACTURER, series_number
+from deploy.source_header import sanitised_header
 
-__all__ = ["Summary", "draw", "volumes_of", "write_capture"]
+__all__ = ["Summary", "draw_summary", "make_capture", "segment_volumes"]
 
 Colour = str | tuple[float, float, float]
-COLOURS = ((0.90, 0.35, 0.20), (0.20, 0.65, 0.95), (0.95, 0.80, 0.20))  # of the segments, in order
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # the axis that a picture is across, in RAS+
-SIDES = {"sagittal": ("P", "A"), "coronal": ("L", "R"), "axial": ("L", "R")}  # left and right edge of a picture
+COLOURS = ((0.90, 0.35, 0.20), (0.20, 0.65, 0.95), (0.95, 0.80, 0.20))  # RGB of the segments in order
+PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # plane -> the RAS+ axis perpendicular to it
+SIDES = {"sagittal": ("P", "A"), "coronal": ("L", "R"), "axial": ("L", "R")}  # low and high horizontal end
 SIZE = (12.0, 7.5)  # inches
-DOTS = 100  # an inch
+DOTS = 100  # per inch
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the picture says: the model, each segment's volume in mL, and remarks, a sentence each."""
+    """Text of the summary: name and version of the model, volume of each segment in mL, and remarks."""
 
     model: str
     version: str
@@ -40,45 +40,54 @@ class Summary:
     remarks: list[str] = field(default_factory=list)
 
 
-def volumes_of(segments: NDArray[np.uint8], labels: Sequence[str], voxel: float) -> dict[str, float]:
-    """Label -> mL, given a map numbered from 1 on and the volume of a voxel in mL."""
+def segment_volumes(segments: NDArray[np.uint8], labels: Sequence[str], voxel_volume: float) -> dict[str, float]:
+    """Volume of each segment in mL.
+
+    Args:
+        segments: segment numbers, 1, 2, ... in the order of the labels; 0 is background.
+        labels: names of the segments.
+        voxel_volume: in mL.
+
+    Returns:
+        Label -> volume in mL.
+    """
     counts = np.bincount(segments.ravel(), minlength=len(labels) + 1)
-    return {label: float(counts[number] * voxel) for number, label in enumerate(labels, 1)}
+    return {label: float(counts[number] * voxel_volume) for number, label in enumerate(labels, 1)}
 
 
-def draw(volume: Volume, segments: NDArray[np.uint8], summary: Summary) -> Figure:
-    """A figure: three planes through the most of the segments, plain above and overlaid below; text to the right.
+def draw_summary(volume: Volume, segments: NDArray[np.uint8], summary: Summary) -> Figure:
+    """Draw the planes with the largest segment areas, plain above and with overlay below, and the text to the right.
 
     Args:
         volume: the reference.
-        segments: numbered from 1 on, on its grid.
-        summary: what to write beside.
+        segments: segment numbers on its grid.
+        summary: the text.
     """
     figure = Figure(figsize=SIZE, dpi=DOTS, facecolor="black")
-    canvas = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
+    layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
     orientation = io_orientation(volume.affine)
     image, label = (apply_orientation(array, orientation) for array in (volume.array, segments))
     edges = volume.spacing[np.argsort(orientation[:, 0])]
-    bright = float(np.percentile(image[image > 0], 99)) if (image > 0).any() else 1.0
+    white = float(np.percentile(image[image > 0], 99)) if (image > 0).any() else 1.0
     for column, (plane, axis) in enumerate(PLANES.items()):
         counts = (label > 0).sum(axis=tuple(other for other in range(3) if other != axis))
         index = int(np.argmax(counts)) if counts.any() else label.shape[axis] // 2
         for row in range(2):
-            axes = figure.add_subplot(canvas[row, column])
+            axes = figure.add_subplot(layout[row, column])
             overlay = np.take(label, index, axis) if row else None
-            _show(axes, np.take(image, index, axis) / bright, overlay, plane, np.delete(edges, axis))
-    _write(figure.add_subplot(canvas[:, 3]), summary)
+            _show(axes, np.take(image, index, axis) / white, overlay, plane, np.delete(edges, axis))
+    _write(figure.add_subplot(layout[:, 3]), summary)
     return figure
 
 
 def _show(axes: Axes, image: NDArray, label: NDArray | None, plane: str, edges: NDArray) -> None:
-    """One plane [horizontal, vertical] in RAS+, drawn as radiologists look at it: patient's right on the left."""
-    colour = np.repeat(np.clip(image, 0, 1)[..., None], 3, axis=-1)
+    """Draw a plane [horizontal, vertical] in RAS+ in radiological view, with the patient's right on the left."""
+    pixels = np.repeat(np.clip(image, 0, 1)[..., None], 3, axis=-1)
     if label is not None:
-        for number, paint in enumerate(COLOURS, 1):
+        for number, colour in enumerate(COLOURS, 1):
             mask = label == number
-            colour[mask] = 0.45 * colour[mask] + 0.55 * np.array(paint)
-    axes.imshow(colour.transpose(1, 0, 2), origin="lower", aspect=edges[1] / edges[0], interpolation="nearest")
+            pixels[mask] = 0.45 * pixels[mask] + 0.55 * np.array(colour)
+    axes.imshow(pixels.transpose(1, 0, 2), origin="lower", aspect=edges[1] / edges[0], interpolation="nearest")
     left, right = SIDES[plane]
     if plane != "sagittal":
         axes.invert_xaxis()
@@ -95,8 +104,8 @@ def _write(axes: Axes, summary: Summary) -> None:
         (f"version {summary.version}", "white"),
         ("", "white"),
     ]
-    for (label, volume), paint in zip(summary.volumes.items(), COLOURS, strict=False):
-        lines.append((f"{label}: {volume:.2f} mL", paint))
+    for (label, volume), overlay_colour in zip(summary.volumes.items(), COLOURS, strict=False):
+        lines.append((f"{label}: {volume:.2f} mL", overlay_colour))
     lines += [("", "white")] + [(_wrapped(remark), "orange") for remark in summary.remarks]
     lines += [("", "white"), (f"{CAUTION}.", "white")]
     height = 0.97
@@ -109,13 +118,13 @@ def _wrapped(text: str, width: int = 46) -> str:
     return "\n".join(textwrap.wrap(text, width))
 
 
-def write_capture(figure: Figure, source: Dataset, summary: Summary) -> hd.sc.SCImage:
-    """The figure as a secondary capture of the study that `source`, an image of the reference series, belongs to."""
+def make_capture(figure: Figure, source: Dataset, summary: Summary) -> hd.sc.SCImage:
+    """Convert the figure to a secondary capture in the study of `source`, an image of the reference series."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
     capture = hd.sc.SCImage.from_ref_dataset(
-        ref_dataset=heading(source),
+        ref_dataset=sanitised_header(source),
         pixel_array=pixels,
         photometric_interpretation="RGB",
         bits_allocated=8,
@@ -128,7 +137,7 @@ def write_capture(figure: Figure, source: Dataset, summary: Summary) -> hd.sc.SC
         patient_orientation=("L", "P"),
     )
     capture.BodyPartExamined = "BRAIN"
-    capture.PatientOrientation = []  # three planes in one picture
+    capture.PatientOrientation = []  # empty, as it shows three planes
     capture.SeriesDescription = f"Summary of segmentation. {CAUTION}"
     capture.ManufacturerModelName = summary.model[:LONG_STRING]
     capture.SoftwareVersions = summary.version

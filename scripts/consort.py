@@ -1,6 +1,6 @@
-"""How a cohort came to its datalist, as a flow chart: `python -m scripts.consort FLOW.json --output=F.svg|F.png`.
+"""Flow chart of the selection of a cohort: `python -m scripts.consort FLOW.json --output=F.svg|F.png`.
 
-`python -m scripts.datalists ... --consort=FLOW.json` counts and writes it:
+`python -m scripts.datalists ... --consort=FLOW.json` writes the numbers:
 
     {"name": "ukb", "layout": "UK Biobank",
      "steps": [{"step": "participants", "text": "Participants with a scan", "people": 6, "visits": 7, "excluded": []},
@@ -8,9 +8,9 @@
                 "excluded": [{"reason": "no FLAIR", "people": 1}]}],
      "splits": {"training": {"people": 4, "visits": 5}, "validation": {"people": 1, "visits": 1}}}
 
-It holds numbers only, no names of subjects. A person of several visits may be in two splits, as `unlabelled` has the
-visits without mask; the later one then says under `shared` how many of its people are in an earlier one too. People
-less those shared add up to the people of the last step.
+The file holds only numbers, no names of subjects. A person with several visits may be in two splits, because visits
+without mask are in `unlabelled`; the later split then counts under `shared` the people who are also in an earlier one.
+The people of all splits minus the shared ones add up to the people of the last step.
 """
 
 import json
@@ -22,12 +22,12 @@ from typing import Any
 
 import jsonschema
 
-from common.files import reading_json, whole
-from common.preflight import InputError
-from scripts.cli import run
-from scripts.cohorts import Visit
+from common.cli import run
+from common.errors import InputError
+from common.files import atomic_write, reporting_json_errors
+from scripts.datalists.layouts import Visit
 
-__all__ = ["count", "count_splits", "draw", "step", "write"]
+__all__ = ["count", "count_splits", "draw", "figure_of", "step", "write"]
 
 FORMATS = (".svg", ".png")
 COUNTED: dict[str, Any] = {
@@ -72,17 +72,17 @@ SCHEMA = {
 }
 
 INK, LINE, KEPT, LOST, SPLIT = "#1f2933", "#7b8794", "#e8f0f8", "#fbf1e6", "#e9f5ee"
-ROW, GAP, LEADING = 0.78, 0.46, 0.2  # inches: height of a box, least space between two, and from line to line
-MAIN, SIDE, BETWEEN = 2.9, 3.1, 0.55  # inches: width of a box, of one beside, and between them
+ROW, GAP, LEADING = 0.78, 0.46, 0.2  # inches: height of a box, smallest gap between boxes, line spacing
+MAIN, SIDE, BETWEEN = 2.9, 3.1, 0.55  # inches: width of a box, width of a side box, gap between them
 
 
 def count(visits: Sequence[Visit]) -> dict[str, int]:
-    """How many people and how many visits; a person of two visits counts once."""
+    """The numbers of people and of visits."""
     return {"people": len({visit.person for visit in visits}), "visits": len(visits)}
 
 
 def count_splits(splits: Mapping[str, Sequence[Visit]]) -> dict[str, dict[str, int]]:
-    """`count` of each split; `shared` are those of its people whom an earlier split has too, where there are any."""
+    """`count` of each split, and under `shared` the number of its people who are also in an earlier split, if any."""
     counted: dict[str, dict[str, int]] = {}
     before: set[str] = set()
     for split, visits in splits.items():
@@ -96,15 +96,15 @@ def count_splits(splits: Mapping[str, Sequence[Visit]]) -> dict[str, dict[str, i
 def step(
     name: str, text: str, before: Sequence[Visit], reasons: Mapping[str, str]
 ) -> tuple[list[Visit], dict[str, Any]]:
-    """One step of the flow: who remains, and its record.
+    """One step of the flow: exclude visits and count people.
 
-    A person is excluded where none of the visits remains, for the reason of the first one.
+    A person is excluded if no visit remains, for the reason of the first visit.
 
     Args:
         name: of the step.
-        text: what those who remain have.
-        before: visits that the step before has left, by name.
-        reasons: subject -> why this visit goes.
+        text: description of those who remain.
+        before: visits that remained in the step before, sorted by name.
+        reasons: subject -> reason for excluding this visit.
 
     Returns:
         The visits that remain, and `{"step", "text", "people", "visits", "excluded"}`.
@@ -120,30 +120,30 @@ def step(
 
 
 def write(flow: Mapping[str, Any], path: str | Path) -> None:
-    """Write a flow as JSON, complete or not at all.
+    """Write a flow as JSON, atomically.
 
     Raises:
         InputError: the file cannot be written.
     """
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write_text(json.dumps(flow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def draw(flow: str, output: str) -> None:
     """Draw the flow chart of a cohort.
 
-    Each step is a box with its people (and visits, where some came twice); those excluded stand beside the arrow, with
-    their reasons. The splits of the datalist are the last row. The same flow gives the same bytes.
+    Each step is a box with its people, and its visits if some people came twice. Excluded people and their reasons are
+    beside the arrow. The last row shows the splits of the datalist. The same flow gives the same bytes.
 
     Args:
         flow: JSON file that `python -m scripts.datalists ... --consort=FLOW.json` has written.
-        output: the picture, .svg or .png; replaced where it exists.
+        output: the picture, .svg or .png; an existing file is replaced.
     """
     path = Path(str(output))
     if path.suffix not in FORMATS:
         raise InputError(f"--output={output}: expected a file that ends in {' or '.join(FORMATS)}")
     content = _read(flow)
-    import matplotlib  # here, as it takes a second that datalists without a chart need not wait
+    import matplotlib  # imported here because it takes a second
 
     style: Any = {
         "svg.fonttype": "none",
@@ -151,13 +151,13 @@ def draw(flow: str, output: str) -> None:
         "font.family": "sans-serif",
         "text.parse_math": False,
     }
-    with matplotlib.rc_context(style), whole(path) as file:
-        figure = _figure(content)
+    with matplotlib.rc_context(style), atomic_write(path) as file:
+        figure = figure_of(content)
         figure.savefig(file, format=path.suffix[1:], dpi=200, metadata={"Date": None} if path.suffix == ".svg" else {})
 
 
 def _read(flow: str) -> dict[str, Any]:
-    with reading_json(f"--flow={flow}", "a file of --consort", "a JSON file of --consort"):
+    with reporting_json_errors(f"--flow={flow}", "a file of --consort", "a JSON file of --consort"):
         content = json.loads(Path(str(flow)).read_text(encoding="utf-8"))
         problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(content))
     if problem is not None:
@@ -165,8 +165,8 @@ def _read(flow: str) -> dict[str, Any]:
     return content
 
 
-def _figure(flow: Mapping[str, Any]) -> Any:
-    """The chart, laid out in inches from the top left corner."""
+def figure_of(flow: Mapping[str, Any]) -> Any:
+    """The chart of a flow, laid out in inches from the top left corner."""
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
 
@@ -223,18 +223,18 @@ def _figure(flow: Mapping[str, Any]) -> Any:
 
 
 def _numbers(entry: Mapping[str, int]) -> list[str]:
-    """People, and visits where they are more."""
+    """The number of people, and of visits if it is larger."""
     visits = [f"({entry['visits']:,} visits)"] if entry["visits"] != entry["people"] else []
     return [f"n = {entry['people']:,}", *visits]
 
 
 def _shared(entry: Mapping[str, int]) -> list[str]:
-    """A note of people who are in an earlier split too; otherwise the sum of the splits would be a riddle."""
+    """A note on people who are also in an earlier split, without which the splits would not add up."""
     return [f"{entry['shared']:,} of them", "also to the left"] if "shared" in entry else []
 
 
 def _losses(before: Mapping[str, int], after: Mapping[str, Any]) -> list[str]:
-    """Lines of the box beside an arrow; none where nobody was excluded."""
+    """Lines of the box beside an arrow; empty if nobody was excluded."""
     gone = before["people"] - after["people"]
     if not gone:
         return []

@@ -1,7 +1,7 @@
-"""A bundle's network for others to run: `python -m scripts.export BUNDLE --format=torchscript|onnx|state_dict`.
+"""Export a bundle's network: `python -m scripts.export BUNDLE --format=torchscript|onnx|state_dict`.
 
-What is written has first been compared with the network it came from, window by window, on a held-out case. Where they
-differ by more than a tolerance nothing is written. docs/exports.md says what each format can do.
+Every export is compared with the original network, window by window, on a held-out case. If they differ by more than a
+tolerance, nothing is written. docs/exports.md describes the formats.
 """
 
 import hashlib
@@ -20,34 +20,36 @@ from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 from torch import nn
 from torch.nn.functional import cosine_similarity
 
-from common import datalists, weights
-from common.datasets import CaseDataset
-from common.embeddings import EmbeddingInferer
-from common.files import reading_json, whole
-from common.networks import SSLHead
-from common.preflight import InputError, check_number, check_settings, chosen
-from common.transforms import RegionsToLabeld, regions
-from scripts import cli
+from common import cli, weights
+from common.data import datalists
+from common.data.datasets import CaseDataset
+from common.data.regions import regions_of
+from common.data.transforms import RegionsToLabeld
+from common.errors import InputError, check_number, choice
+from common.files import atomic_write, check_writable_file, reporting_json_errors
+from common.options import OPTIONS, check_device
+from common.ssl.embeddings import EmbeddingInferer
+from common.ssl.networks import SSLHead, settings
 
 __all__ = ["TOLERANCES", "Comparison", "OnnxNetwork", "Source", "compare", "export", "load", "write"]
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 CONFIG = "configs/inference.yaml"
-TOLERANCES = {  # largest difference of an output from eager's, in its own unit (logits; features of unit variance)
+TOLERANCES = {  # largest difference of an output from the original, in its own unit (logits; features of unit variance)
     "torchscript": 1e-4,  # the same kernels in the same order: 0 on a CPU
-    "onnx": 1e-3,  # onnxruntime adds up in another order; about 1e-5 is usual
+    "onnx": 1e-3,  # onnxruntime sums in another order; about 1e-5 is usual
     "state_dict": 0.0,  # the same numbers in the same code
 }
-FOLLOWS = ("modalities", "model_size", "patch_size", "label_convention")  # options that a checkpoint can state itself
+STATED = ("modalities", "model_size", "patch_size", "label_convention")  # options that a checkpoint can state
 
 
 class Comparison(NamedTuple):
-    """How far two networks differ on a case.
+    """The differences between two networks on a case.
 
     Attributes:
-        difference: the largest of all outputs and windows; NaN where one is not finite.
-        agreement: share of voxels with the same label, 0 to 1; of an encoder the lowest cosine of its levels' vectors.
-        windows: how many were compared.
+        difference: the largest over all outputs and windows; NaN if one is not finite.
+        agreement: fraction of voxels with the same label; for an encoder the lowest cosine of its levels' vectors.
+        windows: number of windows compared.
     """
 
     difference: float
@@ -56,7 +58,7 @@ class Comparison(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """The encoder of an `SSLHead` with its five feature maps as a tuple, which tracing and ONNX ask for."""
+    """The encoder of an `SSLHead` with its five feature maps as a tuple, which tracing and ONNX require."""
 
     def __init__(self, network: SSLHead) -> None:
         super().__init__()
@@ -67,10 +69,10 @@ class Encoder(nn.Module):
 
 
 class AxiswiseInstanceNorm(nn.Module):
-    """`nn.InstanceNorm3d` without weights, its means taken axis by axis.
+    """`nn.InstanceNorm3d` without weights, with means taken axis by axis.
 
-    onnxruntime's own operator adds up a whole volume, one voxel after the other, in single precision. On windows of 96
-    voxels of a brain that moved logits by 2e-3; written like this, by 7e-6, for a tenth more time.
+    onnxruntime's own operator sums a whole volume voxel by voxel in single precision. On brain windows of 96 voxels
+    that changed logits by 2e-3; this one changes them by 7e-6 and takes 10 % more time.
 
     Args:
         eps: added to the variance.
@@ -92,10 +94,10 @@ class AxiswiseInstanceNorm(nn.Module):
 
 
 class OnnxNetwork:
-    """An ONNX file as a network: tensors in, tensors out, by onnxruntime on the CPU."""
+    """An ONNX file as a network: tensors in, tensors out, run by onnxruntime on the CPU."""
 
     def __init__(self, path: str | Path) -> None:
-        import onnxruntime  # here, as other formats do without
+        import onnxruntime  # imported here because other formats do not need it
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -108,18 +110,18 @@ class OnnxNetwork:
 
 
 class Source:
-    """A bundle's network with the weights of a checkpoint, and all that its inference.yaml says of it.
+    """A bundle's network with the weights of a checkpoint, configured by inference.yaml.
 
     Args:
-        bundle: folder of a bundle, or the name of one of this repository's.
+        bundle: folder of a bundle, or the name of a bundle of this repository.
         checkpoint: file; models/model.pt of the bundle by default.
-        device: where the network runs.
-        options: of inference.yaml; None takes what the checkpoint says of itself, else the config's default.
+        device: of the network.
+        options: of inference.yaml; None takes the checkpoint's value, or else the config's default.
 
     Attributes:
-        network: in evaluation mode, as `common.weights.restore` left it.
-        traceable: the same with tensors for outputs; of a self-supervised bundle the encoder alone.
-        metadata: what a reader of an export has to know.
+        network: in evaluation mode.
+        traceable: the network with tensors as outputs; only the encoder of a self-supervised bundle.
+        metadata: description of the export for its readers.
 
     Raises:
         InputError: there is no such bundle or checkpoint, or they do not fit each other.
@@ -129,55 +131,64 @@ class Source:
         self, bundle: str, checkpoint: str | None = None, device: str = "cpu", options: Mapping[str, Any] | None = None
     ) -> None:
         self.folder = _bundle(bundle)
-        file = weights.path_of("--checkpoint=", checkpoint or self.folder / "models" / "model.pt")
-        said = weights.read(file).metadata
+        file = weights.path_of("checkpoint", checkpoint or self.folder / "models" / "model.pt")
+        stated = weights.read(file).metadata
         self.parser = ConfigParser()
         self.parser.read_config(self.folder / CONFIG)
         self.parser["bundle_root"], self.parser["device"] = str(self.folder), device
-        for name in FOLLOWS:
+        for name in STATED:
             given = (options or {}).get(name)
-            value = said.get(name) if given is None else given
+            value = stated.get(name) if given is None else given
             if name in self.parser and value is not None:
                 self.parser[name] = list(value) if isinstance(value, tuple) else value
             elif given is not None:
                 raise InputError(f"--{name}={given}: {self.folder.name} has no such option; leave it out")
         self.modalities, self.patch_size = self.parser["modalities"], self.parser["patch_size"]
-        check_settings({"modalities": self.modalities, "patch_size": self.patch_size}, device)
+        for name in ("modalities", "patch_size"):
+            OPTIONS[name](self.parser[name])
+        check_device("device", device)
         self.network: nn.Module = self.parser.get_parsed_content("network_def").to(device).eval()
         weights.restore(self.network, file, self.modalities)
         self.traceable = Encoder(self.network) if isinstance(self.network, SSLHead) else self.network
-        self.metadata = self._metadata(file, said)
+        self.metadata = self._metadata(file, stated)
 
-    def _metadata(self, file: Path, said: Mapping[str, Any]) -> dict[str, Any]:
-        names = [name for name in self.parser["network_def"] if not name.startswith("_")]
+    def _metadata(self, file: Path, stated: Mapping[str, Any]) -> dict[str, Any]:
         convention = self.parser.get("label_convention", None)
         is_encoder = self.traceable is not self.network
-        outputs = [f"level_{level}" for level in range(5)] if is_encoder else list(regions(str(convention)))
+        outputs = [f"level_{level}" for level in range(5)] if is_encoder else list(regions_of(str(convention)))
         return {
             "bundle": self.folder.name,
             "network": type(self.network).__name__,
-            "arguments": {name: self.parser.get_parsed_content(f"network_def::{name}") for name in names},
+            "arguments": self._arguments(),
             "modalities": self.modalities,
             "model_size": self.parser["model_size"],
             "patch_size": self.patch_size,
             "outputs": outputs,
             "label_convention": convention,
-            "labels": {name: sorted(values) for name, values in regions(convention).items()} if convention else None,
-            "preprocessing": said.get("preprocessing"),
+            "labels": {name: sorted(values) for name, values in regions_of(convention).items()} if convention else None,
+            "preprocessing": stated.get("preprocessing"),
             "checkpoint": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
             "versions": weights.versions(),
         }
 
+    def _arguments(self) -> dict[str, Any]:
+        """The arguments that build the network from its own class."""
+        names = [name for name in self.parser["network_def"] if not name.startswith("_")]
+        arguments = {name: self.parser.get_parsed_content(f"network_def::{name}") for name in names}
+        if isinstance(self.network, SSLHead):
+            return arguments
+        return arguments | settings(arguments.pop("model_size"))._asdict()
+
     def window(self) -> torch.Tensor:
-        """A window of noise, of the size that an export is made for."""
+        """A window of noise, of the size of the export."""
         shape = (1, len(self.modalities), *self.patch_size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         return noise.to(next(self.network.parameters()).device)
 
     def case(self, datalist: str, dataset_dir: str, split: str | None, subject: str | None) -> tuple[str, torch.Tensor]:
-        """A subject of a datalist, by default the first of the split, and its image as the network gets it."""
+        """A subject of a datalist, by default the first of the split, and its preprocessed image."""
         split = split or self.parser["split"]
-        entries = datalists.load(datalist, split, dataset_dir, self.modalities)
+        entries = datalists.Datalist(datalist, dataset_dir).load(split, self.modalities)
         found = [entry for entry in entries if subject is None or entry["subject"] == str(subject)]
         if not found:
             raise InputError(
@@ -196,9 +207,9 @@ def _bundle(name: str) -> Path:
 
 
 def write(source: Source, format: str, path: str | Path) -> None:
-    """Write a network in a format: torchscript, onnx or state_dict; of the last one `path` with `.json` besides."""
+    """Write a network to `path` as torchscript, onnx or state_dict."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a trace holds for one size of windows, and the other exporter is newer
+        warnings.simplefilter("ignore")  # about a trace's fixed window size, and about the newer exporter
         _write(source, format, path)
 
 
@@ -206,7 +217,7 @@ def _write(source: Source, format: str, path: str | Path) -> None:
     if format == "torchscript":
         traced = convert_to_torchscript(source.traceable, inputs=[source.window()], use_trace=True, check_trace=False)
         stated = ConfigParser.load_config_file(str(source.folder / CONFIG))
-        own = {name: stated[name] for name in ("bundle_root", "device")}  # not those of the machine that exports
+        own = {name: stated[name] for name in ("bundle_root", "device")}  # not the exporting machine's values
         config = json.dumps(source.parser.get() | own, default=str).encode()
         files = {"inference.json": config, "export.json": json.dumps(source.metadata).encode()}
         with Path(path).open("wb") as stream:
@@ -219,15 +230,15 @@ def _write(source: Source, format: str, path: str | Path) -> None:
 
 
 def _bundle_metadata(source: Source) -> dict[str, Any]:
-    """The bundle's metadata.json, with the window's size as it is here."""
+    """The bundle's metadata.json with the window size of this export."""
     file = source.folder / "configs" / "metadata.json"
-    with reading_json(str(file), "a bundle's metadata"):
+    with reporting_json_errors(str(file), "a bundle's metadata"):
         metadata = json.loads(file.read_text(encoding="utf-8"))
     tensors = metadata["network_data_format"]
     for tensor in [*tensors["inputs"].values(), *tensors["outputs"].values()]:
         if tensor.get("spatial_shape"):
             tensor["spatial_shape"] = source.patch_size
-    if source.traceable is not source.network:  # an encoder: export.json says what it puts out
+    if source.traceable is not source.network:  # an encoder: export.json describes its outputs
         tensors["outputs"] = {}
     return metadata
 
@@ -243,7 +254,7 @@ def _write_onnx(source: Source, path: str | Path) -> None:
         output_names=names,
         dynamic_axes={name: {0: "batch"} for name in ("image", *names)},
         filename=str(path),
-        dynamo=False,  # the other exporter takes ten times as long and two packages more
+        dynamo=False,  # the newer exporter takes ten times as long and needs two more packages
     )
     model = onnx.load(str(path))
     onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in source.metadata.items()})
@@ -261,20 +272,20 @@ def _with_axiswise_norms(network: nn.Module) -> nn.Module:
 
 
 def load(source: Source, format: str, path: str | Path) -> Callable[[torch.Tensor], Any]:
-    """A file that `write` wrote, as a network: windows in, a tensor or a tuple of tensors out."""
+    """Load a file that `write` wrote, as a network: windows in, a tensor or a tuple of tensors out."""
     device = next(source.network.parameters()).device
     if format == "torchscript":
         return torch.jit.load(str(path), map_location=device).eval()
     if format == "onnx":
         return OnnxNetwork(path)
-    arguments = json.loads(json.dumps(source.metadata["arguments"]))  # as a reader of the metadata has them
+    arguments = json.loads(json.dumps(source.metadata["arguments"]))  # as a reader of the metadata gets them
     network = type(source.network)(**arguments).to(device).eval()
     network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
     return Encoder(network) if isinstance(network, SSLHead) else network
 
 
 class _Both:
-    """Two networks on the same windows: their outputs side by side, and how far they differ."""
+    """Run two networks on the same windows; return the outputs of both and record their differences."""
 
     def __init__(self, *networks: Callable[[torch.Tensor], Any]) -> None:
         self.networks = networks
@@ -299,14 +310,14 @@ def compare(
     inferer: Callable[..., Any],
     convention: str | None = None,
 ) -> Comparison:
-    """Compare two networks on all windows of a case, and on what comes of them.
+    """Compare two networks on all windows of a case, and the results for the whole case.
 
     Args:
-        network: the one that is exported; windows [N, C, x, y, z] to logits, or to a tuple of an encoder's features.
-        exported: a network that ought to say the same, such as `torch.jit.load` of a file.
-        image: [C, H, W, D], prepared as the bundle's inference.yaml does.
-        inferer: of inference.yaml: it slides a window, or is an `EmbeddingInferer`.
-        convention: of the labels, where logits are compared.
+        network: the original; windows [N, C, x, y, z] to logits, or to a tuple of an encoder's features.
+        exported: the exported network, such as `torch.jit.load` of a file.
+        image: [C, H, W, D], preprocessed as in the bundle's inference.yaml.
+        inferer: of inference.yaml: a sliding window or an `EmbeddingInferer`.
+        convention: of the labels, if logits are compared.
     """
     both = _Both(network, exported)
     with torch.no_grad():
@@ -339,40 +350,40 @@ def export(
     device: str = "cpu",
     tolerance: float | None = None,
 ) -> None:
-    """Write a bundle's network as TorchScript, ONNX or a plain state dict, after it was compared on a held-out case.
+    """Write a bundle's network as TorchScript, ONNX or a plain state dict, after comparing it on a held-out case.
 
-    Of a self-supervised bundle the first two hold the encoder alone, with its five feature maps; a state dict
-    holds all.
-    Metadata are inside (TorchScript: metadata.json, inference.json and export.json; ONNX: its metadata_props) or, for
-    a state dict, in a JSON file beside.
+    For a self-supervised bundle, TorchScript and ONNX hold only the encoder with its five feature maps; a state dict
+    holds the whole network. Metadata are inside the file (TorchScript metadata.json, inference.json and export.json;
+    ONNX metadata_props) or, for a state dict, in a JSON file beside it.
 
     Args:
-        bundle: its folder, or the name of one of this repository's.
+        bundle: folder of a bundle, or the name of a bundle of this repository.
         format: torchscript (traced, for windows of one size), onnx (the same) or state_dict.
-        output: the file to write; one that is there already is left alone.
+        output: file to write; an existing file is not overwritten.
         datalist: JSON file that names the held-out case.
-        dataset_dir: folder that its paths start from.
+        dataset_dir: root of its paths.
         checkpoint: weights; models/model.pt of the bundle by default.
-        split: of the datalist that the case is from; that of the bundle's inference.yaml by default.
-        case: subject; the first one of the split by default.
-        modalities: in channel order; as the checkpoint says by default, and so are the next three.
+        split: of the case in the datalist; by default that of the bundle's inference.yaml.
+        case: subject; by default the first of the split.
+        modalities: in channel order; by default the checkpoint's, as for the next three options.
         model_size: tiny, small, base or micro.
         patch_size: edges of the windows in voxels, such as [96,96,96].
-        label_convention: of the labels that come of the logits.
-        device: cpu or cuda; a trace runs on the kind of device that it was made on.
+        label_convention: of the label maps.
+        device: cpu or cuda; a trace only runs on the kind of device that it was made on.
         tolerance: largest difference of an output; by default 1e-4 (torchscript), 1e-3 (onnx) or 0 (state_dict).
     """
-    usual = chosen("format", format, TOLERANCES)
+    usual = choice("format", format, TOLERANCES)
     tolerance = usual if tolerance is None else tolerance
     check_number("tolerance", tolerance, float, 0)
-    file = weights.path_of("--output=", output)
+    file = weights.path_of("output", output)
     beside = [file.with_suffix(".json")] if format == "state_dict" else []
-    if there := [path for path in (file, *beside) if path.exists()]:
-        raise InputError(f"--output={output}: {there[0]} exists already; expected a new file")
-    options = dict(zip(FOLLOWS, (modalities, model_size, patch_size, label_convention), strict=True))
+    if existing := [path for path in (file, *beside) if path.exists()]:
+        raise InputError(f"--output={output}: {existing[0]} exists already; expected a new file")
+    check_writable_file(file, f"--output={output}")
+    options = dict(zip(STATED, (modalities, model_size, patch_size, label_convention), strict=True))
     source = Source(bundle, checkpoint, device, options)
     subject, image = source.case(datalist, dataset_dir, split, case)
-    with whole(file) as temporary:
+    with atomic_write(file) as temporary:
         write(source, format, temporary)
         exported = load(source, format, temporary)
         inferer, convention = source.parser.get_parsed_content("inferer"), source.metadata["label_convention"]
@@ -380,14 +391,14 @@ def export(
         if not found.difference <= tolerance:
             raise InputError(
                 f"--format={format}: differs from the network by up to {found.difference:.3g} on {subject}; "
-                f"expected {tolerance:g} at most (--tolerance); nothing is written"
+                f"expected at most {tolerance:g} (--tolerance); nothing is written"
             )
         for path in beside:
-            with whole(path) as text:
+            with atomic_write(path) as text:
                 text.write_text(json.dumps(source.metadata, indent=1), encoding="utf-8")
     agreement = f"{found.agreement:.4%} of voxels with the same label"
     if convention is None:
-        agreement = f"cosine of each level's vectors {found.agreement:.6f} at least"
+        agreement = f"cosine of each level's vectors at least {found.agreement:.6f}"
     print(f"{file}: {format} of {source.folder.name}, {file.stat().st_size / 1e6:.1f} MB")
     difference = f"differs by up to {found.difference:.2g} (tolerance {tolerance:g})"
     print(f"{subject}, {found.windows} windows: {difference}; {agreement}")

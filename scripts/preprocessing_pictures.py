@@ -1,7 +1,7 @@
-"""Pictures of what the transforms do: `python -m scripts.preprocessing_pictures --output=docs/images`.
+"""Pictures of the effect of each transform: `python -m scripts.preprocessing_pictures --output=docs/images`.
 
-A subject of the embedded cohort goes through the transforms of a bundle's own train.yaml, one by one, and each of them
-that takes the image gets a panel. So a picture shows what the config says, and carries it in the PNG (`transforms`).
+A subject of the embedded cohort goes through the transforms of a bundle's train.yaml, one by one, and each transform of
+the image gets a panel. The PNG also stores the transforms as text (`transforms`).
 """
 
 import io
@@ -24,23 +24,24 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose
 from PIL import Image, PngImagePlugin
 
-from common.files import whole
-from common.pictures import COLOURS, INK, PAPER
-from common.transforms import regions
-from scripts import phantoms
-from scripts.cli import run
+from common.cli import run
+from common.data.regions import colours, regions_of
+from common.files import atomic_write
+from common.inference.pictures import INK, PAPER
+from scripts.phantoms.cohort import make
+from scripts.phantoms.layouts import LAYOUTS
 
-__all__ = ["BUNDLES", "Step", "draw", "main", "section", "steps"]
+__all__ = ["BUNDLES", "Step", "centre_of_lesion", "draw", "main", "section", "slice_through", "steps"]
 
 ROOT = Path(__file__).parents[1]
 BUNDLES = {"ukb": "ukb_ssl_pretrain", "brats": "brats_finetune", "atlas": "atlas_finetune"}
 TITLES = {"ukb": "UK Biobank", "brats": "BraTS 2021", "atlas": "ATLAS v2.0"}
-SEEDS = {"ukb": 2, "brats": 2, "atlas": 0}  # of the subjects; these have all labels in the slice that is drawn
+SEEDS = {"ukb": 2, "brats": 2, "atlas": 0}  # of subjects with all labels in the slice that is drawn
 Z_RANGE = (-3.0, 3.0)  # standard deviations that the grey scale shows
-DOTS = 118  # dots an inch; 1300 in all, so that a page scales text down by a third at most
+DOTS = 118  # dots per inch; 1300 in total, so that a page shrinks text by at most a third
 WIDTH = 11.0  # inches
-GREYS = 48  # of a PNG's palette; fewer make smaller files
-BOX = COLOURS["TC"]
+GREYS = 48  # in a PNG's palette; fewer give smaller files
+BOX = colours()["TC"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Step:
     """A case after a transform.
 
     Attributes:
-        name: of the transform's class; of the random ones, all of them.
+        name: of the transform's class, or of all random transforms.
         image: [C, x, y, z].
         label: label map [1, x, y, z] or regions [R, x, y, z]; None in self-supervised training.
         affine: voxel to world space (RAS+), 4 x 4, mm.
         normalised: whether the image is in standard deviations.
-        idle: whether the image is as it was before.
+        idle: whether the image is unchanged.
     """
 
     name: str
@@ -80,7 +81,7 @@ def main(output: str = "docs/images", spacing: float = 1.0) -> None:
         config = ConfigParser()
         config.read_config(ROOT / "bundles" / bundle / "configs/train.yaml")
         with TemporaryDirectory() as folder:
-            phantoms.make(cohort, 1, folder, spacing=spacing, seed=SEEDS[cohort], workers=1)
+            make(cohort, 1, folder, spacing=spacing, seed=SEEDS[cohort], workers=1)
             taken = steps(config, _entry(cohort, Path(folder), config))
         path = Path(str(output)).expanduser() / f"preprocessing-{cohort}.png"
         modalities, convention = config["modalities"], config.get("label_convention")
@@ -89,14 +90,14 @@ def main(output: str = "docs/images", spacing: float = 1.0) -> None:
 
 
 def section(config: Mapping[str, Any]) -> str:
-    """What of a train.yaml a picture shows, as JSON text."""
+    """The part of a train.yaml that a picture shows, as JSON text."""
     named = {key: config[key] for key in ("modalities", "patch_size", "deterministic_transforms")}
     return json.dumps(named | {"random_transforms": config["train"]["random_transforms"]})
 
 
 def _entry(cohort: str, root: Path, config: ConfigParser) -> dict[str, Any]:
-    """The first subject, as `common.datalists.load` gives it."""
-    case = phantoms.LAYOUTS[cohort].case(0)
+    """The first subject, as `common.data.Datalist.load` returns it."""
+    case = LAYOUTS[cohort].case(0)
     entry: dict[str, Any] = {
         "subject": case.subject,
         "image": [str(root / case.images[modality]) for modality in config["modalities"]],
@@ -105,11 +106,11 @@ def _entry(cohort: str, root: Path, config: ConfigParser) -> dict[str, Any]:
 
 
 def steps(config: ConfigParser, entry: Mapping[str, Any], seed: int = 0) -> list[Step]:
-    """A case on disk, after each deterministic transform of its image, and after all random ones, as training sees it.
+    """A case on disk, after each deterministic transform of the image, and after all random transforms.
 
     Args:
         config: a bundle's train.yaml.
-        entry: as `common.datalists.load` gives it.
+        entry: as `common.data.Datalist.load` returns it.
         seed: of the random transforms.
     """
     data: Any = dict(entry)
@@ -125,7 +126,7 @@ def steps(config: ConfigParser, entry: Mapping[str, Any], seed: int = 0) -> list
 
 
 def _step(name: str, data: Mapping[str, Any], before: Sequence[Step]) -> Step:
-    """A copy, as transforms may work in place."""
+    """A copy, because transforms may work in place."""
     image, affine = data["image"].numpy().copy(), data["image"].affine.numpy().copy()
     return Step(
         name=name,
@@ -138,9 +139,9 @@ def _step(name: str, data: Mapping[str, Any], before: Sequence[Step]) -> Step:
 
 
 def draw(taken: Sequence[Step], modalities: Sequence[str], convention: str | None, title: str) -> Figure:
-    """A column for each step, a row for each modality and one for the label; the same place in all of them.
+    """A column for each step, a row for each modality and one for the label; all show the same place.
 
-    Slices lie as in the array: its first axis runs to the right, its second upwards.
+    Slices are drawn as in the array: the first axis runs to the right, the second upwards.
 
     Args:
         taken: what `steps` returns.
@@ -152,9 +153,9 @@ def draw(taken: Sequence[Step], modalities: Sequence[str], convention: str | Non
     height = 1.5 + len(rows) * (0.25 + 0.95 * (WIDTH - 1) / (len(taken) + 1))
     figure = Figure(figsize=(WIDTH, height), facecolor=PAPER, layout="constrained")
     axes = figure.subplots(len(rows), len(taken), squeeze=False)
-    place = _place(taken[-1])
+    place = centre_of_lesion(taken[-1])
     for column, step in enumerate(taken):
-        axes[0, column].set_title(_heading(step, column), color=INK, fontsize=8.5, linespacing=1.35)
+        axes[0, column].set_title(_title(step, column), color=INK, fontsize=8.5, linespacing=1.35)
         for row, name in enumerate(rows):
             axis = axes[row, column]
             _show(axis, step, min(row, len(modalities) - 1) if name != "label" else 0, taken[0], place)
@@ -171,8 +172,8 @@ def draw(taken: Sequence[Step], modalities: Sequence[str], convention: str | Non
     return figure
 
 
-def _place(step: Step) -> np.ndarray:
-    """World position of the middle of the lesion's largest slice, or of the volume without one, mm."""
+def centre_of_lesion(step: Step) -> np.ndarray:
+    """World position of the middle of the lesion's largest slice, or of the volume if it has no lesion, mm."""
     x, y, z = step.image.shape[1:]
     voxel = np.array([x / 2, y / 2, z // 2])
     if step.label is not None and step.label.any():
@@ -182,32 +183,32 @@ def _place(step: Step) -> np.ndarray:
     return nib.affines.apply_affine(step.affine, voxel)
 
 
-def _at(step: Step, place: np.ndarray) -> int:
-    """Number of the slice through a world position; the nearest one, where the volume does not reach it."""
+def slice_through(step: Step, place: np.ndarray) -> int:
+    """Index of the slice through a world position, or of the nearest slice."""
     voxel = nib.affines.apply_affine(np.linalg.inv(step.affine), place)
     return int(np.clip(round(voxel[2]), 0, step.image.shape[3] - 1))
 
 
 def _show(axis: Any, step: Step, channel: int, first: Step, place: np.ndarray) -> None:
     low, high = Z_RANGE if step.normalised else (0.0, float(np.percentile(first.image[channel], 99.8)))
-    pixels = step.image[channel, :, :, _at(step, place)].T
+    pixels = step.image[channel, :, :, slice_through(step, place)].T
     axis.imshow(pixels, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="nearest")
 
 
 def _paint(axis: Any, step: Step, place: np.ndarray, convention: str) -> None:
     """Regions over the image, the smaller ones on top."""
     assert step.label is not None
-    slices = step.label[:, :, :, _at(step, place)]
-    known = regions(convention)
+    slices = step.label[:, :, :, slice_through(step, place)]
+    known = regions_of(convention)
     masks = slices > 0 if len(slices) == len(known) else [np.isin(slices[0], [*values]) for values in known.values()]
     for name, mask in sorted(zip(known, masks, strict=True), key=lambda item: -item[1].sum()):
         picture = np.zeros((*mask.T.shape, 4))
-        picture[mask.T] = (*to_rgb(COLOURS[name]), 1)
+        picture[mask.T] = (*to_rgb(colours()[name]), 1)
         axis.imshow(picture, origin="lower", interpolation="nearest")
 
 
 def _outline(axis: Any, step: Step, following: Step) -> None:
-    """Where the next step's volume lies in this one, if that is another box."""
+    """Outline of the next step's volume, if its shape differs."""
     x, y, z = following.image.shape[1:]
     corners = np.array([[0, 0], [x, 0], [x, y], [0, y]]) - 0.5
     inverse = np.linalg.inv(step.affine) @ following.affine
@@ -216,8 +217,8 @@ def _outline(axis: Any, step: Step, following: Step) -> None:
         axis.add_patch(Polygon(edge, fill=False, edgecolor=BOX, linewidth=1.1, linestyle="--", clip_on=True))
 
 
-def _heading(step: Step, column: int) -> str:
-    """What was done, the shape in voxels, and the voxels' size."""
+def _title(step: Step, column: int) -> str:
+    """Name of the step, shape in voxels and voxel size."""
     done = "as on disk" if column == 0 else "\n".join(textwrap.wrap(step.name, 23, break_long_words=False))
     shape = " × ".join(map(str, step.image.shape[1:]))
     size = " × ".join(f"{edge:.3g}" for edge in step.voxel_size)
@@ -225,7 +226,7 @@ def _heading(step: Step, column: int) -> str:
 
 
 def _axis_name(step: Step, number: int) -> str:
-    """Which way an axis of the array runs in the body."""
+    """The direction of an array axis in the body."""
     return f"axis {number} → {nib.aff2axcodes(step.affine)[number]}"
 
 
@@ -252,7 +253,7 @@ def _explain(figure: Figure, axes: np.ndarray, taken: Sequence[Step], convention
         bar.ax.tick_params(colors=INK, labelsize=8)
     handles: list[Any] = [Line2D([], [], color=BOX, linestyle="--", label="what the next step takes")]
     if taken[0].label is not None and convention:
-        handles += [Patch(color=COLOURS[name], label=name) for name in regions(convention)]
+        handles += [Patch(color=colours()[name], label=name) for name in regions_of(convention)]
     legend = figure.legend(
         handles=handles, loc="outside lower center", ncols=len(handles), labelcolor=INK, fontsize=8.5
     )
@@ -260,18 +261,17 @@ def _explain(figure: Figure, axes: np.ndarray, taken: Sequence[Step], convention
 
 
 def _save(figure: Figure, path: Path, transforms: str) -> None:
-    """A PNG of few colours, which is small; the same figure gives the same bytes."""
+    """Save a small PNG with few colours; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS, facecolor=figure.get_facecolor())
-    colours = [(level, level, level) for level in np.linspace(0, 1, GREYS)] + [
-        to_rgb(name) for name in COLOURS.values()
-    ]
+    greys = [(level, level, level) for level in np.linspace(0, 1, GREYS)]
+    shown = [*greys, *map(to_rgb, colours().values())]
     palette = Image.new("P", (1, 1))
-    palette.putpalette([round(255 * value) for colour in colours for value in colour])
+    palette.putpalette([round(255 * value) for colour in shown for value in colour])
     picture = Image.open(buffer).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
     text = PngImagePlugin.PngInfo()
     text.add_text("transforms", transforms)
-    with whole(path) as file:
+    with atomic_write(path) as file:
         picture.save(file, format="png", optimize=True, pnginfo=text)
 
 

@@ -1,4 +1,4 @@
-"""What a checkpoint is, and how a foreign one is made to say it: `python -m scripts.weights inspect|convert`."""
+"""Inspect and convert checkpoints: `python -m scripts.weights inspect|convert`."""
 
 import hashlib
 import re
@@ -12,10 +12,9 @@ from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import nn
 
-from common import weights
-from common.networks import SIZES, ModelSize, SSLHead
-from common.preflight import InputError
-from scripts import cli
+from common import cli, weights
+from common.errors import InputError
+from common.ssl.networks import SIZES, ModelSize, SSLHead
 
 __all__ = ["convert", "describe", "inspect"]
 
@@ -24,7 +23,7 @@ ENCODER_ALONE = "SwinUNETR's encoder"
 
 
 def inspect(file: str) -> None:
-    """Say which network a checkpoint holds, of which size and input channels, and how the file holds it.
+    """Print a checkpoint's network, size and input channels, and the layout of the file.
 
     Args:
         file: a checkpoint of this project, of the paper's authors or of MONAI; nothing in it is unpickled.
@@ -34,12 +33,12 @@ def inspect(file: str) -> None:
     lines = _layout(checkpoint.layout) | found | {"modules": weights.by_module(checkpoint.state)}
     for name, value in ({"modalities": None} | checkpoint.metadata).items():
         agrees = name not in found or _text(value) == _text(found[name])
-        lines[name] = value if agrees else f"{_text(found[name])}, although the file says {_text(value)}"
+        lines[name] = value if agrees else f"{_text(found[name])}, although the file states {_text(value)}"
     print("\n".join(f"{name:<18} {_text(value)}" for name, value in lines.items()))
 
 
 def _layout(layout: weights.Layout) -> dict[str, str]:
-    """What `inspect` prints of how a file holds its tensors."""
+    """The lines of `inspect` about the layout of a file."""
     return {
         "wrapper": layout.wrapper or "none",
         "beside it": ", ".join(layout.beside) or "nothing",
@@ -60,20 +59,20 @@ def _text(value: Any) -> str:
 
 
 def describe(state: Mapping[str, torch.Tensor], name: str = "checkpoint") -> dict[str, Any]:
-    """What the tensors of a checkpoint tell of its network.
+    """Describe a checkpoint's network by its tensors.
 
     Args:
-        state: tensors by name, as `common.weights.read` gives them.
+        state: tensors by name, as `common.weights.read` returns them.
         name: of the file, for messages.
 
     Returns:
-        "network" (SSLHead, SwinUNETR, that without its output layer, or the encoder of both), "model_size" (by name
-        where it is one of `common.networks.SIZES`, else depths and feature size), "depths", "feature_size",
+        "network" (SSLHead, SwinUNETR, SwinUNETR without its output layer, or the encoder of both), "model_size" (a key
+        of `common.ssl.SIZES`, or else depths and feature size), "depths", "feature_size",
         "window_size", "num_heads", "input_channels", "output_channels" (of SwinUNETR), "tensors", "parameters".
 
     Raises:
-        InputError: there is no SwinUNETR encoder among them, or it is none that MONAI builds, or the tensors besides it
-            are not those of the network that their names tell of.
+        InputError: there is no SwinUNETR encoder that MONAI can build, or the other tensors do not fit the network that
+            their names suggest.
     """
     stem = state.get(weights.STEM)
     if stem is None or stem.ndim != 5 or not stem.numel():
@@ -103,7 +102,7 @@ def _network(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def _size(state: Mapping[str, torch.Tensor], name: str) -> ModelSize:
-    """The settings of an encoder, from the names and shapes of its attention's tables: [(2 window - 1)^3, heads]."""
+    """The size of an encoder, from the names and shapes of its attention tables: [(2 window - 1)^3, heads]."""
     block = re.compile(
         rf"{re.escape(weights.ENCODER)}layers([1-4])\.0\.blocks\.\d+\.attn\.relative_position_bias_table$"
     )
@@ -113,7 +112,7 @@ def _size(state: Mapping[str, torch.Tensor], name: str) -> ModelSize:
     if odd := [table for found in tables.values() for table in found if table.ndim != 2 or not table.numel()]:
         raise InputError(
             f"{name}: an unknown variant of SwinUNETR's encoder; expected tables of [(2 window - 1)^3, heads]; "
-            f"{len(odd)} are of another shape, first {list(odd[0].shape)}"
+            f"{len(odd)} have another shape, first {list(odd[0].shape)}"
         )
     depths, heads = zip(*((len(found), found[0].shape[-1]) for found in tables.values()), strict=True)
     edge = round(len(tables["1"][0]) ** (1 / 3))
@@ -127,7 +126,7 @@ def _size(state: Mapping[str, torch.Tensor], name: str) -> ModelSize:
 
 
 def _refuse_other_encoder(state: Mapping[str, torch.Tensor], size: ModelSize, name: str) -> None:
-    """Hold an encoder to what MONAI builds with its settings: every tensor there, of its shape, and no other."""
+    """Check that an encoder has exactly the tensors and shapes of MONAI's encoder of that size."""
     encoder = SwinTransformer(
         in_chans=state[weights.STEM].shape[1],
         embed_dim=size.feature_size,
@@ -144,9 +143,9 @@ def _refuse_other_encoder(state: Mapping[str, torch.Tensor], size: ModelSize, na
 
 
 def _refuse_other_heads(state: Mapping[str, torch.Tensor], size: ModelSize, name: str) -> None:
-    """Hold what is besides an encoder to the network that `_network` takes it for; modules of no such are let be.
+    """Check that the other tensors fit the network that `_network` recognises; unknown modules are ignored.
 
-    SSLHead comes in the feature sizes of `common.networks.SIZES`; at another one its heads cannot be told.
+    SSLHead exists only in the feature sizes of `common.ssl.SIZES`; at other sizes its heads are not checked.
     """
     kind = _network(state)
     channels = state[weights.STEM].shape[1]
@@ -154,7 +153,7 @@ def _refuse_other_heads(state: Mapping[str, torch.Tensor], size: ModelSize, name
     alike = [known for known, settings in SIZES.items() if settings.feature_size == size.feature_size]
     network: nn.Module
     if kind == "SSLHead" and alike:
-        network = SSLHead(channels, alike[0])  # the heads depend on the feature size alone
+        network = SSLHead(channels, alike[0])  # the heads depend only on the feature size
     elif kind.startswith("SwinUNETR") and kind != ENCODER_ALONE:
         if size.feature_size % 12:
             raise InputError(f"{message}; its feature size is {size.feature_size}, expected a multiple of 12")
@@ -174,7 +173,7 @@ def _refuse_other_heads(state: Mapping[str, torch.Tensor], size: ModelSize, name
 def _compare(expected: Mapping[str, torch.Size], given: Mapping[str, torch.Size], message: str) -> None:
     if wrong := sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key)):
         raise InputError(
-            f"{message}; {len(wrong)} tensors are missing, unexpected or of another shape, first {wrong[0]}"
+            f"{message}; {len(wrong)} tensors are missing, unexpected or have another shape, first {wrong[0]}"
         )
 
 
@@ -185,18 +184,18 @@ def convert(
     patch_size: int | Sequence[int] | None = None,
     preprocessing: str | Sequence[str] | None = None,
 ) -> None:
-    """Write a checkpoint again in this project's layout, so that it says what it is.
+    """Convert a checkpoint to this project's layout, which includes a description of the network and its training.
 
-    What the file says of itself is kept; what neither it nor an option says is recorded as unknown.
+    Metadata in the file are kept; metadata that neither the file nor an option gives are recorded as unknown.
 
     Args:
         file: a checkpoint of any layout that `inspect` reads.
-        output: the file to write; one that is there already is left alone.
-        modalities: what its input channels are, by name and in order, such as T1,FLAIR; for a file that says it not.
-        patch_size: the crops it was trained on in voxels, such as 96,96,96; for a file that says it not.
-        preprocessing: what was done to the scans it was trained on, in words; for a file that says it not.
+        output: file to write; an existing file is not overwritten.
+        modalities: names of the input channels in order, such as T1,FLAIR, if the file does not state them.
+        patch_size: size of the training crops in voxels, such as 96,96,96, if the file does not state it.
+        preprocessing: preprocessing of the training scans, in words, if the file does not state it.
     """
-    if weights.path_of("--output=", output).exists():
+    if weights.path_of("output", output).exists():
         raise InputError(f"--output={output}: exists already; expected a new file")
     checkpoint = weights.read(file)
     found = describe(checkpoint.state, file)
@@ -205,8 +204,8 @@ def convert(
         "patch_size": _patch(patch_size),
         "preprocessing": None if preprocessing is None else _text(preprocessing),
     }
-    said = {option: _agreed(option, value, checkpoint.metadata, file) for option, value in given.items()}
-    _check_modalities(said["modalities"], found["input_channels"], file)
+    stated = {option: _agreed(option, value, checkpoint.metadata, file) for option, value in given.items()}
+    _check_modalities(stated["modalities"], found["input_channels"], file)
     conversion = {
         "file": Path(file).name,
         "sha256": _sha256(file),
@@ -214,11 +213,11 @@ def convert(
         "versions": weights.versions(),
     }
     history = [*_conversions(checkpoint.metadata, file), conversion]
-    metadata = {"versions": None} | checkpoint.metadata | found | said | {"conversions": history}
+    metadata = {"versions": None} | checkpoint.metadata | found | stated | {"conversions": history}
     weights.write({"network": checkpoint.state, "metadata": metadata}, output)
-    print(f"{output}: {found['network']}, {found['model_size']}, {', '.join(said['modalities'])}")
+    print(f"{output}: {found['network']}, {found['model_size']}, {', '.join(stated['modalities'])}")
     if checkpoint.layout.left_out:
-        print(f"left out, as SSLHead and SwinUNETR have no place for it: {', '.join(checkpoint.layout.left_out)}")
+        print(f"left out, because SSLHead and SwinUNETR do not have it: {', '.join(checkpoint.layout.left_out)}")
 
 
 def _names(modalities: str | Sequence[str] | None) -> list[str] | None:
@@ -242,15 +241,15 @@ def _patch(size: int | Sequence[int] | None) -> list[int] | None:
 
 
 def _agreed(option: str, given: Any, metadata: Mapping[str, Any], file: str) -> Any:
-    """What an option and the file say together; None where neither says it."""
+    """The value of an option or of the file; None if neither has one."""
     own = metadata.get(option)
     if given is not None and own is not None and _text(given) != _text(own):
-        raise InputError(f"--{option}={_text(given)}: {file} says {_text(own)}; leave it out")
+        raise InputError(f"--{option}={_text(given)}: {file} states {_text(own)}; leave the option out")
     return own if given is None else given
 
 
 def _conversions(metadata: Mapping[str, Any], file: str) -> list[Any]:
-    """What became of a file before, as it says itself."""
+    """The file's own history of conversions."""
     history = metadata.get("conversions", [])
     if not isinstance(history, list):
         raise InputError(f"{file}: metadata's conversions are {' '.join(repr(history).split()):.80}; expected a list")
@@ -260,7 +259,7 @@ def _conversions(metadata: Mapping[str, Any], file: str) -> list[Any]:
 def _check_modalities(modalities: list[str] | None, channels: int, file: str) -> None:
     if modalities is None:
         raise InputError(
-            f"--modalities: missing; {file} has {channels} input channels and does not say what they are; "
+            f"--modalities: missing; {file} has {channels} input channels and does not name them; "
             "expected their names in order, such as T1,FLAIR"
         )
     if len(modalities) != channels:

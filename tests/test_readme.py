@@ -12,22 +12,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.bundles.conftest import ROOT
+from tests.support import ROOT, readme_blocks
 
 SMALL = "--model_size micro --patch_size [64,64,64] --num_workers 0"
 SHORT = "--batch_size 2 --global_batch_size null --warmup_iterations 1 --iterations 1 --val_interval 1"  # of a training
 
 
-def blocks() -> list[str]:
-    """The bash blocks of README.md, in their order."""
-    return [
-        re.sub(r"^  ", "", block, flags=re.MULTILINE) if block.startswith("  ") else block
-        for block in re.findall(r"^ *```bash\n(.*?)^ *```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
-    ]
-
-
 def bundle_commands() -> list[str]:
-    return [block for block in blocks() if "monai.bundle run" in block]
+    return [block for block in readme_blocks() if "monai.bundle run" in block]
 
 
 def tiny(command: str) -> str:
@@ -44,7 +36,7 @@ def test_readme_runs_every_bundle():
 
 def test_readme_names_only_targets_of_the_makefile():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make (\w+)", "\n".join(blocks())):
+    for target in re.findall(r"make (\w+)", "\n".join(readme_blocks())):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
@@ -67,7 +59,7 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
         environment[name.upper()] = str(tmp_path / name)
         make = f"python -m scripts.phantoms make --layout={name} --subjects=8 --spacing=4 --output={tmp_path / name}"
         run(f"{make} --workers=1", copy, environment)
-    lists = next(block for block in blocks() if "scripts.datalists" in block)
+    lists = next(block for block in readme_blocks() if "scripts.datalists" in block)
     for large, small in {
         "source .venv/bin/activate\n": "",
         "n=0.1 ": "n=4 ",
@@ -77,7 +69,7 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
         lists = lists.replace(large, small)
     run(lists, copy, environment)
 
-    check = next(block for block in blocks() if "datalists check" in block)
+    check = next(block for block in readme_blocks() if "datalists check" in block)
     run(check, copy, environment)
     assert (copy / "check/findings.html").is_file()
 
@@ -99,12 +91,12 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
     np.testing.assert_allclose(prediction.affine, image.affine)
     assert set(np.unique(np.asarray(prediction.dataobj))) <= {0, 1, 2, 4}
 
-    run(next(block for block in blocks() if "scripts.export" in block), copy, environment)
+    run(next(block for block in readme_blocks() if "scripts.export" in block), copy, environment)
     assert (copy / "brats.onnx").stat().st_size > 1e6
 
     environment["THEIRS"] = str(tmp_path / "theirs")
     shutil.copytree(copy / "bundles/brats_finetune/eval/evaluation/predictions", environment["THEIRS"])
-    compared = run(next(block for block in blocks() if "scripts.evaluate" in block), copy, environment)
+    compared = run(next(block for block in readme_blocks() if "scripts.evaluate" in block), copy, environment)
     assert "evaluation against theirs" in compared, "the bundle's own files are an evaluation"
     assert (copy / "scores/theirs/evaluation.html").is_file()
     assert json.loads((copy / "scores/comparison.json").read_text())["cases"] == 2

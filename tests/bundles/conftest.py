@@ -1,39 +1,14 @@
 """A tiny embedded cohort in each layout, and how the tests run a bundle: as a user does."""
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import ROOT, Result, execute
+
 COHORTS = {"ukb": (6, 3, 0), "brats": (6, 2, 1), "atlas": (7, 3, 1)}  # subjects, validation, testing
-TINY = [  # options of train.yaml that make one step a second's work
-    "--model_size=micro",
-    "--patch_size=[64,64,64]",
-    "--batch_size=2",
-    "--global_batch_size=null",
-    "--num_workers=0",
-    "--warmup_iterations=1",
-    "--iterations=1",
-    "--val_interval=1",
-]
-Result = subprocess.CompletedProcess
-
-
-def execute(arguments: list[str], place: Path = ROOT, **environment: str) -> Result:
-    """Run a program to its end; its output is text."""
-    return subprocess.run(
-        arguments,
-        cwd=place,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="session")

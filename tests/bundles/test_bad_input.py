@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.networks import SSLHead
-from tests.bundles.conftest import TINY, Result
+from common.ssl.networks import SSLHead
+from tests.support import TINY, Result
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ def test_a_value_of_pretraining_that_cannot_be(run_bundle, option):
 
 
 def test_an_unknown_model_size(run_bundle):
-    assert "model_size huge: expected one of tiny, small, base" in complaint(
+    assert "--model_size=huge: expected one of tiny, small, base" in complaint(
         run_bundle("ukb_ssl_pretrain", "--model_size=huge")
     )
 
@@ -84,7 +84,7 @@ def test_more_processes_than_validation_cases(run_bundle, cohorts, tmp_path):
     (tmp_path / "list.json").write_text(json.dumps(content | {"validation": content["validation"][:1]}))
     result = run_bundle("brats_finetune", *TINY, f"--datalist={tmp_path / 'list.json'}", processes=2)
     assert result.returncode != 0
-    assert "error: split validation: 1 cases for 2 processes; expected one each at least" in result.stderr
+    assert "error: split validation: 1 cases for 2 processes; expected at least one for each" in result.stderr
 
 
 @pytest.fixture

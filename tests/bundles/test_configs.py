@@ -1,27 +1,15 @@
 """What the configs of the five bundles must have in common, and what MONAI asks of each."""
 
-from pathlib import Path
-
 import pytest
 import torch
 import yaml
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigParser
 from monai.networks.nets import SwinUNETR
 
-from common.networks import settings
-from tests.bundles.conftest import ROOT
-
-BUNDLES = sorted(path.name for path in (ROOT / "bundles").iterdir())
-SSL = ["atlas_stage2", "brats_stage2", "ukb_ssl_pretrain"]
-SUPERVISED = ["atlas_finetune", "brats_finetune"]
-
-
-def config(bundle: str, name: str = "train") -> dict:
-    return ConfigParser.load_config_file(ROOT / "bundles" / bundle / "configs" / f"{name}.yaml")
-
-
-def without_name(content: dict, bundle: str) -> dict:
-    return yaml.safe_load(yaml.safe_dump(content).replace(bundle, "BUNDLE").replace(bundle.split("_")[0], "COHORT"))
+from common.data import datalists
+from common.ssl.networks import settings
+from tests.bundles.workflows import SSL, SUPERVISED, config, without_name, workflow
+from tests.support import BUNDLES, ROOT
 
 
 def test_there_are_five_bundles():
@@ -51,7 +39,7 @@ def test_the_multi_gpu_overlay_is_the_same_in_all_bundles():
 def differing_keys(bundles: list[str]) -> set[str]:
     first, *others = (without_name(config(bundle), bundle) for bundle in bundles)
     for content in (first, *others):
-        for section in ("train", "validate", "network_def", "settings"):
+        for section in ("train", "validate", "network_def", "plan"):
             content |= {f"{section}::{key}": value for key, value in content.pop(section).items()}
     names = {name for content in (first, *others) for name in content}
     return {name for name in names for other in others if first.get(name) != other.get(name)}
@@ -59,7 +47,7 @@ def differing_keys(bundles: list[str]) -> set[str]:
 
 def test_the_ssl_workflow_agrees_across_the_three_bundles():
     own = {"modalities", "batch_size", "global_batch_size", "learning_rate", "iterations", "val_interval"}
-    own |= {"recipe", "recipes", "chosen_recipe", "settings::recipe"}  # where the paper's text and its table differ
+    own |= {"recipe", "recipes", "chosen_recipe"}  # where the paper's text and its table differ
     assert differing_keys(SSL) == own
 
 
@@ -85,24 +73,6 @@ def test_training_and_evaluation_prepare_an_image_alike(bundle, name):
     assert config(bundle, name)["network_def"] == network
 
 
-def workflow(bundle: str, name: str, kind: str, cohorts: Path, output: Path, **options) -> ConfigWorkflow:
-    cohort = bundle.split("_")[0]
-    folder = ROOT / "bundles" / bundle / "configs"
-    data = {"dataset_dir": str(cohorts / cohort), "datalist": f"{cohorts / cohort}.json"}
-    workflow = ConfigWorkflow(
-        config_file=str(folder / f"{name}.yaml"),
-        meta_file=str(folder / "metadata.json"),
-        logging_file=False,
-        workflow_type=kind,
-        bundle_root=str(folder.parent),
-        output_dir=str(output),
-        model_size="micro",
-        **(data | options),
-    )
-    workflow.initialize()
-    return workflow
-
-
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_training_has_the_properties_that_monai_requires(bundle, cohorts, tmp_path):
     assert workflow(bundle, "train", "train", cohorts, tmp_path).check_properties() == []
@@ -122,3 +92,28 @@ def test_inference_has_the_properties_that_monai_requires(bundle, name, cohorts,
     torch.save({"network": network.state_dict()}, tmp_path / "model.pt")
     checkpoint = str(tmp_path / "model.pt")
     assert workflow(bundle, name, "infer", cohorts, tmp_path, checkpoint=checkpoint).check_properties() == []
+
+
+@pytest.mark.parametrize(("bundle", "name"), [("brats_finetune", "train"), ("ukb_ssl_pretrain", "train")])
+def test_the_datalist_is_read_once(bundle, name, cohorts, tmp_path, monkeypatch):
+    read, paths = datalists.read, []
+    monkeypatch.setattr(datalists, "read", lambda path: paths.append(path) or read(path))
+    started = workflow(bundle, name, "train", cohorts, tmp_path, ckpt_dir=str(tmp_path / "models"))
+    assert started.trainer is not None
+    assert len(paths) == 1
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("bundles/*/configs/*.yaml")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_lines_fit_a_screen(path):
+    assert [line for line in path.read_text().splitlines() if len(line) > 140] == []
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_weights_are_in_place_before_anything_is_built_on_the_network(bundle, cohorts, tmp_path):
+    """The initialisation of new channels draws random numbers, and DistributedDataParallel copies what it wraps."""
+    started = workflow(bundle, "train", "train", cohorts, tmp_path, ckpt_dir=str(tmp_path / "models"))
+    built = started.parser.ref_resolver.resolved_content
+    assert "weights_report" in built
+    assert not {"model", "optimizer", "train::dataloader", "train::trainer"} & built.keys()

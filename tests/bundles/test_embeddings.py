@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from common.networks import SSLHead
-from common.preflight import reason
-from tests.bundles.conftest import execute
-from tests.bundles.test_configs import SSL, config, without_name, workflow
+from common.errors import input_error_message
+from common.ssl.networks import SSLHead
+from tests.bundles.workflows import SSL, config, without_name, workflow
+from tests.support import execute
 
 SIZE = ["--model_size=micro", "--patch_size=[64,64,64]", "--num_workers=0"]
 CHANNELS = {"ukb": ["T1", "FLAIR"], "brats": ["FLAIR", "T1ce", "T1", "T2"], "atlas": ["T1"]}
@@ -99,7 +99,7 @@ def test_an_option_that_cannot_be(option, cohorts, tmp_path, checkpoint):
     options = {"checkpoint": checkpoint("atlas_stage2"), "patch_size": [64, 64, 64]} | option
     with pytest.raises(RuntimeError, match="Failed to") as error:
         workflow("atlas_stage2", "inference", "infer", cohorts, tmp_path / "out", **options)
-    assert re.match(r"(--\w+=\S+|checkpoint gone.pt): (expected|no such file)", reason(error.value))
+    assert re.match(r"(--\w+=\S+|checkpoint gone.pt): (expected|no such file)", input_error_message(error.value))
     assert not list(tmp_path.rglob("embeddings.npz"))
 
 

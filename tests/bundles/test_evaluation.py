@@ -1,4 +1,4 @@
-"""Training, evaluation and the command line measure by the same functions: on the same cases they say the same."""
+"""Training, evaluation and the command line measure with the same functions: their scores and pages agree."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.bundles.conftest import TINY, execute
+from tests.support import TINY, execute
 
 pytestmark = pytest.mark.slow
 
@@ -37,4 +37,10 @@ def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, tmp_pat
         values = [float(row["value"]) for row in rows if row["region"] == region]
         assert 0 < np.mean(values) < 1
         assert validation[region] == [pytest.approx(np.mean(values), rel=1e-12)]
-    assert (by_command / "evaluation.html").stat().st_size > 10_000
+    assert not (by_bundle / "evaluation.html").exists()
+    drawn = execute([sys.executable, "-m", "scripts.evaluate", "page", str(by_bundle)])
+    assert drawn.returncode == 0, drawn.stderr
+    pages = [(folder / "evaluation.html").read_text() for folder in (by_bundle, by_command)]
+    assert len(pages[0]) > 10_000
+    assert f"<h1>Evaluation of {bundle}</h1>" in pages[0]
+    assert pages[0].replace(f"Evaluation of {bundle}", "Evaluation of predictions") == pages[1]

@@ -10,10 +10,10 @@ import pytest
 import torch
 from monai.networks.nets import SwinUNETR
 
-from common.networks import settings
-from common.preflight import reason
-from tests.bundles.conftest import ROOT, execute
-from tests.bundles.test_configs import workflow
+from common.errors import input_error_message
+from common.ssl.networks import settings
+from tests.bundles.workflows import workflow
+from tests.support import ROOT, execute
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,8 @@ def test_a_folder_and_a_datalist_give_the_same(infer, infer_here, cohorts, tmp_p
     assert float(rows["ET"]["volume_ml"]) == pytest.approx((first == 4).sum() * 4**3 / 1000, rel=1e-5)  # 4 mm
     with pytest.raises(RuntimeError, match="Failed to") as error:
         infer_here("brats", "scanned", dataset_dir=str(tmp_path / "scans"), datalist="null")
-    assert "is there already, of 1 results; expected --existing=skip or replace" in reason(error.value)
+    assert "1 result exists already, first " in input_error_message(error.value)
+    assert input_error_message(error.value).endswith("; expected existing=skip or replace")
 
 
 def turned(volume, affine, order, flips):

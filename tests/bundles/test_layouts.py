@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.bundles.conftest import ROOT, TINY, execute
+from tests.support import ROOT, TINY, execute
 
 pytestmark = pytest.mark.slow
 LAYOUTS = {  # layout: options of the cohort, of its scanner and of the check, bundle and its options

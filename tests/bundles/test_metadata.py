@@ -12,15 +12,9 @@ import jsonschema
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
-SCHEMA = json.loads((ROOT / "tests/oracles/meta_schema_20240725.json").read_text())
-BUNDLES = {
-    "ukb_ssl_pretrain": ["T1", "FLAIR"],
-    "brats_stage2": ["FLAIR", "T1ce", "T1", "T2"],
-    "brats_finetune": ["FLAIR", "T1ce", "T1", "T2"],
-    "atlas_stage2": ["T1"],
-    "atlas_finetune": ["T1"],
-}
+from tests.support import BUNDLES, MODALITIES, ROOT
+
+SCHEMA = json.loads((ROOT / "tests/../scripts/package/meta_schema_20240725.json").read_text())
 
 
 @pytest.fixture(params=BUNDLES)
@@ -70,7 +64,7 @@ def test_versions_are_the_pinned_ones(metadata, pins):
 
 
 def test_channels_are_the_cohorts_modalities(bundle, metadata):
-    modalities = BUNDLES[bundle.name]
+    modalities = MODALITIES[bundle.name]
     image = metadata["network_data_format"]["inputs"]["image"]
     assert image["num_channels"] == len(modalities)
     assert list(image["channel_def"].values()) == modalities
@@ -103,52 +97,27 @@ def test_documents_are_there(bundle):
     assert "ships no data" in (bundle / "docs/data_license.txt").read_text()
 
 
-def options(section: str) -> list[tuple[str, str]]:
-    """The rows (option, default) of a README's table."""
-    return re.findall(r"^\| `(\w+)` +\| (.+?) +\|", section, flags=re.MULTILINE)
-
-
-def test_readme_states_the_options_and_defaults_of_the_config(bundle):
-    config = yaml.safe_load((bundle / "configs/train.yaml").read_text())
-    training, *_ = re.split(r"\n## (?:Evaluation|Embeddings)", (bundle / "docs/README.md").read_text())
-    rows = options(training)
-    assert len(rows) > 15
-    for option, default in rows:
-        assert option in config
-        is_computed = isinstance(config[option], str) and config[option].startswith("$")
-        if default.startswith("`") and not is_computed:
-            assert yaml.safe_load(default.strip("`").replace("e-", ".0e-")) == config[option], option
-
-
-@pytest.mark.parametrize(("workflow", "heading"), [("evaluate", "Evaluation"), ("inference", "Inference")])
-@pytest.mark.parametrize("name", ["brats_finetune", "atlas_finetune"])
-def test_readme_states_the_options_of_evaluation_and_inference(name, workflow, heading):
-    bundle = ROOT / "bundles" / name
+@pytest.mark.parametrize("workflow", ["train", "evaluate", "inference"])
+def test_readme_states_the_defaults_of_the_config(bundle, workflow):
+    if not (bundle / f"configs/{workflow}.yaml").exists():
+        return
     config = yaml.safe_load((bundle / f"configs/{workflow}.yaml").read_text())
-    (section,) = re.findall(
-        rf"^## {heading}$(.*?)^## ", (bundle / "docs/README.md").read_text(), re.MULTILINE | re.DOTALL
-    )
-    rows = options(section)
-    assert len(rows) > 5
+    table = (bundle / "docs/README.md").read_text().split(f"<!-- options of {workflow}.yaml -->")[1].split("<!--")[0]
+    rows = re.findall(r"^\| `(\w+)` +\| `(.+?)` +\|", table, flags=re.MULTILINE)
+    assert len(rows) >= 15
     for option, default in rows:
-        assert option in config
-        is_computed = isinstance(config[option], str) and config[option][0] in "$@"
-        if not is_computed:
-            assert yaml.safe_load(default.strip("`")) == config[option], option
+        value = config[option]
+        if isinstance(value, str) and value.startswith("$@bundle_root"):
+            assert f"/{default}'" in value
+        elif not str(value).startswith(("$", "@")):
+            assert yaml.safe_load(default.replace("e-", ".0e-")) == value, option
 
 
-@pytest.mark.parametrize("name", ["ukb_ssl_pretrain", "brats_stage2", "atlas_stage2"])
-def test_readme_states_the_options_and_defaults_of_embeddings(name):
-    bundle = ROOT / "bundles" / name
-    config = yaml.safe_load((bundle / "configs/inference.yaml").read_text())
-    _, _, section = (bundle / "docs/README.md").read_text().partition("\n## Embeddings")
-    rows = options(section)
-    assert len(rows) > 5
-    for option, default in rows:
-        stated, value = yaml.safe_load(default.strip("`")), config[option]
-        if isinstance(value, str) and value.startswith("$"):
-            value = value.replace("$@bundle_root + '/", "").rstrip("'")
-        assert stated == value, option
+def test_readme_names_the_differences_of_its_configs(bundle):
+    tags = {tag for path in bundle.glob("configs/*.yaml") for tag in re.findall(r"DIFF-\d+", path.read_text())}
+    text = (bundle / "docs/README.md").read_text()
+    section = text.split("\n## Differences from the paper\n")[1].split("\n## ")[0]
+    assert set(re.findall(r"DIFF-\d+", section)) == tags
 
 
 def test_common_is_a_relative_symlink_to_the_one_package(bundle):

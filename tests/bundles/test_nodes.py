@@ -16,12 +16,12 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from common import weights
-from common.checkpoints import PREEMPTED
-from common.training import accumulation_steps
+from common.training import checkpoints
+from common.training.signals import PREEMPTED
+from common.training.step import accumulation_steps
 from scripts.quickstart import ENVIRONMENT
-from tests.bundles.conftest import ROOT, TINY
 from tests.common import toy
+from tests.support import ROOT, TINY
 
 LONG = ["--iterations=20", "--val_interval=20", "--save_interval=10"]
 OVERLAY = "['configs/train.yaml','configs/multi_gpu_train.yaml']"
@@ -198,9 +198,8 @@ def train_and_look(rank, folder):
     """One of two processes, of which the other writes slowly; says whether the state was there when this one ended."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     idist.sync()
-    write = weights.write
-    weights.write = lambda content, file: (time.sleep(2), write(content, file))
-    toy.Checkpoints = partial(toy.Checkpoints, main_process=rank == 0)
+    write = checkpoints.write
+    checkpoints.write = lambda content, file: (time.sleep(2), write(content, file))
     told = (2, lambda: os.kill(os.getpid(), signal.SIGTERM)) if rank == 1 else None
     try:
         toy.Training(folder / str(rank), 1, save_interval=100, at_iteration=told)

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 
-from tests.bundles.conftest import TINY
+from tests.support import TINY
 
 pytestmark = pytest.mark.slow
 

@@ -1,25 +1,34 @@
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
-from common.files import leftovers, looking_at, remove, whole
-from common.preflight import InputError
+from common.errors import InputError
+from common.files import (
+    atomic_write,
+    check_writable_file,
+    check_writable_folder,
+    expand_home,
+    remove,
+    reporting_path_errors,
+    unfinished_files,
+)
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path):
     path = tmp_path / "new" / "figures.json"
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write_text("half")
         assert not path.exists()
-        assert leftovers(path.parent, "*.json") == [file]
+        assert unfinished_files(path.parent, "*.json") == [file]
         file.write_text("whole")
     assert path.read_text() == "whole"
-    assert leftovers(path.parent, "*.json") == []
+    assert unfinished_files(path.parent, "*.json") == []
 
 
 def half_write(path, error):
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write_text("half")
         raise error
 
@@ -60,6 +69,58 @@ def test_a_file_is_removed_or_named(tmp_path):
 def test_a_path_that_cannot_be_looked_at_is_named(error, reason):
     with (
         pytest.raises(InputError, match=f"^--folder=x: {reason}; expected a path that can be read$"),
-        looking_at("--folder=x"),
+        reporting_path_errors("--folder=x"),
     ):
         raise error
+
+
+@pytest.mark.parametrize("place", ["a.json", "new/deep/a.json"])
+def test_a_file_that_can_be_written_passes(tmp_path, place):
+    check_writable_file(tmp_path / place, "--output=X")
+    (tmp_path / "a.json").touch()
+    check_writable_file(tmp_path / place, "--output=X")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"], "nothing is created"
+
+
+@pytest.mark.parametrize("place", ["folder", "file/a.json", "file/deep/a.json", ".", "folder/.."])
+def test_a_file_that_cannot_be_written_is_named(tmp_path, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"^--output=X: expected a file that can be written$"):
+        check_writable_file(tmp_path / place, "--output=X")
+
+
+def test_permission_to_write_is_checked(tmp_path, monkeypatch):
+    """A test that runs as root may write everywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path or mode != os.W_OK)
+    with pytest.raises(InputError, match=r"^--output=X: expected a file that can be written$"):
+        check_writable_file(tmp_path / "new/a.json", "--output=X")
+    with pytest.raises(InputError, match=r"^--output=X: expected a folder that can be written to$"):
+        check_writable_folder(tmp_path / "new", "--output=X")
+
+
+def test_a_folder_that_can_be_written_passes(tmp_path):
+    (tmp_path / "a.csv").touch()
+    check_writable_folder(tmp_path, "--output=X", ["a.csv", "b.csv"])
+    check_writable_folder(tmp_path / "new/deep", "--output=X", ["a.csv"])
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"], "nothing is created"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder/b.csv").mkdir(parents=True)
+    for place in ("file", "file/deep", "folder"):
+        with pytest.raises(InputError, match=r"^--output=X: expected a folder that a.csv, b.csv can be written to$"):
+            check_writable_folder(tmp_path / place, "--output=X", ["a.csv", "b.csv"])
+
+
+def test_a_path_that_is_too_long_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"^--output=X: File name too long; expected a path that can be read$"):
+        check_writable_folder(tmp_path / ("a" * 300), "--output=X")
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_home("~/a.json", "--output=X") == Path("/home/me/a.json")
+    with pytest.raises(InputError, match=r"^--output=X: .*; expected a path that can be read$"):
+        expand_home("~nobody_of_this_name/a.json", "--output=X")

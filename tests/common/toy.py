@@ -1,6 +1,7 @@
 """A training of a toy network, put together as the bundles put theirs together; everything in it is random."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -11,15 +12,23 @@ from monai.handlers import LrScheduleHandler, ValidationHandler
 from monai.transforms import Compose, RandGaussianNoised
 from torch import nn
 
-from common import weights
-from common.checkpoints import Checkpoints, resumable
-from common.datasets import CaseDataset, CaseSampler, Steps
-from common.records import TrainingRecord
-from common.training import Step
-from common.views import TwoViews
+from common.data.datasets import CaseDataset, CaseSampler, Steps
+from common.ssl.views import TwoViews
+from common.training.checkpoints import BestModel, RunStates
+from common.training.records import TrainingRecord
+from common.training.resume import resumable
+from common.training.step import Step
+from common.weights.surgery import Report
 
 CPU = torch.device("cpu")
 METADATA = {"bundle": "toy", "modalities": ["T1"], "model_size": "micro"}
+
+
+def plan_of(folder, resumed_from=None, save_interval=3, keep=2, settings=METADATA):
+    """What a training reads from its plan."""
+    places = {"output_dir": str(folder), "ckpt_dir": str(folder / "models")}
+    options = SimpleNamespace(**places, save_interval=save_interval, keep=keep)
+    return SimpleNamespace(options=options, settings=settings, resumed_from=resumed_from)
 
 
 def cases(count=5):
@@ -63,24 +72,15 @@ class Training:
         )
         remaining = list(scores)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: self.measure(engine, remaining))
-        self.record = TrainingRecord(folder, METADATA, self.validator, weights.Report("a.pt", ["x"]))
+        plan = plan_of(folder, resumable(folder / "models", resume), save_interval, keep)
+        self.record = TrainingRecord(plan, self.validator, Report("a.pt", ["x"]))
         data = dataset()
-        steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(len(data), seed=3)), accumulation_steps=2)
+        steps = Steps(DataLoader(data, batch_size=2, sampler=CaseSampler(data, seed=3)), accumulation_steps=2)
         step = Step()
-        source = resumable(folder / "models", resume)
-        self.checkpoints = Checkpoints(
-            folder / "models",
-            self.network,
-            {"optimizer": self.optimizer, "lr_scheduler": self.schedule, "step": step, "record": self.record},
-            steps,
-            METADATA,
-            self.validator,
-            local_objects={"views": self.views},
-            lower_is_better=lower_is_better,
-            save_interval=save_interval,
-            keep=keep,
-            source=source,
-        )
+        self.best = BestModel(plan, self.network, self.validator, lower_is_better)
+        objects = {"network": self.network, "optimizer": self.optimizer, "lr_scheduler": self.schedule, "step": step}
+        objects |= {"record": self.record, "best": self.best}
+        self.states = RunStates(plan, objects, steps, self.validator, {"views": self.views})
         self.trainer = SupervisedTrainer(
             device=CPU,
             max_epochs=max_epochs,
@@ -92,9 +92,12 @@ class Training:
             prepare_batch=self.prepare,
             iteration_update=step,
             train_handlers=[
-                self.checkpoints,
+                self.states,
                 LrScheduleHandler(self.schedule, epoch_level=False, print_lr=False),
-                ValidationHandler(validator=self.validator, interval=1, exec_at_start=not scores and source is None),
+                ValidationHandler(
+                    validator=self.validator, interval=1, exec_at_start=not scores and not plan.resumed_from
+                ),
+                self.best,
                 self.record,
             ],
             decollate=False,

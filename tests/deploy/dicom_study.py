@@ -1,4 +1,4 @@
-"""DICOM studies made from the embedded cohort: MR Image instances as a scanner or a converter writes them."""
+"""Make DICOM studies from the embedded cohort: MR Image instances as a scanner or a converter writes them."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,14 +9,14 @@ import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
-NAME, IDENTIFIER = "SENTINEL^NAMEOF", "SENTINEL-ID-4711"  # must not turn up anywhere but in DICOM's patient module
+NAME, IDENTIFIER = "SENTINEL^NAMEOF", "SENTINEL-ID-4711"  # may appear in DICOM's patient module only
 DESCRIPTIONS = {"FLAIR": "t2_flair_tra", "T1ce": "t1_mprage_sag +C", "T1": "t1_mprage_sag", "T2": "t2_tse_tra"}
 TIMES = {"FLAIR": (110, 9000, 2500), "T1ce": (3, 2300, 1100), "T1": (3, 2300, 1100), "T2": (90, 5000, None)}  # ms
 
 
 @dataclass(frozen=True)
 class Study:
-    """What the series of one examination share."""
+    """The attributes that the series of a study share."""
 
     study: str = field(default_factory=generate_uid)
     frame: str = field(default_factory=generate_uid)
@@ -36,15 +36,15 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def to_slices(
     array: np.ndarray, affine: np.ndarray, axis: int = 2, flip: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A volume cut along another axis or counted from the other end: the same voxels at the same places."""
-    order = [*[each for each in range(3) if each != axis], axis]
-    turned = array.transpose(order)
+    """The same volume with slices along another axis, or in reverse order."""
+    order = [*[other for other in range(3) if other != axis], axis]
+    reordered = array.transpose(order)
     permutation = np.eye(4)[:, [*order, 3]]
     affine = affine @ permutation
     if flip:
-        affine = affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, turned.shape[2] - 1], [0, 0, 0, 1.0]])
-        turned = turned[:, :, ::-1]
-    return turned, affine
+        affine = affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, reordered.shape[2] - 1], [0, 0, 0, 1.0]])
+        reordered = reordered[:, :, ::-1]
+    return reordered, affine
 
 
 def write_series(
@@ -56,16 +56,16 @@ def write_series(
     shuffle: bool = False,
     **attributes: object,
 ) -> list[FileDataset]:
-    """Write a series, one file a slice of the last axis; return its instances in the order of that axis.
+    """Write a series, one file per slice of the last axis; return its instances in the order of that axis.
 
     Args:
-        folder: of the files; made where it is missing.
-        array: [columns, rows, slices] of whole numbers from 0 on.
-        affine: voxel to RAS+ mm.
-        study: whom it belongs to.
+        folder: for the files; it is created if missing.
+        array: integers [columns, rows, slices], at least 0.
+        affine: voxel index to mm in RAS+.
+        study: to which the series belongs.
         number: of the series.
-        shuffle: neither file names nor instance numbers follow the slices.
-        attributes: DICOM keywords of every instance; None leaves one out.
+        shuffle: give the slices file names and instance numbers in random order.
+        attributes: keyword -> value, for every instance; None omits the attribute.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lps = np.diag([-1, -1, 1, 1]) @ affine
@@ -95,7 +95,7 @@ def write_series(
 
 
 def _ds(value: float) -> str:
-    """A number in the 16 characters that DICOM has for it."""
+    """Format a number in the 16 characters of a DICOM decimal string."""
     return pydicom.valuerep.format_number_as_ds(float(value))
 
 
@@ -152,7 +152,7 @@ def _instance(study: Study, attributes: dict[str, object]) -> FileDataset:
 def write_modality(
     folder: Path, array: np.ndarray, affine: np.ndarray, study: Study, number: int, modality: str, **options: object
 ) -> list[FileDataset]:
-    """A series as `write_series` does, with the description and times of a modality."""
+    """Write a series as `write_series` does, with the description and times of a modality."""
     echo, repetition, inversion = TIMES[modality]
     attributes = {
         "SeriesDescription": DESCRIPTIONS[modality],
@@ -166,7 +166,7 @@ def write_modality(
 
 
 def write_localiser(folder: Path, study: Study, number: int = 1) -> None:
-    """Three planes of three thick slices each in one series."""
+    """Write three planes of three thick slices each, in one series."""
     uid = generate_uid()
     array = np.full((32, 32, 3), 100)
     for part, axis in enumerate((0, 1, 2)):
@@ -191,7 +191,25 @@ def brats_files(root: Path, subject: int = 0) -> dict[str, Path]:
 
 
 def write_brats(folder: Path, root: Path, study: Study, shuffle: bool = False) -> None:
-    """A subject's four series, numbered 2 to 5, after a localiser."""
+    """Write a localiser, number 1, and the four series of a subject, numbers 2 to 5."""
     write_localiser(folder / "localiser", study)
     for number, (modality, path) in enumerate(brats_files(root).items(), 2):
         write_modality(folder / f"series{number}", *read(path), study, number, modality, shuffle=shuffle)
+
+
+def write_small_study(folder: Path) -> Study:
+    """Write a localiser, number 1, and the four series of BraTS, numbers 2 to 5, of a few voxels each."""
+    study = Study()
+    write_localiser(folder / "1", study)
+    for number, modality in enumerate(DESCRIPTIONS, 2):
+        voxels = np.ones((4, 4, 12), np.uint16)
+        write_modality(folder / str(number), voxels, np.eye(4), study, number, modality, shuffle=True)
+    return study
+
+
+def change(file: Path, **values: object) -> None:
+    """Change attributes of a DICOM file, given by keyword."""
+    image = pydicom.dcmread(file)
+    for keyword, value in values.items():
+        setattr(image, keyword, value)
+    image.save_as(file)

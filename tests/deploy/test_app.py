@@ -1,4 +1,4 @@
-"""The application from end to end: its segmentation is the bundle's own NIfTI inference, voxel for voxel."""
+"""The application end to end: its segmentation equals the bundle's own inference on NIfTI files, voxel for voxel."""
 
 import contextlib
 import json
@@ -20,37 +20,38 @@ import pydicom
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
-from common.preflight import InputError
 from deploy import app
 from deploy.geometry import Volume, resample, volume_of
-from deploy.job import RESULTS
-from tests.bundles.conftest import ROOT, execute
-from tests.deploy.conftest import CHANNELS, SMALL
+from deploy.results import RESULT_FILES
+from tests.deploy.checks import dicom_errors, refusal
 from tests.deploy.dicom_study import Study, brats_files, read, to_slices, write_brats, write_localiser, write_modality
-from tests.deploy.test_segmentation import errors_of
+from tests.deploy.micro_models import INFERENCE_OPTIONS, MODELS
+from tests.support import ROOT, execute
 
 
 def nifti_inference(layout, images, checkpoint, folder):
-    """The bundle's own label map of NIfTI files in the order of its channels, by its own command."""
+    """The label map of the bundle's own command for NIfTI files, which are in the order of its channels."""
     folder.mkdir()
     entry = {"subject": "subject", "image": [path.name for path in images]}
-    content = {"name": "x", "modalities": CHANNELS[layout][0], "label_convention": None, "testing": [entry]}
+    content = {"name": "x", "modalities": MODELS[layout].modalities, "label_convention": None, "testing": [entry]}
     (folder / "datalist.json").write_text(json.dumps(content))
     data = [f"--dataset_dir={images[0].parent}", f"--datalist={folder / 'datalist.json'}", f"--checkpoint={checkpoint}"]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml"]
-    result = execute([*command, *data, f"--output_dir={folder}", *SMALL], ROOT / "bundles" / f"{layout}_finetune")
+    result = execute(
+        [*command, *data, f"--output_dir={folder}", *INFERENCE_OPTIONS], ROOT / "bundles" / f"{layout}_finetune"
+    )
     assert result.returncode == 0, result.stderr
     return canonical(*read(folder / "subject.nii.gz"))
 
 
 def canonical(array, affine):
-    """In RAS+ order, with the place of the first voxel."""
+    """The array in RAS+ order, and its affine."""
     image = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(array).astype(np.float32), affine))
     return image.get_fdata(), image.affine
 
 
 def segmentation(file, slices, affine):
-    """The numbers of the segments on the grid of a series, as highdicom reads them, in RAS+ order."""
+    """The segment numbers on the grid of a series, as highdicom reads them, in RAS+ order."""
     read_back = hd.seg.segread(file)
     uids = [image.SOPInstanceUID for image in slices]
     pixels = read_back.get_pixels_by_source_instance(uids, combine_segments=True, assert_missing_frames_are_empty=True)
@@ -63,7 +64,7 @@ def assert_same(result, expected):
 
 
 def assert_private(result, *folders):
-    """No word of a patient on the terminal, in a name, in a report, or in DICOM beyond the modules that carry it."""
+    """No word of a patient on the terminal, in a file name, in the report, or in DICOM beyond the attributes for it."""
     words = [result.stdout, result.stderr]
     for path in (path for folder in folders for path in folder.rglob("*")):
         words.append(path.name)
@@ -79,14 +80,14 @@ def assert_private(result, *folders):
 
 
 @pytest.mark.slow
-def test_a_study_of_shuffled_slices_beside_a_localiser(cohorts, models, application, tmp_path):
+def test_a_study_with_shuffled_slices_and_a_localiser(cohorts, models, application, tmp_path):
     root = cohorts("brats")
     write_brats(tmp_path / "study", root, Study(), shuffle=True)
 
     result = application("brats", tmp_path / "study", tmp_path / "out")
 
     assert result.returncode == 0, result.stderr
-    assert {path.name for path in (tmp_path / "out").iterdir()} == set(RESULTS)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(RESULT_FILES)
     assert_private(result, tmp_path / "out")
     assert result.stderr == ""
     files = brats_files(root)
@@ -102,18 +103,18 @@ def test_a_study_of_shuffled_slices_beside_a_localiser(cohorts, models, applicat
     assert content["series"] == {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}
     counts = np.bincount(found[0].astype(int).ravel())[1:] * 0.064
     assert list(content["volumes_ml"].values()) == pytest.approx(counts.tolist(), abs=1e-3)
-    assert content["remarks"] == ["voxels of 4.00 x 4.00 x 4.00 mm; the model learnt from 1 mm"]
-    assert errors_of(tmp_path / "out/segmentation.dcm") == errors_of(tmp_path / "out/summary.dcm") == []
+    assert content["remarks"] == ["voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"]
+    assert dicom_errors(tmp_path / "out/segmentation.dcm") == dicom_errors(tmp_path / "out/summary.dcm") == []
     for path in sorted((tmp_path / "study").rglob("*.dcm"))[::40]:
-        assert errors_of(path) == [], "what the tests make is valid itself"
+        assert dicom_errors(path) == [], "the study itself is valid"
 
     again = application("brats", tmp_path / "study", tmp_path / "out")
     assert (again.returncode, again.stdout) == (2, "")
-    assert again.stderr == "error: --output: holds segmentation.dcm already; expected a folder without results\n"
+    assert again.stderr == "error: --output: contains segmentation.dcm; expected a folder without results\n"
 
 
 def halved(array, affine, axis=2):
-    """Slices twice as thick."""
+    """The volume with slices twice as thick."""
     count = array.shape[axis] // 2
     thick = np.add.reduceat(array.astype(float), np.arange(0, 2 * count, 2), axis=axis).take(range(count), axis) / 2
     scale = np.eye(4)
@@ -122,15 +123,15 @@ def halved(array, affine, axis=2):
 
 
 @pytest.mark.slow
-def test_series_of_other_geometry_come_onto_the_grid_of_the_reference(cohorts, models, application, tmp_path):
-    """An oblique examination: T2 in thick slices, T1 sagittal, FLAIR counted from above, T1ce the reference."""
+def test_series_of_other_geometry_are_resampled_to_the_grid_of_the_reference(cohorts, models, application, tmp_path):
+    """An oblique study: T2 in thick slices, T1 sagittal, FLAIR from top to bottom, T1ce as the reference."""
     angle = np.deg2rad(8)
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    rotation = np.eye(4)
+    rotation[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     study, volumes, scanned = Study(), {}, {}
     for number, (modality, path) in enumerate(brats_files(cohorts("brats")).items(), 2):
         array, affine = read(path)
-        affine = turn @ affine
+        affine = rotation @ affine
         if modality == "T2":
             array, affine = halved(array, affine)
         elif modality != "T1ce":
@@ -156,14 +157,14 @@ def test_series_of_other_geometry_come_onto_the_grid_of_the_reference(cohorts, m
         nib.save(nib.Nifti1Image(onto, scanned["T1ce"].affine), images[-1])
     expected = nifti_inference("brats", images, models("brats"), tmp_path / "nifti")
     assert_same(segmentation(tmp_path / "out/segmentation.dcm", slices, reference.affine), expected)
-    assert errors_of(tmp_path / "out/segmentation.dcm") == []
+    assert dicom_errors(tmp_path / "out/segmentation.dcm") == []
 
 
 @pytest.mark.slow
-def test_a_stroke_model_takes_one_series_and_force_goes_on_with_a_remark(cohorts, models, application, tmp_path):
-    """A stripped head is against the model's preconditions; sagittal slices from right to left are not.
+def test_force_continues_with_a_remark_when_a_precondition_is_not_met(cohorts, models, application, tmp_path):
+    """The stroke model refuses a skull-stripped head, but takes sagittal slices from right to left.
 
-    The bundle is a package here, the inference that it is compared with is the checkout's.
+    The application runs the package of the bundle; the inference that it is compared with runs in the checkout.
     """
     file = next(cohorts("atlas", True).rglob("*_T1w.nii.gz"))
     study = Study()
@@ -174,7 +175,7 @@ def test_a_stroke_model_takes_one_series_and_force_goes_on_with_a_remark(cohorts
 
     refused = application("atlas", tmp_path / "study", tmp_path / "out", package=True)
     assert refused.returncode == 2, refused.stderr
-    assert "skull-stripped, but the model learnt from whole heads" in refused.stderr
+    assert "skull-stripped, but the model was trained on whole heads" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -184,14 +185,14 @@ def test_a_stroke_model_takes_one_series_and_force_goes_on_with_a_remark(cohorts
     expected = nifti_inference("atlas", [file], models("atlas"), tmp_path / "nifti")
     assert_same(segmentation(tmp_path / "out/segmentation.dcm", slices, affine), expected)
     remarks = json.loads((tmp_path / "out/result.json").read_text())["remarks"]
-    assert "skull-stripped, but the model learnt from whole heads" in remarks[0]
+    assert "skull-stripped, but the model was trained on whole heads" in remarks[0]
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_on_voxels_tells_nothing_of_the_patient_either(models, tmp_path):
-    """The last file ends too early; every text of the headers, every folder and every file is called by the patient."""
+def test_unreadable_voxels_are_reported_without_naming_the_patient(models, tmp_path):
+    """The last file is truncated; the patient's name is in every text, in every file name and in every folder."""
     texts = dict.fromkeys(("ProtocolName", "InstitutionName", "PatientComments", "StudyDescription"), "SENTINEL")
-    texts["PatientName"] = ["SENTINEL^A", "SENTINEL^B"]  # as a backslash in a name is read
+    texts["PatientName"] = ["SENTINEL^A", "SENTINEL^B"]  # two values, as from a name with a backslash
     study = tmp_path / "SENTINEL/study"
     description = "t1 SENTINEL ../../SENTINEL <script>"
     write_modality(study, np.ones((9, 9, 12)), np.eye(4), Study(), 2, "T1", SeriesDescription=description, **texts)
@@ -222,7 +223,7 @@ def test_an_interrupted_run_leaves_neither_files_nor_processes(cohorts, models, 
     patience = time.monotonic() + 120
     while not inferences(tmp_path) and process.poll() is None and time.monotonic() < patience:
         time.sleep(0.05)
-    assert inferences(tmp_path), "the bundle's own process is running"
+    assert inferences(tmp_path), "the bundle's inference is running"
     process.terminate()
     output = "".join(process.communicate(timeout=60))
     assert process.returncode == 128 + signal.SIGTERM
@@ -232,33 +233,29 @@ def test_an_interrupted_run_leaves_neither_files_nor_processes(cohorts, models, 
 
 
 def inferences(folder):
-    """Processes of Linux that a bundle's inference in a folder runs in."""
+    """Processes of a bundle's inference in a folder (Linux)."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it has ended by now
+        with contextlib.suppress(OSError):  # the process has ended
             words = path.read_text()
             found += [path] if "monai.bundle" in words and str(folder) in words else []
     return found
 
 
 @pytest.fixture
-def refusal(models, tmp_path, monkeypatch):
-    """What the application says of bad input, in this process."""
-    monkeypatch.setattr(app, "keep_silent", lambda: None)
+def segment_refusal(models, tmp_path, monkeypatch):
+    """The message with which the application refuses a study, in this process."""
+    monkeypatch.setattr(app, "restrict_output", lambda: None)
 
     def run(layout, study, **options):
         bundle = str(ROOT / f"bundles/{layout}_finetune")
-        with pytest.raises(InputError) as error:
-            app.segment(str(study), bundle, str(tmp_path / "out"), checkpoint=str(models(layout)), **options)
-        message = str(error.value)
-        assert "\n" not in message
-        assert "SENTINEL" not in message
-        return message
+        checkpoint = str(models(layout))
+        return refusal(app.segment, str(study), bundle, str(tmp_path / "out"), checkpoint=checkpoint, **options)
 
     return run
 
 
-def test_bad_studies_are_named_before_anything_is_loaded(refusal, tmp_path):
+def test_bad_studies_are_refused_before_anything_is_loaded(segment_refusal, tmp_path):
     study = Study()
     array = np.ones((4, 4, 12))
     write_modality(tmp_path / "study/1", array, np.eye(4), study, 1, "T1")
@@ -267,10 +264,12 @@ def test_bad_studies_are_named_before_anything_is_loaded(refusal, tmp_path):
     (tmp_path / "gap/1/001-0004.dcm").unlink()
     write_modality(tmp_path / "mixed/1", array, np.eye(4), study, 1, "T1")
     write_modality(tmp_path / "mixed/2", array, np.eye(4), study.other_patient(), 2, "T2")
-    assert refusal("brats", tmp_path / "study").startswith("FLAIR: no series fits among: series 1")
-    assert "is a slice missing?" in refusal("atlas", tmp_path / "gap")
-    assert refusal("atlas", tmp_path / "mixed") == "--input: images of 2 patients; expected one"
-    assert refusal("atlas", tmp_path / "missing").startswith("--input: no such folder")
+    assert segment_refusal("brats", tmp_path / "study").startswith("FLAIR: no series matches among: series 1")
+    assert "is a slice missing?" in segment_refusal("atlas", tmp_path / "gap")
+    assert (
+        segment_refusal("atlas", tmp_path / "mixed") == "--input: contains images of 2 patients; expected one patient"
+    )
+    assert segment_refusal("atlas", tmp_path / "missing").startswith("--input: no such folder")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -283,27 +282,15 @@ def test_bad_studies_are_named_before_anything_is_loaded(refusal, tmp_path):
         ({"series": "T9=1"}, "--series=T9=1: expected MODALITY=NUMBER"),
     ],
 )
-def test_bad_options_are_named(refusal, tmp_path, options, message):
-    assert refusal("atlas", tmp_path, **options).startswith(message)
+def test_bad_options_are_refused(segment_refusal, tmp_path, options, message):
+    assert segment_refusal("atlas", tmp_path, **options).startswith(message)
 
 
-def test_bad_places_are_named(refusal, tmp_path):
+def test_an_output_that_is_a_file_is_refused(segment_refusal, tmp_path):
     (tmp_path / "out").write_text("a file")
-    assert refusal("atlas", tmp_path).startswith("--output: File exists; expected a folder")
+    assert segment_refusal("atlas", tmp_path).startswith("--output: File exists; expected a writable folder")
 
 
-def test_results_are_handed_over_all_or_none(tmp_path):
-    for folder in ("results", "out"):
-        (tmp_path / folder).mkdir()
-    for name in RESULTS:
-        (tmp_path / "results" / name).write_text(name)
-    (tmp_path / "out/result.json").write_text("somebody else's")
-    with pytest.raises(InputError, match=r"holds result.json by now"):
-        app._hand_over(tmp_path / "results", tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
-    assert (tmp_path / "out/result.json").read_text() == "somebody else's"
-
-
-def test_a_command_line_that_lacks_something_ends_in_one_line(tmp_path):
+def test_a_missing_option_is_reported_in_one_line(tmp_path):
     result = execute([sys.executable, "-m", "deploy.app", f"--input={tmp_path}"])
     assert (result.returncode, result.stderr) == (2, "error: --bundle: missing; it has no default\n")

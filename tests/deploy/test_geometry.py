@@ -11,13 +11,13 @@ import pydicom
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
-from common.preflight import InputError
-from deploy.geometry import Volume, grid_of, inside, resample, same_grid, volume_of, write_nifti
+from common.errors import InputError
+from deploy.geometry import Volume, field_of_view, grid_of, resample, same_grid, volume_of, write_nifti
 from tests.deploy.dicom_study import Study, to_slices, write_series
 
 
 def oblique(spacing=(1.5, 1.0, 3.0)):
-    """An affine turned about two axes."""
+    """An affine rotated about two axes."""
     a, b = np.deg2rad([20, -12])
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
@@ -42,7 +42,7 @@ def array():
 
 @pytest.mark.parametrize("name", AFFINES)
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_each_voxel_is_where_dicom_says_it_is(name, shuffle, array, tmp_path):
+def test_voxels_are_at_the_positions_that_dicom_defines(name, shuffle, array, tmp_path):
     """DICOM PS3.3 C.7.6.2.1.1: position = S + column index * row cosines * dj + row index * column cosines * di."""
     slices = write_series(tmp_path, array, AFFINES[name], Study(), 1, shuffle=shuffle)
     order = np.random.default_rng(1).permutation(len(slices))
@@ -58,7 +58,7 @@ def test_each_voxel_is_where_dicom_says_it_is(name, shuffle, array, tmp_path):
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("flip", [False, True])
-def test_however_a_volume_is_cut_it_is_the_same(axis, flip, array, tmp_path):
+def test_the_direction_of_the_slices_does_not_change_the_volume(axis, flip, array, tmp_path):
     affine = np.diag([-2.0, -2.0, 3.0, 1.0])
     array = np.tile(array, (2, 3, 1))
     slices = write_series(tmp_path, *to_slices(array, affine, axis, flip), Study(), 1, shuffle=True)
@@ -88,14 +88,17 @@ def changed(slices, index, **attributes):
 
 BROKEN = {
     "a slice is missing": (lambda s: s[:4] + s[5:], "mm after slice 4, .* is a slice missing"),
-    "two at one place": (lambda s: changed(s, 2, ImagePositionPatient=s[3].ImagePositionPatient), "two images at one"),
-    "another size": (lambda s: changed(s, 2, Rows=6), "different size, spacing or orientation"),
-    "another spacing": (lambda s: changed(s, 2, PixelSpacing=[2, 2]), "different size, spacing or orientation"),
+    "same position": (
+        lambda s: changed(s, 2, ImagePositionPatient=s[3].ImagePositionPatient),
+        "two images have one position",
+    ),
+    "another size": (lambda s: changed(s, 2, Rows=6), "slices differ in size, spacing or orientation"),
+    "another spacing": (lambda s: changed(s, 2, PixelSpacing=[2, 2]), "slices differ in size, spacing or orientation"),
     "another orientation": (
         lambda s: changed(s, 2, ImageOrientationPatient=[0, 1, 0, 1, 0, 0]),
-        "different size, spacing or orientation",
+        "slices differ in size, spacing or orientation",
     ),
-    "no position": (lambda s: changed(s, 2, ImagePositionPatient=None), "an image without ImagePositionPatient"),
+    "no position": (lambda s: changed(s, 2, ImagePositionPatient=None), "an image has no ImagePositionPatient"),
     "shear": (
         lambda s: [changed(s, k, ImagePositionPatient=[0.3 * k, 0, k])[k] for k in range(len(s))],
         "not stacked along their normal",
@@ -104,21 +107,21 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_spans_no_grid_is_refused(name, array, tmp_path):
+def test_slices_without_a_grid_are_refused(name, array, tmp_path):
     harm, message = BROKEN[name]
     slices = harm(write_series(tmp_path, array, np.eye(4), Study(), 1))
     with pytest.raises(InputError, match=f"^series 1: .*{message}"):
         grid_of(slices, "series 1")
 
 
-def test_voxels_that_cannot_be_read_are_told_in_one_line(array, tmp_path):
+def test_unreadable_voxels_are_reported_in_one_line(array, tmp_path):
     slices = write_series(tmp_path, array, np.eye(4), Study(), 1)
     slices[0].PixelData = slices[0].PixelData[:10]
     with pytest.raises(InputError, match=r"^series 1: voxels cannot be read \(Explicit VR Little Endian: \w+\)$"):
         volume_of(slices, "series 1")
 
 
-def test_rounded_positions_are_no_gap(array, tmp_path):
+def test_rounded_positions_are_not_a_gap(array, tmp_path):
     slices = write_series(tmp_path, array, np.diag([1, 1, 1.2, 1]), Study(), 1)
     for image in slices:
         image.ImagePositionPatient = [round(float(value), 2) for value in image.ImagePositionPatient]
@@ -136,10 +139,10 @@ def test_resampling_is_trilinear_between_oblique_grids():
     within = ((points >= 0) & (points <= np.array(moving.array.shape) - 1)).all(1).reshape(result.shape)
     assert 0.1 < within.mean() < 1
     np.testing.assert_allclose(result[within], expected[within], atol=1e-4)
-    assert (inside(moving, reference) >= within).all()
+    assert (field_of_view(moving, reference) >= within).all()
 
 
-def test_the_same_grid_is_left_untouched():
+def test_a_volume_on_the_same_grid_is_not_changed():
     volume = Volume(np.random.default_rng(0).random((4, 5, 6)).astype(np.float32), oblique())
     nearly = Volume(volume.array, volume.affine + 1e-5)
     assert same_grid(nearly, volume)
@@ -147,36 +150,36 @@ def test_the_same_grid_is_left_untouched():
     assert not same_grid(Volume(volume.array, volume.affine + 0.01), volume)
 
 
-def test_what_lies_elsewhere_is_zero():
+def test_voxels_outside_the_field_of_view_are_zero():
     volume = Volume(np.ones((4, 4, 4), np.float32), np.eye(4))
     far = np.eye(4)
     far[:3, 3] = 100
     assert not resample(Volume(volume.array, far), volume).array.any()
-    assert not inside(Volume(volume.array, far), volume).any()
+    assert not field_of_view(Volume(volume.array, far), volume).any()
 
 
-def test_nifti_holds_values_and_place_and_no_words(tmp_path):
+def test_nifti_files_hold_values_and_affine_but_no_text(tmp_path):
     volume = Volume(np.random.default_rng(0).random((4, 5, 6)).astype(np.float32), oblique())
     write_nifti(volume, tmp_path / "case.nii")
     image = nib.load(tmp_path / "case.nii")
     np.testing.assert_array_equal(image.get_fdata(dtype=np.float32), volume.array)
     np.testing.assert_allclose(image.affine, volume.affine, atol=1e-5)
-    assert volume.voxel == pytest.approx(1.5 * 1.0 * 3.0 / 1000)
+    assert volume.voxel_volume == pytest.approx(1.5 * 1.0 * 3.0 / 1000)
     assert not any(bytes(image.header[field]).strip(b"\0") for field in ("descrip", "intent_name", "db_name"))
 
 
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"PixelSpacing": [0, 0]}, "span no grid; expected right angles"),
-        ({"ImageOrientationPatient": [1, 0, 0, 0.5, 0.866, 0]}, "span no grid; expected right angles"),
-        ({"ImageOrientationPatient": [0] * 6}, "span no grid; expected right angles"),
-        ({"Rows": None}, "an image without Rows or Columns"),
+        ({"PixelSpacing": [0, 0]}, "define no grid; expected right angles"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.5, 0.866, 0]}, "define no grid; expected right angles"),
+        ({"ImageOrientationPatient": [0] * 6}, "define no grid; expected right angles"),
+        ({"Rows": None}, "an image has no Rows or Columns"),
         ({"PhotometricInterpretation": "MONOCHROME1"}, "inverted images"),
         ({"RescaleSlope": "1", "PixelData": b"12"}, r"voxels cannot be read \(Explicit VR Little Endian: ValueError\)"),
     ],
 )
-def test_slices_that_are_no_volume_are_refused(array, tmp_path, attributes, message):
+def test_slices_that_form_no_volume_are_refused(array, tmp_path, attributes, message):
     slices = write_series(tmp_path, array, AFFINES["axial"], Study(), 1)
     for keyword, value in attributes.items():
         for image in slices:
@@ -185,7 +188,7 @@ def test_slices_that_are_no_volume_are_refused(array, tmp_path, attributes, mess
         volume_of(slices, "series 1")
 
 
-def test_an_empty_rescaling_is_none(array, tmp_path):
+def test_an_empty_rescale_slope_and_intercept_are_ignored(array, tmp_path):
     slices = write_series(tmp_path, array, AFFINES["axial"], Study(), 1)
     for image in slices:
         image.RescaleSlope = image.RescaleIntercept = ""
@@ -195,7 +198,7 @@ def test_an_empty_rescaling_is_none(array, tmp_path):
 @pytest.mark.skipif(shutil.which("dcmcjpeg") is None, reason="dcmcjpeg is not installed (Debian: dcmtk)")
 @pytest.mark.parametrize("command", [["dcmcrle"], ["dcmcjpls"], ["dcmcjpeg", "+e1"], ["dcmcjpeg", "+el"]], ids=" ".join)
 @pytest.mark.parametrize("signed", [0, 1])
-def test_voxels_that_are_compressed_without_loss_are_as_they_were(array, tmp_path, command, signed):
+def test_losslessly_compressed_voxels_are_equal(array, tmp_path, command, signed):
     write_series(tmp_path, array, AFFINES["axial"], Study(), 1, PixelRepresentation=signed)
     slices = []
     for path in sorted(tmp_path.iterdir()):

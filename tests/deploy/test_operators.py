@@ -1,4 +1,4 @@
-"""What MONAI Deploy does that the application counts on, or works around: each test says which."""
+"""Our selector, and the behaviour of MONAI Deploy that the application relies on or works around."""
 
 import logging
 
@@ -10,13 +10,13 @@ import numpy as np
 from monai.deploy.core import Fragment
 from monai.deploy.operators import DICOMDataLoaderOperator, DICOMSeriesSelectorOperator
 
-from common.preflight import InputError
+from common.errors import InputError
 from deploy.bundle import open_bundle
-from deploy.dicom_series import read_study
-from deploy.job import Job, Source
+from deploy.job import ChosenSeries, Job
 from deploy.operators import SelectChosenSeries
-from tests.bundles.conftest import ROOT
+from deploy.study import read_study
 from tests.deploy.dicom_study import Study, write_modality
+from tests.support import ROOT
 
 ARRAY = np.ones((4, 4, 12))
 
@@ -27,11 +27,11 @@ def load(folder):
 
 @pytest.fixture
 def job(tmp_path, models):
-    """A study of one series, and the job of segmenting it."""
+    """The job of segmenting a study of one series."""
     write_modality(tmp_path / "study", ARRAY, np.eye(4), Study(), 5, "T1")
     bundle = open_bundle(ROOT / "bundles/atlas_finetune", models("atlas"))
     (series,) = read_study(tmp_path / "study")
-    return Job(bundle, {"T1": Source.of(series)}, "T1", tmp_path / "study", tmp_path, tmp_path)
+    return Job(bundle, {"T1": ChosenSeries.from_series(series)}, "T1", tmp_path / "study", tmp_path, tmp_path)
 
 
 def test_series_are_selected_under_the_names_of_their_modalities(job):
@@ -41,8 +41,8 @@ def test_series_are_selected_under_the_names_of_their_modalities(job):
     assert len(series.series.get_sop_instances()) == 12
 
 
-def test_an_image_that_the_loader_drops_is_noticed(job):
-    """Without our check a dynamic series would be a mixture: the loader keeps one image of each place, in silence."""
+def test_an_image_that_the_loader_drops_is_reported(job):
+    """Without our check a dynamic series would become a mixture: the loader silently keeps one image per position."""
     images = sorted(job.staged.iterdir())
     write_modality(job.staged / "again", ARRAY, np.eye(4), Study(), 5, "T1")
     images[3].unlink()
@@ -50,8 +50,8 @@ def test_an_image_that_the_loader_drops_is_noticed(job):
         SelectChosenSeries(Fragment(), job=job).filter(None, load(job.staged))
 
 
-def test_the_loader_still_drops_images_of_one_place(tmp_path):
-    """When this fails, the loader tells or keeps them, and `SelectChosenSeries` need not count."""
+def test_the_loader_still_drops_images_with_the_same_position(tmp_path):
+    """When this fails, the loader reports or keeps them, and `SelectChosenSeries` need not count."""
     slices = write_modality(tmp_path, ARRAY, np.eye(4), Study(), 5, "T1")
     slices[3].SOPInstanceUID = slices[3].file_meta.MediaStorageSOPInstanceUID = "1.2.3"
     slices[3].save_as(tmp_path / "second-echo.dcm")
@@ -59,8 +59,8 @@ def test_the_loader_still_drops_images_of_one_place(tmp_path):
     assert len(study.get_all_series()[0].get_sop_instances()) == 12
 
 
-def test_the_loader_still_takes_all_patients_of_a_folder(tmp_path):
-    """When this fails, the loader tells patients apart, and `read_study` need not."""
+def test_the_loader_still_mixes_the_patients_of_a_folder(tmp_path):
+    """When this fails, the loader distinguishes patients, and `read_study` need not."""
     study = Study()
     write_modality(tmp_path / "1", ARRAY, np.eye(4), study, 1, "T1")
     write_modality(tmp_path / "2", ARRAY, np.eye(4), study.other_patient(), 2, "T2")
@@ -69,7 +69,7 @@ def test_the_loader_still_takes_all_patients_of_a_folder(tmp_path):
 
 
 def test_the_selector_still_logs_descriptions(tmp_path, caplog):
-    """When this fails, MONAI Deploy keeps quiet about what headers say, and `keep_silent` may let it log."""
+    """When this fails, MONAI Deploy no longer logs header values, and `restrict_output` may let it log."""
     write_modality(tmp_path, ARRAY, np.eye(4), Study(), 5, "T1", SeriesDescription="SENTINEL of a patient")
     caplog.set_level(logging.INFO)
     rules = {"selections": [{"name": "T1", "conditions": {"SeriesDescription": "SENTINEL"}}]}

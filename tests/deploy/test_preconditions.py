@@ -1,4 +1,4 @@
-"""The checks on the embedded cohort, and on what is made of it: heads with skull, volumes moved, turned and cut."""
+"""The checks on the embedded cohort: skull-stripped brains, heads, and volumes that were moved, rotated and cropped."""
 
 import pytest
 
@@ -7,7 +7,7 @@ pytest.importorskip("SimpleITK", reason="needs the environment of make deploy")
 import numpy as np
 
 from deploy.geometry import Volume, resample
-from deploy.preconditions import coarse, findings, offset_from_mni, overlap, tissue
+from deploy.preconditions import brain_overlap, failed_checks, foreground_volume, mni_offset, spacing_remarks
 from tests.deploy.dicom_study import brats_files, read
 
 
@@ -27,60 +27,60 @@ def atlas(cohorts):
 
 
 def moved(volume, shift=(0, 0, 0), degrees=0):
-    """A volume shifted in mm and turned about the x axis through its middle."""
+    """A volume shifted by mm and rotated by degrees about the x axis through its centre."""
     angle = np.deg2rad(degrees)
-    turn = np.eye(4)
-    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    to_middle = np.eye(4)
-    to_middle[:3, 3] = (volume.affine @ [*(np.array(volume.array.shape) / 2), 1])[:3]
-    affine = to_middle @ turn @ np.linalg.inv(to_middle) @ volume.affine
+    rotation = np.eye(4)
+    rotation[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    to_centre = np.eye(4)
+    to_centre[:3, 3] = (volume.affine @ [*(np.array(volume.array.shape) / 2), 1])[:3]
+    affine = to_centre @ rotation @ np.linalg.inv(to_centre) @ volume.affine
     affine[:3, 3] += shift
     return Volume(volume.array, affine)
 
 
 def check(volumes, reference="T1ce", skull_stripped=True):
     aligned = {modality: resample(volume, volumes[reference]) for modality, volume in volumes.items()}
-    return findings(volumes, aligned, reference, skull_stripped)
+    return failed_checks(volumes, aligned, reference, skull_stripped)
 
 
 def test_prepared_scans_pass(brats):
     assert check(brats) == []
 
 
-def test_scans_with_skull_are_told(cohorts):
+def test_scans_with_skull_are_reported(cohorts):
     heads = {modality: load(path) for modality, path in brats_files(cohorts("brats", False)).items()}
     found = check(heads)
     assert len(found) == 4
     assert all(sentence.endswith("not skull-stripped (background must be 0)") for sentence in found)
 
 
-def test_heads_with_an_empty_background_are_told(cohorts):
+def test_heads_with_an_empty_background_are_reported(cohorts):
     volume = load(brats_files(cohorts("brats", False))["T1ce"])
     bright = np.median(volume.array[volume.array > np.median(volume.array)])
     head = Volume(np.where(volume.array > 0.15 * bright, volume.array, 0), volume.affine)
-    assert 3000 < tissue(head) < 6000
+    assert 3000 < foreground_volume(head) < 6000
     assert "not skull-stripped" in check({"T1ce": head})[0]
 
 
-def test_a_modality_that_is_elsewhere_is_told(brats):
+def test_a_modality_that_is_not_registered_is_reported(brats):
     for shift in ((6, 0, 0), (0, 0, -6)):
         (sentence,) = check(brats | {"T2": moved(brats["T2"], shift)})
-        assert sentence.startswith("T2: its brain and that of T1ce overlap by 0.9")
+        assert sentence.startswith("T2: its brain overlaps the brain in T1ce by 0.9")
         assert sentence.endswith("not registered")
     assert "T2: its brain" in check(brats | {"T2": moved(brats["T2"], degrees=15)})[0]
 
 
-def test_a_modality_that_is_next_to_it_passes(brats):
+def test_a_modality_that_is_2_mm_off_passes(brats):
     assert check(brats | {"T2": moved(brats["T2"], (2, 0, 0))}) == []
 
 
-def test_a_modality_that_covers_a_part_is_told(brats):
+def test_a_modality_that_covers_a_part_is_reported(brats):
     part = Volume(brats["FLAIR"].array[:, :, :20], brats["FLAIR"].affine)
     (sentence,) = check(brats | {"FLAIR": part})
     assert sentence.startswith("FLAIR: covers ")
 
 
-def test_little_tissue_is_no_brain(brats):
+def test_a_small_foreground_is_not_a_brain(brats):
     piece = brats["T2"].array.copy()
     piece[:, 18:] = 0
     assert "less than a brain" in check(brats | {"T2": Volume(piece, brats["T2"].affine)})[0]
@@ -91,9 +91,9 @@ def test_overlap_is_the_dice_coefficient(brats):
     shifted = np.roll(volume.array, 1, axis=0)
     one, other = volume.array > 0, shifted > 0
     expected = 2 * (one & other).sum() / (one.sum() + other.sum())
-    assert overlap(Volume(shifted, volume.affine), volume) == pytest.approx(expected)
+    assert brain_overlap(Volume(shifted, volume.affine), volume) == pytest.approx(expected)
     empty = Volume(np.zeros_like(volume.array), volume.affine)
-    assert overlap(empty, empty) == 0
+    assert brain_overlap(empty, empty) == 0
 
 
 def test_a_head_in_mni_space_passes(atlas):
@@ -101,26 +101,26 @@ def test_a_head_in_mni_space_passes(atlas):
 
 
 @pytest.mark.parametrize(("shift", "degrees"), [((20, 0, 0), 0), ((0, 0, -25), 0), ((0, 0, 0), 20)])
-def test_a_head_elsewhere_is_told_with_how_far_it_is_off(atlas, shift, degrees):
-    distance, angle = offset_from_mni(moved(atlas, shift, degrees))
+def test_a_head_off_mni_space_is_reported_with_its_offset(atlas, shift, degrees):
+    distance, angle = mni_offset(moved(atlas, shift, degrees))
     assert distance == pytest.approx(np.linalg.norm(shift), abs=9)
     assert angle == pytest.approx(degrees, abs=7)
     (sentence,) = check({"T1": moved(atlas, shift, degrees)}, "T1", skull_stripped=False)
     assert sentence.endswith("off MNI space: not registered")
 
 
-def test_a_head_far_away_is_told(atlas):
-    assert offset_from_mni(moved(atlas, (900, 0, 0))) is None
+def test_a_head_outside_mni_space_is_reported(atlas):
+    assert mni_offset(moved(atlas, (900, 0, 0))) is None
     (sentence,) = check({"T1": moved(atlas, (900, 0, 0))}, "T1", skull_stripped=False)
-    assert sentence == "T1: does not lie on MNI space: not registered"
+    assert sentence == "T1: does not overlap MNI space: not registered"
 
 
-def test_a_stripped_head_is_told_where_whole_heads_are_expected(cohorts):
+def test_a_skull_stripped_head_is_reported_if_whole_heads_are_expected(cohorts):
     volume = load(next(cohorts("atlas", True).rglob("*_T1w.nii.gz")))
     (sentence,) = check({"T1": volume}, "T1", skull_stripped=False)
-    assert "skull-stripped, but the model learnt from whole heads" in sentence
+    assert "skull-stripped, but the model was trained on whole heads" in sentence
 
 
-def test_coarse_voxels_are_a_remark(brats):
-    assert coarse(brats["T1"]) == ["voxels of 4.00 x 4.00 x 4.00 mm; the model learnt from 1 mm"]
-    assert coarse(Volume(brats["T1"].array, np.diag([-1, 1, 1.05, 1]))) == []
+def test_coarse_voxels_give_a_remark(brats):
+    assert spacing_remarks(brats["T1"]) == ["voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"]
+    assert spacing_remarks(Volume(brats["T1"].array, np.diag([-1, 1, 1.05, 1]))) == []

@@ -1,6 +1,3 @@
-import shutil
-import subprocess
-
 import pytest
 
 pytest.importorskip("highdicom", reason="needs the environment of make deploy")
@@ -10,64 +7,56 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
-from common.preflight import InputError
-from deploy.bundle import TASKS, open_bundle
+from common.errors import InputError
+from deploy.bundle import open_bundle
 from deploy.geometry import volume_of
-from deploy.segmentation import label_segments, series_number, write_segmentation
-from tests.bundles.conftest import ROOT
+from deploy.segmentation import label_segments, make_segmentation, series_number
+from deploy.tasks import TASKS
+from tests.deploy.checks import dicom_errors
 from tests.deploy.dicom_study import NAME, Study, write_modality
+from tests.support import ROOT
 
 TUMOUR = TASKS["tumour"].segments
 
 
-def errors_of(path):
-    """What dciodvfy calls an error in a file; it is part of Debian's dicom3tools."""
-    if shutil.which("dciodvfy") is None:
-        pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
-    result = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
-    return [line for line in result.stderr.splitlines() if line.startswith("Error")] + (
-        [f"status {result.returncode}"] if result.returncode else []
-    )
-
-
 @pytest.mark.parametrize("enhancing", [3, 4])
-def test_segments_are_numbered_without_a_gap(enhancing):
+def test_segments_are_numbered_without_gaps(enhancing):
     label = np.array([0, 1, 2, enhancing], np.uint8)
     assert label_segments(label, TUMOUR).tolist() == [0, 1, 2, 3]
     assert label_segments(label[:1], TUMOUR).tolist() == [0]
 
 
-def test_labels_that_no_convention_has_are_refused():
-    with pytest.raises(InputError, match="label 7 in the bundle's map; expected 1, 2, 3, 4"):
+def test_labels_of_no_convention_are_refused():
+    with pytest.raises(InputError, match="label 7 in the bundle's label map; expected 1, 2, 3, 4"):
         label_segments(np.array([0, 7], np.uint8), TUMOUR)
-    with pytest.raises(InputError, match="labels 3, 4 in one map"):
+    with pytest.raises(InputError, match="labels 3, 4 in one label map"):
         label_segments(np.array([3, 4], np.uint8), TUMOUR)
 
 
 @pytest.fixture
 def case(tmp_path, models):
-    """The sorted slices of a series, and the bundle."""
+    """The slices of a series in their order, and a bundle."""
     slices = write_modality(tmp_path, np.ones((6, 5, 12)), np.diag([-2, -2, 3, 1]), Study(), 3, "T1ce", shuffle=True)
     _, ordered = volume_of(slices, "series 3")
     return ordered, open_bundle(ROOT / "bundles/brats_finetune", models("brats"))
 
 
 @pytest.mark.parametrize("kind", ["mixed", "one segment", "empty"])
-def test_what_is_written_is_read_back_and_valid(kind, case, tmp_path):
+def test_a_saved_segmentation_is_valid_and_reads_back(kind, case, tmp_path):
     slices, bundle = case
     segments = np.random.default_rng(0).integers(0, 4, (6, 5, 12)).astype(np.uint8)
     segments[:, :, :3] = 0
     segments[segments != {"mixed": segments, "one segment": 2, "empty": 0}[kind]] = 0
-    write_segmentation(segments, slices, bundle).save_as(tmp_path / "seg.dcm")
+    make_segmentation(segments, slices, bundle).save_as(tmp_path / "seg.dcm")
     read = hd.seg.segread(tmp_path / "seg.dcm")
     uids = [image.SOPInstanceUID for image in slices]
     pixels = read.get_pixels_by_source_instance(uids, combine_segments=True, assert_missing_frames_are_empty=True)
     np.testing.assert_array_equal(pixels.transpose(2, 1, 0), segments)
-    assert errors_of(tmp_path / "seg.dcm") == []
+    assert dicom_errors(tmp_path / "seg.dcm") == []
 
 
 @pytest.mark.parametrize(("number", "expected"), [(5, 1051), (None, 1001), (-300, 1001), (2**31 - 1, 1001)])
-def test_the_number_of_a_new_series_is_one_that_dicom_allows(number, expected):
+def test_the_number_of_a_new_series_is_valid_in_dicom(number, expected):
     source = Dataset()
     source.SeriesNumber = number
     assert series_number(source, 1) == expected
@@ -77,7 +66,7 @@ def test_the_number_of_a_new_series_is_one_that_dicom_allows(number, expected):
     ("character_set", "name"),
     [("ISO_IR 100", "Müller^Jörg"), (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"), (None, "A^B")],
 )
-def test_a_name_of_any_script_is_kept_and_nothing_private(case, tmp_path, character_set, name):
+def test_names_in_any_script_are_kept_and_private_attributes_are_not(case, tmp_path, character_set, name):
     slices, bundle = case
     for number, image in enumerate(slices):
         image.SpecificCharacterSet = character_set
@@ -87,33 +76,33 @@ def test_a_name_of_any_script_is_kept_and_nothing_private(case, tmp_path, charac
         image.OperatorsName = image.SeriesDescription = NAME
         image.save_as(tmp_path / "slice.dcm")
         slices[number] = pydicom.dcmread(tmp_path / "slice.dcm")
-    write_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle).save_as(tmp_path / "seg.dcm")
+    make_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle).save_as(tmp_path / "seg.dcm")
     read = pydicom.dcmread(tmp_path / "seg.dcm")
     assert str(read.PatientName) == name
     assert NAME not in str(read)
-    assert errors_of(tmp_path / "seg.dcm") == []
+    assert dicom_errors(tmp_path / "seg.dcm") == []
 
 
-def test_what_an_anonymiser_left_out_or_a_hospital_filled_in_at_will_is_empty(case, tmp_path):
+def test_missing_and_invalid_attributes_are_empty(case, tmp_path):
     slices, bundle = case
     first = slices[0]
     for keyword in ("PatientID", "StudyID", "AccessionNumber", "PatientBirthDate", "ReferringPhysicianName"):
         delattr(first, keyword)
     first.PatientSex, first.StudyDate, first.StudyTime, first.PatientName = "X", "unknown", "noon", ["A^B", "C^D"]
-    write_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle).save_as(tmp_path / "seg.dcm")
+    make_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle).save_as(tmp_path / "seg.dcm")
     read = pydicom.dcmread(tmp_path / "seg.dcm")
     assert [read[key].value or "" for key in ("PatientID", "PatientSex", "StudyDate", "StudyTime")] == [""] * 4
     assert read.PatientName == "A^B"
-    assert errors_of(tmp_path / "seg.dcm") == []
-    assert first.PatientSex == "X", "the slice is as it was"
+    assert dicom_errors(tmp_path / "seg.dcm") == []
+    assert first.PatientSex == "X", "the slice is not changed"
 
 
-def test_where_each_frame_lies_and_what_it_shows_is_said(case):
-    """Against the source itself: same frame of reference, position and orientation, and the image that is segmented."""
+def test_frames_have_position_segment_and_source_image(case):
+    """Compared with the source: same frame of reference, position and orientation, and a reference to the image."""
     slices, bundle = case
     segments = np.zeros((6, 5, 12), np.uint8)
     segments[1, 2, 4:7], segments[3, 3, 5] = 1, 3
-    result = write_segmentation(segments, slices, bundle)
+    result = make_segmentation(segments, slices, bundle)
     (shared,) = result.SharedFunctionalGroupsSequence
     assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == slices[0].ImageOrientationPatient
     assert shared.PixelMeasuresSequence[0].PixelSpacing == slices[0].PixelSpacing
@@ -126,17 +115,17 @@ def test_where_each_frame_lies_and_what_it_shows_is_said(case):
     assert sorted(found) == [(1, 4), (1, 5), (1, 6), (3, 5)]
 
 
-def test_a_segmentation_has_uids_of_its_own_each_time(case):
+def test_every_segmentation_has_new_uids(case):
     slices, bundle = case
-    one, other = (write_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle) for _ in range(2))
+    one, other = (make_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle) for _ in range(2))
     for uid in ("SOPInstanceUID", "SeriesInstanceUID"):
         assert one[uid].value.is_valid
         assert one[uid].value != other[uid].value
 
 
-def test_a_segmentation_says_what_it_is_and_which_model_made_it(case):
+def test_segments_have_codes_and_name_the_model(case):
     slices, bundle = case
-    result = write_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle)
+    result = make_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle)
     assert [segment.SegmentNumber for segment in result.SegmentSequence] == [1, 2, 3]
     for segment, expected in zip(result.SegmentSequence, TUMOUR, strict=True):
         (kind,), (category,), (region,) = (
@@ -152,7 +141,7 @@ def test_a_segmentation_says_what_it_is_and_which_model_made_it(case):
         assert algorithm.AlgorithmName == bundle.name[:64]
         assert algorithm.AlgorithmVersion == bundle.version
         assert bundle.name in algorithm.AlgorithmParameters
-        assert bundle.digest in algorithm.AlgorithmParameters
+        assert bundle.checkpoint_sha256 in algorithm.AlgorithmParameters
     assert result.ManufacturerModelName == bundle.name[:64]
     assert result.SoftwareVersions == bundle.version
     assert result.StudyInstanceUID == slices[0].StudyInstanceUID

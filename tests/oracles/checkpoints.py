@@ -1,7 +1,7 @@
-"""Files with the key layouts of published checkpoints, written out by hand from their descriptions, not from our code.
+"""Files in the layouts of published checkpoints, written by hand from their descriptions, not from our code.
 
-The names and shapes of an encoder, of the self-supervised network and of SwinUNETR are listed from the papers' figures
-and the public code; `public_*` and `monai_*` put them into the layouts in which such files are published.
+The names and shapes of the encoder, the self-supervised network and SwinUNETR follow the papers' figures and the public
+code; `public_*` and `monai_*` arrange them as the published files do.
 """
 
 from itertools import pairwise
@@ -32,7 +32,7 @@ def block(width, heads, window):
 
 
 def encoder(channels, depths, feature_size=48, window=7, heads=HEADS):
-    """Shapes of a SwinUNETR encoder by name, without a name of its own."""
+    """Shapes of a SwinUNETR encoder by name, without a prefix."""
     shapes = {"patch_embed.proj.weight": (feature_size, channels, 2, 2, 2), "patch_embed.proj.bias": (feature_size,)}
     for level in range(4):
         width = feature_size * 2**level
@@ -66,7 +66,7 @@ def ssl_network(channels, depths, feature_size=48, **settings):
 
 
 def decoder(channels, feature_size=48):
-    """Shapes of SwinUNETR besides its encoder and its output layer."""
+    """Shapes of SwinUNETR without its encoder and its output layer."""
     f = feature_size
     shapes = {}
     for name, before, after in [
@@ -105,7 +105,7 @@ def swin_unetr(channels, outputs, depths, feature_size=48, **settings):
 
 
 def filled(shapes, seed=0):
-    """Tensors of these shapes, all numbers different."""
+    """Random tensors of these shapes."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.randint(0, 99, shape, generator=generator)
@@ -116,7 +116,7 @@ def filled(shapes, seed=0):
 
 
 def hollow(shapes):
-    """Tensors of these shapes that take no memory and no room in a file, for networks of true size."""
+    """Tensors of these shapes that take no space in memory or in a file, for full-size networks."""
     return {
         name: torch.zeros((), dtype=torch.int64 if name.endswith("relative_position_index") else None).expand(shape)
         for name, shape in shapes.items()
@@ -130,12 +130,12 @@ def public_ssl(tensors):
 
 
 def public_finetuned(tensors):
-    """Stage 3 of the paper's authors, without distribution and with a number of Python as its accuracy."""
+    """Stage 3 of the paper's authors, not distributed, with a Python number as its accuracy."""
     return {"epoch": 7, "best_acc": 0.9, "state_dict": dict(tensors)}
 
 
 def monai_swinvit(tensors):
-    """MONAI's model_swinvit.pt, for `SwinUNETR.load_from`: an encoder without a name, in older terms."""
+    """MONAI's model_swinvit.pt, for `SwinUNETR.load_from`: an encoder without a prefix, with older names."""
     renamed = {
         name.replace("mlp.linear1", "mlp.fc1").replace("mlp.linear2", "mlp.fc2"): tensor
         for name, tensor in tensors.items()

@@ -1,10 +1,10 @@
-"""NT-Xent as its equation is printed: Chen et al., ICML 2020, equation 1, in loops over Python's own numbers."""
+"""NT-Xent exactly as in Chen et al., ICML 2020, equation 1, in loops over Python numbers."""
 
 import math
 
 
 def nt_xent(embeddings, temperature):
-    """The mean over the 2N views; view i and view i + N are of one sample."""
+    """The mean over the 2N views; views i and i + N show the same sample."""
     count = len(embeddings)
     losses = []
     for i in range(count):

@@ -1,11 +1,11 @@
-"""Inner cut-out as the method's description says it, one box after the other."""
+"""Inner cut-out as the method describes it, box by box."""
 
 import math
 import random
 
 
 def drop(sides, draw: random.Random):
-    """Boxes (start, edges) until the share that was drawn is reached, overlaps counted twice."""
+    """Draw boxes (start, edges) until they reach a random share of the crop, overlaps counted twice."""
     target = draw.uniform(0, 0.3) * math.prod(sides)
     dropped, covered = [], 0
     while covered < target:
@@ -21,14 +21,40 @@ def drop(sides, draw: random.Random):
 
 
 def inside(box):
-    """Where a box (start, edges) is in [C, x, y, z]."""
+    """Index of a box (start, edges) in [C, x, y, z]."""
     return (slice(None), *(slice(first, first + edge) for first, edge in zip(*box, strict=True)))
 
 
-def corrupted(crops, dropped, noise, partners, swapped):
-    """Crops [B, C, x, y, z] with noise in the boxes `dropped` of each, then with the partners' places `swapped`.
+def shares(noise, dropped):
+    """Split noise [C, voxels of all boxes] into {(number of the crop, box): [C, *edges]}.
 
-    `noise` is what was drawn, by number of the crop and box. The partner's place is taken as it was before any swap.
+    Boxes take their noise layer by layer, from the lowest; in a layer crop by crop, in the order of dropping. A box
+    lies in the lowest layer above all earlier boxes of its crop that it overlaps.
+    """
+    boxes = []
+    for number, of_crop in enumerate(dropped):
+        layers = []
+        for place, box in enumerate(of_crop):
+            layers.append(max((layers[n] + 1 for n in range(place) if _overlap(of_crop[n], box)), default=0))
+            boxes.append((layers[-1], number, place, box))
+    split, first = {}, 0
+    for _, number, _, box in sorted(boxes):
+        voxels = math.prod(box[1])
+        split[number, box] = noise[:, first : first + voxels].reshape(len(noise), *box[1])
+        first += voxels
+    assert first == noise.shape[1]
+    assert len(split) == len(boxes)  # no box was dropped twice on one crop
+    return split
+
+
+def _overlap(one, other):
+    return all(a < b + d and b < a + c for a, c, b, d in zip(*one, *other, strict=True))
+
+
+def corrupted(crops, dropped, noise, partners, swapped):
+    """Put noise into the boxes `dropped` of crops [B, C, x, y, z], then copy the boxes `swapped` from partners.
+
+    `noise` maps (number of the crop, box) to [C, *edges]. Partners are copied as they were before any swap.
     """
     noisy = crops.copy()
     for number, clean in enumerate(crops):

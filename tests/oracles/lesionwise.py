@@ -1,4 +1,4 @@
-"""Lesion-wise scores step by step on whole volumes, as the challenges define them; see `common.metrics`."""
+"""Lesion-wise scores on whole volumes, step by step as the challenges define them; see `common.metrics`."""
 
 import numpy as np
 from scipy import ndimage
@@ -19,7 +19,9 @@ def components(mask, structure):
 
 
 def dilated(mask, times):
-    return ndimage.binary_dilation(mask, EDGES, iterations=times) if times else mask  # SciPy's 0 has no end
+    return (
+        ndimage.binary_dilation(mask, EDGES, iterations=times) if times else mask
+    )  # for SciPy, 0 means until nothing changes
 
 
 def lesions(prediction, reference, spacing, structure, dilations=0, smallest=0, penalty=np.inf):
@@ -103,3 +105,14 @@ def by_components(prediction, reference, structure):
 
 def differing(prediction, reference):
     return abs(sum(prediction.ravel().tolist()) - sum(reference.ravel().tolist()))
+
+
+def assert_same(matching, rows):
+    """Check the lesions of a `Matching` or `Scores` against the rows of `lesions`."""
+    found = [
+        (one.is_reference, one.volume, one.centre, one.is_scored, one.is_found, one.dice, one.hd95)
+        for one in matching.lesions
+    ]
+    assert [(*one[:1], *one[2:5]) for one in found] == [(*one[:1], *one[2:5]) for one in rows]
+    for column in (1, 5, 6):
+        np.testing.assert_allclose([one[column] for one in found], [one[column] for one in rows], rtol=0, atol=1e-6)

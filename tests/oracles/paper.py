@@ -1,7 +1,7 @@
 """Figures of the paper and of the public networks, copied, not computed."""
 
-# Trainable parameters of the encoder with its three heads, by model size and number of input channels. Those of one
-# channel are the paper's Table 2; the others were counted on the public self-supervised network.
+# Trainable parameters of the encoder with its three heads, by model size and number of input channels. One channel:
+# the paper's Table 2; more channels: counted on the public self-supervised network.
 SSL_PARAMETERS = {
     ("tiny", 1): 19_097_191,
     ("tiny", 2): 19_097_624,

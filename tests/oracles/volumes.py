@@ -10,14 +10,14 @@ def quarter_turn(volume, turns):
         turned = np.empty_like(volume)
         for x in range(size):
             for y in range(size):
-                # a voxel at (x, y) from the middle goes to (-y, x)
+                # relative to the centre, (x, y) moves to (-y, x)
                 turned[size - 1 - y, x] = volume[x, y]
         volume = turned
     return volume
 
 
 def dice(prediction, reference):
-    """2 |A and B| / (|A| + |B|) over voxels; 1 where both are empty."""
+    """2 |A and B| / (|A| + |B|) over voxels; 1 if both are empty."""
     both = sum(1 for p, r in zip(prediction.flat, reference.flat, strict=True) if p and r)
     total = sum(1 for p in prediction.flat if p) + sum(1 for r in reference.flat if r)
     return 1.0 if total == 0 else 2 * both / total

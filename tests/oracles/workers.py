@@ -1,8 +1,8 @@
-"""What a DataLoader's workers fail with."""
+"""The exception of a DataLoader's worker."""
 
 
 def failure_of(loader):
-    """The exception that a loader ends with. Its frames are let go at once: they hold workers that wait for seconds."""
+    """The exception that ends a loader, without its traceback: the frames would keep workers alive for seconds."""
     try:
         list(loader)
     except Exception as error:

@@ -7,9 +7,9 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from common.preflight import InputError
+from common.errors import InputError
 from scripts import consort
-from scripts.cohorts import Visit
+from scripts.datalists.layouts import Visit
 
 ROOT = Path(__file__).parents[2]
 FLOW = {  # the paper's, with reasons and splits made up
@@ -132,7 +132,7 @@ def test_text_stays_in_its_box(tmp_path):
     flow = FLOW | {"splits": {split: {"people": 44172, "visits": 48500, "shared": 44172} for split in splits}}
     long = {"reason": "fewer than 100 slices in FLAIR, T1ce, T1 and T2, which is a long reason", "people": 1969}
     flow["steps"] = [*FLOW["steps"][:2], FLOW["steps"][2] | {"excluded": [long]}]
-    figure = consort._figure(flow)
+    figure = consort.figure_of(flow)
     figure.canvas.draw()
     axes = figure.axes[0]
     boxes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]

@@ -15,12 +15,12 @@ from monai.data import load_net_with_metadata
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import SwinUNETR
 
-from common import networks
-from common.embeddings import EmbeddingInferer
-from common.networks import SSLHead
-from common.preflight import InputError
+from common.errors import InputError
+from common.ssl import networks
+from common.ssl.embeddings import EmbeddingInferer
+from common.ssl.networks import SSLHead
 from scripts import export
-from tests.bundles.conftest import ROOT, execute
+from tests.support import ROOT, execute
 
 MICRO = networks.SIZES["micro"]._asdict()
 PATCH = [64, 64, 64]
@@ -238,15 +238,15 @@ def test_the_tolerance_is_an_option(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("bundle", "options", "message"),
     [
-        (SEGMENTATION, {"format": "keras"}, "--format=keras: expected one of torchscript, onnx, state_dict"),
+        (SEGMENTATION, {"format": "keras"}, "format=keras: expected one of torchscript, onnx, state_dict"),
         (SEGMENTATION, {"case": "b"}, "--case=b: not in the split testing of .*list.json"),
         (SEGMENTATION, {"split": "training"}, "the split training has no subject"),
         (SEGMENTATION, {"checkpoint": "gone.pt"}, "checkpoint gone.pt: no such file"),
         (SEGMENTATION, {"modalities": ["FLAIR"]}, "trained with T1; expected FLAIR"),
         (SEGMENTATION, {"model_size": "tiny"}, "tensors do not fit"),
-        (SEGMENTATION, {"patch_size": [60, 60, 60]}, r"--patch_size=\[60, 60, 60\]: expected three multiples of 32"),
-        (SEGMENTATION, {"device": "tpu"}, "--device=tpu: expected cpu, cuda"),
-        (SEGMENTATION, {"tolerance": -1}, "--tolerance=-1: expected a number from 0"),
+        (SEGMENTATION, {"patch_size": [60, 60, 60]}, r"patch_size=\[60, 60, 60\]: expected three multiples of 32"),
+        (SEGMENTATION, {"device": "tpu"}, "device=tpu: expected cpu, cuda"),
+        (SEGMENTATION, {"tolerance": -1}, "tolerance=-1: expected a number from 0"),
         (PRETRAINING, {"label_convention": "atlas"}, "--label_convention=atlas: ukb_ssl_pretrain has no such option"),
         ("brats_finetun", {}, "bundle brats_finetun: no configs/inference.yaml .*expected a folder, or atlas_finetune"),
     ],

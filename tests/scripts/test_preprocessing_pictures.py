@@ -13,8 +13,8 @@ import yaml
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from scripts import phantoms
 from scripts import preprocessing_pictures as pictures
+from scripts.phantoms.cohort import make
 
 ROOT = Path(__file__).parents[2]
 SPACING = 4  # mm
@@ -31,7 +31,7 @@ def _config(bundle):
 @pytest.fixture(scope="module")
 def brats(tmp_path_factory):
     root = tmp_path_factory.mktemp("brats")
-    phantoms.make("brats", 1, root, spacing=SPACING, workers=1)
+    make("brats", 1, root, spacing=SPACING, workers=1)
     return root
 
 
@@ -93,10 +93,10 @@ def test_the_steps_follow_the_config(entry):
 
 def test_all_panels_show_the_same_place(taken):
     """A voxel marked at that place is in the slice that each panel shows."""
-    place = pictures._place(taken[-1])
+    place = pictures.centre_of_lesion(taken[-1])
     for step in taken:
         voxel = nib.affines.apply_affine(np.linalg.inv(step.affine), place)
-        assert pictures._at(step, place) == round(voxel[2])
+        assert pictures.slice_through(step, place) == round(voxel[2])
         assert (voxel > -0.5).all()
         assert (voxel < np.array(step.image.shape[1:]) - 0.5).all()
 
@@ -151,7 +151,7 @@ def test_a_label_map_and_its_regions_are_painted_alike(taken, entry):
         step, axis = taken[column], figure.axes[20 + column]
         slices = [picture.get_array() for picture in axis.images[1:]]
         shown = [int((picture[..., 3] > 0).sum()) for picture in slices]
-        place = nib.affines.apply_affine(np.linalg.inv(step.affine), pictures._place(taken[-1]))
+        place = nib.affines.apply_affine(np.linalg.inv(step.affine), pictures.centre_of_lesion(taken[-1]))
         canonical = nib.load(entry["label"]) if column == 0 else nib.as_closest_canonical(nib.load(entry["label"]))
         values = np.asarray(canonical.dataobj)[:, :, round(place[2])]
         assert shown == [int(np.isin(values, known).sum()) for known in ((1, 2, 4), (1, 4), (4,))]

@@ -1,4 +1,4 @@
-"""The quick start's summary and verdict on made records; `make quickstart` itself is another test."""
+"""The quick start's summary and thresholds, on hand-made records; `make quickstart` itself is another test."""
 
 import copy
 import json
@@ -68,13 +68,13 @@ def test_records_are_summarised(folder):
     assert summary["metrics"]["brats_finetune"]["ET"] == {"lesion_f1": 0.3}
 
 
-def test_a_missing_record_is_no_summary(folder):
+def test_a_missing_record_is_an_error(folder):
     (folder / "atlas_stage2" / "run.json").unlink()
     with pytest.raises(FileNotFoundError, match="atlas_stage2"):
         summarise(folder)
 
 
-def test_a_good_run_falls_short_of_nothing(summary):
+def test_a_good_run_misses_no_threshold(summary):
     assert shortfalls(summary) == []
 
 
@@ -88,19 +88,24 @@ def test_each_region_counts(summary, bundle, region, score):
 
 @pytest.mark.parametrize("last", [3.0, 2.9, 4.0, float("nan")])
 @pytest.mark.parametrize("bundle", STAGES)
-def test_each_loss_has_to_go_down(summary, bundle, last):
+def test_each_loss_must_fall(summary, bundle, last):
     summary["stages"][bundle]["loss"]["total"] = [3.0, last]
-    assert shortfalls(summary) == [f"{bundle}: total went from 3.000 to {last:.3f}, expected clearly lower"]
+    assert shortfalls(summary) == [f"{bundle}: total went from 3.000 to {last:.3f}, expected below 0.95 of the first"]
 
 
 @pytest.mark.parametrize(("rotation", "is_short"), [([1.0, 0.5], False), ([1.0, 0.9], True)])
-def test_a_pretraining_has_to_lower_what_it_can_learn_in_minutes(summary, rotation, is_short):
+def test_a_pretraining_must_lower_the_terms_that_it_can_learn_in_minutes(summary, rotation, is_short):
     terms = {"reconstruction": [1.0, 1.0], "rotation": rotation, "contrastive": [1.0, 1.5]}
     summary["stages"]["brats_stage2"]["loss"] = {"total": [3.0, 3.0]} | terms
-    line = "brats_stage2: reconstruction + rotation went from 2.000 to 1.900, expected clearly lower"
+    line = "brats_stage2: reconstruction + rotation went from 2.000 to 1.900, expected below 0.95 of the first"
     assert shortfalls(summary) == ([line] if is_short else [])
 
 
-def test_a_slow_run_is_named(summary):
-    summary["seconds"] = 15 * 60 + 1
-    assert shortfalls(summary) == ["it took 901 s, expected at most 900 s on two cores"]
+@pytest.mark.parametrize("hours", [0.5, 3, 100])
+def test_a_run_of_hours_passes_if_it_learnt(summary, hours):
+    summary["seconds"] = hours * 3600
+    for stage in summary["stages"].values():
+        stage["seconds"] = hours * 1200
+    assert shortfalls(summary) == []
+    summary["scores"]["atlas_finetune"]["lesion"] = 0.64
+    assert shortfalls(summary) == ["atlas_finetune: mean Dice of lesion is 0.640, expected at least 0.65"]

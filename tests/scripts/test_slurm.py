@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from scripts.quickstart import ENVIRONMENT
-from tests.bundles.conftest import ROOT, TINY, execute
 from tests.common.toy import same
+from tests.support import ROOT, TINY, execute
 
 SCRIPT = ROOT / "scripts/train.sbatch"
 PROGRAMS = ["munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel", "sinfo", "squeue"]
@@ -216,7 +216,7 @@ def test_a_job_that_is_told_saves_requeues_itself_and_ends_as_one_that_never_was
     slurm.wait_for_file(told, repository / "told/models/iteration-0000002.pt", log)
     slurm.ask("scancel", "--signal=USR1", told)
     slurm.wait_for_state(told, "PENDING", seconds=60)
-    assert re.search(r"SIGUSR1: saved .*iteration-\d+\.pt; --resume=true goes on from it; status 75", log.read_text())
+    assert re.search(r"SIGUSR1: saved .*iteration-\d+\.pt; resume=true continues from it; status 75", log.read_text())
     straight = submit("straight", "--nodes=1 --ntasks-per-node=2 --gpus-per-node=2", *LENGTH)
     for job, restarts in ((straight, "0"), (told, "1")):
         ended = slurm.wait_for_state(job, "COMPLETED", "FAILED")

@@ -15,8 +15,8 @@ from monai.networks.nets.swin_unetr import filter_swinunetr
 from monai.networks.utils import copy_model_state
 
 from common import weights
-from common.networks import SSLHead, settings
-from common.preflight import InputError
+from common.errors import InputError
+from common.ssl.networks import SSLHead, settings
 from scripts.weights import convert, describe, inspect
 from tests.oracles import checkpoints
 from tests.oracles.paper import SSL_PARAMETERS, SWIN_UNETR_PARAMETERS
@@ -176,7 +176,7 @@ def test_a_first_layer_without_filters_is_refused(shape):
 def test_tables_of_another_shape_are_refused(shape):
     table = "swinViT.layers1.0.blocks.0.attn.relative_position_bias_table"
     state = checkpoints.hollow(checkpoints.ssl_network(1, **MICRO) | {table: shape})
-    with pytest.raises(InputError, match=r"F: an unknown variant .* 1 are of another shape, first ") as error:
+    with pytest.raises(InputError, match=r"F: an unknown variant .* 1 have another shape, first ") as error:
         describe(state, "F")
     assert one_line(error).endswith(str(list(shape)))
 
@@ -301,7 +301,7 @@ def test_inspect_prints_what_a_file_of_ours_says(file, capsys):
     assert lines["modalities"] == "T1, FLAIR"
     assert lines["versions"] == "torch 2.0"
     assert lines["network"] == "SSLHead"
-    assert lines["model_size"] == "micro, although the file says base"
+    assert lines["model_size"] == "micro, although the file states base"
     assert lines["wrapper"] == "network"
     assert lines["beside it"] == "nothing"
 
@@ -454,7 +454,7 @@ def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
     convert(str(file), output, "CT")
     printed = capsys.readouterr().out
     assert printed.startswith(f"{output}: SwinUNETR's encoder, micro, CT\n")
-    assert printed.endswith("place for it: module.norm.weight, module.norm.bias\n")
+    assert printed.endswith("do not have it: module.norm.weight, module.norm.bias\n")
     content = torch.load(output)
     assert content.keys() == {"network", "metadata"}
     assert content["network"].keys() == {f"swinViT.{name}" for name in ENCODER}
@@ -531,9 +531,9 @@ def test_every_conversion_is_remembered(file, output, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"modalities": "T1,T2"}, "--modalities=T1, T2: .* says T1, FLAIR; leave it out"),
-        ({"patch_size": 96}, "--patch_size=96, 96, 96: .* says 64, 64, 64; leave it out"),
-        ({"preprocessing": "none"}, "--preprocessing=none: .* says RAS, z-score; leave it out"),
+        ({"modalities": "T1,T2"}, "--modalities=T1, T2: .* states T1, FLAIR; leave the option out"),
+        ({"patch_size": 96}, "--patch_size=96, 96, 96: .* states 64, 64, 64; leave the option out"),
+        ({"preprocessing": "none"}, "--preprocessing=none: .* states RAS, z-score; leave the option out"),
     ],
 )
 def test_an_option_does_not_contradict_the_file(options, message, file, output):
@@ -546,7 +546,7 @@ def test_an_option_does_not_contradict_the_file(options, message, file, output):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "--modalities: missing; .* has 2 input channels and does not say what they are"),
+        ({}, "--modalities: missing; .* has 2 input channels and does not name them"),
         ({"modalities": "T1"}, "--modalities=T1: .* has 2 input channels"),
         ({"modalities": ["T1", "T2", "FLAIR"]}, "--modalities=T1,T2,FLAIR: .* has 2 input channels"),
         ({"modalities": "T1,"}, "--modalities=T1,: expected names"),

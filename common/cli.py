@@ -1,0 +1,94 @@
+"""Run a command line by python-fire, and report bad input in one line with status 2."""
+
+import difflib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from common.errors import InputError, report_in_one_line
+
+__all__ = ["options_of", "run"]
+
+Command = Callable[..., Any]
+
+
+def run(commands: Command | Mapping[str, Command], name: str, default: Command | None = None) -> None:
+    """Run a function, or the one of several that the command line names.
+
+    The exit status is 0 on success and 2 on bad input, which is reported in one line. `--help` shows the docstrings.
+
+    Args:
+        commands: the function, or functions by their command names.
+        name: of the module in `python -m scripts.<name>`; with its package if that is not `scripts`.
+        default: function that runs if the command line has only options.
+    """
+    import fire  # here, so that configs do not need it
+
+    report_in_one_line()
+    arguments = sys.argv[1:]
+    asks_for_help = any(argument in ("--help", "-h", "--") for argument in arguments)
+    if default is not None and isinstance(commands, Mapping) and (not arguments or arguments[0] not in commands):
+        if arguments and not arguments[0].startswith("-"):
+            raise InputError(f"command {arguments[0]}: expected {' or '.join(commands)}, or only options")
+        if asks_for_help:
+            vars(default).update(commands)  # python-fire's help lists them
+        commands = default
+    if not asks_for_help:
+        _check(commands, arguments)
+    fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
+
+
+def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str]) -> None:
+    """Refuse unknown and missing arguments, which python-fire would only notice after the command has run."""
+    if isinstance(commands, Mapping):
+        if not arguments or arguments[0] not in commands:
+            given = arguments[0] if arguments else "nothing"
+            raise InputError(f"command {given}: expected one of {', '.join(commands)}")
+        command, arguments = commands[arguments[0]], arguments[1:]
+    else:
+        command = commands
+    signature = inspect.signature(command).parameters.values()
+    takes_any_number = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in signature)
+    parameters = {item.name: item for item in signature if item.kind is not item.VAR_POSITIONAL}
+    positional, options = options_of(arguments)
+    for option, value in options.items():
+        if option not in parameters:
+            near = difflib.get_close_matches(option, parameters, n=1)
+            hint = f"did you mean --{near[0]}?" if near else f"expected one of --{', --'.join(parameters)}"
+            raise InputError(f"--{option}={value}: no such option; {hint}")
+    for option, value in options.items():
+        if value == "" and parameters[option].annotation not in (bool, bool | None):
+            raise InputError(f"--{option}: no value; expected one")
+    unset = [parameter for parameter in parameters.values() if parameter.name not in options]
+    places = [parameter for parameter in unset if parameter.kind is not parameter.KEYWORD_ONLY]
+    if len(positional) > len(places) and not takes_any_number:
+        raise InputError(f"argument {positional[-1]}: not expected; options are --{', --'.join(parameters)}")
+    for parameter in unset:
+        if parameter not in places[: len(positional)] and parameter.default is inspect.Parameter.empty:
+            raise InputError(f"--{parameter.name}: missing; it has no default")
+
+
+def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Split a command line into its positional arguments and its options, as python-fire reads them.
+
+    Options are `--name value`, `--name=value` and `--flag` (value `""`), also with a single dash before a letter; `-`
+    in a name counts as `_`.
+    """
+    positional: list[str] = []
+    options: dict[str, str] = {}
+    name = None
+    for argument in arguments:
+        if re.match(r"--.|-[A-Za-z]", argument):
+            name, separator, value = argument.lstrip("-").partition("=")
+            name = name.replace("-", "_")
+            options[name] = value
+            if separator:
+                name = None
+        elif name is not None:
+            options[name] = argument
+            name = None
+        else:
+            positional.append(argument)
+    return positional, options

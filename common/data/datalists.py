@@ -1,0 +1,310 @@
+"""Datalists: JSON files that list a cohort's scans, their modalities, and the split of each subject.
+
+    {"name": "brats", "modalities": ["FLAIR", "T1ce", "T1", "T2"], "label_convention": "brats2021",
+     "preparation": "by the BraTS organisers: ...",
+     "training": [{"subject": "BraTS2021_00000", "image": ["a_flair.nii.gz", ...], "label": "a_seg.nii.gz"}],
+     "validation": [...], "testing": [...], "unlabelled": [...]}
+
+Paths are relative to the cohort's root folder, with forward slashes. `preparation` describes what the cohort's owner
+has done to the images. `unlabelled` lists the subjects of a labelled cohort without masks (the test part of ATLAS);
+inference can read it, training does not. `folds` and `subset` record how the splits were drawn. All of these may be
+absent. `datalist.schema.json` is the schema.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from common.data.regions import CONVENTIONS
+from common.errors import ArgumentError, InputError, check_number
+from common.files import atomic_write, reporting_json_errors
+
+__all__ = ["SPLITS", "Datalist", "read", "restrict", "subset", "write"]
+
+SPLITS = ("training", "validation", "testing", "unlabelled")
+# control characters, line ends and halves of surrogate pairs: in no file's name, nor in a message of one line
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+LONGEST = 200  # bytes of a subject's name; a file's has 255 at most, and is longer while it is written
+SCHEMA = Path(__file__).with_name("datalist.schema.json")
+
+
+class Datalist:
+    """A datalist, read once, and the folder that its paths start from.
+
+    Args:
+        path: JSON file.
+        root: the cohort's folder.
+
+    Attributes:
+        content: of the file; see `read`.
+
+    Raises:
+        InputError: the file breaks a rule (see `read`).
+    """
+
+    def __init__(self, path: str | Path, root: str | Path) -> None:
+        self.path, self.root, self.content = path, root, read(path)
+
+    def load(
+        self,
+        split: str,
+        modalities: Sequence[str] | None = None,
+        label_convention: str | None = None,
+        must_exist: bool = True,
+    ) -> list[dict[str, Any]]:
+        """The entries of one split, as MONAI's datasets take them.
+
+        Args:
+            split: "training", "validation", "testing" or "unlabelled".
+            modalities: names in channel order; one may be named twice. All of the datalist by default.
+            label_convention: of the labels, which every subject must then have; None asks for no labels.
+            must_exist: whether every file has to exist.
+
+        Returns:
+            A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`), and, where
+            labels are asked for, "label" (absolute path).
+
+        Raises:
+            InputError: a file or folder does not exist, the split is empty, or the datalist lacks a modality, has
+                labels of another convention, or a subject without a label.
+
+        Example:
+            >>> Datalist("brats.json", "/data/brats").load("training", ["T1", "T1"])[0]["image"]  # doctest: +SKIP
+            ['/data/brats/B0/B0_t1.nii.gz', '/data/brats/B0/B0_t1.nii.gz']
+        """
+        known = self.content["modalities"]
+        if split not in SPLITS:
+            raise InputError(f"split {split}: expected one of {', '.join(SPLITS)}")
+        if not self.content.get(split):
+            filled = ", ".join(name for name in SPLITS if self.content.get(name)) or "none"
+            raise InputError(f"{self.path}: the split {split} has no subject; splits that have: {filled}")
+        folder = Path(str(self.root)).expanduser().absolute()
+        if not folder.is_dir():
+            raise InputError(f"root {self.root}: no such folder; expected the one where the paths of {self.path} start")
+        channels = _channels(known if modalities is None else modalities, known, self.path)
+        if label_convention is not None:
+            _check_labels(self.content, split, label_convention, self.path)
+        entries = [_resolve(entry, channels, folder, label_convention is not None) for entry in self.content[split]]
+        if must_exist:
+            _check_files(entries, self.path)
+        return entries
+
+    @property
+    def preparation(self) -> str | None:
+        """What the cohort's owner has done to the images."""
+        return self.content.get("preparation")
+
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of which subject is in which split: the same wherever the files are, and in whatever order."""
+        splits = {split: sorted(entry["subject"] for entry in self.content.get(split, [])) for split in SPLITS}
+        return hashlib.sha256(json.dumps(splits).encode()).hexdigest()
+
+
+def read(datalist: str | Path) -> dict[str, Any]:
+    """The content of a datalist, checked against the schema and the rules that a schema cannot state.
+
+    Raises:
+        InputError: the file is missing or no JSON; it does not fit the schema; a subject occurs twice; a subject has
+            more or fewer images than there are modalities, or a name that no file can have; a path is absolute or
+            leaves the root; a name, a path or another text has a control character, a line end or half of a surrogate
+            pair.
+    """
+    with reporting_json_errors(f"datalist {datalist}", "a datalist"):
+        content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
+    check(content, datalist)
+    return content
+
+
+def write(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write a datalist, complete or not at all; the same content gives the same bytes.
+
+    Raises:
+        InputError: the content breaks a rule (see `read`), or the file cannot be written.
+    """
+    check(content, path)
+    with atomic_write(path) as file:
+        file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: bool = False) -> dict[str, Any]:
+    """A datalist with some of the training subjects, for learning curves; the other splits do not change.
+
+    Subjects are ranked by the SHA-256 of seed, fraction and name, and the first are taken, so that the choice is the
+    same on every machine and with every version of every library.
+
+    Args:
+        content: of a datalist.
+        fraction: of the training subjects, above 0 and up to 1; rounded to whole subjects, at least one.
+        seed: of the choice, from 0.
+        nested: whether smaller subsets are contained in larger ones of the same seed (the fraction is then not hashed).
+            Otherwise each fraction is a choice of its own.
+
+    Returns:
+        A new datalist whose `subset` says how it was chosen.
+
+    Raises:
+        InputError: the fraction or the seed is out of range, the datalist is a subset already, or it has no subject
+            for training.
+
+    Example:
+        >>> entries = [{"subject": str(n), "image": [f"{n}.nii.gz"]} for n in range(40)]
+        >>> small = subset({"modalities": ["T1"], "training": entries}, 0.05)
+        >>> len(small["training"]), small["subset"]
+        (2, {'fraction': 0.05, 'seed': 0, 'nested': False, 'of': 40})
+    """
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
+        raise ArgumentError(f"fraction={fraction}: expected a number above 0, up to 1")
+    check_number("seed", seed, int, 0)
+    if "subset" in content:
+        fraction = content["subset"]["fraction"]
+        raise InputError(f"--datalist: it is a subset of {fraction:g} of the subjects already; expected the whole one")
+    entries = content.get("training", [])
+    if not entries:
+        raise InputError("--datalist: it has no subject for training; expected one at least")
+    prefix = f"{seed}" if nested else f"{seed}/{float(fraction)!r}"
+
+    def rank(entry: Mapping[str, Any]) -> str:
+        return hashlib.sha256(f"{prefix}/{entry['subject']}".encode()).hexdigest()
+
+    size = max(1, round(fraction * len(entries)))
+    chosen = {entry["subject"] for entry in sorted(entries, key=rank)[:size]}
+    record = {"fraction": fraction, "seed": seed, "nested": nested, "of": len(entries)}
+    training = [entry for entry in entries if entry["subject"] in chosen]
+    return _in_order({**content, "subset": record, "training": training})
+
+
+def restrict(content: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
+    """A datalist with only some of the modalities, in the given order.
+
+    Args:
+        content: of a datalist.
+        modalities: names, each once. To give a network one modality in two channels, name it twice to `Datalist.load`.
+
+    Raises:
+        InputError: no or an unknown modality is named, or one twice.
+
+    Example:
+        >>> content = {"modalities": ["FLAIR", "T1"], "training": [{"subject": "a", "image": ["f.nii", "t.nii"]}]}
+        >>> restrict(content, ["T1"])["training"]
+        [{'subject': 'a', 'image': ['t.nii']}]
+    """
+    channels = _channels(modalities, content["modalities"], "the datalist")
+    if len(set(channels)) < len(channels):
+        raise InputError(
+            f"--modalities={','.join(modalities)}: a datalist names each once; one in two channels is an option of the "
+            f"bundles, such as --modalities \"['T1','T1']\""
+        )
+    splits = {
+        split: [{**entry, "image": [entry["image"][channel] for channel in channels]} for entry in content[split]]
+        for split in SPLITS
+        if split in content
+    }
+    return {**content, "modalities": list(modalities), **splits}
+
+
+def _in_order(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The description of the cohort first, then the splits."""
+    return {key: content[key] for key in sorted(content, key=lambda key: key in SPLITS)}
+
+
+def check(content: Mapping[str, Any], name: str | Path) -> None:
+    """Check a datalist's content against the schema and the rules of `read`; messages call it `name`.
+
+    Raises:
+        InputError: it breaks one.
+    """
+    try:
+        problem = jsonschema.exceptions.best_match(_validator().iter_errors(content))
+        value = "" if problem is None else json.dumps(problem.instance, ensure_ascii=False)
+    except RecursionError as error:
+        raise InputError(f"datalist {name}: nested too deeply; expected a datalist") from error
+    if problem is not None:
+        raise InputError(
+            f"datalist {name}: {problem.json_path} = {value[:80]}: {problem.message.splitlines()[0][:160]}"
+        )
+    described = [content["name"], content.get("preparation", ""), content.get("folds", {}).get("source", "")]
+    _check_texts([*described, *content["modalities"]], name)
+    seen: dict[str, str] = {}
+    for split in SPLITS:
+        for entry in content.get(split, []):
+            subject = entry["subject"]
+            _check_texts([subject, *entry["image"], entry.get("label", "")], name)
+            if subject in seen:
+                raise InputError(f"datalist {name}: subject {subject} is in {seen[subject]} and again in {split}")
+            seen[subject] = split
+            _check_entry(entry, content["modalities"], name)
+
+
+def _check_texts(texts: Sequence[str], name: str | Path) -> None:
+    for text in texts:
+        if UNPRINTABLE.search(text):
+            raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected text of one line in Unicode")
+
+
+def _validator() -> jsonschema.Draft202012Validator:
+    return _validator_of((*CONVENTIONS, None))
+
+
+@cache
+def _validator_of(conventions: tuple[str | None, ...]) -> jsonschema.Draft202012Validator:
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    schema["properties"]["label_convention"] = {"enum": list(conventions)}
+    return jsonschema.Draft202012Validator(schema)
+
+
+def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str | Path) -> None:
+    subject, images = entry["subject"], entry["image"]
+    if subject in (".", "..") or "/" in subject or "\\" in subject or len(subject.encode()) > LONGEST:
+        expected = f"a name that files can have, without / and \\, of {LONGEST} bytes at most"
+        raise InputError(f"datalist {name}: subject {subject:.200}: expected {expected}")
+    if len(images) != len(modalities):
+        expected = f"expected {len(modalities)}: {', '.join(modalities)}"
+        raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")
+    for path in [*images, entry.get("label", ".")]:
+        if path.startswith("/") or "\\" in path or ".." in path.split("/"):
+            raise InputError(
+                f"datalist {name}: subject {subject}: path {path}; expected one relative to and below root"
+            )
+
+
+def _channels(modalities: Sequence[str], known: Sequence[str], datalist: str | Path) -> list[int]:
+    """The index of each requested modality among the datalist's."""
+    if isinstance(modalities, str):
+        raise InputError(f"modalities {modalities}: expected a list of names, such as ['{modalities}']")
+    if not modalities:
+        raise InputError(f"modalities {modalities}: expected at least one of {', '.join(known)}")
+    for modality in modalities:
+        if modality not in known:
+            raise InputError(f"modality {modality}: not in {datalist}, which has {', '.join(known)}")
+    return [known.index(modality) for modality in modalities]
+
+
+def _check_labels(content: Mapping[str, Any], split: str, convention: str, datalist: str | Path) -> None:
+    if content["label_convention"] != convention:
+        found = content["label_convention"]
+        raise ArgumentError(f"label_convention={convention}: the labels of {datalist} follow {found or 'none'}")
+    for entry in content[split]:
+        if "label" not in entry:
+            raise InputError(f"datalist {datalist}: subject {entry['subject']} of {split} has no label; expected one")
+
+
+def _resolve(entry: Mapping[str, Any], channels: Sequence[int], root: Path, labels: bool) -> dict[str, Any]:
+    resolved = {"subject": entry["subject"], "image": [f"{root}/{entry['image'][channel]}" for channel in channels]}
+    if labels:
+        resolved["label"] = f"{root}/{entry['label']}"
+    return resolved
+
+
+def _check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> None:
+    files = {path: entry["subject"] for entry in entries for path in (*entry["image"], entry.get("label")) if path}
+    missing = [path for path in files if not Path(path).is_file()]
+    if missing:
+        count = f"{len(missing)} of {len(files)} files are missing"
+        raise InputError(f"{missing[0]}: no such file, of subject {files[missing[0]]} in {datalist}; {count}")

@@ -1,0 +1,149 @@
+"""The cases of a datalist as a MONAI dataset, and their endless order in training.
+
+What a training reads depends only on its seed and on the position in that order. A resumed run, or one with another
+number of workers, therefore sees the same data as a run that was never stopped.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from itertools import count, islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from monai.data import CacheDataset, DataLoader
+from monai.utils import MAX_SEED
+from torch.utils.data import Sampler
+
+from common.data.headers import broken_file
+from common.errors import InputError, input_error_message
+
+__all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of"]
+
+
+class Draw(NamedTuple):
+    """A case to read: its index in the dataset, and the seed of its random transforms."""
+
+    case: int
+    seed: int
+
+
+class CaseDataset(CacheDataset):
+    """MONAI's `CacheDataset`, whose errors name the subject and its broken file instead of a transform.
+
+    Args:
+        data: entries as `common.data.Datalist.load` returns them.
+        transform: a MONAI `Compose`.
+        cache_rate: share of the cases kept in memory after the deterministic transforms; 0 to 1.
+
+    Raises:
+        InputError: a case cannot be read or transformed.
+    """
+
+    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable[..., Any], cache_rate: float = 0.0) -> None:
+        # One thread: MONAI's NibabelReader keeps the last call's file names; threads that share it lose channels.
+        super().__init__(data, transform, cache_rate=cache_rate, num_workers=1, progress=False)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, Draw):
+            self.transform.set_random_state(seed=index.seed)
+            index = index.case
+        return super().__getitem__(index)
+
+    def _load_cache_item(self, index: int) -> Any:
+        with _named(self.data[index]):
+            return super()._load_cache_item(index)
+
+    def _transform(self, index: int) -> Any:
+        with _named(self.data[index]):
+            return super()._transform(index)
+
+
+@contextmanager
+def _named(entry: Mapping[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        message = input_error_message(error)
+        if message is None:
+            message = _what_broke(entry, error)
+        subject = f"subject {entry['subject']}: "
+        raise InputError(subject + message.removeprefix(subject)) from error
+
+
+def _what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
+    """Name the file that cannot be read; if all can be, the transforms' error and all files."""
+    if broken := broken_file(_files(entry)):
+        return f"{broken[0]}: {broken[1]}; expected a NIfTI file that can be read"
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"cannot be prepared: {text} ({', '.join(map(str, _files(entry)))})"
+
+
+def files_of(dataset: CaseDataset, subjects: Iterable[str]) -> list[str]:
+    """The files of some subjects of a dataset, without repetition."""
+    entries = [entry for entry in dataset.data if entry["subject"] in set(subjects)]
+    return list(dict.fromkeys(str(file) for entry in entries for file in _files(entry)))
+
+
+def _files(entry: Mapping[str, Any]) -> list[Any]:
+    return [file for file in [*entry["image"], entry.get("label")] if file]
+
+
+class CaseSampler(Sampler[Draw]):
+    """The order of a training: endless passes over the cases, each in a random order of its own.
+
+    Args:
+        data: the cases.
+        seed: of the orders and of the random transforms.
+
+    Attributes:
+        position: where in the endless order the next iteration over the sampler starts.
+    """
+
+    def __init__(self, data: Sized, seed: int = 0) -> None:
+        self.cases, self.seed, self.position = len(data), seed, 0
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = None
+        for position in count(self.position):
+            number, place = divmod(position, self.cases)
+            if order is None or place == 0:
+                order = np.random.default_rng([self.seed, 0, number]).permutation(self.cases)
+            seed = np.random.SeedSequence([self.seed, 1, position]).generate_state(1)[0]
+            yield Draw(int(order[place]), int(seed) % MAX_SEED)
+
+
+class Batches:
+    """The batches of one optimiser step, read one after the other, so that only one is in memory."""
+
+    def __init__(self, batches: Iterator[Any], length: int) -> None:
+        self._batches, self._length = batches, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(self._batches, self._length)
+
+
+class Steps:
+    """The endless optimiser steps of a training, each with its `Batches`.
+
+    Args:
+        dataloader: reads the batches; its sampler is a `CaseSampler`.
+        accumulation_steps: batches of each step.
+    """
+
+    def __init__(self, dataloader: DataLoader, accumulation_steps: int = 1) -> None:
+        self.dataloader, self.accumulation_steps = dataloader, accumulation_steps
+        self.dataset = dataloader.dataset
+
+    def __iter__(self) -> Iterator[Batches]:
+        batches = iter(self.dataloader)
+        while True:
+            yield Batches(batches, self.accumulation_steps)
+
+    def begin_after(self, iteration: int) -> None:
+        """Start the next iteration over the steps after `iteration` steps."""
+        self.dataloader.sampler.position = iteration * self.accumulation_steps * self.dataloader.batch_size

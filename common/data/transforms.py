@@ -1,0 +1,156 @@
+"""Dictionary transforms that MONAI lacks: check a scan, convert between label maps and regions."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform, Transform
+
+from common.data.regions import known_labels, regions_of
+from common.errors import InputError
+
+__all__ = ["CheckScand", "LabelToRegionsd", "NestRegionsd", "RegionsToLabeld"]
+
+
+class CheckScand(Transform):
+    """Refuse a scan that would silently train or predict nonsense; a sound scan passes unchanged.
+
+    Args:
+        image: key of the image, [C, H, W, D].
+        modalities: that it must have, one a channel.
+        label: key of the label map, which must lie on the image's grid; None where there is none.
+
+    Raises:
+        InputError: the number of channels differs, a value is not finite, a channel is zero everywhere, no voxel is
+            above zero, or the label's shape or affine (by more than 0.001 mm) differs from the image's.
+    """
+
+    def __init__(self, image: str, modalities: Sequence[str], label: str | None = None) -> None:
+        self.image, self.channels, self.label = image, len(modalities), label
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        image = data[self.image]
+        name = image.meta.get("filename_or_obj", self.image)
+        if image.ndim != 4 or len(image) != self.channels:
+            raise InputError(f"{name}: shape {list(image.shape)}; expected {self.channels} three-dimensional volumes")
+        for number, channel in enumerate(image, 1):
+            # MONAI keeps only the name of the first channel's file
+            place = name if number == 1 else f"channel {number} of the image whose first file is {name}"
+            if not channel.isfinite().all():
+                raise InputError(f"{place}: NaN or infinite voxels; expected finite ones")
+            if not channel.any():
+                raise InputError(f"{place}: zero everywhere; expected a brain")
+        if not (image > 0).any():
+            raise InputError(f"{name}: no voxel above zero; expected a brain, which is cropped at values above zero")
+        if self.label is not None:
+            self._check_label(data[self.label], image)
+        return data
+
+    @staticmethod
+    def _check_label(label: Any, image: Any) -> None:
+        name = label.meta.get("filename_or_obj", "label map")
+        if label.shape[1:] != image.shape[1:]:
+            raise InputError(f"{name}: shape {list(label.shape[1:])}; expected the image's, {list(image.shape[1:])}")
+        if not torch.allclose(label.affine, image.affine, rtol=0, atol=1e-3):
+            off = (label.affine - image.affine).abs().max().item()
+            raise InputError(f"{name}: affine differs from the image's by up to {off:.3g}; expected the same grid")
+
+
+class LabelToRegionsd(MapTransform):
+    """Convert a label map [1, H, W, D] to one binary channel per region, float32 [R, H, W, D].
+
+    Args:
+        keys: of the label maps.
+        convention: a key of `common.data.CONVENTIONS`.
+
+    Raises:
+        InputError: a label map has a value that the convention lacks; 4 and 3 are never confused.
+    """
+
+    def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.convention = convention
+        self.values = list(regions_of(convention).values())
+        self.known = known_labels(convention)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = self._convert(result[key])
+        return result
+
+    def _convert(self, label: torch.Tensor) -> torch.Tensor:
+        found = torch.unique(torch.as_tensor(label)).tolist()
+        if unknown := [value for value in found if value not in self.known]:
+            name = getattr(label, "meta", {}).get("filename_or_obj", "label map")
+            raise InputError(
+                f"{name}: label {', '.join(f'{value:g}' for value in unknown)}; "
+                f"the convention {self.convention} knows {', '.join(map(str, sorted(self.known)))}"
+            )
+        return torch.cat([_is_any(label, values) for values in self.values]).float()
+
+
+def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
+    first, *others = sorted(values)
+    member = label == first
+    for value in others:
+        member = member | (label == value)
+    return member
+
+
+class NestRegionsd(MapTransform):
+    """Make each region contain its inner regions, as the label map from `RegionsToLabeld` does.
+
+    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour. Metrics have to
+    measure the label map, because that is what users get.
+
+    Args:
+        keys: of the regions [R, H, W, D], 0 or 1.
+        convention: a key of `common.data.CONVENTIONS`.
+    """
+
+    def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        values = list(regions_of(convention).values())
+        self.inside = [[n for n, inner in enumerate(values) if inner <= outer] for outer in values]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            channels = result[key]
+            result[key] = torch.stack([channels[inside].amax(dim=0) for inside in self.inside])
+        return result
+
+
+class RegionsToLabeld(MapTransform):
+    """Convert one binary channel per region [R, H, W, D] to a label map [1, H, W, D] of uint8.
+
+    Of nested regions the smallest wins. In BraTS a voxel in ET is enhancing tumour; in TC without ET, necrosis; in WT
+    alone, oedema.
+
+    Args:
+        keys: of the regions.
+        convention: a key of `common.data.CONVENTIONS`.
+    """
+
+    def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.paint = _painting_order(regions_of(convention))
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            channels = result[key]
+            label = torch.zeros_like(channels[:1], dtype=torch.uint8)
+            for channel, value in self.paint:
+                label[channels[channel : channel + 1] > 0] = value
+            result[key] = label
+        return result
+
+
+def _painting_order(convention: Mapping[str, frozenset[int]]) -> list[tuple[int, int]]:
+    """(channel, label value) from the largest region to the smallest; the value is in no smaller region."""
+    channels = sorted(enumerate(convention.values()), key=lambda item: -len(item[1]))
+    inner = [*(values for _, values in channels[1:]), frozenset[int]()]
+    return [(channel, min(values - smaller)) for (channel, values), smaller in zip(channels, inner, strict=True)]

@@ -1,0 +1,106 @@
+"""Bad input: the exceptions, the checks that raise them, and how a command reports them in one line."""
+
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+__all__ = [
+    "ArgumentError",
+    "InputError",
+    "check_number",
+    "choice",
+    "input_error_message",
+    "report_in_one_line",
+    "shortened",
+]
+
+Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
+
+
+class InputError(ValueError):
+    """Bad input from outside; the message names the culprit, its value and what was expected, in one line."""
+
+
+class ArgumentError(InputError):
+    """An argument has a value that it cannot have; the message begins with `name=value: `.
+
+    Code that raises it knows no command line; a command, where the argument is an option, reports `--name=value: `.
+    """
+
+
+def check_number(name: str, value: Any, kind: type, lowest: float, highest: float = math.inf) -> None:
+    """Check that an argument is a number of a kind, int or float, from `lowest` to `highest`.
+
+    Raises:
+        ArgumentError: out of range or not numeric.
+    """
+    kinds = (int,) if kind is int else (int, float)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not lowest <= value <= highest:
+        whole = "a whole number" if kind is int else "a number"
+        limits = f"from {lowest:g}" + ("" if highest == math.inf else f" to {highest:g}")
+        raise ArgumentError(f"{name}={value}: expected {whole} {limits}")
+
+
+def choice(name: str, value: Any, choices: Mapping[str, Any]) -> Any:
+    """Look up what an argument's word stands for.
+
+    Raises:
+        ArgumentError: `choices` has no such word.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ArgumentError(f"{name}={value}: expected one of {', '.join(choices)}")
+    return choices[value]
+
+
+def shortened(names: Sequence[str], most: int = 5) -> str:
+    """Names on one line; only the first `most` of a long list.
+
+    Example:
+        >>> shortened(["a", "b", "c", "d"], most=2)
+        'a, b and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def report_in_one_line(otherwise: Hook = sys.__excepthook__) -> None:
+    """Report an uncaught `InputError` in one line and end the process with status 2, from now on.
+
+    Ctrl-C prints one line, too, and ends the process as that signal does, which shells show as status 130.
+
+    Args:
+        otherwise: hook for other exceptions.
+    """
+    sys.excepthook = partial(_excepthook, otherwise)
+
+
+def _excepthook(otherwise: Hook, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr, flush=True)
+        return
+    message = input_error_message(error)
+    if message is None:
+        otherwise(kind, error, trace)
+        return
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    raise SystemExit(2)
+
+
+def input_error_message(error: BaseException) -> str | None:
+    """The message of the `InputError` that caused an exception, as a command line reports it; None if there is none.
+
+    An exception from a DataLoader's worker carries its cause as text only; that text is searched too.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if from_worker := re.findall(rf"^{__name__}\.(Input|Argument)Error: (.+)$", str(link), flags=re.MULTILINE):
+            kind, message = from_worker[-1]
+            return f"--{message}" if kind == "Argument" else message
+        if isinstance(link, InputError):
+            return f"--{link}" if isinstance(link, ArgumentError) else str(link)
+        link = link.__cause__ or link.__context__
+    return None

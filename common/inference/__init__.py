@@ -1,0 +1,18 @@
+"""Cases, ensembles, segmentations and their tables, pictures."""
+
+from common import lazy
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "cases": "CheckAlignmentd CheckFilesd find_cases",
+        "embeddings": "EmbeddingFile Inpainting",
+        "ensembles": "Ensemble ensemble shared_convention",
+        "evaluation": "EvaluationFiles",
+        "pictures": "PLANES centre_of draw_inpainting draw_segmentations plane_of",
+        "predictor": "Predictor",
+        "results": "CaseFiles Cases LESIONS METRICS PAGE RESAMPLES count_lesions mean_interval statistics "
+        "summarise write",
+        "segmentations": "SaveVolumed Volumes files_of finished",
+    },
+)

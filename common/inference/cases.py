@@ -1,0 +1,193 @@
+"""Find the cases of an inference run, and check the files of each."""
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.transforms import Transform
+
+from common.data import datalists
+from common.data.headers import check_headers
+from common.errors import ArgumentError, InputError, choice
+from common.inference.segmentations import files_of, finished
+
+__all__ = ["CheckAlignmentd", "CheckFilesd", "find_cases"]
+
+# The last word of a file's name gives its modality, in the cohorts' own layouts.
+SUFFIXES = {
+    "FLAIR": ("flair", "t2f", "t2flair"),
+    "T1ce": ("t1ce", "t1c", "t1gd", "t1post"),
+    "T1": ("t1", "t1n", "t1w"),
+    "T2": ("t2", "t2w"),
+}
+WORDS = {word: modality for modality, words in SUFFIXES.items() for word in words}
+NIFTI = re.compile(r"(.+?)\.nii(\.gz)?$", re.IGNORECASE | re.DOTALL)
+
+
+def find_cases(
+    root: str | Path,
+    modalities: Sequence[str],
+    datalist: str | Path | None = None,
+    split: str = "testing",
+    output_dir: str | Path | None = None,
+    existing: str = "refuse",
+    probabilities: bool = False,
+) -> list[dict[str, Any]]:
+    """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
+
+    In a folder, SUBJECT_MODALITY.nii.gz is a scan of SUBJECT. MODALITY is one of `SUFFIXES`, in upper or lower case,
+    after an underscore, a hyphen or a dot; a network with a single modality does not need it. Label maps (`seg`,
+    `mask`) and files in `output_dir` are ignored; links to folders are not followed.
+
+    Args:
+        root: the folder; the paths in a datalist are relative to it.
+        modalities: the network's modalities in channel order.
+        datalist: JSON file; None (or the text null) to search the folder.
+        split: split of the datalist.
+        output_dir: folder of the results; see `common.inference.files_of`.
+        existing: what to do if a subject has results: refuse, skip or replace. `skip` skips finished subjects (see
+            `common.inference.finished`).
+        probabilities: whether probability maps count as results.
+
+    Returns:
+        A dictionary for each subject: "subject", and "image", absolute paths in the order of `modalities`. A file that
+        is missing from a folder has the path ""; `CheckFilesd` reports it.
+
+    Raises:
+        InputError: the folder or the datalist cannot be read, there is no case, a result exists already, or a result
+            would replace a scan.
+    """
+    choice("existing", existing, dict.fromkeys(("refuse", "replace", "skip")))
+    if datalist is not None:
+        found = datalists.Datalist(datalist, root).load(split, modalities, must_exist=False)
+    else:
+        found = _in_folder(root, modalities, None if output_dir is None else Path(output_dir))
+    if output_dir is None:
+        return found
+    results = {case["subject"]: files_of(case["subject"], output_dir, probabilities) for case in found}
+    _spare_scans(found, results)
+    if existing == "refuse":
+        there = [path for paths in results.values() for path in paths if path.exists()]
+        if there:
+            count = f"{len(there)} results exist" if len(there) > 1 else "1 result exists"
+            raise InputError(f"{count} already, first {there[0]}; expected existing=skip or replace")
+    if existing == "skip":
+        done = finished(results, output_dir)
+        return [case for case in found if case["subject"] not in done]
+    return found
+
+
+def _spare_scans(found: Sequence[Mapping[str, Any]], results: Mapping[str, Sequence[Path]]) -> None:
+    """Refuse a result that would overwrite a scan."""
+    places = {path.parent.resolve() / path.name for paths in results.values() for path in paths}
+    for case in found:
+        for image in filter(None, case["image"]):
+            if Path(image).parent.resolve() / Path(image).name in places:
+                raise InputError(f"{image}: a result would overwrite this scan; expected another output_dir")
+
+
+def _in_folder(root: str | Path, modalities: Sequence[str], results: Path | None) -> list[dict[str, Any]]:
+    folder = Path(str(root)).expanduser().absolute()
+    if not folder.is_dir():
+        raise ArgumentError(f"dataset_dir={root}: no such folder; expected a folder with scans, or a datalist")
+    inside = None  # the folder of results, if it is inside the folder of scans
+    if results is not None and results.resolve().is_relative_to(folder.resolve()):
+        inside = folder / results.resolve().relative_to(folder.resolve())
+        if inside == folder:
+            raise ArgumentError(f"output_dir={results}: holds the scans; expected another folder, or a subfolder")
+    found: dict[str, dict[str, str]] = {}
+    for path in sorted(folder.rglob("*")):
+        if inside is not None and path.is_relative_to(inside):
+            continue
+        subject, modality = _subject_and_modality(path, modalities)
+        if modality is None or modality not in modalities:
+            continue
+        if datalists.UNPRINTABLE.search(subject):
+            raise InputError(f"{str(path)!a}: expected a file name in Unicode, on one line")
+        other = found.setdefault(subject, {}).setdefault(modality, str(path))
+        if other != str(path):
+            raise InputError(f"{path}: a second {modality} of subject {subject}, next to {other}; expected one")
+    if not found:
+        example = "SUBJECT.nii.gz" if len(modalities) == 1 else f"SUBJECT_{modalities[0].lower()}.nii.gz"
+        raise ArgumentError(f"dataset_dir={root}: contains no scan; expected files such as {example}, or a datalist")
+    return [
+        {"subject": subject, "image": [files.get(modality, "") for modality in modalities]}
+        for subject, files in found.items()
+    ]
+
+
+def _subject_and_modality(path: Path, modalities: Sequence[str]) -> tuple[str, str | None]:
+    """Parse subject and modality from a file name; the modality of a label map or of another file type is None."""
+    match = NIFTI.match(path.name)
+    if match is None or path.name.startswith("."):
+        return "", None
+    last = re.split(r"[_.-]", match[1])[-1]
+    subject = match[1][: -len(last) - 1]
+    if last.lower() in ("seg", "mask", "label", "dseg"):
+        return "", None
+    if last.lower() in WORDS and subject:
+        return subject, WORDS[last.lower()]
+    return match[1], modalities[0] if len(modalities) == 1 else None
+
+
+class CheckFilesd(Transform):
+    """Check the files of a case before they are read.
+
+    Args:
+        keys: key of the list of files, in the order of `modalities`.
+        modalities: the network's modalities in channel order.
+
+    Raises:
+        InputError: a file is missing, its name gives another modality, or the files differ in their grids.
+    """
+
+    def __init__(self, keys: str, modalities: Sequence[str]) -> None:
+        self.key, self.modalities = keys, list(modalities)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        files = list(map(str, data[self.key]))
+        for modality, file in zip(self.modalities, files, strict=True):
+            if not file:
+                words = ", ".join(f"_{word}" for word in SUFFIXES.get(modality, (modality,)))
+                raise InputError(f"no {modality}; expected a file whose name ends with {words}")
+            _, named = _subject_and_modality(Path(file), ["?"])
+            if named not in (modality, "?", None) and named in self.modalities:
+                raise InputError(f"{file}: its name says {named}; expected {modality} here")
+        check_headers([{"subject": data["subject"], "image": files}])
+        return data
+
+
+class CheckAlignmentd(Transform):
+    """Refuse a case whose modalities share a grid but show the brain in different places: they are not registered.
+
+    The brain is all voxels that are not zero. Modalities of one brain overlap by a Dice above 0.99; after a shift of
+    6 mm it is 0.93, of 10 mm 0.89, of 20 mm 0.79 (embedded cohort). A volume with almost no zeros shows a head in
+    noise: it cannot be checked, and passes.
+
+    Args:
+        keys: key of the image [C, H, W, D].
+        modalities: modality of each channel.
+        least_overlap: lowest Dice of each modality's brain with the first modality's; 0 switches the check off.
+
+    Raises:
+        InputError: two brains overlap less.
+    """
+
+    FULL = 0.95  # fraction of non-zero voxels above which a volume is not an extracted brain
+
+    def __init__(self, keys: str, modalities: Sequence[str], least_overlap: float) -> None:
+        self.key, self.modalities, self.least_overlap = keys, list(modalities), least_overlap
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        first, *others = torch.as_tensor(data[self.key]) != 0
+        for modality, brain in zip(self.modalities[1:], others, strict=True):
+            overlap = 2 * (first & brain).sum().item() / max(1, (first.sum() + brain.sum()).item())
+            is_extracted = max(first.float().mean().item(), brain.float().mean().item()) < self.FULL
+            if is_extracted and overlap < self.least_overlap:
+                raise InputError(
+                    f"{modality} overlaps {self.modalities[0]} by Dice {overlap:.2f}; expected at least "
+                    f"{self.least_overlap:g} (least_overlap), as in registered images without skull"
+                )
+        return data

@@ -1,0 +1,88 @@
+"""Ensembles: the mean of several networks, optionally over mirror images of their input."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from common import weights
+from common.data.regions import regions_of
+from common.errors import ArgumentError
+
+__all__ = ["Ensemble", "ensemble", "shared_convention"]
+
+
+class Ensemble(nn.Module):
+    """Average the logits of several networks, each applied to the chosen mirror images.
+
+    Args:
+        networks: at least one; all of one architecture, such as one for each fold.
+        flips: spatial axes (0 to 2) to mirror along; all combinations are averaged, in 2 ** len(flips) passes.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], flips: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        axes = [axis + 2 for axis in flips]  # batch and channel come first
+        self.mirrors = list(chain.from_iterable(combinations(axes, count) for count in range(len(axes) + 1)))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits [N, R, x, y, z] of windows [N, C, x, y, z]."""
+        total: Any = 0
+        for network in self.networks:
+            for mirror in self.mirrors:
+                total = total + (network(image.flip(mirror)).flip(mirror) if mirror else network(image))
+        return total / (len(self.networks) * len(self.mirrors))
+
+
+def ensemble(
+    network: nn.Module, checkpoint: str | Path | Sequence[str], modalities: Sequence[str], flips: Sequence[int] = ()
+) -> Ensemble:
+    """Build an ensemble of the networks in one or several checkpoints.
+
+    Args:
+        network: a network of the checkpoints' architecture; the first checkpoint is loaded into it.
+        checkpoint: a file, or a list of files, such as one for each fold.
+        modalities: modalities that every checkpoint must have been trained with.
+        flips: see `Ensemble`.
+
+    Raises:
+        InputError: as for `common.weights.restore`, there is no checkpoint, or `flips` is not a list of different axes
+            from 0 to 2.
+    """
+    files: list[Any] = list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
+    if not files:
+        raise ArgumentError("checkpoint=[]: expected at least one file")
+    if (
+        not isinstance(flips, list | tuple)
+        or not all(type(axis) is int and 0 <= axis <= 2 for axis in flips)
+        or len(set(flips)) < len(flips)
+    ):
+        raise ArgumentError(f"flips={flips}: expected a list of the axes 0, 1, 2, each at most once, such as [0]")
+    networks = [network, *(deepcopy(network) for _ in files[1:])]
+    for each, file in zip(networks, files, strict=True):
+        weights.restore(each, file, modalities)
+    return Ensemble(networks, flips)
+
+
+def shared_convention(trained: str, written: str) -> str:
+    """Check that the label convention for output files has the regions that the network was trained on.
+
+    Args:
+        trained: label convention of the training.
+        written: label convention of the output files.
+
+    Returns:
+        `written`.
+
+    Raises:
+        ArgumentError: the regions differ.
+    """
+    if list(regions_of(trained)) != list(regions_of(written)):
+        expected = ", ".join(regions_of(trained))
+        raise ArgumentError(f"output_convention={written}: has other regions; expected {expected}, as {trained} has")
+    return written

@@ -1,0 +1,83 @@
+"""MONAI's evaluator for many cases: a case that fails does not stop the others."""
+
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ignite.engine import Engine
+from monai.engines import SupervisedEvaluator
+from tqdm import tqdm
+
+from common.errors import InputError, input_error_message
+
+__all__ = ["Predictor"]
+
+
+class Predictor(SupervisedEvaluator):
+    """MONAI's evaluator for many cases: a case that fails is reported on stderr, and the others continue.
+
+    Args:
+        val_data_loader: loader of batches of one case, with the key "subject".
+        kwargs: passed to `SupervisedEvaluator`.
+
+    Attributes:
+        failures: message of each case that failed.
+        cases: number of cases.
+    """
+
+    def __init__(self, val_data_loader: Any, **kwargs: Any) -> None:
+        super().__init__(val_data_loader=_Attempts(val_data_loader), **kwargs)
+        self.failures: list[str] = []
+        self.cases = len(val_data_loader)
+
+    def run(self, global_epoch: int = 1) -> None:
+        """Process all cases, if there are any."""
+        if self.cases:
+            super().run(global_epoch)
+        else:
+            print("nothing to do: every case has a result", flush=True)
+
+    def _iteration(self, engine: Engine, batchdata: Any) -> Any:
+        if isinstance(batchdata, Exception):  # a case that could not be read
+            return self._fail(batchdata)
+        try:
+            return super()._iteration(engine, batchdata)
+        except Exception as error:  # whatever happens to one case, the next one runs
+            return self._fail(error, f"subject {batchdata['subject'][0]}: ")
+
+    def _fail(self, error: Exception, subject: str = "") -> list[Any]:
+        message = input_error_message(error)
+        if message is None:
+            message = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        self.failures.append(subject + message)
+        tqdm.write(f"failed: {self.failures[-1]}", file=sys.stderr)
+        self.state.output = []  # else handlers would take the previous case's output for this one's
+        return []
+
+    def finish(self) -> None:
+        """End the process with status 1 and the number of failures, if there are any."""
+        if self.failures:
+            print(f"{len(self.failures)} of {self.cases} cases failed", file=sys.stderr, flush=True)
+            raise SystemExit(1)
+
+
+class _Attempts:
+    """The batches of a loader; an exception takes the place of a batch that cannot be read."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = iter(self.loader)
+        for _ in range(len(self.loader)):
+            try:
+                yield next(batches)
+            except InputError as error:
+                yield error
+            except RuntimeError as error:  # from a worker; without an InputError inside, the loader itself broke
+                if input_error_message(error) is None:
+                    raise
+                yield error

@@ -1,0 +1,139 @@
+"""The files of an inference, in the geometry of its scans: label maps, probabilities and a table of volumes."""
+
+import csv
+import io
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from monai.transforms import Transform
+
+from common.data.regions import display_order, regions_of
+from common.data.volumes import write_volume
+from common.errors import InputError
+from common.files import atomic_write
+
+__all__ = ["SaveVolumed", "Volumes", "files_of", "finished"]
+
+VOLUMES = "volumes.csv"
+COLUMNS = ["subject", "region", "volume_ml", "voxels"]
+
+
+def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) -> list[Path]:
+    """The files that inference writes for a subject: its label map and, on request, its probabilities.
+
+    Example:
+        >>> [path.as_posix() for path in files_of("P1", "out", probabilities=True)]
+        ['out/P1.nii.gz', 'out/probabilities/P1.nii.gz']
+    """
+    name = f"{subject}.nii.gz"
+    label = Path(output_dir) / name
+    return [label, Path(output_dir) / "probabilities" / name] if probabilities else [label]
+
+
+def finished(files: Mapping[str, Sequence[Path]], output_dir: str | Path) -> set[str]:
+    """The subjects that are complete: all their files exist, and volumes.csv has their rows.
+
+    Args:
+        files: of each subject; see `files_of`.
+        output_dir: folder of volumes.csv.
+
+    Raises:
+        InputError: volumes.csv is not a table of `Volumes`.
+    """
+    measured = {subject for subject, _ in _rows(Path(output_dir) / VOLUMES)}
+    return {subject for subject, paths in files.items() if subject in measured and all(path.exists() for path in paths)}
+
+
+class SaveVolumed(Transform):
+    """Write a volume as OUTPUT_DIR/SUBJECT.nii.gz, in the geometry of the file that it was read from.
+
+    The file appears only when it is complete. Shape, affine and form codes are those of the subject's first image.
+
+    Args:
+        keys: key of the volume, a MetaTensor [C, x, y, z] in the geometry of its file; several channels become a fourth
+            axis.
+        output_dir: folder.
+        dtype: of the voxels, such as uint8.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+
+    def __init__(self, keys: str, output_dir: str, dtype: str = "uint8") -> None:
+        self.key, self.folder, self.dtype = keys, Path(output_dir), np.dtype(dtype)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        volume: MetaTensor = data[self.key]
+        array = volume.detach().cpu().numpy()
+        voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
+        (path,) = files_of(data["subject"], self.folder)
+        affine = np.asarray(volume.affine, dtype=float)
+        write_volume(path, voxels.astype(self.dtype), affine, *_form_codes(volume.meta["filename_or_obj"]))
+        return data
+
+
+def _form_codes(file: str) -> tuple[int, int]:
+    """The qform and sform codes of a file; of other formats than NIfTI, those of scanner space."""
+    source = nibabel.load(file)
+    if not isinstance(source, nibabel.Nifti1Image):
+        return 1, 1
+    qform, sform = int(source.header["qform_code"]), int(source.header["sform_code"])
+    return (qform, sform) if qform or sform else (0, 2)  # without a code, readers would ignore the affine
+
+
+def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
+    """Volume and voxels by subject and region; empty if there is no table."""
+    if not table.exists():
+        return {}
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            header, *lines = list(csv.reader(file)) or [[]]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{table}: {error}; expected no such file, or one that inference wrote") from error
+    if header != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
+        raise InputError(f"{table}: other content; expected no such file, or the columns {', '.join(COLUMNS)}")
+    return {(subject, region): (volume, voxels) for subject, region, volume, voxels in lines}
+
+
+class Volumes:
+    """Write OUTPUT_DIR/volumes.csv: subject, region, volume_ml, voxels. It is rewritten after each case.
+
+    Rows of other subjects, from an earlier run, are kept.
+
+    Args:
+        output_dir: folder.
+        convention: of the label maps.
+
+    Raises:
+        InputError: the file exists and is another table.
+    """
+
+    def __init__(self, output_dir: str, convention: str) -> None:
+        self.path = Path(output_dir) / VOLUMES
+        values = regions_of(convention)
+        self.regions = {name: values[name] for name in display_order(values)}
+        self.rows = _rows(self.path)
+
+    def attach(self, engine: Engine) -> None:
+        """Measure the output of `engine`: "pred", label maps [1, x, y, z] with their affine."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        for output, item in zip(engine.state.output, engine.state.batch if engine.state.output else [], strict=True):
+            label = output["pred"]
+            voxel = abs(np.linalg.det(np.asarray(label.affine, dtype=float)[:3, :3])) / 1000  # ml
+            counts = torch.bincount(torch.as_tensor(label).flatten().long(), minlength=256).tolist()
+            for region, values in self.regions.items():
+                voxels = sum(counts[value] for value in values)
+                self.rows[item["subject"], region] = f"{voxels * voxel:.6g}", str(voxels)
+        content = io.StringIO()
+        rows = [(*key, *figures) for key, figures in self.rows.items()]
+        csv.writer(content, lineterminator="\n").writerows([COLUMNS, *rows])
+        with atomic_write(self.path) as file:
+            file.write_text(content.getvalue(), encoding="utf-8")

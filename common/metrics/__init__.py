@@ -1,0 +1,14 @@
+"""What a segmentation is worth: pure functions of arrays."""
+
+from common import lazy
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "lesions": "Connectivity Lesion Matching dilate match",
+        "measures": "as_masks as_spacing as_tolerance as_volumes count_voxels dice hd95 "
+        "normalized_surface_dice spacing_of",
+        "protocols": "CHALLENGES Challenge PENALTY Protocol Scores atlas brats isles protocol",
+        "surfaces": "Surface box_of percentile_distance surface_dice surface_of",
+    },
+)

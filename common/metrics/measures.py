@@ -1,0 +1,166 @@
+"""Dice, 95th percentile Hausdorff distance and normalised surface Dice of one region, and the checks of their input."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from common.errors import ArgumentError, InputError
+from common.metrics.surfaces import Spacing, percentile_distance, surface_dice, surface_of
+
+__all__ = [
+    "as_masks",
+    "as_spacing",
+    "as_tolerance",
+    "as_volumes",
+    "count_voxels",
+    "dice",
+    "hd95",
+    "normalized_surface_dice",
+    "spacing_of",
+]
+
+Mask = NDArray[np.bool_]
+
+SINGLE = 1e-7  # relative error of an edge whose components are rounded to single precision: below 2^-24
+
+
+def dice(prediction: ArrayLike, reference: ArrayLike) -> float:
+    """Dice of two masks, 2 |P and R| / (|P| + |R|), from 0 to 1; 1 if both are empty.
+
+    Args:
+        prediction: array or tensor of any shape; bool, or numbers that are 0 or 1.
+        reference: array or tensor of the same shape.
+
+    Raises:
+        InputError: a value other than 0 and 1, or different shapes.
+
+    Example:
+        >>> dice([1, 1, 0], [0, 1, 0])
+        0.6666666666666666
+    """
+    first, second = as_masks(prediction, reference)
+    total = count_voxels(first) + count_voxels(second)
+    return 2 * count_voxels(first & second) / total if total else 1.0
+
+
+def hd95(prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1)) -> float:
+    """The 95th percentile of the Hausdorff distance in mm, weighted by surface area: see `common.metrics.surfaces`.
+
+    Args:
+        prediction: array or tensor [x, y, z]; bool, or numbers that are 0 or 1.
+        reference: array or tensor of the same shape.
+        spacing: voxel spacing, mm.
+
+    Returns:
+        0 if both masks are empty, infinity if one is.
+
+    Raises:
+        InputError: a value other than 0 and 1, different shapes, other than three axes, or a spacing that is not three
+            numbers above zero.
+    """
+    size = as_spacing(spacing)
+    first, second = (surface_of(mask, size) for mask in as_volumes(prediction, reference))
+    return percentile_distance(first, second, size)
+
+
+def normalized_surface_dice(
+    prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1), tolerance: float = 1.0
+) -> float:
+    """The share of both surfaces' area within a tolerance of the other surface (Nikolov et al., 2021).
+
+    Args:
+        prediction: array or tensor [x, y, z]; bool, or numbers that are 0 or 1.
+        reference: array or tensor of the same shape.
+        spacing: voxel spacing, mm.
+        tolerance: mm.
+
+    Returns:
+        From 0 to 1; 1 if both masks are empty, 0 if one is.
+
+    Raises:
+        InputError: as for `hd95`, or the tolerance is not a number above zero.
+    """
+    size = as_spacing(spacing)
+    first, second = (surface_of(mask, size) for mask in as_volumes(prediction, reference))
+    return surface_dice(first, second, size, as_tolerance(tolerance))
+
+
+def spacing_of(affine: ArrayLike) -> Spacing:
+    """Voxel spacing in mm, from an affine [4, 4].
+
+    NIfTI stores single precision: 0.7 becomes 0.699999988, and the edge of an oblique grid gets an error of the same
+    size. The result is the shortest decimal within `SINGLE` of the stored value.
+    """
+    x, y, z = (_decimal(float(edge)) for edge in np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0))
+    return x, y, z
+
+
+def _decimal(edge: float) -> float:
+    decimals = (float(f"{edge:.{digits}g}") for digits in range(1, 10))
+    return next((value for value in decimals if abs(value - edge) <= SINGLE * edge), edge)
+
+
+def count_voxels(mask: Mask) -> int:
+    """Count voxels, as a Python number: a checkpoint with a NumPy number would need NumPy's pickles."""
+    return int(np.count_nonzero(mask))
+
+
+def as_masks(prediction: Any, reference: Any) -> tuple[Mask, Mask]:
+    """Convert two arrays or tensors of 0 and 1 to boolean arrays.
+
+    Raises:
+        InputError: a value other than 0 and 1, or different shapes.
+    """
+    first, second = _as_mask(prediction, "prediction"), _as_mask(reference, "reference")
+    if first.shape != second.shape:
+        raise InputError(f"prediction: shape {list(first.shape)}; expected the reference's, {list(second.shape)}")
+    return first, second
+
+
+def as_volumes(prediction: Any, reference: Any) -> tuple[Mask, Mask]:
+    """Convert two arrays or tensors [x, y, z] of 0 and 1 to boolean arrays.
+
+    Raises:
+        InputError: as for `as_masks`, or other than three axes.
+    """
+    masks = as_masks(prediction, reference)
+    if masks[0].ndim != 3:
+        raise InputError(f"prediction: shape {list(masks[0].shape)}; expected three axes, without channel or batch")
+    return masks
+
+
+def _as_mask(values: Any, name: str) -> Mask:
+    """Convert an array or tensor of 0 and 1 to booleans; any other value could be a label or a probability."""
+    array = values.detach() if hasattr(values, "detach") else np.asarray(values)
+    if array.dtype == bool:
+        return np.asarray(array)
+    mask = array.bool() if hasattr(array, "bool") else array.astype(bool)
+    wrong = array != mask
+    if wrong.any():
+        raise InputError(f"{name}: value {array[wrong].ravel()[0]}; expected a mask of 0 and 1")
+    return np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
+
+
+def as_spacing(spacing: Sequence[float]) -> Spacing:
+    """Check that a spacing is three numbers above zero, in mm.
+
+    Raises:
+        InputError: it is not.
+    """
+    values = tuple(float(value) for value in spacing)
+    if len(values) != 3 or not all(0 < value < np.inf for value in values):
+        raise InputError(f"spacing {values}: expected three numbers above zero, in mm")
+    return values
+
+
+def as_tolerance(tolerance: float) -> float:
+    """Check that a tolerance is a number above zero, in mm.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < np.inf:
+        raise ArgumentError(f"tolerance={tolerance}: expected a number of mm above zero")
+    return float(tolerance)

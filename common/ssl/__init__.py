@@ -1,0 +1,13 @@
+"""Self-supervised pretraining: encoder and heads, views, losses, embeddings."""
+
+from common import lazy
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "embeddings": "EmbeddingInferer",
+        "losses": "NTXentLoss SSLLoss",
+        "networks": "ModelSize SIZES SSLHead settings swin_unetr",
+        "views": "TwoViews boxes corrupt rotate",
+    },
+)

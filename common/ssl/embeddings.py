@@ -1,0 +1,95 @@
+"""One vector per volume from a pretrained encoder, for linear probes and retrieval."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.data.utils import dense_patch_slices
+from monai.inferers import Inferer
+from torch.nn.functional import avg_pool3d
+
+__all__ = ["EmbeddingInferer"]
+
+Encoder = Callable[[torch.Tensor], Sequence[torch.Tensor]]
+
+
+class EmbeddingInferer(Inferer):
+    """The mean of an encoder's features over the brain, from windows that slide over the volume.
+
+    Foreground is every voxel that is not 0 in all channels. A foreground voxel takes the features of its token,
+    averaged over the windows that contain the voxel; a level's vector is the mean over all foreground voxels. Each of
+    them counts once: background, zero padding and overlap of windows do not change the weights. (Background still
+    reaches a token through attention, as in training.)
+
+    Args:
+        roi_size: edges of a window in voxels; use those of a training crop.
+        overlap: overlap of neighbouring windows, as a fraction of the window.
+        sw_batch_size: number of windows per forward pass.
+        levels: return each level's vector, not only the deepest level's.
+
+    Shapes:
+        inputs [1, C, H, W, D], no edge shorter than the window's; the network maps windows [N, C, *roi_size] to the
+        feature maps of L levels, each [N, C_l, *(roi_size / stride_l)], as `SSLHead.swinViT` does (L = 5, strides 2, 4,
+        8, 16 and 32). Output {"embedding": [1, C_L]}, with `levels` also "level_0": [1, C_1] to "level_4": [1, C_L];
+        float32.
+
+    Raises:
+        ValueError: there is no foreground, more than one volume, or a volume smaller than a window.
+
+    Example:
+        >>> from common.ssl import SSLHead
+        >>> encoder = SSLHead(in_channels=1, model_size="micro").eval().swinViT
+        >>> with torch.no_grad():
+        ...     EmbeddingInferer((64, 64, 64))(torch.ones(1, 1, 64, 64, 64), encoder)["embedding"].shape
+        torch.Size([1, 192])
+    """
+
+    def __init__(
+        self, roi_size: Sequence[int], overlap: float = 0.5, sw_batch_size: int = 2, levels: bool = False
+    ) -> None:
+        super().__init__()
+        self.roi_size, self.overlap, self.sw_batch_size, self.levels = tuple(roi_size), overlap, sw_batch_size, levels
+
+    def __call__(self, inputs: torch.Tensor, network: Encoder, *_: Any, **__: Any) -> dict[str, torch.Tensor]:
+        image = _plain(inputs)
+        sides = tuple(image.shape[2:])
+        if len(image) != 1 or any(side < edge for side, edge in zip(sides, self.roi_size, strict=True)):
+            raise ValueError(f"inputs {list(image.shape)}: expected one volume, no edge below {list(self.roi_size)}")
+        foreground = (image != 0).any(dim=1, keepdim=True).double()  # [1, 1, H, W, D]
+        if not foreground.any():
+            raise ValueError(f"inputs {list(image.shape)}: zero everywhere; expected a brain")
+        steps = tuple(max(1, int(edge * (1 - self.overlap))) for edge in self.roi_size)
+        windows = [(..., *place) for place in dense_patch_slices(sides, self.roi_size, steps)]
+        windows = [place for place in windows if foreground[place].any()]
+        weight = foreground / _coverage(foreground, windows)  # of a voxel in each window that contains it
+        sums: list[torch.Tensor] = []
+        for first in range(0, len(windows), self.sw_batch_size):
+            places = windows[first : first + self.sw_batch_size]
+            maps = network(torch.cat([image[place] for place in places]))
+            weights = torch.cat([weight[place] for place in places])
+            parts = [_weighted_sum(features, weights) for features in maps]
+            sums = [total + part for total, part in zip(sums, parts, strict=True)] if sums else parts
+        vectors = [(total / foreground.sum()).float()[None] for total in sums]
+        named = {f"level_{number}": vector for number, vector in enumerate(vectors)} if self.levels else {}
+        return {"embedding": vectors[-1]} | named
+
+
+def _plain(volume: torch.Tensor) -> torch.Tensor:
+    return volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+
+
+def _coverage(like: torch.Tensor, windows: Sequence[tuple[Any, ...]]) -> torch.Tensor:
+    """Number of windows that contain each voxel; 1 instead of 0 outside all windows, where there is no foreground."""
+    count = torch.zeros_like(like)
+    for place in windows:
+        count[place] += 1
+    return count.clamp(min=1)
+
+
+def _weighted_sum(features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Sum features [N, C, h, w, d] to [C], weighted by the voxels [N, 1, H, W, D] of each token."""
+    stride = [voxels // tokens for voxels, tokens in zip(weights.shape[2:], features.shape[2:], strict=True)]
+    of_token = avg_pool3d(weights, stride) * np.prod(stride)
+    return (features.double() * of_token).sum(dim=(0, 2, 3, 4))

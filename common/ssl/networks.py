@@ -1,0 +1,120 @@
+"""The encoder with its three proxy heads, and the model sizes."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from monai.networks.nets.swin_unetr import SwinTransformer, SwinUNETR
+from torch import nn
+
+from common.errors import ArgumentError
+
+__all__ = ["SIZES", "ModelSize", "SSLHead", "settings", "swin_unetr"]
+
+
+class ModelSize(NamedTuple):
+    """Settings of SwinUNETR and its encoder for one model size."""
+
+    depths: tuple[int, int, int, int]
+    feature_size: int = 48
+    window_size: int = 7
+    num_heads: tuple[int, int, int, int] = (3, 6, 12, 24)
+
+
+SIZES = {
+    "tiny": ModelSize(depths=(2, 2, 2, 2)),  # paper, Table 2
+    "small": ModelSize(depths=(2, 2, 6, 2)),  # paper, Table 2
+    "base": ModelSize(depths=(2, 2, 18, 2)),  # paper, Table 2
+    "micro": ModelSize(depths=(1, 1, 1, 1), feature_size=12, window_size=4),  # DIFF-14: trains on a CPU in minutes
+}
+
+
+def settings(name: str) -> ModelSize:
+    """Get the settings of a model size by its name: tiny, small, base or micro.
+
+    Raises:
+        ArgumentError: there is no such size.
+    """
+    if not isinstance(name, str) or name not in SIZES:
+        raise ArgumentError(f"model_size={name}: expected one of {', '.join(SIZES)}")
+    return SIZES[name]
+
+
+class SSLHead(nn.Module):
+    """SwinUNETR's encoder with the heads of the three proxy tasks (paper, section 2.3; Tang et al., CVPR 2022).
+
+    Parameters have the names of the public weights: `swinViT.*`, `rotation_head.*`, `contrastive_head.*`, `conv.*`. The
+    reconstruction head is five blocks of convolution, instance norm, leaky ReLU and trilinear upsampling, then a
+    1x1x1 convolution to the input's channels.
+
+    Args:
+        in_channels: number of modalities.
+        model_size: tiny, small, base (paper, Table 2) or micro.
+        use_checkpoint: recompute the encoder's activations in the backward pass to save memory.
+
+    Shapes:
+        input [B, in_channels, H, W, D], each edge a multiple of 32 voxels and at least 64.
+        output {"reconstruction": [B, in_channels, H, W, D], "rotation": [B, 4] (logits of k x 90 degrees),
+        "contrastive": [B, 512]}.
+
+    Example:
+        >>> sum(p.numel() for p in SSLHead(in_channels=1, model_size="small").parameters())
+        20982103
+    """
+
+    def __init__(self, in_channels: int, model_size: str = "small", use_checkpoint: bool = False) -> None:
+        super().__init__()
+        size = settings(model_size)
+        width = 16 * size.feature_size  # channels at the bottleneck
+        self.swinViT = SwinTransformer(
+            in_chans=in_channels,
+            embed_dim=size.feature_size,
+            window_size=(size.window_size,) * 3,
+            patch_size=(2, 2, 2),
+            depths=size.depths,
+            num_heads=size.num_heads,
+            use_checkpoint=use_checkpoint,
+            spatial_dims=3,
+        )
+        self.rotation_head = nn.Linear(width, 4)
+        self.contrastive_head = nn.Linear(width, 512)
+        widths = [width, width // 2, width // 4, width // 8, width // 16, width // 16]
+        self.conv = nn.Sequential(*_upsampling(widths), nn.Conv3d(widths[-1], in_channels, kernel_size=1))
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        bottleneck = self.swinViT(image.contiguous())[4]
+        tokens = bottleneck.flatten(start_dim=2)  # [B, width, tokens]
+        return {
+            "reconstruction": self.conv(bottleneck),
+            "rotation": self.rotation_head(tokens[..., 0]),
+            "contrastive": self.contrastive_head(tokens[..., 1]),
+        }
+
+
+def _upsampling(widths: Sequence[int]) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [
+            nn.Conv3d(before, after, kernel_size=3, padding=1),
+            nn.InstanceNorm3d(after),
+            nn.LeakyReLU(),
+            nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False),
+        ]
+    return layers
+
+
+def swin_unetr(in_channels: int, out_channels: int, model_size: str = "small", **options: Any) -> SwinUNETR:
+    """MONAI's SwinUNETR of a model size (paper, Table 2).
+
+    Args:
+        in_channels: number of modalities.
+        out_channels: number of regions.
+        model_size: tiny, small, base or micro.
+        options: further arguments of SwinUNETR, such as `drop_rate` and `use_checkpoint`.
+
+    Example:
+        >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())
+        64076853
+    """
+    return SwinUNETR(in_channels, out_channels, **settings(model_size)._asdict(), **options)

@@ -1,0 +1,234 @@
+"""Two rotated, corrupted views of a batch of crops: the `prepare_batch` of self-supervised training.
+
+The method comes from Tang et al., CVPR 2022; the paper follows it (section 2.3). Turns, boxes and partners are drawn on
+the host, from a generator of the views' own, so that no other random number of the run affects them. The voxels change
+on the batch's device, one box after the other. Nothing waits for that device: on a GPU the work is only queued.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+
+__all__ = ["TwoViews", "boxes", "corrupt", "rotate"]
+
+VIEWS = 2
+AXIAL = (1, 2)  # DIFF-5: x and y of [C, x, y, z] after reorientation to RAS; a turn about the z axis
+EDGES = (0.05, 0.25)  # shortest and longest edge of a box, as fractions of the crop's edge
+LARGEST_SHARE = 0.3  # upper limit of the boxes' volume, as a fraction of the crop's
+BOXES_AT_ONCE = 64  # boxes drawn per crop in one batch; 65 boxes cover 0.15 of a crop with edges of 96 voxels
+
+
+class TwoViews:
+    """Make two views of each crop of a batch, and the targets of the proxy tasks.
+
+    A view is the clean crop, turned by k x 90 degrees about the z axis (k uniform in 0..3), then corrupted. Turns and
+    corruption are drawn independently for each sample and each view.
+
+    Called as a MONAI `prepare_batch`, it returns the inputs [2B, C, H, W, D] (all first views, then all second views)
+    and the targets {"reconstruction": the clean turned crops [2B, C, H, W, D], "rotation": k [2B]}. Crops need equal
+    edges in x and y.
+
+    Attached to an engine as a handler, it restarts from its seed whenever that engine's run starts. A validator then
+    sees the same views every time, and its figures are comparable over a training.
+
+    The seed fixes turns, boxes and partners on every kind of device. The noise in the boxes comes from the device's own
+    generator, so it is reproducible only on the same kind of device.
+
+    Args:
+        seed: seed of the generator; each rank of a run needs its own.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(
+        self, batch: Mapping[str, Any], device: torch.device | None = None, non_blocking: bool = False, **_: Any
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        crops = torch.as_tensor(batch["image"]).to(device, non_blocking=non_blocking)
+        crops = crops.as_tensor() if hasattr(crops, "as_tensor") else crops
+        turns = torch.randint(4, (VIEWS * len(crops),), generator=self._generator)
+        clean = rotate([*crops] * VIEWS, turns)
+        inputs = corrupt(clean, self._generator, VIEWS)
+        return inputs, {"reconstruction": clean, "rotation": _send(turns, crops.device)}
+
+    def attach(self, engine: Engine) -> None:
+        """Restart from the seed whenever `engine` starts a run."""
+        engine.add_event_handler(Events.STARTED, self.restart)
+
+    def restart(self) -> None:
+        """Restart from the seed: the next views are the first ones again."""
+        self._generator.manual_seed(self.seed)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The generator's state, for a checkpoint; it does not depend on the device."""
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Continue from `state`, as `state_dict` returned it."""
+        self._generator.set_state(state["generator"].cpu())
+
+
+def rotate(crops: Sequence[torch.Tensor] | torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Turn each crop by its own number of quarter turns about the z axis.
+
+    Args:
+        crops: B crops [C, H, W, D] with H = W.
+        turns: [B], integers 0..3, on the host.
+
+    Returns:
+        The turned crops [B, C, H, W, D].
+
+    Raises:
+        ValueError: H and W differ.
+    """
+    _, height, width, depth = crops[0].shape
+    if height != width:
+        raise ValueError(f"crops of {height, width, depth} voxels: expected equal edges in x and y for a turn about z")
+    turned = crops[0].new_empty(len(crops), *crops[0].shape)
+    for place, crop, turn in zip(turned, crops, turns.tolist(), strict=True):
+        place.copy_(crop.rot90(turn, AXIAL))
+    return turned
+
+
+def corrupt(crops: torch.Tensor, generator: torch.Generator, views: int = 1) -> torch.Tensor:
+    """Fill boxes with noise, then replace other boxes with the same place of another sample of the same view.
+
+    A box's noise is Gaussian, scaled to 0..1 over the box and all its channels together, then mapped to each channel's
+    range in its crop (DIFF-6); a box of one voxel and one channel gets the lowest value. Where boxes overlap, the later
+    one is on top. Each sample draws a partner from its view and copies boxes from it, with the partner's noise
+    (DIFF-7). A sample that draws itself is left alone.
+
+    Args:
+        crops: [views x B, C, H, W, D], view by view; they are not changed.
+        generator: generator on the host, whatever device the crops are on; it seeds the device's generator of noise.
+        views: number of views; samples swap only within a view.
+
+    Returns:
+        The corrupted crops, contiguous, with the shape, type and device of `crops`.
+    """
+    count, _, *sides = crops.shape
+    partners = _partners(count // views, views, generator)
+    filled = boxes(count, sides, generator)
+    swapped = boxes(count, sides, generator, partners != torch.arange(count))
+    corrupted = crops.clone(memory_format=torch.contiguous_format)
+    _fill(corrupted, *filled, generator)
+    _swap(corrupted, *swapped, partners)
+    return corrupted
+
+
+def _partners(count: int, views: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw a partner for each of `count` crops a view, uniform over that view, itself included: [views x count]."""
+    partners = torch.randint(count, (views, count), generator=generator)
+    return (partners + count * torch.arange(views)[:, None]).flatten()
+
+
+def boxes(
+    count: int, sides: Sequence[int], generator: torch.Generator, wanted: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw boxes for each of `count` crops until their volumes, overlaps counted twice, reach a share of the crop's.
+
+    The share is uniform in 0..0.3. A box starts anywhere except in the last 5 % of each side. Its edges are whole
+    voxels, from 5 % to just under 25 % of the side; what would stick out of the crop is cut off. With a side below 8
+    voxels an edge has no voxel: such crops get no boxes.
+
+    Args:
+        count: number of crops.
+        sides: H, W, D in voxels.
+        generator: generator on the host.
+        wanted: [count], true for each crop that gets boxes; by default all do.
+
+    Returns:
+        Starts and edges [count, N, 3] in voxels, in the order of dropping. N suits the crop with the most boxes; boxes
+        that a crop does not need have edges of 0.
+    """
+    shortest, longest = ([int(edge * side) for side in sides] for edge in EDGES)
+    last_starts = [side - edge for side, edge in zip(sides, shortest, strict=True)]  # exclusive, like `longest`
+    target = torch.rand(count, generator=generator, dtype=torch.float64) * LARGEST_SHARE * torch.Size(sides).numel()
+    if wanted is not None:
+        target = target * wanted
+    if min(longest) < 2:
+        target = torch.zeros_like(target)
+    covered = torch.zeros_like(target)
+    starts, edges = [torch.empty(count, 0, 3, dtype=torch.int64)], [torch.empty(count, 0, 3, dtype=torch.int64)]
+    while (covered < target).any():
+        start = _integers([0, 0, 0], last_starts, count, generator)
+        edge = torch.minimum(_integers(shortest, longest, count, generator), torch.tensor(sides) - start)
+        volume = edge.prod(dim=-1)
+        before = covered[:, None] + volume.cumsum(dim=1) - volume
+        starts.append(start)
+        edges.append(edge * (before < target[:, None])[..., None])
+        covered = covered + volume.sum(dim=1)
+    return torch.cat(starts, dim=1), torch.cat(edges, dim=1)
+
+
+def _integers(low: list[int], high: list[int], count: int, generator: torch.Generator) -> torch.Tensor:
+    """Draw integers [count, BOXES_AT_ONCE, 3], uniform in low..high-1 on each axis."""
+    axes = [torch.randint(*ends, (count, BOXES_AT_ONCE), generator=generator) for ends in zip(low, high, strict=True)]
+    return torch.stack(axes, dim=-1)
+
+
+def _fill(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, generator: torch.Generator) -> None:
+    """Put noise into the boxes [B, N, 3] of clean crops, in place."""
+    filled = _places(starts, edges)
+    if not filled:
+        return
+    # Boxes take their noise layer by layer, so that a seed keeps giving the same views: a run interrupted under
+    # an earlier version resumes to the bit. Within a crop, this order also fills lower boxes first.
+    order = _layers(starts, edges)[edges.all(dim=-1)].argsort(stable=True)
+    filled = [filled[number] for number in order.tolist()]
+    volumes = [math.prod(side.stop - side.start for side in box) for _, box in filled]
+    noise = _noise(crops.shape[1], sum(volumes), crops, generator)
+    darkest = crops.amin(dim=(2, 3, 4), keepdim=True).to(noise.dtype).unbind()
+    brightest = crops.amax(dim=(2, 3, 4), keepdim=True).to(noise.dtype).unbind()
+    smallest_span = torch.finfo(noise.dtype).tiny  # noise of one value becomes 0, not 0 / 0
+    for (crop, box), values in zip(filled, noise.split(volumes, dim=1), strict=True):
+        place = crops[crop, :, *box]
+        low, high = values.aminmax()
+        share = values.sub_(low).div_((high - low).clamp_(min=smallest_span)).view(place.shape)
+        place.copy_(torch.lerp(darkest[crop], brightest[crop], share))
+
+
+def _swap(crops: torch.Tensor, starts: torch.Tensor, edges: torch.Tensor, partners: torch.Tensor) -> None:
+    """Copy the boxes [B, N, 3] from the partners, as they were before any copy, in place."""
+    partner, before = partners.tolist(), crops.clone()
+    for crop, box in _places(starts, edges):
+        crops[crop, :, *box] = before[partner[crop], :, *box]
+
+
+def _places(starts: torch.Tensor, edges: torch.Tensor) -> list[tuple[int, tuple[slice, ...]]]:
+    """The crop and the slices of each box [B, N, 3] that has voxels, crop by crop, in the order of dropping."""
+    some = edges.all(dim=-1)
+    corners = zip(starts[some].tolist(), (starts + edges)[some].tolist(), strict=True)
+    boxes = (tuple(map(slice, start, end)) for start, end in corners)
+    return list(zip(some.nonzero()[:, 0].tolist(), boxes, strict=True))
+
+
+def _layers(starts: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+    """Layers [B, N], from 0, of boxes [B, N, 3]: each box lies just above the earlier boxes that it overlaps."""
+    starts, ends = starts.short(), (starts + edges).short()
+    last_start = torch.maximum(starts[:, :, None], starts[:, None])
+    first_end = torch.minimum(ends[:, :, None], ends[:, None])
+    covers = (last_start < first_end).all(dim=-1).tril(-1)  # [B, N, N]: box, earlier box
+    layers = torch.zeros_like(starts[..., 0])
+    while True:
+        higher = (covers * (layers[:, None] + 1)).amax(dim=-1)
+        if torch.equal(higher, layers):
+            return layers
+        layers = higher
+
+
+def _noise(channels: int, voxels: int, like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw noise [channels, voxels] on the device of `like`, at least in float32; `generator` draws its seed."""
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    own = torch.Generator(like.device).manual_seed(seed)
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    return torch.randn((channels, voxels), generator=own, device=like.device, dtype=dtype)
+
+
+def _send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy host values to the device without waiting for it: to a GPU, from pinned memory."""
+    return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)

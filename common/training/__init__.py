@@ -1,0 +1,18 @@
+"""One optimiser step, checkpoints and exact resume, handlers, records."""
+
+from common import lazy
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "checkpoints": "BestModel RunStates",
+        "distributed": "Processes leave_process_group",
+        "handlers": "Forecast LossTerms Pictures Progress RegionScores",
+        "plan": "Plan",
+        "random_states": "random_state set_random_state",
+        "records": "EvaluationRecord RunRecord TrainingRecord command_line peak_memory",
+        "resume": "resumable saved_states",
+        "signals": "PREEMPTED StopRequest",
+        "step": "Step accumulation_steps autocasts precision",
+    },
+)

@@ -1,0 +1,237 @@
+"""Checkpoints and exact resume: the best network, and the states that a stopped run continues from, to the bit."""
+
+import math
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from torch import nn
+
+from common.data.datasets import Steps
+from common.errors import ArgumentError, InputError
+from common.files import unfinished_files
+from common.training.plan import Plan
+from common.training.random_states import random_state, set_random_state
+from common.training.resume import saved_states
+from common.training.signals import PREEMPTED, StopRequest
+from common.weights.storage import load, versions, write
+
+__all__ = ["BestModel", "RunStates"]
+
+
+class BestModel:
+    """Save `model.pt`, the network and what it was trained with, whenever validation is better than ever.
+
+    A validation before the first iteration does not count. The file is written completely or not at all, and never with
+    a network that holds NaN.
+
+    Args:
+        plan: of the training; its `ckpt_dir` gets the file, which keeps its settings.
+        network: the unwrapped network, so that no key begins with `module.`.
+        validator: the evaluator whose key metric decides.
+        lower_is_better: whether a smaller metric is better.
+
+    Raises:
+        InputError: the network is not finite when it is saved.
+    """
+
+    def __init__(self, plan: Plan, network: nn.Module, validator: Engine, lower_is_better: bool = False) -> None:
+        self.file, self.network, self.validator = Path(plan.options.ckpt_dir) / "model.pt", network, validator
+        self.metadata = plan.settings | {"versions": versions()}
+        self.sign = -1 if lower_is_better else 1
+        self.best = -self.sign * math.inf
+
+    def attach(self, trainer: Engine) -> None:
+        """Save the network of `trainer`."""
+        self.validator.add_event_handler(Events.EPOCH_COMPLETED, self.save, trainer)
+
+    def save(self, trainer: Engine) -> None:
+        """Save the network if the last validation was better than ever."""
+        name = self.validator.state.key_metric_name
+        metric = self.validator.state.metrics[name]
+        if trainer.state.iteration == 0 or not self.sign * metric > self.sign * self.best:  # false for NaN, too
+            return
+        self.best = metric
+        if idist.get_rank() == 0:
+            _refuse_nan(self.network, self.file)
+            reached = {"iteration": trainer.state.iteration, name: metric}
+            content = {"network": self.network.state_dict(), "metadata": self.metadata | {"reached": reached}}
+            write(content, self.file)
+
+    def state_dict(self) -> float:
+        """The best metric so far."""
+        return self.best
+
+    def load_state_dict(self, state: float) -> None:
+        """Continue from the best metric of the run that is resumed."""
+        self.best = state
+
+
+class RunStates:
+    """Save `iteration-N.pt`, from which a run continues to the bit, and end the run in order after a signal.
+
+    The file holds the objects' states, the trainer's counters and the random states of every rank; the last few files
+    are kept. Each is written completely or not at all, and never with a network that holds NaN.
+
+    After SIGTERM, SIGUSR1 or Ctrl-C to any of its processes the run finishes its iteration (or validation), saves, and
+    ends with status 75, on which a job script can requeue it. The processes that read data continue until then.
+
+    List it first: it resumes before other handlers start, and saves after all others of an epoch.
+
+    Args:
+        plan: of the training; its options `ckpt_dir`, `save_interval` (besides the last iteration of each epoch) and
+            `keep` decide which files there are, its `resumed_from` which one the run continues from.
+        objects: what has a state, the same on all ranks, by name; "network" is the unwrapped network.
+        steps: the trainer's data, which continue where the run stopped.
+        validator: the evaluator of the training.
+        local_objects: what has a state of its own on each rank, by name.
+
+    Raises:
+        InputError: the file to continue from holds another network, or differs between the processes; the network is
+            not finite when it is saved.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        objects: Mapping[str, Any],
+        steps: Steps,
+        validator: Engine,
+        local_objects: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder, self.source = Path(plan.options.ckpt_dir), plan.resumed_from
+        self.objects, self.local_objects = dict(objects), dict(local_objects or {})
+        self.steps, self.validator = steps, validator
+        self.metadata = plan.settings | {"versions": versions()}
+        self.save_interval, self.keep = plan.options.save_interval, plan.options.keep
+        self._stop = StopRequest()
+
+    def attach(self, trainer: Engine) -> None:
+        """Save and resume the run of `trainer`."""
+        trainer.add_event_handler(Events.STARTED, self._start)
+
+    def _start(self, trainer: Engine) -> None:
+        self._stop.watch(trainer, self.steps.dataloader, self.validator.data_loader)
+        if idist.get_rank() == 0:
+            for unfinished in unfinished_files(self.folder, "iteration-*.pt"):  # of a run that was killed as it saved
+                unfinished.unlink()
+        check_same_source(_gather(-1 if self.source is None else int(self.source.stem.split("-")[1])))
+        if self.source:
+            self.load(trainer, self.source)
+        if not trainer.has_event_handler(self._save_or_end):  # a federated client starts its trainer in each round
+            trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # now, so that they come last
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
+
+    def _after_iteration(self, trainer: Engine) -> None:
+        iteration = trainer.state.iteration
+        if iteration % trainer.state.epoch_length:  # the end of an epoch is saved after its validation
+            self._save_or_end(trainer, due=iteration % self.save_interval == 0)
+
+    def _save_or_end(self, trainer: Engine, due: bool = True) -> None:
+        number = int(idist.all_reduce(self._stop.number, op="MAX"))  # one process may have the signal, or all
+        if not due and not number:
+            return
+        file = self.save(trainer)
+        if number and trainer.state.iteration < trainer.state.epoch_length * trainer.state.max_epochs:
+            idist.barrier()  # a launcher may kill all processes when one has ended
+            if idist.get_rank() == 0:
+                name = signal.Signals(number).name
+                print(f"{name}: saved {file}; resume=true continues from it; status {PREEMPTED}", flush=True)
+            raise SystemExit(PREEMPTED)
+
+    def save(self, trainer: Engine) -> Path:
+        """Save the state of this iteration; every process calls this."""
+        file = self.folder / f"iteration-{trainer.state.iteration:07d}.pt"
+        shared = _states(self._shared(trainer))  # on all ranks: the record reduces what it has measured
+        ranks = _gather({"random": random_state()} | _states(self.local_objects))
+        if idist.get_rank() == 0:
+            _refuse_nan(self.objects["network"], file)
+            write(shared | {"ranks": ranks, "metadata": self.metadata}, file)
+            for older in saved_states(self.folder)[: -self.keep]:
+                older.unlink()
+        return file
+
+    def load(self, trainer: Engine, file: Path) -> None:
+        """Continue from a file.
+
+        Raises:
+            InputError: it holds no run of this network, or one that is longer than this run.
+        """
+        content = load(file)
+        max_epochs = trainer.state.max_epochs
+        try:
+            for name, item in self._shared(trainer).items():
+                length = getattr(item, "t_total", None)  # of a schedule: this run's, not the earlier run's
+                item.load_state_dict(content[name])
+                if length is not None and length != item.t_total:
+                    _set_length(item, length)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise InputError(f"{file}: cannot be resumed by a run of this network ({error!r:.80})") from error
+        trainer.state.max_epochs = max_epochs
+        reached = trainer.state.iteration
+        if reached > trainer.state.epoch_length * max_epochs:
+            raise ArgumentError(f"iterations={self.metadata.get('iterations')}: {file} has reached {reached} already")
+        self.steps.begin_after(reached)
+        ranks = content["ranks"]
+        if len(ranks) == idist.get_world_size():
+            self._set_local_state(trainer, ranks[idist.get_rank()])
+        elif idist.get_rank() == 0:
+            print(f"resume: {len(ranks)} processes wrote {file}; random numbers start anew", flush=True)
+        if idist.get_rank() == 0:
+            print(f"resume: {file}, iteration {reached}", flush=True)
+
+    def _shared(self, trainer: Engine) -> dict[str, Any]:
+        return {"trainer": trainer, **self.objects}
+
+    def _set_local_state(self, trainer: Engine, state: Mapping[str, Any]) -> None:
+        next_iteration = Events.ITERATION_STARTED(once=trainer.state.iteration + 1)  # after all that comes before it
+        trainer.add_event_handler(next_iteration, lambda: set_random_state(state["random"]))
+        for name, item in self.local_objects.items():
+            item.load_state_dict(state[name])
+
+
+def check_same_source(iterations: list[int]) -> None:
+    """Refuse to start where processes see different files, as they may in a folder shared over a network.
+
+    Args:
+        iterations: of the file that each process would continue from; -1 for none.
+
+    Raises:
+        InputError: they differ.
+    """
+    if len(set(iterations)) > 1:
+        raise InputError(f"resume: the processes see the states of iterations {iterations}; expected the same for all")
+
+
+def _refuse_nan(network: nn.Module, file: Path) -> None:
+    broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
+    if broken:
+        raise InputError(f"{file}: not written, as {len(broken)} tensors are not finite, first {broken[0]}")
+
+
+def _set_length(schedule: Any, length: int) -> None:
+    """Continue a schedule as one of this length would, from the next step."""
+    schedule.t_total = length
+    rates = [
+        base * factor(schedule.last_epoch) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    schedule._last_lr = rates
+
+
+def _states(objects: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: item.state_dict() for name, item in objects.items()}
+
+
+def _gather(state: Any) -> list[Any]:
+    """The states of all ranks, in the order of the ranks."""
+    if not dist.is_initialized():
+        return [state]
+    states: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(states, state)
+    return states

@@ -1,0 +1,103 @@
+"""The processes of a training: their group, ranks and devices."""
+
+import atexit
+import gc
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+import torch.distributed as dist
+from monai.data import partition_dataset
+
+from common.errors import InputError, report_in_one_line
+from common.options import flag
+
+__all__ = ["Processes", "leave_process_group"]
+
+SEED_STEP = 100_000  # from the seed of one process to that of the next
+
+
+class Processes:
+    """Start the group of the processes that torchrun has started, or represent a single process.
+
+    Without a GPU the group communicates by gloo.
+
+    Args:
+        multi_gpu: whether the network is wrapped for several processes, as in `multi_gpu_train.yaml`.
+
+    Attributes:
+        rank: of this process, from 0.
+        count: how many there are.
+        is_main: whether this process logs and writes files.
+        device: where it trains: its own GPU, or the CPU.
+
+    Raises:
+        InputError: torchrun has started several processes whose networks would not be synchronised, or `multi_gpu` is
+            set without torchrun.
+    """
+
+    def __init__(self, multi_gpu: bool | str = False) -> None:
+        report_in_one_line()
+        multi_gpu = flag("multi_gpu", multi_gpu)
+        started = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 0
+        if not dist.is_initialized():
+            if multi_gpu:
+                _join_group(started)
+            elif started > 1:
+                raise InputError(
+                    f"torchrun started {started} processes: expected configs/multi_gpu_train.yaml in --config_file, too"
+                )
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.count = dist.get_world_size() if dist.is_initialized() else 1
+        self.is_main = self.rank == 0
+        number = int(os.environ.get("LOCAL_RANK", 0)) if multi_gpu else torch.cuda.current_device() if _has_gpu() else 0
+        self.device = torch.device("cuda", number) if _has_gpu() else torch.device("cpu")
+
+    def seed(self, seed: int) -> int:
+        """A seed of this process's own, from that of the run."""
+        return seed + SEED_STEP * self.rank
+
+    def device_ids(self, device: str | torch.device) -> list[torch.device] | None:
+        """The `device_ids` of DistributedDataParallel: this process's GPU, or None on a CPU."""
+        device = torch.device(device)
+        return [device] if device.type == "cuda" else None
+
+    def share(self, split: str, cases: Sequence[Any]) -> list[Any]:
+        """The part of a split that belongs to this process.
+
+        No case is in two parts, so that the processes together cache the split once.
+
+        Raises:
+            InputError: there are fewer cases than processes.
+        """
+        if len(cases) < self.count:
+            expected = "expected at least one for each"
+            raise InputError(f"split {split}: {len(cases)} cases for {self.count} processes; {expected}")
+        return partition_dataset(cases, num_partitions=self.count)[self.rank]
+
+
+def _has_gpu() -> bool:
+    return torch.cuda.is_available()
+
+
+def _join_group(started: int) -> None:
+    if not started:
+        raise InputError("multi_gpu_train.yaml: no processes of torchrun; expected torchrun ... -m monai.bundle run")
+    if _has_gpu():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if _has_gpu() else "gloo")
+    report_in_one_line()  # again, because the group installs an exception hook of its own
+    atexit.register(leave_process_group)
+    idist.sync()  # Ignite has to meet the group on every rank before a handler that only rank 0 has
+
+
+def leave_process_group() -> None:
+    """End the distributed process group; for `atexit`.
+
+    gloo aborts in about half the runs where the group is destroyed while a DistributedDataParallel module is alive. At
+    exit the config that held it is gone, but for reference cycles, which are collected first.
+    """
+    gc.collect()
+    dist.destroy_process_group()

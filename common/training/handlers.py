@@ -1,0 +1,272 @@
+"""Handlers and metrics that MONAI and Ignite lack: progress, forecast of the cost, loss terms, scores, pictures."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+import torch.distributed as dist
+from ignite.engine import Engine, Events
+from ignite.metrics import Metric
+from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
+from matplotlib.figure import Figure
+from monai.data import MetaTensor
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from common import metrics
+from common.data.regions import regions_of
+from common.errors import ArgumentError, InputError
+from common.files import atomic_write
+from common.ssl.losses import SSLLoss
+from common.training.plan import Plan
+from common.training.records import peak_memory
+
+__all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores"]
+
+
+class Forecast:
+    """Print what a training costs: steps, crops and disk before it starts, time and memory after its first steps.
+
+    Args:
+        plan: of the training.
+        network: trained by an optimiser that keeps two moments of each parameter, as AdamW does.
+
+    Raises:
+        ArgumentError: the disk of `ckpt_dir` has less space than the checkpoints need.
+    """
+
+    STEPS = 10  # timed, after a first one that also fills caches
+
+    def __init__(self, plan: Plan, network: nn.Module) -> None:
+        options, processes = plan.options, plan.processes.count
+        self.network, self.folder, self.keep = network, Path(options.ckpt_dir), options.keep
+        self.cases = len(plan.data.content["training"])
+        self.crops = options.batch_size * plan.accumulation_steps * processes
+        self.batches = f"{options.batch_size} x {plan.accumulation_steps} batches x {processes} processes"
+        self._start = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Print the cost of the trainer `engine`, on the main process."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.STARTED, self._plan)
+
+    def _plan(self, engine: Engine) -> None:
+        done, left = engine.state.iteration, _steps_left(engine)
+        crops = left * self.crops
+        each = f"{crops / self.cases:.1f} for each of {self.cases:,} cases"
+        print(f"to do: {left:,} steps of {self.crops} crops ({self.batches}): {crops:,} crops, {each}")
+        there = sum(
+            file.stat().st_size for file in [*self.folder.glob("iteration-*.pt"), *self.folder.glob("model.pt")]
+        )
+        needed, free = max(0, self._disk() - there) / 2**30, shutil.disk_usage(self.folder).free / 2**30
+        print(f"disk: {needed:.2f} GiB more for the checkpoints in {self.folder}; {free:.2f} GiB free", flush=True)
+        if needed > free:
+            raise ArgumentError(f"ckpt_dir={self.folder}: {free:.2f} GiB free; expected {needed:.2f} GiB at least")
+        if timed := min(self.STEPS, left // 2):
+            engine.add_event_handler(Events.ITERATION_COMPLETED(once=done + 1), self._begin)
+            engine.add_event_handler(Events.ITERATION_COMPLETED(once=done + 1 + timed), self._print_time, timed)
+
+    def _disk(self) -> int:
+        """Bytes of model.pt and of the states, each while a new one is written beside the old."""
+        weights = sum(value.numel() * value.element_size() for value in self.network.state_dict().values())
+        moments = 2 * sum(value.numel() * value.element_size() for value in self.network.parameters())
+        return 2 * weights + (self.keep + 1) * (weights + moments)
+
+    def _begin(self) -> None:
+        self._start = time.monotonic()
+
+    def _print_time(self, engine: Engine, timed: int) -> None:
+        seconds = (time.monotonic() - self._start) / timed
+        left = timedelta(seconds=round(seconds * _steps_left(engine)))
+        memory = ", ".join(f"{value:.2f} GiB {name}" for name, value in _named_memory().items())
+        tqdm.write(f"time: {seconds:.2f} s a step, so about {left} to go; peak memory of one process: {memory}")
+
+
+def _steps_left(engine: Engine) -> int:
+    return engine.state.epoch_length * engine.state.max_epochs - engine.state.iteration
+
+
+def _named_memory() -> dict[str, float]:
+    names = {"peak_memory_gib": "RAM", "peak_gpu_memory_gib": "on the GPU"}
+    return {names[name]: value for name, value in peak_memory().items()}
+
+
+class Progress:
+    """A progress bar over the whole run, in steps, with the time left and the latest loss.
+
+    Args:
+        name: what is shown before the bar.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._bar = tqdm(disable=True)  # until the run starts
+
+    def attach(self, engine: Engine) -> None:
+        """Show the progress of `engine`, on the main process."""
+        if idist.get_rank() != 0:
+            return
+        engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.COMPLETED, lambda: self._bar.close())
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._abandon)
+
+    def _open(self, engine: Engine) -> None:
+        self._bar = tqdm(
+            total=engine.state.max_epochs * engine.state.epoch_length,
+            initial=engine.state.iteration,
+            desc=self.name,
+            unit="step",
+            mininterval=0.5 if sys.stderr.isatty() else 20,  # seconds; a log file needs fewer lines
+            dynamic_ncols=True,
+        )
+
+    def _abandon(self, engine: Engine, error: Exception) -> None:
+        self._bar.close()  # so that the error's message starts on a line of its own
+        raise error
+
+    def _advance(self, engine: Engine) -> None:
+        if self._bar.update() and isinstance(engine.state.output, Mapping) and "loss" in engine.state.output:
+            self._bar.set_postfix(loss=f"{engine.state.output['loss'].item():.3f}", refresh=False)
+
+
+class Pictures:
+    """Draw what a validation or an evaluation saw, as PNG files and in TensorBoard.
+
+    Args:
+        output_dir: gets the files in its folder `pictures`, the events in `tensorboard/pictures`.
+        draw: makes figures by file name from the engine's output and batch; see `common.inference.pictures`.
+        last_only: draw the last batch of a run only.
+    """
+
+    def __init__(
+        self, output_dir: str, draw: Callable[[Any, Any], Mapping[str, Figure]], last_only: bool = False
+    ) -> None:
+        self.folder = Path(output_dir)
+        self.draw, self.last_only = draw, last_only
+
+    def attach(self, engine: Engine) -> None:
+        """Draw the outputs of `engine`, on the main process."""
+        if idist.get_rank() != 0:
+            return
+        self.writer = SummaryWriter(self.folder / "tensorboard" / "pictures")
+        event = Events.EPOCH_COMPLETED if self.last_only else Events.ITERATION_COMPLETED
+        engine.add_event_handler(event, self)
+
+    def __call__(self, engine: Engine) -> None:
+        for name, figure in self.draw(engine.state.output, engine.state.batch).items():
+            with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
+                figure.savefig(file, dpi=110, format="png")
+            self.writer.add_figure(name, figure, engine.state.epoch)
+        self.writer.flush()
+
+
+class LossTerms(Metric):
+    """The mean of each term of the self-supervised loss over the views of a run, and their sum.
+
+    The contrastive term needs two crops in a batch; its mean is over such batches. `engine.state.metrics` gets the
+    total under the name that the metric is attached by, and the terms under their own names. Sums are reduced across
+    ranks.
+
+    Args:
+        loss: computes the terms.
+
+    Raises:
+        InputError: no batch had two crops.
+    """
+
+    TERMS = SSLLoss.TERMS
+
+    def __init__(self, loss: SSLLoss, device: str | torch.device = "cpu") -> None:
+        self.loss = loss
+        super().__init__(output_transform=lambda output: (output,), device=device)  # Ignite unpacks mappings
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        self._sums = torch.zeros(len(self.TERMS), dtype=torch.float64, device=self._device)
+        self._views = torch.zeros(len(self.TERMS), dtype=torch.float64, device=self._device)
+
+    @reinit__is_reduced
+    def update(self, outputs: tuple[Mapping[str, Any]]) -> None:
+        (output,) = outputs
+        terms = self.loss(output["pred"], output["label"])
+        views = len(output["image"])
+        weights = torch.tensor([views if term != "contrastive" or views > 2 else 0 for term in self.TERMS])
+        weights = weights.to(self._views)
+        self._sums += weights * torch.stack([terms[name] for name in self.TERMS]).to(self._sums)
+        self._views += weights
+
+    @sync_all_reduce("_sums", "_views")
+    def compute(self) -> dict[str, float]:
+        if not self._views.all():
+            raise InputError(
+                "split validation: no batch with two crops, which telling views apart needs; expected more cases"
+            )
+        terms = dict(zip(self.TERMS, (self._sums / self._views).tolist(), strict=True))
+        return {"total": sum(terms.values())} | terms
+
+    def completed(self, engine: Engine, name: str) -> None:
+        terms = self.compute()
+        engine.state.metrics |= terms | {name: terms["total"]}
+
+
+class RegionScores(Metric):
+    """The scores of a protocol for each case and each region of a label convention; see `common.metrics`.
+
+    `engine.state.metrics` gets the mean Dice over cases and regions under the name that the metric is attached by, each
+    region's mean Dice under the region's name, and the means of the protocol's other figures as `region_metric`.
+    `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, from all processes: they may
+    have different numbers of cases, and a case that several have counts once.
+
+    Args:
+        convention: brats2021, brats2023 or atlas.
+        protocol: dice, atlas, isles or brats, or what `common.metrics.protocol` returns.
+
+    The engine's output is decollated: "pred" and "label", each [R, H, W, D] of 0 and 1, the label a MetaTensor
+    with an affine; its batch has "subject", the name of the case.
+    """
+
+    def __init__(self, convention: str, protocol: str | metrics.Protocol = "dice") -> None:
+        self.regions = list(regions_of(convention))
+        self.protocol = metrics.protocol(protocol) if isinstance(protocol, str) else protocol
+        super().__init__()
+
+    @reinit__is_reduced
+    def reset(self) -> None:
+        self.cases: dict[str, dict[str, metrics.Scores]] = {}
+
+    def iteration_completed(self, engine: Engine) -> None:
+        for output, item in zip(engine.state.output, engine.state.batch, strict=True):
+            self.update((item["subject"], output["pred"], output["label"]))
+
+    @reinit__is_reduced
+    def update(self, case: tuple[str, torch.Tensor, MetaTensor]) -> None:
+        name, prediction, reference = case
+        spacing = metrics.spacing_of(reference.affine)
+        channels = zip(self.regions, prediction, reference, strict=True)
+        self.cases[name] = {region: self.protocol.measure(mask, truth, spacing) for region, mask, truth in channels}
+
+    def compute(self) -> dict[str, dict[str, metrics.Scores]]:
+        parts: list[Any] = [self.cases]
+        if dist.is_initialized():
+            parts = [None] * dist.get_world_size()
+            dist.all_gather_object(parts, self.cases)
+        merged = {name: scores for part in parts for name, scores in part.items()}
+        return {name: merged[name] for name in sorted(merged)}
+
+    def completed(self, engine: Engine, name: str) -> None:
+        cases = self.compute()
+        means = {}
+        for region in self.regions:
+            for metric in self.protocol.units:
+                values = [scores[region].values[metric] for scores in cases.values()]
+                means[region if metric == "dice" else f"{region}_{metric}"] = sum(values) / len(values)
+        engine.state.metrics |= means | {name: sum(means[region] for region in self.regions) / len(self.regions)}
+        engine.state.metric_details[name] = cases

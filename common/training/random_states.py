@@ -1,0 +1,31 @@
+"""The states of all random generators of a process."""
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["random_state", "set_random_state"]
+
+
+def random_state() -> dict[str, Any]:
+    """The states of Python's, NumPy's and PyTorch's generators, in types that load with `weights_only=True`."""
+    numpy = np.random.get_state(legacy=False)  # noqa: NPY002, MONAI draws from it
+    numpy["state"] = {"key": torch.from_numpy(numpy["state"]["key"].astype(np.int64)), "pos": numpy["state"]["pos"]}
+    state = {"python": random.getstate(), "numpy": numpy, "torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Set all generators to what `random_state` returned."""
+    numpy = state["numpy"]
+    key = numpy["state"]["key"].numpy().astype(np.uint32)
+    random.setstate(state["python"])
+    np.random.set_state(numpy | {"state": {"key": key, "pos": numpy["state"]["pos"]}})  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,217 @@
+"""The record of a run, `run.json`: its command, settings, versions, time, memory and measurements."""
+
+import json
+import math
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from ignite.engine import Engine, Events
+
+from common.files import atomic_write
+from common.training.plan import Plan
+from common.weights.storage import versions
+from common.weights.surgery import Report
+
+__all__ = ["EvaluationRecord", "RunRecord", "TrainingRecord", "command_line", "peak_memory"]
+
+
+class RunRecord:
+    """Write `run.json`: the command, settings, versions, time and peak memory of a run; the base of two records.
+
+    Args:
+        output_dir: folder of `run.json`, which rank 0 writes.
+        settings: what the run was started with, by name.
+        workflow: train or evaluate.
+    """
+
+    def __init__(self, output_dir: str, settings: Mapping[str, Any], workflow: str) -> None:
+        self.folder = Path(output_dir)
+        self.content: dict[str, Any] = {
+            "bundle": settings["bundle"],
+            "workflow": workflow,
+            "finished": False,
+            "command": _command(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": 0.0,
+            "device": "cuda" if torch.cuda.is_initialized() else "cpu",
+            "world_size": idist.get_world_size(),
+            "versions": versions(),
+            "git_commit": _git_commit(),
+            "config": dict(settings),
+        }
+        self._is_new = True
+        self._before = 0.0  # seconds, of the runs that this one resumes
+        self._start = time.monotonic()
+
+    def attach(self, engine: Engine) -> None:
+        """Record the run of `engine`."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+        engine.add_event_handler(Events.COMPLETED, self._finish)
+
+    def write(self) -> None:
+        """Write the record as it stands; every process calls this, because the highest peak memory counts."""
+        self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
+        self.content |= {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
+        self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
+        if idist.get_rank() == 0:
+            if self._is_new:
+                _keep_earlier(self.folder / "run.json")
+                self._is_new = False
+            with atomic_write(self.folder / "run.json") as file:
+                file.write_text(json.dumps(self.content, indent=1, allow_nan=False))
+
+    def _finish(self) -> None:
+        self.content["finished"] = True
+        self.write()
+
+
+def _keep_earlier(record: Path) -> None:
+    """Rename another run's record, by the time when it was last written."""
+    if record.exists():
+        changed = datetime.fromtimestamp(record.stat().st_mtime, UTC)
+        record.rename(record.with_name(f"run-{changed:%Y%m%dT%H%M%S}.json"))
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The arguments as one would type them in a shell, in double quotes where these read better than single ones."""
+    return " ".join(f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else quote(word) for word in arguments)
+
+
+def _command() -> str:
+    if sys.argv[0].endswith("monai/bundle/__main__.py"):
+        return command_line(["python", "-m", "monai.bundle", *sys.argv[1:]])
+    return command_line(sys.argv)
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that tracks this file, with `-dirty` if the checkout has changes."""
+    file = Path(__file__).resolve()
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(file.parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", file.name)
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):  # no git, or a package outside a checkout
+        return None
+
+
+def peak_memory() -> dict[str, float]:
+    """Peak memory in GiB of this process, and of its GPU where it uses one."""
+    peak = {"peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    if torch.cuda.is_available():
+        peak["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    return {name: round(value, 3) for name, value in peak.items()}
+
+
+class TrainingRecord(RunRecord):
+    """The record of a training, which adds the weights report, the losses and the metrics of each validation.
+
+    Losses are means over stretches of the training and over all processes: about a thousand equal stretches, and one
+    up to each validation and each saved state. The weights report is printed when the training starts.
+
+    Args:
+        plan: of the training; its `output_dir` gets the file, which keeps its settings.
+        validator: its metrics are recorded with the trainer's iteration.
+        report: how the pretrained weights fitted the network.
+    """
+
+    POINTS = 1000
+
+    def __init__(self, plan: Plan, validator: Engine, report: Report) -> None:
+        super().__init__(plan.options.output_dir, plan.settings, "train")
+        self.validator, self.report = validator, report
+        tensors = {"changed": report.changed, **report.gaps()}
+        self.content["weights"] = {"source": report.source, **report.counts(), "tensors": tensors}
+        self.content["train"] = {"iteration": [], "loss": {}}
+        self.content["validation"] = {"iteration": [], "metrics": {}}
+        self._sums: dict[str, torch.Tensor] = {}
+        self._steps = self._iteration = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Record the run of the trainer `engine`, whose output has `terms`, the loss's terms by name."""
+        if idist.get_rank() == 0:
+            print(self.report, flush=True)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._validated, engine)
+        super().attach(engine)
+
+    def _add(self, trainer: Engine) -> None:
+        for name, value in trainer.state.output["terms"].items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        self._steps += 1
+        self._iteration = trainer.state.iteration
+        length, steps = trainer.state.epoch_length, trainer.state.max_epochs * trainer.state.epoch_length
+        if self._iteration % -(-steps // self.POINTS) == 0 or self._iteration % length == 0:
+            self._end_stretch()
+
+    def _end_stretch(self) -> None:
+        """Record the mean of all processes since the last stretch; every process calls this."""
+        if self._steps:
+            share = self._steps * idist.get_world_size()
+            means = {name: round(idist.all_reduce(value).item() / share, 6) for name, value in self._sums.items()}
+            self._append("train", "loss", self._iteration, means)
+            self._sums, self._steps = {}, 0
+
+    def _validated(self, trainer: Engine) -> None:
+        measured = {name: value for name, value in self.validator.state.metrics.items() if isinstance(value, float)}
+        metrics = {name: value if math.isfinite(value) else None for name, value in measured.items()}
+        if trainer.state.iteration not in self.content["validation"]["iteration"]:
+            self._append("validation", "metrics", trainer.state.iteration, metrics)
+            self.write()
+
+    def _append(self, section: str, kind: str, iteration: int, values: Mapping[str, float | None]) -> None:
+        self.content[section]["iteration"].append(iteration)
+        for name, value in values.items():
+            self.content[section][kind].setdefault(name, []).append(value)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run continues with; this ends a stretch of the losses, so every process calls it."""
+        self._end_stretch()
+        return {name: self.content[name] for name in ("started", "weights", "train", "validation")} | {
+            "seconds": self._before + time.monotonic() - self._start
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue the record of the run that is resumed."""
+        self.content |= {name: value for name, value in state.items() if name != "seconds"}
+        self._is_new = False
+        self._before = state["seconds"]
+
+
+class EvaluationRecord(RunRecord):
+    """The record of an evaluation; adds the Dice of each case and region, and their means over the cases.
+
+    Args:
+        output_dir, settings: as for `RunRecord`.
+
+    The evaluator's key metric must be a `common.training.RegionScores`.
+    """
+
+    def __init__(self, output_dir: str, settings: Mapping[str, Any]) -> None:
+        super().__init__(output_dir, settings, "evaluate")
+
+    def attach(self, engine: Engine) -> None:
+        """Record the run of the evaluator `engine`."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._score)
+        super().attach(engine)
+
+    def _score(self, engine: Engine) -> None:
+        cases = engine.state.metric_details[engine.state.key_metric_name]
+        dice = {
+            case: {name: scores.values["dice"] for name, scores in regions.items()} for case, regions in cases.items()
+        }
+        regions = list(next(iter(dice.values())))
+        means = {region: engine.state.metrics[region] for region in regions}
+        self.content["scores"] = {"regions": regions, "cases": dice, "mean": means}

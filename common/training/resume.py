@@ -1,0 +1,75 @@
+"""Which state a run continues from, and whether its options allow that."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.errors import ArgumentError, InputError
+from common.options import OPTIONS, optional
+from common.weights.storage import load
+
+__all__ = ["resumable", "saved_states"]
+
+RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable}
+
+
+def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, Any] | None = None) -> Path | None:
+    """The file that a run continues from; None where it starts.
+
+    Args:
+        save_dir: folder where runs leave their `model.pt` and `iteration-N.pt`.
+        resume: True, False, or "auto": continue if there is an `iteration-N.pt`.
+        settings: of the run; those that affect the result must match the file.
+
+    Raises:
+        InputError: True, but there is nothing to continue from; False, but files of an earlier run are there; the file
+            cannot be read, or has other settings.
+    """
+    folder = Path(save_dir)
+    saved = saved_states(folder)
+    if resume is True and not saved:
+        raise ArgumentError(f"resume=true: no iteration-N.pt in {folder}; expected one that a run has left")
+    if resume and saved:
+        _check_settings(_settings_of(saved), settings or {}, saved[-1])
+        return saved[-1]
+    if resume is False and (earlier := [*saved, *folder.glob("model.pt")]):
+        going_on = "resume=true to continue it, or " if saved else ""
+        raise ArgumentError(
+            f"ckpt_dir={folder}: holds the {earlier[0].name} of an earlier run; expected {going_on}another folder"
+        )
+    return None
+
+
+def saved_states(folder: Path) -> list[Path]:
+    """The `iteration-N.pt` of a folder, oldest first."""
+    files = {path: re.fullmatch(r"iteration-(\d+)\.pt", path.name) for path in folder.glob("iteration-*.pt")}
+    return sorted((path for path, match in files.items() if match), key=lambda path: int(path.stem.split("-")[1]))
+
+
+def _settings_of(saved: Sequence[Path]) -> Any:
+    """The settings in the last file; where it cannot be read, the message says how to continue from the one before."""
+    try:
+        return load(saved[-1]).get("metadata")
+    except InputError as error:
+        older = f"; without it, the run continues from {saved[-2].name}" if len(saved) > 1 else ""
+        raise InputError(f"{error}{older}") from error
+
+
+def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
+    """Refuse settings that differ, but for those of length, speed and the place of the data."""
+    if not isinstance(before, Mapping):
+        raise InputError(f"{file}: does not say its settings; expected a state that a run has left")
+    if before.get("subjects") != now.get("subjects"):
+        raise ArgumentError(
+            f"datalist={now.get('datalist')}: other subjects, or in other splits, than {file} was trained on"
+        )
+    names = before.keys() & now.keys() - RESUMABLE
+    for name in sorted(names, key=lambda name: (name != "recipe", name)):  # first the recipe, which sets several others
+        if _spelling(before[name]) != _spelling(now[name]):
+            raise ArgumentError(f"{name}={now[name]}: the run to resume has {before[name]}; expected the same")
+
+
+def _spelling(value: Any) -> str:
+    """One spelling of values that configs and command lines write in two: lists and tuples, true and True."""
+    return str(optional(list(value) if isinstance(value, tuple) else value)).lower()

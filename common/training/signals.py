@@ -1,0 +1,60 @@
+"""Signals that ask a training to stop: its own process defers them, the processes that read data ignore them."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from threading import Thread
+from types import FrameType
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+__all__ = ["PREEMPTED", "StopRequest"]
+
+PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h, try again
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # SLURM and others send them before they kill; Ctrl-C
+
+
+class StopRequest:
+    """Remember a signal until the training has finished its iteration or validation.
+
+    A second Ctrl-C ends the process at once.
+
+    Attributes:
+        number: of the signal; 0 while there was none.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def watch(self, trainer: Engine, *loaders: Any) -> None:
+        """Defer signals while `trainer` runs, and let the workers of the DataLoaders outlive them."""
+        before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        trainer.add_event_handler(Events.COMPLETED, lambda: [signal.signal(*item) for item in before.items()])
+        for loader in loaders:
+            loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
+
+    def _remember(self, number: int, _: FrameType | None) -> None:
+        self.number = number
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
+            print("\nCtrl-C: the run ends after this step; once more ends it now, unsaved", file=sys.stderr, flush=True)
+
+
+def _start_worker(before: Callable[[int], None] | None, number: int) -> None:
+    """Start a DataLoader's worker, which obeys SIGTERM only from the process that it reads for.
+
+    SLURM signals every process of a run, and a run that has lost its workers cannot finish its iteration.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    Thread(target=_end_with_parent, daemon=True).start()
+    if before is not None:
+        before(number)
+
+
+def _end_with_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -1,0 +1,198 @@
+"""One optimiser step: precision, accumulated batches, clipped gradients, and a stop when the loss is not finite.
+
+MONAI's iteration counts batches instead of optimiser steps, so schedules, checkpoints and curves would have to know
+about accumulation; it synchronises the processes at every batch; and its mixed precision works on CUDA only.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.engines import SupervisedTrainer
+from torch import nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.overrides import TorchFunctionMode
+
+from common.data.datasets import Batches, files_of
+from common.errors import ArgumentError, InputError
+
+__all__ = ["Step", "accumulation_steps", "autocasts", "precision"]
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
+    """The data type that a network computes in.
+
+    Args:
+        amp: False (float32), "bf16", "fp16", or True: bf16, but fp16 on a GPU without bf16.
+        device: where the network runs; fp16 needs a GPU.
+
+    Raises:
+        ArgumentError: `amp` is none of these, or the device does not support it.
+    """
+    kind = torch.device(device).type
+    if amp is True:
+        amp = "bf16" if kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if amp is False:
+        return torch.float32
+    if amp not in PRECISIONS:
+        raise ArgumentError(f"amp={amp}: expected true, false, bf16 or fp16")
+    if amp == "fp16" and kind != "cuda":
+        raise ArgumentError(f"amp=fp16: expected bf16 or false on the device {device}")
+    return PRECISIONS[amp]
+
+
+def autocasts(dtype: torch.dtype, device: str | torch.device) -> bool:
+    """Whether a MONAI evaluator runs under autocast; it supports CUDA only and computes in float32 elsewhere."""
+    return dtype != torch.float32 and torch.device(device).type == "cuda"
+
+
+def accumulation_steps(global_batch_size: int | None, batch_size: int, processes: int) -> int:
+    """The number of batches that each process accumulates for one optimiser step.
+
+    Args:
+        global_batch_size: samples of a step over all processes; None takes one batch of each.
+        batch_size: samples of a batch.
+        processes: number that train together.
+
+    Raises:
+        ArgumentError: `global_batch_size` is not a multiple of the samples that the processes take at a time.
+
+    Example:
+        >>> accumulation_steps(128, batch_size=2, processes=8)
+        8
+    """
+    if global_batch_size is None:
+        return 1
+    at_a_time = batch_size * processes
+    if global_batch_size % at_a_time:
+        raise ArgumentError(
+            f"global_batch_size={global_batch_size}: expected a multiple of {at_a_time}, that is of "
+            f"batch_size={batch_size} times {processes} processes"
+        )
+    return global_batch_size // at_a_time
+
+
+class Step:
+    """The `iteration_update` of a MONAI `SupervisedTrainer`: one optimiser step over one or more batches.
+
+    The network computes in `dtype` under autocast, the loss in float32 outside of it. Gradients are means over the
+    batches; processes exchange them once a step. The output is MONAI's dictionary of the last batch (image, label,
+    pred) with "loss" and "terms", the means over the batches. A loss may be a tensor, or a dictionary of named terms
+    whose "total" is minimised.
+
+    Args:
+        dtype: float32, bfloat16, or float16 with a scaled loss; see `precision`.
+        max_grad_norm: gradients are clipped to this L2 norm; None leaves them.
+
+    Raises:
+        InputError: a loss or a gradient is not finite; the network is as it was before the step. All processes that
+            exchange gradients raise it. A float16 step that overflows is skipped instead.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float32, max_grad_norm: float | None = None) -> None:
+        self.dtype, self.max_grad_norm = dtype, max_grad_norm
+        self._scaler: torch.amp.GradScaler | None = None
+        self._scaler_state: dict[str, Any] = {}
+
+    def __call__(self, trainer: SupervisedTrainer, batches: Batches) -> dict[str, Any]:
+        trainer.network.train()
+        trainer.optimizer.zero_grad(set_to_none=True)
+        scaler = self._scaler_on(trainer.state.device)
+        terms: list[dict[str, torch.Tensor]] = []
+        subjects: list[list[str]] = []
+        for number, batch in enumerate(batches, start=1):
+            with _exchange(trainer.network, wanted=number == len(batches)):
+                output, losses = self._forward(trainer, batch)
+                scaler.scale(losses["total"] / len(batches)).backward()
+            terms.append({name: term.detach() for name, term in losses.items()})
+            subjects.append(list(map(str, batch.get("subject", []))))
+        scaler.unscale_(trainer.optimizer)
+        parameters = [parameter for parameter in trainer.network.parameters() if parameter.grad is not None]
+        norm = get_total_norm([parameter.grad for parameter in parameters])
+        self._check_finite(trainer, torch.stack([term["total"] for term in terms]), norm, subjects)
+        if self.max_grad_norm is not None:
+            clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
+        scaler.step(trainer.optimizer)
+        scaler.update()
+        means = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
+        return output | {"loss": means["total"], "terms": means}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scale of a float16 loss; empty otherwise."""
+        return self._scaler.state_dict() if self._scaler else self._scaler_state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue with the scale of the run that is resumed."""
+        self._scaler, self._scaler_state = None, dict(state)
+
+    def _scaler_on(self, device: torch.device) -> torch.amp.GradScaler:
+        if self._scaler is None:
+            self._scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+            if self._scaler_state:
+                self._scaler.load_state_dict(self._scaler_state)
+        return self._scaler
+
+    def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        device = trainer.state.device
+        inputs, targets = map(_plain, trainer.prepare_batch(batch, device, trainer.non_blocking))
+        half = self.dtype != torch.float32
+        cure = ShallowConvolutionsInFloat32() if half and device.type == "cpu" else nullcontext()
+        with torch.autocast(device.type, dtype=self.dtype, enabled=half), cure:
+            prediction = trainer.inferer(inputs, trainer.network)
+        prediction = _float32(prediction)
+        loss = trainer.loss_function(prediction, targets)
+        terms = dict(loss) if isinstance(loss, Mapping) else {"total": loss}
+        return {"image": inputs, "label": targets, "pred": prediction}, terms
+
+    def _check_finite(
+        self, trainer: SupervisedTrainer, losses: torch.Tensor, norm: torch.Tensor, subjects: list[list[str]]
+    ) -> None:
+        """Checked once a step, because each check waits for the device."""
+        sound = [*losses.isfinite(), norm.isfinite() if self.dtype != torch.float16 else torch.ones_like(norm)]
+        *finite, is_finite_norm = torch.stack(sound).tolist()
+        if all(finite) and is_finite_norm:
+            return
+        bad = [number for number, is_finite in enumerate(finite) if not is_finite]
+        what = f"the loss is {losses[bad[0]].item()}" if bad else f"the norm of the gradients is {norm.item()}"
+        named = sorted({name for number in bad or range(len(subjects)) for name in subjects[number]})
+        raise InputError(
+            f"{what} at iteration {trainer.state.iteration}, subjects {', '.join(named)} "
+            f"({', '.join(files_of(trainer.data_loader.dataset, named))}); stopped before the network was changed"
+        )
+
+
+class ShallowConvolutionsInFloat32(TorchFunctionMode):
+    """Under CPU autocast, compute a 3D convolution in float32 where its input is less deep than its kernel.
+
+    oneDNN's bfloat16 kernel for AVX-512 reads one slice past such an input when it computes the weights' gradient,
+    which is then wrong or NaN, depending on that memory (oneDNN 3.12, in PyTorch 2.13). Patches of 64 voxels are
+    affected at the bottleneck, which is 2 voxels deep; patches of 96 are not.
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], _: Any, arguments: tuple[Any, ...] = (), options: Any = None
+    ) -> Any:
+        if function is nn.functional.conv3d and arguments[0].shape[2] < arguments[1].shape[2]:
+            with torch.autocast("cpu", enabled=False):
+                return function(arguments[0].float(), *arguments[1:], **(options or {}))
+        return function(*arguments, **(options or {}))
+
+
+def _exchange(network: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
+    """The context of a backward pass after which the processes exchange gradients, or do not."""
+    return nullcontext() if wanted or not hasattr(network, "no_sync") else network.no_sync()
+
+
+def _plain(data: Any) -> Any:
+    """A MetaTensor without its metadata, which would slow down every operation of a network."""
+    return data.as_tensor() if isinstance(data, MetaTensor) else data
+
+
+def _float32(prediction: Any) -> Any:
+    if isinstance(prediction, Mapping):
+        return {name: value.float() for name, value in prediction.items()}
+    return prediction.float()

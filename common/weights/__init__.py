@@ -1,0 +1,12 @@
+"""Checkpoints: read any known layout, fit it to a network by modality name."""
+
+from common import lazy
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "formats": "Checkpoint ENCODER Layout STEM read",
+        "storage": "load path_of versions write",
+        "surgery": "Report by_module initialise restore transfer",
+    },
+)

@@ -1,0 +1,204 @@
+"""Read checkpoints of any known layout; tensors get the names that this project's networks use."""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.errors import InputError
+from common.weights.storage import load
+
+__all__ = ["ENCODER", "STEM", "Checkpoint", "Layout", "read"]
+
+ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining hands on
+STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; its name marks an encoder in a file
+WRAPPERS = ("network", "state_dict", "model", "model_state_dict")  # ours; public; MONAI's; the public BraTS code's
+
+# Prefixes of the encoder: ours and MONAI's networks; MONAI's SSL code until August 2022; MONAI's
+# ssl_pretrained_weights.pth; MONAI's model_swinvit.pt, which has none.
+ENCODER_NAMES = (ENCODER, "swin_vit.", "encoder.", "")
+ENCODER_PART = re.compile(r"(patch_embed|layers\d\w*|norm|mask_token)(\.|$)")
+RENAMED = {  # within the encoder: pattern and replacement
+    r"\.mlp\.fc([12])\.": r".mlp.linear\1.",  # model_swinvit.pt
+    r"^(layers\d)\.0\.0\.": r"\1.0.",  # ssl_pretrained_weights.pth
+}
+LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors that MONAI's encoder lacks
+RECONSTRUCTION = "out."  # in ssl_pretrained_weights.pth this layer restores the image; it does not segment
+
+PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file stores its tensors.
+
+    Attributes:
+        wrapper: key of the dictionary that holds the tensors; None if they are at the top level.
+        beside: other keys next to the tensors.
+        prefix: prefix that all names share, such as `module.`; may be empty.
+        encoder: prefix of the encoder after `prefix`; None if the file has no encoder.
+        left_out: tensors, by their names in the file, that MONAI's networks lack.
+    """
+
+    wrapper: str | None
+    beside: list[str]
+    prefix: str
+    encoder: str | None
+    left_out: list[str]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file's tensors by parameter name, its metadata (empty for a foreign file), and its layout."""
+
+    state: dict[str, torch.Tensor]
+    metadata: dict[str, Any]
+    layout: Layout
+
+
+def read(path: str | Path) -> Checkpoint:
+    """Read a checkpoint without unpickling anything; tensors get the names that SSLHead and SwinUNETR use.
+
+    Known layouts: a state dict, at the top level or under one of `WRAPPERS`; with or without a prefix that all names
+    share, such as DistributedDataParallel's `module.`; the encoder under any of `ENCODER_NAMES`. This covers our files,
+    those of the paper's authors, and the two that MONAI publishes for SwinUNETR (docs/weights.md).
+
+    Raises:
+        InputError: the file is missing or cannot be read safely; it has no named tensors, or tensors that are not
+            finite or not plain numbers; its names are ambiguous; or its modalities, model size, patch size or label
+            convention are more than plain words and numbers.
+    """
+    content = load(path)
+    wrapper = _wrapper(content, path)
+    given = _tensors(content, wrapper, path)
+    prefix, encoder = _prefix_and_encoder(given, path)
+    names = {name: _own_name(name.removeprefix(prefix), encoder) for name in given}
+    state = {own: given[name] for name, own in names.items() if own is not None}
+    left_out = [name for name, own in names.items() if own is None]
+    if len(state) + len(left_out) < len(given):
+        twice = next(own for own in state if list(names.values()).count(own) > 1)
+        raise InputError(f"checkpoint {path}: several tensors map to {twice}; expected one")
+    beside = [str(name) for name in content if name not in given and name not in (wrapper, "metadata")]
+    layout = Layout(wrapper, beside, prefix, encoder, left_out)
+    return Checkpoint(state, _metadata(content, path), layout)
+
+
+def _wrapper(content: Mapping[str, Any], path: str | Path) -> str | None:
+    """The key that the tensors are under; None if they are at the top level."""
+    found = [
+        key
+        for key in WRAPPERS
+        if isinstance(content.get(key), Mapping) and any(isinstance(v, torch.Tensor) for v in content[key].values())
+    ]
+    if len(found) > 1:
+        raise InputError(f"checkpoint {path}: tensors under {' and '.join(found)}; expected one network")
+    return found[0] if found else None
+
+
+def _tensors(content: Mapping[str, Any], wrapper: str | None, path: str | Path) -> dict[str, torch.Tensor]:
+    """The tensors by their names in the file, checked to be finite plain numbers."""
+    entries = content if wrapper is None else content[wrapper]
+    given = {
+        name: value for name, value in entries.items() if isinstance(name, str) and isinstance(value, torch.Tensor)
+    }
+    if not given:
+        keys = ", ".join(map(str, content)) or "nothing"
+        raise InputError(
+            f"checkpoint {path}: holds no named tensors, but {keys:.80}; expected a state dict, at the top level or "
+            f"under one of {', '.join(WRAPPERS)}"
+        )
+    for name, value in given.items():
+        if (kind := _special_kind(value)) is not None:
+            raise InputError(
+                f"checkpoint {path}: {name} is a {kind} tensor; expected plain numbers, such as float32, to train from"
+            )
+    if broken := [name for name, value in given.items() if not value.isfinite().all()]:
+        raise InputError(f"checkpoint {path}: {len(broken)} tensors are not finite, first {broken[0]}")
+    return given
+
+
+def _special_kind(tensor: torch.Tensor) -> str | None:
+    """The kind of a tensor that is not plain numbers, such as "nested" or "complex64"; None for plain numbers."""
+    if tensor.is_nested or tensor.is_meta:
+        return "nested" if tensor.is_nested else "meta"
+    kind = tensor.layout if tensor.layout != torch.strided else tensor.dtype  # quantised tensors have their own dtypes
+    return None if kind in PLAIN else str(kind).removeprefix("torch.")
+
+
+def _prefix_and_encoder(names: Collection[str], path: str | Path) -> tuple[str, str | None]:
+    """The prefix that all names share, and the encoder's prefix after it; None if there is no encoder."""
+    stem = STEM.removeprefix(ENCODER)
+    stems = [name for name in names if name.endswith(stem)]
+    if len(stems) > 1:
+        raise InputError(f"checkpoint {path}: {len(stems)} encoders, {', '.join(stems)}; expected one")
+    encoder = None
+    if stems:
+        before = stems[0].removesuffix(stem)
+        encoder = next(name for name in ENCODER_NAMES if before.endswith(name))
+        prefix = before.removesuffix(encoder)
+    else:
+        prefix = "module." if any(name.startswith("module.") for name in names) else ""
+    if others := [name for name in names if not name.startswith(prefix)]:
+        raise InputError(
+            f"checkpoint {path}: {len(names) - len(others)} tensors begin with {prefix} and {len(others)} do not, "
+            f"first {others[0]}; expected all or none"
+        )
+    return prefix, encoder
+
+
+def _own_name(name: str, encoder: str | None) -> str | None:
+    """The name that a tensor has in SSLHead and SwinUNETR; None if they lack it."""
+    if encoder == "encoder." and name.startswith(RECONSTRUCTION):
+        return None
+    part = name.removeprefix(encoder or "")
+    if encoder is None or not name.startswith(encoder) or not ENCODER_PART.match(part):
+        return name
+    if LEFT_OUT.match(part):
+        return None
+    for pattern, replacement in RENAMED.items():
+        part = re.sub(pattern, replacement, part)
+    return ENCODER + part
+
+
+def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
+    """A file's metadata, with modalities as a list; empty for a foreign file.
+
+    Entries that become options of configs must be plain words and numbers: a config evaluates text such as "$print()".
+    """
+    found = content.get("metadata")
+    if not isinstance(found, Mapping):
+        return {}
+    metadata = dict(found)
+    for name, (is_plain, expected) in OPTIONS.items():
+        value = metadata.get(name)
+        if name in metadata and not is_plain(value) and (value is not None or name == "modalities"):
+            shown = f"{'are' if name == 'modalities' else 'is'} {' '.join(repr(value).split()):.80}"
+            raise InputError(f"checkpoint {path}: metadata's {name} {shown}; expected {expected}")
+    return metadata | ({"modalities": list(metadata["modalities"])} if "modalities" in metadata else {})
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a YAML or JSON config takes a value as plain text, such as `depths (2, 2), size 12`."""
+    return isinstance(value, str) and re.fullmatch(r"\w[\w., ()-]*", value) is not None
+
+
+def _are_names(value: Any) -> bool:
+    if not isinstance(value, list | tuple) or not value:
+        return False
+    return all(isinstance(name, str) and re.fullmatch(r"[^$@%\x00-\x1f][^\x00-\x1f]*", name) for name in value)
+
+
+def _are_edges(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(type(edge) is int for edge in value)
+
+
+OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {  # metadata that become options of configs; see `_metadata`
+    "modalities": (_are_names, "a list of names, such as ['T1', 'FLAIR']"),
+    "model_size": (_is_text, "a word, such as small"),
+    "label_convention": (_is_text, "a word, such as brats2021"),
+    "patch_size": (_are_edges, "whole numbers, such as [96, 96, 96]"),
+}

@@ -1,0 +1,92 @@
+"""Load and save checkpoint files safely: nothing is unpickled, and no file is left half written."""
+
+import platform
+import re
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.errors import ArgumentError, InputError
+from common.files import atomic_write
+
+__all__ = ["load", "path_of", "versions", "write"]
+
+NOT_A_PATH = "expected the path of a file; write ./ in front if the name reads as a number or a list"
+
+
+def load(path: str | Path) -> Mapping[str, Any]:
+    """Load the dictionary in a file of `torch.save` without unpickling anything.
+
+    Raises:
+        InputError: `path` is not a path, the file is missing, or it cannot be read safely.
+    """
+    if not _is_path(path):
+        raise InputError(f"checkpoint {path}: {NOT_A_PATH}")
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"checkpoint {path}: a folder; expected a file")
+    if not path.is_file():
+        raise InputError(f"checkpoint {path}: no such file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error below says the same
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the readers behind torch.load raise many types
+        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
+    if not isinstance(content, Mapping):
+        raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")
+    return content
+
+
+def _cause(error: Exception, path: Path) -> str:
+    """Why torch.load refused a file, and what its owner can do about it."""
+    if isinstance(error, PermissionError):
+        return f"{error.strerror}; expected a file that you may read"
+    if name := re.search(r"GLOBAL (\S+)", str(error)):
+        return (
+            f"it needs {name[1]}, and unpickling can run any code; whoever made it can save the tensors alone with "
+            "torch.save({'state_dict': model.state_dict()}, 'G.pt')"
+        )
+    if "TorchScript" in str(error):
+        return f"TorchScript; save with torch.save(torch.jit.load('{path.name}').state_dict(), 'G.pt')"
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{":  # safetensors: eight bytes give the length of the JSON that follows
+        return f"safetensors; save with torch.save(safetensors.torch.load_file('{path.name}'), 'G.pt')"
+    reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
+    return f"{reason[:120] if start else 'empty'}; expected a whole file of torch.save"
+
+
+def write(content: Mapping[str, Any], path: str | Path) -> None:
+    """Save a checkpoint atomically; see `common.files.atomic_write`."""
+    with atomic_write(path) as temporary, temporary.open("wb") as file:  # with a path, no OSError on a full disk
+        torch.save(dict(content), file)
+
+
+def path_of(argument: str, value: Any) -> Path:
+    """Check that an argument is a path; a command line reads `5` as a number and `[a]` as a list.
+
+    Args:
+        argument: name of the argument, for the message.
+        value: value of the argument.
+
+    Raises:
+        ArgumentError: `value` is neither text nor a path, or it is empty.
+    """
+    if not _is_path(value):
+        raise ArgumentError(f"{argument}={value}: {NOT_A_PATH}")
+    return Path(value)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | Path) and bool(str(value).strip())
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the main packages, for the metadata of checkpoints and the records of runs."""
+    packages = {"torch": "torch", "monai": "monai", "ignite": "pytorch-ignite", "numpy": "numpy"}
+    return {"python": platform.python_version()} | {name: version(package) for name, package in packages.items()}

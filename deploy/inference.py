@@ -1,0 +1,94 @@
+"""Run a bundle's own inference on one case.
+
+Its inference config runs in a separate process in the bundle's folder and imports the bundle's own `common`. No step of
+its pre- or postprocessing is repeated here, so a DICOM study gives the same result as the same scans in NIfTI files.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from deploy.bundle import Bundle
+from deploy.geometry import Volume, write_nifti
+
+__all__ = ["infer", "read_label_map", "run_command"]
+
+CASE = "case"  # subject's name in the datalist, in place of the patient's
+FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after it
+
+
+def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Sequence[str] = ()) -> NDArray[np.uint8]:
+    """Run the bundle's inference on one case.
+
+    Args:
+        bundle: the model.
+        aligned: modality -> volume, all on one grid.
+        work: folder for temporary files, whose names do not identify the patient.
+        options: additional options of the bundle's inference.
+
+    Returns:
+        The label map [columns, rows, slices], on the grid of the volumes.
+
+    Raises:
+        InputError: inference fails, or its label map is on another grid.
+    """
+    images = {modality: f"{CASE}_{modality}.nii" for modality in bundle.modalities}
+    for modality, name in images.items():
+        write_nifti(aligned[modality], work / name)
+    entry = {"subject": CASE, "image": list(images.values())}
+    datalist = {"name": CASE, "modalities": list(images), "label_convention": None, "testing": [entry]}
+    (work / "datalist.json").write_text(json.dumps(datalist))
+    arguments = {
+        "config_file": bundle.config,
+        "bundle_root": bundle.root,
+        "dataset_dir": work,
+        "datalist": work / "datalist.json",
+        "split": "testing",
+        "output_dir": work / "predictions",
+        "checkpoint": bundle.checkpoint,
+    }
+    command = [sys.executable, "-m", "monai.bundle", "run", *(f"--{name}={value}" for name, value in arguments.items())]
+    run_command([*command, *options], bundle.root, work)
+    return read_label_map(work / "predictions" / f"{CASE}.nii.gz", aligned[bundle.modalities[0]])
+
+
+def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
+    """Run the command of the bundle's inference; its output is not shown.
+
+    Args:
+        command: program and arguments.
+        folder: working directory.
+        work: folder of temporary files. It is removed from messages, because its name may identify the patient.
+
+    Raises:
+        InputError: the command fails. The message gives the reason why the case failed, else the last line of stderr.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # its own `common` first
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if result.returncode:
+        lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]
+        reasons = [line[line.index(FAILURE) :] for line in lines if FAILURE in line]  # may follow a progress bar
+        message = (reasons or lines)[-1].replace(f"{work}/", "")
+        raise InputError(f"the bundle's inference ended with status {result.returncode}: {message[:300]}")
+
+
+def read_label_map(path: Path, grid: Volume) -> NDArray[np.uint8]:
+    """Read the label map that the bundle wrote.
+
+    Raises:
+        InputError: there is no such file, or it is not on the grid of the volume.
+    """
+    if not path.is_file():
+        raise InputError("the bundle's inference wrote no label map")
+    image = nib.Nifti1Image.from_filename(path)
+    if image.shape != grid.array.shape or not np.allclose(image.affine, grid.affine, rtol=0, atol=1e-2):
+        raise InputError(f"the bundle's label map {list(image.shape)} is not on the grid of its input")
+    return np.asarray(image.dataobj).astype(np.uint8)

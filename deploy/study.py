@@ -1,0 +1,200 @@
+"""Read the headers of a DICOM study and group its images into series.
+
+No message names a patient, a file or a description, because hospitals write patients' names into all of them. A series
+is identified by its number and the last eight characters of its UID.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.datadict import dictionary_VM
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import MediaStorageDirectoryStorage
+
+from common.errors import InputError
+
+__all__ = ["Instance", "Series", "read_study"]
+
+KEYWORDS = [  # the only attributes that are read
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "PatientID",
+    "IssuerOfPatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "ProtocolName",
+    "ImageType",
+    "Modality",
+    "ContrastBolusAgent",
+    "EchoTime",
+    "RepetitionTime",
+    "InversionTime",
+    "FrameOfReferenceUID",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "Rows",
+    "Columns",
+]
+UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+UID = re.compile(r"[0-9.]{1,64}")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A DICOM file: its path, and its header without voxels."""
+
+    path: Path
+    header: Dataset
+
+
+@dataclass(frozen=True)
+class Series:
+    """The instances with the same SeriesInstanceUID."""
+
+    uid: str
+    instances: tuple[Instance, ...] = field(repr=False)  # their headers name the patient
+
+    @property
+    def header(self) -> Dataset:
+        """Header of the first instance, for attributes on which all instances agree."""
+        return self.instances[0].header
+
+    @property
+    def number(self) -> int | None:
+        """SeriesNumber, which some scanners leave empty."""
+        value = self.header.get("SeriesNumber")
+        return None if value in (None, "") else int(value)
+
+    @property
+    def name(self) -> str:
+        """Name of the series in messages."""
+        return f"series {'without number' if self.number is None else self.number} (UID ...{self.uid[-8:]})"
+
+
+def read_study(folder: Path) -> list[Series]:
+    """Read the headers of the one study in a folder and its subfolders.
+
+    Files that are not DICOM and DICOMDIR files are ignored. Identical copies of an image count once.
+
+    Returns:
+        The series in the order of their numbers.
+
+    Raises:
+        InputError: the folder does not exist, contains no DICOM file or a link that leads outside it, a file is
+            damaged, two different files have the same SOPInstanceUID, or the images belong to several patients or
+            studies.
+    """
+    if not folder.is_dir():
+        raise InputError("--input: no such folder; expected a folder with the DICOM files of one study")
+    instances: dict[str, Instance] = {}
+    for path in _files(folder):
+        header = _read_header(path)
+        if header is None:
+            continue
+        first = instances.setdefault(header.SOPInstanceUID, Instance(path, header))
+        if first.path != path and not _same_content(first.path, path):  # e.g. before and after skull stripping
+            raise InputError("--input: two different files have the same SOPInstanceUID; expected one of them")
+    headers = [instance.header for instance in instances.values()]
+    _check_one_study(headers)
+    return _group(instances.values())
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    """Every file below a folder, sorted by name; links inside the folder are followed."""
+    root = folder.resolve()
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names) + [name for name in folders if Path(place, name).is_symlink()]:
+            path = Path(place, name)
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                raise InputError("--input: contains a link that leads outside it; expected the files themselves")
+            if path.is_file():
+                yield path
+
+
+def _read_header(path: Path) -> Dataset | None:
+    """The header of a DICOM instance; None for other files."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom's warnings quote values
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=KEYWORDS)
+            if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+                return None
+            uids = [header.get(keyword) for keyword in UIDS]
+            invalid = next((element.keyword for element in header if not _is_valid(element)), None)
+    except InvalidDicomError:
+        if path.suffix.lower() in DICOM_SUFFIXES or path.stat().st_size == 0:  # left by an interrupted export
+            raise InputError(
+                "--input: contains a DICOM file that is empty or damaged; expected complete files"
+            ) from None
+        return None
+    except Exception as error:  # pydicom's readers raise many types, and their texts quote values
+        raise InputError(f"--input: contains a DICOM file that cannot be read ({type(error).__name__})") from None
+    if not all(uids):  # if it were ignored, the first or last slice of a series could be missing unnoticed
+        raise InputError("--input: contains a DICOM file without UIDs; it is damaged or incomplete")
+    if not all(UID.fullmatch(str(uid)) for uid in uids):  # messages quote the end of a UID
+        raise InputError("--input: contains a DICOM file with an invalid UID; expected digits and dots")
+    if invalid:
+        raise InputError(f"--input: contains a DICOM file with an invalid {invalid}")
+    return header
+
+
+def _is_valid(element: DataElement) -> bool:
+    """Whether an element has as many numbers or UIDs as DICOM defines for it. Text is not checked.
+
+    Raises:
+        Exception: a value is not numeric; the exception's text quotes it.
+    """
+    if element.VM == 0 or element.VR not in ("DS", "IS", "UI", "US"):
+        return True
+    if element.VR in ("DS", "IS"):
+        np.asarray(element.value, dtype=float)  # pydicom may return text that is not numeric
+    return str(element.VM) == dictionary_VM(element.tag)
+
+
+def _same_content(one: Path, other: Path) -> bool:
+    """Whether two files hold the same data set with its voxels; their file meta information may differ."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pydicom.dcmread(one) == pydicom.dcmread(other)
+    except Exception:  # the texts of pydicom's exceptions quote values
+        return False
+
+
+def _check_one_study(headers: list[Dataset]) -> None:
+    if not headers:
+        raise InputError("--input: contains no DICOM file; expected the files of one study")
+    if (count := len({_patient(header) for header in headers})) > 1:
+        raise InputError(f"--input: contains images of {count} patients; expected one patient")
+    if (count := len({header.StudyInstanceUID for header in headers})) > 1:
+        raise InputError(f"--input: contains {count} studies; expected one study")
+
+
+def _patient(header: Dataset) -> tuple[str, ...]:
+    """A key that differs between patients: ID and issuer or, if the ID is empty, name and birth date."""
+    if identifier := str(header.get("PatientID", "")).strip():
+        return identifier, str(header.get("IssuerOfPatientID", "")).strip()
+    return str(header.get("PatientName", "")), str(header.get("PatientBirthDate", ""))
+
+
+def _group(instances: Iterable[Instance]) -> list[Series]:
+    groups: dict[str, list[Instance]] = {}
+    for instance in instances:
+        groups.setdefault(instance.header.SeriesInstanceUID, []).append(instance)
+    series = [Series(uid, tuple(members)) for uid, members in groups.items()]
+    return sorted(series, key=lambda one: (one.number is None, one.number or 0, one.uid))

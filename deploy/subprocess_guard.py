@@ -1,0 +1,84 @@
+"""Run work in a child process that ends with this one, so that an interrupted run leaves no file of the patient.
+
+Holoscan ends its process at once on SIGTERM: no `finally` block runs, and the bundle's inference goes on without it.
+Therefore Holoscan runs in the child, and this process removes what is temporary.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from deploy.privacy import restrict_output
+
+__all__ = ["exit_cleanly_on_signals", "run_guarded"]
+
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # from schedulers, containers, closed terminals; Ctrl-C raises by itself
+
+
+def exit_cleanly_on_signals() -> None:
+    """Let SIGTERM and SIGHUP raise SystemExit from now on, so that `finally` blocks run."""
+    for number in SIGNALS:
+        signal.signal(number, _exit)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)  # a second signal would interrupt the clean-up
+    raise SystemExit(128 + number)  # as shells report it
+
+
+def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
+    """Call a function in a child process; if this process is interrupted, kill the child and all that it has started.
+
+    Args:
+        work: a module's function, so that the child can import it; its return value is discarded.
+        arguments: of the function; they must be picklable.
+
+    Raises:
+        SystemExit: the function failed, and the child has reported why; the status is the child's, 1 after a signal.
+    """
+    process = multiprocessing.get_context("spawn").Process(target=_lead_process_group, args=(work, *arguments))
+    try:
+        with _signals_deferred():
+            process.start()
+        process.join()
+    except BaseException:
+        if process.pid is not None:
+            process.kill()
+            with contextlib.suppress(ProcessLookupError):  # killed before it led a group: it has started nothing
+                os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+        raise
+    if process.exitcode:
+        raise SystemExit(max(process.exitcode, 1))  # negative after a signal
+
+
+@contextlib.contextmanager
+def _signals_deferred() -> Iterator[None]:
+    """Defer signals to the end of the block, as an interrupted start would leave a child whose id is unknown."""
+    received: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, frame: received.append(number))
+        for number in (*SIGNALS, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if received:
+        signal.raise_signal(received[0])
+
+
+def _lead_process_group(work: Callable[..., None], *arguments: Any) -> None:
+    os.setsid()  # a group of its own holds all that it starts
+    restrict_output()
+    try:
+        work(*arguments)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())  # multiprocessing would print the exception's text

@@ -1,0 +1,59 @@
+"""What the models segment: the segments of each task, their label values and their SNOMED CT codes."""
+
+from dataclasses import dataclass
+
+__all__ = ["TASKS", "Segment", "Task"]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment of the DICOM segmentation.
+
+    Attributes:
+        values: label values that stand for it, one in each label convention.
+        label: its name.
+        code: SNOMED CT code of its morphology.
+        meaning: meaning of the code.
+    """
+
+    values: tuple[int, ...]
+    label: str
+    code: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a bundle segments, and on which scans.
+
+    Attributes:
+        outputs: names of the network's output channels, by which metadata.json identifies the task.
+        segments: in the order of their numbers in the DICOM segmentation, from 1.
+        reference: modality whose series gives the grid unless the user names another.
+        skull_stripped: whether the model was trained on skull-stripped brains.
+    """
+
+    outputs: frozenset[str]
+    segments: tuple[Segment, ...]
+    reference: str
+    skull_stripped: bool
+
+
+TASKS = {
+    "tumour": Task(
+        outputs=frozenset({"tumour core (TC)", "whole tumour (WT)", "enhancing tumour (ET)"}),
+        segments=(
+            Segment((1,), "Necrotic tumour core (NCR)", "6574001", "Necrosis"),
+            Segment((2,), "Peritumoural oedema (ED)", "79654002", "Edema"),
+            Segment((3, 4), "Enhancing tumour (ET)", "108369006", "Neoplasm"),  # 3 in BraTS 2023, 4 in BraTS 2021
+        ),
+        reference="T1ce",
+        skull_stripped=True,
+    ),
+    "stroke": Task(
+        outputs=frozenset({"stroke lesion"}),
+        segments=(Segment((1,), "Stroke lesion", "55641003", "Infarct"),),
+        reference="T1",
+        skull_stripped=False,
+    ),
+}

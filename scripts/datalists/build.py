@@ -1,0 +1,179 @@
+"""Build the datalist of a cohort: scan its folder, select visits, split them, write the file and the flow chart."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.data import datalists
+from common.errors import InputError
+from common.files import check_writable_file, expand_home, reporting_path_errors
+from scripts import consort as chart
+from scripts.datalists import layouts
+from scripts.datalists.layouts import Layout, Visit
+from scripts.datalists.slices import count_slices
+from scripts.datalists.splits import Splitter
+
+__all__ = ["build", "check_outputs", "sizes"]
+
+OUTSIDE = "in no fold"  # where a flow chart counts people of the cohort whom the file of folds does not name
+
+
+def build(
+    cohort: str,
+    root: str,
+    output: str,
+    split: Splitter,
+    consort: str | None = None,
+    inputs: Mapping[str, Path] | None = None,
+    *,
+    min_slices: int = 0,
+    only_first: bool = False,
+    keep_unlabelled: bool = True,
+    workers: int = 0,
+) -> None:
+    """Write the datalist of a cohort.
+
+    Args:
+        cohort: a key of `scripts.datalists.layouts.COHORTS`.
+        root: folder of the cohort.
+        output: the datalist, a JSON file.
+        split: assigns people to splits.
+        consort: JSON file of the flow chart, if one is wanted.
+        inputs: option -> other file that the command reads; outputs must not replace it.
+        min_slices: leave out visits with fewer slices with signal in an image; 0 reads no image.
+        only_first: keep only the first complete visit of each person.
+        keep_unlabelled: keep visits without mask in the split `unlabelled`, instead of training on them.
+        workers: processes that count slices; 0 for one per core.
+
+    Raises:
+        InputError: a path cannot be read or written, or the folder holds no complete subject.
+    """
+    target = expand_home(output, f"--output={output}")
+    outputs = [("output", target)]
+    if consort is not None:
+        flow = expand_home(consort, f"--consort={consort}")
+        if flow.suffix != ".json":
+            raise InputError(f"--consort={consort}: expected a file that ends in .json")
+        outputs += [("consort", flow), ("consort", flow.with_suffix(".svg"))]
+    check_outputs(outputs, inputs or {})
+    folder = expand_home(root, f"--root={root}")
+    layout = layouts.detect(cohort, folder)
+    visits, steps = _select(layout, layouts.find(layout, folder), folder, min_slices, workers)
+    if not visits:
+        raise InputError(f"--root={root}: no complete subject of {layout.title}; expected {', '.join(layout.images)}")
+    if only_first:
+        first = {visit.person: visit for visit in reversed(visits)}
+        later = {visit.subject: "a later visit" for visit in visits if first[visit.person] is not visit}
+        visits, firsts = chart.step("visits", "the first of these visits of each", visits, later)
+        steps.append(firsts)
+    splits, folds = _assign(layout, visits, split, keep_unlabelled)
+    content = _describe(cohort, layout, visits, folds)
+    entries = {split: [_entry(visit) for visit in members] for split, members in splits.items()}
+    content |= {split: entries[split] for split in datalists.SPLITS if split in entries}
+    datalists.write(content, target)
+    print(f"{output}: {sizes(content)}")
+    if consort is not None:
+        counted = chart.count_splits(splits)
+        chart.write({"name": cohort, "layout": layout.title, "steps": steps, "splits": counted}, flow)
+        chart.draw(str(flow), str(flow.with_suffix(".svg")))
+
+
+def check_outputs(outputs: Sequence[tuple[str, Path]], inputs: Mapping[str, Path]) -> None:
+    """Check that output files can be written and replace neither an input nor each other.
+
+    Args:
+        outputs: options, and the files that the command writes for them.
+        inputs: option -> file that the command reads.
+
+    Raises:
+        InputError: a check fails.
+    """
+    known = {_resolved(option, path): option for option, path in inputs.items()}
+    for option, path in outputs:
+        check_writable_file(path, f"--{option}={path}")
+        other = known.setdefault(_resolved(option, path), option)
+        if other != option:
+            raise InputError(f"--{option}={path}: expected another file than --{other}")
+
+
+def _resolved(option: str, path: Path) -> Path:
+    with reporting_path_errors(f"--{option}={path}"):
+        return path.resolve()
+
+
+def sizes(content: Mapping[str, Any]) -> str:
+    """The number of subjects in each split of a datalist, in words."""
+    return ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
+
+
+def _select(
+    layout: Layout, found: Sequence[Visit], root: Path, min_slices: int, workers: int
+) -> tuple[list[Visit], list[dict[str, Any]]]:
+    """The visits that have all images, each with enough slices, and the steps of the flow chart."""
+    visits, start = chart.step("participants", "participants with a scan", found, {})
+    lacking = {visit.subject: _joined(visit.missing) for visit in visits if visit.missing}
+    for subject, modalities in lacking.items():
+        print(f"left out: {subject} lacks {modalities}")
+    reasons = {subject: f"without {modalities}" for subject, modalities in lacking.items()}
+    visits, complete = chart.step("modalities", f"with {_joined(list(layout.images))}", visits, reasons)
+    if min_slices == 0:
+        return visits, [start, complete]
+    short: dict[str, str] = {}
+    for visit, slices in zip(visits, count_slices(visits, root, workers), strict=True):
+        counts = dict(zip(layout.images, slices, strict=True))
+        if unreadable := [modality for modality, count in counts.items() if count is None]:
+            short[visit.subject] = f"{_joined(unreadable)} cannot be read"
+            print(f"left out: {visit.subject}: {short[visit.subject]}")
+        elif few := [modality for modality, count in counts.items() if (count or 0) < min_slices]:
+            short[visit.subject] = f"fewer than {min_slices} slices in {_joined(few)}"
+            numbers = ", ".join(f"{counts[modality]} in {modality}" for modality in few)
+            print(f"left out: {visit.subject} has {numbers}; expected {min_slices} slices with signal")
+    visits, enough = chart.step("slices", f"with {min_slices} slices or more in each", visits, short)
+    return visits, [start, complete, enough | {"min_slices": min_slices}]
+
+
+def _joined(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _assign(
+    layout: Layout, visits: Sequence[Visit], split: Splitter, keep_unlabelled: bool
+) -> tuple[dict[str, list[Visit]], dict[str, Any] | None]:
+    """Split -> visits, and the record of the folds. People with labels are split; the others follow."""
+    without = {visit for visit in visits if layout.label is not None and visit.label is None}
+    if len(without) == len(visits) and not keep_unlabelled:
+        without = set()
+    assigned = split([visit for visit in visits if visit not in without], sorted(without))
+    split_of = {person: name for name, members in assigned.people.items() for person in members}
+    split_of |= dict.fromkeys(assigned.others, "training")
+    splits: dict[str, list[Visit]] = {name: [] for name in assigned.people}
+    for visit in visits:
+        if visit not in without:
+            name = split_of.get(visit.person, OUTSIDE)
+        elif not keep_unlabelled and split_of.get(visit.person) == "training":
+            name = "training"
+        else:
+            name = "unlabelled"
+        splits.setdefault(name, []).append(visit)
+    if without:
+        untrained = "held out" if assigned.folds is None else "held out or in no fold"
+        where = "the split unlabelled" if keep_unlabelled else f"training, but for those of people who are {untrained}"
+        print(f"without label: {len(without)} subjects, such as {min(without).subject}; they are in {where}")
+    return splits, assigned.folds
+
+
+def _describe(cohort: str, layout: Layout, visits: Sequence[Visit], folds: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The entries of a datalist that come before its splits."""
+    labelled = any(visit.label for visit in visits)
+    described: dict[str, Any] = {
+        "name": cohort,
+        "modalities": list(layout.images),
+        "label_convention": layout.convention if labelled else None,
+        "preparation": layout.preparation,
+    }
+    return described if folds is None else described | {"folds": folds}
+
+
+def _entry(visit: Visit) -> dict[str, Any]:
+    entry: dict[str, Any] = {"subject": visit.subject, "image": list(visit.image)}
+    return entry if visit.label is None else entry | {"label": visit.label}

@@ -1,0 +1,325 @@
+"""Check a cohort before training on it: `python -m scripts.datalists check`.
+
+Worker processes open the files of each subject (`scripts.datalists.examine`) and return only a few numbers, by which
+`scripts.datalists.cohort_checks` compares the subjects.
+"""
+
+import csv
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.data import datalists
+from common.data.headers import Problem
+from common.errors import InputError, check_number
+from common.files import atomic_write, check_writable_file, check_writable_folder, expand_home, reporting_path_errors
+from scripts.datalists.cohort_checks import compare, describe
+from scripts.datalists.examine import CHECKS, Record, examine
+from scripts.pools import map_in_processes
+
+__all__ = ["Finding", "Result", "check"]
+
+PAGES = ("findings.csv", "findings.html")
+NO_RECORD = "reading them ended the process, twice"
+
+
+class Finding(NamedTuple):
+    """A line of findings.csv; subject, split and file are empty for a finding about the whole cohort."""
+
+    subject: str
+    split: str
+    file: str
+    severity: str
+    check: str
+    value: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """The result of a check.
+
+    Attributes:
+        name: of the datalist.
+        cases: of all splits, each with its "split".
+        found: index of the case (-1: the whole cohort) and problem, in the order of the report.
+        cohort: facts about the cohort, by name.
+    """
+
+    name: str
+    cases: Sequence[Mapping[str, Any]]
+    found: Sequence[tuple[int, Problem]]
+    cohort: Mapping[str, str]
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """The lines of findings.csv."""
+        return [self.finding(place, problem) for place, problem in self.found]
+
+    def finding(self, place: int, problem: Problem) -> Finding:
+        """A problem, with the subject and its split."""
+        subject, split = (self.cases[place]["subject"], self.cases[place]["split"]) if place >= 0 else ("", "")
+        severity = CHECKS[problem.check]
+        return Finding(subject, split, problem.file, severity, problem.check, problem.value, problem.expected)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The summary: number of subjects, errors and warnings, and facts about the cohort."""
+        facts = {"subjects": str(len(self.cases))}
+        for severity in ("error", "warning"):
+            places = [place for place, problem in self.found if CHECKS[problem.check] == severity]
+            facts[f"{severity}s"] = f"{len(places)} in {_subjects(places)}" if places else "none"
+        return facts | dict(self.cohort)
+
+    @property
+    def kinds(self) -> list[tuple[str, str, int, str]]:
+        """Check, severity, number of findings and subjects concerned, in the order of `CHECKS`."""
+        places = {name: [place for place, problem in self.found if problem.check == name] for name in CHECKS}
+        return [(name, CHECKS[name], len(found), _subjects(found)) for name, found in places.items() if found]
+
+    @property
+    def suspects(self) -> list[int]:
+        """Indices of the cases with a problem: errors first, then in the order of the datalist."""
+        sound: dict[int, bool] = {}
+        for place, problem in self.found:
+            sound[place] = sound.get(place, True) and CHECKS[problem.check] != "error"
+        return sorted((place for place in sound if place >= 0), key=lambda place: (sound[place], place))
+
+
+def _subjects(places: Sequence[int]) -> str:
+    count = len(set(places) - {-1})
+    return "the cohort" if count == 0 else f"{count} subject{'s' if count > 1 else ''}"
+
+
+def check(
+    datalist: str,
+    root: str,
+    output: str | None = None,
+    fix: str | None = None,
+    fixed: str | None = None,
+    accept: str | Sequence[str] = (),
+    pictures: int = 200,
+    workers: int = 0,
+) -> None:
+    """Open every file of a datalist and report what would stop a training, silently spoil it, or inflate its scores.
+
+    Errors: a file that is missing, cannot be read to its end, is not 3D or is not on the grid of its subject; NaN,
+    infinite or constant voxels; a label that is missing, has unknown values or is among the images; a subject or image
+    that occurs twice, in one split (duplicate) or in two (leakage); visits of one person in two splits (leakage).
+    Warnings: subjects without lesion, modalities or masks that are copies, and images that differ from the rest of the
+    cohort in orientation, spacing, intensities or brain extraction. Errors and warnings give exit status 1.
+
+    Args:
+        datalist: JSON file.
+        root: folder that its paths are relative to.
+        output: folder for findings.csv and findings.html, a page with a picture of each subject concerned.
+        fix: exclude, to write a datalist without the subjects that have an error, except accepted ones.
+        fixed: the file for that datalist.
+        accept: names of checks, such as empty_mask,orientation, that are reported but do not change the exit status.
+        pictures: largest number of subjects on the page, errors first; findings.csv has them all.
+        workers: processes; 0 for one per core.
+    """
+    accepted = _check_options(datalist, fix, fixed, accept, pictures, workers)
+    _check_places(datalist, output, fixed)
+    folder = expand_home(root, f"--root={root}")
+    if not folder.is_dir():
+        raise InputError(f"--root={root}: no such folder; expected the root of the paths in {datalist}")
+    content = _read(datalist)
+    cases = [{**entry, "split": split} for split in datalists.SPLITS for entry in content.get(split, [])]
+    if not cases:
+        raise InputError(f"--datalist={datalist}: no subject in it; expected at least one")
+    _check_root(cases, root, folder)
+    records = _records(cases, str(folder), content["label_convention"], workers)
+    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, content["modalities"]), describe(records))
+    lines = _lines(result)
+    try:
+        if output is not None:
+            lines += _write(result, Path(str(output)), str(folder), pictures, workers)
+        if fixed is not None:
+            lines += _exclude(content, result, str(fixed), accepted)
+    finally:
+        _print(lines)
+    if any(finding.check not in accepted for finding in result.findings):
+        raise SystemExit(1)
+
+
+def _check_options(
+    datalist: str, fix: str | None, fixed: str | None, accept: str | Sequence[str], pictures: int, workers: int
+) -> set[str]:
+    """The accepted checks.
+
+    Raises:
+        InputError: an option is invalid.
+    """
+    check_number("pictures", pictures, int, 0)
+    check_number("workers", workers, int, 0, 1024)
+    if fix not in (None, "exclude"):
+        raise InputError(f"--fix={fix}: expected exclude")
+    if (fix is None) != (fixed is None):
+        raise InputError(f"--fix={fix} --fixed={fixed}: expected both, such as --fix=exclude --fixed=G.json")
+    given = accept.split(",") if isinstance(accept, str) else accept
+    names = set(map(str, given if isinstance(given, Sequence) else [given])) - {""}
+    for name in sorted(names - set(CHECKS)):
+        raise InputError(f"--accept={name}: expected some of {', '.join(CHECKS)}")
+    return names
+
+
+def _check_places(datalist: str, output: str | None, fixed: str | None) -> None:
+    """Check, before an hour of reading, that the outputs can be written and do not replace each other.
+
+    Raises:
+        InputError: a check fails.
+    """
+    with reporting_path_errors(f"--datalist={datalist} --output={output} --fixed={fixed}"):
+        source = Path(str(datalist)).resolve()
+        pages = [] if output is None else [Path(str(output)).resolve() / name for name in PAGES]
+        target = None if fixed is None else Path(str(fixed)).resolve()
+    if source in pages:
+        raise InputError(f"--output={output}: {source.name} in it is --datalist; expected another folder")
+    if output is not None:
+        check_writable_folder(Path(str(output)).resolve(), f"--output={output}", PAGES)
+    if target is None:
+        return
+    if target == source:
+        raise InputError(f"--fixed={fixed}: expected another file than --datalist")
+    for page in pages:
+        if target == page or target in page.parents or page in target.parents:
+            raise InputError(f"--fixed={fixed}: expected another file than {page.name} of --output, and none around it")
+    check_writable_file(target, f"--fixed={fixed}")
+
+
+def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> None:
+    """Check that the root has at least one of the files; otherwise it is the wrong folder.
+
+    Raises:
+        InputError: it has none.
+    """
+    files = {file for case in cases for file in (*case["image"], case.get("label")) if file}
+    if not any((folder / file).exists() for file in files):
+        example = cases[0]["image"][0]
+        raise InputError(f"--root={root}: none of the {len(files)} files is below --root; expected {example} there")
+
+
+def _read(datalist: str) -> dict[str, Any]:
+    """The content of a datalist, in which a subject may occur more than once; the check reports it."""
+    try:
+        return _content(datalist)
+    except RecursionError as error:
+        raise InputError(f"datalist {datalist}: nested too deeply; expected a datalist") from error
+
+
+def _content(datalist: str) -> dict[str, Any]:
+    try:
+        content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
+        entries = [(split, entry, entry["subject"]) for split in datalists.SPLITS for entry in content.get(split, [])]
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return datalists.read(str(datalist))  # raises an error that describes the fault
+    head = {name: value for name, value in content.items() if name not in datalists.SPLITS}
+    times: Counter[str] = Counter()
+    rounds: dict[int, dict[str, Any]] = {1: dict(head)}
+    for split, entry, subject in entries:
+        times[str(subject)] += 1
+        rounds.setdefault(times[str(subject)], dict(head)).setdefault(split, []).append(entry)
+    for part in rounds.values():  # each has a subject once
+        datalists.check(part, str(datalist))
+    return content
+
+
+def _records(cases: Sequence[Mapping[str, Any]], root: str, convention: str | None, workers: int) -> list[Record]:
+    records = map_in_processes(partial(examine, root=root, convention=convention), cases, workers, "subject")
+    return [
+        record or Record((Problem("unreadable", case["image"][0], NO_RECORD, "files that fit into memory"),))
+        for case, record in zip(cases, records, strict=True)
+    ]
+
+
+def _ordered(
+    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], modalities: Sequence[str]
+) -> list[tuple[int, Problem]]:
+    """Index of the case and problem, in the order of the datalist, then of the files, then of `CHECKS`."""
+    own = [(place, problem) for place, record in enumerate(records) for problem in record.problems]
+    order = list(CHECKS)
+
+    def rank(found: tuple[int, Problem]) -> tuple[int, int, int]:
+        place, problem = found
+        files = [*cases[place]["image"], cases[place].get("label")] if place >= 0 else [""]
+        return place, files.index(problem.file), order.index(problem.check)
+
+    return sorted([*own, *compare(cases, records, modalities)], key=rank)
+
+
+def _lines(result: Result) -> list[str]:
+    """A result as lines for the terminal."""
+    summary = f"{result.name}: " + "; ".join(f"{fact}: {value}" for fact, value in result.facts.items())
+    if not result.found:
+        return [summary, "all is well"]
+    table = [f"{name:<18}{severity:<10}{count:>8}  {subjects}" for name, severity, count, subjects in result.kinds]
+    found = []
+    for item in result.findings:
+        where = f"{item.split} {item.subject}: {item.file}" if item.subject else "the cohort"
+        found.append(f"{item.severity}: {item.check}: {where}: {item.value}; expected {item.expected}")
+    return [summary, "", f"{'check':<18}{'severity':<10}{'findings':>8}  in", *table, "", *found]
+
+
+def _print(lines: Sequence[str]) -> None:
+    """Print to a pipe that the reader may close early, as `head` does."""
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would flush again at exit
+
+
+def _write(result: Result, output: Path, root: str, pictures: int, workers: int) -> list[str]:
+    """Write findings.csv and findings.html; return lines with their paths."""
+    from scripts.datalists.page import draw, page  # imported here because PyTorch takes seconds
+
+    table, site = (output / name for name in PAGES)
+    with atomic_write(table) as path, path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Finding._fields)
+        writer.writerows(result.findings)
+    shown = result.suspects[:pictures]
+    problems: dict[int, list[Problem]] = {}
+    for place, problem in result.found:
+        problems.setdefault(place, []).append(problem)
+    orders = [(result.cases[place], problems[place][0].file) for place in shown]
+    drawn = map_in_processes(partial(draw, root=root), orders, workers, "picture")
+    suspects = [
+        {"case": result.cases[place], "problems": problems[place], "picture": picture}
+        for place, picture in zip(shown, drawn, strict=True)
+    ]
+    with atomic_write(site) as path:
+        path.write_text(page(result, suspects, problems.get(-1, [])), encoding="utf-8")
+    return ["", str(table), str(site)]
+
+
+def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: Collection[str]) -> list[str]:
+    """Write the datalist without the subjects that have an error; return lines that name them.
+
+    Raises:
+        InputError: nobody is left, or nobody for training.
+    """
+    errors: dict[int, list[str]] = {}
+    for place, problem in result.found:
+        if CHECKS[problem.check] == "error" and problem.check not in accepted:
+            errors.setdefault(place, []).append(problem.check)
+    kept: dict[str, list[Any]] = {split: [] for split in datalists.SPLITS if split in content}
+    entries = [entry for split in datalists.SPLITS for entry in content.get(split, [])]
+    for place, (entry, case) in enumerate(zip(entries, result.cases, strict=True)):
+        if place not in errors:
+            kept[case["split"]].append(entry)
+    if (content.get("training") and not kept["training"]) or not any(kept.values()):
+        left = f"{len(entries) - len(errors)} of {len(entries)} subjects"
+        raise InputError(f"--fixed={fixed}: without those in error {left} are left, none for training; expected one")
+    datalists.write({**content, **kept}, fixed)
+    lines = ["", f"{fixed}: {len(entries) - len(errors)} of {len(entries)} subjects"]
+    for place, names in sorted(errors.items()):
+        case = result.cases[place]
+        lines.append(f"left out: {case['subject']} of {case['split']}: {', '.join(dict.fromkeys(names))}")
+    return lines

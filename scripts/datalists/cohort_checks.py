@@ -1,0 +1,176 @@
+"""Compare the subjects of a cohort: outliers and duplicates; a part of `python -m scripts.datalists check`."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from math import exp, log
+from typing import Any
+
+import numpy as np
+
+from common.data.headers import Problem
+from scripts.datalists.examine import CHECKS, Image, Record, in_mm
+
+__all__ = ["compare", "describe"]
+
+HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
+SPACING_TOLERANCE = 0.05  # share of the cohort's median
+SUBJECT, VOXELS, PERSON, MASK = "the same subject", "the same voxels", "the same person", "the same mask"
+HEAD = 3.0  # litres: adult brains with fluid have 1 to 2 (embedded cohort: up to 2.4), heads more than 3.5
+FEWEST = 8  # images; a smaller cohort has no outliers
+VISIT = re.compile(  # names of visits that begin with the person: UK Biobank, BraTS from 2023, BIDS (ATLAS)
+    r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
+)
+OUTLIER = 5.0  # robust standard deviations of log intensity ...
+FACTOR = 3.0  # ... and at least this factor from the median
+
+
+def compare(
+    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], modalities: Sequence[str]
+) -> list[tuple[int, Problem]]:
+    """Find outliers and duplicates.
+
+    Args:
+        cases: each with its "split".
+        records: of the cases, in the same order.
+        modalities: names of the images.
+
+    Returns:
+        Index of the case (-1: the whole cohort), and the problem.
+    """
+    return [
+        *_odd_grids(cases, records),
+        *_odd_brains(cases, records),
+        *_odd_intensities(cases, records, modalities),
+        *_negatives(cases, records),
+        *_repeated(cases, records),
+    ]
+
+
+def describe(records: Sequence[Record]) -> dict[str, str]:
+    """Facts about a cohort: orientation, spacing, and the number of images with extracted brain."""
+    orientations = Counter(record.orientation for record in records if record.orientation)
+    spacings = Counter(in_mm(record.spacing) for record in records if record.spacing)
+    litres = [image.litres for record in records for image in record.images if image is not None]
+    extracted = sum(volume < HEAD for volume in litres)
+    return {
+        "orientation": _counted(orientations),
+        "spacing": _counted(spacings),
+        "brain extracted": f"{extracted} of {len(litres)} images" if litres else "no readable image",
+    }
+
+
+def _counted(values: Counter[str]) -> str:
+    if len(values) < 2:
+        return next(iter(values), "unknown")
+    value, count = values.most_common(1)[0]
+    return f"{value} in {count} of {values.total()} subjects"
+
+
+def _odd_grids(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
+    orientations = Counter(record.orientation for record in records if record.orientation)
+    if not orientations:
+        return
+    usual = orientations.most_common(1)[0][0]
+    spacing = np.median([record.spacing for record in records if record.spacing], axis=0)
+    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
+        report = partial(Problem, file=case["image"][0])
+        if record.orientation and record.orientation != usual:
+            count = f"{usual}, as {orientations[usual]} of {orientations.total()} subjects"
+            yield place, report("orientation", value=record.orientation, expected=count)
+        if record.spacing and np.any(np.abs(record.spacing - spacing) > SPACING_TOLERANCE * spacing):
+            expected = f"{in_mm(spacing)}, the cohort's median"
+            yield place, report("spacing", value=in_mm(record.spacing), expected=expected)
+
+
+def _odd_brains(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
+    """Whole heads in a cohort of extracted brains, or the reverse; with equal numbers neither is an outlier."""
+    heads = [image.litres >= HEAD for _, _, image in _images(cases, records)]
+    for place, file, image in _images(cases, records):
+        head = image.litres >= HEAD
+        if 2 * heads.count(head) < len(heads):
+            what, usual = ("a head", "extracted brains") if head else ("a brain alone", "whole heads")
+            value = f"{image.litres:.1f} L above the background: {what}"
+            yield place, Problem("brain_extraction", file, value, f"{usual}, as {heads.count(not head)} images")
+
+
+def _odd_intensities(
+    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], modalities: Sequence[str]
+) -> Iterator[tuple[int, Problem]]:
+    """Intensity ranges far from those of the same modality, on a logarithmic scale because MR has no unit."""
+    for channel, modality in enumerate(modalities):
+        found = [(place, record.images[channel]) for place, record in enumerate(records) if record.images]
+        ranges = {place: log(image.high) for place, image in found if image is not None and image.high > 0}
+        if len(ranges) < FEWEST:
+            continue
+        median = float(np.median(list(ranges.values())))
+        spread = 1.4826 * float(np.median([abs(value - median) for value in ranges.values()]))
+        limit = max(OUTLIER * spread, log(FACTOR))
+        for place, value in ranges.items():
+            if abs(value - median) > limit:
+                expected = f"{exp(median - limit):.3g} to {exp(median + limit):.3g}, as in the cohort's {modality}"
+                text = f"intensity range {exp(value):.3g}"
+                yield place, Problem("intensity", cases[place]["image"][channel], text, expected)
+
+
+def _negatives(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
+    """Images with negative voxels: one problem per image, or a single one for the cohort if most images have them."""
+    found = [(place, file) for place, file, image in _images(cases, records) if image.negative]
+    total = sum(1 for _ in _images(cases, records))
+    expected = "intensities from 0, which the volume is cut to"
+    if 2 * len(found) > total:
+        yield -1, Problem("negative", "", f"{len(found)} of {total} images have voxels below 0", expected)
+    else:
+        for place, file in found:
+            yield place, Problem("negative", file, "voxels below 0", expected)
+
+
+def _images(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, str, Image]]:
+    """Index of the case, file and figures of each image without error."""
+    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
+        for file, image in zip(case["image"], record.images, strict=False):
+            if image is not None:
+                yield place, file, image
+
+
+def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
+    """Subjects, people and images that occur twice; the problem is reported for the copy and names the one to keep.
+
+    To keep is the one without errors, then the one in the split that is held out most strictly, then the first. Visits
+    of a person may share a split or be unlabelled, because no training reads those. Equal masks are only a warning.
+    """
+
+    def rank(place: int) -> tuple[bool, int, int]:
+        broken = any(CHECKS[problem.check] == "error" for problem in records[place].problems)
+        return broken, HELD_OUT_FIRST.index(cases[place]["split"]), place
+
+    pairs: dict[tuple[int, int], tuple[str, str]] = {}
+    for what, groups in _likenesses(cases, records).items():  # strongest first, because only the first is reported
+        for members in groups.values():
+            kept, *others = sorted(members, key=rank)
+            for place in others:
+                if what != PERSON or cases[place]["split"] != cases[kept]["split"]:
+                    pairs.setdefault((place, kept), (what, members[place]))
+    for (place, kept), (what, file) in sorted(pairs.items()):
+        subject, split = cases[kept]["subject"], cases[kept]["split"]
+        check = "duplicate" if cases[place]["split"] == split else "leakage"
+        value = f"{what} as {subject} in {split}"
+        if what == MASK:
+            yield place, Problem("copy", file, value, "a different mask")
+        else:
+            expected = "each person in one split" if what == PERSON else "each subject and image once"
+            yield place, Problem(check, file, value, expected)
+
+
+def _likenesses(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> dict[str, dict[Any, dict[int, str]]]:
+    """Kind of duplicate -> name or digest -> index of each case that has it, with the file to report."""
+    alike: dict[str, dict[Any, dict[int, str]]] = {what: defaultdict(dict) for what in (SUBJECT, VOXELS, PERSON, MASK)}
+    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
+        alike[SUBJECT][case["subject"]][place] = case["image"][0]
+        if case["split"] != "unlabelled" and (visit := VISIT.fullmatch(case["subject"])):
+            alike[PERSON][visit["person"]][place] = case["image"][0]
+        for file, digest in zip((*case["image"], case.get("label")), record.digests, strict=False):
+            if digest:
+                alike[MASK if file == case.get("label") else VOXELS][digest].setdefault(place, file)
+    return alike

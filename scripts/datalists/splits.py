@@ -1,0 +1,212 @@
+"""Assign the people of a cohort to splits: at random, or by the folds of a cross-validation."""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import jsonschema
+import numpy as np
+
+from common.errors import InputError, check_number
+from common.files import expand_home, reporting_json_errors
+from scripts.datalists.layouts import Visit
+
+__all__ = ["Assignment", "Splitter", "cross_validation", "random_splits", "read_folds"]
+
+FOLDS_SCHEMA = {
+    "type": "object",
+    "required": ["training"],
+    "properties": {
+        "training": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["fold", "image"],
+                "properties": {
+                    "fold": {"type": "integer", "minimum": 0},
+                    "image": {
+                        "anyOf": [
+                            {"type": "string"},
+                            {"type": "array", "minItems": 1, "prefixItems": [{"type": "string"}]},
+                        ]
+                    },
+                },
+            },
+        }
+    },
+}
+
+
+class Assignment(NamedTuple):
+    """Which person is in which split.
+
+    Attributes:
+        people: split -> people who have a mask, or all people if nobody has one.
+        others: people without any mask whom `--unlabelled=training` may train on.
+        folds: the datalist's record of a cross-validation.
+    """
+
+    people: dict[str, list[str]]
+    others: set[str]
+    folds: dict[str, Any] | None
+
+
+Splitter = Callable[[Sequence[Visit], Sequence[Visit]], Assignment]  # takes visits to split, and visits without mask
+
+
+def random_splits(validation: float, testing: float, seed: int) -> Splitter:
+    """Draw splits at random.
+
+    Args:
+        validation: number of people, or a fraction from 0 to below 1.
+        testing: number of people, or a fraction from 0 to below 1.
+        seed: of the draw, 0 or more.
+
+    Raises:
+        InputError: an argument is out of range; the splitter raises it if nobody is left for training.
+    """
+    check_number("seed", seed, int, 0)
+
+    def split(visits: Sequence[Visit], without: Sequence[Visit]) -> Assignment:
+        people = _people(visits)
+        if not people:
+            return Assignment({"training": [], "validation": [], "testing": []}, set(), None)
+        return Assignment(_draw(people, validation, testing, seed), set(_people(without)) - set(people), None)
+
+    return split
+
+
+def cross_validation(folds: str | int, fold: int | None, fold_to: str, validation: float, seed: int) -> Splitter:
+    """Hold out one fold.
+
+    Args:
+        folds: a file of folds (see `read_folds`), or the number of folds to deal people into at random.
+        fold: the one that is held out.
+        fold_to: its split, validation or testing.
+        validation: number or fraction of the other people for validation, if the fold is for testing.
+        seed: of all draws, 0 or more.
+
+    Raises:
+        InputError: an argument is out of range; the splitter raises it if the file cannot be read, there is no such
+            fold, or the fold or the rest is empty.
+    """
+    check_number("seed", seed, int, 0)
+
+    def split(visits: Sequence[Visit], without: Sequence[Visit]) -> Assignment:
+        people = _people(visits)
+        others = set(_people(without)) - set(people)
+        if isinstance(folds, str):
+            path = expand_home(folds, f"--folds={folds}")
+            fold_of, source = _published_folds(path, visits, without)
+            others = {person for person in others if fold_of.get(person, fold) != fold}
+        else:
+            fold_of, source = _random_folds(folds, people, seed)
+        known = sorted(set(fold_of.values()) | set(source.pop("known", [])))
+        if isinstance(fold, bool) or fold not in known:
+            given = "--fold: missing;" if fold is None else f"--fold={fold}:"
+            raise InputError(f"{given} expected one of {', '.join(map(str, known))}, the folds of --folds={folds}")
+        held = [person for person in people if fold_of.get(person) == fold]
+        rest = [person for person in people if fold_of.get(person, fold) != fold]
+        record = {"fold": fold, "of": len(known), "split": fold_to} | source
+        if not held or not rest:
+            raise InputError(
+                f"--fold={fold}: {len(held)} people in it and {len(rest)} in the others; expected some in each"
+            )
+        if fold_to == "validation":
+            return Assignment({"training": rest, "validation": held, "testing": []}, others, record)
+        return Assignment(_draw(rest, validation, 0, seed) | {"testing": held}, others, record)
+
+    return split
+
+
+def _people(visits: Iterable[Visit]) -> list[str]:
+    return sorted({visit.person for visit in visits})
+
+
+def _draw(people: Sequence[str], validation: float, testing: float, seed: int) -> dict[str, list[str]]:
+    """Split -> people, sorted. The people for testing do not depend on `validation`."""
+    test = _count("testing", testing, len(people))
+    rest = test + _count("validation", validation, len(people))
+    if rest >= len(people):
+        given = f"--validation={validation} --testing={testing}"
+        raise InputError(f"{given}: nobody is left for training; expected fewer than the {len(people)} people")
+    drawn = [people[index] for index in np.random.default_rng(seed).permutation(len(people))]
+    return {"training": sorted(drawn[rest:]), "validation": sorted(drawn[test:rest]), "testing": sorted(drawn[:test])}
+
+
+def _count(option: str, value: float, people: int) -> int:
+    """The number of people that an option asks for; a fraction above zero asks for at least one."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if not (is_number and value >= 0) and not (isinstance(value, float) and 0 <= value < 1):
+        raise InputError(f"--{option}={value}: expected a number of people, or a fraction from 0 to below 1")
+    return int(value) if is_number else max(round(value * people), int(value > 0))
+
+
+def _random_folds(number: Any, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
+    """Person -> fold. People are shuffled by the seed and dealt into folds whose sizes differ by at most one."""
+    check_number("folds", number, int, 2)
+    if number > len(people):
+        raise InputError(f"--folds={number}: expected no more than the {len(people)} people with labels")
+    shuffled = [people[index] for index in np.random.default_rng(seed).permutation(len(people))]
+    fold_of = {person: index % number for index, person in enumerate(shuffled)}
+    return fold_of, {"source": f"dealt by chance, seed {seed}"}
+
+
+def _published_folds(
+    path: Path, visits: Sequence[Visit], without: Sequence[Visit]
+) -> tuple[dict[str, int], dict[str, Any]]:
+    """Person -> fold, with or without a mask, from a file of folds; prints who is only in the file or in the cohort.
+
+    A visit in the file puts its person, with all visits, into the fold.
+    """
+    fold_of_subject, digest = read_folds(path)
+    fold_of: dict[str, int] = {}
+    for visit in [*visits, *without]:
+        fold = fold_of_subject.get(visit.subject)
+        if fold is not None and fold_of.setdefault(visit.person, fold) != fold:
+            raise InputError(f"--folds={path}: {visit.person} is in fold {fold_of[visit.person]} and in {fold}")
+    if not any(visit.person in fold_of for visit in visits):
+        example = next(iter(fold_of_subject))
+        raise InputError(f"--folds={path}: it names none of the {len(visits)} subjects with labels, but {example}")
+    _report("left out, as their people are in no fold", {v.subject for v in visits if v.person not in fold_of})
+    found = {visit.subject for visit in [*visits, *without]}
+    _report("in a fold, but no complete subject of the root", fold_of_subject.keys() - found)
+    return fold_of, {"source": path.name, "sha256": digest, "known": set(fold_of_subject.values())}
+
+
+def _report(what: str, subjects: Collection[str]) -> None:
+    if subjects:
+        print(f"{what}: {len(subjects)} subjects, such as {min(subjects)}")
+
+
+def read_folds(path: Path) -> tuple[dict[str, int], str]:
+    """Subject -> fold, from a JSON file like SwinUNETR's five folds of BraTS 2021.
+
+        {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
+
+    The folder of the first image names the subject; the images themselves do not matter.
+
+    Returns:
+        The folds, and the file's SHA-256.
+
+    Raises:
+        InputError: the file is missing, is not JSON or has another form, or a subject is in two folds.
+    """
+    with reporting_json_errors(f"--folds={path}", "a file of folds", "a JSON file, or a number of folds"):
+        text = path.read_bytes()
+        content = json.loads(text)
+        problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(FOLDS_SCHEMA).iter_errors(content))
+    if problem is not None:
+        raise InputError(f"--folds={path}: {problem.json_path}: {problem.message[:160]}; expected a file of folds")
+    folds: dict[str, int] = {}
+    for entry in content["training"]:
+        image = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
+        subject = PurePosixPath(image).parent.name
+        if not subject:
+            raise InputError(f"--folds={path}: image {image} is in no folder; expected a folder named as the subject")
+        if folds.setdefault(subject, entry["fold"]) != entry["fold"]:
+            raise InputError(f"--folds={path}: {subject} is in fold {folds[subject]} and in {entry['fold']}")
+    return folds, hashlib.sha256(text).hexdigest()

@@ -1,0 +1,232 @@
+"""Score predictions, draw the page of an evaluation, compare evaluations: `python -m scripts.evaluate [COMMAND]`."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from common import metrics
+from common.cli import run
+from common.data.regions import conventions_by_protocol
+from common.errors import InputError, check_number, choice, shortened
+from common.files import atomic_write, check_writable_folder, reporting_path_errors
+from common.inference import results
+from common.inference.results import PAGE, CaseFiles
+from common.metrics.protocols import Protocol, Scores
+from scripts.evaluate.cases import find_cases, labels_of, masks_of, mixed_labels
+from scripts.pools import map_in_processes
+
+__all__ = ["compare", "evaluate", "page", "score"]
+
+FILES = ("metrics.csv", "lesions.csv", "cases.json", "summary.json", PAGE)
+
+
+class _Fault(NamedTuple):
+    """Why a worker process could not process a case."""
+
+    message: str
+
+
+def evaluate(
+    *,
+    predictions: str,
+    references: str,
+    protocol: str,
+    output: str,
+    challenge: str | None = None,
+    tolerance: float | None = None,
+    missing: str | None = None,
+    images: str | None = None,
+    dataset_dir: str | None = None,
+    split: str = "testing",
+    workers: int = 0,
+) -> None:
+    """Score label maps against references as a challenge does, by case, region and lesion.
+
+    Both are folders of NIfTI files with the same names. All files are checked before the first case is scored, and all
+    cases are scored before anything is written. The other commands are page, which draws the page of an evaluation, and
+    compare, which compares evaluations.
+
+    Args:
+        predictions: folder of CASE.nii.gz or CASE.nii.
+        references: folder of files with the same names; or a datalist (JSON), whose labels are the references.
+        protocol: atlas (labels 0 and 1; 6-connected lesions), isles (0 and 1; 26-connected, volumes in ml), or brats
+            (0, 1, 2, and 3 or 4 for enhancing tumour; lesion-wise, in WT, TC and ET).
+        output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
+            replaced.
+        challenge: of brats, GLI (default), MET, MEN, SSA or PED.
+        tolerance: mm; also measures nsd, the normalised surface Dice at this tolerance.
+        missing: worst, to count an absent prediction as an empty one. Otherwise it is an error.
+        images: folder of CASE.nii.gz, CASE_*.nii.gz or CASE-*.nii.gz, for the page's pictures; by default the first
+            image of each subject of a datalist.
+        dataset_dir: folder that the datalist's paths start from.
+        split: of the datalist.
+        workers: processes; 0 for one per core.
+    """
+    choice("protocol", protocol, conventions_by_protocol())
+    rules = metrics.protocol(protocol, None if challenge is None else str(challenge), tolerance)
+    if missing not in (None, "worst"):
+        raise InputError(f"--missing={missing}: expected worst")
+    check_number("workers", workers, int, 0, 1024)
+    cases = find_cases(predictions, references, protocol, missing, images, dataset_dir, split)
+    folder = _output(output, FILES, {"predictions": predictions, "references": references, "images": images})
+    _warn_of_images(cases)
+    scores = _scores(cases, rules, workers or os.cpu_count() or 1)
+    summary = results.write(
+        folder, scores, rules, cases, conventions_by_protocol()[protocol][0], _resolve(predictions).name
+    )
+    path = _write_page(folder)
+    print("\n".join([*_lines(summary), "", str(path)]))
+
+
+def page(folder: str) -> None:
+    """Draw the page of an evaluation, FOLDER/evaluation.html, from the files in its folder. Nothing is scored.
+
+    Args:
+        folder: with metrics.csv, lesions.csv, cases.json and summary.json, as scripts.evaluate or the evaluate.yaml of
+            a bundle wrote them. The label maps and images that cases.json lists are read for the pictures.
+    """
+    with reporting_path_errors(str(folder)):
+        path = Path(str(folder)).expanduser()
+    print(_write_page(path))
+
+
+def compare(*folders: str, output: str | None = None, names: str | Sequence[str] | None = None) -> None:
+    """Compare evaluations of the same cases by the same protocol, pair by pair, and rank them as BraTS does.
+
+    For each pair, region and metric: the mean difference with its 95 % bootstrap interval, the p-value of Wilcoxon's
+    signed-rank test, and the number of cases that the first one wins, ties and loses. The systems are ranked by their
+    cumulative rank, averaged over the cases; the cumulative rank of a case is the mean rank over regions and ranked
+    metrics. A permutation test compares it for each pair. Holm's correction covers all tests of the command.
+
+    Args:
+        folders: two or more, written by this module or by the evaluate.yaml of a bundle.
+        output: folder for comparison.csv, ranking.csv and comparison.json; older ones are replaced.
+        names: of the systems, such as ours,theirs; by default the shortest distinct ends of the folders' paths.
+    """
+    from scripts.evaluate import compare as comparing  # here: SciPy's statistics take a second that `--help` can save
+
+    target = None if output is None else _output(output, comparing.FILES, {})
+    if names is not None:
+        names = ",".join(map(str, names)).split(",") if isinstance(names, list | tuple) else str(names).split(",")
+    comparison = comparing.compare(comparing.read_all([str(folder) for folder in folders], names))
+    if target is not None:
+        comparing.write(comparison, target)
+    print("\n".join([*comparing.lines(comparison), *([] if target is None else ["", str(target)])]))
+
+
+def score(files: CaseFiles, protocol: Protocol) -> dict[str, Scores]:
+    """Score each region of a case by a protocol.
+
+    Raises:
+        InputError: as `scripts.evaluate.cases.masks_of`.
+    """
+    predictions, references, affine = masks_of(files, conventions_by_protocol()[protocol.name][0])
+    spacing = metrics.spacing_of(affine)
+    return {region: protocol.measure(predictions[region], references[region], spacing) for region in references}
+
+
+def _output(output: str, names: Sequence[str], inputs: Mapping[str, str | None]) -> Path:
+    """The output folder, checked before the work starts rather than after it."""
+    with reporting_path_errors(f"--output={output}"):
+        folder = Path(str(output)).expanduser()
+        same = [name for name, value in inputs.items() if value is not None and _resolve(value) == _resolve(output)]
+    if same:
+        raise InputError(f"--output={output}: the folder of --{same[0]}; expected another one")
+    check_writable_folder(folder, f"--output={output}", names)
+    return folder
+
+
+def _resolve(path: str) -> Path:
+    return Path(str(path)).expanduser().resolve()
+
+
+def _warn_of_images(cases: Sequence[CaseFiles]) -> None:
+    without = [files.name for files in cases if files.image is None]
+    if 0 < len(without) < len(cases):
+        count = f"{len(without)} of {len(cases)} cases"
+        print(
+            f"warning: {count} have no image; their pictures lack a background: {shortened(without)}", file=sys.stderr
+        )
+
+
+def _scores(cases: Sequence[CaseFiles], protocol: Protocol, workers: int) -> dict[str, dict[str, Scores]]:
+    """Check all cases, then score them.
+
+    Raises:
+        InputError: a file is invalid; names the first one, and counts the other cases with invalid files.
+    """
+    _import_before_forking(protocol)
+    found = _process(
+        partial(labels_of, convention=conventions_by_protocol()[protocol.name][0]), cases, workers, " checked"
+    )
+    mixed = mixed_labels(cases, found)
+    if mixed is not None:
+        raise InputError(mixed)
+    scores = _process(partial(score, protocol=protocol), cases, workers, " scored")
+    return {files.name: measured for files, measured in zip(cases, scores, strict=True)}
+
+
+def _import_before_forking(protocol: Protocol) -> None:
+    """Score a voxel, so that this process has imported everything and its workers need not."""
+    voxel = np.ones((1, 1, 1), bool)
+    protocol.measure(voxel, voxel, (1, 1, 1))
+
+
+def _process(work: Callable[[CaseFiles], Any], cases: Sequence[CaseFiles], workers: int, unit: str) -> list[Any]:
+    """Apply a function to all cases in worker processes, and report the cases that fail."""
+    done = map_in_processes(partial(_attempt, work), cases, workers, unit)
+    faults = []
+    for files, found in zip(cases, done, strict=True):
+        if found is None:
+            path = files.prediction or files.reference
+            faults.append(f"{path}: reading it killed the process, twice; expected a file that fits into memory")
+        elif isinstance(found, _Fault):
+            faults.append(found.message)
+    if faults:
+        others = len(faults) - 1
+        more = f" ({others} more of {len(cases)} cases {'has' if others == 1 else 'have'} errors)" if others else ""
+        raise InputError(faults[0] + more)
+    return done
+
+
+def _attempt(work: Callable[[CaseFiles], Any], files: CaseFiles) -> Any:
+    try:
+        return work(files)
+    except InputError as error:
+        return _Fault(str(error))
+    except MemoryError:
+        return _Fault(f"{files.reference}: out of memory; expected fewer --workers")
+
+
+def _write_page(folder: Path) -> Path:
+    """Draw the page of the evaluation in a folder, and return its path."""
+    from scripts.evaluate.page import page_of  # here: the pictures' imports take seconds that `--help` can save
+    from scripts.evaluate.reading import read_details
+
+    content = page_of(read_details(folder))
+    with atomic_write(folder / PAGE) as file:
+        file.write_text(content, encoding="utf-8")
+    return folder / PAGE
+
+
+def _lines(summary: Mapping[str, Any]) -> list[str]:
+    """The lines that the terminal shows of a summary."""
+    absent = summary["missing"]
+    counted = f", {len(absent)} without prediction counted as empty" if absent else ""
+    lines = [f"{summary['cases']} {'case' if summary['cases'] == 1 else 'cases'} by {summary['protocol']}{counted}", ""]
+    lines.append(f"{'region':<8}{'metric':<25}{'mean':>9}  95 % interval")
+    for region, measured in summary["regions"].items():
+        for metric, figures in measured.items():
+            unit = "" if figures["unit"] == "1" else f" {figures['unit']}"
+            interval = "" if figures["ci95"] is None else "[{:.4g}, {:.4g}]".format(*figures["ci95"])
+            lines.append(f"{region:<8}{metric:<25}{figures['mean']:>9.4g}  {interval}{unit}".rstrip())
+    return lines
+
+
+if __name__ == "__main__":
+    run({"page": page, "compare": compare}, "evaluate", default=evaluate)

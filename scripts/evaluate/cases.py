@@ -1,0 +1,301 @@
+"""Find the files of each case and read their masks: prediction and reference, on one grid, with known labels."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from common.data import datalists
+from common.data.headers import AFFINE_TOLERANCE, broken_file
+from common.data.regions import aliases_of, conventions_by_protocol, display_order, known_labels, regions_of
+from common.errors import InputError, shortened
+from common.files import reporting_path_errors
+from common.inference.results import CaseFiles
+from common.metrics.measures import spacing_of
+
+__all__ = ["CaseMasks", "find_cases", "labels_of", "masks_of", "mixed_labels"]
+
+SUFFIXES = (".nii.gz", ".nii")
+INTEGER_TOLERANCE = 1e-5  # of a label: a header's scale factor is in single precision
+
+
+class CaseMasks(NamedTuple):
+    """Masks [x, y, z] by region, in display order, and the affine [4, 4] of the reference."""
+
+    predictions: dict[str, NDArray[np.bool_]]
+    references: dict[str, NDArray[np.bool_]]
+    affine: NDArray[np.float64]
+
+
+class _LabelMap(NamedTuple):
+    labels: NDArray[np.uint8]  # [x, y, z]; 4 of brats2021 has become 3
+    values: frozenset[int]  # as stored in the file
+    affine: NDArray[np.float64]
+
+
+def find_cases(
+    predictions: str | Path,
+    references: str | Path,
+    protocol_name: str,
+    missing: str | None = None,
+    images: str | Path | None = None,
+    dataset_dir: str | Path | None = None,
+    split: str = "testing",
+) -> list[CaseFiles]:
+    """Find the cases of an evaluation, sorted by name. No file is opened, except a datalist.
+
+    Args:
+        predictions: folder of NIfTI files, CASE.nii.gz or CASE.nii. Files with another suffix are ignored.
+        references: folder of files with the same names, or a datalist. The cases of a datalist are the subjects of a
+            split; their reference is the label, their image the first one listed.
+        protocol_name: atlas, isles or brats.
+        missing: worst, to accept absent predictions.
+        images: folder with CASE.nii.gz, CASE_*.nii.gz or CASE-*.nii.gz; of several the first in sorted order is used.
+        dataset_dir: folder that the datalist's paths start from.
+        split: of the datalist.
+
+    Raises:
+        InputError: a folder does not exist or has no NIfTI file; a folder is named like a case; a suffix is upper case;
+            a case occurs twice; predictions are absent and `missing` is None; all predictions are absent; a prediction
+            has no reference; a datalist breaks a rule of `common.data.Datalist.load`, has no labels, or follows a label
+            convention that the protocol does not accept.
+    """
+    predicted = _nifti_files("predictions", predictions)
+    with reporting_path_errors(f"--references={references}"):
+        path = Path(str(references)).expanduser()
+        is_datalist = path.is_file()
+    if is_datalist:
+        labels, first_images = _of_datalist(path, protocol_name, dataset_dir, split)
+    else:
+        labels, first_images = _of_folder(references, predictions, dataset_dir, split), {}
+    _check_names(predicted, labels, predictions, missing)
+    if images is not None:
+        first_images = _images(_nifti_files("images", images, unique=False), labels)
+    return [CaseFiles(name, predicted.get(name), labels[name], first_images.get(name)) for name in sorted(labels)]
+
+
+def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
+    """Read the regions of a case; in an absent prediction all of them are empty.
+
+    Trailing axes of length 1 are dropped. brats2021 and brats2023 are read alike: enhancing tumour is 3 or 4.
+
+    Args:
+        files: of the case.
+        convention: label convention of the label maps.
+
+    Raises:
+        InputError: a file cannot be read to its end or is not 3D; a voxel is not a real number, is NaN, infinite or
+            not a whole number; a file has labels that the convention does not know, or both 3 and 4; header and affine
+            disagree on the spacing; prediction and reference differ in shape, or in affine by more than 0.001 mm.
+    """
+    reference, prediction = _pair(files, convention)
+    found = regions_of(_alike(convention)[0])
+    values = {region: tuple(found[region]) for region in display_order(found)}
+    predicted = np.zeros_like(reference.labels) if prediction is None else prediction.labels
+    return CaseMasks(
+        {region: np.isin(predicted, labels) for region, labels in values.items()},
+        {region: np.isin(reference.labels, labels) for region, labels in values.items()},
+        reference.affine,
+    )
+
+
+def labels_of(files: CaseFiles, convention: str) -> tuple[frozenset[int], frozenset[int]]:
+    """The label values in the prediction and the reference of a case, as stored; errors are those of `masks_of`."""
+    reference, prediction = _pair(files, convention)
+    return frozenset() if prediction is None else prediction.values, reference.values
+
+
+def mixed_labels(cases: Sequence[CaseFiles], found: Sequence[tuple[frozenset[int], frozenset[int]]]) -> str | None:
+    """The error message if some files have label 3 and others 4, which may be different tissues; None if not.
+
+    Args:
+        cases: files of each case.
+        found: what `labels_of` returns for each case.
+    """
+    for position, kind in enumerate(("prediction", "reference")):
+        first: dict[int, Path] = {}
+        for files, labels in zip(cases, found, strict=True):
+            for label in labels[position] & {3, 4}:
+                first.setdefault(label, getattr(files, kind))
+        if len(first) == 2:
+            return f"{first[4]}: label 4, while {first[3]} has 3; expected one of them for enhancing tumour in all"
+    return None
+
+
+# Names
+
+
+def _nifti_files(option: str, folder: str | Path, unique: bool = True) -> dict[str, Path]:
+    """The NIfTI files of a folder by name without suffix, in sorted order."""
+    with reporting_path_errors(f"--{option}={folder}"):
+        path = Path(str(folder)).expanduser()
+        files = sorted(path.iterdir()) if path.is_dir() else None
+    if files is None:
+        raise InputError(f"--{option}={folder}: no such folder; expected one of NIfTI files")
+    found: dict[str, Path] = {}
+    for file in files:
+        suffix = next((suffix for suffix in SUFFIXES if file.name.lower().endswith(suffix)), None)
+        if suffix is None or file.name.startswith("."):
+            continue
+        if file.is_dir() or not file.name.endswith(suffix):
+            if unique:  # ignored, the case would pass for absent, and may count as empty
+                kind = "a folder" if file.is_dir() else "a suffix in capitals"
+                raise InputError(f"--{option}={folder}: {json.dumps(file.name)}: {kind}; expected a file *{suffix}")
+            continue
+        name = file.name.removesuffix(suffix)
+        if datalists.UNPRINTABLE.search(name):
+            raise InputError(f"--{option}={folder}: {json.dumps(name)}: expected a name of one line in Unicode")
+        if name in found and unique:
+            raise InputError(f"--{option}={folder}: {found[name].name} and {file.name}; expected one file per case")
+        found.setdefault(name, file)
+    if not found:
+        raise InputError(f"--{option}={folder}: no file that ends with .nii.gz or .nii; expected one for each case")
+    return found
+
+
+def _of_folder(
+    references: str | Path, predictions: str | Path, dataset_dir: str | Path | None, split: str
+) -> dict[str, Path]:
+    for option, value, default in (("dataset_dir", dataset_dir, None), ("split", split, "testing")):
+        if value != default:
+            raise InputError(f"--{option}={value}: expected with a datalist as --references, which is {references}")
+    if not Path(str(references)).expanduser().exists():
+        raise InputError(f"--references={references}: does not exist; expected a folder of NIfTI files or a datalist")
+    found = _nifti_files("references", references)
+    if Path(str(references)).expanduser().samefile(Path(str(predictions)).expanduser()):
+        raise InputError(f"--references={references}: the folder of --predictions; expected another one")
+    return found
+
+
+def _of_datalist(
+    datalist: str | Path, protocol_name: str, dataset_dir: str | Path | None, split: str
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Labels and first images of a split's subjects."""
+    if dataset_dir is None:
+        raise InputError(f"--dataset_dir: missing; expected the folder that the paths of {datalist} start from")
+    content = datalists.read(datalist)
+    convention, known = content["label_convention"], conventions_by_protocol()[protocol_name]
+    if convention not in known:
+        expected = " or ".join(sorted(known))
+        raise InputError(f"--protocol={protocol_name}: the labels of {datalist} follow {convention}, not {expected}")
+    entries = datalists.Datalist(datalist, dataset_dir).load(str(split), content["modalities"][:1], convention)
+    return (
+        {entry["subject"]: Path(entry["label"]) for entry in entries},
+        {entry["subject"]: Path(entry["image"][0]) for entry in entries},
+    )
+
+
+def _check_names(
+    predicted: Mapping[str, Path], labels: Mapping[str, Path], predictions: str | Path, missing: str | None
+) -> None:
+    absent, extra = sorted(labels.keys() - predicted.keys()), sorted(predicted.keys() - labels.keys())
+    problems = []
+    if absent and (missing is None or len(absent) == len(labels)):
+        problems.append(f"no prediction for {len(absent)} of {len(labels)} cases: {shortened(absent)}")
+    if extra:
+        problems.append(f"no reference for {len(extra)} of {len(predicted)} predictions: {shortened(extra)}")
+    if problems:
+        hint = ", or --missing=worst" if absent and not extra and missing is None and len(absent) < len(labels) else ""
+        raise InputError(f"--predictions={predictions}: {'; '.join(problems)}; expected one for each reference{hint}")
+
+
+def _images(files: Mapping[str, Path], names: Mapping[str, Any]) -> dict[str, Path]:
+    """The first image of each case; an image belongs to the longest case name that its own name begins with."""
+    found: dict[str, Path] = {}
+    for name, file in files.items():
+        owner = next((case for case in _beginnings(name) if case in names), None)
+        if owner is not None and (owner not in found or name == owner):
+            found[owner] = file
+    return found
+
+
+def _beginnings(name: str) -> Iterator[str]:
+    """A name, then the part before each of its "_" and "-", from the last to the first."""
+    yield name
+    for position in range(len(name) - 1, 0, -1):
+        if name[position] in "_-":
+            yield name[:position]
+
+
+# Content
+
+
+def _alike(convention: str) -> tuple[str, ...]:
+    """The conventions whose label maps are read alike, this one among them."""
+    groups = conventions_by_protocol().values()
+    return next((conventions for conventions in groups if convention in conventions), (convention,))
+
+
+def _pair(files: CaseFiles, convention: str) -> tuple[_LabelMap, _LabelMap | None]:
+    reference = _read(files.reference, convention)
+    if files.prediction is None:
+        return reference, None
+    prediction = _read(files.prediction, convention)
+    shape, expected = (" x ".join(map(str, found.labels.shape)) for found in (prediction, reference))
+    if shape != expected:
+        raise InputError(f"{files.prediction}: shape {shape}; expected the reference's, {expected}")
+    if not np.allclose(prediction.affine, reference.affine, rtol=0, atol=AFFINE_TOLERANCE):
+        off = np.abs(prediction.affine - reference.affine).max()
+        raise InputError(
+            f"{files.prediction}: affine differs from the reference's by up to {off:.3g}; expected the same grid"
+        )
+    return reference, prediction
+
+
+def _read(file: Path, convention: str) -> _LabelMap:
+    broken = broken_file([file])
+    if broken is not None:
+        raise InputError(f"{file}: {broken[1]}; expected a NIfTI file that can be read to its end")
+    scan: Any = nibabel.load(file)
+    shape = tuple(scan.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if len(shape) != 3 or 0 in shape:
+        raise InputError(f"{file}: shape {' x '.join(map(str, scan.shape))}; expected three dimensions")
+    if scan.get_data_dtype().kind not in "biuf":
+        raise InputError(f"{file}: voxels of type {scan.get_data_dtype()}; expected whole numbers")
+    _check_affine(file, scan)
+    voxels = np.asanyarray(scan.dataobj).reshape(shape)
+    conventions = _alike(convention)
+    values = _values(file, voxels, conventions)
+    labels = voxels if voxels.dtype == np.uint8 else np.rint(voxels).astype(np.uint8)
+    for value, other in aliases_of(conventions).items():
+        if value in values:
+            labels = np.where(labels == value, np.uint8(other), labels)
+    return _LabelMap(labels, values, scan.affine)
+
+
+def _check_affine(file: Path, scan: Any) -> None:
+    affine = scan.affine
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-9:
+        raise InputError(f"{file}: an affine that cannot be inverted; expected one that maps voxels to mm")
+    zooms, edges = scan.header.get_zooms()[:3], spacing_of(affine)
+    if not np.allclose(zooms, edges, rtol=0, atol=AFFINE_TOLERANCE):
+        of_header, of_affine = (" x ".join(f"{edge:g}" for edge in sizes) for sizes in (zooms, edges))
+        raise InputError(f"{file}: voxels of {of_header} mm by pixdim; expected those of its affine, {of_affine} mm")
+
+
+def _values(file: Path, voxels: NDArray[Any], conventions: Sequence[str]) -> frozenset[int]:
+    """The labels in a file, all of them known to one of the conventions."""
+    known = sorted(frozenset().union(*map(known_labels, conventions)))
+    expected = f"labels {', '.join(map(str, known))}"
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        raise InputError(
+            f"{file}: {np.count_nonzero(~np.isfinite(voxels))} voxels NaN or infinite; expected {expected}"
+        )
+    values = np.unique(voxels[voxels != 0]).astype(np.float64)  # few voxels are not zero: fast to sort
+    broken = values[np.abs(values - np.rint(values)) > INTEGER_TOLERANCE]
+    if len(broken):
+        raise InputError(f"{file}: value {broken[0]:g}; expected whole numbers, {expected}")
+    found = frozenset(int(value) for value in np.rint(values)) | ({0} if (voxels == 0).any() else set())
+    unknown = sorted(found - set(known))
+    if unknown:
+        raise InputError(f"{file}: label {shortened([f'{value:.15g}' for value in unknown])}; expected {expected}")
+    for value, other in aliases_of(conventions).items():
+        if {value, other} <= found:
+            raise InputError(f"{file}: labels {other} and {value}; expected one of them for enhancing tumour")
+    return found

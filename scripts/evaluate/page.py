@@ -1,0 +1,211 @@
+"""The page of an evaluation, evaluation.html.
+
+The page loads nothing: its style, which it shares with `scripts.report`, its script and its pictures are inside.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from markupsafe import Markup
+
+from common.inference.results import Cases
+from common.metrics.protocols import Protocol, Scores
+from scripts.evaluate import charts as evaluation_charts
+from scripts.evaluate.pictures import draw
+from scripts.evaluate.reading import Details
+from scripts.html.pages import render
+
+__all__ = ["Chosen", "choose", "page_of"]
+
+SCRIPT = "evaluation.js"
+SHOWN = 3  # cases each of the worst, the median and the best
+METRICS = {
+    "dice": "Dice",
+    "hd95": "HD95",
+    "lesion_count_difference": "Difference of lesion counts",
+    "lesion_f1": "Lesion F1",
+    "lesionwise_dice": "Lesion-wise Dice",
+    "lesionwise_hd95": "Lesion-wise HD95",
+    "nsd": "Normalised surface Dice",
+    "volume_difference": "Volume difference",
+}
+NAMES = {
+    "atlas": "ATLAS v2.0",
+    "brats": "BraTS 2023, lesion-wise",
+    "dice": "Dice of the region",
+    "isles": "ISLES'22",
+}
+MEANINGS = {
+    "atlas": "A lesion is a 6-connected component of the reference; it is found if it shares a voxel with the "
+    "prediction. Dice is computed over all voxels; lesion F1 counts lesions of any size.",
+    "brats": "Each lesion of the reference is scored separately, against the predicted components that touch its "
+    "dilation. A missed or false lesion of any size counts as Dice 0 and as the penalty in HD95.",
+    "dice": "Dice is computed over all voxels of a region, without regard to lesions.",
+    "isles": "A lesion is a 26-connected component of the reference; it is found if it shares a voxel with the "
+    "prediction. Dice is computed over all voxels; lesion F1 counts lesions of any size.",
+}
+SETTINGS = {
+    "challenge": "challenge {}",
+    "connectivity": "{} neighbours connect voxels",
+    "dilations": "reference dilated {} times",
+    "penalty_mm": "HD95 penalty {:g} mm",
+    "smallest_mm3": "lesions up to {:g} mm³ not scored",
+    "tolerance_mm": "surface tolerance {:g} mm",
+}
+DIGITS = {"1": 3, "mm": 1, "ml": 2, "lesions": 2, "voxels": 0}  # by unit
+COUNTED = ("lesions", "voxels")  # units that give a single case whole numbers
+
+
+class Chosen(NamedTuple):
+    """A case to show, its score, and why it was chosen, such as "Worst, 2 of 3"."""
+
+    rank: str
+    name: str
+    score: float
+
+
+def page_of(details: Details) -> str:
+    """Draw the page as HTML. The label maps and images of the cases that it shows are read.
+
+    Raises:
+        InputError: as `scripts.evaluate.cases.masks_of`.
+    """
+    cases, protocol, summary = details.scores, details.protocol, details.summary
+    missing = list(summary["missing"])
+    chosen = choose(cases, protocol, missing)
+    files = {case.name: case for case in details.files}
+    script = (Path(__file__).parent / SCRIPT).read_text(encoding="utf-8")
+    return render(
+        Path(__file__).with_name("evaluation.html.j2"),
+        {"figure": _figure, "signed": evaluation_charts.signed},
+        name=details.name,
+        protocol=NAMES.get(protocol.name, protocol.name),
+        meaning=MEANINGS.get(protocol.name, ""),
+        settings=[SETTINGS.get(key, f"{key} {{}}").format(value) for key, value in protocol.settings.items()],
+        summary=summary,
+        missing=missing,
+        primary=_primary(protocol),
+        metrics={metric: METRICS.get(metric, metric) for metric in protocol.units},
+        units=protocol.units,
+        distributions=_distributions(cases, protocol, list(summary["regions"])),
+        detections=_detections(cases, summary) if "connectivity" in protocol.settings else [],
+        smallest=protocol.settings.get("smallest_mm3"),
+        agreements=_agreements(cases, summary),
+        shown=[
+            (case, cases[case.name], draw(files[case.name], cases[case.name], protocol, details.convention))
+            for case in chosen
+        ],
+        rows=_rows(cases, protocol),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def choose(cases: Cases, protocol: Protocol, missing: Sequence[str] = ()) -> list[Chosen]:
+    """Choose the worst, median and best cases by the protocol's Dice, averaged over regions; no case twice.
+
+    Up to three of each, at most a third of the cases; of two cases the worst and the best. Cases without prediction and
+    cases in which both masks are empty are left out.
+
+    Args:
+        cases: scores of each case and region.
+        protocol: that measured the scores.
+        missing: cases without prediction.
+    """
+    primary = _primary(protocol)
+    ranked = []
+    for name, scores in cases.items():
+        volumes = [volume for measured in scores.values() for volume in measured.volumes]
+        if name not in missing and any(volumes):
+            mean = float(np.mean([measured.values[primary] for measured in scores.values()]))
+            ranked.append((mean, sum(volumes), name))
+    ranked.sort()
+    count = len(ranked)
+    if count < 3:
+        labels = ("Worst", "Best") if count == 2 else ("The only case",)
+        return [Chosen(label, name, mean) for label, (mean, _, name) in zip(labels, ranked, strict=False)]
+    share = min(SHOWN, count // 3)
+    groups = {
+        "Worst": ranked[:share],
+        "Median": ranked[(count - share) // 2 :][:share],
+        "Best": ranked[::-1][:share],
+    }
+    return [
+        Chosen(label if share == 1 else f"{label}, {place} of {share}", name, mean)
+        for label, group in groups.items()
+        for place, (mean, _, name) in enumerate(group, 1)
+    ]
+
+
+def _primary(protocol: Protocol) -> str:
+    return "lesionwise_dice" if "lesionwise_dice" in protocol.units else "dice"
+
+
+def _distributions(cases: Cases, protocol: Protocol, regions: Sequence[str]) -> list[tuple[str, Markup]]:
+    """The name of each metric, and its chart."""
+    charts = []
+    for metric, unit in protocol.units.items():
+        values = {region: [scores[region].values[metric] for scores in cases.values()] for region in regions}
+        penalty = protocol.settings.get("penalty_mm") if unit == "mm" else None
+        label = METRICS.get(metric, metric)
+        charts.append((label, evaluation_charts.scores_chart(label, unit, values, penalty)))
+    return charts
+
+
+def _detections(cases: Cases, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Bins of volume, chart and counts by region; a region without lesions has no chart."""
+    found = []
+    for region, counts in summary["lesions"].items():
+        bins = evaluation_charts.detection([lesion for scores in cases.values() for lesion in scores[region].lesions])
+        chart = evaluation_charts.detection_chart(region, bins) if bins else None
+        found.append({"region": region, "bins": bins, "chart": chart, **counts})
+    return found
+
+
+def _agreements(cases: Cases, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Bland and Altman's figures and chart by region."""
+    found = []
+    for region in summary["regions"]:
+        volumes = [_millilitres(scores[region]) for scores in cases.values()]
+        chart = evaluation_charts.agreement_chart(region, volumes)
+        found.append({"region": region, "chart": chart, "figures": evaluation_charts.agreement(volumes)})
+    return found
+
+
+def _millilitres(scores: Scores) -> tuple[float, float]:
+    prediction, reference = scores.volumes
+    return prediction / 1000, reference / 1000
+
+
+def _rows(cases: Cases, protocol: Protocol) -> list[dict[str, Any]]:
+    """The rows of the table of all cases, one for each case and region."""
+    units = protocol.units
+    rows = []
+    for name, scores in cases.items():
+        for region, measured in scores.items():
+            counted = [lesion for lesion in measured.lesions if lesion.is_reference and lesion.is_scored]
+            prediction, reference = _millilitres(measured)
+            rows.append(
+                {
+                    "case": name,
+                    "region": region,
+                    "figures": [_figure(measured.values[metric], units[metric], single=True) for metric in units],
+                    "missed": sum(not lesion.is_found for lesion in counted),
+                    "scored": len(counted),
+                    "false": sum(not lesion.is_reference for lesion in measured.lesions),
+                    "prediction": f"{prediction:.2f}",
+                    "reference": f"{reference:.2f}",
+                }
+            )
+    return rows
+
+
+def _figure(value: float | None, unit: str, single: bool = False) -> str:
+    """A figure with the digits of its unit, `single` if it belongs to one case; a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:.{0 if single and unit in COUNTED else DIGITS[unit]}f}"

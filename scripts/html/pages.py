@@ -1,0 +1,34 @@
+"""Render HTML pages: each is one file that loads nothing and escapes all text."""
+
+import base64
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+__all__ = ["png_uri", "render"]
+
+
+def render(template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, **content: Any) -> str:
+    """Render a page; text that is not markup is escaped, and an unknown name is an error.
+
+    Args:
+        template: a Jinja file, which may include files of its own folder and of this one.
+        filters: by their name in the template.
+        content: values by their name in the template.
+    """
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(filters or {})
+    return environment.get_template(template.name).render(**content)
+
+
+def png_uri(content: bytes) -> str:
+    """The bytes of a PNG picture as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,116 @@
+"""The options of a bundle: `python -m scripts.options BUNDLE`; the tables of its README come from here, too."""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common import cli
+from common.errors import InputError, choice
+from common.files import atomic_write
+from common.options import OPTIONS, flag
+
+__all__ = ["fill_tables", "options", "options_of_config"]
+
+BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+WORKFLOWS = ("train", "evaluate", "inference")
+TABLE = re.compile(r"<!-- options of (\w+)\.yaml -->\n.*?<!-- end -->", re.DOTALL)
+DEFAULTS = {  # what a default that the config computes amounts to
+    "amp": "true on a GPU",
+    "datalist": "DATASET_DIR/datalist.json",
+    "device": "cuda if there is one, else cpu",
+    "stitch_device": "DEVICE",
+    "output_convention": "LABEL_CONVENTION",
+}
+
+
+class Row(NamedTuple):
+    """An option as the tables show it."""
+
+    option: str
+    default: str
+    values: str
+    meaning: str
+
+
+def options(bundle: str, workflow: str | None = None, readme: bool = False) -> None:
+    """Print the options of a bundle: name, default, accepted values, and meaning.
+
+    Args:
+        bundle: such as brats_finetune.
+        workflow: train, evaluate or inference; all of the bundle by default.
+        readme: write the tables into the bundle's README.md instead of printing them.
+    """
+    known = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/train.yaml"))
+    choice("bundle", bundle, dict.fromkeys(known))
+    folder = BUNDLES / bundle
+    there = [name for name in WORKFLOWS if (folder / f"configs/{name}.yaml").is_file()]
+    if workflow is not None:
+        choice("workflow", workflow, dict.fromkeys(there))
+    if flag("readme", readme):
+        page = folder / "docs/README.md"
+        text = fill_tables(page.read_text(encoding="utf-8"), folder)
+        with atomic_write(page) as file:
+            file.write_text(text, encoding="utf-8")
+        print(page)
+        return
+    for name in there if workflow is None else [workflow]:
+        rows = options_of_config(folder / f"configs/{name}.yaml")
+        columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        print(f"{bundle}/configs/{name}.yaml: --OPTION=VALUE")
+        for row in rows:
+            cells = [f"{cell:<{width}}" for cell, width in zip(row, columns, strict=True)]
+            print(f"  {'  '.join(cells)}".rstrip())
+        print()
+
+
+def options_of_config(path: Path) -> list[Row]:
+    """The options of a config in its order, with their defaults."""
+    from monai.bundle import ConfigParser  # here, as it takes seconds that `--help` need not wait
+
+    config = ConfigParser.load_config_file(path)
+    return [
+        Row(name, _default(name, config), OPTIONS[name].values, OPTIONS[name].meaning)
+        for name in config
+        if name in OPTIONS and name != "bundle_root"
+    ]
+
+
+def _default(name: str, config: dict[str, Any]) -> str:
+    value = config[name]
+    if not str(value).startswith(("$", "@")):
+        return _shown(value)
+    if "chosen_recipe" in value:
+        return f"{_shown(config['recipes'][config['recipe']][name])} (recipe {config['recipe']})"
+    if match := re.fullmatch(r"\$@bundle_root \+ '/(.*)'", value):
+        return match[1]
+    return DEFAULTS[name]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    if isinstance(value, float) and 0 < value < 1e-2:
+        return re.sub(r"e([+-])0*", r"e\1", f"{value:.10g}" if value < 1e-4 else f"{value:.0e}")
+    return {"True": "true", "False": "false", "None": "null"}.get(str(value), str(value))
+
+
+def fill_tables(text: str, folder: Path) -> str:
+    """A README whose tables of options, each between two comments, are those of the bundle's configs.
+
+    Raises:
+        InputError: the README has no such table.
+    """
+    if not TABLE.search(text):
+        raise InputError(f"{folder}/docs/README.md: no table of options; expected <!-- options of train.yaml -->")
+    return TABLE.sub(lambda match: _table(match[1], folder), text)
+
+
+def _table(workflow: str, folder: Path) -> str:
+    lines = ["| option | default | values | meaning |", "|---|---|---|---|"]
+    for row in options_of_config(folder / f"configs/{workflow}.yaml"):
+        lines.append(f"| `{row.option}` | `{row.default}` | {row.values} | {row.meaning} |")
+    return "\n".join([f"<!-- options of {workflow}.yaml -->", *lines, "<!-- end -->"])
+
+
+if __name__ == "__main__":
+    cli.run(options, "options")

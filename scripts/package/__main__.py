@@ -1,0 +1,89 @@
+"""Package a bundle: `python -m scripts.package BUNDLE`; check a package: `python -m scripts.package verify PACKAGE`.
+
+docs/publishing.md describes packages and releases.
+"""
+
+import sys
+from collections.abc import Callable
+
+from common import cli
+from common.options import flag
+from common.weights.storage import path_of
+from scripts.package import releases
+from scripts.package.build import build
+from scripts.package.check import check_package
+
+__all__ = ["package", "release", "verify"]
+
+
+def package(
+    bundle: str,
+    output: str = "dist",
+    weights: str | None = None,
+    weights_url: str | None = None,
+    weights_hash: str | None = None,
+    verify: bool = True,
+) -> None:
+    """Build OUTPUT/BUNDLE, its zip and its list of SHA-256, and verify them; on failure nothing is left.
+
+    Two other commands: `verify PACKAGE` checks a folder or zip of any origin, `release BUNDLE` fixes the content of a
+    version.
+
+    Args:
+        bundle: name of a folder in bundles/.
+        output: folder for BUNDLE/, BUNDLE-VERSION.zip and BUNDLE-VERSION.sha256; replaces a package of the same name
+            unless it was changed after it was built.
+        weights: a checkpoint of the bundle's network, which becomes models/model.pt. The package's configs take its
+            model_size, patch_size and label_convention.
+        weights_url: download address of models/model.pt for large_files.yml, which the Model Zoo requires for files
+            above 25 MB; none for a package that is not published. Without --weights the file is not read, and has to
+            fit the configs as they are.
+        weights_hash: SHA-256 of models/model.pt; required if only the URL is given.
+        verify: whether to run the package, which takes a minute or two.
+    """
+    build(bundle, path_of("output", output), weights, weights_url, weights_hash, flag("verify", verify))
+
+
+def release(
+    bundle: str,
+    output: str = "dist",
+    weights: str | None = None,
+    weights_url: str | None = None,
+    weights_hash: str | None = None,
+) -> None:
+    """Build and verify a package, and fix its version's content in releases/BUNDLE-VERSION.sha256, to be committed.
+
+    Releases are immutable: from then on this version is only built with the same content. Options are the same as for
+    a package.
+
+    Args:
+        bundle: name of a folder in bundles/, without uncommitted changes.
+        output: folder for the package.
+        weights: a checkpoint of the bundle's network.
+        weights_url: download address of the weights.
+        weights_hash: SHA-256 of the weights.
+    """
+    releases.check_releasable(bundle)
+    manifest = build(bundle, path_of("output", output), weights, weights_url, weights_hash)
+    releases.record(bundle, manifest)
+
+
+def verify(package: str, run: bool = True) -> None:
+    """Check a package from any source: first its files, then, in a separate process, its workflows.
+
+    Args:
+        package: a folder or a zip.
+        run: false checks only the files. Running a package executes its code, and every bundle's configs are code, so
+            treat a package like any program from the same source.
+    """
+    folder = path_of("package", package)
+    for note in check_package(folder, flag("run", run)):
+        print(f"  {note}")
+    print(f"{folder}: verified" if flag("run", run) else f"{folder}: its files are valid; nothing was run")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"verify": verify, "release": release}
+
+if __name__ == "__main__":
+    chosen = sys.argv[1] if len(sys.argv) > 1 else ""
+    cli.run(COMMANDS if chosen in COMMANDS else package, "package")

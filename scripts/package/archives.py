@@ -1,0 +1,140 @@
+"""Zip archives: write them reproducibly, and unpack untrusted ones safely."""
+
+import hashlib
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from common.errors import InputError
+from common.files import atomic_write
+
+__all__ = ["MOST_BYTES", "files_of", "listing", "pack", "unpack"]
+
+MOST_BYTES = 8 * 2**30  # of an unpacked archive; the largest network here has 0.4 GiB
+MOST_FILES = 10_000
+CHUNK = 2**20
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
+UNSAFE = re.compile(r"^/|^[A-Za-z]:|\\|(^|/)\.\.?(/|$)|//|[\x00-\x1f\x7f]")
+CACHE = "__pycache__"
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files below a folder, sorted, as relative paths; Python's caches are ignored.
+
+    Raises:
+        InputError: the folder contains something other than files and folders, such as a symlink.
+    """
+    found: list[Path] = []
+    for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
+        name = path.relative_to(folder)
+        if path.is_symlink():
+            raise InputError(f"{folder}: {name} is a symlink to {path.readlink()}; expected only files and folders")
+        if CACHE in name.parts or path.is_dir():
+            continue
+        if not path.is_file():
+            raise InputError(f"{folder}: {name} is neither a file nor a folder")
+        found.append(name)
+    return found
+
+
+def listing(folder: Path, leave_out: Iterable[str] = ()) -> str:
+    """SHA-256 and name of each file, one per line, as `sha256sum` writes and checks them."""
+    names = [name for name in files_of(folder) if name.as_posix() not in set(leave_out)]
+    return "".join(f"{digest(folder / name)}  {name.as_posix()}\n" for name in names)
+
+
+def digest(file: Path, kind: str = "sha256") -> str:
+    """The hash of a file in hexadecimal digits."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, kind).hexdigest()
+
+
+def pack(folder: Path, archive: Path) -> None:
+    """Write a folder's files to a zip, below the folder's name, atomically.
+
+    The bytes depend only on names and contents: files are sorted, times and permissions are fixed, and nothing is
+    compressed, because libraries compress differently (and weights would not get smaller).
+    """
+    with atomic_write(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as content:
+        for name in files_of(folder):
+            entry = zipfile.ZipInfo(f"{folder.name}/{name.as_posix()}", date_time=EPOCH)
+            entry.create_system = 3  # Unix, on every system
+            entry.external_attr = (stat.S_IFREG | 0o644) << 16
+            entry.file_size = (folder / name).stat().st_size
+            with (folder / name).open("rb") as source, content.open(entry, "w") as target:
+                while chunk := source.read(CHUNK):
+                    target.write(chunk)
+
+
+def unpack(archive: Path, folder: Path, most_bytes: int = MOST_BYTES) -> Path:
+    """Unpack a zip that contains a single folder.
+
+    All names are checked before anything is written, and the sizes stated in the archive are not trusted.
+
+    Args:
+        archive: from any source.
+        folder: an empty folder to unpack to.
+        most_bytes: largest total size.
+
+    Returns:
+        The folder that was in the archive.
+
+    Raises:
+        InputError: the file is not a zip, or is damaged, encrypted or too large; an entry would land outside (`..`, an
+            absolute path, a drive, a backslash), is a symlink or another special file, or occurs twice; there is not
+            exactly one folder at the top.
+    """
+    try:
+        with zipfile.ZipFile(archive) as content:
+            top = _refuse_unsafe(archive, content.infolist(), most_bytes)
+            left = most_bytes
+            for entry in content.infolist():
+                if not entry.is_dir():
+                    left -= _write(content, entry, folder / entry.filename, left, archive)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise InputError(f"{archive}: cannot be read as a zip ({error}); expected a package") from error
+    except OSError as error:
+        raise InputError(f"{archive}: {error.strerror or error}; expected the zip of a package") from error
+    return folder / top
+
+
+def _refuse_unsafe(archive: Path, entries: list[zipfile.ZipInfo], most_bytes: int) -> str:
+    """Check the entries against the rules of `unpack`; the name of the top folder."""
+    if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > most_bytes:
+        raise InputError(f"{archive}: more than {MOST_FILES} files or {most_bytes / 2**30:.3g} GiB in it; not unpacked")
+    seen: set[str] = set()
+    for entry in entries:
+        name = entry.filename.rstrip("/")
+        mode = entry.external_attr >> 16
+        if not name or UNSAFE.search(name) or "\0" in entry.orig_filename:
+            raise InputError(f"{archive}: entry {entry.orig_filename!r} would land outside the package; not unpacked")
+        if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise InputError(f"{archive}: entry {name} is a symlink or another special file; not unpacked")
+        if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(
+                f"{archive}: entry {name} is encrypted, or compressed by another method than deflate; not unpacked"
+            )
+        if name.casefold() in seen:
+            raise InputError(f"{archive}: entry {name} occurs twice; not unpacked")
+        seen.add(name.casefold())
+    names = [entry.filename for entry in entries if not entry.is_dir()]
+    tops = {name.split("/")[0] for name in names}
+    if len(tops) != 1 or not all("/" in name for name in names):
+        raise InputError(f"{archive}: expected one folder in it, named as the bundle")
+    return tops.pop()
+
+
+def _write(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, most_bytes: int, archive: Path) -> int:
+    """Write an entry's bytes, up to a limit; the number of bytes written."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    written = 0
+    with content.open(entry) as source, target.open("xb") as file:
+        while chunk := source.read(CHUNK):
+            written += len(chunk)
+            if written > most_bytes:
+                raise InputError(f"{archive}: {entry.filename} is larger than allowed; not unpacked further")
+            file.write(chunk)
+    return written

@@ -1,0 +1,100 @@
+"""Build the package of a bundle, verify it and write its zip and its list of SHA-256.
+
+A package is complete without the checkout: `common` is a folder, each YAML config has a JSON twin, and the documents
+that it links to are inside.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import InputError
+from common.files import atomic_write, check_writable_folder
+from scripts.package.archives import files_of, listing, pack
+from scripts.package.check import check_files, check_package, large_files
+from scripts.package.contents import contents
+from scripts.package.releases import check_released, folder_of, version_of
+from scripts.package.weights_file import add_weights
+
+__all__ = ["build"]
+
+
+def build(
+    bundle: str,
+    output: Path,
+    weights: str | None = None,
+    weights_url: str | None = None,
+    weights_hash: str | None = None,
+    verify: bool = True,
+) -> Path:
+    """Build a package; the arguments are the options of `python -m scripts.package`.
+
+    Returns:
+        BUNDLE-VERSION.sha256, the list of its files' SHA-256, which `sha256sum` can check.
+
+    Raises:
+        InputError: there is no such bundle; its versions disagree; the weights are not the bundle's, or are too large
+            for the Model Zoo and have no URL; the version was released with other content; the package breaks a rule
+            (see `scripts.package.check`); OUTPUT contains something else of that name.
+    """
+    source = folder_of(bundle)
+    version = version_of(source)
+    name = f"{bundle}-{version}"
+    with _in_progress(output, bundle) as folder:
+        _write(folder, contents(source, add_weights(folder, source, weights, weights_url, weights_hash)))
+        notes = check_files(folder)
+        manifest = listing(folder, leave_out=large_files(folder))
+        check_released(name, manifest)
+        if verify:
+            print(f"{bundle} {version}: tested without the checkout", flush=True)
+            check_package(folder)
+        _replace(folder, output / bundle)
+        pack(output / bundle, output / f"{name}.zip")
+        with atomic_write(output / f"{name}.sha256") as file:
+            file.write_text(manifest)
+    for note in notes:
+        print(f"  {note}")
+    files = files_of(output / bundle)
+    size = sum((output / bundle / file).stat().st_size for file in files)
+    print(f"{output / bundle}: {len(files)} files, {size / 1e6:.1f} MB; {output / name}.zip, {name}.sha256")
+    return output / f"{name}.sha256"
+
+
+@contextmanager
+def _in_progress(output: Path, bundle: str) -> Iterator[Path]:
+    """A temporary folder for the build, beside the final one; always removed at the end."""
+    check_writable_folder(output, f"--output={output}")
+    place = output / f".{bundle}.{os.getpid()}"
+    try:
+        (place / bundle).mkdir(parents=True)
+        yield place / bundle
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _write(folder: Path, content: Mapping[str, bytes]) -> None:
+    for name, data in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _replace(folder: Path, place: Path) -> None:
+    """Move a package to its final place. An older package is replaced only if it is unchanged, so no work is lost."""
+    if place.exists() or place.is_symlink():
+        if not _is_as_built(place):
+            raise InputError(f"{place}: changed since it was built, or not a package; expected no such folder")
+        place.rename(folder.with_name("before"))  # removed with the temporary folder
+    folder.rename(place)
+
+
+def _is_as_built(place: Path) -> bool:
+    """Whether a folder is a package that matches its list of files."""
+    lists = [file.read_text() for file in place.parent.glob(f"{place.name}-*.sha256")]
+    try:
+        return not place.is_symlink() and place.is_dir() and listing(place, leave_out=large_files(place)) in lists
+    except InputError:  # something that no package contains, such as a symlink
+        return False

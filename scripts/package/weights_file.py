@@ -1,0 +1,88 @@
+"""The weights of a package: models/model.pt, and its entry in large_files.yml."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from common import weights as checkpoints
+from common.errors import InputError
+from common.options import optional
+from scripts.package.archives import digest
+from scripts.package.check import LARGE
+
+__all__ = ["add_weights"]
+
+WEIGHTS = "models/model.pt"
+PRIVATE = {"datalist"}  # metadata of a checkpoint: a path on the machine that trained it
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def add_weights(
+    folder: Path, source: Path, weights: str | None, weights_url: str | None, weights_hash: str | None
+) -> Mapping[str, Any]:
+    """Put weights and large_files.yml into a package.
+
+    Args:
+        folder: of the package.
+        source: folder of the bundle.
+        weights: a checkpoint, or None.
+        weights_url: download address, "none", or None.
+        weights_hash: SHA-256 of the weights, or None.
+
+    Returns:
+        The checkpoint's metadata; empty without a checkpoint.
+
+    Raises:
+        InputError: the weights are not the bundle's, have another hash, or need a URL; URL or hash is invalid.
+    """
+    file = folder / WEIGHTS
+    settings: Mapping[str, Any] = {}
+    if weights is not None:
+        settings = _copy_weights(weights, file, source)
+    elif weights_url is None:
+        if weights_hash is not None:
+            raise InputError(f"--weights_hash={weights_hash}: no file; expected --weights or --weights_url too")
+        return settings
+    value = digest(file) if file.exists() else str(weights_hash)
+    if not SHA256.fullmatch(value) or (weights_hash is not None and value != str(weights_hash)):
+        meant = f"that of {WEIGHTS}, {value}" if file.exists() else "a SHA-256, of 64 hexadecimal digits"
+        raise InputError(f"--weights_hash={weights_hash}: expected {meant}")
+    if weights_url is None:
+        if (size := file.stat().st_size) > LARGE:
+            raise InputError(
+                f"--weights={weights}: {size / 1e6:.0f} MB; the Model Zoo takes at most {LARGE // 10**6} MB: expected "
+                "--weights_url of a download, or --weights_url=none for a package that is not published"
+            )
+        return settings
+    url = optional(weights_url) or ""
+    if not re.match(r"https://\S+$", url) and (url or not file.exists()):
+        raise InputError(f"--weights_url={weights_url}: expected one that begins with https://")
+    entry = {"path": WEIGHTS, "url": url, "hash_val": value, "hash_type": "sha256"}
+    lines = [f"    {name}: {json.dumps(text)}\n" for name, text in entry.items()]
+    (folder / "large_files.yml").write_text("large_files:\n" + "".join(lines).replace("    ", "  - ", 1))
+    return settings
+
+
+def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
+    """Copy a checkpoint without metadata about the machine that trained it; return its metadata."""
+    checkpoint = checkpoints.read(weights)
+    config = ConfigParser.load_config_file(str(source / "configs/train.yaml"))
+    stated = checkpoint.metadata
+    expected = {"bundle": source.name, "network": config["plan"]["network"], "modalities": config["modalities"]}
+    for what, value in expected.items():
+        if stated.get(what, value if what == "bundle" else None) != value:  # a converted file does not state the bundle
+            raise InputError(f"--weights={weights}: {what} {_text(stated.get(what))}; expected {_text(value)}")
+    metadata = {name: value for name, value in stated.items() if name not in PRIVATE}
+    file.parent.mkdir(parents=True)
+    with file.open("wb") as target:
+        torch.save({"network": checkpoint.state, "metadata": metadata}, target)
+    return metadata
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "unknown")

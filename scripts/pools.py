@@ -1,0 +1,74 @@
+"""Run a function on many items in other processes, and survive processes that are killed."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import parent_process
+from threading import Thread
+from typing import Any
+
+from tqdm import tqdm
+
+__all__ = ["map_in_processes"]
+
+Function = Callable[[Any], Any]
+
+
+def map_in_processes(
+    function: Function, items: Sequence[Any], workers: int = 0, unit: str = "it", description: str | None = None
+) -> list[Any]:
+    """Apply a function to each item in other processes, with a progress bar.
+
+    When a process is killed, as for lack of memory, the items in progress are tried once more, each in a process of
+    its own.
+
+    Args:
+        function: and its results must be picklable.
+        items: one argument per call.
+        workers: processes; 0 for one per core.
+        unit: of the progress bar.
+        description: of the progress bar.
+
+    Returns:
+        The results in the order of the items; None where the function ended its process twice.
+    """
+    results: list[Any] = [None] * len(items)
+    waiting = deque(range(len(items)))
+    with tqdm(total=len(items), unit=unit, desc=description) as bar:
+        while waiting:
+            for suspect in _work_off(function, items, waiting, results, workers or os.cpu_count() or 1, bar):
+                if _work_off(function, items, deque([suspect]), results, 1, bar):
+                    bar.update()
+    return results
+
+
+def _work_off(
+    function: Function, items: Sequence[Any], waiting: deque[int], results: list[Any], workers: int, bar: Any
+) -> list[int]:
+    """Work until nothing waits or a process is killed; return the positions of the items in progress at that moment."""
+    running: dict[Future[Any], int] = {}
+    with ProcessPoolExecutor(min(workers, len(waiting)), initializer=_end_with_parent) as pool:
+        try:
+            while waiting or running:
+                while waiting and len(running) < 2 * workers:
+                    running[pool.submit(function, items[waiting[0]])] = waiting[0]
+                    waiting.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    results[running[future]] = future.result()
+                    del running[future]
+                    bar.update()
+        except BrokenProcessPool:
+            return sorted(running.values())
+    return []
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed; otherwise it would wait for work forever."""
+    Thread(target=_watch, args=(parent_process(),), daemon=True).start()
+
+
+def _watch(parent: Any) -> None:
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,99 @@
+"""The charts of the report."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from scripts.html.charts import SERIES, STYLE, WIDTH, svg
+
+__all__ = ["loss_chart", "metrics_chart", "scores_chart", "smooth"]
+
+# What is measured, in which unit: the labels of the vertical axes.
+UNITS = {
+    "total": "sum of the terms",
+    "reconstruction": "L1 (normalised intensity)",
+    "rotation": "cross-entropy (nats)",
+    "contrastive": "NT-Xent (nats)",
+}
+
+HEIGHT = 2.9  # inches
+
+
+def loss_chart(bundle: str, name: str, train: Mapping[str, Any], validation: Mapping[str, Any]) -> Markup:
+    """One term of the loss: as recorded faint, smoothed on top, the held-out values as markers."""
+    iterations, values = train["iteration"], _floats(train["loss"][name])
+    held_out = validation.get("metrics", {}).get(name, [])
+
+    def draw(axes: Axes) -> None:
+        marker = "." if len(values) == 1 else ""
+        axes.plot(iterations, values, color=SERIES[0], alpha=0.3, linewidth=0.8, label="training")
+        axes.plot(iterations, smooth(values), marker=marker, color=SERIES[0], linewidth=1.8, label="smoothed")
+        if held_out:
+            style: Any = {"color": SERIES[1], "linewidth": 1, "linestyle": ":", "marker": "o", "markersize": 4.5}
+            axes.plot(validation["iteration"], _floats(held_out), label="held-out", **style)
+        axes.set_ylabel(UNITS.get(name, name) if name != "total" or len(train["loss"]) > 1 else "Dice loss (0 to 1)")
+
+    return _curves(f"{bundle}: {name} loss over the iterations, training and held-out", draw)
+
+
+def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, Sequence[float | None]]) -> Markup:
+    """Metrics on the held-out subjects that are no loss, together in one panel."""
+
+    def draw(axes: Axes) -> None:
+        for n, (name, values) in enumerate(metrics.items()):
+            style: Any = {"color": SERIES[n % len(SERIES)], "marker": "osD^"[n % 4], "markersize": 4.5}
+            axes.plot(iterations, _floats(values), label=name, linewidth=2.2 if n == 0 else 1.1, **style)
+        axes.set_ylabel("Dice (0 to 1)")
+        axes.set_ylim(-0.03, 1.03)
+
+    return _curves(f"{bundle}: held-out {', '.join(metrics)} over the iterations", draw)
+
+
+def scores_chart(bundle: str, regions: Sequence[str], cases: Mapping[str, Mapping[str, float | None]]) -> Markup:
+    """The scores of every subject, one row of dots per region with a bar at the median."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.38 * len(regions)), layout="constrained")
+        axes = figure.add_subplot()
+        for row, region in enumerate(regions):
+            values = _floats([case.get(region) for case in cases.values()])
+            values = values[np.isfinite(values)]
+            axes.plot(values, np.full(len(values), row), "o", color=SERIES[0], alpha=0.55, markersize=6)
+            if len(values):
+                axes.plot([np.median(values)] * 2, [row - 0.28, row + 0.28], color=SERIES[1], linewidth=2.4)
+        axes.set(xlim=(-0.02, 1.02), ylim=(len(regions) - 0.5, -0.5), xlabel="Dice (0 to 1)")
+        axes.set_yticks(range(len(regions)), regions)
+        return svg(figure, f"{bundle}: Dice of every held-out subject in {', '.join(regions)}")
+
+
+def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The centred moving mean over a twentieth of the curve; at the ends, and around NaN, over what there is."""
+    window = np.ones(max(1, len(values) // 20))
+    known = np.isfinite(values)
+    total = np.convolve(np.where(known, values, 0), window, mode="same")
+    count = np.convolve(known, window, mode="same")
+    return np.divide(total, count, out=np.full(len(values), math.nan), where=count > 0.5)
+
+
+def _curves(alternative: str, draw: Callable[[Axes], None]) -> Markup:
+    """A panel over the iterations, filled by `draw`, with its legend above."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.set_xlabel("iteration")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, borderaxespad=0)
+        return svg(figure, alternative)
+
+
+def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
+    return np.array([math.nan if value is None else value for value in values], dtype=float)

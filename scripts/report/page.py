@@ -1,0 +1,105 @@
+"""The page of a report, report.html; style, charts and pictures are part of it."""
+
+import math
+import struct
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from common.errors import InputError
+from scripts.html.pages import png_uri, render
+from scripts.report import charts as report_charts
+from scripts.report.runs import Run, Stage
+from scripts.report.scores import exemplars, finite, mean, region_statistics
+
+__all__ = ["page"]
+
+
+def page(folder: Path, stages: Sequence[Stage]) -> str:
+    """The page as HTML.
+
+    Args:
+        folder: of the runs; its name is the title.
+        stages: as `scripts.report.runs.stages_of` returns them.
+
+    Raises:
+        InputError: a picture is not a PNG.
+    """
+    filters: dict[str, Any] = {
+        "duration": _duration,
+        "gibibytes": _gibibytes,
+        "number": _number,
+        "embedded": _embedded,
+        "mean": mean,
+    }
+    runs = [run for stage in stages for run in stage.runs]
+    children = {id(child) for stage in stages for child in stage.children}
+    return render(
+        Path(__file__).with_name("report.html.j2"),
+        filters,
+        title=folder.resolve().name,
+        stages=stages,
+        roots=[stage for stage in stages if id(stage) not in children],
+        numbers={stage.run.folder: number for number, stage in enumerate(stages, start=1)},
+        chained=bool(children),
+        begun=min((run.start for run in runs if run.start), key=datetime.timestamp, default=None),
+        seconds=float(sum(finite(run.seconds for run in runs))) or math.nan,
+        memory=max(finite(run.peak_memory_gib for run in runs), default=math.nan),
+        interrupted=[_label(run) for run in runs if not run.finished],
+        embedded_cohort=any(run.config.get("cohort") == "embedded" for run in runs),
+        facts=_facts(runs),
+        charts=report_charts,
+        exemplars=exemplars,
+        region_statistics=region_statistics,
+    )
+
+
+def _facts(runs: Sequence[Run]) -> dict[str, dict[str, list[str]]]:
+    """Versions, commit and machine: fact -> value -> bundles with that value."""
+    facts: dict[str, dict[str, list[str]]] = {}
+    for run in runs:
+        described = {
+            **run.versions,
+            "git commit": run.git_commit or "not recorded",
+            "device": run.device or "not recorded",
+            "processes": str(run.world_size),
+        }
+        for name, value in described.items():
+            bundles = facts.setdefault(name, {}).setdefault(value, [])
+            if run.bundle not in bundles:
+                bundles.append(run.bundle)
+    return facts
+
+
+def _label(run: Run) -> str:
+    return f"{run.bundle} (evaluation)" if run.workflow == "evaluate" else run.bundle
+
+
+def _duration(seconds: float) -> str:
+    """`12.3 s`, `4 min 05 s`, `2 h 07 min`."""
+    if math.isnan(seconds):
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, hours = round(seconds) // 60, round(seconds / 60) // 60
+    return f"{hours} h {round(seconds / 60) % 60:02} min" if hours else f"{minutes} min {round(seconds) % 60:02} s"
+
+
+def _number(value: float | None) -> str:
+    return f"{value:.3f}" if value is not None and math.isfinite(value) else "–"
+
+
+def _gibibytes(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f} GiB"
+
+
+def _embedded(picture: Path) -> dict[str, Any] | None:
+    """A PNG as a data URI with its width and height in pixels, None if the file does not exist."""
+    if not picture.is_file():
+        return None
+    content = picture.read_bytes()
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or len(content) < 24:
+        raise InputError(f"{picture}: begins with {content[:8]!r}; expected a PNG picture")
+    width, height = struct.unpack(">II", content[16:24])  # at a fixed position in every PNG
+    return {"uri": png_uri(content), "width": width, "height": height}

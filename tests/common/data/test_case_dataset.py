@@ -1,0 +1,115 @@
+import nibabel
+import numpy as np
+import pytest
+from monai.data import DataLoader
+from monai.transforms import Compose, Lambdad, LoadImaged, RandShiftIntensityd
+
+from common.data.datasets import CaseDataset
+from common.data.transforms import LabelToRegionsd
+from common.errors import InputError, input_error_message
+from tests.oracles.workers import failure_of
+
+LOAD = LoadImaged(["image", "label"], ensure_channel_first=True)
+REGIONS = LabelToRegionsd("label", "brats2021")
+
+
+@pytest.fixture
+def entries(tmp_path):
+    made = []
+    for number in range(3):
+        files = {"image": [f"{number}_flair", f"{number}_t1"], "label": [f"{number}_seg"]}
+        paths = {}
+        for key, names in files.items():
+            paths[key] = [str(tmp_path / f"{name}.nii.gz") for name in names]
+            for path in paths[key]:
+                volume = np.full((4, 4, 4), number if key == "image" else 1, dtype=np.int16)
+                nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), path)
+        made.append({"subject": f"case{number}", "image": paths["image"], "label": paths["label"][0]})
+    return made
+
+
+def break_file(path):
+    with open(path, "wb") as file:  # noqa: PTH123, the path is text as in the entries
+        file.write(b"no image")
+
+
+def mislabel(path):
+    nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 4), 3, dtype=np.int16), np.eye(4)), path)
+
+
+def test_caching_loses_no_channel(entries):
+    """Reading image and label of several cases at a time mixed up how many files each one has."""
+    for _ in range(20):
+        dataset = CaseDataset(entries, Compose([LOAD]), cache_rate=1.0)
+        assert [len(item["image"]) for item in dataset] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("cache_rate", [0.0, 0.4, 1.0])
+def test_cases_come_in_order_with_both_channels(entries, cache_rate):
+    dataset = CaseDataset(entries, Compose([LOAD, REGIONS]), cache_rate)
+    assert len(dataset) == 3
+    for number, item in enumerate(dataset):
+        assert item["subject"] == f"case{number}"
+        assert item["image"].shape == (2, 4, 4, 4)
+        assert (item["image"] == number).all()
+        assert item["label"].shape == (3, 4, 4, 4)
+
+
+@pytest.mark.parametrize("cache_rate", [0.0, 1.0])
+def test_a_file_that_cannot_be_read_is_named_with_its_subject(entries, cache_rate):
+    break_file(entries[1]["image"][1])
+    with pytest.raises(InputError) as error:
+        [None for _ in CaseDataset(entries, Compose([LOAD]), cache_rate)]
+    message = str(error.value)
+    assert message.startswith(f"subject case1: {entries[1]['image'][1]}: ")
+    assert not any(file in message for file in [entries[1]["image"][0], entries[1]["label"]])
+    assert message.endswith("expected a NIfTI file that can be read")
+    assert "\n" not in message
+    assert "applying transform" not in message
+
+
+@pytest.mark.parametrize("cache_rate", [0.0, 1.0])
+def test_bad_input_keeps_its_own_message(entries, cache_rate):
+    mislabel(entries[2]["label"])
+    with pytest.raises(InputError) as error:
+        [None for _ in CaseDataset(entries, Compose([LOAD, REGIONS]), cache_rate)]
+    assert str(error.value) == (
+        f"subject case2: {entries[2]['label']}: label 3; the convention brats2021 knows 0, 1, 2, 4"
+    )
+
+
+def test_a_subject_is_named_once(entries):
+    def fail(_):
+        raise InputError("subject case0: is no good")
+
+    with pytest.raises(InputError, match=r"^subject case0: is no good$"):
+        CaseDataset(entries, fail)[0]
+
+
+def test_a_case_that_cannot_be_prepared_is_named_with_all_its_files(entries):
+    del entries[0]["label"]
+
+    def fail(_):
+        raise ZeroDivisionError("by nothing")
+
+    with pytest.raises(InputError) as error:
+        CaseDataset(entries, Compose([LoadImaged("image"), Lambdad("image", fail)]))[0]
+    first, second = entries[0]["image"]
+    assert str(error.value) == f"subject case0: cannot be prepared: by nothing ({first}, {second})"
+
+
+def test_the_message_survives_a_worker(entries):
+    mislabel(entries[0]["label"])
+    error = failure_of(DataLoader(CaseDataset(entries, Compose([LOAD, REGIONS])), num_workers=1))
+    assert "worker process" in str(error)
+    assert input_error_message(error) == (
+        f"subject case0: {entries[0]['label']}: label 3; the convention brats2021 knows 0, 1, 2, 4"
+    )
+
+
+def test_what_is_cached_is_not_read_again_and_what_is_random_is_drawn_again(entries):
+    dataset = CaseDataset(entries, Compose([LOAD, RandShiftIntensityd("image", offsets=1.0, prob=1.0)]), cache_rate=1.0)
+    for path in (path for entry in entries for path in entry["image"]):
+        break_file(path)
+    first, second = (float(dataset[0]["image"].mean()) for _ in range(2))
+    assert first != second

@@ -1,0 +1,94 @@
+from collections import Counter
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+import torch
+from monai.data import DataLoader
+from monai.transforms import Compose, RandGaussianNoised, RandShiftIntensityd
+
+from common.data.datasets import CaseDataset, CaseSampler, Steps, files_of
+
+CASES = [{"subject": f"case{n}", "image": torch.zeros(1, 4)} for n in range(7)]
+
+
+def dataset(cache_rate=0.0):
+    random = [RandGaussianNoised("image", prob=1.0), RandShiftIntensityd("image", offsets=1.0, prob=1.0)]
+    return CaseDataset(CASES, Compose(random), cache_rate)
+
+
+def steps_of(seed=0, num_workers=0, accumulation_steps=2, batch_size=3, cache_rate=0.0):
+    sampler = CaseSampler(CASES, seed)
+    loader = DataLoader(dataset(cache_rate), batch_size=batch_size, sampler=sampler, num_workers=num_workers)
+    return Steps(loader, accumulation_steps)
+
+
+def read(steps, count):
+    """Subjects and images of each step."""
+    made = [list(step) for step in islice(map(list, steps), count)]
+    return [[(tuple(batch["subject"]), batch["image"].as_tensor()) for batch in step] for step in made]
+
+
+def equal(one, other):
+    return all(
+        a[0] == b[0] and torch.equal(a[1], b[1])
+        for mine, theirs in zip(one, other, strict=True)
+        for a, b in zip(mine, theirs, strict=True)
+    )
+
+
+def test_every_pass_is_a_permutation_and_another_one():
+    drawn = [draw.case for draw in islice(CaseSampler(range(7), seed=1), 70)]
+    passes = [tuple(drawn[start : start + 7]) for start in range(0, 70, 7)]
+    assert all(sorted(one) == list(range(7)) for one in passes)
+    assert len(set(passes)) == 10
+
+
+def test_orders_are_uniform():
+    firsts = Counter(next(iter(CaseSampler(range(5), seed))).case for seed in range(1000))
+    assert all(abs(count - 200) < 60 for count in firsts.values())  # 4.7 standard deviations
+    assert len(firsts) == 5
+
+
+def test_what_is_drawn_belongs_to_the_seed_and_the_position():
+    whole = list(islice(CaseSampler(range(7), seed=1), 40))
+    assert list(islice(CaseSampler(range(7), seed=1), 40)) == whole
+    assert list(islice(CaseSampler(range(7), seed=2), 40)) != whole
+    assert len({draw.seed for draw in whole}) == 40
+    for position in (1, 7, 13, 14):
+        sampler = CaseSampler(range(7), seed=1)
+        sampler.position = position
+        assert list(islice(sampler, 40 - position)) == whole[position:]
+
+
+@pytest.mark.parametrize("cache_rate", [0.0, 1.0])
+def test_random_transforms_belong_to_the_seed_and_the_position(cache_rate):
+    whole = read(steps_of(cache_rate=cache_rate), 6)
+    later = steps_of(cache_rate=cache_rate)
+    later.begin_after(4)
+    assert equal(read(later, 2), whole[4:])
+    values = torch.cat([image.flatten() for step in whole for _, image in step])
+    assert len(values.unique()) == len(values)
+
+
+def test_workers_change_nothing():
+    assert equal(read(steps_of(num_workers=2), 4), read(steps_of(), 4))
+
+
+def test_a_step_has_its_batches_and_reads_them_one_after_the_other():
+    steps = iter(steps_of(accumulation_steps=3))
+    first = next(steps)
+    assert len(first) == 3
+    assert [len(batch["subject"]) for batch in first] == [3, 3, 3]
+    assert len(list(next(steps))) == 3
+
+
+def test_files_are_found_by_subject():
+    data = [
+        {"subject": "a", "image": ["a1", "a2"], "label": "a3"},
+        {"subject": "b", "image": ["b1", "b1"]},
+        {"subject": "c", "image": ["c1"], "label": None},
+    ]
+    cases = SimpleNamespace(data=data)
+    assert files_of(cases, ["c", "a", "a"]) == ["a1", "a2", "a3", "c1"]
+    assert files_of(cases, ["b", "x"]) == ["b1"]

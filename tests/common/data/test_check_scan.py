@@ -1,0 +1,64 @@
+"""`CheckScand` refuses scans that would silently train or predict nonsense."""
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from common.data.transforms import CheckScand
+from common.errors import InputError
+
+
+def scan(name, channels=2, shape=(4, 5, 6), affine=None):
+    return MetaTensor(torch.ones(channels, *shape), affine=affine, meta={"filename_or_obj": name})
+
+
+def test_a_sound_case_passes_as_it_is():
+    case = {"image": scan("t1.nii.gz"), "label": scan("seg.nii.gz", channels=1), "subject": "s"}
+    assert CheckScand("image", ["T1", "T2"], "label")(case) is case
+
+
+@pytest.mark.parametrize(
+    ("spoil", "line"),
+    [
+        (
+            lambda image: image[1, 0, 0].fill_(np.nan),
+            "^channel 2 of the image whose first file is t1.nii.gz: NaN or infinite voxels",
+        ),
+        (lambda image: image[0, 0, 0].fill_(np.inf), "^t1.nii.gz: NaN or infinite voxels"),
+        (lambda image: image[1].fill_(0), "^channel 2 of the image whose first file is t1.nii.gz: zero everywhere"),
+        (lambda image: image.fill_(-1), "^t1.nii.gz: no voxel above zero; expected a brain"),
+    ],
+)
+def test_an_image_of_nonsense_is_named(spoil, line):
+    image = scan("t1.nii.gz")
+    spoil(image)
+    with pytest.raises(InputError, match=line):
+        CheckScand("image", ["T1", "T2"])({"image": image})
+
+
+def test_a_volume_too_many_is_named():
+    with pytest.raises(InputError, match=r"t1.nii.gz: shape \[2, 4, 5, 6\]; expected 1 three-dimensional volumes"):
+        CheckScand("image", ["T1"])({"image": scan("t1.nii.gz")})
+
+
+def test_a_label_of_another_shape_is_named():
+    case = {"image": scan("t1.nii.gz"), "label": scan("seg.nii.gz", 1, (4, 5, 5))}
+    with pytest.raises(InputError, match=r"seg.nii.gz: shape \[4, 5, 5\]; expected the image's, \[4, 5, 6\]"):
+        CheckScand("image", ["T1", "T2"], "label")(case)
+
+
+def test_a_label_elsewhere_is_named():
+    affine = np.eye(4)
+    affine[0, 3] = 50
+    case = {"image": scan("t1.nii.gz"), "label": scan("seg.nii.gz", 1, affine=affine)}
+    with pytest.raises(InputError, match=r"seg.nii.gz: affine differs from the image's by up to 50"):
+        CheckScand("image", ["T1", "T2"], "label")(case)
+
+
+def test_a_grid_is_as_exact_far_from_the_origin():
+    there, beside = np.eye(4), np.eye(4)
+    there[0, 3], beside[0, 3] = 500, 500.003  # mm
+    case = {"image": scan("t1.nii.gz", affine=there), "label": scan("seg.nii.gz", 1, affine=beside)}
+    with pytest.raises(InputError, match=r"seg.nii.gz: affine differs from the image's by up to 0.003"):
+        CheckScand("image", ["T1", "T2"], "label")(case)

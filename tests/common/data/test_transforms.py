@@ -1,0 +1,102 @@
+import itertools
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from common.data.regions import regions_of
+from common.data.transforms import LabelToRegionsd, NestRegionsd, RegionsToLabeld
+from common.errors import InputError
+
+# Which regions a label value is part of, by the conventions' own papers: NCR 1, ED 2, ET 4 (BraTS 2023: 3).
+MEMBERS = {
+    "brats2021": (("TC", "WT", "ET"), {0: "", 1: "TC WT", 2: "WT", 4: "TC WT ET"}),
+    "brats2023": (("TC", "WT", "ET"), {0: "", 1: "TC WT", 2: "WT", 3: "TC WT ET"}),
+    "atlas": (("lesion",), {0: "", 1: "lesion"}),
+}
+
+
+def label_map(values):
+    """[1, 2, n, 2] with every value somewhere."""
+    return torch.tensor(list(values), dtype=torch.float32).view(1, 1, -1, 1).repeat(1, 2, 1, 2)
+
+
+@pytest.mark.parametrize("convention", MEMBERS)
+def test_each_value_is_in_its_regions(convention):
+    names, members = MEMBERS[convention]
+    assert tuple(regions_of(convention)) == names
+    result = LabelToRegionsd("label", convention)({"label": label_map(members)})["label"]
+    assert result.dtype == torch.float32
+    assert result.shape == (len(names), 2, len(members), 2)
+    for region, name in enumerate(names):
+        expected = [float(name in inside.split()) for inside in members.values()]
+        assert result[region, 0, :, 0].tolist() == result[region, 1, :, 1].tolist() == expected
+
+
+@pytest.mark.parametrize("convention", MEMBERS)
+def test_label_maps_come_back(convention):
+    label = label_map(MEMBERS[convention][1])
+    there = LabelToRegionsd("label", convention)({"label": label})
+    back = RegionsToLabeld("label", convention)(there)["label"]
+    assert back.dtype == torch.uint8
+    assert torch.equal(back, label.to(torch.uint8))
+
+
+@pytest.mark.parametrize(("convention", "enhancing"), [("brats2021", 4), ("brats2023", 3)])
+def test_of_nested_regions_the_smaller_wins_even_where_they_are_not_nested(convention, enhancing):
+    combinations = list(itertools.product((0, 1), repeat=3))  # of TC, WT, ET, as a network may put them out
+    channels = torch.tensor(combinations).T.reshape(3, 1, -1, 1).float()
+    label = RegionsToLabeld("pred", convention)({"pred": channels})["pred"]
+    expected = [enhancing if et else 1 if tc else 2 if wt else 0 for tc, wt, et in combinations]
+    assert label.flatten().tolist() == expected
+
+
+@pytest.mark.parametrize("convention", MEMBERS)
+def test_nested_regions_are_those_that_the_label_map_says(convention):
+    names = MEMBERS[convention][0]
+    combinations = list(itertools.product((0, 1), repeat=len(names)))
+    channels = torch.tensor(combinations).T.reshape(len(names), 1, -1, 1).float()
+    nested = NestRegionsd("pred", convention)({"pred": channels})["pred"]
+    label = RegionsToLabeld("pred", convention)({"pred": channels})
+    assert torch.equal(nested, LabelToRegionsd("pred", convention)(label)["pred"])
+    assert channels.sum() < nested.sum() or len(names) == 1, "some combination is not nested"
+
+
+@pytest.mark.parametrize(("convention", "value"), [("brats2021", 3), ("brats2023", 4), ("atlas", 2), ("atlas", 255)])
+def test_a_value_of_another_convention_is_refused_by_the_files_name(convention, value):
+    label = MetaTensor(label_map([0, 1, value]), meta={"filename_or_obj": "/data/B7/B7_seg.nii.gz"})
+    known = ", ".join(map(str, sorted(MEMBERS[convention][1])))
+    expected = f"^/data/B7/B7_seg.nii.gz: label {value}; the convention {convention} knows {known}$"
+    with pytest.raises(InputError, match=expected):
+        LabelToRegionsd("label", convention)({"label": label})
+
+
+@pytest.mark.parametrize("value", [0.5, -1.0, float("nan")])
+def test_what_is_no_label_is_refused(value):
+    with pytest.raises(InputError, match="label map: label"):
+        LabelToRegionsd("label", "atlas")({"label": label_map([0, value])})
+
+
+@pytest.mark.parametrize("transform", [LabelToRegionsd, RegionsToLabeld])
+def test_an_unknown_convention_is_refused_at_once(transform):
+    with pytest.raises(InputError, match="label convention brats: expected one of brats2021, brats2023, atlas"):
+        transform("label", "brats")
+
+
+@pytest.mark.parametrize("transform", [LabelToRegionsd, RegionsToLabeld])
+def test_geometry_is_kept_and_the_input_left_as_it_is(transform):
+    affine = torch.diag(torch.tensor([2.0, 2.0, 3.0, 1.0], dtype=torch.float64))
+    label = MetaTensor(torch.ones(1, 2, 2, 2), affine=affine)
+    data = {"label": label, "subject": "a"}
+    result = transform("label", "atlas")(data)
+    assert torch.equal(result["label"].affine, affine)
+    assert result["subject"] == "a"
+    assert data["label"] is label
+    assert torch.equal(label, torch.ones(1, 2, 2, 2))
+
+
+@pytest.mark.parametrize("transform", [LabelToRegionsd, RegionsToLabeld])
+def test_a_key_may_be_missing_where_that_is_allowed(transform):
+    assert transform("label", "atlas", allow_missing_keys=True)({"image": 1}) == {"image": 1}
+    with pytest.raises(KeyError, match="label"):
+        transform("label", "atlas")({"image": 1})

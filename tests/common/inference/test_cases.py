@@ -1,0 +1,176 @@
+"""`common.inference.cases`: finding cases in folders and datalists, and checking their files."""
+
+import json
+import os
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from common.errors import InputError
+from common.inference.cases import CheckAlignmentd, CheckFilesd, find_cases
+
+BRATS = ["FLAIR", "T1ce", "T1", "T2"]
+
+
+def scan(path, value=1, shape=(4, 5, 6), affine=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(np.full(shape, value, np.float32), np.eye(4) if affine is None else affine), path)
+    return str(path)
+
+
+def test_a_folder_is_read_in_the_layouts_that_cohorts_have(tmp_path):
+    names = {
+        "a/P1": ["_flair.nii.gz", "_t1ce.nii.gz", "_t1.nii.gz", "_t2.nii.gz"],  # BraTS 2021
+        "P2": ["-t2f.nii", "-t1c.nii", "-t1n.nii", "-t2w.nii"],  # BraTS 2023
+        "b/c/P.3": [".FLAIR.nii.gz", "_T1Gd.nii.gz", "-T1w.nii.gz", "_T2W.NII.GZ"],
+    }
+    files = {name: [scan(tmp_path / f"{name}{end}") for end in ends] for name, ends in names.items()}
+    for other in ("a/P1_seg.nii.gz", "P2-mask.nii", "a/.P1_t1.nii.gz", "P9_other.nii.gz"):
+        scan(tmp_path / other)
+    found = {case["subject"]: case["image"] for case in find_cases(tmp_path, BRATS)}
+    assert found == {"P1": files["a/P1"], "P2": files["P2"], "P.3": files["b/c/P.3"]}
+    assert {case["subject"]: case["image"] for case in find_cases(tmp_path, ["T2", "FLAIR"])}["P2"] == [
+        files["P2"][3],
+        files["P2"][0],
+    ]
+
+
+def test_a_single_modality_needs_no_word(tmp_path):
+    files = {"P1": scan(tmp_path / "P1.nii.gz"), "P2": scan(tmp_path / "P2_T1w.nii.gz")}
+    scan(tmp_path / "P2_T2w.nii.gz")
+    assert {case["subject"]: case["image"] for case in find_cases(tmp_path, ["T1"])} == {
+        k: [v] for k, v in files.items()
+    }
+
+
+def test_a_file_that_is_missing_leaves_its_place_empty(tmp_path):
+    there = [scan(tmp_path / f"P1_{word}.nii.gz") for word in ("flair", "t1", "t2")]
+    (case,) = find_cases(tmp_path, BRATS)
+    assert case["image"] == [there[0], "", *there[1:]]
+    with pytest.raises(InputError, match=r"^no T1ce; expected a file whose name ends with _t1ce, _t1c, _t1gd, "):
+        CheckFilesd("image", BRATS)(case)
+
+
+def test_folders_without_cases_are_refused(tmp_path):
+    with pytest.raises(
+        InputError, match=r"^dataset_dir=\S+nowhere: no such folder; expected a folder with scans, or a datalist"
+    ):
+        find_cases(tmp_path / "nowhere", BRATS)
+    with pytest.raises(
+        InputError,
+        match=r"^dataset_dir=\S+: contains no scan; expected files such as SUBJECT_flair.nii.gz, or a datalist",
+    ):
+        find_cases(tmp_path, BRATS)
+    scan(tmp_path / "a/P1_t1.nii.gz")
+    scan(tmp_path / "b/P1_t1.nii.gz")
+    with pytest.raises(InputError, match=r"b/P1_t1.nii.gz: a second T1 of subject P1, next to .*a/P1_t1.nii.gz"):
+        find_cases(tmp_path, BRATS)
+
+
+def test_existing_results_are_replaced_only_on_request(tmp_path):
+    for name in ("P1", "P2"):
+        scan(tmp_path / f"in/{name}.nii.gz")
+    scan(tmp_path / "out/P2.nii.gz")
+    (tmp_path / "out/volumes.csv").write_text("subject,region,volume_ml,voxels\nP2,lesion,0,0\n")
+    ask = [tmp_path / "in", ["T1"], None, "testing", tmp_path / "out"]
+    with pytest.raises(
+        InputError, match=r"^1 result exists already, first .*out/P2.nii.gz; expected existing=skip or replace"
+    ):
+        find_cases(*ask)
+    assert [case["subject"] for case in find_cases(*ask, existing="skip")] == ["P1"]
+    wanted = find_cases(*ask, existing="skip", probabilities=True)
+    assert [case["subject"] for case in wanted] == ["P1", "P2"], "P2 has no probabilities yet"
+    assert [case["subject"] for case in find_cases(*ask, existing="replace")] == ["P1", "P2"]
+    with pytest.raises(InputError, match=r"existing=overwrite: expected one of refuse, replace, skip"):
+        find_cases(*ask, existing="overwrite")
+
+
+def test_results_inside_the_folder_are_not_scans(tmp_path):
+    scan(tmp_path / "P1.nii.gz")
+    scan(tmp_path / "out/P1.nii.gz")
+    assert [case["image"] for case in find_cases(tmp_path, ["T1"], None, "testing", tmp_path / "out", "replace")] == [
+        [str(tmp_path / "P1.nii.gz")]
+    ]
+
+
+@pytest.mark.parametrize("output", ["a/../out", "link"])
+def test_results_inside_the_folder_are_found_by_whatever_path(tmp_path, output):
+    scan(tmp_path / "P1_T1w.nii.gz")
+    scan(tmp_path / "out/P0.nii.gz")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "link").symlink_to("out")
+    found = find_cases(tmp_path, ["T1"], output_dir=tmp_path / output)
+    assert [case["subject"] for case in found] == ["P1"]
+
+
+@pytest.mark.parametrize("existing", ["refuse", "replace"])
+def test_a_result_never_replaces_a_scan(tmp_path, existing):
+    scan(tmp_path / "P1.nii.gz")
+    with pytest.raises(InputError, match=r"^output_dir=\S+: holds the scans; expected another folder, or a subfolder"):
+        find_cases(tmp_path, ["T1"], output_dir=tmp_path, existing=existing)
+    content = {"name": "x", "modalities": ["T1"], "label_convention": None}
+    content["testing"] = [{"subject": name, "image": [f"P{number}.nii.gz"]} for number, name in ((1, "P2"), (2, "P1"))]
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(InputError, match=r"P1.nii.gz: a result would overwrite this scan; expected another output_dir"):
+        find_cases(tmp_path, ["T1"], tmp_path / "list.json", output_dir=tmp_path / "link", existing=existing)
+
+
+def test_results_may_lie_above_the_scans(tmp_path):
+    scan(tmp_path / "in/P1.nii.gz")
+    assert [case["subject"] for case in find_cases(tmp_path / "in", ["T1"], output_dir=tmp_path)] == ["P1"]
+
+
+@pytest.mark.parametrize("name", ["P\n1.nii.gz", os.fsdecode(b"\xff.nii.gz")])
+def test_a_name_that_does_not_fit_a_table_is_refused(tmp_path, name):
+    os.rename(scan(tmp_path / "P1.nii.gz"), tmp_path / name)  # noqa: PTH104
+    with pytest.raises(InputError, match=r"^'[ -~]+': expected a file name in Unicode, on one line"):
+        find_cases(tmp_path, ["T1"])
+
+
+def test_a_modality_alone_names_no_subject(tmp_path):
+    scan(tmp_path / "_t1.nii.gz")
+    assert [case["subject"] for case in find_cases(tmp_path, ["T1"])] == ["_t1"]
+    with pytest.raises(InputError, match="contains no scan"):
+        find_cases(tmp_path, BRATS)
+
+
+# Checks of a case
+
+
+def test_modalities_in_the_wrong_order_are_noticed_by_their_names(tmp_path):
+    files = [scan(tmp_path / f"P1_{word}.nii.gz") for word in ("flair", "t1ce", "t2", "t1")]
+    with pytest.raises(InputError, match=r"P1_t2.nii.gz: its name says T2; expected T1 here"):
+        CheckFilesd("image", BRATS)({"subject": "P1", "image": files})
+    untold = [scan(tmp_path / f"{number}.nii.gz") for number in range(4)]
+    case = {"subject": "P1", "image": untold}
+    assert CheckFilesd("image", BRATS)(case) is case
+
+
+def test_files_on_two_grids_are_refused(tmp_path):
+    moved = np.diag([1, 1, 2, 1])
+    files = [scan(tmp_path / f"P1_{word}.nii.gz") for word in ("flair", "t1ce", "t1")]
+    files.append(scan(tmp_path / "P1_t2.nii.gz", affine=moved))
+    with pytest.raises(InputError, match=r"subject P1: .*P1_t2.nii.gz: affine differs by up to 1 mm"):
+        CheckFilesd("image", BRATS)({"subject": "P1", "image": files})
+
+
+def brains(shift):
+    ball = (np.indices((40, 40, 40)) - 20) ** 2
+    ball = (ball.sum(axis=0) < 15**2).astype(np.float32)
+    return torch.tensor(np.stack([100 * ball, 7 * np.roll(ball, shift, axis=0)]))
+
+
+def test_unregistered_brains_are_refused():
+    check = CheckAlignmentd("image", ["FLAIR", "T1"], least_overlap=0.9)
+    data = {"image": brains(1)}
+    assert check(data) is data
+    first, second = (brain > 0 for brain in brains(4))
+    overlap = 2 * (first & second).sum() / (first.sum() + second.sum())
+    with pytest.raises(InputError, match=rf"^T1 overlaps FLAIR by Dice {overlap:.2f}; expected at least 0.9 "):
+        check({"image": brains(4)})
+    CheckAlignmentd("image", ["FLAIR", "T1"], least_overlap=0)({"image": brains(20)})
+    heads = brains(20) + 0.01 * torch.rand(2, 40, 40, 40)  # noise everywhere: cannot be checked
+    check({"image": heads})

@@ -1,0 +1,142 @@
+"""`common.inference.embeddings`: the file of vectors, and pictures of the reconstruction."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+
+from common.errors import InputError
+from common.inference.embeddings import EmbeddingFile, Inpainting
+
+# The file
+
+
+def run(cases, folder, levels=False, existing="refuse"):
+    """Run an engine whose output for each case is a vector of its number; None is a case that failed."""
+
+    def step(engine, batch):
+        subject, value = batch[0]["subject"], batch[0]["value"]
+        engine.state.output = [] if value is None else [{"pred": vectors(value), "subject": subject}]
+        return engine.state.output
+
+    def vectors(value):
+        vector = torch.full((3,), float(value))
+        return {"embedding": vector, "level_0": vector[:1]} if levels else {"embedding": vector}
+
+    engine = Engine(step)
+    EmbeddingFile(str(folder), {"bundle": "toy", "modalities": ["T1"]}, existing).attach(engine)
+    engine.run([[{"subject": subject, "value": value}] for subject, value in cases])
+    return folder / "embeddings.npz"
+
+
+def test_the_file_has_subjects_vectors_and_settings_without_pickle(tmp_path):
+    path = run([("b", 2), ("a", 1)], tmp_path, levels=True)
+    with np.load(path, allow_pickle=False) as content:
+        assert set(content.files) == {"subject", "settings", "embedding", "level_0"}
+        assert content["subject"].tolist() == ["a", "b"]
+        assert content["embedding"].tolist() == [[1, 1, 1], [2, 2, 2]]
+        assert content["embedding"].dtype == content["level_0"].dtype == np.float32
+        assert content["level_0"].tolist() == [[1], [2]]
+        assert json.loads(str(content["settings"])) == {"bundle": "toy", "modalities": ["T1"]}
+    assert [file.name for file in tmp_path.iterdir()] == ["embeddings.npz"]
+
+
+def test_the_order_of_subjects_does_not_change_the_file(tmp_path):
+    cases = [("b", 2), ("a", 1), ("c", 3)]
+    assert run(cases, tmp_path / "1").read_bytes() == run(cases[::-1], tmp_path / "2").read_bytes()
+
+
+def test_a_case_that_failed_is_left_out(tmp_path):
+    with np.load(run([("a", 1), ("b", None), ("c", 3)], tmp_path)) as content:
+        assert content["subject"].tolist() == ["a", "c"]
+        assert content["embedding"][:, 0].tolist() == [1, 3]
+
+
+def test_no_file_is_written_without_subjects(tmp_path):
+    assert not run([("a", None)], tmp_path).exists()
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "embeddings.npz").mkdir()
+    with pytest.raises(InputError, match=r"embeddings\.npz: .*expected a file that can be written"):
+        run([("a", 1)], tmp_path, existing="replace")
+
+
+def test_a_second_run_starts_from_an_empty_list(tmp_path):
+    engine = Engine(lambda _, batch: [{"pred": {"embedding": torch.zeros(2)}}])
+    engine.add_event_handler(Events.ITERATION_STARTED, lambda: None)
+    EmbeddingFile(str(tmp_path), {}).attach(engine)
+    for subject in ("a", "b"):
+        engine.run([[{"subject": subject}]])
+    with np.load(tmp_path / "embeddings.npz") as content:
+        assert content["subject"].tolist() == ["b"]
+
+
+def test_existing_vectors_are_replaced_only_on_request(tmp_path):
+    (tmp_path / "embeddings.npz").write_bytes(b"of an earlier run")
+    with pytest.raises(InputError, match=r"embeddings.npz: exists already; expected existing=replace, or another"):
+        EmbeddingFile(str(tmp_path), {})
+    with pytest.raises(InputError, match=r"existing=skip: expected one of refuse, replace"):
+        EmbeddingFile(str(tmp_path), {}, existing="skip")
+    EmbeddingFile(str(tmp_path), {}, existing="replace")
+    assert (tmp_path / "embeddings.npz").read_bytes() == b"of an earlier run", "until the new ones are complete"
+
+
+# Pictures
+
+
+class Echo(torch.nn.Module):
+    """Returns its input."""
+
+    def forward(self, image):
+        self.seen = image
+        return {"reconstruction": image}
+
+
+def case(subject, seed=0):
+    image = MetaTensor(torch.rand(1, 40, 36, 44, generator=torch.Generator().manual_seed(seed)) + 0.1)
+    return [{"image": image, "pred": {}}], [{"subject": subject}]
+
+
+def pixels(figure):
+    return [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
+
+
+def test_the_first_subjects_are_drawn():
+    draw = Inpainting(Echo(), ["T1"], (32, 32, 32), subjects=2)
+    assert [list(draw(*case(name))) for name in "abc"] == [["a"], ["b"], []]
+    assert list(Inpainting(Echo(), ["T1"], (32, 32, 32), subjects=0)(*case("a"))) == []
+
+
+def test_a_failed_case_does_not_count_as_drawn():
+    draw = Inpainting(Echo(), ["T1"], (32, 32, 32), subjects=1)
+    assert draw([], InputError("unreadable")) == {}
+    assert list(draw(*case("a"))) == ["a"]
+
+
+def test_a_picture_shows_the_middle_of_the_volume_with_the_same_noise_each_time():
+    network = Echo()
+    draw = Inpainting(network, ["T1"], (32, 32, 32), subjects=3)
+    outputs, batch = case("a")
+    clean = outputs[0]["image"].as_tensor()[:, 4:36, 2:34, 6:38]
+    (first,) = draw(outputs, batch).values()
+    corrupted = network.seen[0]
+    assert corrupted.shape == clean.shape
+    share = (corrupted != clean).float().mean().item()
+    assert 0.1 < share < 0.3
+    draw(*case("b", seed=1))
+    (again,) = draw(outputs, batch).values()
+    for one, other in zip(pixels(first), pixels(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+    seen, restored, truth = pixels(first)
+    np.testing.assert_array_equal(seen, restored)
+    np.testing.assert_array_equal(seen == truth, (corrupted == clean)[0, :, :, 16].numpy()[::-1].T)
+
+
+@pytest.mark.parametrize("subjects", [-1, 1.5, "all"])
+def test_an_invalid_number_of_pictures_is_refused(subjects):
+    with pytest.raises(InputError, match=f"pictures={subjects}: expected a whole number"):
+        Inpainting(Echo(), ["T1"], (32, 32, 32), subjects)

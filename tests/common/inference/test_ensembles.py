@@ -1,0 +1,75 @@
+"""`common.inference.ensembles`: means of networks and mirror images, and what is refused."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from common.errors import ArgumentError, InputError
+from common.inference.ensembles import Ensemble, ensemble, shared_convention
+
+
+class Slope(nn.Module):
+    """Not symmetric: a voxel's logit depends on its place and on a weight."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(float(weight)))
+
+    def forward(self, image):
+        return image * self.weight * (1 + torch.arange(image.shape[2], dtype=image.dtype).view(-1, 1, 1))
+
+
+def test_an_ensemble_is_the_mean_of_its_networks():
+    image = torch.randn(2, 1, 3, 4, 5)
+    expected = sum(Slope(weight)(image) for weight in (1, 2, 6)) / 3
+    torch.testing.assert_close(Ensemble([Slope(1), Slope(2), Slope(6)])(image), expected)
+
+
+@pytest.mark.parametrize("flips", [[], [0], [2, 0], [0, 1, 2]])
+def test_mirror_images_are_averaged_over_all_combinations(flips):
+    image, network = torch.randn(1, 1, 3, 4, 5), Slope(2)
+    expected = torch.zeros_like(image)
+    for number in range(2 ** len(flips)):
+        axes = [axis + 2 for place, axis in enumerate(flips) if number >> place & 1]
+        expected += torch.flip(network(torch.flip(image, axes)), axes)
+    torch.testing.assert_close(Ensemble([network], flips)(image), expected / 2 ** len(flips))
+
+
+def save(path, network):
+    torch.save({"network": network.state_dict(), "metadata": {"modalities": ["T1"]}}, path)
+    return str(path)
+
+
+def test_checkpoints_of_folds_are_loaded_each_into_its_own_network(tmp_path, monkeypatch):
+    def restore(network, path, modalities):
+        assert modalities == ["T1"]
+        network.load_state_dict(torch.load(path, weights_only=True)["network"])
+
+    monkeypatch.setattr("common.inference.ensembles.weights.restore", restore)
+    files = [save(tmp_path / f"{weight}.pt", Slope(weight)) for weight in (1, 5)]
+    image = torch.ones(1, 1, 2, 1, 1)
+    assert ensemble(Slope(0), files, ["T1"])(image).flatten().tolist() == [3, 6]
+    assert ensemble(Slope(0), files[1], ["T1"])(image).flatten().tolist() == [5, 10]
+
+
+@pytest.mark.parametrize("flips", [[3], [-1], [0, 0], True, "0", ["0"], [0, "x"], [[0]], [0.0], [True]])
+def test_invalid_axes_are_refused(tmp_path, flips):
+    with pytest.raises(ArgumentError, match=rf"^flips={re.escape(str(flips))}: expected a list of the axes 0, 1, 2"):
+        ensemble(Slope(0), "a.pt", ["T1"], flips)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "message"),
+    [([], r"^checkpoint=\[\]: expected at least one file"), (5, "checkpoint 5: expected the path of a file")],
+)
+def test_no_checkpoint_is_refused(checkpoint, message):
+    with pytest.raises(InputError, match=message):
+        ensemble(Slope(0), checkpoint, ["T1"])
+
+
+def test_a_convention_with_other_regions_cannot_be_written():
+    assert shared_convention("brats2021", "brats2023") == "brats2023"
+    with pytest.raises(ArgumentError, match=r"^output_convention=atlas: has other regions; expected TC, WT, ET"):
+        shared_convention("brats2021", "atlas")

@@ -1,0 +1,78 @@
+"""The handler that writes an evaluation's files: scores against an independent Dice, and paths."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, MetaTensor
+from monai.engines import SupervisedEvaluator
+from torch import nn
+from torch.utils.data import Dataset
+
+from common import metrics
+from common.inference.evaluation import EvaluationFiles
+from common.training.handlers import RegionScores
+from tests.oracles.volumes import dice
+
+REGIONS = ["TC", "WT", "ET"]  # channel order
+
+
+class Cases(Dataset):
+    def __init__(self, count):
+        drawn = np.random.default_rng(0).random((2, count, 3, 4, 4, 4)) < 0.4
+        self.predictions, self.references = drawn
+
+    def __len__(self):
+        return len(self.predictions)
+
+    def __getitem__(self, index):
+        image, label = (torch.as_tensor(part[index]).float() for part in (self.predictions, self.references))
+        return {"image": image, "label": MetaTensor(label, affine=2 * torch.eye(4)), "subject": f"case{index}"}
+
+
+def evaluate(folder, cases, **options):
+    protocol = metrics.protocol("brats")
+    entries = [
+        {"subject": f"case{n}", "image": [f"/data/{n}_flair.nii.gz", f"/data/{n}_t1.nii.gz"], "label": f"/data/{n}.nii"}
+        for n in reversed(range(len(cases) + 1))  # one of them is not evaluated
+    ]
+    files = EvaluationFiles(folder, protocol, entries, str(folder / "predictions"), "brats2021", "ours", **options)
+    SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(cases, batch_size=2),
+        network=nn.Identity(),
+        key_val_metric={"dice": RegionScores("brats2021", protocol)},
+        val_handlers=[files],
+    ).run()
+
+
+def test_an_evaluation_leaves_its_files(tmp_path):
+    cases = Cases(5)
+    evaluate(tmp_path, cases)
+    names = ["cases.json", "lesions.csv", "metrics.csv", "summary.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["protocol"], summary["cases"], summary["missing"]) == ("brats", 5, [])
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"] == "dice"]
+    expected = {
+        (f"case{number}", region): dice(cases.predictions[number, channel], cases.references[number, channel])
+        for number in range(5)
+        for channel, region in enumerate(REGIONS)
+    }
+    assert {(row["case"], row["region"]): float(row["value"]) for row in rows} == pytest.approx(expected)
+    content = json.loads((tmp_path / "cases.json").read_text())
+    assert (content["name"], content["label_convention"]) == ("ours", "brats2021")
+    assert list(content["cases"]) == [f"case{number}" for number in range(5)]
+    case = content["cases"]["case3"]
+    assert (case["prediction"], case["reference"]) == ("predictions/case3.nii.gz", "/data/3.nii")
+    assert case["image"] == "/data/3_flair.nii.gz"
+    voxels = [np.count_nonzero(masks[3, 1]) for masks in (cases.predictions, cases.references)]
+    assert case["volumes_mm3"]["WT"] == [8.0 * count for count in voxels]
+
+
+def test_only_the_main_process_writes(tmp_path):
+    evaluate(tmp_path, Cases(1), main_process=False)
+    assert list(tmp_path.iterdir()) == []

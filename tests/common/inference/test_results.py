@@ -1,0 +1,174 @@
+"""Files of hand-made scores: against the standard library, enumerated resamples, and text written by hand."""
+
+import itertools
+import json
+import math
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.inference import results
+from common.metrics.lesions import Lesion
+from common.metrics.protocols import Scores, protocol
+
+BRATS = protocol("brats", "MET")
+ATLAS = protocol("atlas")
+
+
+def lesion(is_reference=True, volume=8.0, is_scored=True, is_found=True, dice=0.5, hd95=1.5, centre=(1, 2, 3)):
+    return Lesion(is_reference, volume, centre, is_scored, is_found, dice, hd95)
+
+
+def atlas_scores(dice, *lesions):
+    values = {"dice": dice, "lesion_f1": 1.0, "lesion_count_difference": 0.0, "volume_difference": 12.0}
+    return {"lesion": Scores(values, lesions)}
+
+
+CASES = {
+    "b": atlas_scores(
+        np.float64(0.25), lesion(volume=np.float64(0.1), dice=np.float64(0.75), hd95=np.float64(2)), lesion(False)
+    ),
+    "a": atlas_scores(1.0, lesion(is_found=False, hd95=math.inf, centre=(0, 0, 9))),
+}
+
+
+def write(folder, scores, rules, missing=()):
+    files = [
+        results.CaseFiles(case, None if case in missing else folder / f"p/{case}.nii", Path(f"/r/{case}.nii.gz"), None)
+        for case in scores
+    ]
+    return results.write(folder, scores, rules, files, "atlas", "ours")
+
+
+def test_every_metric_and_lesion_is_written(tmp_path):
+    write(tmp_path / "new", CASES, ATLAS)
+    assert (tmp_path / "new/metrics.csv").read_text() == (
+        "case,region,metric,value,unit\n"
+        "b,lesion,dice,0.25,1\n"
+        "b,lesion,lesion_f1,1.0,1\n"
+        "b,lesion,lesion_count_difference,0.0,lesions\n"
+        "b,lesion,volume_difference,12.0,voxels\n"
+        "a,lesion,dice,1.0,1\n"
+        "a,lesion,lesion_f1,1.0,1\n"
+        "a,lesion,lesion_count_difference,0.0,lesions\n"
+        "a,lesion,volume_difference,12.0,voxels\n"
+    )
+    assert (tmp_path / "new/lesions.csv").read_text() == (
+        "case,region,lesion,kind,volume_mm3,scored,found,dice,hd95_mm,x,y,z\n"
+        "b,lesion,1,reference,0.1,1,1,0.75,2.0,1,2,3\n"
+        "b,lesion,2,false,8.0,1,1,0.5,1.5,1,2,3\n"
+        "a,lesion,1,reference,8.0,1,0,0.5,,0,0,9\n"
+    )
+
+
+def test_the_summary_has_protocol_settings_and_missing_cases(tmp_path):
+    summary = write(tmp_path, CASES, ATLAS, missing=["a"])
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["protocol"], summary["connectivity"], summary["cases"]) == ("atlas", 6, 2)
+    assert summary["missing"] == ["a"]
+    assert list(summary["regions"]) == ["lesion"]
+    assert summary["regions"]["lesion"]["volume_difference"]["unit"] == "voxels"
+    assert summary["regions"]["lesion"]["dice"]["mean"] == 0.625
+
+
+def test_cases_have_their_files_and_volumes(tmp_path):
+    scores = {
+        "b": {"lesion": Scores(dict.fromkeys(ATLAS.units, 0.5), volumes=(np.float64(0.1), 2.0))},
+        "a": atlas_scores(1.0),
+    }
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    inside = tmp_path / "out/../out/p/b.nii.gz"
+    files = [
+        results.CaseFiles("b", inside, tmp_path / "link/b.nii.gz", Path("i/b_\udcff.nii")),
+        results.CaseFiles("a", None, tmp_path / "out.nii", None),
+    ]
+    results.write(tmp_path / "out", scores, ATLAS, files, "atlas", "ours \udcff")
+    assert json.loads((tmp_path / "out/cases.json").read_text()) == {
+        "name": "ours \udcff",
+        "label_convention": "atlas",
+        "cases": {
+            "b": {
+                "prediction": "p/b.nii.gz",
+                "reference": str(tmp_path / "data/b.nii.gz"),
+                "image": str(Path.cwd() / "i/b_\udcff.nii"),
+                "volumes_mm3": {"lesion": [0.1, 2.0]},
+            },
+            "a": {
+                "prediction": None,
+                "reference": str(tmp_path / "out.nii"),
+                "image": None,
+                "volumes_mm3": {"lesion": [0.0, 0.0]},
+            },
+        },
+    }
+
+
+def test_the_page_of_earlier_scores_is_removed(tmp_path):
+    (tmp_path / "evaluation.html").write_text("page")
+    write(tmp_path, CASES, ATLAS)
+    assert not (tmp_path / "evaluation.html").exists()
+
+
+def test_lesions_are_counted_by_outcome():
+    lesions = [
+        *[lesion()] * 3,
+        *[lesion(is_found=False)] * 2,
+        *[lesion(is_scored=False)] * 4,  # found, but too small to count
+        *[lesion(is_scored=False, is_found=False)] * 6,
+        *[lesion(is_reference=False, is_found=False)] * 8,
+    ]
+    cases = {"a": atlas_scores(0.0, *lesions[:7]), "b": atlas_scores(0.0, *lesions[7:])}
+    assert results.summarise(cases, ATLAS)["lesions"] == {
+        "lesion": {"reference": 15, "scored": 5, "found": 3, "false": 8}
+    }
+
+
+def test_regions_are_in_the_order_of_the_field():
+    values = dict.fromkeys(BRATS.units, 1.0)
+    cases = {"a": {region: Scores(values) for region in ("ET", "WT", "TC")}}
+    assert list(results.summarise(cases, BRATS)["regions"]) == ["WT", "TC", "ET"]
+
+
+def test_statistics_are_those_of_the_standard_library():
+    values = [0.1, 0.4, 0.35, 0.8, 0.0]
+    found = results.statistics(values)
+    assert found["mean"] == pytest.approx(statistics.mean(values))
+    assert found["sd"] == pytest.approx(statistics.stdev(values))
+    assert found["median"] == statistics.median(values)
+    assert found["n"] == 5
+
+
+def test_a_single_case_has_neither_deviation_nor_interval():
+    assert results.statistics([0.5]) == {"mean": 0.5, "sd": None, "median": 0.5, "ci95": None, "n": 1}
+
+
+@pytest.mark.parametrize("values", [[0, 1, 5], [0.2, 0.9, 0.4, 0.45], [3, 3, 3], [0, 0, 0, 0, 10]])
+def test_an_interval_agrees_with_all_resamples(values):
+    """The 2.5 and 97.5 % points of the means of all n^n resamples, within the error of 9999 drawn ones."""
+    means = np.sort([np.mean(drawn) for drawn in itertools.product(values, repeat=len(values))])
+    low, high = results.mean_interval(values)
+    slack = 0.006  # four standard errors of a share of 2.5 % among 9999
+
+    def quantile(share):
+        return np.quantile(means, share, method="inverted_cdf")
+
+    assert quantile(0.025 - slack) - 1e-12 <= low <= quantile(0.025 + slack) + 1e-12
+    assert quantile(0.975 - slack) - 1e-12 <= high <= quantile(0.975 + slack) + 1e-12
+
+
+def test_an_interval_depends_on_its_seed():
+    values = np.random.default_rng(0).normal(size=30)
+    assert results.mean_interval(values) == results.mean_interval(list(values))
+    assert results.mean_interval(values) != results.mean_interval(values, seed=1)
+
+
+def test_an_interrupted_run_leaves_no_summary_of_other_scores(tmp_path):
+    write(tmp_path, CASES, ATLAS)
+    broken = {"a": atlas_scores(0.5, lesion(centre=None))}  # lesions.csv cannot be written
+    files = [results.CaseFiles("a", None, Path("/r/a.nii"), None)]
+    with pytest.raises(TypeError):
+        results.write(tmp_path, broken, ATLAS, files, "atlas", "ours")
+    assert not (tmp_path / "summary.json").exists()

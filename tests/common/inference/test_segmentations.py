@@ -1,0 +1,113 @@
+"""The files of an inference: their geometry, their bytes, and the table of volumes."""
+
+import csv
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from common.errors import InputError
+from common.inference.segmentations import SaveVolumed, Volumes, files_of, finished
+
+
+def scan(path, shape=(4, 5, 6)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(np.ones(shape, np.float32), np.eye(4)), path)
+
+
+TURNED = np.array([[0, -2.0, 0, 30], [1.5, 0, 0, -7], [0, 0, 3.0, 11], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (0, 2), (1, 0), (4, 4), (0, 0)])
+def test_a_result_has_the_geometry_of_the_file(tmp_path, codes):
+    source = nibabel.Nifti1Image(np.zeros((2, 3, 4), np.int16), TURNED)
+    source.set_qform(TURNED, codes[0], update_affine=False)
+    source.set_sform(TURNED, codes[1])
+    source.header["descrip"] = b"Jane Doe"
+    nibabel.save(source, tmp_path / "in.nii.gz")
+    affine = nibabel.load(tmp_path / "in.nii.gz").affine  # without codes, what the voxels' size alone says
+    voxels = torch.arange(24).view(1, 2, 3, 4) % 5
+    volume = MetaTensor(voxels, affine=affine, meta={"filename_or_obj": str(tmp_path / "in.nii.gz")})
+    SaveVolumed("pred", str(tmp_path / "out"))({"pred": volume, "subject": "P1"})
+    written = nibabel.load(tmp_path / "out/P1.nii.gz")
+    assert written.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(written.dataobj), voxels[0])
+    np.testing.assert_allclose(written.affine, affine, atol=1e-6)
+    if any(codes):
+        assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == codes
+    assert b"Jane" not in written.header.binaryblock, "personal data of the header is not copied"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["P1.nii.gz"]
+
+
+def test_probabilities_have_a_fourth_axis(tmp_path):
+    scan(tmp_path / "in.nii.gz", shape=(2, 3, 4))
+    volume = MetaTensor(torch.rand(3, 2, 3, 4), affine=np.eye(4), meta={"filename_or_obj": str(tmp_path / "in.nii.gz")})
+    save = SaveVolumed("pred", str(tmp_path), dtype="float32")
+    save({"pred": volume, "subject": "P1"})
+    written = np.asarray(nibabel.load(tmp_path / "P1.nii.gz").dataobj)
+    np.testing.assert_array_equal(written, np.moveaxis(volume.numpy(), 0, -1))
+
+
+def test_the_same_result_has_the_same_bytes(tmp_path):
+    scan(tmp_path / "in.nii.gz", shape=(2, 3, 4))
+    volume = MetaTensor(torch.ones(1, 2, 3, 4), affine=np.eye(4), meta={"filename_or_obj": str(tmp_path / "in.nii.gz")})
+    for folder in ("a", "b"):
+        SaveVolumed("pred", str(tmp_path / folder))({"pred": volume, "subject": "P1"})
+    assert (tmp_path / "a/P1.nii.gz").read_bytes() == (tmp_path / "b/P1.nii.gz").read_bytes()
+
+
+def rows(folder):
+    with (Path(folder) / "volumes.csv").open(newline="") as file:
+        return [tuple(row.values()) for row in csv.DictReader(file)]
+
+
+class State:
+    def __init__(self, subject, label, affine):
+        self.state = self
+        self.output, self.batch = [{"pred": MetaTensor(label, affine=affine)}], [{"subject": subject}]
+
+
+@pytest.mark.parametrize(("convention", "enhancing"), [("brats2021", 4), ("brats2023", 3)])
+def test_volumes_are_in_millilitres(tmp_path, convention, enhancing):
+    label = torch.tensor([0] * 10 + [1] * 3 + [2] * 7 + [enhancing] * 2, dtype=torch.uint8).view(1, 2, 11, 1)
+    volumes = Volumes(str(tmp_path), convention)
+    volumes(State("P1", label, torch.as_tensor(TURNED)))  # 9 mm3 a voxel
+    expected = [("P1", "WT", "0.108", "12"), ("P1", "TC", "0.045", "5"), ("P1", "ET", "0.018", "2")]
+    assert rows(tmp_path) == expected
+    volumes(State("P2", torch.zeros_like(label), torch.as_tensor(TURNED)))
+    assert rows(tmp_path) == [*expected, ("P2", "WT", "0", "0"), ("P2", "TC", "0", "0"), ("P2", "ET", "0", "0")]
+    later = Volumes(str(tmp_path), convention)  # of another run into the same folder
+    later(State("P1", torch.zeros_like(label), torch.as_tensor(TURNED)))
+    assert rows(tmp_path)[0] == ("P1", "WT", "0", "0")
+    assert len(rows(tmp_path)) == 6
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"", b"subject,region\nmine,1\n", b"subject,region,volume_ml,voxels\n1\n"]
+)
+def test_a_foreign_table_is_not_changed(tmp_path, content):
+    (tmp_path / "volumes.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"volumes.csv: .*expected no such file, or"):
+        Volumes(str(tmp_path), "atlas")
+    assert (tmp_path / "volumes.csv").read_bytes() == content
+
+
+def test_a_folder_in_place_of_the_table_is_an_error(tmp_path):
+    (tmp_path / "volumes.csv").mkdir()
+    with pytest.raises(InputError, match=r"volumes.csv: .*expected no such file, or"):
+        finished({}, tmp_path)
+
+
+def test_a_subject_is_finished_when_all_its_files_and_rows_exist(tmp_path):
+    """Files as an interrupted run leaves them."""
+    for name in ("label.nii.gz", "measured.nii.gz", "both.nii.gz", "probabilities/both.nii.gz"):
+        scan(tmp_path / name)
+    volumes = Volumes(str(tmp_path), "atlas")
+    for subject in ("measured", "both", "line"):
+        volumes(State(subject, torch.zeros(1, 2, 2, 2, dtype=torch.uint8), torch.eye(4)))
+    subjects = ("label", "measured", "both", "line", "nothing")
+    assert finished({subject: files_of(subject, tmp_path) for subject in subjects}, tmp_path) == {"measured", "both"}
+    assert finished({subject: files_of(subject, tmp_path, True) for subject in subjects}, tmp_path) == {"both"}

@@ -1,0 +1,197 @@
+import subprocess
+import sys
+
+import pytest
+
+from common import cli
+from common.errors import InputError
+
+CALLS = []
+
+
+def convert(file: str, output: str = "out.pt", times: int = 1) -> None:
+    """Turn a file into another.
+
+    Args:
+        file: to be read.
+        output: to be written.
+        times: how often.
+    """
+    CALLS.append((file, output, times))
+
+
+def inspect() -> None:
+    """Look at nothing."""
+    CALLS.append("inspect")
+
+
+COMMANDS = {"convert": convert, "inspect": inspect}
+
+
+@pytest.fixture(autouse=True)
+def no_calls(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    CALLS.clear()
+
+
+def run(commands, *arguments, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tool", *arguments])
+    cli.run(commands, "tool")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["a.pt"], ("a.pt", "out.pt", 1)),
+        (["--file=a.pt"], ("a.pt", "out.pt", 1)),
+        (["--file", "a.pt", "--times", "-3"], ("a.pt", "out.pt", -3)),
+        (["a.pt", "b.pt", "2"], ("a.pt", "b.pt", 2)),
+        (["a.pt", "--output=b.pt"], ("a.pt", "b.pt", 1)),
+        (["--output=b.pt", "a.pt"], ("a.pt", "b.pt", 1)),
+    ],
+)
+def test_commands_run_once_with_their_arguments(arguments, expected, monkeypatch):
+    run(COMMANDS, "convert", *arguments, monkeypatch=monkeypatch)
+    run(convert, *arguments, monkeypatch=monkeypatch)
+    assert [expected, expected] == CALLS
+
+
+def test_a_command_without_parameters_runs(monkeypatch):
+    run(COMMANDS, "inspect", monkeypatch=monkeypatch)
+    assert CALLS == ["inspect"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.pt", "--outptu=b.pt"], r"--outptu=b.pt: no such option; did you mean --output\?"),
+        (["a.pt", "--outptu", "b.pt"], r"--outptu=b.pt: no such option; did you mean --output\?"),
+        (["a.pt", "--zzz"], "--zzz=: no such option; expected one of --file, --output, --times"),
+        (["a.pt", "-outptu=b.pt"], r"--outptu=b.pt: no such option; did you mean --output\?"),
+        (["a.pt", "-z"], "--z=: no such option"),
+        ([], "--file: missing; it has no default"),
+        (["--output=b.pt"], "--file: missing; it has no default"),
+        (["a.pt", "b.pt", "1", "extra"], "argument extra: not expected; options are --file, --output, --times"),
+        (["a.pt", "b.pt", "extra", "--times=1"], "argument extra: not expected"),
+    ],
+)
+def test_what_fire_would_notice_too_late_is_refused_before_the_command_runs(arguments, message, monkeypatch):
+    for commands, words in ((COMMANDS, ["convert", *arguments]), (convert, arguments)):
+        with pytest.raises(InputError, match=message) as error:
+            run(commands, *words, monkeypatch=monkeypatch)
+        assert "\n" not in str(error.value)
+    assert CALLS == []
+
+
+@pytest.mark.parametrize(("words", "given"), [([], "nothing"), (["convrt", "a.pt"], "convrt")])
+def test_an_unknown_command_is_refused(words, given, monkeypatch):
+    with pytest.raises(InputError, match=f"^command {given}: expected one of convert, inspect$"):
+        run(COMMANDS, *words, monkeypatch=monkeypatch)
+    assert CALLS == []
+
+
+@pytest.mark.parametrize("words", [["convert", "--help"], ["convert", "-h"], ["convert", "--", "--help"]])
+def test_help_shows_the_docstring_and_runs_nothing(words, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(COMMANDS, *words, monkeypatch=monkeypatch)
+    assert end.value.code == 0
+    shown = capsys.readouterr()
+    assert "Turn a file into another." in shown.out + shown.err
+    assert "to be read." in shown.out + shown.err
+    assert CALLS == []
+
+
+def test_a_process_ends_with_one_line_and_status_2(tmp_path):
+    marker = tmp_path / "marker"
+    script = tmp_path / "tool.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from common import cli\n"
+        f"def make(size: int):\n    Path({str(marker)!r}).touch()\n"
+        "cli.run({'make': make}, 'tool')\n"
+    )
+
+    code = f"import runpy; runpy.run_path({str(script)!r})"
+    command = [sys.executable, "-c", code, "make", "3", "--siez=4"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: --siez=4: no such option; did you mean --size?\n"
+    assert not marker.exists()
+
+
+def measure(*, size: int, unit: str = "mm") -> None:
+    """Measure by options alone.
+
+    Args:
+        size: in the unit.
+        unit: of the size.
+    """
+    CALLS.append((size, unit))
+
+
+def join(*files: str, output: str | None = None) -> None:
+    """Join any number of files.
+
+    Args:
+        files: in their order.
+        output: of all.
+    """
+    CALLS.append((files, output))
+
+
+def run_with_default(*arguments, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tool", *arguments])
+    monkeypatch.delattr(measure, "join", raising=False)
+    cli.run({"join": join}, "tool", default=measure)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--size=3"], (3, "mm")),
+        (["--unit", "cm", "--size", "3"], (3, "cm")),
+        (["join", "a", "b", "c"], (("a", "b", "c"), None)),
+        (["join", "a", "b", "--output=c"], (("a", "b"), "c")),
+        (["join", "--output", "c", "a", "b"], (("a", "b"), "c")),
+        (["join"], ((), None)),
+    ],
+)
+def test_a_default_command_runs_where_none_is_named(arguments, expected, monkeypatch):
+    run_with_default(*arguments, monkeypatch=monkeypatch)
+    assert [expected] == CALLS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "^--size: missing; it has no default$"),
+        (["--unit=cm"], "^--size: missing; it has no default$"),
+        (["jion", "a"], "^command jion: expected join, or only options$"),
+        (["--size=3", "extra"], "^argument extra: not expected; options are --size, --unit$"),
+        (["--size=3", "--unit=cm", "extra"], "^argument extra: not expected; options are --size, --unit$"),
+        (["--sizes=3"], r"^--sizes=3: no such option; did you mean --size\?$"),
+        (["join", "a", "--outptu=b"], r"^--outptu=b: no such option; did you mean --output\?$"),
+        (["join", "--files=b"], "^--files=b: no such option; expected one of --output$"),
+        (["join", "a", "--output"], "^--output: no value; expected one$"),
+    ],
+)
+def test_bad_input_is_refused_beside_a_default_command_too(arguments, message, monkeypatch):
+    with pytest.raises(InputError, match=message):
+        run_with_default(*arguments, monkeypatch=monkeypatch)
+    assert CALLS == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--help"], ["Measure by options alone.", "in the unit.", "COMMAND is one of", "Join any number of files."]),
+        (["join", "--help"], ["Join any number of files.", "in their order.", "[FILES]..."]),
+    ],
+)
+def test_help_shows_the_default_command_with_the_others(words, told, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        run_with_default(*words, monkeypatch=monkeypatch)
+    shown = "".join(capsys.readouterr())
+    assert end.value.code == 0
+    assert [text for text in told if text not in shown] == []
+    assert CALLS == []

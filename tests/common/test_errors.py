@@ -1,0 +1,134 @@
+"""How bad input is reported: the message below any wrapper, one line, status 2."""
+
+import subprocess
+import sys
+
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from common.errors import ArgumentError, InputError, choice, input_error_message, report_in_one_line, shortened
+from tests.oracles.workers import failure_of
+
+# Reasons
+
+
+def wrapped(error, times):
+    """An exception as MONAI wraps it, once for every section of a config."""
+    for number in range(times):
+        try:
+            raise RuntimeError(f"Failed to evaluate section {number}\nof many lines") from error
+        except RuntimeError as outer:
+            error = outer
+    return error
+
+
+@pytest.mark.parametrize("times", [0, 1, 4])
+def test_the_reason_is_found_below_wrappers(times):
+    assert input_error_message(wrapped(InputError("modality T3: not in a.json"), times)) == "modality T3: not in a.json"
+    assert input_error_message(wrapped(ValueError("modality T3: not in a.json"), times)) is None
+
+
+def test_the_reason_is_found_where_an_exception_followed_another():
+    with pytest.raises(KeyError) as error:  # noqa: PT012, one is raised while the other is handled
+        try:
+            raise InputError("root /data: no such folder")
+        except InputError:
+            raise KeyError("dataset")  # noqa: B904, that is the case
+    assert input_error_message(error.value) == "root /data: no such folder"
+
+
+def test_the_outermost_reason_counts():
+    inner, outer = InputError("a.nii.gz: label 3"), InputError("subject a: a.nii.gz: label 3")
+    outer.__cause__ = inner
+    assert input_error_message(wrapped(outer, 2)) == "subject a: a.nii.gz: label 3"
+
+
+class Broken(Dataset):
+    def __init__(self, error, wrapper=None):
+        self.error, self.wrapper = error, wrapper
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        if self.wrapper is None:
+            raise self.error
+        try:
+            raise self.error
+        except ValueError as error:
+            raise self.wrapper from error
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"),
+    [
+        (Broken(InputError("a.nii.gz: label 3")), "a.nii.gz: label 3"),
+        (Broken(InputError("a.nii.gz: label 3"), RuntimeError("applying transform X")), "a.nii.gz: label 3"),
+        (Broken(InputError("a.nii.gz: label 3"), InputError("subject a: label 3")), "subject a: label 3"),
+        (Broken(ValueError("a.nii.gz: label 3")), None),
+        (Broken(ValueError("an InputError: or so")), None),
+    ],
+)
+def test_the_reason_survives_a_worker(dataset, expected):
+    error = failure_of(DataLoader(dataset, num_workers=1))
+    assert "worker process" in str(error)
+    assert input_error_message(error) == expected
+    assert input_error_message(wrapped(error, 1)) == expected
+
+
+# The end of a process
+
+
+def test_bad_input_ends_a_process_with_one_line_and_status_2():
+    code = """
+from common.errors import InputError, report_in_one_line
+report_in_one_line()
+try:
+    raise InputError("spacing 9: expected 1 to 4")
+except ValueError as error:
+    raise RuntimeError("a section\\nof a config") from error
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", "error: spacing 9: expected 1 to 4\n")
+
+
+def test_other_exceptions_keep_their_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    report_in_one_line()
+    error = ValueError("a mistake of ours")
+    sys.excepthook(ValueError, error, None)
+    assert capsys.readouterr().err == "ValueError: a mistake of ours\n"
+
+
+def test_ctrl_c_says_so_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    report_in_one_line()
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+# Arguments
+
+
+def test_a_word_stands_for_one_of_its_choices():
+    assert choice("recipe", "table", {"text": 1, "table": 2}) == 2
+    with pytest.raises(ArgumentError, match=r"^recipe=\['text'\]: expected one of text, table$"):
+        choice("recipe", ["text"], {"text": 1, "table": 2})
+    with pytest.raises(ArgumentError, match=r"^recipe=chart: expected one of text, table$"):
+        choice("recipe", "chart", {"text": 1, "table": 2})
+
+
+def test_a_command_line_adds_the_dashes_to_an_argument():
+    assert input_error_message(wrapped(ArgumentError("flips=3: expected a list"), 2)) == "--flips=3: expected a list"
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [("", ""), ("a", "a"), ("abcde", "a, b, c, d, e"), ("abcdef", "a, b, c, d, e and 1 more")],
+)
+def test_long_lists_are_shortened(names, line):
+    assert shortened(list(names)) == line
+
+
+def test_the_number_of_names_can_be_chosen():
+    assert shortened(["a", "b", "c", "d"], most=2) == "a, b and 2 more"

@@ -1,0 +1,332 @@
+import pytest
+import yaml
+from monai.bundle import ConfigParser
+
+from common.cli import options_of
+from common.data.datalists import SPLITS
+from common.data.regions import CONVENTIONS
+from common.errors import ArgumentError, InputError, input_error_message
+from common.metrics.protocols import CHALLENGES, PROTOCOLS
+from common.options import OPTIONS, Options, check_command_line, check_folder, flag, optional, read
+from common.ssl.networks import SIZES
+
+PROGRAM = "/site-packages/monai/bundle/__main__.py"
+CONFIG = {"learning_rate": 0.1, "pretrained": None, "train": {"trainer": {"max_epochs": 3}, "handlers": [{"a": 1}]}}
+OVERLAY = {"iterations": 8, "train::trainer::max_epochs": 2}
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(CONFIG))
+    return path
+
+
+@pytest.fixture
+def overlay(tmp_path):
+    path = tmp_path / "quickstart.yaml"
+    path.write_text(yaml.safe_dump(OVERLAY))
+    return path
+
+
+# Command lines
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--learning_rate=1"],
+        ["--learning_rate", "1"],
+        ["--learning-rate=1"],
+        ["--train::trainer::max_epochs", "9"],
+        ["--train#trainer#max_epochs=9"],
+        ["--pretrained=/data/a=b.pt"],
+        ["--learning_rate", "-1"],
+        ["--meta_file=None", "--logging_file", "x", "--run_id=run", "--init_id", "i"],
+        ["--tracking", "mlflow"],
+    ],
+)
+def test_options_that_a_config_has_pass(config, options):
+    check_command_line([PROGRAM, "run", "--config_file", str(config), *options])
+    check_command_line([PROGRAM, "run", f"--config_file={config}", *options])
+    check_command_line([PROGRAM, "run", *options, "--config_file", str(config)])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--learning_rat=1"], r"--learning_rat=1: no such option in .*train\.yaml; did you mean --learning_rate\?"),
+        (["--learning_rat", "1"], r"--learning_rat=1: no such option .* did you mean --learning_rate\?"),
+        (["--learning-rat", "1"], r"--learning_rat=1: no such option .* did you mean --learning_rate\?"),
+        (["--pretrained", "a.pt", "--pretraind", "b.pt"], "--pretraind=b.pt: no such option"),
+        (["--train::trainer::max_epoch=9"], "--train::trainer::max_epoch=9: no such option"),
+        (["--train::trainr::max_epochs", "9"], "--train::trainr::max_epochs=9: no such option"),
+        (["--train::handlers::1::a", "9"], "--train::handlers::1::a=9: no such option"),
+        (["--zzz"], r"--zzz=: no such option .* expected one of learning_rate, pretrained$"),
+        (["--config_fil", "x"], r"did you mean --config_file\?"),
+    ],
+)
+def test_options_that_no_config_has_are_refused(config, options, message):
+    with pytest.raises(InputError, match=message) as error:
+        check_command_line([PROGRAM, "run", "--config_file", str(config), *options])
+    assert "\n" not in str(error.value)
+
+
+def test_several_config_files_are_all_asked(config, overlay):
+    files = f"['{config}','{overlay}']"
+    check_command_line([PROGRAM, "run", "--config_file", files, "--iterations=3", "--learning_rate", "1"])
+    check_command_line([PROGRAM, "run", f"--config_file={files}", "--iterations=3", "--train::trainer::max_epochs=1"])
+    with pytest.raises(InputError, match=r"--iteration=3: no such option in .*quickstart.yaml; did you mean --iterat"):
+        check_command_line([PROGRAM, "run", "--config_file", files, "--iteration=3"])
+    with pytest.raises(InputError, match="--iterations=3: no such option"):
+        check_command_line([PROGRAM, "run", "--config_file", str(config), "--iterations=3"])
+
+
+def test_a_file_of_arguments_is_read(config, tmp_path):
+    arguments = tmp_path / "args.yaml"
+    arguments.write_text(yaml.safe_dump({"config_file": str(config), "learning_rate": 3}))
+    check_command_line([PROGRAM, "run", "--args_file", str(arguments)])
+    check_command_line([PROGRAM, "run", f"--args_file={arguments}", "--pretrained=a.pt"])
+    with pytest.raises(InputError, match=r"--pretraind=a\.pt: no such option"):
+        check_command_line([PROGRAM, "run", f"--args_file={arguments}", "--pretraind=a.pt"])
+    arguments.write_text(yaml.safe_dump({"config_file": str(config), "learning_rat": 3}))
+    with pytest.raises(InputError, match="--learning_rat=3: no such option"):
+        check_command_line([PROGRAM, "run", "--args_file", str(arguments)])
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["pytest", "run", "--zzz=1"],
+        [PROGRAM, "ckpt_export", "--zzz=1"],
+        [PROGRAM],
+        ["-c"],
+    ],
+)
+def test_other_commands_are_left_alone(argv):
+    check_command_line(argv)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "positional", "options"),
+    [
+        (["a", "--b=c", "d"], ["a", "d"], {"b": "c"}),
+        (["a", "--b", "c", "d"], ["a", "d"], {"b": "c"}),
+        (["--b", "--c", "d"], [], {"b": "", "c": "d"}),
+        (["--b-c=d-e=f"], [], {"b_c": "d-e=f"}),
+        (["--b="], [], {"b": ""}),
+        (["-5", "--b", "-5"], ["-5"], {"b": "-5"}),
+        (["--b", "-", "-.5"], ["-.5"], {"b": "-"}),
+        (["-x=3", "a"], ["a"], {"x": "3"}),
+        (["-x", "3", "-yes"], [], {"x": "3", "yes": ""}),
+        ([], [], {}),
+    ],
+)
+def test_command_lines_are_split_as_python_fire_splits_them(arguments, positional, options):
+    assert options_of(arguments) == (positional, options)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(True, True), (False, False), ("true", True), ("True", True), ("FALSE", False), ("false", False)],
+)
+def test_flags_count_as_they_read(value, expected):
+    assert flag("resume", value) is expected
+
+
+@pytest.mark.parametrize("value", ["yes", "", "1", 1, 0, None, "truee"])
+def test_what_is_neither_true_nor_false_is_refused(value):
+    with pytest.raises(InputError, match=f"^resume={value}: expected true or false$"):
+        flag("resume", value)
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("batch_size", 2, 2),
+        ("global_batch_size", "null", None),
+        ("global_batch_size", None, None),
+        ("max_grad_norm", "None", None),
+        ("max_grad_norm", 1, 1),
+        ("pretrained", "null", None),
+        ("pretrained", "a.pt", "a.pt"),
+        ("compile", "true", True),
+        ("amp", "False", False),
+        ("amp", "bf16", "bf16"),
+        ("resume", "auto", "auto"),
+        ("resume", "true", True),
+        ("patch_size", (64, 96, 128), [64, 96, 128]),
+        ("modalities", ("T1", "T1"), ["T1", "T1"]),
+        ("checkpoint", ["a.pt", "b.pt"], ["a.pt", "b.pt"]),
+        ("flips", [0, 2], [0, 2]),
+        ("cohort", 7, "7"),
+        ("learning_rate", 1e-6, 1e-6),
+    ],
+)
+def test_a_value_gets_its_own_type(name, value, expected):
+    converted = OPTIONS[name](value)
+    assert converted == expected
+    assert type(converted) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("batch_size", "two", "batch_size=two: expected a whole number from 1"),
+        ("batch_size", 0, "batch_size=0: expected a whole number from 1"),
+        ("batch_size", 1.5, "batch_size=1.5: expected a whole number from 1"),
+        ("batch_size", True, "batch_size=True: expected a whole number from 1"),
+        ("batch_size", None, "batch_size=None: expected a whole number from 1"),
+        ("global_batch_size", 0, "global_batch_size=0: expected a whole number from 1"),
+        ("learning_rate", "fast", "learning_rate=fast: expected a number from 1e-12"),
+        ("learning_rate", -1, "learning_rate=-1: expected a number"),
+        ("iterations", 0, "iterations=0: expected a whole number from 1"),
+        ("val_interval", 0, "val_interval=0: expected a whole number from 1"),
+        ("warmup_iterations", -1, "warmup_iterations=-1: expected a whole number from 0"),
+        ("num_workers", -3, "num_workers=-3: expected a whole number from 0"),
+        ("cache_rate", 2, "cache_rate=2: expected a number from 0 to 1"),
+        ("cache_rate", float("nan"), "cache_rate=nan: expected a number from 0 to 1"),
+        ("overlap", 1, "overlap=1: expected a number from 0 to 0.99"),
+        ("seed", "abc", "seed=abc: expected a whole number from 0"),
+        ("seed", 100_000, "seed=100000: expected a whole number from 0 to 99999"),
+        ("patch_size", [50, 50, 50], "patch_size=[50, 50, 50]: expected three multiples of 32, each at least 64"),
+        ("patch_size", [32, 32, 32], "patch_size=[32, 32, 32]: expected three multiples of 32, each at least 64"),
+        ("patch_size", [64, 64], "patch_size=[64, 64]: expected three multiples of 32, each at least 64"),
+        ("patch_size", 96, "patch_size=96: expected three multiples of 32, each at least 64"),
+        ("modalities", "T1", "modalities=T1: expected a list"),
+        ("modalities", [1, 2], "modalities=[1, 2]: expected a list"),
+        ("modalities", [], "modalities=[]: expected a list"),
+        ("save_interval", 0, "save_interval=0: expected a whole number from 1"),
+        ("compile", "maybe", "compile=maybe: expected true or false"),
+        ("gather_negatives", 2, "gather_negatives=2: expected true or false"),
+        ("amp", "half", "amp=half: expected true, false, bf16 or fp16"),
+        ("resume", "perhaps", "resume=perhaps: expected true, false or auto"),
+        ("keep", 0, "keep=0: expected a whole number from 1"),
+        ("max_grad_norm", 0, "max_grad_norm=0: expected a number from 1e-12"),
+        ("flips", [3], "flips=[3]: expected a list of the axes 0, 1, 2"),
+        ("flips", [0, 0], "flips=[0, 0]: expected a list of the axes 0, 1, 2"),
+        ("flips", 0, "flips=0: expected a list of the axes 0, 1, 2"),
+        ("pretrained", 5, "pretrained=5: expected a path"),
+        ("output_dir", "", "output_dir=: expected a path"),
+        ("model_size", 5, "model_size=5: expected one of tiny, small, base, micro"),
+        ("split", "test", "split=test: expected one of training, validation, testing, unlabelled"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(name, value, line):
+    with pytest.raises(ArgumentError) as error:
+        OPTIONS[name](value)
+    assert str(error.value).startswith(line)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:0", "mps", "meta", 3.5])
+@pytest.mark.parametrize("name", ["device", "stitch_device"])
+def test_a_device_that_is_not_there_is_named(name, device, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ArgumentError, match=rf"^{name}={device}: "):
+        OPTIONS[name](device)
+    assert OPTIONS[name]("cpu") == "cpu"
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ArgumentError, match=r"^ckpt_dir=.*file/eval: .*expected a folder that can be written"):
+        check_folder("ckpt_dir", str(tmp_path / "file" / "eval"))
+
+
+def test_null_is_for_options_that_may_be_missing():
+    assert optional("null") is optional("None") is optional(None) is None
+    assert optional(0) == 0
+
+
+def test_words_are_those_that_the_code_knows():
+    def words(name):
+        return set(OPTIONS[name].kind.values.split(", "))
+
+    assert words("label_convention") == words("output_convention") == set(CONVENTIONS)
+    assert words("model_size") == set(SIZES)
+    assert words("protocol") == set(PROTOCOLS)
+    assert words("challenge") == set(CHALLENGES)
+    assert words("split") == set(SPLITS)
+
+
+def test_every_option_says_what_it_accepts_and_means():
+    for option in OPTIONS.values():
+        assert option.values
+        assert option.meaning
+        assert not option.meaning.endswith(".")
+        assert len(option.meaning) < 90
+
+
+# A config's options
+
+CONFIG_OF_A_RUN = {
+    "imports": ["$import common"],
+    "output_dir": "$@place + '/eval'",
+    "place": "",
+    "modalities": ["T1"],
+    "patch_size": [96, 96, 96],
+    "batch_size": 2,
+    "iterations": 1000,
+    "val_interval": 500,
+    "warmup_iterations": 500,
+    "compile": False,
+    "resume": False,
+    "device": "cpu",
+    "not_an_option": 3,
+    "options": {"_target_": "common.options.read", "self_supervised": "@not_an_option"},
+}
+
+
+@pytest.fixture
+def options_of_config(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["pytest"])
+    monkeypatch.setattr("sys.excepthook", None)
+
+    def options(self_supervised=True, **changed):
+        content = CONFIG_OF_A_RUN | {"place": str(tmp_path), "not_an_option": self_supervised} | changed
+        return ConfigParser(content).get_parsed_content("options")
+
+    return options
+
+
+def test_a_config_reads_its_own_options(options_of_config, tmp_path):
+    options = options_of_config(compile="true")
+    assert isinstance(options, Options)
+    assert options.output_dir == f"{tmp_path}/eval"
+    assert not (tmp_path / "eval").exists()
+    options.make_folders()
+    assert (tmp_path / "eval").is_dir()
+    assert options.compile is True
+    assert not hasattr(options, "not_an_option")
+    kept = {"modalities", "patch_size", "batch_size", "iterations", "val_interval", "warmup_iterations", "compile"}
+    assert options.record(bundle="a").keys() == kept | {"bundle"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"iterations": 700}, "iterations=700: expected a multiple of val_interval=500"),
+        ({"warmup_iterations": 1001}, "warmup_iterations=1001: expected at most iterations=1000"),
+        ({"batch_size": 1}, "batch_size=1: expected at least 2"),
+        ({"patch_size": [64, 96, 64]}, "patch_size=[64, 96, 64]: expected equal x and y"),
+        ({"batch_size": "two"}, "batch_size=two: expected a whole number from 1"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(options_of_config, changed, line):
+    with pytest.raises(RuntimeError) as error:
+        options_of_config(**changed)
+    assert input_error_message(error.value).startswith(f"--{line}")
+
+
+def test_a_segmentation_network_takes_one_crop_of_unequal_edges(options_of_config):
+    assert options_of_config(self_supervised=False, batch_size=1, patch_size=[64, 96, 128]).batch_size == 1
+
+
+def test_options_are_read_in_a_config_only():
+    with pytest.raises(RuntimeError, match="outside of a config"):
+        read()

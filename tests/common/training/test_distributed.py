@@ -1,0 +1,132 @@
+"""The processes of a training: what stands for one, what torchrun starts, how a group ends."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from common.errors import InputError
+from common.training.distributed import Processes
+
+CASES = [{"subject": f"case{n}"} for n in range(7)]
+
+
+@pytest.fixture(autouse=True)
+def no_launcher(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def group(count):
+    """Stands for each process of a group, without starting them."""
+    processes = [Processes() for _ in range(count)]
+    for rank, process in enumerate(processes):
+        process.rank, process.count = rank, count
+    return processes
+
+
+# The group
+
+
+def test_a_process_alone_is_the_main_one():
+    process = Processes()
+    assert (process.rank, process.count, process.is_main) == (0, 1, True)
+    assert process.device == torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    assert process.device_ids("cpu") is None
+    assert process.device_ids("cuda:1") == [torch.device("cuda:1")]
+
+
+def test_networks_that_would_train_apart_are_refused(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"^torchrun started 2 processes: expected configs/multi_gpu_train.yaml"):
+        Processes()
+
+
+def test_the_overlay_without_torchrun_is_refused():
+    with pytest.raises(InputError, match=r"^multi_gpu_train.yaml: no processes of torchrun; expected torchrun"):
+        Processes(multi_gpu=True)
+
+
+def test_a_single_process_of_torchrun_needs_no_overlay(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert Processes().count == 1
+
+
+def test_each_process_has_a_seed_of_its_own():
+    assert [process.seed(7) for process in group(3)] == [7, 100_007, 200_007]
+
+
+# Shares
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 7])
+def test_processes_share_the_cases(processes):
+    parts = [one.share("training", CASES) for one in group(processes)]
+    subjects = [case["subject"] for part in parts for case in part]
+    assert sorted(subjects) == [case["subject"] for case in CASES]
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_fewer_cases_than_processes_are_refused():
+    with pytest.raises(InputError, match="split validation: 7 cases for 8 processes; expected at least one for each"):
+        group(8)[0].share("validation", CASES)
+
+
+CACHING = """
+import sys
+from pathlib import Path
+import torch
+from monai.transforms import Compose, Lambdad
+from common.data.datasets import CaseDataset
+from common.training.distributed import Processes
+rank, processes = int(sys.argv[1]), int(sys.argv[2])
+cases = [{"subject": str(n), "image": ["file"]} for n in range(16)]
+read = Lambdad("image", lambda _: torch.ones(2**21))  # 8 MiB a case
+memory = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * 4  # KiB
+share = Processes()
+share.rank, share.count = rank, processes
+before = memory()
+dataset = CaseDataset(share.share("training", cases), Compose([read]), cache_rate=1.0)
+print(memory() - before)
+"""
+
+
+def test_what_processes_cache_together_is_the_cohort_once():
+    def cached(processes):
+        commands = [[sys.executable, "-c", CACHING, str(rank), str(processes)] for rank in range(processes)]
+        grown = [subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in commands]
+        return sum(map(int, grown)) / 1024  # MiB
+
+    assert cached(1) == pytest.approx(128, rel=0.15)
+    assert cached(4) == pytest.approx(128, rel=0.15)
+
+
+# Leaving the process group
+
+LEAVING = """
+import atexit, gc, sys, weakref
+import torch, torch.distributed as dist
+from common.training.distributed import leave_process_group
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
+atexit.register(leave_process_group)
+atexit.register(lambda: print("left" if dist.is_initialized() else "too early"))
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+model(torch.ones(1, 2)).sum().backward()
+gc.disable()
+network, destroy = weakref.ref(model), dist.destroy_process_group
+dist.destroy_process_group = lambda: (print("network", "alive" if network() else "gone"), destroy())
+config = {"model": model}
+config["self"] = config
+del model, config
+"""
+
+
+def test_a_process_of_a_group_ends_well(tmp_path):
+    command = [sys.executable, "-c", LEAVING, str(tmp_path / "store")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert (ended.returncode, ended.stdout) == (0, "left\nnetwork gone\n")
+    assert "Traceback" not in ended.stderr
+    assert "destroy_process_group() was not called" not in ended.stderr

@@ -1,0 +1,133 @@
+import re
+import shutil
+from types import SimpleNamespace
+
+import matplotlib.image
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from matplotlib.figure import Figure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+
+from common.errors import InputError
+from common.training.handlers import Forecast, Pictures, Progress
+
+# Progress
+
+
+def loop(length):
+    return Engine(lambda *_: {"loss": torch.tensor(0.125)}), [0] * length
+
+
+def test_progress_goes_to_standard_error(capsys):
+    engine, data = loop(3)
+    Progress("toy").attach(engine)
+    engine.run(data, max_epochs=2)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "toy: 100%" in shown.err
+    assert "6/6" in shown.err
+
+
+def test_progress_of_a_resumed_run_begins_where_it_was(capsys):
+    engine, data = loop(3)
+    engine.load_state_dict({"epoch_length": 3, "max_epochs": 4, "iteration": 9})
+    Progress("toy").attach(engine)
+    engine.run(data)
+    first = capsys.readouterr().err.strip().splitlines()[0].split("\r")[0]
+    assert "toy:  75%" in first
+    assert "9/12" in first
+
+
+# Forecast
+
+
+def forecast(folder, engine):
+    network = nn.Linear(1000, 1000, bias=False)  # 4,000,000 bytes
+    plan = SimpleNamespace(
+        options=SimpleNamespace(batch_size=2, keep=2, ckpt_dir=str(folder)),
+        accumulation_steps=8,
+        processes=SimpleNamespace(count=4),
+        data=SimpleNamespace(content={"training": [{}] * 50}),
+    )
+    Forecast(plan, network).attach(engine)
+
+
+def test_what_a_run_will_cost_is_said_before_it_starts(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=5 * 2**30))
+    engine, data = loop(10)
+    shown = []
+    forecast(tmp_path, engine)
+    engine.add_event_handler(
+        Events.ITERATION_STARTED(once=1), lambda: shown.extend(capsys.readouterr().out.split("\n"))
+    )
+    engine.run(data, max_epochs=2)
+    assert (
+        shown[0] == "to do: 20 steps of 64 crops (2 x 8 batches x 4 processes): 1,280 crops, 25.6 for each of 50 cases"
+    )
+    # model.pt twice (4 MB each), and three states of weights and two moments (12 MB each)
+    assert shown[1] == f"disk: {44e6 / 2**30:.2f} GiB more for the checkpoints in {tmp_path}; 5.00 GiB free"
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_first_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=20_000_000))
+    engine, data = loop(10)
+    forecast(tmp_path, engine)
+    with pytest.raises(InputError, match=r"^ckpt_dir=.*: 0.02 GiB free; expected 0.04 GiB at least"):
+        engine.run(data)
+    assert engine.state.iteration == 0
+
+
+def test_what_is_there_already_needs_no_more_disk(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=20_000_000))
+    for name, size in (("iteration-0000001.pt", 12), ("iteration-0000002.pt", 12), ("model.pt", 4), ("notes.txt", 9)):
+        (tmp_path / name).write_bytes(bytes(size * 1_000_000))
+    engine, data = loop(2)
+    forecast(tmp_path, engine)
+    engine.run(data)
+    assert f"disk: {16e6 / 2**30:.2f} GiB more for the checkpoints" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("done", "timed"), [(0, 10), (85, 7)])
+def test_the_time_left_is_told_from_the_first_steps(tmp_path, capsys, monkeypatch, done, timed):
+    clock = iter([100.0, 100.0 + 36 * timed])
+    engine, data = loop(100)
+    engine.load_state_dict({"epoch_length": 100, "max_epochs": 1, "iteration": done})
+    forecast(tmp_path, engine)
+    engine.add_event_handler(
+        Events.STARTED, lambda: monkeypatch.setattr("common.training.handlers.time.monotonic", lambda: next(clock))
+    )
+    engine.run(data)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("time: ")]
+    left = 100 - done - 1 - timed
+    assert line.startswith(f"time: 36.00 s a step, so about {36 * left // 3600}:{36 * left % 3600 // 60:02d}:")
+    assert re.search(r"to go; peak memory of one process: \d+\.\d\d GiB RAM$", line)
+
+
+def test_a_run_of_one_step_tells_no_time(tmp_path, capsys):
+    engine, data = loop(1)
+    forecast(tmp_path, engine)
+    engine.run(data)
+    assert "time: " not in capsys.readouterr().out
+
+
+# Pictures
+
+
+def draw(output, batch):
+    figure = Figure(figsize=(1, 1))
+    figure.subplots().imshow([[output, batch]])
+    return {f"case{batch}": figure}
+
+
+@pytest.mark.parametrize(("last_only", "names"), [(False, ["case1", "case2", "case3"]), (True, ["case3"])])
+def test_pictures_are_drawn_into_files_and_events(tmp_path, last_only, names):
+    engine = Engine(lambda _, batch: 10 * batch)
+    Pictures(tmp_path, draw, last_only).attach(engine)
+    engine.run([1, 2, 3])
+    files = sorted((tmp_path / "pictures").iterdir())
+    assert [path.name for path in files] == [f"{name}.png" for name in names]
+    assert all(matplotlib.image.imread(path).shape == (110, 110, 4) for path in files)
+    events = EventAccumulator(str(tmp_path / "tensorboard" / "pictures")).Reload()
+    assert sorted(events.Tags()["images"]) == names

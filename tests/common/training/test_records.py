@@ -1,0 +1,160 @@
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import DataLoader, MetaTensor
+from monai.engines import SupervisedEvaluator
+from torch import nn
+from torch.utils.data import Dataset
+
+from common import metrics
+from common.training.handlers import RegionScores
+from common.training.records import EvaluationRecord, TrainingRecord, command_line
+from common.weights.storage import versions
+from common.weights.surgery import Report
+from tests.common.toy import CPU, METADATA, Training, plan_of
+from tests.oracles.volumes import dice
+
+
+def record_of(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_a_training_leaves_its_record(tmp_path):
+    run = Training(tmp_path, 2, [0.25, 0.75])
+    record = record_of(tmp_path)
+    assert record["bundle"] == "toy"
+    assert record["workflow"] == "train"
+    assert record["finished"] is True
+    assert record["world_size"] == 1
+    assert record["config"] == METADATA
+    assert record["train"]["iteration"] == [1, 2, 3, 4, 5, 6]
+    assert record["train"]["loss"]["total"] == pytest.approx(run.losses, rel=1e-6, abs=1e-6)
+    assert record["validation"] == {"iteration": [3, 6], "metrics": {"score": [0.25, 0.75]}}
+    assert record["weights"]["source"] == "a.pt"
+    assert record["weights"]["matched"] == 1
+    assert record["weights"]["tensors"] == {"changed": [], "missing": [], "unexpected": []}
+    assert record["versions"] == versions()
+    assert 0 <= record["seconds"] < 60
+    assert record["peak_memory_gib"] > 0.1
+    assert record["pictures"] == []
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["run.json"]
+
+
+def test_losses_are_means_over_stretches_that_end_with_an_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingRecord, "POINTS", 3)
+    run = Training(tmp_path, 2, [0.5, 0.5])
+    record = record_of(tmp_path)
+    assert record["train"]["iteration"] == [2, 3, 4, 6]
+    stretches = [run.losses[0:2], run.losses[2:3], run.losses[3:4], run.losses[4:6]]
+    means = [sum(stretch) / len(stretch) for stretch in stretches]
+    assert record["train"]["loss"]["total"] == pytest.approx(means, rel=1e-6, abs=1e-6)
+
+
+def test_a_metric_that_is_no_number_keeps_its_place_in_the_record(tmp_path):
+    Training(tmp_path, 2, [float("nan"), 0.5])
+    assert record_of(tmp_path)["validation"] == {"iteration": [3, 6], "metrics": {"score": [None, 0.5]}}
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_is_stopped_leaves_an_unfinished_record(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path, 3, [0.5, 0.5, 0.5], at_iteration=(5, interrupt))
+    record = record_of(tmp_path)
+    assert record["finished"] is False
+    assert record["validation"]["iteration"] == [3]
+
+
+def test_the_record_of_a_resumed_run_is_whole(tmp_path):
+    first = Training(tmp_path, 2, [0.1, 0.2])
+    before = record_of(tmp_path)
+    second = Training(tmp_path, 3, [0.3], resume=True)
+    record = record_of(tmp_path)
+    assert record["train"]["iteration"] == list(range(1, 10))
+    assert record["train"]["loss"]["total"] == pytest.approx(first.losses + second.losses, abs=1e-6)
+    assert record["validation"] == {"iteration": [3, 6, 9], "metrics": {"score": [0.1, 0.2, 0.3]}}
+    assert record["started"] == before["started"]
+    assert record["finished"] is True
+
+
+def test_a_record_is_written_by_the_main_process_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
+    TrainingRecord(plan_of(tmp_path / "a"), Engine(print), Report(None)).write()
+    assert not (tmp_path / "a").exists()
+
+
+class Cases(Dataset):
+    def __init__(self, count):
+        drawn = np.random.default_rng(0).random((2, count, 3, 4, 4, 4)) < 0.4
+        self.predictions, self.references = drawn
+
+    def __len__(self):
+        return len(self.predictions)
+
+    def __getitem__(self, index):
+        image, label = (torch.as_tensor(part[index]).float() for part in (self.predictions, self.references))
+        return {"image": image, "label": MetaTensor(label), "subject": f"case{index}"}
+
+
+def test_an_evaluation_leaves_the_dice_of_each_case_and_region(tmp_path):
+    cases = Cases(5)
+    evaluator = SupervisedEvaluator(
+        device=CPU,
+        val_data_loader=DataLoader(cases, batch_size=2),
+        network=nn.Identity(),
+        key_val_metric={"dice": RegionScores("brats2021", metrics.protocol("brats"))},
+        val_handlers=[EvaluationRecord(tmp_path, METADATA)],
+    )
+    evaluator.run()
+    record = record_of(tmp_path)
+    regions = ["TC", "WT", "ET"]
+    expected = {
+        f"case{number}": {
+            region: dice(cases.predictions[number, channel], cases.references[number, channel])
+            for channel, region in enumerate(regions)
+        }
+        for number in range(5)
+    }
+    assert record["workflow"] == "evaluate"
+    assert record["finished"] is True
+    assert record["scores"]["regions"] == regions
+    assert list(record["scores"]["cases"]) == list(expected)
+    for name, scores in expected.items():
+        assert record["scores"]["cases"][name] == pytest.approx(scores, rel=1e-6, abs=1e-6)
+    for region in regions:
+        mean = np.mean([scores[region] for scores in expected.values()])
+        assert record["scores"]["mean"][region] == pytest.approx(mean, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["python", "-m", "x", "--config_file=['a.yaml','b.yaml']"],
+        ["a b", "c'd\"e", "$HOME", "`ls`", "back\\slash", "it's $5", "wow!'", ""],
+        ["--lambda", "$@a + 'x'"],
+    ],
+)
+def test_a_command_line_is_read_by_a_shell_as_it_was_given(words):
+    shown = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {command_line(words)}"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.split("\0")[:-1] == words
+
+
+def test_the_record_of_an_earlier_run_is_kept(tmp_path):
+    Training(tmp_path, 1)
+    first = (tmp_path / "run.json").read_bytes()
+    shutil.rmtree(tmp_path / "models")
+    Training(tmp_path, 2)
+    (earlier,) = tmp_path.glob("run-*.json")
+    assert earlier.read_bytes() == first
+    assert record_of(tmp_path)["train"]["iteration"] == [1, 2, 3, 4, 5, 6]
+    Training(tmp_path, 3, resume=True)
+    assert len(list(tmp_path.glob("run*.json"))) == 2, "a resumed run goes on with its own record"

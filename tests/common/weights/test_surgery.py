@@ -1,0 +1,308 @@
+"""Starting and restoring networks: responses that must stay, and what is refused."""
+
+import pytest
+import torch
+from monai.networks.nets import SwinUNETR
+from torch import nn
+
+from common import weights
+from common.errors import ArgumentError, InputError
+from common.ssl.networks import SSLHead, settings
+from tests.support import one_line
+
+UKB, BRATS = ["T1", "FLAIR"], ["FLAIR", "T1ce", "T1", "T2"]
+STEM = "swinViT.patch_embed.proj.weight"
+MODALITY_TENSORS = {STEM, "conv.20.weight", "conv.20.bias"}  # of SSLHead
+
+
+def ssl_head(channels, seed=0, size="micro"):
+    torch.manual_seed(seed)
+    return SSLHead(in_channels=channels, model_size=size).eval()
+
+
+def swin_unetr(channels, outputs=1, seed=0):
+    torch.manual_seed(seed)
+    return SwinUNETR(in_channels=channels, out_channels=outputs, **settings("micro")._asdict()).eval()
+
+
+def saved(network, path, modalities, **metadata):
+    weights.write({"network": network.state_dict(), "metadata": {"modalities": modalities, **metadata}}, path)
+    return path
+
+
+def respond(network, image):
+    with torch.no_grad():
+        return network(image)
+
+
+def spread(image, places, channels):
+    """An image with `channels` channels: the given ones at `places`, the others zero."""
+    result = torch.zeros(len(image), channels, *image.shape[2:])
+    result[:, places] = image
+    return result
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted", "places"),
+    [
+        (UKB, BRATS, [2, 0]),
+        (UKB, ["FLAIR", "T1"], [1, 0]),
+        (UKB, ["T1", "FLAIR", "T2"], [0, 1]),
+        (["T1"], ["T2", "T1"], [1]),
+        (BRATS, ["T2", "T1", "T1ce", "FLAIR"], [3, 2, 1, 0]),
+    ],
+)
+def test_the_response_to_known_modalities_stays_where_new_ones_are_zero(file, known, wanted, places):
+    old, new = ssl_head(len(known)), ssl_head(len(wanted), seed=1)
+    weights.initialise(new, saved(old, file, known), wanted)
+    image = torch.randn(1, len(known), 64, 64, 64)
+    before, after = respond(old, image), respond(new, spread(image, places, len(wanted)))
+    for task in ("rotation", "contrastive"):
+        torch.testing.assert_close(after[task], before[task], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after["reconstruction"][:, places], before["reconstruction"], rtol=1e-4, atol=1e-4)
+
+
+def test_a_dropped_modality_counts_as_zero(file):
+    old, new = ssl_head(2), ssl_head(1, seed=1)
+    weights.initialise(new, saved(old, file, UKB), ["FLAIR"])
+    image = torch.randn(1, 1, 64, 64, 64)
+    before, after = respond(old, spread(image, [1], 2)), respond(new, image)
+    torch.testing.assert_close(after["rotation"], before["rotation"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after["reconstruction"], before["reconstruction"][:, 1:], rtol=1e-4, atol=1e-4)
+
+
+def test_one_modality_in_two_channels_gives_the_response_to_one(file):
+    old, new = ssl_head(1), ssl_head(2, seed=1)
+    weights.initialise(new, saved(old, file, ["T1"]), ["T1", "T1"])
+    image = torch.randn(1, 1, 64, 64, 64)
+    before, after = respond(old, image), respond(new, image.repeat(1, 2, 1, 1, 1))
+    torch.testing.assert_close(after["rotation"], before["rotation"], rtol=1e-4, atol=1e-4)
+    for channel in (0, 1):
+        restored = after["reconstruction"][:, channel : channel + 1]
+        torch.testing.assert_close(restored, before["reconstruction"], rtol=1e-4, atol=1e-4)
+    one, other = new.state_dict()[STEM].unbind(dim=1)
+    assert torch.equal(one, other)  # shared, not all on one channel
+
+
+def test_one_modality_from_two_channels_gives_the_response_to_two(file):
+    old, new = ssl_head(2), ssl_head(1, seed=1)
+    weights.initialise(new, saved(old, file, ["T1", "T1"]), ["T1"])
+    image = torch.randn(1, 1, 64, 64, 64)
+    before, after = respond(old, image.repeat(1, 2, 1, 1, 1)), respond(new, image)
+    torch.testing.assert_close(after["rotation"], before["rotation"], rtol=1e-4, atol=1e-4)
+    average = before["reconstruction"].mean(dim=1, keepdim=True)
+    torch.testing.assert_close(after["reconstruction"], average, rtol=1e-4, atol=1e-4)
+
+
+def test_swin_unetr_responds_to_known_modalities_as_before(file):
+    old, new = swin_unetr(2, outputs=3), swin_unetr(4, outputs=3, seed=1)
+    report = weights.initialise(new, saved(old, file, UKB), BRATS)
+    image = torch.randn(1, 2, 64, 64, 64)
+    torch.testing.assert_close(respond(new, spread(image, [2, 0], 4)), respond(old, image), rtol=1e-4, atol=1e-4)
+    changed = {line.split(":")[0] for line in report.changed}
+    assert changed == {STEM, "encoder1.layer.conv1.conv.weight", "encoder1.layer.conv3.conv.weight"}
+    assert not report.missing
+    assert not report.unexpected
+
+
+def test_without_any_known_modality_the_stem_is_initialised(file):
+    old, new = ssl_head(2), ssl_head(1, seed=1)
+    weights.initialise(new, saved(old, file, UKB), ["CT"])
+    stem, given = new.state_dict()[STEM], old.state_dict()[STEM]
+    assert not any(torch.equal(stem[:, 0], given[:, channel]) for channel in (0, 1))
+    assert stem.std() > 0
+    assert torch.equal(new.state_dict()["rotation_head.weight"], old.state_dict()["rotation_head.weight"])
+
+
+@pytest.mark.parametrize(("axis", "fan_in"), [(1, 4 * 27), (0, 2 * 27)])
+def test_new_modalities_are_initialised_after_kaiming(axis, fan_in):
+    shape = [300, 2, 3, 3, 3] if axis == 1 else [2, 2, 3, 3, 3]
+    wide = [300, 4, 3, 3, 3] if axis == 1 else [600, 2, 3, 3, 3]
+    known = ["a", "b"]
+    wanted = ["b", "c", "a", "d"] if axis == 1 else ["b", *(f"new{i}" for i in range(598)), "a"]
+    torch.manual_seed(0)
+    given = torch.randn(shape)
+    result = weights.transfer(given, torch.full(wide, 7.0), axis, known, wanted)
+    assert torch.equal(result.select(axis, wanted.index("a")), given.select(axis, 0))
+    assert torch.equal(result.select(axis, wanted.index("b")), given.select(axis, 1))
+    new = torch.cat([result.select(axis, i).flatten() for i, name in enumerate(wanted) if name not in known])
+    assert new.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.03)  # He et al., ICCV 2015
+    assert new.mean().item() == pytest.approx(0, abs=0.01)
+    assert (new == 0).sum() == 0
+
+
+def test_bias_of_a_new_modality_stays_as_initialised():
+    given, initial = torch.tensor([1.0, 2.0]), torch.tensor([10.0, 20.0, 30.0])
+    result = weights.transfer(given, initial, 0, ["T1", "FLAIR"], ["T2", "FLAIR", "T1"])
+    assert result.tolist() == [10, 2, 1]
+    assert initial.tolist() == [10, 20, 30]
+
+
+@pytest.mark.parametrize("shape", [[5, 3, 2, 2, 2], [6, 2, 2, 2, 2], [5, 2, 2, 2]])
+def test_surgery_refuses_shapes_that_do_not_allow_it(shape):
+    with pytest.raises(InputError, match=r"checkpoint f: stem: shape .*; expected \[5, 2, 2, 2, 2\] for T1, FLAIR"):
+        weights.transfer(torch.zeros(shape), torch.zeros(5, 4, 2, 2, 2), 1, UKB, BRATS, "f: stem")
+
+
+# The report
+
+
+def test_report_counts_every_tensor_once(file):
+    old, new = ssl_head(2), ssl_head(4, seed=1)
+    report = weights.initialise(new, saved(old, file, UKB), BRATS)
+    total = len(new.state_dict())
+    assert report.counts() == {"matched": total - 3, "changed": 3, "missing": 0, "unexpected": 0}
+    assert {line.split(":")[0] for line in report.changed} == MODALITY_TENSORS
+    printed = str(report)
+    assert printed.startswith(f"weights: {file}: {total - 3} matched, 3 changed, 0 missing, 0 unexpected\n")
+    assert f"{STEM}: T1, FLAIR -> FLAIR, T1ce, T1, T2\n" in printed
+
+
+def test_equal_modalities_change_nothing(file):
+    old, new = ssl_head(2), ssl_head(2, seed=1)
+    report = weights.initialise(new, saved(old, file, UKB), UKB)
+    assert report.counts() == {"matched": len(old.state_dict()), "changed": 0, "missing": 0, "unexpected": 0}
+    assert all(torch.equal(tensor, old.state_dict()[name]) for name, tensor in new.state_dict().items())
+
+
+def test_fine_tuning_takes_the_encoder_and_says_what_it_lacks(file):
+    old, new = ssl_head(1), swin_unetr(1, seed=1)
+    decoder = {name: tensor.clone() for name, tensor in new.state_dict().items() if not name.startswith("swinViT.")}
+    report = weights.initialise(new, saved(old, file, ["T1"]), ["T1"])
+    encoder = [name for name in old.state_dict() if name.startswith("swinViT.")]
+    heads = [name for name in old.state_dict() if not name.startswith("swinViT.")]
+    assert report.counts() == {
+        "matched": len(encoder),
+        "changed": 0,
+        "missing": len(decoder),
+        "unexpected": len(heads),
+    }
+    state = new.state_dict()
+    assert all(torch.equal(state[name], old.state_dict()[name]) for name in encoder)
+    assert all(torch.equal(state[name], tensor) for name, tensor in decoder.items())
+    printed = str(report)
+    assert "unexpected rotation_head (2), contrastive_head (2), conv (12)" in printed
+
+
+def test_a_tensor_of_another_shape_is_ignored(file):
+    old, new = swin_unetr(1, outputs=3), swin_unetr(1, outputs=2, seed=1)
+    before = new.state_dict()["out.conv.conv.bias"].clone()
+    report = weights.initialise(new, saved(old, file, ["T1"]), ["T1"])
+    output = ["out.conv.conv.weight", "out.conv.conv.bias"]
+    assert (report.missing, report.unexpected, report.changed) == (output, output, [])
+    assert len(report.matched) == len(new.state_dict()) - 2
+    assert torch.equal(new.state_dict()["out.conv.conv.bias"], before)
+
+
+def test_the_report_says_that_there_are_no_weights():
+    network = ssl_head(1)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    report = weights.initialise(network, None, ["T1"])
+    assert report.source is None
+    assert report.counts() == {"matched": 0, "changed": 0, "missing": len(before), "unexpected": 0}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert "no pretrained weights: all tensors keep their initial values" in str(report)
+
+
+def untouched(network, state):
+    return all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+
+
+def test_an_encoder_of_another_size_is_refused(file):
+    network = ssl_head(2, size="tiny")
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    saved(ssl_head(2), file, UKB, model_size="micro")
+    with pytest.raises(InputError, match="model_size micro") as error:
+        weights.initialise(network, file, UKB)
+    assert str(file) in one_line(error)
+    assert "; expected the same model_size" in str(error.value)
+    assert untouched(network, before)
+
+
+def test_an_encoder_of_another_depth_is_refused(file):
+    """The stems fit, but tensors are left over: nothing may be loaded silently."""
+    state = ssl_head(2).state_dict()
+    first = {name: tensor for name, tensor in state.items() if "layers3.0.blocks.0." in name}
+    deeper = {name.replace("blocks.0.", "blocks.1."): tensor for name, tensor in first.items()}
+    weights.write({"network": state | deeper, "metadata": {"modalities": UKB, "model_size": "deep"}}, file)
+    with pytest.raises(InputError, match=rf"model_size deep\) differs from the network's: {len(deeper)} tensors unexp"):
+        weights.initialise(ssl_head(2, seed=1), file, UKB)
+
+
+def test_a_file_without_the_encoder_is_refused(file):
+    heads = {name: tensor for name, tensor in ssl_head(1).state_dict().items() if not name.startswith("swinViT.")}
+    weights.write({"network": heads, "metadata": {"modalities": ["T1"]}}, file)
+    with pytest.raises(InputError, match=r"its encoder .* tensors missing"):
+        weights.initialise(ssl_head(1, seed=1), file, ["T1"])
+
+
+def test_a_file_without_any_matching_tensor_is_refused(file):
+    network = nn.Linear(2, 2)
+    saved(nn.Sequential(nn.Linear(2, 2)), file, ["T1"])
+    with pytest.raises(InputError, match="has no tensor in common with the network") as error:
+        weights.initialise(network, file, ["T1"])
+    assert str(file) in one_line(error)
+
+
+def test_without_modalities_the_error_names_the_command_that_adds_them(file):
+    torch.save(ssl_head(1).state_dict(), file)
+    with pytest.raises(InputError, match=r"python -m scripts.weights convert FILE --modalities=") as error:
+        weights.initialise(ssl_head(1), file, ["T1"])
+    assert str(file) in one_line(error)
+
+
+@pytest.mark.parametrize("value", [5, 1.5, True, ["a"], ("a", "b"), {"a": 1}, "", " "])
+def test_other_values_than_paths_are_refused(value):
+    with pytest.raises(ArgumentError) as error:
+        weights.initialise(ssl_head(1), value, ["T1"])
+    assert one_line(error).startswith(f"pretrained={value}: expected the path of a file")
+
+
+# Restoring
+
+
+def test_restoring_takes_every_tensor(file):
+    old, new = swin_unetr(2), swin_unetr(2, seed=1)
+    content = weights.restore(new, saved(old, file, UKB, model_size="micro"), UKB)
+    assert content.metadata["model_size"] == "micro"
+    assert all(torch.equal(tensor, old.state_dict()[name]) for name, tensor in new.state_dict().items())
+
+
+@pytest.mark.parametrize("modalities", [["FLAIR", "T1"], ["T1"], ["T1", "T2"]])
+def test_restoring_other_modalities_is_refused(file, modalities):
+    saved(ssl_head(2), file, UKB)
+    with pytest.raises(InputError, match=f"trained with T1, FLAIR; expected {', '.join(modalities)}") as error:
+        weights.restore(ssl_head(len(modalities)), file, modalities)
+    assert str(file) in one_line(error)
+
+
+def remove(state):
+    del state["rotation_head.bias"]
+
+
+def add(state):
+    state["rotation_head.scale"] = torch.zeros(1)
+
+
+def widen(state):
+    state["rotation_head.bias"] = torch.zeros(5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (remove, r"rotation_head.bias is absent, expected \[4\]"),
+        (add, r"rotation_head.scale is \[1\], expected absent"),
+        (widen, r"rotation_head.bias is \[5\], expected \[4\]"),
+    ],
+)
+def test_restoring_into_another_network_is_refused(file, change, message):
+    state = dict(ssl_head(1).state_dict())
+    change(state)
+    weights.write({"network": state, "metadata": {"modalities": ["T1"]}}, file)
+    network = ssl_head(1, seed=1)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(InputError, match=f"1 tensors do not fit; first {message}") as error:
+        weights.restore(network, file, ["T1"])
+    assert str(file) in one_line(error)
+    assert untouched(network, before)

@@ -1,0 +1,76 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deploy.subprocess_guard import run_guarded
+from tests.support import ROOT, execute
+
+START = """
+from pathlib import Path
+from deploy.subprocess_guard import *
+from tests.deploy.guarded_work import fail, wait
+"""
+
+
+def is_running(pid: str) -> bool:
+    try:
+        return Path("/proc", pid, "stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, -signal.SIGINT)],
+)
+def test_an_interruption_ends_the_child_and_its_processes(tmp_path, number, status):
+    (tmp_path / "temporary").touch()
+    code = f"""{START}
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
+exit_cleanly_on_signals()
+try:
+    run_guarded(wait, {str(tmp_path)!r})
+finally:
+    Path({str(tmp_path)!r}, "temporary").unlink()
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while not (tmp_path / "pids").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    pids = (tmp_path / "pids").read_text().split()
+    process.send_signal(number)
+    assert process.wait(60) == status
+    assert not any(map(is_running, pids))
+    assert not (tmp_path / "temporary").exists()
+
+
+def test_a_failure_has_the_status_of_the_child_and_its_message_is_withheld():
+    result = execute([sys.executable, "-c", f"{START}run_guarded(fail)"])
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ValueError (message withheld)")
+    assert "SENTINEL" not in result.stderr
+
+
+def test_successful_work_returns():
+    run_guarded(os.getcwd)
+
+
+def test_a_signal_during_the_start_takes_effect_after_it(tmp_path):
+    """If the start were interrupted, nobody would know the id of the child, which would go on."""
+    code = f"""{START}
+import os, signal
+from multiprocessing.context import SpawnProcess
+start = SpawnProcess.start
+SpawnProcess.start = lambda self: (os.kill(os.getpid(), signal.SIGTERM), start(self), print(self.pid, flush=True))
+exit_cleanly_on_signals()
+run_guarded(wait, {str(tmp_path)!r})
+"""
+    result = execute([sys.executable, "-c", code])
+    assert result.returncode == 143
+    assert not is_running(result.stdout.strip())

@@ -1,0 +1,439 @@
+"""`python -m scripts.datalists check` on cohorts of which it is known what is wrong with them."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+
+from common.data import datalists
+from common.errors import InputError
+from scripts.datalists import check as datalist_check
+from scripts.datalists.examine import Record
+from scripts.phantoms.cohort import make
+
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
+HEAD = {"name": "toy", "modalities": ["T1", "T2"], "label_convention": "brats2021"}
+
+
+def entry(subject):
+    return {
+        "subject": subject,
+        "image": [f"{subject}/t1.nii.gz", f"{subject}/t2.nii.gz"],
+        "label": f"{subject}/seg.nii.gz",
+    }
+
+
+def save(path, volume):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(volume, AFFINE), path)
+
+
+def image(seed, shape=(12, 14, 10)):
+    volume = np.zeros(shape, np.int16)
+    volume[2:-2, 2:-2, 2:-2] = np.random.default_rng(seed).integers(200, 901, [edge - 4 for edge in shape])
+    return volume
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """Four sound subjects for training and two for testing, and a function that writes their datalist."""
+    for number in range(6):
+        label = np.zeros((12, 14, 10), np.uint8)
+        label[4 + number % 3, 5:8, 4] = (1, 2, 4)
+        label[4, 4, 4 + number % 4] = 1
+        save(tmp_path / f"root/s{number}/t1.nii.gz", image(2 * number))
+        save(tmp_path / f"root/s{number}/t2.nii.gz", image(2 * number + 1))
+        save(tmp_path / f"root/s{number}/seg.nii.gz", label)
+    write(tmp_path)
+    return tmp_path
+
+
+def write(folder, training=(0, 1, 2, 3), testing=(4, 5), **more):
+    splits = {"training": [entry(f"s{n}") for n in training], "testing": [entry(f"s{n}") for n in testing]}
+    (folder / "list.json").write_text(json.dumps(HEAD | splits | more))
+
+
+def check(folder, **options):
+    """The exit status, and the lines of findings.csv."""
+    try:
+        datalist_check.check(str(folder / "list.json"), str(folder / "root"), str(folder / "out"), workers=1, **options)
+        status = 0
+    except SystemExit as end:
+        status = end.code
+    with (folder / "out/findings.csv").open(newline="") as file:
+        return status, list(csv.DictReader(file))
+
+
+def kinds(findings):
+    return [(item["subject"], item["check"]) for item in findings]
+
+
+def test_all_is_well(cohort, capsys):
+    assert check(cohort) == (0, [])
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "list.json: subjects: 6; errors: none; warnings: none; orientation: RAS; spacing: 2 x 2 x 2 mm; "
+        "brain extracted: 12 of 12 images",
+        "all is well",
+    ]
+    page = (cohort / "out/findings.html").read_text()
+    assert "All is well." in page
+    assert "<img" not in page
+
+
+def test_a_finding_is_a_line_of_the_csv_and_of_the_terminal(cohort, capsys):
+    volume = image(3).astype(np.float32)
+    volume[5, 5, 5:7] = np.nan
+    save(cohort / "root/s1/t2.nii.gz", volume)
+    assert check(cohort) == (
+        1,
+        [
+            {
+                "subject": "s1",
+                "split": "training",
+                "file": "s1/t2.nii.gz",
+                "severity": "error",
+                "check": "not_finite",
+                "value": "2 voxels NaN, 0 infinite",
+                "expected": "finite ones",
+            }
+        ],
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("list.json: subjects: 6; errors: 1 in 1 subject; warnings: none; ")
+    assert lines[3] == "not_finite        error            1  1 subject"
+    assert lines[5] == ("error: not_finite: training s1: s1/t2.nii.gz: 2 voxels NaN, 0 infinite; expected finite ones")
+
+
+def test_nothing_is_written_where_no_output_is_named(cohort):
+    before = sorted(cohort.rglob("*"))
+    datalist_check.check(str(cohort / "list.json"), str(cohort / "root"), workers=1)
+    assert sorted(cohort.rglob("*")) == before
+
+
+def test_an_empty_mask_is_a_warning_that_can_be_accepted(cohort):
+    save(cohort / "root/s2/seg.nii.gz", np.zeros((12, 14, 10), np.uint8))
+    status, findings = check(cohort)
+    assert (status, kinds(findings), findings[0]["severity"]) == (1, [("s2", "empty_mask")], "warning")
+    assert check(cohort, accept="empty_mask,orientation") == (0, findings)
+    assert check(cohort, accept=("orientation", "empty_mask"))[0] == 0
+    assert check(cohort, accept="orientation")[0] == 1
+
+
+def test_leakage_is_told_of_the_one_to_leave_out(cohort):
+    shutil.rmtree(cohort / "root/s0")
+    shutil.copytree(cohort / "root/s5", cohort / "root/s0")
+    shutil.rmtree(cohort / "root/s2")
+    shutil.copytree(cohort / "root/s1", cohort / "root/s2")
+    status, findings = check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))
+    assert status == 1
+    assert [(item["subject"], item["check"], item["value"]) for item in findings] == [
+        ("s0", "leakage", "the same voxels as s5 in testing"),
+        ("s2", "duplicate", "the same voxels as s1 in training"),
+    ]
+    fixed = datalists.read(cohort / "fixed.json")
+    assert fixed == {**HEAD, "training": [entry("s1"), entry("s3")], "testing": [entry("s4"), entry("s5")]}
+
+
+def test_findings_are_in_the_order_of_the_datalist_and_of_the_files(cohort):
+    shutil.rmtree(cohort / "root/s0")
+    shutil.copytree(cohort / "root/s5", cohort / "root/s0")
+    save(cohort / "root/s0/seg.nii.gz", np.zeros((12, 14, 10), np.uint8))
+    save(cohort / "root/s1/t1.nii.gz", np.zeros((12, 14, 10), np.uint8))
+    save(cohort / "root/s1/t2.nii.gz", np.full((12, 14, 9), np.nan, np.float32))
+    (cohort / "root/s1/seg.nii.gz").unlink()
+    (cohort / "root/s4/t1.nii.gz").unlink()
+    found = [(item["subject"], item["file"], item["check"]) for item in check(cohort)[1]]
+    assert found == [
+        ("s0", "s0/t1.nii.gz", "leakage"),
+        ("s0", "s0/seg.nii.gz", "empty_mask"),
+        ("s1", "s1/t1.nii.gz", "constant"),
+        ("s1", "s1/t2.nii.gz", "shape"),
+        ("s1", "s1/seg.nii.gz", "missing"),
+        ("s4", "s4/t1.nii.gz", "missing"),
+    ]
+
+
+def test_a_subject_that_the_datalist_has_twice_is_leakage_not_bad_input(cohort):
+    write(cohort, training=(0, 1, 4), testing=(4, 5))
+    status, findings = check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))
+    assert (status, kinds(findings)) == (1, [("s4", "leakage")])
+    assert (findings[0]["split"], findings[0]["value"]) == ("training", "the same subject as s4 in testing")
+    assert [item["subject"] for item in datalists.read(cohort / "fixed.json")["training"]] == ["s0", "s1"]
+
+
+def test_what_is_left_out_is_said_and_warnings_stay(cohort, capsys):
+    (cohort / "root/s3/t1.nii.gz").unlink()
+    save(cohort / "root/s3/t2.nii.gz", image(7, (12, 14, 9)))
+    save(cohort / "root/s1/seg.nii.gz", np.zeros((12, 14, 10), np.uint8))
+    assert check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))[0] == 1
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"{cohort}/fixed.json: 5 of 6 subjects",
+        "left out: s3 of training: missing, shape",
+    ]
+    assert [item["subject"] for item in datalists.read(cohort / "fixed.json")["training"]] == ["s0", "s1", "s2"]
+
+
+def test_what_keeps_a_datalist_says_more_than_its_splits(cohort):
+    write(cohort, preparation="none")
+    check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))
+    assert json.loads((cohort / "fixed.json").read_text()) == json.loads((cohort / "list.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fix": "repair", "fixed": "g.json"}, "--fix=repair: expected exclude"),
+        ({"fix": "exclude"}, "--fix=exclude --fixed=None: expected both"),
+        ({"fixed": "g.json"}, "--fix=None --fixed=g.json: expected both"),
+        ({"fix": "exclude", "fixed": "LIST"}, "list.json: expected another file than --datalist"),
+        ({"accept": "emptymask"}, "--accept=emptymask: expected some of missing, unreadable"),
+        ({"accept": 5}, "--accept=5: expected some of missing, unreadable"),
+        ({"accept": True}, "--accept=True: expected some of missing, unreadable"),
+        ({"accept": ("no_label", 5)}, "--accept=5: expected some of missing, unreadable"),
+        ({"output": "LIST"}, "list.json: expected a folder that findings.csv, findings.html can be written to"),
+        ({"output": "LIST/out"}, "list.json/out: expected a folder that findings.csv, findings.html can be written to"),
+        ({"fix": "exclude", "fixed": "LIST/g.json"}, "list.json/g.json: expected a file that can be written"),
+        ({"fix": "exclude", "fixed": "LIST/.."}, "list.json/..: expected a file that can be written"),
+        ({"pictures": -1}, "pictures=-1: expected a whole number from 0"),
+        ({"workers": 1.5}, "workers=1.5: expected a whole number"),
+        ({"root": "/no/such"}, "--root=/no/such: no such folder"),
+        ({"datalist": "/no/such.json"}, "datalist /no/such.json: No such file or directory"),
+    ],
+)
+def test_bad_options_are_named(cohort, monkeypatch, options, message):
+    (cohort / "root/s0/t1.nii.gz").unlink()
+    place = str(cohort / "list.json")
+    options = {
+        name: value.replace("LIST", place) if isinstance(value, str) else value for name, value in options.items()
+    }
+    monkeypatch.setattr(datalist_check, "examine", None)  # nothing is read before
+    with pytest.raises(InputError, match=re.escape(message)):
+        datalist_check.check(**{"datalist": str(cohort / "list.json"), "root": str(cohort / "root")} | options)
+
+
+@pytest.mark.parametrize("fixed", ["findings.csv", "findings.html", "findings.csv/g.json", "../out/findings.csv", ""])
+def test_the_files_that_are_written_do_not_replace_each_other(cohort, fixed):
+    (cohort / "root/s0/t1.nii.gz").unlink()
+    (cohort / "here").symlink_to(cohort)
+    place = f"{cohort}/here/out/{fixed}"
+    with pytest.raises(InputError, match=re.escape(f"--fixed={place}: expected another file than findings.")):
+        datalist_check.check(
+            f"{cohort}/list.json", f"{cohort}/root", f"{cohort}/out", fix="exclude", fixed=place, workers=1
+        )
+    assert not (cohort / "out").exists()
+    (cohort / "findings.csv").write_text((cohort / "list.json").read_text())
+    with pytest.raises(InputError, match=r"findings.csv in it is --datalist; expected another folder"):
+        datalist_check.check(f"{cohort}/findings.csv", f"{cohort}/root", f"{cohort}/here", workers=1)
+
+
+def test_a_root_without_any_of_the_files_is_the_wrong_one(cohort):
+    with pytest.raises(InputError, match=r"--root=.*s0: none of the 18 files is below --root; expected s0/t1.nii.gz"):
+        datalist_check.check(str(cohort / "list.json"), str(cohort / "root/s0"), workers=1)
+
+
+def test_a_datalist_that_nobody_is_left_in_for_training_is_refused(cohort, capsys):
+    for number in range(4):
+        (cohort / f"root/s{number}/t1.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"fixed.json: without those in error 2 of 6 subjects are left, none for"):
+        check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))
+    assert not (cohort / "fixed.json").exists()
+    assert (cohort / "out/findings.html").is_file()
+    assert "error: missing: training s3" in capsys.readouterr().out
+    write(cohort, training=(), testing=(0, 4))  # one that is for testing alone
+    assert check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))[0] == 1
+    assert datalists.read(cohort / "fixed.json")["testing"] == [entry("s4")]
+
+
+def test_a_missing_label_is_an_error_that_can_be_accepted(cohort):
+    bare = {name: value for name, value in entry("s0").items() if name != "label"}
+    write(cohort, training=[1, 2], validation=[bare])
+    fixed = cohort / "fixed.json"
+    status, findings = check(cohort, fix="exclude", fixed=str(fixed))
+    assert (status, kinds(findings), findings[0]["severity"]) == (1, [("s0", "no_label")], "error")
+    assert datalists.read(fixed)["validation"] == []
+    assert check(cohort, fix="exclude", fixed=str(fixed), accept="no_label") == (0, findings)
+    assert datalists.read(fixed)["validation"] == [bare]
+    write(cohort, training=[1, 2], unlabelled=[bare])
+    assert check(cohort) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"name":' + "[" * 700 + "]" * 700 + "}", "datalist .*list.json"),
+        ("no json", "not JSON"),
+        ("[]", r"\$ = \[\]"),
+        ('{"name": "toy", "modalities": ["T1"]}', "label_convention"),
+        (json.dumps(HEAD), "no subject in it"),
+        (json.dumps(HEAD | {"training": ["s0"]}), r"\$.training\[0\]"),
+        (json.dumps(HEAD | {"training": [entry("s0") | {"image": ["a"]}]}), "has 1 images; expected 2"),
+        (json.dumps(HEAD | {"training": [entry("s0"), entry("s0") | {"image": ["/a", "b"]}]}), "path /a; expected"),
+    ],
+)
+def test_a_datalist_that_is_none_is_named(cohort, content, message):
+    (cohort / "list.json").write_text(content)
+    with pytest.raises(InputError, match=message):
+        datalist_check.check(str(cohort / "list.json"), str(cohort / "root"))
+
+
+def test_a_reader_who_has_read_enough_ends_nothing(cohort):
+    """As `head -1` does: here the pipe is closed before the first line."""
+    (cohort / "root/s0/t1.nii.gz").unlink()
+    options = [f"--{name}={cohort}/{place}" for name, place in [("root", "root"), ("output", "out")]]
+    options += ["--workers=1", f"--datalist={cohort}/list.json", "--fix=exclude", f"--fixed={cohort}/fixed.json"]
+    command = [sys.executable, "-m", "scripts.datalists", "check", *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    told = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 1
+    assert "Traceback" not in told
+    assert "Broken pipe" not in told
+    assert all((cohort / name).is_file() for name in ("out/findings.csv", "out/findings.html", "fixed.json"))
+
+
+def kill_at_s1(case, **_):
+    if case["subject"] == "s1":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Record(())
+
+
+def test_a_subject_that_kills_its_process_is_an_error(cohort, monkeypatch):
+    monkeypatch.setattr(datalist_check, "examine", kill_at_s1)
+    status, findings = check(cohort)
+    assert (status, kinds(findings)) == (1, [("s1", "unreadable")])
+    assert findings[0]["value"] == "reading them ended the process, twice"
+
+
+EXPECTED = {  # fault of the embedded cohort -> check
+    "truncated": "unreadable",
+    "empty": "empty_mask",
+    "affine": "affine",
+    "flipped": "affine",
+    "nan": "not_finite",
+    "missing": "missing",
+    "label": "label_values",
+    "duplicate": "leakage",
+    "4d": "dimensions",
+}
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """Twelve subjects of the embedded cohort, each fault in one of them; the untouched ones are for testing."""
+    folder = tmp_path_factory.mktemp("broken")
+    make("brats", 12, str(folder / "root"), spacing=4, faults=",".join(EXPECTED), workers=2)
+    faults = json.loads((folder / "root.faults.json").read_text())
+    hit = {fault["subject"] for fault in faults.values()}
+
+    def one(number):
+        stem = f"BraTS2021_{number:05d}/BraTS2021_{number:05d}"
+        files = {"image": [f"{stem}_{kind}.nii.gz" for kind in ("flair", "t1ce", "t1", "t2")]}
+        return {"subject": f"BraTS2021_{number:05d}", **files, "label": f"{stem}_seg.nii.gz"}
+
+    entries = [one(number) for number in range(12)]
+    splits = {
+        "training": [item for item in entries if item["subject"] in hit],
+        "testing": [item for item in entries if item["subject"] not in hit],
+    }
+    head = {"name": "brats", "modalities": ["FLAIR", "T1ce", "T1", "T2"], "label_convention": "brats2021"}
+    (folder / "list.json").write_text(json.dumps(head | splits))
+    return folder, faults
+
+
+def test_each_fault_of_a_broken_cohort_is_found_and_nothing_else(broken):
+    folder, faults = broken
+    status, findings = check(folder)
+    assert status == 1
+    found = sorted((item["subject"], item["file"], item["check"]) for item in findings)
+    told = [(fault["subject"], fault["files"][0], EXPECTED[name]) for name, fault in faults.items()]
+    assert found == sorted(told)
+    assert all(item["split"] == "training" for item in findings)
+    labels = next(item for item in findings if item["check"] == "label_values")
+    assert labels["value"] == "labels 0, 1, 2, 3: looks like brats2023"
+    copy = next(item for item in findings if item["check"] == "leakage")
+    assert copy["value"] == f"the same voxels as {faults['duplicate']['copy_of']} in testing"
+
+
+def test_the_output_does_not_depend_on_the_number_of_workers(broken, tmp_path, capsys):
+    folder, _ = broken
+    outputs = []
+    for workers in (1, 3):
+        with pytest.raises(SystemExit):
+            datalist_check.check(
+                str(folder / "list.json"), str(folder / "root"), str(tmp_path / f"{workers}"), workers=workers
+            )
+        files = [(tmp_path / f"{workers}" / name).read_bytes() for name in ("findings.csv", "findings.html")]
+        outputs.append([*files, capsys.readouterr().out.replace(str(tmp_path / f"{workers}"), "")])
+    assert outputs[0] == outputs[1]
+
+
+def test_the_page_shows_each_suspicious_subject_and_loads_nothing(broken):
+    folder, faults = broken
+    check(folder)
+    page = (folder / "out/findings.html").read_text()
+    pictures = re.findall(r'<img src="([^"]{30})[^"]*" alt="Three planes of (\S+)"', page)
+    errors = [fault["subject"] for name, fault in faults.items() if name != "empty"]
+    assert [subject for _, subject in pictures] == [*sorted(errors), faults["empty"]["subject"]]
+    assert all(start.startswith("data:image/png;base64,") for start, _ in pictures)
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "url(" not in page
+    assert "shown is BraTS2021" in page  # another modality of the subject whose first cannot be read
+    assert "findings.csv has them all" not in page
+
+
+def test_the_page_shows_no_more_pictures_than_asked_for_and_says_so(broken):
+    folder, _ = broken
+    check(folder, pictures=2)
+    page = (folder / "out/findings.html").read_text()
+    assert page.count("<img") == 2
+    assert "Shown are 2 of 9 subjects; findings.csv has them all." in re.sub(r"\s+", " ", page)
+
+
+def test_names_are_escaped(cohort):
+    write(cohort, training=(0, 1), testing=())
+    content = (cohort / "list.json").read_text().replace('"subject": "s0"', '"subject": "<b>s0"')
+    (cohort / "list.json").write_text(content)
+    (cohort / "root/s0/t1.nii.gz").unlink()
+    assert check(cohort)[0] == 1
+    page = (cohort / "out/findings.html").read_text()
+    assert "&lt;b&gt;s0" in page
+    assert "<b>s0" not in page
+
+
+def test_nothing_that_can_be_drawn_is_said(cohort):
+    for name in ("t1", "t2", "seg"):
+        (cohort / f"root/s1/{name}.nii.gz").write_bytes(b"no image")
+    save(cohort / "root/s2/t1.nii.gz", image(4)[..., 5])
+    (cohort / "root/s2/t2.nii.gz").unlink()
+    assert check(cohort)[0] == 1
+    page = (cohort / "out/findings.html").read_text()
+    assert page.count("Nothing of it can be drawn.") == 1
+    assert "shown is seg.nii.gz" in page
+
+
+def test_the_command_line_ends_with_its_status(cohort):
+    command = [sys.executable, "-m", "scripts.datalists", "check", f"--root={cohort}/root", "--workers=1"]
+
+    def run(datalist):
+        return subprocess.run([*command, f"--datalist={datalist}"], capture_output=True, text=True, check=False)
+
+    (cohort / "root/s0/t1.nii.gz").unlink()
+    ended = run(cohort / "list.json")
+    assert ended.returncode == 1
+    assert "error: missing: training s0: s0/t1.nii.gz: no such file; expected a file" in ended.stdout.splitlines()
+    assert "Traceback" not in ended.stderr
+    write(cohort, training=(1, 2))
+    assert run(cohort / "list.json").returncode == 0
+    ended = run(cohort / "nowhere.json")
+    assert ended.returncode == 2
+    assert re.fullmatch(r"error: datalist .*nowhere.json: No such file or directory; .*\n", ended.stderr)

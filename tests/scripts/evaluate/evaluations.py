@@ -1,0 +1,65 @@
+"""Label maps and folders of evaluations that the tests share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from common.inference import results
+from common.metrics.protocols import Protocol
+
+SHAPE = (7, 8, 9)
+BLOBS_SHAPE = (24, 20, 12)
+
+
+def odd_affine() -> np.ndarray:
+    """Rotated, mirrored, anisotropic, off centre."""
+    angle = np.deg2rad(20)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([-0.7, 1.3, 2.5])
+    affine[:3, 3] = (31.5, -17.25, 8.125)
+    return affine
+
+
+AFFINE = odd_affine()
+
+
+def save(path: Path, labels, affine=AFFINE, dtype=np.uint8) -> Path:
+    """Write a NIfTI file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nibabel.Nifti1Image(np.asarray(labels).astype(dtype), affine, dtype=dtype)
+    nibabel.save(image, path)
+    return path
+
+
+def label_map(values: Sequence[int], seed: int = 0) -> np.ndarray:
+    """Random labels."""
+    return np.random.default_rng(seed).choice(values, SHAPE)
+
+
+def blobs(seed: int, values: Sequence[int] = (1,)) -> np.ndarray:
+    """A label map with a few cuboids, some of which a prediction of the next seed overlaps."""
+    generator = np.random.default_rng(seed // 2)
+    labels = np.zeros(BLOBS_SHAPE, np.uint8)
+    for _ in range(4):
+        corner = [int(generator.integers(0, edge - 5)) for edge in BLOBS_SHAPE]
+        size = generator.integers(2, 6, 3)
+        for number, value in enumerate(values):
+            low = [start + (seed % 2) + number for start in corner]
+            labels[tuple(slice(start, start + edge - number) for start, edge in zip(low, size, strict=True))] = value
+    return labels
+
+
+def write_evaluation(
+    folder: Path, scores: results.Cases, protocol: Protocol, missing: Sequence[str] = (), name: str = "ours"
+) -> str:
+    """Write the files of an evaluation, whose label maps do not exist; returns the folder."""
+    files = [
+        results.CaseFiles(case, None if case in missing else folder / f"p/{case}.nii", Path(f"/r/{case}.nii"), None)
+        for case in scores
+    ]
+    convention = "brats2023" if protocol.name == "brats" else "atlas"
+    results.write(folder, scores, protocol, files, convention, name)
+    return str(folder)

@@ -1,0 +1,129 @@
+"""The figures that an evaluation's charts draw, against the formulas, the standard library and SciPy."""
+
+import re
+import statistics
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from common.metrics.lesions import Lesion
+from scripts.evaluate.charts import agreement, agreement_chart, detection, detection_chart, scores_chart, wilson
+
+
+def lesion(volume, found=True, reference=True, scored=True):
+    return Lesion(reference, volume, (0, 0, 0), scored, found, 0.5, 1.0)
+
+
+def path_points(chart):
+    """The dots of each of a chart's rows, in its own coordinates: strokes that end where they begin."""
+    paths = re.findall(r'<path d="([^"]*)"[^>]*stroke-linecap: round', chart)
+    dots = []
+    for path in paths:
+        points = re.findall(r"M (\S+) (\S+) \s*L \1 \2", path)
+        if points:
+            dots.append(np.array(points, dtype=float))
+    return dots
+
+
+@pytest.mark.parametrize(("found", "total"), [(0, 1), (1, 1), (0, 30), (8, 10), (500, 1251), (1251, 1251)])
+def test_wilson_is_the_interval_of_scipy(found, total):
+    expected = binomtest(found, total).proportion_ci(method="wilson")
+    assert wilson(found, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_lesions_are_counted_in_half_decades_of_volume():
+    lesions = [
+        *(lesion(30.0), lesion(99.9, found=False), lesion(45.0, scored=False)),
+        *(lesion(100.0), lesion(5000.0, found=False), lesion(250.0, found=False, reference=False)),
+    ]
+    bins = detection(lesions)
+    assert [(place.low, place.high, place.scored, place.found, place.false) for place in bins] == [
+        (30, 100, 2, 1, 0),
+        (100, 300, 1, 1, 1),
+        (300, 1000, 0, 0, 0),
+        (1000, 3000, 0, 0, 0),
+        (3000, 10000, 1, 0, 0),
+    ]
+    assert [place.rate for place in bins] == [0.5, 1.0, None, None, 0.0]
+    assert bins[2].interval is None
+    assert bins[0].interval == wilson(1, 2)
+
+
+def test_every_scored_lesion_and_every_false_one_is_in_a_bin():
+    rng = np.random.default_rng(0)
+    lesions = [
+        lesion(volume, *flags)
+        for volume, flags in zip(10 ** rng.uniform(-3, 8, 500), rng.integers(0, 2, (500, 3)).astype(bool), strict=True)
+    ]
+    bins = detection(lesions)
+    assert sum(place.scored for place in bins) == sum(each.is_scored and each.is_reference for each in lesions)
+    assert sum(place.false for place in bins) == sum(each.is_scored and not each.is_reference for each in lesions)
+
+
+def test_no_lesion_gives_no_bin_and_an_empty_chart():
+    assert detection([]) == detection([lesion(20.0, scored=False)]) == []
+    ElementTree.fromstring(detection_chart("WT", []))
+
+
+def test_limits_of_agreement_are_those_of_bland_and_altman():
+    pairs = [(1.0, 2.0), (4.0, 3.5), (10.0, 14.0), (0.0, 0.0)]
+    differences = [prediction - reference for prediction, reference in pairs]
+    bias, reach = statistics.mean(differences), 1.96 * statistics.stdev(differences)
+    found = agreement(pairs)
+    assert found.bias == pytest.approx(bias)
+    assert found.limits == pytest.approx((bias - reach, bias + reach))
+    chart = agreement_chart("WT", pairs)
+    for value in (bias, bias - reach, bias + reach):
+        assert f"{value:+.2f}".replace("-", "−") in chart
+
+
+def test_agreement_of_one_case_has_no_limits():
+    assert agreement([(3.0, 1.0)]) == (2.0, None)
+    chart = agreement_chart("lesion", [(3.0, 1.0)])
+    assert "+2.00" in chart
+    assert "1.96" not in chart
+
+
+def test_dots_of_agreement_lie_at_mean_and_difference():
+    """Horizontal places are proportional to the means, vertical ones fall as the differences rise."""
+    pairs = np.array([(1.0, 3.0), (5.0, 1.0), (10.0, 10.0), (4.0, 16.0)])
+    (dots,) = path_points(agreement_chart("WT", [tuple(pair) for pair in pairs]))
+    for places, values in ((dots[:, 0], pairs.mean(axis=1)), (dots[:, 1], pairs[:, 1] - pairs[:, 0])):
+        slope, start = np.polyfit(values, places, 1)
+        assert slope > 0
+        np.testing.assert_allclose(places, slope * values + start, atol=0.02)
+
+
+def test_every_score_is_a_dot_at_its_place():
+    values = {"WT": [0.0, 0.25, 0.5, 1.0], "ET": [0.5, 0.5, 0.5, 0.5]}
+    first, second = path_points(scores_chart("Dice", "1", values))
+    slope, start = np.polyfit(values["WT"], first[:, 0], 1)
+    np.testing.assert_allclose(first[:, 0], slope * np.array(values["WT"]) + start, atol=0.02)
+    np.testing.assert_allclose(second[:, 0], slope * 0.5 + start, atol=0.02)
+    assert len(set(second[:, 1])) == 4  # the same scores lie side by side
+
+
+def test_penalty_has_a_line_and_a_tick():
+    chart = scores_chart("HD95", "mm", {"WT": [1.0, 374.0, 0.0]}, penalty=374.0)
+    assert ">374</text>" in chart
+    assert "stroke-dasharray" in chart
+    assert ">374</text>" not in scores_chart("HD95", "mm", {"WT": [1.0, 30.0, 0.0]})
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [5e6, 0.0], [3.0] * 1251])
+@pytest.mark.parametrize("unit", ["lesions", "voxels", "ml", "mm"])
+def test_any_values_give_a_chart(values, unit):
+    ElementTree.fromstring(scores_chart("difference", unit, {"lesion": values}))
+
+
+@pytest.mark.parametrize("pairs", [[(0.0, 0.0)], [(0.0, 0.0)] * 3, [(1e-3, 0.0), (2e3, 1e3)]])
+def test_any_volumes_give_a_chart(pairs):
+    ElementTree.fromstring(agreement_chart("lesion", pairs))
+
+
+def test_charts_of_a_large_cohort_stay_small():
+    rng = np.random.default_rng(0)
+    values = {region: list(rng.uniform(size=1251)) for region in ("WT", "TC", "ET")}
+    assert len(scores_chart("Dice", "1", values)) < 200_000

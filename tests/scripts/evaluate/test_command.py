@@ -1,0 +1,124 @@
+"""`python -m scripts.evaluate` in a process of its own: help, bad input, signals, and all commands in turn."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.scripts.evaluate.evaluations import AFFINE, save
+from tests.support import ROOT
+
+
+def command(*arguments):
+    words = [sys.executable, "-m", "scripts.evaluate", *map(str, arguments)]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_help_needs_neither_pytorch_nor_statistics():
+    code = "import sys, scripts.evaluate.__main__; print({'torch', 'scipy.stats'} & sys.modules.keys())"
+    shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert shown.stdout == "set()\n"
+    for words, told in (
+        (["--help"], ["Score label maps against references", "--protocol=PROTOCOL (required)", "compare", "page"]),
+        (["page", "--help"], ["Draw the page of an evaluation", "FOLDER"]),
+        (["compare", "--help"], ["Compare evaluations of the same cases", "[FOLDERS]..."]),
+    ):
+        ended = command(*words)
+        assert ended.returncode == 0
+        assert [text for text in told if text not in ended.stdout + ended.stderr] == []
+
+
+@pytest.mark.parametrize(("ending", "status"), [("INT", -signal.SIGINT), ("TERM", -signal.SIGTERM)])
+def test_a_command_that_is_ended_leaves_no_process_no_file_and_no_traceback(ending, status, cohort, tmp_path):
+    folder, _ = cohort
+    code = f"""
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from scripts.evaluate import __main__ as evaluate
+from common.cli import run
+def labels_of(files, convention):
+    open("{tmp_path}/" + str(os.getpid()), "w").close()
+    time.sleep(600 if "{ending}" == "TERM" else 0.3)
+evaluate.labels_of = labels_of
+sys.argv = ["", "--predictions={folder}/p", "--references={folder}/r", "--protocol=atlas", "--output={folder}/out"]
+sys.argv.append("--workers=1")
+run({{"compare": evaluate.compare}}, "evaluate", default=evaluate.evaluate)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        workers = wait_for(lambda: [int(file.name) for file in tmp_path.iterdir() if file.name.isdecimal()])
+        process.send_signal(getattr(signal, f"SIG{ending}"))
+        told = process.stderr.read()
+    assert process.returncode == status
+    assert "Traceback" not in told
+    assert told.splitlines()[-1].endswith("interrupted") == (ending == "INT")
+    assert wait_for(lambda: not any(is_running(worker) for worker in workers))
+    assert not (folder / "out").exists()
+
+
+def is_running(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(find):
+    end = time.monotonic() + 60
+    while not (found := find()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
+
+
+def test_bad_input_ends_the_command_with_one_line_and_status_2(cohort):
+    folder, _ = cohort
+    for words, message in (
+        (["--predictions=p"], "--references: missing; it has no default"),
+        (["compar", "a", "b"], "command compar: expected page or compare, or only options"),
+        (["compare", "a"], "compare a: 1 folders; expected at least two"),
+        (["page"], "--folder: missing; it has no default"),
+        (["page", f"{folder}/p"], f"{folder}/p/summary.json: No such file or directory; expected a JSON file"),
+        (
+            [f"--predictions={folder}/r/..", f"--references={folder}/r", "--protocol=atlas", f"--output={folder}/out"],
+            f"--predictions={folder}/r/..: no file that ends with .nii.gz or .nii; expected one for each case",
+        ),
+    ):
+        ended = command(*words)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"error: {message}\n")
+
+
+@pytest.mark.slow
+def test_evaluations_are_made_and_compared_with_their_pages(cohort):
+    folder, arrays = cohort
+    for case, (_, reference) in arrays.items():
+        save(folder / f"q/{case}.nii.gz", reference, AFFINE)
+    save(folder / "q/c0.nii.gz", 5 * arrays["c0"][1], AFFINE)
+    words = [f"--references={folder}/r", "--protocol=isles", f"--images={folder}/r", "--workers=2"]
+    ended = command(f"--predictions={folder}/q", f"--output={folder}/perfect", *words)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.splitlines()[-1] == f"error: {folder}/q/c0.nii.gz: label 5; expected labels 0, 1"
+    assert "Traceback" not in ended.stderr
+    save(folder / "q/c0.nii.gz", arrays["c0"][1], AFFINE)
+    for name, output in (("p", "ours"), ("q", "perfect")):
+        ended = command(f"--predictions={folder}/{name}", f"--output={folder}/{output}", *words)
+        assert ended.returncode == 0, ended.stderr
+        drawn = (folder / output / "evaluation.html").read_text()
+        assert "<html" in drawn
+        again = command("page", folder / output)
+        assert (again.returncode, again.stdout, again.stderr) == (0, f"{folder / output}/evaluation.html\n", "")
+        assert (folder / output / "evaluation.html").read_text() == drawn
+    reference = folder / "r/c4.nii.gz"
+    reference.rename(folder / "moved.nii.gz")
+    for output in ("ours", "perfect"):
+        ended = command("page", folder / output)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr == f"error: {reference}: no such file; expected a NIfTI file that can be read to its end\n"
+    ended = command("compare", folder / "ours", folder / "perfect", f"--output={folder}/out")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    (dice,) = [line for line in ended.stdout.splitlines() if line.startswith("lesion  dice ")]
+    assert dice.endswith("0 / 0 / 5")
+    with (folder / "out/ranking.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["system"] == "perfect"

@@ -1,0 +1,301 @@
+"""`python -m scripts.evaluate` on NIfTI files: figures against direct calls of the protocols, and every error."""
+
+import csv
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from common import metrics
+from common.errors import InputError
+from common.inference.results import CaseFiles
+from scripts.evaluate import __main__ as module
+from scripts.evaluate import page as pages
+from scripts.evaluate.__main__ import compare, evaluate, page, score
+from tests.scripts.evaluate.evaluations import AFFINE, BLOBS_SHAPE, blobs, label_map, save
+
+SPACING = (0.7, 1.3, 2.5)  # mm, of AFFINE
+
+
+def run(folder, output="out", **options):
+    arguments = {"predictions": folder / "p", "references": folder / "r", "protocol": "atlas", "workers": 1} | options
+    evaluate(**{name: value if name == "workers" else str(value) for name, value in arguments.items()}, output=output)
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("protocol_name", ["atlas", "isles"])
+def test_figures_are_those_of_the_protocol(protocol_name, cohort, capsys):
+    folder, arrays = cohort
+    run(folder, folder / "out", protocol=protocol_name)
+    expected = [
+        {"case": case, "region": "lesion", "metric": metric, "value": str(float(value)), "unit": unit}
+        for case, pair in arrays.items()
+        for (metric, value), unit in zip(
+            getattr(metrics, protocol_name)(*pair, SPACING).values.items(),
+            ("1", "1", "lesions", "voxels" if protocol_name == "atlas" else "ml"),
+            strict=True,
+        )
+    ]
+    assert rows(folder / "out/metrics.csv") == expected
+    lesions = [
+        (case, lesion.volume, lesion.is_found)
+        for case, pair in arrays.items()
+        for lesion in getattr(metrics, protocol_name)(*pair, SPACING).lesions
+    ]
+    found = rows(folder / "out/lesions.csv")
+    assert [(row["case"], float(row["volume_mm3"]), bool(int(row["found"]))) for row in found] == lesions
+    summary = json.loads((folder / "out/summary.json").read_text())
+    assert (summary["protocol"], summary["cases"], summary["missing"]) == (protocol_name, 5, [])
+    dice = np.mean([metrics.dice(*pair) for pair in arrays.values()])
+    assert summary["regions"]["lesion"]["dice"]["mean"] == pytest.approx(dice)
+    assert (folder / "out/evaluation.html").read_text() == "page of p: 5 cases"
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == f"5 cases by {protocol_name}"
+    assert shown[-1] == f"{folder}/out/evaluation.html"
+    assert [line.split()[2] for line in shown if line.startswith("lesion  dice ")] == [f"{dice:.4g}"]
+
+
+@pytest.mark.parametrize("challenge", [None, "MET"])
+def test_regions_of_brats_are_scored_whether_enhancing_tumour_is_3_or_4(challenge, cohort):
+    folder, _ = cohort
+    expected = {}
+    for case, seed in (("x", 0), ("y", 2)):
+        prediction, reference = blobs(seed, (2, 1, 4)), blobs(seed + 1, (2, 1, 3))
+        save(folder / f"bp/{case}.nii", prediction, AFFINE)
+        save(folder / f"br/{case}.nii.gz", reference, AFFINE, np.int16)
+        for region, inside in (("WT", (1, 2, 3, 4)), ("TC", (1, 3, 4)), ("ET", (3, 4))):
+            pair = np.isin(prediction, inside), np.isin(reference, inside)
+            scores = metrics.brats(*pair, SPACING, challenge or "GLI").values
+            expected |= {(case, region, metric): value for metric, value in scores.items()}
+            expected[case, region, "nsd"] = metrics.normalized_surface_dice(*pair, SPACING, 1.5)
+    options = {} if challenge is None else {"challenge": challenge}
+    places = {"predictions": str(folder / "bp"), "references": str(folder / "br"), "output": str(folder / "out")}
+    evaluate(protocol="brats", tolerance=1.5, workers=1, **places, **options)
+    found = {
+        (row["case"], row["region"], row["metric"]): float(row["value"]) for row in rows(folder / "out/metrics.csv")
+    }
+    assert found == expected
+    summary = json.loads((folder / "out/summary.json").read_text())
+    assert (summary["challenge"], summary["tolerance_mm"], summary["connectivity"]) == (challenge or "GLI", 1.5, 26)
+
+
+def test_the_number_of_processes_does_not_matter(cohort):
+    folder, _ = cohort
+    for workers in (1, 3):
+        run(folder, folder / f"out{workers}", workers=workers)
+    for name in ("metrics.csv", "lesions.csv", "cases.json", "summary.json", "evaluation.html"):
+        assert (folder / "out1" / name).read_bytes() == (folder / "out3" / name).read_bytes()
+
+
+def test_an_absent_prediction_counts_as_empty_on_request(cohort, capsys):
+    folder, arrays = cohort
+    (folder / "p/c1.nii.gz").unlink()
+    with pytest.raises(InputError, match="no prediction for 1 of 5 cases: c1; "):
+        run(folder, folder / "out")
+    assert not (folder / "out").exists()
+    run(folder, folder / "out", missing="worst")
+    expected = metrics.atlas(np.zeros(BLOBS_SHAPE), arrays["c1"][1], SPACING).values
+    found = {row["metric"]: float(row["value"]) for row in rows(folder / "out/metrics.csv") if row["case"] == "c1"}
+    assert found == expected
+    assert found["dice"] == found["lesion_f1"] == 0
+    assert json.loads((folder / "out/summary.json").read_text())["missing"] == ["c1"]
+    assert capsys.readouterr().out.startswith("5 cases by atlas, 1 without prediction counted as empty\n")
+
+
+def test_the_references_can_be_the_labels_of_a_datalist(cohort):
+    folder, arrays = cohort
+    entries = [{"subject": case, "image": [f"r/{case}.nii.gz"], "label": f"r/{case}.nii.gz"} for case in arrays]
+    head = {"name": "toy", "modalities": ["T1"], "label_convention": "atlas"}
+    (folder / "toy.json").write_text(json.dumps({**head, "testing": entries}))
+    run(folder, folder / "out")
+    run(folder, folder / "again", references=folder / "toy.json", dataset_dir=folder)
+    assert (folder / "out/metrics.csv").read_bytes() == (folder / "again/metrics.csv").read_bytes()
+
+
+def test_the_page_is_drawn_from_files_scores_protocol_and_summary(cohort, monkeypatch, capsys):
+    folder, _ = cohort
+    given = []
+    monkeypatch.setattr(pages, "page_of", lambda details: given.append(details) or "page")
+    save(folder / "i/c2_0000.nii.gz", np.zeros(BLOBS_SHAPE), AFFINE)
+    run(folder, folder / "out", images=folder / "i")
+    ((name, convention, rules, files, cases, summary),) = given
+    assert (name, convention) == ("p", "atlas")
+    assert [each.name for each in files] == list(cases) == [f"c{number}" for number in range(5)]
+    assert [each.image and each.image.name for each in files] == [None, None, "c2_0000.nii.gz", None, None]
+    assert cases["c2"] == score(files[2], rules)
+    assert (rules.name, rules.settings) == ("atlas", {"connectivity": 6})
+    assert summary == json.loads((folder / "out/summary.json").read_text())
+    warning = "warning: 4 of 5 cases have no image; their pictures lack a background: c0, c1, c3, c4"
+    assert capsys.readouterr().err.splitlines()[0] == warning
+
+
+def test_earlier_results_are_replaced(cohort):
+    folder, _ = cohort
+    run(folder, folder / "out", protocol="isles")
+    (folder / "out/other.txt").touch()
+    run(folder, folder / "out")
+    assert json.loads((folder / "out/summary.json").read_text())["protocol"] == "atlas"
+    assert (folder / "out/other.txt").exists()
+
+
+def test_a_page_that_fails_leaves_no_older_one(cohort, monkeypatch):
+    folder, _ = cohort
+    run(folder, folder / "out")
+
+    def fail(*_):
+        raise InputError("no page")
+
+    monkeypatch.setattr(pages, "page_of", fail)
+    with pytest.raises(InputError, match="no page"):
+        run(folder, folder / "out", protocol="isles")
+    assert json.loads((folder / "out/summary.json").read_text())["protocol"] == "isles"
+    assert not (folder / "out/evaluation.html").exists()
+
+
+def test_a_page_is_drawn_again_without_scoring(cohort, monkeypatch, capsys):
+    folder, _ = cohort
+    (folder / "p/c1.nii.gz").unlink()
+    run(folder, folder / "out", missing="worst")
+    before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+    (folder / "out/evaluation.html").unlink()
+    monkeypatch.setattr(module, "map_in_processes", lambda *_: pytest.fail("scored"))
+    capsys.readouterr()
+    page(folder / "out")
+    assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
+    assert capsys.readouterr().out == f"{folder}/out/evaluation.html\n"
+
+
+def test_a_page_without_its_folder_or_files_is_named(cohort):
+    folder, _ = cohort
+    for path, message in (
+        (folder / "nowhere", "nowhere: no such folder; expected one that scripts.evaluate or evaluate.yaml wrote"),
+        (folder / "p", "p/summary.json: No such file or directory; expected a JSON file"),
+        ("~nobody-has-this/x", "~nobody-has-this/x: Could not determine.*; expected a path that can be read"),
+    ):
+        with pytest.raises(InputError, match=message):
+            page(path)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_faulty_files_are_named_before_anything_is_scored(workers, cohort, monkeypatch):
+    folder, _ = cohort
+    save(folder / "p/c1.nii.gz", 3 * label_map([0, 1]), AFFINE)
+    save(folder / "p/c2.nii.gz", np.zeros((3, 3, 3)), AFFINE)
+    (folder / "r/c4.nii.gz").write_bytes(b"no NIfTI")
+    monkeypatch.setattr(module, "score", lambda *_, **__: pytest.fail("scored"))
+    with pytest.raises(InputError) as error:
+        run(folder, folder / "out", workers=workers)
+    expected = f"{folder}/p/c1.nii.gz: label 3; expected labels 0, 1 (2 more of 5 cases have errors)"
+    assert str(error.value) == expected
+    assert not (folder / "out").exists()
+    save(folder / "p/c1.nii.gz", blobs(2), AFFINE)
+    save(folder / "r/c4.nii.gz", blobs(9), AFFINE)
+    with pytest.raises(InputError, match=r"c2.nii.gz: shape 3 x 3 x 3; expected the reference's, 24 x 20 x 12$"):
+        run(folder, folder / "out", workers=workers)
+
+
+def test_labels_3_and_4_among_the_references_are_named(cohort):
+    folder, _ = cohort
+    save(folder / "r/c0.nii.gz", 3 * blobs(0), AFFINE)
+    save(folder / "r/c2.nii.gz", 4 * blobs(0), AFFINE)
+    with pytest.raises(InputError, match=r"r/c2.nii.gz: label 4, while .*r/c0.nii.gz has 3; expected one of them"):
+        run(folder, folder / "out", protocol="brats")
+
+
+def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, monkeypatch):
+    folder, _ = cohort
+    monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [None for _ in cases])
+    with pytest.raises(InputError, match=r"p/c0.nii.gz: reading it killed the process, twice; .* \(4 more of 5 cases"):
+        run(folder, folder / "out")
+
+    def hungry(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [work(files) for files in cases])
+    monkeypatch.setattr(module, "labels_of", hungry)
+    with pytest.raises(InputError, match=r"r/c0.nii.gz: out of memory; expected fewer --workers"):
+        run(folder, folder / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"protocol": "dice"}, "^protocol=dice: expected one of brats, atlas, isles$"),
+        ({"challenge": "GLI"}, "^challenge=GLI: the protocol atlas has no challenges; only brats has"),
+        ({"protocol": "brats", "challenge": "gli"}, "^challenge=gli: expected one of GLI, MET, MEN, SSA, PED$"),
+        ({"missing": "best"}, "^--missing=best: expected worst$"),
+        ({"workers": -1}, "^workers=-1: expected a whole number from 0 to 1024$"),
+        ({"split": "training"}, "^--split=training: expected with a datalist"),
+    ],
+)
+def test_invalid_options_are_named(options, message, cohort):
+    folder, _ = cohort
+    with pytest.raises(InputError, match=message):
+        run(folder, folder / "out", **options)
+
+
+def test_an_output_that_cannot_be_written_is_named_before_anything_is_read(cohort, monkeypatch):
+    folder, _ = cohort
+    monkeypatch.setattr(module, "map_in_processes", lambda *_: pytest.fail("read"))
+    (folder / "file").touch()
+    (folder / "taken/summary.json").mkdir(parents=True)
+    for output, options, message in (
+        (folder / "p", {}, "the folder of --predictions; expected another one"),
+        (folder / "p/../r", {}, "the folder of --references; expected another one"),
+        (folder / "p/../i", {"images": folder / "i"}, "the folder of --images; expected another one"),
+        (folder / "file", {}, "expected a folder that metrics.csv, lesions.csv, cases.json, summary.json, evaluation"),
+        (folder / "file/below", {}, "expected a folder that metrics.csv"),
+        (folder / "taken", {}, "expected a folder that metrics.csv"),
+    ):
+        save(folder / "i/c0.nii", np.zeros(BLOBS_SHAPE), AFFINE)
+        with pytest.raises(InputError, match=f"^--output={output}: {message}"):
+            run(folder, output, **options)
+
+
+def test_a_score_uses_the_spacing_of_the_affine(tmp_path):
+    """In single precision 0.7 is 0.699999988, which would change the volume of 11 voxels in the eighth digit."""
+    reference = np.zeros(BLOBS_SHAPE, np.uint8)
+    reference[0, 0, :11] = 1
+    files = CaseFiles("c", None, save(tmp_path / "c.nii.gz", reference, AFFINE), None)
+    (lesion,) = score(files, metrics.protocol("isles"))["lesion"].lesions
+    assert lesion.volume == pytest.approx(11 * 0.7 * 1.3 * 2.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("edges", [(1, 1, 5), (1, 1, 2.5), (0.5, 0.5, 5)])
+def test_a_lesion_at_the_threshold_is_dropped_on_every_rotated_grid(edges):
+    """Rounding a rotated affine to single precision can lengthen its edges: 50 mm3 would be more than 50."""
+    voxels = round(50 / np.prod(edges))
+    affine = np.eye(4)
+    for angles in np.random.default_rng(0).normal(0, 0.5, (300, 3)):
+        affine[:3, :3] = (nibabel.eulerangles.euler2mat(*angles) @ np.diag(edges)).astype(np.float32)
+        assert metrics.spacing_of(affine) == edges
+        assert voxels * np.prod(metrics.spacing_of(affine)) <= 50
+
+
+@pytest.mark.parametrize("edge", [0.4296875, 0.123456789, 1 / 3, 0.7, 12.5])
+def test_a_spacing_of_many_digits_is_kept(edge):
+    assert metrics.spacing_of(np.diag([np.float32(edge), 1, 1, 1]))[0] == pytest.approx(edge, rel=1.7e-7)
+    assert metrics.spacing_of(np.diag([0.4296875, 1, 1, 1]))[0] == 0.4296875
+
+
+@pytest.mark.parametrize("option", ["predictions", "references", "images", "output"])
+def test_paths_that_cannot_be_examined_are_named(option, cohort):
+    folder, _ = cohort
+    for path, reason in (
+        (f"{folder}/{'a' * 300}", "File name too long"),
+        ("~nobody-has-this/x", "Could not determine"),
+    ):
+        options = {"predictions": folder / "p", "references": folder / "r", "output": folder / "out", option: path}
+        with pytest.raises(InputError, match=rf"^--{option}=.*: {reason}.*; expected a path that can be read$"):
+            evaluate(protocol="atlas", **options)
+        if option == "output":
+            with pytest.raises(InputError, match=rf"^--output=.*: {reason}"):
+                compare(str(folder), output=path)
+        else:
+            with pytest.raises(InputError, match=rf"^.*: {reason}.*; expected a path that can be read$"):
+                compare(path, f"{path}2")

@@ -1,0 +1,248 @@
+"""Packages that somebody has changed, each named in one line, and how one is tried."""
+
+import hashlib
+import json
+import pickle
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.errors import InputError
+from scripts.package import check as package_check
+from scripts.package.archives import pack
+from scripts.package.build import build
+from scripts.package.trial import cause, check_outputs
+
+NAME = "atlas_stage2"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dist")
+    build(NAME, folder, verify=False)
+    return folder / NAME
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    return Path(shutil.copytree(original, tmp_path / NAME))
+
+
+def edit(file, old, new):
+    def change(folder):
+        text = (folder / file).read_text()
+        assert old in text
+        (folder / file).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def write(file, content=b""):
+    def change(folder):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_bytes(content)
+
+    return change
+
+
+def remove(file):
+    return lambda folder: (folder / file).unlink()
+
+
+def metadata(**changes):
+    def change(folder):
+        file = folder / "configs/metadata.json"
+        content = json.loads(file.read_text()) | changes
+        file.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+
+    return change
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path("/tmp/harm-of-test-package-check"),))
+
+
+def evil_checkpoint(folder):
+    (folder / "models").mkdir()
+    torch.save({"network": Evil()}, folder / "models/model.pt", pickle_module=pickle)
+
+
+def listed(path="models/model.pt", url="https://example.org/m.pt", value="a" * 64, kind="sha256"):
+    text = f'large_files:\n- {{path: "{path}", url: "{url}", hash_val: "{value}", hash_type: {kind}}}\n'
+    return write("large_files.yml", text.encode())
+
+
+def weights_other_than_listed(folder):
+    (folder / "models").mkdir()
+    torch.save({"network": {"x": torch.ones(1)}, "metadata": {}}, folder / "models/model.pt")
+    listed()(folder)
+
+
+BROKEN = {
+    "LICENSE is missing": remove("LICENSE"),
+    "LICENSE is not the text": write("LICENSE", b"all rights reserved"),
+    "docs/data_license.txt is missing": remove("docs/data_license.txt"),
+    "configs/metadata.json is missing": remove("configs/metadata.json"),
+    f"tests/test_{NAME}.py is missing": remove(f"tests/test_{NAME}.py"),
+    "not JSON": write("configs/metadata.json", b"{"),
+    "'network_data_format' is a required property": metadata(network_data_format=None),
+    r"\$.version: 1 is not of type 'string'": metadata(version=1),
+    "schema https://example.org/s.json; expected": metadata(schema="https://example.org/s.json"),
+    "version 99.0.0; its newest change is of": metadata(version="99.0.0"),
+    "newest change is of 99.10.0": metadata(changelog={"99.10.0": "a", "99.9.0": "b"}),
+    "an empty changelog": metadata(changelog={}),
+    r"common/metrics/lesions.py imports cc3d, which metadata.json": edit("configs/metadata.json", "connected-", "un-"),
+    "configs/train.json differs from configs/train.yaml": edit("configs/train.json", '"small"', '"base"'),
+    "configs/train.json is missing": remove("configs/train.json"),
+    "configs/train: cannot be read": write("configs/train.json", b"{"),
+    "common is a symlink to /etc": lambda folder: (
+        shutil.rmtree(folder / "common"),
+        (folder / "common").symlink_to("/etc"),
+    ),
+    "docs/more.md is a symlink": lambda folder: (folder / "docs/more.md").symlink_to("README.md"),
+    "models/model.pkl is not a kind of file": write("models/model.pkl", b"x"),
+    "common/fast.so is not a kind of file": write("common/fast.so", b"x"),
+    "unpickling can run any code": evil_checkpoint,
+    "models/model.pt: cannot be read as tensors": write("models/model.pt", b"x"),
+    "docs/huge.txt has 26 MB, and the Model Zoo takes 25 MB": write("docs/huge.txt", b"x" * 26 * 10**6),
+    "models/model.pt is not the file that large_files.yml lists": weights_other_than_listed,
+    "../../x leads out of the package": listed(path="../../x"),
+    "/etc/x leads out of the package": listed(path="/etc/x"),
+    "expected an https:// URL, and a hash": listed(url="ftp://example.org"),
+    "and a hash of its type": listed(value="ab"),
+    "large_files.yml: KeyError": listed(kind="crc"),
+    "large_files.yml: .*; expected large_files, a list": write("large_files.yml", b"large_files: [1]"),
+    r"docs/README.md links to \.\./\.\./x.md, which is not": edit("docs/README.md", "](data.md)", "](../../x.md)"),
+    "docs/README.md links to gone.png": edit("docs/README.md", "](data.md)", "](gone.png)"),
+    r"docs/README.md links to \(a{199}, which is not": edit("docs/README.md", "](data.md)", f"](({'a' * 9999})"),
+    "common/ssl/losses.py: not Python": write("common/ssl/losses.py", b"def ("),
+    "docs/README.md is not text in UTF-8": write("docs/README.md", b"\xff"),
+    "docs/notes.txt is not text in UTF-8": write("docs/notes.txt", pickle.dumps(Evil())),
+    "docs/notes is not a kind of file": write("docs/notes", b"x"),
+    "models/model.pt is not the file .*; its md5 differs": lambda folder: (
+        weights_other_than_listed(folder),
+        listed(value="a" * 32, kind="md5")(folder),
+    ),
+    "configs/train: cannot be read .maximum recursion depth": write("configs/train.json", b"[" * 100_000),
+}
+
+
+def test_a_package_as_built_is_sound(folder):
+    assert package_check.check_package(folder, run=False) == ["no weights: tested with random weights"]
+
+
+@pytest.mark.parametrize("message", BROKEN)
+def test_a_broken_rule_is_named_in_a_line(folder, message):
+    BROKEN[message](folder)
+    with pytest.raises(InputError) as caught:
+        package_check.check_package(folder, run=False)
+    assert re.search(message, str(caught.value)), caught.value
+    assert "\n" not in str(caught.value)
+    assert not Path("/tmp/harm-of-test-package-check").exists()
+
+
+def test_a_package_is_named_from_inside_of_it_too(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert package_check.check_package(Path(), run=False)
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha1", "sha256", "sha512"])
+def test_weights_are_held_to_the_hash_that_lists_them(folder, kind):
+    weights_other_than_listed(folder)
+    value = hashlib.new(kind, (folder / "models/model.pt").read_bytes()).hexdigest()
+    listed(value=value, kind=kind)(folder)
+    package_check.check_package(folder, run=False)
+
+
+@pytest.mark.parametrize("name", ["-x y", "a.b", "1st"])
+def test_a_name_that_no_module_can_have_is_refused(folder, tmp_path, name):
+    with pytest.raises(InputError, match="expected the name of a bundle: letters, digits and _"):
+        package_check.check_package(folder.rename(tmp_path / name), run=False)
+
+
+def test_whatever_a_package_is_called_it_has_a_place_of_its_own(folder, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(package_check, "run_package", lambda package, place: seen.extend((package, place)))
+    (folder / f"tests/test_{NAME}.py").rename(folder / "tests/test_home.py")
+    package_check.check_package(folder.rename(tmp_path / "home"))
+    package, place = seen
+    assert package.name == "home"
+    assert package != place / "home"
+
+
+def test_a_zip_is_checked_like_a_folder(folder, tmp_path):
+    pack(folder, tmp_path / "some.zip")
+    package_check.check_package(tmp_path / "some.zip", run=False)
+    (folder / "LICENSE").unlink()
+    pack(folder, tmp_path / "broken.zip")
+    with pytest.raises(InputError, match="LICENSE is missing"):
+        package_check.check_package(tmp_path / "broken.zip", run=False)
+
+
+def test_what_is_neither(tmp_path):
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(InputError, match="cannot be read as a zip"):
+        package_check.check_package(tmp_path / "text.zip")
+
+
+def test_weights_without_a_url_are_told(folder):
+    weights_other_than_listed(folder)
+    value = package_check.digest(folder / "models/model.pt")
+    listed(url="", value=value)(folder)
+    assert package_check.check_files(folder) == [
+        "models/model.pt: large_files.yml has no URL yet; a pull request needs one"
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            edit("common/__init__.py", "from importlib", "raise OSError('here')\nfrom importlib"),
+            "code of its own: OSError: here",
+        ),
+        (
+            edit("common/ssl/networks.py", "width, 4)", "width, 5)"),
+            r"rotation is \[1, 5\].*metadata.json says \[1, 4\]",
+        ),
+        (
+            edit("common/training/step.py", "class Step:", "class Stop:"),
+            r"a step each: RuntimeError: .*common\.training\.Step\b",
+        ),
+    ],
+)
+def test_what_fails_is_named_and_its_log_kept(folder, change, message):
+    """Also where the package's own test tests nothing."""
+    for config in folder.glob("configs/*e*"):
+        small = re.compile(r'^( *"?model_size"?: )("?)small', re.MULTILINE)  # a matter of seconds
+        config.write_text(small.sub(r"\1\2micro", config.read_text()))
+    (folder / f"tests/test_{NAME}.py").write_text("# nothing to test\n")
+    change(folder)
+    with pytest.raises(InputError, match=message) as caught:
+        package_check.check_package(folder)
+    assert "\n" not in str(caught.value)
+    log = Path(re.search(r"full log: (.+)\)$", str(caught.value))[1])
+    assert "Traceback" in log.read_text()
+    log.unlink()
+    assert not (folder / "models").exists(), "what is tried is a copy"
+
+
+def test_outputs_are_held_to_the_metadata():
+    described = {"pred": {"num_channels": 2, "spatial_shape": [4, 4, 4], "dtype": "float32"}}
+    check_outputs(described, {"pred": torch.zeros(1, 2, 4, 4, 4)})
+    for wrong in (torch.zeros(1, 3, 4, 4, 4), torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4, 4).half()):
+        with pytest.raises(ValueError, match=r"metadata.json says \[1, 2, 4, 4, 4\]"):
+            check_outputs(described, {"pred": wrong})
+    with pytest.raises(ValueError, match=r"the network returns other; metadata.json says pred"):
+        check_outputs(described, {"other": torch.zeros(1)})
+
+
+def test_the_cause_is_what_an_exception_began_with():
+    outer = RuntimeError("section\n" * 99)
+    outer.__cause__ = InputError("no such\nfile")
+    assert cause(outer) == "InputError: no such file"

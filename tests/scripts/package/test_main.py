@@ -1,0 +1,351 @@
+"""Packages as they are built: what is in them, that anybody builds the same, and which ones are refused."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from monai.apps.utils import HashCheckError
+from monai.bundle import download_large_files
+from monai.networks.nets import SwinUNETR
+
+from common import weights
+from common.errors import InputError
+from common.ssl import networks
+from scripts.package import __main__ as package
+from scripts.package import build, releases, weights_file
+from scripts.package import check as package_check
+from tests.support import ROOT
+
+VERSION = json.loads((ROOT / "bundles/atlas_finetune/configs/metadata.json").read_text())["version"]
+BUNDLES = sorted(path.name for path in (ROOT / "bundles").iterdir() if path.is_dir())
+PARTS = ("bundles", "common", "docs", "scripts", "LICENSE", "CHANGELOG.md")
+IGNORED = shutil.ignore_patterns("models", "eval", "data", "__pycache__")
+URL = "https://example.org/model.pt"
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A copy of the sources, which a test may change."""
+    copy = tmp_path / "repository"
+    copy.mkdir()
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=IGNORED)
+        else:
+            shutil.copy(ROOT / part, copy)
+    monkeypatch.setattr(releases, "ROOT", copy)
+    return copy
+
+
+@pytest.fixture
+def dist(tmp_path):
+    return tmp_path / "dist"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """What a training of brats_finetune leaves, at the smallest size."""
+    size = networks.settings("micro")._asdict()
+    torch.manual_seed(0)
+    metadata = {
+        "bundle": "brats_finetune",
+        "network": "SwinUNETR",
+        "modalities": ["FLAIR", "T1ce", "T1", "T2"],
+        "label_convention": "brats2023",
+        "model_size": "micro",
+        "patch_size": [64, 64, 64],
+        "datalist": "/home/somebody/patients.json",
+    }
+    file = tmp_path_factory.mktemp("weights") / "model.pt"
+    weights.write({"network": SwinUNETR(4, 3, **size).state_dict(), "metadata": metadata}, file)
+    return file
+
+
+def built(dist, bundle="brats_finetune", **options):
+    build.build(bundle, dist, verify=False, **options)
+    return dist / bundle
+
+
+def refused(message, function, *arguments, **options):
+    with pytest.raises(InputError) as caught:
+        function(*arguments, **options)
+    assert re.search(message, str(caught.value)), caught.value
+    assert "\n" not in str(caught.value)
+
+
+# What is in a package
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_a_package_is_complete_without_the_checkout(dist, bundle):
+    folder = built(dist, bundle)
+    assert not [path for path in folder.rglob("*") if path.is_symlink()]
+    assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()} == {0o644}
+    for code in (ROOT / "common").glob("*.py"):
+        assert (folder / "common" / code.name).read_bytes() == code.read_bytes()
+    for config in (ROOT / f"bundles/{bundle}/configs").glob("*.yaml"):
+        assert (folder / "configs" / config.name).read_bytes() == config.read_bytes()
+        twin = json.loads((folder / "configs" / config.with_suffix(".json").name).read_text())
+        assert twin == yaml.safe_load(config.read_text())
+        assert list(twin) == list(yaml.safe_load(config.read_text())), "in the order of reading"
+    assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert "](data.md)" in (folder / "docs/README.md").read_text()
+    assert (folder / "docs/data.md").is_file()
+    assert f"# {bundle}" in (folder / "docs/README.md").read_text()
+    sums = dist / f"{bundle}-{VERSION}.sha256"
+    checked = subprocess.run(["sha256sum", "-c", sums], cwd=folder, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+    assert sums.read_text().count("\n") == len([path for path in folder.rglob("*") if path.is_file()])
+
+
+def test_links_that_leave_the_package_become_text(dist, repository):
+    readme = repository / "bundles/atlas_stage2/docs/README.md"
+    readme.write_text(
+        readme.read_text() + "\nSee [the tests](../../../tests/test_x.py) and [that](../../../README.md#a).\n"
+    )
+    assert "\nSee the tests and that.\n" in (built(dist, "atlas_stage2") / "docs/README.md").read_text()
+
+
+def test_what_a_user_has_left_is_not_published(dist, repository):
+    for file in (
+        "models/model.pt",
+        "eval/run.json",
+        "data/patient.nii.gz",
+        "configs/.swp",
+        "notes.txt",
+        "common/x.log",
+    ):
+        path = repository / "bundles/brats_finetune" / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("private")
+    folder = built(dist)
+    assert not [path for path in folder.rglob("*") if path.is_file() and path.read_bytes() == b"private"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_any_clone_gives_the_same_bytes(tmp_path, dist, repository, checkpoint, umask):
+    built(dist, weights=str(checkpoint))
+    for path in (repository / "bundles/brats_finetune").rglob("*"):
+        if not path.is_symlink():
+            os.utime(path, (10**9, 10**9))
+    shutil.copytree(repository / "common", repository / "common/__pycache__")
+    before = os.umask(umask)
+    try:
+        built(tmp_path / "again", weights=str(checkpoint))
+    finally:
+        os.umask(before)
+    for suffix in ("zip", "sha256"):
+        name = f"brats_finetune-{VERSION}.{suffix}"
+        assert (dist / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+# Weights
+
+
+def test_configs_take_over_what_the_weights_were_trained_with(dist, checkpoint):
+    folder = built(dist, weights=str(checkpoint))
+    for name in ("train", "evaluate", "inference"):
+        for suffix, read in (("yaml", yaml.safe_load), ("json", json.loads)):
+            config = read((folder / f"configs/{name}.{suffix}").read_text())
+            assert (config["model_size"], config["patch_size"]) == ("micro", [64, 64, 64])
+            assert config["label_convention"] == "brats2023"
+    assert re.search(r"^model_size: micro +# tiny", (folder / "configs/train.yaml").read_text(), re.MULTILINE)
+    formats = json.loads((folder / "configs/metadata.json").read_text())["network_data_format"]
+    assert formats["inputs"]["image"]["spatial_shape"] == formats["outputs"]["pred"]["spatial_shape"] == [64, 64, 64]
+    content = torch.load(folder / "models/model.pt", weights_only=True)
+    assert "datalist" not in content["metadata"]
+    assert content["metadata"]["modalities"] == ["FLAIR", "T1ce", "T1", "T2"]
+    given = torch.load(checkpoint, weights_only=True)["network"]
+    assert all(torch.equal(tensor, given[name]) for name, tensor in content["network"].items())
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"bundle": "brats_stage2"}, "bundle brats_stage2; expected brats_finetune"),
+        ({"network": "SSLHead"}, "network SSLHead; expected SwinUNETR"),
+        ({"modalities": ["T1"]}, "modalities T1; expected FLAIR, T1ce, T1, T2"),
+        ({"modalities": None}, "cannot|modalities"),
+    ],
+)
+def test_weights_of_something_else(tmp_path, dist, checkpoint, said, message):
+    content = torch.load(checkpoint, weights_only=True)
+    torch.save(content | {"metadata": content["metadata"] | said}, tmp_path / "other.pt")
+    refused(message, built, dist, weights=str(tmp_path / "other.pt"))
+    assert not list(dist.iterdir())
+
+
+def test_a_pickle_is_not_opened(tmp_path, dist):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "harm",))
+
+    torch.save({"network": Evil()}, tmp_path / "evil.pt", pickle_module=pickle)
+    refused("unpickling can run any code", built, dist, weights=str(tmp_path / "evil.pt"))
+    assert not (tmp_path / "harm").exists()
+
+
+def test_large_weights_need_a_url(dist, checkpoint, monkeypatch):
+    monkeypatch.setattr(weights_file, "LARGE", 10**6)
+    monkeypatch.setattr(package_check, "LARGE", 10**6)
+    refused(r"MB; the Model Zoo takes at most 1 MB: expected --weights_url", built, dist, weights=str(checkpoint))
+    folder = built(dist, weights=str(checkpoint), weights_url="none")
+    assert yaml.safe_load((folder / "large_files.yml").read_text())["large_files"][0]["url"] == ""
+    folder = built(dist, weights=str(checkpoint), weights_url=URL)
+    listed = package_check.large_files(folder)["models/model.pt"]
+    assert listed["url"] == URL
+    sums = subprocess.run(["sha256sum", folder / "models/model.pt"], capture_output=True, text=True, check=True).stdout
+    assert listed["hash_val"] == sums.split()[0]
+    download_large_files(str(folder))  # of MONAI: a file that is there is checked, not downloaded
+    (folder / "models/model.pt").write_bytes(b"another")
+    with pytest.raises(HashCheckError):
+        download_large_files(str(folder))
+
+
+def test_weights_that_lie_elsewhere(dist):
+    folder = built(dist, weights_url=URL, weights_hash="a" * 64)
+    assert not (folder / "models").exists()
+    assert package_check.large_files(folder)["models/model.pt"]["hash_val"] == "a" * 64
+    notes = package_check.check_files(folder)
+    assert notes == ["models/model.pt: listed in large_files.yml, not in the package; tested with random weights"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights_url": URL}, "--weights_hash=None: expected a SHA-256"),
+        ({"weights_url": URL, "weights_hash": "abc"}, "--weights_hash=abc: expected a SHA-256"),
+        ({"weights_url": "http://x.org/m.pt", "weights_hash": "a" * 64}, "expected one that begins with https://"),
+        ({"weights_url": "none", "weights_hash": "a" * 64}, "expected one that begins with https://"),
+        ({"weights_hash": "a" * 64}, "no file; expected --weights or --weights_url too"),
+        ({"weights": "nowhere.pt"}, "no such file"),
+    ],
+)
+def test_weights_that_cannot_be_told(dist, options, message):
+    refused(message, built, dist, **options)
+    assert not list(dist.iterdir())
+
+
+def test_a_hash_of_another_file(dist, checkpoint):
+    refused(r"that of models/model.pt, \w{64}", built, dist, weights=str(checkpoint), weights_hash="a" * 64)
+
+
+# Releases are immutable
+
+
+def dated(repository, day="2026-01-31"):
+    changelog = repository / "CHANGELOG.md"
+    text = re.sub(r"^## \[\d.+$", f"## [{VERSION}] - {day}", changelog.read_text(), count=1, flags=re.MULTILINE)
+    changelog.write_text(text)
+
+
+def test_a_released_version_is_built_as_it_was_or_not_at_all(dist, repository, monkeypatch, capsys):
+    monkeypatch.setattr(build, "check_package", lambda folder: [])
+    dated(repository)
+    package.release("atlas_finetune", str(dist))
+    assert f"releases/atlas_finetune-{VERSION}.sha256: commit it" in capsys.readouterr().out
+    built(dist, "atlas_finetune")
+    built(dist, "brats_finetune")
+    readme = repository / "bundles/atlas_finetune/docs/README.md"
+    readme.write_text(readme.read_text().replace("Research.", "Research!"))
+    refused("released with other content .* 1 files differ, first docs/README.md", built, dist, "atlas_finetune")
+    changelog, metadata = repository / "CHANGELOG.md", repository / "bundles/atlas_finetune/configs/metadata.json"
+    changelog.write_text("## [9.0.0] - unreleased\n" + changelog.read_text())
+    content = json.loads(metadata.read_text())
+    changes = {"9.0.0": "documents", **content["changelog"]}
+    metadata.write_text(json.dumps(content | {"version": "9.0.0", "changelog": changes}))
+    assert built(dist, "atlas_finetune").is_dir()
+    assert (dist / "atlas_finetune-9.0.0.zip").is_file()
+
+
+def test_a_release_is_bound_to_its_weights(dist, repository, checkpoint, monkeypatch):
+    monkeypatch.setattr(build, "check_package", lambda folder: [])
+    dated(repository)
+    package.release("brats_finetune", str(dist), weights=str(checkpoint))
+    refused("or that release's weights", built, dist)
+    built(dist, weights=str(checkpoint))
+
+
+def test_a_release_wants_a_day(dist, repository):
+    dated(repository, "unreleased")
+    refused("expected the day of the release", package.release, "atlas_finetune", str(dist))
+
+
+def test_a_release_wants_what_is_committed(dist, repository):
+    dated(repository)
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], cwd=repository, check=True)
+    (repository / "common/ssl/losses.py").write_text("changed = True\n")
+    refused("common/ssl/losses.py: not committed", package.release, "atlas_finetune", str(dist))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("CHANGELOG.md", f"## [{VERSION}]", "## [9.0.0]", "CHANGELOG.md 9.0.0"),
+        ("metadata.json", f'"version": "{VERSION}"', '"version": "9.0.0"', "version 9.0.0"),
+        ("metadata.json", '"changelog": {', '"changelog": {"9.0.0": "", "10.0.0": "", ', "changelog 10.0.0"),
+        ("metadata.json", '"changelog": {', '"changelog": {"first": "", ', "changelog of version first"),
+    ],
+)
+def test_versions_have_to_agree(dist, repository, file, old, new, message):
+    (path,) = [repository / file] if file.endswith(".md") else repository.glob(f"bundles/atlas_finetune/configs/{file}")
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    refused(message, built, dist, "atlas_finetune")
+
+
+# The place of a package
+
+
+def test_a_package_takes_the_place_of_the_one_before(dist, repository):
+    folder = built(dist, "atlas_stage2")
+    (folder / "common/__pycache__").mkdir()
+    (folder / "common/__pycache__/x.pyc").write_bytes(b"x")
+    (repository / "bundles/atlas_stage2/docs/data_license.txt").write_text("new: ships no data\n")
+    assert (built(dist, "atlas_stage2") / "docs/data_license.txt").read_text().startswith("new")
+    assert sorted(path.name for path in dist.iterdir()) == [
+        "atlas_stage2",
+        f"atlas_stage2-{VERSION}.sha256",
+        f"atlas_stage2-{VERSION}.zip",
+    ]
+
+
+def test_nothing_of_others_is_lost(dist, repository):
+    folder = built(dist, "atlas_stage2")
+    (folder / "eval").mkdir()
+    (folder / "eval/run.json").write_text("{}")
+    refused("changed since it was built, or not a package", built, dist, "atlas_stage2")
+    assert (folder / "eval/run.json").is_file()
+    refused("changed since it was built", built, repository / "bundles", "atlas_stage2")
+    assert (repository / "bundles/atlas_stage2/configs/train.yaml").is_file()
+
+
+def test_nothing_is_left_where_a_package_fails(dist, repository):
+    (repository / "bundles/atlas_stage2/LICENSE").unlink()
+    refused("LICENSE is missing", built, dist, "atlas_stage2")
+    assert list(dist.iterdir()) == []
+
+
+def test_bad_input_is_named(dist):
+    refused("bundle nothing: expected one of atlas_finetune, ", package.package, "nothing", str(dist))
+    refused("verify=maybe: expected true or false", package.package, "atlas_stage2", str(dist), verify="maybe")
+    refused("LICENSE: expected a folder that can be written to", package.package, "atlas_stage2", str(ROOT / "LICENSE"))
+    refused("^output=: expected the path of a file", package.package, "atlas_stage2", "")
+    refused("nowhere.zip: no such file or folder", package.verify, "nowhere.zip")
+
+
+def test_bad_input_is_one_line():
+    command = [sys.executable, "-m", "scripts.package", "verify", "--pakage=x"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert re.fullmatch(r"error: --\w+=x: no such option; did you mean --\w+\?\n", result.stderr)

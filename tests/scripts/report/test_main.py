@@ -1,0 +1,377 @@
+"""The report about a folder of runs; expected numbers come from the standard library, not from the report."""
+
+import copy
+import json
+import re
+import statistics
+import subprocess
+import sys
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imsave
+
+from common.errors import InputError
+from scripts.report.__main__ import report
+from scripts.report.charts import smooth
+from scripts.report.runs import read_runs, stages_of
+from scripts.report.scores import exemplars, region_statistics
+
+CASES = {
+    "case_a": {"TC": 0.9, "WT": 0.8, "ET": 0.7},
+    "case_b": {"TC": 0.2, "WT": 0.3, "ET": None},
+    "case_c": {"TC": 0.95, "WT": 0.9, "ET": 0.85},
+    "case_d": {"TC": 0.6, "WT": 0.5, "ET": 0.4},
+    "case_e": {"TC": None, "WT": None, "ET": None},
+}
+ORDER = {"ukb_ssl_pretrain": None, "brats_stage2": "ukb_ssl_pretrain", "brats_finetune": "brats_stage2"}
+
+
+def record(bundle: str, minute: int, source: str | None = None) -> dict:
+    terms = ["total"] if bundle.endswith("finetune") else ["total", "reconstruction", "rotation", "contrastive"]
+    metrics = ["dice", "WT", "TC", "ET"] if bundle.endswith("finetune") else terms
+    return {
+        "bundle": bundle,
+        "workflow": "train",
+        "finished": True,
+        "command": f"python -m monai.bundle run --config_file configs/train.yaml --bundle_root bundles/{bundle}",
+        "started": f"2026-11-20T08:{minute:02}:00+00:00",
+        "seconds": 100.0,
+        "peak_memory_gib": 1.5,
+        "device": "cpu",
+        "world_size": 1,
+        "versions": {"python": "3.11.7", "torch": "2.13.0"},
+        "git_commit": "abcdef",
+        "config": {"learning_rate": "0.001", "cohort": "embedded"},
+        "weights": {
+            "source": source,
+            "matched": 120,
+            "changed": 1,
+            "missing": 2,
+            "unexpected": 0,
+            "tensors": {"changed": ["proj.weight: T1 -> T2"], "missing": ["decoder.one", "decoder.two"]},
+        },
+        "train": {"iteration": [1, 2, 3, 4], "loss": {term: [4.0, 3.0, None, 1.0] for term in terms}},
+        "validation": {"iteration": [0, 4], "metrics": {name: [0.1, 0.625] for name in metrics}},
+        "scores": None,
+        "pictures": [],
+    }
+
+
+def put(folder: Path, content: dict) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in content.get("pictures") or []:
+        (folder / picture).parent.mkdir(exist_ok=True)
+        imsave(folder / picture, np.full((4, 12), hash(picture) % 200))
+    (folder / "run.json").write_text(json.dumps(content))
+    return folder
+
+
+def chain_in(folder: Path) -> Path:
+    """Three stages chained by the weights that they loaded, the last one evaluated."""
+    for minute, (bundle, parent) in enumerate(ORDER.items()):
+        content = record(bundle, minute, str(folder / parent / "model.pt") if parent else None)
+        pictures = [] if bundle == "brats_finetune" else ["pictures/inpainting.png"]
+        put(folder / bundle, content | {"pictures": pictures})
+    put_evaluation(folder / "brats_finetune")
+    return folder
+
+
+def put_evaluation(stage: Path) -> None:
+    evaluated = record("brats_finetune", 9) | {"workflow": "evaluate", "train": {}, "validation": {}}
+    evaluated |= {"scores": {"regions": ["TC", "WT", "ET"], "cases": CASES, "mean": {}}}
+    put(stage / "evaluation", evaluated | {"pictures": [f"pictures/{case}.png" for case in CASES]})
+
+
+def page_of(folder: Path) -> str:
+    report(str(folder))
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return chain_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return page_of(chain_in(tmp_path_factory.mktemp("chain")))
+
+
+@pytest.fixture
+def single(tmp_path: Path) -> Path:
+    """A single stage with its evaluation."""
+    put(tmp_path, record("brats_finetune", 0))
+    put_evaluation(tmp_path)
+    return tmp_path
+
+
+def text_of(page: str) -> str:
+    """What a reader sees, in one line."""
+    body = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", "", body)))
+
+
+class Page(HTMLParser):
+    """Collects the tags of a page and checks that they are closed in order."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_page_shows_every_stage_with_its_command_losses_and_weights(page: str) -> None:
+    text = text_of(page)
+    assert re.findall(r"<h2>(\w+) ?</h2>", page) == list(ORDER)
+    for bundle in ORDER:
+        assert record(bundle, 0)["command"] in text
+        assert f"{bundle}: total loss over the iterations" in page
+    assert page.count("rotation loss over the iterations") == 2
+    assert "brats_finetune: held-out dice, WT, TC, ET" in page
+    assert "120 matched, 1 changed, 2 missing, 0 unexpected" in text
+    assert "decoder.two" in text
+    assert "Their times add up to 6 min 40 s." in text
+    assert "Dice 0.100 → 0.625" in text
+    assert "learning_rate" in text
+    assert "abcdef" in text
+
+
+def test_page_is_well_formed_and_loads_nothing(page: str) -> None:
+    parsed = Page(page)
+    assert parsed.open == []
+    tags = {tag for tag, _ in parsed.tags}
+    assert not tags & {"script", "link", "iframe", "object", "embed"}
+    for tag, attributes in parsed.tags:
+        for name in ("src", "href", "xlink:href", "srcset", "action"):
+            if value := attributes.get(name):
+                assert value.startswith(("#", "data:image/png;base64,")), (tag, name, value)
+        assert tag != "img" or attributes["alt"]
+        assert tag != "svg" or attributes["aria-label"]
+        assert tag != "th" or attributes["scope"]
+    identifiers = [attributes["id"] for _, attributes in parsed.tags if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    targets = {
+        value[1:] for _, attributes in parsed.tags for name, value in attributes.items() if name.endswith("href")
+    }
+    assert targets <= set(identifiers)
+
+
+def test_no_style_loads_anything(page: str) -> None:
+    assert "@import" not in page
+    assert set(re.findall(r"url\((.)", page)) == {"#"}
+
+
+def test_scores_by_region_and_headline(page: str) -> None:
+    text = text_of(page)
+    for region in ("TC", "WT", "ET"):
+        values = [case[region] for case in CASES.values() if case[region] is not None]
+        numbers = [
+            statistics.mean(values),
+            statistics.stdev(values),
+            statistics.median(values),
+            min(values),
+            max(values),
+        ]
+        assert f"{region} {' '.join(f'{number:.3f}' for number in numbers)} {len(values)} " in text
+    headline = statistics.mean([(0.9 + 0.2 + 0.95 + 0.6) / 4, (0.8 + 0.3 + 0.9 + 0.5) / 4, (0.7 + 0.85 + 0.4) / 3])
+    assert f"Mean Dice on the held-out subjects: brats_finetune {headline:.3f}." in text
+
+
+def test_best_median_and_worst_subject(page: str) -> None:
+    """Means: c .9, a .8, d .5, b .25 (its ET does not count); e has none. Of four the median is the lower middle."""
+    text = text_of(page)
+    assert "Best: case_c mean 0.900 (TC 0.950, WT 0.900, ET 0.850)" in text
+    assert "Median: case_d mean 0.500" in text
+    assert "Worst: case_b mean 0.250 (TC 0.200, WT 0.300, ET –)" in text
+    shown = re.findall(r'alt="Slices of (\w+):', page)
+    assert shown == ["case_c", "case_d", "case_b"]
+
+
+@pytest.mark.parametrize(
+    ("means", "expected"),
+    [
+        ({}, {}),
+        ({"a": None}, {}),
+        ({"a": 0.5}, {"Best": "a"}),
+        ({"a": 0.5, "b": 0.7}, {"Best": "b", "Worst": "a"}),
+        ({"a": 0.5, "b": 0.5, "c": 0.5}, {"Best": "c", "Median": "b", "Worst": "a"}),
+        ({"a": 0.1, "b": 0.9, "c": 0.3, "d": 0.2, "e": 0.4}, {"Best": "b", "Median": "c", "Worst": "a"}),
+    ],
+)
+def test_exemplars_of_small_cohorts(means: dict, expected: dict) -> None:
+    scores = {"regions": ["lesion"], "cases": {case: {"lesion": mean} for case, mean in means.items()}}
+    assert exemplars(scores) == expected
+
+
+def test_region_without_scores_and_cohort_of_one() -> None:
+    rows = region_statistics({"regions": ["A", "B"], "cases": {"x": {"A": 0.5}}})
+    assert (rows[0]["n"], rows[0]["mean"], rows[1]["n"]) == (1, 0.5, 0)
+    assert np.isnan([rows[0]["sd"], rows[1]["mean"], rows[1]["max"]]).all()
+
+
+def test_stages_follow_the_weights(runs: Path) -> None:
+    stages = stages_of(read_runs(runs))
+    assert [[child.run.bundle for child in stage.children] for stage in stages] == [
+        ["brats_stage2"],
+        ["brats_finetune"],
+        [],
+    ]
+    assert [stage.evaluation is not None for stage in stages] == [False, False, True]
+
+
+def test_stages_follow_the_name_of_a_bundle_in_a_foreign_path(tmp_path: Path) -> None:
+    put(tmp_path / "one", record("ukb_ssl_pretrain", 0))
+    put(tmp_path / "two", record("atlas_stage2", 1, "bundles/ukb_ssl_pretrain/models/model.pt"))
+    put(tmp_path / "three", record("atlas_finetune", 2, "downloads/model.pt"))
+    first, second, third = stages_of(read_runs(tmp_path))
+    assert first.children == [second]
+    assert (second.children, third.children) == ([], [])
+
+
+def test_two_runs_of_a_bundle_leave_the_origin_open(tmp_path: Path) -> None:
+    for minute, folder in enumerate(("seed0", "seed1")):
+        put(tmp_path / folder, record("ukb_ssl_pretrain", minute))
+    put(tmp_path / "two", record("atlas_stage2", 2, "ukb_ssl_pretrain/model.pt"))
+    assert not any(stage.children for stage in stages_of(read_runs(tmp_path)))
+
+
+def test_embedded_cohort_is_named_only_where_it_was_used(page: str, tmp_path: Path) -> None:
+    sentence = "they prove that the software works, not the medicine"
+    assert sentence in text_of(page)
+    put(tmp_path, record("atlas_finetune", 0) | {"config": {"cohort": "hospital"}})
+    assert sentence not in text_of(page_of(tmp_path))
+
+
+def test_everything_recorded_is_escaped(tmp_path: Path) -> None:
+    attack = "<script>alert('x')</script>\"&$\\frac$"
+    content = record("atlas_finetune", 0, attack)
+    content |= {"bundle": attack, "command": attack, "device": attack, "git_commit": attack, "config": {attack: attack}}
+    content |= {"versions": {attack: attack}, "scores": {"regions": [attack], "cases": {attack: {attack: 0.5}}}}
+    content["weights"]["tensors"] = {"missing": [attack]}
+    content["train"]["loss"] = content["validation"]["metrics"] = {}
+    content["train"]["loss"] = {attack: [1, 2, 3, 4]}
+    content["validation"]["metrics"] = {f"{attack}2": [0, 1]}
+    put(tmp_path, content)
+    page = Page(page_of(tmp_path))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+def test_interrupted_run_of_which_little_is_known(tmp_path: Path) -> None:
+    put(tmp_path, {"bundle": "brats_stage2", "workflow": "train", "finished": False, "train": None, "scores": None})
+    text = text_of(page_of(tmp_path))
+    assert "Interrupted before the end: brats_stage2." in text
+    assert "No loss was recorded." in text
+    assert "add up" not in text
+    assert "No run was scored." in text
+    assert "The command was not recorded." in text
+
+
+@pytest.mark.parametrize("part", [name for name in record("x", 0) if name not in ("bundle", "workflow")])
+@pytest.mark.parametrize("empty", ["absent", "empty"])
+def test_any_part_may_be_missing(single: Path, part: str, empty: str) -> None:
+    for path in single.rglob("run.json"):
+        content = json.loads(path.read_text())
+        if empty == "empty" and isinstance(content[part], dict | list):
+            content[part] = {"regions": [], "cases": {}} if part == "scores" else type(content[part])()
+        else:
+            del content[part]
+        path.write_text(json.dumps(content))
+    assert Page(page_of(single)).open == []
+
+
+def test_missing_picture_is_said(runs: Path) -> None:
+    (runs / "brats_stage2" / "pictures" / "inpainting.png").unlink()
+    assert "The picture inpainting.png is missing." in text_of(page_of(runs))
+
+
+MALFORMED = {
+    "bundle": 3,
+    "workflow": "infer",
+    "started": "yesterday",
+    "seconds": "long",
+    "train": {"iteration": [1, 2], "loss": {"total": [1.0]}},
+    "validation": {"iteration": [0], "metrics": {"total": ["low"]}},
+    "scores": {"regions": ["TC"], "cases": {"a": {"TC": "good"}}},
+    "pictures": ["../../secret.png"],
+    "weights": {"matched": -1},
+}
+
+
+@pytest.mark.parametrize("part", MALFORMED)
+def test_malformed_record_is_refused_in_one_line(tmp_path: Path, part: str) -> None:
+    put(tmp_path, record("brats_finetune", 0))
+    content = json.loads((tmp_path / "run.json").read_text()) | {part: copy.deepcopy(MALFORMED[part])}
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"run\.json: .*expected") as error:
+        report(str(tmp_path))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"workflow": "train"}', "\xff"])
+def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=r"run\.json"):
+        report(str(tmp_path))
+
+
+def test_picture_that_is_no_png_is_refused(runs: Path) -> None:
+    (runs / "brats_stage2" / "pictures" / "inpainting.png").write_text("<svg onload='alert()'>")
+    with pytest.raises(InputError, match="expected a PNG"):
+        report(str(runs))
+
+
+def test_command_line_names_a_folder_without_runs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "scripts.report", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.splitlines() == [
+        f"error: {tmp_path}: no run.json in or below it; expected the folder of at least one run"
+    ]
+    with pytest.raises(InputError, match="no such folder"):
+        report(str(tmp_path / "nowhere"))
+
+
+def test_existing_report_survives_a_failure_and_nothing_is_left(single: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = page_of(single)
+    names = {path.name for path in single.iterdir()}
+    assert names == {"run.json", "evaluation", "report.html"}
+
+    def fail(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(InputError, match="No space left on device"):
+        report(str(single))
+    assert (single / "report.html").read_text(encoding="utf-8") == before
+    assert {path.name for path in single.iterdir()} == names
+
+
+def test_same_runs_give_the_same_page(single: Path) -> None:
+    assert page_of(single) == page_of(single)
+
+
+def test_smooth_is_the_mean_of_the_finite_neighbours() -> None:
+    values = np.random.default_rng(0).normal(size=61)
+    values[[5, 30]] = np.nan
+    expected = [np.nanmean(values[max(0, i - 1) : i + 2]) for i in range(61)]
+    np.testing.assert_allclose(smooth(values), expected)

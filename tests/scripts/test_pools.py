@@ -1,0 +1,43 @@
+import os
+import signal
+
+import pytest
+
+from scripts.pools import map_in_processes
+
+
+def kill_some(order):
+    """The square of a number. 3 ends its process the first time, 7 every time."""
+    number, folder = order
+    if number in (3, 7):
+        visited = folder / str(number)
+        if number == 7 or not visited.exists():
+            visited.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_killed_process_loses_only_its_item(tmp_path, workers):
+    results = map_in_processes(kill_some, [(number, tmp_path) for number in range(12)], workers, "item")
+    assert results == [None if number == 7 else number * number for number in range(12)]
+
+
+def test_no_items_start_no_process():
+    assert map_in_processes(kill_some, []) == []
+
+
+def fail_at_two(number):
+    if number == 2:
+        raise KeyError(number)
+    return number
+
+
+def test_an_exception_of_the_function_is_raised():
+    with pytest.raises(KeyError, match="2"):
+        map_in_processes(fail_at_two, range(4), 2)
+
+
+def test_progress_names_unit_and_description(capsys):
+    map_in_processes(fail_at_two, [0, 1], 1, "head", "heads")
+    assert "heads: 100%" in capsys.readouterr().err
