@@ -6,30 +6,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, MetaTensor
+from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from torch import nn
-from torch.utils.data import Dataset
 
 from common import metrics
 from common.inference.evaluation import EvaluationFiles
 from common.training.handlers import RegionScores
+from tests.common.random_cases import RandomCases
 from tests.oracles.volumes import dice
 
 REGIONS = ["TC", "WT", "ET"]  # channel order
-
-
-class Cases(Dataset):
-    def __init__(self, count):
-        drawn = np.random.default_rng(0).random((2, count, 3, 4, 4, 4)) < 0.4
-        self.predictions, self.references = drawn
-
-    def __len__(self):
-        return len(self.predictions)
-
-    def __getitem__(self, index):
-        image, label = (torch.as_tensor(part[index]).float() for part in (self.predictions, self.references))
-        return {"image": image, "label": MetaTensor(label, affine=2 * torch.eye(4)), "subject": f"case{index}"}
 
 
 def evaluate(folder, cases, **options):
@@ -49,7 +36,7 @@ def evaluate(folder, cases, **options):
 
 
 def test_an_evaluation_leaves_its_files(tmp_path):
-    cases = Cases(5)
+    cases = RandomCases(5)
     evaluate(tmp_path, cases)
     names = ["cases.json", "lesions.csv", "metrics.csv", "summary.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -74,5 +61,5 @@ def test_an_evaluation_leaves_its_files(tmp_path):
 
 
 def test_only_the_main_process_writes(tmp_path):
-    evaluate(tmp_path, Cases(1), main_process=False)
+    evaluate(tmp_path, RandomCases(1), main_process=False)
     assert list(tmp_path.iterdir()) == []

@@ -4,18 +4,17 @@ import subprocess
 
 import numpy as np
 import pytest
-import torch
 from ignite.engine import Engine
-from monai.data import DataLoader, MetaTensor
+from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from torch import nn
-from torch.utils.data import Dataset
 
 from common import metrics
 from common.training.handlers import RegionScores
 from common.training.records import EvaluationRecord, TrainingRecord, command_line
 from common.weights.storage import versions
 from common.weights.surgery import Report
+from tests.common.random_cases import RandomCases
 from tests.common.toy import CPU, METADATA, Training, plan_of
 from tests.oracles.volumes import dice
 
@@ -90,21 +89,8 @@ def test_a_record_is_written_by_the_main_process_alone(tmp_path, monkeypatch):
     assert not (tmp_path / "a").exists()
 
 
-class Cases(Dataset):
-    def __init__(self, count):
-        drawn = np.random.default_rng(0).random((2, count, 3, 4, 4, 4)) < 0.4
-        self.predictions, self.references = drawn
-
-    def __len__(self):
-        return len(self.predictions)
-
-    def __getitem__(self, index):
-        image, label = (torch.as_tensor(part[index]).float() for part in (self.predictions, self.references))
-        return {"image": image, "label": MetaTensor(label), "subject": f"case{index}"}
-
-
 def test_an_evaluation_leaves_the_dice_of_each_case_and_region(tmp_path):
-    cases = Cases(5)
+    cases = RandomCases(5)
     evaluator = SupervisedEvaluator(
         device=CPU,
         val_data_loader=DataLoader(cases, batch_size=2),

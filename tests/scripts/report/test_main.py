@@ -6,8 +6,6 @@ import re
 import statistics
 import subprocess
 import sys
-from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from scripts.report.__main__ import report
 from scripts.report.charts import smooth
 from scripts.report.runs import read_runs, stages_of
 from scripts.report.scores import exemplars, region_statistics
+from tests.html_pages import Page, text_of
 
 CASES = {
     "case_a": {"TC": 0.9, "WT": 0.8, "ET": 0.7},
@@ -107,35 +106,6 @@ def single(tmp_path: Path) -> Path:
     put(tmp_path, record("brats_finetune", 0))
     put_evaluation(tmp_path)
     return tmp_path
-
-
-def text_of(page: str) -> str:
-    """What a reader sees, in one line."""
-    body = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
-    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", "", body)))
-
-
-class Page(HTMLParser):
-    """Collects the tags of a page and checks that they are closed in order."""
-
-    VOID = ("meta", "img", "br")
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 def test_page_shows_every_stage_with_its_command_losses_and_weights(page: str) -> None:
