@@ -12,7 +12,7 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -231,8 +231,30 @@ _ALL = (
     ),
     Option("learning_rate", _number(1e-12, 1e3), "peak, after the warm-up"),
     Option("warmup_iterations", _integer(0, unit="iterations"), "linear warm-up, then cosine decay"),
-    _resumable("iterations", _integer(1, unit="iterations"), "length of the training, a multiple of val_interval"),
-    Option("val_interval", _integer(1, unit="iterations"), "from one validation to the next"),
+    _resumable(
+        "iterations",
+        _integer(1, unit="iterations"),
+        "length of the training, a multiple of val_interval; null: by epochs",
+        nullable=True,
+    ),
+    _resumable(
+        "epochs",
+        _integer(1, unit="epochs"),
+        "length in reads of each training case, rounded up to a multiple of val_interval",
+        nullable=True,
+    ),
+    Option(
+        "val_interval",
+        _integer(1, unit="iterations"),
+        "from one validation to the next; null: by val_epochs",
+        nullable=True,
+    ),
+    _unrecorded(
+        "val_epochs",
+        _integer(1, unit="epochs"),
+        "from one validation to the next, rounded up to an iteration",
+        nullable=True,
+    ),
     _resumable("save_interval", _integer(1, unit="iterations"), "from one iteration-N.pt to the next"),
     _resumable("keep", _integer(1), "how many iteration-N.pt are kept"),
     Option("gather_negatives", _flag(), "take contrastive negatives from all GPUs (DIFF-20)"),
@@ -329,16 +351,17 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         raise ArgumentError(
             f"batch_size={options.batch_size}: expected at least 2, because views are told apart in a batch"
         )
-    if "iterations" not in values:
-        return
-    if options.iterations % options.val_interval:
-        raise ArgumentError(
-            f"iterations={options.iterations}: expected a multiple of val_interval={options.val_interval}"
-        )
-    if options.warmup_iterations > options.iterations:
-        raise ArgumentError(
-            f"warmup_iterations={options.warmup_iterations}: expected at most iterations={options.iterations}"
-        )
+    for steps, epochs in (("iterations", "epochs"), ("val_interval", "val_epochs")):
+        if steps in values:
+            _check_one_of(values, steps, epochs)
+
+
+def _check_one_of(values: Mapping[str, Any], one: str, other: str) -> None:
+    """A length is given in one of two units."""
+    if values[one] is None and values[other] is None:
+        raise ArgumentError(f"{one}=null: expected a number, or one for {other}")
+    if values[one] is not None and values[other] is not None:
+        raise ArgumentError(f"{other}={values[other]}: expected null beside {one}={values[one]}, or {one}=null")
 
 
 def check_command_line(argv: Sequence[str]) -> None:

@@ -80,7 +80,9 @@ def _default(name: str, config: dict[str, Any]) -> str:
     if not str(value).startswith(("$", "@")):
         return _shown(value)
     if "chosen_recipe" in value:
-        return f"{_shown(config['recipes'][config['recipe']][name])} (recipe {config['recipe']})"
+        return f"{_shown(config['recipes'][config['recipe']].get(name))} (recipe {config['recipe']})"
+    if match := re.fullmatch(r"\$None if @\w+ else (\w+)", value):
+        return match[1]
     if match := re.fullmatch(r"\$@bundle_root \+ '/(.*)'", value):
         return match[1]
     return DEFAULTS[name]

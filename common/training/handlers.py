@@ -45,11 +45,10 @@ class Forecast:
     STEPS = 10  # timed, after a first one that also fills caches
 
     def __init__(self, plan: Plan, network: nn.Module) -> None:
-        options, processes = plan.options, plan.processes.count
+        options = plan.options
         self.network, self.folder, self.keep = network, Path(options.ckpt_dir), options.keep
-        self.cases = len(plan.data.content["training"])
-        self.crops = options.batch_size * plan.accumulation_steps * processes
-        self.batches = f"{options.batch_size} x {plan.accumulation_steps} batches x {processes} processes"
+        self.cases, self.crops = plan.training_cases, plan.global_batch_size
+        self.batches = f"{options.batch_size} x {plan.accumulation_steps} batches x {plan.processes.count} processes"
         self._start = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -60,8 +59,8 @@ class Forecast:
     def _plan(self, engine: Engine) -> None:
         done, left = engine.state.iteration, _steps_left(engine)
         crops = left * self.crops
-        each = f"{crops / self.cases:.1f} for each of {self.cases:,} cases"
-        print(f"to do: {left:,} steps of {self.crops} crops ({self.batches}): {crops:,} crops, {each}")
+        epochs = f"{crops / self.cases:,.1f} epochs of {self.cases:,} cases"
+        print(f"to do: {left:,} steps of {self.crops} crops ({self.batches}): {crops:,} crops, {epochs}")
         there = sum(
             file.stat().st_size for file in [*self.folder.glob("iteration-*.pt"), *self.folder.glob("model.pt")]
         )

@@ -1,14 +1,64 @@
-"""A training's options, data and starting state."""
+"""A training's options, data, length and starting state."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.data.datalists import Datalist
+from common.errors import ArgumentError
 from common.options import Options
 from common.training.distributed import Processes
 from common.training.resume import resumable
 from common.training.step import accumulation_steps
 
-__all__ = ["Plan"]
+__all__ = ["Length", "Plan", "length"]
+
+
+class Length(NamedTuple):
+    """The length of a training, in optimiser steps and in epochs.
+
+    Attributes:
+        iterations: optimiser steps of the training, a multiple of `val_interval`.
+        val_interval: optimiser steps from one validation to the next.
+        epochs: what `iterations` amount to; in an epoch each training case is read once on average.
+    """
+
+    iterations: int
+    val_interval: int
+    epochs: float
+
+
+def length(options: Options, cases: int, cases_per_step: int) -> Length:
+    """The length of a training whose options give it in iterations or in epochs.
+
+    Epochs are rounded up: the interval of validation to a step, the training to a whole number of intervals.
+
+    Args:
+        options: have `iterations` or `epochs`, `val_interval` or `val_epochs`, and `warmup_iterations`.
+        cases: of the training split, over all processes.
+        cases_per_step: that an optimiser step reads, over all processes.
+
+    Raises:
+        ArgumentError: `iterations` is no multiple of the validation interval, or less than `warmup_iterations`.
+
+    Example:
+        >>> length(Options(iterations=None, epochs=600, val_interval=None, val_epochs=5, warmup_iterations=0), 555, 4)
+        Length(iterations=83280, val_interval=694, epochs=600.22)
+    """
+
+    def steps(epochs: int) -> int:
+        return -(-epochs * cases // cases_per_step)
+
+    val_interval = options.val_interval or steps(options.val_epochs)
+    iterations = options.iterations or -(-steps(options.epochs) // val_interval) * val_interval
+    if iterations % val_interval:
+        source = (
+            "" if options.val_interval else f", the steps of val_epochs={options.val_epochs}; give val_interval, too"
+        )
+        raise ArgumentError(f"iterations={iterations}: expected a multiple of val_interval={val_interval}{source}")
+    if options.warmup_iterations > iterations:
+        source = "" if options.iterations else f", the steps of epochs={options.epochs}"
+        expected = f"at most iterations={iterations}{source}"
+        raise ArgumentError(f"warmup_iterations={options.warmup_iterations}: expected {expected}")
+    return Length(iterations, val_interval, round(iterations * cases_per_step / cases, 2))
 
 
 class Plan:
@@ -23,29 +73,37 @@ class Plan:
 
     Attributes:
         data: `common.data.Datalist`.
-        accumulation_steps: batches of an optimiser step.
+        accumulation_steps: batches of an optimiser step on each process.
+        global_batch_size: crops of an optimiser step, over all processes.
+        training_cases: of the training split, over all processes.
+        length: of the training; see `length`.
         settings: what the checkpoint and run.json keep.
         resumed_from: the state that the run continues from, if any.
 
     Raises:
-        InputError: the datalist is invalid, a folder cannot be written to, or `ckpt_dir` holds a run that does not fit.
+        InputError: the datalist or the length is invalid, a folder cannot be written to, or `ckpt_dir` holds a run that
+            does not fit.
     """
 
     def __init__(self, bundle: str, network: str, preprocessing: str, processes: Processes, options: Options) -> None:
         self.processes, self.options = processes, options
-        options.make_folders()
         batch_size = options.batch_size
-        self.accumulation_steps = accumulation_steps(self.options.global_batch_size, batch_size, processes.count)
-        self.data = Datalist(self.options.datalist, self.options.dataset_dir)
-        self.settings = self.options.record(
+        self.accumulation_steps = accumulation_steps(options.global_batch_size, batch_size, processes.count)
+        self.global_batch_size = batch_size * self.accumulation_steps * processes.count
+        self.data = Datalist(options.datalist, options.dataset_dir)
+        self.training_cases = len(self.data.load("training", must_exist=False))
+        self.length = length(options, self.training_cases, self.global_batch_size)
+        options.make_folders()
+        self.settings = options.record(
+            **self.length._asdict(),
             bundle=bundle,
             network=network,
             preparation=self.data.preparation,
             preprocessing=preprocessing,
-            global_batch_size=batch_size * self.accumulation_steps * processes.count,
+            global_batch_size=self.global_batch_size,
             subjects=self.data.digest,
         )
-        self.resumed_from = resumable(self.options.ckpt_dir, self.options.resume, self.settings)
+        self.resumed_from = resumable(options.ckpt_dir, options.resume, self.settings)
 
     def cases(self, split: str) -> list[dict[str, Any]]:
         """The share of a split that belongs to this process, with labels if the bundle has a label convention.

@@ -40,6 +40,11 @@ def test_a_misspelt_option_of_an_evaluation(run_bundle):
     assert "did you mean --overlap?" in line
 
 
+def test_a_length_in_epochs_beside_one_in_iterations(run_bundle):
+    expected = "error: --epochs=3: expected null beside iterations=1, or iterations=null"
+    assert complaint(run_bundle("atlas_finetune", *TINY, "--epochs=3")) == expected
+
+
 @pytest.mark.parametrize("option", ["--batch_size=two", "--patch_size=[50, 50, 50]", "--device=gpu"])
 def test_a_value_that_cannot_be(run_bundle, option):
     assert f"error: {option}: expected" in complaint(run_bundle("brats_finetune", option))

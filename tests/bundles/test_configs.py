@@ -1,5 +1,7 @@
 """What the configs of the five bundles must have in common, and what MONAI asks of each."""
 
+import json
+
 import pytest
 import torch
 import yaml
@@ -10,6 +12,8 @@ from common.data import datalists
 from common.ssl.networks import settings
 from tests.bundles.workflows import SSL, SUPERVISED, config, without_name, workflow
 from tests.support import BUNDLES, ROOT
+
+LENGTH = ["iterations", "epochs", "val_interval", "val_epochs"]
 
 
 def test_there_are_five_bundles():
@@ -46,15 +50,36 @@ def differing_keys(bundles: list[str]) -> set[str]:
 
 
 def test_the_ssl_workflow_agrees_across_the_three_bundles():
-    own = {"modalities", "batch_size", "global_batch_size", "learning_rate", "iterations", "val_interval"}
+    own = {"modalities", "batch_size", "global_batch_size", "learning_rate", *LENGTH}
     own |= {"recipe", "recipes", "chosen_recipe"}  # where the paper's text and its table differ
     assert differing_keys(SSL) == own
 
 
 def test_the_supervised_workflow_agrees_across_the_two_bundles():
-    own = {"modalities", "label_convention", "batch_size", "iterations", "val_interval"}
+    own = {"modalities", "label_convention", "batch_size", *LENGTH}
     own |= {"train::random_transforms", "network_def::drop_rate"}  # DIFF-17, DIFF-18; DIFF-13
     assert differing_keys(SUPERVISED) == own
+
+
+ATLAS_CASES = 3  # of the training split of the test's cohort
+
+
+@pytest.mark.parametrize("bundle", ["atlas_stage2", "atlas_finetune"])
+@pytest.mark.parametrize(
+    ("given", "iterations", "interval"),
+    [
+        ({}, 452, 4),  # 600 epochs of 3 cases are 450 batches of 4; intervals of 5 epochs, 15 / 4, are rounded up to 4
+        ({"epochs": 8}, 8, 4),
+        ({"iterations": 200, "val_interval": 20}, 200, 20),
+        ({"iterations": "null", "epochs": 4, "val_epochs": 4}, 3, 3),
+    ],
+)
+def test_a_training_on_atlas_is_given_in_epochs_or_iterations(bundle, given, iterations, interval, cohorts, tmp_path):
+    assert len(json.loads((cohorts / "atlas.json").read_text())["training"]) == ATLAS_CASES
+    started = workflow(bundle, "train", "train", cohorts, tmp_path, warmup_iterations=1, **given)
+    assert started.trainer.state.epoch_length == interval
+    assert started.max_epochs * interval == iterations
+    assert started.parser.get_parsed_content("lr_scheduler").t_total == iterations
 
 
 @pytest.mark.parametrize("bundle", SUPERVISED)
@@ -75,7 +100,7 @@ def test_training_and_evaluation_prepare_an_image_alike(bundle, name):
 
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_training_has_the_properties_that_monai_requires(bundle, cohorts, tmp_path):
-    assert workflow(bundle, "train", "train", cohorts, tmp_path).check_properties() == []
+    assert workflow(bundle, "train", "train", cohorts, tmp_path, warmup_iterations=1).check_properties() == []
 
 
 @pytest.mark.parametrize("bundle", SUPERVISED)
@@ -98,7 +123,8 @@ def test_inference_has_the_properties_that_monai_requires(bundle, name, cohorts,
 def test_the_datalist_is_read_once(bundle, name, cohorts, tmp_path, monkeypatch):
     read, paths = datalists.read, []
     monkeypatch.setattr(datalists, "read", lambda path: paths.append(path) or read(path))
-    started = workflow(bundle, name, "train", cohorts, tmp_path, ckpt_dir=str(tmp_path / "models"))
+    options = {"ckpt_dir": str(tmp_path / "models"), "warmup_iterations": 1}
+    started = workflow(bundle, name, "train", cohorts, tmp_path, **options)
     assert started.trainer is not None
     assert len(paths) == 1
 
@@ -113,7 +139,8 @@ def test_lines_fit_a_screen(path):
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_weights_are_in_place_before_anything_is_built_on_the_network(bundle, cohorts, tmp_path):
     """The initialisation of new channels draws random numbers, and DistributedDataParallel copies what it wraps."""
-    started = workflow(bundle, "train", "train", cohorts, tmp_path, ckpt_dir=str(tmp_path / "models"))
+    options = {"ckpt_dir": str(tmp_path / "models"), "warmup_iterations": 1}
+    started = workflow(bundle, "train", "train", cohorts, tmp_path, **options)
     built = started.parser.ref_resolver.resolved_content
     assert "weights_report" in built
     assert not {"model", "optimizer", "train::dataloader", "train::trainer"} & built.keys()

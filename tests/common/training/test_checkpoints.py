@@ -94,7 +94,12 @@ def stopped(folder, settings=BEFORE):
 
 @pytest.mark.parametrize(
     "changed",
-    [{}, {"num_workers": 8, "cohort": "b", "iterations": 9}, {"amp": "false", "patch_size": (64, 64, 64)}, {"keep": 3}],
+    [
+        {},
+        {"num_workers": 8, "cohort": "b", "iterations": 9, "epochs": 1.5},
+        {"amp": "false", "patch_size": (64, 64, 64)},
+        {"keep": 3},
+    ],
 )
 def test_a_resumed_run_may_change_what_does_not_make_its_result(tmp_path, changed):
     stopped(tmp_path)

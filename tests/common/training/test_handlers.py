@@ -49,7 +49,8 @@ def forecast(folder, engine):
         options=SimpleNamespace(batch_size=2, keep=2, ckpt_dir=str(folder)),
         accumulation_steps=8,
         processes=SimpleNamespace(count=4),
-        data=SimpleNamespace(content={"training": [{}] * 50}),
+        global_batch_size=64,
+        training_cases=50,
     )
     Forecast(plan, network).attach(engine)
 
@@ -63,9 +64,7 @@ def test_what_a_run_will_cost_is_said_before_it_starts(tmp_path, capsys, monkeyp
         Events.ITERATION_STARTED(once=1), lambda: shown.extend(capsys.readouterr().out.split("\n"))
     )
     engine.run(data, max_epochs=2)
-    assert (
-        shown[0] == "to do: 20 steps of 64 crops (2 x 8 batches x 4 processes): 1,280 crops, 25.6 for each of 50 cases"
-    )
+    assert shown[0] == "to do: 20 steps of 64 crops (2 x 8 batches x 4 processes): 1,280 crops, 25.6 epochs of 50 cases"
     # model.pt twice (4 MB each), and three states of weights and two moments (12 MB each)
     assert shown[1] == f"disk: {44e6 / 2**30:.2f} GiB more for the checkpoints in {tmp_path}; 5.00 GiB free"
 

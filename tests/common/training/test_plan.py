@@ -1,0 +1,144 @@
+"""The length of a training, given in iterations or in epochs."""
+
+import json
+import re
+from collections import Counter
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+
+from common.data.datasets import CaseSampler
+from common.errors import ArgumentError
+from common.options import Options
+from common.training.plan import Plan, length
+from tests.support import ROOT
+
+ATLAS = {"epochs": 600, "val_epochs": 5, "warmup_iterations": 500}  # the defaults of atlas_finetune
+BATCH_SIZE = 4
+
+
+def length_of(cases, cases_per_step, **given):
+    missing = {"iterations": None, "epochs": None, "val_interval": None, "val_epochs": None, "warmup_iterations": 0}
+    return length(Options(**missing | given), cases, cases_per_step)
+
+
+def counted_length(cases, cases_per_step, epochs, val_epochs):
+    """Both intervals, by counting what is read step by step."""
+
+    def steps_until(reads):
+        steps = read = 0
+        while read < reads:
+            steps, read = steps + 1, read + cases_per_step
+        return steps
+
+    interval, iterations = steps_until(val_epochs * cases), 0
+    while iterations * cases_per_step < epochs * cases:
+        iterations += interval
+    return iterations, interval
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4])
+@pytest.mark.parametrize("cases", [489, 555, 682])
+def test_epochs_are_those_of_the_split_whatever_its_size_and_the_gpus(cases, gpus):
+    found = length_of(cases, BATCH_SIZE * gpus, **ATLAS)
+    assert (found.iterations, found.val_interval) == counted_length(cases, BATCH_SIZE * gpus, 600, 5)
+    assert found.epochs == round(found.iterations * BATCH_SIZE * gpus / cases, 2)
+    assert 600 <= found.epochs < 600 * (1 + gpus * BATCH_SIZE / (5 * cases))  # less than a step too long in an interval
+
+
+def test_the_documented_lengths_are_those_of_the_runs():
+    rows = re.findall(
+        r"^\| (\d+) \| (\d+) \| ([\d,]+) \| (\d+) \| ([\d.]+) \|$", (ROOT / "docs/scale.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == 6
+    for cases, gpus, iterations, interval, epochs in rows:
+        counted = counted_length(int(cases), BATCH_SIZE * int(gpus), 600, 5)
+        assert (int(iterations.replace(",", "")), int(interval)) == counted
+        assert float(epochs) == round(counted[0] * BATCH_SIZE * int(gpus) / int(cases), 1)
+
+
+@pytest.mark.parametrize(("cases", "cases_per_step", "epochs"), [(7, 3, 4), (5, 5, 3), (8, 3, 1), (3, 8, 2)])
+def test_each_case_is_read_as_often_as_there_are_epochs(cases, cases_per_step, epochs):
+    found = length_of(cases, cases_per_step, epochs=epochs, val_epochs=1)
+    reads = Counter(draw.case for draw in islice(CaseSampler(range(cases)), found.iterations * cases_per_step))
+    assert min(reads[case] for case in range(cases)) >= epochs
+    one_interval_less = (found.iterations - found.val_interval) * cases_per_step
+    assert one_interval_less < epochs * cases
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"iterations": 200, "val_interval": 20}, (200, 20, 8.0)),
+        ({"iterations": 200, "val_epochs": 4}, (200, 100, 8.0)),
+        ({"epochs": 7, "val_interval": 100}, (200, 100, 8.0)),
+        ({"epochs": 8, "val_interval": 100}, (200, 100, 8.0)),
+        ({"epochs": 9, "val_interval": 100}, (300, 100, 12.0)),
+    ],
+)
+def test_either_may_be_given_in_either_unit(given, expected):
+    assert length_of(100, 4, **given) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"iterations": 700, "val_interval": 500}, "iterations=700: expected a multiple of val_interval=500"),
+        (
+            {"iterations": 9, "val_epochs": 2},
+            "iterations=9: expected a multiple of val_interval=50, the steps of val_epochs=2; give val_interval, too",
+        ),
+        (
+            {"iterations": 10, "val_interval": 10, "warmup_iterations": 11},
+            "warmup_iterations=11: expected at most iterations=10",
+        ),
+        (
+            {"epochs": 1, "val_epochs": 1, "warmup_iterations": 26},
+            "warmup_iterations=26: expected at most iterations=25, the steps of epochs=1",
+        ),
+    ],
+)
+def test_a_length_that_does_not_fit_is_named(given, line):
+    with pytest.raises(ArgumentError) as error:
+        length_of(100, 4, **given)
+    assert str(error.value) == line
+
+
+@pytest.fixture
+def datalist_of(tmp_path):
+    """Writes a datalist that has as many cases in each split as it is told."""
+
+    def datalist_of(**splits):
+        content = {"name": "a", "modalities": ["T1"], "label_convention": None, "testing": []} | {
+            split: [{"subject": f"{split}{n}", "image": [f"{split}{n}.nii.gz"]} for n in range(count)]
+            for split, count in splits.items()
+        }
+        (tmp_path / "list.json").write_text(json.dumps(content))
+        return str(tmp_path / "list.json")
+
+    return datalist_of
+
+
+def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(tmp_path, datalist_of):
+    options = Options(
+        batch_size=2,
+        global_batch_size=8,
+        iterations=None,
+        epochs=6,
+        val_interval=None,
+        val_epochs=3,
+        warmup_iterations=1,
+        datalist=datalist_of(training=10, validation=2),
+        dataset_dir=str(tmp_path),
+        output_dir=str(tmp_path / "eval"),
+        ckpt_dir=str(tmp_path / "models"),
+        resume=False,
+    )
+    plan = Plan("a", "SSLHead", "none", SimpleNamespace(count=2), options)
+    # 8 of 10 cases a step: 3 epochs are 30 / 8 steps, rounded up 4; 6 epochs are 60 / 8, rounded up to 2 intervals of 4
+    assert plan.length == (8, 4, 6.4)
+    assert {name: plan.settings[name] for name in ("iterations", "epochs", "val_interval")} == plan.length._asdict()
+    assert "val_epochs" not in plan.settings
+    assert plan.accumulation_steps == 2
+    assert plan.global_batch_size == plan.settings["global_batch_size"] == 8
