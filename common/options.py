@@ -229,6 +229,7 @@ _ALL = (
         "crops of an optimiser step over all GPUs, by accumulation; null: one batch of each GPU",
         nullable=True,
     ),
+    Option("crops_per_volume", _integer(1, unit="crops"), "crops of each volume that is read, for one batch (DIFF-20)"),
     Option("learning_rate", _number(1e-12, 1e3), "peak, after the warm-up"),
     Option("warmup_iterations", _integer(0, unit="iterations"), "linear warm-up, then cosine decay"),
     _resumable(
@@ -351,6 +352,8 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         raise ArgumentError(
             f"batch_size={options.batch_size}: expected at least 2, because views are told apart in a batch"
         )
+    if (crops := values.get("crops_per_volume", 1)) > 1 and options.batch_size % crops:
+        raise ArgumentError(f"batch_size={options.batch_size}: expected a multiple of crops_per_volume={crops}")
     for steps, epochs in (("iterations", "epochs"), ("val_interval", "val_epochs")):
         if steps in values:
             _check_one_of(values, steps, epochs)

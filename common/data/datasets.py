@@ -21,7 +21,7 @@ __all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of"]
 
 
 class Draw(NamedTuple):
-    """A case to read: its index in the dataset, and the seed of its random transforms."""
+    """A case to read: its index in the dataset, and the seed of its random transforms, of all its crops together."""
 
     case: int
     seed: int

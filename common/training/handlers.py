@@ -47,7 +47,11 @@ class Forecast:
     def __init__(self, plan: Plan, network: nn.Module) -> None:
         options = plan.options
         self.network, self.folder, self.keep = network, Path(options.ckpt_dir), options.keep
-        self.cases, self.crops = plan.training_cases, plan.global_batch_size
+        self.cases, self.crops, self.crops_per_volume = (
+            plan.training_cases,
+            plan.global_batch_size,
+            plan.crops_per_volume,
+        )
         self.batches = f"{options.batch_size} x {plan.accumulation_steps} batches x {plan.processes.count} processes"
         self._start = 0.0
 
@@ -59,8 +63,9 @@ class Forecast:
     def _plan(self, engine: Engine) -> None:
         done, left = engine.state.iteration, _steps_left(engine)
         crops = left * self.crops
-        epochs = f"{crops / self.cases:,.1f} epochs of {self.cases:,} cases"
-        print(f"to do: {left:,} steps of {self.crops} crops ({self.batches}): {crops:,} crops, {epochs}")
+        each = f" ({self.crops_per_volume} of each volume that is read)" if self.crops_per_volume > 1 else ""
+        epochs = f"{crops / self.crops_per_volume / self.cases:,.1f} epochs of {self.cases:,} cases"
+        print(f"to do: {left:,} steps of {self.crops} crops ({self.batches}): {crops:,} crops{each}, {epochs}")
         there = sum(
             file.stat().st_size for file in [*self.folder.glob("iteration-*.pt"), *self.folder.glob("model.pt")]
         )

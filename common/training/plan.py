@@ -75,6 +75,8 @@ class Plan:
         data: `common.data.Datalist`.
         accumulation_steps: batches of an optimiser step on each process.
         global_batch_size: crops of an optimiser step, over all processes.
+        crops_per_volume: crops of each volume that is read.
+        volumes_per_batch: that a process reads for a batch.
         training_cases: of the training split, over all processes.
         length: of the training; see `length`.
         settings: what the checkpoint and run.json keep.
@@ -91,8 +93,10 @@ class Plan:
         self.accumulation_steps = accumulation_steps(options.global_batch_size, batch_size, processes.count)
         self.global_batch_size = batch_size * self.accumulation_steps * processes.count
         self.data = Datalist(options.datalist, options.dataset_dir)
+        self.crops_per_volume = getattr(options, "crops_per_volume", 1)
+        self.volumes_per_batch = batch_size // self.crops_per_volume
         self.training_cases = len(self.data.load("training", must_exist=False))
-        self.length = length(options, self.training_cases, self.global_batch_size)
+        self.length = length(options, self.training_cases, self.global_batch_size // self.crops_per_volume)
         options.make_folders()
         self.settings = options.record(
             **self.length._asdict(),

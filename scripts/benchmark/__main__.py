@@ -1,12 +1,15 @@
 """Compare our code's speed with plain implementations, measured side by side: `python -m scripts.benchmark NAME`."""
 
+import atexit
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from json import dumps
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tqdm import tqdm
@@ -16,7 +19,10 @@ from common.errors import InputError, check_number
 from common.files import atomic_write, check_writable_file
 from scripts.quickstart import ENVIRONMENT
 
-__all__ = ["benchmark", "draw_boxes", "draw_case", "metrics_variants", "score_plainly"]
+__all__ = ["benchmark", "draw_boxes", "draw_case", "metrics_variants", "reading_batches", "score_plainly"]
+
+ROOT = Path(__file__).resolve().parents[2]
+CROPS = 4  # of a batch whose reading is timed
 
 STEP = """
 import time, torch
@@ -43,8 +49,8 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
     Args:
         name: views (corruption of a batch: boxes and noise drawn together, or each box on its own), step (a fine-tuning
             step of the quick start, with its environment or without), precision (training steps of both networks in
-            float32 or bfloat16), or metrics (lesion-wise scores of a case, ours or on whole volumes for each lesion).
-            All run on one thread.
+            float32 or bfloat16), metrics (lesion-wise scores of a case, ours or on whole volumes for each lesion), or
+            reading (a batch of stage 1 from disk, one or several crops of each volume). All run on one thread.
         repeats: number of timings of each variant.
         json: file for the figures.
     """
@@ -286,7 +292,57 @@ def _hd95_by_transforms(first: Any, second: Any, in_box: bool) -> float:
     return max(ways)
 
 
-BENCHMARKS = {"views": _views, "step": _step, "precision": _precision, "metrics": metrics_variants}
+def _reading() -> dict[str, Callable[[], float]]:
+    import torch
+
+    from scripts.phantoms.cohort import make
+    from scripts.phantoms.layouts import LAYOUTS
+
+    torch.set_num_threads(1)
+    folder = TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    make("ukb", 2, folder.name, workers=1)
+    cases = [LAYOUTS["ukb"].case(number) for number in range(2)]
+    entries = [
+        {"subject": case.subject, "image": [f"{folder.name}/{case.images[name]}" for name in ("T1", "FLAIR")]}
+        for case in cases
+    ]
+
+    def variant(crops_per_volume: int) -> Callable[[], float]:
+        batches = reading_batches(entries, crops_per_volume)
+        return lambda: _timed(lambda: next(batches))
+
+    return {
+        "4 volumes, 1 crop of each": variant(1),
+        "2 volumes, 2 of each": variant(2),
+        "1 volume, 4 of it": variant(4),
+    }
+
+
+def reading_batches(entries: list[dict[str, Any]], crops_per_volume: int) -> Iterator[dict[str, Any]]:
+    """Endless training batches of four crops, by stage 1's transforms; `entries` as `Datalist.load` returns them."""
+    from monai.bundle import ConfigParser
+    from monai.data import DataLoader
+    from monai.transforms import Compose
+
+    from common.data.datasets import CaseDataset, CaseSampler
+
+    config = ConfigParser()
+    config.read_config(ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml")
+    config["crops_per_volume"] = crops_per_volume
+    names = ("deterministic_transforms", "train::random_transforms")
+    transforms = [transform for name in names for transform in config.get_parsed_content(name)]
+    dataset = CaseDataset(entries, Compose(transforms))
+    return iter(DataLoader(dataset, batch_size=CROPS // crops_per_volume, sampler=CaseSampler(entries)))
+
+
+BENCHMARKS = {
+    "views": _views,
+    "step": _step,
+    "precision": _precision,
+    "metrics": metrics_variants,
+    "reading": _reading,
+}
 
 if __name__ == "__main__":
     cli.run(benchmark, "benchmark")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from monai.data import DataLoader
-from monai.transforms import Compose, RandGaussianNoised, RandShiftIntensityd
+from monai.transforms import Compose, RandGaussianNoised, RandShiftIntensityd, RandSpatialCropSamplesd
 
 from common.data.datasets import CaseDataset, CaseSampler, Steps, files_of
 
@@ -69,6 +69,32 @@ def test_random_transforms_belong_to_the_seed_and_the_position(cache_rate):
     assert equal(read(later, 2), whole[4:])
     values = torch.cat([image.flatten() for step in whole for _, image in step])
     assert len(values.unique()) == len(values)
+
+
+VOLUMES = [{"subject": f"case{n}", "image": torch.arange(n, n + 8000.0).reshape(1, 20, 20, 20)} for n in range(7)]
+
+
+def steps_of_crops(num_workers=0):
+    """Two batches a step, each of two crops of each of three volumes."""
+    crops = RandSpatialCropSamplesd("image", roi_size=(4, 4, 4), num_samples=2)
+    sampler = CaseSampler(VOLUMES, seed=0)
+    loader = DataLoader(CaseDataset(VOLUMES, Compose([crops])), batch_size=3, sampler=sampler, num_workers=num_workers)
+    return Steps(loader, accumulation_steps=2)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_crops_of_a_volume_belong_to_the_seed_and_the_volumes_position(num_workers):
+    whole = read(steps_of_crops(), 6)
+    for done in (1, 4):
+        later = steps_of_crops(num_workers)
+        later.begin_after(done)
+        assert equal(read(later, 6 - done), whole[done:])
+    subjects = [subject for step in whole for names, _ in step for subject in names]
+    assert subjects[::2] == subjects[1::2]
+    volumes = subjects[::2]
+    assert all(len(set(volumes[start : start + 7])) == 7 for start in range(0, 35, 7))
+    crops = torch.cat([image.flatten(1) for step in whole for _, image in step])
+    assert len(crops.unique(dim=0)) > 0.95 * len(crops)  # 17^3 places in each of seven volumes
 
 
 def test_workers_change_nothing():

@@ -43,13 +43,14 @@ def test_progress_of_a_resumed_run_begins_where_it_was(capsys):
 # Forecast
 
 
-def forecast(folder, engine):
+def forecast(folder, engine, crops_per_volume=1):
     network = nn.Linear(1000, 1000, bias=False)  # 4,000,000 bytes
     plan = SimpleNamespace(
         options=SimpleNamespace(batch_size=2, keep=2, ckpt_dir=str(folder)),
         accumulation_steps=8,
         processes=SimpleNamespace(count=4),
         global_batch_size=64,
+        crops_per_volume=crops_per_volume,
         training_cases=50,
     )
     Forecast(plan, network).attach(engine)
@@ -67,6 +68,14 @@ def test_what_a_run_will_cost_is_said_before_it_starts(tmp_path, capsys, monkeyp
     assert shown[0] == "to do: 20 steps of 64 crops (2 x 8 batches x 4 processes): 1,280 crops, 25.6 epochs of 50 cases"
     # model.pt twice (4 MB each), and three states of weights and two moments (12 MB each)
     assert shown[1] == f"disk: {44e6 / 2**30:.2f} GiB more for the checkpoints in {tmp_path}; 5.00 GiB free"
+
+
+def test_crops_of_a_volume_are_one_read(tmp_path, capsys):
+    engine, data = loop(10)
+    forecast(tmp_path, engine, crops_per_volume=2)
+    engine.run(data, max_epochs=2)
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.endswith(": 1,280 crops (2 of each volume that is read), 12.8 epochs of 50 cases")
 
 
 def test_a_disk_that_is_too_small_is_refused_before_the_first_step(tmp_path, monkeypatch):

@@ -120,8 +120,8 @@ def datalist_of(tmp_path):
     return datalist_of
 
 
-def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(tmp_path, datalist_of):
-    options = Options(
+def options_of(tmp_path, datalist_of, **others):
+    return Options(
         batch_size=2,
         global_batch_size=8,
         iterations=None,
@@ -134,11 +134,26 @@ def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(tmp_pat
         output_dir=str(tmp_path / "eval"),
         ckpt_dir=str(tmp_path / "models"),
         resume=False,
+        **others,
     )
+
+
+def test_a_volume_that_gives_two_crops_is_read_once(tmp_path, datalist_of):
+    options = options_of(tmp_path, datalist_of, crops_per_volume=2)
+    plan = Plan("a", "SSLHead", "none", SimpleNamespace(count=2), options)
+    # 4 of 10 cases a step: 3 epochs are 30 / 4 steps, rounded up 8; 6 epochs are 60 / 4, rounded up to 2 intervals of 8
+    assert plan.length == (16, 8, 6.4)
+    assert (plan.crops_per_volume, plan.volumes_per_batch) == (2, 1)
+    assert plan.global_batch_size == 8
+
+
+def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(tmp_path, datalist_of):
+    options = options_of(tmp_path, datalist_of)
     plan = Plan("a", "SSLHead", "none", SimpleNamespace(count=2), options)
     # 8 of 10 cases a step: 3 epochs are 30 / 8 steps, rounded up 4; 6 epochs are 60 / 8, rounded up to 2 intervals of 4
     assert plan.length == (8, 4, 6.4)
     assert {name: plan.settings[name] for name in ("iterations", "epochs", "val_interval")} == plan.length._asdict()
     assert "val_epochs" not in plan.settings
+    assert (plan.crops_per_volume, plan.volumes_per_batch) == (1, 2)
     assert plan.accumulation_steps == 2
     assert plan.global_batch_size == plan.settings["global_batch_size"] == 8

@@ -1,6 +1,7 @@
 """`scripts.benchmark`: what it compares, and what it prints and writes."""
 
 import json
+from collections import Counter
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ import torch
 from common.errors import InputError
 from common.metrics.protocols import brats
 from scripts.benchmark import __main__ as benchmark
+from scripts.phantoms.cohort import make
+from scripts.phantoms.layouts import LAYOUTS
 from tests.oracles import lesionwise
 from tests.oracles.masks import balls, noise
 
@@ -23,7 +26,9 @@ def test_ratios_are_to_the_first_variant(monkeypatch, tmp_path, capsys):
 
 
 def test_an_unknown_benchmark_is_refused():
-    with pytest.raises(InputError, match="benchmark nonsense: expected one of views, step, precision, metrics"):
+    with pytest.raises(
+        InputError, match="benchmark nonsense: expected one of views, step, precision, metrics, reading"
+    ):
         benchmark.benchmark("nonsense")
 
 
@@ -77,3 +82,15 @@ def test_figures_that_differ_end_the_benchmark(monkeypatch):
     monkeypatch.setattr(benchmark, "_hd95_by_transforms", lambda *_: 1.0)
     with pytest.raises(AssertionError, match="hd95 is"):
         variants["whole volumes"]()
+
+
+def test_a_batch_that_is_read_has_four_crops_of_fewer_volumes(tmp_path):
+    make("ukb", 4, str(tmp_path), spacing=4.0, workers=1)
+    entries = [
+        {"subject": case.subject, "image": [str(tmp_path / case.images[name]) for name in ("T1", "FLAIR")]}
+        for case in map(LAYOUTS["ukb"].case, range(4))
+    ]
+    for crops in (1, 2, 4):
+        batch = next(benchmark.reading_batches(entries, crops))
+        assert batch["image"].shape == (4, 2, 96, 96, 96)
+        assert sorted(Counter(batch["subject"]).values()) == [crops] * (4 // crops)
