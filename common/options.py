@@ -221,7 +221,7 @@ _ALL = (
     # Network and training
     Option("model_size", _word("tiny, small, base, micro"), "paper, Table 2; micro is for trials (DIFF-14)"),
     Option("patch_size", Kind(_patch, "three multiples of 32 from 64, voxels"), "edges of a crop or window"),
-    Option("recipe", _word("text, table"), "which values, where the paper's text and Table 3 differ"),
+    Option("recipe", _word("text, table, code"), "values of the paper's text, of its Table 3, or of its public code"),
     Option("batch_size", _integer(1, unit="crops"), "crops that a GPU takes at a time (DIFF-16)"),
     Option(
         "global_batch_size",
@@ -259,6 +259,9 @@ _ALL = (
     _resumable("save_interval", _integer(1, unit="iterations"), "from one iteration-N.pt to the next"),
     _resumable("keep", _integer(1), "how many iteration-N.pt are kept"),
     Option("gather_negatives", _flag(), "take contrastive negatives from all GPUs (DIFF-20)"),
+    Option("best_metric", _word("total, reconstruction"), "held-out loss term that chooses model.pt (DIFF-26)"),
+    Option("normalize_crops", _flag(), "z-score of each training crop instead of its volume (DIFF-24)"),
+    Option("divisible_foreground", _flag(), "pad the foreground to multiples of the patch before the crop (DIFF-24)"),
     Option("max_grad_norm", _number(1e-12), "L2 norm that gradients are clipped to", nullable=True),
     # 99,999, because each process adds 100,000 times its rank
     Option("seed", _integer(0, 99_999), "seed of every random number"),
@@ -272,6 +275,7 @@ _ALL = (
     _resumable("compile", _flag(), "torch.compile; needs a C++ compiler and minutes"),
     _resumable("activation_checkpointing", _flag(), "recompute the encoder's activations: less memory, more time"),
     # Inference and evaluation
+    Option("window_weighting", _word("gaussian, constant"), "weight of the voxels of overlapping windows (DIFF-25)"),
     Option("overlap", _number(0, 0.99), "overlap of neighbouring windows, as a share of the patch"),
     _unrecorded("window_batch_size", _integer(1, unit="windows"), "windows that the network takes at a time"),
     _unrecorded("stitch_device", DEVICE, "where windows are put together; cpu keeps volumes out of the GPU's memory"),

@@ -7,7 +7,7 @@ __getattr__ = lazy(
     {
         "checkpoints": "BestModel RunStates",
         "distributed": "Processes leave_process_group",
-        "handlers": "Forecast LossTerms Pictures Progress RegionScores",
+        "handlers": "Forecast LossTerms Pictures Progress RegionScores UnlearningWarning",
         "plan": "Plan",
         "random_states": "random_state set_random_state",
         "records": "EvaluationRecord RunRecord TrainingRecord command_line peak_memory",

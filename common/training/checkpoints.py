@@ -32,15 +32,24 @@ class BestModel:
     Args:
         plan: of the training; its `ckpt_dir` gets the file, which keeps its settings.
         network: the unwrapped network, so that no key begins with `module.`.
-        validator: the evaluator whose key metric decides.
+        validator: the evaluator whose metric decides.
         lower_is_better: whether a smaller metric is better.
+        metric: its name; None for the key metric.
 
     Raises:
         InputError: the network is not finite when it is saved.
     """
 
-    def __init__(self, plan: Plan, network: nn.Module, validator: Engine, lower_is_better: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        network: nn.Module,
+        validator: Engine,
+        lower_is_better: bool = False,
+        metric: str | None = None,
+    ) -> None:
         self.file, self.network, self.validator = Path(plan.options.ckpt_dir) / "model.pt", network, validator
+        self.metric = metric
         self.metadata = plan.settings | {"versions": versions()}
         self.sign = -1 if lower_is_better else 1
         self.best = -self.sign * math.inf
@@ -51,7 +60,7 @@ class BestModel:
 
     def save(self, trainer: Engine) -> None:
         """Save the network if the last validation was better than ever."""
-        name = self.validator.state.key_metric_name
+        name = self.metric or self.validator.state.key_metric_name
         metric = self.validator.state.metrics[name]
         if trainer.state.iteration == 0 or not self.sign * metric > self.sign * self.best:  # false for NaN, too
             return

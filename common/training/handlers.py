@@ -26,9 +26,9 @@ from common.errors import ArgumentError, InputError
 from common.files import atomic_write
 from common.ssl.losses import SSLLoss
 from common.training.plan import Plan
-from common.training.records import peak_memory
+from common.training.records import TrainingRecord, peak_memory
 
-__all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores"]
+__all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores", "UnlearningWarning"]
 
 
 class Forecast:
@@ -139,6 +139,39 @@ class Progress:
     def _advance(self, engine: Engine) -> None:
         if self._bar.update() and isinstance(engine.state.output, Mapping) and "loss" in engine.state.output:
             self._bar.set_postfix(loss=f"{engine.state.output['loss'].item():.3f}", refresh=False)
+
+
+class UnlearningWarning:
+    """Warn once if the held-out loss, after the warm-up, is above that of the pretrained weights.
+
+    The learning rate is then so high that the training destroys what the stage before has learnt. List it after the
+    validation handler; the validation before the first iteration measures the pretrained weights.
+
+    Args:
+        plan: of the training.
+        record: of the training, with the held-out `total` of each validation.
+    """
+
+    def __init__(self, plan: Plan, record: TrainingRecord) -> None:
+        self.options, self.record = plan.options, record
+        self.warned = False
+
+    def attach(self, engine: Engine) -> None:
+        """Watch the trainer `engine`, on the main process, if it starts from pretrained weights."""
+        if idist.get_rank() == 0 and self.options.pretrained is not None:
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        validation = self.record.content["validation"]
+        losses = dict(zip(validation["iteration"], validation["metrics"]["total"], strict=True))
+        first, last, iteration = losses.get(0), losses.get(engine.state.iteration), engine.state.iteration
+        if self.warned or iteration < self.options.warmup_iterations or first is None or last is None or last <= first:
+            return
+        self.warned = True
+        tqdm.write(
+            f"warning: unlearning {self.options.pretrained}: its held-out loss was {first:.4f}, and is {last:.4f} "
+            f"after iteration {iteration}; learning_rate={self.options.learning_rate:g} is too high for it"
+        )
 
 
 class Pictures:

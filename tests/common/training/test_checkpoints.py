@@ -1,6 +1,7 @@
 import os
 import re
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
 from common.errors import InputError
-from common.training.checkpoints import RunStates, check_same_source
+from common.training.checkpoints import BestModel, RunStates, check_same_source
 from common.training.resume import resumable
 from common.training.signals import PREEMPTED
 from common.weights.formats import read
@@ -300,6 +301,23 @@ def test_the_best_network_is_kept(tmp_path, scores, lower_is_better, best_epoch)
     assert same(best.state, expected)
     assert best.metadata["reached"] == {"iteration": 3 * best_epoch, "score": scores[best_epoch - 1]}
     assert best.metadata["modalities"] == ["T1"]
+
+
+def test_a_metric_other_than_the_key_metric_may_choose(tmp_path):
+    """As the public code chooses by the reconstruction (DIFF-26)."""
+    validator = Engine(lambda *_: None)
+    trainer = SimpleNamespace(state=SimpleNamespace(iteration=0))
+    network = nn.Linear(1, 1)
+    best = BestModel(plan_of(tmp_path), network, validator, lower_is_better=True, metric="reconstruction")
+    validator.state.key_metric_name = "total"
+    reached = []
+    for total, reconstruction in [(3.0, 0.5), (2.0, 0.6), (4.0, 0.4)]:
+        trainer.state.iteration += 1
+        validator.state.metrics = {"total": total, "reconstruction": reconstruction}
+        best.save(trainer)
+        reached.append(read(tmp_path / "models" / "model.pt").metadata["reached"])
+    first, last = {"iteration": 1, "reconstruction": 0.5}, {"iteration": 3, "reconstruction": 0.4}
+    assert reached == [first, first, last]
 
 
 def test_a_resumed_run_remembers_the_best(tmp_path):

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from common.errors import InputError
-from common.training.handlers import Forecast, Pictures, Progress
+from common.training.handlers import Forecast, Pictures, Progress, UnlearningWarning
 
 # Progress
 
@@ -118,6 +118,50 @@ def test_a_run_of_one_step_tells_no_time(tmp_path, capsys):
     forecast(tmp_path, engine)
     engine.run(data)
     assert "time: " not in capsys.readouterr().out
+
+
+# Unlearning
+
+
+def unlearning(losses, pretrained="stage1.pt", warmup=2):
+    """Train with the held-out losses {iteration: loss}, where 0 is before the first; None was not finite."""
+    validation = {"iteration": [], "metrics": {"total": []}}
+    options = SimpleNamespace(pretrained=pretrained, warmup_iterations=warmup, learning_rate=5e-3)
+    engine, data = loop(1)
+
+    def validate():
+        if engine.state.iteration in losses:
+            validation["iteration"].append(engine.state.iteration)
+            validation["metrics"]["total"].append(losses[engine.state.iteration])
+
+    engine.add_event_handler(Events.STARTED, validate)
+    engine.add_event_handler(Events.EPOCH_COMPLETED, validate)
+    record = SimpleNamespace(content={"validation": validation})
+    UnlearningWarning(SimpleNamespace(options=options), record).attach(engine)
+    engine.run(data, max_epochs=max(losses))
+
+
+def test_a_loss_above_that_of_the_pretrained_weights_is_warned_about_once(capsys):
+    unlearning({0: 3.0, 1: 9.0, 2: 2.9, 3: 3.25, 4: 8.0})
+    assert capsys.readouterr().out.strip() == (
+        "warning: unlearning stage1.pt: its held-out loss was 3.0000, and is 3.2500 after iteration 3; "
+        "learning_rate=0.005 is too high for it"
+    )
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [{0: 3.0, 1: 9.0, 2: 3.0, 3: 2.0}, {2: 3.0, 3: 4.0}, {0: None, 2: 3.0}, {0: 3.0, 2: None}],
+    ids=["not after the warm-up", "not measured at the start", "not finite at the start", "not finite"],
+)
+def test_no_warning_without_a_higher_loss_after_the_warm_up(losses, capsys):
+    unlearning(losses)
+    assert capsys.readouterr().out == ""
+
+
+def test_no_warning_for_a_network_as_initialised(capsys):
+    unlearning({0: 3.0, 2: 4.0}, pretrained=None)
+    assert capsys.readouterr().out == ""
 
 
 # Pictures
