@@ -2,7 +2,10 @@
 
 import difflib
 import inspect
+import os
 import re
+import select
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -37,7 +40,21 @@ def run(commands: Command | Mapping[str, Command], name: str, default: Command |
         commands = default
     if not asks_for_help:
         _check(commands, arguments)
-    fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
+    try:
+        fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if _stdout_is_read():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        sys.exit(128 + signal.SIGPIPE)
+
+
+def _stdout_is_read() -> bool:
+    """Whether standard output still has a reader; `head`, for example, ends after its lines."""
+    poll = select.poll()
+    poll.register(sys.stdout, select.POLLOUT)
+    return not any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str]) -> None:
@@ -61,6 +78,8 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str]) 
     for option, value in options.items():
         if value == "" and parameters[option].annotation not in (bool, bool | None):
             raise InputError(f"--{option}: no value; expected one")
+    if "" in positional:
+        raise InputError("argument '': empty; expected a value")
     unset = [parameter for parameter in parameters.values() if parameter.name not in options]
     places = [parameter for parameter in unset if parameter.kind is not parameter.KEYWORD_ONLY]
     if len(positional) > len(places) and not takes_any_number:

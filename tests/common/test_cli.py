@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 
@@ -73,6 +74,7 @@ def test_a_command_without_parameters_runs(monkeypatch):
         (["--output=b.pt"], "--file: missing; it has no default"),
         (["a.pt", "b.pt", "1", "extra"], "argument extra: not expected; options are --file, --output, --times"),
         (["a.pt", "b.pt", "extra", "--times=1"], "argument extra: not expected"),
+        ([""], "argument '': empty; expected a value"),
     ],
 )
 def test_what_fire_would_notice_too_late_is_refused_before_the_command_runs(arguments, message, monkeypatch):
@@ -117,6 +119,22 @@ def test_a_process_ends_with_one_line_and_status_2(tmp_path):
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: --siez=4: no such option; did you mean --size?\n"
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+def test_a_reader_of_the_output_may_end_first(lines, tmp_path):
+    """As head does; a few lines are written only when the command ends."""
+    script = tmp_path / "tool.py"
+    script.write_text(
+        "import time\nfrom common import cli\n"
+        f"def count():\n    time.sleep(0.5)\n    print('line\\n' * {lines})\n"
+        "cli.run({'count': count}, 'tool')\n"
+    )
+    code = f"import runpy; runpy.run_path({str(script)!r})"
+    process = subprocess.Popen([sys.executable, "-c", code, "count"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait() == 128 + signal.SIGPIPE
 
 
 def measure(*, size: int, unit: str = "mm") -> None:
