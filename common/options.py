@@ -11,8 +11,9 @@ import errno
 import inspect
 import math
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,6 +139,21 @@ def _integer(lowest: int, highest: float = math.inf, unit: str = "") -> Kind:
     return _number(lowest, highest, unit, int)
 
 
+def _length(lowest: int) -> Kind:
+    """Iterations, or as text epochs of the training split, which `common.training.plan` turns into iterations."""
+
+    def parse(name: str, value: Any) -> Any:
+        if match := re.fullmatch(r"(\d*\.?\d+) ?epochs?", str(value)):
+            if float(match[1]):
+                return f"{match[1]} epochs"
+        elif type(value) is int and value >= lowest:
+            return value
+        expected = f"a whole number of iterations from {lowest}, or text such as 5 epochs"
+        raise ArgumentError(f"{name}={value}: expected {expected}")
+
+    return Kind(parse, f"integer from {lowest}, iterations; or text such as 5 epochs")
+
+
 def _flag(*words: str) -> Kind:
     return Kind(lambda name, value: flag(name, value, *words), ", ".join(["true", "false", *words]))
 
@@ -231,31 +247,9 @@ _ALL = (
     ),
     Option("crops_per_volume", _integer(1, unit="crops"), "crops of each volume that is read, for one batch (DIFF-20)"),
     Option("learning_rate", _number(1e-12, 1e3), "peak, after the warm-up"),
-    Option("warmup_iterations", _integer(0, unit="iterations"), "linear warm-up, then cosine decay"),
-    _resumable(
-        "iterations",
-        _integer(1, unit="iterations"),
-        "length of the training, a multiple of val_interval; null: by epochs",
-        nullable=True,
-    ),
-    _resumable(
-        "epochs",
-        _integer(1, unit="epochs"),
-        "length in reads of each training case, rounded up to a multiple of val_interval",
-        nullable=True,
-    ),
-    Option(
-        "val_interval",
-        _integer(1, unit="iterations"),
-        "from one validation to the next; null: by val_epochs",
-        nullable=True,
-    ),
-    _unrecorded(
-        "val_epochs",
-        _integer(1, unit="epochs"),
-        "from one validation to the next, rounded up to an iteration",
-        nullable=True,
-    ),
+    Option("warmup_iterations", _length(0), "linear warm-up, then cosine decay"),
+    _resumable("iterations", _length(1), "length of the training; epochs are rounded up to a multiple of val_interval"),
+    Option("val_interval", _length(1), "from one validation to the next; epochs are rounded up to an iteration"),
     _resumable("save_interval", _integer(1, unit="iterations"), "from one iteration-N.pt to the next"),
     _resumable("keep", _integer(1), "how many iteration-N.pt are kept"),
     Option("gather_negatives", _flag(), "take contrastive negatives from all GPUs (DIFF-20)"),
@@ -358,17 +352,6 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         )
     if (crops := values.get("crops_per_volume", 1)) > 1 and options.batch_size % crops:
         raise ArgumentError(f"batch_size={options.batch_size}: expected a multiple of crops_per_volume={crops}")
-    for steps, epochs in (("iterations", "epochs"), ("val_interval", "val_epochs")):
-        if steps in values:
-            _check_one_of(values, steps, epochs)
-
-
-def _check_one_of(values: Mapping[str, Any], one: str, other: str) -> None:
-    """A length is given in one of two units."""
-    if values[one] is None and values[other] is None:
-        raise ArgumentError(f"{one}=null: expected a number, or one for {other}")
-    if values[one] is not None and values[other] is not None:
-        raise ArgumentError(f"{other}={values[other]}: expected null beside {one}={values[one]}, or {one}=null")
 
 
 def check_command_line(argv: Sequence[str]) -> None:
@@ -392,6 +375,8 @@ def check_command_line(argv: Sequence[str]) -> None:
     parser.read_config(files)
     known = set(inspect.signature(run).parameters) | {"workflow_type", "help"}
     for name, value in given.items():
+        if name in ("epochs", "max_epochs"):
+            raise InputError(f"--{name}={value}: no such option; did you mean --iterations='{value} epochs'?")
         if name in known or name in parser:
             continue
         keys = sorted(key for key in parser.config if key != "_meta_")

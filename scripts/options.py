@@ -1,5 +1,6 @@
 """The options of a bundle: `python -m scripts.options BUNDLE`; the tables of its README come from here, too."""
 
+import ast
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,10 +80,9 @@ def _default(name: str, config: dict[str, Any]) -> str:
     value = config[name]
     if not str(value).startswith(("$", "@")):
         return _shown(value)
-    if "chosen_recipe" in value:
-        return f"{_shown(config['recipes'][config['recipe']].get(name))} (recipe {config['recipe']})"
-    if match := re.fullmatch(r"\$None if @\w+ else (\w+)", value):
-        return match[1]
+    if match := re.fullmatch(r"\$@chosen_recipe(?:\['\w+'\]|\.get\('\w+', (.+)\))", value):
+        chosen = config["recipes"][config["recipe"]]
+        return f"{_shown(chosen[name] if name in chosen else ast.literal_eval(match[1]))} (recipe {config['recipe']})"
     if match := re.fullmatch(r"\$@bundle_root \+ '/(.*)'", value):
         return match[1]
     return DEFAULTS[name]

@@ -47,11 +47,8 @@ class Forecast:
     def __init__(self, plan: Plan, network: nn.Module) -> None:
         options = plan.options
         self.network, self.folder, self.keep = network, Path(options.ckpt_dir), options.keep
-        self.cases, self.crops, self.crops_per_volume = (
-            plan.training_cases,
-            plan.global_batch_size,
-            plan.crops_per_volume,
-        )
+        self.cases, self.crops = plan.training_cases, plan.global_batch_size
+        self.crops_per_volume = plan.crops_per_volume
         self.batches = f"{options.batch_size} x {plan.accumulation_steps} batches x {plan.processes.count} processes"
         self._start = 0.0
 
@@ -153,7 +150,7 @@ class UnlearningWarning:
     """
 
     def __init__(self, plan: Plan, record: TrainingRecord) -> None:
-        self.options, self.record = plan.options, record
+        self.options, self.warmup, self.record = plan.options, plan.length.warmup_iterations, record
         self.warned = False
 
     def attach(self, engine: Engine) -> None:
@@ -165,7 +162,7 @@ class UnlearningWarning:
         validation = self.record.content["validation"]
         losses = dict(zip(validation["iteration"], validation["metrics"]["total"], strict=True))
         first, last, iteration = losses.get(0), losses.get(engine.state.iteration), engine.state.iteration
-        if self.warned or iteration < self.options.warmup_iterations or first is None or last is None or last <= first:
+        if self.warned or iteration < self.warmup or first is None or last is None or last <= first:
             return
         self.warned = True
         tqdm.write(

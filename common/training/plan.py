@@ -1,5 +1,7 @@
 """A training's options, data, length and starting state."""
 
+from fractions import Fraction
+from math import ceil
 from typing import Any, NamedTuple
 
 from common.data.datalists import Datalist
@@ -18,21 +20,23 @@ class Length(NamedTuple):
     Attributes:
         iterations: optimiser steps of the training, a multiple of `val_interval`.
         val_interval: optimiser steps from one validation to the next.
+        warmup_iterations: optimiser steps of the warm-up.
         epochs: what `iterations` amount to; in an epoch each training case is read once on average.
     """
 
     iterations: int
     val_interval: int
+    warmup_iterations: int
     epochs: float
 
 
 def length(options: Options, cases: int, cases_per_step: int) -> Length:
     """The length of a training whose options give it in iterations or in epochs.
 
-    Epochs are rounded up: the interval of validation to a step, the training to a whole number of intervals.
+    Epochs are rounded up: to a step, and the training to a whole number of intervals.
 
     Args:
-        options: have `iterations` or `epochs`, `val_interval` or `val_epochs`, and `warmup_iterations`.
+        options: have `iterations`, `val_interval` and `warmup_iterations`, each a number or text such as "5 epochs".
         cases: of the training split, over all processes.
         cases_per_step: that an optimiser step reads, over all processes.
 
@@ -40,25 +44,27 @@ def length(options: Options, cases: int, cases_per_step: int) -> Length:
         ArgumentError: `iterations` is no multiple of the validation interval, or less than `warmup_iterations`.
 
     Example:
-        >>> length(Options(iterations=None, epochs=600, val_interval=None, val_epochs=5, warmup_iterations=0), 555, 4)
-        Length(iterations=83280, val_interval=694, epochs=600.22)
+        >>> length(Options(iterations="600 epochs", val_interval="5 epochs", warmup_iterations=500), 555, 4)
+        Length(iterations=83280, val_interval=694, warmup_iterations=500, epochs=600.22)
     """
 
-    def steps(epochs: int) -> int:
-        return -(-epochs * cases // cases_per_step)
+    def steps(name: str) -> int:
+        given = getattr(options, name)
+        return given if isinstance(given, int) else ceil(Fraction(given.split()[0]) * cases / cases_per_step)
 
-    val_interval = options.val_interval or steps(options.val_epochs)
-    iterations = options.iterations or -(-steps(options.epochs) // val_interval) * val_interval
-    if iterations % val_interval:
-        source = (
-            "" if options.val_interval else f", the steps of val_epochs={options.val_epochs}; give val_interval, too"
-        )
-        raise ArgumentError(f"iterations={iterations}: expected a multiple of val_interval={val_interval}{source}")
-    if options.warmup_iterations > iterations:
-        source = "" if options.iterations else f", the steps of epochs={options.epochs}"
-        expected = f"at most iterations={iterations}{source}"
-        raise ArgumentError(f"warmup_iterations={options.warmup_iterations}: expected {expected}")
-    return Length(iterations, val_interval, round(iterations * cases_per_step / cases, 2))
+    def shown(name: str, count: int) -> str:
+        given = getattr(options, name)
+        return f"{name}={given}" if given == count else f"{name}={given}, {count} iterations"
+
+    iterations, interval, warmup = steps("iterations"), steps("val_interval"), steps("warmup_iterations")
+    if options.iterations != iterations:
+        iterations = ceil(iterations / interval) * interval
+    if iterations % interval:
+        raise ArgumentError(f"iterations={iterations}: expected a multiple of {shown('val_interval', interval)}")
+    if warmup > iterations:
+        shown_warmup = shown("warmup_iterations", warmup)
+        raise ArgumentError(f"{shown_warmup}: expected at most {shown('iterations', iterations)}")
+    return Length(iterations, interval, warmup, round(iterations * cases_per_step / cases, 2))
 
 
 class Plan:

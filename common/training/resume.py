@@ -12,6 +12,7 @@ from common.weights.storage import load
 __all__ = ["resumable", "saved_states"]
 
 RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable}
+RESUMABLE |= {"epochs"}  # what the iterations amount to
 
 
 def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, Any] | None = None) -> Path | None:

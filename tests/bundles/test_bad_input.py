@@ -40,9 +40,10 @@ def test_a_misspelt_option_of_an_evaluation(run_bundle):
     assert "did you mean --overlap?" in line
 
 
-def test_a_length_in_epochs_beside_one_in_iterations(run_bundle):
-    expected = "error: --epochs=3: expected null beside iterations=1, or iterations=null"
-    assert complaint(run_bundle("atlas_finetune", *TINY, "--epochs=3")) == expected
+@pytest.mark.parametrize("option", ["epochs", "max_epochs"])
+def test_a_length_under_another_name(run_bundle, option):
+    expected = f"error: --{option}=3: no such option; did you mean --iterations='3 epochs'?"
+    assert complaint(run_bundle("atlas_finetune", *TINY, f"--{option}=3")) == expected
 
 
 @pytest.mark.parametrize("option", ["--batch_size=two", "--patch_size=[50, 50, 50]", "--device=gpu"])

@@ -186,11 +186,24 @@ def test_a_value_gets_its_own_type(name, value, expected):
         ("crops_per_volume", 1.5, "crops_per_volume=1.5: expected a whole number from 1"),
         ("learning_rate", "fast", "learning_rate=fast: expected a number from 1e-12"),
         ("learning_rate", -1, "learning_rate=-1: expected a number"),
-        ("iterations", 0, "iterations=0: expected a whole number from 1"),
-        ("epochs", 0.5, "epochs=0.5: expected a whole number from 1"),
-        ("val_interval", 0, "val_interval=0: expected a whole number from 1"),
-        ("val_epochs", 0, "val_epochs=0: expected a whole number from 1"),
-        ("warmup_iterations", -1, "warmup_iterations=-1: expected a whole number from 0"),
+        *(
+            (name, value, f"{name}={value}: expected a whole number of iterations from 1, or text such as 5 epochs")
+            for name in ("iterations", "val_interval")
+            for value in (
+                0,
+                1.5,
+                True,
+                None,
+                "5",
+                "epochs",
+                "0 epochs",
+                "0.0 epochs",
+                "-1 epochs",
+                "5 epoch 5",
+                ". epochs",
+            )
+        ),
+        ("warmup_iterations", -1, "warmup_iterations=-1: expected a whole number of iterations from 0"),
         ("num_workers", -3, "num_workers=-3: expected a whole number from 0"),
         ("cache_rate", 2, "cache_rate=2: expected a number from 0 to 1"),
         ("cache_rate", float("nan"), "cache_rate=nan: expected a number from 0 to 1"),
@@ -276,9 +289,7 @@ CONFIG_OF_A_RUN = {
     "patch_size": [96, 96, 96],
     "batch_size": 2,
     "iterations": 1000,
-    "epochs": None,
     "val_interval": 500,
-    "val_epochs": None,
     "warmup_iterations": 500,
     "compile": False,
     "resume": False,
@@ -310,17 +321,13 @@ def test_a_config_reads_its_own_options(options_of_config, tmp_path):
     assert options.compile is True
     assert not hasattr(options, "not_an_option")
     kept = {"modalities", "patch_size", "batch_size", "warmup_iterations", "compile"}
-    kept |= {"iterations", "epochs", "val_interval"}
+    kept |= {"iterations", "val_interval"}
     assert options.record(bundle="a").keys() == kept | {"bundle"}
 
 
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
-        ({"epochs": 3}, "epochs=3: expected null beside iterations=1000, or iterations=null"),
-        ({"val_epochs": 3}, "val_epochs=3: expected null beside val_interval=500, or val_interval=null"),
-        ({"iterations": "null"}, "iterations=null: expected a number, or one for epochs"),
-        ({"val_interval": None}, "val_interval=null: expected a number, or one for val_epochs"),
         ({"batch_size": 1}, "batch_size=1: expected at least 2"),
         ({"batch_size": 4, "crops_per_volume": 3}, "batch_size=4: expected a multiple of crops_per_volume=3"),
         ({"batch_size": 2, "crops_per_volume": 4}, "batch_size=2: expected a multiple of crops_per_volume=4"),

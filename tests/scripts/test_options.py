@@ -40,8 +40,8 @@ def test_every_option_is_one_of_some_config():
 def test_defaults_are_shown_as_one_types_them():
     rows = {row.option: row.default for row in options_of_config(ROOT / "bundles/atlas_stage2/configs/train.yaml")}
     assert rows["learning_rate"] == "5e-3 (recipe text)"
-    assert rows["iterations"] == "null (recipe text)"
-    assert rows["epochs"] == "600 (recipe text)"
+    assert rows["iterations"] == "600 epochs (recipe text)"
+    assert rows["warmup_iterations"] == "500 (recipe text)"
     assert rows["modalities"] == "[T1]"
     assert rows["max_grad_norm"] == "null"
     assert rows["ckpt_dir"] == "models"

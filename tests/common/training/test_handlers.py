@@ -126,7 +126,8 @@ def test_a_run_of_one_step_tells_no_time(tmp_path, capsys):
 def unlearning(losses, pretrained="stage1.pt", warmup=2):
     """Train with the held-out losses {iteration: loss}, where 0 is before the first; None was not finite."""
     validation = {"iteration": [], "metrics": {"total": []}}
-    options = SimpleNamespace(pretrained=pretrained, warmup_iterations=warmup, learning_rate=5e-3)
+    options = SimpleNamespace(pretrained=pretrained, learning_rate=5e-3)
+    plan = SimpleNamespace(options=options, length=SimpleNamespace(warmup_iterations=warmup))
     engine, data = loop(1)
 
     def validate():
@@ -137,7 +138,7 @@ def unlearning(losses, pretrained="stage1.pt", warmup=2):
     engine.add_event_handler(Events.STARTED, validate)
     engine.add_event_handler(Events.EPOCH_COMPLETED, validate)
     record = SimpleNamespace(content={"validation": validation})
-    UnlearningWarning(SimpleNamespace(options=options), record).attach(engine)
+    UnlearningWarning(plan, record).attach(engine)
     engine.run(data, max_epochs=max(losses))
 
 

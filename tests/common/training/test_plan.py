@@ -14,13 +14,12 @@ from common.options import Options
 from common.training.plan import Plan, length
 from tests.support import ROOT
 
-ATLAS = {"epochs": 600, "val_epochs": 5, "warmup_iterations": 500}  # the defaults of atlas_finetune
+ATLAS = {"iterations": "600 epochs", "val_interval": "5 epochs", "warmup_iterations": 500}  # of atlas_finetune
 BATCH_SIZE = 4
 
 
 def length_of(cases, cases_per_step, **given):
-    missing = {"iterations": None, "epochs": None, "val_interval": None, "val_epochs": None, "warmup_iterations": 0}
-    return length(Options(**missing | given), cases, cases_per_step)
+    return length(Options(**{"warmup_iterations": 0} | given), cases, cases_per_step)
 
 
 def counted_length(cases, cases_per_step, epochs, val_epochs):
@@ -60,7 +59,7 @@ def test_the_documented_lengths_are_those_of_the_runs():
 
 @pytest.mark.parametrize(("cases", "cases_per_step", "epochs"), [(7, 3, 4), (5, 5, 3), (8, 3, 1), (3, 8, 2)])
 def test_each_case_is_read_as_often_as_there_are_epochs(cases, cases_per_step, epochs):
-    found = length_of(cases, cases_per_step, epochs=epochs, val_epochs=1)
+    found = length_of(cases, cases_per_step, iterations=f"{epochs} epochs", val_interval="1 epochs")
     reads = Counter(draw.case for draw in islice(CaseSampler(range(cases)), found.iterations * cases_per_step))
     assert min(reads[case] for case in range(cases)) >= epochs
     one_interval_less = (found.iterations - found.val_interval) * cases_per_step
@@ -70,14 +69,16 @@ def test_each_case_is_read_as_often_as_there_are_epochs(cases, cases_per_step, e
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"iterations": 200, "val_interval": 20}, (200, 20, 8.0)),
-        ({"iterations": 200, "val_epochs": 4}, (200, 100, 8.0)),
-        ({"epochs": 7, "val_interval": 100}, (200, 100, 8.0)),
-        ({"epochs": 8, "val_interval": 100}, (200, 100, 8.0)),
-        ({"epochs": 9, "val_interval": 100}, (300, 100, 12.0)),
+        ({"iterations": 200, "val_interval": 20}, (200, 20, 0, 8.0)),
+        ({"iterations": 200, "val_interval": "4 epochs"}, (200, 100, 0, 8.0)),
+        ({"iterations": "7 epochs", "val_interval": 100}, (200, 100, 0, 8.0)),
+        ({"iterations": "8 epochs", "val_interval": 100}, (200, 100, 0, 8.0)),
+        ({"iterations": "9 epochs", "val_interval": 100}, (300, 100, 0, 12.0)),
+        ({"iterations": "2 epochs", "val_interval": "0.5 epochs"}, (52, 13, 0, 2.08)),  # 12.5 steps, rounded up
+        ({"iterations": 200, "val_interval": 20, "warmup_iterations": "0.1 epochs"}, (200, 20, 3, 8.0)),
     ],
 )
-def test_either_may_be_given_in_either_unit(given, expected):
+def test_each_may_be_given_in_either_unit(given, expected):
     assert length_of(100, 4, **given) == expected
 
 
@@ -86,16 +87,16 @@ def test_either_may_be_given_in_either_unit(given, expected):
     [
         ({"iterations": 700, "val_interval": 500}, "iterations=700: expected a multiple of val_interval=500"),
         (
-            {"iterations": 9, "val_epochs": 2},
-            "iterations=9: expected a multiple of val_interval=50, the steps of val_epochs=2; give val_interval, too",
+            {"iterations": 9, "val_interval": "2 epochs"},
+            "iterations=9: expected a multiple of val_interval=2 epochs, 50 iterations",
         ),
         (
             {"iterations": 10, "val_interval": 10, "warmup_iterations": 11},
             "warmup_iterations=11: expected at most iterations=10",
         ),
         (
-            {"epochs": 1, "val_epochs": 1, "warmup_iterations": 26},
-            "warmup_iterations=26: expected at most iterations=25, the steps of epochs=1",
+            {"iterations": "1 epochs", "val_interval": "1 epochs", "warmup_iterations": "2 epochs"},
+            "warmup_iterations=2 epochs, 50 iterations: expected at most iterations=1 epochs, 25 iterations",
         ),
     ],
 )
@@ -124,10 +125,8 @@ def options_of(tmp_path, datalist_of, **others):
     return Options(
         batch_size=2,
         global_batch_size=8,
-        iterations=None,
-        epochs=6,
-        val_interval=None,
-        val_epochs=3,
+        iterations="6 epochs",
+        val_interval="3 epochs",
         warmup_iterations=1,
         datalist=datalist_of(training=10, validation=2),
         dataset_dir=str(tmp_path),
@@ -142,7 +141,7 @@ def test_a_volume_that_gives_two_crops_is_read_once(tmp_path, datalist_of):
     options = options_of(tmp_path, datalist_of, crops_per_volume=2)
     plan = Plan("a", "SSLHead", "none", SimpleNamespace(count=2), options)
     # 4 of 10 cases a step: 3 epochs are 30 / 4 steps, rounded up 8; 6 epochs are 60 / 4, rounded up to 2 intervals of 8
-    assert plan.length == (16, 8, 6.4)
+    assert plan.length == (16, 8, 1, 6.4)
     assert (plan.crops_per_volume, plan.volumes_per_batch) == (2, 1)
     assert plan.global_batch_size == 8
 
@@ -151,9 +150,8 @@ def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(tmp_pat
     options = options_of(tmp_path, datalist_of)
     plan = Plan("a", "SSLHead", "none", SimpleNamespace(count=2), options)
     # 8 of 10 cases a step: 3 epochs are 30 / 8 steps, rounded up 4; 6 epochs are 60 / 8, rounded up to 2 intervals of 4
-    assert plan.length == (8, 4, 6.4)
-    assert {name: plan.settings[name] for name in ("iterations", "epochs", "val_interval")} == plan.length._asdict()
-    assert "val_epochs" not in plan.settings
+    assert plan.length == (8, 4, 1, 6.4)
+    assert {name: plan.settings[name] for name in plan.length._fields} == plan.length._asdict()
     assert (plan.crops_per_volume, plan.volumes_per_batch) == (1, 2)
     assert plan.accumulation_steps == 2
     assert plan.global_batch_size == plan.settings["global_batch_size"] == 8
