@@ -240,6 +240,7 @@ _ALL = (
     # 99,999, because each process adds 100,000 times its rank
     Option("seed", _integer(0, 99_999), "seed of every random number"),
     _unrecorded("pretrained", FILE, "checkpoint whose weights the training starts from", nullable=True),
+    Option("new_channel_init", _word("fan_out, fan_in"), "Kaiming fan for modalities that pretrained lacks (DIFF-11)"),
     _unrecorded("resume", _flag("auto"), "continue from the last iteration-N.pt; auto: if there is one"),
     # Machine
     _unrecorded("device", DEVICE, "where the network runs"),

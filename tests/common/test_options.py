@@ -210,6 +210,7 @@ def test_a_value_gets_its_own_type(name, value, expected):
         ("flips", [3], "flips=[3]: expected a list of the axes 0, 1, 2"),
         ("flips", [0, 0], "flips=[0, 0]: expected a list of the axes 0, 1, 2"),
         ("flips", 0, "flips=0: expected a list of the axes 0, 1, 2"),
+        ("new_channel_init", "fan", "new_channel_init=fan: expected one of fan_out, fan_in"),
         ("pretrained", 5, "pretrained=5: expected a path"),
         ("output_dir", "", "output_dir=: expected a path"),
         ("model_size", 5, "model_size=5: expected one of tiny, small, base, micro"),
