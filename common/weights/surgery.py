@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from common.errors import InputError
+from common.errors import ArgumentError, InputError
 from common.weights.formats import ENCODER, STEM, Checkpoint, read
 from common.weights.storage import path_of
 
@@ -35,6 +35,7 @@ class Report:
         unexpected: in the checkpoint only; they are ignored.
         modalities: of the network, in channel order.
         shares: by the name of a changed layer, each channel's share of its response (see `response_shares`).
+        aliases: modalities of the network that take the filters of another modality, and that one.
     """
 
     source: str | None
@@ -44,6 +45,7 @@ class Report:
     unexpected: list[str] = field(default_factory=list)
     modalities: list[str] = field(default_factory=list)
     shares: dict[str, list[float]] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Count the tensors of each kind."""
@@ -52,7 +54,9 @@ class Report:
     def __str__(self) -> str:
         origin = self.source or "no pretrained weights: all tensors keep their initial values"
         counts = ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
-        lines = [f"weights: {origin}: {counts}", *(f"  changed    {name}" for name in self.changed)]
+        lines = [f"weights: {origin}: {counts}"]
+        lines += [f"  alias      {modality} takes {source}'s filters" for modality, source in self.aliases.items()]
+        lines += [f"  changed    {name}" for name in self.changed]
         for name, shares in self.shares.items():
             each = ", ".join(f"{modality} {share:.0%}" for modality, share in zip(self.modalities, shares, strict=True))
             lines.append(f"  response   {name}: {each}")
@@ -74,7 +78,11 @@ def by_module(names: Collection[str]) -> str:
 
 
 def initialise(
-    network: nn.Module, pretrained: str | Path | None, modalities: Sequence[str], new_channel_init: str = "fan_out"
+    network: nn.Module,
+    pretrained: str | Path | None,
+    modalities: Sequence[str],
+    new_channel_init: str = "fan_out",
+    modality_aliases: Mapping[str, str] | None = None,
 ) -> Report:
     """Start a network from a checkpoint of the previous stage; report what matched.
 
@@ -86,9 +94,12 @@ def initialise(
         pretrained: a checkpoint that names its modalities; None (or the text null or none) changes nothing.
         modalities: names of the network's input channels, in order.
         new_channel_init: fan_out or fan_in, for modalities that the checkpoint lacks (see `transfer`).
+        modality_aliases: modalities that the checkpoint lacks, and the one of its own whose filters each takes, such as
+            {"T2": "FLAIR"}; T2 then counts as FLAIR, also where FLAIR is another channel.
 
     Raises:
         InputError: the checkpoint cannot be read, does not name its modalities, or has a different encoder.
+        ArgumentError: an alias is not in `modalities`, is known to the checkpoint, or stands for one that is not.
     """
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))
@@ -98,29 +109,39 @@ def initialise(
             f"checkpoint {pretrained}: does not name its modalities; add them once with "
             "python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt"
         )
-    return _fit(network, checkpoint, str(pretrained), modalities, new_channel_init)
+    aliases = dict(modality_aliases or {})
+    _check_aliases(aliases, modalities, checkpoint.metadata["modalities"], str(pretrained))
+    report = Report(str(pretrained), modalities=list(modalities), aliases=aliases)
+    _fit(network, checkpoint, report, new_channel_init)
+    return report
 
 
-def _fit(
-    network: nn.Module, checkpoint: Checkpoint, path: str, modalities: Sequence[str], new_channel_init: str
-) -> Report:
-    known = checkpoint.metadata["modalities"]
+def _check_aliases(aliases: dict[str, str], modalities: Sequence[str], known: Sequence[str], path: str) -> None:
+    for modality, source in aliases.items():
+        if modality not in modalities:
+            problem = f"{modality} is not in modalities; expected {', '.join(modalities)}"
+        elif modality in known:
+            problem = f"checkpoint {path} has filters of {modality} itself; expected a modality that it lacks"
+        elif source not in known:
+            problem = f"checkpoint {path} has no filters of {source}; expected {' or '.join(known)}"
+        else:
+            continue
+        raise ArgumentError(f"modality_aliases={aliases}: {problem}")
+
+
+def _fit(network: nn.Module, checkpoint: Checkpoint, report: Report, new_channel_init: str) -> None:
+    path, known = report.source, checkpoint.metadata["modalities"]
+    wanted = [report.aliases.get(modality, modality) for modality in report.modalities]
     state = network.state_dict()
     if not state.keys() & checkpoint.state.keys():
         raise InputError(f"checkpoint {path}: has no tensor in common with the network")
-    unexpected = [name for name in checkpoint.state if name not in state]
-    report = Report(path, unexpected=unexpected, modalities=list(modalities))
+    report.unexpected.extend(name for name in checkpoint.state if name not in state)
     for name, initial in network.state_dict().items():
         given = checkpoint.state.get(name)
         axis = MODALITY_AXES.get(name)
-        if (
-            given is not None
-            and axis is not None
-            and known != list(modalities)
-            and _differ_only_in(axis, given, initial)
-        ):
-            state[name] = transfer(given, initial, axis, known, modalities, f"{path}: {name}", new_channel_init)
-            report.changed.append(f"{name}: {', '.join(known)} -> {', '.join(modalities)}")
+        if given is not None and axis is not None and known != wanted and _differ_only_in(axis, given, initial):
+            state[name] = transfer(given, initial, axis, known, wanted, f"{path}: {name}", new_channel_init)
+            report.changed.append(f"{name}: {', '.join(known)} -> {', '.join(report.modalities)}")
             if initial.ndim > 1:
                 report.shares[name] = response_shares(state[name], axis)
         elif given is not None and given.shape == initial.shape:
@@ -131,7 +152,6 @@ def _fit(
             report.unexpected.extend([name] if given is not None else [])  # its shape differs
     _refuse_other_encoder(report, checkpoint.metadata)
     network.load_state_dict(state)
-    return report
 
 
 def _differ_only_in(axis: int, given: torch.Tensor, initial: torch.Tensor) -> bool:

@@ -78,3 +78,37 @@ def test_surgery_and_its_report(run_bundle, tmp_path):
     metadata = torch.load(tmp_path / "brats_stage2" / "models" / "model.pt", weights_only=True)["metadata"]
     assert metadata["modalities"] == BRATS
     assert metadata["new_channel_init"] == "fan_out"
+
+
+@pytest.mark.parametrize(
+    ("modalities", "options", "printed", "kept"),
+    [
+        (["T1", "T1"], [], "response   STEM: T1 50%, T1 50%", [(0, 0, 2), (1, 0, 2)]),
+        (
+            ["T1", "T2"],
+            ["--modality_aliases={'T2': 'FLAIR'}"],
+            "alias      T2 takes FLAIR's filters",
+            [(0, 0, 1), (1, 1, 1)],
+        ),
+    ],
+)
+def test_modality_restriction(run_bundle, tmp_path, modalities, options, printed, kept):
+    """The paper's Table 5: T1 in both channels; and its code's T1 and T2, the latter by FLAIR's filters."""
+    stem = "swinViT.patch_embed.proj.weight"
+    network, metadata = SSLHead(2, "micro"), {"modalities": ["T1", "FLAIR"], "model_size": "micro"}
+    weights.write({"network": network.state_dict(), "metadata": metadata}, tmp_path / "ukb.pt")
+    wanted = f"--modalities={modalities}"
+    result = run_bundle("brats_finetune", *TINY, wanted, f"--pretrained={tmp_path / 'ukb.pt'}", *options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"  {printed.replace('STEM', stem)}\n" in result.stdout
+    saved = torch.load(tmp_path / "brats_finetune" / "models" / "model.pt", weights_only=True)
+    given = network.state_dict()[stem]
+    for channel, source, times in kept:  # the one step has a learning rate of 0
+        assert torch.equal(saved["network"][stem][:, channel], given[:, source] / times)
+    assert saved["metadata"]["modality_aliases"] == ({"T2": "FLAIR"} if options else None)
+    config = json.loads((tmp_path / "brats_finetune" / "run.json").read_text())["config"]
+    assert config["modality_aliases"] == saved["metadata"]["modality_aliases"]
+    size = ["--model_size=micro", "--patch_size=[64,64,64]", "--num_workers=0"]
+    checkpoint = f"--checkpoint={tmp_path / 'brats_finetune' / 'models' / 'model.pt'}"
+    result = run_bundle("brats_finetune", *size, wanted, checkpoint, config="configs/evaluate.yaml")
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,6 +1,7 @@
 """`scripts.weights`: what files of other people are told apart by, and what a converted one says and starts."""
 
 import argparse
+import ast
 import hashlib
 import math
 import subprocess
@@ -541,6 +542,23 @@ def test_an_option_does_not_contradict_the_file(options, message, file, output):
     with pytest.raises(InputError, match=message) as error:
         convert(str(file), output, **options)
     assert str(file) in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "aliases"),
+    [("T1,T2", "{'T2': 'FLAIR'}"), ("T1ce,T2", "{'T1ce': 'T1', 'T2': 'FLAIR'}"), ("FLAIR,T1", None), ("T1", None)],
+)
+def test_a_file_of_ours_is_not_renamed_and_the_option_that_does_is_named(modalities, aliases, file, output):
+    weights.write({"network": micro(), "metadata": OURS}, file)
+    with pytest.raises(InputError, match="states T1, FLAIR; leave the option out") as error:
+        convert(str(file), output, modalities)
+    if aliases is None:
+        assert one_line(error).endswith("leave the option out")
+        return
+    assert one_line(error).endswith(f'give the training --modality_aliases "{aliases}"')
+    network, wanted = SSLHead(2, "micro"), modalities.split(",")
+    weights.initialise(network, file, wanted, modality_aliases=ast.literal_eval(aliases))
+    assert torch.equal(network.state_dict()[STEM], micro()[STEM])
 
 
 @pytest.mark.parametrize(

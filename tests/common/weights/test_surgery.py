@@ -173,6 +173,73 @@ def test_both_fans_leave_the_same_random_numbers_to_what_follows():
     assert next_number("fan_out") == next_number("fan_in")
 
 
+# Aliases
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted", "aliases", "places"),
+    [
+        (UKB, ["T1", "T2"], {"T2": "FLAIR"}, [0, 1]),  # the paper's code for two modalities of BraTS
+        (UKB, ["T2", "T1"], {"T2": "FLAIR"}, [1, 0]),
+        (UKB, ["T2", "T1ce"], {"T2": "FLAIR", "T1ce": "T1"}, [1, 0]),
+        (["FLAIR"], ["T2"], {"T2": "FLAIR"}, [0]),
+        (UKB, ["PD", "T2", "T1"], {"T2": "FLAIR"}, [2, 1]),
+    ],
+)
+def test_an_alias_gives_the_response_of_the_modality_that_it_stands_for(file, known, wanted, aliases, places):
+    old, new = ssl_head(len(known)), ssl_head(len(wanted), seed=1)
+    report = weights.initialise(new, saved(old, file, known), wanted, modality_aliases=aliases)
+    image = torch.randn(1, len(known), 64, 64, 64)
+    before, after = respond(old, image), respond(new, spread(image, places, len(wanted)))
+    for task in ("rotation", "contrastive"):
+        torch.testing.assert_close(after[task], before[task], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after["reconstruction"][:, places], before["reconstruction"], rtol=1e-4, atol=1e-4)
+    for modality, source in aliases.items():
+        assert f"\n  alias      {modality} takes {source}'s filters" in str(report)
+    if known != [aliases.get(modality, modality) for modality in wanted]:
+        assert f"{STEM}: {', '.join(known)} -> {', '.join(wanted)}" in report.changed
+
+
+def test_without_the_alias_the_filters_are_lost(file):
+    old, new = ssl_head(2), ssl_head(2, seed=1)
+    report = weights.initialise(new, saved(old, file, UKB), ["T1", "T2"])
+    given = old.state_dict()[STEM][:, 1]
+    assert not torch.equal(new.state_dict()[STEM][:, 1], given)
+    assert "takes" not in str(report)
+    weights.initialise(new, file, ["T1", "T2"], modality_aliases={"T2": "FLAIR"})
+    assert torch.equal(new.state_dict()[STEM][:, 1], given)
+
+
+def test_an_alias_beside_the_modality_itself_counts_as_the_modality_twice(file):
+    old, new = ssl_head(2), ssl_head(3, seed=1)
+    weights.initialise(new, saved(old, file, UKB), ["T1", "T2", "FLAIR"], modality_aliases={"T2": "FLAIR"})
+    given = old.state_dict()[STEM]
+    assert torch.equal(new.state_dict()[STEM], torch.stack([given[:, 0], given[:, 1] / 2, given[:, 1] / 2], dim=1))
+
+
+@pytest.mark.parametrize(
+    ("modalities", "aliases", "problem"),
+    [
+        (["T1"], {"T2": "FLAIR"}, "T2 is not in modalities; expected T1"),
+        (["T1", "T2"], {"T2": "PD"}, "checkpoint FILE has no filters of PD; expected T1 or FLAIR"),
+        (
+            ["T1", "FLAIR"],
+            {"FLAIR": "T1"},
+            "checkpoint FILE has filters of FLAIR itself; expected a modality that it l",
+        ),
+        (["T1", "FLAIR"], {"FLAIR": "FLAIR"}, "checkpoint FILE has filters of FLAIR itself; expected"),
+    ],
+)
+def test_aliases_that_cannot_be_are_refused(file, modalities, aliases, problem):
+    saved(ssl_head(2), file, UKB)
+    network = ssl_head(len(modalities), seed=1)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(ArgumentError) as error:
+        weights.initialise(network, file, modalities, modality_aliases=aliases)
+    assert one_line(error).startswith(f"modality_aliases={aliases}: {problem.replace('FILE', str(file))}")
+    assert untouched(network, before)
+
+
 # Shares of the response
 
 
