@@ -45,6 +45,7 @@ def _layout(layout: weights.Layout) -> dict[str, str]:
         "prefix": layout.prefix or "none",
         "encoder": layout.encoder or "no name of its own",
         "left out": ", ".join(layout.left_out) or "nothing",
+        **({"other heads": ", ".join(layout.other_heads)} if layout.other_heads else {}),
     }
 
 
@@ -217,6 +218,8 @@ def convert(
     metadata = {"versions": None} | checkpoint.metadata | found | stated | {"conversions": history}
     weights.write({"network": checkpoint.state, "metadata": metadata}, output)
     print(f"{output}: {found['network']}, {found['model_size']}, {', '.join(stated['modalities'])}")
+    for head in checkpoint.layout.other_heads:
+        print(f"left out: {head} (DIFF-29)")
     if checkpoint.layout.left_out:
         print(f"left out, because SSLHead and SwinUNETR do not have it: {', '.join(checkpoint.layout.left_out)}")
 

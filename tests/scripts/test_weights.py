@@ -447,6 +447,61 @@ def test_weights_of_monai_start_the_ssl_network(layout, file, output):
         assert torch.equal(state[f"swinViT.{fc1}"], ENCODER[fc1])
 
 
+# Heads of the public code that SSLHead lacks
+
+OTHER_HEADS = [
+    ("deconv", ("conv.",), ["a reconstruction head of type deconv; expected vae"]),
+    ("large_kernel_deconv", ("conv.",), ["a reconstruction head of type large_kernel_deconv; expected vae"]),
+    (
+        "two_layers",
+        ("rotation_", "contrastive_"),
+        ["a rotation head of two layers; expected one", "a contrastive head of two layers; expected one"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "heads", "said"), OTHER_HEADS)
+def test_another_head_is_named_and_left_out_as_a_whole(kind, heads, said, file, output, capsys):
+    tensors = checkpoints.filled(checkpoints.other_ssl_network(kind, 2, **MICRO))
+    written(checkpoints.public_ssl(tensors), file)
+    inspect(str(file))
+    lines = told(capsys.readouterr().out)
+    assert lines["other heads"] == ", ".join(said)
+    assert set(lines["left out"].split(", ")) == {f"module.{name}" for name in tensors if name.startswith(heads)}
+    network = SSLHead(4, "micro")
+    initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state, report = started(network, file, output, UKB, BRATS)
+    printed = capsys.readouterr().out.splitlines()
+    assert [f"left out: {head} (DIFF-29)" for head in said] == [
+        line for line in printed if line.startswith("left out: ")
+    ]
+    assert report.missing == [name for name in initial if name.startswith(heads)]
+    assert report.unexpected == []
+    for name, tensor in state.items():
+        if name.startswith(heads):
+            assert torch.equal(tensor, initial[name])
+        elif name not in (STEM, "conv.20.weight", "conv.20.bias"):
+            assert torch.equal(tensor, tensors[name])
+    assert torch.equal(state[STEM][:, [2, 0]], tensors[STEM])
+    assert weights.read(output).layout.other_heads == []
+    assert weights.read(output).metadata["conversions"][0]["layout"]["other_heads"] == said
+
+
+@pytest.mark.parametrize("kind", [kind for kind, *_ in OTHER_HEADS])
+def test_the_encoder_below_another_head_starts_fine_tuning(kind, file, output):
+    tensors = checkpoints.filled(checkpoints.other_ssl_network(kind, 1, **MICRO))
+    state, report = started(swin_unetr(1), written(checkpoints.public_ssl(tensors), file), output, ["T1"], ["T1"])
+    assert report.matched == of_encoder(tensors)
+    assert all(torch.equal(state[name], tensors[name]) for name in report.matched)
+
+
+@pytest.mark.parametrize("name", ["conv.1.weight", "conv.weight", "rotation_pre.scale"])
+def test_a_head_that_is_not_known_is_not_taken_for_another_one(name, file):
+    read = weights.read(written(checkpoints.public_ssl(micro() | {name: torch.ones(3)}), file))
+    assert read.layout.other_heads == read.layout.left_out == []
+    assert name in read.state
+
+
 # What a converted file says
 
 
@@ -473,6 +528,7 @@ def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
                 "prefix": "module.",
                 "encoder": "",
                 "left_out": ["module.norm.weight", "module.norm.bias"],
+                "other_heads": [],
             },
             "versions": weights.versions(),
         }
