@@ -13,7 +13,8 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,6 +104,17 @@ def _modalities(name: str, value: Any) -> list[str]:
     if not isinstance(value, list | tuple) or not value or not all(isinstance(each, str) for each in value):
         raise ArgumentError(f"{name}={value}: expected a list such as \"['T1','FLAIR']\"")
     return list(value)
+
+
+def _aliases(name: str, value: Any) -> dict[str, str]:
+    given = value
+    if isinstance(value, str):
+        with suppress(ValueError, SyntaxError):
+            given = ast.literal_eval(value)
+    is_mapping = isinstance(given, Mapping) and len(given) > 0
+    if not is_mapping or not all(isinstance(each, str) and each for pair in given.items() for each in pair):
+        raise ArgumentError(f"{name}={value}: expected names by names, such as \"{{'T2': 'FLAIR'}}\"")
+    return dict(given)
 
 
 def _patch(name: str, value: Any) -> list[int]:
@@ -260,6 +272,13 @@ _ALL = (
     # 99,999, because each process adds 100,000 times its rank
     Option("seed", _integer(0, 99_999), "seed of every random number"),
     _unrecorded("pretrained", FILE, "checkpoint whose weights the training starts from", nullable=True),
+    Option("new_channel_init", _word("fan_out, fan_in"), "Kaiming fan for modalities that pretrained lacks (DIFF-11)"),
+    Option(
+        "modality_aliases",
+        Kind(_aliases, "names by names"),
+        "{'T2': 'FLAIR'}: T2, which pretrained lacks, takes its FLAIR's filters",
+        nullable=True,
+    ),
     _unrecorded("resume", _flag("auto"), "continue from the last iteration-N.pt; auto: if there is one"),
     # Machine
     _unrecorded("device", DEVICE, "where the network runs"),
@@ -352,6 +371,12 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         )
     if (crops := values.get("crops_per_volume", 1)) > 1 and options.batch_size % crops:
         raise ArgumentError(f"batch_size={options.batch_size}: expected a multiple of crops_per_volume={crops}")
+    if aliases := values.get("modality_aliases"):
+        if options.pretrained is None:
+            raise ArgumentError(f"modality_aliases={aliases}: expected pretrained, the checkpoint with these filters")
+        if others := [modality for modality in aliases if modality not in options.modalities]:
+            known = ", ".join(options.modalities)
+            raise ArgumentError(f"modality_aliases={aliases}: {others[0]} is not in modalities; expected {known}")
 
 
 def check_command_line(argv: Sequence[str]) -> None:

@@ -45,6 +45,7 @@ def _layout(layout: weights.Layout) -> dict[str, str]:
         "prefix": layout.prefix or "none",
         "encoder": layout.encoder or "no name of its own",
         "left out": ", ".join(layout.left_out) or "nothing",
+        **({"other heads": ", ".join(layout.other_heads)} if layout.other_heads else {}),
     }
 
 
@@ -186,7 +187,8 @@ def convert(
 ) -> None:
     """Convert a checkpoint to this project's layout, which includes a description of the network and its training.
 
-    Metadata in the file are kept; metadata that neither the file nor an option gives are recorded as unknown.
+    Metadata in the file are kept; metadata that neither the file nor an option gives are recorded as unknown. A file
+    that names its modalities states what it was trained with: they are not renamed, a training has `modality_aliases`.
 
     Args:
         file: a checkpoint of any layout that `inspect` reads.
@@ -216,6 +218,8 @@ def convert(
     metadata = {"versions": None} | checkpoint.metadata | found | stated | {"conversions": history}
     weights.write({"network": checkpoint.state, "metadata": metadata}, output)
     print(f"{output}: {found['network']}, {found['model_size']}, {', '.join(stated['modalities'])}")
+    for head in checkpoint.layout.other_heads:
+        print(f"left out: {head} (DIFF-29)")
     if checkpoint.layout.left_out:
         print(f"left out, because SSLHead and SwinUNETR do not have it: {', '.join(checkpoint.layout.left_out)}")
 
@@ -244,8 +248,16 @@ def _agreed(option: str, given: Any, metadata: Mapping[str, Any], file: str) -> 
     """The value of an option or of the file; None if neither has one."""
     own = metadata.get(option)
     if given is not None and own is not None and _text(given) != _text(own):
-        raise InputError(f"--{option}={_text(given)}: {file} states {_text(own)}; leave the option out")
+        remedy = _alias(given, own) if option == "modalities" else ""
+        raise InputError(f"--{option}={_text(given)}: {file} states {_text(own)}; leave the option out{remedy}")
     return own if given is None else given
+
+
+def _alias(wanted: Sequence[str], own: Sequence[str]) -> str:
+    """How a training starts a modality from another one's filters, for whoever tries to rename a file's modalities."""
+    if aliases := {new: old for new, old in zip(wanted, own, strict=False) if new not in own}:
+        return f'; to start {", ".join(aliases)} from these filters, give the training --modality_aliases "{aliases}"'
+    return ""
 
 
 def _conversions(metadata: Mapping[str, Any], file: str) -> list[Any]:

@@ -133,7 +133,12 @@ class TrainingRecord(RunRecord):
         super().__init__(plan.options.output_dir, plan.settings, "train")
         self.validator, self.report = validator, report
         tensors = {"changed": report.changed, **report.gaps()}
-        self.content["weights"] = {"source": report.source, **report.counts(), "tensors": tensors}
+        self.content["weights"] = {
+            "source": report.source,
+            **report.counts(),
+            "tensors": tensors,
+            "shares": report.shares,
+        }
         self.content["train"] = {"iteration": [], "loss": {}}
         self.content["validation"] = {"iteration": [], "metrics": {}}
         self._sums: dict[str, torch.Tensor] = {}

@@ -7,6 +7,6 @@ __getattr__ = lazy(
     {
         "formats": "Checkpoint ENCODER Layout STEM read",
         "storage": "load path_of versions write",
-        "surgery": "Report by_module initialise restore transfer",
+        "surgery": "Report by_module initialise response_shares restore transfer",
     },
 )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,14 @@ RENAMED = {  # within the encoder: pattern and replacement
 }
 LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors that MONAI's encoder lacks
 RECONSTRUCTION = "out."  # in ssl_pretrained_weights.pth this layer restores the image; it does not segment
+OTHER_HEADS = {  # of the paper's code, not in SSLHead (DIFF-29): what they are, and the tensors of their first module
+    "a reconstruction head of type large_kernel_deconv; expected vae": ["conv.weight", "conv.bias"],
+    "a reconstruction head of type deconv; expected vae": [
+        f"conv.{layer}.{kind}" for layer in range(5) for kind in ("weight", "bias")
+    ],
+    "a rotation head of two layers; expected one": ["rotation_pre.weight", "rotation_pre.bias"],
+    "a contrastive head of two layers; expected one": ["contrastive_pre.weight", "contrastive_pre.bias"],
+}
 
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -41,7 +49,8 @@ class Layout:
         beside: other keys next to the tensors.
         prefix: prefix that all names share, such as `module.`; may be empty.
         encoder: prefix of the encoder after `prefix`; None if the file has no encoder.
-        left_out: tensors, by their names in the file, that MONAI's networks lack.
+        left_out: tensors, by their names in the file, that MONAI's networks and SSLHead lack.
+        other_heads: what heads these tensors are, and what was expected; a head is left out as a whole.
     """
 
     wrapper: str | None
@@ -49,6 +58,7 @@ class Layout:
     prefix: str
     encoder: str | None
     left_out: list[str]
+    other_heads: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,13 +87,15 @@ def read(path: str | Path) -> Checkpoint:
     given = _tensors(content, wrapper, path)
     prefix, encoder = _prefix_and_encoder(given, path)
     names = {name: _own_name(name.removeprefix(prefix), encoder) for name in given}
+    heads = _other_heads(names.values())
+    names |= {name: None for name, own in names.items() if own is not None and own.startswith(tuple(heads))}
     state = {own: given[name] for name, own in names.items() if own is not None}
     left_out = [name for name, own in names.items() if own is None]
     if len(state) + len(left_out) < len(given):
         twice = next(own for own in state if list(names.values()).count(own) > 1)
         raise InputError(f"checkpoint {path}: several tensors map to {twice}; expected one")
     beside = [str(name) for name in content if name not in given and name not in (wrapper, "metadata")]
-    layout = Layout(wrapper, beside, prefix, encoder, left_out)
+    layout = Layout(wrapper, beside, prefix, encoder, left_out, list(heads.values()))
     return Checkpoint(state, _metadata(content, path), layout)
 
 
@@ -162,6 +174,20 @@ def _own_name(name: str, encoder: str | None) -> str | None:
     for pattern, replacement in RENAMED.items():
         part = re.sub(pattern, replacement, part)
     return ENCODER + part
+
+
+def _other_heads(names: Collection[str | None]) -> dict[str, str]:
+    """The heads that SSLHead lacks, by the beginning of their names: `conv.`, `rotation_` or `contrastive_`.
+
+    Tensors of theirs can have a name and shape that SSLHead has as well, such as the bias of `conv.0`, or be trained on
+    the output of a layer that it lacks.
+    """
+    heads = {}
+    for head, tensors in OTHER_HEADS.items():
+        module = tensors[0].split(".")[0] + "."
+        if {name for name in names if name is not None and name.startswith(module)} == set(tensors):
+            heads[module.replace("pre.", "")] = head
+    return heads
 
 
 def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:

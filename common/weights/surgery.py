@@ -1,18 +1,18 @@
 """Fit a checkpoint to a network by modality name, and report what matched."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from common.errors import InputError
+from common.errors import ArgumentError, InputError
 from common.weights.formats import ENCODER, STEM, Checkpoint, read
 from common.weights.storage import path_of
 
-__all__ = ["Report", "by_module", "initialise", "restore", "transfer"]
+__all__ = ["Report", "by_module", "initialise", "response_shares", "restore", "transfer"]
 
 MODALITY_AXES = {  # tensors with one slice per modality, and the axis of the slices
     STEM: 1,
@@ -33,6 +33,9 @@ class Report:
         changed: adapted to other modalities.
         missing: in the network only; they keep their initial values.
         unexpected: in the checkpoint only; they are ignored.
+        modalities: of the network, in channel order.
+        shares: by the name of a changed layer, each channel's share of its response (see `response_shares`).
+        aliases: modalities of the network that take the filters of another modality, and that one.
     """
 
     source: str | None
@@ -40,15 +43,23 @@ class Report:
     changed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
+    modalities: list[str] = field(default_factory=list)
+    shares: dict[str, list[float]] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Count the tensors of each kind."""
-        return {kind: len(names) for kind, names in asdict(self).items() if kind != "source"}
+        return {kind: len(getattr(self, kind)) for kind in ("matched", "changed", "missing", "unexpected")}
 
     def __str__(self) -> str:
         origin = self.source or "no pretrained weights: all tensors keep their initial values"
         counts = ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
-        lines = [f"weights: {origin}: {counts}", *(f"  changed    {name}" for name in self.changed)]
+        lines = [f"weights: {origin}: {counts}"]
+        lines += [f"  alias      {modality} takes {source}'s filters" for modality, source in self.aliases.items()]
+        lines += [f"  changed    {name}" for name in self.changed]
+        for name, shares in self.shares.items():
+            each = ", ".join(f"{modality} {share:.0%}" for modality, share in zip(self.modalities, shares, strict=True))
+            lines.append(f"  response   {name}: {each}")
         lines += [f"  {kind:<10} {by_module(names)}" for kind, names in self.gaps().items() if names and self.source]
         return "\n".join(lines)
 
@@ -66,7 +77,13 @@ def by_module(names: Collection[str]) -> str:
     return ", ".join(f"{module} ({count})" for module, count in counts.items())
 
 
-def initialise(network: nn.Module, pretrained: str | Path | None, modalities: Sequence[str]) -> Report:
+def initialise(
+    network: nn.Module,
+    pretrained: str | Path | None,
+    modalities: Sequence[str],
+    new_channel_init: str = "fan_out",
+    modality_aliases: Mapping[str, str] | None = None,
+) -> Report:
     """Start a network from a checkpoint of the previous stage; report what matched.
 
     Tensors match by name. Tensors with one slice per modality are assembled by the modalities' names (see `transfer`).
@@ -76,9 +93,13 @@ def initialise(network: nn.Module, pretrained: str | Path | None, modalities: Se
         network: changed in place.
         pretrained: a checkpoint that names its modalities; None (or the text null or none) changes nothing.
         modalities: names of the network's input channels, in order.
+        new_channel_init: fan_out or fan_in, for modalities that the checkpoint lacks (see `transfer`).
+        modality_aliases: modalities that the checkpoint lacks, and the one of its own whose filters each takes, such as
+            {"T2": "FLAIR"}; T2 then counts as FLAIR, also where FLAIR is another channel.
 
     Raises:
         InputError: the checkpoint cannot be read, does not name its modalities, or has a different encoder.
+        ArgumentError: an alias is not in `modalities`, is known to the checkpoint, or stands for one that is not.
     """
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))
@@ -88,26 +109,41 @@ def initialise(network: nn.Module, pretrained: str | Path | None, modalities: Se
             f"checkpoint {pretrained}: does not name its modalities; add them once with "
             "python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt"
         )
-    return _fit(network, checkpoint, str(pretrained), modalities)
+    aliases = dict(modality_aliases or {})
+    _check_aliases(aliases, modalities, checkpoint.metadata["modalities"], str(pretrained))
+    report = Report(str(pretrained), modalities=list(modalities), aliases=aliases)
+    _fit(network, checkpoint, report, new_channel_init)
+    return report
 
 
-def _fit(network: nn.Module, checkpoint: Checkpoint, path: str, modalities: Sequence[str]) -> Report:
-    known = checkpoint.metadata["modalities"]
+def _check_aliases(aliases: dict[str, str], modalities: Sequence[str], known: Sequence[str], path: str) -> None:
+    for modality, source in aliases.items():
+        if modality not in modalities:
+            problem = f"{modality} is not in modalities; expected {', '.join(modalities)}"
+        elif modality in known:
+            problem = f"checkpoint {path} has filters of {modality} itself; expected a modality that it lacks"
+        elif source not in known:
+            problem = f"checkpoint {path} has no filters of {source}; expected {' or '.join(known)}"
+        else:
+            continue
+        raise ArgumentError(f"modality_aliases={aliases}: {problem}")
+
+
+def _fit(network: nn.Module, checkpoint: Checkpoint, report: Report, new_channel_init: str) -> None:
+    path, known = report.source, checkpoint.metadata["modalities"]
+    wanted = [report.aliases.get(modality, modality) for modality in report.modalities]
     state = network.state_dict()
     if not state.keys() & checkpoint.state.keys():
         raise InputError(f"checkpoint {path}: has no tensor in common with the network")
-    report = Report(path, unexpected=[name for name in checkpoint.state if name not in state])
+    report.unexpected.extend(name for name in checkpoint.state if name not in state)
     for name, initial in network.state_dict().items():
         given = checkpoint.state.get(name)
         axis = MODALITY_AXES.get(name)
-        if (
-            given is not None
-            and axis is not None
-            and known != list(modalities)
-            and _differ_only_in(axis, given, initial)
-        ):
-            state[name] = transfer(given, initial, axis, known, modalities, f"{path}: {name}")
-            report.changed.append(f"{name}: {', '.join(known)} -> {', '.join(modalities)}")
+        if given is not None and axis is not None and known != wanted and _differ_only_in(axis, given, initial):
+            state[name] = transfer(given, initial, axis, known, wanted, f"{path}: {name}", new_channel_init)
+            report.changed.append(f"{name}: {', '.join(known)} -> {', '.join(report.modalities)}")
+            if initial.ndim > 1:
+                report.shares[name] = response_shares(state[name], axis)
         elif given is not None and given.shape == initial.shape:
             state[name] = given
             report.matched.append(name)
@@ -116,7 +152,6 @@ def _fit(network: nn.Module, checkpoint: Checkpoint, path: str, modalities: Sequ
             report.unexpected.extend([name] if given is not None else [])  # its shape differs
     _refuse_other_encoder(report, checkpoint.metadata)
     network.load_state_dict(state)
-    return report
 
 
 def _differ_only_in(axis: int, given: torch.Tensor, initial: torch.Tensor) -> bool:
@@ -142,6 +177,7 @@ def transfer(
     known: Sequence[str],
     wanted: Sequence[str],
     name: str = "tensor",
+    new_channel_init: str = "fan_out",
 ) -> torch.Tensor:
     """Adapt a tensor with one slice per modality to other modalities, by name.
 
@@ -150,6 +186,14 @@ def transfer(
     slice, so that the layer responds to it as before; filters of a modality that was known several times are added.
     On an output axis, filters are copied and averaged instead.
 
+    Filters of a new modality are normal with a standard deviation of sqrt(2 / fan) (He et al., ICCV 2015):
+
+    * "fan_out", which the paper's code meant: the number of weights that lead away from one input channel, so filters
+      times voxels. The fan-out of a new output channel says nothing of its own scale; it keeps its initial values.
+    * "fan_in": the number of weights that lead to one output channel, from all modalities.
+
+    A bias keeps its initial value. For an input axis both draw the same random numbers.
+
     Args:
         given: the checkpoint's tensor, with `len(known)` slices along `axis`.
         initial: the network's tensor, with `len(wanted)` slices along `axis`; the other axes as in `given`.
@@ -157,6 +201,7 @@ def transfer(
         known: the checkpoint's modalities in channel order.
         wanted: the network's modalities in channel order.
         name: name of the tensor, for messages.
+        new_channel_init: fan_out or fan_in.
 
     Returns:
         A new tensor with the shape of `initial`.
@@ -168,16 +213,37 @@ def transfer(
     expected[axis] = len(known)
     if list(given.shape) != expected:
         raise InputError(f"checkpoint {name}: shape {list(given.shape)}; expected {expected} for {', '.join(known)}")
-    result = initial.clone()
-    if initial.ndim > 1:
-        nn.init.kaiming_normal_(result)
-    is_input = axis == 1
+    result, is_input = initial.clone(), axis == 1
+    if is_input or (initial.ndim > 1 and new_channel_init == "fan_in"):
+        nn.init.kaiming_normal_(result, mode=new_channel_init)  # each input slice has the fan-out of the whole
     for channel, modality in enumerate(wanted):
         if modality in known:
             slices = torch.stack([given.select(axis, i) for i, other in enumerate(known) if other == modality])
             filters = slices.sum(0) / list(wanted).count(modality) if is_input else slices.mean(0)
             result.select(axis, channel).copy_(filters)
     return result
+
+
+def response_shares(weight: torch.Tensor, axis: int) -> list[float]:
+    """Each channel's share of a convolution's response: its squared weights over all squared weights.
+
+    For an input channel that is its share of the variance of the output if all voxels of all channels are independent
+    and have the same variance; for an output channel, its share of the summed variance of all outputs. Neighbouring
+    voxels of images are alike, so shares of real responses differ; shares compare initialisations.
+
+    Args:
+        weight: of the convolution.
+        axis: of the channels, 0 or 1.
+
+    Returns:
+        Shares in channel order, to four digits, which add up to 1; zeros if all weights are zero.
+
+    Example:
+        >>> response_shares(torch.tensor([[3.0, 4.0]]), axis=1)
+        [0.36, 0.64]
+    """
+    squares = weight.double().square().transpose(0, axis).flatten(1).sum(1)
+    return [round(share, 4) for share in (squares / squares.sum()).nan_to_num().tolist()]
 
 
 def restore(network: nn.Module, path: str | Path, modalities: Sequence[str]) -> Checkpoint:

@@ -81,6 +81,24 @@ def test_a_checkpoint_of_another_size(run_bundle, tmp_path):
     assert "model_size tiny" in line
 
 
+@pytest.mark.parametrize(
+    ("aliases", "problem"),
+    [
+        ("{'T2': 'PD'}", "no filters of PD; expected T1 or FLAIR"),
+        ("{T1: FLAIR}", "filters of T1 itself; expected a modality that it lacks"),
+        ("{'DWI': 'FLAIR'}", "DWI is not in modalities; expected FLAIR, T1ce, T1, T2"),
+        ("T2=FLAIR", "expected names by names, such as \"{'T2': 'FLAIR'}\""),
+    ],
+)
+def test_aliases_that_the_checkpoint_cannot_fill(run_bundle, tmp_path, aliases, problem):
+    settings = {"modalities": ["T1", "FLAIR"], "model_size": "micro"}
+    torch.save({"network": SSLHead(2, "micro").state_dict(), "metadata": settings}, tmp_path / "ukb.pt")
+    options = [f"--pretrained={tmp_path / 'ukb.pt'}", f"--modality_aliases={aliases}"]
+    line = complaint(run_bundle("brats_stage2", *TINY, *options))
+    assert "--modality_aliases=" in line
+    assert problem in line
+
+
 def test_resume_without_anything_to_resume(run_bundle):
     assert "no iteration-N.pt in" in complaint(run_bundle("ukb_ssl_pretrain", *TINY, "--resume=true"))
 

@@ -161,6 +161,9 @@ def test_what_is_neither_true_nor_false_is_refused(value):
         ("resume", "true", True),
         ("patch_size", (64, 96, 128), [64, 96, 128]),
         ("modalities", ("T1", "T1"), ["T1", "T1"]),
+        ("modality_aliases", {"T2": "FLAIR"}, {"T2": "FLAIR"}),
+        ("modality_aliases", "{'T2': 'FLAIR', 'T1ce': 'T1'}", {"T2": "FLAIR", "T1ce": "T1"}),
+        ("modality_aliases", "null", None),
         ("checkpoint", ["a.pt", "b.pt"], ["a.pt", "b.pt"]),
         ("flips", [0, 2], [0, 2]),
         ("cohort", 7, "7"),
@@ -227,6 +230,15 @@ def test_a_value_gets_its_own_type(name, value, expected):
         ("flips", [3], "flips=[3]: expected a list of the axes 0, 1, 2"),
         ("flips", [0, 0], "flips=[0, 0]: expected a list of the axes 0, 1, 2"),
         ("flips", 0, "flips=0: expected a list of the axes 0, 1, 2"),
+        ("new_channel_init", "fan", "new_channel_init=fan: expected one of fan_out, fan_in"),
+        ("modality_aliases", "T2=FLAIR", "modality_aliases=T2=FLAIR: expected names by names, such as"),
+        ("modality_aliases", "{T2", "modality_aliases={T2: expected names by names, such as"),
+        ("modality_aliases", {}, "modality_aliases={}: expected names by names, such as"),
+        ("modality_aliases", ["T2", "FLAIR"], "modality_aliases=['T2', 'FLAIR']: expected names by names, such as"),
+        ("modality_aliases", {"T2": 1}, "modality_aliases={'T2': 1}: expected names by names, such as"),
+        ("modality_aliases", {"T2": ["FLAIR"]}, "modality_aliases={'T2': ['FLAIR']}: expected names by names, such as"),
+        ("modality_aliases", {"T2": ""}, "modality_aliases={'T2': ''}: expected names by names, such as"),
+        ("modality_aliases", 5, "modality_aliases=5: expected names by names, such as"),
         ("pretrained", 5, "pretrained=5: expected a path"),
         ("output_dir", "", "output_dir=: expected a path"),
         ("model_size", 5, "model_size=5: expected one of tiny, small, base, micro"),
@@ -339,6 +351,21 @@ def test_options_that_do_not_fit_are_named(options_of_config, changed, line):
     with pytest.raises(RuntimeError) as error:
         options_of_config(**changed)
     assert input_error_message(error.value).startswith(f"--{line}")
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        ({"pretrained": None}, "modality_aliases={'T1': 'T2'}: expected pretrained, the checkpoint with these filters"),
+        ({"pretrained": "a.pt", "modalities": ["T2", "PD"]}, "modality_aliases={'T1': 'T2'}: T1 is not in modalities"),
+    ],
+)
+def test_aliases_that_do_not_fit_are_named(options_of_config, changed, line):
+    with pytest.raises(RuntimeError) as error:
+        options_of_config(modality_aliases={"T1": "T2"}, **changed)
+    assert input_error_message(error.value).startswith(f"--{line}")
+    assert options_of_config(modality_aliases={"T1": "T2"}, pretrained="a.pt").modality_aliases == {"T1": "T2"}
+    assert options_of_config(modality_aliases="null", pretrained=None).modality_aliases is None
 
 
 def test_a_segmentation_network_takes_one_crop_of_unequal_edges(options_of_config):

@@ -65,6 +65,27 @@ def ssl_network(channels, depths, feature_size=48, **settings):
     return shapes | {"conv.20.weight": (channels, widths[-1], 1, 1, 1), "conv.20.bias": (channels,)}
 
 
+def other_ssl_network(kind, channels, depths, feature_size=48, **settings):
+    """Shapes of the self-supervised networks of the public code that are not its default one.
+
+    `deconv` and `large_kernel_deconv` reconstruct by transposed convolutions; `two_layers` adds a linear layer below
+    each of the two other heads, as in the code for ATLAS.
+    """
+    width = 16 * feature_size
+    shapes = ssl_network(channels, depths, feature_size, **settings)
+    if kind == "two_layers":
+        for task in ("rotation", "contrastive"):
+            shapes |= {f"{task}_pre.weight": (width, width), f"{task}_pre.bias": (width,)}
+        return shapes
+    shapes = {name: shape for name, shape in shapes.items() if not name.startswith("conv.")}
+    if kind == "large_kernel_deconv":
+        return shapes | {"conv.weight": (width, channels, 32, 32, 32), "conv.bias": (channels,)}
+    widths = [width, width // 2, width // 4, width // 8, width // 16, channels]
+    for number, (before, after) in enumerate(pairwise(widths)):
+        shapes |= {f"conv.{number}.weight": (before, after, 2, 2, 2), f"conv.{number}.bias": (after,)}
+    return shapes
+
+
 def decoder(channels, feature_size=48):
     """Shapes of SwinUNETR without its encoder and its output layer."""
     f = feature_size

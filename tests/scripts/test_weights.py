@@ -1,6 +1,7 @@
 """`scripts.weights`: what files of other people are told apart by, and what a converted one says and starts."""
 
 import argparse
+import ast
 import hashlib
 import math
 import subprocess
@@ -336,7 +337,7 @@ def test_a_public_file_starts_stage_2(size, known, wanted, file, output):
             assert (filters == (known.index(modality) + 1) / wanted.count(modality)).all()
             assert bias == known.index(modality) + 1
         else:
-            assert filters.std().item() == pytest.approx((2 / (len(wanted) * 8)) ** 0.5, rel=0.15)  # Kaiming, fan in
+            assert filters.std().item() == pytest.approx((2 / (48 * 8)) ** 0.5, rel=0.15)  # Kaiming, fan out
             assert not torch.equal(filters, initial[STEM][:, channel])
             assert bias == initial["conv.20.bias"][channel]
     assert not state["rotation_head.weight"].any()
@@ -446,6 +447,61 @@ def test_weights_of_monai_start_the_ssl_network(layout, file, output):
         assert torch.equal(state[f"swinViT.{fc1}"], ENCODER[fc1])
 
 
+# Heads of the public code that SSLHead lacks
+
+OTHER_HEADS = [
+    ("deconv", ("conv.",), ["a reconstruction head of type deconv; expected vae"]),
+    ("large_kernel_deconv", ("conv.",), ["a reconstruction head of type large_kernel_deconv; expected vae"]),
+    (
+        "two_layers",
+        ("rotation_", "contrastive_"),
+        ["a rotation head of two layers; expected one", "a contrastive head of two layers; expected one"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "heads", "said"), OTHER_HEADS)
+def test_another_head_is_named_and_left_out_as_a_whole(kind, heads, said, file, output, capsys):
+    tensors = checkpoints.filled(checkpoints.other_ssl_network(kind, 2, **MICRO))
+    written(checkpoints.public_ssl(tensors), file)
+    inspect(str(file))
+    lines = told(capsys.readouterr().out)
+    assert lines["other heads"] == ", ".join(said)
+    assert set(lines["left out"].split(", ")) == {f"module.{name}" for name in tensors if name.startswith(heads)}
+    network = SSLHead(4, "micro")
+    initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    state, report = started(network, file, output, UKB, BRATS)
+    printed = capsys.readouterr().out.splitlines()
+    assert [f"left out: {head} (DIFF-29)" for head in said] == [
+        line for line in printed if line.startswith("left out: ")
+    ]
+    assert report.missing == [name for name in initial if name.startswith(heads)]
+    assert report.unexpected == []
+    for name, tensor in state.items():
+        if name.startswith(heads):
+            assert torch.equal(tensor, initial[name])
+        elif name not in (STEM, "conv.20.weight", "conv.20.bias"):
+            assert torch.equal(tensor, tensors[name])
+    assert torch.equal(state[STEM][:, [2, 0]], tensors[STEM])
+    assert weights.read(output).layout.other_heads == []
+    assert weights.read(output).metadata["conversions"][0]["layout"]["other_heads"] == said
+
+
+@pytest.mark.parametrize("kind", [kind for kind, *_ in OTHER_HEADS])
+def test_the_encoder_below_another_head_starts_fine_tuning(kind, file, output):
+    tensors = checkpoints.filled(checkpoints.other_ssl_network(kind, 1, **MICRO))
+    state, report = started(swin_unetr(1), written(checkpoints.public_ssl(tensors), file), output, ["T1"], ["T1"])
+    assert report.matched == of_encoder(tensors)
+    assert all(torch.equal(state[name], tensors[name]) for name in report.matched)
+
+
+@pytest.mark.parametrize("name", ["conv.1.weight", "conv.weight", "rotation_pre.scale"])
+def test_a_head_that_is_not_known_is_not_taken_for_another_one(name, file):
+    read = weights.read(written(checkpoints.public_ssl(micro() | {name: torch.ones(3)}), file))
+    assert read.layout.other_heads == read.layout.left_out == []
+    assert name in read.state
+
+
 # What a converted file says
 
 
@@ -472,6 +528,7 @@ def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
                 "prefix": "module.",
                 "encoder": "",
                 "left_out": ["module.norm.weight", "module.norm.bias"],
+                "other_heads": [],
             },
             "versions": weights.versions(),
         }
@@ -541,6 +598,23 @@ def test_an_option_does_not_contradict_the_file(options, message, file, output):
     with pytest.raises(InputError, match=message) as error:
         convert(str(file), output, **options)
     assert str(file) in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("modalities", "aliases"),
+    [("T1,T2", "{'T2': 'FLAIR'}"), ("T1ce,T2", "{'T1ce': 'T1', 'T2': 'FLAIR'}"), ("FLAIR,T1", None), ("T1", None)],
+)
+def test_a_file_of_ours_is_not_renamed_and_the_option_that_does_is_named(modalities, aliases, file, output):
+    weights.write({"network": micro(), "metadata": OURS}, file)
+    with pytest.raises(InputError, match="states T1, FLAIR; leave the option out") as error:
+        convert(str(file), output, modalities)
+    if aliases is None:
+        assert one_line(error).endswith("leave the option out")
+        return
+    assert one_line(error).endswith(f'give the training --modality_aliases "{aliases}"')
+    network, wanted = SSLHead(2, "micro"), modalities.split(",")
+    weights.initialise(network, file, wanted, modality_aliases=ast.literal_eval(aliases))
+    assert torch.equal(network.state_dict()[STEM], micro()[STEM])
 
 
 @pytest.mark.parametrize(

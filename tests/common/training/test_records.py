@@ -37,6 +37,7 @@ def test_a_training_leaves_its_record(tmp_path):
     assert record["weights"]["source"] == "a.pt"
     assert record["weights"]["matched"] == 1
     assert record["weights"]["tensors"] == {"changed": [], "missing": [], "unexpected": []}
+    assert record["weights"]["shares"] == {}
     assert record["versions"] == versions()
     assert 0 <= record["seconds"] < 60
     assert record["peak_memory_gib"] > 0.1

@@ -114,21 +114,173 @@ def test_without_any_known_modality_the_stem_is_initialised(file):
     assert torch.equal(new.state_dict()["rotation_head.weight"], old.state_dict()["rotation_head.weight"])
 
 
-@pytest.mark.parametrize(("axis", "fan_in"), [(1, 4 * 27), (0, 2 * 27)])
-def test_new_modalities_are_initialised_after_kaiming(axis, fan_in):
-    shape = [300, 2, 3, 3, 3] if axis == 1 else [2, 2, 3, 3, 3]
-    wide = [300, 4, 3, 3, 3] if axis == 1 else [600, 2, 3, 3, 3]
-    known = ["a", "b"]
-    wanted = ["b", "c", "a", "d"] if axis == 1 else ["b", *(f"new{i}" for i in range(598)), "a"]
+# New modalities: expected deviations are sqrt(2 / fan) of He et al., ICCV 2015, with fans counted by hand
+
+
+@pytest.mark.parametrize("new", [["T1ce"], ["T1ce", "T2"], ["T1ce", "T2", "PD", "DWI", "SWI"]])
+@pytest.mark.parametrize(("new_channel_init", "fan"), [("fan_out", 600 * 27), ("fan_in", 27)])
+def test_new_filters_have_the_deviation_of_kaiming(new, new_channel_init, fan):
+    wanted = ["FLAIR", *new, "T1"]
+    given = torch.randn(600, 2, 3, 3, 3)
+    initial = torch.full((600, len(wanted), 3, 3, 3), 7.0)
+    result = weights.transfer(given, initial, 1, UKB, wanted, new_channel_init=new_channel_init)
+    fan *= len(wanted) if new_channel_init == "fan_in" else 1
+    for channel in range(1, len(wanted) - 1):
+        assert result[:, channel].std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.03)
+        assert result[:, channel].mean().item() == pytest.approx(0, abs=0.05 * (2 / fan) ** 0.5)
+    assert torch.equal(result[:, -1], given[:, 0])
+    assert torch.equal(result[:, 0], given[:, 1])
+    assert (initial == 7).all()
+
+
+def test_new_filters_of_the_paper_have_the_deviation_of_its_code(file):
+    """0.072 for 48 filters of 2 x 2 x 2 voxels, whichever modalities there are."""
+    old, new = ssl_head(2, size="tiny"), ssl_head(4, seed=1, size="tiny")
+    weights.initialise(new, saved(old, file, UKB), BRATS)
+    assert new.state_dict()[STEM][:, [1, 3]].std().item() == pytest.approx(0.0722, rel=0.1)
+
+
+def test_new_outputs_keep_their_initial_values_by_fan_out_and_have_the_deviation_of_kaiming_by_fan_in():
+    given, initial = torch.randn(2, 48, 1, 1, 1), torch.full((600, 48, 1, 1, 1), 7.0)
+    wanted = ["FLAIR", *(f"new{i}" for i in range(598)), "T1"]
+    kept = weights.transfer(given, initial, 0, UKB, wanted)
+    drawn = weights.transfer(given, initial, 0, UKB, wanted, new_channel_init="fan_in")
+    assert (kept[1:-1] == 7).all()
+    assert drawn[1:-1].std().item() == pytest.approx((2 / 48) ** 0.5, rel=0.03)
+    for result in (kept, drawn):
+        assert torch.equal(result[[-1, 0]], given)
+
+
+@pytest.mark.parametrize("new_channel_init", ["fan_out", "fan_in"])
+def test_only_new_filters_are_drawn(file, new_channel_init):
+    old, new = swin_unetr(2), swin_unetr(4, seed=1)
+    weights.initialise(new, saved(old, file, UKB), BRATS, new_channel_init)
+    for name, tensor in new.state_dict().items():
+        before = old.state_dict()[name]
+        if name in {STEM, "encoder1.layer.conv1.conv.weight", "encoder1.layer.conv3.conv.weight"}:
+            fan = tensor[0, 0].numel() * (len(tensor) if new_channel_init == "fan_out" else 4)
+            assert tensor[:, [1, 3]].std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.3)  # of few numbers
+            tensor = tensor[:, [2, 0]]
+        assert torch.equal(tensor, before)
+
+
+def test_both_fans_leave_the_same_random_numbers_to_what_follows():
+    def next_number(new_channel_init):
+        torch.manual_seed(0)
+        weights.transfer(torch.ones(5, 2, 2, 2, 2), torch.ones(5, 4, 2, 2, 2), 1, UKB, BRATS, "", new_channel_init)
+        return torch.rand(1).item()
+
+    assert next_number("fan_out") == next_number("fan_in")
+
+
+# Aliases
+
+
+@pytest.mark.parametrize(
+    ("known", "wanted", "aliases", "places"),
+    [
+        (UKB, ["T1", "T2"], {"T2": "FLAIR"}, [0, 1]),  # the paper's code for two modalities of BraTS
+        (UKB, ["T2", "T1"], {"T2": "FLAIR"}, [1, 0]),
+        (UKB, ["T2", "T1ce"], {"T2": "FLAIR", "T1ce": "T1"}, [1, 0]),
+        (["FLAIR"], ["T2"], {"T2": "FLAIR"}, [0]),
+        (UKB, ["PD", "T2", "T1"], {"T2": "FLAIR"}, [2, 1]),
+    ],
+)
+def test_an_alias_gives_the_response_of_the_modality_that_it_stands_for(file, known, wanted, aliases, places):
+    old, new = ssl_head(len(known)), ssl_head(len(wanted), seed=1)
+    report = weights.initialise(new, saved(old, file, known), wanted, modality_aliases=aliases)
+    image = torch.randn(1, len(known), 64, 64, 64)
+    before, after = respond(old, image), respond(new, spread(image, places, len(wanted)))
+    for task in ("rotation", "contrastive"):
+        torch.testing.assert_close(after[task], before[task], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after["reconstruction"][:, places], before["reconstruction"], rtol=1e-4, atol=1e-4)
+    for modality, source in aliases.items():
+        assert f"\n  alias      {modality} takes {source}'s filters" in str(report)
+    if known != [aliases.get(modality, modality) for modality in wanted]:
+        assert f"{STEM}: {', '.join(known)} -> {', '.join(wanted)}" in report.changed
+
+
+def test_without_the_alias_the_filters_are_lost(file):
+    old, new = ssl_head(2), ssl_head(2, seed=1)
+    report = weights.initialise(new, saved(old, file, UKB), ["T1", "T2"])
+    given = old.state_dict()[STEM][:, 1]
+    assert not torch.equal(new.state_dict()[STEM][:, 1], given)
+    assert "takes" not in str(report)
+    weights.initialise(new, file, ["T1", "T2"], modality_aliases={"T2": "FLAIR"})
+    assert torch.equal(new.state_dict()[STEM][:, 1], given)
+
+
+def test_an_alias_beside_the_modality_itself_counts_as_the_modality_twice(file):
+    old, new = ssl_head(2), ssl_head(3, seed=1)
+    weights.initialise(new, saved(old, file, UKB), ["T1", "T2", "FLAIR"], modality_aliases={"T2": "FLAIR"})
+    given = old.state_dict()[STEM]
+    assert torch.equal(new.state_dict()[STEM], torch.stack([given[:, 0], given[:, 1] / 2, given[:, 1] / 2], dim=1))
+
+
+@pytest.mark.parametrize(
+    ("modalities", "aliases", "problem"),
+    [
+        (["T1"], {"T2": "FLAIR"}, "T2 is not in modalities; expected T1"),
+        (["T1", "T2"], {"T2": "PD"}, "checkpoint FILE has no filters of PD; expected T1 or FLAIR"),
+        (
+            ["T1", "FLAIR"],
+            {"FLAIR": "T1"},
+            "checkpoint FILE has filters of FLAIR itself; expected a modality that it l",
+        ),
+        (["T1", "FLAIR"], {"FLAIR": "FLAIR"}, "checkpoint FILE has filters of FLAIR itself; expected"),
+    ],
+)
+def test_aliases_that_cannot_be_are_refused(file, modalities, aliases, problem):
+    saved(ssl_head(2), file, UKB)
+    network = ssl_head(len(modalities), seed=1)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(ArgumentError) as error:
+        weights.initialise(network, file, modalities, modality_aliases=aliases)
+    assert one_line(error).startswith(f"modality_aliases={aliases}: {problem.replace('FILE', str(file))}")
+    assert untouched(network, before)
+
+
+# Shares of the response
+
+
+def simulated_shares(weight, axis):
+    """Variances of a convolution's outputs where one input channel is noise, or of each output, in all of them."""
+    image = torch.randn(2, weight.shape[1], 96, 96, 96)
+    if axis == 0:
+        return torch.nn.functional.conv3d(image, weight).var(dim=(0, 2, 3, 4))
+    alone = [torch.zeros_like(image).index_copy_(1, torch.tensor([i]), image[:, [i]]) for i in range(image.shape[1])]
+    edge = weight.shape[-1]
+    return torch.stack(
+        [torch.nn.functional.conv3d(one, weight, stride=edge).var(dim=(0, 2, 3, 4)).sum() for one in alone]
+    )
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(1, (48, 4, 2, 2, 2)), (1, (8, 3, 1, 1, 1)), (0, (4, 48, 1, 1, 1))])
+def test_shares_are_those_of_the_variance_of_the_output(axis, shape):
     torch.manual_seed(0)
-    given = torch.randn(shape)
-    result = weights.transfer(given, torch.full(wide, 7.0), axis, known, wanted)
-    assert torch.equal(result.select(axis, wanted.index("a")), given.select(axis, 0))
-    assert torch.equal(result.select(axis, wanted.index("b")), given.select(axis, 1))
-    new = torch.cat([result.select(axis, i).flatten() for i, name in enumerate(wanted) if name not in known])
-    assert new.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.03)  # He et al., ICCV 2015
-    assert new.mean().item() == pytest.approx(0, abs=0.01)
-    assert (new == 0).sum() == 0
+    weight = torch.randn(shape) * torch.linspace(0.1, 1, shape[axis]).view(-1, *[1] * (4 - axis))
+    expected = simulated_shares(weight, axis)
+    expected = (expected / expected.sum()).tolist()
+    assert weights.response_shares(weight, axis) == pytest.approx(expected, abs=0.01)
+
+
+def test_shares_of_a_layer_without_weights_are_zero():
+    assert weights.response_shares(torch.zeros(2, 3, 1, 1, 1), axis=1) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(("new_channel_init", "new"), [("fan_out", 0.19), ("fan_in", 0.74)])
+def test_new_modalities_have_these_shares_after_the_surgery_from_2_to_4(file, new_channel_init, new):
+    """Kept filters of deviation 0.148; 0.072^2 and 0.25^2 over their sums with 0.148^2."""
+    old, network = ssl_head(2, size="tiny"), ssl_head(4, seed=1, size="tiny")
+    filters = torch.randn(old.state_dict()[STEM].shape)
+    old.swinViT.patch_embed.proj.weight.data = 0.148 * filters / filters.std()
+    report = weights.initialise(network, saved(old, file, UKB), BRATS, new_channel_init)
+    assert report.shares.keys() == {STEM, "conv.20.weight"}
+    flair, t1ce, t1, t2 = report.shares[STEM]
+    assert t1ce + t2 == pytest.approx(new, abs=0.03)
+    assert flair + t1 == pytest.approx(1 - new, abs=0.03)
+    line = next(line for line in str(report).splitlines() if line.startswith(f"  response   {STEM}: "))
+    assert line.endswith(f": FLAIR {flair:.0%}, T1ce {t1ce:.0%}, T1 {t1:.0%}, T2 {t2:.0%}")
 
 
 def test_bias_of_a_new_modality_stays_as_initialised():
