@@ -150,8 +150,8 @@ def subset(
     """Write a datalist with some of the training subjects, or some of the modalities, of another.
 
     Subjects for validation and testing and those without label stay. The paper's learning curves use the fractions
-    0.05, 0.1, 0.2 and 0.4 with five seeds each (DIFF-27). The choice depends only on fraction, seed and the subjects' names; the
-    output records it.
+    0.05, 0.1, 0.2 and 0.4 with five seeds each (DIFF-27). The choice depends only on fraction, seed and the subjects'
+    names; the output records it.
 
     Args:
         datalist: JSON file to take from.
