@@ -19,7 +19,7 @@ from common.data.regions import display_order
 from common.files import atomic_write
 from common.training.records import command_line
 
-__all__ = ["quickstart", "shortfalls", "summarise"]
+__all__ = ["conclusion", "quickstart", "shortfalls", "summarise"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,7 +87,7 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
     with atomic_write(folder / "summary.json") as file:
         file.write_text(json.dumps(summary, indent=1) + "\n")
     _run(["-m", "scripts.report", str(folder)], ROOT)
-    print(_conclusion(summary, folder))
+    print(conclusion(summary, folder))
     if missed := shortfalls(summary):
         print("\n".join(f"missed threshold: {line}" for line in missed), file=sys.stderr)
         raise SystemExit(1)
@@ -227,7 +227,13 @@ def _learnable(loss: Mapping[str, list[float]]) -> dict[str, list[float]]:
     return {term: loss[term] for term in ("reconstruction", "rotation") if term in loss} or {"total": loss["total"]}
 
 
-def _conclusion(summary: Mapping[str, Any], folder: Path) -> str:
+def conclusion(summary: Mapping[str, Any], folder: Path) -> str:
+    """What the quick start prints at its end.
+
+    Args:
+        summary: as `summarise` returns it, with the `seconds` that the quick start took.
+        folder: the output folder.
+    """
     lines = [
         f"\nquick start: {summary['seconds'] / 60:.1f} min; mean Dice on held-out subjects of the embedded cohort,"
     ]
