@@ -163,7 +163,8 @@ def test_scores_by_region_and_headline(page: str) -> None:
             max(values),
         ]
         assert f"{region} {' '.join(f'{number:.3f}' for number in numbers)} {len(values)} " in text
-        assert f"{len(values)} { {'TC': '0.700 3', 'WT': '0.600 2', 'ET': '– 0'}[region]} " in text
+        present = {"TC": "0.700 3", "WT": "0.600 2", "ET": "– 0"}[region]
+        assert f"{len(values)} {present} " in text
     headline = statistics.mean([(0.9 + 0.2 + 0.95 + 0.6) / 4, (0.8 + 0.3 + 0.9 + 0.5) / 4, (0.7 + 0.85 + 0.4) / 3])
     assert f"over all (over those with the region): brats_finetune {headline:.3f} (0.650)." in text
     assert "With the region: 0.650; TC 0.700 (n 3), WT 0.600 (n 2), ET – (n 0)" in text
