@@ -19,7 +19,7 @@ from common.data.regions import display_order
 from common.files import atomic_write
 from common.training.records import command_line
 
-__all__ = ["quickstart", "shortfalls", "summarise"]
+__all__ = ["conclusion", "quickstart", "shortfalls", "summarise"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,7 +87,7 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
     with atomic_write(folder / "summary.json") as file:
         file.write_text(json.dumps(summary, indent=1) + "\n")
     _run(["-m", "scripts.report", str(folder)], ROOT)
-    print(_conclusion(summary, folder))
+    print(conclusion(summary, folder))
     if missed := shortfalls(summary):
         print("\n".join(f"missed threshold: {line}" for line in missed), file=sys.stderr)
         raise SystemExit(1)
@@ -151,7 +151,8 @@ def summarise(folder: Path) -> dict[str, Any]:
     Returns:
         {"stages": {bundle: {"seconds", "peak_memory_gib", "loss": {term: [first, last]} on held-out crops (fine-tuning:
         on training crops), "weights": counts}}, "scores": {bundle: {region: mean held-out Dice}},
-        "metrics": {bundle: {region: {metric: mean}}} for all metrics of the protocols}.
+        "present": {bundle: {region: {"mean", "n"}}} of the subjects that have the region, "metrics": {bundle: {region:
+        {metric: mean}}} for all metrics of the protocols}.
     """
     trainings = {bundle: _record(folder / bundle) for bundle in STAGES}
     evaluated = [name for name, stage in STAGES.items() if stage.is_evaluated]
@@ -160,6 +161,13 @@ def summarise(folder: Path) -> dict[str, Any]:
     return {
         "stages": {bundle: _summarise_training(record) for bundle, record in trainings.items()},
         "scores": {bundle: _by_region(record["scores"]["mean"]) for bundle, record in evaluations.items()},
+        "present": {
+            bundle: {
+                region: {"mean": mean, "n": record["scores"]["n_present"][region]}
+                for region, mean in _by_region(record["scores"]["mean_present"]).items()
+            }
+            for bundle, record in evaluations.items()
+        },
         "metrics": {
             bundle: {
                 region: {metric: figures["mean"] for metric, figures in metrics.items()}
@@ -170,7 +178,7 @@ def summarise(folder: Path) -> dict[str, Any]:
     }
 
 
-def _by_region(means: Mapping[str, float]) -> dict[str, float]:
+def _by_region(means: Mapping[str, Any]) -> dict[str, Any]:
     return {region: means[region] for region in display_order(means)}
 
 
@@ -219,16 +227,29 @@ def _learnable(loss: Mapping[str, list[float]]) -> dict[str, list[float]]:
     return {term: loss[term] for term in ("reconstruction", "rotation") if term in loss} or {"total": loss["total"]}
 
 
-def _conclusion(summary: Mapping[str, Any], folder: Path) -> str:
+def conclusion(summary: Mapping[str, Any], folder: Path) -> str:
+    """What the quick start prints at its end.
+
+    Args:
+        summary: as `summarise` returns it, with the `seconds` that the quick start took.
+        folder: the output folder.
+    """
     lines = [
-        f"\nquick start: {summary['seconds'] / 60:.1f} min; mean Dice on held-out subjects of the embedded cohort:"
+        f"\nquick start: {summary['seconds'] / 60:.1f} min; mean Dice on held-out subjects of the embedded cohort,"
     ]
+    lines.append("all subjects (only those that have the region, and their number):")
     for bundle, scores in summary["scores"].items():
-        lines.append(f"  {bundle:<16} " + "  ".join(f"{region} {score:.3f}" for region, score in scores.items()))
+        present = {region: _present(**found) for region, found in summary["present"][bundle].items()}
+        shown = "  ".join(f"{region} {score:.3f} ({present[region]})" for region, score in scores.items())
+        lines.append(f"  {bundle:<16} {shown}")
     lines.append("This proves that the software works; it proves nothing about patients.")
     pages = [folder / bundle / "evaluation" / "evaluation.html" for bundle in summary["scores"]]
     lines += [f"Look at {page}" for page in (folder / "report.html", *pages)]
     return "\n".join(lines)
+
+
+def _present(mean: float | None, n: int) -> str:
+    return f"{mean:.3f}, {n}" if n else "none"
 
 
 if __name__ == "__main__":

@@ -21,10 +21,12 @@ __all__ = [
     "LESIONS",
     "METRICS",
     "PAGE",
+    "PRESENT",
     "RESAMPLES",
     "CaseFiles",
     "Cases",
     "count_lesions",
+    "figures",
     "mean_interval",
     "statistics",
     "summarise",
@@ -41,6 +43,7 @@ LESIONS = (
     *("x", "y", "z"),  # voxel at the centre of mass, counted from 0
 )
 RESAMPLES = 9999  # of the cases, for each bootstrap interval
+PRESENT = "dice_present"  # Dice of the cases whose reference has the region; DIFF-23
 
 
 class CaseFiles(NamedTuple):
@@ -99,8 +102,8 @@ def summarise(cases: Cases, protocol: Protocol, missing: Sequence[str] = ()) -> 
         "interval": f"ci95: percentile bootstrap of the mean, {RESAMPLES} resamples of the cases",
         "regions": {
             region: {
-                metric: {**statistics([scores[region].values[metric] for scores in cases.values()]), "unit": unit}
-                for metric, unit in protocol.units.items()
+                name: {**statistics(values), "unit": protocol.units.get(name, "1")}
+                for name, values in figures([scores[region] for scores in cases.values()], protocol).items()
             }
             for region in regions
         },
@@ -108,17 +111,32 @@ def summarise(cases: Cases, protocol: Protocol, missing: Sequence[str] = ()) -> 
     }
 
 
+def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
+    """The values that the summary of a region describes: each metric of all cases, and after `dice` `PRESENT`.
+
+    Args:
+        scores: of the region, one for each case.
+        protocol: that measured the scores.
+    """
+    found = {}
+    for metric in protocol.units:
+        found[metric] = [measured.values[metric] for measured in scores]
+        if metric == "dice":
+            found[PRESENT] = [measured.values[metric] for measured in scores if measured.is_present]
+    return found
+
+
 def statistics(values: Sequence[float]) -> dict[str, Any]:
     """Mean, sample standard deviation, median, 95 % bootstrap interval of the mean, and number of values.
 
-    The standard deviation and the interval of a single value are None.
+    The standard deviation and the interval of a single value are None, and so is everything without a value.
     """
-    single = len(values) == 1
+    spreads = len(values) > 1
     return {
-        "mean": float(np.mean(values)),
-        "sd": None if single else float(np.std(values, ddof=1)),
-        "median": float(np.median(values)),
-        "ci95": None if single else list(mean_interval(values)),
+        "mean": float(np.mean(values)) if len(values) else None,
+        "sd": float(np.std(values, ddof=1)) if spreads else None,
+        "median": float(np.median(values)) if len(values) else None,
+        "ci95": list(mean_interval(values)) if spreads else None,
         "n": len(values),
     }
 

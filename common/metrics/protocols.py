@@ -7,7 +7,10 @@ as a lesion and when it counts as found, so never compare figures of different p
 * `isles`: ISLES'22. As `atlas`, with 26-connected components and the volume difference in millilitres.
 * `brats`: BraTS 2023, lesion-wise. Parts of the reference whose dilations meet are one lesion; each lesion is compared
   with the entire predicted components that touch its dilation.
-* `dice`: Dice of the region alone, as in the paper's Table 4; not from a challenge.
+* `dice`: Dice of the region alone, without regard to lesions; not from a challenge.
+
+The figures of a case without the region, 1 or 0 for Dice, come from the challenges. Over cases there are two means of
+Dice: of all cases (`dice`), and of those whose reference has the region (`dice_present`), as in the paper (DIFF-23).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -67,6 +70,11 @@ class Scores:
     values: Mapping[str, float]
     lesions: tuple[Lesion, ...] = ()
     volumes: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def is_present(self) -> bool:
+        """Whether the reference has the region; only then does the case count in `dice_present`."""
+        return self.volumes[1] > 0
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Handlers and metrics that MONAI and Ignite lack: progress, forecast of the cost, loss terms, scores, pictures."""
 
+import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -254,8 +255,12 @@ class LossTerms(Metric):
 class RegionScores(Metric):
     """The scores of a protocol for each case and each region of a label convention; see `common.metrics`.
 
-    `engine.state.metrics` gets the mean Dice over cases and regions under the name that the metric is attached by, each
-    region's mean Dice under the region's name, and the means of the protocol's other figures as `region_metric`.
+    `engine.state.metrics` gets, for each region, the mean Dice over all cases under the region's name and the means of
+    the protocol's other figures as `region_metric`; the mean Dice over the cases whose reference has the region as
+    `region_dice_present`, NaN if none has it, and their number as `region_n_present`. The means over the regions have
+    the name that the metric is attached by, and `name_present`; a region that no case has is left out of the latter,
+    which is NaN if there is no other. DIFF-23
+
     `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, from all processes: they may
     have different numbers of cases, and a case that several have counts once.
 
@@ -297,10 +302,20 @@ class RegionScores(Metric):
 
     def completed(self, engine: Engine, name: str) -> None:
         cases = self.compute()
-        means = {}
+        means: dict[str, float] = {}
         for region in self.regions:
+            measured = [scores[region] for scores in cases.values()]
             for metric in self.protocol.units:
-                values = [scores[region].values[metric] for scores in cases.values()]
-                means[region if metric == "dice" else f"{region}_{metric}"] = sum(values) / len(values)
-        engine.state.metrics |= means | {name: sum(means[region] for region in self.regions) / len(self.regions)}
+                means[region if metric == "dice" else f"{region}_{metric}"] = _mean(s.values[metric] for s in measured)
+            present = [scores.values["dice"] for scores in measured if scores.is_present]
+            means |= {f"{region}_dice_present": _mean(present), f"{region}_n_present": len(present)}
+        over_present = (means[f"{region}_dice_present"] for region in self.regions if means[f"{region}_n_present"])
+        overall = {name: _mean(means[region] for region in self.regions), f"{name}_present": _mean(over_present)}
+        engine.state.metrics |= overall | means
         engine.state.metric_details[name] = cases
+
+
+def _mean(values: Iterable[float]) -> float:
+    """The mean, as a Python number; NaN of nothing."""
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else math.nan

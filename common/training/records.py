@@ -170,8 +170,8 @@ class TrainingRecord(RunRecord):
             self._sums, self._steps = {}, 0
 
     def _validated(self, trainer: Engine) -> None:
-        measured = {name: value for name, value in self.validator.state.metrics.items() if isinstance(value, float)}
-        metrics = {name: value if math.isfinite(value) else None for name, value in measured.items()}
+        measured = self.validator.state.metrics.items()
+        metrics = {name: _finite(value) for name, value in measured if isinstance(value, int | float)}
         if trainer.state.iteration not in self.content["validation"]["iteration"]:
             self._append("validation", "metrics", trainer.state.iteration, metrics)
             self.write()
@@ -196,7 +196,10 @@ class TrainingRecord(RunRecord):
 
 
 class EvaluationRecord(RunRecord):
-    """The record of an evaluation; adds the Dice of each case and region, and their means over the cases.
+    """The record of an evaluation; adds the Dice of each case and region, and their means.
+
+    By region: `mean` is over all cases, `mean_present` over the cases whose reference has the region (None if none has
+    it), `n_present` their number. DIFF-23
 
     Args:
         output_dir, settings: as for `RunRecord`.
@@ -218,5 +221,16 @@ class EvaluationRecord(RunRecord):
             case: {name: scores.values["dice"] for name, scores in regions.items()} for case, regions in cases.items()
         }
         regions = list(next(iter(dice.values())))
-        means = {region: engine.state.metrics[region] for region in regions}
-        self.content["scores"] = {"regions": regions, "cases": dice, "mean": means}
+        metrics = engine.state.metrics
+        self.content["scores"] = {
+            "regions": regions,
+            "cases": dice,
+            "mean": {region: metrics[region] for region in regions},
+            "mean_present": {region: _finite(metrics[f"{region}_dice_present"]) for region in regions},
+            "n_present": {region: metrics[f"{region}_n_present"] for region in regions},
+        }
+
+
+def _finite(value: float) -> float | None:
+    """The value, or None where JSON has no number for it."""
+    return value if math.isfinite(value) else None

@@ -11,13 +11,12 @@ import numpy as np
 
 from common import metrics
 from common.cli import run
-from common.data.regions import conventions_by_protocol
 from common.errors import InputError, check_number, choice, shortened
 from common.files import atomic_write, check_writable_folder, reporting_path_errors
 from common.inference import results
 from common.inference.results import PAGE, CaseFiles
 from common.metrics.protocols import Protocol, Scores
-from scripts.evaluate.cases import find_cases, labels_of, masks_of, mixed_labels
+from scripts.evaluate.cases import PROTOCOLS, convention_of, find_cases, labels_of, masks_of, mixed_labels
 from scripts.pools import map_in_processes
 
 __all__ = ["compare", "evaluate", "page", "score"]
@@ -43,6 +42,7 @@ def evaluate(
     images: str | None = None,
     dataset_dir: str | None = None,
     split: str = "testing",
+    label_convention: str | None = None,
     workers: int = 0,
 ) -> None:
     """Score label maps against references as a challenge does, by case, region and lesion.
@@ -54,8 +54,8 @@ def evaluate(
     Args:
         predictions: folder of CASE.nii.gz or CASE.nii.
         references: folder of files with the same names; or a datalist (JSON), whose labels are the references.
-        protocol: atlas (labels 0 and 1; 6-connected lesions), isles (0 and 1; 26-connected, volumes in ml), or brats
-            (0, 1, 2, and 3 or 4 for enhancing tumour; lesion-wise, in WT, TC and ET).
+        protocol: atlas (labels 0 and 1; 6-connected lesions), isles (0 and 1; 26-connected, volumes in ml), brats
+            (0, 1, 2, and 3 or 4 for enhancing tumour; lesion-wise, in WT, TC and ET), or dice (Dice of each region).
         output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
             replaced.
         challenge: of brats, GLI (default), MET, MEN, SSA or PED.
@@ -65,20 +65,20 @@ def evaluate(
             image of each subject of a datalist.
         dataset_dir: folder that the datalist's paths start from.
         split: of the datalist.
+        label_convention: of the label maps, brats2021, brats2023 or atlas: for dice, where the references are a folder.
         workers: processes; 0 for one per core.
     """
-    choice("protocol", protocol, conventions_by_protocol())
+    choice("protocol", protocol, PROTOCOLS)
     rules = metrics.protocol(protocol, None if challenge is None else str(challenge), tolerance)
     if missing not in (None, "worst"):
         raise InputError(f"--missing={missing}: expected worst")
     check_number("workers", workers, int, 0, 1024)
     cases = find_cases(predictions, references, protocol, missing, images, dataset_dir, split)
+    convention = convention_of(protocol, references, label_convention)
     folder = _output(output, FILES, {"predictions": predictions, "references": references, "images": images})
     _warn_of_images(cases)
-    scores = _scores(cases, rules, workers or os.cpu_count() or 1)
-    summary = results.write(
-        folder, scores, rules, cases, conventions_by_protocol()[protocol][0], _resolve(predictions).name
-    )
+    scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
+    summary = results.write(folder, scores, rules, cases, convention, _resolve(predictions).name)
     path = _write_page(folder)
     print("\n".join([*_lines(summary), "", str(path)]))
 
@@ -119,13 +119,13 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     print("\n".join([*comparing.lines(comparison), *([] if target is None else ["", str(target)])]))
 
 
-def score(files: CaseFiles, protocol: Protocol) -> dict[str, Scores]:
-    """Score each region of a case by a protocol.
+def score(files: CaseFiles, protocol: Protocol, convention: str) -> dict[str, Scores]:
+    """Score each region of a label convention in a case by a protocol.
 
     Raises:
         InputError: as `scripts.evaluate.cases.masks_of`.
     """
-    predictions, references, affine = masks_of(files, conventions_by_protocol()[protocol.name][0])
+    predictions, references, affine = masks_of(files, convention)
     spacing = metrics.spacing_of(affine)
     return {region: protocol.measure(predictions[region], references[region], spacing) for region in references}
 
@@ -154,20 +154,20 @@ def _warn_of_images(cases: Sequence[CaseFiles]) -> None:
         )
 
 
-def _scores(cases: Sequence[CaseFiles], protocol: Protocol, workers: int) -> dict[str, dict[str, Scores]]:
+def _scores(
+    cases: Sequence[CaseFiles], protocol: Protocol, convention: str, workers: int
+) -> dict[str, dict[str, Scores]]:
     """Check all cases, then score them.
 
     Raises:
         InputError: a file is invalid; names the first one, and counts the other cases with invalid files.
     """
     _import_before_forking(protocol)
-    found = _process(
-        partial(labels_of, convention=conventions_by_protocol()[protocol.name][0]), cases, workers, " checked"
-    )
+    found = _process(partial(labels_of, convention=convention), cases, workers, " checked")
     mixed = mixed_labels(cases, found)
     if mixed is not None:
         raise InputError(mixed)
-    scores = _process(partial(score, protocol=protocol), cases, workers, " scored")
+    scores = _process(partial(score, protocol=protocol, convention=convention), cases, workers, " scored")
     return {files.name: measured for files, measured in zip(cases, scores, strict=True)}
 
 
@@ -219,13 +219,15 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
     absent = summary["missing"]
     counted = f", {len(absent)} without prediction counted as empty" if absent else ""
     lines = [f"{summary['cases']} {'case' if summary['cases'] == 1 else 'cases'} by {summary['protocol']}{counted}", ""]
-    lines.append(f"{'region':<8}{'metric':<25}{'mean':>9}  95 % interval")
+    lines.append(f"{'region':<8}{'metric':<25}{'mean':>9}{'cases':>7}  95 % interval")
     for region, measured in summary["regions"].items():
         for metric, figures in measured.items():
             unit = "" if figures["unit"] == "1" else f" {figures['unit']}"
+            mean = "-" if figures["mean"] is None else f"{figures['mean']:.4g}"
             interval = "" if figures["ci95"] is None else "[{:.4g}, {:.4g}]".format(*figures["ci95"])
-            lines.append(f"{region:<8}{metric:<25}{figures['mean']:>9.4g}  {interval}{unit}".rstrip())
-    return lines
+            lines.append(f"{region:<8}{metric:<25}{mean:>9}{figures['n']:>7}  {interval}{unit}".rstrip())
+    lines += ["", "dice: all cases; one without the region gets 1 if nothing is predicted, else 0"]
+    return [*lines, f"{results.PRESENT}: the cases whose reference has the region, as the paper's code counts"]
 
 
 if __name__ == "__main__":

@@ -11,15 +11,23 @@ from numpy.typing import NDArray
 
 from common.data import datalists
 from common.data.headers import AFFINE_TOLERANCE, broken_file
-from common.data.regions import aliases_of, conventions_by_protocol, display_order, known_labels, regions_of
-from common.errors import InputError, shortened
+from common.data.regions import (
+    CONVENTIONS,
+    aliases_of,
+    conventions_by_protocol,
+    display_order,
+    known_labels,
+    regions_of,
+)
+from common.errors import InputError, choice, shortened
 from common.files import reporting_path_errors
 from common.inference.results import CaseFiles
 from common.metrics.measures import spacing_of
 
-__all__ = ["CaseMasks", "find_cases", "labels_of", "masks_of", "mixed_labels"]
+__all__ = ["PROTOCOLS", "CaseMasks", "convention_of", "find_cases", "labels_of", "masks_of", "mixed_labels"]
 
 SUFFIXES = (".nii.gz", ".nii")
+PROTOCOLS = conventions_by_protocol() | {"dice": tuple(CONVENTIONS)}  # the conventions that each protocol accepts
 INTEGER_TOLERANCE = 1e-5  # of a label: a header's scale factor is in single precision
 
 
@@ -52,7 +60,7 @@ def find_cases(
         predictions: folder of NIfTI files, CASE.nii.gz or CASE.nii. Files with another suffix are ignored.
         references: folder of files with the same names, or a datalist. The cases of a datalist are the subjects of a
             split; their reference is the label, their image the first one listed.
-        protocol_name: atlas, isles or brats.
+        protocol_name: atlas, isles, brats or dice.
         missing: worst, to accept absent predictions.
         images: folder with CASE.nii.gz, CASE_*.nii.gz or CASE-*.nii.gz; of several the first in sorted order is used.
         dataset_dir: folder that the datalist's paths start from.
@@ -76,6 +84,31 @@ def find_cases(
     if images is not None:
         first_images = _images(_nifti_files("images", images, unique=False), labels)
     return [CaseFiles(name, predicted.get(name), labels[name], first_images.get(name)) for name in sorted(labels)]
+
+
+def convention_of(protocol_name: str, references: str | Path, label_convention: str | None = None) -> str:
+    """The label convention to read all files by.
+
+    A challenge's protocol has one. For dice, which scores any regions, it is that of the datalist, or the given one.
+
+    Args:
+        protocol_name: atlas, isles, brats or dice.
+        references: folder of NIfTI files, or a datalist.
+        label_convention: brats2021, brats2023 or atlas; for dice and a folder only.
+
+    Raises:
+        InputError: a convention is missing, unknown, or given where there is one already.
+    """
+    path = Path(str(references)).expanduser()
+    if protocol_name == "dice" and not path.is_file():
+        if label_convention is None:
+            names = ", ".join(CONVENTIONS)
+            raise InputError(f"--label_convention: missing; expected that of the label maps, one of {names}")
+        choice("label_convention", label_convention, CONVENTIONS)
+        return label_convention
+    if label_convention is not None:
+        raise InputError(f"--label_convention={label_convention}: expected with --protocol=dice and a folder only")
+    return datalists.read(path)["label_convention"] if protocol_name == "dice" else PROTOCOLS[protocol_name][0]
 
 
 def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
@@ -178,7 +211,7 @@ def _of_datalist(
     if dataset_dir is None:
         raise InputError(f"--dataset_dir: missing; expected the folder that the paths of {datalist} start from")
     content = datalists.read(datalist)
-    convention, known = content["label_convention"], conventions_by_protocol()[protocol_name]
+    convention, known = content["label_convention"], PROTOCOLS[protocol_name]
     if convention not in known:
         expected = " or ".join(sorted(known))
         raise InputError(f"--protocol={protocol_name}: the labels of {datalist} follow {convention}, not {expected}")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from common.inference.results import Cases
+from common.inference.results import PRESENT, Cases
 from common.metrics.protocols import Protocol, Scores
 from scripts.evaluate import charts as evaluation_charts
 from scripts.evaluate.pictures import draw
@@ -33,6 +33,7 @@ METRICS = {
     "nsd": "Normalised surface Dice",
     "volume_difference": "Volume difference",
 }
+MEANS = {"dice": "Dice, all cases", PRESENT: "Dice, cases with the region"}  # two means of one metric
 NAMES = {
     "atlas": "ATLAS v2.0",
     "brats": "BraTS 2023, lesion-wise",
@@ -90,6 +91,7 @@ def page_of(details: Details) -> str:
         missing=missing,
         primary=_primary(protocol),
         metrics={metric: METRICS.get(metric, metric) for metric in protocol.units},
+        means=METRICS | MEANS,
         units=protocol.units,
         distributions=_distributions(cases, protocol, list(summary["regions"])),
         detections=_detections(cases, summary) if "connectivity" in protocol.settings else [],

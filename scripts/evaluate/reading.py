@@ -14,7 +14,7 @@ from common.data.datalists import UNPRINTABLE
 from common.data.regions import display_order, regions_of
 from common.errors import InputError
 from common.files import reporting_json_errors, reporting_path_errors
-from common.inference.results import LESIONS, METRICS, CaseFiles, Cases, count_lesions
+from common.inference.results import LESIONS, METRICS, PRESENT, CaseFiles, Cases, count_lesions, figures, statistics
 from common.metrics.protocols import Lesion, Protocol, Scores
 from common.metrics.protocols import protocol as protocol_of
 
@@ -334,25 +334,36 @@ def _check_summary(path: Path, summary: Mapping[str, Any], evaluation: Evaluatio
         found = count_lesions(measured[region] for measured in scores.values())
         if counts != found:
             raise InputError(f"{path}: lesions of {region} {json.dumps(counts)}; expected {found}, as in lesions.csv")
-    for (region, metric), values in evaluation.values.items():
-        try:
-            figures = summary["regions"][region][metric]
-            agrees = _agrees(figures, values) and figures["unit"] == evaluation.protocol.units[metric]
-        except (IndexError, KeyError, TypeError):
-            agrees = False
-        if not agrees:
-            raise InputError(f"{path}: {metric} of {region}: other figures; expected those of metrics.csv")
+    for region in evaluation.lesions:
+        for metric, values in figures([measured[region] for measured in scores.values()], evaluation.protocol).items():
+            try:
+                of_region = summary["regions"][region]
+                if metric == PRESENT:  # an older evaluation lacks it
+                    of_region.setdefault(metric, {**statistics(values), "unit": "1"})
+                stated = of_region[metric]
+                agrees = _agrees(stated, values) and stated["unit"] == evaluation.protocol.units.get(metric, "1")
+            except (IndexError, KeyError, TypeError):
+                agrees = False
+            if not agrees:
+                raise InputError(f"{path}: {metric} of {region}: other figures; expected those of metrics.csv")
 
 
-def _agrees(figures: Mapping[str, Any], values: NDArray[np.float64]) -> bool:
-    expected = {"mean": float(np.mean(values)), "median": float(np.median(values))}
-    sd, interval = figures["sd"], figures["ci95"]
+def _agrees(stated: Mapping[str, Any], values: Sequence[float]) -> bool:
+    expected: dict[str, float | None] = dict.fromkeys(("mean", "median", "sd"))
+    if values:
+        expected |= {"mean": float(np.mean(values)), "median": float(np.median(values))}
+    interval = stated["ci95"]
+    is_interval = interval is None
     if len(values) > 1:
         expected["sd"] = float(np.std(values, ddof=1))
         is_interval = len(interval) == 2 and all(map(_is_number, interval)) and interval[0] <= interval[1]
-    else:
-        is_interval = sd is None and interval is None
-    return is_interval and all(
-        _is_number(figures[name]) and math.isclose(figures[name], value, rel_tol=1e-9, abs_tol=1e-12)
-        for name, value in expected.items()
+    return (
+        stated["n"] == len(values)
+        and is_interval
+        and all(
+            stated[name] is None
+            if value is None
+            else _is_number(stated[name]) and math.isclose(stated[name], value, rel_tol=1e-9, abs_tol=1e-12)
+            for name, value in expected.items()
+        )
     )

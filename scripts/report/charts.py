@@ -45,11 +45,18 @@ def loss_chart(bundle: str, name: str, train: Mapping[str, Any], validation: Map
 
 
 def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, Sequence[float | None]]) -> Markup:
-    """Metrics on the held-out subjects that are no loss, together in one panel."""
+    """Metrics on the held-out subjects that are no loss, together in one panel.
+
+    Means over the subjects that have the region (`..._present`) are dotted, in the colour of the mean over all.
+    """
+    places = {name: n for n, name in enumerate(name for name in metrics if not name.endswith("_present"))}
 
     def draw(axes: Axes) -> None:
-        for n, (name, values) in enumerate(metrics.items()):
+        for name, values in metrics.items():
+            over_all = name if name in places else name.removesuffix("_present").removesuffix("_dice")
+            n = places.get(over_all, 0)
             style: Any = {"color": SERIES[n % len(SERIES)], "marker": "osD^"[n % 4], "markersize": 4.5}
+            style["linestyle"] = "-" if name == over_all else ":"
             axes.plot(iterations, _floats(values), label=name, linewidth=2.2 if n == 0 else 1.1, **style)
         axes.set_ylabel("Dice (0 to 1)")
         axes.set_ylim(-0.03, 1.03)

@@ -56,7 +56,12 @@ SCHEMA: dict[str, Any] = {
         "scores": {
             "type": "object",
             "required": ["regions", "cases"],
-            "properties": {"regions": TEXTS, "cases": {"type": "object", "additionalProperties": SCORES_OF_CASE}},
+            "properties": {
+                "regions": TEXTS,
+                "cases": {"type": "object", "additionalProperties": SCORES_OF_CASE},
+                "mean_present": SCORES_OF_CASE,
+                "n_present": {"type": "object", "additionalProperties": COUNT},
+            },
         },
         "pictures": TEXTS,
     },
@@ -104,13 +109,19 @@ class Run:
 
     @property
     def other_metrics(self) -> dict[str, list[float | None]]:
-        """The metrics that are not held-out losses: Dice of all regions and of each."""
-        return {name: values for name, values in self.metrics.items() if name not in self.losses and values}
+        """The metrics that are neither held-out losses nor counts of cases: Dice of all regions and of each."""
+        apart = {*self.losses, *(name for name in self.metrics if name.endswith("_n_present"))}
+        return {name: values for name, values in self.metrics.items() if name not in apart and values}
 
     @property
     def mean_score(self) -> float:
-        """The mean over the regions of the mean over the cases, NaN without scores."""
+        """The mean over the regions of the mean over all cases, NaN without scores."""
         return mean(row["mean"] for row in region_statistics(self.scores))
+
+    @property
+    def mean_score_present(self) -> float:
+        """The mean over the regions of the mean over the cases that have the region, NaN if it was not recorded."""
+        return mean(row["mean_present"] for row in region_statistics(self.scores))
 
     @property
     def trend(self) -> tuple[str, float | None, float | None] | None:

@@ -12,8 +12,11 @@ __all__ = ["exemplars", "finite", "mean", "region_statistics"]
 def region_statistics(scores: dict[str, Any]) -> list[dict[str, Any]]:
     """Mean, sample standard deviation (`sd`), median, extremes and number of finite scores, one row per region.
 
-    Undefined statistics are NaN: all without a score, `sd` with a single score.
+    `mean_present` and `n_present` are the mean over the cases whose reference has the region and their number, as the
+    run recorded them. Undefined statistics are NaN: all without a score, `sd` with a single score, `mean_present`
+    without such a case; what an older run did not record is NaN and None.
     """
+    means, counts = (scores.get(name, {}) for name in ("mean_present", "n_present"))
     rows = []
     for region in scores["regions"]:
         values = finite(case.get(region) for case in scores["cases"].values())
@@ -21,6 +24,7 @@ def region_statistics(scores: dict[str, Any]) -> list[dict[str, Any]]:
         for name, function in (("mean", np.mean), ("median", np.median), ("min", np.min), ("max", np.max)):
             row[name] = float(function(values)) if len(values) else math.nan
         row["sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+        row |= {"mean_present": mean([means.get(region)]), "n_present": counts.get(region)}
         rows.append(row)
     return rows
 

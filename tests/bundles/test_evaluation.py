@@ -33,10 +33,18 @@ def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, tmp_pat
     with (by_command / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "dice"]
     regions = {row["region"] for row in rows}
+    summary = json.loads((by_command / "summary.json").read_text())["regions"]
     for region in regions:
         values = [float(row["value"]) for row in rows if row["region"] == region]
         assert 0 < np.mean(values) < 1
         assert validation[region] == [pytest.approx(np.mean(values), rel=1e-12)]
+        present = summary[region]["dice_present"]
+        assert validation[f"{region}_dice_present"] == [pytest.approx(present["mean"], rel=1e-12)]
+        assert validation[f"{region}_n_present"] == [present["n"]]
+    evaluated_scores = json.loads((by_bundle / "run.json").read_text())["scores"]
+    assert evaluated_scores["mean_present"] == {
+        region: pytest.approx(summary[region]["dice_present"]["mean"], rel=1e-12) for region in regions
+    }
     assert not (by_bundle / "evaluation.html").exists()
     drawn = execute([sys.executable, "-m", "scripts.evaluate", "page", str(by_bundle)])
     assert drawn.returncode == 0, drawn.stderr

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from scripts.quickstart import shortfalls, summarise
+from scripts.quickstart import conclusion, shortfalls, summarise
 
 STAGES = ("ukb_ssl_pretrain", "brats_stage2", "brats_finetune", "atlas_stage2", "atlas_finetune")
 COUNTS = {"matched": 100, "changed": 3, "missing": 20, "unexpected": 10}
@@ -44,7 +44,9 @@ def folder(tmp_path):
         write(tmp_path / name, record)
     brats, atlas = {"TC": 0.7, "WT": 0.8, "ET": 0.6}, {"lesion": 0.5}
     for name, mean in (("brats_finetune", brats), ("atlas_finetune", atlas)):
-        write(tmp_path / name / "evaluation", {"scores": {"mean": mean}})
+        present = {"mean_present": mean | {"ET": None}, "n_present": dict.fromkeys(mean, 8) | {"ET": 0}}
+        present = {key: {region: values[region] for region in mean} for key, values in present.items()}
+        write(tmp_path / name / "evaluation", {"scores": {"mean": mean, **present}})
         regions = {region: {"lesion_f1": {"mean": score / 2, "sd": 0.1}} for region, score in mean.items()}
         (tmp_path / name / "evaluation" / "summary.json").write_text(json.dumps({"regions": regions}))
     return tmp_path
@@ -65,7 +67,18 @@ def test_records_are_summarised(folder):
         "brats_finetune": {"WT": 0.8, "TC": 0.7, "ET": 0.6},
         "atlas_finetune": {"lesion": 0.5},
     }
+    assert summary["present"] == {
+        "brats_finetune": {"WT": {"mean": 0.8, "n": 8}, "TC": {"mean": 0.7, "n": 8}, "ET": {"mean": None, "n": 0}},
+        "atlas_finetune": {"lesion": {"mean": 0.5, "n": 8}},
+    }
     assert summary["metrics"]["brats_finetune"]["ET"] == {"lesion_f1": 0.3}
+    lines = conclusion({"seconds": 60} | summary, folder).splitlines()
+    assert lines[1:5] == [
+        "quick start: 1.0 min; mean Dice on held-out subjects of the embedded cohort,",
+        "all subjects (only those that have the region, and their number):",
+        "  brats_finetune   WT 0.800 (0.800, 8)  TC 0.700 (0.700, 8)  ET 0.600 (none)",
+        "  atlas_finetune   lesion 0.500 (0.500, 8)",
+    ]
 
 
 def test_a_missing_record_is_an_error(folder):

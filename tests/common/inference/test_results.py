@@ -145,6 +145,30 @@ def test_a_single_case_has_neither_deviation_nor_interval():
     assert results.statistics([0.5]) == {"mean": 0.5, "sd": None, "median": 0.5, "ci95": None, "n": 1}
 
 
+def test_no_case_has_no_figures():
+    assert results.statistics([]) == {"mean": None, "sd": None, "median": None, "ci95": None, "n": 0}
+
+
+@pytest.mark.parametrize("rules", [ATLAS, BRATS, protocol("dice")])
+def test_dice_has_a_mean_over_all_cases_and_one_over_those_with_the_region(rules, tmp_path):
+    dices, volumes = [0.5, 1.0, 0.0, 0.75], [(5.0, 8.0), (0.0, 0.0), (1.0, 0.0), (9.0, 0.5)]
+    cases = {
+        name: {"lesion": Scores(dict.fromkeys(rules.units, 0.0) | {"dice": figure}, (), pair)}
+        for name, figure, pair in zip("abcd", dices, volumes, strict=True)
+    }
+    figures = write(tmp_path, cases, rules)["regions"]["lesion"]
+    assert set(figures) == {*rules.units, "dice_present"}
+    assert list(figures)[list(figures).index("dice") + 1] == "dice_present"
+    assert (figures["dice"]["mean"], figures["dice"]["n"]) == (statistics.mean(dices), 4)
+    present = figures["dice_present"]
+    assert (present["mean"], present["median"], present["n"], present["unit"]) == (0.625, 0.625, 2, "1")
+    assert present["sd"] == pytest.approx(statistics.stdev([0.5, 0.75]))
+    healthy = results.summarise({name: cases[name] for name in "bc"}, rules)["regions"]["lesion"]
+    assert healthy["dice"]["mean"] == 0.5
+    assert healthy["dice_present"] == results.statistics([]) | {"unit": "1"}
+    assert "dice_present" not in (tmp_path / "metrics.csv").read_text()
+
+
 @pytest.mark.parametrize("values", [[0, 1, 5], [0.2, 0.9, 0.4, 0.45], [3, 3, 3], [0, 0, 0, 0, 10]])
 def test_an_interval_agrees_with_all_resamples(values):
     """The 2.5 and 97.5 % points of the means of all n^n resamples, within the error of 9999 drawn ones."""

@@ -118,6 +118,28 @@ def test_an_evaluation_leaves_the_dice_of_each_case_and_region(tmp_path):
     for region in regions:
         mean = np.mean([scores[region] for scores in expected.values()])
         assert record["scores"]["mean"][region] == pytest.approx(mean, rel=1e-6, abs=1e-6)
+        assert record["scores"]["mean_present"][region] == pytest.approx(mean, rel=1e-6, abs=1e-6)
+        assert record["scores"]["n_present"][region] == 5
+
+
+def test_an_evaluation_tells_cases_with_a_region_from_all_cases(tmp_path):
+    cases = RandomCases(3)
+    cases.references[:, 0] = False  # no case has TC
+    cases.references[0, 1] = cases.predictions[0, 1] = False  # one has no WT, and none is predicted
+    evaluator = SupervisedEvaluator(
+        device=CPU,
+        val_data_loader=DataLoader(cases, batch_size=2),
+        network=nn.Identity(),
+        key_val_metric={"dice": RegionScores("brats2021")},
+        val_handlers=[EvaluationRecord(tmp_path, METADATA)],
+    )
+    evaluator.run()
+    scores = record_of(tmp_path)["scores"]
+    others = [dice(cases.predictions[number, 1], cases.references[number, 1]) for number in (1, 2)]
+    assert scores["mean"]["WT"] == pytest.approx((1 + sum(others)) / 3, rel=1e-6)
+    assert scores["mean_present"]["WT"] == pytest.approx(sum(others) / 2, rel=1e-6)
+    assert (scores["mean"]["TC"], scores["mean_present"]["TC"]) == (0, None)
+    assert scores["n_present"] == {"TC": 0, "WT": 2, "ET": 3}
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,22 @@
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from monai.data import DataLoader, MetaTensor, list_data_collate
 from monai.engines import SupervisedEvaluator
+from monai.handlers import TensorBoardStatsHandler
+from monai.metrics import DiceMetric
+from monai.transforms import Activations, AsDiscrete
 
 from common import metrics
 from common.training.handlers import RegionScores
+from tests.oracles import mean_dice
 from tests.oracles.volumes import dice
 
 ROOT = Path(__file__).parents[3]
@@ -22,7 +28,16 @@ def drawn(regions, cases, seed=0):
     return np.random.default_rng(seed).random((2, cases, regions, 4, 5, 3)) < 0.4
 
 
-def evaluate(scores, predictions, references, affine=None, names=None):
+def with_gaps():
+    """Five cases: two without ET, one of them with a false voxel; no case has TC, and one has a false one."""
+    predictions, references = drawn(3, 5, seed=4)
+    references[:, 0] = predictions[1:, 0] = False
+    references[[1, 4], 2] = predictions[[1, 4], 2] = False
+    predictions[4, 2, 0, 0, 0] = True
+    return predictions, references
+
+
+def evaluate(scores, predictions, references, affine=None, names=None, handlers=None):
     """The evaluator's state after these cases, in batches of two."""
     cases = [
         {
@@ -37,6 +52,7 @@ def evaluate(scores, predictions, references, affine=None, names=None):
         val_data_loader=DataLoader(cases, batch_size=2, collate_fn=list_data_collate),
         network=torch.nn.Identity(),
         key_val_metric={"dice": scores},
+        val_handlers=handlers,
     )
     evaluator.run()
     return evaluator.state
@@ -51,10 +67,57 @@ def test_dice_of_each_region_is_that_of_loops_over_voxels():
     found = [[scores[region].values["dice"] for region in REGIONS] for scores in details.values()]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     means = dict(zip(REGIONS, expected.mean(axis=0), strict=True))
-    assert state.metrics == pytest.approx({**means, "dice": expected.mean()}, rel=1e-12)
-    assert {type(value) for value in state.metrics.values()} == {float}, (
-        "a checkpoint holds them, without NumPy's types"
-    )
+    present = {f"{region}_dice_present": mean for region, mean in means.items()} | {"dice_present": expected.mean()}
+    counts = {f"{region}_n_present": 5 for region in REGIONS}
+    assert state.metrics == pytest.approx({**means, **present, **counts, "dice": expected.mean()}, rel=1e-12)
+    kinds = {name: type(value) for name, value in state.metrics.items()}
+    assert kinds == {name: int if name in counts else float for name in kinds}, "a checkpoint holds them"
+    assert next(iter(state.metrics)) == "dice", "the report's headline is the first metric of a run"
+
+
+@pytest.mark.parametrize("cohort", [with_gaps(), drawn(3, 5), [part[:1] for part in with_gaps()]])
+def test_means_are_those_of_monai_and_of_the_public_trainers(cohort):
+    predictions, references = cohort
+    found = evaluate(RegionScores("brats2021"), predictions, references).metrics
+    over_all = mean_dice.of_all(predictions, references)
+    present, counts = mean_dice.of_present(predictions, references)
+    np.testing.assert_allclose([found[region] for region in REGIONS], over_all, rtol=1e-6)
+    assert found["dice"] == pytest.approx(over_all.mean(), rel=1e-6)
+    assert [found[f"{region}_n_present"] for region in REGIONS] == counts.tolist()
+    expected = np.where(counts > 0, present, np.nan)
+    np.testing.assert_allclose([found[f"{region}_dice_present"] for region in REGIONS], expected, rtol=1e-6)
+    of_trainers = mean_dice.of_public_trainers(predictions, references)
+    np.testing.assert_allclose(of_trainers, present, rtol=1e-6)
+    # They count 0 for a region that no case has; here it is left out. So the sums over the regions are equal.
+    regions_with_cases = np.count_nonzero(counts)
+    assert found["dice_present"] * regions_with_cases == pytest.approx(of_trainers.sum(), rel=1e-6)
+
+
+def test_a_cohort_without_any_region_has_no_mean_over_present_cases():
+    predictions, references = drawn(3, 2)
+    predictions[1] = False
+    writer = Mock()
+    handlers = [TensorBoardStatsHandler(writer, iteration_log=False)]
+    found = evaluate(RegionScores("brats2021"), predictions, references & False, handlers=handlers).metrics
+    assert [found[region] for region in (*REGIONS, "dice")] == [0.5] * 4
+    assert [found[f"{region}_n_present"] for region in REGIONS] == [0, 0, 0]
+    assert all(math.isnan(found[name]) for name in ("dice_present", *(f"{region}_dice_present" for region in REGIONS)))
+    shown = [call.args[0] for call in writer.add_scalar.call_args_list]
+    assert sorted(shown) == sorted(found), "TensorBoard shows all of them"
+
+
+def test_without_a_threshold_dice_depends_on_the_reference_alone():
+    """What AsDiscrete(argmax=False), with logit_thresh or not, makes of probabilities in MONAI 1.2 and later."""
+    reference = torch.as_tensor(drawn(3, 1)[1][0]).float()
+    for logits in (8 * reference - 4, 4 - 8 * reference):  # certain and right, certain and wrong
+        probabilities = Activations(sigmoid=True)(logits)
+        for settings, is_thresholded in (({}, False), ({"logit_thresh": 0.5}, False), ({"threshold": 0.5}, True)):
+            metric = DiceMetric(reduction="mean_batch")
+            metric(y_pred=[AsDiscrete(argmax=False, **settings)(probabilities)], y=[reference])
+            voxels = reference.sum(dim=(1, 2, 3)).numpy()
+            whole_volume = 2 * voxels / (voxels + reference[0].numel())  # as if every voxel were predicted
+            right = np.full(3, float(logits[reference == 1].mean() > 0))
+            np.testing.assert_allclose(metric.aggregate(), right if is_thresholded else whole_volume, rtol=1e-6)
 
 
 def test_empty_masks():
@@ -63,6 +126,8 @@ def test_empty_masks():
     found = [scores["lesion"].values["dice"] for scores in state.metric_details["dice"].values()]
     assert found == [1, 0, 0, 1]
     assert state.metrics["lesion"] == 0.5, "no case is left out of the mean"
+    assert state.metrics["lesion_dice_present"] == 0.5
+    assert state.metrics["lesion_n_present"] == 2
 
 
 def test_each_figure_of_the_protocol_has_its_mean():
@@ -70,8 +135,9 @@ def test_each_figure_of_the_protocol_has_its_mean():
     state = evaluate(RegionScores("atlas", "atlas"), predictions, references)
     each = [metrics.atlas(p[0], t[0]).values for p, t in zip(predictions, references, strict=True)]
     expected = {f"lesion_{name}": np.mean([values[name] for values in each]) for name in each[0] if name != "dice"}
-    overlap = np.mean([values["dice"] for values in each])
-    assert state.metrics == pytest.approx(expected | {"lesion": overlap, "dice": overlap}, rel=1e-12)
+    names = ("lesion", "dice", "lesion_dice_present", "dice_present")  # every case has a lesion
+    expected |= dict.fromkeys(names, np.mean([values["dice"] for values in each])) | {"lesion_n_present": 3}
+    assert state.metrics == pytest.approx(expected, rel=1e-12)
 
 
 def test_volumes_and_distances_are_in_the_spacing_of_the_label():
@@ -101,10 +167,10 @@ SHARE = """
 import json, sys
 import torch.distributed as dist
 from common.training.handlers import RegionScores
-from tests.common.training.test_region_scores import drawn, evaluate
+from tests.common.training.test_region_scores import evaluate, with_gaps
 folder, rank = sys.argv[1], int(sys.argv[2])
 dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-predictions, references = drawn(3, 5)
+predictions, references = with_gaps()
 mine = [[0, 2, 3, 4], [1, 4]][rank]  # another number each, and a case that both have
 names = [f"case{number}" for number in mine]
 state = evaluate(RegionScores("brats2021", "brats"), predictions[mine], references[mine], names=names)
@@ -121,11 +187,12 @@ def test_processes_with_uneven_shares_measure_what_one_process_measures(tmp_path
         for rank in range(2)
     ]
     printed = [process.communicate(timeout=120) for process in processes]
-    alone = evaluate(RegionScores("brats2021", "brats"), *drawn(3, 5))
+    alone = evaluate(RegionScores("brats2021", "brats"), *with_gaps())
     for process, (out, err) in zip(processes, printed, strict=True):
         assert process.returncode == 0, err.decode()
         measured, cases = json.loads(out)
-        assert measured == pytest.approx(alone.metrics, rel=1e-12)
+        assert measured == pytest.approx(alone.metrics, rel=1e-12, nan_ok=True)
+        assert [measured[f"{region}_n_present"] for region in REGIONS] == [0, 5, 3]
         assert cases == [f"case{number}" for number in range(5)]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import InputError
 from common.inference.results import CaseFiles
-from scripts.evaluate.cases import find_cases, labels_of, masks_of, mixed_labels
+from scripts.evaluate.cases import convention_of, find_cases, labels_of, masks_of, mixed_labels
 from tests.scripts.evaluate.evaluations import AFFINE, SHAPE, label_map, save
 
 
@@ -169,6 +169,39 @@ def test_faults_of_a_datalist_are_named(datalist, tmp_path):
     datalist.write_text(datalist.read_text().replace('"brats2021"', "null"))
     with pytest.raises(InputError, match=r"follow None, not brats2021 or brats2023$"):
         find_cases(predictions, datalist, "brats", dataset_dir=root)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "given", "expected"),
+    [
+        ("atlas", None, "atlas"),
+        ("isles", None, "atlas"),
+        ("brats", None, "brats2023"),
+        ("dice", "brats2021", "brats2021"),
+        ("dice", "atlas", "atlas"),
+    ],
+)
+def test_the_protocol_or_the_user_names_the_label_convention(protocol, given, expected, folders):
+    assert convention_of(protocol, folders[1], given) == expected
+
+
+def test_dice_reads_a_datalist_by_its_own_convention(datalist, tmp_path):
+    assert convention_of("dice", datalist) == "brats2021"
+    predictions = touch(tmp_path / "p", "s1.nii.gz", "s2.nii.gz")
+    assert len(find_cases(predictions, datalist, "dice", dataset_dir=tmp_path / "data")) == 2
+
+
+def test_a_convention_that_is_missing_unknown_or_needless_is_named(datalist, folders):
+    references = folders[1]
+    for arguments, message in (
+        (("dice", references), "--label_convention: missing; expected .*, one of brats2021, brats2023, atlas$"),
+        (("dice", references, "brats"), "label_convention=brats: expected one of brats2021, brats2023, atlas$"),
+        (("dice", references, 7), "label_convention=7: expected one of brats2021, brats2023, atlas$"),
+        (("dice", datalist, "atlas"), "--label_convention=atlas: expected with --protocol=dice and a folder only$"),
+        (("brats", references, "atlas"), "--label_convention=atlas: expected with --protocol=dice and a folder only$"),
+    ):
+        with pytest.raises(InputError, match=f"^{message}"):
+            convention_of(*arguments)
 
 
 # Content

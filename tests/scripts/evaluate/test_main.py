@@ -13,6 +13,7 @@ from common.inference.results import CaseFiles
 from scripts.evaluate import __main__ as module
 from scripts.evaluate import page as pages
 from scripts.evaluate.__main__ import compare, evaluate, page, score
+from tests.oracles.volumes import dice as dice_of
 from tests.scripts.evaluate.evaluations import AFFINE, BLOBS_SHAPE, blobs, label_map, save
 
 SPACING = (0.7, 1.3, 2.5)  # mm, of AFFINE
@@ -84,6 +85,41 @@ def test_regions_of_brats_are_scored_whether_enhancing_tumour_is_3_or_4(challeng
     assert (summary["challenge"], summary["tolerance_mm"], summary["connectivity"]) == (challenge or "GLI", 1.5, 26)
 
 
+@pytest.mark.parametrize(
+    ("convention", "values", "regions"),
+    [
+        ("brats2021", (2, 1, 4), {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}),
+        ("brats2023", (2, 1, 3), {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}),
+        ("atlas", (1,), {"lesion": (1,)}),
+    ],
+)
+def test_dice_alone_scores_the_regions_of_any_convention(convention, values, regions, tmp_path, cohort, capsys):
+    folder, cases = tmp_path / "dice", {"x": values, "y": values[:1]}  # y has no region inside the outermost one
+    expected = {region: [] for region in regions}
+    for number, (case, kinds) in enumerate(cases.items()):
+        prediction, reference = blobs(2 * number, values), blobs(2 * number + 1, kinds)
+        save(folder / f"p/{case}.nii.gz", prediction, AFFINE)
+        save(folder / f"r/{case}.nii.gz", reference, AFFINE)
+        for region, inside in regions.items():
+            masks = np.isin(prediction, inside), np.isin(reference, inside)
+            expected[region].append((dice_of(*masks), masks[1].any()))
+    run(folder, folder / "out", protocol="dice", label_convention=convention)
+    summary = json.loads((folder / "out/summary.json").read_text())
+    assert (summary["protocol"], list(summary["regions"])) == ("dice", list(regions))
+    shown = capsys.readouterr().out.splitlines()
+    for region, found in expected.items():
+        figures = summary["regions"][region]
+        assert (figures["dice"]["mean"], figures["dice"]["n"]) == (pytest.approx(np.mean([d for d, _ in found])), 2)
+        present = [figure for figure, is_present in found if is_present]
+        assert (figures["dice_present"]["mean"], figures["dice_present"]["n"]) == (
+            pytest.approx(np.mean(present)) if present else None,
+            len(present),
+        )
+        (line,) = [line.split() for line in shown if line.startswith(f"{region:<8}dice_present ")]
+        assert line[2:4] == [f"{np.mean(present):.4g}" if present else "-", str(len(present))]
+    page(folder / "out")
+
+
 def test_the_number_of_processes_does_not_matter(cohort):
     folder, _ = cohort
     for workers in (1, 3):
@@ -127,7 +163,7 @@ def test_the_page_is_drawn_from_files_scores_protocol_and_summary(cohort, monkey
     assert (name, convention) == ("p", "atlas")
     assert [each.name for each in files] == list(cases) == [f"c{number}" for number in range(5)]
     assert [each.image and each.image.name for each in files] == [None, None, "c2_0000.nii.gz", None, None]
-    assert cases["c2"] == score(files[2], rules)
+    assert cases["c2"] == score(files[2], rules, "atlas")
     assert (rules.name, rules.settings) == ("atlas", {"connectivity": 6})
     assert summary == json.loads((folder / "out/summary.json").read_text())
     warning = "warning: 4 of 5 cases have no image; their pictures lack a background: c0, c1, c3, c4"
@@ -225,7 +261,9 @@ def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, mo
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"protocol": "dice"}, "^protocol=dice: expected one of brats, atlas, isles$"),
+        ({"protocol": "dcie"}, "^protocol=dcie: expected one of brats, atlas, isles, dice$"),
+        ({"protocol": "dice"}, "^--label_convention: missing; expected that of the label maps, one of brats2021, "),
+        ({"label_convention": "atlas"}, "^--label_convention=atlas: expected with --protocol=dice and a folder only$"),
         ({"challenge": "GLI"}, "^challenge=GLI: the protocol atlas has no challenges; only brats has"),
         ({"protocol": "brats", "challenge": "gli"}, "^challenge=gli: expected one of GLI, MET, MEN, SSA, PED$"),
         ({"missing": "best"}, "^--missing=best: expected worst$"),
@@ -262,7 +300,7 @@ def test_a_score_uses_the_spacing_of_the_affine(tmp_path):
     reference = np.zeros(BLOBS_SHAPE, np.uint8)
     reference[0, 0, :11] = 1
     files = CaseFiles("c", None, save(tmp_path / "c.nii.gz", reference, AFFINE), None)
-    (lesion,) = score(files, metrics.protocol("isles"))["lesion"].lesions
+    (lesion,) = score(files, metrics.protocol("isles"), "atlas")["lesion"].lesions
     assert lesion.volume == pytest.approx(11 * 0.7 * 1.3 * 2.5, rel=1e-12)
 
 

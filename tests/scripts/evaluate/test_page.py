@@ -151,7 +151,10 @@ def test_summary_and_counts(html, cohort):
     """Found lesions: 2 of `hit`, 1 of `partly`, 1 of `half`; `partly` and `absent` miss one each."""
     text = text_of(html)
     scores = [scores_of(files)["lesion"].values["dice"] for files in cohort]
-    assert f"lesionDice {np.mean(scores):.3f} " in text
+    assert f"lesionDice, all cases 5 {np.mean(scores):.3f} " in text
+    with_lesion = scores[:4]  # `healthy` has none
+    assert f"lesionDice, cases with the region 4 {np.mean(with_lesion):.3f} " in text
+    assert f"; {np.mean(with_lesion):.3f} over the 4 cases with the region" in text
     assert f"{np.std(scores, ddof=1):.3f} {np.median(scores):.3f} share" in text
     assert "lesion: 4 of 6 lesions found, 1 false." in text
     differences = [sum(each.volumes[0] - each.volumes[1] for each in scores_of(files).values()) for files in cohort]
@@ -169,6 +172,13 @@ def test_table_has_a_row_for_each_case_and_region(html):
     assert (partly["missed"], partly["scored"], partly["false"]) == ("1", "2", "1")
     assert partly["predicted"] == f"{np.count_nonzero(LARGE | FAR) * mm3 / 1000:.2f}"
     assert partly["reference"] == f"{np.count_nonzero(LARGE | MISSED) * mm3 / 1000:.2f}"
+
+
+def test_a_region_that_no_case_has_is_a_dash(tmp_path):
+    text = text_of(page_of([files_of(tmp_path, "healthy", EMPTY, EMPTY), files_of(tmp_path, "false", FAR, EMPTY)]))
+    assert "lesionDice, all cases 2 0.500 " in text
+    assert "lesionDice, cases with the region 0 – – – – share" in text
+    assert "; – over the 0 cases with the region" in text
 
 
 def scored(*means):

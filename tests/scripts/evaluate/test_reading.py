@@ -175,6 +175,22 @@ def test_a_single_case_has_details(tmp_path):
     assert read_details(tmp_path).scores == {"a": CASES["a"]}
 
 
+def test_an_older_summary_gets_its_second_mean_of_dice(tmp_path):
+    masks = {"a": (4.0, 2.0), "b": (0.0, 0.0), "c": (1.0, 3.0)}
+    dices = {"a": 0.5, "b": 1.0, "c": 0.25}
+    scores = {
+        name: {"lesion": Scores(dict.fromkeys(ATLAS.units, 0.0) | {"dice": dices[name]}, (), pair)}
+        for name, pair in masks.items()
+    }
+    write_evaluation(tmp_path, scores, ATLAS)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    written = summary["regions"]["lesion"].pop("dice_present")
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    found = read_details(tmp_path).summary["regions"]["lesion"]["dice_present"]
+    assert (found["mean"], found["n"]) == (0.375, 2)
+    assert found == written
+
+
 def test_an_evaluation_that_was_moved_keeps_its_predictions(tmp_path):
     write_evaluation(tmp_path / "old", CASES, ATLAS)
     (tmp_path / "old").rename(tmp_path / "new")
@@ -243,6 +259,11 @@ LESION = "b,lesion,1,reference,0.1,1,1,0.75,2.0,1,2,3"
         ("summary.json", '"sd": 0.53', '"sd": 0.63', "dice of lesion: other figures"),
         ("summary.json", '"sd": 0.53', '"sds": 0.53', "dice of lesion: other figures"),
         ("summary.json", '"ci95": [', '"ci95": [1,', "dice of lesion: other figures"),
+        ("summary.json", '"n": 2', '"n": 3', "dice of lesion: other figures"),
+        ("summary.json", '"mean": 1.0', '"mean": 0.625', "dice_present of lesion: other figures"),
+        ("summary.json", '"sd": null', '"sd": 0.5', "dice_present of lesion: other figures"),
+        ("summary.json", '"ci95": null', '"ci95": [0, 1]', "dice_present of lesion: other figures"),
+        ("summary.json", '"n": 1', '"n": 2', "dice_present of lesion: other figures"),
         ("summary.json", '"unit": "voxels"', '"unit": "ml"', "volume_difference of lesion: other figures"),
         ("summary.json", '"regions": {', '"region": {', "dice of lesion: other figures"),
         ("summary.json", '"found": 1', '"found": 2', '"found": 2.*; expected .*, as in lesions.csv'),

@@ -26,12 +26,13 @@ CASES = {
     "case_d": {"TC": 0.6, "WT": 0.5, "ET": 0.4},
     "case_e": {"TC": None, "WT": None, "ET": None},
 }
+PRESENT = ["dice_present", "WT_dice_present", "WT_n_present"]
 ORDER = {"ukb_ssl_pretrain": None, "brats_stage2": "ukb_ssl_pretrain", "brats_finetune": "brats_stage2"}
 
 
 def record(bundle: str, minute: int, source: str | None = None) -> dict:
     terms = ["total"] if bundle.endswith("finetune") else ["total", "reconstruction", "rotation", "contrastive"]
-    metrics = ["dice", "WT", "TC", "ET"] if bundle.endswith("finetune") else terms
+    metrics = ["dice", "WT", "TC", "ET", *PRESENT] if bundle.endswith("finetune") else terms
     return {
         "bundle": bundle,
         "workflow": "train",
@@ -81,7 +82,8 @@ def chain_in(folder: Path) -> Path:
 
 def put_evaluation(stage: Path) -> None:
     evaluated = record("brats_finetune", 9) | {"workflow": "evaluate", "train": {}, "validation": {}}
-    evaluated |= {"scores": {"regions": ["TC", "WT", "ET"], "cases": CASES, "mean": {}}}
+    present = {"mean_present": {"TC": 0.7, "WT": 0.6, "ET": None}, "n_present": {"TC": 3, "WT": 2, "ET": 0}}
+    evaluated |= {"scores": {"regions": ["TC", "WT", "ET"], "cases": CASES, "mean": {}, **present}}
     put(stage / "evaluation", evaluated | {"pictures": [f"pictures/{case}.png" for case in CASES]})
 
 
@@ -115,11 +117,11 @@ def test_page_shows_every_stage_with_its_command_losses_and_weights(page: str) -
         assert record(bundle, 0)["command"] in text
         assert f"{bundle}: total loss over the iterations" in page
     assert page.count("rotation loss over the iterations") == 2
-    assert "brats_finetune: held-out dice, WT, TC, ET" in page
+    assert "brats_finetune: held-out dice, WT, TC, ET, dice_present, WT_dice_present over" in page, "no counts"
     assert "120 matched, 1 changed, 2 missing, 0 unexpected" in text
     assert "decoder.two" in text
     assert "Their times add up to 6 min 40 s." in text
-    assert "Dice 0.100 → 0.625" in text
+    assert "Dice 0.100 → 0.625with the region 0.100 → 0.625" in text
     assert "learning_rate" in text
     assert "abcdef" in text
 
@@ -161,8 +163,11 @@ def test_scores_by_region_and_headline(page: str) -> None:
             max(values),
         ]
         assert f"{region} {' '.join(f'{number:.3f}' for number in numbers)} {len(values)} " in text
+        present = {"TC": "0.700 3", "WT": "0.600 2", "ET": "– 0"}[region]
+        assert f"{len(values)} {present} " in text
     headline = statistics.mean([(0.9 + 0.2 + 0.95 + 0.6) / 4, (0.8 + 0.3 + 0.9 + 0.5) / 4, (0.7 + 0.85 + 0.4) / 3])
-    assert f"Mean Dice on the held-out subjects: brats_finetune {headline:.3f}." in text
+    assert f"over all (over those with the region): brats_finetune {headline:.3f} (0.650)." in text
+    assert "With the region: 0.650; TC 0.700 (n 3), WT 0.600 (n 2), ET – (n 0)" in text
 
 
 def test_best_median_and_worst_subject(page: str) -> None:
@@ -195,6 +200,8 @@ def test_region_without_scores_and_cohort_of_one() -> None:
     rows = region_statistics({"regions": ["A", "B"], "cases": {"x": {"A": 0.5}}})
     assert (rows[0]["n"], rows[0]["mean"], rows[1]["n"]) == (1, 0.5, 0)
     assert np.isnan([rows[0]["sd"], rows[1]["mean"], rows[1]["max"]]).all()
+    assert np.isnan(rows[0]["mean_present"])
+    assert rows[0]["n_present"] is None, "an older run did not record it"
 
 
 def test_stages_follow_the_weights(runs: Path) -> None:
