@@ -1,0 +1,158 @@
+"""`--recipe`: the values of the paper's text, of its Table 3 and of its public code, and the code's crops of BraTS."""
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.transforms import Compose, CropForegroundd, NormalizeIntensityd, RandSpatialCropd
+
+from tests.bundles.workflows import config
+from tests.support import BUNDLES
+
+CROP = [96, 96, 96]
+# Cox et al. 2024: section 2.3; sections 2.4.1, 2.4.2; sections 2.5.1, 2.5.2; Table 3. Public code: README of `pretrain`
+# and the defaults of its script; `launch.sh` of BraTS; `pretrain.py`, `finetune.py` and their launch scripts of ATLAS;
+# the fine-tuning script of BraTS and its launch scripts.
+VALUES = {
+    "ukb_ssl_pretrain": {
+        "text": {"learning_rate": 6e-6, "iterations": 15_000, "batch_size": 2, "global_batch_size": 128},
+        "table": {"learning_rate": 1e-6, "iterations": 200_000, "global_batch_size": 128},
+        "code": {
+            "learning_rate": 5e-4,
+            "iterations": 100_000,
+            "batch_size": 4,
+            "global_batch_size": 256,
+            "crops_per_volume": 2,
+            "warmup_iterations": 500,
+            "best_metric": "reconstruction",
+        },
+    },
+    "brats_stage2": {
+        "text": {"learning_rate": 1e-4, "batch_size": 2, "crops_per_volume": 1, "best_metric": "total"},
+        "table": {"learning_rate": 1e-4, "iterations": 50_000, "batch_size": 2},
+        "code": {
+            "learning_rate": 6e-6,
+            "iterations": 50_000,
+            "val_interval": 500,
+            "batch_size": 4,
+            "crops_per_volume": 2,
+            "best_metric": "reconstruction",
+        },
+    },
+    "atlas_stage2": {
+        "text": {"learning_rate": 5e-3, "iterations": "600 epochs", "batch_size": 4, "warmup_iterations": 500},
+        "table": {"learning_rate": 3e-3, "iterations": 600, "batch_size": 4},
+        "code": {"learning_rate": 1e-4, "iterations": "1000 epochs", "batch_size": 2, "warmup_iterations": 50},
+    },
+    "brats_finetune": {
+        "text": {"learning_rate": 1e-4, "iterations": 50_000, "batch_size": 2, "patch_size": CROP},
+        "table": {"learning_rate": 1e-4, "iterations": 50_000, "batch_size": 2},
+        "code": {
+            "learning_rate": 1e-4,
+            "iterations": "300 epochs",
+            "val_interval": "5 epochs",
+            "warmup_iterations": "50 epochs",
+            "batch_size": 2,
+            "patch_size": [128, 128, 128],
+            "divisible_foreground": True,
+            "normalize_crops": True,
+            "window_weighting": "constant",
+        },
+    },
+    "atlas_finetune": {
+        "text": {"learning_rate": 1e-4, "iterations": "600 epochs", "batch_size": 4, "patch_size": CROP},
+        "table": {"learning_rate": 3e-3, "iterations": 600, "batch_size": 4},
+        "code": {
+            "learning_rate": 1e-3,
+            "iterations": "1000 epochs",
+            "val_interval": "5 epochs",
+            "batch_size": 2,
+            "network_def::drop_rate": 0.1,
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+@pytest.mark.parametrize("recipe", ["text", "table", "code"])
+def test_a_recipe_has_the_values_of_its_source(bundle, recipe):
+    parser = ConfigParser(config(bundle) | {"recipe": recipe})
+    expected = VALUES[bundle][recipe]
+    assert {name: parser.get_parsed_content(name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_the_text_is_the_default_and_a_single_option_wins(bundle):
+    assert config(bundle)["recipe"] == "text"
+    parser = ConfigParser(config(bundle) | {"recipe": "code", "iterations": 7})
+    assert parser.get_parsed_content("iterations") == 7
+    assert parser.get_parsed_content("batch_size") == VALUES[bundle]["code"]["batch_size"]
+
+
+# The crops of BraTS in the public code: a foreground grown to multiples of the crop, a crop, a z-score of the crop
+
+EDGE = 64
+KEYS = ["image", "label"]
+
+
+def brain(seed):
+    """A skull-stripped volume of four channels, away from the edges of its field of view, and three regions."""
+    draw = np.random.default_rng(seed)
+    image = np.zeros((4, 100, 90, 80), dtype=np.float32)
+    low, high = draw.integers(3, 12, size=3), draw.integers(60, 78, size=3)
+    inside = tuple(slice(first, last) for first, last in zip(low, high, strict=True))
+    image[(slice(None), *inside)] = draw.uniform(50, 900, size=(4, *(high - low)))
+    image *= np.linspace(0.5, 1.5, image.shape[1], dtype=np.float32)[:, None, None]
+    label = (image[:3] > 700).astype(np.float32)
+    return {"image": torch.from_numpy(image), "label": torch.from_numpy(label)}
+
+
+def cropped(volume, steps, seed):
+    """The result of some steps, whose crop is drawn from the seed."""
+    compose = Compose(steps)  # which seeds its transforms
+    for step in steps:
+        if isinstance(step, RandSpatialCropd):
+            step.set_random_state(seed)
+    return compose(volume)
+
+
+def z_score():
+    return NormalizeIntensityd("image", nonzero=True, channel_wise=True)
+
+
+def crops_of_the_code(volume, seed):
+    foreground = CropForegroundd(KEYS, source_key="image", k_divisible=[EDGE] * 3)
+    return cropped(
+        volume, [foreground, RandSpatialCropd(KEYS, roi_size=[EDGE] * 3, random_size=False), z_score()], seed
+    )
+
+
+def crops_of_the_recipe(volume, seed, **options):
+    parser = ConfigParser(config("brats_finetune") | {"recipe": "code", "patch_size": [EDGE] * 3} | options)
+    names = ["divisible_foreground", "normalize_crops"]
+    parser["options"] = {"_target_": "types.SimpleNamespace", **{name: f"@{name}" for name in names}}
+    steps = parser.get_parsed_content("train::random_transforms")
+    steps = [step for step in steps if not type(step).__name__.startswith(("RandFlip", "RandScale", "RandShift"))]
+    foreground = CropForegroundd(KEYS, source_key="image", allow_smaller=True)
+    return cropped(volume, [foreground, z_score(), *steps], seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_crops_of_recipe_code_are_those_of_the_public_code(seed):
+    expected, found = crops_of_the_code(brain(seed), seed), crops_of_the_recipe(brain(seed), seed)
+    assert found["image"].shape == (4, EDGE, EDGE, EDGE)
+    np.testing.assert_allclose(found["image"], expected["image"], atol=1e-4)
+    np.testing.assert_array_equal(found["label"], expected["label"])
+
+
+@pytest.mark.parametrize("name", ["divisible_foreground", "normalize_crops"])
+def test_each_of_both_options_makes_a_difference(name):
+    changed = [
+        not torch.allclose(
+            torch.as_tensor(crops_of_the_recipe(brain(seed), seed, **{name: False})["image"]),
+            torch.as_tensor(crops_of_the_code(brain(seed), seed)["image"]),
+            atol=1e-2,
+        )
+        for seed in range(6)
+    ]
+    assert any(changed)
