@@ -338,7 +338,7 @@ def test_bad_studies_are_refused_before_anything_is_loaded(segment_refusal, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"force": "maybe"}, "--force=maybe: expected true or false"),
+        ({"force": "maybe"}, "force=maybe: expected true or false"),
         ({"reference": "T9"}, "--reference=T9: expected one of T1"),
         ({"bundle_options": "--split=x"}, "--bundle_options: --split is set by the application"),
         ({"series": "T9=1"}, "--series=T9=1: expected MODALITY=NUMBER"),
