@@ -18,11 +18,11 @@ from deploy.bundle import open_bundle
 from deploy.geometry import LPS_TO_RAS, grid_of, volume_of
 from deploy.multiframe import frames_of
 from deploy.segmentation import make_segmentation
-from deploy.series_choice import choose_series, is_volume, modality_of
+from deploy.series_choice import is_volume, modality_of
 from deploy.study import read_study
 from tests.deploy.checks import dicom_errors, refusal
 from tests.deploy.dicom_study import DESCRIPTIONS, Study, write_modality, write_series
-from tests.deploy.enhanced_mr import write_enhanced
+from tests.deploy.enhanced_mr import item, write_enhanced
 from tests.support import ROOT
 
 SHAPE = (7, 5, 12)
@@ -157,7 +157,7 @@ def test_the_rules_for_series_find_what_they_find_in_single_frames(modality, arr
     for keyword in ("EchoTime", "RepetitionTime", "InversionTime"):
         assert multiple.header.get(keyword) == (single.header.get(keyword) or None)
     del single.header.SeriesDescription, multiple.header.SeriesDescription
-    assert modality_of(multiple.header) == modality_of(single.header) == modality
+    assert modality_of(multiple.header) == modality_of(single.header)
 
 
 def no_agent(image):
@@ -173,6 +173,14 @@ def test_frames_tell_of_sequence_and_contrast_agent_as_single_frames_do(change, 
     assert (frame.SequenceName, frame.ScanningSequence) == ("sequence", ["SE", "IR"])
     assert frame.ImageType == ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
     assert (frame.AcquisitionDate, frame.AcquisitionTime) == ("20260102", "030405")
+
+
+def test_the_groups_of_a_frame_overrule_shared_ones(array, tmp_path):
+    def change(image):
+        image.PerFrameFunctionalGroupsSequence[3].MREchoSequence = [item(EffectiveEchoTime=77.0)]
+
+    frames = frames_of(enhanced(tmp_path, array, change=change))
+    assert [frame.EchoTime for frame in frames] == [3] * 3 + [77] + [3] * 8
 
 
 def test_phase_images_say_so_in_their_image_type(array, tmp_path):
@@ -228,7 +236,8 @@ REFUSED = {
 def test_images_that_are_not_one_volume_are_refused(kind, array, tmp_path):
     options, message = REFUSED[kind]
     enhanced(tmp_path, array, **options)
-    series = choose_series(read_study(tmp_path), ("T1",), {})["T1"]
+    (series,) = read_study(tmp_path)
+    assert is_volume(series)
     refused = refusal(grid_of, [instance.header for instance in series.instances], "series 3")
     assert refused.startswith("series 3: ")
     assert message in refused
