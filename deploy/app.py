@@ -98,8 +98,8 @@ def _run(
 def _stage(chosen: dict[str, Series], folder: Path) -> None:
     """Link the files of the chosen series, under neutral names, into an empty folder, as the loader reads all files."""
     for modality, series in chosen.items():
-        for number, instance in enumerate(series.instances):
-            (folder / f"{modality}-{number:05d}.dcm").symlink_to(instance.path.resolve())
+        for number, path in enumerate(series.files):
+            (folder / f"{modality}-{number:05d}.dcm").symlink_to(path.resolve())
 
 
 def _run_operators(job: Job) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
+from deploy.multiframe import frames_of
 
 __all__ = ["Grid", "Volume", "field_of_view", "grid_of", "resample", "same_grid", "to_sitk", "volume_of", "write_nifti"]
 
@@ -64,9 +65,14 @@ def grid_of(headers: Sequence[Dataset], name: str) -> Grid:
 
     Raises:
         InputError: slices differ in size, spacing or orientation, two have the same position, one is missing, they are
-            not stacked along their normal, or rows and columns are not orthogonal.
+            not stacked along their normal, they form several stacks or multi-frame images, or rows and columns are
+            not orthogonal.
     """
     first = headers[0]
+    if "ReferencedFrameNumber" in first and len({header.SOPInstanceUID for header in headers}) > 1:
+        raise InputError(f"{name}: several multi-frame images; expected one volume in one image")
+    if len({header.get("StackID") for header in headers}) > 1:
+        raise InputError(f"{name}: several stacks of images; expected one volume")
     rows, columns = _size(first, name)
     spacing, orientation = (_numbers(first, word, name) for word in ("PixelSpacing", "ImageOrientationPatient"))
     axes = orientation.reshape(2, 3)
@@ -119,23 +125,32 @@ def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], name: str
     return step
 
 
-def volume_of(slices: Sequence[Dataset], name: str) -> tuple[Volume, list[Dataset]]:
+def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Dataset]]:
     """Build the volume of a series.
 
     Args:
-        slices: with their voxels, in any order.
+        images: with their voxels, in any order: single-frame images, or one enhanced image.
         name: name of the series in messages.
 
     Returns:
-        The volume, and the slices in the order of its last axis.
+        The volume, and its slices in the order of its last axis: the images, or the frames of the enhanced image.
 
     Raises:
         InputError: the slices define no grid (see `grid_of`), or voxels cannot be read.
     """
+    slices = _slices(images, name)
     grid = grid_of(slices, name)
     ordered = [slices[index] for index in grid.order]
     array = np.stack([_values(image, name).T for image in ordered], axis=-1)
     return Volume(array, grid.affine), ordered
+
+
+def _slices(images: Sequence[Dataset], name: str) -> list[Dataset]:
+    """The images, or the frames of the one enhanced image."""
+    try:
+        return [frame for image in images for frame in frames_of(image)]
+    except Exception as error:
+        raise _unreadable(images[0], name, error) from None
 
 
 def _values(image: Dataset, name: str) -> NDArray[np.float32]:
@@ -150,10 +165,15 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
             default if image.get(keyword) in (None, "") else float(image[keyword].value)
             for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
         )
-    except Exception as error:  # each decoder raises its own types, whose texts may quote values
-        syntax = image.file_meta.TransferSyntaxUID.name
-        raise InputError(f"{name}: voxels cannot be read ({syntax}: {type(error).__name__})") from None
+    except Exception as error:
+        raise _unreadable(image, name, error) from None
     return (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+
+
+def _unreadable(image: Dataset, name: str, error: Exception) -> InputError:
+    """Each decoder raises its own types, whose texts may quote values."""
+    syntax = image.file_meta.TransferSyntaxUID.name
+    return InputError(f"{name}: voxels cannot be read ({syntax}: {type(error).__name__})")
 
 
 def same_grid(one: Volume, other: Volume) -> bool:

@@ -17,7 +17,7 @@ class ChosenSeries:
         uid: SeriesInstanceUID.
         name: name of the series in messages.
         number: SeriesNumber, if it has one.
-        count: number of its images.
+        count: number of its files.
     """
 
     uid: str
@@ -28,7 +28,7 @@ class ChosenSeries:
     @classmethod
     def from_series(cls, series: Series) -> "ChosenSeries":
         """Leave the headers of a series out."""
-        return cls(series.uid, series.name, series.number, len(series.instances))
+        return cls(series.uid, series.name, series.number, len(series.files))
 
 
 @dataclass

@@ -19,9 +19,11 @@ from common.errors import InputError
 from deploy.geometry import Volume, resample, volume_of
 from deploy.inference import infer
 from deploy.job import Job
-from deploy.preconditions import failed_checks, spacing_remarks
-from deploy.results import REPORT, SEGMENTATION, SUMMARY
+from deploy.measurements import make_report
+from deploy.preconditions import annotation_checks, failed_checks, spacing_remarks
+from deploy.results import MEASUREMENTS, REPORT, SEGMENTATION, SUMMARY
 from deploy.segmentation import label_segments, make_segmentation
+from deploy.source_header import burned_in_annotation
 from deploy.summary import Summary, draw_summary, make_capture, segment_volumes
 
 __all__ = ["SegmentationApplication", "SelectChosenSeries"]
@@ -31,10 +33,10 @@ REGISTRATION_CHECK = "least_overlap"  # option of the bundle's own check, which 
 
 @dataclass(frozen=True)
 class Scans:
-    """All modalities on the grid of the reference, and its slices in the order of the volumes' last axis."""
+    """All modalities on the grid of the reference, and all slices in the order of the last axis of their volumes."""
 
     aligned: dict[str, Volume]
-    slices: list[Dataset]
+    slices: dict[str, list[Dataset]]
 
 
 class SelectChosenSeries(DICOMSeriesSelectorOperator):
@@ -93,12 +95,13 @@ class Prepare(JobOperator):
             volumes[modality], slices[modality] = volume_of(images, self.job.chosen[modality].name)
         reference = volumes[self.job.reference]
         aligned = {modality: resample(volume, reference) for modality, volume in volumes.items()}
-        self._check(volumes, aligned)
-        op_output.emit(Scans(aligned, slices[self.job.reference]), "scans")
+        self._check(volumes, Scans(aligned, slices))
+        op_output.emit(Scans(aligned, slices), "scans")
 
-    def _check(self, volumes: dict[str, Volume], aligned: dict[str, Volume]) -> None:
+    def _check(self, volumes: dict[str, Volume], scans: Scans) -> None:
         job = self.job
-        failed = failed_checks(volumes, aligned, job.reference, job.bundle.task.skull_stripped)
+        failed = annotation_checks(scans.slices)
+        failed += failed_checks(volumes, scans.aligned, job.reference, job.bundle.task.skull_stripped)
         if failed and not job.force:
             raise InputError(f"{'; '.join(failed)}. See deploy/README.md, Preconditions; --force continues anyway")
         job.remarks += [*failed, *spacing_remarks(volumes[job.reference])]
@@ -133,15 +136,19 @@ class Write(JobOperator):
         volume = scans.aligned[job.reference]
         labels = [segment.label for segment in bundle.task.segments]
         volumes = segment_volumes(segments, labels, volume.voxel_volume)
-        summary = Summary(bundle.name, bundle.version, volumes, job.remarks)
-        segmentation = make_segmentation(segments, scans.slices, bundle)
-        segmentation.save_as(job.results / SEGMENTATION)
-        capture = make_capture(draw_summary(volume, segments, summary), scans.slices[0], summary)
-        capture.save_as(job.results / SUMMARY)
-        report = self._report(volumes, segmentation, capture)
+        colours = [segment.colour for segment in bundle.task.segments]
+        summary = Summary(bundle.name, bundle.version, volumes, colours, job.remarks)
+        slices = scans.slices[job.reference]
+        burned_in = burned_in_annotation(image for series in scans.slices.values() for image in series)
+        objects = {"segmentation": make_segmentation(segments, slices, bundle, burned_in)}
+        objects["measurements"] = make_report(volumes, objects["segmentation"], slices, bundle, job.remarks)
+        objects["summary"] = make_capture(draw_summary(volume, segments, summary), slices[0], summary, burned_in)
+        for name, file in zip(objects, (SEGMENTATION, MEASUREMENTS, SUMMARY), strict=True):
+            objects[name].save_as(job.results / file)
+        report = self._report(volumes, objects)
         (job.results / REPORT).write_text(json.dumps(report, indent=1) + "\n")
 
-    def _report(self, volumes: dict[str, float], segmentation: Dataset, capture: Dataset) -> dict[str, Any]:
+    def _report(self, volumes: dict[str, float], objects: dict[str, Dataset]) -> dict[str, Any]:
         """The content of result.json."""
         job, bundle = self.job, self.job.bundle
         return {
@@ -150,8 +157,7 @@ class Write(JobOperator):
             "reference": job.reference,
             "volumes_ml": {label: round(volume, 3) for label, volume in volumes.items()},
             "remarks": job.remarks,
-            "segmentation": _uids(segmentation),
-            "summary": _uids(capture),
+            **{name: _uids(written) for name, written in objects.items()},
         }
 
 

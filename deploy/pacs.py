@@ -7,7 +7,7 @@ from common.cli import run
 from common.errors import InputError
 from common.options import flag
 from deploy.app import segment
-from deploy.orthanc import running_orthanc
+from deploy.orthanc import Pacs, running_orthanc
 from deploy.privacy import restrict_output
 from deploy.study import read_study
 from deploy.subprocess_guard import exit_cleanly_on_signals
@@ -48,14 +48,20 @@ def trial(input: str, bundle: str, checkpoint: str = "", bundle_options: str = "
             )
             pacs.store(sorted((place / "results").glob("*.dcm")))
             print("STOW-RS: results stored")
-            by_web = {
-                answer["0020000E"]["Value"][0] for answer in pacs.query(f"studies/{study}/series", Modality="SEG")
-            }
-            answers = pacs.find(StudyInstanceUID=study, Modality="SEG", SeriesInstanceUID="")
-            by_dicom = {str(answer.SeriesInstanceUID) for answer in answers}
+            for modality, name in (("SR", "structured report"), ("SEG", "segmentation")):
+                print(f"QIDO-RS and C-FIND: {name} found, series {_find_series(pacs, study, modality)}", flush=True)
+
+
+def _find_series(pacs: Pacs, study: str, modality: str) -> str:
+    """UID of the one series of a modality in a study, found by QIDO-RS and by C-FIND."""
+    by_web = {answer["0020000E"]["Value"][0] for answer in pacs.query(f"studies/{study}/series", Modality=modality)}
+    answers = pacs.find(StudyInstanceUID=study, Modality=modality, SeriesInstanceUID="")
+    by_dicom = {str(answer.SeriesInstanceUID) for answer in answers}
     if len(by_web) != 1 or by_web != by_dicom:
-        raise InputError(f"QIDO-RS finds {len(by_web)} segmentations, C-FIND {len(by_dicom)}; expected the one stored")
-    print(f"QIDO-RS and C-FIND: segmentation found, series {by_web.pop()}")
+        raise InputError(
+            f"{modality}: QIDO-RS finds {len(by_web)} series, C-FIND {len(by_dicom)}; expected the one stored"
+        )
+    return str(by_web.pop())
 
 
 if __name__ == "__main__":

@@ -5,16 +5,18 @@ scans they produce masks that look plausible. Each check returns sentences, none
 measurements on the embedded cohort; README.md lists them in section "Preconditions".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from nilearn import datasets
+from pydicom.dataset import Dataset
 
 from deploy.geometry import Volume, field_of_view, resample, same_grid, to_sitk
+from deploy.source_header import burned_in_annotation
 
-__all__ = ["brain_overlap", "failed_checks", "foreground_volume", "mni_offset", "spacing_remarks"]
+__all__ = ["annotation_checks", "brain_overlap", "failed_checks", "foreground_volume", "mni_offset", "spacing_remarks"]
 
 BRAIN = (500.0, 2800.0)  # mL above zero; cohort: 1.8 to 2.4 L without skull, 3.7 L or more with it
 OVERLAP = 0.95  # Dice of two modalities' brains; cohort: 0.94 if one is 5 mm off, 0.97 if its slices are 6 mm thick
@@ -44,6 +46,18 @@ def failed_checks(
     else:
         failed += _check_mni_offset(volumes[reference])
     return failed
+
+
+def annotation_checks(slices: Mapping[str, Sequence[Dataset]]) -> list[str]:
+    """A sentence for each modality with text in its images, by BurnedInAnnotation.
+
+    The models were trained on scans without text. The summary shows the text, which can identify the patient.
+    """
+    return [
+        f"{modality}: text is burned into its images (BurnedInAnnotation is YES), and would show in the summary"
+        for modality, images in slices.items()
+        if burned_in_annotation(images) == "YES"
+    ]
 
 
 def spacing_remarks(volume: Volume) -> list[str]:

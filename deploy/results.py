@@ -5,10 +5,10 @@ from pathlib import Path
 
 from common.errors import InputError
 
-__all__ = ["REPORT", "RESULT_FILES", "SEGMENTATION", "SUMMARY", "prepare_output", "publish_results"]
+__all__ = ["MEASUREMENTS", "REPORT", "RESULT_FILES", "SEGMENTATION", "SUMMARY", "prepare_output", "publish_results"]
 
-SEGMENTATION, SUMMARY, REPORT = "segmentation.dcm", "summary.dcm", "result.json"
-RESULT_FILES = (SEGMENTATION, SUMMARY, REPORT)  # the last one appears last: if it exists, all do
+SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT = "segmentation.dcm", "measurements.dcm", "summary.dcm", "result.json"
+RESULT_FILES = (SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT)  # the last one appears last: if it exists, all do
 
 
 def prepare_output(output: Path) -> None:

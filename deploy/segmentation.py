@@ -16,13 +16,23 @@ from pydicom.sr.coding import Code
 
 from common.errors import InputError
 from deploy.bundle import Bundle
-from deploy.source_header import sanitised_header
+from deploy.source_header import source_images
 from deploy.tasks import Segment
 
-__all__ = ["CAUTION", "MANUFACTURER", "label_segments", "make_segmentation", "series_number"]
+__all__ = [
+    "ANATOMY",
+    "CATEGORY",
+    "CAUTION",
+    "MANUFACTURER",
+    "concept_of",
+    "label_segments",
+    "make_segmentation",
+    "series_number",
+]
 
 MANUFACTURER = "BrainSegFounder bundles"
 CAUTION = "Research only, not for diagnosis"
+CATEGORY, ANATOMY = codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Brain
 LONG_STRING = 64  # maximum number of characters of a DICOM name (LO)
 
 
@@ -54,21 +64,26 @@ def series_number(source: Dataset, step: int) -> int:
     return number if 0 < number < 2**31 else 1000 + step  # the range of DICOM's integer strings (IS)
 
 
-def make_segmentation(segments: NDArray[np.uint8], slices: Sequence[Dataset], bundle: Bundle) -> hd.seg.Segmentation:
+def make_segmentation(
+    segments: NDArray[np.uint8], slices: Sequence[Dataset], bundle: Bundle, burned_in: str | None = None
+) -> hd.seg.Segmentation:
     """Make the DICOM segmentation of a series.
 
     Args:
         segments: segment numbers [columns, rows, slices], from `label_segments`.
-        slices: of the reference series, in the order of the last axis; patient and study are copied from them.
+        slices: of the reference series, in the order of the last axis: single-frame images, or all frames of an
+            enhanced image. Patient and study are copied from them.
         bundle: the model.
+        burned_in: BurnedInAnnotation, which is left out if None.
 
     Returns:
-        A data set to save. It omits empty frames, unless all are empty.
+        A data set to save. It has a frame for each slice and segment, empty ones included.
     """
+    order = sorted(range(len(slices)), key=lambda index: slices[index].get("ReferencedFrameNumber", index))
     descriptions = [_describe(number, segment, bundle) for number, segment in enumerate(bundle.task.segments, 1)]
     result = hd.seg.Segmentation(
-        source_images=[sanitised_header(slices[0]), *slices[1:]],
-        pixel_array=np.ascontiguousarray(segments.transpose(2, 1, 0)),
+        source_images=source_images([slices[index] for index in order]),
+        pixel_array=segments.transpose(2, 1, 0)[order],
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
         series_instance_uid=hd.UID(),
@@ -82,18 +97,25 @@ def make_segmentation(segments: NDArray[np.uint8], slices: Sequence[Dataset], bu
         content_label="SEGMENTATION",
         content_description=CAUTION,
         series_description=f"Segmentation. {CAUTION}",
-        omit_empty_frames=bool(segments.any()),
+        omit_empty_frames=False,
     )
     result.BodyPartExamined = "BRAIN"
+    if burned_in:
+        result.BurnedInAnnotation = burned_in
     return result
+
+
+def concept_of(segment: Segment) -> Code:
+    """The SNOMED CT concept of a segment."""
+    return Code(segment.code, "SCT", segment.meaning)
 
 
 def _describe(number: int, segment: Segment, bundle: Bundle) -> hd.seg.SegmentDescription:
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=segment.label,
-        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-        segmented_property_type=Code(segment.code, "SCT", segment.meaning),
+        segmented_property_category=CATEGORY,
+        segmented_property_type=concept_of(segment),
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=bundle.name[:LONG_STRING],
@@ -102,7 +124,8 @@ def _describe(number: int, segment: Segment, bundle: Bundle) -> hd.seg.SegmentDe
             source=MANUFACTURER,
             parameters={"name": bundle.name, "checkpoint sha256": bundle.checkpoint_sha256},
         ),
-        anatomic_regions=[codes.SCT.Brain],
+        anatomic_regions=[ANATOMY],
         tracking_id=segment.label,
         tracking_uid=hd.UID(),
+        display_color=hd.color.CIELabColor.from_string(segment.colour),
     )

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedMRImageStorage, MRImageStorage
+from pydicom.uid import MRImageStorage
 
 from common.errors import InputError
+from deploy.multiframe import ENHANCED_MR
 from deploy.study import Series
 
 __all__ = ["MIN_SLICES", "choose_series", "is_volume", "modality_of", "parse_series_option"]
@@ -84,11 +85,7 @@ def _matching_series(candidates: Sequence[tuple[Series, str | None]], modality: 
         raise InputError(f"{modality}: {len(found)} series match: {names}; select one with --series={modality}=NUMBER")
     if not found:
         names = ", ".join(f"{series.name} {its_modality or 'unknown'}" for series, its_modality in candidates) or "none"
-        enhanced = any(series.header.get("SOPClassUID") == EnhancedMRImageStorage for series, _ in candidates)
-        hint = "; enhanced multi-frame MR is not supported, convert it to single-frame MR images" if enhanced else ""
-        raise InputError(
-            f"{modality}: no series matches among: {names}; select one with --series={modality}=NUMBER{hint}"
-        )
+        raise InputError(f"{modality}: no series matches among: {names}; select one with --series={modality}=NUMBER")
     return found[0]
 
 
@@ -118,7 +115,7 @@ def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str,
 def is_volume(series: Series) -> bool:
     """Whether a series can be a volume of a head: MR, no localiser, `MIN_SLICES` or more positions, one orientation."""
     header = series.header
-    if header.get("SOPClassUID") != MRImageStorage or header.get("Modality") != "MR":
+    if header.get("SOPClassUID") not in (MRImageStorage, *ENHANCED_MR) or header.get("Modality") != "MR":
         return False
     if any("LOCALI" in str(value).upper() for value in _values(header, "ImageType")):
         return False

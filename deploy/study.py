@@ -20,6 +20,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from common.errors import InputError
+from deploy.multiframe import ENHANCED_ATTRIBUTES, frames_of
 
 __all__ = ["Instance", "Series", "read_study"]
 
@@ -47,6 +48,8 @@ KEYWORDS = [  # the only attributes that are read
     "PixelSpacing",
     "Rows",
     "Columns",
+    "StackID",
+    "ReferencedFrameNumber",
 ]
 UIDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 UID = re.compile(r"[0-9.]{1,64}")
@@ -55,7 +58,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 @dataclass(frozen=True)
 class Instance:
-    """A DICOM file: its path, and its header without voxels."""
+    """A DICOM image: the path of its file, and its header without voxels. Each frame of enhanced MR is an instance."""
 
     path: Path
     header: Dataset
@@ -74,6 +77,11 @@ class Series:
         return self.instances[0].header
 
     @property
+    def files(self) -> list[Path]:
+        """Its files, one for each instance, or one for all frames of an enhanced image."""
+        return list(dict.fromkeys(instance.path for instance in self.instances))
+
+    @property
     def number(self) -> int | None:
         """SeriesNumber, which some scanners leave empty."""
         value = self.header.get("SeriesNumber")
@@ -88,7 +96,8 @@ class Series:
 def read_study(folder: Path) -> list[Series]:
     """Read the headers of the one study in a folder and its subfolders.
 
-    Files that are not DICOM and DICOMDIR files are ignored. Identical copies of an image count once.
+    Files that are not DICOM and DICOMDIR files are ignored. Identical copies of an image count once. The frames of
+    enhanced MR become instances with the attributes of single-frame images.
 
     Returns:
         The series in the order of their numbers.
@@ -100,17 +109,17 @@ def read_study(folder: Path) -> list[Series]:
     """
     if not folder.is_dir():
         raise InputError("--input: no such folder; expected a folder with the DICOM files of one study")
-    instances: dict[str, Instance] = {}
+    images: dict[str, list[Instance]] = {}
     for path in _files(folder):
-        header = _read_header(path)
-        if header is None:
+        frames = [Instance(path, header) for header in _read_headers(path)]
+        if not frames:
             continue
-        first = instances.setdefault(header.SOPInstanceUID, Instance(path, header))
+        first = images.setdefault(frames[0].header.SOPInstanceUID, frames)[0]
         if first.path != path and not _same_content(first.path, path):  # e.g. before and after skull stripping
             raise InputError("--input: two different files have the same SOPInstanceUID; expected one of them")
-    headers = [instance.header for instance in instances.values()]
-    _check_one_study(headers)
-    return _group(instances.values())
+    instances = [instance for frames in images.values() for instance in frames]
+    _check_one_study([instance.header for instance in instances])
+    return _group(instances)
 
 
 def _files(folder: Path) -> Iterable[Path]:
@@ -126,22 +135,24 @@ def _files(folder: Path) -> Iterable[Path]:
                 yield path
 
 
-def _read_header(path: Path) -> Dataset | None:
-    """The header of a DICOM instance; None for other files."""
+def _read_headers(path: Path) -> list[Dataset]:
+    """The headers of a DICOM file's frames, one if it is not enhanced MR; none for other files."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=KEYWORDS)
-            if header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-                return None
-            uids = [header.get(keyword) for keyword in UIDS]
-            invalid = next((element.keyword for element in header if not _is_valid(element)), None)
+            image = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*KEYWORDS, *ENHANCED_ATTRIBUTES])
+            if image.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+                return []
+            uids = [image.get(keyword) for keyword in UIDS]
+            headers = [_with_keywords(frame) for frame in frames_of(image)]
+            elements = (element for header in headers for element in header)
+            invalid = next((element.keyword for element in elements if not _is_valid(element)), None)
     except InvalidDicomError:
         if path.suffix.lower() in DICOM_SUFFIXES or path.stat().st_size == 0:  # left by an interrupted export
             raise InputError(
                 "--input: contains a DICOM file that is empty or damaged; expected complete files"
             ) from None
-        return None
+        return []
     except Exception as error:  # pydicom's readers raise many types, and their texts quote values
         raise InputError(f"--input: contains a DICOM file that cannot be read ({type(error).__name__})") from None
     if not all(uids):  # if it were ignored, the first or last slice of a series could be missing unnoticed
@@ -150,6 +161,13 @@ def _read_header(path: Path) -> Dataset | None:
         raise InputError("--input: contains a DICOM file with an invalid UID; expected digits and dots")
     if invalid:
         raise InputError(f"--input: contains a DICOM file with an invalid {invalid}")
+    return headers
+
+
+def _with_keywords(image: Dataset) -> Dataset:
+    """The attributes of `KEYWORDS` that an image has."""
+    header = Dataset()
+    header.update({image[keyword].tag: image[keyword] for keyword in KEYWORDS if keyword in image})
     return header
 
 
@@ -163,7 +181,7 @@ def _is_valid(element: DataElement) -> bool:
         return True
     if element.VR in ("DS", "IS"):
         np.asarray(element.value, dtype=float)  # pydicom may return text that is not numeric
-    return str(element.VM) == dictionary_VM(element.tag)
+    return dictionary_VM(element.tag) in (str(element.VM), "1-n")
 
 
 def _same_content(one: Path, other: Path) -> bool:

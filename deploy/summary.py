@@ -11,6 +11,7 @@ import highdicom as hd
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
@@ -22,8 +23,6 @@ from deploy.source_header import sanitised_header
 
 __all__ = ["Summary", "draw_summary", "make_capture", "segment_volumes"]
 
-Colour = str | tuple[float, float, float]
-COLOURS = ((0.90, 0.35, 0.20), (0.20, 0.65, 0.95), (0.95, 0.80, 0.20))  # RGB of the segments in order
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # plane -> the RAS+ axis perpendicular to it
 SIDES = {"sagittal": ("P", "A"), "coronal": ("L", "R"), "axial": ("L", "R")}  # low and high horizontal end
 SIZE = (12.0, 7.5)  # inches
@@ -32,11 +31,12 @@ DOTS = 100  # per inch
 
 @dataclass(frozen=True)
 class Summary:
-    """Text of the summary: name and version of the model, volume of each segment in mL, and remarks."""
+    """What is written and drawn: name and version of the model, each segment's volume in mL and colour, and remarks."""
 
     model: str
     version: str
     volumes: dict[str, float]
+    colours: Sequence[str]
     remarks: list[str] = field(default_factory=list)
 
 
@@ -75,18 +75,20 @@ def draw_summary(volume: Volume, segments: NDArray[np.uint8], summary: Summary) 
         for row in range(2):
             axes = figure.add_subplot(layout[row, column])
             overlay = np.take(label, index, axis) if row else None
-            _show(axes, np.take(image, index, axis) / white, overlay, plane, np.delete(edges, axis))
+            _show(axes, np.take(image, index, axis) / white, overlay, summary.colours, plane, np.delete(edges, axis))
     _write(figure.add_subplot(layout[:, 3]), summary)
     return figure
 
 
-def _show(axes: Axes, image: NDArray, label: NDArray | None, plane: str, edges: NDArray) -> None:
+def _show(
+    axes: Axes, image: NDArray, label: NDArray | None, colours: Sequence[str], plane: str, edges: NDArray
+) -> None:
     """Draw a plane [horizontal, vertical] in RAS+ in radiological view, with the patient's right on the left."""
     pixels = np.repeat(np.clip(image, 0, 1)[..., None], 3, axis=-1)
     if label is not None:
-        for number, colour in enumerate(COLOURS, 1):
+        for number, colour in enumerate(colours, 1):
             mask = label == number
-            pixels[mask] = 0.45 * pixels[mask] + 0.55 * np.array(colour)
+            pixels[mask] = 0.45 * pixels[mask] + 0.55 * np.array(to_rgb(colour))
     axes.imshow(pixels.transpose(1, 0, 2), origin="lower", aspect=edges[1] / edges[0], interpolation="nearest")
     left, right = SIDES[plane]
     if plane != "sagittal":
@@ -99,12 +101,12 @@ def _show(axes: Axes, image: NDArray, label: NDArray | None, plane: str, edges: 
 
 def _write(axes: Axes, summary: Summary) -> None:
     axes.set_axis_off()
-    lines: list[tuple[str, Colour]] = [
+    lines: list[tuple[str, str]] = [
         (_wrapped(summary.model), "white"),
         (f"version {summary.version}", "white"),
         ("", "white"),
     ]
-    for (label, volume), overlay_colour in zip(summary.volumes.items(), COLOURS, strict=False):
+    for (label, volume), overlay_colour in zip(summary.volumes.items(), summary.colours, strict=False):
         lines.append((f"{label}: {volume:.2f} mL", overlay_colour))
     lines += [("", "white")] + [(_wrapped(remark), "orange") for remark in summary.remarks]
     lines += [("", "white"), (f"{CAUTION}.", "white")]
@@ -118,13 +120,22 @@ def _wrapped(text: str, width: int = 46) -> str:
     return "\n".join(textwrap.wrap(text, width))
 
 
-def make_capture(figure: Figure, source: Dataset, summary: Summary) -> hd.sc.SCImage:
-    """Convert the figure to a secondary capture in the study of `source`, an image of the reference series."""
+def make_capture(figure: Figure, source: Dataset, summary: Summary, burned_in: str | None = None) -> hd.sc.SCImage:
+    """Convert the figure to a secondary capture.
+
+    Args:
+        figure: from `draw_summary`.
+        source: an image of the reference series, in whose study the capture is.
+        summary: its text.
+        burned_in: BurnedInAnnotation, which is left out if None. It is about text that identifies the patient and the
+            date (PS3.3, C.7.6.1), which the figure's own text does not, but text in the scans can.
+    """
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    header = sanitised_header(source)
     capture = hd.sc.SCImage.from_ref_dataset(
-        ref_dataset=sanitised_header(source),
+        ref_dataset=header,
         pixel_array=pixels,
         photometric_interpretation="RGB",
         bits_allocated=8,
@@ -136,10 +147,13 @@ def make_capture(figure: Figure, source: Dataset, summary: Summary) -> hd.sc.SCI
         manufacturer=MANUFACTURER,
         patient_orientation=("L", "P"),
     )
+    if "IssuerOfPatientID" in header:  # highdicom does not copy it
+        capture.IssuerOfPatientID = header.IssuerOfPatientID
     capture.BodyPartExamined = "BRAIN"
     capture.PatientOrientation = []  # empty, as it shows three planes
     capture.SeriesDescription = f"Summary of segmentation. {CAUTION}"
     capture.ManufacturerModelName = summary.model[:LONG_STRING]
     capture.SoftwareVersions = summary.version
-    capture.BurnedInAnnotation = "NO"  # nothing that identifies the patient
+    if burned_in:
+        capture.BurnedInAnnotation = burned_in
     return capture

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from common.data.regions import colours
+
 __all__ = ["TASKS", "Segment", "Task"]
 
 
@@ -14,12 +16,19 @@ class Segment:
         label: its name.
         code: SNOMED CT code of its morphology.
         meaning: meaning of the code.
+        region: the innermost region that contains it; it lends its colour.
     """
 
     values: tuple[int, ...]
     label: str
     code: str
     meaning: str
+    region: str
+
+    @property
+    def colour(self) -> str:
+        """Its colour in pictures and viewers, #rrggbb."""
+        return colours()[self.region]
 
 
 @dataclass(frozen=True)
@@ -43,16 +52,16 @@ TASKS = {
     "tumour": Task(
         outputs=frozenset({"tumour core (TC)", "whole tumour (WT)", "enhancing tumour (ET)"}),
         segments=(
-            Segment((1,), "Necrotic tumour core (NCR)", "6574001", "Necrosis"),
-            Segment((2,), "Peritumoural oedema (ED)", "79654002", "Edema"),
-            Segment((3, 4), "Enhancing tumour (ET)", "108369006", "Neoplasm"),  # 3 in BraTS 2023, 4 in BraTS 2021
+            Segment((1,), "Necrotic tumour core (NCR)", "6574001", "Necrosis", "TC"),
+            Segment((2,), "Peritumoural oedema (ED)", "79654002", "Edema", "WT"),
+            Segment((3, 4), "Enhancing tumour (ET)", "108369006", "Neoplasm", "ET"),  # 3 in BraTS 2023, 4 in BraTS 2021
         ),
         reference="T1ce",
         skull_stripped=True,
     ),
     "stroke": Task(
         outputs=frozenset({"stroke lesion"}),
-        segments=(Segment((1,), "Stroke lesion", "55641003", "Infarct"),),
+        segments=(Segment((1,), "Stroke lesion", "55641003", "Infarct", "lesion"),),
         reference="T1",
         skull_stripped=False,
     ),

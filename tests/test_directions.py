@@ -32,6 +32,7 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
         "common.cli",
         "common.options",
         "common.weights",
+        "common.data",
     },
     "scripts": {"common", "common.*"},
 }

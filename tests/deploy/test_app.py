@@ -1,6 +1,7 @@
 """The application end to end: its segmentation equals the bundle's own inference on NIfTI files, voxel for voxel."""
 
 import contextlib
+import csv
 import json
 import re
 import signal
@@ -25,6 +26,7 @@ from deploy.geometry import Volume, resample, volume_of
 from deploy.results import RESULT_FILES
 from tests.deploy.checks import dicom_errors, refusal
 from tests.deploy.dicom_study import Study, brats_files, read, to_slices, write_brats, write_localiser, write_modality
+from tests.deploy.enhanced_mr import write_enhanced
 from tests.deploy.micro_models import INFERENCE_OPTIONS, MODELS
 from tests.support import ROOT, execute
 
@@ -54,7 +56,7 @@ def segmentation(file, slices, affine):
     """The segment numbers on the grid of a series, as highdicom reads them, in RAS+ order."""
     read_back = hd.seg.segread(file)
     uids = [image.SOPInstanceUID for image in slices]
-    pixels = read_back.get_pixels_by_source_instance(uids, combine_segments=True, assert_missing_frames_are_empty=True)
+    pixels = read_back.get_pixels_by_source_instance(uids, combine_segments=True)
     return canonical(pixels.transpose(2, 1, 0), affine)
 
 
@@ -77,6 +79,62 @@ def assert_private(result, *folders):
             words.append(str(image))
     assert "SENTINEL" not in "".join(words)
     assert "mprage" not in result.stdout + result.stderr
+
+
+def assert_report(folder, inference, content):
+    """The structured report has the volumes of result.json; their sums are those of the bundle's own volumes.csv."""
+    report = hd.sr.srread(folder / "measurements.dcm")
+    assert report.SOPInstanceUID == content["measurements"]["sop_instance_uid"]
+    measured = {}
+    for group in report.content.get_volumetric_roi_measurement_groups():
+        assert group.referenced_segment.referenced_sop_instance_uid == content["segmentation"]["sop_instance_uid"]
+        measured[group.tracking_identifier] = group.get_measurements()[0].value
+    assert measured == content["volumes_ml"]
+    assert [item.value for item in report.content[0].ContentSequence if item.name.meaning == "Comment"][1:] == (
+        content["remarks"]
+    )
+    with (inference / "volumes.csv").open() as file:
+        regions = {row["region"]: float(row["volume_ml"]) for row in csv.DictReader(file)}
+    necrosis, oedema, enhancing = measured.values()
+    expected = {"WT": necrosis + oedema + enhancing, "TC": necrosis + enhancing, "ET": enhancing}
+    assert regions == pytest.approx(expected, abs=0.01, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_an_enhanced_study_gives_what_its_single_frames_give(cohorts, models, application, tmp_path):
+    """Two series are enhanced MR, the reference among them with frames in random order; two are single-frame images."""
+    study = Study()
+    files = brats_files(cohorts("brats"))
+    for number, (modality, path) in enumerate(files.items(), 2):
+        array, affine = read(path)
+        folder = tmp_path / f"study/{number}"
+        if modality in ("T1ce", "FLAIR"):
+            order = np.random.default_rng(number).permutation(array.shape[2])
+            write_enhanced(folder, array, affine, study, number, modality, order=order)
+        else:
+            write_modality(folder, array, affine, study, number, modality, BurnedInAnnotation="NO")
+
+    result = application("brats", tmp_path / "study", tmp_path / "out")
+
+    assert result.returncode == 0, result.stderr
+    assert_private(result, tmp_path / "out")
+    content = json.loads((tmp_path / "out/result.json").read_text())
+    assert content["series"] == {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}
+    written = hd.seg.segread(tmp_path / "out/segmentation.dcm")
+    volume = written.get_volume(combine_segments=True)
+    found = canonical(volume.array, np.diag([-1, -1, 1, 1]) @ volume.affine)
+    expected = nifti_inference("brats", list(files.values()), models("brats"), tmp_path / "nifti")
+    assert_same(found, expected)
+    assert_report(tmp_path / "out", tmp_path / "nifti", content)
+    source = pydicom.dcmread(tmp_path / "study/3/003.dcm")
+    places = [group.PlanePositionSequence[0].ImagePositionPatient for group in source.PerFrameFunctionalGroupsSequence]
+    for group in written.PerFrameFunctionalGroupsSequence:
+        (reference,) = group.DerivationImageSequence[0].SourceImageSequence
+        assert reference.ReferencedSOPInstanceUID == source.SOPInstanceUID
+        assert places[reference.ReferencedFrameNumber - 1] == group.PlanePositionSequence[0].ImagePositionPatient
+    results = sorted((tmp_path / "out").glob("*.dcm"))
+    assert [dicom_errors(path) for path in results] == [[], [], []]
+    assert [pydicom.dcmread(path).get("BurnedInAnnotation") for path in results] == [None, "NO", "NO"]  # no image first
 
 
 @pytest.mark.slow
@@ -104,9 +162,10 @@ def test_a_study_with_shuffled_slices_and_a_localiser(cohorts, models, applicati
     counts = np.bincount(found[0].astype(int).ravel())[1:] * 0.064
     assert list(content["volumes_ml"].values()) == pytest.approx(counts.tolist(), abs=1e-3)
     assert content["remarks"] == ["voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"]
-    assert dicom_errors(tmp_path / "out/segmentation.dcm") == dicom_errors(tmp_path / "out/summary.dcm") == []
-    for path in sorted((tmp_path / "study").rglob("*.dcm"))[::40]:
-        assert dicom_errors(path) == [], "the study itself is valid"
+    assert_report(tmp_path / "out", tmp_path / "nifti", content)
+    assert {"BurnedInAnnotation" in pydicom.dcmread(path) for path in (tmp_path / "out").glob("*.dcm")} == {False}
+    for path in [*(tmp_path / "out").glob("*.dcm"), *sorted((tmp_path / "study").rglob("*.dcm"))[::40]]:
+        assert dicom_errors(path) == [], "the results are valid, as is the study itself"
 
     again = application("brats", tmp_path / "study", tmp_path / "out")
     assert (again.returncode, again.stdout) == (2, "")
@@ -170,7 +229,7 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(cohorts, m
     study = Study()
     write_localiser(tmp_path / "study/1", study)
     array, affine = to_slices(*read(file), axis=0, flip=True)
-    slices = write_modality(tmp_path / "study/2", array, affine, study, 2, "T1", shuffle=True)
+    slices = write_modality(tmp_path / "study/2", array, affine, study, 2, "T1", shuffle=True, BurnedInAnnotation="YES")
     write_modality(tmp_path / "study/3", array, affine, study, 3, "T1ce")
 
     refused = application("atlas", tmp_path / "study", tmp_path / "out", package=True)
@@ -185,7 +244,10 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(cohorts, m
     expected = nifti_inference("atlas", [file], models("atlas"), tmp_path / "nifti")
     assert_same(segmentation(tmp_path / "out/segmentation.dcm", slices, affine), expected)
     remarks = json.loads((tmp_path / "out/result.json").read_text())["remarks"]
-    assert "skull-stripped, but the model was trained on whole heads" in remarks[0]
+    assert "text is burned into its images" in remarks[0]
+    assert "skull-stripped, but the model was trained on whole heads" in remarks[1]
+    results = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").glob("*.dcm"))]
+    assert [image.get("BurnedInAnnotation") for image in results] == [None, "YES", "YES"]
 
 
 @pytest.mark.slow
@@ -276,7 +338,7 @@ def test_bad_studies_are_refused_before_anything_is_loaded(segment_refusal, tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"force": "maybe"}, "--force=maybe: expected true or false"),
+        ({"force": "maybe"}, "force=maybe: expected true or false"),
         ({"reference": "T9"}, "--reference=T9: expected one of T1"),
         ({"bundle_options": "--split=x"}, "--bundle_options: --split is set by the application"),
         ({"series": "T9=1"}, "--series=T9=1: expected MODALITY=NUMBER"),

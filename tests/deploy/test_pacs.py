@@ -24,6 +24,7 @@ def test_the_segmentation_of_a_study_in_a_pacs_is_found_there(cohorts, applicati
     lines = result.stdout.splitlines()
     count = len(list((tmp_path / "study").rglob("*.dcm")))
     assert lines[:2] == ["C-STORE: study sent", f"WADO-RS: {count} images fetched"]
+    assert lines[-2].startswith("QIDO-RS and C-FIND: structured report found, series 1.2.826.0.1.")
     assert lines[-1].startswith("QIDO-RS and C-FIND: segmentation found, series 1.2.826.0.1.")
     assert "SENTINEL" not in result.stdout + result.stderr
     assert "127.0.0.1" not in result.stderr

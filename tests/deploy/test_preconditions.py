@@ -5,9 +5,17 @@ import pytest
 pytest.importorskip("SimpleITK", reason="needs the environment of make deploy")
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from deploy.geometry import Volume, resample
-from deploy.preconditions import brain_overlap, failed_checks, foreground_volume, mni_offset, spacing_remarks
+from deploy.preconditions import (
+    annotation_checks,
+    brain_overlap,
+    failed_checks,
+    foreground_volume,
+    mni_offset,
+    spacing_remarks,
+)
 from tests.deploy.dicom_study import brats_files, read
 
 
@@ -124,3 +132,11 @@ def test_a_skull_stripped_head_is_reported_if_whole_heads_are_expected(cohorts):
 def test_coarse_voxels_give_a_remark(brats):
     assert spacing_remarks(brats["T1"]) == ["voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"]
     assert spacing_remarks(Volume(brats["T1"].array, np.diag([-1, 1, 1.05, 1]))) == []
+
+
+def test_text_in_the_images_is_reported_by_modality():
+    plain, unknown, annotated = Dataset(), Dataset(), Dataset()
+    plain.BurnedInAnnotation, annotated.BurnedInAnnotation = "NO", "YES"
+    assert annotation_checks({"T1": [plain, plain], "T2": [unknown]}) == []
+    (text,) = annotation_checks({"T1": [plain, annotated], "T2": [unknown]})
+    assert text.startswith("T1: text is burned into its images")

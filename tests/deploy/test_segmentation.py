@@ -6,6 +6,7 @@ import highdicom as hd
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 
 from common.errors import InputError
 from deploy.bundle import open_bundle
@@ -50,8 +51,12 @@ def test_a_saved_segmentation_is_valid_and_reads_back(kind, case, tmp_path):
     make_segmentation(segments, slices, bundle).save_as(tmp_path / "seg.dcm")
     read = hd.seg.segread(tmp_path / "seg.dcm")
     uids = [image.SOPInstanceUID for image in slices]
-    pixels = read.get_pixels_by_source_instance(uids, combine_segments=True, assert_missing_frames_are_empty=True)
+    pixels = read.get_pixels_by_source_instance(uids, combine_segments=True)
     np.testing.assert_array_equal(pixels.transpose(2, 1, 0), segments)
+    volume = read.get_volume(combine_segments=True)  # refuses gaps
+    assert volume.shape == (12, 5, 6)
+    assert read.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices == 3
+    assert read.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert dicom_errors(tmp_path / "seg.dcm") == []
 
 
@@ -112,7 +117,40 @@ def test_frames_have_position_segment_and_source_image(case):
         (image,) = [image for image in slices if image.SOPInstanceUID == source.ReferencedSOPInstanceUID]
         assert frame.PlanePositionSequence[0].ImagePositionPatient == image.ImagePositionPatient
         found.append((frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber, slices.index(image)))
-    assert sorted(found) == [(1, 4), (1, 5), (1, 6), (3, 5)]
+    assert sorted(found) == [(segment, index) for segment in (1, 2, 3) for index in range(12)]
+
+
+CIELAB = {  # L*, a*, b* by scikit-image 0.26.0, rgb2lab (D65), scaled to 16 bits as PS3.3, C.10.7.1.1, says
+    "#e9c46a": [52856, 33519, 45631],
+    "#4dac6d": [41612, 21986, 39103],
+    "#d1495b": [33279, 46959, 37865],
+}
+
+
+def test_segments_have_the_colours_of_their_regions(case):
+    slices, bundle = case
+    result = make_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle)
+    for segment, expected in zip(result.SegmentSequence, TUMOUR, strict=True):
+        difference = np.subtract(segment.RecommendedDisplayCIELabValue, CIELAB[expected.colour])
+        assert np.abs(difference).max() <= 16, "below a tenth of a unit of b*"
+    assert len({segment.colour for segment in TUMOUR}) == 3
+
+
+def test_a_missing_slice_thickness_is_the_distance_and_a_wrong_spacing_is_computed_anew(case, tmp_path):
+    slices, bundle = case
+    for image in slices:
+        image.SliceThickness, image.SpacingBetweenSlices = None, "17"
+    make_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle).save_as(tmp_path / "seg.dcm")
+    (measures,) = pydicom.dcmread(tmp_path / "seg.dcm").SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (3, 3)
+    assert dicom_errors(tmp_path / "seg.dcm") == []
+
+
+def test_rounding_errors_of_the_orientation_do_not_matter(case):
+    slices, bundle = case
+    slices[4].ImageOrientationPatient = [1, 1e-7, 0, 0, 1, 0]
+    result = make_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle)
+    assert result.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient[1] == 0
 
 
 def test_every_segmentation_has_new_uids(case):

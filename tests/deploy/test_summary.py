@@ -6,11 +6,12 @@ import numpy as np
 from matplotlib.text import Text
 
 from deploy.geometry import Volume
-from deploy.summary import COLOURS, Summary, draw_summary, make_capture, segment_volumes
+from deploy.summary import Summary, draw_summary, make_capture, segment_volumes
 from tests.deploy.checks import dicom_errors
 from tests.deploy.dicom_study import IDENTIFIER, NAME, Study, write_modality
 
 LABELS = ("one", "two", "three")
+COLOURS = ("#000000", "#3399ff", "#ff0000")
 
 
 @pytest.fixture
@@ -43,9 +44,9 @@ def test_overlays_are_where_radiologists_expect_them(flips, case):
     volume, segments = case
     where = tuple(slice(None, None, flip) for flip in flips)
     affine = volume.affine @ np.diag([*flips, 1])
-    figure = draw_summary(Volume(volume.array[where], affine), segments[where], Summary("model", "1", {}))
+    figure = draw_summary(Volume(volume.array[where], affine), segments[where], Summary("model", "1", {}, COLOURS))
     _, sagittal, _, coronal, plain, axial = pictures(figure)
-    blue = np.array(COLOURS[1]) * 0.55 + 0.45
+    blue = np.array([0.2, 0.6, 1.0]) * 0.55 + 0.45  # #3399ff over white
     assert not np.isclose(plain, blue, atol=0.01).all(-1).any()
     for picture, horizontal in ((sagittal, 0.79), (coronal, 0.2), (axial, 0.2)):  # front; the patient's right
         marked = np.argwhere(np.isclose(picture, blue, atol=0.01).all(-1))
@@ -55,7 +56,9 @@ def test_overlays_are_where_radiologists_expect_them(flips, case):
 
 def test_the_text_names_model_volumes_and_remarks(case):
     volume, segments = case
-    figure = draw_summary(volume, segments, Summary("a $model_1$", "1.2", {"oedema": 3.456}, ["not as expected"]))
+    figure = draw_summary(
+        volume, segments, Summary("a $model_1$", "1.2", {"oedema": 3.456}, COLOURS[:1], ["not as expected"])
+    )
     texts = figure.findobj(Text)
     assert not any("model" in text.get_text() and text.get_parse_math() for text in texts), (
         "not interpreted as mathematics"
@@ -74,18 +77,20 @@ def test_the_text_names_model_volumes_and_remarks(case):
 def test_an_empty_image_without_segments_is_drawn(case):
     volume, segments = case
     dark = Volume(np.zeros_like(volume.array), volume.affine)
-    assert len(draw_summary(dark, np.zeros_like(segments), Summary("model", "1", {})).axes) == 7
+    assert len(draw_summary(dark, np.zeros_like(segments), Summary("model", "1", {}, [])).axes) == 7
 
 
-def test_the_capture_is_valid_and_belongs_to_the_study(case, tmp_path):
+@pytest.mark.parametrize("burned_in", ["YES", "NO", None])
+def test_the_capture_is_valid_and_belongs_to_the_study(burned_in, case, tmp_path):
     volume, segments = case
     source = write_modality(tmp_path / "T1", np.ones((4, 4, 12)), np.eye(4), Study(), 3, "T1")[0]
-    summary = Summary("model", "1", {})
+    summary = Summary("model", "1", {}, [])
     figure = draw_summary(volume, segments, summary)
-    capture = make_capture(figure, source, summary)
+    capture = make_capture(figure, source, summary, burned_in)
     capture.save_as(tmp_path / "summary.dcm")
     assert dicom_errors(tmp_path / "summary.dcm") == []
     assert capture.StudyInstanceUID == source.StudyInstanceUID
+    assert capture.get("BurnedInAnnotation") == burned_in
     assert capture.pixel_array.shape == (750, 1200, 3)
     assert capture.pixel_array.std() > 10
     words = "\n".join(text.get_text() for text in figure.findobj(Text))

@@ -4,6 +4,7 @@ pytest.importorskip("pydicom", reason="needs the environment of make deploy")
 
 from pydicom.sr.codedict import codes
 
+from common.data.regions import CONVENTIONS
 from deploy.tasks import TASKS
 
 
@@ -14,3 +15,13 @@ def test_segments_have_snomed_codes():
         (code.value, code.meaning) for code in known
     ]
     assert [(segment.code, segment.meaning) for segment in TASKS["stroke"].segments] == [("55641003", "Infarct")]
+
+
+def test_a_segment_has_the_colour_of_the_innermost_region_around_it():
+    """So that viewers show the nested regions of the project's pictures in the same colours."""
+    tumour, stroke = (TASKS[name].segments for name in ("tumour", "stroke"))
+    for convention, segments in (("brats2021", tumour), ("brats2023", tumour), ("atlas", stroke)):
+        regions = CONVENTIONS[convention].regions.values()
+        for segment in segments:
+            around = [region for region in regions if region.labels & set(segment.values)]
+            assert segment.colour == min(around, key=lambda region: len(region.labels)).colour

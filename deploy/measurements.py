@@ -1,0 +1,110 @@
+"""Report the volumes of the segments as a DICOM structured report: TID 1500, "Measurement Report" (PS3.16).
+
+Programs read their figures from it: no number has to be read off a picture. Its groups of measurements refer to the
+segments of the segmentation. None of its text comes from DICOM headers.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import highdicom as hd
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import generate_uid
+
+from deploy.bundle import Bundle
+from deploy.segmentation import ANATOMY, CATEGORY, CAUTION, LONG_STRING, MANUFACTURER, concept_of, series_number
+from deploy.source_header import sanitised_header
+from deploy.tasks import Segment
+
+__all__ = ["make_report"]
+
+
+def make_report(
+    volumes: Mapping[str, float],
+    segmentation: hd.seg.Segmentation,
+    slices: Sequence[Dataset],
+    bundle: Bundle,
+    remarks: Sequence[str] = (),
+) -> hd.sr.Comprehensive3DSR:
+    """Make the structured report.
+
+    Args:
+        volumes: label of each segment -> its volume in mL.
+        segmentation: of the same segments.
+        slices: from which it was made.
+        bundle: the model, which is the observer.
+        remarks: sentences for the readers of the result; they become comments.
+
+    Returns:
+        A data set to save.
+    """
+    observer = hd.sr.ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
+            uid=generate_uid(entropy_srcs=[bundle.name, bundle.version, bundle.checkpoint_sha256]),
+            name=bundle.name,
+            manufacturer_name=MANUFACTURER,
+            model_name=bundle.name,
+            serial_number=bundle.checkpoint_sha256[:16],  # as in the segmentation
+        ),
+    )
+    measurements = [
+        _measure(number, segment, volumes[segment.label], segmentation, slices[0], bundle)
+        for number, segment in enumerate(bundle.task.segments, 1)
+    ]
+    content = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(observer_device_context=observer),
+        procedure_reported=codes.LN.MRIUnspecifiedBodyRegion,  # CID 100 has none of the head
+        imaging_measurements=measurements,
+        language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(
+            Code("en", "RFC5646", "English")
+        ),
+    )
+    for text in (CAUTION, *remarks):
+        comment = hd.sr.TextContentItem(
+            codes.DCM.Comment, text, relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
+        )
+        content[0].ContentSequence.append(comment)
+    headers = {image.SOPInstanceUID: sanitised_header(image) for image in slices}  # an enhanced image once
+    return hd.sr.Comprehensive3DSR(
+        evidence=[segmentation, *headers.values()],
+        content=content[0],
+        series_instance_uid=hd.UID(),
+        series_number=series_number(slices[0], 3),
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name=bundle.name[:LONG_STRING],
+        software_versions=bundle.version,
+        device_serial_number=bundle.checkpoint_sha256[:16],
+        series_description=f"Volumes of segments. {CAUTION}",
+        is_complete=True,
+    )
+
+
+def _measure(
+    number: int, segment: Segment, volume: float, segmentation: Dataset, source: Dataset, bundle: Bundle
+) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
+    """The group of measurements of a segment: its volume."""
+    description = segmentation.SegmentSequence[number - 1]
+    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(description.TrackingUID, description.TrackingID),
+        referenced_segment=hd.sr.ReferencedSegment(
+            segmentation.SOPClassUID,
+            segmentation.SOPInstanceUID,
+            number,
+            source_series=hd.sr.SourceSeriesForSegmentation(source.SeriesInstanceUID),
+        ),
+        finding_category=CATEGORY,
+        finding_type=concept_of(segment),
+        finding_sites=[hd.sr.FindingSite(ANATOMY)],
+        algorithm_id=hd.sr.AlgorithmIdentification(
+            name=bundle.name,
+            version=bundle.version,
+            parameters=[f"checkpoint sha256 {bundle.checkpoint_sha256}"],
+            family=codes.DCM.ArtificialIntelligence,
+            manufacturer=MANUFACTURER,
+        ),
+        measurements=[hd.sr.Measurement(codes.SCT.Volume, round(volume, 3), codes.UCUM.CubicCentimeter)],  # 1 mL
+    )

@@ -1,0 +1,113 @@
+"""Read enhanced (multi-frame) MR as the single-frame images that it stands for.
+
+An enhanced image describes its frames in functional groups: sequences of one item each, shared by all frames or a
+frame's own (PS3.3, C.7.6.16). Here each frame becomes a data set with the attributes of its groups, under the names
+that MR Image Storage has for them, so that series choice, geometry and inference need no second way.
+"""
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.multival import MultiValue
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, LegacyConvertedEnhancedMRImageStorage
+from pydicom.valuerep import format_number_as_ds
+
+__all__ = ["ENHANCED_ATTRIBUTES", "ENHANCED_MR", "frames_of"]
+
+ENHANCED_MR = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
+GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # a frame's own overrule shared ones
+NOT_OF_FRAMES = (*GROUPS, "NumberOfFrames", "PixelData")
+ENHANCED_ATTRIBUTES = (  # attributes of an image that `frames_of` uses
+    *GROUPS,
+    "NumberOfFrames",
+    "AcquisitionDateTime",
+    "PulseSequenceName",
+    "EchoPulseSequence",
+    "EchoPlanarPulseSequence",
+    "ContrastBolusAgentSequence",
+    "ComplexImageComponent",
+)
+SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]}  # EchoPulseSequence -> ScanningSequence
+
+
+def frames_of(image: Dataset) -> list[Dataset]:
+    """The frames of an image, in their order, as single-frame MR images.
+
+    Args:
+        image: of any SOP class, with or without voxels.
+
+    Returns:
+        The image itself if it is not enhanced MR. Otherwise a data set for each frame, with its number, from 1, in
+        ReferencedFrameNumber; it has voxels, uncompressed, if the image has.
+
+    Raises:
+        ValueError: not every frame is described, or has voxels.
+        Exception: pydicom's, of many types, if a value or the voxels cannot be read; its text may quote values.
+    """
+    if image.get("SOPClassUID") not in ENHANCED_MR:
+        return [image]
+    shared, own = (image.get(keyword) or [] for keyword in GROUPS)
+    if not own or len(own) != image.get("NumberOfFrames"):
+        raise ValueError("a frame has no functional groups")
+    common = Dataset()
+    common.update({element.tag: element for element in image if element.keyword not in NOT_OF_FRAMES})
+    frames = []
+    for number, groups in enumerate(own, 1):
+        frame = Dataset()
+        frame.update(common)
+        for group in (element for item in (*shared, groups) for element in item if element.VR == "SQ"):
+            frame.update(group.value[0] if group.value else {})
+        frame.add_new("ReferencedFrameNumber", "IS", number)
+        _add_single_frame_attributes(frame)
+        frames.append(frame)
+    if "PixelData" in image:
+        pixels = image.pixel_array.reshape(len(own), image.Rows, image.Columns)
+        for frame, values in zip(frames, pixels, strict=True):
+            frame.file_meta = FileMetaDataset()
+            frame.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
+            frame.add_new("PixelData", "OB" if values.itemsize == 1 else "OW", little_endian.tobytes())
+    return frames
+
+
+def _add_single_frame_attributes(frame: Dataset) -> None:
+    """Add attributes of MR Image Storage that enhanced MR has under another name, if they are not there yet."""
+    moment = str(frame.get("FrameAcquisitionDateTime") or frame.get("AcquisitionDateTime") or "")
+    found = {
+        "EchoTime": _as_ds(frame.get("EffectiveEchoTime")),
+        "InversionTime": _as_ds(frame.get("InversionTimes")),
+        "SequenceName": frame.get("PulseSequenceName"),
+        "ScanningSequence": _scanning_sequence(frame),
+        **_contrast_agent(frame),
+        "AcquisitionDate": moment[:8],
+        "AcquisitionTime": moment[8:].partition("+")[0].partition("-")[0],  # without the offset from UTC
+    }
+    for keyword, value in found.items():
+        if keyword not in frame and value:
+            setattr(frame, keyword, value)
+    component = frame.get("ComplexImageComponent", "MAGNITUDE")  # else PHASE, REAL, IMAGINARY or MIXED
+    kinds = [*(frame.get("FrameType") or frame.get("ImageType") or [])]
+    frame.add_new("ImageType", "CS", kinds if component == "MAGNITUDE" else [*kinds, component])
+
+
+def _as_ds(value: float | MultiValue[float] | None) -> str | None:
+    """A number, or the first of several, as a decimal string."""
+    first = value[0] if isinstance(value, MultiValue) else value
+    return None if first is None else format_number_as_ds(float(first))
+
+
+def _scanning_sequence(frame: Dataset) -> list[str]:
+    result = list(SEQUENCES.get(str(frame.get("EchoPulseSequence")), []))
+    result += ["IR"] if frame.get("InversionRecovery") == "YES" else []
+    return result + (["EP"] if frame.get("EchoPlanarPulseSequence") == "YES" else [])
+
+
+def _contrast_agent(frame: Dataset) -> dict[str, str]:
+    """Name and start of the contrast agent; the name is "NONE" if the frame's own group denies it."""
+    if frame.get("ContrastBolusAgentAdministered") == "NO" or frame.get("ContrastBolusAgentPhase") == "PRE_CONTRAST":
+        return {"ContrastBolusAgent": "NONE"}
+    for agent in frame.get("ContrastBolusAgentSequence") or []:
+        profile = agent.get("ContrastAdministrationProfileSequence") or [Dataset()]
+        return {
+            "ContrastBolusAgent": str(agent.get("CodeMeaning") or ""),
+            "ContrastBolusStartTime": str(profile[0].get("ContrastBolusStartTime") or ""),
+        }
+    return {}
