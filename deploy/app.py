@@ -16,7 +16,7 @@ from deploy.geometry import grid_of
 from deploy.job import ChosenSeries, Job
 from deploy.privacy import restrict_output
 from deploy.results import REPORT, RESULT_FILES, prepare_output, publish_results
-from deploy.series_choice import choose_series, parse_series_option
+from deploy.series_choice import Choice, choose_series, parse_series_option
 from deploy.study import Series, read_study
 from deploy.subprocess_guard import exit_cleanly_on_signals, run_guarded
 
@@ -60,12 +60,12 @@ def segment(
         raise InputError(f"--reference={reference}: expected one of {', '.join(model.modalities)}")
     folder = path_of("output", output)
     prepare_output(folder)
-    chosen = choose_series(read_study(Path(str(input))), model.modalities, requested)
-    for one in chosen.values():
+    choice = choose_series(read_study(Path(str(input))), model.modalities, requested)
+    for one in choice.series.values():
         grid_of([instance.header for instance in one.instances], one.name)  # refuses a broken grid early
-    for modality, one in chosen.items():
-        print(f"{modality}: {one.name}, {len(one.instances)} images", flush=True)
-    _run(model, chosen, reference or model.task.reference, folder, options, force)
+    for modality, one in choice.series.items():
+        print(f"{modality}: {one.name}, {len(one.instances)} images; {choice.reasons[modality]}", flush=True)
+    _run(model, choice, reference or model.task.reference, folder, options, force)
 
 
 def _bundle_folder(bundle: str) -> Path:
@@ -75,18 +75,20 @@ def _bundle_folder(bundle: str) -> Path:
     return inside[0] if len(inside) == 1 and not (folder / "configs").exists() else folder
 
 
-def _run(
-    model: Bundle, chosen: dict[str, Series], reference: str, output: Path, options: list[str], force: bool
-) -> None:
+def _run(model: Bundle, choice: Choice, reference: str, output: Path, options: list[str], force: bool) -> None:
     """Run the operators in a temporary subfolder of the output that only this user can read; publish the results."""
     temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
     try:
         staged, work, results = (temporary / name for name in ("staged", "work", "results"))
         for folder in (staged, work, results):
             folder.mkdir()
-        _stage(chosen, staged)
-        sources = {modality: ChosenSeries.from_series(series) for modality, series in chosen.items()}
-        run_guarded(_run_operators, Job(model, sources, reference, staged, work, results, options, force))
+        _stage(choice.series, staged)
+        sources = {
+            modality: ChosenSeries.from_series(series, choice.reasons[modality])
+            for modality, series in choice.series.items()
+        }
+        job = Job(model, sources, reference, staged, work, results, options, force, choice.remarks)
+        run_guarded(_run_operators, job)
         for remark in json.loads((results / REPORT).read_text())["remarks"]:
             print(f"remark: {remark}", flush=True)
         publish_results(results, output)

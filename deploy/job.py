@@ -18,17 +18,19 @@ class ChosenSeries:
         name: name of the series in messages.
         number: SeriesNumber, if it has one.
         count: number of its files.
+        reason: the evidence on which it was chosen, in fixed words.
     """
 
     uid: str
     name: str
     number: int | None
     count: int
+    reason: str
 
     @classmethod
-    def from_series(cls, series: Series) -> "ChosenSeries":
+    def from_series(cls, series: Series, reason: str) -> "ChosenSeries":
         """Leave the headers of a series out."""
-        return cls(series.uid, series.name, series.number, len(series.files))
+        return cls(series.uid, series.name, series.number, len(series.files), reason)
 
 
 @dataclass

@@ -154,6 +154,7 @@ class Write(JobOperator):
         return {
             "model": {"name": bundle.name, "version": bundle.version, "checkpoint_sha256": bundle.checkpoint_sha256},
             "series": {modality: series.number for modality, series in job.chosen.items()},
+            "evidence": {modality: series.reason for modality, series in job.chosen.items()},
             "reference": job.reference,
             "volumes_ml": {label: round(volume, 3) for label, volume in volumes.items()},
             "remarks": job.remarks,

@@ -1,43 +1,43 @@
-"""Choose the series of a DICOM study that the model takes for each modality, by rules on headers alone.
+"""Choose the series of a DICOM study that the model takes for each modality, on evidence.
 
-README.md states the rules in section "How series are chosen". As in study.py, messages quote no description.
+README.md states the rules in section "How series are chosen". A doubtful study is a question, never a choice: the
+message lists the series with what speaks for each. As in study.py, messages quote no description.
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
 from common.errors import InputError
 from deploy.multiframe import ENHANCED_MR
+from deploy.series_evidence import Evidence, acquired_at, read_evidence, values_of
+from deploy.series_words import WITH
 from deploy.study import Series
+from deploy.t1_series import ASK, Candidate, Pairs, as_requested, check_pair, choose_enhanced, choose_native, only
 
-__all__ = ["MIN_SLICES", "choose_series", "is_volume", "modality_of", "parse_series_option"]
+__all__ = ["MIN_SLICES", "Choice", "choose_series", "is_volume", "modality_of", "parse_series_option"]
 
 MIN_SLICES = 10  # a localiser or a sample has fewer; the thickest clinical series of a brain have about 20
 
-PREFIX = r"(?:\b|\dd|ax|sag|cor|tra)"  # text allowed directly before T1 or T2: T1w, 3DT1, AXT2
-NOT_ANATOMY = re.compile(
-    r"\b(?:loc|localizer|localiser|scout|survey|calib\w*|asset|dwi|adc|trace\w*|diff\w*|dti|perf\w*|pwi|dsc|dce|asl|swi|"
-    rf"swan|tof|angio\w*|mra|bold|fmri|phase|sub|subtraction|mip)\b|{PREFIX}t2 ?(?:\*|star)"
-)
-T1 = re.compile(rf"{PREFIX}t1|mp2?rage|\b(?:bravo|f?spgr|vibe)\b")
-T2 = re.compile(rf"{PREFIX}t2")
-FLAIR = re.compile(r"flair|dark ?fluid|\btirm\b")
-BEFORE_CONTRAST = re.compile(
-    r"\b(?:pre|precontrast|non ?contrast|no contrast|without|w o|nativ\w*|plain|unenhanced|ohne|t1n)\b"
-)
-AFTER_CONTRAST = re.compile(
-    r"\b(?:ce|t1 ?ce|t1 ?c|t1 ?gd|gd|gad\w*|post|postcontrast|contrast|enhanced|km)\b|\+ ?(?:c|gd|gad\w*|km)\b|\bc\+"
-)
-NO_AGENT = ("", "none", "no", "n", "0")
+
+@dataclass
+class Choice:
+    """The chosen series, and why.
+
+    Attributes:
+        series: modality -> series, in the order of the model's modalities.
+        reasons: modality -> the evidence in fixed words.
+        remarks: sentences for the readers of the result.
+    """
+
+    series: dict[str, Series]
+    reasons: dict[str, str]
+    remarks: list[str] = field(default_factory=list)
 
 
-def choose_series(
-    study: Sequence[Series], modalities: Sequence[str], requested: Mapping[str, str]
-) -> dict[str, Series]:
+def choose_series(study: Sequence[Series], modalities: Sequence[str], requested: Mapping[str, str]) -> Choice:
     """Choose one series for each modality.
 
     Args:
@@ -45,24 +45,94 @@ def choose_series(
         modalities: those that the model takes.
         requested: modality -> number or UID of the series that the user requests; rules choose the others.
 
-    Returns:
-        Modality -> series, in the order of `modalities`.
-
     Raises:
-        InputError: no series or several match a modality, a requested series cannot be used, or the chosen series do
-            not share one frame of reference.
+        InputError: no series or several match a modality, the evidence is doubtful, a requested series cannot be used,
+            or the chosen series do not share one frame of reference.
     """
-    named = {modality: _requested_series(study, modality, value) for modality, value in requested.items()}
-    taken = {series.uid for series in named.values()}
-    if len(taken) < len(named):
+    named = {modality: _requested_series(study, modality, value).uid for modality, value in requested.items()}
+    if len(set(named.values())) < len(named):
         raise InputError("--series: one series is given for two modalities; expected a different one for each")
-    others = [(series, _volume_modality(series)) for series in study if series.uid not in taken]
-    chosen = {modality: named.get(modality) or _matching_series(others, modality) for modality in modalities}
-    frames = {instance.header.get("FrameOfReferenceUID") for series in chosen.values() for instance in series.instances}
+    candidates = {one.series.uid: one for one in _candidates(study)}
+    given = {modality: as_requested(candidates[uid], modality) for modality, uid in named.items()}
+    pairs = Pairs()
+    chosen = _choose(candidates, modalities, given, pairs)
+    series = {modality: chosen[modality].series for modality in modalities}
+    _check_frame(series)
+    remarks = [_remark(modality, candidates[uid]) for modality, uid in named.items()]
+    reasons = {modality: chosen[modality].reason for modality in modalities}
+    if {"T1", "T1ce"} <= chosen.keys():
+        native, enhanced = chosen["T1"], chosen["T1ce"]
+        if pair := pairs.reason(native, enhanced):
+            reasons["T1ce"] += f"; {pair}"
+        remarks.append(_pair_remark(native, enhanced, pairs))
+    return Choice(series, reasons, [remark for remark in remarks if remark])
+
+
+def _check_frame(chosen: Mapping[str, Series]) -> None:
+    frames = {instance.header.get("FrameOfReferenceUID") for one in chosen.values() for instance in one.instances}
     if len(frames) > 1 or not all(frames):
-        names = ", ".join(f"{modality} {series.name}" for modality, series in chosen.items())
+        names = ", ".join(f"{modality} {one.name}" for modality, one in chosen.items())
         raise InputError(f"--input: {len(frames)} frames of reference among {names}; expected one that all share")
+
+
+def _candidates(study: Sequence[Series]) -> list[Candidate]:
+    """The series of a study with their evidence."""
+    evidence = [_evidence(series) for series in study]
+    volumes = [one for one in evidence if one.source != "geometry"]
+    return [
+        Candidate(series, one, tuple(one.points(volumes)) if one.kind == "T1" else ())
+        for series, one in zip(study, evidence, strict=True)
+    ]
+
+
+def _evidence(series: Series) -> Evidence:
+    if not is_volume(series):
+        return Evidence(None, "geometry")
+    times = [time for instance in series.instances if (time := acquired_at(instance.header)) is not None]
+    return read_evidence(series.header, min(times, default=None))
+
+
+def _choose(
+    study: Mapping[str, Candidate], modalities: Sequence[str], given: Mapping[str, Candidate], pairs: Pairs
+) -> dict[str, Candidate]:
+    """Choose the series that were not given, from a study: UID -> candidate."""
+    chosen = dict(given)
+    taken = {one.series.uid for one in given.values()}
+    free = [one for uid, one in study.items() if uid not in taken]
+    for modality in modalities:
+        if modality not in chosen and modality not in ("T1", "T1ce"):
+            found = [one for one in free if one.evidence.kind == modality]
+            native = [one for one in found if one.evidence.contrast != WITH]  # a FLAIR after agent is second choice
+            chosen[modality] = only(modality, native or found, free)
+    if "T1ce" in modalities and "T1ce" not in given:
+        chosen["T1ce"] = choose_enhanced(free, given.get("T1"), pairs)
+    after = [chosen["T1ce"]] if "T1ce" in modalities else [one for one in free if one.contrast == WITH]
+    if "T1" in modalities and "T1" not in given:
+        chosen["T1"] = choose_native(free, after, pairs)
+    if "T1" in modalities and not {"T1", "T1ce"} & set(modalities) <= given.keys():
+        check_pair(chosen["T1"], after, pairs, "T1ce" in modalities)
     return chosen
+
+
+def _remark(modality: str, candidate: Candidate) -> str:
+    """A remark if the evidence speaks against a requested series; that it says nothing is why it was requested."""
+    if candidate.modality in (modality, ASK, None) or (modality == "T1ce" and candidate.contrast is None):
+        return ""
+    return f"{modality}: {candidate.series.name} was requested; the evidence was: {candidate.reason}"
+
+
+def _pair_remark(native: Candidate, enhanced: Candidate, pairs: Pairs) -> str:
+    """A remark if words alone chose the T1ce, if weak evidence had to be proven, or if a requested pair is doubtful."""
+    if pairs.contradict(native, enhanced):
+        return f"T1ce: {pairs.reason(native, enhanced)}, unlike a T1ce"
+    if native.weak or enhanced.weak:
+        return f"T1 and T1ce: weak evidence, confirmed because {pairs.reason(native, enhanced)}"
+    alone = len([point for point in enhanced.points if point.says == WITH]) == 1 and enhanced.evidence.contrast == WITH
+    if alone and pairs.voxels(native, enhanced) == 0:
+        return f"T1ce: {enhanced.series.name} was chosen by its words alone; neither header nor voxels confirm them"
+    if not native.points and pairs.compared(native, enhanced) == 0:
+        return f"T1: nothing says that {native.series.name} is native; the T1ce is not brighter by its voxels"
+    return ""
 
 
 def _requested_series(study: Sequence[Series], modality: str, value: str) -> Series:
@@ -74,18 +144,6 @@ def _requested_series(study: Sequence[Series], modality: str, value: str) -> Ser
         raise InputError(
             f"--series={modality}={value}: not a volume; expected {MIN_SLICES} or more MR images in one orientation"
         )
-    return found[0]
-
-
-def _matching_series(candidates: Sequence[tuple[Series, str | None]], modality: str) -> Series:
-    """The only candidate with a modality; each candidate is a series and its modality."""
-    found = [series for series, its_modality in candidates if its_modality == modality]
-    if len(found) > 1:
-        names = ", ".join(series.name for series in found)
-        raise InputError(f"{modality}: {len(found)} series match: {names}; select one with --series={modality}=NUMBER")
-    if not found:
-        names = ", ".join(f"{series.name} {its_modality or 'unknown'}" for series, its_modality in candidates) or "none"
-        raise InputError(f"{modality}: no series matches among: {names}; select one with --series={modality}=NUMBER")
     return found[0]
 
 
@@ -117,29 +175,18 @@ def is_volume(series: Series) -> bool:
     header = series.header
     if header.get("SOPClassUID") not in (MRImageStorage, *ENHANCED_MR) or header.get("Modality") != "MR":
         return False
-    if any("LOCALI" in str(value).upper() for value in _values(header, "ImageType")):
+    if any("LOCALI" in str(value).upper() for value in values_of(header, "ImageType")):
         return False
     orientations = {
-        tuple(round(float(cosine), 2) for cosine in _values(instance.header, "ImageOrientationPatient"))
+        tuple(round(float(cosine), 2) for cosine in values_of(instance.header, "ImageOrientationPatient"))
         for instance in series.instances
     }
-    positions = {tuple(_values(instance.header, "ImagePositionPatient")) for instance in series.instances}
+    positions = {tuple(values_of(instance.header, "ImagePositionPatient")) for instance in series.instances}
     return len(orientations) == 1 and () not in orientations | positions and len(positions) >= MIN_SLICES
 
 
-def _values(header: Dataset, keyword: str) -> list[Any]:
-    value = header.get(keyword)
-    return [] if value in (None, "") else [value] if isinstance(value, str) else list(value)
-
-
-def _volume_modality(series: Series) -> str | None:
-    return modality_of(series.header) if is_volume(series) else None
-
-
 def modality_of(header: Dataset) -> str | None:
-    """Modality of a series: "FLAIR", "T1ce", "T1" or "T2", or None where no rule applies.
-
-    Words of the series description decide, then words of the protocol name, then echo, repetition and inversion time.
+    """Modality of a series on its own: "FLAIR", "T1ce", "T1", "T2", "ask" for a doubtful T1, or None.
 
     Example:
         >>> header = Dataset()
@@ -147,51 +194,5 @@ def modality_of(header: Dataset) -> str | None:
         >>> modality_of(header)
         'T1ce'
     """
-    texts = [_normalise(header.get(keyword)) for keyword in ("SeriesDescription", "ProtocolName")]
-    for text in texts:
-        if NOT_ANATOMY.search(text):
-            return None
-        if weighting := _weighting_from_words(text):
-            return _with_contrast(weighting, header, text)
-    return _with_contrast(_weighting_from_times(header), header, texts[0])
-
-
-def _normalise(value: Any) -> str:
-    """Text in lower case with single blanks between words; + and * are kept, since they have a meaning."""
-    return " ".join(re.sub(r"[^a-z0-9+*]+", " ", str(value or "").lower()).split())
-
-
-def _weighting_from_words(text: str) -> str | None:
-    t1, t2, flair = (pattern.search(text) is not None for pattern in (T1, T2, FLAIR))
-    if t1:
-        return None if t2 else "T1"  # "T1 FLAIR" is T1-weighted
-    if flair:
-        return "FLAIR"
-    return "T2" if t2 else None
-
-
-def _weighting_from_times(header: Dataset) -> str | None:
-    """Weighting from echo, repetition and inversion time in ms; None if they are missing or fit no weighting."""
-    echo, repetition, inversion = (_number(header, f"{name}Time") for name in ("Echo", "Repetition", "Inversion"))
-    if echo is None or repetition is None:
-        return None
-    if echo >= 60 and repetition >= 2000:
-        return "FLAIR" if inversion is not None and inversion >= 1500 else "T2"
-    inverted = inversion is not None and 300 <= inversion < 1500
-    return "T1" if echo <= 15 and (inverted or 200 <= repetition <= 1000) else None
-
-
-def _number(header: Dataset, keyword: str) -> float | None:
-    value = header.get(keyword)
-    return None if value in (None, "") else float(value)
-
-
-def _with_contrast(weighting: str | None, header: Dataset, text: str) -> str | None:
-    """T1ce for a T1 after contrast agent, else the weighting itself.
-
-    Words overrule the header, because some scanners keep the agent in it after it was entered once.
-    """
-    if weighting != "T1" or BEFORE_CONTRAST.search(text):
-        return weighting
-    has_agent = _normalise(header.get("ContrastBolusAgent")) not in NO_AGENT
-    return "T1ce" if has_agent or AFTER_CONTRAST.search(text) else "T1"
+    evidence = read_evidence(header)
+    return Candidate(Series("", ()), evidence, tuple(evidence.points([evidence]))).modality

@@ -159,6 +159,12 @@ def test_a_study_with_shuffled_slices_and_a_localiser(cohorts, models, applicati
     assert set(np.unique(found[0])) == {0, 1, 2, 3}
     content = json.loads((tmp_path / "out/result.json").read_text())
     assert content["series"] == {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}
+    expected_reason = (
+        r"T1 by its words, its words say with agent, its header names an agent; series 3 \(UID \.\.\.\d+\) "
+    )
+    assert re.fullmatch(expected_reason + r"is brighter by its voxels than series 4 .+", content["evidence"]["T1ce"])
+    for modality, reason in content["evidence"].items():
+        assert re.search(rf"^{modality}: series \d .+, \d+ images; {re.escape(reason)}$", result.stdout, re.MULTILINE)
     counts = np.bincount(found[0].astype(int).ravel())[1:] * 0.064
     assert list(content["volumes_ml"].values()) == pytest.approx(counts.tolist(), abs=1e-3)
     assert content["remarks"] == ["voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"]

@@ -31,7 +31,14 @@ def job(tmp_path, models):
     write_modality(tmp_path / "study", ARRAY, np.eye(4), Study(), 5, "T1")
     bundle = open_bundle(ROOT / "bundles/atlas_finetune", models("atlas"))
     (series,) = read_study(tmp_path / "study")
-    return Job(bundle, {"T1": ChosenSeries.from_series(series)}, "T1", tmp_path / "study", tmp_path, tmp_path)
+    return Job(
+        bundle,
+        {"T1": ChosenSeries.from_series(series, "requested by --series")},
+        "T1",
+        tmp_path / "study",
+        tmp_path,
+        tmp_path,
+    )
 
 
 def test_series_are_selected_under_the_names_of_their_modalities(job):

@@ -71,8 +71,8 @@ def test_words_of_the_description_decide_the_modality(description, expected):
     assert modality_of(make_header(description)) == expected
 
 
-def test_a_contrast_agent_in_the_header_makes_a_t1_a_t1ce_unless_words_deny_it():
-    assert modality_of(make_header("t1_mprage", agent="Gadobutrol")) == "T1ce"
+def test_a_contrast_agent_in_the_header_makes_a_t1_doubtful_unless_words_are_clear():
+    assert modality_of(make_header("t1_mprage", agent="Gadobutrol")) == "ask"
     assert modality_of(make_header("t1_mprage", agent="NONE")) == "T1"
     assert modality_of(make_header("t1_mprage pre", agent="Gadobutrol")) == "T1"
     assert modality_of(make_header("t2_tse", agent="Gadobutrol")) == "T2"
@@ -111,7 +111,7 @@ def test_four_series_are_found_next_to_a_localiser(study):
     series = read_study(study[0])
     assert [modality_of(one.header) for one in series] == [None, *BRATS]
     assert [is_volume(one) for one in series] == [False, True, True, True, True]
-    assert [one.number for one in choose_series(series, BRATS, {}).values()] == [2, 3, 4, 5]
+    assert [one.number for one in choose_series(series, BRATS, {}).series.values()] == [2, 3, 4, 5]
 
 
 def test_a_modality_without_series_is_reported(study):
@@ -131,14 +131,16 @@ def test_two_candidates_are_reported_and_one_can_be_requested(study):
     message = refusal(choose_series, series, BRATS, {})
     assert message.startswith("T1ce: 2 series match: series 3 (UID ...")
     assert "series 9" in message
-    assert choose_series(series, BRATS, {"T1ce": "9"})["T1ce"].number == 9
-    assert choose_series(series, BRATS, {"T1ce": series[2].uid})["T1ce"].number == 3
+    assert choose_series(series, BRATS, {"T1ce": "9"}).series["T1ce"].number == 9
+    assert choose_series(series, BRATS, {"T1ce": series[2].uid}).series["T1ce"].number == 3
 
 
 def test_a_requested_series_is_no_candidate_for_another_modality(study):
     folder, _ = study
     message = refusal(choose_series, read_study(folder), BRATS, {"T1ce": "4"})
-    assert message.startswith("T1: no series matches")
+    assert message.startswith("T1: the evidence is doubtful: series 3")
+    assert "series 4 (UID ..." in message
+    assert "): requested by --series; " in message
 
 
 @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
     study = read_study(tmp_path)
     assert [is_volume(series) for series in study] == [False, False, True]
     message = refusal(choose_series, study, ("T1",), {})
-    assert re.match(r"T1: no series matches among: series 1 \(UID \.\.\.[\d.]+\) unknown, series 2 ", message)
+    assert re.match(r"T1: no series matches among: series 1 \(UID \.\.\.[\d.]+\): not a volume; series 2 ", message)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,224 @@
+"""Collect what speaks for the modality of a series: its words, its times, its contrast agent and when it was scanned.
+
+Evidence is written in fixed words, since it appears in messages and results: no text of a header is quoted.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from pydicom.dataset import Dataset
+
+from deploy.series_words import OTHER, UNCLEAR, WITH, WITHOUT, read_words
+
+__all__ = ["Evidence", "Point", "acquired_at", "read_evidence", "same_kind", "values_of"]
+
+OTHER_IMAGES = {  # values of ImageType
+    *("LOCALIZER", "SUBTRACTION", "SUBTRACT", "SUB", "MIP", "MINIP", "PROJECTION IMAGE", "ADC", "DIFFUSION", "TRACEW"),
+    *("PERFUSION", "PHASE", "PHASE MAP", "P", "T1 MAP", "T2 MAP", "MAP", "FA", "MOSAIC", "ANGIO", "SCREEN SAVE"),
+}
+REFORMATS = {"MPR", "REFORMATTED", "RESAMPLED_MPR", "CPR"}
+NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "nein", "nessuno", "ninguno", "aucun"}
+NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil", "yok", "ingen"}
+NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is a wrong entry or another day
+
+
+@dataclass(frozen=True)
+class Point:
+    """A reason to believe that a T1 was scanned with or without contrast agent.
+
+    Attributes:
+        says: "with", "without" or "unclear".
+        clear: whether it is enough on its own.
+        text: the reason in fixed words.
+    """
+
+    says: str
+    clear: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the header of a series says.
+
+    Attributes:
+        kind: "T1", "T2" or "FLAIR"; None if it is neither, or if nothing says.
+        source: what the kind was read from, "words" or "times"; "contradiction" if they name different kinds,
+            "geometry" if the series is no volume.
+        contrast: what the words say of contrast agent: "with", "without", "unclear" or None.
+        agent: whether the header names a contrast agent.
+        acquired: when the scan began, seconds on a clock that all series of a study share; None if unknown.
+        injected: when the agent was injected, on the same clock; None if unknown.
+        reformat: whether it was computed from another series.
+    """
+
+    kind: str | None
+    source: str
+    contrast: str | None = None
+    agent: bool = False
+    acquired: float | None = None
+    injected: float | None = None
+    reformat: bool = False
+
+    def points(self, study: Sequence["Evidence"]) -> list[Point]:
+        """Reasons to believe that this T1 was scanned with or without contrast agent.
+
+        Args:
+            study: evidence of all volumes of the study, this one among them.
+        """
+        found = []
+        if self.contrast:
+            text = "its words are unclear" if self.contrast == UNCLEAR else f"its words say {self.contrast} agent"
+            found.append(Point(self.contrast, self.contrast != UNCLEAR, text))
+        injected = min((one.injected for one in study if one.injected is not None), default=None)
+        if injected is not None and self.acquired is not None and NEAR < abs(self.acquired - injected) < FAR:
+            says, order = (WITH, "after") if self.acquired > injected else (WITHOUT, "before")
+            found.append(Point(says, True, f"scanned {order} the injection"))
+        if self.agent and all(one.agent for one in study):
+            found.append(Point(UNCLEAR, False, "its header names an agent, as those of all series do"))
+        elif self.agent:
+            found.append(Point(WITH, False, "its header names an agent"))
+        elif any(one.agent and one.kind == "T1" for one in study):
+            found.append(Point(WITHOUT, False, "its header names no agent"))
+        return found
+
+
+def read_evidence(header: Dataset, acquired: float | None = None) -> Evidence:
+    """Read the evidence in a header.
+
+    Args:
+        header: of an image of the series.
+        acquired: when the first image of the series was scanned; by default, when this one was.
+    """
+    description, protocol = (read_words(str(header.get(name) or "")) for name in ("SeriesDescription", "ProtocolName"))
+    words = description if description.kind else protocol
+    kind, source = (words.kind, "words") if words.kind else (_kind_from_times(header), "times")
+    if kind == OTHER or _other_image(header, kind):
+        return Evidence(None, source)
+    if kind and source == "words" and _contradicts(header, kind):
+        return Evidence(None, "contradiction")
+    contrast = description.contrast
+    if contrast is None and protocol.contrast:
+        named_twice = description.kind is not None  # a protocol's name may speak of the whole examination
+        contrast = UNCLEAR if named_twice and protocol.contrast == WITH else protocol.contrast
+        contrast = contrast if protocol.kind == kind else None
+    elif contrast and protocol.contrast and protocol.kind == kind and protocol.contrast != contrast:
+        contrast = UNCLEAR
+    return Evidence(
+        kind=kind,
+        source=source,
+        contrast=contrast,
+        agent=_names_agent(header),
+        acquired=acquired_at(header) if acquired is None else acquired,
+        injected=_seconds(header, "ContrastBolusStartTime"),
+        reformat=bool(REFORMATS & _image_types(header)),
+    )
+
+
+def same_kind(one: Dataset, other: Dataset) -> bool:
+    """Whether two T1 were scanned alike, so that their voxels can be compared. What is missing counts as different."""
+    for keyword, share, least in (("EchoTime", 0.3, 3), ("RepetitionTime", 0.3, 0), ("InversionTime", 0.3, 0)):
+        first, second = _number(one, keyword), _number(other, keyword)
+        if keyword != "InversionTime" and None in (first, second):
+            return False
+        if (first is None) != (second is None):
+            return False
+        if first is not None and second is not None and abs(first - second) > max(share * max(first, second), least):
+            return False
+    alike = all(
+        set(values_of(one, keyword)) == set(values_of(other, keyword))
+        for keyword in ("ScanningSequence", "MRAcquisitionType")
+    )
+    return alike and _fat_suppressed(one) == _fat_suppressed(other)
+
+
+def _fat_suppressed(header: Dataset) -> bool:
+    text = f"{header.get('SeriesDescription') or ''} {header.get('ProtocolName') or ''}".lower()
+    options = " ".join(map(str, values_of(header, "ScanOptions"))).upper()
+    return bool(re.search(r"(?<![a-z])(?:fs|fat|sf|spir|spair|water|chess)|fatsat|thrive", text)) or "FS" in options
+
+
+def values_of(header: Dataset, keyword: str) -> list[Any]:
+    """The values of an attribute as a list, empty if it has none."""
+    value = header.get(keyword)
+    return [] if value in (None, "") else [value] if isinstance(value, str | int | float) else list(value)
+
+
+def _image_types(header: Dataset) -> set[str]:
+    return {str(value).strip().upper() for value in values_of(header, "ImageType")}
+
+
+def _other_image(header: Dataset, kind: str | None) -> bool:
+    """Whether the header rules out an anatomical image of this kind."""
+    sequence = {str(value) for value in values_of(header, "ScanningSequence")}
+    gradient = "GR" in sequence and "SE" not in sequence  # T2*
+    return bool(
+        OTHER_IMAGES & _image_types(header)
+        or "EP" in sequence
+        or header.get("AngioFlag") == "Y"
+        or (kind in ("T2", "FLAIR") and gradient)
+    )
+
+
+def _kind_from_times(header: Dataset) -> str | None:
+    """Kind from echo, repetition and inversion time in ms; None if they are missing or fit none."""
+    echo, repetition, inversion = (_number(header, f"{name}Time") for name in ("Echo", "Repetition", "Inversion"))
+    if echo is None or repetition is None:
+        return None
+    if echo >= 60 and repetition >= 2000:
+        return "FLAIR" if inversion is not None and inversion >= 1500 else "T2"
+    inverted = inversion is not None and 300 <= inversion < 1500
+    return "T1" if echo <= 15 and (inverted or 200 <= repetition <= 1000) else None
+
+
+def _contradicts(header: Dataset, kind: str) -> bool:
+    """Whether the times of a scan rule out what its words say."""
+    echo, inversion = _number(header, "EchoTime"), _number(header, "InversionTime")
+    if echo is not None and echo > 0 and (echo >= 45) != (kind in ("T2", "FLAIR")):
+        return True
+    if inversion is None or inversion <= 0:
+        return False
+    return inversion < 1200 if kind == "FLAIR" else inversion >= 1500 if kind == "T2" else False
+
+
+def _number(header: Dataset, keyword: str) -> float | None:
+    value = header.get(keyword)
+    return None if value in (None, "") else float(value)
+
+
+def _names_agent(header: Dataset) -> bool:
+    text = str(header.get("ContrastBolusAgent") or "").strip().lower()
+    return text not in NO_AGENT and read_words(text).contrast != WITHOUT
+
+
+def acquired_at(header: Dataset) -> float | None:
+    """When an image was scanned, in seconds; None if the header does not say.
+
+    Converters and workstations write the time of conversion into ContentTime, so it counts for original images only.
+    """
+    stamp = str(header.get("AcquisitionDateTime") or "")
+    if re.match(r"\d{14}", stamp):
+        return _clock(stamp[:8], stamp[8:])
+    original = "ORIGINAL" in _image_types(header)
+    keyword = "AcquisitionTime" if header.get("AcquisitionTime") or not original else "ContentTime"
+    return _seconds(header, keyword)
+
+
+def _seconds(header: Dataset, keyword: str) -> float | None:
+    return _clock(str(header.get("AcquisitionDate") or header.get("StudyDate") or ""), str(header.get(keyword) or ""))
+
+
+def _clock(day: str, time: str) -> float | None:
+    """Seconds of a DICOM date and time, which may leave out minutes and seconds; None if one of them is invalid."""
+    found = re.match(r"(\d\d):?(\d\d)?:?(\d\d(?:\.\d+)?)?", time.strip())
+    try:
+        days = date(int(day[:4]), int(day[4:6]), int(day[6:8])).toordinal()
+    except ValueError:
+        return None
+    if not found:
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 86400 * days + 3600 * hours + 60 * minutes + seconds
