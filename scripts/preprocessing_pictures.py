@@ -92,7 +92,7 @@ def main(output: str = "docs/images", spacing: float = 1.0) -> None:
 def section(config: Mapping[str, Any]) -> str:
     """The part of a train.yaml that a picture shows, as JSON text."""
     named = {key: config[key] for key in ("modalities", "patch_size", "deterministic_transforms")}
-    return json.dumps(named | {"random_transforms": config["train"]["random_transforms"]})
+    return json.dumps(named | {key: config["train"][key] for key in ("random_transforms", "preprocessing")})
 
 
 def _entry(cohort: str, root: Path, config: ConfigParser) -> dict[str, Any]:
@@ -119,9 +119,10 @@ def steps(config: ConfigParser, entry: Mapping[str, Any], seed: int = 0) -> list
         data = transform(data)
         if "image" in getattr(transform, "keys", ()):
             taken.append(_step(type(transform).__name__, data, taken))
-    random = config.get_parsed_content("train::random_transforms")
-    data = Compose(random).set_random_state(seed=seed)(data)
-    name = ", ".join(dict.fromkeys(type(transform).__name__ for transform in random))
+    training: Compose = config.get_parsed_content("train::preprocessing")
+    first = len(config["deterministic_transforms"])
+    data = training.set_random_state(seed=seed)(data, start=first)
+    name = ", ".join(dict.fromkeys(type(transform).__name__ for transform in training.transforms[first:]))
     return [*taken, _step(name, data[0] if isinstance(data, list) else data, taken)]
 
 

@@ -180,7 +180,7 @@ def test_the_pictures_in_the_docs_are_those_of_the_configs(cohort, bundle):
     path = ROOT / f"docs/images/preprocessing-{cohort}.png"
     config = yaml.safe_load((ROOT / "bundles" / bundle / "configs/train.yaml").read_text())
     expected = {key: config[key] for key in ("modalities", "patch_size", "deterministic_transforms")}
-    expected["random_transforms"] = config["train"]["random_transforms"]
+    expected |= {key: config["train"][key] for key in ("random_transforms", "preprocessing")}
     assert json.loads(Image.open(path).text["transforms"]) == expected
     assert path.stat().st_size < 300_000
     assert re.search(rf"!\[[^\]]+\]\(images/{path.name}\)", (ROOT / "docs/data.md").read_text())
