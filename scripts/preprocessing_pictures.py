@@ -134,7 +134,7 @@ def _step(name: str, data: Mapping[str, Any], before: Sequence[Step]) -> Step:
         image=image,
         label=data["label"].numpy().copy() if "label" in data else None,
         affine=affine,
-        normalised=any(step.normalised for step in before) or name == "NormalizeIntensityd",
+        normalised=any(step.normalised for step in before) or name == "NormalizeBraind",
         idle=bool(before) and np.array_equal(before[-1].affine, affine) and np.array_equal(before[-1].image, image),
     )
 
@@ -250,7 +250,7 @@ def _explain(figure: Figure, axes: np.ndarray, taken: Sequence[Step], convention
     normalised = [column for column, step in enumerate(taken) if step.normalised]
     if normalised:
         bar = figure.colorbar(scale, ax=axes[:, normalised], shrink=0.9, aspect=30, pad=0.02)
-        bar.set_label("z-score (0: background, and the mean of the rest)", color=INK, fontsize=8.5)
+        bar.set_label("z-score (0: background, and the mean of the brain)", color=INK, fontsize=8.5)
         bar.ax.tick_params(colors=INK, labelsize=8)
     handles: list[Any] = [Line2D([], [], color=BOX, linestyle="--", label="what the next step takes")]
     if taken[0].label is not None and convention:
