@@ -246,6 +246,9 @@ _ALL = (
     Option("modalities", Kind(_modalities, "list of names"), "channel order, by the datalist's names"),
     Option("label_convention", _word("brats2021, brats2023, atlas"), "meaning of the label values"),
     _unrecorded("output_convention", _word("brats2021, brats2023, atlas"), "label values of the label maps"),
+    Option(
+        "normalization", _word("brain, nonzero"), "voxels whose mean and standard deviation scale an image (DIFF-9)"
+    ),
     # Network and training
     Option("model_size", _word("tiny, small, base, micro"), "paper, Table 2; micro is for trials (DIFF-14)"),
     Option("patch_size", Kind(_patch, "three multiples of 32 from 64, voxels"), "edges of a crop or window"),

@@ -40,7 +40,7 @@ TOLERANCES = {  # largest difference of an output from the original, in its own 
     "onnx": 1e-3,  # onnxruntime sums in another order; about 1e-5 is usual
     "state_dict": 0.0,  # the same numbers in the same code
 }
-STATED = ("modalities", "model_size", "patch_size", "label_convention")  # options that a checkpoint can state
+STATED = ("modalities", "model_size", "patch_size", "label_convention", "normalization")  # by a checkpoint
 
 
 class Comparison(NamedTuple):
@@ -167,6 +167,7 @@ class Source:
             "label_convention": convention,
             "labels": {name: sorted(values) for name, values in regions_of(convention).items()} if convention else None,
             "preprocessing": stated.get("preprocessing"),
+            "normalization": self.parser.get("normalization"),
             "checkpoint": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
             "versions": weights.versions(),
         }
@@ -380,7 +381,7 @@ def export(
     if existing := [path for path in (file, *beside) if path.exists()]:
         raise InputError(f"--output={output}: {existing[0]} exists already; expected a new file")
     check_writable_file(file, f"--output={output}")
-    options = dict(zip(STATED, (modalities, model_size, patch_size, label_convention), strict=True))
+    options = dict(zip(STATED, (modalities, model_size, patch_size, label_convention, None), strict=True))
     source = Source(bundle, checkpoint, device, options)
     subject, image = source.case(datalist, dataset_dir, split, case)
     with atomic_write(file) as temporary:

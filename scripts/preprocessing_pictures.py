@@ -92,7 +92,7 @@ def main(output: str = "docs/images", spacing: float = 1.0) -> None:
 def section(config: Mapping[str, Any]) -> str:
     """The part of a train.yaml that a picture shows, as JSON text."""
     named = {key: config[key] for key in ("modalities", "patch_size", "deterministic_transforms")}
-    return json.dumps(named | {"random_transforms": config["train"]["random_transforms"]})
+    return json.dumps(named | {key: config["train"][key] for key in ("random_transforms", "preprocessing")})
 
 
 def _entry(cohort: str, root: Path, config: ConfigParser) -> dict[str, Any]:
@@ -119,9 +119,10 @@ def steps(config: ConfigParser, entry: Mapping[str, Any], seed: int = 0) -> list
         data = transform(data)
         if "image" in getattr(transform, "keys", ()):
             taken.append(_step(type(transform).__name__, data, taken))
-    random = config.get_parsed_content("train::random_transforms")
-    data = Compose(random).set_random_state(seed=seed)(data)
-    name = ", ".join(dict.fromkeys(type(transform).__name__ for transform in random))
+    training: Compose = config.get_parsed_content("train::preprocessing")
+    first = len(config["deterministic_transforms"])
+    data = training.set_random_state(seed=seed)(data, start=first)
+    name = ", ".join(dict.fromkeys(type(transform).__name__ for transform in training.transforms[first:]))
     return [*taken, _step(name, data[0] if isinstance(data, list) else data, taken)]
 
 
@@ -133,7 +134,7 @@ def _step(name: str, data: Mapping[str, Any], before: Sequence[Step]) -> Step:
         image=image,
         label=data["label"].numpy().copy() if "label" in data else None,
         affine=affine,
-        normalised=any(step.normalised for step in before) or name == "NormalizeIntensityd",
+        normalised=any(step.normalised for step in before) or name == "NormalizeBraind",
         idle=bool(before) and np.array_equal(before[-1].affine, affine) and np.array_equal(before[-1].image, image),
     )
 
@@ -249,7 +250,7 @@ def _explain(figure: Figure, axes: np.ndarray, taken: Sequence[Step], convention
     normalised = [column for column, step in enumerate(taken) if step.normalised]
     if normalised:
         bar = figure.colorbar(scale, ax=axes[:, normalised], shrink=0.9, aspect=30, pad=0.02)
-        bar.set_label("z-score (0: background, and the mean of the rest)", color=INK, fontsize=8.5)
+        bar.set_label("z-score (0: background, and the mean of the brain)", color=INK, fontsize=8.5)
         bar.ax.tick_params(colors=INK, labelsize=8)
     handles: list[Any] = [Line2D([], [], color=BOX, linestyle="--", label="what the next step takes")]
     if taken[0].label is not None and convention:

@@ -9,6 +9,7 @@ __getattr__ = lazy(
         "datasets": "Batches CaseDataset CaseSampler Draw Steps files_of",
         "headers": "AFFINE_TOLERANCE Problem broken_file check_headers edges_of first_line grid_of "
         "read_headers read_voxels",
+        "intensities": "NormalizeBraind brain_and_head otsu",
         "regions": "CONVENTIONS Convention Region aliases_of colours conventions_by_protocol display_order "
         "known_labels regions_of",
         "transforms": "CheckScand LabelToRegionsd NestRegionsd RegionsToLabeld",

@@ -40,7 +40,11 @@ class Ensemble(nn.Module):
 
 
 def ensemble(
-    network: nn.Module, checkpoint: str | Path | Sequence[str], modalities: Sequence[str], flips: Sequence[int] = ()
+    network: nn.Module,
+    checkpoint: str | Path | Sequence[str],
+    modalities: Sequence[str],
+    flips: Sequence[int] = (),
+    normalization: str | None = None,
 ) -> Ensemble:
     """Build an ensemble of the networks in one or several checkpoints.
 
@@ -49,6 +53,7 @@ def ensemble(
         checkpoint: a file, or a list of files, such as one for each fold.
         modalities: modalities that every checkpoint must have been trained with.
         flips: see `Ensemble`.
+        normalization: see `common.weights.restore`.
 
     Raises:
         InputError: as for `common.weights.restore`, there is no checkpoint, or `flips` is not a list of different axes
@@ -65,7 +70,7 @@ def ensemble(
         raise ArgumentError(f"flips={flips}: expected a list of the axes 0, 1, 2, each at most once, such as [0]")
     networks = [network, *(deepcopy(network) for _ in files[1:])]
     for each, file in zip(networks, files, strict=True):
-        weights.restore(each, file, modalities)
+        weights.restore(each, file, modalities, normalization)
     return Ensemble(networks, flips)
 
 

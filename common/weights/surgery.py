@@ -246,20 +246,24 @@ def response_shares(weight: torch.Tensor, axis: int) -> list[float]:
     return [round(share, 4) for share in (squares / squares.sum()).nan_to_num().tolist()]
 
 
-def restore(network: nn.Module, path: str | Path, modalities: Sequence[str]) -> Checkpoint:
+def restore(
+    network: nn.Module, path: str | Path, modalities: Sequence[str], normalization: str | None = None
+) -> Checkpoint:
     """Load every tensor of a checkpoint into the network that it was made from, for evaluation or inference.
 
     Args:
         network: changed in place.
-        path: checkpoint; one that does not name its modalities is taken to have `modalities`, and a line says so.
+        path: checkpoint; one that does not name its modalities or its normalization is taken to have those given, and a
+            line says so.
         modalities: names of the network's input channels, in order.
+        normalization: of the images that the network gets (see `common.data.NormalizeBraind`); None checks nothing.
 
     Returns:
         The checkpoint.
 
     Raises:
-        InputError: the checkpoint cannot be read, has other modalities or another order of them, or a tensor is
-            missing, unexpected or of another shape.
+        InputError: the checkpoint cannot be read, has other modalities, another order of them or another normalization,
+            or a tensor is missing, unexpected or of another shape.
     """
     checkpoint = read(path)
     known = checkpoint.metadata.get("modalities")
@@ -267,6 +271,8 @@ def restore(network: nn.Module, path: str | Path, modalities: Sequence[str]) -> 
         print(f"checkpoint {path}: does not name its modalities; assuming {', '.join(modalities)}", flush=True)
     elif known != list(modalities):
         raise InputError(f"checkpoint {path}: trained with {', '.join(known)}; expected {', '.join(modalities)}")
+    if normalization is not None:
+        _check_normalization(checkpoint.metadata.get("normalization"), normalization, path)
     own = {name: tensor.shape for name, tensor in network.state_dict().items()}
     given = {name: tensor.shape for name, tensor in checkpoint.state.items()}
     if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
@@ -275,6 +281,15 @@ def restore(network: nn.Module, path: str | Path, modalities: Sequence[str]) -> 
         raise InputError(f"checkpoint {path} (model_size {size}): {len(wrong)} tensors do not fit; first {first}")
     network.load_state_dict(checkpoint.state)
     return checkpoint
+
+
+def _check_normalization(known: str | None, used: str, path: str | Path) -> None:
+    if known is None:
+        print(f"checkpoint {path}: does not name its normalization; assuming {used}", flush=True)
+    elif known != used:
+        raise InputError(
+            f"checkpoint {path}: trained with images of normalization={known}; expected that instead of {used}"
+        )
 
 
 def _shape(shape: torch.Size | None) -> str:

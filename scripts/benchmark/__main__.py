@@ -49,8 +49,9 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
     Args:
         name: views (corruption of a batch: boxes and noise drawn together, or each box on its own), step (a fine-tuning
             step of the quick start, with its environment or without), precision (training steps of both networks in
-            float32 or bfloat16), metrics (lesion-wise scores of a case, ours or on whole volumes for each lesion), or
-            reading (a batch of stage 1 from disk, one or several crops of each volume). All run on one thread.
+            float32 or bfloat16), metrics (lesion-wise scores of a case, ours or on whole volumes for each lesion),
+            reading (a batch of stage 1 from disk, one or several crops of each volume), or crops (of the fine-tuning on
+            ATLAS, half of them turned: sampled from the volume, or cut out first). All run on one thread.
         repeats: number of timings of each variant.
         json: file for the figures.
     """
@@ -336,12 +337,36 @@ def reading_batches(entries: list[dict[str, Any]], crops_per_volume: int) -> Ite
     return iter(DataLoader(dataset, batch_size=CROPS // crops_per_volume, sampler=CaseSampler(entries)))
 
 
+def _crops() -> dict[str, Callable[[], float]]:
+    import torch
+    from monai.bundle import ConfigParser
+    from monai.data import MetaTensor
+    from monai.transforms import Compose
+
+    torch.set_num_threads(1)
+    config = ConfigParser()
+    config.read_config(ROOT / "bundles/atlas_finetune/configs/train.yaml")
+    config["deterministic_transforms"] = []
+    ours = config.get_parsed_content("train::preprocessing")
+    plain = Compose(ours.transforms)  # without `lazy`: one transform after the other
+    draw = torch.Generator().manual_seed(0)
+    image = MetaTensor(torch.randn(1, 197, 233, 189, generator=draw))
+    case = {"image": image, "label": MetaTensor((image > 3).float())}
+
+    def run(transforms: Any) -> float:
+        transforms.set_random_state(seed=0)
+        return _timed(lambda: [transforms(case) for _ in range(20)]) / 20
+
+    return {"from the volume (ours)": lambda: run(ours), "cut out, then turned": lambda: run(plain)}
+
+
 BENCHMARKS = {
     "views": _views,
     "step": _step,
     "precision": _precision,
     "metrics": metrics_variants,
     "reading": _reading,
+    "crops": _crops,
 }
 
 if __name__ == "__main__":

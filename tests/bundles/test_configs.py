@@ -6,12 +6,12 @@ import pytest
 import torch
 import yaml
 from monai.bundle import ConfigParser
-from monai.networks.nets import SwinUNETR
 
 from common.data import datalists
-from common.ssl.networks import settings
+from common.errors import input_error_message
+from common.ssl.networks import SSLHead, swin_unetr
 from tests.bundles.workflows import SSL, SUPERVISED, config, without_name, workflow
-from tests.support import BUNDLES, ROOT
+from tests.support import BUNDLES, MODALITIES, ROOT
 
 RECIPE = ["recipes", "warmup_iterations", "iterations", "val_interval", "batch_size", "learning_rate"]
 
@@ -56,7 +56,7 @@ def test_the_ssl_workflow_agrees_across_the_three_bundles():
 def test_the_supervised_workflow_agrees_across_the_two_bundles():
     own = {"modalities", "label_convention", *RECIPE} - {"iterations", "val_interval"}
     own |= {"patch_size", "divisible_foreground", "normalize_crops", "window_weighting"}  # DIFF-24, DIFF-25
-    own |= {"train::random_transforms", "network_def::drop_rate"}  # DIFF-17, DIFF-18; DIFF-13
+    own |= {"train::random_transforms", "train::preprocessing", "network_def::drop_rate"}  # DIFF-17, DIFF-18; DIFF-13
     assert differing_keys(SUPERVISED) == own
 
 
@@ -102,20 +102,32 @@ def test_training_has_the_properties_that_monai_requires(bundle, cohorts, tmp_pa
     assert workflow(bundle, "train", "train", cohorts, tmp_path, warmup_iterations=1).check_properties() == []
 
 
+def save_network(bundle, path, **metadata):
+    channels = (4, 3) if bundle.startswith("brats") else (1, 1)
+    network = SSLHead(len(MODALITIES[bundle]), "micro") if bundle in SSL else swin_unetr(*channels, "micro")
+    torch.save({"network": network.state_dict(), "metadata": metadata}, path)
+    return str(path)
+
+
 @pytest.mark.parametrize("bundle", SUPERVISED)
 @pytest.mark.parametrize("name", ["evaluate", "inference"])
 def test_inference_has_the_properties_that_monai_requires(bundle, name, cohorts, tmp_path):
-    channels, size = (4, 3) if bundle.startswith("brats") else (1, 1), settings("micro")
-    network = SwinUNETR(
-        *channels,
-        depths=size.depths,
-        feature_size=size.feature_size,
-        window_size=size.window_size,
-        num_heads=size.num_heads,
-    )
-    torch.save({"network": network.state_dict()}, tmp_path / "model.pt")
-    checkpoint = str(tmp_path / "model.pt")
+    checkpoint = save_network(bundle, tmp_path / "model.pt")
     assert workflow(bundle, name, "infer", cohorts, tmp_path, checkpoint=checkpoint).check_properties() == []
+
+
+PREDICTING = [(bundle, name) for bundle in SUPERVISED for name in ("evaluate", "inference")]
+PREDICTING += [(bundle, "inference") for bundle in SSL]
+
+
+@pytest.mark.parametrize(("bundle", "name"), PREDICTING)
+def test_a_checkpoint_trained_on_images_of_another_normalization_is_refused(bundle, name, cohorts, tmp_path):
+    checkpoint = save_network(bundle, tmp_path / "model.pt", modalities=MODALITIES[bundle], normalization="nonzero")
+    with pytest.raises(RuntimeError, match="Failed to") as error:
+        workflow(bundle, name, "infer", cohorts, tmp_path, checkpoint=checkpoint)
+    expected = "trained with images of normalization=nonzero; expected that instead of brain"
+    assert input_error_message(error.value) == f"checkpoint {checkpoint}: {expected}"
+    assert workflow(bundle, name, "infer", cohorts, tmp_path, checkpoint=checkpoint, normalization="nonzero")
 
 
 @pytest.mark.parametrize(("bundle", "name"), [("brats_finetune", "train"), ("ukb_ssl_pretrain", "train")])

@@ -42,6 +42,7 @@ def folder(tmp_path_factory):
     (folder / "list.json").write_text(json.dumps(datalist | {"testing": entries}))
     for bundle, modalities in CHANNELS.items():
         metadata = {"modalities": modalities, "model_size": "micro", "patch_size": PATCH, "preprocessing": "as ever"}
+        metadata["normalization"] = "nonzero"
         if bundle == SEGMENTATION:
             metadata["label_convention"] = "atlas"
         torch.save({"network": network(bundle).state_dict(), "metadata": metadata}, folder / f"{bundle}.pt")
@@ -85,7 +86,7 @@ def assert_describes(metadata, bundle):
     assert metadata["modalities"] == CHANNELS[bundle]
     assert metadata["model_size"] == "micro"
     assert metadata["patch_size"] == PATCH
-    assert metadata["preprocessing"] == "as ever"
+    assert (metadata["preprocessing"], metadata["normalization"]) == ("as ever", "nonzero")
     assert len(metadata["checkpoint"]["sha256"]) == 64
     if bundle == SEGMENTATION:
         assert metadata["label_convention"] == "atlas"

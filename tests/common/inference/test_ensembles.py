@@ -43,15 +43,15 @@ def save(path, network):
 
 
 def test_checkpoints_of_folds_are_loaded_each_into_its_own_network(tmp_path, monkeypatch):
-    def restore(network, path, modalities):
-        assert modalities == ["T1"]
+    def restore(network, path, modalities, normalization):
+        assert (modalities, normalization) == (["T1"], "brain")
         network.load_state_dict(torch.load(path, weights_only=True)["network"])
 
     monkeypatch.setattr("common.inference.ensembles.weights.restore", restore)
     files = [save(tmp_path / f"{weight}.pt", Slope(weight)) for weight in (1, 5)]
     image = torch.ones(1, 1, 2, 1, 1)
-    assert ensemble(Slope(0), files, ["T1"])(image).flatten().tolist() == [3, 6]
-    assert ensemble(Slope(0), files[1], ["T1"])(image).flatten().tolist() == [5, 10]
+    assert ensemble(Slope(0), files, ["T1"], normalization="brain")(image).flatten().tolist() == [3, 6]
+    assert ensemble(Slope(0), files[1], ["T1"], normalization="brain")(image).flatten().tolist() == [5, 10]
 
 
 @pytest.mark.parametrize("flips", [[3], [-1], [0, 0], True, "0", ["0"], [0, "x"], [[0]], [0.0], [True]])

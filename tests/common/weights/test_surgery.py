@@ -428,6 +428,25 @@ def test_restoring_other_modalities_is_refused(file, modalities):
     assert str(file) in one_line(error)
 
 
+def test_restoring_weights_for_images_of_another_normalization_is_refused(file, capsys):
+    saved(ssl_head(2), file, UKB, normalization="nonzero")
+    network = ssl_head(2, seed=1)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(InputError, match="normalization=nonzero; expected that instead of brain") as error:
+        weights.restore(network, file, UKB, "brain")
+    assert str(file) in one_line(error)
+    assert untouched(network, before)
+    weights.restore(network, file, UKB, "nonzero")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_checkpoint_that_does_not_name_its_normalization_is_reported(file, capsys):
+    saved(ssl_head(2), file, UKB)
+    weights.restore(ssl_head(2), file, UKB, "brain")
+    expected = f"checkpoint {file}: does not name its normalization; assuming brain\n"
+    assert capsys.readouterr().out == expected
+
+
 def remove(state):
     del state["rotation_head.bias"]
 

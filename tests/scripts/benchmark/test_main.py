@@ -27,7 +27,7 @@ def test_ratios_are_to_the_first_variant(monkeypatch, tmp_path, capsys):
 
 def test_an_unknown_benchmark_is_refused():
     with pytest.raises(
-        InputError, match="benchmark nonsense: expected one of views, step, precision, metrics, reading"
+        InputError, match="benchmark nonsense: expected one of views, step, precision, metrics, reading, crops"
     ):
         benchmark.benchmark("nonsense")
 

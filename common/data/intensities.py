@@ -1,0 +1,138 @@
+"""One intensity scale for brains with and without skull: the z-score over the brain, which is estimated if need be."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from math import ceil
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from scipy import ndimage
+
+from common.errors import choice
+
+__all__ = ["NormalizeBraind", "brain_and_head", "otsu"]
+
+LARGEST_BRAIN = 2.5  # litres; brains of the embedded cohort have up to 2.2 in MNI space, its heads from 3.5
+LARGEST_BODY = 2.2  # litres; the estimate before the closing
+GRID = 3.0  # mm; largest edge of the voxels of the estimate, unless the image has larger ones
+CLOSING = 9.0  # mm; half the width of the fissures and ventricles that are closed
+BRIGHTEST = 99  # percentile that intensities are clipped to before the threshold
+
+
+class NormalizeBraind(MapTransform):
+    """z-score each channel of an image [C, H, W, D] over its brain; the background becomes zero (DIFF-9).
+
+    Args:
+        keys: of the images. A `MetaTensor` knows the size of its voxels; other tensors are taken to have 1 mm.
+        normalization: brain, with brain and background as in `brain_and_head`, or nonzero, for which all voxels that
+            are not zero count, and zeros are background. Both are the same, to the bit, in images without skull. A
+            channel of one value becomes zero.
+
+    Raises:
+        ArgumentError: `normalization` is neither.
+    """
+
+    def __init__(self, keys: KeysCollection, normalization: str = "brain", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.masks = choice("normalization", normalization, {"brain": brain_and_head, "nonzero": _nonzero})
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = result[key] = result[key].float().clone()
+            spacing = image.pixdim.tolist() if isinstance(image, MetaTensor) else [1.0, 1.0, 1.0]
+            for number, channel in enumerate(torch.as_tensor(image)):
+                counted, foreground = self.masks(channel, spacing)
+                image[number] = _scaled(channel, counted, foreground)
+        return result
+
+
+def _nonzero(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    return channel != 0, channel != 0
+
+
+def _scaled(channel: torch.Tensor, counted: torch.Tensor, foreground: torch.Tensor) -> torch.Tensor:
+    values = channel[counted]
+    if not len(values):
+        return torch.zeros_like(channel)
+    deviation = values.std(unbiased=False).item() or 1.0
+    return torch.where(foreground, (channel - values.mean().item()) / deviation, 0.0)
+
+
+def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Estimate the voxels of the brain and of the head in an MR image of either, of any contrast.
+
+    Where the voxels that are not zero have at most 2.5 litres, the skull has been removed, and they are both masks.
+    Otherwise the head is averaged to voxels of about 3 mm and thresholded by Otsu's method; closed and filled, that is
+    the head. Bone and fluid are dark, so an erosion separates the brain from the tissue around the skull: by one voxel
+    at first, and by more until the largest component that remains, dilated again, has at most 2.2 litres. Closed and
+    filled, that is the brain.
+
+    Args:
+        channel: image [H, W, D].
+        spacing: edges of a voxel, mm.
+
+    Returns:
+        Two masks [H, W, D]. They serve to measure intensities, not to remove a skull.
+    """
+    inside = channel != 0
+    if inside.sum().item() * float(np.prod(spacing)) <= LARGEST_BRAIN * 1e6:
+        return inside, inside
+    factors = [max(1, int(GRID / edge)) for edge in spacing]
+    missing = [(-size) % factor for size, factor in zip(channel.shape, factors, strict=True)]
+    padded = torch.nn.functional.pad(channel.float(), [each for size in reversed(missing) for each in (0, size)])
+    coarse = torch.nn.functional.avg_pool3d(padded[None, None], factors)[0, 0].cpu().numpy()
+    edges = [edge * factor for edge, factor in zip(spacing, factors, strict=True)]
+    tissue = coarse > otsu(np.minimum(coarse, np.percentile(coarse, BRIGHTEST)))
+    brain, head = (_closed(mask, edges) for mask in (_largest_body(tissue, edges), tissue))
+    return _enlarged(brain, factors, channel), _enlarged(head | brain, factors, channel)
+
+
+def _largest_body(tissue: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+    """The brain without its fluid, in a mask of a head's brighter tissue, whose voxels have these edges in mm."""
+    largest = LARGEST_BODY * 1e6 / np.prod(edges)  # voxels
+    depth = ndimage.distance_transform_edt(tissue, sampling=edges)
+    body = tissue
+    for radius in np.arange(max(edges), depth.max(), min(edges) / 2):
+        labels, _ = ndimage.label(depth > radius)
+        core = labels == np.bincount(labels[labels > 0]).argmax()
+        body = ndimage.distance_transform_edt(~core, sampling=edges) <= radius
+        if body.sum() <= largest:
+            break
+    return body
+
+
+def _closed(mask: np.ndarray, edges: Sequence[float]) -> np.ndarray:
+    """A mask with its gaps of up to 18 mm closed and its holes filled; beyond the volume it goes on."""
+    margin = ceil(CLOSING / min(edges)) + 1
+    near = ndimage.distance_transform_edt(~np.pad(mask, margin, mode="edge"), sampling=edges) <= CLOSING
+    filled = ndimage.distance_transform_edt(ndimage.binary_fill_holes(near), sampling=edges) > CLOSING
+    return filled[margin:-margin, margin:-margin, margin:-margin]
+
+
+def _enlarged(mask: np.ndarray, factors: Sequence[int], like: torch.Tensor) -> torch.Tensor:
+    fine = torch.from_numpy(mask)
+    for axis, factor in enumerate(factors):
+        fine = fine.repeat_interleave(factor, axis)
+    height, width, depth = like.shape
+    return fine[:height, :width, :depth].to(like.device)
+
+
+def otsu(values: np.ndarray) -> float:
+    """The threshold that maximises the variance between two classes (Otsu, IEEE Trans SMC 1979), of 256 levels.
+
+    Args:
+        values: at least one.
+
+    Returns:
+        The upper edge of the last bin of the lower class.
+    """
+    counts, edges = np.histogram(values, bins=256)
+    centres = (edges[1:] + edges[:-1]) / 2
+    lower, upper = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[-2::-1]
+    mass = counts * centres
+    means = np.cumsum(mass)[:-1] / np.maximum(lower, 1), np.cumsum(mass[::-1])[-2::-1] / np.maximum(upper, 1)
+    return float(edges[1:][np.argmax(lower * upper * (means[0] - means[1]) ** 2)])

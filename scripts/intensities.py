@@ -1,0 +1,100 @@
+"""The scale of brain tissue after each normalization: `python -m scripts.intensities` (DIFF-9).
+
+Subjects of the embedded cohort are scanned, normalized, and compared with the anatomy that they were made from.
+"""
+
+from collections.abc import Iterator
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from common.cli import run
+from common.data.intensities import brain_and_head, otsu
+from common.errors import InputError, check_number
+from scripts.phantoms.layouts import LAYOUTS
+from scripts.phantoms.mr_signal import SEQUENCES, scan
+
+__all__ = ["Scan", "main", "scans", "tissue_scale", "voxels"]
+
+COHORTS = (("ukb", True), ("brats", True), ("atlas", False))  # layout, skull-stripped; as the real ones
+OTHERS = (("atlas", True), ("ukb", False), ("brats", False))
+AGENT = 0.25  # mM of contrast agent in enhancing tumour
+TISSUE = 0.8  # least share of grey and white matter in a voxel of healthy tissue
+
+
+class Scan(NamedTuple):
+    """A scan and its truth: `image`, `brain` (mask) and `tissue` (mask of grey and white matter), all [x, y, z]."""
+
+    cohort: str
+    modality: str
+    image: np.ndarray
+    brain: np.ndarray
+    tissue: np.ndarray
+
+
+def main(subjects: int = 2, spacing: float = 1.0, seed: int = 0) -> None:
+    """Print mean and standard deviation of grey and white matter for each cohort, modality and normalization.
+
+    Columns: nonzero and brain (the option `normalization`), otsu (all voxels above Otsu's threshold count), and truth
+    (the voxels of the true brain count).
+
+    Args:
+        subjects: of each cohort, whose figures are averaged.
+        spacing: edge of a voxel, mm, 1 to 4. The real cohorts have 1.
+        seed: of the subjects.
+    """
+    check_number("subjects", subjects, int, 1, 1000)
+    check_number("seed", seed, int, 0, 2**31)
+    if isinstance(spacing, bool) or not isinstance(spacing, int | float) or not 1 <= spacing <= 4:
+        raise InputError(f"--spacing={spacing}: expected millimetres from 1 to 4")
+    rows: dict[tuple[str, str], list[dict[str, tuple[float, float]]]] = {}
+    with tqdm(total=subjects * len(COHORTS + OTHERS), desc="intensities", unit="subject") as progress:
+        for layout, skull_stripped in COHORTS + OTHERS:
+            for subject in range(subjects):
+                for each in scans(layout, skull_stripped, float(spacing), (seed, subject)):
+                    chosen = voxels(each, spacing)
+                    figures = {name: tissue_scale(each, mask) for name, mask in chosen.items()}
+                    rows.setdefault((each.cohort, each.modality), []).append(figures)
+                progress.update()
+    print("| cohort | modality | " + " | ".join(next(iter(rows.values()))[0]) + " |\n" + "|---" * 6 + "|")
+    for names, found in rows.items():
+        cells = [
+            f"{fmean(each[name][0] for each in found):+.2f} ± {fmean(each[name][1] for each in found):.2f}"
+            for name in found[0]
+        ]
+        print("| " + " | ".join([*names, *cells]) + " |")
+
+
+def scans(layout: str, skull_stripped: bool, spacing: float, seed: tuple[int, ...]) -> Iterator[Scan]:
+    """The scans of one subject."""
+    rng = np.random.default_rng(seed)
+    head = LAYOUTS[layout].head(rng, LAYOUTS[layout].grid(spacing), skull_stripped, False)
+    brain, tissue = (np.zeros(head.grid.shape, bool) for _ in range(2))
+    brain[head.inside] = head.depth > 0
+    tissue[head.inside] = (head.fractions["GM"] + head.fractions["WM"] > TISSUE) & (head.labels == 0) & (head.depth > 0)
+    for modality in LAYOUTS[layout].files:
+        image = scan(rng, head, SEQUENCES[modality], AGENT).round()
+        yield Scan(f"{layout}, {'brain' if skull_stripped else 'head'}", modality, image, brain, tissue)
+
+
+def voxels(case: Scan, spacing: float) -> dict[str, np.ndarray]:
+    """The voxels that count in each variant."""
+    return {
+        "nonzero": case.image != 0,
+        "otsu": case.image > otsu(case.image),
+        "brain": brain_and_head(torch.from_numpy(case.image), [spacing] * 3)[0].numpy(),
+        "truth": case.brain,
+    }
+
+
+def tissue_scale(case: Scan, counted: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of healthy tissue after a z-score over the voxels that count."""
+    values, tissue = case.image[counted].astype(np.float64), case.image[case.tissue].astype(np.float64)
+    return float((tissue.mean() - values.mean()) / values.std()), float(tissue.std() / values.std())
+
+
+if __name__ == "__main__":
+    run(main, "intensities")

@@ -1,0 +1,92 @@
+"""The random transforms of the fine-tuning on ATLAS, against SciPy's own rotation of the whole volume (DIFF-18)."""
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from tests.bundles.workflows import config
+
+PATCH = 32  # voxels
+SHAPE = (72, 80, 64)  # voxels
+
+
+def case(shape=SHAPE, seed=0):
+    """A smooth image and a lesion of random outline around its middle."""
+    noise = np.random.default_rng(seed).normal(size=(2, *shape))
+    image, outline = (10 + 100 * ndimage.gaussian_filter(each, 3) for each in noise)
+    distance = np.sqrt(sum((axis - size / 2) ** 2 for axis, size in zip(np.indices(shape), shape, strict=True)))
+    lesion = distance * np.exp(0.02 * (outline - 10)) < 7
+    return {"image": image.astype(np.float32), "label": lesion.astype(np.float32)}
+
+
+def draw(volumes, seed, flip=0.0, turn=0.0):
+    """A crop around a voxel of the lesion, flipped and turned with these probabilities, and the rotation."""
+    content = config("atlas_finetune") | {"patch_size": [PATCH] * 3, "deterministic_transforms": []}
+    changes = {"RandCropByPosNegLabeld": {"neg": 0}, "RandFlipd": {"prob": flip}, "RandRotated": {"prob": turn}}
+    for step in content["train"]["random_transforms"]:
+        step.update(changes.get(step["_target_"], {}))
+    compose = ConfigParser(content).get_parsed_content("train::preprocessing").set_random_state(seed=seed)
+    (result,) = compose({key: MetaTensor(torch.tensor(value)[None]) for key, value in volumes.items()})
+    return result, compose.transforms[-1].rand_rotate
+
+
+def turned(volume, centre, angles, order):
+    """The crop around a place, with axes turned by the angles, interpolated in the whole volume by SciPy."""
+    turn = Rotation.from_euler("XYZ", angles).as_matrix()
+    offset = centre - turn @ np.full(3, (PATCH - 1) / 2)
+    return ndimage.affine_transform(volume, turn, offset, (PATCH,) * 3, order=order, mode="grid-constant")
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_turned_crop_is_what_scipy_reads_from_the_whole_volume(seed, flip):
+    volumes = case(seed=seed)
+    plain, _ = draw(volumes, seed)
+    centre = plain["image"].affine[:3, 3].numpy() + (PATCH - 1) / 2
+    crop, rotation = draw(volumes, seed, flip, turn=1)
+    if flip:
+        volumes = {key: volume[::-1] for key, volume in volumes.items()}
+        centre[0] = SHAPE[0] - 1 - centre[0]
+    angles = (rotation.x, rotation.y, rotation.z)
+    assert max(np.abs(angles)) <= 0.26
+    assert min(np.abs(angles)) > 0
+    np.testing.assert_allclose(crop["image"][0], turned(volumes["image"], centre, angles, 1), atol=1e-3)
+    expected = turned(volumes["label"], centre, angles, 0)
+    assert set(np.unique(crop["label"])) <= {0, 1}
+    assert (crop["label"][0].numpy() != expected).mean() < 1e-4  # a place halfway between two voxels
+    assert expected.any()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_turned_crop_has_no_empty_corner_and_keeps_its_lesion_in_the_middle(seed):
+    volumes = {key: np.ones((72, 72, 72), dtype=np.float32) for key in ("image", "label")}
+    volumes["label"] = np.pad(np.ones((3, 3, 3), dtype=np.float32), ((27, 42), (35, 34), (39, 30)))
+    crop, _ = draw(volumes, seed, flip=0.5, turn=1)
+    turned_lesion = crop["label"][0].numpy()
+    assert ndimage.center_of_mass(turned_lesion) == pytest.approx([PATCH / 2] * 3, abs=2)
+    assert turned_lesion.sum() == pytest.approx(27, abs=9)
+    np.testing.assert_allclose(crop["image"], 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_crop_that_is_not_turned_is_a_piece_of_the_volume_perhaps_mirrored(seed):
+    volumes = case(seed=seed)
+    plain, _ = draw(volumes, seed)
+    mirrored, _ = draw(volumes, seed, flip=1)
+    first = plain["image"].affine[:3, 3].numpy().astype(int)
+    piece = tuple(slice(start, start + PATCH) for start in first)
+    for key, volume in volumes.items():
+        np.testing.assert_array_equal(plain[key][0], volume[piece])
+        np.testing.assert_array_equal(mirrored[key][0], volume[piece][::-1])
+
+
+def test_a_volume_smaller_than_the_crop_is_padded_with_zeros_and_its_lesion_kept():
+    volumes = case(shape=(20, 24, 28))
+    crop, _ = draw(volumes, 0, turn=1)
+    assert crop["image"].shape == crop["label"].shape == (1, PATCH, PATCH, PATCH)
+    assert crop["label"].sum().item() == pytest.approx(volumes["label"].sum(), rel=0.02)
+    assert (crop["image"][0, 0] == 0).all()

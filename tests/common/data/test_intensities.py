@@ -1,0 +1,146 @@
+"""The z-score over the brain, against bodies of known shape and the anatomy that the embedded cohort is made from."""
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import NormalizeIntensityd
+
+from common.data.intensities import NormalizeBraind, brain_and_head, otsu
+from common.errors import InputError
+from scripts.intensities import scans
+
+SPACING = 3.0  # mm
+
+
+def dice(first, second):
+    return 2 * (first & second).sum() / (first.sum() + second.sum())
+
+
+@pytest.fixture(scope="module")
+def head():
+    """Concentric balls in noisy air at 3 mm: a brain of 1.2 litres with ventricles, bone and scalp; and the brain."""
+    radius = 3 * np.sqrt(sum((axis - 29.5) ** 2 for axis in np.indices((60, 60, 60))))  # mm
+    image = np.zeros(radius.shape)
+    for outer, value in ((88, 130), (74, 8), (66, 100), (12, 15)):  # mm; scalp, bone, brain, ventricles
+        image[radius < outer] = value
+    image += np.random.default_rng(0).uniform(1, 4, radius.shape)
+    return image.astype(np.float32), radius < 66
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_image_without_skull_gets_the_z_score_of_its_voxels_to_the_bit(channels):
+    stripped = torch.tensor(np.stack([each.image for each in scans("ukb", True, 4.0, (0, 0))])[:channels])
+    assert 0.1 < (stripped != 0).float().mean() < 0.5
+    image = MetaTensor(stripped, affine=torch.diag(torch.tensor([4.0, 4, 4, 1])))
+    result = NormalizeBraind("image")({"image": image.clone()})["image"]
+    monai = NormalizeIntensityd("image", nonzero=True, channel_wise=True)({"image": image.clone()})["image"]
+    assert torch.equal(result, monai)
+    for raw, z in zip(stripped.numpy(), result.numpy(), strict=True):
+        inside = raw != 0
+        assert not z[~inside].any()
+        np.testing.assert_allclose(z[inside], (raw[inside] - raw[inside].mean()) / raw[inside].std(), atol=1e-4)
+
+
+def test_the_brain_is_found_in_bone_and_scalp(head):
+    image, brain = head
+    assert dice(brain_and_head(torch.tensor(image), [SPACING] * 3)[0].numpy(), brain) > 0.97
+
+
+@pytest.mark.parametrize("change", ["unit", "air", "spikes", "face", "turned"])
+def test_units_air_outliers_and_orientation_do_not_matter(head, change):
+    image, brain = head[0].copy(), head[1]
+    if change == "unit":
+        image *= 0.01
+    elif change == "air":
+        image[image < 5] = 0
+    elif change == "spikes":
+        image[::7, ::11, ::13] = 1e5
+    elif change == "face":
+        image[:15, :, :20] = 0
+    else:
+        image, brain = image.transpose(2, 0, 1)[::-1].copy(), brain.transpose(2, 0, 1)[::-1]
+    assert dice(brain_and_head(torch.tensor(image), [SPACING] * 3)[0].numpy(), brain) > 0.95
+
+
+def test_the_z_score_counts_the_brain_and_air_becomes_background(head):
+    image, brain = head[0].copy(), head[1]
+    image[:5] = 0
+    affine = torch.diag(torch.tensor([SPACING, SPACING, SPACING, 1]))
+    data = {"image": MetaTensor(torch.tensor(image)[None], affine=affine), "subject": "a"}
+    data["image"].push_applied_operation({"class": "Orientation"})
+    result = NormalizeBraind("image")(data)
+    z = result["image"][0].numpy()
+    assert result["image"].applied_operations == [{"class": "Orientation"}], "what Invertd undoes"
+    assert result["subject"] == "a"
+    assert torch.equal(data["image"], torch.tensor(image)[None]), "the input is left as it is"
+    assert torch.equal(result["image"].affine, affine.double())
+    scalp = 3 * np.sqrt(sum((axis - 29.5) ** 2 for axis in np.indices(z.shape)))  # mm from the middle
+    assert not z[:5].any()
+    assert not z[scalp > 94].any(), "air, at least two voxels from the skin"
+    assert z[10:][scalp[10:] < 80].all(), "bone and fluid are no background"
+    assert z[brain].mean() == pytest.approx(0, abs=0.05)
+    assert z[brain].std() == pytest.approx(1, abs=0.1)
+    old = NormalizeBraind("image", "nonzero")({"image": torch.tensor(image)[None]})["image"][0].numpy()
+    inside = image != 0
+    np.testing.assert_allclose(old[inside], (image[inside] - image[inside].mean()) / image[inside].std(), atol=1e-4)
+    assert not old[~inside].any()
+
+
+def test_voxels_of_a_tensor_without_affine_have_1_mm(head):
+    """Then the same voxels have 27 times less volume, which is no head."""
+    image = torch.tensor(head[0])[None]
+    result = NormalizeBraind("image")({"image": image.clone()})["image"]
+    assert torch.equal(result, NormalizeBraind("image", "nonzero")({"image": image.clone()})["image"])
+
+
+@pytest.mark.parametrize("layout", ["atlas", "ukb", "brats"])
+def test_tissue_has_the_scale_of_the_true_brain_in_heads_of_every_contrast(layout):
+    for case in scans(layout, False, SPACING, (1, 0)):
+        found = brain_and_head(torch.tensor(case.image), [SPACING] * 3)[0].numpy()
+        mine, true, every = (case.image[mask] for mask in (found, case.brain, case.image != 0))
+        tissue = case.image[case.tissue].mean()
+        expected = (tissue - true.mean()) / true.std()
+        assert (tissue - mine.mean()) / mine.std() == pytest.approx(expected, abs=0.2), case.modality
+        assert mine.std() == pytest.approx(true.std(), rel=0.3), case.modality
+        assert (tissue - every.mean()) / every.std() > expected + 0.5, "otherwise this test shows nothing"
+
+
+@pytest.mark.parametrize(("spacing", "shape"), [((1.0, 1.0, 6.0), (180, 180, 30)), ((2.0, 3.5, 2.5), (90, 52, 72))])
+def test_voxels_need_not_be_cubes(spacing, shape):
+    edges = np.array(spacing).reshape(3, 1, 1, 1)
+    middle = (np.array(shape).reshape(3, 1, 1, 1) - 1) / 2
+    radius = np.sqrt((((np.indices(shape) - middle) * edges) ** 2).sum(axis=0))  # mm
+    image = np.ones(shape, dtype=np.float32)
+    for outer, value in ((84, 130), (74, 8), (66, 100)):  # mm
+        image[radius < outer] = value
+    assert dice(brain_and_head(torch.tensor(image), spacing)[0].numpy(), radius < 66) > 0.93
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0])
+def test_a_channel_of_one_value_becomes_zero(value):
+    image = torch.full((1, 20, 20, 20), value)
+    assert not NormalizeBraind("image")({"image": image})["image"].any()
+    large = MetaTensor(torch.full((1, 40, 40, 40), value), affine=torch.diag(torch.tensor([4.0, 4, 4, 1])))
+    assert not NormalizeBraind("image")({"image": large})["image"].any()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_otsu_is_the_best_of_all_thresholds(seed):
+    draw = np.random.default_rng(seed)
+    values = np.concatenate([draw.normal(10, 3, 400), draw.normal(40, 8, 200)])
+    edges = np.linspace(values.min(), values.max(), 257)
+
+    def within(threshold):
+        """Variance in the two classes, which Otsu's method minimises."""
+        classes = values[values <= threshold], values[values > threshold]
+        return sum(len(each) * each.var() for each in classes if len(each))
+
+    best = min(map(within, edges))
+    assert within(otsu(values)) == pytest.approx(best, rel=0.01)
+    assert 15 < otsu(values) < 32
+
+
+def test_an_unknown_normalization_is_refused():
+    with pytest.raises(InputError, match="normalization=zscore: expected one of brain, nonzero"):
+        NormalizeBraind("image", "zscore")
