@@ -23,7 +23,12 @@ SOURCES = (
     "common/*/*.py",
     "common/*/*.json",
 )
-SETTINGS = ("model_size", "patch_size", "label_convention")  # options that configs take from the weights
+SETTINGS = (
+    "model_size",
+    "patch_size",
+    "label_convention",
+    "normalization",
+)  # options that configs take from the weights
 CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # that take them
 
 
@@ -57,7 +62,9 @@ def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
     text = config.decode()
     for option, value in options.items():
         shown = json.dumps(list(value)) if isinstance(value, list | tuple) else str(value)
-        text = re.sub(rf"^{option}: (\[[^\]]*\]|\S+)", f"{option}: {shown}", text, count=1, flags=re.MULTILINE)
+        text = re.sub(
+            rf"^{option}: (\"[^\"]*\"|\[[^\]]*\]|\S+)", f"{option}: {shown}", text, count=1, flags=re.MULTILINE
+        )
     return text.encode()
 
 

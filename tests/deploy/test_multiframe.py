@@ -157,6 +157,9 @@ def test_the_rules_for_series_find_what_they_find_in_single_frames(modality, arr
     for keyword in ("EchoTime", "RepetitionTime", "InversionTime"):
         assert multiple.header.get(keyword) == (single.header.get(keyword) or None)
     del single.header.SeriesDescription, multiple.header.SeriesDescription
+    for keyword in ("ContrastBolusStartTime", "AcquisitionDate", "AcquisitionTime"):  # which only these frames have
+        if keyword in multiple.header:
+            single.header[keyword] = multiple.header[keyword]
     assert modality_of(multiple.header) == modality_of(single.header)
 
 
