@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import unittest
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,6 +40,11 @@ SHORT = {
     "val_interval": 1,
 }
 SUBJECTS = {"training": 2, "validation": 2, "testing": 1}
+
+
+def are_finite(metrics: Mapping[str, float]) -> bool:
+    """Whether metrics are finite, but for a mean over the cases with a region that none has."""
+    return all(np.isfinite(value) for name, value in metrics.items() if not name.endswith("_present"))
 
 
 class TestBundle(unittest.TestCase):
@@ -82,7 +88,7 @@ class TestBundle(unittest.TestCase):
             )
             trainer.run()
             self.assertEqual(trainer.trainer.state.iteration, 1)
-            self.assertTrue(all(map(np.isfinite, trainer.evaluator.state.metrics.values())))
+            self.assertTrue(are_finite(trainer.evaluator.state.metrics))
             trainer.finalize()
         return folder / "model.pt"
 
@@ -136,7 +142,7 @@ class TestBundle(unittest.TestCase):
         self.assertTrue(any(tensor.any() for tensor in sent.weights.values()), "nothing was learnt")
         metrics = client.evaluate(ExchangeObject(weights=state)).metrics
         self.assertTrue(metrics)
-        self.assertTrue(all(map(np.isfinite, metrics.values())))
+        self.assertTrue(are_finite(metrics))
         client.finalize()
 
 
