@@ -13,7 +13,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from deploy.bundle import Bundle
-from deploy.segmentation import ANATOMY, CATEGORY, CAUTION, LONG_STRING, MANUFACTURER, concept_of, series_number
+from deploy.segmentation import ANATOMY, CATEGORY, CAUTION, MANUFACTURER, concept_of, equipment, series_number
 from deploy.source_header import sanitised_header
 from deploy.tasks import Segment
 
@@ -74,10 +74,7 @@ def make_report(
         series_number=series_number(slices[0], 3),
         sop_instance_uid=hd.UID(),
         instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=bundle.name[:LONG_STRING],
-        software_versions=bundle.version,
-        device_serial_number=bundle.checkpoint_sha256[:16],
+        **equipment(bundle),
         series_description=f"Volumes of segments. {CAUTION}",
         is_complete=True,
     )

@@ -6,6 +6,7 @@ manufacturer.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -25,6 +26,7 @@ __all__ = [
     "CAUTION",
     "MANUFACTURER",
     "concept_of",
+    "equipment",
     "label_segments",
     "make_segmentation",
     "series_number",
@@ -64,6 +66,16 @@ def series_number(source: Dataset, step: int) -> int:
     return number if 0 < number < 2**31 else 1000 + step  # the range of DICOM's integer strings (IS)
 
 
+def equipment(bundle: Bundle) -> dict[str, Any]:
+    """What a result says of the equipment that made it, as arguments of highdicom's classes."""
+    return {
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": bundle.name[:LONG_STRING],
+        "software_versions": bundle.version,
+        "device_serial_number": bundle.checkpoint_sha256[:16],
+    }
+
+
 def make_segmentation(
     segments: NDArray[np.uint8], slices: Sequence[Dataset], bundle: Bundle, burned_in: str | None = None
 ) -> hd.seg.Segmentation:
@@ -90,10 +102,7 @@ def make_segmentation(
         series_number=series_number(slices[0], 1),
         sop_instance_uid=hd.UID(),
         instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=bundle.name[:LONG_STRING],
-        software_versions=bundle.version,
-        device_serial_number=bundle.checkpoint_sha256[:16],
+        **equipment(bundle),
         content_label="SEGMENTATION",
         content_description=CAUTION,
         series_description=f"Segmentation. {CAUTION}",
