@@ -7,185 +7,37 @@ checkpoint and run.json keep what `Options.record` returns; `python -m scripts.o
 
 import ast
 import difflib
-import errno
 import inspect
-import math
-import os
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 from common.cli import options_of
-from common.errors import ArgumentError, InputError, check_number, choice, report_in_one_line
+from common.errors import ArgumentError, InputError, report_in_one_line
+from common.values import (
+    ALIASES,
+    AXES,
+    DEVICE,
+    FILE,
+    FILES,
+    FOLDER,
+    MODALITIES,
+    PATCH_SIZE,
+    TEXT,
+    Kind,
+    check_folder,
+    flags,
+    integers,
+    lengths,
+    numbers,
+    optional,
+    words,
+)
 
-__all__ = [
-    "OPTIONS",
-    "Option",
-    "Options",
-    "check_command_line",
-    "check_device",
-    "check_folder",
-    "flag",
-    "optional",
-    "read",
-]
-# Values, by kind: each checks the value of an option and returns it in its own type
-
-
-def flag(name: str, value: Any, *words: str) -> Any:
-    """True, false, or one of some words; a command line passes all of them as text.
-
-    Raises:
-        ArgumentError: the value is none of these.
-    """
-    known: dict[str, Any] = {"true": True, "false": False} | {word: word for word in words}
-    if str(value).lower() not in known:
-        *others, last = known
-        raise ArgumentError(f"{name}={value}: expected {', '.join(others)} or {last}")
-    return known[str(value).lower()]
-
-
-def optional(value: Any) -> Any:
-    """None for null or none, which a command line passes as text because MONAI drops None there."""
-    return None if str(value).lower() in ("null", "none") else value
-
-
-def check_device(name: str, device: Any) -> Any:
-    """Check that PyTorch can use a device.
-
-    Raises:
-        ArgumentError: the device is unavailable.
-    """
-    import torch  # here because it is slow to import
-
-    try:
-        kind = torch.device(device).type
-    except (RuntimeError, TypeError):
-        kind = ""
-    if kind not in ("cpu", "cuda"):
-        raise ArgumentError(f"{name}={device}: expected cpu, cuda or cuda:N")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError(f"{name}={device}: no CUDA device here; expected cpu")
-    return device
-
-
-def check_folder(name: str, folder: Any) -> str:
-    """A folder that can be written to; it is made where it is missing.
-
-    Raises:
-        InputError: it cannot be made or written to, or is not a path.
-    """
-    path = _path(name, folder)
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise ArgumentError(f"{name}={folder}: {error.strerror}; expected a folder that can be written") from error
-    return path
-
-
-def _path(name: str, value: Any) -> str:
-    if not isinstance(value, str | Path) or not str(value).strip():
-        raise ArgumentError(f"{name}={value}: expected a path; prefix numbers and lists with ./")
-    return str(value)
-
-
-def _paths(name: str, value: Any) -> str | list[str]:
-    return [_path(name, each) for each in value] if isinstance(value, list | tuple) else _path(name, value)
-
-
-def _modalities(name: str, value: Any) -> list[str]:
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(each, str) for each in value):
-        raise ArgumentError(f"{name}={value}: expected a list such as \"['T1','FLAIR']\"")
-    return list(value)
-
-
-def _aliases(name: str, value: Any) -> dict[str, str]:
-    given = value
-    if isinstance(value, str):
-        with suppress(ValueError, SyntaxError):
-            given = ast.literal_eval(value)
-    is_mapping = isinstance(given, Mapping) and len(given) > 0
-    if not is_mapping or not all(isinstance(each, str) and each for pair in given.items() for each in pair):
-        raise ArgumentError(f"{name}={value}: expected names by names, such as \"{{'T2': 'FLAIR'}}\"")
-    return dict(given)
-
-
-def _patch(name: str, value: Any) -> list[int]:
-    fits = isinstance(value, list | tuple) and len(value) == 3 and all(type(edge) is int for edge in value)
-    if not fits or any(edge < 64 or edge % 32 for edge in value):
-        raise ArgumentError(f"{name}={value}: expected three multiples of 32, each at least 64, such as [96,96,96]")
-    return list(value)
-
-
-def _axes(name: str, value: Any) -> list[int]:
-    is_list = isinstance(value, list | tuple) and all(type(axis) is int and 0 <= axis <= 2 for axis in value)
-    if not is_list or len(set(value)) < len(value):
-        raise ArgumentError(f"{name}={value}: expected a list of the axes 0, 1, 2, each once at most, such as [0]")
-    return list(value)
-
-
-class Kind(NamedTuple):
-    """A kind of values: how one is checked and converted, and a description of the accepted values."""
-
-    parse: Callable[[str, Any], Any]
-    values: str
-
-
-def _number(lowest: float, highest: float = math.inf, unit: str = "", kind: type = float) -> Kind:
-    def parse(name: str, value: Any) -> Any:
-        check_number(name, value, kind, lowest, highest)
-        return value
-
-    limits = f"from {lowest:g} to {highest:g}" if math.isfinite(highest) else f"from {lowest:g}"
-    return Kind(parse, f"{'integer' if kind is int else 'number'} {limits}{unit and f', {unit}'}")
-
-
-def _integer(lowest: int, highest: float = math.inf, unit: str = "") -> Kind:
-    return _number(lowest, highest, unit, int)
-
-
-def _length(lowest: int) -> Kind:
-    """Iterations, or as text epochs of the training split, which `common.training.plan` turns into iterations."""
-
-    def parse(name: str, value: Any) -> Any:
-        if match := re.fullmatch(r"(\d*\.?\d+) ?epochs?", str(value)):
-            if float(match[1]):
-                return f"{match[1]} epochs"
-        elif type(value) is int and value >= lowest:
-            return value
-        expected = f"a whole number of iterations from {lowest}, or text such as 5 epochs"
-        raise ArgumentError(f"{name}={value}: expected {expected}")
-
-    return Kind(parse, f"integer from {lowest}, iterations; or text such as 5 epochs")
-
-
-def _flag(*words: str) -> Kind:
-    return Kind(lambda name, value: flag(name, value, *words), ", ".join(["true", "false", *words]))
-
-
-def _word(values: str) -> Kind:
-    """One of some words, separated by commas."""
-    words = dict.fromkeys(values.split(", "))
-
-    def parse(name: str, value: Any) -> Any:
-        choice(name, value, words)
-        return value
-
-    return Kind(parse, values)
-
-
-FOLDER, FILE = Kind(_path, "folder"), Kind(_path, "file")
-DEVICE = Kind(check_device, "cpu, cuda, cuda:N")
-
-
-# The options
+__all__ = ["OPTIONS", "Option", "Options", "check_command_line", "read"]
 
 
 @dataclass(frozen=True)
@@ -237,73 +89,75 @@ _ALL = (
     _unrecorded("bundle_root", FOLDER, "the bundle"),
     _unrecorded("dataset_dir", FOLDER, "the cohort, where a datalist's paths start; for inference, the scans"),
     _resumable("datalist", FILE, "subjects, files and splits in JSON", nullable=True),
-    Option("split", _word("training, validation, testing, unlabelled"), "part of the datalist"),
+    Option("split", words("training, validation, testing, unlabelled"), "part of the datalist"),
     _unrecorded("output_dir", FOLDER, "results: run.json, TensorBoard events, pictures, predictions"),
     _unrecorded("ckpt_dir", FOLDER, "model.pt (best on validation) and iteration-N.pt (to resume from)"),
-    Option("checkpoint", Kind(_paths, "file, or list of files"), "weights to predict with; several are an ensemble"),
-    _unrecorded("existing", _word("refuse, skip, replace"), "what happens to results that exist already"),
-    _resumable("cohort", Kind(lambda _, value: str(value), "text"), "name of the data in run.json"),
-    Option("modalities", Kind(_modalities, "list of names"), "channel order, by the datalist's names"),
-    Option("label_convention", _word("brats2021, brats2023, atlas"), "meaning of the label values"),
-    _unrecorded("output_convention", _word("brats2021, brats2023, atlas"), "label values of the label maps"),
+    Option("checkpoint", FILES, "weights to predict with; several are an ensemble"),
+    _unrecorded("existing", words("refuse, skip, replace"), "what happens to results that exist already"),
+    _resumable("cohort", TEXT, "name of the data in run.json"),
+    Option("modalities", MODALITIES, "channel order, by the datalist's names"),
+    Option("label_convention", words("brats2021, brats2023, atlas"), "meaning of the label values"),
+    _unrecorded("output_convention", words("brats2021, brats2023, atlas"), "label values of the label maps"),
     Option(
-        "normalization", _word("brain, nonzero"), "voxels whose mean and standard deviation scale an image (DIFF-9)"
+        "normalization", words("brain, nonzero"), "voxels whose mean and standard deviation scale an image (DIFF-9)"
     ),
     # Network and training
-    Option("model_size", _word("tiny, small, base, micro"), "paper, Table 2; micro is for trials (DIFF-14)"),
-    Option("patch_size", Kind(_patch, "three multiples of 32 from 64, voxels"), "edges of a crop or window"),
-    Option("recipe", _word("text, table, code"), "values of the paper's text, of its Table 3, or of its public code"),
-    Option("batch_size", _integer(1, unit="crops"), "crops that a GPU takes at a time (DIFF-16)"),
+    Option("model_size", words("tiny, small, base, micro"), "paper, Table 2; micro is for trials (DIFF-14)"),
+    Option("patch_size", PATCH_SIZE, "edges of a crop or window"),
+    Option("recipe", words("text, table, code"), "values of the paper's text, of its Table 3, or of its public code"),
+    Option("batch_size", integers(1, unit="crops"), "crops that a GPU takes at a time (DIFF-16)"),
     Option(
         "global_batch_size",
-        _integer(1, unit="crops"),
+        integers(1, unit="crops"),
         "crops of an optimiser step over all GPUs, by accumulation; null: one batch of each GPU",
         nullable=True,
     ),
-    Option("crops_per_volume", _integer(1, unit="crops"), "crops of each volume that is read, for one batch (DIFF-20)"),
-    Option("learning_rate", _number(1e-12, 1e3), "peak, after the warm-up"),
-    Option("warmup_iterations", _length(0), "linear warm-up, then cosine decay"),
-    _resumable("iterations", _length(1), "length of the training; epochs are rounded up to a multiple of val_interval"),
-    Option("val_interval", _length(1), "from one validation to the next; epochs are rounded up to an iteration"),
-    _resumable("save_interval", _integer(1, unit="iterations"), "from one iteration-N.pt to the next"),
-    _resumable("keep", _integer(1), "how many iteration-N.pt are kept"),
-    Option("gather_negatives", _flag(), "take contrastive negatives from all GPUs (DIFF-20)"),
-    Option("best_metric", _word("total, reconstruction"), "held-out loss term that chooses model.pt (DIFF-26)"),
-    Option("normalize_crops", _flag(), "z-score of each training crop instead of its volume (DIFF-24)"),
-    Option("divisible_foreground", _flag(), "pad the foreground to multiples of the patch before the crop (DIFF-24)"),
-    Option("max_grad_norm", _number(1e-12), "L2 norm that gradients are clipped to", nullable=True),
+    Option("crops_per_volume", integers(1, unit="crops"), "crops of each volume that is read, for one batch (DIFF-20)"),
+    Option("learning_rate", numbers(1e-12, 1e3), "peak, after the warm-up"),
+    Option("warmup_iterations", lengths(0), "linear warm-up, then cosine decay"),
+    _resumable("iterations", lengths(1), "length of the training; epochs are rounded up to a multiple of val_interval"),
+    Option("val_interval", lengths(1), "from one validation to the next; epochs are rounded up to an iteration"),
+    _resumable("save_interval", integers(1, unit="iterations"), "from one iteration-N.pt to the next"),
+    _resumable("keep", integers(1), "how many iteration-N.pt are kept"),
+    Option("gather_negatives", flags(), "take contrastive negatives from all GPUs (DIFF-20)"),
+    Option("best_metric", words("total, reconstruction"), "held-out loss term that chooses model.pt (DIFF-26)"),
+    Option("normalize_crops", flags(), "z-score of each training crop instead of its volume (DIFF-24)"),
+    Option(
+        "divisible_foreground",
+        flags(),
+        "pad the foreground to multiples of the patch before the crop (DIFF-20, DIFF-24)",
+    ),
+    Option("max_grad_norm", numbers(1e-12), "L2 norm that gradients are clipped to", nullable=True),
     # 99,999, because each process adds 100,000 times its rank
-    Option("seed", _integer(0, 99_999), "seed of every random number"),
+    Option("seed", integers(0, 99_999), "seed of every random number"),
     _unrecorded("pretrained", FILE, "checkpoint whose weights the training starts from", nullable=True),
-    Option("new_channel_init", _word("fan_out, fan_in"), "Kaiming fan for modalities that pretrained lacks (DIFF-11)"),
+    Option("new_channel_init", words("fan_out, fan_in"), "Kaiming fan for modalities that pretrained lacks (DIFF-11)"),
     Option(
         "modality_aliases",
-        Kind(_aliases, "names by names"),
+        ALIASES,
         "{'T2': 'FLAIR'}: T2, which pretrained lacks, takes its FLAIR's filters",
         nullable=True,
     ),
-    _unrecorded("resume", _flag("auto"), "continue from the last iteration-N.pt; auto: if there is one"),
+    _unrecorded("resume", flags("auto"), "continue from the last iteration-N.pt; auto: if there is one"),
     # Machine
     _unrecorded("device", DEVICE, "where the network runs"),
-    _resumable("num_workers", _integer(0), "processes that read volumes, for each GPU"),
-    _resumable("cache_rate", _number(0, 1), "share of the volumes kept in memory after the fixed transforms"),
-    Option("amp", _flag("bf16", "fp16"), "mixed precision; true: bf16 where the GPU has it (DIFF-21)"),
-    _resumable("compile", _flag(), "torch.compile; needs a C++ compiler and minutes"),
-    _resumable("activation_checkpointing", _flag(), "recompute the encoder's activations: less memory, more time"),
+    _resumable("num_workers", integers(0), "processes that read volumes, for each GPU"),
+    _resumable("cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms"),
+    Option("amp", flags("bf16", "fp16"), "mixed precision; true: bf16 where the GPU has it (DIFF-21)"),
+    _resumable("compile", flags(), "torch.compile; needs a C++ compiler and minutes"),
+    _resumable("activation_checkpointing", flags(), "recompute the encoder's activations: less memory, more time"),
     # Inference and evaluation
-    Option("window_weighting", _word("gaussian, constant"), "weight of the voxels of overlapping windows (DIFF-25)"),
-    Option("overlap", _number(0, 0.99), "overlap of neighbouring windows, as a share of the patch"),
-    _unrecorded("window_batch_size", _integer(1, unit="windows"), "windows that the network takes at a time"),
+    Option("window_weighting", words("gaussian, constant"), "weight of the voxels of overlapping windows (DIFF-25)"),
+    Option("overlap", numbers(0, 0.99), "overlap of neighbouring windows, as a share of the patch"),
+    _unrecorded("window_batch_size", integers(1, unit="windows"), "windows that the network takes at a time"),
     _unrecorded("stitch_device", DEVICE, "where windows are put together; cpu keeps volumes out of the GPU's memory"),
-    _unrecorded(
-        "flips", Kind(_axes, "list of 0, 1, 2"), "axes to mirror along; the logits of all mirror images are averaged"
-    ),
-    _unrecorded("probabilities", _flag(), "write each region's probabilities, too"),
-    _unrecorded("least_overlap", _number(0, 1), "Dice of two modalities' brains below which a case is refused; 0: any"),
-    _unrecorded("levels", _flag(), "a vector for each of the encoder's five levels"),
-    _unrecorded("pictures", _integer(0, unit="subjects"), "how many subjects are drawn"),
-    Option("protocol", _word("atlas, isles, brats, dice"), "how lesions are scored"),
-    Option("challenge", _word("GLI, MET, MEN, SSA, PED"), "BraTS challenge; null: GLI", nullable=True),
+    _unrecorded("flips", AXES, "axes to mirror along; the logits of all mirror images are averaged"),
+    _unrecorded("probabilities", flags(), "write each region's probabilities, too"),
+    _unrecorded("least_overlap", numbers(0, 1), "Dice of two modalities' brains below which a case is refused; 0: any"),
+    _unrecorded("levels", flags(), "a vector for each of the encoder's five levels"),
+    _unrecorded("pictures", integers(0, unit="subjects"), "how many subjects are drawn"),
+    Option("protocol", words("atlas, isles, brats, dice"), "how lesions are scored"),
+    Option("challenge", words("GLI, MET, MEN, SSA, PED"), "BraTS challenge; null: GLI", nullable=True),
 )
 OPTIONS = {option.name: option for option in _ALL}
 

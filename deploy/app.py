@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common.cli import run
 from common.errors import InputError
-from common.options import flag
+from common.values import flag
 from common.weights.storage import path_of
 from deploy.bundle import Bundle, open_bundle, split_options
 from deploy.geometry import grid_of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.cli import run
 from common.errors import InputError
-from common.options import flag
+from common.values import flag
 from deploy.app import segment
 from deploy.orthanc import Pacs, running_orthanc
 from deploy.privacy import restrict_output

@@ -27,9 +27,10 @@ from common.data.regions import regions_of
 from common.data.transforms import RegionsToLabeld
 from common.errors import InputError, check_number, choice
 from common.files import atomic_write, check_writable_file, reporting_json_errors
-from common.options import OPTIONS, check_device
+from common.options import OPTIONS
 from common.ssl.embeddings import EmbeddingInferer
 from common.ssl.networks import SSLHead, settings
+from common.values import check_device
 
 __all__ = ["TOLERANCES", "Comparison", "OnnxNetwork", "Source", "compare", "export", "load", "write"]
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from common import cli
 from common.errors import InputError, choice
 from common.files import atomic_write
-from common.options import OPTIONS, flag
+from common.options import OPTIONS
+from common.values import flag
 
 __all__ = ["fill_tables", "options", "options_of_config"]
 

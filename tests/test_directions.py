@@ -12,7 +12,8 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
     "common.errors": set(),
     "common.files": {"common.errors"},
     "common.cli": {"common.errors"},
-    "common.options": {"common.cli", "common.errors"},
+    "common.values": {"common.errors"},
+    "common.options": {"common.cli", "common.errors", "common.values"},
     "common.ssl": {"common", "common.errors"},
     "common.metrics": {"common", "common.errors"},
     "common.weights": {"common", "common.errors", "common.files"},
@@ -22,7 +23,7 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
         *{"common.ssl", "common.metrics", "common.weights", "common.data"},
     },
     "common.training": {
-        *{"common", "common.errors", "common.files", "common.options"},
+        *{"common", "common.errors", "common.files", "common.options", "common.values"},
         *{"common.ssl", "common.metrics", "common.weights", "common.data"},
     },
     "deploy": {
@@ -30,7 +31,7 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
         "common.errors",
         "common.files",
         "common.cli",
-        "common.options",
+        "common.values",
         "common.weights",
         "common.data",
     },

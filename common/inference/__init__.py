@@ -11,7 +11,7 @@ __getattr__ = lazy(
         "evaluation": "EvaluationFiles",
         "pictures": "PLANES centre_of draw_inpainting draw_segmentations plane_of",
         "predictor": "Predictor",
-        "results": "CaseFiles Cases LESIONS METRICS PAGE PRESENT RESAMPLES count_lesions figures mean_interval "
+        "results": "CaseFiles Cases LESIONS METRICS PAGE RESAMPLES count_lesions mean_interval "
         "statistics summarise write",
         "segmentations": "SaveVolumed Volumes files_of finished",
     },

@@ -15,18 +15,16 @@ import numpy as np
 
 from common.data.regions import display_order
 from common.files import atomic_write, remove
-from common.metrics.protocols import Protocol, Scores
+from common.metrics.protocols import Protocol, Scores, figures
 
 __all__ = [
     "LESIONS",
     "METRICS",
     "PAGE",
-    "PRESENT",
     "RESAMPLES",
     "CaseFiles",
     "Cases",
     "count_lesions",
-    "figures",
     "mean_interval",
     "statistics",
     "summarise",
@@ -43,7 +41,6 @@ LESIONS = (
     *("x", "y", "z"),  # voxel at the centre of mass, counted from 0
 )
 RESAMPLES = 9999  # of the cases, for each bootstrap interval
-PRESENT = "dice_present"  # Dice of the cases whose reference has the region; DIFF-23
 
 
 class CaseFiles(NamedTuple):
@@ -109,21 +106,6 @@ def summarise(cases: Cases, protocol: Protocol, missing: Sequence[str] = ()) -> 
         },
         "lesions": {region: count_lesions(scores[region] for scores in cases.values()) for region in regions},
     }
-
-
-def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
-    """The values that the summary of a region describes: each metric of all cases, and after `dice` `PRESENT`.
-
-    Args:
-        scores: of the region, one for each case.
-        protocol: that measured the scores.
-    """
-    found = {}
-    for metric in protocol.units:
-        found[metric] = [measured.values[metric] for measured in scores]
-        if metric == "dice":
-            found[PRESENT] = [measured.values[metric] for measured in scores if measured.is_present]
-    return found
 
 
 def statistics(values: Sequence[float]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ __getattr__ = lazy(
         "lesions": "Connectivity Lesion Matching dilate match",
         "measures": "as_masks as_spacing as_tolerance as_volumes count_voxels dice hd95 "
         "normalized_surface_dice spacing_of",
-        "protocols": "CHALLENGES Challenge PENALTY Protocol Scores atlas brats isles protocol",
+        "protocols": "CHALLENGES Challenge PENALTY PRESENT Protocol Scores atlas brats figures isles protocol",
         "surfaces": "Surface box_of percentile_distance surface_dice surface_of",
     },
 )

@@ -36,8 +36,21 @@ from common.metrics.measures import (
 )
 from common.metrics.surfaces import Spacing
 
-__all__ = ["CHALLENGES", "PENALTY", "Challenge", "Protocol", "Scores", "atlas", "brats", "isles", "protocol"]
+__all__ = [
+    "CHALLENGES",
+    "PENALTY",
+    "PRESENT",
+    "Challenge",
+    "Protocol",
+    "Scores",
+    "atlas",
+    "brats",
+    "figures",
+    "isles",
+    "protocol",
+]
 
+PRESENT = "dice_present"  # Dice of the cases whose reference has the region; DIFF-23
 PENALTY = 374.0  # mm; HD95 of a missed lesion or a false component, from BraTS 2023's scoring code
 
 
@@ -94,6 +107,21 @@ class Protocol:
     units: Mapping[str, str]
     ranked: Mapping[str, bool]
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[float]]:
+    """The values of a region that make its means: each metric over all cases, and `PRESENT` after `dice`.
+
+    Args:
+        scores: of the region, one for each case.
+        protocol: that measured the scores.
+    """
+    found = {}
+    for metric in protocol.units:
+        found[metric] = [measured.values[metric] for measured in scores]
+        if metric == "dice":
+            found[PRESENT] = [measured.values[metric] for measured in scores if measured.is_present]
+    return found
 
 
 def protocol(name: str, challenge: str | None = None, tolerance: float | None = None) -> Protocol:

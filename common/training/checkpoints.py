@@ -117,6 +117,7 @@ class RunStates:
         self.steps, self.validator = steps, validator
         self.metadata = plan.settings | {"versions": versions()}
         self.save_interval, self.keep = plan.options.save_interval, plan.options.keep
+        self.iterations = plan.options.iterations  # as given
         self._stop = StopRequest()
 
     def attach(self, trainer: Engine) -> None:
@@ -183,7 +184,7 @@ class RunStates:
         trainer.state.max_epochs = max_epochs
         reached = trainer.state.iteration
         if reached > trainer.state.epoch_length * max_epochs:
-            raise ArgumentError(f"iterations={self.metadata.get('iterations')}: {file} has reached {reached} already")
+            raise ArgumentError(f"iterations={self.iterations}: {file} has reached iteration {reached} already")
         self.steps.begin_after(reached)
         ranks = content["ranks"]
         if len(ranks) == idist.get_world_size():

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from monai.data import partition_dataset
 
 from common.errors import InputError, report_in_one_line
-from common.options import flag
+from common.values import flag
 
 __all__ = ["Processes", "leave_process_group"]
 

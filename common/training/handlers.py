@@ -140,7 +140,7 @@ class Progress:
 
 
 class UnlearningWarning:
-    """Warn once if the held-out loss, after the warm-up, is above that of the pretrained weights.
+    """Warn once if the held-out loss, after the warm-up, is above that of the pretrained weights, or not finite.
 
     The learning rate is then so high that the training destroys what the stage before has learnt. List it after the
     validation handler; the validation before the first iteration measures the pretrained weights.
@@ -152,7 +152,6 @@ class UnlearningWarning:
 
     def __init__(self, plan: Plan, record: TrainingRecord) -> None:
         self.options, self.warmup, self.record = plan.options, plan.length.warmup_iterations, record
-        self.warned = False
 
     def attach(self, engine: Engine) -> None:
         """Watch the trainer `engine`, on the main process, if it starts from pretrained weights."""
@@ -161,14 +160,18 @@ class UnlearningWarning:
 
     def __call__(self, engine: Engine) -> None:
         validation = self.record.content["validation"]
-        losses = dict(zip(validation["iteration"], validation["metrics"]["total"], strict=True))
-        first, last, iteration = losses.get(0), losses.get(engine.state.iteration), engine.state.iteration
-        if self.warned or iteration < self.warmup or first is None or last is None or last <= first:
+        losses = dict(zip(validation["iteration"], validation["metrics"]["total"], strict=True))  # None: not finite
+        first = losses.pop(0, None)
+        if first is None:
             return
-        self.warned = True
+        worse = [step for step, loss in losses.items() if step >= self.warmup and (loss is None or loss > first)]
+        if worse[:1] != [engine.state.iteration]:  # a resumed run knows from its record that it has warned before
+            return
+        last = losses[engine.state.iteration]
+        now = "is not finite" if last is None else f"is {last:.4f}"
         tqdm.write(
-            f"warning: unlearning {self.options.pretrained}: its held-out loss was {first:.4f}, and is {last:.4f} "
-            f"after iteration {iteration}; learning_rate={self.options.learning_rate:g} is too high for it"
+            f"warning: unlearning {self.options.pretrained}: its held-out loss was {first:.4f}, and {now} "
+            f"after iteration {engine.state.iteration}; learning_rate={self.options.learning_rate:g} is too high for it"
         )
 
 
@@ -304,11 +307,9 @@ class RegionScores(Metric):
         cases = self.compute()
         means: dict[str, float] = {}
         for region in self.regions:
-            measured = [scores[region] for scores in cases.values()]
-            for metric in self.protocol.units:
-                means[region if metric == "dice" else f"{region}_{metric}"] = _mean(s.values[metric] for s in measured)
-            present = [scores.values["dice"] for scores in measured if scores.is_present]
-            means |= {f"{region}_dice_present": _mean(present), f"{region}_n_present": len(present)}
+            values = metrics.figures([scores[region] for scores in cases.values()], self.protocol)
+            means |= {region if metric == "dice" else f"{region}_{metric}": _mean(values[metric]) for metric in values}
+            means[f"{region}_n_present"] = len(values[metrics.PRESENT])
         over_present = (means[f"{region}_dice_present"] for region in self.regions if means[f"{region}_n_present"])
         overall = {name: _mean(means[region] for region in self.regions), f"{name}_present": _mean(over_present)}
         engine.state.metrics |= overall | means

@@ -41,7 +41,8 @@ def length(options: Options, cases: int, cases_per_step: int) -> Length:
         cases_per_step: that an optimiser step reads, over all processes.
 
     Raises:
-        ArgumentError: `iterations` is no multiple of the validation interval, or less than `warmup_iterations`.
+        ArgumentError: `iterations` is no multiple of the validation interval, in epochs less than it, or less than
+            `warmup_iterations`.
 
     Example:
         >>> length(Options(iterations="600 epochs", val_interval="5 epochs", warmup_iterations=500), 555, 4)
@@ -58,6 +59,11 @@ def length(options: Options, cases: int, cases_per_step: int) -> Length:
 
     iterations, interval, warmup = steps("iterations"), steps("val_interval"), steps("warmup_iterations")
     if options.iterations != iterations:
+        if iterations < interval:
+            shortest = shown("val_interval", interval)
+            raise ArgumentError(
+                f"{shown('iterations', iterations)}: expected at least {shortest}, or a shorter interval"
+            )
         iterations = ceil(iterations / interval) * interval
     if iterations % interval:
         raise ArgumentError(f"iterations={iterations}: expected a multiple of {shown('val_interval', interval)}")

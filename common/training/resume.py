@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ArgumentError, InputError
-from common.options import OPTIONS, optional
+from common.options import OPTIONS
+from common.values import optional
 from common.weights.storage import load
 
 __all__ = ["resumable", "saved_states"]
 
-RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable}
-RESUMABLE |= {"epochs"}  # what the iterations amount to
+RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable} | {"epochs"}  # what iterations amount to
 
 
 def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, Any] | None = None) -> Path | None:

@@ -6,7 +6,7 @@ from common.cli import run
 from common.data import datalists
 from common.errors import InputError, check_number, choice
 from common.files import expand_home
-from common.options import flag
+from common.values import flag
 from scripts.datalists.build import build, check_outputs, sizes
 from scripts.datalists.check import check
 from scripts.datalists.splits import cross_validation, random_splits

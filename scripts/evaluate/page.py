@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from common.inference.results import PRESENT, Cases
-from common.metrics.protocols import Protocol, Scores
+from common.inference.results import Cases
+from common.metrics.protocols import PRESENT, Protocol, Scores
 from scripts.evaluate import charts as evaluation_charts
 from scripts.evaluate.pictures import draw
 from scripts.evaluate.reading import Details

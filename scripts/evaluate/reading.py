@@ -14,8 +14,8 @@ from common.data.datalists import UNPRINTABLE
 from common.data.regions import display_order, regions_of
 from common.errors import InputError
 from common.files import reporting_json_errors, reporting_path_errors
-from common.inference.results import LESIONS, METRICS, PRESENT, CaseFiles, Cases, count_lesions, figures, statistics
-from common.metrics.protocols import Lesion, Protocol, Scores
+from common.inference.results import LESIONS, METRICS, CaseFiles, Cases, count_lesions, statistics
+from common.metrics.protocols import PRESENT, Lesion, Protocol, Scores, figures
 from common.metrics.protocols import protocol as protocol_of
 
 __all__ = ["Details", "Evaluation", "Values", "read", "read_details"]

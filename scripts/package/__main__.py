@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from common import cli
-from common.options import flag
+from common.values import flag
 from common.weights.storage import path_of
 from scripts.package import releases
 from scripts.package.build import build

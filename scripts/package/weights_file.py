@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 
 from common import weights as checkpoints
 from common.errors import InputError
-from common.options import optional
+from common.values import optional
 from scripts.package.archives import digest
 from scripts.package.check import LARGE
 

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from common.data.volumes import write_volume
 from common.errors import InputError, check_number, choice
 from common.files import check_writable_folder, expand_home, reporting_path_errors
-from common.options import flag
+from common.values import flag
 from scripts.phantoms import faults as phantom_faults
 from scripts.phantoms.anatomy import ENHANCING, Head
 from scripts.phantoms.files import FAST

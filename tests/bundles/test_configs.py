@@ -53,7 +53,7 @@ def test_the_ssl_workflow_agrees_across_the_three_bundles():
 
 
 def test_the_supervised_workflow_agrees_across_the_two_bundles():
-    own = {"modalities", "label_convention", "recipes", "batch_size", "learning_rate", "warmup_iterations"}
+    own = {"modalities", "label_convention", "recipes", "batch_size", "learning_rate"}
     own |= {"patch_size", "divisible_foreground", "normalize_crops", "window_weighting"}  # DIFF-24, DIFF-25
     own |= {"train::random_transforms", "train::preprocessing", "network_def::drop_rate"}  # DIFF-17, DIFF-18; DIFF-13
     assert differing_keys(SUPERVISED) == own

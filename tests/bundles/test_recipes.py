@@ -1,10 +1,17 @@
-"""`--recipe`: the values of the paper's text, of its Table 3 and of its public code, and the code's crops of BraTS."""
+"""`--recipe`: the values of the paper's text, of its Table 3 and of its public code, and the code's crops."""
 
 import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from monai.transforms import Compose, CropForegroundd, NormalizeIntensityd, RandSpatialCropd
+from monai.transforms import (
+    Compose,
+    CropForegroundd,
+    NormalizeIntensityd,
+    RandSpatialCropd,
+    RandSpatialCropSamplesd,
+    SpatialPadd,
+)
 
 from tests.bundles.workflows import config
 from tests.support import BUNDLES
@@ -23,6 +30,7 @@ VALUES = {
             "batch_size": 4,
             "global_batch_size": 256,
             "crops_per_volume": 2,
+            "divisible_foreground": True,
             "warmup_iterations": 500,
             "best_metric": "reconstruction",
         },
@@ -36,6 +44,7 @@ VALUES = {
             "val_interval": 500,
             "batch_size": 4,
             "crops_per_volume": 2,
+            "divisible_foreground": True,
             "best_metric": "reconstruction",
         },
     },
@@ -66,6 +75,7 @@ VALUES = {
             "learning_rate": 1e-3,
             "iterations": "1000 epochs",
             "val_interval": "5 epochs",
+            "warmup_iterations": 0,
             "batch_size": 2,
             "network_def::drop_rate": 0.1,
         },
@@ -111,7 +121,7 @@ def cropped(volume, steps, seed):
     """The result of some steps, whose crop is drawn from the seed."""
     compose = Compose(steps)  # which seeds its transforms
     for step in steps:
-        if isinstance(step, RandSpatialCropd):
+        if isinstance(step, RandSpatialCropd | RandSpatialCropSamplesd):
             step.set_random_state(seed)
     return compose(volume)
 
@@ -156,3 +166,26 @@ def test_each_of_both_options_makes_a_difference(name):
         for seed in range(6)
     ]
     assert any(changed)
+
+
+# The crops of the self-supervised stages in the public code: of a foreground grown in the same way, two of a volume
+
+
+@pytest.mark.parametrize("bundle", ["ukb_ssl_pretrain", "brats_stage2"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_self_supervised_crops_of_recipe_code_are_those_of_the_public_code(bundle, seed):
+    size = [EDGE] * 3
+    pad = SpatialPadd("image", spatial_size=size)
+    foreground = CropForegroundd("image", source_key="image", k_divisible=size)
+    crops = RandSpatialCropSamplesd("image", roi_size=size, num_samples=2, random_center=True, random_size=False)
+    expected = cropped(brain(seed), [pad, foreground, crops], seed)
+
+    parser = ConfigParser(config(bundle) | {"recipe": "code", "patch_size": size})
+    parser["options"] = {"_target_": "types.SimpleNamespace", "divisible_foreground": "@divisible_foreground"}
+    steps = parser.get_parsed_content("train::random_transforms")
+    tight = CropForegroundd("image", source_key="image", allow_smaller=True)
+    found = cropped(brain(seed), [tight, pad, *steps], seed)
+
+    assert len(found) == 2
+    for crop, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(crop["image"], other["image"])

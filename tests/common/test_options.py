@@ -7,8 +7,9 @@ from common.data.datalists import SPLITS
 from common.data.regions import CONVENTIONS
 from common.errors import ArgumentError, InputError, input_error_message
 from common.metrics.protocols import CHALLENGES, PROTOCOLS
-from common.options import OPTIONS, Options, check_command_line, check_folder, flag, optional, read
+from common.options import OPTIONS, Options, check_command_line, read
 from common.ssl.networks import SIZES
+from common.values import check_folder, flag, optional
 
 PROGRAM = "/site-packages/monai/bundle/__main__.py"
 CONFIG = {"learning_rate": 0.1, "pretrained": None, "train": {"trainer": {"max_epochs": 3}, "handlers": [{"a": 1}]}}
@@ -204,6 +205,7 @@ def test_a_value_gets_its_own_type(name, value, expected):
                 "-1 epochs",
                 "5 epoch 5",
                 ". epochs",
+                "٥ epochs",
             )
         ),
         ("warmup_iterations", -1, "warmup_iterations=-1: expected a whole number of iterations from 0"),

@@ -27,7 +27,7 @@ METADATA = {"bundle": "toy", "modalities": ["T1"], "model_size": "micro"}
 def plan_of(folder, resumed_from=None, save_interval=3, keep=2, settings=METADATA):
     """What a training reads from its plan."""
     places = {"output_dir": str(folder), "ckpt_dir": str(folder / "models")}
-    options = SimpleNamespace(**places, save_interval=save_interval, keep=keep)
+    options = SimpleNamespace(**places, iterations="2 epochs", save_interval=save_interval, keep=keep)
     return SimpleNamespace(options=options, settings=settings, resumed_from=resumed_from)
 
 

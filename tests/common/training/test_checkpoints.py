@@ -146,7 +146,9 @@ def test_a_file_of_another_network_is_refused(tmp_path):
 
 def test_a_run_is_not_resumed_beyond_its_end(tmp_path):
     Training(tmp_path, 2)
-    with pytest.raises(InputError, match=r"iteration-0000006.pt has reached 6 already"):
+    with pytest.raises(
+        InputError, match=r"^iterations=2 epochs: .*iteration-0000006.pt has reached iteration 6 already"
+    ):
         Training(tmp_path, 1, resume=True)
 
 

@@ -123,9 +123,13 @@ def test_a_run_of_one_step_tells_no_time(tmp_path, capsys):
 # Unlearning
 
 
-def unlearning(losses, pretrained="stage1.pt", warmup=2):
-    """Train with the held-out losses {iteration: loss}, where 0 is before the first; None was not finite."""
-    validation = {"iteration": [], "metrics": {"total": []}}
+def unlearning(losses, pretrained="stage1.pt", warmup=2, before=None):
+    """Train with the held-out losses {iteration: loss}, where 0 is before the first; None was not finite.
+
+    A resumed run has losses of `before` in its record.
+    """
+    before = before or {}
+    validation = {"iteration": [*before], "metrics": {"total": [*before.values()]}}
     options = SimpleNamespace(pretrained=pretrained, learning_rate=5e-3)
     plan = SimpleNamespace(options=options, length=SimpleNamespace(warmup_iterations=warmup))
     engine, data = loop(1)
@@ -139,7 +143,8 @@ def unlearning(losses, pretrained="stage1.pt", warmup=2):
     engine.add_event_handler(Events.EPOCH_COMPLETED, validate)
     record = SimpleNamespace(content={"validation": validation})
     UnlearningWarning(plan, record).attach(engine)
-    engine.run(data, max_epochs=max(losses))
+    engine.load_state_dict({"epoch_length": 1, "max_epochs": max(losses), "iteration": max(before, default=0)})
+    engine.run(data)
 
 
 def test_a_loss_above_that_of_the_pretrained_weights_is_warned_about_once(capsys):
@@ -150,10 +155,20 @@ def test_a_loss_above_that_of_the_pretrained_weights_is_warned_about_once(capsys
     )
 
 
+def test_a_loss_that_is_not_finite_is_warned_about_once(capsys):
+    unlearning({0: 3.0, 1: 2.0, 2: None, 3: None})
+    assert "its held-out loss was 3.0000, and is not finite after iteration 2; " in capsys.readouterr().out
+
+
+def test_a_resumed_run_does_not_warn_again(capsys):
+    unlearning({3: 3.5, 4: 4.0}, before={0: 3.0, 2: 3.25})
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.parametrize(
     "losses",
-    [{0: 3.0, 1: 9.0, 2: 3.0, 3: 2.0}, {2: 3.0, 3: 4.0}, {0: None, 2: 3.0}, {0: 3.0, 2: None}],
-    ids=["not after the warm-up", "not measured at the start", "not finite at the start", "not finite"],
+    [{0: 3.0, 1: 9.0, 2: 3.0, 3: 2.0}, {2: 3.0, 3: 4.0}, {0: None, 2: 3.0}],
+    ids=["not after the warm-up", "not measured at the start", "not finite at the start"],
 )
 def test_no_warning_without_a_higher_loss_after_the_warm_up(losses, capsys):
     unlearning(losses)

@@ -91,6 +91,10 @@ def test_each_may_be_given_in_either_unit(given, expected):
             "iterations=9: expected a multiple of val_interval=2 epochs, 50 iterations",
         ),
         (
+            {"iterations": "2.5 epochs", "val_interval": 500},
+            "iterations=2.5 epochs, 63 iterations: expected at least val_interval=500, or a shorter interval",
+        ),
+        (
             {"iterations": 10, "val_interval": 10, "warmup_iterations": 11},
             "warmup_iterations=11: expected at most iterations=10",
         ),
