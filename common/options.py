@@ -102,7 +102,11 @@ _ALL = (
         "normalization", words("brain, nonzero"), "voxels whose mean and standard deviation scale an image (DIFF-9)"
     ),
     # Network and training
-    Option("model_size", words("tiny, small, base, micro"), "paper, Table 2; micro is for trials (DIFF-14)"),
+    Option(
+        "model_size",
+        words("tiny, small, base, micro"),
+        "paper, Table 2, where base is Big; micro is for trials (DIFF-14)",
+    ),
     Option("patch_size", PATCH_SIZE, "edges of a crop or window"),
     Option("recipe", words("text, table, code"), "values of the paper's text, of its Table 3, or of its public code"),
     Option("batch_size", integers(1, unit="crops"), "crops that a GPU takes at a time (DIFF-16)"),
