@@ -221,7 +221,7 @@ def convert(
     for head in checkpoint.layout.other_heads:
         print(f"left out: {head} (DIFF-29)")
     if checkpoint.layout.left_out:
-        print(f"left out, because SSLHead and SwinUNETR do not have it: {', '.join(checkpoint.layout.left_out)}")
+        print(f"tensors left out, as SSLHead and SwinUNETR lack them: {', '.join(checkpoint.layout.left_out)}")
 
 
 def _names(modalities: str | Sequence[str] | None) -> list[str] | None:

@@ -15,7 +15,7 @@ from common.errors import InputError, check_number, choice, shortened
 from common.files import atomic_write, check_writable_folder, reporting_path_errors
 from common.inference import results
 from common.inference.results import PAGE, CaseFiles
-from common.metrics.protocols import Protocol, Scores
+from common.metrics.protocols import PRESENT, Protocol, Scores
 from scripts.evaluate.cases import PROTOCOLS, convention_of, find_cases, labels_of, masks_of, mixed_labels
 from scripts.pools import map_in_processes
 
@@ -227,7 +227,7 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
             interval = "" if figures["ci95"] is None else "[{:.4g}, {:.4g}]".format(*figures["ci95"])
             lines.append(f"{region:<8}{metric:<25}{mean:>9}{figures['n']:>7}  {interval}{unit}".rstrip())
     lines += ["", "dice: all cases; one without the region gets 1 if nothing is predicted, else 0"]
-    return [*lines, f"{results.PRESENT}: the cases whose reference has the region, as the paper's code counts"]
+    return [*lines, f"{PRESENT}: the cases whose reference has the region, as the paper's code counts"]
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ SCHEMA: dict[str, Any] = {
                 "source": {"type": ["string", "null"]},
                 **dict.fromkeys(("matched", "changed", "missing", "unexpected"), COUNT),
                 "tensors": {"type": "object", "additionalProperties": TEXTS},
+                "shares": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}},
             },
         },
         "train": {"type": "object", "properties": {"iteration": {"type": "array", "items": COUNT}, "loss": CURVES}},
@@ -112,6 +113,15 @@ class Run:
         """The metrics that are neither held-out losses nor counts of cases: Dice of all regions and of each."""
         apart = {*self.losses, *(name for name in self.metrics if name.endswith("_n_present"))}
         return {name: values for name, values in self.metrics.items() if name not in apart and values}
+
+    @property
+    def shares(self) -> dict[str, str]:
+        """Each modality's share of the response of a changed layer, in words, by the layer's name."""
+        names = self.config.get("modalities") or []
+        return {
+            layer: ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=False))
+            for layer, shares in self.weights.get("shares", {}).items()
+        }
 
     @property
     def mean_score(self) -> float:

@@ -510,7 +510,7 @@ def test_a_foreign_file_says_what_it_was_told_and_no_more(file, output, capsys):
     convert(str(file), output, "CT")
     printed = capsys.readouterr().out
     assert printed.startswith(f"{output}: SwinUNETR's encoder, micro, CT\n")
-    assert printed.endswith("do not have it: module.norm.weight, module.norm.bias\n")
+    assert printed.endswith("lack them: module.norm.weight, module.norm.bias\n")
     content = torch.load(output)
     assert content.keys() == {"network", "metadata"}
     assert content["network"].keys() == {f"swinViT.{name}" for name in ENCODER}

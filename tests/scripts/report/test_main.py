@@ -45,7 +45,7 @@ def record(bundle: str, minute: int, source: str | None = None) -> dict:
         "world_size": 1,
         "versions": {"python": "3.11.7", "torch": "2.13.0"},
         "git_commit": "abcdef",
-        "config": {"learning_rate": "0.001", "cohort": "embedded"},
+        "config": {"learning_rate": "0.001", "cohort": "embedded", "modalities": ["T1", "T2"]},
         "weights": {
             "source": source,
             "matched": 120,
@@ -53,6 +53,7 @@ def record(bundle: str, minute: int, source: str | None = None) -> dict:
             "missing": 2,
             "unexpected": 0,
             "tensors": {"changed": ["proj.weight: T1 -> T2"], "missing": ["decoder.one", "decoder.two"]},
+            "shares": {"proj.weight": [0.801, 0.199]},
         },
         "train": {"iteration": [1, 2, 3, 4], "loss": {term: [4.0, 3.0, None, 1.0] for term in terms}},
         "validation": {"iteration": [0, 4], "metrics": {name: [0.1, 0.625] for name in metrics}},
@@ -120,6 +121,7 @@ def test_page_shows_every_stage_with_its_command_losses_and_weights(page: str) -
     assert "brats_finetune: held-out dice, WT, TC, ET, dice_present, WT_dice_present over" in page, "no counts"
     assert "120 matched, 1 changed, 2 missing, 0 unexpected" in text
     assert "decoder.two" in text
+    assert "Shares of the response of proj.weight: T1 80%, T2 20%" in text
     assert "Their times add up to 6 min 40 s." in text
     assert "Dice 0.100 → 0.625with the region 0.100 → 0.625" in text
     assert "learning_rate" in text
