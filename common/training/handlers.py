@@ -160,18 +160,25 @@ class UnlearningWarning:
 
     def __call__(self, engine: Engine) -> None:
         validation = self.record.content["validation"]
-        losses = dict(zip(validation["iteration"], validation["metrics"]["total"], strict=True))  # None: not finite
+        curves = {
+            name: dict(zip(validation["iteration"], values, strict=True))  # None: not finite
+            for name, values in validation["metrics"].items()
+        }
+        losses = dict(curves["total"])
         first = losses.pop(0, None)
         if first is None:
             return
         worse = [step for step, loss in losses.items() if step >= self.warmup and (loss is None or loss > first)]
         if worse[:1] != [engine.state.iteration]:  # a resumed run knows from its record that it has warned before
             return
-        last = losses[engine.state.iteration]
-        now = "is not finite" if last is None else f"is {last:.4f}"
+        risen = [
+            f"{name} {curve[0]:.4f} -> {'not finite' if now is None else f'{now:.4f}'}"
+            for name, curve in curves.items()
+            if (now := curve[engine.state.iteration]) is None or now > curve[0]
+        ]
         tqdm.write(
-            f"warning: unlearning {self.options.pretrained}: its held-out loss was {first:.4f}, and {now} "
-            f"after iteration {engine.state.iteration}; learning_rate={self.options.learning_rate:g} is too high for it"
+            f"warning: unlearning {self.options.pretrained}: held-out losses rose by iteration "
+            f"{engine.state.iteration}: {', '.join(risen)}; learning_rate={self.options.learning_rate:g} may be too high"
         )
 
 

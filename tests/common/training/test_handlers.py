@@ -129,15 +129,25 @@ def unlearning(losses, pretrained="stage1.pt", warmup=2, before=None):
     A resumed run has losses of `before` in its record.
     """
     before = before or {}
-    validation = {"iteration": [*before], "metrics": {"total": [*before.values()]}}
+    metrics = {"total": [], "rotation": [], "contrastive": []}
+    validation = {"iteration": [], "metrics": metrics}
+
+    def add(iteration, loss):
+        """A measurement of which half is the rotation, and whose contrastive term falls."""
+        validation["iteration"].append(iteration)
+        metrics["total"].append(loss)
+        metrics["rotation"].append(loss and loss / 2)
+        metrics["contrastive"].append(1 - iteration / 10)
+
+    for iteration, loss in before.items():
+        add(iteration, loss)
     options = SimpleNamespace(pretrained=pretrained, learning_rate=5e-3)
     plan = SimpleNamespace(options=options, length=SimpleNamespace(warmup_iterations=warmup))
     engine, data = loop(1)
 
     def validate():
         if engine.state.iteration in losses:
-            validation["iteration"].append(engine.state.iteration)
-            validation["metrics"]["total"].append(losses[engine.state.iteration])
+            add(engine.state.iteration, losses[engine.state.iteration])
 
     engine.add_event_handler(Events.STARTED, validate)
     engine.add_event_handler(Events.EPOCH_COMPLETED, validate)
@@ -150,14 +160,14 @@ def unlearning(losses, pretrained="stage1.pt", warmup=2, before=None):
 def test_a_loss_above_that_of_the_pretrained_weights_is_warned_about_once(capsys):
     unlearning({0: 3.0, 1: 9.0, 2: 2.9, 3: 3.25, 4: 8.0})
     assert capsys.readouterr().out.strip() == (
-        "warning: unlearning stage1.pt: its held-out loss was 3.0000, and is 3.2500 after iteration 3; "
-        "learning_rate=0.005 is too high for it"
+        "warning: unlearning stage1.pt: held-out losses rose by iteration 3: total 3.0000 -> 3.2500, "
+        "rotation 1.5000 -> 1.6250; learning_rate=0.005 may be too high"
     )
 
 
 def test_a_loss_that_is_not_finite_is_warned_about_once(capsys):
     unlearning({0: 3.0, 1: 2.0, 2: None, 3: None})
-    assert "its held-out loss was 3.0000, and is not finite after iteration 2; " in capsys.readouterr().out
+    assert "by iteration 2: total 3.0000 -> not finite, rotation 1.5000 -> not finite; " in capsys.readouterr().out
 
 
 def test_a_resumed_run_does_not_warn_again(capsys):
