@@ -1,0 +1,259 @@
+"""Studies of many runs: `python -m scripts.experiments plan|run STUDY`."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from functools import partial
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from common import cli
+from common.errors import ArgumentError, check_number, choice
+from common.files import atomic_write, check_writable_folder, expand_home
+from common.training.records import command_line
+from common.values import flag
+from scripts.experiments import costs as step_costs
+from scripts.experiments.costs import Cost, batches_of_a_step, key_of, settings_of, steps_of
+from scripts.experiments.execute import Launcher, execute, run_all
+from scripts.experiments.slurm import slurm_launcher
+from scripts.experiments.status import State, folder_of, states_of
+from scripts.experiments.study import ROOT, Job, Places, jobs_of, read
+
+__all__ = ["plan", "run"]
+
+TO_DO = ("missing", "interrupted", "failed")
+
+
+def plan(
+    study: str,
+    output: str | None = None,
+    ukb: str | None = None,
+    brats: str | None = None,
+    atlas: str | None = None,
+    files: Mapping[str, str] | None = None,
+    gpus: int = 1,
+    measure: bool = False,
+    commands: bool = False,
+    json: str | None = None,
+) -> None:
+    """List the jobs of a study, what is done of them, and what the rest will cost.
+
+    Steps follow from the configs. Time, memory and disk are estimates from a measured step: `--measure=true` trains a
+    few steps of each kind on made-up volumes on this machine. Reading of data, validation and evaluation are not in
+    them.
+
+    Args:
+        study: name of a study in the folder `studies`, or a YAML file.
+        output: folder of the results; runs/STUDY by default.
+        ukb: folder of the UK Biobank cohort.
+        brats: folder of the BraTS cohort.
+        atlas: folder of the ATLAS cohort. A cohort that is not given is made of phantoms if the study says how.
+        files: further files by the names that the study gives them, such as "{'ct': 'model_swinvit.pt'}".
+        gpus: processes of each training, by torchrun.
+        measure: whether steps that were not measured yet are measured now.
+        commands: print the commands of each job, to copy.
+        json: a file that gets the list of jobs, with states and costs.
+    """
+    name, content, places = _opened(study, output, ukb, brats, atlas, files, gpus)
+    jobs = jobs_of(content, places)
+    states = states_of(jobs, places.output)
+    costs = _costs(jobs, places.output, flag("measure", measure))
+    rows = [_row(job, states[job.name], costs, places) for job in jobs.values()]
+    print(f"{content['title']}: {len(jobs)} jobs, {_counted(states)}")
+    for row in rows:
+        print(_line(row))
+        if flag("commands", commands):
+            for command in jobs[row["job"]].commands:
+                place = "" if command.folder == ROOT else f"cd {os.path.relpath(command.folder, ROOT)} && "
+                print(f"    {place}{command_line(command.words)}")
+    print(_total(rows, gpus))
+    if json is not None:
+        _write_json(json, {"study": name, "jobs": rows})
+
+
+def run(
+    study: str,
+    output: str | None = None,
+    ukb: str | None = None,
+    brats: str | None = None,
+    atlas: str | None = None,
+    files: Mapping[str, str] | None = None,
+    gpus: int = 1,
+    jobs: int = 1,
+    only: str = "*",
+    stale: str = "keep",
+    slurm: Mapping[str, Any] | None = None,
+) -> None:
+    """Run the jobs of a study that are missing, interrupted or failed; stopped anywhere, it goes on where it was.
+
+    A job that fails is marked with its last line and stops only the jobs that need it; the exit status is then 1.
+    Several processes, also of several machines that share the folder, can run one study: no job starts twice.
+
+    Args:
+        study: name of a study in the folder `studies`, or a YAML file.
+        output: folder of the results; runs/STUDY by default.
+        ukb: folder of the UK Biobank cohort.
+        brats: folder of the BraTS cohort.
+        atlas: folder of the ATLAS cohort.
+        files: further files by the names that the study gives them.
+        gpus: processes of each training, by torchrun.
+        jobs: number of jobs at once; on this machine they share its cores.
+        only: pattern of the names of the jobs to run, such as "two_stage/*"; those that they need run, too.
+        stale: keep results whose commands, inputs or code have changed (the default), or redo them; the old results are
+            moved aside.
+        slurm: settings of SLURM jobs by the names of submitit's parameters, such as
+            "{'slurm_partition': 'gpu', 'gpus_per_node': 1, 'timeout_min': 1440}"; without, jobs run on this machine.
+    """
+    check_number("jobs", jobs, int, 1, 1024)
+    redo = choice("stale", stale, {"keep": False, "redo": True})
+    _, content, places = _opened(study, output, ukb, brats, atlas, files, gpus)
+    known = jobs_of(content, places)
+    states = states_of(known, places.output)
+    selected = _selected(known, states, only, redo)
+    print(f"{content['title']}: {len(known)} jobs, {_counted(states)}; {len(selected)} to run")
+    if not selected:
+        return
+    if slurm is None:
+        launch: Launcher = partial(execute, threads=max(1, (os.cpu_count() or 1) // (jobs * gpus)))
+    else:
+        launch = slurm_launcher(slurm, places.output)
+    with tqdm(total=len(selected), unit="job") as bar:
+
+        def tell(name: str, state: State | None) -> None:
+            if state is None:
+                tqdm.write(f"starts       {name}; {folder_of(known[name], places.output) / 'run.log'}")
+            else:
+                tqdm.write(f"{state.name:<12} {name}" + (f": {state.reason}" if state.reason else ""))
+                bar.update()
+
+        results = run_all(known, selected, places.output, launch, jobs, tell)
+    print(f"{_counted(results)}")
+    if any(state.name != "done" for state in results.values()):
+        raise SystemExit(1)
+
+
+def _opened(
+    study: str,
+    output: str | None,
+    ukb: str | None,
+    brats: str | None,
+    atlas: str | None,
+    files: Mapping[str, str] | None,
+    gpus: int,
+) -> tuple[str, dict[str, Any], Places]:
+    """The name and content of a study, and its places, checked."""
+    check_number("gpus", gpus, int, 1, 1024)
+    name, content = read(str(study))
+    folder = expand_home(output or ROOT / "runs" / name, "output").resolve()
+    check_writable_folder(folder, "output")
+    given = {"ukb": ukb, "brats": brats, "atlas": atlas}
+    roots = {layout: _existing(layout, root) for layout, root in given.items() if root is not None}
+    if files is not None and not isinstance(files, Mapping):
+        raise ArgumentError(f"files={files}: expected names and paths, such as \"{{'ct': 'model_swinvit.pt'}}\"")
+    others = {str(key): _existing("files", path) for key, path in (files or {}).items()}
+    return name, content, Places(folder, roots, others, gpus)
+
+
+def _existing(name: str, path: Any) -> Path:
+    found = expand_home(path, name).resolve()
+    if not found.exists():
+        raise ArgumentError(f"{name}={path}: no such file or folder")
+    return found
+
+
+def _selected(jobs: Mapping[str, Job], states: Mapping[str, State], only: str, redo: bool) -> dict[str, State]:
+    """The jobs to run: those of the pattern that are to do, and what they need."""
+    to_do = (*TO_DO, "stale") if redo else TO_DO
+    asked = [name for name in jobs if fnmatch(name, only)]
+    if not asked:
+        raise ArgumentError(f"only={only}: no such job; the first is {next(iter(jobs))}")
+    wanted: dict[str, State] = {}
+    while asked:
+        name = asked.pop()
+        if name not in wanted and states[name].name in to_do:
+            wanted[name] = states[name]
+            asked += jobs[name].needs
+    return {name: wanted[name] for name in jobs if name in wanted}
+
+
+def _costs(jobs: Mapping[str, Job], output: Path, measures: bool) -> dict[str, Cost]:
+    """Measured costs by kind of training."""
+    file = output / "costs.json"
+    costs = step_costs.read_costs(file)
+    trainings = {key_of(job): job for job in jobs.values() if _is_training(job) and not job.absent}
+    missing = [key for key in trainings if key not in costs]
+    if measures and missing:
+        for key in tqdm(missing, desc="measuring", unit="kind"):
+            costs[key] = step_costs.measure(trainings[key])
+            output.mkdir(parents=True, exist_ok=True)
+            with atomic_write(file) as path:
+                path.write_text(step_costs.costs_json(costs), encoding="utf-8")
+    return costs
+
+
+def _is_training(job: Job) -> bool:
+    return "--resume=auto" in job.commands[0].words
+
+
+def _row(job: Job, state: State, costs: Mapping[str, Cost], places: Places) -> dict[str, Any]:
+    """What `plan` says of a job."""
+    row: dict[str, Any] = {"job": job.name, "state": state.name, "reason": state.reason}
+    if not _is_training(job):
+        return row
+    steps, why = steps_of(job, places.gpus)
+    row |= {"steps": steps, "steps_unknown": why}
+    cost = costs.get(key_of(job))
+    if cost is not None and steps is not None:
+        settings = settings_of(job)
+        batches = steps * batches_of_a_step(settings, places.gpus)
+        keep = settings.get("keep", 2)
+        row |= {
+            "hours": round(batches * cost.seconds * places.gpus / 3600, 2),
+            "memory": cost.memory,
+            "disk_gib": round((cost.checkpoint + keep * cost.state) / 2**30, 3),
+        }
+    return row
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    text = f"{row['state']:<12} {row['job']}"
+    if row["reason"]:
+        text += f": {row['reason']}"
+    if "steps" in row:
+        steps = f"{row['steps']:,} steps" if row["steps"] is not None else f"steps unknown: {row['steps_unknown']}"
+        text += f"; {steps}"
+    if "hours" in row:
+        text += f", about {row['hours']:g} GPU-hours, {row['memory']}, {row['disk_gib']:g} GiB of disk"
+    return text
+
+
+def _total(rows: list[dict[str, Any]], gpus: int) -> str:
+    open_rows = [row for row in rows if "steps" in row and row["state"] not in ("done", "absent")]
+    known = [row for row in open_rows if "hours" in row]
+    if not known:
+        return f"{len(open_rows)} trainings to do; --measure=true estimates what they cost on this machine"
+    hours, disk = sum(row["hours"] for row in known), sum(row["disk_gib"] for row in known)
+    without = f"; {len(open_rows) - len(known)} more are not measured" if len(known) < len(open_rows) else ""
+    device = "GPU-hours" if gpus > 1 else "hours of one process"
+    return (
+        f"estimate for {len(known)} trainings to do: {hours:,.1f} {device} as measured on this machine, without "
+        f"reading, validation and evaluation; {disk:,.1f} GiB of disk{without}"
+    )
+
+
+def _counted(states: Mapping[str, State]) -> str:
+    counts = Counter(state.name for state in states.values())
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
+def _write_json(file: str, content: Any) -> None:
+    with atomic_write(file) as path:
+        path.write_text(dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run({"plan": plan, "run": run}, "experiments")

@@ -1,0 +1,202 @@
+"""What a study costs: steps from the configs, seconds and memory of a step measured on made-up volumes."""
+
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import yaml
+from monai.bundle import ConfigParser
+
+from common.data.regions import regions_of
+from common.errors import InputError
+from common.options import OPTIONS, Options
+from common.training.plan import length
+from common.training.step import accumulation_steps
+from scripts.experiments.study import Command, Job
+
+__all__ = ["Cost", "batches_of_a_step", "costs_json", "key_of", "measure", "read_costs", "settings_of", "steps_of"]
+
+TRIAL_STEPS = 6
+# Options of a training that do not change the cost of a step
+WITHOUT_EFFECT = (
+    "dataset_dir",
+    "datalist",
+    "output_dir",
+    "ckpt_dir",
+    "pretrained",
+    "resume",
+    "seed",
+    "learning_rate",
+    "cohort",
+)
+LENGTH = ("iterations", "val_interval", "warmup_iterations", "save_interval", "keep")
+OF_BATCH = ("batch_size", "global_batch_size", "crops_per_volume", "modalities", "label_convention", "patch_size")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A measured step of one process, on one batch without accumulation.
+
+    Attributes:
+        seconds: of a step.
+        memory: peak of a process, as the run prints it.
+        checkpoint: bytes of model.pt.
+        state: bytes of an iteration-N.pt.
+    """
+
+    seconds: float
+    memory: str
+    checkpoint: int
+    state: int
+
+
+def settings_of(job: Job) -> dict[str, Any]:
+    """The options of a training that say how much there is to do, from its configs and its command.
+
+    Raises:
+        InputError: an option has a value that it cannot have.
+    """
+    command = job.commands[0]
+    parser = ConfigParser()
+    parser.read_config([str(command.folder / file) for file in _files(command)])
+    for name, value in _given(command).items():
+        parser[name] = value
+    found = {name: parser.get_parsed_content(name) for name in (*LENGTH, *OF_BATCH) if name in parser}
+    return {name: OPTIONS[name](value) for name, value in found.items()}
+
+
+def steps_of(job: Job, gpus: int) -> tuple[int | None, str]:
+    """The optimiser steps of a training; None, and why, where its datalist is not there yet."""
+    settings = settings_of(job)
+    per_step = settings["batch_size"] // settings.get("crops_per_volume", 1) * batches_of_a_step(settings, gpus) * gpus
+    datalist = Path(_given(job.commands[0])["datalist"])
+    names = ("iterations", "val_interval", "warmup_iterations")
+    if datalist.is_file():
+        cases = len(json.loads(datalist.read_text(encoding="utf-8"))["training"])
+    elif all(isinstance(settings[name], int) for name in names):
+        cases = per_step  # numbers of iterations do not depend on the cases
+    else:
+        return None, "in epochs, and the datalist is not made yet"
+    return length(Options(**{name: settings[name] for name in names}), cases, per_step).iterations, ""
+
+
+def batches_of_a_step(settings: Mapping[str, Any], gpus: int) -> int:
+    """Batches that each process reads for an optimiser step."""
+    return accumulation_steps(settings.get("global_batch_size"), settings["batch_size"], gpus)
+
+
+def key_of(job: Job) -> str:
+    """What the cost of a step depends on: trainings with the same key cost the same."""
+    words = [
+        word for word in job.commands[0].words if word.partition("=")[0].lstrip("-") not in {*WITHOUT_EFFECT, *LENGTH}
+    ]
+    return " ".join([job.commands[0].folder.name, *words])
+
+
+def measure(job: Job) -> Cost:
+    """Train a few steps on made-up volumes of the size of a crop, with the job's own command.
+
+    Raises:
+        InputError: the training fails; the message has the last line of its output.
+    """
+    settings = settings_of(job)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _make_cases(folder, settings)
+        result = subprocess.run(
+            _trial(job.commands[0], folder), cwd=job.commands[0].folder, capture_output=True, text=True
+        )
+        printed = result.stdout + result.stderr
+        found = re.search(r"time: ([\d.]+) s a step, .*peak memory of one process: (.*)", printed)
+        if result.returncode or not found:
+            last = [line for line in printed.splitlines() if line.strip()][-1:]
+            raise InputError(f"{job.name}: its step cannot be measured: {''.join(last).strip():.200}")
+        checkpoint = (folder / "models" / "model.pt").stat().st_size
+        state = max(file.stat().st_size for file in (folder / "models").glob("iteration-*.pt"))
+    return Cost(float(found[1]), found[2].strip(), checkpoint, state)
+
+
+def read_costs(file: Path) -> dict[str, Cost]:
+    """Costs by key, of earlier measurements in the same output folder."""
+    if not file.is_file():
+        return {}
+    return {key: Cost(**cost) for key, cost in json.loads(file.read_text(encoding="utf-8")).items()}
+
+
+def costs_json(costs: Mapping[str, Cost]) -> str:
+    """Costs as text that `read_costs` reads."""
+    return json.dumps({key: asdict(cost) for key, cost in costs.items()}, indent=1) + "\n"
+
+
+def _files(command: Command) -> list[str]:
+    (word,) = (word for word in command.words if word.startswith("--config_file="))
+    value = yaml.safe_load(word.partition("=")[2])
+    return [value] if isinstance(value, str) else value
+
+
+def _given(command: Command) -> dict[str, Any]:
+    """The options on a command, read as MONAI reads them."""
+    options = {}
+    for word in command.words:
+        name, equals, value = word.partition("=")
+        if equals and name.startswith("--") and name not in ("--config_file", "--nproc_per_node"):
+            options[name.removeprefix("--")] = yaml.safe_load(value)
+    return options
+
+
+def _trial(command: Command, folder: Path) -> list[str]:
+    replaced = {
+        "dataset_dir": folder,
+        "datalist": folder / "datalist.json",
+        "output_dir": folder / "eval",
+        "ckpt_dir": folder / "models",
+        "iterations": TRIAL_STEPS,
+        "val_interval": TRIAL_STEPS,
+        "warmup_iterations": 1,
+        "global_batch_size": "null",
+        "resume": "false",
+    }
+    dropped = {*replaced, "pretrained", "modality_aliases"}
+    words = [word for word in command.arguments if word.partition("=")[0].removeprefix("--") not in dropped]
+    return [*words, *(f"--{name}={value}" for name, value in replaced.items())]
+
+
+def _make_cases(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Volumes of noise, as large as a crop, with labels, and their datalist."""
+    draw = np.random.default_rng(0)
+    modalities, convention = list(dict.fromkeys(settings["modalities"])), settings.get("label_convention")
+    shape = settings["patch_size"]
+
+    def write(name: str, content: np.ndarray) -> str:
+        nib.save(nib.Nifti1Image(content, np.eye(4)), folder / name)
+        return name
+
+    def case(number: int) -> dict[str, Any]:
+        files = [f"case{number}-{modality}.nii.gz" for modality in modalities]
+        entry: dict[str, Any] = {"subject": f"case{number}"}
+        entry["image"] = [write(file, draw.uniform(1, 2, shape).astype(np.float32)) for file in files]
+        if convention:
+            label = np.zeros(shape, dtype=np.uint8)
+            values = sorted({value for labels in regions_of(convention).values() for value in labels})
+            for value in values:
+                label[tuple(slice(edge // 4, edge // 2) for edge in shape)] = value
+            entry["label"] = write(f"case{number}-label.nii.gz", label)
+        return entry
+
+    batch = settings["batch_size"]
+    content = {
+        "name": "noise",
+        "modalities": modalities,
+        "label_convention": convention,
+        "training": [case(number) for number in range(batch)],
+        "validation": [case(batch + number) for number in range(2)],
+        "testing": [],
+    }
+    (folder / "datalist.json").write_text(json.dumps(content), encoding="utf-8")

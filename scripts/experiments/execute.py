@@ -1,0 +1,181 @@
+"""Run jobs: one in its own process, and all of a study in the order of what they need."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from common.training.signals import PREEMPTED
+from scripts.experiments.status import (
+    State,
+    folder_of,
+    judge,
+    lock,
+    read_record,
+    remember,
+    state_of,
+    write_record,
+)
+from scripts.experiments.study import Command, Job
+
+__all__ = ["Launcher", "execute", "run_all"]
+
+Launcher = Callable[[Job, Path], State]  # (job, output folder) -> its state in the end
+LAST_LINE = 300  # characters
+
+
+def execute(job: Job, output: Path, threads: int | None = None) -> State:
+    """Run a job in this process, unless another process works on it or has done it.
+
+    Output goes to `run.log` in the job's folder. Stale results, and those that other commands began, are moved aside. A
+    training that was stopped continues.
+
+    Args:
+        job: of a study.
+        output: folder of the study.
+        threads: of each process; None for PyTorch's choice.
+
+    Returns:
+        done, failed with the last line of the log, interrupted, or running where another process is at it.
+    """
+    folder = folder_of(job, output)
+    with lock(folder) as held:
+        if held is None:
+            return State("running")
+        state = judge(job, output)
+        if state.name in ("done", "absent"):
+            return state
+        commands = [list(command.words) for command in job.commands]
+        before = read_record(folder)
+        if job.results.exists() and (state.name == "stale" or before.get("commands") != commands):
+            _move_aside(job.results)
+        return _run(job, output, held, threads)
+
+
+def _run(job: Job, output: Path, held: int, threads: int | None) -> State:
+    folder, start = folder_of(job, output), time.monotonic()
+    record: dict[str, Any] = {
+        "job": job.name,
+        "commands": [list(command.words) for command in job.commands],
+        "state": "running",
+        "host": socket.gethostname(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_record(folder, record)
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    status = 0
+    with (folder / "run.log").open("ab") as log:
+        for command in job.commands:
+            log.write(f"$ {' '.join(command.words)}\n".encode())
+            log.flush()
+            status = _call(command, log, held, threads)
+            if status:
+                break
+    record |= {"seconds": round(time.monotonic() - start, 1), "status": status}
+    if status == 0 and not job.target.exists():
+        status, line = 1, f"{job.target}: not written"
+    else:
+        line = _last_line(folder / "run.log") if status else ""
+    if status == PREEMPTED or status in (-signal.SIGINT, 128 + signal.SIGINT):
+        state = State("interrupted")
+    elif status:
+        state = State("failed", line)
+    else:
+        remember(job, output)
+        state = State("done")
+    write_record(folder, record | {"state": state.name} | ({"last_line": state.reason} if state.reason else {}))
+    return state
+
+
+def _call(command: Command, log: Any, held: int, threads: int | None) -> int:
+    """Run a command, which inherits the lock: it stays locked if this process is killed and the command is not."""
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    process = subprocess.run(
+        command.arguments,
+        cwd=command.folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        pass_fds=[held],
+        check=False,
+    )
+    return process.returncode
+
+
+def _last_line(log: Path) -> str:
+    """The last line of a log that is not empty; a progress bar's returns end lines, too."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").replace("\r", "\n").splitlines()
+    text = [line.strip() for line in lines if line.strip()]
+    return text[-1][:LAST_LINE] if text else ""
+
+
+def _move_aside(path: Path) -> None:
+    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    target = path.with_name(f"{path.stem}-until-{changed:%Y%m%dT%H%M%S}{path.suffix}")
+    while target.exists():
+        target = target.with_name(f"{target.stem}x{target.suffix}")
+    path.rename(target)
+
+
+def run_all(
+    jobs: Mapping[str, Job],
+    selected: Mapping[str, State],
+    output: Path,
+    launch: Launcher,
+    at_once: int,
+    tell: Callable[[str, State | None], None],
+) -> dict[str, State]:
+    """Run the selected jobs, each after those that it needs, some at a time; a failure stops only what depends on it.
+
+    Args:
+        jobs: of the study.
+        selected: jobs to run, with their states.
+        output: folder of the study.
+        launch: runs a job.
+        at_once: how many.
+        tell: is called with a job's name when it starts, and again with its state in the end.
+    """
+    order = TopologicalSorter({name: [need for need in jobs[name].needs if need in selected] for name in selected})
+    order.prepare()
+    results: dict[str, State] = {}
+    waiting: list[str] = []
+    at_work: dict[Future[State], str] = {}
+    with ThreadPoolExecutor(at_once) as pool:
+        while order.is_active():
+            waiting += order.get_ready()
+            while waiting and len(at_work) < at_once:
+                name = waiting.pop(0)
+                if blocker := _blocker(jobs[name], jobs, output, results):
+                    results[name] = State("missing", f"needs {blocker}")
+                    order.done(name)
+                    continue
+                tell(name, None)
+                at_work[pool.submit(launch, jobs[name], output)] = name
+            if not at_work:
+                continue
+            finished, _ = wait(at_work, return_when=FIRST_COMPLETED)
+            for future in finished:
+                name = at_work.pop(future)
+                results[name] = future.result()
+                tell(name, results[name])
+                order.done(name)
+    return results
+
+
+def _blocker(job: Job, jobs: Mapping[str, Job], output: Path, results: Mapping[str, State]) -> str | None:
+    """A job that this one needs and that is not done."""
+    for need in job.needs:
+        state = results.get(need) or state_of(jobs[need], output)
+        if state.name not in ("done", "stale"):
+            return f"{need}, which is {state.name}"
+    return None

@@ -1,0 +1,173 @@
+"""What is done, stale or missing: doit's judgement of each job, kept with the job's own records.
+
+doit remembers the commands and the digest of each input of a job that succeeded. The memory of a job is a file of its
+own, written when the job ends, so an interrupted study loses nothing and several processes can work on one study.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from doit.dependency import Dependency, JsonDB
+from doit.task import Task
+from doit.tools import config_changed
+
+from common.files import atomic_write
+from scripts.experiments.study import ROOT, Job
+
+__all__ = [
+    "STATES",
+    "State",
+    "folder_of",
+    "judge",
+    "lock",
+    "read_record",
+    "remember",
+    "state_of",
+    "states_of",
+    "write_record",
+]
+
+MEMORY = "memory.json"
+STATES = ("done", "running", "stale", "failed", "interrupted", "missing", "absent")
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a job stands: one of `STATES`, and why."""
+
+    name: str
+    reason: str = ""
+
+
+def folder_of(job: Job, output: Path) -> Path:
+    """The folder of a job's log, record and memory."""
+    return output / "jobs" / job.name
+
+
+def states_of(jobs: Mapping[str, Job], output: Path) -> dict[str, State]:
+    """The state of each job; one that starts from a stale one is stale."""
+    states: dict[str, State] = {}
+    for name, job in jobs.items():
+        states[name] = state = state_of(job, output)
+        stale = [need for need in job.needs if states[need].name == "stale"]
+        if state.name == "done" and stale:
+            states[name] = State("stale", f"{stale[0]} is stale")
+    return states
+
+
+def state_of(job: Job, output: Path) -> State:
+    """The state of a job by its own inputs and records."""
+    return State("running") if is_running(folder_of(job, output)) else judge(job, output)
+
+
+def judge(job: Job, output: Path) -> State:
+    """The state of a job that no process works on."""
+    if job.absent:
+        return State("absent", job.absent)
+    folder = folder_of(job, output)
+    memory = _memory(folder)
+    found = memory.get_status(_task(job, output), {}, get_log=True)
+    is_known = memory._in(job.name)
+    if found.status == "up-to-date":
+        return State("done")
+    if is_known:
+        return State("stale", _reason(found.reasons))
+    record = read_record(folder)
+    if record.get("state") == "failed":
+        return State("failed", record.get("last_line", ""))
+    return State("interrupted" if record else "missing")
+
+
+def remember(job: Job, output: Path) -> None:
+    """Keep what a job that has succeeded depended on."""
+    folder, task = folder_of(job, output), _task(job, output)
+    memory = _memory(folder)
+    memory.get_status(task, {})
+    task.save_extra_values()
+    memory.save_success(task)
+    with atomic_write(folder / MEMORY) as file:
+        memory.backend.name = str(file)
+        memory.close()
+
+
+def code_files() -> list[Path]:
+    """The code that results depend on: the module that the configs name, and the versions of the libraries."""
+    return [*sorted((ROOT / "common").rglob("*.py")), ROOT / "requirements.txt"]
+
+
+def _task(job: Job, output: Path) -> Task:
+    """A job as doit sees it."""
+    code = code_files() if "monai.bundle" in job.commands[0].words else []
+    commands = {"commands": [[word.replace(str(output), "") for word in command.words] for command in job.commands]}
+    files = [str(path) for path in (*job.inputs, *code)]
+    return Task(job.name, None, file_dep=files, targets=[str(job.target)], uptodate=[config_changed(commands)])
+
+
+def _memory(folder: Path) -> Dependency:
+    return Dependency(JsonDB, str(folder / MEMORY))
+
+
+def _reason(reasons: Mapping[str, Any]) -> str:
+    """Why doit would run a job again, in words."""
+    if "missing_target" in reasons:
+        return f"{_shown(reasons['missing_target'][0])} is missing"
+    if "missing_file_dep" in reasons:
+        return f"{_shown(reasons['missing_file_dep'][0])} is missing"
+    changed = sorted([*reasons.get("changed_file_dep", []), *reasons.get("added_file_dep", [])])
+    changed += reasons.get("removed_file_dep", [])
+    if changed:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        return f"{_shown(changed[0])}{more} changed"
+    return "its commands changed"
+
+
+def _shown(path: str) -> str:
+    file = Path(path)
+    return str(file.relative_to(ROOT)) if file.is_relative_to(ROOT) else str(file)
+
+
+# Records
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a job wrote about its last attempt; empty if there was none."""
+    try:
+        found = json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write what a job says about its attempt."""
+    with atomic_write(folder / "record.json") as file:
+        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[int | None]:
+    """A lock on a job, as a file descriptor; None if another process has it.
+
+    The operating system frees it when the process, and each process that inherits the descriptor, has ended.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file.fileno()
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process works on a job."""
+    if not (folder / "lock").exists():
+        return False
+    with lock(folder) as held:
+        return held is None
