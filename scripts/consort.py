@@ -27,7 +27,7 @@ from common.errors import InputError
 from common.files import atomic_write, reporting_json_errors
 from scripts.datalists.layouts import Visit
 
-__all__ = ["count", "count_splits", "draw", "figure_of", "step", "write"]
+__all__ = ["count", "count_splits", "draw", "figure_of", "read_flow", "step", "write"]
 
 FORMATS = (".svg", ".png")
 COUNTED: dict[str, Any] = {
@@ -142,7 +142,7 @@ def draw(flow: str, output: str) -> None:
     path = Path(str(output))
     if path.suffix not in FORMATS:
         raise InputError(f"--output={output}: expected a file that ends in {' or '.join(FORMATS)}")
-    content = _read(flow)
+    content = read_flow(flow)
     import matplotlib  # imported here because it takes a second
 
     style: Any = {
@@ -156,7 +156,12 @@ def draw(flow: str, output: str) -> None:
         figure.savefig(file, format=path.suffix[1:], dpi=200, metadata={"Date": None} if path.suffix == ".svg" else {})
 
 
-def _read(flow: str) -> dict[str, Any]:
+def read_flow(flow: str) -> dict[str, Any]:
+    """Read the numbers of a cohort.
+
+    Raises:
+        InputError: the file cannot be read, or is none that `--consort` wrote.
+    """
     with reporting_json_errors(f"--flow={flow}", "a file of --consort", "a JSON file of --consort"):
         content = json.loads(Path(str(flow)).read_text(encoding="utf-8"))
         problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(content))

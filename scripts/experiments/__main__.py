@@ -1,4 +1,4 @@
-"""Studies of many runs: `python -m scripts.experiments plan|run STUDY`."""
+"""Studies of many runs: `python -m scripts.experiments plan|run|report STUDY`."""
 
 import os
 from collections import Counter
@@ -23,7 +23,7 @@ from scripts.experiments.slurm import slurm_launcher
 from scripts.experiments.status import State, folder_of, states_of
 from scripts.experiments.study import ROOT, Job, Places, jobs_of, read
 
-__all__ = ["plan", "run"]
+__all__ = ["plan", "report", "run"]
 
 TO_DO = ("missing", "interrupted", "failed")
 
@@ -134,6 +134,44 @@ def run(
     print(f"{_counted(results)}")
     if any(state.name != "done" for state in results.values()):
         raise SystemExit(1)
+
+
+def report(
+    study: str,
+    output: str | None = None,
+    ukb: str | None = None,
+    brats: str | None = None,
+    atlas: str | None = None,
+    files: Mapping[str, str] | None = None,
+    gpus: int = 1,
+    participants: str | None = None,
+    participant_columns: Mapping[str, str] | None = None,
+    consort: str | None = None,
+) -> None:
+    """Put the results of a study beside the paper's tables and figures, finished or not.
+
+    Writes OUTPUT/report/report.html, and each table to OUTPUT/report/tables as Markdown and CSV.
+
+    Args:
+        study: name of a study in the folder `studies`, or a YAML file.
+        output: folder of the results; runs/STUDY by default.
+        ukb: folder of the UK Biobank cohort, and so on: the same as for `plan` and `run`, or the results are stale.
+        brats: folder of the BraTS cohort.
+        atlas: folder of the ATLAS cohort.
+        files: further files by the names that the study gives them.
+        gpus: processes of each training.
+        participants: CSV or TSV file with a line for each person, for Table 7 and Figure 2.
+        participant_columns: names of its columns, such as "{'age': 'AGE', 'sex': 'SEX', 'ethnicity': 'GROUP'}".
+        consort: file of `scripts.datalists ukb ... --consort`, for Figure 3.
+    """
+    from scripts.experiments.report import write_report  # here: its libraries take seconds to import
+
+    _, content, places = _opened(study, output, ukb, brats, atlas, files, gpus)
+    jobs = jobs_of(content, places)
+    states = states_of(jobs, places.output)
+    page = write_report(content, jobs, states, places.output, participants, participant_columns, consort)
+    print(f"{content['title']}: {len(jobs)} jobs, {_counted(states)}")
+    print(page)
 
 
 def _opened(
@@ -256,4 +294,4 @@ def _write_json(file: str, content: Any) -> None:
 
 
 if __name__ == "__main__":
-    cli.run({"plan": plan, "run": run}, "experiments")
+    cli.run({"plan": plan, "run": run, "report": report}, "experiments")

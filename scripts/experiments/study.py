@@ -18,6 +18,7 @@ import jsonschema
 import yaml
 
 from common.errors import InputError
+from scripts.experiments.mapping import FIGURE, TABLE, check_mapping
 
 __all__ = ["ROOT", "STUDIES", "Command", "Job", "Places", "jobs_of", "read"]
 
@@ -40,7 +41,13 @@ AXES = {
 }
 DATALIST = {
     "type": "object",
-    "properties": {"layout": {"enum": LAYOUTS}, "from": NAME, "for": AXES, "options": OPTIONS},
+    "properties": {
+        "layout": {"enum": LAYOUTS},
+        "from": NAME,
+        "files": {"type": "array", "items": NAME},
+        "for": AXES,
+        "options": OPTIONS,
+    },
     "oneOf": [{"required": ["layout"]}, {"required": ["from"]}],
     "additionalProperties": False,
 }
@@ -56,7 +63,7 @@ RUN = {
         "for": AXES,
         "overlays": {"type": "array", "items": {"type": "string", "pattern": r"^[\w-]+\.yaml$"}},
         "options": OPTIONS,
-        "evaluate": {"type": "boolean"},
+        "evaluate": {"enum": [True, False, "validation", "testing"]},  # true: testing
     },
     "oneOf": [{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
     "additionalProperties": False,
@@ -78,7 +85,8 @@ SCHEMA = {
             "properties": {"overlays": RUN["properties"]["overlays"], "options": OPTIONS},  # type: ignore[index]
             "additionalProperties": False,
         },
-        "tables": {"type": "array", "items": {"type": "object"}},
+        "tables": {"type": "array", "items": TABLE},
+        "figures": {"type": "array", "items": FIGURE},
     },
     "additionalProperties": False,
 }
@@ -165,6 +173,7 @@ def read(study: str) -> tuple[str, dict[str, Any]]:
         where = ".".join(map(str, error.absolute_path)) or "the file"
         raise InputError(f"study {path}: {where}: {' '.join(error.message.split()):.160}") from error
     _check_references(content, path)
+    check_mapping(content, path)
     return path.stem, content
 
 
@@ -254,7 +263,9 @@ def _datalist(
     jobs: Mapping[str, Job],
 ) -> Job:
     target = places.output / "datalists" / f"{_label(name, values)}.json"
-    options = _options(entry.get("options", {}), values, f"datalists.{name}.options")
+    files = {file: places.files.get(file, f"<{file}>") for file in entry.get("files", [])}
+    missing = [f"expected --files with {file}" for file in files if file not in places.files]
+    options = _options(entry.get("options", {}), {**values, **files}, f"datalists.{name}.options")
     words: tuple[str, ...]
     inputs: tuple[Path, ...] = ()
     needs: tuple[str, ...] = ()
@@ -269,6 +280,8 @@ def _datalist(
         words, needs = (layout, f"--root={root}"), (made.name,) if made else ()
         absent = "" if root else f"expected --{layout}, the folder of the cohort"
     command = Command(("python", "-m", "scripts.datalists", *words, *options, f"--output={target}"))
+    inputs = (*inputs, *(places.files[file] for file in files if file in places.files))
+    absent = absent or "".join(missing[:1])
     return Job(_path(name, values), name, values, (command,), inputs, target, target, needs, absent, layout)
 
 
@@ -287,6 +300,7 @@ def _run(
     else:
         command = _own_command(name, entry, values, sources, folder, places)
         target = folder / entry.get("target", "predictions")
+    missing += [f"{entry['bundle']} has no configs/{file.name}" for file in files if not file.is_file()]
     return Job(
         _path(name, values),
         name,
@@ -348,19 +362,21 @@ def _own_command(
 def _evaluation(job: Job, entry: Mapping[str, Any], settings: Mapping[str, Any], datalist: Job, places: Places) -> Job:
     folder = job.results / "eval" / "evaluation"
     inputs: tuple[Path, ...] = (job.target, datalist.target)
+    split = [f"--split={entry['evaluate']}"] if isinstance(entry["evaluate"], str) else []
     if "bundle" in entry:
         full = _with_settings(entry, settings)
         bundle = ROOT / "bundles" / entry["bundle"]
         config = bundle / "configs" / "evaluate.yaml"
         known = yaml.safe_load(config.read_text(encoding="utf-8"))
         given: dict[str, Any] = {}
-        for overlay in full["overlays"]:
-            given |= yaml.safe_load((bundle / "configs" / overlay).read_text(encoding="utf-8"))
+        for overlay in (bundle / "configs" / name for name in full["overlays"]):
+            given |= yaml.safe_load(overlay.read_text(encoding="utf-8")) if overlay.is_file() else {}
         given |= full["options"]
         options = {key: given[key] for key in (*OF_NETWORK, *OF_MACHINE) if key in given and key in known}
         words = [
             *("python", "-m", "monai.bundle", "run", "--config_file=configs/evaluate.yaml"),
             *_data(datalist, places),
+            *split,
             f"--checkpoint={job.target}",
             f"--output_dir={folder}",
             *_options(options, job.values, f"runs.{job.entry}.options"),
@@ -370,7 +386,7 @@ def _evaluation(job: Job, entry: Mapping[str, Any], settings: Mapping[str, Any],
         data = (f"--references={datalist.target}", f"--dataset_dir={_root(datalist, places)}")
         protocol = f"--protocol={'atlas' if datalist.layout == 'atlas' else 'brats'}"
         words = ["python", "-m", "scripts.evaluate", f"--predictions={job.results / 'predictions'}", *data, protocol]
-        command = Command((*words, f"--output={folder}"))
+        command = Command((*words, *split, f"--output={folder}"))
     name = f"{job.name}/evaluation"
     needs = (job.name, datalist.name)
     return Job(name, job.entry, job.values, (command,), inputs, folder, folder / "summary.json", needs, job.absent)

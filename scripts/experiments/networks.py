@@ -1,0 +1,36 @@
+"""Table 2: the settings and parameters of the networks that this project builds, beside the paper's."""
+
+from typing import Any, NamedTuple
+
+from scripts.experiments.mapping import paper
+
+__all__ = ["Setting", "encoders"]
+
+
+class Setting(NamedTuple):
+    """A setting of a model size in the paper and here."""
+
+    row: str
+    setting: str
+    paper: Any
+    ours: Any
+
+
+def encoders() -> list[Setting]:
+    """Parameters of encoder and proxy heads with one input channel, and the encoder's settings, of each size."""
+    from common.ssl.networks import SSLHead, settings  # here: PyTorch takes seconds to import
+
+    printed = paper()[2]
+    found = []
+    for row, system in printed["systems"].items():
+        network = SSLHead(in_channels=1, model_size=system["size"])
+        size = settings(system["size"])
+        ours = {
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "heads": list(size.num_heads),
+            "blocks": list(size.depths),
+            "feature_size": size.feature_size,
+            "bottleneck": network.rotation_head.in_features,
+        }
+        found += [Setting(row, key, system.get(key, printed["shared"].get(key)), value) for key, value in ours.items()]
+    return found

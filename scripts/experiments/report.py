@@ -1,0 +1,247 @@
+"""The report of a study: the paper's tables and figures beside its results, as a page, Markdown and CSV."""
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from os import path as os_path
+from pathlib import Path
+from typing import Any
+
+from common.files import atomic_write
+from scripts.experiments import figures
+from scripts.experiments.demographics import demographics
+from scripts.experiments.mapping import SCORED, paper
+from scripts.experiments.networks import Setting, encoders
+from scripts.experiments.status import State
+from scripts.experiments.study import Job
+from scripts.experiments.tables import Cell, Entry, Table, table_of
+from scripts.html.pages import render
+
+__all__ = ["COLUMNS", "write_report"]
+
+COLUMNS = (
+    *("row", "column", "metric", "unit", "quoted", "paper", "ours", "difference", "ci_low", "ci_high", "sd"),
+    *("runs_done", "runs_planned", "baseline", "common_cases", "gain", "p", "p_holm", "stale", "reason"),
+    *("record", "evaluation"),
+)
+DASH = "–"
+AVERAGE = "average"
+
+
+def write_report(
+    study: Mapping[str, Any],
+    jobs: Mapping[str, Job],
+    states: Mapping[str, State],
+    output: Path,
+    participants: str | None = None,
+    participant_columns: Mapping[str, str] | None = None,
+    consort: str | None = None,
+) -> Path:
+    """Write OUTPUT/report: report.html, tables/NAME.md and tables/NAME.csv; returns the page.
+
+    Args:
+        study: its content.
+        jobs, states: of the study.
+        output: folder of the study's results.
+        participants: table of people for Table 7 and Figure 2.
+        participant_columns: names of its columns.
+        consort: file of `scripts.datalists ... --consort` for Figure 3.
+
+    Raises:
+        InputError: a file cannot be read, or an evaluation lacks what a table asks for.
+    """
+    folder = output / "report"
+    counts = None if participants is None else demographics(participants, participant_columns)
+    flow = None if consort is None else figures.flow_chart(consort)
+    specs = study.get("tables", [])
+    names = _names([spec["table"] for spec in specs])
+    tables = [
+        table_of(spec, name, study, jobs, states)
+        for spec, name in zip(specs, names, strict=True)
+        if spec["table"] in SCORED
+    ]
+    settings = encoders() if any(spec["table"] == 2 for spec in specs) else []
+    for table in tables:
+        _write(folder / "tables" / f"{table.name}.csv", _csv(COLUMNS, _rows(table, folder / "tables")))
+        _write(folder / "tables" / f"{table.name}.md", markdown(table))
+    if settings:
+        _write_plain(folder / "tables" / "table-2", "Table 2", Setting._fields, settings)
+    if counts is not None:
+        _write_plain(folder / "tables" / "table-7", "Table 7", ("group", "bin", "paper", "ours"), _people(counts))
+    page = render(
+        Path(__file__).with_name("report.html.j2"),
+        {"number": shown, "change": changed, "p": _p, "relative": lambda file: _relative(file, folder)},
+        title=study["title"],
+        states=Counter(state.name for state in states.values()),
+        jobs=len(jobs),
+        tables=tables,
+        settings=settings,
+        people=None if counts is None else _people(counts),
+        asks_people=any(spec["table"] == 7 for spec in specs) or counts is not None,
+        paper=paper(),
+        cohort=None if counts is None else figures.cohort_chart(counts),
+        flow=flow,
+        losses=[_losses(spec, jobs) for spec in study.get("figures", [])],
+        bars=[(table, figures.few_shot_chart(table)) for table in tables if table.number == 9],
+    )
+    _write(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def _names(numbers: Sequence[int]) -> list[str]:
+    """Names of the tables' files; a number that comes again gets the count after it, as in table-9-2."""
+    seen: Counter[int] = Counter()
+    names = []
+    for number in numbers:
+        seen[number] += 1
+        names.append(f"table-{number}" + (f"-{seen[number]}" if seen[number] > 1 else ""))
+    return names
+
+
+def _losses(spec: Mapping[str, Any], jobs: Mapping[str, Job]) -> dict[str, Any]:
+    curves = figures.curves_of(spec["rows"], jobs)
+    found = {"training": curves.training, "validation": curves.validation}
+    charts = [figures.losses_chart(which, values) for which, values in found.items() if values]
+    return {"charts": charts, "lacking": curves.lacking}
+
+
+def _people(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str, int, int]]:
+    groups = paper()[7]["groups"]
+    return [
+        (group, name, groups[group][name]["study"][0], number)
+        for group, bins in counts.items()
+        for name, number in bins.items()
+    ]
+
+
+# Numbers in words
+
+
+def shown(value: float | None, unit: str = "1") -> str:
+    """A figure with four decimals for a share, three or two otherwise; a dash for none."""
+    if value is None or math.isnan(value):
+        return DASH
+    if unit == "1":
+        return f"{value:.4f}"
+    return f"{value:.2f}" if abs(value) >= 100 else f"{value:.3f}"
+
+
+def changed(value: float | None, unit: str = "1") -> str:
+    """As `shown`, with a sign."""
+    text = shown(value, unit)
+    return text if text == DASH or text.startswith("-") else f"+{text}"
+
+
+def _p(value: float) -> str:
+    return DASH if math.isnan(value) else "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+# Files
+
+
+def _rows(table: Table, folder: Path) -> Iterable[list[Any]]:
+    """The lines of a table's CSV: of each row its average, then its columns."""
+    for entry in table.entries:
+        yield [
+            *(entry.row, AVERAGE, entry.metric, entry.unit, entry.quoted, entry.paper, entry.ours, entry.difference),
+            *(entry.low, entry.high, entry.sd, entry.done, entry.planned, entry.baseline, entry.pairs or None),
+            *(entry.gain, entry.p, entry.p_holm, int(entry.is_stale), entry.reason, None, None),
+        ]
+        for cell in entry.cells:
+            yield [
+                *(entry.row, cell.label, entry.metric, entry.unit, entry.quoted, cell.paper, cell.ours),
+                *(_difference(cell), *[None] * 10, int(cell.is_stale), cell.reason),
+                *(_relative(cell.record, folder), _relative(cell.page, folder)),
+            ]
+
+
+def _difference(cell: Cell) -> float | None:
+    return None if cell.ours is None or cell.paper is None else cell.ours - cell.paper
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(columns)
+    for row in rows:
+        table.writerow(["" if value is None or value != value else value for value in row])
+    return buffer.getvalue()
+
+
+def markdown(table: Table) -> str:
+    """A table in Markdown: its averages, then its columns, then where the paper disagrees with itself."""
+    head = (
+        "row",
+        "metric",
+        "paper",
+        "ours",
+        "difference",
+        "95 % interval",
+        "SD",
+        "against",
+        "gain",
+        "p (Holm)",
+        "runs",
+    )
+    lines = [f"# Table {table.number}: {table.title}", ""]
+    lines += [table.note, ""] if table.note else []
+    lines += _markdown_table((*head, "note"), [_summary(entry) for entry in table.entries])
+    labels = list(dict.fromkeys(cell.label for entry in table.entries for cell in entry.cells))
+    if labels:
+        rows = [(entry.row, entry.label, *_columns(entry, labels)) for entry in table.entries]
+        lines += ["", "Paper / ours:", "", *_markdown_table(("row", "metric", *labels), rows)]
+    lines += ["", "In the paper:", "", *(f"* {text}" for text in table.inconsistent)] if table.inconsistent else []
+    return "\n".join(lines) + "\n"
+
+
+def _summary(entry: Entry) -> list[str]:
+    interval = DASH if math.isnan(entry.low) else f"{shown(entry.low, entry.unit)} to {shown(entry.high, entry.unit)}"
+    quoted = f"quoted: {entry.quoted}" if entry.quoted and entry.planned else ""
+    note = "; ".join(part for part in (entry.reason, quoted) if part)
+    return [
+        *(entry.row, entry.label, shown(entry.paper, entry.unit), shown(entry.ours, entry.unit)),
+        *(changed(entry.difference, entry.unit), interval, shown(entry.sd, entry.unit), entry.baseline or DASH),
+        *(changed(entry.gain, entry.unit), _p(entry.p_holm), f"{entry.done} of {entry.planned}", note),
+    ]
+
+
+def _columns(entry: Entry, labels: Sequence[str]) -> list[str]:
+    cells = {cell.label: cell for cell in entry.cells}
+    found = []
+    for label in labels:
+        cell = cells.get(label)
+        mark = " (stale)" if cell and cell.is_stale else ""
+        found.append(f"{shown(cell.paper, entry.unit)} / {shown(cell.ours, entry.unit)}{mark}" if cell else DASH)
+    return found
+
+
+def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    def line(cells: Sequence[Any]) -> str:
+        return f"| {' | '.join(_escaped(str(cell)) for cell in cells)} |"
+
+    return [line(head), f"|{'---|' * len(head)}", *map(line, rows)]
+
+
+def _escaped(text: str) -> str:
+    """Text for a cell of Markdown: in one line, and without markup of its own."""
+    plain = " ".join(text.split()).replace("\\", "\\\\")
+    for sign in "|<>[]`*_":
+        plain = plain.replace(sign, f"\\{sign}" if sign not in "<>" else {"<": "&lt;", ">": "&gt;"}[sign])
+    return plain
+
+
+def _write_plain(stem: Path, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    _write(stem.with_suffix(".csv"), _csv(columns, rows))
+    _write(stem.with_suffix(".md"), "\n".join([f"# {title}", "", *_markdown_table(columns, rows)]) + "\n")
+
+
+def _relative(file: Path | None, folder: Path) -> str | None:
+    return None if file is None else Path(os_path.relpath(file, folder)).as_posix()
+
+
+def _write(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write_text(content, encoding="utf-8")

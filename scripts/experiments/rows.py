@@ -1,0 +1,169 @@
+"""What a study has for a row of a table: its runs, their scores by case, and why scores are missing."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from common.inference.results import PAGE, RESAMPLES
+from scripts.evaluate.compare import DIGITS, signed_rank
+from scripts.evaluate.reading import Evaluation, read
+from scripts.experiments.mapping import ROW
+from scripts.experiments.status import State
+from scripts.experiments.study import Job
+
+__all__ = ["Run", "estimate", "interval", "paired", "runs_of", "scores_of", "select", "spread"]
+
+Scores = Mapping[str, float]  # by case
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a row.
+
+    Attributes:
+        values: of its axes.
+        state: of its evaluation.
+        reason: why it has no evaluation, or why that is stale; empty otherwise.
+        evaluation: None if there is none.
+        record: run.json of the training, if it exists.
+        page: of the evaluation, or its summary.json, if it exists.
+    """
+
+    values: Mapping[str, Any]
+    state: str
+    reason: str = ""
+    evaluation: Evaluation | None = None
+    record: Path | None = None
+    page: Path | None = None
+
+
+def select(row: Mapping[str, Any], jobs: Mapping[str, Job]) -> list[Job]:
+    """The runs of a row, without their evaluations: those of its entry that have the row's values."""
+    fixed = {axis: value for axis, value in row.items() if axis not in ROW["properties"]}  # type: ignore[operator]
+    return [
+        job
+        for job in jobs.values()
+        if job.entry == row["run"]
+        and not job.name.endswith("/evaluation")
+        and all(job.values.get(axis) == value for axis, value in fixed.items())
+    ]
+
+
+def runs_of(row: Mapping[str, Any], jobs: Mapping[str, Job], states: Mapping[str, State]) -> list[Run]:
+    """The runs of a row with their evaluations; results that are stale are read, too."""
+    return [_run(job, jobs, states) for job in select(row, jobs)]
+
+
+def _run(job: Job, jobs: Mapping[str, Job], states: Mapping[str, State]) -> Run:
+    name = f"{job.name}/evaluation"
+    state, folder = states[name], jobs[name].results
+    record = _existing(job.results / "eval" / "run.json")
+    if state.name not in ("done", "stale"):
+        return Run(job.values, state.name, _why(name, jobs, states), None, record)
+    page = _existing(folder / PAGE) or _existing(folder / "summary.json")
+    try:
+        evaluation = read(folder)
+    except InputError as error:
+        return Run(job.values, "unreadable", f"unreadable: {error}", None, record, page)
+    return Run(job.values, state.name, f"stale: {state.reason}" if state.reason else "", evaluation, record, page)
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _why(name: str, jobs: Mapping[str, Job], states: Mapping[str, State]) -> str:
+    """Why a job is not done: its own state, or that of the first job that stopped before it."""
+    state = states[name]
+    if state.name == "missing":
+        for need in jobs[name].needs:
+            if states[need].name not in ("done", "stale", "missing"):
+                return f"missing: {need} {_words(states[need])}"
+        deeper = [_why(need, jobs, states) for need in jobs[name].needs if states[need].name == "missing"]
+        return next((reason for reason in deeper if reason != "missing"), "missing")
+    return _words(state)
+
+
+def _words(state: State) -> str:
+    return f"{state.name}: {state.reason}" if state.reason else state.name
+
+
+# Statistics
+
+
+def scores_of(evaluation: Evaluation, metric: str, regions: Sequence[str] | None) -> dict[str, float]:
+    """A metric of each case, the mean over the regions (all by default).
+
+    Raises:
+        InputError: the evaluation lacks the metric or a region.
+    """
+    names = list(evaluation.lesions) if regions is None else list(regions)
+    lacking = [f"{metric} of {region}" for region in names if (region, metric) not in evaluation.values]
+    if lacking:
+        raise InputError(f"{evaluation.folder}: no {lacking[0]}; expected what {evaluation.protocol.name} measures")
+    means = np.mean([evaluation.values[region, metric] for region in names], axis=0)
+    return dict(zip(evaluation.cases, map(float, means), strict=True))
+
+
+def estimate(runs: Sequence[Scores]) -> float:
+    """The mean over the runs of each run's mean over its cases, as the paper averages folds and subsets."""
+    return float(np.mean([np.mean(list(scores.values())) for scores in runs]))
+
+
+def spread(runs: Sequence[Scores]) -> float:
+    """The sample standard deviation of the runs' means; NaN for one run."""
+    means = [np.mean(list(scores.values())) for scores in runs]
+    return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
+
+
+def interval(runs: Sequence[Scores], seed: int = 0) -> tuple[float, float]:
+    """The 95 % percentile bootstrap interval of `estimate`, over cases; the runs are fixed.
+
+    Runs on the same test cases (seeds, subsets) are averaged case by case, and a case is drawn with the scores of all
+    of them. Test sets that differ (folds) are resampled apart, each with its own number of cases, and weigh by their
+    number of runs; where they overlap in part, this takes them as independent. The interval is NaN if a test set has a
+    single case.
+    """
+    from scipy.stats import bootstrap  # here: it takes half a second to import
+
+    sets: dict[tuple[str, ...], list[Scores]] = {}
+    for scores in runs:
+        sets.setdefault(tuple(sorted(scores)), []).append(scores)
+    samples = [np.mean([[scores[case] for case in cases] for scores in found], axis=0) for cases, found in sets.items()]
+    weights = [len(found) / len(runs) for found in sets.values()]
+    if min(len(sample) for sample in samples) < 2:
+        return math.nan, math.nan
+
+    def mean(*drawn: NDArray[np.float64], axis: int = -1) -> Any:
+        return sum(weight * np.mean(sample, axis=axis) for weight, sample in zip(weights, drawn, strict=True))
+
+    found = bootstrap(samples, mean, n_resamples=RESAMPLES, method="percentile", batch=100, vectorized=True, rng=seed)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def paired(ours: Sequence[Scores], others: Sequence[Scores]) -> tuple[int, float, float] | None:
+    """Wilcoxon's signed-rank test on the cases that both rows have; a case counts once, with its mean over the runs.
+
+    Returns:
+        Number of cases, mean difference (ours minus others) and two-sided p-value; None without a common case.
+    """
+    first, second = _by_case(ours), _by_case(others)
+    cases = sorted(first.keys() & second.keys())
+    if not cases:
+        return None
+    differences = np.round([first[case] - second[case] for case in cases], DIGITS)
+    return len(cases), float(differences.mean()), signed_rank(differences)
+
+
+def _by_case(runs: Sequence[Scores]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for scores in runs:
+        for case, value in scores.items():
+            found.setdefault(case, []).append(value)
+    return {case: float(np.mean(values)) for case, values in found.items()}
