@@ -15,7 +15,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from common.data.regions import regions_of
-from common.errors import InputError
+from common.errors import ArgumentError, InputError
 from common.options import OPTIONS, Options
 from common.training.plan import length
 from common.training.step import accumulation_steps
