@@ -245,7 +245,7 @@ def test_the_tolerance_is_an_option(folder, tmp_path, monkeypatch):
         (SEGMENTATION, {"checkpoint": "gone.pt"}, "checkpoint gone.pt: no such file"),
         (SEGMENTATION, {"modalities": ["FLAIR"]}, "trained with T1; expected FLAIR"),
         (SEGMENTATION, {"model_size": "tiny"}, "tensors do not fit"),
-        (SEGMENTATION, {"patch_size": [60, 60, 60]}, r"patch_size=\[60, 60, 60\]: expected three multiples of 32"),
+        (SEGMENTATION, {"patch_size": [72, 72, 72]}, r"patch_size=\[72, 72, 72\]: expected three multiples of 32"),
         (SEGMENTATION, {"device": "tpu"}, "device=tpu: expected cpu, cuda"),
         (SEGMENTATION, {"tolerance": -1}, "tolerance=-1: expected a number from 0"),
         (PRETRAINING, {"label_convention": "atlas"}, "--label_convention=atlas: ukb_ssl_pretrain has no such option"),
