@@ -5,12 +5,12 @@ from itertools import pairwise
 
 import torch
 from monai.networks.blocks.mlp import MLPBlock
-from monai.networks.blocks.selfattention import SABlock
 from torch import nn
+from torch.nn import functional as F
 
 from common.errors import ArgumentError
 
-__all__ = ["TransBTS"]
+__all__ = ["TransBTS", "TransformerLayer"]
 
 BLOCKS = (1, 2, 2, 4)  # residual blocks of the encoder's levels
 STRIDE = 8  # voxels of a token's edge: three steps of stride 2
@@ -82,9 +82,7 @@ class TransBTS(nn.Module):
         )
         self.positions = nn.Parameter(torch.zeros(1, embedding, *(edge // STRIDE for edge in patch_size)))
         self.positions_dropout = nn.Dropout(dropout)
-        self.transformer = nn.Sequential(
-            *(_TransformerLayer(embedding, heads, hidden, dropout) for _ in range(layers))
-        )
+        self.transformer = nn.Sequential(*(TransformerLayer(embedding, heads, hidden, dropout) for _ in range(layers)))
         self.mapping = nn.Sequential(_convolutions(embedding, widths[-1]), _DecoderBlock(widths[-1]))
         self.doublings = nn.ModuleList(_Doubling(before, after) for before, after in pairwise(widths[::-1]))
         self.blocks = nn.ModuleList(_DecoderBlock(filters) for filters in widths[-2::-1])
@@ -126,7 +124,29 @@ class _EncoderBlock(nn.Module):
         return features + self.block(features)
 
 
-class _TransformerLayer(nn.Module):
+class Attention(nn.Module):
+    """Multi-head self-attention of tokens [B, tokens, embedding], with dropout in training.
+
+    MONAI's `SABlock` drops in evaluation, too, where it computes attention in blocks; otherwise it holds the weights
+    of 4,096 x 4,096 pairs for each head.
+    """
+
+    def __init__(self, embedding: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(embedding, 3 * embedding, bias=False)
+        self.out = nn.Sequential(nn.Linear(embedding, embedding), nn.Dropout(dropout))
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        query, key, value = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.qkv(tokens).chunk(3, 2)
+        )
+        dropped = self.dropout if self.training else 0.0
+        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=dropped)  # [B, heads, tokens, E / heads]
+        return self.out(attended.transpose(1, 2).flatten(2))
+
+
+class TransformerLayer(nn.Module):
     """Self-attention and a feed-forward network, each after a layer norm and beside an identity.
 
     MONAI's `TransformerBlock` would have the same parts and a layer norm for cross-attention that nothing uses, which
@@ -136,7 +156,7 @@ class _TransformerLayer(nn.Module):
     def __init__(self, embedding: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(embedding)
-        self.attention = SABlock(embedding, heads, dropout, use_flash_attention=True)
+        self.attention = Attention(embedding, heads, dropout)
         self.mlp_norm = nn.LayerNorm(embedding)
         self.mlp = MLPBlock(embedding, hidden, dropout)
 

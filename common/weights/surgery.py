@@ -288,7 +288,9 @@ def restore(
     given = {name: tensor.shape for name, tensor in checkpoint.state.items()}
     if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
         first = f"{wrong[0]} is {_shape(given.get(wrong[0]))}, expected {_shape(own.get(wrong[0]))}"
-        stated = [f"{name} {checkpoint.metadata[name]}" for name in NETWORK if checkpoint.metadata.get(name) is not None]
+        stated = [
+            f"{name} {checkpoint.metadata[name]}" for name in NETWORK if checkpoint.metadata.get(name) is not None
+        ]
         shown = ", ".join(stated) or "which states no network"
         raise InputError(f"checkpoint {path} ({shown}): {len(wrong)} tensors do not fit; first {first}")
     network.load_state_dict(checkpoint.state)

@@ -3,6 +3,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from common.cli import options_of
+from common.baselines import NETWORKS
 from common.data.datalists import SPLITS
 from common.data.regions import CONVENTIONS
 from common.errors import ArgumentError, InputError, input_error_message
@@ -279,6 +280,7 @@ def test_words_are_those_that_the_code_knows():
 
     assert words("label_convention") == words("output_convention") == set(CONVENTIONS)
     assert words("model_size") == set(SIZES)
+    assert words("architecture") == set(NETWORKS)
     assert words("protocol") == set(PROTOCOLS)
     assert words("challenge") == set(CHALLENGES)
     assert words("split") == set(SPLITS)
@@ -367,6 +369,46 @@ def test_aliases_that_do_not_fit_are_named(options_of_config, changed, line):
     assert input_error_message(error.value).startswith(f"--{line}")
     assert options_of_config(modality_aliases={"T1": "T2"}, pretrained="a.pt").modality_aliases == {"T1": "T2"}
     assert options_of_config(modality_aliases="null", pretrained=None).modality_aliases is None
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"patch_size": [96, 96, 72]}, "patch_size=[96, 96, 72]: expected three multiples of 32, each at least 64"),
+        (
+            {"patch_size": [96, 96, 72], "architecture": "swin_unetr_v2"},
+            "patch_size=[96, 96, 72]: expected three multiples of 32, each at least 64",
+        ),
+        (
+            {"patch_size": [96, 96, 70], "architecture": "segresnet"},
+            "patch_size=[96, 96, 70]: expected three multiples of 8, each at least 64",
+        ),
+        (
+            {"patch_size": [96, 100, 64], "architecture": "transbts"},
+            "patch_size=[96, 100, 64]: expected three multiples of 8, each at least 64",
+        ),
+        (
+            {"model_size": "tiny", "architecture": "segresnet"},
+            "model_size=tiny: expected one of small, micro with architecture=segresnet",
+        ),
+        (
+            {"activation_checkpointing": True, "architecture": "transbts"},
+            "activation_checkpointing=true: expected false with architecture=transbts",
+        ),
+        ({"architecture": "unet"}, "architecture=unet: expected one of swin_unetr, swin_unetr_v2, segresnet, transbts"),
+    ],
+)
+def test_a_network_that_an_architecture_lacks_is_named(options_of_config, given, line):
+    with pytest.raises(RuntimeError) as error:
+        options_of_config(self_supervised=False, **given)
+    assert input_error_message(error.value).startswith(f"--{line}")
+
+
+@pytest.mark.parametrize("architecture", ["segresnet", "transbts"])
+def test_multiples_of_8_are_enough_for_convolutions(options_of_config, architecture):
+    options = options_of_config(self_supervised=False, patch_size=[224, 224, 144], architecture=architecture)
+    assert options.patch_size == [224, 224, 144]
+    assert options.record()["architecture"] == architecture
 
 
 def test_a_segmentation_network_takes_one_crop_of_unequal_edges(options_of_config):
