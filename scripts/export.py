@@ -147,10 +147,10 @@ class Source:
         self.modalities, self.patch_size = self.parser["modalities"], self.parser["patch_size"]
         for name in ("modalities", "patch_size"):
             OPTIONS[name](self.parser[name])
-        check_network(self.patch_size)
         known = self.parser.get("architecture", None)
         if (trained := stated.get("architecture", known)) != known:
             raise InputError(f"checkpoint {file}: architecture {trained}; expected {known}, the one that exports know")
+        check_network(self.patch_size)
         check_device("device", device)
         self.network: nn.Module = self.parser.get_parsed_content("network_def").to(device).eval()
         weights.restore(self.network, file, self.modalities)

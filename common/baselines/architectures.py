@@ -39,11 +39,11 @@ def segmentation_network(
     drop_rate: float = 0.0,
     use_checkpoint: bool = False,
 ) -> nn.Module:
-    """The segmentation network of an architecture: images [B, in_channels, x, y, z] to logits [B, out_channels, x, y, z].
+    """The segmentation network of an architecture, from images to logits of regions.
 
     * swin_unetr: MONAI's SwinUNETR of a model size (paper, Table 2).
-    * swin_unetr_v2: the same with a residual block of convolutions before each level of the encoder (the paper's residual variant;
-      He et al., MICCAI 2023).
+    * swin_unetr_v2: the same with a residual block of convolutions before each level of the encoder (the paper's
+      residual variant; He et al., MICCAI 2023).
     * segresnet: MONAI's SegResNet (Myronenko, 2018) with the settings of the Model Zoo's brats_mri_segmentation.
     * transbts: `TransBTS` (Wang et al., MICCAI 2021).
 
@@ -52,10 +52,14 @@ def segmentation_network(
         in_channels: number of modalities.
         out_channels: number of regions.
         model_size: tiny, small, base or micro; of SegResNet and TransBTS small, the published network, or micro.
-        patch_size: edges of a window in voxels, multiples of 32 (SegResNet, TransBTS: of 8); TransBTS takes no other size.
+        patch_size: edges of a window in voxels, multiples of 32 (SegResNet and TransBTS: of 8); TransBTS
+            takes no other size.
         drop_rate: dropout in SwinUNETR's encoder, from 0 to 1; SegResNet (0.2) and TransBTS (0.1; 0.2 after its first
             layer) keep their own.
         use_checkpoint: recompute the activations of SwinUNETR's encoder in the backward pass; the others cannot.
+
+    Shapes:
+        input [B, in_channels, *patch_size], output [B, out_channels, *patch_size].
 
     Raises:
         ArgumentError: there is no such architecture, or it has no such size or setting.

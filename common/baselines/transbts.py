@@ -22,8 +22,8 @@ class TransBTS(nn.Module):
 
     The encoder (paper: 3D CNN) halves the window three times; a convolution widens the features to tokens of
     8 x 8 x 8 voxels (linear projection), which get learned positions and pass the transformer; two blocks narrow the
-    tokens (feature mapping), and the decoder doubles the window three times, each time with the encoder's features of that
-    size (skip connections).
+    tokens (feature mapping), and the decoder doubles the window three times, each time with the encoder's features of
+    that size (skip connections).
 
     With 4 modalities, 4 classes and windows of 128^3 the network has 32,723,908 parameters. The authors' public one has
     32,987,588: also a linear encoding (262,656) and a last layer norm (1,024), neither of which its output depends on.

@@ -2,8 +2,8 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser
 
-from common.cli import options_of
 from common.baselines import NETWORKS
+from common.cli import options_of
 from common.data.datalists import SPLITS
 from common.data.regions import CONVENTIONS
 from common.errors import ArgumentError, InputError, input_error_message

@@ -24,7 +24,7 @@ SWIN_UNETR_PARAMETERS = {
     ("base", 1, 1): 69_726_307,
 }
 
-# The same for TransBTS with 4 modalities, 4 classes and windows of 128 x 128 x 128, counted on the authors' public network.
+# The same for TransBTS with 4 modalities, 4 classes and windows of 128^3, counted on the authors' public network.
 TRANSBTS_PARAMETERS = {
     "encoder": 4_402_320,
     "norm before the projection": 256,

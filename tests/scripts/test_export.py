@@ -261,6 +261,16 @@ def test_bad_input_is_named_and_nothing_is_written(folder, tmp_path, bundle, opt
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_that_exports_do_not_know_is_named(folder, tmp_path):
+    content = torch.load(folder / f"{SEGMENTATION}.pt", weights_only=True)
+    content["metadata"] |= {"architecture": "segresnet", "patch_size": [64, 64, 72]}
+    torch.save(content, tmp_path / "baseline.pt")
+    with pytest.raises(InputError) as error:
+        export.Source(SEGMENTATION, str(tmp_path / "baseline.pt"))
+    expected = "architecture segresnet; expected swin_unetr, the one that exports know"
+    assert str(error.value) == f"checkpoint {tmp_path / 'baseline.pt'}: {expected}"
+
+
 @pytest.mark.parametrize("name", ["model.out", "model.json"])
 def test_a_file_that_is_there_is_left_alone(folder, tmp_path, name):
     (tmp_path / name).write_text("mine")
