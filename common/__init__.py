@@ -4,7 +4,19 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-__all__ = ["cli", "data", "errors", "files", "inference", "metrics", "options", "ssl", "training", "weights"]
+__all__ = [
+    "baselines",
+    "cli",
+    "data",
+    "errors",
+    "files",
+    "inference",
+    "metrics",
+    "options",
+    "ssl",
+    "training",
+    "weights",
+]
 
 
 def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:

@@ -37,7 +37,7 @@ from common.values import (
     words,
 )
 
-__all__ = ["OPTIONS", "Option", "Options", "check_command_line", "read"]
+__all__ = ["OPTIONS", "Option", "Options", "check_command_line", "check_network", "read"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,11 @@ _ALL = (
         "normalization", words("brain, nonzero"), "voxels whose mean and standard deviation scale an image (DIFF-9)"
     ),
     # Network and training
+    Option(
+        "architecture",
+        words("swin_unetr, swin_unetr_v2, segresnet, transbts"),
+        "the paper's network or a baseline; the last two take patches in multiples of 8 (DIFF-30)",
+    ),
     Option(
         "model_size",
         words("tiny, small, base, micro"),
@@ -220,8 +225,34 @@ def _resolver() -> Any:
     raise RuntimeError("common.options.read: called outside of a config")
 
 
+def check_network(
+    patch_size: Sequence[int],
+    model_size: str | None = None,
+    architecture: str = "swin_unetr",
+    activation_checkpointing: bool = False,
+) -> None:
+    """Check the options of a network against its architecture; see `common.baselines.segmentation_network`.
+
+    Raises:
+        ArgumentError: the network does not take windows of this size, or has no such size or setting.
+    """
+    is_swin = architecture in ("swin_unetr", "swin_unetr_v2")
+    multiple = 32 if is_swin else 8
+    if any(edge % multiple for edge in patch_size):
+        raise ArgumentError(
+            f"patch_size={patch_size}: expected three multiples of {multiple}, each at least 64, such as [96,96,96]"
+        )
+    if not is_swin and model_size not in (None, "small", "micro"):
+        raise ArgumentError(f"model_size={model_size}: expected one of small, micro with architecture={architecture}")
+    if not is_swin and activation_checkpointing:
+        raise ArgumentError(f"activation_checkpointing=true: expected false with architecture={architecture}")
+
+
 def _check_together(options: Options, self_supervised: bool) -> None:
     values = vars(options)
+    names = ("patch_size", "model_size", "architecture", "activation_checkpointing")
+    if "patch_size" in values:
+        check_network(**{name: values[name] for name in names if name in values})
     if self_supervised and options.patch_size[0] != options.patch_size[1]:
         raise ArgumentError(
             f"patch_size={options.patch_size}: expected equal x and y, because crops are turned about z"

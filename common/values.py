@@ -117,8 +117,8 @@ def _aliases(name: str, value: Any) -> dict[str, str]:
 
 def _patch_size(name: str, value: Any) -> list[int]:
     fits = isinstance(value, list | tuple) and len(value) == 3 and all(type(edge) is int for edge in value)
-    if not fits or any(edge < 64 or edge % 32 for edge in value):
-        raise ArgumentError(f"{name}={value}: expected three multiples of 32, each at least 64, such as [96,96,96]")
+    if not fits or any(edge < 64 for edge in value):
+        raise ArgumentError(f"{name}={value}: expected three whole numbers, each at least 64, such as [96,96,96]")
     return list(value)
 
 

@@ -27,7 +27,7 @@ from common.data.regions import regions_of
 from common.data.transforms import RegionsToLabeld
 from common.errors import InputError, check_number, choice
 from common.files import atomic_write, check_writable_file, reporting_json_errors
-from common.options import OPTIONS
+from common.options import OPTIONS, check_network
 from common.ssl.embeddings import EmbeddingInferer
 from common.ssl.networks import SSLHead, settings
 from common.values import check_device
@@ -147,6 +147,10 @@ class Source:
         self.modalities, self.patch_size = self.parser["modalities"], self.parser["patch_size"]
         for name in ("modalities", "patch_size"):
             OPTIONS[name](self.parser[name])
+        known = self.parser.get("architecture", None)
+        if (trained := stated.get("architecture", known)) != known:
+            raise InputError(f"checkpoint {file}: architecture {trained}; expected {known}, the one that exports know")
+        check_network(self.patch_size)
         check_device("device", device)
         self.network: nn.Module = self.parser.get_parsed_content("network_def").to(device).eval()
         weights.restore(self.network, file, self.modalities)
@@ -179,7 +183,8 @@ class Source:
         arguments = {name: self.parser.get_parsed_content(f"network_def::{name}") for name in names}
         if isinstance(self.network, SSLHead):
             return arguments
-        return arguments | settings(arguments.pop("model_size"))._asdict()
+        channels = {name: arguments[name] for name in ("in_channels", "out_channels")}
+        return channels | settings(arguments["model_size"])._asdict()
 
     def window(self) -> torch.Tensor:
         """A window of noise, of the size of the export."""

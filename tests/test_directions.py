@@ -15,6 +15,7 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
     "common.values": {"common.errors"},
     "common.options": {"common.cli", "common.errors", "common.values"},
     "common.ssl": {"common", "common.errors"},
+    "common.baselines": {"common", "common.errors", "common.ssl"},
     "common.metrics": {"common", "common.errors"},
     "common.weights": {"common", "common.errors", "common.files"},
     "common.data": {"common", "common.errors", "common.files"},

@@ -178,7 +178,8 @@ class UnlearningWarning:
         ]
         tqdm.write(
             f"warning: unlearning {self.options.pretrained}: held-out losses rose by iteration "
-            f"{engine.state.iteration}: {', '.join(risen)}; learning_rate={self.options.learning_rate:g} may be too high"
+            f"{engine.state.iteration}: {', '.join(risen)}; "
+            f"learning_rate={self.options.learning_rate:g} may be too high"
         )
 
 

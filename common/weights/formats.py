@@ -224,6 +224,7 @@ def _are_edges(value: Any) -> bool:
 
 OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {  # metadata that become options of configs; see `_metadata`
     "modalities": (_are_names, "a list of names, such as ['T1', 'FLAIR']"),
+    "architecture": (_is_text, "a word, such as swin_unetr"),
     "model_size": (_is_text, "a word, such as small"),
     "label_convention": (_is_text, "a word, such as brats2021"),
     "patch_size": (_are_edges, "whole numbers, such as [96, 96, 96]"),

@@ -1,5 +1,6 @@
 """Fit a checkpoint to a network by modality name, and report what matched."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,13 @@ MODALITY_AXES = {  # tensors with one slice per modality, and the axis of the sl
     STEM: 1,
     "encoder1.layer.conv1.conv.weight": 1,
     "encoder1.layer.conv3.conv.weight": 1,
+    "convInit.conv.weight": 1,  # SegResNet
+    "first.weight": 1,  # TransBTS
     "conv.20.weight": 0,  # last layer of SSLHead's reconstruction head
     "conv.20.bias": 0,
 }
+NETWORK = ("architecture", "model_size", "patch_size")  # what a supervised network is built by
+VERSION_2 = re.compile(re.escape(ENCODER) + r"layers\dc\.")  # residual blocks that SwinUNETR's version 2 adds
 
 
 @dataclass(frozen=True)
@@ -161,9 +166,15 @@ def _differ_only_in(axis: int, given: torch.Tensor, initial: torch.Tensor) -> bo
 
 
 def _refuse_other_encoder(report: Report, metadata: Mapping[str, Any]) -> None:
+    """Refuse an encoder that fits in part; the blocks that version 2 adds may be missing, all of them together."""
     size = metadata.get("model_size", "unknown")
+    loaded = [*report.matched, *report.changed, *report.unexpected]
+    is_first_version = not any(VERSION_2.match(name) for name in loaded)
     for kind, names in report.gaps().items():
-        if encoder := [name for name in names if name.startswith(ENCODER)]:
+        encoder = [name for name in names if name.startswith(ENCODER)]
+        if is_first_version:
+            encoder = [name for name in encoder if not VERSION_2.match(name)]
+        if encoder:
             raise InputError(
                 f"checkpoint {report.source}: its encoder (model_size {size}) differs from the network's: "
                 f"{len(encoder)} tensors {kind} or of another shape, first {encoder[0]}; expected the same model_size"
@@ -277,8 +288,11 @@ def restore(
     given = {name: tensor.shape for name, tensor in checkpoint.state.items()}
     if wrong := sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name)):
         first = f"{wrong[0]} is {_shape(given.get(wrong[0]))}, expected {_shape(own.get(wrong[0]))}"
-        size = checkpoint.metadata.get("model_size", "unknown")
-        raise InputError(f"checkpoint {path} (model_size {size}): {len(wrong)} tensors do not fit; first {first}")
+        stated = [
+            f"{name} {checkpoint.metadata[name]}" for name in NETWORK if checkpoint.metadata.get(name) is not None
+        ]
+        shown = ", ".join(stated) or "which states no network"
+        raise InputError(f"checkpoint {path} ({shown}): {len(wrong)} tensors do not fit; first {first}")
     network.load_state_dict(checkpoint.state)
     return checkpoint
 

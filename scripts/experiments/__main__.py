@@ -121,7 +121,7 @@ def run(
         launch: Launcher = partial(execute, threads=max(1, (os.cpu_count() or 1) // (jobs * gpus)))
     else:
         launch = slurm_launcher(slurm, places.output)
-    with tqdm(total=len(selected), unit="job") as bar:
+    with tqdm(total=len(selected), unit="job", disable=None) as bar:  # a log file needs no bar
 
         def tell(name: str, state: State | None) -> None:
             if state is None:
@@ -132,7 +132,7 @@ def run(
 
         results = run_all(known, selected, places.output, launch, jobs, tell)
     print(f"{_counted(results)}")
-    if any(state.name != "done" for state in results.values()):
+    if any(state.name not in ("done", "running") for state in results.values()):
         raise SystemExit(1)
 
 

@@ -15,7 +15,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from common.data.regions import regions_of
-from common.errors import InputError
+from common.errors import ArgumentError, InputError
 from common.options import OPTIONS, Options
 from common.training.plan import length
 from common.training.step import accumulation_steps
@@ -73,7 +73,11 @@ def settings_of(job: Job) -> dict[str, Any]:
 
 
 def steps_of(job: Job, gpus: int) -> tuple[int | None, str]:
-    """The optimiser steps of a training; None, and why, where its datalist is not there yet."""
+    """The optimiser steps of a training; None, and why, where its datalist is not there yet.
+
+    Raises:
+        InputError: the options of its length do not fit each other.
+    """
     settings = settings_of(job)
     per_step = settings["batch_size"] // settings.get("crops_per_volume", 1) * batches_of_a_step(settings, gpus) * gpus
     datalist = Path(_given(job.commands[0])["datalist"])
@@ -84,7 +88,10 @@ def steps_of(job: Job, gpus: int) -> tuple[int | None, str]:
         cases = per_step  # numbers of iterations do not depend on the cases
     else:
         return None, "in epochs, and the datalist is not made yet"
-    return length(Options(**{name: settings[name] for name in names}), cases, per_step).iterations, ""
+    try:
+        return length(Options(**{name: settings[name] for name in names}), cases, per_step).iterations, ""
+    except ArgumentError as error:
+        raise InputError(f"{job.name}: {error}") from error
 
 
 def batches_of_a_step(settings: Mapping[str, Any], gpus: int) -> int:

@@ -155,8 +155,9 @@ def run_all(
             waiting += order.get_ready()
             while waiting and len(at_work) < at_once:
                 name = waiting.pop(0)
-                if blocker := _blocker(jobs[name], jobs, output, results):
-                    results[name] = State("missing", f"needs {blocker}")
+                if (blocked := _blocked(jobs[name], jobs, output, results)) is not None:
+                    results[name] = blocked
+                    tell(name, blocked)
                     order.done(name)
                     continue
                 tell(name, None)
@@ -172,10 +173,11 @@ def run_all(
     return results
 
 
-def _blocker(job: Job, jobs: Mapping[str, Job], output: Path, results: Mapping[str, State]) -> str | None:
-    """A job that this one needs and that is not done."""
+def _blocked(job: Job, jobs: Mapping[str, Job], output: Path, results: Mapping[str, State]) -> State | None:
+    """The state of a job that needs one which is not done; another process may be at that one."""
     for need in job.needs:
         state = results.get(need) or state_of(jobs[need], output)
         if state.name not in ("done", "stale"):
-            return f"{need}, which is {state.name}"
+            name = "running" if state.name == "running" else "missing"
+            return State(name, f"needs {need}, which is {state.name}")
     return None

@@ -1,8 +1,13 @@
 """Jobs of a study as jobs of SLURM, by submitit."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # on which a training saves its state and ends
+
+import submitit
 
 from common.errors import ArgumentError
 from scripts.experiments.execute import Launcher, execute
@@ -11,44 +16,46 @@ from scripts.experiments.study import Job
 
 __all__ = ["slurm_launcher"]
 
-POLL = 5  # seconds between two looks at a job
+
+class Execution(submitit.helpers.Checkpointable):
+    """What a SLURM job does; SLURM requeues it when it is preempted or out of time, and the training continues."""
+
+    def __call__(self, job: Job, output: Path) -> State:
+        """Run a job of a study."""
+        return execute(job, output)
 
 
 def slurm_launcher(settings: Mapping[str, Any], output: Path) -> Launcher:
     """Launch each job with `sbatch` and wait for its end; `run` may be stopped meanwhile and started again.
 
-    The job itself takes the lock on its folder and keeps its record, so that a second `run` sees it at work.
+    The SLURM job takes the lock of its job and keeps its record, so a second `run` sees it at work.
 
     Args:
         settings: by submitit's names, such as slurm_partition, gpus_per_node, timeout_min.
         output: folder of the study, which all nodes share.
 
     Raises:
-        ArgumentError: there is no SLURM here, or it has no such setting.
+        ArgumentError: there is no SLURM here, or submitit knows no such setting.
     """
-    import submitit  # here because only this needs it
-
     if not isinstance(settings, Mapping):
         raise ArgumentError(f"slurm={settings}: expected settings such as \"{{'slurm_partition': 'gpu'}}\"")
 
-    def executor(job: Job) -> submitit.AutoExecutor:
-        made = submitit.AutoExecutor(folder=folder_of(job, output) / "slurm", cluster="slurm")
-        made.update_parameters(name=job.name.replace("/", "-"), **settings)
+    def executor(job: Job | None) -> submitit.AutoExecutor:
+        folder = folder_of(job, output) if job else output / "jobs"
+        made = submitit.AutoExecutor(folder=folder / "slurm", cluster="slurm")
+        made.update_parameters(name=job.name.replace("/", "-") if job else "study", **settings)
         return made
 
     try:
-        submitit.AutoExecutor(folder=output / "jobs", cluster="slurm").update_parameters(**settings)
-    except (RuntimeError, NameError, TypeError, ValueError) as error:
+        executor(None)
+    except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
         raise ArgumentError(f"slurm={dict(settings)}: {' '.join(str(error).split()):.200}") from error
 
     def launch(job: Job, folder: Path) -> State:
-        submitted = executor(job).submit(execute, job, folder)
+        submitted = executor(job).submit(Execution(), job, folder)
         try:
-            submitted.wait()
             return submitted.result()
-        except submitit.core.utils.UncompletedJobError as error:  # killed, or out of time
-            return State("failed", " ".join(str(error).split())[:200])
-        except submitit.core.utils.FailedJobError as error:
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:
             return State("failed", " ".join(str(error).split())[-200:])
 
     return launch

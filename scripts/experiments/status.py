@@ -104,8 +104,13 @@ def _task(job: Job, output: Path) -> Task:
     """A job as doit sees it."""
     code = code_files() if "monai.bundle" in job.commands[0].words else []
     commands = {"commands": [[word.replace(str(output), "") for word in command.words] for command in job.commands]}
-    files = [str(path) for path in (*job.inputs, *code)]
+    files = [str(file) for path in (*job.inputs, *code) for file in _files(path)]
     return Task(job.name, None, file_dep=files, targets=[str(job.target)], uptodate=[config_changed(commands)])
+
+
+def _files(path: Path) -> list[Path]:
+    """A file, or all files of a folder, as doit compares files only."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def _memory(folder: Path) -> Dependency:

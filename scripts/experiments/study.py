@@ -34,7 +34,7 @@ AXES = {
     "propertyNames": NAME,
     "additionalProperties": {
         "type": "array",
-        "items": {"type": ["string", "number"]},
+        "items": {"type": ["string", "number"], "pattern": r"^\w[\w.-]*$"},
         "minItems": 1,
         "uniqueItems": True,
     },
@@ -56,7 +56,7 @@ RUN = {
     "properties": {
         "bundle": NAME,
         "command": {"type": "string"},
-        "target": {"type": "string"},
+        "target": {"type": "string", "pattern": r"^\w[\w-]*(/\w[\w.-]*)*$"},
         "files": {"type": "array", "items": NAME},
         "datalist": NAME,
         "pretrained": NAME,
@@ -293,9 +293,10 @@ def _run(
     missing = [f"expected --files with {file}" for file in entry.get("files", []) if file not in places.files]
     needs = tuple(source.name for source in sources.values())
     inputs = tuple(source.target for source in sources.values())
-    files: tuple[Path, ...] = ()
+    files = tuple(places.files[file] for file in entry.get("files", []) if file in places.files)
     if "bundle" in entry:
-        command, files = _training(name, entry, values, sources, folder, places)
+        command, configs = _training(name, entry, values, sources, folder, places)
+        files += configs
         target = folder / "models" / "model.pt"
     else:
         command = _own_command(name, entry, values, sources, folder, places)

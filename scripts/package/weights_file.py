@@ -10,6 +10,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from common import weights as checkpoints
+from common.baselines import NETWORKS
 from common.errors import InputError
 from common.values import optional
 from scripts.package.archives import digest
@@ -73,9 +74,14 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
     checkpoint = checkpoints.read(weights)
     config = ConfigParser.load_config_file(str(source / "configs/train.yaml"))
     stated = checkpoint.metadata
-    expected = {"bundle": source.name, "network": config["plan"]["network"], "modalities": config["modalities"]}
+    expected = {"bundle": source.name, "modalities": config["modalities"]}
+    if "architecture" in config:  # a package describes, tests and exports the network of the config's default
+        expected |= {"architecture": config["architecture"], "network": NETWORKS[config["architecture"]]}
+    else:
+        expected |= {"network": config["plan"]["network"]}
     for what, value in expected.items():
-        if stated.get(what, value if what == "bundle" else None) != value:  # a converted file does not state the bundle
+        # a converted file states neither bundle nor architecture
+        if stated.get(what, value if what in ("bundle", "architecture") else None) != value:
             raise InputError(f"--weights={weights}: {what} {_text(stated.get(what))}; expected {_text(value)}")
     metadata = {name: value for name, value in stated.items() if name not in PRIVATE}
     file.parent.mkdir(parents=True)

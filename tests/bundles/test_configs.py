@@ -26,6 +26,14 @@ def test_each_key_of_an_overlay_exists_in_its_base(bundle, overlay):
     assert unknown == []
 
 
+@pytest.mark.parametrize("overlay", ["segresnet", "transbts"])
+def test_the_overlay_of_a_baseline_holds_what_differs_in_its_recipe(overlay):
+    base, own = config("brats_finetune"), config("brats_finetune", overlay)
+    assert own.keys() <= base.keys()
+    assert [key for key, value in own.items() if base[key] == value] == []
+    assert own["architecture"] == overlay
+
+
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_nothing_is_addressed_by_position(bundle):
     for path in (ROOT / "bundles" / bundle / "configs").glob("*.yaml"):

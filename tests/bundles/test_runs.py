@@ -14,9 +14,12 @@ BRATS = ["FLAIR", "T1ce", "T1", "T2"]
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("bundle", ["ukb_ssl_pretrain", "atlas_finetune"])
-def test_two_processes_train_one_network(run_bundle, tmp_path, bundle):
-    result = run_bundle(bundle, *TINY, processes=2)
+@pytest.mark.parametrize(
+    ("bundle", "options"),
+    [("ukb_ssl_pretrain", []), ("atlas_finetune", []), ("atlas_finetune", ["--architecture=transbts"])],
+)
+def test_two_processes_train_one_network(run_bundle, tmp_path, bundle, options):
+    result = run_bundle(bundle, *TINY, *options, processes=2)
     assert result.returncode == 0, result.stdout + result.stderr
     folder = tmp_path / bundle
     record = json.loads((folder / "run.json").read_text())

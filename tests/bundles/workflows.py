@@ -19,12 +19,14 @@ def without_name(content: dict, bundle: str) -> dict:
     return yaml.safe_load(yaml.safe_dump(content).replace(bundle, "BUNDLE").replace(bundle.split("_")[0], "COHORT"))
 
 
-def workflow(bundle: str, name: str, kind: str, cohorts: Path, output: Path, **options) -> ConfigWorkflow:
+def workflow(
+    bundle: str, name: str, kind: str, cohorts: Path, output: Path, overlays: tuple[str, ...] = (), **options
+) -> ConfigWorkflow:
     cohort = bundle.split("_")[0]
     folder = ROOT / "bundles" / bundle / "configs"
     data = {"dataset_dir": str(cohorts / cohort), "datalist": f"{cohorts / cohort}.json"}
     workflow = ConfigWorkflow(
-        config_file=str(folder / f"{name}.yaml"),
+        config_file=[str(folder / f"{file}.yaml") for file in (name, *overlays)],
         meta_file=str(folder / "metadata.json"),
         logging_file=False,
         workflow_type=kind,

@@ -2,6 +2,7 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser
 
+from common.baselines import NETWORKS
 from common.cli import options_of
 from common.data.datalists import SPLITS
 from common.data.regions import CONVENTIONS
@@ -215,10 +216,9 @@ def test_a_value_gets_its_own_type(name, value, expected):
         ("overlap", 1, "overlap=1: expected a number from 0 to 0.99"),
         ("seed", "abc", "seed=abc: expected a whole number from 0"),
         ("seed", 100_000, "seed=100000: expected a whole number from 0 to 99999"),
-        ("patch_size", [50, 50, 50], "patch_size=[50, 50, 50]: expected three multiples of 32, each at least 64"),
-        ("patch_size", [32, 32, 32], "patch_size=[32, 32, 32]: expected three multiples of 32, each at least 64"),
-        ("patch_size", [64, 64], "patch_size=[64, 64]: expected three multiples of 32, each at least 64"),
-        ("patch_size", 96, "patch_size=96: expected three multiples of 32, each at least 64"),
+        ("patch_size", [32, 32, 32], "patch_size=[32, 32, 32]: expected three whole numbers, each at least 64"),
+        ("patch_size", [64, 64], "patch_size=[64, 64]: expected three whole numbers, each at least 64"),
+        ("patch_size", 96, "patch_size=96: expected three whole numbers, each at least 64"),
         ("modalities", "T1", "modalities=T1: expected a list"),
         ("modalities", [1, 2], "modalities=[1, 2]: expected a list"),
         ("modalities", [], "modalities=[]: expected a list"),
@@ -280,6 +280,7 @@ def test_words_are_those_that_the_code_knows():
 
     assert words("label_convention") == words("output_convention") == set(CONVENTIONS)
     assert words("model_size") == set(SIZES)
+    assert words("architecture") == set(NETWORKS)
     assert words("protocol") == set(PROTOCOLS)
     assert words("challenge") == set(CHALLENGES)
     assert words("split") == set(SPLITS)
@@ -368,6 +369,46 @@ def test_aliases_that_do_not_fit_are_named(options_of_config, changed, line):
     assert input_error_message(error.value).startswith(f"--{line}")
     assert options_of_config(modality_aliases={"T1": "T2"}, pretrained="a.pt").modality_aliases == {"T1": "T2"}
     assert options_of_config(modality_aliases="null", pretrained=None).modality_aliases is None
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"patch_size": [96, 96, 72]}, "patch_size=[96, 96, 72]: expected three multiples of 32, each at least 64"),
+        (
+            {"patch_size": [96, 96, 72], "architecture": "swin_unetr_v2"},
+            "patch_size=[96, 96, 72]: expected three multiples of 32, each at least 64",
+        ),
+        (
+            {"patch_size": [96, 96, 70], "architecture": "segresnet"},
+            "patch_size=[96, 96, 70]: expected three multiples of 8, each at least 64",
+        ),
+        (
+            {"patch_size": [96, 100, 64], "architecture": "transbts"},
+            "patch_size=[96, 100, 64]: expected three multiples of 8, each at least 64",
+        ),
+        (
+            {"model_size": "tiny", "architecture": "segresnet"},
+            "model_size=tiny: expected one of small, micro with architecture=segresnet",
+        ),
+        (
+            {"activation_checkpointing": True, "architecture": "transbts"},
+            "activation_checkpointing=true: expected false with architecture=transbts",
+        ),
+        ({"architecture": "unet"}, "architecture=unet: expected one of swin_unetr, swin_unetr_v2, segresnet, transbts"),
+    ],
+)
+def test_a_network_that_an_architecture_lacks_is_named(options_of_config, given, line):
+    with pytest.raises(RuntimeError) as error:
+        options_of_config(self_supervised=False, **given)
+    assert input_error_message(error.value).startswith(f"--{line}")
+
+
+@pytest.mark.parametrize("architecture", ["segresnet", "transbts"])
+def test_multiples_of_8_are_enough_for_convolutions(options_of_config, architecture):
+    options = options_of_config(self_supervised=False, patch_size=[224, 224, 144], architecture=architecture)
+    assert options.patch_size == [224, 224, 144]
+    assert options.record()["architecture"] == architecture
 
 
 def test_a_segmentation_network_takes_one_crop_of_unequal_edges(options_of_config):

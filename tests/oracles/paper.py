@@ -23,3 +23,23 @@ SWIN_UNETR_PARAMETERS = {
     ("base", 4, 3): 69_731_589,
     ("base", 1, 1): 69_726_307,
 }
+
+# The same for TransBTS with 4 modalities, 4 classes and windows of 128^3, counted on the authors' public network.
+TRANSBTS_PARAMETERS = {
+    "encoder": 4_402_320,
+    "norm before the projection": 256,
+    "projection": 1_769_984,
+    "positions": 2_097_152,
+    "transformer": 21_000_192,
+    "mapping": [2_212_608, 885_504],
+    "decoder": [(49_344, 221_568), (12_384, 55_488), (3_120, 13_920)],  # doubled and joined, convolved
+    "out": 68,
+}
+TRANSBTS_UNUSED = {
+    "linear encoding": 262_656,
+    "layer norm after the transformer": 1_024,
+}  # the output depends on neither
+TRANSBTS_PUBLIC = 32_987_588
+
+# MONAI's SegResNet as the Model Zoo's brats_mri_segmentation builds it: 4 modalities, 3 regions.
+SEGRESNET_PARAMETERS = 4_702_227

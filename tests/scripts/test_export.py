@@ -245,7 +245,7 @@ def test_the_tolerance_is_an_option(folder, tmp_path, monkeypatch):
         (SEGMENTATION, {"checkpoint": "gone.pt"}, "checkpoint gone.pt: no such file"),
         (SEGMENTATION, {"modalities": ["FLAIR"]}, "trained with T1; expected FLAIR"),
         (SEGMENTATION, {"model_size": "tiny"}, "tensors do not fit"),
-        (SEGMENTATION, {"patch_size": [60, 60, 60]}, r"patch_size=\[60, 60, 60\]: expected three multiples of 32"),
+        (SEGMENTATION, {"patch_size": [72, 72, 72]}, r"patch_size=\[72, 72, 72\]: expected three multiples of 32"),
         (SEGMENTATION, {"device": "tpu"}, "device=tpu: expected cpu, cuda"),
         (SEGMENTATION, {"tolerance": -1}, "tolerance=-1: expected a number from 0"),
         (PRETRAINING, {"label_convention": "atlas"}, "--label_convention=atlas: ukb_ssl_pretrain has no such option"),
@@ -259,6 +259,16 @@ def test_bad_input_is_named_and_nothing_is_written(folder, tmp_path, bundle, opt
         export.export(bundle, output=str(tmp_path / "model.pt"), **data, **(defaults | options))
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_exports_do_not_know_is_named(folder, tmp_path):
+    content = torch.load(folder / f"{SEGMENTATION}.pt", weights_only=True)
+    content["metadata"] |= {"architecture": "segresnet", "patch_size": [64, 64, 72]}
+    torch.save(content, tmp_path / "baseline.pt")
+    with pytest.raises(InputError) as error:
+        export.Source(SEGMENTATION, str(tmp_path / "baseline.pt"))
+    expected = "architecture segresnet; expected swin_unetr, the one that exports know"
+    assert str(error.value) == f"checkpoint {tmp_path / 'baseline.pt'}: {expected}"
 
 
 @pytest.mark.parametrize("name", ["model.out", "model.json"])

@@ -6,6 +6,7 @@ from monai.networks.nets import SwinUNETR
 from torch import nn
 
 from common import weights
+from common.baselines import segmentation_network
 from common.errors import ArgumentError, InputError
 from common.ssl.networks import SSLHead, settings
 from tests.support import one_line
@@ -386,6 +387,51 @@ def test_a_file_without_the_encoder_is_refused(file):
     weights.write({"network": heads, "metadata": {"modalities": ["T1"]}}, file)
     with pytest.raises(InputError, match=r"its encoder .* tensors missing"):
         weights.initialise(ssl_head(1, seed=1), file, ["T1"])
+
+
+def test_the_second_version_takes_the_encoder_of_the_first_and_draws_its_own_blocks(file):
+    torch.manual_seed(1)
+    network = SwinUNETR(in_channels=2, out_channels=1, **settings("micro")._asdict(), use_v2=True)
+    blocks = {name for name in network.state_dict() if name.startswith("swinViT.layers") and name[15:17] == "c."}
+    assert len(blocks) == 8
+    report = weights.initialise(network, saved(ssl_head(2), file, UKB), UKB)
+    encoder = {name for name in network.state_dict() if name.startswith("swinViT.")}
+    assert set(report.matched) == encoder - blocks
+    assert blocks <= set(report.missing)
+
+
+def test_the_second_version_takes_no_encoder_that_lacks_other_tensors(file):
+    network = SwinUNETR(in_channels=2, out_channels=1, **settings("micro")._asdict(), use_v2=True)
+    deeper = SSLHead(in_channels=2, model_size="micro")
+    state = {name: tensor for name, tensor in deeper.state_dict().items() if "layers3.0.blocks.0.attn" not in name}
+    weights.write({"network": state, "metadata": {"modalities": UKB}}, file)
+    with pytest.raises(InputError, match=r"its encoder .* tensors missing"):
+        weights.initialise(network, file, UKB)
+
+
+@pytest.mark.parametrize("lacking", [1, 8])
+def test_blocks_of_the_second_version_are_taken_or_left_together(file, lacking):
+    """Some of them in a file, or all of them for a network of the first version, are another encoder."""
+    second = SwinUNETR(in_channels=2, out_channels=1, **settings("micro")._asdict(), use_v2=True)
+    state = second.state_dict()
+    for name in [name for name in state if name[15:17] == "c."][: lacking % 8]:
+        del state[name]
+    weights.write({"network": state, "metadata": {"modalities": UKB}}, file)
+    network = second if lacking == 1 else swin_unetr(2)
+    with pytest.raises(InputError, match=r"its encoder .* tensors (missing|unexpected)"):
+        weights.initialise(network, file, UKB)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "first"), [("segresnet", "convInit.conv.weight"), ("transbts", "first.weight")]
+)
+def test_a_first_layer_of_a_baseline_keeps_the_filters_of_known_modalities(file, architecture, first):
+    old, new = (segmentation_network(architecture, count, 1, "micro", (64, 64, 64)) for count in (2, 4))
+    report = weights.initialise(new, saved(old, file, UKB), BRATS)
+    assert [line.split(":")[0] for line in report.changed] == [first]
+    assert report.missing == report.unexpected == []
+    given, fitted = old.state_dict()[first], new.state_dict()[first]
+    assert torch.equal(fitted[:, [2, 0]], given)
 
 
 def test_a_file_without_any_matching_tensor_is_refused(file):

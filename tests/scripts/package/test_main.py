@@ -172,6 +172,8 @@ def test_configs_take_over_what_the_weights_were_trained_with(dist, checkpoint):
     [
         ({"bundle": "brats_stage2"}, "bundle brats_stage2; expected brats_finetune"),
         ({"network": "SSLHead"}, "network SSLHead; expected SwinUNETR"),
+        ({"architecture": "swin_unetr_v2"}, "architecture swin_unetr_v2; expected swin_unetr"),
+        ({"architecture": "segresnet", "network": "SegResNet"}, "architecture segresnet; expected swin_unetr"),
         ({"modalities": ["T1"]}, "modalities T1; expected FLAIR, T1ce, T1, T2"),
         ({"modalities": None}, "cannot|modalities"),
     ],

@@ -1,0 +1,11 @@
+"""The segmentation networks by `architecture`: the paper's own and the baselines that it compares."""
+
+from common import lazy
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "architectures": "NETWORKS segmentation_network",
+        "transbts": "TransBTS",
+    },
+)

@@ -1,0 +1,84 @@
+"""One function that builds the segmentation network of an architecture and a model size."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from monai.networks.nets.segresnet import SegResNet
+from torch import nn
+
+from common.baselines.transbts import TransBTS
+from common.errors import ArgumentError, choice
+from common.ssl import swin_unetr
+
+__all__ = ["NETWORKS", "segmentation_network"]
+
+NETWORKS = {  # the class of each architecture, as checkpoints and run.json name it
+    "swin_unetr": "SwinUNETR",
+    "swin_unetr_v2": "SwinUNETR",
+    "segresnet": "SegResNet",
+    "transbts": "TransBTS",
+}
+
+# DIFF-30: "small" is the published network, "micro" is for trials on a CPU (DIFF-14)
+SEGRESNET: dict[str, dict[str, Any]] = {
+    "small": {"init_filters": 16, "blocks_down": (1, 2, 2, 4)},  # the Model Zoo's brats_mri_segmentation
+    "micro": {"init_filters": 8, "blocks_down": (1, 1, 1, 1)},
+}
+TRANSBTS: dict[str, dict[str, int]] = {
+    "small": {},  # Wang et al., MICCAI 2021
+    "micro": {"width": 8, "embedding": 64, "layers": 1, "heads": 4, "hidden": 128},
+}
+
+
+def segmentation_network(
+    architecture: str,
+    in_channels: int,
+    out_channels: int,
+    model_size: str = "small",
+    patch_size: Sequence[int] = (96, 96, 96),
+    drop_rate: float = 0.0,
+    use_checkpoint: bool = False,
+) -> nn.Module:
+    """The segmentation network of an architecture, from images to logits of regions.
+
+    * swin_unetr: MONAI's SwinUNETR of a model size (paper, Table 2).
+    * swin_unetr_v2: the same with a residual block of convolutions before each level of the encoder (the paper's
+      residual variant; He et al., MICCAI 2023).
+    * segresnet: MONAI's SegResNet (Myronenko, 2018) with the settings of the Model Zoo's brats_mri_segmentation.
+    * transbts: `TransBTS` (Wang et al., MICCAI 2021).
+
+    Args:
+        architecture: one of these names.
+        in_channels: number of modalities.
+        out_channels: number of regions.
+        model_size: tiny, small, base or micro; of SegResNet and TransBTS small, the published network, or micro.
+        patch_size: edges of a window in voxels, multiples of 32 (SegResNet and TransBTS: of 8); TransBTS
+            takes no other size.
+        drop_rate: dropout in SwinUNETR's encoder, from 0 to 1; SegResNet (0.2) and TransBTS (0.1; 0.2 after its first
+            layer) keep their own.
+        use_checkpoint: recompute the activations of SwinUNETR's encoder in the backward pass; the others cannot.
+
+    Shapes:
+        input [B, in_channels, *patch_size], output [B, out_channels, *patch_size].
+
+    Raises:
+        ArgumentError: there is no such architecture, or it has no such size or setting.
+
+    Example:
+        >>> sum(p.numel() for p in segmentation_network("segresnet", 4, 3).parameters())
+        4702227
+    """
+    choice("architecture", architecture, NETWORKS)
+    if architecture.startswith("swin_unetr"):
+        is_v2 = architecture == "swin_unetr_v2"
+        return swin_unetr(
+            in_channels, out_channels, model_size, drop_rate=drop_rate, use_checkpoint=use_checkpoint, use_v2=is_v2
+        )
+    if use_checkpoint:
+        raise ArgumentError(f"use_checkpoint={use_checkpoint}: expected False with architecture={architecture}")
+    if architecture == "segresnet":
+        settings = choice("model_size", model_size, SEGRESNET)
+        return SegResNet(
+            in_channels=in_channels, out_channels=out_channels, blocks_up=(1, 1, 1), dropout_prob=0.2, **settings
+        )
+    return TransBTS(in_channels, out_channels, patch_size, **choice("model_size", model_size, TRANSBTS))

@@ -1,0 +1,111 @@
+"""The networks by architecture: sizes, shapes, gradients."""
+
+import pytest
+import torch
+from monai.networks.nets import SegResNet, SwinUNETR
+
+from common.baselines import NETWORKS, TransBTS, segmentation_network
+from common.errors import ArgumentError
+from common.options import check_network
+from common.ssl import settings
+from tests.oracles.paper import SEGRESNET_PARAMETERS, SWIN_UNETR_PARAMETERS
+
+EDGE = {"swin_unetr": 96, "swin_unetr_v2": 96, "segresnet": 72, "transbts": 72}  # voxels; its own multiple, no other's
+
+
+def shapes(network):
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+@pytest.fixture
+def without_initialisation(monkeypatch):
+    """Only shapes matter here: skip drawing 70 million random numbers."""
+    for name in ("trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "uniform_", "normal_"):
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+
+
+def count(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.usefixtures("without_initialisation")
+def test_swin_unetr_is_the_papers():
+    assert count(segmentation_network("swin_unetr", 4, 3)) == SWIN_UNETR_PARAMETERS["small", 4, 3]
+
+
+@pytest.mark.usefixtures("without_initialisation")
+def test_version_2_is_monais():
+    theirs = SwinUNETR(4, 3, **settings("small")._asdict(), use_v2=True)
+    ours = segmentation_network("swin_unetr_v2", 4, 3)
+    assert shapes(ours) == shapes(theirs)
+    blocks = sum(2 * 27 * (48 * 2**level) ** 2 for level in range(4))  # two convolutions of 3^3 before each level
+    assert count(ours) == SWIN_UNETR_PARAMETERS["small", 4, 3] + blocks == 74_652_213
+
+
+@pytest.mark.usefixtures("without_initialisation")
+def test_segresnet_is_the_model_zoos():
+    theirs = SegResNet(
+        blocks_down=[1, 2, 2, 4], blocks_up=[1, 1, 1], init_filters=16, in_channels=4, out_channels=3, dropout_prob=0.2
+    )
+    ours = segmentation_network("segresnet", 4, 3)
+    assert shapes(ours) == shapes(theirs)
+    assert count(ours) == SEGRESNET_PARAMETERS
+    assert ours.dropout_prob == 0.2
+
+
+@pytest.mark.usefixtures("without_initialisation")
+def test_transbts_is_its_papers():
+    theirs = TransBTS(4, 3, (128, 128, 128), width=16, embedding=512, layers=4, heads=8, hidden=4096)
+    assert shapes(segmentation_network("transbts", 4, 3, patch_size=(128, 128, 128))) == shapes(theirs)
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_a_micro_network_maps_windows_to_regions_and_learns_in_each_parameter(architecture):
+    torch.manual_seed(0)
+    edges = (64, 64, EDGE[architecture])
+    network = segmentation_network(architecture, 2, 3, "micro", edges)
+    assert type(network).__name__ == NETWORKS[architecture]
+    assert count(network) < 5e6
+    logits = network(torch.randn(1, 2, *edges))
+    assert logits.shape == (1, 3, *edges)
+    assert logits.min() < 0
+    logits.square().mean().backward()
+    assert [name for name, each in network.named_parameters() if each.grad is None or not each.grad.any()] == []
+
+
+@pytest.mark.parametrize("architecture", NETWORKS)
+def test_the_options_allow_the_patches_that_the_network_takes(architecture):
+    check_network([64, 64, EDGE[architecture]], "micro", architecture)
+    with pytest.raises(ArgumentError):
+        check_network([64, 64, EDGE[architecture] + 4], "micro", architecture)
+
+
+def test_dropout_of_the_recipe_is_swin_unetrs():
+    for architecture in ("swin_unetr", "swin_unetr_v2"):
+        network = segmentation_network(architecture, 1, 1, "micro", drop_rate=0.1)
+        assert network.swinViT.pos_drop.p == 0.1
+    assert segmentation_network("segresnet", 1, 1, "micro", drop_rate=0.1).dropout_prob == 0.2
+
+
+def test_activations_of_swin_unetr_are_recomputed_on_demand():
+    network = segmentation_network("swin_unetr_v2", 1, 1, "micro", use_checkpoint=True)
+    assert network.swinViT.layers1[0].use_checkpoint
+    assert not segmentation_network("swin_unetr", 1, 1, "micro").swinViT.layers1[0].use_checkpoint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"architecture": "unet"}, "architecture=unet: expected one of swin_unetr, swin_unetr_v2, segresnet, transbts"),
+        ({"architecture": "segresnet", "model_size": "tiny"}, "model_size=tiny: expected one of small, micro"),
+        ({"architecture": "transbts", "model_size": "base"}, "model_size=base: expected one of small, micro"),
+        (
+            {"architecture": "transbts", "use_checkpoint": True},
+            "use_checkpoint=True: expected False with architecture=transbts",
+        ),
+    ],
+)
+def test_what_an_architecture_lacks_is_refused(arguments, message):
+    with pytest.raises(ArgumentError) as error:
+        segmentation_network(in_channels=1, out_channels=1, **arguments)
+    assert str(error.value) == message

@@ -1,0 +1,146 @@
+"""TransBTS, against the public network's parameter counts and PyTorch's own transformer layer."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from common.baselines import TransBTS
+from common.baselines.transbts import TransformerLayer
+from common.errors import ArgumentError
+from tests.oracles.paper import TRANSBTS_PARAMETERS, TRANSBTS_PUBLIC, TRANSBTS_UNUSED
+
+MICRO = {"width": 8, "embedding": 64, "layers": 1, "heads": 4, "hidden": 128}
+
+
+def count(*modules):
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+@pytest.fixture(scope="module")
+def micro():
+    torch.manual_seed(0)
+    return TransBTS(4, 3, (64, 64, 96), **MICRO)
+
+
+def test_each_part_has_the_public_number_of_parameters():
+    with torch.device("meta"):
+        network = TransBTS(4, 4, (128, 128, 128))
+    norm, _, projection = network.projection
+    parts = {
+        "encoder": count(network.first, network.levels, network.halvings),
+        "norm before the projection": count(norm),
+        "projection": count(projection),
+        "positions": network.positions.numel(),
+        "transformer": count(network.transformer),
+        "mapping": [count(block) for block in network.mapping],
+        "decoder": [(count(up), count(block)) for up, block in zip(network.doublings, network.blocks, strict=True)],
+        "out": count(network.out),
+    }
+    assert parts == TRANSBTS_PARAMETERS
+    assert count(network) + sum(TRANSBTS_UNUSED.values()) == TRANSBTS_PUBLIC
+
+
+def test_the_output_is_the_window_with_a_channel_for_each_region(micro):
+    assert micro(torch.rand(2, 4, 64, 64, 96)).shape == (2, 3, 64, 64, 96)
+
+
+def test_each_parameter_learns():
+    torch.manual_seed(0)
+    network = TransBTS(4, 3, (64, 64, 64), **MICRO)
+    network(torch.randn(1, 4, 64, 64, 64)).square().mean().backward()
+    assert [name for name, each in network.named_parameters() if each.grad is None or not each.grad.any()] == []
+
+
+def test_each_skip_reaches_the_output(micro):
+    """A change in one voxel of each level changes the output, also where the levels below stay the same."""
+    image = torch.randn(1, 4, 64, 64, 96)
+    network = micro.eval()
+    with torch.no_grad():
+        expected = network(image)
+        for level in range(3):
+            hook = network.levels[level].register_forward_hook(lambda *args: args[-1] + 1)
+            stop = network.halvings[level].register_forward_pre_hook(lambda _, given: given[0] - 1)
+            changed = network(image)
+            hook.remove()
+            stop.remove()
+            assert (changed - expected).abs().max() > 1e-4, level
+
+
+def test_dropout_acts_in_training_alone(micro):
+    image = torch.randn(1, 4, 64, 64, 96)
+    with torch.no_grad():
+        assert torch.equal(micro.eval()(image), micro(image))
+        assert not torch.equal(micro.train()(image), micro(image))
+        assert isinstance(micro.first_dropout, nn.Dropout3d)
+        assert micro.first_dropout.p == 0.2
+
+
+def test_positions_are_learned_where_they_are(micro):
+    network = micro.eval()
+    flat = torch.zeros(1, 4, 64, 64, 96)
+    with torch.no_grad():
+        before = network(flat)
+        network.positions[..., -1, -1, -1] += 5
+        changed = (network(flat) - before).abs().amax(dim=(0, 1))
+        network.positions[..., -1, -1, -1] -= 5
+    place = torch.unravel_index(changed.argmax(), changed.shape)
+    assert all(axis >= edge - 32 for axis, edge in zip(place, changed.shape, strict=True))
+
+
+def test_a_transformer_layer_is_pytorchs_with_the_norm_first():
+    torch.manual_seed(0)
+    ours = TransformerLayer(embedding=32, heads=4, hidden=48, dropout=0.1).eval()
+    theirs = nn.TransformerEncoderLayer(32, 4, 48, activation="gelu", batch_first=True, norm_first=True).eval()
+    own = dict(ours.named_parameters())
+    names = {
+        "self_attn.in_proj_weight": "attention.qkv.weight",
+        "self_attn.out_proj.weight": "attention.out.0.weight",
+        "self_attn.out_proj.bias": "attention.out.0.bias",
+        "linear1.weight": "mlp.linear1.weight",
+        "linear1.bias": "mlp.linear1.bias",
+        "linear2.weight": "mlp.linear2.weight",
+        "linear2.bias": "mlp.linear2.bias",
+        "norm1.weight": "attention_norm.weight",
+        "norm1.bias": "attention_norm.bias",
+        "norm2.weight": "mlp_norm.weight",
+        "norm2.bias": "mlp_norm.bias",
+    }
+    assert sorted(own) == sorted(names.values())
+    state = {name: own[source].detach() for name, source in names.items()}
+    theirs.load_state_dict(state | {"self_attn.in_proj_bias": torch.zeros(96)})  # queries, keys, values have no bias
+    tokens = torch.randn(2, 10, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(tokens), theirs(tokens), rtol=1e-4, atol=1e-5)
+
+
+def test_residual_blocks_normalise_before_a_convolution_in_the_encoder_and_after_it_in_the_decoder():
+    torch.manual_seed(0)
+    network, features = TransBTS(4, 3, (64, 64, 64), **MICRO).eval(), torch.randn(2, 16, 6, 6, 6)
+    encoder, decoder = network.levels[1][0], network.blocks[1]
+    with torch.no_grad():
+        one, two = [dict(encoder.named_parameters())[f"block.{i}.weight"] for i in (2, 5)]
+        biases = [dict(encoder.named_parameters())[f"block.{i}.bias"] for i in (2, 5)]
+        inner = F.conv3d(F.relu(F.group_norm(features, 8)), one, biases[0], padding=1)
+        expected = features + F.conv3d(F.relu(F.group_norm(inner, 8)), two, biases[1], padding=1)
+        torch.testing.assert_close(encoder(features), expected, rtol=1e-4, atol=1e-5)
+        for module in decoder.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.running_mean.fill_(0.1)
+                module.running_var.fill_(2.0)
+        parameters, inner = dict(decoder.named_parameters()), features
+        for i in (0, 3):
+            inner = F.conv3d(inner, parameters[f"block.{i}.weight"], parameters[f"block.{i}.bias"], padding=1)
+            inner = F.relu((inner - 0.1) / (2.0 + 1e-5) ** 0.5)
+        torch.testing.assert_close(decoder(features), features + inner, rtol=1e-4, atol=1e-5)
+
+
+def test_another_window_is_refused(micro):
+    with pytest.raises(ArgumentError, match=r"^image=\[64, 96, 64\]: expected a window of patch_size=\[64, 64, 96\]$"):
+        micro(torch.zeros(1, 4, 64, 96, 64))
+
+
+@pytest.mark.parametrize("patch_size", [(60, 64, 64), (64, 64), (64, 64, 0)])
+def test_a_patch_that_tokens_do_not_fill_is_refused(patch_size):
+    with pytest.raises(ArgumentError, match=r"^patch_size=\[.*\]: expected three multiples of 8$"):
+        TransBTS(4, 3, patch_size, **MICRO)

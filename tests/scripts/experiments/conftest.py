@@ -1,0 +1,73 @@
+"""A study of commands that take a moment, and the command line in this process."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.experiments import study as study_module
+
+WORK = """
+import sys, time
+from pathlib import Path
+kind, output, *rest = sys.argv[1:]
+with open(Path(__file__).with_suffix(".log"), "a") as log:
+    log.write(f"{kind}\\n")
+if Path(__file__).with_name(f"fail-{kind}").exists():
+    print("first line")
+    sys.exit("it broke: " + kind)
+while Path(__file__).with_name(f"wait-{kind}").exists():
+    time.sleep(0.05)
+folder = Path(output) / "predictions"
+folder.mkdir(parents=True)
+(folder / "a").write_text(" ".join(rest))
+"""
+
+
+@pytest.fixture
+def work(tmp_path) -> Path:
+    """The script that jobs run: it logs its name, fails where `fail-NAME` is beside it, and waits for `wait-NAME`."""
+    path = tmp_path / "work.py"
+    path.write_text(WORK)
+    return path
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch) -> Path:
+    """A study of two entries, the second of which needs the first and has an axis more."""
+    content = {
+        "title": "A study",
+        "datalists": {},
+        "runs": {
+            "first": {
+                "command": "python {script} first {output}",
+                "files": ["script"],
+                "for": {"size": ["tiny", "small"]},
+            },
+            "second": {
+                "command": "python {script} second-{size}-{fold} {output} {pretrained}",
+                "files": ["script"],
+                "pretrained": "first",
+                "for": {"fold": [0, 1]},
+            },
+            "alone": {"command": "python {script} alone {output}", "files": ["script"]},
+        },
+    }
+    path = tmp_path / "commands.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    monkeypatch.setattr(study_module, "STUDIES", tmp_path)
+    return path
+
+
+@pytest.fixture
+def options(study, work, tmp_path) -> dict:
+    """Options of plan and run for that study."""
+    return {"study": str(study), "output": str(tmp_path / "out"), "files": {"script": str(work)}}
+
+
+@pytest.fixture
+def command(study, work, tmp_path) -> list[str]:
+    """The words of a command line for that study, without plan or run."""
+    places = [f"--output={tmp_path / 'out'}", f"--files={{'script':'{work}'}}"]
+    return [sys.executable, "-m", "scripts.experiments", str(study), *places]

@@ -1,0 +1,200 @@
+"""Runs of a study: what is done, failed, stale or at work, and what another `run` does then."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from common.errors import ArgumentError
+from scripts.experiments import status
+from scripts.experiments.__main__ import plan, run
+from tests.support import ROOT, execute
+
+
+def states(options, capsys):
+    """What `plan` says of each job: its state and why."""
+    capsys.readouterr()
+    plan(**options)
+    lines = capsys.readouterr().out.splitlines()[1:-1]
+    found = (line.partition(" ") for line in lines)
+    return {rest.strip().partition(": ")[0]: (state, rest.strip().partition(": ")[2]) for state, _, rest in found}
+
+
+def worked(work: Path) -> Counter:
+    log = work.with_suffix(".log")
+    return Counter(log.read_text().split()) if log.exists() else Counter()
+
+
+ALL = {"first": 2, "second-tiny-0": 1, "second-tiny-1": 1, "second-small-0": 1, "second-small-1": 1, "alone": 1}
+
+
+def test_a_study_runs_once_and_is_done(options, work, capsys):
+    assert {state for state, _ in states(options, capsys).values()} == {"missing"}
+    run(**options, jobs=2)
+    assert worked(work) == ALL
+    assert set(states(options, capsys).values()) == {("done", "")}
+    run(**options)
+    assert worked(work) == ALL
+
+
+def test_a_job_gets_what_it_starts_from(options, tmp_path):
+    run(**options)
+    made = (tmp_path / "out/runs/second/tiny-fold1/predictions/a").read_text()
+    assert made == f"{tmp_path}/out/runs/first/tiny/models/model.pt"
+
+
+def test_a_failure_is_told_with_its_last_line_and_stops_only_what_needs_it(options, work, capsys):
+    (work.parent / "fail-second-tiny-0").touch()
+    with pytest.raises(SystemExit) as ended:
+        run(**options, jobs=2)
+    assert ended.value.code == 1
+    assert "failed       second/tiny-fold0: it broke: second-tiny-0" in capsys.readouterr().out
+    found = states(options, capsys)
+    assert found.pop("second/tiny-fold0") == ("failed", "it broke: second-tiny-0")
+    assert set(found.values()) == {("done", "")}
+
+
+def test_what_needs_a_failed_job_is_missing_and_runs_when_that_is_mended(options, work, capsys):
+    (work.parent / "fail-first").touch()
+    with pytest.raises(SystemExit):
+        run(**options)
+    assert worked(work) == {"first": 2, "alone": 1}
+    found = states(options, capsys)
+    assert {found[f"second/{size}-fold{fold}"][0] for size in ("tiny", "small") for fold in (0, 1)} == {"missing"}
+    (work.parent / "fail-first").unlink()
+    run(**options)
+    assert worked(work) == ALL | {"first": 4}
+
+
+def test_a_changed_file_makes_results_stale_and_says_so(options, work, capsys):
+    run(**options)
+    work.write_text(work.read_text() + "# changed\n")
+    found = states(options, capsys)
+    assert found["first/tiny"] == ("stale", f"{work} changed")
+    run(**options)  # keeps them
+    assert worked(work) == ALL
+    run(**options, stale="redo")
+    assert worked(work) == {name: 2 * count for name, count in ALL.items()}
+    assert set(states(options, capsys).values()) == {("done", "")}
+    kept = list((Path(options["output"]) / "runs/first").glob("tiny-until-*/predictions/a"))
+    assert len(kept) == 1, "the stale result is moved aside"
+
+
+def test_a_changed_command_makes_a_result_stale(options, study, capsys):
+    run(**options)
+    study.write_text(study.read_text().replace("python {script} alone {output}", "python {script} alone {output} more"))
+    found = states(options, capsys)
+    assert found.pop("alone") == ("stale", "its commands changed")
+    assert set(found.values()) == {("done", "")}
+
+
+def test_what_starts_from_a_stale_result_is_stale(options, study, capsys):
+    run(**options)
+    study.write_text(study.read_text().replace("first {output}", "first {output} more"))
+    found = states(options, capsys)
+    assert found["second/tiny-fold0"] == ("stale", "first/tiny is stale")
+
+
+def test_a_lost_result_is_stale(options, capsys):
+    run(**options)
+    folder = Path(options["output"]) / "runs/alone/predictions"
+    (folder / "a").unlink()
+    folder.rmdir()
+    assert states(options, capsys)["alone"] == ("stale", f"{folder} is missing")
+
+
+def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
+    code = tmp_path / "code.py"
+    code.write_text("a")
+    monkeypatch.setattr(status, "code_files", lambda: [code])
+    training = status.Job("t", "t", {}, (status_command("python -m monai.bundle run"),), (), tmp_path, tmp_path)
+    other = status.Job("o", "o", {}, (status_command("python -m scripts.datalists"),), (), tmp_path, tmp_path)
+    for job in (training, other):
+        status.folder_of(job, tmp_path).mkdir(parents=True)
+        status.remember(job, tmp_path)
+        assert status.state_of(job, tmp_path).name == "done"
+    code.write_text("b")
+    assert status.state_of(training, tmp_path) == status.State("stale", f"{code} changed")
+    assert status.state_of(other, tmp_path).name == "done"
+
+
+def status_command(words):
+    from scripts.experiments.study import Command
+
+    return Command(tuple(words.split()))
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_two_runs_at_once_start_no_job_twice(command, work):
+    (work.parent / "wait-first").touch()
+    words = [*command[:3], "run", *command[3:], "--jobs=2"]
+    one = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: worked(work)["first"] == 2)
+    other = execute(words)
+    assert other.returncode == 0, other.stderr
+    assert "7 jobs, 2 running, 5 missing; 5 to run" in other.stdout
+    assert "running      second/tiny-fold0: needs first/tiny, which is running" in other.stdout
+    assert worked(work) == {"first": 2, "alone": 1}
+    (work.parent / "wait-first").unlink()
+    printed, _ = one.communicate(timeout=120)
+    assert worked(work) == ALL, printed
+
+
+def test_a_job_whose_run_was_killed_is_at_work_until_it_ends(command, options, work, capsys):
+    (work.parent / "wait-alone").touch()
+    process = subprocess.Popen([*command[:3], "run", *command[3:], "--only=alone"], cwd=ROOT)
+    wait_for(lambda: worked(work)["alone"])
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert states(options, capsys)["alone"] == ("running", "")
+    run(**options, only="alone")  # nothing to do
+    assert worked(work)["alone"] == 1
+    (work.parent / "wait-alone").unlink()
+    wait_for(lambda: states(options, capsys)["alone"][0] != "running")
+    assert states(options, capsys)["alone"] == ("interrupted", "")
+
+
+def test_only_runs_what_is_asked_for_and_what_that_needs(options, work):
+    run(**options, only="second/tiny-*")
+    assert worked(work) == {"first": 1, "second-tiny-0": 1, "second-tiny-1": 1}
+    with pytest.raises(ArgumentError, match=r"only=third\*: no such job; the first is first/tiny"):
+        run(**options, only="third*")
+
+
+def test_plan_writes_json(options, tmp_path):
+    plan(**options, json=str(tmp_path / "plan.json"))
+    content = json.loads((tmp_path / "plan.json").read_text())
+    assert content["study"] == "commands"
+    assert [job["state"] for job in content["jobs"]] == ["missing"] * 7
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plan", "nothing"], "error: study nothing: no such file"),
+        (["run", "quick", "--jobs=0"], "error: --jobs=0: expected a whole number from 1"),
+        (["run", "quick", "--stale=maybe"], "error: --stale=maybe: expected one of keep, redo"),
+        (["run", "quick", "--brats=/nowhere"], "error: --brats=/nowhere: no such file or folder"),
+        (["plan", "quick", "--files=3"], "error: --files=3: expected names and paths"),
+        (["run", "quick", "--slurm=gpu"], "error: --slurm=gpu: expected settings"),
+        (["run", "quick", "--job=2"], "error: --job=2: no such option"),
+        (["report"], "error: "),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(tmp_path, words, message):
+    places = [] if words == ["report"] else [f"--output={tmp_path}"]
+    result = execute([sys.executable, "-m", "scripts.experiments", *words, *places])
+    assert result.returncode == 2
+    assert result.stderr.startswith(message)
+    assert result.stderr.count("\n") == 1

@@ -1,0 +1,33 @@
+"""Jobs of a study on a real SLURM."""
+
+import pytest
+
+from scripts.experiments.status import read_record
+from tests.support import ROOT, execute
+
+
+@pytest.mark.slow
+def test_a_study_runs_as_slurm_jobs(slurm, command, work, tmp_path):
+    (work.parent / "fail-second-tiny-0").touch()
+    settings = "--slurm={'timeout_min':5,'cpus_per_task':1,'mem_gb':1}"
+    words = [*command[:3], "run", *command[3:], settings, "--jobs=3"]
+    environment = {name: value for name, value in slurm.environment.items() if name.startswith("SLURM")}
+    result = execute(words, ROOT, **environment)
+    log = work.with_suffix(".log").read_text().split()
+    assert result.returncode == 1, result.stderr + slurm.logs()
+    assert sorted(log) == sorted(
+        ["first", "first", "alone", *(f"second-{size}-{fold}" for size in ("tiny", "small") for fold in (0, 1))]
+    )
+    assert "failed       second/tiny-fold0: it broke: second-tiny-0" in result.stdout
+    assert "6 done, 1 failed" in result.stdout
+    assert read_record(tmp_path / "out/jobs/alone")["state"] == "done"
+    names = slurm.ask("scontrol", "show", "job", "--oneliner")
+    assert "JobName=second-tiny-fold0" in names
+
+
+def test_settings_that_submitit_does_not_know_are_refused(slurm, command):
+    environment = {name: value for name, value in slurm.environment.items() if name.startswith("SLURM")}
+    result = execute([*command[:3], "run", *command[3:], "--slurm={'partitoin':'gpu'}"], ROOT, **environment)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: --slurm={'partitoin': 'gpu'}: ")
+    assert result.stderr.count("\n") == 1

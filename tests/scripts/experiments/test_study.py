@@ -1,0 +1,160 @@
+"""Studies: what they expand to, and what is refused."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common.errors import InputError
+from scripts.experiments.study import ROOT, Places, jobs_of, read
+from tests.support import one_line
+
+ROOTS = {"ukb": Path("/data/ukb"), "brats": Path("/data/brats"), "atlas": Path("/data/atlas")}
+SIZES, FOLDS = ["tiny", "small"], [0, 1, 2]
+CONTENT = {
+    "title": "Sizes",
+    "datalists": {
+        "ukb": {"layout": "ukb", "options": {"validation": 0.05}},
+        "brats": {"layout": "brats", "for": {"fold": FOLDS}, "options": {"folds": 3, "fold": "{fold}"}},
+        "few": {"from": "brats", "for": {"fraction": [0.05, 0.1]}, "options": {"fraction": "{fraction}"}},
+    },
+    "runs": {
+        "stage1": {
+            "bundle": "ukb_ssl_pretrain",
+            "datalist": "ukb",
+            "for": {"size": SIZES},
+            "options": {"model_size": "{size}"},
+        },
+        "stage2": {"bundle": "brats_stage2", "datalist": "brats", "pretrained": "stage1"},
+        "two_stage": {"bundle": "brats_finetune", "datalist": "brats", "pretrained": "stage2", "evaluate": True},
+        "few_shot": {"bundle": "brats_finetune", "datalist": "few", "pretrained": "stage2"},
+    },
+}
+
+
+def jobs(content=CONTENT, **places):
+    return jobs_of(content, Places(Path("/out"), ROOTS, **places))
+
+
+def names(found, start):
+    return {name for name in found if name.startswith(start)}
+
+
+def test_jobs_are_all_combinations_whose_shared_axes_agree():
+    found = jobs()
+    assert names(found, "ukb") == {"ukb"}
+    assert names(found, "brats/") == {f"brats/fold{fold}" for fold in FOLDS}
+    assert names(found, "stage1/") == {f"stage1/{size}" for size in SIZES}  # shared by all folds
+    pairs = {f"fold{fold}-{size}" for fold, size in product(FOLDS, SIZES)}
+    assert names(found, "stage2/") == {f"stage2/{pair}" for pair in pairs}
+    assert names(found, "two_stage/") == {f"two_stage/{pair}{end}" for pair in pairs for end in ("", "/evaluation")}
+    assert len(names(found, "few_shot/")) == len(FOLDS) * len(SIZES) * 2
+
+
+def test_a_job_comes_after_what_it_needs_and_starts_from_the_same_fold_and_size():
+    found = jobs()
+    places = list(found)
+    for name, job in found.items():
+        assert all(places.index(need) < places.index(name) for need in job.needs)
+        for need in job.needs:
+            assert all(job.values[axis] == value for axis, value in found[need].values.items())
+    job = found["few_shot/fold2-fraction0.05-small"]
+    assert job.needs == ("few/fold2-fraction0.05", "stage2/fold2-small")
+    assert Path("/out/runs/stage2/fold2-small/models/model.pt") in job.inputs
+
+
+def test_commands_are_those_that_a_user_would_type():
+    found = jobs()
+    (datalist,) = found["brats/fold1"].commands
+    assert datalist.words == (
+        *("python", "-m", "scripts.datalists", "brats", "--root=/data/brats", "--folds=3", "--fold=1"),
+        "--output=/out/datalists/brats-fold1.json",
+    )
+    (training,) = found["stage2/fold1-tiny"].commands
+    assert training.folder == ROOT / "bundles/brats_stage2"
+    assert training.words == (
+        *("python", "-m", "monai.bundle", "run", "--config_file=configs/train.yaml", "--dataset_dir=/data/brats"),
+        "--datalist=/out/datalists/brats-fold1.json",
+        "--output_dir=/out/runs/stage2/fold1-tiny/eval",
+        "--ckpt_dir=/out/runs/stage2/fold1-tiny/models",
+        *("--pretrained=/out/runs/stage1/tiny/models/model.pt", "--resume=auto"),
+    )
+    assert found["stage1/tiny"].commands[0].words[-1] == "--model_size=tiny"
+
+
+def test_trainings_on_several_gpus_go_through_torchrun():
+    (training,) = jobs(gpus=4)["stage1/tiny"].commands
+    assert training.words[:7] == (
+        *("python", "-m", "torch.distributed.run", "--nproc_per_node=4", "-m", "monai.bundle", "run"),
+    )
+    assert training.words[7] == "--config_file=['configs/train.yaml','configs/multi_gpu_train.yaml']"
+
+
+def test_an_evaluation_has_the_networks_options_of_its_training():
+    content = CONTENT | {"settings": {"overlays": ["quickstart.yaml"], "options": {"iterations": 4}}}
+    (evaluation,) = jobs(content)["two_stage/fold0-small/evaluation"].commands
+    assert set(evaluation.words) >= {"--model_size=micro", "--patch_size=[64,64,64]", "--num_workers=0"}
+    assert not [word for word in evaluation.words if word.startswith(("--iterations", "--learning_rate"))]
+    (training,) = jobs(content)["two_stage/fold0-small"].commands
+    assert "--config_file=['configs/train.yaml','configs/quickstart.yaml']" in training.words
+
+
+def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
+    made = jobs_of(CONTENT | {"cohorts": {"ukb": {"subjects": 3}}}, Places(Path("/out"), {}))
+    assert made["cohorts/ukb"].commands[0].words[-1] == "--subjects=3"
+    assert made["ukb"].needs == ("cohorts/ukb",)
+    assert made["ukb"].absent == ""
+    assert {job.absent for job in made.values() if job.entry in ("brats", "few", "stage2")} == {
+        "expected --brats, the folder of the cohort"
+    }
+
+
+def test_a_file_that_is_not_given_is_named():
+    runs = {"ct": {"command": "convert {ct} {output}", "files": ["ct"], "target": "models/model.pt"}}
+    content = {"title": "a", "datalists": {}, "runs": runs}
+    assert jobs_of(content, Places(Path("/out")))["ct"].absent == "expected --files with ct"
+    given = jobs_of(content, Places(Path("/out"), files={"ct": Path("/w.pt")}))["ct"]
+    assert given.commands[0].words == ("convert", "/w.pt", "/out/runs/ct")
+    assert (given.target, given.inputs) == (Path("/out/runs/ct/models/model.pt"), (Path("/w.pt"),))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"runs": {"a": {"bundle": "brats", "datalist": "ukb"}}}, r"runs.a.bundle=brats: expected atlas_finetune, "),
+        ({"runs": {"a": {"bundle": "brats_finetune", "datalist": "b"}}}, "runs.a.datalist=b: expected ukb, brats, few"),
+        ({"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "pretrained": "b"}}}, "runs.a.pretrained=b: "),
+        ({"runs": {"ukb": {"command": "true"}}}, "runs.ukb: a datalist has this name, too"),
+        ({"runs": {}}, "runs: "),
+        ({"runs": {"a": {"command": "true", "bundel": "x"}}}, "runs.a: "),
+        ({"runs": {"../a": {"command": "true"}}}, "runs: "),
+        ({"runs": {"a": {"command": "true", "target": "../../b"}}}, "runs.a.target: "),
+        ({"runs": {"a": {"bundle": "b", "datalist": "ukb", "overlays": ["../x.yaml"]}}}, "runs.a.overlays.0: "),
+        ({"runs": {"a": {"command": "true", "for": {"size": ["a/b"]}}}}, "runs.a.for.size.0: "),
+        ({"datalists": {"x": {"layout": "isles"}}}, "datalists.x"),
+        ({"titel": 1}, "the file: "),
+    ],
+)
+def test_a_study_that_does_not_fit_is_refused_in_one_line(tmp_path, change, message):
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump(CONTENT | change, sort_keys=False))
+    with pytest.raises(InputError) as error:
+        read(str(path))
+    assert message in one_line(error)
+    assert str(path) in one_line(error)
+
+
+def test_a_study_that_is_no_yaml_or_not_there_is_refused_in_one_line(tmp_path):
+    (tmp_path / "s.yaml").write_text("a: [1")
+    with pytest.raises(InputError, match="no YAML"):
+        read(str(tmp_path / "s.yaml"))
+    with pytest.raises(InputError, match=r"study nothing: no such file; expected one of .*quick"):
+        read("nothing")
+
+
+def test_text_that_names_no_axis_is_refused():
+    runs = {"a": {"bundle": "ukb_ssl_pretrain", "datalist": "ukb", "options": {"seed": "{sead}"}}}
+    with pytest.raises(InputError) as error:
+        jobs(CONTENT | {"runs": runs})
+    assert one_line(error) == "runs.a.options: {sead}: no sead; expected one of none"
