@@ -29,11 +29,7 @@ ETHNICITIES = {
     "Black": ("4", "black", "black or black british", "caribbean", "african"),
     "Other": ("6", "other", "other ethnic group"),
 }
-OTHERS = {
-    "any other mixed background": "Mixed",
-    "any other asian background": "Asian",
-    "any other black background": "Black",
-}
+OTHERS = {f"any other {group.lower()} background": group for group in ("Mixed", "Asian", "Black")}
 WORDS = {word: group for group, words in ETHNICITIES.items() for word in words} | OTHERS
 UNANSWERED = ("", "na", "nan", "n/a", "-1", "-3", "do not know", "prefer not to answer")
 

@@ -9,13 +9,13 @@ import yaml
 
 from common.errors import InputError
 
-__all__ = ["FIGURE", "SCORED", "TABLE", "axes_of", "check_mapping", "names_of", "paper"]
+__all__ = ["FIGURE", "NAME", "ROW", "SCORED", "TABLE", "axes_of", "check_mapping", "names_of", "paper"]
 
 SCORED = (4, 5, 6, 8, 9)  # tables of scores; 2 and 7 need no run
 TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 NAME = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
 # A row: a run, and a value for each of its axes that is not averaged over
-ROW = {
+ROW: dict[str, Any] = {
     "type": "object",
     "required": ["run"],
     "properties": {
@@ -100,12 +100,10 @@ def _check_baselines(baseline: Any, table: Mapping[str, Any], where: str) -> Non
 def _check_values(study: Mapping[str, Any], row: Mapping[str, Any], where: str) -> None:
     axes = axes_of(study, row["run"])
     for axis, value in row.items():
-        if axis in ROW["properties"]:  # type: ignore[operator]
+        if axis in ROW["properties"]:
             continue
         if value not in axes.get(axis, []):
-            expected = (
-                ", ".join(map(str, axes[axis])) if axis in axes else f"one of the axes {', '.join(axes) or 'none'}"
-            )
+            expected = ", ".join(map(str, axes.get(axis, []))) or f"one of the axes {', '.join(axes) or 'none'}"
             raise InputError(f"{where}: {axis}={value!a}: expected {expected}")
 
 

@@ -43,7 +43,8 @@ def write_report(
 
     Args:
         study: its content.
-        jobs, states: of the study.
+        jobs: of the study.
+        states: of the jobs.
         output: folder of the study's results.
         participants: table of people for Table 7 and Figure 2.
         participant_columns: names of its columns.
@@ -119,12 +120,12 @@ def _people(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str, int
 # Numbers in words
 
 
-def shown(value: float | None, unit: str = "1") -> str:
-    """A figure with four decimals for a share, three or two otherwise; a dash for none."""
+def shown(value: float | None, unit: str = "1", digits: int = 4) -> str:
+    """A figure with `digits` decimals for a share, three or two otherwise; a dash for none."""
     if value is None or math.isnan(value):
         return DASH
     if unit == "1":
-        return f"{value:.4f}"
+        return f"{value:.{digits}f}"
     return f"{value:.2f}" if abs(value) >= 100 else f"{value:.3f}"
 
 
@@ -183,13 +184,12 @@ def markdown(table: Table) -> str:
         "against",
         "gain",
         "p (Holm)",
-        "runs",
     )
     lines = [f"# Table {table.number}: {table.title}", ""]
     lines += [table.note, ""] if table.note else []
-    lines += _markdown_table((*head, "note"), [_summary(entry) for entry in table.entries])
+    lines += _markdown_table((*head, "runs", "note"), [_summary(entry) for entry in table.entries])
     labels = list(dict.fromkeys(cell.label for entry in table.entries for cell in entry.cells))
-    if labels:
+    if "labels" in paper()[table.number]:
         rows = [(entry.row, entry.label, *_columns(entry, labels)) for entry in table.entries]
         lines += ["", "Paper / ours:", "", *_markdown_table(("row", "metric", *labels), rows)]
     lines += ["", "In the paper:", "", *(f"* {text}" for text in table.inconsistent)] if table.inconsistent else []
@@ -201,7 +201,7 @@ def _summary(entry: Entry) -> list[str]:
     quoted = f"quoted: {entry.quoted}" if entry.quoted and entry.planned else ""
     note = "; ".join(part for part in (entry.reason, quoted) if part)
     return [
-        *(entry.row, entry.label, shown(entry.paper, entry.unit), shown(entry.ours, entry.unit)),
+        *(entry.row, entry.label, shown(entry.paper, entry.unit, entry.digits), shown(entry.ours, entry.unit)),
         *(changed(entry.difference, entry.unit), interval, shown(entry.sd, entry.unit), entry.baseline or DASH),
         *(changed(entry.gain, entry.unit), _p(entry.p_holm), f"{entry.done} of {entry.planned}", note),
     ]
@@ -212,9 +212,13 @@ def _columns(entry: Entry, labels: Sequence[str]) -> list[str]:
     found = []
     for label in labels:
         cell = cells.get(label)
-        mark = " (stale)" if cell and cell.is_stale else ""
-        found.append(f"{shown(cell.paper, entry.unit)} / {shown(cell.ours, entry.unit)}{mark}" if cell else DASH)
+        found.append(_pair(cell, entry) if cell else DASH)
     return found
+
+
+def _pair(cell: Cell, entry: Entry) -> str:
+    mark = " (stale)" if cell.is_stale else ""
+    return f"{shown(cell.paper, entry.unit, entry.digits)} / {shown(cell.ours, entry.unit)}{mark}"
 
 
 def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:

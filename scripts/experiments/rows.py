@@ -45,7 +45,7 @@ class Run:
 
 def select(row: Mapping[str, Any], jobs: Mapping[str, Job]) -> list[Job]:
     """The runs of a row, without their evaluations: those of its entry that have the row's values."""
-    fixed = {axis: value for axis, value in row.items() if axis not in ROW["properties"]}  # type: ignore[operator]
+    fixed = {axis: value for axis, value in row.items() if axis not in ROW["properties"]}
     return [
         job
         for job in jobs.values()

@@ -18,78 +18,14 @@ import jsonschema
 import yaml
 
 from common.errors import InputError
-from scripts.experiments.mapping import FIGURE, TABLE, check_mapping
+from scripts.experiments.mapping import check_mapping
+from scripts.experiments.schema import SCHEMA
 
 __all__ = ["ROOT", "STUDIES", "Command", "Job", "Places", "jobs_of", "read"]
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = ROOT / "studies"
 
-LAYOUTS = ["ukb", "brats", "atlas"]
-NAME = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
-VALUE = {"type": ["string", "number", "boolean", "null", "array", "object"]}
-OPTIONS = {"type": "object", "propertyNames": NAME, "additionalProperties": VALUE}
-AXES = {
-    "type": "object",
-    "propertyNames": NAME,
-    "additionalProperties": {
-        "type": "array",
-        "items": {"type": ["string", "number"], "pattern": r"^\w[\w.-]*$"},
-        "minItems": 1,
-        "uniqueItems": True,
-    },
-}
-DATALIST = {
-    "type": "object",
-    "properties": {
-        "layout": {"enum": LAYOUTS},
-        "from": NAME,
-        "files": {"type": "array", "items": NAME},
-        "for": AXES,
-        "options": OPTIONS,
-    },
-    "oneOf": [{"required": ["layout"]}, {"required": ["from"]}],
-    "additionalProperties": False,
-}
-RUN = {
-    "type": "object",
-    "properties": {
-        "bundle": NAME,
-        "command": {"type": "string"},
-        "target": {"type": "string", "pattern": r"^\w[\w-]*(/\w[\w.-]*)*$"},
-        "files": {"type": "array", "items": NAME},
-        "datalist": NAME,
-        "pretrained": NAME,
-        "for": AXES,
-        "overlays": {"type": "array", "items": {"type": "string", "pattern": r"^[\w-]+\.yaml$"}},
-        "options": OPTIONS,
-        "evaluate": {"enum": [True, False, "validation", "testing"]},  # true: testing
-    },
-    "oneOf": [{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
-    "additionalProperties": False,
-}
-SCHEMA = {
-    "type": "object",
-    "required": ["title", "datalists", "runs"],
-    "properties": {
-        "title": {"type": "string"},
-        "cohorts": {
-            "type": "object",
-            "propertyNames": {"enum": ["ukb", "brats", "atlas"]},
-            "additionalProperties": OPTIONS,
-        },
-        "datalists": {"type": "object", "propertyNames": NAME, "additionalProperties": DATALIST},
-        "runs": {"type": "object", "propertyNames": NAME, "additionalProperties": RUN, "minProperties": 1},
-        "settings": {
-            "type": "object",
-            "properties": {"overlays": RUN["properties"]["overlays"], "options": OPTIONS},  # type: ignore[index]
-            "additionalProperties": False,
-        },
-        "tables": {"type": "array", "items": TABLE},
-        "figures": {"type": "array", "items": FIGURE},
-    },
-    "additionalProperties": False,
-}
 # Options of a training that its evaluation needs, too
 OF_NETWORK = ("architecture", "model_size", "patch_size", "modalities", "label_convention", "normalization")
 OF_MACHINE = ("num_workers", "cohort")
@@ -296,12 +232,12 @@ def _run(
     files = tuple(places.files[file] for file in entry.get("files", []) if file in places.files)
     if "bundle" in entry:
         command, configs = _training(name, entry, values, sources, folder, places)
+        missing += [f"{entry['bundle']} has no configs/{file.name}" for file in configs if not file.is_file()]
         files += configs
         target = folder / "models" / "model.pt"
     else:
         command = _own_command(name, entry, values, sources, folder, places)
         target = folder / entry.get("target", "predictions")
-    missing += [f"{entry['bundle']} has no configs/{file.name}" for file in files if not file.is_file()]
     return Job(
         _path(name, values),
         name,

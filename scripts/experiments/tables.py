@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from common.metrics.protocols import protocol
 from scripts.evaluate.compare import adjusted, more_is_better
 from scripts.experiments.mapping import axes_of, names_of, paper
 from scripts.experiments.rows import Run, Scores, estimate, interval, paired, runs_of, scores_of, spread
@@ -44,6 +45,7 @@ class Entry:
 
     Attributes:
         row: its name in the paper, or in the study.
+        digits: decimals of the paper's figures.
         quoted: where the paper took the row from; empty if it measured it.
         ours: mean over the runs that are done, of each run's mean over its cases.
         low, high: 95 % bootstrap interval of `ours`.
@@ -73,6 +75,7 @@ class Entry:
     p: float = math.nan
     p_holm: float = math.nan
     cells: tuple[Cell, ...] = ()
+    digits: int = 4
 
     @property
     def difference(self) -> float | None:
@@ -99,7 +102,6 @@ class _Found:
     runs: Sequence[Run]
     scores: Sequence[Scores]
     of_run: Mapping[int, Scores]
-    rising: bool = True
 
 
 def table_of(
@@ -115,7 +117,8 @@ def table_of(
         spec: of the table in the study.
         name: of its files.
         study: its content.
-        jobs, states: of the study.
+        jobs: of the study.
+        states: of the jobs.
 
     Raises:
         InputError: an evaluation lacks a region that the table asks for.
@@ -147,9 +150,7 @@ def _found(runs: Sequence[Run], metric: str, regions: Sequence[str] | None) -> _
         for place, run in enumerate(runs)
         if run.evaluation is not None
     }
-    protocols = [run.evaluation.protocol for run in runs if run.evaluation is not None]
-    rising = more_is_better(protocols[0], metric) if protocols else True
-    return _Found(runs, list(of_run.values()), of_run, rising)
+    return _Found(runs, list(of_run.values()), of_run)
 
 
 def _entry(
@@ -166,19 +167,18 @@ def _entry(
     columns = figures if isinstance(figures, list) else []
     mean = system.get("average") if columns else figures
     quoted = system.get("quoted", "")
-    entry = Entry(row, metric, label, "1", quoted, mean)
+    entry = Entry(
+        row, metric, label, protocol(printed["protocol"]).units[metric], quoted, mean, digits=_digits([*columns, mean])
+    )
     if row not in found:
         reason = f"quoted from the paper ({quoted})" if quoted else ABSENT
-        cells = [
-            Cell(name, value, reason=reason) for name, value in zip(printed.get("labels", []), columns, strict=True)
-        ]
-        return replace(entry, reason=reason, cells=tuple(cells))
+        cells = tuple(Cell(printed["labels"][n], value, reason=reason) for n, value in enumerate(columns))
+        return replace(entry, reason=reason, cells=cells)
     ours = found[row]
     axis = spec.get("columns")
     values = [] if axis is None else axes_of(study, spec["rows"][row]["run"])[axis]
     entry = replace(
         entry,
-        unit=next((run.evaluation.protocol.units[metric] for run in ours.runs if run.evaluation), "1"),
         done=len(ours.scores),
         planned=len(ours.runs),
         is_stale=any(run.state == "stale" for run in ours.runs),
@@ -189,7 +189,12 @@ def _entry(
         return entry
     low, high = interval(ours.scores)
     entry = replace(entry, ours=estimate(ours.scores), low=low, high=high, sd=spread(ours.scores))
-    return _tested(entry, names_of(spec["rows"][row].get("baseline", spec.get("baseline"))), found)
+    rising = more_is_better(protocol(printed["protocol"]), metric)
+    return _tested(entry, names_of(spec["rows"][row].get("baseline", spec.get("baseline"))), found, rising)
+
+
+def _digits(figures: Sequence[float | None]) -> int:
+    return max((len(repr(value).partition(".")[2]) for value in figures if value is not None), default=4)
 
 
 def _reason(runs: Sequence[Run]) -> str:
@@ -233,12 +238,12 @@ def _cells(
     return cells + [Cell(labels[n], columns[n], reason=ABSENT) for n in rest]
 
 
-def _tested(entry: Entry, baselines: Sequence[str], found: Mapping[str, _Found]) -> Entry:
+def _tested(entry: Entry, baselines: Sequence[str], found: Mapping[str, _Found], rising: bool) -> Entry:
     """The entry with its test against the best baseline; baselines are not tested against each other."""
     known = [name for name in baselines if found[name].scores]
     if not known or entry.row in baselines:
         return entry
-    sign = 1 if found[entry.row].rising else -1
+    sign = 1 if rising else -1
     best = max(known, key=lambda name: sign * estimate(found[name].scores))
     test = paired(found[entry.row].scores, found[best].scores)
     if test is None:
