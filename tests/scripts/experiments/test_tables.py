@@ -1,0 +1,213 @@
+"""Tables of scores: figures against NumPy and SciPy, reasons of empty cells."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from common.metrics.protocols import Scores, protocol
+from scripts.experiments.rows import estimate, interval, paired, spread
+from scripts.experiments.status import State
+from scripts.experiments.tables import table_of
+from tests.scripts.evaluate.evaluations import write_evaluation
+from tests.scripts.experiments.evaluated import FOLDS, evaluate, expand, states, study_of
+
+TABLE = {
+    "table": 8,
+    "columns": "fold",
+    "rows": {
+        "BSF-T (62M)": {"run": "ours"},
+        "One-Stage (62M)": {"run": "middle"},
+        "SwinUNETR (62M)": {"run": "first"},
+        "Mine": {"run": "second", "new": True},
+    },
+    "baseline": ["SwinUNETR (62M)", "Mine"],
+}
+LEVELS = {"ours": 0.9, "middle": 0.86, "first": 0.8, "second": 0.85}
+CASES = 6  # of each fold
+
+
+@pytest.fixture
+def scored(tmp_path):
+    """A study of four systems on five folds, its jobs and the scores [case, region] by system and fold."""
+    study = study_of({key: {} for key in LEVELS}, [TABLE])
+    jobs = expand(study, tmp_path)
+    generator = np.random.default_rng(3)
+    scores = {}
+    for system, level in LEVELS.items():
+        for fold in FOLDS:
+            values = np.clip(level + 0.04 * generator.standard_normal((CASES, 3)), 0, 1)
+            scores[system, fold] = values
+            cases = {f"case{fold}{n}": row for n, row in enumerate(values)}
+            evaluate(jobs[f"{system}/fold{fold}/evaluation"], cases)
+    return study, jobs, scores
+
+
+def entries(study, jobs, found=None):
+    table = table_of(study["tables"][0], "table-8", study, jobs, found or states(jobs))
+    return {entry.row: entry for entry in table.entries}
+
+
+def test_a_row_is_the_mean_of_its_folds_beside_the_papers(scored):
+    study, jobs, scores = scored
+    entry = entries(study, jobs)["BSF-T (62M)"]
+    folds = [scores["ours", fold].mean() for fold in FOLDS]
+    assert entry.ours == pytest.approx(np.mean(folds), abs=1e-12)
+    assert entry.sd == pytest.approx(np.std(folds, ddof=1), abs=1e-12)
+    assert [cell.ours for cell in entry.cells] == pytest.approx(folds, abs=1e-12)
+    assert [cell.paper for cell in entry.cells] == [0.9027, 0.9181, 0.9102, 0.9103, 0.9139]
+    assert [cell.label for cell in entry.cells] == [f"Fold {n}" for n in range(1, 6)]
+    assert (entry.paper, entry.done, entry.planned, entry.reason) == (0.9110, 5, 5, "")
+    assert entry.difference == pytest.approx(np.mean(folds) - 0.9110, abs=1e-12)
+
+
+def test_a_row_that_the_paper_lacks_has_only_our_figures(scored):
+    study, jobs, scores = scored
+    entry = entries(study, jobs)["Mine"]
+    assert entry.paper is None
+    assert entry.difference is None
+    assert [cell.paper for cell in entry.cells] == [None] * 5
+    assert entry.ours == pytest.approx(np.mean([scores["second", fold].mean() for fold in FOLDS]))
+
+
+def test_rows_are_tested_against_the_best_baseline_with_holm_over_the_table(scored):
+    study, jobs, scores = scored
+    found = entries(study, jobs)
+    of_case = {system: np.concatenate([scores[system, fold].mean(axis=1) for fold in FOLDS]) for system in LEVELS}
+    assert of_case["second"].mean() > of_case["first"].mean()
+    p = {
+        row: stats.wilcoxon(np.round(of_case[system] - of_case["second"], 12)).pvalue
+        for row, system in {"BSF-T (62M)": "ours", "One-Stage (62M)": "middle"}.items()
+    }
+    for row, system in {"BSF-T (62M)": "ours", "One-Stage (62M)": "middle"}.items():
+        assert found[row].baseline == "Mine"
+        assert found[row].pairs == 5 * CASES
+        assert found[row].gain == pytest.approx((of_case[system] - of_case["second"]).mean(), abs=1e-12)
+        assert found[row].p == pytest.approx(p[row], rel=1e-9)
+    small, large = sorted(p, key=p.__getitem__)
+    assert found[small].p_holm == pytest.approx(min(1, 2 * p[small]))
+    assert found[large].p_holm == pytest.approx(min(1, max(2 * p[small], p[large])))
+    assert all(math.isnan(found[row].p) for row in ("Mine", "SwinUNETR (62M)"))
+
+
+def test_the_interval_of_folds_resamples_the_cases_of_each_fold(scored):
+    study, jobs, scores = scored
+    entry = entries(study, jobs)["BSF-T (62M)"]
+    of_folds = [scores["ours", fold].mean(axis=1) for fold in FOLDS]
+    generator = np.random.default_rng(11)
+    means = [np.mean([values[generator.integers(0, CASES, CASES)].mean() for values in of_folds]) for _ in range(4000)]
+    assert (entry.low, entry.high) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=1.5e-3)
+
+
+def test_the_interval_of_subsets_averages_a_case_before_it_is_drawn():
+    generator = np.random.default_rng(5)
+    values = 0.8 + 0.1 * generator.standard_normal((3, 20))  # [runs, cases]
+    runs = [{f"c{n}": float(value) for n, value in enumerate(row)} for row in values]
+    low, high = interval(runs)
+    of_case = values.mean(axis=0)
+    expected = stats.bootstrap((of_case,), np.mean, n_resamples=9999, method="percentile", rng=0).confidence_interval
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=2e-3)
+    assert estimate(runs) == pytest.approx(values.mean())
+    assert spread(runs) == pytest.approx(values.mean(axis=1).std(ddof=1))
+
+
+def test_test_sets_weigh_by_their_runs():
+    """Two runs on one test set, which is sure, and one run on another."""
+    sure = {"a": 0.5, "b": 0.5}
+    runs = [sure, sure, {"c": 0.0, "d": 1.0}]
+    assert estimate(runs) == pytest.approx(0.5)
+    assert interval(runs) == pytest.approx((1 / 3, 2 / 3))
+
+
+def test_one_case_has_no_interval_and_one_run_no_spread():
+    assert all(math.isnan(bound) for bound in interval([{"a": 0.5}]))
+    assert math.isnan(spread([{"a": 0.5, "b": 0.7}]))
+
+
+def test_only_common_cases_are_paired():
+    first = [{"a": 0.9, "b": 0.8}, {"b": 0.6, "c": 0.5}]
+    second = [{"b": 0.5, "c": 0.1, "d": 0.0}]
+    cases, gain, p = paired(first, second)
+    assert cases == 2
+    assert gain == pytest.approx(((0.7 - 0.5) + (0.5 - 0.1)) / 2)
+    assert p == pytest.approx(stats.wilcoxon([0.2, 0.4]).pvalue)
+    assert paired(first, [{"z": 1.0}]) is None
+
+
+def test_regions_can_be_chosen(scored):
+    study, jobs, scores = scored
+    study["tables"][0] = TABLE | {"regions": ["ET"]}
+    ours = entries(study, jobs)["BSF-T (62M)"].ours
+    assert ours == pytest.approx(np.mean([scores["ours", fold][:, 2].mean() for fold in FOLDS]))
+
+
+def test_fewer_is_better_for_lesion_counts(tmp_path):
+    rows = {
+        "BrainSegFounder": {"run": "ours", "fold": 0},
+        **{name: {"run": run, "fold": 0, "new": True} for name, run in {"Low": "low", "High": "high"}.items()},
+    }
+    study = study_of(
+        {key: {} for key in ("ours", "low", "high")}, [{"table": 6, "rows": rows, "baseline": ["Low", "High"]}]
+    )
+    jobs = expand(study, tmp_path)
+    measured = protocol("atlas")
+    for system, count in {"ours": 1.0, "low": 2.0, "high": 5.0}.items():
+        values = dict.fromkeys(measured.units, 0.5) | {"lesion_count_difference": count, "volume_difference": 100.0}
+        scores = {case: {"lesion": Scores(values, volumes=(1.0, 1.0))} for case in "abcdefgh"}
+        write_evaluation(jobs[f"{system}/fold0/evaluation"].results, scores, measured)
+    table = table_of(study["tables"][0], "table-6", study, jobs, states(jobs))
+    found = {(entry.row, entry.metric): entry for entry in table.entries}
+    entry = found["BrainSegFounder", "lesion_count_difference"]
+    assert (entry.baseline, entry.gain, entry.ours, entry.paper, entry.unit) == ("Low", -1.0, 1.0, 3.421, "lesions")
+    assert entry.p == pytest.approx(stats.wilcoxon([-1.0] * 8).pvalue)
+    assert entry.p_holm == pytest.approx(min(1, 4 * entry.p))  # the smallest of four tests
+    assert found["HeRN", "volume_difference"].reason == "quoted from the paper (leaderboard)"
+
+
+def test_an_empty_cell_says_why(scored):
+    study, jobs, scores = scored
+    found = states(
+        jobs,
+        ours_fold0_evaluation=State("missing"),
+        ours_fold1_evaluation=State("failed", "it broke"),
+        ours_fold2=State("failed", "no memory"),
+        ours_fold2_evaluation=State("missing"),
+        ours_fold3_evaluation=State("stale", "its commands changed"),
+    )
+    entry = entries(study, jobs, found)["BSF-T (62M)"]
+    assert [cell.reason for cell in entry.cells] == [
+        "missing",
+        "failed: it broke",
+        "missing: ours/fold2 failed: no memory",
+        "stale: its commands changed",
+        "",
+    ]
+    assert [cell.ours is None for cell in entry.cells] == [True, True, True, False, False]
+    assert [cell.is_stale for cell in entry.cells] == [False, False, False, True, False]
+    assert (entry.done, entry.planned, entry.is_stale) == (2, 5, True)
+    assert entry.ours == pytest.approx(np.mean([scores["ours", fold].mean() for fold in (3, 4)]))
+    assert entry.pairs == 2 * CASES  # only the folds that are there
+    others = entries(study, jobs, found)
+    assert others["BSF-S (64M)"].reason == "not in this study"
+    assert {cell.reason for cell in others["BSF-S (64M)"].cells} == {"not in this study"}
+
+
+def test_a_damaged_evaluation_is_an_empty_cell(scored):
+    study, jobs, _ = scored
+    (jobs["ours/fold0/evaluation"].results / "metrics.csv").write_text("damaged")
+    cell = entries(study, jobs)["BSF-T (62M)"].cells[0]
+    assert cell.ours is None
+    assert cell.reason.startswith("unreadable: ")
+
+
+def test_a_study_of_fewer_folds_leaves_the_papers_other_folds_empty(tmp_path):
+    study = study_of(
+        {"ours": {}}, [TABLE | {"rows": {"BSF-T (62M)": {"run": "ours"}}, "baseline": "BSF-T (62M)"}], values=[0, 1]
+    )
+    jobs = expand(study, tmp_path)
+    for fold in (0, 1):
+        evaluate(jobs[f"ours/fold{fold}/evaluation"], {"a": [0.5] * 3, "b": [0.7] * 3})
+    cells = entries(study, jobs)["BSF-T (62M)"].cells
+    assert [cell.reason for cell in cells] == ["", ""] + ["not in this study"] * 3
+    assert [cell.paper for cell in cells] == [0.9027, 0.9181, 0.9102, 0.9103, 0.9139]
