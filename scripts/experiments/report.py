@@ -186,7 +186,7 @@ def markdown(table: Table) -> str:
         "p (Holm)",
     )
     lines = [f"# Table {table.number}: {table.title}", ""]
-    lines += [table.note, ""] if table.note else []
+    lines += [_escaped(table.note), ""] if table.note else []
     lines += _markdown_table((*head, "runs", "note"), [_summary(entry) for entry in table.entries])
     labels = list(dict.fromkeys(cell.label for entry in table.entries for cell in entry.cells))
     if "labels" in paper()[table.number]:
