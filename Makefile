@@ -39,7 +39,7 @@ quickstart: .venv/installed
 test: .venv/installed .venv-deploy/installed .venv-nnunet/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --ignore=tests/deploy --ignore=tests/nnunet
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python -m pytest --numprocesses=auto tests/deploy
-	OMP_NUM_THREADS=1 .venv-nnunet/bin/python -m pytest --numprocesses=auto tests/nnunet
+	OMP_NUM_THREADS=1 .venv-nnunet/bin/python -m pytest --numprocesses=auto --dist=loadfile tests/nnunet
 
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -104,7 +104,7 @@ def convert(
 
 
 def _common_ending(cases: Sequence[Case]) -> str:
-    endings = {}
+    endings: dict[str, str] = {}
     for case in cases:
         for path in (*case["image"], case["label"]):
             endings.setdefault(".nii.gz" if path.endswith(".nii.gz") else Path(path).suffix, path)

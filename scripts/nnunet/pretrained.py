@@ -1,8 +1,8 @@
 """Fit a pretrained encoder to nnU-Net's network, with a report.
 
 nnU-Net's `-pretrained_weights` wants every tensor but the last layers, in equal shapes; a self-supervised encoder, such
-as OpenMind's ResEnc-L (https://github.com/MIC-DKFZ/nnssl), has one input channel and no decoder for labels. nnU-Net also
-unpickles the file. So the tensors are read and fitted here, before its training begins.
+as OpenMind's ResEnc-L (https://github.com/MIC-DKFZ/nnssl), has one input channel and no decoder for labels. It also
+unpickles the file. So the tensors are read and fitted here, before nnU-Net's training begins.
 
 A checkpoint of nnssl holds `network_weights` and `nnssl_adaptation_plan`, whose `key_to_encoder` and `key_to_stem` are
 prefixes of the encoder's tensors: `encoder.stages` and `encoder.stem`, or `online_encoder.stages` and so on. One of

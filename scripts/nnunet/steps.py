@@ -93,7 +93,7 @@ class Work:
 def fingerprint(work: Work) -> None:
     """Check the data and measure their fingerprint: sizes, spacings, intensities.
 
-    nnU-Net draws 10^8 intensities from each channel, so that a cohort of four takes 5 GiB, and a large one less.
+    nnU-Net draws 10^8 intensities of each channel from the whole cohort: four channels take 5 GiB.
 
     Raises:
         InputError: nnU-Net refuses the data.
@@ -126,10 +126,10 @@ def plan(work: Work, patch_size: Sequence[int] | None) -> None:
         raise InputError(f"--configuration={work.configuration}: nnU-Net plans only {', '.join(planned)} for this data")
 
 
-def _with_patch_size(planner: type, patch_size: Sequence[int]) -> type:
+def _with_patch_size(planner: Any, patch_size: Sequence[int]) -> Any:
     """A planner that plans for a patch as it does for images of that size; memory may still shrink it."""
 
-    class Planner(planner):  # type: ignore[misc, valid-type]
+    class Planner(planner):
         def get_plans_for_configuration(self, spacing: Any, median_shape: Any, *others: Any) -> dict[str, Any]:
             if len(spacing) == 2:
                 return super().get_plans_for_configuration(spacing, median_shape, *others)
