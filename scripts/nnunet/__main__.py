@@ -13,6 +13,7 @@ from common.data.datalists import SPLITS, Datalist
 from common.errors import ArgumentError, InputError, check_number, choice
 from common.files import check_writable_folder, expand_home
 from common.values import check_device, optional
+from scripts.nnunet.settings import check_settings
 
 __all__ = ["baseline"]
 
@@ -99,12 +100,9 @@ def baseline(
         "patch_size": patch,
         "epochs": epochs,
         "iterations_per_epoch": iterations_per_epoch,
-        "pretrained": weights and hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "pretrained": weights and _sha256(weights),
         "seed": seed,
     }
-
-    from scripts.nnunet.record import BaselineRecord, check_settings
-
     check_settings(folder, settings)
     os.environ["nnUNet_def_n_proc"] = str(max(1, num_workers))  # noqa: SIM112  nnU-Net reads it when it is imported
 
@@ -113,6 +111,7 @@ def baseline(
     from scripts.nnunet import steps
     from scripts.nnunet.conversion import convert, dataset_name
     from scripts.nnunet.pretrained import fit, read
+    from scripts.nnunet.record import BaselineRecord
 
     if weights:
         read(weights)  # refuses a wrong file before the work
@@ -140,16 +139,22 @@ def baseline(
     with record.step("preprocess") as to_do:
         if to_do:
             steps.preprocess(work)
-    with record.step("train") as to_do:
+    with record.step("train", redo=not (steps.checkpoint_folder(work) / steps.FINAL).is_file()) as to_do:
         if to_do:
             loading = initialise if weights else None
             record.content |= steps.train(work, epochs, iterations_per_epoch, seed, loading)
     predictions = folder / ("predictions" if split == "testing" else f"predictions-{split}")
-    with record.step(f"predict {split}") as to_do:
+    missing = [case for case in held_out if not steps.prediction(predictions, case).is_file()]
+    with record.step(f"predict {split}", redo=bool(missing)) as to_do:
         if to_do:
-            steps.predict(work, held_out, predictions)
+            steps.predict(work, missing, predictions)
     record.finish()
     print(f"{predictions}: {len(held_out)} label maps of {split}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _patch_size(value: Any, configuration: str) -> list[int] | None:

@@ -9,14 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError
-from common.files import atomic_write, reporting_json_errors
+from common.files import atomic_write
 from common.training.records import RunRecord, command_line, peak_memory
 from common.weights.surgery import Report
+from scripts.nnunet.settings import read_record
 
-__all__ = ["BaselineRecord", "check_settings"]
-
-MAY_DIFFER = ("datalist",)  # a path; the subjects in it may not
+__all__ = ["BaselineRecord"]
 
 
 class BaselineRecord(RunRecord):
@@ -34,15 +32,20 @@ class BaselineRecord(RunRecord):
         command = command_line(["python", "-m", "scripts.nnunet", *sys.argv[1:]])
         self.content |= {"command": command, "device": device, "steps": {}}
         self.content["versions"] |= versions
-        if earlier := _read(output / "run.json"):
+        if earlier := read_record(output):
             new = ("command", "versions", "git_commit", "config", "finished")
             self.content |= {name: value for name, value in earlier.items() if name not in new}
             self._before = earlier["seconds"]
 
     @contextmanager
-    def step(self, name: str) -> Iterator[bool]:
-        """Time a block that is done once; yields whether it is still to do."""
-        if name in self.content["steps"]:
+    def step(self, name: str, redo: bool = False) -> Iterator[bool]:
+        """Time a block that is done once; yields whether it is still to do.
+
+        Args:
+            name: of the step.
+            redo: do it again, as its files are missing.
+        """
+        if name in self.content["steps"] and not redo:
             yield False
             return
         start = time.monotonic()
@@ -71,28 +74,3 @@ class BaselineRecord(RunRecord):
         self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
         with atomic_write(self.folder / "run.json") as file:
             file.write_text(json.dumps(self.content, indent=1, allow_nan=False))
-
-
-def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
-    """Check that a folder is new, or holds a run with the same settings.
-
-    Raises:
-        InputError: it holds another run.
-    """
-    if not (earlier := _read(output / "run.json")):
-        if output.is_dir() and any(output.iterdir()):
-            raise InputError(f"--output={output}: not empty, and without run.json; expected a new folder")
-        return
-    known = earlier.get("config", {})
-    for name, value in settings.items():
-        if name not in MAY_DIFFER and known.get(name) != value:
-            was = "another datalist" if name == "subjects" else f"{name}={known.get(name)}"
-            now = "this one" if name == "subjects" else value
-            raise InputError(f"--output={output}: holds a run with {was}, not {now}; expected a new folder")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    with reporting_json_errors(str(path), "the record of a run"):
-        return json.loads(path.read_text())

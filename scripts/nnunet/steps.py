@@ -240,8 +240,13 @@ def _history(trainer: Any, iterations: int) -> dict[str, Any]:
     }
 
 
+def prediction(output: Path, case: Mapping[str, Any]) -> Path:
+    """The file of a case's label map."""
+    return output / f"{case['subject']}.nii.gz"
+
+
 def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Write the label map of each case that has none yet, on the grid of its images.
+    """Write the label map of each case, on the grid of its images.
 
     Windows overlap by half and are mirrored on all axes, as nnU-Net does by default.
 
@@ -256,11 +261,8 @@ def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> Non
     reader = predictor.plans_manager.image_reader_writer_class()
     written = work.folder / "unfinished.nii.gz"  # SimpleITK chooses the format by the name
     for case in tqdm(cases, desc="predictions"):
-        target = output / f"{case['subject']}.nii.gz"
-        if target.exists():
-            continue
         image, properties = reader.read_images(case["image"])
         labels = predictor.predict_single_npy_array(image, properties)
         reader.write_seg(labels, str(written), properties)
-        with atomic_write(target) as file:
+        with atomic_write(prediction(output, case)) as file:
             shutil.move(written, file)
