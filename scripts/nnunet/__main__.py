@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from common.data.datalists import SPLITS, Datalist
 from common.errors import ArgumentError, InputError, check_number, choice
 from common.files import check_writable_folder, expand_home
 from common.values import check_device, optional
-from scripts.nnunet.settings import check_settings
+from scripts.nnunet.settings import check_settings, dataset_name
 
 __all__ = ["baseline"]
 
 CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 PACKAGES = ("nnunetv2", "dynamic-network-architectures")
+
+Case = Mapping[str, Any]
 
 
 def baseline(
@@ -93,6 +95,7 @@ def baseline(
         "datalist": str(listed.path),
         "subjects": listed.digest,
         "dataset_dir": str(Path(listed.root).absolute()),
+        "data_set": dataset_name(listed.content["name"]),
         "label_convention": convention,
         "modalities": names,
         "configuration": configuration,
@@ -104,52 +107,72 @@ def baseline(
         "seed": seed,
     }
     check_settings(folder, settings)
+    predictions = _run(folder, settings, num_workers, device, weights, training, validation, split, held_out)
+    print(f"{predictions}: {len(held_out)} label maps of {split}")
+
+
+def _run(
+    folder: Path,
+    settings: Mapping[str, Any],
+    num_workers: int,
+    device: str,
+    pretrained: Path | None,
+    training: Sequence[Case],
+    validation: Sequence[Case],
+    split: str,
+    held_out: Sequence[Case],
+) -> Path:
+    """Do the steps that are left, and return the folder of the predictions."""
     os.environ["nnUNet_def_n_proc"] = str(max(1, num_workers))  # noqa: SIM112  nnU-Net reads it when it is imported
 
     import torch
 
     from scripts.nnunet import steps
-    from scripts.nnunet.conversion import convert, dataset_name
+    from scripts.nnunet.conversion import convert
     from scripts.nnunet.pretrained import fit, read
     from scripts.nnunet.record import BaselineRecord
 
-    if weights:
-        read(weights)  # refuses a wrong file before the work
-    record = BaselineRecord(folder, settings, device, {name: version(name) for name in PACKAGES})
-    record.write()
-    dataset = dataset_name(listed.content["name"])
-    work = steps.Work(folder, dataset, configuration, plans, num_workers, torch.device(device))
+    modalities = settings["modalities"]
 
     def initialise(network: torch.nn.Module) -> None:
-        state, report = fit(network, weights, names)
+        assert pretrained is not None
+        state, report = fit(network, pretrained, modalities)
         network.load_state_dict(state)
         print(report, flush=True)
         record.add_weights(report)
 
+    if pretrained:
+        read(pretrained)  # refuses a wrong file before the work
+    record = BaselineRecord(folder, settings, device, {name: version(name) for name in PACKAGES})
+    record.write()
+    data_set, configuration, plans = (settings[name] for name in ("data_set", "configuration", "plans"))
+    work = steps.Work(folder, data_set, configuration, plans, num_workers, torch.device(device))
     with record.step("convert") as to_do:
         if to_do:
-            convert(work.raw, training, validation, names, convention)
+            convert(work.raw, training, validation, modalities, settings["label_convention"])
     with record.step("fingerprint") as to_do:
         if to_do:
             steps.fingerprint(work)
     with record.step("plan") as to_do:
         if to_do:
-            steps.plan(work, patch)
+            steps.plan(work, settings["patch_size"])
+            if pretrained:
+                fit(steps.untrained_network(work), pretrained, modalities)  # refuses another encoder before the work
             record.content["plan"] = steps.plan_summary(work)
     with record.step("preprocess") as to_do:
         if to_do:
             steps.preprocess(work)
     with record.step("train", redo=not (steps.checkpoint_folder(work) / steps.FINAL).is_file()) as to_do:
         if to_do:
-            loading = initialise if weights else None
-            record.content |= steps.train(work, epochs, iterations_per_epoch, seed, loading)
+            lengths = settings["epochs"], settings["iterations_per_epoch"], settings["seed"]
+            record.content |= steps.train(work, *lengths, initialise if pretrained else None)
     predictions = folder / ("predictions" if split == "testing" else f"predictions-{split}")
     missing = [case for case in held_out if not steps.prediction(predictions, case).is_file()]
     with record.step(f"predict {split}", redo=bool(missing)) as to_do:
         if to_do:
             steps.predict(work, missing, predictions)
     record.finish()
-    print(f"{predictions}: {len(held_out)} label maps of {split}")
+    return predictions
 
 
 def _sha256(path: Path) -> str:

@@ -7,7 +7,6 @@ modality, knows no regions, and turns its exceptions into warnings.
 
 import gzip
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from common.data.regions import known_labels, regions_of
 from common.errors import InputError
 from common.files import atomic_write
 
-__all__ = ["LabelScheme", "convert", "dataset_name"]
+__all__ = ["LabelScheme", "convert"]
 
 Case = Mapping[str, Any]
 
@@ -56,11 +55,6 @@ class LabelScheme:
     def is_consecutive(self) -> bool:
         """Whether nnU-Net can read the files as they are."""
         return all(value == index for value, index in self.values.items())
-
-
-def dataset_name(cohort: str) -> str:
-    """Name of nnU-Net's data set for a cohort: `Dataset001_` and its letters and digits."""
-    return f"Dataset001_{re.sub('[^A-Za-z0-9]', '', cohort) or 'cohort'}"
 
 
 def convert(

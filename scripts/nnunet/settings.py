@@ -1,6 +1,7 @@
-"""Whether a folder holds a run with the same settings; apart from `record.py`, which is slow to import."""
+"""The settings of a run, and whether a folder holds one with the same; `record.py` is slower to import."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,14 @@ from typing import Any
 from common.errors import InputError
 from common.files import reporting_json_errors
 
-__all__ = ["check_settings", "read_record"]
+__all__ = ["check_settings", "dataset_name", "read_record"]
 
 MAY_DIFFER = ("datalist",)  # a path; the subjects in it may not
+
+
+def dataset_name(cohort: str) -> str:
+    """Name of nnU-Net's data set for a cohort: `Dataset001_` and its letters and digits."""
+    return f"Dataset001_{re.sub('[^A-Za-z0-9]', '', cohort) or 'cohort'}"
 
 
 def check_settings(output: Path, settings: Mapping[str, Any]) -> None:

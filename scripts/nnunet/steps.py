@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
 from monai.apps.nnunet import nnUNetV2Runner
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
@@ -25,6 +26,8 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_en
 from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiment_dataset
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 from tqdm import tqdm
@@ -157,6 +160,15 @@ def plan_summary(work: Work) -> dict[str, Any]:
         "features_per_stage": [int(number) for number in network["features_per_stage"]],
         "normalization": list(configuration.normalization_schemes),
     }
+
+
+def untrained_network(work: Work) -> nn.Module:
+    """The network that nnU-Net planned, as it is before a training."""
+    plans, dataset = work.plans_manager, load_json(str(work.raw / "dataset.json"))
+    configuration = plans.get_configuration(work.configuration)
+    channels = determine_num_input_channels(plans, configuration, dataset)
+    heads = plans.get_label_manager(dataset).num_segmentation_heads
+    return nnUNetTrainer.build_network_architecture(plans, configuration, channels, heads)
 
 
 def train(

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -101,7 +102,12 @@ def baseline(cohort) -> Callable[..., Result]:
 
 
 def command(cohort: Cohort, output: Path, *options: str, datalist: Path | None = None) -> list[str]:
-    given = [f"--datalist={datalist or cohort.datalist}", f"--dataset_dir={cohort.root}", f"--output={output}"]
+    """README.md's command, with these values of its options and with further ones."""
+    (documented,) = re.findall(
+        r"^\.venv-nnunet/bin/python (-m scripts\.nnunet .+)$", (ROOT / "README.md").read_text(), re.M
+    )
+    values = {"datalist": datalist or cohort.datalist, "dataset_dir": cohort.root, "output": output}
+    given = [f"--{name}={values[name]}" for name in re.findall(r"--(\w+)=", documented)]
     return [sys.executable, "-m", "scripts.nnunet", *given, *options]
 
 

@@ -13,7 +13,8 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 from common.data.datalists import Datalist
 from common.data.regions import regions_of
 from common.errors import InputError
-from scripts.nnunet.conversion import LabelScheme, convert, dataset_name
+from scripts.nnunet.conversion import LabelScheme, convert
+from scripts.nnunet.settings import dataset_name
 from tests.support import one_line
 
 AFFINE = np.diag([-2.0, -2.0, 2.0, 1.0])

@@ -11,6 +11,7 @@ import torch
 
 from common.errors import InputError
 from scripts.nnunet import steps
+from scripts.nnunet.pretrained import fit
 from tests.support import ROOT, execute
 
 pytestmark = pytest.mark.slow
@@ -94,6 +95,15 @@ def test_a_given_patch_is_planned_for(work):
     assert summary["patch_size"] == [16, 32, 32]
     assert summary["network"] == "PlainConvUNet"
     assert len(summary["features_per_stage"]) == 4, "halved three times, to a shortest edge of 4"
+
+
+def test_openminds_encoder_does_not_fit_the_default_plans(work, openmind):
+    """The command asks this before it preprocesses."""
+    steps.plan(work, None)
+    network = steps.untrained_network(work)
+    assert next(network.parameters()).shape[1] == 2, "the channels of the run"
+    with pytest.raises(InputError, match=r"tensors of the encoder do not fit, first .* need --plans=resenc_l"):
+        fit(network, openmind, ["FLAIR", "T1ce"])
 
 
 def test_a_configuration_that_is_not_planned_is_refused(work):
