@@ -5,6 +5,7 @@ Planning and preprocessing go through MONAI's `nnUNetV2Runner`. Training and pre
 * predicts on CUDA only.
 """
 
+import math
 import os
 import random
 import shutil
@@ -209,7 +210,7 @@ def train(
         trainer.run_training()
     if not (checkpoints / FINAL).is_file():
         raise RuntimeError(f"{checkpoints / FINAL}: nnU-Net's training ended without it")
-    return _history(trainer, iterations)
+    return history(trainer, iterations)
 
 
 def checkpoint_folder(work: Work) -> Path:
@@ -235,15 +236,18 @@ def _augmenting_by(workers: int) -> Iterator[None]:
         del os.environ["nnUNet_n_proc_DA"]  # noqa: SIM112
 
 
-def _history(trainer: Any, iterations: int) -> dict[str, Any]:
-    def logged(name: str) -> list[float]:
-        return [round(float(value), 6) for value in trainer.logger.get_value(name, step=None)]
+def history(trainer: Any, iterations: int) -> dict[str, Any]:
+    """Parameters, losses and validations of a trainer; None where a value is not finite, such as a Dice of no voxels."""
+
+    def logged(name: str) -> list[float | None]:
+        values = [float(value) for value in trainer.logger.get_value(name, step=None)]
+        return [round(value, 6) if math.isfinite(value) else None for value in values]
 
     at = [(epoch + 1) * iterations for epoch in range(trainer.num_epochs)]
-    ended, started = logged("epoch_end_timestamps"), logged("epoch_start_timestamps")
+    times = (trainer.logger.get_value(f"epoch_{name}_timestamps", step=None) for name in ("start", "end"))
     return {
         "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
-        "training_seconds": round(sum(end - start for end, start in zip(ended, started, strict=True)), 1),
+        "training_seconds": round(sum(end - start for start, end in zip(*times, strict=True)), 1),
         "train": {"iteration": at, "loss": {"loss": logged("train_losses")}},
         "validation": {
             "iteration": at,
