@@ -237,7 +237,7 @@ def _augmenting_by(workers: int) -> Iterator[None]:
 
 
 def history(trainer: Any, iterations: int) -> dict[str, Any]:
-    """Parameters, losses and validations of a trainer; None where a value is not finite, such as a Dice of no voxels."""
+    """Parameters, losses and validations of a trainer; None for what is not finite, as a Dice of no voxels."""
 
     def logged(name: str) -> list[float | None]:
         values = [float(value) for value in trainer.logger.get_value(name, step=None)]
