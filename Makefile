@@ -2,9 +2,10 @@
 PYTHON ?= python3.11
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell grep '^torch==' requirements.txt)
+TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnunet/requirements.txt)
 BIN := .venv/bin
 
-.PHONY: install deploy quickstart test lint
+.PHONY: install deploy nnunet quickstart test lint
 
 install: .venv/installed
 
@@ -23,12 +24,22 @@ deploy: .venv-deploy/installed
 	.venv-deploy/bin/pip install --quiet --requirement requirements.txt --requirement deploy/requirements.txt
 	touch $@
 
+# nnU-Net, a baseline, has an environment of its own, too: half a gigabyte that the bundles do not need.
+nnunet: .venv-nnunet/installed
+
+.venv-nnunet/installed: requirements.txt scripts/nnunet/requirements.txt
+	$(PYTHON) -m venv .venv-nnunet
+	.venv-nnunet/bin/pip install --quiet --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) $(TORCH) $(TORCHVISION)
+	.venv-nnunet/bin/pip install --quiet --requirement requirements.txt --requirement scripts/nnunet/requirements.txt
+	touch $@
+
 quickstart: .venv/installed
 	$(BIN)/python -m scripts.quickstart
 
-test: .venv/installed .venv-deploy/installed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --ignore=tests/deploy
+test: .venv/installed .venv-deploy/installed .venv-nnunet/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --ignore=tests/deploy --ignore=tests/nnunet
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python -m pytest --numprocesses=auto tests/deploy
+	OMP_NUM_THREADS=1 .venv-nnunet/bin/python -m pytest --numprocesses=auto --dist=loadfile tests/nnunet
 
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,0 +1,76 @@
+"""The record of a baseline, run.json, by which a repeated command knows what is done."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from common.files import atomic_write
+from common.training.records import RunRecord, command_line, peak_memory
+from common.weights.surgery import Report
+from scripts.nnunet.settings import read_record
+
+__all__ = ["BaselineRecord"]
+
+
+class BaselineRecord(RunRecord):
+    """The record of a run of several steps, which an interrupted run continues.
+
+    Args:
+        output: folder of `run.json`; one that is there is continued.
+        settings: what the run was started with.
+        device: cpu or cuda.
+        versions: of further packages.
+    """
+
+    def __init__(self, output: Path, settings: Mapping[str, Any], device: str, versions: Mapping[str, str]) -> None:
+        super().__init__(str(output), settings, "train")
+        command = command_line(["python", "-m", "scripts.nnunet", *sys.argv[1:]])
+        self.content |= {"command": command, "device": device, "steps": {}}
+        self.content["versions"] |= versions
+        if earlier := read_record(output):
+            new = ("command", "versions", "git_commit", "config", "finished")
+            self.content |= {name: value for name, value in earlier.items() if name not in new}
+            self._before = earlier["seconds"]
+
+    @contextmanager
+    def step(self, name: str, redo: bool = False) -> Iterator[bool]:
+        """Time a block that is done once; yields whether it is still to do.
+
+        Args:
+            name: of the step.
+            redo: do it again, as its files are missing.
+        """
+        if name in self.content["steps"] and not redo:
+            yield False
+            return
+        start = time.monotonic()
+        yield True
+        self.content["steps"][name] = {"seconds": round(time.monotonic() - start, 1), **peak_memory()}
+        self.write()
+
+    def add_weights(self, report: Report) -> None:
+        """Record how the pretrained weights fitted, at once: a continued training does not load them again."""
+        tensors = {"changed": report.changed, **report.gaps()}
+        fitted = {"source": report.source, **report.counts(), "tensors": tensors, "shares": report.shares}
+        self.content["weights"] = fitted
+        self.write()
+
+    def finish(self) -> None:
+        """Write the record of a complete run."""
+        self.content["finished"] = True
+        self.write()
+
+    def write(self) -> None:
+        """Write the record as it stands; the peak memory is the highest of all runs, workers included."""
+        peaks = peak_memory()
+        workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+        highest = max(peaks["peak_memory_gib"], workers, self.content.get("peak_memory_gib", 0))
+        self.content |= peaks | {"peak_memory_gib": round(highest, 3)}
+        self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
+        with atomic_write(self.folder / "run.json") as file:
+            file.write_text(json.dumps(self.content, indent=1, allow_nan=False))

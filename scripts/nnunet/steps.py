@@ -1,0 +1,284 @@
+"""The steps that nnU-Net does itself: plan, preprocess, train, predict.
+
+Planning and preprocessing go through MONAI's `nnUNetV2Runner`. Training and prediction call nnU-Net, as MONAI 1.6.1
+* passes a training's `device` as `--device`, which nnU-Net does not know (it is `-device`), and ignores the failure;
+* predicts on CUDA only.
+"""
+
+import math
+import os
+import random
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from monai.apps.nnunet import nnUNetV2Runner
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
+    nnUNetPlannerResEncL,
+)
+from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiment_dataset
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
+from tqdm import tqdm
+
+from common.errors import InputError
+from common.files import atomic_write
+
+__all__ = [
+    "FINAL",
+    "Work",
+    "checkpoint_folder",
+    "fingerprint",
+    "plan",
+    "plan_summary",
+    "predict",
+    "preprocess",
+    "train",
+]
+
+FINAL = "checkpoint_final.pth"
+PLANS = {  # value of --plans -> planner, GiB of GPU memory that it plans for, name of the plans
+    "default": (ExperimentPlanner, 8, "nnUNetPlans"),
+    "resenc_l": (nnUNetPlannerResEncL, 24, "nnUNetResEncUNetLPlans"),
+}
+SAVE_EVERY = 50  # epochs; nnU-Net's
+
+
+@dataclass(frozen=True)
+class Work:
+    """Where nnU-Net works, and on what.
+
+    Attributes:
+        folder: for nnU-Net's raw, preprocessed and results folders.
+        dataset: name of the data set.
+        configuration: 2d, 3d_fullres or 3d_lowres.
+        plans: default or resenc_l.
+        workers: processes; 0 for none beside the main one where nnU-Net can do without.
+        device: to train and predict on.
+    """
+
+    folder: Path
+    dataset: str
+    configuration: str
+    plans: str
+    workers: int
+    device: torch.device
+
+    @property
+    def raw(self) -> Path:
+        """Folder of dataset.json."""
+        return self.folder / "nnUNet_raw" / self.dataset
+
+    @property
+    def plans_manager(self) -> PlansManager:
+        """The plans."""
+        return PlansManager(str(self.folder / "nnUNet_preprocessed" / self.dataset / f"{PLANS[self.plans][2]}.json"))
+
+    def runner(self) -> nnUNetV2Runner:
+        """MONAI's runner, which also tells nnU-Net its folders, by environment variables."""
+        folders = {
+            name.lower(): str(self.folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+        }
+        return nnUNetV2Runner({"dataset_name_or_id": 1, **folders})
+
+
+def fingerprint(work: Work) -> None:
+    """Check the data and measure their fingerprint: sizes, spacings, intensities.
+
+    nnU-Net draws 10^8 intensities of each channel from the whole cohort: four channels take 5 GiB.
+
+    Raises:
+        InputError: nnU-Net refuses the data.
+    """
+    try:
+        work.runner().extract_fingerprints(npfp=max(1, work.workers), verify_dataset_integrity=True, clean=True)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"nnU-Net refuses the data: {reason}") from error
+
+
+def plan(work: Work, patch_size: Sequence[int] | None) -> None:
+    """Plan all configurations from the fingerprint.
+
+    Args:
+        work: on what.
+        patch_size: most voxels of a patch on each axis, in nnU-Net's order (z, y, x); None for what it plans itself.
+
+    Raises:
+        InputError: nnU-Net planned no such configuration.
+    """
+    planner, memory, name = PLANS[work.plans]
+    runner = work.runner()
+    if patch_size is None:
+        runner.plan_experiments(pl=planner.__name__, gpu_memory_target=memory, overwrite_plans_name=name)
+    else:
+        plan_experiment_dataset(1, _with_patch_size(planner, patch_size), memory, overwrite_plans_name=name)
+    planned = work.plans_manager.available_configurations
+    if work.configuration not in planned:
+        raise InputError(f"--configuration={work.configuration}: nnU-Net plans only {', '.join(planned)} for this data")
+
+
+def _with_patch_size(planner: Any, patch_size: Sequence[int]) -> Any:
+    """A planner that plans for a patch as it does for images of that size; memory may still shrink it."""
+
+    class Planner(planner):
+        def get_plans_for_configuration(self, spacing: Any, median_shape: Any, *others: Any) -> dict[str, Any]:
+            if len(spacing) == 2:
+                return super().get_plans_for_configuration(spacing, median_shape, *others)
+            small = np.minimum(median_shape, patch_size)
+            planned = super().get_plans_for_configuration(spacing, small, *others)
+            return planned | {"median_image_size_in_voxels": median_shape}
+
+    return Planner
+
+
+def preprocess(work: Work) -> None:
+    """Resample and normalise the images; what an interrupted run left is replaced."""
+    work.runner().preprocess((work.configuration,), (max(1, work.workers),), PLANS[work.plans][2])
+
+
+def plan_summary(work: Work) -> dict[str, Any]:
+    """What nnU-Net planned: patch and batch size, spacing in mm, network."""
+    configuration = work.plans_manager.get_configuration(work.configuration)
+    network = configuration.network_arch_init_kwargs
+    return {
+        "patch_size": [int(edge) for edge in configuration.patch_size],
+        "batch_size": int(configuration.batch_size),
+        "spacing": [float(edge) for edge in configuration.spacing],
+        "network": configuration.network_arch_class_name.rsplit(".", 1)[-1],
+        "features_per_stage": [int(number) for number in network["features_per_stage"]],
+        "normalization": list(configuration.normalization_schemes),
+    }
+
+
+def untrained_network(work: Work) -> nn.Module:
+    """The network that nnU-Net planned, as it is before a training."""
+    plans, dataset = work.plans_manager, load_json(str(work.raw / "dataset.json"))
+    configuration = plans.get_configuration(work.configuration)
+    channels = determine_num_input_channels(plans, configuration, dataset)
+    heads = plans.get_label_manager(dataset).num_segmentation_heads
+    return nnUNetTrainer.build_network_architecture(plans, configuration, channels, heads)
+
+
+def train(
+    work: Work, epochs: int, iterations: int, seed: int, initialise: Callable[[nn.Module], None] | None = None
+) -> dict[str, Any]:
+    """Train by nnU-Net's own trainer and schedule, or continue with the checkpoint that an interrupted run left.
+
+    Args:
+        work: on what.
+        epochs: number of epochs; the learning rate falls to 0 over them.
+        iterations: of an epoch; the validation after it takes a fifth as many.
+        seed: of the initial weights, and of all else only without workers: nnU-Net does not seed these.
+        initialise: loads pretrained weights into the network of a training that begins.
+
+    Returns:
+        Entries of the record: parameters, losses and validations.
+    """
+    work.runner()
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  nnU-Net draws from it
+    torch.manual_seed(seed)
+    checkpoints = checkpoint_folder(work)
+    _remove_unfinished(checkpoints)
+    continues = any(checkpoints.glob("checkpoint_*.pth"))
+    with _augmenting_by(work.workers):
+        name = PLANS[work.plans][2]
+        trainer = get_trainer_from_args(
+            work.dataset, work.configuration, 0, "nnUNetTrainer", name, continues, work.device
+        )
+        trainer.num_epochs, trainer.num_iterations_per_epoch = epochs, iterations
+        trainer.num_val_iterations_per_epoch = max(1, iterations // 5)
+        trainer.save_every = max(1, min(SAVE_EVERY, epochs // 20))
+        if initialise is not None and not continues:
+            trainer.initialize()
+            initialise(getattr(trainer.network, "_orig_mod", trainer.network))  # the module within torch.compile's
+        maybe_load_checkpoint(trainer, continues, validation_only=False)
+        torch.backends.cudnn.benchmark = work.device.type == "cuda"
+        trainer.run_training()
+    if not (checkpoints / FINAL).is_file():
+        raise RuntimeError(f"{checkpoints / FINAL}: nnU-Net's training ended without it")
+    return history(trainer, iterations)
+
+
+def checkpoint_folder(work: Work) -> Path:
+    """Where the trainer writes its checkpoints and its log."""
+    run = f"nnUNetTrainer__{PLANS[work.plans][2]}__{work.configuration}"
+    return work.folder / "nnUNet_results" / work.dataset / run / "fold_0"
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove checkpoints that a killed run was writing: nnU-Net does not write them atomically."""
+    for path in folder.glob("checkpoint_*.pth"):
+        if not zipfile.is_zipfile(path):
+            path.unlink()
+
+
+@contextmanager
+def _augmenting_by(workers: int) -> Iterator[None]:
+    """Set the number of processes that augment; only here, as nnU-Net's planning fails with 0."""
+    os.environ["nnUNet_n_proc_DA"] = str(workers)  # noqa: SIM112
+    try:
+        yield
+    finally:
+        del os.environ["nnUNet_n_proc_DA"]  # noqa: SIM112
+
+
+def history(trainer: Any, iterations: int) -> dict[str, Any]:
+    """Parameters, losses and validations of a trainer; None for what is not finite, as a Dice of no voxels."""
+
+    def logged(name: str) -> list[float | None]:
+        values = [float(value) for value in trainer.logger.get_value(name, step=None)]
+        return [round(value, 6) if math.isfinite(value) else None for value in values]
+
+    at = [(epoch + 1) * iterations for epoch in range(trainer.num_epochs)]
+    times = (trainer.logger.get_value(f"epoch_{name}_timestamps", step=None) for name in ("start", "end"))
+    return {
+        "parameters": sum(parameter.numel() for parameter in trainer.network.parameters()),
+        "training_seconds": round(sum(end - start for start, end in zip(*times, strict=True)), 1),
+        "train": {"iteration": at, "loss": {"loss": logged("train_losses")}},
+        "validation": {
+            "iteration": at,
+            "metrics": {"loss": logged("val_losses"), "pseudo_dice": logged("mean_fg_dice")},
+        },
+    }
+
+
+def prediction(output: Path, case: Mapping[str, Any]) -> Path:
+    """The file of a case's label map."""
+    return output / f"{case['subject']}.nii.gz"
+
+
+def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> None:
+    """Write the label map of each case, on the grid of its images.
+
+    Windows overlap by half and are mirrored on all axes, as nnU-Net does by default.
+
+    Args:
+        work: on what; its `checkpoint_final.pth` is used, and no other.
+        cases: entries as `Datalist.load` returns them.
+        output: folder of SUBJECT.nii.gz.
+    """
+    work.runner()
+    predictor = nnUNetPredictor(device=work.device, allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(checkpoint_folder(work).parent), (0,), FINAL)
+    reader = predictor.plans_manager.image_reader_writer_class()
+    written = work.folder / "unfinished.nii.gz"  # SimpleITK chooses the format by the name
+    for case in tqdm(cases, desc="predictions"):
+        image, properties = reader.read_images(case["image"])
+        labels = predictor.predict_single_npy_array(image, properties)
+        reader.write_seg(labels, str(written), properties)
+        with atomic_write(prediction(output, case)) as file:
+            shutil.move(written, file)

@@ -1,0 +1,132 @@
+"""A cohort, its datalist, and a run of the command that is killed once and repeated."""
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support import ROOT, Result, execute
+
+SMALL = [
+    "--modalities=FLAIR,T1ce",  # half the time and memory of four channels
+    "--plans=resenc_l",
+    "--epochs=2",
+    "--iterations_per_epoch=1",
+    "--num_workers=0",
+    "--device=cpu",
+]
+
+
+class NotInstalled(pytest.Module):
+    def collect(self):
+        pytest.skip(
+            "nnU-Net is not installed here; make nnunet, then use .venv-nnunet/bin/python", allow_module_level=True
+        )
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    """Skip the modules of this folder, which import nnU-Net, where it is missing."""
+    if importlib.util.find_spec("nnunetv2") is None:
+        return NotInstalled.from_parent(parent, path=module_path)
+    return None
+
+
+@pytest.fixture(autouse=True)
+def environment():
+    """MONAI's runner sets environment variables; here they end with the test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+class Cohort(NamedTuple):
+    root: Path
+    datalist: Path
+
+
+class Run(NamedTuple):
+    command: list[str]
+    output: Path
+    killed: str  # what was printed before the kill
+    printed: str  # and after it
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory) -> Cohort:
+    """Six subjects of the embedded BraTS: three for training, one for validation, two held out."""
+    folder = tmp_path_factory.mktemp("cohort")
+    made = Cohort(folder / "brats", folder / "brats.json")
+    make = ["--layout=brats", "--subjects=6", "--spacing=4", f"--output={made.root}", "--workers=1"]
+    scan = [f"--root={made.root}", f"--output={made.datalist}", "--validation=1", "--testing=2"]
+    for command in (["scripts.phantoms", "make", *make], ["scripts.datalists", "brats", *scan]):
+        result = execute([sys.executable, "-m", *command])
+        assert result.returncode == 0, result.stderr
+    return made
+
+
+@pytest.fixture(scope="session")
+def openmind(tmp_path_factory) -> Path:
+    """A checkpoint in the layout of OpenMind's ResEnc-L, with one input channel and four stages."""
+    import torch
+
+    from tests.nnunet.networks import residual_network
+
+    path = tmp_path_factory.mktemp("weights") / "openmind.pth"
+    torch.save(
+        {
+            "network_weights": residual_network(channels=1, stages=4, width=32).state_dict(),
+            "nnssl_adaptation_plan": {"key_to_encoder": "encoder.stages", "key_to_stem": "encoder.stem"},
+        },
+        path,
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def baseline(cohort) -> Callable[..., Result]:
+    """Runs the command on the cohort."""
+
+    def run(output: Path, *options: str, datalist: Path = cohort.datalist) -> Result:
+        return execute(command(cohort, output, *options, datalist=datalist))
+
+    return run
+
+
+def command(cohort: Cohort, output: Path, *options: str, datalist: Path | None = None) -> list[str]:
+    """README.md's command, with these values of its options and with further ones."""
+    (documented,) = re.findall(
+        r"^\.venv-nnunet/bin/python (-m scripts\.nnunet .+)$", (ROOT / "README.md").read_text(), re.M
+    )
+    values = {"datalist": datalist or cohort.datalist, "dataset_dir": cohort.root, "output": output}
+    given = [f"--{name}={values[name]}" for name in re.findall(r"--(\w+)=", documented)]
+    return [sys.executable, "-m", "scripts.nnunet", *given, *options]
+
+
+@pytest.fixture(scope="session")
+def finished(cohort, openmind, tmp_path_factory) -> Run:
+    """The whole command, killed as soon as its training has saved a checkpoint, then repeated to the end."""
+    output = tmp_path_factory.mktemp("nnunet") / "output"
+    started = command(cohort, output, *SMALL, f"--pretrained={openmind}")
+    log = output.with_suffix(".log")
+    with log.open("w") as file:
+        process = subprocess.Popen(started, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        limit = time.monotonic() + 300
+        while process.poll() is None and time.monotonic() < limit and "Epoch 1" not in log.read_text():
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (checkpoint,) = output.rglob("checkpoint_best.pth")
+    cut = checkpoint.read_bytes()[:-100]  # as if the kill had come while nnU-Net wrote another one
+    checkpoint.with_name("checkpoint_latest.pth").write_bytes(cut)
+    result = execute(started)
+    assert result.returncode == 0, log.read_text() + result.stdout + result.stderr
+    return Run(started, output, log.read_text(), result.stdout)
