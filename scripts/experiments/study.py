@@ -322,7 +322,7 @@ def _evaluation(job: Job, entry: Mapping[str, Any], settings: Mapping[str, Any],
     else:
         data = (f"--references={datalist.target}", f"--dataset_dir={_root(datalist, places)}")
         protocol = f"--protocol={'atlas' if datalist.layout == 'atlas' else 'brats'}"
-        words = ["python", "-m", "scripts.evaluate", f"--predictions={job.results / 'predictions'}", *data, protocol]
+        words = ["python", "-m", "scripts.evaluate", f"--predictions={job.target}", *data, protocol]
         command = Command((*words, *split, f"--output={folder}"))
     name = f"{job.name}/evaluation"
     needs = (job.name, datalist.name)
