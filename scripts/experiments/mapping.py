@@ -33,6 +33,7 @@ TABLE = {
     "properties": {
         "table": {"enum": [2, 7, *SCORED]},
         "note": TEXT,
+        "metric": {"enum": ["dice", "dice_present"]},  # what the table's Dice is; DIFF-23
         "regions": {"type": "array", "items": TEXT, "minItems": 1, "uniqueItems": True},
         "columns": NAME,
         "rows": ROWS,

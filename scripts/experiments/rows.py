@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from common.errors import InputError
 from common.inference.results import PAGE, RESAMPLES
+from common.metrics.protocols import PRESENT
 from scripts.evaluate.compare import DIGITS, signed_rank
-from scripts.evaluate.reading import Evaluation, read
+from scripts.evaluate.reading import Evaluation, read, read_details
 from scripts.experiments.mapping import ROW
 from scripts.experiments.status import State
 from scripts.experiments.study import Job
 
-__all__ = ["Run", "estimate", "interval", "paired", "runs_of", "scores_of", "select", "spread"]
+__all__ = ["Run", "Scores", "estimate", "interval", "paired", "runs_of", "scores_of", "select", "spread"]
 
-Scores = Mapping[str, float]  # by case
+Scores = Mapping[str, ArrayLike]  # by case: [regions], NaN for a region that does not count; or a single figure
 
 
 @dataclass(frozen=True)
@@ -97,29 +98,36 @@ def _words(state: State) -> str:
 # Statistics
 
 
-def scores_of(evaluation: Evaluation, metric: str, regions: Sequence[str] | None) -> dict[str, float]:
-    """A metric of each case, the mean over the regions (all by default).
+def scores_of(evaluation: Evaluation, metric: str, regions: Sequence[str] | None) -> dict[str, NDArray[np.float64]]:
+    """A metric of each case in each region (all regions by default); `dice_present` is NaN where there is no region.
 
     Raises:
-        InputError: the evaluation lacks the metric or a region.
+        InputError: the evaluation lacks the metric or a region, or, for `dice_present`, a file of it is damaged.
     """
     names = list(evaluation.lesions) if regions is None else list(regions)
-    lacking = [f"{metric} of {region}" for region in names if (region, metric) not in evaluation.values]
+    measured = "dice" if metric == PRESENT else metric
+    lacking = [f"{measured} of {region}" for region in names if (region, measured) not in evaluation.values]
     if lacking:
         raise InputError(f"{evaluation.folder}: no {lacking[0]}; expected what {evaluation.protocol.name} measures")
-    means = np.mean([evaluation.values[region, metric] for region in names], axis=0)
-    return dict(zip(evaluation.cases, map(float, means), strict=True))
+    values = np.array([evaluation.values[region, measured] for region in names], dtype=float)
+    if metric == PRESENT:
+        scores = read_details(evaluation.folder).scores
+        present = [[scores[case][region].is_present for case in evaluation.cases] for region in names]
+        values[~np.array(present)] = math.nan
+    return dict(zip(evaluation.cases, values.T, strict=True))
 
 
 def estimate(runs: Sequence[Scores]) -> float:
-    """The mean over the runs of each run's mean over its cases, as the paper averages folds and subsets."""
-    return float(np.mean([np.mean(list(scores.values())) for scores in runs]))
+    """The mean over the runs of each run's score, as the paper averages folds and subsets.
+
+    The score of a run is the mean over the regions of each region's mean over the cases in which it counts.
+    """
+    return float(np.mean(_scores_of_runs(runs)))
 
 
 def spread(runs: Sequence[Scores]) -> float:
-    """The sample standard deviation of the runs' means; NaN for one run."""
-    means = [np.mean(list(scores.values())) for scores in runs]
-    return float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
+    """The sample standard deviation of the runs' scores; NaN for one run."""
+    return float(np.std(_scores_of_runs(runs), ddof=1)) if len(runs) > 1 else math.nan
 
 
 def interval(runs: Sequence[Scores], seed: int = 0) -> tuple[float, float]:
@@ -135,20 +143,25 @@ def interval(runs: Sequence[Scores], seed: int = 0) -> tuple[float, float]:
     sets: dict[tuple[str, ...], list[Scores]] = {}
     for scores in runs:
         sets.setdefault(tuple(sorted(scores)), []).append(scores)
-    samples = [np.mean([[scores[case] for case in cases] for scores in found], axis=0) for cases, found in sets.items()]
+    values = [np.mean([_array(scores, cases) for scores in found], axis=0) for cases, found in sets.items()]
     weights = [len(found) / len(runs) for found in sets.values()]
-    if min(len(sample) for sample in samples) < 2:
+    places = [np.arange(len(cases)) for cases in sets]
+    if min(map(len, places)) < 2:
         return math.nan, math.nan
 
-    def mean(*drawn: NDArray[np.float64], axis: int = -1) -> Any:
-        return sum(weight * np.mean(sample, axis=axis) for weight, sample in zip(weights, drawn, strict=True))
+    def mean(*drawn: NDArray[np.int64], axis: int = -1) -> Any:
+        """Of places of cases, [resamples, cases], for each test set."""
+        of_sets = zip(weights, values, drawn, strict=True)
+        return sum(weight * _score(of_set[:, at.astype(int)]) for weight, of_set, at in of_sets)
 
-    found = bootstrap(samples, mean, n_resamples=RESAMPLES, method="percentile", batch=100, vectorized=True, rng=seed)
+    found = bootstrap(places, mean, n_resamples=RESAMPLES, method="percentile", batch=100, vectorized=True, rng=seed)
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
 def paired(ours: Sequence[Scores], others: Sequence[Scores]) -> tuple[int, float, float] | None:
-    """Wilcoxon's signed-rank test on the cases that both rows have; a case counts once, with its mean over the runs.
+    """Wilcoxon's signed-rank test on the cases that both rows have.
+
+    A case counts once, with its mean over the runs and regions; one without any region does not count.
 
     Returns:
         Number of cases, mean difference (ours minus others) and two-sided p-value; None without a common case.
@@ -165,5 +178,28 @@ def _by_case(runs: Sequence[Scores]) -> dict[str, float]:
     found: dict[str, list[float]] = {}
     for scores in runs:
         for case, value in scores.items():
-            found.setdefault(case, []).append(value)
-    return {case: float(np.mean(values)) for case, values in found.items()}
+            found.setdefault(case, []).append(float(_mean(np.atleast_1d(np.asarray(value, dtype=float)))))
+    means = {case: float(np.mean(values)) for case, values in found.items()}
+    return {case: value for case, value in means.items() if not math.isnan(value)}
+
+
+def _scores_of_runs(runs: Sequence[Scores]) -> list[float]:
+    return [float(_score(_array(scores, list(scores)))) for scores in runs]
+
+
+def _array(scores: Scores, cases: Sequence[str]) -> NDArray[np.float64]:
+    """The scores of cases, [regions, cases]."""
+    return np.array([np.atleast_1d(np.asarray(scores[case], dtype=float)) for case in cases]).T
+
+
+def _score(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over the regions, the first axis, of the means over the cases, the last axis."""
+    return _mean(np.moveaxis(_mean(values), 0, -1))
+
+
+def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over the last axis of what is not NaN; NaN where all is."""
+    known = ~np.isnan(values)
+    count = known.sum(axis=-1)
+    total = np.where(known, values, 0).sum(axis=-1)
+    return np.divide(total, count, out=np.full(np.shape(total), math.nan), where=count > 0)

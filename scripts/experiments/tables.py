@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from common.errors import InputError
 from common.metrics.protocols import protocol
 from scripts.evaluate.compare import adjusted, more_is_better
 from scripts.experiments.mapping import axes_of, names_of, paper
@@ -16,6 +17,7 @@ from scripts.experiments.study import Job
 __all__ = ["Cell", "Entry", "Table", "table_of"]
 
 ABSENT = "not in this study"
+WORDS = "Dice, of cases with the region"  # in place of Dice; DIFF-23
 
 
 @dataclass(frozen=True)
@@ -120,18 +122,20 @@ def table_of(
         jobs: of the study.
         states: of the jobs.
 
-    Raises:
-        InputError: an evaluation lacks a region that the table asks for.
     """
     printed = paper()[spec["table"]]
     rows = spec["rows"]
     runs = {row: runs_of(values, jobs, states) for row, values in rows.items()}
     entries: list[Entry] = []
     for metric, label in printed["metrics"].items():
-        found = {row: _found(of_row, metric, spec.get("regions")) for row, of_row in runs.items()}
-        entries += [
-            _entry(row, metric, label, spec, study, found) for row in [*printed["systems"], *_new(rows, printed)]
-        ]
+        measured = spec.get("metric", metric) if metric == "dice" else metric
+        found = {row: _found(of_row, measured, spec.get("regions")) for row, of_row in runs.items()}
+        names = [*printed["systems"], *_new(rows, printed)]
+        entries += [_entry(row, metric, label, spec, study, found) for row in names]
+        if measured != metric:
+            entries = [
+                replace(entry, metric=measured, label=WORDS) if entry.metric == metric else entry for entry in entries
+            ]
     tested = [place for place, entry in enumerate(entries) if not math.isnan(entry.p)]
     for place, p in zip(tested, adjusted([entries[place].p for place in tested]), strict=True):
         entries[place] = replace(entries[place], p_holm=p)
@@ -145,12 +149,17 @@ def _new(rows: Mapping[str, Any], printed: Mapping[str, Any]) -> list[str]:
 
 
 def _found(runs: Sequence[Run], metric: str, regions: Sequence[str] | None) -> _Found:
-    of_run = {
-        place: scores_of(run.evaluation, metric, regions)
-        for place, run in enumerate(runs)
-        if run.evaluation is not None
-    }
-    return _Found(runs, list(of_run.values()), of_run)
+    """The scores of the runs; a run without what the table asks for is as one without evaluation."""
+    read = []
+    of_run = {}
+    for place, run in enumerate(runs):
+        try:
+            if run.evaluation is not None:
+                of_run[place] = scores_of(run.evaluation, metric, regions)
+            read.append(run)
+        except InputError as error:
+            read.append(replace(run, state="unreadable", reason=f"unreadable: {error}", evaluation=None))
+    return _Found(read, list(of_run.values()), of_run)
 
 
 def _entry(

@@ -1,13 +1,16 @@
 """The studies of the paper: how many jobs they have, and whether every command fits the bundle that it runs."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
-from scripts.experiments.mapping import paper
+from scripts.experiments.mapping import check_mapping, paper
 from scripts.experiments.rows import select
+from scripts.experiments.schema import SCHEMA
 from scripts.experiments.study import ROOT, STUDIES, Places, jobs_of, read
 
 ROOTS = {layout: Path("/data") / layout for layout in ("ukb", "brats", "atlas")}
@@ -117,3 +120,11 @@ def test_a_study_without_the_folds_says_so():
     jobs = jobs_of(read("sizes")[1], Places(Path("/out"), ROOTS))
     assert jobs["folds/fold0"].absent == "expected --files with folds"
     assert jobs["two_stage/fold0-small"].absent == "expected --files with folds"
+
+
+def test_the_tables_of_the_documentation_are_valid():
+    block = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "studies.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    content = read("sizes")[1] | yaml.safe_load(block)
+    content["runs"] = content["runs"] | {"mine": content["runs"]["scratch"]}
+    jsonschema.validate(content, SCHEMA)
+    check_mapping(content, Path("docs/studies.md"))

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from common.metrics.protocols import Scores, protocol
-from scripts.experiments.rows import estimate, interval, paired, spread
+from scripts.evaluate.reading import read
+from scripts.experiments.rows import estimate, interval, paired, scores_of, spread
 from scripts.experiments.status import State
 from scripts.experiments.tables import table_of
 from tests.scripts.evaluate.evaluations import write_evaluation
@@ -140,6 +141,43 @@ def test_regions_can_be_chosen(scored):
     study["tables"][0] = TABLE | {"regions": ["ET"]}
     ours = entries(study, jobs)["BSF-T (62M)"].ours
     assert ours == pytest.approx(np.mean([scores["ours", fold][:, 2].mean() for fold in FOLDS]))
+
+
+def test_cases_without_the_region_can_be_left_out(tmp_path):
+    """Two folds; ET, the last region, is in no case of the second, and in one of the first."""
+    present = {"a": 1.0, "b": 0.0, "c": 0.0, "d": 0.0}
+    values = {"a": (0.9, 0.8, 0.4), "b": (0.7, 0.6, 1.0), "c": (0.5, 0.7, 1.0), "d": (0.9, 0.9, 0.0)}
+    table = TABLE | {"rows": {"BSF-T (62M)": {"run": "ours"}}, "metric": "dice_present", "baseline": "BSF-T (62M)"}
+    study = study_of({"ours": {}}, [table], values=[0, 1])
+    jobs = expand(study, tmp_path)
+    measured = protocol("brats")
+    for fold, cases in enumerate(("ab", "cd")):
+        scores = {}
+        for case in cases:
+            volumes = dict(zip(("WT", "TC", "ET"), (1.0, 1.0, present[case]), strict=True))
+            scores[case] = {
+                region: Scores(dict.fromkeys(measured.units, 0.0) | {"dice": dice}, volumes=(1.0, volumes[region]))
+                for region, dice in zip(("WT", "TC", "ET"), values[case], strict=True)
+            }
+        write_evaluation(jobs[f"ours/fold{fold}/evaluation"].results, scores, measured)
+    entry = entries(study, jobs)["BSF-T (62M)"]
+    first = ((0.9 + 0.7) / 2 + (0.8 + 0.6) / 2 + 0.4) / 3
+    second = ((0.5 + 0.9) / 2 + (0.7 + 0.9) / 2) / 2
+    assert [cell.ours for cell in entry.cells[:2]] == pytest.approx([first, second])
+    assert entry.ours == pytest.approx((first + second) / 2)
+    assert entry.metric == "dice_present"
+    assert entry.low <= entry.ours <= entry.high
+    ours = [scores_of(read(jobs[f"ours/fold{fold}/evaluation"].results), "dice_present", None) for fold in (0, 1)]
+    zeros = [dict.fromkeys("abcd", np.zeros(3))]
+    assert paired(ours, zeros)[1] == pytest.approx(np.mean([2.1 / 3, 1.3 / 2, 1.2 / 2, 1.8 / 2]))
+
+
+def test_a_region_that_was_not_measured_is_an_empty_cell(scored):
+    study, jobs, _ = scored
+    study["tables"][0] = TABLE | {"regions": ["lesion"]}
+    cells = entries(study, jobs)["BSF-T (62M)"].cells
+    assert {cell.ours for cell in cells} == {None}
+    assert all("no dice of lesion" in cell.reason for cell in cells)
 
 
 def test_fewer_is_better_for_lesion_counts(tmp_path):
