@@ -24,6 +24,7 @@ from common.values import (
     FILE,
     FILES,
     FOLDER,
+    LOSS_WEIGHTS,
     MODALITIES,
     PATCH_SIZE,
     TEXT,
@@ -129,6 +130,8 @@ _ALL = (
     _resumable("save_interval", integers(1, unit="iterations"), "from one iteration-N.pt to the next"),
     _resumable("keep", integers(1), "how many iteration-N.pt are kept"),
     Option("gather_negatives", flags(), "take contrastive negatives from all GPUs (DIFF-20)"),
+    Option("head_tokens", words("corner, mean"), "what the rotation and contrastive heads read (DIFF-31)"),
+    Option("loss_weights", LOSS_WEIGHTS, "of reconstruction, rotation and contrast in the loss"),
     Option("best_metric", words("total, reconstruction"), "held-out loss term that chooses model.pt (DIFF-26)"),
     Option("normalize_crops", flags(), "z-score of each training crop instead of its volume (DIFF-24)"),
     Option(

@@ -19,6 +19,7 @@ __all__ = [
     "FILE",
     "FILES",
     "FOLDER",
+    "LOSS_WEIGHTS",
     "MODALITIES",
     "PATCH_SIZE",
     "TEXT",
@@ -122,6 +123,13 @@ def _patch_size(name: str, value: Any) -> list[int]:
     return list(value)
 
 
+def _loss_weights(name: str, value: Any) -> list[float]:
+    is_list = isinstance(value, list | tuple) and len(value) == 3
+    if not is_list or any(type(one) not in (int, float) or not 0 <= one <= 1e3 for one in value) or not any(value):
+        raise ArgumentError(f"{name}={value}: expected three numbers from 0 to 1000, not all 0, such as [1,1,1]")
+    return [float(one) for one in value]
+
+
 def _axes(name: str, value: Any) -> list[int]:
     is_list = isinstance(value, list | tuple) and all(type(axis) is int and 0 <= axis <= 2 for axis in value)
     if not is_list or len(set(value)) < len(value):
@@ -189,4 +197,5 @@ DEVICE = Kind(check_device, "cpu, cuda, cuda:N")
 MODALITIES = Kind(_modalities, "list of names")
 ALIASES = Kind(_aliases, "names by names")
 PATCH_SIZE = Kind(_patch_size, "three multiples of 32 from 64, voxels")
+LOSS_WEIGHTS = Kind(_loss_weights, "three numbers from 0, not all 0")
 AXES = Kind(_axes, "list of 0, 1, 2")

@@ -1,6 +1,6 @@
 """The losses of the three proxy tasks, and their sum."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -71,23 +71,27 @@ class _Gathered(torch.autograd.Function):
 
 
 class SSLLoss(nn.Module):
-    """Reconstruction + rotation + contrastive loss, each with weight 1 (paper, section 2.3).
+    """Reconstruction + rotation + contrastive loss, in the paper each with weight 1 (section 2.3).
 
     Reconstruction is the mean absolute difference over all voxels to the clean turned crop (DIFF-8), rotation the
     cross-entropy over four quarter turns, contrastive `NTXentLoss`.
 
     Args:
         temperature, gather: see `NTXentLoss`.
+        weights: of the three terms in the total, from 0.
 
     Shapes:
         prediction: output of `common.ssl.SSLHead`; target: targets of `common.ssl.TwoViews`. Output: scalars by name:
-        total (to minimise), reconstruction, rotation, contrastive.
+        total (to minimise), then reconstruction, rotation and contrastive, without their weights.
     """
 
     TERMS = ("reconstruction", "rotation", "contrastive")
 
-    def __init__(self, temperature: float = 0.5, gather: bool = False) -> None:
+    def __init__(
+        self, temperature: float = 0.5, gather: bool = False, weights: Sequence[float] = (1.0, 1.0, 1.0)
+    ) -> None:
         super().__init__()
+        self.weights = dict(zip(self.TERMS, weights, strict=True))
         self.contrastive = NTXentLoss(temperature, gather)
 
     def forward(
@@ -98,4 +102,5 @@ class SSLLoss(nn.Module):
             "rotation": F.cross_entropy(prediction["rotation"].float(), target["rotation"]),
             "contrastive": self.contrastive(prediction["contrastive"]),
         }
-        return {"total": torch.stack(list(terms.values())).sum()} | terms
+        weighted = [self.weights[name] * term for name, term in terms.items() if self.weights[name]]
+        return {"total": torch.stack(weighted).sum()} | terms

@@ -8,7 +8,7 @@ import torch
 from monai.networks.nets.swin_unetr import SwinTransformer, SwinUNETR
 from torch import nn
 
-from common.errors import ArgumentError
+from common.errors import ArgumentError, choice
 
 __all__ = ["SIZES", "ModelSize", "SSLHead", "settings", "swin_unetr"]
 
@@ -52,6 +52,11 @@ class SSLHead(nn.Module):
         in_channels: number of modalities.
         model_size: tiny, small, base (paper, Table 2) or micro.
         use_checkpoint: recompute the encoder's activations in the backward pass to save memory.
+        head_tokens: what the rotation and contrastive heads read: the first and the second token of the bottleneck, at
+            a corner of the crop (corner, as in the public code), or the mean over all tokens (mean). DIFF-31
+
+    Raises:
+        ArgumentError: `head_tokens` is another word.
 
     Shapes:
         input [B, in_channels, H, W, D], each edge a multiple of 32 voxels and at least 64.
@@ -63,8 +68,11 @@ class SSLHead(nn.Module):
         20982103
     """
 
-    def __init__(self, in_channels: int, model_size: str = "small", use_checkpoint: bool = False) -> None:
+    def __init__(
+        self, in_channels: int, model_size: str = "small", use_checkpoint: bool = False, head_tokens: str = "corner"
+    ) -> None:
         super().__init__()
+        self.reads_mean = choice("head_tokens", head_tokens, {"corner": False, "mean": True})
         size = settings(model_size)
         width = 16 * size.feature_size  # channels at the bottleneck
         self.swinViT = SwinTransformer(
@@ -85,10 +93,11 @@ class SSLHead(nn.Module):
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
         bottleneck = self.swinViT(image.contiguous())[4]
         tokens = bottleneck.flatten(start_dim=2)  # [B, width, tokens]
+        first, second = (tokens.mean(dim=2),) * 2 if self.reads_mean else (tokens[..., 0], tokens[..., 1])
         return {
             "reconstruction": self.conv(bottleneck),
-            "rotation": self.rotation_head(tokens[..., 0]),
-            "contrastive": self.contrastive_head(tokens[..., 1]),
+            "rotation": self.rotation_head(first),
+            "contrastive": self.contrastive_head(second),
         }
 
 

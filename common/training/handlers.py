@@ -256,7 +256,7 @@ class LossTerms(Metric):
                 "split validation: no batch with two crops, which telling views apart needs; expected more cases"
             )
         terms = dict(zip(self.TERMS, (self._sums / self._views).tolist(), strict=True))
-        return {"total": sum(terms.values())} | terms
+        return {"total": sum(self.loss.weights[name] * value for name, value in terms.items())} | terms
 
     def completed(self, engine: Engine, name: str) -> None:
         terms = self.compute()

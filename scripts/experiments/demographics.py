@@ -94,7 +94,7 @@ def _bin(file: str, line: int, name: str, value: str | None) -> str:
     else:
         found = WORDS.get(text[0] if text.isdecimal() else text)
     if found is None:
-        raise InputError(f"participants={file}: line {line}: {name}={value!a:.60}: expected a value of docs/studies.md")
+        raise InputError(f"participants={file}: line {line}: {name}={value!a:.60}: expected a value of docs/reports.md")
     return found
 
 

@@ -232,6 +232,11 @@ def test_a_value_gets_its_own_type(name, value, expected):
         ("flips", [3], "flips=[3]: expected a list of the axes 0, 1, 2"),
         ("flips", [0, 0], "flips=[0, 0]: expected a list of the axes 0, 1, 2"),
         ("flips", 0, "flips=0: expected a list of the axes 0, 1, 2"),
+        ("head_tokens", "first", "head_tokens=first: expected one of corner, mean"),
+        *(
+            ("loss_weights", value, f"loss_weights={value}: expected three numbers from 0 to 1000, not all 0")
+            for value in (1, [1, 1], [0, 0, 0], [1, -1, 1], [1, True, 1], ["1", 1, 1], [1, float("nan"), 1])
+        ),
         ("new_channel_init", "fan", "new_channel_init=fan: expected one of fan_out, fan_in"),
         ("modality_aliases", "T2=FLAIR", "modality_aliases=T2=FLAIR: expected names by names, such as"),
         ("modality_aliases", "{T2", "modality_aliases={T2: expected names by names, such as"),

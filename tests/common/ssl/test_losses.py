@@ -119,6 +119,15 @@ def test_sum_of_the_three_terms(prediction, target):
     assert tuple(terms) == ("total", *SSLLoss.TERMS)
 
 
+def test_weights_count_in_the_total_alone(prediction, target):
+    terms = SSLLoss(weights=[2.0, 0.0, 0.5])(prediction, target)
+    expected = expected_terms(prediction, target)
+    total = 2 * expected["reconstruction"] + 0.5 * expected["contrastive"]
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx({"total": total, **expected}, rel=1e-6)
+    terms["total"].backward()
+    assert prediction["rotation"].grad is None
+
+
 def test_each_head_learns_from_its_own_term(prediction, target):
     SSLLoss()(prediction, target)["total"].backward()
     error = prediction["reconstruction"].detach() - target["reconstruction"]

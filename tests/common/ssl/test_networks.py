@@ -103,3 +103,31 @@ def test_the_network_compiles_as_one_graph_and_keeps_its_names():
         compiled = network(image)
     assert list(network.state_dict()) == names
     assert all(torch.equal(compiled[head], expected[head]) for head in expected)
+
+
+@pytest.mark.parametrize(("head_tokens", "read"), [("corner", [0, 1]), ("mean", [None, None])])
+def test_both_heads_read_the_tokens_that_they_are_told(head_tokens, read):
+    network = SSLHead(in_channels=1, model_size="micro", head_tokens=head_tokens)
+    bottleneck = torch.randn(2, 192, 2, 2, 2)
+    network.swinViT.forward = lambda image: [None] * 4 + [bottleneck]
+    output = network(torch.zeros(2, 1, 64, 64, 64))
+    tokens = bottleneck.reshape(2, 192, 8)
+    for name, head, place in zip(
+        ("rotation", "contrastive"), (network.rotation_head, network.contrastive_head), read, strict=True
+    ):
+        expected = tokens.sum(dim=2) / 8 if place is None else tokens[:, :, place]
+        torch.testing.assert_close(output[name], expected @ head.weight.T + head.bias)
+
+
+def test_a_quarter_turn_does_not_change_what_the_mean_reads():
+    network = SSLHead(in_channels=1, model_size="micro", head_tokens="mean")
+    bottleneck = torch.randn(1, 192, 2, 2, 2)
+    network.swinViT.forward = lambda image: [None] * 4 + [bottleneck]
+    before = network(torch.zeros(1, 1, 64, 64, 64))["contrastive"]
+    bottleneck = torch.rot90(bottleneck, 1, (2, 3))
+    torch.testing.assert_close(network(torch.zeros(1, 1, 64, 64, 64))["contrastive"], before)
+
+
+def test_other_tokens_are_refused():
+    with pytest.raises(InputError, match=r"^head_tokens=first: expected one of corner, mean$"):
+        SSLHead(in_channels=1, model_size="micro", head_tokens="first")

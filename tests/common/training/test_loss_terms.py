@@ -45,6 +45,16 @@ def test_terms_are_weighted_by_the_batches_sizes(ssl_engine):
     assert all(isinstance(value, float) for value in metrics.values())
 
 
+def test_the_total_has_the_weights_of_the_loss():
+    engine = Engine(lambda _, output: output)
+    LossTerms(SSLLoss(weights=[2.0, 0.0, 0.5])).attach(engine, "key")
+    output, terms = ssl_output(3, seed=1)
+    metrics = engine.run([output]).metrics
+    expected = 2 * terms["reconstruction"] + 0.5 * terms["contrastive"]
+    assert metrics["key"] == metrics["total"] == pytest.approx(expected, rel=1e-6)
+    assert metrics["rotation"] == pytest.approx(terms["rotation"], rel=1e-6)
+
+
 def test_single_crops_cannot_be_told_apart(ssl_engine):
     with pytest.raises(InputError, match="no batch with two crops"):
         ssl_engine.run([ssl_output(1, seed=1)[0]])

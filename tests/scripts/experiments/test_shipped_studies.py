@@ -123,8 +123,8 @@ def test_a_study_without_the_folds_says_so():
 
 
 def test_the_tables_of_the_documentation_are_valid():
-    block = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "studies.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    block = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "reports.md").read_text(encoding="utf-8"), re.DOTALL)[0]
     content = read("sizes")[1] | yaml.safe_load(block)
     content["runs"] = content["runs"] | {"mine": content["runs"]["scratch"]}
     jsonschema.validate(content, SCHEMA)
-    check_mapping(content, Path("docs/studies.md"))
+    check_mapping(content, Path("docs/reports.md"))

@@ -1,5 +1,6 @@
 """Studies: what they expand to, and what is refused."""
 
+import re
 from itertools import product
 from pathlib import Path
 
@@ -158,3 +159,16 @@ def test_text_that_names_no_axis_is_refused():
     with pytest.raises(InputError) as error:
         jobs(CONTENT | {"runs": runs})
     assert one_line(error) == "runs.a.options: {sead}: no sead; expected one of none"
+
+
+def test_the_documented_study_has_the_documented_jobs(tmp_path):
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/studies.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "s.yaml").write_text(block)
+    _, content = read(str(tmp_path / "s.yaml"))
+    found = jobs(content)
+    assert len(names(found, "stage1/")) == 2
+    assert names(found, "two_stage/") == {
+        f"two_stage/fold{fold}-{size}{end}"
+        for fold, size, end in product([0, 1], ["tiny", "small"], ["", "/evaluation"])
+    }
+    assert len(names(found, "scratch/")) == 2 * 2
