@@ -1,5 +1,6 @@
 """The study `quick` from end to end, by the commands of a user."""
 
+import csv
 import json
 import sys
 
@@ -31,3 +32,12 @@ def test_a_study_runs_from_nothing_to_scores(tmp_path):
     for entry in ("two_stage", "scratch"):
         summary = json.loads((tmp_path / f"out/runs/{entry}/seed0/eval/evaluation/summary.json").read_text())
         assert (summary["cases"], list(summary["regions"])) == (2, ["WT", "TC", "ET"])
+    reported = execute([*command, "report", "quick", place])
+    assert reported.returncode == 0, reported.stderr
+    with (tmp_path / "out/report/tables/table-8.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["row"]: row for row in csv.DictReader(file) if row["column"] == "average"}
+    for row, entry in {"Two stages (micro)": "two_stage", "From scratch (micro)": "scratch"}.items():
+        summary = json.loads((tmp_path / f"out/runs/{entry}/seed0/eval/evaluation/summary.json").read_text())
+        means = [region["dice"]["mean"] for region in summary["regions"].values()]
+        assert float(rows[row]["ours"]) == pytest.approx(sum(means) / 3)
+        assert (rows[row]["reason"], rows[row]["stale"]) == ("", "0")
