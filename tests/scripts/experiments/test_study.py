@@ -128,13 +128,13 @@ def test_a_file_that_is_not_given_is_named():
         ({"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "pretrained": "b"}}}, "runs.a.pretrained=b: "),
         ({"runs": {"ukb": {"command": "true"}}}, "runs.ukb: a datalist has this name, too"),
         ({"runs": {}}, "runs: "),
-        ({"runs": {"a": {"command": "true", "bundel": "x"}}}, "runs.a: "),
+        ({"runs": {"a": {"command": "true", "bundles": "x"}}}, "runs.a: "),
         ({"runs": {"../a": {"command": "true"}}}, "runs: "),
         ({"runs": {"a": {"command": "true", "target": "../../b"}}}, "runs.a.target: "),
         ({"runs": {"a": {"bundle": "b", "datalist": "ukb", "overlays": ["../x.yaml"]}}}, "runs.a.overlays.0: "),
         ({"runs": {"a": {"command": "true", "for": {"size": ["a/b"]}}}}, "runs.a.for.size.0: "),
         ({"datalists": {"x": {"layout": "isles"}}}, "datalists.x"),
-        ({"titel": 1}, "the file: "),
+        ({"titles": 1}, "the file: "),
     ],
 )
 def test_a_study_that_does_not_fit_is_refused_in_one_line(tmp_path, change, message):
