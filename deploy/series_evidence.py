@@ -107,6 +107,9 @@ def read_evidence(header: Dataset, acquired: float | None = None) -> Evidence:
         contrast = contrast if protocol.kind == kind else None
     elif contrast and protocol.contrast and protocol.kind == kind and protocol.contrast != contrast:
         contrast = UNCLEAR
+    silent = description.contrast is None and protocol.kind == kind
+    if description.unread or (silent and protocol.unread):
+        contrast = UNCLEAR
     return Evidence(
         kind=kind,
         source=source,
