@@ -26,7 +26,7 @@ NEGATION = _set(
     "no non not nil never none without wo sans pas sin sine senza ohne kein keine nicht zonder geen niet sem bez nie"
     " brak uten uden utan ikke inte ej ilman fara yok без не нет"
 )
-BEFORE = _set("pre pra before prior vor avant antes prima voor przed pred foer fore innan inainte до перед")
+BEFORE = _set("pre pra before prior vor avant antes prima voor przed pred foer fore innan inainte до перед пре пред")
 AFTER = _set("post after following nach apres despues tras dopo na po efter etter apos pos dupa после пост")
 TOGETHER = _set("with w mit avec con com met med z ze cu с")
 SUFFIX = {"oncesi": "without", "free": "without", "sonrasi": "with", "jalkeen": "with"}  # Turkish, Finnish: behind
@@ -81,7 +81,7 @@ NEUTRAL = _set(  # words that may stand next to an agent without changing what i
     " brain head tumor tumour glioma neuro nav navi navigation neuronav stealth brainlab gk gamma knife cyberknife srs"
     " tera plan planning protocol whole full wholebrain cerebro cerebral crane cranio cranial cerveau encephale encefalo"
     " hersenen kopf schadel glowy glowa mozg hlava mozek beyin голова мозг dtpa gabe rpt repeat rep new neu delayed late"
-    " early min for preop postop intraop control controle controllo kontrolle kontroll kontrola kontrol контроль follow up fu followup"
+    " early min preop postop intraop control controle controllo kontrolle kontroll kontrola kontrol контроль follow up fu followup"
     " verlauf baseline first second scan mr mri mrt irm rm exam study research adni ppmi"
     " processed captk ca ptk brats bra ts sys"  # CaPTk and BraTS, also in two words
 )
@@ -116,7 +116,7 @@ SIGNS = ":;,+&/"
 READ = (  # together: every word that has a meaning here
     *(SHORT_AGENT | NEGATION | BEFORE | AFTER | TOGETHER | SUFFIX.keys() | ONE_WORD.keys() | NATIVE | FILLER | FAT),
     *(OTHER_EVENT | HEAD | PURPOSE | REFUSED | FRONT | PERIOD | NEUTRAL | MOVED | GRADIENT | PROTON_DENSITY),
-    *(OTHER_WORDS | T1_SEQUENCES | {"unclear"}),
+    *(OTHER_WORDS | T1_SEQUENCES | {"unclear", "for"}),
 )
 _READ = frozenset(READ)
 

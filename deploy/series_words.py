@@ -52,6 +52,7 @@ _BEFORE_T = r"(?<![a-z])((?:ax|axial|sag|sagittal|cor|coronal|kor|tra|fs|fl|se|s
 LETTERS = str.maketrans("łıđ[]{}–—−", "lid()()---") | {ord("ß"): "ss", ord("æ"): "ae", ord("ø"): "oe"}
 REWRITINGS = [  # applied in this order to text in lower case without accents
     (r"[_^]", " "),
+    (r"\(enhanced conversion\)", " "),  # which highdicom adds to a series that it turns into enhanced MR
     (r"[^\w\s!-~±°µ®™©×·’´`]", " unclear "),  # a sign that nobody has foreseen
     (r"т(?=[12])", "t"),  # a Cyrillic letter
     (r"[=:] ?(?:0|no?)(?!\w)", " unclear "),

@@ -21,6 +21,7 @@ KEYWORDS = {  # column -> attribute
     "inversion": "InversionTime",
     "sequence": "ScanningSequence",
     "image_type": "ImageType",
+    "body": "BodyPartExamined",
 }
 LISTS = ("sequence", "image_type")  # their values are separated by blanks
 

@@ -147,7 +147,7 @@ def test_a_requested_series_is_no_candidate_for_another_modality(study):
     ("requested", "message"),
     [
         ({"T1": "77"}, "--series=T1=77: no such series"),
-        ({"T1": "1"}, "--series=T1=1: not a volume"),
+        ({"T1": "1"}, "--series=T1=1: a localiser; expected 10 or more MR images in one orientation"),
         ({"T1": "2", "T2": "2"}, "--series: one series is given for two modalities"),
     ],
 )
@@ -181,7 +181,8 @@ def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
     study = read_study(tmp_path)
     assert [is_volume(series) for series in study] == [False, False, True]
     message = refusal(choose_series, study, ("T1",), {})
-    assert re.match(r"T1: no series matches among: series 1 \(UID \.\.\.[\d.]+\): not a volume; series 2 ", message)
+    reasons = re.findall(r"series \d \(UID \.\.\.[\d.]+\): ([^;]+);", message)
+    assert reasons == ["only 9 positions", "not MR", "neither words nor times say what it is"]
 
 
 @pytest.mark.parametrize(
