@@ -154,7 +154,7 @@ def split_options(text: str) -> list[str]:
 
 
 def check_options(options: Sequence[str], bundle: Bundle) -> None:
-    """Check the options of `--bundle_options` before any work: their names, and the values of those that are documented.
+    """Check the names in `--bundle_options`, and the values of documented options, before any work.
 
     Raises:
         InputError: the bundle's inference has no such option, or it does not accept the value.

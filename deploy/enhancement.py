@@ -54,7 +54,7 @@ def tails(one: Volume, other: Volume) -> tuple[float, float]:
 
 
 def _receive_field(ratio: NDArray[np.float32], head: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The smooth part of a logarithm of a ratio in the head; the second pass clips voxels far from the first estimate."""
+    """The smooth part of a logarithm of a ratio in the head; a second pass clips voxels far from the first estimate."""
     weight = np.maximum(ndimage.gaussian_filter(head.astype(np.float32), FIELD / EDGE), 1e-3)
     field = np.zeros_like(ratio)
     for limit in (2.0, 0.3):

@@ -22,8 +22,8 @@ OTHER_IMAGES = {  # values of ImageType
 OTHER_IMAGE_STEMS = ("SUBTR", "MAX_IP", "MIN_IP", "PROJECTION")  # such as SUBTRACTION_M, PROJECTION IMAGE
 HEAD_STEMS = ("HEAD", "BRAIN", "SKULL", "CRAN", "CEREB", "ENCEPH", "ENCEF", "KOPF", "SCHAEDEL", "NEURO")
 NO_BODY_PART = {"", "UNKNOWN", "UNDEFINED", "OTHER", "NONE", "NA", "N/A"}
-# Times in ms. Chosen from usual protocols: T1 has TE up to 30 (T1 FLAIR), T2 and FLAIR from 60. Fluid (T1 4.3 s) is nulled
-# at TI = T1 ln(2 / (1 + exp(-TR / T1))): 1.6 s at TR 5 s, 2.5 s at 9 s; a heavier load of slices shortens it.
+# Times in ms. Chosen from usual protocols: T1 has TE up to 30 (T1 FLAIR), T2 and FLAIR from 60. Fluid (T1 4.3 s) is
+# nulled at TI = T1 ln(2 / (1 + exp(-TR / T1))): 1.8 s at TR 5 s, 2.5 s at 9 s; FLAIR is left a margin below that.
 LONG_ECHO, NULLS_FLUID, LONG_INVERSION = 45.0, 1200.0, 1500.0
 REFORMATS = {"MPR", "REFORMATTED", "RESAMPLED_MPR", "CPR"}
 NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "nein", "nessuno", "ninguno", "aucun"}

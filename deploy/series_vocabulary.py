@@ -64,13 +64,14 @@ FAT = _set(
 NEUTRAL = _set(  # words that may stand next to an agent without changing what it says
     # planes
     "ax axi axl axial axiale axiaal axiales aksial sag sagit sagittal sagital sagittale saggital cor coronal coronale"
-    " kor koronar koronal tra trans transv transverse transversal transversaal transversale transaxial obl oblique"
+    " kor koronar koronal tra trans transv transverse transversal transversaal transversale transaxial obl oblique oax osag ocor"
     " dorsal plane planes ortho multiplanar акс аксиальный саг сагиттальный кор корональный"
     # sequences
-    " se tse fse tfe ffe ge gre gr eg fl tfl fast turbo ir mprage memprage mpr mp rage bravo spgr fspgr efgre vibe space"
+    " se tse fse tfe ffe ge gre gr eg fl tfl fast"
+    " turbo ir mprage memprage mpr mp rage bravo spgr fspgr efgre vibe space"
     " spc cube vista view brainview thrive ethrive flash lava mdixon dixon blade propeller multivane starvibe bb isir"
     " spin echo eco gradient inversion recovery magnetization prepared rapid acquisition sequence seq ti te tr"
-    " hr hires highres res resolution high low thin thick iso isotropic isotrop mm fs fatsat fat sat sf spir spair supp"
+    " pf wipcs hr hires highres res resolution high low thin thick iso isotropic isotrop mm fs fatsat fat sat sf spir spair supp"
     " suppressed suppression grappa ipat sense cs asset arc sms pat caipi wave compressed accelerated acc accel speed"
     " deep dl air drb moco motion correction corrected promo ref norm normalized normalised nd dis distortion fil filt"
     " filter filtered pure clear scic prescan uni den flow comp weighted weight wt gewichtet pondere ponderee ponderado"
@@ -79,9 +80,12 @@ NEUTRAL = _set(  # words that may stand next to an agent without changing what i
     " default basic short long rms diretta"
     # places, purposes and order
     " brain head tumor tumour glioma neuro nav navi navigation neuronav stealth brainlab gk gamma knife cyberknife srs"
-    " tera plan planning protocol whole full wholebrain cerebro cerebral crane cranio cranial cerveau encephale encefalo"
-    " hersenen kopf schadel glowy glowa mozg hlava mozek beyin голова мозг dtpa gabe rpt repeat rep new neu delayed late"
-    " early min preop postop intraop control controle controllo kontrolle kontroll kontrola kontrol контроль follow up fu followup"
+    " tera plan planning protocol whole full wholebrain"
+    " cerebro cerebral crane cranio cranial cerveau encephale encefalo"
+    " hersenen kopf schadel glowy glowa mozg hlava mozek beyin голова"
+    " мозг dtpa gabe rpt repeat rep new neu delayed late"
+    " early min preop postop intraop control controle controllo"
+    " kontrolle kontroll kontrola kontrol контроль follow up fu followup"
     " verlauf baseline first second scan mr mri mrt irm rm exam study research adni ppmi"
     " processed captk ca ptk brats bra ts sys"  # CaPTk and BraTS, also in two words
 )
@@ -93,7 +97,8 @@ PROTON_DENSITY = _set("pd dp proton protons dual")  # in French and Spanish DP
 T1_SEQUENCES = _set("mprage memprage rage bravo spgr fspgr efgre vibe")
 OTHER_WORDS = _set(
     "loc localizer localiser scout survey scano scanogram topogram cal calib dwi adc eadc dti diff tensor dyfuzja"
-    " difuze fa perf pwi dsc dce asl pasl pcasl cbf cbv mtt tmax ttp rcbv ktrans auc iauc ratio swi swan swip hemo haemo"
+    " difuze fa perf pwi dsc dce asl pasl pcasl cbf cbv mtt"
+    " tmax ttp rcbv ktrans auc iauc ratio swi swan swip hemo haemo"
     " venobold tof mra mrv veno venous pca inhance trance bold fmri ep epi resting phase sub subs resta kivonas"
     " mip minip rho map maps mapping mapa mappa relaxometry molli dir stir psir ciss fiesta bssfp trufi fisp tricks"
     " twist dyn mrs svs csi mask label roi screen screenshot report inv magic symri synthetic qsm star stern color"

@@ -322,8 +322,7 @@ def test_broken_slices_are_no_evidence(study):
 
 def test_the_voxels_of_enhanced_mr_are_compared_like_those_of_single_frames(tmp_path, cohorts):
     def scan_before_the_injection(image):
-        for groups in image.PerFrameFunctionalGroupsSequence:
-            groups.FrameContentSequence[0].FrameAcquisitionDateTime = "20260102025500"
+        image.AcquisitionDateTime = "20260102025500"
 
     identity, files = Study(), brats_files(cohorts("brats"))
     for number, (modality, change) in enumerate({"T1": scan_before_the_injection, "T1ce": lambda _: None}.items(), 1):
