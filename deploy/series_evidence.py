@@ -111,6 +111,8 @@ def read_evidence(header: Dataset, acquired: float | None = None) -> Evidence:
         return Evidence(None, other)
     if source == "words" and _contradicts(header, kind):
         return Evidence(None, "its words and its times contradict each other")
+    if kind != "T1" and words.unread and source == "words" and _kind_from_times(header) != kind:
+        return Evidence(None, f"a word of its name is unknown, and its times do not confirm that it is {kind}")
     contrast = description.contrast
     if contrast is None and protocol.contrast:
         named_twice = description.kind is not None  # a protocol's name may speak of the whole examination

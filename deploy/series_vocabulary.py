@@ -14,7 +14,7 @@ def _set(text: str) -> frozenset[str]:
 
 
 AGENT = re.compile(  # names of contrast agent, in full and as sites shorten them; "ку" is Russian for enhancement
-    r"gd|gad|gado\w*|gbca|gadavist|dotarem|clariscan|magnevist|multihance|prohance|omniscan|primovist|eovist|elucirem"
+    r"gd|gad|dtpa|gado\w*|gbca|gadavist|dotarem|clariscan|magnevist|multihance|prohance|omniscan|primovist|eovist|elucirem"
     r"|vueway|artirem|optimark|vasovist|ivkm|km|kontr|kontras\w*|contr|contrast\w*|tehoste\w*|mdc|pdc|sdc|ce"
     r"|inject?ee?s?|контр|контраст\w*|гадо\w*|ку"
 )
@@ -31,14 +31,19 @@ AFTER = _set("post after following nach apres despues tras dopo na po efter ette
 TOGETHER = _set("with w mit avec con com met med z ze cu с")
 SUFFIX = {"oncesi": "without", "free": "without", "sonrasi": "with", "jalkeen": "with"}  # Turkish, Finnish: behind
 ONE_WORD = {"kontrastsiz": "without", "kontrastli": "with"}  # Turkish
+ONE_WORD |= dict.fromkeys(["kontrastfri", "kontrastfritt", "kontrastfrei", "kontrastlos", "contrastless"], "without")
+NOT_GIVEN = ("fri", "fritt", "frei", "free", "less", "los", "loos", "siz", "ton")  # ends of words as those above
 NATIVE = _set(
     "nativ native natif natives natifs nativa nativo nativt natywny natywna natywne natywnie nativni nativne unenhanced"
     " nonenhanced noncontrast plain blanco basale simple натив нативный нативная"
 )
-FILLER = _set(  # between such a word and the agent: "po podaniu kontrastu", "senza mezzo di contrasto"
-    "iv i v de du la le el il l the d di des any of podaniu podaniem podani administration administracion gabe"
-    " injection inj injektion bolus mezzo medio meio produit srodka srodkiem latky latkou agent media medium dose and"
-    " und et y e en oraz og och ve or oder ou o to введения введение введением + & / и"
+GIVING = _set(  # speaks of an agent without naming it
+    "podaniu podaniem podani administration administracion gabe bolus dose mezzo medio produit srodka srodkiem latky"
+    " latkou agent media medium введения введение введением delayed late early min mins minutes"
+)
+FILLER = GIVING | _set(  # between such a word and the agent: "po podaniu kontrastu", "senza mezzo di contrasto"
+    "iv i v de du la le el il l the d di des any of"
+    " injection inj injektion meio and und et y e en oraz og och ve or oder ou o to + & / и"
 )
 OTHER_EVENT = _set(  # "post" and "pre" that speak of something else
     "proc process processed processing op ops operative operativ operatively operatoire operatorio opera surgery"
@@ -64,14 +69,16 @@ FAT = _set(
 NEUTRAL = _set(  # words that may stand next to an agent without changing what it says
     # planes
     "ax axi axl axial axiale axiaal axiales aksial sag sagit sagittal sagital sagittale saggital cor coronal coronale"
-    " kor koronar koronal tra trans transv transverse transversal transversaal transversale transaxial obl oblique oax osag ocor"
+    " kor koronar koronal tra trans transv transverse transversal"
+    " transversaal transversale transaxial obl oblique oax osag ocor"
     " dorsal plane planes ortho multiplanar акс аксиальный саг сагиттальный кор корональный"
     # sequences
     " se tse fse tfe ffe ge gre gr eg fl tfl fast"
     " turbo ir mprage memprage mpr mp rage bravo spgr fspgr efgre vibe space"
     " spc cube vista view brainview thrive ethrive flash lava mdixon dixon blade propeller multivane starvibe bb isir"
     " spin echo eco gradient inversion recovery magnetization prepared rapid acquisition sequence seq ti te tr"
-    " pf wipcs hr hires highres res resolution high low thin thick iso isotropic isotrop mm fs fatsat fat sat sf spir spair supp"
+    " pf wipcs hr hires highres res resolution high low thin thick"
+    " iso isotropic isotrop mm fs fatsat fat sat sf spir spair supp"
     " suppressed suppression grappa ipat sense cs asset arc sms pat caipi wave compressed accelerated acc accel speed"
     " deep dl air drb moco motion correction corrected promo ref norm normalized normalised nd dis distortion fil filt"
     " filter filtered pure clear scic prescan uni den flow comp weighted weight wt gewichtet pondere ponderee ponderado"
@@ -83,12 +90,12 @@ NEUTRAL = _set(  # words that may stand next to an agent without changing what i
     " tera plan planning protocol whole full wholebrain"
     " cerebro cerebral crane cranio cranial cerveau encephale encefalo"
     " hersenen kopf schadel glowy glowa mozg hlava mozek beyin голова"
-    " мозг dtpa gabe rpt repeat rep new neu delayed late"
-    " early min preop postop intraop control controle controllo"
+    " мозг rpt repeat rep new neu preop postop intraop control controle controllo"
     " kontrolle kontroll kontrola kontrol контроль follow up fu followup"
-    " verlauf baseline first second scan mr mri mrt irm rm exam study research adni ppmi"
+    " verlauf baseline scan mr mri mrt irm rm exam study research adni ppmi"
     " processed captk ca ptk brats bra ts sys"  # CaPTk and BraTS, also in two words
 )
+DIXON = _set("dixon mdixon ideal flex")  # its fat images are no T1
 MOVED = _set("reg registered registration coreg coregistered aligned align warped resampled recale")
 GRADIENT = _set(  # "T2 GRE" is T2*; in French EG
     "gre gr ge ffe fl flash eg gradient gradiente gradientes grad field merge"
@@ -116,11 +123,11 @@ OTHER_STEMS = (
     *("subtr", "soustr", "sustr", "sottr", "odejm", "restad", "differen", "diferen", "субтр", "вычит"),
     *("dynam", "dinam", "parametr", "projec", "projek", "proyec", "halswirb", "lendenwirb", "brustwirb"),
 )
-ALONE_UNCLEAR = (SHORT_AGENT | BEFORE | AFTER | TOGETHER | {"unclear"}) - _set("pre post w z s с")
+ALONE_UNCLEAR = (SHORT_AGENT | BEFORE | AFTER | TOGETHER | {"unclear", "+"}) - _set("pre post w z s с")
 SIGNS = ":;,+&/"
 READ = (  # together: every word that has a meaning here
     *(SHORT_AGENT | NEGATION | BEFORE | AFTER | TOGETHER | SUFFIX.keys() | ONE_WORD.keys() | NATIVE | FILLER | FAT),
-    *(OTHER_EVENT | HEAD | PURPOSE | REFUSED | FRONT | PERIOD | NEUTRAL | MOVED | GRADIENT | PROTON_DENSITY),
+    *(DIXON | OTHER_EVENT | HEAD | PURPOSE | REFUSED | FRONT | PERIOD | NEUTRAL | MOVED | GRADIENT | PROTON_DENSITY),
     *(OTHER_WORDS | T1_SEQUENCES | {"unclear", "for"}),
 )
 _READ = frozenset(READ)
@@ -128,7 +135,7 @@ _READ = frozenset(READ)
 
 def is_agent(word: str) -> bool:
     """Whether a word names contrast agent by itself."""
-    return AGENT.fullmatch(word) is not None
+    return AGENT.fullmatch(word) is not None and (word in ONE_WORD or not word.endswith(NOT_GIVEN))
 
 
 def is_event(word: str) -> bool:

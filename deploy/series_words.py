@@ -15,9 +15,11 @@ from deploy.series_vocabulary import (
     AGENT,
     ALONE_UNCLEAR,
     BEFORE,
+    DIXON,
     FAT,
     FILLER,
     FRONT,
+    GIVING,
     GRADIENT,
     HEAD,
     MOVED,
@@ -68,6 +70,7 @@ REWRITINGS = [  # applied in this order to text in lower case without accents
     (r"t1 +w *$", "t1 unclear "),  # with or weighted?
     (r"(t[12])w(?=[a-z+(-])(?!ith|ip)", r"\1 w "),
     (r"t2 ?(?:w ?)?\*|t2s(?![a-z])", " t2 star "),
+    (r"\*", " unclear "),
     (r"(?<![a-z])k\. ?([lm])\.?(?![a-z])", r"k\1"),
     # signs
     (r"\+ ?/ ?-|-/ ?\+|[?±]", " unclear "),
@@ -86,6 +89,7 @@ REWRITINGS = [  # applied in this order to text in lower case without accents
     (r"(?<![a-z])w ?/ ?o(?:ut)?(?![a-z])|(?<![a-z])w o(?![a-z])", " without "),
     (r"(?<![a-z])w ?/", " with "),
     (r"(?<![a-z])s ?/ ?c(?![a-z+])", " without contrast "),  # Spanish and Portuguese: sin, sem
+    (r"(?<![a-z])s ?[/.] ?(?=kontr)", " unclear "),  # Czech: with; elsewhere: without
     (rf"(?<![a-z])[su] ?[/.] ?(?={_AGENT}(?!\w))", " without "),  # s/ contraste, u/kontrast
     (rf"(?<![a-z])ss (?={_AGENT}(?!\w))", " without "),  # French: sans
     (rf"(?<![a-z])[cm] ?[/.] ?(?={_AGENT}(?!\w))", " with "),  # c/ contraste, m/kontrast
@@ -159,7 +163,7 @@ def _weightings(words: list[str]) -> set[str]:
 
 def _kind(words: list[str]) -> str | None:
     found, present = _weightings(words), set(words)
-    if any(map(is_other_image, words)):
+    if any(map(is_other_image, words)) or (present & DIXON and words[-1] == "fat"):
         return OTHER
     if {"T1", "T2"} <= found or (len(found) > 1 and "T1" in found and present & MOVED):
         return OTHER
@@ -186,6 +190,8 @@ def _contrast(words: list[str]) -> str | None:
                 used |= places
     claims |= {_alone(words, place) for place in range(len(words)) if place not in used}
     claims -= {None}
+    if not claims and GIVING & set(words):
+        return UNCLEAR  # "T1 delayed"
     return UNCLEAR if len(claims) > 1 else next(iter(claims), None)
 
 
@@ -223,7 +229,7 @@ def _alone(words: list[str], place: int) -> str | None:
         if following in FAT or (following.isdigit() and word == "no"):
             return None
         joined = place and words[place - 1] in TOGETHER | FILLER  # "T1 W/WO"
-        return UNCLEAR if following or joined or word in ("no", "non", "not") else WITHOUT  # "T1 W/O"
+        return UNCLEAR if following or joined or word in ("no", "non", "not", "utan") else WITHOUT  # "T1 W/O"
     if word == "cm" and place and words[place - 1].isdigit():
         return None
     return UNCLEAR if word in ALONE_UNCLEAR and not (word in TOGETHER and following in FAT) else None

@@ -148,9 +148,7 @@ class Pairs:
         if self.order(native, enhanced) == 0 or unclear:
             return False
         appears = enhanced.evidence.agent and not native.evidence.agent
-        return enhanced.contrast == WITH or (
-            appears and same_kind(native.series.header, enhanced.series.header) and native.contrast != UNCLEAR
-        )
+        return enhanced.contrast == WITH or (appears and same_kind(native.series.header, enhanced.series.header))
 
 
 def choose_enhanced(study: Sequence[Candidate], native: Candidate | None, pairs: Pairs) -> Candidate:
@@ -213,6 +211,13 @@ def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs:
 
     Raises:
         InputError: no series or several match, or the evidence is doubtful.
+
+    Example:
+        >>> def t1(uid, says):
+        ...     return Candidate(Series(uid, ()), Evidence("T1", "words", says), (Point(says, True, ""),))
+        >>> native, enhanced = t1("1.1", "without"), t1("1.2", "with")
+        >>> choose_native([native, enhanced], [enhanced], Pairs()).series.uid
+        '1.1'
     """
     taken = {one.series.uid for one in after}
     t1 = [one for one in study if one.evidence.kind == "T1" and one.series.uid not in taken]
@@ -237,6 +242,11 @@ def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both
 
     Raises:
         InputError: the evidence is doubtful.
+
+    Example:
+        >>> native, enhanced = (Candidate(Series(uid, ()), Evidence("T1", "words")) for uid in ("1.1", "1.2"))
+        >>> brighter_after = Pairs(results={("1.1", "1.2"): 1})
+        >>> check_pair(native, [enhanced], brighter_after, both=True)
     """
     modality = "T1ce" if both and any(one.weak for one in after) else "T1"
     proven = any(pairs.prove(native, one) for one in after)

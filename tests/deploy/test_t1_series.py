@@ -346,3 +346,16 @@ def test_a_scan_within_a_minute_of_the_injection_is_neither_before_nor_after_it(
 def test_a_scan_four_hours_from_the_injection_is_of_another_day_or_a_wrong_entry(study, at, expected):
     (series,) = study(t1("T1", at=at, agent=AGENT, ContrastBolusStartTime="101500"))
     assert modality_of(series.header) == expected
+
+
+def test_of_two_injections_the_first_counts(study):
+    second = t1("T1", agent=AGENT, ContrastBolusStartTime="110000")
+    series = study(t1("T1", at="103000", agent=AGENT, ContrastBolusStartTime="101500"), second, t1("T1", at="100000"))
+    numbers, choice = choose(series[::2])
+    assert numbers == [1, 3]
+    assert "scanned after the injection" in choose(series, T1="3")[1].reasons["T1ce"]
+
+
+def test_voxels_of_another_frame_of_reference_are_not_compared(study):
+    series = study(t1("T1", scan="T1ce"), t1("T1 +C", scan="T1", FrameOfReferenceUID="1.2.3"))
+    assert choose(series, ("T1",))[0] == [1]
