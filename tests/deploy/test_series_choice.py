@@ -165,6 +165,15 @@ def test_another_frame_of_reference_is_refused(study):
     )
 
 
+def test_a_study_without_frame_of_reference_is_refused(study):
+    folder, _ = study
+    for file in folder.rglob("*.dcm"):
+        change(file, FrameOfReferenceUID="")
+    assert refusal(choose_series, read_study(folder), BRATS, {}).startswith(
+        "--input: 1 frames of reference among FLAIR"
+    )
+
+
 def test_another_frame_of_reference_within_a_series_is_refused(study):
     folder, _ = study
     change(sorted((folder / "5").iterdir())[3], FrameOfReferenceUID="1.2.3")
