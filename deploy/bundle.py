@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from fire.parser import DefaultParseValue
 
 from common import weights
 from common.cli import options_of
@@ -165,8 +166,8 @@ def check_options(options: Sequence[str], bundle: Bundle) -> None:
             near = difflib.get_close_matches(key, bundle.options, n=1)
             hint = f"did you mean --{near[0]}?" if near else "expected one of the bundle's inference"
             raise InputError(f"--bundle_options: --{name}: no such option; {hint}")
-        if name in OPTIONS and not value.startswith(("$", "@")):
+        if name in OPTIONS and value and not value.startswith(("$", "@")):  # a flag alone has no value
             try:
-                OPTIONS[name](value)
+                OPTIONS[name](DefaultParseValue(value))  # as MONAI reads its command line
             except ArgumentError as error:
                 raise InputError(f"--bundle_options: --{error}") from error
