@@ -17,7 +17,9 @@ __all__ = ["options_of", "run"]
 Command = Callable[..., Any]
 
 
-def run(commands: Command | Mapping[str, Command], name: str, default: Command | None = None) -> None:
+def run(
+    commands: Command | Mapping[str, Command], name: str, default: Command | None = None, confidential: bool = False
+) -> None:
     """Run a function, or the one of several that the command line names.
 
     The exit status is 0 on success and 2 on bad input, which is reported in one line. `--help` shows the docstrings.
@@ -26,6 +28,7 @@ def run(commands: Command | Mapping[str, Command], name: str, default: Command |
         commands: the function, or functions by their command names.
         name: of the module in `python -m scripts.<name>`; with its package if that is not `scripts`.
         default: function that runs if the command line has only options.
+        confidential: whether values may name a patient, so that no message quotes an unexpected argument.
     """
     import fire  # here, so that configs do not need it
 
@@ -39,7 +42,7 @@ def run(commands: Command | Mapping[str, Command], name: str, default: Command |
             vars(default).update(commands)  # python-fire's help lists them
         commands = default
     if not asks_for_help:
-        _check(commands, arguments)
+        _check(commands, arguments, confidential)
     try:
         fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
         sys.stdout.flush()
@@ -57,7 +60,7 @@ def _stdout_is_read() -> bool:
     return not any(events & select.POLLERR for _, events in poll.poll(0))
 
 
-def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str]) -> None:
+def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], confidential: bool) -> None:
     """Refuse unknown and missing arguments, which python-fire would only notice after the command has run."""
     if isinstance(commands, Mapping):
         if not arguments or arguments[0] not in commands:
@@ -74,7 +77,8 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str]) 
         if option not in parameters:
             near = difflib.get_close_matches(option, parameters, n=1)
             hint = f"did you mean --{near[0]}?" if near else f"expected one of --{', --'.join(parameters)}"
-            raise InputError(f"--{option}={value}: no such option; {hint}")
+            culprit = "an option" if confidential else f"--{option}={value}"  # its name, too, may hold a path
+            raise InputError(f"{culprit}: no such option; {hint}")
     for option, value in options.items():
         if value == "" and parameters[option].annotation not in (bool, bool | None):
             raise InputError(f"--{option}: no value; expected one")
@@ -83,7 +87,8 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str]) 
     unset = [parameter for parameter in parameters.values() if parameter.name not in options]
     places = [parameter for parameter in unset if parameter.kind is not parameter.KEYWORD_ONLY]
     if len(positional) > len(places) and not takes_any_number:
-        raise InputError(f"argument {positional[-1]}: not expected; options are --{', --'.join(parameters)}")
+        culprit = "" if confidential else f" {positional[-1]}"
+        raise InputError(f"argument{culprit}: not expected; options are --{', --'.join(parameters)}")
     for parameter in unset:
         if parameter not in places[: len(positional)] and parameter.default is inspect.Parameter.empty:
             raise InputError(f"--{parameter.name}: missing; it has no default")

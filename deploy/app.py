@@ -11,7 +11,7 @@ from common.cli import run
 from common.errors import InputError
 from common.values import flag
 from common.weights.storage import path_of
-from deploy.bundle import Bundle, open_bundle, split_options
+from deploy.bundle import Bundle, check_options, open_bundle, split_options
 from deploy.geometry import grid_of
 from deploy.job import ChosenSeries, Job
 from deploy.privacy import restrict_output
@@ -33,7 +33,7 @@ def segment(
     bundle_options: str = "",
     force: bool = False,
 ) -> None:
-    """Segment a DICOM study; write segmentation.dcm, summary.dcm and result.json.
+    """Segment a DICOM study; write segmentation.dcm, measurements.dcm, summary.dcm and result.json.
 
     Args:
         input: folder with the DICOM files of one study; subfolders are searched. In a container HOLOSCAN_INPUT_PATH.
@@ -55,6 +55,7 @@ def segment(
     force = flag("force", force)
     options = split_options(bundle_options)
     model = open_bundle(_bundle_folder(bundle), path_of("checkpoint", checkpoint) if checkpoint else None)
+    check_options(options, model)
     requested = parse_series_option(series, model.modalities)
     if reference and reference not in model.modalities:
         raise InputError(f"--reference={reference}: expected one of {', '.join(model.modalities)}")
@@ -111,4 +112,4 @@ def _run_operators(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    run(segment, "deploy.app")
+    run(segment, "deploy.app", confidential=True)

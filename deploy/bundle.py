@@ -1,22 +1,26 @@
 """Open a bundle: read its metadata, find its inference config and check its checkpoint."""
 
+import difflib
 import hashlib
 import json
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from fire.parser import DefaultParseValue
 
 from common import weights
 from common.cli import options_of
-from common.errors import InputError
+from common.errors import ArgumentError, InputError
 from common.files import reporting_json_errors
+from common.options import OPTIONS
 from deploy.tasks import TASKS, Task
 
-__all__ = ["Bundle", "open_bundle", "split_options"]
+__all__ = ["Bundle", "check_options", "open_bundle", "split_options"]
 
 RESERVED_OPTIONS = (  # the application sets them itself
     "bundle_root",
@@ -148,3 +152,22 @@ def split_options(text: str) -> list[str]:
     if reserved := next((name for name in RESERVED_OPTIONS if name in named), None):
         raise InputError(f"--bundle_options: --{reserved} is set by the application; expected other options")
     return options
+
+
+def check_options(options: Sequence[str], bundle: Bundle) -> None:
+    """Check the names in `--bundle_options`, and the values of documented options, before any work.
+
+    Raises:
+        InputError: the bundle's inference has no such option, or it does not accept the value.
+    """
+    for name, value in options_of(options)[1].items():
+        key = re.split(r"::|#", name)[0]
+        if key not in bundle.options:
+            near = difflib.get_close_matches(key, bundle.options, n=1)
+            hint = f"did you mean --{near[0]}?" if near else "expected one of the bundle's inference"
+            raise InputError(f"--bundle_options: --{name}: no such option; {hint}")
+        if name in OPTIONS and value and not value.startswith(("$", "@")):  # a flag alone has no value
+            try:
+                OPTIONS[name](DefaultParseValue(value))  # as MONAI reads its command line
+            except ArgumentError as error:
+                raise InputError(f"--bundle_options: --{error}") from error

@@ -2,7 +2,7 @@
 
 An enhanced image describes its frames in functional groups: sequences of one item each, shared by all frames or a
 frame's own (PS3.3, C.7.6.16). Here each frame becomes a data set with the attributes of its groups, under the names
-that MR Image Storage has for them, so that series choice, geometry and inference need no second way.
+that MR Image Storage has for them, so that series choice, geometry and inference read both alike.
 """
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -25,6 +25,7 @@ ENHANCED_ATTRIBUTES = (  # attributes of an image that `frames_of` uses
     "ContrastBolusAgentSequence",
     "ComplexImageComponent",
 )
+HEAD = {"12738006", "69536005", "89546000", "T-A0100", "T-D1100", "T-11100"}  # SNOMED's brain, head and skull
 SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]}  # EchoPulseSequence -> ScanningSequence
 
 
@@ -77,6 +78,7 @@ def _add_single_frame_attributes(frame: Dataset) -> None:
         "SequenceName": frame.get("PulseSequenceName"),
         "ScanningSequence": _scanning_sequence(frame),
         **_contrast_agent(frame),
+        "BodyPartExamined": _body_part(frame),
         "AcquisitionDate": moment[:8],
         "AcquisitionTime": moment[8:].partition("+")[0].partition("-")[0],  # without the offset from UTC
     }
@@ -92,6 +94,12 @@ def _as_ds(value: float | MultiValue[float] | None) -> str | None:
     """A number, or the first of several, as a decimal string."""
     first = value[0] if isinstance(value, MultiValue) else value
     return None if first is None else format_number_as_ds(float(first))
+
+
+def _body_part(frame: Dataset) -> str:
+    """The part of the body by the code of the frame's anatomy: "HEAD" or "OTHER PART"; empty if it has none."""
+    codes = [str(region.get("CodeValue") or "") for region in frame.get("AnatomicRegionSequence") or []]
+    return "" if not any(codes) else "HEAD" if HEAD & set(codes) else "OTHER PART"
 
 
 def _scanning_sequence(frame: Dataset) -> list[str]:

@@ -65,4 +65,4 @@ def _find_series(pacs: Pacs, study: str, modality: str) -> str:
 
 
 if __name__ == "__main__":
-    run(trial, "deploy.pacs")
+    run(trial, "deploy.pacs", confidential=True)

@@ -48,6 +48,12 @@ def choose_series(study: Sequence[Series], modalities: Sequence[str], requested:
     Raises:
         InputError: no series or several match a modality, the evidence is doubtful, a requested series cannot be used,
             or the chosen series do not share one frame of reference.
+
+    Example:
+        >>> choose_series([], ["T1"], {})
+        Traceback (most recent call last):
+            ...
+        common.errors.InputError: T1: no series matches among: none; select one with --series=T1=NUMBER
     """
     named = {modality: _requested_series(study, modality, value).uid for modality, value in requested.items()}
     if len(set(named.values())) < len(named):
@@ -59,12 +65,13 @@ def choose_series(study: Sequence[Series], modalities: Sequence[str], requested:
     series = {modality: chosen[modality].series for modality in modalities}
     _check_frame(series)
     remarks = [_remark(modality, candidates[uid]) for modality, uid in named.items()]
+    remarks += [f"{modality}: {one.note}" for modality, one in chosen.items() if one.note]
     reasons = {modality: chosen[modality].reason for modality in modalities}
     if {"T1", "T1ce"} <= chosen.keys():
         native, enhanced = chosen["T1"], chosen["T1ce"]
         if pair := pairs.reason(native, enhanced):
             reasons["T1ce"] += f"; {pair}"
-        remarks.append(_pair_remark(native, enhanced, pairs))
+        remarks += _pair_remarks(native, enhanced, pairs)
     return Choice(series, reasons, [remark for remark in remarks if remark])
 
 
@@ -78,7 +85,7 @@ def _check_frame(chosen: Mapping[str, Series]) -> None:
 def _candidates(study: Sequence[Series]) -> list[Candidate]:
     """The series of a study with their evidence."""
     evidence = [_evidence(series) for series in study]
-    volumes = [one for one in evidence if one.source != "geometry"]
+    volumes = [one for series, one in zip(study, evidence, strict=True) if is_volume(series)]
     return [
         Candidate(series, one, tuple(one.points(volumes)) if one.kind == "T1" else ())
         for series, one in zip(study, evidence, strict=True)
@@ -86,8 +93,8 @@ def _candidates(study: Sequence[Series]) -> list[Candidate]:
 
 
 def _evidence(series: Series) -> Evidence:
-    if not is_volume(series):
-        return Evidence(None, "geometry")
+    if unusable := _why_no_volume(series):
+        return Evidence(None, unusable)
     times = [time for instance in series.instances if (time := acquired_at(instance.header)) is not None]
     return read_evidence(series.header, min(times, default=None))
 
@@ -115,24 +122,27 @@ def _choose(
 
 
 def _remark(modality: str, candidate: Candidate) -> str:
-    """A remark if the evidence speaks against a requested series; that it says nothing is why it was requested."""
+    """A remark if the evidence speaks against a requested series; if it only says nothing, there is none."""
     if candidate.modality in (modality, ASK, None) or (modality == "T1ce" and candidate.contrast is None):
         return ""
     return f"{modality}: {candidate.series.name} was requested; the evidence was: {candidate.reason}"
 
 
-def _pair_remark(native: Candidate, enhanced: Candidate, pairs: Pairs) -> str:
-    """A remark if words alone chose the T1ce, if weak evidence had to be proven, or if a requested pair is doubtful."""
+def _pair_remarks(native: Candidate, enhanced: Candidate, pairs: Pairs) -> list[str]:
+    """Remarks if words alone chose the T1ce, if weak evidence had to be proven, or if a requested pair is doubtful."""
+    remarks = []
+    voxels = pairs.voxels(native, enhanced)
+    silent = {0: "its voxels are not brighter than those of the T1", None: "voxels could not be compared"}.get(voxels)
     if pairs.contradict(native, enhanced):
-        return f"T1ce: {pairs.reason(native, enhanced)}, unlike a T1ce"
-    if native.weak or enhanced.weak:
-        return f"T1 and T1ce: weak evidence, confirmed because {pairs.reason(native, enhanced)}"
+        remarks.append(f"T1ce: {pairs.reason(native, enhanced)}, unlike a T1ce")
+    elif native.weak or enhanced.weak:
+        remarks.append(f"T1 and T1ce: weak evidence, confirmed because {pairs.reason(native, enhanced)}")
     alone = len([point for point in enhanced.points if point.says == WITH]) == 1 and enhanced.evidence.contrast == WITH
-    if alone and pairs.voxels(native, enhanced) == 0:
-        return f"T1ce: {enhanced.series.name} was chosen by its words alone; neither header nor voxels confirm them"
-    if not native.points and pairs.compared(native, enhanced) == 0:
-        return f"T1: nothing says that {native.series.name} is native; the T1ce is not brighter by its voxels"
-    return ""
+    if alone and silent:
+        remarks.append(f"T1ce: {enhanced.series.name} was chosen by its words alone; {silent}")
+    if not native.points and silent:
+        remarks.append(f"T1: nothing says that {native.series.name} is native; for the T1ce, {silent}")
+    return remarks
 
 
 def _requested_series(study: Sequence[Series], modality: str, value: str) -> Series:
@@ -140,9 +150,9 @@ def _requested_series(study: Sequence[Series], modality: str, value: str) -> Ser
     if len(found) != 1:
         problem = f"{len(found)} series match" if found else "no such series"
         raise InputError(f"--series={modality}={value}: {problem}; expected the number or UID of one series")
-    if not is_volume(found[0]):
+    if unusable := _why_no_volume(found[0]):
         raise InputError(
-            f"--series={modality}={value}: not a volume; expected {MIN_SLICES} or more MR images in one orientation"
+            f"--series={modality}={value}: {unusable}; expected {MIN_SLICES} or more MR images in one orientation"
         )
     return found[0]
 
@@ -172,17 +182,26 @@ def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str,
 
 def is_volume(series: Series) -> bool:
     """Whether a series can be a volume of a head: MR, no localiser, `MIN_SLICES` or more positions, one orientation."""
+    return not _why_no_volume(series)
+
+
+def _why_no_volume(series: Series) -> str:
+    """Why a series can be no volume of a head, in fixed words; empty if it can."""
     header = series.header
     if header.get("SOPClassUID") not in (MRImageStorage, *ENHANCED_MR) or header.get("Modality") != "MR":
-        return False
+        return "not MR"
     if any("LOCALI" in str(value).upper() for value in values_of(header, "ImageType")):
-        return False
+        return "a localiser"
     orientations = {
         tuple(round(float(cosine), 2) for cosine in values_of(instance.header, "ImageOrientationPatient"))
         for instance in series.instances
     }
     positions = {tuple(values_of(instance.header, "ImagePositionPatient")) for instance in series.instances}
-    return len(orientations) == 1 and () not in orientations | positions and len(positions) >= MIN_SLICES
+    if () in orientations | positions:
+        return "images without position or orientation"
+    if len(orientations) > 1:
+        return f"{len(orientations)} orientations"
+    return "" if len(positions) >= MIN_SLICES else f"only {len(positions)} positions"
 
 
 def modality_of(header: Dataset) -> str | None:

@@ -16,12 +16,20 @@ from deploy.series_words import OTHER, UNCLEAR, WITH, WITHOUT, read_words
 __all__ = ["Evidence", "Point", "acquired_at", "read_evidence", "same_kind", "values_of"]
 
 OTHER_IMAGES = {  # values of ImageType
-    *("LOCALIZER", "SUBTRACTION", "SUBTRACT", "SUB", "MIP", "MINIP", "PROJECTION IMAGE", "ADC", "DIFFUSION", "TRACEW"),
-    *("PERFUSION", "PHASE", "PHASE MAP", "P", "T1 MAP", "T2 MAP", "MAP", "FA", "MOSAIC", "ANGIO", "SCREEN SAVE"),
+    *("LOCALIZER", "SUB", "MIP", "MINIP", "ADC", "DIFFUSION", "TRACEW", "PERFUSION", "PHASE", "PHASE MAP", "P"),
+    *("T1 MAP", "T2 MAP", "MAP", "FA", "MOSAIC", "ANGIO", "SCREEN SAVE"),
 }
+OTHER_IMAGE_STEMS = ("SUBTR", "MAX_IP", "MIN_IP", "PROJECTION")  # such as SUBTRACTION_M, PROJECTION IMAGE
+HEAD_STEMS = ("HEAD", "BRAIN", "SKULL", "CRAN", "CEREB", "ENCEPH", "ENCEF", "KOPF", "SCHAEDEL", "NEURO")
+NO_BODY_PART = {"", "UNKNOWN", "UNDEFINED", "OTHER", "NONE", "NA", "N/A"}
+# Times in ms. Chosen from usual protocols: T1 has TE up to 30 (T1 FLAIR), T2 and FLAIR from 60. Fluid (T1 4.3 s) is
+# nulled at TI = T1 ln(2 / (1 + exp(-TR / T1))): 1.8 s at TR 5 s, 2.5 s at 9 s; FLAIR is left a margin below that.
+LONG_ECHO, NULLS_FLUID, LONG_INVERSION = 45.0, 1200.0, 1500.0
 REFORMATS = {"MPR", "REFORMATTED", "RESAMPLED_MPR", "CPR"}
 NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "nein", "nessuno", "ninguno", "aucun"}
 NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil", "yok", "ingen"}
+ALIKE = 0.3  # share by which times may differ; chosen: half the least step between kinds, as from MPRAGE to spin echo
+LEAST_ECHO = 3.0  # ms by which echo times may differ anyway; chosen: in phase and out of phase differ by 1.1 ms at 3 T
 NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is a wrong entry or another day
 
 
@@ -46,8 +54,7 @@ class Evidence:
 
     Attributes:
         kind: "T1", "T2" or "FLAIR"; None if it is neither, or if nothing says.
-        source: what the kind was read from, "words" or "times"; "contradiction" if they name different kinds,
-            "geometry" if the series is no volume.
+        source: what the kind was read from, "words" or "times"; if there is no kind, why not, in fixed words.
         contrast: what the words say of contrast agent: "with", "without", "unclear" or None.
         agent: whether the header names a contrast agent.
         acquired: when the scan began, seconds on a clock that all series of a study share; None if unknown.
@@ -96,16 +103,25 @@ def read_evidence(header: Dataset, acquired: float | None = None) -> Evidence:
     description, protocol = (read_words(str(header.get(name) or "")) for name in ("SeriesDescription", "ProtocolName"))
     words = description if description.kind else protocol
     kind, source = (words.kind, "words") if words.kind else (_kind_from_times(header), "times")
-    if kind == OTHER or _other_image(header, kind):
-        return Evidence(None, source)
-    if kind and source == "words" and _contradicts(header, kind):
-        return Evidence(None, "contradiction")
+    if kind == OTHER:
+        return Evidence(None, "its words name another image or part of the body")
+    if kind is None:
+        return Evidence(None, "neither words nor times say what it is")
+    if other := _other_image(header, kind):
+        return Evidence(None, other)
+    if source == "words" and _contradicts(header, kind):
+        return Evidence(None, "its words and its times contradict each other")
+    if kind != "T1" and words.unread and source == "words" and _kind_from_times(header) != kind:
+        return Evidence(None, f"a word of its name is unknown, and its times do not confirm that it is {kind}")
     contrast = description.contrast
     if contrast is None and protocol.contrast:
         named_twice = description.kind is not None  # a protocol's name may speak of the whole examination
         contrast = UNCLEAR if named_twice and protocol.contrast == WITH else protocol.contrast
         contrast = contrast if protocol.kind == kind else None
     elif contrast and protocol.contrast and protocol.kind == kind and protocol.contrast != contrast:
+        contrast = UNCLEAR
+    silent = description.contrast is None and protocol.kind == kind
+    if description.unread or (silent and protocol.unread):
         contrast = UNCLEAR
     return Evidence(
         kind=kind,
@@ -119,14 +135,22 @@ def read_evidence(header: Dataset, acquired: float | None = None) -> Evidence:
 
 
 def same_kind(one: Dataset, other: Dataset) -> bool:
-    """Whether two T1 were scanned alike, so that their voxels can be compared. What is missing counts as different."""
-    for keyword, share, least in (("EchoTime", 0.3, 3), ("RepetitionTime", 0.3, 0), ("InversionTime", 0.3, 0)):
+    """Whether two T1 were scanned alike, so that their voxels can be compared. What is missing counts as different.
+
+    Example:
+        >>> spin_echo, mprage = Dataset(), Dataset()
+        >>> spin_echo.EchoTime, spin_echo.RepetitionTime = 9, 500
+        >>> mprage.EchoTime, mprage.RepetitionTime, mprage.InversionTime = 3, 2300, 900
+        >>> same_kind(spin_echo, spin_echo), same_kind(spin_echo, mprage)
+        (True, False)
+    """
+    for keyword, least in (("EchoTime", LEAST_ECHO), ("RepetitionTime", 0.0), ("InversionTime", 0.0)):
         first, second = _number(one, keyword), _number(other, keyword)
-        if keyword != "InversionTime" and None in (first, second):
+        if first is None or second is None:
+            if keyword == "InversionTime" and first is second:
+                continue  # neither is inverted
             return False
-        if (first is None) != (second is None):
-            return False
-        if first is not None and second is not None and abs(first - second) > max(share * max(first, second), least):
+        if abs(first - second) > max(ALIKE * max(first, second), least):
             return False
     alike = all(
         set(values_of(one, keyword)) == set(values_of(other, keyword))
@@ -151,16 +175,21 @@ def _image_types(header: Dataset) -> set[str]:
     return {str(value).strip().upper() for value in values_of(header, "ImageType")}
 
 
-def _other_image(header: Dataset, kind: str | None) -> bool:
-    """Whether the header rules out an anatomical image of this kind."""
+def _other_image(header: Dataset, kind: str) -> str:
+    """Why the header rules out an anatomical image of the head of this kind, in fixed words; empty if it does not."""
+    types = _image_types(header)
+    if OTHER_IMAGES & types or any(value.startswith(OTHER_IMAGE_STEMS) for value in types):
+        return "its image type names another image"
+    body = str(header.get("BodyPartExamined") or "").strip().upper()
+    if body not in NO_BODY_PART and not any(stem in body for stem in HEAD_STEMS):
+        return "it shows another part of the body"
+    if header.get("AngioFlag") == "Y":
+        return "angiography"
     sequence = {str(value) for value in values_of(header, "ScanningSequence")}
-    gradient = "GR" in sequence and "SE" not in sequence  # T2*
-    return bool(
-        OTHER_IMAGES & _image_types(header)
-        or "EP" in sequence
-        or header.get("AngioFlag") == "Y"
-        or (kind in ("T2", "FLAIR") and gradient)
-    )
+    if "EP" in sequence:
+        return "echo-planar imaging"
+    gradient = "GR" in sequence and "SE" not in sequence
+    return "T2*, a gradient echo" if kind in ("T2", "FLAIR") and gradient else ""
 
 
 def _kind_from_times(header: Dataset) -> str | None:
@@ -175,13 +204,13 @@ def _kind_from_times(header: Dataset) -> str | None:
 
 
 def _contradicts(header: Dataset, kind: str) -> bool:
-    """Whether the times of a scan rule out what its words say."""
+    """Whether the times of a scan, in ms, rule out what its words say."""
     echo, inversion = _number(header, "EchoTime"), _number(header, "InversionTime")
-    if echo is not None and echo > 0 and (echo >= 45) != (kind in ("T2", "FLAIR")):
+    if echo is not None and echo > 0 and (echo >= LONG_ECHO) != (kind in ("T2", "FLAIR")):
         return True
     if inversion is None or inversion <= 0:
         return False
-    return inversion < 1200 if kind == "FLAIR" else inversion >= 1500 if kind == "T2" else False
+    return inversion < NULLS_FLUID if kind == "FLAIR" else inversion >= LONG_INVERSION if kind == "T2" else False
 
 
 def _number(header: Dataset, keyword: str) -> float | None:

@@ -13,7 +13,7 @@ from pydicom.valuerep import DA, TM, format_number_as_ds
 
 __all__ = ["IDENTITY", "burned_in_annotation", "sanitised_header", "source_images"]
 
-IDENTITY = (  # required in every object, possibly empty (type 1 or 2), but for the issuer, which makes an ID unique
+IDENTITY = (  # DICOM requires all but the issuer, which makes an ID unique; type 2 ones may be empty
     "PatientID",
     "IssuerOfPatientID",
     "PatientName",

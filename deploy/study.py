@@ -38,6 +38,7 @@ KEYWORDS = [  # the only attributes that are read
     "ProtocolName",
     "ImageType",
     "Modality",
+    "BodyPartExamined",
     "ContrastBolusAgent",
     "ContrastBolusStartTime",
     "StudyDate",

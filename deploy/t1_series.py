@@ -8,11 +8,12 @@ series: the order in which they were scanned, or their voxels.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pydicom
 
 from common.errors import InputError
 from deploy.enhancement import brighter
-from deploy.geometry import Volume, volume_of
+from deploy.geometry import Volume, grid_of, volume_of
 from deploy.series_evidence import Evidence, Point, same_kind
 from deploy.series_words import UNCLEAR, WITH, WITHOUT
 from deploy.study import Series
@@ -20,6 +21,10 @@ from deploy.study import Series
 __all__ = ["ASK", "Candidate", "Pairs", "as_requested", "check_pair", "choose_enhanced", "choose_native", "only"]
 
 DOUBT = "the evidence is doubtful"
+NO_AGENT = "no series shows contrast agent by words or header"
+THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
+WHOLE = 120.0  # mm, least edge of a field of view that holds a brain, whose height is about 120 mm
+ONE_INJECTION = 3600.0  # s between scans after one injection; chosen: an agent enhances lesions for about an hour
 ASK = "ask"  # in place of a modality: the evidence on contrast agent is weak or contradictory
 
 
@@ -31,6 +36,7 @@ class Candidate:
     evidence: Evidence
     points: tuple[Point, ...] = ()
     requested: bool = False
+    note: str = ""  # for the readers of the result
 
     @property
     def contrast(self) -> str | None:
@@ -64,8 +70,7 @@ class Candidate:
         if self.requested:
             return "requested by --series"
         if self.evidence.kind is None:
-            unknown = {"contradiction": "its words and its times contradict each other", "geometry": "not a volume"}
-            return unknown.get(self.evidence.source, "unknown")
+            return self.evidence.source
         return ", ".join([f"{self.evidence.kind} by its {self.evidence.source}", *(one.text for one in self.points)])
 
 
@@ -88,12 +93,12 @@ class Pairs:
         first, last = native.evidence.acquired, enhanced.evidence.acquired
         return 0 if first is None or last is None else (last > first) - (last < first)
 
-    def voxels(self, native: Candidate, enhanced: Candidate) -> int:
-        """1 if the voxels show that the enhanced one is after contrast agent, -1 if the other is, 0 if neither."""
-        return self.compared(native, enhanced) or 0
+    def voxels(self, native: Candidate, enhanced: Candidate) -> int | None:
+        """Which of the two was scanned after contrast agent, by their voxels.
 
-    def compared(self, native: Candidate, enhanced: Candidate) -> int | None:
-        """The same; None if the voxels cannot be compared."""
+        Returns:
+            1: the enhanced one; -1: the native one; 0: they do not say; None: they cannot be compared.
+        """
         key = (native.series.uid, enhanced.series.uid)
         if key not in self.results:
             self.results[key] = self._compare(native.series, enhanced.series)
@@ -120,14 +125,14 @@ class Pairs:
     def reason(self, native: Candidate, enhanced: Candidate) -> str:
         """What the order and the voxels say of a pair, in fixed words; empty if nothing."""
         order = {1: "after", -1: "before"}.get(self.order(native, enhanced))
-        voxels = {1: "brighter", -1: "darker"}.get(self.voxels(native, enhanced))
+        voxels = {1: "brighter", -1: "darker"}.get(self.voxels(native, enhanced) or 0)
         texts = [f"was scanned {order} {native.series.name}"] if order else []
         texts += [f"is {voxels} by its voxels than {native.series.name}"] if voxels else []
         return f"{enhanced.series.name} {' and '.join(texts)}" if texts else ""
 
     def contradict(self, native: Candidate, enhanced: Candidate) -> bool:
         """Whether the order or the voxels say that the pair is the other way round."""
-        return self.order(native, enhanced) < 0 or self.voxels(native, enhanced) < 0
+        return self.order(native, enhanced) < 0 or self.voxels(native, enhanced) == -1
 
     def prove(self, native: Candidate, enhanced: Candidate) -> bool:
         """Whether the order or the voxels confirm the pair.
@@ -138,14 +143,12 @@ class Pairs:
         unclear = [one for one in (native, enhanced) if one.evidence.contrast == UNCLEAR]
         if len(unclear) == 2 or self.contradict(native, enhanced):
             return False
-        if self.voxels(native, enhanced) > 0:
+        if self.voxels(native, enhanced) == 1:
             return True
         if self.order(native, enhanced) == 0 or unclear:
             return False
         appears = enhanced.evidence.agent and not native.evidence.agent
-        return enhanced.contrast == WITH or (
-            appears and same_kind(native.series.header, enhanced.series.header) and native.contrast != UNCLEAR
-        )
+        return enhanced.contrast == WITH or (appears and same_kind(native.series.header, enhanced.series.header))
 
 
 def choose_enhanced(study: Sequence[Candidate], native: Candidate | None, pairs: Pairs) -> Candidate:
@@ -165,7 +168,37 @@ def choose_enhanced(study: Sequence[Candidate], native: Candidate | None, pairs:
         natives = [native] if native else [one for one in t1 if one.contrast != WITH and not one.contradictory]
         weak = [one for one in t1 if one.contrast == UNCLEAR and not one.contradictory]
         found = [one for one in weak if any(pairs.prove(before, one) for before in natives if before is not one)]
-    return only("T1ce", found, t1 or study)
+    return _thin_slices(found) or only("T1ce", found, study)
+
+
+def _thin_slices(found: Sequence[Candidate]) -> Candidate | None:
+    """The one 3D scan of the whole head among several series after one injection; None if there is no such choice.
+
+    Words and header of every series have to say that it is after contrast agent, so that only the geometry is chosen.
+    """
+    found = [one for one in found if not one.evidence.reformat]
+    certain = all(one.evidence.contrast == WITH and one.evidence.agent and not one.weak for one in found)
+    frames = {str(one.series.header.get("FrameOfReferenceUID") or "") for one in found}
+    times = [one.evidence.acquired for one in found if one.evidence.acquired is not None]
+    if len(found) < 2 or not certain or len(frames) > 1 or (times and max(times) - min(times) > ONE_INJECTION):
+        return None
+    volumes = [one for one in found if one.series.header.get("MRAcquisitionType") == "3D"]
+    if len(volumes) != 1 or not _is_thin_and_whole(volumes[0].series):
+        return None
+    note = (
+        f"{len(found)} series show contrast agent; {volumes[0].series.name} was chosen as the only 3D scan among them"
+    )
+    return replace(volumes[0], note=note)
+
+
+def _is_thin_and_whole(series: Series) -> bool:
+    """Whether a series has thin slices and a field of view that holds a brain."""
+    try:
+        grid = grid_of([instance.header for instance in series.instances], series.name)
+    except InputError:
+        return False
+    spacing = np.linalg.norm(grid.affine[:3, :3], axis=0)
+    return bool(spacing.max() <= THIN and (spacing * grid.shape).min() >= WHOLE)
 
 
 def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs: Pairs) -> Candidate:
@@ -178,15 +211,24 @@ def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs:
 
     Raises:
         InputError: no series or several match, or the evidence is doubtful.
+
+    Example:
+        >>> def t1(uid, says):
+        ...     return Candidate(Series(uid, ()), Evidence("T1", "words", says), (Point(says, True, ""),))
+        >>> native, enhanced = t1("1.1", "without"), t1("1.2", "with")
+        >>> choose_native([native, enhanced], [enhanced], Pairs()).series.uid
+        '1.1'
     """
-    t1 = [one for one in study if one.evidence.kind == "T1" and one not in after]
+    taken = {one.series.uid for one in after}
+    t1 = [one for one in study if one.evidence.kind == "T1" and one.series.uid not in taken]
     possible = [one for one in t1 if one.contrast != WITH and not one.contradictory]
     says = [one for one in possible if one.contrast == WITHOUT]
     early = [one for one in possible if all(pairs.order(one, later) >= 0 for later in after)]
     silent = [one for one in early if one.contrast is None]
     weak = [one for one in early if one.contrast == UNCLEAR]
     proven = [] if says or silent else [one for one in weak if any(pairs.prove(one, later) for later in after)]
-    return only("T1", says or silent or proven, [*t1, *after] or study)
+    others = [one for one in study if one.series.uid not in taken]
+    return only("T1", says or silent or proven, [*others, *after])
 
 
 def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both: bool) -> None:
@@ -200,6 +242,11 @@ def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both
 
     Raises:
         InputError: the evidence is doubtful.
+
+    Example:
+        >>> native, enhanced = (Candidate(Series(uid, ()), Evidence("T1", "words")) for uid in ("1.1", "1.2"))
+        >>> brighter_after = Pairs(results={("1.1", "1.2"): 1})
+        >>> check_pair(native, [enhanced], brighter_after, both=True)
     """
     modality = "T1ce" if both and any(one.weak for one in after) else "T1"
     proven = any(pairs.prove(native, one) for one in after)
@@ -208,19 +255,25 @@ def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both
         raise question(modality, DOUBT, [native, *after], pairs)
 
 
-def only(modality: str, found: Sequence[Candidate], candidates: Sequence[Candidate]) -> Candidate:
+def only(modality: str, found: Sequence[Candidate], study: Sequence[Candidate]) -> Candidate:
     """The only series found for a modality; reformats of another one do not count.
 
     Raises:
-        InputError: none or several; the message lists the candidates with their evidence.
+        InputError: none or several; the message lists those that were found, or all, each with its evidence.
     """
     found = [one for one in found if not one.evidence.reformat] or found
     if len(found) == 1:
         return found[0]
     if found:
         raise question(modality, f"{len(found)} series match", found)
-    doubtful = modality.startswith("T1") and any(one.evidence.kind == "T1" for one in candidates)
-    raise question(modality, DOUBT if doubtful else "no series matches among", candidates)
+    t1 = [one for one in study if one.evidence.kind == "T1"]
+    problem = "no series matches among"
+    if modality == "T1ce":
+        problem = DOUBT if any(one.contrast in (WITH, UNCLEAR) for one in t1) else NO_AGENT
+    elif modality == "T1" and t1:
+        problem = DOUBT
+    first = modality.startswith("T1")  # list T1 first
+    raise question(modality, problem, sorted(study, key=lambda one: first and one.evidence.kind != "T1"))
 
 
 def question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Pairs | None = None) -> InputError:

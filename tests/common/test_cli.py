@@ -85,6 +85,18 @@ def test_what_fire_would_notice_too_late_is_refused_before_the_command_runs(argu
     assert CALLS == []
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["a.pt", "--outptu=/NAME"], ["a.pt", "--outptu", "/NAME"], ["a.pt", "b", "1", "/NAME"], ["a.pt", "--output/NAME"]],
+)
+def test_confidential_arguments_are_not_quoted(arguments, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["tool", *arguments])
+    with pytest.raises(InputError, match=r"^(an option: no such option|argument: not expected); .*--output") as error:
+        cli.run(convert, "tool", confidential=True)
+    assert "NAME" not in str(error.value)
+    assert CALLS == []
+
+
 @pytest.mark.parametrize(("words", "given"), [([], "nothing"), (["convrt", "a.pt"], "convrt")])
 def test_an_unknown_command_is_refused(words, given, monkeypatch):
     with pytest.raises(InputError, match=f"^command {given}: expected one of convert, inspect$"):

@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 TABLE = Path(__file__).with_name("series_descriptions.csv")
 HELD_OUT = Path(__file__).with_name("series_descriptions_held_out.csv")  # written after the rules
 PUBLIC = Path(__file__).with_name("series_descriptions_public.csv")  # of public collections, written by their sites
+CODE = Path(__file__).with_name("series_descriptions_code.csv")  # quoted by public code, collected after the rules
 DAY = "20260102"
 KEYWORDS = {  # column -> attribute
     "description": "SeriesDescription",
@@ -21,6 +22,7 @@ KEYWORDS = {  # column -> attribute
     "inversion": "InversionTime",
     "sequence": "ScanningSequence",
     "image_type": "ImageType",
+    "body": "BodyPartExamined",
 }
 LISTS = ("sequence", "image_type")  # their values are separated by blanks
 

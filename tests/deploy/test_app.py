@@ -347,6 +347,9 @@ def test_bad_studies_are_refused_before_anything_is_loaded(segment_refusal, tmp_
         ({"force": "maybe"}, "force=maybe: expected true or false"),
         ({"reference": "T9"}, "--reference=T9: expected one of T1"),
         ({"bundle_options": "--split=x"}, "--bundle_options: --split is set by the application"),
+        ({"bundle_options": "--overlp=0.5"}, "--bundle_options: --overlp: no such option; did you mean --overlap?"),
+        ({"bundle_options": "--quux=1"}, "--bundle_options: --quux: no such option; expected one of the bundle's"),
+        ({"bundle_options": "--overlap=2"}, "--bundle_options: --overlap=2: expected"),
         ({"series": "T9=1"}, "--series=T9=1: expected MODALITY=NUMBER"),
     ],
 )
@@ -362,3 +365,12 @@ def test_an_output_that_is_a_file_is_refused(segment_refusal, tmp_path):
 def test_a_missing_option_is_reported_in_one_line(tmp_path):
     result = execute([sys.executable, "-m", "deploy.app", f"--input={tmp_path}"])
     assert (result.returncode, result.stderr) == (2, "error: --bundle: missing; it has no default\n")
+
+
+@pytest.mark.parametrize("argument", ["--inptu=/SENTINEL", "/SENTINEL", "--input/SENTINEL"])
+def test_no_unexpected_argument_is_printed(argument):
+    places = ["--input=x", "--bundle=x", "--output=x", "--series=T1=1", "--reference=T1", "--checkpoint=x"]
+    result = execute([sys.executable, "-m", "deploy.app", *places, "--bundle_options=", "--force", argument])
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "SENTINEL" not in result.stdout + result.stderr

@@ -12,9 +12,10 @@ import torch
 import yaml
 
 from common.errors import InputError
-from deploy.bundle import open_bundle, split_options
+from deploy.bundle import check_options, open_bundle, split_options
 from deploy.tasks import TASKS
 from tests.deploy.checks import refusal
+from tests.deploy.micro_models import INFERENCE_OPTIONS
 from tests.support import ROOT
 
 BRATS = ROOT / "bundles/brats_finetune"
@@ -115,3 +116,31 @@ def test_options_are_split_and_reserved_ones_are_refused():
     }.items():
         with pytest.raises(InputError, match=message):
             split_options(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " ".join(INFERENCE_OPTIONS),
+        "--model_size=tiny --overlap=0.25",
+        "--amp --flips=[0,1,2] --window_batch_size 4",
+        "--inferer::sw_batch_size=1 --postprocessing#_mode_=default",
+        "--device=$torch.device('cpu') --stitch_device=@device",
+    ],
+)
+def test_options_of_the_bundle_are_accepted(text, bundle):
+    check_options(split_options(text), open_bundle(bundle))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("--overlp=0.5", "--overlp: no such option; did you mean --overlap?"),
+        ("--quux::a=1", "--quux::a: no such option; expected one of the bundle's inference"),
+        ("--overlap=2", "--overlap=2: expected"),
+        ("--model_size=huge", "--model_size=huge: expected"),
+    ],
+)
+def test_other_options_are_refused_before_the_work(text, message, bundle):
+    found = refusal(check_options, split_options(text), open_bundle(bundle))
+    assert found.startswith(f"--bundle_options: {message}")

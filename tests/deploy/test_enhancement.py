@@ -7,6 +7,7 @@ pytest.importorskip("SimpleITK", reason="needs the environment of make deploy")
 
 from scipy.spatial.transform import Rotation
 
+from deploy import enhancement
 from deploy.enhancement import brighter, tails
 from deploy.geometry import Volume
 from scripts.phantoms.anatomy import Head, add_glioma, make_head
@@ -120,6 +121,16 @@ def test_scans_without_a_common_head_say_nothing(head):
     assert tails(moved(after, 400.0, 0.0), before) == (0.0, 0.0)
     assert brighter(Volume(np.zeros_like(after.array), after.affine), before) == 0
     assert brighter(Volume(np.ones((4, 4, 12), np.float32), np.eye(4)), before) == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [((0.0, 0.19), 0), ((0.0, 0.21), 1), ((0.21, 0.0), -1), ((0.5, 0.74), 0), ((0.5, 0.76), 1), ((0.76, 0.5), -1)],
+)
+def test_a_tail_decides_if_it_is_longer_by_a_fifth_of_the_median_and_by_half(found, expected, monkeypatch):
+    monkeypatch.setattr(enhancement, "tails", lambda *_: found)
+    volume = Volume(np.zeros((1, 1, 1), np.float32), np.eye(4))
+    assert brighter(volume, volume) == expected
 
 
 def test_the_tails_are_those_of_a_difference_in_closed_form():

@@ -285,6 +285,17 @@ def test_missing_voxels_are_reported_in_one_line(array, tmp_path):
     assert message == "series 3: voxels cannot be read (Explicit VR Little Endian: ValueError)"
 
 
+@pytest.mark.parametrize(("code", "usable"), [("12738006", True), ("69536005", True), ("421060004", False)])
+def test_the_anatomy_of_the_frames_rules_out_other_parts_of_the_body(code, usable, array, tmp_path):
+    def change(image):
+        (anatomy,) = image.SharedFunctionalGroupsSequence[0].FrameAnatomySequence
+        anatomy.AnatomicRegionSequence[0].CodeValue = code  # brain, head, vertebral column
+
+    enhanced(tmp_path, array, change=change)
+    (series,) = read_study(tmp_path)
+    assert modality_of(series.header) == ("T1" if usable else None)
+
+
 def test_a_study_lists_one_file_for_all_frames(array, tmp_path):
     enhanced(tmp_path, array)
     (series,) = read_study(tmp_path)

@@ -147,7 +147,7 @@ def test_a_requested_series_is_no_candidate_for_another_modality(study):
     ("requested", "message"),
     [
         ({"T1": "77"}, "--series=T1=77: no such series"),
-        ({"T1": "1"}, "--series=T1=1: not a volume"),
+        ({"T1": "1"}, "--series=T1=1: a localiser; expected 10 or more MR images in one orientation"),
         ({"T1": "2", "T2": "2"}, "--series: one series is given for two modalities"),
     ],
 )
@@ -162,6 +162,15 @@ def test_another_frame_of_reference_is_refused(study):
     write_modality(folder / "5", VOXELS, np.eye(4), identity, 5, "T2", FrameOfReferenceUID="1.2.3")
     assert refusal(choose_series, read_study(folder), BRATS, {}).startswith(
         "--input: 2 frames of reference among FLAIR"
+    )
+
+
+def test_a_study_without_frame_of_reference_is_refused(study):
+    folder, _ = study
+    for file in folder.rglob("*.dcm"):
+        change(file, FrameOfReferenceUID="")
+    assert refusal(choose_series, read_study(folder), BRATS, {}).startswith(
+        "--input: 1 frames of reference among FLAIR"
     )
 
 
@@ -181,7 +190,8 @@ def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
     study = read_study(tmp_path)
     assert [is_volume(series) for series in study] == [False, False, True]
     message = refusal(choose_series, study, ("T1",), {})
-    assert re.match(r"T1: no series matches among: series 1 \(UID \.\.\.[\d.]+\): not a volume; series 2 ", message)
+    reasons = re.findall(r"series \d \(UID \.\.\.[\d.]+\): ([^;]+);", message)
+    assert reasons == ["only 9 positions", "not MR", "neither words nor times say what it is"]
 
 
 @pytest.mark.parametrize(

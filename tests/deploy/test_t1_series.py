@@ -1,5 +1,6 @@
 """T1 before and after contrast agent in whole studies, with the voxels of a glioma where voxels decide."""
 
+import re
 import shutil
 
 import numpy as np
@@ -7,14 +8,16 @@ import pytest
 
 pytest.importorskip("pydicom", reason="needs the environment of make deploy")
 
-from deploy.series_choice import choose_series
+from deploy.series_choice import choose_series, modality_of
 from deploy.study import read_study
 from tests.deploy.checks import refusal
 from tests.deploy.dicom_study import Study, brats_files, read, write_modality
+from tests.deploy.enhanced_mr import write_enhanced
 
 VOXELS = np.ones((4, 4, 10), np.uint16)
 DAY = "20260102"
 AGENT = "gadobutrol"
+NO_AGENT = "no series shows contrast agent by words or header"
 
 
 @pytest.fixture
@@ -27,7 +30,8 @@ def study(tmp_path, cohorts):
         for number, attributes in enumerate(series, 1):
             values = dict(attributes)
             scan = values.pop("scan", None)
-            array, affine = read(brats_files(cohorts("brats"))[scan]) if scan else (VOXELS, np.eye(4))
+            voxels = values.pop("voxels", (VOXELS, np.eye(4)))
+            array, affine = read(brats_files(cohorts("brats"))[scan]) if scan else voxels
             common = {"StudyDate": DAY, "ContrastBolusAgent": None}
             write_modality(tmp_path / "study" / str(number), array, affine, identity, number, "T1", **(common | values))
         return read_study(tmp_path / "study")
@@ -63,8 +67,20 @@ def test_clear_words_that_the_voxels_confirm_need_no_remark(study):
 def test_words_alone_choose_with_a_remark(study):
     numbers, choice = choose(study(t1("T1"), t1("T1 +C")))
     assert numbers == [2, 1]
-    (remark,) = choice.remarks
-    assert "was chosen by its words alone; neither header nor voxels confirm them" in remark
+    remark, native = choice.remarks
+    assert "nothing says that series 1" in native
+    assert remark == (
+        f"T1ce: {choice.series['T1ce'].name} was chosen by its words alone; "
+        "its voxels are not brighter than those of the T1"
+    )
+
+
+def test_voxels_that_could_not_be_compared_are_not_called_equal(study):
+    _, choice = choose(study(t1("T1", RepetitionTime=9), t1("T1 +C", RepetitionTime=500)))
+    words_alone, native = choice.remarks
+    assert words_alone.endswith("was chosen by its words alone; voxels could not be compared")
+    assert native.startswith("T1: nothing says that series 1")
+    assert native.endswith("is native; for the T1ce, voxels could not be compared")
 
 
 def test_words_that_the_voxels_contradict_are_a_question(study):
@@ -85,16 +101,42 @@ def test_words_that_the_injection_contradicts_are_a_question(study):
     assert "its words say with agent, scanned before the injection" in message
 
 
-@pytest.mark.parametrize("agents", [(None, None), (AGENT, AGENT)])
-def test_two_t1_that_nothing_distinguishes_are_a_question(study, agents):
+@pytest.mark.parametrize(("agent", "problem"), [(None, NO_AGENT), (AGENT, "the evidence is doubtful")])
+def test_two_t1_that_nothing_distinguishes_are_a_question(study, agent, problem):
     """An agent in the header of every series says nothing, as scanners keep it; nor does the order alone."""
-    assert "T1ce: the evidence is doubtful" in question(
-        study(t1("T1", at="100000", agent=agents[0]), t1("T1", at="103000", agent=agents[1]))
-    )
+    message = question(study(t1("T1", at="100000", agent=agent), t1("T1", at="103000", agent=agent)))
+    assert message.startswith(f"T1ce: {problem}")
 
 
 def test_voxels_alone_are_a_question(study):
-    assert "T1ce: the evidence is doubtful" in question(study(t1("T1", scan="T1"), t1("T1", scan="T1ce")))
+    assert question(study(t1("T1", scan="T1"), t1("T1", scan="T1ce"))).startswith(f"T1ce: {NO_AGENT}")
+
+
+def test_without_a_t1ce_the_question_lists_every_series_and_why_it_was_ruled_out(study):
+    series = study(
+        t1("ep2d_diff"),
+        t1("T1"),
+        t1("T1 +C", ImageType=["DERIVED", "SECONDARY", "SUBTRACTED"]),
+        t1("T1 +C", BodyPartExamined="CSPINE"),
+        t1("T1 +C", EchoTime=100),
+        t1("T1 +C", Modality="CT"),
+        t1("axial", EchoTime=20),
+        t1("T1 +C", AngioFlag="Y"),
+        t1("T1 +C", ScanningSequence="EP"),
+    )
+    found = re.sub(r" \(UID \.\.\.[\d.]+\)", "", question(series))
+    assert found == (
+        f"T1ce: {NO_AGENT}: series 2: T1 by its words"
+        "; series 1: its words name another image or part of the body"
+        "; series 3: its image type names another image"
+        "; series 4: it shows another part of the body"
+        "; series 5: its words and its times contradict each other"
+        "; series 6: not MR"
+        "; series 7: neither words nor times say what it is"
+        "; series 8: angiography"
+        "; series 9: echo-planar imaging"
+        "; select one with --series=T1ce=NUMBER"
+    )
 
 
 @pytest.mark.parametrize(
@@ -183,6 +225,54 @@ def test_reformats_are_not_counted(study):
     assert question(study(t1("T1"), t1("T1 +C"), t1("T1 +C"))).startswith("T1ce: 2 series match")
 
 
+THICK = np.ones((4, 4, 24), np.uint16), np.diag([40.0, 40.0, 6.0, 1.0])
+
+
+def after_agent(**values):
+    return t1("T1 +C", agent=AGENT, **({"MRAcquisitionType": "2D", "voxels": THICK} | values))
+
+
+THIN = {"MRAcquisitionType": "3D", "voxels": (np.ones((120, 120, 120), np.uint16), np.eye(4))}
+
+
+def test_of_several_t1ce_the_only_3d_scan_of_the_whole_head_is_chosen_with_a_remark(study):
+    numbers, choice = choose(study(t1("T1"), after_agent(), after_agent(**THIN), after_agent()))
+    assert numbers == [3, 1]
+    assert choice.remarks[0].startswith("T1ce: 3 series show contrast agent; series 3 (UID ")
+    assert choice.remarks[0].endswith(" was chosen as the only 3D scan among them")
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [after_agent(**THIN), after_agent(**THIN)],
+        [after_agent(), after_agent()],
+        [after_agent(), after_agent(**THIN) | {"ContrastBolusAgent": None}],
+        [after_agent(), after_agent(**THIN) | {"SeriesDescription": "T1"}],
+        [after_agent() | {"FrameOfReferenceUID": "1.2.3"}, after_agent(**THIN)],
+        [after_agent(AcquisitionTime="100000"), after_agent(AcquisitionTime="113000", **THIN)],
+        [after_agent(), after_agent(MRAcquisitionType="3D")],
+        [after_agent(), after_agent(**THIN | {"voxels": (np.ones((120, 120, 99), np.uint16), np.eye(4))})],
+    ],
+    ids=[
+        "two 3D",
+        "no 3D",
+        "agent by words only",
+        "agent by header only",
+        "frames",
+        "times",
+        "thick",
+        "part of a head",
+    ],
+)
+def test_several_t1ce_are_a_question_if_more_than_the_slices_differs(study, others):
+    series = study(t1("T1"), *others)
+    if others[1]["SeriesDescription"] == "T1":
+        assert choose(series)[0] == [2, 1], "what says so clearly goes before what does not"
+    else:
+        assert question(series).startswith("T1ce: 2 series match")
+
+
 def test_another_flair_after_agent_is_not_counted(study):
     flair = {"EchoTime": 110, "RepetitionTime": 9000, "InversionTime": 2500}
     assert choose(study(t1("FLAIR +C", **flair), t1("FLAIR", **flair)), ("FLAIR",))[0] == [2]
@@ -214,7 +304,7 @@ def test_a_request_is_obeyed_with_remarks(study):
     assert "T1: series 2" in choice.remarks[0]
     assert "the evidence was: T1 by its words, its words say with agent" in choice.remarks[0]
     assert "unlike a T1ce" in choice.remarks[1]
-    assert question(series, T1="2").startswith("T1ce: the evidence is doubtful")
+    assert question(series, T1="2").startswith(f"T1ce: {NO_AGENT}")
 
 
 def test_a_request_is_not_remarked_on_when_it_fits(study):
@@ -228,3 +318,43 @@ def test_broken_slices_are_no_evidence(study):
     for instance in series[0].instances[:3]:
         instance.path.write_bytes(instance.path.read_bytes()[:-9])
     assert "words alone" in choose(series)[1].remarks[0]
+
+
+def test_the_voxels_of_enhanced_mr_are_compared_like_those_of_single_frames(tmp_path, cohorts):
+    def scan_before_the_injection(image):
+        image.AcquisitionDateTime = "20260102025500"
+
+    identity, files = Study(), brats_files(cohorts("brats"))
+    for number, (modality, change) in enumerate({"T1": scan_before_the_injection, "T1ce": lambda _: None}.items(), 1):
+        write_enhanced(tmp_path / str(number), *read(files[modality]), identity, number, modality, change=change)
+    numbers, choice = choose(read_study(tmp_path))
+    assert numbers == [2, 1]
+    assert "is brighter by its voxels than series 1" in choice.reasons["T1ce"]
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"), [("101459", "ask"), ("101400", "ask"), ("101600", "ask"), ("101601", "T1ce"), ("101359", "T1")]
+)
+def test_a_scan_within_a_minute_of_the_injection_is_neither_before_nor_after_it(study, at, expected):
+    (series,) = study(t1("T1", at=at, agent=AGENT, ContrastBolusStartTime="101500"))
+    assert modality_of(series.header) == expected
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"), [("141459", "T1ce"), ("141500", "ask"), ("061501", "T1"), ("061500", "ask")]
+)
+def test_a_scan_four_hours_from_the_injection_is_of_another_day_or_a_wrong_entry(study, at, expected):
+    (series,) = study(t1("T1", at=at, agent=AGENT, ContrastBolusStartTime="101500"))
+    assert modality_of(series.header) == expected
+
+
+def test_of_two_injections_the_first_counts(study):
+    flair = {"EchoTime": 110, "RepetitionTime": 9000, "InversionTime": 2500}
+    late = t1("FLAIR", agent=AGENT, ContrastBolusStartTime="110000", **flair)
+    series = study(t1("T1", at="103000", agent=AGENT, ContrastBolusStartTime="101500"), late, t1("T1", at="100000"))
+    assert choose(series)[0] == [1, 3]
+
+
+def test_voxels_of_another_frame_of_reference_are_not_compared(study):
+    series = study(t1("T1", scan="T1ce"), t1("T1 +C", scan="T1", FrameOfReferenceUID="1.2.3"))
+    assert choose(series, ("T1",))[0] == [1]
