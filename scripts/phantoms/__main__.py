@@ -1,7 +1,8 @@
-"""The embedded cohort: `python -m scripts.phantoms make`."""
+"""The embedded cohort: `python -m scripts.phantoms make` and `picture`."""
 
 from common.cli import run
 from scripts.phantoms.cohort import make
+from scripts.phantoms.picture import picture
 
 if __name__ == "__main__":
-    run({"make": make}, "phantoms")
+    run({"make": make, "picture": picture}, "phantoms")

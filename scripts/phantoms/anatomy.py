@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-__all__ = ["Grid", "Head", "Swelling", "add_glioma", "add_hyperintensities", "add_strokes", "make_head", "seed_points"]
+__all__ = [
+    "Grid",
+    "Head",
+    "Swelling",
+    "add_glioma",
+    "add_hyperintensities",
+    "add_strokes",
+    "hyperintensities",
+    "make_head",
+    "seed_points",
+]
 
 Array = NDArray[np.float32]
 
@@ -209,11 +219,16 @@ def _add_skull(rng: Generator, head: Head, warped: Array) -> None:
 
 def add_hyperintensities(rng: Generator, head: Head, load: float) -> None:
     """White-matter hyperintensities around the ventricles and in deep white matter; `load` 0..1 grows with age."""
+    head.replace("WMH", hyperintensities(rng, head, load))
+
+
+def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
+    """Their share (0..1) of each voxel; see `add_hyperintensities`."""
     offset = (head.positions - np.array(VENTRICLES, np.float32)[:, None]) / np.array([[30], [48], [26]], np.float32)
     periventricular = np.exp(-0.5 * np.sum(offset**2, axis=0)) * np.clip((head.depth - 12) / 6, 0, 1)
     level = head.field(rng, 7.0) + 0.5 * head.field(rng, 14.0) + 2.2 * periventricular
     share = np.clip(2 * (level - (4.2 - 1.6 * load)), 0, 1)
-    head.replace("WMH", share * np.clip(2 * head.fractions["WM"] - 1, 0, 1))
+    return share * np.clip(2 * head.fractions["WM"] - 1, 0, 1)
 
 
 def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness: float) -> Array:

@@ -20,13 +20,16 @@ from common.values import flag
 from scripts.phantoms import faults as phantom_faults
 from scripts.phantoms.anatomy import ENHANCING, Head
 from scripts.phantoms.files import FAST
+from scripts.phantoms.hard_heads import HardHead, make_hard_head
 from scripts.phantoms.layouts import LAYOUTS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
+from scripts.phantoms.scanners import draw_scanner, scan_on
 from scripts.pools import map_in_processes
 
 __all__ = ["make"]
 
 SHORT_SCAN = 80  # mm of brain along z in a scan that was cut short; the paper asks for 100 slices of 1 mm
+DIFFICULTIES = dict.fromkeys(("standard", "hard"))
 MASKED = tuple(name for name, layout in LAYOUTS.items() if layout.label is not None)
 REVISITED = tuple(name for name, layout in LAYOUTS.items() if len(layout.visits) > 1)
 
@@ -45,6 +48,7 @@ class _Order:
     leave_out: tuple[str, ...] = ()
     visits: int = 1
     masked: bool = True
+    difficulty: str = "standard"
 
     @property
     def odd(self) -> bool:
@@ -65,6 +69,7 @@ def make(
     without_flair: int = 0,
     second_visits: int = 0,
     faults: str = "",
+    difficulty: str = "standard",
     workers: int = 0,
     overwrite: bool = False,
 ) -> None:
@@ -87,10 +92,14 @@ def make(
         faults: names of faults, such as truncated,nan: truncated (gzip), affine (shifted), flipped (affine's first
             axis), nan (voxels), missing (file), label (3 for 4, or 4 for 3), duplicate (files of another subject), 4d
             (file) and empty (mask). Each fault gets a subject without other oddities; OUTPUT.faults.json says which.
+        difficulty: standard (large, distinct lesions; similar scanners) or hard (several small, faint lesions; scanners
+            that differ in noise, contrast, receive field and slice thickness; vessels, perivascular spaces and
+            white-matter hyperintensities that resemble lesions; atrophy). docs/data.md has the ranges.
         workers: processes; 0 for one per core.
         overwrite: replace files of the same names in a folder that is not empty; other files stay.
     """
     choice("layout", layout, LAYOUTS)
+    choice("difficulty", difficulty, DIFFICULTIES)
     check_number("subjects", subjects, int, 1, 9999)
     check_number("seed", seed, int, 0, 2**63)
     check_number("workers", workers, int, 0, 1024)
@@ -118,6 +127,7 @@ def make(
             leave_out=("FLAIR",) if index >= subjects - without_flair else (),
             visits=2 if index < second_visits else 1,
             masked=index < subjects - without_mask,
+            difficulty=difficulty,
         )
         for index in range(subjects)
     ]
@@ -137,20 +147,32 @@ def _make_subject(root: Path, order: _Order) -> bool:
     layout = LAYOUTS[order.layout]
     rng = np.random.default_rng([order.seed, order.index])
     with threadpool_limits(1):
-        head = layout.head(rng, layout.grid(order.spacing), order.skull_stripped, order.healthy)
+        grid = layout.grid(order.spacing)
+        person: Head | HardHead
+        if order.difficulty == "hard":
+            person = make_hard_head(
+                rng, grid, order.skull_stripped, None if order.healthy else layout.disease, list(layout.files)
+            )
+        else:
+            person = layout.head(rng, grid, order.skull_stripped, order.healthy)
         agent = rng.uniform(0.15, 0.4)  # mM
         for visit in range(order.visits):
-            _scan_person(rng, head, agent, visit, root, order)
+            _scan_person(rng, person, agent, visit, root, order)
     return True
 
 
-def _scan_person(rng: Generator, head: Head, agent: float, visit: int, root: Path, order: _Order) -> None:
+def _scan_person(rng: Generator, person: Head | HardHead, agent: float, visit: int, root: Path, order: _Order) -> None:
     """Write the scans and the mask of one visit. The scanner varies between visits, the head does not."""
+    head = person.head if isinstance(person, HardHead) else person
+    scanner = draw_scanner(rng) if isinstance(person, HardHead) else None
     layout = LAYOUTS[order.layout]
     affine = layout.affine(order.spacing)
     case = layout.case(order.index, visit, order.masked)
     for modality, file in case.images.items():
-        image = scan(rng, head, SEQUENCES[modality], agent)
+        if isinstance(person, HardHead) and scanner is not None:
+            image = scan_on(rng, person.seen_by(modality), SEQUENCES[modality], agent, scanner)
+        else:
+            image = scan(rng, head, SEQUENCES[modality], agent)
         if order.cut_short and visit == 0:
             image[:, :, ceil(SHORT_SCAN / order.spacing) :] = 0
         if modality not in order.leave_out:

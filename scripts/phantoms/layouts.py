@@ -84,6 +84,7 @@ class Layout:
         label: path of the lesion mask in the same form, if any.
         subject: index -> id of a person.
         head: makes the anatomy; takes the generator, the grid, skull_stripped and healthy.
+        disease: of the difficult heads: tumours, strokes or none (see `hard_heads.make_hard_head`).
         skull_stripped: whether the real cohort is skull-stripped.
         dtype: of the images' voxels on disk.
         convention: label convention of the masks, if there are any.
@@ -99,6 +100,7 @@ class Layout:
     label: str | None
     subject: Callable[[int], str]
     head: Callable[[Generator, Grid, bool, bool], Head]
+    disease: str | None
     skull_stripped: bool
     dtype: type[np.generic]
     convention: str | None = None
@@ -186,6 +188,7 @@ UKB = Layout(
     label=None,
     subject=lambda index: str(1000012 + 37 * index),
     head=_aged_head,
+    disease=None,
     skull_stripped=True,
     dtype=np.int16,
     name="{id}_{visit}",
@@ -201,6 +204,7 @@ BRATS = Layout(
     label=BRATS_FILE % "seg",
     subject=lambda index: f"BraTS2021_{index:05d}",
     head=_head_with_glioma,
+    disease="tumours",
     skull_stripped=True,
     dtype=np.int16,
     convention="brats2021",
@@ -229,6 +233,7 @@ ATLAS = Layout(
     label=ATLAS_FILE % ATLAS_MASK,
     subject=lambda index: f"sub-r{_site(index):03d}s{index % SUBJECTS_PER_SITE + 1:03d}",
     head=_head_with_strokes,
+    disease="strokes",
     skull_stripped=False,
     dtype=np.float32,
     convention="atlas",

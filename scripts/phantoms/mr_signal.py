@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from scripts.phantoms.anatomy import Head
 
-__all__ = ["SEQUENCES", "TISSUES", "Sequence", "Tissue", "scan", "signal"]
+__all__ = ["SEQUENCES", "TISSUES", "Sequence", "Tissue", "scan", "signal", "vary"]
 
 RELAXIVITY = 4.5  # 1 / (mM s); gadolinium chelates in blood at 3 T (Rohrer et al., Invest Radiol 2005)
 
@@ -33,9 +33,9 @@ class Sequence:
     enhanced: bool = False
 
 
-# Healthy brain at 3 T: Wansapura et al., J Magn Reson Imaging 1999 (grey and white matter); fluid, fat and muscle:
-# Stanisz et al., Magn Reson Med 2005, and textbook values. Lesions: ours, ordered as radiology describes them, from
-# white matter towards free water.
+# Healthy brain at 3 T: Wansapura et al., J Magn Reson Imaging 1999 (grey and white matter); fluid, fat, muscle and
+# blood: Stanisz et al., Magn Reson Med 2005, and textbook values. PVS: perivascular space, which holds fluid.
+# Lesions: ours, ordered as radiology describes them, from white matter towards free water.
 TISSUES = {
     "GM": Tissue(0.82, 1331, 110, 0.04),
     "WM": Tissue(0.70, 832, 80, 0.02),
@@ -46,6 +46,8 @@ TISSUES = {
     "ET": Tissue(0.86, 1450, 125, 1.0),
     "cavity": Tissue(0.98, 3700, 1200),
     "gliosis": Tissue(0.88, 2100, 190),
+    "PVS": Tissue(1.00, 4200, 2000),
+    "vessel": Tissue(0.85, 1932, 275, 1.5),
     "fat": Tissue(0.55, 380, 70),
     "muscle": Tissue(0.75, 1400, 45, 0.1),
     "bone": Tissue(0.06, 1000, 10),
@@ -78,6 +80,16 @@ def signal(tissue: Tissue, sequence: Sequence, agent: float = 0.0) -> float:
     return float(tissue.density * abs(recovery) * np.exp(-sequence.echo / tissue.t2))
 
 
+def vary(rng: Generator, sequence: Sequence) -> Sequence:
+    """The sequence with each of its times off by a random 3 % (standard deviation)."""
+    return Sequence(
+        repetition=sequence.repetition * rng.normal(1, 0.03),
+        echo=sequence.echo * rng.normal(1, 0.03),
+        inversion=sequence.inversion and sequence.inversion * rng.normal(1, 0.03),
+        enhanced=sequence.enhanced,
+    )
+
+
 def scan(rng: Generator, head: Head, sequence: Sequence, agent: float) -> NDArray[np.float32]:
     """One scan of a head, in its own arbitrary units, [x, y, z]; zero where the head does not cover the grid.
 
@@ -90,12 +102,7 @@ def scan(rng: Generator, head: Head, sequence: Sequence, agent: float) -> NDArra
         sequence: how it is measured.
         agent: contrast agent in enhancing tumour, mM.
     """
-    used = Sequence(
-        repetition=sequence.repetition * rng.normal(1, 0.03),
-        echo=sequence.echo * rng.normal(1, 0.03),
-        inversion=sequence.inversion and sequence.inversion * rng.normal(1, 0.03),
-        enhanced=sequence.enhanced,
-    )
+    used = vary(rng, sequence)
     image = sum(np.float32(signal(TISSUES[name], used, agent)) * share for name, share in head.fractions.items())
     image = image * np.exp(0.12 * head.field(rng, 90.0) + 0.02 * head.field(rng, 10.0))
     white = signal(TISSUES["WM"], used, agent)
