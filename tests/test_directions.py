@@ -32,6 +32,7 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
         "common.errors",
         "common.files",
         "common.cli",
+        "common.options",
         "common.values",
         "common.weights",
         "common.data",

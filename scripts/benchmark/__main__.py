@@ -330,7 +330,7 @@ def reading_batches(entries: list[dict[str, Any]], crops_per_volume: int) -> Ite
 
     config = ConfigParser()
     config.read_config(ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml")
-    config["crops_per_volume"] = crops_per_volume
+    config["crops_per_volume"], config["batch_size"] = crops_per_volume, CROPS
     names = ("deterministic_transforms", "train::random_transforms")
     transforms = [transform for name in names for transform in config.get_parsed_content(name)]
     dataset = CaseDataset(entries, Compose(transforms))

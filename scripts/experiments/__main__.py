@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from common import cli
-from common.errors import ArgumentError, check_number, choice
+from common.errors import ArgumentError, InputError, check_number, choice
 from common.files import atomic_write, check_writable_folder, expand_home
 from common.training.records import command_line
 from common.values import flag
@@ -115,6 +115,10 @@ def run(
     states = states_of(known, places.output)
     selected = _selected(known, states, only, redo)
     print(f"{content['title']}: {len(known)} jobs, {_counted(states)}; {len(selected)} to run")
+    if absent := [state.reason for state in states.values() if state.name == "absent"]:
+        print(f"{len(absent)} jobs cannot run; the first: {absent[0]}")
+    if not selected and len(absent) == len(states):
+        raise InputError(f"study {study}: no job can run; {absent[0]}")
     if not selected:
         return
     if slurm is None:
@@ -193,6 +197,13 @@ def _opened(
     if files is not None and not isinstance(files, Mapping):
         raise ArgumentError(f"files={files}: expected names and paths, such as \"{{'ct': 'model_swinvit.pt'}}\"")
     others = {str(key): _existing("files", path) for key, path in (files or {}).items()}
+    known = {
+        file for part in ("datalists", "runs") for entry in content[part].values() for file in entry.get("files", [])
+    }
+    if unknown := sorted(set(others) - known):
+        raise ArgumentError(
+            f"files={unknown[0]}: the study has no such file; expected {', '.join(sorted(known)) or 'none'}"
+        )
     return name, content, Places(folder, roots, others, gpus)
 
 

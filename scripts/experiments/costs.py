@@ -69,7 +69,10 @@ def settings_of(job: Job) -> dict[str, Any]:
     for name, value in _given(command).items():
         parser[name] = value
     found = {name: parser.get_parsed_content(name) for name in (*LENGTH, *OF_BATCH) if name in parser}
-    return {name: OPTIONS[name](value) for name, value in found.items()}
+    try:
+        return {name: OPTIONS[name](value) for name, value in found.items()}
+    except ArgumentError as error:
+        raise InputError(f"{job.name}: {error}") from error
 
 
 def steps_of(job: Job, gpus: int) -> tuple[int | None, str]:
@@ -134,7 +137,10 @@ def read_costs(file: Path) -> dict[str, Cost]:
     """Costs by key, of earlier measurements in the same output folder."""
     if not file.is_file():
         return {}
-    return {key: Cost(**cost) for key, cost in json.loads(file.read_text(encoding="utf-8")).items()}
+    try:
+        return {key: Cost(**cost) for key, cost in json.loads(file.read_text(encoding="utf-8")).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: not what --measure=true writes; expected it, or no such file") from error
 
 
 def costs_json(costs: Mapping[str, Cost]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from common.training.signals import PREEMPTED
 from scripts.experiments.status import (
     State,
+    begin,
     folder_of,
     judge,
     lock,
@@ -27,11 +28,12 @@ from scripts.experiments.study import Command, Job
 
 __all__ = ["Launcher", "execute", "run_all"]
 
-Launcher = Callable[[Job, Path], State]  # (job, output folder) -> its state in the end
+Launcher = Callable[[Job, Path, bool], State]  # (job, output folder, whether a stale result is redone) -> its state
 LAST_LINE = 300  # characters
+AT_WORK: set[subprocess.Popen[bytes]] = set()  # commands of this process that have not ended
 
 
-def execute(job: Job, output: Path, threads: int | None = None) -> State:
+def execute(job: Job, output: Path, redo: bool = False, threads: int | None = None) -> State:
     """Run a job in this process, unless another process works on it or has done it.
 
     Output goes to `run.log` in the job's folder. Stale results, and those that other commands began, are moved aside. A
@@ -40,21 +42,22 @@ def execute(job: Job, output: Path, threads: int | None = None) -> State:
     Args:
         job: of a study.
         output: folder of the study.
+        redo: whether a result is made again that is stale only because of a job that this one needs.
         threads: of each process; None for PyTorch's choice.
 
     Returns:
         done, failed with the last line of the log, interrupted, or running where another process is at it.
     """
     folder = folder_of(job, output)
-    with lock(folder) as held:
+    with lock(folder, patience=1.0) as held:
         if held is None:
             return State("running")
         state = judge(job, output)
-        if state.name in ("done", "absent"):
+        if state.name == "absent" or (state.name == "done" and not redo):
             return state
         commands = [list(command.words) for command in job.commands]
         before = read_record(folder)
-        if job.results.exists() and (state.name == "stale" or before.get("commands") != commands):
+        if job.results.exists() and (state.name in ("done", "stale") or before.get("commands") != commands):
             _move_aside(job.results)
         return _run(job, output, held, threads)
 
@@ -68,6 +71,7 @@ def _run(job: Job, output: Path, held: int, threads: int | None) -> State:
         "host": socket.gethostname(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    begin(job, output)
     write_record(folder, record)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     status = 0
@@ -97,17 +101,25 @@ def _run(job: Job, output: Path, held: int, threads: int | None) -> State:
 def _call(command: Command, log: Any, held: int, threads: int | None) -> int:
     """Run a command, which inherits the lock: it stays locked if this process is killed and the command is not."""
     environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-    process = subprocess.run(
-        command.arguments,
-        cwd=command.folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        pass_fds=[held],
-        check=False,
-    )
-    return process.returncode
+    try:
+        process = subprocess.Popen(
+            command.arguments,
+            cwd=command.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=[held],
+            start_new_session=True,  # a terminal's Ctrl-C reaches it once, by way of `run_all`
+        )
+    except OSError as error:
+        log.write(f"{command.arguments[0]}: {error.strerror}\n".encode())
+        return 127
+    AT_WORK.add(process)
+    try:
+        return process.wait()
+    finally:
+        AT_WORK.discard(process)
 
 
 def _last_line(log: Path) -> str:
@@ -161,10 +173,15 @@ def run_all(
                     order.done(name)
                     continue
                 tell(name, None)
-                at_work[pool.submit(launch, jobs[name], output)] = name
+                at_work[pool.submit(launch, jobs[name], output, selected[name].name == "stale")] = name
             if not at_work:
                 continue
-            finished, _ = wait(at_work, return_when=FIRST_COMPLETED)
+            try:
+                finished, _ = wait(at_work, return_when=FIRST_COMPLETED)
+            except KeyboardInterrupt:
+                for process in list(AT_WORK):
+                    process.send_signal(signal.SIGINT)  # trainings save their state
+                raise
             for future in finished:
                 name = at_work.pop(future)
                 results[name] = future.result()

@@ -35,7 +35,7 @@ RUN: dict[str, Any] = {
     "type": "object",
     "properties": {
         "bundle": NAME,
-        "command": {"type": "string"},
+        "command": {"type": "string", "minLength": 1},
         "target": {"type": "string", "pattern": r"^\w[\w-]*(/\w[\w.-]*)*$"},
         "files": {"type": "array", "items": NAME},
         "datalist": NAME,

@@ -20,9 +20,9 @@ __all__ = ["slurm_launcher"]
 class Execution(submitit.helpers.Checkpointable):
     """What a SLURM job does; SLURM requeues it when it is preempted or out of time, and the training continues."""
 
-    def __call__(self, job: Job, output: Path) -> State:
+    def __call__(self, job: Job, output: Path, redo: bool) -> State:
         """Run a job of a study."""
-        return execute(job, output)
+        return execute(job, output, redo=redo)
 
 
 def slurm_launcher(settings: Mapping[str, Any], output: Path) -> Launcher:
@@ -51,8 +51,8 @@ def slurm_launcher(settings: Mapping[str, Any], output: Path) -> Launcher:
     except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
         raise ArgumentError(f"slurm={dict(settings)}: {' '.join(str(error).split()):.200}") from error
 
-    def launch(job: Job, folder: Path) -> State:
-        submitted = executor(job).submit(Execution(), job, folder)
+    def launch(job: Job, folder: Path, redo: bool) -> State:
+        submitted = executor(job).submit(Execution(), job, folder, redo)
         try:
             return submitted.result()
         except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:

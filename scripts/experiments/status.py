@@ -6,13 +6,14 @@ own, written when the job ends, so an interrupted study loses nothing and severa
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from doit.dependency import Dependency, JsonDB
+from doit.dependency import DatabaseException, Dependency, JsonDB
 from doit.task import Task
 from doit.tools import config_changed
 
@@ -22,6 +23,7 @@ from scripts.experiments.study import ROOT, Job
 __all__ = [
     "STATES",
     "State",
+    "begin",
     "folder_of",
     "judge",
     "lock",
@@ -32,7 +34,7 @@ __all__ = [
     "write_record",
 ]
 
-MEMORY = "memory.json"
+MEMORY, BEGUN = "memory.json", "begun.json"
 STATES = ("done", "running", "stale", "failed", "interrupted", "missing", "absent")
 
 
@@ -70,7 +72,10 @@ def judge(job: Job, output: Path) -> State:
     if job.absent:
         return State("absent", job.absent)
     folder = folder_of(job, output)
-    memory = _memory(folder)
+    try:
+        memory = Dependency(JsonDB, str(folder / MEMORY))
+    except DatabaseException:
+        return State("stale", f"{folder / MEMORY} cannot be read")
     found = memory.get_status(_task(job, output), {}, get_log=True)
     is_known = memory._in(job.name)
     if found.status == "up-to-date":
@@ -83,16 +88,23 @@ def judge(job: Job, output: Path) -> State:
     return State("interrupted" if record else "missing")
 
 
-def remember(job: Job, output: Path) -> None:
-    """Keep what a job that has succeeded depended on."""
+def begin(job: Job, output: Path) -> None:
+    """Forget the last success of a job, and note what it starts from, before it runs."""
     folder, task = folder_of(job, output), _task(job, output)
-    memory = _memory(folder)
+    (folder / MEMORY).unlink(missing_ok=True)
+    memory = Dependency(JsonDB, str(folder / BEGUN))
     memory.get_status(task, {})
     task.save_extra_values()
     memory.save_success(task)
-    with atomic_write(folder / MEMORY) as file:
+    with atomic_write(folder / BEGUN) as file:
         memory.backend.name = str(file)
         memory.close()
+
+
+def remember(job: Job, output: Path) -> None:
+    """Remember a job that has succeeded, with the digests that its inputs had when it began."""
+    folder = folder_of(job, output)
+    (folder / BEGUN).replace(folder / MEMORY)
 
 
 def code_files() -> list[Path]:
@@ -102,7 +114,7 @@ def code_files() -> list[Path]:
 
 def _task(job: Job, output: Path) -> Task:
     """A job as doit sees it."""
-    code = code_files() if "monai.bundle" in job.commands[0].words else []
+    code = code_files() if {"monai.bundle", "scripts.evaluate"} & set(job.commands[0].words) else []
     commands = {"commands": [[word.replace(str(output), "") for word in command.words] for command in job.commands]}
     files = [str(file) for path in (*job.inputs, *code) for file in _files(path)]
     return Task(job.name, None, file_dep=files, targets=[str(job.target)], uptodate=[config_changed(commands)])
@@ -111,10 +123,6 @@ def _task(job: Job, output: Path) -> Task:
 def _files(path: Path) -> list[Path]:
     """A file, or all files of a folder, as doit compares files only."""
     return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-
-
-def _memory(folder: Path) -> Dependency:
-    return Dependency(JsonDB, str(folder / MEMORY))
 
 
 def _reason(reasons: Mapping[str, Any]) -> str:
@@ -155,18 +163,27 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[int | None]:
+def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
     """A lock on a job, as a file descriptor; None if another process has it.
 
     The operating system frees it when the process, and each process that inherits the descriptor, has ended.
+
+    Args:
+        folder: of the job.
+        patience: seconds to wait for another process that only looks.
     """
+    end = time.monotonic() + patience
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    yield None
+                    return
+                time.sleep(0.05)
         yield file.fileno()
 
 

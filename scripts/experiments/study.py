@@ -7,6 +7,7 @@ values. Text such as `"{fold}"` in an entry stands for the job's value.
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any
 
 import jsonschema
 import yaml
+from monai.bundle import ConfigParser
 
 from common.errors import InputError
 from scripts.experiments.mapping import check_mapping
@@ -139,7 +141,7 @@ def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, Job]:
     """The jobs of a study by name, each after those that it needs.
 
     Raises:
-        InputError: text in an entry names an axis that the entry does not have.
+        InputError: text in an entry names an axis that the entry does not have, or two jobs have the same name.
     """
     jobs: dict[str, Job] = {}
     for cohort, options in study.get("cohorts", {}).items():
@@ -149,17 +151,24 @@ def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, Job]:
     instances: dict[str, list[Job]] = {}
     for name, entry in study["datalists"].items():
         instances[name] = [_datalist(name, entry, *found, places, jobs) for found in _joined(entry, instances)]
-        jobs |= {job.name: job for job in instances[name]}
+        for job in instances[name]:
+            _add(job, jobs)
     for name, entry in study["runs"].items():
         instances[name] = []
         for values, sources in _joined(entry, instances):
             job = _run(name, _with_settings(entry, study.get("settings", {})), values, sources, places)
             instances[name].append(job)
-            jobs[job.name] = job
+            _add(job, jobs)
             if entry.get("evaluate"):
                 evaluation = _evaluation(job, entry, study.get("settings", {}), sources["datalist"], places)
-                jobs[evaluation.name] = evaluation
+                _add(evaluation, jobs)
     return jobs
+
+
+def _add(job: Job, jobs: dict[str, Job]) -> None:
+    if job.name in jobs:
+        raise InputError(f"{job.name}: two jobs have this name; expected values that differ when joined by -")
+    jobs[job.name] = job
 
 
 def _joined(
@@ -214,6 +223,7 @@ def _datalist(
         made = jobs.get(f"cohorts/{layout}")
         root = made.results if made else places.roots.get(layout)
         words, needs = (layout, f"--root={root}"), (made.name,) if made else ()
+        inputs = _made(layout, places) if made else ()
         absent = "" if root else f"expected --{layout}, the folder of the cohort"
     command = Command(("python", "-m", "scripts.datalists", *words, *options, f"--output={target}"))
     inputs = (*inputs, *(places.files[file] for file in files if file in places.files))
@@ -229,6 +239,8 @@ def _run(
     missing = [f"expected --files with {file}" for file in entry.get("files", []) if file not in places.files]
     needs = tuple(source.name for source in sources.values())
     inputs = tuple(source.target for source in sources.values())
+    if "datalist" in sources:
+        inputs += _made(sources["datalist"].layout, places)
     files = tuple(places.files[file] for file in entry.get("files", []) if file in places.files)
     if "bundle" in entry:
         command, configs = _training(name, entry, values, sources, folder, places)
@@ -293,12 +305,12 @@ def _own_command(
     known |= {file: places.files.get(file, f"<{file}>") for file in entry.get("files", [])}
     if "pretrained" in sources:
         known["pretrained"] = _weights(sources["pretrained"])
-    return Command(tuple(_filled(word, known, f"runs.{name}.command") for word in entry["command"].split()))
+    return Command(tuple(_filled(word, known, f"runs.{name}.command") for word in shlex.split(entry["command"])))
 
 
 def _evaluation(job: Job, entry: Mapping[str, Any], settings: Mapping[str, Any], datalist: Job, places: Places) -> Job:
     folder = job.results / "eval" / "evaluation"
-    inputs: tuple[Path, ...] = (job.target, datalist.target)
+    inputs: tuple[Path, ...] = (job.target, datalist.target, *_made(datalist.layout, places))
     split = [f"--split={entry['evaluate']}"] if isinstance(entry["evaluate"], str) else []
     if "bundle" in entry:
         full = _with_settings(entry, settings)
@@ -309,6 +321,8 @@ def _evaluation(job: Job, entry: Mapping[str, Any], settings: Mapping[str, Any],
         for overlay in (bundle / "configs" / name for name in full["overlays"]):
             given |= yaml.safe_load(overlay.read_text(encoding="utf-8")) if overlay.is_file() else {}
         given |= full["options"]
+        if "recipe" in given:
+            given |= _of_recipe(bundle, given)
         options = {key: given[key] for key in (*OF_NETWORK, *OF_MACHINE) if key in given and key in known}
         words = [
             *("python", "-m", "monai.bundle", "run", "--config_file=configs/evaluate.yaml"),
@@ -327,6 +341,23 @@ def _evaluation(job: Job, entry: Mapping[str, Any], settings: Mapping[str, Any],
     name = f"{job.name}/evaluation"
     needs = (job.name, datalist.name)
     return Job(name, job.entry, job.values, (command,), inputs, folder, folder / "summary.json", needs, job.absent)
+
+
+def _of_recipe(bundle: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the network that a recipe sets."""
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "train.yaml"))
+    for name, value in given.items():
+        parser[name] = value
+    chosen = parser.get_parsed_content("chosen_recipe")
+    return {name: chosen[name] for name in OF_NETWORK if name in chosen and name not in given}
+
+
+def _made(layout: str, places: Places) -> tuple[Path, ...]:
+    """The record of the job that made a cohort, which changes when the cohort is made anew."""
+    if layout in places.roots:
+        return ()
+    return (places.output / "jobs" / "cohorts" / layout / "record.json",)
 
 
 def _data(datalist: Job, places: Places) -> tuple[str, str]:
@@ -372,4 +403,4 @@ def _path(name: str, values: Mapping[str, Any]) -> str:
 
 def _values(values: Mapping[str, Any]) -> str:
     """Values in a file name: words as they are, numbers after the name of their axis, such as `tiny-fold0`."""
-    return "-".join(value if isinstance(value, str) else f"{axis}{value:g}" for axis, value in values.items())
+    return "-".join(value if isinstance(value, str) else f"{axis}{value}" for axis, value in values.items())

@@ -44,7 +44,9 @@ def test_training_and_embedding_prepare_an_image_alike_and_build_the_same_networ
     train, inference = config(bundle), config(bundle, "inference")
     assert inference["preprocessing"]["transforms"] == train["deterministic_transforms"]
     assert inference["modalities"] == train["modalities"]
-    network = {key: value for key, value in train["network_def"].items() if key != "use_checkpoint"}
+    network = {
+        key: value for key, value in train["network_def"].items() if key not in ("use_checkpoint", "head_tokens")
+    }
     assert inference["network_def"] == network
 
 

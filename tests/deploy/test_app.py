@@ -270,7 +270,7 @@ def test_unreadable_voxels_are_reported_without_naming_the_patient(models, tmp_p
     last.write_bytes(last.read_bytes()[:-20])
     (tmp_path / "temporary").mkdir()
     bundle = [f"--bundle={ROOT / 'bundles/atlas_finetune'}", f"--checkpoint={models('atlas')}"]
-    places = [f"--input={study}", f"--output={tmp_path / 'SENTINEL/out'}"]
+    places = [f"--input={study}", f"--output={tmp_path / 'SENTINEL/out'}", "--series=T1=2"]
 
     result = execute([sys.executable, "-m", "deploy.app", *places, *bundle], TMPDIR=str(tmp_path / "temporary"))
 

@@ -116,6 +116,7 @@ def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
     other = status.Job("o", "o", {}, (status_command("python -m scripts.datalists"),), (), tmp_path, tmp_path)
     for job in (training, other):
         status.folder_of(job, tmp_path).mkdir(parents=True)
+        status.begin(job, tmp_path)
         status.remember(job, tmp_path)
         assert status.state_of(job, tmp_path).name == "done"
     code.write_text("b")
@@ -198,3 +199,50 @@ def test_bad_input_is_refused_in_one_line(tmp_path, words, message):
     assert result.returncode == 2
     assert result.stderr.startswith(message)
     assert result.stderr.count("\n") == 1
+
+
+def test_a_redo_that_is_stopped_is_not_taken_for_done(options, command, work, capsys):
+    run(**options, only="alone")
+    work.write_text(work.read_text() + "# changed\n")
+    (work.parent / "wait-alone").touch()
+    words = [*command[:3], "run", *command[3:], "--only=alone", "--stale=redo"]
+    process = subprocess.Popen(words, cwd=ROOT, start_new_session=True)
+    wait_for(lambda: worked(work)["alone"] == 2)
+    process.send_signal(signal.SIGINT)  # which the command gets, too
+    process.wait()
+    assert states(options, capsys)["alone"][0] in ("interrupted", "failed")
+
+
+def test_an_input_that_changes_while_its_job_runs_makes_the_result_stale(options, command, work, capsys):
+    (work.parent / "wait-alone").touch()
+    process = subprocess.Popen([*command[:3], "run", *command[3:], "--only=alone"], cwd=ROOT)
+    wait_for(lambda: worked(work)["alone"])
+    work.write_text(work.read_text() + "# changed\n")
+    (work.parent / "wait-alone").unlink()
+    assert process.wait(60) == 0
+    assert states(options, capsys)["alone"] == ("stale", f"{work} changed")
+
+
+def test_what_needs_a_redone_job_is_redone_although_its_own_inputs_look_the_same(options, study, work, capsys):
+    run(**options)
+    study.write_text(study.read_text().replace("first {output}", "first {output} more"))
+    run(**options, stale="redo")
+    assert worked(work) == ALL | {"first": 4, "second-tiny-0": 2, "second-tiny-1": 2} | {
+        "second-small-0": 2,
+        "second-small-1": 2,
+    }
+    assert set(states(options, capsys).values()) == {("done", "")}
+
+
+def test_a_program_that_is_not_there_is_a_failure(options, study, capsys):
+    study.write_text(study.read_text().replace("python {script} alone {output}", "no-such-program {script}"))
+    with pytest.raises(SystemExit):
+        run(**options, only="alone")
+    assert states(options, capsys)["alone"] == ("failed", "no-such-program: No such file or directory")
+
+
+def test_a_damaged_memory_is_told(options, capsys):
+    run(**options, only="alone")
+    memory = Path(options["output"]) / "jobs/alone/memory.json"
+    memory.write_text("{bad")
+    assert states(options, capsys)["alone"] == ("stale", f"{memory} cannot be read")

@@ -11,7 +11,7 @@ import yaml
 
 from common.errors import InputError
 from scripts.experiments.__main__ import report
-from scripts.experiments.status import remember
+from scripts.experiments.status import begin, remember
 from scripts.experiments.study import Places, jobs_of, read
 from tests.html_pages import Page, text_of
 from tests.scripts.experiments.evaluated import evaluate, study_of
@@ -58,6 +58,7 @@ def study(tmp_path):
     for job in jobs.values():
         if job.target.exists():
             (output / "jobs" / job.name).mkdir(parents=True, exist_ok=True)
+            begin(job, output.resolve())
             remember(job, output.resolve())
     return {"study": str(path), "output": str(output), **{name: str(root) for name, root in roots.items()}}
 

@@ -172,3 +172,24 @@ def test_the_documented_study_has_the_documented_jobs(tmp_path):
         for fold, size, end in product([0, 1], ["tiny", "small"], ["", "/evaluation"])
     }
     assert len(names(found, "scratch/")) == 2 * 2
+
+
+def test_values_that_differ_make_jobs_that_differ():
+    seeds = [20240101, 20240102]
+    content = {"title": "a", "datalists": {}, "runs": {"s": {"command": "true", "for": {"seed": seeds}}}}
+    assert list(jobs_of(content, Places(Path("/out")))) == [f"s/seed{seed}" for seed in seeds]
+    content["runs"]["s"]["for"] = {"x": ["a", "a-b"], "y": ["b-c", "c"]}
+    with pytest.raises(InputError, match=r"^s/a-b-c: two jobs have this name"):
+        jobs_of(content, Places(Path("/out")))
+
+
+def test_an_evaluation_has_the_patch_of_a_recipe():
+    content = {**CONTENT, "settings": {"options": {"recipe": "code"}}}
+    (evaluation,) = jobs(content)["two_stage/fold0-small/evaluation"].commands
+    assert "--patch_size=[128,128,128]" in evaluation.words
+
+
+def test_everything_that_reads_a_made_cohort_depends_on_its_making():
+    made = jobs_of(CONTENT | {"cohorts": {"brats": {"subjects": 3}}}, Places(Path("/out"), {"ukb": Path("/u")}))
+    record = Path("/out/jobs/cohorts/brats/record.json")
+    assert {job.entry for job in made.values() if record in job.inputs} == {"brats", "stage2", "two_stage", "few_shot"}
