@@ -110,8 +110,8 @@ _ALL = (
     ),
     Option(
         "model_size",
-        words("tiny, small, base, micro"),
-        "paper, Table 2, where base is Big; micro is for trials (DIFF-14)",
+        words("tiny, small, base, micro, micro_tiny, micro_small, micro_base"),
+        "paper, Table 2, where base is Big; the micro sizes are for trials (DIFF-14)",
     ),
     Option("patch_size", PATCH_SIZE, "edges of a crop or window"),
     Option("recipe", words("text, table, code"), "values of the paper's text, of its Table 3, or of its public code"),

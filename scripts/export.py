@@ -373,7 +373,7 @@ def export(
         split: of the case in the datalist; by default that of the bundle's inference.yaml.
         case: subject; by default the first of the split.
         modalities: in channel order; by default the checkpoint's, as for the next three options.
-        model_size: tiny, small, base or micro.
+        model_size: tiny, small, base, micro, micro_tiny, micro_small or micro_base.
         patch_size: edges of the windows in voxels, such as [96,96,96].
         label_convention: of the label maps.
         device: cpu or cuda; a trace only runs on the kind of device that it was made on.

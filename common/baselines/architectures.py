@@ -51,7 +51,8 @@ def segmentation_network(
         architecture: one of these names.
         in_channels: number of modalities.
         out_channels: number of regions.
-        model_size: tiny, small, base or micro; of SegResNet and TransBTS small, the published network, or micro.
+        model_size: of SwinUNETR one of `common.ssl.networks.SIZES`; of SegResNet and TransBTS small, the published
+            network, or micro.
         patch_size: edges of a window in voxels, multiples of 32 (SegResNet and TransBTS: of 8); TransBTS
             takes no other size.
         drop_rate: dropout in SwinUNETR's encoder, from 0 to 1; SegResNet (0.2) and TransBTS (0.1; 0.2 after its first

@@ -26,12 +26,16 @@ SIZES = {
     "tiny": ModelSize(depths=(2, 2, 2, 2)),  # paper, Table 2
     "small": ModelSize(depths=(2, 2, 6, 2)),  # paper, Table 2
     "base": ModelSize(depths=(2, 2, 18, 2)),  # paper, Table 2
-    "micro": ModelSize(depths=(1, 1, 1, 1), feature_size=12, window_size=4),  # DIFF-14: trains on a CPU in minutes
+    # DIFF-14: these train on a CPU in minutes; the last three have the depths of the paper's sizes
+    "micro": ModelSize(depths=(1, 1, 1, 1), feature_size=12, window_size=4),
+    "micro_tiny": ModelSize(depths=(2, 2, 2, 2), feature_size=12, window_size=4),
+    "micro_small": ModelSize(depths=(2, 2, 6, 2), feature_size=12, window_size=4),
+    "micro_base": ModelSize(depths=(2, 2, 18, 2), feature_size=12, window_size=4),
 }
 
 
 def settings(name: str) -> ModelSize:
-    """Get the settings of a model size by its name: tiny, small, base or micro.
+    """Get the settings of a model size by its name, one of `SIZES`.
 
     Raises:
         ArgumentError: there is no such size.
@@ -50,7 +54,7 @@ class SSLHead(nn.Module):
 
     Args:
         in_channels: number of modalities.
-        model_size: tiny, small, base (paper, Table 2) or micro.
+        model_size: tiny, small, base (paper, Table 2), or a micro one.
         use_checkpoint: recompute the encoder's activations in the backward pass to save memory.
         head_tokens: what the rotation and contrastive heads read: the first and the second token of the bottleneck, at
             a corner of the crop (corner, as in the public code), or the mean over all tokens (mean). DIFF-31
@@ -119,7 +123,7 @@ def swin_unetr(in_channels: int, out_channels: int, model_size: str = "small", *
     Args:
         in_channels: number of modalities.
         out_channels: number of regions.
-        model_size: tiny, small, base or micro.
+        model_size: one of `SIZES`.
         options: further arguments of SwinUNETR, such as `drop_rate` and `use_checkpoint`.
 
     Example:
