@@ -174,16 +174,21 @@ def _add(job: Job, jobs: dict[str, Job]) -> None:
 def _joined(
     entry: Mapping[str, Any], instances: Mapping[str, list[Job]]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Job]]]:
-    """Values of the axes, and the jobs to start from: all combinations whose shared axes agree."""
+    """Values of the axes, and the jobs to start from: all combinations whose shared axes agree.
+
+    Values that the entry gives for an axis of its sources choose among theirs.
+    """
     sources = {key: entry[key] for key in ("from", "datalist", "pretrained") if key in entry}
     own = entry.get("for", {})
     for chosen in product(*(instances[name] for name in sources.values())):
         values: dict[str, Any] = {}
         for job in chosen:
             values |= job.values
-        if all(values[axis] == value for job in chosen for axis, value in job.values.items()):
-            for combination in product(*own.values()):
-                yield values | dict(zip(own, combination, strict=True)), dict(zip(sources, chosen, strict=True))
+        agree = all(values[axis] == value for job in chosen for axis, value in job.values.items())
+        if agree and all(values[axis] in own[axis] for axis in own if axis in values):
+            new = {axis: each for axis, each in own.items() if axis not in values}
+            for combination in product(*new.values()):
+                yield values | dict(zip(new, combination, strict=True)), dict(zip(sources, chosen, strict=True))
 
 
 def _with_settings(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

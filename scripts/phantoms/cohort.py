@@ -20,7 +20,7 @@ from common.values import flag
 from scripts.phantoms import faults as phantom_faults
 from scripts.phantoms.anatomy import ENHANCING, Head
 from scripts.phantoms.files import FAST
-from scripts.phantoms.hard_heads import HardHead, make_hard_head
+from scripts.phantoms.hard_heads import DIFFICULT, HardHead, make_hard_head
 from scripts.phantoms.layouts import LAYOUTS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 from scripts.phantoms.scanners import draw_scanner, scan_on
@@ -29,7 +29,7 @@ from scripts.pools import map_in_processes
 __all__ = ["make"]
 
 SHORT_SCAN = 80  # mm of brain along z in a scan that was cut short; the paper asks for 100 slices of 1 mm
-DIFFICULTIES = dict.fromkeys(("standard", "hard"))
+DIFFICULTIES = dict.fromkeys(("standard", *DIFFICULT))
 MASKED = tuple(name for name, layout in LAYOUTS.items() if layout.label is not None)
 REVISITED = tuple(name for name, layout in LAYOUTS.items() if len(layout.visits) > 1)
 
@@ -92,9 +92,10 @@ def make(
         faults: names of faults, such as truncated,nan: truncated (gzip), affine (shifted), flipped (affine's first
             axis), nan (voxels), missing (file), label (3 for 4, or 4 for 3), duplicate (files of another subject), 4d
             (file) and empty (mask). Each fault gets a subject without other oddities; OUTPUT.faults.json says which.
-        difficulty: standard (large, distinct lesions; similar scanners) or hard (several small, faint lesions; scanners
+        difficulty: standard (large, distinct lesions; similar scanners), hard (several small, faint lesions; scanners
             that differ in noise, contrast, receive field and slice thickness; vessels, perivascular spaces and
-            white-matter hyperintensities that resemble lesions; atrophy). docs/data.md has the ranges.
+            white-matter hyperintensities that resemble lesions; atrophy) or medium (as hard, with larger and less
+            faint lesions). docs/data.md has the ranges.
         workers: processes; 0 for one per core.
         overwrite: replace files of the same names in a folder that is not empty; other files stay.
     """
@@ -149,10 +150,10 @@ def _make_subject(root: Path, order: _Order) -> bool:
     with threadpool_limits(1):
         grid = layout.grid(order.spacing)
         person: Head | HardHead
-        if order.difficulty == "hard":
-            person = make_hard_head(
-                rng, grid, order.skull_stripped, None if order.healthy else layout.disease, list(layout.files)
-            )
+        if order.difficulty in DIFFICULT:
+            disease = None if order.healthy else layout.disease
+            modalities = list(layout.files)
+            person = make_hard_head(rng, grid, order.skull_stripped, disease, modalities, order.difficulty)
         else:
             person = layout.head(rng, grid, order.skull_stripped, order.healthy)
         agent = rng.uniform(0.15, 0.4)  # mM

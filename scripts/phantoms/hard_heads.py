@@ -1,4 +1,4 @@
-"""Heads of the difficult cohort: several small and faint lesions, what resembles them, ventricles and atrophy.
+"""Heads of the difficult cohorts: several small and faint lesions, what resembles them, ventricles and atrophy.
 
 The label of a lesion is the voxels that its outline encloses, as in `anatomy`; nothing of what resembles a lesion comes
 closer to an outline than `CLEARANCE`. Contrast is how much of a lesion's signal shows over that of the tissue it
@@ -32,7 +32,17 @@ from scripts.phantoms.anatomy import (
     seed_points,
 )
 
-__all__ = ["CONTRAST", "FAINT", "ISOINTENSE", "LESIONS", "MIMICS", "VOLUMES", "HardHead", "Volumes", "make_hard_head"]
+__all__ = [
+    "DIFFICULT",
+    "FAINT",
+    "ISOINTENSE",
+    "LESIONS",
+    "MIMICS",
+    "Difficulty",
+    "HardHead",
+    "Volumes",
+    "make_hard_head",
+]
 
 Array = NDArray[np.float32]
 
@@ -52,9 +62,20 @@ class Volumes:
         return np.sort(np.clip(drawn, self.least, self.most))[::-1]
 
 
-VOLUMES = {"tumours": Volumes(0.8, 1.4, 0.03, 30.0), "strokes": Volumes(0.7, 1.5, 0.02, 40.0)}
+@dataclass(frozen=True)
+class Difficulty:
+    """What differs between the difficult cohorts: volumes of lesions by disease; least and most contrast (uniform)."""
+
+    tumours: Volumes
+    strokes: Volumes
+    contrast: tuple[float, float]
+
+
+DIFFICULT = {
+    "medium": Difficulty(Volumes(6.0, 1.0, 0.5, 60.0), Volumes(5.0, 1.0, 0.5, 60.0), (0.6, 1.0)),
+    "hard": Difficulty(Volumes(0.8, 1.4, 0.03, 30.0), Volumes(0.7, 1.5, 0.02, 40.0), (0.3, 0.9)),
+}
 LESIONS = (2, 3.0, 9)  # per subject: least, mean of the Poisson distribution of those beyond, most
-CONTRAST = (0.3, 0.9)  # of a lesion, uniform
 ISOINTENSE = 0.35  # share of lesions that are faint in one modality, if there are several
 FAINT = (0.0, 0.15)  # contrast of a lesion there, uniform
 MIMICS = ("WMH", "PVS", "vessel")  # tissues that resemble lesions and carry no label
@@ -106,6 +127,7 @@ class _Lesions:
     """Lesions as they are drawn: shares of tissues to add, in order, and mm to the nearest outline, [voxels]."""
 
     head: Head
+    difficulty: Difficulty
     contrast: dict[str, Array]
     clearance: Array
     shares: dict[str, Array] = field(default_factory=dict)
@@ -113,7 +135,12 @@ class _Lesions:
 
 
 def make_hard_head(
-    rng: Generator, grid: Grid, skull_stripped: bool, disease: str | None, modalities: Sequence[str]
+    rng: Generator,
+    grid: Grid,
+    skull_stripped: bool,
+    disease: str | None,
+    modalities: Sequence[str],
+    difficulty: str = "hard",
 ) -> HardHead:
     """A head of any age with what resembles lesions, and with lesions.
 
@@ -123,14 +150,14 @@ def make_hard_head(
         skull_stripped: cover the brain's voxels only; otherwise every voxel, air included.
         disease: tumours (labels 1, 2 and 4), strokes (label 1), or None for a head without lesions.
         modalities: those that the subject is scanned with.
+        difficulty: one of `DIFFICULT`.
     """
     ventricles = Swelling(VENTRICLES, (26.0, 42.0, 26.0), rng.uniform(-0.1, 0.45))
     head = make_head(rng, grid, [ventricles], skull_stripped)
     _widen_sulci(head, rng.uniform(0, 0.8))
     size = len(head.depth)
-    lesions = _Lesions(
-        head, {name: np.ones(size, np.float32) for name in modalities}, np.full(size, FAR, dtype=np.float32)
-    )
+    contrast = {name: np.ones(size, np.float32) for name in modalities}
+    lesions = _Lesions(head, DIFFICULT[difficulty], contrast, np.full(size, FAR, dtype=np.float32))
     if disease is not None:
         _place(rng, lesions, disease)
     _add_mimics(rng, head, lesions.clearance)
@@ -150,7 +177,8 @@ def _place(rng: Generator, lesions: _Lesions, disease: str) -> None:
     """Draw lesions, the largest first, each where it stays apart from the others; those without room are left out."""
     least, beyond, most = LESIONS
     spacing = lesions.head.grid.spacing
-    volumes = VOLUMES[disease].draw(rng, min(least + rng.poisson(beyond), most))
+    ranges = {"tumours": lesions.difficulty.tumours, "strokes": lesions.difficulty.strokes}[disease]
+    volumes = ranges.draw(rng, min(least + rng.poisson(beyond), most))
     radii = np.cbrt(3 * volumes * 1000 / (4 * np.pi))  # mm
     places = seed_points(rng, spacing, 20 * len(volumes), (6, 60), white=False)
     draw = {"tumours": _draw_tumour, "strokes": _draw_stroke}[disease]
@@ -199,7 +227,7 @@ def _enclosing(radius: Array, volume: float, spacing: float) -> float:
 
 def _contrast(rng: Generator, lesions: _Lesions, near: NDArray[np.intp], body: NDArray[np.bool_]) -> None:
     """Give a lesion its contrast in each modality, with partial volume at the outline."""
-    whole = rng.uniform(*CONTRAST)
+    whole = rng.uniform(*lesions.difficulty.contrast)
     shown = {name: np.clip(whole * rng.normal(1, 0.1), 0, 1) for name in lesions.contrast}
     if len(shown) > 1 and rng.random() < ISOINTENSE:
         shown[str(rng.choice(list(shown)))] = rng.uniform(*FAINT)

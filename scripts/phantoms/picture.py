@@ -1,4 +1,4 @@
-"""A picture of both difficulties of the embedded cohort: `python -m scripts.phantoms picture`."""
+"""A picture of the difficulties of the embedded cohort: `python -m scripts.phantoms picture`."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +17,7 @@ PANELS = (("brats", "FLAIR"), ("brats", "T1ce"), ("atlas", "T1"))
 
 
 def picture(output: str, subject: int = 1, seed: int = 3, spacing: float = 1.0) -> None:
-    """Draw a subject of the standard and of the hard cohort side by side, in the axial slice with most lesions.
+    """Draw a subject of each difficulty, in the axial slice with most lesions.
 
     Args:
         output: the PNG file.
@@ -25,7 +25,7 @@ def picture(output: str, subject: int = 1, seed: int = 3, spacing: float = 1.0) 
         seed: of the cohort.
         spacing: edge of a voxel in mm, 1 to 4.
     """
-    figure = Figure(figsize=(9, 4.4), facecolor="black", layout="constrained")
+    figure = Figure(figsize=(9, 2.2 * len(DIFFICULTIES)), facecolor="black", layout="constrained")
     axes = figure.subplots(len(DIFFICULTIES), 2 * len(PANELS))
     with TemporaryDirectory() as folder:
         for row, difficulty in zip(axes, DIFFICULTIES, strict=True):

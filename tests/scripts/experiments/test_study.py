@@ -53,6 +53,13 @@ def test_jobs_are_all_combinations_whose_shared_axes_agree():
     assert len(names(found, "few_shot/")) == len(FOLDS) * len(SIZES) * 2
 
 
+def test_an_entry_can_choose_among_the_values_of_what_it_starts_from():
+    small = {"bundle": "brats_finetune", "datalist": "brats", "pretrained": "stage2", "for": {"size": ["small"]}}
+    found = jobs(CONTENT | {"runs": CONTENT["runs"] | {"small": small}})
+    assert names(found, "small/") == {f"small/fold{fold}-small" for fold in FOLDS}
+    assert all(found[name].needs == ("brats/fold" + name[10], f"stage2/{name[6:]}") for name in names(found, "small/"))
+
+
 def test_a_job_comes_after_what_it_needs_and_starts_from_the_same_fold_and_size():
     found = jobs()
     places = list(found)

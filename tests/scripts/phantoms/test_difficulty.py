@@ -10,7 +10,7 @@ from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
 from common.errors import InputError
 from scripts.phantoms.cohort import make
-from scripts.phantoms.hard_heads import CONTRAST, LESIONS, MIMICS, VOLUMES, make_hard_head
+from scripts.phantoms.hard_heads import DIFFICULT, LESIONS, MIMICS, make_hard_head
 from scripts.phantoms.layouts import LAYOUTS
 from scripts.phantoms.mr_signal import SEQUENCES
 from scripts.phantoms.scanners import FIELD, GAMMA, SLICE, SMOOTHING, SNR, Scanner, draw_scanner, scan_on
@@ -98,14 +98,14 @@ def test_subjects_without_lesion_have_an_empty_mask_and_a_skull_if_asked_for(tmp
 
 
 def test_another_difficulty_is_refused(tmp_path):
-    with pytest.raises(InputError, match="difficulty=easy: expected one of standard, hard"):
+    with pytest.raises(InputError, match="difficulty=easy: expected one of standard, medium, hard"):
         make("brats", 1, tmp_path / "out", difficulty="easy")
 
 
 @pytest.mark.parametrize(("layout", "disease"), [("brats", "tumours"), ("atlas", "strokes")])
 def test_lesions_are_many_and_mostly_below_one_millilitre(cohorts, layout, disease):
     """Volumes of the connected components of the masks on disk, cm3."""
-    stated = VOLUMES[disease]
+    stated = getattr(DIFFICULT["hard"], disease)
     volumes, numbers = [], []
     for _, label in _subjects(cohorts(layout, "hard"), layout):
         parts, number = ndimage.label(label > 0, np.ones((3, 3, 3)))
@@ -121,6 +121,26 @@ def test_lesions_are_many_and_mostly_below_one_millilitre(cohorts, layout, disea
     assert volumes.min() < 0.1
     assert np.median(volumes) == pytest.approx(stated.median, rel=0.5)
     assert np.log(volumes).std() == pytest.approx(stated.spread, rel=0.3)
+
+
+def test_lesions_of_the_medium_cohort_are_larger_and_less_faint(cohorts):
+    """Median volume of the masks' components on disk; median contrast of heads' lesions."""
+    layout, found = LAYOUTS["brats"], {}
+    for difficulty, stated in DIFFICULT.items():
+        parts = [
+            ndimage.label(label > 0, np.ones((3, 3, 3)))[0]
+            for _, label in _subjects(cohorts("brats", difficulty), "brats")
+        ]
+        volume = np.median(np.concatenate([np.bincount(part.ravel())[1:] for part in parts])) * SPACING**3 / 1000
+        heads = [
+            make_hard_head(np.random.default_rng(n), layout.grid(4.0), True, "tumours", ["T1"], difficulty)
+            for n in range(8)
+        ]
+        contrast = np.concatenate([np.unique(head.contrast["T1"][head.head.labels > 0]) for head in heads])
+        assert np.median(contrast) == pytest.approx(np.mean(stated.contrast), abs=0.1)
+        assert volume == pytest.approx(stated.tumours.median, rel=0.5)
+        found[difficulty] = volume
+    assert found["medium"] > 3 * found["hard"]
 
 
 def test_lesions_are_as_faint_as_stated(heads):
@@ -151,7 +171,7 @@ def test_lesions_are_as_faint_as_stated(heads):
     assert measured.min() >= -0.02
     assert measured.max() <= 1.02
     assert 0.02 < faint.mean() < 0.2  # 0.35 of the lesions in one of four modalities: 0.09
-    assert np.median(measured[~faint]) == pytest.approx(np.mean(CONTRAST), abs=0.1)
+    assert np.median(measured[~faint]) == pytest.approx(np.mean(DIFFICULT["hard"].contrast), abs=0.1)
 
 
 def test_what_resembles_lesions_lies_outside_of_the_label(heads):
