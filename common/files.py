@@ -1,9 +1,13 @@
 """Write files atomically, check early that output can be written, and report file errors in one line."""
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from common.errors import InputError
 
@@ -11,11 +15,14 @@ __all__ = [
     "atomic_write",
     "check_writable_file",
     "check_writable_folder",
+    "digest",
     "expand_home",
+    "move_aside",
     "remove",
     "reporting_json_errors",
     "reporting_path_errors",
     "unfinished_files",
+    "write_json",
 ]
 
 
@@ -47,6 +54,35 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}; expected a file that can be written") from error
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON, complete or not at all; the same content gives the same bytes.
+
+    Raises:
+        InputError: the file cannot be written.
+        ValueError: the content has a number that is not finite, which JSON lacks.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_write(path) as file:
+        file.write_bytes(text.encode("utf-8", "backslashreplace"))  # a file name that is no UTF-8: JSON's own escape
+
+
+def digest(path: str | Path, kind: str = "sha256") -> str:
+    """The hash of a file in hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest()
+
+
+def move_aside(path: Path) -> None:
+    """Rename a file or folder, if it exists, by the time when it was last changed, such as run-20261121T080000.json."""
+    if not path.exists():
+        return
+    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    target = path.with_name(f"{path.stem}-{changed:%Y%m%dT%H%M%S}{path.suffix}")
+    while target.exists():
+        target = target.with_name(f"{target.stem}x{target.suffix}")
+    path.rename(target)
 
 
 def remove(path: str | Path) -> None:

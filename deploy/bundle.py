@@ -1,7 +1,6 @@
 """Open a bundle: read its metadata, find its inference config and check its checkpoint."""
 
 import difflib
-import hashlib
 import json
 import re
 import shlex
@@ -16,7 +15,7 @@ from fire.parser import DefaultParseValue
 from common import weights
 from common.cli import options_of
 from common.errors import ArgumentError, InputError
-from common.files import reporting_json_errors
+from common.files import digest, reporting_json_errors
 from common.options import OPTIONS
 from deploy.tasks import TASKS, Task
 
@@ -87,8 +86,6 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     if task is None or task.reference not in metadata.modalities:
         outputs = ", ".join(metadata.outputs)
         raise InputError(f"--bundle={folder}: segments {outputs}; expected brats_finetune or atlas_finetune")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return Bundle(
         root=folder.resolve(),
         config=config.resolve(),
@@ -98,7 +95,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
         modalities=metadata.modalities,
         task=task,
         options=_option_names(config),
-        checkpoint_sha256=digest,
+        checkpoint_sha256=digest(path),
     )
 
 

@@ -24,7 +24,7 @@ import jsonschema
 
 from common.cli import run
 from common.errors import InputError
-from common.files import atomic_write, reporting_json_errors
+from common.files import atomic_write, reporting_json_errors, write_json
 from scripts.datalists.layouts import Visit
 
 __all__ = ["count", "count_splits", "draw", "figure_of", "read_flow", "step", "write"]
@@ -125,8 +125,7 @@ def write(flow: Mapping[str, Any], path: str | Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    with atomic_write(path) as file:
-        file.write_text(json.dumps(flow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, flow)
 
 
 def draw(flow: str, output: str) -> None:

@@ -26,7 +26,7 @@ from common.data.datasets import CaseDataset
 from common.data.regions import regions_of
 from common.data.transforms import RegionsToLabeld
 from common.errors import InputError, check_number, choice
-from common.files import atomic_write, check_writable_file, reporting_json_errors
+from common.files import atomic_write, check_writable_file, reporting_json_errors, write_json
 from common.options import OPTIONS, check_network
 from common.ssl.embeddings import EmbeddingInferer
 from common.ssl.networks import SSLHead, settings
@@ -401,8 +401,7 @@ def export(
                 f"expected at most {tolerance:g} (--tolerance); nothing is written"
             )
         for path in beside:
-            with atomic_write(path) as text:
-                text.write_text(json.dumps(source.metadata, indent=1), encoding="utf-8")
+            write_json(path, source.metadata)
     agreement = f"{found.agreement:.4%} of voxels with the same label"
     if convention is None:
         agreement = f"cosine of each level's vectors at least {found.agreement:.6f}"

@@ -10,13 +10,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import cli
 from common.data.regions import display_order
-from common.files import atomic_write
+from common.files import move_aside, write_json
 from common.training.records import command_line
 
 __all__ = ["conclusion", "quickstart", "shortfalls", "summarise"]
@@ -73,7 +72,7 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
     """
     start = time.monotonic()
     folder = Path(output).resolve()
-    _move_aside(folder)
+    move_aside(folder)
     for name, cohort in COHORTS.items():
         _make(folder, name, cohort, spacing, seed)
     cores = os.cpu_count() or 1
@@ -84,19 +83,12 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
     for branch in branches:
         branch.result()
     summary = {"seconds": round(time.monotonic() - start, 1)} | summarise(folder)
-    with atomic_write(folder / "summary.json") as file:
-        file.write_text(json.dumps(summary, indent=1) + "\n")
+    write_json(folder / "summary.json", summary)
     _run(["-m", "scripts.report", str(folder)], ROOT)
     print(conclusion(summary, folder))
     if missed := shortfalls(summary):
         print("\n".join(f"missed threshold: {line}" for line in missed), file=sys.stderr)
         raise SystemExit(1)
-
-
-def _move_aside(folder: Path) -> None:
-    if folder.exists():
-        changed = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-        folder.rename(folder.with_name(f"{folder.name}-{changed:%Y%m%dT%H%M%S}"))
 
 
 def _make(folder: Path, name: str, cohort: Cohort, spacing: float, seed: int) -> None:

@@ -1,6 +1,5 @@
 """Inspect and convert checkpoints: `python -m scripts.weights inspect|convert`."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from torch import nn
 
 from common import cli, weights
 from common.errors import InputError
+from common.files import digest
 from common.ssl.networks import SIZES, ModelSize, SSLHead
 
 __all__ = ["convert", "describe", "inspect"]
@@ -210,7 +210,7 @@ def convert(
     _check_modalities(stated["modalities"], found["input_channels"], file)
     conversion = {
         "file": Path(file).name,
-        "sha256": _sha256(file),
+        "sha256": digest(file),
         "layout": asdict(checkpoint.layout),
         "versions": weights.versions(),
     }
@@ -276,11 +276,6 @@ def _check_modalities(modalities: list[str] | None, channels: int, file: str) ->
         )
     if len(modalities) != channels:
         raise InputError(f"--modalities={','.join(modalities)}: {file} has {channels} input channels")
-
-
-def _sha256(file: str) -> str:
-    with Path(file).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import jsonschema
 
 from common.data.regions import CONVENTIONS
 from common.errors import ArgumentError, InputError, check_number
-from common.files import atomic_write, reporting_json_errors
+from common.files import reporting_json_errors, write_json
 
 __all__ = ["SPLITS", "Datalist", "read", "restrict", "subset", "write"]
 
@@ -129,8 +129,7 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
         InputError: the content breaks a rule (see `read`), or the file cannot be written.
     """
     check(content, path)
-    with atomic_write(path) as file:
-        file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, content)
 
 
 def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: bool = False) -> dict[str, Any]:

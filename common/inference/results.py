@@ -5,7 +5,6 @@ page of an evaluation shows, except the voxels; docs/evaluation.md defines each 
 """
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.data.regions import display_order
-from common.files import atomic_write, remove
+from common.files import atomic_write, remove, write_json
 from common.metrics.protocols import Protocol, Scores, figures
 
 __all__ = [
@@ -77,8 +76,8 @@ def write(
     remove(folder / "summary.json")  # written last: an interrupted run leaves no summary of other scores
     _write_table(folder / "metrics.csv", METRICS, _metrics(scores, protocol))
     _write_table(folder / "lesions.csv", LESIONS, _lesions(scores))
-    _write_json(folder / "cases.json", _cases(folder, scores, files, convention, name))
-    _write_json(folder / "summary.json", summary)
+    write_json(folder / "cases.json", _cases(folder, scores, files, convention, name))
+    write_json(folder / "summary.json", summary)
     return summary
 
 
@@ -203,8 +202,3 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any
         table = csv.writer(content, lineterminator="\n")
         table.writerow(columns)
         table.writerows(rows)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with atomic_write(path) as file:
-        file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
 """The record of a run, `run.json`: its command, settings, versions, time, memory and measurements."""
 
-import json
 import math
 import resource
 import subprocess
@@ -16,7 +15,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from common.files import atomic_write
+from common.files import move_aside, write_json
 from common.training.plan import Plan
 from common.weights.storage import versions
 from common.weights.surgery import Report
@@ -64,21 +63,13 @@ class RunRecord:
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
         if idist.get_rank() == 0:
             if self._is_new:
-                _keep_earlier(self.folder / "run.json")
+                move_aside(self.folder / "run.json")
                 self._is_new = False
-            with atomic_write(self.folder / "run.json") as file:
-                file.write_text(json.dumps(self.content, indent=1, allow_nan=False))
+            write_json(self.folder / "run.json", self.content)
 
     def _finish(self) -> None:
         self.content["finished"] = True
         self.write()
-
-
-def _keep_earlier(record: Path) -> None:
-    """Rename another run's record, by the time when it was last written."""
-    if record.exists():
-        changed = datetime.fromtimestamp(record.stat().st_mtime, UTC)
-        record.rename(record.with_name(f"run-{changed:%Y%m%dT%H%M%S}.json"))
 
 
 def command_line(arguments: Sequence[str]) -> str:
@@ -132,13 +123,7 @@ class TrainingRecord(RunRecord):
     def __init__(self, plan: Plan, validator: Engine, report: Report) -> None:
         super().__init__(plan.options.output_dir, plan.settings, "train")
         self.validator, self.report = validator, report
-        tensors = {"changed": report.changed, **report.gaps()}
-        self.content["weights"] = {
-            "source": report.source,
-            **report.counts(),
-            "tensors": tensors,
-            "shares": report.shares,
-        }
+        self.content["weights"] = report.content()
         self.content["train"] = {"iteration": [], "loss": {}}
         self.content["validation"] = {"iteration": [], "metrics": {}}
         self._sums: dict[str, torch.Tensor] = {}

@@ -68,6 +68,11 @@ class Report:
         lines += [f"  {kind:<10} {by_module(names)}" for kind, names in self.gaps().items() if names and self.source]
         return "\n".join(lines)
 
+    def content(self) -> dict[str, Any]:
+        """The report as `run.json` has it."""
+        tensors = {"changed": self.changed, **self.gaps()}
+        return {"source": self.source, **self.counts(), "tensors": tensors, "shares": self.shares}
+
     def gaps(self) -> dict[str, list[str]]:
         """Names that only the network has (missing) or only the checkpoint has (unexpected)."""
         return {"missing": self.missing, "unexpected": self.unexpected}

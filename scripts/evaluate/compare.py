@@ -4,7 +4,6 @@
 """
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from common.errors import InputError
-from common.files import atomic_write, reporting_path_errors
+from common.files import atomic_write, reporting_path_errors, write_json
 from common.inference.results import mean_interval
 from common.metrics.protocols import Protocol
 from scripts.evaluate.reading import Evaluation, Values, read
@@ -274,8 +273,7 @@ def write(comparison: Comparison, folder: Path) -> None:
             table = csv.writer(content, lineterminator="\n")
             table.writerow(kind._fields)
             table.writerows([_cell(value) for value in row] for row in rows)
-    with atomic_write(folder / "comparison.json") as file:
-        file.write_text(json.dumps(_content(comparison), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(folder / "comparison.json", _content(comparison))
 
 
 def _cell(value: Any) -> Any:

@@ -2,10 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
 from functools import partial
-from json import dumps
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,16 @@ from tqdm import tqdm
 
 from common import cli
 from common.errors import ArgumentError, InputError, check_number, choice
-from common.files import atomic_write, check_writable_folder, expand_home
+from common.files import check_writable_folder, expand_home, write_json
 from common.training.records import command_line
 from common.values import flag
 from scripts.experiments import costs as step_costs
 from scripts.experiments.costs import Cost, batches_of_a_step, key_of, settings_of, steps_of
 from scripts.experiments.execute import Launcher, execute, run_all
+from scripts.experiments.jobs import ROOT, Job, Places, jobs_of
 from scripts.experiments.slurm import slurm_launcher
 from scripts.experiments.status import State, folder_of, states_of
-from scripts.experiments.study import ROOT, Job, Places, jobs_of, read
+from scripts.experiments.study import read
 
 __all__ = ["plan", "report", "run"]
 
@@ -40,7 +40,7 @@ def plan(
     commands: bool = False,
     json: str | None = None,
 ) -> None:
-    """List the jobs of a study, what is done of them, and what the rest will cost.
+    """List the jobs of a study, where each stands, and what the rest will cost.
 
     Steps follow from the configs. Time, memory and disk are estimates from a measured step: `--measure=true` trains a
     few steps of each kind on made-up volumes on this machine. Reading of data, validation and evaluation are not in
@@ -72,7 +72,7 @@ def plan(
                 print(f"    {place}{command_line(command.words)}")
     print(_total(rows, gpus))
     if json is not None:
-        _write_json(json, {"study": name, "jobs": rows})
+        write_json(json, {"study": name, "jobs": rows})
 
 
 def run(
@@ -88,7 +88,7 @@ def run(
     stale: str = "keep",
     slurm: Mapping[str, Any] | None = None,
 ) -> None:
-    """Run the jobs of a study that are missing, interrupted or failed; stopped anywhere, it goes on where it was.
+    """Run the jobs of a study that are missing, interrupted or failed. Repeat the command to continue a stopped study.
 
     A job that fails is marked with its last line and stops only the jobs that need it; the exit status is then 1.
     Several processes, also of several machines that share the folder, can run one study: no job starts twice.
@@ -135,7 +135,7 @@ def run(
                 bar.update()
 
         results = run_all(known, selected, places.output, launch, jobs, tell)
-    print(f"{_counted(results)}")
+    print(_counted(results))
     if any(state.name not in ("done", "running") for state in results.values()):
         raise SystemExit(1)
 
@@ -190,8 +190,8 @@ def _opened(
     """The name and content of a study, and its places, checked."""
     check_number("gpus", gpus, int, 1, 1024)
     name, content = read(str(study))
-    folder = expand_home(output or ROOT / "runs" / name, "output").resolve()
-    check_writable_folder(folder, "output")
+    folder = expand_home(output or ROOT / "runs" / name, f"output={output}").resolve()
+    check_writable_folder(folder, f"output={folder}")
     given = {"ukb": ukb, "brats": brats, "atlas": atlas}
     roots = {layout: _existing(layout, root) for layout, root in given.items() if root is not None}
     if files is not None and not isinstance(files, Mapping):
@@ -238,9 +238,7 @@ def _costs(jobs: Mapping[str, Job], output: Path, measures: bool) -> dict[str, C
     if measures and missing:
         for key in tqdm(missing, desc="measuring", unit="kind"):
             costs[key] = step_costs.measure(trainings[key])
-            output.mkdir(parents=True, exist_ok=True)
-            with atomic_write(file) as path:
-                path.write_text(step_costs.costs_json(costs), encoding="utf-8")
+            step_costs.write_costs(costs, file)
     return costs
 
 
@@ -284,24 +282,23 @@ def _total(rows: list[dict[str, Any]], gpus: int) -> str:
     open_rows = [row for row in rows if "steps" in row and row["state"] not in ("done", "absent")]
     known = [row for row in open_rows if "hours" in row]
     if not known:
-        return f"{len(open_rows)} trainings to do; --measure=true estimates what they cost on this machine"
+        return f"{_trainings(open_rows)} to do; --measure=true estimates the cost on this machine"
     hours, disk = sum(row["hours"] for row in known), sum(row["disk_gib"] for row in known)
     without = f"; {len(open_rows) - len(known)} more are not measured" if len(known) < len(open_rows) else ""
     device = "GPU-hours" if gpus > 1 else "hours of one process"
     return (
-        f"estimate for {len(known)} trainings to do: {hours:,.1f} {device} as measured on this machine, without "
+        f"estimate for {_trainings(known)} to do: {hours:,.1f} {device} as measured on this machine, without "
         f"reading, validation and evaluation; {disk:,.1f} GiB of disk{without}"
     )
+
+
+def _trainings(rows: Sequence[Any]) -> str:
+    return f"{len(rows)} training{'' if len(rows) == 1 else 's'}"
 
 
 def _counted(states: Mapping[str, State]) -> str:
     counts = Counter(state.name for state in states.values())
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
-
-
-def _write_json(file: str, content: Any) -> None:
-    with atomic_write(file) as path:
-        path.write_text(dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

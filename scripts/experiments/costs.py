@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from monai.bundle import ConfigParser
 
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
+from common.files import write_json
 from common.options import OPTIONS, Options
 from common.training.plan import length
 from common.training.step import accumulation_steps
-from scripts.experiments.study import Command, Job
+from scripts.experiments.jobs import Command, Job
 
-__all__ = ["Cost", "batches_of_a_step", "costs_json", "key_of", "measure", "read_costs", "settings_of", "steps_of"]
+__all__ = ["Cost", "batches_of_a_step", "key_of", "measure", "read_costs", "settings_of", "steps_of", "write_costs"]
 
 TRIAL_STEPS = 6
 # Options of a training that do not change the cost of a step
@@ -64,15 +66,21 @@ def settings_of(job: Job) -> dict[str, Any]:
         InputError: an option has a value that it cannot have.
     """
     command = job.commands[0]
+    words = tuple(word for word in command.words if _option(word) not in WITHOUT_EFFECT)
+    try:
+        return dict(_settings(Command(words, command.folder)))
+    except ArgumentError as error:
+        raise InputError(f"{job.name}: {error}") from error
+
+
+@cache  # a study has many trainings of one kind, and configs take a tenth of a second to read
+def _settings(command: Command) -> dict[str, Any]:
     parser = ConfigParser()
     parser.read_config([str(command.folder / file) for file in _files(command)])
     for name, value in _given(command).items():
         parser[name] = value
     found = {name: parser.get_parsed_content(name) for name in (*LENGTH, *OF_BATCH) if name in parser}
-    try:
-        return {name: OPTIONS[name](value) for name, value in found.items()}
-    except ArgumentError as error:
-        raise InputError(f"{job.name}: {error}") from error
+    return {name: OPTIONS[name](value) for name, value in found.items()}
 
 
 def steps_of(job: Job, gpus: int) -> tuple[int | None, str]:
@@ -104,9 +112,7 @@ def batches_of_a_step(settings: Mapping[str, Any], gpus: int) -> int:
 
 def key_of(job: Job) -> str:
     """What the cost of a step depends on: trainings with the same key cost the same."""
-    words = [
-        word for word in job.commands[0].words if word.partition("=")[0].lstrip("-") not in {*WITHOUT_EFFECT, *LENGTH}
-    ]
+    words = [word for word in job.commands[0].words if _option(word) not in {*WITHOUT_EFFECT, *LENGTH}]
     return " ".join([job.commands[0].folder.name, *words])
 
 
@@ -143,15 +149,20 @@ def read_costs(file: Path) -> dict[str, Cost]:
         raise InputError(f"{file}: not what --measure=true writes; expected it, or no such file") from error
 
 
-def costs_json(costs: Mapping[str, Cost]) -> str:
-    """Costs as text that `read_costs` reads."""
-    return json.dumps({key: asdict(cost) for key, cost in costs.items()}, indent=1) + "\n"
+def write_costs(costs: Mapping[str, Cost], file: Path) -> None:
+    """Write costs as `read_costs` reads them."""
+    write_json(file, {key: asdict(cost) for key, cost in costs.items()})
 
 
 def _files(command: Command) -> list[str]:
     (word,) = (word for word in command.words if word.startswith("--config_file="))
     value = yaml.safe_load(word.partition("=")[2])
     return [value] if isinstance(value, str) else value
+
+
+def _option(word: str) -> str:
+    """The name of the option that a word of a command sets."""
+    return word.partition("=")[0].removeprefix("--")
 
 
 def _given(command: Command) -> dict[str, Any]:
@@ -177,7 +188,7 @@ def _trial(command: Command, folder: Path) -> list[str]:
         "resume": "false",
     }
     dropped = {*replaced, "pretrained", "modality_aliases"}
-    words = [word for word in command.arguments if word.partition("=")[0].removeprefix("--") not in dropped]
+    words = [word for word in command.arguments if _option(word) not in dropped]
     return [*words, *(f"--{name}={value}" for name, value in replaced.items())]
 
 

@@ -12,7 +12,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from common.files import move_aside
 from common.training.signals import PREEMPTED
+from scripts.experiments.jobs import Command, Job
 from scripts.experiments.status import (
     State,
     begin,
@@ -24,7 +26,6 @@ from scripts.experiments.status import (
     state_of,
     write_record,
 )
-from scripts.experiments.study import Command, Job
 
 __all__ = ["Launcher", "execute", "run_all"]
 
@@ -56,17 +57,16 @@ def execute(job: Job, output: Path, redo: bool = False, threads: int | None = No
         if state.name == "absent" or (state.name == "done" and not redo):
             return state
         commands = [list(command.words) for command in job.commands]
-        before = read_record(folder)
-        if job.results.exists() and (state.name in ("done", "stale") or before.get("commands") != commands):
-            _move_aside(job.results)
-        return _run(job, output, held, threads)
+        if state.name in ("done", "stale") or read_record(folder).get("commands") != commands:
+            move_aside(job.results)
+        return _run(job, output, commands, held, threads)
 
 
-def _run(job: Job, output: Path, held: int, threads: int | None) -> State:
+def _run(job: Job, output: Path, commands: list[list[str]], held: int, threads: int | None) -> State:
     folder, start = folder_of(job, output), time.monotonic()
     record: dict[str, Any] = {
         "job": job.name,
-        "commands": [list(command.words) for command in job.commands],
+        "commands": commands,
         "state": "running",
         "host": socket.gethostname(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -129,14 +129,6 @@ def _last_line(log: Path) -> str:
         lines = file.read().decode(errors="replace").replace("\r", "\n").splitlines()
     text = [line.strip() for line in lines if line.strip()]
     return text[-1][:LAST_LINE] if text else ""
-
-
-def _move_aside(path: Path) -> None:
-    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    target = path.with_name(f"{path.stem}-until-{changed:%Y%m%dT%H%M%S}{path.suffix}")
-    while target.exists():
-        target = target.with_name(f"{target.stem}x{target.suffix}")
-    path.rename(target)
 
 
 def run_all(

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from common.errors import InputError
+from scripts.experiments.jobs import Job
 from scripts.experiments.mapping import paper
 from scripts.experiments.rows import select
-from scripts.experiments.study import Job
 from scripts.experiments.tables import Table
 from scripts.html.charts import INK, SERIES, STYLE, WIDTH, svg
 from scripts.report.charts import smooth

@@ -12,10 +12,10 @@ from typing import Any
 from common.files import atomic_write
 from scripts.experiments import figures
 from scripts.experiments.demographics import demographics
+from scripts.experiments.jobs import Job
 from scripts.experiments.mapping import SCORED, paper
 from scripts.experiments.networks import Setting, encoders
 from scripts.experiments.status import State
-from scripts.experiments.study import Job
 from scripts.experiments.tables import Cell, Entry, Table, table_of
 from scripts.html.pages import render
 

@@ -14,9 +14,9 @@ from common.inference.results import PAGE, RESAMPLES
 from common.metrics.protocols import PRESENT
 from scripts.evaluate.compare import DIGITS, signed_rank
 from scripts.evaluate.reading import Evaluation, read, read_details
+from scripts.experiments.jobs import Job
 from scripts.experiments.mapping import ROW
 from scripts.experiments.status import State
-from scripts.experiments.study import Job
 
 __all__ = ["Run", "Scores", "estimate", "interval", "paired", "runs_of", "scores_of", "select", "spread"]
 
@@ -51,7 +51,7 @@ def select(row: Mapping[str, Any], jobs: Mapping[str, Job]) -> list[Job]:
         job
         for job in jobs.values()
         if job.entry == row["run"]
-        and not job.name.endswith("/evaluation")
+        and not job.is_evaluation
         and all(job.values.get(axis) == value for axis, value in fixed.items())
     ]
 

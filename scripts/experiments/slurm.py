@@ -11,8 +11,8 @@ import submitit
 
 from common.errors import ArgumentError
 from scripts.experiments.execute import Launcher, execute
+from scripts.experiments.jobs import Job
 from scripts.experiments.status import State, folder_of
-from scripts.experiments.study import Job
 
 __all__ = ["slurm_launcher"]
 

@@ -17,8 +17,8 @@ from doit.dependency import DatabaseException, Dependency, JsonDB
 from doit.task import Task
 from doit.tools import config_changed
 
-from common.files import atomic_write
-from scripts.experiments.study import ROOT, Job
+from common.files import atomic_write, write_json
+from scripts.experiments.jobs import ROOT, Job
 
 __all__ = [
     "STATES",
@@ -158,8 +158,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write what a job says about its attempt."""
-    with atomic_write(folder / "record.json") as file:
-        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / "record.json", record)
 
 
 @contextmanager

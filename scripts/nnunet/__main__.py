@@ -1,6 +1,5 @@
 """nnU-Net as a baseline on a datalist: `.venv-nnunet/bin/python -m scripts.nnunet`."""
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from common.cli import run
 from common.data.datalists import SPLITS, Datalist
 from common.errors import ArgumentError, InputError, check_number, choice
-from common.files import check_writable_folder, expand_home
+from common.files import check_writable_folder, digest, expand_home
 from common.values import check_device, optional
 from scripts.nnunet.settings import check_settings, dataset_name
 
@@ -103,7 +102,7 @@ def baseline(
         "patch_size": patch,
         "epochs": epochs,
         "iterations_per_epoch": iterations_per_epoch,
-        "pretrained": weights and _sha256(weights),
+        "pretrained": weights and digest(weights),
         "seed": seed,
     }
     check_settings(folder, settings)
@@ -173,11 +172,6 @@ def _run(
             steps.predict(work, missing, predictions)
     record.finish()
     return predictions
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _patch_size(value: Any, configuration: str) -> list[int] | None:

@@ -6,7 +6,6 @@ modality, knows no regions, and turns its exceptions into warnings.
 """
 
 import gzip
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from common.data.regions import known_labels, regions_of
 from common.errors import InputError
-from common.files import atomic_write
+from common.files import atomic_write, write_json
 
 __all__ = ["LabelScheme", "convert"]
 
@@ -93,8 +92,7 @@ def convert(
     }
     split = {"train": [case["subject"] for case in training], "val": [case["subject"] for case in validation]}
     for name, content in {"splits_final.json": [split], "dataset.json": dataset}.items():
-        with atomic_write(folder / name) as file:
-            file.write_text(json.dumps(content, indent=1))
+        write_json(folder / name, content)
 
 
 def _common_ending(cases: Sequence[Case]) -> str:

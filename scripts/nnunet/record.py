@@ -1,6 +1,5 @@
 """The record of a baseline, run.json, by which a repeated command knows what is done."""
 
-import json
 import resource
 import sys
 import time
@@ -9,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.files import atomic_write
+from common.files import write_json
 from common.training.records import RunRecord, command_line, peak_memory
 from common.weights.surgery import Report
 from scripts.nnunet.settings import read_record
@@ -55,9 +54,7 @@ class BaselineRecord(RunRecord):
 
     def add_weights(self, report: Report) -> None:
         """Record how the pretrained weights fitted, at once: a continued training does not load them again."""
-        tensors = {"changed": report.changed, **report.gaps()}
-        fitted = {"source": report.source, **report.counts(), "tensors": tensors, "shares": report.shares}
-        self.content["weights"] = fitted
+        self.content["weights"] = report.content()
         self.write()
 
     def finish(self) -> None:
@@ -72,5 +69,4 @@ class BaselineRecord(RunRecord):
         highest = max(peaks["peak_memory_gib"], workers, self.content.get("peak_memory_gib", 0))
         self.content |= peaks | {"peak_memory_gib": round(highest, 3)}
         self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
-        with atomic_write(self.folder / "run.json") as file:
-            file.write_text(json.dumps(self.content, indent=1, allow_nan=False))
+        write_json(self.folder / "run.json", self.content)

@@ -1,6 +1,5 @@
 """Zip archives: write them reproducibly, and unpack untrusted ones safely."""
 
-import hashlib
 import re
 import stat
 import zipfile
@@ -9,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from common.errors import InputError
-from common.files import atomic_write
+from common.files import atomic_write, digest
 
 __all__ = ["MOST_BYTES", "files_of", "listing", "pack", "unpack"]
 
@@ -44,12 +43,6 @@ def listing(folder: Path, leave_out: Iterable[str] = ()) -> str:
     """SHA-256 and name of each file, one per line, as `sha256sum` writes and checks them."""
     names = [name for name in files_of(folder) if name.as_posix() not in set(leave_out)]
     return "".join(f"{digest(folder / name)}  {name.as_posix()}\n" for name in names)
-
-
-def digest(file: Path, kind: str = "sha256") -> str:
-    """The hash of a file in hexadecimal digits."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, kind).hexdigest()
 
 
 def pack(folder: Path, archive: Path) -> None:

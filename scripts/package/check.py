@@ -24,8 +24,8 @@ from monai.bundle import ConfigParser
 
 from common import weights
 from common.errors import InputError
-from common.files import reporting_json_errors
-from scripts.package.archives import digest, files_of, unpack
+from common.files import digest, reporting_json_errors
+from scripts.package.archives import files_of, unpack
 
 __all__ = ["LARGE", "SCHEMA", "check_files", "check_package", "large_files", "newest", "run_package"]
 

@@ -12,8 +12,8 @@ from monai.bundle import ConfigParser
 from common import weights as checkpoints
 from common.baselines import NETWORKS
 from common.errors import InputError
+from common.files import digest
 from common.values import optional
-from scripts.package.archives import digest
 from scripts.package.check import LARGE
 
 __all__ = ["add_weights"]

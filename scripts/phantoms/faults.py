@@ -4,7 +4,6 @@ Each fault damages real bytes on disk and gets a subject of its own. A file outs
 faults: `data/brats.faults.json` for `data/brats`.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 from common.data.regions import CONVENTIONS, regions_of
 from common.data.volumes import write_volume
 from common.errors import InputError
-from common.files import atomic_write
+from common.files import atomic_write, write_json
 from scripts.phantoms.files import FAST, copy_file, read_volume
 from scripts.phantoms.layouts import Case
 
@@ -193,6 +192,5 @@ def break_cohort(root: Path, faults: Sequence[str], cases: Sequence[Case]) -> di
         else:
             for path in done[name]["files"]:
                 fault.damage(root / path, case)
-    with atomic_write(manifest(root)) as file:
-        file.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+    write_json(manifest(root), done)
     return done

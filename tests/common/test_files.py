@@ -1,4 +1,6 @@
 import errno
+import json
+import math
 import os
 from pathlib import Path
 
@@ -9,10 +11,13 @@ from common.files import (
     atomic_write,
     check_writable_file,
     check_writable_folder,
+    digest,
     expand_home,
+    move_aside,
     remove,
     reporting_path_errors,
     unfinished_files,
+    write_json,
 )
 
 
@@ -124,3 +129,32 @@ def test_a_tilde_is_the_home_folder(monkeypatch):
     assert expand_home("~/a.json", "--output=X") == Path("/home/me/a.json")
     with pytest.raises(InputError, match=r"^--output=X: .*; expected a path that can be read$"):
         expand_home("~nobody_of_this_name/a.json", "--output=X")
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "folder" / "figures.json"
+    write_json(file, {"name": "Ä\udcff", "score": 0.5})
+    assert file.read_text(encoding="utf-8") == '{\n "name": "Ä\\udcff",\n "score": 0.5\n}\n'
+    assert json.loads(file.read_text(encoding="utf-8"))["name"] == "Ä\udcff"
+    with pytest.raises(ValueError, match="nan"):
+        write_json(file, {"score": math.nan})
+    assert json.loads(file.read_text(encoding="utf-8"))["score"] == 0.5
+    assert [path.name for path in file.parent.iterdir()] == ["figures.json"]
+
+
+def test_a_digest_is_that_of_sha256sum(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")  # NIST FIPS 180-4, example
+    assert digest(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_what_is_moved_aside_is_kept_also_if_it_was_changed_in_the_same_second(tmp_path):
+    file = tmp_path / "run.json"
+    for content in ("first", "second"):
+        file.write_text(content)
+        os.utime(file, (0, 0))
+        move_aside(file)
+    move_aside(file)  # there is none
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "run-19700101T000000.json": "first",
+        "run-19700101T000000x.json": "second",
+    }

@@ -81,7 +81,7 @@ def test_a_changed_file_makes_results_stale_and_says_so(options, work, capsys):
     run(**options, stale="redo")
     assert worked(work) == {name: 2 * count for name, count in ALL.items()}
     assert set(states(options, capsys).values()) == {("done", "")}
-    kept = list((Path(options["output"]) / "runs/first").glob("tiny-until-*/predictions/a"))
+    kept = list((Path(options["output"]) / "runs/first").glob("tiny-2*/predictions/a"))
     assert len(kept) == 1, "the stale result is moved aside"
 
 
@@ -125,7 +125,7 @@ def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
 
 
 def status_command(words):
-    from scripts.experiments.study import Command
+    from scripts.experiments.jobs import Command
 
     return Command(tuple(words.split()))
 

@@ -11,8 +11,9 @@ import yaml
 
 from common.errors import InputError
 from scripts.experiments.__main__ import report
+from scripts.experiments.jobs import Places, jobs_of
 from scripts.experiments.status import begin, remember
-from scripts.experiments.study import Places, jobs_of, read
+from scripts.experiments.study import read
 from tests.html_pages import Page, text_of
 from tests.scripts.experiments.evaluated import evaluate, study_of
 from tests.support import one_line

@@ -8,10 +8,11 @@ import jsonschema
 import pytest
 import yaml
 
+from scripts.experiments.jobs import ROOT, Places, jobs_of
 from scripts.experiments.mapping import check_mapping, paper
 from scripts.experiments.rows import select
 from scripts.experiments.schema import SCHEMA
-from scripts.experiments.study import ROOT, STUDIES, Places, jobs_of, read
+from scripts.experiments.study import STUDIES, read
 
 ROOTS = {layout: Path("/data") / layout for layout in ("ukb", "brats", "atlas")}
 FILES = {name: Path("/files") / name for name in ("folds", "ct", "model_zoo")}

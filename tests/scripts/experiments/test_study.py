@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from common.errors import InputError
-from scripts.experiments.study import ROOT, Places, jobs_of, read
+from scripts.experiments.jobs import ROOT, Places, jobs_of
+from scripts.experiments.study import read
 from tests.support import one_line
 
 ROOTS = {"ukb": Path("/data/ukb"), "brats": Path("/data/brats"), "atlas": Path("/data/atlas")}
