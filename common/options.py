@@ -20,6 +20,7 @@ from common.errors import ArgumentError, InputError, report_in_one_line
 from common.values import (
     ALIASES,
     AXES,
+    CONVENTION,
     DEVICE,
     FILE,
     FILES,
@@ -97,8 +98,8 @@ _ALL = (
     _unrecorded("existing", words("refuse, skip, replace"), "what happens to results that exist already"),
     _resumable("cohort", TEXT, "name of the data in run.json"),
     Option("modalities", MODALITIES, "channel order, by the datalist's names"),
-    Option("label_convention", words("brats2021, brats2023, atlas"), "meaning of the label values"),
-    _unrecorded("output_convention", words("brats2021, brats2023, atlas"), "label values of the label maps"),
+    Option("label_convention", CONVENTION, "meaning of the label values"),
+    _unrecorded("output_convention", CONVENTION, "label values of the label maps"),
     Option(
         "normalization", words("brain, nonzero"), "voxels whose mean and standard deviation scale an image (DIFF-9)"
     ),

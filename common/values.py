@@ -10,11 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.data.regions import CONVENTIONS, canonical
 from common.errors import ArgumentError, check_number, choice
 
 __all__ = [
     "ALIASES",
     "AXES",
+    "CONVENTION",
     "DEVICE",
     "FILE",
     "FILES",
@@ -116,6 +118,13 @@ def _aliases(name: str, value: Any) -> dict[str, str]:
     return dict(given)
 
 
+def _convention(name: str, value: Any) -> str:
+    try:
+        return canonical(str(value))
+    except ArgumentError as error:
+        raise ArgumentError(str(error).replace("label_convention=", f"{name}=", 1)) from error
+
+
 def _patch_size(name: str, value: Any) -> list[int]:
     fits = isinstance(value, list | tuple) and len(value) == 3 and all(type(edge) is int for edge in value)
     if not fits or any(edge < 64 for edge in value):
@@ -197,5 +206,6 @@ DEVICE = Kind(check_device, "cpu, cuda, cuda:N")
 MODALITIES = Kind(_modalities, "list of names")
 ALIASES = Kind(_aliases, "names by names")
 PATCH_SIZE = Kind(_patch_size, "three multiples of 32 from 64, voxels")
+CONVENTION = Kind(_convention, f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3")
 LOSS_WEIGHTS = Kind(_loss_weights, "three numbers from 0, not all 0")
 AXES = Kind(_axes, "list of 0, 1, 2")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.data.regions import colours
+from common.data.regions import CONVENTIONS, colours
 
 __all__ = ["TASKS", "Segment", "Task"]
 
@@ -28,7 +28,7 @@ class Segment:
     @property
     def colour(self) -> str:
         """Its colour in pictures and viewers, #rrggbb."""
-        return colours()[self.region]
+        return next(found[self.region] for found in map(colours, CONVENTIONS) if self.region in found)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from monai.transforms import Compose
 from PIL import Image, PngImagePlugin
 
 from common.cli import run
-from common.data.regions import colours, regions_of
+from common.data.regions import colours, painting_order, regions_of
 from common.files import atomic_write
 from common.inference.pictures import INK, PAPER
 from scripts.phantoms.cohort import make
@@ -41,7 +41,7 @@ Z_RANGE = (-3.0, 3.0)  # standard deviations that the grey scale shows
 DOTS = 118  # dots per inch; 1300 in total, so that a page shrinks text by at most a third
 WIDTH = 11.0  # inches
 GREYS = 48  # in a PNG's palette; fewer give smaller files
-BOX = colours()["TC"]
+BOX = colours("brats2021")["TC"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def main(output: str = "docs/images", spacing: float = 1.0) -> None:
             make(cohort, 1, folder, spacing=spacing, seed=SEEDS[cohort], workers=1)
             taken = steps(config, _entry(cohort, Path(folder), config))
         path = Path(str(output)).expanduser() / f"preprocessing-{cohort}.png"
-        modalities, convention = config["modalities"], config.get("label_convention")
+        modalities = config["modalities"]
+        convention = config.get_parsed_content("label_convention") if "label_convention" in config else None
         _save(draw(taken, modalities, convention, f"{TITLES[cohort]}, {bundle}"), path, section(config))
         print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
@@ -197,14 +198,15 @@ def _show(axis: Any, step: Step, channel: int, first: Step, place: np.ndarray) -
 
 
 def _paint(axis: Any, step: Step, place: np.ndarray, convention: str) -> None:
-    """Regions over the image, the smaller ones on top."""
+    """Regions over the image, the inner ones on top."""
     assert step.label is not None
     slices = step.label[:, :, :, slice_through(step, place)]
     known = regions_of(convention)
     masks = slices > 0 if len(slices) == len(known) else [np.isin(slices[0], [*values]) for values in known.values()]
-    for name, mask in sorted(zip(known, masks, strict=True), key=lambda item: -item[1].sum()):
-        picture = np.zeros((*mask.T.shape, 4))
-        picture[mask.T] = (*to_rgb(colours()[name]), 1)
+    shades = [to_rgb(colours(convention)[name]) for name in known]
+    for channel, _ in painting_order(convention):
+        picture = np.zeros((*masks[channel].T.shape, 4))
+        picture[masks[channel].T] = (*shades[channel], 1)
         axis.imshow(picture, origin="lower", interpolation="nearest")
 
 
@@ -254,7 +256,7 @@ def _explain(figure: Figure, axes: np.ndarray, taken: Sequence[Step], convention
         bar.ax.tick_params(colors=INK, labelsize=8)
     handles: list[Any] = [Line2D([], [], color=BOX, linestyle="--", label="what the next step takes")]
     if taken[0].label is not None and convention:
-        handles += [Patch(color=colours()[name], label=name) for name in regions_of(convention)]
+        handles += [Patch(color=colours(convention)[name], label=name) for name in regions_of(convention)]
     legend = figure.legend(
         handles=handles, loc="outside lower center", ncols=len(handles), labelcolor=INK, fontsize=8.5
     )
@@ -266,7 +268,7 @@ def _save(figure: Figure, path: Path, transforms: str) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS, facecolor=figure.get_facecolor())
     greys = [(level, level, level) for level in np.linspace(0, 1, GREYS)]
-    shown = [*greys, *map(to_rgb, colours().values())]
+    shown = [*greys, *map(to_rgb, (colours("brats2021") | colours("atlas")).values())]
     palette = Image.new("P", (1, 1))
     palette.putpalette([round(255 * value) for colour in shown for value in colour])
     picture = Image.open(buffer).convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)

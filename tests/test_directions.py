@@ -12,7 +12,7 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
     "common.errors": set(),
     "common.files": {"common.errors"},
     "common.cli": {"common.errors"},
-    "common.values": {"common.errors"},
+    "common.values": {"common", "common.errors", "common.data"},
     "common.options": {"common.cli", "common.errors", "common.values"},
     "common.ssl": {"common", "common.errors"},
     "common.baselines": {"common", "common.errors", "common.ssl"},

@@ -21,11 +21,11 @@ from typing import Any
 
 import jsonschema
 
-from common.data.regions import CONVENTIONS
+from common.data.regions import canonical, declaration, mapping_of, regions_of
 from common.errors import ArgumentError, InputError, check_number
 from common.files import reporting_json_errors, write_json
 
-__all__ = ["SPLITS", "Datalist", "read", "restrict", "subset", "write"]
+__all__ = ["SPLITS", "Datalist", "convention_of", "read", "restrict", "subset", "write"]
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
 # control characters, line ends and halves of surrogate pairs: in no file's name, nor in a message of one line
@@ -96,6 +96,12 @@ class Datalist:
         return entries
 
     @property
+    def convention(self) -> str | None:
+        """The label convention of its labels; None without labels."""
+        found: str | None = self.content["label_convention"]
+        return found
+
+    @property
     def preparation(self) -> str | None:
         """What the cohort's owner has done to the images."""
         return self.content.get("preparation")
@@ -119,7 +125,21 @@ def read(datalist: str | Path) -> dict[str, Any]:
     with reporting_json_errors(f"datalist {datalist}", "a datalist"):
         content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
     check(content, datalist)
-    return content
+    return content | {"label_convention": _convention(content["label_convention"])}
+
+
+def _convention(stated: Any) -> str | None:
+    """The text of a label convention as a datalist states it: a name, regions by name, or None."""
+    return declaration(stated) if isinstance(stated, dict) else stated and canonical(stated)
+
+
+def convention_of(datalist: str | Path, default: str) -> str:
+    """The label convention that a datalist states; `default` if there is no such file, or it has no labels.
+
+    Raises:
+        InputError: as for `read`.
+    """
+    return (read(datalist)["label_convention"] or default) if Path(str(datalist)).is_file() else default
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
@@ -129,7 +149,8 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
         InputError: the content breaks a rule (see `read`), or the file cannot be written.
     """
     check(content, path)
-    write_json(path, content)
+    convention = _convention(content["label_convention"])
+    write_json(path, {**content, "label_convention": convention and mapping_of(convention)})
 
 
 def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: bool = False) -> dict[str, Any]:
@@ -228,6 +249,10 @@ def check(content: Mapping[str, Any], name: str | Path) -> None:
         raise InputError(
             f"datalist {name}: {problem.json_path} = {value[:80]}: {problem.message.splitlines()[0][:160]}"
         )
+    try:
+        _convention(content["label_convention"])
+    except ArgumentError as error:
+        raise InputError(f"datalist {name}: {error}") from error
     described = [content["name"], content.get("preparation", ""), content.get("folds", {}).get("source", "")]
     _check_texts([*described, *content["modalities"]], name)
     seen: dict[str, str] = {}
@@ -247,15 +272,9 @@ def _check_texts(texts: Sequence[str], name: str | Path) -> None:
             raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected text of one line in Unicode")
 
 
-def _validator() -> jsonschema.Draft202012Validator:
-    return _validator_of((*CONVENTIONS, None))
-
-
 @cache
-def _validator_of(conventions: tuple[str | None, ...]) -> jsonschema.Draft202012Validator:
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    schema["properties"]["label_convention"] = {"enum": list(conventions)}
-    return jsonschema.Draft202012Validator(schema)
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
 
 
 def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str | Path) -> None:
@@ -286,8 +305,8 @@ def _channels(modalities: Sequence[str], known: Sequence[str], datalist: str | P
 
 
 def _check_labels(content: Mapping[str, Any], split: str, convention: str, datalist: str | Path) -> None:
-    if content["label_convention"] != convention:
-        found = content["label_convention"]
+    found = content["label_convention"]
+    if found is None or regions_of(found) != regions_of(convention):
         raise ArgumentError(f"label_convention={convention}: the labels of {datalist} follow {found or 'none'}")
     for entry in content[split]:
         if "label" not in entry:

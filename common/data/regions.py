@@ -1,23 +1,32 @@
-"""Label conventions: the one table of regions, label values, colours and scoring protocols.
+"""Label conventions: regions, label values, colours and scoring protocols.
 
-Everything else reads this table. To add a convention, add an entry to `CONVENTIONS`.
+A convention is named by text: a name of the table `CONVENTIONS`, or regions of one's own, such as
+`core=1+3,whole=1+2+3`, with a colour if wanted, `core=1+3:d1495b` (MONAI would turn # into ::). Everything else takes
+this text and reads it here. To add a convention for everybody, add an entry to `CONVENTIONS`.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
-from common.errors import InputError
+from common.errors import ArgumentError
 
 __all__ = [
     "CONVENTIONS",
     "Convention",
     "Region",
     "aliases_of",
+    "alike",
+    "canonical",
     "colours",
     "conventions_by_protocol",
+    "declaration",
     "display_order",
     "known_labels",
+    "mapping_of",
+    "painting_order",
     "regions_of",
 ]
 
@@ -44,7 +53,7 @@ class Convention:
     aliases: Mapping[int, int] = field(default_factory=dict)
 
 
-GREEN, YELLOW, RED = "#4dac6d", "#e9c46a", "#d1495b"
+GREEN, YELLOW, RED, BLUE, VIOLET, BROWN = "#4dac6d", "#e9c46a", "#d1495b", "#4c86c6", "#9d6bb8", "#b5835a"
 
 CONVENTIONS: dict[str, Convention] = {
     "brats2021": Convention(  # channels in the order of SwinUNETR's outputs
@@ -64,47 +73,165 @@ CONVENTIONS: dict[str, Convention] = {
         },
         protocols=("brats",),
     ),
+    "brats2024": Convention(  # glioma after treatment: 1 NETC, 2 SNFH, 3 ET, 4 RC (de Verdier et al., 2024)
+        regions={
+            "TC": Region(frozenset({1, 3}), YELLOW),
+            "WT": Region(frozenset({1, 2, 3}), GREEN),
+            "ET": Region(frozenset({3}), RED),
+            "RC": Region(frozenset({4}), BLUE),  # resection cavity
+        },
+        protocols=("brats",),
+    ),
     "atlas": Convention(regions={"lesion": Region(frozenset({1}), RED)}, protocols=("atlas", "isles")),
 }
+PALETTE = (RED, GREEN, BLUE, YELLOW, VIOLET, BROWN)  # of regions that are given none
+EXPECTED = f"expected one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
+LIMIT = 32  # regions
+
+_REGION = re.compile(r"([A-Za-z][\w-]{0,39})=(\d{1,3}(?:\+\d{1,3})*)(?::([0-9A-Fa-f]{6}))?")
+
+
+def _convention(text: str) -> Convention:
+    """The convention that a text names or declares; see the module."""
+    return CONVENTIONS[text] if text in CONVENTIONS else _declared(text)
+
+
+@cache
+def _declared(text: str) -> Convention:
+    regions: dict[str, Region] = {}
+    for part in text.replace(" ", "").split(","):
+        found = _REGION.fullmatch(part)
+        if found is None:
+            raise ArgumentError(f"label_convention={text:.200}: {EXPECTED}")
+        name, labels = found[1], frozenset(map(int, found[2].split("+")))
+        if name in regions:
+            raise ArgumentError(f"label_convention={text:.200}: {name} twice; expected different names")
+        if name.lower() == "dice":
+            raise ArgumentError(f"label_convention={text:.200}: {name} is a metric; expected another name")
+        regions[name] = Region(labels, f"#{found[3].lower()}" if found[3] else PALETTE[len(regions) % len(PALETTE)])
+    _check(text, regions)
+    return Convention(regions, protocols=("brats", "atlas", "isles"))
+
+
+def _check(text: str, regions: Mapping[str, Region]) -> None:
+    """Refuse regions that a label map cannot hold."""
+    if len(regions) > LIMIT:
+        raise ArgumentError(f"label_convention={text:.200}: {len(regions)} regions; expected at most {LIMIT}")
+    for name, region in regions.items():
+        if not all(1 <= label <= 255 for label in region.labels):
+            raise ArgumentError(f"label_convention={text:.200}: {name}: expected labels from 1 to 255; 0 is background")
+        for other, (labels, _) in regions.items():
+            if name != other and region.labels == labels:
+                raise ArgumentError(f"label_convention={text:.200}: {name} and {other} have the same labels")
+            if region.labels & labels and not (region.labels <= labels or labels <= region.labels):
+                raise ArgumentError(
+                    f"label_convention={text:.200}: {name} and {other} overlap; expected one inside the other, or apart"
+                )
+
+
+def canonical(text: str) -> str:
+    """The shortest text of a convention: a name, or the declaration with labels in order and no spaces.
+
+    Raises:
+        ArgumentError: the text neither names nor declares a convention.
+
+    Example:
+        >>> canonical("core = 3+1, whole = 1+2+3")
+        'core=1+3,whole=1+2+3'
+    """
+    _convention(text)
+    if text in CONVENTIONS:
+        return text
+    parts = (_REGION.fullmatch(part) for part in text.replace(" ", "").split(","))
+    found = ((part[1], sorted(set(map(int, part[2].split("+")))), part[3]) for part in parts if part)
+    return ",".join(
+        f"{name}={'+'.join(map(str, labels))}{f':{colour.lower()}' if colour else ''}" for name, labels, colour in found
+    )
+
+
+def declaration(regions: Mapping[str, Any]) -> str:
+    """The text of regions as a datalist declares them.
+
+    Args:
+        regions: by name in channel order: labels, or {"labels": labels, "colour": "#rrggbb"}; labels are a whole number
+            or a list of them.
+
+    Raises:
+        ArgumentError: they are no convention.
+
+    Example:
+        >>> declaration({"core": [1, 3], "whole": {"labels": [1, 2, 3], "colour": "#4dac6d"}})
+        'core=1+3,whole=1+2+3:4dac6d'
+    """
+    parts = []
+    for name, value in regions.items():
+        labels, colour = (value.get("labels"), value.get("colour", "")) if isinstance(value, Mapping) else (value, "")
+        numbers = labels if isinstance(labels, list | tuple) else [labels]
+        parts.append(f"{name}={'+'.join(map(str, numbers))}{str(colour).replace('#', ':')}")
+    return canonical(",".join(parts))
+
+
+def mapping_of(text: str) -> str | dict[str, Any]:
+    """A convention as a datalist has it: its name, or a mapping that `declaration` reads."""
+    if text in CONVENTIONS:
+        return text
+    found: dict[str, Any] = {}
+    for part in canonical(text).split(","):
+        name, _, rest = part.partition("=")
+        labels, mark, colour = rest.partition(":")
+        numbers = [int(label) for label in labels.split("+")]
+        found[name] = {"labels": numbers, "colour": f"#{colour}"} if mark else numbers
+    return found
 
 
 def regions_of(convention: str) -> dict[str, frozenset[int]]:
     """The regions of a label convention in channel order, each with its label values.
 
     Raises:
-        InputError: the convention is unknown.
+        ArgumentError: the convention is neither known nor a declaration.
     """
-    if convention not in CONVENTIONS:
-        raise InputError(f"label convention {convention}: expected one of {', '.join(CONVENTIONS)}")
-    return {name: region.labels for name, region in CONVENTIONS[convention].regions.items()}
+    return {name: region.labels for name, region in _convention(convention).regions.items()}
 
 
 def known_labels(convention: str) -> frozenset[int]:
     """All label values of a convention, including 0 for background.
 
     Raises:
-        InputError: the convention is unknown.
+        ArgumentError: the convention is neither known nor a declaration.
     """
     return frozenset({0}).union(*regions_of(convention).values())
 
 
-def colours() -> dict[str, str]:
-    """The colour of every region, in display order: convention by convention, the outermost region first."""
-    found: dict[str, str] = {}
-    for convention in CONVENTIONS.values():
-        for name, region in sorted(convention.regions.items(), key=lambda item: -len(item[1].labels)):
-            found.setdefault(name, region.colour)
+def painting_order(convention: str) -> list[tuple[int, int]]:
+    """(channel, label value) of each region, the largest first, so that the innermost region gives a voxel its label.
+
+    The value is one that no region inside has; for a region that is all inner regions, its smallest value.
+    """
+    regions = list(regions_of(convention).values())
+    channels = sorted(range(len(regions)), key=lambda channel: -len(regions[channel]))
+    found = []
+    for channel in channels:
+        inner = frozenset[int]().union(*(other for other in regions if other < regions[channel]))
+        found.append((channel, min(regions[channel] - inner or regions[channel])))
     return found
 
 
+def colours(convention: str) -> dict[str, str]:
+    """The colour of each region of a convention, in display order."""
+    regions = _convention(convention).regions
+    return {name: regions[name].colour for name in display_order(regions)}
+
+
 def display_order(names: Iterable[str]) -> list[str]:
-    """The known regions among some names, in display order (see `colours`)."""
-    given = set(names)
-    return [name for name in colours() if name in given]
+    """Names of regions as people see them: those of the table first, the outermost first; then others as given."""
+    known: list[str] = []
+    for convention in CONVENTIONS.values():
+        known += sorted(convention.regions, key=lambda name: -len(convention.regions[name].labels))
+    return sorted(names, key=lambda name: known.index(name) if name in known else len(known))
 
 
 def conventions_by_protocol() -> dict[str, tuple[str, ...]]:
-    """For each scoring protocol the conventions it reads; the one whose label values it scores comes first."""
+    """For each scoring protocol the table's conventions it scores; the one whose label values it scores comes first."""
     found: dict[str, list[str]] = {}
     for name, convention in CONVENTIONS.items():
         for protocol in convention.protocols:
@@ -115,6 +242,15 @@ def conventions_by_protocol() -> dict[str, tuple[str, ...]]:
     }
 
 
+def alike(convention: str) -> tuple[str, ...]:
+    """The conventions with the same regions as this one by other label values, this one among them."""
+    if convention not in CONVENTIONS:
+        return (convention,)
+    regions = list(regions_of(convention))
+    found = [name for name in CONVENTIONS if list(regions_of(name)) == regions]
+    return tuple(sorted(found, key=lambda name: len(CONVENTIONS[name].aliases)))
+
+
 def aliases_of(conventions: Iterable[str]) -> dict[int, int]:
     """Label values that are read as others where conventions are read alike: value -> the value that replaces it."""
-    return {value: other for name in conventions for value, other in CONVENTIONS[name].aliases.items()}
+    return {value: other for name in conventions for value, other in _convention(name).aliases.items()}

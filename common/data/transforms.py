@@ -7,7 +7,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 
-from common.data.regions import known_labels, regions_of
+from common.data.regions import known_labels, painting_order, regions_of
 from common.errors import InputError
 
 __all__ = ["CheckScand", "LabelToRegionsd", "NestRegionsd", "RegionsToLabeld"]
@@ -62,7 +62,7 @@ class LabelToRegionsd(MapTransform):
 
     Args:
         keys: of the label maps.
-        convention: a key of `common.data.CONVENTIONS`.
+        convention: label convention; see `common.data.regions`.
 
     Raises:
         InputError: a label map has a value that the convention lacks; 4 and 3 are never confused.
@@ -100,27 +100,27 @@ def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
 
 
 class NestRegionsd(MapTransform):
-    """Make each region contain its inner regions, as the label map from `RegionsToLabeld` does.
+    """Give each region the voxels that it has in the label map from `RegionsToLabeld`.
 
-    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour. Metrics have to
-    measure the label map, because that is what users get.
+    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour, or two regions
+    overlap that cannot. Metrics have to measure the label map, because that is what users get.
 
     Args:
         keys: of the regions [R, H, W, D], 0 or 1.
-        convention: a key of `common.data.CONVENTIONS`.
+        convention: label convention; see `common.data.regions`.
     """
 
     def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        values = list(regions_of(convention).values())
-        self.inside = [[n for n, inner in enumerate(values) if inner <= outer] for outer in values]
+        self.to_label = RegionsToLabeld(keys, convention, allow_missing_keys)
+        self.values = list(regions_of(convention).values())
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        result = dict(data)
-        for key in self.key_iterator(result):
-            channels = result[key]
-            result[key] = torch.stack([channels[inside].amax(dim=0) for inside in self.inside])
-        return result
+        labels = self.to_label(data)
+        for key in self.key_iterator(labels):
+            regions = torch.cat([_is_any(labels[key], values) for values in self.values])
+            labels[key] = regions.to(data[key].dtype)
+        return labels
 
 
 class RegionsToLabeld(MapTransform):
@@ -131,12 +131,12 @@ class RegionsToLabeld(MapTransform):
 
     Args:
         keys: of the regions.
-        convention: a key of `common.data.CONVENTIONS`.
+        convention: label convention; see `common.data.regions`.
     """
 
     def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.paint = _painting_order(regions_of(convention))
+        self.paint = painting_order(convention)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
@@ -147,10 +147,3 @@ class RegionsToLabeld(MapTransform):
                 label[channels[channel : channel + 1] > 0] = value
             result[key] = label
         return result
-
-
-def _painting_order(convention: Mapping[str, frozenset[int]]) -> list[tuple[int, int]]:
-    """(channel, label value) from the largest region to the smallest; the value is in no smaller region."""
-    channels = sorted(enumerate(convention.values()), key=lambda item: -len(item[1]))
-    inner = [*(values for _, values in channels[1:]), frozenset[int]()]
-    return [(channel, min(values - smaller)) for (channel, values), smaller in zip(channels, inner, strict=True)]

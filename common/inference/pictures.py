@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from monai.data import MetaTensor
 from monai.transforms import Orientation
 
-from common.data.regions import colours, regions_of
+from common.data.regions import colours, painting_order, regions_of
 
 __all__ = ["PLANES", "centre_of", "draw_inpainting", "draw_segmentations", "plane_of"]
 
@@ -65,12 +65,12 @@ def draw_segmentations(
         name: of the figure; by default the subject's.
     """
     return {
-        name or item["subject"]: _draw_case(output, list(modalities)[:2], list(regions_of(convention)), item["subject"])
+        name or item["subject"]: _draw_case(output, list(modalities)[:2], convention, item["subject"])
         for output, item in zip(outputs, batch, strict=True)
     }
 
 
-def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], names: Sequence[str], title: str) -> Figure:
+def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], convention: str, title: str) -> Figure:
     image, truth, prediction = (_array(output[key]) for key in ("image", "label", "pred"))
     centre = centre_of(truth if truth.any() else prediction)
     figure, axes = _grid(3, len(modalities) + 2, (*modalities, "truth", "prediction"))
@@ -81,10 +81,11 @@ def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], names: Sequ
             _show(axis, pixels, _window(channel))
         for axis, mask in zip(row[-2:], (truth, prediction), strict=True):
             _show(axis, slices[0], _window(image[0]))
-            axis.imshow(_overlay([plane_of(region, plane, at) for region in mask], names), origin="lower")
+            axis.imshow(_overlay([plane_of(region, plane, at) for region in mask], convention), origin="lower")
         row[0].set_ylabel(plane, color=INK, fontsize=8)
-    handles = [Patch(color=colours()[name], label=name) for name in names]
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=len(names), labelcolor=INK, fontsize=8)
+    handles = [Patch(color=colours(convention)[name], label=name) for name in regions_of(convention)]
+    columns = min(len(handles), 6)
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, labelcolor=INK, fontsize=8)
     legend.set_frame_on(False)
     figure.suptitle(title, color=INK, fontsize=9)
     return figure
@@ -139,9 +140,10 @@ def _show(axis: Any, pixels: np.ndarray, window: tuple[float, float]) -> None:
     axis.imshow(np.where(pixels == 0, low, pixels), cmap="gray", vmin=low, vmax=high, origin="lower")
 
 
-def _overlay(masks: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
-    """An RGBA picture; of nested regions the smaller one is on top."""
+def _overlay(masks: Sequence[np.ndarray], convention: str) -> np.ndarray:
+    """An RGBA picture of masks in channel order; of nested regions the inner one is on top."""
     picture = np.zeros((*masks[0].shape, 4))
-    for mask, name in sorted(zip(masks, names, strict=True), key=lambda item: -item[0].sum()):
-        picture[mask > 0] = (*to_rgb(colours()[name]), 0.65)
+    shades = [to_rgb(colours(convention)[name]) for name in regions_of(convention)]
+    for channel, _ in painting_order(convention):
+        picture[masks[channel] > 0] = (*shades[channel], 0.65)
     return picture

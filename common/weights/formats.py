@@ -212,6 +212,11 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\w[\w., ()-]*", value) is not None
 
 
+def _is_convention(value: Any) -> bool:
+    """Whether a value is a word, or regions with their labels; `common.data.regions` reads what they mean."""
+    return isinstance(value, str) and re.fullmatch(r"[\w=+,:-]{1,2000}", value) is not None
+
+
 def _are_names(value: Any) -> bool:
     if not isinstance(value, list | tuple) or not value:
         return False
@@ -226,6 +231,6 @@ OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {  # metadata that becom
     "modalities": (_are_names, "a list of names, such as ['T1', 'FLAIR']"),
     "architecture": (_is_text, "a word, such as swin_unetr"),
     "model_size": (_is_text, "a word, such as small"),
-    "label_convention": (_is_text, "a word, such as brats2021"),
+    "label_convention": (_is_convention, "a word or regions, such as brats2021 or core=1+3,whole=1+2+3"),
     "patch_size": (_are_edges, "whole numbers, such as [96, 96, 96]"),
 }

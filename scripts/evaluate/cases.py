@@ -14,12 +14,14 @@ from common.data.headers import AFFINE_TOLERANCE, broken_file
 from common.data.regions import (
     CONVENTIONS,
     aliases_of,
+    alike,
+    canonical,
     conventions_by_protocol,
     display_order,
     known_labels,
     regions_of,
 )
-from common.errors import InputError, choice, shortened
+from common.errors import InputError, shortened
 from common.files import reporting_path_errors
 from common.inference.results import CaseFiles
 from common.metrics.measures import spacing_of
@@ -27,7 +29,8 @@ from common.metrics.measures import spacing_of
 __all__ = ["PROTOCOLS", "CaseMasks", "convention_of", "find_cases", "labels_of", "masks_of", "mixed_labels"]
 
 SUFFIXES = (".nii.gz", ".nii")
-PROTOCOLS = conventions_by_protocol() | {"dice": tuple(CONVENTIONS)}  # the conventions that each protocol accepts
+# The conventions of the table that each protocol accepts; all accept regions of one's own
+PROTOCOLS = conventions_by_protocol() | {"dice": tuple(CONVENTIONS)}
 INTEGER_TOLERANCE = 1e-5  # of a label: a header's scale factor is in single precision
 
 
@@ -89,26 +92,36 @@ def find_cases(
 def convention_of(protocol_name: str, references: str | Path, label_convention: str | None = None) -> str:
     """The label convention to read all files by.
 
-    A challenge's protocol has one. For dice, which scores any regions, it is that of the datalist, or the given one.
+    It is that of the datalist, or the given one; for a folder, a challenge's protocol has its own.
 
     Args:
         protocol_name: atlas, isles, brats or dice.
         references: folder of NIfTI files, or a datalist.
-        label_convention: brats2021, brats2023 or atlas; for dice and a folder only.
+        label_convention: a name, or regions of one's own (see `common.data.regions`); for a folder only.
 
     Raises:
-        InputError: a convention is missing, unknown, or given where there is one already.
+        InputError: a convention is missing, unknown, not one of the protocol's, or given where there is one already.
     """
     path = Path(str(references)).expanduser()
-    if protocol_name == "dice" and not path.is_file():
-        if label_convention is None:
+    if path.is_file():
+        if label_convention is not None:
+            raise InputError(f"--label_convention={label_convention}: expected with a folder only; {path} has its own")
+        return str(datalists.read(path)["label_convention"])
+    if label_convention is None:
+        if protocol_name == "dice":
             names = ", ".join(CONVENTIONS)
             raise InputError(f"--label_convention: missing; expected that of the label maps, one of {names}")
-        choice("label_convention", label_convention, CONVENTIONS)
-        return label_convention
-    if label_convention is not None:
-        raise InputError(f"--label_convention={label_convention}: expected with --protocol=dice and a folder only")
-    return datalists.read(path)["label_convention"] if protocol_name == "dice" else PROTOCOLS[protocol_name][0]
+        return PROTOCOLS[protocol_name][0]
+    convention = canonical(str(label_convention))
+    if not _scores(protocol_name, convention):
+        expected = " or ".join(sorted(PROTOCOLS[protocol_name]))
+        raise InputError(f"--label_convention={label_convention}: the protocol {protocol_name} scores {expected}")
+    return convention
+
+
+def _scores(protocol_name: str, convention: str | None) -> bool:
+    """Whether a protocol scores a convention's regions; regions of one's own are scored by any."""
+    return convention is not None and (convention not in CONVENTIONS or convention in PROTOCOLS[protocol_name])
 
 
 def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
@@ -126,7 +139,7 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
             disagree on the spacing; prediction and reference differ in shape, or in affine by more than 0.001 mm.
     """
     reference, prediction = _pair(files, convention)
-    found = regions_of(_alike(convention)[0])
+    found = regions_of(alike(convention)[0])
     values = {region: tuple(found[region]) for region in display_order(found)}
     predicted = np.zeros_like(reference.labels) if prediction is None else prediction.labels
     return CaseMasks(
@@ -211,9 +224,9 @@ def _of_datalist(
     if dataset_dir is None:
         raise InputError(f"--dataset_dir: missing; expected the folder that the paths of {datalist} start from")
     content = datalists.read(datalist)
-    convention, known = content["label_convention"], PROTOCOLS[protocol_name]
-    if convention not in known:
-        expected = " or ".join(sorted(known))
+    convention = content["label_convention"]
+    if not _scores(protocol_name, convention):
+        expected = " or ".join(sorted(PROTOCOLS[protocol_name]))
         raise InputError(f"--protocol={protocol_name}: the labels of {datalist} follow {convention}, not {expected}")
     entries = datalists.Datalist(datalist, dataset_dir).load(str(split), content["modalities"][:1], convention)
     return (
@@ -257,12 +270,6 @@ def _beginnings(name: str) -> Iterator[str]:
 # Content
 
 
-def _alike(convention: str) -> tuple[str, ...]:
-    """The conventions whose label maps are read alike, this one among them."""
-    groups = conventions_by_protocol().values()
-    return next((conventions for conventions in groups if convention in conventions), (convention,))
-
-
 def _pair(files: CaseFiles, convention: str) -> tuple[_LabelMap, _LabelMap | None]:
     reference = _read(files.reference, convention)
     if files.prediction is None:
@@ -293,7 +300,7 @@ def _read(file: Path, convention: str) -> _LabelMap:
         raise InputError(f"{file}: voxels of type {scan.get_data_dtype()}; expected whole numbers")
     _check_affine(file, scan)
     voxels = np.asanyarray(scan.dataobj).reshape(shape)
-    conventions = _alike(convention)
+    conventions = alike(convention)
     values = _values(file, voxels, conventions)
     labels = voxels if voxels.dtype == np.uint8 else np.rint(voxels).astype(np.uint8)
     for value, other in aliases_of(conventions).items():

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 from monai.bundle import ConfigParser
 
+from common.data.datalists import convention_of
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
 from common.files import write_json
@@ -79,6 +80,7 @@ def _settings(command: Command) -> dict[str, Any]:
     parser.read_config([str(command.folder / file) for file in _files(command)])
     for name, value in _given(command).items():
         parser[name] = value
+    parser.get_parsed_content("imports")  # `common`, which defaults name
     found = {name: parser.get_parsed_content(name) for name in (*LENGTH, *OF_BATCH) if name in parser}
     return {name: OPTIONS[name](value) for name, value in found.items()}
 
@@ -122,7 +124,9 @@ def measure(job: Job) -> Cost:
     Raises:
         InputError: the training fails; the message has the last line of its output.
     """
-    settings = settings_of(job)
+    settings, given = settings_of(job), _given(job.commands[0])
+    if "label_convention" in settings and "label_convention" not in given:
+        settings["label_convention"] = convention_of(given["datalist"], settings["label_convention"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _make_cases(folder, settings)

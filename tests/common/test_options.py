@@ -283,7 +283,8 @@ def test_words_are_those_that_the_code_knows():
     def words(name):
         return set(OPTIONS[name].kind.values.split(", "))
 
-    assert words("label_convention") == words("output_convention") == set(CONVENTIONS)
+    own = "or regions such as core=1+3,whole=1+2+3"
+    assert words("label_convention") == words("output_convention") == {*CONVENTIONS, own}
     assert words("model_size") == set(SIZES)
     assert words("architecture") == set(NETWORKS)
     assert words("protocol") == set(PROTOCOLS)

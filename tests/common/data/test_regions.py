@@ -11,7 +11,7 @@ from matplotlib.colors import to_rgb
 from monai.data import MetaTensor
 
 from common.data import datalists, regions
-from common.data.transforms import LabelToRegionsd, RegionsToLabeld
+from common.data.transforms import LabelToRegionsd, NestRegionsd, RegionsToLabeld
 from common.errors import InputError
 from common.inference.pictures import draw_segmentations
 from common.inference.segmentations import Volumes
@@ -19,16 +19,90 @@ from scripts.evaluate.cases import CaseFiles, masks_of
 
 
 def test_regions_come_in_display_order_with_their_colours():
-    expected = {"WT": "#4dac6d", "TC": "#e9c46a", "ET": "#d1495b", "lesion": "#d1495b"}
-    assert list(regions.colours().items()) == list(expected.items())
-    assert regions.display_order(["lesion", "ET", "another", "WT"]) == ["WT", "ET", "lesion"]
+    expected = {"WT": "#4dac6d", "TC": "#e9c46a", "ET": "#d1495b"}
+    assert list(regions.colours("brats2021").items()) == list(expected.items())
+    assert regions.display_order(["lesion", "ET", "b", "WT", "a"]) == ["WT", "ET", "lesion", "b", "a"]
 
 
 def test_protocols_name_their_conventions():
-    expected = {"brats": ("brats2023", "brats2021"), "atlas": ("atlas",), "isles": ("atlas",)}
+    expected = {"brats": ("brats2023", "brats2024", "brats2021"), "atlas": ("atlas",), "isles": ("atlas",)}
     assert regions.conventions_by_protocol() == expected
-    assert regions.aliases_of(expected["brats"]) == {4: 3}
+    assert regions.aliases_of(regions.alike("brats2023")) == {4: 3}
     assert regions.aliases_of(["atlas"]) == {}
+
+
+def test_conventions_with_the_same_regions_are_read_alike():
+    assert regions.alike("brats2021") == regions.alike("brats2023") == ("brats2023", "brats2021")
+    assert regions.alike("brats2024") == ("brats2024",)
+    assert regions.alike("lesion=2") == ("lesion=2",)  # another label than that of atlas
+
+
+OWN = "core=1+3:d1495b,whole=1+2+3,cavity=7"
+
+
+def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
+    assert regions.regions_of(OWN) == {"core": {1, 3}, "whole": {1, 2, 3}, "cavity": {7}}
+    assert regions.known_labels(OWN) == {0, 1, 2, 3, 7}
+    declared = {"core": {"labels": [1, 3], "colour": "#d1495b"}, "whole": [1, 2, 3], "cavity": [7]}
+    assert regions.mapping_of(OWN) == declared
+    assert regions.declaration(declared) == regions.declaration(declared | {"cavity": 7}) == OWN
+    assert regions.canonical("core = 3+1:D1495B, whole=2+1+3+3, cavity=07") == OWN
+    assert regions.canonical("brats2024") == regions.mapping_of("brats2024") == "brats2024"
+    assert list(regions.colours(OWN)) == ["core", "whole", "cavity"]
+    assert len(set(regions.colours(OWN).values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("brats", "label_convention=brats: expected one of brats2021, .* or regions and their labels, such as core=1"),
+        ("", "label_convention=: expected one of"),
+        ("core=1,", "expected one of"),
+        ("core", "expected one of"),
+        ("1=2", "expected one of"),
+        ("core=0", "core: expected labels from 1 to 255; 0 is background$"),
+        ("core=256", "core: expected labels from 1 to 255"),
+        ("core=1,core=2", "core twice; expected different names$"),
+        ("Dice=1", "Dice is a metric; expected another name$"),
+        ("core=1+2,whole=2+1", "core and whole have the same labels$"),
+        ("core=1+2,rim=2+3", "core and rim overlap; expected one inside the other, or apart$"),
+        (",".join(f"r{n}={n}" for n in range(1, 34)), "33 regions; expected at most 32$"),
+    ],
+)
+def test_regions_that_a_label_map_cannot_hold_are_refused(text, message):
+    with pytest.raises(InputError, match=message) as error:
+        regions.regions_of(text)
+    assert str(error.value).startswith("label_convention=")
+
+
+def test_the_innermost_region_gives_a_voxel_its_label():
+    """A region within two others, one apart, and one that is all inner regions and so has no value of its own."""
+    text = "whole=1+2+3+4,core=1+3+4,a=1+3,b=4,c=9"
+    painted = np.zeros(5, dtype=int)
+    members = np.array(
+        [[1, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]], dtype=bool
+    )
+    for channel, value in regions.painting_order(text):
+        painted[members[channel]] = value
+    assert painted.tolist() == [2, 1, 1, 4, 9]  # core alone takes 1, its smallest value
+    assert dict(regions.painting_order("brats2021")) == {1: 2, 0: 1, 2: 4}
+    assert [channel for channel, _ in regions.painting_order("brats2021")] == [1, 0, 2]
+
+
+@pytest.mark.parametrize("convention", [OWN, *regions.CONVENTIONS])
+def test_a_label_map_of_regions_gives_the_regions_back(convention):
+    label = MetaTensor(torch.tensor(sorted(regions.known_labels(convention)), dtype=torch.uint8).view(1, -1, 1, 1))
+    channels = LabelToRegionsd("label", convention)({"label": label})["label"]
+    again = RegionsToLabeld("label", convention)({"label": channels})["label"]
+    assert torch.equal(LabelToRegionsd("label", convention)({"label": again})["label"], channels)
+    assert torch.equal(NestRegionsd("label", convention)({"label": channels})["label"], channels)
+
+
+def test_regions_that_are_apart_share_no_voxel_in_what_is_measured():
+    both = {"pred": torch.ones(3, 2, 2, 2)}
+    nested = NestRegionsd("pred", OWN)(both)["pred"]
+    assert nested.dtype == torch.float32
+    assert nested.flatten(1).sum(1).tolist() == [0, 0, 8]  # the smallest region that claims a voxel has it
 
 
 def test_no_other_module_waits_for_torch():

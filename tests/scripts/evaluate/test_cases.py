@@ -167,7 +167,7 @@ def test_faults_of_a_datalist_are_named(datalist, tmp_path):
     with pytest.raises(InputError, match="no prediction for 1 of 2 cases: s2;"):
         find_cases(predictions, datalist, "brats", dataset_dir=root)
     datalist.write_text(datalist.read_text().replace('"brats2021"', "null"))
-    with pytest.raises(InputError, match=r"follow None, not brats2021 or brats2023$"):
+    with pytest.raises(InputError, match=r"follow None, not brats2021 or brats2023 or brats2024$"):
         find_cases(predictions, datalist, "brats", dataset_dir=root)
 
 
@@ -194,11 +194,17 @@ def test_dice_reads_a_datalist_by_its_own_convention(datalist, tmp_path):
 def test_a_convention_that_is_missing_unknown_or_needless_is_named(datalist, folders):
     references = folders[1]
     for arguments, message in (
-        (("dice", references), "--label_convention: missing; expected .*, one of brats2021, brats2023, atlas$"),
-        (("dice", references, "brats"), "label_convention=brats: expected one of brats2021, brats2023, atlas$"),
-        (("dice", references, 7), "label_convention=7: expected one of brats2021, brats2023, atlas$"),
-        (("dice", datalist, "atlas"), "--label_convention=atlas: expected with --protocol=dice and a folder only$"),
-        (("brats", references, "atlas"), "--label_convention=atlas: expected with --protocol=dice and a folder only$"),
+        (
+            ("dice", references),
+            "--label_convention: missing; expected .*, one of brats2021, brats2023, brats2024, atlas$",
+        ),
+        (("dice", references, "brats"), "label_convention=brats: expected one of brats2021, .*, atlas, or regions and"),
+        (("dice", references, 7), "label_convention=7: expected one of brats2021, .*, atlas, or regions and"),
+        (("dice", datalist, "atlas"), "--label_convention=atlas: expected with a folder only; .* has its own$"),
+        (
+            ("brats", references, "atlas"),
+            "--label_convention=atlas: the protocol brats scores brats2021 or brats2023 or brats2024$",
+        ),
     ):
         with pytest.raises(InputError, match=f"^{message}"):
             convention_of(*arguments)

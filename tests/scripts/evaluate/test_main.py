@@ -263,7 +263,7 @@ def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, mo
     [
         ({"protocol": "dcie"}, "^protocol=dcie: expected one of brats, atlas, isles, dice$"),
         ({"protocol": "dice"}, "^--label_convention: missing; expected that of the label maps, one of brats2021, "),
-        ({"label_convention": "atlas"}, "^--label_convention=atlas: expected with --protocol=dice and a folder only$"),
+        ({"label_convention": "brats2024"}, "^--label_convention=brats2024: the protocol atlas scores atlas$"),
         ({"challenge": "GLI"}, "^challenge=GLI: the protocol atlas has no challenges; only brats has"),
         ({"protocol": "brats", "challenge": "gli"}, "^challenge=gli: expected one of GLI, MET, MEN, SSA, PED$"),
         ({"missing": "best"}, "^--missing=best: expected worst$"),

@@ -87,7 +87,12 @@ def edit(path, old, new):
         ("summary.json", '"protocol": "atlas"', '"protocol": "altas"', "protocol=altas: expected one of"),
         ("summary.json", '"protocol": "atlas"', '"protocols": "atlas"', "no protocol; expected a summary by scripts"),
         ("summary.json", '"connectivity": 6', '"connectivity": 26', "connectivity 26; expected what this version of"),
-        ("summary.json", '"lesions": {\n  "lesion"', '"lesions": {\n  "leison"', "regions leison; expected what this"),
+        (
+            "summary.json",
+            '"lesions": {\n  "lesion"',
+            '"lesions": {\n  "leison"',
+            "dice of lesion in 1; expected what atlas measures",
+        ),
         ("summary.json", "{", "[", "not JSON"),
     ],
 )
@@ -231,7 +236,7 @@ LESION = "b,lesion,1,reference,0.1,1,1,0.75,2.0,1,2,3"
             "title.*; expected an object of name, label_convention and c",
         ),
         ("cases.json", '"ours"', "7", "name 7; expected text"),
-        ("cases.json", '"atlas"', '"altas"', "label convention altas: expected one of"),
+        ("cases.json", '"atlas"', '"altas"', "label_convention=altas: expected one of"),
         ("cases.json", '"atlas"', '["atlas"]', r'label_convention \["atlas"\]; expected one with the regions lesion'),
         ("cases.json", '"atlas"', '"brats2021"', 'label_convention "brats2021"; expected one with the regions lesion'),
         ("cases.json", '"b": {', '"c": {', "2 cases; expected the 2 cases of metrics.csv"),
