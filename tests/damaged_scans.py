@@ -143,7 +143,12 @@ VOXELS = {
         "labels 0, 1, 2, 3: looks like brats2023; expected 0, 1, 2, 4 (brats2021)",
     ),
     "255": (lambda f: save(f / "seg.nii.gz", lesion(255)), "label_values", "seg.nii.gz", "fits no known convention"),
-    "both": (lambda f: save(f / "seg.nii.gz", lesion(3, 4)), "label_values", "seg.nii.gz", "0, 3, 4: fits no known"),
+    "both": (
+        lambda f: save(f / "seg.nii.gz", lesion(3, 4)),
+        "label_values",
+        "seg.nii.gz",
+        "0, 3, 4: looks like brats2024",
+    ),
     "fraction": (
         lambda f: save(f / "seg.nii.gz", lesion(1) * np.float32(0.25)),
         "label_values",

@@ -134,12 +134,13 @@ def _convention(stated: Any) -> str | None:
 
 
 def convention_of(datalist: str | Path, default: str) -> str:
-    """The label convention that a datalist states; `default` if there is no such file, or it has no labels.
-
-    Raises:
-        InputError: as for `read`.
-    """
-    return (read(datalist)["label_convention"] or default) if Path(str(datalist)).is_file() else default
+    """The label convention that a datalist states; `default` if it states none or is no datalist."""
+    try:
+        content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
+        stated = content["label_convention"]
+        return (_convention(stated) if isinstance(stated, str | dict) else None) or default
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, ArgumentError):
+        return default
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:

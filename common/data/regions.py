@@ -99,7 +99,7 @@ def _convention(text: str) -> Convention:
 @cache
 def _declared(text: str) -> Convention:
     regions: dict[str, Region] = {}
-    for part in text.replace(" ", "").split(","):
+    for part in _parts(text):
         found = _REGION.fullmatch(part)
         if found is None:
             raise ArgumentError(f"label_convention={text:.200}: {EXPECTED}")
@@ -111,6 +111,11 @@ def _declared(text: str) -> Convention:
         regions[name] = Region(labels, f"#{found[3].lower()}" if found[3] else PALETTE[len(regions) % len(PALETTE)])
     _check(text, regions)
     return Convention(regions, protocols=("brats", "atlas", "isles"))
+
+
+def _parts(text: str) -> list[str]:
+    """The declarations of single regions, without spaces around signs."""
+    return re.sub(r"\s*([=+:,])\s*", r"\1", text.strip()).split(",")
 
 
 def _check(text: str, regions: Mapping[str, Region]) -> None:
@@ -142,7 +147,7 @@ def canonical(text: str) -> str:
     _convention(text)
     if text in CONVENTIONS:
         return text
-    parts = (_REGION.fullmatch(part) for part in text.replace(" ", "").split(","))
+    parts = map(_REGION.fullmatch, _parts(text))
     found = ((part[1], sorted(set(map(int, part[2].split("+")))), part[3]) for part in parts if part)
     return ",".join(
         f"{name}={'+'.join(map(str, labels))}{f':{colour.lower()}' if colour else ''}" for name, labels, colour in found

@@ -190,7 +190,8 @@ def _label_problems(file: str, values: np.ndarray, convention: str | None) -> li
         return [Problem("label_values", file, f"label {_listed(broken)}", "whole numbers")]
     found = frozenset(map(int, values))
     if convention is not None and not found <= known_labels(convention):
-        alike = [name for name in CONVENTIONS if found <= known_labels(name)]
+        sizes = {name: len(known_labels(name)) for name in CONVENTIONS if found <= known_labels(name)}
+        alike = [name for name in sizes if sizes[name] == min(sizes.values())]
         guess = f"looks like {' or '.join(alike)}" if alike else "fits no known convention"
         expected = f"{_listed(sorted(known_labels(convention)))} ({convention})"
         return [Problem("label_values", file, f"labels {_listed(values)}: {guess}", expected)]

@@ -161,7 +161,10 @@ def _entry(**changes):
         (_without("modalities"), "'modalities' is a required property"),
         (_without("label_convention"), "'label_convention' is a required property"),
         (lambda content: content.update(trainning=[]), "trainning"),
-        (lambda content: content.update(label_convention="brats"), r"\$.label_convention = \"brats\""),
+        (
+            lambda content: content.update(label_convention="brats"),
+            "label_convention=brats: expected one of brats2021, ",
+        ),
         (lambda content: content.update(modalities=["T1", "T1"]), r"\$.modalities .* non-unique"),
         (_entry(image=[]), r"\$.training\[1\].image"),
         (_entry(image=["b/t1.nii.gz"]), "subject b has 1 images; expected 2: FLAIR, T1"),
@@ -216,6 +219,43 @@ def test_an_unwritable_place_is_named(tmp_path, content):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"file/toy.json: .*expected a file that can be written"):
         datalists.write(content, tmp_path / "file" / "toy.json")
+
+
+OWN = {"whole": [1, 2], "core": {"labels": [1], "colour": "#d1495b"}, "cavity": 7}
+
+
+def test_regions_of_ones_own_are_read_as_text_and_written_as_they_were(datalist, content):
+    datalist.write_text(json.dumps(content | {"label_convention": OWN}))
+    assert datalists.read(datalist)["label_convention"] == "whole=1+2,core=1:d1495b,cavity=7"
+    assert datalists.convention_of(datalist, "atlas") == "whole=1+2,core=1:d1495b,cavity=7"
+    datalists.write(datalists.read(datalist), datalist)
+    assert json.loads(datalist.read_text())["label_convention"] == OWN | {"cavity": [7]}
+
+
+@pytest.mark.parametrize(
+    ("regions", "message"),
+    [
+        ({}, r"\$.label_convention"),
+        ({"core": 0}, r"\$.label_convention"),
+        ({"core": []}, r"\$.label_convention"),
+        ({"core": {"labels": 1, "color": "#d1495b"}}, r"\$.label_convention"),
+        ({"a core": 1}, r"\$.label_convention"),
+        ({"core": [1, 2], "rim": [2, 3]}, "core and rim overlap"),
+    ],
+)
+def test_regions_that_no_label_map_can_hold_are_refused(datalist, content, regions, message):
+    datalist.write_text(json.dumps(content | {"label_convention": regions}))
+    with pytest.raises(InputError, match=message) as error:
+        datalists.read(datalist)
+    assert "\n" not in str(error.value)
+    datalists.convention_of(datalist, "atlas")  # `read` is what refuses
+
+
+@pytest.mark.parametrize("text", [None, "", "[", "[]", "{}", '{"label_convention": null}', '{"label_convention": 3}'])
+def test_without_a_convention_there_is_the_default(tmp_path, text):
+    if text is not None:
+        (tmp_path / "data.json").write_text(text)
+    assert datalists.convention_of(tmp_path / "data.json", "atlas") == "atlas"
 
 
 @pytest.mark.parametrize("convention", [*CONVENTIONS, None])

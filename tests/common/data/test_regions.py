@@ -59,6 +59,7 @@ def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
         ("", "label_convention=: expected one of"),
         ("core=1,", "expected one of"),
         ("core", "expected one of"),
+        ("a core=1", "expected one of"),
         ("1=2", "expected one of"),
         ("core=0", "core: expected labels from 1 to 255; 0 is background$"),
         ("core=256", "core: expected labels from 1 to 255"),
