@@ -92,12 +92,14 @@ class Head:
     """Tissue fractions of one subject at the voxels `inside` [x, y, z] of a grid.
 
     `fractions` maps tissue names to flat arrays; `depth` is the distance from the brain's surface in mm, positive
-    inside the brain; `labels` are the lesion labels; `positions` [3, n] are in mm.
+    inside the brain; `labels` are the lesion labels; `positions` [3, n] are in mm, and `origins` [3, n] the positions
+    in the template that these voxels were taken from.
     """
 
     grid: Grid
     inside: NDArray[np.bool_]
     positions: Array
+    origins: Array
     depth: Array
     fractions: dict[str, Array]
     labels: NDArray[np.uint8]
@@ -179,7 +181,7 @@ def make_head(rng: Generator, grid: Grid, swellings: Sequence[Swelling], skull_s
     brain = _soft(depth, grid.spacing)
     grey, white = (_sample(volume, warped) * brain for volume in (grey_map, white_map))
     fractions = {"GM": grey, "WM": white, "CSF": np.clip(1 - grey - white, 0, 1)}
-    head = Head(grid, inside, positions[:, inside], depth, fractions, np.zeros(len(depth), np.uint8))
+    head = Head(grid, inside, positions[:, inside], warped, depth, fractions, np.zeros(len(depth), np.uint8))
     if not skull_stripped:
         _add_skull(rng, head, warped)
     return head

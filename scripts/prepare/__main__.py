@@ -1,0 +1,179 @@
+"""Raw head scans to what the models expect, and predictions back: `python -m scripts.prepare [back|trial]`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from common.cli import run
+from common.errors import InputError, check_number, choice
+from common.files import check_writable_folder, expand_home, reporting_path_errors
+from common.values import flag
+from scripts.prepare.back import Order, Prediction, send_back
+from scripts.prepare.brain import HD_BET, find_hd_bet
+from scripts.prepare.cohort import PAGE, Outcome, prepare_cohort, run_in_processes
+from scripts.prepare.scans import NIFTI, find_subjects
+from scripts.prepare.subject import BRAINS, Settings, default_reference
+from scripts.prepare.targets import COHORTS, TARGETS
+from scripts.prepare.trial import trial
+
+__all__ = ["back", "prepare"]
+
+
+def prepare(
+    root: str,
+    output: str,
+    like: str | None = None,
+    target: str | None = None,
+    modalities: str | Sequence[str] | None = None,
+    reference: str | None = None,
+    dof: int | None = None,
+    brain: str | None = None,
+    bias_correction: bool = False,
+    patterns: Mapping[str, str] | None = None,
+    spacing: float = 1.0,
+    device: str = "cpu",
+    jobs: int = 1,
+) -> None:
+    """Register, extract the brain of, and resample the raw scans of each subject; docs/prepare.md describes it.
+
+    Writes OUTPUT/SUBJECT/SUBJECT_MODALITY.nii.gz with brain mask, transforms, a record and a picture, and for all
+    subjects datalist.json, quality.csv and overview.html. Repeat the command to continue an interrupted run. A subject
+    that fails, or whose figures are outside their limits, is reported in one line; the exit status is then 1.
+
+    Args:
+        root: folder of raw NIfTI scans, SUBJECT/..MODALITY...nii.gz or SUBJECT_MODALITY.nii.gz.
+        output: folder of the prepared subjects.
+        like: ukb, brats or atlas: the defaults of target, modalities and brain as in that cohort.
+        target: mni (MNI152, ATLAS's grid), mni_fsl (MNI152, UK Biobank's grid) or sri24 (BraTS's grid).
+        modalities: to prepare, in channel order, such as [T1,FLAIR].
+        reference: modality that is registered to the template; by default T1, or else T1ce, or else the first.
+        dof: of that registration: 6 (rigid, the default of sri24) or 12 (affine, the default of the others).
+        brain: template (its mask, fitted to each head), hd-bet (where HD-BET 2 is installed) or none (keep the head).
+        bias_correction: remove the receive field (N4).
+        patterns: modality -> pattern of its file names, such as "{'T1': '*_T1w.nii.gz'}", instead of words in them.
+        spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
+        device: cpu or cuda, for HD-BET.
+        jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm.
+    """
+    cohort = None if like is None else choice("like", like, COHORTS)
+    names = _names(modalities, cohort and cohort.modalities)
+    space = target if target is not None else cohort and cohort.target
+    if space is None:
+        raise InputError(f"--target: missing; expected one of {', '.join(TARGETS)}, or --like={'|'.join(COHORTS)}")
+    choice("target", space, TARGETS)
+    chosen_brain = brain if brain is not None else cohort.brain if cohort else "template"
+    choice("brain", chosen_brain, dict.fromkeys(BRAINS))
+    if chosen_brain == HD_BET:
+        find_hd_bet()
+    choice("device", device, dict.fromkeys(("cpu", "cuda")))
+    chosen = default_reference(names) if reference is None else reference
+    choice("reference", chosen, dict.fromkeys(names))
+    if dof not in (None, 6, 12):
+        raise InputError(f"--dof={dof}: expected 6 or 12")
+    check_number("spacing", spacing, float, 1, 4)
+    check_number("jobs", jobs, int, 1, 1024)
+    settings = Settings(
+        target=space,
+        modalities=names,
+        reference=chosen,
+        dof=TARGETS[space].dof if dof is None else dof,
+        brain=chosen_brain,
+        bias_correction=flag("bias_correction", bias_correction),
+        spacing=float(spacing),
+        device=device,
+    )
+    source = expand_home(root, f"--root={root}")
+    subjects = find_subjects(source, names, _patterns(patterns, names))
+    folder = _output(output, source)
+    outcomes = prepare_cohort(subjects, settings, folder, jobs)
+    _report(outcomes, f"prepared: {folder / PAGE}")
+
+
+def back(prepared: str, predictions: str, output: str, modality: str | None = None, jobs: int = 1) -> None:
+    """Write label maps in the space of prepared scans back to the grids of the raw scans, as OUTPUT/SUBJECT.nii.gz.
+
+    Each voxel gets the label that fills most of it. A label map that fails is reported in one line; the exit status is
+    then 1.
+
+    Args:
+        prepared: output folder of `python -m scripts.prepare`.
+        predictions: folder of label maps SUBJECT.nii.gz.
+        output: folder for the results; files of the same names are replaced.
+        modality: whose raw grid is used; by default the reference's.
+        jobs: subjects at a time.
+    """
+    check_number("jobs", jobs, int, 1, 1024)
+    source = expand_home(prepared, f"--prepared={prepared}")
+    maps = expand_home(predictions, f"--predictions={predictions}")
+    for name, folder in (("prepared", source), ("predictions", maps)):
+        with reporting_path_errors(f"--{name}={folder}"):
+            if not folder.is_dir():
+                raise InputError(f"--{name}={folder}: no such folder; expected a folder")
+    files = [path for path in sorted(maps.iterdir()) if NIFTI.fullmatch(path.name) and not path.name.startswith(".")]
+    if not files:
+        raise InputError(f"--predictions={predictions}: no label map; expected files SUBJECT.nii.gz")
+    target = _output(output, maps)
+    orders = [
+        Order(Prediction(path.name.removesuffix(".gz").removesuffix(".nii"), path), source, target, modality)
+        for path in files
+    ]
+    _report(run_in_processes(send_back, orders, jobs, "label map"), f"written to {target}")
+
+
+def _names(modalities: Any, default: tuple[str, ...] | None) -> tuple[str, ...]:
+    if modalities is None and default is None:
+        raise InputError("--modalities: missing; expected names such as [T1,FLAIR], or --like")
+    given = default if modalities is None else modalities
+    names = (
+        tuple(given.split(",")) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
+    )
+    if not names or not all(isinstance(name, str) and name.isalnum() for name in names) or len(set(names)) < len(names):
+        raise InputError(
+            f"--modalities={modalities}: expected different names of letters and digits, such as [T1,FLAIR]"
+        )
+    return names
+
+
+def _patterns(patterns: Any, modalities: Sequence[str]) -> Mapping[str, str]:
+    if patterns is None:
+        return {}
+    if not isinstance(patterns, Mapping) or not all(isinstance(each, str) for each in patterns.values()):
+        raise InputError(f"--patterns={patterns}: expected patterns by modality, such as \"{{'T1': '*_T1w.nii.gz'}}\"")
+    for modality in patterns:
+        if modality not in modalities:
+            raise InputError(f"--patterns={patterns}: {modality} is no modality here; expected {', '.join(modalities)}")
+    return patterns
+
+
+def _output(output: str, source: Path) -> Path:
+    """The output folder, created if it is missing; it must not lie in the folder of the input."""
+    name = f"--output={output}"
+    folder = expand_home(output, name)
+    check_writable_folder(folder, name)
+    with reporting_path_errors(name):
+        if folder.resolve().is_relative_to(source.resolve()):
+            raise InputError(f"{name}: lies in {source}; expected a folder outside the input")
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _report(outcomes: Sequence[Outcome], done: str) -> None:
+    """Print a line for each subject that needs a look, and the sum; end with status 1 if there is one."""
+    for outcome in outcomes:
+        if outcome.fault or outcome.outside:
+            print(f"{outcome.name}: {outcome.fault or '; '.join(outcome.outside)}")
+    failed, outside = (sum(bool(getattr(outcome, kind)) for outcome in outcomes) for kind in ("fault", "outside"))
+    new = sum(outcome.is_new for outcome in outcomes)
+    counts = [
+        f"{new} new",
+        f"{len(outcomes) - new - failed} done before",
+        f"{failed} failed",
+        f"{outside} outside limits",
+    ]
+    print(f"{', '.join(counts)}; {done}")
+    if failed or outside:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run({"back": back, "trial": trial}, "prepare", default=prepare)

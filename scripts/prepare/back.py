@@ -1,0 +1,113 @@
+"""Write label maps in a target's space back to the grid of the raw scans."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from common.data.headers import broken_file, first_line
+from common.data.volumes import write_volume
+from common.errors import InputError
+from scripts.prepare.cohort import Outcome
+from scripts.prepare.store import read_record
+from scripts.prepare.subject import resample
+from scripts.prepare.volumes import Grid, Volume
+
+__all__ = ["Order", "Prediction", "labels_on", "send_back"]
+
+MOST = 64  # labels in a map; more look like an image
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A label map's subject and file."""
+
+    name: str
+    file: Path
+
+
+@dataclass(frozen=True)
+class Order:
+    """A label map to write back, for `send_back`; `modality` is a scan's, or None for the reference."""
+
+    subject: Prediction
+    prepared: Path
+    output: Path
+    modality: str | None
+
+
+def send_back(order: Order) -> Outcome:
+    """Write one label map to the grid of a raw scan, as OUTPUT/SUBJECT.nii.gz.
+
+    Raises:
+        InputError: the subject was not prepared, or the file is no label map on the grid of its prepared scans.
+    """
+    record = read_record(order.prepared / order.subject.name)
+    modality = order.modality or record["settings"]["reference"]
+    if modality not in record["transforms"]:
+        raise InputError(f"--modality={modality}: not prepared; expected one of {', '.join(record['transforms'])}")
+    labels = _read_labels(order.subject.file, _grid(record["grid"]))
+    raw = _grid(record["sources"][modality])
+    matrix = np.linalg.inv(np.array(record["transforms"][modality]["matrix"]))
+    found = labels_on(labels, raw, matrix)
+    write_volume(order.output / f"{order.subject.name}.nii.gz", found.array, raw.affine)
+    return Outcome(order.subject.name, is_new=True)
+
+
+def labels_on(labels: Volume, grid: Grid, matrix: NDArray[np.float64]) -> Volume:
+    """Resample a label map to a grid: each voxel gets the label of its largest share.
+
+    The share of a label is its mask, averaged over the voxel: linear interpolation at points at most 1 mm apart. On a
+    grid as fine as the labels' that is the linear interpolation at the voxel's centre; ties go to the smaller label.
+
+    Args:
+        labels: whole numbers [x, y, z].
+        grid: of the result.
+        matrix: [4, 4] from mm of the grid to mm of the labels, RAS+.
+    """
+    step = labels.grid.spacing.max()
+    counts = np.maximum(1, np.ceil(grid.spacing / step - 0.25)).astype(int)
+    points = [(np.array(place) + 0.5) / counts - 0.5 for place in np.ndindex(*counts)]  # in voxels, from the centre
+    best = np.zeros(grid.shape, np.float32)
+    result = np.zeros(grid.shape, labels.array.dtype)
+    values = np.unique(labels.array)
+    for value in sorted({0, *values.tolist()}):
+        mask = Volume((labels.array == value).astype(np.float32), labels.affine)
+        share = np.zeros(grid.shape, np.float32)
+        for point in points:
+            affine = grid.affine.copy()
+            affine[:3, 3] += affine[:3, :3] @ point
+            share += resample(mask, Grid(grid.shape, affine), matrix).array
+        result[share > best + 1e-4] = value
+        best = np.maximum(best, share)
+    return Volume(result, grid.affine)
+
+
+def _grid(record: Any) -> Grid:
+    x, y, z = record["shape"]
+    return Grid((x, y, z), np.array(record["affine"], np.float64))
+
+
+def _read_labels(path: Path, expected: Grid) -> Volume:
+    if broken := broken_file([path]):
+        raise InputError(f"{path}: {broken[1]}; expected a label map")
+    try:
+        image: Any = nibabel.load(path)
+        voxels = np.asarray(image.dataobj)
+    except Exception as error:  # readers raise many kinds for damaged files
+        raise InputError(f"{path}: {first_line(error)}; expected a label map") from error
+    if voxels.ndim != 3 or not Grid(voxels.shape, image.affine).is_same(expected):
+        shape = " x ".join(map(str, voxels.shape))
+        here = " x ".join(map(str, expected.shape))
+        raise InputError(f"{path}: {shape} voxels on another grid; expected the {here} of the prepared scans")
+    values = np.unique(voxels)
+    if not np.isfinite(values).all() or (values != values.round()).any() or values.min() < 0 or values.max() > 65535:
+        raise InputError(
+            f"{path}: values from {values.min():g} to {values.max():g}; expected labels, whole numbers from 0"
+        )
+    if len(values) > MOST:
+        raise InputError(f"{path}: {len(values)} different values; expected a label map")
+    return Volume(voxels.astype(np.uint8 if values.max() < 256 else np.uint16), np.asarray(image.affine))

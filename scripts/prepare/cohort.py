@@ -1,0 +1,203 @@
+"""Prepare all subjects of a folder, several at a time, and write the tables and the page of the whole."""
+
+import csv
+import io
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk  # noqa: N813, the field's name for it
+from threadpoolctl import threadpool_limits
+
+from common.data import datalists
+from common.data.headers import first_line
+from common.errors import InputError
+from common.files import atomic_write, digest
+from scripts.experiments.status import lock
+from scripts.html.pages import render
+from scripts.pools import map_in_processes
+from scripts.prepare.figures import LIMITS, OF_MODALITY, OF_SUBJECT, Figures, outside
+from scripts.prepare.scans import Subject
+from scripts.prepare.store import WORK, finished, picture_file, read_record, scan_file, write_subject
+from scripts.prepare.subject import Settings, prepare_subject
+from scripts.prepare.targets import TARGETS
+from scripts.prepare.volumes import read_volume
+
+__all__ = ["DATALIST", "PAGE", "QUALITY", "Outcome", "prepare_cohort", "run_in_processes"]
+
+DATALIST, QUALITY, PAGE = "datalist.json", "quality.csv", "overview.html"
+FORMAT = 1  # of the method; another number prepares all subjects anew
+VERSIONS = ("SimpleITK", "numpy", "nibabel", "nilearn")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a subject: prepared now (`is_new`) or before, outside some limits, or failed (`fault`)."""
+
+    name: str
+    is_new: bool = False
+    outside: tuple[str, ...] = ()
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class _Order:
+    subject: Subject
+    settings: Settings
+    output: Path
+
+
+def prepare_cohort(subjects: Sequence[Subject], settings: Settings, output: Path, jobs: int) -> list[Outcome]:
+    """Prepare subjects, and write datalist.json, quality.csv and overview.html for those that succeeded.
+
+    A subject that was prepared from the same files with the same settings is left as it is.
+
+    Args:
+        subjects: as `find_subjects` returns them.
+        settings: for all of them.
+        output: folder, which exists.
+        jobs: subjects at a time; each gets its share of the cores.
+
+    Raises:
+        InputError: another process works in the folder, or it cannot be written.
+    """
+    with lock(output / WORK) as held:
+        if held is None:
+            raise InputError(f"--output={output}: another process prepares scans there; expected to be alone")
+        for left in (output / WORK).iterdir():  # by a process that was killed
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+        orders = [_Order(subject, settings, output) for subject in subjects if not subject.fault]
+        done = run_in_processes(_prepare, orders, jobs, "subject")
+        outcomes = {order.subject.name: outcome for order, outcome in zip(orders, done, strict=True)}
+        for subject in subjects:
+            if subject.fault:
+                outcomes[subject.name] = Outcome(subject.name, fault=subject.fault)
+        ordered = [outcomes[subject.name] for subject in subjects]
+        _write_tables(ordered, settings, output)
+    return ordered
+
+
+def run_in_processes(work: Callable[[Any], Any], orders: Sequence[Any], jobs: int, unit: str) -> list[Outcome]:
+    """Call `work` for each order in `jobs` processes with a share of the cores each; any failure is an outcome.
+
+    Args:
+        work: takes an order, which has `subject.name`, and returns an `Outcome`.
+        orders: one a subject.
+        jobs: processes.
+        unit: of the progress bar.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    done = map_in_processes(partial(_attempt, work, threads), orders, jobs, unit) if orders else []
+    killed = "ended the process, twice; expected memory for a subject per job"
+    return [
+        Outcome(order.subject.name, fault=killed) if outcome is None else outcome
+        for order, outcome in zip(orders, done, strict=True)
+    ]
+
+
+def _attempt(work: Callable[[Any], Outcome], threads: int, order: Any) -> Outcome:
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        with threadpool_limits(threads):
+            return work(order)
+    except InputError as error:
+        return Outcome(order.subject.name, fault=str(error))
+    except MemoryError:
+        return Outcome(order.subject.name, fault="out of memory; expected fewer --jobs")
+    except Exception as error:  # a subject must not stop the others
+        return Outcome(order.subject.name, fault=f"{type(error).__name__}: {first_line(error)}; expected a head scan")
+
+
+def _prepare(order: _Order) -> Outcome:
+    subject, settings = order.subject, order.settings
+    start = time.monotonic()
+    try:
+        digests = {modality: digest(path) for modality, path in subject.files.items()}
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; expected a file that can be read") from error
+    wanted = {
+        "format": FORMAT,
+        "settings": {**asdict(settings), "modalities": list(settings.modalities)},
+        "digests": digests,
+    }
+    record = finished(order.output / subject.name, wanted)
+    if record is not None:
+        return Outcome(subject.name, outside=tuple(_outside(record)))
+    volumes = {modality: read_volume(path) for modality, path in subject.files.items()}
+    prepared = prepare_subject(volumes, settings)
+    grid = settings.grid
+    record = {
+        "subject": subject.name,
+        **wanted,
+        "space": TARGETS[settings.target].description,
+        "grid": {"shape": list(grid.shape), "affine": grid.affine.tolist()},
+        "sources": {
+            modality: {
+                "file": str(path),
+                "sha256": digests[modality],
+                "shape": list(volumes[modality].grid.shape),
+                "affine": volumes[modality].affine.tolist(),
+            }
+            for modality, path in subject.files.items()
+        },
+        "figures": prepared.figures.record(),
+        "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    write_subject(order.output, subject.name, prepared, settings, record)
+    return Outcome(subject.name, is_new=True, outside=tuple(outside(prepared.figures)))
+
+
+def _outside(record: Mapping[str, Any]) -> list[str]:
+    return outside(Figures(**record["figures"]))
+
+
+def _write_tables(outcomes: Sequence[Outcome], settings: Settings, output: Path) -> None:
+    good = [outcome.name for outcome in outcomes if not outcome.fault]
+    records = {name: read_record(output / name) for name in good}
+    modalities = list(settings.modalities)
+    extraction = "head kept" if settings.brain == "none" else f"brain extracted by {settings.brain}"
+    content = {
+        "name": output.name,
+        "modalities": modalities,
+        "label_convention": None,
+        "preparation": f"by scripts.prepare: {TARGETS[settings.target].description}; {extraction}",
+        "training": [],
+        "validation": [],
+        "testing": [
+            {"subject": name, "image": [f"{name}/{scan_file(name, modality)}" for modality in modalities]}
+            for name in good
+        ],
+    }
+    datalists.write(content, output / DATALIST)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["subject", "modality", "figure", "value", "unit", "lowest", "highest"])
+    for name, record in records.items():
+        for modality, figures in [("", record["figures"]["subject"]), *record["figures"]["modalities"].items()]:
+            for figure, value in figures.items():
+                unit, lowest, highest, _ = LIMITS[figure]
+                writer.writerow([name, modality, figure, f"{value:.6g}", unit, lowest, highest])
+    with atomic_write(output / QUALITY) as file:
+        file.write_text(text.getvalue(), encoding="utf-8")
+    page = render(
+        Path(__file__).with_name("overview.html.j2"),
+        outcomes=outcomes,
+        records=records,
+        settings=settings,
+        space=TARGETS[settings.target].description,
+        of_subject=OF_SUBJECT,
+        of_modality=OF_MODALITY,
+        picture_file=picture_file,
+    )
+    with atomic_write(output / PAGE) as file:
+        file.write_text(page, encoding="utf-8")

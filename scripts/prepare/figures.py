@@ -1,0 +1,145 @@
+"""Measure how well a subject was prepared, without a truth, and compare with limits."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813, the field's name for it
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from scripts.prepare import registration
+from scripts.prepare.targets import template_brain
+from scripts.prepare.volumes import Volume, from_image, matrix_of, to_image, to_transform
+
+__all__ = ["LIMITS", "OF_MODALITY", "OF_SUBJECT", "Figures", "dice", "information", "measure", "outside"]
+
+# figure -> unit, lowest, highest, meaning; docs/prepare.md says where the limits come from
+OF_SUBJECT = {
+    "overlap": ("1", 0.85, 1.0, "Dice of the brain found and the template's brain"),
+    "volume": ("mL", 800.0, 2500.0, "of the brain, in the scan"),
+    "scale": ("1", 0.8, 1.25, "of the template relative to the scan, as a length"),
+}
+OF_MODALITY = {
+    "coverage": ("1", 0.95, 1.0, "share of the brain in the scan's field of view"),
+    "information": (
+        "1",
+        0.1,
+        1.0,
+        "normalised mutual information with the reference (reference: template), in the brain",
+    ),
+    "offset": ("mm", 0.0, 2.5, "by which a second registration, from 4 mm and 4 degrees off, would move the brain"),
+}
+LIMITS = {**OF_SUBJECT, **OF_MODALITY}
+BINS = 48  # of the joint histogram
+START = 4.0  # mm along each axis together, and degrees, of the second registration
+LEVELS = (4.0, 3.0)  # mm
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures of the subject, and of each modality: modality -> figure -> value. See `OF_SUBJECT`, `OF_MODALITY`."""
+
+    subject: Mapping[str, float]
+    modalities: Mapping[str, Mapping[str, float]]
+
+    def record(self) -> dict[str, Any]:
+        """As JSON keeps it."""
+        return asdict(self)
+
+
+def measure(
+    heads: Mapping[str, Volume],
+    covered: Mapping[str, NDArray[np.bool_]],
+    brain: NDArray[np.bool_],
+    template: NDArray[np.bool_],
+    matrix: NDArray[np.float64],
+    reference: str,
+    to_mni: NDArray[np.float64],
+) -> Figures:
+    """Measure a prepared subject.
+
+    Args:
+        heads: modality -> volume on the target's grid, with the head around the brain.
+        covered: modality -> mask of what its field of view covers.
+        brain: mask that was found.
+        template: the template's brain on the same grid.
+        matrix: [4, 4] from mm in the target's space to mm of the reference's scan.
+        reference: the modality that was registered to the template.
+        to_mni: [4, 4] from mm in the target's space to MNI space.
+    """
+    growth = float(abs(np.linalg.det(matrix[:3, :3])))
+    spacing = heads[reference].grid.spacing
+    subject = {
+        "overlap": dice(brain, template),
+        "volume": float(brain.sum() * spacing.prod() * growth / 1000),
+        "scale": growth ** (-1 / 3),
+    }
+    like = to_image(heads[reference])
+    standard = from_image(sitk.Resample(template_brain(), like, to_transform(to_mni), sitk.sitkLinear, 0.0))
+    modalities = {}
+    for modality, head in heads.items():
+        other = standard if modality == reference else heads[reference]
+        modalities[modality] = {
+            "coverage": float(covered[modality][brain].mean()),
+            "information": information(head.array[brain], other.array[brain]),
+            "offset": _offset(other, head, brain),
+        }
+    return Figures(subject, modalities)
+
+
+def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Dice coefficient of two masks; 0 if both are empty."""
+    total = int(one.sum()) + int(other.sum())
+    return 2 * int((one & other).sum()) / total if total else 0.0
+
+
+def information(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """Mutual information of two images over their mean entropy: 0 if independent, 1 if one determines the other.
+
+    Intensities are binned between the percentiles 1 and 99. An image of one value gives 0.
+    """
+    edges = [np.percentile(values, (1, 99)) for values in (one, other)]
+    if any(high <= low for low, high in edges):
+        return 0.0
+    first, second = (np.clip(values, *limits) for values, limits in zip((one, other), edges, strict=True))
+    joint = np.histogram2d(first, second, bins=BINS)[0]
+    joint /= joint.sum()
+    entropies = [_entropy(joint.sum(axis=axis)) for axis in (0, 1)]
+    return float((sum(entropies) - _entropy(joint.ravel())) / np.mean(entropies))
+
+
+def _entropy(shares: NDArray[np.float64]) -> float:
+    positive = shares[shares > 0]
+    return float(-(positive * np.log(positive)).sum())
+
+
+def _offset(fixed: Volume, moving: Volume, brain: NDArray[np.bool_]) -> float:
+    """Mean distance in mm by which a second rigid registration would move the brain; infinite if it fails."""
+    mask = to_image(Volume(brain.astype(np.uint8), fixed.affine))
+    centre = registration.brain_centre(mask)
+    start = registration.shifted(centre, np.full(3, START / np.sqrt(3)), START)
+    images = [registration.pyramid(registration.intensities(volume), LEVELS) for volume in (fixed, moving)]
+    masks = registration.pyramid(sitk.BinaryDilate(mask, [2, 2, 2]), LEVELS)
+    try:
+        matrix = matrix_of(registration.register_rigid(images[0], images[1], masks, [start]))
+    except InputError:
+        return float("inf")
+    points = np.argwhere(brain)[::101] @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
+    return float(np.linalg.norm(points @ matrix[:3, :3].T + matrix[:3, 3] - points, axis=1).mean())
+
+
+def outside(figures: Figures) -> list[str]:
+    """What lies outside its limits, a phrase each."""
+    found = [("", name, value) for name, value in figures.subject.items()]
+    found += [
+        (f"{modality} ", name, value) for modality, of in figures.modalities.items() for name, value in of.items()
+    ]
+    phrases = []
+    for of, name, value in found:
+        unit, lowest, highest, _ = LIMITS[name]
+        if not lowest <= value <= highest:
+            mark = "" if unit == "1" else f" {unit}"
+            phrases.append(f"{of}{name} {value:.3g}{mark}; expected {lowest:g} to {highest:g}{mark}")
+    return phrases

@@ -1,0 +1,182 @@
+"""Rigid, affine and smooth registration of head scans by their mutual information (SimpleITK).
+
+A transform maps points of the fixed image to points of the moving image, as resampling needs it. Points are sampled at
+random places within voxels, with fixed seeds: a regular grid biases the mutual information towards aligned voxels.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import product
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813, the field's name for it
+from numpy.typing import NDArray
+
+from common.errors import InputError
+from scripts.prepare.volumes import Volume, to_image
+
+__all__ = ["affine", "around", "brain_centre", "intensities", "pyramid", "register_rigid", "shifted", "smooth"]
+
+LEVELS = (8.0, 4.0, 2.0)  # mm
+BINS = 32  # of the joint histogram
+SEED = 1
+CLIPPED = (1, 99.5)  # percentiles
+STARTS = ((0.0, 15.0, 30.0), (-15.0, 0.0, 15.0))  # mm up from the centre of mass (neck and face pull it down); degrees
+SMOOTH = 3.0  # mm; voxels of the smooth registration
+KNOTS = 7  # of its B-spline, along each axis
+Pyramid = dict[float, sitk.Image]
+
+
+def intensities(volume: Volume) -> sitk.Image:
+    """A scan as a registration sees it: float32, 0 to 1 between the percentiles 1 and 99.5."""
+    low, high = np.percentile(volume.array, CLIPPED)
+    if high <= low:  # nearly all voxels are equal
+        low, high = float(volume.array.min()), float(volume.array.max())
+    return to_image(Volume(np.clip((volume.array - low) / (high - low), 0, 1).astype(np.float32), volume.affine))
+
+
+def pyramid(image: sitk.Image, levels: Iterable[float] = LEVELS) -> Pyramid:
+    """The image at several voxel sizes in mm; each is smoothed and resampled from the next finer one."""
+    found: Pyramid = {}
+    for edge in sorted(levels):
+        image = found[edge] = _coarser(image, edge)
+    return found
+
+
+def _coarser(image: sitk.Image, edge: float) -> sitk.Image:
+    """Isotropic voxels of `edge` mm; masks (integers) take the nearest voxel."""
+    is_mask = image.GetPixelID() == sitk.sitkUInt8
+    spacing, size = np.array(image.GetSpacing()), np.array(image.GetSize())
+    if not is_mask:
+        for axis, width in enumerate(spacing):
+            if edge > 1.05 * width and size[axis] >= 4:  # the filter's least length
+                blur = sitk.RecursiveGaussianImageFilter()
+                blur.SetDirection(axis)
+                blur.SetSigma(0.4 * float(np.sqrt(edge**2 - width**2)))
+                image = blur.Execute(image)
+    direction = np.reshape(image.GetDirection(), (3, 3))
+    origin = np.array(image.GetOrigin()) + direction @ ((edge - spacing) / 2)
+    return sitk.Resample(
+        image,
+        [max(1, int(count)) for count in np.ceil(size * spacing / edge)],
+        sitk.Transform(),
+        sitk.sitkNearestNeighbor if is_mask else sitk.sitkLinear,
+        origin.tolist(),
+        [edge] * 3,
+        image.GetDirection(),
+        0.0,
+        image.GetPixelID(),
+    )
+
+
+def brain_centre(mask: sitk.Image) -> NDArray[np.float64]:
+    """The centroid of a mask in SimpleITK's coordinates, mm."""
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(mask)
+    return np.array(shape.GetCentroid(1))
+
+
+def around(image: sitk.Image, centre: NDArray[np.float64]) -> list[sitk.Euler3DTransform]:
+    """Starts for a scan at an unknown place: its centre of mass on `centre`, moved up and nodded in steps."""
+    voxels = sitk.GetArrayViewFromImage(image)
+    indices = np.argwhere(voxels > voxels.mean())[:, ::-1].mean(axis=0)
+    mass = np.array(image.TransformContinuousIndexToPhysicalPoint(indices.tolist()))
+    return [shifted(centre, mass - centre + [0, 0, up], nod) for up, nod in product(*STARTS)]
+
+
+def shifted(
+    centre: NDArray[np.float64], shift: Sequence[float] | NDArray[np.float64], nod: float
+) -> sitk.Euler3DTransform:
+    """A rigid transform around `centre`: a shift in mm and a rotation about the left-right axis in degrees."""
+    return sitk.Euler3DTransform(centre.tolist(), float(np.deg2rad(nod)), 0.0, 0.0, np.asarray(shift, float).tolist())
+
+
+def register_rigid(
+    fixed: Pyramid, moving: Pyramid, mask: Pyramid, starts: Sequence[sitk.Euler3DTransform]
+) -> sitk.Euler3DTransform:
+    """The rigid transform of most mutual information within a mask of the fixed image.
+
+    From each start a gradient descent runs on the coarsest level; the best goes on, and Powell's method, which needs no
+    gradient, refines it on the finest level.
+
+    Raises:
+        InputError: no start overlaps the mask.
+    """
+    coarse, *finer = sorted(fixed, reverse=True)
+    tried = []
+    for start in starts:
+        transform = sitk.Euler3DTransform(start)
+        value = _run(_gradient(mask[coarse], coarse), fixed[coarse], moving[coarse], transform)
+        if value is not None:
+            tried.append((value, transform))
+    if not tried:
+        raise InputError("its field of view misses the brain; expected scans of one head")
+    best = min(tried, key=lambda found: found[0])[1]
+    for edge in finer:
+        last = edge == finer[-1]
+        method = _powell(mask[edge]) if last else _gradient(mask[edge], edge)
+        before = sitk.Euler3DTransform(best)
+        if _run(method, fixed[edge], moving[edge], best) is None:
+            best = before
+    return best
+
+
+def affine(fixed: Pyramid, moving: Pyramid, mask: Pyramid, start: sitk.Euler3DTransform) -> sitk.AffineTransform:
+    """The affine transform (12 degrees of freedom) of most mutual information, from a rigid start.
+
+    Raises:
+        InputError: the images do not overlap.
+    """
+    transform = sitk.AffineTransform(3)
+    transform.SetCenter(start.GetCenter())
+    transform.SetMatrix(start.GetMatrix())
+    transform.SetTranslation(start.GetTranslation())
+    for edge in sorted(fixed, reverse=True)[1:]:
+        if _run(_gradient(mask[edge], edge), fixed[edge], moving[edge], transform) is None:
+            raise InputError("its field of view misses the brain; expected scans of one head")
+    return transform
+
+
+def smooth(fixed: sitk.Image, moving: sitk.Image, mask: sitk.Image) -> sitk.Transform:
+    """A smooth deformation (cubic B-spline, knots about 3 cm apart) of most mutual information within a mask."""
+    images = [pyramid(image, [SMOOTH])[SMOOTH] for image in (fixed, moving, mask)]
+    method = _method(images[2], 0.1)
+    method.SetOptimizerAsLBFGSB(1e-5, 25, 5, 1000, 1e7)
+    method.SetInitialTransform(sitk.BSplineTransformInitializer(images[0], [KNOTS] * 3, 3), inPlace=True)
+    return method.Execute(*images[:2])
+
+
+def _method(mask: sitk.Image, share: float) -> sitk.ImageRegistrationMethod:
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation(BINS)
+    method.SetMetricFixedMask(mask)
+    method.SetMetricSamplingStrategy(method.RANDOM)
+    method.SetMetricSamplingPercentage(share, SEED)
+    method.SetInterpolator(sitk.sitkLinear)
+    return method
+
+
+def _gradient(mask: sitk.Image, edge: float) -> sitk.ImageRegistrationMethod:
+    """Gradient descent with steps from half a voxel on, as a share of voxels that costs the same on each level."""
+    method = _method(mask, 0.2 if edge < LEVELS[1] else 1.0)
+    method.SetOptimizerAsRegularStepGradientDescent(edge / 2, 0.005, 100, 0.6, 1e-8)
+    method.SetOptimizerScalesFromPhysicalShift()
+    return method
+
+
+def _powell(mask: sitk.Image) -> sitk.ImageRegistrationMethod:
+    method = _method(mask, 0.2)
+    method.SetOptimizerAsPowell(6, 20, 0.2, 0.005, 1e-6)
+    method.SetOptimizerScalesFromPhysicalShift()
+    return method
+
+
+def _run(
+    method: sitk.ImageRegistrationMethod, fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform
+) -> float | None:
+    """Optimise a transform in place; the value of the metric, or None if the images do not overlap."""
+    method.SetInitialTransform(transform, inPlace=True)
+    try:
+        method.Execute(fixed, moving)
+    except RuntimeError:  # too few points of the mask lie in the moving image
+        return None
+    return float(method.GetMetricValue())

@@ -1,0 +1,122 @@
+"""The folder of a prepared subject: its files, its record, and how it appears, complete or not at all."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813, the field's name for it
+
+from common.data.volumes import write_volume
+from common.errors import InputError
+from common.files import reporting_json_errors, write_json
+from scripts.prepare.picture import draw
+from scripts.prepare.subject import Prepared, Settings
+from scripts.prepare.targets import TARGETS
+from scripts.prepare.volumes import to_transform
+
+__all__ = ["RECORD", "WORK", "finished", "mask_file", "picture_file", "read_record", "scan_file", "write_subject"]
+
+RECORD = "prepare.json"
+WORK = ".prepare"  # folder in the output for what is not finished
+COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
+
+
+def scan_file(subject: str, modality: str) -> str:
+    """Name of a prepared scan."""
+    return f"{subject}_{modality}.nii.gz"
+
+
+def mask_file(subject: str) -> str:
+    """Name of the brain mask; `common.inference.find_cases` takes no file with this ending for a scan."""
+    return f"{subject}_brain_mask.nii.gz"
+
+
+def transform_file(subject: str, modality: str) -> str:
+    """Name of the transform from the target's space to a scan."""
+    return f"{subject}_{modality}.tfm"
+
+
+def picture_file(subject: str) -> str:
+    """Name of the picture."""
+    return f"{subject}.png"
+
+
+def write_subject(
+    output: Path, subject: str, prepared: Prepared, settings: Settings, record: Mapping[str, Any]
+) -> None:
+    """Write the folder of a subject in place of an earlier one.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    code = TARGETS[settings.target].code
+    affine = settings.grid.affine
+    with _appearing(output, subject) as folder:
+        for modality, volume in prepared.images.items():
+            file = folder / scan_file(subject, modality)
+            write_volume(file, volume.array, affine, code, code, COMPRESSION)
+            sitk.WriteTransform(
+                to_transform(prepared.matrices[modality]), str(folder / transform_file(subject, modality))
+            )
+        write_volume(folder / mask_file(subject), prepared.brain.astype(np.uint8), affine, code, code, COMPRESSION)
+        draw(prepared, folder / picture_file(subject), subject)
+        transforms = {
+            modality: {"file": transform_file(subject, modality), "matrix": matrix.tolist()}
+            for modality, matrix in prepared.matrices.items()
+        }
+        files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+        write_json(folder / RECORD, {**record, "transforms": transforms, "files": files})
+
+
+@contextmanager
+def _appearing(output: Path, subject: str) -> Iterator[Path]:
+    """A folder to fill; at the end of the block it becomes the subject's."""
+    new, old = (output / WORK / f"{subject}.{kind}.{os.getpid()}" for kind in ("new", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        if (output / subject).exists():
+            (output / subject).rename(old)
+        new.rename(output / subject)
+    except OSError as error:
+        raise InputError(
+            f"{output / subject}: {error.strerror or error}; expected a folder that can be written"
+        ) from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a prepared subject.
+
+    Raises:
+        InputError: there is none, or it is not a record.
+    """
+    path = folder / RECORD
+    with reporting_json_errors(str(path), "the record of a prepared subject"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(record, dict) or not {"settings", "sources", "transforms", "figures", "grid"} <= record.keys():
+        raise InputError(f"{path}: lacks entries; expected the record of a prepared subject")
+    return record
+
+
+def finished(folder: Path, wanted: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of a subject that is prepared already, from the same sources in the same way; None otherwise.
+
+    Args:
+        folder: of the subject.
+        wanted: entries that its record must have.
+    """
+    try:
+        record = read_record(folder)
+        sizes = {name: (folder / name).stat().st_size for name in record["files"]}
+    except (InputError, OSError, KeyError):
+        return None
+    same = sizes == record["files"] and all(record.get(key) == value for key, value in wanted.items())
+    return record if same else None

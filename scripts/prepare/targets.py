@@ -1,0 +1,119 @@
+"""The spaces that scans are brought to: their grids, and the head template that stands for them.
+
+The template is the ICBM152 2009a average brain at 1 mm, without skull, that nilearn ships. Registrations take place in
+its own coordinates, MNI space; a target adds a grid and the position of MNI space on it.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from math import ceil
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813, the field's name for it
+from nilearn import datasets
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from scripts.prepare.volumes import Grid, Volume, to_image
+
+__all__ = ["COHORTS", "TARGETS", "Cohort", "Target", "template_brain", "template_mask"]
+
+CLOSING = 6  # mm; sulci up to twice as wide belong to the brain, as in the cohorts' brain masks
+
+
+@dataclass(frozen=True)
+class Target:
+    """A space.
+
+    Attributes:
+        description: for records.
+        shape: voxels at 1 mm.
+        flip: direction of each voxel axis in RAS+: 1 or -1.
+        origin: position of the first voxel, mm.
+        mni_origin: position of the origin of MNI space, mm.
+        dof: degrees of freedom of the registration: 6 (rigid) or 12 (affine).
+        code: of the space in NIfTI headers: 2 aligned, 4 MNI.
+    """
+
+    description: str
+    shape: tuple[int, int, int]
+    flip: tuple[int, int, int]
+    origin: tuple[float, float, float]
+    mni_origin: tuple[float, float, float]
+    dof: int
+    code: int
+
+    def grid(self, spacing: float) -> Grid:
+        """The grid with voxels of another edge, mm, that covers the same field of view."""
+        affine = np.diag([*(spacing * np.array(self.flip, float)), 1.0])
+        affine[:3, 3] = np.array(self.origin) + (spacing - 1) / 2 * np.array(self.flip)
+        x, y, z = (ceil(size / spacing) for size in self.shape)
+        return Grid((x, y, z), affine)
+
+    def to_mni(self) -> NDArray[np.float64]:
+        """The matrix [4, 4] from this space to MNI space, mm."""
+        matrix = np.eye(4)
+        matrix[:3, 3] = -np.array(self.mni_origin)
+        return matrix
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """What the scans of a cohort are like: its target, its modalities in channel order, and its brain extraction."""
+
+    target: str
+    modalities: tuple[str, ...]
+    brain: str
+
+
+TARGETS = {
+    "mni": Target(
+        "MNI152 (ICBM152 2009a), 1 mm, the grid of ATLAS v2.0",
+        shape=(197, 233, 189),
+        flip=(1, 1, 1),
+        origin=(-98, -134, -72),
+        mni_origin=(0, 0, 0),
+        dof=12,
+        code=4,
+    ),
+    "mni_fsl": Target(
+        "MNI152 (ICBM152 2009a), 1 mm, the grid of FSL and UK Biobank",
+        shape=(182, 218, 182),
+        flip=(-1, 1, 1),
+        origin=(90, -126, -72),
+        mni_origin=(0, 0, 0),
+        dof=12,
+        code=4,
+    ),
+    "sri24": Target(
+        "BraTS grid (SRI24's), 1 mm, with the MNI152 template placed on it; the SRI24 atlas itself was not used",
+        shape=(240, 240, 155),
+        flip=(-1, -1, 1),
+        origin=(0, 239, 0),
+        mni_origin=(-120, 137, 72),
+        dof=6,
+        code=2,
+    ),
+}
+COHORTS = {
+    "ukb": Cohort("mni_fsl", ("T1", "FLAIR"), "template"),
+    "brats": Cohort("sri24", ("FLAIR", "T1ce", "T1", "T2"), "template"),
+    "atlas": Cohort("mni", ("T1",), "none"),
+}
+
+
+@cache
+def template_brain() -> sitk.Image:
+    """The T1 template in MNI space at 1 mm, without skull, 0 to 1."""
+    image = datasets.load_mni152_template(resolution=1)
+    return to_image(Volume(np.asarray(image.dataobj, np.float32), image.affine))
+
+
+@cache
+def template_mask() -> sitk.Image:
+    """The brain of the template with its fluid, 0 or 1: nilearn's mask, closed and filled."""
+    image = datasets.load_mni152_brain_mask(resolution=1)
+    brain = np.pad(np.asarray(image.dataobj) > 0, CLOSING + 1)
+    filled = ndimage.binary_fill_holes(ndimage.binary_closing(brain, iterations=CLOSING))
+    inner = (slice(CLOSING + 1, -CLOSING - 1),) * 3
+    return to_image(Volume(filled[inner].astype(np.uint8), image.affine))

@@ -1,0 +1,138 @@
+"""Volumes as arrays with an affine, their files, and SimpleITK's images and transforms of them.
+
+NIfTI's world is RAS+ and SimpleITK's is LPS+; only this module converts.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk  # noqa: N813, the field's name for it
+from numpy.typing import NDArray
+
+from common.data.headers import broken_file, first_line, read_headers
+from common.errors import InputError
+
+__all__ = ["Grid", "Volume", "from_image", "grid_of", "matrix_of", "read_volume", "to_image", "to_transform"]
+
+FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+
+SHEAR = 0.01  # largest cosine between two axes of a scan; scanners round directions to about 0.001
+EDGES = (0.2, 10.0)  # mm; edges of a voxel in a head scan
+FEWEST = 4  # voxels along an axis
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where voxels lie: `shape` [x, y, z], and the `affine` [4, 4] from voxels to mm in RAS+."""
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """Edges of a voxel in mm."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    def is_same(self, other: "Grid") -> bool:
+        """Whether two grids are equal within 0.001 mm."""
+        return self.shape == other.shape and np.allclose(self.affine, other.affine, rtol=0, atol=1e-3)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An array [x, y, z] and its affine from voxels to mm in RAS+."""
+
+    array: NDArray[Any]
+    affine: NDArray[np.float64]
+
+    @property
+    def grid(self) -> Grid:
+        """Where its voxels lie."""
+        x, y, z = self.array.shape
+        return Grid((x, y, z), self.affine)
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a raw scan as float32 values.
+
+    Raises:
+        InputError: the file is missing, damaged, not 3D, empty, sheared or without orientation.
+    """
+    problems, _, _ = read_headers({"image": [str(path)]}, "")
+    if problems:
+        raise InputError(str(problems[0]))
+    if broken := broken_file([path]):
+        raise InputError(f"{path}: {broken[1]}; expected a file that can be read to its end")
+    try:
+        scan: Any = nibabel.load(path)
+        array = np.asarray(scan.dataobj, np.float32)
+    except Exception as error:  # readers raise many kinds for damaged files
+        raise InputError(f"{path}: {first_line(error)}; expected a NIfTI image") from error
+    header = scan.header
+    if isinstance(scan, nibabel.Nifti1Image) and not int(header["sform_code"]) and not int(header["qform_code"]):
+        raise InputError(f"{path}: sform_code and qform_code are 0; expected a header that tells left from right")
+    volume = Volume(array.reshape(array.shape[:3]), np.asarray(scan.affine, np.float64))
+    _check_grid(volume.grid, path)
+    if not np.isfinite(array).all():
+        raise InputError(f"{path}: {(~np.isfinite(array)).sum()} voxels are not finite; expected numbers")
+    if array.min() == array.max():
+        raise InputError(f"{path}: {array.min():g} everywhere; expected an image")
+    return volume
+
+
+def _check_grid(grid: Grid, path: Path) -> None:
+    if min(grid.shape) < FEWEST:
+        shape = " x ".join(map(str, grid.shape))
+        raise InputError(f"{path}: {shape} voxels; expected at least {FEWEST} along each axis")
+    if grid.spacing.min() < EDGES[0] or grid.spacing.max() > EDGES[1]:
+        size = " x ".join(f"{edge:.3g}" for edge in grid.spacing)
+        raise InputError(f"{path}: voxels of {size} mm; expected edges from {EDGES[0]:g} to {EDGES[1]:g} mm")
+    axes = grid.affine[:3, :3] / grid.spacing
+    cosine = np.abs(axes.T @ axes - np.eye(3)).max()
+    if cosine > SHEAR:
+        raise InputError(f"{path}: sheared axes (cosine {cosine:.2f}); expected right angles")
+
+
+def grid_of(image: sitk.Image) -> Grid:
+    """The grid of a SimpleITK image."""
+    x, y, z = image.GetSize()
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return Grid((x, y, z), FLIP @ affine)
+
+
+def to_image(volume: Volume) -> sitk.Image:
+    """The SimpleITK image of a volume; axes that rounding has made oblique to each other become orthogonal."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
+    spacing, lps = volume.grid.spacing, FLIP @ volume.affine
+    left, _, right = np.linalg.svd(lps[:3, :3] / spacing)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((left @ right).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image
+
+
+def from_image(image: sitk.Image) -> Volume:
+    """The volume of a SimpleITK image."""
+    return Volume(sitk.GetArrayFromImage(image).T, grid_of(image).affine)
+
+
+def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
+    """The SimpleITK transform of a matrix [4, 4] that maps mm to mm in RAS+."""
+    lps = FLIP @ matrix @ FLIP
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(lps[:3, :3].ravel().tolist())
+    transform.SetTranslation(lps[:3, 3].tolist())
+    return transform
+
+
+def matrix_of(transform: sitk.Transform) -> NDArray[np.float64]:
+    """The matrix [4, 4] in RAS+ of a linear SimpleITK transform, which may have a centre."""
+    start = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    lps = np.eye(4)
+    lps[:3, :3] = np.column_stack([np.array(transform.TransformPoint(tuple(unit))) - start for unit in np.eye(3)])
+    lps[:3, 3] = start
+    return np.asarray(FLIP @ lps @ FLIP)
