@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from common.data.volumes import write_volume
 from common.errors import InputError
-from scripts.prepare.registration import smooth
+from scripts.prepare.registration import pyramid, smooth
 from scripts.prepare.targets import template_brain, template_mask
-from scripts.prepare.volumes import Volume
+from scripts.prepare.volumes import Volume, from_image
 
 __all__ = ["HD_BET", "find_hd_bet", "hd_bet", "moved_mask", "near_brain"]
 
@@ -27,15 +27,19 @@ def near_brain() -> sitk.Image:
     return sitk.BinaryDilate(template_mask(), [MARGIN] * 3)
 
 
-def moved_mask(head: sitk.Image) -> sitk.Image:
-    """The brain of a head that is registered to the template, 0 or 1, on the template's grid.
+def moved_mask(scan: sitk.Image, transform: sitk.Transform, finest: float) -> Volume:
+    """The share of brain (0 to 1) in each voxel of MNI space, for a head that is registered to the template.
 
     Args:
-        head: as `registration.intensities` gives it, in MNI space on the template's grid.
+        scan: as `registration.intensities` gives it.
+        transform: from MNI space to the scan.
+        finest: edge of the result's voxels in mm; the scan has no finer detail.
     """
-    deformation = smooth(head, template_brain(), near_brain())
-    share = sitk.Resample(sitk.Cast(template_mask(), sitk.sitkFloat32), head, deformation, sitk.sitkLinear, 0.0)
-    return share > 0.5
+    grid = pyramid(template_mask(), [finest])[finest]
+    head = sitk.Resample(scan, grid, transform, sitk.sitkLinear, 0.0)
+    deformation = smooth(head, template_brain(), near_brain(), finest)
+    mask = pyramid(sitk.Cast(template_mask(), sitk.sitkFloat32), [finest])[finest]
+    return from_image(sitk.Resample(mask, grid, deformation, sitk.sitkLinear, 0.0, sitk.sitkFloat32))
 
 
 def find_hd_bet() -> str:

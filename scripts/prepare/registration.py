@@ -14,15 +14,27 @@ from numpy.typing import NDArray
 from common.errors import InputError
 from scripts.prepare.volumes import Volume, to_image
 
-__all__ = ["affine", "around", "brain_centre", "intensities", "pyramid", "register_rigid", "shifted", "smooth"]
+__all__ = [
+    "affine",
+    "around",
+    "brain_centre",
+    "evened",
+    "intensities",
+    "levels_for",
+    "pyramid",
+    "register_rigid",
+    "shifted",
+    "smooth",
+]
 
 LEVELS = (8.0, 4.0, 2.0)  # mm
 BINS = 32  # of the joint histogram
 SEED = 1
+FLOOR = 0.02  # added before the logarithm
 CLIPPED = (1, 99.5)  # percentiles
 STARTS = ((0.0, 15.0, 30.0), (-15.0, 0.0, 15.0))  # mm up from the centre of mass (neck and face pull it down); degrees
 SMOOTH = 3.0  # mm; voxels of the smooth registration
-KNOTS = 7  # of its B-spline, along each axis
+KNOTS = 6  # of its B-spline, along each axis
 Pyramid = dict[float, sitk.Image]
 
 
@@ -32,6 +44,12 @@ def intensities(volume: Volume) -> sitk.Image:
     if high <= low:  # nearly all voxels are equal
         low, high = float(volume.array.min()), float(volume.array.max())
     return to_image(Volume(np.clip((volume.array - low) / (high - low), 0, 1).astype(np.float32), volume.affine))
+
+
+def levels_for(scans: Iterable[Volume]) -> tuple[float, ...]:
+    """The voxel sizes in mm that scans are worth being registered at: 2 mm only for a scan as fine as that."""
+    finest = min(float(np.prod(scan.grid.spacing)) ** (1 / 3) for scan in scans)
+    return tuple(edge for edge in LEVELS if edge >= min(finest, LEVELS[1]))
 
 
 def pyramid(image: sitk.Image, levels: Iterable[float] = LEVELS) -> Pyramid:
@@ -66,6 +84,28 @@ def _coarser(image: sitk.Image, edge: float) -> sitk.Image:
         0.0,
         image.GetPixelID(),
     )
+
+
+def evened(images: Pyramid, mask: sitk.Image) -> Pyramid:
+    """The images without the receive field that N4 (Tustison et al., IEEE TMI 2010) estimates in a mask.
+
+    A field darkens cortex to the values of fluid, which misleads an affine or smooth registration.
+    """
+    edge = max(level for level in images if level < LEVELS[0])
+    coarse = images[edge] + FLOOR
+    inside = sitk.Resample(mask, coarse, sitk.Transform(), sitk.sitkNearestNeighbor)
+    method = sitk.N4BiasFieldCorrectionImageFilter()
+    method.SetMaximumNumberOfIterations([50, 50, 30])
+    method.Execute(coarse, inside)
+    field = method.GetLogBiasFieldAsImage(coarse)
+    known = sitk.GetArrayViewFromImage(field)[sitk.GetArrayViewFromImage(inside) > 0]
+    field = sitk.Clamp(
+        sitk.Cast(field, sitk.sitkFloat32), sitk.sitkFloat32, float(known.min()), float(known.max())
+    )  # it is wild outside the mask
+    return {
+        level: sitk.Cast(image / sitk.Exp(sitk.Resample(field, image)), sitk.sitkFloat32)
+        for level, image in images.items()
+    }
 
 
 def brain_centre(mask: sitk.Image) -> NDArray[np.float64]:
@@ -136,10 +176,18 @@ def affine(fixed: Pyramid, moving: Pyramid, mask: Pyramid, start: sitk.Euler3DTr
     return transform
 
 
-def smooth(fixed: sitk.Image, moving: sitk.Image, mask: sitk.Image) -> sitk.Transform:
-    """A smooth deformation (cubic B-spline, knots about 3 cm apart) of most mutual information within a mask."""
-    images = [pyramid(image, [SMOOTH])[SMOOTH] for image in (fixed, moving, mask)]
-    method = _method(images[2], 0.1)
+def smooth(fixed: sitk.Image, moving: sitk.Image, mask: sitk.Image, finest: float) -> sitk.Transform:
+    """A smooth deformation (cubic B-spline, knots about 3 cm apart) of most mutual information within a mask.
+
+    Args:
+        fixed: image.
+        moving: image.
+        mask: of the fixed image.
+        finest: edge of the voxels in mm below which the images have no detail.
+    """
+    edge = max(SMOOTH, finest)
+    images = [pyramid(image, [edge])[edge] for image in (fixed, moving, mask)]
+    method = _method(images[2], min(1.0, 0.1 * (edge / SMOOTH) ** 3))
     method.SetOptimizerAsLBFGSB(1e-5, 25, 5, 1000, 1e7)
     method.SetInitialTransform(sitk.BSplineTransformInitializer(images[0], [KNOTS] * 3, 3), inPlace=True)
     return method.Execute(*images[:2])
@@ -177,6 +225,10 @@ def _run(
     method.SetInitialTransform(transform, inPlace=True)
     try:
         method.Execute(fixed, moving)
-    except RuntimeError:  # too few points of the mask lie in the moving image
-        return None
+    except RuntimeError as error:
+        if (
+            "sample" in str(error).lower() or "point" in str(error).lower()
+        ):  # of the mask, none lies in the moving image
+            return None
+        raise
     return float(method.GetMetricValue())

@@ -102,14 +102,15 @@ def prepare_subject(volumes: Mapping[str, Any], settings: Settings) -> Prepared:
     """
     scans = {modality: _scan(volumes, modality) for modality in settings.modalities}
     seen = {modality: registration.intensities(scan) for modality, scan in scans.items()}
-    pyramids = {modality: registration.pyramid(image) for modality, image in seen.items()}
+    levels = registration.levels_for(scans.values())
+    pyramids = {modality: registration.pyramid(image, levels) for modality, image in seen.items()}
     reference = settings.reference
     near = near_brain()
-    rigid, affine = _to_template(seen[reference], pyramids[reference], near, reference)
+    rigid, affine, even = _to_template(seen[reference], pyramids[reference], near, reference)
     placed = affine if settings.dof == 12 else rigid
     matrices = {modality: matrix_of(rigid) for modality in scans}
     inside = sitk.Resample(near, seen[reference], affine.GetInverse(), sitk.sitkNearestNeighbor)
-    masks = registration.pyramid(inside)
+    masks = registration.pyramid(inside, levels)
     centre = registration.brain_centre(inside)
     target = TARGETS[settings.target]
     for modality in scans:
@@ -120,7 +121,7 @@ def prepare_subject(volumes: Mapping[str, Any], settings: Settings) -> Prepared:
     grid = settings.grid
     heads = {modality: resample(scan, grid, matrices[modality]) for modality, scan in scans.items()}
     template = resample(from_image(template_mask()), grid, target.to_mni()).array > 0.5
-    brain = _brain(settings, heads[reference], seen[reference], affine, placed)
+    brain = _brain(settings, heads[reference], even, (affine, placed))
     if not brain.any():
         raise InputError(f"{reference}: no brain found; expected a head")
     images = heads
@@ -142,12 +143,15 @@ def _scan(volumes: Mapping[str, Any], modality: str) -> Volume:
 
 def _to_template(
     image: sitk.Image, scan: Pyramid, near: sitk.Image, modality: str
-) -> tuple[sitk.Transform, sitk.AffineTransform]:
-    fixed, mask = registration.pyramid(template_brain()), registration.pyramid(near)
+) -> tuple[sitk.Transform, sitk.AffineTransform, Pyramid]:
+    """The rigid and the affine transform, and the scan without its receive field."""
+    fixed, mask = registration.pyramid(template_brain(), scan), registration.pyramid(near, scan)
     centre = registration.brain_centre(template_mask())
     try:
         rigid = registration.register_rigid(fixed, scan, mask, registration.around(image, centre))
-        return rigid, registration.affine(fixed, scan, mask, rigid)
+        inside = sitk.Resample(near, scan[min(scan)], rigid.GetInverse(), sitk.sitkNearestNeighbor)
+        even = registration.evened(scan, inside)
+        return rigid, registration.affine(fixed, even, mask, rigid), even
     except InputError as error:
         raise InputError(f"{modality}: {error}") from error
 
@@ -168,13 +172,13 @@ def _to_reference(
 
 
 def _brain(
-    settings: Settings, head: Volume, seen: sitk.Image, affine: sitk.Transform, placed: sitk.Transform
+    settings: Settings, head: Volume, even: Pyramid, transforms: tuple[sitk.Transform, sitk.Transform]
 ) -> NDArray[np.bool_]:
     """The brain on the target's grid. The template's mask is fitted to the head after the affine registration."""
     if settings.brain == HD_BET:
         return hd_bet(head, settings.device)
-    registered = sitk.Resample(seen, template_brain(), affine, sitk.sitkLinear, 0.0)
-    mask = from_image(sitk.Cast(moved_mask(registered), sitk.sitkFloat32))
+    affine, placed = transforms
+    mask = moved_mask(even[min(even)], affine, min(even))
     back = np.linalg.inv(matrix_of(affine)) @ matrix_of(placed) @ TARGETS[settings.target].to_mni()
     return resample(mask, settings.grid, back).array > 0.5
 
