@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,6 +23,7 @@ HD_BET = "hd-bet"
 MARGIN = 4  # mm around the template's brain that registrations look at; the skull and fat lie farther out
 
 
+@cache
 def near_brain() -> sitk.Image:
     """The template's brain and 4 mm around it, 0 or 1."""
     return sitk.BinaryDilate(template_mask(), [MARGIN] * 3)

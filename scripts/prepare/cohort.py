@@ -23,7 +23,7 @@ from common.files import atomic_write, digest
 from scripts.experiments.status import lock
 from scripts.html.pages import render
 from scripts.pools import map_in_processes
-from scripts.prepare.figures import LIMITS, OF_MODALITY, OF_SUBJECT, Figures, outside
+from scripts.prepare.figures import FIGURES, Figures, outside, rows
 from scripts.prepare.scans import Subject
 from scripts.prepare.store import WORK, finished, picture_file, read_record, scan_file, write_subject
 from scripts.prepare.subject import Settings, prepare_subject
@@ -163,7 +163,7 @@ def _outside(record: Mapping[str, Any]) -> list[str]:
 
 def _write_tables(outcomes: Sequence[Outcome], settings: Settings, output: Path) -> None:
     good = [outcome.name for outcome in outcomes if not outcome.fault]
-    records = {name: read_record(output / name) for name in good}
+    measured = {name: Figures(**read_record(output / name)["figures"]) for name in good}
     modalities = list(settings.modalities)
     extraction = "head kept" if settings.brain == "none" else f"brain extracted by {settings.brain}"
     content = {
@@ -182,21 +182,18 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, output: Path)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["subject", "modality", "figure", "value", "unit", "lowest", "highest"])
-    for name, record in records.items():
-        for modality, figures in [("", record["figures"]["subject"]), *record["figures"]["modalities"].items()]:
-            for figure, value in figures.items():
-                unit, lowest, highest, _ = LIMITS[figure]
-                writer.writerow([name, modality, figure, f"{value:.6g}", unit, lowest, highest])
+    for name, figures in measured.items():
+        for modality, figure, value, lowest, highest in rows(figures):
+            writer.writerow([name, modality, figure, f"{value:.6g}", FIGURES[figure][0], lowest, highest])
     with atomic_write(output / QUALITY) as file:
         file.write_text(text.getvalue(), encoding="utf-8")
     page = render(
         Path(__file__).with_name("overview.html.j2"),
         outcomes=outcomes,
-        records=records,
+        measured={name: rows(figures) for name, figures in measured.items()},
         settings=settings,
         space=TARGETS[settings.target].description,
-        of_subject=OF_SUBJECT,
-        of_modality=OF_MODALITY,
+        meanings=FIGURES,
         picture_file=picture_file,
     )
     with atomic_write(output / PAGE) as file:

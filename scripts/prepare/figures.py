@@ -13,25 +13,25 @@ from scripts.prepare import registration
 from scripts.prepare.targets import template_brain
 from scripts.prepare.volumes import Volume, from_image, matrix_of, to_image, to_transform
 
-__all__ = ["LIMITS", "OF_MODALITY", "OF_SUBJECT", "Figures", "dice", "information", "measure", "outside"]
+__all__ = ["FIGURES", "LIMITS", "Figures", "dice", "information", "measure", "outside", "rows"]
 
-# figure -> unit, lowest, highest, meaning; docs/prepare.md says where the limits come from
-OF_SUBJECT = {
-    "overlap": ("1", 0.85, 1.0, "Dice of the brain found and the template's brain"),
-    "volume": ("mL", 800.0, 2500.0, "of the brain, in the scan"),
-    "scale": ("1", 0.8, 1.25, "of the template relative to the scan, as a length"),
-}
-OF_MODALITY = {
-    "coverage": ("1", 0.95, 1.0, "share of the brain in the scan's field of view"),
+FIGURES = {  # name -> unit, meaning
+    "overlap": ("1", "Dice of the brain found and the template's brain"),
+    "volume": ("mL", "of the brain, in the scan"),
+    "scale": ("1", "of the template relative to the scan, as a length"),
+    "coverage": ("1", "share of the brain in the scan's field of view"),
     "information": (
         "1",
-        0.1,
-        1.0,
-        "normalised mutual information with the reference (reference: template), in the brain",
+        "normalised mutual information with the reference (of the reference: with the template), in the brain",
     ),
-    "offset": ("mm", 0.0, 2.5, "by which a second registration, from 4 mm and 4 degrees off, would move the brain"),
+    "offset": ("mm", "by which a second registration, from 4 mm and 4 degrees off, would move the brain"),
 }
-LIMITS = {**OF_SUBJECT, **OF_MODALITY}
+LIMITS = {  # of a subject, of its reference, and of its other modalities; docs/prepare.md says where they come from
+    "subject": {"overlap": (0.85, 1.0), "volume": (800.0, 2500.0), "scale": (0.8, 1.25)},
+    "reference": {"coverage": (0.95, 1.0), "information": (0.02, 1.0), "offset": (0.0, 6.0)},
+    "modality": {"coverage": (0.95, 1.0), "information": (0.05, 1.0), "offset": (0.0, 2.0)},
+}
+NO_OVERLAP = 999.0  # mm; the offset if the second registration fails
 BINS = 48  # of the joint histogram
 START = 4.0  # mm along each axis together, and degrees, of the second registration
 LEVELS = (4.0, 3.0)  # mm
@@ -39,8 +39,9 @@ LEVELS = (4.0, 3.0)  # mm
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of the subject, and of each modality: modality -> figure -> value. See `OF_SUBJECT`, `OF_MODALITY`."""
+    """Figures of the subject, and of each modality: modality -> figure -> value. See `FIGURES`."""
 
+    reference: str
     subject: Mapping[str, float]
     modalities: Mapping[str, Mapping[str, float]]
 
@@ -86,7 +87,7 @@ def measure(
             "information": information(head.array[brain], other.array[brain]),
             "offset": _offset(other, head, brain),
         }
-    return Figures(subject, modalities)
+    return Figures(reference, subject, modalities)
 
 
 def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
@@ -116,30 +117,35 @@ def _entropy(shares: NDArray[np.float64]) -> float:
 
 
 def _offset(fixed: Volume, moving: Volume, brain: NDArray[np.bool_]) -> float:
-    """Mean distance in mm by which a second rigid registration would move the brain; infinite if it fails."""
+    """Mean distance in mm by which a second rigid registration would move the brain; `NO_OVERLAP` if it fails."""
     mask = to_image(Volume(brain.astype(np.uint8), fixed.affine))
     centre = registration.brain_centre(mask)
     start = registration.shifted(centre, np.full(3, START / np.sqrt(3)), START)
-    images = [registration.pyramid(registration.intensities(volume), LEVELS) for volume in (fixed, moving)]
-    masks = registration.pyramid(sitk.BinaryDilate(mask, [2, 2, 2]), LEVELS)
+    levels = [edge for edge in LEVELS if edge >= fixed.grid.spacing.min()]
+    images = [registration.pyramid(registration.intensities(volume), levels) for volume in (fixed, moving)]
+    masks = registration.pyramid(sitk.BinaryDilate(mask, [2, 2, 2]), levels)
     try:
         matrix = matrix_of(registration.register_rigid(images[0], images[1], masks, [start]))
     except InputError:
-        return float("inf")
+        return NO_OVERLAP
     points = np.argwhere(brain)[::101] @ fixed.affine[:3, :3].T + fixed.affine[:3, 3]
     return float(np.linalg.norm(points @ matrix[:3, :3].T + matrix[:3, 3] - points, axis=1).mean())
 
 
+def rows(figures: Figures) -> list[tuple[str, str, float, float, float]]:
+    """The figures one by one: modality ("" for the subject), figure, value, lowest and highest acceptable value."""
+    found = [("", name, value, *LIMITS["subject"][name]) for name, value in figures.subject.items()]
+    for modality, values in figures.modalities.items():
+        limits = LIMITS["reference" if modality == figures.reference else "modality"]
+        found += [(modality, name, value, *limits[name]) for name, value in values.items()]
+    return found
+
+
 def outside(figures: Figures) -> list[str]:
     """What lies outside its limits, a phrase each."""
-    found = [("", name, value) for name, value in figures.subject.items()]
-    found += [
-        (f"{modality} ", name, value) for modality, of in figures.modalities.items() for name, value in of.items()
-    ]
     phrases = []
-    for of, name, value in found:
-        unit, lowest, highest, _ = LIMITS[name]
+    for modality, name, value, lowest, highest in rows(figures):
         if not lowest <= value <= highest:
-            mark = "" if unit == "1" else f" {unit}"
-            phrases.append(f"{of}{name} {value:.3g}{mark}; expected {lowest:g} to {highest:g}{mark}")
+            unit = "" if FIGURES[name][0] == "1" else f" {FIGURES[name][0]}"
+            phrases.append(f"{modality} {name} {value:.3g}{unit}; expected {lowest:g} to {highest:g}{unit}".strip())
     return phrases

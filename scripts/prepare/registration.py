@@ -91,11 +91,10 @@ def evened(images: Pyramid, mask: sitk.Image) -> Pyramid:
 
     A field darkens cortex to the values of fluid, which misleads an affine or smooth registration.
     """
-    edge = max(level for level in images if level < LEVELS[0])
-    coarse = images[edge] + FLOOR
+    coarse = images[max(images)] + FLOOR  # the field varies over centimetres
     inside = sitk.Resample(mask, coarse, sitk.Transform(), sitk.sitkNearestNeighbor)
     method = sitk.N4BiasFieldCorrectionImageFilter()
-    method.SetMaximumNumberOfIterations([50, 50, 30])
+    method.SetMaximumNumberOfIterations([50, 50])
     method.Execute(coarse, inside)
     field = method.GetLogBiasFieldAsImage(coarse)
     known = sitk.GetArrayViewFromImage(field)[sitk.GetArrayViewFromImage(inside) > 0]
@@ -187,7 +186,7 @@ def smooth(fixed: sitk.Image, moving: sitk.Image, mask: sitk.Image, finest: floa
     """
     edge = max(SMOOTH, finest)
     images = [pyramid(image, [edge])[edge] for image in (fixed, moving, mask)]
-    method = _method(images[2], min(1.0, 0.1 * (edge / SMOOTH) ** 3))
+    method = _method(images[2], 0.1)
     method.SetOptimizerAsLBFGSB(1e-5, 25, 5, 1000, 1e7)
     method.SetInitialTransform(sitk.BSplineTransformInitializer(images[0], [KNOTS] * 3, 3), inPlace=True)
     return method.Execute(*images[:2])
