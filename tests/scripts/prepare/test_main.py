@@ -1,0 +1,57 @@
+"""Options that cannot be: one line, status 2, nothing written."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "--target: missing; expected one of mni, mni_fsl, sri24, or --like=ukb|brats|atlas"),
+        (["--target=moon"], "--target=moon: expected one of mni, mni_fsl, sri24"),
+        (["--like=oasis"], "--like=oasis: expected one of ukb, brats, atlas"),
+        (["--target=mni", "--modalities=[T1,T1]"], "expected different names"),
+        (["--target=mni", "--modalities=[T1,3]"], "expected different names"),
+        (["--target=mni", "--reference=T2"], "--reference=T2: expected one of T1"),
+        (["--target=mni", "--dof=9"], "--dof=9: expected 6 or 12"),
+        (["--target=mni", "--brain=bet"], "--brain=bet: expected one of template, hd-bet, none"),
+        (["--target=mni", "--brain=hd-bet"], "--brain=hd-bet: no program hd-bet on the PATH"),
+        (["--target=mni", "--jobs=0"], "--jobs=0: expected a whole number from 1"),
+        (["--target=mni", "--spacing=0.5"], "--spacing=0.5: expected a number from 1 to 4"),
+        (["--target=mni", "--bias_correction=often"], "--bias_correction=often: expected true or false"),
+        (["--target=mni", "--patterns={'T2': '*'}"], "T2 is no modality here; expected T1"),
+        (["--target=mni", "--patterns=T1"], "--patterns=T1: expected patterns by modality"),
+        (["--target=mni", "--root=nowhere"], "--root=nowhere: no such folder"),
+    ],
+)
+def test_a_bad_option_is_one_line(run_prepare, tmp_path, options, message):
+    (tmp_path / "raw/a").mkdir(parents=True)
+    (tmp_path / "raw/a/a_T1.nii.gz").write_bytes(b"")
+    given = {option.partition("=")[0] for option in options}
+    basic = {"--root": tmp_path / "raw", "--output": tmp_path / "out", "--modalities": "[T1]"}
+    rest = [f"{name}={value}" for name, value in basic.items() if name not in given]
+    result = run_prepare(*options, *rest)
+    assert result.returncode == 2, result.stdout
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_inside_the_input_is_refused(run_prepare, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/a_T1.nii.gz").write_bytes(b"")
+    result = run_prepare(f"--root={tmp_path}", f"--output={tmp_path / 'out'}", "--like=atlas")
+    assert result.returncode == 2
+    assert "lies in" in result.stderr
+
+
+def test_damaged_scans_are_one_line_each(run_prepare, tmp_path):
+    (tmp_path / "raw").mkdir()
+    for subject in ("a", "b"):
+        (tmp_path / f"raw/{subject}_T1.nii.gz").write_bytes(b"no image")
+    result = run_prepare(f"--root={tmp_path / 'raw'}", f"--output={tmp_path / 'out'}", "--like=atlas", "--jobs=2")
+    assert result.returncode == 1
+    lines = [line for line in result.stdout.splitlines() if "expected a NIfTI image" in line]
+    assert [line[:3] for line in lines] == ["a: ", "b: "]
+    assert "0 new, 0 done before, 2 failed" in result.stdout
+    assert "Traceback" not in result.stderr

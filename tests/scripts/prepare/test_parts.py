@@ -1,0 +1,185 @@
+"""Reading, figures, limits, brain extraction and bias field, each against a reference of its own."""
+
+import gzip
+import os
+from dataclasses import replace
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from common.errors import InputError
+from scripts.prepare import brain, subject
+from scripts.prepare.figures import Figures, dice, information, outside
+from scripts.prepare.registration import evened, pyramid
+from scripts.prepare.volumes import Grid, Volume, from_image, matrix_of, read_volume, to_image, to_transform
+from tests.damaged_scans import cut, save
+from tests.support import one_line
+
+
+def oblique():
+    turn = sitk.Euler3DTransform((0, 0, 0), 0.2, -0.1, 0.3)
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(turn.GetMatrix(), (3, 3)) * [-1.0, 2.0, 3.0]
+    affine[:3, 3] = (11, -7, 5)
+    return affine
+
+
+def test_an_image_of_simpleitk_lies_where_nifti_says(tmp_path):
+    """SimpleITK's own reader of NIfTI is the reference."""
+    array = np.arange(4 * 5 * 6, dtype=np.float32).reshape(4, 5, 6)
+    save(tmp_path / "a.nii.gz", array, oblique())
+    expected, image = sitk.ReadImage(str(tmp_path / "a.nii.gz")), to_image(Volume(array, oblique()))
+    for index in ((0, 0, 0), (3, 1, 2), (1, 4, 5)):
+        assert image.GetPixel(index) == expected.GetPixel(index)
+        np.testing.assert_allclose(
+            image.TransformIndexToPhysicalPoint(index), expected.TransformIndexToPhysicalPoint(index), atol=1e-4
+        )
+    np.testing.assert_allclose(from_image(image).affine, oblique(), atol=1e-6)
+
+
+def test_matrices_and_transforms_agree():
+    matrix = oblique()
+    np.testing.assert_allclose(matrix_of(to_transform(matrix)), matrix, atol=1e-12)
+    x, y, z = to_transform(matrix).TransformPoint((-1.0, -2.0, 3.0))  # LPS of (1, 2, 3)
+    np.testing.assert_allclose((-x, -y, z), (matrix @ [1, 2, 3, 1])[:3], atol=1e-9)
+
+
+SCAN = np.random.default_rng(0).integers(0, 900, (8, 9, 10)).astype(np.int16)
+
+
+def without_orientation(path):
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[252:256] = bytes(4)  # qform_code and sform_code
+    path.write_bytes(gzip.compress(content))
+
+
+@pytest.mark.parametrize(
+    ("array", "affine", "damage", "message"),
+    [
+        (np.zeros((8, 9, 10, 3), np.int16), np.eye(4), None, "shape 8 x 9 x 10 x 3; expected three dimensions"),
+        (np.zeros((8, 9, 10), np.int16), np.eye(4), None, "0 everywhere; expected an image"),
+        (SCAN[:, :, :2], np.eye(4), None, "8 x 9 x 2 voxels; expected at least 4 along each axis"),
+        (SCAN, np.diag([1.0, 1, 40, 1]), None, "voxels of 1 x 1 x 40 mm; expected edges from 0.2 to 10 mm"),
+        (np.where(SCAN > 890, np.nan, SCAN).astype(np.float32), np.eye(4), None, "voxels are not finite"),
+        (SCAN, np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), None, "sheared axes"),
+        (SCAN, np.eye(4), cut, "Compressed file ended before"),
+        (SCAN, np.eye(4), lambda path: path.write_bytes(b"no image"), "expected a NIfTI image"),
+        (SCAN, np.eye(4), lambda path: path.unlink(), "no such file"),
+        (SCAN, np.eye(4), without_orientation, "sform_code and qform_code are 0"),
+    ],
+)
+def test_a_bad_scan_is_refused_in_one_line(tmp_path, array, affine, damage, message):
+    path = tmp_path / "scan.nii.gz"
+    save(path, array, affine)
+    if damage:
+        damage(path)
+    with pytest.raises(InputError) as error:
+        read_volume(path)
+    assert "scan.nii.gz" in one_line(error)
+    assert message in one_line(error)
+
+
+def test_a_scan_with_a_trailing_dimension_and_a_slope_is_read(tmp_path):
+    image = nibabel.Nifti1Image(SCAN[..., None], np.eye(4))
+    image.header.set_slope_inter(2.0, 5.0)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    np.testing.assert_allclose(read_volume(tmp_path / "a.nii.gz").array, SCAN * 2.0 + 5.0)
+
+
+def test_information_is_1_of_itself_and_0_of_noise():
+    one, other = np.random.default_rng(0).normal(size=(2, 200_000))
+    assert information(one, one) == pytest.approx(1)
+    assert information(one, -one) == pytest.approx(1), "contrast does not matter"
+    assert information(one, other) < 0.01
+    assert information(one, np.ones_like(one)) == 0
+
+
+def test_dice_of_masks():
+    one = np.array([1, 1, 1, 0, 0], bool)
+    assert dice(one, np.array([0, 1, 1, 1, 0], bool)) == pytest.approx(4 / 6)
+    assert dice(one & False, one & False) == 0
+
+
+GOOD = Figures(
+    "T1",
+    {"overlap": 0.95, "volume": 1500.0, "scale": 1.0},
+    {of: {"coverage": 1.0, "information": 0.2, "offset": 0.5} for of in ("T1", "FLAIR")},
+)
+
+
+def test_limits_name_figure_modality_value_and_expectation():
+    assert outside(GOOD) == []
+    bad = {**GOOD.modalities, "FLAIR": {"coverage": 0.8, "information": 0.01, "offset": 4.5}}
+    assert outside(replace(GOOD, modalities=bad)) == [
+        "FLAIR coverage 0.8; expected 0.95 to 1",
+        "FLAIR information 0.01; expected 0.05 to 1",
+        "FLAIR offset 4.5 mm; expected 0 to 2 mm",
+    ]
+    far = {**GOOD.modalities, "T1": {"coverage": 1.0, "information": 0.03, "offset": 4.5}}
+    assert outside(replace(GOOD, modalities=far)) == [], "people differ from the template more than scans of one person"
+
+
+def field(shape):
+    x = np.linspace(-1, 1, shape[0])[:, None, None]
+    return np.exp(0.5 * x * np.ones(shape))
+
+
+def test_n4_removes_a_receive_field():
+    rng, shape = np.random.default_rng(0), (48, 48, 48)
+    distance = np.linalg.norm(np.indices(shape) - 23.5, axis=0)
+    tissue = np.where(distance < 14, 100.0, 200.0) + rng.normal(0, 2, shape)
+    head = Volume((tissue * field(shape)).astype(np.float32), np.diag([3.0, 3, 3, 1]))
+    mask = distance < 22
+    inner = distance < 13
+    before, after = (volume[inner].std() / volume[inner].mean() for volume in (head.array, tissue))
+    corrected = subject._without_bias(head, mask, keeps_head=False).array
+    assert corrected[inner].std() / corrected[inner].mean() < after + (before - after) / 4
+    levels = pyramid(to_image(Volume(head.array / 400, head.affine)), (8.0, 4.0))
+    inside = to_image(Volume(mask.astype(np.uint8), head.affine))
+    even = sitk.GetArrayFromImage(evened(levels, inside)[4.0]).T
+    middle = slice(6, -6)
+    row = even[middle, 18, 18] / sitk.GetArrayFromImage(levels[4.0]).T[middle, 18, 18]
+    assert row[0] / row[-1] > 1.3, "the field grows along x, and the correction undoes it"
+
+
+def program(folder, text):
+    folder.mkdir()
+    path = folder / "hd-bet"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+HEAD = Volume(SCAN.astype(np.float32), np.eye(4))
+
+
+def test_the_mask_of_hd_bet_is_read(tmp_path, monkeypatch):
+    mask = np.zeros(SCAN.shape, np.uint8)
+    mask[2:5] = 1
+    save(tmp_path / "mask.nii.gz", mask, np.eye(4))
+    script = f'test "$1 $3 $5 $6" = "-i -o -device cpu" && cp {tmp_path}/mask.nii.gz "${{4%.nii.gz}}_bet.nii.gz"'
+    monkeypatch.setenv("PATH", program(tmp_path / "bin", script))
+    np.testing.assert_array_equal(brain.hd_bet(HEAD), mask > 0)
+
+
+@pytest.mark.parametrize("script", ["echo no weights >&2; exit 3", "exit 0"])
+def test_a_failure_of_hd_bet_is_one_line(tmp_path, monkeypatch, script):
+    monkeypatch.setenv("PATH", program(tmp_path / "bin", script))
+    with pytest.raises(InputError) as error:
+        brain.hd_bet(HEAD)
+    assert one_line(error).startswith("hd-bet: status ")
+
+
+def test_a_missing_modality_is_refused():
+    settings = subject.Settings("mni", ("T1", "FLAIR"), "T1", 12)
+    with pytest.raises(InputError, match="FLAIR: no scan"):
+        subject.prepare_subject({"T1": HEAD}, settings)
+
+
+def test_a_grid_is_the_same_within_a_micrometre():
+    grid = Grid((4, 5, 6), oblique())
+    assert grid.is_same(Grid((4, 5, 6), oblique() + 1e-5))
+    assert not grid.is_same(Grid((4, 5, 6), oblique() + 0.01))
+    assert not grid.is_same(Grid((4, 5, 7), oblique()))

@@ -1,0 +1,111 @@
+"""The command on the embedded cohort, whose positions are known; the fixture `cohort` runs it."""
+
+import csv
+import json
+
+import nibabel
+import numpy as np
+import SimpleITK as sitk
+from PIL import Image
+
+from common.inference.cases import find_cases
+from scripts.phantoms.layouts import LAYOUTS
+from scripts.prepare.targets import TARGETS
+from scripts.prepare.trial import errors, measure_subject
+
+
+def record(cohort):
+    return json.loads((cohort.folder / "out" / cohort.subject / "prepare.json").read_text())
+
+
+def test_modalities_are_registered_to_less_than_a_voxel(cohort):
+    """Voxels have 4 mm and the FLAIR's slices 8; before, the brain's points are centimetres off."""
+    start = cohort.truth["motion_T1"][:3, 3] - cohort.truth["motion_FLAIR"][:3, 3]
+    assert np.linalg.norm(start) > 5
+    measured = errors(record(cohort), cohort.truth)
+    assert np.percentile(measured["FLAIR"], 95) < 3
+    assert measured["template"].mean() < measured["least"].mean() + 2, "people differ; the best affine leaves `least`"
+
+
+def test_the_brain_is_found(cohort):
+    assert measure_subject(cohort.folder / "out" / cohort.subject, cohort.truth)["brain"] > 0.9
+
+
+def test_the_figures_tell_of_success(cohort):
+    figures = record(cohort)["figures"]
+    assert figures["reference"] == "T1"
+    assert figures["modalities"]["FLAIR"]["offset"] < 2
+    with (cohort.folder / "out/quality.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 + 2 * 3
+    assert all(float(row["lowest"]) <= float(row["value"]) <= float(row["highest"]) for row in rows)
+
+
+def test_scans_lie_on_the_targets_grid_and_only_the_brain_remains(cohort):
+    folder = cohort.folder / "out" / cohort.subject
+    brain = nibabel.load(folder / f"{cohort.subject}_brain_mask.nii.gz").get_fdata() > 0
+    for modality in ("T1", "FLAIR"):
+        image = nibabel.load(folder / f"{cohort.subject}_{modality}.nii.gz")
+        assert image.shape == (46, 55, 46)  # of 182 x 218 x 182 mm
+        assert nibabel.aff2axcodes(image.affine) == ("L", "A", "S")
+        np.testing.assert_allclose(image.affine @ [22.125, 31.125, 17.625, 1], [0, 0, 0, 1], atol=0.01)  # MNI's origin
+        assert int(image.header["sform_code"]) == 4
+        assert not image.get_fdata()[~brain].any()
+        assert (image.get_fdata()[brain] > 0).mean() > 0.99
+
+
+def test_the_transform_file_resamples_the_raw_scan_to_the_result(cohort):
+    """By SimpleITK alone, as any ITK tool would: one resampling, by the composed transform."""
+    folder, name = cohort.folder / "out" / cohort.subject, f"{cohort.subject}_FLAIR"
+    raw = sitk.ReadImage(str(cohort.folder / "raw" / cohort.subject / f"{name}.nii.gz"), sitk.sitkFloat32)
+    result = sitk.ReadImage(str(folder / f"{name}.nii.gz"))
+    brain = sitk.ReadImage(str(folder / f"{cohort.subject}_brain_mask.nii.gz"))
+    again = sitk.Resample(raw, result, sitk.ReadTransform(str(folder / f"{name}.tfm")), sitk.sitkLinear)
+    inside = sitk.GetArrayFromImage(brain) > 0
+    difference = sitk.GetArrayFromImage(again)[inside] - sitk.GetArrayFromImage(result)[inside]
+    assert np.abs(difference).max() < 0.01
+
+
+def test_the_folder_is_ready_for_inference_and_datalists(cohort):
+    output = cohort.folder / "out"
+    for datalist in (output / "datalist.json", None):
+        (case,) = find_cases(output, ["T1", "FLAIR"], datalist)
+        assert case["subject"] == cohort.subject
+        assert [path.rsplit("_", 1)[1] for path in case["image"]] == ["T1.nii.gz", "FLAIR.nii.gz"]
+
+
+def test_there_are_a_picture_and_a_page(cohort):
+    picture = Image.open(cohort.folder / "out" / cohort.subject / f"{cohort.subject}.png").convert("RGB")
+    pixels = np.asarray(picture).reshape(-1, 3).astype(int)
+    for colour in ((86, 180, 233), (230, 159, 0)):  # the outlines of template and brain
+        assert (np.abs(pixels - colour).max(axis=1) < 40).sum() > 200
+    page = (cohort.folder / "out/overview.html").read_text()
+    assert f'src="{cohort.subject}/{cohort.subject}.png"' in page
+    assert "lacking: FLAIR: no file" in page
+
+
+def test_a_subject_that_fails_is_one_line_and_the_others_go_on(cohort):
+    assert cohort.result.returncode == 1
+    assert "lacking: FLAIR: no file; expected one file" in cohort.result.stdout
+    assert "1 new, 0 done before, 1 failed, 0 outside limits" in cohort.result.stdout
+    assert "Traceback" not in cohort.result.stderr
+    assert not (cohort.folder / "out/lacking").exists()
+
+
+def test_what_is_done_stays_and_leftovers_of_a_killed_run_go(cohort, run_prepare):
+    folder = cohort.folder / "out"
+    before = (folder / cohort.subject / "prepare.json").stat().st_mtime_ns
+    (folder / ".prepare/someone.new.1").mkdir()
+    result = run_prepare(*cohort.options)
+    assert "0 new, 1 done before, 1 failed" in result.stdout
+    assert (folder / cohort.subject / "prepare.json").stat().st_mtime_ns == before
+    assert [path.name for path in (folder / ".prepare").iterdir()] == ["lock"]
+
+
+def test_the_targets_are_the_grids_of_the_embedded_cohort():
+    for layout, target in (("ukb", "mni_fsl"), ("brats", "sri24"), ("atlas", "mni")):
+        expected = LAYOUTS[layout]
+        grid = TARGETS[target].grid(1.0)
+        assert grid.shape == expected.shape
+        np.testing.assert_array_equal(grid.affine, expected.affine(1.0))
+        assert TARGETS[target].mni_origin == expected.mni_origin

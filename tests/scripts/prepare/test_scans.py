@@ -1,0 +1,70 @@
+"""Which files are taken for which modality."""
+
+import pytest
+
+from common.errors import InputError
+from scripts.prepare.scans import find_subjects
+
+
+def folder_with(root, *files):
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(b"")
+    return root
+
+
+def found(root, modalities, patterns=None):
+    return {
+        subject.name: subject.fault or {modality: path.name for modality, path in subject.files.items()}
+        for subject in find_subjects(root, modalities, patterns or {})
+    }
+
+
+def test_words_of_names_give_the_modality(tmp_path):
+    root = folder_with(
+        tmp_path,
+        "a/anat/a_T1w.nii.gz",
+        "a/anat/a_T2_FLAIR.nii.gz",
+        "a/a_T2w.nii",
+        "a/a_t1ce.nii.gz",
+        "a/a_seg.nii.gz",
+        "a/._a_T1w.nii.gz",
+    )
+    assert found(root, ["T1", "T1ce", "T2", "FLAIR"])["a"] == {
+        "T1": "a_T1w.nii.gz",
+        "T1ce": "a_t1ce.nii.gz",
+        "T2": "a_T2w.nii",
+        "FLAIR": "a_T2_FLAIR.nii.gz",
+    }
+
+
+def test_flat_files_are_grouped_by_what_precedes_the_modality(tmp_path):
+    root = folder_with(tmp_path, "s_1_T1.nii.gz", "s_1_FLAIR.nii.gz", "s_2_T1.nii.gz", "notes.nii.gz")
+    names = found(root, ["T1", "FLAIR"])
+    assert names["s_1"] == {"T1": "s_1_T1.nii.gz", "FLAIR": "s_1_FLAIR.nii.gz"}
+    assert names["s_2"].startswith("FLAIR: no file; expected one")
+    assert set(names) == {"s_1", "s_2"}
+
+
+def test_two_files_of_a_modality_need_a_pattern(tmp_path):
+    root = folder_with(tmp_path, "a/run-1_T1w.nii.gz", "a/run-2_T1w.nii.gz")
+    assert found(root, ["T1"])["a"].startswith("T1: run-1_T1w.nii.gz and run-2_T1w.nii.gz; expected one file")
+    assert found(root, ["T1"], {"T1": "run-2_*"})["a"] == {"T1": "run-2_T1w.nii.gz"}
+
+
+def test_one_file_of_two_modalities_is_a_fault(tmp_path):
+    root = folder_with(tmp_path, "a/T1_T2.nii.gz")
+    assert found(root, ["T1", "T2"])["a"].startswith("T1_T2.nii.gz: is T1 and T2; expected one file each")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ((), "no scans"),
+        (("a/a_T1.nii.gz", "b_T1.nii.gz"), "holds b_T1.nii.gz beside folders"),
+        (("x.txt",), "no scans"),
+    ],
+)
+def test_a_root_without_one_layout_is_refused(tmp_path, files, message):
+    with pytest.raises(InputError, match=message):
+        find_subjects(folder_with(tmp_path, *files), ["T1"], {})
