@@ -4,7 +4,6 @@ import csv
 import io
 import os
 import platform
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,12 +19,11 @@ from common.data import datalists
 from common.data.headers import first_line
 from common.errors import InputError
 from common.files import atomic_write, digest
-from scripts.experiments.status import lock
 from scripts.html.pages import render
 from scripts.pools import map_in_processes
 from scripts.prepare.figures import FIGURES, Figures, outside, rows
 from scripts.prepare.scans import Subject
-from scripts.prepare.store import WORK, finished, picture_file, read_record, scan_file, write_subject
+from scripts.prepare.store import alone, finished, picture_file, read_record, scan_file, write_subject
 from scripts.prepare.subject import Settings, prepare_subject
 from scripts.prepare.targets import TARGETS
 from scripts.prepare.volumes import read_volume
@@ -68,12 +66,7 @@ def prepare_cohort(subjects: Sequence[Subject], settings: Settings, output: Path
     Raises:
         InputError: another process works in the folder, or it cannot be written.
     """
-    with lock(output / WORK) as held:
-        if held is None:
-            raise InputError(f"--output={output}: another process prepares scans there; expected to be alone")
-        for left in (output / WORK).iterdir():  # by a process that was killed
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
+    with alone(output):
         orders = [_Order(subject, settings, output) for subject in subjects if not subject.fault]
         done = run_in_processes(_prepare, orders, jobs, "subject")
         outcomes = {order.subject.name: outcome for order, outcome in zip(orders, done, strict=True)}

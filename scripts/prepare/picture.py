@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from common.inference.pictures import PLANES, centre_of, plane_of
 from scripts.html.volumes import AXES, grey_levels
 from scripts.prepare.subject import Prepared
 
@@ -27,20 +26,20 @@ def draw(prepared: Prepared, path: Path, title: str) -> None:
     """
     flips = np.sign(np.diag(next(iter(prepared.heads.values())).affine)[:3]).astype(int)
     brain, template = (_ras(mask, flips) for mask in (prepared.brain, prepared.template))
-    centre = centre_of(brain[None])
+    centre = [int(np.median(indices)) for indices in np.nonzero(brain)]
     rows = len(prepared.heads)
     figure = Figure(figsize=(3 * INCHES, rows * INCHES + 0.5), layout="constrained", facecolor="white")
     panels = figure.subplots(rows, 3, squeeze=False)
     for row, (modality, head) in zip(panels, prepared.heads.items(), strict=True):
         levels = grey_levels(_ras(head.array, flips))
         spacing = head.grid.spacing
-        for number, (panel, plane) in enumerate(zip(row, PLANES, strict=True)):
+        for number, (panel, plane) in enumerate(zip(row, AXES, strict=True)):
             at = centre[2 - number]
             vertical, horizontal = AXES[plane]
             aspect = spacing[vertical] / spacing[horizontal]
-            panel.imshow(plane_of(levels, plane, at), cmap="gray", vmin=0, vmax=255, origin="lower", aspect=aspect)
+            panel.imshow(_slice(levels, plane, at), cmap="gray", vmin=0, vmax=255, origin="lower", aspect=aspect)
             for mask, colour in ((template, TEMPLATE), (brain, BRAIN)):
-                cut = plane_of(mask, plane, at)
+                cut = _slice(mask, plane, at)
                 if cut.any() and not cut.all():
                     panel.contour(cut, levels=[0.5], colors=colour, linewidths=0.8)
             panel.set(xticks=[], yticks=[])
@@ -49,6 +48,13 @@ def draw(prepared: Prepared, path: Path, title: str) -> None:
     figure.legend(lines, ["template", "brain found"], loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(title)
     figure.savefig(path, dpi=DOTS)
+
+
+def _slice(volume: NDArray, plane: str, at: int) -> NDArray:
+    """A slice [rows, columns] of a volume [x, y, z] in RAS+; x is mirrored, as in radiology."""
+    if plane == "sagittal":
+        return volume[at].T
+    return (volume[::-1, :, at] if plane == "axial" else volume[::-1, at]).T
 
 
 def _ras(array: NDArray, flips: NDArray[np.int_]) -> NDArray:

@@ -1,5 +1,6 @@
 """The folder of a prepared subject: its files, its record, and how it appears, complete or not at all."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -19,7 +20,17 @@ from scripts.prepare.subject import Prepared, Settings
 from scripts.prepare.targets import TARGETS
 from scripts.prepare.volumes import to_transform
 
-__all__ = ["RECORD", "WORK", "finished", "mask_file", "picture_file", "read_record", "scan_file", "write_subject"]
+__all__ = [
+    "RECORD",
+    "WORK",
+    "alone",
+    "finished",
+    "mask_file",
+    "picture_file",
+    "read_record",
+    "scan_file",
+    "write_subject",
+]
 
 RECORD = "prepare.json"
 WORK = ".prepare"  # folder in the output for what is not finished
@@ -71,6 +82,30 @@ def write_subject(
         }
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
         write_json(folder / RECORD, {**record, "transforms": transforms, "files": files})
+
+
+@contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """Keep other processes from preparing scans in a folder, and remove what a killed one left unfinished.
+
+    Raises:
+        InputError: another process is at work there, or the folder cannot be written.
+    """
+    work = output / WORK
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with (work / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                message = f"--output={output}: another process prepares scans there; expected to be alone"
+                raise InputError(message) from None
+            for left in work.iterdir():
+                if left.is_dir():
+                    shutil.rmtree(left)
+            yield
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; expected a folder that can be written") from error
 
 
 @contextmanager

@@ -18,7 +18,7 @@ def prepare(*arguments, **environment):
 def cohort(tmp_path_factory):
     """One subject like UK Biobank's and a copy of it that lacks its FLAIR, prepared by the command."""
     folder = tmp_path_factory.mktemp("prepare")
-    subject = make_raw("ukb", 0, folder, seed=3, spacing=4.0)
+    subject = make_raw("ukb", 0, folder, seed=4, spacing=4.0)
     (folder / "raw/lacking").mkdir()
     (folder / "raw/lacking/scan_T1w.nii.gz").write_bytes((folder / f"raw/{subject}/{subject}_T1.nii.gz").read_bytes())
     options = ["--like=ukb", f"--root={folder / 'raw'}", f"--output={folder / 'out'}", "--spacing=4"]

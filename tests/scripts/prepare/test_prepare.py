@@ -5,7 +5,7 @@ import json
 
 import nibabel
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813, the field's name for it
 from PIL import Image
 
 from common.inference.cases import find_cases
