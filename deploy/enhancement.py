@@ -99,4 +99,4 @@ def _on_one_grid(one: Volume, other: Volume) -> list[NDArray[np.float32]]:
 
 def _smooth(image: sitk.Image, sigma: float) -> sitk.Image:
     """Smooth by a Gaussian of `sigma` mm."""
-    return sitk.DiscreteGaussian(image, sigma**2, maximumKernelWidth=64, maximumError=0.01, useImageSpacing=True)
+    return sitk.DiscreteGaussian(image, [sigma**2] * 3, maximumKernelWidth=64, maximumError=0.01, useImageSpacing=True)
