@@ -9,13 +9,14 @@ import ast
 import difflib
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from common.cli import options_of
+from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError, report_in_one_line
 from common.values import (
     ALIASES,
@@ -39,7 +40,7 @@ from common.values import (
     words,
 )
 
-__all__ = ["OPTIONS", "Option", "Options", "check_command_line", "check_network", "read"]
+__all__ = ["OPTIONS", "Option", "Options", "check_command_line", "check_network", "check_trained", "read"]
 
 
 @dataclass(frozen=True)
@@ -193,16 +194,18 @@ class Options(SimpleNamespace):
                 check_folder(name, getattr(self, name))
 
 
-def read(self_supervised: bool = False) -> Options:
+def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:
     """Read and check the options of the config that calls this, before anything else is read or written.
 
     Uncaught `InputError`s end the process in one line from now on, and options that the config lacks are refused.
 
     Args:
         self_supervised: whether the network learns from two views of each crop.
+        trained: what the checkpoint says that it was trained with (`common.weights.settings_of`).
 
     Raises:
-        InputError: an option is unknown, has a value that it cannot have, or does not fit another one.
+        InputError: an option is unknown, has a value that it cannot have, or does not fit another one
+            or the checkpoint.
     """
     report_in_one_line()
     check_command_line(sys.argv)
@@ -210,6 +213,7 @@ def read(self_supervised: bool = False) -> Options:
     found = {name: resolver.get_resolved_content(name) for name in resolver.items if name in OPTIONS}
     options = Options(**{name: OPTIONS[name](value) for name, value in found.items()})
     _check_together(options, self_supervised)
+    check_trained(vars(options), trained or {})
     return options
 
 
@@ -273,6 +277,29 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         if others := [modality for modality in aliases if modality not in options.modalities]:
             known = ", ".join(options.modalities)
             raise ArgumentError(f"modality_aliases={aliases}: {others[0]} is not in modalities; expected {known}")
+
+
+def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
+    """Refuse an option that contradicts what the checkpoint says that it was trained with.
+
+    Args:
+        options: values by name, each in its own type, with `checkpoint`.
+        trained: as `common.weights.settings_of` returns it.
+
+    Raises:
+        ArgumentError: one contradicts the checkpoint.
+    """
+    for name, stated in trained.items():
+        value = options.get(name, stated)
+        same = _regions(value) == _regions(stated) if name == "label_convention" else value == stated
+        if not same:
+            hint = "expected the same regions" if name == "label_convention" else "leave the option out"
+            raise ArgumentError(f"{name}={value}: {options['checkpoint']} was trained with {stated}; {hint}")
+
+
+def _regions(convention: str) -> list[str]:
+    """The names of the regions, whose label values may differ between a training and the labels that score it."""
+    return list(regions_of(convention))
 
 
 def check_command_line(argv: Sequence[str]) -> None:

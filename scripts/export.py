@@ -27,7 +27,7 @@ from common.data.regions import regions_of
 from common.data.transforms import RegionsToLabeld
 from common.errors import InputError, check_number, choice
 from common.files import atomic_write, check_writable_file, reporting_json_errors, write_json
-from common.options import OPTIONS, check_network
+from common.options import OPTIONS, check_network, check_trained
 from common.ssl.embeddings import EmbeddingInferer
 from common.ssl.networks import SSLHead, settings
 from common.values import check_device
@@ -36,12 +36,14 @@ __all__ = ["TOLERANCES", "Comparison", "OnnxNetwork", "Source", "compare", "expo
 
 BUNDLES = Path(__file__).parents[1] / "bundles"
 CONFIG = "configs/inference.yaml"
+KNOWN = "swin_unetr"  # architecture
 TOLERANCES = {  # largest difference of an output from the original, in its own unit (logits; features of unit variance)
     "torchscript": 1e-4,  # the same kernels in the same order: 0 on a CPU
     "onnx": 1e-3,  # onnxruntime sums in another order; about 1e-5 is usual
     "state_dict": 0.0,  # the same numbers in the same code
 }
-STATED = ("modalities", "model_size", "patch_size", "label_convention", "normalization")  # by a checkpoint
+# Options that a checkpoint states
+STATED = ("modalities", "model_size", "patch_size", "label_convention", "normalization", "architecture")
 
 
 class Comparison(NamedTuple):
@@ -137,19 +139,13 @@ class Source:
         self.parser = ConfigParser()
         self.parser.read_config(self.folder / CONFIG)
         self.parser["bundle_root"], self.parser["device"] = str(self.folder), device
-        for name in STATED:
-            given = (options or {}).get(name)
-            value = stated.get(name) if given is None else given
-            if name in self.parser and value is not None:
-                self.parser[name] = list(value) if isinstance(value, tuple) else value
-            elif given is not None:
-                raise InputError(f"--{name}={given}: {self.folder.name} has no such option; leave it out")
-        self.modalities, self.patch_size = self.parser["modalities"], self.parser["patch_size"]
-        for name in ("modalities", "patch_size"):
-            OPTIONS[name](self.parser[name])
-        known = self.parser.get("architecture", None)
-        if (trained := stated.get("architecture", known)) != known:
-            raise InputError(f"checkpoint {file}: architecture {trained}; expected {known}, the one that exports know")
+        self.parser["checkpoint"] = str(file)
+        self.values = self._values(options or {})
+        for name, value in self.values.items():
+            self.parser[name] = value  # a TorchScript file keeps this config, and is read without the checkpoint
+        self.modalities, self.patch_size = self.values["modalities"], self.values["patch_size"]
+        if (trained := self.values.get("architecture", KNOWN)) != KNOWN:
+            raise InputError(f"checkpoint {file}: architecture {trained}; expected {KNOWN}, the one that exports know")
         check_network(self.patch_size)
         check_device("device", device)
         self.network: nn.Module = self.parser.get_parsed_content("network_def").to(device).eval()
@@ -157,8 +153,23 @@ class Source:
         self.traceable = Encoder(self.network) if isinstance(self.network, SSLHead) else self.network
         self.metadata = self._metadata(file, stated)
 
+    def _values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that a checkpoint states, by name: as given, or else the checkpoint's, or else the default."""
+        self.parser.get_parsed_content("imports")
+        values = {}
+        for name in STATED:
+            value = given.get(name)
+            if name in self.parser:
+                value = self.parser.get_parsed_content(name) if value is None else value
+                values[name] = OPTIONS[name](list(value) if isinstance(value, tuple) else value)
+            elif value is not None:
+                raise InputError(f"--{name}={value}: {self.folder.name} has no such option; leave it out")
+        trained = self.parser.get_parsed_content("trained")
+        check_trained(values | {"checkpoint": self.parser["checkpoint"]}, trained)
+        return values
+
     def _metadata(self, file: Path, stated: Mapping[str, Any]) -> dict[str, Any]:
-        convention = self.parser.get("label_convention", None)
+        convention = self.values.get("label_convention")
         is_encoder = self.traceable is not self.network
         outputs = [f"level_{level}" for level in range(5)] if is_encoder else list(regions_of(str(convention)))
         return {
@@ -166,13 +177,13 @@ class Source:
             "network": type(self.network).__name__,
             "arguments": self._arguments(),
             "modalities": self.modalities,
-            "model_size": self.parser["model_size"],
+            "model_size": self.values["model_size"],
             "patch_size": self.patch_size,
             "outputs": outputs,
             "label_convention": convention,
             "labels": {name: sorted(values) for name, values in regions_of(convention).items()} if convention else None,
             "preprocessing": stated.get("preprocessing"),
-            "normalization": self.parser.get("normalization"),
+            "normalization": self.values["normalization"],
             "checkpoint": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
             "versions": weights.versions(),
         }
@@ -387,7 +398,7 @@ def export(
     if existing := [path for path in (file, *beside) if path.exists()]:
         raise InputError(f"--output={output}: {existing[0]} exists already; expected a new file")
     check_writable_file(file, f"--output={output}")
-    options = dict(zip(STATED, (modalities, model_size, patch_size, label_convention, None), strict=True))
+    options = dict(zip(STATED, (modalities, model_size, patch_size, label_convention, None, None), strict=True))
     source = Source(bundle, checkpoint, device, options)
     subject, image = source.case(datalist, dataset_dir, split, case)
     with atomic_write(file) as temporary:

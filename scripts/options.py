@@ -84,8 +84,12 @@ def _default(name: str, config: dict[str, Any]) -> str:
     if match := re.fullmatch(r"\$@chosen_recipe(?:\['\w+'\]|\.get\('\w+', (.+)\))", value):
         chosen = config["recipes"][config["recipe"]]
         return f"{_shown(chosen[name] if name in chosen else ast.literal_eval(match[1]))} (recipe {config['recipe']})"
+    if match := re.fullmatch(r"\$@trained\.get\('\w+', (.+)\)", value):
+        return f"the checkpoint's, else {_shown(ast.literal_eval(match[1]))}"
     if match := re.fullmatch(r"\$common\.data\.convention_of\(@datalist, '(\w+)'\)", value):
         return f"the datalist's, else {match[1]}"
+    if match := re.fullmatch(r"\$common\.data\.convention_of\(@datalist, @trained\.get\('\w+', '(\w+)'\)\)", value):
+        return f"the datalist's, else the checkpoint's, else {match[1]}"
     if match := re.fullmatch(r"\$@bundle_root \+ '/(.*)'", value):
         return match[1]
     return DEFAULTS[name]

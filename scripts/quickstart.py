@@ -108,10 +108,9 @@ def _train_and_evaluate(folder: Path, bundles: Sequence[str], threads: int) -> N
         places = [f"--output_dir={runs}/{bundle}", f"--ckpt_dir={runs}/{bundle}/models"]
         _run_bundle(bundle, [f"--config_file={TRAINING}", *data, *source, *places], threads)
         if stage.is_evaluated:
-            network = [f"--checkpoint={runs}/{bundle}/models/model.pt", "--model_size=micro"]
-            options = ["--patch_size=[64,64,64]", "--num_workers=0", "--cohort=embedded"]
+            options = [f"--checkpoint={runs}/{bundle}/models/model.pt", "--num_workers=0", "--cohort=embedded"]
             places = [f"--output_dir={runs}/{bundle}/evaluation"]
-            _run_bundle(bundle, ["--config_file=configs/evaluate.yaml", *data, *network, *options, *places], threads)
+            _run_bundle(bundle, ["--config_file=configs/evaluate.yaml", *data, *options, *places], threads)
             _run(["-m", "scripts.evaluate", "page", str(folder / bundle / "evaluation")], ROOT)
 
 

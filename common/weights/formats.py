@@ -1,7 +1,7 @@
 """Read checkpoints of any known layout; tensors get the names that this project's networks use."""
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from common.errors import InputError
-from common.weights.storage import load
+from common.weights.storage import load, path_of
 
-__all__ = ["ENCODER", "STEM", "Checkpoint", "Layout", "read"]
+__all__ = ["ENCODER", "STEM", "Checkpoint", "Layout", "read", "settings_of"]
 
 ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining hands on
 STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; its name marks an encoder in a file
@@ -97,6 +97,37 @@ def read(path: str | Path) -> Checkpoint:
     beside = [str(name) for name in content if name not in given and name not in (wrapper, "metadata")]
     layout = Layout(wrapper, beside, prefix, encoder, left_out, list(heads.values()))
     return Checkpoint(state, _metadata(content, path), layout)
+
+
+def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
+    """What a checkpoint says of the network and the images that it was trained with: some of `OPTIONS`.
+
+    Args:
+        checkpoint: a file, or several that must agree. A file of another project says nothing, nor does one that does
+            not exist: a config can be read before there are weights, and loading them names the file that is missing.
+
+    Raises:
+        InputError: a file cannot be read, or two disagree.
+    """
+    files = [path_of("checkpoint", file) for file in _as_list(checkpoint)]
+    stated = [_settings_in(file) if file.exists() else {} for file in files]
+    for file, settings in zip(files[1:], stated[1:], strict=True):
+        for name in settings.keys() & stated[0].keys():
+            if settings[name] != stated[0][name]:
+                raise InputError(
+                    f"checkpoint {file}: trained with {name}={settings[name]}, and {files[0]} with {stated[0][name]}; "
+                    "expected the same of all"
+                )
+    return stated[0] if stated else {}
+
+
+def _as_list(checkpoint: Any) -> list[Any]:
+    return list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
+
+
+def _settings_in(file: Path) -> dict[str, Any]:
+    metadata = _metadata(load(file, lazily=True), file)
+    return {name: metadata[name] for name in OPTIONS if metadata.get(name) is not None}
 
 
 def _wrapper(content: Mapping[str, Any], path: str | Path) -> str | None:
@@ -233,4 +264,5 @@ OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {  # metadata that becom
     "model_size": (_is_text, "a word, such as small"),
     "label_convention": (_is_convention, "a word or regions, such as brats2021 or core=1+3,whole=1+2+3"),
     "patch_size": (_are_edges, "whole numbers, such as [96, 96, 96]"),
+    "normalization": (_is_text, "a word, such as brain"),
 }

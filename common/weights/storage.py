@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 
@@ -18,8 +19,12 @@ __all__ = ["load", "path_of", "versions", "write"]
 NOT_A_PATH = "expected the path of a file; write ./ in front if the name reads as a number or a list"
 
 
-def load(path: str | Path) -> Mapping[str, Any]:
+def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     """Load the dictionary in a file of `torch.save` without unpickling anything.
+
+    Args:
+        path: of the file.
+        lazily: whether tensors are read from the file only when they are used.
 
     Raises:
         InputError: `path` is not a path, the file is missing, or it cannot be read safely.
@@ -34,7 +39,7 @@ def load(path: str | Path) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says the same
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_zipfile(path))
     except Exception as error:  # the readers behind torch.load raise many types
         raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
     if not isinstance(content, Mapping):

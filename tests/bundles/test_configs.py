@@ -131,10 +131,11 @@ PREDICTING += [(bundle, "inference") for bundle in SSL]
 def test_a_checkpoint_trained_on_images_of_another_normalization_is_refused(bundle, name, cohorts, tmp_path):
     checkpoint = save_network(bundle, tmp_path / "model.pt", modalities=MODALITIES[bundle], normalization="nonzero")
     with pytest.raises(RuntimeError, match="Failed to") as error:
-        workflow(bundle, name, "infer", cohorts, tmp_path, checkpoint=checkpoint)
-    expected = "trained with images of normalization=nonzero; expected that instead of brain"
-    assert input_error_message(error.value) == f"checkpoint {checkpoint}: {expected}"
-    assert workflow(bundle, name, "infer", cohorts, tmp_path, checkpoint=checkpoint, normalization="nonzero")
+        workflow(bundle, name, "infer", cohorts, tmp_path, checkpoint=checkpoint, normalization="brain")
+    expected = f"--normalization=brain: {checkpoint} was trained with nonzero; leave the option out"
+    assert input_error_message(error.value) == expected
+    followed = workflow(bundle, name, "infer", cohorts, tmp_path, checkpoint=checkpoint)
+    assert followed.parser.get_parsed_content("options").normalization == "nonzero"
 
 
 @pytest.mark.parametrize(("bundle", "name"), [("brats_finetune", "train"), ("ukb_ssl_pretrain", "train")])

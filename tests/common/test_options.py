@@ -8,7 +8,7 @@ from common.data.datalists import SPLITS
 from common.data.regions import CONVENTIONS
 from common.errors import ArgumentError, InputError, input_error_message
 from common.metrics.protocols import CHALLENGES, PROTOCOLS
-from common.options import OPTIONS, Options, check_command_line, read
+from common.options import OPTIONS, Options, check_command_line, check_trained, read
 from common.ssl.networks import SIZES
 from common.values import check_folder, flag, optional
 
@@ -424,3 +424,34 @@ def test_a_segmentation_network_takes_one_crop_of_unequal_edges(options_of_confi
 def test_options_are_read_in_a_config_only():
     with pytest.raises(RuntimeError, match="outside of a config"):
         read()
+
+
+# Options and the checkpoint
+
+TRAINED = {"patch_size": [64, 64, 64], "label_convention": "brats2021", "model_size": "tiny"}
+
+
+@pytest.mark.parametrize("convention", ["brats2021", "brats2023", "TC=2,WT=1+2+5,ET=5"])
+def test_options_agree_with_the_checkpoint_where_regions_have_the_same_names(convention):
+    check_trained({"patch_size": [64, 64, 64], "label_convention": convention, "checkpoint": "model.pt"}, TRAINED)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"patch_size": [96, 96, 96]}, "patch_size=[96, 96, 96]: model.pt was trained with [64, 64, 64]; leave the"),
+        ({"model_size": "base"}, "model_size=base: model.pt was trained with tiny; leave the option out"),
+        (
+            {"label_convention": "atlas"},
+            "label_convention=atlas: model.pt was trained with brats2021; expected the same",
+        ),
+        (
+            {"label_convention": "WT=2,TC=1,ET=4"},
+            "label_convention=WT=2,TC=1,ET=4: model.pt was trained with brats2021",
+        ),
+    ],
+)
+def test_an_option_that_contradicts_the_checkpoint_is_named(given, line):
+    with pytest.raises(ArgumentError) as error:
+        check_trained(given | {"checkpoint": "model.pt"}, TRAINED)
+    assert str(error.value).startswith(line)

@@ -230,3 +230,45 @@ def test_metadata_that_a_config_would_evaluate_is_refused(name, value, file):
 def test_modalities_are_read_as_a_list(file):
     weights.write({"network": named("a"), "metadata": {"modalities": ("T1", "FLAIR")}}, file)
     assert weights.read(file).metadata["modalities"] == UKB
+
+
+# What a checkpoint says of itself
+
+STATED = {"modalities": UKB, "model_size": "micro", "patch_size": [64, 64, 64], "normalization": "brain"}
+
+
+def saved(path, **metadata):
+    torch.save({"network": {"a": torch.ones(1)}, "metadata": metadata}, path)
+    return path
+
+
+def test_the_settings_of_a_checkpoint_are_those_that_predictions_share(file):
+    saved(file, **STATED, architecture=None, learning_rate=1e-4, modality_aliases=None)
+    assert weights.settings_of(file) == weights.settings_of([str(file)]) == STATED
+
+
+def test_a_file_of_another_project_or_none_says_nothing(file, tmp_path):
+    torch.save({"state_dict": {"a": torch.ones(1)}}, file)
+    assert weights.settings_of(file) == weights.settings_of(tmp_path / "later.pt") == weights.settings_of([]) == {}
+
+
+def test_settings_are_read_without_the_tensors(file, monkeypatch):
+    saved(file, **STATED)
+    monkeypatch.setattr(torch.Tensor, "isfinite", lambda self: pytest.fail("read"))
+    assert weights.settings_of(file) == STATED
+
+
+def test_the_checkpoints_of_an_ensemble_agree(file, tmp_path):
+    files = [saved(file, **STATED), saved(tmp_path / "b.pt", **STATED | {"model_size": "base"})]
+    with pytest.raises(InputError) as error:
+        weights.settings_of(files)
+    expected = f"trained with model_size=base, and {file} with micro; expected the same of all"
+    assert str(error.value) == f"checkpoint {tmp_path / 'b.pt'}: {expected}"
+    assert weights.settings_of([file, saved(tmp_path / "b.pt", modalities=UKB)]) == STATED
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"", "empty"), (b"{}", "expected a whole file of torch.save")])
+def test_settings_of_a_broken_file_are_refused(file, content, message):
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        weights.settings_of(file)
