@@ -40,7 +40,7 @@ from common.values import (
     words,
 )
 
-__all__ = ["OPTIONS", "Option", "Options", "check_command_line", "check_network", "check_trained", "read"]
+__all__ = ["OPTIONS", "Option", "Options", "check_command_line", "check_network", "check_trained", "components", "read"]
 
 
 @dataclass(frozen=True)
@@ -174,6 +174,7 @@ _ALL = (
     Option("challenge", words("GLI, MET, MEN, SSA, PED"), "BraTS challenge; null: GLI", nullable=True),
 )
 OPTIONS = {option.name: option for option in _ALL}
+COMPONENTS = ("loss", "optimizer", "lr_scheduler", "deterministic_transforms", "train::random_transforms")  # recorded
 
 
 class Options(SimpleNamespace):
@@ -215,6 +216,25 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     _check_together(options, self_supervised)
     check_trained(vars(options), trained or {})
     return options
+
+
+def components() -> dict[str, Any]:
+    """The loss, optimiser, schedule and transforms that the config which calls this declares, with options' values.
+
+    References to anything else than options stay text, as objects cannot be recorded.
+    """
+    resolver = _resolver()
+    return {id.split("::")[-1]: _component(resolver, id) for id in COMPONENTS if id in resolver.items}
+
+
+def _component(resolver: Any, id: str) -> Any:
+    config = resolver.items[id].get_config()
+    if isinstance(config, Mapping):
+        return {str(key): _component(resolver, f"{id}::{key}") for key in config}
+    if isinstance(config, list):
+        return [_component(resolver, f"{id}::{index}") for index in range(len(config))]
+    refers = resolver.match_refs_pattern(config) if isinstance(config, str) else {}
+    return resolver.get_resolved_content(id) if refers and refers.keys() <= OPTIONS.keys() | {"options"} else config
 
 
 def _resolver() -> Any:

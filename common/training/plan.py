@@ -1,5 +1,6 @@
 """A training's options, data, length and starting state."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 from math import ceil
 from typing import Any, NamedTuple
@@ -82,6 +83,7 @@ class Plan:
         preprocessing: of the images, in words, for the record.
         processes: that train together.
         options: of the config, checked.
+        components: what else the config declares, by name (`common.options.components`), for the record.
 
     Attributes:
         data: `common.data.Datalist`.
@@ -99,7 +101,15 @@ class Plan:
             does not fit.
     """
 
-    def __init__(self, bundle: str, network: str, preprocessing: str, processes: Processes, options: Options) -> None:
+    def __init__(
+        self,
+        bundle: str,
+        network: str,
+        preprocessing: str,
+        processes: Processes,
+        options: Options,
+        components: Mapping[str, Any] | None = None,
+    ) -> None:
         self.processes, self.options = processes, options
         batch_size = options.batch_size
         self.accumulation_steps = accumulation_steps(options.global_batch_size, batch_size, processes.count)
@@ -118,6 +128,7 @@ class Plan:
             preprocessing=preprocessing,
             global_batch_size=self.global_batch_size,
             subjects=self.data.digest,
+            components=dict(components or {}),
         )
         self.resumed_from = resumable(options.ckpt_dir, options.resume, self.settings)
 

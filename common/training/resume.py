@@ -65,10 +65,19 @@ def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
         raise ArgumentError(
             f"datalist={now.get('datalist')}: other subjects, or in other splits, than {file} was trained on"
         )
-    names = before.keys() & now.keys() - RESUMABLE
+    names = before.keys() & now.keys() - RESUMABLE - {"components"}
     for name in sorted(names, key=lambda name: (name != "recipe", name)):  # first the recipe, which sets several others
         if _spelling(before[name]) != _spelling(now[name]):
             raise ArgumentError(f"{name}={now[name]}: the run to resume has {before[name]}; expected the same")
+    _check_components(before.get("components"), now.get("components", {}))  # last: the options' values are in them
+
+
+def _check_components(before: Any, now: Mapping[str, Any]) -> None:
+    """Refuse another loss, optimiser, schedule or transform."""
+    known = before if isinstance(before, Mapping) else {}
+    for name in sorted(now.keys() & known.keys()):
+        if _spelling(known[name]) != _spelling(now[name]):
+            raise InputError(f"resume: {name} is {now[name]}; the run to resume has {known[name]}; expected the same")
 
 
 def _spelling(value: Any) -> str:

@@ -163,3 +163,19 @@ def test_weights_are_in_place_before_anything_is_built_on_the_network(bundle, co
     built = started.parser.ref_resolver.resolved_content
     assert "weights_report" in built
     assert not {"model", "optimizer", "train::dataloader", "train::trainer"} & built.keys()
+
+
+@pytest.mark.parametrize("bundle", BUNDLES)
+def test_a_training_records_what_its_config_declares(bundle, cohorts, tmp_path):
+    given = {"learning_rate": 0.003, "warmup_iterations": 1, "patch_size": [64, 64, 64]}
+    started = workflow(bundle, "train", "train", cohorts, tmp_path, ckpt_dir=str(tmp_path / "models"), **given)
+    recorded = started.parser.get_parsed_content("plan").settings["components"]
+    declared = config(bundle)
+    assert recorded["optimizer"] == declared["optimizer"] | {"lr": 0.003}  # params stays a reference
+    assert [step["_target_"] for step in recorded["random_transforms"]] == [
+        step["_target_"] for step in declared["train"]["random_transforms"]
+    ]
+    pads = [step for step in recorded["random_transforms"] if step["_target_"] == "DivisiblePadd"]
+    assert [(pad["_disabled_"], pad["k"]) for pad in pads] == [(True, [64, 64, 64])] * (bundle != "atlas_finetune")
+    assert recorded["loss"]["_target_"] == declared["loss"]["_target_"]
+    assert not any("@options" in str(value) for value in recorded["loss"].values())

@@ -129,6 +129,23 @@ def test_a_changed_recipe_is_named_before_what_it_stands_for(tmp_path):
         resumable(tmp_path, True, {"learning_rate": 2.0, "recipe": "table"})
 
 
+def test_a_run_is_not_resumed_with_another_loss_or_optimiser(tmp_path):
+    def settings(loss, rate):
+        components = {"loss": {"_target_": loss}, "optimizer": {"_target_": "AdamW", "lr": rate}}
+        return {"learning_rate": rate, "components": components}
+
+    file = stopped(tmp_path, settings("DiceLoss", 1.0))
+    assert resumable(tmp_path, True, settings("DiceLoss", 1.0)) == file
+    with pytest.raises(InputError) as error:
+        resumable(tmp_path, True, settings("DiceFocalLoss", 1.0))
+    both = "loss is {'_target_': 'DiceFocalLoss'}; the run to resume has {'_target_': 'DiceLoss'}"
+    assert str(error.value) == f"resume: {both}; expected the same"
+    with pytest.raises(InputError, match=r"^learning_rate=2.0: the run to resume has 1.0"):
+        resumable(tmp_path, True, settings("DiceLoss", 2.0))
+    stopped(tmp_path, {"learning_rate": 1.0})  # of a release that did not record them
+    assert resumable(tmp_path, True, settings("DiceFocalLoss", 1.0)) == file
+
+
 def test_a_damaged_state_is_named_with_the_one_before(tmp_path):
     stopped(tmp_path)
     (tmp_path / "iteration-0000005.pt").write_bytes(b"damaged")
