@@ -15,6 +15,7 @@ from common import cli, weights
 from common.errors import InputError
 from common.files import digest
 from common.ssl.networks import SIZES, ModelSize, SSLHead
+from scripts.html.pages import as_yaml
 
 __all__ = ["convert", "describe", "inspect"]
 
@@ -34,7 +35,10 @@ def inspect(file: str) -> None:
     for name, value in ({"modalities": None} | checkpoint.metadata).items():
         agrees = name not in found or _text(value) == _text(found[name])
         lines[name] = value if agrees else f"{_text(found[name])}, although the file states {_text(value)}"
+    components = lines.pop("components", {})
     print("\n".join(f"{name:<18} {_text(value)}" for name, value in lines.items()))
+    if components:
+        print(as_yaml(components))
 
 
 def _layout(layout: weights.Layout) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
-from scripts.html.pages import png_uri, render
+from scripts.html.pages import as_yaml, png_uri, render
 from scripts.report import charts as report_charts
 from scripts.report.runs import Run, Stage
 from scripts.report.scores import exemplars, finite, mean, region_statistics
@@ -27,6 +27,7 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
         InputError: a picture is not a PNG.
     """
     filters: dict[str, Any] = {
+        "as_yaml": as_yaml,
         "duration": _duration,
         "gibibytes": _gibibytes,
         "number": _number,

@@ -307,6 +307,16 @@ def test_inspect_prints_what_a_file_of_ours_says(file, capsys):
     assert lines["beside it"] == "nothing"
 
 
+def test_inspect_prints_loss_and_transforms_as_a_config_has_them(file, capsys):
+    pad = {"_target_": "SpatialPadd", "keys": ["image"], "spatial_size": [64, 64, 64]}
+    components = {"loss": {"_target_": "DiceLoss", "sigmoid": True}, "random_transforms": [pad, {"a": torch.ones(1)}]}
+    weights.write({"network": micro(), "metadata": {"modalities": UKB, "components": components}}, file)
+    inspect(str(file))
+    shown = capsys.readouterr().out
+    assert "\nloss: {_target_: DiceLoss, sigmoid: true}\n" in shown
+    assert "\n- _target_: SpatialPadd\n  keys: [image]\n  spatial_size: [64, 64, 64]\n" in shown
+
+
 # Converted files start our networks
 
 

@@ -242,7 +242,13 @@ def test_embedded_cohort_is_named_only_where_it_was_used(page: str, tmp_path: Pa
 def test_everything_recorded_is_escaped(tmp_path: Path) -> None:
     attack = "<script>alert('x')</script>\"&$\\frac$"
     content = record("atlas_finetune", 0, attack)
-    content |= {"bundle": attack, "command": attack, "device": attack, "git_commit": attack, "config": {attack: attack}}
+    content |= {
+        "bundle": attack,
+        "command": attack,
+        "device": attack,
+        "git_commit": attack,
+        "config": {attack: attack, "components": {attack: [attack]}},
+    }
     content |= {"versions": {attack: attack}, "scores": {"regions": [attack], "cases": {attack: {attack: 0.5}}}}
     content["weights"]["tensors"] = {"missing": [attack]}
     content["train"]["loss"] = content["validation"]["metrics"] = {}
