@@ -25,6 +25,7 @@ __all__ = [
     "register_rigid",
     "shifted",
     "smooth",
+    "upper_centre",
 ]
 
 LEVELS = (8.0, 4.0, 2.0)  # mm
@@ -32,7 +33,10 @@ BINS = 32  # of the joint histogram
 SEED = 1
 FLOOR = 0.02  # added before the logarithm
 CLIPPED = (1, 99.5)  # percentiles
-STARTS = ((0.0, 15.0, 30.0), (-15.0, 0.0, 15.0))  # mm up from the centre of mass (neck and face pull it down); degrees
+TURNS = (-20.0, -10.0, 0.0, 10.0, 20.0)  # degrees, about each axis
+SHIFTS = ([0, 0, 0], [0, -10, 0], [0, 10, 0], [0, 0, -10], [0, 0, 10])  # mm
+KEPT = 4  # of these starts
+UPPER = 150.0  # mm below the top of the head; the brain is 14 cm high
 SMOOTH = 3.0  # mm; voxels of the smooth registration
 KNOTS = 6  # of its B-spline, along each axis
 Pyramid = dict[float, sitk.Image]
@@ -114,12 +118,40 @@ def brain_centre(mask: sitk.Image) -> NDArray[np.float64]:
     return np.array(shape.GetCentroid(1))
 
 
-def around(image: sitk.Image, centre: NDArray[np.float64]) -> list[sitk.Euler3DTransform]:
-    """Starts for a scan at an unknown place: its centre of mass on `centre`, moved up and nodded in steps."""
-    voxels = sitk.GetArrayViewFromImage(image)
-    indices = np.argwhere(voxels > voxels.mean())[:, ::-1].mean(axis=0)
-    mass = np.array(image.TransformContinuousIndexToPhysicalPoint(indices.tolist()))
-    return [shifted(centre, mass - centre + [0, 0, up], nod) for up, nod in product(*STARTS)]
+def around(fixed: sitk.Image, moving: sitk.Image, mask: sitk.Image) -> list[sitk.Euler3DTransform]:
+    """Starts for a head at an unknown place: of a grid of turns and shifts, those of most mutual information.
+
+    The mask's centre goes to the centre of the head's upper part, which is that of the brain within 1 cm.
+
+    Args:
+        fixed: image, coarse.
+        moving: a head, on voxels of the same size.
+        mask: of the fixed image.
+    """
+    centre, place = brain_centre(mask), upper_centre(moving)
+    method = _method(mask, 1.0)
+    found = []
+    for turn, shift in product(product(TURNS, repeat=3), SHIFTS):
+        start = sitk.Euler3DTransform(centre.tolist(), *np.deg2rad(turn).tolist(), (place - centre + shift).tolist())
+        method.SetInitialTransform(start)
+        try:
+            found.append((method.MetricEvaluate(fixed, moving), start))
+        except RuntimeError as error:
+            _pass_if_apart(error)
+    return [start for _, start in sorted(found, key=lambda each: each[0])[:KEPT]]
+
+
+def upper_centre(head: sitk.Image) -> NDArray[np.float64]:
+    """The centre of mass of the upper part of a head, without the neck, in SimpleITK's coordinates, mm."""
+    bright = sitk.BinaryMorphologicalOpening(sitk.OtsuThreshold(head, 0, 1, 128), [1] * 3)
+    largest = sitk.RelabelComponent(sitk.ConnectedComponent(bright)) == 1
+    indices = np.argwhere(sitk.GetArrayViewFromImage(largest))[:, ::-1]
+    if not len(indices):
+        indices = np.argwhere(np.ones(head.GetSize()))
+    axes = np.reshape(head.GetDirection(), (3, 3)) * np.array(head.GetSpacing())
+    points = indices @ axes.T + np.array(head.GetOrigin())
+    top = np.percentile(points[:, 2], 99.5)
+    return np.asarray(points[points[:, 2] >= top - UPPER].mean(axis=0))
 
 
 def shifted(
@@ -135,7 +167,8 @@ def register_rigid(
     """The rigid transform of most mutual information within a mask of the fixed image.
 
     From each start a gradient descent runs on the coarsest level; the best goes on, and Powell's method, which needs no
-    gradient, refines it on the finest level.
+    gradient, refines it on the finest level. At 8 mm wrong places can have as much information as the right one, so a
+    search for a head begins at 4 mm.
 
     Raises:
         InputError: no start overlaps the mask.
@@ -150,8 +183,8 @@ def register_rigid(
     if not tried:
         raise InputError("its field of view misses the brain; expected scans of one head")
     best = min(tried, key=lambda found: found[0])[1]
-    for edge in finer:
-        last = edge == finer[-1]
+    for edge in finer or [coarse]:
+        last = edge == min(fixed)
         method = _powell(mask[edge]) if last else _gradient(mask[edge], edge)
         before = sitk.Euler3DTransform(best)
         if _run(method, fixed[edge], moving[edge], best) is None:
@@ -225,9 +258,12 @@ def _run(
     try:
         method.Execute(fixed, moving)
     except RuntimeError as error:
-        if (
-            "sample" in str(error).lower() or "point" in str(error).lower()
-        ):  # of the mask, none lies in the moving image
-            return None
-        raise
+        _pass_if_apart(error)
+        return None
     return float(method.GetMetricValue())
+
+
+def _pass_if_apart(error: RuntimeError) -> None:
+    """Raise an error again, unless it says that no sample of the mask lies in the moving image."""
+    if not any(word in str(error).lower() for word in ("sample", "point")):
+        raise error

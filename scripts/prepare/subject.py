@@ -146,9 +146,11 @@ def _to_template(
 ) -> tuple[sitk.Transform, sitk.AffineTransform, Pyramid]:
     """The rigid and the affine transform, and the scan without its receive field."""
     fixed, mask = registration.pyramid(template_brain(), scan), registration.pyramid(near, scan)
-    centre = registration.brain_centre(template_mask())
+    coarse = max(scan)
+    fine = [{edge: images[edge] for edge in images if edge < coarse} for images in (fixed, scan, mask)]
     try:
-        rigid = registration.register_rigid(fixed, scan, mask, registration.around(image, centre))
+        starts = registration.around(fixed[coarse], scan[coarse], mask[coarse])
+        rigid = registration.register_rigid(*fine, starts)
         inside = sitk.Resample(near, scan[min(scan)], rigid.GetInverse(), sitk.sitkNearestNeighbor)
         even = registration.evened(scan, inside)
         return rigid, registration.affine(fixed, even, mask, rigid), even
