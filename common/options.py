@@ -29,6 +29,7 @@ from common.values import (
     LOSS_WEIGHTS,
     MODALITIES,
     PATCH_SIZE,
+    SPACING,
     TEXT,
     Kind,
     check_folder,
@@ -103,6 +104,9 @@ _ALL = (
     _unrecorded("output_convention", CONVENTION, "label values of the label maps"),
     Option(
         "normalization", words("brain, nonzero"), "voxels whose mean and standard deviation scale an image (DIFF-9)"
+    ),
+    Option(
+        "spacing", SPACING, "edges of the voxels that images are resampled to; null: as in the files", nullable=True
     ),
     # Network and training
     Option(

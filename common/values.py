@@ -24,6 +24,7 @@ __all__ = [
     "LOSS_WEIGHTS",
     "MODALITIES",
     "PATCH_SIZE",
+    "SPACING",
     "TEXT",
     "Kind",
     "check_device",
@@ -132,6 +133,13 @@ def _patch_size(name: str, value: Any) -> list[int]:
     return list(value)
 
 
+def _spacing(name: str, value: Any) -> list[float]:
+    is_list = isinstance(value, list | tuple) and len(value) == 3
+    if not is_list or any(type(edge) not in (int, float) or not 0.1 <= edge <= 20 for edge in value):
+        raise ArgumentError(f"{name}={value}: expected three numbers from 0.1 to 20, mm, such as [1,1,1]")
+    return [float(edge) for edge in value]
+
+
 def _loss_weights(name: str, value: Any) -> list[float]:
     is_list = isinstance(value, list | tuple) and len(value) == 3
     if not is_list or any(type(one) not in (int, float) or not 0 <= one <= 1e3 for one in value) or not any(value):
@@ -206,6 +214,7 @@ DEVICE = Kind(check_device, "cpu, cuda, cuda:N")
 MODALITIES = Kind(_modalities, "list of names")
 ALIASES = Kind(_aliases, "names by names")
 PATCH_SIZE = Kind(_patch_size, "three multiples of 32 from 64, voxels")
+SPACING = Kind(_spacing, "three numbers from 0.1 to 20, mm")
 CONVENTION = Kind(_convention, f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3")
 LOSS_WEIGHTS = Kind(_loss_weights, "three numbers from 0, not all 0")
 AXES = Kind(_axes, "list of 0, 1, 2")

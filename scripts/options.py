@@ -22,6 +22,7 @@ DEFAULTS = {  # what a default that the config computes amounts to
     "device": "cuda if there is one, else cpu",
     "stitch_device": "DEVICE",
     "output_convention": "LABEL_CONVENTION",
+    "spacing": "the checkpoint's, else null",
 }
 
 

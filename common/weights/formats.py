@@ -258,6 +258,10 @@ def _are_edges(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(type(edge) is int for edge in value)
 
 
+def _are_lengths(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(type(edge) in (int, float) for edge in value)
+
+
 OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {  # metadata that become options of configs; see `_metadata`
     "modalities": (_are_names, "a list of names, such as ['T1', 'FLAIR']"),
     "architecture": (_is_text, "a word, such as swin_unetr"),
@@ -265,4 +269,5 @@ OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {  # metadata that becom
     "label_convention": (_is_convention, "a word or regions, such as brats2021 or core=1+3,whole=1+2+3"),
     "patch_size": (_are_edges, "whole numbers, such as [96, 96, 96]"),
     "normalization": (_is_text, "a word, such as brain"),
+    "spacing": (_are_lengths, "three numbers, such as [1.0, 1.0, 1.0]"),
 }

@@ -28,6 +28,7 @@ SETTINGS = (
     "patch_size",
     "label_convention",
     "normalization",
+    "spacing",
 )  # options that configs take from the weights
 CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # that take them
 

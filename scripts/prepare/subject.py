@@ -147,10 +147,10 @@ def _to_template(
     """The rigid and the affine transform, and the scan without its receive field."""
     fixed, mask = registration.pyramid(template_brain(), scan), registration.pyramid(near, scan)
     coarse = max(scan)
-    fine = [{edge: images[edge] for edge in images if edge < coarse} for images in (fixed, scan, mask)]
+    first, second, third = ({edge: images[edge] for edge in images if edge < coarse} for images in (fixed, scan, mask))
     try:
         starts = registration.around(fixed[coarse], scan[coarse], mask[coarse])
-        rigid = registration.register_rigid(*fine, starts)
+        rigid = registration.register_rigid(first, second, third, starts)
         inside = sitk.Resample(near, scan[min(scan)], rigid.GetInverse(), sitk.sitkNearestNeighbor)
         even = registration.evened(scan, inside)
         return rigid, registration.affine(fixed, even, mask, rigid), even
