@@ -81,24 +81,24 @@ def from_labels(root: str, files: Sequence[str], workers: int) -> str:
     if len(values) <= LIMIT and max(values, default=0) <= HIGHEST:
         values |= _values(root, [file for file in files if file not in set(sample)], workers)
         sample = files
-    count = f"the {len(sample)} label maps" if len(sample) > 1 else f"the label map {files[0]}"
+    count = f"{len(sample)} label map{'s' if len(sample) > 1 else ''}"
     numbers = sorted(values)
     if not numbers:
-        raise InputError(f"--regions: {count}: no voxel is labelled; expected labels, or {EXAMPLE}")
+        raise InputError(f"--regions: no voxel is labelled in {count}; expected labels, or {EXAMPLE}")
     if len(numbers) > LIMIT or numbers[-1] > HIGHEST:
         found = shortened(list(map(str, numbers)))
         raise InputError(
-            f"--regions: missing; {count} read so far have the values {found}; expected {EXAMPLE}; at most {LIMIT} "
-            f"regions, labels up to {HIGHEST}"
+            f"--regions: missing; the values in {count} are {found}; expected {EXAMPLE}; at most {LIMIT} "
+            f"regions, with labels up to {HIGHEST}"
         )
     if numbers == [1]:
-        print(f"regions: lesion=1, as 1 is the only label of {count}; --regions=REGIONS.yaml names it otherwise")
+        print(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml names it otherwise")
         return "lesion=1"
     names = ["lesion"] if len(numbers) == 1 else [f"label{number}" for number in numbers]
     regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in zip(names, numbers, strict=True))
     raise InputError(
-        f"--regions: missing; {count} have the values {', '.join(map(str, numbers))}; expected a YAML file that names "
-        f"the regions, the outermost first, such as {{{regions}}}"
+        f"--regions: missing; the values in {count} are {', '.join(map(str, numbers))}; expected a YAML file that "
+        f"names the regions, the outermost first, such as {{{regions}}}"
     )
 
 

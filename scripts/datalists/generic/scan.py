@@ -56,14 +56,7 @@ def scan(
     subjects = _with_images(data)
     modalities = _modalities(data, subjects, naming)
     print(f"layout: {name} ({data.layout}), {len(subjects)} subjects; modalities: {', '.join(modalities)}")
-    labels = [subject.label for subject in subjects if subject.label is not None]
-    convention = regions or data.convention
-    if not labels:
-        convention = None
-    elif convention is None:
-        convention = from_labels(str(root), labels, workers)
-    else:
-        print(f"regions: {convention}")
+    convention = _convention(data, subjects, naming, regions, workers)
     people = _people(subjects, person)
     visits = [_visit(subject, people[subject.name], modalities) for subject in subjects]
     held_out = frozenset(people[subject] for subject in data.held_out if subject in people)
@@ -142,6 +135,23 @@ def _modalities(data: DataSet, subjects: list[Subject], naming: Naming) -> tuple
     if partly:
         print(f"left out, as not every subject has them: {partly}; --modalities={','.join(known)} takes them")
     return common
+
+
+def _convention(
+    data: DataSet, subjects: list[Subject], naming: Naming, regions: str | None, workers: int
+) -> str | None:
+    """The label convention: what is given, what the layout states, or what the label maps say; None without any."""
+    labels = [subject.label for subject in subjects if subject.label is not None]
+    if not labels:
+        if naming.label is not None:
+            raise InputError(f"--label={naming.label}: no label map in {data.root} whose name ends so; expected one")
+        if regions is not None:
+            raise InputError(f"--regions: {regions}, but no label map in {data.root}; expected some, or --label=WORDS")
+        return None
+    if (convention := regions or data.convention) is None:
+        return from_labels(data.root, labels, workers)
+    print(f"regions: {convention}")
+    return convention
 
 
 def _people(subjects: list[Subject], pattern: str | None) -> dict[str, str]:
