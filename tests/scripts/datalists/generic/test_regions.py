@@ -104,7 +104,7 @@ def test_regions_without_a_label_map_are_refused(data):
     data.touch("a_T1.nii.gz", "b_T1.nii.gz")
     regions = data.write("regions.yaml", "lesion: [1]")
     with pytest.raises(
-        InputError, match="--regions: lesion=1, but no label map in .*; expected some, or --label=WORDS"
+        InputError, match=r"--regions: lesion=1, but no label map in .*; expected some, or --label=WORDS"
     ):
         data.scan(regions=regions)
 
