@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from common.data.modalities import modality_of
 from common.errors import InputError
-from scripts.datalists.generic.found import DataSet, files_in
+from scripts.datalists.generic.found import DataSet, files_in, printable
 from scripts.datalists.generic.names import LABEL, Naming, ends_with
 from scripts.datalists.layouts import folders_in
 
@@ -171,7 +171,7 @@ def _put_labels(data: DataSet, labels: dict[tuple[str, str], list[Candidate]]) -
 def _counted(kinds: dict[str, int]) -> str:
     most = sorted(kinds.items(), key=lambda item: -item[1])
     more = f" and {len(most) - 3} kinds more" if len(most) > 3 else ""
-    return ", ".join(f"{name} ({count})" for name, count in most[:3]) + more
+    return ", ".join(f"{printable(name)} ({count})" for name, count in most[:3]) + more
 
 
 def _refuse(root: str, subject: str, chosen: Sequence[Candidate]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import jsonschema
 
+from common.data.datalists import UNPRINTABLE
 from common.data.modalities import modality_of
 from common.data.regions import declaration, painting_order
 from common.errors import ArgumentError, InputError
@@ -98,6 +99,9 @@ def _read(file: Path) -> dict[str, Any]:
     if problem is not None:
         value = json.dumps(problem.instance)[:80]
         raise InputError(f"{file}: {problem.json_path} = {value}: {problem.message[:160]}; expected nnU-Net's form")
+    for text in [*content["labels"], *content.get("channel_names", content.get("modality")).values()]:
+        if UNPRINTABLE.search(text):
+            raise InputError(f"{file}: {json.dumps(text)[:80]}: expected text of one line in Unicode")
     ending = content.get("file_ending", ENDINGS[0])
     if ending not in ENDINGS:
         raise InputError(f"{file}: file_ending={ending}: expected {' or '.join(ENDINGS)}, NIfTI")

@@ -10,7 +10,7 @@ from common.errors import InputError, choice, shortened
 from scripts.datalists.cohort_checks import person_of
 from scripts.datalists.generic.bids import is_bids, read_bids
 from scripts.datalists.generic.folders import is_flat, is_folders, read_flat, read_folders
-from scripts.datalists.generic.found import DataSet, Subject
+from scripts.datalists.generic.found import DataSet, Subject, printable
 from scripts.datalists.generic.names import Naming
 from scripts.datalists.generic.nnunet import is_nnunet, read_nnunet
 from scripts.datalists.generic.regions import from_labels
@@ -97,7 +97,7 @@ def _with_images(data: DataSet) -> list[Subject]:
     alone = [str(subject.label) for subject in subjects if not subject.images]
     for what, files in {"neither modality nor label": data.skipped, "labels without an image": alone}.items():
         if files:
-            shown = shortened([name if name.isprintable() else ascii(name) for name in sorted(files)], most=3)
+            shown = shortened([printable(name) for name in sorted(files)], most=3)
             print(f"skipped, {what}: {shown}")
     found = [subject for subject in subjects if subject.images]
     if not found:

@@ -103,6 +103,20 @@ def test_two_images_are_refused_until_one_is_named(bids):
     ]
 
 
+def test_an_image_with_contrast_agent_is_no_image_without(data):
+    for person in PEOPLE:
+        data.touch(f"{session(person)}_ce-gadolinium_T1w.nii.gz", f"{session(person)}_T2w.nii.gz")
+    data.touch(f"{session('01')}_T1w.nii.gz")
+    assert list(data.entries(modalities="T1=T1w", validation=0)) == ["sub-01"]
+
+
+def test_sessions_named_by_a_date_are_of_one_person_too(data):
+    for person in PEOPLE:
+        data.touch(*[f"{session(person, date)}_T1w.nii.gz" for date in ("2020-01-31", "2021-01-31")])
+    content = data.scan(validation=2)
+    assert [len({entry["subject"][:6] for entry in content[split]}) for split in ("training", "validation")] == [2, 2]
+
+
 def test_other_contrasts_with_agent_have_a_name_of_their_own(data):
     for person in PEOPLE:
         data.touch(f"{session(person)}_FLAIR.nii.gz", f"{session(person)}_ce-gadolinium_FLAIR.nii.gz")

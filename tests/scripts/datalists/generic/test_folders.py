@@ -59,7 +59,9 @@ def test_no_modality_in_common_is_an_error(data):
 def test_words_of_ones_own_name_the_files(data, modalities):
     """A whole name counts more than one that merely ends with the words."""
     for name in ("A1", "A2"):
-        data.touch(*[f"{name}/{name}_{words}.nii.gz" for words in ("t1_to_mni", "bad_t1_to_mni", "t1", "other")])
+        data.touch(
+            *[f"{name}/{name}_{words}.nii.gz" for words in ("t1_to_mni", "bad_t1_to_mni", "t1", "other", "another")]
+        )
     content = data.scan(modalities=modalities)
     assert content["modalities"] == ["T1", "PD"]
     assert all(
@@ -175,3 +177,8 @@ def test_roots_of_no_known_layout_are_named(data):
     with pytest.raises(InputError, match="looks like folders and flat; expected --layout=folders or --layout=flat"):
         data.scan()
     assert list(data.entries(layout="flat", validation=0)) == ["S2"]
+
+
+def test_words_that_end_a_name_are_whole_words(data):
+    data.touch("s1_reg.nii.gz", "s2_unreg.nii.gz", "s3-REG.nii")
+    assert list(data.entries(modalities="T1=reg", validation=0)) == ["s1", "s3"]

@@ -137,6 +137,12 @@ def test_another_order_of_values_is_said(data, capsys):
     assert dict(painting_order("kidney=1+2+3,masses=2+3,tumor=2")) == {0: 1, 1: 3, 2: 2}
 
 
+def test_channels_are_counted_beyond_ten(data):
+    names = [f"b{number}" for number in range(11)]
+    content = fill(data, PROSTATE | {"channel_names": {str(n): name for n, name in enumerate(names)}}).scan()
+    assert content["modalities"] == names
+
+
 def test_a_list_of_cases_in_dataset_json(data):
     cases = {
         f"k{n}": {"images": [f"../data/x/{n}.nii.gz", f"y/{n}.nii.gz"], "label": f"z/{n}.nii.gz"} for n in range(3)
@@ -170,6 +176,8 @@ def with_labels(labels):
         (with_labels({"background": 0, "a b": 1, "a_b": 2}), "a_b=2: expected label values, and another name"),
         (with_labels({"background": 0, "a": 1, "b": "2"}), "b=2: expected label values"),
         (with_labels({"background": 0, "a": [1, 2], "b": [2, 3]}), "dataset.json: regions=.*: a and b overlap"),
+        (with_labels({"background": 0, "a\ud800": 1}), r'"a.ud800": expected text of one line'),
+        (PROSTATE | {"channel_names": {"0": "a\nb", "1": "c"}}, r'"a.nb": expected text of one line'),
         (with_labels({"background": 0, "a": 300}), "expected labels from 1 to 255"),
         (with_labels({"x": "background", "1": "a"}), "expected values by name, or names by value"),
         (BRATS | {"regions_class_order": [1, 2]}, r"regions_class_order \[1, 2\]: expected 3 values"),
