@@ -15,7 +15,7 @@ def bundle_commands() -> list[str]:
     return [block for block in bash_blocks() if "monai.bundle run" in block]
 
 
-def small(command: str) -> str:
+def at_tiny_size(command: str) -> str:
     """The same command, with options that make it small."""
     return tiny(command) + (" --ckpt_dir elsewhere" if "torchrun" in command else "")  # as models/ holds a run already
 
@@ -60,7 +60,7 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
     for subject in testing[:2]:
         masks = shutil.ignore_patterns("*_seg.nii.gz")
         shutil.copytree(tmp_path / "brats" / subject, tmp_path / "scans" / subject, ignore=masks)
-    printed = "".join(run_command(small(command), copy, environment) for command in bundle_commands())
+    printed = "".join(run_command(at_tiny_size(command), copy, environment) for command in bundle_commands())
 
     assert printed.count(" 0 missing, 0 unexpected") >= 2, "both stages 2 take over the whole network of stage 1"
     assert (copy / "bundles/brats_finetune/eval/evaluation/run.json").is_file()
