@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,6 +26,8 @@ TINY = [  # options of train.yaml that make one step a second's work
     "--iterations=1",
     "--val_interval=1",
 ]
+SMALL = "--model_size micro --patch_size [64,64,64] --num_workers 0"  # the same for the commands of a page
+SHORT = "--batch_size 2 --global_batch_size null --warmup_iterations 1 --iterations 1 --val_interval 1"  # of a training
 Result = subprocess.CompletedProcess
 
 
@@ -40,12 +44,34 @@ def execute(arguments: list[str], place: Path = ROOT, **environment: str) -> Res
     )
 
 
-def readme_blocks() -> list[str]:
-    """The bash blocks of README.md, in their order."""
+def bash_blocks(page: str = "README.md") -> list[str]:
+    """The bash blocks of a page, in their order."""
     return [
         re.sub(r"^  ", "", block, flags=re.MULTILINE) if block.startswith("  ") else block
-        for block in re.findall(r"^ *```bash\n(.*?)^ *```$", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+        for block in re.findall(r"^ *```bash\n(.*?)^ *```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
     ]
+
+
+def copy_of_the_repository(folder: Path) -> Path:
+    """What commands of a page need, in a place where they may write."""
+    copy = folder / "repository"
+    copy.mkdir()
+    for part in ("bundles", "common", "scripts"):
+        shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("models", "eval"))
+    return copy
+
+
+def tiny(command: str) -> str:
+    """A command of a page that runs a bundle, with options that make it small."""
+    return f"{command.rstrip()} {SMALL} {SHORT if 'train.yaml' in command else ''}"
+
+
+def run_command(command: str, place: Path, environment: dict[str, str]) -> str:
+    """Run a block of commands as a reader of the page does; returns what it prints."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    result = execute(["bash", "-euo", "pipefail", "-c", command], place, PATH=path, **environment)
+    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
 
 
 def one_line(error) -> str:

@@ -1,31 +1,23 @@
 """README.md's commands, taken from README.md and run at a tiny size in a copy of the repository."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
-from tests.support import ROOT, readme_blocks
-
-SMALL = "--model_size micro --patch_size [64,64,64] --num_workers 0"
-SHORT = "--batch_size 2 --global_batch_size null --warmup_iterations 1 --iterations 1 --val_interval 1"  # of a training
+from tests.support import ROOT, bash_blocks, copy_of_the_repository, run_command, tiny
 
 
 def bundle_commands() -> list[str]:
-    return [block for block in readme_blocks() if "monai.bundle run" in block]
+    return [block for block in bash_blocks() if "monai.bundle run" in block]
 
 
-def tiny(command: str) -> str:
+def at_tiny_size(command: str) -> str:
     """The same command, with options that make it small."""
-    elsewhere = "--ckpt_dir elsewhere" if "torchrun" in command else ""  # as models/ holds a run already
-    return f"{command.rstrip()} {SMALL} {SHORT if 'train.yaml' in command else ''} {elsewhere}"
+    return tiny(command) + (" --ckpt_dir elsewhere" if "torchrun" in command else "")  # as models/ holds a run already
 
 
 def test_readme_runs_every_bundle():
@@ -36,30 +28,20 @@ def test_readme_runs_every_bundle():
 
 def test_readme_names_only_targets_of_the_makefile():
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make (\w+)", "\n".join(readme_blocks())):
+    for target in re.findall(r"make (\w+)", "\n".join(bash_blocks())):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
-
-
-def run(command: str, place: Path, environment: dict[str, str]) -> str:
-    shell = ["bash", "-euo", "pipefail", "-c", command]
-    result = subprocess.run(shell, cwd=place, env=environment, capture_output=True, text=True, timeout=600, check=False)
-    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
-    return result.stdout
 
 
 @pytest.mark.slow
 def test_the_stage_commands_run_in_their_order(tmp_path):
     """Datalists, five trainings (each from the weights of the one before), torchrun, evaluation, inference, scores."""
-    copy = tmp_path / "repository"
-    copy.mkdir()
-    for folder in ("bundles", "common", "scripts"):
-        shutil.copytree(ROOT / folder, copy / folder, symlinks=True, ignore=shutil.ignore_patterns("models", "eval"))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    copy = copy_of_the_repository(tmp_path)
+    environment: dict[str, str] = {}
     for name in ("ukb", "brats", "atlas"):
         environment[name.upper()] = str(tmp_path / name)
         make = f"python -m scripts.phantoms make --layout={name} --subjects=8 --spacing=4 --output={tmp_path / name}"
-        run(f"{make} --workers=1", copy, environment)
-    lists = next(block for block in readme_blocks() if "scripts.datalists" in block)
+        run_command(f"{make} --workers=1", copy, environment)
+    lists = next(block for block in bash_blocks() if "scripts.datalists" in block)
     for large, small in {
         "source .venv/bin/activate\n": "",
         "n=0.1 ": "n=4 ",
@@ -67,10 +49,10 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
         "--testing=100": "--testing=2",
     }.items():
         lists = lists.replace(large, small)
-    run(lists, copy, environment)
+    run_command(lists, copy, environment)
 
-    check = next(block for block in readme_blocks() if "datalists check" in block)
-    run(check, copy, environment)
+    check = next(block for block in bash_blocks() if "datalists check" in block)
+    run_command(check, copy, environment)
     assert (copy / "check/findings.html").is_file()
 
     environment["SCANS"] = str(tmp_path / "scans")  # of the first two subjects of the testing split, without masks
@@ -78,7 +60,7 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
     for subject in testing[:2]:
         masks = shutil.ignore_patterns("*_seg.nii.gz")
         shutil.copytree(tmp_path / "brats" / subject, tmp_path / "scans" / subject, ignore=masks)
-    printed = "".join(run(tiny(command), copy, environment) for command in bundle_commands())
+    printed = "".join(run_command(at_tiny_size(command), copy, environment) for command in bundle_commands())
 
     assert printed.count(" 0 missing, 0 unexpected") >= 2, "both stages 2 take over the whole network of stage 1"
     assert (copy / "bundles/brats_finetune/eval/evaluation/run.json").is_file()
@@ -91,12 +73,12 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
     np.testing.assert_allclose(prediction.affine, image.affine)
     assert set(np.unique(np.asarray(prediction.dataobj))) <= {0, 1, 2, 4}
 
-    run(next(block for block in readme_blocks() if "scripts.export" in block), copy, environment)
+    run_command(next(block for block in bash_blocks() if "scripts.export" in block), copy, environment)
     assert (copy / "brats.onnx").stat().st_size > 1e6
 
     environment["THEIRS"] = str(tmp_path / "theirs")
     shutil.copytree(copy / "bundles/brats_finetune/eval/evaluation/predictions", environment["THEIRS"])
-    compared = run(next(block for block in readme_blocks() if "scripts.evaluate" in block), copy, environment)
+    compared = run_command(next(block for block in bash_blocks() if "scripts.evaluate" in block), copy, environment)
     assert "evaluation against theirs" in compared, "the bundle's own files are an evaluation"
     assert (copy / "scores/theirs/evaluation.html").is_file()
     assert json.loads((copy / "scores/comparison.json").read_text())["cases"] == 2

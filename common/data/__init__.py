@@ -5,11 +5,12 @@ from common import lazy
 __getattr__ = lazy(
     __name__,
     {
-        "datalists": "Datalist SPLITS convention_of read restrict subset write",
+        "datalists": "Datalist SPLITS convention_of in_memory read restrict subset write",
         "datasets": "Batches CaseDataset CaseSampler Draw Steps files_of",
         "headers": "AFFINE_TOLERANCE Problem broken_file check_headers edges_of first_line grid_of "
         "read_headers read_voxels",
         "intensities": "NormalizeBraind brain_and_head otsu",
+        "modalities": "SPELLINGS modality_of split_name",
         "regions": "CONVENTIONS Convention Region aliases_of alike canonical colours conventions_by_protocol "
         "declaration display_order known_labels mapping_of painting_order regions_of",
         "transforms": "CheckScand LabelToRegionsd NestRegionsd RegionsToLabeld",

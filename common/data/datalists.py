@@ -5,27 +5,29 @@
      "training": [{"subject": "BraTS2021_00000", "image": ["a_flair.nii.gz", ...], "label": "a_seg.nii.gz"}],
      "validation": [...], "testing": [...], "unlabelled": [...]}
 
-Paths are relative to the cohort's root folder, with forward slashes. `preparation` describes what the cohort's owner
-has done to the images. `unlabelled` lists the subjects of a labelled cohort without masks (the test part of ATLAS);
-inference can read it, training does not. `folds` and `subset` record how the splits were drawn. All of these may be
-absent. `datalist.schema.json` is the schema.
+Paths are relative to the cohort's root folder, with forward slashes. Regions of one's own take the place of
+`label_convention`: `"regions": {"whole": [1, 2], "core": {"labels": [1], "colour": "#d1495b"}}`. `preparation`
+describes what the cohort's owner has done to the images. `unlabelled` lists the subjects of a labelled cohort without
+masks (the test part of ATLAS); inference can read it, training does not. `folds` and `subset` record how the splits
+were drawn. All of these may be absent. `datalist.schema.json` is the schema.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 
-from common.data.regions import canonical, declaration, mapping_of, regions_of
+from common.data.regions import CONVENTIONS, declaration, mapping_of, regions_of
 from common.errors import ArgumentError, InputError, check_number
 from common.files import reporting_json_errors, write_json
 
-__all__ = ["SPLITS", "Datalist", "convention_of", "read", "restrict", "subset", "write"]
+__all__ = ["SPLITS", "Datalist", "convention_of", "in_memory", "read", "restrict", "subset", "write"]
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
 # control characters, line ends and halves of surrogate pairs: in no file's name, nor in a message of one line
@@ -114,7 +116,7 @@ class Datalist:
 
 
 def read(datalist: str | Path) -> dict[str, Any]:
-    """The content of a datalist, checked against the schema and the rules that a schema cannot state.
+    """The content of a datalist, checked against the schema and the rules that a schema cannot state; see `in_memory`.
 
     Raises:
         InputError: the file is missing or no JSON; it does not fit the schema; a subject occurs twice; a subject has
@@ -125,33 +127,58 @@ def read(datalist: str | Path) -> dict[str, Any]:
     with reporting_json_errors(f"datalist {datalist}", "a datalist"):
         content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
     check(content, datalist)
-    return content | {"label_convention": _convention(content["label_convention"])}
+    return in_memory(content)
 
 
-def _convention(stated: Any) -> str | None:
-    """The text of a label convention as a datalist states it: a name, regions by name, or None."""
-    return declaration(stated) if isinstance(stated, dict) else stated and canonical(stated)
+def in_memory(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a file with its convention as text (see `common.data.regions`), also for regions of one's own.
+
+    Raises:
+        ArgumentError: it has no valid convention.
+    """
+    convention = _convention(content)
+    return dict(
+        ("label_convention", convention) if key in ("label_convention", "regions") else (key, value)
+        for key, value in content.items()
+    )
+
+
+def _convention(content: Mapping[str, Any]) -> str | None:
+    """The text of the label convention that the content of a file names, or declares under `regions`."""
+    if "regions" in content:
+        return declaration(content["regions"])
+    stated: str | None = content["label_convention"]
+    if stated is not None and stated not in CONVENTIONS:
+        names = ", ".join(CONVENTIONS)
+        raise ArgumentError(f"label_convention={stated:.200}: expected one of {names}, null, or regions in its place")
+    return stated
 
 
 def convention_of(datalist: str | Path, default: str) -> str:
     """The label convention that a datalist states; `default` if it states none or is no datalist."""
     try:
-        content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
-        stated = content["label_convention"]
-        return (_convention(stated) if isinstance(stated, str | dict) else None) or default
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, ArgumentError):
+        return _convention(json.loads(Path(str(datalist)).read_text(encoding="utf-8"))) or default
+    except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError, ArgumentError):
         return default
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Write a datalist, complete or not at all; the same content gives the same bytes.
 
+    Args:
+        content: with the convention as text; see `in_memory`.
+        path: of the file.
+
     Raises:
         InputError: the content breaks a rule (see `read`), or the file cannot be written.
     """
+    convention = content.get("label_convention")
+    if convention is not None and convention not in CONVENTIONS:
+        with _naming(path):
+            regions = ("regions", mapping_of(convention))
+        content = dict(regions if item[0] == "label_convention" else item for item in content.items())
     check(content, path)
-    convention = _convention(content["label_convention"])
-    write_json(path, {**content, "label_convention": convention and mapping_of(convention)})
+    write_json(path, content)
 
 
 def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: bool = False) -> dict[str, Any]:
@@ -250,10 +277,11 @@ def check(content: Mapping[str, Any], name: str | Path) -> None:
         raise InputError(
             f"datalist {name}: {problem.json_path} = {value[:80]}: {problem.message.splitlines()[0][:160]}"
         )
-    try:
-        _convention(content["label_convention"])
-    except ArgumentError as error:
-        raise InputError(f"datalist {name}: {error}") from error
+    if ("regions" in content) == ("label_convention" in content):
+        found = "both" if "regions" in content else "neither"
+        raise InputError(f"datalist {name}: label_convention and regions: {found}; expected one of the two")
+    with _naming(name):
+        _convention(content)
     described = [content["name"], content.get("preparation", ""), content.get("folds", {}).get("source", "")]
     _check_texts([*described, *content["modalities"]], name)
     seen: dict[str, str] = {}
@@ -265,6 +293,15 @@ def check(content: Mapping[str, Any], name: str | Path) -> None:
                 raise InputError(f"datalist {name}: subject {subject} is in {seen[subject]} and again in {split}")
             seen[subject] = split
             _check_entry(entry, content["modalities"], name)
+
+
+@contextmanager
+def _naming(name: str | Path) -> Iterator[None]:
+    """Name the datalist in what is reported of an argument."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise InputError(f"datalist {name}: {error}") from error
 
 
 def _check_texts(texts: Sequence[str], name: str | Path) -> None:

@@ -155,7 +155,7 @@ def canonical(text: str) -> str:
 
 
 def declaration(regions: Mapping[str, Any]) -> str:
-    """The text of regions as a datalist declares them.
+    """The text of regions as a datalist, or a file of regions, declares them.
 
     Args:
         regions: by name in channel order: labels, or {"labels": labels, "colour": "#rrggbb"}; labels are a whole number
@@ -173,11 +173,14 @@ def declaration(regions: Mapping[str, Any]) -> str:
         labels, colour = (value.get("labels"), value.get("colour", "")) if isinstance(value, Mapping) else (value, "")
         numbers = labels if isinstance(labels, list | tuple) else [labels]
         parts.append(f"{name}={'+'.join(map(str, numbers))}{str(colour).replace('#', ':')}")
-    return canonical(",".join(parts))
+    try:
+        return canonical(",".join(parts))
+    except ArgumentError as error:
+        raise ArgumentError(str(error).replace("label_convention=", "regions=", 1)) from error
 
 
 def mapping_of(text: str) -> str | dict[str, Any]:
-    """A convention as a datalist has it: its name, or a mapping that `declaration` reads."""
+    """A convention as a datalist has it: its name, or the mapping of its regions that `declaration` reads."""
     if text in CONVENTIONS:
         return text
     found: dict[str, Any] = {}

@@ -10,19 +10,12 @@ from monai.transforms import Transform
 
 from common.data import datalists
 from common.data.headers import check_headers
+from common.data.modalities import SPELLINGS, split_name
 from common.errors import ArgumentError, InputError, choice
 from common.inference.segmentations import files_of, finished
 
 __all__ = ["CheckAlignmentd", "CheckFilesd", "find_cases"]
 
-# The last word of a file's name gives its modality, in the cohorts' own layouts.
-SUFFIXES = {
-    "FLAIR": ("flair", "t2f", "t2flair"),
-    "T1ce": ("t1ce", "t1c", "t1gd", "t1post"),
-    "T1": ("t1", "t1n", "t1w"),
-    "T2": ("t2", "t2w"),
-}
-WORDS = {word: modality for modality, words in SUFFIXES.items() for word in words}
 NIFTI = re.compile(r"(.+?)\.nii(\.gz)?$", re.IGNORECASE | re.DOTALL)
 
 
@@ -37,8 +30,9 @@ def find_cases(
 ) -> list[dict[str, Any]]:
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
-    In a folder, SUBJECT_MODALITY.nii.gz is a scan of SUBJECT. MODALITY is one of `SUFFIXES`, in upper or lower case,
-    after an underscore, a hyphen or a dot; a network with a single modality does not need it. Label maps (`seg`,
+    In a folder, SUBJECT_MODALITY.nii.gz is a scan of SUBJECT. MODALITY is one of `common.data.SPELLINGS` or a modality
+    of the network, in upper or lower case, after an underscore, a hyphen or a dot; a network with a single modality
+    does not need it. Label maps (`seg`,
     `mask`) and files in `output_dir` are ignored; links to folders are not followed.
 
     Args:
@@ -124,11 +118,14 @@ def _subject_and_modality(path: Path, modalities: Sequence[str]) -> tuple[str, s
     if match is None or path.name.startswith("."):
         return "", None
     last = re.split(r"[_.-]", match[1])[-1]
-    subject = match[1][: -len(last) - 1]
     if last.lower() in ("seg", "mask", "label", "dseg"):
         return "", None
-    if last.lower() in WORDS and subject:
-        return subject, WORDS[last.lower()]
+    subject, modality = split_name(match[1])
+    own = next((name for name in modalities if name.lower() == last.lower()), None)
+    if own is not None and modality is None:
+        subject, modality = match[1][: -len(last) - 1], own
+    if modality is not None and subject:
+        return subject, modality
     return match[1], modalities[0] if len(modalities) == 1 else None
 
 
@@ -150,7 +147,7 @@ class CheckFilesd(Transform):
         files = list(map(str, data[self.key]))
         for modality, file in zip(self.modalities, files, strict=True):
             if not file:
-                words = ", ".join(f"_{word}" for word in SUFFIXES.get(modality, (modality,)))
+                words = ", ".join(f"_{word}" for word in SPELLINGS.get(modality, (modality,)))
                 raise InputError(f"no {modality}; expected a file whose name ends with {words}")
             _, named = _subject_and_modality(Path(file), ["?"])
             if named not in (modality, "?", None) and named in self.modalities:

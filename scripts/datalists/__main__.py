@@ -1,17 +1,26 @@
-"""Datalists of cohorts in their own folder layouts: `python -m scripts.datalists ukb|brats|atlas|subset|check`."""
+"""Datalists of cohorts and of any data set: `python -m scripts.datalists ukb|brats|atlas|generic|subset|check`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from common.cli import run
 from common.data import datalists
+from common.data.regions import canonical
 from common.errors import InputError, check_number, choice
 from common.files import expand_home
 from common.values import flag
+from scripts.datalists import layouts
 from scripts.datalists.build import build, check_outputs, sizes
 from scripts.datalists.check import check
-from scripts.datalists.splits import cross_validation, random_splits
+from scripts.datalists.generic import regions as region_files
+from scripts.datalists.generic.names import naming
+from scripts.datalists.generic.scan import LAYOUTS
+from scripts.datalists.generic.scan import scan as scan_any
+from scripts.datalists.splits import Splitter, cross_validation, random_splits
 
-__all__ = ["atlas", "brats", "check", "subset", "ukb"]
+__all__ = ["atlas", "brats", "check", "generic", "subset", "ukb"]
 
 UNLABELLED = {"apart": True, "training": False}  # value of --unlabelled -> whether these subjects are kept apart
 
@@ -51,7 +60,16 @@ def ukb(
     check_number("workers", workers, int, 0, 1024)
     only_first = choice("visits", visits, {"all": False, "first": True})
     split = random_splits(validation, testing, seed)
-    build("ukb", root, output, split, consort, min_slices=min_slices, only_first=only_first, workers=workers)
+    build(
+        partial(layouts.scan, "ukb"),
+        root,
+        output,
+        split,
+        consort,
+        min_slices=min_slices,
+        only_first=only_first,
+        workers=workers,
+    )
 
 
 def brats(
@@ -65,11 +83,13 @@ def brats(
     fold_to: str | None = None,
     unlabelled: str = "apart",
     consort: str | None = None,
+    label_convention: str | None = None,
 ) -> None:
     """Write the datalist of a BraTS folder: FLAIR, T1ce, T1, T2 and the labels.
 
     The folders' names distinguish BraTS 2021 (labels 1, 2, 4) from BraTS 2023 and 2024 (1, 2, 3); a root must hold only
-    one of them. All timepoints of a person are in the same split. For the paper's cross-validation use
+    one of them. Gliomas after treatment, in BraTS 2024, also have the label 4 and want `--label_convention=brats2024`.
+    All timepoints of a person are in the same split. For the paper's cross-validation use
     `--folds=brats21_folds.json --fold=0` to `--fold=4`.
 
     Args:
@@ -89,22 +109,46 @@ def brats(
             training reads and `--split=unlabelled` of inference predicts. With `training` they are trained on, unless
             the person is held out; this suits self-supervised stages, and a supervised stage refuses it.
         consort: JSON file for the number of participants at each step; a flow chart is drawn beside it (.svg).
+        label_convention: meaning of the label values, such as brats2024, or regions such as core=1+3,whole=1+2+3. By
+            default that of the folders' names.
     """
     keep_unlabelled = choice("unlabelled", unlabelled, UNLABELLED)
+    split = _splitter(validation, testing, seed, folds, fold, fold_to)
+    convention = None if label_convention is None else canonical(str(label_convention))
+    scan = partial(_scan_brats, convention=convention)
+    build(scan, root, output, split, consort, _files(folds=folds), keep_unlabelled=keep_unlabelled)
+
+
+def _scan_brats(root: Path, convention: str | None) -> layouts.Cohort:
+    cohort = layouts.scan("brats", root)
+    return cohort if convention is None else replace(cohort, convention=convention)
+
+
+def _splitter(
+    validation: float | None,
+    testing: float | None,
+    seed: int,
+    folds: str | int | None,
+    fold: int | None,
+    fold_to: str | None,
+) -> Splitter:
+    """Random splits, or one fold held out."""
     if folds is None:
         for option, given in {"fold": fold, "fold_to": fold_to}.items():
             if given is not None:
                 raise InputError(f"--{option}={given}: expected --folds too, a file or a number of folds")
-        split = random_splits(0.1 if validation is None else validation, testing or 0, seed)
-    else:
-        fold_to = "validation" if fold_to is None else fold_to
-        validating = choice("fold_to", fold_to, {"validation": True, "testing": False})
-        for option, value in {"validation": validation if validating else None, "testing": testing}.items():
-            if value is not None:
-                raise InputError(f"--{option}={value}: expected none together with --folds and --fold_to={fold_to}")
-        split = cross_validation(folds, fold, fold_to, 0.1 if validation is None else validation, seed)
-    inputs = {"folds": expand_home(folds, f"--folds={folds}")} if isinstance(folds, str) else {}
-    build("brats", root, output, split, consort, inputs, keep_unlabelled=keep_unlabelled)
+        return random_splits(0.1 if validation is None else validation, testing or 0, seed)
+    fold_to = "validation" if fold_to is None else fold_to
+    validating = choice("fold_to", fold_to, {"validation": True, "testing": False})
+    for option, value in {"validation": validation if validating else None, "testing": testing}.items():
+        if value is not None:
+            raise InputError(f"--{option}={value}: expected none together with --folds and --fold_to={fold_to}")
+    return cross_validation(folds, fold, fold_to, 0.1 if validation is None else validation, seed)
+
+
+def _files(**options: object) -> Mapping[str, Path]:
+    """The options that name a file, which an output must not replace."""
+    return {name: expand_home(value, f"--{name}={value}") for name, value in options.items() if isinstance(value, str)}
 
 
 def atlas(
@@ -136,7 +180,79 @@ def atlas(
         consort: JSON file for the number of participants at each step; a flow chart is drawn beside it (.svg).
     """
     keep_unlabelled = choice("unlabelled", unlabelled, UNLABELLED)
-    build("atlas", root, output, random_splits(validation, testing, seed), consort, keep_unlabelled=keep_unlabelled)
+    build(
+        partial(layouts.scan, "atlas"),
+        root,
+        output,
+        random_splits(validation, testing, seed),
+        consort,
+        keep_unlabelled=keep_unlabelled,
+    )
+
+
+def generic(
+    root: str,
+    output: str,
+    regions: str | None = None,
+    layout: str | None = None,
+    modalities: str | Sequence[str] | Mapping[str, str] | None = None,
+    label: str | None = None,
+    person: str | None = None,
+    validation: float | None = None,
+    testing: float | None = None,
+    seed: int = 0,
+    folds: str | int | None = None,
+    fold: int | None = None,
+    fold_to: str | None = None,
+    unlabelled: str = "apart",
+    consort: str | None = None,
+    workers: int = 0,
+) -> None:
+    """Write the datalist of any data set of NIfTI files, and say which layout was recognised.
+
+    The layouts are `folders` (SUBJECT/MODALITY or SUBJECT/SUBJECT_MODALITY), `flat` (SUBJECT_MODALITY in the root, or
+    in folders images and labels), `bids` (sub-X/anat or sub-X/ses-Y/anat, label maps in derivatives) and `nnunet`
+    (imagesTr, labelsTr, imagesTs and dataset.json). The usual spellings of FLAIR, T1ce, T1, T2, PD, T2star, SWI, DWI
+    and ADC are known. Label maps are files whose names end with seg, label, mask, lesion and the like. Without any
+    label map the datalist suits self-supervised stages and inference.
+
+    Args:
+        root: folder of the data set.
+        output: the datalist, a JSON file; an existing file is replaced.
+        regions: YAML file that names each region, the outermost first, with its labels; see docs/own_data.md. By
+            default what dataset.json states. If nothing states them, all label maps are read. With 1 as their only
+            value the region is lesion, and otherwise the command ends, and shows a file for the values that it found.
+        layout: folders, flat, bids or nnunet, if several could be meant.
+        modalities: to take, in this order, such as T1,FLAIR. Subjects that lack one are left out. By default those that
+            every subject has. For files with other names, the words that end them, such as T1=t1_mprage,FLAIR=flair_reg
+            (in nnU-Net's layout the names of the channels; no word, as in T1=, for names without one).
+        label: the words that end the names of label maps, such as lesion_mask. For BIDS a pipeline may stand before
+            them, as in manual/label-lesion_mask.
+        person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+', for
+            data sets with several visits. By default people are known by the names of BIDS, UK Biobank and BraTS.
+        validation: number or fraction of people for validation; 0.1 by default.
+        testing: number or fraction of people for testing, besides those of imagesTs; 0 by default.
+        seed: of the random choice, 0 or more.
+        folds: number of folds, to shuffle people by the seed and deal them into folds of equal size; or a JSON file of
+            folds as SwinUNETR publishes it, which identifies subjects by the folder of their first image.
+        fold: the fold that is held out, from 0.
+        fold_to: split of that fold, validation (by default) or testing; see brats.
+        unlabelled: use of subjects without label map, if others have one. By default they are kept `apart`, in the
+            split `unlabelled`. With `training` they are trained on, unless the person is held out; this suits
+            self-supervised stages, and a supervised stage refuses it.
+        consort: JSON file for the number of participants at each step; a flow chart is drawn beside it (.svg).
+        workers: processes that read label maps, if nothing states the regions; 0 for one per core.
+    """
+    check_number("workers", workers, int, 0, 1024)
+    keep_unlabelled = choice("unlabelled", unlabelled, UNLABELLED)
+    split = _splitter(validation, testing, seed, folds, fold, fold_to)
+    if layout is not None:
+        choice("layout", layout, LAYOUTS)
+    names = naming(modalities, label)
+    inputs = _files(folds=folds, regions=regions)
+    text = None if regions is None else region_files.read_regions(inputs["regions"], f"--regions={regions}")
+    scan = partial(scan_any, naming=names, layout=layout, regions=text, person=person, workers=workers)
+    build(scan, root, output, split, consort, inputs, keep_unlabelled=keep_unlabelled)
 
 
 def subset(
@@ -181,4 +297,4 @@ def subset(
 
 
 if __name__ == "__main__":
-    run({"ukb": ukb, "brats": brats, "atlas": atlas, "subset": subset, "check": check}, "datalists")
+    run({"ukb": ukb, "brats": brats, "atlas": atlas, "generic": generic, "subset": subset, "check": check}, "datalists")

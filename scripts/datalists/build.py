@@ -1,6 +1,6 @@
 """Build the datalist of a cohort: scan its folder, select visits, split them, write the file and the flow chart."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,7 @@ from common.data import datalists
 from common.errors import InputError
 from common.files import check_writable_file, expand_home, reporting_path_errors
 from scripts import consort as chart
-from scripts.datalists import layouts
-from scripts.datalists.layouts import Layout, Visit
+from scripts.datalists.layouts import Cohort, Visit
 from scripts.datalists.slices import count_slices
 from scripts.datalists.splits import Splitter
 
@@ -19,7 +18,7 @@ OUTSIDE = "in no fold"  # where a flow chart counts people of the cohort whom th
 
 
 def build(
-    cohort: str,
+    scan: Callable[[Path], Cohort],
     root: str,
     output: str,
     split: Splitter,
@@ -34,7 +33,7 @@ def build(
     """Write the datalist of a cohort.
 
     Args:
-        cohort: a key of `scripts.datalists.layouts.COHORTS`.
+        scan: finds the visits in a folder.
         root: folder of the cohort.
         output: the datalist, a JSON file.
         split: assigns people to splits.
@@ -57,24 +56,26 @@ def build(
         outputs += [("consort", flow), ("consort", flow.with_suffix(".svg"))]
     check_outputs(outputs, inputs or {})
     folder = expand_home(root, f"--root={root}")
-    layout = layouts.detect(cohort, folder)
-    visits, steps = _select(layout, layouts.find(layout, folder), folder, min_slices, workers)
+    cohort = scan(folder)
+    visits, steps = _select(cohort, folder, min_slices, workers)
     if not visits:
-        raise InputError(f"--root={root}: no complete subject of {layout.title}; expected {', '.join(layout.images)}")
+        raise InputError(
+            f"--root={root}: no complete subject of {cohort.title}; expected {', '.join(cohort.modalities)}"
+        )
     if only_first:
         first = {visit.person: visit for visit in reversed(visits)}
         later = {visit.subject: "a later visit" for visit in visits if first[visit.person] is not visit}
         visits, firsts = chart.step("visits", "the first of these visits of each", visits, later)
         steps.append(firsts)
-    splits, folds = _assign(layout, visits, split, keep_unlabelled)
-    content = _describe(cohort, layout, visits, folds)
+    splits, folds = _assign(cohort, visits, split, keep_unlabelled)
+    content = _describe(cohort, visits, folds)
     entries = {split: [_entry(visit) for visit in members] for split, members in splits.items()}
     content |= {split: entries[split] for split in datalists.SPLITS if split in entries}
     datalists.write(content, target)
     print(f"{output}: {sizes(content)}")
     if consort is not None:
         counted = chart.count_splits(splits)
-        chart.write({"name": cohort, "layout": layout.title, "steps": steps, "splits": counted}, flow)
+        chart.write({"name": cohort.name, "layout": cohort.title, "steps": steps, "splits": counted}, flow)
         chart.draw(str(flow), str(flow.with_suffix(".svg")))
 
 
@@ -106,21 +107,19 @@ def sizes(content: Mapping[str, Any]) -> str:
     return ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
 
 
-def _select(
-    layout: Layout, found: Sequence[Visit], root: Path, min_slices: int, workers: int
-) -> tuple[list[Visit], list[dict[str, Any]]]:
+def _select(cohort: Cohort, root: Path, min_slices: int, workers: int) -> tuple[list[Visit], list[dict[str, Any]]]:
     """The visits that have all images, each with enough slices, and the steps of the flow chart."""
-    visits, start = chart.step("participants", "participants with a scan", found, {})
+    visits, start = chart.step("participants", "participants with a scan", cohort.visits, {})
     lacking = {visit.subject: _joined(visit.missing) for visit in visits if visit.missing}
     for subject, modalities in lacking.items():
         print(f"left out: {subject} lacks {modalities}")
     reasons = {subject: f"without {modalities}" for subject, modalities in lacking.items()}
-    visits, complete = chart.step("modalities", f"with {_joined(list(layout.images))}", visits, reasons)
+    visits, complete = chart.step("modalities", f"with {_joined(cohort.modalities)}", visits, reasons)
     if min_slices == 0:
         return visits, [start, complete]
     short: dict[str, str] = {}
     for visit, slices in zip(visits, count_slices(visits, root, workers), strict=True):
-        counts = dict(zip(layout.images, slices, strict=True))
+        counts = dict(zip(cohort.modalities, slices, strict=True))
         if unreadable := [modality for modality, count in counts.items() if count is None]:
             short[visit.subject] = f"{_joined(unreadable)} cannot be read"
             print(f"left out: {visit.subject}: {short[visit.subject]}")
@@ -137,14 +136,16 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def _assign(
-    layout: Layout, visits: Sequence[Visit], split: Splitter, keep_unlabelled: bool
+    cohort: Cohort, visits: Sequence[Visit], split: Splitter, keep_unlabelled: bool
 ) -> tuple[dict[str, list[Visit]], dict[str, Any] | None]:
     """Split -> visits, and the record of the folds. People with labels are split; the others follow."""
-    without = {visit for visit in visits if layout.label is not None and visit.label is None}
+    without = {visit for visit in visits if cohort.convention is not None and visit.label is None}
     if len(without) == len(visits) and not keep_unlabelled:
         without = set()
-    assigned = split([visit for visit in visits if visit not in without], sorted(without))
+    drawn = [visit for visit in visits if visit.person not in cohort.held_out]
+    assigned = split([visit for visit in drawn if visit not in without], [visit for visit in drawn if visit in without])
     split_of = {person: name for name, members in assigned.people.items() for person in members}
+    split_of |= dict.fromkeys(cohort.held_out, "testing")
     split_of |= dict.fromkeys(assigned.others, "training")
     splits: dict[str, list[Visit]] = {name: [] for name in assigned.people}
     for visit in visits:
@@ -162,15 +163,16 @@ def _assign(
     return splits, assigned.folds
 
 
-def _describe(cohort: str, layout: Layout, visits: Sequence[Visit], folds: Mapping[str, Any] | None) -> dict[str, Any]:
+def _describe(cohort: Cohort, visits: Sequence[Visit], folds: Mapping[str, Any] | None) -> dict[str, Any]:
     """The entries of a datalist that come before its splits."""
     labelled = any(visit.label for visit in visits)
     described: dict[str, Any] = {
-        "name": cohort,
-        "modalities": list(layout.images),
-        "label_convention": layout.convention if labelled else None,
-        "preparation": layout.preparation,
+        "name": cohort.name,
+        "modalities": list(cohort.modalities),
+        "label_convention": cohort.convention if labelled else None,
     }
+    if cohort.preparation is not None:
+        described["preparation"] = cohort.preparation
     return described if folds is None else described | {"folds": folds}
 
 

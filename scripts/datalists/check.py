@@ -228,7 +228,7 @@ def _content(datalist: str) -> dict[str, Any]:
         rounds.setdefault(times[str(subject)], dict(head)).setdefault(split, []).append(entry)
     for part in rounds.values():  # each has a subject once
         datalists.check(part, str(datalist))
-    return content
+    return datalists.in_memory(content)
 
 
 def _records(cases: Sequence[Mapping[str, Any]], root: str, convention: str | None, workers: int) -> list[Record]:

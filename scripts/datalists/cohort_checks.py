@@ -12,7 +12,7 @@ import numpy as np
 from common.data.headers import Problem
 from scripts.datalists.examine import CHECKS, Image, Record, in_mm
 
-__all__ = ["compare", "describe"]
+__all__ = ["compare", "describe", "person_of"]
 
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 SPACING_TOLERANCE = 0.05  # share of the cohort's median
@@ -59,6 +59,12 @@ def describe(records: Sequence[Record]) -> dict[str, str]:
         "spacing": _counted(spacings),
         "brain extracted": f"{extracted} of {len(litres)} images" if litres else "no readable image",
     }
+
+
+def person_of(subject: str) -> str | None:
+    """The person that the name of a visit begins with; None for a name in no known form."""
+    found = VISIT.fullmatch(subject)
+    return found["person"] if found else None
 
 
 def _counted(values: Counter[str]) -> str:
@@ -168,8 +174,8 @@ def _likenesses(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -
     alike: dict[str, dict[Any, dict[int, str]]] = {what: defaultdict(dict) for what in (SUBJECT, VOXELS, PERSON, MASK)}
     for place, (case, record) in enumerate(zip(cases, records, strict=True)):
         alike[SUBJECT][case["subject"]][place] = case["image"][0]
-        if case["split"] != "unlabelled" and (visit := VISIT.fullmatch(case["subject"])):
-            alike[PERSON][visit["person"]][place] = case["image"][0]
+        if case["split"] != "unlabelled" and (person := person_of(case["subject"])):
+            alike[PERSON][person][place] = case["image"][0]
         for file, digest in zip((*case["image"], case.get("label")), record.digests, strict=False):
             if digest:
                 alike[MASK if file == case.get("label") else VOXELS][digest].setdefault(place, file)

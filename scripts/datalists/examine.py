@@ -12,7 +12,7 @@ from common.data.headers import Problem, edges_of, first_line, grid_of, read_hea
 from common.data.regions import CONVENTIONS, known_labels
 from common.errors import shortened
 
-__all__ = ["CHECKS", "Image", "Record", "examine", "in_mm"]
+__all__ = ["CHECKS", "Image", "Record", "examine", "in_mm", "label_values"]
 
 # Check -> severity. An error breaks a training or its scores; a warning deserves a look.
 CHECKS = {
@@ -183,11 +183,36 @@ def _label_values(voxels: np.ndarray, scan: Any) -> np.ndarray:
     return np.sort(_scaled(stored, scan))
 
 
-def _label_problems(file: str, values: np.ndarray, convention: str | None) -> list[Problem]:
+def label_values(file: str, root: str) -> frozenset[int] | Problem:
+    """The values of a label map, or why there are none.
+
+    Args:
+        file: path relative to `root`.
+        root: folder of the file.
+    """
+    problems, opened, _ = read_headers({"image": [file]}, root)
+    if problems:
+        return problems[0]
+    voxels = read_voxels(file, opened[file], root)
+    if isinstance(voxels, Problem):
+        return voxels
+    values = _label_values(voxels, opened[file])
+    if problem := _no_whole_numbers(file, values):
+        return problem
+    return frozenset(map(int, values))
+
+
+def _no_whole_numbers(file: str, values: np.ndarray) -> Problem | None:
     if not np.isfinite(values).all():
-        return [Problem("not_finite", file, "NaN or infinite labels", "whole numbers")]
+        return Problem("not_finite", file, "NaN or infinite labels", "whole numbers")
     if len(broken := values[values != np.round(values)]):
-        return [Problem("label_values", file, f"label {_listed(broken)}", "whole numbers")]
+        return Problem("label_values", file, f"label {_listed(broken)}", "whole numbers")
+    return None
+
+
+def _label_problems(file: str, values: np.ndarray, convention: str | None) -> list[Problem]:
+    if problem := _no_whole_numbers(file, values):
+        return [problem]
     found = frozenset(map(int, values))
     if convention is not None and not found <= known_labels(convention):
         sizes = {name: len(known_labels(name)) for name in CONVENTIONS if found <= known_labels(name)}

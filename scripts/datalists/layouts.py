@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from common.errors import InputError, shortened
 
-__all__ = ["COHORTS", "Layout", "Visit", "detect", "find"]
+__all__ = ["COHORTS", "Cohort", "Layout", "Visit", "detect", "find", "folders_in", "scan"]
 
 BRATS_FILE = "{folder}/{visit}%s.nii.gz"
 ATLAS_FILE = "{folder}/anat/{person}_ses-{session}_space-MNI152NLin2009aSym_%s.nii.gz"
@@ -63,6 +63,29 @@ class Visit:
     image: tuple[str, ...]
     label: str | None
     missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A scanned folder.
+
+    Attributes:
+        name: of the cohort.
+        title: of its layout.
+        modalities: in the order of each visit's images.
+        convention: label convention of the masks, as text; None if the cohort has no masks.
+        preparation: preprocessing by the cohort's owner, if it is known.
+        visits: sorted by name.
+        held_out: people that the layout itself keeps for testing.
+    """
+
+    name: str
+    title: str
+    modalities: tuple[str, ...]
+    convention: str | None
+    preparation: str | None
+    visits: list[Visit]
+    held_out: frozenset[str] = frozenset()
 
 
 def _patterns(*levels: str) -> tuple[re.Pattern[str], ...]:
@@ -144,6 +167,13 @@ REASONS = {  # why a root must hold one layout
 }
 
 
+def scan(cohort: str, root: Path) -> Cohort:
+    """Scan the folder of a cohort, in whichever of its layouts; see `detect` and `find`."""
+    layout = detect(cohort, root)
+    visits = find(layout, root)
+    return Cohort(cohort, layout.title, tuple(layout.images), layout.convention, layout.preparation, visits)
+
+
 def detect(cohort: str, root: str | Path) -> Layout:
     """The layout of a cohort's folder, recognised by the names of the folders in it.
 
@@ -154,7 +184,7 @@ def detect(cohort: str, root: str | Path) -> Layout:
     Raises:
         InputError: the folder cannot be read, or has none or several of the cohort's layouts.
     """
-    names = _folders(str(root))
+    names = folders_in(str(root))
     examples: dict[str, str] = {}
     for layout in COHORTS[cohort]:
         example = next(filter(layout.levels[0].fullmatch, names), None)
@@ -200,7 +230,7 @@ def _walk(
     root: str, folder: str, levels: Sequence[re.Pattern[str]], skipped: list[str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Folders that match the levels, each with the patterns' named groups; adds the others to `skipped`."""
-    for name in _folders(f"{root}/{folder}"):
+    for name in folders_in(f"{root}/{folder}"):
         path = f"{folder}/{name}".lstrip("/")
         match = levels[0].fullmatch(name)
         if match is None:
@@ -212,7 +242,12 @@ def _walk(
                 yield below, match.groupdict() | groups
 
 
-def _folders(path: str) -> list[str]:
+def folders_in(path: str) -> list[str]:
+    """The names of the folders in a folder, sorted.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     try:
         with os.scandir(path) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir())

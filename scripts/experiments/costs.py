@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from monai.bundle import ConfigParser
 
-from common.data.datalists import convention_of
+from common.data import datalists
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
 from common.files import write_json
@@ -126,7 +126,7 @@ def measure(job: Job) -> Cost:
     """
     settings, given = settings_of(job), _given(job.commands[0])
     if "label_convention" in settings and "label_convention" not in given:
-        settings["label_convention"] = convention_of(given["datalist"], settings["label_convention"])
+        settings["label_convention"] = datalists.convention_of(given["datalist"], settings["label_convention"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _make_cases(folder, settings)
@@ -227,4 +227,4 @@ def _make_cases(folder: Path, settings: Mapping[str, Any]) -> None:
         "validation": [case(batch + number) for number in range(2)],
         "testing": [],
     }
-    (folder / "datalist.json").write_text(json.dumps(content), encoding="utf-8")
+    datalists.write(content, folder / "datalist.json")

@@ -148,6 +148,8 @@ class TestBundle(unittest.TestCase):
 
 def make_cohort(folder: Path) -> dict[str, Any]:
     """Write noisy balls, with a lesion if the bundle is trained with labels; returns options of the configs."""
+    from common.data import known_labels, write  # here, as it is found once the bundle is on the path
+
     settings = json.loads((BUNDLE / "configs/train.json").read_text())
     convention = settings.get("label_convention")
     splits: dict[str, list[dict[str, Any]]] = {}
@@ -162,12 +164,12 @@ def make_cohort(folder: Path) -> dict[str, Any]:
                 image = (distance < EDGE * 0.4) * random.normal(100, 10, distance.shape)
                 entry["image"].append(_write(image.astype(np.float32), folder / f"{subject}_{modality.lower()}.nii.gz"))
             if convention:
-                label = distance < 12  # label 1, which every convention has
+                label = np.where(distance < 12, min(known_labels(convention) - {0}), 0)
                 entry["label"] = _write(label.astype(np.uint8), folder / f"{subject}_label.nii.gz")
             splits.setdefault(split, []).append(entry)
     content = {"name": "made up", "modalities": settings["modalities"], "label_convention": convention, **splits}
     datalist = folder / "datalist.json"
-    datalist.write_text(json.dumps(content))
+    write(content, datalist)
     return {"dataset_dir": str(folder), "datalist": str(datalist)}
 
 

@@ -22,7 +22,8 @@ def own(cohorts, tmp_path_factory):
     """The BraTS cohort with label 7 for 1, and its datalist, which declares regions."""
     folder = tmp_path_factory.mktemp("own")
     content = json.loads((cohorts / "brats.json").read_text())
-    content["label_convention"] = OWN
+    content["regions"] = OWN
+    del content["label_convention"]
     (folder / "own.json").write_text(json.dumps(content))
     shutil.copytree(cohorts / "brats", folder / "data")
     for split in ("training", "validation", "testing"):

@@ -13,7 +13,7 @@ from common import weights
 from common.ssl import networks
 from common.ssl.networks import SSLHead
 from scripts.package.build import build
-from tests.support import BUNDLES, MODALITIES, ROOT, execute, readme_blocks
+from tests.support import BUNDLES, MODALITIES, ROOT, bash_blocks, execute
 
 pytestmark = pytest.mark.slow
 OUTPUTS = {"brats_finetune": 3, "atlas_finetune": 1}
@@ -81,7 +81,7 @@ def built(dist) -> Path:
 
 def test_readme_makes_a_package(tmp_path):
     """The README's lines, with a small network; the second verifies the zip by its files."""
-    (block,) = [block for block in readme_blocks() if "scripts.package" in block]
+    (block,) = [block for block in bash_blocks() if "scripts.package" in block]
     file = checkpoint("brats_finetune", tmp_path / "model.pt")
     for long, short in {
         "bundles/brats_finetune/models/model.pt": str(file),

@@ -159,7 +159,11 @@ def _entry(**changes):
     ("change", "message"),
     [
         (_without("modalities"), "'modalities' is a required property"),
-        (_without("label_convention"), "'label_convention' is a required property"),
+        (_without("label_convention"), "label_convention and regions: neither; expected one of the two"),
+        (
+            lambda content: content.update(regions={"core": 1}),
+            "label_convention and regions: both; expected one of the two",
+        ),
         (lambda content: content.update(trainning=[]), "trainning"),
         (
             lambda content: content.update(label_convention="brats"),
@@ -225,33 +229,58 @@ OWN = {"whole": [1, 2], "core": {"labels": [1], "colour": "#d1495b"}, "cavity": 
 
 
 def test_regions_of_ones_own_are_read_as_text_and_written_as_they_were(datalist, content):
-    datalist.write_text(json.dumps(content | {"label_convention": OWN}))
+    del content["label_convention"]
+    datalist.write_text(json.dumps(content | {"regions": OWN}))
     assert datalists.read(datalist)["label_convention"] == "whole=1+2,core=1:d1495b,cavity=7"
+    assert "regions" not in datalists.read(datalist)
     assert datalists.convention_of(datalist, "atlas") == "whole=1+2,core=1:d1495b,cavity=7"
     datalists.write(datalists.read(datalist), datalist)
-    assert json.loads(datalist.read_text())["label_convention"] == OWN | {"cavity": [7]}
+    written = json.loads(datalist.read_text())
+    assert written["regions"] == OWN | {"cavity": [7]}
+    assert list(written["regions"]) == list(OWN)
+    assert "label_convention" not in written
 
 
 @pytest.mark.parametrize(
     ("regions", "message"),
     [
-        ({}, r"\$.label_convention"),
-        ({"core": 0}, r"\$.label_convention"),
-        ({"core": []}, r"\$.label_convention"),
-        ({"core": {"labels": 1, "color": "#d1495b"}}, r"\$.label_convention"),
-        ({"a core": 1}, r"\$.label_convention"),
-        ({"core": [1, 2], "rim": [2, 3]}, "core and rim overlap"),
+        ({}, r"\$.regions"),
+        (None, r"\$.regions"),
+        ("core=1", r"\$.regions"),
+        ({"core": 0}, r"\$.regions"),
+        ({"core": []}, r"\$.regions"),
+        ({"core": {"labels": 1, "color": "#d1495b"}}, r"\$.regions"),
+        ({"a core": 1}, r"\$.regions"),
+        ({"core": [1, 2], "rim": [2, 3]}, r"toy.json: regions=core=1\+2,rim=2\+3: core and rim overlap"),
     ],
 )
 def test_regions_that_no_label_map_can_hold_are_refused(datalist, content, regions, message):
-    datalist.write_text(json.dumps(content | {"label_convention": regions}))
+    del content["label_convention"]
+    datalist.write_text(json.dumps(content | {"regions": regions}))
     with pytest.raises(InputError, match=message) as error:
         datalists.read(datalist)
     assert "\n" not in str(error.value)
     datalists.convention_of(datalist, "atlas")  # `read` is what refuses
 
 
-@pytest.mark.parametrize("text", [None, "", "[", "[]", "{}", '{"label_convention": null}', '{"label_convention": 3}'])
+@pytest.mark.parametrize("stated", ["core=1", {"core": 1}])
+def test_regions_of_ones_own_have_their_own_key(datalist, content, stated):
+    datalist.write_text(json.dumps(content | {"label_convention": stated}))
+    with pytest.raises(InputError, match="label_convention") as error:
+        datalists.read(datalist)
+    assert "\n" not in str(error.value)
+    assert datalists.convention_of(datalist, "atlas") == "atlas"
+
+
+def test_a_convention_that_cannot_be_written_is_named(tmp_path, content):
+    with pytest.raises(InputError, match=r"datalist .*toy.json: label_convention=brats: expected one of brats2021, "):
+        datalists.write(content | {"label_convention": "brats"}, tmp_path / "toy.json")
+    assert not (tmp_path / "toy.json").exists()
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "[", "[]", "{}", '{"label_convention": null}', '{"label_convention": 3}', '{"regions": 3}']
+)
 def test_without_a_convention_there_is_the_default(tmp_path, text):
     if text is not None:
         (tmp_path / "data.json").write_text(text)

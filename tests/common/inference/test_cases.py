@@ -45,6 +45,12 @@ def test_a_single_modality_needs_no_word(tmp_path):
     }
 
 
+def test_a_modality_of_the_network_is_a_word_and_words_are_joined(tmp_path):
+    files = {name: scan(tmp_path / f"P1_{name}.nii.gz") for name in ("T2_FLAIR", "T1-Gd", "CBF", "perf")}
+    (case,) = find_cases(tmp_path, ["cbf", "FLAIR", "T1ce"])
+    assert case == {"subject": "P1", "image": [files["CBF"], files["T2_FLAIR"], files["T1-Gd"]]}
+
+
 def test_a_file_that_is_missing_leaves_its_place_empty(tmp_path):
     there = [scan(tmp_path / f"P1_{word}.nii.gz") for word in ("flair", "t1", "t2")]
     (case,) = find_cases(tmp_path, BRATS)

@@ -42,16 +42,20 @@ def image(seed, shape=(12, 14, 10)):
     return volume
 
 
+def label_of(number):
+    label = np.zeros((12, 14, 10), np.uint8)
+    label[4 + number % 3, 5:8, 4] = (1, 2, 4)
+    label[4, 4, 4 + number % 4] = 1
+    return label
+
+
 @pytest.fixture
 def cohort(tmp_path):
     """Four sound subjects for training and two for testing, and a function that writes their datalist."""
     for number in range(6):
-        label = np.zeros((12, 14, 10), np.uint8)
-        label[4 + number % 3, 5:8, 4] = (1, 2, 4)
-        label[4, 4, 4 + number % 4] = 1
         save(tmp_path / f"root/s{number}/t1.nii.gz", image(2 * number))
         save(tmp_path / f"root/s{number}/t2.nii.gz", image(2 * number + 1))
-        save(tmp_path / f"root/s{number}/seg.nii.gz", label)
+        save(tmp_path / f"root/s{number}/seg.nii.gz", label_of(number))
     write(tmp_path)
     return tmp_path
 
@@ -125,6 +129,22 @@ def test_an_empty_mask_is_a_warning_that_can_be_accepted(cohort):
     assert check(cohort, accept="empty_mask,orientation") == (0, findings)
     assert check(cohort, accept=("orientation", "empty_mask"))[0] == 0
     assert check(cohort, accept="orientation")[0] == 1
+
+
+def test_labels_are_held_against_regions_of_ones_own(cohort):
+    """Of the labels 1, 2 and 4 the datalist declares two; what is written without the faulty subject keeps them."""
+    content = json.loads((cohort / "list.json").read_text())
+    del content["label_convention"]
+    regions = {"whole": {"labels": [1, 2], "colour": "#e69f00"}, "core": [1]}
+    (cohort / "list.json").write_text(json.dumps(content | {"regions": regions}))
+    for number in range(5):
+        save(cohort / f"root/s{number}/seg.nii.gz", np.minimum(label_of(number), 2))
+    status, findings = check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))
+    assert (status, kinds(findings)) == (1, [("s5", "label_values")])
+    assert findings[0]["value"] == "labels 0, 1, 2, 4: looks like brats2021"
+    assert findings[0]["expected"] == "0, 1, 2 (whole=1+2:e69f00,core=1)"
+    fixed = json.loads((cohort / "fixed.json").read_text())
+    assert (fixed["regions"], len(fixed["testing"])) == (regions, 1)
 
 
 def test_leakage_is_told_of_the_one_to_leave_out(cohort):

@@ -199,6 +199,7 @@ def test_all_visits_of_a_person_are_in_one_split(root, tmp_path):
         ({"output": "flow.svg", "consort": "flow.json"}, "--consort=flow.svg: expected another file than --output"),
         ({"output": "f.json", "folds": "./f.json", "fold": 0}, "--output=f.json: expected another file than --folds"),
         ({"output": "~nobody_of_this_name/list.json"}, "--output=~nobody_of_this_name/list.json: .*; expected a path"),
+        ({"label_convention": "brats"}, "label_convention=brats: expected one of brats2021, .*, or regions and their"),
         ({"unlabelled": "drop"}, "unlabelled=drop: expected one of apart, training"),
         ({"fold": 0}, "--fold=0: expected --folds too"),
         ({"fold_to": "testing"}, "--fold_to=testing: expected --folds too"),
@@ -265,6 +266,24 @@ def test_brats_2023_has_its_own_label_convention_and_keeps_the_timepoints_of_a_p
     people = {split: {subject[:15] for subject in members} for split, members in splits.items()}
     assert [len(members) for members in splits.values()] == [12, 9, 9]
     assert [len(members) for members in people.values()] == [4, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("convention", "key", "written"),
+    [
+        ("brats2024", "label_convention", "brats2024"),
+        ("cavity = 4, whole=2+3+1", "regions", {"cavity": [4], "whole": [1, 2, 3]}),
+    ],
+)
+def test_brats_after_treatment_has_the_convention_that_is_asked_for(root, tmp_path, convention, key, written):
+    """Timepoints of BraTS 2024 are numbered from 100."""
+    for person in (5, 6, 7):
+        _add_brats_2023(root, person, 100)
+    datalists.brats(root, tmp_path / "list.json", label_convention=convention)
+    content = json.loads((tmp_path / "list.json").read_text())
+    assert content[key] == written
+    assert len({"label_convention", "regions"} & content.keys()) == 1
+    assert content["training"][0]["subject"].endswith("-100")
 
 
 def test_conventions_of_brats_are_not_mixed(root, tmp_path):
@@ -715,7 +734,7 @@ def test_a_subset_does_not_replace_what_it_is_taken_from(whole_list, tmp_path):
     assert Path(whole_list).read_bytes() == before
 
 
-@pytest.mark.parametrize("command", ["ukb", "brats", "atlas", "subset"])
+@pytest.mark.parametrize("command", ["ukb", "brats", "atlas", "generic", "subset"])
 def test_bad_input_ends_the_command_line_in_one_line_with_status_2(tmp_path, command):
     source = "--datalist" if command == "subset" else "--root"
     result = subprocess.run(
@@ -730,7 +749,9 @@ def test_bad_input_ends_the_command_line_in_one_line_with_status_2(tmp_path, com
     assert "/no/such: No such file or directory; expected" in result.stderr
 
 
-@pytest.mark.parametrize("command", [datalists.ukb, datalists.brats, datalists.atlas, datalists.subset])
+@pytest.mark.parametrize(
+    "command", [datalists.ukb, datalists.brats, datalists.atlas, datalists.generic, datalists.subset]
+)
 def test_help_says_all_that_the_docstring_says(command):
     """python-fire takes a colon in a continued line for another argument, and drops the line."""
     described = command.__doc__.split("Args:\n")[1]

@@ -1,0 +1,64 @@
+"""Names of modalities, and how file names and data sets spell them."""
+
+import re
+from collections.abc import Mapping
+
+__all__ = ["SPELLINGS", "modality_of", "split_name"]
+
+# Modality -> its spellings in lower case, without signs; those of the cohorts first
+SPELLINGS: Mapping[str, tuple[str, ...]] = {
+    "FLAIR": ("flair", "t2f", "t2flair", "t2wflair", "flairw"),
+    "T1ce": (
+        "t1ce",
+        "t1c",
+        "t1gd",
+        "t1post",
+        "t1wce",
+        "t1wc",
+        "t1cw",
+        "t1wgd",
+        "t1wpost",
+        "t1contrast",
+        "cet1",
+        "cet1w",
+    ),
+    "T1": ("t1", "t1n", "t1w", "t1pre", "t1wpre", "t1native", "t1mprage", "t1wmprage", "mprage"),
+    "T2": ("t2", "t2w", "t2tse", "t2wtse"),
+    "PD": ("pd", "pdw"),
+    "T2star": ("t2star", "t2starw"),
+    "SWI": ("swi",),
+    "DWI": ("dwi",),
+    "ADC": ("adc",),
+}
+WORDS = {word: modality for modality, words in SPELLINGS.items() for word in words}
+MOST = 3  # words of a spelling, as in T1_w_post
+_END = re.compile(r"[_.\- ]?([^_.\- ]*)$")
+
+
+def modality_of(text: str) -> str | None:
+    """The modality that a text spells; None if it spells none.
+
+    Example:
+        >>> modality_of("T1-Gd"), modality_of("Flair"), modality_of("brain")
+        ('T1ce', 'FLAIR', None)
+    """
+    return WORDS.get(re.sub(r"[^a-z0-9]", "", text.lower()))
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """What stands before the modality in the name of a file, without extension, and the modality that ends it.
+
+    Words are separated by `_`, `-`, `.` or a space; of two spellings the longer one counts.
+
+    Example:
+        >>> split_name("S1_T2_FLAIR"), split_name("S1-t1"), split_name("S1")
+        (('S1', 'FLAIR'), ('S1', 'T1'), ('S1', None))
+    """
+    ends = [len(name)]
+    while len(ends) <= MOST and ends[-1] > 0:
+        found = _END.search(name[: ends[-1]])
+        ends.append(found.start() if found else 0)
+    for end in reversed(ends[1:]):
+        if modality := modality_of(name[end:]):
+            return name[:end], modality
+    return name, None

@@ -1,0 +1,75 @@
+"""Data sets without a standard: a folder for each subject, or all files in one folder."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+from scripts.datalists.generic.found import DataSet, files_in
+from scripts.datalists.generic.names import LABEL, Naming
+from scripts.datalists.layouts import folders_in
+
+__all__ = ["has_scans", "is_flat", "is_folders", "read_flat", "read_folders"]
+
+IMAGES = ("images", "image", "imgs", "scans", "volumes")  # names of folders of a flat data set
+LABELS = ("labels", "label", "masks", "mask", "segmentations", "annotations", "lesions")
+
+
+def has_scans(root: str, folder: str = "") -> bool:
+    """Whether a folder directly holds a NIfTI file."""
+    return next(iter(files_in(root, folder)), None) is not None
+
+
+def is_folders(root: str) -> bool:
+    """Whether there are folders with NIfTI files, and not the folders of a flat data set."""
+    names = [name for name in folders_in(root) if name.lower() not in (*IMAGES, *LABELS)]
+    return any(has_scans(root, name) for name in names)
+
+
+def is_flat(root: str) -> bool:
+    """Whether NIfTI files are in the root itself, or in a folder of images."""
+    return has_scans(root) or any(name.lower() in IMAGES and has_scans(root, name) for name in folders_in(root))
+
+
+def read_folders(root: Path, naming: Naming) -> DataSet:
+    """The subjects of a root with a folder for each, which holds MODALITY or SUBJECT_MODALITY files."""
+    data = DataSet(str(root), "a folder for each subject")
+    for folder in tqdm(folders_in(str(root)), desc=data.layout, unit="folder"):
+        claims: dict[str, list[tuple[bool, str]]] = defaultdict(list)
+        for path, stem in files_in(str(root), folder):
+            own = stem[len(folder) + 1 :] if re.match(rf"{re.escape(folder)}[_.\- ]", stem) else stem
+            name = naming.parse(own)
+            if name.kind is None:
+                data.skipped.append(path)
+            else:
+                claims[name.kind].append((name.before == "", path))
+        for kind, files in claims.items():
+            named = kind in naming.spelled or (kind == LABEL and naming.label is not None)
+            exact = [path for is_exact, path in files if is_exact and named]
+            data.put(folder, kind, exact or [path for _, path in files])
+    return data
+
+
+def read_flat(root: Path, naming: Naming) -> DataSet:
+    """The subjects of a root that holds SUBJECT_MODALITY files, or folders of images and of labels that do."""
+    data = DataSet(str(root), "SUBJECT_MODALITY files")
+    labels: list[tuple[str, str]] = []
+    folders = folders_in(str(root))
+    for folder in ["", *(name for name in folders if name.lower() in IMAGES)]:
+        for path, stem in files_in(str(root), folder):
+            name = naming.parse(stem)
+            if name.kind == LABEL:
+                labels.append((name.before, path))
+            elif name.kind is None or not name.before:
+                data.skipped.append(path)
+            else:
+                data.put(name.before, name.kind, [path])
+    for folder in (name for name in folders if name.lower() in LABELS):
+        for path, stem in files_in(str(root), folder):
+            name = naming.parse(stem)
+            if name.kind == LABEL or naming.label is None:
+                labels.append((name.before if name.kind == LABEL else stem, path))
+    for before, path in labels:
+        data.put(naming.subject_of_label(before, data.subjects), LABEL, [path])
+    return data

@@ -1,0 +1,155 @@
+"""What the name of a file says: a modality, a label or neither, and what stands before it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from common.data.modalities import SPELLINGS, split_name
+from common.errors import InputError
+
+__all__ = ["LABEL", "Name", "Naming", "ends_with", "naming", "stem_of"]
+
+LABEL = "label"
+LABEL_WORDS = {"seg", "segmentation", "dseg", "label", "labels", "mask", "masks", "lesion", "lesions"} | {
+    "roi",
+    "gt",
+    "groundtruth",
+    "truth",
+    "annotation",
+}
+NO_LABELS = {"brain", "bet", "head", "skull", "wm", "gm", "csf"}  # before "mask": not what is segmented
+EXAMPLE = "names such as T1,FLAIR, or the words that end their files' names, such as T1=t1_mprage,FLAIR=flair_reg"
+NIFTI = re.compile(r"([^.].*?)\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
+SIGNS = "_-. "
+
+
+class Name(NamedTuple):
+    """A file's name.
+
+    Attributes:
+        before: what stands before the words for its kind; in a flat folder, the subject.
+        kind: a modality, `LABEL`, or None for a file that is neither.
+    """
+
+    before: str
+    kind: str | None
+
+
+def stem_of(file: str) -> str | None:
+    """The name of a NIfTI file without extension; None for other files, and for hidden ones."""
+    found = NIFTI.fullmatch(file)
+    return found[1] if found else None
+
+
+def ends_with(stem: str, words: str) -> bool:
+    """Whether a name ends with whole words, in upper or lower case."""
+    start = len(stem) - len(words)
+    return stem.lower().endswith(words.lower()) and (start == 0 or not words or stem[start - 1] in SIGNS)
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How the files of a data set are named.
+
+    Attributes:
+        modalities: names to take, in this order; None takes those that every subject has.
+        spelled: modality -> the words that end the names of its files. With an empty dictionary, `SPELLINGS` tells the
+            modalities.
+        label: the words that end the names of label maps; None for `LABEL_WORDS`.
+    """
+
+    modalities: tuple[str, ...] | None = None
+    spelled: Mapping[str, str] = field(default_factory=dict)
+    label: str | None = None
+
+    def parse(self, stem: str) -> Name:
+        """What a name without extension says.
+
+        Example:
+            >>> Naming().parse("S1_T1_Gd"), Naming().parse("S1_lesion_mask"), Naming().parse("S1_brain_mask")
+            (Name(before='S1', kind='T1ce'), Name(before='S1', kind='label'), Name(before='S1_brain_mask', kind=None))
+        """
+        if self.label is not None and ends_with(stem, self.label):
+            return Name(_cut(stem, self.label), LABEL)
+        for modality, words in sorted(self.spelled.items(), key=lambda item: -len(item[1])):
+            if words and ends_with(stem, words):
+                return Name(_cut(stem, words), modality)
+        before = _before_label(stem)
+        if before is not None:
+            last = re.split(r"[_.\- ]", before)[-1].lower()
+            return Name(stem, None) if self.label is not None or last in NO_LABELS else Name(before, LABEL)
+        if not self.spelled:
+            return Name(*split_name(stem))
+        bare = next((modality for modality, words in self.spelled.items() if not words), None)
+        return Name(stem, bare)
+
+    def subject_of_label(self, before: str, subjects: Mapping[str, Any]) -> str:
+        """The subject of a label map, whose name may have a modality between the two, as in S1_FLAIR_lesion."""
+        if before in subjects:
+            return before
+        shorter = self.parse(before).before
+        return shorter if shorter in subjects else before
+
+
+def _cut(stem: str, words: str) -> str:
+    """A name without the words that end it, and the sign before them."""
+    return stem[: max(0, len(stem) - len(words) - 1)] if words else stem
+
+
+def _before_label(stem: str) -> str | None:
+    """What stands before the label words that end a name; None if none does."""
+    rest = stem
+    while (parts := re.fullmatch(r"(?:(.*)[_.\- ])?([^_.\- ]+)", rest, re.DOTALL)) and parts[2].lower() in LABEL_WORDS:
+        rest = parts[1] or ""
+        if not rest:
+            break
+    return None if rest == stem else rest
+
+
+def naming(modalities: str | Sequence[str] | Mapping[str, str] | None, label: Any) -> Naming:
+    """The options `--modalities` and `--label`, checked.
+
+    Raises:
+        InputError: an option is invalid.
+    """
+    words = None if label is None else _cleaned(str(label))
+    if words == "":
+        raise InputError(f"--label={label}: expected the words that end the names of label maps, such as lesion_mask")
+    if modalities is None:
+        return Naming(label=words)
+    if isinstance(modalities, str) and "=" in modalities:
+        pairs = [pair.partition("=") for pair in modalities.split(",")]
+        if len({name for name, _, _ in pairs}) < len(pairs) or not all(sign for _, sign, _ in pairs):
+            raise InputError(f"--modalities={modalities}: expected {EXAMPLE}")
+        return naming({name: words for name, _, words in pairs}, label)
+    if isinstance(modalities, Mapping):
+        spelled = {_name(name, modalities): _words(name, text, modalities) for name, text in modalities.items()}
+        if len({text.lower() for text in spelled.values()}) < len(spelled) or not spelled:
+            raise InputError(f"--modalities={modalities}: expected different words for each modality")
+        return Naming(tuple(spelled), spelled, words)
+    given = modalities.split(",") if isinstance(modalities, str) else modalities
+    if not isinstance(given, list | tuple):
+        raise InputError(f"--modalities={modalities}: expected {EXAMPLE}")
+    names = tuple(_name(name, modalities) for name in given)
+    if len(set(names)) < len(names):
+        raise InputError(f"--modalities={','.join(names)}: expected each modality once")
+    return Naming(names, {}, words)
+
+
+def _name(name: Any, given: Any) -> str:
+    text = name.strip() if isinstance(name, str) else ""
+    if not text:
+        raise InputError(f"--modalities={given}: {name!r} is no name; expected {EXAMPLE}")
+    return next((known for known in SPELLINGS if known.lower() == text.lower()), text)
+
+
+def _words(name: Any, text: Any, given: Any) -> str:
+    if not isinstance(text, str | int) or isinstance(text, bool) or set(str(text)) & {"/", "\\"}:
+        raise InputError(f"--modalities={given}: {name}={text}: expected {EXAMPLE}")
+    return _cleaned(str(text))
+
+
+def _cleaned(words: str) -> str:
+    """Words without the sign before them and the extension behind them."""
+    return (stem_of(words) or words).lstrip(SIGNS)

@@ -1,0 +1,117 @@
+"""Regions of a data set: from a file of regions, or, where nothing states them, the values in the label maps."""
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from common.data.datalists import SCHEMA
+from common.data.headers import Problem
+from common.data.regions import LIMIT, declaration
+from common.errors import ArgumentError, InputError, shortened
+from scripts.datalists.examine import label_values
+from scripts.pools import map_in_processes
+
+__all__ = ["from_labels", "read_regions"]
+
+SAMPLE = 8  # label maps that are read first
+HIGHEST = 255  # label value that a region can have
+EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1, 2]}, core: {labels: [1]}}"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a name that occurs twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{name} occurs twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_regions(path: Path, name: str) -> str:
+    """The regions of a YAML file as text; see `common.data.regions`.
+
+    Args:
+        path: of the file.
+        name: its name in messages, such as "--regions=REGIONS.yaml".
+
+    Raises:
+        InputError: the file cannot be read, or its content is no regions.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}; expected {EXAMPLE}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError) as error:
+        raise InputError(f"{name}: no YAML ({' '.join(str(error).split()):.160}); expected {EXAMPLE}") from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InputError(f"{name}: {json.dumps(content, default=str)[:80]}; expected {EXAMPLE}")
+    definitions = json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]
+    validator = jsonschema.Draft202012Validator({"$ref": "#/$defs/regions", "$defs": definitions})
+    problem = jsonschema.exceptions.best_match(validator.iter_errors(content))
+    if problem is not None:
+        where, value = problem.json_path.removeprefix("$.") or "the file", json.dumps(problem.instance, default=str)
+        raise InputError(f"{name}: {where} = {value[:80]}: {problem.message.splitlines()[0][:160]}; expected {EXAMPLE}")
+    try:
+        return declaration(content)
+    except ArgumentError as error:
+        raise InputError(f"{name}: {error}") from error
+
+
+def from_labels(root: str, files: Sequence[str], workers: int) -> str:
+    """The region of label maps whose only value is 1: the lesion. Shows progress.
+
+    Args:
+        root: folder of the data set.
+        files: all its label maps, below the root.
+        workers: processes that read them; 0 for one per core.
+
+    Raises:
+        InputError: a label map cannot be read, or they have other values; the message shows a file of regions for them.
+    """
+    step = max(1, len(files) // SAMPLE)
+    sample = files[::step][:SAMPLE]
+    values = _values(root, sample, workers)
+    if len(values) <= LIMIT and max(values, default=0) <= HIGHEST:
+        values |= _values(root, [file for file in files if file not in set(sample)], workers)
+        sample = files
+    count = f"{len(sample)} label map{'s' if len(sample) > 1 else ''}"
+    numbers = sorted(values)
+    if not numbers:
+        raise InputError(f"--regions: no voxel is labelled in {count}; expected labels, or {EXAMPLE}")
+    if len(numbers) > LIMIT or numbers[-1] > HIGHEST:
+        found = shortened(list(map(str, numbers)))
+        raise InputError(
+            f"--regions: missing; the values in {count} are {found}; expected {EXAMPLE}; at most {LIMIT} "
+            f"regions, with labels up to {HIGHEST}"
+        )
+    if numbers == [1]:
+        print(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml names it otherwise")
+        return "lesion=1"
+    names = ["lesion"] if len(numbers) == 1 else [f"label{number}" for number in numbers]
+    regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in zip(names, numbers, strict=True))
+    raise InputError(
+        f"--regions: missing; the values in {count} are {', '.join(map(str, numbers))}; expected a YAML file that "
+        f"names the regions, the outermost first, such as {{{regions}}}"
+    )
+
+
+def _values(root: str, files: Sequence[str], workers: int) -> set[int]:
+    """The label values of some label maps, without 0."""
+    if not files:
+        return set()
+    found = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
+    values: set[int] = set()
+    for file, each in zip(files, found, strict=True):
+        if each is None:
+            raise InputError(f"--root={root}: {file}: reading it ended the process; expected memory for a label map")
+        if isinstance(each, Problem):
+            raise InputError(f"--root={root}: {each}")
+        values |= each
+    return values - {0}

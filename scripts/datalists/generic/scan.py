@@ -1,0 +1,184 @@
+"""Scan a data set of any kind: recognise its layout, and choose modalities and regions."""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from common.data.modalities import SPELLINGS
+from common.errors import InputError, choice, shortened
+from scripts.datalists.cohort_checks import person_of
+from scripts.datalists.generic.bids import is_bids, read_bids
+from scripts.datalists.generic.folders import is_flat, is_folders, read_flat, read_folders
+from scripts.datalists.generic.found import DataSet, Subject, printable
+from scripts.datalists.generic.names import Naming
+from scripts.datalists.generic.nnunet import is_nnunet, read_nnunet
+from scripts.datalists.generic.regions import from_labels
+from scripts.datalists.layouts import Cohort, Visit, folders_in
+
+__all__ = ["LAYOUTS", "scan"]
+
+# Layout -> how a root is recognised; the first two have folders that would be taken for the others
+LAYOUTS: Mapping[str, Callable[[str], bool]] = {
+    "nnunet": is_nnunet,
+    "bids": is_bids,
+    "folders": is_folders,
+    "flat": is_flat,
+}
+SPECIAL = ("nnunet", "bids")
+FORMS = "SUBJECT/SUBJECT_T1.nii.gz, SUBJECT_T1.nii.gz, sub-*/anat, or imagesTr and dataset.json"
+
+
+def scan(
+    root: Path,
+    *,
+    naming: Naming,
+    layout: str | None = None,
+    regions: str | None = None,
+    person: str | None = None,
+    workers: int = 0,
+) -> Cohort:
+    """The visits of a data set, as `scripts.datalists.build` takes them; prints what was recognised.
+
+    Args:
+        root: the folder.
+        naming: of its files.
+        layout: one of `LAYOUTS`; None recognises it.
+        regions: of the label maps, as text; None takes what the layout states, or a single region of 1.
+        person: regular expression whose first group is the person in a subject's name; None knows common forms.
+        workers: processes that read label maps, if nothing states the regions; 0 for one per core.
+
+    Raises:
+        InputError: the layout is unknown or ambiguous, the files do not fit it, or regions or modalities are missing.
+    """
+    name = _layout(root, layout)
+    data = _read(name, root, naming, regions)
+    subjects = _with_images(data)
+    modalities = _modalities(data, subjects, naming)
+    print(f"layout: {name} ({data.layout}), {len(subjects)} subjects; modalities: {', '.join(modalities)}")
+    convention = _convention(data, subjects, naming, regions, workers)
+    people = _people(subjects, person)
+    visits = [_visit(subject, people[subject.name], modalities) for subject in subjects]
+    held_out = frozenset(people[subject] for subject in data.held_out if subject in people)
+    title = f"the layout {name}"
+    return Cohort(root.resolve().name or "data", title, modalities, convention, None, visits, held_out)
+
+
+def _layout(root: Path, layout: str | None) -> str:
+    """The layout that is given, or the one that the root has."""
+    names = folders_in(str(root))  # refuses a root that cannot be read
+    if layout is not None:
+        choice("layout", layout, LAYOUTS)
+        return layout
+    found = [name for name in SPECIAL if LAYOUTS[name](str(root))]
+    found = found or [name for name in LAYOUTS if name not in SPECIAL and LAYOUTS[name](str(root))]
+    if len(found) > 1:
+        options = " or ".join(f"--layout={name}" for name in found)
+        raise InputError(f"--root={root}: looks like {' and '.join(found)}; expected {options}")
+    if not found:
+        there = shortened([ascii(each)[1:-1] for each in names], most=4) or "no folder"
+        raise InputError(f"--root={root}: no data set of a known layout; expected {FORMS}; found {there}")
+    return found[0]
+
+
+def _read(name: str, root: Path, naming: Naming, regions: str | None) -> DataSet:
+    readers: Mapping[str, Callable[[Path, Naming], DataSet]] = {
+        "nnunet": partial(read_nnunet, states_regions=regions is None),
+        "bids": read_bids,
+        "folders": read_folders,
+        "flat": read_flat,
+    }
+    return readers[name](root, naming)
+
+
+def _with_images(data: DataSet) -> list[Subject]:
+    """The subjects that have an image, sorted by name; prints what is left out."""
+    subjects = sorted(data.subjects.values(), key=lambda subject: subject.name)
+    alone = [str(subject.label) for subject in subjects if not subject.images]
+    for what, files in {"neither modality nor label": data.skipped, "labels without an image": alone}.items():
+        if files:
+            shown = shortened([printable(name) for name in sorted(files)], most=3)
+            print(f"skipped, {what}: {shown}")
+    found = [subject for subject in subjects if subject.images]
+    if not found:
+        spelled = ", ".join(f"_{words[0]}" for words in list(SPELLINGS.values())[:4])
+        raise InputError(
+            f"--root={data.root}: no image whose name ends with a modality, such as {spelled}; "
+            f"expected --modalities=T1=WORDS, the words that end its files' names"
+        )
+    return found
+
+
+def _modalities(data: DataSet, subjects: list[Subject], naming: Naming) -> tuple[str, ...]:
+    """The modalities that are asked for, or those that every subject has."""
+    counts: dict[str, int] = {}
+    for subject in subjects:
+        for modality in subject.images:
+            counts[modality] = counts.get(modality, 0) + 1
+    if naming.modalities is not None:
+        for modality in naming.modalities:
+            if modality not in counts:
+                raise InputError(
+                    f"--modalities={','.join(naming.modalities)}: no {modality} in {data.root}; "
+                    f"expected some of {', '.join(counts)}"
+                )
+        return naming.modalities
+    rank = [*data.order, *SPELLINGS]
+    known = sorted(counts, key=lambda name: (rank.index(name) if name in rank else len(rank), name))
+    partly = ", ".join(
+        f"{name} (in {counts[name]} of {len(subjects)} subjects)" for name in known if counts[name] < len(subjects)
+    )
+    common = tuple(name for name in known if counts[name] == len(subjects))
+    if not common:
+        expected = f"--modalities={max(known, key=lambda name: counts[name])}, say, for the subjects that have it"
+        raise InputError(f"--root={data.root}: no modality that every subject has: {partly}; expected {expected}")
+    if partly:
+        print(f"left out, as not every subject has them: {partly}; --modalities={','.join(known)} takes them")
+    return common
+
+
+def _convention(
+    data: DataSet, subjects: list[Subject], naming: Naming, regions: str | None, workers: int
+) -> str | None:
+    """The label convention: what is given, what the layout states, or what the label maps say; None without any."""
+    labels = [subject.label for subject in subjects if subject.label is not None]
+    if not labels:
+        if naming.label is not None:
+            raise InputError(f"--label={naming.label}: no label map in {data.root} whose name ends so; expected one")
+        if regions is not None:
+            raise InputError(f"--regions: {regions}, but no label map in {data.root}; expected some, or --label=WORDS")
+        return None
+    if (convention := regions or data.convention) is None:
+        return from_labels(data.root, labels, workers)
+    print(f"regions: {convention}")
+    return convention
+
+
+def _people(subjects: list[Subject], pattern: str | None) -> dict[str, str]:
+    """Subject -> person."""
+    if pattern is None:
+        return {subject.name: subject.person or person_of(subject.name) or subject.name for subject in subjects}
+    try:
+        form = re.compile(str(pattern))
+    except re.error as error:
+        raise InputError(
+            f"--person={pattern}: no regular expression ({error}); expected one such as (.+)_v[0-9]+"
+        ) from error
+    people = {}
+    for subject in subjects:
+        found = form.match(subject.name)
+        person = (found[1] if form.groups else found[0]) if found else None
+        if not person:
+            raise InputError(f"--person={pattern}: no person in the subject {subject.name}; expected one in each")
+        people[subject.name] = person
+    return people
+
+
+def _visit(subject: Subject, person: str, modalities: tuple[str, ...]) -> Visit:
+    return Visit(
+        subject=subject.name,
+        person=person,
+        image=tuple(subject.images.get(modality, "") for modality in modalities),
+        label=subject.label,
+        missing=tuple(modality for modality in modalities if modality not in subject.images),
+    )

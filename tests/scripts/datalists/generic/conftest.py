@@ -1,0 +1,50 @@
+"""A folder to fill with files, and the command on it."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from scripts.datalists import __main__ as datalists
+
+
+class DataSet:
+    """A data set of files that are empty, but for its label maps."""
+
+    def __init__(self, folder):
+        self.root, self.folder = folder / "data", folder
+        self.root.mkdir()
+
+    def touch(self, *files):
+        for file in files:
+            (self.root / file).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / file).touch()
+
+    def label(self, file, *values):
+        """A label map of some values."""
+        self.touch(file)
+        voxels = np.zeros((2, 3, 8), np.int16)
+        voxels[0, 0, : len(values)] = values
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), self.root / file)
+
+    def write(self, name, text):
+        """A file beside the data, such as one of regions; returns its path."""
+        (self.folder / name).write_text(text if isinstance(text, str) else json.dumps(text))
+        return str(self.folder / name)
+
+    def scan(self, **options):
+        """The datalist."""
+        datalists.generic(str(self.root), str(self.folder / "list.json"), **{"workers": 1} | options)
+        return json.loads((self.folder / "list.json").read_text())
+
+    def entries(self, **options):
+        """Subject -> entry, of all splits."""
+        content = self.scan(**options)
+        splits = ("training", "validation", "testing", "unlabelled")
+        return {entry["subject"]: entry for split in splits for entry in content.get(split, [])}
+
+
+@pytest.fixture
+def data(tmp_path):
+    return DataSet(tmp_path)

@@ -1,0 +1,124 @@
+"""BIDS, by the command. The names are those of the specification's examples."""
+
+import json
+
+import pytest
+
+from common.errors import InputError
+
+PEOPLE = ("01", "02", "03", "04")
+
+
+def session(person, ses=None):
+    return f"sub-{person}/{f'ses-{ses}/' if ses else ''}anat/sub-{person}{f'_ses-{ses}' if ses else ''}"
+
+
+@pytest.fixture
+def bids(data):
+    """Four people, of whom two have two sessions; lesions, tissues and a brain mask in derivatives."""
+    for person in PEOPLE:
+        for ses in ("pre", "post") if person < "03" else ("pre",):
+            stem = session(person, ses)
+            data.touch(f"{stem}_T1w.nii.gz", f"{stem}_T1w.json", f"{stem}_acq-3d_run-1_FLAIR.nii.gz")
+            data.touch(f"{stem}_ce-gadolinium_T1w.nii.gz", f"{stem}_inv-1_MP2RAGE.nii.gz")
+            data.touch(
+                f"derivatives/pipeline/{stem}_dseg.nii.gz", f"derivatives/pipeline/{stem}_desc-brain_mask.nii.gz"
+            )
+            data.label(f"derivatives/manual_masks/{stem}_label-tumor_mask.nii.gz", 1)
+    data.touch("participants.tsv", "dataset_description.json", "sub-01/ses-pre/func/sub-01_task-rest_bold.nii.gz")
+    return data
+
+
+def test_sessions_are_subjects_of_one_person(bids, capsys):
+    content = bids.scan(validation=2, testing=1)
+    assert content["modalities"] == ["FLAIR", "T1ce", "T1"]
+    assert content["regions"] == {"lesion": [1]}
+    people = [{entry["subject"][:6] for entry in content[split]} for split in ("training", "validation", "testing")]
+    assert list(map(len, people)) == [1, 2, 1]
+    assert len(set().union(*people)) == 4
+    entries = bids.entries()
+    assert len(entries) == 6
+    stem = session("02", "post")
+    assert entries["sub-02_ses-post"] == {
+        "subject": "sub-02_ses-post",
+        "image": [f"{stem}_{end}.nii.gz" for end in ("acq-3d_run-1_FLAIR", "ce-gadolinium_T1w", "T1w")],
+        "label": f"derivatives/manual_masks/{stem}_label-tumor_mask.nii.gz",
+    }
+    printed = capsys.readouterr().out
+    assert "labels: manual_masks/label-tumor_mask (6); left out: pipeline/dseg (6)\n" in printed
+    assert "layout: bids (BIDS), 6 subjects; modalities: FLAIR, T1ce, T1\n" in printed
+
+
+def test_without_sessions_and_without_a_pipeline(data):
+    for person in PEOPLE:
+        data.touch(f"{session(person)}_T1w.nii.gz", f"{session(person)}_desc-preproc_T2w.nii.gz")
+        data.label(f"derivatives/{session(person)}_dseg.nii.gz", 1)
+    data.touch(f"derivatives/{session('05')}_dseg.nii.gz")
+    entries = data.entries()
+    assert sorted(entries) == [f"sub-{person}" for person in PEOPLE]
+    assert entries["sub-01"]["label"] == "derivatives/sub-01/anat/sub-01_dseg.nii.gz"
+    assert data.scan()["modalities"] == ["T1", "T2"]
+
+
+def test_label_maps_beside_the_images_count_as_in_atlas(data):
+    """Also that of a session-less derivative where the subject has one session."""
+    for person in PEOPLE:
+        stem = f"{session(person, 1)}_space-MNI152NLin2009aSym"
+        data.touch(f"{stem}_T1w.nii.gz")
+        if person != "04":
+            data.label(f"{stem}_label-L_desc-T1lesion_mask.nii.gz", 1)
+    data.label(f"derivatives/x/{session('04')}_label-L_mask.nii.gz", 1)
+    entries = data.entries()
+    assert entries["sub-01_ses-1"]["label"].endswith("_label-L_desc-T1lesion_mask.nii.gz")
+    assert entries["sub-04_ses-1"]["label"] == "derivatives/x/sub-04/anat/sub-04_label-L_mask.nii.gz"
+
+
+def test_two_label_maps_are_refused_until_one_is_named(bids):
+    for person in PEOPLE:
+        bids.label(f"derivatives/rater2/{session(person, 'pre')}_label-tumor_mask.nii.gz", 1)
+    message = (
+        r"two label maps of sub-01_ses-pre: derivatives/manual_masks/\S+ and derivatives/rater2/\S+; "
+        r"expected one, or an option such as --label=manual_masks/label-tumor_mask, "
+    )
+    with pytest.raises(InputError, match=message):
+        bids.scan()
+    entries = bids.entries(label="rater2/label-tumor_mask")
+    assert entries["sub-01_ses-pre"]["label"].startswith("derivatives/rater2/")
+    assert "label" not in entries["sub-01_ses-post"]
+    regions = bids.write("regions.yaml", "tissue: [1, 2, 3]")
+    assert bids.entries(label="dseg", regions=regions)["sub-04_ses-pre"]["label"].endswith(
+        "pipeline/" + session("04", "pre") + "_dseg.nii.gz"
+    )
+
+
+def test_two_images_are_refused_until_one_is_named(bids):
+    bids.touch(f"{session('02', 'post')}_acq-3d_T1w.nii.gz")
+    with pytest.raises(
+        InputError, match=r"two files for the T1 of sub-02_ses-post: .*; expected one, or --modalities=T1="
+    ):
+        bids.scan()
+    entries = bids.entries(modalities="T1=T1w,T1ce=ce-gadolinium_T1w")
+    assert entries["sub-02_ses-post"]["image"] == [
+        f"{session('02', 'post')}_{end}.nii.gz" for end in ("T1w", "ce-gadolinium_T1w")
+    ]
+
+
+def test_an_image_with_contrast_agent_is_no_image_without(data):
+    for person in PEOPLE:
+        data.touch(f"{session(person)}_ce-gadolinium_T1w.nii.gz", f"{session(person)}_T2w.nii.gz")
+    data.touch(f"{session('01')}_T1w.nii.gz")
+    assert list(data.entries(modalities="T1=T1w", validation=0)) == ["sub-01"]
+
+
+def test_sessions_named_by_a_date_are_of_one_person_too(data):
+    for person in PEOPLE:
+        data.touch(*[f"{session(person, date)}_T1w.nii.gz" for date in ("2020-01-31", "2021-01-31")])
+    content = data.scan(validation=2)
+    assert [len({entry["subject"][:6] for entry in content[split]}) for split in ("training", "validation")] == [2, 2]
+
+
+def test_other_contrasts_with_agent_have_a_name_of_their_own(data):
+    for person in PEOPLE:
+        data.touch(f"{session(person)}_FLAIR.nii.gz", f"{session(person)}_ce-gadolinium_FLAIR.nii.gz")
+    assert data.scan()["modalities"] == ["FLAIR", "FLAIRce"]
+    assert json.loads((data.folder / "list.json").read_text())["label_convention"] is None

@@ -1,0 +1,184 @@
+"""Data sets without a standard, by the command."""
+
+import pytest
+
+from common.errors import InputError
+
+
+def test_a_folder_for_each_subject(data):
+    """Names with and without the subject, in upper and lower case, with other files between them."""
+    for name in ("A1", "A2"):
+        data.touch(f"{name}/{name}_T1.nii.gz", f"{name}/flair.nii", f"{name}/{name}-T1_Gd.nii.gz", f"{name}/notes.txt")
+        data.touch(f"{name}/{name}_brain_mask.nii.gz", f"{name}/._{name}_T1.nii.gz")
+        data.label(f"{name}/{name}_lesion_mask.nii.gz", 1)
+    content = data.scan(validation=0)
+    assert content["name"] == "data"
+    assert content["modalities"] == ["FLAIR", "T1ce", "T1"]
+    assert content["training"] == [
+        {
+            "subject": name,
+            "image": [f"{name}/flair.nii", f"{name}/{name}-T1_Gd.nii.gz", f"{name}/{name}_T1.nii.gz"],
+            "label": f"{name}/{name}_lesion_mask.nii.gz",
+        }
+        for name in ("A1", "A2")
+    ]
+    assert content["regions"] == {"lesion": [1]}
+
+
+def test_what_is_left_out_is_said_in_one_line_each(data, capsys):
+    for number in range(6):
+        data.touch(f"S{number}/T1.nii.gz", f"S{number}/other.nii.gz")
+        if number % 3:
+            data.touch(f"S{number}/T2.nii.gz")
+    data.touch("S6/seg.nii.gz")
+    content = data.scan()
+    assert content["label_convention"] is None
+    assert capsys.readouterr().out.splitlines() == [
+        "skipped, neither modality nor label: S0/other.nii.gz, S1/other.nii.gz, S2/other.nii.gz and 3 more",
+        "skipped, labels without an image: S6/seg.nii.gz",
+        "left out, as not every subject has them: T2 (in 4 of 6 subjects); --modalities=T1,T2 takes them",
+        "layout: folders (a folder for each subject), 6 subjects; modalities: T1",
+        f"{data.folder}/list.json: 5 training, 1 validation, 0 testing",
+    ]
+    assert sorted(data.entries(modalities=("T2", "T1"))) == ["S1", "S2", "S4", "S5"]
+    assert "left out: S0 lacks T2\n" in capsys.readouterr().out
+    assert data.scan(modalities="T2")["modalities"] == ["T2"]
+
+
+def test_no_modality_in_common_is_an_error(data):
+    data.touch("S1/T1.nii.gz", "S2/T2.nii.gz", "S3/T2.nii.gz")
+    message = r"no modality that every subject has: T1 \(in 1 of 3 subjects\), T2 \(in 2 of 3.*--modalities=T2, say"
+    with pytest.raises(InputError, match=message):
+        data.scan()
+
+
+@pytest.mark.parametrize(
+    "modalities",
+    ["T1=t1_to_mni,PD=other", {"T1": "t1_to_mni.nii.gz", "PD": "_other"}, {"t1": "T1_to_MNI", "PD": "OTHER"}],
+)
+def test_words_of_ones_own_name_the_files(data, modalities):
+    """A whole name counts more than one that merely ends with the words."""
+    for name in ("A1", "A2"):
+        data.touch(
+            *[f"{name}/{name}_{words}.nii.gz" for words in ("t1_to_mni", "bad_t1_to_mni", "t1", "other", "another")]
+        )
+    content = data.scan(modalities=modalities)
+    assert content["modalities"] == ["T1", "PD"]
+    assert all(
+        entry["image"][0] == f"{entry['subject']}/{entry['subject']}_t1_to_mni.nii.gz"
+        for split in ("training", "validation")
+        for entry in content[split]
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            ["S1/S1_T1.nii.gz", "S1/t1w.nii.gz"],
+            "the T1 of S1: S1/S1_T1.nii.gz and S1/t1w.nii.gz; .*--modalities=T1=WORDS",
+        ),
+        (["S1/T1.nii.gz", "S1/T1.nii"], "two files for the T1 of S1"),
+        (["S1/T1.nii.gz", "S1/seg.nii.gz", "S1/lesion.nii.gz"], "the label of S1: .*; expected one, or --label=WORDS"),
+    ],
+)
+def test_two_files_for_one_place_are_named(data, files, message):
+    data.touch(*files)
+    with pytest.raises(InputError, match=message) as error:
+        data.scan()
+    assert "\n" not in str(error.value)
+
+
+def test_the_label_can_be_named(data):
+    for name in ("A1", "A2"):
+        data.touch(f"{name}/T1.nii.gz", f"{name}/seg.nii.gz")
+        data.label(f"{name}/{name}_T1_rater1.nii.gz", 1)
+    labels = [entry["label"] for entry in data.entries(label="rater1").values()]
+    assert sorted(labels) == ["A1/A1_T1_rater1.nii.gz", "A2/A2_T1_rater1.nii.gz"]
+
+
+def test_files_in_one_folder(data):
+    """A label's name may have the modality that it was drawn on."""
+    for name in ("a_1", "a_2", "a_3"):
+        data.touch(f"{name}_T1w.nii.gz", f"{name}_T2_FLAIR.nii.gz")
+    data.label("a_1_FLAIR_lesion.nii.gz", 1)
+    data.label("a_2_seg.nii.gz", 1)
+    found = data.entries(validation=0)
+    assert {name: entry.get("label") for name, entry in found.items()} == {
+        "a_1": "a_1_FLAIR_lesion.nii.gz",
+        "a_2": "a_2_seg.nii.gz",
+        "a_3": None,
+    }
+    assert found["a_3"]["image"] == ["a_3_T2_FLAIR.nii.gz", "a_3_T1w.nii.gz"]
+    assert data.scan(validation=0)["unlabelled"][0]["subject"] == "a_3"
+
+
+def test_folders_of_images_and_labels(data):
+    for number in range(3):
+        data.touch(f"images/s{number}.nii.gz")
+        data.label(f"labels/s{number}.nii.gz", 1)
+    with pytest.raises(InputError, match=r"no image whose name ends with a modality.*expected --modalities=T1=WORDS"):
+        data.scan()
+    found = data.entries(modalities="T1=")
+    assert found["s1"] == {"subject": "s1", "image": ["images/s1.nii.gz"], "label": "labels/s1.nii.gz"}
+
+
+def test_visits_of_a_person_stay_together(data):
+    for person in range(6):
+        for visit in range(3):
+            data.touch(f"P{person}_v{visit}_T1.nii.gz")
+    for options in ({"validation": 2, "testing": 1}, {"folds": 3, "fold": 1}):
+        content = data.scan(person="(P[0-9])_v[0-9]", **options)
+        people = [{entry["subject"][:2] for entry in content[split]} for split in ("training", "validation", "testing")]
+        assert sum(map(len, people)) == len(set().union(*people)) == 6
+        assert len(people[1]) == 2
+    for person, message in {"(": "no regular expression", "Q.": "no person in the subject P0_v0; expected one"}.items():
+        with pytest.raises(InputError, match=message):
+            data.scan(person=person)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"modalities": "T1,T1"}, "--modalities=T1,T1: expected each modality once"),
+        ({"modalities": "T1,t1"}, "expected each modality once"),
+        ({"modalities": "T1,"}, "'' is no name; expected names such as T1,FLAIR, or the words"),
+        ({"modalities": 5}, "--modalities=5: expected names such as T1,FLAIR"),
+        ({"modalities": "T1=a,T2"}, "--modalities=T1=a,T2: expected names"),
+        ({"modalities": "T1=a,T1=b"}, "--modalities=T1=a,T1=b: expected names"),
+        ({"modalities": "T1=a,T2=A"}, "expected different words for each modality"),
+        ({"modalities": {"T1": ["a"]}}, r"T1=\['a'\]: expected names"),
+        ({"modalities": {"T1": "../a"}}, r"T1=\.\./a: expected names"),
+        ({"modalities": {}}, "expected different words"),
+        ({"modalities": "T1,ADC"}, "--modalities=T1,ADC: no ADC in .*; expected some of T1"),
+        ({"label": "gold"}, "--label=gold: no label map in .* whose name ends so"),
+        ({"label": "_"}, "--label=_: expected the words"),
+        ({"layout": "tree"}, "layout=tree: expected one of nnunet, bids, folders, flat"),
+        ({"layout": "flat"}, "no image whose name ends with a modality"),
+        ({"layout": "bids"}, "no image whose name ends with a modality"),
+        ({"layout": "nnunet"}, "dataset.json: No such file or directory; expected nnU-Net's dataset.json"),
+        ({"workers": -1}, "workers=-1: expected a whole number"),
+        ({"folds": 2}, "--fold: missing; expected one of 0, 1"),
+    ],
+)
+def test_bad_options_are_named(data, options, message):
+    data.touch("S1/T1.nii.gz", "S2/T1.nii.gz")
+    with pytest.raises(InputError, match=message) as error:
+        data.scan(**options)
+    assert "\n" not in str(error.value)
+    assert not (data.folder / "list.json").exists()
+
+
+def test_roots_of_no_known_layout_are_named(data):
+    data.touch("a/b/c/T1.nii.gz", "d\ne/T1.dcm")
+    with pytest.raises(InputError, match=r"no data set of a known layout; expected SUBJECT/.*; found a, d\\ne$"):
+        data.scan()
+    data.touch("S1/T1.nii.gz", "S2_T1.nii.gz")
+    with pytest.raises(InputError, match="looks like folders and flat; expected --layout=folders or --layout=flat"):
+        data.scan()
+    assert list(data.entries(layout="flat", validation=0)) == ["S2"]
+
+
+def test_words_that_end_a_name_are_whole_words(data):
+    data.touch("s1_reg.nii.gz", "s2_unreg.nii.gz", "s3-REG.nii")
+    assert list(data.entries(modalities="T1=reg", validation=0)) == ["s1", "s3"]

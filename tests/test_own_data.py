@@ -1,0 +1,80 @@
+"""The commands of docs/own_data.md, taken from the page and run at a tiny size in a copy of the repository."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from common.data.regions import regions_of
+from common.ssl.networks import SSLHead
+from common.weights import storage
+from scripts.phantoms.cohort import make
+from tests.support import ROOT, bash_blocks, copy_of_the_repository, run_command, tiny
+
+PAGE = "docs/own_data.md"
+VALUES = np.array([0, 10, 20, 0, 30], np.uint8)  # of the page, for those of BraTS: NCR, ED and ET
+
+
+def rename(source: Path, target: Path, scans: Path) -> None:
+    """Seven subjects as the page describes them: two modalities, three label values; and one of them as a new scan."""
+    for number, folder in enumerate(sorted(source.iterdir())):
+        own = target / f"P{number}"
+        own.mkdir(parents=True)
+        for modality in ("T1", "FLAIR"):
+            shutil.copy(folder / f"{folder.name}_{modality.lower()}.nii.gz", own / f"P{number}_{modality}.nii.gz")
+        mask = nibabel.load(folder / f"{folder.name}_seg.nii.gz")
+        labels = VALUES[np.asarray(mask.dataobj).astype(np.uint8)]
+        nibabel.save(nibabel.Nifti1Image(labels, mask.affine), own / f"P{number}_seg.nii.gz")
+    shutil.copytree(target / "P0", scans, ignore=shutil.ignore_patterns("*_seg*"))
+
+
+@pytest.mark.slow
+def test_the_commands_lead_from_a_folder_to_label_maps(tmp_path):
+    make("brats", 7, str(tmp_path / "brats"), spacing=4, workers=1)
+    rename(tmp_path / "brats", tmp_path / "own", tmp_path / "scans")
+    metadata = {"modalities": ["T1", "FLAIR"], "model_size": "micro"}
+    storage.write({"network": SSLHead(2, "micro").state_dict(), "metadata": metadata}, tmp_path / "ukb.pt")
+    copy = copy_of_the_repository(tmp_path)
+    places = {"DATA": tmp_path / "own", "UKB_MODEL": tmp_path / "ukb.pt", "SCANS": tmp_path / "scans"}
+    environment = {name: str(place) for name, place in places.items()}
+    blocks = bash_blocks(PAGE)
+    assert sum("monai.bundle run" in block for block in blocks) == 3
+    printed = [
+        run_command(tiny(block) if "monai.bundle run" in block else block, copy, environment) for block in blocks
+    ]
+
+    assert "all is well" in printed[2]
+    content = json.loads((copy / "mine.json").read_text())
+    assert [len(content[split]) for split in ("training", "validation", "testing")] == [5, 1, 1]
+    assert content["modalities"] == ["T1", "FLAIR"]
+    assert {name: region["labels"] for name, region in content["regions"].items()} == {
+        "whole": [10, 20, 30],
+        "core": [10, 30],
+        "active": [30],
+    }
+    weights = json.loads((copy / "runs/mine/run.json").read_text())["weights"]
+    assert (weights["matched"] > 0, weights["changed"]) == (True, 0), "both modalities keep their filters"
+    assert not any(name.startswith("swinViT.") for name in weights["tensors"]["missing"])
+    summary = json.loads((copy / "runs/mine/evaluation/summary.json").read_text())
+    assert list(summary["regions"]) == ["whole", "core", "active"]
+    assert (copy / "runs/mine/evaluation/evaluation.html").is_file()
+    prediction = nibabel.load(copy / "runs/mine/predictions/P0.nii.gz")
+    image = nibabel.load(tmp_path / "scans/P0_T1.nii.gz")
+    np.testing.assert_allclose(prediction.affine, image.affine)
+    assert prediction.shape == image.shape
+    assert set(np.unique(np.asarray(prediction.dataobj))) <= {0, 10, 20, 30}
+    assert "P0,whole," in (copy / "runs/mine/predictions/volumes.csv").read_text()
+
+
+def test_the_regions_of_the_page_are_the_same_everywhere():
+    """In the file of regions, in the option of inference, and in what the datalist prints."""
+    page = (ROOT / PAGE).read_text()
+    given = regions_of(re.search(r'--label_convention "(\S+)"', page)[1])
+    named = {
+        name: frozenset(json.loads(labels)) for name, labels in re.findall(r"^(\w+): +\{labels: (\[.*?\])", page, re.M)
+    }
+    assert given == named
