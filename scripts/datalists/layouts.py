@@ -14,8 +14,11 @@ from tqdm import tqdm
 
 from common.errors import InputError, shortened
 
-__all__ = ["COHORTS", "Layout", "Visit", "detect", "find"]
+__all__ = ["COHORTS", "Layout", "Visit", "detect", "find", "person_of"]
 
+VISIT = re.compile(  # names of visits that begin with the person: UK Biobank, BraTS from 2023, BIDS (ATLAS)
+    r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
+)
 BRATS_FILE = "{folder}/{visit}%s.nii.gz"
 ATLAS_FILE = "{folder}/anat/{person}_ses-{session}_space-MNI152NLin2009aSym_%s.nii.gz"
 
@@ -142,6 +145,17 @@ REASONS = {  # why a root must hold one layout
     "brats": "their labels differ",
     "atlas": "the same subject could exist twice",
 }
+
+
+def person_of(subject: str) -> str:
+    """The person whose visit a datalist's subject is, by its name; a name of another form is a person's own.
+
+    Example:
+        >>> person_of("BraTS-GLI-00007-001"), person_of("patient 7")
+        ('BraTS-GLI-00007', 'patient 7')
+    """
+    visit = VISIT.fullmatch(subject)
+    return visit["person"] if visit else subject
 
 
 def detect(cohort: str, root: str | Path) -> Layout:
