@@ -37,7 +37,9 @@ def run(
     asks_for_help = any(argument in ("--help", "-h", "--") for argument in arguments)
     if default is not None and isinstance(commands, Mapping) and (not arguments or arguments[0] not in commands):
         if arguments and not arguments[0].startswith("-"):
-            raise InputError(f"command {arguments[0]}: expected {' or '.join(commands)}, or only options")
+            *others, last = commands
+            known = " or ".join([", ".join(others), last] if others else [last])
+            raise InputError(f"command {arguments[0]}: expected {known}, or only options")
         if asks_for_help:
             vars(default).update(commands)  # python-fire's help lists them
         commands = default
