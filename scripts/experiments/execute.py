@@ -14,7 +14,7 @@ from typing import Any
 
 from common.files import move_aside
 from common.training.signals import PREEMPTED
-from scripts.experiments.jobs import Command, Job
+from scripts.experiments.instances import Command, Job
 from scripts.experiments.status import (
     State,
     begin,

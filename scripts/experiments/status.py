@@ -18,7 +18,7 @@ from doit.task import Task
 from doit.tools import config_changed
 
 from common.files import atomic_write, write_json
-from scripts.experiments.jobs import ROOT, Job
+from scripts.experiments.instances import ROOT, Job
 
 __all__ = [
     "STATES",
