@@ -46,8 +46,8 @@ def run(
         commands = default
     if not asks_for_help:
         _check(commands, arguments, confidential)
-    for command in commands.values() if isinstance(commands, Mapping) else [commands]:
-        _keep_further_options_as_text(command)
+        for command in commands.values() if isinstance(commands, Mapping) else [commands]:
+            _keep_further_options_as_text(command)
     try:
         fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
         sys.stdout.flush()

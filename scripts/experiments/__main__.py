@@ -14,7 +14,7 @@ from scripts.experiments import costs as step_costs
 from scripts.experiments.costs import Cost, batches_of_a_step, key_of, settings_of, steps_of
 from scripts.experiments.instances import OWN, ROOT, Job, Places
 from scripts.experiments.jobs import jobs_of
-from scripts.experiments.running import counted, is_incomplete, run_jobs, select, shell_lines
+from scripts.experiments.running import counted, is_incomplete, launcher, run_jobs, select, shell_line
 from scripts.experiments.status import State, states_of
 from scripts.experiments.study import read
 
@@ -62,7 +62,8 @@ def plan(
     for row in rows:
         print(_line(row))
         if flag("commands", commands):
-            print("\n".join(shell_lines(jobs[row["job"]])))
+            for command in jobs[row["job"]].commands:
+                print(f"    {shell_line(command)}")
     print(_total(rows, gpus))
     if json is not None:
         write_json(json, {"study": name, "jobs": rows})
@@ -116,7 +117,7 @@ def run(
         raise InputError(f"study {study}: no job can run; {absent[0]}")
     if not selected:
         return
-    results = run_jobs(known, selected, places, jobs, slurm)
+    results = run_jobs(known, selected, places, launcher(places, jobs, slurm), jobs)
     print(counted(results))
     if is_incomplete(results):
         raise SystemExit(1)

@@ -12,11 +12,11 @@ from tqdm import tqdm
 from common.errors import ArgumentError
 from common.training.records import command_line
 from scripts.experiments.execute import Launcher, execute, run_all
-from scripts.experiments.instances import ROOT, Job, Places
+from scripts.experiments.instances import ROOT, Command, Job, Places
 from scripts.experiments.slurm import slurm_launcher
-from scripts.experiments.status import State, folder_of
+from scripts.experiments.status import State, log_of
 
-__all__ = ["counted", "is_incomplete", "run_jobs", "select", "shell_lines"]
+__all__ = ["counted", "is_incomplete", "launcher", "run_jobs", "select", "shell_line"]
 
 TO_DO = ("missing", "interrupted", "failed")
 
@@ -46,12 +46,24 @@ def select(jobs: Mapping[str, Job], states: Mapping[str, State], only: str, redo
     return {name: wanted[name] for name in jobs if name in wanted}
 
 
+def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None) -> Launcher:
+    """What runs a job: this machine, or SLURM.
+
+    Args:
+        places: of the study.
+        at_once: how many jobs run at a time; on this machine they share its cores.
+        slurm: settings of SLURM jobs; None for this machine.
+
+    Raises:
+        ArgumentError: there is no SLURM, or it has no such setting.
+    """
+    if slurm is not None:
+        return slurm_launcher(slurm, places.output)
+    return partial(execute, threads=max(1, (os.cpu_count() or 1) // (at_once * places.gpus)))
+
+
 def run_jobs(
-    jobs: Mapping[str, Job],
-    selected: Mapping[str, State],
-    places: Places,
-    at_once: int,
-    slurm: Mapping[str, Any] | None,
+    jobs: Mapping[str, Job], selected: Mapping[str, State], places: Places, launch: Launcher, at_once: int
 ) -> dict[str, State]:
     """Run the selected jobs and print when each starts and how it ends; returns their states.
 
@@ -59,22 +71,14 @@ def run_jobs(
         jobs: of a study.
         selected: jobs to run, with their states.
         places: of the study.
-        at_once: how many; on this machine they share its cores.
-        slurm: settings of SLURM jobs; None for this machine.
-
-    Raises:
-        ArgumentError: there is no SLURM, or it has no such setting.
+        launch: runs a job.
+        at_once: how many.
     """
-    if slurm is None:
-        threads = max(1, (os.cpu_count() or 1) // (at_once * places.gpus))
-        launch: Launcher = partial(execute, threads=threads)
-    else:
-        launch = slurm_launcher(slurm, places.output)
     with tqdm(total=len(selected), unit="job", disable=None) as bar:  # a log file needs no bar
 
         def tell(name: str, state: State | None) -> None:
             if state is None:
-                tqdm.write(f"starts       {name}; {folder_of(jobs[name], places.output) / 'run.log'}")
+                tqdm.write(f"starts       {name}; {log_of(jobs[name], places.output)}")
             else:
                 tqdm.write(f"{state.name:<12} {name}" + (f": {state.reason}" if state.reason else ""))
                 bar.update()
@@ -93,10 +97,7 @@ def counted(states: Mapping[str, State]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
 
-def shell_lines(job: Job) -> list[str]:
-    """The commands of a job, to copy into a shell that is in the repository."""
-    lines = []
-    for command in job.commands:
-        place = "" if command.folder == ROOT else f"cd {os.path.relpath(command.folder, ROOT)} && "
-        lines.append(f"    {place}{command_line(command.words)}")
-    return lines
+def shell_line(command: Command) -> str:
+    """A command, to copy into a shell that is in the repository."""
+    place = "" if command.folder == ROOT else f"cd {os.path.relpath(command.folder, ROOT)} && "
+    return f"{place}{command_line(command.words)}"
