@@ -23,6 +23,7 @@ def run(
     """Run a function, or the one of several that the command line names.
 
     The exit status is 0 on success and 2 on bad input, which is reported in one line. `--help` shows the docstrings.
+    A function that takes any options, as `**name`, gets those that it does not name as text.
 
     Args:
         commands: the function, or functions by their command names.
@@ -37,12 +38,16 @@ def run(
     asks_for_help = any(argument in ("--help", "-h", "--") for argument in arguments)
     if default is not None and isinstance(commands, Mapping) and (not arguments or arguments[0] not in commands):
         if arguments and not arguments[0].startswith("-"):
-            raise InputError(f"command {arguments[0]}: expected {' or '.join(commands)}, or only options")
+            *others, last = commands
+            known = " or ".join([", ".join(others), last] if others else [last])
+            raise InputError(f"command {arguments[0]}: expected {known}, or only options")
         if asks_for_help:
             vars(default).update(commands)  # python-fire's help lists them
         commands = default
     if not asks_for_help:
         _check(commands, arguments, confidential)
+        for command in commands.values() if isinstance(commands, Mapping) else [commands]:
+            _keep_further_options_as_text(command)
     try:
         fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
         sys.stdout.flush()
@@ -51,6 +56,17 @@ def run(
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
         sys.exit(128 + signal.SIGPIPE)
+
+
+def _keep_further_options_as_text(command: Command) -> None:
+    """Let python-fire parse only the options that a function names."""
+    from fire.decorators import SetParseFn
+    from fire.parser import DefaultParseValue
+
+    parameters = inspect.signature(command).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        SetParseFn(str)(command)
+        SetParseFn(DefaultParseValue, *(parameter.name for parameter in parameters))(command)
 
 
 def _stdout_is_read() -> bool:
@@ -71,16 +87,18 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
         command = commands
     signature = inspect.signature(command).parameters.values()
     takes_any_number = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in signature)
-    parameters = {item.name: item for item in signature if item.kind is not item.VAR_POSITIONAL}
+    takes_any_option = any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature)
+    parameters = {item.name: item for item in signature if item.kind not in (item.VAR_POSITIONAL, item.VAR_KEYWORD)}
     positional, options = options_of(arguments)
     for option, value in options.items():
-        if option not in parameters:
+        if option not in parameters and not takes_any_option:
             near = difflib.get_close_matches(option, parameters, n=1)
             hint = f"did you mean --{near[0]}?" if near else f"expected one of --{', --'.join(parameters)}"
             culprit = "an option" if confidential else f"--{option}={value}"  # its name, too, may hold a path
             raise InputError(f"{culprit}: no such option; {hint}")
     for option, value in options.items():
-        if value == "" and parameters[option].annotation not in (bool, bool | None):
+        is_flag = option in parameters and parameters[option].annotation in (bool, bool | None)
+        if value == "" and not is_flag:
             raise InputError(f"--{option}: no value; expected one")
     if "" in positional:
         raise InputError("argument '': empty; expected a value")

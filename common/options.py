@@ -9,7 +9,7 @@ import ast
 import difflib
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,7 +41,17 @@ from common.values import (
     words,
 )
 
-__all__ = ["OPTIONS", "Option", "Options", "check_command_line", "check_network", "check_trained", "components", "read"]
+__all__ = [
+    "OPTIONS",
+    "Option",
+    "Options",
+    "check_command_line",
+    "check_known",
+    "check_network",
+    "check_trained",
+    "components",
+    "read",
+]
 
 
 @dataclass(frozen=True)
@@ -342,10 +352,25 @@ def check_command_line(argv: Sequence[str]) -> None:
     _, given = options_of(argv[2:])
     if "args_file" in given:
         given = ConfigParser.load_config_file(given["args_file"]) | given
-    files = _as_list(given.get("config_file", []))
-    parser = ConfigParser()
-    parser.read_config(files)
     known = set(inspect.signature(run).parameters) | {"workflow_type", "help"}
+    check_known(given, _as_list(given.get("config_file", [])), known)
+
+
+def check_known(given: Mapping[str, Any], files: Sequence[str | Path], known: Collection[str] = ()) -> None:
+    """Refuse options that none of some config files has.
+
+    Args:
+        given: values of the options by name.
+        files: the config files.
+        known: further names that are accepted.
+
+    Raises:
+        InputError: an option is neither a key of the configs nor among `known`.
+    """
+    from monai.bundle import ConfigParser  # here because it is slow to import
+
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
     for name, value in given.items():
         if name in ("epochs", "max_epochs"):
             raise InputError(f"--{name}={value}: no such option; did you mean --iterations='{value} epochs'?")

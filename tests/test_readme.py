@@ -73,6 +73,10 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
     np.testing.assert_allclose(prediction.affine, image.affine)
     assert set(np.unique(np.asarray(prediction.dataobj))) <= {0, 1, 2, 4}
 
+    folds = next(block for block in bash_blocks() if "scripts.folds" in block)
+    commands = run_command(f"{folds.rstrip()} --model_size micro --commands=true", copy, environment)
+    assert commands.count("configs/train.yaml") == commands.count("configs/evaluate.yaml") == 5
+
     run_command(next(block for block in bash_blocks() if "scripts.export" in block), copy, environment)
     assert (copy / "brats.onnx").stat().st_size > 1e6
 

@@ -43,12 +43,21 @@ RESAMPLES = 9999  # of the cases, for each bootstrap interval
 
 
 class CaseFiles(NamedTuple):
-    """The files of a case. A prediction of None is absent and counts as empty; an image of None is unknown."""
+    """The files of a case.
+
+    Attributes:
+        name: of the case.
+        prediction: None if it is absent, which counts as empty.
+        reference: its label map.
+        image: None if it is unknown.
+        part: of a pooled evaluation, such as a fold; None if it has no parts.
+    """
 
     name: str
     prediction: Path | None
     reference: Path
     image: Path | None
+    part: str | None = None
 
 
 def write(
@@ -183,6 +192,7 @@ def _cases(folder: Path, scores: Cases, files: Sequence[CaseFiles], convention: 
                 "reference": _path(folder, case.reference),
                 "image": _path(folder, case.image),
                 "volumes_mm3": {region: list(map(float, scores[case.name][region].volumes)) for region in regions},
+                **({} if case.part is None else {"part": case.part}),
             }
             for case in files
         },

@@ -1,4 +1,4 @@
-"""Datalists of cohorts and of any data set: `python -m scripts.datalists ukb|brats|atlas|generic|subset|check`."""
+"""Datalists of cohorts and of any data set: `python -m scripts.datalists ukb|brats|atlas|generic|fold|subset|check`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,9 +18,10 @@ from scripts.datalists.generic import regions as region_files
 from scripts.datalists.generic.names import naming
 from scripts.datalists.generic.scan import LAYOUTS
 from scripts.datalists.generic.scan import scan as scan_any
+from scripts.datalists.hold_out import hold_out
 from scripts.datalists.splits import Splitter, cross_validation, random_splits
 
-__all__ = ["atlas", "brats", "check", "generic", "subset", "ukb"]
+__all__ = ["atlas", "brats", "check", "fold", "generic", "subset", "ukb"]
 
 UNLABELLED = {"apart": True, "training": False}  # value of --unlabelled -> whether these subjects are kept apart
 
@@ -138,12 +139,9 @@ def _splitter(
             if given is not None:
                 raise InputError(f"--{option}={given}: expected --folds too, a file or a number of folds")
         return random_splits(0.1 if validation is None else validation, testing or 0, seed)
-    fold_to = "validation" if fold_to is None else fold_to
-    validating = choice("fold_to", fold_to, {"validation": True, "testing": False})
-    for option, value in {"validation": validation if validating else None, "testing": testing}.items():
-        if value is not None:
-            raise InputError(f"--{option}={value}: expected none together with --folds and --fold_to={fold_to}")
-    return cross_validation(folds, fold, fold_to, 0.1 if validation is None else validation, seed)
+    if testing is not None:
+        raise InputError(f"--testing={testing}: expected none together with --folds")
+    return cross_validation(folds, fold, "validation" if fold_to is None else fold_to, validation, seed)
 
 
 def _files(**options: object) -> Mapping[str, Path]:
@@ -255,6 +253,44 @@ def generic(
     build(scan, root, output, split, consort, inputs, keep_unlabelled=keep_unlabelled)
 
 
+def fold(
+    datalist: str,
+    output: str,
+    folds: str | int,
+    fold: int,
+    fold_to: str = "validation",
+    validation: float | None = None,
+    seed: int = 0,
+) -> None:
+    """Write a datalist with one fold of another held out, for cross-validation on any data set.
+
+    The folds share out the subjects of `training` and `validation`; all visits of a person are in the same fold. The
+    seed decides who is in which fold, so that the commands for all folds of one seed hold each subject out once.
+
+    Args:
+        datalist: JSON file to take from, with nothing held out in `testing` but what is to stay out of all folds.
+        output: the new datalist, a JSON file; an existing file is replaced.
+        folds: a number of folds, into which people are dealt at random; or a JSON file in the form of SwinUNETR's
+            brats21_folds.json, which identifies subjects by their folders' names.
+        fold: the fold that is held out, from 0.
+        fold_to: split of that fold. In `validation` it both chooses the checkpoint and gives the score, as in the
+            paper. In `testing` it only gives the score, and `--validation` is drawn from the others; subjects that the
+            datalist has in `testing` are then left out.
+        validation: number or fraction of the other people for validation, with `--fold_to=testing`; 0.1 by default.
+        seed: of the random choices, 0 or more.
+    """
+    source = expand_home(datalist, f"--datalist={datalist}")
+    target = expand_home(output, f"--output={output}")
+    content = datalists.read(source)
+    inputs = {"datalist": source}
+    if isinstance(folds, str):
+        inputs["folds"] = expand_home(folds, f"--folds={folds}")
+    check_outputs([("output", target)], inputs)
+    content = hold_out(content, folds, fold, fold_to, validation, seed)
+    datalists.write(content, target)
+    print(f"{output}: {sizes(content)}")
+
+
 def subset(
     datalist: str,
     output: str,
@@ -297,4 +333,15 @@ def subset(
 
 
 if __name__ == "__main__":
-    run({"ukb": ukb, "brats": brats, "atlas": atlas, "generic": generic, "subset": subset, "check": check}, "datalists")
+    run(
+        {
+            "ukb": ukb,
+            "brats": brats,
+            "atlas": atlas,
+            "generic": generic,
+            "fold": fold,
+            "subset": subset,
+            "check": check,
+        },
+        "datalists",
+    )

@@ -1,6 +1,5 @@
 """Compare the subjects of a cohort: outliers and duplicates; a part of `python -m scripts.datalists check`."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -11,17 +10,15 @@ import numpy as np
 
 from common.data.headers import Problem
 from scripts.datalists.examine import CHECKS, Image, Record, in_mm
+from scripts.datalists.layouts import person_of
 
-__all__ = ["compare", "describe", "person_of"]
+__all__ = ["compare", "describe"]
 
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 SPACING_TOLERANCE = 0.05  # share of the cohort's median
 SUBJECT, VOXELS, PERSON, MASK = "the same subject", "the same voxels", "the same person", "the same mask"
 HEAD = 3.0  # litres: adult brains with fluid have 1 to 2 (embedded cohort: up to 2.4), heads more than 3.5
 FEWEST = 8  # images; a smaller cohort has no outliers
-VISIT = re.compile(  # names of visits that begin with the person: UK Biobank, BraTS from 2023, BIDS (ATLAS)
-    r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
-)
 OUTLIER = 5.0  # robust standard deviations of log intensity ...
 FACTOR = 3.0  # ... and at least this factor from the median
 
@@ -59,12 +56,6 @@ def describe(records: Sequence[Record]) -> dict[str, str]:
         "spacing": _counted(spacings),
         "brain extracted": f"{extracted} of {len(litres)} images" if litres else "no readable image",
     }
-
-
-def person_of(subject: str) -> str | None:
-    """The person that the name of a visit begins with; None for a name in no known form."""
-    found = VISIT.fullmatch(subject)
-    return found["person"] if found else None
 
 
 def _counted(values: Counter[str]) -> str:
@@ -174,8 +165,8 @@ def _likenesses(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -
     alike: dict[str, dict[Any, dict[int, str]]] = {what: defaultdict(dict) for what in (SUBJECT, VOXELS, PERSON, MASK)}
     for place, (case, record) in enumerate(zip(cases, records, strict=True)):
         alike[SUBJECT][case["subject"]][place] = case["image"][0]
-        if case["split"] != "unlabelled" and (person := person_of(case["subject"])):
-            alike[PERSON][person][place] = case["image"][0]
+        if case["split"] != "unlabelled":
+            alike[PERSON][person_of(case["subject"])][place] = case["image"][0]
         for file, digest in zip((*case["image"], case.get("label")), record.digests, strict=False):
             if digest:
                 alike[MASK if file == case.get("label") else VOXELS][digest].setdefault(place, file)

@@ -14,8 +14,11 @@ from tqdm import tqdm
 
 from common.errors import InputError, shortened
 
-__all__ = ["COHORTS", "Cohort", "Layout", "Visit", "detect", "find", "folders_in", "scan"]
+__all__ = ["COHORTS", "Cohort", "Layout", "Visit", "detect", "find", "folders_in", "person_of", "scan"]
 
+VISIT = re.compile(  # names of visits that begin with the person: UK Biobank, BraTS from 2023, BIDS (ATLAS)
+    r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
+)
 BRATS_FILE = "{folder}/{visit}%s.nii.gz"
 ATLAS_FILE = "{folder}/anat/{person}_ses-{session}_space-MNI152NLin2009aSym_%s.nii.gz"
 
@@ -172,6 +175,17 @@ def scan(cohort: str, root: Path) -> Cohort:
     layout = detect(cohort, root)
     visits = find(layout, root)
     return Cohort(cohort, layout.title, tuple(layout.images), layout.convention, layout.preparation, visits)
+
+
+def person_of(subject: str) -> str:
+    """The person whose visit a datalist's subject is, by its name; a name of another form is a person's own.
+
+    Example:
+        >>> person_of("BraTS-GLI-00007-001"), person_of("patient 7")
+        ('BraTS-GLI-00007', 'patient 7')
+    """
+    visit = VISIT.fullmatch(subject)
+    return visit["person"] if visit else subject
 
 
 def detect(cohort: str, root: str | Path) -> Layout:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jsonschema
 import numpy as np
 
-from common.errors import InputError, check_number
+from common.errors import InputError, check_number, choice
 from common.files import expand_home, reporting_json_errors
 from scripts.datalists.layouts import Visit
 
@@ -79,14 +79,14 @@ def random_splits(validation: float, testing: float, seed: int) -> Splitter:
     return split
 
 
-def cross_validation(folds: str | int, fold: int | None, fold_to: str, validation: float, seed: int) -> Splitter:
+def cross_validation(folds: str | int, fold: int | None, fold_to: str, validation: float | None, seed: int) -> Splitter:
     """Hold out one fold.
 
     Args:
         folds: a file of folds (see `read_folds`), or the number of folds to deal people into at random.
         fold: the one that is held out.
         fold_to: its split, validation or testing.
-        validation: number or fraction of the other people for validation, if the fold is for testing.
+        validation: number or fraction of the other people for validation, if the fold is for testing; 0.1 by default.
         seed: of all draws, 0 or more.
 
     Raises:
@@ -94,6 +94,9 @@ def cross_validation(folds: str | int, fold: int | None, fold_to: str, validatio
             fold, or the fold or the rest is empty.
     """
     check_number("seed", seed, int, 0)
+    validates = choice("fold_to", fold_to, {"validation": True, "testing": False})
+    if validates and validation is not None:
+        raise InputError(f"--validation={validation}: expected none together with --folds and --fold_to={fold_to}")
 
     def split(visits: Sequence[Visit], without: Sequence[Visit]) -> Assignment:
         people = _people(visits)
@@ -115,9 +118,10 @@ def cross_validation(folds: str | int, fold: int | None, fold_to: str, validatio
             raise InputError(
                 f"--fold={fold}: {len(held)} people in it and {len(rest)} in the others; expected some in each"
             )
-        if fold_to == "validation":
+        if validates:
             return Assignment({"training": rest, "validation": held, "testing": []}, others, record)
-        return Assignment(_draw(rest, validation, 0, seed) | {"testing": held}, others, record)
+        drawn = _draw(rest, 0.1 if validation is None else validation, 0, seed)
+        return Assignment(drawn | {"testing": held}, others, record)
 
     return split
 

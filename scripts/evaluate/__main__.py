@@ -1,4 +1,4 @@
-"""Score predictions, draw the page of an evaluation, compare evaluations: `python -m scripts.evaluate [COMMAND]`."""
+"""Score predictions, draw pages of evaluations, compare and pool them: `python -m scripts.evaluate [COMMAND]`."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ from common.metrics.protocols import PRESENT, Protocol, Scores
 from scripts.evaluate.cases import PROTOCOLS, convention_of, find_cases, labels_of, masks_of, mixed_labels
 from scripts.pools import map_in_processes
 
-__all__ = ["compare", "evaluate", "page", "score"]
+__all__ = ["compare", "evaluate", "page", "pool", "score"]
 
 FILES = ("metrics.csv", "lesions.csv", "cases.json", "summary.json", PAGE)
 
@@ -48,8 +48,8 @@ def evaluate(
     """Score label maps against references as a challenge does, by case, region and lesion.
 
     Both are folders of NIfTI files with the same names. All files are checked before the first case is scored, and all
-    cases are scored before anything is written. The other commands are page, which draws the page of an evaluation, and
-    compare, which compares evaluations.
+    cases are scored before anything is written. The other commands are page, which draws the page of an evaluation,
+    compare, which compares evaluations, and pool, which makes one of evaluations of different cases.
 
     Args:
         predictions: folder of CASE.nii.gz or CASE.nii.
@@ -75,7 +75,7 @@ def evaluate(
     check_number("workers", workers, int, 0, 1024)
     cases = find_cases(predictions, references, protocol, missing, images, dataset_dir, split)
     convention = convention_of(protocol, references, label_convention)
-    folder = _output(output, FILES, {"predictions": predictions, "references": references, "images": images})
+    folder = _output(output, FILES, {"--predictions": predictions, "--references": references, "--images": images})
     _warn_of_images(cases)
     scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
     summary = results.write(folder, scores, rules, cases, convention, _resolve(predictions).name)
@@ -111,12 +111,38 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     from scripts.evaluate import compare as comparing  # here: SciPy's statistics take a second that `--help` can save
 
     target = None if output is None else _output(output, comparing.FILES, {})
-    if names is not None:
-        names = ",".join(map(str, names)).split(",") if isinstance(names, list | tuple) else str(names).split(",")
-    comparison = comparing.compare(comparing.read_all([str(folder) for folder in folders], names))
+    comparison = comparing.compare(comparing.read_all([str(folder) for folder in folders], _words(names)))
     if target is not None:
         comparing.write(comparison, target)
     print("\n".join([*comparing.lines(comparison), *([] if target is None else ["", str(target)])]))
+
+
+def pool(*folders: str, output: str, names: str | Sequence[str] | None = None) -> None:
+    """Pool evaluations of different cases, such as the folds of a cross-validation, into one of all cases.
+
+    The figures of each case are taken over; nothing is scored again. Means, intervals and counts are over all cases.
+
+    Args:
+        folders: two or more, written by this module or by the evaluate.yaml of a bundle, by the same protocol.
+        output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
+            replaced. cases.json and the page name the evaluation of each case.
+        names: of the evaluations, such as fold0,fold1; by default the shortest distinct ends of the folders' paths.
+    """
+    from scripts.evaluate.folders import named_folders
+    from scripts.evaluate.pool import pool as pool_folders
+
+    found = named_folders("pool", [str(folder) for folder in folders], _words(names))
+    target = _output(output, FILES, {name: str(folder) for name, folder in found.items()})
+    summary = pool_folders(found, target)
+    path = _write_page(target)
+    print("\n".join([*_lines(summary), "", str(path)]))
+
+
+def _words(names: str | Sequence[str] | None) -> list[str] | None:
+    """Names that a command line separates by commas, which python-fire may have split."""
+    if names is None:
+        return None
+    return ",".join(map(str, names)).split(",") if isinstance(names, list | tuple) else str(names).split(",")
 
 
 def score(files: CaseFiles, protocol: Protocol, convention: str) -> dict[str, Scores]:
@@ -136,7 +162,7 @@ def _output(output: str, names: Sequence[str], inputs: Mapping[str, str | None])
         folder = Path(str(output)).expanduser()
         same = [name for name, value in inputs.items() if value is not None and _resolve(value) == _resolve(output)]
     if same:
-        raise InputError(f"--output={output}: the folder of --{same[0]}; expected another one")
+        raise InputError(f"--output={output}: the folder of {same[0]}; expected another one")
     check_writable_folder(folder, f"--output={output}", names)
     return folder
 
@@ -231,4 +257,4 @@ def _lines(summary: Mapping[str, Any]) -> list[str]:
 
 
 if __name__ == "__main__":
-    run({"page": page, "compare": compare}, "evaluate", default=evaluate)
+    run({"page": page, "compare": compare, "pool": pool}, "evaluate", default=evaluate)

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from common.errors import InputError
-from common.files import atomic_write, reporting_path_errors, write_json
+from common.files import atomic_write, write_json
 from common.inference.results import mean_interval
 from common.metrics.protocols import Protocol
+from scripts.evaluate.folders import check_protocol, named_folders
 from scripts.evaluate.reading import Evaluation, Values, read
 
 __all__ = [
@@ -206,41 +207,16 @@ def read_all(folders: Sequence[str], names: Sequence[str] | None = None) -> dict
             many as the folders; a file is invalid (see `scripts.evaluate.reading.read`); the evaluations differ in
             protocol, settings, cases or lesions of the references.
     """
-    if len(folders) < 2:
-        raise InputError(f"compare {' '.join(folders)}: {len(folders)} folders; expected at least two")
-    paths = []
-    for folder in folders:
-        with reporting_path_errors(folder):
-            paths.append(Path(folder).expanduser().resolve())
-    for place, path in enumerate(paths):
-        if path in paths[:place]:
-            raise InputError(f"{folders[place]}: given twice; expected each evaluation once")
-    if names is None:
-        names = _distinct(paths)
-    elif len(names) != len(folders) or len(set(names)) != len(names) or not all(name.strip() for name in names):
-        raise InputError(f"--names={','.join(names)}: expected {len(folders)} distinct names")
-    systems = {name: read(Path(folder).expanduser()) for folder, name in zip(folders, names, strict=True)}
+    found = named_folders("compare", folders, names)
+    systems = {name: read(folder) for name, folder in found.items()}
     first, *others = systems.values()
     for other in others:
         _check_alike(first, other)
     return systems
 
 
-def _distinct(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that are distinct."""
-    for length in range(1, max(len(path.parts) for path in paths)):
-        ends = ["/".join(path.parts[-length:]) for path in paths]
-        if len(set(ends)) == len(ends):
-            return ends
-    return [str(path) for path in paths]
-
-
 def _check_alike(first: Evaluation, other: Evaluation) -> None:
-    ours, theirs = ({"protocol": found.protocol.name, **found.protocol.settings} for found in (first, other))
-    for name in [*ours, *theirs]:
-        if ours.get(name) != theirs.get(name):
-            found, expected = theirs.get(name, "none"), ours.get(name, "none")
-            raise InputError(f"{other.folder}: {name} {found}; expected {expected}, as in {first.folder}")
+    check_protocol(first.folder, first.protocol, other.folder, other.protocol)
     if first.cases != other.cases:
         unpaired = sorted(set(first.cases) ^ set(other.cases))
         where = first.folder if unpaired[0] in first.cases else other.folder

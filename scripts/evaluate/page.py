@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from common.inference.results import Cases
+from common.inference.results import CaseFiles, Cases
 from common.metrics.protocols import PRESENT, Protocol, Scores
 from scripts.evaluate import charts as evaluation_charts
 from scripts.evaluate.pictures import draw
@@ -101,7 +101,7 @@ def page_of(details: Details) -> str:
             (case, cases[case.name], draw(files[case.name], cases[case.name], protocol, details.convention))
             for case in chosen
         ],
-        rows=_rows(cases, protocol),
+        rows=_rows(cases, protocol, files),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -183,7 +183,7 @@ def _millilitres(scores: Scores) -> tuple[float, float]:
     return prediction / 1000, reference / 1000
 
 
-def _rows(cases: Cases, protocol: Protocol) -> list[dict[str, Any]]:
+def _rows(cases: Cases, protocol: Protocol, files: Mapping[str, CaseFiles]) -> list[dict[str, Any]]:
     """The rows of the table of all cases, one for each case and region."""
     units = protocol.units
     rows = []
@@ -194,6 +194,7 @@ def _rows(cases: Cases, protocol: Protocol) -> list[dict[str, Any]]:
             rows.append(
                 {
                     "case": name,
+                    "part": files[name].part,
                     "region": region,
                     "figures": [_figure(measured.values[metric], units[metric], single=True) for metric in units],
                     "missed": sum(not lesion.is_found for lesion in counted),

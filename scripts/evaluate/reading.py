@@ -289,7 +289,7 @@ def _read_cases(folder: Path, evaluation: Evaluation) -> tuple[str, str, tuple[C
 
 
 def _files(path: Path, case: str, content: Any, is_missing: bool) -> CaseFiles:
-    if not isinstance(content, dict) or content.keys() != {*FILES, "volumes_mm3"}:
+    if not isinstance(content, dict) or content.keys() - {"part"} != {*FILES, "volumes_mm3"}:
         raise InputError(f"{path}: case {case}: other keys; expected {', '.join(FILES)} and volumes_mm3")
     for key in FILES:
         value = content[key]
@@ -302,7 +302,10 @@ def _files(path: Path, case: str, content: Any, is_missing: bool) -> CaseFiles:
     prediction, image = (
         None if content[key] is None else path.parent / content[key] for key in ("prediction", "image")
     )
-    return CaseFiles(case, prediction, path.parent / content["reference"], image)
+    part = content.get("part")
+    if "part" in content and (not isinstance(part, str) or not part.strip() or UNPRINTABLE.search(part)):
+        raise InputError(f"{path}: case {case}: part {json.dumps(part)}; expected text of one line")
+    return CaseFiles(case, prediction, path.parent / content["reference"], image, part)
 
 
 def _is_path(value: Any) -> bool:

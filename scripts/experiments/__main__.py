@@ -1,10 +1,6 @@
 """Studies of many runs: `python -m scripts.experiments plan|run|report STUDY`."""
 
-import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +9,16 @@ from tqdm import tqdm
 from common import cli
 from common.errors import ArgumentError, InputError, check_number, choice
 from common.files import check_writable_folder, expand_home, write_json
-from common.training.records import command_line
 from common.values import flag
 from scripts.experiments import costs as step_costs
 from scripts.experiments.costs import Cost, batches_of_a_step, key_of, settings_of, steps_of
-from scripts.experiments.execute import Launcher, execute, run_all
-from scripts.experiments.jobs import ROOT, Job, Places, jobs_of
-from scripts.experiments.slurm import slurm_launcher
-from scripts.experiments.status import State, folder_of, states_of
+from scripts.experiments.instances import OWN, ROOT, Job, Places
+from scripts.experiments.jobs import jobs_of
+from scripts.experiments.running import counted, is_incomplete, launcher, run_jobs, select, shell_line
+from scripts.experiments.status import State, states_of
 from scripts.experiments.study import read
 
 __all__ = ["plan", "report", "run"]
-
-TO_DO = ("missing", "interrupted", "failed")
 
 
 def plan(
@@ -34,6 +27,7 @@ def plan(
     ukb: str | None = None,
     brats: str | None = None,
     atlas: str | None = None,
+    dataset_dir: str | None = None,
     files: Mapping[str, str] | None = None,
     gpus: int = 1,
     measure: bool = False,
@@ -52,24 +46,24 @@ def plan(
         ukb: folder of the UK Biobank cohort.
         brats: folder of the BraTS cohort.
         atlas: folder of the ATLAS cohort. A cohort that is not given is made of phantoms if the study says how.
+        dataset_dir: folder that the paths of a datalist in `files` start from.
         files: further files by the names that the study gives them, such as "{'ct': 'model_swinvit.pt'}".
         gpus: processes of each training, by torchrun.
         measure: whether steps that were not measured yet are measured now.
         commands: print the commands of each job, to copy.
         json: a file that gets the list of jobs, with states and costs.
     """
-    name, content, places = _opened(study, output, ukb, brats, atlas, files, gpus)
+    name, content, places = _opened(study, output, ukb, brats, atlas, dataset_dir, files, gpus)
     jobs = jobs_of(content, places)
     states = states_of(jobs, places.output)
     costs = _costs(jobs, places.output, flag("measure", measure))
     rows = [_row(job, states[job.name], costs, places) for job in jobs.values()]
-    print(f"{content['title']}: {len(jobs)} jobs, {_counted(states)}")
+    print(f"{content['title']}: {len(jobs)} jobs, {counted(states)}")
     for row in rows:
         print(_line(row))
         if flag("commands", commands):
             for command in jobs[row["job"]].commands:
-                place = "" if command.folder == ROOT else f"cd {os.path.relpath(command.folder, ROOT)} && "
-                print(f"    {place}{command_line(command.words)}")
+                print(f"    {shell_line(command)}")
     print(_total(rows, gpus))
     if json is not None:
         write_json(json, {"study": name, "jobs": rows})
@@ -81,6 +75,7 @@ def run(
     ukb: str | None = None,
     brats: str | None = None,
     atlas: str | None = None,
+    dataset_dir: str | None = None,
     files: Mapping[str, str] | None = None,
     gpus: int = 1,
     jobs: int = 1,
@@ -99,6 +94,7 @@ def run(
         ukb: folder of the UK Biobank cohort.
         brats: folder of the BraTS cohort.
         atlas: folder of the ATLAS cohort.
+        dataset_dir: folder that the paths of a datalist in `files` start from.
         files: further files by the names that the study gives them.
         gpus: processes of each training, by torchrun.
         jobs: number of jobs at once; on this machine they share its cores.
@@ -110,33 +106,20 @@ def run(
     """
     check_number("jobs", jobs, int, 1, 1024)
     redo = choice("stale", stale, {"keep": False, "redo": True})
-    _, content, places = _opened(study, output, ukb, brats, atlas, files, gpus)
+    _, content, places = _opened(study, output, ukb, brats, atlas, dataset_dir, files, gpus)
     known = jobs_of(content, places)
     states = states_of(known, places.output)
-    selected = _selected(known, states, only, redo)
-    print(f"{content['title']}: {len(known)} jobs, {_counted(states)}; {len(selected)} to run")
+    selected = select(known, states, only, redo)
+    print(f"{content['title']}: {len(known)} jobs, {counted(states)}; {len(selected)} to run")
     if absent := [state.reason for state in states.values() if state.name == "absent"]:
         print(f"{len(absent)} jobs cannot run; the first: {absent[0]}")
     if not selected and len(absent) == len(states):
         raise InputError(f"study {study}: no job can run; {absent[0]}")
     if not selected:
         return
-    if slurm is None:
-        launch: Launcher = partial(execute, threads=max(1, (os.cpu_count() or 1) // (jobs * gpus)))
-    else:
-        launch = slurm_launcher(slurm, places.output)
-    with tqdm(total=len(selected), unit="job", disable=None) as bar:  # a log file needs no bar
-
-        def tell(name: str, state: State | None) -> None:
-            if state is None:
-                tqdm.write(f"starts       {name}; {folder_of(known[name], places.output) / 'run.log'}")
-            else:
-                tqdm.write(f"{state.name:<12} {name}" + (f": {state.reason}" if state.reason else ""))
-                bar.update()
-
-        results = run_all(known, selected, places.output, launch, jobs, tell)
-    print(_counted(results))
-    if any(state.name not in ("done", "running") for state in results.values()):
+    results = run_jobs(known, selected, places, launcher(places, jobs, slurm), jobs)
+    print(counted(results))
+    if is_incomplete(results):
         raise SystemExit(1)
 
 
@@ -146,6 +129,7 @@ def report(
     ukb: str | None = None,
     brats: str | None = None,
     atlas: str | None = None,
+    dataset_dir: str | None = None,
     files: Mapping[str, str] | None = None,
     gpus: int = 1,
     participants: str | None = None,
@@ -162,6 +146,7 @@ def report(
         ukb: folder of the UK Biobank cohort, and so on: the same as for `plan` and `run`, or the results are stale.
         brats: folder of the BraTS cohort.
         atlas: folder of the ATLAS cohort.
+        dataset_dir: folder that the paths of a datalist in `files` start from.
         files: further files by the names that the study gives them.
         gpus: processes of each training.
         participants: CSV or TSV file with a line for each person, for Table 7 and Figure 2.
@@ -170,11 +155,11 @@ def report(
     """
     from scripts.experiments.report import write_report  # here: its libraries take seconds to import
 
-    _, content, places = _opened(study, output, ukb, brats, atlas, files, gpus)
+    _, content, places = _opened(study, output, ukb, brats, atlas, dataset_dir, files, gpus)
     jobs = jobs_of(content, places)
     states = states_of(jobs, places.output)
     page = write_report(content, jobs, states, places.output, participants, participant_columns, consort)
-    print(f"{content['title']}: {len(jobs)} jobs, {_counted(states)}")
+    print(f"{content['title']}: {len(jobs)} jobs, {counted(states)}")
     print(page)
 
 
@@ -184,6 +169,7 @@ def _opened(
     ukb: str | None,
     brats: str | None,
     atlas: str | None,
+    dataset_dir: str | None,
     files: Mapping[str, str] | None,
     gpus: int,
 ) -> tuple[str, dict[str, Any], Places]:
@@ -192,8 +178,10 @@ def _opened(
     name, content = read(str(study))
     folder = expand_home(output or ROOT / "runs" / name, f"output={output}").resolve()
     check_writable_folder(folder, f"output={folder}")
-    given = {"ukb": ukb, "brats": brats, "atlas": atlas}
+    given = {"ukb": ukb, "brats": brats, "atlas": atlas, "dataset_dir": dataset_dir}
     roots = {layout: _existing(layout, root) for layout, root in given.items() if root is not None}
+    if "dataset_dir" in roots:
+        roots[OWN] = roots.pop("dataset_dir")
     if files is not None and not isinstance(files, Mapping):
         raise ArgumentError(f"files={files}: expected names and paths, such as \"{{'ct': 'model_swinvit.pt'}}\"")
     others = {str(key): _existing("files", path) for key, path in (files or {}).items()}
@@ -212,21 +200,6 @@ def _existing(name: str, path: Any) -> Path:
     if not found.exists():
         raise ArgumentError(f"{name}={path}: no such file or folder")
     return found
-
-
-def _selected(jobs: Mapping[str, Job], states: Mapping[str, State], only: str, redo: bool) -> dict[str, State]:
-    """The jobs to run: those of the pattern that are to do, and what they need."""
-    to_do = (*TO_DO, "stale") if redo else TO_DO
-    asked = [name for name in jobs if fnmatch(name, only)]
-    if not asked:
-        raise ArgumentError(f"only={only}: no such job; the first is {next(iter(jobs))}")
-    wanted: dict[str, State] = {}
-    while asked:
-        name = asked.pop()
-        if name not in wanted and states[name].name in to_do:
-            wanted[name] = states[name]
-            asked += jobs[name].needs
-    return {name: wanted[name] for name in jobs if name in wanted}
 
 
 def _costs(jobs: Mapping[str, Job], output: Path, measures: bool) -> dict[str, Cost]:
@@ -294,11 +267,6 @@ def _total(rows: list[dict[str, Any]], gpus: int) -> str:
 
 def _trainings(rows: Sequence[Any]) -> str:
     return f"{len(rows)} training{'' if len(rows) == 1 else 's'}"
-
-
-def _counted(states: Mapping[str, State]) -> str:
-    counts = Counter(state.name for state in states.values())
-    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
 
 if __name__ == "__main__":

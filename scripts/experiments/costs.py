@@ -22,7 +22,7 @@ from common.files import write_json
 from common.options import OPTIONS, Options
 from common.training.plan import length
 from common.training.step import accumulation_steps
-from scripts.experiments.jobs import Command, Job
+from scripts.experiments.instances import Command, Job
 
 __all__ = ["Cost", "batches_of_a_step", "key_of", "measure", "read_costs", "settings_of", "steps_of", "write_costs"]
 

@@ -14,13 +14,14 @@ from typing import Any
 
 from common.files import move_aside
 from common.training.signals import PREEMPTED
-from scripts.experiments.jobs import Command, Job
+from scripts.experiments.instances import Command, Job
 from scripts.experiments.status import (
     State,
     begin,
     folder_of,
     judge,
     lock,
+    log_of,
     read_record,
     remember,
     state_of,
@@ -75,7 +76,7 @@ def _run(job: Job, output: Path, commands: list[list[str]], held: int, threads: 
     write_record(folder, record)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     status = 0
-    with (folder / "run.log").open("ab") as log:
+    with log_of(job, output).open("ab") as log:
         for command in job.commands:
             log.write(f"$ {' '.join(command.words)}\n".encode())
             log.flush()
@@ -86,7 +87,7 @@ def _run(job: Job, output: Path, commands: list[list[str]], held: int, threads: 
     if status == 0 and not job.target.exists():
         status, line = 1, f"{job.target}: not written"
     else:
-        line = _last_line(folder / "run.log") if status else ""
+        line = _last_line(log_of(job, output)) if status else ""
     if status == PREEMPTED or status in (-signal.SIGINT, 128 + signal.SIGINT):
         state = State("interrupted")
     elif status:

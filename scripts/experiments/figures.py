@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from common.errors import InputError
-from scripts.experiments.jobs import Job
+from scripts.experiments.instances import Job
 from scripts.experiments.mapping import paper
 from scripts.experiments.rows import select
 from scripts.experiments.tables import Table

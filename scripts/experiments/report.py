@@ -12,7 +12,7 @@ from typing import Any
 from common.files import atomic_write
 from scripts.experiments import figures
 from scripts.experiments.demographics import demographics
-from scripts.experiments.jobs import Job
+from scripts.experiments.instances import Job
 from scripts.experiments.mapping import SCORED, paper
 from scripts.experiments.networks import Setting, encoders
 from scripts.experiments.status import State

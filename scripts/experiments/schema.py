@@ -44,6 +44,8 @@ RUN: dict[str, Any] = {
         "overlays": {"type": "array", "items": {"type": "string", "pattern": r"^[\w-]+\.yaml$"}},
         "options": OPTIONS,
         "evaluate": {"enum": [True, False, "validation", "testing"]},  # true: testing
+        "evaluation": OPTIONS,
+        "pool": NAME,
     },
     "oneOf": [{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
     "additionalProperties": False,

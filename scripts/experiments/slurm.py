@@ -11,7 +11,7 @@ import submitit
 
 from common.errors import ArgumentError
 from scripts.experiments.execute import Launcher, execute
-from scripts.experiments.jobs import Job
+from scripts.experiments.instances import Job
 from scripts.experiments.status import State, folder_of
 
 __all__ = ["slurm_launcher"]

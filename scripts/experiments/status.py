@@ -18,7 +18,7 @@ from doit.task import Task
 from doit.tools import config_changed
 
 from common.files import atomic_write, write_json
-from scripts.experiments.jobs import ROOT, Job
+from scripts.experiments.instances import ROOT, Job
 
 __all__ = [
     "STATES",
@@ -27,6 +27,7 @@ __all__ = [
     "folder_of",
     "judge",
     "lock",
+    "log_of",
     "read_record",
     "remember",
     "state_of",
@@ -49,6 +50,11 @@ class State:
 def folder_of(job: Job, output: Path) -> Path:
     """The folder of a job's log, record and memory."""
     return output / "jobs" / job.name
+
+
+def log_of(job: Job, output: Path) -> Path:
+    """The output of a job's commands."""
+    return folder_of(job, output) / "run.log"
 
 
 def states_of(jobs: Mapping[str, Job], output: Path) -> dict[str, State]:

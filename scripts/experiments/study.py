@@ -13,7 +13,7 @@ import jsonschema
 import yaml
 
 from common.errors import InputError
-from scripts.experiments.jobs import ROOT
+from scripts.experiments.instances import ROOT
 from scripts.experiments.mapping import check_mapping
 from scripts.experiments.schema import SCHEMA
 
@@ -49,7 +49,7 @@ def _check_references(content: Mapping[str, Any], path: Path) -> None:
     """Refuse entries that name unknown ones, or ones that come later."""
     datalists: list[str] = []
     for name, entry in content["datalists"].items():
-        _check_reference(path, f"datalists.{name}.from", entry.get("from"), datalists)
+        _check_reference(path, f"datalists.{name}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
         datalists.append(name)
     runs: list[str] = []
     bundles = sorted(folder.parents[1].name for folder in (ROOT / "bundles").glob("*/configs/train.yaml"))

@@ -9,7 +9,7 @@ from typing import Any
 from common.errors import InputError
 from common.metrics.protocols import protocol
 from scripts.evaluate.compare import adjusted, more_is_better
-from scripts.experiments.jobs import Job
+from scripts.experiments.instances import Job
 from scripts.experiments.mapping import axes_of, names_of, paper
 from scripts.experiments.rows import Run, Scores, estimate, interval, paired, runs_of, scores_of, spread
 from scripts.experiments.status import State

@@ -26,6 +26,17 @@ def inspect() -> None:
     CALLS.append("inspect")
 
 
+def train(bundle: str, *, jobs: int = 1, **options: str) -> None:
+    """Train.
+
+    Args:
+        bundle: name.
+        jobs: how many.
+        options: of the bundle.
+    """
+    CALLS.append((bundle, jobs, options))
+
+
 COMMANDS = {"convert": convert, "inspect": inspect}
 
 
@@ -55,6 +66,27 @@ def test_commands_run_once_with_their_arguments(arguments, expected, monkeypatch
     run(COMMANDS, "convert", *arguments, monkeypatch=monkeypatch)
     run(convert, *arguments, monkeypatch=monkeypatch)
     assert [expected, expected] == CALLS
+
+
+def test_further_options_are_passed_on_as_they_are_spelt(monkeypatch):
+    words = ["--modalities=['T1', 'T2']", "--learning-rate=1e-4", "--iterations", "5 epochs", "--cohort=a,b"]
+    run(train, "brats", "--jobs=2", *words, monkeypatch=monkeypatch)
+    options = {"modalities": "['T1', 'T2']", "learning_rate": "1e-4", "iterations": "5 epochs", "cohort": "a,b"}
+    assert [("brats", 2, options)] == CALLS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["brats", "--amp"], "--amp: no value; expected one"),
+        (["brats", "more", "--amp=true"], "argument more: not expected; options are --bundle, --jobs"),
+        (["--amp=true"], "--bundle: missing; it has no default"),
+    ],
+)
+def test_further_options_need_a_value_and_leave_the_others_as_they_are(arguments, message, monkeypatch):
+    with pytest.raises(InputError, match=message):
+        run(train, *arguments, monkeypatch=monkeypatch)
+    assert CALLS == []
 
 
 def test_a_command_without_parameters_runs(monkeypatch):

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, choice, shortened
-from scripts.datalists.cohort_checks import person_of
 from scripts.datalists.generic.bids import is_bids, read_bids
 from scripts.datalists.generic.folders import is_flat, is_folders, read_flat, read_folders
 from scripts.datalists.generic.found import DataSet, Subject, printable
 from scripts.datalists.generic.names import Naming
 from scripts.datalists.generic.nnunet import is_nnunet, read_nnunet
 from scripts.datalists.generic.regions import from_labels
-from scripts.datalists.layouts import Cohort, Visit, folders_in
+from scripts.datalists.layouts import Cohort, Visit, folders_in, person_of
 
 __all__ = ["LAYOUTS", "scan"]
 
@@ -157,7 +156,7 @@ def _convention(
 def _people(subjects: list[Subject], pattern: str | None) -> dict[str, str]:
     """Subject -> person."""
     if pattern is None:
-        return {subject.name: subject.person or person_of(subject.name) or subject.name for subject in subjects}
+        return {subject.name: subject.person or person_of(subject.name) for subject in subjects}
     try:
         form = re.compile(str(pattern))
     except re.error as error:

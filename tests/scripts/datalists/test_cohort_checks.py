@@ -5,7 +5,7 @@ import pytest
 
 from common.data.headers import Problem
 from scripts.datalists import layouts as cohorts
-from scripts.datalists.cohort_checks import VISIT, compare, describe
+from scripts.datalists.cohort_checks import compare, describe
 from scripts.datalists.examine import Image, Record
 
 
@@ -164,8 +164,7 @@ def test_a_person_s_name_is_the_one_that_the_scanner_takes(cohort):
         groups = {}
         for level, folder in zip(reversed(layout.levels), reversed(layout.example.split("/")), strict=False):
             groups |= level.fullmatch(folder).groupdict()
-        visit = VISIT.fullmatch(layout.subject.format(**groups))
-        assert (visit["person"] if visit else layout.subject.format(**groups)) == groups["person"]
+        assert cohorts.person_of(layout.subject.format(**groups)) == groups["person"]
 
 
 def test_what_has_no_digest_is_like_nothing():

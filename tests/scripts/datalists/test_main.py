@@ -749,9 +749,10 @@ def test_bad_input_ends_the_command_line_in_one_line_with_status_2(tmp_path, com
     assert "/no/such: No such file or directory; expected" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "command", [datalists.ukb, datalists.brats, datalists.atlas, datalists.generic, datalists.subset]
-)
+COMMANDS = [datalists.ukb, datalists.brats, datalists.atlas, datalists.generic, datalists.fold, datalists.subset]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_says_all_that_the_docstring_says(command):
     """python-fire takes a colon in a continued line for another argument, and drops the line."""
     described = command.__doc__.split("Args:\n")[1]

@@ -26,6 +26,7 @@ def test_help_needs_neither_pytorch_nor_statistics():
         (["--help"], ["Score label maps against references", "--protocol=PROTOCOL (required)", "compare", "page"]),
         (["page", "--help"], ["Draw the page of an evaluation", "FOLDER"]),
         (["compare", "--help"], ["Compare evaluations of the same cases", "[FOLDERS]..."]),
+        (["pool", "--help"], ["Pool evaluations of different cases", "[FOLDERS]..."]),
     ):
         ended = command(*words)
         assert ended.returncode == 0
@@ -77,7 +78,7 @@ def test_bad_input_ends_the_command_with_one_line_and_status_2(cohort):
     folder, _ = cohort
     for words, message in (
         (["--predictions=p"], "--references: missing; it has no default"),
-        (["compar", "a", "b"], "command compar: expected page or compare, or only options"),
+        (["compar", "a", "b"], "command compar: expected page, compare or pool, or only options"),
         (["compare", "a"], "compare a: 1 folders; expected at least two"),
         (["page"], "--folder: missing; it has no default"),
         (["page", f"{folder}/p"], f"{folder}/p/summary.json: No such file or directory; expected a JSON file"),

@@ -141,6 +141,13 @@ def test_header_says_protocol_settings_and_cases(html, tmp_path):
         assert setting in brats
 
 
+def test_the_table_names_the_part_of_each_case(cohort):
+    parts = [files._replace(part=f"fold{number}") for number, files in enumerate(cohort)]
+    body = page_of(parts).split('id="cases"')[1]
+    heads = re.findall(r'<tr><th scope="row">(.*?)</th>', body)
+    assert [re.sub(r"<[^>]+>", "", head).split()[:2] for head in heads] == [[files.name, files.part] for files in parts]
+
+
 def test_missing_predictions_are_a_notice(html, tmp_path):
     assert "1 of 5 cases has no prediction." in text_of(html)
     assert re.search(r'class="notice">[^<]*absent\.', html)

@@ -125,7 +125,7 @@ def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
 
 
 def status_command(words):
-    from scripts.experiments.jobs import Command
+    from scripts.experiments.instances import Command
 
     return Command(tuple(words.split()))
 

@@ -11,7 +11,8 @@ import yaml
 
 from common.errors import InputError
 from scripts.experiments.__main__ import report
-from scripts.experiments.jobs import Places, jobs_of
+from scripts.experiments.instances import Places
+from scripts.experiments.jobs import jobs_of
 from scripts.experiments.status import begin, remember
 from scripts.experiments.study import read
 from tests.html_pages import Page, text_of

@@ -8,7 +8,8 @@ import jsonschema
 import pytest
 import yaml
 
-from scripts.experiments.jobs import ROOT, Places, jobs_of
+from scripts.experiments.instances import ROOT, Places
+from scripts.experiments.jobs import jobs_of
 from scripts.experiments.mapping import check_mapping, paper
 from scripts.experiments.rows import select
 from scripts.experiments.schema import SCHEMA

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from common.errors import InputError
-from scripts.experiments.jobs import ROOT, Places, jobs_of
+from scripts.experiments.instances import ROOT, Places
+from scripts.experiments.jobs import jobs_of
 from scripts.experiments.study import read
 from tests.support import one_line
 
@@ -201,3 +202,87 @@ def test_everything_that_reads_a_made_cohort_depends_on_its_making():
     made = jobs_of(CONTENT | {"cohorts": {"brats": {"subjects": 3}}}, Places(Path("/out"), {"ukb": Path("/u")}))
     record = Path("/out/jobs/cohorts/brats/record.json")
     assert {job.entry for job in made.values() if record in job.inputs} == {"brats", "stage2", "two_stage", "few_shot"}
+
+
+def of_own_datalist(**run):
+    """A study of the folds of a datalist that is given."""
+    folds = {"from": "own", "files": ["own"], "for": {"fold": FOLDS}, "options": {"folds": 3, "fold": "{fold}"}}
+    model = {"bundle": "brats_finetune", "datalist": "folds", "evaluate": "validation"}
+    return {"title": "Own", "datalists": {"folds": folds}, "runs": {"model": model | run}}
+
+
+OWN_PLACES = Places(Path("/out"), {"own": Path("/data/own")}, {"own": Path("/own.json")})
+
+
+def test_the_folds_of_a_datalist_that_is_given(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(of_own_datalist(), sort_keys=False))
+    _, content = read(str(path))
+    found = jobs_of(content, OWN_PLACES)
+    fold = found["folds/fold2"]
+    assert fold.commands[0].words == (
+        *("python", "-m", "scripts.datalists", "fold", "--datalist=/own.json", "--folds=3", "--fold=2"),
+        "--output=/out/datalists/folds-fold2.json",
+    )
+    assert fold.inputs == (Path("/own.json"),)
+    assert "--dataset_dir=/data/own" in found["model/fold2"].commands[0].words
+    assert {job.absent for job in jobs_of(content, Places(Path("/out"), {}, OWN_PLACES.files)).values()} == {
+        "expected --dataset_dir, the folder of the datalist's paths"
+    }
+    missing = {job.absent for job in jobs_of(content, Places(Path("/out"), OWN_PLACES.roots)).values()}
+    assert missing == {"expected --files with own"}
+
+
+def test_folds_can_be_those_of_another_datalist_of_the_study():
+    brats = {"brats": {"layout": "brats"}, "folds": {"from": "brats", "options": {"folds": 3, "fold": 0}}}
+    found = jobs_of({"title": "a", "datalists": brats, "runs": {}}, Places(Path("/out"), ROOTS))
+    words = found["folds"].commands[0].words
+    assert words[3:5] == ("fold", "--datalist=/out/datalists/brats.json")
+
+
+def test_options_of_the_evaluation_are_its_own():
+    found = jobs_of(of_own_datalist(evaluation={"protocol": "dice", "overlap": 0.25}), OWN_PLACES)
+    assert {"--protocol=dice", "--overlap=0.25"} <= set(found["model/fold0/evaluation"].commands[0].words)
+    assert not {"--protocol=dice", "--overlap=0.25"} & set(found["model/fold0"].commands[0].words)
+
+
+def test_predictions_of_other_programs_on_a_given_datalist_are_scored_by_plain_dice():
+    run = {"command": "predict {output}", "datalist": "folds", "evaluate": True}
+    found = jobs_of({**of_own_datalist(), "runs": {"other": run}}, OWN_PLACES)
+    assert "--protocol=dice" in found["other/fold0/evaluation"].commands[0].words
+
+
+def test_the_evaluations_of_an_axis_are_pooled():
+    found = jobs_of(of_own_datalist(**{"for": {"size": SIZES}, "pool": "fold"}), OWN_PLACES)
+    assert list(found)[-2:] == ["model/tiny/pooled", "model/small/pooled"]
+    job = found["model/small/pooled"]
+    folders = [f"/out/runs/model/fold{fold}-small/eval/evaluation" for fold in FOLDS]
+    assert job.commands[0].words == (
+        *("python", "-m", "scripts.evaluate", "pool", *folders),
+        *("--names=fold0,fold1,fold2", "--output=/out/runs/model/small/pooled"),
+    )
+    assert job.needs == tuple(f"model/fold{fold}-small/evaluation" for fold in FOLDS)
+    assert (job.values, job.is_evaluation) == ({"size": "small"}, True)
+    assert job.target == Path("/out/runs/model/small/pooled/summary.json")
+    files = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")
+    assert set(job.inputs) == {Path(folder, file) for folder in folders for file in files}
+    assert "model/pooled" in jobs_of(of_own_datalist(pool="fold"), OWN_PLACES)
+
+
+@pytest.mark.parametrize(
+    "run", [{"pool": "size"}, {"pool": "fold", "evaluate": False}, {"pool": "fold", "for": {"fold": [1]}}]
+)
+def test_what_cannot_be_pooled_is_refused(run):
+    with pytest.raises(InputError) as error:
+        jobs_of(of_own_datalist(**run), OWN_PLACES)
+    assert one_line(error) == (
+        f"runs.model.pool={run['pool']}: expected an axis of the run with several values, and evaluate"
+    )
+
+
+def test_a_training_depends_on_the_weights_of_an_option(tmp_path):
+    weights = tmp_path / "w1.pt"
+    weights.touch()
+    found = jobs_of(of_own_datalist(options={"pretrained": f"{tmp_path}/w{{fold}}.pt"}), OWN_PLACES)
+    assert weights in found["model/fold1"].inputs
+    assert all(path.parent != tmp_path for path in found["model/fold0"].inputs)

@@ -1,0 +1,116 @@
+"""Cross-validation: `python -m scripts.folds BUNDLE --datalist=F.json --dataset_dir=DIR --output=DIR`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from common import cli
+from common.errors import check_number, choice
+from common.files import write_json
+from common.values import flag
+from scripts.experiments.running import counted, launcher, run_jobs, select, shell_line
+from scripts.experiments.status import State, log_of, states_of
+from scripts.folds.setup import RECORD, Folds, Setup, check_output, set_up
+from scripts.folds.summary import lines, summarise
+
+__all__ = ["folds"]
+
+
+def folds(
+    bundle: str,
+    *,
+    datalist: str,
+    dataset_dir: str,
+    output: str,
+    folds: str | int = 5,
+    fold_to: str = "testing",
+    validation: float | None = None,
+    folds_seed: int = 0,
+    overlays: str | Sequence[str] | None = None,
+    jobs: int = 1,
+    gpus: int = 1,
+    stale: str = "keep",
+    slurm: Mapping[str, Any] | None = None,
+    commands: bool = False,
+    **options: Any,
+) -> None:
+    """Train one model for each fold, score all held-out cases together, and print how to use the models as an ensemble.
+
+    Repeat the command to continue what was stopped. A fold that fails is named with its log and does not stop the
+    others; the exit status is then 1. The folds share out the subjects of `training` and `validation`; those of
+    `testing` stay out of everything, so that they can test the ensemble.
+
+    All further options are the bundle's, such as --model_size=tiny or --pretrained=FILE. `{fold}` in their values
+    stands for the number of the fold, as in --pretrained=stage2/fold{fold}.pt or --device=cuda:{fold}. SLURM jobs need
+    settings such as --slurm="{'slurm_partition': 'gpu', 'gpus_per_node': 1, 'timeout_min': 1440}".
+
+    Args:
+        bundle: to train, such as brats_finetune.
+        datalist: JSON file of labelled subjects, not yet divided into folds.
+        dataset_dir: folder that its paths start from.
+        output: folder of all results; a new one, or that of the run to continue.
+        folds: number of folds, into which people are dealt at random, all visits of a person into the same; or a JSON
+            file in the form of SwinUNETR's brats21_folds.json.
+        fold_to: use of the held-out fold. In `testing` it only gives the score, and --validation of the others choose
+            the checkpoint. In `validation` it does both, as in the paper.
+        validation: number or fraction of the other people who choose the checkpoint; 0.1 by default.
+        folds_seed: of the dealing, 0 or more; --seed is that of the trainings.
+        overlays: configs of the bundle over its train.yaml, such as segresnet.yaml.
+        jobs: number of jobs at once; on this machine they share its cores.
+        gpus: processes of each training, by torchrun.
+        stale: keep results whose commands, inputs or code have changed (the default), or redo them; the old results are
+            moved aside.
+        slurm: settings of SLURM jobs by the names of submitit's parameters; without, jobs run on this machine.
+        commands: only print the commands of all jobs, to copy.
+        options: those of the bundle, which python -m scripts.options BUNDLE lists.
+    """
+    check_number("jobs", jobs, int, 1, 1024)
+    check_number("gpus", gpus, int, 1, 1024)
+    redo = choice("stale", stale, {"keep": False, "redo": True})
+    choice("fold_to", fold_to, {"validation": None, "testing": None})
+    only_prints = flag("commands", commands)
+    dealt = Folds(folds, fold_to, validation, folds_seed)
+    setup = set_up(bundle, datalist, dataset_dir, output, dealt, _words(overlays), gpus, options)
+    check_output(setup.places.output, setup.identity)
+    if only_prints:
+        print("\n".join(shell_line(command) for job in setup.jobs.values() for command in job.commands))
+        return
+    states = states_of(setup.jobs, setup.places.output)
+    selected = select(setup.jobs, states, "*", redo)
+    print(f"{len(setup.numbers)} folds of {bundle}: {len(states)} jobs, {counted(states)}; {len(selected)} to run")
+    launch = launcher(setup.places, jobs, slurm)
+    if selected:
+        write_json(setup.places.output / RECORD, setup.identity)
+        run_jobs(setup.jobs, selected, setup.places, launch, jobs)
+        states = states_of(setup.jobs, setup.places.output)
+    if any(state.name != "done" for state in states.values()):
+        print("\n".join(_unfinished(setup, states)))
+        raise SystemExit(1)
+    content = summarise(setup)
+    write_json(setup.places.output / RECORD, content)
+    print("\n".join(["", *lines(content, setup.numbers)]))
+
+
+def _words(names: str | Sequence[str] | None) -> list[str]:
+    if names is None:
+        return []
+    return [str(name) for name in (names.split(",") if isinstance(names, str) else names)]
+
+
+def _unfinished(setup: Setup, states: Mapping[str, State]) -> list[str]:
+    """Why there is no summary: a line for each job that is not done, but for those that wait for one of them."""
+    told = []
+    for name, state in states.items():
+        job = setup.jobs[name]
+        waits = any(states[need].name != "done" for need in job.needs)
+        if state.name != "done" and not waits:
+            fold = f"fold {job.values['fold']}" if "fold" in job.values else "all folds"
+            reason = f": {state.reason}" if state.reason else ""
+            log = f"; log {log_of(job, setup.places.output)}" if state.name in ("failed", "interrupted") else ""
+            told.append(f"{fold}: {name} is {state.name}{reason}{log}")
+    if any(state.name == "stale" for state in states.values()):
+        told.append("stale results were kept; --stale=redo makes them again")
+    return told
+
+
+if __name__ == "__main__":
+    cli.run(folds, "folds")

@@ -1,0 +1,244 @@
+"""What a cross-validation runs: a study of one training for each fold, checked before anything starts."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from fire.parser import DefaultParseValue
+from monai.bundle import ConfigParser
+
+from common.data import datalists
+from common.errors import ArgumentError, choice
+from common.files import check_writable_folder, expand_home, reporting_json_errors, reporting_path_errors
+from common.options import OPTIONS, check_known
+from common.values import optional
+from scripts.datalists.hold_out import hold_out, numbers_of
+from scripts.experiments.costs import steps_of
+from scripts.experiments.instances import OWN, ROOT, Command, Job, Places
+from scripts.experiments.jobs import jobs_of
+
+__all__ = ["RECORD", "Folds", "Setup", "check_output", "set_up"]
+
+RECORD = "folds.json"
+BUNDLES = ROOT / "bundles"
+RESERVED = ("bundle_root", "split", "checkpoint", "output_dir", "ckpt_dir", "resume")  # this command sets them
+
+
+@dataclass(frozen=True)
+class Folds:
+    """How subjects are dealt into folds; see `scripts.datalists.hold_out`."""
+
+    source: str | int
+    fold_to: str
+    validation: float | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A cross-validation that can start.
+
+    Attributes:
+        bundle: its name.
+        datalist: that the folds are made of.
+        entry: of the study, for the trainings.
+        numbers: of the folds.
+        places: of the study.
+        jobs: of the study, by name.
+        identity: what an output folder belongs to.
+    """
+
+    bundle: str
+    datalist: Path
+    entry: Mapping[str, Any]
+    numbers: Sequence[int]
+    places: Places
+    jobs: Mapping[str, Job]
+    identity: Mapping[str, Any]
+
+    def training(self, number: int) -> Job:
+        """The job that trains a fold."""
+        return self.jobs[f"{self.bundle}/fold{number}"]
+
+    def evaluation(self, number: int) -> Job:
+        """The job that predicts and scores the held-out cases of a fold."""
+        return self.jobs[f"{self.bundle}/fold{number}/evaluation"]
+
+    @property
+    def pooled(self) -> Job:
+        """The job that pools the evaluations."""
+        return self.jobs[f"{self.bundle}/pooled"]
+
+
+def set_up(
+    bundle: str,
+    datalist: str,
+    dataset_dir: str,
+    output: str,
+    folds: Folds,
+    overlays: Sequence[str],
+    gpus: int,
+    options: Mapping[str, Any],
+) -> Setup:
+    """Check everything that does not need the trained models; writes nothing.
+
+    Args:
+        bundle: name of a bundle that can be evaluated.
+        datalist: with labels.
+        dataset_dir: folder that its paths start from.
+        output: folder of all results.
+        folds: how subjects are dealt.
+        overlays: configs of the bundle over its train.yaml.
+        gpus: processes of each training.
+        options: of the bundle; `{fold}` in a text stands for the number of the fold.
+
+    Raises:
+        InputError: an argument is invalid, or the datalist and the options do not fit each other.
+    """
+    known = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/evaluate.yaml"))
+    choice("bundle", bundle, dict.fromkeys(known))
+    source, root, folder = (
+        _absolute(name, path)
+        for name, path in (("datalist", datalist), ("dataset_dir", dataset_dir), ("output", output))
+    )
+    content = datalists.read(source)
+    check_writable_folder(folder, f"--output={output}")
+    numbers = numbers_of(folds.source)
+    training, evaluation = _split_options(bundle, overlays, _with_weights(options, numbers))
+    files = {"source": source}
+    dealt: dict[str, Any] = {"folds": folds.source, "fold": "{fold}", "fold_to": folds.fold_to, "seed": folds.seed}
+    if isinstance(folds.source, str):
+        files["folds"], dealt["folds"] = _absolute("folds", folds.source), "{folds}"
+    if folds.validation is not None:
+        dealt["validation"] = folds.validation
+    entry = {
+        "bundle": bundle,
+        "datalist": "datalist",
+        "overlays": list(overlays),
+        "options": training,
+        "evaluate": folds.fold_to,
+        "evaluation": evaluation,
+        "pool": "fold",
+    }
+    study = {
+        "datalists": {"datalist": {"from": "source", "files": [*files], "for": {"fold": numbers}, "options": dealt}},
+        "runs": {bundle: entry},
+    }
+    places = Places(folder, {OWN: root}, files, gpus)
+    identity = {"bundle": bundle, "folds": len(numbers)}
+    setup = Setup(bundle, source, entry, numbers, places, jobs_of(study, places), identity)
+    _check_configs(setup)
+    _check_folds(content, folds, numbers)
+    return setup
+
+
+def _absolute(name: str, path: Any) -> Path:
+    with reporting_path_errors(f"--{name}={path}"):
+        return expand_home(path, f"--{name}={path}").resolve()
+
+
+def _with_weights(options: Mapping[str, Any], numbers: Sequence[int]) -> dict[str, Any]:
+    """Options whose `pretrained` is absolute, as the bundle runs in a folder of its own."""
+    given = options.get("pretrained")
+    if optional(given) is None:
+        return dict(options)
+    path = _absolute("pretrained", given)
+    for number in numbers:
+        if not (file := Path(str(path).replace("{fold}", str(number)))).is_file():
+            raise ArgumentError(f"pretrained={given}: no file {file}; expected a checkpoint")
+    return dict(options) | {"pretrained": str(path)}
+
+
+def _split_options(
+    bundle: str, overlays: Sequence[str], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of the trainings, and those of the evaluations.
+
+    Raises:
+        InputError: the bundle has no such overlay or option, or this command sets it.
+    """
+    configs = BUNDLES / bundle / "configs"
+    for name in overlays:
+        if not name.endswith(".yaml") or "/" in name or not (configs / name).is_file():
+            there = ", ".join(sorted(path.name for path in configs.glob("*.yaml")))
+            raise ArgumentError(f"overlays={name}: {bundle} has no such config; expected some of {there}")
+    for name in RESERVED:
+        if name in options:
+            raise ArgumentError(f"{name}={options[name]}: set for each fold by this command; expected none")
+    for_training = [configs / name for name in ("train.yaml", *overlays)]
+    check_known(options, [*for_training, configs / "evaluate.yaml"])
+    train, evaluate = _parser(for_training), _parser([configs / "evaluate.yaml"])
+    return (
+        {name: value for name, value in options.items() if name in train},
+        {name: value for name, value in options.items() if name in evaluate and (name in OPTIONS or name not in train)},
+    )
+
+
+def _parser(files: Sequence[Path]) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in files])
+    return parser
+
+
+def _check_configs(setup: Setup) -> None:
+    """Check the options of the first fold as its training and its evaluation will, and the datalist's files."""
+    first = setup.numbers[0]
+    options = _resolved(setup.training(first).commands[0], setup.datalist, "options")
+    data = datalists.Datalist(setup.datalist, setup.places.roots[OWN])
+    for split in ("training", "validation"):
+        if data.content.get(split):
+            data.load(split, options.modalities, options.label_convention)
+    steps_of(setup.training(first), setup.places.gpus)
+    _resolved(setup.evaluation(first).commands[0], setup.datalist, "options", "scoring")
+
+
+def _resolved(command: Command, datalist: Path, *names: str) -> Any:
+    """Resolve keys of a config as a run of a bundle with this command does; returns the content of the first."""
+    given = dict(word.removeprefix("--").split("=", 1) for word in command.words if re.match(r"--\w+=", word))
+    files = DefaultParseValue(given.pop("config_file"))
+    parser = _parser([command.folder / file for file in ([files] if isinstance(files, str) else files)])
+    for name, text in given.items():
+        parser[name] = DefaultParseValue(text)
+    parser["datalist"] = str(datalist)  # that of the fold is made later
+    parser["device"] = "cpu"  # a cluster's head node has no GPU
+    parser.get_parsed_content("imports")  # `common`, which defaults name
+    found = {name: parser.get_parsed_content(name) for name in names if name in parser}
+    return found[names[0]]
+
+
+def _check_folds(content: Mapping[str, Any], folds: Folds, numbers: Sequence[int]) -> None:
+    """Deal the subjects, and check that each fold has some in each split; prints who is left out of all."""
+    for number in numbers:
+        told = StringIO()
+        with redirect_stdout(told):
+            made = hold_out(content, folds.source, number, folds.fold_to, folds.validation, folds.seed)
+        if number == numbers[0]:
+            print(told.getvalue(), end="")
+        if not made["validation"]:
+            raise ArgumentError(f"validation={folds.validation}: nobody chooses the checkpoint; expected at least 1")
+
+
+def check_output(output: Path, identity: Mapping[str, Any]) -> None:
+    """Refuse an output folder with other content than results of the same bundle in the same number of folds.
+
+    Raises:
+        InputError: names the folder and what it has.
+    """
+    with reporting_path_errors(f"--output={output}"):
+        names = sorted(path.name for path in output.iterdir()) if output.is_dir() else []
+    if not names:
+        return
+    if RECORD not in names:
+        raise ArgumentError(f"output={output}: holds {names[0]}; expected a new folder, or one of an earlier run")
+    path = output / RECORD
+    with reporting_json_errors(str(path), "what scripts.folds writes"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in identity.items():
+        there = found.get(key) if isinstance(found, dict) else None
+        if there != value:
+            raise ArgumentError(f"output={output}: holds a run with {key}={there}; expected {key}={value}")

@@ -1,0 +1,121 @@
+"""What a cross-validation has made: figures of all held-out cases, models, predictions, and how to use the ensemble."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import yaml
+
+from common.data.datalists import convention_of
+from common.inference.results import PAGE
+from scripts.experiments.evaluations import network_options
+from scripts.experiments.instances import ROOT, Command, words_of
+from scripts.experiments.running import shell_line
+from scripts.folds.setup import Setup
+
+__all__ = ["inference", "lines", "summarise"]
+
+
+def summarise(setup: Setup) -> dict[str, Any]:
+    """The content of folds.json once all jobs are done.
+
+    Returns:
+        identity of the run; `scores` by region and metric: of all cases (`pooled`, `ci95`, `n`), the mean of each fold,
+        and their mean and sample standard deviation; places of checkpoints, predictions and the page; the command that
+        predicts with all models.
+    """
+    evaluations = {number: setup.evaluation(number).results for number in setup.numbers}
+    pooled = json.loads(setup.pooled.target.read_text(encoding="utf-8"))
+    folds = [json.loads((place / "summary.json").read_text(encoding="utf-8")) for place in evaluations.values()]
+    return {
+        **setup.identity,
+        "datalist": str(setup.datalist),
+        "protocol": pooled["protocol"],
+        "cases": pooled["cases"],
+        "scores": {
+            region: {
+                metric: _figures(figures, [fold["regions"][region][metric]["mean"] for fold in folds])
+                for metric, figures in metrics.items()
+            }
+            for region, metrics in pooled["regions"].items()
+        },
+        "checkpoints": [str(setup.training(number).target) for number in setup.numbers],
+        "predictions": [str(place / "predictions") for place in evaluations.values()],
+        "evaluation": str(setup.pooled.results / PAGE),
+        "inference": shell_line(inference(setup)),
+    }
+
+
+def _figures(pooled: Mapping[str, Any], means: Sequence[float | None]) -> dict[str, Any]:
+    known = [mean for mean in means if mean is not None]
+    return {
+        "unit": pooled["unit"],
+        "pooled": pooled["mean"],
+        "ci95": pooled["ci95"],
+        "n": pooled["n"],
+        "mean_of_folds": float(np.mean(known)) if known else None,
+        "sd_of_folds": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+        "folds": list(means),
+    }
+
+
+def inference(setup: Setup) -> Command:
+    """The command that segments new scans with the models of all folds as one ensemble."""
+    bundle = ROOT / "bundles" / setup.bundle
+    config = bundle / "configs" / "inference.yaml"
+    known = yaml.safe_load(config.read_text(encoding="utf-8"))
+    given = network_options(setup.entry, config) | setup.entry["options"] | setup.entry["evaluation"]
+    options = {
+        name: value
+        for name, value in given.items()
+        if name in known and not re.search(r"\{\w+\}", str(value))  # of a fold, such as a device
+    }
+    convention = convention_of(setup.datalist, known["label_convention"])
+    if convention != known["label_convention"]:
+        options["label_convention"] = convention
+    checkpoints = [str(setup.training(number).target) for number in setup.numbers]
+    words = [
+        *("python", "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml"),
+        *("--dataset_dir=SCANS", "--output_dir=PREDICTIONS"),
+        *words_of({"checkpoint": checkpoints, **options}, {}, "inference"),
+    ]
+    return Command(tuple(words), bundle)
+
+
+def lines(content: Mapping[str, Any], numbers: Sequence[int]) -> list[str]:
+    """The lines that the terminal shows of `summarise`.
+
+    Args:
+        content: of folds.json.
+        numbers: of the folds.
+    """
+    head = f"{'region':<8}{'metric':<25}{'pooled':>10}{'cases':>7}  {'95 % interval':<24}{'mean of folds':<24}"
+    text = [
+        f"{content['cases']} cases, each predicted by the model of the fold that held it out; by {content['protocol']}",
+        "",
+        head + "".join(f"{f'fold {number}':>10}" for number in numbers),
+    ]
+    for region, metrics in content["scores"].items():
+        for metric, figures in metrics.items():
+            interval = "" if figures["ci95"] is None else "[{:.4g}, {:.4g}]".format(*figures["ci95"])
+            spread = "" if figures["sd_of_folds"] is None else f" ± {figures['sd_of_folds']:.2g}"
+            mean = f"{_shown(figures['mean_of_folds'])}{spread}"
+            row = f"{region:<8}{metric:<25}{_shown(figures['pooled']):>10}{figures['n']:>7}  {interval:<24}{mean:<24}"
+            of_folds = "".join(f"{_shown(one):>10}" for one in figures["folds"])
+            text.append(f"{row}{of_folds}  {figures['unit'] if figures['unit'] != '1' else ''}".rstrip())
+    places = zip(numbers, content["checkpoints"], content["predictions"], strict=True)
+    return [
+        *text,
+        "",
+        *(f"fold {number}: model {model}, predictions {predictions}" for number, model, predictions in places),
+        f"page of all cases: {content['evaluation']}",
+        "",
+        "to segment new scans with all models as one ensemble:",
+        content["inference"],
+    ]
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -1,0 +1,144 @@
+"""Folds of a datalist: `python -m scripts.datalists fold`, and the numbers of the folds."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from common.data import datalists
+from common.errors import InputError
+from scripts.datalists import __main__ as commands
+from scripts.datalists.hold_out import numbers_of
+from tests.support import ROOT, one_line
+
+
+def entry(subject, label=True):
+    return {"subject": subject, "image": [f"{subject}.nii"]} | ({"label": f"{subject}_seg.nii"} if label else {})
+
+
+def content(training, validation=(), testing=(), **others):
+    head = {"name": "own", "modalities": ["T1"], "label_convention": {"lesion": 1}, "preparation": "by hand"}
+    splits = {"training": training, "validation": validation, "testing": testing}
+    return (
+        head
+        | others
+        | {name: [one if isinstance(one, dict) else entry(one) for one in splits[name]] for name in splits}
+    )
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Twelve people in training and validation, the first of them with two visits, and two in testing."""
+    names = ["sub-00_ses-1", "sub-00_ses-2", *(f"sub-{number:02}" for number in range(1, 12))]
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(content(names[:8], names[8:], ["sub-88", "sub-89"])))
+    return path
+
+
+def splits(path):
+    found = datalists.read(path)
+    return {name: [each["subject"] for each in found[name]] for name in datalists.SPLITS if name in found}
+
+
+def held_out(own, tmp_path, **options):
+    options = {"folds": 3, "fold": 0} | options
+    commands.fold(str(own), str(tmp_path / "fold.json"), **options)
+    return splits(tmp_path / "fold.json")
+
+
+@pytest.mark.parametrize(("fold_to", "validation"), [("validation", None), ("testing", 2)])
+def test_each_subject_is_held_out_once_with_all_visits_of_its_person(own, tmp_path, capsys, fold_to, validation):
+    everybody = sorted(splits(own)["training"] + splits(own)["validation"])
+    held = []
+    for fold in range(3):
+        found = held_out(own, tmp_path, fold=fold, fold_to=fold_to, validation=validation)
+        held += found[fold_to]
+        assert ("sub-00_ses-1" in found[fold_to]) == ("sub-00_ses-2" in found[fold_to])
+        in_folds = found["training"] + found["validation"] + (found["testing"] if fold_to == "testing" else [])
+        assert sorted(in_folds) == everybody
+        if fold_to == "validation":
+            assert found["testing"] == ["sub-88", "sub-89"]
+        else:
+            assert len({name[:6] for name in found["validation"]}) == 2
+            assert "left out of all folds: 2 subjects in testing, such as sub-88" in capsys.readouterr().out
+    assert sorted(held) == everybody
+    written = json.loads((tmp_path / "fold.json").read_text())
+    assert written["folds"] == {"fold": 2, "of": 3, "split": fold_to, "source": "dealt by chance, seed 0"}
+    assert (written["preparation"], written["label_convention"]) == ("by hand", {"lesion": [1]})
+    assert written["training"][0]["label"].endswith("_seg.nii")
+
+
+def test_the_seed_deals_the_folds(own, tmp_path):
+    first = held_out(own, tmp_path, seed=0)
+    assert held_out(own, tmp_path, seed=0) == first
+    assert held_out(own, tmp_path, seed=1) != first
+
+
+def test_the_folds_can_come_from_a_file(own, tmp_path):
+    names = splits(own)["training"] + splits(own)["validation"]
+    of = {name: 7 if number % 2 else 2 for number, name in enumerate(names[2:])} | dict.fromkeys(names[:2], 2)
+    images = [{"fold": fold, "image": [f"x/{name}/t1.nii"]} for name, fold in of.items() if name != "sub-11"]
+    (tmp_path / "folds.json").write_text(json.dumps({"training": images}))
+    assert numbers_of(str(tmp_path / "folds.json")) == [2, 7]
+    found = held_out(own, tmp_path, folds=str(tmp_path / "folds.json"), fold=7)
+    assert sorted(found["validation"]) == sorted(name for name, fold in of.items() if fold == 7 and name != "sub-11")
+    assert "sub-11" not in found["training"], "it is in no fold"
+
+
+def test_subjects_without_label_are_trained_on_where_their_person_is(tmp_path):
+    visits = [entry(f"sub-{number}_ses-2", label=False) for number in range(4)]
+    path = tmp_path / "own.json"
+    path.write_text(json.dumps(content([f"sub-{number}" for number in range(4)] + visits + [entry("sub-9", False)])))
+    found = held_out(path, tmp_path, folds=2)
+    held = set(found["validation"])
+    assert len(held) == 2
+    assert set(found["training"]) == {
+        name for number in range(4) for name in (f"sub-{number}", f"sub-{number}_ses-2") if f"sub-{number}" not in held
+    } | {"sub-9"}
+
+
+def test_a_datalist_without_any_label_has_folds_too(tmp_path):
+    path = tmp_path / "own.json"
+    entries = [entry(f"p{number}", label=False) for number in range(4)]
+    path.write_text(json.dumps(content(entries, label_convention=None, unlabelled=[entry("u", False)])))
+    found = held_out(path, tmp_path, folds=2)
+    assert sorted(found["training"] + found["validation"]) == ["p0", "p1", "p2", "p3"]
+    assert found["unlabelled"] == ["u"]
+
+
+RECORD = {"fold": 0, "of": 5, "split": "testing", "source": "x"}
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        ({}, {"fold": 3}, "--fold=3: expected one of 0, 1, 2, the folds of --folds=3"),
+        ({}, {"folds": 13}, "--folds=13: expected no more than the 12 people with labels"),
+        ({}, {"folds": 1}, "folds=1: expected a whole number from 2"),
+        ({}, {"folds": "no.json"}, "--folds=no.json: No such file or directory; expected a JSON file, or a number"),
+        ({}, {"fold_to": "training"}, "fold_to=training: expected one of validation, testing"),
+        ({}, {"validation": 0.2}, "--validation=0.2: expected none together with --folds and --fold_to=validation"),
+        ({}, {"fold_to": "testing", "validation": 8}, "nobody is left for training"),
+        ({"folds": RECORD}, {}, "--datalist: its testing is fold 0 of others; expected the whole datalist"),
+        (
+            {"subset": {"fraction": 0.1, "seed": 0, "nested": False, "of": 20}},
+            {},
+            "--datalist: it is a subset of its subjects for training; expected the whole datalist",
+        ),
+        ({"training": [], "validation": []}, {}, "--folds=3: expected no more than the 0 people with labels"),
+    ],
+)
+def test_bad_options_are_named(own, tmp_path, change, options, message):
+    own.write_text(json.dumps(json.loads(own.read_text()) | change))
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        held_out(own, tmp_path, **options)
+    assert one_line(error)
+    assert not (tmp_path / "fold.json").exists()
+
+
+def test_the_command_does_not_replace_what_it_reads(own, tmp_path):
+    command = [sys.executable, "-m", "scripts.datalists", "fold", f"--datalist={own}", f"--output={own}"]
+    result = subprocess.run([*command, "--folds=3", "--fold=0"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (2, f"error: --output={own}: expected another file than --datalist\n")

@@ -1,0 +1,112 @@
+"""Pooled evaluations: the figures of all cases, against one evaluation of them all, and what is refused."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from common.errors import InputError
+from scripts.evaluate.__main__ import compare, evaluate, page, pool
+from scripts.evaluate.reading import read_details
+from tests.scripts.evaluate.evaluations import AFFINE, BLOBS_SHAPE, blobs, save
+from tests.support import one_line
+
+
+@pytest.fixture
+def parts(cohort):
+    """Evaluations of two parts of the cohort, `first` with c0 to c2 and `second` with c3 and c4, and of the whole."""
+    folder, _ = cohort
+    for name, cases in {"first": (0, 1, 2), "second": (3, 4), "whole": range(5)}.items():
+        for kind in "pr":
+            for case in cases:
+                (folder / name / kind).mkdir(parents=True, exist_ok=True)
+                shutil.copy(folder / f"{kind}/c{case}.nii.gz", folder / name / kind)
+        score(folder / name)
+    return folder
+
+
+def score(folder, **options):
+    places = {"predictions": f"{folder}/p", "references": f"{folder}/r", "output": f"{folder}/out"}
+    evaluate(**places | {"protocol": "atlas", "workers": 1} | options)
+
+
+def content(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+def pooled(folder, **options):
+    pool(f"{folder}/second/out", f"{folder}/first/out", output=f"{folder}/pooled", **options)
+
+
+def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(parts, capsys):
+    capsys.readouterr()
+    pooled(parts)
+    shown = capsys.readouterr().out.splitlines()
+    assert (shown[0], shown[-1]) == ("5 cases by atlas", f"{parts}/pooled/evaluation.html")
+    for name in ("metrics.csv", "lesions.csv", "summary.json"):
+        assert (parts / "pooled" / name).read_bytes() == (parts / "whole/out" / name).read_bytes()
+    found, whole = (content(parts / folder, "cases.json") for folder in ("pooled", "whole/out"))
+    assert {case: files["volumes_mm3"] for case, files in found["cases"].items()} == {
+        case: files["volumes_mm3"] for case, files in whole["cases"].items()
+    }
+    assert {case: files["part"] for case, files in found["cases"].items()} == {
+        **dict.fromkeys(("c0", "c1", "c2"), "first/out"),
+        **dict.fromkeys(("c3", "c4"), "second/out"),
+    }
+    assert found["cases"]["c4"]["prediction"] == f"{parts}/second/p/c4.nii.gz"
+
+
+def test_a_pool_is_an_evaluation_like_any_other(parts, capsys):
+    pooled(parts, names="late,early")
+    page(f"{parts}/pooled")
+    compare(f"{parts}/pooled", f"{parts}/whole/out")
+    assert "5 cases by atlas" in capsys.readouterr().out
+    assert [files.part for files in read_details(parts / "pooled").files] == ["early"] * 3 + ["late"] * 2
+
+
+def test_a_case_without_prediction_stays_one(parts):
+    (parts / "second/p/c4.nii.gz").unlink()
+    score(parts / "second", missing="worst")
+    pooled(parts)
+    assert content(parts / "pooled", "summary.json")["missing"] == ["c4"]
+
+
+def test_evaluations_that_cannot_be_pooled_are_named(parts, tmp_path):
+    score(parts / "second", protocol="isles")
+    dice = tmp_path / "dice"
+    for kind, seed in (("p", 0), ("r", 1)):
+        save(dice / kind / "x.nii.gz", blobs(seed), AFFINE)
+    score(dice, protocol="dice", label_convention="lesion=1")
+    other = tmp_path / "other"
+    for kind in "pr":
+        save(other / kind / "y.nii.gz", np.zeros(BLOBS_SHAPE), AFFINE)
+    score(other, protocol="dice", label_convention="atlas")
+    for folders, message in (
+        (["first/out", "second/out"], "second/out: protocol isles; expected atlas, as in "),
+        (["dice/out", "other/out"], "other/out: label_convention atlas; expected lesion=1, as in "),
+        (["first/out", "whole/out"], "whole/out: case c0 is in .*first/out, too; expected each case once"),
+        (["first/out"], "1 folders; expected at least two"),
+        (["first/out", "first/../first/out"], "given twice; expected each evaluation once"),
+        (["first/out", "first"], "first/summary.json: No such file"),
+    ):
+        with pytest.raises(InputError, match=message) as error:
+            pool(*(str(parts / folder) for folder in folders), output=str(parts / "pooled"))
+        assert one_line(error)
+    for options, message in (
+        ({"names": "a"}, "--names=a: expected 2 distinct names"),
+        ({"output": f"{parts}/first/out"}, "the folder of first/out; expected another one"),
+    ):
+        with pytest.raises(InputError, match=message):
+            pool(f"{parts}/first/out", f"{parts}/whole/out", **{"output": f"{parts}/pooled"} | options)
+    assert not (parts / "pooled").exists()
+
+
+@pytest.mark.parametrize("part", [None, 3, "", "two\nlines"])
+def test_a_part_of_another_kind_is_refused(parts, part):
+    pooled(parts)
+    cases = content(parts / "pooled", "cases.json")
+    cases["cases"]["c1"]["part"] = part
+    (parts / "pooled/cases.json").write_text(json.dumps(cases))
+    with pytest.raises(InputError, match=r"case c1: part .*; expected text of one line"):
+        read_details(parts / "pooled")

@@ -1,0 +1,156 @@
+"""`python -m scripts.folds`: what is run, continued and told; and two folds from end to end."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common import cli
+from common.errors import InputError, input_error_message
+from scripts.experiments.instances import Places
+from scripts.experiments.jobs import jobs_of
+from scripts.folds import __main__ as module
+from scripts.folds.setup import Setup
+from tests.support import ROOT, TINY, execute
+
+WORK = """
+import sys
+from pathlib import Path
+name, output = sys.argv[1:]
+with open(Path(__file__).with_suffix(".log"), "a") as log:
+    log.write(f"{name}\\n")
+if Path(__file__).with_name(f"fail-{name}").exists():
+    sys.exit("it broke: " + name)
+(Path(output) / "predictions").mkdir(parents=True)
+"""
+
+
+@pytest.fixture
+def cross_validate(tmp_path, monkeypatch):
+    """The command, whose trainings are a script that fails where `fail-FOLD` is beside it."""
+    script, out = tmp_path / "work.py", tmp_path / "out"
+    script.write_text(WORK)
+
+    def set_up(*_):
+        run = {"command": f"python {script} {{fold}} {{output}}", "for": {"fold": [0, 1, 2]}, "files": ["script"]}
+        places = Places(out, files={"script": script})
+        study = {"title": "a", "datalists": {}, "runs": {"model": run}}
+        return Setup("model", script, {}, [0, 1, 2], places, jobs_of(study, places), {"bundle": "model", "folds": 3})
+
+    monkeypatch.setattr(module, "set_up", set_up)
+    monkeypatch.setattr(module, "summarise", lambda setup: {**setup.identity, "cases": 3})
+    monkeypatch.setattr(module, "lines", lambda content, numbers: [f"{content['cases']} cases"])
+
+    def run(**options):
+        module.folds("model", datalist="d", dataset_dir="r", output=str(out), **options)
+        return script.with_suffix(".log").read_text().split()
+
+    return run
+
+
+def record(tmp_path):
+    return json.loads((tmp_path / "out/folds.json").read_text())
+
+
+def test_a_fold_that_fails_is_named_with_its_log_and_does_not_stop_the_others(cross_validate, tmp_path, capsys):
+    (tmp_path / "fail-1").touch()
+    with pytest.raises(SystemExit) as ended:
+        cross_validate()
+    assert ended.value.code == 1
+    log = tmp_path / "out/jobs/model/fold1/run.log"
+    assert capsys.readouterr().out.splitlines()[-1] == f"fold 1: model/fold1 is failed: it broke: 1; log {log}"
+    assert log.read_text().endswith("it broke: 1\n")
+    assert record(tmp_path) == {"bundle": "model", "folds": 3}
+    (tmp_path / "fail-1").unlink()
+    assert sorted(cross_validate()) == ["0", "1", "1", "2"]
+    assert capsys.readouterr().out.splitlines()[-1] == "3 cases"
+    assert record(tmp_path) == {"bundle": "model", "folds": 3, "cases": 3}
+
+
+def test_stale_results_are_kept_and_told_or_redone(cross_validate, tmp_path, capsys):
+    cross_validate(jobs=2)
+    (tmp_path / "work.py").write_text(WORK + "# changed\n")
+    with pytest.raises(SystemExit) as ended:
+        cross_validate()
+    assert ended.value.code == 1
+    shown = capsys.readouterr().out.splitlines()[-4:]
+    assert shown[0] == f"fold 0: model/fold0 is stale: {tmp_path}/work.py changed"
+    assert shown[-1] == "stale results were kept; --stale=redo makes them again"
+    assert record(tmp_path)["cases"] == 3, "what was there stays"
+    assert len(cross_validate(stale="redo")) == 6
+    assert len(list((tmp_path / "out/runs/model").glob("fold0-2*"))) == 1
+
+
+def test_the_commands_can_be_printed_alone(cross_validate, tmp_path, capsys):
+    (tmp_path / "work.log").touch()
+    assert cross_validate(commands=True) == []
+    assert capsys.readouterr().out.splitlines() == [
+        f"python {tmp_path}/work.py {fold} {tmp_path}/out/runs/model/fold{fold}" for fold in (0, 1, 2)
+    ]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--bundle: missing; it has no default"),
+        (["atlas_finetune", "--jobs=0"], "--jobs=0: expected a whole number from 1 to 1024"),
+        (["atlas_finetune", "--stale=maybe"], "--stale=maybe: expected one of keep, redo"),
+        (["atlas_finetune", "--fold_to=training"], "--fold_to=training: expected one of validation, testing"),
+        (["atlas_finetune", "--commands=perhaps"], "--commands=perhaps: expected true or false"),
+        (["atlas_finetune", "--amp"], "--amp: no value; expected one"),
+        (["atlas_finetune"], "datalist F.json: No such file or directory; expected a JSON file"),
+    ],
+)
+def test_bad_input_ends_in_one_line(tmp_path, monkeypatch, words, message):
+    places = ["--datalist=F.json", "--dataset_dir=.", f"--output={tmp_path}/out"]
+    monkeypatch.setattr(sys, "argv", ["folds", *words, *places])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    with pytest.raises(InputError) as error:
+        cli.run(module.folds, "folds")
+    assert input_error_message(error.value).replace(f"{ROOT}/", "") == message
+    assert not (tmp_path / "out").exists()
+
+
+def run(*words: str, place: Path = ROOT) -> str:
+    result = execute([sys.executable, "-m", *words], place)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_two_folds_from_scans_to_an_ensemble(tmp_path):
+    """The pooled figures are those of one evaluation of the union of the predictions."""
+    data, lists, out = tmp_path / "atlas", tmp_path / "atlas.json", tmp_path / "out"
+    size = ["--subjects=6", "--spacing=4", "--skull_stripped=true", "--workers=1"]
+    run("scripts.phantoms", "make", "--layout=atlas", f"--output={data}", *size)
+    run("scripts.datalists", "atlas", f"--root={data}", f"--output={lists}", "--validation=2")
+    places = [f"--datalist={lists}", f"--dataset_dir={data}", f"--output={out}"]
+    printed = run("scripts.folds", "atlas_finetune", *places, "--folds=2", "--validation=1", "--jobs=2", *TINY)
+
+    content = json.loads(lists.read_text())
+    content |= {"testing": content["training"] + content["validation"], "training": [], "validation": []}
+    (tmp_path / "union.json").write_text(json.dumps(content))
+    (tmp_path / "union").mkdir()
+    for file in out.glob("runs/atlas_finetune/fold*/eval/evaluation/predictions/*.nii.gz"):
+        shutil.copy(file, tmp_path / "union")
+    references = [f"--references={tmp_path}/union.json", f"--dataset_dir={data}", f"--output={tmp_path}/hand"]
+    run("scripts.evaluate", f"--predictions={tmp_path}/union", "--protocol=atlas", *references)
+    pooled = out / "runs/atlas_finetune/pooled"
+    for name in ("metrics.csv", "lesions.csv", "summary.json"):
+        assert (pooled / name).read_bytes() == (tmp_path / "hand" / name).read_bytes()
+    assert (pooled / "evaluation.html").is_file()
+    assert "6 cases, each predicted by the model of the fold that held it out; by atlas" in printed
+
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    scan = next(data.rglob("*_T1w.nii.gz"))
+    shutil.copy(scan, scans / "new_T1w.nii.gz")
+    command = printed.splitlines()[-1].replace("SCANS", str(scans)).replace("PREDICTIONS", f"{tmp_path}/new")
+    command = command.replace("python -m", f"{sys.executable} -m", 1)
+    result = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "new/new.nii.gz").is_file()

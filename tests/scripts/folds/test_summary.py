@@ -1,0 +1,83 @@
+"""The summary of a cross-validation, from evaluations that are made up."""
+
+import shlex
+
+import numpy as np
+import pytest
+
+from common.metrics.protocols import Scores, protocol
+from scripts.evaluate.folders import named_folders
+from scripts.evaluate.pool import pool
+from scripts.folds.summary import inference, lines, summarise
+from tests.scripts.evaluate.evaluations import write_evaluation
+
+DICE = {0: [0.9, 0.5, 0.7], 1: [0.3, 0.5]}  # by fold and case, of the region lesion
+
+
+@pytest.fixture
+def evaluated(prepare):
+    """A cross-validation whose evaluations are there."""
+    setup, rules = prepare(), protocol("dice")
+    for fold, values in DICE.items():
+        cases = {
+            f"p{fold}{n}": {"lesion": Scores({"dice": value}, volumes=(1.0, 1.0 - fold))}
+            for n, value in enumerate(values)
+        }
+        write_evaluation(setup.evaluation(fold).results, cases, rules)
+    pool(named_folders("pool", [str(setup.evaluation(fold).results) for fold in DICE]), setup.pooled.results)
+    return setup
+
+
+def test_figures_are_of_all_cases_and_of_each_fold(evaluated):
+    content = summarise(evaluated)
+    figures = content["scores"]["lesion"]["dice"]
+    means = [np.mean(values) for values in DICE.values()]
+    assert figures["pooled"] == pytest.approx(np.mean([*DICE[0], *DICE[1]]))
+    assert figures["folds"] == pytest.approx(means)
+    assert figures["mean_of_folds"] == pytest.approx(np.mean(means))
+    assert figures["sd_of_folds"] == pytest.approx(np.std(means, ddof=1))
+    assert (figures["n"], content["cases"], content["protocol"]) == (5, 5, "dice")
+    assert figures["ci95"][0] < figures["pooled"] < figures["ci95"][1]
+    runs = evaluated.places.output / "runs/brats_finetune"
+    assert content["checkpoints"] == [f"{runs}/fold{fold}/models/model.pt" for fold in DICE]
+    assert content["predictions"] == [f"{runs}/fold{fold}/eval/evaluation/predictions" for fold in DICE]
+    assert content["evaluation"] == f"{runs}/pooled/evaluation.html"
+
+
+def test_a_fold_without_the_region_has_no_mean(evaluated):
+    present = summarise(evaluated)["scores"]["lesion"]["dice_present"]  # of fold 1 no reference has the lesion
+    assert (present["folds"], present["n"]) == ([pytest.approx(0.7), None], 3)
+    assert (present["mean_of_folds"], present["sd_of_folds"]) == (pytest.approx(0.7), None)
+
+
+def test_the_terminal_shows_figures_places_and_the_command(evaluated):
+    shown = lines(summarise(evaluated), evaluated.numbers)
+    (dice,) = [line.split() for line in shown if line.startswith("lesion  dice ")]
+    assert [dice[2], dice[3], *dice[-5:]] == ["0.58", "5", "0.55", "±", "0.21", "0.7", "0.4"]
+    (present,) = [line.split() for line in shown if line.startswith("lesion  dice_present ")]
+    assert present[-3:] == ["0.7", "0.7", "-"]
+    runs = evaluated.places.output / "runs/brats_finetune"
+    assert f"page of all cases: {runs}/pooled/evaluation.html" in shown
+    predictions = f"{runs}/fold1/eval/evaluation/predictions"
+    assert f"fold 1: model {runs}/fold1/models/model.pt, predictions {predictions}" in shown
+    assert shown[-1].startswith("cd bundles/brats_finetune && python -m monai.bundle run --config_file=configs/infer")
+
+
+def test_inference_has_all_models_and_the_options_of_the_network(prepare):
+    setup = prepare(model_size="tiny", iterations="4", val_interval="2", warmup_iterations="0", overlap="0.25")
+    runs = setup.places.output / "runs/brats_finetune"
+    assert set(inference(setup).words[5:]) == {
+        "--dataset_dir=SCANS",
+        "--output_dir=PREDICTIONS",
+        f"--checkpoint=['{runs}/fold0/models/model.pt','{runs}/fold1/models/model.pt']",
+        "--modalities=['T1','FLAIR']",
+        "--model_size=tiny",
+        "--overlap=0.25",
+        "--label_convention=whole=1+2,core=2",  # of the datalist
+    }
+
+
+def test_inference_has_no_option_that_differs_between_folds(prepare):
+    command = inference(prepare(device="cuda:{fold}", seed="{fold}"))
+    assert not any(word.startswith(("--device", "--seed")) for word in command.words)
+    assert shlex.join(command.words).count("brats_finetune/fold") == 2
