@@ -15,6 +15,7 @@ from torch import nn
 from common.errors import InputError, check_number, choice
 from common.files import atomic_write
 from common.inference.pictures import draw_inpainting
+from common.inference.segmentations import subjects_of
 from common.ssl.views import corrupt
 
 __all__ = ["EmbeddingFile", "Inpainting"]
@@ -65,7 +66,13 @@ class EmbeddingFile:
         settings = json.dumps(self.settings, sort_keys=True)
         with atomic_write(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, subject=np.array(subjects), settings=np.array(settings), **arrays)
-        print(f"{self.path}: {len(subjects)} subjects, vectors of {arrays['embedding'].shape[1]} values", flush=True)
+
+    def figures(self, engine: Engine) -> list[str]:
+        """The number of subjects and of values; nothing without any vector."""
+        if not self.vectors:
+            return []
+        values = len(next(iter(self.vectors.values()))["embedding"])
+        return [f"{subjects_of(self.vectors, engine)} embedded: vectors of {values} values"]
 
 
 class Inpainting:

@@ -27,8 +27,10 @@ def run(cases, folder, levels=False, existing="refuse"):
         return {"embedding": vector, "level_0": vector[:1]} if levels else {"embedding": vector}
 
     engine = Engine(step)
-    EmbeddingFile(str(folder), {"bundle": "toy", "modalities": ["T1"]}, existing).attach(engine)
+    written = EmbeddingFile(str(folder), {"bundle": "toy", "modalities": ["T1"]}, existing)
+    written.attach(engine)
     engine.run([[{"subject": subject, "value": value}] for subject, value in cases])
+    print(*written.figures(engine))
     return folder / "embeddings.npz"
 
 
@@ -49,14 +51,16 @@ def test_the_order_of_subjects_does_not_change_the_file(tmp_path):
     assert run(cases, tmp_path / "1").read_bytes() == run(cases[::-1], tmp_path / "2").read_bytes()
 
 
-def test_a_case_that_failed_is_left_out(tmp_path):
+def test_a_case_that_failed_is_left_out(tmp_path, capsys):
     with np.load(run([("a", 1), ("b", None), ("c", 3)], tmp_path)) as content:
         assert content["subject"].tolist() == ["a", "c"]
         assert content["embedding"][:, 0].tolist() == [1, 3]
+    assert capsys.readouterr().out == "2 of 3 subjects embedded: vectors of 3 values\n"
 
 
-def test_no_file_is_written_without_subjects(tmp_path):
+def test_no_file_is_written_without_subjects(tmp_path, capsys):
     assert not run([("a", None)], tmp_path).exists()
+    assert capsys.readouterr().out == "\n"
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
