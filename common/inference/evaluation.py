@@ -18,7 +18,7 @@ LESION_FIGURES = {"lesionwise_dice": "lesion-wise Dice", "lesion_f1": "lesion F1
 class EvaluationFiles:
     """Write metrics.csv, lesions.csv, cases.json and summary.json; see `common.inference.write`.
 
-    `python -m scripts.evaluate page OUTPUT_DIR` draws the page from these files.
+    `common.pages.EvaluationPage` draws the page from these files.
 
     Args:
         output_dir: folder of the files.

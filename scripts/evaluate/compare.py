@@ -16,9 +16,9 @@ from scipy import stats
 
 from common.errors import InputError
 from common.files import atomic_write, reporting_path_errors, write_json
+from common.inference.reading import Evaluation, Values, read
 from common.inference.results import mean_interval
 from common.metrics.protocols import Protocol
-from scripts.evaluate.reading import Evaluation, Values, read
 
 __all__ = [
     "FILES",
@@ -203,7 +203,7 @@ def read_all(folders: Sequence[str], names: Sequence[str] | None = None) -> dict
 
     Raises:
         InputError: there are fewer than two folders, or a folder occurs twice; the names are not distinct, or not as
-            many as the folders; a file is invalid (see `scripts.evaluate.reading.read`); the evaluations differ in
+            many as the folders; a file is invalid (see `common.inference.reading.read`); the evaluations differ in
             protocol, settings, cases or lesions of the references.
     """
     if len(folders) < 2:
