@@ -89,6 +89,16 @@ def test_existing_vectors_are_replaced_only_on_request(tmp_path):
     assert (tmp_path / "embeddings.npz").read_bytes() == b"of an earlier run", "until the new ones are complete"
 
 
+def test_the_file_has_the_split_of_each_subject(tmp_path):
+    engine = Engine(lambda _, batch: [{"pred": {"embedding": torch.zeros(2)}}])
+    splits = {"a": "testing", "b": "training", "c": "testing"}
+    EmbeddingFile(str(tmp_path), {}, splits=splits).attach(engine)
+    engine.run([[{"subject": subject}] for subject in "cb"])
+    with np.load(tmp_path / "embeddings.npz", allow_pickle=False) as content:
+        assert content["subject"].tolist() == ["b", "c"]
+        assert content["split"].tolist() == ["training", "testing"]
+
+
 # Pictures
 
 
