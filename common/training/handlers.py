@@ -186,7 +186,7 @@ class UnlearningWarning:
 class Pictures:
     """Draw what a validation or an evaluation saw, as PNG files and in TensorBoard.
 
-    A picture that cannot be drawn or written does not end the run; a line says why, once for each cause.
+    A picture that cannot be drawn or written does not end the run; a line says why, for the first of them.
 
     Args:
         output_dir: gets the files in its folder `pictures`, the events in `tensorboard/pictures`.
@@ -199,7 +199,7 @@ class Pictures:
     ) -> None:
         self.folder = Path(output_dir)
         self.draw, self.last_only = draw, last_only
-        self._causes: set[str] = set()
+        self._has_warned = False
 
     def attach(self, engine: Engine) -> None:
         """Draw the outputs of `engine`, on the main process."""
@@ -213,10 +213,9 @@ class Pictures:
         try:
             self._draw(engine)
         except Exception as error:  # a run is worth more than its pictures
-            cause = one_line(error)
-            if cause not in self._causes:
-                self._causes.add(cause)
-                tqdm.write(f"warning: {self.folder / 'pictures'}: not drawn: {cause}", file=sys.stderr)
+            if not self._has_warned:
+                self._has_warned = True
+                tqdm.write(f"warning: {self.folder / 'pictures'}: not drawn: {one_line(error)}", file=sys.stderr)
 
     def _draw(self, engine: Engine) -> None:
         for name, figure in self.draw(engine.state.output, engine.state.batch).items():

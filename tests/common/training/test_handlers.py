@@ -214,13 +214,13 @@ def test_pictures_are_drawn_into_files_and_events(tmp_path, last_only, names):
 def test_a_picture_that_cannot_be_drawn_does_not_end_the_run(tmp_path, capsys):
     def draw_the_last(output, batch):
         if batch < 3:
-            raise ValueError(f"batch without\nimage {batch}")
+            raise ValueError(f"batch {batch} without\nimage")
         return draw(output, batch)
 
     engine = Engine(lambda _, batch: 10 * batch)
     Pictures(tmp_path, draw_the_last).attach(engine)
     engine.run([1, 2, 3])
-    warning = f"warning: {tmp_path}/pictures: not drawn: ValueError: batch without"
+    warning = f"warning: {tmp_path}/pictures: not drawn: ValueError: batch 1 without"
     assert capsys.readouterr().err.splitlines() == [warning]
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["case3.png"]
 
