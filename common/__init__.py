@@ -13,6 +13,7 @@ __all__ = [
     "inference",
     "metrics",
     "options",
+    "pages",
     "ssl",
     "training",
     "weights",

@@ -14,6 +14,7 @@ __all__ = [
     "check_number",
     "choice",
     "input_error_message",
+    "one_line",
     "report_in_one_line",
     "shortened",
 ]
@@ -104,3 +105,11 @@ def input_error_message(error: BaseException) -> str | None:
             return f"--{link}" if isinstance(link, ArgumentError) else str(link)
         link = link.__cause__ or link.__context__
     return None
+
+
+def one_line(error: BaseException) -> str:
+    """An exception in one line: the message of the `InputError` that caused it, else its type and first line."""
+    message = input_error_message(error)
+    if message is None:
+        message = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+    return message

@@ -103,7 +103,9 @@ _ALL = (
     _unrecorded("bundle_root", FOLDER, "the bundle"),
     _unrecorded("dataset_dir", FOLDER, "the cohort, where a datalist's paths start; for inference, the scans"),
     _resumable("datalist", FILE, "subjects, files and splits in JSON", nullable=True),
-    Option("split", words("training, validation, testing, unlabelled"), "part of the datalist"),
+    Option(
+        "split", words("training, validation, testing, unlabelled, all"), "part of the datalist; all: every subject"
+    ),
     _unrecorded("output_dir", FOLDER, "results: run.json, TensorBoard events, pictures, predictions"),
     _unrecorded("ckpt_dir", FOLDER, "model.pt (best on validation) and iteration-N.pt (to resume from)"),
     Option("checkpoint", FILES, "weights to predict with; several are an ensemble"),

@@ -205,7 +205,8 @@ class Source:
 
     def case(self, datalist: str, dataset_dir: str, split: str | None, subject: str | None) -> tuple[str, torch.Tensor]:
         """A subject of a datalist, by default the first of the split, and its preprocessed image."""
-        split = split or self.parser["split"]
+        if split is None:
+            split = "validation" if self.parser["split"] == datalists.ALL else self.parser["split"]
         entries = datalists.Datalist(datalist, dataset_dir).load(split, self.modalities)
         found = [entry for entry in entries if subject is None or entry["subject"] == str(subject)]
         if not found:
@@ -381,7 +382,7 @@ def export(
         datalist: JSON file that names the held-out case.
         dataset_dir: root of its paths.
         checkpoint: weights; models/model.pt of the bundle by default.
-        split: of the case in the datalist; by default that of the bundle's inference.yaml.
+        split: of the case in the datalist; by default that of the bundle's inference.yaml, or validation if it is all.
         case: subject; by default the first of the split.
         modalities: in channel order; by default the checkpoint's, as for the next three options.
         model_size: tiny, small, base, micro, micro_tiny, micro_small or micro_base.

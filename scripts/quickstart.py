@@ -111,7 +111,6 @@ def _train_and_evaluate(folder: Path, bundles: Sequence[str], threads: int) -> N
             options = [f"--checkpoint={runs}/{bundle}/models/model.pt", "--num_workers=0", "--cohort=embedded"]
             places = [f"--output_dir={runs}/{bundle}/evaluation"]
             _run_bundle(bundle, ["--config_file=configs/evaluate.yaml", *data, *options, *places], threads)
-            _run(["-m", "scripts.evaluate", "page", str(folder / bundle / "evaluation")], ROOT)
 
 
 def _run_bundle(bundle: str, options: Sequence[str], threads: int) -> None:

@@ -15,7 +15,7 @@ from common import cli, weights
 from common.errors import InputError
 from common.files import digest
 from common.ssl.networks import SIZES, ModelSize, SSLHead
-from scripts.html.pages import as_yaml
+from scripts.yaml_text import as_yaml
 
 __all__ = ["convert", "describe", "inspect"]
 

@@ -23,6 +23,10 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
         *{"common", "common.errors", "common.files"},
         *{"common.ssl", "common.metrics", "common.weights", "common.data"},
     },
+    "common.pages": {
+        *{"common", "common.errors", "common.files"},
+        *{"common.metrics", "common.data", "common.inference"},
+    },
     "common.training": {
         *{"common", "common.errors", "common.files", "common.options", "common.values"},
         *{"common.ssl", "common.metrics", "common.weights", "common.data"},

@@ -5,7 +5,7 @@ from common import lazy
 __getattr__ = lazy(
     __name__,
     {
-        "datalists": "Datalist SPLITS convention_of in_memory read restrict subset write",
+        "datalists": "ALL Datalist SPLITS convention_of in_memory read restrict subset write",
         "datasets": "Batches CaseDataset CaseSampler Draw Steps files_of",
         "headers": "AFFINE_TOLERANCE Problem broken_file check_headers edges_of first_line grid_of "
         "read_headers read_voxels",

@@ -27,9 +27,10 @@ from common.data.regions import CONVENTIONS, declaration, mapping_of, regions_of
 from common.errors import ArgumentError, InputError, check_number
 from common.files import reporting_json_errors, write_json
 
-__all__ = ["SPLITS", "Datalist", "convention_of", "in_memory", "read", "restrict", "subset", "write"]
+__all__ = ["ALL", "SPLITS", "Datalist", "convention_of", "in_memory", "read", "restrict", "subset", "write"]
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
+ALL = "all"  # of the splits, where one can be chosen
 # control characters, line ends and halves of surrogate pairs: in no file's name, nor in a message of one line
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 LONGEST = 200  # bytes of a subject's name; a file's has 255 at most, and is longer while it is written
@@ -63,7 +64,7 @@ class Datalist:
         """The entries of one split, as MONAI's datasets take them.
 
         Args:
-            split: "training", "validation", "testing" or "unlabelled".
+            split: "training", "validation", "testing", "unlabelled", or "all" for every subject of the datalist.
             modalities: names in channel order; one may be named twice. All of the datalist by default.
             label_convention: of the labels, which every subject must then have; None asks for no labels.
             must_exist: whether every file has to exist.
@@ -81,9 +82,10 @@ class Datalist:
             ['/data/brats/B0/B0_t1.nii.gz', '/data/brats/B0/B0_t1.nii.gz']
         """
         known = self.content["modalities"]
-        if split not in SPLITS:
-            raise InputError(f"split {split}: expected one of {', '.join(SPLITS)}")
-        if not self.content.get(split):
+        if split not in (*SPLITS, ALL):
+            raise InputError(f"split {split}: expected one of {', '.join((*SPLITS, ALL))}")
+        chosen = [entry for name in SPLITS if split in (name, ALL) for entry in self.content.get(name, [])]
+        if not chosen:
             filled = ", ".join(name for name in SPLITS if self.content.get(name)) or "none"
             raise InputError(f"{self.path}: the split {split} has no subject; splits that have: {filled}")
         folder = Path(str(self.root)).expanduser().absolute()
@@ -91,11 +93,25 @@ class Datalist:
             raise InputError(f"root {self.root}: no such folder; expected the one where the paths of {self.path} start")
         channels = _channels(known if modalities is None else modalities, known, self.path)
         if label_convention is not None:
-            _check_labels(self.content, split, label_convention, self.path)
-        entries = [_resolve(entry, channels, folder, label_convention is not None) for entry in self.content[split]]
+            self._check_labels(chosen, label_convention)
+        entries = [_resolve(entry, channels, folder, label_convention is not None) for entry in chosen]
         if must_exist:
             _check_files(entries, self.path)
         return entries
+
+    def _check_labels(self, entries: Sequence[Mapping[str, Any]], convention: str) -> None:
+        found = self.content["label_convention"]
+        if found is None or regions_of(found) != regions_of(convention):
+            raise ArgumentError(f"label_convention={convention}: the labels of {self.path} follow {found or 'none'}")
+        for entry in entries:
+            if "label" not in entry:
+                subject = f"{entry['subject']} of {self.splits[entry['subject']]}"
+                raise InputError(f"datalist {self.path}: subject {subject} has no label; expected one")
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """The split of each subject."""
+        return {entry["subject"]: split for split in SPLITS for entry in self.content.get(split, [])}
 
     @property
     def convention(self) -> str | None:
@@ -340,15 +356,6 @@ def _channels(modalities: Sequence[str], known: Sequence[str], datalist: str | P
         if modality not in known:
             raise InputError(f"modality {modality}: not in {datalist}, which has {', '.join(known)}")
     return [known.index(modality) for modality in modalities]
-
-
-def _check_labels(content: Mapping[str, Any], split: str, convention: str, datalist: str | Path) -> None:
-    found = content["label_convention"]
-    if found is None or regions_of(found) != regions_of(convention):
-        raise ArgumentError(f"label_convention={convention}: the labels of {datalist} follow {found or 'none'}")
-    for entry in content[split]:
-        if "label" not in entry:
-            raise InputError(f"datalist {datalist}: subject {entry['subject']} of {split} has no label; expected one")
 
 
 def _resolve(entry: Mapping[str, Any], channels: Sequence[int], root: Path, labels: bool) -> dict[str, Any]:

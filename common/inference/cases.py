@@ -16,6 +16,8 @@ from common.inference.segmentations import files_of, finished
 
 __all__ = ["CheckAlignmentd", "CheckFilesd", "find_cases"]
 
+# Names of ATLAS v2.0; as in its datalists, the first session has the person's name
+ATLAS = re.compile(r"(sub-r\d{3}s\d{3})(?:_ses-1|(_ses-\d+))_space-MNI152NLin2009aSym")
 NIFTI = re.compile(r"(.+?)\.nii(\.gz)?$", re.IGNORECASE | re.DOTALL)
 
 
@@ -32,8 +34,9 @@ def find_cases(
 
     In a folder, SUBJECT_MODALITY.nii.gz is a scan of SUBJECT. MODALITY is one of `common.data.SPELLINGS` or a modality
     of the network, in upper or lower case, after an underscore, a hyphen or a dot; a network with a single modality
-    does not need it. Label maps (`seg`,
-    `mask`) and files in `output_dir` are ignored; links to folders are not followed.
+    does not need it. Label maps (`seg`, `mask`) and files in `output_dir` are ignored; links to folders are not
+    followed. Scans of ATLAS get the names that its datalists have: sub-r001s001 for
+    sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz.
 
     Args:
         root: the folder; the paths in a datalist are relative to it.
@@ -98,6 +101,8 @@ def _in_folder(root: str | Path, modalities: Sequence[str], results: Path | None
         subject, modality = _subject_and_modality(path, modalities)
         if modality is None or modality not in modalities:
             continue
+        if named := ATLAS.fullmatch(subject):
+            subject = named[1] + (named[2] or "")
         if datalists.UNPRINTABLE.search(subject):
             raise InputError(f"{str(path)!a}: expected a file name in Unicode, on one line")
         other = found.setdefault(subject, {}).setdefault(modality, str(path))

@@ -15,6 +15,7 @@ from torch import nn
 from common.errors import InputError, check_number, choice
 from common.files import atomic_write
 from common.inference.pictures import draw_inpainting
+from common.inference.segmentations import subjects_of
 from common.ssl.views import corrupt
 
 __all__ = ["EmbeddingFile", "Inpainting"]
@@ -23,8 +24,9 @@ __all__ = ["EmbeddingFile", "Inpainting"]
 class EmbeddingFile:
     """Collect the vectors of a run and write them atomically to `OUTPUT_DIR/embeddings.npz` when it ends.
 
-    The arrays are "subject" [N] (text, in alphabetical order), "embedding" [N, C], "level_0" to "level_4" [N, C_l] if
-    the run has them, all float32, and "settings", JSON text. Nothing is pickled: `numpy.load` needs no options.
+    The arrays are "subject" [N] (text, in alphabetical order), "split" [N] (text), "embedding" [N, C], "level_0" to
+    "level_4" [N, C_l] if the run has them, vectors in float32, and "settings", JSON text. Nothing is pickled:
+    `numpy.load` needs no options.
 
     The engine's output is decollated: "pred" is the output of `EmbeddingInferer` without its first axis; the batch has
     "subject". Without any vector, no file is written.
@@ -33,13 +35,20 @@ class EmbeddingFile:
         output_dir: folder of the file.
         settings: settings of the run, saved with the vectors so that those of two networks are not mixed up.
         existing: what to do if the file exists: refuse or replace.
+        splits: the split of each subject; None: the file has no "split".
 
     Raises:
         InputError: the file cannot be written, or exists and must not be replaced.
     """
 
-    def __init__(self, output_dir: str, settings: Mapping[str, Any], existing: str = "refuse") -> None:
-        self.path, self.settings = Path(output_dir) / "embeddings.npz", dict(settings)
+    def __init__(
+        self,
+        output_dir: str,
+        settings: Mapping[str, Any],
+        existing: str = "refuse",
+        splits: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path, self.settings, self.splits = Path(output_dir) / "embeddings.npz", dict(settings), splits
         may_replace = choice("existing", existing, {"refuse": False, "replace": True})
         if self.path.exists() and not may_replace:
             raise InputError(f"{self.path}: exists already; expected existing=replace, or another output_dir")
@@ -62,10 +71,18 @@ class EmbeddingFile:
         arrays: dict[str, Any] = {
             name: np.stack([self.vectors[subject][name] for subject in subjects]) for name in self.vectors[subjects[0]]
         }
+        if self.splits is not None:
+            arrays["split"] = np.array([self.splits[subject] for subject in subjects])
         settings = json.dumps(self.settings, sort_keys=True)
         with atomic_write(self.path) as temporary, temporary.open("wb") as file:
             np.savez(file, subject=np.array(subjects), settings=np.array(settings), **arrays)
-        print(f"{self.path}: {len(subjects)} subjects, vectors of {arrays['embedding'].shape[1]} values", flush=True)
+
+    def figures(self, engine: Engine) -> list[str]:
+        """The number of subjects and of values; nothing without any vector."""
+        if not self.vectors:
+            return []
+        values = len(next(iter(self.vectors.values()))["embedding"])
+        return [f"{subjects_of(self.vectors, engine)} embedded: vectors of {values} values"]
 
 
 class Inpainting:

@@ -8,15 +8,17 @@ from ignite.engine import Engine, Events
 
 from common.inference import results
 from common.inference.segmentations import files_of
-from common.metrics.protocols import Protocol
+from common.metrics.protocols import PRESENT, Protocol
 
 __all__ = ["EvaluationFiles"]
+
+LESION_FIGURES = {"lesionwise_dice": "lesion-wise Dice", "lesion_f1": "lesion F1"}  # of a protocol, the main one
 
 
 class EvaluationFiles:
     """Write metrics.csv, lesions.csv, cases.json and summary.json; see `common.inference.write`.
 
-    `python -m scripts.evaluate page OUTPUT_DIR` draws the page from these files.
+    `common.pages.EvaluationPage` draws the page from these files.
 
     Args:
         output_dir: folder of the files.
@@ -44,6 +46,7 @@ class EvaluationFiles:
         self.folder, self.protocol, self.convention, self.name = Path(output_dir), protocol, convention, name
         self.files = {case["subject"]: _files(case, predictions) for case in cases}
         self.main_process = main_process
+        self.summary: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
         """Write when the evaluator `engine` is done; its key metric must be a `common.training.RegionScores`."""
@@ -53,7 +56,23 @@ class EvaluationFiles:
         if self.main_process:
             scores = engine.state.metric_details[engine.state.key_metric_name]
             files = [self.files[case] for case in scores]
-            results.write(self.folder, scores, self.protocol, files, self.convention, self.name)
+            self.summary = results.write(self.folder, scores, self.protocol, files, self.convention, self.name)
+
+    def figures(self, engine: Engine) -> list[str]:
+        """The number of cases, and a line for each region: mean Dice and the protocol's main figure of lesions."""
+        cases = self.summary["cases"]
+        counted = f"{cases} {'case' if cases == 1 else 'cases'} by {self.summary['protocol']}"
+        return [counted, *(_line(name, found) for name, found in self.summary["regions"].items())]
+
+
+def _line(region: str, found: Mapping[str, Any]) -> str:
+    dice, present = found["dice"], found[PRESENT]
+    line = f"  {region}: mean Dice {dice['mean']:.3f} (n={dice['n']}"
+    if present["n"] < dice["n"]:
+        mean = "" if present["mean"] is None else f"{present['mean']:.3f} "
+        line += f"; {mean}over the {present['n']} that have the region"
+    lesions = [f", {label} {found[name]['mean']:.3f}" for name, label in LESION_FIGURES.items() if name in found]
+    return f"{line}){''.join(lesions)}"
 
 
 def _files(case: Mapping[str, Any], predictions: str) -> results.CaseFiles:

@@ -8,7 +8,7 @@ from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
 from tqdm import tqdm
 
-from common.errors import InputError, input_error_message
+from common.errors import InputError, input_error_message, one_line
 
 __all__ = ["Predictor"]
 
@@ -46,10 +46,7 @@ class Predictor(SupervisedEvaluator):
             return self._fail(error, f"subject {batchdata['subject'][0]}: ")
 
     def _fail(self, error: Exception, subject: str = "") -> list[Any]:
-        message = input_error_message(error)
-        if message is None:
-            message = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-        self.failures.append(subject + message)
+        self.failures.append(subject + one_line(error))
         tqdm.write(f"failed: {self.failures[-1]}", file=sys.stderr)
         self.state.output = []  # else handlers would take the previous case's output for this one's
         return []

@@ -32,7 +32,7 @@ __all__ = [
 
 Cases = Mapping[str, Mapping[str, Scores]]  # by case and region
 
-PAGE = "evaluation.html"  # drawn from the files of `write` by scripts.evaluate
+PAGE = "evaluation.html"  # drawn from the files of `write` by common.pages
 
 METRICS = ("case", "region", "metric", "value", "unit")
 LESIONS = (

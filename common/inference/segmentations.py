@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import nibabel
@@ -18,7 +19,7 @@ from common.data.volumes import write_volume
 from common.errors import InputError
 from common.files import atomic_write
 
-__all__ = ["SaveVolumed", "Volumes", "files_of", "finished"]
+__all__ = ["SaveVolumed", "Volumes", "files_of", "finished", "subjects_of"]
 
 VOLUMES = "volumes.csv"
 COLUMNS = ["subject", "region", "volume_ml", "voxels"]
@@ -119,6 +120,7 @@ class Volumes:
         values = regions_of(convention)
         self.regions = {name: values[name] for name in display_order(values)}
         self.rows = _rows(self.path)
+        self.measured: list[str] = []
 
     def attach(self, engine: Engine) -> None:
         """Measure the output of `engine`: "pred", label maps [1, x, y, z] with their affine."""
@@ -127,6 +129,7 @@ class Volumes:
     def __call__(self, engine: Engine) -> None:
         for output, item in zip(engine.state.output, engine.state.batch if engine.state.output else [], strict=True):
             label = output["pred"]
+            self.measured.append(item["subject"])
             voxel = abs(np.linalg.det(np.asarray(label.affine, dtype=float)[:3, :3])) / 1000  # ml
             counts = torch.bincount(torch.as_tensor(label).flatten().long(), minlength=256).tolist()
             for region, values in self.regions.items():
@@ -137,3 +140,23 @@ class Volumes:
         csv.writer(content, lineterminator="\n").writerows([COLUMNS, *rows])
         with atomic_write(self.path) as file:
             file.write_text(content.getvalue(), encoding="utf-8")
+
+    def figures(self, engine: Engine) -> list[str]:
+        """The number of subjects of this run, and the median volume of each region in them; nothing without any."""
+        if not self.measured:
+            return []
+        volumes = {
+            region: median(float(self.rows[subject, region][0]) for subject in self.measured) for region in self.regions
+        }
+        shown = ", ".join(f"{region} {volume:.1f} ml" for region, volume in volumes.items())
+        return [f"{subjects_of(self.measured, engine)} segmented; median volume: {shown}"]
+
+
+def subjects_of(done: Collection[str], engine: Engine) -> str:
+    """The number of subjects that a run has processed, and of how many if some failed; a batch is a subject."""
+    cases = engine.state.epoch_length
+    return (
+        f"{len(done)} {'subject' if cases == 1 else 'subjects'}"
+        if len(done) == cases
+        else f"{len(done)} of {cases} subjects"
+    )

@@ -58,9 +58,14 @@ class BestModel:
         """Save the network of `trainer`."""
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self.save, trainer)
 
+    @property
+    def name(self) -> str:
+        """The name of the metric that decides."""
+        return self.metric or str(self.validator.state.key_metric_name)
+
     def save(self, trainer: Engine) -> None:
         """Save the network if the last validation was better than ever."""
-        name = self.metric or self.validator.state.key_metric_name
+        name = self.name
         metric = self.validator.state.metrics[name]
         if trainer.state.iteration == 0 or not self.sign * metric > self.sign * self.best:  # false for NaN, too
             return

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from common import metrics
 from common.data.regions import regions_of
-from common.errors import ArgumentError, InputError
+from common.errors import ArgumentError, InputError, one_line
 from common.files import atomic_write
 from common.ssl.losses import SSLLoss
 from common.training.plan import Plan
@@ -186,6 +186,8 @@ class UnlearningWarning:
 class Pictures:
     """Draw what a validation or an evaluation saw, as PNG files and in TensorBoard.
 
+    A picture that cannot be drawn or written does not end the run; a line says why, for the first of them.
+
     Args:
         output_dir: gets the files in its folder `pictures`, the events in `tensorboard/pictures`.
         draw: makes figures by file name from the engine's output and batch; see `common.inference.pictures`.
@@ -197,6 +199,7 @@ class Pictures:
     ) -> None:
         self.folder = Path(output_dir)
         self.draw, self.last_only = draw, last_only
+        self._has_warned = False
 
     def attach(self, engine: Engine) -> None:
         """Draw the outputs of `engine`, on the main process."""
@@ -207,6 +210,14 @@ class Pictures:
         engine.add_event_handler(event, self)
 
     def __call__(self, engine: Engine) -> None:
+        try:
+            self._draw(engine)
+        except Exception as error:  # a run is worth more than its pictures
+            if not self._has_warned:
+                self._has_warned = True
+                tqdm.write(f"warning: {self.folder / 'pictures'}: not drawn: {one_line(error)}", file=sys.stderr)
+
+    def _draw(self, engine: Engine) -> None:
         for name, figure in self.draw(engine.state.output, engine.state.batch).items():
             with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
                 figure.savefig(file, dpi=110, format="png")

@@ -30,7 +30,7 @@ def ukb(
     root: str,
     output: str,
     validation: float = 0.1,
-    testing: float = 0,
+    testing: float | str = 0,
     seed: int = 0,
     min_slices: int = 0,
     visits: str = "all",
@@ -48,7 +48,7 @@ def ukb(
             EID_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz; instances 2_0, 3_0 and later.
         output: the datalist, a JSON file; an existing file is replaced.
         validation: number or fraction of people for validation.
-        testing: number or fraction of people for testing.
+        testing: number or fraction of people for testing; all for a cohort that no stage trains on.
         seed: of the random choice, 0 or more.
         min_slices: leave out visits with an image that has fewer axial slices with a voxel above zero (every volume in
             MNI space has 182 slices; empty ones do not count). 100 in the paper. This reads every voxel, which takes
@@ -60,7 +60,7 @@ def ukb(
     check_number("min_slices", min_slices, int, 0)
     check_number("workers", workers, int, 0, 1024)
     only_first = choice("visits", visits, {"all": False, "first": True})
-    split = random_splits(validation, testing, seed)
+    split = random_splits(validation, testing, seed, self_supervised=True)
     build(
         partial(layouts.scan, "ukb"),
         root,
@@ -77,7 +77,7 @@ def brats(
     root: str,
     output: str,
     validation: float | None = None,
-    testing: float | None = None,
+    testing: float | str | None = None,
     seed: int = 0,
     folds: str | int | None = None,
     fold: int | None = None,
@@ -98,7 +98,7 @@ def brats(
             BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz, and so on.
         output: the datalist, a JSON file; an existing file is replaced.
         validation: number or fraction of people for validation; 0.1 by default.
-        testing: number or fraction of people for testing; 0 by default.
+        testing: number or fraction of people for testing; 0 by default; all for a cohort that no stage trains on.
         seed: of the random choice, 0 or more.
         folds: the JSON file of folds that SwinUNETR publishes (brats21_folds.json), which identifies subjects by their
             folders' names; or a number of folds, to shuffle people by the seed and deal them into folds of equal size.
@@ -127,7 +127,7 @@ def _scan_brats(root: Path, convention: str | None) -> layouts.Cohort:
 
 def _splitter(
     validation: float | None,
-    testing: float | None,
+    testing: float | str | None,
     seed: int,
     folds: str | int | None,
     fold: int | None,
@@ -153,7 +153,7 @@ def atlas(
     root: str,
     output: str,
     validation: float = 0.1,
-    testing: float = 0,
+    testing: float | str = 0,
     seed: int = 0,
     unlabelled: str = "apart",
     consort: str | None = None,
@@ -169,7 +169,7 @@ def atlas(
             with R001/sub-r001s001, or with Training/R001/sub-r001s001 and Testing.
         output: the datalist, a JSON file; an existing file is replaced.
         validation: number or fraction of people for validation.
-        testing: number or fraction of people for testing.
+        testing: number or fraction of people for testing; all for a cohort that no stage trains on.
         seed: of the random choice, 0 or more.
         unlabelled: use of subjects without mask, as in the release's Testing. By default they are kept `apart`, in the
             split `unlabelled`, which no training reads and `--split=unlabelled` of inference predicts. With `training`
@@ -197,7 +197,7 @@ def generic(
     label: str | None = None,
     person: str | None = None,
     validation: float | None = None,
-    testing: float | None = None,
+    testing: float | str | None = None,
     seed: int = 0,
     folds: str | int | None = None,
     fold: int | None = None,

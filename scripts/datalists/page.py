@@ -15,9 +15,9 @@ from matplotlib.image import imsave
 
 from common.data.headers import Problem
 from common.inference.pictures import PLANES, centre_of, plane_of
+from common.pages.templates import png_uri, render
+from common.pages.volumes import AXES, grey_levels, read_volume
 from scripts.datalists.examine import CHECKS
-from scripts.html.pages import png_uri, render
-from scripts.html.volumes import AXES, grey_levels, read_volume
 
 __all__ = ["draw", "page"]
 

@@ -54,27 +54,38 @@ class Assignment(NamedTuple):
     folds: dict[str, Any] | None
 
 
+BATCH = 2  # people for training, of whom the smallest batch of a stage has crops
+VALIDATION = 0.1  # share of the people for validation, by default
+ALL = "all"  # of the people, for testing
+
 Splitter = Callable[[Sequence[Visit], Sequence[Visit]], Assignment]  # takes visits to split, and visits without mask
 
 
-def random_splits(validation: float, testing: float, seed: int) -> Splitter:
+def random_splits(validation: float, testing: float | str, seed: int, self_supervised: bool = False) -> Splitter:
     """Draw splits at random.
 
     Args:
-        validation: number of people, or a fraction from 0 to below 1.
-        testing: number of people, or a fraction from 0 to below 1.
+        validation: number of people, or a fraction above 0 and below 1.
+        testing: number of people, or a fraction from 0 to below 1; "all" for a cohort that no stage trains on.
         seed: of the draw, 0 or more.
+        self_supervised: whether only self-supervised stages use the cohort; they validate on two people at least.
 
     Raises:
-        InputError: an argument is out of range; the splitter raises it if nobody is left for training.
+        InputError: an argument is out of range; the splitter raises it if a split is too small to train with.
     """
     check_number("seed", seed, int, 0)
+    if testing == ALL and validation not in (0, VALIDATION):
+        raise InputError(f"--validation={validation}: expected none together with --testing={ALL}")
 
     def split(visits: Sequence[Visit], without: Sequence[Visit]) -> Assignment:
         people = _people(visits)
-        if not people:
-            return Assignment({"training": [], "validation": [], "testing": []}, set(), None)
-        return Assignment(_draw(people, validation, testing, seed), set(_people(without)) - set(people), None)
+        if not people or testing == ALL:
+            return Assignment({"training": [], "validation": [], "testing": people}, set(), None)
+        return Assignment(
+            _draw(people, validation, testing, seed, 2 if self_supervised else 1),
+            set(_people(without)) - set(people),
+            None,
+        )
 
     return split
 
@@ -91,7 +102,7 @@ def cross_validation(folds: str | int, fold: int | None, fold_to: str, validatio
 
     Raises:
         InputError: an argument is out of range; the splitter raises it if the file cannot be read, there is no such
-            fold, or the fold or the rest is empty.
+            fold, or the fold or the rest is too small to train with.
     """
     check_number("seed", seed, int, 0)
     validates = choice("fold_to", fold_to, {"validation": True, "testing": False})
@@ -114,13 +125,14 @@ def cross_validation(folds: str | int, fold: int | None, fold_to: str, validatio
         held = [person for person in people if fold_of.get(person) == fold]
         rest = [person for person in people if fold_of.get(person, fold) != fold]
         record = {"fold": fold, "of": len(known), "split": fold_to} | source
-        if not held or not rest:
+        if not held or len(rest) < BATCH:
             raise InputError(
-                f"--fold={fold}: {len(held)} people in it and {len(rest)} in the others; expected some in each"
+                f"--fold={fold}: {len(held)} people in it and {len(rest)} in the others; expected 1 at least in it, "
+                f"and {BATCH} in the others, for a batch"
             )
         if validates:
             return Assignment({"training": rest, "validation": held, "testing": []}, others, record)
-        drawn = _draw(rest, 0.1 if validation is None else validation, 0, seed)
+        drawn = _draw(rest, 0.1 if validation is None else validation, None, seed)
         return Assignment(drawn | {"testing": held}, others, record)
 
     return split
@@ -130,22 +142,39 @@ def _people(visits: Iterable[Visit]) -> list[str]:
     return sorted({visit.person for visit in visits})
 
 
-def _draw(people: Sequence[str], validation: float, testing: float, seed: int) -> dict[str, list[str]]:
-    """Split -> people, sorted. The people for testing do not depend on `validation`."""
-    test = _count("testing", testing, len(people))
-    rest = test + _count("validation", validation, len(people))
-    if rest >= len(people):
-        given = f"--validation={validation} --testing={testing}"
-        raise InputError(f"{given}: nobody is left for training; expected fewer than the {len(people)} people")
+def _draw(
+    people: Sequence[str], validation: float, testing: float | str | None, seed: int, least: int = 1
+) -> dict[str, list[str]]:
+    """Split -> people, sorted, at least `least` for validation. Who is for testing does not depend on `validation`.
+
+    A fold that is for testing leaves nobody else to draw for it: None.
+    """
+    test = 0 if testing is None else _count("testing", testing, len(people))
+    held = _count("validation", validation, len(people))
+    rest = test + held
+    hint = "" if testing is None else f", or --testing={ALL} for a cohort that no stage trains on"
+    if len(people) - rest < BATCH:
+        given = f"--validation={validation}" + ("" if testing is None else f" --testing={testing}")
+        left = "nobody" if rest >= len(people) else "1 person"
+        raise InputError(
+            f"{given}: {left} is left for training, of {len(people)} people; expected {BATCH} at least, "
+            f"for a batch{hint}"
+        )
+    if held < least:
+        raise InputError(
+            f"--validation={validation}: {held} of {len(people)} people, who choose the checkpoint; expected {least} "
+            f"at least{hint}"
+        )
     drawn = [people[index] for index in np.random.default_rng(seed).permutation(len(people))]
     return {"training": sorted(drawn[rest:]), "validation": sorted(drawn[test:rest]), "testing": sorted(drawn[:test])}
 
 
-def _count(option: str, value: float, people: int) -> int:
+def _count(option: str, value: Any, people: int) -> int:
     """The number of people that an option asks for; a fraction above zero asks for at least one."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     if not (is_number and value >= 0) and not (isinstance(value, float) and 0 <= value < 1):
-        raise InputError(f"--{option}={value}: expected a number of people, or a fraction from 0 to below 1")
+        words = f", or {ALL}" if option == "testing" else ""
+        raise InputError(f"--{option}={value}: expected a number of people, or a fraction from 0 to below 1{words}")
     return int(value) if is_number else max(round(value * people), int(value > 0))
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from common import metrics
 from common.cli import run
 from common.errors import InputError, check_number, choice, shortened
-from common.files import atomic_write, check_writable_folder, reporting_path_errors
+from common.files import check_writable_folder, reporting_path_errors
 from common.inference import results
+from common.inference.masks import labels_of, masks_of, mixed_labels
 from common.inference.results import PAGE, CaseFiles
 from common.metrics.protocols import PRESENT, Protocol, Scores
-from scripts.evaluate.cases import PROTOCOLS, convention_of, find_cases, labels_of, masks_of, mixed_labels
+from scripts.evaluate.cases import PROTOCOLS, convention_of, find_cases
 from scripts.pools import map_in_processes
 
 __all__ = ["compare", "evaluate", "page", "pool", "score"]
@@ -149,7 +150,7 @@ def score(files: CaseFiles, protocol: Protocol, convention: str) -> dict[str, Sc
     """Score each region of a label convention in a case by a protocol.
 
     Raises:
-        InputError: as `scripts.evaluate.cases.masks_of`.
+        InputError: as `common.inference.masks.masks_of`.
     """
     predictions, references, affine = masks_of(files, convention)
     spacing = metrics.spacing_of(affine)
@@ -230,14 +231,9 @@ def _attempt(work: Callable[[CaseFiles], Any], files: CaseFiles) -> Any:
 
 
 def _write_page(folder: Path) -> Path:
-    """Draw the page of the evaluation in a folder, and return its path."""
-    from scripts.evaluate.page import page_of  # here: the pictures' imports take seconds that `--help` can save
-    from scripts.evaluate.reading import read_details
+    from common.pages import evaluation  # here: the pictures' imports take seconds that `--help` can save
 
-    content = page_of(read_details(folder))
-    with atomic_write(folder / PAGE) as file:
-        file.write_text(content, encoding="utf-8")
-    return folder / PAGE
+    return evaluation.write_page(folder)
 
 
 def _lines(summary: Mapping[str, Any]) -> list[str]:

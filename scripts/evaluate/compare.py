@@ -16,10 +16,10 @@ from scipy import stats
 
 from common.errors import InputError
 from common.files import atomic_write, write_json
+from common.inference.reading import Evaluation, Values, read
 from common.inference.results import mean_interval
 from common.metrics.protocols import Protocol
 from scripts.evaluate.folders import check_protocol, named_folders
-from scripts.evaluate.reading import Evaluation, Values, read
 
 __all__ = [
     "FILES",
@@ -204,7 +204,7 @@ def read_all(folders: Sequence[str], names: Sequence[str] | None = None) -> dict
 
     Raises:
         InputError: there are fewer than two folders, or a folder occurs twice; the names are not distinct, or not as
-            many as the folders; a file is invalid (see `scripts.evaluate.reading.read`); the evaluations differ in
+            many as the folders; a file is invalid (see `common.inference.reading.read`); the evaluations differ in
             protocol, settings, cases or lesions of the references.
     """
     found = named_folders("compare", folders, names)

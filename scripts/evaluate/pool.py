@@ -6,10 +6,10 @@ from typing import Any
 
 from common.errors import InputError
 from common.inference import results
+from common.inference.reading import Details, read_details
 from common.inference.results import CaseFiles
 from common.metrics.protocols import Scores
 from scripts.evaluate.folders import check_protocol
-from scripts.evaluate.reading import Details, read_details
 
 __all__ = ["pool"]
 
@@ -25,7 +25,7 @@ def pool(folders: Mapping[str, Path], output: Path) -> dict[str, Any]:
         The content of its summary.json.
 
     Raises:
-        InputError: an evaluation cannot be read (see `scripts.evaluate.reading.read_details`); two of them share a
+        InputError: an evaluation cannot be read (see `common.inference.reading.read_details`); two of them share a
             case, or differ in protocol, settings or label convention; a file cannot be written.
     """
     found = {name: read_details(folder) for name, folder in folders.items()}

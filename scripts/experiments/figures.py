@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from common.errors import InputError
+from common.pages.charts import INK, SERIES, STYLE, WIDTH, svg
 from scripts.experiments.instances import Job
 from scripts.experiments.mapping import paper
 from scripts.experiments.rows import select
 from scripts.experiments.tables import Table
-from scripts.html.charts import INK, SERIES, STYLE, WIDTH, svg
 from scripts.report.charts import smooth
 from scripts.report.runs import read_runs
 

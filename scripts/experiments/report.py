@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.files import atomic_write
+from common.pages.templates import render
 from scripts.experiments import figures
 from scripts.experiments.demographics import demographics
 from scripts.experiments.instances import Job
@@ -17,7 +18,6 @@ from scripts.experiments.mapping import SCORED, paper
 from scripts.experiments.networks import Setting, encoders
 from scripts.experiments.status import State
 from scripts.experiments.tables import Cell, Entry, Table, table_of
-from scripts.html.pages import render
 
 __all__ = ["COLUMNS", "write_report"]
 

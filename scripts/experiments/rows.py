@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.errors import InputError
+from common.inference.reading import Evaluation, read, read_details
 from common.inference.results import PAGE, RESAMPLES
 from common.metrics.protocols import PRESENT
 from scripts.evaluate.compare import DIGITS, signed_rank
-from scripts.evaluate.reading import Evaluation, read, read_details
 from scripts.experiments.instances import Job
 from scripts.experiments.mapping import ROW
 from scripts.experiments.status import State

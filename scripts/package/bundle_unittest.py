@@ -105,7 +105,8 @@ class TestBundle(unittest.TestCase):
         evaluator = self.workflow("evaluate", "infer", output_dir=str(place), checkpoint=str(self.checkpoint()))
         evaluator.run()
         self.assertEqual(evaluator.evaluator.state.iteration, SUBJECTS["testing"])
-        self.assertTrue((place / "metrics.csv").is_file())
+        for file in ("metrics.csv", "evaluation.html"):
+            self.assertTrue((place / file).is_file(), file)
         evaluator.finalize()
 
     def test_inference(self) -> None:

@@ -44,7 +44,7 @@ REQUIRED = (
     "docs/README.md",
     "docs/data_license.txt",
 )
-TEXTS = {".conf", ".json", ".md", ".py", ".txt", ".yaml", ".yml"}
+TEXTS = {".conf", ".css", ".j2", ".js", ".json", ".md", ".py", ".txt", ".yaml", ".yml"}
 KINDS = {*TEXTS, ".png", ".pt"}
 HASHES = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}  # hexadecimal digits
 NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)  # of a bundle: its unit test is a module

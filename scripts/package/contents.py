@@ -22,6 +22,9 @@ SOURCES = (
     "common/*.py",
     "common/*/*.py",
     "common/*/*.json",
+    "common/pages/*.css",
+    "common/pages/*.j2",
+    "common/pages/*.js",
 )
 SETTINGS = (
     "model_size",

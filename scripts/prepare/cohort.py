@@ -19,7 +19,7 @@ from common.data import datalists
 from common.data.headers import first_line
 from common.errors import InputError
 from common.files import atomic_write, digest
-from scripts.html.pages import render
+from common.pages.templates import render
 from scripts.pools import map_in_processes
 from scripts.prepare.figures import FIGURES, Figures, outside, rows
 from scripts.prepare.scans import Subject

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from scripts.html.volumes import AXES, grey_levels
+from common.pages.volumes import AXES, grey_levels
 from scripts.prepare.subject import Prepared
 
 __all__ = ["draw"]

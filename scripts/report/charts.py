@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from scripts.html.charts import SERIES, STYLE, WIDTH, svg
+from common.pages.charts import SERIES, STYLE, WIDTH, svg
 
 __all__ = ["loss_chart", "metrics_chart", "scores_chart", "smooth"]
 

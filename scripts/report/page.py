@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
-from scripts.html.pages import as_yaml, png_uri, render
+from common.pages.templates import png_uri, render
 from scripts.report import charts as report_charts
 from scripts.report.runs import Run, Stage
 from scripts.report.scores import exemplars, finite, mean, region_statistics
+from scripts.yaml_text import as_yaml
 
 __all__ = ["page"]
 

@@ -64,12 +64,13 @@ def embeddings(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("bundle", SSL)
 def test_a_split_is_embedded(bundle, cohorts, tmp_path, checkpoint):
-    options = {"checkpoint": checkpoint(bundle), "patch_size": [64, 64, 64], "num_workers": 0}
+    options = {"checkpoint": checkpoint(bundle), "patch_size": [64, 64, 64], "num_workers": 0, "split": "validation"}
     workflow(bundle, "inference", "infer", cohorts, tmp_path / bundle, **options, levels=True, pictures=1).run()
     found = embeddings(tmp_path / bundle)
     validation = json.loads((cohorts / f"{bundle.split('_')[0]}.json").read_text())["validation"]
     subjects = sorted(entry["subject"] for entry in validation)
     assert found["subject"].tolist() == subjects
+    assert set(found["split"].tolist()) == {"validation"}
     assert [found[f"level_{level}"].shape for level in range(5)] == [(len(subjects), 12 * 2**n) for n in range(5)]
     np.testing.assert_array_equal(found["embedding"], found["level_4"])
     assert all(np.isfinite(found[f"level_{level}"]).all() for level in range(5))
@@ -87,6 +88,7 @@ def test_a_file_that_is_cut_off_is_named_and_the_others_are_embedded(run_bundle,
     broken = copy / first["image"][0]
     broken.write_bytes(broken.read_bytes()[:1000])
     options = [*SIZE, f"--checkpoint={checkpoint('atlas_stage2')}", f"--dataset_dir={copy}", "--pictures=1"]
+    options.append("--split=validation")
     result = run_bundle("atlas_stage2", *options, config="configs/inference.yaml")
     assert result.returncode == 1
     assert f"failed: subject {first['subject']}: " in result.stderr
@@ -121,7 +123,11 @@ def test_a_persons_second_visit_is_the_nearest(run_bundle, tmp_path, checkpoint)
     assert result.returncode == 0, result.stderr
     found = embeddings(tmp_path / "ukb_ssl_pretrain")
     people = [subject.split("_")[0] for subject in found["subject"].tolist()]
-    assert len(people) == 14
+    assert len(people) == 16
+    listed = json.loads((tmp_path / "ukb.json").read_text())
+    split_of = {entry["subject"]: split for split in ("training", "validation") for entry in listed[split]}
+    assert dict(zip(found["subject"].tolist(), found["split"].tolist(), strict=True)) == split_of
+    assert "16 subjects embedded: vectors of 192 values" in result.stdout
     vectors = found["embedding"] - found["embedding"].mean(axis=0)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     cosine = vectors @ vectors.T

@@ -4,7 +4,7 @@ from monai.bundle import ConfigParser
 
 from common.baselines import NETWORKS
 from common.cli import options_of
-from common.data.datalists import SPLITS
+from common.data.datalists import ALL, SPLITS
 from common.data.regions import CONVENTIONS
 from common.errors import ArgumentError, InputError, input_error_message
 from common.metrics.protocols import CHALLENGES, PROTOCOLS
@@ -249,7 +249,7 @@ def test_a_value_gets_its_own_type(name, value, expected):
         ("pretrained", 5, "pretrained=5: expected a path"),
         ("output_dir", "", "output_dir=: expected a path"),
         ("model_size", 5, "model_size=5: expected one of tiny, small, base, micro"),
-        ("split", "test", "split=test: expected one of training, validation, testing, unlabelled"),
+        ("split", "test", "split=test: expected one of training, validation, testing, unlabelled, all"),
     ],
 )
 def test_a_value_that_cannot_be_is_named(name, value, line):
@@ -289,7 +289,7 @@ def test_words_are_those_that_the_code_knows():
     assert words("architecture") == set(NETWORKS)
     assert words("protocol") == set(PROTOCOLS)
     assert words("challenge") == set(CHALLENGES)
-    assert words("split") == set(SPLITS)
+    assert words("split") == {*SPLITS, ALL}
 
 
 def test_every_option_says_what_it_accepts_and_means():

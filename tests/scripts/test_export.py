@@ -242,6 +242,7 @@ def test_the_tolerance_is_an_option(folder, tmp_path, monkeypatch):
         (SEGMENTATION, {"format": "keras"}, "format=keras: expected one of torchscript, onnx, state_dict"),
         (SEGMENTATION, {"case": "b"}, "--case=b: not in the split testing of .*list.json"),
         (SEGMENTATION, {"split": "training"}, "the split training has no subject"),
+        (PRETRAINING, {}, "the split validation has no subject"),
         (SEGMENTATION, {"checkpoint": "gone.pt"}, "checkpoint gone.pt: no such file"),
         (SEGMENTATION, {"modalities": ["FLAIR"]}, r"modalities=\['FLAIR'\]: \S+ was trained with \['T1'\]"),
         (SEGMENTATION, {"model_size": "tiny"}, "was trained with micro; leave the option out"),

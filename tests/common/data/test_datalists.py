@@ -68,6 +68,22 @@ def test_modalities_are_asked_for_by_name(datalist, root, modalities, files):
     assert entries == [{"subject": "c", "image": [f"{root}/c/{file}.nii.gz" for file in files]}]
 
 
+def test_all_are_the_subjects_of_every_split(datalist, root):
+    listed = datalists.Datalist(datalist, root)
+    entries = listed.load("all", ["T1"])
+    content = json.loads(datalist.read_text())
+    subjects = {entry["subject"]: split for split in datalists.SPLITS for entry in content.get(split, [])}
+    assert [entry["subject"] for entry in entries] == list(subjects)
+    assert entries[-1:] == listed.load(list(subjects.values())[-1], ["T1"])[-1:]
+    assert listed.splits == subjects
+
+
+def test_a_label_that_one_of_all_subjects_lacks_is_named_with_its_split(datalist, root):
+    convention = json.loads(datalist.read_text())["label_convention"]
+    with pytest.raises(InputError, match="subject b of training has no label"):
+        datalists.Datalist(datalist, root).load("all", label_convention=convention)
+
+
 def test_a_relative_root_gives_absolute_paths(datalist, root, monkeypatch):
     monkeypatch.chdir(root.parent)
     assert datalists.Datalist(datalist, "cohort").load("validation")[0]["image"][0] == f"{root}/c/flair.nii.gz"

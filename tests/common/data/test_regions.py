@@ -13,9 +13,10 @@ from monai.data import MetaTensor
 from common.data import datalists, regions
 from common.data.transforms import LabelToRegionsd, NestRegionsd, RegionsToLabeld
 from common.errors import InputError
+from common.inference.masks import masks_of
 from common.inference.pictures import draw_segmentations
+from common.inference.results import CaseFiles
 from common.inference.segmentations import Volumes
-from scripts.evaluate.cases import CaseFiles, masks_of
 
 
 def test_regions_come_in_display_order_with_their_colours():

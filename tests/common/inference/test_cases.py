@@ -10,6 +10,7 @@ import torch
 
 from common.errors import InputError
 from common.inference.cases import CheckAlignmentd, CheckFilesd, find_cases
+from scripts.datalists import layouts
 
 BRATS = ["FLAIR", "T1ce", "T1", "T2"]
 
@@ -49,6 +50,25 @@ def test_a_modality_of_the_network_is_a_word_and_words_are_joined(tmp_path):
     files = {name: scan(tmp_path / f"P1_{name}.nii.gz") for name in ("T2_FLAIR", "T1-Gd", "CBF", "perf")}
     (case,) = find_cases(tmp_path, ["cbf", "FLAIR", "T1ce"])
     assert case == {"subject": "P1", "image": [files["CBF"], files["T2_FLAIR"], files["T1-Gd"]]}
+
+
+def test_scans_of_atlas_have_the_names_of_its_datalist(tmp_path):
+    root = tmp_path / "Training"
+    for person, session in (("r001s001", 1), ("r001s002", 1), ("r001s002", 2), ("r040s011", 12)):
+        name = f"sub-{person}_ses-{session}_space-MNI152NLin2009aSym"
+        for end in ("T1w", "label-L_desc-T1lesion_mask"):
+            scan(root / f"R001/sub-{person}/ses-{session}/anat/{name}_{end}.nii.gz")
+    listed = {visit.subject: visit.image for visit in layouts.find(layouts.detect("atlas", tmp_path), tmp_path)}
+    assert list(listed) == ["sub-r001s001", "sub-r001s002", "sub-r001s002_ses-2", "sub-r040s011_ses-12"]
+    found = {case["subject"]: tuple(case["image"]) for case in find_cases(tmp_path, ["T1"])}
+    assert found == {subject: (f"{tmp_path}/{image}",) for subject, (image,) in listed.items()}
+
+
+def test_names_that_only_resemble_those_of_atlas_stay(tmp_path):
+    names = ["sub-01_ses-1_space-MNI152NLin2009aSym", "sub-r001s001_ses-1", "sub-r001s001_ses-1_space-T1w_run-2"]
+    for name in names:
+        scan(tmp_path / f"{name}_T1w.nii.gz")
+    assert sorted(case["subject"] for case in find_cases(tmp_path, ["T1"])) == sorted(names)
 
 
 def test_a_file_that_is_missing_leaves_its_place_empty(tmp_path):

@@ -27,8 +27,10 @@ def run(cases, folder, levels=False, existing="refuse"):
         return {"embedding": vector, "level_0": vector[:1]} if levels else {"embedding": vector}
 
     engine = Engine(step)
-    EmbeddingFile(str(folder), {"bundle": "toy", "modalities": ["T1"]}, existing).attach(engine)
+    written = EmbeddingFile(str(folder), {"bundle": "toy", "modalities": ["T1"]}, existing)
+    written.attach(engine)
     engine.run([[{"subject": subject, "value": value}] for subject, value in cases])
+    print(*written.figures(engine))
     return folder / "embeddings.npz"
 
 
@@ -49,14 +51,16 @@ def test_the_order_of_subjects_does_not_change_the_file(tmp_path):
     assert run(cases, tmp_path / "1").read_bytes() == run(cases[::-1], tmp_path / "2").read_bytes()
 
 
-def test_a_case_that_failed_is_left_out(tmp_path):
+def test_a_case_that_failed_is_left_out(tmp_path, capsys):
     with np.load(run([("a", 1), ("b", None), ("c", 3)], tmp_path)) as content:
         assert content["subject"].tolist() == ["a", "c"]
         assert content["embedding"][:, 0].tolist() == [1, 3]
+    assert capsys.readouterr().out == "2 of 3 subjects embedded: vectors of 3 values\n"
 
 
-def test_no_file_is_written_without_subjects(tmp_path):
+def test_no_file_is_written_without_subjects(tmp_path, capsys):
     assert not run([("a", None)], tmp_path).exists()
+    assert capsys.readouterr().out == "\n"
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
@@ -83,6 +87,16 @@ def test_existing_vectors_are_replaced_only_on_request(tmp_path):
         EmbeddingFile(str(tmp_path), {}, existing="skip")
     EmbeddingFile(str(tmp_path), {}, existing="replace")
     assert (tmp_path / "embeddings.npz").read_bytes() == b"of an earlier run", "until the new ones are complete"
+
+
+def test_the_file_has_the_split_of_each_subject(tmp_path):
+    engine = Engine(lambda _, batch: [{"pred": {"embedding": torch.zeros(2)}}])
+    splits = {"a": "testing", "b": "training", "c": "testing"}
+    EmbeddingFile(str(tmp_path), {}, splits=splits).attach(engine)
+    engine.run([[{"subject": subject}] for subject in "cb"])
+    with np.load(tmp_path / "embeddings.npz", allow_pickle=False) as content:
+        assert content["subject"].tolist() == ["b", "c"]
+        assert content["split"].tolist() == ["training", "testing"]
 
 
 # Pictures

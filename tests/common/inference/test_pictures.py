@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 from monai.data import MetaTensor
 
+from common.data.regions import regions_of
 from common.inference.pictures import draw_inpainting, draw_segmentations
 
 AXIAL, CORONAL, SAGITTAL = range(3)
@@ -99,6 +101,26 @@ def test_of_nested_regions_the_smaller_is_on_top():
     whole, core, enhancing = (int(masks[region, :, :, 4].sum()) for region in (1, 0, 2))
     counts = [int((overlay == colour).all(axis=-1).sum()) for colour in colours]
     assert counts == [whole - core, core - enhancing, enhancing]
+
+
+@pytest.mark.parametrize(
+    ("convention", "inner"),
+    [
+        ("brats2021", "#d1495b"),
+        ("a=1:102030,b=1+2:405060,c=1+2+3:708090", "#102030"),
+        ("b=1+2:405060,a=1:102030", "#102030"),
+    ],
+)
+def test_of_regions_that_are_equal_in_a_plane_the_inner_one_is_on_top(convention, inner):
+    """Whichever channel comes first: in BraTS whole tumour comes after tumour core."""
+    box = np.zeros(SIDES, bool)
+    box[3:7, 4:8, 3:6] = True
+    masks = np.stack([box] * len(regions_of(convention)))
+    axes = drawn((np.zeros((1, *SIDES)), masks, masks), modalities=["T1"], convention=convention)
+    for row in axes:
+        overlay = pixels(row[1], layer=1)
+        painted = {tuple(colour) for colour in overlay[overlay[..., 3] > 0][:, :3]}
+        assert painted == {to_rgb(inner)}
 
 
 def test_without_a_lesion_the_prediction_or_the_middle_is_shown(case):

@@ -65,6 +65,8 @@ def rows(folder):
 
 
 class State:
+    epoch_length = 3
+
     def __init__(self, subject, label, affine):
         self.state = self
         self.output, self.batch = [{"pred": MetaTensor(label, affine=affine)}], [{"subject": subject}]
@@ -83,6 +85,20 @@ def test_volumes_are_in_millilitres(tmp_path, convention, enhancing):
     later(State("P1", torch.zeros_like(label), torch.as_tensor(TURNED)))
     assert rows(tmp_path)[0] == ("P1", "WT", "0", "0")
     assert len(rows(tmp_path)) == 6
+
+
+def test_the_figures_are_medians_of_the_subjects_of_this_run(tmp_path):
+    litre = torch.eye(4) * 100  # edges of a voxel, mm
+    Volumes(str(tmp_path), "atlas")(State("earlier", torch.full((1, 2, 2, 2), 1, dtype=torch.uint8), litre))
+    volumes = Volumes(str(tmp_path), "atlas")
+    engine = State("P", torch.zeros(1), litre)
+    assert volumes.figures(engine) == []
+    for count in (1, 3, 2):
+        label = (torch.arange(8) < count).to(torch.uint8).view(1, 2, 2, 2)
+        volumes(State(f"P{count}", label, litre))
+        if count == 3:
+            assert volumes.figures(engine) == ["2 of 3 subjects segmented; median volume: lesion 2000.0 ml"]
+    assert volumes.figures(engine) == ["3 subjects segmented; median volume: lesion 2000.0 ml"]
 
 
 @pytest.mark.parametrize(

@@ -209,3 +209,37 @@ def test_pictures_are_drawn_into_files_and_events(tmp_path, last_only, names):
     assert all(matplotlib.image.imread(path).shape == (110, 110, 4) for path in files)
     events = EventAccumulator(str(tmp_path / "tensorboard" / "pictures")).Reload()
     assert sorted(events.Tags()["images"]) == names
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_end_the_run(tmp_path, capsys):
+    def draw_the_last(output, batch):
+        if batch < 3:
+            raise ValueError(f"batch {batch} without\nimage")
+        return draw(output, batch)
+
+    engine = Engine(lambda _, batch: 10 * batch)
+    Pictures(tmp_path, draw_the_last).attach(engine)
+    engine.run([1, 2, 3])
+    warning = f"warning: {tmp_path}/pictures: not drawn: ValueError: batch 1 without"
+    assert capsys.readouterr().err.splitlines() == [warning]
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["case3.png"]
+
+
+def test_a_picture_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):
+    (tmp_path / "pictures").touch()
+    engine = Engine(lambda _, batch: 10 * batch)
+    Pictures(tmp_path, draw).attach(engine)
+    engine.run([1, 1])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {tmp_path}/pictures: not drawn: {tmp_path}/pictures/case1.png: ")
+    assert engine.state.iteration == 2
+
+
+def test_a_run_can_be_interrupted_while_it_draws(tmp_path):
+    def interrupt(output, batch):
+        raise KeyboardInterrupt
+
+    engine = Engine(lambda _, batch: None)
+    Pictures(tmp_path, interrupt).attach(engine)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run([1])

@@ -106,7 +106,7 @@ def _splits(path):
 def test_each_layout_gives_relative_paths_in_the_order_of_its_modalities(root, tmp_path, command, add, expected):
     add(root)
     _touch(root, "readme.txt", "derivatives/T1.nii.gz")
-    command(root, tmp_path / "list.json", validation=0)
+    command(root, tmp_path / "list.json", testing="all")
     content = json.loads((tmp_path / "list.json").read_text())
     assert list(content)[-3:] == ["training", "validation", "testing"]
     assert content.pop("preparation").startswith("by ")
@@ -114,14 +114,14 @@ def test_each_layout_gives_relative_paths_in_the_order_of_its_modalities(root, t
         "name": command.__name__,
         "modalities": MODALITIES[command.__name__],
         "label_convention": {"ukb": None, "brats": "brats2021", "atlas": "atlas"}[command.__name__],
-        "training": [expected],
+        "training": [],
         "validation": [],
-        "testing": [],
+        "testing": [expected],
     }
 
 
 def test_subjects_that_lack_a_file_are_told_and_left_out(root, tmp_path, capsys):
-    for number in range(4):
+    for number in range(5):
         _add_brats(root, number)
     (root / "BraTS2021_00001/BraTS2021_00001_t1ce.nii.gz").unlink()
     (root / "BraTS2021_00002/BraTS2021_00002_t2.nii.gz").unlink()
@@ -131,22 +131,25 @@ def test_subjects_that_lack_a_file_are_told_and_left_out(root, tmp_path, capsys)
     assert lines == [
         "left out: BraTS2021_00001 lacks T1ce",
         "left out: BraTS2021_00002 lacks FLAIR and T2",
-        f"{tmp_path}/list.json: 1 training, 1 validation, 0 testing",
+        f"{tmp_path}/list.json: 2 training, 1 validation, 0 testing",
     ]
     splits = _splits(tmp_path / "list.json")
-    assert sorted(splits["training"] + splits["validation"]) == ["BraTS2021_00000", "BraTS2021_00003"]
+    assert sorted(splits["training"] + splits["validation"]) == [f"BraTS2021_0000{n}" for n in (0, 3, 4)]
 
 
 def test_a_modality_without_its_partner_is_told(root, tmp_path, capsys):
     _add_ukb(root, 1000012)
     _touch(root, "1000049_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz")
-    datalists.ukb(root, tmp_path / "list.json", validation=0)
+    datalists.ukb(root, tmp_path / "list.json", testing="all")
     assert "left out: 1000049_2_0 lacks T1\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("validation", "testing", "sizes"),
-    [(0, 0, (20, 0, 0)), (0.1, 0, (18, 2, 0)), (3, 5, (12, 3, 5)), (0.25, 0.5, (5, 5, 10)), (0.001, 0.0, (19, 1, 0))],
+    [
+        *[(0.1, 0, (18, 2, 0)), (3, 5, (12, 3, 5)), (0.25, 0.5, (5, 5, 10)), (0.001, 0.0, (19, 1, 0))],
+        *[(1, 17, (2, 1, 17)), (0.1, "all", (0, 0, 20)), (0, "all", (0, 0, 20))],
+    ],
 )
 def test_splits_have_the_size_asked_for_and_share_nobody(root, tmp_path, validation, testing, sizes):
     for number in range(20):
@@ -156,6 +159,18 @@ def test_splits_have_the_size_asked_for_and_share_nobody(root, tmp_path, validat
     assert tuple(len(members) for members in splits.values()) == sizes
     assert sorted(chain.from_iterable(splits.values())) == [f"sub-r{number:03d}s001" for number in range(20)]
     assert all(members == sorted(members) for members in splits.values())
+
+
+def test_the_self_supervised_stage_validates_on_two_people(root, tmp_path):
+    """One is refused when its training starts: telling views apart takes a batch of two crops."""
+    for person in range(1000000, 1000005):
+        _add_ukb(root, person)
+    expected = r"^--validation=1: 1 of 5 people, who choose the checkpoint; expected 2 at least, or --testing=all for"
+    with pytest.raises(InputError, match=expected):
+        datalists.ukb(root, tmp_path / "list.json", validation=1)
+    assert not (tmp_path / "list.json").exists()
+    datalists.ukb(root, tmp_path / "list.json", validation=2)
+    assert len(_splits(tmp_path / "list.json")["validation"]) == 2
 
 
 def test_the_seed_decides_and_nothing_else(root, tmp_path):
@@ -187,7 +202,12 @@ def test_all_visits_of_a_person_are_in_one_split(root, tmp_path):
         ({"validation": 1.5}, "--validation=1.5: expected"),
         ({"testing": True}, "--testing=True: expected"),
         ({"testing": "some"}, "--testing=some: expected"),
-        ({"validation": 2, "testing": 2}, "--validation=2 --testing=2: nobody is left for training; .* the 4 people"),
+        ({"validation": 2, "testing": 2}, "--validation=2 --testing=2: nobody is left for training, of 4 people; "),
+        ({"validation": 2, "testing": 1}, "--testing=1: 1 person is left for training, of 4 people; expected 2 at "),
+        ({"validation": 0}, "--validation=0: 0 of 4 people, .*; expected 1 at least, or --testing=all for a cohort"),
+        ({"validation": 1, "testing": "all"}, "--validation=1: expected none together with --testing=all"),
+        ({"folds": 4, "fold": 0, "fold_to": "testing", "validation": 2}, "^--validation=2: 1 person .* for a batch$"),
+        ({"folds": 4, "fold": 0, "fold_to": "testing", "validation": 0}, "^--validation=0: 0 of 3 .* 1 at least$"),
         ({"seed": -1}, "seed=-1: expected a whole number from 0"),
         ({"root": "/no/such"}, "--root=/no/such: No such file or directory; expected a folder"),
         ({"output": "/etc/passwd/list.json"}, "--output=/etc/passwd/list.json: expected a file that can be written"),
@@ -460,7 +480,10 @@ def test_folds_dealt_by_chance_partition_the_people(root, tmp_path):
             '{"training": [{"fold": 0, "image": "BraTS2021_00000_flair.nii.gz"}]}',
             "image BraTS2021_00000_flair.nii.gz is in no folder; expected a folder named as the subject",
         ),
-        ('{"training": [{"fold": 0, "image": "BraTS2021_00000/a"}]}', "--fold=0: 1 people in it and 0 in the others"),
+        (
+            '{"training": [{"fold": 0, "image": "BraTS2021_00000/a"}]}',
+            "--fold=0: 1 people in it and 0 in the others; expected 1",
+        ),
     ],
 )
 def test_a_broken_file_of_folds_is_named(root, tmp_path, content, message):
@@ -475,15 +498,17 @@ def test_a_broken_file_of_folds_is_named(root, tmp_path, content, message):
 
 @pytest.mark.parametrize("fold_to", ["validation", "testing"])
 def test_who_is_held_out_by_a_file_of_folds_is_not_trained_on_without_mask_either(root, tmp_path, capsys, fold_to):
-    """People 0 and 1 have masks, 2 and 3 none, 4 is in no fold and has none, 5 is in no fold and has one."""
-    for person in range(6):
-        _add_brats_2023(root, person, 0, mask=person in (0, 1, 5))
+    """People 0, 1, 7 and 9 have masks, 2 and 3 none, 4 is in no fold and has none, 5 is in no fold and has one."""
+    for person in (*range(6), 7, 9):
+        _add_brats_2023(root, person, 0, mask=person in (0, 1, 5, 7, 9))
     _add_brats_2023(root, 0, 1, mask=False)
-    folds = _write_folds(tmp_path / "folds.json", {f"BraTS-GLI-{person:05d}-000": person % 2 for person in range(4)})
-    options = {"folds": folds, "fold": 0, "fold_to": fold_to} | ({"validation": 0} if fold_to == "testing" else {})
+    in_fold = {f"BraTS-GLI-{person:05d}-000": person % 2 for person in (*range(4), 7, 9)}
+    folds = _write_folds(tmp_path / "folds.json", in_fold)
+    options = {"folds": folds, "fold": 0, "fold_to": fold_to} | ({"validation": 1} if fold_to == "testing" else {})
     datalists.brats(root, tmp_path / "list.json", unlabelled="training", **options)
     splits = _splits(tmp_path / "list.json")
-    assert splits["training"] == ["BraTS-GLI-00001-000", "BraTS-GLI-00003-000"]
+    kept = splits["training"] + (splits["validation"] if fold_to == "testing" else [])
+    assert sorted(kept) == [f"BraTS-GLI-0000{person}-000" for person in (1, 3, 7, 9)]
     assert splits[fold_to] == ["BraTS-GLI-00000-000"]
     assert splits["unlabelled"] == ["BraTS-GLI-00000-001", "BraTS-GLI-00002-000", "BraTS-GLI-00004-000"]
     assert capsys.readouterr().out.splitlines()[:2] == [
@@ -499,10 +524,11 @@ def test_a_file_of_folds_holds_for_all_visits_of_a_person(root, tmp_path, capsys
     _add_brats_2023(root, 0, 1)
     _add_brats_2023(root, 1, 0)
     _add_brats_2023(root, 1, 1)
-    folds = _write_folds(tmp_path / "folds.json", {"BraTS-GLI-00000-000": 0, "BraTS-GLI-00001-000": 1})
+    _add_brats_2023(root, 2, 0)
+    folds = _write_folds(tmp_path / "folds.json", {f"BraTS-GLI-0000{n}-000": min(n, 1) for n in range(3)})
     datalists.brats(root, tmp_path / "list.json", folds=folds, fold=0)
     assert _splits(tmp_path / "list.json") == {
-        "training": ["BraTS-GLI-00001-000", "BraTS-GLI-00001-001"],
+        "training": ["BraTS-GLI-00001-000", "BraTS-GLI-00001-001", "BraTS-GLI-00002-000"],
         "validation": ["BraTS-GLI-00000-001"],
         "testing": [],
         "unlabelled": ["BraTS-GLI-00000-000"],
@@ -609,7 +635,7 @@ def test_the_first_complete_visit_of_each_person_can_be_taken(biobank, tmp_path)
 def test_each_step_of_the_flow_says_who_went(biobank, tmp_path):
     """The header of one file asks for 54 TB; of the people who remain one visit each is taken."""
     (biobank / "1000000_20252_2_0/T1/T1_brain_to_MNI.nii.gz").write_bytes(_damaged("size"))
-    datalists.ukb(biobank, tmp_path / "list.json", 1, min_slices=6, visits="first", consort=tmp_path / "flow.json")
+    datalists.ukb(biobank, tmp_path / "list.json", 2, min_slices=6, visits="first", consort=tmp_path / "flow.json")
     flow = json.loads((tmp_path / "flow.json").read_text())
     assert flow["steps"][2]["excluded"][:2] == [
         {"reason": "FLAIR cannot be read", "people": 1},
@@ -765,7 +791,8 @@ def test_the_participants_of_the_embedded_cohort_are_those_that_were_made(tmp_pa
     """Six people, the first of them twice; two have 80 mm of brain at their first visit, two no FLAIR; 4 mm a slice."""
     odd = {"too_few_slices": 2, "without_flair": 2, "second_visits": 1}
     make("ukb", 6, tmp_path / "ukb", spacing=4, workers=1, **odd)
-    datalists.ukb(tmp_path / "ukb", tmp_path / "list.json", 1, min_slices=25, consort=tmp_path / "flow.json", workers=1)
+    options = {"testing": "all", "min_slices": 25, "consort": tmp_path / "flow.json", "workers": 1}
+    datalists.ukb(tmp_path / "ukb", tmp_path / "list.json", **options)
     flow = json.loads((tmp_path / "flow.json").read_text())
     assert [(step["people"], step["visits"]) for step in flow["steps"]] == [(6, 7), (4, 5), (3, 3)]
     assert [step["excluded"] for step in flow["steps"]] == [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.evaluate import page as pages
+from common.pages import evaluation as pages
 from tests.scripts.evaluate.evaluations import AFFINE, blobs, save
 
 

@@ -1,18 +1,16 @@
-"""Find and read the files of an evaluation: NIfTI files on odd grids, and every fault that a file can have."""
+"""Find the files of an evaluation, and every fault that their names can have."""
 
-import gzip
 import itertools
 import json
-import os
 
-import nibabel
 import numpy as np
 import pytest
 
 from common.errors import InputError
+from common.inference.masks import masks_of
 from common.inference.results import CaseFiles
-from scripts.evaluate.cases import convention_of, find_cases, labels_of, masks_of, mixed_labels
-from tests.scripts.evaluate.evaluations import AFFINE, SHAPE, label_map, save
+from scripts.evaluate.cases import convention_of, find_cases
+from tests.scripts.evaluate.evaluations import label_map, save
 
 
 def touch(folder, *names):
@@ -25,9 +23,6 @@ def touch(folder, *names):
 @pytest.fixture
 def folders(tmp_path):
     return touch(tmp_path / "p", "b.nii.gz", "a.nii"), touch(tmp_path / "r", "a.nii.gz", "b.nii.gz")
-
-
-# Names
 
 
 def test_files_of_one_name_are_a_case(folders):
@@ -208,213 +203,6 @@ def test_a_convention_that_is_missing_unknown_or_needless_is_named(datalist, fol
     ):
         with pytest.raises(InputError, match=f"^{message}"):
             convention_of(*arguments)
-
-
-# Content
-
-
-def case(tmp_path, prediction, reference, **more):
-    """A case of two files; arrays are saved, paths and None are used as they are."""
-    files = []
-    for folder, given in (("p", prediction), ("r", reference)):
-        files.append(save(tmp_path / folder / "c.nii.gz", given, **more) if isinstance(given, np.ndarray) else given)
-    return CaseFiles("c", *files, None)
-
-
-def header(path, labels, **fields):
-    """A file with changed header fields."""
-    image = nibabel.Nifti1Image(labels, AFFINE)
-    nibabel.save(image, path)
-    content = bytearray(path.read_bytes())
-    raw = nibabel.Nifti1Header(bytes(content[:348]), check=False)
-    for name, value in fields.items():
-        raw[name] = value
-    content[:348] = raw.binaryblock
-    path.write_bytes(content)
-    return path
-
-
-def test_regions_of_brats_are_unions_of_labels(tmp_path):
-    prediction, reference = label_map([0, 1, 2, 4], 1), label_map([0, 1, 2, 3], 2)
-    files = case(tmp_path, prediction, reference)
-    masks = masks_of(files, "brats2023")
-    for found, labels, enhancing in ((masks.predictions, prediction, 4), (masks.references, reference, 3)):
-        assert list(found) == ["WT", "TC", "ET"]
-        assert all(mask.dtype == bool for mask in found.values())
-        np.testing.assert_array_equal(found["WT"], labels > 0)
-        np.testing.assert_array_equal(found["TC"], (labels == 1) | (labels == enhancing))
-        np.testing.assert_array_equal(found["ET"], labels == enhancing)
-    np.testing.assert_allclose(masks.affine, AFFINE, atol=1e-6)
-    assert labels_of(files, "brats2021") == ({0, 1, 2, 4}, {0, 1, 2, 3})
-
-
-def test_a_lesion_is_label_1(tmp_path):
-    prediction, reference = label_map([0, 1], 1), label_map([0, 1], 2)
-    masks = masks_of(case(tmp_path, prediction, reference), "atlas")
-    assert list(masks.predictions) == list(masks.references) == ["lesion"]
-    np.testing.assert_array_equal(masks.predictions["lesion"], prediction == 1)
-    np.testing.assert_array_equal(masks.references["lesion"], reference == 1)
-
-
-def test_an_absent_prediction_is_empty(tmp_path):
-    files = case(tmp_path, None, label_map([0, 1, 2, 3]))
-    masks = masks_of(files, "brats2023")
-    assert {region: (mask.shape, mask.any()) for region, mask in masks.predictions.items()} == dict.fromkeys(
-        ("WT", "TC", "ET"), (SHAPE, False)
-    )
-    assert masks.references["ET"].any()
-    assert labels_of(files, "brats2021") == (set(), {0, 1, 2, 3})
-
-
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int64, np.float32, np.float64, ">i2"])
-def test_whole_numbers_of_any_type_are_labels(dtype, tmp_path):
-    labels = label_map([0, 1, 2, 4])
-    masks = masks_of(case(tmp_path, labels, labels.copy(), dtype=np.dtype(dtype)), "brats2021")
-    np.testing.assert_array_equal(masks.predictions["ET"], labels == 4)
-
-
-@pytest.mark.parametrize(("stored", "sign"), [(255, 1), (25, -1)])
-def test_labels_that_a_header_scales_are_read(stored, sign, tmp_path):
-    labels = label_map([0, 1])
-    path = header(tmp_path / "scaled.nii", (labels * stored).astype(np.uint8), scl_slope=1 / stored)
-    values = np.unique(nibabel.load(path).get_fdata())
-    assert values[0] == 0
-    assert 0 < sign * (values[1] - 1) < 1e-6, "the factor is stored in single precision"
-    masks = masks_of(case(tmp_path, path, labels), "atlas")
-    np.testing.assert_array_equal(masks.predictions["lesion"], labels == 1)
-
-
-@pytest.mark.parametrize("ones", [(1,), (1, 1)])
-def test_trailing_axes_of_one_are_dropped(ones, tmp_path):
-    labels = label_map([0, 1])
-    prediction = save(tmp_path / "long.nii", labels.reshape(*SHAPE, *ones))
-    masks = masks_of(case(tmp_path, prediction, labels), "atlas")
-    np.testing.assert_array_equal(masks.predictions["lesion"], labels == 1)
-
-
-def changed(labels, value):
-    result = labels.astype(np.float32)
-    result[1, 2, 3] = value
-    return result
-
-
-@pytest.mark.parametrize(
-    ("convention", "value", "message"),
-    [
-        ("atlas", 2, "label 2; expected labels 0, 1"),
-        ("atlas", 255, "label 255; expected labels 0, 1"),
-        ("atlas", -1, "label -1; expected labels 0, 1"),
-        ("brats2021", 5, "label 5; expected labels 0, 1, 2, 3, 4"),
-        ("brats2023", 256, "label 256; expected labels 0, 1, 2, 3, 4"),
-        ("atlas", 0.5, "value 0.5; expected whole numbers, labels 0, 1"),
-        ("brats2023", 0.9999, "value 0.9999; expected whole numbers, labels 0, 1, 2, 3, 4"),
-        ("atlas", np.nan, "1 voxels NaN or infinite; expected labels 0, 1"),
-        ("brats2021", 1e30, "label 1.00000001504747e+30; expected labels 0, 1, 2, 3, 4"),
-        ("brats2023", -np.inf, "1 voxels NaN or infinite; expected labels 0, 1, 2, 3, 4"),
-    ],
-)
-@pytest.mark.parametrize("faulty", ["prediction", "reference"])
-def test_values_that_are_not_labels_are_named(convention, value, message, faulty, tmp_path):
-    good, bad = label_map([0, 1]), changed(label_map([0, 1]), value)
-    files = case(tmp_path, *((bad, good) if faulty == "prediction" else (good, bad)), dtype=np.float32)
-    for read in (masks_of, labels_of):
-        with pytest.raises(InputError) as error:
-            read(files, convention)
-        assert str(error.value) == f"{getattr(files, faulty)}: {message}"
-
-
-def test_a_file_with_3_and_4_is_refused(tmp_path):
-    files = case(tmp_path, label_map([0, 1, 2, 3, 4]), label_map([0, 1]))
-    with pytest.raises(InputError, match=f"^{files.prediction}: labels 3 and 4; expected one of them for enhancing"):
-        masks_of(files, "brats2023")
-
-
-def test_a_mix_of_files_with_3_and_files_with_4_is_named(tmp_path):
-    cases = [CaseFiles(name, tmp_path / f"p{name}", tmp_path / f"r{name}", None) for name in "abc"]
-    three, four, none = frozenset({0, 3}), frozenset({1, 4}), frozenset({0})
-    assert mixed_labels(cases, [(three, four), (three, none), (none, four)]) is None
-    for place, letter in enumerate("pr"):
-        found = [[none, none], [none, none], [none, none]]
-        found[0][place], found[2][place] = four, three
-        message = f"{tmp_path}/{letter}a: label 4, while {tmp_path}/{letter}c has 3; expected one of them for"
-        assert mixed_labels(cases, [tuple(pair) for pair in found]).startswith(message)
-
-
-def moved(by):
-    affine = AFFINE.copy()
-    affine[0, 3] += by
-    return affine
-
-
-def test_the_tolerance_of_grids_does_not_grow_with_the_distance_to_the_origin(tmp_path):
-    labels = label_map([0, 1])
-    files = case(
-        tmp_path, save(tmp_path / "a.nii", labels, moved(500.003)), save(tmp_path / "b.nii", labels, moved(500))
-    )
-    with pytest.raises(InputError, match=r"affine differs from the reference's by up to 0.00299"):
-        masks_of(files, "atlas")
-
-
-def test_another_grid_than_the_reference_is_named(tmp_path):
-    labels = label_map([0, 1])
-    for prediction, message in (
-        (save(tmp_path / "a.nii", labels[:-1]), r"a.nii: shape 6 x 8 x 9; expected the reference's, 7 x 8 x 9$"),
-        (save(tmp_path / "b.nii", labels.transpose(1, 0, 2)), "shape 8 x 7 x 9; expected the reference's, 7 x 8 x 9"),
-        (save(tmp_path / "c.nii", labels, moved(0.01)), "affine differs from the reference's by up to 0.01; expected"),
-        (save(tmp_path / "d.nii", labels, np.diag([1, -1, 1, 1]) @ AFFINE), "d.nii: affine differs"),
-    ):
-        with pytest.raises(InputError, match=message):
-            masks_of(case(tmp_path, prediction, labels), "atlas")
-    near = save(tmp_path / "near.nii", labels, moved(0.0005))
-    assert masks_of(case(tmp_path, near, labels), "atlas").predictions["lesion"].any()
-
-
-def test_a_header_that_contradicts_its_affine_is_named(tmp_path):
-    labels = label_map([0, 1]).astype(np.uint8)
-    odd = header(tmp_path / "odd.nii", labels, pixdim=[1, 1, 1, 1, 1, 1, 1, 1])
-    message = r"odd.nii: voxels of 1 x 1 x 1 mm by pixdim; expected those of its affine, 0.7 x 1.3 x 2.5 mm$"
-    for files in (case(tmp_path, odd, labels), case(tmp_path, labels, odd)):
-        with pytest.raises(InputError, match=message):
-            masks_of(files, "atlas")
-    flat = header(tmp_path / "flat.nii", labels, srow_x=0)
-    with pytest.raises(InputError, match=r"flat.nii: an affine that cannot be inverted; expected one that maps"):
-        masks_of(case(tmp_path, flat, labels), "atlas")
-
-
-def test_files_that_are_not_volumes_of_real_numbers_are_named(tmp_path):
-    labels = label_map([0, 1])
-    for path, message in (
-        (save(tmp_path / "two.nii", labels[:, :, 0]), "two.nii: shape 7 x 8; expected three dimensions$"),
-        (save(tmp_path / "four.nii", np.stack([labels, labels], -1)), "shape 7 x 8 x 9 x 2; expected three dimensions"),
-        (save(tmp_path / "complex.nii", labels, dtype=np.complex64), "voxels of type complex64; expected whole"),
-        (tmp_path / "absent.nii", "absent.nii: no such file; expected a NIfTI file that can be read to its end"),
-        (touch(tmp_path, "empty.nii") / "empty.nii", "empty.nii: .*; expected a NIfTI file that can be read to"),
-    ):
-        for files in (case(tmp_path, path, labels), case(tmp_path, labels, path)):
-            with pytest.raises(InputError, match=message) as error:
-                masks_of(files, "atlas")
-            assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("kept", [0.5, 0.999])
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_a_truncated_file_is_named(kept, suffix, tmp_path):
-    labels = label_map([0, 1])
-    path = save(tmp_path / f"cut{suffix}", labels)
-    os.truncate(path, int(kept * path.stat().st_size))
-    with pytest.raises(InputError, match=f"cut{suffix}: .*; expected a NIfTI file that can be read to its end"):
-        masks_of(case(tmp_path, path, labels), "atlas")
-
-
-def test_a_file_with_a_wrong_checksum_is_named(tmp_path):
-    labels = label_map([0, 1])
-    path = save(tmp_path / "sum.nii.gz", labels)
-    content = bytearray(path.read_bytes())
-    content[-8] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"sum.nii.gz: .*; expected a NIfTI file that can be read"):
-        masks_of(case(tmp_path, path, labels), "atlas")
-    assert gzip.decompress(save(path, labels).read_bytes())
 
 
 def test_suffixes_mix(tmp_path):

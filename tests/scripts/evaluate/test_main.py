@@ -10,8 +10,8 @@ import pytest
 from common import metrics
 from common.errors import InputError
 from common.inference.results import CaseFiles
+from common.pages import evaluation as pages
 from scripts.evaluate import __main__ as module
-from scripts.evaluate import page as pages
 from scripts.evaluate.__main__ import compare, evaluate, page, score
 from tests.oracles.volumes import dice as dice_of
 from tests.scripts.evaluate.evaluations import AFFINE, BLOBS_SHAPE, blobs, label_map, save

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
+from common.inference.reading import read_details
 from scripts.evaluate.__main__ import compare, evaluate, page, pool
-from scripts.evaluate.reading import read_details
 from tests.scripts.evaluate.evaluations import AFFINE, BLOBS_SHAPE, blobs, save
 from tests.support import one_line
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from common.inference.reading import read
 from common.metrics.protocols import Scores, protocol
-from scripts.evaluate.reading import read
 from scripts.experiments.rows import estimate, interval, paired, scores_of, spread
 from scripts.experiments.status import State
 from scripts.experiments.tables import table_of

@@ -253,8 +253,8 @@ def test_a_folder_in_use_is_left_alone_unless_told(tmp_path):
 
 def test_the_datalists_find_what_was_made(cohorts, tmp_path, capsys):
     for layout, complete in (("ukb", 4), ("brats", 5), ("atlas", 5)):
-        getattr(datalists, layout)(cohorts / layout, tmp_path / f"{layout}.json", validation=1)
-        assert capsys.readouterr().out.endswith(f"{complete - 1} training, 1 validation, 0 testing\n")
+        getattr(datalists, layout)(cohorts / layout, tmp_path / f"{layout}.json", validation=2)
+        assert capsys.readouterr().out.endswith(f"{complete - 2} training, 2 validation, 0 testing\n")
 
 
 def test_tissue_fractions_add_up_to_one(grid):

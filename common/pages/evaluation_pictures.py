@@ -18,15 +18,15 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
+from common.inference.masks import masks_of
 from common.inference.pictures import PLANES, centre_of, plane_of
 from common.inference.results import CaseFiles
 from common.metrics.lesions import Lesion
 from common.metrics.measures import spacing_of
 from common.metrics.protocols import Protocol, Scores
 from common.metrics.surfaces import box_of
-from scripts.evaluate.cases import masks_of
-from scripts.html.pages import png_uri
-from scripts.html.volumes import AXES, grey_levels, read_volume
+from common.pages.templates import png_uri
+from common.pages.volumes import AXES, grey_levels, read_volume
 
 __all__ = ["EXTRA", "MARKED", "Drawing", "LesionPanel", "Panel", "Row", "draw"]
 
@@ -121,7 +121,7 @@ def draw(files: CaseFiles, scores: Mapping[str, Scores], protocol: Protocol, con
         convention: label convention of the label maps.
 
     Raises:
-        InputError: as `scripts.evaluate.cases.masks_of`.
+        InputError: as `common.inference.masks.masks_of`.
     """
     scene, fault = _scene(files, convention)
     rows: list[Row] = []

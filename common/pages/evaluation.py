@@ -12,14 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from common.inference.results import CaseFiles, Cases
+from common.files import atomic_write
+from common.inference.reading import Details, read_details
+from common.inference.results import PAGE, CaseFiles, Cases
 from common.metrics.protocols import PRESENT, Protocol, Scores
-from scripts.evaluate import charts as evaluation_charts
-from scripts.evaluate.pictures import draw
-from scripts.evaluate.reading import Details
-from scripts.html.pages import render
+from common.pages import evaluation_charts
+from common.pages.evaluation_pictures import draw
+from common.pages.templates import render
 
-__all__ = ["Chosen", "choose", "page_of"]
+__all__ = ["Chosen", "choose", "page_of", "write_page"]
 
 SCRIPT = "evaluation.js"
 SHOWN = 3  # cases each of the worst, the median and the best
@@ -69,11 +70,24 @@ class Chosen(NamedTuple):
     score: float
 
 
+def write_page(folder: str | Path) -> Path:
+    """Draw the page of the evaluation in a folder from its files, and return the page's path.
+
+    Raises:
+        InputError: a file of the folder, a label map or an image is invalid, or the page cannot be written.
+    """
+    content = page_of(read_details(folder))
+    page = Path(folder) / PAGE
+    with atomic_write(page) as file:
+        file.write_text(content, encoding="utf-8")
+    return page
+
+
 def page_of(details: Details) -> str:
     """Draw the page as HTML. The label maps and images of the cases that it shows are read.
 
     Raises:
-        InputError: as `scripts.evaluate.cases.masks_of`.
+        InputError: as `common.inference.masks.masks_of`.
     """
     cases, protocol, summary = details.scores, details.protocol, details.summary
     missing = list(summary["missing"])

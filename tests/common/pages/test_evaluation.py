@@ -11,14 +11,14 @@ import pytest
 from matplotlib.image import imread
 
 from common.inference import results
+from common.inference.masks import masks_of
+from common.inference.reading import Details
 from common.inference.results import CaseFiles
 from common.metrics.measures import spacing_of
 from common.metrics.protocols import Scores, protocol
-from scripts.evaluate.cases import masks_of
-from scripts.evaluate.page import choose
-from scripts.evaluate.page import page_of as draw_page
-from scripts.evaluate.pictures import EXTRA, draw
-from scripts.evaluate.reading import Details
+from common.pages.evaluation import choose
+from common.pages.evaluation import page_of as draw_page
+from common.pages.evaluation_pictures import EXTRA, draw
 from tests.html_pages import Page, text_of
 
 ATLAS, BRATS = protocol("atlas"), protocol("brats")

@@ -1,15 +1,13 @@
 """Render HTML pages: each is one file that loads nothing and escapes all text."""
 
 import base64
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-__all__ = ["as_yaml", "png_uri", "render"]
+__all__ = ["png_uri", "render"]
 
 
 def render(template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, **content: Any) -> str:
@@ -29,12 +27,6 @@ def render(template: Path, filters: Mapping[str, Callable[..., Any]] | None = No
     )
     environment.filters.update(filters or {})
     return environment.get_template(template.name).render(**content)
-
-
-def as_yaml(value: Any) -> str:
-    """Nested lists and dictionaries as YAML with short lines; what YAML cannot express becomes text."""
-    plain = json.loads(json.dumps(value, default=str))
-    return yaml.safe_dump(plain, default_flow_style=None, sort_keys=False, width=110).rstrip()
 
 
 def png_uri(content: bytes) -> str:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
+from common.inference.reading import read, read_details
 from common.metrics.protocols import Lesion, Scores, protocol
-from scripts.evaluate.reading import read, read_details
 from tests.scripts.evaluate.evaluations import write_evaluation
 
 BRATS = protocol("brats", "MET")

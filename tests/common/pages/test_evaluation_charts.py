@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import binomtest
 
 from common.metrics.lesions import Lesion
-from scripts.evaluate.charts import agreement, agreement_chart, detection, detection_chart, scores_chart, wilson
+from common.pages.evaluation_charts import agreement, agreement_chart, detection, detection_chart, scores_chart, wilson
 
 
 def lesion(volume, found=True, reference=True, scored=True):

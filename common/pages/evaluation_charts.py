@@ -15,7 +15,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFor
 from numpy.typing import ArrayLike, NDArray
 
 from common.metrics.lesions import Lesion
-from scripts.html.charts import INK, SERIES, STYLE, WIDTH, svg
+from common.pages.charts import INK, SERIES, STYLE, WIDTH, svg
 
 __all__ = [
     "Agreement",

@@ -1,0 +1,14 @@
+"""Settings as people read them."""
+
+import json
+from typing import Any
+
+import yaml
+
+__all__ = ["as_yaml"]
+
+
+def as_yaml(value: Any) -> str:
+    """Nested lists and dictionaries as YAML with short lines; what YAML cannot express becomes text."""
+    plain = json.loads(json.dumps(value, default=str))
+    return yaml.safe_dump(plain, default_flow_style=None, sort_keys=False, width=110).rstrip()
