@@ -13,7 +13,7 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
     "common.files": {"common.errors"},
     "common.cli": {"common.errors"},
     "common.values": {"common", "common.errors", "common.data"},
-    "common.options": {"common.cli", "common.errors", "common.values"},
+    "common.options": {"common.cli", "common.errors", "common.values", "common.data"},
     "common.ssl": {"common", "common.errors"},
     "common.baselines": {"common", "common.errors", "common.ssl"},
     "common.metrics": {"common", "common.errors"},

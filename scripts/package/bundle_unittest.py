@@ -6,7 +6,6 @@ the Model Zoo it goes to `ci/unit_tests`, and finds the bundle in `models/BUNDLE
 
 # ruff: noqa: PT009 (the Model Zoo runs unittest)
 
-import json
 import os
 import shutil
 import sys
@@ -19,7 +18,7 @@ from typing import Any, ClassVar
 import nibabel
 import numpy as np
 import torch
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
@@ -151,8 +150,12 @@ def make_cohort(folder: Path) -> dict[str, Any]:
     """Write noisy balls, with a lesion if the bundle is trained with labels; returns options of the configs."""
     from common.data import known_labels, write  # here, as it is found once the bundle is on the path
 
-    settings = json.loads((BUNDLE / "configs/train.json").read_text())
-    convention = settings.get("label_convention")
+    settings = ConfigParser()
+    settings.read_config(BUNDLE / "configs/inference.json")
+    settings["bundle_root"] = str(BUNDLE)
+    settings.get_parsed_content("imports")
+    convention = settings.get_parsed_content("label_convention") if "label_convention" in settings else None
+    modalities = settings.get_parsed_content("modalities")
     splits: dict[str, list[dict[str, Any]]] = {}
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -161,14 +164,14 @@ def make_cohort(folder: Path) -> dict[str, Any]:
         for number in range(count):
             subject = f"{split}{number}"
             entry: dict[str, Any] = {"subject": subject, "image": []}
-            for modality in settings["modalities"]:
+            for modality in modalities:
                 image = (distance < EDGE * 0.4) * random.normal(100, 10, distance.shape)
                 entry["image"].append(_write(image.astype(np.float32), folder / f"{subject}_{modality.lower()}.nii.gz"))
             if convention:
                 label = np.where(distance < 12, min(known_labels(convention) - {0}), 0)
                 entry["label"] = _write(label.astype(np.uint8), folder / f"{subject}_label.nii.gz")
             splits.setdefault(split, []).append(entry)
-    content = {"name": "made up", "modalities": settings["modalities"], "label_convention": convention, **splits}
+    content = {"name": "made up", "modalities": modalities, "label_convention": convention, **splits}
     datalist = folder / "datalist.json"
     write(content, datalist)
     return {"dataset_dir": str(folder), "datalist": str(datalist)}

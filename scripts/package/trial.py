@@ -69,15 +69,21 @@ def own_code(package: Path) -> None:
 
 def network() -> nn.Module:
     """The network of inference with random weights."""
-    parser = ConfigParser()
-    parser.read_config(CONFIG)
     torch.manual_seed(0)
-    return parser.get_parsed_content("network_def").eval()
+    return of_config("network_def").eval()
 
 
 def modalities() -> list[str]:
     """The input channels, in order."""
-    return ConfigParser.load_config_file(CONFIG)["modalities"]
+    return of_config("modalities")
+
+
+def of_config(name: str) -> Any:
+    """A value of the inference config."""
+    parser = ConfigParser()
+    parser.read_config(CONFIG)
+    parser.get_parsed_content("imports")
+    return parser.get_parsed_content(name)
 
 
 def provide_weights() -> None:
