@@ -1,7 +1,6 @@
 """The commands of docs/own_data.md, taken from the page and run at a tiny size in a copy of the repository."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 
@@ -9,11 +8,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.data.regions import regions_of
 from common.ssl.networks import SSLHead
 from common.weights import storage
 from scripts.phantoms.cohort import make
-from tests.support import ROOT, bash_blocks, copy_of_the_repository, run_command, tiny
+from tests.support import bash_blocks, copy_of_the_repository, run_command, tiny
 
 PAGE = "docs/own_data.md"
 VALUES = np.array([0, 10, 20, 0, 30], np.uint8)  # of the page, for those of BraTS: NCR, ED and ET
@@ -68,13 +66,3 @@ def test_the_commands_lead_from_a_folder_to_label_maps(tmp_path):
     assert prediction.shape == image.shape
     assert set(np.unique(np.asarray(prediction.dataobj))) <= {0, 10, 20, 30}
     assert "P0,whole," in (copy / "runs/mine/predictions/volumes.csv").read_text()
-
-
-def test_the_regions_of_the_page_are_the_same_everywhere():
-    """In the file of regions, in the option of inference, and in what the datalist prints."""
-    page = (ROOT / PAGE).read_text()
-    given = regions_of(re.search(r'--label_convention "(\S+)"', page)[1])
-    named = {
-        name: frozenset(json.loads(labels)) for name, labels in re.findall(r"^(\w+): +\{labels: (\[.*?\])", page, re.M)
-    }
-    assert given == named

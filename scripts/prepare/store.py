@@ -105,7 +105,9 @@ def alone(output: Path) -> Iterator[None]:
                     shutil.rmtree(left)
             yield
     except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}; expected a folder that can be written") from error
+        if error.strerror is None:  # of a process, not of a file
+            raise
+        raise InputError(f"{error.filename or output}: {error.strerror}; expected a folder to write to") from error
 
 
 @contextmanager
