@@ -116,12 +116,13 @@ def steps(config: ConfigParser, entry: Mapping[str, Any], seed: int = 0) -> list
     """
     data: Any = dict(entry)
     taken: list[Step] = []
-    for transform in config.get_parsed_content("deterministic_transforms"):
+    fixed = config.get_parsed_content("deterministic_transforms")
+    for transform in fixed:
         data = transform(data)
         if "image" in getattr(transform, "keys", ()):
             taken.append(_step(type(transform).__name__, data, taken))
     training: Compose = config.get_parsed_content("train::preprocessing")
-    first = len(config["deterministic_transforms"])
+    first = len(fixed)  # without those that are switched off
     data = training.set_random_state(seed=seed)(data, start=first)
     name = ", ".join(dict.fromkeys(type(transform).__name__ for transform in training.transforms[first:]))
     return [*taken, _step(name, data[0] if isinstance(data, list) else data, taken)]

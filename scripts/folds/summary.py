@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from common.data.datalists import convention_of
 from common.inference.results import PAGE
-from scripts.experiments.evaluations import network_options
+from common.weights.formats import OPTIONS as STATED
 from scripts.experiments.instances import ROOT, Command, words_of
 from scripts.experiments.running import shell_line
 from scripts.folds.setup import Setup
@@ -66,15 +65,12 @@ def inference(setup: Setup) -> Command:
     bundle = ROOT / "bundles" / setup.bundle
     config = bundle / "configs" / "inference.yaml"
     known = yaml.safe_load(config.read_text(encoding="utf-8"))
-    given = network_options(setup.entry, config) | setup.entry["options"] | setup.entry["evaluation"]
+    given = setup.entry["options"] | setup.entry["evaluation"]
     options = {
         name: value
         for name, value in given.items()
-        if name in known and not re.search(r"\{\w+\}", str(value))  # of a fold, such as a device
+        if name in known and name not in STATED and not re.search(r"\{\w+\}", str(value))  # of a fold, such as a device
     }
-    convention = convention_of(setup.datalist, known["label_convention"])
-    if convention != known["label_convention"]:
-        options["label_convention"] = convention
     checkpoints = [str(setup.training(number).target) for number in setup.numbers]
     words = [
         *("python", "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml"),

@@ -114,7 +114,7 @@ def test_a_persons_second_visit_is_the_nearest(run_bundle, tmp_path, checkpoint)
     It says that vectors are of the volume, and not of its noise; heads of the embedded cohort differ a lot.
     """
     people = ["--subjects=8", "--second_visits=8", "--spacing=4", f"--output={tmp_path / 'ukb'}", "--workers=1"]
-    split = [f"--root={tmp_path / 'ukb'}", f"--output={tmp_path / 'ukb.json'}", "--validation=7"]
+    split = [f"--root={tmp_path / 'ukb'}", f"--output={tmp_path / 'ukb.json'}", "--validation=6"]
     execute([sys.executable, "-m", "scripts.phantoms", "make", "--layout=ukb", *people])
     execute([sys.executable, "-m", "scripts.datalists", "ukb", *split])
     data = [f"--dataset_dir={tmp_path / 'ukb'}", f"--datalist={tmp_path / 'ukb.json'}", "--pictures=0"]

@@ -19,7 +19,7 @@ def entry(subject, label=True):
 
 
 def content(training, validation=(), testing=(), **others):
-    head = {"name": "own", "modalities": ["T1"], "label_convention": {"lesion": 1}, "preparation": "by hand"}
+    head = {"name": "own", "modalities": ["T1"], "regions": {"lesion": 1}, "preparation": "by hand"}
     splits = {"training": training, "validation": validation, "testing": testing}
     return (
         head
@@ -66,7 +66,7 @@ def test_each_subject_is_held_out_once_with_all_visits_of_its_person(own, tmp_pa
     assert sorted(held) == everybody
     written = json.loads((tmp_path / "fold.json").read_text())
     assert written["folds"] == {"fold": 2, "of": 3, "split": fold_to, "source": "dealt by chance, seed 0"}
-    assert (written["preparation"], written["label_convention"]) == ("by hand", {"lesion": [1]})
+    assert (written["preparation"], written["regions"]) == ("by hand", {"lesion": [1]})
     assert written["training"][0]["label"].endswith("_seg.nii")
 
 
@@ -102,7 +102,9 @@ def test_subjects_without_label_are_trained_on_where_their_person_is(tmp_path):
 def test_a_datalist_without_any_label_has_folds_too(tmp_path):
     path = tmp_path / "own.json"
     entries = [entry(f"p{number}", label=False) for number in range(4)]
-    path.write_text(json.dumps(content(entries, label_convention=None, unlabelled=[entry("u", False)])))
+    made = content(entries, label_convention=None, unlabelled=[entry("u", False)])
+    del made["regions"]
+    path.write_text(json.dumps(made))
     found = held_out(path, tmp_path, folds=2)
     assert sorted(found["training"] + found["validation"]) == ["p0", "p1", "p2", "p3"]
     assert found["unlabelled"] == ["u"]

@@ -22,7 +22,7 @@ def own(tmp_path) -> Path:
         for file in files:
             (root / file).touch()
         entries.append({"subject": f"p{number}", "image": files[:2], "label": files[2]})
-    head = {"name": "own", "modalities": ["T1", "FLAIR"], "label_convention": REGIONS}
+    head = {"name": "own", "modalities": ["T1", "FLAIR"], "regions": REGIONS}
     splits = {"training": entries[:6], "validation": entries[6:8], "testing": entries[8:]}
     (tmp_path / "own.json").write_text(json.dumps(head | splits))
     return tmp_path / "own.json"

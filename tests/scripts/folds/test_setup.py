@@ -105,7 +105,7 @@ def test_overlays_and_gpus_are_those_of_a_study(prepare):
             "--folds=no.json: No such file or directory; expected a JSON file, or a number",
         ),
         ({"fold_to": "validation"}, "--validation=1: expected none together with --folds and --fold_to=validation"),
-        ({"validation": 0}, "--validation=0: nobody chooses the checkpoint; expected at least 1"),
+        ({"validation": 0}, "--validation=0: 0 of 4 people, who choose the checkpoint; expected 1 at least"),
         ({"validation": 4}, "nobody is left for training"),
         (
             {"overlays": ["no.yaml"]},

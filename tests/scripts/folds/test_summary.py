@@ -63,17 +63,14 @@ def test_the_terminal_shows_figures_places_and_the_command(evaluated):
     assert shown[-1].startswith("cd bundles/brats_finetune && python -m monai.bundle run --config_file=configs/infer")
 
 
-def test_inference_has_all_models_and_the_options_of_the_network(prepare):
+def test_inference_has_all_models_and_no_option_that_they_state(prepare):
     setup = prepare(model_size="tiny", iterations="4", val_interval="2", warmup_iterations="0", overlap="0.25")
     runs = setup.places.output / "runs/brats_finetune"
     assert set(inference(setup).words[5:]) == {
         "--dataset_dir=SCANS",
         "--output_dir=PREDICTIONS",
         f"--checkpoint=['{runs}/fold0/models/model.pt','{runs}/fold1/models/model.pt']",
-        "--modalities=['T1','FLAIR']",
-        "--model_size=tiny",
         "--overlap=0.25",
-        "--label_convention=whole=1+2,core=2",  # of the datalist
     }
 
 

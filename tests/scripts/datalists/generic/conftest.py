@@ -40,7 +40,7 @@ class DataSet:
 
     def entries(self, **options):
         """Subject -> entry, of all splits."""
-        content = self.scan(**options)
+        content = self.scan(**{"testing": "all"} | options)
         splits = ("training", "validation", "testing", "unlabelled")
         return {entry["subject"]: entry for split in splits for entry in content.get(split, [])}
 

@@ -30,11 +30,11 @@ def bids(data):
 
 
 def test_sessions_are_subjects_of_one_person(bids, capsys):
-    content = bids.scan(validation=2, testing=1)
+    content = bids.scan(validation=1, testing=1)
     assert content["modalities"] == ["FLAIR", "T1ce", "T1"]
     assert content["regions"] == {"lesion": [1]}
     people = [{entry["subject"][:6] for entry in content[split]} for split in ("training", "validation", "testing")]
-    assert list(map(len, people)) == [1, 2, 1]
+    assert list(map(len, people)) == [2, 1, 1]
     assert len(set().union(*people)) == 4
     entries = bids.entries()
     assert len(entries) == 6
@@ -107,7 +107,7 @@ def test_an_image_with_contrast_agent_is_no_image_without(data):
     for person in PEOPLE:
         data.touch(f"{session(person)}_ce-gadolinium_T1w.nii.gz", f"{session(person)}_T2w.nii.gz")
     data.touch(f"{session('01')}_T1w.nii.gz")
-    assert list(data.entries(modalities="T1=T1w", validation=0)) == ["sub-01"]
+    assert list(data.entries(modalities="T1=T1w")) == ["sub-01"]
 
 
 def test_sessions_named_by_a_date_are_of_one_person_too(data):

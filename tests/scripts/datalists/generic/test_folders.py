@@ -11,10 +11,10 @@ def test_a_folder_for_each_subject(data):
         data.touch(f"{name}/{name}_T1.nii.gz", f"{name}/flair.nii", f"{name}/{name}-T1_Gd.nii.gz", f"{name}/notes.txt")
         data.touch(f"{name}/{name}_brain_mask.nii.gz", f"{name}/._{name}_T1.nii.gz")
         data.label(f"{name}/{name}_lesion_mask.nii.gz", 1)
-    content = data.scan(validation=0)
+    content = data.scan(testing="all")
     assert content["name"] == "data"
     assert content["modalities"] == ["FLAIR", "T1ce", "T1"]
-    assert content["training"] == [
+    assert content["testing"] == [
         {
             "subject": name,
             "image": [f"{name}/flair.nii", f"{name}/{name}-T1_Gd.nii.gz", f"{name}/{name}_T1.nii.gz"],
@@ -62,12 +62,10 @@ def test_words_of_ones_own_name_the_files(data, modalities):
         data.touch(
             *[f"{name}/{name}_{words}.nii.gz" for words in ("t1_to_mni", "bad_t1_to_mni", "t1", "other", "another")]
         )
-    content = data.scan(modalities=modalities)
+    content = data.scan(modalities=modalities, testing="all")
     assert content["modalities"] == ["T1", "PD"]
     assert all(
-        entry["image"][0] == f"{entry['subject']}/{entry['subject']}_t1_to_mni.nii.gz"
-        for split in ("training", "validation")
-        for entry in content[split]
+        entry["image"][0] == f"{entry['subject']}/{entry['subject']}_t1_to_mni.nii.gz" for entry in content["testing"]
     )
 
 
@@ -103,14 +101,14 @@ def test_files_in_one_folder(data):
         data.touch(f"{name}_T1w.nii.gz", f"{name}_T2_FLAIR.nii.gz")
     data.label("a_1_FLAIR_lesion.nii.gz", 1)
     data.label("a_2_seg.nii.gz", 1)
-    found = data.entries(validation=0)
+    found = data.entries()
     assert {name: entry.get("label") for name, entry in found.items()} == {
         "a_1": "a_1_FLAIR_lesion.nii.gz",
         "a_2": "a_2_seg.nii.gz",
         "a_3": None,
     }
     assert found["a_3"]["image"] == ["a_3_T2_FLAIR.nii.gz", "a_3_T1w.nii.gz"]
-    assert data.scan(validation=0)["unlabelled"][0]["subject"] == "a_3"
+    assert data.scan(testing="all")["unlabelled"][0]["subject"] == "a_3"
 
 
 def test_folders_of_images_and_labels(data):
@@ -176,9 +174,9 @@ def test_roots_of_no_known_layout_are_named(data):
     data.touch("S1/T1.nii.gz", "S2_T1.nii.gz")
     with pytest.raises(InputError, match="looks like folders and flat; expected --layout=folders or --layout=flat"):
         data.scan()
-    assert list(data.entries(layout="flat", validation=0)) == ["S2"]
+    assert list(data.entries(layout="flat")) == ["S2"]
 
 
 def test_words_that_end_a_name_are_whole_words(data):
     data.touch("s1_reg.nii.gz", "s2_unreg.nii.gz", "s3-REG.nii")
-    assert list(data.entries(modalities="T1=reg", validation=0)) == ["s1", "s3"]
+    assert list(data.entries(modalities="T1=reg")) == ["s1", "s3"]
