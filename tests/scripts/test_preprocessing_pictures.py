@@ -26,7 +26,9 @@ BRATS = "BraTS2021_00000/BraTS2021_00000_%s.nii.gz"
 def _config(bundle):
     config = ConfigParser()
     config.read_config(ROOT / "bundles" / bundle / "configs/train.yaml")
-    config["options"] = SimpleNamespace(divisible_foreground=False, normalize_crops=False)  # patches may be small
+    config["options"] = SimpleNamespace(
+        divisible_foreground=False, normalize_crops=False, spacing=None
+    )  # patches may be small
     return config
 
 

@@ -661,9 +661,9 @@ def test_a_history_that_is_no_list_is_refused(history, file, output):
 
 
 def test_inspect_prints_tensors_that_a_file_says_of_itself(file, capsys):
-    weights.write({"network": micro(), "metadata": OURS | {"spacing": torch.tensor([64, 64])}}, file)
+    weights.write({"network": micro(), "metadata": OURS | {"grid": torch.tensor([64, 64])}}, file)
     inspect(str(file))
-    assert told(capsys.readouterr().out)["spacing"] == "tensor([64, 64])"
+    assert told(capsys.readouterr().out)["grid"] == "tensor([64, 64])"
 
 
 def test_a_patch_size_that_the_file_says_as_well_may_be_repeated(file, output):
