@@ -1,8 +1,10 @@
-"""Write files atomically, check early that output can be written, and report file errors in one line."""
+"""Write files atomically, lock folders, check early that output can be written, and report file errors in one line."""
 
+import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ __all__ = [
     "check_writable_folder",
     "digest",
     "expand_home",
+    "lock",
     "move_aside",
     "remove",
     "reporting_json_errors",
@@ -168,6 +171,31 @@ def reporting_path_errors(name: str) -> Iterator[None]:
     except (OSError, RuntimeError) as error:  # RuntimeError: `Path.expanduser`
         what = getattr(error, "strerror", None) or error
         raise InputError(f"{name}: {what}; expected a path that can be read") from error
+
+
+@contextmanager
+def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
+    """A lock on a folder, as a file descriptor; None if another process has it.
+
+    The operating system frees it when the process, and each process that inherits the descriptor, has ended.
+
+    Args:
+        folder: gets the file `lock`; it is made where it is missing.
+        patience: seconds to wait for another process that only looks.
+    """
+    end = time.monotonic() + patience
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    yield None
+                    return
+                time.sleep(0.05)
+        yield file.fileno()
 
 
 def unfinished_files(folder: Path, pattern: str) -> list[Path]:

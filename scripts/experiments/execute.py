@@ -12,7 +12,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from common.files import move_aside
+from common.files import lock, move_aside
 from common.training.signals import PREEMPTED
 from scripts.experiments.instances import Command, Job
 from scripts.experiments.status import (
@@ -20,7 +20,6 @@ from scripts.experiments.status import (
     begin,
     folder_of,
     judge,
-    lock,
     log_of,
     read_record,
     remember,

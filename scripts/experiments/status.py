@@ -4,11 +4,8 @@ doit remembers the commands and the digest of each input of a job that succeeded
 own, written when the job ends, so an interrupted study loses nothing and several processes can work on one study.
 """
 
-import fcntl
 import json
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,7 @@ from doit.dependency import DatabaseException, Dependency, JsonDB
 from doit.task import Task
 from doit.tools import config_changed
 
-from common.files import atomic_write, write_json
+from common.files import atomic_write, lock, write_json
 from scripts.experiments.instances import ROOT, Job
 
 __all__ = [
@@ -26,7 +23,6 @@ __all__ = [
     "begin",
     "folder_of",
     "judge",
-    "lock",
     "log_of",
     "read_record",
     "remember",
@@ -165,31 +161,6 @@ def read_record(folder: Path) -> dict[str, Any]:
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write what a job says about its attempt."""
     write_json(folder / "record.json", record)
-
-
-@contextmanager
-def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
-    """A lock on a job, as a file descriptor; None if another process has it.
-
-    The operating system frees it when the process, and each process that inherits the descriptor, has ended.
-
-    Args:
-        folder: of the job.
-        patience: seconds to wait for another process that only looks.
-    """
-    end = time.monotonic() + patience
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= end:
-                    yield None
-                    return
-                time.sleep(0.05)
-        yield file.fileno()
 
 
 def is_running(folder: Path) -> bool:

@@ -6,18 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.data.modalities import SPELLINGS
 from common.errors import InputError
 from common.files import reporting_path_errors
 
 __all__ = ["Subject", "find_subjects"]
 
 NIFTI = re.compile(r"(.+?)\.nii(\.gz)?", re.IGNORECASE)
-WORDS = {  # in a file's name, in lower case; any other modality is the word itself
-    "T1": ("t1", "t1w", "t1n"),
-    "T1ce": ("t1ce", "t1c", "t1gd", "t1post"),
-    "T2": ("t2", "t2w"),
-    "FLAIR": ("flair", "t2f", "t2flair"),
-}
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ def find_subjects(root: Path, modalities: Sequence[str], patterns: Mapping[str, 
 
     Args:
         root: folder of subjects, or of files SUBJECT_MODALITY.nii.gz.
-        modalities: to look for. A file is of a modality if a word of its name says so (see `WORDS`); words are
+        modalities: to look for. A file is of a modality if a word of its name says so (see `SPELLINGS`); words are
             separated by anything but letters and digits. A name with FLAIR and T2 is FLAIR.
         patterns: modality -> pattern of file names, such as *_T1w.nii.gz, instead of these words.
 
@@ -102,6 +97,6 @@ def _is_of(file: str, modality: str, patterns: Mapping[str, str]) -> bool:
     if modality in patterns:
         return fnmatch.fnmatchcase(file, patterns[modality])
     words = set(re.split(r"[^a-z0-9]+", file.lower()))
-    if modality == "T2" and words & set(WORDS["FLAIR"]):
+    if modality == "T2" and words & set(SPELLINGS["FLAIR"]):
         return False
-    return bool(words & set(WORDS.get(modality, (modality.lower(),))))
+    return bool(words & set(SPELLINGS.get(modality, (modality.lower(),))))

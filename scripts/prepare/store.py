@@ -1,6 +1,5 @@
 """The folder of a prepared subject: its files, its record, and how it appears, complete or not at all."""
 
-import fcntl
 import json
 import os
 import shutil
@@ -14,7 +13,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.data.volumes import write_volume
 from common.errors import InputError
-from common.files import reporting_json_errors, write_json
+from common.files import lock, reporting_json_errors, write_json
 from scripts.prepare.picture import draw
 from scripts.prepare.subject import Prepared, Settings
 from scripts.prepare.targets import TARGETS
@@ -93,13 +92,9 @@ def alone(output: Path) -> Iterator[None]:
     """
     work = output / WORK
     try:
-        work.mkdir(parents=True, exist_ok=True)
-        with (work / "lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                message = f"--output={output}: another process prepares scans there; expected to be alone"
-                raise InputError(message) from None
+        with lock(work) as held:
+            if held is None:
+                raise InputError(f"--output={output}: another process prepares scans there; expected to be alone")
             for left in work.iterdir():
                 if left.is_dir():
                     shutil.rmtree(left)
