@@ -1,6 +1,7 @@
 """The losses of the three proxy tasks, and their sum."""
 
 from collections.abc import Mapping, Sequence
+from math import log
 from typing import Any
 
 import torch
@@ -93,6 +94,14 @@ class SSLLoss(nn.Module):
         super().__init__()
         self.weights = dict(zip(self.TERMS, weights, strict=True))
         self.contrastive = NTXentLoss(temperature, gather)
+
+    def chance(self, crops: int) -> dict[str, float]:
+        """The terms with a weight of a network that cannot tell the views of `crops` crops, or their turns, apart.
+
+        The logarithms of the 4 turns and of the 2 N - 1 views that a view is compared with. Reconstruction has none.
+        """
+        levels = {"rotation": log(4), "contrastive": log(max(1, 2 * crops - 1))}
+        return {name: level for name, level in levels.items() if self.weights[name]}
 
     def forward(
         self, prediction: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor]

@@ -40,13 +40,19 @@ class Ending:
 class BestValidation:
     """Tell the best validation of a training and its iteration: the `figures` of an `Ending`.
 
+    A loss that is not clearly below what guessing gives gets a warning: a head whose output is the same for all inputs
+    (a collapse) is easily taken for one that has nearly converged.
+
     Args:
         best: saves the network of the best validation.
         record: has the metrics of all validations, also of the runs that this one resumes.
+        chance: what guessing gives, by metric, lower being better; see `common.ssl.SSLLoss.chance`.
     """
 
-    def __init__(self, best: BestModel, record: TrainingRecord) -> None:
-        self.best, self.record = best, record
+    NEAR_CHANCE = 0.95  # of what guessing gives
+
+    def __init__(self, best: BestModel, record: TrainingRecord, chance: Mapping[str, float] | None = None) -> None:
+        self.best, self.record, self.chance = best, record, dict(chance or {})
 
     def __call__(self, engine: Engine) -> list[str]:
         validation = self.record.content["validation"]
@@ -66,4 +72,10 @@ class BestValidation:
         }
         more = f" ({', '.join(f'{other} {value:.4f}' for other, value in others.items())})" if others else ""
         reached = f"at iteration {validation['iteration'][at]:,} of {engine.state.iteration:,}"
-        return [f"best validation: {name} {self.best.best:.4f} {reached}{more}"]
+        warnings = [
+            f"warning: {other} {others[other]:.4f}: guessing gives {level:.4f}, so this task is hardly learnt; "
+            "more iterations, a lower learning_rate or, for contrastive, a larger batch_size may help"
+            for other, level in self.chance.items()
+            if others.get(other, 0) > self.NEAR_CHANCE * level
+        ]
+        return [f"best validation: {name} {self.best.best:.4f} {reached}{more}", *warnings]

@@ -128,6 +128,19 @@ def test_weights_count_in_the_total_alone(prediction, target):
     assert prediction["rotation"].grad is None
 
 
+@pytest.mark.parametrize("crops", [2, 5])
+def test_chance_is_the_loss_of_heads_whose_output_is_the_same_for_all_inputs(crops):
+    target = {"reconstruction": torch.zeros(2 * crops, 1), "rotation": torch.arange(2 * crops) % 4}
+    collapsed = {
+        "reconstruction": torch.zeros(2 * crops, 1),
+        "rotation": torch.zeros(2 * crops, 4),
+        "contrastive": torch.ones(2 * crops, 3),
+    }
+    terms = {name: value.item() for name, value in SSLLoss()(collapsed, target).items()}
+    assert SSLLoss().chance(crops) == pytest.approx({name: terms[name] for name in ("rotation", "contrastive")})
+    assert SSLLoss(weights=[1, 0, 1]).chance(crops).keys() == {"contrastive"}
+
+
 def test_each_head_learns_from_its_own_term(prediction, target):
     SSLLoss()(prediction, target)["total"].backward()
     error = prediction["reconstruction"].detach() - target["reconstruction"]

@@ -69,6 +69,14 @@ def test_the_other_metrics_of_the_best_validation_are_told_too(tmp_path):
     assert found == ["best validation: score 0.7500 at iteration 6 of 6 (WT 0.9000)"]
 
 
+def test_terms_near_chance_are_warned_of(tmp_path):
+    training = Training(tmp_path, 2, [0.25, 0.75])
+    training.record.content["validation"]["metrics"] |= {"rotation": [1.4, 1.2], "contrastive": [1, 1.09], "ET": [1, 1]}
+    chance = {"rotation": 1.3863, "contrastive": 1.0986}
+    _, warning = BestValidation(training.best, training.record, chance)(training.trainer)
+    assert warning.startswith("warning: contrastive 1.0900: guessing gives 1.0986, so this task is hardly learnt")
+
+
 def test_a_training_whose_metric_was_never_finite_has_no_best_validation(tmp_path):
     training = Training(tmp_path, 2, [float("nan")] * 2)
     found = BestValidation(training.best, training.record)(training.trainer)
