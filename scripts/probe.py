@@ -1,0 +1,148 @@
+"""Linear probe: what a linear model can read from embeddings.
+
+`python -m scripts.probe FILE.npz ... --datalist=F.json --dataset_dir=D` predicts the volume of each region of the
+labels from each file's vectors by ridge regression. Compare the files of two checkpoints, of the same subjects.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from common.cli import run
+from common.data.datalists import Datalist
+from common.errors import InputError, check_number
+from common.files import write_json
+from common.inference.masks import masks_of
+from common.inference.results import CaseFiles
+
+__all__ = ["out_of_fold", "probe", "r_squared"]
+
+Floats = NDArray[np.float64]
+PENALTIES = np.logspace(-2, 6, 17)
+FOLDS, RESAMPLES = 5, 2000
+
+
+def probe(
+    *embeddings: str,
+    datalist: str,
+    dataset_dir: str,
+    level: str = "embedding",
+    repeats: int = 10,
+    seed: int = 0,
+    output: str | None = None,
+) -> None:
+    """Print how well a linear model predicts each region's volume from embeddings: R2 and its 95 % interval.
+
+    The target is log(1 + volume in mL). Vectors are standardised. A five-fold cross-validation predicts each subject by
+    models of the other folds, the penalty chosen within them; the predictions of all repeats are averaged. R2 is 1 for
+    exact predictions, 0 for those no better than the mean, below 0 for worse ones. The interval is a bootstrap's over
+    subjects. A datalist does not say which subjects are visits of one person: give it one of each.
+
+    Args:
+        embeddings: files that inference.yaml of an SSL bundle wrote, all of the same subjects.
+        datalist: has the labels.
+        dataset_dir: folder that the datalist's paths start from.
+        level: of the encoder: embedding, or level_0 to level_4 in files written with --levels=true.
+        repeats: of the cross-validation, each with other folds, from 1.
+        seed: of folds and bootstrap, from 0.
+        output: JSON file for the figures.
+    """
+    check_number("repeats", repeats, int, 1)
+    check_number("seed", seed, int, 0)
+    if not embeddings:
+        raise InputError("no embeddings; expected embeddings.npz of one network or several")
+    files = {str(file): _read(str(file), level) for file in embeddings}
+    first, subjects = next((file, subjects) for file, (subjects, _) in files.items())
+    for file, (others, _) in files.items():
+        if list(others) != list(subjects):
+            raise InputError(f"{file}: other subjects ({len(others)}) than {first} ({len(subjects)})")
+    if len(subjects) < 2 * FOLDS:
+        raise InputError(f"{first}: {len(subjects)} subjects; expected {2 * FOLDS} at least")
+    targets = _log_volumes(Datalist(datalist, dataset_dir), subjects)
+    print(f"{len(subjects)} subjects; R2 of log(1 + mL) and its 95 % interval")
+    found = {file: _probed(file, vectors, targets, repeats, seed) for file, (_, vectors) in files.items()}
+    if output is not None:
+        write_json(output, {"level": level, "subjects": len(subjects), "repeats": repeats, "r2": found})
+
+
+def _probed(
+    file: str, vectors: Floats, targets: Mapping[str, Floats], repeats: int, seed: int
+) -> dict[str, tuple[float, float, float]]:
+    found = {}
+    for region, volumes in targets.items():
+        predicted = np.mean([out_of_fold(vectors, volumes, seed + repeat) for repeat in range(repeats)], axis=0)
+        found[region] = r_squared(predicted, volumes, seed)
+        middle, low, high = found[region]
+        print(f"{file}  {region:<4} {middle:6.3f} [{low:.3f}, {high:.3f}]", flush=True)
+    return found
+
+
+def out_of_fold(vectors: Floats, targets: Floats, seed: int) -> Floats:
+    """Predictions [N] of targets [N] from vectors [N, C], each by a ridge regression that has not seen the subject."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import KFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
+    predicted: Floats = cross_val_predict(model, vectors, targets, cv=KFold(FOLDS, shuffle=True, random_state=seed))
+    return predicted
+
+
+def r_squared(predicted: Floats, targets: Floats, seed: int = 0) -> tuple[float, float, float]:
+    """R2 of predictions [N] of targets [N], and the ends of its 95 % bootstrap interval."""
+    rng, places = np.random.default_rng(seed), np.arange(len(targets))
+    samples = [places, *(rng.choice(places, len(places)) for _ in range(RESAMPLES))]
+    middle, *resampled = (
+        1 - np.sum((targets[chosen] - predicted[chosen]) ** 2) / np.sum((targets[chosen] - targets[chosen].mean()) ** 2)
+        for chosen in samples
+        if np.ptp(targets[chosen])
+    )
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return float(middle), float(low), float(high)
+
+
+def _read(file: str, level: str) -> tuple[Sequence[str], Floats]:
+    """Subjects and vectors of a file that `common.inference.EmbeddingFile` wrote."""
+    try:
+        with np.load(Path(file).expanduser(), allow_pickle=False) as arrays:
+            levels = [name for name in arrays.files if name == "embedding" or name.startswith("level_")]
+            if level not in levels:
+                raise InputError(f"--level={level}: {file} has {', '.join(levels) or 'no vectors'}")
+            subjects, vectors = arrays["subject"].tolist(), arrays[level].astype(float)
+    except InputError:
+        raise
+    except Exception as error:  # numpy raises many kinds for what is not an archive of arrays
+        raise InputError(f"{file}: {error}; expected embeddings.npz of an embedding run") from error
+    if vectors.ndim != 2 or len(vectors) != len(subjects) or not np.isfinite(vectors).all():
+        raise InputError(f"{file}: {level} has shape {vectors.shape}; expected a row of finite values for each subject")
+    return subjects, vectors
+
+
+def _log_volumes(data: Datalist, subjects: Sequence[str]) -> dict[str, Floats]:
+    """log(1 + mL) of each region that differs between the subjects."""
+    convention = data.convention
+    if convention is None:
+        raise InputError(f"datalist {data.path}: no labels; expected some, whose volumes are predicted")
+    labels = {
+        entry["subject"]: entry["label"]
+        for split in sorted(set(data.splits.values()) - {"unlabelled"})
+        for entry in data.load(split, label_convention=convention)
+    }
+    if missing := [subject for subject in subjects if subject not in labels]:
+        raise InputError(f"datalist {data.path}: subject {missing[0]} of the embeddings has no label")
+    volumes: dict[str, list[float]] = {}
+    for subject in tqdm(subjects, unit="subject", desc="volumes", leave=False):
+        masks = masks_of(CaseFiles(subject, None, Path(labels[subject]), None), convention)
+        voxel = abs(np.linalg.det(masks.affine[:3, :3])) / 1000  # mL
+        for region, mask in masks.references.items():
+            volumes.setdefault(region, []).append(np.log1p(voxel * mask.sum()))
+    found = {region: np.array(values) for region, values in volumes.items()}
+    return {region: values for region, values in found.items() if np.ptp(values)}
+
+
+if __name__ == "__main__":
+    run(probe, "probe")
