@@ -21,6 +21,7 @@ from common.errors import ArgumentError, InputError, report_in_one_line
 from common.values import (
     ALIASES,
     AXES,
+    CHECKS_OF_PREPARATION,
     CONVENTION,
     DEVICE,
     FILE,
@@ -120,6 +121,7 @@ _ALL = (
     Option(
         "spacing", SPACING, "edges of the voxels that images are resampled to; null: as in the files", nullable=True
     ),
+    _unrecorded("accept", CHECKS_OF_PREPARATION, "what may be prepared otherwise than the scans of the checkpoint"),
     # Network and training
     Option(
         "architecture",
@@ -183,7 +185,6 @@ _ALL = (
     _unrecorded("stitch_device", DEVICE, "where windows are put together; cpu keeps volumes out of the GPU's memory"),
     _unrecorded("flips", AXES, "axes to mirror along; the logits of all mirror images are averaged"),
     _unrecorded("probabilities", flags(), "write each region's probabilities, too"),
-    _unrecorded("least_overlap", numbers(0, 1), "Dice of two modalities' brains below which a case is refused; 0: any"),
     _unrecorded("levels", flags(), "a vector for each of the encoder's five levels"),
     _unrecorded("pictures", integers(0, unit="subjects"), "how many subjects are drawn"),
     Option("protocol", words("atlas, isles, brats, dice"), "how lesions are scored"),

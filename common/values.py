@@ -10,12 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.data.preparation import CHECKS
 from common.data.regions import CONVENTIONS, canonical
 from common.errors import ArgumentError, check_number, choice
 
 __all__ = [
     "ALIASES",
     "AXES",
+    "CHECKS_OF_PREPARATION",
     "CONVENTION",
     "DEVICE",
     "FILE",
@@ -154,6 +156,13 @@ def _axes(name: str, value: Any) -> list[int]:
     return list(value)
 
 
+def _checks(name: str, value: Any) -> list[str]:
+    given = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not {str(check) for check in given} <= set(CHECKS):
+        raise ArgumentError(f"{name}={value}: expected a list of some of {', '.join(CHECKS)}, such as [spacing]")
+    return [str(check) for check in given]
+
+
 class Kind(NamedTuple):
     """A kind of values: how one is checked and converted, and a description of the accepted values."""
 
@@ -217,4 +226,5 @@ PATCH_SIZE = Kind(_patch_size, "three multiples of 32 from 64, voxels")
 SPACING = Kind(_spacing, "three numbers from 0.1 to 20, mm")
 CONVENTION = Kind(_convention, f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3")
 LOSS_WEIGHTS = Kind(_loss_weights, "three numbers from 0, not all 0")
+CHECKS_OF_PREPARATION = Kind(_checks, f"list of {', '.join(CHECKS)}")
 AXES = Kind(_axes, "list of 0, 1, 2")

@@ -15,6 +15,7 @@ from monai.deploy.core.domain.dicom_study import DICOMStudy
 from monai.deploy.operators import DICOMDataLoaderOperator, DICOMSeriesSelectorOperator
 from pydicom.dataset import Dataset
 
+from common.data.preparation import CHECKS
 from common.errors import InputError
 from deploy.geometry import Volume, resample, volume_of
 from deploy.inference import infer
@@ -27,8 +28,6 @@ from deploy.source_header import burned_in_annotation
 from deploy.summary import Summary, draw_summary, make_capture, segment_volumes
 
 __all__ = ["SegmentationApplication", "SelectChosenSeries"]
-
-REGISTRATION_CHECK = "least_overlap"  # option of the bundle's own check, which --force has to switch off
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,8 @@ class Infer(JobOperator):
         scans = op_input.receive("scans")
         job = self.job
         options = [*job.options]
-        if job.force and REGISTRATION_CHECK in job.bundle.options:
-            options.append(f"--{REGISTRATION_CHECK}=0")
+        if job.force and "accept" in job.bundle.options:
+            options.append(f"--accept=[{','.join(CHECKS)}]")
         label = infer(job.bundle, scans.aligned, job.work, options)
         op_output.emit((scans, label_segments(label, job.bundle.task.segments)), "case")
 

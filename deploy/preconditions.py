@@ -13,12 +13,13 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from nilearn import datasets
 from pydicom.dataset import Dataset
 
+from common.data.preparation import BRAIN
 from deploy.geometry import Volume, field_of_view, resample, same_grid, to_sitk
 from deploy.source_header import burned_in_annotation
 
 __all__ = ["annotation_checks", "brain_overlap", "failed_checks", "foreground_volume", "mni_offset", "spacing_remarks"]
 
-BRAIN = (500.0, 2800.0)  # mL above zero; cohort: 1.8 to 2.4 L without skull, 3.7 L or more with it
+LEAST = 500.0  # mL above zero of a brain
 OVERLAP = 0.95  # Dice of two modalities' brains; cohort: 0.94 if one is 5 mm off, 0.97 if its slices are 6 mm thick
 COVERAGE = 0.95  # fraction of the reference's brain in the field of view of another series
 OFFSET = (12.0, 12.0)  # mm and degrees from MNI space; cohort: at most 8.3 and 6.2, at least 17 and 13.5 when 20 off
@@ -77,11 +78,11 @@ def foreground_volume(volume: Volume) -> float:
 def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> list[str]:
     amount = foreground_volume(volume)
     size = f"{modality}: {amount / 1000:.1f} L are above zero"
-    if amount < BRAIN[0]:
+    if amount < LEAST:
         return [f"{size}, less than a brain"]
-    if skull_stripped and amount > BRAIN[1]:
+    if skull_stripped and amount / 1000 > BRAIN:
         return [f"{size}, more than a brain: not skull-stripped (background must be 0)"]
-    if not skull_stripped and amount <= BRAIN[1]:
+    if not skull_stripped and amount / 1000 <= BRAIN:
         return [f"{size}, no more than a brain: skull-stripped, but the model was trained on whole heads"]
     return []
 

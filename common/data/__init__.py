@@ -11,9 +11,10 @@ __getattr__ = lazy(
         "read_headers read_voxels",
         "intensities": "NormalizeBraind brain_and_head otsu",
         "modalities": "SPELLINGS modality_of split_name",
+        "preparation": "brain_overlap describe differences measure measure_cases refuse union",
         "regions": "CONVENTIONS Convention Region aliases_of alike canonical colours conventions_by_protocol "
         "declaration display_order known_labels mapping_of painting_order regions_of",
-        "transforms": "CheckScand LabelToRegionsd NestRegionsd RegionsToLabeld",
+        "transforms": "CheckPreparationd CheckScand LabelToRegionsd NestRegionsd RegionsToLabeld",
         "volumes": "write_volume",
     },
 )

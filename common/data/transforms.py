@@ -1,16 +1,17 @@
-"""Dictionary transforms that MONAI lacks: check a scan, convert between label maps and regions."""
+"""Dictionary transforms that MONAI lacks: check a scan and its preparation, convert between label maps and regions."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 
+from common.data.preparation import differences, measure, refuse, union
 from common.data.regions import known_labels, painting_order, regions_of
 from common.errors import InputError
 
-__all__ = ["CheckScand", "LabelToRegionsd", "NestRegionsd", "RegionsToLabeld"]
+__all__ = ["CheckPreparationd", "CheckScand", "LabelToRegionsd", "NestRegionsd", "RegionsToLabeld"]
 
 
 class CheckScand(Transform):
@@ -55,6 +56,37 @@ class CheckScand(Transform):
         if not torch.allclose(label.affine, image.affine, rtol=0, atol=1e-3):
             off = (label.affine - image.affine).abs().max().item()
             raise InputError(f"{name}: affine differs from the image's by up to {off:.3g}; expected the same grid")
+
+
+class CheckPreparationd(Transform):
+    """Refuse a scan that is prepared otherwise than those that a network was trained on; others pass unchanged.
+
+    Args:
+        image: key of the image, [C, H, W, D] in RAS orientation.
+        expected: what the checkpoints keep, as `common.weights.measured_of` returns it; without any, only the
+            alignment is checked.
+        accept: names of `CHECKS` that are not refused.
+        is_resampled: whether the scan is resampled to the spacing of the training next.
+
+    Raises:
+        InputError: the scan differs.
+    """
+
+    def __init__(
+        self,
+        image: str,
+        expected: Sequence[Mapping[str, Any]],
+        accept: Collection[str] = (),
+        is_resampled: bool = False,
+    ) -> None:
+        self.image, self.expected = image, union(expected) if expected else None
+        self.accept = {*accept, "spacing"} if is_resampled else set(accept)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        image = data[self.image]
+        found = differences(measure(image.numpy(), image.affine.numpy()), self.expected)
+        refuse(found, self.accept)
+        return data
 
 
 class LabelToRegionsd(MapTransform):

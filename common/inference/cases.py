@@ -5,7 +5,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.transforms import Transform
 
 from common.data import datalists
@@ -14,7 +13,7 @@ from common.data.modalities import SPELLINGS, split_name
 from common.errors import ArgumentError, InputError, choice
 from common.inference.segmentations import files_of, finished
 
-__all__ = ["CheckAlignmentd", "CheckFilesd", "find_cases"]
+__all__ = ["CheckFilesd", "find_cases"]
 
 # Names of ATLAS v2.0; as in its datalists, the first session has the person's name
 ATLAS = re.compile(r"(sub-r\d{3}s\d{3})(?:_ses-1|(_ses-\d+))_space-MNI152NLin2009aSym")
@@ -158,38 +157,4 @@ class CheckFilesd(Transform):
             if named not in (modality, "?", None) and named in self.modalities:
                 raise InputError(f"{file}: its name says {named}; expected {modality} here")
         check_headers([{"subject": data["subject"], "image": files}])
-        return data
-
-
-class CheckAlignmentd(Transform):
-    """Refuse a case whose modalities share a grid but show the brain in different places: they are not registered.
-
-    The brain is all voxels that are not zero. Modalities of one brain overlap by a Dice above 0.99; after a shift of
-    6 mm it is 0.93, of 10 mm 0.89, of 20 mm 0.79 (embedded cohort). A volume with almost no zeros shows a head in
-    noise: it cannot be checked, and passes.
-
-    Args:
-        keys: key of the image [C, H, W, D].
-        modalities: modality of each channel.
-        least_overlap: lowest Dice of each modality's brain with the first modality's; 0 switches the check off.
-
-    Raises:
-        InputError: two brains overlap less.
-    """
-
-    FULL = 0.95  # fraction of non-zero voxels above which a volume is not an extracted brain
-
-    def __init__(self, keys: str, modalities: Sequence[str], least_overlap: float) -> None:
-        self.key, self.modalities, self.least_overlap = keys, list(modalities), least_overlap
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        first, *others = torch.as_tensor(data[self.key]) != 0
-        for modality, brain in zip(self.modalities[1:], others, strict=True):
-            overlap = 2 * (first & brain).sum().item() / max(1, (first.sum() + brain.sum()).item())
-            is_extracted = max(first.float().mean().item(), brain.float().mean().item()) < self.FULL
-            if is_extracted and overlap < self.least_overlap:
-                raise InputError(
-                    f"{modality} overlaps {self.modalities[0]} by Dice {overlap:.2f}; expected at least "
-                    f"{self.least_overlap:g} (least_overlap), as in registered images without skull"
-                )
         return data

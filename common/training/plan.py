@@ -6,11 +6,13 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from common.data.datalists import Datalist
+from common.data.preparation import describe, differences, measure_cases, refuse, union
 from common.errors import ArgumentError
 from common.options import Options
 from common.training.distributed import Processes
 from common.training.resume import resumable
 from common.training.step import accumulation_steps
+from common.weights.formats import measured_of
 
 __all__ = ["Length", "Plan", "length"]
 
@@ -131,6 +133,23 @@ class Plan:
             components=dict(components or {}),
         )
         self.resumed_from = resumable(options.ckpt_dir, options.resume, self.settings)
+
+    def measure(self) -> None:
+        """Measure how some of the training's scans were prepared, for the record, and print it.
+
+        Raises:
+            InputError: a scan cannot be read, or they are prepared otherwise than those of the pretrained network, in
+                more than the options accept.
+        """
+        options = self.options
+        found = measure_cases(self.data.load("training", options.modalities))
+        self.settings["measured"] = found
+        expected = [] if options.pretrained is None else measured_of(options.pretrained)
+        different = differences(found, union(expected) if expected else None)
+        accepted = {*options.accept, "spacing"} if options.spacing is not None else {*options.accept}
+        refuse(different, accepted)
+        if self.processes.is_main:
+            print("\n".join([f"scans: {describe(found)}", *(f"accepted: {line}" for line in different.values())]))
 
     def cases(self, split: str) -> list[dict[str, Any]]:
         """The share of a split that belongs to this process, with labels if the bundle has a label convention.

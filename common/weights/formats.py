@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from common.errors import InputError
 from common.weights.storage import load, path_of
 
-__all__ = ["ENCODER", "STEM", "Checkpoint", "Layout", "read", "settings_of"]
+__all__ = ["ENCODER", "STEM", "Checkpoint", "Layout", "measured_of", "read", "settings_of"]
 
 ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining hands on
 STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; its name marks an encoder in a file
@@ -36,6 +37,7 @@ OTHER_HEADS = {  # of the paper's code, not in SSLHead (DIFF-29): what they are,
     "a contrastive head of two layers; expected one": ["contrastive_pre.weight", "contrastive_pre.bias"],
 }
 
+MEASURED = {"spacing": 3, "extent": 3, "volume": 1, "air": 1, "overlap": 1}  # numbers of common.data.measure's figures
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -119,6 +121,38 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
                     "expected the same of all"
                 )
     return stated[0] if stated else {}
+
+
+def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
+    """How the scans that checkpoints were trained on were prepared, one for each file that says it.
+
+    Args:
+        checkpoint: a file or several; see `settings_of`.
+
+    Raises:
+        InputError: a file cannot be read, or says it in other than `MEASURED` by pairs of finite numbers or of lists.
+    """
+    files = [path_of("checkpoint", file) for file in _as_list(checkpoint)]
+    stated = {file: _metadata(load(file, lazily=True), file).get("measured") for file in files if file.exists()}
+    for file, measured in stated.items():
+        if measured is not None and not _are_ranges(measured):
+            raise InputError(f"checkpoint {file}: metadata's measured {measured!s:.80}; expected ranges of figures")
+    return [dict(measured) for measured in stated.values() if measured is not None]
+
+
+def _are_ranges(measured: Any) -> bool:
+    if not isinstance(measured, Mapping) or measured.keys() != MEASURED.keys():
+        return False
+    return all(
+        isinstance(pair, list | tuple)
+        and len(pair) == 2
+        and all(
+            len(values := list(side) if isinstance(side, list | tuple) else [side]) == count
+            and all(type(value) in (int, float) and isfinite(value) for value in values)
+            for side in pair
+        )
+        for pair, count in ((measured[name], count) for name, count in MEASURED.items())
+    )
 
 
 def _as_list(checkpoint: Any) -> list[Any]:

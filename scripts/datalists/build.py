@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.data import datalists
+from common.data import datalists, preparation
 from common.errors import InputError
 from common.files import check_writable_file, expand_home, reporting_path_errors
 from scripts import consort as chart
@@ -68,7 +68,7 @@ def build(
         visits, firsts = chart.step("visits", "the first of these visits of each", visits, later)
         steps.append(firsts)
     splits, folds = _assign(cohort, visits, split, keep_unlabelled)
-    content = _describe(cohort, visits, folds)
+    content = _describe(cohort, visits, folds, folder)
     entries = {split: [_entry(visit) for visit in members] for split, members in splits.items()}
     content |= {split: entries[split] for split in datalists.SPLITS if split in entries}
     datalists.write(content, target)
@@ -163,7 +163,7 @@ def _assign(
     return splits, assigned.folds
 
 
-def _describe(cohort: Cohort, visits: Sequence[Visit], folds: Mapping[str, Any] | None) -> dict[str, Any]:
+def _describe(cohort: Cohort, visits: Sequence[Visit], folds: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
     """The entries of a datalist that come before its splits."""
     labelled = any(visit.label for visit in visits)
     described: dict[str, Any] = {
@@ -171,9 +171,22 @@ def _describe(cohort: Cohort, visits: Sequence[Visit], folds: Mapping[str, Any] 
         "modalities": list(cohort.modalities),
         "label_convention": cohort.convention if labelled else None,
     }
-    if cohort.preparation is not None:
-        described["preparation"] = cohort.preparation
+    if done := _preparation(cohort, visits, folder):
+        described["preparation"] = done
     return described if folds is None else described | {"folds": folds}
+
+
+def _preparation(cohort: Cohort, visits: Sequence[Visit], folder: Path) -> str | None:
+    """What a few images show, and what their owner has done to them if that agrees; None if one cannot be read."""
+    cases = [{"subject": visit.subject, "image": [str(folder / file) for file in visit.image]} for visit in visits]
+    try:
+        found = preparation.describe(preparation.measure_cases(cases))
+    except InputError:  # `check` names all such files
+        return None
+    measured = f"measured on {min(len(cases), preparation.MEASURED)} subjects: {found}"
+    if cohort.preparation is None or not found.startswith(cohort.measures):
+        return measured
+    return f"{cohort.preparation}; {measured}"
 
 
 def _entry(visit: Visit) -> dict[str, Any]:

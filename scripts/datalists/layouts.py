@@ -37,6 +37,8 @@ class Layout:
         label: template of the lesion mask's path, if the cohort has masks.
         convention: label convention of the masks, a key of `common.data.CONVENTIONS`.
         preparation: preprocessing by the cohort's owner.
+        measures: how what `common.data.describe` says of such images begins; images of which it says anything else have
+            not been prepared like that, whatever their folders are named.
     """
 
     title: str
@@ -47,6 +49,7 @@ class Layout:
     label: str | None
     convention: str | None
     preparation: str
+    measures: str
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -80,6 +83,7 @@ class Cohort:
         preparation: preprocessing by the cohort's owner, if it is known.
         visits: sorted by name.
         held_out: people that the layout itself keeps for testing.
+        measures: see `Layout`.
     """
 
     name: str
@@ -89,6 +93,10 @@ class Cohort:
     preparation: str | None
     visits: list[Visit]
     held_out: frozenset[str] = frozenset()
+    measures: str = ""
+
+
+ONE_MM = "voxels of 1 x 1 x 1 mm"
 
 
 def _patterns(*levels: str) -> tuple[re.Pattern[str], ...]:
@@ -105,6 +113,7 @@ def _brats(title: str, level: str, example: str, kinds: Mapping[str, str], mask:
         label=BRATS_FILE % mask,
         convention=convention,
         preparation="by the BraTS organisers: modalities co-registered, SRI24 space, 1 mm, skull stripped",
+        measures=f"{ONE_MM}, brains without skull, background 0",
     )
 
 
@@ -118,6 +127,7 @@ def _atlas(title: str, *above: str, example: str) -> Layout:
         label=ATLAS_FILE % "label-L_desc-T1lesion_mask",
         convention="atlas",
         preparation="by the ATLAS authors: intensity normalised, MNI152NLin2009aSym space, 1 mm, defaced; with skull",
+        measures=f"{ONE_MM}, whole heads",
     )
 
 
@@ -135,6 +145,7 @@ COHORTS = {
             label=None,
             convention=None,
             preparation="by UK Biobank: defaced, brain extracted, FLAIR aligned to T1, MNI152 space, 1 mm",
+            measures=f"{ONE_MM}, brains without skull, background 0",
         ),
     ),
     "brats": (
@@ -174,7 +185,8 @@ def scan(cohort: str, root: Path) -> Cohort:
     """Scan the folder of a cohort, in whichever of its layouts; see `detect` and `find`."""
     layout = detect(cohort, root)
     visits = find(layout, root)
-    return Cohort(cohort, layout.title, tuple(layout.images), layout.convention, layout.preparation, visits)
+    images = tuple(layout.images)
+    return Cohort(cohort, layout.title, images, layout.convention, layout.preparation, visits, measures=layout.measures)
 
 
 def person_of(subject: str) -> str:

@@ -56,12 +56,12 @@ def differing_keys(bundles: list[str]) -> set[str]:
 
 
 def test_the_ssl_workflow_agrees_across_the_three_bundles():
-    own = {"modalities", "recipes", "batch_size", "global_batch_size", "warmup_iterations", "val_interval"}
+    own = {"modalities", "accept", "recipes", "batch_size", "global_batch_size", "warmup_iterations", "val_interval"}
     assert differing_keys(SSL) == own
 
 
 def test_the_supervised_workflow_agrees_across_the_two_bundles():
-    own = {"modalities", "label_convention", "recipes", "batch_size", "learning_rate"}
+    own = {"modalities", "accept", "label_convention", "recipes", "batch_size", "learning_rate"}
     own |= {"patch_size", "divisible_foreground", "normalize_crops", "window_weighting"}  # DIFF-24, DIFF-25
     own |= {"train::random_transforms", "train::preprocessing", "network_def::drop_rate"}  # DIFF-17, DIFF-18; DIFF-13
     assert differing_keys(SUPERVISED) == own
@@ -92,8 +92,9 @@ def test_a_training_on_atlas_is_given_in_epochs_or_iterations(bundle, given, ite
 @pytest.mark.parametrize("name", ["evaluate", "inference"])
 def test_training_and_evaluation_prepare_an_image_alike(bundle, name):
     def of_image(steps: list[dict]) -> list[dict]:
-        """The steps that change the image, without checks that inference alone has, nor the keys besides."""
-        steps = [step for step in steps if not step["_target_"].startswith("common.inference.Check")]
+        """The steps that change the image, without checks that training lacks, nor the keys besides."""
+        checks = ("common.inference.Check", "common.data.CheckPreparation")
+        steps = [step for step in steps if not step["_target_"].startswith(checks)]
         steps = [step for step in steps if "image" in step.get("keys", step.get("image"))]
         return [{key: value for key, value in step.items() if key not in ("keys", "label")} for step in steps]
 

@@ -272,3 +272,35 @@ def test_settings_of_a_broken_file_are_refused(file, content, message):
     file.write_bytes(content)
     with pytest.raises(InputError, match=message):
         weights.settings_of(file)
+
+
+RANGES = {"spacing": [[1, 1, 1], [1, 1, 2.5]], "extent": [[130, 170, 130], [140, 180, 150]]}
+RANGES |= {"volume": [1.8, 2.1], "air": [0, 0], "overlap": [0.98, 1.0]}
+
+
+def test_what_checkpoints_say_of_their_scans_is_read_from_each(file, tmp_path):
+    weights.write({"a": torch.ones(1), "metadata": {"measured": RANGES}}, tmp_path / "says.pt")
+    files = [str(tmp_path / "says.pt"), str(file), str(tmp_path / "later.pt")]
+    assert weights.measured_of(files) == [RANGES]
+    assert weights.measured_of(file) == []
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        "$print()",
+        [1, 2],
+        {},
+        RANGES | {"more": [1, 2]},
+        RANGES | {"air": [0.5]},
+        RANGES | {"air": [0, float("nan")]},
+        RANGES | {"air": [0, "$print()"]},
+        RANGES | {"air": [0, True]},
+        RANGES | {"spacing": [[1, 1], [1, 1]]},
+        RANGES | {"volume": 2.0},
+    ],
+)
+def test_what_is_no_ranges_is_refused(measured, tmp_path):
+    weights.write({"a": torch.ones(1), "metadata": {"measured": measured}}, tmp_path / "odd.pt")
+    with pytest.raises(InputError, match=r"odd\.pt: metadata's measured .*; expected ranges of figures"):
+        weights.measured_of(tmp_path / "odd.pt")

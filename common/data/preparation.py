@@ -1,0 +1,170 @@
+"""How scans were prepared, measured from their voxels, and held against what a checkpoint was trained on.
+
+A training measures a few of its subjects, and its checkpoint keeps their ranges. On a scan that is prepared otherwise,
+the network predicts masks that look plausible and are wrong. The tolerances come from the embedded cohort
+(docs/data.md, section "Preparation").
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from common.data.headers import broken_file, check_headers
+from common.errors import InputError, one_line
+
+__all__ = ["BRAIN", "CHECKS", "brain_overlap", "describe", "differences", "measure", "measure_cases", "refuse", "union"]
+
+Ranges = Mapping[str, Sequence[Any]]  # the lowest and the highest value of each figure
+
+BRAIN = 2.8  # L above zero, at most, of a brain without skull; cohort: 1.8 to 2.4 without, 3.7 or more with it
+MEASURED = 4  # subjects of a cohort
+EXTRACTED = 0.95  # share of non-zero voxels above which a volume is no extracted brain: noise fills it to its borders
+OVERLAP = 0.9  # Dice of two modalities' brains; 0.94 if one is 5 mm off
+SPACING, EXTENT, AIR = 1.1, 1.33, 0.2  # factors, and a share of the border, by which a scan may leave the ranges
+CHECKS = {  # in words
+    "spacing": "edges of the voxels",
+    "skull": "brain or whole head, by the volume above zero",
+    "extent": "edges of the box around what is above zero",
+    "air": "share of the volume's border that is above zero, which no crop removes",
+    "alignment": "overlap of the modalities' brains",
+}
+
+
+def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
+    """Measure a scan; each figure as a range from itself to itself.
+
+    Args:
+        image: [C, H, W, D] in RAS orientation, finite.
+        affine: voxel index to mm, [4, 4].
+
+    Returns:
+        "spacing" and "extent" in mm along right, anterior and superior; "volume" in L above zero, of the channel with
+        most; "air", a share of the outermost voxels; "overlap", the lowest Dice of the first channel's brain with
+        another's, 1 where one of the two is not extracted. "extent" is that of the voxels above zero, 0 without any.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    above = image > 0
+    anything = above.any(axis=0)
+    places = np.argwhere(anything)
+    edges = np.ptp(places, axis=0) + 1 if len(places) else np.zeros(3)
+    border = np.concatenate([np.take(anything, (0, -1), axis).ravel() for axis in range(3)])
+    figures = {
+        "spacing": [round(float(edge), 3) for edge in spacing],
+        "extent": [round(float(edge), 1) for edge in edges * spacing],
+        "volume": round(float(above.sum(axis=(1, 2, 3)).max() * abs(np.linalg.det(affine[:3, :3])) / 1e6), 3),
+        "air": round(float(border.mean()), 3),
+        "overlap": round(min([1.0, *(brain_overlap(image[0], other) for other in image[1:])]), 3),
+    }
+    return {name: [value, value] for name, value in figures.items()}
+
+
+def brain_overlap(first: NDArray[Any], other: NDArray[Any]) -> float:
+    """Dice of the non-zero voxels of two volumes on one grid; 1 if one of them is no extracted brain, or is empty."""
+    brains = first != 0, other != 0
+    sizes = [int(np.count_nonzero(brain)) for brain in brains]
+    if max(sizes) > EXTRACTED * first.size or not min(sizes):
+        return 1.0
+    return 2 * int(np.count_nonzero(brains[0] & brains[1])) / sum(sizes)
+
+
+def measure_cases(cases: Sequence[Mapping[str, Any]], most: int = MEASURED) -> dict[str, list[Any]]:
+    """The ranges of the figures of a few cases, evenly spread over the list; see `measure`.
+
+    Args:
+        cases: as `common.data.Datalist.load` returns them.
+        most: how many are read.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    chosen = np.unique(np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int))
+    return union([measure(*_read(cases[index])) for index in chosen])
+
+
+def _read(case: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Image [C, H, W, D] and affine, in RAS orientation."""
+    check_headers([case])
+    try:
+        scans = [nibabel.as_closest_canonical(nibabel.load(file)) for file in case["image"]]
+        return np.stack([np.asarray(scan.dataobj, dtype=np.float32) for scan in scans]), scans[0].affine
+    except Exception as error:  # readers raise many kinds for damaged files
+        file, reason = broken_file(case["image"]) or (case["image"][0], one_line(error))
+        raise InputError(f"subject {case['subject']}: {file}: {reason}; expected a NIfTI file") from error
+
+
+def union(found: Sequence[Ranges]) -> dict[str, list[Any]]:
+    """The ranges around several others."""
+    return {
+        name: [
+            np.min([ranges[name][0] for ranges in found], axis=0).tolist(),
+            np.max([ranges[name][1] for ranges in found], axis=0).tolist(),
+        ]
+        for name in found[0]
+    }
+
+
+def describe(found: Ranges) -> str:
+    """Ranges in words, such as "voxels of 1 x 1 x 1 mm, brains without skull, background 0"."""
+    words = [f"voxels of {_mm(found['spacing'])} mm", _skull(found) or "brains and whole heads"]
+    words.append("background 0" if found["air"][1] < AIR else "background above 0")
+    return ", ".join([*words] if found["overlap"][0] >= OVERLAP else [*words, "modalities not registered"])
+
+
+def differences(found: Ranges, expected: Ranges | None) -> dict[str, str]:
+    """What is prepared otherwise than expected: a line for each of `CHECKS` that fails.
+
+    Args:
+        found: figures of a scan, or ranges of a cohort.
+        expected: ranges that a network was trained on; None: only what no network should get is found.
+    """
+    lines: dict[str, str] = {}
+    if found["overlap"][0] < OVERLAP:
+        lines["alignment"] = f"modalities' brains overlap by Dice {found['overlap'][0]:.2f}; expected {OVERLAP} or more"
+    if expected is None:
+        return lines
+    if _is_outside(found["spacing"], expected["spacing"], SPACING):
+        lines["spacing"] = f"voxels of {_mm(found['spacing'])} mm; trained on {_mm(expected['spacing'])} mm"
+    if _skull(found) and _skull(expected) and _skull(found) != _skull(expected):
+        lines["skull"] = f"{_skull(found)} ({_litres(found)}); trained on {_skull(expected)} ({_litres(expected)})"
+    elif _is_outside(found["extent"], expected["extent"], EXTENT):
+        lines["extent"] = f"extends over {_mm(found['extent'])} mm; trained on {_mm(expected['extent'])} mm"
+    if found["air"][1] > expected["air"][1] + AIR:
+        border, trained = f"{found['air'][1]:.0%}", f"{expected['air'][1]:.0%}"
+        lines["air"] = f"{border} of the volume's border is above zero, where air should be 0; trained on {trained}"
+    return lines
+
+
+def _is_outside(found: Sequence[Any], expected: Sequence[Any], factor: float) -> bool:
+    low, high = np.asarray(expected[0]) / factor, np.asarray(expected[1]) * factor
+    return bool((np.asarray(found[0]) < low).any() or (np.asarray(found[1]) > high).any())
+
+
+def _skull(ranges: Ranges) -> str:
+    """In words; nothing for a mixture."""
+    low, high = ranges["volume"]
+    return "brains without skull" if high <= BRAIN else "whole heads" if low > BRAIN else ""
+
+
+def _litres(ranges: Ranges) -> str:
+    low, high = (f"{volume:.2g}" for volume in ranges["volume"])
+    return f"{low} L above zero" if low == high else f"{low} to {high} L above zero"
+
+
+def _mm(edges: Sequence[Any]) -> str:
+    low, high = ([f"{edge:.3g}" for edge in side] for side in edges)
+    return " x ".join(one if one == other else f"{one}-{other}" for one, other in zip(low, high, strict=True))
+
+
+def refuse(found: Mapping[str, str], accept: Collection[str]) -> None:
+    """Refuse what `differences` found, in one line, but for what is accepted.
+
+    Raises:
+        InputError: something is not accepted.
+    """
+    refused = {name: line for name, line in found.items() if name not in accept}
+    if refused:
+        names = ",".join(refused)
+        raise InputError(f"prepared otherwise: {'; '.join(refused.values())} (--accept='[{names}]' to go on)")
