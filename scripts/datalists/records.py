@@ -65,6 +65,9 @@ def examine_all(
 
 
 def _examine(case: Mapping[str, Any], root: str, convention: str | None, folder: Path | None) -> Record:
+    """Examine a case, unless its record was kept meanwhile, as by a SLURM job that was requeued."""
+    if folder is not None and (kept := _kept(folder, case, root, convention)) is not None:
+        return kept
     state = _state(case, root, convention)  # before the files are read: they may change meanwhile
     record = examine(case, root=root, convention=convention)
     if folder is not None and state is not None and all(each.check != "unreadable" for each in record.problems):

@@ -121,6 +121,19 @@ def test_files_that_are_missing_or_unreadable_are_tried_again(cohort):
     assert read == ["s0", "s1"]
 
 
+class Requeued:
+    """An array whose one job is this process, and starts once more when it has done its work."""
+
+    def map(self, function, items, unit):
+        return [[function(item) for item in items] for _ in range(2)][1]
+
+
+def test_a_job_that_is_requeued_reads_no_file_twice(cohort):
+    found = records.examine_all(CASES, str(cohort / "root"), "atlas", cohort / "out", 1, Requeued())
+    assert (cohort / "log").read_text().split() == ["s0", "s1", "s2"]
+    assert found == [examine(each, str(cohort / "root"), "atlas") for each in CASES]
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", "not JSON", '{"state": 1}'])
 def test_a_broken_record_is_none(cohort, content):
     first, _ = run(cohort)
