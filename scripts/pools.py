@@ -1,6 +1,7 @@
 """Run a function on many items in other processes, and survive processes that are killed."""
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -65,7 +66,11 @@ def _work_off(
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is killed; otherwise it would wait for work forever."""
+    """End this process when its parent is killed; otherwise it would wait for work forever.
+
+    SLURM's warning before the end of a job reaches all its processes; the parent answers it.
+    """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     Thread(target=_watch, args=(parent_process(),), daemon=True).start()
 
 

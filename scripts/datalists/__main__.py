@@ -218,8 +218,9 @@ def generic(
         root: folder of the data set.
         output: the datalist, a JSON file; an existing file is replaced.
         regions: YAML file that names each region, the outermost first, with its labels; see docs/own_data.md. By
-            default what dataset.json states. If nothing states them, all label maps are read. With 1 as their only
-            value the region is lesion, and otherwise the command ends, and shows a file for the values that it found.
+            default what dataset.json or BIDS's dseg.tsv states. If nothing states them, all label maps are read. With 1
+            as their only value the region is lesion, and otherwise the command ends, and shows a file for the values
+            that it found.
         layout: folders, flat, bids or nnunet, if several could be meant.
         modalities: to take, in this order, such as T1,FLAIR. Subjects that lack one are left out. By default those that
             every subject has. For files with other names, the words that end them, such as T1=t1_mprage,FLAIR=flair_reg

@@ -1,7 +1,7 @@
 """Check a cohort before training on it: `python -m scripts.datalists check`.
 
-Worker processes open the files of each subject (`scripts.datalists.examine`) and return only a few numbers, by which
-`scripts.datalists.cohort_checks` compares the subjects.
+Worker processes open the files of each subject (`scripts.datalists.examine`) and return only a few numbers, which
+`scripts.datalists.records` keeps on disk and by which `scripts.datalists.cohort_checks` compares the subjects.
 """
 
 import csv
@@ -19,14 +19,15 @@ from common.data import datalists
 from common.data.headers import Problem
 from common.errors import InputError, check_number
 from common.files import atomic_write, check_writable_file, check_writable_folder, expand_home, reporting_path_errors
+from scripts.arrays import Array, array_of
 from scripts.datalists.cohort_checks import compare, describe
-from scripts.datalists.examine import CHECKS, Record, examine
+from scripts.datalists.examine import CHECKS, Record
+from scripts.datalists.records import examine_all
 from scripts.pools import map_in_processes
 
 __all__ = ["Finding", "Result", "check"]
 
 PAGES = ("findings.csv", "findings.html")
-NO_RECORD = "reading them ended the process, twice"
 
 
 class Finding(NamedTuple):
@@ -106,6 +107,7 @@ def check(
     accept: str | Sequence[str] = (),
     pictures: int = 200,
     workers: int = 0,
+    slurm: Mapping[str, Any] | None = None,
 ) -> None:
     """Open every file of a datalist and report what would stop a training, silently spoil it, or inflate its scores.
 
@@ -115,15 +117,23 @@ def check(
     Warnings: subjects without lesion, modalities or masks that are copies, and images that differ from the rest of the
     cohort in orientation, spacing, intensities or brain extraction. Errors and warnings give exit status 1.
 
+    Repeat a command with `output` to continue an interrupted check: it reads only the subjects that it has not read, or
+    whose files have another size or time since.
+
     Args:
         datalist: JSON file.
         root: folder that its paths are relative to.
-        output: folder for findings.csv and findings.html, a page with a picture of each subject concerned.
+        output: folder for findings.csv and findings.html, a page with a picture of each subject concerned, and for the
+            record of each subject.
         fix: exclude, to write a datalist without the subjects that have an error, except accepted ones.
         fixed: the file for that datalist.
         accept: names of checks, such as empty_mask,orientation, that are reported but do not change the exit status.
         pictures: largest number of subjects on the page, errors first; findings.csv has them all.
-        workers: processes; 0 for one per core.
+        workers: processes; 0 for one per core. With `slurm`, the number of SLURM jobs, each of which reads its part of
+            the subjects, one at a time.
+        slurm: settings of SLURM jobs by the names of submitit's parameters, such as
+            "{'slurm_partition': 'cpu', 'cpus_per_task': 1, 'mem_gb': 4, 'timeout_min': 60}"; without, this machine
+            reads. All nodes must share the folders.
     """
     accepted = _check_options(datalist, fix, fixed, accept, pictures, workers)
     _check_places(datalist, output, fixed)
@@ -135,7 +145,9 @@ def check(
     if not cases:
         raise InputError(f"--datalist={datalist}: no subject in it; expected at least one")
     _check_root(cases, root, folder)
-    records = _records(cases, str(folder), content["label_convention"], workers)
+    array = None if slurm is None else _array(slurm, output, workers)
+    place = None if output is None else Path(str(output))
+    records = examine_all(cases, str(folder), content["label_convention"], place, workers, array)
     result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, content["modalities"]), describe(records))
     lines = _lines(result)
     try:
@@ -231,12 +243,12 @@ def _content(datalist: str) -> dict[str, Any]:
     return datalists.in_memory(content)
 
 
-def _records(cases: Sequence[Mapping[str, Any]], root: str, convention: str | None, workers: int) -> list[Record]:
-    records = map_in_processes(partial(examine, root=root, convention=convention), cases, workers, "subject")
-    return [
-        record or Record((Problem("unreadable", case["image"][0], NO_RECORD, "files that fit into memory"),))
-        for case, record in zip(cases, records, strict=True)
-    ]
+def _array(slurm: Mapping[str, Any], output: str | None, workers: int) -> Array:
+    if output is None:
+        raise InputError(f"--slurm={slurm}: expected --output too, a folder that all nodes share")
+    if workers == 0:
+        raise InputError(f"--workers=0: expected the number of SLURM jobs, such as 32, with --slurm={slurm}")
+    return array_of(slurm, Path(str(output)), "check", workers)
 
 
 def _ordered(

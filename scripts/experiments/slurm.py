@@ -1,15 +1,12 @@
 """Jobs of a study as jobs of SLURM, by submitit."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # on which a training saves its state and ends
-
 import submitit
 
-from common.errors import ArgumentError
+from scripts.arrays import failure_of, slurm_executor
 from scripts.experiments.execute import Launcher, execute
 from scripts.experiments.instances import Job
 from scripts.experiments.status import State, folder_of
@@ -37,25 +34,13 @@ def slurm_launcher(settings: Mapping[str, Any], output: Path) -> Launcher:
     Raises:
         ArgumentError: there is no SLURM here, or submitit knows no such setting.
     """
-    if not isinstance(settings, Mapping):
-        raise ArgumentError(f"slurm={settings}: expected settings such as \"{{'slurm_partition': 'gpu'}}\"")
-
-    def executor(job: Job | None) -> submitit.AutoExecutor:
-        folder = folder_of(job, output) if job else output / "jobs"
-        made = submitit.AutoExecutor(folder=folder / "slurm", cluster="slurm")
-        made.update_parameters(name=job.name.replace("/", "-") if job else "study", **settings)
-        return made
-
-    try:
-        executor(None)
-    except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
-        raise ArgumentError(f"slurm={dict(settings)}: {' '.join(str(error).split()):.200}") from error
+    slurm_executor(settings, output / "jobs", "study")  # refuses bad settings before the first job
 
     def launch(job: Job, folder: Path, redo: bool) -> State:
-        submitted = executor(job).submit(Execution(), job, folder, redo)
+        executor = slurm_executor(settings, folder_of(job, output) / "slurm", job.name.replace("/", "-"))
         try:
-            return submitted.result()
+            return executor.submit(Execution(), job, folder, redo).result()
         except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:
-            return State("failed", " ".join(str(error).split())[-200:])
+            return State("failed", failure_of(error))
 
     return launch

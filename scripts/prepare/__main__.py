@@ -8,6 +8,7 @@ from common.cli import run
 from common.errors import InputError, check_number, choice
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.values import flag
+from scripts.arrays import array_of
 from scripts.prepare.back import Order, Prediction, send_back
 from scripts.prepare.brain import HD_BET, find_hd_bet
 from scripts.prepare.cohort import PAGE, Outcome, prepare_cohort, run_in_processes
@@ -33,6 +34,7 @@ def prepare(
     spacing: float = 1.0,
     device: str = "cpu",
     jobs: int = 1,
+    slurm: Mapping[str, Any] | None = None,
 ) -> None:
     """Register, extract the brain of, and resample the raw scans of each subject; docs/prepare.md describes it.
 
@@ -53,7 +55,11 @@ def prepare(
         patterns: modality -> pattern of its file names, such as "{'T1': '*_T1w.nii.gz'}", instead of words in them.
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for HD-BET.
-        jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm.
+        jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number of SLURM jobs, each
+            of which prepares its part of the subjects, one at a time.
+        slurm: settings of SLURM jobs by the names of submitit's parameters, such as
+            "{'slurm_partition': 'cpu', 'cpus_per_task': 2, 'mem_gb': 4, 'timeout_min': 240}"; without, subjects are
+            prepared on this machine. All nodes must share the folders.
     """
     cohort = None if like is None else choice("like", like, COHORTS)
     names = _names(modalities, cohort and cohort.modalities)
@@ -85,7 +91,8 @@ def prepare(
     source = expand_home(root, f"--root={root}")
     subjects = find_subjects(source, names, _patterns(patterns, names))
     folder = _output(output, source)
-    outcomes = prepare_cohort(subjects, settings, folder, jobs)
+    array = None if slurm is None else array_of(slurm, folder, "prepare", jobs)
+    outcomes = prepare_cohort(subjects, settings, folder, jobs, array)
     _report(outcomes, f"prepared: {folder / PAGE}")
 
 

@@ -20,10 +20,11 @@ from common.data.headers import first_line
 from common.errors import InputError
 from common.files import atomic_write, digest
 from common.pages.templates import render
+from scripts.arrays import Array
 from scripts.pools import map_in_processes
 from scripts.prepare.figures import FIGURES, Figures, outside, rows
 from scripts.prepare.scans import Subject
-from scripts.prepare.store import alone, finished, picture_file, read_record, scan_file, write_subject
+from scripts.prepare.store import alone, begin, finished, picture_file, read_record, scan_file, write_subject
 from scripts.prepare.subject import Settings, prepare_subject
 from scripts.prepare.targets import TARGETS
 from scripts.prepare.volumes import read_volume
@@ -52,7 +53,9 @@ class _Order:
     output: Path
 
 
-def prepare_cohort(subjects: Sequence[Subject], settings: Settings, output: Path, jobs: int) -> list[Outcome]:
+def prepare_cohort(
+    subjects: Sequence[Subject], settings: Settings, output: Path, jobs: int, array: Array | None = None
+) -> list[Outcome]:
     """Prepare subjects, and write datalist.json, quality.csv and overview.html for those that succeeded.
 
     A subject that was prepared from the same files with the same settings is left as it is.
@@ -62,13 +65,14 @@ def prepare_cohort(subjects: Sequence[Subject], settings: Settings, output: Path
         settings: for all of them.
         output: folder, which exists.
         jobs: subjects at a time; each gets its share of the cores.
+        array: SLURM jobs that prepare them instead of this machine.
 
     Raises:
-        InputError: another process works in the folder, or it cannot be written.
+        InputError: another process works in the folder, it cannot be written, or a SLURM job failed.
     """
     with alone(output):
         orders = [_Order(subject, settings, output) for subject in subjects if not subject.fault]
-        done = run_in_processes(_prepare, orders, jobs, "subject")
+        done = run_in_processes(_prepare, orders, jobs, "subject", array)
         outcomes = {order.subject.name: outcome for order, outcome in zip(orders, done, strict=True)}
         for subject in subjects:
             if subject.fault:
@@ -78,7 +82,9 @@ def prepare_cohort(subjects: Sequence[Subject], settings: Settings, output: Path
     return ordered
 
 
-def run_in_processes(work: Callable[[Any], Any], orders: Sequence[Any], jobs: int, unit: str) -> list[Outcome]:
+def run_in_processes(
+    work: Callable[[Any], Any], orders: Sequence[Any], jobs: int, unit: str, array: Array | None = None
+) -> list[Outcome]:
     """Call `work` for each order in `jobs` processes with a share of the cores each; any failure is an outcome.
 
     Args:
@@ -86,9 +92,16 @@ def run_in_processes(work: Callable[[Any], Any], orders: Sequence[Any], jobs: in
         orders: one a subject.
         jobs: processes.
         unit: of the progress bar.
+        array: SLURM jobs instead of the processes, with their `cpus_per_task` each.
+
+    Raises:
+        InputError: a SLURM job failed.
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    done = map_in_processes(partial(_attempt, work, threads), orders, jobs, unit) if orders else []
+    if array is not None:
+        done = array.map(partial(_attempt, work, None), orders, unit)
+    else:
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        done = map_in_processes(partial(_attempt, work, threads), orders, jobs, unit) if orders else []
     killed = "ended the process, twice; expected memory for a subject per job"
     return [
         Outcome(order.subject.name, fault=killed) if outcome is None else outcome
@@ -96,7 +109,8 @@ def run_in_processes(work: Callable[[Any], Any], orders: Sequence[Any], jobs: in
     ]
 
 
-def _attempt(work: Callable[[Any], Outcome], threads: int, order: Any) -> Outcome:
+def _attempt(work: Callable[[Any], Outcome], threads: int | None, order: Any) -> Outcome:
+    threads = threads or int(os.environ.get("SLURM_CPUS_PER_TASK", "1"))
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
@@ -111,6 +125,11 @@ def _attempt(work: Callable[[Any], Outcome], threads: int, order: Any) -> Outcom
 
 
 def _prepare(order: _Order) -> Outcome:
+    with begin(order.output, order.subject.name):
+        return _prepared(order)
+
+
+def _prepared(order: _Order) -> Outcome:
     subject, settings = order.subject, order.settings
     start = time.monotonic()
     try:

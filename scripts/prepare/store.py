@@ -1,7 +1,6 @@
 """The folder of a prepared subject: its files, its record, and how it appears, complete or not at all."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ __all__ = [
     "RECORD",
     "WORK",
     "alone",
+    "begin",
     "finished",
     "mask_file",
     "picture_file",
@@ -59,7 +59,7 @@ def picture_file(subject: str) -> str:
 def write_subject(
     output: Path, subject: str, prepared: Prepared, settings: Settings, record: Mapping[str, Any]
 ) -> None:
-    """Write the folder of a subject in place of an earlier one.
+    """Write the folder of a subject, which this process has begun, in place of an earlier one.
 
     Raises:
         InputError: it cannot be written.
@@ -85,19 +85,22 @@ def write_subject(
 
 @contextmanager
 def alone(output: Path) -> Iterator[None]:
-    """Keep other processes from preparing scans in a folder, and remove what a killed one left unfinished.
+    """Keep other commands from preparing scans in a folder, and remove what killed processes left unfinished.
+
+    SLURM jobs of an earlier command may still be at work there; see `begin`.
 
     Raises:
-        InputError: another process is at work there, or the folder cannot be written.
+        InputError: another command is at work there, or the folder cannot be written.
     """
     work = output / WORK
     try:
         with lock(work) as held:
             if held is None:
                 raise InputError(f"--output={output}: another process prepares scans there; expected to be alone")
-            for left in work.iterdir():
-                if left.is_dir():
-                    shutil.rmtree(left)
+            for left in [path for path in work.iterdir() if path.is_dir()]:
+                with lock(left) as abandoned:
+                    if abandoned is not None:
+                        shutil.rmtree(left)
             yield
     except OSError as error:
         if error.strerror is None:  # of a process, not of a file
@@ -106,11 +109,35 @@ def alone(output: Path) -> Iterator[None]:
 
 
 @contextmanager
+def begin(output: Path, subject: str) -> Iterator[None]:
+    """Keep other processes, also of other machines that share the folder, from preparing a subject.
+
+    Raises:
+        InputError: another process prepares it.
+    """
+    work = _work(output, subject)
+    with lock(work) as held:
+        if held is None:
+            raise InputError("another process prepares it; expected the same command again when that has ended")
+        try:
+            yield
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _work(output: Path, subject: str) -> Path:
+    """The folder of what is not finished of a subject."""
+    return output / WORK / f"{subject}.unfinished"
+
+
+@contextmanager
 def _appearing(output: Path, subject: str) -> Iterator[Path]:
     """A folder to fill; at the end of the block it becomes the subject's."""
-    new, old = (output / WORK / f"{subject}.{kind}.{os.getpid()}" for kind in ("new", "old"))
+    new, old = (_work(output, subject) / kind for kind in ("new", "old"))
     try:
-        new.mkdir(parents=True)
+        for left in (new, old):  # of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        new.mkdir()
         yield new
         if (output / subject).exists():
             (output / subject).rename(old)
@@ -119,9 +146,6 @@ def _appearing(output: Path, subject: str) -> Iterator[Path]:
         raise InputError(
             f"{output / subject}: {error.strerror or error}; expected a folder that can be written"
         ) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from common.data.modalities import modality_of
 from common.errors import InputError
 from scripts.datalists.generic.found import DataSet, files_in, printable
+from scripts.datalists.generic.lookup import convention_of
 from scripts.datalists.generic.names import LABEL, Naming, ends_with
 from scripts.datalists.layouts import folders_in
 
@@ -57,11 +58,17 @@ def is_bids(root: str) -> bool:
     return any(True for _ in _anatomies(root, ""))
 
 
-def read_bids(root: Path, naming: Naming) -> DataSet:
+def read_bids(root: Path, naming: Naming, states_regions: bool) -> DataSet:
     """The sessions of a data set.
 
+    Args:
+        root: the folder.
+        naming: of its files.
+        states_regions: whether lookup tables, dseg.tsv, state the regions if there are some; otherwise the user does.
+
     Raises:
-        InputError: a session has two files for one modality, or two label maps of the same kind.
+        InputError: a session has two files for one modality, or two label maps of the same kind, or a lookup table is
+            invalid.
     """
     data = DataSet(str(root), "BIDS")
     labels: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
@@ -73,6 +80,9 @@ def read_bids(root: Path, naming: Naming) -> DataSet:
         for subject, session, folder in _anatomies(data.root, below):
             labels[subject, session] += _labels(data.root, folder, pipeline, naming)
     _put_labels(data, labels)
+    if states_regions:
+        used = (known.label for known in data.subjects.values() if known.images)
+        data.convention = convention_of(data.root, [label for label in used if label is not None])
     return data
 
 

@@ -19,6 +19,7 @@ from common.errors import ArgumentError, InputError
 from common.files import reporting_json_errors
 from scripts.datalists.generic.found import DataSet, files_in
 from scripts.datalists.generic.names import LABEL, Naming
+from scripts.datalists.generic.regions import plain_name
 
 __all__ = ["is_nnunet", "read_nnunet"]
 
@@ -150,7 +151,7 @@ def _convention(content: Mapping[str, Any], file: Path) -> str:
             if values != [0]:
                 raise InputError(f"{file}: labels: background={given}: expected 0")
             continue
-        if not all(type(value) is int for value in values) or (plain := _plain(name)) in regions:
+        if not all(type(value) is int for value in values) or (plain := plain_name(name)) in regions:
             raise InputError(f"{file}: labels: {name}={given}: expected label values, and another name than the others")
         regions[plain] = sorted(set(values))
         if plain != name:
@@ -163,12 +164,6 @@ def _convention(content: Mapping[str, Any], file: Path) -> str:
         raise InputError(f"{file}: {error}") from error
     _compare_order(list(regions), convention, content.get("regions_class_order"), file)
     return convention
-
-
-def _plain(name: str) -> str:
-    """A region's name in letters, digits, _ and -, beginning with a letter."""
-    text = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")
-    return (text if re.match("[A-Za-z]", text) else f"region_{text}")[:40]
 
 
 def _compare_order(names: Sequence[str], convention: str, order: Sequence[int] | None, file: Path) -> None:

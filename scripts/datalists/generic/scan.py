@@ -83,7 +83,7 @@ def _layout(root: Path, layout: str | None) -> str:
 def _read(name: str, root: Path, naming: Naming, regions: str | None) -> DataSet:
     readers: Mapping[str, Callable[[Path, Naming], DataSet]] = {
         "nnunet": partial(read_nnunet, states_regions=regions is None),
-        "bids": read_bids,
+        "bids": partial(read_bids, states_regions=regions is None),
         "folders": read_folders,
         "flat": read_flat,
     }

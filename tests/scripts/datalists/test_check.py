@@ -16,6 +16,7 @@ import pytest
 from common.data import datalists
 from common.errors import InputError
 from scripts.datalists import check as datalist_check
+from scripts.datalists import records
 from scripts.datalists.examine import Record
 from scripts.phantoms.cohort import make
 
@@ -234,7 +235,7 @@ def test_bad_options_are_named(cohort, monkeypatch, options, message):
     options = {
         name: value.replace("LIST", place) if isinstance(value, str) else value for name, value in options.items()
     }
-    monkeypatch.setattr(datalist_check, "examine", None)  # nothing is read before
+    monkeypatch.setattr(records, "examine", None)  # nothing is read before
     with pytest.raises(InputError, match=re.escape(message)):
         datalist_check.check(**{"datalist": str(cohort / "list.json"), "root": str(cohort / "root")} | options)
 
@@ -328,7 +329,7 @@ def kill_at_s1(case, **_):
 
 
 def test_a_subject_that_kills_its_process_is_an_error(cohort, monkeypatch):
-    monkeypatch.setattr(datalist_check, "examine", kill_at_s1)
+    monkeypatch.setattr(records, "examine", kill_at_s1)
     status, findings = check(cohort)
     assert (status, kinds(findings)) == (1, [("s1", "unreadable")])
     assert findings[0]["value"] == "reading them ended the process, twice"

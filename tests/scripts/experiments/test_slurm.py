@@ -31,3 +31,13 @@ def test_settings_that_submitit_does_not_know_are_refused(slurm, command):
     assert result.returncode == 2
     assert result.stderr.startswith("error: --slurm={'partitoin': 'gpu'}: ")
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_refuses_has_failed(slurm, command):
+    environment = {name: value for name, value in slurm.environment.items() if name.startswith("SLURM")}
+    words = [*command[:3], "run", *command[3:], "--only=alone", "--slurm={'slurm_partition':'none'}"]
+    result = execute(words, ROOT, **environment)
+    assert result.returncode == 1
+    assert "failed       alone: sbatch: error: invalid partition specified: none" in result.stdout
+    assert "Traceback" not in result.stderr

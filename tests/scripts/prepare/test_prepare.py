@@ -95,7 +95,7 @@ def test_a_subject_that_fails_is_one_line_and_the_others_go_on(cohort):
 def test_what_is_done_stays_and_leftovers_of_a_killed_run_go(cohort, run_prepare):
     folder = cohort.folder / "out"
     before = (folder / cohort.subject / "prepare.json").stat().st_mtime_ns
-    (folder / ".prepare/someone.new.1").mkdir()
+    (folder / ".prepare/someone.unfinished/new").mkdir(parents=True)
     result = run_prepare(*cohort.options)
     assert "0 new, 1 done before, 1 failed" in result.stdout
     assert (folder / cohort.subject / "prepare.json").stat().st_mtime_ns == before

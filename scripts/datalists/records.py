@@ -1,0 +1,126 @@
+"""Examine subjects, several at a time, and keep their records: a check goes on where it was stopped.
+
+No file is read twice, unless its size or its time has changed.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from common.data.headers import Problem
+from common.files import atomic_write
+from scripts.arrays import Array
+from scripts.datalists.examine import Image, Record, examine
+from scripts.pools import map_in_processes
+
+__all__ = ["FOLDER", "examine_all"]
+
+FOLDER = "records"  # in the output folder
+FORMAT = 1  # of `examine`; another number reads all files anew
+NO_RECORD = "reading them ended the process, twice"
+
+
+def examine_all(
+    cases: Sequence[Mapping[str, Any]],
+    root: str,
+    convention: str | None,
+    output: Path | None,
+    workers: int,
+    array: Array | None = None,
+) -> list[Record]:
+    """Examine all cases but those of which `output` keeps a record, several at a time; prints how many it keeps.
+
+    Each new record is kept at once. A record counts as long as the paths, sizes and times of the files, the label
+    convention and the method are the same. Records of files that are missing or unreadable are not kept.
+
+    Args:
+        cases: their files relative to `root`.
+        root: the cohort's folder.
+        convention: of the labels; see `scripts.datalists.examine`.
+        output: folder of the check; None to keep no records.
+        workers: processes; 0 for one per core.
+        array: SLURM jobs that examine instead of this machine.
+
+    Raises:
+        InputError: a record cannot be written, or a SLURM job failed.
+    """
+    folder = None if output is None else output / FOLDER
+    records = [None if folder is None else _kept(folder, case, root, convention) for case in cases]
+    rest = [case for case, record in zip(cases, records, strict=True) if record is None]
+    if len(rest) < len(cases):
+        known = f"{len(cases) - len(rest)} of {len(cases)} subjects"
+        print(f"{known} were read before, and their files are the same", file=sys.stderr)
+    work = partial(_examine, root=root, convention=convention, folder=folder)
+    done = array.map(work, rest, "subject") if array else map_in_processes(work, rest, workers, "subject")
+    new = iter(done)
+    found = [record if record is not None else next(new) for record in records]
+    return [
+        record or Record((Problem("unreadable", case["image"][0], NO_RECORD, "files that fit into memory"),))
+        for case, record in zip(cases, found, strict=True)
+    ]
+
+
+def _examine(case: Mapping[str, Any], root: str, convention: str | None, folder: Path | None) -> Record:
+    """Examine a case, unless its record was kept meanwhile, as by a SLURM job that was requeued."""
+    if folder is not None and (kept := _kept(folder, case, root, convention)) is not None:
+        return kept
+    state = _state(case, root, convention)  # before the files are read: they may change meanwhile
+    record = examine(case, root=root, convention=convention)
+    if folder is not None and state is not None and all(each.check != "unreadable" for each in record.problems):
+        content = {"subject": case["subject"], "state": state, "record": _in_json(record)}
+        with atomic_write(_file(folder, case, root)) as path:
+            path.write_text(json.dumps(content), encoding="utf-8")
+    return record
+
+
+def _files(case: Mapping[str, Any]) -> list[str]:
+    return [*case["image"], *([case["label"]] if "label" in case else [])]
+
+
+def _file(folder: Path, case: Mapping[str, Any], root: str) -> Path:
+    """The file of a case's record; its name is a hash of the paths, as a subject's name may be no file's name."""
+    paths = [str(Path(root).resolve()), case["image"], case.get("label")]
+    name = sha256(json.dumps(paths).encode()).hexdigest()
+    return folder / name[:2] / f"{name}.json"
+
+
+def _state(case: Mapping[str, Any], root: str, convention: str | None) -> dict[str, Any] | None:
+    """What a record depends on, as JSON has it; None if a file is missing."""
+    try:
+        stats = [Path(root, file).stat() for file in _files(case)]
+    except (OSError, ValueError):  # ValueError: a path with a null byte
+        return None
+    return {
+        "format": FORMAT,
+        "convention": convention,
+        "unlabelled": case["split"] == "unlabelled",
+        "files": [[stat.st_size, stat.st_mtime_ns] for stat in stats],
+    }
+
+
+def _kept(folder: Path, case: Mapping[str, Any], root: str, convention: str | None) -> Record | None:
+    """The record of a case whose files are as they were; None if there is none that can be used."""
+    try:
+        content = json.loads(_file(folder, case, root).read_text(encoding="utf-8"))
+        state = _state(case, root, convention)
+        return _from_json(content["record"]) if state is not None and content["state"] == state else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _in_json(record: Record) -> dict[str, Any]:
+    return {**record._asdict(), "digests": [digest.hex() for digest in record.digests]}
+
+
+def _from_json(content: Mapping[str, Any]) -> Record:
+    return Record(
+        problems=tuple(Problem(*problem) for problem in content["problems"]),
+        orientation=content["orientation"],
+        spacing=tuple(content["spacing"]),
+        images=tuple(None if image is None else Image(*image) for image in content["images"]),
+        digests=tuple(map(bytes.fromhex, content["digests"])),
+    )

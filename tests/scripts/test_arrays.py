@@ -1,0 +1,111 @@
+"""A function on many items as a job array of a real SLURM."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from common.errors import ArgumentError, InputError
+from scripts.arrays import array_of
+from tests.support import ROOT
+
+SETTINGS = {"timeout_min": 5, "cpus_per_task": 1, "mem_gb": 1}
+
+
+@pytest.fixture
+def cluster(slurm, monkeypatch):
+    for name in ("SLURM_CONF", "PYTHONPATH"):
+        if name in slurm.environment:
+            monkeypatch.setenv(name, slurm.environment[name])
+    monkeypatch.chdir(ROOT)
+    return slurm
+
+
+def square(number):
+    """The square of a number, and the job that took it; 4 kills its process."""
+    if number == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number, os.environ["SLURM_ARRAY_TASK_ID"]
+
+
+@pytest.mark.slow
+def test_jobs_share_the_items_and_a_killed_process_loses_only_its_own(cluster, tmp_path, capsys):
+    array = array_of(SETTINGS, tmp_path, "squares", 3)
+    results = array.map(square, range(8), "number")
+    assert results == [None if number == 4 else (number * number, str(number % 3)) for number in range(8)]
+    jobs = cluster.ask("scontrol", "show", "job", "--oneliner").splitlines()
+    assert sum("JobName=squares " in job for job in jobs) == 3
+    assert len(list((tmp_path / ".slurm").glob("*_result.pkl"))) == 3
+    told = capsys.readouterr().err
+    assert "3 parts; they go on if this command ends" in told
+    assert "8/8" in told
+
+
+def wait_once(order):
+    """Wait long the first time."""
+    number, folder = order
+    with (folder / "log").open("a") as log:
+        log.write(f"{number}\n")
+    if not (folder / str(number)).exists():
+        (folder / str(number)).touch()
+        time.sleep(600 if number == 1 else 0)
+    return number
+
+
+@pytest.mark.slow
+def test_a_job_that_is_told_to_end_is_requeued_and_continues(cluster, tmp_path):
+    """Its processes get the signal, too, and must leave the answer to the first of them."""
+    pid = os.fork()
+    if pid == 0:  # SLURM tells it once it is at work
+        log = tmp_path / "log"
+        while not log.exists() or log.read_text().split() != ["0", "1"]:
+            time.sleep(0.2)
+        number = next((tmp_path / ".slurm").glob("*_submitted.pkl")).name.split("_")[0]
+        os.execvp("scancel", ["scancel", "--signal=USR1", number])
+    results = array_of(SETTINGS, tmp_path, "waits", 1).map(wait_once, [(number, tmp_path) for number in range(3)], "it")
+    assert os.waitpid(pid, 0)[1] == 0
+    assert results == [0, 1, 2]
+    assert (tmp_path / "log").read_text().split() == ["0", "1", "0", "1", "2"]
+
+
+def fail(number):
+    raise KeyError(f"number {number}")
+
+
+@pytest.mark.slow
+def test_jobs_that_fail_are_told_with_the_place_of_their_logs(cluster, tmp_path):
+    told = (
+        rf"2 of 2 SLURM jobs failed, the first \d+_[01]: .*KeyError: 'number [01]'.*; logs are in {tmp_path}/.slurm; "
+    )
+    with pytest.raises(InputError, match=told):
+        array_of(SETTINGS, tmp_path, "fails", 2).map(fail, [0, 1], "number")
+
+
+def test_settings_that_slurm_refuses_are_told(cluster, tmp_path):
+    with pytest.raises(InputError, match=r"^--slurm: .*invalid partition"):
+        array_of({"slurm_partition": "none"}, tmp_path, "refused", 1).map(square, [1], "number")
+
+
+def test_no_items_are_no_jobs(cluster, tmp_path):
+    assert array_of(SETTINGS, tmp_path, "none", 4).map(square, [], "number") == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("gpu", "^slurm=gpu: expected settings such as"),
+        ({"partitoin": "gpu"}, r"^slurm={'partitoin': 'gpu'}: .*partitoin"),
+    ],
+)
+def test_settings_that_submitit_does_not_know_are_refused(cluster, tmp_path, settings, message):
+    with pytest.raises(ArgumentError, match=message) as caught:
+        array_of(settings, tmp_path, "refused", 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_slurm_settings_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ArgumentError, match=r"^slurm={'timeout_min': 5, .*}: "):
+        array_of(SETTINGS, tmp_path, "nowhere", 1)
