@@ -10,10 +10,11 @@ __getattr__ = lazy(
         "headers": "AFFINE_TOLERANCE Problem broken_file check_headers edges_of first_line grid_of "
         "read_headers read_voxels",
         "intensities": "NormalizeBraind brain_and_head otsu",
-        "modalities": "SPELLINGS modality_of split_name",
+        "modalities": "SPELLINGS count_missing first_image missing_in modality_of split_name",
         "regions": "CONVENTIONS Convention Region aliases_of alike canonical colours conventions_by_protocol "
         "declaration display_order known_labels mapping_of painting_order regions_of",
-        "transforms": "CheckScand LabelToRegionsd NestRegionsd RegionsToLabeld",
+        "transforms": "CheckScand LabelToRegionsd LoadScand NestRegionsd RandModalityDropoutd RegionsToLabeld "
+        "present_channels",
         "volumes": "write_volume",
     },
 )

@@ -11,7 +11,7 @@ import torch
 from common.errors import InputError
 from common.weights.storage import load, path_of
 
-__all__ = ["ENCODER", "STEM", "Checkpoint", "Layout", "read", "settings_of"]
+__all__ = ["ENCODER", "STEM", "Checkpoint", "Layout", "metadata_of", "read", "settings_of"]
 
 ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining hands on
 STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; its name marks an encoder in a file
@@ -125,8 +125,17 @@ def _as_list(checkpoint: Any) -> list[Any]:
     return list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
 
 
+def metadata_of(checkpoint: str | Path) -> dict[str, Any]:
+    """What a checkpoint says of its training; empty for a file of another project.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return _metadata(load(checkpoint, lazily=True), checkpoint)
+
+
 def _settings_in(file: Path) -> dict[str, Any]:
-    metadata = _metadata(load(file, lazily=True), file)
+    metadata = metadata_of(file)
     return {name: metadata[name] for name in OPTIONS if metadata.get(name) is not None}
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from common.data import datalists
 from common.data.headers import Problem
+from common.data.modalities import count_missing, first_image
 from common.errors import InputError, check_number
 from common.files import atomic_write, check_writable_file, check_writable_folder, expand_home, reporting_path_errors
 from scripts.datalists.cohort_checks import compare, describe
@@ -136,7 +137,10 @@ def check(
         raise InputError(f"--datalist={datalist}: no subject in it; expected at least one")
     _check_root(cases, root, folder)
     records = _records(cases, str(folder), content["label_convention"], workers)
-    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, content["modalities"]), describe(records))
+    modalities = content["modalities"]
+    lacking = [f"{names} in {count} subjects" for names, count in count_missing(cases, modalities).items()]
+    facts = describe(records) | ({"missing": ", ".join(lacking)} if lacking else {})
+    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, modalities), facts)
     lines = _lines(result)
     try:
         if output is not None:
@@ -202,7 +206,7 @@ def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> 
     """
     files = {file for case in cases for file in (*case["image"], case.get("label")) if file}
     if not any((folder / file).exists() for file in files):
-        example = cases[0]["image"][0]
+        example = first_image(cases[0])
         raise InputError(f"--root={root}: none of the {len(files)} files is below --root; expected {example} there")
 
 
@@ -234,7 +238,7 @@ def _content(datalist: str) -> dict[str, Any]:
 def _records(cases: Sequence[Mapping[str, Any]], root: str, convention: str | None, workers: int) -> list[Record]:
     records = map_in_processes(partial(examine, root=root, convention=convention), cases, workers, "subject")
     return [
-        record or Record((Problem("unreadable", case["image"][0], NO_RECORD, "files that fit into memory"),))
+        record or Record((Problem("unreadable", first_image(case), NO_RECORD, "files that fit into memory"),))
         for case, record in zip(cases, records, strict=True)
     ]
 

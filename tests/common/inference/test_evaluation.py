@@ -25,7 +25,9 @@ def evaluate(folder, cases, **options):
         {"subject": f"case{n}", "image": [f"/data/{n}_flair.nii.gz", f"/data/{n}_t1.nii.gz"], "label": f"/data/{n}.nii"}
         for n in reversed(range(len(cases) + 1))  # one of them is not evaluated
     ]
-    files = EvaluationFiles(folder, protocol, entries, str(folder / "predictions"), "brats2021", "ours", **options)
+    files = EvaluationFiles(
+        folder, protocol, entries, str(folder / "predictions"), "brats2021", "ours", BRATS, **options
+    )
     SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(cases, batch_size=2),
