@@ -161,7 +161,7 @@ _ALL = (
     Option(
         "modality_dropout",
         numbers(0, 1),
-        "probability that a training crop loses modalities, all but one at most; for scans that lack some",
+        "probability that a training crop loses some of its modalities, for scans that lack them",
     ),
     Option("max_grad_norm", numbers(1e-12), "L2 norm that gradients are clipped to", nullable=True),
     # 99,999, because each process adds 100,000 times its rank

@@ -72,7 +72,7 @@ def draw_segmentations(
 
 def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], convention: str, title: str) -> Figure:
     image, truth, prediction = (_array(output[key]) for key in ("image", "label", "pred"))
-    shown = [channel for channel in range(len(image)) if image[channel].any()][:2] or [0]
+    shown = [channel for channel in range(len(modalities)) if image[channel].any()][:2] or [0]
     image, modalities = image[shown], [modalities[channel] for channel in shown]
     centre = centre_of(truth if truth.any() else prediction)
     figure, axes = _grid(3, len(modalities) + 2, (*modalities, "truth", "prediction"))

@@ -1,6 +1,6 @@
 """A training's options, data, length and starting state."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from math import ceil
 from typing import Any, NamedTuple
@@ -118,8 +118,7 @@ class Plan:
         self.data = Datalist(options.datalist, options.dataset_dir)
         self.crops_per_volume = getattr(options, "crops_per_volume", 1)
         self.volumes_per_batch = batch_size // self.crops_per_volume
-        training = self.data.load("training", options.modalities, must_exist=False, missing=())
-        self.training_cases = len(training)
+        self.training_cases = len(self.data.load("training", must_exist=False, missing=()))
         self.length = length(options, self.training_cases, self.global_batch_size // self.crops_per_volume)
         options.make_folders()
         self.settings = options.record(
@@ -133,12 +132,13 @@ class Plan:
             components=dict(components or {}),
         )
         if hasattr(options, "modality_dropout"):
-            self._add_missing(training)
+            self._record_missing()
         self.resumed_from = resumable(options.ckpt_dir, options.resume, self.settings)
 
-    def _add_missing(self, cases: Sequence[Mapping[str, Any]]) -> None:
+    def _record_missing(self) -> None:
         """Record and print the modalities that training subjects lack."""
         modalities = self.options.modalities
+        cases = self.data.load("training", modalities, must_exist=False, missing=())
         lacking = {name for case in cases for name in missing_in(case, modalities)}
         self.settings["missing_modalities"] = [name for name in modalities if name in lacking]
         if self.processes.is_main:
