@@ -272,6 +272,14 @@ def test_modalities_are_taken_for_missing_in_folders_and_datalists(tmp_path):
     assert listed == found
 
 
+def test_a_subject_of_whom_nothing_is_left_fails_alone(tmp_path):
+    scan(tmp_path / "scans/P1_t2.nii.gz")
+    found = find_cases(tmp_path / "scans", BRATS, missing=["T2"])
+    (case,) = check_missing(found, BRATS, checkpoint(tmp_path, modality_dropout=0.5))
+    with pytest.raises(InputError, match=r"^no FLAIR; expected a file whose name ends with _flair"):
+        CheckFilesd("image", BRATS)(case)
+
+
 def test_a_missing_modality_is_not_compared(tmp_path):
     paths = [scan(tmp_path / f"{name}.nii.gz", shape=(4, 5, 6)) for name in ("a", "b")]
     image = LoadScand("image")({"image": [None, paths[0], None, paths[1]]})["image"]
