@@ -29,6 +29,7 @@ from common.values import (
     FOLDER,
     LOSS_WEIGHTS,
     MODALITIES,
+    NAMES,
     PATCH_SIZE,
     SPACING,
     TEXT,
@@ -159,6 +160,11 @@ _ALL = (
         flags(),
         "pad the foreground to multiples of the patch before the crop (DIFF-20, DIFF-24)",
     ),
+    Option(
+        "modality_dropout",
+        numbers(0, 1),
+        "probability that a training crop loses some of its modalities, for scans that lack them",
+    ),
     Option("max_grad_norm", numbers(1e-12), "L2 norm that gradients are clipped to", nullable=True),
     # 99,999, because each process adds 100,000 times its rank
     Option("seed", integers(0, 99_999), "seed of every random number"),
@@ -187,6 +193,7 @@ _ALL = (
     _unrecorded("probabilities", flags(), "write each region's probabilities, too"),
     _unrecorded("levels", flags(), "a vector for each of the encoder's five levels"),
     _unrecorded("pictures", integers(0, unit="subjects"), "how many subjects are drawn"),
+    Option("missing_modalities", NAMES, "left out of every subject, as if they had not been acquired"),
     Option("protocol", words("atlas, isles, brats, dice"), "how lesions are scored"),
     Option("challenge", words("GLI, MET, MEN, SSA, PED"), "BraTS challenge; null: GLI", nullable=True),
 )
@@ -308,12 +315,24 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         )
     if (crops := values.get("crops_per_volume", 1)) > 1 and options.batch_size % crops:
         raise ArgumentError(f"batch_size={options.batch_size}: expected a multiple of crops_per_volume={crops}")
+    if values.get("modality_dropout") and len(options.modalities) == 1:
+        raise ArgumentError(f"modality_dropout={options.modality_dropout}: expected 0, as there is one modality")
+    if missing := values.get("missing_modalities"):
+        _check_missing(missing, options.modalities)
     if aliases := values.get("modality_aliases"):
         if options.pretrained is None:
             raise ArgumentError(f"modality_aliases={aliases}: expected pretrained, the checkpoint with these filters")
         if others := [modality for modality in aliases if modality not in options.modalities]:
             known = ", ".join(options.modalities)
             raise ArgumentError(f"modality_aliases={aliases}: {others[0]} is not in modalities; expected {known}")
+
+
+def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
+    known = ", ".join(modalities)
+    if others := [name for name in missing if name not in modalities]:
+        raise ArgumentError(f"missing_modalities={missing}: {others[0]} is not in modalities; expected some of {known}")
+    if set(missing) == set(modalities):
+        raise ArgumentError(f"missing_modalities={missing}: none is left; expected some of {known}, but not all")
 
 
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:

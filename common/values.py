@@ -25,6 +25,7 @@ __all__ = [
     "FOLDER",
     "LOSS_WEIGHTS",
     "MODALITIES",
+    "NAMES",
     "PATCH_SIZE",
     "SPACING",
     "TEXT",
@@ -108,6 +109,10 @@ def _modalities(name: str, value: Any) -> list[str]:
     if not isinstance(value, list | tuple) or not value or not all(isinstance(each, str) for each in value):
         raise ArgumentError(f"{name}={value}: expected a list such as \"['T1','FLAIR']\"")
     return list(value)
+
+
+def _names(name: str, value: Any) -> list[str]:
+    return [] if value in ([], ()) else _modalities(name, value)
 
 
 def _aliases(name: str, value: Any) -> dict[str, str]:
@@ -221,6 +226,7 @@ TEXT = Kind(lambda _, value: str(value), "text")
 FOLDER, FILE, FILES = Kind(_path, "folder"), Kind(_path, "file"), Kind(_paths, "file, or list of files")
 DEVICE = Kind(check_device, "cpu, cuda, cuda:N")
 MODALITIES = Kind(_modalities, "list of names")
+NAMES = Kind(_names, "list of names, may be empty")
 ALIASES = Kind(_aliases, "names by names")
 PATCH_SIZE = Kind(_patch_size, "three multiples of 32 from 64, voxels")
 SPACING = Kind(_spacing, "three numbers from 0.1 to 20, mm")

@@ -10,11 +10,12 @@ __getattr__ = lazy(
         "headers": "AFFINE_TOLERANCE Problem broken_file check_headers edges_of first_line grid_of "
         "read_headers read_voxels",
         "intensities": "NormalizeBraind brain_and_head otsu",
-        "modalities": "SPELLINGS modality_of split_name",
+        "modalities": "SPELLINGS count_missing first_image missing_in modality_of split_name",
         "preparation": "brain_overlap describe differences measure measure_cases refuse union",
         "regions": "CONVENTIONS Convention Region aliases_of alike canonical colours conventions_by_protocol "
         "declaration display_order known_labels mapping_of painting_order regions_of",
-        "transforms": "CheckPreparationd CheckScand LabelToRegionsd NestRegionsd RegionsToLabeld",
+        "transforms": "CheckPreparationd CheckScand LabelToRegionsd LoadScand NestRegionsd RandModalityDropoutd "
+        "RegionsToLabeld present_channels",
         "volumes": "write_volume",
     },
 )

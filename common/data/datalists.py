@@ -5,11 +5,11 @@
      "training": [{"subject": "BraTS2021_00000", "image": ["a_flair.nii.gz", ...], "label": "a_seg.nii.gz"}],
      "validation": [...], "testing": [...], "unlabelled": [...]}
 
-Paths are relative to the cohort's root folder, with forward slashes. Regions of one's own take the place of
-`label_convention`: `"regions": {"whole": [1, 2], "core": {"labels": [1], "colour": "#d1495b"}}`. `preparation`
-describes what the cohort's owner has done to the images. `unlabelled` lists the subjects of a labelled cohort without
-masks (the test part of ATLAS); inference can read it, training does not. `folds` and `subset` record how the splits
-were drawn. All of these may be absent. `datalist.schema.json` is the schema.
+Paths are relative to the cohort's root folder, with forward slashes; null stands for a modality that a subject lacks.
+Regions of one's own take the place of `label_convention`: `"regions": {"whole": [1, 2], "core": {"labels": [1],
+"colour": "#d1495b"}}`. `preparation` describes what the cohort's owner has done to the images. `unlabelled` lists the
+subjects of a labelled cohort without masks (the test part of ATLAS); inference can read it, training does not. `folds`
+and `subset` record how the splits were drawn. All of these may be absent. `datalist.schema.json` is the schema.
 """
 
 import hashlib
@@ -23,11 +23,23 @@ from typing import Any
 
 import jsonschema
 
+from common.data.modalities import missing_in
 from common.data.regions import CONVENTIONS, declaration, mapping_of, regions_of
 from common.errors import ArgumentError, InputError, check_number
 from common.files import reporting_json_errors, write_json
 
-__all__ = ["ALL", "SPLITS", "Datalist", "convention_of", "in_memory", "read", "restrict", "subset", "write"]
+__all__ = [
+    "ALL",
+    "SPLITS",
+    "Datalist",
+    "check_files",
+    "convention_of",
+    "in_memory",
+    "read",
+    "restrict",
+    "subset",
+    "write",
+]
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
 ALL = "all"  # of the splits, where one can be chosen
@@ -60,6 +72,7 @@ class Datalist:
         modalities: Sequence[str] | None = None,
         label_convention: str | None = None,
         must_exist: bool = True,
+        missing: Sequence[str] | None = None,
     ) -> list[dict[str, Any]]:
         """The entries of one split, as MONAI's datasets take them.
 
@@ -68,14 +81,17 @@ class Datalist:
             modalities: names in channel order; one may be named twice. All of the datalist by default.
             label_convention: of the labels, which every subject must then have; None asks for no labels.
             must_exist: whether every file has to exist.
+            missing: modalities to treat as missing in every subject, besides those that the datalist lacks; None
+                refuses subjects that lack one.
 
         Returns:
-            A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`), and, where
-            labels are asked for, "label" (absolute path).
+            A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`, None for a
+            missing one), and, where labels are asked for, "label" (absolute path).
 
         Raises:
             InputError: a file or folder does not exist, the split is empty, or the datalist lacks a modality, has
-                labels of another convention, or a subject without a label.
+                labels of another convention, or a subject without a label; a subject lacks all modalities, or, where
+                `missing` is None, one of them.
 
         Example:
             >>> Datalist("brats.json", "/data/brats").load("training", ["T1", "T1"])[0]["image"]  # doctest: +SKIP
@@ -91,12 +107,18 @@ class Datalist:
         folder = Path(str(self.root)).expanduser().absolute()
         if not folder.is_dir():
             raise InputError(f"root {self.root}: no such folder; expected the one where the paths of {self.path} start")
-        channels = _channels(known if modalities is None else modalities, known, self.path)
+        names = known if modalities is None else modalities
+        channels = _channels(names, known, self.path)
         if label_convention is not None:
             self._check_labels(chosen, label_convention)
         entries = [_resolve(entry, channels, folder, label_convention is not None) for entry in chosen]
+        for entry in entries:
+            entry["image"] = [
+                None if name in (missing or ()) else path for name, path in zip(names, entry["image"], strict=True)
+            ]
+            self._check_missing(entry, names, missing is not None)
         if must_exist:
-            _check_files(entries, self.path)
+            check_files(entries, self.path)
         return entries
 
     def _check_labels(self, entries: Sequence[Mapping[str, Any]], convention: str) -> None:
@@ -107,6 +129,14 @@ class Datalist:
             if "label" not in entry:
                 subject = f"{entry['subject']} of {self.splits[entry['subject']]}"
                 raise InputError(f"datalist {self.path}: subject {subject} has no label; expected one")
+
+    def _check_missing(self, entry: Mapping[str, Any], modalities: Sequence[str], may_lack: bool) -> None:
+        lacking = missing_in(entry, modalities)
+        if lacking and (not may_lack or len(lacking) == len(modalities)):
+            expected = f"{'one' if may_lack else 'all'} of {', '.join(modalities)}"
+            raise InputError(
+                f"datalist {self.path}: subject {entry['subject']} lacks {', '.join(lacking)}; expected {expected}"
+            )
 
     @property
     def splits(self) -> dict[str, str]:
@@ -136,9 +166,9 @@ def read(datalist: str | Path) -> dict[str, Any]:
 
     Raises:
         InputError: the file is missing or no JSON; it does not fit the schema; a subject occurs twice; a subject has
-            more or fewer images than there are modalities, or a name that no file can have; a path is absolute or
-            leaves the root; a name, a path or another text has a control character, a line end or half of a surrogate
-            pair.
+            more or fewer images than there are modalities, none at all, or a name that no file can have; a path is
+            absolute or leaves the root; a name, a path or another text has a control character, a line end or half of a
+            surrogate pair.
     """
     with reporting_json_errors(f"datalist {datalist}", "a datalist"):
         content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
@@ -304,7 +334,7 @@ def check(content: Mapping[str, Any], name: str | Path) -> None:
     for split in SPLITS:
         for entry in content.get(split, []):
             subject = entry["subject"]
-            _check_texts([subject, *entry["image"], entry.get("label", "")], name)
+            _check_texts([subject, *filter(None, entry["image"]), entry.get("label", "")], name)
             if subject in seen:
                 raise InputError(f"datalist {name}: subject {subject} is in {seen[subject]} and again in {split}")
             seen[subject] = split
@@ -339,7 +369,9 @@ def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str 
     if len(images) != len(modalities):
         expected = f"expected {len(modalities)}: {', '.join(modalities)}"
         raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")
-    for path in [*images, entry.get("label", ".")]:
+    if not any(images):
+        raise InputError(f"datalist {name}: subject {subject} has no image; expected one of {', '.join(modalities)}")
+    for path in [*filter(None, images), entry.get("label", ".")]:
         if path.startswith("/") or "\\" in path or ".." in path.split("/"):
             raise InputError(
                 f"datalist {name}: subject {subject}: path {path}; expected one relative to and below root"
@@ -359,13 +391,19 @@ def _channels(modalities: Sequence[str], known: Sequence[str], datalist: str | P
 
 
 def _resolve(entry: Mapping[str, Any], channels: Sequence[int], root: Path, labels: bool) -> dict[str, Any]:
-    resolved = {"subject": entry["subject"], "image": [f"{root}/{entry['image'][channel]}" for channel in channels]}
+    paths = [entry["image"][channel] for channel in channels]
+    resolved = {"subject": entry["subject"], "image": [path and f"{root}/{path}" for path in paths]}
     if labels:
         resolved["label"] = f"{root}/{entry['label']}"
     return resolved
 
 
-def _check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> None:
+def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> None:
+    """Check that the files of entries of `Datalist.load` exist.
+
+    Raises:
+        InputError: one does not.
+    """
     files = {path: entry["subject"] for entry in entries for path in (*entry["image"], entry.get("label")) if path}
     missing = [path for path in files if not Path(path).is_file()]
     if missing:

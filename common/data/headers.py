@@ -3,7 +3,8 @@
 A training calls `check_headers` before it starts, and `broken_file` when a file cannot be read. `python -m
 scripts.datalists check` builds on the same functions and also checks the voxels.
 
-A case is a dictionary with "subject", "image" (one file per modality) and, if it has one, "label" (a file).
+A case is a dictionary with "subject", "image" (one file per modality, None for a missing one) and, if it has one,
+"label" (a file).
 """
 
 import gzip
@@ -94,7 +95,7 @@ def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dic
     """
     problems: list[Problem] = []
     opened: dict[str, Any] = {}
-    for file in dict.fromkeys([*case["image"], *filter(None, [case.get("label")])]):
+    for file in dict.fromkeys(filter(None, [*case["image"], case.get("label")])):
         scan = _open(file, root)
         problem = scan if isinstance(scan, Problem) else _header_problem(file, scan, root)
         if problem is not None:

@@ -1,9 +1,11 @@
-"""Names of modalities, and how file names and data sets spell them."""
+"""Names of modalities, how file names and data sets spell them, and which ones a case lacks."""
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["SPELLINGS", "modality_of", "split_name"]
+__all__ = ["SPELLINGS", "count_missing", "first_image", "missing_in", "modality_of", "split_name"]
 
 # Modality -> its spellings in lower case, without signs; those of the cohorts first
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
@@ -62,3 +64,27 @@ def split_name(name: str) -> tuple[str, str | None]:
         if modality := modality_of(name[end:]):
             return name[:end], modality
     return name, None
+
+
+def missing_in(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str, ...]:
+    """The modalities that a case lacks: those whose file is None.
+
+    Example:
+        >>> missing_in({"image": [None, "t1.nii.gz"]}, ["FLAIR", "T1"])
+        ('FLAIR',)
+    """
+    return tuple(name for name, file in zip(modalities, case["image"], strict=True) if file is None)
+
+
+def count_missing(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> dict[str, str]:
+    """The modalities that cases lack, such as "T2, FLAIR", and how many cases lack exactly these, such as "3 of 20".
+
+    Complete cases are left out; the most frequent come first.
+    """
+    counts = Counter(", ".join(missing_in(case, modalities)) for case in cases)
+    return {names: f"{count} of {len(cases)}" for names, count in counts.most_common() if names}
+
+
+def first_image(case: Mapping[str, Any]) -> str:
+    """The path of the first image that a case has."""
+    return next(file for file in case["image"] if file)

@@ -46,6 +46,7 @@ def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
         another's, 1 where one of the two is not extracted. "extent" is that of the voxels above zero, 0 without any.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    image = image[image.any(axis=(1, 2, 3))]  # without modalities that are missing
     above = image > 0
     anything = above.any(axis=0)
     places = np.argwhere(anything)
@@ -88,7 +89,7 @@ def _read(case: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.floa
     """Image [C, H, W, D] and affine, in RAS orientation."""
     check_headers([case])
     try:
-        scans = [nibabel.as_closest_canonical(nibabel.load(file)) for file in case["image"]]
+        scans = [nibabel.as_closest_canonical(nibabel.load(file)) for file in case["image"] if file]
         return np.stack([np.asarray(scan.dataobj, dtype=np.float32) for scan in scans]), scans[0].affine
     except Exception as error:  # readers raise many kinds for damaged files
         file, reason = broken_file(case["image"]) or (case["image"][0], one_line(error))

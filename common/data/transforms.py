@@ -1,21 +1,70 @@
-"""Dictionary transforms that MONAI lacks: check a scan and its preparation, convert between label maps and regions."""
+"""Dictionary transforms that MONAI lacks: load and check a scan, drop modalities, convert label maps and regions."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Transform
+from monai.data import MetaTensor
+from monai.transforms import LoadImage, MapTransform, RandomizableTransform, Transform
 
 from common.data.preparation import differences, measure, refuse, union
 from common.data.regions import known_labels, painting_order, regions_of
 from common.errors import InputError
 
-__all__ = ["CheckPreparationd", "CheckScand", "LabelToRegionsd", "NestRegionsd", "RegionsToLabeld"]
+__all__ = [
+    "CheckPreparationd",
+    "CheckScand",
+    "LabelToRegionsd",
+    "LoadScand",
+    "NestRegionsd",
+    "RandModalityDropoutd",
+    "RegionsToLabeld",
+    "present_channels",
+]
+
+MISSING = "missing_modalities"  # in an image's metadata: a bool for each channel, if one is missing
+
+
+class LoadScand(MapTransform):
+    """Load images and label maps, channel first, as MONAI's `LoadImaged` does; a missing modality becomes zeros.
+
+    Args:
+        keys: of the files: a path, or a list with one for each modality, None for a missing one. The image is
+            [C, H, W, D], on the grid of the files that are there.
+    """
+
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.load = LoadImage(ensure_channel_first=True)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            files = result[key]
+            is_complete = isinstance(files, str) or None not in files
+            result[key] = self.load(files) if is_complete else self._load_incomplete(files)
+        return result
+
+    def _load_incomplete(self, files: Sequence[str | None]) -> MetaTensor:
+        is_missing = torch.tensor([file is None for file in files])
+        loaded = self.load([file for file in files if file is not None])
+        image = loaded.new_zeros((len(files), *loaded.shape[1:]))
+        image[~is_missing] = loaded
+        image.meta[MISSING] = is_missing
+        return image
+
+
+def present_channels(image: torch.Tensor) -> list[int]:
+    """The channels of an image [C, H, W, D] that have a file; those of missing modalities hold zeros (`LoadScand`)."""
+    is_missing = getattr(image, "meta", {}).get(MISSING, [False] * len(image))
+    return [channel for channel in range(len(image)) if not is_missing[channel]]
 
 
 class CheckScand(Transform):
     """Refuse a scan that would silently train or predict nonsense; a sound scan passes unchanged.
+
+    Channels of missing modalities (`LoadScand`) are not checked.
 
     Args:
         image: key of the image, [C, H, W, D].
@@ -35,9 +84,11 @@ class CheckScand(Transform):
         name = image.meta.get("filename_or_obj", self.image)
         if image.ndim != 4 or len(image) != self.channels:
             raise InputError(f"{name}: shape {list(image.shape)}; expected {self.channels} three-dimensional volumes")
-        for number, channel in enumerate(image, 1):
-            # MONAI keeps only the name of the first channel's file
-            place = name if number == 1 else f"channel {number} of the image whose first file is {name}"
+        present = present_channels(image)
+        for number in present:
+            channel = image[number]
+            # MONAI keeps only the name of the first file
+            place = name if number == present[0] else f"channel {number + 1} of the image whose first file is {name}"
             if not channel.isfinite().all():
                 raise InputError(f"{place}: NaN or infinite voxels; expected finite ones")
             if not channel.any():
@@ -87,6 +138,41 @@ class CheckPreparationd(Transform):
         found = differences(measure(image.numpy(), image.affine.numpy()), self.expected)
         refuse(found, self.accept)
         return data
+
+
+class RandModalityDropoutd(RandomizableTransform, MapTransform):
+    """Modality dropout: set whole modalities of an image [C, H, W, D] to zero, the mean of its intensities.
+
+    The modalities that remain are drawn with equal probability from all subsets of at least one, but not all, of those
+    that the subject has (after ModDrop, which drops each independently: Neverova et al., IEEE TPAMI 2016). Modalities
+    that the subject lacks are set to zero again, as in inference. List it after transforms that shift intensities.
+
+    Args:
+        keys: of the images; modalities are drawn anew for each.
+        prob: that modalities are dropped, 0 to 1.
+    """
+
+    def __init__(self, keys: KeysCollection, prob: float = 0.0, allow_missing_keys: bool = False) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)
+        RandomizableTransform.__init__(self, prob)
+
+    def randomize(self, data: Sequence[int]) -> list[int]:
+        """Draw the channels that remain, of those that are present."""
+        super().randomize(None)
+        if not self._do_transform or len(data) < 2:
+            return list(data)
+        subset = self.R.randint(1, 2 ** len(data) - 1)  # a bit for each channel; neither none nor all
+        return [channel for place, channel in enumerate(data) if subset >> place & 1]
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            image = result[key]
+            remaining = self.randomize(present_channels(image))
+            if len(remaining) < len(image):
+                result[key] = image.clone()
+                result[key][[channel for channel in range(len(image)) if channel not in remaining]] = 0
+        return result
 
 
 class LabelToRegionsd(MapTransform):

@@ -5,7 +5,7 @@ from common import lazy
 __getattr__ = lazy(
     __name__,
     {
-        "cases": "CheckFilesd find_cases",
+        "cases": "CheckFilesd check_missing find_cases",
         "embeddings": "EmbeddingFile Inpainting",
         "ensembles": "Ensemble ensemble shared_convention",
         "evaluation": "EvaluationFiles",

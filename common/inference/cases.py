@@ -9,11 +9,12 @@ from monai.transforms import Transform
 
 from common.data import datalists
 from common.data.headers import check_headers
-from common.data.modalities import SPELLINGS, split_name
+from common.data.modalities import SPELLINGS, count_missing, missing_in, split_name
 from common.errors import ArgumentError, InputError, choice
 from common.inference.segmentations import files_of, finished
+from common.weights.formats import metadata_of
 
-__all__ = ["CheckFilesd", "find_cases"]
+__all__ = ["CheckFilesd", "check_missing", "find_cases"]
 
 # Names of ATLAS v2.0; as in its datalists, the first session has the person's name
 ATLAS = re.compile(r"(sub-r\d{3}s\d{3})(?:_ses-1|(_ses-\d+))_space-MNI152NLin2009aSym")
@@ -28,6 +29,7 @@ def find_cases(
     output_dir: str | Path | None = None,
     existing: str = "refuse",
     probabilities: bool = False,
+    missing: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
@@ -46,10 +48,12 @@ def find_cases(
         existing: what to do if a subject has results: refuse, skip or replace. `skip` skips finished subjects (see
             `common.inference.finished`).
         probabilities: whether probability maps count as results.
+        missing: modalities to leave out of every subject.
 
     Returns:
-        A dictionary for each subject: "subject", and "image", absolute paths in the order of `modalities`. A file that
-        is missing from a folder has the path ""; `CheckFilesd` reports it.
+        A dictionary for each subject: "subject", and "image", absolute paths in the order of `modalities`, None for a
+        modality that the datalist or `missing` says is missing. A file that is not found in a folder has the path "";
+        `check_missing` or `CheckFilesd` deals with it.
 
     Raises:
         InputError: the folder or the datalist cannot be read, there is no case, a result exists already, or a result
@@ -57,9 +61,9 @@ def find_cases(
     """
     choice("existing", existing, dict.fromkeys(("refuse", "replace", "skip")))
     if datalist is not None:
-        found = datalists.Datalist(datalist, root).load(split, modalities, must_exist=False)
+        found = datalists.Datalist(datalist, root).load(split, modalities, must_exist=False, missing=missing)
     else:
-        found = _in_folder(root, modalities, None if output_dir is None else Path(output_dir))
+        found = _in_folder(root, modalities, None if output_dir is None else Path(output_dir), missing)
     if output_dir is None:
         return found
     results = {case["subject"]: files_of(case["subject"], output_dir, probabilities) for case in found}
@@ -84,7 +88,9 @@ def _spare_scans(found: Sequence[Mapping[str, Any]], results: Mapping[str, Seque
                 raise InputError(f"{image}: a result would overwrite this scan; expected another output_dir")
 
 
-def _in_folder(root: str | Path, modalities: Sequence[str], results: Path | None) -> list[dict[str, Any]]:
+def _in_folder(
+    root: str | Path, modalities: Sequence[str], results: Path | None, missing: Sequence[str]
+) -> list[dict[str, Any]]:
     folder = Path(str(root)).expanduser().absolute()
     if not folder.is_dir():
         raise ArgumentError(f"dataset_dir={root}: no such folder; expected a folder with scans, or a datalist")
@@ -111,7 +117,10 @@ def _in_folder(root: str | Path, modalities: Sequence[str], results: Path | None
         example = "SUBJECT.nii.gz" if len(modalities) == 1 else f"SUBJECT_{modalities[0].lower()}.nii.gz"
         raise ArgumentError(f"dataset_dir={root}: contains no scan; expected files such as {example}, or a datalist")
     return [
-        {"subject": subject, "image": [files.get(modality, "") for modality in modalities]}
+        {
+            "subject": subject,
+            "image": [None if name in missing else files.get(name, "") for name in modalities],
+        }
         for subject, files in found.items()
     ]
 
@@ -133,6 +142,51 @@ def _subject_and_modality(path: Path, modalities: Sequence[str]) -> tuple[str, s
     return match[1], modalities[0] if len(modalities) == 1 else None
 
 
+def check_missing(
+    cases: Sequence[Mapping[str, Any]], modalities: Sequence[str], checkpoint: str | Path | Sequence[str]
+) -> list[dict[str, Any]]:
+    """Check that a network can do without the modalities that cases lack, and print how many cases lack which.
+
+    It can if it was trained with `modality_dropout`, or on subjects of which some lacked these modalities.
+
+    Args:
+        cases: see `find_cases` and `common.data.Datalist.load`.
+        modalities: the network's modalities in channel order.
+        checkpoint: a file, or a list of files that must all be able to.
+
+    Returns:
+        The cases. Where the network can do without a file that was not found (the path ""), it is None.
+
+    Raises:
+        InputError: the network needs a modality that a subject lacks (None), or a checkpoint cannot be read.
+    """
+    checked = [dict(case) for case in cases]
+    if all(all(case["image"]) for case in checked):
+        return checked
+    files: list[Any] = list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
+    needed: dict[str, Any] = {name: file for file in files for name in _needed(metadata_of(file), modalities)}
+    for case in checked:
+        lacking = [name for name, file in zip(modalities, case["image"], strict=True) if not file]
+        if any(case["image"]) and needed.keys().isdisjoint(lacking):
+            case["image"] = [file or None for file in case["image"]]
+        for name in missing_in(case, modalities):
+            if name in needed:
+                raise InputError(
+                    f"subject {case['subject']} lacks {name}, which {needed[name]} was never trained without; "
+                    f"expected its image, or a checkpoint trained with modality_dropout above 0"
+                )
+    for names, count in count_missing(checked, modalities).items():
+        print(f"missing: {names} in {count} subjects; figures differ from those with all modalities", flush=True)
+    return checked
+
+
+def _needed(metadata: Mapping[str, Any], modalities: Sequence[str]) -> list[str]:
+    """The modalities that a checkpoint was never trained without."""
+    if metadata.get("modality_dropout"):
+        return []
+    return [name for name in modalities if name not in metadata.get("missing_modalities", ())]
+
+
 class CheckFilesd(Transform):
     """Check the files of a case before they are read.
 
@@ -148,8 +202,10 @@ class CheckFilesd(Transform):
         self.key, self.modalities = keys, list(modalities)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        files = list(map(str, data[self.key]))
+        files = [None if file is None else str(file) for file in data[self.key]]
         for modality, file in zip(self.modalities, files, strict=True):
+            if file is None:
+                continue
             if not file:
                 words = ", ".join(f"_{word}" for word in SPELLINGS.get(modality, (modality,)))
                 raise InputError(f"no {modality}; expected a file whose name ends with {words}")

@@ -6,6 +6,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from common.data.modalities import count_missing, first_image, missing_in
 from common.inference import results
 from common.inference.segmentations import files_of
 from common.metrics.protocols import PRESENT, Protocol
@@ -27,6 +28,7 @@ class EvaluationFiles:
         predictions: folder to which `SaveVolumed` writes the label maps.
         convention: of the label maps.
         name: title of the page.
+        modalities: of the images, in channel order.
         main_process: whether this rank writes.
 
     Raises:
@@ -41,10 +43,12 @@ class EvaluationFiles:
         predictions: str,
         convention: str,
         name: str,
+        modalities: Sequence[str],
         main_process: bool = True,
     ) -> None:
         self.folder, self.protocol, self.convention, self.name = Path(output_dir), protocol, convention, name
-        self.files = {case["subject"]: _files(case, predictions) for case in cases}
+        self.files = {case["subject"]: _files(case, modalities, predictions) for case in cases}
+        self.missing = count_missing(cases, modalities)
         self.main_process = main_process
         self.summary: dict[str, Any] = {}
 
@@ -62,7 +66,8 @@ class EvaluationFiles:
         """The number of cases, and a line for each region: mean Dice and the protocol's main figure of lesions."""
         cases = self.summary["cases"]
         counted = f"{cases} {'case' if cases == 1 else 'cases'} by {self.summary['protocol']}"
-        return [counted, *(_line(name, found) for name, found in self.summary["regions"].items())]
+        lacking = [f"  without {names}: {count} cases" for names, count in self.missing.items()]
+        return [counted, *lacking, *(_line(name, found) for name, found in self.summary["regions"].items())]
 
 
 def _line(region: str, found: Mapping[str, Any]) -> str:
@@ -75,6 +80,7 @@ def _line(region: str, found: Mapping[str, Any]) -> str:
     return f"{line}){''.join(lesions)}"
 
 
-def _files(case: Mapping[str, Any], predictions: str) -> results.CaseFiles:
+def _files(case: Mapping[str, Any], modalities: Sequence[str], predictions: str) -> results.CaseFiles:
     (prediction,) = files_of(case["subject"], predictions)
-    return results.CaseFiles(case["subject"], prediction, Path(case["label"]), Path(case["image"][0]))
+    image, missing = Path(first_image(case)), missing_in(case, modalities)
+    return results.CaseFiles(case["subject"], prediction, Path(case["label"]), image, missing=missing)

@@ -60,24 +60,26 @@ def draw_segmentations(
     Args:
         outputs: decollated; "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1.
         batch: the decollated items, with the "subject" that names the figure.
-        modalities: names of the input channels; the first two are drawn.
+        modalities: names of the input channels; the first two that the case has are drawn.
         convention: label convention of the regions.
         name: of the figure; by default the subject's.
     """
     return {
-        name or item["subject"]: _draw_case(output, list(modalities)[:2], convention, item["subject"])
+        name or item["subject"]: _draw_case(output, modalities, convention, item["subject"])
         for output, item in zip(outputs, batch, strict=True)
     }
 
 
 def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], convention: str, title: str) -> Figure:
     image, truth, prediction = (_array(output[key]) for key in ("image", "label", "pred"))
+    shown = [channel for channel in range(len(modalities)) if image[channel].any()][:2] or [0]
+    image, modalities = image[shown], [modalities[channel] for channel in shown]
     centre = centre_of(truth if truth.any() else prediction)
     figure, axes = _grid(3, len(modalities) + 2, (*modalities, "truth", "prediction"))
     for row, plane in zip(axes, PLANES, strict=True):
         at = centre[2 - PLANES.index(plane)]
-        slices = [plane_of(channel, plane, at) for channel in image[: len(modalities)]]
-        for axis, pixels, channel in zip(row, slices, image, strict=False):
+        slices = [plane_of(channel, plane, at) for channel in image]
+        for axis, pixels, channel in zip(row, slices, image, strict=False):  # the row has two more
             _show(axis, pixels, _window(channel))
         for axis, mask in zip(row[-2:], (truth, prediction), strict=True):
             _show(axis, slices[0], _window(image[0]))

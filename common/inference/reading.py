@@ -289,7 +289,7 @@ def _read_cases(folder: Path, evaluation: Evaluation) -> tuple[str, str, tuple[C
 
 
 def _files(path: Path, case: str, content: Any, is_missing: bool) -> CaseFiles:
-    if not isinstance(content, dict) or content.keys() - {"part"} != {*FILES, "volumes_mm3"}:
+    if not isinstance(content, dict) or content.keys() - {"part", "missing_modalities"} != {*FILES, "volumes_mm3"}:
         raise InputError(f"{path}: case {case}: other keys; expected {', '.join(FILES)} and volumes_mm3")
     for key in FILES:
         value = content[key]
@@ -305,7 +305,10 @@ def _files(path: Path, case: str, content: Any, is_missing: bool) -> CaseFiles:
     part = content.get("part")
     if "part" in content and (not isinstance(part, str) or not part.strip() or UNPRINTABLE.search(part)):
         raise InputError(f"{path}: case {case}: part {json.dumps(part)}; expected text of one line")
-    return CaseFiles(case, prediction, path.parent / content["reference"], image, part)
+    missing = content.get("missing_modalities", [])
+    if not isinstance(missing, list) or not all(isinstance(name, str) and name.isprintable() for name in missing):
+        raise InputError(f"{path}: case {case}: missing_modalities {json.dumps(missing)}; expected a list of names")
+    return CaseFiles(case, prediction, path.parent / content["reference"], image, part, tuple(missing))
 
 
 def _is_path(value: Any) -> bool:

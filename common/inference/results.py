@@ -51,6 +51,7 @@ class CaseFiles(NamedTuple):
         reference: its label map.
         image: None if it is unknown.
         part: of a pooled evaluation, such as a fold; None if it has no parts.
+        missing: modalities that the prediction was made without.
     """
 
     name: str
@@ -58,6 +59,7 @@ class CaseFiles(NamedTuple):
     reference: Path
     image: Path | None
     part: str | None = None
+    missing: tuple[str, ...] = ()
 
 
 def write(
@@ -193,6 +195,7 @@ def _cases(folder: Path, scores: Cases, files: Sequence[CaseFiles], convention: 
                 "image": _path(folder, case.image),
                 "volumes_mm3": {region: list(map(float, scores[case.name][region].volumes)) for region in regions},
                 **({} if case.part is None else {"part": case.part}),
+                **({"missing_modalities": list(case.missing)} if case.missing else {}),
             }
             for case in files
         },

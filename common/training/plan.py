@@ -6,6 +6,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from common.data.datalists import Datalist
+from common.data.modalities import count_missing, missing_in
 from common.data.preparation import describe, differences, measure_cases, refuse, union
 from common.errors import ArgumentError
 from common.options import Options
@@ -119,7 +120,7 @@ class Plan:
         self.data = Datalist(options.datalist, options.dataset_dir)
         self.crops_per_volume = getattr(options, "crops_per_volume", 1)
         self.volumes_per_batch = batch_size // self.crops_per_volume
-        self.training_cases = len(self.data.load("training", must_exist=False))
+        self.training_cases = len(self.data.load("training", must_exist=False, missing=()))
         self.length = length(options, self.training_cases, self.global_batch_size // self.crops_per_volume)
         options.make_folders()
         self.settings = options.record(
@@ -132,6 +133,8 @@ class Plan:
             subjects=self.data.digest,
             components=dict(components or {}),
         )
+        if hasattr(options, "modality_dropout"):
+            self._record_missing()
         self.resumed_from = resumable(options.ckpt_dir, options.resume, self.settings)
 
     def measure(self) -> None:
@@ -151,6 +154,16 @@ class Plan:
         if self.processes.is_main:
             print("\n".join([f"scans: {describe(found)}", *(f"accepted: {line}" for line in different.values())]))
 
+    def _record_missing(self) -> None:
+        """Record and print the modalities that training subjects lack."""
+        modalities = self.options.modalities
+        cases = self.data.load("training", modalities, must_exist=False, missing=())
+        lacking = {name for case in cases for name in missing_in(case, modalities)}
+        self.settings["missing_modalities"] = [name for name in modalities if name in lacking]
+        if self.processes.is_main:
+            for names, count in count_missing(cases, modalities).items():
+                print(f"missing: {names} in {count} training subjects; zeros take their place", flush=True)
+
     def cases(self, split: str) -> list[dict[str, Any]]:
         """The share of a split that belongs to this process, with labels if the bundle has a label convention.
 
@@ -158,4 +171,6 @@ class Plan:
             InputError: see `common.data.Datalist.load` and `common.training.Processes.share`.
         """
         convention = getattr(self.options, "label_convention", None)
-        return self.processes.share(split, self.data.load(split, self.options.modalities, convention))
+        missing = () if hasattr(self.options, "modality_dropout") else None  # SSL needs every modality
+        loaded = self.data.load(split, self.options.modalities, convention, missing=missing)
+        return self.processes.share(split, loaded)

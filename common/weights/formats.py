@@ -12,7 +12,7 @@ import torch
 from common.errors import InputError
 from common.weights.storage import load, path_of
 
-__all__ = ["ENCODER", "STEM", "Checkpoint", "Layout", "measured_of", "read", "settings_of"]
+__all__ = ["ENCODER", "STEM", "Checkpoint", "Layout", "measured_of", "metadata_of", "read", "settings_of"]
 
 ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining hands on
 STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; its name marks an encoder in a file
@@ -133,7 +133,7 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
         InputError: a file cannot be read, or says it in other than `MEASURED` by pairs of finite numbers or of lists.
     """
     files = [path_of("checkpoint", file) for file in _as_list(checkpoint)]
-    stated = {file: _metadata(load(file, lazily=True), file).get("measured") for file in files if file.exists()}
+    stated = {file: metadata_of(file).get("measured") for file in files if file.exists()}
     for file, measured in stated.items():
         if measured is not None and not _are_ranges(measured):
             raise InputError(f"checkpoint {file}: metadata's measured {measured!s:.80}; expected ranges of figures")
@@ -159,8 +159,17 @@ def _as_list(checkpoint: Any) -> list[Any]:
     return list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
 
 
+def metadata_of(checkpoint: str | Path) -> dict[str, Any]:
+    """What a checkpoint says of its training; empty for a file of another project.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return _metadata(load(checkpoint, lazily=True), checkpoint)
+
+
 def _settings_in(file: Path) -> dict[str, Any]:
-    metadata = _metadata(load(file, lazily=True), file)
+    metadata = metadata_of(file)
     return {name: metadata[name] for name in OPTIONS if metadata.get(name) is not None}
 
 

@@ -203,6 +203,7 @@ def generic(
     fold: int | None = None,
     fold_to: str | None = None,
     unlabelled: str = "apart",
+    missing: str = "exclude",
     consort: str | None = None,
     workers: int = 0,
 ) -> None:
@@ -222,9 +223,10 @@ def generic(
             as their only value the region is lesion, and otherwise the command ends, and shows a file for the values
             that it found.
         layout: folders, flat, bids or nnunet, if several could be meant.
-        modalities: to take, in this order, such as T1,FLAIR. Subjects that lack one are left out. By default those that
-            every subject has. For files with other names, the words that end them, such as T1=t1_mprage,FLAIR=flair_reg
-            (in nnU-Net's layout the names of the channels; no word, as in T1=, for names without one).
+        modalities: to take, in this order, such as T1,FLAIR. By default those that every subject has, or with
+            `--missing=keep` those that any has. For files with other names, the words that end them, such as
+            T1=t1_mprage,FLAIR=flair_reg (in nnU-Net's layout the names of the channels; no word, as in T1=, for names
+            without one).
         label: the words that end the names of label maps, such as lesion_mask. For BIDS a pipeline may stand before
             them, as in manual/label-lesion_mask.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+', for
@@ -239,19 +241,30 @@ def generic(
         unlabelled: use of subjects without label map, if others have one. By default they are kept `apart`, in the
             split `unlabelled`. With `training` they are trained on, unless the person is held out; this suits
             self-supervised stages, and a supervised stage refuses it.
+        missing: exclude or keep subjects that lack some of the modalities. The datalist has null in place of their
+            images, and the supervised stages can train on them and segment them; see docs/own_data.md.
         consort: JSON file for the number of participants at each step; a flow chart is drawn beside it (.svg).
         workers: processes that read label maps, if nothing states the regions; 0 for one per core.
     """
     check_number("workers", workers, int, 0, 1024)
     keep_unlabelled = choice("unlabelled", unlabelled, UNLABELLED)
+    keep_missing = choice("missing", missing, {"exclude": False, "keep": True})
     split = _splitter(validation, testing, seed, folds, fold, fold_to)
     if layout is not None:
         choice("layout", layout, LAYOUTS)
     names = naming(modalities, label)
     inputs = _files(folds=folds, regions=regions)
     text = None if regions is None else region_files.read_regions(inputs["regions"], f"--regions={regions}")
-    scan = partial(scan_any, naming=names, layout=layout, regions=text, person=person, workers=workers)
-    build(scan, root, output, split, consort, inputs, keep_unlabelled=keep_unlabelled)
+    scan = partial(
+        scan_any,
+        naming=names,
+        layout=layout,
+        regions=text,
+        person=person,
+        keep_missing=keep_missing,
+        workers=workers,
+    )
+    build(scan, root, output, split, consort, inputs, keep_unlabelled=keep_unlabelled, keep_missing=keep_missing)
 
 
 def fold(

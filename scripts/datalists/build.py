@@ -28,6 +28,7 @@ def build(
     min_slices: int = 0,
     only_first: bool = False,
     keep_unlabelled: bool = True,
+    keep_missing: bool = False,
     workers: int = 0,
 ) -> None:
     """Write the datalist of a cohort.
@@ -42,6 +43,7 @@ def build(
         min_slices: leave out visits with fewer slices with signal in an image; 0 reads no image.
         only_first: keep only the first complete visit of each person.
         keep_unlabelled: keep visits without mask in the split `unlabelled`, instead of training on them.
+        keep_missing: keep visits that lack modalities, but not all of them.
         workers: processes that count slices; 0 for one per core.
 
     Raises:
@@ -57,7 +59,7 @@ def build(
     check_outputs(outputs, inputs or {})
     folder = expand_home(root, f"--root={root}")
     cohort = scan(folder)
-    visits, steps = _select(cohort, folder, min_slices, workers)
+    visits, steps = _select(cohort, folder, min_slices, keep_missing, workers)
     if not visits:
         raise InputError(
             f"--root={root}: no complete subject of {cohort.title}; expected {', '.join(cohort.modalities)}"
@@ -107,14 +109,21 @@ def sizes(content: Mapping[str, Any]) -> str:
     return ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
 
 
-def _select(cohort: Cohort, root: Path, min_slices: int, workers: int) -> tuple[list[Visit], list[dict[str, Any]]]:
-    """The visits that have all images, each with enough slices, and the steps of the flow chart."""
+def _select(
+    cohort: Cohort, root: Path, min_slices: int, keep_missing: bool, workers: int
+) -> tuple[list[Visit], list[dict[str, Any]]]:
+    """The visits that have all images, or some, each with enough slices, and the steps of the flow chart."""
     visits, start = chart.step("participants", "participants with a scan", cohort.visits, {})
-    lacking = {visit.subject: _joined(visit.missing) for visit in visits if visit.missing}
+    most = len(cohort.modalities) - 1 if keep_missing else 0  # that a visit may lack
+    for visit in visits:
+        if 0 < len(visit.missing) <= most:
+            print(f"kept: {visit.subject} lacks {_joined(visit.missing)}")
+    lacking = {visit.subject: _joined(visit.missing) for visit in visits if len(visit.missing) > most}
     for subject, modalities in lacking.items():
         print(f"left out: {subject} lacks {modalities}")
     reasons = {subject: f"without {modalities}" for subject, modalities in lacking.items()}
-    visits, complete = chart.step("modalities", f"with {_joined(cohort.modalities)}", visits, reasons)
+    wanted = _joined(cohort.modalities, "or" if keep_missing else "and")
+    visits, complete = chart.step("modalities", f"with {wanted}", visits, reasons)
     if min_slices == 0:
         return visits, [start, complete]
     short: dict[str, str] = {}
@@ -131,8 +140,8 @@ def _select(cohort: Cohort, root: Path, min_slices: int, workers: int) -> tuple[
     return visits, [start, complete, enough | {"min_slices": min_slices}]
 
 
-def _joined(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+def _joined(names: Sequence[str], word: str = "and") -> str:
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _assign(
@@ -190,5 +199,5 @@ def _preparation(cohort: Cohort, visits: Sequence[Visit], folder: Path) -> str |
 
 
 def _entry(visit: Visit) -> dict[str, Any]:
-    entry: dict[str, Any] = {"subject": visit.subject, "image": list(visit.image)}
+    entry: dict[str, Any] = {"subject": visit.subject, "image": [path or None for path in visit.image]}
     return entry if visit.label is None else entry | {"label": visit.label}

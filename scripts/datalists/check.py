@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from common.data import datalists
 from common.data.headers import Problem
+from common.data.modalities import count_missing, first_image
 from common.errors import InputError, check_number
 from common.files import atomic_write, check_writable_file, check_writable_folder, expand_home, reporting_path_errors
 from scripts.arrays import Array, array_of
@@ -148,7 +149,10 @@ def check(
     array = None if slurm is None else _array(slurm, output, workers)
     place = None if output is None else Path(str(output))
     records = examine_all(cases, str(folder), content["label_convention"], place, workers, array)
-    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, content["modalities"]), describe(records))
+    modalities = content["modalities"]
+    lacking = [f"{names} in {count} subjects" for names, count in count_missing(cases, modalities).items()]
+    facts = describe(records) | ({"missing": ", ".join(lacking)} if lacking else {})
+    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, modalities), facts)
     lines = _lines(result)
     try:
         if output is not None:
@@ -214,7 +218,7 @@ def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> 
     """
     files = {file for case in cases for file in (*case["image"], case.get("label")) if file}
     if not any((folder / file).exists() for file in files):
-        example = cases[0]["image"][0]
+        example = first_image(cases[0])
         raise InputError(f"--root={root}: none of the {len(files)} files is below --root; expected {example} there")
 
 

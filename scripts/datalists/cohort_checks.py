@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from common.data.headers import Problem
+from common.data.modalities import first_image
 from scripts.datalists.examine import CHECKS, Image, Record, in_mm
 from scripts.datalists.layouts import person_of
 
@@ -72,7 +73,7 @@ def _odd_grids(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) ->
     usual = orientations.most_common(1)[0][0]
     spacing = np.median([record.spacing for record in records if record.spacing], axis=0)
     for place, (case, record) in enumerate(zip(cases, records, strict=True)):
-        report = partial(Problem, file=case["image"][0])
+        report = partial(Problem, file=first_image(case))
         if record.orientation and record.orientation != usual:
             count = f"{usual}, as {orientations[usual]} of {orientations.total()} subjects"
             yield place, report("orientation", value=record.orientation, expected=count)
@@ -164,9 +165,9 @@ def _likenesses(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -
     """Kind of duplicate -> name or digest -> index of each case that has it, with the file to report."""
     alike: dict[str, dict[Any, dict[int, str]]] = {what: defaultdict(dict) for what in (SUBJECT, VOXELS, PERSON, MASK)}
     for place, (case, record) in enumerate(zip(cases, records, strict=True)):
-        alike[SUBJECT][case["subject"]][place] = case["image"][0]
+        alike[SUBJECT][case["subject"]][place] = first_image(case)
         if case["split"] != "unlabelled":
-            alike[PERSON][person_of(case["subject"])][place] = case["image"][0]
+            alike[PERSON][person_of(case["subject"])][place] = first_image(case)
         for file, digest in zip((*case["image"], case.get("label")), record.digests, strict=False):
             if digest:
                 alike[MASK if file == case.get("label") else VOXELS][digest].setdefault(place, file)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.data.headers import Problem, edges_of, first_line, grid_of, read_headers, read_voxels
+from common.data.modalities import first_image
 from common.data.regions import CONVENTIONS, known_labels
 from common.errors import shortened
 
@@ -69,7 +70,7 @@ class Record(NamedTuple):
         problems: of its files.
         orientation: such as "RAS", of the grid that most files share; "" if no file can be read.
         spacing: edges of a voxel along the world's x, y, z, mm; empty if no file can be read.
-        images: one per modality; None for an image with an error.
+        images: one per modality; None for a missing image, or one with an error.
         digests: of the voxels of each image and of the label; b"" if there is none, or it is faulty or constant.
     """
 
@@ -91,7 +92,7 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
     try:
         return _examine(case, root, convention)
     except Exception as error:  # such as lack of memory; the other cases still have to be checked
-        return Record((Problem("unreadable", case["image"][0], first_line(error), "a case that can be checked"),))
+        return Record((Problem("unreadable", first_image(case), first_line(error), "a case that can be checked"),))
 
 
 def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
@@ -112,7 +113,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
         problems += found
     problems += _copies(case, digests)
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
-        problems.append(Problem("no_label", case["image"][0], "no label", f"one that follows {convention}"))
+        problems.append(Problem("no_label", first_image(case), "no label", f"one that follows {convention}"))
     files = (*case["image"], case.get("label"))
     return Record(
         tuple(problems),
@@ -234,7 +235,7 @@ def _copies(case: Mapping[str, Any], digests: Mapping[str, bytes]) -> Iterator[P
     if label is not None:
         first = dict.fromkeys(_identities(label, digests), label)
     truth = set(first)
-    for file in case["image"]:
+    for file in filter(None, case["image"]):
         names = _identities(file, digests)
         same = next((first[name] for name in names if name in first), None)
         if not truth.isdisjoint(names):

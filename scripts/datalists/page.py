@@ -57,7 +57,7 @@ def draw(order: tuple[Mapping[str, Any], str], root: str) -> tuple[str, str] | N
     """
     case, file = order
     label = _volume(root, case.get("label"))
-    for image in dict.fromkeys([file, *case["image"]]):
+    for image in dict.fromkeys(filter(None, [file, *case["image"]])):
         volume = None if image == case.get("label") else _volume(root, image)
         if volume is not None:
             return image, _picture(*volume, label[0] if label is not None else None)

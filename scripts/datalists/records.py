@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data.headers import Problem
+from common.data.modalities import first_image
 from common.files import atomic_write
 from scripts.arrays import Array
 from scripts.datalists.examine import Image, Record, examine
@@ -59,7 +60,7 @@ def examine_all(
     new = iter(done)
     found = [record if record is not None else next(new) for record in records]
     return [
-        record or Record((Problem("unreadable", case["image"][0], NO_RECORD, "files that fit into memory"),))
+        record or Record((Problem("unreadable", first_image(case), NO_RECORD, "files that fit into memory"),))
         for case, record in zip(cases, found, strict=True)
     ]
 
@@ -78,7 +79,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None, folder:
 
 
 def _files(case: Mapping[str, Any]) -> list[str]:
-    return [*case["image"], *([case["label"]] if "label" in case else [])]
+    return [file for file in (*case["image"], case.get("label")) if file]
 
 
 def _file(folder: Path, case: Mapping[str, Any], root: str) -> Path:

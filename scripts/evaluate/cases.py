@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data import datalists
+from common.data.modalities import first_image
 from common.data.regions import CONVENTIONS, canonical, conventions_by_protocol
 from common.errors import InputError, shortened
 from common.files import reporting_path_errors
@@ -147,7 +148,9 @@ def _of_datalist(
     if not _scores(protocol_name, convention):
         expected = " or ".join(sorted(PROTOCOLS[protocol_name]))
         raise InputError(f"--protocol={protocol_name}: the labels of {datalist} follow {convention}, not {expected}")
-    entries = datalists.Datalist(datalist, dataset_dir).load(str(split), content["modalities"][:1], convention)
+    entries = datalists.Datalist(datalist, dataset_dir).load(str(split), None, convention, must_exist=False, missing=())
+    entries = [entry | {"image": [first_image(entry)]} for entry in entries]
+    datalists.check_files(entries, datalist)
     return (
         {entry["subject"]: Path(entry["label"]) for entry in entries},
         {entry["subject"]: Path(entry["image"][0]) for entry in entries},

@@ -192,7 +192,7 @@ def _check_configs(setup: Setup) -> None:
     data = datalists.Datalist(setup.datalist, setup.places.roots[OWN])
     for split in ("training", "validation"):
         if data.content.get(split):
-            data.load(split, options.modalities, options.label_convention)
+            data.load(split, options.modalities, options.label_convention, missing=())
     steps_of(setup.training(first), setup.places.gpus)
     _resolved(setup.evaluation(first).commands[0], setup.datalist, "options", "scoring")
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
+from monai.transforms import RandRotated
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -31,7 +32,8 @@ def draw(volumes, seed, flip=0.0, turn=0.0):
         step.update(changes.get(step["_target_"], {}))
     compose = ConfigParser(content).get_parsed_content("train::preprocessing").set_random_state(seed=seed)
     (result,) = compose({key: MetaTensor(torch.tensor(value)[None]) for key, value in volumes.items()})
-    return result, compose.transforms[-1].rand_rotate
+    (rotation,) = (step.rand_rotate for step in compose.transforms if isinstance(step, RandRotated))
+    return result, rotation
 
 
 def turned(volume, centre, angles, order):

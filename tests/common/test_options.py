@@ -421,6 +421,34 @@ def test_a_segmentation_network_takes_one_crop_of_unequal_edges(options_of_confi
     assert options_of_config(self_supervised=False, batch_size=1, patch_size=[64, 96, 128]).batch_size == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"modality_dropout": 1.5}, "modality_dropout=1.5: expected a number from 0 to 1"),
+        ({"modality_dropout": 0.5, "modalities": ["T1"]}, "modality_dropout=0.5: expected 0, as there is one modality"),
+        (
+            {"missing_modalities": ["PD"], "modalities": ["T1", "T2"]},
+            "missing_modalities=['PD']: PD is not in modalities; expected some of T1, T2",
+        ),
+        (
+            {"missing_modalities": ["T2", "T1"], "modalities": ["T1", "T2"]},
+            "missing_modalities=['T2', 'T1']: none is left; expected some of T1, T2, but not all",
+        ),
+        ({"missing_modalities": "T1"}, "missing_modalities=T1: expected a list such as"),
+    ],
+)
+def test_missing_modalities_that_cannot_be_are_named(options_of_config, given, line):
+    with pytest.raises(RuntimeError) as error:
+        options_of_config(self_supervised=False, **given)
+    assert input_error_message(error.value).startswith(f"--{line}")
+
+
+def test_no_modality_may_be_missing(options_of_config):
+    given = {"modalities": ["T1"], "missing_modalities": [], "modality_dropout": 0.0}
+    options = options_of_config(self_supervised=False, **given)
+    assert (options.missing_modalities, options.modality_dropout) == ([], 0.0)
+
+
 def test_options_are_read_in_a_config_only():
     with pytest.raises(RuntimeError, match="outside of a config"):
         read()

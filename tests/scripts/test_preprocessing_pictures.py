@@ -51,8 +51,8 @@ def taken(entry):
 
 
 def test_each_transform_of_the_image_is_a_step(taken):
-    random = "SpatialPadd, RandSpatialCropd, RandFlipd, RandScaleIntensityd, RandShiftIntensityd"
-    names = ["LoadImaged", "Orientationd", "CropForegroundd", "NormalizeBraind"]
+    random = "SpatialPadd, RandSpatialCropd, RandFlipd, RandScaleIntensityd, RandShiftIntensityd, RandModalityDropoutd"
+    names = ["LoadScand", "Orientationd", "CropForegroundd", "NormalizeBraind"]
     assert [step.name for step in taken] == [*names, random]
     assert [step.normalised for step in taken] == [False, False, False, True, True]
     assert not any(step.idle for step in taken)
@@ -111,7 +111,7 @@ def test_the_figure_says_modalities_axes_and_voxel_sizes(taken):
     axes = np.array(figure.axes[:25]).reshape(5, 5)
     titles = [axis.get_title() for axis in axes[0]]
     assert titles[0] == "as on disk\n60 × 60 × 39 voxels\n4 × 4 × 4 mm"
-    assert titles[-1].endswith("RandShiftIntensityd\n96 × 96 × 96 voxels\n4 × 4 × 4 mm")
+    assert titles[-1].endswith("RandModalityDropoutd\n96 × 96 × 96 voxels\n4 × 4 × 4 mm")
     rows = [axis.get_ylabel() for axis in axes[:, 0]]
     assert rows == [f"{name}\naxis 1 → P" for name in [*modalities, "label on FLAIR"]]
     assert [axis.get_xlabel() for axis in axes[-1]] == ["axis 0 → L"] + ["axis 0 → R"] * 4

@@ -35,6 +35,7 @@ def scan(
     layout: str | None = None,
     regions: str | None = None,
     person: str | None = None,
+    keep_missing: bool = False,
     workers: int = 0,
 ) -> Cohort:
     """The visits of a data set, as `scripts.datalists.build` takes them; prints what was recognised.
@@ -45,6 +46,7 @@ def scan(
         layout: one of `LAYOUTS`; None recognises it.
         regions: of the label maps, as text; None takes what the layout states, or a single region of 1.
         person: regular expression whose first group is the person in a subject's name; None knows common forms.
+        keep_missing: without modalities in `naming`, take those that any subject has, not only those that all have.
         workers: processes that read label maps, if nothing states the regions; 0 for one per core.
 
     Raises:
@@ -53,7 +55,7 @@ def scan(
     name = _layout(root, layout)
     data = _read(name, root, naming, regions)
     subjects = _with_images(data)
-    modalities = _modalities(data, subjects, naming)
+    modalities = _modalities(data, subjects, naming, keep_missing)
     print(f"layout: {name} ({data.layout}), {len(subjects)} subjects; modalities: {', '.join(modalities)}")
     convention = _convention(data, subjects, naming, regions, workers)
     people = _people(subjects, person)
@@ -108,8 +110,8 @@ def _with_images(data: DataSet) -> list[Subject]:
     return found
 
 
-def _modalities(data: DataSet, subjects: list[Subject], naming: Naming) -> tuple[str, ...]:
-    """The modalities that are asked for, or those that every subject has."""
+def _modalities(data: DataSet, subjects: list[Subject], naming: Naming, keep_missing: bool) -> tuple[str, ...]:
+    """The modalities that are asked for, or those that every subject has, or any."""
     counts: dict[str, int] = {}
     for subject in subjects:
         for modality in subject.images:
@@ -124,6 +126,8 @@ def _modalities(data: DataSet, subjects: list[Subject], naming: Naming) -> tuple
         return naming.modalities
     rank = [*data.order, *SPELLINGS]
     known = sorted(counts, key=lambda name: (rank.index(name) if name in rank else len(rank), name))
+    if keep_missing:
+        return tuple(known)
     partly = ", ".join(
         f"{name} (in {counts[name]} of {len(subjects)} subjects)" for name in known if counts[name] < len(subjects)
     )

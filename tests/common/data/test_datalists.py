@@ -443,3 +443,42 @@ def test_unlabelled_subjects_are_loaded_for_inference_but_not_for_supervision(tm
     assert datalists.Datalist(tmp_path / "list.json", root).load("unlabelled")[0]["subject"] == "c"
     with pytest.raises(InputError, match="subject c of unlabelled has no label"):
         datalists.Datalist(tmp_path / "list.json", root).load("unlabelled", label_convention="atlas")
+
+
+# Missing modalities
+
+
+@pytest.fixture
+def incomplete(datalist, content):
+    content["training"][1]["image"][0] = None
+    datalist.write_text(json.dumps(content))
+    return datalist
+
+
+def test_a_missing_modality_is_null(incomplete, root):
+    (root / "b/flair.nii.gz").unlink()
+    whole, lacking = datalists.Datalist(incomplete, root).load("training", missing=())
+    assert whole["image"] == [f"{root}/a/flair.nii.gz", f"{root}/a/t1.nii.gz"]
+    assert lacking["image"] == [None, f"{root}/b/t1.nii.gz"]
+    assert datalists.Datalist(incomplete, root).load("training", ["T1"])[1]["image"] == [f"{root}/b/t1.nii.gz"]
+
+
+def test_a_modality_can_be_taken_for_missing(incomplete, root):
+    (root / "a/t1.nii.gz").unlink()  # nobody reads it
+    (entry,) = datalists.Datalist(incomplete, root).load("validation", missing=["T1"])
+    assert entry["image"] == [f"{root}/c/flair.nii.gz", None]
+    with pytest.raises(InputError, match=r"subject b lacks FLAIR, T1; expected one of FLAIR, T1$"):
+        datalists.Datalist(incomplete, root).load("training", missing=["T1"])
+
+
+def test_who_needs_all_modalities_is_told_who_lacks_one(incomplete, root):
+    expected = f"^datalist {re.escape(str(incomplete))}: subject b lacks FLAIR; expected all of FLAIR, T1$"
+    with pytest.raises(InputError, match=expected):
+        datalists.Datalist(incomplete, root).load("training")
+
+
+def test_a_subject_without_any_image_is_refused(incomplete, content):
+    content["training"][1]["image"] = [None, None]
+    incomplete.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"subject b has no image; expected one of FLAIR, T1$"):
+        datalists.read(incomplete)

@@ -62,6 +62,12 @@ def test_overlap_is_dice_and_1_where_no_brain_is_extracted():
     assert measure(image, BRATS)["overlap"][0] == pytest.approx(dice, abs=1e-3)
 
 
+def test_modalities_that_are_missing_are_not_compared():
+    nothing = np.zeros_like(ball())
+    image = np.stack([nothing, ball(), nothing, ball(shift=4)])
+    assert measure(image, BRATS)["overlap"] == [round(brain_overlap(ball(), ball(shift=4)), 3)] * 2
+
+
 def test_a_volume_without_anything_above_zero_has_no_extent():
     assert measure(-np.ones((1, 4, 4, 4), np.float32), BRATS)["extent"] == [[0, 0, 0]] * 2
 

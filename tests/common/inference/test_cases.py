@@ -6,9 +6,10 @@ import os
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from common.errors import InputError
-from common.inference.cases import CheckFilesd, find_cases
+from common.inference.cases import CheckFilesd, check_missing, find_cases
 from scripts.datalists import layouts
 
 BRATS = ["FLAIR", "T1ce", "T1", "T2"]
@@ -180,3 +181,80 @@ def test_files_on_two_grids_are_refused(tmp_path):
     files.append(scan(tmp_path / "P1_t2.nii.gz", affine=moved))
     with pytest.raises(InputError, match=r"subject P1: .*P1_t2.nii.gz: affine differs by up to 1 mm"):
         CheckFilesd("image", BRATS)({"subject": "P1", "image": files})
+
+
+# Missing modalities
+
+
+def checkpoint(folder, **metadata):
+    path = folder / "model.pt"
+    torch.save({"network": {"a": torch.ones(1)}, "metadata": {"modalities": BRATS, **metadata}}, path)
+    return str(path)
+
+
+LACKING = [{"subject": "P1", "image": ["f", "c", "a", "b"]}, {"subject": "P2", "image": ["f", None, "a", None]}]
+
+
+@pytest.mark.parametrize("trained", [{"modality_dropout": 0.5}, {"missing_modalities": ["T2", "T1ce"]}])
+def test_a_network_that_has_learnt_without_modalities_does_without_them(tmp_path, capsys, trained):
+    assert check_missing(LACKING, BRATS, checkpoint(tmp_path, **trained)) == LACKING
+    expected = "missing: T1ce, T2 in 1 of 2 subjects; figures differ from those with all modalities\n"
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize("trained", [{}, {"modality_dropout": 0.0}, {"missing_modalities": ["T1ce", "FLAIR"]}])
+def test_a_network_that_has_not_is_refused(tmp_path, trained):
+    name = "T2" if trained.get("missing_modalities") else "T1ce"
+    file = checkpoint(tmp_path, **trained)
+    with pytest.raises(InputError) as error:
+        check_missing(LACKING, BRATS, [file])
+    assert str(error.value) == (
+        f"subject P2 lacks {name}, which {file} was never trained without; expected its image, or a checkpoint trained "
+        "with modality_dropout above 0"
+    )
+
+
+def test_each_checkpoint_of_an_ensemble_counts(tmp_path):
+    (tmp_path / "other").mkdir()
+    files = [checkpoint(tmp_path, modality_dropout=0.5), checkpoint(tmp_path / "other")]
+    with pytest.raises(InputError, match=r"other/model\.pt was never trained without"):
+        check_missing(LACKING, BRATS, files)
+
+
+def test_complete_cases_need_no_checkpoint(capsys):
+    assert check_missing(LACKING[:1], BRATS, "nowhere.pt") == LACKING[:1]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_file_that_a_folder_lacks_is_missing_where_the_network_can_do_without(tmp_path):
+    for name in ("P1_t1", "P1_t1ce", "P2_flair", "P2_t1ce", "P2_t1", "P2_t2"):
+        scan(tmp_path / f"scans/{name}.nii.gz")
+    found = find_cases(tmp_path / "scans", BRATS)
+    assert found[0]["image"][::3] == ["", ""]
+    done_without = check_missing(found, BRATS, checkpoint(tmp_path, modality_dropout=0.5))
+    assert done_without[0]["image"] == [None, *found[0]["image"][1:3], None]
+    assert done_without[1] == found[1]
+    CheckFilesd("image", BRATS)(done_without[0])
+    unchanged = check_missing(found, BRATS, checkpoint(tmp_path))
+    assert unchanged == found, "the case fails alone"
+    with pytest.raises(InputError, match=r"^no FLAIR; expected a file whose name ends with _flair"):
+        CheckFilesd("image", BRATS)(unchanged[0])
+
+
+def test_modalities_are_taken_for_missing_in_folders_and_datalists(tmp_path):
+    paths = [scan(tmp_path / f"scans/P1_{name}.nii.gz") for name in ("flair", "t1ce", "t1", "t2")]
+    (found,) = find_cases(tmp_path / "scans", BRATS, missing=["T2", "FLAIR"])
+    assert found["image"] == [None, *paths[1:3], None]
+    content = {"name": "toy", "modalities": BRATS, "label_convention": None}
+    entries = [{"subject": "P1", "image": [path.rsplit("/", 1)[1] for path in paths]}]
+    (tmp_path / "list.json").write_text(json.dumps(content | {"testing": entries}))
+    (listed,) = find_cases(tmp_path / "scans", BRATS, tmp_path / "list.json", missing=["T2", "FLAIR"])
+    assert listed == found
+
+
+def test_a_subject_of_whom_nothing_is_left_fails_alone(tmp_path):
+    scan(tmp_path / "scans/P1_t2.nii.gz")
+    found = find_cases(tmp_path / "scans", BRATS, missing=["T2"])
+    (case,) = check_missing(found, BRATS, checkpoint(tmp_path, modality_dropout=0.5))
+    with pytest.raises(InputError, match=r"^no FLAIR; expected a file whose name ends with _flair"):
+        CheckFilesd("image", BRATS)(case)

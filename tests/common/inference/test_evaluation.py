@@ -11,21 +11,29 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from common import metrics
+from common.errors import InputError
 from common.inference.evaluation import EvaluationFiles
+from common.inference.reading import read_details
 from common.training.handlers import RegionScores
 from tests.common.random_cases import RandomCases
 from tests.oracles.volumes import dice
 
 REGIONS = ["TC", "WT", "ET"]  # channel order
+MODALITIES = ["FLAIR", "T1"]
 
 
-def evaluate(folder, cases, **options):
+def evaluate(folder, cases, lacking=(), **options):
     protocol = metrics.protocol("brats")
     entries = [
-        {"subject": f"case{n}", "image": [f"/data/{n}_flair.nii.gz", f"/data/{n}_t1.nii.gz"], "label": f"/data/{n}.nii"}
+        {
+            "subject": f"case{n}",
+            "image": [None if n in lacking else f"/data/{n}_flair.nii.gz", f"/data/{n}_t1.nii.gz"],
+            "label": f"/data/{n}.nii",
+        }
         for n in reversed(range(len(cases) + 1))  # one of them is not evaluated
     ]
-    files = EvaluationFiles(folder, protocol, entries, str(folder / "predictions"), "brats2021", "ours", **options)
+    places = str(folder / "predictions"), "brats2021", "ours"
+    files = EvaluationFiles(folder, protocol, entries, *places, MODALITIES, **options)
     SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(cases, batch_size=2),
@@ -83,3 +91,16 @@ def test_the_figures_of_an_evaluation_are_a_line_for_each_region(tmp_path):
 def test_only_the_main_process_writes(tmp_path):
     evaluate(tmp_path, RandomCases(1), main_process=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_evaluation_says_which_case_lacked_what(tmp_path):
+    files = evaluate(tmp_path, RandomCases(3), lacking=[1])
+    assert files.figures(None)[1] == "  without FLAIR: 1 of 4 cases"
+    content = json.loads((tmp_path / "cases.json").read_text())["cases"]
+    assert [case.get("missing_modalities") for case in content.values()] == [None, ["FLAIR"], None]
+    assert content["case1"]["image"] == "/data/1_t1.nii.gz"
+    assert [case.missing for case in read_details(tmp_path).files] == [(), ("FLAIR",), ()]
+    text = (tmp_path / "cases.json").read_text().replace('"FLAIR"', "3")
+    (tmp_path / "cases.json").write_text(text)
+    with pytest.raises(InputError, match=r"case case1: missing_modalities \[3\]; expected a list of names"):
+        read_details(tmp_path)

@@ -166,3 +166,14 @@ def test_inpainting_has_a_row_for_each_crop_and_modality(views, samples, crops):
             expected = volume[row // 2, row % 2].detach().float().numpy()[::-1, :, 2].T
             np.testing.assert_array_equal(pixels(axis[column]), expected)
         assert len({axis[column].images[0].get_clim() for column in range(3)}) == 1  # one window for all three
+
+
+def test_the_first_modalities_that_a_case_has_are_drawn(case):
+    image, truth, prediction = case
+    image = np.stack([np.zeros(SIDES), image[0], np.zeros(SIDES), image[1]])
+    output = {"image": in_ras(image), "label": in_ras(truth), "pred": in_ras(prediction)}
+    names = ["FLAIR", "T1ce", "T1", "T2"]
+    (figure,) = draw_segmentations([output], [{"subject": "a"}], names, "atlas").values()
+    axes = axes_of(figure, 4)
+    assert [axis.get_title() for axis in axes[0]] == ["T1ce", "T2", "truth", "prediction"]
+    assert np.ptp(pixels(axes[0, 2])) > 0, "the background of the truth is an image"

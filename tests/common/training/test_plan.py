@@ -4,13 +4,15 @@ import json
 import re
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from common.data.datasets import CaseSampler
-from common.errors import ArgumentError
+from common.errors import ArgumentError, InputError
 from common.options import Options
+from common.training.distributed import Processes
 from common.training.plan import Plan, length
 from tests.support import ROOT
 
@@ -159,3 +161,32 @@ def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(tmp_pat
     assert (plan.crops_per_volume, plan.volumes_per_batch) == (1, 2)
     assert plan.accumulation_steps == 2
     assert plan.global_batch_size == plan.settings["global_batch_size"] == 8
+
+
+@pytest.fixture
+def incomplete(tmp_path, datalist_of):
+    """Options of a training on ten subjects with T1 and T2, of whom three lack T2."""
+    options = options_of(tmp_path, datalist_of, modalities=["T2", "T1"], label_convention=None)
+    content = json.loads(Path(options.datalist).read_text()) | {"modalities": ["T1", "T2"]}
+    for split in ("training", "validation"):
+        for number, entry in enumerate(content[split]):
+            entry["image"].append(None if split == "training" and number < 3 else f"{split}{number}_t2.nii.gz")
+            for file in filter(None, entry["image"]):
+                (tmp_path / file).touch()
+    Path(options.datalist).write_text(json.dumps(content))
+    return options
+
+
+def test_what_training_subjects_lack_is_recorded_and_printed(incomplete, capsys):
+    incomplete.modality_dropout = 0.0
+    plan = Plan("a", "SwinUNETR", "none", Processes(), incomplete)
+    assert plan.settings["missing_modalities"] == ["T2"]
+    assert capsys.readouterr().out == "missing: T2 in 3 of 10 training subjects; zeros take their place\n"
+    assert [case["image"][0] is None for case in plan.cases("training")] == [True] * 3 + [False] * 7
+
+
+def test_self_supervised_training_needs_all_modalities(incomplete):
+    plan = Plan("a", "SSLHead", "none", Processes(), incomplete)
+    assert "missing_modalities" not in plan.settings
+    with pytest.raises(InputError, match=r"subject training0 lacks T2; expected all of T2, T1$"):
+        plan.cases("training")

@@ -458,3 +458,20 @@ def test_the_command_line_ends_with_its_status(cohort):
     ended = run(cohort / "nowhere.json")
     assert ended.returncode == 2
     assert re.fullmatch(r"error: datalist .*nowhere.json: No such file or directory; .*\n", ended.stderr)
+
+
+def test_a_missing_modality_is_a_fact_and_no_finding(cohort, capsys):
+    entries = [entry(f"s{n}") for n in range(4)]
+    entries[0]["image"][0] = entries[2]["image"][0] = entries[3]["image"][1] = None
+    content = json.loads((cohort / "list.json").read_text()) | {"training": entries}
+    (cohort / "list.json").write_text(json.dumps(content))
+    assert check(cohort) == (0, [])
+    summary = capsys.readouterr().out.splitlines()[0]
+    assert summary.endswith("brain extracted: 9 of 9 images; missing: T1 in 2 of 6 subjects, T2 in 1 of 6 subjects")
+    save(cohort / "root/s0/t2.nii.gz", np.full((12, 14, 10), 7, np.int16))
+    (cohort / "root/s2/t2.nii.gz").unlink()
+    content["training"][1].pop("label")
+    (cohort / "list.json").write_text(json.dumps(content))
+    status, findings = check(cohort)
+    assert status == 1
+    assert kinds(findings) == [("s0", "constant"), ("s1", "no_label"), ("s2", "missing")]

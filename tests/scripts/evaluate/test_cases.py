@@ -134,6 +134,18 @@ def datalist(tmp_path):
     return path
 
 
+def test_the_image_of_a_case_is_the_first_that_it_has(datalist, tmp_path):
+    content = json.loads(datalist.read_text())
+    content["testing"][0]["image"] = [None, "s1/t1.nii.gz"]
+    datalist.write_text(json.dumps(content))
+    predictions, root = touch(tmp_path / "p", "s1.nii.gz", "s2.nii.gz"), tmp_path / "data"
+    cases = find_cases(predictions, datalist, "brats", dataset_dir=root)
+    assert [case.image for case in cases] == [root / "s1/t1.nii.gz"] * 2
+    (root / "s1/t1.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"s1/t1\.nii\.gz: no such file, of subject s1 in "):
+        find_cases(predictions, datalist, "brats", dataset_dir=root)
+
+
 def test_the_labels_of_a_datalist_are_references(datalist, tmp_path):
     predictions = touch(tmp_path / "p", "s1.nii.gz", "s2.nii.gz")
     root = tmp_path / "data"

@@ -1,5 +1,7 @@
 """Data sets without a standard, by the command."""
 
+import json
+
 import pytest
 
 from common.errors import InputError
@@ -180,3 +182,34 @@ def test_roots_of_no_known_layout_are_named(data):
 def test_words_that_end_a_name_are_whole_words(data):
     data.touch("s1_reg.nii.gz", "s2_unreg.nii.gz", "s3-REG.nii")
     assert list(data.entries(modalities="T1=reg")) == ["s1", "s3"]
+
+
+def test_subjects_that_lack_a_modality_are_kept_on_request(data, capsys):
+    for number in range(6):
+        data.touch(f"S{number}/T1.nii.gz", f"S{number}/PD.nii.gz")
+        if number % 3:
+            data.touch(f"S{number}/T2.nii.gz")
+    data.touch("S6/PD.nii.gz")
+    found = data.entries(missing="keep", modalities="T2,T1")
+    assert found["S1"]["image"] == ["S1/T2.nii.gz", "S1/T1.nii.gz"]
+    assert found["S3"]["image"] == [None, "S3/T1.nii.gz"]
+    assert "S6" not in found
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if " lacks " in line] == [
+        "kept: S0 lacks T2",
+        "kept: S3 lacks T2",
+        "left out: S6 lacks T2 and T1",
+    ]
+    assert data.scan(missing="keep")["modalities"] == ["T1", "T2", "PD"]
+    assert len(data.entries(missing="keep")) == 7
+    with pytest.raises(InputError, match=r"missing=drop: expected one of exclude, keep$"):
+        data.scan(missing="drop")
+
+
+def test_the_flow_chart_says_that_some_modalities_are_enough(data):
+    data.touch(*(f"S{number}/{name}.nii.gz" for number in range(4) for name in ("T1", "T2")), "S4/T1.nii.gz")
+    flow = data.folder / "flow.json"
+    for missing, text, people in (("exclude", "with T1 and T2", 4), ("keep", "with T1 or T2", 5)):
+        data.entries(missing=missing, modalities="T1,T2", consort=str(flow))
+        step = json.loads(flow.read_text())["steps"][1]
+        assert (step["text"], step["people"]) == (text, people)

@@ -1,0 +1,140 @@
+"""Scans that lack a modality: from the file to the crop that the network gets."""
+
+from collections import Counter
+from itertools import combinations
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, MetaTensor
+from monai.transforms import Compose, LoadImaged, RandShiftIntensityd
+from scipy.stats import chisquare
+
+from common.data.datasets import CaseDataset, Draw
+from common.data.intensities import NormalizeBraind
+from common.data.modalities import count_missing, first_image, missing_in
+from common.data.transforms import CheckScand, LoadScand, RandModalityDropoutd, present_channels
+from common.errors import InputError
+
+MODALITIES = ["FLAIR", "T1ce", "T1", "T2"]
+AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
+
+
+@pytest.fixture
+def files(tmp_path):
+    """An image of each modality: noise above zero in the middle of zeros."""
+    paths = []
+    for number, name in enumerate(MODALITIES):
+        voxels = np.zeros((6, 7, 8), np.float32)
+        voxels[1:-1, 1:-1, 1:-1] = np.random.default_rng(number).uniform(1, 9, (4, 5, 6))
+        paths.append(str(tmp_path / f"P_{name}.nii.gz"))
+        nibabel.save(nibabel.Nifti1Image(voxels, AFFINE), paths[-1])
+    return paths
+
+
+def without(files, *channels):
+    return [None if number in channels else file for number, file in enumerate(files)]
+
+
+def test_a_complete_scan_is_loaded_as_monai_does(files):
+    entry = {"image": files, "label": files[0]}
+    expected = LoadImaged(["image", "label"], ensure_channel_first=True)(entry)
+    loaded = LoadScand(["image", "label"])(entry)
+    for key in entry:
+        assert torch.equal(loaded[key].as_tensor(), expected[key].as_tensor())
+        assert loaded[key].meta.keys() == expected[key].meta.keys()
+    assert present_channels(loaded["image"]) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("missing", [channels for count in (1, 2, 3) for channels in combinations(range(4), count)])
+def test_a_missing_modality_is_a_channel_of_zeros_on_the_grid_of_the_others(files, missing):
+    whole = LoadScand("image")({"image": files})["image"]
+    image = LoadScand("image")({"image": without(files, *missing)})["image"]
+    present = [channel for channel in range(4) if channel not in missing]
+    assert present_channels(image) == present
+    assert torch.equal(image[present].as_tensor(), whole[present].as_tensor())
+    assert not image[list(missing)].any()
+    np.testing.assert_array_equal(image.affine, AFFINE)
+    assert image.meta["filename_or_obj"] == files[present[0]]
+
+
+def test_a_missing_channel_passes_the_check_and_another_empty_one_does_not(files):
+    image = LoadScand("image")({"image": without(files, 0, 2)})["image"]
+    check = CheckScand("image", MODALITIES)
+    check({"image": image})
+    image[3] = 0
+    with pytest.raises(InputError, match=f"^channel 4 of the image whose first file is {files[1]}: zero everywhere"):
+        check({"image": image})
+    image[1, 0, 0] = torch.nan
+    with pytest.raises(InputError, match=f"^{files[1]}: NaN or infinite voxels"):
+        check({"image": image})
+
+
+def crops(files, prob, cases):
+    """What a training reads: normalised, shifted, then dropped; a seed for each crop."""
+    transform = Compose(
+        [
+            LoadScand("image"),
+            NormalizeBraind("image"),
+            RandShiftIntensityd("image", offsets=0.1, prob=1.0),
+            RandModalityDropoutd("image", prob=prob),
+        ]
+    )
+    data = CaseDataset([{"subject": "P", "image": files}], transform, cache_rate=1.0)
+    return [data[Draw(0, seed)]["image"] for seed in range(cases)]
+
+
+def test_what_is_missing_is_zero_for_the_network_in_training_too(files):
+    for image in crops(without(files, 1, 3), prob=0.0, cases=3):
+        assert not image[[1, 3]].any()
+        assert image[[0, 2]].flatten(1).all(dim=1).all(), "a shift moves the background of the others"
+
+
+def test_without_dropout_a_complete_crop_passes_as_it_is():
+    image = MetaTensor(torch.rand(4, 2, 2, 2))
+    assert RandModalityDropoutd("image", prob=0.0)({"image": image})["image"] is image
+
+
+def test_all_subsets_but_the_whole_and_the_empty_one_remain_equally_often():
+    dropout = RandModalityDropoutd("image", prob=1.0).set_random_state(seed=0)
+    image = torch.ones(4, 1, 1, 1)
+    counts = Counter(tuple(dropout({"image": image})["image"].flatten().int().tolist()) for _ in range(2800))
+    subsets = {tuple(int(c in kept) for c in range(4)) for count in (1, 2, 3) for kept in combinations(range(4), count)}
+    assert counts.keys() == subsets
+    assert chisquare(list(counts.values())).pvalue > 1e-3
+    assert image.all(), "the cached volume stays whole"
+
+
+def test_the_probability_is_that_of_a_crop():
+    dropout = RandModalityDropoutd("image", prob=0.3).set_random_state(seed=0)
+    dropped = sum(not dropout({"image": torch.ones(4, 1, 1, 1)})["image"].all() for _ in range(2000))
+    assert 0.26 < dropped / 2000 < 0.34
+
+
+def test_of_an_incomplete_scan_a_modality_that_it_has_remains(files):
+    remaining = {tuple(image.flatten(1).any(dim=1).tolist()) for image in crops(without(files, 1, 3), 1.0, 40)}
+    assert remaining == {(True, False, False, False), (False, False, True, False)}
+    (alone,) = {tuple(image.flatten(1).any(dim=1).tolist()) for image in crops(without(files, 0, 1, 3), 1.0, 10)}
+    assert alone == (False, False, True, False)
+
+
+def test_the_same_seeds_drop_the_same(files):
+    first, second = (crops(files, 0.5, 8) for _ in range(2))
+    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+    assert len({tuple(image.flatten(1).any(dim=1).tolist()) for image in first}) > 2
+
+
+@pytest.mark.parametrize("missing", [(1,), (0, 1, 3)])
+def test_complete_and_incomplete_scans_share_a_batch(files, missing):
+    entries = [{"subject": str(n), "image": image} for n, image in enumerate([files, without(files, *missing)])]
+    for order in (entries, entries[::-1]):
+        (batch,) = DataLoader(CaseDataset(order, Compose([LoadScand("image")])), batch_size=2)
+        assert batch["image"].shape == (2, 4, 6, 7, 8)
+
+
+def test_what_cases_lack_is_named_and_counted():
+    cases = [{"image": list(images)} for images in (["a", "b"], [None, "b"], [None, "c"], ["d", None])]
+    assert [missing_in(case, ["T1", "T2"]) for case in cases] == [(), ("T1",), ("T1",), ("T2",)]
+    assert count_missing(cases, ["T1", "T2"]) == {"T1": "2 of 4", "T2": "1 of 4"}
+    assert [first_image(case) for case in cases] == ["a", "b", "c", "d"]
