@@ -145,7 +145,7 @@ class Plan:
                 more than the options accept.
         """
         options = self.options
-        found = measure_cases(self.data.load("training", options.modalities))
+        found = measure_cases(self.data.load("training", options.modalities, missing=self._missing))
         self.settings["measured"] = found
         expected = [] if options.pretrained is None else measured_of(options.pretrained)
         different = differences(found, union(expected) if expected else None)
@@ -171,6 +171,10 @@ class Plan:
             InputError: see `common.data.Datalist.load` and `common.training.Processes.share`.
         """
         convention = getattr(self.options, "label_convention", None)
-        missing = () if hasattr(self.options, "modality_dropout") else None  # SSL needs every modality
-        loaded = self.data.load(split, self.options.modalities, convention, missing=missing)
+        loaded = self.data.load(split, self.options.modalities, convention, missing=self._missing)
         return self.processes.share(split, loaded)
+
+    @property
+    def _missing(self) -> tuple[str, ...] | None:
+        """The modalities to take for missing besides those that subjects lack; None, for SSL, which needs every one."""
+        return () if hasattr(self.options, "modality_dropout") else None
