@@ -31,6 +31,8 @@ def bids(data):
 
 def test_a_table_at_the_top_names_the_regions(bids, capsys):
     bids.table("dseg.tsv", TISSUES)
+    bids.table("seg-eyes_dseg.tsv", "nothing that is read")
+    bids.table("adseg.tsv", "nothing that is read")
     assert bids.scan()["regions"] == {
         "Gray_Matter": {"labels": [100], "colour": "#ff53bb"},
         "White_Matter": {"labels": [101], "colour": "#2f8bbe"},
