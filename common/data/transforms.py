@@ -42,8 +42,8 @@ class LoadScand(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             files = result[key]
-            is_complete = isinstance(files, str) or None not in files
-            result[key] = self.load(files) if is_complete else self._load_incomplete(files)
+            is_incomplete = isinstance(files, list | tuple) and None in files
+            result[key] = self._load_incomplete(files) if is_incomplete else self.load(files)
         return result
 
     def _load_incomplete(self, files: Sequence[str | None]) -> MetaTensor:

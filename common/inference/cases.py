@@ -117,10 +117,7 @@ def _in_folder(
         example = "SUBJECT.nii.gz" if len(modalities) == 1 else f"SUBJECT_{modalities[0].lower()}.nii.gz"
         raise ArgumentError(f"dataset_dir={root}: contains no scan; expected files such as {example}, or a datalist")
     return [
-        {
-            "subject": subject,
-            "image": [None if name in missing else files.get(name, "") for name in modalities],
-        }
+        {"subject": subject, "image": [None if name in missing else files.get(name, "") for name in modalities]}
         for subject, files in found.items()
     ]
 
@@ -169,12 +166,11 @@ def check_missing(
         lacking = [name for name, file in zip(modalities, case["image"], strict=True) if not file]
         if any(case["image"]) and needed.keys().isdisjoint(lacking):
             case["image"] = [file or None for file in case["image"]]
-        for name in missing_in(case, modalities):
-            if name in needed:
-                raise InputError(
-                    f"subject {case['subject']} lacks {name}, which {needed[name]} was never trained without; "
-                    f"expected its image, or a checkpoint trained with modality_dropout above 0"
-                )
+        if unfit := [name for name in missing_in(case, modalities) if name in needed]:
+            raise InputError(
+                f"subject {case['subject']} lacks {', '.join(unfit)}, which {needed[unfit[0]]} was never trained "
+                "without; expected complete subjects, or a checkpoint trained with modality_dropout above 0"
+            )
     for names, count in count_missing(checked, modalities).items():
         print(f"missing: {names} in {count} subjects; figures differ from those with all modalities", flush=True)
     return checked

@@ -49,8 +49,8 @@ def test_a_network_does_without_what_it_has_learnt_to_do_without(run_bundle, coh
     subject = json.loads((tmp_path / "list.json").read_text())["validation"][0]["subject"]
     assert refused.returncode == 2
     assert refused.stderr.rstrip().splitlines()[-1] == (
-        f"error: subject {subject} lacks FLAIR, which {model} was never trained without; expected its image, or a "
-        "checkpoint trained with modality_dropout above 0"
+        f"error: subject {subject} lacks FLAIR, which {model} was never trained without; expected complete subjects, "
+        "or a checkpoint trained with modality_dropout above 0"
     )
 
     scans = shutil.copytree(cohorts / "brats" / subject, tmp_path / "scans")

@@ -204,13 +204,13 @@ def test_a_network_that_has_learnt_without_modalities_does_without_them(tmp_path
 
 @pytest.mark.parametrize("trained", [{}, {"modality_dropout": 0.0}, {"missing_modalities": ["T1ce", "FLAIR"]}])
 def test_a_network_that_has_not_is_refused(tmp_path, trained):
-    name = "T2" if trained.get("missing_modalities") else "T1ce"
+    names = "T2" if trained.get("missing_modalities") else "T1ce, T2"
     file = checkpoint(tmp_path, **trained)
     with pytest.raises(InputError) as error:
         check_missing(LACKING, BRATS, [file])
     assert str(error.value) == (
-        f"subject P2 lacks {name}, which {file} was never trained without; expected its image, or a checkpoint trained "
-        "with modality_dropout above 0"
+        f"subject P2 lacks {names}, which {file} was never trained without; expected complete subjects, or a "
+        "checkpoint trained with modality_dropout above 0"
     )
 
 
