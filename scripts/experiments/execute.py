@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -117,6 +118,9 @@ def _call(command: Command, log: Any, held: int, threads: int | None) -> int:
         return 127
     AT_WORK.add(process)
     try:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: its group keeps its number
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # workers of a killed command, which hold memory and the lock
         return process.wait()
     finally:
         AT_WORK.discard(process)

@@ -234,6 +234,24 @@ def test_what_needs_a_redone_job_is_redone_although_its_own_inputs_look_the_same
     assert set(states(options, capsys).values()) == {("done", "")}
 
 
+LEAVES_A_CHILD = """
+import os, signal, subprocess
+from pathlib import Path
+child = subprocess.Popen(["sleep", "600"])
+Path(__file__).with_name("child").write_text(str(child.pid))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_workers_of_a_command_that_was_killed_end_with_it(options, work, capsys):
+    work.write_text(LEAVES_A_CHILD)
+    with pytest.raises(SystemExit):
+        run(**options, only="alone")
+    child = Path(f"/proc/{(work.parent / 'child').read_text()}/stat")
+    wait_for(lambda: not child.exists() or child.read_text().split()[2] == "Z")
+    assert states(options, capsys)["alone"][0] == "failed"
+
+
 def test_a_program_that_is_not_there_is_a_failure(options, study, capsys):
     study.write_text(study.read_text().replace("python {script} alone {output}", "no-such-program {script}"))
     with pytest.raises(SystemExit):
