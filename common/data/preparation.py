@@ -15,7 +15,18 @@ from numpy.typing import NDArray
 from common.data.headers import broken_file, check_headers
 from common.errors import InputError, one_line
 
-__all__ = ["BRAIN", "CHECKS", "brain_overlap", "describe", "differences", "measure", "measure_cases", "refuse", "union"]
+__all__ = [
+    "BRAIN",
+    "CHECKS",
+    "MEASURED",
+    "brain_overlap",
+    "describe",
+    "differences",
+    "measure",
+    "measure_cases",
+    "refuse",
+    "union",
+]
 
 Ranges = Mapping[str, Sequence[Any]]  # the lowest and the highest value of each figure
 

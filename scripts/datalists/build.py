@@ -1,10 +1,13 @@
 """Build the datalist of a cohort: scan its folder, select visits, split them, write the file and the flow chart."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from math import ceil
 from pathlib import Path
 from typing import Any
 
-from common.data import datalists, preparation
+from common.data import datalists
+from common.data.preparation import MEASURED, describe, measure_cases, union
 from common.errors import InputError
 from common.files import check_writable_file, expand_home, reporting_path_errors
 from scripts import consort as chart
@@ -186,14 +189,17 @@ def _describe(cohort: Cohort, visits: Sequence[Visit], folds: Mapping[str, Any] 
 
 
 def _preparation(cohort: Cohort, visits: Sequence[Visit], folder: Path) -> str | None:
-    """What a few images show, and what their owner has done to them if that agrees; None if one cannot be read."""
-    cases = [{"subject": visit.subject, "image": [str(folder / file) for file in visit.image]} for visit in visits]
-    try:
-        found = preparation.describe(preparation.measure_cases(cases))
-    except InputError:  # `check` names all such files
+    """What a few images show, and what their owner has done to them if that agrees; None if none can be read."""
+    found = []
+    for visit in visits[:: ceil(len(visits) / MEASURED)]:
+        files = [str(folder / file) if file else None for file in visit.image]
+        with suppress(InputError):  # `check` names all files that cannot be read
+            found.append(measure_cases([{"subject": visit.subject, "image": files}]))
+    if not found:
         return None
-    measured = f"measured on {min(len(cases), preparation.MEASURED)} subjects: {found}"
-    if cohort.preparation is None or not found.startswith(cohort.measures):
+    shown = describe(union(found))
+    measured = f"measured on {len(found)} subjects: {shown}"
+    if cohort.preparation is None or not shown.startswith(cohort.measures):
         return measured
     return f"{cohort.preparation}; {measured}"
 

@@ -173,6 +173,6 @@ def test_cases_that_fail_are_named_and_the_others_are_segmented(infer, tmp_path)
     assert lines[0].startswith(f"subject {missing.name}: no T1ce; expected a file whose name ends with _t1ce, ")
     assert lines[1].startswith(f"subject {truncated.name}: ")
     assert str(broken) in lines[1]
-    assert lines[2].startswith(f"subject {moved.name}: T1 overlaps FLAIR by Dice 0.")
+    assert lines[2].startswith(f"subject {moved.name}: prepared otherwise: modalities' brains overlap by Dice 0.")
     assert "3 of 4 cases failed" in result.stderr
     assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == [f"{good.name}.nii.gz"]
