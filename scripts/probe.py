@@ -115,6 +115,8 @@ def _read(file: str, level: str) -> tuple[Sequence[str], Floats]:
             subjects, vectors = arrays["subject"].tolist(), arrays[level].astype(float)
     except InputError:
         raise
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}; expected embeddings.npz of an embedding run") from error
     except Exception as error:  # numpy raises many kinds for what is not an archive of arrays
         raise InputError(f"{file}: {error}; expected embeddings.npz of an embedding run") from error
     if vectors.ndim != 2 or len(vectors) != len(subjects) or not np.isfinite(vectors).all():
