@@ -15,6 +15,7 @@ from monai.deploy.core.domain.dicom_study import DICOMStudy
 from monai.deploy.operators import DICOMDataLoaderOperator, DICOMSeriesSelectorOperator
 from pydicom.dataset import Dataset
 
+from common.cli import options_of
 from common.data.preparation import CHECKS
 from common.errors import InputError
 from deploy.geometry import Volume, resample, volume_of
@@ -116,11 +117,21 @@ class Infer(JobOperator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans = op_input.receive("scans")
         job = self.job
-        options = [*job.options]
-        if job.force and "accept" in job.bundle.options:
-            options.append(f"--accept=[{','.join(CHECKS)}]")
-        label = infer(job.bundle, scans.aligned, job.work, options)
+        label = infer(job.bundle, scans.aligned, job.work, inference_options(job))
         op_output.emit((scans, label_segments(label, job.bundle.task.segments)), "case")
+
+
+def inference_options(job: Job) -> list[str]:
+    """The options of the bundle's inference: the user's, and what its own check of a scan's preparation accepts.
+
+    That is the spacing, which causes a remark here (`spacing_remarks`), unless the user says otherwise, or with --force
+    everything.
+    """
+    is_given = "accept" in options_of(job.options)[1]
+    if "accept" not in job.bundle.options or (is_given and not job.force):
+        return [*job.options]
+    accepted = CHECKS if job.force else ("spacing",)
+    return [*job.options, f"--accept=[{','.join(accepted)}]"]
 
 
 class Write(JobOperator):

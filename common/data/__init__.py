@@ -7,11 +7,11 @@ __getattr__ = lazy(
     {
         "datalists": "ALL Datalist SPLITS convention_of in_memory read restrict subset write",
         "datasets": "Batches CaseDataset CaseSampler Draw Steps files_of",
-        "headers": "AFFINE_TOLERANCE Problem broken_file check_headers edges_of first_line grid_of "
+        "headers": "AFFINE_TOLERANCE Problem broken_file check_headers edges_of files_in first_line grid_of "
         "read_headers read_voxels",
         "intensities": "NormalizeBraind brain_and_head otsu",
         "modalities": "SPELLINGS count_missing first_image missing_in modality_of split_name",
-        "preparation": "brain_overlap describe differences measure measure_cases refuse union",
+        "preparation": "brain_overlap describe differences measure measure_cases refuse spread union",
         "regions": "CONVENTIONS Convention Region aliases_of alike canonical colours conventions_by_protocol "
         "declaration display_order known_labels mapping_of painting_order regions_of",
         "transforms": "CheckPreparationd CheckScand LabelToRegionsd LoadScand NestRegionsd RandModalityDropoutd "

@@ -23,6 +23,7 @@ from typing import Any
 
 import jsonschema
 
+from common.data.headers import files_in
 from common.data.modalities import missing_in
 from common.data.regions import CONVENTIONS, declaration, mapping_of, regions_of
 from common.errors import ArgumentError, InputError, check_number
@@ -404,7 +405,7 @@ def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> N
     Raises:
         InputError: one does not.
     """
-    files = {path: entry["subject"] for entry in entries for path in (*entry["image"], entry.get("label")) if path}
+    files = {path: entry["subject"] for entry in entries for path in files_in(entry)}
     missing = [path for path in files if not Path(path).is_file()]
     if missing:
         count = f"{len(missing)} of {len(files)} files are missing"

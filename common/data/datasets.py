@@ -14,7 +14,7 @@ from monai.data import CacheDataset, DataLoader
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
 
-from common.data.headers import broken_file
+from common.data.headers import broken_file, files_in
 from common.errors import InputError, input_error_message
 
 __all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of"]
@@ -72,22 +72,18 @@ def _named(entry: Mapping[str, Any]) -> Iterator[None]:
 
 def _what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
     """Name the file that cannot be read; if all can be, the transforms' error and all files."""
-    if broken := broken_file(_files(entry)):
+    if broken := broken_file(files_in(entry)):
         return f"{broken[0]}: {broken[1]}; expected a NIfTI file that can be read"
     while error.__cause__ is not None:
         error = error.__cause__
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"cannot be prepared: {text} ({', '.join(map(str, _files(entry)))})"
+    return f"cannot be prepared: {text} ({', '.join(files_in(entry))})"
 
 
 def files_of(dataset: CaseDataset, subjects: Iterable[str]) -> list[str]:
     """The files of some subjects of a dataset, without repetition."""
     entries = [entry for entry in dataset.data if entry["subject"] in set(subjects)]
-    return list(dict.fromkeys(str(file) for entry in entries for file in _files(entry)))
-
-
-def _files(entry: Mapping[str, Any]) -> list[Any]:
-    return [file for file in [*entry["image"], entry.get("label")] if file]
+    return list(dict.fromkeys(file for entry in entries for file in files_in(entry)))
 
 
 class CaseSampler(Sampler[Draw]):

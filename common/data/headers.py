@@ -26,6 +26,7 @@ __all__ = [
     "broken_file",
     "check_headers",
     "edges_of",
+    "files_in",
     "first_line",
     "grid_of",
     "read_headers",
@@ -46,6 +47,11 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.file}: {self.value}; expected {self.expected}"
+
+
+def files_in(case: Mapping[str, Any]) -> list[str]:
+    """The files of a case that are there: its images, then its label."""
+    return [str(file) for file in (*case["image"], case.get("label")) if file]
 
 
 def check_headers(cases: Sequence[Mapping[str, Any]]) -> None:
@@ -95,7 +101,7 @@ def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dic
     """
     problems: list[Problem] = []
     opened: dict[str, Any] = {}
-    for file in dict.fromkeys(filter(None, [*case["image"], case.get("label")])):
+    for file in dict.fromkeys(files_in(case)):
         scan = _open(file, root)
         problem = scan if isinstance(scan, Problem) else _header_problem(file, scan, root)
         if problem is not None:

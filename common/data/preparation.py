@@ -6,7 +6,7 @@ the network predicts masks that look plausible and are wrong. The tolerances com
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import nibabel
 import numpy as np
@@ -25,9 +25,11 @@ __all__ = [
     "measure",
     "measure_cases",
     "refuse",
+    "spread",
     "union",
 ]
 
+T = TypeVar("T")
 Ranges = Mapping[str, Sequence[Any]]  # the lowest and the highest value of each figure
 
 BRAIN = 2.8  # L above zero, at most, of a brain without skull; cohort: 1.8 to 2.4 without, 3.7 or more with it
@@ -35,13 +37,7 @@ MEASURED = 4  # subjects of a cohort
 EXTRACTED = 0.95  # share of non-zero voxels above which a volume is no extracted brain: noise fills it to its borders
 OVERLAP = 0.9  # Dice of two modalities' brains; 0.94 if one is 5 mm off
 SPACING, EXTENT, AIR = 1.1, 1.33, 0.2  # factors, and a share of the border, by which a scan may leave the ranges
-CHECKS = {  # in words
-    "spacing": "edges of the voxels",
-    "skull": "brain or whole head, by the volume above zero",
-    "extent": "edges of the box around what is above zero",
-    "air": "share of the volume's border that is above zero, which no crop removes",
-    "alignment": "overlap of the modalities' brains",
-}
+CHECKS = ("spacing", "skull", "extent", "air", "alignment")
 
 
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
@@ -59,18 +55,23 @@ def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image = image[image.any(axis=(1, 2, 3))]  # without modalities that are missing
     above = image > 0
-    anything = above.any(axis=0)
-    places = np.argwhere(anything)
-    edges = np.ptp(places, axis=0) + 1 if len(places) else np.zeros(3)
+    anything = np.asarray(above.any(axis=0))
+    edges = [_length(np.asarray(anything.any(axis=others))) for others in ((1, 2), (0, 2), (0, 1))]
     border = np.concatenate([np.take(anything, (0, -1), axis).ravel() for axis in range(3)])
     figures = {
         "spacing": [round(float(edge), 3) for edge in spacing],
-        "extent": [round(float(edge), 1) for edge in edges * spacing],
+        "extent": [round(float(edge), 1) for edge in np.multiply(edges, spacing)],
         "volume": round(float(above.sum(axis=(1, 2, 3)).max() * abs(np.linalg.det(affine[:3, :3])) / 1e6), 3),
         "air": round(float(border.mean()), 3),
         "overlap": round(min([1.0, *(brain_overlap(image[0], other) for other in image[1:])]), 3),
     }
     return {name: [value, value] for name, value in figures.items()}
+
+
+def _length(inside: NDArray[np.bool_]) -> int:
+    """From the first to the last true value; 0 without any."""
+    places = np.flatnonzero(inside)
+    return int(np.ptp(places)) + 1 if len(places) else 0
 
 
 def brain_overlap(first: NDArray[Any], other: NDArray[Any]) -> float:
@@ -82,18 +83,21 @@ def brain_overlap(first: NDArray[Any], other: NDArray[Any]) -> float:
     return 2 * int(np.count_nonzero(brains[0] & brains[1])) / sum(sizes)
 
 
-def measure_cases(cases: Sequence[Mapping[str, Any]], most: int = MEASURED) -> dict[str, list[Any]]:
-    """The ranges of the figures of a few cases, evenly spread over the list; see `measure`.
+def spread(cases: Sequence[T], most: int = MEASURED) -> list[T]:
+    """A few cases, evenly spread over the list."""
+    return [cases[index] for index in np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int)]
+
+
+def measure_cases(cases: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The ranges of the figures of cases, all of which are read; see `measure`.
 
     Args:
-        cases: as `common.data.Datalist.load` returns them.
-        most: how many are read.
+        cases: one or more, as `common.data.Datalist.load` returns them.
 
     Raises:
         InputError: one cannot be read.
     """
-    chosen = np.unique(np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int))
-    return union([measure(*_read(cases[index])) for index in chosen])
+    return union([measure(*_read(case)) for case in cases])
 
 
 def _read(case: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -125,19 +129,20 @@ def describe(found: Ranges) -> str:
     return ", ".join([*words] if found["overlap"][0] >= OVERLAP else [*words, "modalities not registered"])
 
 
-def differences(found: Ranges, expected: Ranges | None) -> dict[str, str]:
+def differences(found: Ranges, expected: Ranges | None, is_resampled: bool = False) -> dict[str, str]:
     """What is prepared otherwise than expected: a line for each of `CHECKS` that fails.
 
     Args:
         found: figures of a scan, or ranges of a cohort.
         expected: ranges that a network was trained on; None: only what no network should get is found.
+        is_resampled: whether the spacing does not matter, as scans are resampled to that of the training.
     """
     lines: dict[str, str] = {}
     if found["overlap"][0] < OVERLAP:
         lines["alignment"] = f"modalities' brains overlap by Dice {found['overlap'][0]:.2f}; expected {OVERLAP} or more"
     if expected is None:
         return lines
-    if _is_outside(found["spacing"], expected["spacing"], SPACING):
+    if not is_resampled and _is_outside(found["spacing"], expected["spacing"], SPACING):
         lines["spacing"] = f"voxels of {_mm(found['spacing'])} mm; trained on {_mm(expected['spacing'])} mm"
     if _skull(found) and _skull(expected) and _skull(found) != _skull(expected):
         lines["skull"] = f"{_skull(found)} ({_litres(found)}); trained on {_skull(expected)} ({_litres(expected)})"

@@ -131,11 +131,11 @@ class CheckPreparationd(Transform):
         is_resampled: bool = False,
     ) -> None:
         self.image, self.expected = image, union(expected) if expected else None
-        self.accept = {*accept, "spacing"} if is_resampled else set(accept)
+        self.accept, self.is_resampled = set(accept), is_resampled
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         image = data[self.image]
-        found = differences(measure(image.numpy(), image.affine.numpy()), self.expected)
+        found = differences(measure(image.numpy(), image.affine.numpy()), self.expected, self.is_resampled)
         refuse(found, self.accept)
         return data
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from monai.transforms import Transform
 
+from common import weights
 from common.data import datalists
 from common.data.headers import check_headers
 from common.data.modalities import SPELLINGS, count_missing, missing_in, split_name
 from common.errors import ArgumentError, InputError, choice
 from common.inference.segmentations import files_of, finished
-from common.weights.formats import metadata_of
 
 __all__ = ["CheckFilesd", "check_missing", "find_cases"]
 
@@ -160,8 +160,8 @@ def check_missing(
     checked = [dict(case) for case in cases]
     if all(all(case["image"]) for case in checked):
         return checked
-    files: list[Any] = list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
-    needed: dict[str, Any] = {name: file for file in files for name in _needed(metadata_of(file), modalities)}
+    files = weights.checkpoint_files(checkpoint)
+    needed = {name: file for file in files for name in _needed(weights.metadata_of(file), modalities)}
     for case in checked:
         lacking = [name for name, file in zip(modalities, case["image"], strict=True) if not file]
         if any(case["image"]) and needed.keys().isdisjoint(lacking):

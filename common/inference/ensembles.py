@@ -59,7 +59,7 @@ def ensemble(
         InputError: as for `common.weights.restore`, there is no checkpoint, or `flips` is not a list of different axes
             from 0 to 2.
     """
-    files: list[Any] = list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
+    files = weights.checkpoint_files(checkpoint)
     if not files:
         raise ArgumentError("checkpoint=[]: expected at least one file")
     if (

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from common.data.datalists import Datalist
 from common.data.modalities import count_missing, missing_in
-from common.data.preparation import describe, differences, measure_cases, refuse, union
+from common.data.preparation import describe, differences, measure_cases, refuse, spread, union
 from common.errors import ArgumentError
 from common.options import Options
 from common.training.distributed import Processes
@@ -145,12 +145,12 @@ class Plan:
                 more than the options accept.
         """
         options = self.options
-        found = measure_cases(self.data.load("training", options.modalities, missing=self._missing))
+        cases = self.data.load("training", options.modalities, must_exist=False, missing=self._missing)
+        found = measure_cases(spread(cases))
         self.settings["measured"] = found
         expected = [] if options.pretrained is None else measured_of(options.pretrained)
-        different = differences(found, union(expected) if expected else None)
-        accepted = {*options.accept, "spacing"} if options.spacing is not None else {*options.accept}
-        refuse(different, accepted)
+        different = differences(found, union(expected) if expected else None, options.spacing is not None)
+        refuse(different, options.accept)
         if self.processes.is_main:
             print("\n".join([f"scans: {describe(found)}", *(f"accepted: {line}" for line in different.values())]))
 

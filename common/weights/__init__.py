@@ -5,7 +5,7 @@ from common import lazy
 __getattr__ = lazy(
     __name__,
     {
-        "formats": "Checkpoint ENCODER Layout STEM measured_of read settings_of",
+        "formats": "Checkpoint ENCODER Layout STEM checkpoint_files measured_of metadata_of read settings_of",
         "storage": "load path_of versions write",
         "surgery": "Report by_module initialise response_shares restore transfer",
     },

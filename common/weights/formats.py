@@ -12,7 +12,17 @@ import torch
 from common.errors import InputError
 from common.weights.storage import load, path_of
 
-__all__ = ["ENCODER", "STEM", "Checkpoint", "Layout", "measured_of", "metadata_of", "read", "settings_of"]
+__all__ = [
+    "ENCODER",
+    "STEM",
+    "Checkpoint",
+    "Layout",
+    "checkpoint_files",
+    "measured_of",
+    "metadata_of",
+    "read",
+    "settings_of",
+]
 
 ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining hands on
 STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; its name marks an encoder in a file
@@ -37,7 +47,7 @@ OTHER_HEADS = {  # of the paper's code, not in SSLHead (DIFF-29): what they are,
     "a contrastive head of two layers; expected one": ["contrastive_pre.weight", "contrastive_pre.bias"],
 }
 
-MEASURED = {"spacing": 3, "extent": 3, "volume": 1, "air": 1, "overlap": 1}  # numbers of common.data.measure's figures
+FIGURES = {"spacing": 3, "extent": 3, "volume": 1, "air": 1, "overlap": 1}  # numbers of common.data.measure's figures
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -111,7 +121,7 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: a file cannot be read, or two disagree.
     """
-    files = [path_of("checkpoint", file) for file in _as_list(checkpoint)]
+    files = checkpoint_files(checkpoint)
     stated = [_settings_in(file) if file.exists() else {} for file in files]
     for file, settings in zip(files[1:], stated[1:], strict=True):
         for name in settings.keys() & stated[0].keys():
@@ -130,9 +140,9 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
         checkpoint: a file or several; see `settings_of`.
 
     Raises:
-        InputError: a file cannot be read, or says it in other than `MEASURED` by pairs of finite numbers or of lists.
+        InputError: a file cannot be read, or says it in other than `FIGURES` by pairs of finite numbers or of lists.
     """
-    files = [path_of("checkpoint", file) for file in _as_list(checkpoint)]
+    files = checkpoint_files(checkpoint)
     stated = {file: metadata_of(file).get("measured") for file in files if file.exists()}
     for file, measured in stated.items():
         if measured is not None and not _are_ranges(measured):
@@ -141,22 +151,29 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _are_ranges(measured: Any) -> bool:
-    if not isinstance(measured, Mapping) or measured.keys() != MEASURED.keys():
+    if not isinstance(measured, Mapping) or measured.keys() != FIGURES.keys():
         return False
     return all(
-        isinstance(pair, list | tuple)
-        and len(pair) == 2
-        and all(
-            len(values := list(side) if isinstance(side, list | tuple) else [side]) == count
-            and all(type(value) in (int, float) and isfinite(value) for value in values)
-            for side in pair
-        )
-        for pair, count in ((measured[name], count) for name, count in MEASURED.items())
+        isinstance(measured[name], list | tuple)
+        and len(measured[name]) == 2
+        and all(_are_numbers(side, count) for side in measured[name])
+        for name, count in FIGURES.items()
     )
 
 
-def _as_list(checkpoint: Any) -> list[Any]:
-    return list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
+def _are_numbers(side: Any, count: int) -> bool:
+    numbers = list(side) if isinstance(side, list | tuple) else [side]
+    return len(numbers) == count and all(type(number) in (int, float) and isfinite(number) for number in numbers)
+
+
+def checkpoint_files(checkpoint: str | Path | Sequence[str]) -> list[Path]:
+    """The files of the option `checkpoint`, which names one or several.
+
+    Raises:
+        ArgumentError: one is no path.
+    """
+    several = list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
+    return [path_of("checkpoint", file) for file in several]
 
 
 def metadata_of(checkpoint: str | Path) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from math import ceil
 from pathlib import Path
 from typing import Any
 
 from common.data import datalists
-from common.data.preparation import MEASURED, describe, measure_cases, union
+from common.data.preparation import describe, measure_cases, spread, union
 from common.errors import InputError
 from common.files import check_writable_file, expand_home, reporting_path_errors
 from scripts import consort as chart
@@ -191,7 +190,7 @@ def _describe(cohort: Cohort, visits: Sequence[Visit], folds: Mapping[str, Any] 
 def _preparation(cohort: Cohort, visits: Sequence[Visit], folder: Path) -> str | None:
     """What a few images show, and what their owner has done to them if that agrees; None if none can be read."""
     found = []
-    for visit in visits[:: ceil(len(visits) / MEASURED)]:
+    for visit in spread(visits):
         files = [str(folder / file) if file else None for file in visit.image]
         with suppress(InputError):  # `check` names all files that cannot be read
             found.append(measure_cases([{"subject": visit.subject, "image": files}]))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.data import datalists
-from common.data.headers import Problem
+from common.data.headers import Problem, files_in
 from common.data.modalities import count_missing, first_image
 from common.errors import InputError, check_number
 from common.files import atomic_write, check_writable_file, check_writable_folder, expand_home, reporting_path_errors
@@ -216,7 +216,7 @@ def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> 
     Raises:
         InputError: it has none.
     """
-    files = {file for case in cases for file in (*case["image"], case.get("label")) if file}
+    files = {file for case in cases for file in files_in(case)}
     if not any((folder / file).exists() for file in files):
         example = first_image(cases[0])
         raise InputError(f"--root={root}: none of the {len(files)} files is below --root; expected {example} there")

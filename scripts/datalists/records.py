@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from common.data.headers import Problem
+from common.data.headers import Problem, files_in
 from common.data.modalities import first_image
 from common.files import atomic_write
 from scripts.arrays import Array
@@ -78,10 +78,6 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None, folder:
     return record
 
 
-def _files(case: Mapping[str, Any]) -> list[str]:
-    return [file for file in (*case["image"], case.get("label")) if file]
-
-
 def _file(folder: Path, case: Mapping[str, Any], root: str) -> Path:
     """The file of a case's record; its name is a hash of the paths, as a subject's name may be no file's name."""
     paths = [str(Path(root).resolve()), case["image"], case.get("label")]
@@ -92,7 +88,7 @@ def _file(folder: Path, case: Mapping[str, Any], root: str) -> Path:
 def _state(case: Mapping[str, Any], root: str, convention: str | None) -> dict[str, Any] | None:
     """What a record depends on, as JSON has it; None if a file is missing."""
     try:
-        stats = [Path(root, file).stat() for file in _files(case)]
+        stats = [Path(root, file).stat() for file in files_in(case)]
     except (OSError, ValueError):  # ValueError: a path with a null byte
         return None
     return {

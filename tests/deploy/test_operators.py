@@ -1,6 +1,7 @@
 """Our selector, and the behaviour of MONAI Deploy that the application relies on or works around."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -10,10 +11,11 @@ import numpy as np
 from monai.deploy.core import Fragment
 from monai.deploy.operators import DICOMDataLoaderOperator, DICOMSeriesSelectorOperator
 
+from common.data.preparation import CHECKS
 from common.errors import InputError
 from deploy.bundle import open_bundle
 from deploy.job import ChosenSeries, Job
-from deploy.operators import SelectChosenSeries
+from deploy.operators import SelectChosenSeries, inference_options
 from deploy.study import read_study
 from tests.deploy.dicom_study import Study, write_modality
 from tests.support import ROOT
@@ -82,3 +84,22 @@ def test_the_selector_still_logs_descriptions(tmp_path, caplog):
     rules = {"selections": [{"name": "T1", "conditions": {"SeriesDescription": "SENTINEL"}}]}
     DICOMSeriesSelectorOperator(Fragment()).filter(rules, load(tmp_path))
     assert "SENTINEL of a patient" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "force", "accepted"),
+    [
+        ([], False, ["--accept=[spacing]"]),
+        (["--sw_batch_size=1"], False, ["--sw_batch_size=1", "--accept=[spacing]"]),
+        (["--accept=[skull]"], False, ["--accept=[skull]"]),
+        (["--accept=[skull]"], True, ["--accept=[skull]", f"--accept=[{','.join(CHECKS)}]"]),
+    ],
+)
+def test_spacing_is_a_remark_here_unless_the_user_says_what_to_accept(job, options, force, accepted):
+    """The README promises that spacing never stops a study; the check of the bundle itself would."""
+    assert inference_options(replace(job, options=options, force=force)) == accepted
+
+
+def test_a_bundle_without_the_check_gets_no_option_of_it(job):
+    bundle = replace(job.bundle, options=job.bundle.options - {"accept"})
+    assert inference_options(replace(job, bundle=bundle, force=True)) == []

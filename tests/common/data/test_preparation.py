@@ -16,6 +16,7 @@ from common.data.preparation import (
     measure,
     measure_cases,
     refuse,
+    spread,
     union,
 )
 from common.data.transforms import CheckPreparationd
@@ -86,7 +87,7 @@ def test_a_volume_without_anything_above_zero_has_no_extent():
 )
 def test_each_check_finds_its_difference_alone(changes, check, text):
     found = differences(ranges(**changes), ranges())
-    assert found.keys() == {check} <= CHECKS.keys()
+    assert found.keys() == {check} <= set(CHECKS)
     assert text in found[check]
 
 
@@ -175,11 +176,11 @@ def test_a_few_cases_are_measured_in_ras(tmp_path):
         affine = np.diag([-1.0, 1.0, 2.0 if number == 8 else 1.0, 1.0])
         nibabel.save(nibabel.Nifti1Image(volume, affine), file)
         cases.append({"subject": str(number), "image": [str(file)]})
-    found = measure_cases(cases, most=3)  # 0, 4 and 8
+    found = measure_cases(spread(cases, 3))  # 0, 4 and 8
     assert found["spacing"] == [[1, 1, 1], [1, 1, 2]]
     assert found["extent"] == [[5, 6, 3], [13, 6, 6]]
     assert json.loads(json.dumps(found)) == found
     (tmp_path / "4.nii.gz").write_bytes(b"")
     with pytest.raises(InputError, match=r"subject 4: .*4\.nii\.gz"):
-        measure_cases(cases, most=3)
-    measure_cases(cases, most=2)
+        measure_cases(spread(cases, 3))
+    measure_cases(spread(cases, 2))
