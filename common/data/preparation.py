@@ -6,7 +6,7 @@ the network predicts masks that look plausible and are wrong. The tolerances com
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import nibabel
 import numpy as np
@@ -19,6 +19,7 @@ __all__ = [
     "BRAIN",
     "CHECKS",
     "MEASURED",
+    "Difference",
     "brain_overlap",
     "describe",
     "differences",
@@ -38,6 +39,16 @@ EXTRACTED = 0.95  # share of non-zero voxels above which a volume is no extracte
 OVERLAP = 0.9  # Dice of two modalities' brains; 0.94 if one is 5 mm off
 SPACING, EXTENT, AIR = 1.1, 1.33, 0.2  # factors, and a share of the border, by which a scan may leave the ranges
 CHECKS = ("spacing", "skull", "extent", "air", "alignment")
+
+
+class Difference(NamedTuple):
+    """What differs, and what a network needs."""
+
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.value}; expected {self.expected}"
 
 
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
@@ -129,29 +140,30 @@ def describe(found: Ranges) -> str:
     return ", ".join([*words] if found["overlap"][0] >= OVERLAP else [*words, "modalities not registered"])
 
 
-def differences(found: Ranges, expected: Ranges | None, is_resampled: bool = False) -> dict[str, str]:
-    """What is prepared otherwise than expected: a line for each of `CHECKS` that fails.
+def differences(found: Ranges, expected: Ranges | None, is_resampled: bool = False) -> dict[str, Difference]:
+    """What is prepared otherwise than expected, for each of `CHECKS` that fails.
 
     Args:
         found: figures of a scan, or ranges of a cohort.
         expected: ranges that a network was trained on; None: only what no network should get is found.
         is_resampled: whether the spacing does not matter, as scans are resampled to that of the training.
     """
-    lines: dict[str, str] = {}
+    differ: dict[str, Difference] = {}
     if found["overlap"][0] < OVERLAP:
-        lines["alignment"] = f"modalities' brains overlap by Dice {found['overlap'][0]:.2f}; expected {OVERLAP} or more"
+        value = f"modalities' brains overlap by Dice {found['overlap'][0]:.2f}"
+        differ["alignment"] = Difference(value, f"{OVERLAP} or more")
     if expected is None:
-        return lines
+        return differ
     if not is_resampled and _is_outside(found["spacing"], expected["spacing"], SPACING):
-        lines["spacing"] = f"voxels of {_mm(found['spacing'])} mm; trained on {_mm(expected['spacing'])} mm"
+        differ["spacing"] = Difference(f"voxels of {_mm(found['spacing'])} mm", f"{_mm(expected['spacing'])} mm")
     if _skull(found) and _skull(expected) and _skull(found) != _skull(expected):
-        lines["skull"] = f"{_skull(found)} ({_litres(found)}); trained on {_skull(expected)} ({_litres(expected)})"
+        differ["skull"] = Difference(*(f"{_skull(ranges)} ({_litres(ranges)})" for ranges in (found, expected)))
     elif _is_outside(found["extent"], expected["extent"], EXTENT):
-        lines["extent"] = f"extends over {_mm(found['extent'])} mm; trained on {_mm(expected['extent'])} mm"
+        differ["extent"] = Difference(f"extends over {_mm(found['extent'])} mm", f"{_mm(expected['extent'])} mm")
     if found["air"][1] > expected["air"][1] + AIR:
-        border, trained = f"{found['air'][1]:.0%}", f"{expected['air'][1]:.0%}"
-        lines["air"] = f"{border} of the volume's border is above zero, where air should be 0; trained on {trained}"
-    return lines
+        value = f"{found['air'][1]:.0%} of the volume's border is above zero, where air should be 0"
+        differ["air"] = Difference(value, f"{expected['air'][1]:.0%}")
+    return differ
 
 
 def _is_outside(found: Sequence[Any], expected: Sequence[Any], factor: float) -> bool:
@@ -175,13 +187,13 @@ def _mm(edges: Sequence[Any]) -> str:
     return " x ".join(one if one == other else f"{one}-{other}" for one, other in zip(low, high, strict=True))
 
 
-def refuse(found: Mapping[str, str], accept: Collection[str]) -> None:
+def refuse(found: Mapping[str, Difference], accept: Collection[str]) -> None:
     """Refuse what `differences` found, in one line, but for what is accepted.
 
     Raises:
         InputError: something is not accepted.
     """
-    refused = {name: line for name, line in found.items() if name not in accept}
+    refused = {name: str(difference) for name, difference in found.items() if name not in accept}
     if refused:
         names = ",".join(refused)
         raise InputError(f"prepared otherwise: {'; '.join(refused.values())} (--accept='[{names}]' to go on)")

@@ -5,6 +5,7 @@ The page loads nothing: its style, which it shares with `scripts.report`, its sc
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,6 +104,7 @@ def page_of(details: Details) -> str:
         settings=[SETTINGS.get(key, f"{key} {{}}").format(value) for key, value in protocol.settings.items()],
         summary=summary,
         missing=missing,
+        without=Counter(", ".join(case.missing) for case in details.files if case.missing),
         primary=_primary(protocol),
         metrics={metric: METRICS.get(metric, metric) for metric in protocol.units},
         means=METRICS | MEANS,
@@ -112,7 +114,12 @@ def page_of(details: Details) -> str:
         smallest=protocol.settings.get("smallest_mm3"),
         agreements=_agreements(cases, summary),
         shown=[
-            (case, cases[case.name], draw(files[case.name], cases[case.name], protocol, details.convention))
+            (
+                case,
+                files[case.name].missing,
+                cases[case.name],
+                draw(files[case.name], cases[case.name], protocol, details.convention),
+            )
             for case in chosen
         ],
         rows=_rows(cases, protocol, files),
@@ -209,6 +216,7 @@ def _rows(cases: Cases, protocol: Protocol, files: Mapping[str, CaseFiles]) -> l
                 {
                     "case": name,
                     "part": files[name].part,
+                    "without": ", ".join(files[name].missing),
                     "region": region,
                     "figures": [_figure(measured.values[metric], units[metric], single=True) for metric in units],
                     "missed": sum(not lesion.is_found for lesion in counted),

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from common.data import datalists
 from common.data.headers import Problem, files_in
 from common.data.modalities import count_missing, first_image
+from common.data.preparation import differences
 from common.errors import InputError, check_number
 from common.files import atomic_write, check_writable_file, check_writable_folder, expand_home, reporting_path_errors
 from scripts.arrays import Array, array_of
@@ -106,6 +107,7 @@ def check(
     fix: str | None = None,
     fixed: str | None = None,
     accept: str | Sequence[str] = (),
+    checkpoint: str | None = None,
     pictures: int = 200,
     workers: int = 0,
     slurm: Mapping[str, Any] | None = None,
@@ -115,8 +117,9 @@ def check(
     Errors: a file that is missing, cannot be read to its end, is not 3D or is not on the grid of its subject; NaN,
     infinite or constant voxels; a label that is missing, has unknown values or is among the images; a subject or image
     that occurs twice, in one split (duplicate) or in two (leakage); visits of one person in two splits (leakage).
-    Warnings: subjects without lesion, modalities or masks that are copies, and images that differ from the rest of the
-    cohort in orientation, spacing, intensities or brain extraction. Errors and warnings give exit status 1.
+    Warnings: subjects without lesion, modalities or masks that are copies, modalities that are not registered, and
+    images that differ from the rest of the cohort in orientation, spacing, intensities or brain extraction, or from
+    those that a checkpoint was trained on. Errors and warnings give exit status 1.
 
     Repeat a command with `output` to continue an interrupted check: it reads only the subjects that it has not read, or
     whose files have another size or time since.
@@ -129,6 +132,8 @@ def check(
         fix: exclude, to write a datalist without the subjects that have an error, except accepted ones.
         fixed: the file for that datalist.
         accept: names of checks, such as empty_mask,orientation, that are reported but do not change the exit status.
+        checkpoint: file of a network that is to be applied to the cohort, or trained further on it; scans that are
+            prepared otherwise than those of its training are reported (spacing, skull, extent, air).
         pictures: largest number of subjects on the page, errors first; findings.csv has them all.
         workers: processes; 0 for one per core. With `slurm`, the number of SLURM jobs, each of which reads its part of
             the subjects, one at a time.
@@ -138,6 +143,7 @@ def check(
     """
     accepted = _check_options(datalist, fix, fixed, accept, pictures, workers)
     _check_places(datalist, output, fixed)
+    expected = None if checkpoint is None else _expected(checkpoint)
     folder = expand_home(root, f"--root={root}")
     if not folder.is_dir():
         raise InputError(f"--root={root}: no such folder; expected the root of the paths in {datalist}")
@@ -152,7 +158,8 @@ def check(
     modalities = content["modalities"]
     lacking = [f"{names} in {count} subjects" for names, count in count_missing(cases, modalities).items()]
     facts = describe(records) | ({"missing": ", ".join(lacking)} if lacking else {})
-    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, modalities), facts)
+    found = [*compare(cases, records, modalities), *_prepared_otherwise(cases, records, expected)]
+    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, found), facts)
     lines = _lines(result)
     try:
         if output is not None:
@@ -255,8 +262,48 @@ def _array(slurm: Mapping[str, Any], output: str | None, workers: int) -> Array:
     return array_of(slurm, Path(str(output)), "check", workers)
 
 
+class Expected(NamedTuple):
+    """What a network needs.
+
+    Attributes:
+        ranges: of the scans that it was trained on; see `common.data.preparation`.
+        is_resampled: whether it resamples scans, so that their spacing does not matter.
+    """
+
+    ranges: Mapping[str, Sequence[Any]]
+    is_resampled: bool
+
+
+def _expected(checkpoint: str) -> Expected:
+    """Read what a checkpoint was trained on.
+
+    Raises:
+        InputError: it cannot be read, or does not say it.
+    """
+    from common import weights  # imported here because PyTorch takes seconds
+
+    measured = weights.measured_of(checkpoint)
+    if not measured:
+        there = "it does not say how its scans were prepared" if Path(str(checkpoint)).exists() else "no such file"
+        raise InputError(
+            f"--checkpoint={checkpoint}: {there}; expected a checkpoint of one of this project's trainings"
+        )
+    return Expected(measured[0], bool(weights.metadata_of(Path(str(checkpoint))).get("spacing")))
+
+
+def _prepared_otherwise(
+    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], expected: Expected | None
+) -> Iterator[tuple[int, Problem]]:
+    """Index of the case, and what a network would refuse."""
+    ranges, is_resampled = expected or (None, False)
+    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
+        if record.preparation is not None:
+            for name, differ in differences(record.preparation, ranges, is_resampled).items():
+                yield place, Problem(name, first_image(case), differ.value, differ.expected)
+
+
 def _ordered(
-    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], modalities: Sequence[str]
+    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], others: Sequence[tuple[int, Problem]]
 ) -> list[tuple[int, Problem]]:
     """Index of the case and problem, in the order of the datalist, then of the files, then of `CHECKS`."""
     own = [(place, problem) for place, record in enumerate(records) for problem in record.problems]
@@ -267,7 +314,7 @@ def _ordered(
         files = [*cases[place]["image"], cases[place].get("label")] if place >= 0 else [""]
         return place, files.index(problem.file), order.index(problem.check)
 
-    return sorted([*own, *compare(cases, records, modalities)], key=rank)
+    return sorted([*own, *others], key=rank)
 
 
 def _lines(result: Result) -> list[str]:

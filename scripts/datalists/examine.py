@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nibabel
 import numpy as np
 
 from common.data.headers import Problem, edges_of, first_line, grid_of, read_headers, read_voxels
 from common.data.modalities import first_image
+from common.data.preparation import measure
 from common.data.regions import CONVENTIONS, known_labels
 from common.errors import shortened
 
@@ -35,6 +37,10 @@ CHECKS = {
     "orientation": "warning",
     "spacing": "warning",
     "brain_extraction": "warning",
+    "skull": "warning",
+    "extent": "warning",
+    "air": "warning",
+    "alignment": "warning",
     "intensity": "warning",
     "negative": "warning",
     "clipped": "warning",
@@ -72,6 +78,7 @@ class Record(NamedTuple):
         spacing: edges of a voxel along the world's x, y, z, mm; empty if no file can be read.
         images: one per modality; None for a missing image, or one with an error.
         digests: of the voxels of each image and of the label; b"" if there is none, or it is faulty or constant.
+        preparation: figures of all images together (`common.data.preparation.measure`); None if one is faulty.
     """
 
     problems: tuple[Problem, ...]
@@ -79,6 +86,7 @@ class Record(NamedTuple):
     spacing: tuple[float, ...] = ()
     images: tuple[Image | None, ...] = ()
     digests: tuple[bytes, ...] = ()
+    preparation: dict[str, list[Any]] | None = None
 
 
 def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
@@ -99,6 +107,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     problems, opened, reference = read_headers(case, root)
     images: dict[str, Image | None] = {}
     digests: dict[str, bytes] = {}
+    volumes: list[nibabel.Nifti1Image] = []
     for file, scan in opened.items():
         found: list[Problem] = []
         voxels = read_voxels(file, scan, root)
@@ -108,6 +117,8 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
             found += _label_problems(file, _label_values(voxels, scan), convention)
         else:
             found, images[file] = _measure(file, voxels, scan)
+            if images[file] is not None:
+                volumes.append(nibabel.Nifti1Image(_float32(voxels, scan), scan.affine))
         if not any(problem.check in ("unreadable", "not_finite", "constant", "empty_mask") for problem in found):
             digests[file] = _digest(voxels, scan)
         problems += found
@@ -115,12 +126,25 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
         problems.append(Problem("no_label", first_image(case), "no label", f"one that follows {convention}"))
     files = (*case["image"], case.get("label"))
+    faulty = {problem.file for problem in problems if CHECKS[problem.check] == "error"}
     return Record(
         tuple(problems),
         *grid_of(reference),
         images=tuple(map(images.get, case["image"])),
         digests=tuple(digests.get(file, b"") for file in files),
+        preparation=_preparation(volumes) if faulty.isdisjoint(case["image"]) else None,
     )
+
+
+def _preparation(volumes: Sequence[nibabel.Nifti1Image]) -> dict[str, list[Any]]:
+    """The figures of images on one grid."""
+    turned = [nibabel.as_closest_canonical(volume) for volume in volumes]
+    return measure(np.stack([np.asarray(volume.dataobj) for volume in turned]), turned[0].affine)
+
+
+def _float32(voxels: np.ndarray, scan: Any) -> np.ndarray:
+    """Voxels [H, W, D] after the header's scaling."""
+    return _scaled(voxels.reshape(edges_of(scan), order="F"), scan).astype(np.float32, copy=False)
 
 
 def _scaled(values: np.ndarray, scan: Any) -> np.ndarray:

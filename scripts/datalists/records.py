@@ -21,7 +21,7 @@ from scripts.pools import map_in_processes
 __all__ = ["FOLDER", "examine_all"]
 
 FOLDER = "records"  # in the output folder
-FORMAT = 1  # of `examine`; another number reads all files anew
+FORMAT = 2  # of `examine`; another number reads all files anew
 NO_RECORD = "reading them ended the process, twice"
 
 
@@ -120,4 +120,5 @@ def _from_json(content: Mapping[str, Any]) -> Record:
         spacing=tuple(content["spacing"]),
         images=tuple(None if image is None else Image(*image) for image in content["images"]),
         digests=tuple(map(bytes.fromhex, content["digests"])),
+        preparation=content["preparation"],
     )

@@ -13,7 +13,7 @@ from tests.bundles.workflows import workflow
 FOUR = {"spacing": [[4.0] * 3] * 2, "extent": [[60.0] * 3, [300.0] * 3], "volume": [0.5, 6.0]}  # the cohort's voxels
 FOUR |= {"air": [0.0, 1.0], "overlap": [0.9, 1.0]}
 ONE = FOUR | {"spacing": [[1.0] * 3] * 2}
-REFUSED = r"prepared otherwise: voxels of 4 x 4 x 4 mm; trained on 1 x 1 x 1 mm \(--accept='\[spacing\]' to go on\)"
+REFUSED = r"prepared otherwise: voxels of 4 x 4 x 4 mm; expected 1 x 1 x 1 mm \(--accept='\[spacing\]' to go on\)"
 
 
 def checkpoint(folder, network, modalities, measured):

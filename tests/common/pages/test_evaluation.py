@@ -148,6 +148,18 @@ def test_the_table_names_the_part_of_each_case(cohort):
     assert [re.sub(r"<[^>]+>", "", head).split()[:2] for head in heads] == [[files.name, files.part] for files in parts]
 
 
+def test_cases_that_were_segmented_without_a_modality_are_named(cohort):
+    first, second, *others = cohort
+    lacking = [first._replace(missing=("T2", "FLAIR")), second._replace(missing=("T2",)), *others]
+    html = page_of(lacking)
+    text = text_of(html)
+    assert "1 of 5 cases was segmented without T2, FLAIR. Figures differ" in text
+    tagged = re.findall(r'<th scope="row">(\w+)[^\n]*?class="tag">without ([\w, ]+)<', html)
+    assert dict(tagged) == {first.name: "T2, FLAIR", second.name: "T2"}
+    assert "Segmented without T2, FLAIR." in text
+    assert "without T2" not in text_of(page_of(cohort))
+
+
 def test_missing_predictions_are_a_notice(html, tmp_path):
     assert "1 of 5 cases has no prediction." in text_of(html)
     assert re.search(r'class="notice">[^<]*absent\.', html)

@@ -12,7 +12,9 @@ import sys
 import nibabel
 import numpy as np
 import pytest
+import torch
 
+from common import weights
 from common.data import datalists
 from common.errors import InputError
 from scripts.datalists import check as datalist_check
@@ -475,3 +477,51 @@ def test_a_missing_modality_is_a_fact_and_no_finding(cohort, capsys):
     status, findings = check(cohort)
     assert status == 1
     assert kinds(findings) == [("s0", "constant"), ("s1", "no_label"), ("s2", "missing")]
+
+
+def small_brain(path, offset=0):
+    volume = np.zeros((12, 14, 10), np.int16)
+    volume[2 + offset : 6 + offset, 4:10, 3:7] = 500
+    volume[3, 5, 4:6] = 600 + len(path.as_posix())  # no copy of another one
+    save(path, volume)
+
+
+def test_modalities_that_are_not_registered_are_reported_whether_or_not_the_subject_has_a_label(cohort):
+    small_brain(cohort / "root/s2/t1.nii.gz")
+    small_brain(cohort / "root/s2/t2.nii.gz", offset=2)
+    (finding,) = check(cohort, accept="copy")[1]
+    assert (finding["subject"], finding["check"], finding["severity"]) == ("s2", "alignment", "warning")
+    assert (finding["value"], finding["expected"]) == ("modalities' brains overlap by Dice 0.52", "0.9 or more")
+    (cohort / "root/s2/seg.nii.gz").unlink()
+    assert ("s2", "alignment") in kinds(check(cohort)[1])
+
+
+def trained(folder, edge, **metadata):
+    """A checkpoint of a network that saw the cohort's brains in voxels with this edge in mm."""
+    measured = {"spacing": [[edge] * 3] * 2, "extent": [[16.0, 20.0, 12.0]] * 2, "volume": [0.003, 0.004]}
+    measured |= {"air": [0.0, 0.0], "overlap": [1.0, 1.0]}
+    weights.write({"network": {"a": torch.ones(2)}, "metadata": {"measured": measured} | metadata}, folder / "model.pt")
+    return str(folder / "model.pt")
+
+
+@pytest.mark.parametrize(("edge", "metadata"), [(2.0, {}), (1.0, {"spacing": [1.0, 1.0, 1.0]})])
+def test_a_cohort_that_a_network_can_be_applied_to(cohort, edge, metadata):
+    assert check(cohort, checkpoint=trained(cohort, edge, **metadata)) == (0, [])
+
+
+def test_scans_that_are_prepared_otherwise_than_those_of_a_checkpoint_are_reported(cohort):
+    """Also where an earlier check without the checkpoint kept the records."""
+    assert check(cohort) == (0, [])
+    status, findings = check(cohort, checkpoint=trained(cohort, 1.0))
+    assert (status, kinds(findings)) == (1, [(f"s{number}", "spacing") for number in range(6)])
+    assert findings[0]["value"] == "voxels of 2 x 2 x 2 mm"
+    assert findings[0]["expected"] == "1 x 1 x 1 mm"
+
+
+def test_a_checkpoint_that_does_not_say_how_its_scans_were_prepared_is_refused(cohort):
+    weights.write({"network": {"a": torch.ones(2)}, "metadata": {}}, cohort / "model.pt")
+    with pytest.raises(InputError, match=r"model\.pt: it does not say how its scans were prepared; expected a checkp"):
+        check(cohort, checkpoint=str(cohort / "model.pt"))
+    with pytest.raises(InputError, match=r"nowhere\.pt: no such file; expected a checkpoint"):
+        check(cohort, checkpoint=str(cohort / "nowhere.pt"))
+    assert not (cohort / "out").exists()
