@@ -183,6 +183,11 @@ _ALL = (
     _resumable("cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms"),
     Option("amp", flags("bf16", "fp16"), "mixed precision; true: bf16 where the GPU has it (DIFF-21)"),
     _resumable("compile", flags(), "torch.compile; needs a C++ compiler and minutes"),
+    _resumable(
+        "attention",
+        words("stored, recomputed, fused"),
+        "attention scores until the backward pass: as in MONAI, or with less memory; docs/scale.md",
+    ),
     _resumable("activation_checkpointing", flags(), "recompute the encoder's activations: less memory, more time"),
     # Inference and evaluation
     Option("window_weighting", words("gaussian, constant"), "weight of the voxels of overlapping windows (DIFF-25)"),

@@ -5,6 +5,7 @@ from common import lazy
 __getattr__ = lazy(
     __name__,
     {
+        "attention": "set_attention",
         "embeddings": "EmbeddingInferer",
         "losses": "NTXentLoss SSLLoss",
         "networks": "ModelSize SIZES SSLHead settings swin_unetr",
