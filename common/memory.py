@@ -113,6 +113,63 @@ def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
         )
 
 
+def check_step(network: Any, options: Mapping[str, Any], dtype: Any, views: int = 1) -> None:
+    """Refuse a batch whose step certainly needs more than the memory of its device.
+
+    The estimate is what the network keeps for the backward pass, counted on tensors without data. Input, weights,
+    gradients and workspace come on top, so a batch that passes may still be too large; one that is refused never fits.
+
+    Args:
+        network: takes [batch, modalities, *patch_size]; neither it nor the random state is changed.
+        options: of the training.
+        dtype: of the network's computation.
+        views: of each crop.
+
+    Raises:
+        ArgumentError: the batch does not fit.
+    """
+    if options.get("compile"):  # which may compute again what it would have kept
+        return
+    one = views * _kept_for_backward(network, (1, len(options["modalities"]), *options["patch_size"]))
+    one //= 1 if dtype.itemsize == FLOAT else 2
+    memory, crops = device_memory(options["device"]), options["batch_size"]
+    if crops * one > memory:
+        place = "GPU" if str(options["device"]).startswith("cuda") else "host"
+        name = "patch_size" if one > memory else "batch_size"
+        raise ArgumentError(
+            f"{name}={options[name]}: a step keeps {gibibytes(crops * one)} for its backward pass; this machine has "
+            f"{gibibytes(memory)}; {_advice(options, place)}"
+        )
+
+
+def _kept_for_backward(network: Any, shape: tuple[int, ...]) -> int:
+    """The bytes that a forward pass keeps for the backward pass, besides the network's own tensors."""
+    import torch  # here because it is slow to import
+    from torch.autograd.graph import saved_tensors_hooks
+    from torch.func import functional_call
+
+    own = {name: tensor.detach().to("meta") for name, tensor in network.state_dict(keep_vars=True).items()}
+    for name, _ in network.named_parameters():
+        own[name].requires_grad_()
+    kept: dict[int, Any] = {}
+
+    def keep(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage  # held, so that no other one gets its number
+        return tensor
+
+    was_training = {module: module.training for module in network.modules()}
+    network.eval()  # dropout, whose masks differ between devices, is left out
+    try:
+        with torch.random.fork_rng(), saved_tensors_hooks(keep, lambda tensor: tensor):
+            functional_call(network, own, (torch.zeros(shape, device="meta"),))
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+    weights = {tensor.untyped_storage()._cdata for tensor in own.values()}
+    return sum(storage.nbytes() for number, storage in kept.items() if number not in weights)
+
+
 def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> str | None:
     """One line for an exception that ran out of memory: where, how much was wanted and what to change; None for others.
 
@@ -136,7 +193,9 @@ def _place(error: BaseException) -> str:
     text = f"{type(error).__name__}: {error}"
     if re.search(r"OutOfMemoryError|CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED", text):
         return "GPU"
-    if isinstance(error, MemoryError) or re.search(r"can't allocate memory|Cannot allocate memory|MemoryError", text):
+    if isinstance(error, MemoryError) or re.search(
+        r"(can't allocate|not enough) memory|Cannot allocate memory|MemoryError", text
+    ):
         return "host"
     if re.search(r"DataLoader worker .*is killed by signal: (Killed|Bus error)|unable to (mmap|allocate shared)", text):
         return "host"

@@ -1,5 +1,6 @@
 """The memory of a machine: what it holds, what is refused, and how running out of it is explained."""
 
+import re
 import resource
 import subprocess
 import sys
@@ -9,8 +10,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from common.baselines import segmentation_network
 from common.errors import ArgumentError
-from common.memory import cgroup_limits, check_crops, check_workers, explain_out_of_memory, host_memory
+from common.memory import cgroup_limits, check_crops, check_step, check_workers, explain_out_of_memory, host_memory
 from tests.support import ROOT, one_line
 
 GIB = 2**30
@@ -207,3 +209,71 @@ def test_the_cause_is_found_below_wrappers():
 )
 def test_other_exceptions_are_not_explained(error):
     assert explain_out_of_memory(error, TRAINING) is None
+
+
+# A step
+
+
+class TwoLayers(torch.nn.Module):
+    """Keeps its input and the output of its first layer, a float32 for each voxel and channel; its pooling an index."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv3d(2, 6, 1), torch.nn.Conv3d(6, 1, 1)
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward(self, crops):
+        return self.dropout(self.second(self.first(crops)))
+
+
+KEPT = 96**3 * (2 + 6) * 4  # bytes that TwoLayers keeps of a crop
+
+
+@pytest.mark.parametrize(
+    ("most", "views", "dtype", "device"),
+    [
+        (8 * GIB // KEPT, 1, torch.float32, "cuda:0"),
+        (16 * GIB // KEPT, 1, torch.float32, "cpu"),
+        (8 * GIB // KEPT // 2, 2, torch.float32, "cuda:0"),
+        (8 * GIB // (KEPT // 2), 1, torch.bfloat16, "cuda:0"),
+    ],
+)
+def test_the_largest_batch_whose_step_may_fit_passes(machine, most, views, dtype, device):
+    options = TRAINING | {"device": device}
+    check_step(TwoLayers(), options | {"batch_size": most}, dtype, views)
+    with pytest.raises(ArgumentError) as error:
+        check_step(TwoLayers(), options | {"batch_size": most + 1}, dtype, views)
+    assert re.match(rf"batch_size={most + 1}: a step keeps [\d.]+ GiB for its backward pass; ", one_line(error))
+    assert "set --activation_checkpointing=true, or lower --batch_size=" in one_line(error)
+    check_step(TwoLayers(), options | {"batch_size": most + 1, "compile": True}, dtype, views)
+
+
+def test_a_patch_whose_step_cannot_fit_is_named(machine):
+    with pytest.raises(ArgumentError, match=r"^patch_size=\[960, 960, 960\]: a step keeps "):
+        check_step(TwoLayers(), TRAINING | {"patch_size": [960] * 3}, torch.float32)
+
+
+@pytest.mark.parametrize("name", ["swin_unetr", "swin_unetr_v2", "segresnet", "transbts"])
+def test_a_network_keeps_what_is_counted(machine, name, monkeypatch):
+    """The count is what autograd holds of a real pass, but for 5 %; the network is as it was."""
+    network = segmentation_network(name, 1, 1, "micro", [64, 64, 64])
+    before, state = {key: value.clone() for key, value in network.state_dict().items()}, torch.get_rng_state()
+    held = {}
+    network.eval()
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: held.setdefault(tensor.untyped_storage().data_ptr(), tensor), lambda tensor: tensor
+    ):
+        output = network(torch.zeros(1, 1, 64, 64, 64))
+    assert output.requires_grad
+    network.train()
+    own = {tensor.untyped_storage().data_ptr() for tensor in network.state_dict().values()}
+    real = sum(tensor.untyped_storage().nbytes() for number, tensor in held.items() if number not in own)
+    monkeypatch.setattr("common.memory.host_memory", lambda: int(real * 0.95))
+    options = TRAINING | {"modalities": ["T1"], "patch_size": [64] * 3, "batch_size": 1, "device": "cpu"}
+    with pytest.raises(ArgumentError):
+        check_step(network, options, torch.float32)
+    monkeypatch.setattr("common.memory.host_memory", lambda: int(real * 1.05))
+    check_step(network, options, torch.float32)
+    assert network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
