@@ -11,6 +11,7 @@ __all__ = [
     "errors",
     "files",
     "inference",
+    "memory",
     "metrics",
     "options",
     "pages",

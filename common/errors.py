@@ -4,7 +4,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
+Explain = Callable[[BaseException], str | None]
 
 
 class InputError(ValueError):
@@ -68,27 +69,36 @@ def shortened(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def report_in_one_line(otherwise: Hook = sys.__excepthook__) -> None:
+def report_in_one_line(otherwise: Hook | None = None, explain: Explain | None = None) -> None:
     """Report an uncaught `InputError` in one line and end the process with status 2, from now on.
 
     Ctrl-C prints one line, too, and ends the process as that signal does, which shells show as status 130.
 
     Args:
-        otherwise: hook for other exceptions.
+        otherwise: hook for other exceptions; None keeps the one in force, which at first prints a traceback.
+        explain: gives other exceptions that the user can mend a message, too, or None; None keeps the one in force.
     """
-    sys.excepthook = partial(_excepthook, otherwise)
+    in_force = sys.excepthook if isinstance(sys.excepthook, _Report) else _Report()
+    sys.excepthook = _Report(otherwise or in_force.otherwise, explain or in_force.explain)
 
 
-def _excepthook(otherwise: Hook, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    if issubclass(kind, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr, flush=True)
-        return
-    message = input_error_message(error)
-    if message is None:
-        otherwise(kind, error, trace)
-        return
-    print(f"error: {message}", file=sys.stderr, flush=True)
-    raise SystemExit(2)
+@dataclass(frozen=True)
+class _Report:
+    """The hook for uncaught exceptions."""
+
+    otherwise: Hook = sys.__excepthook__
+    explain: Explain = lambda error: None  # a default, not a method
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr, flush=True)
+            return
+        message = input_error_message(error) or self.explain(error)
+        if message is None:
+            self.otherwise(kind, error, trace)
+            return
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        raise SystemExit(2)
 
 
 def input_error_message(error: BaseException) -> str | None:

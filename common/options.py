@@ -1,23 +1,21 @@
 """The options of the bundles' configs: what each means, the values it accepts, and `read`.
 
 `OPTIONS` is the one definition of each option. A config gives it a default; `read` checks and converts the value that a
-run has, which may come from a command line as text; `check_command_line` refuses options that no config has; a
-checkpoint and run.json keep what `Options.record` returns; `python -m scripts.options BUNDLE` prints the table.
+run has, which may come from a command line as text; a checkpoint and run.json keep what `Options.record` returns;
+`python -m scripts.options BUNDLE` prints the table.
 """
 
-import ast
-import difflib
 import inspect
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from common.cli import options_of
+from common.configs import blame, check_command_line
 from common.data.regions import regions_of
-from common.errors import ArgumentError, InputError, report_in_one_line
+from common.errors import ArgumentError, report_in_one_line
+from common.memory import check_crops, check_workers, explain_out_of_memory
 from common.values import (
     ALIASES,
     AXES,
@@ -47,8 +45,6 @@ __all__ = [
     "OPTIONS",
     "Option",
     "Options",
-    "check_command_line",
-    "check_known",
     "check_network",
     "check_trained",
     "components",
@@ -227,22 +223,25 @@ class Options(SimpleNamespace):
 def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:
     """Read and check the options of the config that calls this, before anything else is read or written.
 
-    Uncaught `InputError`s end the process in one line from now on, and options that the config lacks are refused.
+    Uncaught `InputError`s end the process in one line from now on. The command line is checked first.
 
     Args:
         self_supervised: whether the network learns from two views of each crop.
         trained: what the checkpoint says that it was trained with (`common.weights.settings_of`).
 
     Raises:
-        InputError: an option is unknown, has a value that it cannot have, or does not fit another one
-            or the checkpoint.
+        InputError: an option is unknown, has a value that it cannot have, or does not fit another one,
+            the machine or the checkpoint.
     """
     report_in_one_line()
-    check_command_line(sys.argv)
+    changes = check_command_line(sys.argv)
+    report_in_one_line(explain=lambda error: blame(error, changes))
     resolver = _resolver()
     found = {name: resolver.get_resolved_content(name) for name in resolver.items if name in OPTIONS}
     options = Options(**{name: OPTIONS[name](value) for name, value in found.items()})
+    report_in_one_line(explain=lambda error: explain_out_of_memory(error, vars(options)) or blame(error, changes))
     _check_together(options, self_supervised)
+    _check_machine(options, self_supervised)
     check_trained(vars(options), trained or {})
     return options
 
@@ -332,6 +331,14 @@ def _check_together(options: Options, self_supervised: bool) -> None:
             raise ArgumentError(f"modality_aliases={aliases}: {others[0]} is not in modalities; expected {known}")
 
 
+def _check_machine(options: Options, self_supervised: bool) -> None:
+    values = vars(options)
+    if "num_workers" in values:
+        check_workers(options.num_workers)
+    if {"patch_size", "modalities", "device"} <= values.keys():
+        check_crops(values, views=2 if self_supervised else 1)
+
+
 def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
     known = ", ".join(modalities)
     if others := [name for name in missing if name not in modalities]:
@@ -361,56 +368,3 @@ def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> Non
 def _regions(convention: str) -> list[str]:
     """The names of the regions, whose label values may differ between a training and the labels that score it."""
     return list(regions_of(convention))
-
-
-def check_command_line(argv: Sequence[str]) -> None:
-    """Refuse options of `python -m monai.bundle run` that none of its config files has.
-
-    Args:
-        argv: the command line in the form of `sys.argv`; commands other than `monai.bundle run` are ignored.
-
-    Raises:
-        InputError: an option is neither one of `monai.bundle.run` nor a key of the configs.
-    """
-    if len(argv) < 2 or not argv[0].endswith("bundle/__main__.py") or argv[1] != "run":
-        return
-    from monai.bundle import ConfigParser, run  # here because they are slow to import
-
-    _, given = options_of(argv[2:])
-    if "args_file" in given:
-        given = ConfigParser.load_config_file(given["args_file"]) | given
-    known = set(inspect.signature(run).parameters) | {"workflow_type", "help"}
-    check_known(given, _as_list(given.get("config_file", [])), known)
-
-
-def check_known(given: Mapping[str, Any], files: Sequence[str | Path], known: Collection[str] = ()) -> None:
-    """Refuse options that none of some config files has.
-
-    Args:
-        given: values of the options by name.
-        files: the config files.
-        known: further names that are accepted.
-
-    Raises:
-        InputError: an option is neither a key of the configs nor among `known`.
-    """
-    from monai.bundle import ConfigParser  # here because it is slow to import
-
-    parser = ConfigParser()
-    parser.read_config([str(file) for file in files])
-    for name, value in given.items():
-        if name in ("epochs", "max_epochs"):
-            raise InputError(f"--{name}={value}: no such option; did you mean --iterations='{value} epochs'?")
-        if name in known or name in parser:
-            continue
-        keys = sorted(key for key in parser.config if key != "_meta_")
-        near = difflib.get_close_matches(name, [*keys, *known], n=1)
-        options = [key for key in OPTIONS if key in keys] or keys
-        hint = f"did you mean --{near[0]}?" if near else f"expected one of {', '.join(options)}"
-        raise InputError(f"--{name}={value}: no such option in {', '.join(map(str, files))}; {hint}")
-
-
-def _as_list(value: str | Sequence[str]) -> list[str]:
-    if isinstance(value, str) and value.startswith("["):
-        value = ast.literal_eval(value)
-    return [value] if isinstance(value, str | Path) else list(value)

@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,8 +88,9 @@ def _join_group(started: int) -> None:
         raise InputError("multi_gpu_train.yaml: no processes of torchrun; expected torchrun ... -m monai.bundle run")
     if _has_gpu():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    hook = sys.excepthook
     dist.init_process_group("nccl" if _has_gpu() else "gloo")
-    report_in_one_line()  # again, because the group installs an exception hook of its own
+    sys.excepthook = hook  # the group installs one of its own
     atexit.register(leave_process_group)
     idist.sync()  # Ignite has to meet the group on every rank before a handler that only rank 0 has
 

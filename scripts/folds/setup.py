@@ -12,10 +12,11 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
+from common.configs import check_known
 from common.data import datalists
 from common.errors import ArgumentError, choice
 from common.files import check_writable_folder, expand_home, reporting_json_errors, reporting_path_errors
-from common.options import OPTIONS, check_known
+from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.hold_out import hold_out, numbers_of
 from scripts.experiments.costs import steps_of

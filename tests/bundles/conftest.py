@@ -1,28 +1,11 @@
-"""A tiny embedded cohort in each layout, and how the tests run a bundle: as a user does."""
+"""How the tests run a bundle: as a user does."""
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from tests.support import ROOT, Result, execute
-
-COHORTS = {"ukb": (6, 3, 0), "brats": (6, 2, 1), "atlas": (7, 3, 1)}  # subjects, validation, testing
-
-
-@pytest.fixture(scope="session")
-def cohorts(tmp_path_factory) -> Path:
-    """A folder with ukb, brats and atlas, and the datalist of each beside it."""
-    folder = tmp_path_factory.mktemp("cohorts")
-    for name, (subjects, validation, testing) in COHORTS.items():
-        size = [f"--subjects={subjects}", "--spacing=4", f"--output={folder / name}", "--workers=1"]
-        split = [f"--root={folder / name}", f"--output={folder / name}.json"]
-        split += [f"--validation={validation}", f"--testing={testing}"]
-        for command in (["scripts.phantoms", "make", f"--layout={name}", *size], ["scripts.datalists", name, *split]):
-            result = execute([sys.executable, "-m", *command])
-            assert result.returncode == 0, result.stderr
-    return folder
 
 
 @pytest.fixture

@@ -257,3 +257,22 @@ def test_help_shows_the_default_command_with_the_others(words, told, monkeypatch
     assert end.value.code == 0
     assert [text for text in told if text not in shown] == []
     assert CALLS == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "positional", "options"),
+    [
+        (["a", "--b=c", "d"], ["a", "d"], {"b": "c"}),
+        (["a", "--b", "c", "d"], ["a", "d"], {"b": "c"}),
+        (["--b", "--c", "d"], [], {"b": "", "c": "d"}),
+        (["--b-c=d-e=f"], [], {"b_c": "d-e=f"}),
+        (["--b="], [], {"b": ""}),
+        (["-5", "--b", "-5"], ["-5"], {"b": "-5"}),
+        (["--b", "-", "-.5"], ["-.5"], {"b": "-"}),
+        (["-x=3", "a"], ["a"], {"x": "3"}),
+        (["-x", "3", "-yes"], [], {"x": "3", "yes": ""}),
+        ([], [], {}),
+    ],
+)
+def test_command_lines_are_split_as_python_fire_splits_them(arguments, positional, options):
+    assert cli.options_of(arguments) == (positional, options)

@@ -100,6 +100,27 @@ def test_other_exceptions_keep_their_traceback(monkeypatch, capsys):
     assert capsys.readouterr().err == "ValueError: a mistake of ours\n"
 
 
+def test_an_exception_that_can_be_explained_gets_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    report_in_one_line(explain=lambda error: "memory is full" if isinstance(error, MemoryError) else None)
+    report_in_one_line()  # keeps the explanation
+    with pytest.raises(SystemExit) as ended:
+        sys.excepthook(MemoryError, MemoryError(), None)
+    assert (ended.value.code, capsys.readouterr().err) == (2, "error: memory is full\n")
+    sys.excepthook(ValueError, ValueError("a mistake of ours"), None)
+    assert capsys.readouterr().err == "ValueError: a mistake of ours\n"
+
+
+def test_the_hook_for_others_is_kept_until_another_is_given(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    seen = []
+    report_in_one_line(otherwise=lambda *error: seen.append(error))
+    report_in_one_line(explain=lambda error: None)
+    error = ValueError("a mistake of ours")
+    sys.excepthook(ValueError, error, None)
+    assert seen == [(ValueError, error, None)]
+
+
 def test_ctrl_c_says_so_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     report_in_one_line()

@@ -1,132 +1,14 @@
 import pytest
-import yaml
 from monai.bundle import ConfigParser
 
 from common.baselines import NETWORKS
-from common.cli import options_of
 from common.data.datalists import ALL, SPLITS
 from common.data.regions import CONVENTIONS
 from common.errors import ArgumentError, InputError, input_error_message
 from common.metrics.protocols import CHALLENGES, PROTOCOLS
-from common.options import OPTIONS, Options, check_command_line, check_trained, read
+from common.options import OPTIONS, Options, check_trained, read
 from common.ssl.networks import SIZES
 from common.values import check_folder, flag, optional
-
-PROGRAM = "/site-packages/monai/bundle/__main__.py"
-CONFIG = {"learning_rate": 0.1, "pretrained": None, "train": {"trainer": {"max_epochs": 3}, "handlers": [{"a": 1}]}}
-OVERLAY = {"iterations": 8, "train::trainer::max_epochs": 2}
-
-
-@pytest.fixture
-def config(tmp_path):
-    path = tmp_path / "train.yaml"
-    path.write_text(yaml.safe_dump(CONFIG))
-    return path
-
-
-@pytest.fixture
-def overlay(tmp_path):
-    path = tmp_path / "quickstart.yaml"
-    path.write_text(yaml.safe_dump(OVERLAY))
-    return path
-
-
-# Command lines
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        [],
-        ["--learning_rate=1"],
-        ["--learning_rate", "1"],
-        ["--learning-rate=1"],
-        ["--train::trainer::max_epochs", "9"],
-        ["--train#trainer#max_epochs=9"],
-        ["--pretrained=/data/a=b.pt"],
-        ["--learning_rate", "-1"],
-        ["--meta_file=None", "--logging_file", "x", "--run_id=run", "--init_id", "i"],
-        ["--tracking", "mlflow"],
-    ],
-)
-def test_options_that_a_config_has_pass(config, options):
-    check_command_line([PROGRAM, "run", "--config_file", str(config), *options])
-    check_command_line([PROGRAM, "run", f"--config_file={config}", *options])
-    check_command_line([PROGRAM, "run", *options, "--config_file", str(config)])
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--learning_rat=1"], r"--learning_rat=1: no such option in .*train\.yaml; did you mean --learning_rate\?"),
-        (["--learning_rat", "1"], r"--learning_rat=1: no such option .* did you mean --learning_rate\?"),
-        (["--learning-rat", "1"], r"--learning_rat=1: no such option .* did you mean --learning_rate\?"),
-        (["--pretrained", "a.pt", "--pretraind", "b.pt"], "--pretraind=b.pt: no such option"),
-        (["--train::trainer::max_epoch=9"], "--train::trainer::max_epoch=9: no such option"),
-        (["--train::trainr::max_epochs", "9"], "--train::trainr::max_epochs=9: no such option"),
-        (["--train::handlers::1::a", "9"], "--train::handlers::1::a=9: no such option"),
-        (["--zzz"], r"--zzz=: no such option .* expected one of learning_rate, pretrained$"),
-        (["--config_fil", "x"], r"did you mean --config_file\?"),
-    ],
-)
-def test_options_that_no_config_has_are_refused(config, options, message):
-    with pytest.raises(InputError, match=message) as error:
-        check_command_line([PROGRAM, "run", "--config_file", str(config), *options])
-    assert "\n" not in str(error.value)
-
-
-def test_several_config_files_are_all_asked(config, overlay):
-    files = f"['{config}','{overlay}']"
-    check_command_line([PROGRAM, "run", "--config_file", files, "--iterations=3", "--learning_rate", "1"])
-    check_command_line([PROGRAM, "run", f"--config_file={files}", "--iterations=3", "--train::trainer::max_epochs=1"])
-    with pytest.raises(InputError, match=r"--iteration=3: no such option in .*quickstart.yaml; did you mean --iterat"):
-        check_command_line([PROGRAM, "run", "--config_file", files, "--iteration=3"])
-    with pytest.raises(InputError, match="--iterations=3: no such option"):
-        check_command_line([PROGRAM, "run", "--config_file", str(config), "--iterations=3"])
-
-
-def test_a_file_of_arguments_is_read(config, tmp_path):
-    arguments = tmp_path / "args.yaml"
-    arguments.write_text(yaml.safe_dump({"config_file": str(config), "learning_rate": 3}))
-    check_command_line([PROGRAM, "run", "--args_file", str(arguments)])
-    check_command_line([PROGRAM, "run", f"--args_file={arguments}", "--pretrained=a.pt"])
-    with pytest.raises(InputError, match=r"--pretraind=a\.pt: no such option"):
-        check_command_line([PROGRAM, "run", f"--args_file={arguments}", "--pretraind=a.pt"])
-    arguments.write_text(yaml.safe_dump({"config_file": str(config), "learning_rat": 3}))
-    with pytest.raises(InputError, match="--learning_rat=3: no such option"):
-        check_command_line([PROGRAM, "run", "--args_file", str(arguments)])
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["pytest", "run", "--zzz=1"],
-        [PROGRAM, "ckpt_export", "--zzz=1"],
-        [PROGRAM],
-        ["-c"],
-    ],
-)
-def test_other_commands_are_left_alone(argv):
-    check_command_line(argv)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "positional", "options"),
-    [
-        (["a", "--b=c", "d"], ["a", "d"], {"b": "c"}),
-        (["a", "--b", "c", "d"], ["a", "d"], {"b": "c"}),
-        (["--b", "--c", "d"], [], {"b": "", "c": "d"}),
-        (["--b-c=d-e=f"], [], {"b_c": "d-e=f"}),
-        (["--b="], [], {"b": ""}),
-        (["-5", "--b", "-5"], ["-5"], {"b": "-5"}),
-        (["--b", "-", "-.5"], ["-.5"], {"b": "-"}),
-        (["-x=3", "a"], ["a"], {"x": "3"}),
-        (["-x", "3", "-yes"], [], {"x": "3", "yes": ""}),
-        ([], [], {}),
-    ],
-)
-def test_command_lines_are_split_as_python_fire_splits_them(arguments, positional, options):
-    assert options_of(arguments) == (positional, options)
 
 
 @pytest.mark.parametrize(

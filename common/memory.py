@@ -1,0 +1,224 @@
+"""The memory of a machine: options that it cannot hold are refused, and running out of it is explained in one line."""
+
+import math
+import os
+import re
+import resource
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from common.errors import ArgumentError
+
+__all__ = [
+    "cgroup_limits",
+    "check_crops",
+    "check_workers",
+    "device_memory",
+    "explain_out_of_memory",
+    "gibibytes",
+    "host_memory",
+]
+
+FLOAT = 4  # bytes
+CGROUPS = Path("/sys/fs/cgroup")
+WORKERS_PER_CPU, WORKERS = 4, 64  # num_workers is refused above both: reading from a slow disk may keep CPUs waiting
+
+
+def host_memory() -> int:
+    """The bytes that this process may ever get: memory and swap, or less where a cgroup or a resource limit says so.
+
+    SLURM, Docker and Kubernetes set cgroup limits. What other processes use is not subtracted, since they may end.
+    """
+    page = os.sysconf("SC_PAGE_SIZE")
+    swap = _swap()
+    limits = [page * os.sysconf("SC_PHYS_PAGES") + swap, *(limit + swap for limit in cgroup_limits())]
+    own = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return min([*limits, own] if own != resource.RLIM_INFINITY else limits)
+
+
+def device_memory(device: Any) -> int:
+    """The bytes of a device: of a GPU its own, of a CPU `host_memory`."""
+    import torch  # here because it is slow to import
+
+    if torch.device(device).type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return host_memory()
+
+
+def _swap() -> int:
+    meminfo = Path("/proc/meminfo")
+    found = re.search(r"^SwapTotal: *(\d+) kB", meminfo.read_text(), re.MULTILINE) if meminfo.is_file() else None
+    return int(found[1]) * 1024 if found else 0
+
+
+def cgroup_limits(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """The memory limits of this process's cgroup and of those above it, in versions 1 and 2."""
+    for line in membership.read_text().splitlines() if membership.is_file() else []:
+        _, controllers, name = line.split(":", 2)
+        is_second = controllers == ""
+        if not is_second and "memory" not in controllers.split(","):
+            continue
+        top = root if is_second else root / "memory"
+        group = top / name.lstrip("/")
+        for folder in [group, *group.parents]:
+            file = folder / ("memory.max" if is_second else "memory.limit_in_bytes")
+            if folder.is_relative_to(top) and file.is_file() and (limit := file.read_text().strip()) != "max":
+                yield int(limit)
+
+
+def gibibytes(count: float) -> str:
+    """A number of bytes in GiB.
+
+    Example:
+        >>> gibibytes(24 * 2**30)
+        '24.0 GiB'
+    """
+    return f"{count / 2**30:,.1f} GiB"
+
+
+def check_workers(num_workers: int) -> None:
+    """Refuse more processes that read volumes than any machine of this kind has a use for.
+
+    Raises:
+        ArgumentError: above 64 and above 4 for each CPU.
+    """
+    cpus = os.cpu_count() or 1
+    most = max(WORKERS, WORKERS_PER_CPU * cpus)
+    if num_workers > most:
+        raise ArgumentError(
+            f"num_workers={num_workers}: expected at most {most}: {WORKERS}, or {WORKERS_PER_CPU} for each CPU if "
+            f"that is more; {cpus} CPUs here"
+        )
+
+
+def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
+    """Refuse a batch whose crops alone, without the network's activations, are more than the machine's memory.
+
+    Args:
+        options: have `patch_size`, `modalities`, `device` and, in a training, `batch_size`.
+        views: of each crop.
+
+    Raises:
+        ArgumentError: the crops do not fit.
+    """
+    crops, channels = options.get("batch_size", 1) * views, len(options["modalities"])
+    one = channels * math.prod(options["patch_size"]) * FLOAT
+    memory = min(device_memory(options["device"]), host_memory())
+    if crops * one > memory:
+        name = "patch_size" if one > memory else "batch_size"
+        raise ArgumentError(
+            f"{name}={options[name]}: the crops alone, {crops:,} of {channels} channels in float32, take "
+            f"{gibibytes(crops * one)}; this machine has {gibibytes(memory)}"
+        )
+
+
+def check_step(network: Any, options: Mapping[str, Any], dtype: Any, views: int = 1) -> None:
+    """Refuse a batch whose step certainly needs more than the memory of its device.
+
+    The estimate is what the network keeps for the backward pass, counted on tensors without data. Input, weights,
+    gradients and workspace come on top, so a batch that passes may still be too large; one that is refused never fits.
+
+    Args:
+        network: takes [batch, modalities, *patch_size]; neither it nor the random state is changed.
+        options: of the training.
+        dtype: of the network's computation.
+        views: of each crop.
+
+    Raises:
+        ArgumentError: the batch does not fit.
+    """
+    if options.get("compile"):  # which may compute again what it would have kept
+        return
+    one = views * _kept_for_backward(network, (1, len(options["modalities"]), *options["patch_size"]))
+    one //= 1 if dtype.itemsize == FLOAT else 2
+    memory, crops = device_memory(options["device"]), options["batch_size"]
+    if crops * one > memory:
+        place = "GPU" if str(options["device"]).startswith("cuda") else "host"
+        name = "patch_size" if one > memory else "batch_size"
+        raise ArgumentError(
+            f"{name}={options[name]}: a step keeps {gibibytes(crops * one)} for its backward pass; this machine has "
+            f"{gibibytes(memory)}; {_advice(options, place)}"
+        )
+
+
+def _kept_for_backward(network: Any, shape: tuple[int, ...]) -> int:
+    """The bytes that a forward pass keeps for the backward pass, besides the network's own tensors."""
+    import torch  # here because it is slow to import
+    from torch.autograd.graph import saved_tensors_hooks
+    from torch.func import functional_call
+
+    own = {name: tensor.detach().to("meta") for name, tensor in network.state_dict(keep_vars=True).items()}
+    for name, _ in network.named_parameters():
+        own[name].requires_grad_()
+    kept: dict[int, Any] = {}
+
+    def keep(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage  # held, so that no other one gets its number
+        return tensor
+
+    was_training = {module: module.training for module in network.modules()}
+    network.eval()  # dropout, whose masks differ between devices, is left out
+    try:
+        with torch.random.fork_rng(), saved_tensors_hooks(keep, lambda tensor: tensor):
+            functional_call(network, own, (torch.zeros(shape, device="meta"),))
+    finally:
+        for module, training in was_training.items():
+            module.training = training
+    weights = {tensor.untyped_storage()._cdata for tensor in own.values()}
+    return sum(storage.nbytes() for number, storage in kept.items() if number not in weights)
+
+
+def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> str | None:
+    """One line for an exception that ran out of memory: where, how much was wanted and what to change; None for others.
+
+    Args:
+        error: with the exceptions that caused it; one from a DataLoader's worker holds them as text.
+        options: of the run, by name; those that save memory are recommended.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if place := _place(link):
+            wanted = re.search(r"(?:[Tt]ried to|Unable to) allocate ([\d.]+) ?(bytes|\wiB)", str(link))
+            asked = "" if wanted is None else f", {_amount(*wanted.groups())} more asked for"
+            intact = f"; {options['ckpt_dir']} keeps the last state" if "ckpt_dir" in options else ""
+            return f"out of memory on the {place}{asked}: {_advice(options, place)}{intact}"
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def _place(error: BaseException) -> str:
+    """Where an exception says that memory ran out; empty if it says something else."""
+    text = f"{type(error).__name__}: {error}"
+    if re.search(r"OutOfMemoryError|CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED", text):
+        return "GPU"
+    if isinstance(error, MemoryError) or re.search(
+        r"(can't allocate|not enough) memory|Cannot allocate memory|MemoryError", text
+    ):
+        return "host"
+    if re.search(r"DataLoader worker .*is killed by signal: (Killed|Bus error)|unable to (mmap|allocate shared)", text):
+        return "host"
+    return ""
+
+
+def _amount(number: str, unit: str) -> str:
+    return gibibytes(float(number)) if unit == "bytes" else f"{number} {unit}"
+
+
+def _advice(options: Mapping[str, Any], place: str) -> str:
+    """What saves memory in a run, the gentlest first."""
+    on_device = place == "GPU" or str(options.get("device", "cpu")) == "cpu"
+    is_training = "batch_size" in options
+    advice = []
+    if place == "GPU" and str(options.get("stitch_device", "cpu")) != "cpu":
+        advice.append("set --stitch_device=cpu")
+    if on_device and options.get("activation_checkpointing") is False and "swin" in options.get("architecture", "swin"):
+        advice.append("set --activation_checkpointing=true")
+    smaller = ["window_batch_size"] if on_device else ["cache_rate", "num_workers"]
+    if is_training:
+        smaller += ["batch_size", "patch_size"] if on_device else ["batch_size"]
+        smaller += ["cache_rate", "num_workers"] if place == "host" and on_device else []
+    lower = [f"--{name}={options[name]}".replace(" ", "") for name in smaller if options.get(name, 0) not in (0, 1)]
+    advice += [f"lower {' or '.join(lower)}"] if lower else []
+    return ", or ".join(advice) or "a machine with more memory is needed"

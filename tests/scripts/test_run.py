@@ -1,0 +1,86 @@
+"""`python -m scripts.run`: the command of MONAI that it runs. tests/faults has its mistakes."""
+
+import sys
+
+import pytest
+
+from common.errors import InputError
+from scripts.run import command
+from tests.support import ROOT, TINY, execute, one_line
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "files"),
+    [
+        (["train"], ["configs/train.yaml"]),
+        (["inference"], ["configs/inference.yaml"]),
+        (["train", "quickstart"], ["configs/train.yaml", "configs/quickstart.yaml"]),
+        (
+            ["train", "quickstart", "segresnet"],
+            ["configs/train.yaml", "configs/quickstart.yaml", "configs/segresnet.yaml"],
+        ),
+    ],
+)
+def test_configs_are_named_by_words(arguments, files):
+    names = ",".join(f"'bundles/brats_finetune/{file}'" for file in files)
+    expected = ["run", f"--config_file=[{names}]", "--bundle_root=bundles/brats_finetune", "--seed=3"]
+    assert command(["brats_finetune", *arguments, "--seed=3"]) == expected
+
+
+def test_an_overlay_may_be_any_file():
+    assert command(["brats_finetune", "train", "/data/my.yaml"])[1].endswith("configs/train.yaml','/data/my.yaml']")
+
+
+def test_a_place_for_the_results_may_be_given():
+    assert command(["brats_finetune", "train", "--bundle_root", "/data"])[2:] == ["--bundle_root", "/data"]
+
+
+@pytest.mark.parametrize(("name", "added"), [("train", True), ("inference", False)])
+def test_torchrun_adds_its_overlay_to_a_training(name, added):
+    words = command(["brats_finetune", name], is_distributed=True)
+    assert words[1].endswith("configs/multi_gpu_train.yaml']") is added
+    assert words[1].count("multi_gpu_train") == added
+    again = command(["brats_finetune", "train", "multi_gpu_train"], is_distributed=True)
+    assert again[1].count("multi_gpu_train") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "BUNDLE: missing; expected one of atlas_finetune, "),
+        (["brats"], "BUNDLE brats: no such; "),
+        (["brats_finetune"], "CONFIG: missing; expected one of evaluate, inference, "),
+        (["brats_finetune", "embed"], "CONFIG embed: no such; expected one of evaluate, inference, "),
+        (["brats_finetune", "train", "quickstrt"], "OVERLAY quickstrt: no such; did you mean quickstart?"),
+        (["brats_finetune", "train", "--seed=3", "quickstart"], "argument quickstart: expected --OPTION=VALUE; "),
+        (["brats_finetune", "train", "--config_file=a.yaml"], "--config_file=a.yaml: expected overlays as words"),
+    ],
+)
+def test_a_command_line_that_cannot_be_is_refused(arguments, line):
+    with pytest.raises(InputError) as error:
+        command(arguments)
+    assert one_line(error).startswith(line)
+
+
+def test_help_is_the_documentation():
+    ended = execute([sys.executable, "-m", "scripts.run", "--help"])
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "python -m scripts.run BUNDLE CONFIG [OVERLAY ...]" in ended.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [None, 2])
+def test_a_training_runs_to_its_end(cohorts, tmp_path, processes):
+    launcher = ["torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0", "--standalone", "-m"]
+    data = [f"--dataset_dir={cohorts / 'brats'}", f"--datalist={cohorts / 'brats.json'}"]
+    places = [f"--output_dir={tmp_path / 'eval'}", f"--ckpt_dir={tmp_path / 'models'}"]
+    program = [sys.executable, "-m", *(launcher if processes else []), "scripts.run", "brats_finetune", "train"]
+    result = execute([*program, *TINY, *data, *places])
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "models/model.pt").is_file()
+    assert "python -m monai.bundle run" in (tmp_path / "eval/run.json").read_text()
