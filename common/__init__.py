@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from common.memory import use_huge_pages
+
 __all__ = [
     "baselines",
     "cli",
@@ -44,3 +46,5 @@ def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 __getattr__ = lazy(__name__, dict.fromkeys(__all__, ""))
+
+use_huge_pages()

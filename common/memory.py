@@ -1,5 +1,6 @@
-"""The memory of a machine: options that it cannot hold are refused, and running out of it is explained in one line."""
+"""The memory of a machine: how it is taken, options that it cannot hold, and one line for running out of it."""
 
+import ctypes
 import math
 import os
 import re
@@ -18,11 +19,32 @@ __all__ = [
     "explain_out_of_memory",
     "gibibytes",
     "host_memory",
+    "use_huge_pages",
 ]
 
 FLOAT = 4  # bytes
 CGROUPS = Path("/sys/fs/cgroup")
 WORKERS_PER_CPU, WORKERS = 4, 64  # num_workers is refused above both: reading from a slow disk may keep CPUs waiting
+
+# glibc's parameters of mallopt and their variables: blocks up to 256 MiB come from the heap, which keeps 512 MiB free
+KEPT = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 2**29)}
+
+
+def use_huge_pages() -> None:
+    """Let PyTorch take memory in huge pages, and glibc keep what is freed, in this process and those that it starts.
+
+    Otherwise a step on a CPU spends much of its time clearing pages of 4 KiB that it had a moment ago
+    (docs/benchmarks.md). It works from the first tensor on, so import `common` before one is made. What the environment
+    says of these settings stays as it is: `THP_MEM_ALLOC_ENABLE=0` leaves all of them. Without glibc nothing is changed.
+    """
+    if "CS_GNU_LIBC_VERSION" not in os.confstr_names or not os.confstr("CS_GNU_LIBC_VERSION"):
+        return
+    if os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1") == "0":
+        return
+    libc = ctypes.CDLL(None)
+    for name, (parameter, value) in KEPT.items():
+        if name not in os.environ:
+            libc.mallopt(parameter, value)
 
 
 def host_memory() -> int:

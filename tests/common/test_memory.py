@@ -1,5 +1,6 @@
 """The memory of a machine: what it holds, what is refused, and how running out of it is explained."""
 
+import os
 import re
 import resource
 import subprocess
@@ -277,3 +278,41 @@ def test_a_network_keeps_what_is_counted(machine, name, monkeypatch):
     assert network.training
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+PAGES = """
+import torch, monai, common
+from pathlib import Path
+tensor = torch.ones(2**25)  # 128 MiB
+names = {}
+for line in Path("/proc/self/smaps").read_text().splitlines():
+    words = line.split()
+    if "-" in words[0] and ":" not in words[0]:
+        low, high = (int(edge, 16) for edge in words[0].split("-"))
+        holds, name = low <= tensor.data_ptr() + 2**26 < high, words[-1]
+    elif words[0] == "VmFlags:" and holds:
+        print("huge" if "hg" in words else "small", "heap" if name == "[heap]" else "own")
+"""
+
+
+@pytest.mark.skipif("CS_GNU_LIBC_VERSION" not in os.confstr_names, reason="glibc's settings")
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, "huge heap"),
+        ({"THP_MEM_ALLOC_ENABLE": "0"}, "small own"),
+        ({"MALLOC_MMAP_THRESHOLD_": str(2**20)}, "huge own"),
+    ],
+)
+def test_tensors_get_huge_pages_that_are_kept_unless_the_environment_says_otherwise(environment, expected):
+    """PyTorch and MONAI are imported first, as by MONAI's command."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("THP_", "MALLOC_"))}
+    ended = subprocess.run(
+        [sys.executable, "-c", PAGES],
+        cwd=ROOT,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == f"{expected}\n"
