@@ -21,8 +21,10 @@ import pydicom
 from nibabel.affines import apply_affine
 from scipy import ndimage
 
+from common.prepare.resampling import resample
+from common.prepare.volumes import Volume
 from deploy import app
-from deploy.geometry import Volume, resample, volume_of
+from deploy.geometry import volume_of
 from deploy.results import RESULT_FILES
 from tests.deploy.checks import dicom_errors, refusal
 from tests.deploy.dicom_study import Study, brats_files, read, to_slices, write_brats, write_localiser, write_modality
@@ -213,7 +215,7 @@ def test_series_of_other_geometry_are_resampled_to_the_grid_of_the_reference(coh
     reference = volumes["T1ce"]
     images = []
     for modality, volume in volumes.items():
-        onto = resample(scanned[modality], scanned["T1ce"]).array  # DICOM's positions are rounded to 16 characters
+        onto = resample(scanned[modality], scanned["T1ce"].grid).array  # DICOM's positions are rounded to 16 characters
         points = apply_affine(np.linalg.inv(volume.affine) @ reference.affine, np.argwhere(np.ones(onto.shape)))
         independent = ndimage.map_coordinates(volume.array, points.T, order=1, mode="nearest").reshape(onto.shape)
         brain = ndimage.binary_erosion(reference.array > 0)

@@ -5,7 +5,7 @@ pytest.importorskip("highdicom", reason="needs the environment of make deploy")
 import numpy as np
 from matplotlib.text import Text
 
-from deploy.geometry import Volume
+from common.prepare.volumes import Volume
 from deploy.summary import Summary, draw_summary, make_capture, segment_volumes
 from tests.deploy.checks import dicom_errors
 from tests.deploy.dicom_study import IDENTIFIER, NAME, Study, write_modality
