@@ -149,7 +149,7 @@ def lines(figures: Figures) -> list[str]:
     """The figures in words: a line for the brain, and one for each modality."""
     groups = {"brain": figures.subject, **figures.modalities}
     return [
-        f"{name}: " + ", ".join(f"{figure} {value:.2f}{_unit(figure)}" for figure, value in values.items())
+        f"{name}: " + ", ".join(f"{figure} {value:.4g}{_unit(figure)}" for figure, value in values.items())
         for name, values in groups.items()
     ]
 

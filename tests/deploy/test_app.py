@@ -20,6 +20,7 @@ import numpy as np
 import pydicom
 from nibabel.affines import apply_affine
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
@@ -258,6 +259,40 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(cohorts, m
     assert [image.get("BurnedInAnnotation") for image in results] == [None, "YES", "YES"]
 
 
+def turned(affine, seed):
+    """An affine after a rotation by up to 12 degrees about each axis."""
+    rotation = np.eye(4)
+    angles = np.random.default_rng(seed).uniform(-12, 12, 3)
+    rotation[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    return rotation @ affine
+
+
+@pytest.mark.slow
+def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts, models, application, tmp_path):
+    """The stroke model takes heads in MNI space; this one is turned, in sagittal slices."""
+    array, affine = to_slices(*read(next(cohorts("atlas").rglob("*_T1w.nii.gz"))), axis=0, flip=True)
+    affine = turned(affine, 3)
+    affine[:3, 3] += [5, -30, 25]
+    slices = write_modality(tmp_path / "study/2", array, affine, Study(), 2, "T1", shuffle=True)
+
+    refused = application("atlas", tmp_path / "study", tmp_path / "out")
+    assert refused.returncode == 2, refused.stderr
+    assert "MNI space: not registered" in refused.stderr
+    assert "--prepare prepares scans" in refused.stderr
+
+    few_windows = "--bundle_options=--model_size=micro --patch_size=[96,96,96] --overlap=0 --num_workers=0"  # of 1 mm
+    result = application("atlas", tmp_path / "study", tmp_path / "out", "--prepare", few_windows)
+    assert result.returncode == 0, result.stderr
+    assert_private(result, tmp_path / "out")
+    found = segmentation(tmp_path / "out/segmentation.dcm", slices, affine)
+    content = json.loads((tmp_path / "out/result.json").read_text())
+    assert list(content["volumes_ml"].values()) == pytest.approx([(found[0] > 0).sum() * 0.064], abs=1e-3)
+    assert content["remarks"][0].startswith("scans prepared by this application: MNI152")
+    assert content["remarks"][0].endswith("head kept")
+    assert content["preparation"]["figures"]["modalities"]["T1"]["coverage"] > 0.95
+    assert [dicom_errors(path) for path in (tmp_path / "out").glob("*.dcm")] == [[], [], []]
+
+
 @pytest.mark.slow
 def test_unreadable_voxels_are_reported_without_naming_the_patient(models, tmp_path):
     """The last file is truncated; the patient's name is in every text, in every file name and in every folder."""
@@ -347,6 +382,7 @@ def test_bad_studies_are_refused_before_anything_is_loaded(segment_refusal, tmp_
     ("options", "message"),
     [
         ({"force": "maybe"}, "force=maybe: expected true or false"),
+        ({"prepare": "maybe"}, "prepare=maybe: expected true or false"),
         ({"reference": "T9"}, "--reference=T9: expected one of T1"),
         ({"bundle_options": "--split=x"}, "--bundle_options: --split is set by the application"),
         ({"bundle_options": "--overlp=0.5"}, "--bundle_options: --overlp: no such option; did you mean --overlap?"),

@@ -11,7 +11,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.errors import InputError
 from common.prepare import brain, subject
-from common.prepare.figures import Figures, information, outside
+from common.prepare.figures import Figures, information, lines, outside
 from common.prepare.registration import evened, pyramid
 from common.prepare.volumes import Grid, Volume, from_image, matrix_of, read_volume, to_image, to_transform
 from tests.damaged_scans import cut, save
@@ -113,6 +113,14 @@ def test_limits_name_figure_modality_value_and_expectation():
     ]
     far = {**GOOD.modalities, "T1": {"coverage": 1.0, "information": 0.03, "offset": 4.5}}
     assert outside(replace(GOOD, modalities=far)) == [], "people differ from the template more than scans of one person"
+
+
+def test_figures_in_words():
+    assert lines(GOOD) == [
+        "brain: overlap 0.95, volume 1500 mL, scale 1",
+        "T1: coverage 1, information 0.2, offset 0.5 mm",
+        "FLAIR: coverage 1, information 0.2, offset 0.5 mm",
+    ]
 
 
 def field(shape):
