@@ -280,7 +280,7 @@ def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts,
     assert "MNI space: not registered" in refused.stderr
     assert "--prepare prepares scans" in refused.stderr
 
-    few_windows = "--bundle_options=--model_size=micro --patch_size=[96,96,96] --overlap=0 --num_workers=0"  # of 1 mm
+    few_windows = f"--bundle_options={' '.join(INFERENCE_OPTIONS)} --overlap=0"  # as voxels have 1 mm now
     result = application("atlas", tmp_path / "study", tmp_path / "out", "--prepare", few_windows)
     assert result.returncode == 0, result.stderr
     assert_private(result, tmp_path / "out")
