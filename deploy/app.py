@@ -32,6 +32,7 @@ def segment(
     checkpoint: str = "",
     bundle_options: str = "",
     force: bool = False,
+    prepare: bool = False,
 ) -> None:
     """Segment a DICOM study; write segmentation.dcm, measurements.dcm, summary.dcm and result.json.
 
@@ -44,6 +45,8 @@ def segment(
         checkpoint: file of weights; by default models/model.pt of the bundle.
         bundle_options: additional options of the bundle's inference, such as "--model_size=tiny --overlap=0.25".
         force: continue when a precondition is not met, and say so in the summary.
+        prepare: register the scans to each other and to the model's space, and extract the brain if the model expects
+            that; the result returns to the reference series. Preconditions are checked after that.
     """
     restrict_output()
     exit_cleanly_on_signals()
@@ -52,7 +55,7 @@ def segment(
         raise InputError(f"--{missing}: missing; it has no default")
     if importlib.util.find_spec("monai.deploy") is None:
         raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
-    force = flag("force", force)
+    force, prepare = flag("force", force), flag("prepare", prepare)
     options = split_options(bundle_options)
     model = open_bundle(_bundle_folder(bundle), path_of("checkpoint", checkpoint) if checkpoint else None)
     check_options(options, model)
@@ -61,12 +64,12 @@ def segment(
         raise InputError(f"--reference={reference}: expected one of {', '.join(model.modalities)}")
     folder = path_of("output", output)
     prepare_output(folder)
-    choice = choose_series(read_study(Path(str(input))), model.modalities, requested)
+    choice = choose_series(read_study(Path(str(input))), model.modalities, requested, one_frame=not prepare)
     for one in choice.series.values():
         grid_of([instance.header for instance in one.instances], one.name)  # refuses a broken grid early
     for modality, one in choice.series.items():
         print(f"{modality}: {one.name}, {len(one.instances)} images; {choice.reasons[modality]}", flush=True)
-    _run(model, choice, reference or model.task.reference, folder, options, force)
+    _run(model, choice, reference or model.task.reference, folder, options, force, prepare)
 
 
 def _bundle_folder(bundle: str) -> Path:
@@ -76,7 +79,9 @@ def _bundle_folder(bundle: str) -> Path:
     return inside[0] if len(inside) == 1 and not (folder / "configs").exists() else folder
 
 
-def _run(model: Bundle, choice: Choice, reference: str, output: Path, options: list[str], force: bool) -> None:
+def _run(
+    model: Bundle, choice: Choice, reference: str, output: Path, options: list[str], force: bool, prepare: bool
+) -> None:
     """Run the operators in a temporary subfolder of the output that only this user can read; publish the results."""
     temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
     try:
@@ -88,7 +93,7 @@ def _run(model: Bundle, choice: Choice, reference: str, output: Path, options: l
             modality: ChosenSeries.from_series(series, choice.reasons[modality])
             for modality, series in choice.series.items()
         }
-        job = Job(model, sources, reference, staged, work, results, options, force, choice.remarks)
+        job = Job(model, sources, reference, staged, work, results, options, force, prepare, choice.remarks)
         run_guarded(_run_operators, job)
         for remark in json.loads((results / REPORT).read_text())["remarks"]:
             print(f"remark: {remark}", flush=True)

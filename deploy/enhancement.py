@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deploy.geometry import Volume, to_sitk
+from common.prepare.volumes import Volume, to_image
 
 __all__ = ["brighter"]
 
@@ -83,7 +83,7 @@ def _foreground(image: NDArray[np.float32]) -> NDArray[np.bool_]:
 def _on_one_grid(one: Volume, other: Volume) -> list[NDArray[np.float32]]:
     """Both series on a grid of `EDGE` over the first, as sharp as the thickest slices of either."""
     sigma = max(EDGE, *one.spacing, *other.spacing) / 2
-    images = [_smooth(to_sitk(volume), sigma) for volume in (one, other)]
+    images = [_smooth(to_image(volume), sigma) for volume in (one, other)]
     first = images[0]
     size = [
         max(1, round(count * spacing / EDGE))

@@ -1,67 +1,37 @@
-"""Build volumes from DICOM slices, and resample volumes to the grid of a reference.
+"""Build volumes from DICOM slices.
 
 A volume is an array [columns, rows, slices] with an affine from voxel indices to millimetres in RAS+, as in NIfTI.
 DICOM uses LPS+.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk  # noqa: N813, the field's name for it
+import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
+from common.prepare.volumes import Grid, Volume
 from deploy.multiframe import frames_of
 
-__all__ = ["Grid", "Volume", "field_of_view", "grid_of", "resample", "same_grid", "to_sitk", "volume_of", "write_nifti"]
+__all__ = ["grid_of", "read_series", "volume_of", "write_nifti"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round positions to about 0.001 mm
 
 
-@dataclass(frozen=True)
-class Grid:
-    """Positions of the voxels of a series.
-
-    Attributes:
-        shape: columns, rows, slices.
-        affine: voxel index to mm in RAS+, 4 x 4.
-        order: indices of the given headers, sorted along the slice normal.
-    """
-
-    shape: tuple[int, int, int]
-    affine: NDArray[np.float64]
-    order: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Volume:
-    """A float32 array [columns, rows, slices] and its affine from voxel index to mm in RAS+."""
-
-    array: NDArray[np.float32]
-    affine: NDArray[np.float64]
-
-    @property
-    def spacing(self) -> NDArray[np.float64]:
-        """Edge lengths of a voxel in mm."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0)
-
-    @property
-    def voxel_volume(self) -> float:
-        """Volume of a voxel in mL."""
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
-
-
-def grid_of(headers: Sequence[Dataset], name: str) -> Grid:
-    """Compute the grid of a series.
+def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...]]:
+    """Compute the grid of a series, [columns, rows, slices], and the order of its slices.
 
     Args:
         headers: of its slices, in any order.
         name: name of the series in messages.
+
+    Returns:
+        The grid, and the indices of the headers, sorted along the slice normal.
 
     Raises:
         InputError: slices differ in size, spacing or orientation, two have the same position, one is missing, they are
@@ -92,7 +62,7 @@ def grid_of(headers: Sequence[Dataset], name: str) -> Grid:
     affine = np.eye(4)
     affine[:3, :3] = np.column_stack([along_row * spacing[1], along_column * spacing[0], step])
     affine[:3, 3] = positions[order[0]]
-    return Grid((columns, rows, len(headers)), LPS_TO_RAS @ affine, tuple(int(index) for index in order))
+    return Grid((columns, rows, len(headers)), LPS_TO_RAS @ affine), tuple(int(index) for index in order)
 
 
 def _size(header: Dataset, name: str) -> tuple[int, int]:
@@ -125,6 +95,19 @@ def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], name: str
     return step
 
 
+def read_series(files: Sequence[Path], name: str) -> Volume:
+    """Read the volume of a series from its files; see `volume_of`.
+
+    Raises:
+        InputError: a file cannot be read, or the images are no volume. The message names no file.
+    """
+    try:
+        images = [pydicom.dcmread(file) for file in files]
+    except Exception as error:  # pydicom's readers raise many types, and their texts quote values
+        raise InputError(f"{name}: a file cannot be read ({type(error).__name__})") from None
+    return volume_of(images, name)[0]
+
+
 def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Dataset]]:
     """Build the volume of a series.
 
@@ -139,8 +122,8 @@ def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Datase
         InputError: the slices define no grid (see `grid_of`), or voxels cannot be read.
     """
     slices = _slices(images, name)
-    grid = grid_of(slices, name)
-    ordered = [slices[index] for index in grid.order]
+    grid, order = grid_of(slices, name)
+    ordered = [slices[index] for index in order]
     array = np.stack([_values(image, name).T for image in ordered], axis=-1)
     return Volume(array, grid.affine), ordered
 
@@ -174,43 +157,6 @@ def _unreadable(image: Dataset, name: str, error: Exception) -> InputError:
     """Each decoder raises its own types, whose texts may quote values."""
     syntax = image.file_meta.TransferSyntaxUID.name
     return InputError(f"{name}: voxels cannot be read ({syntax}: {type(error).__name__})")
-
-
-def same_grid(one: Volume, other: Volume) -> bool:
-    """Whether two volumes have the same shape and affine, within 0.001 mm."""
-    return one.array.shape == other.array.shape and np.allclose(one.affine, other.affine, rtol=0, atol=1e-3)
-
-
-def resample(moving: Volume, reference: Volume) -> Volume:
-    """Resample a volume to the grid of another: trilinear, 0 outside its field of view.
-
-    If both are on the same grid, the values are not changed.
-    """
-    if same_grid(moving, reference):
-        return Volume(moving.array, reference.affine)
-    image = sitk.Resample(to_sitk(moving), to_sitk(reference), sitk.Transform(), sitk.sitkLinear, 0.0)
-    return Volume(sitk.GetArrayFromImage(image).T.copy(), reference.affine)
-
-
-def field_of_view(moving: Volume, reference: Volume) -> NDArray[np.bool_]:
-    """Mask of the reference's voxels that lie in the field of view of another volume."""
-    return resample(Volume(np.ones_like(moving.array), moving.affine), reference).array > 0.5
-
-
-def to_sitk(volume: Volume) -> sitk.Image:
-    """Convert a volume to a SimpleITK image, which is in LPS+."""
-    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
-    lps = LPS_TO_RAS @ volume.affine
-    image.SetSpacing(volume.spacing.tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    image.SetDirection(_rotation(lps[:3, :3] / volume.spacing).ravel().tolist())
-    return image
-
-
-def _rotation(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The nearest orthogonal matrix: SimpleITK requires more digits than DICOM's cosines have."""
-    left, _, right = np.linalg.svd(matrix)
-    return left @ right
 
 
 def write_nifti(volume: Volume, path: Path) -> None:

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
-from deploy.geometry import Volume, write_nifti
+from deploy.geometry import write_nifti
 
 __all__ = ["infer", "read_label_map", "run_command"]
 

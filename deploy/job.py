@@ -46,6 +46,7 @@ class Job:
         results: folder for the result files.
         options: additional options of the bundle's inference.
         force: whether to continue when a precondition is not met.
+        prepare: whether to prepare the scans for the model.
         remarks: sentences for the readers of the result; operators add to them.
     """
 
@@ -57,4 +58,5 @@ class Job:
     results: Path
     options: list[str] = field(default_factory=list)
     force: bool = False
+    prepare: bool = False
     remarks: list[str] = field(default_factory=list)

@@ -18,11 +18,14 @@ from pydicom.dataset import Dataset
 from common.cli import options_of
 from common.data.preparation import CHECKS
 from common.errors import InputError
-from deploy.geometry import Volume, resample, volume_of
+from common.prepare.resampling import resample
+from common.prepare.volumes import Volume
+from deploy.geometry import volume_of
 from deploy.inference import infer
 from deploy.job import Job
 from deploy.measurements import make_report
 from deploy.preconditions import annotation_checks, failed_checks, spacing_remarks
+from deploy.preparation import Preparation, prepare_scans
 from deploy.results import MEASUREMENTS, REPORT, SEGMENTATION, SUMMARY
 from deploy.segmentation import label_segments, make_segmentation
 from deploy.source_header import burned_in_annotation
@@ -33,10 +36,19 @@ __all__ = ["SegmentationApplication", "SelectChosenSeries"]
 
 @dataclass(frozen=True)
 class Scans:
-    """All modalities on the grid of the reference, and all slices in the order of the last axis of their volumes."""
+    """The scans of a study.
+
+    Attributes:
+        aligned: modality -> volume, all on one grid: that of the reference or, if they were prepared, the model's.
+        reference: the volume on whose grid the result lies, as it was scanned.
+        slices: modality -> its slices in the order of the last axis of the volume as it was scanned.
+        preparation: how they were prepared, if they were.
+    """
 
     aligned: dict[str, Volume]
+    reference: Volume
     slices: dict[str, list[Dataset]]
+    preparation: Preparation | None
 
 
 class SelectChosenSeries(DICOMSeriesSelectorOperator):
@@ -81,7 +93,7 @@ class JobOperator(Operator):
 
 
 class Prepare(JobOperator):
-    """Convert the series to volumes on one grid, and check the preconditions."""
+    """Convert the series to volumes on one grid, prepare them if the user wants that, and check the preconditions."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.input("series")
@@ -94,17 +106,25 @@ class Prepare(JobOperator):
             images = [instance.get_native_sop_instance() for instance in series.series.get_sop_instances()]
             volumes[modality], slices[modality] = volume_of(images, self.job.chosen[modality].name)
         reference = volumes[self.job.reference]
-        aligned = {modality: resample(volume, reference) for modality, volume in volumes.items()}
-        self._check(volumes, Scans(aligned, slices))
-        op_output.emit(Scans(aligned, slices), "scans")
+        if self.job.prepare:
+            volumes, preparation = prepare_scans(volumes, self.job.chosen, self.job.bundle.task, self.job.reference)
+            scans = Scans(volumes, reference, slices, preparation)
+        else:
+            aligned = {modality: resample(volume, reference.grid) for modality, volume in volumes.items()}
+            scans = Scans(aligned, reference, slices, None)
+        self._check(volumes, scans)
+        op_output.emit(scans, "scans")
 
     def _check(self, volumes: dict[str, Volume], scans: Scans) -> None:
         job = self.job
         failed = annotation_checks(scans.slices)
         failed += failed_checks(volumes, scans.aligned, job.reference, job.bundle.task.skull_stripped)
         if failed and not job.force:
-            raise InputError(f"{'; '.join(failed)}. See deploy/README.md, Preconditions; --force continues anyway")
-        job.remarks += [*failed, *spacing_remarks(volumes[job.reference])]
+            mend = "" if job.prepare else "--prepare prepares scans, "
+            text = "; ".join(failed)
+            raise InputError(f"{text}. See deploy/README.md, Preconditions; {mend}--force continues anyway")
+        job.remarks += [] if scans.preparation is None else scans.preparation.remarks
+        job.remarks += [*failed, *spacing_remarks(scans.aligned[job.reference])]
 
 
 class Infer(JobOperator):
@@ -118,7 +138,10 @@ class Infer(JobOperator):
         scans = op_input.receive("scans")
         job = self.job
         label = infer(job.bundle, scans.aligned, job.work, inference_options(job))
-        op_output.emit((scans, label_segments(label, job.bundle.task.segments)), "case")
+        segments = label_segments(label, job.bundle.task.segments)
+        if scans.preparation is not None:
+            segments = scans.preparation.segments_on(scans.reference.grid, segments)
+        op_output.emit((scans, segments), "case")
 
 
 def inference_options(job: Job) -> list[str]:
@@ -143,11 +166,13 @@ class Write(JobOperator):
     def compute(self, op_input: Any, op_output: Any, context: Any) -> None:
         scans, segments = op_input.receive("case")
         job, bundle = self.job, self.job.bundle
-        volume = scans.aligned[job.reference]
+        volume = scans.reference
         labels = [segment.label for segment in bundle.task.segments]
         volumes = segment_volumes(segments, labels, volume.voxel_volume)
         colours = [segment.colour for segment in bundle.task.segments]
-        summary = Summary(bundle.name, bundle.version, volumes, colours, job.remarks)
+        preparation = scans.preparation
+        figures = [] if preparation is None else preparation.lines
+        summary = Summary(bundle.name, bundle.version, volumes, colours, job.remarks, figures)
         slices = scans.slices[job.reference]
         burned_in = burned_in_annotation(image for series in scans.slices.values() for image in series)
         objects = {"segmentation": make_segmentation(segments, slices, bundle, burned_in)}
@@ -155,10 +180,12 @@ class Write(JobOperator):
         objects["summary"] = make_capture(draw_summary(volume, segments, summary), slices[0], summary, burned_in)
         for name, file in zip(objects, (SEGMENTATION, MEASUREMENTS, SUMMARY), strict=True):
             objects[name].save_as(job.results / file)
-        report = self._report(volumes, objects)
+        report = self._report(volumes, objects, preparation)
         (job.results / REPORT).write_text(json.dumps(report, indent=1) + "\n")
 
-    def _report(self, volumes: dict[str, float], objects: dict[str, Dataset]) -> dict[str, Any]:
+    def _report(
+        self, volumes: dict[str, float], objects: dict[str, Dataset], preparation: Preparation | None
+    ) -> dict[str, Any]:
         """The content of result.json."""
         job, bundle = self.job, self.job.bundle
         return {
@@ -168,6 +195,7 @@ class Write(JobOperator):
             "reference": job.reference,
             "volumes_ml": {label: round(volume, 3) for label, volume in volumes.items()},
             "remarks": job.remarks,
+            "preparation": None if preparation is None else preparation.record(),
             **{name: _uids(written) for name, written in objects.items()},
         }
 

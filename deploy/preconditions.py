@@ -14,7 +14,9 @@ from nilearn import datasets
 from pydicom.dataset import Dataset
 
 from common.data.preparation import BRAIN
-from deploy.geometry import Volume, field_of_view, resample, same_grid, to_sitk
+from common.metrics.measures import dice
+from common.prepare.resampling import field_of_view, resample
+from common.prepare.volumes import Volume, to_image
 from deploy.source_header import burned_in_annotation
 
 __all__ = ["annotation_checks", "brain_overlap", "failed_checks", "foreground_volume", "mni_offset", "spacing_remarks"]
@@ -94,24 +96,23 @@ def _check_alignment(
         return []
     target = aligned[reference]
     brain = target.array > 0
-    if not same_grid(volumes[modality], target) and brain.any():
-        covered = float(field_of_view(volumes[modality], target)[brain].mean())
+    if not volumes[modality].grid.is_same(target.grid) and brain.any():
+        covered = float(field_of_view(volumes[modality], target.grid)[brain].mean())
         if covered < COVERAGE:
             return [f"{modality}: covers {covered:.0%} of the brain in {reference}; expected at least {COVERAGE:.0%}"]
-    dice = brain_overlap(volumes[modality], target)
-    if dice < OVERLAP:
+    overlap = brain_overlap(volumes[modality], target)
+    if overlap < OVERLAP:
         return [
-            f"{modality}: its brain overlaps the brain in {reference} by {dice:.2f}, below {OVERLAP}: not registered"
+            f"{modality}: its brain overlaps the brain in {reference} by {overlap:.2f}, below {OVERLAP}: not registered"
         ]
     return []
 
 
 def brain_overlap(moving: Volume, reference: Volume) -> float:
     """Dice coefficient of the voxels above zero in two volumes, on the grid of the second; 0 if both are empty."""
-    mask = resample(Volume((moving.array > 0).astype(np.float32), moving.affine), reference).array > 0.5
+    mask = resample(Volume((moving.array > 0).astype(np.float32), moving.affine), reference.grid).array > 0.5
     brain = reference.array > 0
-    total = mask.sum() + brain.sum()
-    return float(2 * (mask & brain).sum() / total) if total else 0.0
+    return dice(mask, brain) if mask.any() or brain.any() else 0.0
 
 
 def _check_mni_offset(volume: Volume) -> list[str]:
@@ -146,7 +147,7 @@ def mni_offset(volume: Volume) -> tuple[float, float] | None:
     method.SetShrinkFactorsPerLevel([2, 1])
     method.SetSmoothingSigmasPerLevel([2, 0])
     try:
-        method.Execute(fixed, sitk.SmoothingRecursiveGaussian(to_sitk(volume), 2.0))
+        method.Execute(fixed, sitk.SmoothingRecursiveGaussian(to_image(volume), 2.0))
     except RuntimeError:  # the metric has too few voxels in common
         return None
     parameters = np.array(transform.GetParameters())
@@ -158,6 +159,6 @@ def _template() -> tuple[sitk.Image, sitk.Image]:
     """The MNI152 T1 template at 4 mm, and its brain dilated by 4 mm."""
     template = datasets.load_mni152_template(resolution=2)
     volume = Volume(np.asarray(template.dataobj, dtype=np.float32), template.affine)
-    image = sitk.Shrink(sitk.SmoothingRecursiveGaussian(to_sitk(volume), 2.0), [2, 2, 2])
-    brain = sitk.BinaryDilate(sitk.Cast(to_sitk(volume) > 0, sitk.sitkUInt8), [2, 2, 2])
+    image = sitk.Shrink(sitk.SmoothingRecursiveGaussian(to_image(volume), 2.0), [2, 2, 2])
+    brain = sitk.BinaryDilate(sitk.Cast(to_image(volume) > 0, sitk.sitkUInt8), [2, 2, 2])
     return image, sitk.Resample(brain, image, sitk.Transform(), sitk.sitkNearestNeighbor)

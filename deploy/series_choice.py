@@ -37,13 +37,16 @@ class Choice:
     remarks: list[str] = field(default_factory=list)
 
 
-def choose_series(study: Sequence[Series], modalities: Sequence[str], requested: Mapping[str, str]) -> Choice:
+def choose_series(
+    study: Sequence[Series], modalities: Sequence[str], requested: Mapping[str, str], one_frame: bool = True
+) -> Choice:
     """Choose one series for each modality.
 
     Args:
         study: all of its series.
         modalities: those that the model takes.
         requested: modality -> number or UID of the series that the user requests; rules choose the others.
+        one_frame: whether the chosen series must share a frame of reference, as they must unless they are registered.
 
     Raises:
         InputError: no series or several match a modality, the evidence is doubtful, a requested series cannot be used,
@@ -63,7 +66,8 @@ def choose_series(study: Sequence[Series], modalities: Sequence[str], requested:
     pairs = Pairs()
     chosen = _choose(candidates, modalities, given, pairs)
     series = {modality: chosen[modality].series for modality in modalities}
-    _check_frame(series)
+    if one_frame:
+        _check_frame(series)
     remarks = [_remark(modality, candidates[uid]) for modality, uid in named.items()]
     remarks += [f"{modality}: {one.note}" for modality, one in chosen.items() if one.note]
     reasons = {modality: chosen[modality].reason for modality in modalities}

@@ -22,7 +22,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from common.errors import InputError
 from deploy.multiframe import ENHANCED_ATTRIBUTES, frames_of
 
-__all__ = ["Instance", "Series", "read_study"]
+__all__ = ["DICOM_SUFFIXES", "Instance", "Series", "read_study"]
 
 KEYWORDS = [  # the only attributes that are read
     "SOPClassUID",
@@ -104,11 +104,15 @@ class Series:
         return f"series {'without number' if self.number is None else self.number} (UID ...{self.uid[-8:]})"
 
 
-def read_study(folder: Path) -> list[Series]:
+def read_study(folder: Path, name: str = "--input") -> list[Series]:
     """Read the headers of the one study in a folder and its subfolders.
 
     Files that are not DICOM and DICOMDIR files are ignored. Identical copies of an image count once. The frames of
     enhanced MR become instances with the attributes of single-frame images.
+
+    Args:
+        folder: of the study.
+        name: of the folder in messages; its own may name the patient.
 
     Returns:
         The series in the order of their numbers.
@@ -118,8 +122,17 @@ def read_study(folder: Path) -> list[Series]:
             damaged, two different files have the same SOPInstanceUID, or the images belong to several patients or
             studies.
     """
+    try:
+        instances = _read_instances(folder)
+        _check_one_study([instance.header for instance in instances])
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    return _group(instances)
+
+
+def _read_instances(folder: Path) -> list[Instance]:
     if not folder.is_dir():
-        raise InputError("--input: no such folder; expected a folder with the DICOM files of one study")
+        raise InputError("no such folder; expected a folder with the DICOM files of one study")
     images: dict[str, list[Instance]] = {}
     for path in _files(folder):
         frames = [Instance(path, header) for header in _read_headers(path)]
@@ -127,10 +140,8 @@ def read_study(folder: Path) -> list[Series]:
             continue
         first = images.setdefault(frames[0].header.SOPInstanceUID, frames)[0]
         if first.path != path and not _same_content(first.path, path):  # e.g. before and after skull stripping
-            raise InputError("--input: two different files have the same SOPInstanceUID; expected one of them")
-    instances = [instance for frames in images.values() for instance in frames]
-    _check_one_study([instance.header for instance in instances])
-    return _group(instances)
+            raise InputError("two different files have the same SOPInstanceUID; expected one of them")
+    return [instance for frames in images.values() for instance in frames]
 
 
 def _files(folder: Path) -> Iterable[Path]:
@@ -141,7 +152,7 @@ def _files(folder: Path) -> Iterable[Path]:
         for name in sorted(names) + [name for name in folders if Path(place, name).is_symlink()]:
             path = Path(place, name)
             if path.is_symlink() and not path.resolve().is_relative_to(root):
-                raise InputError("--input: contains a link that leads outside it; expected the files themselves")
+                raise InputError("contains a link that leads outside it; expected the files themselves")
             if path.is_file():
                 yield path
 
@@ -160,18 +171,16 @@ def _read_headers(path: Path) -> list[Dataset]:
             invalid = next((element.keyword for element in elements if not _is_valid(element)), None)
     except InvalidDicomError:
         if path.suffix.lower() in DICOM_SUFFIXES or path.stat().st_size == 0:  # left by an interrupted export
-            raise InputError(
-                "--input: contains a DICOM file that is empty or damaged; expected complete files"
-            ) from None
+            raise InputError("contains a DICOM file that is empty or damaged; expected complete files") from None
         return []
     except Exception as error:  # pydicom's readers raise many types, and their texts quote values
-        raise InputError(f"--input: contains a DICOM file that cannot be read ({type(error).__name__})") from None
+        raise InputError(f"contains a DICOM file that cannot be read ({type(error).__name__})") from None
     if not all(uids):  # if it were ignored, the first or last slice of a series could be missing unnoticed
-        raise InputError("--input: contains a DICOM file without UIDs; it is damaged or incomplete")
+        raise InputError("contains a DICOM file without UIDs; it is damaged or incomplete")
     if not all(UID.fullmatch(str(uid)) for uid in uids):  # messages quote the end of a UID
-        raise InputError("--input: contains a DICOM file with an invalid UID; expected digits and dots")
+        raise InputError("contains a DICOM file with an invalid UID; expected digits and dots")
     if invalid:
-        raise InputError(f"--input: contains a DICOM file with an invalid {invalid}")
+        raise InputError(f"contains a DICOM file with an invalid {invalid}")
     return headers
 
 
@@ -207,11 +216,11 @@ def _same_content(one: Path, other: Path) -> bool:
 
 def _check_one_study(headers: list[Dataset]) -> None:
     if not headers:
-        raise InputError("--input: contains no DICOM file; expected the files of one study")
+        raise InputError("contains no DICOM file; expected the files of one study")
     if (count := len({_patient(header) for header in headers})) > 1:
-        raise InputError(f"--input: contains images of {count} patients; expected one patient")
+        raise InputError(f"contains images of {count} patients; expected one patient")
     if (count := len({header.StudyInstanceUID for header in headers})) > 1:
-        raise InputError(f"--input: contains {count} studies; expected one study")
+        raise InputError(f"contains {count} studies; expected one study")
 
 
 def _patient(header: Dataset) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from deploy.geometry import Volume
+from common.prepare.volumes import Volume
 from deploy.segmentation import CAUTION, LONG_STRING, MANUFACTURER, series_number
 from deploy.source_header import sanitised_header
 
@@ -31,13 +31,23 @@ DOTS = 100  # per inch
 
 @dataclass(frozen=True)
 class Summary:
-    """What is written and drawn: name and version of the model, each segment's volume in mL and colour, and remarks."""
+    """What is written and drawn.
+
+    Attributes:
+        model: its name.
+        version: of the model.
+        volumes: label of a segment -> mL.
+        colours: of the segments.
+        remarks: sentences for the readers.
+        figures: lines on how well the scans were prepared, if they were.
+    """
 
     model: str
     version: str
     volumes: dict[str, float]
     colours: Sequence[str]
     remarks: list[str] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
 
 
 def segment_volumes(segments: NDArray[np.uint8], labels: Sequence[str], voxel_volume: float) -> dict[str, float]:
@@ -109,6 +119,7 @@ def _write(axes: Axes, summary: Summary) -> None:
     for (label, volume), overlay_colour in zip(summary.volumes.items(), summary.colours, strict=False):
         lines.append((f"{label}: {volume:.2f} mL", overlay_colour))
     lines += [("", "white")] + [(_wrapped(remark), "orange") for remark in summary.remarks]
+    lines += [(_wrapped(figure), "lightgrey") for figure in summary.figures]
     lines += [("", "white"), (f"{CAUTION}.", "white")]
     height = 0.97
     for text, colour in lines:

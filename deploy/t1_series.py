@@ -8,12 +8,10 @@ series: the order in which they were scanned, or their voxels.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-import pydicom
-
 from common.errors import InputError
+from common.prepare.volumes import Volume
 from deploy.enhancement import brighter
-from deploy.geometry import Volume, grid_of, volume_of
+from deploy.geometry import grid_of, read_series
 from deploy.series_evidence import Evidence, Point, same_kind
 from deploy.series_words import UNCLEAR, WITH, WITHOUT
 from deploy.study import Series
@@ -115,9 +113,7 @@ class Pairs:
         """The voxels of a series; None if they form no volume, which is reported once the series is chosen."""
         if series.uid not in self.volumes:
             try:
-                files = dict.fromkeys(instance.path for instance in series.instances)
-                images = [pydicom.dcmread(file) for file in files]
-                self.volumes[series.uid] = volume_of(images, series.name)[0]
+                self.volumes[series.uid] = read_series(series.files, series.name)
             except InputError:
                 self.volumes[series.uid] = None
         return self.volumes[series.uid]
@@ -194,11 +190,10 @@ def _thin_slices(found: Sequence[Candidate]) -> Candidate | None:
 def _is_thin_and_whole(series: Series) -> bool:
     """Whether a series has thin slices and a field of view that holds a brain."""
     try:
-        grid = grid_of([instance.header for instance in series.instances], series.name)
+        grid, _ = grid_of([instance.header for instance in series.instances], series.name)
     except InputError:
         return False
-    spacing = np.linalg.norm(grid.affine[:3, :3], axis=0)
-    return bool(spacing.max() <= THIN and (spacing * grid.shape).min() >= WHOLE)
+    return bool(grid.spacing.max() <= THIN and (grid.spacing * grid.shape).min() >= WHOLE)
 
 
 def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs: Pairs) -> Candidate:

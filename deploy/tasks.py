@@ -40,12 +40,14 @@ class Task:
         segments: in the order of their numbers in the DICOM segmentation, from 1.
         reference: modality whose series gives the grid unless the user names another.
         skull_stripped: whether the model was trained on skull-stripped brains.
+        cohort: of its training, a key of `common.prepare.targets.COHORTS`, like which `--prepare` prepares scans.
     """
 
     outputs: frozenset[str]
     segments: tuple[Segment, ...]
     reference: str
     skull_stripped: bool
+    cohort: str
 
 
 TASKS = {
@@ -58,11 +60,13 @@ TASKS = {
         ),
         reference="T1ce",
         skull_stripped=True,
+        cohort="brats",
     ),
     "stroke": Task(
         outputs=frozenset({"stroke lesion"}),
         segments=(Segment((1,), "Stroke lesion", "55641003", "Infarct", "lesion"),),
         reference="T1",
         skull_stripped=False,
+        cohort="atlas",
     ),
 }

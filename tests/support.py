@@ -56,7 +56,7 @@ def copy_of_the_repository(folder: Path) -> Path:
     """What commands of a page need, in a place where they may write."""
     copy = folder / "repository"
     copy.mkdir()
-    for part in ("bundles", "common", "scripts"):
+    for part in ("bundles", "common", "deploy", "scripts"):
         shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("models", "eval"))
     return copy
 

@@ -25,6 +25,7 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
         *{"common", "common.errors", "common.files"},
         *{"common.ssl", "common.metrics", "common.weights", "common.data"},
     },
+    "common.prepare": {"common", "common.errors", "common.metrics", "common.data"},
     "common.pages": {
         *{"common", "common.errors", "common.files"},
         *{"common.metrics", "common.data", "common.inference"},
@@ -42,8 +43,10 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
         "common.values",
         "common.weights",
         "common.data",
+        "common.metrics",
+        "common.prepare",
     },
-    "scripts": {"common", "common.*"},
+    "scripts": {"common", "common.*", "deploy"},
 }
 
 

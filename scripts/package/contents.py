@@ -26,6 +26,7 @@ SOURCES = (
     "common/pages/*.j2",
     "common/pages/*.js",
 )
+NOT_OF_BUNDLES = "common/prepare/"  # scripts and deploy use it; it needs SimpleITK and nilearn, which bundles do not
 SETTINGS = (
     "model_size",
     "patch_size",
@@ -44,7 +45,8 @@ def contents(source: Path, settings: Mapping[str, Any]) -> dict[str, bytes]:
         settings: metadata of the weights; the configs take options such as the model size from it.
     """
     paths = [path for pattern in SOURCES for path in sorted(source.glob(pattern)) if path.is_file()]
-    content = {path.relative_to(source).as_posix(): path.read_bytes() for path in paths}
+    names = {path.relative_to(source).as_posix(): path for path in paths}
+    content = {name: path.read_bytes() for name, path in names.items() if not name.startswith(NOT_OF_BUNDLES)}
     taken = {option: settings[option] for option in SETTINGS if settings.get(option) is not None}
     for file in CONFIGS:
         if f"configs/{file}" in content:

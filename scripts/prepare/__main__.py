@@ -7,14 +7,15 @@ from typing import Any
 from common.cli import run
 from common.errors import InputError, check_number, choice
 from common.files import check_writable_folder, expand_home, reporting_path_errors
+from common.prepare.brain import HD_BET, find_hd_bet
+from common.prepare.subject import BRAINS, Settings, default_reference
+from common.prepare.targets import COHORTS, TARGETS
 from common.values import flag
+from deploy.series_choice import parse_series_option
 from scripts.arrays import array_of
 from scripts.prepare.back import Order, Prediction, send_back
-from scripts.prepare.brain import HD_BET, find_hd_bet
 from scripts.prepare.cohort import PAGE, Outcome, prepare_cohort, run_in_processes
 from scripts.prepare.scans import NIFTI, find_subjects
-from scripts.prepare.subject import BRAINS, Settings, default_reference
-from scripts.prepare.targets import COHORTS, TARGETS
 from scripts.prepare.trial import trial
 
 __all__ = ["back", "prepare"]
@@ -31,6 +32,7 @@ def prepare(
     brain: str | None = None,
     bias_correction: bool = False,
     patterns: Mapping[str, str] | None = None,
+    series: Mapping[str, str] | None = None,
     spacing: float = 1.0,
     device: str = "cpu",
     jobs: int = 1,
@@ -43,7 +45,8 @@ def prepare(
     that fails, or whose figures are outside their limits, is reported in one line; the exit status is then 1.
 
     Args:
-        root: folder of raw NIfTI scans, SUBJECT/..MODALITY...nii.gz or SUBJECT_MODALITY.nii.gz.
+        root: folder of raw scans: SUBJECT/..MODALITY...nii.gz, SUBJECT_MODALITY.nii.gz, or SUBJECT/ with the DICOM
+            files of one study, under any names. Where a subject has NIfTI files, too, these are taken.
         output: folder of the prepared subjects.
         like: ukb, brats or atlas: the defaults of target, modalities and brain as in that cohort.
         target: mni (MNI152, ATLAS's grid), mni_fsl (MNI152, UK Biobank's grid) or sri24 (BraTS's grid).
@@ -52,7 +55,10 @@ def prepare(
         dof: of that registration: 6 (rigid, the default of sri24) or 12 (affine, the default of the others).
         brain: template (its mask, fitted to each head), hd-bet (where HD-BET 2 is installed) or none (keep the head).
         bias_correction: remove the receive field (N4).
-        patterns: modality -> pattern of its file names, such as "{'T1': '*_T1w.nii.gz'}", instead of words in them.
+        patterns: modality -> pattern of its NIfTI files' names, such as "{'T1': '*_T1w.nii.gz'}", instead of words in
+            them.
+        series: subject -> DICOM series to use, by number or UID, such as "{'sub-01': 'T1=5,T1ce=9'}", where the headers
+            do not tell; rules choose the others (deploy/README.md).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for HD-BET.
         jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number of SLURM jobs, each
@@ -89,7 +95,7 @@ def prepare(
         device=device,
     )
     source = expand_home(root, f"--root={root}")
-    subjects = find_subjects(source, names, _patterns(patterns, names))
+    subjects = find_subjects(source, names, _patterns(patterns, names), _series(series, names))
     folder = _output(output, source)
     array = None if slurm is None else array_of(slurm, folder, "prepare", jobs)
     outcomes = prepare_cohort(subjects, settings, folder, jobs, array)
@@ -152,6 +158,14 @@ def _patterns(patterns: Any, modalities: Sequence[str]) -> Mapping[str, str]:
     return patterns
 
 
+def _series(series: Any, modalities: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+    if series is None:
+        return {}
+    if not isinstance(series, Mapping) or not all(isinstance(each, str) for each in series.values()):
+        raise InputError(f"--series={series}: expected series by subject, such as \"{{'sub-01': 'T1=5,T1ce=9'}}\"")
+    return {str(subject): parse_series_option(chosen, modalities) for subject, chosen in series.items()}
+
+
 def _output(output: str, source: Path) -> Path:
     """The output folder, created if it is missing; it must not lie in the folder of the input."""
     name = f"--output={output}"
@@ -167,6 +181,8 @@ def _output(output: str, source: Path) -> Path:
 def _report(outcomes: Sequence[Outcome], done: str) -> None:
     """Print a line for each subject that needs a look, and the sum; end with status 1 if there is one."""
     for outcome in outcomes:
+        for remark in outcome.remarks:
+            print(f"{outcome.name}: remark: {remark}")
         if outcome.fault or outcome.outside:
             print(f"{outcome.name}: {outcome.fault or '; '.join(outcome.outside)}")
     failed, outside = (sum(bool(getattr(outcome, kind)) for outcome in outcomes) for kind in ("fault", "outside"))

@@ -6,17 +6,16 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from numpy.typing import NDArray
 
 from common.data.headers import broken_file, first_line
 from common.data.volumes import write_volume
 from common.errors import InputError
+from common.prepare.resampling import labels_on
+from common.prepare.volumes import Grid, Volume
 from scripts.prepare.cohort import Outcome
 from scripts.prepare.store import read_record
-from scripts.prepare.subject import resample
-from scripts.prepare.volumes import Grid, Volume
 
-__all__ = ["Order", "Prediction", "labels_on", "send_back"]
+__all__ = ["Order", "Prediction", "send_back"]
 
 MOST = 64  # labels in a map; more look like an image
 
@@ -55,35 +54,6 @@ def send_back(order: Order) -> Outcome:
     found = labels_on(labels, raw, matrix)
     write_volume(order.output / f"{order.subject.name}.nii.gz", found.array, raw.affine)
     return Outcome(order.subject.name, is_new=True)
-
-
-def labels_on(labels: Volume, grid: Grid, matrix: NDArray[np.float64]) -> Volume:
-    """Resample a label map to a grid: each voxel gets the label of its largest share.
-
-    The share of a label is its mask, averaged over the voxel: linear interpolation at points at most 1 mm apart. On a
-    grid as fine as the labels' that is the linear interpolation at the voxel's centre; ties go to the smaller label.
-
-    Args:
-        labels: whole numbers [x, y, z].
-        grid: of the result.
-        matrix: [4, 4] from mm of the grid to mm of the labels, RAS+.
-    """
-    step = labels.grid.spacing.max()
-    counts = np.maximum(1, np.ceil(grid.spacing / step - 0.25)).astype(int)
-    points = [(np.array(place) + 0.5) / counts - 0.5 for place in np.ndindex(*counts)]  # in voxels, from the centre
-    best = np.zeros(grid.shape, np.float32)
-    result = np.zeros(grid.shape, labels.array.dtype)
-    values = np.unique(labels.array)
-    for value in sorted({0, *values.tolist()}):
-        mask = Volume((labels.array == value).astype(np.float32), labels.affine)
-        share = np.zeros(grid.shape, np.float32)
-        for point in points:
-            affine = grid.affine.copy()
-            affine[:3, 3] += affine[:3, :3] @ point
-            share += resample(mask, Grid(grid.shape, affine), matrix).array
-        result[share > best + 1e-4] = value
-        best = np.maximum(best, share)
-    return Volume(result, grid.affine)
 
 
 def _grid(record: Any) -> Grid:

@@ -18,16 +18,15 @@ from threadpoolctl import threadpool_limits
 from common.data import datalists
 from common.data.headers import first_line
 from common.errors import InputError
-from common.files import atomic_write, digest
+from common.files import atomic_write
 from common.pages.templates import render
+from common.prepare.figures import FIGURES, Figures, outside, rows
+from common.prepare.subject import Settings, prepare_subject
+from common.prepare.targets import TARGETS
 from scripts.arrays import Array
 from scripts.pools import map_in_processes
-from scripts.prepare.figures import FIGURES, Figures, outside, rows
 from scripts.prepare.scans import Subject
 from scripts.prepare.store import alone, begin, finished, picture_file, read_record, scan_file, write_subject
-from scripts.prepare.subject import Settings, prepare_subject
-from scripts.prepare.targets import TARGETS
-from scripts.prepare.volumes import read_volume
 
 __all__ = ["DATALIST", "PAGE", "QUALITY", "Outcome", "prepare_cohort", "run_in_processes"]
 
@@ -38,12 +37,16 @@ VERSIONS = ("SimpleITK", "numpy", "nibabel", "nilearn")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a subject: prepared now (`is_new`) or before, outside some limits, or failed (`fault`)."""
+    """What became of a subject: prepared now (`is_new`) or before, outside some limits, or failed (`fault`).
+
+    `remarks` are on the choice of its DICOM series.
+    """
 
     name: str
     is_new: bool = False
     outside: tuple[str, ...] = ()
     fault: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,10 +135,8 @@ def _prepare(order: _Order) -> Outcome:
 def _prepared(order: _Order) -> Outcome:
     subject, settings = order.subject, order.settings
     start = time.monotonic()
-    try:
-        digests = {modality: digest(path) for modality, path in subject.files.items()}
-    except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror}; expected a file that can be read") from error
+    scans, remarks = subject.scans(settings.modalities)
+    digests = {modality: scan.digest() for modality, scan in scans.items()}
     wanted = {
         "format": FORMAT,
         "settings": {**asdict(settings), "modalities": list(settings.modalities)},
@@ -143,8 +144,8 @@ def _prepared(order: _Order) -> Outcome:
     }
     record = finished(order.output / subject.name, wanted)
     if record is not None:
-        return Outcome(subject.name, outside=tuple(_outside(record)))
-    volumes = {modality: read_volume(path) for modality, path in subject.files.items()}
+        return Outcome(subject.name, outside=tuple(_outside(record)), remarks=tuple(remarks))
+    volumes = {modality: scan.read() for modality, scan in scans.items()}
     prepared = prepare_subject(volumes, settings)
     grid = settings.grid
     record = {
@@ -154,19 +155,20 @@ def _prepared(order: _Order) -> Outcome:
         "grid": {"shape": list(grid.shape), "affine": grid.affine.tolist()},
         "sources": {
             modality: {
-                "file": str(path),
+                **scan.record(),
                 "sha256": digests[modality],
                 "shape": list(volumes[modality].grid.shape),
                 "affine": volumes[modality].affine.tolist(),
             }
-            for modality, path in subject.files.items()
+            for modality, scan in scans.items()
         },
+        "remarks": remarks,
         "figures": prepared.figures.record(),
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
         "seconds": round(time.monotonic() - start, 1),
     }
     write_subject(order.output, subject.name, prepared, settings, record)
-    return Outcome(subject.name, is_new=True, outside=tuple(outside(prepared.figures)))
+    return Outcome(subject.name, is_new=True, outside=tuple(outside(prepared.figures)), remarks=tuple(remarks))
 
 
 def _outside(record: Mapping[str, Any]) -> list[str]:
@@ -177,12 +179,11 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, output: Path)
     good = [outcome.name for outcome in outcomes if not outcome.fault]
     measured = {name: Figures(**read_record(output / name)["figures"]) for name in good}
     modalities = list(settings.modalities)
-    extraction = "head kept" if settings.brain == "none" else f"brain extracted by {settings.brain}"
     content = {
         "name": output.name,
         "modalities": modalities,
         "label_convention": None,
-        "preparation": f"by scripts.prepare: {TARGETS[settings.target].description}; {extraction}",
+        "preparation": f"by scripts.prepare: {settings.description}",
         "training": [],
         "validation": [],
         "testing": [

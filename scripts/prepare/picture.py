@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from common.pages.volumes import AXES, grey_levels
-from scripts.prepare.subject import Prepared
+from common.prepare.subject import Prepared
 
 __all__ = ["draw"]
 

@@ -1,18 +1,47 @@
-"""Find the raw scans of a folder: one folder a subject, or flat files SUBJECT_MODALITY.nii.gz."""
+"""Find the raw scans of a folder: a folder of NIfTI or DICOM files a subject, or flat files SUBJECT_MODALITY.nii.gz."""
 
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from common.data.modalities import SPELLINGS
 from common.errors import InputError
-from common.files import reporting_path_errors
+from common.files import digest, reporting_path_errors
+from common.prepare.volumes import Volume, read_volume
+from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
 
-__all__ = ["Subject", "find_subjects"]
+__all__ = ["NiftiScan", "Subject", "find_subjects"]
 
 NIFTI = re.compile(r"(.+?)\.nii(\.gz)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class NiftiScan:
+    """The scan of a modality in a NIfTI file."""
+
+    file: Path
+
+    def digest(self) -> str:
+        """SHA-256 of the file.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        try:
+            return digest(self.file)
+        except OSError as error:
+            raise InputError(f"{error.filename}: {error.strerror}; expected a file that can be read") from error
+
+    def read(self) -> Volume:
+        """Its voxels; see `read_volume`."""
+        return read_volume(self.file)
+
+    def record(self) -> dict[str, Any]:
+        """What identifies it in a record."""
+        return {"file": str(self.file)}
 
 
 @dataclass(frozen=True)
@@ -21,47 +50,80 @@ class Subject:
 
     Attributes:
         name: of the subject.
-        files: modality -> path.
+        files: modality -> path of a NIfTI file.
+        study: folder of a DICOM study, in place of the files.
+        requested: modality -> number or UID of its series in the study; rules choose the others.
         fault: why it cannot be prepared, or "".
     """
 
     name: str
-    files: Mapping[str, Path]
+    files: Mapping[str, Path] = field(default_factory=dict)
+    study: Path | None = None
+    requested: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
 
+    def scans(self, modalities: Sequence[str]) -> tuple[Mapping[str, NiftiScan | SeriesScan], list[str]]:
+        """The scan of each modality, and remarks on the choice of DICOM series.
 
-def find_subjects(root: Path, modalities: Sequence[str], patterns: Mapping[str, str]) -> list[Subject]:
-    """All subjects below a root, sorted by name, with a fault where a modality has no file or several.
+        Raises:
+            InputError: the study's series cannot be told; see `choose_scans`.
+        """
+        if self.study is not None:
+            return choose_scans(self.study, modalities, self.requested)
+        return {modality: NiftiScan(self.files[modality]) for modality in modalities}, []
+
+
+def find_subjects(
+    root: Path,
+    modalities: Sequence[str],
+    patterns: Mapping[str, str],
+    series: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[Subject]:
+    """All subjects below a root, sorted by name, with a fault where a modality has no NIfTI file or several.
+
+    A folder without NIfTI files that holds DICOM is a study, which is read when the subject is prepared.
 
     Args:
         root: folder of subjects, or of files SUBJECT_MODALITY.nii.gz.
         modalities: to look for. A file is of a modality if a word of its name says so (see `SPELLINGS`); words are
             separated by anything but letters and digits. A name with FLAIR and T2 is FLAIR.
         patterns: modality -> pattern of file names, such as *_T1w.nii.gz, instead of these words.
+        series: subject -> modality -> number or UID of its DICOM series.
 
     Raises:
-        InputError: the root cannot be read, has no subject, or mixes folders and files.
+        InputError: the root cannot be read, has no subject, mixes folders and files, or has no study of a subject in
+            `series`.
     """
     with reporting_path_errors(f"--root={root}"):
         if not root.is_dir():
             raise InputError(f"--root={root}: no such folder; expected a folder of raw scans")
         entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-        folders = {path.name: _files(path) for path in entries if path.is_dir()}
+        inside = {path.name: _files(path) for path in entries if path.is_dir()}
+        folders = {name: [path for path in files if NIFTI.fullmatch(path.name)] for name, files in inside.items()}
+        studies = [name for name, files in inside.items() if not folders[name] and holds_dicom(files)]
         flat = [path for path in entries if path.is_file() and NIFTI.fullmatch(path.name)]
-    folders = {name: files for name, files in folders.items() if files}
+    folders = {name: files for name, files in folders.items() if files or name in studies}
     if folders and flat:
         raise InputError(f"--root={root}: holds {flat[0].name} beside folders of scans; expected either")
     if not folders:
         folders = _by_prefix(flat, modalities, patterns)
     if not folders:
-        raise InputError(f"--root={root}: no scans; expected SUBJECT/..MODALITY...nii.gz or SUBJECT_MODALITY.nii.gz")
-    return [_subject(name, files, modalities, patterns) for name, files in folders.items()]
+        expected = "SUBJECT/..MODALITY...nii.gz, SUBJECT/ with DICOM files, or SUBJECT_MODALITY.nii.gz"
+        raise InputError(f"--root={root}: no scans; expected {expected}")
+    requested = series or {}
+    if unknown := next((name for name in requested if name not in studies), None):
+        raise InputError(f"--series: {unknown} is no DICOM study in {root}; expected a folder with DICOM files")
+    return [
+        Subject(name, study=root / name, requested=requested.get(name, {}))
+        if name in studies and name.isprintable()
+        else _subject(name, files, modalities, patterns)
+        for name, files in folders.items()
+    ]
 
 
 def _files(folder: Path) -> list[Path]:
-    """NIfTI files in a subject's folder and below."""
-    found = (path for path in folder.rglob("*") if not path.name.startswith(".") and NIFTI.fullmatch(path.name))
-    return sorted(path for path in found if path.is_file())
+    """The files in a subject's folder and below."""
+    return sorted(path for path in folder.rglob("*") if not path.name.startswith(".") and path.is_file())
 
 
 def _by_prefix(files: Sequence[Path], modalities: Sequence[str], patterns: Mapping[str, str]) -> dict[str, list[Path]]:
@@ -78,18 +140,18 @@ def _by_prefix(files: Sequence[Path], modalities: Sequence[str], patterns: Mappi
 
 def _subject(name: str, files: Sequence[Path], modalities: Sequence[str], patterns: Mapping[str, str]) -> Subject:
     if not name.isprintable():
-        return Subject(ascii(name), {}, "a name with control characters; expected printable text")
+        return Subject(ascii(name), fault="a name with control characters; expected printable text")
     chosen: dict[str, Path] = {}
     for modality in modalities:
         matching = [path for path in files if _is_of(path.name, modality, patterns)]
         if len(matching) != 1:
             there = " and ".join(path.name for path in matching[:2]) or "no file"
-            return Subject(name, {}, f"{modality}: {there}; expected one file (--patterns chooses by name)")
+            return Subject(name, fault=f"{modality}: {there}; expected one file (--patterns chooses by name)")
         chosen[modality] = matching[0]
     twice = [modality for modality in chosen if list(chosen.values()).count(chosen[modality]) > 1]
     if twice:
         file = chosen[twice[0]].name
-        return Subject(name, {}, f"{file}: is {' and '.join(twice)}; expected one file each (see --patterns)")
+        return Subject(name, fault=f"{file}: is {' and '.join(twice)}; expected one file each (see --patterns)")
     return Subject(name, chosen)
 
 

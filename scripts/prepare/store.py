@@ -13,10 +13,10 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from common.data.volumes import write_volume
 from common.errors import InputError
 from common.files import lock, reporting_json_errors, write_json
+from common.prepare.subject import Prepared, Settings
+from common.prepare.targets import TARGETS
+from common.prepare.volumes import to_transform
 from scripts.prepare.picture import draw
-from scripts.prepare.subject import Prepared, Settings
-from scripts.prepare.targets import TARGETS
-from scripts.prepare.volumes import to_transform
 
 __all__ = [
     "RECORD",

@@ -10,7 +10,7 @@ import resource
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,16 @@ from scipy.spatial.transform import Rotation
 from common.data.volumes import write_volume
 from common.errors import InputError, check_number
 from common.files import check_writable_folder, expand_home, write_json
+from common.metrics.measures import dice
+from common.prepare.resampling import labels_on
+from common.prepare.subject import Settings, default_reference
+from common.prepare.targets import COHORTS, TARGETS
+from common.prepare.volumes import Grid, Volume, to_image, to_transform
 from scripts.phantoms.layouts import LAYOUTS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
-from scripts.prepare.back import labels_on
 from scripts.prepare.cohort import prepare_cohort
-from scripts.prepare.figures import dice
 from scripts.prepare.scans import find_subjects
 from scripts.prepare.store import mask_file, read_record
-from scripts.prepare.subject import Settings, default_reference
-from scripts.prepare.targets import COHORTS, TARGETS
-from scripts.prepare.volumes import Grid, Volume, to_image, to_transform
 
 __all__ = ["TRUTH", "errors", "make_raw", "measure_subject", "sampled", "trial"]
 
@@ -263,11 +263,8 @@ def trial(
     results = {}
     context = multiprocessing.get_context("spawn")  # so that a subject's peak memory is its own
     for name in names:
-        cohort, place = COHORTS[name], folder / name
-        reference = default_reference(cohort.modalities)
-        settings = Settings(
-            cohort.target, cohort.modalities, reference, TARGETS[cohort.target].dof, spacing=float(spacing)
-        )
+        place = folder / name
+        settings = replace(Settings.like(name, float(spacing)), brain="template")
         for index in range(subjects):
             with ProcessPoolExecutor(1, context) as pool:
                 subject = pool.submit(make_raw, name, index, place, seed, float(spacing)).result()

@@ -20,9 +20,12 @@ import numpy as np
 import pydicom
 from nibabel.affines import apply_affine
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
+from common.prepare.resampling import resample
+from common.prepare.volumes import Volume
 from deploy import app
-from deploy.geometry import Volume, resample, volume_of
+from deploy.geometry import volume_of
 from deploy.results import RESULT_FILES
 from tests.deploy.checks import dicom_errors, refusal
 from tests.deploy.dicom_study import Study, brats_files, read, to_slices, write_brats, write_localiser, write_modality
@@ -213,7 +216,7 @@ def test_series_of_other_geometry_are_resampled_to_the_grid_of_the_reference(coh
     reference = volumes["T1ce"]
     images = []
     for modality, volume in volumes.items():
-        onto = resample(scanned[modality], scanned["T1ce"]).array  # DICOM's positions are rounded to 16 characters
+        onto = resample(scanned[modality], scanned["T1ce"].grid).array  # DICOM's positions are rounded to 16 characters
         points = apply_affine(np.linalg.inv(volume.affine) @ reference.affine, np.argwhere(np.ones(onto.shape)))
         independent = ndimage.map_coordinates(volume.array, points.T, order=1, mode="nearest").reshape(onto.shape)
         brain = ndimage.binary_erosion(reference.array > 0)
@@ -254,6 +257,40 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(cohorts, m
     assert "skull-stripped, but the model was trained on whole heads" in remarks[1]
     results = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").glob("*.dcm"))]
     assert [image.get("BurnedInAnnotation") for image in results] == [None, "YES", "YES"]
+
+
+def turned(affine, seed):
+    """An affine after a rotation by up to 12 degrees about each axis."""
+    rotation = np.eye(4)
+    angles = np.random.default_rng(seed).uniform(-12, 12, 3)
+    rotation[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    return rotation @ affine
+
+
+@pytest.mark.slow
+def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts, models, application, tmp_path):
+    """The stroke model takes heads in MNI space; this one is turned, in sagittal slices."""
+    array, affine = to_slices(*read(next(cohorts("atlas").rglob("*_T1w.nii.gz"))), axis=0, flip=True)
+    affine = turned(affine, 3)
+    affine[:3, 3] += [5, -30, 25]
+    slices = write_modality(tmp_path / "study/2", array, affine, Study(), 2, "T1", shuffle=True)
+
+    refused = application("atlas", tmp_path / "study", tmp_path / "out")
+    assert refused.returncode == 2, refused.stderr
+    assert "MNI space: not registered" in refused.stderr
+    assert "--prepare prepares scans" in refused.stderr
+
+    few_windows = f"--bundle_options={' '.join(INFERENCE_OPTIONS)} --overlap=0"  # as voxels have 1 mm now
+    result = application("atlas", tmp_path / "study", tmp_path / "out", "--prepare", few_windows)
+    assert result.returncode == 0, result.stderr
+    assert_private(result, tmp_path / "out")
+    found = segmentation(tmp_path / "out/segmentation.dcm", slices, affine)
+    content = json.loads((tmp_path / "out/result.json").read_text())
+    assert list(content["volumes_ml"].values()) == pytest.approx([(found[0] > 0).sum() * 0.064], abs=1e-3)
+    assert content["remarks"][0].startswith("scans prepared by this application: MNI152")
+    assert content["remarks"][0].endswith("head kept")
+    assert content["preparation"]["figures"]["modalities"]["T1"]["coverage"] > 0.95
+    assert [dicom_errors(path) for path in (tmp_path / "out").glob("*.dcm")] == [[], [], []]
 
 
 @pytest.mark.slow
@@ -345,6 +382,7 @@ def test_bad_studies_are_refused_before_anything_is_loaded(segment_refusal, tmp_
     ("options", "message"),
     [
         ({"force": "maybe"}, "force=maybe: expected true or false"),
+        ({"prepare": "maybe"}, "prepare=maybe: expected true or false"),
         ({"reference": "T9"}, "--reference=T9: expected one of T1"),
         ({"bundle_options": "--split=x"}, "--bundle_options: --split is set by the application"),
         ({"bundle_options": "--overlp=0.5"}, "--bundle_options: --overlp: no such option; did you mean --overlap?"),

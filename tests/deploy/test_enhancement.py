@@ -7,9 +7,9 @@ pytest.importorskip("SimpleITK", reason="needs the environment of make deploy")
 
 from scipy.spatial.transform import Rotation
 
+from common.prepare.volumes import Volume
 from deploy import enhancement
 from deploy.enhancement import brighter, tails
-from deploy.geometry import Volume
 from scripts.phantoms.anatomy import Head, add_glioma, make_head
 from scripts.phantoms.layouts import LAYOUTS
 from scripts.phantoms.mr_signal import SEQUENCES, TISSUES, Sequence, Tissue, signal

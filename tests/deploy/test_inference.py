@@ -7,7 +7,8 @@ pytest.importorskip("SimpleITK", reason="needs the environment of make deploy")
 import numpy as np
 
 from common.errors import InputError
-from deploy.geometry import Volume, write_nifti
+from common.prepare.volumes import Volume
+from deploy.geometry import write_nifti
 from deploy.inference import read_label_map, run_command
 
 

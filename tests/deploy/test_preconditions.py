@@ -7,7 +7,8 @@ pytest.importorskip("SimpleITK", reason="needs the environment of make deploy")
 import numpy as np
 from pydicom.dataset import Dataset
 
-from deploy.geometry import Volume, resample
+from common.prepare.resampling import resample
+from common.prepare.volumes import Volume
 from deploy.preconditions import (
     annotation_checks,
     brain_overlap,
@@ -47,7 +48,7 @@ def moved(volume, shift=(0, 0, 0), degrees=0):
 
 
 def check(volumes, reference="T1ce", skull_stripped=True):
-    aligned = {modality: resample(volume, volumes[reference]) for modality, volume in volumes.items()}
+    aligned = {modality: resample(volume, volumes[reference].grid) for modality, volume in volumes.items()}
     return failed_checks(volumes, aligned, reference, skull_stripped)
 
 

@@ -5,7 +5,7 @@ pytest.importorskip("highdicom", reason="needs the environment of make deploy")
 import numpy as np
 from matplotlib.text import Text
 
-from deploy.geometry import Volume
+from common.prepare.volumes import Volume
 from deploy.summary import Summary, draw_summary, make_capture, segment_volumes
 from tests.deploy.checks import dicom_errors
 from tests.deploy.dicom_study import IDENTIFIER, NAME, Study, write_modality
@@ -56,9 +56,9 @@ def test_overlays_are_where_radiologists_expect_them(flips, case):
 
 def test_the_text_names_model_volumes_and_remarks(case):
     volume, segments = case
-    figure = draw_summary(
-        volume, segments, Summary("a $model_1$", "1.2", {"oedema": 3.456}, COLOURS[:1], ["not as expected"])
-    )
+    remarks, figures = ["not as expected"], ["brain: volume 1500 mL"]
+    summary = Summary("a $model_1$", "1.2", {"oedema": 3.456}, COLOURS[:1], remarks, figures)
+    figure = draw_summary(volume, segments, summary)
     texts = figure.findobj(Text)
     assert not any("model" in text.get_text() and text.get_parse_math() for text in texts), (
         "not interpreted as mathematics"
@@ -69,6 +69,7 @@ def test_the_text_names_model_volumes_and_remarks(case):
         "version 1.2",
         "oedema: 3.46 mL",
         "not as expected",
+        "brain: volume 1500 mL",
         "Research only, not for diagnosis",
     ):
         assert part in words

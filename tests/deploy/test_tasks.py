@@ -5,6 +5,7 @@ pytest.importorskip("pydicom", reason="needs the environment of make deploy")
 from pydicom.sr.codedict import codes
 
 from common.data.regions import CONVENTIONS
+from common.prepare.targets import COHORTS
 from deploy.tasks import TASKS
 
 
@@ -25,3 +26,9 @@ def test_a_segment_has_the_colour_of_the_innermost_region_around_it():
         for segment in segments:
             around = [region for region in regions if region.labels & set(segment.values)]
             assert segment.colour == min(around, key=lambda region: len(region.labels)).colour
+
+
+def test_scans_are_prepared_as_the_model_expects_the_brain():
+    for task in TASKS.values():
+        assert (COHORTS[task.cohort].brain != "none") == task.skull_stripped
+        assert task.reference in COHORTS[task.cohort].modalities

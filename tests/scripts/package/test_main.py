@@ -91,6 +91,7 @@ def test_a_package_is_complete_without_the_checkout(dist, bundle):
     assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()} == {0o644}
     for code in (ROOT / "common").glob("*.py"):
         assert (folder / "common" / code.name).read_bytes() == code.read_bytes()
+    assert not (folder / "common/prepare").exists(), "it needs SimpleITK, and no config names it"
     for config in (ROOT / f"bundles/{bundle}/configs").glob("*.yaml"):
         assert (folder / "configs" / config.name).read_bytes() == config.read_bytes()
         twin = json.loads((folder / "configs" / config.with_suffix(".json").name).read_text())

@@ -28,6 +28,6 @@ def cohort(tmp_path_factory):
     return SimpleNamespace(folder=folder, subject=subject, truth=known, options=options, result=result)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_prepare():
     return prepare

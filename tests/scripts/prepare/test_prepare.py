@@ -9,8 +9,8 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from PIL import Image
 
 from common.inference.cases import find_cases
+from common.prepare.targets import TARGETS
 from scripts.phantoms.layouts import LAYOUTS
-from scripts.prepare.targets import TARGETS
 from scripts.prepare.trial import errors, measure_subject
 
 

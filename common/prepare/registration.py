@@ -12,7 +12,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from scripts.prepare.volumes import Volume, to_image
+from common.prepare.volumes import Volume, to_image
 
 __all__ = [
     "affine",

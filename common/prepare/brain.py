@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from common.data.volumes import write_volume
 from common.errors import InputError
-from scripts.prepare.registration import pyramid, smooth
-from scripts.prepare.targets import template_brain, template_mask
-from scripts.prepare.volumes import Volume, from_image
+from common.prepare.registration import pyramid, smooth
+from common.prepare.targets import template_brain, template_mask
+from common.prepare.volumes import Volume, from_image
 
 __all__ = ["HD_BET", "find_hd_bet", "hd_bet", "moved_mask", "near_brain"]
 

@@ -9,11 +9,12 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from scripts.prepare import registration
-from scripts.prepare.targets import template_brain
-from scripts.prepare.volumes import Volume, from_image, matrix_of, to_image, to_transform
+from common.metrics.measures import dice
+from common.prepare import registration
+from common.prepare.targets import template_brain
+from common.prepare.volumes import Volume, from_image, matrix_of, to_image, to_transform
 
-__all__ = ["FIGURES", "LIMITS", "Figures", "dice", "information", "measure", "outside", "rows"]
+__all__ = ["FIGURES", "LIMITS", "Figures", "information", "lines", "measure", "outside", "rows"]
 
 FIGURES = {  # name -> unit, meaning
     "overlap": ("1", "Dice of the brain found and the template's brain"),
@@ -90,12 +91,6 @@ def measure(
     return Figures(reference, subject, modalities)
 
 
-def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Dice coefficient of two masks; 0 if both are empty."""
-    total = int(one.sum()) + int(other.sum())
-    return 2 * int((one & other).sum()) / total if total else 0.0
-
-
 def information(one: NDArray[Any], other: NDArray[Any]) -> float:
     """Mutual information of two images over their mean entropy: 0 if independent, 1 if one determines the other.
 
@@ -143,9 +138,23 @@ def rows(figures: Figures) -> list[tuple[str, str, float, float, float]]:
 
 def outside(figures: Figures) -> list[str]:
     """What lies outside its limits, a phrase each."""
-    phrases = []
-    for modality, name, value, lowest, highest in rows(figures):
-        if not lowest <= value <= highest:
-            unit = "" if FIGURES[name][0] == "1" else f" {FIGURES[name][0]}"
-            phrases.append(f"{modality} {name} {value:.3g}{unit}; expected {lowest:g} to {highest:g}{unit}".strip())
-    return phrases
+    return [
+        f"{modality} {name} {value:.4g}{_unit(name)}; expected {lowest:g} to {highest:g}{_unit(name)}".strip()
+        for modality, name, value, lowest, highest in rows(figures)
+        if not lowest <= value <= highest
+    ]
+
+
+def lines(figures: Figures) -> list[str]:
+    """The figures in words: a line for the brain, and one for each modality."""
+    groups = {"brain": figures.subject, **figures.modalities}
+    return [
+        f"{name}: " + ", ".join(f"{figure} {value:.4g}{_unit(figure)}" for figure, value in values.items())
+        for name, values in groups.items()
+    ]
+
+
+def _unit(figure: str) -> str:
+    """With a blank before it; empty for a ratio."""
+    unit = FIGURES[figure][0]
+    return "" if unit == "1" else f" {unit}"

@@ -9,14 +9,15 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
 from common.errors import InputError
-from scripts.prepare import registration
-from scripts.prepare.brain import HD_BET, hd_bet, moved_mask, near_brain
-from scripts.prepare.figures import Figures, measure
-from scripts.prepare.registration import Pyramid
-from scripts.prepare.targets import TARGETS, template_brain, template_mask
-from scripts.prepare.volumes import Grid, Volume, from_image, matrix_of, to_image, to_transform
+from common.prepare import registration
+from common.prepare.brain import HD_BET, hd_bet, moved_mask, near_brain
+from common.prepare.figures import Figures, measure
+from common.prepare.registration import Pyramid
+from common.prepare.resampling import field_of_view, resample
+from common.prepare.targets import COHORTS, TARGETS, template_brain, template_mask
+from common.prepare.volumes import Grid, Volume, from_image, matrix_of, to_image
 
-__all__ = ["BRAINS", "Prepared", "Settings", "default_reference", "prepare_subject", "resample"]
+__all__ = ["BRAINS", "Prepared", "Settings", "default_reference", "prepare_subject"]
 
 BRAINS = ("template", HD_BET, "none")
 SHRUNK = 4  # voxels that the estimate of a bias field averages, along each axis
@@ -46,10 +47,24 @@ class Settings:
     spacing: float = 1.0
     device: str = "cpu"
 
+    @classmethod
+    def like(cls, cohort: str, spacing: float = 1.0) -> "Settings":
+        """How the scans of a cohort, a key of `COHORTS`, are prepared."""
+        known = COHORTS[cohort]
+        reference = default_reference(known.modalities)
+        dof = TARGETS[known.target].dof
+        return cls(known.target, known.modalities, reference, dof, known.brain, spacing=spacing)
+
     @property
     def grid(self) -> Grid:
         """The grid of the result."""
         return TARGETS[self.target].grid(self.spacing)
+
+    @property
+    def description(self) -> str:
+        """The space and what became of the brain, for records."""
+        brain = "head kept" if self.brain == "none" else f"brain extracted by {self.brain}"
+        return f"{TARGETS[self.target].description}; {brain}"
 
 
 @dataclass(frozen=True)
@@ -129,7 +144,7 @@ def prepare_subject(volumes: Mapping[str, Any], settings: Settings) -> Prepared:
         images = {modality: _without_bias(head, brain, settings.brain == "none") for modality, head in images.items()}
     if settings.brain != "none":
         images = {modality: Volume(np.where(brain, head.array, 0), head.affine) for modality, head in images.items()}
-    covered = {modality: _field_of_view(scan, grid, matrices[modality]) for modality, scan in scans.items()}
+    covered = {modality: field_of_view(scan, grid, matrices[modality]) for modality, scan in scans.items()}
     figures = measure(heads, covered, brain, template, matrices[reference], reference, target.to_mni())
     return Prepared(images, heads, brain, template, matrices, figures)
 
@@ -183,24 +198,6 @@ def _brain(
     mask = moved_mask(even[min(even)], affine, min(even))
     back = np.linalg.inv(matrix_of(affine)) @ matrix_of(placed) @ TARGETS[settings.target].to_mni()
     return resample(mask, settings.grid, back).array > 0.5
-
-
-def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64]) -> Volume:
-    """Resample a volume linearly to a grid; `matrix` leads from mm of the grid to mm of the volume, RAS+."""
-    like = sitk.Image([int(size) for size in grid.shape], sitk.sitkUInt8)
-    like.CopyInformation(to_image(Volume(np.broadcast_to(np.uint8(0), grid.shape), grid.affine)))
-    image = sitk.Resample(
-        to_image(Volume(volume.array.astype(np.float32), volume.affine)),
-        like,
-        to_transform(matrix),
-        sitk.sitkLinear,
-        0.0,
-    )
-    return Volume(sitk.GetArrayFromImage(image).T, grid.affine)
-
-
-def _field_of_view(scan: Volume, grid: Grid, matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return resample(Volume(np.ones_like(scan.array), scan.affine), grid, matrix).array > 0.5
 
 
 def _without_bias(head: Volume, brain: NDArray[np.bool_], keeps_head: bool) -> Volume:

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from common.data.headers import broken_file, first_line, read_headers
 from common.errors import InputError
 
-__all__ = ["Grid", "Volume", "from_image", "grid_of", "matrix_of", "read_volume", "to_image", "to_transform"]
+__all__ = [
+    "Grid",
+    "Volume",
+    "check_scan",
+    "from_image",
+    "grid_of",
+    "matrix_of",
+    "read_volume",
+    "to_image",
+    "to_transform",
+]
 
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+
 SHEAR = 0.01  # largest cosine between two axes of a scan; scanners round directions to about 0.001
@@ -53,6 +63,16 @@ class Volume:
         x, y, z = self.array.shape
         return Grid((x, y, z), self.affine)
 
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """Edges of a voxel in mm."""
+        return self.grid.spacing
+
+    @property
+    def voxel_volume(self) -> float:
+        """Volume of a voxel in mL."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
 
 def read_volume(path: Path) -> Volume:
     """Read a raw scan as float32 values.
@@ -74,25 +94,40 @@ def read_volume(path: Path) -> Volume:
     if isinstance(scan, nibabel.Nifti1Image) and not int(header["sform_code"]) and not int(header["qform_code"]):
         raise InputError(f"{path}: sform_code and qform_code are 0; expected a header that tells left from right")
     volume = Volume(array.reshape(array.shape[:3]), np.asarray(scan.affine, np.float64))
-    _check_grid(volume.grid, path)
-    if not np.isfinite(array).all():
-        raise InputError(f"{path}: {(~np.isfinite(array)).sum()} voxels are not finite; expected numbers")
-    if array.min() == array.max():
-        raise InputError(f"{path}: {array.min():g} everywhere; expected an image")
+    check_scan(volume, str(path))
     return volume
 
 
-def _check_grid(grid: Grid, path: Path) -> None:
+def check_scan(volume: Volume, name: str) -> None:
+    """Check that a volume can be a scan of a head.
+
+    Args:
+        volume: as it was read.
+        name: of the scan in messages.
+
+    Raises:
+        InputError: it has too few voxels, voxels of an unlikely size, sheared axes, values that are not finite, or one
+            value only.
+    """
+    _check_grid(volume.grid, name)
+    array = volume.array
+    if not np.isfinite(array).all():
+        raise InputError(f"{name}: {(~np.isfinite(array)).sum()} voxels are not finite; expected numbers")
+    if array.min() == array.max():
+        raise InputError(f"{name}: {array.min():g} everywhere; expected an image")
+
+
+def _check_grid(grid: Grid, name: str) -> None:
     if min(grid.shape) < FEWEST:
         shape = " x ".join(map(str, grid.shape))
-        raise InputError(f"{path}: {shape} voxels; expected at least {FEWEST} along each axis")
+        raise InputError(f"{name}: {shape} voxels; expected at least {FEWEST} along each axis")
     if grid.spacing.min() < EDGES[0] or grid.spacing.max() > EDGES[1]:
         size = " x ".join(f"{edge:.3g}" for edge in grid.spacing)
-        raise InputError(f"{path}: voxels of {size} mm; expected edges from {EDGES[0]:g} to {EDGES[1]:g} mm")
+        raise InputError(f"{name}: voxels of {size} mm; expected edges from {EDGES[0]:g} to {EDGES[1]:g} mm")
     axes = grid.affine[:3, :3] / grid.spacing
     cosine = np.abs(axes.T @ axes - np.eye(3)).max()
     if cosine > SHEAR:
-        raise InputError(f"{path}: sheared axes (cosine {cosine:.2f}); expected right angles")
+        raise InputError(f"{name}: sheared axes (cosine {cosine:.2f}); expected right angles")
 
 
 def grid_of(image: sitk.Image) -> Grid:

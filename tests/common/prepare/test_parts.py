@@ -10,10 +10,10 @@ import pytest
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.errors import InputError
-from scripts.prepare import brain, subject
-from scripts.prepare.figures import Figures, dice, information, outside
-from scripts.prepare.registration import evened, pyramid
-from scripts.prepare.volumes import Grid, Volume, from_image, matrix_of, read_volume, to_image, to_transform
+from common.prepare import brain, subject
+from common.prepare.figures import Figures, information, lines, outside
+from common.prepare.registration import evened, pyramid
+from common.prepare.volumes import Grid, Volume, from_image, matrix_of, read_volume, to_image, to_transform
 from tests.damaged_scans import cut, save
 from tests.support import one_line
 
@@ -96,12 +96,6 @@ def test_information_is_1_of_itself_and_0_of_noise():
     assert information(one, np.ones_like(one)) == 0
 
 
-def test_dice_of_masks():
-    one = np.array([1, 1, 1, 0, 0], bool)
-    assert dice(one, np.array([0, 1, 1, 1, 0], bool)) == pytest.approx(4 / 6)
-    assert dice(one & False, one & False) == 0
-
-
 GOOD = Figures(
     "T1",
     {"overlap": 0.95, "volume": 1500.0, "scale": 1.0},
@@ -119,6 +113,14 @@ def test_limits_name_figure_modality_value_and_expectation():
     ]
     far = {**GOOD.modalities, "T1": {"coverage": 1.0, "information": 0.03, "offset": 4.5}}
     assert outside(replace(GOOD, modalities=far)) == [], "people differ from the template more than scans of one person"
+
+
+def test_figures_in_words():
+    assert lines(GOOD) == [
+        "brain: overlap 0.95, volume 1500 mL, scale 1",
+        "T1: coverage 1, information 0.2, offset 0.5 mm",
+        "FLAIR: coverage 1, information 0.2, offset 0.5 mm",
+    ]
 
 
 def field(shape):

@@ -14,7 +14,7 @@ from nilearn import datasets
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from scripts.prepare.volumes import Grid, Volume, to_image
+from common.prepare.volumes import Grid, Volume, to_image
 
 __all__ = ["COHORTS", "TARGETS", "Cohort", "Target", "template_brain", "template_mask"]
 

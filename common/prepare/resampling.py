@@ -1,0 +1,66 @@
+"""Resample scans and label maps to other grids."""
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813, the field's name for it
+from numpy.typing import NDArray
+
+from common.prepare.volumes import Grid, Volume, to_image, to_transform
+
+__all__ = ["field_of_view", "labels_on", "resample"]
+
+
+def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = None) -> Volume:
+    """Resample a volume to a grid: linear, 0 outside its field of view.
+
+    Args:
+        volume: of any type of numbers.
+        grid: of the result.
+        matrix: [4, 4] from mm of the grid to mm of the volume, RAS+. Without one, both are in one space; a volume that
+            is on the grid already is not changed.
+    """
+    if matrix is None and volume.grid.is_same(grid):
+        return Volume(volume.array, grid.affine)
+    like = sitk.Image([int(size) for size in grid.shape], sitk.sitkUInt8)
+    like.CopyInformation(to_image(Volume(np.broadcast_to(np.uint8(0), grid.shape), grid.affine)))
+    image = sitk.Resample(
+        to_image(Volume(volume.array.astype(np.float32), volume.affine)),
+        like,
+        sitk.Transform() if matrix is None else to_transform(matrix),
+        sitk.sitkLinear,
+        0.0,
+    )
+    return Volume(sitk.GetArrayFromImage(image).T, grid.affine)
+
+
+def field_of_view(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
+    """Mask of the voxels of a grid that a volume covers; see `resample`."""
+    return resample(Volume(np.ones_like(volume.array), volume.affine), grid, matrix).array > 0.5
+
+
+def labels_on(labels: Volume, grid: Grid, matrix: NDArray[np.float64]) -> Volume:
+    """Resample a label map to a grid: each voxel gets the label of its largest share.
+
+    The share of a label is its mask, averaged over the voxel: linear interpolation at points at most 1 mm apart. On a
+    grid as fine as the labels' that is the linear interpolation at the voxel's centre; ties go to the smaller label.
+
+    Args:
+        labels: whole numbers [x, y, z].
+        grid: of the result.
+        matrix: [4, 4] from mm of the grid to mm of the labels, RAS+.
+    """
+    step = labels.grid.spacing.max()
+    counts = np.maximum(1, np.ceil(grid.spacing / step - 0.25)).astype(int)
+    points = [(np.array(place) + 0.5) / counts - 0.5 for place in np.ndindex(*counts)]  # in voxels, from the centre
+    best = np.zeros(grid.shape, np.float32)
+    result = np.zeros(grid.shape, labels.array.dtype)
+    values = np.unique(labels.array)
+    for value in sorted({0, *values.tolist()}):
+        mask = Volume((labels.array == value).astype(np.float32), labels.affine)
+        share = np.zeros(grid.shape, np.float32)
+        for point in points:
+            affine = grid.affine.copy()
+            affine[:3, 3] += affine[:3, :3] @ point
+            share += resample(mask, Grid(grid.shape, affine), matrix).array
+        result[share > best + 1e-4] = value
+        best = np.maximum(best, share)
+    return Volume(result, grid.affine)
