@@ -35,7 +35,7 @@ def use_huge_pages() -> None:
 
     Otherwise a step on a CPU spends much of its time clearing pages of 4 KiB that it had a moment ago
     (docs/benchmarks.md). It works from the first tensor on, so import `common` before one is made. What the environment
-    says of these settings stays as it is: `THP_MEM_ALLOC_ENABLE=0` leaves all of them. Without glibc nothing is changed.
+    says of these settings stays: `THP_MEM_ALLOC_ENABLE=0` leaves all of them. Without glibc nothing is changed.
     """
     if "CS_GNU_LIBC_VERSION" not in os.confstr_names or not os.confstr("CS_GNU_LIBC_VERSION"):
         return
