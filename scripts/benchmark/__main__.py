@@ -6,11 +6,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from json import dumps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -35,12 +35,37 @@ image, label = torch.randn(2, 4, 64, 64, 64), (torch.rand(2, 3, 64, 64, 64) > 0.
 loss = DiceFocalLoss(sigmoid=True, gamma=0.0)
 optimizer = torch.optim.AdamW(network.parameters())
 for step in range(6):
-    start = time.perf_counter() if step == 2 else start if step > 2 else 0
+    start = time.process_time() if step == 2 else start if step > 2 else 0
     optimizer.zero_grad()
     loss(network(image), label).backward()
     optimizer.step()
-print((time.perf_counter() - start) / 4)
+seconds = (time.process_time() - start) / 4
 """
+ATTENTION = """
+import sys, time, torch
+from common.ssl import SSLHead, set_attention
+network = set_attention(SSLHead(2, "small"), sys.argv[1])
+image = torch.randn(1, 2, 96, 96, 96)
+optimizer = torch.optim.AdamW(network.parameters())
+for step in range(3):
+    start = time.process_time() if step == 1 else start if step > 1 else 0
+    optimizer.zero_grad()
+    sum(output.square().mean() for output in network(image).values()).backward()
+    optimizer.step()
+seconds = (time.process_time() - start) / 2
+"""
+REPORT = """
+import resource
+print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+PLAIN = {"THP_MEM_ALLOC_ENABLE": "0"}  # leaves memory as PyTorch and glibc have it
+
+
+class Measured(NamedTuple):
+    """Seconds, and the most memory that a process had in GiB (resident set); None if it ran with others in one."""
+
+    seconds: float
+    peak: float | None = None
 
 
 def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # the option's name is fixed
@@ -48,10 +73,11 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
 
     Args:
         name: views (corruption of a batch: boxes and noise drawn together, or each box on its own), step (a fine-tuning
-            step of the quick start, with its environment or without), precision (training steps of both networks in
+            step of the quick start, with its environment, with that of every command, or plain), attention (a
+            pretraining step, scores recomputed or stored as in MONAI), precision (training steps of both networks in
             float32 or bfloat16), metrics (lesion-wise scores of a case, ours or on whole volumes for each lesion),
-            reading (a batch of stage 1 from disk, one or several crops of each volume), or crops (of the fine-tuning on
-            ATLAS, half of them turned: sampled from the volume, or cut out first). All run on one thread.
+            reading (a batch of stage 1 from disk, one or several crops of each volume), or crops (of the fine-tuning
+            on ATLAS, half of them turned: sampled from the volume, or cut out first). All run on one thread.
         repeats: number of timings of each variant.
         json: file for the figures.
     """
@@ -61,23 +87,29 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
     if json:
         check_writable_file(json, f"--json={json}")
     variants = BENCHMARKS[name]()
-    times: dict[str, list[float]] = {variant: [] for variant in variants}
+    taken: dict[str, list[Measured]] = {variant: [] for variant in variants}
     for _ in tqdm(range(repeats), desc=name):
         for variant, run in variants.items():
-            times[variant].append(run())
-    first = next(iter(times.values()))
-    rows = {
-        variant: {
-            "seconds": statistics.median(values),
-            "ratio": statistics.median(mine / base for mine, base in zip(values, first, strict=True)),
-        }
-        for variant, values in times.items()
-    }
+            found = run()
+            taken[variant].append(found if isinstance(found, Measured) else Measured(found))
+    first = next(iter(taken.values()))
+    rows = {variant: _row(values, first) for variant, values in taken.items()}
     for variant, row in rows.items():
-        print(f"{variant:<28} {row['seconds']:9.4f} s   x {row['ratio']:.2f}")
+        spread = f" ({row['lowest']:.2f} to {row['highest']:.2f})"
+        peak = f"   {row['peak']:.2f} GiB" if "peak" in row else ""
+        print(f"{variant:<28} {row['seconds']:9.4f} s   x {row['ratio']:.2f}{spread}{peak}")
     if json:
         with atomic_write(json) as file:
             file.write_text(dumps({"benchmark": name, "repeats": repeats, "variants": rows}, indent=1) + "\n")
+
+
+def _row(values: list[Measured], first: list[Measured]) -> dict[str, float]:
+    """The medians of a variant, its ratio to the first one with lowest and highest, and its peak if it was measured."""
+    ratios = [mine.seconds / base.seconds for mine, base in zip(values, first, strict=True)]
+    row = {"seconds": statistics.median(each.seconds for each in values), "ratio": statistics.median(ratios)}
+    row |= {"lowest": min(ratios), "highest": max(ratios)}
+    peaks = [each.peak for each in values if each.peak is not None]
+    return row | {"peak": statistics.median(peaks)} if peaks else row
 
 
 def _views() -> dict[str, Callable[[], float]]:
@@ -139,13 +171,30 @@ def draw_boxes(shape: Any, generator: Any) -> Any:
         yield box
 
 
-def _step() -> dict[str, Callable[[], float]]:
-    def run(environment: dict[str, str]) -> float:
-        variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
-        command = [sys.executable, "-W", "ignore", "-c", STEP]
-        return float(subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout)
+def _step() -> dict[str, Callable[[], Measured]]:
+    return {
+        "quick start's environment": lambda: _in_process(STEP, ENVIRONMENT),
+        "that of every command": lambda: _in_process(STEP, {}),
+        "plain": lambda: _in_process(STEP, PLAIN),
+    }
 
-    return {"quick start's environment": lambda: run(ENVIRONMENT), "plain": lambda: run({})}
+
+def _attention() -> dict[str, Callable[[], Measured]]:
+    return {
+        "recomputed (ours)": lambda: _in_process(ATTENTION, {}, "recomputed"),
+        "recomputed, plain memory": lambda: _in_process(ATTENTION, PLAIN, "recomputed"),
+        "stored": lambda: _in_process(ATTENTION, {}, "stored"),
+        "stored, plain memory (MONAI)": lambda: _in_process(ATTENTION, PLAIN, "stored"),
+    }
+
+
+def _in_process(program: str, environment: dict[str, str], *arguments: str) -> Measured:
+    """What a program, which leaves `seconds`, takes in a process of its own with one thread."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("THP_", "MALLOC_"))}
+    command = [sys.executable, "-W", "ignore", "-c", program + REPORT, *arguments]
+    variables = inherited | {"OMP_NUM_THREADS": "1"} | environment
+    ended = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=True)
+    return Measured(*map(float, ended.stdout.split()))
 
 
 def _precision() -> dict[str, Callable[[], float]]:
@@ -360,9 +409,10 @@ def _crops() -> dict[str, Callable[[], float]]:
     return {"from the volume (ours)": lambda: run(ours), "cut out, then turned": lambda: run(plain)}
 
 
-BENCHMARKS = {
+BENCHMARKS: dict[str, Callable[[], Mapping[str, Callable[[], float | Measured]]]] = {
     "views": _views,
     "step": _step,
+    "attention": _attention,
     "precision": _precision,
     "metrics": metrics_variants,
     "reading": _reading,

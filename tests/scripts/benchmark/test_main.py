@@ -20,14 +20,26 @@ def test_ratios_are_to_the_first_variant(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(benchmark.BENCHMARKS, "views", lambda: variants)
     benchmark.benchmark("views", repeats=3, json=str(tmp_path / "figures.json"))
     rows = json.loads((tmp_path / "figures.json").read_text())["variants"]
-    assert rows["ours"] == {"seconds": 2.0, "ratio": 1.0}
-    assert rows["plain"] == {"seconds": 4.0, "ratio": 2.0}  # the median of 3, 2 and 1
+    assert rows["ours"] == {"seconds": 2.0, "ratio": 1.0, "lowest": 1.0, "highest": 1.0}
+    assert rows["plain"] == {"seconds": 4.0, "ratio": 2.0, "lowest": 1.0, "highest": 3.0}  # the median of 3, 2 and 1
     assert "plain" in capsys.readouterr().out
+
+
+def test_a_process_of_its_own_says_what_it_took(monkeypatch):
+    """Memory that this process has is not that of the measured one, and neither are its settings."""
+    monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
+    program = (
+        "import os, sys; taken = bytearray(2**28); seconds = 1.5 if 'THP_MEM_ALLOC_ENABLE' not in os.environ else 0"
+    )
+    found = benchmark._in_process(program, {}, "word")
+    assert found.seconds == 1.5
+    assert 0.25 < found.peak < 0.5
 
 
 def test_an_unknown_benchmark_is_refused():
     with pytest.raises(
-        InputError, match="benchmark nonsense: expected one of views, step, precision, metrics, reading, crops"
+        InputError,
+        match="benchmark nonsense: expected one of views, step, attention, precision, metrics, reading, crops",
     ):
         benchmark.benchmark("nonsense")
 
