@@ -36,7 +36,7 @@ class LoadScand(MapTransform):
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.load = LoadImage(reader="NibabelReader", ensure_channel_first=True)
+        self.load = LoadImage(ensure_channel_first=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
