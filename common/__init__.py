@@ -1,5 +1,7 @@
 """What the bundles' configs reference: `common.<package>.<name>`. A package is imported when it is first asked for."""
 
+import logging
+import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -48,3 +50,6 @@ def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 __getattr__ = lazy(__name__, dict.fromkeys(__all__, ""))
 
 use_huge_pages()
+# Where pydicom is installed, MONAI's LoadImage reports that NVIDIA's decoder for it is not; the bundles read NIfTI
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")

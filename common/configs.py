@@ -7,14 +7,11 @@ refuses what can be known from the text; `blame` names the change whose componen
 import ast
 import difflib
 import inspect
-import json
 import pydoc
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from common.cli import options_of
 from common.errors import InputError, one_line, shortened
@@ -366,10 +363,10 @@ def _load(file: str, given: str) -> dict[str, Any]:
         raise InputError(f"{given}: no such file{f'; did you mean {path.parent / near[0]}?' if near else ''}")
     try:
         content = ConfigParser.load_config_file(file)
-    except yaml.MarkedYAMLError as error:
-        place = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise InputError(f"{given}: not YAML: {place}{error.problem}") from error
-    except (yaml.YAMLError, json.JSONDecodeError, OSError, ValueError) as error:
+    except Exception as error:  # PyYAML's classes are not imported: packages, whose configs are JSON, do without it
+        if (mark := getattr(error, "problem_mark", None)) is not None:
+            problem = getattr(error, "problem", "")
+            raise InputError(f"{given}: not YAML: line {mark.line + 1}: {problem}") from error
         raise InputError(f"{given}: cannot be read: {one_line(error)}") from error
     if content is None:
         raise InputError(f"{given}: empty; expected {expected}")

@@ -62,7 +62,7 @@ def test_invalid_axes_are_refused(tmp_path, flips):
 
 @pytest.mark.parametrize(
     ("checkpoint", "message"),
-    [([], r"^checkpoint=\[\]: expected at least one file"), (5, "checkpoint 5: expected the path of a file")],
+    [([], r"^checkpoint=\[\]: expected at least one file"), (5, "checkpoint=5: expected the path of a file")],
 )
 def test_no_checkpoint_is_refused(checkpoint, message):
     with pytest.raises(InputError, match=message):
