@@ -56,7 +56,7 @@ ENVIRONMENT = {  # of the processes, on a Linux CPU
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
     "PYTHONWARNINGS": "ignore",
 }
-MIN_DICE = {"brats_finetune": 0.80, "atlas_finetune": 0.65}  # mean over held-out subjects, of every region
+MIN_DICE = {"brats_finetune": 0.75, "atlas_finetune": 0.65}  # mean over held-out subjects, of every region
 MAX_LOSS_RATIO = 0.95  # last to first loss, on held-out crops (fine-tuning: training crops)
 
 
