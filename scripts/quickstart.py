@@ -49,13 +49,7 @@ STAGES = {
 }
 BRANCHES = (("brats_stage2", "brats_finetune"), ("atlas_stage2", "atlas_finetune"))  # both start from stage 1
 TRAINING = "['configs/train.yaml','configs/quickstart.yaml']"
-ENVIRONMENT = {  # of the processes, on a Linux CPU
-    "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads yield their cores
-    "THP_MEM_ALLOC_ENABLE": "1",  # huge pages, and (below) memory reused from step to step; docs/benchmarks.md
-    "MALLOC_MMAP_THRESHOLD_": str(2**32),  # bytes
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-    "PYTHONWARNINGS": "ignore",
-}
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}  # waiting threads yield their cores
 MIN_DICE = {"brats_finetune": 0.75, "atlas_finetune": 0.65}  # mean over held-out subjects, of every region
 MAX_LOSS_RATIO = 0.95  # last to first loss, on held-out crops (fine-tuning: training crops)
 

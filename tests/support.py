@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parents[1]
 MODALITIES = {  # of each bundle, in channel order
     "ukb_ssl_pretrain": ["T1", "FLAIR"],
@@ -78,3 +80,14 @@ def one_line(error) -> str:
     """The message of an exception that `pytest.raises` caught, which must be a single line."""
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def oblique(spacing: tuple[float, float, float] = (1.5, 1.0, 3.0)) -> np.ndarray:
+    """An affine rotated about two axes."""
+    a, b = np.deg2rad([20, -12])
+    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
+    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
+    affine = np.eye(4)
+    affine[:3, :3] = about_z @ about_x @ np.diag(spacing)
+    affine[:3, 3] = [-40.5, 17.25, 3.0]
+    return affine

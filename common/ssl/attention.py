@@ -194,13 +194,14 @@ class _Recomputed(torch.autograd.Function):
         d_bias = torch.zeros_like(bias, dtype=torch.float32)
         for at in _chunks(q):
             queries, keys, values, grads = (each[at].flatten(0, 1) for each in (q, k, v, grad))
-            heads = bias[at[1]].to(q.dtype).repeat(len(queries) // len(bias[at[1]]), 1, 1)
-            scores = torch.baddbmm(heads, queries, keys.transpose(1, 2), alpha=ctx.scale)
+            heads = bias[at[1]]
+            of_windows = heads.to(q.dtype).expand(len(queries) // len(heads), *heads.shape)
+            scores = torch.baddbmm(of_windows.flatten(0, 1), queries, keys.transpose(1, 2), alpha=ctx.scale)
             weights = scores.softmax(dim=2, dtype=torch.float32)
             d_weights = torch.bmm(grads, values.transpose(1, 2)).float()
             d_scores = torch._softmax_backward_data(d_weights, weights, 2, torch.float32)
-            of_windows = d_scores.unflatten(0, (-1, len(bias[at[1]])))
-            d_bias[at[1]] += of_windows.sum(dim=0) if len(of_windows) > 1 else of_windows[0]
+            d_heads = d_scores.view_as(of_windows)
+            d_bias[at[1]] += d_heads.sum(dim=0) if len(d_heads) > 1 else d_heads[0]
             d_scores = d_scores.to(q.dtype)
             shape = d_q[at].shape
             d_q[at] = torch.bmm(d_scores, keys).mul_(ctx.scale).view(shape)
@@ -212,8 +213,9 @@ class _Recomputed(torch.autograd.Function):
 def _chunks(q: torch.Tensor) -> Iterator[tuple[slice, slice]]:
     """Windows and heads [windows, heads, n, channels] whose scores take `CHUNK` bytes at most, or those of one head."""
     windows, heads, n, _ = q.shape
-    size = CHUNK.get(q.device.type, CHUNK["cuda"]) * (torch.get_num_threads() if q.device.type == "cpu" else 1)
+    size = CHUNK["cpu"] * torch.get_num_threads() if q.device.type == "cpu" else CHUNK["cuda"]
     most = max(1, size // (4 * n * n))  # heads of one window, or of several
-    for start in range(0, windows, max(1, most // heads)):
-        for head in range(0, heads, min(heads, most)):
-            yield slice(start, start + max(1, most // heads)), slice(head, head + min(heads, most))
+    windows_at_once, heads_at_once = max(1, most // heads), min(heads, most)
+    for window in range(0, windows, windows_at_once):
+        for head in range(0, heads, heads_at_once):
+            yield slice(window, window + windows_at_once), slice(head, head + heads_at_once)

@@ -1,7 +1,6 @@
 """The record of a run, `run.json`: its command, settings, versions, time, memory and measurements."""
 
 import math
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from common.files import move_aside, write_json
+from common.memory import peak_resident
 from common.training.plan import Plan
 from common.weights.storage import versions
 from common.weights.surgery import Report
@@ -100,7 +100,7 @@ def _git_commit() -> str | None:
 
 def peak_memory() -> dict[str, float]:
     """Peak memory in GiB of this process, and of its GPU where it uses one."""
-    peak = {"peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20}
+    peak = {"peak_memory_gib": peak_resident()}
     if torch.cuda.is_available():
         peak["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
     return {name: round(value, 3) for name, value in peak.items()}

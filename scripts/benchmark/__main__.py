@@ -17,7 +17,6 @@ from tqdm import tqdm
 from common import cli
 from common.errors import InputError, check_number
 from common.files import atomic_write, check_writable_file
-from scripts.quickstart import ENVIRONMENT
 
 __all__ = ["benchmark", "draw_boxes", "draw_case", "metrics_variants", "reading_batches", "score_plainly"]
 
@@ -55,8 +54,8 @@ for step in range(3):
 seconds = (time.process_time() - start) / 2
 """
 REPORT = """
-import resource
-print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+from common.memory import peak_resident
+print(seconds, peak_resident())
 """
 PLAIN = {"THP_MEM_ALLOC_ENABLE": "0"}  # leaves memory as PyTorch and glibc have it
 
@@ -73,7 +72,7 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
 
     Args:
         name: views (corruption of a batch: boxes and noise drawn together, or each box on its own), step (a fine-tuning
-            step of the quick start, with its environment, with that of every command, or plain), attention (a
+            step of the quick start, with huge pages and memory kept as in every command, or plain), attention (a
             pretraining step, scores recomputed or stored as in MONAI), precision (training steps of both networks in
             float32 or bfloat16), metrics (lesion-wise scores of a case, ours or on whole volumes for each lesion),
             reading (a batch of stage 1 from disk, one or several crops of each volume), or crops (of the fine-tuning
@@ -173,8 +172,7 @@ def draw_boxes(shape: Any, generator: Any) -> Any:
 
 def _step() -> dict[str, Callable[[], Measured]]:
     return {
-        "quick start's environment": lambda: _in_process(STEP, ENVIRONMENT),
-        "that of every command": lambda: _in_process(STEP, {}),
+        "huge pages (ours)": lambda: _in_process(STEP, {}),
         "plain": lambda: _in_process(STEP, PLAIN),
     }
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from common.data import datalists
 from common.data.headers import Problem, files_in
 from common.data.modalities import count_missing, first_image
-from common.data.preparation import differences
+from common.data.preparation import differences, union
 from common.errors import InputError, check_number
 from common.files import atomic_write, check_writable_file, check_writable_folder, expand_home, reporting_path_errors
 from scripts.arrays import Array, array_of
@@ -288,7 +288,7 @@ def _expected(checkpoint: str) -> Expected:
         raise InputError(
             f"--checkpoint={checkpoint}: {there}; expected a checkpoint of one of this project's trainings"
         )
-    return Expected(measured[0], bool(weights.metadata_of(Path(str(checkpoint))).get("spacing")))
+    return Expected(union(measured), weights.settings_of(checkpoint).get("spacing") is not None)
 
 
 def _prepared_otherwise(

@@ -117,10 +117,11 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
             found += _label_problems(file, _label_values(voxels, scan), convention)
         else:
             found, images[file] = _measure(file, voxels, scan)
-            if images[file] is not None:
-                volumes.append(nibabel.Nifti1Image(_float32(voxels, scan), scan.affine))
         if not any(problem.check in ("unreadable", "not_finite", "constant", "empty_mask") for problem in found):
-            digests[file] = _digest(voxels, scan)
+            volume = _float32(voxels, scan)
+            digests[file] = _digest(volume)
+            if file in images:
+                volumes.append(nibabel.Nifti1Image(volume, scan.affine))
         problems += found
     problems += _copies(case, digests)
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
@@ -143,8 +144,9 @@ def _preparation(volumes: Sequence[nibabel.Nifti1Image]) -> dict[str, list[Any]]
 
 
 def _float32(voxels: np.ndarray, scan: Any) -> np.ndarray:
-    """Voxels [H, W, D] after the header's scaling."""
-    return _scaled(voxels.reshape(edges_of(scan), order="F"), scan).astype(np.float32, copy=False)
+    """Voxels [H, W, D] as they are meant, after the header's scaling."""
+    with np.errstate(over="ignore"):
+        return _scaled(voxels.reshape(edges_of(scan), order="F"), scan).astype(np.float32, copy=False)
 
 
 def _scaled(values: np.ndarray, scan: Any) -> np.ndarray:
@@ -156,11 +158,10 @@ def _scaled(values: np.ndarray, scan: Any) -> np.ndarray:
         return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
-def _digest(voxels: np.ndarray, scan: Any) -> bytes:
+def _digest(volume: np.ndarray) -> bytes:
     """16 bytes that depend on the values and the shape, not on the type on disk."""
-    with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(_scaled(voxels, scan).T, dtype=np.float32)
-    return hashlib.blake2b(values.data, digest_size=16, salt=str(edges_of(scan)).encode()[:16]).digest()
+    values = np.ascontiguousarray(volume.T)
+    return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
 
 
 def _measure(file: str, voxels: np.ndarray, scan: Any) -> tuple[list[Problem], Image | None]:

@@ -7,17 +7,7 @@ from scipy import ndimage
 
 from common.prepare.resampling import field_of_view, labels_on, resample
 from common.prepare.volumes import Grid, Volume
-
-
-def oblique(spacing=(1.5, 1.0, 3.0)):
-    """An affine rotated about two axes."""
-    a, b = np.deg2rad([20, -12])
-    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-    affine = np.eye(4)
-    affine[:3, :3] = about_z @ about_x @ np.diag(spacing)
-    affine[:3, 3] = [-40.5, 17.25, 3.0]
-    return affine
+from tests.support import oblique
 
 
 def test_resampling_is_trilinear_between_oblique_grids():
