@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from monai.bundle import ConfigParser
 
 from common.errors import InputError
 from scripts.experiments.instances import (
@@ -23,10 +22,8 @@ from scripts.experiments.instances import (
     words_of,
 )
 
-__all__ = ["evaluation_of", "network_options", "pools_of"]
+__all__ = ["evaluation_of", "pools_of"]
 
-# Options of a training that its evaluation needs, too
-OF_NETWORK = ("architecture", "model_size", "patch_size", "modalities", "label_convention", "normalization")
 OF_MACHINE = ("num_workers", "cohort")
 PROTOCOLS = {"atlas": "atlas", OWN: "dice"}  # by layout; that of the others is brats
 FILES = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")
@@ -40,7 +37,7 @@ def evaluation_of(of: Instance, job: Job) -> Job:
     if "bundle" in of.entry:
         bundle = ROOT / "bundles" / of.entry["bundle"]
         config = bundle / "configs" / "evaluate.yaml"
-        options = network_options(of.entry, config) | of.entry.get("evaluation", {})
+        options = _machine_options(of.entry, config) | of.entry.get("evaluation", {})
         words = [
             *("python", "-m", "monai.bundle", "run", "--config_file=configs/evaluate.yaml"),
             *data_of(datalist, of.places),
@@ -97,28 +94,10 @@ def _pool(label: str, axis: str, evaluations: Sequence[Job], places: Places) -> 
     )
 
 
-def network_options(entry: Mapping[str, Any], config: Path) -> dict[str, Any]:
-    """The options of a training that another config of its bundle needs, too: those of the network and the machine.
-
-    Args:
-        entry: of a study, with overlays and options.
-        config: of the bundle, such as its evaluate.yaml.
-    """
-    known = yaml.safe_load(config.read_text(encoding="utf-8"))
+def _machine_options(entry: Mapping[str, Any], config: Path) -> dict[str, Any]:
+    """The options of a training that its evaluation needs, too; those of the network are in the checkpoint."""
     given: dict[str, Any] = {}
     for overlay in (config.with_name(name) for name in entry["overlays"]):
         given |= yaml.safe_load(overlay.read_text(encoding="utf-8")) if overlay.is_file() else {}
     given |= entry["options"]
-    if "recipe" in given:
-        given |= _of_recipe(config.with_name("train.yaml"), given)
-    return {key: given[key] for key in (*OF_NETWORK, *OF_MACHINE) if key in given and key in known}
-
-
-def _of_recipe(train: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the network that a recipe sets."""
-    parser = ConfigParser()
-    parser.read_config(str(train))
-    for name, value in given.items():
-        parser[name] = value
-    chosen = parser.get_parsed_content("chosen_recipe")
-    return {name: chosen[name] for name in OF_NETWORK if name in chosen and name not in given}
+    return {name: given[name] for name in OF_MACHINE if name in given}
