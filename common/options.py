@@ -177,6 +177,7 @@ _ALL = (
     _unrecorded("device", DEVICE, "where the network runs"),
     _resumable("num_workers", integers(0), "processes that read volumes, for each GPU"),
     _resumable("cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms"),
+    _unrecorded("store", FOLDER, "volumes that python -m scripts.store prepared: crops are read faster", nullable=True),
     Option("amp", flags("bf16", "fp16"), "mixed precision; true: bf16 where the GPU has it (DIFF-21)"),
     _resumable("compile", flags(), "torch.compile; needs a C++ compiler and minutes"),
     _resumable(

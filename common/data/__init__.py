@@ -6,7 +6,7 @@ __getattr__ = lazy(
     __name__,
     {
         "datalists": "ALL Datalist SPLITS convention_of in_memory read restrict subset write",
-        "datasets": "Batches CaseDataset CaseSampler Draw Steps files_of",
+        "datasets": "Batches CaseDataset CaseSampler Draw Steps files_of what_broke",
         "headers": "AFFINE_TOLERANCE Problem broken_file check_headers edges_of files_in first_line grid_of "
         "read_headers read_voxels",
         "intensities": "NormalizeBraind brain_and_head otsu",
@@ -16,6 +16,7 @@ __getattr__ = lazy(
         "declaration display_order known_labels mapping_of painting_order regions_of",
         "transforms": "CheckPreparationd CheckScand LabelToRegionsd LoadScand NestRegionsd RandModalityDropoutd "
         "RegionsToLabeld present_channels",
+        "store": "Store",
         "volumes": "write_volume",
     },
 )

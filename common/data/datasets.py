@@ -15,9 +15,10 @@ from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
 
 from common.data.headers import broken_file, files_in
-from common.errors import InputError, input_error_message
+from common.data.store import Store
+from common.errors import ArgumentError, InputError, input_error_message
 
-__all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of"]
+__all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of", "what_broke"]
 
 
 class Draw(NamedTuple):
@@ -34,14 +35,27 @@ class CaseDataset(CacheDataset):
         data: entries as `common.data.Datalist.load` returns them.
         transform: a MONAI `Compose`.
         cache_rate: share of the cases kept in memory after the deterministic transforms; 0 to 1.
+        store: folder of a `common.data.Store` that has all cases; None to read their own files.
 
     Raises:
         InputError: a case cannot be read or transformed.
+        ArgumentError: the store lacks cases, or there is a store as well as a cache.
     """
 
-    def __init__(self, data: Sequence[dict[str, Any]], transform: Callable[..., Any], cache_rate: float = 0.0) -> None:
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        transform: Callable[..., Any],
+        cache_rate: float = 0.0,
+        store: str | None = None,
+    ) -> None:
+        if store is not None and cache_rate:
+            raise ArgumentError(f"cache_rate={cache_rate}, store={store}: expected one of them; a store needs no cache")
         # One thread: MONAI's NibabelReader keeps the last call's file names; threads that share it lose channels.
         super().__init__(data, transform, cache_rate=cache_rate, num_workers=1, progress=False)
+        self.store = None if store is None else Store(store, self.transform)
+        if self.store is not None:
+            self.store.check_complete(data)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, Draw):
@@ -55,7 +69,7 @@ class CaseDataset(CacheDataset):
 
     def _transform(self, index: int) -> Any:
         with _named(self.data[index]):
-            return super()._transform(index)
+            return super()._transform(index) if self.store is None else self.store.read(self.data[index])
 
 
 @contextmanager
@@ -65,12 +79,12 @@ def _named(entry: Mapping[str, Any]) -> Iterator[None]:
     except Exception as error:
         message = input_error_message(error)
         if message is None:
-            message = _what_broke(entry, error)
+            message = what_broke(entry, error)
         subject = f"subject {entry['subject']}: "
         raise InputError(subject + message.removeprefix(subject)) from error
 
 
-def _what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
+def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
     """Name the file that cannot be read; if all can be, the transforms' error and all files."""
     if broken := broken_file(files_in(entry)):
         return f"{broken[0]}: {broken[1]}; expected a NIfTI file that can be read"

@@ -356,31 +356,46 @@ def _reading() -> dict[str, Callable[[], float]]:
         for case in cases
     ]
 
-    def variant(crops_per_volume: int) -> Callable[[], float]:
-        batches = reading_batches(entries, crops_per_volume)
+    def variant(crops_per_volume: int, store: str | None = None) -> Callable[[], float]:
+        batches = reading_batches(entries, crops_per_volume, store)
+        next(batches)  # a store verifies a file when it is read for the first time
         return lambda: _timed(lambda: next(batches))
 
     return {
+        "4 volumes, 1 crop of each, from a store": variant(1, f"{folder.name}/store"),
         "4 volumes, 1 crop of each": variant(1),
         "2 volumes, 2 of each": variant(2),
         "1 volume, 4 of it": variant(4),
     }
 
 
-def reading_batches(entries: list[dict[str, Any]], crops_per_volume: int) -> Iterator[dict[str, Any]]:
-    """Endless training batches of four crops, by stage 1's transforms; `entries` as `Datalist.load` returns them."""
+def reading_batches(
+    entries: list[dict[str, Any]], crops_per_volume: int, store: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Endless training batches of four crops, by stage 1's transforms.
+
+    Args:
+        entries: as `Datalist.load` returns them.
+        crops_per_volume: number of crops from each volume that is read.
+        store: folder for a store of the volumes, which is filled; None to read the scans' own files.
+    """
     from monai.bundle import ConfigParser
     from monai.data import DataLoader
     from monai.transforms import Compose
 
     from common.data.datasets import CaseDataset, CaseSampler
+    from common.data.store import Store
 
     config = ConfigParser()
     config.read_config(ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml")
     config["crops_per_volume"], config["batch_size"] = crops_per_volume, CROPS
     names = ("deterministic_transforms", "train::random_transforms")
     transforms = [transform for name in names for transform in config.get_parsed_content(name)]
-    dataset = CaseDataset(entries, Compose(transforms))
+    composed = Compose(transforms)
+    if store is not None:
+        for entry in entries:
+            Store(store, composed).add(entry)
+    dataset = CaseDataset(entries, composed, store=store)
     return iter(DataLoader(dataset, batch_size=CROPS // crops_per_volume, sampler=CaseSampler(entries)))
 
 

@@ -1,0 +1,233 @@
+"""A store of prepared volumes: compressed in chunks and checksummed, so that a training reads just its crops.
+
+Everything that is the same in each epoch (decompression, orientation, z-scores, padding) is done once, by
+`python -m scripts.store`. Any number of processes may then read the same files. The crops equal those without a store
+to the bit: the same transforms draw them, from volumes whose voxels are not read yet.
+"""
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from importlib import import_module
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, RandomizableTrait
+
+from common.data.headers import files_in
+from common.data.transforms import MISSING
+from common.errors import ArgumentError, InputError
+from common.files import atomic_write
+
+__all__ = ["Store"]
+
+FORMAT = 1  # of the files; a change makes older ones unknown
+CHUNK, BLOCK = 64, 16  # edges in voxels: of what is compressed by itself, and of what is decompressed at least
+STATE = {"R", "_tracing", "readers"}  # attributes of MONAI's transforms that change as they run, or with the machine
+CROPS = {  # transforms that crop, and their attributes with the keys whose voxels decide where
+    "RandSpatialCropd": (),
+    "RandSpatialCropSamplesd": (),
+    "RandCropByPosNegLabeld": ("label_key", "image_key"),
+}
+
+
+class Store:
+    """What the transforms before the first random one make of each subject, on disk.
+
+    A subject has `SUBJECT-DIGEST.json`, and `SUBJECT-DIGEST.KEY.b2nd` for its image and its label. The digest is of its
+    files (path, size, time of the last change), of the transforms with their settings, and of MONAI's version: a
+    training with other settings finds nothing, rather than something else.
+
+    Args:
+        folder: of the files.
+        transform: all transforms of a training.
+    """
+
+    def __init__(self, folder: str | Path, transform: Compose) -> None:
+        self.folder, self.transform = Path(folder), transform
+        steps = transform.transforms
+        first = transform.get_index_of_first(lambda step: isinstance(step, RandomizableTrait))
+        self.first = len(steps) if first is None else first
+        crop = type(steps[first]).__name__ if first is not None else ""
+        self.crops = crop in CROPS and not steps[first].lazy  # a lazy one is sampled with the transforms after it
+        self.decisive = {getattr(steps[first], name) for name in CROPS[crop]} if self.crops else set()
+        self._settings = [FORMAT, monai.__version__, *map(_described, steps[: self.first])]
+        self._entries: dict[str, Path] = {}
+        self._verified: set[Path] = set()
+
+    def path_of(self, entry: Mapping[str, Any]) -> Path:
+        """The JSON file of a datalist's entry.
+
+        Raises:
+            InputError: one of its files is missing.
+        """
+        if entry["subject"] not in self._entries:
+            files = [entry["image"], entry.get("label"), *map(_state, files_in(entry))]
+            described = json.dumps([self._settings, files]).encode()
+            name = re.sub(r"[^\w.-]", "_", entry["subject"])[:100]
+            digest = hashlib.blake2b(described, digest_size=8).hexdigest()
+            self._entries[entry["subject"]] = self.folder / f"{name}-{digest}.json"
+        return self._entries[entry["subject"]]
+
+    def files_of(self, entry: Mapping[str, Any]) -> list[Path]:
+        """The files of an entry that is in the store."""
+        path = self.path_of(entry)
+        return [path, *(_voxels_of(path, key) for key in _volumes(path))]
+
+    def missing(self, data: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Those of a datalist's entries that are not in the store."""
+        return [dict(entry) for entry in data if not self.path_of(entry).is_file()]
+
+    def check_complete(self, data: Sequence[Mapping[str, Any]]) -> None:
+        """Check that all subjects of a training are in the store.
+
+        Raises:
+            ArgumentError: some are not.
+        """
+        if missing := self.missing(data):
+            raise ArgumentError(
+                f"store={self.folder}: lacks {len(missing)} of {len(data)} subjects, such as {missing[0]['subject']}, "
+                "with these files and settings; expected all: run python -m scripts.store with this training's options"
+            )
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Prepare a subject, and write it.
+
+        Raises:
+            InputError: it cannot be read or written.
+        """
+        blosc2 = _blosc2()
+        path = self.path_of(entry)
+        item = self.transform(dict(entry), end=self.first)
+        volumes = {}
+        for key in [key for key in ("image", "label") if key in item]:
+            array = np.ascontiguousarray(item[key].numpy())
+            edges = array.shape[1:]
+            compression = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
+            chunks, blocks = ((1, *(min(size, edge) for edge in edges)) for size in (CHUNK, BLOCK))
+            with atomic_write(_voxels_of(path, key)) as file:
+                blosc2.asarray(array, urlpath=str(file), mode="w", chunks=chunks, blocks=blocks, cparams=compression)
+                checksum = zlib.crc32(file.read_bytes())
+            volumes[key] = {"shape": array.shape, "dtype": array.dtype.name, "crc32": checksum, **_geometry(item[key])}
+        with atomic_write(path) as file:  # last: a subject is there if this file is
+            file.write_text(json.dumps({"format": FORMAT, "subject": entry["subject"], "volumes": volumes}))
+
+    def read(self, entry: Mapping[str, Any]) -> Any:
+        """A subject after all transforms. If the first random one is a crop, the other voxels are not decompressed.
+
+        Raises:
+            InputError: its files cannot be read, or were changed.
+        """
+        path = self.path_of(entry)
+        volumes = _volumes(path)
+        whole = {key: torch.empty(said["shape"], dtype=getattr(torch, said["dtype"])) for key, said in volumes.items()}
+        unread = whole.keys() - self.decisive if self.crops else set()
+        for key in whole.keys() - unread:
+            whole[key] = self._voxels(path, key, volumes, (slice(None),))
+        item = dict(entry) | {key: MetaTensor(whole[key], meta=_meta(said)) for key, said in volumes.items()}
+        if not unread:
+            return self.transform(item, start=self.first)
+        crops = self.transform(item, start=self.first, end=self.first + 1)
+        for crop in crops if isinstance(crops, list) else [crops]:
+            for key in unread:
+                read = self._voxels(path, key, volumes, _place(crop[key], whole[key]))
+                crop[key] = MetaTensor(read, meta=crop[key].meta, applied_operations=crop[key].applied_operations)
+        return self.transform(crops, start=self.first + 1)
+
+    def _voxels(self, path: Path, key: str, volumes: Mapping[str, Any], part: tuple[slice, ...]) -> torch.Tensor:
+        """A part of a volume, whose file is verified when this process reads it for the first time."""
+        blosc2 = _blosc2()
+        file = _voxels_of(path, key)
+        try:
+            if file not in self._verified:
+                if zlib.crc32(file.read_bytes()) != volumes[key]["crc32"]:
+                    raise InputError(
+                        f"{file}: its checksum differs from that in {path.name}; expected the file as written"
+                    )
+                self._verified.add(file)
+            return torch.from_numpy(blosc2.open(str(file), mode="r", dparams={"nthreads": 1})[part])
+        except OSError as error:
+            raise InputError(f"{file}: {error.strerror or error}; expected a file of scripts.store") from error
+
+
+def _blosc2() -> Any:
+    """The package, which only those who have a store need."""
+    try:
+        return import_module("blosc2")
+    except ImportError as error:
+        raise ArgumentError("store: needs blosc2, which is not installed; expected pip install blosc2") from error
+
+
+def _voxels_of(path: Path, key: str) -> Path:
+    return path.with_suffix(f".{key}.b2nd")
+
+
+def _state(file: str) -> list[int]:
+    """Size, and time of the last change in ns."""
+    try:
+        found = Path(file).stat()
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}; expected a file that can be read") from error
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _geometry(volume: MetaTensor) -> dict[str, Any]:
+    missing = volume.meta.get(MISSING)
+    return {
+        "affine": volume.affine.tolist(),
+        "missing": None if missing is None else missing.tolist(),
+        "file": str(volume.meta.get("filename_or_obj", "")),
+    }
+
+
+def _meta(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a volume that transforms of a training read."""
+    missing = {} if said["missing"] is None else {MISSING: torch.tensor(said["missing"])}
+    return {"affine": torch.tensor(said["affine"], dtype=torch.float64), "filename_or_obj": said["file"], **missing}
+
+
+def _volumes(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return dict(content["volumes"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read; expected a file of scripts.store") from error
+
+
+def _place(crop: torch.Tensor, whole: torch.Tensor) -> tuple[slice, ...]:
+    """Where in a volume a crop lies that is a view of it."""
+    if crop.stride() != whole.stride() or crop.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
+        raise RuntimeError(f"the crop, {tuple(crop.shape)}, is no view of the volume, {tuple(whole.shape)}")
+    slices, rest = [], crop.storage_offset()
+    for stride, edge in zip(whole.stride(), crop.shape, strict=True):
+        start, rest = divmod(rest, stride)
+        slices.append(slice(start, start + edge))
+    return tuple(slices)
+
+
+def _described(value: Any) -> Any:
+    """A transform, or a value of its settings, as JSON; the same in each process."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return [[str(name), _described(value[name])] for name in sorted(value, key=str)]
+    if isinstance(value, set | frozenset):
+        return sorted(map(_described, value), key=str)
+    if isinstance(value, Sequence):
+        return [_described(item) for item in value]
+    if isinstance(value, FunctionType | type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, Enum | torch.dtype | np.dtype):
+        return str(value)
+    settings = {name: setting for name, setting in vars(value).items() if name not in STATE}
+    return [f"{type(value).__module__}.{type(value).__qualname__}", _described(settings)]

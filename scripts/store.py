@@ -1,0 +1,119 @@
+"""Prepare the volumes of a training once, so that it reads just its crops.
+
+    python -m scripts.store BUNDLE [OVERLAY ...] --store=FOLDER [--OPTION=VALUE ...]
+
+The training then gets the same `--store`, and the same options otherwise.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from common import cli
+from common.cli import options_of
+from common.configs import check
+from common.errors import check_number, input_error_message
+from common.files import check_writable_folder, expand_home
+from scripts.arrays import array_of
+from scripts.pools import map_in_processes
+from scripts.run import command
+
+__all__ = ["prepare"]
+
+
+def prepare(
+    bundle: str,
+    *overlays: str,
+    store: str,
+    jobs: int = 0,
+    slurm: Mapping[str, Any] | None = None,
+    **options: str,
+) -> None:
+    """Write what a training would prepare of each subject in each epoch; subjects that are there are left out.
+
+    Args:
+        bundle: such as brats_finetune.
+        overlays: its configs over train.yaml, such as quickstart, or YAML files.
+        store: folder of the prepared volumes; two to three times as large as the .nii.gz files.
+        jobs: subjects at a time, each in a process; 0 for one per core; with slurm, the number of SLURM jobs.
+        slurm: settings of submitit, such as "{'slurm_partition': 'cpu'}": SLURM jobs prepare the subjects.
+        options: those of the training, such as --dataset_dir and --datalist.
+
+    Raises:
+        InputError: an option is bad. Subjects that cannot be read are reported, a line each; the exit status is then 1.
+    """
+    check_number("jobs", jobs, int, 0, 1024)
+    folder = expand_home(store, f"--store={store}")
+    check_writable_folder(folder, f"--store={store}")
+    with tempfile.TemporaryDirectory() as unused:
+        data, transform = _training(bundle, overlays, options, Path(unused))
+    from common.data.store import Store  # here, as `--help` need not wait for it
+
+    kept = Store(folder.absolute(), transform)
+    missing = kept.missing(data)
+    print(f"{len(data)} subjects: {len(data) - len(missing)} are there, {len(missing)} to prepare", flush=True)
+    array = None if slurm is None else array_of(slurm, folder, "store", jobs or os.cpu_count() or 1)
+    work = partial(_attempt, kept)
+    faults = array.map(work, missing, "subject") if array else map_in_processes(work, missing, jobs, "subject")
+    failed = [
+        f"subject {entry['subject']}: {'its process was killed' if fault is None else fault}"
+        for entry, fault in zip(missing, faults, strict=True)
+        if fault != ""
+    ]
+    for line in failed:
+        print(line, file=sys.stderr)
+    if failed:
+        print(f"{len(failed)} of {len(data)} subjects are not prepared", file=sys.stderr)
+        sys.exit(1)
+    size = sum(file.stat().st_size for entry in data for file in kept.files_of(entry))
+    print(f"{folder}: {size / 2**30:.2f} GiB; train with --store={folder}")
+
+
+def _training(
+    bundle: str, overlays: Sequence[str], options: Mapping[str, str], unused: Path
+) -> tuple[Sequence[dict[str, Any]], Any]:
+    """The entries that a training reads, and all its transforms.
+
+    Args:
+        bundle: a folder in bundles/.
+        overlays: names or files of configs over train.yaml.
+        options: of the training.
+        unused: an empty folder for what a training writes; nothing is written.
+    """
+    given = {name.replace("-", "_"): value for name, value in options.items()}
+    places = {"output_dir": str(unused), "ckpt_dir": str(unused), "resume": "false", "pretrained": "null"}
+    words = [f"--{name}={value}" for name, value in (given | places).items()]
+    run = options_of(command([bundle, "train", *overlays, *words]))[1]
+    check(run)
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(yaml.safe_load(run.pop("config_file")))
+    for name, value in run.items():
+        parser[name] = yaml.safe_load(value)
+    parser.get_parsed_content("imports")  # `common`, which other values name
+    return parser.get_parsed_content("train::cases"), parser.get_parsed_content("train::preprocessing")
+
+
+def _attempt(store: Any, entry: Mapping[str, Any]) -> str:
+    """Prepare a subject; what went wrong, or nothing."""
+    import torch
+
+    from common.data.datasets import what_broke
+
+    torch.set_num_threads(1)
+    try:
+        store.add(entry)
+    except Exception as error:
+        return input_error_message(error) or what_broke(entry, error)
+    return ""
+
+
+if __name__ == "__main__":
+    cli.run(prepare, "store")
