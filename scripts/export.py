@@ -23,6 +23,7 @@ from torch.nn.functional import cosine_similarity
 from common import cli, weights
 from common.data import datalists
 from common.data.datasets import CaseDataset
+from common.data.modalities import missing_in
 from common.data.regions import regions_of
 from common.data.transforms import RegionsToLabeld
 from common.errors import InputError, check_number, choice
@@ -204,14 +205,17 @@ class Source:
         return noise.to(next(self.network.parameters()).device)
 
     def case(self, datalist: str, dataset_dir: str, split: str | None, subject: str | None) -> tuple[str, torch.Tensor]:
-        """A subject of a datalist, by default the first of the split, and its preprocessed image."""
+        """A subject of a datalist that lacks no modality, by default the first of the split, and its image."""
         if split is None:
             split = "validation" if self.parser["split"] == datalists.ALL else self.parser["split"]
-        entries = datalists.Datalist(datalist, dataset_dir).load(split, self.modalities)
-        found = [entry for entry in entries if subject is None or entry["subject"] == str(subject)]
+        entries = datalists.Datalist(datalist, dataset_dir).load(split, self.modalities, missing=())
+        complete = [entry for entry in entries if not missing_in(entry, self.modalities)]
+        found = [entry for entry in complete if subject is None or entry["subject"] == str(subject)]
         if not found:
+            names = ", ".join(self.modalities)
             raise InputError(
-                f"--case={subject}: not in the split {split} of {datalist}, which has {len(entries)} others"
+                f"--case={subject}: not in the split {split} of {datalist} with {names}; "
+                f"expected one of the {len(complete)} subjects that have them"
             )
         (item,) = CaseDataset(found[:1], self.parser.get_parsed_content("preprocessing"))
         return found[0]["subject"], item["image"].as_tensor().to(next(self.network.parameters()).device)

@@ -1,7 +1,7 @@
 """Prepare the scans of one subject in memory: register, extract the brain, resample once."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,10 +61,21 @@ class Settings:
         return TARGETS[self.target].grid(self.spacing)
 
     @property
+    def space(self) -> str:
+        """The space and the size of the voxels, for records."""
+        return f"{TARGETS[self.target].description}; voxels of {self.spacing:g} mm"
+
+    @property
     def description(self) -> str:
         """The space and what became of the brain, for records."""
         brain = "head kept" if self.brain == "none" else f"brain extracted by {self.brain}"
-        return f"{TARGETS[self.target].description}; {brain}"
+        return f"{self.space}; {brain}"
+
+    def limited_to(self, modalities: Collection[str]) -> "Settings":
+        """For a subject that has these modalities only."""
+        names = tuple(name for name in self.modalities if name in modalities)
+        reference = self.reference if self.reference in names else default_reference(names)
+        return replace(self, modalities=names, reference=reference)
 
 
 @dataclass(frozen=True)

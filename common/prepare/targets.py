@@ -68,7 +68,7 @@ class Cohort:
 
 TARGETS = {
     "mni": Target(
-        "MNI152 (ICBM152 2009a), 1 mm, the grid of ATLAS v2.0",
+        "MNI152 (ICBM152 2009a), the field of view of ATLAS v2.0",
         shape=(197, 233, 189),
         flip=(1, 1, 1),
         origin=(-98, -134, -72),
@@ -77,7 +77,7 @@ TARGETS = {
         code=4,
     ),
     "mni_fsl": Target(
-        "MNI152 (ICBM152 2009a), 1 mm, the grid of FSL and UK Biobank",
+        "MNI152 (ICBM152 2009a), the field of view of FSL and UK Biobank",
         shape=(182, 218, 182),
         flip=(-1, 1, 1),
         origin=(90, -126, -72),
@@ -86,7 +86,7 @@ TARGETS = {
         code=4,
     ),
     "sri24": Target(
-        "BraTS grid (SRI24's), 1 mm, with the MNI152 template placed on it; the SRI24 atlas itself was not used",
+        "BraTS's space (SRI24's) with the MNI152 template placed in it; the SRI24 atlas itself was not used",
         shape=(240, 240, 155),
         flip=(-1, -1, 1),
         origin=(0, 239, 0),

@@ -5,12 +5,13 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 from common.files import lock, move_aside
@@ -45,7 +46,7 @@ def execute(job: Job, output: Path, redo: bool = False, threads: int | None = No
         job: of a study.
         output: folder of the study.
         redo: whether a result is made again that is stale only because of a job that this one needs.
-        threads: of each process; None for PyTorch's choice.
+        threads: of each process, unless OMP_NUM_THREADS is set; None for PyTorch's choice.
 
     Returns:
         done, failed with the last line of the log, interrupted, or running where another process is at it.
@@ -101,12 +102,12 @@ def _run(job: Job, output: Path, commands: list[list[str]], held: int, threads: 
 
 def _call(command: Command, log: Any, held: int, threads: int | None) -> int:
     """Run a command, which inherits the lock: it stays locked if this process is killed and the command is not."""
-    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    shared = {"OMP_NUM_THREADS": str(threads)} if threads else {}
     try:
         process = subprocess.Popen(
             command.arguments,
             cwd=command.folder,
-            env=environment,
+            env=shared | os.environ,  # the user's own number comes first
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -152,13 +153,16 @@ def run_all(
         launch: runs a job.
         at_once: how many.
         tell: is called with a job's name when it starts, and again with its state in the end.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C and SIGTERM, which trainings get, too, so that they save their state.
     """
     order = TopologicalSorter({name: [need for need in jobs[name].needs if need in selected] for name in selected})
     order.prepare()
     results: dict[str, State] = {}
     waiting: list[str] = []
     at_work: dict[Future[State], str] = {}
-    with ThreadPoolExecutor(at_once) as pool:
+    with _sigterm_interrupts(), ThreadPoolExecutor(at_once) as pool:
         while order.is_active():
             waiting += order.get_ready()
             while waiting and len(at_work) < at_once:
@@ -184,6 +188,19 @@ def run_all(
                 tell(name, results[name])
                 order.done(name)
     return results
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM raise KeyboardInterrupt in the block, as Ctrl-C does."""
+    if current_thread() is not main_thread():  # only that one can
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _blocked(job: Job, jobs: Mapping[str, Job], output: Path, results: Mapping[str, State]) -> State | None:

@@ -33,6 +33,8 @@ def prepare(
     bias_correction: bool = False,
     patterns: Mapping[str, str] | None = None,
     series: Mapping[str, str] | None = None,
+    labels: str | None = None,
+    missing: str = "refuse",
     spacing: float = 1.0,
     device: str = "cpu",
     jobs: int = 1,
@@ -59,6 +61,9 @@ def prepare(
             them.
         series: subject -> DICOM series to use, by number or UID, such as "{'sub-01': 'T1=5,T1ce=9'}", where the headers
             do not tell; rules choose the others (deploy/README.md).
+        labels: word in the names of NIfTI label maps, such as seg, or their pattern, such as "*_lesion.nii.gz": each is
+            brought along from the grid of the scan that it was drawn on, as SUBJECT_seg.nii.gz.
+        missing: refuse a subject that lacks a modality, or keep it, prepared with those that it has (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for HD-BET.
         jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number of SLURM jobs, each
@@ -95,7 +100,10 @@ def prepare(
         device=device,
     )
     source = expand_home(root, f"--root={root}")
-    subjects = find_subjects(source, names, _patterns(patterns, names), _series(series, names))
+    keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
+    if labels is not None and (not isinstance(labels, str) or "/" in labels):
+        raise InputError(f"--labels={labels}: expected a word or a pattern of file names, such as seg")
+    subjects = find_subjects(source, names, _patterns(patterns, names), _series(series, names), labels, keeps_missing)
     folder = _output(output, source)
     array = None if slurm is None else array_of(slurm, folder, "prepare", jobs)
     outcomes = prepare_cohort(subjects, settings, folder, jobs, array)

@@ -21,12 +21,14 @@ from common.errors import InputError
 from common.files import atomic_write
 from common.pages.templates import render
 from common.prepare.figures import FIGURES, Figures, outside, rows
+from common.prepare.resampling import labels_on
 from common.prepare.subject import Settings, prepare_subject
-from common.prepare.targets import TARGETS
+from common.prepare.volumes import Volume
 from scripts.arrays import Array
 from scripts.pools import map_in_processes
-from scripts.prepare.scans import Subject
-from scripts.prepare.store import alone, begin, finished, picture_file, read_record, scan_file, write_subject
+from scripts.prepare.labels import read_labels
+from scripts.prepare.scans import NiftiScan, Subject
+from scripts.prepare.store import LABELS, alone, begin, finished, picture_file, read_record, scan_file, write_subject
 
 __all__ = ["DATALIST", "PAGE", "QUALITY", "Outcome", "prepare_cohort", "run_in_processes"]
 
@@ -133,25 +135,30 @@ def _prepare(order: _Order) -> Outcome:
 
 
 def _prepared(order: _Order) -> Outcome:
-    subject, settings = order.subject, order.settings
+    subject = order.subject
     start = time.monotonic()
-    scans, remarks = subject.scans(settings.modalities)
+    scans, remarks = subject.scans(order.settings.modalities)
+    settings = order.settings.limited_to(scans)
+    labels = None if subject.labels is None else NiftiScan(subject.labels)
     digests = {modality: scan.digest() for modality, scan in scans.items()}
     wanted = {
         "format": FORMAT,
         "settings": {**asdict(settings), "modalities": list(settings.modalities)},
-        "digests": digests,
+        "digests": digests | ({} if labels is None else {LABELS: labels.digest()}),
     }
     record = finished(order.output / subject.name, wanted)
     if record is not None:
         return Outcome(subject.name, outside=tuple(_outside(record)), remarks=tuple(remarks))
     volumes = {modality: scan.read() for modality, scan in scans.items()}
+    drawn = None if labels is None else read_labels(labels.file)
+    on = None if drawn is None else _drawn_on(drawn, volumes, settings.reference, labels)
     prepared = prepare_subject(volumes, settings)
     grid = settings.grid
+    brought = None if drawn is None or on is None else labels_on(drawn, grid, prepared.matrices[on])
     record = {
         "subject": subject.name,
         **wanted,
-        "space": TARGETS[settings.target].description,
+        "space": settings.space,
         "grid": {"shape": list(grid.shape), "affine": grid.affine.tolist()},
         "sources": {
             modality: {
@@ -162,13 +169,24 @@ def _prepared(order: _Order) -> Outcome:
             }
             for modality, scan in scans.items()
         },
+        "labels": None if labels is None else {**labels.record(), "drawn_on": on},
         "remarks": remarks,
         "figures": prepared.figures.record(),
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
         "seconds": round(time.monotonic() - start, 1),
     }
-    write_subject(order.output, subject.name, prepared, settings, record)
+    write_subject(order.output, subject.name, prepared, settings, record, brought)
     return Outcome(subject.name, is_new=True, outside=tuple(outside(prepared.figures)), remarks=tuple(remarks))
+
+
+def _drawn_on(labels: Volume, volumes: Mapping[str, Volume], reference: str, scan: NiftiScan | None) -> str:
+    """The modality on whose grid a label map lies; the reference, if it does."""
+    for modality in sorted(volumes, key=lambda name: name != reference):
+        if labels.grid.is_same(volumes[modality].grid):
+            return modality
+    shape = " x ".join(map(str, labels.grid.shape))
+    file = "" if scan is None else f"{scan.file}: "
+    raise InputError(f"{file}{shape} voxels on the grid of no scan; expected that of {' or '.join(volumes)}")
 
 
 def _outside(record: Mapping[str, Any]) -> list[str]:
@@ -177,7 +195,8 @@ def _outside(record: Mapping[str, Any]) -> list[str]:
 
 def _write_tables(outcomes: Sequence[Outcome], settings: Settings, output: Path) -> None:
     good = [outcome.name for outcome in outcomes if not outcome.fault]
-    measured = {name: Figures(**read_record(output / name)["figures"]) for name in good}
+    records = {name: read_record(output / name) for name in good}
+    measured = {name: Figures(**record["figures"]) for name, record in records.items()}
     modalities = list(settings.modalities)
     content = {
         "name": output.name,
@@ -187,8 +206,14 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, output: Path)
         "training": [],
         "validation": [],
         "testing": [
-            {"subject": name, "image": [f"{name}/{scan_file(name, modality)}" for modality in modalities]}
-            for name in good
+            {
+                "subject": name,
+                "image": [
+                    f"{name}/{scan_file(name, modality)}" if modality in record["transforms"] else None
+                    for modality in modalities
+                ],
+            }
+            for name, record in records.items()
         ],
     }
     datalists.write(content, output / DATALIST)
@@ -205,7 +230,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, output: Path)
         outcomes=outcomes,
         measured={name: rows(figures) for name, figures in measured.items()},
         settings=settings,
-        space=TARGETS[settings.target].description,
+        space=settings.space,
         meanings=FIGURES,
         picture_file=picture_file,
     )

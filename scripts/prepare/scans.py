@@ -50,7 +50,8 @@ class Subject:
 
     Attributes:
         name: of the subject.
-        files: modality -> path of a NIfTI file.
+        files: modality -> path of a NIfTI file; a modality that the subject lacks is left out.
+        labels: path of a label map in NIfTI, on the grid of one of the files.
         study: folder of a DICOM study, in place of the files.
         requested: modality -> number or UID of its series in the study; rules choose the others.
         fault: why it cannot be prepared, or "".
@@ -58,6 +59,7 @@ class Subject:
 
     name: str
     files: Mapping[str, Path] = field(default_factory=dict)
+    labels: Path | None = None
     study: Path | None = None
     requested: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
@@ -70,7 +72,7 @@ class Subject:
         """
         if self.study is not None:
             return choose_scans(self.study, modalities, self.requested)
-        return {modality: NiftiScan(self.files[modality]) for modality in modalities}, []
+        return {modality: NiftiScan(self.files[modality]) for modality in modalities if modality in self.files}, []
 
 
 def find_subjects(
@@ -78,6 +80,8 @@ def find_subjects(
     modalities: Sequence[str],
     patterns: Mapping[str, str],
     series: Mapping[str, Mapping[str, str]] | None = None,
+    labels: str | None = None,
+    keeps_missing: bool = False,
 ) -> list[Subject]:
     """All subjects below a root, sorted by name, with a fault where a modality has no NIfTI file or several.
 
@@ -89,10 +93,12 @@ def find_subjects(
             separated by anything but letters and digits. A name with FLAIR and T2 is FLAIR.
         patterns: modality -> pattern of file names, such as *_T1w.nii.gz, instead of these words.
         series: subject -> modality -> number or UID of its DICOM series.
+        labels: word in the names of label maps, or pattern of these; None to leave them out.
+        keeps_missing: whether a subject may lack modalities, but not all.
 
     Raises:
         InputError: the root cannot be read, has no subject, mixes folders and files, or has no study of a subject in
-            `series`.
+            `series`; or no subject has a modality, or a label map.
     """
     with reporting_path_errors(f"--root={root}"):
         if not root.is_dir():
@@ -106,19 +112,32 @@ def find_subjects(
     if folders and flat:
         raise InputError(f"--root={root}: holds {flat[0].name} beside folders of scans; expected either")
     if not folders:
-        folders = _by_prefix(flat, modalities, patterns)
+        folders = _by_prefix(flat, [*modalities, *([labels] if labels else [])], patterns)
     if not folders:
         expected = "SUBJECT/..MODALITY...nii.gz, SUBJECT/ with DICOM files, or SUBJECT_MODALITY.nii.gz"
         raise InputError(f"--root={root}: no scans; expected {expected}")
     requested = series or {}
     if unknown := next((name for name in requested if name not in studies), None):
         raise InputError(f"--series: {unknown} is no DICOM study in {root}; expected a folder with DICOM files")
+    if not studies:
+        _check_found([file.name for files in folders.values() for file in files], modalities, patterns, labels)
     return [
         Subject(name, study=root / name, requested=requested.get(name, {}))
         if name in studies and name.isprintable()
-        else _subject(name, files, modalities, patterns)
+        else _subject(name, files, modalities, patterns, labels, keeps_missing)
         for name, files in folders.items()
     ]
+
+
+def _check_found(
+    files: Sequence[str], modalities: Sequence[str], patterns: Mapping[str, str], labels: str | None
+) -> None:
+    for modality in modalities:
+        if not any(_is_of(file, modality, patterns) for file in files):
+            words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
+            raise InputError(f"--modalities: no file of {modality} ({words}); expected one of at least one subject")
+    if labels is not None and not any(_is_of(file, labels, {}) for file in files):
+        raise InputError(f"--labels={labels}: no such file; expected a label map of at least one subject")
 
 
 def _files(folder: Path) -> list[Path]:
@@ -138,12 +157,25 @@ def _by_prefix(files: Sequence[Path], modalities: Sequence[str], patterns: Mappi
     return dict(sorted(found.items()))
 
 
-def _subject(name: str, files: Sequence[Path], modalities: Sequence[str], patterns: Mapping[str, str]) -> Subject:
+def _subject(
+    name: str,
+    files: Sequence[Path],
+    modalities: Sequence[str],
+    patterns: Mapping[str, str],
+    labels: str | None,
+    keeps_missing: bool,
+) -> Subject:
     if not name.isprintable():
         return Subject(ascii(name), fault="a name with control characters; expected printable text")
+    maps = [path for path in files if labels is not None and _is_of(path.name, labels, {})]
+    if len(maps) > 1:
+        return Subject(name, fault=f"{maps[0].name} and {maps[1].name}; expected one label map (see --labels)")
+    scans = [path for path in files if path not in maps]
     chosen: dict[str, Path] = {}
     for modality in modalities:
-        matching = [path for path in files if _is_of(path.name, modality, patterns)]
+        matching = [path for path in scans if _is_of(path.name, modality, patterns)]
+        if not matching and keeps_missing:
+            continue
         if len(matching) != 1:
             there = " and ".join(path.name for path in matching[:2]) or "no file"
             return Subject(name, fault=f"{modality}: {there}; expected one file (--patterns chooses by name)")
@@ -152,12 +184,15 @@ def _subject(name: str, files: Sequence[Path], modalities: Sequence[str], patter
     if twice:
         file = chosen[twice[0]].name
         return Subject(name, fault=f"{file}: is {' and '.join(twice)}; expected one file each (see --patterns)")
-    return Subject(name, chosen)
+    if not chosen:
+        return Subject(name, fault=f"none of {', '.join(modalities)}; expected one file at least")
+    return Subject(name, chosen, maps[0] if maps else None)
 
 
 def _is_of(file: str, modality: str, patterns: Mapping[str, str]) -> bool:
-    if modality in patterns:
-        return fnmatch.fnmatchcase(file, patterns[modality])
+    """Whether a file's name says that it is of a modality; or, for a label map, has a word or fits a pattern."""
+    if modality in patterns or "*" in modality:
+        return fnmatch.fnmatchcase(file, patterns.get(modality, modality))
     words = set(re.split(r"[^a-z0-9]+", file.lower()))
     if modality == "T2" and words & set(SPELLINGS["FLAIR"]):
         return False

@@ -15,10 +15,11 @@ from common.errors import InputError
 from common.files import lock, reporting_json_errors, write_json
 from common.prepare.subject import Prepared, Settings
 from common.prepare.targets import TARGETS
-from common.prepare.volumes import to_transform
+from common.prepare.volumes import Volume, to_transform
 from scripts.prepare.picture import draw
 
 __all__ = [
+    "LABELS",
     "RECORD",
     "WORK",
     "alone",
@@ -32,6 +33,7 @@ __all__ = [
 ]
 
 RECORD = "prepare.json"
+LABELS = "seg"  # ends the name of a label map, as in BraTS
 WORK = ".prepare"  # folder in the output for what is not finished
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 
@@ -57,9 +59,22 @@ def picture_file(subject: str) -> str:
 
 
 def write_subject(
-    output: Path, subject: str, prepared: Prepared, settings: Settings, record: Mapping[str, Any]
+    output: Path,
+    subject: str,
+    prepared: Prepared,
+    settings: Settings,
+    record: Mapping[str, Any],
+    labels: Volume | None = None,
 ) -> None:
     """Write the folder of a subject, which this process has begun, in place of an earlier one.
+
+    Args:
+        output: folder of all subjects.
+        subject: its name.
+        prepared: its scans.
+        settings: that they were prepared with.
+        record: of this; transforms and files are added.
+        labels: its label map on the target's grid.
 
     Raises:
         InputError: it cannot be written.
@@ -73,6 +88,8 @@ def write_subject(
             sitk.WriteTransform(
                 to_transform(prepared.matrices[modality]), str(folder / transform_file(subject, modality))
             )
+        if labels is not None:
+            write_volume(folder / scan_file(subject, LABELS), labels.array, affine, code, code, COMPRESSION)
         write_volume(folder / mask_file(subject), prepared.brain.astype(np.uint8), affine, code, code, COMPRESSION)
         draw(prepared, folder / picture_file(subject), subject)
         transforms = {

@@ -19,7 +19,7 @@ def test_the_command_writes_to_the_raw_grid_of_a_modality(cohort, run_prepare, t
     result = run_prepare("back", *folders, "--modality=FLAIR")
     assert result.returncode == 1
     assert "nobody: " in result.stdout
-    assert "prepare.json: No such file or directory" in result.stdout
+    assert f"nobody: not among the subjects of {cohort.folder / 'out'}" in result.stdout
     raw = nibabel.load(cohort.folder / "raw" / cohort.subject / f"{cohort.subject}_FLAIR.nii.gz")
     back = nibabel.load(tmp_path / f"b/{cohort.subject}.nii.gz")
     assert back.shape == raw.shape

@@ -25,6 +25,8 @@ from tests.support import one_line
         ({"target": "mni", "spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
         ({"target": "mni", "bias_correction": "often"}, "--bias_correction=often: expected true or false"),
         ({"target": "mni", "patterns": {"T2": "*"}}, "T2 is no modality here; expected T1"),
+        ({"target": "mni", "missing": "drop"}, "--missing=drop: expected one of refuse, keep"),
+        ({"target": "mni", "labels": "a/seg"}, "--labels=a/seg: expected a word or a pattern of file names"),
         ({"target": "mni", "patterns": "T1"}, "--patterns=T1: expected patterns by modality"),
     ],
 )

@@ -57,6 +57,35 @@ def test_one_file_of_two_modalities_is_a_fault(tmp_path):
     assert found(root, ["T1", "T2"])["a"].startswith("T1_T2.nii.gz: is T1 and T2; expected one file each")
 
 
+def test_a_modality_that_no_subject_has_is_refused(tmp_path):
+    root = folder_with(tmp_path, "a/a_T1.nii.gz", "b/b_T1.nii.gz")
+    with pytest.raises(InputError, match=r"--modalities: no file of FLARE \(FLARE\); expected one of at least one sub"):
+        find_subjects(root, ["T1", "FLARE"], {})
+    with pytest.raises(InputError, match="--labels=seg: no such file; expected a label map of at least one subject"):
+        find_subjects(root, ["T1"], {}, labels="seg")
+
+
+def test_label_maps_are_no_scans(tmp_path):
+    root = folder_with(tmp_path, "a/a_T1.nii.gz", "a/a_T1_seg.nii.gz", "b/b_T1.nii.gz", "c/seg_1.nii", "c/seg_2.nii")
+    a, b, c = find_subjects(root, ["T1"], {}, labels="seg")
+    assert (a.files["T1"].name, a.labels.name) == ("a_T1.nii.gz", "a_T1_seg.nii.gz")
+    assert b.labels is None
+    assert c.fault == "seg_1.nii and seg_2.nii; expected one label map (see --labels)"
+    assert find_subjects(root, ["T1"], {}, labels="*_seg.nii.gz")[0].labels == a.labels
+
+
+def test_flat_label_maps_belong_to_their_subjects(tmp_path):
+    a, b = find_subjects(folder_with(tmp_path, "a_T1.nii", "a_seg.nii", "b_T1.nii"), ["T1"], {}, labels="seg")
+    assert (a.name, a.labels.name, b.labels) == ("a", "a_seg.nii", None)
+
+
+def test_a_subject_may_lack_modalities_but_not_all(tmp_path):
+    root = folder_with(tmp_path, "a/a_T1.nii.gz", "a/a_FLAIR.nii.gz", "b/b_T1.nii.gz", "c/c_T2.nii.gz")
+    a, b, c = find_subjects(root, ["T1", "FLAIR"], {}, keeps_missing=True)
+    assert (list(a.files), list(b.files), b.fault) == (["T1", "FLAIR"], ["T1"], "")
+    assert c.fault == "none of T1, FLAIR; expected one file at least"
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
