@@ -75,8 +75,9 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
             step of the quick start, with huge pages and memory kept as in every command, or plain), attention (a
             pretraining step, scores recomputed or stored as in MONAI), precision (training steps of both networks in
             float32 or bfloat16), metrics (lesion-wise scores of a case, ours or on whole volumes for each lesion),
-            reading (a batch of stage 1 from disk, one or several crops of each volume), or crops (of the fine-tuning
-            on ATLAS, half of them turned: sampled from the volume, or cut out first). All run on one thread.
+            reading (a batch of stage 1 from disk, from a store or not, one or several crops of each volume), or crops
+            (of the fine-tuning on ATLAS, half of them turned; sampled from the volume, or cut out first). All run on
+            one thread.
         repeats: number of timings of each variant.
         json: file for the figures.
     """

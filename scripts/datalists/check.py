@@ -137,9 +137,8 @@ def check(
         pictures: largest number of subjects on the page, errors first; findings.csv has them all.
         workers: processes; 0 for one per core. With `slurm`, the number of SLURM jobs, each of which reads its part of
             the subjects, one at a time.
-        slurm: settings of SLURM jobs by the names of submitit's parameters, such as
-            "{'slurm_partition': 'cpu', 'cpus_per_task': 1, 'mem_gb': 4, 'timeout_min': 60}"; without, this machine
-            reads. All nodes must share the folders.
+        slurm: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'cpu', 'mem_gb': 4}"; without,
+            this machine reads. All nodes must share the folders.
     """
     accepted = _check_options(datalist, fix, fixed, accept, pictures, workers)
     _check_places(datalist, output, fixed)

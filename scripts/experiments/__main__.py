@@ -101,8 +101,8 @@ def run(
         only: pattern of the names of the jobs to run, such as "two_stage/*"; those that they need run, too.
         stale: keep results whose commands, inputs or code have changed (the default), or redo them; the old results are
             moved aside.
-        slurm: settings of SLURM jobs by the names of submitit's parameters, such as
-            "{'slurm_partition': 'gpu', 'gpus_per_node': 1, 'timeout_min': 1440}"; without, jobs run on this machine.
+        slurm: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'gpu', 'gpus_per_node': 1}";
+            without, jobs run on this machine.
     """
     check_number("jobs", jobs, int, 1, 1024)
     redo = choice("stale", stale, {"keep": False, "redo": True})

@@ -68,9 +68,8 @@ def prepare(
         device: cpu or cuda, for HD-BET.
         jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number of SLURM jobs, each
             of which prepares its part of the subjects, one at a time.
-        slurm: settings of SLURM jobs by the names of submitit's parameters, such as
-            "{'slurm_partition': 'cpu', 'cpus_per_task': 2, 'mem_gb': 4, 'timeout_min': 240}"; without, subjects are
-            prepared on this machine. All nodes must share the folders.
+        slurm: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";
+            without, subjects are prepared on this machine. All nodes must share the folders.
     """
     cohort = None if like is None else choice("like", like, COHORTS)
     names = _names(modalities, cohort and cohort.modalities)
