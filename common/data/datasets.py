@@ -4,6 +4,7 @@ What a training reads depends only on its seed and on the position in that order
 number of workers, therefore sees the same data as a run that was never stopped.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from itertools import count, islice
@@ -143,16 +144,26 @@ class Steps:
     Args:
         dataloader: reads the batches; its sampler is a `CaseSampler`.
         accumulation_steps: batches of each step.
+
+    Attributes:
+        waited: seconds that this process has waited for batches so far.
     """
 
     def __init__(self, dataloader: DataLoader, accumulation_steps: int = 1) -> None:
         self.dataloader, self.accumulation_steps = dataloader, accumulation_steps
-        self.dataset = dataloader.dataset
+        self.dataset, self.waited = dataloader.dataset, 0.0
 
     def __iter__(self) -> Iterator[Batches]:
-        batches = iter(self.dataloader)
+        batches = self._timed(iter(self.dataloader))  # here: it draws a random number
         while True:
             yield Batches(batches, self.accumulation_steps)
+
+    def _timed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        start = time.monotonic()
+        for batch in batches:
+            self.waited += time.monotonic() - start
+            yield batch
+            start = time.monotonic()
 
     def begin_after(self, iteration: int) -> None:
         """Start the next iteration over the steps after `iteration` steps."""

@@ -44,6 +44,7 @@ class Forecast:
     """
 
     STEPS = 10  # timed, after a first one that also fills caches
+    PATIENCE = 0.1  # share of the time that a training may wait for data before it is told what helps
 
     def __init__(self, plan: Plan, network: nn.Module) -> None:
         options = plan.options
@@ -51,7 +52,8 @@ class Forecast:
         self.cases, self.crops = plan.training_cases, plan.global_batch_size
         self.crops_per_volume = plan.crops_per_volume
         self.batches = f"{options.batch_size} x {plan.accumulation_steps} batches x {plan.processes.count} processes"
-        self._start = 0.0
+        self._start = self._waited = 0.0
+        self._advice = "" if options.store else "; python -m scripts.store and --store read crops faster"
 
     def attach(self, engine: Engine) -> None:
         """Print the cost of the trainer `engine`, on the main process."""
@@ -72,7 +74,7 @@ class Forecast:
         if needed > free:
             raise ArgumentError(f"ckpt_dir={self.folder}: {free:.2f} GiB free; expected {needed:.2f} GiB at least")
         if timed := min(self.STEPS, left // 2):
-            engine.add_event_handler(Events.ITERATION_COMPLETED(once=done + 1), self._begin)
+            engine.add_event_handler(Events.ITERATION_COMPLETED(once=done + 1), self._begin, engine)
             engine.add_event_handler(Events.ITERATION_COMPLETED(once=done + 1 + timed), self._print_time, timed)
 
     def _disk(self) -> int:
@@ -81,14 +83,17 @@ class Forecast:
         moments = 2 * sum(value.numel() * value.element_size() for value in self.network.parameters())
         return 2 * weights + (self.keep + 1) * (weights + moments)
 
-    def _begin(self) -> None:
-        self._start = time.monotonic()
+    def _begin(self, engine: Engine) -> None:
+        self._start, self._waited = time.monotonic(), engine.state.dataloader.waited
 
     def _print_time(self, engine: Engine, timed: int) -> None:
         seconds = (time.monotonic() - self._start) / timed
+        waiting = (engine.state.dataloader.waited - self._waited) / timed / seconds
         left = timedelta(seconds=round(seconds * _steps_left(engine)))
         memory = ", ".join(f"{value:.2f} GiB {name}" for name, value in _named_memory().items())
         tqdm.write(f"time: {seconds:.2f} s a step, so about {left} to go; peak memory of one process: {memory}")
+        advice = self._advice if waiting > self.PATIENCE else ""
+        tqdm.write(f"data: waiting for it takes {100 * waiting:.0f} % of a step{advice}")
 
 
 def _steps_left(engine: Engine) -> int:

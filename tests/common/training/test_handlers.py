@@ -16,8 +16,14 @@ from common.training.handlers import Forecast, Pictures, Progress, UnlearningWar
 # Progress
 
 
+class Timed(list):
+    """Data that a training has waited for."""
+
+    waited = 0.0
+
+
 def loop(length):
-    return Engine(lambda *_: {"loss": torch.tensor(0.125)}), [0] * length
+    return Engine(lambda *_: {"loss": torch.tensor(0.125)}), Timed([0] * length)
 
 
 def test_progress_goes_to_standard_error(capsys):
@@ -43,10 +49,10 @@ def test_progress_of_a_resumed_run_begins_where_it_was(capsys):
 # Forecast
 
 
-def forecast(folder, engine, crops_per_volume=1):
+def forecast(folder, engine, crops_per_volume=1, store=None):
     network = nn.Linear(1000, 1000, bias=False)  # 4,000,000 bytes
     plan = SimpleNamespace(
-        options=SimpleNamespace(batch_size=2, keep=2, ckpt_dir=str(folder)),
+        options=SimpleNamespace(batch_size=2, keep=2, ckpt_dir=str(folder), store=store),
         accumulation_steps=8,
         processes=SimpleNamespace(count=4),
         global_batch_size=64,
@@ -111,6 +117,25 @@ def test_the_time_left_is_told_from_the_first_steps(tmp_path, capsys, monkeypatc
     left = 100 - done - 1 - timed
     assert line.startswith(f"time: 36.00 s a step, so about {36 * left // 3600}:{36 * left % 3600 // 60:02d}:")
     assert re.search(r"to go; peak memory of one process: \d+\.\d\d GiB RAM$", line)
+
+
+@pytest.mark.parametrize(("seconds", "store", "advice"), [(0.9, None, True), (1.1, "store", False), (0.1, None, False)])
+def test_waiting_for_data_is_told_with_what_helps(tmp_path, capsys, monkeypatch, seconds, store, advice):
+    clock = iter([100.0, 100.0 + 3 * 10])
+    engine, data = loop(100)
+    forecast(tmp_path, engine, store=store)
+
+    def wait_a_moment():
+        data.waited += seconds
+
+    engine.add_event_handler(Events.ITERATION_STARTED, wait_a_moment)
+    engine.add_event_handler(
+        Events.STARTED, lambda: monkeypatch.setattr("common.training.handlers.time.monotonic", lambda: next(clock))
+    )
+    engine.run(data)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("data: ")]
+    said = "; python -m scripts.store and --store read crops faster"
+    assert line == f"data: waiting for it takes {100 * seconds / 3:.0f} % of a step{said if advice else ''}"
 
 
 def test_a_run_of_one_step_tells_no_time(tmp_path, capsys):
