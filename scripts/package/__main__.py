@@ -34,7 +34,7 @@ def package(
         output: folder for BUNDLE/, BUNDLE-VERSION.zip and BUNDLE-VERSION.sha256; replaces a package of the same name
             unless it was changed after it was built.
         weights: a checkpoint of the bundle's network, which becomes models/model.pt. The package's configs take its
-            model_size, patch_size and label_convention.
+            model_size, patch_size, modalities and label_convention.
         weights_url: download address of models/model.pt for large_files.yml, which the Model Zoo requires for files
             above 25 MB; none for a package that is not published. Without --weights the file is not read, and has to
             fit the configs as they are.

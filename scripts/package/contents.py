@@ -3,12 +3,13 @@
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from common.data.regions import CONVENTIONS, regions_of
 from scripts.package.check import LINK, UNITTEST
 
 __all__ = ["contents"]
@@ -33,6 +34,7 @@ SETTINGS = (
     "label_convention",
     "normalization",
     "spacing",
+    "modalities",
 )  # options that configs take from the weights
 CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # that take them
 
@@ -56,6 +58,7 @@ def contents(source: Path, settings: Mapping[str, Any]) -> dict[str, bytes]:
         shape = json.dumps(json.loads(metadata)["network_data_format"]["inputs"]["image"]["spatial_shape"])
         new = f'"spatial_shape": {json.dumps(list(patch))}'
         content["configs/metadata.json"] = metadata.replace(f'"spatial_shape": {shape}'.encode(), new.encode())
+    content["configs/metadata.json"] = _with_own_task(content["configs/metadata.json"], settings)
     for file in [file for file in content if file.endswith(".yaml")]:
         twin = json.dumps(yaml.safe_load(content[file]), indent=2) + "\n"
         content[file.removesuffix(".yaml") + ".json"] = twin.encode()
@@ -72,6 +75,47 @@ def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
             rf"^{option}: (\"[^\"]*\"|\[[^\]]*\]|\S+)", f"{option}: {shown}", text, count=1, flags=re.MULTILINE
         )
     return text.encode()
+
+
+def _with_own_task(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
+    """metadata.json for weights of other modalities or regions than the bundle's; otherwise as it is.
+
+    Args:
+        metadata: of the bundle.
+        settings: metadata of the weights.
+    """
+    described = json.loads(metadata)
+    formats = described["network_data_format"]
+    image = formats["inputs"]["image"]
+    modalities = list(settings.get("modalities") or image["channel_def"].values())
+    convention = settings.get("label_convention")
+    regions = regions_of(convention) if convention and convention not in CONVENTIONS else None
+    if regions is None and modalities == list(image["channel_def"].values()):
+        return metadata
+    image |= {"num_channels": len(modalities), "channel_def": _numbered(modalities)}
+    names = ", ".join(modalities)
+    described["image_classes"] = f"{len(modalities)} channels in this order: {names}; each is z-scored"
+    described["data_type"] = f"NIfTI: {names} brain MRI, on one grid"
+    described["data_source"] = "not that of the bundle; the weights do not name it"
+    if regions is not None:
+        labels = {name: ", ".join(map(str, sorted(values))) for name, values in regions.items()}
+        meaning = "; ".join(f"{name}: {values}" for name, values in labels.items())
+        described["name"] = f"{described['name'].partition(':')[0]}: segmentation of {', '.join(labels)}"
+        described["task"] = f"Segmentation of {', '.join(labels)} in brain MRI"
+        described["description"] = (
+            f"A SwinUNETR that segments regions of its user's in {names} MRI: {', '.join(labels)}."
+        )
+        described["label_classes"] = f"label values of each region: {meaning}"
+        described["pred_classes"] = f"network: logits of the regions, in this order; inference: a label map ({meaning})"
+        formats["outputs"]["pred"] |= {"num_channels": len(labels), "channel_def": _numbered(labels)}
+        highest = max(max(values) for values in regions.values())
+        label_map = {"value_range": [0, highest], "channel_def": {"0": f"label map: {meaning}"}}
+        formats["post_processed_outputs"]["pred"] |= label_map
+    return (json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _numbered(names: Iterable[str]) -> dict[str, str]:
+    return {str(number): name for number, name in enumerate(names)}
 
 
 def _with_documents(content: dict[str, bytes], source: Path) -> dict[str, bytes]:

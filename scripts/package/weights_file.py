@@ -74,11 +74,13 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
     checkpoint = checkpoints.read(weights)
     config = ConfigParser.load_config_file(str(source / "configs/train.yaml"))
     stated = checkpoint.metadata
-    expected = {"bundle": source.name, "modalities": config["modalities"]}
+    expected = {"bundle": source.name}
     if "architecture" in config:  # a package describes, tests and exports the network of the config's default
+        if not isinstance(stated.get("modalities"), list):
+            raise InputError(f"--weights={weights}: modalities unknown; expected a checkpoint that states them")
         expected |= {"architecture": config["architecture"], "network": NETWORKS[config["architecture"]]}
     else:
-        expected |= {"network": config["plan"]["network"]}
+        expected |= {"network": config["plan"]["network"], "modalities": config["modalities"]}
     for what, value in expected.items():
         # a converted file states neither bundle nor architecture
         if stated.get(what, value if what in ("bundle", "architecture") else None) != value:
