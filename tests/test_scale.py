@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from common.cli import options_of
+from scripts import store
 from scripts.datalists import __main__ as datalists
 from scripts.folds.__main__ import folds
 from scripts.phantoms.cohort import make
@@ -25,6 +26,7 @@ FUNCTIONS = {
     "scripts.datalists ukb": datalists.ukb,
     "scripts.datalists check": datalists.check,
     "scripts.folds brats_finetune": folds,
+    "scripts.store ukb_ssl_pretrain": store.prepare,
 }
 
 
@@ -119,9 +121,9 @@ def test_the_container_takes_the_place_of_the_environment(tmp_path):
 
 def test_the_documented_options_are_those_of_the_commands():
     commands = re.findall(r"^python -m (scripts\..*)$", TEXT.replace("\\\n", ""), re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 7
     for command in commands:
         name = next(name for name in FUNCTIONS if command.startswith(f"{name} "))
         _, options = options_of(shlex.split(command.removeprefix(name)))
-        known = set(inspect.signature(FUNCTIONS[name]).parameters) | {"pretrained"}
+        known = set(inspect.signature(FUNCTIONS[name]).parameters) | {"pretrained", "dataset_dir", "datalist"}
         assert options.keys() <= known, command
