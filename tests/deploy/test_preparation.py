@@ -69,7 +69,7 @@ def test_what_is_found_returns_to_the_reference_as_it_was_scanned(cohorts, heads
 
 def test_remarks_and_figures_say_how_it_went(prepared):
     _, preparation = prepared
-    assert preparation.remarks[0].startswith("scans prepared by this application: BraTS grid")
+    assert preparation.remarks[0].startswith("scans prepared by this application: BraTS's space")
     assert preparation.remarks[0].endswith("brain extracted by template")
     assert [line.split(":")[0] for line in preparation.lines] == ["brain", "FLAIR", "T1ce", "T1", "T2"]
     figures = preparation.record()["figures"]
