@@ -16,7 +16,6 @@ from typing import Any
 import yaml
 
 from common import cli
-from common.cli import options_of
 from common.configs import check
 from common.errors import check_number, input_error_message
 from common.files import check_writable_folder, expand_home
@@ -49,13 +48,13 @@ def prepare(
         InputError: an option is bad. Subjects that cannot be read are reported, a line each; the exit status is then 1.
     """
     check_number("jobs", jobs, int, 0, 1024)
-    folder = expand_home(store, f"--store={store}")
+    folder = expand_home(store, f"--store={store}").absolute()  # a training starts from another folder
     check_writable_folder(folder, f"--store={store}")
     with tempfile.TemporaryDirectory() as unused:
         data, transform = _training(bundle, overlays, options, Path(unused))
     from common.data.store import Store  # here, as `--help` need not wait for it
 
-    kept = Store(folder.absolute(), transform)
+    kept = Store(folder, transform)
     missing = kept.missing(data)
     print(f"{len(data)} subjects: {len(data) - len(missing)} are there, {len(missing)} to prepare", flush=True)
     array = None if slurm is None else array_of(slurm, folder, "store", jobs or os.cpu_count() or 1)
@@ -86,10 +85,9 @@ def _training(
         options: of the training.
         unused: an empty folder for what a training writes; nothing is written.
     """
-    given = {name.replace("-", "_"): value for name, value in options.items()}
     places = {"output_dir": str(unused), "ckpt_dir": str(unused), "resume": "false", "pretrained": "null"}
-    words = [f"--{name}={value}" for name, value in (given | places).items()]
-    run = options_of(command([bundle, "train", *overlays, *words]))[1]
+    words = [f"--{name}={value}" for name, value in {**options, **places}.items()]
+    run = cli.options_of(command([bundle, "train", *overlays, *words]))[1]
     check(run)
     from monai.bundle import ConfigParser
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from threadpoolctl import threadpool_limits
@@ -56,6 +56,11 @@ class _Order:
     subject: Subject
     settings: Settings
     output: Path
+
+
+class _Drawn(NamedTuple):
+    labels: Volume
+    modality: str
 
 
 def prepare_cohort(
@@ -150,11 +155,10 @@ def _prepared(order: _Order) -> Outcome:
     if record is not None:
         return Outcome(subject.name, outside=tuple(_outside(record)), remarks=tuple(remarks))
     volumes = {modality: scan.read() for modality, scan in scans.items()}
-    drawn = None if labels is None else read_labels(labels.file)
-    on = None if drawn is None else _drawn_on(drawn, volumes, settings.reference, labels)
+    drawn = None if labels is None else _drawn(labels.file, volumes, settings.reference)
     prepared = prepare_subject(volumes, settings)
     grid = settings.grid
-    brought = None if drawn is None or on is None else labels_on(drawn, grid, prepared.matrices[on])
+    brought = None if drawn is None else labels_on(drawn.labels, grid, prepared.matrices[drawn.modality])
     record = {
         "subject": subject.name,
         **wanted,
@@ -169,7 +173,7 @@ def _prepared(order: _Order) -> Outcome:
             }
             for modality, scan in scans.items()
         },
-        "labels": None if labels is None else {**labels.record(), "drawn_on": on},
+        "labels": None if labels is None or drawn is None else {**labels.record(), "drawn_on": drawn.modality},
         "remarks": remarks,
         "figures": prepared.figures.record(),
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
@@ -179,14 +183,14 @@ def _prepared(order: _Order) -> Outcome:
     return Outcome(subject.name, is_new=True, outside=tuple(outside(prepared.figures)), remarks=tuple(remarks))
 
 
-def _drawn_on(labels: Volume, volumes: Mapping[str, Volume], reference: str, scan: NiftiScan | None) -> str:
-    """The modality on whose grid a label map lies; the reference, if it does."""
+def _drawn(file: Path, volumes: Mapping[str, Volume], reference: str) -> _Drawn:
+    """A label map, and the modality on whose grid it lies: the reference, if it does."""
+    labels = read_labels(file)
     for modality in sorted(volumes, key=lambda name: name != reference):
         if labels.grid.is_same(volumes[modality].grid):
-            return modality
+            return _Drawn(labels, modality)
     shape = " x ".join(map(str, labels.grid.shape))
-    file = "" if scan is None else f"{scan.file}: "
-    raise InputError(f"{file}{shape} voxels on the grid of no scan; expected that of {' or '.join(volumes)}")
+    raise InputError(f"{file}: {shape} voxels on the grid of no scan; expected that of {' or '.join(volumes)}")
 
 
 def _outside(record: Mapping[str, Any]) -> list[str]:

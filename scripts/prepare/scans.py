@@ -100,6 +100,8 @@ def find_subjects(
         InputError: the root cannot be read, has no subject, mixes folders and files, or has no study of a subject in
             `series`; or no subject has a modality, or a label map.
     """
+    if labels is not None and "*" in labels:
+        patterns = {**patterns, labels: labels}
     with reporting_path_errors(f"--root={root}"):
         if not root.is_dir():
             raise InputError(f"--root={root}: no such folder; expected a folder of raw scans")
@@ -136,7 +138,7 @@ def _check_found(
         if not any(_is_of(file, modality, patterns) for file in files):
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
             raise InputError(f"--modalities: no file of {modality} ({words}); expected one of at least one subject")
-    if labels is not None and not any(_is_of(file, labels, {}) for file in files):
+    if labels is not None and not any(_is_of(file, labels, patterns) for file in files):
         raise InputError(f"--labels={labels}: no such file; expected a label map of at least one subject")
 
 
@@ -167,7 +169,7 @@ def _subject(
 ) -> Subject:
     if not name.isprintable():
         return Subject(ascii(name), fault="a name with control characters; expected printable text")
-    maps = [path for path in files if labels is not None and _is_of(path.name, labels, {})]
+    maps = [path for path in files if labels is not None and _is_of(path.name, labels, patterns)]
     if len(maps) > 1:
         return Subject(name, fault=f"{maps[0].name} and {maps[1].name}; expected one label map (see --labels)")
     scans = [path for path in files if path not in maps]
@@ -190,9 +192,9 @@ def _subject(
 
 
 def _is_of(file: str, modality: str, patterns: Mapping[str, str]) -> bool:
-    """Whether a file's name says that it is of a modality; or, for a label map, has a word or fits a pattern."""
-    if modality in patterns or "*" in modality:
-        return fnmatch.fnmatchcase(file, patterns.get(modality, modality))
+    """Whether a file's name fits the pattern of a modality, or of label maps, or else has one of its words."""
+    if modality in patterns:
+        return fnmatch.fnmatchcase(file, patterns[modality])
     words = set(re.split(r"[^a-z0-9]+", file.lower()))
     if modality == "T2" and words & set(SPELLINGS["FLAIR"]):
         return False
