@@ -9,7 +9,6 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import yaml
 
 from common import cli
 from common.configs import check
-from common.errors import check_number, input_error_message
+from common.errors import check_number
 from common.files import check_writable_folder, expand_home
 from scripts.arrays import array_of
 from scripts.pools import map_in_processes
@@ -55,11 +54,11 @@ def prepare(
     from common.data.store import Store  # here, as `--help` need not wait for it
 
     kept = Store(folder, transform)
+    array = None if slurm is None else array_of(slurm, folder, "store", jobs or os.cpu_count() or 1)
     missing = kept.missing(data)
     print(f"{len(data)} subjects: {len(data) - len(missing)} are there, {len(missing)} to prepare", flush=True)
-    array = None if slurm is None else array_of(slurm, folder, "store", jobs or os.cpu_count() or 1)
-    work = partial(_attempt, kept)
-    faults = array.map(work, missing, "subject") if array else map_in_processes(work, missing, jobs, "subject")
+    add = kept.attempt  # of a module that a SLURM job can import, unlike this one
+    faults = array.map(add, missing, "subject") if array else map_in_processes(add, missing, jobs, "subject")
     failed = [
         f"subject {entry['subject']}: {'its process was killed' if fault is None else fault}"
         for entry, fault in zip(missing, faults, strict=True)
@@ -85,8 +84,8 @@ def _training(
         options: of the training.
         unused: an empty folder for what a training writes; nothing is written.
     """
-    places = {"output_dir": str(unused), "ckpt_dir": str(unused), "resume": "false", "pretrained": "null"}
-    words = [f"--{name}={value}" for name, value in {**options, **places}.items()]
+    fixed = {"output_dir": unused, "ckpt_dir": unused, "resume": "false", "pretrained": "null", "warmup_iterations": 0}
+    words = [f"--{name}={value}" for name, value in {**options, **fixed}.items()]
     run = cli.options_of(command([bundle, "train", *overlays, *words]))[1]
     check(run)
     from monai.bundle import ConfigParser
@@ -97,20 +96,6 @@ def _training(
         parser[name] = yaml.safe_load(value)
     parser.get_parsed_content("imports")  # `common`, which other values name
     return parser.get_parsed_content("train::cases"), parser.get_parsed_content("train::preprocessing")
-
-
-def _attempt(store: Any, entry: Mapping[str, Any]) -> str:
-    """Prepare a subject; what went wrong, or nothing."""
-    import torch
-
-    from common.data.datasets import what_broke
-
-    torch.set_num_threads(1)
-    try:
-        store.add(entry)
-    except Exception as error:
-        return input_error_message(error) or what_broke(entry, error)
-    return ""
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ __getattr__ = lazy(
     __name__,
     {
         "datalists": "ALL Datalist SPLITS convention_of in_memory read restrict subset write",
-        "datasets": "Batches CaseDataset CaseSampler Draw Steps files_of what_broke",
+        "datasets": "Batches CaseDataset CaseSampler Draw Steps files_of",
         "headers": "AFFINE_TOLERANCE Problem broken_file check_headers edges_of files_in first_line grid_of "
-        "read_headers read_voxels",
+        "read_headers read_voxels what_broke",
         "intensities": "NormalizeBraind brain_and_head otsu",
         "modalities": "SPELLINGS count_missing first_image missing_in modality_of split_name",
         "preparation": "brain_overlap describe differences measure measure_cases refuse spread union",

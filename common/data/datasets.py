@@ -15,11 +15,11 @@ from monai.data import CacheDataset, DataLoader
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
 
-from common.data.headers import broken_file, files_in
+from common.data.headers import files_in, what_broke
 from common.data.store import Store
 from common.errors import ArgumentError, InputError, input_error_message
 
-__all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of", "what_broke"]
+__all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of"]
 
 
 class Draw(NamedTuple):
@@ -83,16 +83,6 @@ def _named(entry: Mapping[str, Any]) -> Iterator[None]:
             message = what_broke(entry, error)
         subject = f"subject {entry['subject']}: "
         raise InputError(subject + message.removeprefix(subject)) from error
-
-
-def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
-    """Name the file that cannot be read; if all can be, the transforms' error and all files."""
-    if broken := broken_file(files_in(entry)):
-        return f"{broken[0]}: {broken[1]}; expected a NIfTI file that can be read"
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"cannot be prepared: {text} ({', '.join(files_in(entry))})"
 
 
 def files_of(dataset: CaseDataset, subjects: Iterable[str]) -> list[str]:

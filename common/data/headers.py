@@ -1,6 +1,6 @@
 """Check the headers and the readability of a case's files.
 
-A training calls `check_headers` before it starts, and `broken_file` when a file cannot be read. `python -m
+A training calls `check_headers` before it starts, and `what_broke` when a file cannot be read. `python -m
 scripts.datalists check` builds on the same functions and also checks the voxels.
 
 A case is a dictionary with "subject", "image" (one file per modality, None for a missing one) and, if it has one,
@@ -31,6 +31,7 @@ __all__ = [
     "grid_of",
     "read_headers",
     "read_voxels",
+    "what_broke",
 ]
 
 THREADS = 16  # they mostly wait for the storage; reading a header takes 0.3 ms
@@ -83,6 +84,16 @@ def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
         if isinstance(opened, Problem):
             return file, opened.value
     return None
+
+
+def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
+    """Name the file that cannot be read; if all can be, the transforms' error and all files."""
+    if broken := broken_file(files_in(entry)):
+        return f"{broken[0]}: {broken[1]}; expected a NIfTI file that can be read"
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"cannot be prepared: {text} ({', '.join(files_in(entry))})"
 
 
 # Headers

@@ -22,9 +22,9 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandomizableTrait
 
-from common.data.headers import files_in
+from common.data.headers import files_in, what_broke
 from common.data.transforms import MISSING
-from common.errors import ArgumentError, InputError
+from common.errors import ArgumentError, InputError, input_error_message
 from common.files import atomic_write
 
 __all__ = ["Store"]
@@ -119,6 +119,15 @@ class Store:
             volumes[key] = {"shape": array.shape, "dtype": array.dtype.name, "crc32": checksum, **_geometry(item[key])}
         with atomic_write(path) as file:  # last: a subject is there if this file is
             file.write_text(json.dumps({"format": FORMAT, "subject": entry["subject"], "volumes": volumes}))
+
+    def attempt(self, entry: Mapping[str, Any]) -> str:
+        """Prepare a subject, and write it, on one core; what went wrong in one line, or nothing."""
+        torch.set_num_threads(1)
+        try:
+            self.add(entry)
+        except Exception as error:
+            return input_error_message(error) or what_broke(entry, error)
+        return ""
 
     def read(self, entry: Mapping[str, Any]) -> Any:
         """A subject after all transforms. If the first random one is a crop, the other voxels are not decompressed.
