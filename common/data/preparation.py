@@ -196,4 +196,5 @@ def refuse(found: Mapping[str, Difference], accept: Collection[str]) -> None:
     refused = {name: str(difference) for name, difference in found.items() if name not in accept}
     if refused:
         names = ",".join(refused)
-        raise InputError(f"prepared otherwise: {'; '.join(refused.values())} (--accept='[{names}]' to go on)")
+        cure = "" if refused.keys() <= {"spacing"} else "; python -m scripts.prepare prepares raw scans"
+        raise InputError(f"prepared otherwise: {'; '.join(refused.values())} (--accept='[{names}]' to go on{cure})")

@@ -71,6 +71,8 @@ def ensemble(
     networks = [network, *(deepcopy(network) for _ in files[1:])]
     for each, file in zip(networks, files, strict=True):
         weights.restore(each, file, modalities, normalization)
+    if len(files) > 1:
+        print(f"ensemble: {len(files)} checkpoints, whose logits are averaged", flush=True)
     return Ensemble(networks, flips)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from common.data.regions import CONVENTIONS, regions_of
+from common.data.regions import regions_of
 from scripts.package.check import LINK, UNITTEST
 
 __all__ = ["contents"]
@@ -58,7 +58,9 @@ def contents(source: Path, settings: Mapping[str, Any]) -> dict[str, bytes]:
         shape = json.dumps(json.loads(metadata)["network_data_format"]["inputs"]["image"]["spatial_shape"])
         new = f'"spatial_shape": {json.dumps(list(patch))}'
         content["configs/metadata.json"] = metadata.replace(f'"spatial_shape": {shape}'.encode(), new.encode())
-    content["configs/metadata.json"] = _with_own_task(content["configs/metadata.json"], settings)
+    default = re.search(r"'label_convention', '(\w+)'", (source / "configs/inference.yaml").read_text())
+    own = default is not None and settings.get("label_convention", default[1]) != default[1]
+    content["configs/metadata.json"] = _with_own_task(content["configs/metadata.json"], settings, own)
     for file in [file for file in content if file.endswith(".yaml")]:
         twin = json.dumps(yaml.safe_load(content[file]), indent=2) + "\n"
         content[file.removesuffix(".yaml") + ".json"] = twin.encode()
@@ -77,19 +79,19 @@ def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
     return text.encode()
 
 
-def _with_own_task(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
-    """metadata.json for weights of other modalities or regions than the bundle's; otherwise as it is.
+def _with_own_task(metadata: bytes, settings: Mapping[str, Any], has_own_labels: bool) -> bytes:
+    """metadata.json for weights of other modalities or labels than the bundle's; otherwise as it is.
 
     Args:
         metadata: of the bundle.
         settings: metadata of the weights.
+        has_own_labels: whether they have another convention of labels than the bundle's configs.
     """
     described = json.loads(metadata)
     formats = described["network_data_format"]
     image = formats["inputs"]["image"]
     modalities = list(settings.get("modalities") or image["channel_def"].values())
-    convention = settings.get("label_convention")
-    regions = regions_of(convention) if convention and convention not in CONVENTIONS else None
+    regions = regions_of(settings["label_convention"]) if has_own_labels else None
     if regions is None and modalities == list(image["channel_def"].values()):
         return metadata
     image |= {"num_channels": len(modalities), "channel_def": _numbered(modalities)}
@@ -102,9 +104,7 @@ def _with_own_task(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
         meaning = "; ".join(f"{name}: {values}" for name, values in labels.items())
         described["name"] = f"{described['name'].partition(':')[0]}: segmentation of {', '.join(labels)}"
         described["task"] = f"Segmentation of {', '.join(labels)} in brain MRI"
-        described["description"] = (
-            f"A SwinUNETR that segments regions of its user's in {names} MRI: {', '.join(labels)}."
-        )
+        described["description"] = f"A SwinUNETR that segments regions in {names} MRI: {', '.join(labels)}."
         described["label_classes"] = f"label values of each region: {meaning}"
         described["pred_classes"] = f"network: logits of the regions, in this order; inference: a label map ({meaning})"
         formats["outputs"]["pred"] |= {"num_channels": len(labels), "channel_def": _numbered(labels)}

@@ -189,6 +189,17 @@ def test_weights_of_ones_own_regions_and_modalities(tmp_path, dist, checkpoint):
     assert not re.search("BraTS|glioma|tumour", described)
 
 
+def test_weights_of_another_known_convention(tmp_path, dist, checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    network = SwinUNETR(4, 4, **networks.settings("micro")._asdict()).state_dict()
+    said = content["metadata"] | {"label_convention": "brats2024"}
+    torch.save({"network": network, "metadata": said}, tmp_path / "treated.pt")
+    folder = built(dist, weights=str(tmp_path / "treated.pt"))
+    outputs = json.loads((folder / "configs/metadata.json").read_text())["network_data_format"]["outputs"]["pred"]
+    assert list(outputs["channel_def"].values()) == list(regions_of("brats2024"))
+    assert outputs["num_channels"] == 4
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
