@@ -1,0 +1,48 @@
+"""MONAI's sliding windows in mixed precision on any device; what lies outside the brain costs one window."""
+
+from typing import Any
+
+import torch
+from monai.inferers import SlidingWindowInferer
+
+__all__ = ["WindowInferer"]
+
+
+class WindowInferer(SlidingWindowInferer):
+    """MONAI's `SlidingWindowInferer`, whose network computes in `dtype` and sees just one of the empty windows.
+
+    An image is 0 outside the brain, so that windows that are 0 in every channel all give the same logits. Logits are
+    stitched in float32.
+
+    Args:
+        dtype: what the network computes in: float32, or bfloat16 or float16 under autocast.
+        kwargs: passed to `SlidingWindowInferer`.
+
+    Shapes:
+        inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size], each by itself,
+        as instance and layer norm do and batch norm in training does not.
+    """
+
+    def __init__(self, *args: Any, dtype: torch.dtype = torch.float32, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.dtype = dtype
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
+        outside: list[torch.Tensor] = []
+
+        def logits(windows: torch.Tensor) -> torch.Tensor:
+            with torch.autocast(windows.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+                return network(windows, *args, **kwargs).float()
+
+        def predict(windows: torch.Tensor) -> torch.Tensor:
+            is_empty = ~windows.flatten(start_dim=1).any(dim=1)
+            if not is_empty.any():
+                return logits(windows)
+            if not outside:
+                outside.append(logits(torch.zeros_like(windows[:1])))
+            found = outside[0].repeat(len(windows), *[1] * (outside[0].ndim - 1))
+            if not is_empty.all():
+                found[~is_empty] = logits(windows[~is_empty])
+            return found
+
+        return super().__call__(inputs, predict)

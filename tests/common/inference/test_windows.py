@@ -1,0 +1,93 @@
+"""`common.inference.windows`: MONAI's sliding windows, fewer passes through the network, bfloat16 on a CPU."""
+
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+from torch import nn
+
+from common.inference.windows import WindowInferer
+
+EDGES = (16, 16, 16)
+
+
+class Counting(nn.Module):
+    """Counts the windows that a network gets; what it returns does not depend on the other windows of a batch."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.windows, self.types = network, 0, set()
+
+    def forward(self, image):
+        self.windows += len(image)
+        result = self.network(image)
+        self.types.add(result.dtype)
+        return result
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    layers = nn.Conv3d(2, 8, 3, padding=1), nn.InstanceNorm3d(8), nn.LeakyReLU(), nn.Conv3d(8, 3, 3, padding=1)
+    return Counting(nn.Sequential(*layers)).eval()
+
+
+@pytest.fixture
+def image():
+    """A volume of 2 x 2 x 3 windows, of which the first four and the last one are empty."""
+    image = torch.randn(1, 2, 32, 32, 48)
+    image[..., :16] = 0
+    image[:, :, 16:, 16:, 32:] = 0
+    return image
+
+
+def infer(inferer, image, network):
+    network.windows = 0
+    with torch.inference_mode():
+        return inferer(image, network)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_empty_windows_are_computed_once(network, image, batch):
+    arguments = {"roi_size": EDGES, "sw_batch_size": batch, "overlap": 0, "mode": "constant"}
+    expected = infer(SlidingWindowInferer(**arguments), image, network)
+    assert network.windows == 12
+    torch.testing.assert_close(infer(WindowInferer(**arguments), image, network), expected, rtol=0, atol=1e-5)
+    assert network.windows == 7 + 1
+
+
+def test_windows_that_overlap_are_weighted_as_monai_does(network, image):
+    arguments = {"roi_size": EDGES, "sw_batch_size": 2, "overlap": 0.5, "mode": "gaussian"}
+    expected = infer(SlidingWindowInferer(**arguments), image, network)
+    torch.testing.assert_close(infer(WindowInferer(**arguments), image, network), expected, rtol=0, atol=1e-5)
+
+
+def test_a_volume_of_zeros(network):
+    result = infer(WindowInferer(EDGES, overlap=0), torch.zeros(1, 2, 32, 16, 16), network)
+    assert network.windows == 1
+    assert torch.equal(result[:, :, :16], result[:, :, 16:])
+
+
+def test_the_outside_is_that_of_the_network_at_hand(network, image):
+    inferer = WindowInferer(EDGES, overlap=0)
+    before = infer(inferer, image, network)
+    with torch.no_grad():
+        network.network[-1].bias += 1
+    after = infer(inferer, image, network)
+    torch.testing.assert_close(after, before + 1)
+
+
+def test_one_channel_that_is_empty_does_not_make_a_window_empty(network):
+    image = torch.zeros(1, 2, *EDGES)
+    image[:, 1] = 1
+    empty, one = (infer(WindowInferer(EDGES), each, network) for each in (torch.zeros_like(image), image))
+    assert not torch.allclose(empty, one)
+
+
+def test_bfloat16_on_a_cpu(network, image):
+    network.types.clear()
+    exact = infer(WindowInferer(EDGES, sw_batch_size=2, overlap=0), image, network)
+    half = infer(WindowInferer(EDGES, sw_batch_size=2, overlap=0, dtype=torch.bfloat16), image, network)
+    assert network.types == {torch.float32, torch.bfloat16}
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, exact)
+    torch.testing.assert_close(half, exact, rtol=0, atol=0.05)
