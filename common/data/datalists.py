@@ -124,8 +124,10 @@ class Datalist:
 
     def _check_labels(self, entries: Sequence[Mapping[str, Any]], convention: str) -> None:
         found = self.content["label_convention"]
-        if found is None or regions_of(found) != regions_of(convention):
-            raise ArgumentError(f"label_convention={convention}: the labels of {self.path} follow {found or 'none'}")
+        if found is None:
+            raise InputError(f"datalist {self.path}: has no labels; expected one with labels that follow {convention}")
+        if regions_of(found) != regions_of(convention):
+            raise ArgumentError(f"label_convention={convention}: the labels of {self.path} follow {found}")
         for entry in entries:
             if "label" not in entry:
                 subject = f"{entry['subject']} of {self.splits[entry['subject']]}"

@@ -72,7 +72,9 @@ def check_headers(cases: Sequence[Mapping[str, Any]]) -> None:
     if bad:
         subject, problem = bad[0]
         more = f" ({len(bad) - 1} more of {len(cases)} subjects have such a file)" if len(bad) > 1 else ""
-        raise InputError(f"subject {subject}: {problem}{more}")
+        is_raw = problem.check in ("shape", "affine")
+        cure = "; python -m scripts.prepare brings raw scans onto one grid" if is_raw else ""
+        raise InputError(f"subject {subject}: {problem}{cure}{more}")
 
 
 def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:

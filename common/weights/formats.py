@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from common.errors import InputError
+from common.errors import InputError, report_in_one_line
 from common.weights.storage import load, path_of
 
 __all__ = [
@@ -121,6 +121,7 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: a file cannot be read, or two disagree.
     """
+    report_in_one_line()  # before `common.options.read`, whose defaults these are
     files = checkpoint_files(checkpoint)
     stated = [_settings_in(file) if file.exists() else {} for file in files]
     for file, settings in zip(files[1:], stated[1:], strict=True):
@@ -142,6 +143,7 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         InputError: a file cannot be read, or says it in other than `FIGURES` by pairs of finite numbers or of lists.
     """
+    report_in_one_line()  # as in `settings_of`
     files = checkpoint_files(checkpoint)
     stated = {file: metadata_of(file).get("measured") for file in files if file.exists()}
     for file, measured in stated.items():

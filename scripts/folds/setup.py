@@ -14,6 +14,7 @@ from monai.bundle import ConfigParser
 
 from common.configs import check_known
 from common.data import datalists
+from common.data.modalities import missing_in
 from common.errors import ArgumentError, choice
 from common.files import check_writable_folder, expand_home, reporting_json_errors, reporting_path_errors
 from common.options import OPTIONS
@@ -133,8 +134,8 @@ def set_up(
     places = Places(folder, {OWN: root}, files, gpus)
     identity = {"bundle": bundle, "folds": len(numbers)}
     setup = Setup(bundle, source, entry, numbers, places, jobs_of(study, places), identity)
-    _check_configs(setup)
-    _check_folds(content, folds, numbers)
+    options_of_training = _check_configs(setup)
+    _check_folds(content, folds, numbers, options_of_training)
     return setup
 
 
@@ -186,8 +187,12 @@ def _parser(files: Sequence[Path]) -> ConfigParser:
     return parser
 
 
-def _check_configs(setup: Setup) -> None:
-    """Check the options of the first fold as its training and its evaluation will, and the datalist's files."""
+def _check_configs(setup: Setup) -> Any:
+    """Check the options of the first fold as its training and its evaluation will, and the datalist's files.
+
+    Returns:
+        The options of the training.
+    """
     first = setup.numbers[0]
     options = _resolved(setup.training(first).commands[0], setup.datalist, "options")
     data = datalists.Datalist(setup.datalist, setup.places.roots[OWN])
@@ -196,6 +201,7 @@ def _check_configs(setup: Setup) -> None:
             data.load(split, options.modalities, options.label_convention, missing=())
     steps_of(setup.training(first), setup.places.gpus)
     _resolved(setup.evaluation(first).commands[0], setup.datalist, "options", "scoring")
+    return options
 
 
 def _resolved(command: Command, datalist: Path, *names: str) -> Any:
@@ -212,8 +218,8 @@ def _resolved(command: Command, datalist: Path, *names: str) -> Any:
     return found[names[0]]
 
 
-def _check_folds(content: Mapping[str, Any], folds: Folds, numbers: Sequence[int]) -> None:
-    """Deal the subjects, and check that each fold has some in each split; prints who is left out of all."""
+def _check_folds(content: Mapping[str, Any], folds: Folds, numbers: Sequence[int], options: Any) -> None:
+    """Deal the subjects, and check that each fold can be trained and scored; prints who is left out of all."""
     for number in numbers:
         told = StringIO()
         with redirect_stdout(told):
@@ -222,6 +228,29 @@ def _check_folds(content: Mapping[str, Any], folds: Folds, numbers: Sequence[int
             print(told.getvalue(), end="")
         if not made["validation"]:
             raise ArgumentError(f"validation={folds.validation}: nobody chooses the checkpoint; expected at least 1")
+        if not options.modality_dropout:
+            _check_missing(made, number, options.modalities, folds.fold_to)
+
+
+def _check_missing(made: Mapping[str, Any], number: int, modalities: Sequence[str], held_out: str) -> None:
+    """Check that a fold's network sees training subjects without the modalities that held-out ones lack."""
+    channels = [made["modalities"].index(name) for name in modalities]
+    lacking = {
+        split: {
+            name: entry["subject"] for entry in made[split] for name in missing_in(_only(entry, channels), modalities)
+        }
+        for split in ("training", held_out)
+    }
+    for name in sorted(lacking[held_out].keys() - lacking["training"].keys()):
+        subject = lacking[held_out][name]
+        raise ArgumentError(
+            f"modality_dropout=0: fold {number} trains on no subject without {name}, which {subject}, held out, lacks; "
+            "expected above 0"
+        )
+
+
+def _only(entry: Mapping[str, Any], channels: Sequence[int]) -> dict[str, Any]:
+    return {"image": [entry["image"][channel] for channel in channels]}
 
 
 def check_output(output: Path, identity: Mapping[str, Any]) -> None:

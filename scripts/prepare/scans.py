@@ -180,7 +180,10 @@ def _subject(
             continue
         if len(matching) != 1:
             there = " and ".join(path.name for path in matching[:2]) or "no file"
-            return Subject(name, fault=f"{modality}: {there}; expected one file (--patterns chooses by name)")
+            cure = (
+                "--patterns chooses by name" if matching else "--patterns chooses by name, --missing=keep does without"
+            )
+            return Subject(name, fault=f"{modality}: {there}; expected one file ({cure})")
         chosen[modality] = matching[0]
     twice = [modality for modality in chosen if list(chosen.values()).count(chosen[modality]) > 1]
     if twice:

@@ -149,6 +149,23 @@ def test_subjects_without_label_and_files_that_are_missing_are_named(prepare, ow
         prepare()
 
 
+def test_held_out_subjects_may_lack_what_training_subjects_lack(prepare, own):
+    """Otherwise the evaluation would refuse them, hours later."""
+    content = json.loads(own.read_text())
+    content["training"][0]["image"][1] = None  # the only one without FLAIR: held out in one of the two folds
+    own.write_text(json.dumps(content))
+    with pytest.raises(
+        InputError, match=r"^modality_dropout=0: fold \d trains on no subject without FLAIR, which p0, "
+    ):
+        prepare()
+    prepare(modality_dropout="0.3")
+    prepare(modalities="['T1']")
+    for entry in content["training"][:5]:
+        entry["image"][1] = None  # in both folds, some subject without FLAIR is trained on
+    own.write_text(json.dumps(content))
+    prepare()
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
