@@ -1,4 +1,4 @@
-"""Run a command line by python-fire, and report bad input in one line with status 2."""
+"""Run a command line by python-fire, and report bad input in one line with status 2; read and show command lines."""
 
 import difflib
 import inspect
@@ -8,11 +8,12 @@ import select
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 from common.errors import InputError, report_in_one_line
 
-__all__ = ["options_of", "run"]
+__all__ = ["command_line", "options_of", "run"]
 
 Command = Callable[..., Any]
 
@@ -134,3 +135,8 @@ def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         else:
             positional.append(argument)
     return positional, options
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The arguments as one would type them in a shell, in double quotes where these read better than single ones."""
+    return " ".join(f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else quote(word) for word in arguments)

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from common import cli
 from common.data.regions import display_order
 from common.files import move_aside, write_json
-from common.training.records import command_line
 
 __all__ = ["conclusion", "quickstart", "shortfalls", "summarise"]
 
@@ -113,7 +112,7 @@ def _run_bundle(bundle: str, options: Sequence[str], threads: int) -> None:
 
 def _run(arguments: Sequence[str], place: Path, threads: int | None = None, label: str = "") -> None:
     """Print and run a command, with `label` before each line of its output; exit with its status if it fails."""
-    shown = command_line(["python", *arguments])
+    shown = cli.command_line(["python", *arguments])
     print(f"\n$ {shown}" if place == ROOT else f"\n$ cd {place.relative_to(ROOT)} && {shown}", flush=True)
     environment = os.environ | ENVIRONMENT | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     command = [sys.executable, *arguments]

@@ -31,7 +31,7 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
         *{"common.metrics", "common.data", "common.inference"},
     },
     "common.training": {
-        *{"common", "common.errors", "common.files", "common.memory", "common.options", "common.values"},
+        *{"common", "common.errors", "common.files", "common.cli", "common.memory", "common.options", "common.values"},
         *{"common.ssl", "common.metrics", "common.weights", "common.data"},
     },
     "deploy": {

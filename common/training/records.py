@@ -4,23 +4,23 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
+from common.cli import command_line
 from common.files import move_aside, write_json
 from common.memory import peak_resident
 from common.training.plan import Plan
 from common.weights.storage import versions
 from common.weights.surgery import Report
 
-__all__ = ["EvaluationRecord", "RunRecord", "TrainingRecord", "command_line", "peak_memory"]
+__all__ = ["EvaluationRecord", "RunRecord", "TrainingRecord", "peak_memory"]
 
 
 class RunRecord:
@@ -70,11 +70,6 @@ class RunRecord:
     def _finish(self) -> None:
         self.content["finished"] = True
         self.write()
-
-
-def command_line(arguments: Sequence[str]) -> str:
-    """The arguments as one would type them in a shell, in double quotes where these read better than single ones."""
-    return " ".join(f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else quote(word) for word in arguments)
 
 
 def _command() -> str:

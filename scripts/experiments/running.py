@@ -9,8 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from common.cli import command_line
 from common.errors import ArgumentError
-from common.training.records import command_line
 from scripts.experiments.execute import Launcher, execute, run_all
 from scripts.experiments.instances import ROOT, Command, Job, Places
 from scripts.experiments.slurm import slurm_launcher

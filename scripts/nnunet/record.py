@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common.cli import command_line
 from common.files import write_json
-from common.training.records import RunRecord, command_line, peak_memory
+from common.training.records import RunRecord, peak_memory
 from common.weights.surgery import Report
 from scripts.nnunet.settings import read_record
 

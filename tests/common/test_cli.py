@@ -276,3 +276,18 @@ def test_help_shows_the_default_command_with_the_others(words, told, monkeypatch
 )
 def test_command_lines_are_split_as_python_fire_splits_them(arguments, positional, options):
     assert cli.options_of(arguments) == (positional, options)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["python", "-m", "x", "--config_file=['a.yaml','b.yaml']"],
+        ["a b", "c'd\"e", "$HOME", "`ls`", "back\\slash", "it's $5", "wow!'", ""],
+        ["--lambda", "$@a + 'x'"],
+    ],
+)
+def test_a_command_line_is_read_by_a_shell_as_it_was_given(words):
+    shown = subprocess.run(
+        ["bash", "-c", f"printf '%s\\0' {cli.command_line(words)}"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.split("\0")[:-1] == words

@@ -1,6 +1,5 @@
 import json
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from torch import nn
 
 from common import metrics
 from common.training.handlers import RegionScores
-from common.training.records import EvaluationRecord, TrainingRecord, command_line
+from common.training.records import EvaluationRecord, TrainingRecord
 from common.weights.storage import versions
 from common.weights.surgery import Report
 from tests.common.random_cases import RandomCases
@@ -140,21 +139,6 @@ def test_an_evaluation_tells_cases_with_a_region_from_all_cases(tmp_path):
     assert scores["mean_present"]["WT"] == pytest.approx(sum(others) / 2, rel=1e-6)
     assert (scores["mean"]["TC"], scores["mean_present"]["TC"]) == (0, None)
     assert scores["n_present"] == {"TC": 0, "WT": 2, "ET": 3}
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["python", "-m", "x", "--config_file=['a.yaml','b.yaml']"],
-        ["a b", "c'd\"e", "$HOME", "`ls`", "back\\slash", "it's $5", "wow!'", ""],
-        ["--lambda", "$@a + 'x'"],
-    ],
-)
-def test_a_command_line_is_read_by_a_shell_as_it_was_given(words):
-    shown = subprocess.run(
-        ["bash", "-c", f"printf '%s\\0' {command_line(words)}"], capture_output=True, text=True, check=True
-    )
-    assert shown.stdout.split("\0")[:-1] == words
 
 
 def test_the_record_of_an_earlier_run_is_kept(tmp_path):
