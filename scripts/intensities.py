@@ -8,11 +8,9 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from common.cli import run
-from common.data.intensities import brain_and_head, otsu
 from common.errors import InputError, check_number
 from scripts.phantoms.layouts import LAYOUTS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
@@ -82,6 +80,10 @@ def scans(layout: str, skull_stripped: bool, spacing: float, seed: tuple[int, ..
 
 def voxels(case: Scan, spacing: float) -> dict[str, np.ndarray]:
     """The voxels that count in each variant."""
+    import torch  # here, as `--help` need not wait for it
+
+    from common.data.intensities import brain_and_head, otsu
+
     return {
         "nonzero": case.image != 0,
         "otsu": case.image > otsu(case.image),

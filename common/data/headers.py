@@ -15,7 +15,6 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel
 import numpy as np
 
 from common.errors import InputError
@@ -135,6 +134,8 @@ def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dic
 
 def _open(file: str, root: str) -> Any:
     """An image with only its header read, or its problem."""
+    import nibabel  # here and below, as it is slow to import
+
     path = os.path.join(root, file)  # noqa: PTH118 (an absolute path stays as it is)
     try:
         if not Path(path).is_file():
@@ -169,6 +170,8 @@ def _is_complete(path: str, scan: Any) -> bool:
     A gzip file ends with the length of its content modulo 2**32, or with the length of its last member if it has
     several.
     """
+    import nibabel
+
     if not isinstance(scan, nibabel.Nifti1Image):
         return True
     length = _length(scan.dataobj)
@@ -217,6 +220,8 @@ def _difference(scan: Any, reference: Any, is_label: bool) -> tuple[str, str, st
 
 def grid_of(scan: Any) -> tuple[str, tuple[float, ...]]:
     """Orientation such as "RAS", and spacing along the world's axes in mm; both empty for None."""
+    import nibabel
+
     if scan is None:
         return "", ()
     orientation = nibabel.io_orientation(scan.affine)
@@ -236,6 +241,8 @@ def read_voxels(file: str, scan: Any, root: str) -> Any:
         scan: the image, as nibabel loads it.
         root: folder of the file.
     """
+    import nibabel
+
     proxy = scan.dataobj
     try:
         if isinstance(scan, nibabel.Nifti1Image) and file.endswith(".gz"):

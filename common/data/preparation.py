@@ -8,7 +8,6 @@ the network predicts masks that look plausible and are wrong. The tolerances com
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
@@ -113,6 +112,8 @@ def measure_cases(cases: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def _read(case: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Image [C, H, W, D] and affine, in RAS orientation."""
+    import nibabel  # here, as it is slow to import
+
     check_headers([case])
     try:
         scans = [nibabel.as_closest_canonical(nibabel.load(file)) for file in case["image"] if file]

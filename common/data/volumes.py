@@ -3,7 +3,6 @@
 import gzip
 from pathlib import Path
 
-import nibabel
 import numpy as np
 
 from common.files import atomic_write
@@ -32,6 +31,8 @@ def write_volume(
     Raises:
         InputError: the file cannot be written.
     """
+    import nibabel  # here, as it is slow to import
+
     image = nibabel.Nifti1Image(voxels, None)
     image.set_sform(affine, code=sform_code, update_affine=False)
     image.set_qform(affine, code=qform_code)  # also updates the image's affine, so that nibabel keeps the codes

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
@@ -98,6 +97,8 @@ def _pair(files: CaseFiles, convention: str) -> tuple[_LabelMap, _LabelMap | Non
 
 
 def _read(file: Path, convention: str) -> _LabelMap:
+    import nibabel  # here, as it is slow to import
+
     broken = broken_file([file])
     if broken is not None:
         raise InputError(f"{file}: {broken[1]}; expected a NIfTI file that can be read to its end")

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 __all__ = ["Surface", "box_of", "percentile_distance", "surface_dice", "surface_of"]
 
@@ -92,6 +91,8 @@ def surface_dice(first: Surface, second: Surface, spacing: Spacing, tolerance: f
 
 def _distances(source: Surface, target: Surface, spacing: Spacing) -> NDArray[np.float64]:
     """The distance from each element of the source to the nearest element of the target, mm."""
+    from scipy.spatial import cKDTree  # here, as it is slow to import
+
     distances = np.zeros(len(source.places))
     first, second = (surface.places @ (1 << 40, 1 << 20, 1) for surface in (source, target))  # one number per element
     differs = ~np.isin(first, second, assume_unique=True)  # similar masks share most elements: distance 0

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from threading import Thread
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ignite.engine import Engine, Events
+if TYPE_CHECKING:
+    from ignite.engine import Engine
 
 __all__ = ["PREEMPTED", "StopRequest"]
 
@@ -29,8 +30,10 @@ class StopRequest:
     def __init__(self) -> None:
         self.number = 0
 
-    def watch(self, trainer: Engine, *loaders: Any) -> None:
+    def watch(self, trainer: "Engine", *loaders: Any) -> None:
         """Defer signals while `trainer` runs, and let the workers of the DataLoaders outlive them."""
+        from ignite.engine import Events  # here, as a study's commands need only the status
+
         before = {number: signal.signal(number, self._remember) for number in SIGNALS}
         trainer.add_event_handler(Events.COMPLETED, lambda: [signal.signal(*item) for item in before.items()])
         for loader in loaders:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel
 import numpy as np
 
 from common.data.headers import Problem, edges_of, first_line, grid_of, read_headers, read_voxels
@@ -107,7 +106,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     problems, opened, reference = read_headers(case, root)
     images: dict[str, Image | None] = {}
     digests: dict[str, bytes] = {}
-    volumes: list[nibabel.Nifti1Image] = []
+    volumes: list[tuple[np.ndarray, np.ndarray]] = []
     for file, scan in opened.items():
         found: list[Problem] = []
         voxels = read_voxels(file, scan, root)
@@ -121,7 +120,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
             volume = _float32(voxels, scan)
             digests[file] = _digest(volume)
             if file in images:
-                volumes.append(nibabel.Nifti1Image(volume, scan.affine))
+                volumes.append((volume, scan.affine))
         problems += found
     problems += _copies(case, digests)
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
@@ -137,9 +136,11 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     )
 
 
-def _preparation(volumes: Sequence[nibabel.Nifti1Image]) -> dict[str, list[Any]]:
-    """The figures of images on one grid."""
-    turned = [nibabel.as_closest_canonical(volume) for volume in volumes]
+def _preparation(volumes: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, list[Any]]:
+    """The figures of images on one grid, each with its affine."""
+    import nibabel  # here, as `--help` need not wait for it
+
+    turned = [nibabel.as_closest_canonical(nibabel.Nifti1Image(*volume)) for volume in volumes]
     return measure(np.stack([np.asarray(volume.dataobj) for volume in turned]), turned[0].affine)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 
 from scripts.datalists.layouts import Visit
@@ -40,6 +39,8 @@ def slices_with_signal(path: str | Path) -> int | None:
         >>> slices_with_signal("1000012_20252_2_0/T1/T1_brain_to_MNI.nii.gz")  # doctest: +SKIP
         146
     """
+    import nibabel  # here, as `--help` need not wait for it
+
     try:
         image: Any = nibabel.load(path)
         data = np.asanyarray(image.dataobj)

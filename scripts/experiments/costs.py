@@ -10,18 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import yaml
-from monai.bundle import ConfigParser
 
 from common.data import datalists
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
 from common.files import write_json
 from common.options import OPTIONS, Options
-from common.training.plan import length
-from common.training.step import accumulation_steps
 from scripts.experiments.instances import Command, Job
 
 __all__ = ["Cost", "batches_of_a_step", "key_of", "measure", "read_costs", "settings_of", "steps_of", "write_costs"]
@@ -76,6 +72,8 @@ def settings_of(job: Job) -> dict[str, Any]:
 
 @cache  # a study has many trainings of one kind, and configs take a tenth of a second to read
 def _settings(command: Command) -> dict[str, Any]:
+    from monai.bundle import ConfigParser  # here and below, as `--help` need not wait for it
+
     parser = ConfigParser()
     parser.read_config([str(command.folder / file) for file in _files(command)])
     for name, value in _given(command).items():
@@ -91,6 +89,8 @@ def steps_of(job: Job, gpus: int) -> tuple[int | None, str]:
     Raises:
         InputError: the options of its length do not fit each other.
     """
+    from common.training.plan import length
+
     settings = settings_of(job)
     per_step = settings["batch_size"] // settings.get("crops_per_volume", 1) * batches_of_a_step(settings, gpus) * gpus
     datalist = Path(_given(job.commands[0])["datalist"])
@@ -109,6 +109,8 @@ def steps_of(job: Job, gpus: int) -> tuple[int | None, str]:
 
 def batches_of_a_step(settings: Mapping[str, Any], gpus: int) -> int:
     """Batches that each process reads for an optimiser step."""
+    from common.training.step import accumulation_steps
+
     return accumulation_steps(settings.get("global_batch_size"), settings["batch_size"], gpus)
 
 
@@ -198,12 +200,14 @@ def _trial(command: Command, folder: Path) -> list[str]:
 
 def _make_cases(folder: Path, settings: Mapping[str, Any]) -> None:
     """Volumes of noise, as large as a crop, with labels, and their datalist."""
+    import nibabel
+
     draw = np.random.default_rng(0)
     modalities, convention = list(dict.fromkeys(settings["modalities"])), settings.get("label_convention")
     shape = settings["patch_size"]
 
     def write(name: str, content: np.ndarray) -> str:
-        nib.save(nib.Nifti1Image(content, np.eye(4)), folder / name)
+        nibabel.save(nibabel.Nifti1Image(content, np.eye(4)), folder / name)
         return name
 
     def case(number: int) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from common.values import flag
 from scripts.experiments.running import counted, launcher, run_jobs, select, shell_line
 from scripts.experiments.status import State, log_of, states_of
 from scripts.folds.setup import RECORD, Folds, Setup, check_output, set_up
-from scripts.folds.summary import lines, summarise
 
 __all__ = ["folds"]
 
@@ -85,9 +84,11 @@ def folds(
     if any(state.name != "done" for state in states.values()):
         print("\n".join(_unfinished(setup, states)))
         raise SystemExit(1)
-    content = summarise(setup)
+    from scripts.folds import summary  # here, as `--help` need not wait for it
+
+    content = summary.summarise(setup)
     write_json(setup.places.output / RECORD, content)
-    print("\n".join(["", *lines(content, setup.numbers)]))
+    print("\n".join(["", *summary.lines(content, setup.numbers)]))
 
 
 def _words(names: str | Sequence[str] | None) -> list[str]:

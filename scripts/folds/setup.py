@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from fire.parser import DefaultParseValue
-from monai.bundle import ConfigParser
 
 from common.configs import check_known
 from common.data import datalists
@@ -181,7 +180,10 @@ def _split_options(
     )
 
 
-def _parser(files: Sequence[Path]) -> ConfigParser:
+def _parser(files: Sequence[Path]) -> Any:
+    """The `ConfigParser` of some configs."""
+    from monai.bundle import ConfigParser  # here, as `--help` need not wait for it
+
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
     return parser

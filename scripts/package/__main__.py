@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 
 from common import cli
+from common import weights as checkpoints
 from common.values import flag
-from common.weights.storage import path_of
 from scripts.package import releases
 from scripts.package.build import build
 from scripts.package.check import check_package
@@ -41,7 +41,7 @@ def package(
         weights_hash: SHA-256 of models/model.pt; required if only the URL is given.
         verify: whether to run the package, which takes a minute or two.
     """
-    build(bundle, path_of("output", output), weights, weights_url, weights_hash, flag("verify", verify))
+    build(bundle, checkpoints.path_of("output", output), weights, weights_url, weights_hash, flag("verify", verify))
 
 
 def release(
@@ -64,7 +64,7 @@ def release(
         weights_hash: SHA-256 of the weights.
     """
     releases.check_releasable(bundle)
-    manifest = build(bundle, path_of("output", output), weights, weights_url, weights_hash)
+    manifest = build(bundle, checkpoints.path_of("output", output), weights, weights_url, weights_hash)
     releases.record(bundle, manifest)
 
 
@@ -76,7 +76,7 @@ def verify(package: str, run: bool = True) -> None:
         run: false checks only the files. Running a package executes its code, and every bundle's configs are code, so
             treat a package like any program from the same source.
     """
-    folder = path_of("package", package)
+    folder = checkpoints.path_of("package", package)
     for note in check_package(folder, flag("run", run)):
         print(f"  {note}")
     print(f"{folder}: verified" if flag("run", run) else f"{folder}: its files are valid; nothing was run")

@@ -20,7 +20,6 @@ from typing import Any
 
 import jsonschema
 import yaml
-from monai.bundle import ConfigParser
 
 from common import weights
 from common.errors import InputError
@@ -215,6 +214,8 @@ def _check_large_files(folder: Path, files: list[str]) -> list[str]:
 
 def _check_twins(folder: Path) -> None:
     """Check that each YAML config has an equal JSON file, which `monai.bundle.load` and federated clients read."""
+    from monai.bundle import ConfigParser  # here, as `--help` need not wait for it
+
     for config in sorted((folder / "configs").glob("*.yaml")):
         twin = config.with_suffix(".json")
         if not twin.is_file():

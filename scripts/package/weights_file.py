@@ -6,11 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from monai.bundle import ConfigParser
-
 from common import weights as checkpoints
-from common.baselines import NETWORKS
 from common.errors import InputError
 from common.files import digest
 from common.values import optional
@@ -71,6 +67,11 @@ def add_weights(
 
 def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
     """Copy a checkpoint without metadata about the machine that trained it; return its metadata."""
+    import torch  # here, as `--help` need not wait for it
+    from monai.bundle import ConfigParser
+
+    from common.baselines import NETWORKS
+
     checkpoint = checkpoints.read(weights)
     config = ConfigParser.load_config_file(str(source / "configs/train.yaml"))
     stated = checkpoint.metadata

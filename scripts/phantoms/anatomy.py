@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from nilearn import datasets
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial.transform import Rotation
 
 __all__ = [
     "Grid",
@@ -126,6 +123,9 @@ def _soft(signed_distance: Array, spacing: float) -> Array:
 @cache
 def _template(spacing: float) -> tuple[Array, Array, Array]:
     """Grey matter, white matter at 1 mm (smoothed to `spacing`) and brain depth in mm at `MASK_STEP`."""
+    from nilearn import datasets  # here and below, as `--help` need not wait for it
+    from scipy import ndimage
+
     images = (datasets.load_mni152_gm_template(resolution=1), datasets.load_mni152_wm_template(resolution=1))
     blur = 0.4 * np.sqrt(spacing**2 - 1)
     grey, white = (ndimage.gaussian_filter(image.get_fdata(dtype=np.float32), blur) for image in images)
@@ -140,6 +140,8 @@ def _template(spacing: float) -> tuple[Array, Array, Array]:
 
 def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
     """Values of a template volume at positions in mm; its first voxel lies at (-98, -134, -72) mm."""
+    from scipy import ndimage
+
     origin = np.array([-98, -134, -72], np.float32).reshape(3, *[1] * (positions.ndim - 1))
     return ndimage.map_coordinates(volume, (positions - origin) / np.float32(step), order=1, mode="nearest")
 
@@ -189,6 +191,8 @@ def make_head(rng: Generator, grid: Grid, swellings: Sequence[Swelling], skull_s
 
 def _warp(rng: Generator, grid: Grid, positions: Array, swellings: Sequence[Swelling]) -> Array:
     """Where in the template each position comes from, mm: affine, smooth and local deformation."""
+    from scipy.spatial.transform import Rotation
+
     turn = Rotation.from_euler("xyz", rng.normal(0, 2.0, 3), degrees=True).as_matrix()
     matrix = turn @ np.diag(1 + rng.normal(0, 0.03, 3)) @ (np.eye(3) + np.triu(rng.normal(0, 0.02, (3, 3)), 1))
     warped = np.tensordot(matrix.astype(np.float32), positions, axes=1)
@@ -243,6 +247,8 @@ def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness
         stretch: standard deviation of the logarithm of the axes' lengths.
         roughness: standard deviation of the logarithm of the outline's radius.
     """
+    from scipy.spatial.transform import Rotation
+
     axes = np.exp(rng.normal(0, stretch, 3))
     axes /= np.prod(axes) ** (1 / 3)
     turn = Rotation.random(rng=rng).as_matrix() / axes[:, None]

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from common.files import atomic_write
@@ -14,7 +13,9 @@ FAST = 1  # compression level; the embedded cohort is written more often than it
 
 def read_volume(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Voxels in the file's own type, and the affine in mm."""
-    image = nib.Nifti1Image.from_filename(path)
+    import nibabel  # here, as `--help` need not wait for it
+
+    image = nibabel.Nifti1Image.from_filename(path)
     return np.asarray(image.dataobj), image.affine
 
 

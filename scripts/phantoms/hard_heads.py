@@ -15,8 +15,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
-from scipy.spatial.transform import Rotation
 
 from scripts.phantoms.anatomy import (
     ENHANCING,
@@ -199,6 +197,8 @@ def _outline(
     rng: Generator, lesions: _Lesions, centre: Array, reach: float, stretch: float
 ) -> tuple[NDArray[np.intp], Array]:
     """Indices of the voxels around a place, and their distance from it (mm) as an irregular body sees it."""
+    from scipy.spatial.transform import Rotation  # here and below, as `--help` need not wait for it
+
     axes = np.exp(rng.normal(0, stretch, 3))
     axes /= np.prod(axes) ** (1 / 3)
     head = lesions.head
@@ -290,6 +290,8 @@ def _add_mimics(rng: Generator, head: Head, clearance: Array) -> None:
 
 def _tubes(rng: Generator, head: Head, starts: Array, tubes: _Tubes) -> Array:
     """The share (0..1) of curved tubes, each from its start (mm, [tubes, 3]), in each voxel."""
+    from scipy.spatial import KDTree
+
     points, radii = [], []
     for start in starts:
         length, radius = rng.uniform(*tubes.length), rng.uniform(*tubes.radius)

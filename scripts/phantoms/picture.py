@@ -4,7 +4,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from common.files import atomic_write, expand_home
 from scripts.phantoms.cohort import DIFFICULTIES, make
@@ -25,6 +24,8 @@ def picture(output: str, subject: int = 1, seed: int = 3, spacing: float = 1.0) 
         seed: of the cohort.
         spacing: edge of a voxel in mm, 1 to 4.
     """
+    from matplotlib.figure import Figure  # here, as `--help` need not wait for it
+
     figure = Figure(figsize=(9, 2.2 * len(DIFFICULTIES)), facecolor="black", layout="constrained")
     axes = figure.subplots(len(DIFFICULTIES), 2 * len(PANELS))
     with TemporaryDirectory() as folder:

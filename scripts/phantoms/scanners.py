@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from scripts.phantoms.anatomy import Head
 from scripts.phantoms.mr_signal import TISSUES, Sequence, signal, vary
@@ -76,6 +75,8 @@ def scan_on(rng: Generator, head: Head, sequence: Sequence, agent: float, scanne
 
 def _blur(image: NDArray[np.float32], head: Head, scanner: Scanner) -> NDArray[np.float32]:
     """Average over the voxels that the head covers, so that a brain without skull does not darken at its edge."""
+    from scipy import ndimage  # here, as `--help` need not wait for it
+
     widths = np.full(3, scanner.smoothing)
     widths[scanner.axis] = np.hypot(scanner.smoothing, scanner.slice_width)
     sigma = widths * WIDTH_TO_SIGMA / head.grid.spacing  # voxels

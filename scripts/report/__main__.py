@@ -4,7 +4,6 @@ from pathlib import Path
 
 from common import cli
 from common.files import atomic_write
-from scripts.report.page import page
 from scripts.report.runs import read_runs, stages_of
 
 __all__ = ["report"]
@@ -18,6 +17,8 @@ def report(run_dir: str) -> None:
     Args:
         run_dir: folder that holds the runs, each a folder with a `run.json`, at any depth; or one such folder.
     """
+    from scripts.report.page import page  # here, as `--help` need not wait for Matplotlib
+
     folder = Path(str(run_dir))
     content = page(folder, stages_of(read_runs(folder)))
     target = folder / "report.html"

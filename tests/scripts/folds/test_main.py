@@ -13,6 +13,7 @@ from common.errors import InputError, input_error_message
 from scripts.experiments.instances import Places
 from scripts.experiments.jobs import jobs_of
 from scripts.folds import __main__ as module
+from scripts.folds import summary
 from scripts.folds.setup import Setup
 from tests.support import ROOT, TINY, execute
 
@@ -41,8 +42,8 @@ def cross_validate(tmp_path, monkeypatch):
         return Setup("model", script, {}, [0, 1, 2], places, jobs_of(study, places), {"bundle": "model", "folds": 3})
 
     monkeypatch.setattr(module, "set_up", set_up)
-    monkeypatch.setattr(module, "summarise", lambda setup: {**setup.identity, "cases": 3})
-    monkeypatch.setattr(module, "lines", lambda content, numbers: [f"{content['cases']} cases"])
+    monkeypatch.setattr(summary, "summarise", lambda setup: {**setup.identity, "cases": 3})
+    monkeypatch.setattr(summary, "lines", lambda content, numbers: [f"{content['cases']} cases"])
 
     def run(**options):
         module.folds("model", datalist="d", dataset_dir="r", output=str(out), **options)
