@@ -2,23 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.cli import run
 from common.errors import InputError, check_number, choice
 from common.files import check_writable_folder, expand_home, reporting_path_errors
-from common.prepare.brain import HD_BET, find_hd_bet
-from common.prepare.subject import BRAINS, Settings, default_reference
-from common.prepare.targets import COHORTS, TARGETS
-from common.values import flag
-from deploy.series_choice import parse_series_option
 from scripts.arrays import array_of
-from scripts.prepare.back import Order, Prediction, send_back
-from scripts.prepare.cohort import PAGE, Outcome, prepare_cohort, run_in_processes
-from scripts.prepare.scans import NIFTI, find_subjects
-from scripts.prepare.trial import trial
 
-__all__ = ["back", "prepare"]
+if TYPE_CHECKING:
+    from scripts.prepare.cohort import Outcome
+
+__all__ = ["back", "prepare", "trial"]
 
 
 def prepare(
@@ -71,37 +65,17 @@ def prepare(
         slurm: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";
             without, subjects are prepared on this machine. All nodes must share the folders.
     """
-    cohort = None if like is None else choice("like", like, COHORTS)
-    names = _names(modalities, cohort and cohort.modalities)
-    space = target if target is not None else cohort and cohort.target
-    if space is None:
-        raise InputError(f"--target: missing; expected one of {', '.join(TARGETS)}, or --like={'|'.join(COHORTS)}")
-    choice("target", space, TARGETS)
-    chosen_brain = brain if brain is not None else cohort.brain if cohort else "template"
-    choice("brain", chosen_brain, dict.fromkeys(BRAINS))
-    if chosen_brain == HD_BET:
-        find_hd_bet()
-    choice("device", device, dict.fromkeys(("cpu", "cuda")))
-    chosen = default_reference(names) if reference is None else reference
-    choice("reference", chosen, dict.fromkeys(names))
-    if dof not in (None, 6, 12):
-        raise InputError(f"--dof={dof}: expected 6 or 12")
-    check_number("spacing", spacing, float, 1, 4)
+    from scripts.prepare.cohort import PAGE, prepare_cohort  # here and below, as `--help` need not wait for it
+    from scripts.prepare.scans import find_subjects
+    from scripts.prepare.settings import settings_of
+
+    settings = settings_of(like, target, modalities, reference, dof, brain, bias_correction, spacing, device)
     check_number("jobs", jobs, int, 1, 1024)
-    settings = Settings(
-        target=space,
-        modalities=names,
-        reference=chosen,
-        dof=TARGETS[space].dof if dof is None else dof,
-        brain=chosen_brain,
-        bias_correction=flag("bias_correction", bias_correction),
-        spacing=float(spacing),
-        device=device,
-    )
     source = expand_home(root, f"--root={root}")
     keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
     if labels is not None and (not isinstance(labels, str) or "/" in labels):
         raise InputError(f"--labels={labels}: expected a word or a pattern of file names, such as seg")
+    names = settings.modalities
     subjects = find_subjects(source, names, _patterns(patterns, names), _series(series, names), labels, keeps_missing)
     folder = _output(output, source)
     array = None if slurm is None else array_of(slurm, folder, "prepare", jobs)
@@ -122,6 +96,10 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         modality: whose raw grid is used; by default the reference's.
         jobs: subjects at a time.
     """
+    from scripts.prepare.back import Order, Prediction, send_back
+    from scripts.prepare.cohort import run_in_processes
+    from scripts.prepare.scans import NIFTI
+
     check_number("jobs", jobs, int, 1, 1024)
     source = expand_home(prepared, f"--prepared={prepared}")
     maps = expand_home(predictions, f"--predictions={predictions}")
@@ -140,18 +118,35 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     _report(run_in_processes(send_back, orders, jobs, "label map"), f"written to {target}")
 
 
-def _names(modalities: Any, default: tuple[str, ...] | None) -> tuple[str, ...]:
-    if modalities is None and default is None:
-        raise InputError("--modalities: missing; expected names such as [T1,FLAIR], or --like")
-    given = default if modalities is None else modalities
-    names = (
-        tuple(given.split(",")) if isinstance(given, str) else tuple(given) if isinstance(given, list | tuple) else ()
-    )
-    if not names or not all(isinstance(name, str) and name.isalnum() for name in names) or len(set(names)) < len(names):
-        raise InputError(
-            f"--modalities={modalities}: expected different names of letters and digits, such as [T1,FLAIR]"
-        )
-    return names
+def trial(
+    output: str,
+    layouts: str | Sequence[str] = ("brats", "ukb", "atlas"),
+    subjects: int = 2,
+    spacing: float = 1.0,
+    seed: int = 0,
+) -> None:
+    """Prepare moved heads of the embedded cohort, and print the errors against the known motions.
+
+    Args:
+        output: folder for raw scans, truth, prepared scans and trial.json.
+        layouts: of the embedded cohort: brats, ukb, atlas.
+        subjects: of each layout.
+        spacing: edge of the phantoms' and the result's voxels in mm, 1 to 4.
+        seed: of the heads and their motions.
+    """
+    from common.prepare.targets import COHORTS
+    from scripts.prepare.trial import run_trial
+
+    names = layouts.split(",") if isinstance(layouts, str) else list(layouts)
+    for name in names:
+        if name not in COHORTS:
+            raise InputError(f"--layouts={layouts}: expected some of {', '.join(COHORTS)}")
+    check_number("subjects", subjects, int, 1, 999)
+    check_number("spacing", spacing, float, 1, 4)
+    check_number("seed", seed, int, 0, 2**32)
+    folder = expand_home(output, f"--output={output}")
+    check_writable_folder(folder, f"--output={output}")
+    run_trial(folder, names, subjects, float(spacing), seed)
 
 
 def _patterns(patterns: Any, modalities: Sequence[str]) -> Mapping[str, str]:
@@ -170,6 +165,8 @@ def _series(series: Any, modalities: Sequence[str]) -> Mapping[str, Mapping[str,
         return {}
     if not isinstance(series, Mapping) or not all(isinstance(each, str) for each in series.values()):
         raise InputError(f"--series={series}: expected series by subject, such as \"{{'sub-01': 'T1=5,T1ce=9'}}\"")
+    from deploy.series_choice import parse_series_option
+
     return {str(subject): parse_series_option(chosen, modalities) for subject, chosen in series.items()}
 
 
@@ -185,7 +182,7 @@ def _output(output: str, source: Path) -> Path:
     return folder
 
 
-def _report(outcomes: Sequence[Outcome], done: str) -> None:
+def _report(outcomes: Sequence["Outcome"], done: str) -> None:
     """Print a line for each subject that needs a look, and the sum; end with status 1 if there is one."""
     for outcome in outcomes:
         for remark in outcome.remarks:

@@ -23,12 +23,12 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from common.data.volumes import write_volume
-from common.errors import InputError, check_number
-from common.files import check_writable_folder, expand_home, write_json
+from common.errors import InputError
+from common.files import write_json
 from common.metrics.measures import dice
 from common.prepare.resampling import labels_on
 from common.prepare.subject import Settings, default_reference
-from common.prepare.targets import COHORTS, TARGETS
+from common.prepare.targets import TARGETS
 from common.prepare.volumes import Grid, Volume, to_image, to_transform
 from scripts.phantoms.layouts import LAYOUTS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
@@ -36,7 +36,7 @@ from scripts.prepare.cohort import prepare_cohort
 from scripts.prepare.scans import find_subjects
 from scripts.prepare.store import mask_file, read_record
 
-__all__ = ["TRUTH", "errors", "make_raw", "measure_subject", "sampled", "trial"]
+__all__ = ["TRUTH", "errors", "make_raw", "measure_subject", "run_trial", "sampled"]
 
 SPACINGS = {"T1": (1.0, 1.0, 1.0), "T1ce": (1.0, 1.0, 1.2), "T2": (0.7, 0.7, 2.0), "FLAIR": (0.8, 0.8, 3.0)}  # mm
 THICKEST = 8.0  # mm
@@ -235,39 +235,16 @@ def _argmax(labels: Volume, grid: Grid, matrix: NDArray[np.float64], values: Seq
     return np.array([0, *values], np.uint8)[np.argmax(shares, axis=0)]
 
 
-def trial(
-    output: str,
-    layouts: str | Sequence[str] = ("brats", "ukb", "atlas"),
-    subjects: int = 2,
-    spacing: float = 1.0,
-    seed: int = 0,
-) -> None:
-    """Prepare moved heads of the embedded cohort, and print the errors against the known motions.
-
-    Args:
-        output: folder for raw scans, truth, prepared scans and trial.json.
-        layouts: of the embedded cohort: brats, ukb, atlas.
-        subjects: of each layout.
-        spacing: edge of the phantoms' and the result's voxels in mm, 1 to 4.
-        seed: of the heads and their motions.
-    """
-    names = layouts.split(",") if isinstance(layouts, str) else list(layouts)
-    for name in names:
-        if name not in COHORTS:
-            raise InputError(f"--layouts={layouts}: expected some of {', '.join(COHORTS)}")
-    check_number("subjects", subjects, int, 1, 999)
-    check_number("spacing", spacing, float, 1, 4)
-    check_number("seed", seed, int, 0, 2**32)
-    folder = expand_home(output, f"--output={output}")
-    check_writable_folder(folder, f"--output={output}")
+def run_trial(folder: Path, layouts: Sequence[str], subjects: int, spacing: float, seed: int) -> None:
+    """Write trial.json and print its tables; the arguments are the checked options of the command `trial`."""
     results = {}
     context = multiprocessing.get_context("spawn")  # so that a subject's peak memory is its own
-    for name in names:
+    for name in layouts:
         place = folder / name
-        settings = replace(Settings.like(name, float(spacing)), brain="template")
+        settings = replace(Settings.like(name, spacing), brain="template")
         for index in range(subjects):
             with ProcessPoolExecutor(1, context) as pool:
-                subject = pool.submit(make_raw, name, index, place, seed, float(spacing)).result()
+                subject = pool.submit(make_raw, name, index, place, seed, spacing).result()
             with ProcessPoolExecutor(1, context) as pool:
                 used = pool.submit(_prepare_one, _Order(subject, place, settings)).result()
             with np.load(place / TRUTH / f"{subject}.npz") as truth:
