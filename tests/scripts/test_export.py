@@ -19,7 +19,10 @@ from common.errors import InputError
 from common.ssl import networks
 from common.ssl.embeddings import EmbeddingInferer
 from common.ssl.networks import SSLHead
-from scripts import export
+from scripts.export import formats
+from scripts.export.__main__ import TOLERANCES, export
+from scripts.export.comparison import compare
+from scripts.export.source import Source
 from tests.support import ROOT, execute
 
 MICRO = networks.SIZES["micro"]._asdict()
@@ -71,7 +74,7 @@ def written(folder, bundle, format, tmp_path, **options):
     checkpoint = str(folder / f"{bundle}.pt")
     data = {"datalist": str(folder / "list.json"), "dataset_dir": str(folder)}
     options = {"split": "testing"} | options
-    export.export(bundle, format, str(tmp_path / "model.out"), checkpoint=checkpoint, **data, **options)
+    export(bundle, format, str(tmp_path / "model.out"), checkpoint=checkpoint, **data, **options)
     return tmp_path / "model.out"
 
 
@@ -167,9 +170,9 @@ SLIDING = SlidingWindowInferer(roi_size=(10, 10, 5), sw_batch_size=2, overlap=0)
 
 
 def test_the_largest_difference_and_the_agreement_of_labels():
-    same = export.compare(Blocks(), Blocks(), IMAGE, SLIDING, "atlas")
+    same = compare(Blocks(), Blocks(), IMAGE, SLIDING, "atlas")
     assert same == (0.0, 1.0, 2)
-    found = export.compare(Blocks(), lambda image: image + 0.25, IMAGE, SLIDING, "atlas")
+    found = compare(Blocks(), lambda image: image + 0.25, IMAGE, SLIDING, "atlas")
     assert found.difference == pytest.approx(0.25, abs=1e-6)
     others = ((IMAGE <= 0) & (IMAGE + 0.25 > 0)).double().mean().item()
     assert found.agreement == pytest.approx(1 - others)
@@ -179,7 +182,7 @@ def test_a_difference_in_any_window_counts():
     def in_the_last(image):
         return torch.cat([image[:-1], image[-1:] - 0.5])
 
-    assert export.compare(Blocks(), in_the_last, IMAGE, SLIDING, "atlas").difference == pytest.approx(0.5)
+    assert compare(Blocks(), in_the_last, IMAGE, SLIDING, "atlas").difference == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -191,7 +194,7 @@ def test_what_is_no_number_is_never_within_a_tolerance(last):
         seen.append(image)
         return image * float("nan") if (len(seen) == 2) is last else image
 
-    found = export.compare(Blocks(), nan_once, IMAGE, one_by_one, "atlas")
+    found = compare(Blocks(), nan_once, IMAGE, one_by_one, "atlas")
     assert len(seen) == 2
     assert not found.difference <= 1e9
 
@@ -205,8 +208,8 @@ def test_levels_of_an_encoder_are_compared_one_by_one():
         return (first * torch.tensor([1.0, -1.0])[:, None, None, None], last)
 
     inferer = EmbeddingInferer((10, 10, 10))
-    assert export.compare(levels, levels, IMAGE + 2, inferer) == (0.0, pytest.approx(1.0), 1)
-    found = export.compare(levels, other, IMAGE + 2, inferer)
+    assert compare(levels, levels, IMAGE + 2, inferer) == (0.0, pytest.approx(1.0), 1)
+    found = compare(levels, other, IMAGE + 2, inferer)
     assert found.difference == pytest.approx(6.0)
     assert found.agreement == pytest.approx(0.0, abs=1e-6)
 
@@ -214,7 +217,7 @@ def test_levels_of_an_encoder_are_compared_one_by_one():
 def test_the_norm_of_an_onnx_file_is_an_instance_norm():
     features = torch.randn(2, 3, 8, 6, 4) * 5 + 2
     norm = torch.nn.InstanceNorm3d(3, eps=1e-3)
-    torch.testing.assert_close(export.AxiswiseInstanceNorm(1e-3)(features), norm(features), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(formats.AxiswiseInstanceNorm(1e-3)(features), norm(features), rtol=1e-4, atol=1e-5)
 
 
 # Refusals
@@ -223,16 +226,16 @@ def test_the_norm_of_an_onnx_file_is_an_instance_norm():
 @pytest.mark.parametrize("format", ["torchscript", "state_dict"])
 @pytest.mark.parametrize("factor", [1.01, float("nan")])
 def test_an_export_that_differs_is_not_written(folder, tmp_path, monkeypatch, format, factor):
-    read = export.load
-    monkeypatch.setattr(export, "load", lambda *a: lambda image: read(*a)(image) * factor)
+    read = formats.load
+    monkeypatch.setattr(formats, "load", lambda *a: lambda image: read(*a)(image) * factor)
     with pytest.raises(InputError, match=r"differs from the network by up to .* on a; expected .* nothing is written"):
         written(folder, SEGMENTATION, format, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_tolerance_is_an_option(folder, tmp_path, monkeypatch):
-    read = export.load
-    monkeypatch.setattr(export, "load", lambda *a: lambda image: read(*a)(image) + 0.5)
+    read = formats.load
+    monkeypatch.setattr(formats, "load", lambda *a: lambda image: read(*a)(image) + 0.5)
     assert written(folder, SEGMENTATION, "state_dict", tmp_path, tolerance=0.6).is_file()
 
 
@@ -257,7 +260,7 @@ def test_bad_input_is_named_and_nothing_is_written(folder, tmp_path, bundle, opt
     defaults = {"format": "state_dict", "checkpoint": str(folder / f"{bundle}.pt")}
     data = {"datalist": str(folder / "list.json"), "dataset_dir": str(folder)}
     with pytest.raises(InputError, match=message) as error:
-        export.export(bundle, output=str(tmp_path / "model.pt"), **data, **(defaults | options))
+        export(bundle, output=str(tmp_path / "model.pt"), **data, **(defaults | options))
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -267,7 +270,7 @@ def test_a_network_that_exports_do_not_know_is_named(folder, tmp_path):
     content["metadata"] |= {"architecture": "segresnet", "patch_size": [64, 64, 72]}
     torch.save(content, tmp_path / "baseline.pt")
     with pytest.raises(InputError) as error:
-        export.Source(SEGMENTATION, str(tmp_path / "baseline.pt"))
+        Source(SEGMENTATION, str(tmp_path / "baseline.pt"))
     expected = "architecture segresnet; expected swin_unetr, the one that exports know"
     assert str(error.value) == f"checkpoint {tmp_path / 'baseline.pt'}: {expected}"
 
@@ -300,9 +303,9 @@ def test_the_document_names_options_that_there_are_and_the_tolerances():
     (command,) = [block for block in BLOCKS if "scripts.export" in block]
     options = re.findall(r"--(\w+)=", command)
     assert len(options) == 5
-    assert set(options) <= inspect.signature(export.export).parameters.keys()
+    assert set(options) <= inspect.signature(export).parameters.keys()
     rows = re.findall(r"^\| `(\w+)` \|.*\| (\S+) \| \S+ \|$", DOCUMENT, re.MULTILINE)
-    assert {name: float(tolerance) for name, tolerance in rows} == export.TOLERANCES
+    assert {name: float(tolerance) for name, tolerance in rows} == TOLERANCES
 
 
 @pytest.mark.slow

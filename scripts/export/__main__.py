@@ -1,0 +1,101 @@
+"""Export a bundle's network: `python -m scripts.export BUNDLE --format=torchscript|onnx|state_dict`.
+
+Every export is compared with the original network, window by window, on a held-out case. If they differ by more than a
+tolerance, nothing is written. docs/exports.md describes the formats.
+"""
+
+from collections.abc import Sequence
+
+from common import cli, weights
+from common.errors import InputError, check_number, choice
+from common.files import atomic_write, check_writable_file, write_json
+
+__all__ = ["TOLERANCES", "export"]
+
+TOLERANCES = {  # largest difference of an output from the original, in its own unit (logits; features of unit variance)
+    "torchscript": 1e-4,  # the same kernels in the same order: 0 on a CPU
+    "onnx": 1e-3,  # onnxruntime sums in another order; about 1e-5 is usual
+    "state_dict": 0.0,  # the same numbers in the same code
+}
+
+
+def export(
+    bundle: str,
+    format: str,
+    output: str,
+    datalist: str,
+    dataset_dir: str,
+    checkpoint: str | None = None,
+    split: str | None = None,
+    case: str | None = None,
+    modalities: Sequence[str] | None = None,
+    model_size: str | None = None,
+    patch_size: Sequence[int] | None = None,
+    label_convention: str | None = None,
+    device: str = "cpu",
+    tolerance: float | None = None,
+) -> None:
+    """Write a bundle's network as TorchScript, ONNX or a plain state dict, after comparing it on a held-out case.
+
+    For a self-supervised bundle, TorchScript and ONNX hold only the encoder with its five feature maps; a state dict
+    holds the whole network. Metadata are inside the file (TorchScript metadata.json, inference.json and export.json;
+    ONNX metadata_props) or, for a state dict, in a JSON file beside it.
+
+    Args:
+        bundle: folder of a bundle, or the name of a bundle of this repository.
+        format: torchscript (traced, for windows of one size), onnx (the same) or state_dict.
+        output: file to write; an existing file is not overwritten.
+        datalist: JSON file that names the held-out case.
+        dataset_dir: root of its paths.
+        checkpoint: weights; models/model.pt of the bundle by default.
+        split: of the case in the datalist; by default that of the bundle's inference.yaml, or validation if it is all.
+        case: subject; by default the first of the split.
+        modalities: in channel order; by default the checkpoint's, as for the next three options.
+        model_size: tiny, small, base, micro, micro_tiny, micro_small or micro_base.
+        patch_size: edges of the windows in voxels, such as [96,96,96].
+        label_convention: of the label maps.
+        device: cpu or cuda; a trace only runs on the kind of device that it was made on.
+        tolerance: largest difference of an output; by default 1e-4 (torchscript), 1e-3 (onnx) or 0 (state_dict).
+    """
+    from scripts.export import formats  # here, as `--help` need not wait for it
+    from scripts.export.comparison import compare
+    from scripts.export.source import Source
+
+    usual = choice("format", format, TOLERANCES)
+    tolerance = usual if tolerance is None else tolerance
+    check_number("tolerance", tolerance, float, 0)
+    file = weights.path_of("output", output)
+    beside = [file.with_suffix(".json")] if format == "state_dict" else []
+    if existing := [path for path in (file, *beside) if path.exists()]:
+        raise InputError(f"--output={output}: {existing[0]} exists already; expected a new file")
+    check_writable_file(file, f"--output={output}")
+    options = {
+        "modalities": modalities,
+        "model_size": model_size,
+        "patch_size": patch_size,
+        "label_convention": label_convention,
+    }
+    source = Source(bundle, checkpoint, device, options)
+    subject, image = source.case(datalist, dataset_dir, split, case)
+    with atomic_write(file) as temporary:
+        formats.write(source, format, temporary)
+        exported = formats.load(source, format, temporary)
+        inferer, convention = source.parser.get_parsed_content("inferer"), source.metadata["label_convention"]
+        found = compare(source.traceable, exported, image, inferer, convention)
+        if not found.difference <= tolerance:
+            raise InputError(
+                f"--format={format}: differs from the network by up to {found.difference:.3g} on {subject}; "
+                f"expected at most {tolerance:g} (--tolerance); nothing is written"
+            )
+        for path in beside:
+            write_json(path, source.metadata)
+    agreement = f"{found.agreement:.4%} of voxels with the same label"
+    if convention is None:
+        agreement = f"cosine of each level's vectors at least {found.agreement:.6f}"
+    print(f"{file}: {format} of {source.folder.name}, {file.stat().st_size / 1e6:.1f} MB")
+    difference = f"differs by up to {found.difference:.2g} (tolerance {tolerance:g})"
+    print(f"{subject}, {found.windows} windows: {difference}; {agreement}")
+
+
+if __name__ == "__main__":
+    cli.run(export, "export")

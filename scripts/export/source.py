@@ -1,0 +1,155 @@
+"""The network to export: a bundle's own, with the weights of a checkpoint."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+
+from common import weights
+from common.data import datalists
+from common.data.datasets import CaseDataset
+from common.data.modalities import missing_in
+from common.data.regions import regions_of
+from common.errors import InputError
+from common.options import OPTIONS, check_network, check_trained
+from common.ssl.networks import SSLHead, settings
+from common.values import check_device
+
+__all__ = ["CONFIG", "Encoder", "Source"]
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+CONFIG = "configs/inference.yaml"
+KNOWN = "swin_unetr"  # architecture
+# Options that a checkpoint states
+STATED = ("modalities", "model_size", "patch_size", "label_convention", "normalization", "architecture")
+
+
+class Encoder(nn.Module):
+    """The encoder of an `SSLHead` with its five feature maps as a tuple, which tracing and ONNX require."""
+
+    def __init__(self, network: SSLHead) -> None:
+        super().__init__()
+        self.swinViT = network.swinViT
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(self.swinViT(image))
+
+
+class Source:
+    """A bundle's network with the weights of a checkpoint, configured by inference.yaml.
+
+    Args:
+        bundle: folder of a bundle, or the name of a bundle of this repository.
+        checkpoint: file; models/model.pt of the bundle by default.
+        device: of the network.
+        options: of inference.yaml; None takes the checkpoint's value, or else the config's default.
+
+    Attributes:
+        network: in evaluation mode.
+        traceable: the network with tensors as outputs; only the encoder of a self-supervised bundle.
+        metadata: description of the export for its readers.
+
+    Raises:
+        InputError: there is no such bundle or checkpoint, or they do not fit each other.
+    """
+
+    def __init__(
+        self, bundle: str, checkpoint: str | None = None, device: str = "cpu", options: Mapping[str, Any] | None = None
+    ) -> None:
+        self.folder = _bundle(bundle)
+        file = weights.path_of("checkpoint", checkpoint or self.folder / "models" / "model.pt")
+        stated = weights.read(file).metadata
+        self.parser = ConfigParser()
+        self.parser.read_config(self.folder / CONFIG)
+        self.parser["bundle_root"], self.parser["device"] = str(self.folder), device
+        self.parser["checkpoint"] = str(file)
+        self.values = self._values(options or {})
+        for name, value in self.values.items():
+            self.parser[name] = value  # a TorchScript file keeps this config, and is read without the checkpoint
+        self.modalities, self.patch_size = self.values["modalities"], self.values["patch_size"]
+        if (trained := self.values.get("architecture", KNOWN)) != KNOWN:
+            raise InputError(f"checkpoint {file}: architecture {trained}; expected {KNOWN}, the one that exports know")
+        check_network(self.patch_size)
+        check_device("device", device)
+        self.network: nn.Module = self.parser.get_parsed_content("network_def").to(device).eval()
+        weights.restore(self.network, file, self.modalities)
+        self.traceable = Encoder(self.network) if isinstance(self.network, SSLHead) else self.network
+        self.metadata = self._metadata(file, stated)
+
+    def _values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that a checkpoint states, by name: as given, or else the checkpoint's, or else the default."""
+        self.parser.get_parsed_content("imports")
+        values = {}
+        for name in STATED:
+            value = given.get(name)
+            if name in self.parser:
+                value = self.parser.get_parsed_content(name) if value is None else value
+                values[name] = OPTIONS[name](list(value) if isinstance(value, tuple) else value)
+            elif value is not None:
+                raise InputError(f"--{name}={value}: {self.folder.name} has no such option; leave it out")
+        trained = self.parser.get_parsed_content("trained")
+        check_trained(values | {"checkpoint": self.parser["checkpoint"]}, trained)
+        return values
+
+    def _metadata(self, file: Path, stated: Mapping[str, Any]) -> dict[str, Any]:
+        convention = self.values.get("label_convention")
+        is_encoder = self.traceable is not self.network
+        outputs = [f"level_{level}" for level in range(5)] if is_encoder else list(regions_of(str(convention)))
+        return {
+            "bundle": self.folder.name,
+            "network": type(self.network).__name__,
+            "arguments": self._arguments(),
+            "modalities": self.modalities,
+            "model_size": self.values["model_size"],
+            "patch_size": self.patch_size,
+            "outputs": outputs,
+            "label_convention": convention,
+            "labels": {name: sorted(values) for name, values in regions_of(convention).items()} if convention else None,
+            "preprocessing": stated.get("preprocessing"),
+            "normalization": self.values["normalization"],
+            "checkpoint": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+            "versions": weights.versions(),
+        }
+
+    def _arguments(self) -> dict[str, Any]:
+        """The arguments that build the network from its own class."""
+        names = [name for name in self.parser["network_def"] if not name.startswith("_")]
+        arguments = {name: self.parser.get_parsed_content(f"network_def::{name}") for name in names}
+        if isinstance(self.network, SSLHead):
+            return arguments
+        channels = {name: arguments[name] for name in ("in_channels", "out_channels")}
+        return channels | settings(arguments["model_size"])._asdict()
+
+    def window(self) -> torch.Tensor:
+        """A window of noise, of the size of the export."""
+        shape = (1, len(self.modalities), *self.patch_size)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        return noise.to(next(self.network.parameters()).device)
+
+    def case(self, datalist: str, dataset_dir: str, split: str | None, subject: str | None) -> tuple[str, torch.Tensor]:
+        """A subject of a datalist that lacks no modality, by default the first of the split, and its image."""
+        if split is None:
+            split = "validation" if self.parser["split"] == datalists.ALL else self.parser["split"]
+        entries = datalists.Datalist(datalist, dataset_dir).load(split, self.modalities, missing=())
+        complete = [entry for entry in entries if not missing_in(entry, self.modalities)]
+        found = [entry for entry in complete if subject is None or entry["subject"] == str(subject)]
+        if not found:
+            names = ", ".join(self.modalities)
+            raise InputError(
+                f"--case={subject}: not in the split {split} of {datalist} with {names}; "
+                f"expected one of the {len(complete)} subjects that have them"
+            )
+        (item,) = CaseDataset(found[:1], self.parser.get_parsed_content("preprocessing"))
+        return found[0]["subject"], item["image"].as_tensor().to(next(self.network.parameters()).device)
+
+
+def _bundle(name: str) -> Path:
+    for folder in (Path(str(name)), BUNDLES / str(name)):
+        if (folder / CONFIG).is_file() and (folder / "configs" / "metadata.json").is_file():
+            return folder.resolve()
+    known = ", ".join(sorted(path.name for path in BUNDLES.iterdir()))
+    raise InputError(f"bundle {name}: no configs/inference.yaml and metadata.json there; expected a folder, or {known}")
