@@ -18,7 +18,8 @@ from monai.networks.utils import copy_model_state
 from common import weights
 from common.errors import InputError
 from common.ssl.networks import SSLHead, settings
-from scripts.weights import convert, describe, inspect
+from scripts.weights.__main__ import convert, inspect
+from scripts.weights.description import describe
 from tests.oracles import checkpoints
 from tests.oracles.paper import SSL_PARAMETERS, SWIN_UNETR_PARAMETERS
 
