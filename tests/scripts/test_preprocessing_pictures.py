@@ -14,8 +14,10 @@ import yaml
 from monai.bundle import ConfigParser
 from PIL import Image
 
-from scripts import preprocessing_pictures as pictures
 from scripts.phantoms.cohort import make
+from scripts.preprocessing_pictures.__main__ import main
+from scripts.preprocessing_pictures.drawing import centre_of_lesion, draw, slice_through
+from scripts.preprocessing_pictures.steps import steps
 
 ROOT = Path(__file__).parents[2]
 SPACING = 4  # mm
@@ -47,7 +49,7 @@ def entry(brats):
 
 @pytest.fixture(scope="module")
 def taken(entry):
-    return pictures.steps(_config("brats_finetune"), entry)
+    return steps(_config("brats_finetune"), entry)
 
 
 def test_each_transform_of_the_image_is_a_step(taken):
@@ -90,24 +92,24 @@ def test_the_steps_follow_the_config(entry):
     config = _config("brats_finetune")
     config["deterministic_transforms"][3]["axcodes"] = "LPS"  # as on disk
     config["patch_size"] = [64, 64, 32]
-    taken = pictures.steps(config, entry)
+    taken = steps(config, entry)
     assert [step.idle for step in taken[:3]] == [False, True, False]
     assert taken[-1].image.shape == (4, 64, 64, 32)
 
 
 def test_all_panels_show_the_same_place(taken):
     """A voxel marked at that place is in the slice that each panel shows."""
-    place = pictures.centre_of_lesion(taken[-1])
+    place = centre_of_lesion(taken[-1])
     for step in taken:
         voxel = nib.affines.apply_affine(np.linalg.inv(step.affine), place)
-        assert pictures.slice_through(step, place) == round(voxel[2])
+        assert slice_through(step, place) == round(voxel[2])
         assert (voxel > -0.5).all()
         assert (voxel < np.array(step.image.shape[1:]) - 0.5).all()
 
 
 def test_the_figure_says_modalities_axes_and_voxel_sizes(taken):
     modalities = ["FLAIR", "T1ce", "T1", "T2"]
-    figure = pictures.draw(taken, modalities, "brats2021", "BraTS")
+    figure = draw(taken, modalities, "brats2021", "BraTS")
     axes = np.array(figure.axes[:25]).reshape(5, 5)
     titles = [axis.get_title() for axis in axes[0]]
     assert titles[0] == "as on disk\n60 × 60 × 39 voxels\n4 × 4 × 4 mm"
@@ -119,7 +121,7 @@ def test_the_figure_says_modalities_axes_and_voxel_sizes(taken):
 
 
 def test_a_panel_shows_the_array_and_the_box_that_the_next_step_takes(taken):
-    figure = pictures.draw(taken, ["FLAIR", "T1ce", "T1", "T2"], "brats2021", "BraTS")
+    figure = draw(taken, ["FLAIR", "T1ce", "T1", "T2"], "brats2021", "BraTS")
     axes = np.array(figure.axes[:25]).reshape(5, 5)
     lesion = taken[-1].label.any(axis=0).sum(axis=(0, 1))
     height = nib.affines.apply_affine(taken[-1].affine, [0, 0, lesion.argmax()])[2]  # mm; no step tilts the slices
@@ -138,10 +140,10 @@ def test_a_panel_shows_the_array_and_the_box_that_the_next_step_takes(taken):
 def test_the_place_lies_in_the_training_crop(entry):
     config = _config("brats_finetune")
     config["patch_size"] = [32, 32, 8]
-    taken = pictures.steps(config, entry, seed=1)
+    taken = steps(config, entry, seed=1)
     crop = taken[-1]
     lowest, highest = (nib.affines.apply_affine(crop.affine, [0, 0, number])[2] for number in (0, 7))
-    first = pictures.draw(taken, ["FLAIR", "T1ce", "T1", "T2"], "brats2021", "BraTS").axes[0].images[0]
+    first = draw(taken, ["FLAIR", "T1ce", "T1", "T2"], "brats2021", "BraTS").axes[0].images[0]
     heights = nib.affines.apply_affine(taken[0].affine, np.argwhere(np.ones((1, 1, 39))))[:, 2]  # mm
     reached = np.flatnonzero((heights > lowest - 1) & (heights < highest + 1))
     assert len(reached) == 8
@@ -150,12 +152,12 @@ def test_the_place_lies_in_the_training_crop(entry):
 
 def test_a_label_map_and_its_regions_are_painted_alike(taken, entry):
     """WT green, TC in it yellow, ET in that red; the map by its values, the regions by their channels."""
-    figure = pictures.draw(taken, ["FLAIR", "T1ce", "T1", "T2"], "brats2021", "BraTS")
+    figure = draw(taken, ["FLAIR", "T1ce", "T1", "T2"], "brats2021", "BraTS")
     for column in (0, 1):
         step, axis = taken[column], figure.axes[20 + column]
         slices = [picture.get_array() for picture in axis.images[1:]]
         shown = [int((picture[..., 3] > 0).sum()) for picture in slices]
-        place = nib.affines.apply_affine(np.linalg.inv(step.affine), pictures.centre_of_lesion(taken[-1]))
+        place = nib.affines.apply_affine(np.linalg.inv(step.affine), centre_of_lesion(taken[-1]))
         canonical = nib.load(entry["label"]) if column == 0 else nib.as_closest_canonical(nib.load(entry["label"]))
         values = np.asarray(canonical.dataobj)[:, :, round(place[2])]
         assert shown == [int(np.isin(values, known).sum()) for known in ((1, 2, 4), (1, 4), (4,))]
@@ -163,7 +165,7 @@ def test_a_label_map_and_its_regions_are_painted_alike(taken, entry):
 
 def test_the_command_draws_the_three_cohorts_and_the_same_bytes_again(tmp_path):
     for name in ("one", "two"):
-        pictures.main(tmp_path / name, spacing=SPACING)
+        main(tmp_path / name, spacing=SPACING)
     for cohort in COHORTS:
         one, two = (tmp_path / name / f"preprocessing-{cohort}.png" for name in ("one", "two"))
         assert one.read_bytes() == two.read_bytes()

@@ -1,16 +1,9 @@
-"""Pictures of the effect of each transform: `python -m scripts.preprocessing_pictures --output=docs/images`.
-
-A subject of the embedded cohort goes through the transforms of a bundle's train.yaml, one by one, and each transform of
-the image gets a panel. The PNG also stores the transforms as text (`transforms`).
-"""
+"""Draw a case after each transform, a panel for each."""
 
 import io
-import json
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
@@ -20,125 +13,20 @@ from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
-from monai.bundle import ConfigParser
-from monai.transforms import Compose
 from PIL import Image, PngImagePlugin
 
-from common.cli import run
 from common.data.regions import colours, painting_order, regions_of
 from common.files import atomic_write
 from common.inference.pictures import INK, PAPER
-from scripts.phantoms.cohort import make
-from scripts.phantoms.layouts import LAYOUTS
+from scripts.preprocessing_pictures.steps import Step
 
-__all__ = ["BUNDLES", "Step", "centre_of_lesion", "draw", "main", "section", "slice_through", "steps"]
+__all__ = ["centre_of_lesion", "draw", "save", "slice_through"]
 
-ROOT = Path(__file__).parents[1]
-BUNDLES = {"ukb": "ukb_ssl_pretrain", "brats": "brats_finetune", "atlas": "atlas_finetune"}
-TITLES = {"ukb": "UK Biobank", "brats": "BraTS 2021", "atlas": "ATLAS v2.0"}
-SEEDS = {"ukb": 2, "brats": 2, "atlas": 0}  # of subjects with all labels in the slice that is drawn
 Z_RANGE = (-3.0, 3.0)  # standard deviations that the grey scale shows
 DOTS = 118  # dots per inch; 1300 in total, so that a page shrinks text by at most a third
 WIDTH = 11.0  # inches
 GREYS = 48  # in a PNG's palette; fewer give smaller files
 BOX = colours("brats2021")["TC"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """A case after a transform.
-
-    Attributes:
-        name: of the transform's class, or of all random transforms.
-        image: [C, x, y, z].
-        label: label map [1, x, y, z] or regions [R, x, y, z]; None in self-supervised training.
-        affine: voxel to world space (RAS+), 4 x 4, mm.
-        normalised: whether the image is in standard deviations.
-        idle: whether the image is unchanged.
-    """
-
-    name: str
-    image: np.ndarray
-    label: np.ndarray | None
-    affine: np.ndarray
-    normalised: bool
-    idle: bool = False
-
-    @property
-    def voxel_size(self) -> tuple[float, ...]:
-        """Edges of a voxel, mm."""
-        return tuple(map(float, nib.affines.voxel_sizes(self.affine)))
-
-
-def main(output: str = "docs/images", spacing: float = 1.0) -> None:
-    """Draw preprocessing-ukb.png, preprocessing-brats.png and preprocessing-atlas.png.
-
-    Args:
-        output: folder.
-        spacing: edge of a voxel of the embedded cohort, mm, 1 to 4. The real cohorts have 1.
-    """
-    for cohort, bundle in BUNDLES.items():
-        config = ConfigParser()
-        config.read_config(ROOT / "bundles" / bundle / "configs/train.yaml")
-        with TemporaryDirectory() as folder:
-            make(cohort, 1, folder, spacing=spacing, seed=SEEDS[cohort], workers=1)
-            taken = steps(config, _entry(cohort, Path(folder), config))
-        path = Path(str(output)).expanduser() / f"preprocessing-{cohort}.png"
-        modalities = config["modalities"]
-        convention = config.get_parsed_content("label_convention") if "label_convention" in config else None
-        _save(draw(taken, modalities, convention, f"{TITLES[cohort]}, {bundle}"), path, section(config))
-        print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
-
-
-def section(config: Mapping[str, Any]) -> str:
-    """The part of a train.yaml that a picture shows, as JSON text."""
-    named = {key: config[key] for key in ("modalities", "patch_size", "deterministic_transforms")}
-    return json.dumps(named | {key: config["train"][key] for key in ("random_transforms", "preprocessing")})
-
-
-def _entry(cohort: str, root: Path, config: ConfigParser) -> dict[str, Any]:
-    """The first subject, as `common.data.Datalist.load` returns it."""
-    case = LAYOUTS[cohort].case(0)
-    entry: dict[str, Any] = {
-        "subject": case.subject,
-        "image": [str(root / case.images[modality]) for modality in config["modalities"]],
-    }
-    return entry | ({"label": str(root / case.label)} if case.label else {})
-
-
-def steps(config: ConfigParser, entry: Mapping[str, Any], seed: int = 0) -> list[Step]:
-    """A case on disk, after each deterministic transform of the image, and after all random transforms.
-
-    Args:
-        config: a bundle's train.yaml.
-        entry: as `common.data.Datalist.load` returns it.
-        seed: of the random transforms.
-    """
-    data: Any = dict(entry)
-    taken: list[Step] = []
-    fixed = config.get_parsed_content("deterministic_transforms")
-    for transform in fixed:
-        data = transform(data)
-        if "image" in getattr(transform, "keys", ()):
-            taken.append(_step(type(transform).__name__, data, taken))
-    training: Compose = config.get_parsed_content("train::preprocessing")
-    first = len(fixed)  # without those that are switched off
-    data = training.set_random_state(seed=seed)(data, start=first)
-    name = ", ".join(dict.fromkeys(type(transform).__name__ for transform in training.transforms[first:]))
-    return [*taken, _step(name, data[0] if isinstance(data, list) else data, taken)]
-
-
-def _step(name: str, data: Mapping[str, Any], before: Sequence[Step]) -> Step:
-    """A copy, because transforms may work in place."""
-    image, affine = data["image"].numpy().copy(), data["image"].affine.numpy().copy()
-    return Step(
-        name=name,
-        image=image,
-        label=data["label"].numpy().copy() if "label" in data else None,
-        affine=affine,
-        normalised=any(step.normalised for step in before) or name == "NormalizeBraind",
-        idle=bool(before) and np.array_equal(before[-1].affine, affine) and np.array_equal(before[-1].image, image),
-    )
 
 
 def draw(taken: Sequence[Step], modalities: Sequence[str], convention: str | None, title: str) -> Figure:
@@ -264,7 +152,7 @@ def _explain(figure: Figure, axes: np.ndarray, taken: Sequence[Step], convention
     legend.set_frame_on(False)
 
 
-def _save(figure: Figure, path: Path, transforms: str) -> None:
+def save(figure: Figure, path: Path, transforms: str) -> None:
     """Save a small PNG with few colours; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS, facecolor=figure.get_facecolor())
@@ -277,7 +165,3 @@ def _save(figure: Figure, path: Path, transforms: str) -> None:
     text.add_text("transforms", transforms)
     with atomic_write(path) as file:
         picture.save(file, format="png", optimize=True, pnginfo=text)
-
-
-if __name__ == "__main__":
-    run(main, "preprocessing_pictures")
