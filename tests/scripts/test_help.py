@@ -1,8 +1,10 @@
-"""`--help` shows whole sentences: python-fire's parser of docstrings loses none of their words."""
+"""`--help` shows whole sentences, of which python-fire's parser loses no word, and waits for no slow import."""
 
 import ast
 import inspect
 import re
+import subprocess
+import sys
 
 import pytest
 from fire import docstrings
@@ -25,3 +27,38 @@ def test_no_word_of_an_arguments_description_is_lost(name):
     found = docstrings.parse(text).args or []
     shown = " ".join(f"{argument.name}: {argument.description}" for argument in found)
     assert shown.split() == section.split()
+
+
+CLI = re.compile(r"^from common(\.cli)? import (cli|run|options_of)\b", re.MULTILINE)
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "scripts").rglob("*.py")
+    if CLI.search(text := path.read_text(encoding="utf-8")) and '__name__ == "__main__"' in text
+)
+SLOW = {
+    "SimpleITK",
+    "ignite",
+    "matplotlib",
+    "monai",
+    "nibabel",
+    "nilearn",
+    "pandas",
+    "scipy",
+    "torch",
+}  # seconds to import
+IMPORT = f"""
+import importlib, sys
+found = set()
+for command in {COMMANDS}:
+    importlib.import_module(command)
+    if new := sys.modules.keys() & {SLOW} - found:
+        print(command, "imports", ", ".join(sorted(new)))
+        found |= new
+"""
+
+
+def test_help_waits_for_no_slow_import():
+    """A command's module is all that `--help` imports; the first command that imports a package is named."""
+    assert {"scripts.export.__main__", "scripts.prepare.__main__", "scripts.store"} <= set(COMMANDS)
+    ended = subprocess.run([sys.executable, "-c", IMPORT], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ended.stdout == ""
