@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from monai.inferers import SlidingWindowInferer
 from torch.nn.functional import cosine_similarity
 
 from common.data.transforms import RegionsToLabeld
@@ -50,7 +51,7 @@ def compare(
     network: Callable[[torch.Tensor], Any],
     exported: Callable[[torch.Tensor], Any],
     image: torch.Tensor,
-    inferer: Callable[..., Any],
+    inferer: SlidingWindowInferer | EmbeddingInferer,
     convention: str | None = None,
 ) -> Comparison:
     """Compare two networks on all windows of a case, and the results for the whole case.
@@ -72,6 +73,7 @@ def compare(
             agreement = min(cosines)
         else:
             to_label = RegionsToLabeld("label", str(convention))
-            ours, theirs = (to_label({"label": logits[0] > 0})["label"] for logits in inferer(image[None], both))
+            stitched = SlidingWindowInferer.__call__(inferer, image[None], both)  # empty windows, too
+            ours, theirs = (to_label({"label": logits[0] > 0})["label"] for logits in stitched)
             agreement = (ours == theirs).double().mean().item()
     return Comparison(float(np.max(both.differences)), agreement, both.windows)

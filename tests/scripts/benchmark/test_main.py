@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from datetime import date
 
 import pytest
 import torch
@@ -9,39 +10,81 @@ import torch
 from common.errors import InputError
 from common.metrics.protocols import brats
 from scripts.benchmark import __main__ as benchmark
+from scripts.benchmark import corruption, lesions, reading, timing, training
+from scripts.benchmark.page import update
 from scripts.phantoms.cohort import make
 from scripts.phantoms.layouts import LAYOUTS
 from tests.oracles import lesionwise
 from tests.oracles.masks import balls, noise
 
 
+def fake(monkeypatch, *names):
+    """Benchmarks whose variants take known times."""
+    for name in names:
+        variants = {"ours": iter([1.0, 2.0, 4.0]).__next__, "stock": iter([3.0, 4.0, 4.0]).__next__}
+        monkeypatch.setitem(benchmark.BENCHMARKS, name, lambda variants=variants: {"work": variants})
+
+
 def test_ratios_are_to_the_first_variant(monkeypatch, tmp_path, capsys):
-    variants = {"ours": iter([1.0, 2.0, 4.0]).__next__, "plain": iter([3.0, 4.0, 4.0]).__next__}
-    monkeypatch.setitem(benchmark.BENCHMARKS, "views", lambda: variants)
+    fake(monkeypatch, "views")
     benchmark.benchmark("views", repeats=3, json=str(tmp_path / "figures.json"))
-    rows = json.loads((tmp_path / "figures.json").read_text())["variants"]
+    rows = json.loads((tmp_path / "figures.json").read_text())["figures"]["views"]["work"]
     assert rows["ours"] == {"seconds": 2.0, "ratio": 1.0, "lowest": 1.0, "highest": 1.0}
-    assert rows["plain"] == {"seconds": 4.0, "ratio": 2.0, "lowest": 1.0, "highest": 3.0}  # the median of 3, 2 and 1
-    assert "plain" in capsys.readouterr().out
+    assert rows["stock"] == {"seconds": 4.0, "ratio": 2.0, "lowest": 1.0, "highest": 3.0}  # the median of 3, 2 and 1
+    assert "stock" in capsys.readouterr().out
 
 
-def test_a_process_of_its_own_says_what_it_took(monkeypatch):
-    """Memory that this process has is not that of the measured one, and neither are its settings."""
+def test_all_writes_the_tables_of_the_page(monkeypatch, tmp_path):
+    page = tmp_path / "benchmarks.md"
+    page.write_text(benchmark.PAGE.read_text())  # the real one has a place for each
+    monkeypatch.setattr(benchmark, "PAGE", page)
+    fake(monkeypatch, *benchmark.BENCHMARKS)
+    benchmark.benchmark("all", repeats=3)
+    text = page.read_text()
+    assert text.count("| stock | 4 | 2.00 (1.00 to 3.00) |") == len(benchmark.BENCHMARKS) - 2
+    assert text.count("| stock | 3.5 | 2.50 (2.00 to 3.00) |") == 1  # two steps
+    assert text.count("| stock | 3 | 3.00 |") == 1  # one inference
+
+
+def test_a_page_without_a_place_is_refused(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("no marks")
+    with pytest.raises(InputError, match="no '<!-- table: step -->'"):
+        update(page, {"step": {}}, {"step": 1}, date(2026, 1, 1))
+    assert page.read_text() == "no marks"
+
+
+def test_a_process_has_memory_and_settings_of_its_own(monkeypatch):
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     bytearray(2**30)
-    program = (
-        "import os, sys; taken = bytearray(2**28); seconds = 1.5 if 'THP_MEM_ALLOC_ENABLE' not in os.environ else 0"
-    )
-    found = benchmark._in_process(program, {}, "word")
-    assert found.seconds == 1.5
-    assert 0.25 < found.peak < 0.5
+    found = timing.run_alone("tests.scripts.benchmark.programs:allocate", "28")
+    assert 0.25 < found.peak < 0.6
+    assert found.seconds >= 0
+    with pytest.raises(RuntimeError, match="programs:fail: ended with status 1"):
+        timing.run_alone("tests.scripts.benchmark.programs:fail")
+
+
+def test_a_process_is_measured_until_it_says_a_word():
+    program = "import time; list(range(10**6)); print('ready', flush=True); time.sleep(60)"
+    found = timing.run_process(["-c", program], until="ready")
+    assert 0 < found.seconds < 20
+    with pytest.raises(RuntimeError, match="ended with status 0"):
+        timing.run_process(["-c", "print('other')"], until="ready")
+    with pytest.raises(RuntimeError, match="ended with status 3"):
+        timing.run_process(["-c", "raise SystemExit(3)"])
+
+
+def test_stock_steps_train_the_network(monkeypatch):
+    """One step of each kind, on small crops: what is timed changes weights."""
+    monkeypatch.setattr(training, "EDGE", 64)
+    monkeypatch.setattr(training, "SIZE", "micro")
+    for step in (training.pretraining_step, training.fine_tuning_step):
+        for kind in ("ours", "stock"):
+            step(kind)()
 
 
 def test_an_unknown_benchmark_is_refused():
-    with pytest.raises(
-        InputError,
-        match="benchmark nonsense: expected one of views, step, attention, precision, metrics, reading, crops",
-    ):
+    with pytest.raises(InputError, match=r"benchmark nonsense: expected one of step, attention, .* or all"):
         benchmark.benchmark("nonsense")
 
 
@@ -56,7 +99,7 @@ def test_the_plain_way_covers_what_the_method_says():
     generator = torch.Generator().manual_seed(0)
     shape = torch.Size((40, 40, 40))
     for _ in range(20):
-        sizes = [[side.stop - side.start for side in box] for box in benchmark.draw_boxes(shape, generator)]
+        sizes = [[side.stop - side.start for side in box] for box in corruption.draw_boxes(shape, generator)]
         volumes = [x * y * z for x, y, z in sizes]
         assert sum(volumes[:-1]) < 0.3 * 40**3
         assert all(2 <= edge < 10 for size in sizes for edge in size)
@@ -67,12 +110,12 @@ def test_the_plain_way_scores_as_the_challenge_does(in_boxes):
     for prediction, reference in [*map(balls, range(12)), *map(noise, range(12))]:
         figures, rows = lesionwise.brats(prediction, reference, (1, 1, 1), "GLI")
         if prediction.any() and any(row[0] and row[3] for row in rows):  # it takes masks that are not empty
-            assert benchmark.score_plainly(prediction, reference, in_boxes) == pytest.approx(figures, abs=1e-6)
+            assert lesions.score_plainly(prediction, reference, in_boxes) == pytest.approx(figures, abs=1e-6)
 
 
 @pytest.fixture(scope="module")
 def case():
-    return benchmark.draw_case()
+    return lesions.draw_case()
 
 
 def test_the_case_has_ten_lesions_of_which_one_is_missed(case):
@@ -88,11 +131,11 @@ def test_the_case_has_ten_lesions_of_which_one_is_missed(case):
 
 def test_figures_that_differ_end_the_benchmark(monkeypatch):
     masks = balls(0)
-    monkeypatch.setattr(benchmark, "draw_case", lambda: masks)
-    variants = benchmark.metrics_variants()
+    monkeypatch.setattr(lesions, "draw_case", lambda: masks)
+    variants = lesions.metrics()["metrics"]
     for run in variants.values():
         assert run() >= 0
-    monkeypatch.setattr(benchmark, "_hd95_by_transforms", lambda *_: 1.0)
+    monkeypatch.setattr(lesions, "_hd95_by_transforms", lambda *_: 1.0)
     with pytest.raises(AssertionError, match="hd95 is"):
         variants["whole volumes"]()
 
@@ -104,6 +147,6 @@ def test_a_batch_that_is_read_has_four_crops_of_fewer_volumes(tmp_path):
         for case in map(LAYOUTS["ukb"].case, range(4))
     ]
     for crops in (1, 2, 4):
-        batch = next(benchmark.reading_batches(entries, crops))
+        batch = next(reading.reading_batches(entries, crops))
         assert batch["image"].shape == (4, 2, 96, 96, 96)
         assert sorted(Counter(batch["subject"]).values()) == [crops] * (4 // crops)

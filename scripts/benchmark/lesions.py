@@ -1,0 +1,108 @@
+"""Lesion-wise scores of a case: ours beside the plain implementation."""
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from scripts.benchmark.timing import timed
+
+__all__ = ["draw_case", "metrics", "score_plainly"]
+
+
+def metrics() -> dict[str, dict[str, Callable[[], float]]]:
+    """BraTS scores of a case; the plain figures are checked against ours."""
+    from common.metrics.protocols import brats
+
+    prediction, reference = draw_case()
+    expected = brats(prediction, reference).values
+
+    def run_plainly(in_boxes: bool) -> None:
+        figures = score_plainly(prediction, reference, in_boxes)
+        for name, figure in figures.items():
+            if abs(figure - expected[name]) > 1e-6:
+                raise AssertionError(f"{name} is {figure} by the plain implementation; ours is {expected[name]}")
+
+    variants = {
+        "boxes (ours)": lambda: timed(lambda: brats(prediction, reference)),
+        "boxes for distances alone": lambda: timed(lambda: run_plainly(True)),
+        "whole volumes": lambda: timed(lambda: run_plainly(False)),
+    }
+    return {"metrics": variants}
+
+
+def draw_case() -> tuple[Any, Any]:
+    """A prediction and a reference [240, 240, 155] at 1 mm: ten lesions in an ellipsoid, one missed; a false one."""
+    import numpy as np
+    from scipy import ndimage
+
+    draw = np.random.default_rng(0)
+    shape, middle, brain = (240, 240, 155), np.array([120, 120, 78]), np.array([65, 80, 58])  # mm
+    lesions: list[tuple[Any, float]] = []
+    for radius in (24, 16, 11, 8, 6, 5, 4, 3, 2.5, 2, 4):  # mm; the last one is false
+        while True:
+            centre = middle + draw.uniform(-1, 1, 3) * brain
+            inside = (((centre - middle) / (brain - radius)) ** 2).sum() < 1
+            if inside and all(np.linalg.norm(centre - c) > 1.3 * (radius + r) + 8 for c, r in lesions):
+                break
+        lesions.append((centre, radius))
+    grid = np.ogrid[tuple(slice(side) for side in shape)]
+
+    def drawn(some: list[tuple[Any, float]], roughness: Any) -> Any:
+        mask = np.zeros(shape, dtype=bool)
+        for centre, radius in some:
+            mask |= sum((axis - at) ** 2 for axis, at in zip(grid, centre, strict=True)) < (radius * roughness) ** 2
+        return mask
+
+    rough, error = (ndimage.zoom(draw.normal(size=(40, 40, 31)), (6, 6, 5), order=1) for _ in range(2))
+    reference = drawn(lesions[:-1], 1 + 0.1 * rough)
+    return drawn([*lesions[:6], *lesions[7:]], 1 + 0.1 * rough + 0.1 * error), reference
+
+
+def score_plainly(prediction: Any, reference: Any, in_boxes: bool) -> dict[str, float]:
+    """The plain implementation of BraTS's scores at 1 mm, on whole volumes for each lesion.
+
+    With `in_boxes`, distances are measured in the bounding box of both masks, as in the challenge's code.
+    """
+    import cc3d
+    import numpy as np
+    from scipy import ndimage
+
+    def scored(found: Any, lesion: Any) -> tuple[float, float]:
+        dice = 2 * (found & lesion).sum() / (found.sum() + lesion.sum())
+        return float(dice), _hd95_by_transforms(found, lesion, in_boxes) if found.any() else 374.0
+
+    neighbours = ndimage.generate_binary_structure(3, 2)
+    components = cc3d.connected_components(prediction.view(np.uint8), connectivity=26)
+    extents = ndimage.binary_dilation(reference, neighbours, iterations=3)
+    lesions = cc3d.connected_components(extents.view(np.uint8), connectivity=26) * reference
+    matched, scores = {0}, []
+    for label in range(1, int(lesions.max()) + 1):
+        lesion = lesions == label
+        hits = np.unique(components * ndimage.binary_dilation(lesion, neighbours, iterations=3))
+        matched.update(hits.tolist())
+        if lesion.sum() > 50:  # mm3
+            scores.append(scored(np.isin(components, hits[hits > 0]), lesion))
+    scores += [(0.0, 374.0)] * len(set(np.unique(components).tolist()) - matched)
+    dice, hd95 = scored(prediction, reference)
+    means = [statistics.fmean(figures) for figures in zip(*scores, strict=True)]
+    return {"lesionwise_dice": means[0], "lesionwise_hd95": means[1], "dice": dice, "hd95": hd95}
+
+
+def _hd95_by_transforms(first: Any, second: Any, in_box: bool) -> float:
+    """DeepMind's robust Hausdorff distance at 1 mm."""
+    import numpy as np
+    from scipy import ndimage
+    from surface_distance.lookup_tables import create_table_neighbour_code_to_surface_area
+
+    (box,) = ndimage.find_objects((first | second).view(np.uint8)) if in_box else [...]
+    bits = np.array([[[128, 64], [32, 16]], [[8, 4], [2, 1]]])
+    codes = [ndimage.correlate(np.pad(mask[box], 1).view(np.uint8), bits, mode="constant") for mask in (first, second)]
+    surfaces = [(code > 0) & (code < 255) for code in codes]
+    area = create_table_neighbour_code_to_surface_area((1, 1, 1))
+    ways = []
+    for code, here, there in zip(codes, surfaces, surfaces[::-1], strict=True):
+        distances, areas = ndimage.distance_transform_edt(~there)[here], area[code[here]]
+        order = np.lexsort((areas, distances))
+        place = int(np.searchsorted(np.cumsum(areas[order]) / np.sum(areas[order]), 0.95))
+        ways.append(float(distances[order[min(place, len(order) - 1)]]))
+    return max(ways)

@@ -1,0 +1,57 @@
+"""The tables of docs/benchmarks.md, between the marks of each benchmark; the text around them stays."""
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from common.errors import InputError
+from common.files import atomic_write
+
+__all__ = ["table", "update"]
+
+BEGIN, END = "<!-- table: {} -->", "<!-- end -->"
+
+
+def update(page: Path, figures: Mapping[str, Mapping[str, Any]], repeats: Mapping[str, int], day: date) -> None:
+    """Replace the table of each benchmark.
+
+    Args:
+        page: file with a pair of marks for each benchmark.
+        figures: rows by benchmark, comparison and variant, as `python -m scripts.benchmark` prints them.
+        repeats: by benchmark.
+        day: of the measurement.
+
+    Raises:
+        InputError: a mark is missing.
+    """
+    text = page.read_text(encoding="utf-8")
+    for name, works in figures.items():
+        begin = BEGIN.format(name)
+        place = re.compile(rf"{re.escape(begin)}\n.*?{re.escape(END)}", re.DOTALL)
+        found = place.search(text)
+        if found is None:
+            raise InputError(f"{page}: no '{begin}' with '{END}' after it; expected a place for the table")
+        count = repeats[name]
+        measured = f"Measured on {day:%Y-%m-%d}, {count} repeat{'' if count == 1 else 's'}."
+        content = "\n".join([begin, "", measured, "", *table(works), "", END])
+        text = "".join([text[: found.start()], content, text[found.end() :]])
+    with atomic_write(page) as file:
+        file.write_text(text, encoding="utf-8")
+
+
+def table(works: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """The lines of a Markdown table."""
+    has_peak = any("peak" in row for rows in works.values() for row in rows.values())
+    titles = ["variant", "seconds", "ratio", *(["peak memory"] if has_peak else [])]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
+    for work, rows in works.items():
+        for variant, row in rows.items():
+            spread = f" ({row['lowest']:.2f} to {row['highest']:.2f})" if row["highest"] > row["lowest"] else ""
+            name = f"{work.replace('_', '-')}: {variant}" if len(works) > 1 else variant
+            cells = [name, f"{row['seconds']:.3g}", f"{row['ratio']:.2f}{spread}"]
+            if has_peak:
+                cells.append(f"{row['peak']:.1f} GiB" if "peak" in row else "")
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines

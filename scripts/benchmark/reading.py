@@ -1,0 +1,99 @@
+"""Reading of training crops: from a store, from `.nii.gz`, and sampled from a volume."""
+
+import atexit
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from scripts.benchmark.timing import timed
+
+__all__ = ["crops", "reader", "reading_batches"]
+
+ROOT = Path(__file__).resolve().parents[2]
+CROPS = 4  # of a batch whose reading is timed
+
+
+def reader() -> dict[str, dict[str, Callable[[], float]]]:
+    """Batches of stage 1 from disk: from a store, and from `.nii.gz` with several crops of a volume."""
+    import torch
+
+    from scripts.phantoms.cohort import make
+    from scripts.phantoms.layouts import LAYOUTS
+
+    torch.set_num_threads(1)
+    folder = TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    make("ukb", 2, folder.name, workers=1)
+    cases = [LAYOUTS["ukb"].case(number) for number in range(2)]
+    entries = [
+        {"subject": case.subject, "image": [f"{folder.name}/{case.images[name]}" for name in ("T1", "FLAIR")]}
+        for case in cases
+    ]
+
+    def variant(crops_per_volume: int, store: str | None = None) -> Callable[[], float]:
+        batches = reading_batches(entries, crops_per_volume, store)
+        next(batches)  # a store verifies a file when it is read for the first time
+        return lambda: timed(lambda: next(batches))
+
+    variants = {
+        "4 volumes, 1 crop of each, from a store (ours)": variant(1, f"{folder.name}/store"),
+        "4 volumes, 1 crop of each": variant(1),
+        "2 volumes, 2 of each": variant(2),
+        "1 volume, 4 of it": variant(4),
+    }
+    return {"reader": variants}
+
+
+def reading_batches(
+    entries: list[dict[str, Any]], crops_per_volume: int, store: str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Endless training batches of four crops, by stage 1's transforms.
+
+    Args:
+        entries: as `Datalist.load` returns them.
+        crops_per_volume: number of crops from each volume that is read.
+        store: folder for a store of the volumes, which is filled; None to read the scans' own files.
+    """
+    from monai.bundle import ConfigParser
+    from monai.data import DataLoader
+    from monai.transforms import Compose
+
+    from common.data.datasets import CaseDataset, CaseSampler
+    from common.data.store import Store
+
+    config = ConfigParser()
+    config.read_config(ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml")
+    config["crops_per_volume"], config["batch_size"] = crops_per_volume, CROPS
+    names = ("deterministic_transforms", "train::random_transforms")
+    transforms = [transform for name in names for transform in config.get_parsed_content(name)]
+    composed = Compose(transforms)
+    if store is not None:
+        for entry in entries:
+            Store(store, composed).add(entry)
+    dataset = CaseDataset(entries, composed, store=store)
+    return iter(DataLoader(dataset, batch_size=CROPS // crops_per_volume, sampler=CaseSampler(entries)))
+
+
+def crops() -> dict[str, dict[str, Callable[[], float]]]:
+    """Crops of the fine-tuning on ATLAS, half of them turned."""
+    import torch
+    from monai.bundle import ConfigParser
+    from monai.data import MetaTensor
+    from monai.transforms import Compose
+
+    torch.set_num_threads(1)
+    config = ConfigParser()
+    config.read_config(ROOT / "bundles/atlas_finetune/configs/train.yaml")
+    config["deterministic_transforms"] = []
+    ours = config.get_parsed_content("train::preprocessing")
+    plain = Compose(ours.transforms)  # without `lazy`: one transform after the other
+    draw = torch.Generator().manual_seed(0)
+    image = MetaTensor(torch.randn(1, 197, 233, 189, generator=draw))
+    case = {"image": image, "label": MetaTensor((image > 3).float())}
+
+    def run(transforms: Any) -> float:
+        transforms.set_random_state(seed=0)
+        return timed(lambda: [transforms(case) for _ in range(20)]) / 20
+
+    return {"crops": {"sampled from the volume (ours)": lambda: run(ours), "cut out, then turned": lambda: run(plain)}}

@@ -1,0 +1,133 @@
+"""Time a function, in this process or in one of its own: `python -m scripts.benchmark.timing`."""
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, NamedTuple
+
+__all__ = ["PLAIN_MEMORY", "ROOT", "Measured", "run_alone", "run_process", "timed"]
+
+ROOT = Path(__file__).resolve().parents[2]
+PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # leaves memory as PyTorch and glibc have it
+
+
+class Measured(NamedTuple):
+    """Seconds, and the most memory that a process had in GiB (resident set); None if it ran with others in one."""
+
+    seconds: float
+    peak: float | None = None
+
+
+def timed(run: Callable[[], Any]) -> float:
+    """Seconds of processor time, which excludes other work on the machine."""
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def run_alone(
+    function: str, *arguments: str, threads: int = 1, environment: Mapping[str, str] | None = None
+) -> Measured:
+    """Time the second run of a function in a process of its own.
+
+    Args:
+        function: `module:name` of what makes the function to run.
+        arguments: of what makes it.
+        threads: of PyTorch; 0 for one per core.
+        environment: variables of the process besides those of this one, without settings of memory.
+
+    Raises:
+        RuntimeError: the process fails.
+    """
+    command = [sys.executable, "-W", "ignore", "-m", "scripts.benchmark.timing", function, *arguments]
+    variables = _environment(threads) | dict(environment or {})
+    ended = subprocess.run(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True, check=False)
+    if ended.returncode:
+        raise RuntimeError(f"{' '.join(command[4:])}: ended with status {ended.returncode}")
+    return Measured(**json.loads(ended.stdout.splitlines()[-1]))
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """The variables of a process that is measured."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("THP_", "MALLOC_", "OMP_"))}
+    return inherited | {"OMP_NUM_THREADS": str(threads or os.cpu_count() or 1), "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def run_process(
+    words: Sequence[str], folder: Path = ROOT, variables: Mapping[str, str] | None = None, until: str | None = None
+) -> Measured:
+    """Seconds of processor time of a Python process and of those that it started, and the process's peak memory.
+
+    Args:
+        words: after `python`.
+        folder: that it starts in.
+        variables: of its environment.
+        until: text that ends the process when it prints it.
+
+    Raises:
+        RuntimeError: it fails, or ends without the text.
+    """
+    environment = _environment(0) | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"} | dict(variables or {})
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    printed: list[str] = []
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", *words], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        with _watched(process.pid) as peaks:
+            for line in process.stdout:
+                printed.append(line)
+                if until is not None and until in line:
+                    process.kill()
+                    break
+    expected = 0 if until is None else -signal.SIGKILL
+    if process.returncode != expected:
+        raise RuntimeError(f"{' '.join(words)}: ended with status {process.returncode}\n{''.join(printed)}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Measured(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, max(peaks, default=0.0))
+
+
+@contextmanager
+def _watched(process: int) -> Iterator[list[float]]:
+    """The peak memory of a process in GiB, looked at again and again; Linux only."""
+    peaks: list[float] = []
+    is_over = Event()
+    status = Path(f"/proc/{process}/status")
+
+    def watch() -> None:
+        while not is_over.wait(0.1):
+            with suppress(OSError):
+                found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE)
+                peaks.extend([int(found[1]) / 2**20] if found else [])
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    try:
+        yield peaks
+    finally:
+        is_over.set()
+        watcher.join()
+
+
+def _run_twice(function: str, *arguments: str) -> None:
+    """Run what `function` makes, then once more, and print what that took."""
+    from common.memory import peak_resident
+
+    module, name = function.split(":")
+    run = getattr(import_module(module), name)(*arguments)
+    run()  # takes memory that later runs reuse
+    print(json.dumps({"seconds": timed(run), "peak": peak_resident()}))
+
+
+if __name__ == "__main__":
+    _run_twice(*sys.argv[1:])

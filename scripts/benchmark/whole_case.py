@@ -1,0 +1,110 @@
+"""Segmentation of a whole case, from the command to the label map on disk: ours, and with MONAI's parts alone."""
+
+import atexit
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from scripts.benchmark.timing import PLAIN_MEMORY, ROOT, Measured, run_process
+
+__all__ = ["inference", "segment"]
+
+EDGE, OVERLAP = 96, 0.5
+
+
+def inference() -> dict[str, dict[str, Callable[[], Measured]]]:
+    """A BraTS case of 240 x 240 x 155 voxels by a network of size small with random weights."""
+    from scripts.phantoms.cohort import make
+
+    folder = TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    place = Path(folder.name)
+    make("brats", 1, folder.name, spacing=1.0, workers=1)
+    checkpoint = _write_checkpoint(place / "model.pt")
+    bundle = ROOT / "bundles/brats_finetune"
+    ours = [
+        *("-m", "monai.bundle", "run", "--config_file=configs/inference.yaml", f"--dataset_dir={place}"),
+        *(f"--checkpoint={checkpoint}", "--split=training", "--existing=replace", "--num_workers=0"),
+    ]
+    stock = ["-m", "scripts.benchmark.whole_case", str(checkpoint), str(place), str(place / "stock")]
+    return {
+        "inference": {
+            "ours": lambda: run_process([*ours, f"--output_dir={place / 'ours'}"], bundle, {}),
+            "ours, bfloat16": lambda: run_process([*ours, "--amp=bf16", f"--output_dir={place / 'half'}"], bundle, {}),
+            "stock": lambda: run_process(stock, ROOT, PLAIN_MEMORY),
+        }
+    }
+
+
+def _write_checkpoint(file: Path) -> Path:
+    import torch
+    from monai.networks.nets import SwinUNETR
+
+    from common.ssl.networks import settings
+
+    torch.manual_seed(0)
+    network = SwinUNETR(4, 3, **settings("small")._asdict())
+    metadata: dict[str, Any] = {"bundle": "brats_finetune", "network": "SwinUNETR", "model_size": "small"}
+    metadata |= {"modalities": ["FLAIR", "T1ce", "T1", "T2"], "patch_size": [EDGE] * 3, "label_convention": "brats2021"}
+    torch.save({"network": network.state_dict(), "metadata": metadata}, file)
+    return file
+
+
+def segment(checkpoint: str, source: str, output: str) -> None:
+    """Segment a case with MONAI's network, transforms and windows, as its tutorials do.
+
+    Args:
+        checkpoint: with the network's weights.
+        source: folder of one BraTS case.
+        output: folder of the label map.
+    """
+    import torch
+    from monai.data import decollate_batch
+    from monai.inferers import sliding_window_inference
+    from monai.networks.nets import SwinUNETR
+    from monai.transforms import (
+        Activationsd,
+        AsDiscreted,
+        Compose,
+        EnsureChannelFirstd,
+        Invertd,
+        LoadImaged,
+        NormalizeIntensityd,
+        Orientationd,
+        SaveImaged,
+    )
+
+    from common.ssl.networks import settings
+
+    names = ("flair", "t1ce", "t1", "t2")
+    files = [str(next(Path(source).rglob(f"*_{name}.nii.gz"))) for name in names]
+    before = Compose(
+        [
+            LoadImaged("image"),
+            EnsureChannelFirstd("image"),
+            Orientationd("image", axcodes="RAS", labels=None),
+            NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+        ]
+    )
+    after = Compose(
+        [
+            Activationsd("pred", sigmoid=True),
+            Invertd("pred", transform=before, orig_keys="image", nearest_interp=False),
+            AsDiscreted("pred", threshold=0.5),
+            SaveImaged("pred", output_dir=output, print_log=False, separate_folder=False),
+        ]
+    )
+    network = SwinUNETR(4, 3, **settings("small")._asdict()).eval()
+    network.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
+    case = before({"image": files})
+    with torch.no_grad():
+        image = case["image"][None]
+        case["pred"] = sliding_window_inference(image, [EDGE] * 3, 2, network, overlap=OVERLAP, mode="gaussian")[0]
+    for each in decollate_batch([case]):
+        after(each)
+
+
+if __name__ == "__main__":
+    segment(*sys.argv[1:])
