@@ -25,7 +25,7 @@ FIGURES = {  # name -> unit, meaning
         "1",
         "normalised mutual information with the reference (of the reference: with the template), in the brain",
     ),
-    "offset": ("mm", "by which a second registration, from 4 mm and 4 degrees off, would move the brain"),
+    "offset": ("mm", "by which a second, coarse registration, from 4 mm and 4 degrees off, would move the brain"),
 }
 LIMITS = {  # of a subject, of its reference, and of its other modalities; docs/prepare.md says where they come from
     "subject": {"overlap": (0.85, 1.0), "volume": (800.0, 2500.0), "scale": (0.8, 1.25)},

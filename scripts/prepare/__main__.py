@@ -1,6 +1,7 @@
 """Raw head scans to what the models expect, and predictions back: `python -m scripts.prepare [back|trial]`."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     from scripts.prepare.back import Order, Prediction, send_back
     from scripts.prepare.cohort import run_in_processes
     from scripts.prepare.scans import NIFTI
+    from scripts.prepare.store import RECORD
 
     check_number("jobs", jobs, int, 1, 1024)
     source = expand_home(prepared, f"--prepared={prepared}")
@@ -110,6 +112,11 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     files = [path for path in sorted(maps.iterdir()) if NIFTI.fullmatch(path.name) and not path.name.startswith(".")]
     if not files:
         raise InputError(f"--predictions={predictions}: no label map; expected files SUBJECT.nii.gz")
+    subjects = [folder for folder in sorted(source.iterdir()) if (folder / RECORD).is_file()]
+    if not subjects:
+        raise InputError(f"--prepared={prepared}: no prepared subject; expected the output folder of scripts.prepare")
+    if modality is not None:
+        choice("modality", modality, dict.fromkeys(_modalities(subjects)))
     target = _output(output, maps)
     orders = [
         Order(Prediction(path.name.removesuffix(".gz").removesuffix(".nii"), path), source, target, modality)
@@ -147,6 +154,17 @@ def trial(
     folder = expand_home(output, f"--output={output}")
     check_writable_folder(folder, f"--output={output}")
     run_trial(folder, names, subjects, float(spacing), seed)
+
+
+def _modalities(subjects: Sequence[Path]) -> list[str]:
+    """The modalities that prepared subjects have; a record that cannot be read is reported with its label map."""
+    from scripts.prepare.store import read_record
+
+    names: list[str] = []
+    for subject in subjects:
+        with suppress(InputError):
+            names += read_record(subject)["transforms"]
+    return names
 
 
 def _patterns(patterns: Any, modalities: Sequence[str]) -> Mapping[str, str]:

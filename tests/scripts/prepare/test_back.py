@@ -45,3 +45,15 @@ def test_a_label_map_on_another_grid_is_refused(cohort, run_prepare, tmp_path):
     )
     assert result.returncode == 1
     assert "5 x 5 x 5 voxels on another grid; expected the 46 x 55 x 46 of the prepared scans" in result.stdout
+
+
+def test_what_is_wrong_for_all_is_one_line(cohort, run_prepare, tmp_path):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / f"maps/{cohort.subject}.nii.gz").touch()
+    places = [f"--predictions={tmp_path / 'maps'}", f"--output={tmp_path / 'b'}"]
+    other = run_prepare("back", f"--prepared={cohort.folder / 'raw'}", *places)
+    modality = run_prepare("back", f"--prepared={cohort.folder / 'out'}", "--modality=PDW", *places)
+    assert (other.returncode, modality.returncode) == (2, 2)
+    assert other.stderr.endswith("raw: no prepared subject; expected the output folder of scripts.prepare\n")
+    assert modality.stderr == "error: --modality=PDW: expected one of T1, FLAIR\n"
+    assert not (tmp_path / "b").exists()
