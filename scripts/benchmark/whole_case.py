@@ -11,7 +11,7 @@ from scripts.benchmark.timing import PLAIN_MEMORY, ROOT, Measured, run_process
 
 __all__ = ["inference", "segment"]
 
-EDGE, OVERLAP = 96, 0.5
+SIZE, EDGE, OVERLAP = "small", 96, 0.5
 
 
 def inference() -> dict[str, dict[str, Callable[[], Measured]]]:
@@ -45,8 +45,8 @@ def _write_checkpoint(file: Path) -> Path:
     from common.ssl.networks import settings
 
     torch.manual_seed(0)
-    network = SwinUNETR(4, 3, **settings("small")._asdict())
-    metadata: dict[str, Any] = {"bundle": "brats_finetune", "network": "SwinUNETR", "model_size": "small"}
+    network = SwinUNETR(4, 3, **settings(SIZE)._asdict())
+    metadata: dict[str, Any] = {"bundle": "brats_finetune", "network": "SwinUNETR", "model_size": SIZE}
     metadata |= {"modalities": ["FLAIR", "T1ce", "T1", "T2"], "patch_size": [EDGE] * 3, "label_convention": "brats2021"}
     torch.save({"network": network.state_dict(), "metadata": metadata}, file)
     return file
@@ -61,7 +61,7 @@ def segment(checkpoint: str, source: str, output: str) -> None:
         output: folder of the label map.
     """
     import torch
-    from monai.data import decollate_batch
+    from monai.data import DataLoader, Dataset, decollate_batch
     from monai.inferers import sliding_window_inference
     from monai.networks.nets import SwinUNETR
     from monai.transforms import (
@@ -96,14 +96,14 @@ def segment(checkpoint: str, source: str, output: str) -> None:
             SaveImaged("pred", output_dir=output, print_log=False, separate_folder=False),
         ]
     )
-    network = SwinUNETR(4, 3, **settings("small")._asdict()).eval()
+    network = SwinUNETR(4, 3, **settings(SIZE)._asdict()).eval()
     network.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
-    case = before({"image": files})
-    with torch.no_grad():
-        image = case["image"][None]
-        case["pred"] = sliding_window_inference(image, [EDGE] * 3, 2, network, overlap=OVERLAP, mode="gaussian")[0]
-    for each in decollate_batch([case]):
-        after(each)
+    for batch in DataLoader(Dataset([{"image": files}], before), batch_size=1):
+        with torch.no_grad():
+            windows = {"roi_size": [EDGE] * 3, "sw_batch_size": 2, "overlap": OVERLAP, "mode": "gaussian"}
+            batch["pred"] = sliding_window_inference(batch["image"], predictor=network, **windows)
+        for case in decollate_batch(batch):
+            after(case)
 
 
 if __name__ == "__main__":
