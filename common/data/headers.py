@@ -7,8 +7,8 @@ A case is a dictionary with "subject", "image" (one file per modality, None for 
 "label" (a file).
 """
 
-import gzip
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
@@ -28,6 +28,7 @@ __all__ = [
     "files_in",
     "first_line",
     "grid_of",
+    "read_content",
     "read_headers",
     "read_voxels",
     "what_broke",
@@ -35,6 +36,8 @@ __all__ = [
 
 THREADS = 16  # they mostly wait for the storage; reading a header takes 0.3 ms
 AFFINE_TOLERANCE = 1e-3  # mm, as in loading
+GZIP = 31  # zlib's number for its format with the checksum
+AFTER = 2**20  # bytes that may follow the voxels
 
 
 class Problem(NamedTuple):
@@ -246,15 +249,45 @@ def read_voxels(file: str, scan: Any, root: str) -> Any:
     proxy = scan.dataobj
     try:
         if isinstance(scan, nibabel.Nifti1Image) and file.endswith(".gz"):
-            content = gzip.decompress(Path(root, file).read_bytes())
-            if len(content) < _length(proxy):
-                raise EOFError(f"{len(content)} of {_length(proxy)} bytes")
+            content = read_content(os.path.join(root, file), proxy)  # noqa: PTH118
             return np.ndarray(proxy.shape, proxy.dtype, content, proxy.offset, order="F")
         if file.endswith(".nii") and (size := Path(root, file).stat().st_size) < _length(proxy):
             raise EOFError(f"{size} of {_length(proxy)} bytes")  # before a reader allocates memory for them
         return np.asanyarray(proxy.get_unscaled())
     except Exception as error:  # readers raise many kinds for damaged files
         return Problem("unreadable", file, first_line(error), "a file that can be read to its end")
+
+
+def read_content(file: str, proxy: Any) -> bytes:
+    """All of a .nii.gz file, decompressed, once its checksums are verified.
+
+    Args:
+        file: path.
+        proxy: nibabel's of the voxels, which says how many bytes there are; more is refused before it takes memory.
+
+    Raises:
+        EOFError: the file ends early.
+        OSError: the file cannot be read, a checksum is wrong, or far more follows than the voxels.
+    """
+    data, length = Path(file).read_bytes(), _length(proxy)
+    parts: list[bytes] = []
+    while data:
+        stream = zlib.decompressobj(wbits=GZIP)
+        most = length + AFTER - sum(map(len, parts))
+        try:
+            parts.append(stream.decompress(data, most + 1))
+        except zlib.error as error:
+            words = str(error).rpartition(": ")[2]
+            raise OSError("CRC check failed" if words == "incorrect data check" else f"damaged: {words}") from error
+        if len(parts[-1]) > most:
+            raise OSError(f"more than {AFTER} bytes after the {length} that its header declares")
+        if not stream.eof:
+            raise EOFError("Compressed file ended before the end-of-stream marker was reached")
+        data = stream.unused_data.lstrip(b"\0")  # a file may have several parts, and zeros after the last one
+    content = b"".join(parts)
+    if len(content) < length:
+        raise EOFError(f"{len(content)} of {length} bytes")
+    return content
 
 
 # Words

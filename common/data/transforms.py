@@ -9,6 +9,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapTransform, RandomizableTransform, Transform
 
 from common.data.preparation import differences, measure, refuse, union
+from common.data.reader import VerifyingReader
 from common.data.regions import known_labels, painting_order, regions_of
 from common.errors import InputError
 
@@ -29,6 +30,8 @@ MISSING = "missing_modalities"  # in an image's metadata: a bool for each channe
 class LoadScand(MapTransform):
     """Load images and label maps, channel first, as MONAI's `LoadImaged` does; a missing modality becomes zeros.
 
+    Files are read by `VerifyingReader`.
+
     Args:
         keys: of the files: a path, or a list with one for each modality, None for a missing one. The image is
             [C, H, W, D], on the grid of the files that are there.
@@ -36,7 +39,7 @@ class LoadScand(MapTransform):
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.load = LoadImage(ensure_channel_first=True)
+        self.load = LoadImage(VerifyingReader, ensure_channel_first=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)

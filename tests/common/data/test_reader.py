@@ -1,0 +1,93 @@
+"""`common.data.reader`: MONAI's arrays to the bit, and no voxel of a damaged file."""
+
+import gzip
+
+import nibabel
+import numpy as np
+import pytest
+from monai.data import NibabelReader
+from monai.transforms import LoadImage
+
+from common.data import headers
+from common.data.reader import VerifyingReader
+from common.errors import InputError
+
+AFFINE = np.diag([-1.5, 1, 2, 1])
+
+
+def scan(path, dtype=np.int16, slope=None, inter=None):
+    voxels = (np.random.default_rng(0).random((7, 8, 9)) * 200).astype(dtype)
+    image = nibabel.Nifti1Image(voxels, AFFINE)
+    image.header.set_data_dtype(dtype)
+    image.header.set_slope_inter(slope, inter)
+    nibabel.save(image, path)
+    return path
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
+@pytest.mark.parametrize(
+    ("dtype", "slope", "inter"), [(np.int16, None, None), (np.uint8, 0.3, -7), (np.float32, None, None), (">i2", 2, 0)]
+)
+def test_arrays_are_those_of_monai(tmp_path, name, dtype, slope, inter):
+    path = scan(tmp_path / name, dtype, slope, inter)
+    expected, ours = (LoadImage(reader, image_only=True)(path) for reader in (NibabelReader, VerifyingReader))
+    assert np.array_equal(ours, expected)
+    assert ours.dtype == expected.dtype
+    assert np.array_equal(ours.affine, expected.affine)
+    assert ours.meta["filename_or_obj"] == expected.meta["filename_or_obj"]
+
+
+def test_monai_would_not_notice_a_wrong_checksum(tmp_path):
+    """The reason for this reader; it can go when MONAI or nibabel reads to the end."""
+    path = flip(scan(tmp_path / "a.nii.gz"), -8)
+    assert LoadImage(NibabelReader)(path).shape == (7, 8, 9)
+
+
+@pytest.mark.parametrize("place", [-8, -5, -1])
+def test_a_wrong_checksum_or_length_is_refused(tmp_path, place):
+    path = flip(scan(tmp_path / "a.nii.gz"), place)
+    with pytest.raises(InputError, match=r"a\.nii\.gz: (CRC check failed|damaged: .*); expected a NIfTI file"):
+        LoadImage(VerifyingReader)(path)
+
+
+def test_what_inflates_beyond_its_header_takes_no_memory(tmp_path):
+    path = scan(tmp_path / "a.nii.gz")
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content + bytes(2**30), compresslevel=1))
+    reached = []
+    original = headers.zlib.decompressobj
+
+    class Watched:
+        def __init__(self, **settings):
+            self.stream = original(**settings)
+
+        def decompress(self, data, most):
+            reached.append(most)
+            return self.stream.decompress(data, most)
+
+        def __getattr__(self, name):
+            return getattr(self.stream, name)
+
+    headers.zlib.decompressobj, before = Watched, original
+    try:
+        with pytest.raises(InputError, match=r"more than 1048576 bytes after the \d+ that its header declares"):
+            LoadImage(VerifyingReader)(path)
+    finally:
+        headers.zlib.decompressobj = before
+    assert max(reached) < 2**21
+
+
+def test_parts_and_zeros_after_them_are_sound(tmp_path):
+    """As bgzip and tapes write them."""
+    path = scan(tmp_path / "a.nii.gz")
+    expected = LoadImage(NibabelReader)(path)
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:400]) + gzip.compress(content[400:] + b"after") + bytes(512))
+    assert np.array_equal(LoadImage(VerifyingReader)(path), expected)
