@@ -1,6 +1,7 @@
 """Which state a run continues from, and whether its options allow that."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, A
 
     Args:
         save_dir: folder where runs leave their `model.pt` and `iteration-N.pt`.
-        resume: True, False, or "auto": continue if there is an `iteration-N.pt`.
+        resume: True, False, or "auto": continue if there is an `iteration-N.pt`, from the last one that is whole.
         settings: of the run; those that affect the result must match the file.
 
     Raises:
@@ -32,8 +33,9 @@ def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, A
     if resume is True and not saved:
         raise ArgumentError(f"resume=true: no iteration-N.pt in {folder}; expected one that a run has left")
     if resume and saved:
-        _check_settings(_settings_of(saved), settings or {}, saved[-1])
-        return saved[-1]
+        file, before = _last_whole(saved) if resume == "auto" else (saved[-1], _settings_of(saved))
+        _check_settings(before, settings or {}, file)
+        return file
     if resume is False and (earlier := [*saved, *folder.glob("model.pt")]):
         going_on = "resume=true to continue it, or " if saved else ""
         raise ArgumentError(
@@ -46,6 +48,21 @@ def saved_states(folder: Path) -> list[Path]:
     """The `iteration-N.pt` of a folder, oldest first."""
     files = {path: re.fullmatch(r"iteration-(\d+)\.pt", path.name) for path in folder.glob("iteration-*.pt")}
     return sorted((path for path, match in files.items() if match), key=lambda path: int(path.stem.split("-")[1]))
+
+
+def _last_whole(saved: Sequence[Path]) -> tuple[Path, Any]:
+    """The last file that can be read, and the settings in it; names those after it that cannot.
+
+    Raises:
+        InputError: none can.
+    """
+    try:
+        return saved[-1], load(saved[-1]).get("metadata")
+    except InputError as error:
+        if len(saved) == 1:
+            raise
+        print(f"resume: {error}; trying {saved[-2].name}", file=sys.stderr, flush=True)
+    return _last_whole(saved[:-1])
 
 
 def _settings_of(saved: Sequence[Path]) -> Any:

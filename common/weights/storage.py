@@ -3,11 +3,11 @@
 import platform
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
 
@@ -36,15 +36,54 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
         raise InputError(f"checkpoint {path}: a folder; expected a file")
     if not path.is_file():
         raise InputError(f"checkpoint {path}: no such file")
+    is_archive = is_zipfile(path)
+    if is_archive:
+        _check_archive(path, verifies=not lazily)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says the same
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_zipfile(path))
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
     except Exception as error:  # the readers behind torch.load raise many types
         raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")
+    for tensor in _tensors(content):
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            stored = tensor.untyped_storage().nbytes()
+            raise InputError(
+                f"checkpoint {path}: a tensor of {list(tensor.shape)} in {stored} bytes; expected all of it"
+            )
     return content
+
+
+def _check_archive(path: Path, verifies: bool) -> None:
+    """Refuse an archive that inflates, or of which an entry has another checksum than it states.
+
+    torch.load verifies no checksum: it takes a flipped bit for a weight.
+    """
+    try:
+        with ZipFile(path) as archive:
+            compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != ZIP_STORED]
+            inflated = [name for name in compressed if "/code/" not in name]  # which TorchScript alone has
+            broken = archive.testzip() if verifies and not inflated else None
+    except (BadZipFile, OSError, EOFError, ValueError) as error:
+        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
+    if inflated:
+        raise InputError(f"checkpoint {path}: {inflated[0]} is compressed; expected a file as torch.save writes it")
+    if broken:
+        raise InputError(
+            f"checkpoint {path}: damaged: {broken} has another checksum; expected the file as it was written"
+        )
+
+
+def _tensors(content: Any) -> Iterator[torch.Tensor]:
+    """The dense tensors in nested dictionaries and sequences."""
+    if isinstance(content, torch.Tensor):
+        yield from [content] if content.layout == torch.strided else []
+    elif isinstance(content, Mapping):
+        yield from (tensor for value in content.values() for tensor in _tensors(value))
+    elif isinstance(content, list | tuple):
+        yield from (tensor for value in content for tensor in _tensors(value))
 
 
 def _cause(error: Exception, path: Path) -> str:

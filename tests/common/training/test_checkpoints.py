@@ -152,6 +152,22 @@ def test_a_damaged_state_is_named_with_the_one_before(tmp_path):
     with pytest.raises(
         InputError, match=r"iteration-0000005.pt.*; without it, the run continues from iteration-0000003.pt"
     ):
+        resumable(tmp_path, True, BEFORE)
+
+
+def test_auto_goes_on_from_the_last_state_that_is_whole(tmp_path, capsys):
+    file = stopped(tmp_path)
+    for number in (5, 7):
+        (tmp_path / f"iteration-000000{number}.pt").write_bytes(b"damaged")
+    assert resumable(tmp_path, "auto", BEFORE) == file
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition("; ")[2] for line in lines] == [
+        "trying iteration-0000005.pt",
+        "trying iteration-0000003.pt",
+    ]
+    assert "iteration-0000007.pt: cannot be read as tensors alone" in lines[0]
+    file.write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"iteration-0000003.pt: cannot be read"):  # rather than starting anew
         resumable(tmp_path, "auto", BEFORE)
 
 

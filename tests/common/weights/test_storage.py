@@ -6,6 +6,7 @@ import os
 import struct
 import sys
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import ignite
 import monai
@@ -16,6 +17,7 @@ from torch import nn
 
 from common import weights
 from common.errors import ArgumentError, InputError
+from common.weights.storage import load
 from tests.support import one_line
 
 # Loading
@@ -70,6 +72,39 @@ def test_a_file_that_was_cut_off_is_refused(file, share):
     with pytest.raises(InputError, match="cannot be read as tensors alone") as error:
         weights.read(file)
     one_line(error)
+
+
+def test_a_flipped_bit_is_refused(file):
+    """torch.load takes it for a weight."""
+    torch.save({"a": torch.zeros(1000)}, file)
+    content = bytearray(file.read_bytes())
+    content[content.index(bytes(3000)) + 1000] ^= 64
+    file.write_bytes(content)
+    assert torch.load(file, weights_only=True)["a"].any()
+    with pytest.raises(
+        InputError, match=r"damaged: .*data/0 has another checksum; expected the file as it was written"
+    ):
+        weights.read(file)
+
+
+def test_an_archive_that_inflates_is_refused_before_it_does(file):
+    torch.save({"a": torch.zeros(1000)}, file)
+    with ZipFile(file) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with ZipFile(file, "w", ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    for lazily in (False, True):
+        with pytest.raises(InputError, match=r"data.pkl is compressed; expected a file as torch.save writes it"):
+            load(file, lazily)
+
+
+@pytest.mark.parametrize("wrapped", [lambda tensor: {"a": tensor}, lambda tensor: {"a": [{"b": tensor}]}])
+def test_a_tensor_that_claims_more_than_the_file_has_is_refused(file, wrapped):
+    torch.save(wrapped(torch.zeros(1).expand(10**6, 10**5)), file)
+    for lazily in (False, True):
+        with pytest.raises(InputError, match=r"a tensor of \[1000000, 100000\] in 4 bytes; expected all of it"):
+            load(file, lazily)
 
 
 @pytest.mark.parametrize(("name", "message"), [("nothing.pt", "no such file"), ("", "a folder; expected a file")])
