@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.checkpoints import FAULTS as OF_CHECKPOINTS
 from tests.faults.options import FAULTS as OF_OPTIONS
 from tests.faults.table import Fault, plain
 from tests.support import ROOT, Result, execute
 
 pytestmark = pytest.mark.slow
-FAULTS: list[Fault] = [*OF_OPTIONS]
+FAULTS: list[Fault] = [*OF_OPTIONS, *OF_CHECKPOINTS]
 FIRST = {fault.module: fault for fault in reversed(FAULTS) if fault.memory is None}
 
 
