@@ -1,5 +1,6 @@
 """MONAI's sliding windows in mixed precision on any device; what lies outside the brain costs one window."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -31,7 +32,8 @@ class WindowInferer(SlidingWindowInferer):
         outside: list[torch.Tensor] = []
 
         def logits(windows: torch.Tensor) -> torch.Tensor:
-            with torch.autocast(windows.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            half = self.dtype != torch.float32
+            with torch.autocast(windows.device.type, dtype=self.dtype) if half else nullcontext():
                 return network(windows, *args, **kwargs).float()
 
         def predict(windows: torch.Tensor) -> torch.Tensor:

@@ -66,7 +66,7 @@ def shifted_windows(
             mask = _mask(window, [by if last else 0 for by, last in zip(shift, is_last, strict=True)], device)
             groups.append((start, start + len(numbers), mask if any(is_last) else None))
             start += len(numbers)
-        order = torch.tensor([number for numbers in members.values() for number in numbers], device=device)
+        order = torch.tensor([number for numbers in members.values() for number in numbers]).to(device)
         return ShiftedWindows(start, order, torch.argsort(order), groups)
 
 

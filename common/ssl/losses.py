@@ -1,6 +1,7 @@
 """The losses of the three proxy tasks, and their sum."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from math import log
 from typing import Any
 
@@ -41,7 +42,8 @@ class NTXentLoss(nn.Module):
         views = len(embeddings)
         if views % 2:
             raise ValueError(f"embeddings of {views} views: expected two for each sample")
-        with torch.autocast(embeddings.device.type, enabled=False):
+        kind = embeddings.device.type
+        with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
             unit = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
             everyone, first = unit, 0
             if self.gather and dist.is_initialized():

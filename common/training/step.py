@@ -141,7 +141,7 @@ class Step:
         inputs, targets = map(_plain, trainer.prepare_batch(batch, device, trainer.non_blocking))
         half = self.dtype != torch.float32
         cure = ShallowConvolutionsInFloat32() if half and device.type == "cpu" else nullcontext()
-        with torch.autocast(device.type, dtype=self.dtype, enabled=half), cure:
+        with torch.autocast(device.type, dtype=self.dtype) if half else nullcontext(), cure:
             prediction = trainer.inferer(inputs, trainer.network)
         prediction = _float32(prediction)
         loss = trainer.loss_function(prediction, targets)
