@@ -5,7 +5,7 @@ TORCH := $(shell grep '^torch==' requirements.txt)
 TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnunet/requirements.txt)
 BIN := .venv/bin
 
-.PHONY: install deploy nnunet quickstart test lint
+.PHONY: install deploy nnunet quickstart test lint benchmark
 
 install: .venv/installed
 
@@ -47,3 +47,6 @@ lint: .venv/installed
 	$(BIN)/yamllint --strict .
 	$(BIN)/codespell
 	$(BIN)/check-jsonschema --schemafile scripts/package/meta_schema_20240725.json bundles/*/configs/metadata.json
+
+benchmark: .venv/installed
+	$(BIN)/python -m scripts.benchmark all

@@ -56,7 +56,7 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
     figures = {each: _measured(each, count) for each, count in chosen.items()}
     if json:
         with atomic_write(json) as file:
-            file.write_text(dumps({"repeats": chosen, "figures": figures}, indent=1) + "\n")
+            file.write_text(dumps(_listed(figures, chosen), indent=1) + "\n")
     if name == "all":
         update(PAGE, figures, chosen, date.today())
         print(f"tables written to {PAGE}")
@@ -78,6 +78,18 @@ def _measured(name: str, repeats: int) -> dict[str, dict[str, Any]]:
             peak = f"   {row['peak']:.2f} GiB" if "peak" in row else ""
             print(f"{work}: {variant:<34} {row['seconds']:9.4f} s   x {row['ratio']:.2f}{spread}{peak}", flush=True)
     return found
+
+
+def _listed(figures: Mapping[str, Any], repeats: Mapping[str, int]) -> list[dict[str, Any]]:
+    """The figures as JSON has them: a list with an entry for each variant."""
+    return [
+        {"benchmark": name, "work": work, "variant": variant, "repeats": repeats[name]}
+        | {key: row[key] for key in ("seconds", "ratio", "lowest", "highest")}
+        | {"peak_gib": row.get("peak")}
+        for name, works in figures.items()
+        for work, rows in works.items()
+        for variant, row in rows.items()
+    ]
 
 
 def _row(values: list[Measured], first: list[Measured]) -> dict[str, float]:
