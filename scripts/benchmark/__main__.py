@@ -11,13 +11,14 @@ from tqdm import tqdm
 from common import cli
 from common.errors import InputError, check_number
 from common.files import atomic_write, check_writable_file
-from scripts.benchmark import corruption, lesions, reading, starting, training, whole_case
+from scripts.benchmark import corruption, growth, lesions, reading, starting, training, whole_case
 from scripts.benchmark.page import update
 from scripts.benchmark.timing import ROOT, Measured
 
 __all__ = ["benchmark"]
 
-PAGE = ROOT / "docs/benchmarks.md"
+PAGE, PICTURE = ROOT / "docs/benchmarks.md", ROOT / "docs/images/growth.png"
+GROWTH = "growth"
 Variants = Mapping[str, Callable[[], float | Measured]]
 BENCHMARKS: dict[str, Callable[[], Mapping[str, Variants]]] = {
     "step": training.step,
@@ -43,15 +44,21 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
         name: step (optimiser steps of pretraining and fine-tuning), attention, precision (float32, bfloat16), views
             (corruption), reader (crops from disk), crops (of ATLAS), inference (a whole case, from the command to the
             file), metrics (lesion-wise scores of a case), scan (check of a cohort), start (from the command to the
-            first step), or all, which also writes the tables of docs/benchmarks.md.
-        repeats: number of timings of each variant; all takes 2 of step and 1 of inference.
+            first step), growth (curves against crop, cohort, lesions and processes in docs/images/growth.png), or all,
+            which also writes the tables of docs/benchmarks.md.
+        repeats: number of timings of each variant; all takes 2 of step and 1 of inference, growth one of each point.
         json: file for the figures.
     """
-    if name != "all" and name not in BENCHMARKS:
-        raise InputError(f"benchmark {name}: expected one of {', '.join(BENCHMARKS)} or all")
+    if name not in (*BENCHMARKS, GROWTH, "all"):
+        raise InputError(f"benchmark {name}: expected one of {', '.join(BENCHMARKS)}, {GROWTH} or all")
     check_number("repeats", repeats, int, 1)
     if json:
         check_writable_file(json, f"--json={json}")
+    if name in (GROWTH, "all"):
+        growth.draw(growth.measure(), PICTURE)
+        print(f"curves drawn in {PICTURE}")
+    if name == GROWTH:
+        return
     chosen = {each: min(repeats, LONG.get(each, repeats)) for each in BENCHMARKS} if name == "all" else {name: repeats}
     figures = {each: _measured(each, count) for each, count in chosen.items()}
     if json:

@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.benchmark.timing import timed
 
-__all__ = ["crops", "reader", "reading_batches"]
+__all__ = ["CROPS", "crops", "make_entries", "reader", "reading_batches"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CROPS = 4  # of a batch whose reading is timed
@@ -18,18 +18,10 @@ def reader() -> dict[str, dict[str, Callable[[], float]]]:
     """Batches of stage 1 from disk: from a store, and from `.nii.gz` with several crops of a volume."""
     import torch
 
-    from scripts.phantoms.cohort import make
-    from scripts.phantoms.layouts import LAYOUTS
-
     torch.set_num_threads(1)
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
-    make("ukb", 2, folder.name, workers=1)
-    cases = [LAYOUTS["ukb"].case(number) for number in range(2)]
-    entries = [
-        {"subject": case.subject, "image": [f"{folder.name}/{case.images[name]}" for name in ("T1", "FLAIR")]}
-        for case in cases
-    ]
+    entries = make_entries(folder.name)
 
     def variant(crops_per_volume: int, store: str | None = None) -> Callable[[], float]:
         batches = reading_batches(entries, crops_per_volume, store)
@@ -45,8 +37,21 @@ def reader() -> dict[str, dict[str, Callable[[], float]]]:
     return {"reader": variants}
 
 
+def make_entries(folder: str) -> list[dict[str, Any]]:
+    """Entries of two subjects of UK Biobank's layout, which are made in a folder."""
+    from scripts.phantoms.cohort import make
+    from scripts.phantoms.layouts import LAYOUTS
+
+    make("ukb", 2, folder, workers=1)
+    cases = [LAYOUTS["ukb"].case(number) for number in range(2)]
+    return [
+        {"subject": case.subject, "image": [f"{folder}/{case.images[name]}" for name in ("T1", "FLAIR")]}
+        for case in cases
+    ]
+
+
 def reading_batches(
-    entries: list[dict[str, Any]], crops_per_volume: int, store: str | None = None
+    entries: list[dict[str, Any]], crops_per_volume: int, store: str | None = None, processes: int = 0
 ) -> Iterator[dict[str, Any]]:
     """Endless training batches of four crops, by stage 1's transforms.
 
@@ -54,6 +59,7 @@ def reading_batches(
         entries: as `Datalist.load` returns them.
         crops_per_volume: number of crops from each volume that is read.
         store: folder for a store of the volumes, which is filled; None to read the scans' own files.
+        processes: that read; 0 for this one.
     """
     from monai.bundle import ConfigParser
     from monai.data import DataLoader
@@ -72,7 +78,8 @@ def reading_batches(
         for entry in entries:
             Store(store, composed).add(entry)
     dataset = CaseDataset(entries, composed, store=store)
-    return iter(DataLoader(dataset, batch_size=CROPS // crops_per_volume, sampler=CaseSampler(entries)))
+    settings = {"batch_size": CROPS // crops_per_volume, "num_workers": processes}
+    return iter(DataLoader(dataset, sampler=CaseSampler(entries), **settings))
 
 
 def crops() -> dict[str, dict[str, Callable[[], float]]]:

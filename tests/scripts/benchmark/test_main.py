@@ -10,7 +10,7 @@ import torch
 from common.errors import InputError
 from common.metrics.protocols import brats
 from scripts.benchmark import __main__ as benchmark
-from scripts.benchmark import corruption, lesions, reading, timing, training
+from scripts.benchmark import corruption, growth, lesions, reading, timing, training
 from scripts.benchmark.page import update
 from scripts.phantoms.cohort import make
 from scripts.phantoms.layouts import LAYOUTS
@@ -40,8 +40,13 @@ def test_all_writes_the_tables_of_the_page(monkeypatch, tmp_path):
     page = tmp_path / "benchmarks.md"
     page.write_text(benchmark.PAGE.read_text())  # the real one has a place for each
     monkeypatch.setattr(benchmark, "PAGE", page)
+    monkeypatch.setattr(benchmark, "PICTURE", tmp_path / "growth.png")
+    monkeypatch.setattr(
+        growth, "measure", lambda: {"time, s|size": {"ours": [(1, 2), (2, 3)], "stock": [(1, 3), (2, 6)]}}
+    )
     fake(monkeypatch, *benchmark.BENCHMARKS)
     benchmark.benchmark("all", repeats=3)
+    assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
     text = page.read_text()
     assert text.count("| stock | 4 | 2.00 (1.00 to 3.00) |") == len(benchmark.BENCHMARKS) - 2
     assert text.count("| stock | 3.5 | 2.50 (2.00 to 3.00) |") == 1  # two steps
@@ -83,6 +88,23 @@ def test_stock_steps_train_the_network(monkeypatch):
     for step in (training.pretraining_step, training.fine_tuning_step):
         for kind in ("ours", "stock"):
             step(kind)()
+
+
+def test_growth_has_a_point_for_each_size(monkeypatch):
+    monkeypatch.setattr(growth, "EDGES", (64,))
+    monkeypatch.setattr(growth, "run_alone", lambda *_, **__: timing.Measured(1.0, 2.0))
+    monkeypatch.setattr(growth, "SUBJECTS", (10, 20))
+    monkeypatch.setattr(growth, "LESIONS", (1, 3))
+    monkeypatch.setattr(growth, "_readers", lambda processes: 10.0 * processes)
+    found = growth.measure()
+    assert [[len(points) for points in lines.values()] for lines in found.values()] == [
+        [1, 1],
+        [1, 1],
+        [2],
+        [2, 2],
+        [2],
+    ]
+    assert all(value > 0 for lines in found.values() for points in lines.values() for _, value in points)
 
 
 def test_an_unknown_benchmark_is_refused():
