@@ -96,8 +96,7 @@ def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
         return f"{broken[0]}: {broken[1]}; expected a NIfTI file that can be read"
     while error.__cause__ is not None:
         error = error.__cause__
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return f"cannot be prepared: {text} ({', '.join(files_in(entry))})"
+    return f"cannot be prepared: {first_line(error)} ({', '.join(files_in(entry))})"
 
 
 # Headers

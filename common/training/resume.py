@@ -33,7 +33,7 @@ def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, A
     if resume is True and not saved:
         raise ArgumentError(f"resume=true: no iteration-N.pt in {folder}; expected one that a run has left")
     if resume and saved:
-        file, before = _last_whole(saved) if resume == "auto" else (saved[-1], _settings_of(saved))
+        file, before = _last_whole(saved, goes_back=resume == "auto")
         _check_settings(before, settings or {}, file)
         return file
     if resume is False and (earlier := [*saved, *folder.glob("model.pt")]):
@@ -50,28 +50,25 @@ def saved_states(folder: Path) -> list[Path]:
     return sorted((path for path, match in files.items() if match), key=lambda path: int(path.stem.split("-")[1]))
 
 
-def _last_whole(saved: Sequence[Path]) -> tuple[Path, Any]:
+def _last_whole(saved: Sequence[Path], goes_back: bool) -> tuple[Path, Any]:
     """The last file that can be read, and the settings in it; names those after it that cannot.
 
+    Args:
+        saved: at least one file, oldest first.
+        goes_back: whether it may be another than the last one.
+
     Raises:
-        InputError: none can.
+        InputError: there is none; where there is one before, the message says so.
     """
     try:
         return saved[-1], load(saved[-1]).get("metadata")
     except InputError as error:
         if len(saved) == 1:
             raise
+        if not goes_back:
+            raise InputError(f"{error}; without it, the run continues from {saved[-2].name}") from error
         print(f"resume: {error}; trying {saved[-2].name}", file=sys.stderr, flush=True)
-    return _last_whole(saved[:-1])
-
-
-def _settings_of(saved: Sequence[Path]) -> Any:
-    """The settings in the last file; where it cannot be read, the message says how to continue from the one before."""
-    try:
-        return load(saved[-1]).get("metadata")
-    except InputError as error:
-        older = f"; without it, the run continues from {saved[-2].name}" if len(saved) > 1 else ""
-        raise InputError(f"{error}{older}") from error
+    return _last_whole(saved[:-1], goes_back)
 
 
 def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
