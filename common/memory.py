@@ -48,13 +48,18 @@ def use_huge_pages() -> None:
             libc.mallopt(parameter, value)
 
 
-def peak_resident() -> float:
-    """The most memory that this process has held at once, in GiB (resident set).
+def peak_resident(process: int | None = None) -> float:
+    """The most memory that a process has held at once, in GiB (resident set); this one if none is named.
 
     Linux gives a program that another one starts the peak of that one as its own `ru_maxrss`, but not as its `VmHWM`.
+
+    Raises:
+        ProcessLookupError: there is no such process, or the system does not tell.
     """
-    status = Path("/proc/self/status")
+    status = Path(f"/proc/{process or 'self'}/status")
     found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.is_file() else None
+    if found is None and process is not None:
+        raise ProcessLookupError(process)
     return (int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) / 2**20
 
 

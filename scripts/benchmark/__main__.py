@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[], Mapping[str, Variants]]] = {
     "views": corruption.views,
     "reader": reading.reader,
     "crops": reading.crops,
+    "window": whole_case.window,
     "inference": whole_case.inference,
     "metrics": lesions.metrics,
     "scan": starting.scan,
@@ -42,10 +43,10 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
 
     Args:
         name: step (optimiser steps of pretraining and fine-tuning), attention, precision (float32, bfloat16), views
-            (corruption), reader (crops from disk), crops (of ATLAS), inference (a whole case, from the command to the
-            file), metrics (lesion-wise scores of a case), scan (check of a cohort), start (from the command to the
-            first step), growth (curves against crop, cohort, lesions and processes in docs/images/growth.png), or all,
-            which also writes the tables of docs/benchmarks.md.
+            (corruption), reader (crops from disk), crops (of ATLAS), window (of inference), inference (a whole case,
+            from the command to the file), metrics (lesion-wise scores of a case), scan (check of a cohort), start
+            (from the command to the first step), growth (curves against crop, cohort, lesions and processes in
+            docs/images/growth.png), or all, which also writes the tables of docs/benchmarks.md.
         repeats: number of timings of each variant; all takes 2 of step and 1 of inference, growth one of each point.
         json: file for the figures.
     """

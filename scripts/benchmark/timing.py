@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import resource
 import signal
 import subprocess
@@ -14,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NamedTuple
+
+from common.memory import peak_resident
 
 __all__ = ["PLAIN_MEMORY", "ROOT", "Measured", "run_alone", "run_process", "timed"]
 
@@ -102,13 +103,11 @@ def _watched(process: int) -> Iterator[list[float]]:
     """The peak memory of a process in GiB, looked at again and again; Linux only."""
     peaks: list[float] = []
     is_over = Event()
-    status = Path(f"/proc/{process}/status")
 
     def watch() -> None:
         while not is_over.wait(0.1):
             with suppress(OSError):
-                found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE)
-                peaks.extend([int(found[1]) / 2**20] if found else [])
+                peaks.append(peak_resident(process))
 
     watcher = Thread(target=watch)
     watcher.start()
@@ -121,8 +120,6 @@ def _watched(process: int) -> Iterator[list[float]]:
 
 def _run_twice(function: str, *arguments: str) -> None:
     """Run what `function` makes, then once more, and print what that took."""
-    from common.memory import peak_resident
-
     module, name = function.split(":")
     run = getattr(import_module(module), name)(*arguments)
     run()  # takes memory that later runs reuse

@@ -1,4 +1,4 @@
-"""Segmentation of a whole case, from the command to the label map on disk: ours, and with MONAI's parts alone."""
+"""Segmentation of a whole case and of a window: ours, and with MONAI's parts alone."""
 
 import atexit
 import sys
@@ -7,9 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scripts.benchmark.timing import PLAIN_MEMORY, ROOT, Measured, run_process
+from scripts.benchmark.timing import PLAIN_MEMORY, ROOT, Measured, run_alone, run_process
 
-__all__ = ["inference", "segment"]
+__all__ = ["inference", "segment", "window", "window_pass"]
 
 SIZE, EDGE, OVERLAP = "small", 96, 0.5
 
@@ -39,17 +39,49 @@ def inference() -> dict[str, dict[str, Callable[[], Measured]]]:
 
 
 def _write_checkpoint(file: Path) -> Path:
+    from common.weights import write
+
+    network = _network()
+    metadata: dict[str, Any] = {"bundle": "brats_finetune", "network": "SwinUNETR", "model_size": SIZE}
+    metadata |= {"modalities": ["FLAIR", "T1ce", "T1", "T2"], "patch_size": [EDGE] * 3, "label_convention": "brats2021"}
+    write({"network": network.state_dict(), "metadata": metadata}, file)
+    return file
+
+
+def _network() -> Any:
     import torch
     from monai.networks.nets import SwinUNETR
 
     from common.ssl.networks import settings
 
     torch.manual_seed(0)
-    network = SwinUNETR(4, 3, **settings(SIZE)._asdict())
-    metadata: dict[str, Any] = {"bundle": "brats_finetune", "network": "SwinUNETR", "model_size": SIZE}
-    metadata |= {"modalities": ["FLAIR", "T1ce", "T1", "T2"], "patch_size": [EDGE] * 3, "label_convention": "brats2021"}
-    torch.save({"network": network.state_dict(), "metadata": metadata}, file)
-    return file
+    return SwinUNETR(4, 3, **settings(SIZE)._asdict()).eval()
+
+
+def window() -> dict[str, dict[str, Callable[[], Measured]]]:
+    """A window of a case, in the network alone."""
+    function = "scripts.benchmark.whole_case:window_pass"
+    return {
+        "window": {
+            "ours": lambda: run_alone(function, "fused", "float32", threads=0),
+            "ours, bfloat16": lambda: run_alone(function, "fused", "bfloat16", threads=0),
+            "stock, memory as ours": lambda: run_alone(function, "stored", "float32", threads=0),
+            "stock": lambda: run_alone(function, "stored", "float32", threads=0, environment=PLAIN_MEMORY),
+        }
+    }
+
+
+def window_pass(attention: str, dtype: str) -> Callable[[], Any]:
+    """The network on one window, as inference runs it; attention `stored` in float32 is MONAI's network as it comes."""
+    import torch
+
+    from common.inference.windows import WindowInferer
+    from common.ssl import set_attention
+
+    image = torch.randn(1, 4, EDGE, EDGE, EDGE)
+    network = set_attention(_network(), attention)
+    run = WindowInferer(roi_size=[EDGE] * 3, dtype=getattr(torch, dtype))
+    return torch.no_grad()(lambda: run(image, network))
 
 
 def segment(checkpoint: str, source: str, output: str) -> None:
@@ -63,7 +95,6 @@ def segment(checkpoint: str, source: str, output: str) -> None:
     import torch
     from monai.data import DataLoader, Dataset, decollate_batch
     from monai.inferers import sliding_window_inference
-    from monai.networks.nets import SwinUNETR
     from monai.transforms import (
         Activationsd,
         AsDiscreted,
@@ -75,8 +106,6 @@ def segment(checkpoint: str, source: str, output: str) -> None:
         Orientationd,
         SaveImaged,
     )
-
-    from common.ssl.networks import settings
 
     names = ("flair", "t1ce", "t1", "t2")
     files = [str(next(Path(source).rglob(f"*_{name}.nii.gz"))) for name in names]
@@ -96,7 +125,7 @@ def segment(checkpoint: str, source: str, output: str) -> None:
             SaveImaged("pred", output_dir=output, print_log=False, separate_folder=False),
         ]
     )
-    network = SwinUNETR(4, 3, **settings(SIZE)._asdict()).eval()
+    network = _network()
     network.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
     for batch in DataLoader(Dataset([{"image": files}], before), batch_size=1):
         with torch.no_grad():
