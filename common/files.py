@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ __all__ = [
     "expand_home",
     "lock",
     "move_aside",
+    "parse_json",
     "remove",
     "reporting_json_errors",
     "reporting_path_errors",
@@ -69,6 +71,24 @@ def write_json(path: str | Path, content: Any) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write_bytes(text.encode("utf-8", "backslashreplace"))  # a file name that is no UTF-8: JSON's own escape
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The content of JSON text in which no object has a key twice, as Python's own parser keeps only the last of them.
+
+    Raises:
+        ValueError: it is not JSON, or has a key twice.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {json.dumps(twice)[:80]} occurs twice")
+    return content
 
 
 def digest(path: str | Path, kind: str = "sha256") -> str:

@@ -118,6 +118,7 @@ _ALL = (
     Option(
         "spacing", SPACING, "edges of the voxels that images are resampled to; null: as in the files", nullable=True
     ),
+    _unrecorded("largest_volume", numbers(0.001, unit="GiB"), "that a scan may take in float32, by its header"),
     _unrecorded("accept", CHECKS_OF_PREPARATION, "what may be prepared otherwise than the scans of the checkpoint"),
     # Network and training
     Option(

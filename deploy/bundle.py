@@ -1,7 +1,6 @@
 """Open a bundle: read its metadata, find its inference config and check its checkpoint."""
 
 import difflib
-import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from fire.parser import DefaultParseValue
 from common import weights
 from common.cli import options_of
 from common.errors import ArgumentError, InputError
-from common.files import digest, reporting_json_errors
+from common.files import digest, parse_json, reporting_json_errors
 from common.options import OPTIONS
 from deploy.tasks import TASKS, Task
 
@@ -111,7 +110,7 @@ def _find_config(folder: Path) -> Path:
 
 def _read_metadata(path: Path) -> _Metadata:
     with reporting_json_errors(f"{path}", "a bundle's metadata"):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     try:
         formats = content["network_data_format"]
         outputs = frozenset(_channels(formats["outputs"]["pred"]))

@@ -7,7 +7,7 @@ __getattr__ = lazy(
     {
         "datalists": "ALL Datalist SPLITS convention_of in_memory read restrict subset write",
         "datasets": "Batches CaseDataset CaseSampler Draw Steps files_of",
-        "headers": "AFFINE_TOLERANCE Problem broken_file check_headers edges_of files_in first_line grid_of "
+        "headers": "AFFINE_TOLERANCE LARGEST Problem broken_file check_headers edges_of files_in first_line grid_of "
         "read_headers read_voxels what_broke",
         "intensities": "NormalizeBraind brain_and_head otsu",
         "modalities": "SPELLINGS count_missing first_image missing_in modality_of split_name",

@@ -27,7 +27,7 @@ from common.data.headers import files_in
 from common.data.modalities import missing_in
 from common.data.regions import CONVENTIONS, declaration, mapping_of, regions_of
 from common.errors import ArgumentError, InputError, check_number
-from common.files import reporting_json_errors, write_json
+from common.files import parse_json, reporting_json_errors, write_json
 
 __all__ = [
     "ALL",
@@ -47,6 +47,7 @@ ALL = "all"  # of the splits, where one can be chosen
 # control characters, line ends and halves of surrogate pairs: in no file's name, nor in a message of one line
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 LONGEST = 200  # bytes of a subject's name; a file's has 255 at most, and is longer while it is written
+LONGEST_PATH, LONGEST_NAME = 4000, 255  # bytes, on Linux; the root takes some
 SCHEMA = Path(__file__).with_name("datalist.schema.json")
 
 
@@ -118,6 +119,7 @@ class Datalist:
                 None if name in (missing or ()) else path for name, path in zip(names, entry["image"], strict=True)
             ]
             self._check_missing(entry, names, missing is not None)
+            self._check_copies(entry, names)
         if must_exist:
             check_files(entries, self.path)
         return entries
@@ -140,6 +142,13 @@ class Datalist:
             raise InputError(
                 f"datalist {self.path}: subject {entry['subject']} lacks {', '.join(lacking)}; expected {expected}"
             )
+
+    def _check_copies(self, entry: Mapping[str, Any], modalities: Sequence[str]) -> None:
+        owners: dict[str, str] = {}
+        for name, file in zip(modalities, entry["image"], strict=True):
+            if file is not None and (owner := owners.setdefault(file, name)) != name:
+                subject = f"subject {entry['subject']}"
+                raise InputError(f"datalist {self.path}: {subject}: {file} is its {owner} and its {name}; expected two")
 
     @property
     def splits(self) -> dict[str, str]:
@@ -168,13 +177,13 @@ def read(datalist: str | Path) -> dict[str, Any]:
     """The content of a datalist, checked against the schema and the rules that a schema cannot state; see `in_memory`.
 
     Raises:
-        InputError: the file is missing or no JSON; it does not fit the schema; a subject occurs twice; a subject has
-            more or fewer images than there are modalities, none at all, or a name that no file can have; a path is
-            absolute or leaves the root; a name, a path or another text has a control character, a line end or half of a
-            surrogate pair.
+        InputError: the file is missing or no JSON; it does not fit the schema; a key or a subject occurs twice; a
+            subject has more or fewer images than there are modalities, none at all, or a name that no file can have; a
+            path is absolute, leaves the root or is too long; a name, a path or another text has a control character, a
+            line end or half of a surrogate pair.
     """
     with reporting_json_errors(f"datalist {datalist}", "a datalist"):
-        content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
+        content = parse_json(Path(str(datalist)).read_text(encoding="utf-8"))
     check(content, datalist)
     return in_memory(content)
 
@@ -206,7 +215,7 @@ def _convention(content: Mapping[str, Any]) -> str | None:
 def convention_of(datalist: str | Path, default: str) -> str:
     """The label convention that a datalist states; `default` if it states none or is no datalist."""
     try:
-        return _convention(json.loads(Path(str(datalist)).read_text(encoding="utf-8"))) or default
+        return _convention(parse_json(Path(str(datalist)).read_text(encoding="utf-8"))) or default
     except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError, ArgumentError):
         return default
 
@@ -366,7 +375,8 @@ def _validator() -> jsonschema.Draft202012Validator:
 
 def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str | Path) -> None:
     subject, images = entry["subject"], entry["image"]
-    if subject in (".", "..") or "/" in subject or "\\" in subject or len(subject.encode()) > LONGEST:
+    is_name = subject.strip() not in ("", ".", "..") and not {"/", "\\"} & set(subject)
+    if not is_name or len(subject.encode()) > LONGEST:
         expected = f"a name that files can have, without / and \\, of {LONGEST} bytes at most"
         raise InputError(f"datalist {name}: subject {subject:.200}: expected {expected}")
     if len(images) != len(modalities):
@@ -377,7 +387,12 @@ def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str 
     for path in [*filter(None, images), entry.get("label", ".")]:
         if path.startswith("/") or "\\" in path or ".." in path.split("/"):
             raise InputError(
-                f"datalist {name}: subject {subject}: path {path}; expected one relative to and below root"
+                f"datalist {name}: subject {subject}: path {path:.200}; expected one relative to and below root"
+            )
+        if len(path.encode()) > LONGEST_PATH or max(len(part.encode()) for part in path.split("/")) > LONGEST_NAME:
+            raise InputError(
+                f"datalist {name}: subject {subject}: path {path:.80}... of {len(path)} characters; expected one of "
+                f"{LONGEST_PATH} bytes at most, and {LONGEST_NAME} between two slashes, as files can have"
             )
 
 

@@ -17,10 +17,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from common.data.copies import check_copies
 from common.errors import InputError
 
 __all__ = [
     "AFFINE_TOLERANCE",
+    "LARGEST",
     "Problem",
     "broken_file",
     "check_headers",
@@ -38,6 +40,7 @@ THREADS = 16  # they mostly wait for the storage; reading a header takes 0.3 ms
 AFFINE_TOLERANCE = 1e-3  # mm, as in loading
 GZIP = 31  # zlib's number for its format with the checksum
 AFTER = 2**20  # bytes that may follow the voxels
+LARGEST = 2.0  # GiB in float32: 800 x 800 x 800 voxels, more than any scanner's
 
 
 class Problem(NamedTuple):
@@ -57,19 +60,20 @@ def files_in(case: Mapping[str, Any]) -> list[str]:
     return [str(file) for file in (*case["image"], case.get("label")) if file]
 
 
-def check_headers(cases: Sequence[Mapping[str, Any]]) -> None:
-    """Check that all files exist, can be read, are 3D and share one grid within each case.
+def check_headers(cases: Sequence[Mapping[str, Any]], largest: float = LARGEST) -> None:
+    """Check that all files exist, can be read, are 3D and share one grid within each case, and that no image is a copy.
 
     Also finds files that are shorter than their header says. Takes about a second for 1,000 subjects of five files.
 
     Args:
         cases: as `common.data.Datalist.load` returns them.
+        largest: GiB that a volume may take in float32, according to its header.
 
     Raises:
         InputError: a header check fails; names the subject, the file, the value found and the value expected.
     """
     with ThreadPoolExecutor(THREADS) as pool:
-        problems = list(pool.map(lambda case: read_headers(case, "")[0], cases))
+        problems = list(pool.map(lambda case: read_headers(case, "", largest)[0], cases))
     bad = [(case["subject"], found[0]) for case, found in zip(cases, problems, strict=True) if found]
     if bad:
         subject, problem = bad[0]
@@ -77,6 +81,7 @@ def check_headers(cases: Sequence[Mapping[str, Any]]) -> None:
         is_raw = problem.check in ("shape", "affine")
         cure = "; python -m scripts.prepare brings raw scans onto one grid" if is_raw else ""
         raise InputError(f"subject {subject}: {problem}{cure}{more}")
+    check_copies(cases)
 
 
 def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
@@ -102,12 +107,15 @@ def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
 # Headers
 
 
-def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dict[str, Any], Any]:
+def read_headers(
+    case: Mapping[str, Any], root: str, largest: float = LARGEST
+) -> tuple[list[Problem], dict[str, Any], Any]:
     """Problems of a case's headers, the files worth reading, and a file with the most common grid.
 
     Args:
         case: its files relative to `root`.
         root: folder of the files; "" if the paths are absolute.
+        largest: GiB that a volume may take in float32.
 
     Returns:
         The problems; file -> image with only its header read, for files of the most common shape; one of these images
@@ -117,7 +125,7 @@ def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dic
     opened: dict[str, Any] = {}
     for file in dict.fromkeys(files_in(case)):
         scan = _open(file, root)
-        problem = scan if isinstance(scan, Problem) else _header_problem(file, scan, root)
+        problem = scan if isinstance(scan, Problem) else _header_problem(file, scan, root, largest)
         if problem is not None:
             problems.append(problem)
         else:
@@ -150,9 +158,12 @@ def _open(file: str, root: str) -> Any:
     return scan
 
 
-def _header_problem(file: str, scan: Any, root: str) -> Problem | None:
+def _header_problem(file: str, scan: Any, root: str, largest: float) -> Problem | None:
     if len(edges_of(scan)) != 3 or 0 in scan.shape:
         return Problem("dimensions", file, f"shape {_shape(scan.shape)}", "three dimensions")
+    if (declared := prod(map(int, scan.shape)) * 4 / 2**30) > largest:
+        value = f"shape {_shape(scan.shape)}, which takes {declared:.3g} GiB in float32"
+        return Problem("size", file, value, f"{largest:g} GiB at most, unless --largest_volume is set higher")
     if scan.get_data_dtype().kind not in "biuf":
         return Problem("type", file, f"voxels of type {scan.get_data_dtype()}", "real numbers")
     if not np.isfinite(scan.affine).all() or abs(np.linalg.det(scan.affine)) < 1e-9:

@@ -9,7 +9,7 @@ from monai.transforms import Transform
 
 from common import weights
 from common.data import datalists
-from common.data.headers import check_headers
+from common.data.headers import LARGEST, check_headers
 from common.data.modalities import SPELLINGS, count_missing, missing_in, split_name
 from common.errors import ArgumentError, InputError, choice
 from common.inference.segmentations import files_of, finished
@@ -189,13 +189,14 @@ class CheckFilesd(Transform):
     Args:
         keys: key of the list of files, in the order of `modalities`.
         modalities: the network's modalities in channel order.
+        largest: GiB that a volume may take in float32, according to its header.
 
     Raises:
-        InputError: a file is missing, its name gives another modality, or the files differ in their grids.
+        InputError: a file is missing, its name gives another modality, or a header check fails.
     """
 
-    def __init__(self, keys: str, modalities: Sequence[str]) -> None:
-        self.key, self.modalities = keys, list(modalities)
+    def __init__(self, keys: str, modalities: Sequence[str], largest: float = LARGEST) -> None:
+        self.key, self.modalities, self.largest = keys, list(modalities), largest
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         files = [None if file is None else str(file) for file in data[self.key]]
@@ -208,5 +209,5 @@ class CheckFilesd(Transform):
             _, named = _subject_and_modality(Path(file), ["?"])
             if named not in (modality, "?", None) and named in self.modalities:
                 raise InputError(f"{file}: its name says {named}; expected {modality} here")
-        check_headers([{"subject": data["subject"], "image": files}])
+        check_headers([{"subject": data["subject"], "image": files}], self.largest)
         return data

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from common.data.datalists import UNPRINTABLE
 from common.data.regions import display_order, regions_of
 from common.errors import InputError
-from common.files import reporting_json_errors, reporting_path_errors
+from common.files import parse_json, reporting_json_errors, reporting_path_errors
 from common.inference.results import LESIONS, METRICS, CaseFiles, Cases, count_lesions, statistics
 from common.metrics.protocols import PRESENT, Lesion, Protocol, Scores, figures
 from common.metrics.protocols import protocol as protocol_of
@@ -149,7 +149,7 @@ def _read(folder: Path) -> tuple[Evaluation, dict[str, Any]]:
 
 def _read_json(path: Path, expected: str) -> Any:
     with reporting_json_errors(str(path), expected):
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
 
 
 def _read_rows(path: Path, columns: Sequence[str]) -> Iterator[_Row]:

@@ -5,7 +5,6 @@ Worker processes open the files of each subject (`scripts.datalists.examine`) an
 """
 
 import csv
-import json
 import os
 import sys
 from collections import Counter
@@ -20,7 +19,14 @@ from common.data.headers import Problem, files_in
 from common.data.modalities import count_missing, first_image
 from common.data.preparation import differences, union
 from common.errors import InputError, check_number
-from common.files import atomic_write, check_writable_file, check_writable_folder, expand_home, reporting_path_errors
+from common.files import (
+    atomic_write,
+    check_writable_file,
+    check_writable_folder,
+    expand_home,
+    parse_json,
+    reporting_path_errors,
+)
 from scripts.arrays import Array, array_of
 from scripts.datalists.cohort_checks import compare, describe
 from scripts.datalists.examine import CHECKS, Record
@@ -114,12 +120,13 @@ def check(
 ) -> None:
     """Open every file of a datalist and report what would stop a training, silently spoil it, or inflate its scores.
 
-    Errors: a file that is missing, cannot be read to its end, is not 3D or is not on the grid of its subject; NaN,
-    infinite or constant voxels; a label that is missing, has unknown values or is among the images; a subject or image
-    that occurs twice, in one split (duplicate) or in two (leakage); visits of one person in two splits (leakage).
-    Warnings: subjects without lesion, modalities or masks that are copies, modalities that are not registered, and
-    images that differ from the rest of the cohort in orientation, spacing, intensities or brain extraction, or from
-    those that a checkpoint was trained on. Errors and warnings give exit status 1.
+    Errors: a file that is missing, cannot be read to its end, is too large or not 3D or is not on the grid of its
+    subject; NaN, infinite or constant voxels; a label that is missing, has unknown values or is among the images; a
+    modality that is a copy of another one; a subject or image that occurs twice, in one split (duplicate) or in two
+    (leakage); visits of one person in two splits (leakage).
+    Warnings: subjects without lesion, masks that are copies, modalities that are not registered, and images that differ
+    from the rest of the cohort in orientation, spacing, intensities or brain extraction, or from those that a
+    checkpoint was trained on. Errors and warnings give exit status 1.
 
     Repeat a command with `output` to continue an interrupted check: it reads only the subjects that it has not read, or
     whose files have another size or time since.
@@ -238,7 +245,7 @@ def _read(datalist: str) -> dict[str, Any]:
 
 def _content(datalist: str) -> dict[str, Any]:
     try:
-        content = json.loads(Path(str(datalist)).read_text(encoding="utf-8"))
+        content = parse_json(Path(str(datalist)).read_text(encoding="utf-8"))
         entries = [(split, entry, entry["subject"]) for split in datalists.SPLITS for entry in content.get(split, [])]
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return datalists.read(str(datalist))  # raises an error that describes the fault

@@ -155,7 +155,7 @@ def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> 
         check = "duplicate" if cases[place]["split"] == split else "leakage"
         value = f"{what} as {subject} in {split}"
         if what == MASK:
-            yield place, Problem("copy", file, value, "a different mask")
+            yield place, Problem("mask_copy", file, value, "a different mask")
         else:
             expected = "each person in one split" if what == PERSON else "each subject and image once"
             yield place, Problem(check, file, value, expected)

@@ -21,6 +21,7 @@ CHECKS = {
     "missing": "error",
     "unreadable": "error",
     "dimensions": "error",
+    "size": "error",
     "type": "error",
     "shape": "error",
     "affine": "error",
@@ -31,7 +32,8 @@ CHECKS = {
     "no_label": "error",
     "leakage": "error",
     "duplicate": "error",
-    "copy": "warning",
+    "copy": "error",
+    "mask_copy": "warning",
     "empty_mask": "warning",  # not an error: some patients have no lesion
     "orientation": "warning",
     "spacing": "warning",

@@ -1,7 +1,6 @@
 """Assign the people of a cohort to splits: at random, or by the folds of a cross-validation."""
 
 import hashlib
-import json
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ import jsonschema
 import numpy as np
 
 from common.errors import InputError, check_number, choice
-from common.files import expand_home, reporting_json_errors
+from common.files import expand_home, parse_json, reporting_json_errors
 from scripts.datalists.layouts import Visit
 
 __all__ = ["Assignment", "Splitter", "cross_validation", "random_splits", "read_folds"]
@@ -230,7 +229,7 @@ def read_folds(path: Path) -> tuple[dict[str, int], str]:
     """
     with reporting_json_errors(f"--folds={path}", "a file of folds", "a JSON file, or a number of folds"):
         text = path.read_bytes()
-        content = json.loads(text)
+        content = parse_json(text)
         problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(FOLDS_SCHEMA).iter_errors(content))
     if problem is not None:
         raise InputError(f"--folds={path}: {problem.json_path}: {problem.message[:160]}; expected a file of folds")

@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 
 from common.errors import InputError
+from common.files import parse_json
 from scripts.report.scores import mean, region_statistics
 
 __all__ = ["Run", "Stage", "read_runs", "stages_of"]
@@ -181,7 +182,7 @@ def read_runs(folder: Path) -> list[Run]:
 
 def _read_run(path: Path) -> Run:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}); expected the record of a run") from None
     if isinstance(content, dict):

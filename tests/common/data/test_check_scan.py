@@ -10,7 +10,8 @@ from common.errors import InputError
 
 
 def scan(name, channels=2, shape=(4, 5, 6), affine=None):
-    return MetaTensor(torch.ones(channels, *shape), affine=affine, meta={"filename_or_obj": name})
+    volumes = torch.arange(1.0, np.prod(shape) + 1).reshape(shape).expand(channels, *shape).clone()
+    return MetaTensor(volumes, affine=affine, meta={"filename_or_obj": name})
 
 
 def test_a_sound_case_passes_as_it_is():
@@ -27,7 +28,9 @@ def test_a_sound_case_passes_as_it_is():
         ),
         (lambda image: image[0, 0, 0].fill_(np.inf), "^t1.nii.gz: NaN or infinite voxels"),
         (lambda image: image[1].fill_(0), "^channel 2 of the image whose first file is t1.nii.gz: zero everywhere"),
-        (lambda image: image.fill_(-1), "^t1.nii.gz: no voxel above zero; expected a brain"),
+        (lambda image: image.neg_(), "^t1.nii.gz: no voxel above zero; expected a brain"),
+        (lambda image: image.fill_(7), "^t1.nii.gz: 7 in every voxel that is not 0; expected a brain, not a mask"),
+        (lambda image: image[1].gt_(60), "^channel 2 of .*: 1 in every voxel that is not 0; expected a brain, not a"),
     ],
 )
 def test_an_image_of_nonsense_is_named(spoil, line):
@@ -35,6 +38,12 @@ def test_an_image_of_nonsense_is_named(spoil, line):
     spoil(image)
     with pytest.raises(InputError, match=line):
         CheckScand("image", ["T1", "T2"])({"image": image})
+
+
+def test_a_single_voxel_of_another_value_is_enough():
+    image = scan("t1.nii.gz", shape=(20, 20, 20)).fill_(7)
+    image[:, 3, 4, 5] = 8
+    assert CheckScand("image", ["T1", "T2"])({"image": image})["image"] is image
 
 
 def test_a_volume_too_many_is_named():

@@ -129,6 +129,37 @@ def test_what_is_not_json_is_named(datalist, text):
         datalists.read(datalist)
 
 
+def test_a_key_that_occurs_twice_is_named(datalist, content):
+    datalist.write_text(json.dumps(content)[:-1] + ', "training": []}')
+    with pytest.raises(InputError, match=r'not JSON .the key "training" occurs twice.; expected a datalist'):
+        datalists.read(datalist)
+
+
+@pytest.mark.parametrize("path", ["a/" * 2500 + "t1.nii.gz", "a/" + "ä" * 150 + ".nii.gz"])
+def test_a_path_that_no_file_can_have_is_refused_in_a_short_line(datalist, content, path):
+    content["training"][1]["image"][1] = path
+    datalist.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"path {path[:80]}... of {len(path)} characters; expected one of") as error:
+        datalists.read(datalist)
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("subject", ["", " ", "\u3000", " .. "])
+def test_a_blank_subject_is_refused(datalist, content, subject):
+    content["training"][1]["subject"] = subject
+    datalist.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="subject"):
+        datalists.read(datalist)
+
+
+def test_one_file_for_two_modalities_is_refused(datalist, root, content):
+    content["training"][1]["image"] = ["b/t1.nii.gz", "b/t1.nii.gz"]
+    datalist.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=f"subject b: {root}/b/t1.nii.gz is its FLAIR and its T1; expected two"):
+        datalists.Datalist(datalist, root).load("training")
+    assert datalists.Datalist(datalist, root).load("training", ["T1", "T1"])[1]["image"] == [f"{root}/b/t1.nii.gz"] * 2
+
+
 @pytest.mark.parametrize("depth", [500, 900, 100_000])
 def test_what_is_nested_too_deeply_is_refused_in_one_line(datalist, depth):
     """The reader, the schema and the message each have a depth that they cannot follow."""

@@ -110,7 +110,7 @@ def test_a_mask_alone_is_a_warning(split):
     cases = [case("a", "testing", label=True), case("b", split, label=True)]
     records = [record(0, digests=(b"1", b"2", b"s")), record(1, digests=(b"3", b"4", b"s"))]
     ((place, problem),) = compare(cases, records, ["T1", "T2"])
-    assert (place, *problem) == (1, "copy", "b_seg", "the same mask as a in testing", "a different mask")
+    assert (place, *problem) == (1, "mask_copy", "b_seg", "the same mask as a in testing", "a different mask")
     records[1] = record(1, digests=(b"3", b"2", b"s"))
     ((_, problem),) = compare(cases, records, ["T1", "T2"])
     assert (problem.check, problem.file) == ("duplicate" if split == "testing" else "leakage", "b_t2")

@@ -1,0 +1,73 @@
+"""Images that are copies of each other, found without reading them: by the checksum that ends each .nii.gz."""
+
+import gzip
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from common.errors import InputError
+
+__all__ = ["check_copies"]
+
+THREADS = 16  # they mostly wait for the storage
+SAMPLE = 2**16  # bytes from the middle of an uncompressed file
+CHUNK = 2**20  # bytes
+
+
+def check_copies(cases: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse an image that stands for two modalities or subjects: the same file, or another one with its content.
+
+    Only files with equal checksums are read and compared. The same voxels in another file format, type or header are
+    found by `python -m scripts.datalists check`, which reads every file.
+
+    Args:
+        cases: with "subject" and "image" (files that can be read; one modality in two channels may be named twice).
+
+    Raises:
+        InputError: an image is a copy; names both files and their subjects.
+    """
+    owners: dict[str, str] = {}
+    for case in cases:
+        for file in dict.fromkeys(map(str, filter(None, case["image"]))):
+            owner = owners.setdefault(file, case["subject"])
+            if owner != case["subject"]:
+                _refuse(file, case["subject"], file, owner)
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = zip(owners, pool.map(_fingerprint, owners), strict=True)
+        alike = defaultdict(list)
+        for file, fingerprint in found:
+            alike[fingerprint].append(file)
+    for first, *others in alike.values():
+        for other in others:  # checksums of 32 bits agree by chance, too
+            if _are_equal(first, other):
+                _refuse(other, owners[other], first, owners[first])
+
+
+def _refuse(file: str, subject: str, other: str, owner: str) -> None:
+    whose = "another modality" if owner == subject else f"subject {owner}"
+    expected = "expected an image of its own" if file == other else f"expected another content than that of {other}"
+    raise InputError(f"subject {subject}: {file}: also an image of {whose}; {expected}")
+
+
+def _fingerprint(file: str) -> tuple[bool, int, bytes]:
+    """What equal contents have in common: the end of a gzip file, or the size and the middle of another one."""
+    size = Path(file).stat().st_size
+    with Path(file).open("rb") as stream:
+        if file.endswith(".gz"):
+            stream.seek(-8, os.SEEK_END)
+            return True, 0, stream.read()
+        stream.seek(max(0, size - SAMPLE) // 2)
+        return False, size, zlib.crc32(stream.read(SAMPLE)).to_bytes(4, "big")
+
+
+def _are_equal(file: str, other: str) -> bool:
+    unpack = gzip.open if file.endswith(".gz") else open
+    with unpack(file, "rb") as one, unpack(other, "rb") as two:
+        while (content := one.read(CHUNK)) == two.read(CHUNK):
+            if not content:
+                return True
+    return False
