@@ -1,0 +1,203 @@
+"""Mistakes in the other commands: folders that lack something, options out of range, files of another kind."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.faults.table import Fault
+
+Prepare = Callable[[Path, Path], object]
+LIST = "--datalist={cohorts}/brats.json"
+DATA = f"{LIST} --dataset_dir={{cohorts}}/brats"
+
+
+def _labels(*names: str) -> Prepare:
+    """Folders with label maps of the cohort: `a` with the first names, `b` with all of them."""
+
+    def prepare(folder: Path, cohorts: Path) -> None:
+        source = next((cohorts / "brats").rglob("*_seg.nii.gz"))
+        for place, some in (("a", names[:1]), ("b", names)):
+            (folder / place).mkdir()
+            for name in some:
+                (folder / place / f"{name}.nii.gz").write_bytes(source.read_bytes())
+
+    return prepare
+
+
+def _file(name: str, content: str) -> Prepare:
+    return lambda folder, _: (folder / name).write_text(content)
+
+
+SCORES = "--predictions={folder}/a --references={folder}/b --output={output}"
+ROWS: dict[str, list[tuple[str, str, Prepare | None]]] = {
+    "scripts.evaluate": [
+        (f"{SCORES} --protocol=brats", "--predictions={folder}/a: no such folder; expected one of NIfTI files", None),
+        (
+            f"{SCORES} --protocol=brats",
+            "--predictions={folder}/a: no prediction for 1 of 2 cases: two; expected one for each reference, …",
+            _labels("one", "two"),
+        ),
+        (f"{SCORES} --protocol=bratz", "--protocol=bratz: expected one of brats, atlas, isles, dice", _labels("one")),
+        (
+            f"{SCORES} --protocol=brats --challenge=XYZ",
+            "--challenge=XYZ: expected one of GLI, MET, MEN, SSA, PED",
+            _labels("one"),
+        ),
+        (f"{SCORES} --protocol=atlas", "{folder}/b/one.nii.gz: label 2, 4; expected labels 0, 1", _labels("one")),
+        ("page {folder}", "{folder}/summary.json: No such file or directory; expected a JSON file", None),
+        (
+            "page {folder}",
+            "{folder}/summary.json: no protocol; expected a summary by scripts.evaluate or evaluate.yaml",
+            _file("summary.json", "{}"),
+        ),
+        (
+            "page {folder}",
+            '{folder}/summary.json: not JSON (the key "protocol" occurs twice); expected a summary by …',
+            _file("summary.json", '{"protocol": "brats", "protocol": "atlas"}'),
+        ),
+    ],
+    "scripts.report": [
+        ("{folder}/none", "{folder}/none: no such folder; expected one that holds run.json files", None),
+        ("{folder}", "{folder}: no run.json in or below it; expected the folder of at least one run", None),
+        ("{folder}", '{folder}/run.json: $ is []; expected type "object"', _file("run.json", "[]")),
+        (
+            "{folder}",
+            '{folder}/run.json: not JSON (the key "bundle" occurs twice); expected the record of a run',
+            _file("run.json", '{"bundle": "a", "bundle": "b"}'),
+        ),
+    ],
+    "scripts.datalists": [
+        (
+            "brats --root={folder}/none --output={folder}/new.json",
+            "--root={folder}/none: No such file or directory; expected a folder of a cohort",
+            None,
+        ),
+        (
+            "brats --root={folder} --output={folder}/new.json",
+            "--root={folder}: no subject of brats; expected folders such as BraTS2021_00000 or …; found nothing",
+            None,
+        ),
+        (
+            "brats --root={cohorts}/brats --output={folder}/new.json --validation=99",
+            "--validation=99 --testing=0: nobody is left for training, of 6 people; expected 2 at least, …",
+            None,
+        ),
+        (
+            "brats --root={cohorts}/brats --output={folder}/new.json --validation=-1",
+            "--validation=-1: expected a number of people, or a fraction from 0 to below 1",
+            None,
+        ),
+        (
+            f"subset {LIST} --output={{folder}}/new.json --fraction=0",
+            "--fraction=0: expected a number above 0, up to 1",
+            None,
+        ),
+        (
+            f"subset {LIST} --output={{folder}}/new.json --fraction=1.5",
+            "--fraction=1.5: expected a number above 0, up to 1",
+            None,
+        ),
+        (
+            f"subset {LIST} --output={{folder}}/new.json --fraction=0.5 --seed=-1",
+            "--seed=-1: expected a whole number from 0",
+            None,
+        ),
+        (
+            "generic --root={folder} --output={folder}/new.json",
+            "--root={folder}: no data set of a known layout; expected …; found no folder",
+            None,
+        ),
+        (
+            f"check {LIST} --root={{folder}}",
+            "--root={folder}: none of the 30 files is below --root; expected …_flair.nii.gz there",
+            None,
+        ),
+    ],
+    "scripts.store": [
+        (
+            f"brats_finetun --store={{folder}}/store {DATA}",
+            "BUNDLE brats_finetun: no such; did you mean brats_finetune?",
+            None,
+        ),
+        (
+            f"brats_finetune --store={{folder}}/store {DATA} --jobs=-1",
+            "--jobs=-1: expected a whole number from 0 to 1024",
+            None,
+        ),
+        (
+            f"brats_finetune --store={{folder}}/store {DATA} --lerning_rate=1",
+            "--lerning_rate=1: no such option in …train.yaml; did you mean --learning_rate?",
+            None,
+        ),
+    ],
+    "scripts.folds": [
+        (
+            f"brats_finetune {DATA} --folds=1 --output={{folder}}/folds",
+            "--folds=1: expected a whole number from 2",
+            None,
+        ),
+        (
+            f"brats_finetune {DATA} --folds=99 --output={{folder}}/folds",
+            "--folds=99: expected no more than the 5 people with labels",
+            None,
+        ),
+    ],
+    "scripts.experiments": [
+        ("plan {folder}/none.yaml", "study {folder}/none.yaml: no such file; expected one of …, or a YAML file", None),
+        (
+            "plan {folder}/study.yaml",
+            "study {folder}/study.yaml: the file: [1] is not of type 'object'",
+            _file("study.yaml", "- 1\n"),
+        ),
+        (
+            "plan {folder}/study.yaml",
+            "study {folder}/study.yaml: no YAML (while parsing a flow sequence …",
+            _file("study.yaml", "a: [1\n"),
+        ),
+    ],
+    "scripts.export": [
+        (
+            f"brats_finetune torchscrip {{folder}}/model.ts {DATA}",
+            "--format=torchscrip: expected one of torchscript, onnx, state_dict",
+            None,
+        ),
+        (
+            f"brats_finetun torchscript {{folder}}/model.ts {DATA}",
+            "bundle brats_finetun: no configs/inference.yaml and metadata.json there; expected a folder, or …",
+            None,
+        ),
+    ],
+    "scripts.package": [
+        (
+            "brats_finetun --output={folder}",
+            "bundle brats_finetun: expected one of atlas_finetune, atlas_stage2, brats_finetune, …",
+            None,
+        ),
+        ("verify {folder}", "folder: LICENSE is missing", None),
+        (
+            "verify {folder}/package.zip",
+            "{folder}/package.zip: cannot be read as a zip (File is not a zip file); expected a package",
+            _file("package.zip", "no archive"),
+        ),
+    ],
+    "scripts.prepare": [
+        ("--root={folder}/none --output={folder}/new --like=brats", "--root={folder}/none: …; expected …", None),
+        ("--root={folder} --output={folder}/new --like=brats", "--root={folder}: …; expected …", None),
+    ],
+    "scripts.phantoms": [
+        (
+            "make --layout=brat --subjects=1 --output={folder}/new",
+            "--layout=brat: expected one of ukb, brats, brats2023, atlas, atlas_sites",
+            None,
+        ),
+        (
+            "make --layout=brats --subjects=0 --output={folder}/new",
+            "--subjects=0: expected a whole number from 1 to 9999",
+            None,
+        ),
+    ],
+}
+FAULTS = [
+    Fault(f"{module}: {line}", module, arguments, line, prepare=prepare or (lambda folder, cohorts: None))
+    for module, rows in ROWS.items()
+    for arguments, line, prepare in rows
+]
