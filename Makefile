@@ -5,7 +5,7 @@ TORCH := $(shell grep '^torch==' requirements.txt)
 TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnunet/requirements.txt)
 BIN := .venv/bin
 
-.PHONY: install deploy nnunet quickstart test lint benchmark
+.PHONY: install deploy nnunet quickstart test torture lint benchmark
 
 install: .venv/installed
 
@@ -40,6 +40,10 @@ test: .venv/installed .venv-deploy/installed .venv-nnunet/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --ignore=tests/deploy --ignore=tests/nnunet
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python -m pytest --numprocesses=auto tests/deploy
 	OMP_NUM_THREADS=1 .venv-nnunet/bin/python -m pytest --numprocesses=auto --dist=loadfile tests/nnunet
+
+# Nightly: 50 kills at random moments (another TORTURE_SEED, other moments), and 1,000 steps with flat memory.
+torture: .venv/installed
+	TORTURE_KILLS=50 TORTURE_STEPS=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto -rP tests/torture
 
 lint: .venv/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

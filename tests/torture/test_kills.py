@@ -1,0 +1,180 @@
+"""A training that is killed again and again, at random moments, ends as one that was never killed, to the bit.
+
+`make torture` kills 50 times and follows the memory of 1,000 steps; `make test` does both on a small scale.
+"""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts.quickstart import ENVIRONMENT
+from tests.common import toy
+from tests.support import ROOT, TINY
+
+pytestmark = pytest.mark.slow
+
+KILLS = int(os.environ.get("TORTURE_KILLS", "3"))
+STEPS = int(os.environ.get("TORTURE_STEPS", "40"))
+SEED = int(os.environ.get("TORTURE_SEED", "0"))  # of the moments
+BUNDLE, ITERATIONS = "atlas_finetune", 12
+PATIENCE = 300  # seconds for what takes a few; a busy machine may need more than a quiet one
+GROWTH = 64  # MiB that memory may grow by between the first and the last third of a run: a leak of 0.1 MiB a step fails
+
+
+class Run:
+    """A training in a process group of its own, with two processes that read; it resumes if there is a state."""
+
+    def __init__(self, folder: Path, cohorts: Path, *options: str):
+        self.log = folder / "log"
+        folder.mkdir(exist_ok=True)
+        data = [f"--dataset_dir={cohorts / 'atlas'}", f"--datalist={cohorts / 'atlas'}.json"]
+        places = [f"--output_dir={folder}", f"--ckpt_dir={folder / 'models'}"]
+        length = [f"--iterations={ITERATIONS}", "--val_interval=6", "--save_interval=1", "--resume=auto"]
+        command = [
+            sys.executable,
+            "-m",
+            "monai.bundle",
+            "run",
+            "--config_file=configs/train.yaml",
+            *data,
+            *places,
+            *TINY,
+        ]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [*command, "--num_workers=2", "--batch_size=1", *length, *options],
+                cwd=ROOT / "bundles" / BUNDLE,
+                env=os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "1"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def wait_until(self, has_come: Callable[[], object]) -> bool:
+        """Whether something comes before the run ends by itself."""
+        end = time.monotonic() + PATIENCE
+        while self.process.poll() is None:
+            assert time.monotonic() < end, self.log.read_text()
+            if has_come():
+                return True
+            time.sleep(0.001)
+        return False
+
+    def members(self) -> list[int]:
+        """The processes of the group that still run."""
+        found = []
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                state, _, group = status.read_text().rpartition(")")[2].split()[:3]
+            except OSError:  # it has ended meanwhile
+                continue
+            if int(group) == self.process.pid and state != "Z":
+                found.append(int(status.parent.name))
+        return found
+
+    def kill(self, whole_group: bool) -> None:
+        """Kill all processes, or the main one, after which the others end by themselves."""
+        if whole_group:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        else:
+            self.process.kill()
+        self.process.wait()
+        end = time.monotonic() + PATIENCE
+        while self.members():
+            assert time.monotonic() < end, "processes that read outlive the training"
+            time.sleep(0.05)
+
+
+def state(folder: Path) -> dict:
+    """The last state of a run, without its times."""
+    content = torch.load(folder / "models" / f"iteration-{ITERATIONS:07d}.pt", weights_only=True)
+    del content["record"]["seconds"], content["record"]["started"]
+    return content
+
+
+def strike(run: Run, folder: Path, moments: random.Random) -> str:
+    """Kill a run at a random moment; returns which, "" if it ended first."""
+    kind = moments.choice(["start", "step", "save", "save", "reader"])
+    models = folder / "models"
+    before = set(models.glob("iteration-*.pt"))
+    delay = moments.uniform(0, 10 if kind == "start" else 2)
+    if kind == "start":
+        end = time.monotonic() + delay
+        has_come = run.wait_until(lambda: time.monotonic() > end)
+    elif kind == "step":
+        has_come = run.wait_until(lambda: set(models.glob("iteration-*.pt")) - before)
+        end = time.monotonic() + delay
+        has_come = has_come and run.wait_until(lambda: time.monotonic() > end)
+    elif kind == "save":
+        has_come = run.wait_until(lambda: any(models.glob(".iteration-*.pt.[0-9]*")))
+    else:
+        has_come = run.wait_until(lambda: len(run.members()) > 1)
+        readers = [process for process in run.members() if process != run.process.pid]
+        if has_come and readers:
+            os.kill(readers[0], signal.SIGKILL)  # which ends the training
+            assert run.process.wait(PATIENCE) != 0
+    run.kill(whole_group=moments.random() < 0.5) if run.process.poll() is None else None
+    return kind if has_come else ""
+
+
+def test_a_run_that_is_killed_at_random_moments_is_the_run_that_was_never_killed(cohorts, tmp_path):
+    moments = random.Random(SEED)
+    straight = Run(tmp_path / "straight", cohorts)
+    assert straight.process.wait(PATIENCE * 2) == 0, straight.log.read_text()
+    expected = state(tmp_path / "straight")
+    struck: list[str] = []
+    rounds = 0
+    while len(struck) < KILLS:
+        rounds += 1
+        folder = tmp_path / f"round{rounds}"
+        while True:
+            run = Run(folder, cohorts)
+            if len(struck) == KILLS:
+                break
+            struck += filter(None, [strike(run, folder, moments)])
+            if run.process.returncode == 0:
+                break
+        assert run.process.wait(PATIENCE * 2) == 0, run.log.read_text()
+        assert toy.same(state(folder), expected), f"round {rounds}, after {struck}"
+        left = [path.name for path in (folder / "models").iterdir() if re.match(r"\.(iteration|model)", path.name)]
+        assert left == [], "files of a killed save stay"
+    print(f"{len(struck)} kills in {rounds} rounds: {struck}")
+
+
+def test_the_memory_of_a_long_run_is_flat(cohorts, tmp_path):
+    length = [f"--iterations={STEPS}", f"--val_interval={max(10, STEPS // 10)}", "--save_interval=10", "--keep=1"]
+    run = Run(tmp_path / "long", cohorts, *length)
+    sizes: list[int] = []
+    reached = 0
+
+    def measure() -> None:
+        nonlocal reached
+        states = sorted((tmp_path / "long/models").glob("iteration-*.pt"))
+        if states and (number := int(states[-1].stem.split("-")[1])) > reached:
+            reached = number
+            sizes.append(sum(map(proportional, run.members())))
+
+    run.wait_until(measure)
+    assert run.process.wait() == 0, run.log.read_text()
+    third = max(1, len(sizes) // 3)
+    first, last = min(sizes[third : 2 * third]), min(sizes[-third:])
+    print(f"{STEPS} steps: {first} MiB, {last} MiB")
+    assert last - first < GROWTH
+
+
+def proportional(process: int) -> int:
+    """The memory of a process in MiB, where shared pages count in parts."""
+    try:
+        found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{process}/smaps_rollup").read_text(), re.MULTILINE)
+    except OSError:  # it has ended meanwhile
+        return 0
+    return int(found[1]) // 1024 if found else 0
