@@ -15,6 +15,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NamedTuple
 
+from common.errors import show
+
 __all__ = ["PLAIN_MEMORY", "ROOT", "Measured", "run_alone", "run_process", "timed"]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +128,7 @@ def _run_twice(function: str, *arguments: str) -> None:
     module, name = function.split(":")
     run = getattr(import_module(module), name)(*arguments)
     run()  # takes memory that later runs reuse
-    print(json.dumps({"seconds": timed(run), "peak": peak_resident()}))
+    show(json.dumps({"seconds": timed(run), "peak": peak_resident()}))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from common.data import datalists
 from common.data.headers import Problem, files_in
 from common.data.modalities import count_missing, first_image
 from common.data.preparation import differences, union
-from common.errors import InputError, check_number
+from common.errors import InputError, check_number, show
 from common.files import atomic_write, check_writable_file, check_writable_folder, expand_home, reporting_path_errors
 from scripts.arrays import Array, array_of
 from scripts.datalists.cohort_checks import compare, describe
@@ -332,7 +332,7 @@ def _lines(result: Result) -> list[str]:
 def _print(lines: Sequence[str]) -> None:
     """Print to a pipe that the reader may close early, as `head` does."""
     try:
-        print("\n".join(lines), flush=True)
+        show(*lines)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would flush again at exit
 

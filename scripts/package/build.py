@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.errors import InputError
+from common.errors import InputError, show
 from common.files import atomic_write, check_writable_folder
 from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_files, check_package, large_files
@@ -48,17 +48,17 @@ def build(
         manifest = listing(folder, leave_out=large_files(folder))
         check_released(name, manifest)
         if verify:
-            print(f"{bundle} {version}: tested without the checkout", flush=True)
+            show(f"{bundle} {version}: tested without the checkout")
             check_package(folder)
         _replace(folder, output / bundle)
         pack(output / bundle, output / f"{name}.zip")
         with atomic_write(output / f"{name}.sha256") as file:
             file.write_text(manifest)
     for note in notes:
-        print(f"  {note}")
+        show(f"  {note}")
     files = files_of(output / bundle)
     size = sum((output / bundle / file).stat().st_size for file in files)
-    print(f"{output / bundle}: {len(files)} files, {size / 1e6:.1f} MB; {output / name}.zip, {name}.sha256")
+    show(f"{output / bundle}: {len(files)} files, {size / 1e6:.1f} MB; {output / name}.zip, {name}.sha256")
     return output / f"{name}.sha256"
 
 
