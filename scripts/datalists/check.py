@@ -4,7 +4,6 @@ Worker processes open the files of each subject (`scripts.datalists.examine`) an
 `scripts.datalists.records` keeps on disk and by which `scripts.datalists.cohort_checks` compares the subjects.
 """
 
-import csv
 import json
 import os
 import sys
@@ -20,7 +19,14 @@ from common.data.headers import Problem, files_in
 from common.data.modalities import count_missing, first_image
 from common.data.preparation import differences, union
 from common.errors import InputError, check_number, show
-from common.files import atomic_write, check_writable_file, check_writable_folder, expand_home, reporting_path_errors
+from common.files import (
+    atomic_write,
+    check_writable_file,
+    check_writable_folder,
+    expand_home,
+    reporting_path_errors,
+    write_csv,
+)
 from scripts.arrays import Array, array_of
 from scripts.datalists.cohort_checks import compare, describe
 from scripts.datalists.examine import CHECKS, Record
@@ -342,10 +348,7 @@ def _write(result: Result, output: Path, root: str, pictures: int, workers: int)
     from scripts.datalists.page import draw, page  # imported here because PyTorch takes seconds
 
     table, site = (output / name for name in PAGES)
-    with atomic_write(table) as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Finding._fields)
-        writer.writerows(result.findings)
+    write_csv(table, [Finding._fields, *result.findings])
     shown = result.suspects[:pictures]
     problems: dict[int, list[Problem]] = {}
     for place, problem in result.found:

@@ -300,7 +300,7 @@ def run_package(folder: Path, place: Path) -> None:
                     show(f"  {step}")
         limit.cancel()
     if process.returncode:
-        kept_log = Path(tempfile.gettempdir()) / f"{folder.name}-{os.getpid()}.log"
+        kept_log = Path(tempfile.mkdtemp(prefix=f"{folder.name}-")) / "log"  # a folder where nobody else plants a link
         shutil.copy(log, kept_log)
         reason = step.removeprefix("FAILED ") if step.startswith("FAILED") else f"ended after {step}"
         raise InputError(f"{folder.name}: {reason} (full log: {kept_log})")
