@@ -4,6 +4,7 @@ A package is complete without the checkout: `common` is a folder, each YAML conf
 that it links to are inside.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_files, check_package, large_files
 from scripts.package.contents import contents
 from scripts.package.releases import check_released, folder_of, version_of
+from scripts.package.sbom import SBOM, bill_of_materials
 from scripts.package.weights_file import add_weights
 
 __all__ = ["build"]
@@ -43,7 +45,9 @@ def build(
     version = version_of(source)
     name = f"{bundle}-{version}"
     with _in_progress(output, bundle) as folder:
-        _write(folder, contents(source, add_weights(folder, source, weights, weights_url, weights_hash)))
+        content = contents(source, add_weights(folder, source, weights, weights_url, weights_hash))
+        bill = bill_of_materials(folder, json.loads(content["configs/metadata.json"]))
+        _write(folder, content | {SBOM: bill})
         notes = check_files(folder)
         manifest = listing(folder, leave_out=large_files(folder))
         check_released(name, manifest)

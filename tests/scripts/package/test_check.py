@@ -245,5 +245,5 @@ def test_outputs_are_held_to_the_metadata():
 
 def test_the_cause_is_what_an_exception_began_with():
     outer = RuntimeError("section\n" * 99)
-    outer.__cause__ = InputError("no such\nfile")
-    assert cause(outer) == "InputError: no such file"
+    outer.__cause__ = OSError("no such\nfile")
+    assert cause(outer) == "OSError: no such file"
