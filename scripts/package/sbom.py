@@ -1,4 +1,7 @@
-"""The software bill of materials of a package: what it needs, and the hashes of its weights, as CycloneDX 1.5."""
+"""The software bill of materials of a package: what it needs, and the hashes of its weights.
+
+Its format is CycloneDX 1.5, https://cyclonedx.org/docs/1.5/json.
+"""
 
 import json
 from collections.abc import Mapping
@@ -24,9 +27,6 @@ def bill_of_materials(folder: Path, metadata: Mapping[str, Any]) -> bytes:
     Args:
         folder: of the package, with its weights and large_files.yml, as far as it has them.
         metadata: content of its metadata.json.
-
-    Source:
-        https://cyclonedx.org/docs/1.5/json/
     """
     versions = {name: metadata[key] for name, key in VERSIONS.items()}
     needed = [_library(*item) for item in sorted({**metadata.get("required_packages_version", {}), **versions}.items())]
