@@ -1,37 +1,65 @@
 # Everything that the project does from a bare machine (Python 3.11, git, make); see README.md.
 PYTHON ?= python3.11
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?= $(CPU_INDEX)
 TORCH := $(shell grep '^torch==' requirements.txt)
 TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnunet/requirements.txt)
+UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
 
-.PHONY: install deploy nnunet quickstart test torture lint benchmark
+.PHONY: install deploy nnunet lock locked quickstart test torture lint benchmark
+
+# $(call install,ENVIRONMENT,LOCK,PYTORCH): exactly the files whose SHA-256 the lock lists. Another TORCH_INDEX has other files
+# of PyTorch, which pip then takes with what they need, unchecked; all the others are still those of the lock.
+define install
+	$(PYTHON) -m venv $1
+	sed -n '/^torch/,/[^\\]$$/p' $2 > $1/torch.lock
+	sed '/^torch/,/[^\\]$$/d' $2 > $1/others.lock
+	$1/bin/pip install --quiet --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) \
+	  $(if $(filter $(CPU_INDEX),$(TORCH_INDEX)),--require-hashes --no-deps --requirement $1/torch.lock,$3)
+	$1/bin/pip install --quiet --require-hashes --no-deps --requirement $1/others.lock
+	touch $1/installed
+endef
 
 install: .venv/installed
 
-.venv/installed: requirements.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) $(TORCH)
-	$(BIN)/pip install --quiet --requirement requirements.txt
-	touch $@
+.venv/installed: requirements.lock
+	$(call install,.venv,requirements.lock,$(TORCH))
 
 # MONAI Deploy's environment is its own, as `import monai` would load Holoscan in every process of the bundles.
 deploy: .venv-deploy/installed
 
-.venv-deploy/installed: requirements.txt deploy/requirements.txt
-	$(PYTHON) -m venv .venv-deploy
-	.venv-deploy/bin/pip install --quiet --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) $(TORCH)
-	.venv-deploy/bin/pip install --quiet --requirement requirements.txt --requirement deploy/requirements.txt
-	touch $@
+.venv-deploy/installed: deploy/requirements.lock
+	$(call install,.venv-deploy,deploy/requirements.lock,$(TORCH))
 
 # nnU-Net, a baseline, has an environment of its own, too: half a gigabyte that the bundles do not need.
 nnunet: .venv-nnunet/installed
 
-.venv-nnunet/installed: requirements.txt scripts/nnunet/requirements.txt
-	$(PYTHON) -m venv .venv-nnunet
-	.venv-nnunet/bin/pip install --quiet --retries 1 --timeout 60 --extra-index-url $(TORCH_INDEX) $(TORCH) $(TORCHVISION)
-	.venv-nnunet/bin/pip install --quiet --requirement requirements.txt --requirement scripts/nnunet/requirements.txt
-	touch $@
+.venv-nnunet/installed: scripts/nnunet/requirements.lock
+	$(call install,.venv-nnunet,scripts/nnunet/requirements.lock,$(TORCH) $(TORCHVISION))
+
+# Locks: all packages that the requirements need, with the SHA-256 of their files. What a lock names already stays as it is.
+define compile
+	.venv-lock/bin/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_35 $(UV_TORCH) --output-file $2 $1
+endef
+
+lock:
+	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv==0.13.9
+	$(call compile,requirements.txt,requirements.lock)
+	$(call compile,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
+	$(call compile,requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
+
+# $(call agree,REQUIREMENTS,LOCK): each version that the requirements pin is the lock's
+define agree
+	@sed -n '/==/{s/ *#.*//;s/_/-/g;p}' $1 | tr A-Z a-z | while read pin; do \
+	  grep -qE "^$$pin(\+cpu)? " $2 || { echo "$2: lacks $$pin of $1; expected what make lock writes"; exit 2; }; done
+endef
+
+locked:
+	$(call agree,requirements.txt,requirements.lock)
+	$(call agree,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
+	$(call agree,requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
 
 quickstart: .venv/installed
 	$(BIN)/python -m scripts.quickstart
@@ -45,7 +73,7 @@ test: .venv/installed .venv-deploy/installed .venv-nnunet/installed
 torture: .venv/installed
 	TORTURE_KILLS=50 TORTURE_STEPS=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto -rP tests/torture
 
-lint: .venv/installed
+lint: .venv/installed locked
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .

@@ -1,8 +1,11 @@
-"""Bad input: the exceptions, the checks that raise them, and how a command reports them in one line."""
+"""Bad input: the exceptions, the checks that raise them, how a command reports them in one line; printing."""
 
+import logging
 import math
 import re
 import sys
+import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,8 +18,10 @@ __all__ = [
     "choice",
     "input_error_message",
     "one_line",
+    "printable",
     "report_in_one_line",
     "shortened",
+    "show",
 ]
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
@@ -24,7 +29,13 @@ Explain = Callable[[BaseException], str | None]
 
 
 class InputError(ValueError):
-    """Bad input from outside; the message names the culprit, its value and what was expected, in one line."""
+    """Bad input from outside; the message names the culprit, its value and what was expected, in one line.
+
+    The message is escaped by `printable`, so that what it quotes begins no line of its own, in a worker's text either.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ArgumentError(InputError):
@@ -69,10 +80,63 @@ def shortened(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
+def printable(text: object) -> str:
+    r"""Text from outside, such as the name of a tensor, a subject or a file, as one line that is safe to print.
+
+    What Unicode calls not printable is escaped as in Python: control characters and line breaks, so that no name moves
+    the cursor or forges a line; marks that reverse the order of letters; bytes of a file name that are not UTF-8.
+
+    Example:
+        >>> printable("P1\x1b[2J\nerror: none")
+        'P1\\x1b[2J\\nerror: none'
+    """
+    line = str(text)
+    return line if line.isprintable() else "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+
+
+def show(*lines: object, error: bool = False) -> None:
+    """Print lines, above any progress bar; nothing else in this repository prints.
+
+    Args:
+        lines: each is escaped by `printable`, so that it stays one line.
+        error: whether they go to standard error.
+    """
+    stream = sys.stderr if error else sys.stdout
+    text = "".join(f"{printable(line)}\n" for line in lines)
+    if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):  # only a process that has imported it can have bars
+        bars.write(text, file=stream, end="")
+    else:
+        stream.write(text)
+    stream.flush()
+
+
+class _Record(logging.LogRecord):
+    """A message that a library logs, which may quote text from outside; each of its lines is escaped."""
+
+    def getMessage(self) -> str:  # noqa: N802, logging's name
+        return _escaped_lines(super().getMessage())
+
+
+def _escaped_lines(text: str) -> str:
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """A library's warning in one line; the names of the arguments are those of `warnings.formatwarning`."""
+    return printable(f"{filename}:{lineno}: {category.__name__}: {message}") + "\n"
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    show(*"".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n"), error=True)
+
+
 def report_in_one_line(otherwise: Hook | None = None, explain: Explain | None = None) -> None:
     """Report an uncaught `InputError` in one line and end the process with status 2, from now on.
 
-    Ctrl-C prints one line, too, and ends the process as that signal does, which shells show as status 130.
+    Ctrl-C prints one line, too, and ends the process as that signal does, which shells show as status 130. What
+    libraries log and warn of, and tracebacks, are escaped as `show` does.
 
     Args:
         otherwise: hook for other exceptions; None keeps the one in force, which at first prints a traceback.
@@ -80,24 +144,26 @@ def report_in_one_line(otherwise: Hook | None = None, explain: Explain | None = 
     """
     in_force = sys.excepthook if isinstance(sys.excepthook, _Report) else _Report()
     sys.excepthook = _Report(otherwise or in_force.otherwise, explain or in_force.explain)
+    logging.setLogRecordFactory(_Record)
+    warnings.formatwarning = _warning
 
 
 @dataclass(frozen=True)
 class _Report:
     """The hook for uncaught exceptions."""
 
-    otherwise: Hook = sys.__excepthook__
+    otherwise: Hook = _print_traceback
     explain: Explain = lambda error: None  # a default, not a method
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
-            print("interrupted", file=sys.stderr, flush=True)
+            show("interrupted", error=True)
             return
         message = input_error_message(error) or self.explain(error)
         if message is None:
             self.otherwise(kind, error, trace)
             return
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        show(f"error: {message}", error=True)
         raise SystemExit(2)
 
 
@@ -108,7 +174,8 @@ def input_error_message(error: BaseException) -> str | None:
     """
     link: BaseException | None = error
     while link is not None:
-        if from_worker := re.findall(rf"^{__name__}\.(Input|Argument)Error: (.+)$", str(link), flags=re.MULTILINE):
+        text = Exception.__str__(link)  # with the line breaks that `InputError` escapes
+        if from_worker := re.findall(rf"^{__name__}\.(Input|Argument)Error: (.+)$", text, flags=re.MULTILINE):
             kind, message = from_worker[-1]
             return f"--{message}" if kind == "Argument" else message
         if isinstance(link, InputError):

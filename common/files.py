@@ -1,12 +1,15 @@
 """Write files atomically, lock folders, check early that output can be written, and report file errors in one line."""
 
+import csv
 import fcntl
 import hashlib
+import io
 import json
 import os
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +19,7 @@ from common.errors import InputError
 
 __all__ = [
     "atomic_write",
+    "cell_text",
     "check_writable_file",
     "check_writable_folder",
     "digest",
@@ -27,8 +31,11 @@ __all__ = [
     "reporting_json_errors",
     "reporting_path_errors",
     "unfinished_files",
+    "write_csv",
     "write_json",
 ]
+
+FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # what a spreadsheet runs begins so (OWASP, "CSV Injection")
 
 
 @contextmanager
@@ -89,6 +96,46 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key {json.dumps(twice)[:80]} occurs twice")
     return content
+
+
+def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table of comma-separated values in UTF-8, complete or not at all; the first row has the columns' names.
+
+    Text that a spreadsheet would run as a formula gets an apostrophe before it, which `cell_text` takes away.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    with atomic_write(path) as file, file.open("w", newline="", encoding="utf-8") as content:
+        content.writelines(map(_line, rows))
+
+
+def _line(row: Sequence[Any]) -> str:
+    line = io.StringIO(newline="")
+    csv.writer(line).writerow(map(_cell, row))  # as its lines end with \r\n, it quotes a lone \r, too
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) and not _is_number(value) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def cell_text(cell: str) -> str:
+    """The text of a cell that `write_csv` wrote.
+
+    Example:
+        >>> cell_text("'=P1"), cell_text("-1.5")
+        ('=P1', '-1.5')
+    """
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def digest(path: str | Path, kind: str = "sha256") -> str:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from common.cli import run
-from common.errors import InputError
+from common.errors import InputError, show
 from common.values import flag
 from common.weights.storage import path_of
 from deploy.bundle import Bundle, check_options, open_bundle, split_options
@@ -68,7 +68,7 @@ def segment(
     for one in choice.series.values():
         grid_of([instance.header for instance in one.instances], one.name)  # refuses a broken grid early
     for modality, one in choice.series.items():
-        print(f"{modality}: {one.name}, {len(one.instances)} images; {choice.reasons[modality]}", flush=True)
+        show(f"{modality}: {one.name}, {len(one.instances)} images; {choice.reasons[modality]}")
     _run(model, choice, reference or model.task.reference, folder, options, force, prepare)
 
 
@@ -96,9 +96,9 @@ def _run(
         job = Job(model, sources, reference, staged, work, results, options, force, prepare, choice.remarks)
         run_guarded(_run_operators, job)
         for remark in json.loads((results / REPORT).read_text())["remarks"]:
-            print(f"remark: {remark}", flush=True)
+            show(f"remark: {remark}")
         publish_results(results, output)
-        print(f"wrote {', '.join(RESULT_FILES)}", flush=True)
+        show(f"wrote {', '.join(RESULT_FILES)}")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from common.cli import run
-from common.errors import InputError
+from common.errors import InputError, show
 from common.values import flag
 from deploy.app import segment
 from deploy.orthanc import Pacs, running_orthanc
@@ -35,9 +35,9 @@ def trial(input: str, bundle: str, checkpoint: str = "", bundle_options: str = "
         place = Path(temporary)
         with running_orthanc(place / "orthanc") as pacs:
             pacs.send(Path(str(input)))
-            print("C-STORE: study sent")
+            show("C-STORE: study sent")
             count = pacs.fetch(study, place / "study")
-            print(f"WADO-RS: {count} images fetched", flush=True)
+            show(f"WADO-RS: {count} images fetched")
             segment(
                 str(place / "study"),
                 bundle,
@@ -47,9 +47,9 @@ def trial(input: str, bundle: str, checkpoint: str = "", bundle_options: str = "
                 force=force,
             )
             pacs.store(sorted((place / "results").glob("*.dcm")))
-            print("STOW-RS: results stored")
+            show("STOW-RS: results stored")
             for modality, name in (("SR", "structured report"), ("SEG", "segmentation")):
-                print(f"QIDO-RS and C-FIND: {name} found, series {_find_series(pacs, study, modality)}", flush=True)
+                show(f"QIDO-RS and C-FIND: {name} found, series {_find_series(pacs, study, modality)}")
 
 
 def _find_series(pacs: Pacs, study: str, modality: str) -> str:

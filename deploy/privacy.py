@@ -2,12 +2,11 @@
 
 import logging
 import os
-import sys
 import traceback
 import warnings
 from types import TracebackType
 
-from common.errors import report_in_one_line
+from common.errors import report_in_one_line, show
 
 __all__ = ["restrict_output"]
 
@@ -27,5 +26,5 @@ def restrict_output() -> None:
 
 def _report_without_message(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
     places = (f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace))
-    print(f"error: {kind.__name__} (message withheld) at\n  " + "\n  ".join(places), file=sys.stderr, flush=True)
+    show(f"error: {kind.__name__} (message withheld) at", *(f"  {place}" for place in places), error=True)
     raise SystemExit(1)

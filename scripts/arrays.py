@@ -1,7 +1,6 @@
 """Run a function on many items as a job array of SLURM, by submitit."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # on which a training 
 
 import submitit
 
-from common.errors import ArgumentError, InputError
+from common.errors import ArgumentError, InputError, show
 from scripts.pools import map_in_processes
 
 __all__ = ["Array", "array_of", "failure_of", "slurm_executor"]
@@ -63,7 +62,7 @@ class Array:
         except (OSError, submitit.core.utils.FailedJobError) as error:
             raise InputError(f"--slurm: {failure_of(error)}; expected settings that SLURM takes") from error
         number = jobs[0].job_id.split("_")[0]
-        print(f"SLURM job {number}: {len(jobs)} parts; they go on if this command ends", file=sys.stderr, flush=True)
+        show(f"SLURM job {number}: {len(jobs)} parts; they go on if this command ends", error=True)
         parts_by_job = {job.job_id: part for job, part in zip(jobs, parts, strict=True)}
         results: list[Any] = [None] * len(items)
         failed: list[str] = []

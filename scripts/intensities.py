@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common.cli import run
-from common.errors import InputError, check_number
+from common.errors import InputError, check_number, show
 from scripts.phantoms.layouts import LAYOUTS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 
@@ -57,13 +57,13 @@ def main(subjects: int = 2, spacing: float = 1.0, seed: int = 0) -> None:
                     figures = {name: tissue_scale(each, mask) for name, mask in chosen.items()}
                     rows.setdefault((each.cohort, each.modality), []).append(figures)
                 progress.update()
-    print("| cohort | modality | " + " | ".join(next(iter(rows.values()))[0]) + " |\n" + "|---" * 6 + "|")
+    show("| cohort | modality | " + " | ".join(next(iter(rows.values()))[0]) + " |", "|---" * 6 + "|")
     for names, found in rows.items():
         cells = [
             f"{fmean(each[name][0] for each in found):+.2f} ± {fmean(each[name][1] for each in found):.2f}"
             for name in found[0]
         ]
-        print("| " + " | ".join([*names, *cells]) + " |")
+        show("| " + " | ".join([*names, *cells]) + " |")
 
 
 def scans(layout: str, skull_stripped: bool, spacing: float, seed: tuple[int, ...]) -> Iterator[Scan]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import cli
-from common.errors import InputError, choice
+from common.errors import InputError, choice, show
 from common.files import atomic_write
 from common.options import OPTIONS
 from common.values import flag
@@ -54,16 +54,16 @@ def options(bundle: str, workflow: str | None = None, readme: bool = False) -> N
         text = fill_tables(page.read_text(encoding="utf-8"), folder)
         with atomic_write(page) as file:
             file.write_text(text, encoding="utf-8")
-        print(page)
+        show(page)
         return
     for name in there if workflow is None else [workflow]:
         rows = options_of_config(folder / f"configs/{name}.yaml")
         columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        print(f"{bundle}/configs/{name}.yaml: --OPTION=VALUE")
+        show(f"{bundle}/configs/{name}.yaml: --OPTION=VALUE")
         for row in rows:
             cells = [f"{cell:<{width}}" for cell, width in zip(row, columns, strict=True)]
-            print(f"  {'  '.join(cells)}".rstrip())
-        print()
+            show(f"  {'  '.join(cells)}".rstrip())
+        show("")
 
 
 def options_of_config(path: Path) -> list[Row]:

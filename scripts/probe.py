@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from common.cli import run
 from common.data.datalists import Datalist
-from common.errors import InputError, check_number
+from common.errors import InputError, check_number, show
 from common.files import write_json
 from common.inference.masks import masks_of
 from common.inference.results import CaseFiles
@@ -62,7 +62,7 @@ def probe(
     if len(subjects) < 2 * FOLDS:
         raise InputError(f"{first}: {len(subjects)} subjects; expected {2 * FOLDS} at least")
     targets = _log_volumes(Datalist(datalist, dataset_dir), subjects)
-    print(f"{len(subjects)} subjects; R2 of log(1 + mL) and its 95 % interval")
+    show(f"{len(subjects)} subjects; R2 of log(1 + mL) and its 95 % interval")
     found = {file: _probed(file, vectors, targets, repeats, seed) for file, (_, vectors) in files.items()}
     if output is not None:
         write_json(output, {"level": level, "subjects": len(subjects), "repeats": repeats, "r2": found})
@@ -76,7 +76,7 @@ def _probed(
         predicted = np.mean([out_of_fold(vectors, volumes, seed + repeat) for repeat in range(repeats)], axis=0)
         found[region] = r_squared(predicted, volumes, seed)
         middle, low, high = found[region]
-        print(f"{file}  {region:<4} {middle:6.3f} [{low:.3f}, {high:.3f}]", flush=True)
+        show(f"{file}  {region:<4} {middle:6.3f} [{low:.3f}, {high:.3f}]")
     return found
 
 

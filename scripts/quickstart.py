@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from common import cli
 from common.data.regions import display_order
+from common.errors import show
 from common.files import move_aside, write_json
 
 __all__ = ["conclusion", "quickstart", "shortfalls", "summarise"]
@@ -78,9 +79,9 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
     summary = {"seconds": round(time.monotonic() - start, 1)} | summarise(folder)
     write_json(folder / "summary.json", summary)
     _run(["-m", "scripts.report", str(folder)], ROOT)
-    print(conclusion(summary, folder))
+    show(*conclusion(summary, folder).splitlines())
     if missed := shortfalls(summary):
-        print("\n".join(f"missed threshold: {line}" for line in missed), file=sys.stderr)
+        show(*(f"missed threshold: {line}" for line in missed), error=True)
         raise SystemExit(1)
 
 
@@ -113,14 +114,14 @@ def _run_bundle(bundle: str, options: Sequence[str], threads: int) -> None:
 def _run(arguments: Sequence[str], place: Path, threads: int | None = None, label: str = "") -> None:
     """Print and run a command, with `label` before each line of its output; exit with its status if it fails."""
     shown = cli.command_line(["python", *arguments])
-    print(f"\n$ {shown}" if place == ROOT else f"\n$ cd {place.relative_to(ROOT)} && {shown}", flush=True)
+    show("", f"$ {shown}" if place == ROOT else f"$ cd {place.relative_to(ROOT)} && {shown}")
     environment = os.environ | ENVIRONMENT | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     command = [sys.executable, *arguments]
     out, err = (subprocess.PIPE, subprocess.STDOUT) if label else (None, None)
     with subprocess.Popen(command, cwd=place, env=environment, stdout=out, stderr=err, text=True) as process:
         for line in process.stdout or ():  # carriage returns of a progress bar end lines too
             if line.strip():
-                print(f"{label}{line.rstrip()}\n", end="", flush=True)  # one write: two branches print concurrently
+                show(label + line.rstrip())
     if process.returncode:
         raise SystemExit(process.returncode)
 

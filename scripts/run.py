@@ -21,7 +21,7 @@ from pathlib import Path
 
 from common.cli import options_of
 from common.configs import check
-from common.errors import InputError, report_in_one_line
+from common.errors import InputError, report_in_one_line, show
 
 __all__ = ["command"]
 
@@ -72,7 +72,7 @@ def main() -> None:
     """Check the configs and options, then run MONAI's command in this process."""
     report_in_one_line()
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
+        show(*str(__doc__).splitlines())
         return
     words = command(sys.argv[1:], is_distributed="RANK" in os.environ)
     check(options_of(words)[1])

@@ -16,7 +16,7 @@ import yaml
 
 from common import cli
 from common.configs import check
-from common.errors import check_number
+from common.errors import check_number, show
 from common.files import check_writable_folder, expand_home
 from scripts.arrays import array_of
 from scripts.pools import map_in_processes
@@ -56,7 +56,7 @@ def prepare(
     kept = Store(folder, transform)
     array = None if slurm is None else array_of(slurm, folder, "store", jobs or os.cpu_count() or 1)
     missing = kept.missing(data)
-    print(f"{len(data)} subjects: {len(data) - len(missing)} are there, {len(missing)} to prepare", flush=True)
+    show(f"{len(data)} subjects: {len(data) - len(missing)} are there, {len(missing)} to prepare")
     add = kept.attempt  # of a module that a SLURM job can import, unlike this one
     faults = array.map(add, missing, "subject") if array else map_in_processes(add, missing, jobs, "subject")
     failed = [
@@ -65,12 +65,12 @@ def prepare(
         if fault != ""
     ]
     for line in failed:
-        print(line, file=sys.stderr)
+        show(line, error=True)
     if failed:
-        print(f"{len(failed)} of {len(data)} subjects are not prepared", file=sys.stderr)
+        show(f"{len(failed)} of {len(data)} subjects are not prepared", error=True)
         sys.exit(1)
     size = sum(file.stat().st_size for entry in data for file in kept.files_of(entry))
-    print(f"{folder}: {size / 2**30:.2f} GiB; train with --store={folder}")
+    show(f"{folder}: {size / 2**30:.2f} GiB; train with --store={folder}")
 
 
 def _training(

@@ -78,8 +78,10 @@ def test_continuous_integration_runs_the_public_commands():
     assert workflow["permissions"] == {"contents": "read"}
 
 
-def test_actions_are_pinned_by_commit():
-    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+@pytest.mark.parametrize("name", ["audit", "ci"])
+def test_actions_are_pinned_by_commit(name):
+    workflow = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}
     for job in workflow["jobs"].values():
         for step in job["steps"]:
             assert "uses" not in step or re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", step["uses"])

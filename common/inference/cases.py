@@ -11,7 +11,7 @@ from common import weights
 from common.data import datalists
 from common.data.headers import LARGEST, check_headers
 from common.data.modalities import SPELLINGS, count_missing, missing_in, split_name
-from common.errors import ArgumentError, InputError, choice
+from common.errors import ArgumentError, InputError, choice, show
 from common.inference.segmentations import files_of, finished
 
 __all__ = ["CheckFilesd", "check_missing", "find_cases"]
@@ -172,7 +172,7 @@ def check_missing(
                 "without; expected complete subjects, or a checkpoint trained with modality_dropout above 0"
             )
     for names, count in count_missing(checked, modalities).items():
-        print(f"missing: {names} in {count} subjects; figures differ from those with all modalities", flush=True)
+        show(f"missing: {names} in {count} subjects; figures differ from those with all modalities")
     return checked
 
 

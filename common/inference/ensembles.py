@@ -11,7 +11,7 @@ from torch import nn
 
 from common import weights
 from common.data.regions import regions_of
-from common.errors import ArgumentError
+from common.errors import ArgumentError, show
 
 __all__ = ["Ensemble", "ensemble", "shared_convention"]
 
@@ -72,7 +72,7 @@ def ensemble(
     for each, file in zip(networks, files, strict=True):
         weights.restore(each, file, modalities, normalization)
     if len(files) > 1:
-        print(f"ensemble: {len(files)} checkpoints, whose logits are averaged", flush=True)
+        show(f"ensemble: {len(files)} checkpoints, whose logits are averaged")
     return Ensemble(networks, flips)
 
 

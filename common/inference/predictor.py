@@ -1,14 +1,12 @@
 """MONAI's evaluator for many cases: a case that fails does not stop the others."""
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
-from tqdm import tqdm
 
-from common.errors import InputError, input_error_message, one_line
+from common.errors import InputError, input_error_message, one_line, show
 
 __all__ = ["Predictor"]
 
@@ -35,7 +33,7 @@ class Predictor(SupervisedEvaluator):
         if self.cases:
             super().run(global_epoch)
         else:
-            print("nothing to do: every case has a result", flush=True)
+            show("nothing to do: every case has a result")
 
     def _iteration(self, engine: Engine, batchdata: Any) -> Any:
         if isinstance(batchdata, Exception):  # a case that could not be read
@@ -47,14 +45,14 @@ class Predictor(SupervisedEvaluator):
 
     def _fail(self, error: Exception, subject: str = "") -> list[Any]:
         self.failures.append(subject + one_line(error))
-        tqdm.write(f"failed: {self.failures[-1]}", file=sys.stderr)
+        show(f"failed: {self.failures[-1]}", error=True)
         self.state.output = []  # else handlers would take the previous case's output for this one's
         return []
 
     def finish(self) -> None:
         """End the process with status 1 and the number of failures, if there are any."""
         if self.failures:
-            print(f"{len(self.failures)} of {self.cases} cases failed", file=sys.stderr, flush=True)
+            show(f"{len(self.failures)} of {self.cases} cases failed", error=True)
             raise SystemExit(1)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from common.data.datalists import UNPRINTABLE
 from common.data.regions import display_order, regions_of
 from common.errors import InputError
-from common.files import parse_json, reporting_json_errors, reporting_path_errors
+from common.files import cell_text, parse_json, reporting_json_errors, reporting_path_errors
 from common.inference.results import LESIONS, METRICS, CaseFiles, Cases, count_lesions, statistics
 from common.metrics.protocols import PRESENT, Lesion, Protocol, Scores, figures
 from common.metrics.protocols import protocol as protocol_of
@@ -163,7 +163,7 @@ def _read_rows(path: Path, columns: Sequence[str]) -> Iterator[_Row]:
                 where = f"{path}: line {rows.line_num}"
                 if len(row) != len(columns):
                     raise InputError(f"{where}: {len(row)} columns; expected {', '.join(columns)}")
-                yield _Row(where, dict(zip(columns, row, strict=True)))
+                yield _Row(where, dict(zip(columns, map(cell_text, row), strict=True)))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; expected the file of an evaluation") from error
     except (csv.Error, UnicodeDecodeError) as error:

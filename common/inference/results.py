@@ -4,7 +4,6 @@
 page of an evaluation shows, except the voxels; docs/evaluation.md defines each column and key.
 """
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.data.regions import display_order
-from common.files import atomic_write, remove, write_json
+from common.files import remove, write_csv, write_json
 from common.metrics.protocols import Protocol, Scores, figures
 
 __all__ = [
@@ -85,8 +84,8 @@ def write(
     summary = summarise(scores, protocol, [case.name for case in files if case.prediction is None])
     remove(folder / PAGE)
     remove(folder / "summary.json")  # written last: an interrupted run leaves no summary of other scores
-    _write_table(folder / "metrics.csv", METRICS, _metrics(scores, protocol))
-    _write_table(folder / "lesions.csv", LESIONS, _lesions(scores))
+    write_csv(folder / "metrics.csv", [METRICS, *_metrics(scores, protocol)])
+    write_csv(folder / "lesions.csv", [LESIONS, *_lesions(scores)])
     write_json(folder / "cases.json", _cases(folder, scores, files, convention, name))
     write_json(folder / "summary.json", summary)
     return summary
@@ -208,10 +207,3 @@ def _path(folder: Path, file: Path | None) -> str | None:
         return None
     path, root = file.parent.resolve() / file.name, folder.resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
-
-
-def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with atomic_write(path) as file, file.open("w", newline="", encoding="utf-8") as content:
-        table = csv.writer(content, lineterminator="\n")
-        table.writerow(columns)
-        table.writerows(rows)

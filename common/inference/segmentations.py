@@ -1,7 +1,6 @@
 """The files of an inference, in the geometry of its scans: label maps, probabilities and a table of volumes."""
 
 import csv
-import io
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -17,7 +16,7 @@ from monai.transforms import Transform
 from common.data.regions import display_order, regions_of
 from common.data.volumes import write_volume
 from common.errors import InputError
-from common.files import atomic_write
+from common.files import cell_text, write_csv
 
 __all__ = ["SaveVolumed", "Volumes", "files_of", "finished", "subjects_of"]
 
@@ -99,7 +98,7 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
         raise InputError(f"{table}: {error}; expected no such file, or one that inference wrote") from error
     if header != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
         raise InputError(f"{table}: other content; expected no such file, or the columns {', '.join(COLUMNS)}")
-    return {(subject, region): (volume, voxels) for subject, region, volume, voxels in lines}
+    return {(cell_text(subject), cell_text(region)): (volume, voxels) for subject, region, volume, voxels in lines}
 
 
 class Volumes:
@@ -135,11 +134,7 @@ class Volumes:
             for region, values in self.regions.items():
                 voxels = sum(counts[value] for value in values)
                 self.rows[item["subject"], region] = f"{voxels * voxel:.6g}", str(voxels)
-        content = io.StringIO()
-        rows = [(*key, *figures) for key, figures in self.rows.items()]
-        csv.writer(content, lineterminator="\n").writerows([COLUMNS, *rows])
-        with atomic_write(self.path) as file:
-            file.write_text(content.getvalue(), encoding="utf-8")
+        write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
         """The number of subjects of this run, and the median volume of each region in them; nothing without any."""

@@ -1,12 +1,9 @@
 """The handler that draws the page of an evaluation."""
 
-import sys
-
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
-from tqdm import tqdm
 
-from common.errors import one_line
+from common.errors import one_line, show
 from common.inference.results import PAGE
 
 __all__ = ["EvaluationPage"]
@@ -35,4 +32,4 @@ class EvaluationPage:
 
             write_page(self.folder)
         except Exception as error:  # the scores are written, and are worth more than their page
-            tqdm.write(f"warning: {self.folder}/{PAGE} was not drawn: {one_line(error)}", file=sys.stderr)
+            show(f"warning: {self.folder}/{PAGE} was not drawn: {one_line(error)}", error=True)

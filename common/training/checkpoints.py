@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from common.data.datasets import Steps
-from common.errors import ArgumentError, InputError
+from common.errors import ArgumentError, InputError, show
 from common.files import unfinished_files
 from common.training.plan import Plan
 from common.training.random_states import random_state, set_random_state
@@ -155,7 +155,7 @@ class RunStates:
             idist.barrier()  # a launcher may kill all processes when one has ended
             if idist.get_rank() == 0:
                 name = signal.Signals(number).name
-                print(f"{name}: saved {file}; resume=true continues from it; status {PREEMPTED}", flush=True)
+                show(f"{name}: saved {file}; resume=true continues from it; status {PREEMPTED}")
             raise SystemExit(PREEMPTED)
 
     def save(self, trainer: Engine) -> Path:
@@ -195,9 +195,9 @@ class RunStates:
         if len(ranks) == idist.get_world_size():
             self._set_local_state(trainer, ranks[idist.get_rank()])
         elif idist.get_rank() == 0:
-            print(f"resume: {len(ranks)} processes wrote {file}; random numbers start anew", flush=True)
+            show(f"resume: {len(ranks)} processes wrote {file}; random numbers start anew")
         if idist.get_rank() == 0:
-            print(f"resume: {file}, iteration {reached}", flush=True)
+            show(f"resume: {file}, iteration {reached}")
 
     def _shared(self, trainer: Engine) -> dict[str, Any]:
         return {"trainer": trainer, **self.objects}

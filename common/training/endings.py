@@ -6,6 +6,7 @@ from pathlib import Path
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
+from common.errors import show
 from common.training.checkpoints import BestModel
 from common.training.records import TrainingRecord
 
@@ -34,7 +35,7 @@ class Ending:
             places = {name: Path(path).resolve() for name, path in self.results.items() if Path(path).exists()}
             width = max(map(len, places), default=0)
             lines += [f"{name:<{width}}  {path}" for name, path in places.items()]
-            print("\n".join(lines), flush=True)
+            show(*lines)
 
 
 class BestValidation:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from common import metrics
 from common.data.regions import regions_of
-from common.errors import ArgumentError, InputError, one_line
+from common.errors import ArgumentError, InputError, one_line, show
 from common.files import atomic_write
 from common.ssl.losses import SSLLoss
 from common.training.plan import Plan
@@ -65,12 +65,12 @@ class Forecast:
         crops = left * self.crops
         each = f" ({self.crops_per_volume} of each volume that is read)" if self.crops_per_volume > 1 else ""
         epochs = f"{crops / self.crops_per_volume / self.cases:,.1f} epochs of {self.cases:,} cases"
-        print(f"to do: {left:,} steps of {self.crops} crops ({self.batches}): {crops:,} crops{each}, {epochs}")
+        show(f"to do: {left:,} steps of {self.crops} crops ({self.batches}): {crops:,} crops{each}, {epochs}")
         there = sum(
             file.stat().st_size for file in [*self.folder.glob("iteration-*.pt"), *self.folder.glob("model.pt")]
         )
         needed, free = max(0, self._disk() - there) / 2**30, shutil.disk_usage(self.folder).free / 2**30
-        print(f"disk: {needed:.2f} GiB more for the checkpoints in {self.folder}; {free:.2f} GiB free", flush=True)
+        show(f"disk: {needed:.2f} GiB more for the checkpoints in {self.folder}; {free:.2f} GiB free")
         if needed > free:
             raise ArgumentError(f"ckpt_dir={self.folder}: {free:.2f} GiB free; expected {needed:.2f} GiB at least")
         if timed := min(self.STEPS, left // 2):
@@ -91,9 +91,9 @@ class Forecast:
         waiting = (engine.state.dataloader.waited - self._waited) / timed / seconds
         left = timedelta(seconds=round(seconds * _steps_left(engine)))
         memory = ", ".join(f"{value:.2f} GiB {name}" for name, value in _named_memory().items())
-        tqdm.write(f"time: {seconds:.2f} s a step, so about {left} to go; peak memory of one process: {memory}")
+        show(f"time: {seconds:.2f} s a step, so about {left} to go; peak memory of one process: {memory}")
         advice = self._advice if waiting > self.PATIENCE else ""
-        tqdm.write(f"data: waiting for it takes {100 * waiting:.0f} % of a step{advice}")
+        show(f"data: waiting for it takes {100 * waiting:.0f} % of a step{advice}")
 
 
 def _steps_left(engine: Engine) -> int:
@@ -181,7 +181,7 @@ class UnlearningWarning:
             for name, curve in curves.items()
             if (now := curve[engine.state.iteration]) is None or now > curve[0]
         ]
-        tqdm.write(
+        show(
             f"warning: unlearning {self.options.pretrained}: held-out losses rose by iteration "
             f"{engine.state.iteration}: {', '.join(risen)}; "
             f"learning_rate={self.options.learning_rate:g} may be too high"
@@ -220,7 +220,7 @@ class Pictures:
         except Exception as error:  # a run is worth more than its pictures
             if not self._has_warned:
                 self._has_warned = True
-                tqdm.write(f"warning: {self.folder / 'pictures'}: not drawn: {one_line(error)}", file=sys.stderr)
+                show(f"warning: {self.folder / 'pictures'}: not drawn: {one_line(error)}", error=True)
 
     def _draw(self, engine: Engine) -> None:
         for name, figure in self.draw(engine.state.output, engine.state.batch).items():

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from common.data.datalists import Datalist
 from common.data.modalities import count_missing, missing_in
 from common.data.preparation import describe, differences, measure_cases, refuse, spread, union
-from common.errors import ArgumentError
+from common.errors import ArgumentError, show
 from common.options import Options
 from common.training.distributed import Processes
 from common.training.resume import resumable
@@ -152,7 +152,7 @@ class Plan:
         different = differences(found, union(expected) if expected else None, options.spacing is not None)
         refuse(different, options.accept)
         if self.processes.is_main:
-            print("\n".join([f"scans: {describe(found)}", *(f"accepted: {line}" for line in different.values())]))
+            show(f"scans: {describe(found)}", *(f"accepted: {line}" for line in different.values()))
 
     def _record_missing(self) -> None:
         """Record and print the modalities that training subjects lack."""
@@ -162,7 +162,7 @@ class Plan:
         self.settings["missing_modalities"] = [name for name in modalities if name in lacking]
         if self.processes.is_main:
             for names, count in count_missing(cases, modalities).items():
-                print(f"missing: {names} in {count} training subjects; zeros take their place", flush=True)
+                show(f"missing: {names} in {count} training subjects; zeros take their place")
 
     def cases(self, split: str) -> list[dict[str, Any]]:
         """The share of a split that belongs to this process, with labels if the bundle has a label convention.

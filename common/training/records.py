@@ -14,6 +14,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from common.cli import command_line
+from common.errors import show
 from common.files import move_aside, write_json
 from common.memory import peak_resident
 from common.training.plan import Plan
@@ -127,7 +128,7 @@ class TrainingRecord(RunRecord):
     def attach(self, engine: Engine) -> None:
         """Record the run of the trainer `engine`, whose output has `terms`, the loss's terms by name."""
         if idist.get_rank() == 0:
-            print(self.report, flush=True)
+            show(*self.report.lines())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._validated, engine)
         super().attach(engine)

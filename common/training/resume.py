@@ -1,12 +1,11 @@
 """Which state a run continues from, and whether its options allow that."""
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.errors import ArgumentError, InputError
+from common.errors import ArgumentError, InputError, show
 from common.options import OPTIONS
 from common.values import optional
 from common.weights.storage import load
@@ -67,7 +66,7 @@ def _last_whole(saved: Sequence[Path], goes_back: bool) -> tuple[Path, Any]:
             raise
         if not goes_back:
             raise InputError(f"{error}; without it, the run continues from {saved[-2].name}") from error
-        print(f"resume: {error}; trying {saved[-2].name}", file=sys.stderr, flush=True)
+        show(f"resume: {error}; trying {saved[-2].name}", error=True)
     return _last_whole(saved[:-1], goes_back)
 
 

@@ -2,12 +2,13 @@
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from functools import partial
 from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any
+
+from common.errors import show
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -43,7 +44,7 @@ class StopRequest:
         self.number = number
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
-            print("\nCtrl-C: the run ends after this step; once more ends it now, unsaved", file=sys.stderr, flush=True)
+            show("", "Ctrl-C: the run ends after this step; once more ends it now, unsaved", error=True)
 
 
 def _start_worker(before: Callable[[int], None] | None, number: int) -> None:

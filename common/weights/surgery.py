@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from common.errors import ArgumentError, InputError
+from common.errors import ArgumentError, InputError, show
 from common.weights.formats import ENCODER, STEM, Checkpoint, read
 from common.weights.storage import path_of
 
@@ -56,7 +56,8 @@ class Report:
         """Count the tensors of each kind."""
         return {kind: len(getattr(self, kind)) for kind in ("matched", "changed", "missing", "unexpected")}
 
-    def __str__(self) -> str:
+    def lines(self) -> list[str]:
+        """The report as a run prints it."""
         origin = self.source or "no pretrained weights: all tensors keep their initial values"
         counts = ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
         lines = [f"weights: {origin}: {counts}"]
@@ -66,7 +67,7 @@ class Report:
             each = ", ".join(f"{modality} {share:.0%}" for modality, share in zip(self.modalities, shares, strict=True))
             lines.append(f"  response   {name}: {each}")
         lines += [f"  {kind:<10} {by_module(names)}" for kind, names in self.gaps().items() if names and self.source]
-        return "\n".join(lines)
+        return lines
 
     def content(self) -> dict[str, Any]:
         """The report as `run.json` has it."""
@@ -284,7 +285,7 @@ def restore(
     checkpoint = read(path)
     known = checkpoint.metadata.get("modalities")
     if known is None:
-        print(f"checkpoint {path}: does not name its modalities; assuming {', '.join(modalities)}", flush=True)
+        show(f"checkpoint {path}: does not name its modalities; assuming {', '.join(modalities)}")
     elif known != list(modalities):
         raise InputError(f"checkpoint {path}: trained with {', '.join(known)}; expected {', '.join(modalities)}")
     if normalization is not None:
@@ -304,7 +305,7 @@ def restore(
 
 def _check_normalization(known: str | None, used: str, path: str | Path) -> None:
     if known is None:
-        print(f"checkpoint {path}: does not name its normalization; assuming {used}", flush=True)
+        show(f"checkpoint {path}: does not name its normalization; assuming {used}")
     elif known != used:
         raise InputError(
             f"checkpoint {path}: trained with images of normalization={known}; expected that instead of {used}"

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from common import cli
-from common.errors import InputError, check_number
+from common.errors import InputError, check_number, show
 from common.files import atomic_write, check_writable_file
 from scripts.benchmark import corruption, growth, lesions, reading, starting, training, whole_case
 from scripts.benchmark.page import update
@@ -57,7 +57,7 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
         check_writable_file(json, f"--json={json}")
     if name in (GROWTH, "all"):
         growth.draw(growth.measure(), PICTURE)
-        print(f"curves drawn in {PICTURE}")
+        show(f"curves drawn in {PICTURE}")
     if name == GROWTH:
         return
     chosen = {each: min(repeats, LONG.get(each, repeats)) for each in BENCHMARKS} if name == "all" else {name: repeats}
@@ -67,7 +67,7 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
             file.write_text(dumps(_listed(figures, chosen), indent=1) + "\n")
     if name == "all":
         update(PAGE, figures, chosen, date.today())
-        print(f"tables written to {PAGE}")
+        show(f"tables written to {PAGE}")
 
 
 def _measured(name: str, repeats: int) -> dict[str, dict[str, Any]]:
@@ -84,7 +84,7 @@ def _measured(name: str, repeats: int) -> dict[str, dict[str, Any]]:
         for variant, row in found[work].items():
             spread = f" ({row['lowest']:.2f} to {row['highest']:.2f})"
             peak = f"   {row['peak']:.2f} GiB" if "peak" in row else ""
-            print(f"{work}: {variant:<34} {row['seconds']:9.4f} s   x {row['ratio']:.2f}{spread}{peak}", flush=True)
+            show(f"{work}: {variant:<34} {row['seconds']:9.4f} s   x {row['ratio']:.2f}{spread}{peak}")
     return found
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, NamedTuple
 
+from common.errors import show
 from common.memory import peak_resident
 
 __all__ = ["PLAIN_MEMORY", "ROOT", "Measured", "run_alone", "run_process", "timed"]
@@ -123,7 +124,7 @@ def _run_twice(function: str, *arguments: str) -> None:
     module, name = function.split(":")
     run = getattr(import_module(module), name)(*arguments)
     run()  # takes memory that later runs reuse
-    print(json.dumps({"seconds": timed(run), "peak": peak_resident()}))
+    show(json.dumps({"seconds": timed(run), "peak": peak_resident()}))
 
 
 if __name__ == "__main__":

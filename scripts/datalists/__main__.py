@@ -8,7 +8,7 @@ from pathlib import Path
 from common.cli import run
 from common.data import datalists
 from common.data.regions import canonical
-from common.errors import InputError, check_number, choice
+from common.errors import InputError, check_number, choice, show
 from common.files import expand_home
 from common.values import flag
 from scripts.datalists import layouts
@@ -302,7 +302,7 @@ def fold(
     check_outputs([("output", target)], inputs)
     content = hold_out(content, folds, fold, fold_to, validation, seed)
     datalists.write(content, target)
-    print(f"{output}: {sizes(content)}")
+    show(f"{output}: {sizes(content)}")
 
 
 def subset(
@@ -343,7 +343,7 @@ def subset(
     if fraction is not None:
         content = datalists.subset(content, fraction, seed, flag("nested", nested))
     datalists.write(content, target)
-    print(f"{output}: {sizes(content)}; {', '.join(content['modalities'])}")
+    show(f"{output}: {sizes(content)}; {', '.join(content['modalities'])}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.data import datalists
 from common.data.preparation import describe, measure_cases, spread, union
-from common.errors import InputError
+from common.errors import InputError, show
 from common.files import check_writable_file, expand_home, reporting_path_errors
 from scripts import consort as chart
 from scripts.datalists.layouts import Cohort, Visit
@@ -76,7 +76,7 @@ def build(
     entries = {split: [_entry(visit) for visit in members] for split, members in splits.items()}
     content |= {split: entries[split] for split in datalists.SPLITS if split in entries}
     datalists.write(content, target)
-    print(f"{output}: {sizes(content)}")
+    show(f"{output}: {sizes(content)}")
     if consort is not None:
         counted = chart.count_splits(splits)
         chart.write({"name": cohort.name, "layout": cohort.title, "steps": steps, "splits": counted}, flow)
@@ -119,10 +119,10 @@ def _select(
     most = len(cohort.modalities) - 1 if keep_missing else 0  # that a visit may lack
     for visit in visits:
         if 0 < len(visit.missing) <= most:
-            print(f"kept: {visit.subject} lacks {_joined(visit.missing)}")
+            show(f"kept: {visit.subject} lacks {_joined(visit.missing)}")
     lacking = {visit.subject: _joined(visit.missing) for visit in visits if len(visit.missing) > most}
     for subject, modalities in lacking.items():
-        print(f"left out: {subject} lacks {modalities}")
+        show(f"left out: {subject} lacks {modalities}")
     reasons = {subject: f"without {modalities}" for subject, modalities in lacking.items()}
     wanted = _joined(cohort.modalities, "or" if keep_missing else "and")
     visits, complete = chart.step("modalities", f"with {wanted}", visits, reasons)
@@ -133,11 +133,11 @@ def _select(
         counts = dict(zip(cohort.modalities, slices, strict=True))
         if unreadable := [modality for modality, count in counts.items() if count is None]:
             short[visit.subject] = f"{_joined(unreadable)} cannot be read"
-            print(f"left out: {visit.subject}: {short[visit.subject]}")
+            show(f"left out: {visit.subject}: {short[visit.subject]}")
         elif few := [modality for modality, count in counts.items() if (count or 0) < min_slices]:
             short[visit.subject] = f"fewer than {min_slices} slices in {_joined(few)}"
             numbers = ", ".join(f"{counts[modality]} in {modality}" for modality in few)
-            print(f"left out: {visit.subject} has {numbers}; expected {min_slices} slices with signal")
+            show(f"left out: {visit.subject} has {numbers}; expected {min_slices} slices with signal")
     visits, enough = chart.step("slices", f"with {min_slices} slices or more in each", visits, short)
     return visits, [start, complete, enough | {"min_slices": min_slices}]
 
@@ -170,7 +170,7 @@ def _assign(
     if without:
         untrained = "held out" if assigned.folds is None else "held out or in no fold"
         where = "the split unlabelled" if keep_unlabelled else f"training, but for those of people who are {untrained}"
-        print(f"without label: {len(without)} subjects, such as {min(without).subject}; they are in {where}")
+        show(f"without label: {len(without)} subjects, such as {min(without).subject}; they are in {where}")
     return splits, assigned.folds
 
 

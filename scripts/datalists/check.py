@@ -4,7 +4,6 @@ Worker processes open the files of each subject (`scripts.datalists.examine`) an
 `scripts.datalists.records` keeps on disk and by which `scripts.datalists.cohort_checks` compares the subjects.
 """
 
-import csv
 import os
 import sys
 from collections import Counter
@@ -18,7 +17,7 @@ from common.data import datalists
 from common.data.headers import Problem, files_in
 from common.data.modalities import count_missing, first_image
 from common.data.preparation import differences, union
-from common.errors import InputError, check_number
+from common.errors import InputError, check_number, show
 from common.files import (
     atomic_write,
     check_writable_file,
@@ -26,6 +25,7 @@ from common.files import (
     expand_home,
     parse_json,
     reporting_path_errors,
+    write_csv,
 )
 from scripts.arrays import Array, array_of
 from scripts.datalists.cohort_checks import compare, describe
@@ -339,7 +339,7 @@ def _lines(result: Result) -> list[str]:
 def _print(lines: Sequence[str]) -> None:
     """Print to a pipe that the reader may close early, as `head` does."""
     try:
-        print("\n".join(lines), flush=True)
+        show(*lines)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would flush again at exit
 
@@ -349,10 +349,7 @@ def _write(result: Result, output: Path, root: str, pictures: int, workers: int)
     from scripts.datalists.page import draw, page  # imported here because PyTorch takes seconds
 
     table, site = (output / name for name in PAGES)
-    with atomic_write(table) as path, path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Finding._fields)
-        writer.writerows(result.findings)
+    write_csv(table, [Finding._fields, *result.findings])
     shown = result.suspects[:pictures]
     problems: dict[int, list[Problem]] = {}
     for place, problem in result.found:

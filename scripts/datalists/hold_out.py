@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data.datalists import SPLITS
-from common.errors import InputError, check_number
+from common.errors import InputError, check_number, show
 from common.files import expand_home
 from scripts.datalists.layouts import Visit, person_of
 from scripts.datalists.splits import cross_validation, read_folds
@@ -57,7 +57,7 @@ def hold_out(
     if fold_to == "validation":
         made["testing"] = content.get("testing", [])
     elif out := content.get("testing", []):
-        print(f"left out of all folds: {len(out)} subjects in testing, such as {out[0]['subject']}")
+        show(f"left out of all folds: {len(out)} subjects in testing, such as {out[0]['subject']}")
     if "unlabelled" in content:
         made["unlabelled"] = content["unlabelled"]
     kept = {key: value for key, value in content.items() if key not in (*SPLITS, "folds")}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common.errors import InputError, shortened
+from common.errors import InputError, shortened, show
 
 __all__ = ["COHORTS", "Cohort", "Layout", "Visit", "detect", "find", "folders_in", "person_of", "scan"]
 
@@ -222,7 +222,7 @@ def detect(cohort: str, root: str | Path) -> Layout:
         found = ", ".join(f"{example} ({title})" for title, example in examples.items())
         raise InputError(f"--root={root}: layouts are mixed: {found}; expected one, as {REASONS[cohort]}")
     expected = " or ".join(layout.example for layout in COHORTS[cohort])
-    there = _listed(sorted(path.name for path in Path(root).iterdir())) or "nothing"
+    there = shortened(sorted(path.name for path in Path(root).iterdir()), most=4) or "nothing"
     raise InputError(f"--root={root}: no subject of {cohort}; expected folders such as {expected}; found {there}")
 
 
@@ -248,7 +248,7 @@ def find(layout: Layout, root: str | Path) -> list[Visit]:
             twice = f"{next(iter(known.values()))} and {next(iter(paths.values()))}"
             raise InputError(f"--root={root}: {subject} exists twice: {twice}; expected it once")
     if skipped:
-        print(f"skipped, not a folder of the layout: {_listed(skipped)}")
+        show(f"skipped, not a folder of the layout: {shortened(skipped, most=4)}")
     return [_visit(subject, *files[subject], root) for subject in tqdm(sorted(files), desc=layout.title, unit="visit")]
 
 
@@ -302,7 +302,3 @@ def _is_file(path: str) -> bool:
         return False
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; expected a file that can be read, or none") from error
-
-
-def _listed(names: Sequence[str]) -> str:
-    return shortened([name if name.isprintable() else ascii(name) for name in names], most=4)

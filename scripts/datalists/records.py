@@ -4,7 +4,6 @@ No file is read twice, unless its size or its time has changed.
 """
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
@@ -13,6 +12,7 @@ from typing import Any
 
 from common.data.headers import Problem, files_in
 from common.data.modalities import first_image
+from common.errors import show
 from common.files import atomic_write
 from scripts.arrays import Array
 from scripts.datalists.examine import Image, Record, examine
@@ -54,7 +54,7 @@ def examine_all(
     rest = [case for case, record in zip(cases, records, strict=True) if record is None]
     if len(rest) < len(cases):
         known = f"{len(cases) - len(rest)} of {len(cases)} subjects"
-        print(f"{known} were read before, and their files are the same", file=sys.stderr)
+        show(f"{known} were read before, and their files are the same", error=True)
     work = partial(_examine, root=root, convention=convention, folder=folder)
     done = array.map(work, rest, "subject") if array else map_in_processes(work, rest, workers, "subject")
     new = iter(done)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jsonschema
 import numpy as np
 
-from common.errors import InputError, check_number, choice
+from common.errors import InputError, check_number, choice, show
 from common.files import expand_home, parse_json, reporting_json_errors
 from scripts.datalists.layouts import Visit
 
@@ -211,7 +211,7 @@ def _published_folds(
 
 def _report(what: str, subjects: Collection[str]) -> None:
     if subjects:
-        print(f"{what}: {len(subjects)} subjects, such as {min(subjects)}")
+        show(f"{what}: {len(subjects)} subjects, such as {min(subjects)}")
 
 
 def read_folds(path: Path) -> tuple[dict[str, int], str]:

@@ -1,7 +1,6 @@
 """Score predictions, draw pages of evaluations, compare and pool them: `python -m scripts.evaluate [COMMAND]`."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 
 from common import metrics
 from common.cli import run
-from common.errors import InputError, check_number, choice, shortened
+from common.errors import InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, reporting_path_errors
 from common.inference import results
 from common.inference.masks import labels_of, masks_of, mixed_labels
@@ -81,7 +80,7 @@ def evaluate(
     scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
     summary = results.write(folder, scores, rules, cases, convention, _resolve(predictions).name)
     path = _write_page(folder)
-    print("\n".join([*_lines(summary), "", str(path)]))
+    show(*_lines(summary), "", str(path))
 
 
 def page(folder: str) -> None:
@@ -93,7 +92,7 @@ def page(folder: str) -> None:
     """
     with reporting_path_errors(str(folder)):
         path = Path(str(folder)).expanduser()
-    print(_write_page(path))
+    show(_write_page(path))
 
 
 def compare(*folders: str, output: str | None = None, names: str | Sequence[str] | None = None) -> None:
@@ -115,7 +114,7 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     comparison = comparing.compare(comparing.read_all([str(folder) for folder in folders], _words(names)))
     if target is not None:
         comparing.write(comparison, target)
-    print("\n".join([*comparing.lines(comparison), *([] if target is None else ["", str(target)])]))
+    show(*comparing.lines(comparison), *([] if target is None else ["", str(target)]))
 
 
 def pool(*folders: str, output: str, names: str | Sequence[str] | None = None) -> None:
@@ -136,7 +135,7 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None) -
     target = _output(output, FILES, {name: str(folder) for name, folder in found.items()})
     summary = pool_folders(found, target)
     path = _write_page(target)
-    print("\n".join([*_lines(summary), "", str(path)]))
+    show(*_lines(summary), "", str(path))
 
 
 def _words(names: str | Sequence[str] | None) -> list[str] | None:
@@ -176,9 +175,7 @@ def _warn_of_images(cases: Sequence[CaseFiles]) -> None:
     without = [files.name for files in cases if files.image is None]
     if 0 < len(without) < len(cases):
         count = f"{len(without)} of {len(cases)} cases"
-        print(
-            f"warning: {count} have no image; their pictures lack a background: {shortened(without)}", file=sys.stderr
-        )
+        show(f"warning: {count} have no image; their pictures lack a background: {shortened(without)}", error=True)
 
 
 def _scores(

@@ -3,7 +3,6 @@
 `read_all` reads the evaluations, `compare` compares them, `write` and `lines` report the result.
 """
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from common.errors import InputError
-from common.files import atomic_write, write_json
+from common.files import write_csv, write_json
 from common.inference.reading import Evaluation, Values, read
 from common.inference.results import mean_interval
 from common.metrics.protocols import Protocol
@@ -245,10 +244,7 @@ def write(comparison: Comparison, folder: Path) -> None:
         ("comparison.csv", Contrast, comparison.tests),
         ("ranking.csv", Place, comparison.ranking),
     ):
-        with atomic_write(folder / name) as file, file.open("w", newline="", encoding="utf-8") as content:
-            table = csv.writer(content, lineterminator="\n")
-            table.writerow(kind._fields)
-            table.writerows([_cell(value) for value in row] for row in rows)
+        write_csv(folder / name, [kind._fields, *([_cell(value) for value in row] for row in rows)])
     write_json(folder / "comparison.json", _content(comparison))
 
 

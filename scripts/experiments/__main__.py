@@ -7,7 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from common import cli
-from common.errors import ArgumentError, InputError, check_number, choice
+from common.errors import ArgumentError, InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home, write_json
 from common.values import flag
 from scripts.experiments import costs as step_costs
@@ -58,13 +58,13 @@ def plan(
     states = states_of(jobs, places.output)
     costs = _costs(jobs, places.output, flag("measure", measure))
     rows = [_row(job, states[job.name], costs, places) for job in jobs.values()]
-    print(f"{content['title']}: {len(jobs)} jobs, {counted(states)}")
+    show(f"{content['title']}: {len(jobs)} jobs, {counted(states)}")
     for row in rows:
-        print(_line(row))
+        show(_line(row))
         if flag("commands", commands):
             for command in jobs[row["job"]].commands:
-                print(f"    {shell_line(command)}")
-    print(_total(rows, gpus))
+                show(f"    {shell_line(command)}")
+    show(_total(rows, gpus))
     if json is not None:
         write_json(json, {"study": name, "jobs": rows})
 
@@ -110,15 +110,15 @@ def run(
     known = jobs_of(content, places)
     states = states_of(known, places.output)
     selected = select(known, states, only, redo)
-    print(f"{content['title']}: {len(known)} jobs, {counted(states)}; {len(selected)} to run")
+    show(f"{content['title']}: {len(known)} jobs, {counted(states)}; {len(selected)} to run")
     if absent := [state.reason for state in states.values() if state.name == "absent"]:
-        print(f"{len(absent)} jobs cannot run; the first: {absent[0]}")
+        show(f"{len(absent)} jobs cannot run; the first: {absent[0]}")
     if not selected and len(absent) == len(states):
         raise InputError(f"study {study}: no job can run; {absent[0]}")
     if not selected:
         return
     results = run_jobs(known, selected, places, launcher(places, jobs, slurm), jobs)
-    print(counted(results))
+    show(counted(results))
     if is_incomplete(results):
         raise SystemExit(1)
 
@@ -159,8 +159,8 @@ def report(
     jobs = jobs_of(content, places)
     states = states_of(jobs, places.output)
     page = write_report(content, jobs, states, places.output, participants, participant_columns, consort)
-    print(f"{content['title']}: {len(jobs)} jobs, {counted(states)}")
-    print(page)
+    show(f"{content['title']}: {len(jobs)} jobs, {counted(states)}")
+    show(page)
 
 
 def _opened(

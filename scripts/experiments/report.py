@@ -1,7 +1,5 @@
 """The report of a study: the paper's tables and figures beside its results, as a page, Markdown and CSV."""
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +7,7 @@ from os import path as os_path
 from pathlib import Path
 from typing import Any
 
-from common.files import atomic_write
+from common.files import atomic_write, write_csv
 from common.pages.templates import render
 from scripts.experiments import figures
 from scripts.experiments.demographics import demographics
@@ -65,7 +63,7 @@ def write_report(
     ]
     settings = encoders() if any(spec["table"] == 2 for spec in specs) else []
     for table in tables:
-        _write(folder / "tables" / f"{table.name}.csv", _csv(COLUMNS, _rows(table, folder / "tables")))
+        _write_csv(folder / "tables" / f"{table.name}.csv", COLUMNS, _rows(table, folder / "tables"))
         _write(folder / "tables" / f"{table.name}.md", markdown(table))
     if settings:
         _write_plain(folder / "tables" / "table-2", "Table 2", Setting._fields, settings)
@@ -162,13 +160,9 @@ def _difference(cell: Cell) -> float | None:
     return None if cell.ours is None or cell.paper is None else cell.ours - cell.paper
 
 
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(columns)
-    for row in rows:
-        table.writerow(["" if value is None or value != value else value for value in row])
-    return buffer.getvalue()
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    known = (["" if value is None or value != value else value for value in row] for row in rows)
+    write_csv(path, [columns, *known])
 
 
 def markdown(table: Table) -> str:
@@ -237,7 +231,7 @@ def _escaped(text: str) -> str:
 
 
 def _write_plain(stem: Path, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    _write(stem.with_suffix(".csv"), _csv(columns, rows))
+    _write_csv(stem.with_suffix(".csv"), columns, rows)
     _write(stem.with_suffix(".md"), "\n".join([f"# {title}", "", *_markdown_table(columns, rows)]) + "\n")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from common.cli import command_line
-from common.errors import ArgumentError
+from common.errors import ArgumentError, show
 from scripts.experiments.execute import Launcher, execute, run_all
 from scripts.experiments.instances import ROOT, Command, Job, Places
 from scripts.experiments.slurm import slurm_launcher
@@ -78,9 +78,9 @@ def run_jobs(
 
         def tell(name: str, state: State | None) -> None:
             if state is None:
-                tqdm.write(f"starts       {name}; {log_of(jobs[name], places.output)}")
+                show(f"starts       {name}; {log_of(jobs[name], places.output)}")
             else:
-                tqdm.write(f"{state.name:<12} {name}" + (f": {state.reason}" if state.reason else ""))
+                show(f"{state.name:<12} {name}" + (f": {state.reason}" if state.reason else ""))
                 bar.update()
 
         return run_all(jobs, selected, places.output, launch, at_once, tell)

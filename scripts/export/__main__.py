@@ -7,7 +7,7 @@ tolerance, nothing is written. docs/exports.md describes the formats.
 from collections.abc import Sequence
 
 from common import cli, weights
-from common.errors import InputError, check_number, choice
+from common.errors import InputError, check_number, choice, show
 from common.files import atomic_write, check_writable_file, write_json
 
 __all__ = ["TOLERANCES", "export"]
@@ -92,9 +92,9 @@ def export(
     agreement = f"{found.agreement:.4%} of voxels with the same label"
     if convention is None:
         agreement = f"cosine of each level's vectors at least {found.agreement:.6f}"
-    print(f"{file}: {format} of {source.folder.name}, {file.stat().st_size / 1e6:.1f} MB")
+    show(f"{file}: {format} of {source.folder.name}, {file.stat().st_size / 1e6:.1f} MB")
     difference = f"differs by up to {found.difference:.2g} (tolerance {tolerance:g})"
-    print(f"{subject}, {found.windows} windows: {difference}; {agreement}")
+    show(f"{subject}, {found.windows} windows: {difference}; {agreement}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common import cli
-from common.errors import check_number, choice
+from common.errors import check_number, choice, show
 from common.files import write_json
 from common.values import flag
 from scripts.experiments.running import counted, launcher, run_jobs, select, shell_line
@@ -71,24 +71,24 @@ def folds(
     setup = set_up(bundle, datalist, dataset_dir, output, dealt, _words(overlays), gpus, options)
     check_output(setup.places.output, setup.identity)
     if only_prints:
-        print("\n".join(shell_line(command) for job in setup.jobs.values() for command in job.commands))
+        show(*(shell_line(command) for job in setup.jobs.values() for command in job.commands))
         return
     states = states_of(setup.jobs, setup.places.output)
     selected = select(setup.jobs, states, "*", redo)
-    print(f"{len(setup.numbers)} folds of {bundle}: {len(states)} jobs, {counted(states)}; {len(selected)} to run")
+    show(f"{len(setup.numbers)} folds of {bundle}: {len(states)} jobs, {counted(states)}; {len(selected)} to run")
     launch = launcher(setup.places, jobs, slurm)
     if selected:
         write_json(setup.places.output / RECORD, setup.identity)
         run_jobs(setup.jobs, selected, setup.places, launch, jobs)
         states = states_of(setup.jobs, setup.places.output)
     if any(state.name != "done" for state in states.values()):
-        print("\n".join(_unfinished(setup, states)))
+        show(*_unfinished(setup, states))
         raise SystemExit(1)
     from scripts.folds import summary  # here, as `--help` need not wait for it
 
     content = summary.summarise(setup)
     write_json(setup.places.output / RECORD, content)
-    print("\n".join(["", *summary.lines(content, setup.numbers)]))
+    show("", *summary.lines(content, setup.numbers))
 
 
 def _words(names: str | Sequence[str] | None) -> list[str]:

@@ -13,7 +13,7 @@ from fire.parser import DefaultParseValue
 from common.configs import check_known
 from common.data import datalists
 from common.data.modalities import missing_in
-from common.errors import ArgumentError, choice
+from common.errors import ArgumentError, choice, show
 from common.files import check_writable_folder, expand_home, parse_json, reporting_json_errors, reporting_path_errors
 from common.options import OPTIONS
 from common.values import optional
@@ -226,7 +226,7 @@ def _check_folds(content: Mapping[str, Any], folds: Folds, numbers: Sequence[int
         with redirect_stdout(told):
             made = hold_out(content, folds.source, number, folds.fold_to, folds.validation, folds.seed)
         if number == numbers[0]:
-            print(told.getvalue(), end="")
+            show(*told.getvalue().splitlines())
         if not made["validation"]:
             raise ArgumentError(f"validation={folds.validation}: nobody chooses the checkpoint; expected at least 1")
         if not options.modality_dropout:

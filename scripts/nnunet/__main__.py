@@ -9,7 +9,7 @@ from typing import Any
 
 from common.cli import run
 from common.data.datalists import SPLITS, Datalist
-from common.errors import ArgumentError, InputError, check_number, choice
+from common.errors import ArgumentError, InputError, check_number, choice, show
 from common.files import check_writable_folder, digest, expand_home
 from common.values import check_device, optional
 from scripts.nnunet.settings import check_settings, dataset_name
@@ -107,7 +107,7 @@ def baseline(
     }
     check_settings(folder, settings)
     predictions = _run(folder, settings, num_workers, device, weights, training, validation, split, held_out)
-    print(f"{predictions}: {len(held_out)} label maps of {split}")
+    show(f"{predictions}: {len(held_out)} label maps of {split}")
 
 
 def _run(
@@ -137,7 +137,7 @@ def _run(
         assert pretrained is not None
         state, report = fit(network, pretrained, modalities)
         network.load_state_dict(state)
-        print(report, flush=True)
+        show(*report.lines())
         record.add_weights(report)
 
     if pretrained:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from common import cli
 from common import weights as checkpoints
+from common.errors import show
 from common.values import flag
 from scripts.package import releases
 from scripts.package.build import build
@@ -78,8 +79,8 @@ def verify(package: str, run: bool = True) -> None:
     """
     folder = checkpoints.path_of("package", package)
     for note in check_package(folder, flag("run", run)):
-        print(f"  {note}")
-    print(f"{folder}: verified" if flag("run", run) else f"{folder}: its files are valid; nothing was run")
+        show(f"  {note}")
+    show(f"{folder}: verified" if flag("run", run) else f"{folder}: its files are valid; nothing was run")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"verify": verify, "release": release}

@@ -4,18 +4,20 @@ A package is complete without the checkout: `common` is a folder, each YAML conf
 that it links to are inside.
 """
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.errors import InputError
+from common.errors import InputError, show
 from common.files import atomic_write, check_writable_folder
 from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_files, check_package, large_files
 from scripts.package.contents import contents
 from scripts.package.releases import check_released, folder_of, version_of
+from scripts.package.sbom import SBOM, bill_of_materials
 from scripts.package.weights_file import add_weights
 
 __all__ = ["build"]
@@ -43,22 +45,24 @@ def build(
     version = version_of(source)
     name = f"{bundle}-{version}"
     with _in_progress(output, bundle) as folder:
-        _write(folder, contents(source, add_weights(folder, source, weights, weights_url, weights_hash)))
+        content = contents(source, add_weights(folder, source, weights, weights_url, weights_hash))
+        bill = bill_of_materials(folder, json.loads(content["configs/metadata.json"]))
+        _write(folder, content | {SBOM: bill})
         notes = check_files(folder)
         manifest = listing(folder, leave_out=large_files(folder))
         check_released(name, manifest)
         if verify:
-            print(f"{bundle} {version}: tested without the checkout", flush=True)
+            show(f"{bundle} {version}: tested without the checkout")
             check_package(folder)
         _replace(folder, output / bundle)
         pack(output / bundle, output / f"{name}.zip")
         with atomic_write(output / f"{name}.sha256") as file:
             file.write_text(manifest)
     for note in notes:
-        print(f"  {note}")
+        show(f"  {note}")
     files = files_of(output / bundle)
     size = sum((output / bundle / file).stat().st_size for file in files)
-    print(f"{output / bundle}: {len(files)} files, {size / 1e6:.1f} MB; {output / name}.zip, {name}.sha256")
+    show(f"{output / bundle}: {len(files)} files, {size / 1e6:.1f} MB; {output / name}.zip, {name}.sha256")
     return output / f"{name}.sha256"
 
 

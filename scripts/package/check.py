@@ -22,7 +22,7 @@ import jsonschema
 import yaml
 
 from common import weights
-from common.errors import InputError
+from common.errors import InputError, show
 from common.files import digest, parse_json, reporting_json_errors
 from scripts.package.archives import files_of, unpack
 
@@ -297,10 +297,10 @@ def run_package(folder: Path, place: Path) -> None:
             for line in process.stdout or ():
                 step = line.rstrip()
                 if not step.startswith("FAILED"):
-                    print(f"  {step}", flush=True)
+                    show(f"  {step}")
         limit.cancel()
     if process.returncode:
-        kept_log = Path(tempfile.gettempdir()) / f"{folder.name}-{os.getpid()}.log"
+        kept_log = Path(tempfile.mkdtemp(prefix=f"{folder.name}-")) / "log"  # a folder where nobody else plants a link
         shutil.copy(log, kept_log)
         reason = step.removeprefix("FAILED ") if step.startswith("FAILED") else f"ended after {step}"
         raise InputError(f"{folder.name}: {reason} (full log: {kept_log})")

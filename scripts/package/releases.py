@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from common.errors import InputError
+from common.errors import InputError, show
 from common.files import atomic_write, parse_json, reporting_json_errors
 from scripts.package.check import newest
 
@@ -108,4 +108,4 @@ def record(bundle: str, manifest: Path) -> None:
     with atomic_write(file) as temporary:
         temporary.write_text(manifest.read_text())
     version = version_of(folder_of(bundle))
-    print(f"{file.relative_to(ROOT)}: commit it; from now on {bundle} {version} is immutable")
+    show(f"{file.relative_to(ROOT)}: commit it; from now on {bundle} {version} is immutable")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.cli import run
-from common.errors import InputError, check_number, choice
+from common.errors import InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from scripts.arrays import array_of
 
@@ -204,9 +204,9 @@ def _report(outcomes: Sequence["Outcome"], done: str) -> None:
     """Print a line for each subject that needs a look, and the sum; end with status 1 if there is one."""
     for outcome in outcomes:
         for remark in outcome.remarks:
-            print(f"{outcome.name}: remark: {remark}")
+            show(f"{outcome.name}: remark: {remark}")
         if outcome.fault or outcome.outside:
-            print(f"{outcome.name}: {outcome.fault or '; '.join(outcome.outside)}")
+            show(f"{outcome.name}: {outcome.fault or '; '.join(outcome.outside)}")
     failed, outside = (sum(bool(getattr(outcome, kind)) for outcome in outcomes) for kind in ("fault", "outside"))
     new = sum(outcome.is_new for outcome in outcomes)
     counts = [
@@ -215,7 +215,7 @@ def _report(outcomes: Sequence["Outcome"], done: str) -> None:
         f"{failed} failed",
         f"{outside} outside limits",
     ]
-    print(f"{', '.join(counts)}; {done}")
+    show(f"{', '.join(counts)}; {done}")
     if failed or outside:
         raise SystemExit(1)
 

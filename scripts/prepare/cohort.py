@@ -1,7 +1,5 @@
 """Prepare all subjects of a folder, several at a time, and write the tables and the page of the whole."""
 
-import csv
-import io
 import os
 import platform
 import time
@@ -18,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from common.data import datalists
 from common.data.headers import first_line
 from common.errors import InputError
-from common.files import atomic_write
+from common.files import atomic_write, write_csv
 from common.pages.templates import render
 from common.prepare.figures import FIGURES, Figures, outside, rows
 from common.prepare.resampling import labels_on
@@ -221,14 +219,12 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, output: Path)
         ],
     }
     datalists.write(content, output / DATALIST)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["subject", "modality", "figure", "value", "unit", "lowest", "highest"])
-    for name, figures in measured.items():
-        for modality, figure, value, lowest, highest in rows(figures):
-            writer.writerow([name, modality, figure, f"{value:.6g}", FIGURES[figure][0], lowest, highest])
-    with atomic_write(output / QUALITY) as file:
-        file.write_text(text.getvalue(), encoding="utf-8")
+    table = [
+        (name, modality, figure, f"{value:.6g}", FIGURES[figure][0], lowest, highest)
+        for name, figures in measured.items()
+        for modality, figure, value, lowest, highest in rows(figures)
+    ]
+    write_csv(output / QUALITY, [("subject", "modality", "figure", "value", "unit", "lowest", "highest"), *table])
     page = render(
         Path(__file__).with_name("overview.html.j2"),
         outcomes=outcomes,
@@ -237,6 +233,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, output: Path)
         space=settings.space,
         meanings=FIGURES,
         picture_file=picture_file,
+        shows_files=True,
     )
     with atomic_write(output / PAGE) as file:
         file.write_text(page, encoding="utf-8")

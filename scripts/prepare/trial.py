@@ -23,7 +23,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from common.data.volumes import write_volume
-from common.errors import InputError
+from common.errors import InputError, show
 from common.files import write_json
 from common.metrics.measures import dice
 from common.prepare.resampling import labels_on
@@ -250,7 +250,7 @@ def run_trial(folder: Path, layouts: Sequence[str], subjects: int, spacing: floa
             with np.load(place / TRUTH / f"{subject}.npz") as truth:
                 results[f"{name} {subject}"] = used | measure_subject(place / "prepared" / subject, dict(truth))
     write_json(folder / "trial.json", results)
-    print(_table(results))
+    show(*_table(results).splitlines())
 
 
 def _prepare_one(order: _Order) -> dict[str, float]:

@@ -7,6 +7,7 @@ the image gets a panel. The PNG also stores the transforms as text (`transforms`
 from pathlib import Path
 
 from common.cli import run
+from common.errors import show
 
 __all__ = ["BUNDLES", "main"]
 
@@ -35,7 +36,7 @@ def main(output: str = "docs/images", spacing: float = 1.0) -> None:
         modalities = config["modalities"]
         convention = config.get_parsed_content("label_convention") if "label_convention" in config else None
         save(draw(taken, modalities, convention, f"{TITLES[cohort]}, {bundle}"), path, section(config))
-        print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+        show(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from common import cli
+from common.errors import show
 from common.files import atomic_write
 from scripts.report.runs import read_runs, stages_of
 
@@ -24,7 +25,7 @@ def report(run_dir: str) -> None:
     target = folder / "report.html"
     with atomic_write(target) as file:
         file.write_text(content, encoding="utf-8")
-    print(target)
+    show(target)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common import cli, weights
-from common.errors import InputError
+from common.errors import InputError, show
 from common.files import digest
 from scripts.yaml_text import as_yaml
 
@@ -28,9 +28,9 @@ def inspect(file: str) -> None:
         agrees = name not in found or _text(value) == _text(found[name])
         lines[name] = value if agrees else f"{_text(found[name])}, although the file states {_text(value)}"
     components = lines.pop("components", {})
-    print("\n".join(f"{name:<18} {_text(value)}" for name, value in lines.items()))
+    show(*(f"{name:<18} {_text(value)}" for name, value in lines.items()))
     if components:
-        print(as_yaml(components))
+        show(*as_yaml(components).splitlines())
 
 
 def _layout(layout: "weights.Layout") -> dict[str, str]:
@@ -96,11 +96,11 @@ def convert(
     history = [*_conversions(checkpoint.metadata, file), conversion]
     metadata = {"versions": None} | checkpoint.metadata | found | stated | {"conversions": history}
     weights.write({"network": checkpoint.state, "metadata": metadata}, output)
-    print(f"{output}: {found['network']}, {found['model_size']}, {', '.join(stated['modalities'])}")
+    show(f"{output}: {found['network']}, {found['model_size']}, {', '.join(stated['modalities'])}")
     for head in checkpoint.layout.other_heads:
-        print(f"left out: {head} (DIFF-29)")
+        show(f"left out: {head} (DIFF-29)")
     if checkpoint.layout.left_out:
-        print(f"tensors left out, as SSLHead and SwinUNETR lack them: {', '.join(checkpoint.layout.left_out)}")
+        show(f"tensors left out, as SSLHead and SwinUNETR lack them: {', '.join(checkpoint.layout.left_out)}")
 
 
 def _names(modalities: str | Sequence[str] | None) -> list[str] | None:

@@ -1,13 +1,26 @@
 """How bad input is reported: the message below any wrapper, one line, status 2."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
-from common.errors import ArgumentError, InputError, choice, input_error_message, report_in_one_line, shortened
+from common.errors import (
+    ArgumentError,
+    InputError,
+    choice,
+    input_error_message,
+    printable,
+    report_in_one_line,
+    shortened,
+    show,
+)
 from tests.oracles.workers import failure_of
+from tests.support import ROOT
 
 # Reasons
 
@@ -153,3 +166,78 @@ def test_long_lists_are_shortened(names, line):
 
 def test_the_number_of_names_can_be_chosen():
     assert shortened(["a", "b", "c", "d"], most=2) == "a, b and 2 more"
+
+
+# What is printed
+
+HOSTILE = "a\x1b[2J\x1b]0;title\x07\r\nerror: b\tc\x9b1m\u202etxt\u2028d\udcff"
+ESCAPED = r"a\x1b[2J\x1b]0;title\x07\r\nerror: b\tc\x9b1m\u202etxt\u2028d\udcff"
+
+
+def test_what_terminals_act_on_is_escaped():
+    assert printable(HOSTILE) == ESCAPED
+    assert printable(ESCAPED) == ESCAPED
+    assert printable(Path("P1 Müller's 脳 \\ 'x'")) == "P1 Müller's 脳 \\ 'x'"
+
+
+def test_lines_stay_lines(capsys):
+    show(HOSTILE, 3)
+    show(HOSTILE, error=True)
+    assert capsys.readouterr() == (f"{ESCAPED}\n3\n", f"{ESCAPED}\n")
+
+
+def test_lines_are_printed_above_a_progress_bar(capsys):
+    with tqdm(total=2, file=sys.stderr) as bar:
+        bar.update()
+        show("between")
+    out, err = capsys.readouterr()
+    _, _, after = err.partition("1/2")
+    assert out == "between\n"
+    assert "1/2" in after, "the bar is drawn anew"
+
+
+def test_errors_and_tracebacks_are_escaped(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    report_in_one_line()
+    with pytest.raises(SystemExit):
+        sys.excepthook(InputError, InputError(HOSTILE), None)
+    sys.excepthook(ValueError, ValueError("x\x1b[2J"), None)
+    assert capsys.readouterr().err == f"error: {ESCAPED}\nValueError: x\\x1b[2J\n"
+    assert str(InputError(HOSTILE)) == ESCAPED
+
+
+def test_what_libraries_log_and_warn_of_is_escaped():
+    code = """
+import logging, warnings
+from common.errors import report_in_one_line
+report_in_one_line()
+logging.warning("file %s\\nsecond line", "a\\x1b[2J")
+warnings.warn("file a\\x1b[2J\\nb")
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stderr == "WARNING:root:file a\\x1b[2J\nsecond line\n<string>:6: UserWarning: file a\\x1b[2J\\nb\n"
+
+
+def test_a_name_forges_no_reason_in_a_workers_text():
+    forged = "a\ncommon.errors.InputError: nothing is wrong"
+    error = failure_of(DataLoader(Broken(InputError(f"{forged}: label 3")), num_workers=1))
+    assert input_error_message(error) == r"a\ncommon.errors.InputError: nothing is wrong: label 3"
+
+
+STANDALONE = (
+    "scripts/package/trial.py",
+    "scripts/package/bundle_unittest.py",
+)  # parts of packages: they import no `show`
+
+
+@pytest.mark.parametrize("folder", ["common", "deploy", "scripts"])
+def test_nothing_else_prints(folder):
+    """A line printed otherwise would show what names of tensors, subjects and files hold."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            prints = isinstance(node, ast.Name) and node.id == "print"
+            text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            if prints or text in ("tqdm.write", "sys.stdout.write", "sys.stderr.write", "pprint.pprint"):
+                found.add(path.relative_to(ROOT).as_posix())
+    assert found - set(STANDALONE) == set()

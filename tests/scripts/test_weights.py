@@ -761,3 +761,16 @@ def test_a_file_that_needs_unpickling_can_be_saved_again_as_the_message_says(ext
 
 def test_sizes_are_those_of_the_bundles():
     assert describe(SSLHead(1, "micro").state_dict())["window_size"] == settings("micro").window_size
+
+
+def test_names_and_metadata_of_a_file_cannot_write_to_the_terminal(file):
+    hostile = "a\x1b[2J\nnetwork            forged\u202e"
+    state = micro() | {f"{hostile}.bias": torch.zeros(1)}
+    metadata = {"modalities": UKB, "preprocessing": hostile, hostile: 1}
+    written({"network": state, "metadata": metadata, hostile: 1}, file)
+    command = [sys.executable, "-m", "scripts.weights", "inspect", str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert not set("\x1b\u202e") & set(ended.stdout)
+    assert told(ended.stdout)["network"] == "SSLHead"
+    assert ended.stdout.count(r"a\x1b[2J\nnetwork            forged\u202e") == 4  # beside it, metadata twice, modules

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from common.data.modalities import modality_of
-from common.errors import InputError
-from scripts.datalists.generic.found import DataSet, files_in, printable
+from common.errors import InputError, show
+from scripts.datalists.generic.found import DataSet, files_in
 from scripts.datalists.generic.lookup import convention_of
 from scripts.datalists.generic.names import LABEL, Naming, ends_with
 from scripts.datalists.layouts import folders_in
@@ -175,13 +175,13 @@ def _put_labels(data: DataSet, labels: dict[tuple[str, str], list[Candidate]]) -
         if chosen:
             data.put(name, LABEL, [chosen[0].path], subject)
     if kinds:
-        print(f"labels: {_counted(kinds)}" + (f"; left out: {_counted(left)}" if left else ""))
+        show(f"labels: {_counted(kinds)}" + (f"; left out: {_counted(left)}" if left else ""))
 
 
 def _counted(kinds: dict[str, int]) -> str:
     most = sorted(kinds.items(), key=lambda item: -item[1])
     more = f" and {len(most) - 3} kinds more" if len(most) > 3 else ""
-    return ", ".join(f"{printable(name)} ({count})" for name, count in most[:3]) + more
+    return ", ".join(f"{name} ({count})" for name, count in most[:3]) + more
 
 
 def _refuse(root: str, subject: str, chosen: Sequence[Candidate]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from common.errors import InputError
 from scripts.datalists.generic.names import LABEL, stem_of
 
-__all__ = ["DataSet", "Subject", "files_in", "printable"]
+__all__ = ["DataSet", "Subject", "files_in"]
 
 
 @dataclass
@@ -69,11 +69,6 @@ class DataSet:
             there.label = claims[0]
         else:
             there.images[kind] = claims[0]
-
-
-def printable(name: str) -> str:
-    """A file's name as it can be printed."""
-    return name if name.isprintable() else ascii(name)
 
 
 def files_in(root: str, folder: str = "") -> Iterable[tuple[str, str]]:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from common.data.regions import declaration
-from common.errors import ArgumentError, InputError
+from common.errors import ArgumentError, InputError, show
 from scripts.datalists.generic.names import stem_of
 from scripts.datalists.generic.regions import plain_name
 
@@ -45,7 +45,7 @@ def convention_of(root: str, labels: Sequence[str]) -> str | None:
                 f"--root={root}: {first} has the regions {found[first]:.100}, {other} has {found[other]:.100}; "
                 f"expected tables that agree, or --regions=REGIONS.yaml"
             )
-    print(f"regions from {first}" + (f" and {len(others)} tables like it" if others else ""))
+    show(f"regions from {first}" + (f" and {len(others)} tables like it" if others else ""))
     return found[first]
 
 

@@ -15,7 +15,7 @@ import jsonschema
 from common.data.datalists import UNPRINTABLE
 from common.data.modalities import modality_of
 from common.data.regions import declaration, painting_order
-from common.errors import ArgumentError, InputError
+from common.errors import ArgumentError, InputError, show
 from common.files import parse_json, reporting_json_errors
 from scripts.datalists.generic.found import DataSet, files_in
 from scripts.datalists.generic.names import LABEL, Naming
@@ -89,7 +89,7 @@ def read_nnunet(root: Path, naming: Naming, states_regions: bool) -> DataSet:
                 _put_folder(data, images, labels, modalities)
     trained = len(data.subjects) - len(data.held_out)
     if content.get("numTraining", trained) != trained:
-        print(f"{file.name}: numTraining is {content['numTraining']}; {trained} cases for training are there")
+        show(f"{file.name}: numTraining is {content['numTraining']}; {trained} cases for training are there")
     return data
 
 
@@ -155,7 +155,7 @@ def _convention(content: Mapping[str, Any], file: Path) -> str:
             raise InputError(f"{file}: labels: {name}={given}: expected label values, and another name than the others")
         regions[plain] = sorted(set(values))
         if plain != name:
-            print(f"{file.name}: the region {name} is called {plain} here")
+            show(f"{file.name}: the region {name} is called {plain} here")
     if not regions:
         raise InputError(f"{file}: labels: only background; expected a region")
     try:
@@ -184,7 +184,7 @@ def _compare_order(names: Sequence[str], convention: str, order: Sequence[int] |
         if ours[channel] != value
     ]
     if others:
-        print(f"{file.name}: in label maps that are written, regions have other values: {', '.join(others)}")
+        show(f"{file.name}: in label maps that are written, regions have other values: {', '.join(others)}")
 
 
 def _put_folder(data: DataSet, images: str, labels: str, modalities: Sequence[str | None]) -> None:

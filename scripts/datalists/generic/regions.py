@@ -13,7 +13,7 @@ import yaml
 from common.data.datalists import SCHEMA
 from common.data.headers import Problem
 from common.data.regions import LIMIT, declaration
-from common.errors import ArgumentError, InputError, shortened
+from common.errors import ArgumentError, InputError, shortened, show
 from scripts.datalists.examine import label_values
 from scripts.pools import map_in_processes
 
@@ -104,7 +104,7 @@ def from_labels(root: str, files: Sequence[str], workers: int) -> str:
             f"regions, with labels up to {HIGHEST}"
         )
     if numbers == [1]:
-        print(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml names it otherwise")
+        show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml names it otherwise")
         return "lesion=1"
     names = ["lesion"] if len(numbers) == 1 else [f"label{number}" for number in numbers]
     regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in zip(names, numbers, strict=True))

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from common.data.modalities import SPELLINGS
-from common.errors import InputError, choice, shortened
+from common.errors import InputError, choice, shortened, show
 from scripts.datalists.generic.bids import is_bids, read_bids
 from scripts.datalists.generic.folders import is_flat, is_folders, read_flat, read_folders
-from scripts.datalists.generic.found import DataSet, Subject, printable
+from scripts.datalists.generic.found import DataSet, Subject
 from scripts.datalists.generic.names import Naming
 from scripts.datalists.generic.nnunet import is_nnunet, read_nnunet
 from scripts.datalists.generic.regions import from_labels
@@ -56,7 +56,7 @@ def scan(
     data = _read(name, root, naming, regions)
     subjects = _with_images(data)
     modalities = _modalities(data, subjects, naming, keep_missing)
-    print(f"layout: {name} ({data.layout}), {len(subjects)} subjects; modalities: {', '.join(modalities)}")
+    show(f"layout: {name} ({data.layout}), {len(subjects)} subjects; modalities: {', '.join(modalities)}")
     convention = _convention(data, subjects, naming, regions, workers)
     people = _people(subjects, person)
     visits = [_visit(subject, people[subject.name], modalities) for subject in subjects]
@@ -77,7 +77,7 @@ def _layout(root: Path, layout: str | None) -> str:
         options = " or ".join(f"--layout={name}" for name in found)
         raise InputError(f"--root={root}: looks like {' and '.join(found)}; expected {options}")
     if not found:
-        there = shortened([ascii(each)[1:-1] for each in names], most=4) or "no folder"
+        there = shortened(names, most=4) or "no folder"
         raise InputError(f"--root={root}: no data set of a known layout; expected {FORMS}; found {there}")
     return found[0]
 
@@ -98,8 +98,8 @@ def _with_images(data: DataSet) -> list[Subject]:
     alone = [str(subject.label) for subject in subjects if not subject.images]
     for what, files in {"neither modality nor label": data.skipped, "labels without an image": alone}.items():
         if files:
-            shown = shortened([printable(name) for name in sorted(files)], most=3)
-            print(f"skipped, {what}: {shown}")
+            shown = shortened(sorted(files), most=3)
+            show(f"skipped, {what}: {shown}")
     found = [subject for subject in subjects if subject.images]
     if not found:
         spelled = ", ".join(f"_{words[0]}" for words in list(SPELLINGS.values())[:4])
@@ -136,7 +136,7 @@ def _modalities(data: DataSet, subjects: list[Subject], naming: Naming, keep_mis
         expected = f"--modalities={max(known, key=lambda name: counts[name])}, say, for the subjects that have it"
         raise InputError(f"--root={data.root}: no modality that every subject has: {partly}; expected {expected}")
     if partly:
-        print(f"left out, as not every subject has them: {partly}; --modalities={','.join(known)} takes them")
+        show(f"left out, as not every subject has them: {partly}; --modalities={','.join(known)} takes them")
     return common
 
 
@@ -153,7 +153,7 @@ def _convention(
         return None
     if (convention := regions or data.convention) is None:
         return from_labels(data.root, labels, workers)
-    print(f"regions: {convention}")
+    show(f"regions: {convention}")
     return convention
 
 

@@ -119,7 +119,7 @@ def test_skipped_folders_with_unprintable_names_are_named_on_one_line(tmp_path, 
     for name in ("BraTS2021_00000", "a\nb", "c\udcffd"):
         (tmp_path / name).mkdir()
     _find("brats", tmp_path)
-    assert capsys.readouterr().out == "skipped, not a folder of the layout: 'a\\nb', 'c\\udcffd'\n"
+    assert capsys.readouterr().out == "skipped, not a folder of the layout: a\\nb, c\\udcffd\n"
 
 
 def test_a_file_that_may_not_be_looked_up_is_not_missing(tmp_path, monkeypatch):

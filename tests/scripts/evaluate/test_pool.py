@@ -57,6 +57,18 @@ def test_the_pool_has_the_figures_of_one_evaluation_of_all_cases(parts, capsys):
     assert found["cases"]["c4"]["prediction"] == f"{parts}/second/p/c4.nii.gz"
 
 
+def test_names_that_a_spreadsheet_would_run_are_read_back(parts):
+    for kind in "pr":
+        (parts / "second" / kind / "c3.nii.gz").rename(parts / "second" / kind / "=HYPERLINK(1).nii.gz")
+        (parts / "second" / kind / "c4.nii.gz").rename(parts / "second" / kind / "'+c4.nii.gz")
+    score(parts / "second")
+    pooled(parts)
+    assert read_details(parts / "pooled").scores.keys() == {"=HYPERLINK(1)", "'+c4", "c0", "c1", "c2"}
+    for name in ("metrics.csv", "lesions.csv"):
+        starts = {line.partition(",")[0] for line in (parts / "pooled" / name).read_text().splitlines()}
+        assert starts == {"case", "'=HYPERLINK(1)", "''+c4", "c0", "c1", "c2"}
+
+
 def test_a_pool_is_an_evaluation_like_any_other(parts, capsys):
     pooled(parts, names="late,early")
     page(f"{parts}/pooled")

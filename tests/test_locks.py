@@ -1,0 +1,72 @@
+"""The locks: every package with hashes, and what `make locked` refuses."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from tests.support import ROOT
+
+LOCKS = ("requirements.lock", "deploy/requirements.lock", "scripts/nnunet/requirements.lock")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """The files that `make locked` reads."""
+    for name in (*LOCKS, *(lock.replace(".lock", ".txt") for lock in LOCKS), "Makefile"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def locked(folder):
+    return subprocess.run(["make", "locked"], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_package_of_a_lock_has_one_version_and_hashes(lock):
+    entries = re.split(r"\n(?=\S)", (ROOT / lock).read_text().rstrip())
+    names = [entry.partition("==")[0] for entry in entries]
+    assert len(set(names)) == len(names) >= 100
+    for entry in entries:
+        assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*==\S+( \\\n    --hash=sha256:[0-9a-f]{64})+", entry), entry[:80]
+
+
+def test_the_locks_agree_with_the_requirements(copy):
+    ended = locked(copy)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("requirements", "old", "new", "message"),
+    [
+        (
+            "requirements.txt",
+            "einops==0.8.2",
+            "einops==0.8.1",
+            "requirements.lock: lacks einops==0.8.1 of requirements",
+        ),
+        ("requirements.txt", "torch==2.13.0", "torch==2.13.00", "lacks torch==2.13.00"),
+        ("requirements.txt", "# make test", "another==1  # new", "lacks another==1"),
+        (
+            "deploy/requirements.txt",
+            "highdicom==0.28.2",
+            "highdicom==0.28",
+            "deploy/requirements.lock: lacks highdicom",
+        ),
+        (
+            "scripts/nnunet/requirements.txt",
+            "nnunetv2==2.8.1",
+            "nnunetv2==2.8",
+            "requirements.lock: lacks nnunetv2==2.8 ",
+        ),
+    ],
+)
+def test_a_lock_without_what_the_requirements_declare_is_refused(copy, requirements, old, new, message):
+    text = (copy / requirements).read_text()
+    assert old in text
+    (copy / requirements).write_text(text.replace(old, new, 1))
+    ended = locked(copy)
+    assert ended.returncode != 0
+    assert message in ended.stdout + ended.stderr
