@@ -15,6 +15,7 @@ from typing import Any
 from common.configs import blame, check_command_line
 from common.data.regions import regions_of
 from common.errors import ArgumentError, report_in_one_line
+from common.files import claim, release
 from common.memory import check_crops, check_workers, explain_out_of_memory
 from common.values import (
     ALIASES,
@@ -211,14 +212,22 @@ class Options(SimpleNamespace):
         return {name: value for name, value in vars(self).items() if OPTIONS[name].recorded} | facts
 
     def make_folders(self) -> None:
-        """Make the folders that the run writes to.
+        """Make the folders that the run writes to, and keep other processes out of them; see `common.files.claim`.
 
         Raises:
-            ArgumentError: one cannot be written to.
+            ArgumentError: one cannot be written to, or another process writes to it.
         """
-        for name in ("output_dir", "ckpt_dir"):
-            if hasattr(self, name):
-                check_folder(name, getattr(self, name))
+        for name, folder in self._folders().items():
+            check_folder(name, folder)
+            claim(name, folder)
+
+    def release_folders(self) -> None:
+        """Let other processes write to the folders again."""
+        for folder in self._folders().values():
+            release(folder)
+
+    def _folders(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in ("ckpt_dir", "output_dir") if hasattr(self, name)}
 
 
 def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:

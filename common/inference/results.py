@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.data.regions import display_order
-from common.files import atomic_write, remove, write_json
+from common.files import atomic_write, write_json
 from common.metrics.protocols import Protocol, Scores, figures
 
 __all__ = [
@@ -83,8 +83,6 @@ def write(
     """
     folder = Path(folder)
     summary = summarise(scores, protocol, [case.name for case in files if case.prediction is None])
-    remove(folder / PAGE)
-    remove(folder / "summary.json")  # written last: an interrupted run leaves no summary of other scores
     _write_table(folder / "metrics.csv", METRICS, _metrics(scores, protocol))
     _write_table(folder / "lesions.csv", LESIONS, _lesions(scores))
     write_json(folder / "cases.json", _cases(folder, scores, files, convention, name))

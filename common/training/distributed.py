@@ -4,7 +4,7 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ignite.distributed as idist
@@ -55,6 +55,23 @@ class Processes:
         self.is_main = self.rank == 0
         number = int(os.environ.get("LOCAL_RANK", 0)) if multi_gpu else torch.cuda.current_device() if _has_gpu() else 0
         self.device = torch.device("cuda", number) if _has_gpu() else torch.device("cpu")
+
+    def on_main(self, action: Callable[[], None]) -> None:
+        """Do something on the main process only; every process calls this.
+
+        Raises:
+            InputError: on all processes, what `action` raises.
+        """
+        found: list[InputError | None] = [None]
+        if self.is_main:
+            try:
+                action()
+            except InputError as error:
+                found = [error]
+        if dist.is_initialized():
+            dist.broadcast_object_list(found)
+        if found[0] is not None:
+            raise found[0]
 
     def seed(self, seed: int) -> int:
         """A seed of this process's own, from that of the run."""

@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.faults.checkpoints import FAULTS as OF_CHECKPOINTS
+from tests.faults.in_use import FAULTS as OF_FOLDERS_IN_USE
 from tests.faults.options import FAULTS as OF_OPTIONS
 from tests.faults.table import Fault, plain
 from tests.support import ROOT, Result, execute
 
 pytestmark = pytest.mark.slow
-FAULTS: list[Fault] = [*OF_OPTIONS, *OF_CHECKPOINTS]
+FAULTS: list[Fault] = [*OF_OPTIONS, *OF_CHECKPOINTS, *OF_FOLDERS_IN_USE]
 FIRST = {fault.module: fault for fault in reversed(FAULTS) if fault.memory is None}
 
 

@@ -1,12 +1,16 @@
 """The processes of a training: what stands for one, what torchrun starts, how a group ends."""
 
+import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from common.errors import InputError
+from common.files import claim, claimed
 from common.training.distributed import Processes
 
 CASES = [{"subject": f"case{n}"} for n in range(7)]
@@ -57,6 +61,28 @@ def test_a_single_process_of_torchrun_needs_no_overlay(monkeypatch):
 
 def test_each_process_has_a_seed_of_its_own():
     assert [process.seed(7) for process in group(3)] == [7, 100_007, 200_007]
+
+
+def take(rank, folder):
+    """One of two processes that want two folders; what became of that."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    for name in ("free", "held"):
+        try:
+            Processes().on_main(partial(claim, "ckpt_dir", folder / name))
+            told = f"{(folder / name / '.in_use').is_file()}"
+        except InputError as error:
+            told = str(error)
+        (folder / f"{name}{rank}").write_text(told)
+        dist.barrier()
+
+
+def test_all_processes_end_if_the_main_one_finds_the_folder_in_use(tmp_path):
+    with claimed("ckpt_dir", tmp_path / "held"):
+        torch.multiprocessing.spawn(take, (tmp_path,), nprocs=2)
+    assert [(tmp_path / f"free{rank}").read_text() for rank in range(2)] == ["True", "True"]
+    lines = [(tmp_path / f"held{rank}").read_text() for rank in range(2)]
+    assert lines[0] == lines[1]
+    assert lines[0].startswith(f"ckpt_dir={tmp_path}/held: in use by process {os.getpid()} on ")
 
 
 # Shares
