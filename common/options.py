@@ -14,7 +14,7 @@ from typing import Any
 
 from common.configs import blame, check_command_line
 from common.data.regions import regions_of
-from common.errors import ArgumentError, report_in_one_line
+from common.errors import ArgumentError, explain_lost_process, report_in_one_line
 from common.files import claim, release
 from common.memory import check_crops, check_workers, explain_out_of_memory
 from common.values import (
@@ -249,7 +249,11 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     resolver = _resolver()
     found = {name: resolver.get_resolved_content(name) for name in resolver.items if name in OPTIONS}
     options = Options(**{name: OPTIONS[name](value) for name, value in found.items()})
-    report_in_one_line(explain=lambda error: explain_out_of_memory(error, vars(options)) or blame(error, changes))
+    report_in_one_line(
+        explain=lambda error: (
+            explain_out_of_memory(error, vars(options)) or explain_lost_process(error) or blame(error, changes)
+        )
+    )
     _check_together(options, self_supervised)
     _check_machine(options, self_supervised)
     check_trained(vars(options), trained or {})

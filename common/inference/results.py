@@ -14,6 +14,7 @@ import numpy as np
 
 from common.data.regions import display_order
 from common.files import atomic_write, write_json
+from common.inference.publishing import PAGE, SUMMARY, place_of
 from common.metrics.protocols import Protocol, Scores, figures
 
 __all__ = [
@@ -31,8 +32,6 @@ __all__ = [
 ]
 
 Cases = Mapping[str, Mapping[str, Scores]]  # by case and region
-
-PAGE = "evaluation.html"  # drawn from the files of `write` by common.pages
 
 METRICS = ("case", "region", "metric", "value", "unit")
 LESIONS = (
@@ -65,10 +64,11 @@ class CaseFiles(NamedTuple):
 def write(
     folder: str | Path, scores: Cases, protocol: Protocol, files: Sequence[CaseFiles], convention: str, name: str
 ) -> dict[str, Any]:
-    """Write metrics.csv, lesions.csv, cases.json and summary.json; remove the page of earlier scores.
+    """Write metrics.csv, lesions.csv, cases.json and summary.json.
 
     Args:
-        folder: created if it does not exist; files of these names are replaced.
+        folder: created if it does not exist; files of these names are replaced one by one. For results that appear
+            together, the one that `common.inference.begin` or `publishing` gives.
         scores: of each case and region.
         protocol: that measured the scores.
         files: of the cases, in the same order.
@@ -86,7 +86,7 @@ def write(
     _write_table(folder / "metrics.csv", METRICS, _metrics(scores, protocol))
     _write_table(folder / "lesions.csv", LESIONS, _lesions(scores))
     write_json(folder / "cases.json", _cases(folder, scores, files, convention, name))
-    write_json(folder / "summary.json", summary)
+    write_json(folder / SUMMARY, summary)
     return summary
 
 
@@ -204,8 +204,11 @@ def _path(folder: Path, file: Path | None) -> str | None:
     """The path of a file: relative if the file is inside the folder, which may be moved; else absolute."""
     if file is None:
         return None
-    path, root = file.parent.resolve() / file.name, folder.resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    path = file.parent.resolve() / file.name
+    for root in (folder.resolve(), place_of(folder.resolve())):
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return str(path)
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -7,7 +7,7 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 from common.errors import one_line
-from common.inference.results import PAGE
+from common.inference.publishing import PAGE, place_of
 
 __all__ = ["EvaluationPage"]
 
@@ -35,4 +35,4 @@ class EvaluationPage:
 
             write_page(self.folder)
         except Exception as error:  # the scores are written, and are worth more than their page
-            tqdm.write(f"warning: {self.folder}/{PAGE} was not drawn: {one_line(error)}", file=sys.stderr)
+            tqdm.write(f"warning: {place_of(self.folder)}/{PAGE} was not drawn: {one_line(error)}", file=sys.stderr)

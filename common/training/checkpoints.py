@@ -154,6 +154,7 @@ class RunStates:
             if idist.get_rank() == 0:
                 name = signal.Signals(number).name
                 print(f"{name}: saved {file}; resume=true continues from it; status {PREEMPTED}", flush=True)
+            self.plan.end()
             raise SystemExit(PREEMPTED)
 
     def save(self, trainer: Engine) -> Path:

@@ -12,6 +12,7 @@ from common.errors import ArgumentError
 from common.options import Options
 from common.training.distributed import Processes
 from common.training.resume import resumable
+from common.training.signals import end_before_the_first_step
 from common.training.step import accumulation_steps
 from common.weights.formats import measured_of
 
@@ -122,6 +123,7 @@ class Plan:
         self.volumes_per_batch = batch_size // self.crops_per_volume
         self.training_cases = len(self.data.load("training", must_exist=False, missing=()))
         self.length = length(options, self.training_cases, self.global_batch_size // self.crops_per_volume)
+        end_before_the_first_step(processes.is_main)
         self.begin()
         self.settings = options.record(
             **self.length._asdict(),

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 
 import pytest
@@ -12,6 +13,7 @@ import torch.distributed as dist
 from common.errors import InputError
 from common.files import claim, claimed
 from common.training.distributed import Processes
+from tests.support import ROOT
 
 CASES = [{"subject": f"case{n}"} for n in range(7)]
 
@@ -61,6 +63,50 @@ def test_a_single_process_of_torchrun_needs_no_overlay(monkeypatch):
 
 def test_each_process_has_a_seed_of_its_own():
     assert [process.seed(7) for process in group(3)] == [7, 100_007, 200_007]
+
+
+LOSING = """
+import os, signal, sys
+import torch
+from common.errors import explain_lost_process, report_in_one_line
+from common.training.distributed import Processes
+from common.training.signals import StopRequest
+from ignite.engine import Engine
+report_in_one_line(explain=explain_lost_process)
+processes = Processes(multi_gpu=True, patience=0.05)
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+def step(engine, batch):
+    if processes.rank == 1 and engine.state.iteration == 2:
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    model(torch.ones(1, 2)).sum().backward()
+trainer = Engine(step)
+StopRequest().watch(trainer)
+trainer.run([0, 1, 2])
+"""
+
+
+@pytest.mark.parametrize(("sent", "why"), [("SIGKILL", "has ended"), ("SIGSTOP", "has not answered in time")])
+def test_a_process_that_is_lost_ends_the_others_with_a_line(tmp_path, sent, why):
+    (tmp_path / "losing.py").write_text(LOSING)
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "--log-dir", str(tmp_path), "-r", "3"]
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *launcher, str(tmp_path / "losing.py"), sent]
+    with subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.DEVNULL) as agent:
+        told = ""
+        while not told.endswith("say why\n"):
+            assert agent.poll() is None or told, "nobody said anything"
+            time.sleep(0.1)
+            told = "".join(path.read_text() for path in tmp_path.glob("*/attempt_0/0/stderr.log"))
+        subprocess.run(["kill", "-CONT", *children(agent.pid)], check=False, capture_output=True)
+        assert agent.wait(timeout=60) == 1
+    assert "Traceback" not in told
+    expected = f"process of rank 0: another process of this run {why}; expected its own last lines to say why"
+    assert [line for line in told.splitlines() if line.startswith("error: ")] == [f"error: {expected}"]
+
+
+def children(number):
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(number)], capture_output=True, text=True, check=False)
+    return found.stdout.split()
 
 
 def take(rank, folder):
