@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TextIO
 from common.errors import ArgumentError, InputError
 
 __all__ = [
+    "aside_of",
     "atomic_write",
     "check_writable_file",
     "check_writable_folder",
@@ -87,15 +88,19 @@ def digest(path: str | Path, kind: str = "sha256") -> str:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
-def move_aside(path: Path) -> None:
-    """Rename a file or folder, if it exists, by the time when it was last changed, such as run-20261121T080000.json."""
-    if not path.exists():
-        return
+def aside_of(path: Path) -> Path:
+    """A free name for an earlier file or folder, by the time when it was last changed: run-20261121T080000.json."""
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     target = path.with_name(f"{path.stem}-{changed:%Y%m%dT%H%M%S}{path.suffix}")
     while target.exists():
         target = target.with_name(f"{target.stem}x{target.suffix}")
-    path.rename(target)
+    return target
+
+
+def move_aside(path: Path) -> None:
+    """Rename a file or folder, if it exists; see `aside_of`."""
+    if path.exists():
+        path.rename(aside_of(path))
 
 
 def expand_home(path: str | Path, name: str) -> Path:
