@@ -2,12 +2,15 @@
 
 import logging
 import math
+import os
 import re
+import signal
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import current_thread, main_thread
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +19,7 @@ __all__ = [
     "InputError",
     "check_number",
     "choice",
+    "explain_lost_process",
     "input_error_message",
     "one_line",
     "printable",
@@ -142,6 +146,7 @@ def report_in_one_line(otherwise: Hook | None = None, explain: Explain | None = 
         otherwise: hook for other exceptions; None keeps the one in force, which at first prints a traceback.
         explain: gives other exceptions that the user can mend a message, too, or None; None keeps the one in force.
     """
+    logging.raiseExceptions = False  # no traceback of a log line in which PyTorch tells that a DataLoader's worker died
     in_force = sys.excepthook if isinstance(sys.excepthook, _Report) else _Report()
     sys.excepthook = _Report(otherwise or in_force.otherwise, explain or in_force.explain)
     logging.setLogRecordFactory(_Record)
@@ -159,6 +164,8 @@ class _Report:
         if issubclass(kind, KeyboardInterrupt):
             show("interrupted", error=True)
             return
+        if current_thread() is main_thread():  # PyTorch's handler raises when a DataLoader's worker dies, also in here
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         message = input_error_message(error) or self.explain(error)
         if message is None:
             self.otherwise(kind, error, trace)
@@ -180,6 +187,19 @@ def input_error_message(error: BaseException) -> str | None:
             return f"--{message}" if kind == "Argument" else message
         if isinstance(link, InputError):
             return f"--{link}" if isinstance(link, ArgumentError) else str(link)
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def explain_lost_process(error: BaseException) -> str | None:
+    """One line for an exception of a process of a group that has lost another one; None for others."""
+    link: BaseException | None = error
+    while link is not None:
+        if re.search(r"gloo/|NCCL|DistBackendError|DistNetworkError", f"{type(link).__name__}: {link}"):
+            frozen = re.search(r"[Tt]imed? ?out", str(link)) is not None
+            what = "has not answered in time" if frozen else "has ended"
+            rank = os.environ.get("RANK", "?")
+            return f"process of rank {rank}: another process of this run {what}; expected its own last lines to say why"
         link = link.__cause__ or link.__context__
     return None
 

@@ -5,6 +5,9 @@ import math
 import os
 import re
 import resource
+import signal
+import time
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -215,15 +218,44 @@ def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> s
         error: with the exceptions that caused it; one from a DataLoader's worker holds them as text.
         options: of the run, by name; those that save memory are recommended.
     """
+    intact = f"; {options['ckpt_dir']} keeps the last state" if "ckpt_dir" in options else ""
+    if number := _killed_worker(error):
+        name = signal.Signals(number).name
+        probably = ", probably for lack of memory" if name in ("SIGKILL", "SIGBUS") else ""
+        workers = f"lower --num_workers={options.get('num_workers', 1)}, or set it to 0, so that the run itself reads"
+        return f"a process that reads data was killed by {name}{probably}: {workers}{intact}"
     link: BaseException | None = error
     while link is not None:
         if place := _place(link):
             wanted = re.search(r"(?:[Tt]ried to|Unable to) allocate ([\d.]+) ?(bytes|\wiB)", str(link))
             asked = "" if wanted is None else f", {_amount(*wanted.groups())} more asked for"
-            intact = f"; {options['ckpt_dir']} keeps the last state" if "ckpt_dir" in options else ""
             return f"out of memory on the {place}{asked}: {_advice(options, place)}{intact}"
         link = link.__cause__ or link.__context__
     return None
+
+
+def _killed_worker(error: BaseException) -> int:
+    """The signal that killed a DataLoader's worker, if an exception is the consequence; 0 otherwise.
+
+    Its words differ: PyTorch names the worker, or a connection ends while a batch comes over it. So the DataLoader that
+    raised it is asked, which is on the traceback.
+    """
+    workers = []
+    link: BaseException | None = error
+    while link is not None:
+        for frame, _ in traceback.walk_tb(link.__traceback__):
+            loader: Any = frame.f_locals.get("self")
+            if type(loader).__name__ == "_MultiProcessingDataLoaderIter":
+                workers += loader._workers
+        link = link.__cause__ or link.__context__
+    end = time.monotonic() + 1
+    while workers:  # its connection ends a moment before it does
+        if killed := [-worker.exitcode for worker in workers if (worker.exitcode or 0) < 0]:
+            return int(killed[0])
+        if time.monotonic() > end:
+            break
+        time.sleep(0.05)
+    return 0
 
 
 def _place(error: BaseException) -> str:

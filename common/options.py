@@ -14,7 +14,8 @@ from typing import Any
 
 from common.configs import blame, check_command_line
 from common.data.regions import regions_of
-from common.errors import ArgumentError, report_in_one_line
+from common.errors import ArgumentError, explain_lost_process, report_in_one_line
+from common.files import claim, release
 from common.memory import check_crops, check_workers, explain_out_of_memory
 from common.values import (
     ALIASES,
@@ -212,14 +213,22 @@ class Options(SimpleNamespace):
         return {name: value for name, value in vars(self).items() if OPTIONS[name].recorded} | facts
 
     def make_folders(self) -> None:
-        """Make the folders that the run writes to.
+        """Make the folders that the run writes to, and keep other processes out of them; see `common.files.claim`.
 
         Raises:
-            ArgumentError: one cannot be written to.
+            ArgumentError: one cannot be written to, or another process writes to it.
         """
-        for name in ("output_dir", "ckpt_dir"):
-            if hasattr(self, name):
-                check_folder(name, getattr(self, name))
+        for name, folder in self._folders().items():
+            check_folder(name, folder)
+            claim(name, folder)
+
+    def release_folders(self) -> None:
+        """Let other processes write to the folders again."""
+        for folder in self._folders().values():
+            release(folder)
+
+    def _folders(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in ("ckpt_dir", "output_dir") if hasattr(self, name)}
 
 
 def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:
@@ -241,7 +250,11 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     resolver = _resolver()
     found = {name: resolver.get_resolved_content(name) for name in resolver.items if name in OPTIONS}
     options = Options(**{name: OPTIONS[name](value) for name, value in found.items()})
-    report_in_one_line(explain=lambda error: explain_out_of_memory(error, vars(options)) or blame(error, changes))
+    report_in_one_line(
+        explain=lambda error: (
+            explain_out_of_memory(error, vars(options)) or explain_lost_process(error) or blame(error, changes)
+        )
+    )
     _check_together(options, self_supervised)
     _check_machine(options, self_supervised)
     check_trained(vars(options), trained or {})

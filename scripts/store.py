@@ -95,7 +95,11 @@ def _training(
     for name, value in run.items():
         parser[name] = yaml.safe_load(value)
     parser.get_parsed_content("imports")  # `common`, which other values name
-    return parser.get_parsed_content("train::cases"), parser.get_parsed_content("train::preprocessing")
+    found = parser.get_parsed_content("train::cases"), parser.get_parsed_content("train::preprocessing")
+    from common.training.signals import give_signals_back  # here, as `--help` need not wait for it
+
+    give_signals_back()  # the training is not to start
+    return found
 
 
 if __name__ == "__main__":

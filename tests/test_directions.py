@@ -15,7 +15,9 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
     "common.values": {"common", "common.errors", "common.data"},
     "common.configs": {"common.cli", "common.errors"},
     "common.memory": {"common.errors"},
-    "common.options": {"common.configs", "common.errors", "common.memory", "common.values", "common.data"},
+    "common.options": {
+        *{"common.configs", "common.errors", "common.files", "common.memory", "common.values", "common.data"},
+    },
     "common.ssl": {"common", "common.errors"},
     "common.baselines": {"common", "common.errors", "common.ssl"},
     "common.metrics": {"common", "common.errors"},

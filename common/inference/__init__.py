@@ -8,9 +8,10 @@ __getattr__ = lazy(
         "cases": "CheckFilesd check_missing find_cases",
         "embeddings": "EmbeddingFile Inpainting",
         "ensembles": "Ensemble ensemble shared_convention",
-        "evaluation": "EvaluationFiles",
+        "evaluation": "EvaluationFiles Publish",
         "pictures": "PLANES centre_of draw_inpainting draw_segmentations plane_of",
         "predictor": "Predictor",
+        "publishing": "begin finish place_of publishing settle",
         "results": "CaseFiles Cases LESIONS METRICS PAGE RESAMPLES count_lesions mean_interval "
         "statistics summarise write",
         "segmentations": "SaveVolumed Volumes files_of finished",

@@ -1,4 +1,4 @@
-"""The handler that writes the files of an evaluation."""
+"""The handlers that write the files of an evaluation, and let all its results appear."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,11 +7,13 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from common.data.modalities import count_missing, first_image, missing_in
+from common.files import release
 from common.inference import results
+from common.inference.publishing import finish
 from common.inference.segmentations import files_of
 from common.metrics.protocols import PRESENT, Protocol
 
-__all__ = ["EvaluationFiles"]
+__all__ = ["EvaluationFiles", "Publish"]
 
 LESION_FIGURES = {"lesionwise_dice": "lesion-wise Dice", "lesion_f1": "lesion F1"}  # of a protocol, the main one
 
@@ -68,6 +70,27 @@ class EvaluationFiles:
         counted = f"{cases} {'case' if cases == 1 else 'cases'} by {self.summary['protocol']}"
         lacking = [f"  without {names}: {count} cases" for names, count in self.missing.items()]
         return [counted, *lacking, *(_line(name, found) for name, found in self.summary["regions"].items())]
+
+
+class Publish:
+    """Let the results of an evaluation appear when it has ended, and others write to their folder.
+
+    List it after the handlers that write, and before `common.training.Ending`, which says where the results are.
+
+    Args:
+        output_dir: folder of the results, which were written to what `begin` returned for it.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        self.folder = output_dir
+
+    def attach(self, engine: Engine) -> None:
+        """Publish when `engine` has ended without an error."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self) -> None:
+        finish(self.folder)
+        release(self.folder)
 
 
 def _line(region: str, found: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from common.data.datalists import UNPRINTABLE
 from common.data.regions import display_order, regions_of
 from common.errors import InputError
 from common.files import cell_text, parse_json, reporting_json_errors, reporting_path_errors
+from common.inference.publishing import place_of, settle
 from common.inference.results import LESIONS, METRICS, CaseFiles, Cases, count_lesions, statistics
 from common.metrics.protocols import PRESENT, Lesion, Protocol, Scores, figures
 from common.metrics.protocols import protocol as protocol_of
@@ -117,6 +118,7 @@ def _read(folder: Path) -> tuple[Evaluation, dict[str, Any]]:
         is_folder = folder.is_dir()
     if not is_folder:
         raise InputError(f"{folder}: no such folder; expected one that {WRITER} wrote")
+    settle(folder)
     path = folder / "summary.json"
     summary = _read_json(path, f"a summary by {WRITER}")
     try:
@@ -299,16 +301,20 @@ def _files(path: Path, case: str, content: Any, is_missing: bool) -> CaseFiles:
         if not (value is None and key != "reference") and not _is_path(value):
             expected = "an absolute path, or one inside the folder"
             raise InputError(f"{path}: case {case}: {key} {json.dumps(value)}; expected {expected}")
-    prediction, image = (
-        None if content[key] is None else path.parent / content[key] for key in ("prediction", "image")
-    )
+    prediction, reference, image = (None if content[key] is None else _place(path, content[key]) for key in FILES)
     part = content.get("part")
     if "part" in content and (not isinstance(part, str) or not part.strip() or UNPRINTABLE.search(part)):
         raise InputError(f"{path}: case {case}: part {json.dumps(part)}; expected text of one line")
     missing = content.get("missing_modalities", [])
     if not isinstance(missing, list) or not all(isinstance(name, str) and name.isprintable() for name in missing):
         raise InputError(f"{path}: case {case}: missing_modalities {json.dumps(missing)}; expected a list of names")
-    return CaseFiles(case, prediction, path.parent / content["reference"], image, part, tuple(missing))
+    return CaseFiles(case, prediction, reference or Path(), image, part, tuple(missing))
+
+
+def _place(path: Path, name: str) -> Path:
+    """A file that cases.json names; results that are yet to appear name files of the folder that they are to be in."""
+    file = path.parent / name
+    return file if file.exists() else place_of(path.parent) / name
 
 
 def _is_path(value: Any) -> bool:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from common.data.regions import display_order
-from common.files import remove, write_csv, write_json
+from common.files import write_csv, write_json
+from common.inference.publishing import PAGE, SUMMARY, place_of
 from common.metrics.protocols import Protocol, Scores, figures
 
 __all__ = [
@@ -30,8 +31,6 @@ __all__ = [
 ]
 
 Cases = Mapping[str, Mapping[str, Scores]]  # by case and region
-
-PAGE = "evaluation.html"  # drawn from the files of `write` by common.pages
 
 METRICS = ("case", "region", "metric", "value", "unit")
 LESIONS = (
@@ -64,10 +63,11 @@ class CaseFiles(NamedTuple):
 def write(
     folder: str | Path, scores: Cases, protocol: Protocol, files: Sequence[CaseFiles], convention: str, name: str
 ) -> dict[str, Any]:
-    """Write metrics.csv, lesions.csv, cases.json and summary.json; remove the page of earlier scores.
+    """Write metrics.csv, lesions.csv, cases.json and summary.json.
 
     Args:
-        folder: created if it does not exist; files of these names are replaced.
+        folder: created if it does not exist; files of these names are replaced one by one. For results that appear
+            together, the one that `common.inference.begin` or `publishing` gives.
         scores: of each case and region.
         protocol: that measured the scores.
         files: of the cases, in the same order.
@@ -82,12 +82,10 @@ def write(
     """
     folder = Path(folder)
     summary = summarise(scores, protocol, [case.name for case in files if case.prediction is None])
-    remove(folder / PAGE)
-    remove(folder / "summary.json")  # written last: an interrupted run leaves no summary of other scores
     write_csv(folder / "metrics.csv", [METRICS, *_metrics(scores, protocol)])
     write_csv(folder / "lesions.csv", [LESIONS, *_lesions(scores)])
     write_json(folder / "cases.json", _cases(folder, scores, files, convention, name))
-    write_json(folder / "summary.json", summary)
+    write_json(folder / SUMMARY, summary)
     return summary
 
 
@@ -205,5 +203,8 @@ def _path(folder: Path, file: Path | None) -> str | None:
     """The path of a file: relative if the file is inside the folder, which may be moved; else absolute."""
     if file is None:
         return None
-    path, root = file.parent.resolve() / file.name, folder.resolve()
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    path = file.parent.resolve() / file.name
+    for root in (folder.resolve(), place_of(folder.resolve())):
+        if path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return str(path)

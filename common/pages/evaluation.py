@@ -21,7 +21,7 @@ from common.pages import evaluation_charts
 from common.pages.evaluation_pictures import draw
 from common.pages.templates import render
 
-__all__ = ["Chosen", "choose", "page_of", "write_page"]
+__all__ = ["Chosen", "choose", "page_of", "write", "write_page"]
 
 SCRIPT = "evaluation.js"
 SHOWN = 3  # cases each of the worst, the median and the best
@@ -77,7 +77,15 @@ def write_page(folder: str | Path) -> Path:
     Raises:
         InputError: a file of the folder, a label map or an image is invalid, or the page cannot be written.
     """
-    content = page_of(read_details(folder))
+    return write(page_of(read_details(folder)), folder)
+
+
+def write(content: str, folder: str | Path) -> Path:
+    """Write the page of the evaluation in a folder, and return its path.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     page = Path(folder) / PAGE
     with atomic_write(page) as file:
         file.write_text(content, encoding="utf-8")

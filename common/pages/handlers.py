@@ -4,7 +4,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from common.errors import one_line, show
-from common.inference.results import PAGE
+from common.inference.publishing import PAGE, place_of
 
 __all__ = ["EvaluationPage"]
 
@@ -32,4 +32,4 @@ class EvaluationPage:
 
             write_page(self.folder)
         except Exception as error:  # the scores are written, and are worth more than their page
-            show(f"warning: {self.folder}/{PAGE} was not drawn: {one_line(error)}", error=True)
+            show(f"warning: {place_of(self.folder)}/{PAGE} was not drawn: {one_line(error)}", error=True)

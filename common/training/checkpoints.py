@@ -13,7 +13,6 @@ from torch import nn
 
 from common.data.datasets import Steps
 from common.errors import ArgumentError, InputError, show
-from common.files import unfinished_files
 from common.training.plan import Plan
 from common.training.random_states import random_state, set_random_state
 from common.training.resume import saved_states
@@ -117,7 +116,7 @@ class RunStates:
         validator: Engine,
         local_objects: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder, self.source = Path(plan.options.ckpt_dir), plan.resumed_from
+        self.plan, self.folder, self.source = plan, Path(plan.options.ckpt_dir), plan.resumed_from
         self.objects, self.local_objects = dict(objects), dict(local_objects or {})
         self.steps, self.validator = steps, validator
         self.metadata = plan.settings | {"versions": versions()}
@@ -131,13 +130,12 @@ class RunStates:
 
     def _start(self, trainer: Engine) -> None:
         self._stop.watch(trainer, self.steps.dataloader, self.validator.data_loader)
-        if idist.get_rank() == 0:
-            for unfinished in unfinished_files(self.folder, "iteration-*.pt"):  # of a run that was killed as it saved
-                unfinished.unlink()
+        self.plan.begin()  # again, where a federated client starts its trainer in each round
         check_same_source(_gather(-1 if self.source is None else int(self.source.stem.split("-")[1])))
         if self.source:
             self.load(trainer, self.source)
-        if not trainer.has_event_handler(self._save_or_end):  # a federated client starts its trainer in each round
+        if not trainer.has_event_handler(self._save_or_end):
+            trainer.add_event_handler(Events.COMPLETED, self.plan.end)
             trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # now, so that they come last
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
 
@@ -156,6 +154,7 @@ class RunStates:
             if idist.get_rank() == 0:
                 name = signal.Signals(number).name
                 show(f"{name}: saved {file}; resume=true continues from it; status {PREEMPTED}")
+            self.plan.end()
             raise SystemExit(PREEMPTED)
 
     def save(self, trainer: Engine) -> Path:

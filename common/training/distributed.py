@@ -4,7 +4,8 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import ignite.distributed as idist
@@ -12,7 +13,7 @@ import torch
 import torch.distributed as dist
 from monai.data import partition_dataset
 
-from common.errors import InputError, report_in_one_line
+from common.errors import InputError, check_number, report_in_one_line
 from common.values import flag
 
 __all__ = ["Processes", "leave_process_group"]
@@ -27,6 +28,7 @@ class Processes:
 
     Args:
         multi_gpu: whether the network is wrapped for several processes, as in `multi_gpu_train.yaml`.
+        patience: minutes that a process waits for the others before it takes one of them for dead.
 
     Attributes:
         rank: of this process, from 0.
@@ -39,13 +41,14 @@ class Processes:
             set without torchrun.
     """
 
-    def __init__(self, multi_gpu: bool | str = False) -> None:
+    def __init__(self, multi_gpu: bool | str = False, patience: float = 30) -> None:
         report_in_one_line()
         multi_gpu = flag("multi_gpu", multi_gpu)
+        check_number("processes::patience", patience, float, 0.01, 10_000)
         started = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 0
         if not dist.is_initialized():
             if multi_gpu:
-                _join_group(started)
+                _join_group(started, patience)
             elif started > 1:
                 raise InputError(
                     f"torchrun started {started} processes: expected configs/multi_gpu_train.yaml in --config_file, too"
@@ -55,6 +58,23 @@ class Processes:
         self.is_main = self.rank == 0
         number = int(os.environ.get("LOCAL_RANK", 0)) if multi_gpu else torch.cuda.current_device() if _has_gpu() else 0
         self.device = torch.device("cuda", number) if _has_gpu() else torch.device("cpu")
+
+    def on_main(self, action: Callable[[], None]) -> None:
+        """Do something on the main process only; every process calls this.
+
+        Raises:
+            InputError: on all processes, what `action` raises.
+        """
+        found: list[InputError | None] = [None]
+        if self.is_main:
+            try:
+                action()
+            except InputError as error:
+                found = [error]
+        if dist.is_initialized():
+            dist.broadcast_object_list(found)
+        if found[0] is not None:
+            raise found[0]
 
     def seed(self, seed: int) -> int:
         """A seed of this process's own, from that of the run."""
@@ -83,13 +103,13 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _join_group(started: int) -> None:
+def _join_group(started: int, patience: float) -> None:
     if not started:
         raise InputError("multi_gpu_train.yaml: no processes of torchrun; expected torchrun ... -m monai.bundle run")
     if _has_gpu():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook
-    dist.init_process_group("nccl" if _has_gpu() else "gloo")
+    dist.init_process_group("nccl" if _has_gpu() else "gloo", timeout=timedelta(minutes=patience))
     sys.excepthook = hook  # the group installs one of its own
     atexit.register(leave_process_group)
     idist.sync()  # Ignite has to meet the group on every rank before a handler that only rank 0 has

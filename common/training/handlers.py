@@ -213,6 +213,8 @@ class Pictures:
         self.writer = SummaryWriter(self.folder / "tensorboard" / "pictures")
         event = Events.EPOCH_COMPLETED if self.last_only else Events.ITERATION_COMPLETED
         engine.add_event_handler(event, self)
+        if not self.last_only:  # the folder may be moved when the run has ended
+            engine.add_event_handler(Events.COMPLETED, lambda: self.writer.close())
 
     def __call__(self, engine: Engine) -> None:
         try:

@@ -12,6 +12,7 @@ from common.errors import ArgumentError, show
 from common.options import Options
 from common.training.distributed import Processes
 from common.training.resume import resumable
+from common.training.signals import end_before_the_first_step
 from common.training.step import accumulation_steps
 from common.weights.formats import measured_of
 
@@ -100,8 +101,8 @@ class Plan:
         resumed_from: the state that the run continues from, if any.
 
     Raises:
-        InputError: the datalist or the length is invalid, a folder cannot be written to, or `ckpt_dir` holds a run that
-            does not fit.
+        InputError: the datalist or the length is invalid, a folder cannot be written to, another process writes to it,
+            or `ckpt_dir` holds a run that does not fit.
     """
 
     def __init__(
@@ -122,7 +123,8 @@ class Plan:
         self.volumes_per_batch = batch_size // self.crops_per_volume
         self.training_cases = len(self.data.load("training", must_exist=False, missing=()))
         self.length = length(options, self.training_cases, self.global_batch_size // self.crops_per_volume)
-        options.make_folders()
+        end_before_the_first_step(processes.is_main)
+        self.begin()
         self.settings = options.record(
             **self.length._asdict(),
             bundle=bundle,
@@ -136,6 +138,18 @@ class Plan:
         if hasattr(options, "modality_dropout"):
             self._record_missing()
         self.resumed_from = resumable(options.ckpt_dir, options.resume, self.settings)
+
+    def begin(self) -> None:
+        """Make the run's folders and keep other runs out of them, from the main process; every process calls this.
+
+        Raises:
+            ArgumentError: on all processes, if a folder cannot be written to, or another run writes to it.
+        """
+        self.processes.on_main(self.options.make_folders)
+
+    def end(self) -> None:
+        """Let other runs write to the folders, as this one has ended."""
+        self.options.release_folders()
 
     def measure(self) -> None:
         """Measure how some of the training's scans were prepared, for the record, and print it.

@@ -4,7 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from functools import partial
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,41 @@ from common.errors import show
 if TYPE_CHECKING:
     from ignite.engine import Engine
 
-__all__ = ["PREEMPTED", "StopRequest"]
+__all__ = ["PREEMPTED", "StopRequest", "end_before_the_first_step", "give_signals_back"]
 
 PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h, try again
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # SLURM and others send them before they kill; Ctrl-C
+
+
+_BEFORE: dict[int, Any] = {}  # handlers in force before those of `end_before_the_first_step`
+
+
+def end_before_the_first_step(is_main: bool = True) -> None:
+    """Let SIGTERM and SIGUSR1 end this process with a line and the status 75, until a `StopRequest` watches the run.
+
+    There is nothing to save while a run loads data and fills its caches. Only the main thread can have signals handled;
+    in another one nothing happens.
+
+    Args:
+        is_main: whether this process says so.
+    """
+
+    def end(number: int, _: FrameType | None) -> None:
+        if is_main:
+            name = signal.Signals(number).name
+            show("", f"{name}: ended before the first step, nothing to save; status {PREEMPTED}")
+        raise SystemExit(PREEMPTED)
+
+    if current_thread() is main_thread():
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            _BEFORE.setdefault(number, signal.getsignal(number))
+            signal.signal(number, end)
+
+
+def give_signals_back() -> None:
+    """Undo `end_before_the_first_step`."""
+    while _BEFORE:
+        signal.signal(*_BEFORE.popitem())
 
 
 class StopRequest:
@@ -35,6 +66,7 @@ class StopRequest:
         """Defer signals while `trainer` runs, and let the workers of the DataLoaders outlive them."""
         from ignite.engine import Events  # here, as a study's commands need only the status
 
+        give_signals_back()
         before = {number: signal.signal(number, self._remember) for number in SIGNALS}
         trainer.add_event_handler(Events.COMPLETED, lambda: [signal.signal(*item) for item in before.items()])
         for loader in loaders:

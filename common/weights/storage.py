@@ -108,7 +108,12 @@ def _cause(error: Exception, path: Path) -> str:
 def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Save a checkpoint atomically; see `common.files.atomic_write`."""
     with atomic_write(path) as temporary, temporary.open("wb") as file:  # with a path, no OSError on a full disk
-        torch.save(dict(content), file)
+        try:
+            torch.save(dict(content), file)
+        except RuntimeError as error:  # as it closes its archive, after the OSError
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def path_of(argument: str, value: Any) -> Path:

@@ -12,7 +12,7 @@ from common.errors import InputError, check_number, choice, show
 from common.files import expand_home
 from common.values import flag
 from scripts.datalists import layouts
-from scripts.datalists.build import build, check_outputs, sizes
+from scripts.datalists.build import build, check_outputs, sizes, write
 from scripts.datalists.check import check
 from scripts.datalists.generic import regions as region_files
 from scripts.datalists.generic.names import naming
@@ -46,7 +46,7 @@ def ukb(
     Args:
         root: folder with EID_20252_2_0/T1/T1_brain_to_MNI.nii.gz and
             EID_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz; instances 2_0, 3_0 and later.
-        output: the datalist, a JSON file; an existing file is replaced.
+        output: the datalist, a JSON file; an earlier one with other content is renamed.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; all for a cohort that no stage trains on.
         seed: of the random choice, 0 or more.
@@ -96,7 +96,7 @@ def brats(
     Args:
         root: folder with BraTS2021_00000/BraTS2021_00000_flair.nii.gz, and so on, or with
             BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz, and so on.
-        output: the datalist, a JSON file; an existing file is replaced.
+        output: the datalist, a JSON file; an earlier one with other content is renamed.
         validation: number or fraction of people for validation; 0.1 by default.
         testing: number or fraction of people for testing; 0 by default; all for a cohort that no stage trains on.
         seed: of the random choice, 0 or more.
@@ -167,7 +167,7 @@ def atlas(
     Args:
         root: folder with sub-r001s001/ses-1/anat/sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz, and so on, or
             with R001/sub-r001s001, or with Training/R001/sub-r001s001 and Testing.
-        output: the datalist, a JSON file; an existing file is replaced.
+        output: the datalist, a JSON file; an earlier one with other content is renamed.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; all for a cohort that no stage trains on.
         seed: of the random choice, 0 or more.
@@ -217,7 +217,7 @@ def generic(
 
     Args:
         root: folder of the data set.
-        output: the datalist, a JSON file; an existing file is replaced.
+        output: the datalist, a JSON file; an earlier one with other content is renamed.
         regions: YAML file that names each region, the outermost first, with its labels; see docs/own_data.md. By
             default what dataset.json or BIDS's dseg.tsv states. If nothing states them, all label maps are read. With 1
             as their only value the region is lesion, and otherwise the command ends, and shows a file for the values
@@ -283,7 +283,7 @@ def fold(
 
     Args:
         datalist: JSON file to take from, with nothing held out in `testing` but what is to stay out of all folds.
-        output: the new datalist, a JSON file; an existing file is replaced.
+        output: the new datalist, a JSON file; an earlier one with other content is renamed.
         folds: a number of folds, into which people are dealt at random; or a JSON file in the form of SwinUNETR's
             brats21_folds.json, which identifies subjects by their folders' names.
         fold: the fold that is held out, from 0.
@@ -301,7 +301,7 @@ def fold(
         inputs["folds"] = expand_home(folds, f"--folds={folds}")
     check_outputs([("output", target)], inputs)
     content = hold_out(content, folds, fold, fold_to, validation, seed)
-    datalists.write(content, target)
+    write(content, target)
     show(f"{output}: {sizes(content)}")
 
 
@@ -321,7 +321,7 @@ def subset(
 
     Args:
         datalist: JSON file to take from.
-        output: the new datalist, a JSON file; an existing file is replaced.
+        output: the new datalist, a JSON file; an earlier one with other content is renamed.
         fraction: of the training subjects, above 0 and up to 1; at least one subject. All by default.
         seed: of the choice, 0 or more.
         nested: whether a smaller fraction is contained in a larger one of the same seed. By default each fraction is
@@ -342,7 +342,7 @@ def subset(
         content = datalists.restrict(content, [str(name) for name in names])
     if fraction is not None:
         content = datalists.subset(content, fraction, seed, flag("nested", nested))
-    datalists.write(content, target)
+    write(content, target)
     show(f"{output}: {sizes(content)}; {', '.join(content['modalities'])}")
 
 

@@ -1,5 +1,7 @@
 """Build the datalist of a cohort: scan its folder, select visits, split them, write the file and the flow chart."""
 
+import filecmp
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -8,13 +10,13 @@ from typing import Any
 from common.data import datalists
 from common.data.preparation import describe, measure_cases, spread, union
 from common.errors import InputError, show
-from common.files import check_writable_file, expand_home, reporting_path_errors
+from common.files import aside_of, check_writable_file, expand_home, reporting_path_errors
 from scripts import consort as chart
 from scripts.datalists.layouts import Cohort, Visit
 from scripts.datalists.slices import count_slices
 from scripts.datalists.splits import Splitter
 
-__all__ = ["build", "check_outputs", "sizes"]
+__all__ = ["build", "check_outputs", "sizes", "write"]
 
 OUTSIDE = "in no fold"  # where a flow chart counts people of the cohort whom the file of folds does not name
 
@@ -75,12 +77,35 @@ def build(
     content = _describe(cohort, visits, folds, folder)
     entries = {split: [_entry(visit) for visit in members] for split, members in splits.items()}
     content |= {split: entries[split] for split in datalists.SPLITS if split in entries}
-    datalists.write(content, target)
+    write(content, target)
     show(f"{output}: {sizes(content)}")
     if consort is not None:
         counted = chart.count_splits(splits)
         chart.write({"name": cohort.name, "layout": cohort.title, "steps": steps, "splits": counted}, flow)
         chart.draw(str(flow), str(flow.with_suffix(".svg")))
+
+
+def write(content: Mapping[str, Any], target: Path) -> None:
+    """Write a datalist; an earlier one with other content is kept beside it, and a line says so.
+
+    Raises:
+        InputError: see `common.data.datalists.write`; or the earlier one cannot be kept.
+    """
+    if not target.is_file():
+        datalists.write(content, target)
+        return
+    with reporting_path_errors(f"--output={target}"):
+        kept = aside_of(target)
+        shutil.copy2(target, kept)
+    try:
+        datalists.write(content, target)
+    except InputError:
+        kept.unlink()
+        raise
+    if filecmp.cmp(target, kept, shallow=False):
+        kept.unlink()
+    else:
+        show(f"{target}: replaced; the earlier one, with other content, is {kept}")
 
 
 def check_outputs(outputs: Sequence[tuple[str, Path]], inputs: Mapping[str, Path]) -> None:

@@ -14,7 +14,9 @@ from common.errors import InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, reporting_path_errors
 from common.inference import results
 from common.inference.masks import labels_of, masks_of, mixed_labels
-from common.inference.results import PAGE, CaseFiles
+from common.inference.publishing import PAGE, publishing
+from common.inference.reading import read_details
+from common.inference.results import CaseFiles
 from common.metrics.protocols import PRESENT, Protocol, Scores
 from scripts.evaluate.cases import PROTOCOLS, convention_of, find_cases
 from scripts.pools import map_in_processes
@@ -57,7 +59,7 @@ def evaluate(
         protocol: atlas (labels 0 and 1; 6-connected lesions), isles (0 and 1; 26-connected, volumes in ml), brats
             (0, 1, 2, and 3 or 4 for enhancing tumour; lesion-wise, in WT, TC and ET), or dice (Dice of each region).
         output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
-            replaced.
+            replaced, all together when the new ones are complete.
         challenge: of brats, GLI (default), MET, MEN, SSA or PED.
         tolerance: mm; also measures nsd, the normalised surface Dice at this tolerance.
         missing: worst, to count an absent prediction as an empty one. Otherwise it is an error.
@@ -78,9 +80,12 @@ def evaluate(
     folder = _output(output, FILES, {"--predictions": predictions, "--references": references, "--images": images})
     _warn_of_images(cases)
     scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
-    summary = results.write(folder, scores, rules, cases, convention, _resolve(predictions).name)
-    path = _write_page(folder)
-    show(*_lines(summary), "", str(path))
+    with publishing(folder, "output") as unfinished:
+        summary = results.write(unfinished, scores, rules, cases, convention, _resolve(predictions).name)
+        fault = _draw_page(unfinished)
+    if fault is not None:
+        raise fault
+    show(*_lines(summary), "", str(folder / PAGE))
 
 
 def page(folder: str) -> None:
@@ -92,7 +97,9 @@ def page(folder: str) -> None:
     """
     with reporting_path_errors(str(folder)):
         path = Path(str(folder)).expanduser()
-    show(_write_page(path))
+    from common.pages import evaluation  # here: the pictures' imports take seconds that `--help` can save
+
+    show(evaluation.write_page(path))
 
 
 def compare(*folders: str, output: str | None = None, names: str | Sequence[str] | None = None) -> None:
@@ -133,9 +140,12 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None) -
 
     found = named_folders("pool", [str(folder) for folder in folders], _words(names))
     target = _output(output, FILES, {name: str(folder) for name, folder in found.items()})
-    summary = pool_folders(found, target)
-    path = _write_page(target)
-    show(*_lines(summary), "", str(path))
+    with publishing(target, "output") as unfinished:
+        summary = pool_folders(found, unfinished)
+        fault = _draw_page(unfinished)
+    if fault is not None:
+        raise fault
+    show(*_lines(summary), "", str(target / PAGE))
 
 
 def _words(names: str | Sequence[str] | None) -> list[str] | None:
@@ -227,10 +237,20 @@ def _attempt(work: Callable[[CaseFiles], Any], files: CaseFiles) -> Any:
         return _Fault(f"{files.reference}: out of memory; expected fewer --workers")
 
 
-def _write_page(folder: Path) -> Path:
+def _draw_page(folder: Path) -> InputError | None:
+    """Draw the page of new results; why it cannot be drawn, as the scores are worth more than their page.
+
+    Raises:
+        InputError: it is drawn and cannot be written, as on a full disk.
+    """
     from common.pages import evaluation  # here: the pictures' imports take seconds that `--help` can save
 
-    return evaluation.write_page(folder)
+    try:
+        content = evaluation.page_of(read_details(folder))
+    except InputError as error:
+        return error
+    evaluation.write(content, folder)
+    return None
 
 
 def _lines(summary: Mapping[str, Any]) -> list[str]:

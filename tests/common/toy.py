@@ -13,6 +13,7 @@ from monai.transforms import Compose, RandGaussianNoised
 from torch import nn
 
 from common.data.datasets import CaseDataset, CaseSampler, Steps
+from common.options import Options
 from common.ssl.views import TwoViews
 from common.training.checkpoints import BestModel, RunStates
 from common.training.records import TrainingRecord
@@ -27,8 +28,9 @@ METADATA = {"bundle": "toy", "modalities": ["T1"], "model_size": "micro"}
 def plan_of(folder, resumed_from=None, save_interval=3, keep=2, settings=METADATA):
     """What a training reads from its plan."""
     places = {"output_dir": str(folder), "ckpt_dir": str(folder / "models")}
-    options = SimpleNamespace(**places, iterations="2 epochs", save_interval=save_interval, keep=keep)
-    return SimpleNamespace(options=options, settings=settings, resumed_from=resumed_from)
+    options = Options(**places, iterations="2 epochs", save_interval=save_interval, keep=keep)
+    alone = {"begin": options.make_folders, "end": options.release_folders}
+    return SimpleNamespace(options=options, settings=settings, resumed_from=resumed_from, **alone)
 
 
 def cases(count=5):

@@ -17,6 +17,7 @@ import pytest
 from tests.faults.checkpoints import FAULTS as OF_CHECKPOINTS
 from tests.faults.commands import FAULTS as OF_COMMANDS
 from tests.faults.datalists import FAULTS as OF_DATALISTS
+from tests.faults.in_use import FAULTS as OF_FOLDERS_IN_USE
 from tests.faults.options import FAULTS as OF_OPTIONS
 from tests.faults.table import Fault, plain
 from tests.faults.volumes import FAULTS as OF_VOLUMES
@@ -25,7 +26,7 @@ from tests.support import ROOT, Result, execute
 LOGS = "tensorboard/"  # of a run that reads a bad volume in its first step
 
 pytestmark = pytest.mark.slow
-FAULTS: list[Fault] = [*OF_OPTIONS, *OF_CHECKPOINTS, *OF_DATALISTS, *OF_VOLUMES, *OF_COMMANDS]
+FAULTS: list[Fault] = [*(*OF_OPTIONS, *OF_CHECKPOINTS, *OF_DATALISTS, *OF_VOLUMES, *OF_COMMANDS, *OF_FOLDERS_IN_USE)]
 FIRST = {fault.module: fault for fault in reversed(FAULTS) if fault.memory is None}
 
 

@@ -106,12 +106,6 @@ def test_cases_have_their_files_and_volumes(tmp_path):
     }
 
 
-def test_the_page_of_earlier_scores_is_removed(tmp_path):
-    (tmp_path / "evaluation.html").write_text("page")
-    write(tmp_path, CASES, ATLAS)
-    assert not (tmp_path / "evaluation.html").exists()
-
-
 def test_lesions_are_counted_by_outcome():
     lesions = [
         *[lesion()] * 3,
@@ -187,12 +181,3 @@ def test_an_interval_depends_on_its_seed():
     values = np.random.default_rng(0).normal(size=30)
     assert results.mean_interval(values) == results.mean_interval(list(values))
     assert results.mean_interval(values) != results.mean_interval(values, seed=1)
-
-
-def test_an_interrupted_run_leaves_no_summary_of_other_scores(tmp_path):
-    write(tmp_path, CASES, ATLAS)
-    broken = {"a": atlas_scores(0.5, lesion(centre=None))}  # lesions.csv cannot be written
-    files = [results.CaseFiles("a", None, Path("/r/a.nii"), None)]
-    with pytest.raises(TypeError):
-        results.write(tmp_path, broken, ATLAS, files, "atlas", "ours")
-    assert not (tmp_path / "summary.json").exists()

@@ -1,6 +1,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -12,14 +14,16 @@ from torch import nn
 from common.errors import InputError
 from common.training.checkpoints import BestModel, RunStates, check_same_source
 from common.training.resume import resumable
-from common.training.signals import PREEMPTED
+from common.training.signals import PREEMPTED, end_before_the_first_step, give_signals_back
 from common.weights.formats import read
 from common.weights.storage import versions, write
 from tests.common.toy import METADATA, Training, dataset, plan_of, same
+from tests.support import ROOT
 
 
 def saved(folder):
-    return sorted(path.name for path in (folder / "models").iterdir())
+    """The files of a run's checkpoints, but for the lock that a run which fails has until its process ends."""
+    return sorted(path.name for path in (folder / "models").iterdir() if path.name != ".in_use")
 
 
 def state(folder, iteration):
@@ -409,9 +413,35 @@ def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path):
 
 
 def test_signals_are_given_back_when_the_run_has_ended(tmp_path):
-    before = signal.getsignal(signal.SIGUSR1)
+    give_signals_back()  # of a plan in another test
+    before = [signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)]
+    end_before_the_first_step()
     Training(tmp_path, 1)
-    assert signal.getsignal(signal.SIGUSR1) == before
+    assert [signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)] == before
+
+
+FILLING = """
+import time
+from common.data.datasets import CaseDataset
+from common.errors import report_in_one_line
+from common.training.signals import end_before_the_first_step
+from monai.transforms import Compose, Lambdad
+report_in_one_line()
+end_before_the_first_step()
+read = Lambdad("image", lambda _: (print("reading", flush=True), time.sleep(600)))
+CaseDataset([{"subject": "1", "image": "file"}], Compose([read]), cache_rate=1.0)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_while_the_caches_fill_ends_the_run_with_a_line(number):
+    with subprocess.Popen([sys.executable, "-c", FILLING], cwd=ROOT, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout.readline() == "reading\n"
+        process.send_signal(number)
+        told, errors = process.communicate(timeout=60)
+    assert process.returncode == PREEMPTED
+    assert told == f"\n{number.name}: ended before the first step, nothing to save; status {PREEMPTED}\n"
+    assert errors == ""
 
 
 def test_a_trainer_that_starts_again_saves_once(tmp_path, monkeypatch):

@@ -1,13 +1,19 @@
 """The processes of a training: what stands for one, what torchrun starts, how a group ends."""
 
+import os
 import subprocess
 import sys
+import time
+from functools import partial
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from common.errors import InputError
+from common.files import claim, claimed
 from common.training.distributed import Processes
+from tests.support import ROOT
 
 CASES = [{"subject": f"case{n}"} for n in range(7)]
 
@@ -57,6 +63,72 @@ def test_a_single_process_of_torchrun_needs_no_overlay(monkeypatch):
 
 def test_each_process_has_a_seed_of_its_own():
     assert [process.seed(7) for process in group(3)] == [7, 100_007, 200_007]
+
+
+LOSING = """
+import os, signal, sys
+import torch
+from common.errors import explain_lost_process, report_in_one_line
+from common.training.distributed import Processes
+from common.training.signals import StopRequest
+from ignite.engine import Engine
+report_in_one_line(explain=explain_lost_process)
+processes = Processes(multi_gpu=True, patience=0.05)
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+def step(engine, batch):
+    if processes.rank == 1 and engine.state.iteration == 2:
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    model(torch.ones(1, 2)).sum().backward()
+trainer = Engine(step)
+StopRequest().watch(trainer)
+trainer.run([0, 1, 2])
+"""
+
+
+@pytest.mark.parametrize(("sent", "why"), [("SIGKILL", "has ended"), ("SIGSTOP", "has not answered in time")])
+def test_a_process_that_is_lost_ends_the_others_with_a_line(tmp_path, sent, why):
+    (tmp_path / "losing.py").write_text(LOSING)
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node=2", "--log-dir", str(tmp_path), "-r", "3"]
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", *launcher, str(tmp_path / "losing.py"), sent]
+    with subprocess.Popen(command, env=os.environ | environment, stderr=subprocess.DEVNULL) as agent:
+        told = ""
+        while not told.endswith("say why\n"):
+            assert agent.poll() is None or told, "nobody said anything"
+            time.sleep(0.1)
+            told = "".join(path.read_text() for path in tmp_path.glob("*/attempt_0/0/stderr.log"))
+        subprocess.run(["kill", "-CONT", *children(agent.pid)], check=False, capture_output=True)
+        assert agent.wait(timeout=60) == 1
+    assert "Traceback" not in told
+    expected = f"process of rank 0: another process of this run {why}; expected its own last lines to say why"
+    assert [line for line in told.splitlines() if line.startswith("error: ")] == [f"error: {expected}"]
+
+
+def children(number):
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(number)], capture_output=True, text=True, check=False)
+    return found.stdout.split()
+
+
+def take(rank, folder):
+    """One of two processes that want two folders; what became of that."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    for name in ("free", "held"):
+        try:
+            Processes().on_main(partial(claim, "ckpt_dir", folder / name))
+            told = f"{(folder / name / '.in_use').is_file()}"
+        except InputError as error:
+            told = str(error)
+        (folder / f"{name}{rank}").write_text(told)
+        dist.barrier()
+
+
+def test_all_processes_end_if_the_main_one_finds_the_folder_in_use(tmp_path):
+    with claimed("ckpt_dir", tmp_path / "held"):
+        torch.multiprocessing.spawn(take, (tmp_path,), nprocs=2)
+    assert [(tmp_path / f"free{rank}").read_text() for rank in range(2)] == ["True", "True"]
+    lines = [(tmp_path / f"held{rank}").read_text() for rank in range(2)]
+    assert lines[0] == lines[1]
+    assert lines[0].startswith(f"ckpt_dir={tmp_path}/held: in use by process {os.getpid()} on ")
 
 
 # Shares

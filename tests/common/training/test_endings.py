@@ -1,11 +1,15 @@
 """What a run prints when it has ended."""
 
+import subprocess
+import sys
+
 import ignite.distributed as idist
 import pytest
 from ignite.engine import Engine
 
 from common.training.endings import BestValidation, Ending
 from tests.common.toy import Training
+from tests.support import ROOT
 
 
 def run(ending, fails=False):
@@ -89,3 +93,51 @@ def test_what_comes_before_the_first_iteration_is_not_the_best(tmp_path):
     found = BestValidation(training.best, training.record)(training.trainer)
     assert training.record.content["validation"]["iteration"] == [0, 3]
     assert found == ["best validation: score 0.5000 at iteration 3 of 3"]
+
+
+# Runs that the machine ends
+
+TRAINING = """
+import multiprocessing, os, resource, signal, sys
+from functools import partial
+from pathlib import Path
+from common.errors import report_in_one_line
+from common.memory import explain_out_of_memory
+from tests.common import toy
+folder, fault = Path(sys.argv[1]), sys.argv[2]
+def happen():
+    if fault == "disk":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, -1))
+    else:
+        os.kill(multiprocessing.active_children()[0].pid, getattr(signal, fault))
+options = {"num_workers": 2, "ckpt_dir": str(folder / "models")}
+report_in_one_line(explain=lambda error: explain_out_of_memory(error, options))
+toy.DataLoader = partial(toy.DataLoader, num_workers=0 if fault == "disk" else 2)
+toy.Training(folder, 20, at_iteration=(5, happen))
+"""
+
+
+def ended(folder, fault):
+    """The lines on stderr of a training in a process of its own, to which something happens in its fifth step."""
+    command = [sys.executable, "-c", TRAINING, str(folder), fault]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 2, process.stderr
+    assert "Traceback" not in process.stderr
+    errors = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert process.stderr.splitlines()[-1:] == errors
+    return errors[0]
+
+
+def test_a_disk_that_fills_in_a_save_leaves_the_last_state(tmp_path):
+    models = tmp_path / "models"
+    line = ended(tmp_path, "disk")
+    assert line == f"error: {models}/iteration-0000006.pt: File too large; expected a file that can be written"
+    assert sorted(path.name for path in models.iterdir()) == ["iteration-0000003.pt", "model.pt"]
+    assert Training(tmp_path, 2, resume=True).trainer.state.iteration == 6
+
+
+@pytest.mark.parametrize(("sent", "why"), [("SIGKILL", "SIGKILL, probably for lack of memory"), ("SIGSEGV", "SIGSEGV")])
+def test_a_reading_process_that_is_killed_is_told_in_a_line(tmp_path, sent, why):
+    change = "lower --num_workers=2, or set it to 0, so that the run itself reads"
+    expected = f"error: a process that reads data was killed by {why}: {change}; {tmp_path}/models keeps the last state"
+    assert ended(tmp_path, sent) == expected

@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -143,9 +142,16 @@ def options_of(tmp_path, datalist_of, **others):
     )
 
 
+def pair():
+    """Stands for the main one of two processes."""
+    processes = Processes()
+    processes.count = 2
+    return processes
+
+
 def test_a_volume_that_gives_two_crops_is_read_once(tmp_path, datalist_of):
     options = options_of(tmp_path, datalist_of, crops_per_volume=2)
-    plan = Plan("a", "SSLHead", "none", SimpleNamespace(count=2), options)
+    plan = Plan("a", "SSLHead", "none", pair(), options)
     # 4 of 10 cases a step: 3 epochs are 30 / 4 steps, rounded up 8; 6 epochs are 60 / 4, rounded up to 2 intervals of 8
     assert plan.length == (16, 8, 1, 6.4)
     assert (plan.crops_per_volume, plan.volumes_per_batch) == (2, 1)
@@ -154,7 +160,7 @@ def test_a_volume_that_gives_two_crops_is_read_once(tmp_path, datalist_of):
 
 def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(tmp_path, datalist_of):
     options = options_of(tmp_path, datalist_of)
-    plan = Plan("a", "SSLHead", "none", SimpleNamespace(count=2), options)
+    plan = Plan("a", "SSLHead", "none", pair(), options)
     # 8 of 10 cases a step: 3 epochs are 30 / 8 steps, rounded up 4; 6 epochs are 60 / 8, rounded up to 2 intervals of 4
     assert plan.length == (8, 4, 1, 6.4)
     assert {name: plan.settings[name] for name in plan.length._fields} == plan.length._asdict()

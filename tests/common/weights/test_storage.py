@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import struct
 import sys
 from pathlib import Path
@@ -226,3 +227,18 @@ def test_versions_are_those_of_the_running_packages():
         "ignite": ignite.__version__,
         "numpy": np.__version__,
     }
+
+
+def test_a_disk_that_fills_is_named_and_leaves_the_file_that_was_there(file):
+    weights.write({"a": torch.ones(2)}, file)
+    before = file.read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most in (2000, 40_200):  # bytes: within a tensor, and within the archive's directory
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit[1]))
+        try:
+            with pytest.raises(InputError, match=r": File too large; expected a file that can be written$"):
+                weights.write({"a": torch.zeros(10_000)}, file)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == [file.name]

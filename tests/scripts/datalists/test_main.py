@@ -824,3 +824,18 @@ def test_the_participants_of_the_embedded_cohort_are_those_that_were_made(tmp_pa
         [{"reason": "without FLAIR", "people": 2}],
         [{"reason": "fewer than 25 slices in T1 and FLAIR", "people": 1}],
     ]
+
+
+def test_an_earlier_datalist_with_other_content_is_kept(root, tmp_path, capsys):
+    _add_atlas(root, 3)
+    datalists.atlas(root, tmp_path / "list.json", testing="all")
+    first = (tmp_path / "list.json").read_bytes()
+    datalists.atlas(root, tmp_path / "list.json", testing="all")
+    assert sorted(path.name for path in tmp_path.glob("*.json")) == ["list.json"]
+    assert "replaced" not in capsys.readouterr().out
+    _add_atlas(root, 4)
+    datalists.atlas(root, tmp_path / "list.json", testing="all")
+    (kept,) = tmp_path.glob("list-*.json")
+    assert kept.read_bytes() == first != (tmp_path / "list.json").read_bytes()
+    told = f"{tmp_path}/list.json: replaced; the earlier one, with other content, is {kept}"
+    assert capsys.readouterr().out.splitlines()[0] == told

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 
 import nibabel
 import numpy as np
@@ -191,6 +192,22 @@ def test_a_page_that_fails_leaves_no_older_one(cohort, monkeypatch):
         run(folder, folder / "out", protocol="isles")
     assert json.loads((folder / "out/summary.json").read_text())["protocol"] == "isles"
     assert not (folder / "out/evaluation.html").exists()
+
+
+def test_a_full_disk_leaves_the_older_results(cohort, monkeypatch):
+    folder, _ = cohort
+    run(folder, folder / "out")
+    before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+    for most in (1500, 5000):  # bytes of a file: of lesions.csv, and of the page alone
+        monkeypatch.setattr(pages, "page_of", lambda details: "x" * 6000)
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit[1]))
+        try:
+            with pytest.raises(InputError, match=r"File too large; expected a file that can be written$"):
+                run(folder, folder / "out", protocol="isles", workers=1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
 
 
 def test_a_page_is_drawn_again_without_scoring(cohort, monkeypatch, capsys):

@@ -1,0 +1,132 @@
+"""The results of an evaluation appear in their folder together, or not at all.
+
+They are written to `.unfinished` in the folder and moved when they are complete. A process that is killed before that
+leaves the earlier results; one that is killed while it moves leaves `.finished`, and whoever reads or writes the folder
+next moves the rest. summary.json goes first and comes last: no program takes the folder for an evaluation in between.
+"""
+
+import atexit
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import InputError
+from common.files import claim, claimed, move_aside, release
+
+__all__ = ["begin", "finish", "place_of", "publishing", "settle"]
+
+UNFINISHED, FINISHED = ".unfinished", ".finished"
+SUMMARY, PAGE, RECORD = "summary.json", "evaluation.html", "run.json"
+PATIENCE = 60.0  # seconds that a process may take to move its results
+_BEGUN: set[Path] = set()  # folders whose results this process has not finished
+
+
+def begin(folder: str | Path, name: str = "output_dir") -> str:
+    """The folder to write the results to until they are complete, empty; nobody else writes to `folder` from now on.
+
+    Args:
+        folder: that the results are to appear in.
+        name: of the argument that gave it, for messages.
+
+    Raises:
+        InputError: the folder cannot be written to, or another process writes to it.
+    """
+    claim(name, folder)
+    unfinished = Path(folder) / UNFINISHED
+    with _reporting(folder):
+        _move(Path(folder))
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+    _BEGUN.add(unfinished)
+    return str(unfinished)
+
+
+@atexit.register
+def _discard() -> None:
+    """Remove what a run that fails has written, before the claim of its folder ends."""
+    for unfinished in _BEGUN:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def place_of(folder: str | Path) -> Path:
+    """The folder that results are to appear in, for the one that `begin` returned; any other folder itself."""
+    folder = Path(folder)
+    return folder.parent if folder.name in (UNFINISHED, FINISHED) else folder
+
+
+def finish(folder: str | Path) -> None:
+    """Let the results appear that were written to what `begin` returned, in place of earlier ones.
+
+    Files of the same names are replaced, and so is the page of earlier scores; an earlier run.json is moved aside.
+    Others stay.
+
+    Raises:
+        InputError: a file cannot be moved.
+    """
+    folder = Path(folder)
+    with _reporting(folder):
+        (folder / UNFINISHED).rename(folder / FINISHED)
+        _BEGUN.discard(folder / UNFINISHED)
+        _move(folder)
+
+
+def settle(folder: str | Path) -> None:
+    """Before the results in a folder are read: finish what a process that was killed has begun to move.
+
+    Raises:
+        InputError: a file cannot be moved, or another process has moved files for a minute.
+    """
+    if (Path(folder) / FINISHED).is_dir():
+        with claimed("folder", folder, PATIENCE), _reporting(folder):
+            _move(Path(folder))
+
+
+@contextmanager
+def publishing(folder: str | Path, name: str) -> Iterator[Path]:
+    """Give a block a folder to write results to; at the end of the block they appear in `folder`.
+
+    If the block fails, the earlier results stay as they are.
+
+    Raises:
+        InputError: the folder cannot be written to, or another process writes to it.
+    """
+    folder = Path(folder)
+    is_new = not folder.exists()
+    claim(name, folder, PATIENCE)
+    try:
+        yield Path(begin(folder, name))
+        finish(folder)
+    finally:
+        _BEGUN.discard(folder / UNFINISHED)
+        shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+        release(folder)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _move(folder: Path) -> None:
+    """Move what is in `.finished` to its place, or the rest of it."""
+    source = folder / FINISHED
+    if not source.is_dir():
+        return
+    if (source / SUMMARY).exists():
+        (folder / SUMMARY).unlink(missing_ok=True)
+        (folder / PAGE).unlink(missing_ok=True)
+    files = [Path(place, name).relative_to(source) for place, _, names in os.walk(source) for name in names]
+    for file in sorted(files, key=lambda file: (file == Path(SUMMARY), file)):
+        if file == Path(RECORD):
+            move_aside(folder / file)
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (source / file).replace(folder / file)
+    shutil.rmtree(source)
+
+
+@contextmanager
+def _reporting(folder: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or folder
+        raise InputError(f"{place}: {error.strerror}; expected a file that can be written") from error
