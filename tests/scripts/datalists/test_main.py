@@ -744,10 +744,11 @@ def test_the_command_line_takes_a_subset_and_restricts_modalities(whole_list, tm
 def test_what_the_owner_has_done_is_claimed_only_where_the_voxels_agree(edge, spacing, expected, tmp_path):
     head = np.zeros([edge + 4] * 3, np.uint8)
     head[2:-2, 2:-2, 2:-2] = 1
-    image = nibabel.Nifti1Image(head, np.diag([spacing] * 3 + [1]))
-    for subject in ("BraTS2021_00000", "BraTS2021_00001"):
+    for number, subject in enumerate(("BraTS2021_00000", "BraTS2021_00001")):
         (tmp_path / "data" / subject).mkdir(parents=True)
-        for kind in ("flair", "t1ce", "t1", "t2", "seg"):
+        for other, kind in enumerate(("flair", "t1ce", "t1", "t2", "seg")):
+            head[3, 3, 3] = 2 + 5 * number + other  # so that none is a copy
+            image = nibabel.Nifti1Image(head, np.diag([spacing] * 3 + [1]))
             nibabel.save(image, tmp_path / "data" / subject / f"{subject}_{kind}.nii.gz")
     datalists.brats(tmp_path / "data", tmp_path / "list.json", testing="all")
     assert json.loads((tmp_path / "list.json").read_text())["preparation"] == expected
