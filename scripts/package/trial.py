@@ -93,7 +93,7 @@ def provide_weights() -> None:
     if WEIGHTS.exists():
         weights.restore(network(), WEIGHTS, modalities())
     else:
-        weights.write({"network": network().state_dict(), "metadata": {"modalities": modalities()}}, WEIGHTS)
+        weights.write_plain(network().state_dict(), {"modalities": modalities()}, WEIGHTS)
 
 
 def net_in_out() -> None:
@@ -115,13 +115,12 @@ def torchscript() -> None:
         ckpt_file=str(WEIGHTS),
         meta_file="configs/metadata.json",
         config_file=CONFIG,
-        key_in_ckpt="network",
         use_trace=True,
         input_shape=shape,
         converter_kwargs={"strict": False, "check_trace": False},  # checked below, on another input
     )
     eager = network()
-    eager.load_state_dict(torch.load(WEIGHTS, weights_only=True)["network"])
+    eager.load_state_dict(torch.load(WEIGHTS, weights_only=True))
     test = torch.randn(shape)
     with torch.no_grad():
         expected, given = eager(test), torch.jit.load("models/model.ts")(test)
@@ -149,10 +148,9 @@ def load() -> None:
         bundle_dir=place.parent,
         source="github",  # not contacted, because the file is present
         workflow_type="inference",
-        key_in_ckpt="network",
         device="cpu",
     )
-    expected = torch.load(WEIGHTS, weights_only=True)["network"]
+    expected = torch.load(WEIGHTS, weights_only=True)
     wrong = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, expected[name])]
     if wrong:
         raise ValueError(f"{len(wrong)} tensors differ from {WEIGHTS}, first {wrong[0]}")

@@ -163,10 +163,13 @@ def test_configs_take_over_what_the_weights_were_trained_with(dist, checkpoint):
     formats = json.loads((folder / "configs/metadata.json").read_text())["network_data_format"]
     assert formats["inputs"]["image"]["spatial_shape"] == formats["outputs"]["pred"]["spatial_shape"] == [64, 64, 64]
     content = torch.load(folder / "models/model.pt", weights_only=True)
-    assert "datalist" not in content["metadata"]
-    assert content["metadata"]["modalities"] == ["FLAIR", "T1ce", "T1", "T2"]
     given = torch.load(checkpoint, weights_only=True)["network"]
-    assert all(torch.equal(tensor, given[name]) for name, tensor in content["network"].items())
+    assert content.keys() == given.keys(), "a plain state dict, as MONAI's tools read it"
+    assert all(torch.equal(tensor, given[name]) for name, tensor in content.items())
+    record = json.loads((folder / "models/model.json").read_text())
+    assert "datalist" not in record
+    assert record["modalities"] == ["FLAIR", "T1ce", "T1", "T2"]
+    assert weights.read(folder / "models/model.pt").metadata["label_convention"] == "brats2023"
 
 
 def test_weights_of_ones_own_regions_and_modalities(tmp_path, dist, checkpoint):
