@@ -43,7 +43,8 @@ def build(
     version = version_of(source)
     name = f"{bundle}-{version}"
     with _in_progress(output, bundle) as folder:
-        _write(folder, contents(source, add_weights(folder, source, weights, weights_url, weights_hash)))
+        settings = add_weights(folder, source, weights, weights_url, weights_hash)
+        _write(folder, contents(source, settings, has_weights=(weights or weights_url) is not None))
         notes = check_files(folder)
         manifest = listing(folder, leave_out=large_files(folder))
         check_released(name, manifest)

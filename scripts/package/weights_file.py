@@ -89,6 +89,7 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
         # a converted file states neither bundle nor architecture
         if stated.get(what, value if what in ("bundle", "architecture") else None) != value:
             raise InputError(f"--weights={weights}: {what} {_text(stated.get(what))}; expected {_text(value)}")
+    checkpoints.measured_of(weights)  # refuses what is no range of figures
     metadata = {name: value for name, value in stated.items() if name not in PRIVATE}
     checkpoints.write_plain(checkpoint.state, metadata, file)
     return metadata

@@ -172,6 +172,35 @@ def test_configs_take_over_what_the_weights_were_trained_with(dist, checkpoint):
     assert weights.read(folder / "models/model.pt").metadata["label_convention"] == "brats2023"
 
 
+@pytest.mark.parametrize(
+    ("cohort", "name"),
+    [("embedded", ", synthetic"), ("unnamed", ""), ("BraTS 2021", " on BraTS 2021")],
+)
+def test_a_package_names_the_data_of_its_weights(tmp_path, dist, checkpoint, cohort, name):
+    content = torch.load(checkpoint, weights_only=True)
+    said = {"cohort": cohort, "dataset": {"name": "brats", "training": 12}, "label_convention": "brats2021"}
+    torch.save({"network": content["network"], "metadata": content["metadata"] | said}, tmp_path / "own.pt")
+    folder = built(dist, weights=str(tmp_path / "own.pt"))
+    text = (folder / "configs/metadata.json").read_text()
+    metadata = json.loads(text)
+    readme = (folder / "docs/README.md").read_text()
+    weights_section = readme[readme.index("## Weights") : readme.index("## Data")]
+    assert metadata["name"] == f"BrainSegFounder stage 3: brain tumour segmentation{name}"
+    assert readme.splitlines()[0].endswith(f"brain tumour segmentation{name}")
+    assert ("BraTS 2021" in text) == (cohort == "BraTS 2021")
+    assert ("BraTS 2021" in weights_section) == (cohort == "BraTS 2021")
+    assert "12 training subjects" in weights_section
+    assert ("synthetic" in metadata["data_source"]) == (cohort == "embedded")
+    assert "no weights" not in text + readme
+
+
+def test_a_package_without_weights_is_described_as_the_bundle(dist):
+    folder = built(dist)
+    for file in ("configs/metadata.json", "docs/README.md"):
+        assert "no weights" in (folder / file).read_text()
+    assert json.loads((folder / "configs/metadata.json").read_text())["name"].endswith(" on BraTS 2021")
+
+
 def test_weights_of_ones_own_regions_and_modalities(tmp_path, dist, checkpoint):
     content = torch.load(checkpoint, weights_only=True)
     own = {"modalities": ["T1", "FLAIR"], "label_convention": "lesion=1+2+5:4dac6d,core=1+5,cavity=5"}
