@@ -13,7 +13,7 @@ from common.data.provenance import cohort_of, model_name, trained_on
 from common.data.regions import regions_of
 from scripts.package.check import LINK, UNITTEST
 
-__all__ = ["contents"]
+__all__ = ["FORMATS", "contents"]
 
 SOURCES = (
     "LICENSE",
@@ -40,6 +40,7 @@ SETTINGS = (
 CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # that take them
 
 
+FORMATS = ("bundle", "huggingface")
 NO_WEIGHTS = "; no weights"  # in the changelog of a bundle
 DATA_REFERENCES = (
     "arxiv.org/abs/2107.02314",
@@ -48,7 +49,9 @@ DATA_REFERENCES = (
 )  # BraTS 2021, ATLAS v2.0, UK Biobank
 
 
-def contents(source: Path, settings: Mapping[str, Any], has_weights: bool = False) -> dict[str, bytes]:
+def contents(
+    source: Path, settings: Mapping[str, Any], has_weights: bool = False, format: str = "bundle"
+) -> dict[str, bytes]:
     """The files of a package without its weights, by name.
 
     Args:
@@ -56,6 +59,7 @@ def contents(source: Path, settings: Mapping[str, Any], has_weights: bool = Fals
         settings: metadata of the weights; the configs take options such as the model size from it, metadata.json and
             the README what the weights were trained on.
         has_weights: whether the package has weights, or says where they are.
+        format: one of `FORMATS`; huggingface adds a model card, and metadata.json beside it.
     """
     paths = [path for pattern in SOURCES for path in sorted(source.glob(pattern)) if path.is_file()]
     names = {path.relative_to(source).as_posix(): path for path in paths}
@@ -79,7 +83,11 @@ def contents(source: Path, settings: Mapping[str, Any], has_weights: bool = Fals
         twin = json.dumps(yaml.safe_load(content[file]), indent=2) + "\n"
         content[file.removesuffix(".yaml") + ".json"] = twin.encode()
     content[f"tests/test_{source.name}.py"] = UNITTEST.read_bytes()
-    return _with_documents(content, source)
+    content = _with_documents(content, source)
+    if format == "huggingface":
+        content["metadata.json"] = content["configs/metadata.json"]
+        content["README.md"] = _model_card(content, source.name)
+    return content
 
 
 def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
@@ -182,6 +190,23 @@ def _section_on_weights(settings: Mapping[str, Any]) -> str:
 
 def _numbered(names: Iterable[str]) -> dict[str, str]:
     return {str(number): name for number, name in enumerate(names)}
+
+
+def _model_card(content: Mapping[str, bytes], bundle: str) -> bytes:
+    """The bundle's README at the top of the package, with the YAML by which Hugging Face finds models."""
+    described = json.loads(content["configs/metadata.json"])
+    segments = "pred" in described["network_data_format"]["outputs"]
+    card: dict[str, Any] = {"license": "apache-2.0", "library_name": "monai"}
+    card |= {"pipeline_tag": "image-segmentation" if segments else "image-feature-extraction"}
+    card |= {"tags": ["monai", "medical", "mri", "brain", bundle]}
+
+    def moved(match: re.Match[str]) -> str:
+        link = match[1]
+        is_elsewhere = "://" in link or link.startswith(("#", "mailto:"))
+        return f"]({link if is_elsewhere else os.path.normpath(f'docs/{link}')})"
+
+    text = LINK.sub(moved, content["docs/README.md"].decode())
+    return f"---\n{yaml.safe_dump(card, sort_keys=False)}---\n{text}".encode()
 
 
 def _with_documents(content: dict[str, bytes], source: Path) -> dict[str, bytes]:
