@@ -49,13 +49,6 @@ def checkpoint(bundle: str, file: Path) -> Path:
         "label_convention": CONVENTIONS.get(bundle),
         "cohort": "embedded",
         "dataset": {"name": "made", "training": 12, "validation": 4},
-        "measured": {
-            "spacing": [[2.0] * 3] * 2,
-            "extent": [[130.0] * 3, [170.0] * 3],
-            "volume": [1.9, 2.1],
-            "air": [0.0, 0.0],
-            "overlap": [1.0, 1.0],
-        },
     }
     weights.write({"network": network.state_dict(), "metadata": metadata}, file)
     return file
