@@ -4,7 +4,7 @@ import difflib
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from fire.parser import DefaultParseValue
 
 from common import weights
 from common.cli import options_of
+from common.data import is_skull_stripped, model_name, trained_on
 from common.errors import ArgumentError, InputError
 from common.files import digest, parse_json, reporting_json_errors
 from common.options import OPTIONS
@@ -40,12 +41,14 @@ class Bundle:
         root: folder of the bundle.
         config: file of its inference config.
         checkpoint: file of its weights.
-        name: from metadata.json.
+        name: from metadata.json, with the data that the checkpoint states instead of those that the bundle is made for.
         version: from metadata.json.
         modalities: in the order of the network's input channels.
-        task: what it segments.
+        task: what it segments, on brains with or without skull as the checkpoint's training measured them.
         options: names of the top-level keys of the inference config.
         checkpoint_sha256: SHA-256 of the checkpoint file, in hexadecimal digits.
+        trained_on: the data of the training in a phrase, as the checkpoint states them.
+        spacing: edges of the voxels that the model was trained on, the smallest and the largest, in mm.
     """
 
     root: Path
@@ -57,6 +60,8 @@ class Bundle:
     task: Task
     options: frozenset[str]
     checkpoint_sha256: str
+    trained_on: str
+    spacing: tuple[float, float]
 
 
 class _Metadata(NamedTuple):
@@ -80,22 +85,33 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     config = _find_config(folder)
     metadata = _read_metadata(folder / "configs" / "metadata.json")
     path = checkpoint or folder / "models" / "model.pt"
-    weights.load(path)  # refuses pickled code
+    record = weights.read(path).metadata  # refuses pickled code, and a record that is about another file
+    measured = weights.measured_of(path)
     task = next((task for task in TASKS.values() if task.outputs == metadata.outputs), None)
     if task is None or task.reference not in metadata.modalities:
         outputs = ", ".join(metadata.outputs)
         raise InputError(f"--bundle={folder}: segments {outputs}; expected brats_finetune or atlas_finetune")
+    if (stripped := is_skull_stripped(record)) is not None:
+        task = replace(task, skull_stripped=stripped)
     return Bundle(
         root=folder.resolve(),
         config=config.resolve(),
         checkpoint=path.resolve(),
-        name=metadata.name,
+        name=model_name(metadata.name, record),
         version=metadata.version,
         modalities=metadata.modalities,
         task=task,
         options=_option_names(config),
         checkpoint_sha256=digest(path),
+        trained_on=trained_on(record),
+        spacing=_spacing(record, measured),
     )
+
+
+def _spacing(record: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """The smallest and the largest edge of a voxel that a network has seen; 1 mm, the cohorts', if it is unknown."""
+    edges = record.get("spacing") or [edge for ranges in measured for side in ranges["spacing"] for edge in side]
+    return (float(min(edges)), float(max(edges))) if edges else (1.0, 1.0)
 
 
 def _find_config(folder: Path) -> Path:

@@ -118,13 +118,14 @@ class Prepare(JobOperator):
     def _check(self, volumes: dict[str, Volume], scans: Scans) -> None:
         job = self.job
         failed = annotation_checks(scans.slices)
-        failed += failed_checks(volumes, scans.aligned, job.reference, job.bundle.task.skull_stripped)
+        task = job.bundle.task
+        failed += failed_checks(volumes, scans.aligned, job.reference, task.skull_stripped, task.in_mni_space)
         if failed and not job.force:
             mend = "" if job.prepare else "--prepare prepares scans, "
             text = "; ".join(failed)
             raise InputError(f"{text}. See deploy/README.md, Preconditions; {mend}--force continues anyway")
         job.remarks += [] if scans.preparation is None else scans.preparation.remarks
-        job.remarks += [*failed, *spacing_remarks(scans.aligned[job.reference])]
+        job.remarks += [*failed, *spacing_remarks(scans.aligned[job.reference], job.bundle.spacing)]
 
 
 class Infer(JobOperator):
@@ -172,7 +173,7 @@ class Write(JobOperator):
         colours = [segment.colour for segment in bundle.task.segments]
         preparation = scans.preparation
         figures = [] if preparation is None else preparation.lines
-        summary = Summary(bundle.name, bundle.version, volumes, colours, job.remarks, figures)
+        summary = Summary(bundle.name, bundle.version, volumes, colours, job.remarks, figures, bundle.trained_on)
         slices = scans.slices[job.reference]
         burned_in = burned_in_annotation(image for series in scans.slices.values() for image in series)
         objects = {"segmentation": make_segmentation(segments, slices, bundle, burned_in)}
@@ -189,7 +190,12 @@ class Write(JobOperator):
         """The content of result.json."""
         job, bundle = self.job, self.job.bundle
         return {
-            "model": {"name": bundle.name, "version": bundle.version, "checkpoint_sha256": bundle.checkpoint_sha256},
+            "model": {
+                "name": bundle.name,
+                "version": bundle.version,
+                "checkpoint_sha256": bundle.checkpoint_sha256,
+                "trained_on": bundle.trained_on,
+            },
             "series": {modality: series.number for modality, series in job.chosen.items()},
             "evidence": {modality: series.reason for modality, series in job.chosen.items()},
             "reference": job.reference,

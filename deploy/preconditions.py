@@ -25,11 +25,15 @@ LEAST = 500.0  # mL above zero of a brain
 OVERLAP = 0.95  # Dice of two modalities' brains; cohort: 0.94 if one is 5 mm off, 0.97 if its slices are 6 mm thick
 COVERAGE = 0.95  # fraction of the reference's brain in the field of view of another series
 OFFSET = (12.0, 12.0)  # mm and degrees from MNI space; cohort: at most 8.3 and 6.2, at least 17 and 13.5 when 20 off
-SPACING = (0.9, 1.1)  # mm; the cohorts were resampled to 1 mm
+SPACING = (0.9, 1.1)  # of the edges of the voxels of the training
 
 
 def failed_checks(
-    volumes: Mapping[str, Volume], aligned: Mapping[str, Volume], reference: str, skull_stripped: bool
+    volumes: Mapping[str, Volume],
+    aligned: Mapping[str, Volume],
+    reference: str,
+    skull_stripped: bool,
+    in_mni_space: bool,
 ) -> list[str]:
     """Check the preconditions of a model.
 
@@ -38,15 +42,16 @@ def failed_checks(
         aligned: modality -> volume on the grid of the reference.
         reference: modality whose series gives the grid.
         skull_stripped: whether the model was trained on skull-stripped brains, for which the modalities must be
-            registered to each other; otherwise it was trained on whole heads in MNI space.
+            registered to each other; otherwise it was trained on whole heads.
+        in_mni_space: whether it was trained on scans in MNI space.
 
     Returns:
         A sentence for each precondition that is not met.
     """
     failed = [text for modality in volumes for text in _check_foreground(modality, volumes[modality], skull_stripped)]
-    if skull_stripped:
+    if skull_stripped:  # the alignment is that of the brains
         failed += [text for modality in volumes for text in _check_alignment(modality, volumes, aligned, reference)]
-    else:
+    if in_mni_space:
         failed += _check_mni_offset(volumes[reference])
     return failed
 
@@ -63,13 +68,20 @@ def annotation_checks(slices: Mapping[str, Sequence[Dataset]]) -> list[str]:
     ]
 
 
-def spacing_remarks(volume: Volume) -> list[str]:
-    """A remark if the voxels are not of 1 mm as in training; how much accuracy this costs was not measured."""
+def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -> list[str]:
+    """A remark if the voxels are not as in training; how much accuracy this costs was not measured.
+
+    Args:
+        volume: on whose grid the network sees the scans.
+        trained: smallest and largest edge of the voxels of the training, mm.
+    """
     edges = volume.spacing
-    if edges.min() >= SPACING[0] and edges.max() <= SPACING[1]:
+    low, high = trained
+    if edges.min() >= SPACING[0] * low and edges.max() <= SPACING[1] * high:
         return []
+    expected = f"{low:g}" if low == high else f"{low:g} to {high:g}"
     size = " x ".join(f"{edge:.2f}" for edge in edges)
-    return [f"voxels of {size} mm; the model was trained on 1 mm"]
+    return [f"voxels of {size} mm; the model was trained on {expected} mm"]
 
 
 def foreground_volume(volume: Volume) -> float:

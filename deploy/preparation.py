@@ -75,6 +75,8 @@ def prepare_scans(
         check_scan(volume, series[modality].name)
     names = tuple(volumes)
     settings = replace(Settings.like(task.cohort), modalities=names, reference=default_reference(names))
+    if task.skull_stripped != (settings.brain != "none"):  # trained on other scans than the cohort of its task
+        settings = replace(settings, brain="template" if task.skull_stripped else "none")
     try:
         prepared = prepare_subject(volumes, settings)
     except InputError as error:

@@ -131,7 +131,11 @@ def _describe(number: int, segment: Segment, bundle: Bundle) -> hd.seg.SegmentDe
             family=codes.DCM.ArtificialIntelligence,
             version=bundle.version,
             source=MANUFACTURER,
-            parameters={"name": bundle.name, "checkpoint sha256": bundle.checkpoint_sha256},
+            parameters={
+                "name": bundle.name,
+                "checkpoint sha256": bundle.checkpoint_sha256,
+                "trained on": bundle.trained_on,
+            },
         ),
         anatomic_regions=[ANATOMY],
         tracking_id=segment.label,

@@ -40,6 +40,7 @@ class Summary:
         colours: of the segments.
         remarks: sentences for the readers.
         figures: lines on how well the scans were prepared, if they were.
+        trained_on: the data that the model was trained on.
     """
 
     model: str
@@ -48,6 +49,7 @@ class Summary:
     colours: Sequence[str]
     remarks: list[str] = field(default_factory=list)
     figures: list[str] = field(default_factory=list)
+    trained_on: str = ""
 
 
 def segment_volumes(segments: NDArray[np.uint8], labels: Sequence[str], voxel_volume: float) -> dict[str, float]:
@@ -114,6 +116,7 @@ def _write(axes: Axes, summary: Summary) -> None:
     lines: list[tuple[str, str]] = [
         (_wrapped(summary.model), "white"),
         (f"version {summary.version}", "white"),
+        (_wrapped(f"trained on {summary.trained_on}"), "lightgrey"),
         ("", "white"),
     ]
     for (label, volume), overlay_colour in zip(summary.volumes.items(), summary.colours, strict=False):

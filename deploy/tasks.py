@@ -39,7 +39,8 @@ class Task:
         outputs: names of the network's output channels, by which metadata.json identifies the task.
         segments: in the order of their numbers in the DICOM segmentation, from 1.
         reference: modality whose series gives the grid unless the user names another.
-        skull_stripped: whether the model was trained on skull-stripped brains.
+        skull_stripped: whether the cohort's brains are skull-stripped, for a checkpoint that does not say it.
+        in_mni_space: whether the cohort is in MNI space.
         cohort: of its training, a key of `common.prepare.targets.COHORTS`, like which `--prepare` prepares scans.
     """
 
@@ -47,6 +48,7 @@ class Task:
     segments: tuple[Segment, ...]
     reference: str
     skull_stripped: bool
+    in_mni_space: bool
     cohort: str
 
 
@@ -60,6 +62,7 @@ TASKS = {
         ),
         reference="T1ce",
         skull_stripped=True,
+        in_mni_space=False,
         cohort="brats",
     ),
     "stroke": Task(
@@ -67,6 +70,7 @@ TASKS = {
         segments=(Segment((1,), "Stroke lesion", "55641003", "Infarct", "lesion"),),
         reference="T1",
         skull_stripped=False,
+        in_mni_space=True,
         cohort="atlas",
     ),
 }

@@ -11,6 +11,7 @@ __getattr__ = lazy(
         "read_headers read_voxels what_broke",
         "intensities": "NormalizeBraind brain_and_head otsu",
         "modalities": "SPELLINGS count_missing first_image missing_in modality_of split_name",
+        "provenance": "cohort_of is_skull_stripped model_name trained_on",
         "preparation": "brain_overlap describe differences measure measure_cases refuse spread union",
         "reader": "VerifyingReader",
         "regions": "CONVENTIONS Convention Region aliases_of alike canonical colours conventions_by_protocol "

@@ -167,6 +167,13 @@ class Datalist:
         return self.content.get("preparation")
 
     @property
+    def counts(self) -> dict[str, Any]:
+        """Its name, and the number of subjects in each split that has some."""
+        return {"name": self.content["name"]} | {
+            split: len(self.content[split]) for split in SPLITS if self.content.get(split)
+        }
+
+    @property
     def digest(self) -> str:
         """A SHA-256 of which subject is in which split: the same wherever the files are, and in whatever order."""
         splits = {split: sorted(entry["subject"] for entry in self.content.get(split, [])) for split in SPLITS}

@@ -186,8 +186,10 @@ def _needed(metadata: Mapping[str, Any], modalities: Sequence[str]) -> list[str]
 class CheckFilesd(Transform):
     """Check the files of a case before they are read.
 
+    MONAI Label's server gives a path instead of a list, and no subject.
+
     Args:
-        keys: key of the list of files, in the order of `modalities`.
+        keys: key of the list of files, in the order of `modalities`; or of the path of the only one.
         modalities: the network's modalities in channel order.
         largest: GiB that a volume may take in float32, according to its header.
 
@@ -199,7 +201,12 @@ class CheckFilesd(Transform):
         self.key, self.modalities, self.largest = keys, list(modalities), largest
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
-        files = [None if file is None else str(file) for file in data[self.key]]
+        given = data[self.key]
+        given = [given] if isinstance(given, str | Path) else given
+        files = [None if file is None else str(file) for file in given]
+        if len(files) != len(self.modalities):
+            names = ", ".join(self.modalities)
+            raise InputError(f"{files[0]}: {len(files)} files of a subject; expected one for each of {names}")
         for modality, file in zip(self.modalities, files, strict=True):
             if file is None:
                 continue
@@ -209,5 +216,6 @@ class CheckFilesd(Transform):
             _, named = _subject_and_modality(Path(file), ["?"])
             if named not in (modality, "?", None) and named in self.modalities:
                 raise InputError(f"{file}: its name says {named}; expected {modality} here")
-        check_headers([{"subject": data["subject"], "image": files}], self.largest)
+        subject = data.get("subject", Path(files[0] or "").name)
+        check_headers([{"subject": subject, "image": files}], self.largest)
         return data

@@ -53,7 +53,8 @@ def finished(files: Mapping[str, Sequence[Path]], output_dir: str | Path) -> set
 class SaveVolumed(Transform):
     """Write a volume as OUTPUT_DIR/SUBJECT.nii.gz, in the geometry of the file that it was read from.
 
-    The file appears only when it is complete. Shape, affine and form codes are those of the subject's first image.
+    The file appears only when it is complete. Shape, affine and form codes are those of the subject's first image. A
+    case without a subject writes nothing: a server, such as MONAI Label's, writes its own files.
 
     Args:
         keys: key of the volume, a MetaTensor [C, x, y, z] in the geometry of its file; several channels become a fourth
@@ -69,6 +70,8 @@ class SaveVolumed(Transform):
         self.key, self.folder, self.dtype = keys, Path(output_dir), np.dtype(dtype)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        if "subject" not in data:
+            return data
         volume: MetaTensor = data[self.key]
         array = volume.detach().cpu().numpy()
         voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)

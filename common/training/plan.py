@@ -133,6 +133,7 @@ class Plan:
             preprocessing=preprocessing,
             global_batch_size=self.global_batch_size,
             subjects=self.data.digest,
+            dataset=self.data.counts,
             components=dict(components or {}),
         )
         if hasattr(options, "modality_dropout"):

@@ -12,7 +12,10 @@ from common.weights.storage import load
 
 __all__ = ["resumable", "saved_states"]
 
-RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable} | {"epochs"}  # what iterations amount to
+RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable} | {
+    "epochs",
+    "dataset",
+}  # what iterations amount to; "subjects" decides
 
 
 def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, Any] | None = None) -> Path | None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from common.errors import InputError, report_in_one_line
+from common.weights.plain import read_record, record_of
 from common.weights.storage import load, path_of
 
 __all__ = [
@@ -75,11 +76,16 @@ class Layout:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file's tensors by parameter name, its metadata (empty for a foreign file), and its layout."""
+    """A file's tensors by parameter name, its metadata (empty for a foreign file), and its layout.
+
+    `missing` is the JSON that a plain state dict lacks, and with it all metadata; None if there is one, or for a file
+    that holds more than tensors.
+    """
 
     state: dict[str, torch.Tensor]
     metadata: dict[str, Any]
     layout: Layout
+    missing: Path | None = None
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -87,12 +93,13 @@ def read(path: str | Path) -> Checkpoint:
 
     Known layouts: a state dict, at the top level or under one of `WRAPPERS`; with or without a prefix that all names
     share, such as DistributedDataParallel's `module.`; the encoder under any of `ENCODER_NAMES`. This covers our files,
-    those of the paper's authors, and the two that MONAI publishes for SwinUNETR (docs/weights.md).
+    those of the paper's authors, and the two that MONAI publishes for SwinUNETR (docs/weights.md). The metadata are in
+    the file, or in the JSON beside a plain state dict (see `common.weights.plain`).
 
     Raises:
         InputError: the file is missing or cannot be read safely; it has no named tensors, or tensors that are not
-            finite or not plain numbers; its names are ambiguous; or its modalities, model size, patch size or label
-            convention are more than plain words and numbers.
+            finite or not plain numbers; its names are ambiguous; its modalities, model size, patch size or label
+            convention are more than plain words and numbers; or the JSON beside it is about another file.
     """
     content = load(path)
     wrapper = _wrapper(content, path)
@@ -108,7 +115,9 @@ def read(path: str | Path) -> Checkpoint:
         raise InputError(f"checkpoint {path}: several tensors map to {twice}; expected one")
     beside = [str(name) for name in content if name not in given and name not in (wrapper, "metadata")]
     layout = Layout(wrapper, beside, prefix, encoder, left_out, list(heads.values()))
-    return Checkpoint(state, _metadata(content, path), layout)
+    metadata = _metadata(content, path)
+    missing = record_of(path) if not metadata and _is_plain(content) and not record_of(path).exists() else None
+    return Checkpoint(state, metadata, layout, missing)
 
 
 def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
@@ -283,12 +292,17 @@ def _other_heads(names: Collection[str | None]) -> dict[str, str]:
     return heads
 
 
+def _is_plain(content: Mapping[str, Any]) -> bool:
+    """Whether a file holds nothing but tensors by name."""
+    return bool(content) and all(isinstance(value, torch.Tensor) for value in content.values())
+
+
 def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """A file's metadata, with modalities as a list; empty for a foreign file.
 
     Entries that become options of configs must be plain words and numbers: a config evaluates text such as "$print()".
     """
-    found = content.get("metadata")
+    found = read_record(path) if _is_plain(content) else content.get("metadata")
     if not isinstance(found, Mapping):
         return {}
     metadata = dict(found)

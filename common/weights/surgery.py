@@ -117,7 +117,7 @@ def initialise(
     checkpoint = read(path_of("pretrained", pretrained))
     if "modalities" not in checkpoint.metadata:
         raise InputError(
-            f"checkpoint {pretrained}: does not name its modalities; add them once with "
+            f"checkpoint {pretrained}: does not name its modalities{_missing(checkpoint)}; add them once with "
             "python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt"
         )
     aliases = dict(modality_aliases or {})
@@ -285,7 +285,8 @@ def restore(
     checkpoint = read(path)
     known = checkpoint.metadata.get("modalities")
     if known is None:
-        show(f"checkpoint {path}: does not name its modalities; assuming {', '.join(modalities)}")
+        names = ", ".join(modalities)
+        show(f"checkpoint {path}: does not name its modalities{_missing(checkpoint)}; assuming {names}")
     elif known != list(modalities):
         raise InputError(f"checkpoint {path}: trained with {', '.join(known)}; expected {', '.join(modalities)}")
     if normalization is not None:
@@ -297,10 +298,15 @@ def restore(
         stated = [
             f"{name} {checkpoint.metadata[name]}" for name in NETWORK if checkpoint.metadata.get(name) is not None
         ]
-        shown = ", ".join(stated) or "which states no network"
+        shown = ", ".join(stated) or f"which states no network{_missing(checkpoint)}"
         raise InputError(f"checkpoint {path} ({shown}): {len(wrong)} tensors do not fit; first {first}")
     network.load_state_dict(checkpoint.state)
     return checkpoint
+
+
+def _missing(checkpoint: Checkpoint) -> str:
+    """Why a plain state dict says nothing of its training."""
+    return f", as {checkpoint.missing}, which would, is missing" if checkpoint.missing else ""
 
 
 def _check_normalization(known: str | None, used: str, path: str | Path) -> None:

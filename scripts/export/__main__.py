@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from common import cli, weights
 from common.errors import InputError, check_number, choice, show
-from common.files import atomic_write, check_writable_file, write_json
+from common.files import atomic_write, check_writable_file, digest
 
 __all__ = ["TOLERANCES", "export"]
 
@@ -87,8 +87,8 @@ def export(
                 f"--format={format}: differs from the network by up to {found.difference:.3g} on {subject}; "
                 f"expected at most {tolerance:g} (--tolerance); nothing is written"
             )
-        for path in beside:
-            write_json(path, source.metadata)
+        if beside:
+            weights.write_record(file, digest(temporary), source.metadata)
     agreement = f"{found.agreement:.4%} of voxels with the same label"
     if convention is None:
         agreement = f"cosine of each level's vectors at least {found.agreement:.6f}"

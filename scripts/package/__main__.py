@@ -24,6 +24,7 @@ def package(
     weights_url: str | None = None,
     weights_hash: str | None = None,
     verify: bool = True,
+    format: str = "bundle",
 ) -> None:
     """Build OUTPUT/BUNDLE, its zip and its list of SHA-256, and verify them; on failure nothing is left.
 
@@ -32,7 +33,7 @@ def package(
 
     Args:
         bundle: name of a folder in bundles/.
-        output: folder for BUNDLE/, BUNDLE-VERSION.zip and BUNDLE-VERSION.sha256; replaces a package of the same name
+        output: folder for BUNDLE/, BUNDLE_vVERSION.zip and BUNDLE_vVERSION.sha256; replaces a package of the same name
             unless it was changed after it was built.
         weights: a checkpoint of the bundle's network, which becomes models/model.pt. The package's configs take its
             model_size, patch_size, modalities and label_convention.
@@ -41,8 +42,10 @@ def package(
             fit the configs as they are.
         weights_hash: SHA-256 of models/model.pt; required if only the URL is given.
         verify: whether to run the package, which takes a minute or two.
+        format: bundle or huggingface, which adds a model card (README.md) and metadata.json, to be uploaded as it is.
     """
-    build(bundle, checkpoints.path_of("output", output), weights, weights_url, weights_hash, flag("verify", verify))
+    place = checkpoints.path_of("output", output)
+    build(bundle, place, weights, weights_url, weights_hash, flag("verify", verify), format)
 
 
 def release(
@@ -52,7 +55,7 @@ def release(
     weights_url: str | None = None,
     weights_hash: str | None = None,
 ) -> None:
-    """Build and verify a package, and fix its version's content in releases/BUNDLE-VERSION.sha256, to be committed.
+    """Build and verify a package, and fix its version's content in releases/BUNDLE_vVERSION.sha256, to be committed.
 
     Releases are immutable: from then on this version is only built with the same content. Options are the same as for
     a package.

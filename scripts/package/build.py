@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.errors import InputError, show
+from common.errors import InputError, choice, show
 from common.files import atomic_write, check_writable_folder
 from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_files, check_package, large_files
-from scripts.package.contents import contents
+from scripts.package.contents import FORMATS, contents
 from scripts.package.releases import check_released, folder_of, version_of
 from scripts.package.sbom import SBOM, bill_of_materials
 from scripts.package.weights_file import add_weights
@@ -30,22 +30,25 @@ def build(
     weights_url: str | None = None,
     weights_hash: str | None = None,
     verify: bool = True,
+    format: str = "bundle",
 ) -> Path:
     """Build a package; the arguments are the options of `python -m scripts.package`.
 
     Returns:
-        BUNDLE-VERSION.sha256, the list of its files' SHA-256, which `sha256sum` can check.
+        BUNDLE_vVERSION.sha256, the list of its files' SHA-256, which `sha256sum` can check.
 
     Raises:
         InputError: there is no such bundle; its versions disagree; the weights are not the bundle's, or are too large
             for the Model Zoo and have no URL; the version was released with other content; the package breaks a rule
             (see `scripts.package.check`); OUTPUT contains something else of that name.
     """
+    choice("format", format, dict.fromkeys(FORMATS))
     source = folder_of(bundle)
     version = version_of(source)
-    name = f"{bundle}-{version}"
+    name = f"{bundle}_v{version}"  # as MONAI's downloader asks for it
     with _in_progress(output, bundle) as folder:
-        content = contents(source, add_weights(folder, source, weights, weights_url, weights_hash))
+        settings = add_weights(folder, source, weights, weights_url, weights_hash)
+        content = contents(source, settings, (weights or weights_url) is not None, format)
         bill = bill_of_materials(folder, json.loads(content["configs/metadata.json"]))
         _write(folder, content | {SBOM: bill})
         notes = check_files(folder)
@@ -97,7 +100,7 @@ def _replace(folder: Path, place: Path) -> None:
 
 def _is_as_built(place: Path) -> bool:
     """Whether a folder is a package that matches its list of files."""
-    lists = [file.read_text() for file in place.parent.glob(f"{place.name}-*.sha256")]
+    lists = [file.read_text() for file in place.parent.glob(f"{place.name}_v*.sha256")]
     try:
         return not place.is_symlink() and place.is_dir() and listing(place, leave_out=large_files(place)) in lists
     except InputError:  # something that no package contains, such as a symlink

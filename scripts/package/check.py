@@ -95,7 +95,7 @@ def check_files(folder: Path) -> list[str]:
     Raises:
         InputError: a rule is broken: a required file is missing; there is a symlink, a kind of file that no package
             needs, or a text that is not UTF-8; a file above 25 MB is not in large_files.yml, or differs from its entry;
-            a checkpoint holds more than tensors and plain values; metadata does not fit MONAI's schema, or its version
+            weights are no plain state dict, or lack their JSON; metadata does not fit MONAI's schema, or its version
             is not that of its newest change; a JSON file differs from its YAML; metadata.json lacks an imported
             package; a link leads nowhere; the name is not valid for a bundle.
     """
@@ -118,12 +118,20 @@ def check_files(folder: Path) -> list[str]:
         if Path(file).suffix in TEXTS and not _is_text(folder / file):
             raise InputError(f"{name}: {file} is not text in UTF-8")
         if file.endswith(".pt"):
-            weights.read(folder / file)
+            _check_weights(folder / file, f"{name}: {file}")
         if file.endswith(".md"):
             _check_links(folder, file, files)
     _check_twins(folder)
     _check_imports(folder, files, metadata)
     return notes
+
+
+def _check_weights(file: Path, name: str) -> None:
+    checkpoint = weights.read(file)
+    if checkpoint.layout.wrapper or checkpoint.layout.beside:
+        raise InputError(f"{name}: holds more than tensors by name; expected a plain state dict, as MONAI reads it")
+    if checkpoint.missing:
+        raise InputError(f"{name}: {checkpoint.missing.name} is missing; expected its SHA-256 and metadata beside it")
 
 
 def _is_text(file: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Versions of bundles and their releases, which are immutable: releases/BUNDLE-VERSION.sha256 fixes the content."""
+"""Versions of bundles and their releases, which are immutable: releases/BUNDLE_vVERSION.sha256 fixes the content."""
 
 import re
 import subprocess
@@ -79,7 +79,7 @@ def check_released(name: str, manifest: str) -> None:
     """Check that a package of a released version has the content of the release.
 
     Args:
-        name: BUNDLE-VERSION.
+        name: BUNDLE_vVERSION.
         manifest: SHA-256 and name of each file.
 
     Raises:
@@ -102,7 +102,7 @@ def record(bundle: str, manifest: Path) -> None:
 
     Args:
         bundle: name of the bundle.
-        manifest: BUNDLE-VERSION.sha256 of the package.
+        manifest: BUNDLE_vVERSION.sha256 of the package.
     """
     file = ROOT / "releases" / manifest.name
     with atomic_write(file) as temporary:

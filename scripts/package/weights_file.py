@@ -1,4 +1,4 @@
-"""The weights of a package: models/model.pt, and its entry in large_files.yml."""
+"""The weights of a package: models/model.pt, models/model.json, and the entry in large_files.yml."""
 
 import json
 import re
@@ -66,9 +66,12 @@ def add_weights(
 
 
 def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
-    """Copy a checkpoint without metadata about the machine that trained it; return its metadata."""
-    import torch  # here, as `--help` need not wait for it
-    from monai.bundle import ConfigParser
+    """Write a checkpoint as a plain state dict and its record, without metadata about the machine that trained it.
+
+    Returns:
+        The metadata.
+    """
+    from monai.bundle import ConfigParser  # here, as `--help` need not wait for it
 
     from common.baselines import NETWORKS
 
@@ -86,10 +89,9 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
         # a converted file states neither bundle nor architecture
         if stated.get(what, value if what in ("bundle", "architecture") else None) != value:
             raise InputError(f"--weights={weights}: {what} {_text(stated.get(what))}; expected {_text(value)}")
+    checkpoints.measured_of(weights)  # refuses what is no range of figures
     metadata = {name: value for name, value in stated.items() if name not in PRIVATE}
-    file.parent.mkdir(parents=True)
-    with file.open("wb") as target:
-        torch.save({"network": checkpoint.state, "metadata": metadata}, target)
+    checkpoints.write_plain(checkpoint.state, metadata, file)
     return metadata
 
 

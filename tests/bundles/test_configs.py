@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 import yaml
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from common.data import datalists
 from common.errors import input_error_message
@@ -108,6 +108,21 @@ def test_training_and_evaluation_prepare_an_image_alike(bundle, name):
 @pytest.mark.parametrize("bundle", BUNDLES)
 def test_training_has_the_properties_that_monai_requires(bundle, cohorts, tmp_path):
     assert workflow(bundle, "train", "train", cohorts, tmp_path, warmup_iterations=1).check_properties() == []
+
+
+@pytest.mark.parametrize("bundle", ["brats_finetune", "ukb_ssl_pretrain"])
+def test_the_network_of_a_training_needs_no_data_and_its_trainer_does(bundle, tmp_path, monkeypatch):
+    """`monai.bundle.load` initialises the training and takes its network."""
+    monkeypatch.chdir(tmp_path)
+    folder = ROOT / "bundles" / bundle / "configs"
+    files = {"config_file": str(folder / "train.yaml"), "meta_file": str(folder / "metadata.json")}
+    opened = ConfigWorkflow(**files, logging_file=False, workflow_type="train", model_size="micro")
+    opened.initialize()
+    assert opened.network_def.swinViT.patch_embed.proj.weight.shape[1] == len(MODALITIES[bundle])
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RuntimeError) as error:
+        opened.trainer  # noqa: B018
+    assert input_error_message(error.value).startswith("datalist data/datalist.json: No such file or directory")
 
 
 def save_network(bundle, path, **metadata):

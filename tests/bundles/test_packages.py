@@ -24,7 +24,7 @@ import monai.bundle
 import torch
 PACKAGE, DATA, DATALIST, SITE = sys.argv[1:5]
 ROUNDS = 2
-global_weights = torch.load(PACKAGE + "/models/model.pt", weights_only=True)["network"]
+global_weights = torch.load(PACKAGE + "/models/model.pt", weights_only=True)
 {example}
 assert difference.keys() == global_weights.keys()
 assert all(tensor.isfinite().all() for tensor in difference.values()) and any(t.any() for t in difference.values())
@@ -47,6 +47,8 @@ def checkpoint(bundle: str, file: Path) -> Path:
         "model_size": "micro",
         "patch_size": [64, 64, 64],
         "label_convention": CONVENTIONS.get(bundle),
+        "cohort": "embedded",
+        "dataset": {"name": "made", "training": 12, "validation": 4},
     }
     weights.write({"network": network.state_dict(), "metadata": metadata}, file)
     return file
@@ -134,7 +136,7 @@ def test_a_federation_of_two_sites(built, cohorts, tmp_path):
         data = [str(cohorts / "atlas"), str(cohorts / "atlas.json")]
         command = [sys.executable, "-c", program, str(built), *data, str(place)]
         started.append((place, execute(command, place / "empty", PYTHONPATH=str(built))))
-    state = torch.load(built / "models/model.pt", weights_only=True)["network"]
+    state = torch.load(built / "models/model.pt", weights_only=True)
     sent = []
     for place, result in started:
         assert result.returncode == 0, result.stderr

@@ -43,7 +43,7 @@ def test_two_processes_have_the_same_new_channels(run_bundle, tmp_path):
         f"$torch.save(@network.state_dict(), str(@output_dir) + '/{name}' + str(@processes.rank) + '.pt')"
         for name in states
     )
-    run = [drawn, "$@model", wrapped, "$@train::trainer.run()", trained]
+    run = ["$@train::checks", drawn, "$@model", wrapped, "$@train::trainer.run()", trained]
     (tmp_path / "look.json").write_text(json.dumps({"run": run}))
     options = [f"--pretrained={tmp_path / 't1.pt'}", f"--args_file={tmp_path / 'look.json'}"]
     options += ["--iterations=2", "--val_interval=2"]  # the first has a learning rate of 0

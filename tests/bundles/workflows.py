@@ -36,4 +36,6 @@ def workflow(
         **(data | options),
     )
     workflow.initialize()
+    if kind == "train":
+        workflow.parser.get_parsed_content("train::checks")
     return workflow

@@ -2,6 +2,7 @@ import json
 import pickle
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ pytest.importorskip("pydicom", reason="needs the environment of make deploy")
 import torch
 import yaml
 
+from common import weights
 from common.errors import InputError
 from deploy.bundle import check_options, open_bundle, split_options
 from deploy.tasks import TASKS
@@ -35,7 +37,11 @@ def test_a_bundle_is_described_by_its_metadata(bundle):
     opened = open_bundle(bundle)
     metadata = json.loads((bundle / "configs/metadata.json").read_text())
     assert opened.modalities == ("FLAIR", "T1ce", "T1", "T2")
-    assert (opened.name, opened.version) == (metadata["name"], metadata["version"])
+    assert metadata["name"] == f"{opened.name} on BraTS 2021", "which the checkpoint does not say"
+    assert (opened.version, opened.trained_on) == (
+        metadata["version"],
+        "a cohort that the weights do not name; FLAIR, T1ce, T1, T2",
+    )
     assert opened.task is TASKS["tumour"]
     assert opened.config.name == "inference.yaml"
     assert len(opened.checkpoint_sha256) == 64
@@ -46,6 +52,27 @@ def test_a_bundle_for_strokes_is_recognised(models):
     assert opened.modalities == ("T1",)
     assert opened.task is TASKS["stroke"]
     assert not opened.task.skull_stripped
+
+
+def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
+    """The quick start's model for strokes has seen brains without skull, unlike ATLAS."""
+    content = torch.load(models("atlas"), weights_only=True)
+    ranges = {
+        "spacing": [[2.0] * 3] * 2,
+        "extent": [[150.0] * 3] * 2,
+        "volume": [1.9, 2.1],
+        "air": [0, 0],
+        "overlap": [1, 1],
+    }
+    said = {"cohort": "embedded", "dataset": {"name": "atlas", "training": 20}, "measured": ranges}
+    weights.write_plain(content["network"], content["metadata"] | said, tmp_path / "model.pt")
+    opened = open_bundle(ROOT / "bundles/atlas_finetune", tmp_path / "model.pt")
+    assert opened.name == "BrainSegFounder stage 3: stroke lesion segmentation, synthetic"
+    assert (
+        "synthetic: computed from an anatomical template, without patients: 20 training subjects" in opened.trained_on
+    )
+    assert opened.task == replace(TASKS["stroke"], skull_stripped=True)
+    assert opened.spacing == (2.0, 2.0)
 
 
 def test_the_inference_config_may_be_json(bundle):

@@ -49,7 +49,18 @@ def moved(volume, shift=(0, 0, 0), degrees=0):
 
 def check(volumes, reference="T1ce", skull_stripped=True):
     aligned = {modality: resample(volume, volumes[reference].grid) for modality, volume in volumes.items()}
-    return failed_checks(volumes, aligned, reference, skull_stripped)
+    return failed_checks(volumes, aligned, reference, skull_stripped, in_mni_space=not skull_stripped)
+
+
+def test_a_model_of_brains_in_mni_space_asks_for_both(cohorts):
+    """As the quick start's model for strokes was trained."""
+    (brain,) = [load(path) for path in sorted(cohorts("atlas", True).rglob("*_T1w.nii.gz"))[:1]]
+    assert failed_checks({"T1": brain}, {"T1": brain}, "T1", skull_stripped=True, in_mni_space=True) == []
+    (sentence,) = failed_checks({"T1": brain}, {"T1": brain}, "T1", skull_stripped=False, in_mni_space=True)
+    assert "trained on whole heads" in sentence
+    there = moved(brain, (40, 0, 0))
+    (sentence,) = failed_checks({"T1": there}, {"T1": there}, "T1", skull_stripped=True, in_mni_space=True)
+    assert "off MNI space" in sentence
 
 
 def test_prepared_scans_pass(brats):
@@ -133,6 +144,8 @@ def test_a_skull_stripped_head_is_reported_if_whole_heads_are_expected(cohorts):
 def test_coarse_voxels_give_a_remark(brats):
     assert spacing_remarks(brats["T1"]) == ["voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"]
     assert spacing_remarks(Volume(brats["T1"].array, np.diag([-1, 1, 1.05, 1]))) == []
+    assert spacing_remarks(brats["T1"], (4.0, 4.0)) == []
+    assert spacing_remarks(brats["T1"], (1.0, 2.0))[0].endswith("trained on 1 to 2 mm")
 
 
 def test_text_in_the_images_is_reported_by_modality():

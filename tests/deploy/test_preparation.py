@@ -53,8 +53,8 @@ def prepared(heads):
 def test_prepared_heads_meet_the_preconditions(heads, prepared):
     volumes, _ = prepared
     assert {volume.array.shape for volume in volumes.values()} == {(240, 240, 155)}
-    assert failed_checks(volumes, volumes, "T1ce", True) == []
-    assert len(failed_checks(heads, {"T1ce": heads["T1ce"]}, "T1ce", True)) >= 4, "they did not before"
+    assert failed_checks(volumes, volumes, "T1ce", True, False) == []
+    assert len(failed_checks(heads, {"T1ce": heads["T1ce"]}, "T1ce", True, False)) >= 4, "they did not before"
 
 
 def test_what_is_found_returns_to_the_reference_as_it_was_scanned(cohorts, heads, prepared):

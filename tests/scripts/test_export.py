@@ -15,6 +15,7 @@ from monai.data import load_net_with_metadata
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import SwinUNETR
 
+from common import weights
 from common.errors import InputError
 from common.ssl import networks
 from common.ssl.embeddings import EmbeddingInferer
@@ -147,6 +148,7 @@ def test_a_state_dict_is_plain_and_its_network_is_rebuilt_from_the_metadata(fold
     assert_describes(metadata, bundle)
     rebuilt = {"SwinUNETR": SwinUNETR, "SSLHead": SSLHead}[metadata["network"]](**metadata["arguments"])
     rebuilt.load_state_dict(state)
+    assert weights.read(path).metadata == {name: value for name, value in metadata.items() if name != "sha256"}
 
 
 def test_a_trace_refuses_windows_of_another_size(folder, tmp_path):

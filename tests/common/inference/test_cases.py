@@ -186,6 +186,19 @@ def test_files_on_two_grids_are_refused(tmp_path):
         CheckFilesd("image", BRATS)({"subject": "P1", "image": files})
 
 
+def test_a_server_gives_a_path_and_no_subject(tmp_path):
+    """MONAI Label."""
+    case = {"image": scan(tmp_path / "head.nii.gz")}
+    assert CheckFilesd("image", ["T1"])(case) is case
+    with pytest.raises(
+        InputError, match=r"head\.nii\.gz: 1 files of a subject; expected one for each of FLAIR, T1ce, T1, T2"
+    ):
+        CheckFilesd("image", BRATS)(case)
+    (tmp_path / "head.nii.gz").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"subject head\.nii\.gz"):
+        CheckFilesd("image", ["T1"])(case)
+
+
 # Missing modalities
 
 

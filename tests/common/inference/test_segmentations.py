@@ -42,6 +42,13 @@ def test_a_result_has_the_geometry_of_the_file(tmp_path, codes):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["P1.nii.gz"]
 
 
+def test_a_case_without_a_subject_writes_nothing(tmp_path):
+    """MONAI Label writes its own file."""
+    data = {"pred": MetaTensor(torch.ones(1, 2, 3, 4))}
+    assert SaveVolumed("pred", str(tmp_path))(data) is data
+    assert not list(tmp_path.iterdir())
+
+
 def test_probabilities_have_a_fourth_axis(tmp_path):
     scan(tmp_path / "in.nii.gz", shape=(2, 3, 4))
     volume = MetaTensor(torch.rand(3, 2, 3, 4), affine=np.eye(4), meta={"filename_or_obj": str(tmp_path / "in.nii.gz")})

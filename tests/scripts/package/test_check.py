@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from common import weights
 from common.errors import InputError
 from scripts.package import check as package_check
 from scripts.package.archives import pack
@@ -77,9 +78,21 @@ def listed(path="models/model.pt", url="https://example.org/m.pt", value="a" * 6
 
 
 def weights_other_than_listed(folder):
-    (folder / "models").mkdir()
-    torch.save({"network": {"x": torch.ones(1)}, "metadata": {}}, folder / "models/model.pt")
+    weights.write_plain({"x": torch.ones(1)}, {}, folder / "models/model.pt")
     listed()(folder)
+
+
+def weights_of_a_training(folder):
+    weights.write({"network": {"x": torch.ones(1)}, "metadata": {}}, folder / "models/model.pt")
+
+
+def weights_without_a_record(folder):
+    weights.write({"x": torch.ones(1)}, folder / "models/model.pt")
+
+
+def weights_of_another_record(folder):
+    weights.write_plain({"x": torch.ones(1)}, {}, folder / "models/model.pt")
+    weights.write({"x": torch.zeros(1)}, folder / "models/model.pt")
 
 
 BROKEN = {
@@ -107,6 +120,9 @@ BROKEN = {
     "models/model.pkl is not a kind of file": write("models/model.pkl", b"x"),
     "common/fast.so is not a kind of file": write("common/fast.so", b"x"),
     "unpickling can run any code": evil_checkpoint,
+    "models/model.pt: holds more than tensors by name; expected a plain state dict": weights_of_a_training,
+    "models/model.pt: model.json is missing": weights_without_a_record,
+    "models/model.pt: its SHA-256 is": weights_of_another_record,
     "models/model.pt: cannot be read as tensors": write("models/model.pt", b"x"),
     "docs/huge.txt has 26 MB, and the Model Zoo takes 25 MB": write("docs/huge.txt", b"x" * 26 * 10**6),
     "models/model.pt is not the file that large_files.yml lists": weights_other_than_listed,

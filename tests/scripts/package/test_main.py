@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from monai.apps.utils import HashCheckError
-from monai.bundle import download_large_files
+from monai.bundle import download, download_large_files
 from monai.networks.nets import SwinUNETR
 
 from common import weights
@@ -102,7 +102,7 @@ def test_a_package_is_complete_without_the_checkout(dist, bundle):
     assert "](data.md)" in (folder / "docs/README.md").read_text()
     assert (folder / "docs/data.md").is_file()
     assert f"# {bundle}" in (folder / "docs/README.md").read_text()
-    sums = dist / f"{bundle}-{VERSION}.sha256"
+    sums = dist / f"{bundle}_v{VERSION}.sha256"
     checked = subprocess.run(["sha256sum", "-c", sums], cwd=folder, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
     assert sums.read_text().count("\n") == len([path for path in folder.rglob("*") if path.is_file()])
@@ -145,7 +145,7 @@ def test_any_clone_gives_the_same_bytes(tmp_path, dist, repository, checkpoint, 
     finally:
         os.umask(before)
     for suffix in ("zip", "sha256"):
-        name = f"brats_finetune-{VERSION}.{suffix}"
+        name = f"brats_finetune_v{VERSION}.{suffix}"
         assert (dist / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
@@ -163,10 +163,65 @@ def test_configs_take_over_what_the_weights_were_trained_with(dist, checkpoint):
     formats = json.loads((folder / "configs/metadata.json").read_text())["network_data_format"]
     assert formats["inputs"]["image"]["spatial_shape"] == formats["outputs"]["pred"]["spatial_shape"] == [64, 64, 64]
     content = torch.load(folder / "models/model.pt", weights_only=True)
-    assert "datalist" not in content["metadata"]
-    assert content["metadata"]["modalities"] == ["FLAIR", "T1ce", "T1", "T2"]
     given = torch.load(checkpoint, weights_only=True)["network"]
-    assert all(torch.equal(tensor, given[name]) for name, tensor in content["network"].items())
+    assert content.keys() == given.keys(), "a plain state dict, as MONAI's tools read it"
+    assert all(torch.equal(tensor, given[name]) for name, tensor in content.items())
+    record = json.loads((folder / "models/model.json").read_text())
+    assert "datalist" not in record
+    assert record["modalities"] == ["FLAIR", "T1ce", "T1", "T2"]
+    assert weights.read(folder / "models/model.pt").metadata["label_convention"] == "brats2023"
+
+
+@pytest.mark.parametrize(
+    ("cohort", "name"),
+    [("embedded", ", synthetic"), ("unnamed", ""), ("BraTS 2021", " on BraTS 2021")],
+)
+def test_a_package_names_the_data_of_its_weights(tmp_path, dist, checkpoint, cohort, name):
+    content = torch.load(checkpoint, weights_only=True)
+    said = {"cohort": cohort, "dataset": {"name": "brats", "training": 12}, "label_convention": "brats2021"}
+    torch.save({"network": content["network"], "metadata": content["metadata"] | said}, tmp_path / "own.pt")
+    folder = built(dist, weights=str(tmp_path / "own.pt"))
+    text = (folder / "configs/metadata.json").read_text()
+    metadata = json.loads(text)
+    readme = (folder / "docs/README.md").read_text()
+    weights_section = readme[readme.index("## Weights") : readme.index("## Data")]
+    assert metadata["name"] == f"BrainSegFounder stage 3: brain tumour segmentation{name}"
+    assert readme.splitlines()[0].endswith(f"brain tumour segmentation{name}")
+    assert ("BraTS 2021" in text) == (cohort == "BraTS 2021")
+    assert ("BraTS 2021" in weights_section) == (cohort == "BraTS 2021")
+    assert "12 training subjects" in weights_section
+    assert ("synthetic" in metadata["data_source"]) == (cohort == "embedded")
+    assert "no weights" not in text + readme
+
+
+def test_a_folder_for_hugging_face_has_a_model_card(dist, checkpoint):
+    folder = built(dist, weights=str(checkpoint), format="huggingface")
+    _, front, card = (folder / "README.md").read_text().split("---\n", 2)
+    said = yaml.safe_load(front)
+    assert (said["license"], said["library_name"]) == ("apache-2.0", "monai")
+    assert {"monai", "medical", "brats_finetune"} <= set(said["tags"])
+    assert "](docs/differences.md)" in card
+    assert "## Weights" in card
+    assert (folder / "metadata.json").read_bytes() == (folder / "configs/metadata.json").read_bytes()
+    assert {"LICENSE", "models", "configs"} <= {path.name for path in folder.iterdir()}
+    refused("format=pypi: expected one of bundle, huggingface", built, dist, format="pypi")
+
+
+def test_monais_downloader_finds_the_zip_and_what_it_unpacks_loads(tmp_path, dist):
+    """A zip that is there already is not downloaded; its name is what the downloader asks for."""
+    built(dist, "atlas_stage2")
+    archive = f"atlas_stage2_v{VERSION}.zip"
+    shutil.copy(dist / archive, tmp_path / archive)
+    repo = "somebody/somewhere/some_release"
+    download("atlas_stage2", VERSION, str(tmp_path), source="github", repo=repo, progress=False)
+    assert (tmp_path / "atlas_stage2/configs/metadata.json").is_file()
+
+
+def test_a_package_without_weights_is_described_as_the_bundle(dist):
+    folder = built(dist)
+    for file in ("configs/metadata.json", "docs/README.md"):
+        assert "no weights" in (folder / file).read_text()
+    assert json.loads((folder / "configs/metadata.json").read_text())["name"].endswith(" on BraTS 2021")
 
 
 def test_weights_of_ones_own_regions_and_modalities(tmp_path, dist, checkpoint):
@@ -285,7 +340,7 @@ def test_a_released_version_is_built_as_it_was_or_not_at_all(dist, repository, m
     monkeypatch.setattr(build, "check_package", lambda folder: [])
     dated(repository)
     package.release("atlas_finetune", str(dist))
-    assert f"releases/atlas_finetune-{VERSION}.sha256: commit it" in capsys.readouterr().out
+    assert f"releases/atlas_finetune_v{VERSION}.sha256: commit it" in capsys.readouterr().out
     built(dist, "atlas_finetune")
     built(dist, "brats_finetune")
     readme = repository / "bundles/atlas_finetune/docs/README.md"
@@ -297,7 +352,7 @@ def test_a_released_version_is_built_as_it_was_or_not_at_all(dist, repository, m
     changes = {"9.0.0": "documents", **content["changelog"]}
     metadata.write_text(json.dumps(content | {"version": "9.0.0", "changelog": changes}))
     assert built(dist, "atlas_finetune").is_dir()
-    assert (dist / "atlas_finetune-9.0.0.zip").is_file()
+    assert (dist / "atlas_finetune_v9.0.0.zip").is_file()
 
 
 def test_a_release_is_bound_to_its_weights(dist, repository, checkpoint, monkeypatch):
@@ -349,8 +404,8 @@ def test_a_package_takes_the_place_of_the_one_before(dist, repository):
     assert (built(dist, "atlas_stage2") / "docs/data_license.txt").read_text().startswith("new")
     assert sorted(path.name for path in dist.iterdir()) == [
         "atlas_stage2",
-        f"atlas_stage2-{VERSION}.sha256",
-        f"atlas_stage2-{VERSION}.zip",
+        f"atlas_stage2_v{VERSION}.sha256",
+        f"atlas_stage2_v{VERSION}.zip",
     ]
 
 
