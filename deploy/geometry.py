@@ -34,10 +34,12 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
         The grid, and the indices of the headers, sorted along the slice normal.
 
     Raises:
-        InputError: slices differ in size, spacing or orientation, two have the same position, one is missing, they are
-            not stacked along their normal, they form several stacks or multi-frame images, or rows and columns are
-            not orthogonal.
+        InputError: there is one slice alone; slices differ in size, spacing or orientation, two have the same position,
+            one is missing, they are not stacked along their normal, they form several stacks or multi-frame images, or
+            rows and columns are not orthogonal.
     """
+    if len(headers) < 2:
+        raise InputError(f"{name}: a single slice; expected a stack of them")
     first = headers[0]
     if "ReferencedFrameNumber" in first and len({header.SOPInstanceUID for header in headers}) > 1:
         raise InputError(f"{name}: several multi-frame images; expected one volume in one image")
@@ -138,11 +140,8 @@ def _slices(images: Sequence[Dataset], name: str) -> list[Dataset]:
 
 def _values(image: Dataset, name: str) -> NDArray[np.float32]:
     """The rescaled values of a slice, [rows, columns]."""
-    if image.get("SamplesPerPixel", 1) != 1:
-        raise InputError(f"{name}: colour images; expected one value per voxel")
-    if image.get("PhotometricInterpretation") == "MONOCHROME1":
-        raise InputError(f"{name}: inverted images (MONOCHROME1); expected higher values to be brighter")
     try:
+        samples, meaning = image.get("SamplesPerPixel", 1), image.get("PhotometricInterpretation")
         stored = image.pixel_array
         slope, intercept = (
             default if image.get(keyword) in (None, "") else float(image[keyword].value)
@@ -150,13 +149,21 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
         )
     except Exception as error:
         raise _unreadable(image, name, error) from None
-    return (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+    if samples != 1:
+        raise InputError(f"{name}: colour images; expected one value per voxel")
+    if meaning == "MONOCHROME1":
+        raise InputError(f"{name}: inverted images (MONOCHROME1); expected higher values to be brighter")
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise InputError(f"{name}: RescaleSlope and RescaleIntercept give NaN or infinite voxels; expected finite ones")
+    return values
 
 
 def _unreadable(image: Dataset, name: str, error: Exception) -> InputError:
     """Each decoder raises its own types, whose texts may quote values."""
-    syntax = image.file_meta.TransferSyntaxUID.name
-    return InputError(f"{name}: voxels cannot be read ({syntax}: {type(error).__name__})")
+    syntax = image.file_meta.get("TransferSyntaxUID")
+    return InputError(f"{name}: voxels cannot be read ({syntax and syntax.name}: {type(error).__name__})")
 
 
 def write_nifti(volume: Volume, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -18,6 +19,8 @@ CHUNK = 2**20
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 UNSAFE = re.compile(r"^/|^[A-Za-z]:|\\|(^|/)\.\.?(/|$)|//|[\x00-\x1f\x7f]")
 CACHE = "__pycache__"
+# what zipfile raises for damaged archives
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, UnicodeError, OverflowError, RuntimeError)
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -87,7 +90,7 @@ def unpack(archive: Path, folder: Path, most_bytes: int = MOST_BYTES) -> Path:
             for entry in content.infolist():
                 if not entry.is_dir():
                     left -= _write(content, entry, folder / entry.filename, left, archive)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except DAMAGED as error:
         raise InputError(f"{archive}: cannot be read as a zip ({error}); expected a package") from error
     except OSError as error:
         raise InputError(f"{archive}: {error.strerror or error}; expected the zip of a package") from error

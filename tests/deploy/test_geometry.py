@@ -110,6 +110,27 @@ def test_unreadable_voxels_are_reported_in_one_line(array, tmp_path):
         volume_of(slices, "series 1")
 
 
+@pytest.mark.parametrize("slope", ["NaN", "inf", "1e40"])
+def test_a_slope_that_gives_no_finite_voxels_is_refused(array, tmp_path, slope):
+    slices = write_series(tmp_path, array, AFFINES["axial"], Study(), 1)
+    slices[3].RescaleSlope = slope
+    with pytest.raises(InputError, match=r"^series 1: RescaleSlope and RescaleIntercept give NaN or infinite voxels"):
+        volume_of(slices, "series 1")
+
+
+def test_a_single_slice_is_refused(array, tmp_path):
+    (image,) = write_series(tmp_path, array[:, :, :1], AFFINES["axial"], Study(), 1)
+    with pytest.raises(InputError, match=r"^series 1: a single slice; expected a stack of them"):
+        volume_of([image], "series 1")
+
+
+def test_an_image_without_transfer_syntax_is_refused(array, tmp_path):
+    slices = write_series(tmp_path, array, AFFINES["axial"], Study(), 1)
+    del slices[3].file_meta.TransferSyntaxUID
+    with pytest.raises(InputError, match=r"^series 1: voxels cannot be read"):
+        volume_of(slices, "series 1")
+
+
 def test_rounded_positions_are_not_a_gap(array, tmp_path):
     slices = write_series(tmp_path, array, np.diag([1, 1, 1.2, 1]), Study(), 1)
     for image in slices:

@@ -140,10 +140,16 @@ def test_encryption_and_unknown_compression(tmp_path, place, number, value):
 
 
 @pytest.mark.parametrize(
-    "damage", [lambda data: data[:-30], lambda data: data.replace(b"whole", b"wrong"), lambda _: b""]
+    "damage",
+    [
+        lambda data: data[:-30],
+        lambda data: data.replace(b"whole", b"wrong"),
+        lambda _: b"",
+        lambda data: data.replace("é".encode(), b"\xc3/"),  # a name that says it is UTF-8
+    ],
 )
 def test_damaged_files(tmp_path, place, damage):
-    archive = made(tmp_path / "cut.zip", [("bundle/a", b"whole")])
+    archive = made(tmp_path / "cut.zip", [("bundle/é", b"whole")])
     archive.write_bytes(damage(archive.read_bytes()))
     with pytest.raises(InputError, match="cannot be read as a zip"):
         archives.unpack(archive, place)
