@@ -12,7 +12,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from common.data.datasets import Steps
-from common.errors import ArgumentError, InputError, show
+from common.errors import ArgumentError, InputError, check_number, show
 from common.training.plan import Plan
 from common.training.random_states import random_state, set_random_state
 from common.training.resume import saved_states
@@ -20,6 +20,9 @@ from common.training.signals import PREEMPTED, StopRequest
 from common.weights.storage import load, versions, write
 
 __all__ = ["BestModel", "RunStates"]
+
+# what objects raise for a state that is not theirs
+DOCTORED = (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError)
 
 
 class BestModel:
@@ -176,33 +179,40 @@ class RunStates:
             InputError: it holds no run of this network, or one that is longer than this run.
         """
         content = load(file)
-        max_epochs = trainer.state.max_epochs
         try:
-            for name, item in self._shared(trainer).items():
-                length = getattr(item, "t_total", None)  # of a schedule: this run's, not the earlier run's
-                item.load_state_dict(content[name])
-                if length is not None and length != item.t_total:
-                    _set_length(item, length)
-        except (KeyError, RuntimeError, ValueError) as error:
+            ranks = self._set_state(trainer, content)
+        except DOCTORED as error:
             raise InputError(f"{file}: cannot be resumed by a run of this network ({error!r:.80})") from error
-        trainer.state.max_epochs = max_epochs
         reached = trainer.state.iteration
-        if reached > trainer.state.epoch_length * max_epochs:
+        if reached > trainer.state.epoch_length * trainer.state.max_epochs:
             raise ArgumentError(f"iterations={self.iterations}: {file} has reached iteration {reached} already")
         self.steps.begin_after(reached)
-        ranks = content["ranks"]
+        if idist.get_rank() == 0:
+            if ranks != idist.get_world_size():
+                show(f"resume: {ranks} processes wrote {file}; random numbers start anew")
+            show(f"resume: {file}, iteration {reached}")
+
+    def _set_state(self, trainer: Engine, content: Mapping[str, Any]) -> int:
+        """Give all objects their states in a file; the number of processes that wrote it."""
+        max_epochs = trainer.state.max_epochs
+        for name, item in self._shared(trainer).items():
+            length = getattr(item, "t_total", None)  # of a schedule: this run's, not the earlier run's
+            item.load_state_dict(content[name])
+            if length is not None and length != item.t_total:
+                _set_length(item, length)
+        trainer.state.max_epochs = max_epochs
+        check_number("iteration", trainer.state.iteration, int, 0)
+        ranks = [dict(rank) for rank in content["ranks"]]
         if len(ranks) == idist.get_world_size():
             self._set_local_state(trainer, ranks[idist.get_rank()])
-        elif idist.get_rank() == 0:
-            show(f"resume: {len(ranks)} processes wrote {file}; random numbers start anew")
-        if idist.get_rank() == 0:
-            show(f"resume: {file}, iteration {reached}")
+        return len(ranks)
 
     def _shared(self, trainer: Engine) -> dict[str, Any]:
         return {"trainer": trainer, **self.objects}
 
     def _set_local_state(self, trainer: Engine, state: Mapping[str, Any]) -> None:
-        next_iteration = Events.ITERATION_STARTED(once=trainer.state.iteration + 1)  # after all that comes before it
+        set_random_state(state["random"])  # now, as it may be damaged, and once more after all that comes before
+        next_iteration = Events.ITERATION_STARTED(once=trainer.state.iteration + 1)
         trainer.add_event_handler(next_iteration, lambda: set_random_state(state["random"]))
         for name, item in self.local_objects.items():
             item.load_state_dict(state[name])

@@ -95,6 +95,10 @@ def test_a_process_of_its_own_ends_alike(places, fault):
     check(fault, places, lambda words: execute([sys.executable, "-m", fault.module, *words], ROOT / fault.place))
 
 
+def test_the_documents_count_the_table():
+    assert f"a table of {len(FAULTS)} bad inputs" in (ROOT / "docs/reliability.md").read_text()
+
+
 def test_names_are_unique():
     names = [fault.name for fault in FAULTS]
     assert sorted(set(names)) == sorted(names)

@@ -181,6 +181,37 @@ def test_a_file_of_another_network_is_refused(tmp_path):
         Training(tmp_path, 2, resume=True, network=nn.Linear(4, 1))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("best", None),  # None: it is missing
+        ("ranks", None),
+        ("ranks", 3),
+        ("ranks", [7]),
+        ("ranks", [{}]),
+        ("ranks", [{"random": {"python": 1}}]),
+        ("trainer", None),
+        ("trainer", {}),
+        ("trainer", {"iteration": "three", "epoch_length": 3, "max_epochs": 2}),
+        ("trainer", {"iteration": -3, "epoch_length": 3, "max_epochs": 2}),
+        ("optimizer", {"state": 1}),
+        ("network", [1]),
+        ("lr_scheduler", "x"),
+    ],
+)
+def test_a_doctored_state_is_refused(tmp_path, key, value):
+    Training(tmp_path, 1)
+    file = tmp_path / "models/iteration-0000003.pt"
+    content = torch.load(file, weights_only=True)
+    content |= {key: value}
+    if value is None:
+        del content[key]
+    torch.save(content, file)
+    with pytest.raises(InputError, match=r"iteration-0000003.pt: cannot be resumed by a run of this network") as error:
+        Training(tmp_path, 2, resume=True)
+    assert "\n" not in str(error.value)
+
+
 def test_a_run_is_not_resumed_beyond_its_end(tmp_path):
     Training(tmp_path, 2)
     with pytest.raises(
@@ -438,7 +469,7 @@ def test_a_signal_while_the_caches_fill_ends_the_run_with_a_line(number):
     with subprocess.Popen([sys.executable, "-c", FILLING], cwd=ROOT, stdout=-1, stderr=-1, text=True) as process:
         assert process.stdout.readline() == "reading\n"
         process.send_signal(number)
-        told, errors = process.communicate(timeout=60)
+        told, errors = process.communicate(timeout=600)
     assert process.returncode == PREEMPTED
     assert told == f"\n{number.name}: ended before the first step, nothing to save; status {PREEMPTED}\n"
     assert errors == ""
