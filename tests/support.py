@@ -91,3 +91,9 @@ def oblique(spacing: tuple[float, float, float] = (1.5, 1.0, 3.0)) -> np.ndarray
     affine[:3, :3] = about_z @ about_x @ np.diag(spacing)
     affine[:3, 3] = [-40.5, 17.25, 3.0]
     return affine
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process has started and that still run."""
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True, check=False)
+    return [int(number) for number in found.stdout.split()]

@@ -22,7 +22,8 @@ START = {"warmup_iterations": 1, "num_workers": 0, "patch_size": [EDGE] * 3, "gl
 
 def volume(shape, channel):
     """Each voxel has a value of its own; the order of the values differs between channels and shapes."""
-    return np.arange(1, np.prod(shape) + 1, dtype=np.float32).reshape(shape, order="CF"[channel % 2])
+    first = 1 + channel // 2
+    return np.arange(first, np.prod(shape) + first, dtype=np.float32).reshape(shape, order="CF"[channel % 2])
 
 
 def scored(shape, channel):
@@ -43,7 +44,11 @@ def batches(tmp_path):
                 nibabel.save(nibabel.Nifti1Image(volume(shape, channel), np.eye(4)), tmp_path / file)
             entries.append({"subject": subject, "image": files})
         content = {"name": "made", "modalities": names, "label_convention": None}
-        content |= {"training": entries, "validation": [entries[0] | {"subject": "v"}], "testing": []}
+        for number, name in enumerate(names):
+            validated = nibabel.Nifti1Image(np.flip(volume(SHAPES["a"], number)), np.eye(4))
+            nibabel.save(validated, tmp_path / f"v_{name}.nii.gz")
+        held_out = {"subject": "v", "image": [f"v_{name}.nii.gz" for name in names]}
+        content |= {"training": entries, "validation": [held_out], "testing": []}
         (tmp_path / "list.json").write_text(json.dumps(content))
         places = {"dataset_dir": str(tmp_path), "datalist": str(tmp_path / "list.json")}
         started = workflow(bundle, "train", "train", tmp_path, tmp_path / "eval", **places, **START, **options)

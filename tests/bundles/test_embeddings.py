@@ -43,7 +43,8 @@ def test_the_three_bundles_embed_alike():
 def test_training_and_embedding_prepare_an_image_alike_and_build_the_same_network(bundle):
     train, inference = config(bundle), config(bundle, "inference")
     steps = inference["preprocessing"]["transforms"]
-    prepared = [step for step in steps if step["_target_"] != "common.data.CheckPreparationd"]
+    checks = ("common.inference.CheckFilesd", "common.data.CheckPreparationd")
+    prepared = [step for step in steps if step["_target_"] not in checks]
     assert prepared == train["deterministic_transforms"]
     assert inference["modalities"] == f"$@trained.get('modalities', {train['modalities']})"
     network = {

@@ -21,7 +21,7 @@ LAYOUTS = {  # layout: options of the cohort, of its scanner and of the check, b
     "brats2023": (
         ["--second_visits=1"],
         ["brats", "--validation=2"],
-        ["--accept=copy"],  # the second visit has the first one's mask
+        ["--accept=mask_copy"],  # the second visit has the first one's mask
         ["brats_finetune", "--label_convention=brats2023"],
     ),
     "atlas_sites": (

@@ -21,7 +21,7 @@ from common.training.signals import PREEMPTED
 from common.training.step import accumulation_steps
 from scripts.quickstart import ENVIRONMENT
 from tests.common import toy
-from tests.support import ROOT, TINY
+from tests.support import ROOT, TINY, children
 
 LONG = ["--iterations=20", "--val_interval=20", "--save_interval=10"]
 OVERLAY = "['configs/train.yaml','configs/multi_gpu_train.yaml']"
@@ -147,7 +147,9 @@ def test_a_killed_run_that_is_resumed_is_the_run_that_was_never_killed(start, tm
     finish(tmp_path / "straight", start("straight", bundle, launcher, *options))
     run = start("killed", bundle, launcher, *options)
     wait_for(tmp_path / "killed" / "models" / "iteration-0000010.pt", run)
-    os.killpg(run.pid, signal.SIGKILL)
+    processes = [run.pid, *children(run.pid)]  # torchrun's survive it, and keep the folder
+    for process in processes:
+        os.killpg(process, signal.SIGKILL) if os.getpgid(process) == process else os.kill(process, signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
     assert not (tmp_path / "killed" / "models" / "iteration-0000020.pt").exists()
     finish(tmp_path / "killed", start("killed", bundle, launcher, *options, "--resume=true"))

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from common.errors import InputError
 from common.files import claim, claimed
 from common.training.distributed import Processes
-from tests.support import ROOT
+from tests.support import ROOT, children
 
 CASES = [{"subject": f"case{n}"} for n in range(7)]
 
@@ -100,16 +100,11 @@ def test_a_process_that_is_lost_ends_the_others_with_a_line(tmp_path, sent, pati
             assert agent.poll() is None or told, "nobody said anything"
             time.sleep(0.1)
             told = "".join(path.read_text() for path in tmp_path.glob("*/attempt_0/0/stderr.log"))
-        subprocess.run(["kill", "-CONT", *children(agent.pid)], check=False, capture_output=True)
+        subprocess.run(["kill", "-CONT", *map(str, children(agent.pid))], check=False, capture_output=True)
         assert agent.wait(timeout=600) == 1
     assert "Traceback" not in told
     expected = f"process of rank 0: another process of this run {why}; expected its own last lines to say why"
     assert [line for line in told.splitlines() if line.startswith("error: ")] == [f"error: {expected}"]
-
-
-def children(number):
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(number)], capture_output=True, text=True, check=False)
-    return found.stdout.split()
 
 
 def take(rank, folder):
