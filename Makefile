@@ -7,7 +7,7 @@ TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnune
 UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
 
-.PHONY: install deploy nnunet lock locked quickstart test torture lint benchmark
+.PHONY: help install deploy nnunet lock locked quickstart test torture lint benchmark
 
 # $(call install,ENVIRONMENT,LOCK,PYTORCH): exactly the files whose SHA-256 the lock lists. Another TORCH_INDEX has other files
 # of PyTorch, which pip then takes with what they need, unchecked; all the others are still those of the lock.
@@ -21,19 +21,19 @@ define install
 	touch $1/installed
 endef
 
-install: .venv/installed
+install: .venv/installed ## .venv: what the bundles and the commands need
 
 .venv/installed: requirements.lock
 	$(call install,.venv,requirements.lock,$(TORCH))
 
 # MONAI Deploy's environment is its own, as `import monai` would load Holoscan in every process of the bundles.
-deploy: .venv-deploy/installed
+deploy: .venv-deploy/installed ## .venv-deploy: with MONAI Deploy, for deploy/ and its tests
 
 .venv-deploy/installed: deploy/requirements.lock
 	$(call install,.venv-deploy,deploy/requirements.lock,$(TORCH))
 
 # nnU-Net, a baseline, has an environment of its own, too: half a gigabyte that the bundles do not need.
-nnunet: .venv-nnunet/installed
+nnunet: .venv-nnunet/installed ## .venv-nnunet: with nnU-Net, for scripts/nnunet/ and its tests
 
 .venv-nnunet/installed: scripts/nnunet/requirements.lock
 	$(call install,.venv-nnunet,scripts/nnunet/requirements.lock,$(TORCH) $(TORCHVISION))
@@ -44,7 +44,7 @@ define compile
 	  --python-platform x86_64-manylinux_2_35 $(UV_TORCH) --output-file $2 $1
 endef
 
-lock:
+lock: ## the locks anew, after a change of a requirements.txt; keeps what is pinned already
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/pip install --quiet uv==0.13.9
 	$(call compile,requirements.txt,requirements.lock)
 	$(call compile,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
@@ -56,29 +56,32 @@ define agree
 	  grep -qE "^$$pin(\+cpu)? " $2 || { echo "$2: lacks $$pin of $1; expected what make lock writes"; exit 2; }; done
 endef
 
-locked:
+locked: ## check that the locks agree with the requirements
 	$(call agree,requirements.txt,requirements.lock)
 	$(call agree,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
 	$(call agree,requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
 
-quickstart: .venv/installed
+quickstart: .venv/installed ## all five stages with small networks, on the embedded cohort
 	$(BIN)/python -m scripts.quickstart
 
-test: .venv/installed .venv-deploy/installed .venv-nnunet/installed
+test: .venv/installed .venv-deploy/installed .venv-nnunet/installed ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --ignore=tests/deploy --ignore=tests/nnunet
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python -m pytest --numprocesses=auto tests/deploy
 	OMP_NUM_THREADS=1 .venv-nnunet/bin/python -m pytest --numprocesses=auto --dist=loadfile tests/nnunet
 
 # Nightly: 50 kills at random moments (another TORTURE_SEED, other moments), and 1,000 steps with flat memory.
-torture: .venv/installed
+torture: .venv/installed ## nightly: kills at random moments, and a long run with flat memory
 	TORTURE_KILLS=50 TORTURE_STEPS=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto -rP tests/torture
 
-lint: .venv/installed locked
+lint: .venv/installed locked ## ruff, mypy, yamllint, codespell, metadata schema
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/codespell
 	$(BIN)/check-jsonschema --schemafile scripts/package/meta_schema_20240725.json bundles/*/configs/metadata.json
 
-benchmark: .venv/installed
+benchmark: .venv/installed ## measure our code beside stock implementations, for docs/benchmarks.md
 	$(BIN)/python -m scripts.benchmark all
+
+help: ## this list; python -m scripts lists the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

@@ -24,6 +24,13 @@ __all__ = [
     "weights",
 ]
 
+# What libraries warn of in every run, and nobody need act on. One more, of MONAI's command itself, comes before a
+# config imports `common`: that configs are programs (SECURITY.md). scripts.run silences it, as its configs are ours.
+SILENCED = (
+    "NvImgCodecPydicomReader",  # where pydicom is installed, NVIDIA's decoder for it is not; the bundles read NIfTI
+    "This DataLoader will create",  # more readers than CPUs: they wait for disks, and `common.memory` refuses too many
+)
+
 
 def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     """The `__getattr__` of a package whose names are imported when they are first asked for.
@@ -50,6 +57,6 @@ def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 __getattr__ = lazy(__name__, dict.fromkeys(__all__, ""))
 
 use_huge_pages()
-# Where pydicom is installed, MONAI's LoadImage reports that NVIDIA's decoder for it is not; the bundles read NIfTI
-logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+for message in SILENCED:
+    warnings.filterwarnings("ignore", message=message)
+logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # logs the first of them, too

@@ -7,9 +7,11 @@ refuses what can be known from the text; `blame` names the change whose componen
 import ast
 import difflib
 import inspect
+import os
 import pydoc
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +68,9 @@ def check(given: Mapping[str, Any]) -> Changes:
     if not files:
         raise InputError("--config_file: missing; expected a file such as configs/train.yaml")
     own = set(inspect.signature(run).parameters) | {"workflow_type", "help"}
-    own |= TRACKING if "tracking" in given else set()
+    if _parsed(given.get("tracking")) is not None:
+        own |= TRACKING
+        _check_tracking(_parsed(given["tracking"]), _parsed(given.get("tracking_uri")))
     merged = _Merged(files, own)
     for name, value in given.items():
         if name not in own:
@@ -75,6 +79,21 @@ def check(given: Mapping[str, Any]) -> Changes:
     if (run_id := str(given.get("run_id", "run"))) not in merged.parser:
         raise InputError(f"run_id {run_id}: no such key in {merged.names}; expected run")
     return merged.changes
+
+
+def _check_tracking(tracking: Any, uri: Any) -> None:
+    """Check the options of MONAI's experiment tracking, which it would report with a traceback."""
+    if isinstance(tracking, Mapping):
+        return
+    if tracking != "mlflow":
+        if not (isinstance(tracking, str) and Path(tracking).is_file()):
+            raise InputError(f"--tracking={tracking}: expected mlflow, or a file with settings of MONAI's tracking")
+        return
+    if find_spec("mlflow") is None:
+        raise InputError("--tracking=mlflow: no module mlflow; expected it in this environment: pip install mlflow")
+    for name, value in (("MLFLOW_TRACKING_URI", os.environ.get("MLFLOW_TRACKING_URI")), ("--tracking_uri", uri)):
+        if value and ("://" not in str(value) or str(value).startswith("file:")):
+            raise InputError(f"{name}={value}: expected a server, such as http://localhost:5000, or sqlite:///FILE.db")
 
 
 def check_known(given: Mapping[str, Any], files: Sequence[str | Path]) -> None:

@@ -1,4 +1,4 @@
-"""`make quickstart`: the complete workflow at a small scale, on the embedded cohort, with a user's own commands.
+"""The complete workflow at a small scale, on the embedded cohort, with a user's own commands: `make quickstart`.
 
 Two branches of three training stages, evaluation on held-out subjects, `summary.json` and `report.html`.
 """

@@ -15,6 +15,7 @@ import difflib
 import os
 import runpy
 import sys
+import warnings
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -77,6 +78,7 @@ def main() -> None:
     words = command(sys.argv[1:], is_distributed="RANK" in os.environ)
     check(options_of(words)[1])
     sys.argv[1:] = words
+    warnings.filterwarnings("ignore", message="parsing config_file")  # are trusted: they are this repository's
     runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
 
 

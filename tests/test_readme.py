@@ -3,12 +3,13 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
-from tests.support import ROOT, bash_blocks, copy_of_the_repository, run_command, tiny
+from tests.support import ROOT, bash_blocks, copy_of_the_repository, execute, run_command, tiny
 
 
 def bundle_commands() -> list[str]:
@@ -17,7 +18,8 @@ def bundle_commands() -> list[str]:
 
 def at_tiny_size(command: str) -> str:
     """The same command, with options that make it small."""
-    return tiny(command) + (" --ckpt_dir elsewhere" if "torchrun" in command else "")  # as models/ holds a run already
+    elsewhere = " --ckpt_dir models/again" if "torchrun" in command else ""  # as models/ holds a run already
+    return tiny(command) + elsewhere
 
 
 def test_readme_runs_every_bundle():
@@ -32,10 +34,23 @@ def test_readme_names_only_targets_of_the_makefile():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
+def test_git_ignores_what_the_commands_write():
+    written = []
+    for block in bash_blocks():
+        folder = Path((re.findall(r"^cd (\S+)$", block, re.MULTILINE) or ["."])[0])
+        names = [folder / name for name in re.findall(r"--output(?:_dir)?[= ]([\w./]+)", block)]
+        written += [str(name if name.suffix else name / "file") for name in names]
+    assert {"ukb.json", "check/file", "bundles/brats_finetune/predictions/file", "scores/file"} <= set(written)
+    ignored = execute(["git", "check-ignore", "--no-index", *written])
+    assert ignored.stdout.splitlines() == written
+
+
 @pytest.mark.slow
 def test_the_stage_commands_run_in_their_order(tmp_path):
     """Datalists, five trainings (each from the weights of the one before), torchrun, evaluation, inference, scores."""
     copy = copy_of_the_repository(tmp_path)
+    shutil.copy(ROOT / ".gitignore", copy)
+    run_command("git init --quiet && git add --all", copy, {})
     environment: dict[str, str] = {}
     for name in ("ukb", "brats", "atlas"):
         environment[name.upper()] = str(tmp_path / name)
@@ -86,3 +101,4 @@ def test_the_stage_commands_run_in_their_order(tmp_path):
     assert "evaluation against theirs" in compared, "the bundle's own files are an evaluation"
     assert (copy / "scores/theirs/evaluation.html").is_file()
     assert json.loads((copy / "scores/comparison.json").read_text())["cases"] == 2
+    assert run_command("git ls-files --others --exclude-standard", copy, {}) == ""

@@ -15,5 +15,6 @@ __getattr__ = lazy(
         "resume": "resumable saved_states",
         "signals": "PREEMPTED StopRequest",
         "step": "Step accumulation_steps autocasts precision",
+        "tracking": "Tracking",
     },
 )

@@ -58,15 +58,16 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report as a run prints it."""
-        origin = self.source or "no pretrained weights: all tensors keep their initial values"
+        if self.source is None:
+            return [f"weights: from scratch: all {len(self.missing)} tensors keep their initial values"]
         counts = ", ".join(f"{count} {kind}" for kind, count in self.counts().items())
-        lines = [f"weights: {origin}: {counts}"]
+        lines = [f"weights: {self.source}: {counts}"]
         lines += [f"  alias      {modality} takes {source}'s filters" for modality, source in self.aliases.items()]
         lines += [f"  changed    {name}" for name in self.changed]
         for name, shares in self.shares.items():
             each = ", ".join(f"{modality} {share:.0%}" for modality, share in zip(self.modalities, shares, strict=True))
             lines.append(f"  response   {name}: {each}")
-        lines += [f"  {kind:<10} {by_module(names)}" for kind, names in self.gaps().items() if names and self.source]
+        lines += [f"  {kind:<10} {by_module(names)}" for kind, names in self.gaps().items() if names]
         return lines
 
     def content(self) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def test_two_nodes_train_what_two_processes_of_one_node_train(start, tmp_path):
     models = sorted(path.name for path in (tmp_path / "nodes" / "models").iterdir())
     assert models == ["iteration-0000002.pt", "model.pt"]
     assert len(list(tmp_path.glob("nodes/tensorboard/train/*"))) == 1, "one rank writes"
-    assert (tmp_path / "nodes.log").read_text().count("weights: no pretrained weights") == 1, "one rank speaks"
+    assert (tmp_path / "nodes.log").read_text().count("weights: from scratch") == 1, "one rank speaks"
 
 
 # Killed and resumed

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser
 
+from common import configs
 from common.configs import blame, check, check_command_line, check_known
 from common.errors import InputError
 
@@ -72,7 +73,8 @@ def refusal(files, *options):
         ["--learning_rate=$1 / 3"],
     ],
 )
-def test_what_a_config_has_passes(config, options):
+def test_what_a_config_has_passes(config, options, monkeypatch):
+    monkeypatch.setattr(configs, "find_spec", lambda name: name == "mlflow")
     check_command_line([PROGRAM, "run", *options, "--config_file", str(config)])
     check_command_line([PROGRAM, "run", *options, f"--config_file={config}"])
 
@@ -177,6 +179,37 @@ def test_the_options_of_several_workflows_are_known(config, write):
     check_known({"learning_rate": 1, "overlap": 0.1}, [config, other])
     with pytest.raises(InputError, match=r"--overlab=1: no such option in .*; did you mean --overlap\?"):
         check_known({"overlab": 1}, [config, other])
+
+
+# Tracking
+
+
+@pytest.mark.parametrize(
+    ("options", "installed", "message"),
+    [
+        (["--tracking=mlflow"], False, "--tracking=mlflow: no module mlflow; expected it in this environment: .*"),
+        (["--tracking=mflow"], True, "--tracking=mflow: expected mlflow, or a file with settings of MONAI's tracking"),
+        (["--tracking=mlflow", "--tracking_uri=mlruns"], True, "--tracking_uri=mlruns: expected a server, such as .*"),
+        (["--tracking=mlflow", "--tracking_uri=file:///a"], True, "--tracking_uri=file:///a: expected a server, .*"),
+        (["--experiment_name=a"], True, "--experiment_name=a: no such option in .*"),
+    ],
+)
+def test_what_cannot_be_tracked_is_refused(config, monkeypatch, options, installed, message):
+    monkeypatch.setattr(configs, "find_spec", lambda name: installed or None)
+    assert re.fullmatch(message, refusal([config], *options))
+
+
+def test_the_environment_may_name_the_server(config, monkeypatch):
+    monkeypatch.setattr(configs, "find_spec", lambda name: True)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:5000")
+    check_command_line([PROGRAM, "run", f"--config_file={config}", "--tracking=mlflow"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "/data/mlruns")
+    assert refusal([config], "--tracking=mlflow").startswith("MLFLOW_TRACKING_URI=/data/mlruns: expected a server")
+
+
+def test_a_file_of_tracking_settings_passes(config, write):
+    settings = write("tracking.json", "{}")
+    check_command_line([PROGRAM, "run", f"--config_file={config}", f"--tracking={settings}", "--run_name=a"])
 
 
 # Values

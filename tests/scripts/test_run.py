@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from monai.bundle import create_workflow
 
 from common.errors import InputError
 from scripts.run import command
@@ -73,6 +74,12 @@ def test_help_is_the_documentation():
     assert "python -m scripts.run BUNDLE CONFIG [OVERLAY ...]" in ended.stdout
 
 
+def test_monai_still_warns_that_configs_are_programs():
+    """When this fails, it no longer does, and the command need not silence it."""
+    with pytest.warns(UserWarning, match="^parsing config_file"), pytest.raises(FileNotFoundError):
+        create_workflow(config_file="nowhere.yaml")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [None, 2])
 def test_a_training_runs_to_its_end(cohorts, tmp_path, processes):
@@ -82,5 +89,6 @@ def test_a_training_runs_to_its_end(cohorts, tmp_path, processes):
     program = [sys.executable, "-m", *(launcher if processes else []), "scripts.run", "brats_finetune", "train"]
     result = execute([*program, *TINY, *data, *places])
     assert result.returncode == 0, result.stderr
+    assert "Warning" not in result.stderr, "MONAI's, that configs are programs, is silenced"
     assert (tmp_path / "models/model.pt").is_file()
     assert "python -m monai.bundle run" in (tmp_path / "eval/run.json").read_text()

@@ -1,0 +1,43 @@
+"""What there is to run, each command with one line: `python -m scripts`."""
+
+import ast
+import sys
+from pathlib import Path
+
+from common.errors import InputError, report_in_one_line, show
+
+__all__ = ["commands"]
+
+FOLDER = Path(__file__).parent
+
+
+def commands() -> dict[str, str]:
+    """The commands by name: for each the first line of its module, up to the first command in it.
+
+    The modules are read, not imported, so that the list waits for nothing.
+    """
+    sources = {file.stem: file for file in FOLDER.glob("*.py")} | {
+        file.parent.name: file for file in FOLDER.glob("*/__main__.py")
+    }
+    texts = {name: file.read_text(encoding="utf-8") for name, file in sorted(sources.items()) if name != "__main__"}
+    lines = {
+        name: str(ast.get_docstring(ast.parse(text))).splitlines()[0]
+        for name, text in texts.items()
+        if '__name__ == "__main__"' in text
+    }
+    return {name: line.partition(": `")[0].removesuffix(".") for name, line in lines.items()}
+
+
+def main() -> None:
+    """Print the commands."""
+    report_in_one_line()
+    known = commands()
+    if given := [argument for argument in sys.argv[1:] if argument not in ("-h", "--help")]:
+        expected = f"python -m scripts.{given[0]}" if given[0] in known else "no argument, which lists all commands"
+        raise InputError(f"argument {given[0]}: expected {expected}")
+    width = max(map(len, known))
+    show("python -m scripts.NAME --help says more of each:", *(f"  {name:<{width}}  {known[name]}" for name in known))
+
+
+if __name__ == "__main__":
+    main()

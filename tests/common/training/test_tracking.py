@@ -1,0 +1,194 @@
+"""What MLflow gets of a run: of its stand-in, and of MLflow itself where it is installed."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.handlers import MLFlowHandler, mlflow_handler
+
+from common.errors import InputError
+from common.training.tracking import Tracking
+from tests.mlflow_stand_in import Client, stand_in
+
+
+@pytest.fixture(params=["stand-in", "MLflow"])
+def client(request, tmp_path, monkeypatch):
+    """A client of an empty store, which MONAI's handler uses, too."""
+    if request.param == "MLflow":
+        mlflow = pytest.importorskip("mlflow")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlruns.db'}")
+        return mlflow.MlflowClient()
+    client = Client(tmp_path / "mlruns")
+    for name, module in stand_in(client).items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(mlflow_handler, "mlflow", sys.modules["mlflow"])
+    return client
+
+
+@pytest.fixture(autouse=True)
+def at_exit(monkeypatch):
+    """What the process would do when it ends."""
+    actions = []
+    monkeypatch.setattr("common.training.tracking.atexit", SimpleNamespace(register=actions.append))
+    return actions
+
+
+def runs(client):
+    experiment = client.get_experiment_by_name("monai_experiment")
+    return client.search_runs([experiment.experiment_id])
+
+
+def curve(client, run, name):
+    return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
+
+
+def training(settings, files=(), started="2026-01-01", fails_at=None, run_name=None, resumed_from=0):
+    """A tracked trainer: losses are recorded at each step, a validation before the first step and after each epoch."""
+    content = {
+        "started": started,
+        "weights": {"source": "stage1.pt"},
+        "train": {"iteration": [], "loss": {"total": [], "rotation": []}},
+        "validation": {"iteration": [], "metrics": {"dice": [], "NCR+ED": []}},
+    }
+    validator = Engine(lambda engine, batch: None)
+    record = SimpleNamespace(content=content, validator=validator)
+
+    def begin(engine):
+        for number in range(1, resumed_from + 1):
+            engine.state.iteration = number
+            measure(engine)
+        engine.state.epoch = resumed_from // 2
+        validate(engine)
+
+    def step(engine, batch):
+        if engine.state.iteration == fails_at:
+            raise RuntimeError("no memory")
+
+    def measure(engine):
+        number = engine.state.iteration
+        content["train"]["iteration"].append(number)
+        content["train"]["loss"]["total"].append(1 / number)
+        content["train"]["loss"]["rotation"].append(2 / number)
+
+    def validate(engine):
+        validator.run([0])
+        content["validation"]["iteration"].append(engine.state.iteration)
+        content["validation"]["metrics"]["dice"].append(0.5)
+        content["validation"]["metrics"]["NCR+ED"].append(None)
+
+    trainer = Engine(step)
+    trainer.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.25)
+    handlers = [MLFlowHandler(run_name=run_name), MLFlowHandler()]
+    for handler, engine in zip(handlers, (trainer, validator), strict=True):
+        handler.attach(engine)
+    trainer.add_event_handler(Events.STARTED, begin)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, measure)
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, validate)
+    tracking = Tracking(handlers[:1], settings, files, record, handlers[1:])
+    tracking.attach(trainer)
+    return trainer
+
+
+def test_a_training_is_one_run_with_settings_losses_metrics_and_files(client, tmp_path):
+    file = tmp_path / "run.json"
+    settings = {"bundle": "b", "learning_rate": 0.25, "components": "c" * 9999} | {f"o{n}": n for n in range(120)}
+    trainer = training(settings, [str(file), str(tmp_path / "nothing.pt")])
+    file.write_text("{}")
+    trainer.run([0, 0], max_epochs=2)
+    (run,) = runs(client)
+    assert (run.info.run_name, run.info.status) == ("b 2026-01-01", "FINISHED")
+    params = run.data.params
+    assert {name: params[name] for name in ("bundle", "learning_rate", "o119", "pretrained")} == {
+        "bundle": "b",
+        "learning_rate": "0.25",
+        "o119": "119",
+        "pretrained": "stage1.pt",
+    }
+    assert params["components"] == "c" * 6000
+    assert curve(client, run, "train/total") == [(1, 1.0), (2, 0.5), (3, 1 / 3), (4, 0.25)]
+    assert curve(client, run, "train/rotation") == [(1, 2.0), (2, 1.0), (3, 2 / 3), (4, 0.5)]
+    assert curve(client, run, "train/learning_rate") == [(n, 0.25) for n in (1, 2, 3, 4)]
+    assert curve(client, run, "validation/dice") == [(0, 0.5), (2, 0.5), (4, 0.5)]
+    assert set(run.data.metrics) == {"train/total", "train/rotation", "train/learning_rate", "validation/dice"}
+    assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["run.json"]
+
+
+def test_an_evaluation_is_a_run_with_its_metrics(client):
+    def score(engine):
+        engine.state.metrics = {"dice": 0.75, "NCR+ED": 1, "details": {}}
+
+    evaluator = Engine(lambda engine, batch: None)
+    evaluator.add_event_handler(Events.EPOCH_COMPLETED, score)
+    handler = MLFlowHandler(iteration_log=False)
+    handler.attach(evaluator)
+    Tracking([handler], {"bundle": "b", "split": "testing"}, []).attach(evaluator)
+    evaluator.run([0, 0])
+    (run,) = runs(client)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["split"] == "testing"
+    assert run.data.metrics == {"dice": 0.75, "NCR_ED": 1.0}
+    assert curve(client, run, "dice") == [(2, 0.75)]
+
+
+def test_runs_that_take_place_at_the_same_time_stay_apart(client):
+    outer = training({"bundle": "b", "seed": 0}, started="2026-01-01")
+    inner = training({"bundle": "b", "seed": 1}, started="2026-01-02")
+    outer.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda: inner.run([0], max_epochs=1))
+    outer.run([0, 0], max_epochs=1)
+    assert {run.info.run_name: run.data.params["seed"] for run in runs(client)} == {
+        "b 2026-01-01": "0",
+        "b 2026-01-02": "1",
+    }
+
+
+def test_a_resumed_training_continues_its_run_and_tells_what_has_changed(client, at_exit):
+    with pytest.raises(RuntimeError, match="no memory"):
+        training({"bundle": "b", "keep": 2, "seed": 0}, fails_at=3).run([0, 0], max_epochs=2)
+    (end,) = at_exit
+    end()
+    assert [run.info.status for run in runs(client)] == ["KILLED"]
+    training({"bundle": "b", "keep": 5, "seed": 0}, resumed_from=2).run([0, 0], max_epochs=2)
+    (run,) = runs(client)
+    assert curve(client, run, "train/total") == [(1, 1.0), (2, 0.5), (2, 0.5), (3, 1 / 3), (4, 0.25)]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["keep"] == "2"
+    assert {name: value for name, value in run.data.tags.items() if name.startswith("resumed")} == {"resumed.keep": "5"}
+    at_exit.pop()()
+    assert [run.info.status for run in runs(client)] == ["FINISHED"]
+
+
+def test_a_run_that_an_exception_ends_has_failed(client, at_exit, monkeypatch):
+    with pytest.raises(RuntimeError) as error:
+        training({"bundle": "b"}, fails_at=1).run([0], max_epochs=1)
+    monkeypatch.setattr(sys, "last_value", error.value, raising=False)  # as Python does for one that nobody catches
+    at_exit.pop()()
+    assert [run.info.status for run in runs(client)] == ["FAILED"]
+
+
+def test_a_name_may_be_given(client):
+    training({"bundle": "b"}, run_name="mine").run([0], max_epochs=1)
+    assert [run.info.run_name for run in runs(client)] == ["mine"]
+
+
+@pytest.mark.parametrize("client", ["stand-in"], indirect=True)
+def test_a_lost_server_ends_no_training(client, capsys):
+    trainer = training({"bundle": "b"})
+    trainer.add_event_handler(Events.ITERATION_STARTED(once=2), lambda: setattr(client, "is_lost", True))
+    trainer.run([0, 0], max_epochs=2)
+    assert trainer.state.iteration == 4
+    assert capsys.readouterr().err == "warning: no longer tracked by MLflow: ConnectionError: no server\n"
+
+
+@pytest.mark.parametrize("client", ["stand-in"], indirect=True)
+def test_a_server_that_is_not_there_ends_a_run_at_once(client):
+    client.is_lost = True
+    with pytest.raises(InputError, match=r"^tracking of run b 2026-01-01: ConnectionError: no server$"):
+        training({"bundle": "b"}).run([0], max_epochs=1)
+
+
+def test_without_handlers_nothing_happens():
+    engine = Engine(lambda engine, batch: None)
+    Tracking([], {"bundle": "b"}, []).attach(engine)
+    assert engine.run([0]).iteration == 1
