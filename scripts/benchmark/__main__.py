@@ -61,13 +61,15 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
     if name == GROWTH:
         return
     chosen = {each: min(repeats, LONG.get(each, repeats)) for each in BENCHMARKS} if name == "all" else {name: repeats}
-    figures = {each: _measured(each, count) for each, count in chosen.items()}
+    figures = {}
+    for each, count in chosen.items():
+        figures[each] = _measured(each, count)
+        if name == "all":
+            update(PAGE, {each: figures[each]}, chosen, date.today())
+            show(f"{each}: table written to {PAGE}")
     if json:
         with atomic_write(json) as file:
             file.write_text(dumps(_listed(figures, chosen), indent=1) + "\n")
-    if name == "all":
-        update(PAGE, figures, chosen, date.today())
-        show(f"tables written to {PAGE}")
 
 
 def _measured(name: str, repeats: int) -> dict[str, dict[str, Any]]:

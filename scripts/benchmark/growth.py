@@ -38,7 +38,7 @@ def measure() -> dict[str, Points]:
 def _crop_sizes() -> Iterator[tuple[str, int, Measured]]:
     function = "scripts.benchmark.growth:crop_step"
     for edge in EDGES:
-        yield "ours", edge, run_alone(function, "ours", str(edge))
+        yield "ours", edge, run_alone(function, "float32", str(edge))
         yield "stock", edge, run_alone(function, "stock", str(edge), environment=PLAIN_MEMORY)
 
 

@@ -19,7 +19,8 @@ def step() -> dict[str, dict[str, Callable[[], Measured]]]:
 
 def _beside_stock(function: str) -> dict[str, Callable[[], Measured]]:
     return {
-        "ours": partial(run_alone, function, "ours", threads=0),
+        "ours": partial(run_alone, function, "float32", threads=0),
+        "ours, bfloat16": partial(run_alone, function, "bfloat16", threads=0),
         "stock, memory as ours": partial(run_alone, function, "stock", threads=0),
         "stock": partial(run_alone, function, "stock", threads=0, environment=PLAIN_MEMORY),
     }
@@ -56,7 +57,7 @@ def precision() -> dict[str, dict[str, Callable[[], float]]]:
 
 
 def pretraining_step(kind: str) -> Callable[[], Any]:
-    """A step of stage 1 in size small: `ours`, or `stock`: one forward a view, corrupted crop by crop on the host."""
+    """A step of stage 1 in size small: ours in a dtype, or `stock`: one forward a view, corrupted crop by crop."""
     import torch
 
     from common.ssl.losses import SSLLoss
@@ -64,8 +65,8 @@ def pretraining_step(kind: str) -> Callable[[], Any]:
     from common.ssl.views import TwoViews
 
     network, crops = SSLHead(2, SIZE), torch.randn(CROPS, 2, EDGE, EDGE, EDGE)
-    if kind == "ours":
-        return _step((network, SSLLoss(), TwoViews()), {"image": crops}, torch.float32, "recomputed")
+    if kind != "stock":
+        return _step((network, SSLLoss(), TwoViews()), {"image": crops}, getattr(torch, kind), "recomputed")
     generator, loss, optimizer = torch.Generator().manual_seed(0), SSLLoss(), torch.optim.AdamW(network.parameters())
 
     def run() -> None:
@@ -92,7 +93,7 @@ def _plain_view(crops: Any, generator: Any) -> tuple[Any, Any, list[int]]:
 
 
 def fine_tuning_step(kind: str) -> Callable[[], Any]:
-    """A step of stage 3 on four modalities in size small: `ours`, or `stock`."""
+    """A step of stage 3 on four modalities in size small: ours in a dtype, or `stock`."""
     import torch
     from monai.losses import DiceLoss
     from monai.networks.nets import SwinUNETR
@@ -102,8 +103,9 @@ def fine_tuning_step(kind: str) -> Callable[[], Any]:
     network, loss = SwinUNETR(4, 3, **settings(SIZE)._asdict()), DiceLoss(sigmoid=True)
     image = torch.randn(CROPS, 4, EDGE, EDGE, EDGE)
     label = (torch.rand(CROPS, 3, EDGE, EDGE, EDGE) > 0.9).float()
-    if kind == "ours":
-        return _step((network, loss, _supervised), {"image": image, "label": label}, torch.float32, "recomputed")
+    if kind != "stock":
+        parts = network, loss, _supervised
+        return _step(parts, {"image": image, "label": label}, getattr(torch, kind), "recomputed")
     optimizer = torch.optim.AdamW(network.parameters())
 
     def run() -> None:

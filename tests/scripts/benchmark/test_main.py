@@ -86,7 +86,7 @@ def test_stock_steps_train_the_network(monkeypatch):
     monkeypatch.setattr(training, "EDGE", 64)
     monkeypatch.setattr(training, "SIZE", "micro")
     for step in (training.pretraining_step, training.fine_tuning_step):
-        for kind in ("ours", "stock"):
+        for kind in ("float32", "bfloat16", "stock"):
             step(kind)()
 
 
