@@ -76,8 +76,10 @@ def check(given: Mapping[str, Any]) -> Changes:
         if name not in own:
             merged.change(name, _parsed(value), f"--{name}={value}")
     merged.check()
-    if (run_id := str(given.get("run_id", "run"))) not in merged.parser:
-        raise InputError(f"run_id {run_id}: no such key in {merged.names}; expected run")
+    for name, expected in (("run_id", "run"), ("init_id", "initialize"), ("final_id", "finalize")):
+        id = str(given.get(name) or expected)
+        if id not in merged.parser and (name in given or name == "run_id"):  # without the others, MONAI does nothing
+            raise InputError(f"--{name}={id}: no such key in {merged.names}; expected {expected}")
     return merged.changes
 
 
@@ -176,6 +178,8 @@ class _Merged:
         from monai.bundle import ReferenceResolver
 
         id = ReferenceResolver.normalize_id(str(key)).removeprefix("+")
+        if not id:
+            raise InputError(f"{given}: no name; expected that of an option")
         if id in ("epochs", "max_epochs") or not self._has_place(id):
             raise _unknown(id, given, self.parser.config, self.names, self._own)
         if id not in self.parser and not self._is_argument(id):

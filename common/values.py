@@ -86,6 +86,8 @@ def check_folder(name: str, folder: Any) -> str:
         InputError: it cannot be made or written to, or is not a path.
     """
     path = _path(name, folder)
+    if path.startswith("~"):  # no shell replaces it after `=`, so it would become a folder of that name
+        raise ArgumentError(f"{name}={folder}: no home folder is looked up here; expected its path, or ./ before the ~")
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK):

@@ -27,7 +27,7 @@ from common.data.headers import files_in
 from common.data.modalities import missing_in
 from common.data.regions import CONVENTIONS, declaration, mapping_of, regions_of
 from common.errors import ArgumentError, InputError, check_number
-from common.files import parse_json, reporting_json_errors, write_json
+from common.files import expand_home, parse_json, reporting_json_errors, write_json
 
 __all__ = [
     "ALL",
@@ -106,7 +106,7 @@ class Datalist:
         if not chosen:
             filled = ", ".join(name for name in SPLITS if self.content.get(name)) or "none"
             raise InputError(f"{self.path}: the split {split} has no subject; splits that have: {filled}")
-        folder = Path(str(self.root)).expanduser().absolute()
+        folder = expand_home(self.root, f"--dataset_dir={self.root}").absolute()
         if not folder.is_dir():
             raise InputError(f"root {self.root}: no such folder; expected the one where the paths of {self.path} start")
         names = known if modalities is None else modalities

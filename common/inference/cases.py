@@ -12,6 +12,7 @@ from common.data import datalists
 from common.data.headers import LARGEST, check_headers
 from common.data.modalities import SPELLINGS, count_missing, missing_in, split_name
 from common.errors import ArgumentError, InputError, choice, show
+from common.files import expand_home
 from common.inference.segmentations import files_of, finished
 
 __all__ = ["CheckFilesd", "check_missing", "find_cases"]
@@ -91,7 +92,7 @@ def _spare_scans(found: Sequence[Mapping[str, Any]], results: Mapping[str, Seque
 def _in_folder(
     root: str | Path, modalities: Sequence[str], results: Path | None, missing: Sequence[str]
 ) -> list[dict[str, Any]]:
-    folder = Path(str(root)).expanduser().absolute()
+    folder = expand_home(root, f"--dataset_dir={root}").absolute()
     if not folder.is_dir():
         raise ArgumentError(f"dataset_dir={root}: no such folder; expected a folder with scans, or a datalist")
     inside = None  # the folder of results, if it is inside the folder of scans

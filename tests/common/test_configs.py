@@ -99,7 +99,7 @@ def test_what_a_config_has_passes(config, options, monkeypatch):
         (["--learning_rate=None"], "--learning_rate=None: MONAI ignores None; write null"),
         (["--meta_file=/nowhere.json"], "--meta_file=/nowhere.json: no such file"),
         (["--logging_file=/nowhere.conf"], "--logging_file=/nowhere.conf: no such file"),
-        (["training"], "run_id training: no such key in .*train.yaml; expected run"),
+        (["training"], "--run_id=training: no such key in .*train.yaml; expected run"),
     ],
 )
 def test_what_no_config_has_is_refused(config, options, message):

@@ -31,6 +31,9 @@ KEYS = [
     *both(BRATS, "--loss::temperature=-1", "DiceLoss: got an unexpected keyword argument 'temperature'"),
     *both(BRATS, "--overlab=0.1", "no such option in …evaluate.yaml; did you mean --overlap?", config="evaluate"),
     wrapped("--trane::foo=1", BRATS, "--trane::foo=1", "--trane::foo=1: no such option in …; did you mean --train?"),
+    *both(BRATS, "--init_id=begin", "no such key in …train.yaml; expected initialize"),
+    *both(BRATS, "--=5", "no name; expected that of an option"),
+    wrapped("a key of an expression", BRATS, "--network::size=1", "--network::size=1: …; network has no keys"),
     *overlay(BRATS, "lerning_rate: 5", "no such key in …; did you mean learning_rate?"),
     *overlay(BRATS, "train::trainer::max_epoch: 5", "SupervisedTrainer: …; did you mean max_epochs?"),
     *overlay(BRATS, "validate: {}", "leaves no validate::evaluator, which … refers to"),
@@ -48,6 +51,8 @@ VALUES = [
     *both(BRATS, "--batch_size=two", "expected a whole number from 1"),
 ]
 FILES = [
+    *both(BRATS, "--ckpt_dir=~no_such_user/run", "no home folder is looked up here; expected its path, or …"),
+    *both(BRATS, "--dataset_dir=~no_such_user/scans", "…; expected a path that can be read"),
     *both(BRATS, "--meta_file=/nowhere.json", "no such file"),
     *(_unreadable(line, content) for line, content in UNREADABLE.items()),
     wrapped("no such bundle", "brats_finetun", "", "BUNDLE brats_finetun: no such; did you mean brats_finetune?"),
