@@ -1,5 +1,6 @@
 """Bad input: the exceptions, the checks that raise them, how a command reports them in one line; printing."""
 
+import errno
 import logging
 import math
 import os
@@ -27,6 +28,8 @@ __all__ = [
     "shortened",
     "show",
 ]
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 Explain = Callable[[BaseException], str | None]
@@ -166,7 +169,7 @@ class _Report:
             return
         if current_thread() is main_thread():  # PyTorch's handler raises when a DataLoader's worker dies, also in here
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        message = input_error_message(error) or self.explain(error)
+        message = input_error_message(error) or self.explain(error) or _explain_disk(error)
         if message is None:
             self.otherwise(kind, error, trace)
             return
@@ -200,6 +203,16 @@ def explain_lost_process(error: BaseException) -> str | None:
             what = "has not answered in time" if frozen else "has ended"
             rank = os.environ.get("RANK", "?")
             return f"process of rank {rank}: another process of this run {what}; expected its own last lines to say why"
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def _explain_disk(error: BaseException) -> str | None:
+    """One line for an exception that a full or read-only disk has caused; None for others."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.errno in NO_SPACE:
+            return f"{link.filename or 'a file'}: {link.strerror}; expected a disk with space, which can be written to"
         link = link.__cause__ or link.__context__
     return None
 

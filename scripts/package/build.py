@@ -57,8 +57,9 @@ def build(
         if verify:
             show(f"{bundle} {version}: tested without the checkout")
             check_package(folder)
+        pack(folder, folder.with_name(f"{name}.zip"))  # before the package replaces another one, as the disk may fill
         _replace(folder, output / bundle)
-        pack(output / bundle, output / f"{name}.zip")
+        folder.with_name(f"{name}.zip").replace(output / f"{name}.zip")
         with atomic_write(output / f"{name}.sha256") as file:
             file.write_text(manifest)
     for note in notes:
@@ -83,8 +84,8 @@ def _in_progress(output: Path, bundle: str) -> Iterator[Path]:
 
 def _write(folder: Path, content: Mapping[str, bytes]) -> None:
     for name, data in content.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
+        with atomic_write(folder / name) as file:
+            file.write_bytes(data)
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
 

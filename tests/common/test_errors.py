@@ -1,6 +1,7 @@
 """How bad input is reported: the message below any wrapper, one line, status 2."""
 
 import ast
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,16 @@ def test_an_exception_that_can_be_explained_gets_one_line(monkeypatch, capsys):
     assert (ended.value.code, capsys.readouterr().err) == (2, "error: memory is full\n")
     sys.excepthook(ValueError, ValueError("a mistake of ours"), None)
     assert capsys.readouterr().err == "ValueError: a mistake of ours\n"
+
+
+def test_a_full_disk_gets_one_line_whoever_writes(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    report_in_one_line()
+    full = OSError(errno.ENOSPC, "No space left on device", "/scratch/a.json")
+    with pytest.raises(SystemExit) as ended:
+        sys.excepthook(RuntimeError, wrapped(full, 2), None)
+    expected = "error: /scratch/a.json: No space left on device; expected a disk with space, which can be written to\n"
+    assert (ended.value.code, capsys.readouterr().err) == (2, expected)
 
 
 def test_the_hook_for_others_is_kept_until_another_is_given(monkeypatch):

@@ -27,7 +27,7 @@ STEPS = int(os.environ.get("TORTURE_STEPS", "40"))
 SEED = int(os.environ.get("TORTURE_SEED", "0"))  # of the moments
 BUNDLE, ITERATIONS = "atlas_finetune", 12
 PATIENCE = 300  # seconds for what takes a few; a busy machine may need more than a quiet one
-GROWTH = 64  # MiB that memory may grow by between the first and the last third of a run: a leak of 0.1 MiB a step fails
+GROWTH = 64  # MiB that memory may grow by between the middle and the last third of a run: 0.1 MiB a step fails
 
 
 class Run:
@@ -166,9 +166,9 @@ def test_the_memory_of_a_long_run_is_flat(cohorts, tmp_path):
     run.wait_until(measure, PATIENCE + 10 * STEPS)
     assert run.process.wait() == 0, run.log.read_text()
     third = max(1, len(sizes) // 3)
-    first, last = min(sizes[third : 2 * third]), min(sizes[-third:])
-    print(f"{STEPS} steps: {first} MiB, {last} MiB")
-    assert last - first < GROWTH
+    middle, last = min(sizes[third : 2 * third]), min(sizes[-third:])
+    print(f"{STEPS} steps: {middle} MiB, {last} MiB")
+    assert last - middle < GROWTH
 
 
 def proportional(process: int) -> int:

@@ -1,5 +1,6 @@
 """Packages as they are built: what is in them, that anybody builds the same, and which ones are refused."""
 
+import errno
 import json
 import os
 import pickle
@@ -7,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -417,6 +419,22 @@ def test_nothing_of_others_is_lost(dist, repository):
     assert (folder / "eval/run.json").is_file()
     refused("changed since it was built", built, repository / "bundles", "atlas_stage2")
     assert (repository / "bundles/atlas_stage2/configs/train.yaml").is_file()
+
+
+def test_a_disk_that_fills_within_the_zip_leaves_the_package_of_before(dist, repository, monkeypatch):
+    built(dist, "atlas_stage2")
+    before = {path: path.read_bytes() for path in dist.rglob("*") if path.is_file()}
+    (repository / "bundles/atlas_stage2/docs/data_license.txt").write_text("new: ships no data\n")
+    write = zipfile.ZipFile.open
+
+    def fills(archive, entry, mode="r", **options):
+        if mode == "w" and entry.filename.endswith("train.yaml"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(archive, entry, mode, **options)
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", fills)
+    refused("No space left on device", built, dist, "atlas_stage2")
+    assert {path: path.read_bytes() for path in dist.rglob("*") if path.is_file()} == before
 
 
 def test_nothing_is_left_where_a_package_fails(dist, repository):
