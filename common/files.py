@@ -33,6 +33,8 @@ __all__ = [
     "lock",
     "move_aside",
     "parse_json",
+    "read_bytes",
+    "read_json",
     "release",
     "reporting_json_errors",
     "reporting_path_errors",
@@ -88,6 +90,22 @@ def write_json(path: str | Path, content: Any) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write_bytes(text.encode("utf-8", "backslashreplace"))  # a file name that is no UTF-8: JSON's own escape
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a regular file; a pipe could let its reader wait for ever, and a device never ends.
+
+    Raises:
+        OSError: it cannot be read, or is something else.
+    """
+    if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file")
+    return Path(path).read_bytes()
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file; see `read_bytes` and `parse_json`."""
+    return parse_json(read_bytes(path).decode())
 
 
 def parse_json(text: str | bytes) -> Any:

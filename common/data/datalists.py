@@ -27,7 +27,7 @@ from common.data.headers import files_in
 from common.data.modalities import missing_in
 from common.data.regions import CONVENTIONS, declaration, mapping_of, regions_of
 from common.errors import ArgumentError, InputError, check_number
-from common.files import expand_home, parse_json, reporting_json_errors, write_json
+from common.files import expand_home, read_json, reporting_json_errors, write_json
 
 __all__ = [
     "ALL",
@@ -44,8 +44,9 @@ __all__ = [
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
 ALL = "all"  # of the splits, where one can be chosen
-# control characters, line ends and halves of surrogate pairs: in no file's name, nor in a message of one line
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# control characters, line ends, marks that turn text around and halves of surrogate pairs: in no file's name, nor in a
+# message of one line
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 LONGEST = 200  # bytes of a subject's name; a file's has 255 at most, and is longer while it is written
 LONGEST_PATH, LONGEST_NAME = 4000, 255  # bytes, on Linux; the root takes some
 SCHEMA = Path(__file__).with_name("datalist.schema.json")
@@ -190,7 +191,7 @@ def read(datalist: str | Path) -> dict[str, Any]:
             line end or half of a surrogate pair.
     """
     with reporting_json_errors(f"datalist {datalist}", "a datalist"):
-        content = parse_json(Path(str(datalist)).read_text(encoding="utf-8"))
+        content = read_json(str(datalist))
     check(content, datalist)
     return in_memory(content)
 
@@ -222,7 +223,7 @@ def _convention(content: Mapping[str, Any]) -> str | None:
 def convention_of(datalist: str | Path, default: str) -> str:
     """The label convention that a datalist states; `default` if it states none or is no datalist."""
     try:
-        return _convention(parse_json(Path(str(datalist)).read_text(encoding="utf-8"))) or default
+        return _convention(read_json(str(datalist))) or default
     except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError, ArgumentError):
         return default
 

@@ -25,7 +25,7 @@ from monai.transforms import Compose, RandomizableTrait
 from common.data.headers import files_in, what_broke
 from common.data.transforms import MISSING
 from common.errors import ArgumentError, InputError, input_error_message
-from common.files import atomic_write, parse_json
+from common.files import atomic_write, read_json
 
 __all__ = ["Store"]
 
@@ -205,7 +205,7 @@ def _meta(said: Mapping[str, Any]) -> dict[str, Any]:
 
 def _volumes(path: Path) -> dict[str, Any]:
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return dict(content["volumes"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: cannot be read; expected a file of scripts.store") from error

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from common.data.datalists import UNPRINTABLE
 from common.data.regions import display_order, regions_of
 from common.errors import InputError
-from common.files import cell_text, parse_json, reporting_json_errors, reporting_path_errors
+from common.files import cell_text, read_json, reporting_json_errors, reporting_path_errors
 from common.inference.publishing import place_of, settle
 from common.inference.results import LESIONS, METRICS, CaseFiles, Cases, count_lesions, statistics
 from common.metrics.protocols import PRESENT, Lesion, Protocol, Scores, figures
@@ -151,7 +151,7 @@ def _read(folder: Path) -> tuple[Evaluation, dict[str, Any]]:
 
 def _read_json(path: Path, expected: str) -> Any:
     with reporting_json_errors(str(path), expected):
-        return parse_json(path.read_text(encoding="utf-8"))
+        return read_json(path)
 
 
 def _read_rows(path: Path, columns: Sequence[str]) -> Iterator[_Row]:

@@ -23,7 +23,7 @@ from common.files import (
     check_writable_file,
     check_writable_folder,
     expand_home,
-    parse_json,
+    read_json,
     reporting_path_errors,
     write_csv,
 )
@@ -245,7 +245,7 @@ def _read(datalist: str) -> dict[str, Any]:
 
 def _content(datalist: str) -> dict[str, Any]:
     try:
-        content = parse_json(Path(str(datalist)).read_text(encoding="utf-8"))
+        content = read_json(str(datalist))
         entries = [(split, entry, entry["subject"]) for split in datalists.SPLITS for entry in content.get(split, [])]
     except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return datalists.read(str(datalist))  # raises an error that describes the fault

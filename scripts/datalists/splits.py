@@ -9,7 +9,7 @@ import jsonschema
 import numpy as np
 
 from common.errors import InputError, check_number, choice, show
-from common.files import expand_home, parse_json, reporting_json_errors
+from common.files import expand_home, parse_json, read_bytes, reporting_json_errors
 from scripts.datalists.layouts import Visit
 
 __all__ = ["Assignment", "Splitter", "cross_validation", "random_splits", "read_folds"]
@@ -228,7 +228,7 @@ def read_folds(path: Path) -> tuple[dict[str, int], str]:
         InputError: the file is missing, is not JSON or has another form, or a subject is in two folds.
     """
     with reporting_json_errors(f"--folds={path}", "a file of folds", "a JSON file, or a number of folds"):
-        text = path.read_bytes()
+        text = read_bytes(path)
         content = parse_json(text)
         problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(FOLDS_SCHEMA).iter_errors(content))
     if problem is not None:

@@ -23,7 +23,7 @@ import yaml
 
 from common import weights
 from common.errors import InputError, show
-from common.files import digest, parse_json, reporting_json_errors
+from common.files import digest, read_json, reporting_json_errors
 from scripts.package.archives import files_of, unpack
 
 __all__ = ["LARGE", "SCHEMA", "check_files", "check_package", "large_files", "newest", "run_package"]
@@ -145,7 +145,7 @@ def _is_text(file: Path) -> bool:
 def _check_metadata(folder: Path) -> dict[str, Any]:
     file = folder / "configs/metadata.json"
     with reporting_json_errors(f"{folder.name}: configs/metadata.json", "a bundle's metadata"):
-        metadata = parse_json(file.read_text(encoding="utf-8"))
+        metadata = read_json(file)
     schema = jsonschema.Draft201909Validator(json.loads(SCHEMA.read_text()))
     if error := jsonschema.exceptions.best_match(schema.iter_errors(metadata)):
         raise InputError(f"{folder.name}: configs/metadata.json: {error.json_path}: {_line(error.message)}")

@@ -11,7 +11,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.data.volumes import write_volume
 from common.errors import InputError
-from common.files import lock, parse_json, reporting_json_errors, write_json
+from common.files import lock, read_json, reporting_json_errors, write_json
 from common.prepare.subject import Prepared, Settings
 from common.prepare.targets import TARGETS
 from common.prepare.volumes import Volume, to_transform
@@ -172,7 +172,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     path = folder / RECORD
     with reporting_json_errors(str(path), "the record of a prepared subject"):
-        record = parse_json(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     if not isinstance(record, dict) or not {"settings", "sources", "transforms", "figures", "grid"} <= record.keys():
         raise InputError(f"{path}: lacks entries; expected the record of a prepared subject")
     return record

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 
 from common.errors import InputError
-from common.files import parse_json
+from common.files import read_json
 from scripts.report.scores import mean, region_statistics
 
 __all__ = ["Run", "Stage", "read_runs", "stages_of"]
@@ -182,7 +182,7 @@ def read_runs(folder: Path) -> list[Run]:
 
 def _read_run(path: Path) -> Run:
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}); expected the record of a run") from None
     if isinstance(content, dict):

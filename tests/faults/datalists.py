@@ -1,6 +1,7 @@
 """Datalists that break a rule, in the command that checks them and in a training."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ TEXTS: dict[str, tuple[Callable[[str], str], str]] = {
     "a subject above": (_entry(subject=".."), "subject ..: expected a name that files can have, …"),
     "a subject with a slash": (_entry(subject="a/b"), "subject a/b: expected a name that files can have, …"),
     "a long subject": (_entry(subject="s" * LONG), "subject sss…: expected a name that files can have, …"),
+    "a subject turned around": (_entry(subject="a\u202eb"), '"a\\u202eb": expected text of one line in Unicode'),
     "a subject of two lines": (_entry(subject="a\nb"), '"a\\nb": expected text of one line in Unicode'),
     "no image": (_entry(image=[None] * 4), "subject … has no image; expected one of FLAIR, T1ce, T1, T2"),
     "three images": (_entry(image=["a"] * 3), "subject … has 3 images; expected 4: FLAIR, T1ce, T1, T2"),
@@ -116,4 +118,18 @@ FAULTS = [
         prepare=_written(change),
     )
     for name, (change, line) in IN_TRAINING.items()
+]
+FAULTS += [
+    Fault(
+        f"{module}: a datalist that is a pipe",
+        module,
+        arguments,
+        "datalist {folder}/list.json: not a regular file; expected …",
+        place,
+        prepare=lambda folder, _: os.mkfifo(folder / "list.json"),
+    )
+    for module, arguments, place in (
+        ("scripts.datalists", "check --datalist={folder}/list.json --root={cohorts}/brats --output={output}", "."),
+        ("monai.bundle", f"run --config_file=configs/train.yaml {PLACES} {TINY}", "bundles/brats_finetune"),
+    )
 ]

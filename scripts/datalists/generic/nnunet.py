@@ -16,7 +16,7 @@ from common.data.datalists import UNPRINTABLE
 from common.data.modalities import modality_of
 from common.data.regions import declaration, painting_order
 from common.errors import ArgumentError, InputError, show
-from common.files import parse_json, reporting_json_errors
+from common.files import read_json, reporting_json_errors
 from scripts.datalists.generic.found import DataSet, files_in
 from scripts.datalists.generic.names import LABEL, Naming
 from scripts.datalists.generic.regions import plain_name
@@ -95,7 +95,7 @@ def read_nnunet(root: Path, naming: Naming, states_regions: bool) -> DataSet:
 
 def _read(file: Path) -> dict[str, Any]:
     with reporting_json_errors(str(file), "nnU-Net's description of the data set", "nnU-Net's dataset.json"):
-        content = parse_json(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(content))
     if problem is not None:
         value = json.dumps(problem.instance)[:80]
