@@ -108,11 +108,20 @@ def patient(number):
     return Study(name=f"SENTINEL^{number}", identifier=f"SENTINEL-{number}")
 
 
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory):
+    with running_orthanc(tmp_path_factory.mktemp("orthanc"), StableAge=1) as pacs:
+        yield pacs
+
+
 @pytest.fixture
-def hospital(tmp_path, monkeypatch):
+def hospital(orthanc, tmp_path, monkeypatch):
     monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
-    with running_orthanc(tmp_path / "orthanc", StableAge=1) as pacs:
-        yield Hospital(pacs, tmp_path)
+    hospital = Hospital(orthanc, tmp_path)
+    yield hospital
+    for study in hospital.archive.studies():
+        url = f"{hospital.url}/studies/{study.id}"
+        requests.delete(url, auth=(hospital.user, orthanc.password), timeout=60).raise_for_status()
 
 
 RESULTS = ["OT", "SEG", "SR"]
@@ -217,12 +226,16 @@ def test_sigterm_stops_the_segmentation_and_the_attempt_does_not_count(hospital)
     assert "stopped by a signal" in service.stdout.read()
 
 
-def test_a_study_that_takes_too_long_is_stopped(hospital):
+def test_a_study_that_takes_too_long_is_stopped_and_the_service_lives_meanwhile(hospital, monkeypatch):
     hospital.receive(patient(1), SeriesDescription="slow")
+    monkeypatch.setattr("deploy.service.BEAT", 0.2)
+    beats = []
+    monkeypatch.setattr(Service, "_beat", lambda self: beats.append(time.monotonic()))
     hospital.service(time_limit=3).run(once=True)
     assert not hospital.stand_ins()
     (mark,) = hospital.marks()
     assert mark.reason == "not done after 3 s, the limit for one study"
+    assert len(beats) > 10
 
 
 def test_a_new_series_counts_only_if_it_changes_the_choice(hospital):
@@ -239,6 +252,35 @@ def test_a_new_series_counts_only_if_it_changes_the_choice(hospital):
     assert len(hospital.patients()) == 3
     assert hospital.results(study) == sorted(RESULTS * 2)
     assert hospital.marks()[0].pseudonym == name
+
+
+def test_a_study_that_is_still_arriving_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
+    with running_orthanc(tmp_path / "orthanc", StableAge=3600) as pacs:
+        hospital = Hospital(pacs, tmp_path)
+        hospital.send(patient(1))
+        hospital.service().run(once=True)
+        assert (hospital.patients(), hospital.marks()) == ([], [None])
+
+
+def test_the_service_waits_for_an_orthanc_that_is_down(tmp_path, capsys):
+    class Down(Archive):
+        questions = 0
+
+        def last_change(self):
+            self.questions += 1
+            return super().last_change() if self.questions < 4 else 1
+
+        def studies(self):
+            return []
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        archive = Down(f"http://127.0.0.1:{closed.getsockname()[1]}", "user", "password", retries=0)
+        Service(archive, STAND_IN, tmp_path, poll=0.1).run(once=True)
+    assert archive.questions == 4
+    (line,) = capsys.readouterr().out.splitlines()  # not one for each question
+    assert line.endswith("Z Orthanc does not answer (ConnectionError)")
 
 
 def test_studies_without_mr_are_left_alone(hospital):
