@@ -1,6 +1,8 @@
 """Orthanc as the service uses it: studies, a mark on each, results kept beside it. Every request may be repeated."""
 
+import io
 import os
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,11 +116,16 @@ class Archive:
 
         Returns:
             Orthanc's ids of the instances.
+
+        Raises:
+            ArchiveError: Orthanc does not have them all.
         """
-        stored = self._json("POST", "instances", data=results)
-        if not isinstance(stored, list) or any(one["Status"] not in ("Success", "AlreadyStored") for one in stored):
-            raise ArchiveError("Orthanc has not stored every result")
-        return [one["ID"] for one in stored]
+        expected = len(zipfile.ZipFile(io.BytesIO(results)).namelist())
+        answers = self._json("POST", "instances", data=results)
+        stored = [one["ID"] for one in answers if one.get("Status") in ("Success", "AlreadyStored")]
+        if len(stored) != expected:
+            raise ArchiveError(f"Orthanc has stored {len(stored)} of {expected} results")
+        return stored
 
     def send(self, modality: str, instances: list[str]) -> None:
         """Let Orthanc send instances to a DICOM node by C-STORE, and wait until it has them all."""

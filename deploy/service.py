@@ -394,7 +394,7 @@ def retry(study: str, url: str = URL, user: str = USER, password_file: str = PAS
             raise InputError(f"--study={study}: no such study; expected a name of the log, or failed")
     for name, mark in chosen.items():
         archive.set_mark(name, mark.renewed().text())
-    show(f"{len(chosen)} studies to try again")
+    show(f"studies to try again: {len(chosen)}")
 
 
 def _marks(archive: Archive) -> dict[str, Mark]:

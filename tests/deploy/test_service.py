@@ -1,5 +1,6 @@
 """The service with a real Orthanc. But for one test, a stand-in takes the place of deploy.app, which takes a minute."""
 
+import io
 import os
 import re
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ pytest.importorskip("monai.deploy", reason="needs the environment of make deploy
 
 import requests
 
-from deploy.archive import Archive
+from deploy.archive import Archive, ArchiveError
 from deploy.mark import DELIVER, DONE, SEGMENT, parsed
 from deploy.orthanc import missing_tools, running_orthanc
 from deploy.service import Service
@@ -290,6 +292,16 @@ def test_studies_without_mr_are_left_alone(hospital):
     assert hospital.marks() == [None]
 
 
+def test_a_result_that_orthanc_refuses_is_noticed(hospital):
+    hospital.receive(patient(1))
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.write(next(hospital.folder.rglob("*.dcm")), "1.dcm")
+        archive.writestr("2.dcm", "not DICOM")
+    with pytest.raises(ArchiveError, match="1 of 2 results"):
+        hospital.archive.store(content.getvalue())
+
+
 def test_results_wait_for_a_pacs_that_is_down(hospital, capsys):
     """The PACS is DCMTK's storescp. Its files have the UIDs of Orthanc's results."""
     study = patient(1)
@@ -308,7 +320,7 @@ def test_results_wait_for_a_pacs_that_is_down(hospital, capsys):
     received.mkdir()
     pacs = subprocess.Popen(["storescp", "--output-directory", received, "--aetitle", "PACS", str(port)])
     try:
-        assert command("retry", hospital, study=mark.pseudonym).stdout == "1 studies to try again\n"
+        assert command("retry", hospital, study=mark.pseudonym).stdout == "studies to try again: 1\n"
         hospital.settle()
         hospital.service(send_to="pacs").run(once=True)
     finally:
