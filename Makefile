@@ -73,12 +73,13 @@ test: .venv/installed .venv-deploy/installed .venv-nnunet/installed ## the whole
 torture: .venv/installed ## nightly: kills at random moments, and a long run with flat memory
 	TORTURE_KILLS=50 TORTURE_STEPS=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto -rP tests/torture
 
-lint: .venv/installed locked ## ruff, mypy, yamllint, codespell, metadata schema
+lint: .venv/installed locked ## ruff, mypy, yamllint, codespell, schemas of the metadata and of deploy/compose.yaml
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/codespell
 	$(BIN)/check-jsonschema --schemafile scripts/package/meta_schema_20240725.json bundles/*/configs/metadata.json
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 
 benchmark: .venv/installed ## measure our code beside stock implementations, for docs/benchmarks.md
 	$(BIN)/python -m scripts.benchmark all

@@ -20,7 +20,7 @@ from deploy.series_choice import Choice, choose_series, parse_series_option
 from deploy.study import Series, read_study
 from deploy.subprocess_guard import exit_cleanly_on_signals, run_guarded
 
-__all__ = ["segment"]
+__all__ = ["open_model", "segment"]
 
 
 def segment(
@@ -53,15 +53,9 @@ def segment(
     required = {"input": input, "bundle": bundle, "output": output}
     if missing := next((name for name, value in required.items() if not str(value).strip()), None):
         raise InputError(f"--{missing}: missing; it has no default")
-    if importlib.util.find_spec("monai.deploy") is None:
-        raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
     force, prepare = flag("force", force), flag("prepare", prepare)
-    options = split_options(bundle_options)
-    model = open_bundle(_bundle_folder(bundle), path_of("checkpoint", checkpoint) if checkpoint else None)
-    check_options(options, model)
+    model, options = open_model(bundle, checkpoint, reference, bundle_options)
     requested = parse_series_option(series, model.modalities)
-    if reference and reference not in model.modalities:
-        raise InputError(f"--reference={reference}: expected one of {', '.join(model.modalities)}")
     folder = path_of("output", output)
     prepare_output(folder)
     choice = choose_series(read_study(Path(str(input))), model.modalities, requested, one_frame=not prepare)
@@ -70,6 +64,28 @@ def segment(
     for modality, one in choice.series.items():
         show(f"{modality}: {one.name}, {len(one.instances)} images; {choice.reasons[modality]}")
     _run(model, choice, reference or model.task.reference, folder, options, force, prepare)
+
+
+def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str) -> tuple[Bundle, list[str]]:
+    """Check everything that does not depend on a study: the environment, the bundle, its weights and its options.
+
+    Args:
+        bundle: folder of the bundle.
+        checkpoint: file of weights; empty for that of the bundle.
+        reference: modality whose series gives the grid; empty for that of the task.
+        bundle_options: additional options of the bundle's inference.
+
+    Returns:
+        The bundle, and its options one by one.
+    """
+    if importlib.util.find_spec("monai.deploy") is None:
+        raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
+    options = split_options(bundle_options)
+    model = open_bundle(_bundle_folder(bundle), path_of("checkpoint", checkpoint) if checkpoint else None)
+    check_options(options, model)
+    if reference and reference not in model.modalities:
+        raise InputError(f"--reference={reference}: expected one of {', '.join(model.modalities)}")
+    return model, options
 
 
 def _bundle_folder(bundle: str) -> Path:

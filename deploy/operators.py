@@ -197,6 +197,9 @@ class Write(JobOperator):
                 "trained_on": bundle.trained_on,
             },
             "series": {modality: series.number for modality, series in job.chosen.items()},
+            "sources": {
+                modality: {"series_uid": series.uid, "images": series.count} for modality, series in job.chosen.items()
+            },
             "evidence": {modality: series.reason for modality, series in job.chosen.items()},
             "reference": job.reference,
             "volumes_ml": {label: round(volume, 3) for label, volume in volumes.items()},

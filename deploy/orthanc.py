@@ -29,6 +29,7 @@ TOOLS = ("Orthanc", "storescu", "findscu")  # Debian: orthanc orthanc-dicomweb d
 PLUGINS = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
 DICOMWEB = "libOrthancDicomWeb.so"
 OURS, THEIRS = "SEGMENTER", "ORTHANC"  # application entity titles
+USER = "trial"  # of HTTP
 TIMEOUT = 60.0  # seconds for a start, a stop or a request; a start and a stop take about one
 
 
@@ -49,12 +50,12 @@ class Pacs:
     Attributes:
         http: port of HTTP.
         dicom: port of DICOM.
-        authorization: value of the HTTP header Authorization.
+        password: of the user `USER`.
     """
 
     http: int
     dicom: int
-    authorization: str
+    password: str
 
     def send(self, folder: Path) -> None:
         """Send every DICOM file below a folder by C-STORE.
@@ -131,7 +132,8 @@ class Pacs:
     def _http(
         self, path: str, accept: str, body: bytes | None = None, kind: str = "", with_header: bool = False
     ) -> bytes:
-        headers = {"Accept": accept, "Authorization": self.authorization} | ({"Content-Type": kind} if kind else {})
+        token = base64.b64encode(f"{USER}:{self.password}".encode()).decode()
+        headers = {"Accept": accept, "Authorization": f"Basic {token}"} | ({"Content-Type": kind} if kind else {})
         request = urllib.request.Request(f"http://127.0.0.1:{self.http}/{path}", data=body, headers=headers)
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=TIMEOUT) as answer:
             content: bytes = answer.read()
@@ -139,7 +141,7 @@ class Pacs:
 
 
 @contextlib.contextmanager
-def running_orthanc(folder: Path) -> Iterator[Pacs]:
+def running_orthanc(folder: Path, **settings: Any) -> Iterator[Pacs]:
     """Run Orthanc on free ports of this machine, and stop it at the end of the block.
 
     HTTP listens on loopback and requires a random password. Orthanc cannot bind DICOM to loopback, but accepts it
@@ -147,6 +149,7 @@ def running_orthanc(folder: Path) -> Iterator[Pacs]:
 
     Args:
         folder: for its data, its config and its log.
+        settings: of Orthanc's config, in addition to those of a trial.
 
     Raises:
         InputError: a program is not installed, or Orthanc does not start.
@@ -158,9 +161,8 @@ def running_orthanc(folder: Path) -> Iterator[Pacs]:
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "orthanc.json"
     config.touch(mode=0o600)
-    config.write_text(json.dumps(_config(folder, http, dicom, password)))
-    token = base64.b64encode(f"trial:{password}".encode()).decode()
-    pacs = Pacs(http, dicom, f"Basic {token}")
+    config.write_text(json.dumps(_config(folder, http, dicom, password) | settings))
+    pacs = Pacs(http, dicom, password)
     with (folder / "orthanc.log").open("w") as log:
         process = subprocess.Popen(["Orthanc", str(config)], cwd=folder, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -186,7 +188,7 @@ def _config(folder: Path, http: int, dicom: int, password: str) -> dict[str, Any
         "HttpBindAddresses": ["127.0.0.1"],
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": True,
-        "RegisteredUsers": {"trial": password},
+        "RegisteredUsers": {USER: password},
         "DicomAet": THEIRS,
         "DicomPort": dicom,
         "DicomModalities": {"ours": {"AET": OURS, "Host": "127.0.0.1", "Port": 104}},

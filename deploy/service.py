@@ -1,0 +1,410 @@
+"""The service: `python -m deploy.service run --url=ORTHANC --bundle=BUNDLE --work=DIR`; see README.md in this folder.
+
+It segments the studies that Orthanc receives, one after another, each in a process of its own, and stores the results
+in Orthanc. Its memory is a mark on each study in Orthanc (mark.py), so that it can be killed at any time.
+"""
+
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from common.cli import run
+from common.errors import InputError, check_number, show
+from common.files import claimed, parse_json
+from common.values import FILE, FOLDER, flag
+from deploy.archive import RETRIES, Archive, ArchiveError, StoredStudy
+from deploy.mark import DELIVER, DONE, SEGMENT, Mark, digest_of, mark_of, parsed
+from deploy.privacy import restrict_output
+from deploy.results import REPORT
+from deploy.subprocess_guard import exit_cleanly_on_signals, run_guarded
+
+__all__ = ["Service", "health", "retry", "serve", "status"]
+
+URL = os.environ.get("ORTHANC_URL", "")
+USER = os.environ.get("ORTHANC_USER", "")
+PASSWORD_FILE = os.environ.get("ORTHANC_PASSWORD_FILE", "")
+HEARTBEAT = "heartbeat"  # file in the folder of --work
+BEAT, SILENCE = 5.0, 600.0  # seconds between heartbeats while a study is segmented; without one that mean trouble
+LOOK = 600.0  # seconds after which all studies are looked at again, even if Orthanc reports no change
+GRACE = 20.0  # seconds for the segmentation to end when it is stopped
+ROOT = Path(__file__).resolve().parents[1]  # where `python -m deploy.app` runs
+PREFIX = "study-"  # of the names of the folders for one study
+
+
+class AttemptError(Exception):
+    """A study could not be segmented; the message says why, without a word that identifies it."""
+
+
+@dataclass
+class Service:
+    """The loop over the studies in Orthanc.
+
+    Attributes:
+        archive: Orthanc.
+        command: segments a study; it gets `--input` and `--output`, and ends with status 0 if all results are there.
+        work: folder for temporary files and the heartbeat.
+        send_to: DICOM node that Orthanc sends the results to; none if empty.
+        time_limit: seconds for the segmentation of one study.
+        attempts: how often a study is tried.
+        poll: seconds between two questions to Orthanc.
+    """
+
+    archive: Archive
+    command: Sequence[str]
+    work: Path
+    send_to: str = ""
+    time_limit: float = 7200.0
+    attempts: int = 3
+    poll: float = 10.0
+    _images: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # by study and time of its last image
+
+    def run(self, once: bool = False) -> None:
+        """Work until this process is stopped.
+
+        Args:
+            once: return when no study is left that can be tried now.
+        """
+        seen, next_look, trouble = -1, 0.0, ""
+        while True:
+            self._beat()
+            try:
+                last = self.archive.last_change()
+                task = None
+                if last != seen or time.time() >= next_look:
+                    task, next_look = self._next()
+                    seen = last
+                if task is not None:
+                    self._work_on(*task)
+                    seen = -1
+                    continue
+                trouble = ""
+                if once:
+                    return
+            except (ArchiveError, KeyError, TypeError) as error:  # the last two: an answer without what it should have
+                message = str(error) if isinstance(error, ArchiveError) else "Orthanc's answer is not as expected"
+                if message != trouble:
+                    log(message)
+                trouble = message
+                seen = -1
+            time.sleep(self.poll)
+
+    def _beat(self) -> None:
+        (self.work / HEARTBEAT).touch()
+
+    def _next(self) -> tuple[tuple[StoredStudy, list[str], Mark] | None, float]:
+        """The first study that can be tried now, if any, and the time of the next look at all studies."""
+        now = time.time()
+        next_look = now + LOOK
+        studies = [study for study in self.archive.studies() if study.stable]
+        known = {key: self._images[key] for study in studies if (key := (study.id, study.updated)) in self._images}
+        self._images = known
+        for study in studies:
+            key = (study.id, study.updated)
+            if key not in known:
+                known[key] = self.archive.images(study.id)
+            if not (images := known[key]):
+                continue
+            mark = mark_of(self.archive.mark(study.id), digest_of(images))
+            if mark.is_open(self.attempts):
+                if mark.due <= now:
+                    return (study, images, mark), now
+                next_look = min(next_look, mark.due)
+        return None, next_look
+
+    def _work_on(self, study: StoredStudy, images: list[str], mark: Mark) -> None:
+        """Try a study once, write its mark and a line of the log."""
+        began = time.monotonic()
+        mark = mark.begun()
+        try:
+            self.archive.set_mark(study.id, mark.text())
+            if mark.step == SEGMENT:
+                mark = self._segment(study, images, mark)
+                self.archive.set_mark(study.id, mark.text())
+            if mark.step == DELIVER:
+                mark = self._deliver(study, mark)
+                self.archive.set_mark(study.id, mark.text())
+                self.archive.drop(study.id)
+        except (AttemptError, ArchiveError, OSError, KeyError, TypeError, ValueError) as error:
+            mark = mark if mark.step == DONE else mark.failed(_reason(error), time.time())
+            self.archive.set_mark(study.id, mark.text())
+        except (SystemExit, KeyboardInterrupt):  # a signal
+            self.archive.set_mark(study.id, mark.stopped().text())
+            log(f"study {mark.pseudonym}: stopped by a signal")
+            raise
+        outcome = "done"
+        if mark.step != DONE:
+            more = f"next in {mark.due - time.time():.0f} s" if mark.is_open(self.attempts) else "given up"
+            outcome = f"failed to {mark.step}, attempt {mark.attempts} of {self.attempts}, {more}: {mark.reason}"
+        log(f"study {mark.pseudonym}: {outcome} ({time.monotonic() - began:.0f} s)")
+
+    def _segment(self, study: StoredStudy, images: list[str], mark: Mark) -> Mark:
+        """Segment a study and keep the results in Orthanc, unless they were made from the same series as the last."""
+        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=self.work) as temporary:
+            folder = Path(temporary)
+            self.archive.fetch(images, folder / "input")
+            self._beat()
+            self._call(folder)
+            sources = parse_json((folder / "output" / REPORT).read_bytes())["sources"]
+            source = digest_of([f"{name} {value}" for name, value in sorted(sources.items())])
+            if source == mark.delivered:
+                return mark.moved_to(DONE)
+            self.archive.keep(study.id, _packed(folder / "output"))
+        return mark.moved_to(DELIVER, kept=source)
+
+    def _deliver(self, study: StoredStudy, mark: Mark) -> Mark:
+        """Store the kept results, which have the same UIDs each time, in Orthanc and in the PACS behind it."""
+        instances = self.archive.store(self.archive.kept(study.id))
+        if self.send_to:
+            self.archive.send(self.send_to, instances)
+        return mark.moved_to(DONE, delivered=mark.kept)
+
+    def _call(self, folder: Path) -> None:
+        """Run the command on the folder `input` of a folder; the results are in its folder `output`.
+
+        The command gets SIGTERM when this process ends, however it ends.
+        """
+        options = [f"--input={folder / 'input'}", f"--output={folder / 'output'}"]
+        with (folder / "messages").open("w+b") as messages:
+            process = subprocess.Popen(
+                ["setpriv", "--pdeathsig=TERM", *self.command, *options],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=messages,
+                start_new_session=True,
+            )
+            try:
+                status = self._wait_for(process)
+            finally:
+                _stop(process)
+            messages.seek(0)
+            text = messages.read().decode(errors="replace")
+        if status != 0:
+            errors = [line for line in text.splitlines() if line.startswith("error: ")]
+            what = errors[-1].removeprefix("error: ") if errors else "no message"
+            raise AttemptError(f"status {status}: {what}")
+
+    def _wait_for(self, process: subprocess.Popen[bytes]) -> int:
+        end = time.monotonic() + self.time_limit
+        while (left := end - time.monotonic()) > 0:
+            try:
+                return process.wait(min(BEAT, left))
+            except subprocess.TimeoutExpired:
+                self._beat()
+        raise AttemptError(f"not done after {self.time_limit:.0f} s, the limit for one study")
+
+
+def log(text: str) -> None:
+    """Print a line with the time; nothing that identifies a patient or a study may be in it."""
+    show(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}")
+
+
+def _reason(error: Exception) -> str:
+    """Why an attempt failed, in a line without the ends of UIDs; of other exceptions only the kind, as texts quote."""
+    if isinstance(error, AttemptError | ArchiveError):
+        return re.sub(r" \(UID [^)]*\)", "", str(error))[:500]
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+
+
+def _packed(folder: Path) -> bytes:
+    """The DICOM files of a folder as a zip archive."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.glob("*.dcm")):
+            archive.write(path, path.name)
+    return content.getvalue()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End a process that still runs: by SIGTERM, upon which deploy.app removes what is temporary, then by SIGKILL."""
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def serve(
+    work: str,
+    bundle: str = os.environ.get("HOLOSCAN_MODEL_PATH", ""),
+    url: str = URL,
+    user: str = USER,
+    password_file: str = PASSWORD_FILE,
+    checkpoint: str = "",
+    reference: str = "",
+    bundle_options: str = "",
+    prepare: bool = False,
+    send_to: str = os.environ.get("ORTHANC_SEND_TO", ""),
+    time_limit: float = 7200,
+    attempts: int = 3,
+    poll: float = 10,
+    once: bool = False,
+) -> None:
+    """Segment the MR studies that Orthanc has received completely, one after another; store the results in Orthanc.
+
+    Args:
+        work: folder for temporary files, which hold patients' images while a study is segmented, and for the heartbeat.
+        bundle: folder of brats_finetune or atlas_finetune, with weights. In a container HOLOSCAN_MODEL_PATH.
+        url: address of Orthanc, such as http://orthanc:8042; by default the variable ORTHANC_URL.
+        user: registered user of Orthanc; by default the variable ORTHANC_USER.
+        password_file: file with the user's password; by default the variable ORTHANC_PASSWORD_FILE.
+        checkpoint: file of weights; by default models/model.pt of the bundle.
+        reference: modality whose series gives the grid of the result; by default T1ce for tumours, T1 for strokes.
+        bundle_options: additional options of the bundle's inference, such as "--model_size=tiny --overlap=0.25".
+        prepare: prepare raw scans for the model.
+        send_to: name of a DICOM node in Orthanc's configuration that gets the results, too, such as a PACS; by default
+            the variable ORTHANC_SEND_TO, else none.
+        time_limit: seconds for the segmentation of one study.
+        attempts: how often a study is tried; the waits between attempts are 1 minute, 10 minutes, and so on.
+        poll: seconds between two questions to Orthanc.
+        once: end when no study is left that can be tried now.
+    """
+    restrict_output()
+    exit_cleanly_on_signals()
+    check_number("time_limit", time_limit, float, 1)
+    check_number("attempts", attempts, int, 1)
+    check_number("poll", poll, float, 0.1)
+    once, prepare = flag("once", once), flag("prepare", prepare)
+    if shutil.which("setpriv") is None:
+        raise InputError("setpriv: not installed; expected Linux with util-linux")
+    archive = _open(url, user, password_file)
+    command = _command(bundle, checkpoint, reference, bundle_options, prepare)
+    try:
+        known = archive.modalities()
+    except ArchiveError as error:
+        raise InputError(f"--url: {error}; expected an Orthanc that accepts --user and its password") from None
+    if send_to and str(send_to) not in known:
+        raise InputError(f"--send_to={send_to}: expected a name of Orthanc's DicomModalities: {', '.join(known)}")
+    folder = Path(FOLDER.parse("work", work))
+    with claimed("work", folder):
+        for left in folder.glob(f"{PREFIX}*"):  # of a service that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        log("waiting for studies")
+        Service(archive, command, folder, str(send_to), time_limit, attempts, poll).run(once)
+
+
+def _command(bundle: str, checkpoint: str, reference: str, bundle_options: str, prepare: bool) -> list[str]:
+    """The command of the application, after a check of everything that does not depend on a study."""
+    if not str(bundle).strip():
+        raise InputError("--bundle: missing; it has no default")
+    run_guarded(_check_model, bundle, checkpoint, reference, bundle_options)  # frees PyTorch's memory
+    values = {
+        "bundle": Path(FOLDER.parse("bundle", bundle)).resolve(),
+        "checkpoint": Path(FILE.parse("checkpoint", checkpoint)).resolve() if checkpoint else "",
+        "reference": reference,
+        "bundle_options": bundle_options,
+        "prepare": prepare or "",
+    }
+    return [sys.executable, "-m", "deploy.app", *(f"--{name}={value}" for name, value in values.items() if value != "")]
+
+
+def _check_model(bundle: str, checkpoint: str, reference: str, bundle_options: str) -> None:
+    from deploy.app import open_model  # imports PyTorch
+
+    open_model(bundle, checkpoint, reference, bundle_options)
+
+
+def _open(url: str, user: str, password_file: str, retries: int = RETRIES) -> Archive:
+    """A client for Orthanc, after a check of the options."""
+    for name, value in {"url": url, "user": user, "password_file": password_file}.items():
+        if not str(value).strip():
+            raise InputError(f"--{name}: missing; expected it, or the variable ORTHANC_{name.upper()}")
+    if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", str(url)):
+        raise InputError("--url: expected an address such as http://orthanc:8042, without user and password")
+    try:
+        password = Path(FILE.parse("password_file", password_file)).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        what = getattr(error, "strerror", None) or "not UTF-8"
+        raise InputError(f"--password_file={password_file}: {what}; expected a file with the password") from None
+    return Archive(str(url), str(user), password, retries)
+
+
+def health(work: str, url: str = URL, user: str = USER, password_file: str = PASSWORD_FILE) -> None:
+    """End with status 0 if the service is alive and Orthanc answers, else with status 1 and a line that says why.
+
+    Args:
+        work: folder of the service.
+        url: address of Orthanc; by default the variable ORTHANC_URL.
+        user: registered user of Orthanc; by default the variable ORTHANC_USER.
+        password_file: file with the user's password; by default the variable ORTHANC_PASSWORD_FILE.
+    """
+    restrict_output()
+    archive = _open(url, user, password_file, retries=0)
+    try:
+        age = time.time() - (Path(FOLDER.parse("work", work)) / HEARTBEAT).stat().st_mtime
+        trouble = f"unhealthy: no heartbeat for {age:.0f} s" if age > SILENCE else ""
+        archive.last_change()
+    except OSError:
+        trouble = "unhealthy: no heartbeat"
+    except (ArchiveError, KeyError, TypeError) as error:
+        trouble = f"unhealthy: {_reason(error)}"
+    show(trouble or f"healthy: heartbeat {age:.0f} s ago")
+    if trouble:
+        raise SystemExit(1)
+
+
+def status(url: str = URL, user: str = USER, password_file: str = PASSWORD_FILE) -> None:
+    """Count the studies that are done, to do and given up; a line for each that has failed says why.
+
+    Args:
+        url: address of Orthanc; by default the variable ORTHANC_URL.
+        user: registered user of Orthanc; by default the variable ORTHANC_USER.
+        password_file: file with the user's password; by default the variable ORTHANC_PASSWORD_FILE.
+    """
+    restrict_output()
+    marks = list(_marks(_open(url, user, password_file)).values())
+    done = sum(mark.step == DONE for mark in marks)
+    show(f"{done} done, {len(marks) - done} not done")
+    for mark in marks:
+        if mark.step != DONE and mark.reason:
+            show(f"study {mark.pseudonym}: to {mark.step}, after {mark.attempts} attempts: {mark.reason}")
+
+
+def retry(study: str, url: str = URL, user: str = USER, password_file: str = PASSWORD_FILE) -> None:
+    """Let the service try studies again, with as many attempts as for new ones; what is done is segmented anew.
+
+    Args:
+        study: name of a study in the log, or `failed` for all that have failed.
+        url: address of Orthanc; by default the variable ORTHANC_URL.
+        user: registered user of Orthanc; by default the variable ORTHANC_USER.
+        password_file: file with the user's password; by default the variable ORTHANC_PASSWORD_FILE.
+    """
+    restrict_output()
+    archive = _open(url, user, password_file)
+    marks = _marks(archive)
+    if str(study) == "failed":
+        chosen = {name: mark for name, mark in marks.items() if mark.step != DONE and mark.reason}
+    else:
+        chosen = {name: mark for name, mark in marks.items() if mark.pseudonym == str(study)}
+        if not chosen:
+            raise InputError(f"--study={study}: no such study; expected a name of the log, or failed")
+    for name, mark in chosen.items():
+        archive.set_mark(name, mark.renewed().text())
+    show(f"studies to try again: {len(chosen)}")
+
+
+def _marks(archive: Archive) -> dict[str, Mark]:
+    """Orthanc's id of each study that has a mark, and the mark."""
+    try:
+        found = {study.id: parsed(archive.mark(study.id)) for study in archive.studies()}
+    except ArchiveError as error:
+        raise InputError(f"--url: {error}; expected an Orthanc that accepts --user and its password") from None
+    return {name: mark for name, mark in found.items() if mark}
+
+
+if __name__ == "__main__":
+    run({"run": serve, "health": health, "status": status, "retry": retry}, "deploy.service", confidential=True)

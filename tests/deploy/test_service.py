@@ -1,0 +1,395 @@
+"""The service with a real Orthanc. But for one test, a stand-in takes the place of deploy.app, which takes a minute."""
+
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+pytest.importorskip("monai.deploy", reason="needs the environment of make deploy")
+
+import requests
+
+from deploy.archive import Archive, ArchiveError
+from deploy.mark import DELIVER, DONE, SEGMENT, parsed
+from deploy.orthanc import missing_tools, running_orthanc
+from deploy.service import Service
+from tests.deploy.dicom_study import Study, write_brats, write_series
+from tests.deploy.micro_models import INFERENCE_OPTIONS
+from tests.support import ROOT, execute
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(missing_tools()), reason=f"{missing_tools()} missing (Debian: orthanc orthanc-dicomweb dcmtk)"
+    ),
+]
+STAND_IN = [sys.executable, str(ROOT / "tests/deploy/stand_in_segmenter.py")]
+DRIVER = f"""
+import sys
+from pathlib import Path
+from deploy.archive import Archive
+from deploy.service import Service
+from deploy.subprocess_guard import exit_cleanly_on_signals
+exit_cleanly_on_signals()
+url, user, password, work = sys.argv[1:]
+Service(Archive(url, user, password), {STAND_IN!r}, Path(work), poll=0.2).run()
+"""
+
+
+class Hospital:
+    """An Orthanc with a service that has a stand-in for the segmentation."""
+
+    def __init__(self, pacs, folder):
+        self.pacs = pacs
+        self.url, self.user = f"http://127.0.0.1:{pacs.http}", "trial"
+        self.password = pacs.password
+        self.archive = Archive(self.url, self.user, self.password, retries=0)
+        self.work, self.runs = folder / "work", folder / "runs"
+        self.work.mkdir()
+        self.folder = folder
+
+    def receive(self, study, number=2, **attributes):
+        """Send a series of a study, and wait until Orthanc takes it for complete."""
+        self.send(study, number, **attributes)
+        self.settle()
+
+    def send(self, study, number=2, **attributes):
+        folder = self.folder / f"sent-{study.identifier}-{number}"
+        description = {"SeriesDescription": "t1"}
+        write_series(folder, np.ones((4, 4, 3)), np.eye(4), study, number, **(description | attributes))
+        self.pacs.send(folder)
+
+    def settle(self):
+        """Wait until Orthanc takes all studies for complete."""
+        self.wait_until(lambda: all(study.stable for study in self.archive.studies()))
+
+    def wait_until(self, condition):
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    def service(self, archive=None, **options):
+        return Service(archive or self.archive, STAND_IN, self.work, poll=0.1, **options)
+
+    def start(self):
+        """The service as a process."""
+        arguments = [sys.executable, "-c", DRIVER, self.url, self.user, self.password, str(self.work)]
+        return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+    def patients(self):
+        """The patients of the runs of the stand-in, in their order."""
+        return [line.split()[1] for line in self.runs.read_text().splitlines()] if self.runs.exists() else []
+
+    def stand_ins(self):
+        """The stand-ins that are running."""
+        pids = [line.split()[0] for line in self.runs.read_text().splitlines()] if self.runs.exists() else []
+        return [pid for pid in pids if Path("/proc", pid).exists()]
+
+    def results(self, study):
+        """The modalities of the results of a study in Orthanc, by QIDO-RS."""
+        found = [each["00080060"]["Value"][0] for each in self.pacs.query(f"studies/{study.study}/series")]
+        return sorted(modality for modality in found if modality != "MR")
+
+    def marks(self):
+        """The marks, in the order in which the studies arrived."""
+        return [parsed(self.archive.mark(study.id)) for study in self.archive.studies()]
+
+
+def patient(number):
+    return Study(name=f"SENTINEL^{number}", identifier=f"SENTINEL-{number}")
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory):
+    with running_orthanc(tmp_path_factory.mktemp("orthanc"), StableAge=1) as pacs:
+        yield pacs
+
+
+@pytest.fixture
+def hospital(orthanc, tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
+    hospital = Hospital(orthanc, tmp_path)
+    yield hospital
+    for study in hospital.archive.studies():
+        url = f"{hospital.url}/studies/{study.id}"
+        requests.delete(url, auth=(hospital.user, orthanc.password), timeout=60).raise_for_status()
+
+
+RESULTS = ["OT", "SEG", "SR"]
+
+
+def test_studies_are_done_in_order_and_a_broken_one_stops_none(hospital, capsys):
+    first, broken, crashing, last = (patient(number) for number in range(1, 5))
+    for study, behaviour in ((first, "t1"), (broken, "refused"), (crashing, "crash"), (last, "t1")):
+        hospital.send(study, SeriesDescription=behaviour)
+        time.sleep(1)  # Orthanc notes the time of arrival in whole seconds
+    hospital.settle()
+    hospital.service(attempts=2).run(once=True)
+    assert hospital.patients() == [study.identifier for study in (first, broken, crashing, last)]
+    assert [hospital.results(study) for study in (first, broken, crashing, last)] == [RESULTS, [], [], RESULTS]
+    assert [mark.step for mark in hospital.marks()].count(DONE) == 2
+
+    hospital.settle()  # the results have arrived like any other series
+    hospital.service().run(once=True)
+    assert len(hospital.patients()) == 4
+
+    log = capsys.readouterr()
+    assert log.err == ""
+    reasons = [line.split(": ", 1)[1] for line in log.out.splitlines()]
+    assert "status 1: series 2: has no slice; expected one (" in reasons[1]
+    assert "failed to segment, attempt 1 of 2, next in 60 s: status 1: no message (" in reasons[2]
+    assert [reason.split(" (")[0] for reason in (reasons[0], reasons[3])] == ["done", "done"]
+    identifiers = [each.id for each in hospital.archive.studies()]
+    for study in (first, broken, crashing, last):
+        identifiers += [study.study, study.study[-8:], study.frame, study.name, study.identifier]
+    assert not [word for word in [*identifiers, "SENTINEL", "19010203", "87654321"] if word in log.out]
+
+
+def test_a_killed_service_leaves_nothing_undone_and_does_nothing_twice(hospital):
+    one, two = patient(1), patient(2)
+    hospital.send(one, SeriesDescription="slow")
+    time.sleep(1)
+    hospital.receive(two)
+    service = hospital.start()
+    hospital.wait_until(hospital.stand_ins)
+    service.kill()
+    service.wait()
+    hospital.wait_until(lambda: not hospital.stand_ins())  # it ends with the service
+    assert hospital.results(one) == hospital.results(two) == []
+    assert hospital.marks()[0].attempts == 1
+
+    (hospital.folder / "hurry").touch()
+    hospital.service().run(once=True)
+    assert hospital.patients() == [one.identifier, one.identifier, two.identifier]
+    assert hospital.results(one) == hospital.results(two) == RESULTS
+    assert {mark.step for mark in hospital.marks()} == {DONE}
+
+
+class Killed(BaseException):
+    """The process ends, and no handler runs."""
+
+
+class Dying(Archive):
+    """Its service is killed after a number of requests that change something in Orthanc."""
+
+    left = 0
+
+    def _request(self, method, path, **options):
+        answer = super()._request(method, path, **options)
+        if method != "GET":
+            self.left -= 1
+            if self.left == 0:
+                raise Killed
+        return answer
+
+
+def test_wherever_a_service_is_killed_each_study_gets_its_results_once(hospital):
+    """The requests of a study are: mark, keep, mark, store, mark, drop. The first study is killed in four attempts."""
+    studies = [patient(1), patient(2), patient(3)]
+    for study in studies:
+        hospital.send(study)
+    hospital.settle()
+    for requests_left in (1, 2, 3, 4, 4, 5):
+        dying = Dying(hospital.url, hospital.user, hospital.password)
+        dying.left = requests_left
+        with pytest.raises(Killed):
+            hospital.service(dying, attempts=9).run(once=True)
+    hospital.settle()
+    hospital.service(attempts=9).run(once=True)
+    assert [hospital.results(study) for study in studies] == [RESULTS] * 3
+    assert [(mark.step, mark.reason) for mark in hospital.marks()] == [(DONE, "")] * 3
+    assert (
+        len(hospital.patients()) == 4
+    )  # the first was segmented twice: the mark did not yet say that results were kept
+
+
+def test_sigterm_stops_the_segmentation_and_the_attempt_does_not_count(hospital):
+    hospital.receive(patient(1), SeriesDescription="slow")
+    service = hospital.start()
+    hospital.wait_until(hospital.stand_ins)
+    service.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    assert service.wait(60) == 143
+    assert time.monotonic() - began < 10
+    assert not hospital.stand_ins()
+    assert [(mark.step, mark.attempts) for mark in hospital.marks()] == [(SEGMENT, 0)]
+    assert not list(hospital.work.glob("study-*"))
+    assert "stopped by a signal" in service.stdout.read()
+
+
+def test_a_study_that_takes_too_long_is_stopped_and_the_service_lives_meanwhile(hospital, monkeypatch):
+    hospital.receive(patient(1), SeriesDescription="slow")
+    monkeypatch.setattr("deploy.service.BEAT", 0.2)
+    beats = []
+    monkeypatch.setattr(Service, "_beat", lambda self: beats.append(time.monotonic()))
+    hospital.service(time_limit=3).run(once=True)
+    assert not hospital.stand_ins()
+    (mark,) = hospital.marks()
+    assert mark.reason == "not done after 3 s, the limit for one study"
+    assert len(beats) > 10
+
+
+def test_a_new_series_counts_only_if_it_changes_the_choice(hospital):
+    study = patient(1)
+    hospital.receive(study, number=5)
+    hospital.service().run(once=True)
+    name = hospital.marks()[0].pseudonym
+    hospital.receive(study, number=6)  # the stand-in takes the series with the lowest number
+    hospital.service().run(once=True)
+    assert len(hospital.patients()) == 2
+    assert hospital.results(study) == RESULTS
+    hospital.receive(study, number=3)
+    hospital.service().run(once=True)
+    assert len(hospital.patients()) == 3
+    assert hospital.results(study) == sorted(RESULTS * 2)
+    assert hospital.marks()[0].pseudonym == name
+
+
+def test_a_study_that_is_still_arriving_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
+    with running_orthanc(tmp_path / "orthanc", StableAge=3600) as pacs:
+        hospital = Hospital(pacs, tmp_path)
+        hospital.send(patient(1))
+        hospital.service().run(once=True)
+        assert (hospital.patients(), hospital.marks()) == ([], [None])
+
+
+def test_the_service_waits_for_an_orthanc_that_is_down(tmp_path, capsys):
+    class Down(Archive):
+        questions = 0
+
+        def last_change(self):
+            self.questions += 1
+            return super().last_change() if self.questions < 4 else 1
+
+        def studies(self):
+            return []
+
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        archive = Down(f"http://127.0.0.1:{closed.getsockname()[1]}", "user", "password", retries=0)
+        Service(archive, STAND_IN, tmp_path, poll=0.1).run(once=True)
+    assert archive.questions == 4
+    (line,) = capsys.readouterr().out.splitlines()  # not one for each question
+    assert line.endswith("Z Orthanc does not answer (ConnectionError)")
+
+
+def test_studies_without_mr_are_left_alone(hospital):
+    hospital.receive(patient(1), Modality="CT")
+    hospital.service().run(once=True)
+    assert hospital.patients() == []
+    assert hospital.marks() == [None]
+
+
+def test_a_result_that_orthanc_refuses_is_noticed(hospital):
+    hospital.receive(patient(1))
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.write(next(hospital.folder.rglob("*.dcm")), "1.dcm")
+        archive.writestr("2.dcm", "not DICOM")
+    with pytest.raises(ArchiveError, match="1 of 2 results"):
+        hospital.archive.store(content.getvalue())
+
+
+def test_results_wait_for_a_pacs_that_is_down(hospital, capsys):
+    """The PACS is DCMTK's storescp. Its files have the UIDs of Orthanc's results."""
+    study = patient(1)
+    hospital.receive(study)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    node = {"AET": "PACS", "Host": "127.0.0.1", "Port": port}
+    requests.put(f"{hospital.url}/modalities/pacs", json=node, auth=(hospital.user, hospital.password), timeout=10)
+    hospital.service(send_to="pacs").run(once=True)
+    (mark,) = hospital.marks()
+    assert (mark.step, mark.attempts) == (DELIVER, 1)
+    assert "failed to deliver, attempt 1 of 3, next in 60 s: Orthanc answers POST modalities" in capsys.readouterr().out
+
+    received = hospital.folder / "received"
+    received.mkdir()
+    pacs = subprocess.Popen(["storescp", "--output-directory", received, "--aetitle", "PACS", str(port)])
+    try:
+        assert command("retry", hospital, study=mark.pseudonym).stdout == "studies to try again: 1\n"
+        hospital.settle()
+        hospital.service(send_to="pacs").run(once=True)
+    finally:
+        pacs.terminate()
+        pacs.wait()
+    assert len(hospital.patients()) == 1
+    assert [mark.step for mark in hospital.marks()] == [DONE]
+    uids = {str(pydicom.dcmread(path).SeriesInstanceUID) for path in received.iterdir()}
+    stored = hospital.pacs.query(f"studies/{study.study}/series")
+    assert uids == {each["0020000E"]["Value"][0] for each in stored if each["00080060"]["Value"][0] != "MR"}
+    assert len(uids) == 3
+
+
+def command(name, hospital, **options):
+    """Run a command of the service."""
+    password = hospital.folder / "password"
+    password.write_text(f"{hospital.password}\n")
+    environment = {"ORTHANC_URL": hospital.url, "ORTHANC_USER": hospital.user, "ORTHANC_PASSWORD_FILE": str(password)}
+    values = [f"--{option}={value}" for option, value in options.items()]
+    return execute([sys.executable, "-m", "deploy.service", name, *values], **environment)
+
+
+def test_health_asks_the_service_and_orthanc(hospital):
+    hospital.service().run(once=True)
+    assert command("health", hospital, work=hospital.work).returncode == 0
+    os.utime(hospital.work / "heartbeat", (time.time() - 700,) * 2)
+    result = command("health", hospital, work=hospital.work)
+    assert result.returncode == 1
+    assert re.fullmatch(r"unhealthy: no heartbeat for 7\d\d s\n", result.stdout)
+    result = command("health", hospital, work=hospital.folder)
+    assert (result.returncode, result.stdout) == (1, "unhealthy: no heartbeat\n")
+    (hospital.work / "heartbeat").touch()
+    hospital.password = "wrong"
+    result = command("health", hospital, work=hospital.work)
+    assert (result.returncode, result.stdout) == (1, "unhealthy: Orthanc answers GET changes?last with status 401\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": "orthanc:8042"}, "--url: expected an address such as http://orthanc:8042"),
+        ({"url": "http://user:SENTINEL@orthanc"}, "--url: expected an address such as http://orthanc:8042"),
+        ({"password_file": "missing"}, "--password_file=missing: No such file or directory; expected a file"),
+        ({"study": "s00000000"}, "--study=s00000000: no such study; expected a name of the log, or failed"),
+        ({"user": "nobody"}, "--url: Orthanc answers GET studies?expand with status 401; expected an Orthanc that"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(hospital, options, message):
+    result = command("retry", hospital, **({"study": "failed"} | options))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+    assert "SENTINEL" not in result.stderr
+
+
+def test_the_command_segments_a_study_as_the_application_does(hospital, cohorts, models):
+    """The only test here with deploy.app: its options arrive, and its segmentation is in Orthanc."""
+    study = Study()
+    write_brats(hospital.folder / "study", cohorts("brats"), study, shuffle=True)
+    hospital.pacs.send(hospital.folder / "study")
+    hospital.settle()
+    bundle, options = ROOT / "bundles/brats_finetune", " ".join(INFERENCE_OPTIONS)
+    run = {"bundle": bundle, "checkpoint": models("brats"), "bundle_options": options, "work": hospital.work}
+    result = command("run", hospital, **run, once=True, attempts=1)
+    assert result.returncode == 0, result.stderr
+    assert hospital.results(study) == RESULTS, result.stdout
+    waiting, done = result.stdout.splitlines()
+    assert waiting.endswith("Z waiting for studies")
+    assert f"study {hospital.marks()[0].pseudonym}: done (" in done
+    assert command("status", hospital).stdout == "1 done, 0 not done\n"
+    assert "SENTINEL" not in result.stdout + result.stderr
+    assert study.study[-8:] not in result.stdout + result.stderr
