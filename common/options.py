@@ -194,6 +194,11 @@ _ALL = (
     _unrecorded("window_batch_size", integers(1, unit="windows"), "windows that the network takes at a time"),
     _unrecorded("stitch_device", DEVICE, "where windows are put together; cpu keeps volumes out of the GPU's memory"),
     _unrecorded("flips", AXES, "axes to mirror along; the logits of all mirror images are averaged"),
+    _unrecorded(
+        "slices",
+        words("none, chosen, all"),
+        "cases that get a page to scroll through; chosen: those that evaluation.html shows",
+    ),
     _unrecorded("probabilities", flags(), "write each region's probabilities, too"),
     _unrecorded("levels", flags(), "a vector for each of the encoder's five levels"),
     _unrecorded("pictures", integers(0, unit="subjects"), "how many subjects are drawn"),

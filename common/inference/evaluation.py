@@ -106,4 +106,7 @@ def _line(region: str, found: Mapping[str, Any]) -> str:
 def _files(case: Mapping[str, Any], modalities: Sequence[str], predictions: str) -> results.CaseFiles:
     (prediction,) = files_of(case["subject"], predictions)
     image, missing = Path(first_image(case)), missing_in(case, modalities)
-    return results.CaseFiles(case["subject"], prediction, Path(case["label"]), image, missing=missing)
+    images = tuple((name, Path(file)) for name, file in zip(modalities, case["image"], strict=True) if file)
+    return results.CaseFiles(
+        case["subject"], prediction, Path(case["label"]), image, missing=missing, modalities=images
+    )

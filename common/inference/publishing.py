@@ -19,6 +19,7 @@ __all__ = ["begin", "finish", "place_of", "publishing", "settle"]
 
 UNFINISHED, FINISHED = ".unfinished", ".finished"
 SUMMARY, PAGE, RECORD = "summary.json", "evaluation.html", "run.json"
+SLICES = "slices"  # folder of the pages of single cases
 PATIENCE = 60.0  # seconds that a process may take to move its results
 _BEGUN: set[Path] = set()  # folders whose results this process has not finished
 
@@ -59,7 +60,7 @@ def place_of(folder: str | Path) -> Path:
 def finish(folder: str | Path) -> None:
     """Let the results appear that were written to what `begin` returned, in place of earlier ones.
 
-    Files of the same names are replaced, and so is the page of earlier scores; an earlier run.json is moved aside.
+    Files of the same names are replaced, and so are the pages of earlier scores; an earlier run.json is moved aside.
     Others stay.
 
     Raises:
@@ -114,6 +115,8 @@ def _move(folder: Path) -> None:
     if (source / SUMMARY).exists():
         (folder / SUMMARY).unlink(missing_ok=True)
         (folder / PAGE).unlink(missing_ok=True)
+        for page in (folder / SLICES).glob("*.html"):  # of the earlier scores
+            page.unlink()
     files = [Path(place, name).relative_to(source) for place, _, names in os.walk(source) for name in names]
     for file in sorted(files, key=lambda file: (file == Path(SUMMARY), file)):
         if file == Path(RECORD):

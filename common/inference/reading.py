@@ -27,6 +27,7 @@ Found = dict[tuple[str, str], dict[str, float]]  # by region and metric, then by
 
 WRITER = "scripts.evaluate or evaluate.yaml"
 FILES = ("prediction", "reference", "image")
+OPTIONAL = {"part", "missing_modalities", "modalities"}
 
 
 class Evaluation(NamedTuple):
@@ -291,7 +292,7 @@ def _read_cases(folder: Path, evaluation: Evaluation) -> tuple[str, str, tuple[C
 
 
 def _files(path: Path, case: str, content: Any, is_missing: bool) -> CaseFiles:
-    if not isinstance(content, dict) or content.keys() - {"part", "missing_modalities"} != {*FILES, "volumes_mm3"}:
+    if not isinstance(content, dict) or content.keys() - OPTIONAL != {*FILES, "volumes_mm3"}:
         raise InputError(f"{path}: case {case}: other keys; expected {', '.join(FILES)} and volumes_mm3")
     for key in FILES:
         value = content[key]
@@ -308,7 +309,11 @@ def _files(path: Path, case: str, content: Any, is_missing: bool) -> CaseFiles:
     missing = content.get("missing_modalities", [])
     if not isinstance(missing, list) or not all(isinstance(name, str) and name.isprintable() for name in missing):
         raise InputError(f"{path}: case {case}: missing_modalities {json.dumps(missing)}; expected a list of names")
-    return CaseFiles(case, prediction, reference or Path(), image, part, tuple(missing))
+    images = content.get("modalities", {})
+    if not isinstance(images, dict) or not all(name.isprintable() and _is_path(file) for name, file in images.items()):
+        raise InputError(f"{path}: case {case}: modalities {json.dumps(images)}; expected an image's path by name")
+    modalities = tuple((name, _place(path, file)) for name, file in images.items())
+    return CaseFiles(case, prediction, reference or Path(), image, part, tuple(missing), modalities)
 
 
 def _place(path: Path, name: str) -> Path:

@@ -50,6 +50,7 @@ class CaseFiles(NamedTuple):
         image: None if it is unknown.
         part: of a pooled evaluation, such as a fold; None if it has no parts.
         missing: modalities that the prediction was made without.
+        modalities: name and image of each modality, of which `image` is the first; empty if they are unknown.
     """
 
     name: str
@@ -58,6 +59,7 @@ class CaseFiles(NamedTuple):
     image: Path | None
     part: str | None = None
     missing: tuple[str, ...] = ()
+    modalities: tuple[tuple[str, Path], ...] = ()
 
 
 def write(
@@ -193,6 +195,11 @@ def _cases(folder: Path, scores: Cases, files: Sequence[CaseFiles], convention: 
                 "volumes_mm3": {region: list(map(float, scores[case.name][region].volumes)) for region in regions},
                 **({} if case.part is None else {"part": case.part}),
                 **({"missing_modalities": list(case.missing)} if case.missing else {}),
+                **(
+                    {"modalities": {name: _path(folder, file) for name, file in case.modalities}}
+                    if case.modalities
+                    else {}
+                ),
             }
             for case in files
         },

@@ -6,22 +6,24 @@ The page loads nothing: its style, which it shares with `scripts.report`, its sc
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
+from common.errors import choice
 from common.files import atomic_write
 from common.inference.reading import Details, read_details
 from common.inference.results import PAGE, CaseFiles, Cases
 from common.metrics.protocols import PRESENT, Protocol, Scores
 from common.pages import evaluation_charts
 from common.pages.evaluation_pictures import draw
+from common.pages.slices import link_of, write_case
 from common.pages.templates import render
 
-__all__ = ["Chosen", "choose", "page_of", "write", "write_page"]
+__all__ = ["Chosen", "choose", "page_of", "write", "write_page", "write_slices"]
 
 SCRIPT = "evaluation.js"
 SHOWN = 3  # cases each of the worst, the median and the best
@@ -71,13 +73,18 @@ class Chosen(NamedTuple):
     score: float
 
 
-def write_page(folder: str | Path) -> Path:
+def write_page(folder: str | Path, slices: str = "chosen") -> Path:
     """Draw the page of the evaluation in a folder from its files, and return the page's path.
+
+    Args:
+        folder: of the evaluation.
+        slices: cases that get a page to scroll through, as `write_slices`.
 
     Raises:
         InputError: a file of the folder, a label map or an image is invalid, or the page cannot be written.
     """
-    return write(page_of(read_details(folder)), folder)
+    details = read_details(folder)
+    return write(page_of(details, write_slices(folder, details, slices)), folder)
 
 
 def write(content: str, folder: str | Path) -> Path:
@@ -92,8 +99,34 @@ def write(content: str, folder: str | Path) -> Path:
     return page
 
 
-def page_of(details: Details) -> str:
+def write_slices(folder: str | Path, details: Details, slices: str) -> list[str]:
+    """Write pages to scroll through cases of the evaluation in a folder; see `common.pages.slices`.
+
+    Args:
+        folder: of the evaluation.
+        details: of the evaluation.
+        slices: none, chosen (the cases that evaluation.html shows) or all.
+
+    Returns:
+        The names of the cases that have a page.
+
+    Raises:
+        InputError: as `common.pages.slices.write_case`; or `slices` is something else.
+    """
+    chosen = {case.name for case in choose(details.scores, details.protocol, list(details.summary["missing"]))}
+    names = choice("slices", slices, {"none": frozenset(), "chosen": chosen, "all": details.scores.keys()})
+    written = [files for files in details.files if files.name in names]
+    for files in written:
+        write_case(folder, files, details.scores[files.name], details.convention)
+    return [files.name for files in written]
+
+
+def page_of(details: Details, linked: Collection[str] = ()) -> str:
     """Draw the page as HTML. The label maps and images of the cases that it shows are read.
+
+    Args:
+        details: of the evaluation.
+        linked: cases that have a page of slices, to which the page links.
 
     Raises:
         InputError: as `common.inference.masks.masks_of`.
@@ -105,8 +138,9 @@ def page_of(details: Details) -> str:
     script = (Path(__file__).parent / SCRIPT).read_text(encoding="utf-8")
     return render(
         Path(__file__).with_name("evaluation.html.j2"),
-        {"figure": _figure, "signed": evaluation_charts.signed},
+        {"figure": _figure, "signed": evaluation_charts.signed, "voxel": _voxel},
         name=details.name,
+        links={name: link_of(name) for name in linked},
         protocol=NAMES.get(protocol.name, protocol.name),
         meaning=MEANINGS.get(protocol.name, ""),
         settings=[SETTINGS.get(key, f"{key} {{}}").format(value) for key, value in protocol.settings.items()],
@@ -170,6 +204,11 @@ def choose(cases: Cases, protocol: Protocol, missing: Sequence[str] = ()) -> lis
         for label, group in groups.items()
         for place, (mean, _, name) in enumerate(group, 1)
     ]
+
+
+def _voxel(centre: Sequence[int]) -> str:
+    """The end of a link that opens a page of slices at a voxel."""
+    return f"#{','.join(map(str, centre))}"
 
 
 def _primary(protocol: Protocol) -> str:

@@ -24,9 +24,8 @@ from common.inference.results import CaseFiles
 from common.metrics.lesions import Lesion
 from common.metrics.measures import spacing_of
 from common.metrics.protocols import Protocol, Scores
-from common.metrics.surfaces import box_of
 from common.pages.templates import png_uri
-from common.pages.volumes import AXES, grey_levels, read_volume
+from common.pages.volumes import AXES, grey_levels, read_on_grid, widened
 
 __all__ = ["EXTRA", "MARKED", "Drawing", "LesionPanel", "Panel", "Row", "draw"]
 
@@ -35,7 +34,6 @@ MARKED = 12  # lesions of a region that are marked, at most; the largest ones
 PIXELS = 256  # of the longer edge of a slice, at most
 GREYS = 64  # grey levels: two thirds of the bytes of 256 levels
 MARGIN = 20.0  # mm around the masks if there is no image
-SAME_GRID = 0.01  # mm; the affines of image and reference may differ by this much
 SIDES = ("RL", "AP", "SI")  # letters of each world axis: positive, negative
 ENDS = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "PASI"}  # letters at the left, right, top and bottom of a slice
 
@@ -48,20 +46,26 @@ class Panel(NamedTuple):
 
 
 class LesionPanel(NamedTuple):
-    """An axial slice through a lesion; `place` describes the position of its centre."""
+    """An axial slice through a lesion; `place` describes the position of its centre, a voxel of the file."""
 
     kind: str  # missed or false
     numbers: dict[str, int]  # of the lesion, by region; nested regions share lesions
     volume: float  # mm3
     place: str
+    centre: tuple[int, int, int]
     picture: Markup
 
 
 class Row(NamedTuple):
-    """The three planes of a region; `unmarked` counts the missed or false lesions beyond `MARKED`."""
+    """The three planes of a region.
+
+    `marked` has the number and the centre, a voxel of the file, of each marked lesion; `unmarked` counts the missed or
+    false lesions beyond `MARKED`.
+    """
 
     region: str
     panels: list[Panel]
+    marked: list[tuple[int, tuple[int, int, int]]]
     unmarked: int
 
 
@@ -136,7 +140,8 @@ def draw(files: CaseFiles, scores: Mapping[str, Scores], protocol: Protocol, con
             else:
                 hidden.setdefault(mark.lesion, {})[region] = mark
         panels = [Panel(plane, _panel(scene, region, plane, at, seen[:MARKED])) for plane, at in slices.items()]
-        rows.append(Row(region, panels, max(0, len(seen) - MARKED)))
+        marked = [(mark.number, mark.lesion.centre) for mark in seen[:MARKED]]
+        rows.append(Row(region, panels, marked, max(0, len(seen) - MARKED)))
     ranked = sorted(hidden.values(), key=lambda marks: not next(iter(marks.values())).lesion.is_reference)
     lesions = [_lesion_panel(scene, marks) for marks in ranked[:EXTRA]]
     return Drawing(rows, lesions, len(hidden) - len(lesions), fault)
@@ -154,7 +159,7 @@ def _scene(files: CaseFiles, convention: str) -> tuple[_Scene, str | None]:
     union = np.logical_or.reduce([mask for masks in turned for mask in masks.values()])
     grey, fault = _image(files, union.shape, canonical)
     spacing = np.array(spacing_of(canonical))
-    box = _box(union if grey is None else union | (grey > 8), np.ceil(MARGIN / spacing) if grey is None else 2)
+    box = widened(union if grey is None else union | (grey > 8), np.ceil(MARGIN / spacing) if grey is None else 2)
     to_scene = np.linalg.inv(canonical) @ affine
     to_scene[:3, 3] -= [side.start for side in box]
     predicted, truth = ({region: mask[box] for region, mask in masks.items()} for masks in turned)
@@ -166,20 +171,10 @@ def _image(
 ) -> tuple[NDArray[np.uint8] | None, str | None]:
     if files.image is None:
         return None, "There is no image: only the masks are drawn."
-    found = read_volume(files.image)
-    if found is None:
-        return None, "The image cannot be read: only the masks are drawn."
-    if found[0].shape != shape or not np.allclose(found[1], affine, atol=SAME_GRID):
-        return None, "The image is on another grid: only the masks are drawn."
-    return grey_levels(found[0]).astype(np.uint8), None
-
-
-def _box(mask: NDArray[np.bool_], margin: Any) -> tuple[slice, slice, slice]:
-    """The bounding box of a mask, widened within the array; the entire array for an empty mask."""
-    box = box_of(mask) or tuple(slice(0, side) for side in mask.shape)
-    margins = np.broadcast_to(margin, 3).astype(int)
-    x, y, z = (slice(max(0, side.start - reach), side.stop + reach) for side, reach in zip(box, margins, strict=True))
-    return x, y, z
+    voxels, fault = read_on_grid(files.image, shape, affine)
+    if voxels is None:
+        return None, f"The image {fault}: only the masks are drawn."
+    return grey_levels(voxels).astype(np.uint8), None
 
 
 def _centre(scene: _Scene, region: str) -> tuple[int, int, int]:
@@ -239,7 +234,8 @@ def _lesion_panel(scene: _Scene, marks: Mapping[str, _Mark]) -> LesionPanel:
         at = int(areas.argmax())
     picture = _panel(scene, region, "axial", at, [mark], enlarged=1.8)
     numbers = {region: mark.number for region, mark in marks.items()}
-    return LesionPanel(_kind(mark), numbers, mark.lesion.volume, _place(scene, mark.lesion), picture)
+    lesion = mark.lesion
+    return LesionPanel(_kind(mark), numbers, lesion.volume, _place(scene, lesion), lesion.centre, picture)
 
 
 def _kind(mark: _Mark) -> str:

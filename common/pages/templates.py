@@ -1,6 +1,7 @@
 """Render HTML pages: each is one file that loads nothing and escapes all text."""
 
 import base64
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ __all__ = ["png_uri", "render"]
 
 def render(template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, **content: Any) -> str:
     """Render a page; text that is not markup is escaped, and an unknown name is an error.
+
+    `<nav class="contents"></nav>` in a template gets a list of the page's sections that have an id and a heading.
 
     Args:
         template: a Jinja file, which may include files of its own folder and of this one.
@@ -26,7 +29,16 @@ def render(template: Path, filters: Mapping[str, Callable[..., Any]] | None = No
         lstrip_blocks=True,
     )
     environment.filters.update(filters or {})
-    return environment.get_template(template.name).render(**content)
+    return _with_contents(environment.get_template(template.name).render(**content))
+
+
+def _with_contents(page: str) -> str:
+    before, place, after = page.partition('<nav class="contents"></nav>')
+    if not place:
+        return page
+    sections = re.findall(r'<section id="([^"]+)">\s*<h2>(.*?)</h2>', after)
+    items = (f'<li><a href="#{name}">{re.sub("<.*", "", heading).strip()}</a></li>' for name, heading in sections)
+    return f'{before}<nav class="contents" aria-label="Contents"><ol>{"".join(items)}</ol></nav>{after}'
 
 
 def png_uri(content: bytes) -> str:

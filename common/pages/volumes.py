@@ -5,10 +5,14 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from numpy.typing import NDArray
 
 from common.data.headers import broken_file
+from common.metrics.surfaces import box_of
 
-__all__ = ["AXES", "grey_levels", "read_volume"]
+__all__ = ["AXES", "grey_levels", "read_on_grid", "read_volume", "widened"]
+
+SAME_GRID = 0.01  # mm; the affines of image and label map may differ by this much
 
 # The volume's axes along the rows and columns of a slice that `common.inference.plane_of` cuts.
 AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}
@@ -33,6 +37,35 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
     if voxels.ndim < 3 or not voxels.size or not (np.isfinite(spacing) & (spacing > 0)).all():
         return None
     return voxels.reshape(*voxels.shape[:3], -1)[..., 0], scan.affine
+
+
+def read_on_grid(
+    path: str | Path, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.float32] | None, str]:
+    """Read a volume that must be on the grid of a label map in RAS orientation.
+
+    Returns:
+        Voxels [x, y, z] and "", or None and why there are none, such as "is on another grid".
+    """
+    found = read_volume(path)
+    if found is None:
+        return None, "cannot be read"
+    if found[0].shape != shape or not np.allclose(found[1], affine, atol=SAME_GRID):
+        return None, "is on another grid"
+    return found[0], ""
+
+
+def widened(mask: NDArray[np.bool_], margin: Any) -> tuple[slice, slice, slice]:
+    """The bounding box of a mask, widened within the array; the entire array for an empty mask.
+
+    Args:
+        mask: [x, y, z].
+        margin: voxels, of all axes or of each.
+    """
+    box = box_of(mask) or tuple(slice(0, side) for side in mask.shape)
+    margins = np.broadcast_to(margin, 3).astype(int)
+    x, y, z = (slice(max(0, side.start - reach), side.stop + reach) for side, reach in zip(box, margins, strict=True))
+    return x, y, z
 
 
 def grey_levels(volume: np.ndarray) -> np.ndarray:

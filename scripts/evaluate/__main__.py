@@ -46,6 +46,7 @@ def evaluate(
     split: str = "testing",
     label_convention: str | None = None,
     workers: int = 0,
+    slices: str = "chosen",
 ) -> None:
     """Score label maps against references as a challenge does, by case, region and lesion.
 
@@ -69,7 +70,9 @@ def evaluate(
         split: of the datalist.
         label_convention: of the label maps, brats2021, brats2023 or atlas: for dice, where the references are a folder.
         workers: processes; 0 for one per core.
+        slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
     """
+    _check_slices(slices)
     choice("protocol", protocol, PROTOCOLS)
     rules = metrics.protocol(protocol, None if challenge is None else str(challenge), tolerance)
     if missing not in (None, "worst"):
@@ -82,24 +85,26 @@ def evaluate(
     scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
     with publishing(folder, "output") as unfinished:
         summary = results.write(unfinished, scores, rules, cases, convention, _resolve(predictions).name)
-        fault = _draw_page(unfinished)
+        fault = _draw_page(unfinished, slices)
     if fault is not None:
         raise fault
     show(*_lines(summary), "", str(folder / PAGE))
 
 
-def page(folder: str) -> None:
+def page(folder: str, slices: str = "chosen") -> None:
     """Draw the page of an evaluation, FOLDER/evaluation.html, from the files in its folder. Nothing is scored.
 
     Args:
         folder: with metrics.csv, lesions.csv, cases.json and summary.json, as scripts.evaluate or the evaluate.yaml of
             a bundle wrote them. The label maps and images that cases.json lists are read for the pictures.
+        slices: cases that get a page to scroll through, FOLDER/slices/CASE.html: none, chosen or all.
     """
+    _check_slices(slices)
     with reporting_path_errors(str(folder)):
         path = Path(str(folder)).expanduser()
     from common.pages import evaluation  # here: the pictures' imports take seconds that `--help` can save
 
-    show(evaluation.write_page(path))
+    show(evaluation.write_page(path, slices))
 
 
 def compare(*folders: str, output: str | None = None, names: str | Sequence[str] | None = None) -> None:
@@ -124,7 +129,7 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     show(*comparing.lines(comparison), *([] if target is None else ["", str(target)]))
 
 
-def pool(*folders: str, output: str, names: str | Sequence[str] | None = None) -> None:
+def pool(*folders: str, output: str, names: str | Sequence[str] | None = None, slices: str = "chosen") -> None:
     """Pool evaluations of different cases, such as the folds of a cross-validation, into one of all cases.
 
     The figures of each case are taken over; nothing is scored again. Means, intervals and counts are over all cases.
@@ -134,7 +139,9 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None) -
         output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
             replaced. cases.json and the page name the evaluation of each case.
         names: of the evaluations, such as fold0,fold1; by default the shortest distinct ends of the folders' paths.
+        slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
     """
+    _check_slices(slices)
     from scripts.evaluate.folders import named_folders
     from scripts.evaluate.pool import pool as pool_folders
 
@@ -142,7 +149,7 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None) -
     target = _output(output, FILES, {name: str(folder) for name, folder in found.items()})
     with publishing(target, "output") as unfinished:
         summary = pool_folders(found, unfinished)
-        fault = _draw_page(unfinished)
+        fault = _draw_page(unfinished, slices)
     if fault is not None:
         raise fault
     show(*_lines(summary), "", str(target / PAGE))
@@ -237,17 +244,24 @@ def _attempt(work: Callable[[CaseFiles], Any], files: CaseFiles) -> Any:
         return _Fault(f"{files.reference}: out of memory; expected fewer --workers")
 
 
-def _draw_page(folder: Path) -> InputError | None:
-    """Draw the page of new results; why it cannot be drawn, as the scores are worth more than their page.
+def _check_slices(slices: str) -> None:
+    choice("slices", slices, dict.fromkeys(("none", "chosen", "all")))
+
+
+def _draw_page(folder: Path, slices: str) -> InputError | None:
+    """Draw the pages of new results; why it cannot be drawn, as the scores are worth more than their page.
 
     Raises:
-        InputError: it is drawn and cannot be written, as on a full disk.
+        InputError: one cannot be written, as on a full disk.
     """
     from common.pages import evaluation  # here: the pictures' imports take seconds that `--help` can save
 
     try:
-        content = evaluation.page_of(read_details(folder))
+        details = read_details(folder)
+        content = evaluation.page_of(details, evaluation.write_slices(folder, details, slices))
     except InputError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
         return error
     evaluation.write(content, folder)
     return None

@@ -15,6 +15,7 @@ from common.inference.results import CaseFiles
 __all__ = ["PROTOCOLS", "convention_of", "find_cases"]
 
 SUFFIXES = (".nii.gz", ".nii")
+Images = tuple[tuple[str, Path], ...]  # name and file of each modality
 # The conventions of the table that each protocol accepts; all accept regions of one's own
 PROTOCOLS = conventions_by_protocol() | {"dice": tuple(CONVENTIONS)}
 
@@ -33,7 +34,7 @@ def find_cases(
     Args:
         predictions: folder of NIfTI files, CASE.nii.gz or CASE.nii. Files with another suffix are ignored.
         references: folder of files with the same names, or a datalist. The cases of a datalist are the subjects of a
-            split; their reference is the label, their image the first one listed.
+            split; their reference is the label, their images are all that are listed.
         protocol_name: atlas, isles, brats or dice.
         missing: worst, to accept absent predictions.
         images: folder with CASE.nii.gz, CASE_*.nii.gz or CASE-*.nii.gz; of several the first in sorted order is used.
@@ -51,13 +52,23 @@ def find_cases(
         path = Path(str(references)).expanduser()
         is_datalist = path.is_file()
     if is_datalist:
-        labels, first_images = _of_datalist(path, protocol_name, dataset_dir, split)
+        labels, listed = _of_datalist(path, protocol_name, dataset_dir, split)
     else:
-        labels, first_images = _of_folder(references, predictions, dataset_dir, split), {}
+        labels, listed = _of_folder(references, predictions, dataset_dir, split), {}
     _check_names(predicted, labels, predictions, missing)
     if images is not None:
-        first_images = _images(_nifti_files("images", images, unique=False), labels)
-    return [CaseFiles(name, predicted.get(name), labels[name], first_images.get(name)) for name in sorted(labels)]
+        found = _images(_nifti_files("images", images, unique=False), labels)
+        listed = {name: (("image", file),) for name, file in found.items()}
+    return [
+        CaseFiles(
+            name,
+            predicted.get(name),
+            labels[name],
+            next((file for _, file in listed.get(name, ())), None),
+            modalities=listed.get(name, ()),
+        )
+        for name in sorted(labels)
+    ]
 
 
 def convention_of(protocol_name: str, references: str | Path, label_convention: str | None = None) -> str:
@@ -139,8 +150,8 @@ def _of_folder(
 
 def _of_datalist(
     datalist: str | Path, protocol_name: str, dataset_dir: str | Path | None, split: str
-) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Labels and first images of a split's subjects."""
+) -> tuple[dict[str, Path], dict[str, Images]]:
+    """Labels and images of a split's subjects; only the first image must exist."""
     if dataset_dir is None:
         raise InputError(f"--dataset_dir: missing; expected the folder that the paths of {datalist} start from")
     content = datalists.read(datalist)
@@ -149,12 +160,14 @@ def _of_datalist(
         expected = " or ".join(sorted(PROTOCOLS[protocol_name]))
         raise InputError(f"--protocol={protocol_name}: the labels of {datalist} follow {convention}, not {expected}")
     entries = datalists.Datalist(datalist, dataset_dir).load(str(split), None, convention, must_exist=False, missing=())
-    entries = [entry | {"image": [first_image(entry)]} for entry in entries]
-    datalists.check_files(entries, datalist)
-    return (
-        {entry["subject"]: Path(entry["label"]) for entry in entries},
-        {entry["subject"]: Path(entry["image"][0]) for entry in entries},
-    )
+    datalists.check_files([entry | {"image": [first_image(entry)]} for entry in entries], datalist)
+    listed = {
+        entry["subject"]: tuple(
+            (name, Path(file)) for name, file in zip(content["modalities"], entry["image"], strict=True) if file
+        )
+        for entry in entries
+    }
+    return {entry["subject"]: Path(entry["label"]) for entry in entries}, listed
 
 
 def _check_names(

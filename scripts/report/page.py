@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from common.errors import InputError
+from common.inference.publishing import PAGE
 from common.pages.templates import png_uri, render
 from scripts.report import charts as report_charts
 from scripts.report.runs import Run, Stage
@@ -43,6 +45,7 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
         title=folder.resolve().name,
         stages=stages,
         roots=[stage for stage in stages if id(stage) not in children],
+        pages=_pages(folder, stages),
         numbers={stage.run.folder: number for number, stage in enumerate(stages, start=1)},
         chained=bool(children),
         begun=min((run.start for run in runs if run.start), key=datetime.timestamp, default=None),
@@ -55,6 +58,17 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
         exemplars=exemplars,
         region_statistics=region_statistics,
     )
+
+
+def _pages(folder: Path, stages: Sequence[Stage]) -> dict[Path, list[tuple[str, str]]]:
+    """Name and link of the evaluations' pages by the folder of a stage's run; a page belongs to the nearest one."""
+    found: dict[Path, list[tuple[str, str]]] = {stage.run.folder: [] for stage in stages}
+    for page in sorted(folder.rglob(PAGE)):
+        owner = next((parent for parent in page.parents if parent in found), None)
+        if owner is not None:
+            name = page.parent.relative_to(owner).as_posix()
+            found[owner].append((PAGE if name == "." else f"{name}/{PAGE}", quote(page.relative_to(folder).as_posix())))
+    return found
 
 
 def _facts(runs: Sequence[Run]) -> dict[str, dict[str, list[str]]]:

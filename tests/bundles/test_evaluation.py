@@ -81,5 +81,10 @@ def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, tmp_pat
     assert f"page         {by_bundle.resolve()}/evaluation.html" in printed
     pages = [(folder / "evaluation.html").read_text() for folder in (by_bundle, by_command)]
     assert len(pages[0]) > 10_000
+    slices = [sorted((folder / "slices").iterdir()) for folder in (by_bundle, by_command)]
+    assert [path.name for path in slices[0]] == [path.name for path in slices[1]]
+    assert slices[0]
+    for first, second in zip(*slices, strict=True):
+        assert first.read_bytes() == second.read_bytes()
     assert f"<h1>Evaluation of {bundle}</h1>" in pages[0]
     assert pages[0].replace(f"Evaluation of {bundle}", "Evaluation of predictions") == pages[1]

@@ -70,8 +70,13 @@ def test_a_folder_and_a_datalist_give_the_same(infer, infer_here, cohorts, tmp_p
     subject = name.removesuffix(".nii.gz")
     shutil.copytree(cohorts / "brats" / subject, tmp_path / "scans")
     options = ["--output_convention=brats2023", "--probabilities=true", "--stitch_device=cpu", "--window_batch_size=1"]
+    options += ["--slices=all"]
     scanned = infer("brats", "scanned", f"--dataset_dir={tmp_path / 'scans'}", *options)
     assert scanned.returncode == 0, scanned.stderr
+    slices = (tmp_path / "scanned/slices" / f"{subject}.html").read_text()
+    for modality in ("FLAIR", "T1ce", "T1", "T2"):
+        assert f"<option>{modality}</option>" in slices
+    assert not (tmp_path / "listed/slices").exists()
     first, second = voxels(tmp_path / "listed" / name), voxels(tmp_path / "scanned" / name)
     assert set(np.unique(first)) <= {0, 1, 2, 4}
     assert len(np.unique(first)) > 1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,8 +100,16 @@ def test_an_evaluation_says_which_case_lacked_what(tmp_path):
     content = json.loads((tmp_path / "cases.json").read_text())["cases"]
     assert [case.get("missing_modalities") for case in content.values()] == [None, ["FLAIR"], None]
     assert content["case1"]["image"] == "/data/1_t1.nii.gz"
-    assert [case.missing for case in read_details(tmp_path).files] == [(), ("FLAIR",), ()]
-    text = (tmp_path / "cases.json").read_text().replace('"FLAIR"', "3")
+    assert content["case1"]["modalities"] == {"T1": "/data/1_t1.nii.gz"}
+    files = read_details(tmp_path).files
+    assert [case.missing for case in files] == [(), ("FLAIR",), ()]
+    assert files[0].modalities == (("FLAIR", Path("/data/0_flair.nii.gz")), ("T1", Path("/data/0_t1.nii.gz")))
+    text = (tmp_path / "cases.json").read_text()
+    (tmp_path / "cases.json").write_text(text.replace('"T1": "/data/1_t1.nii.gz"', '"T1": "../1_t1.nii.gz"'))
+    with pytest.raises(InputError, match=r"case case1: modalities .*; expected an image's path by name"):
+        read_details(tmp_path)
+    (tmp_path / "cases.json").write_text(text)
+    text = (tmp_path / "cases.json").read_text().replace('"FLAIR"\n', "3\n")
     (tmp_path / "cases.json").write_text(text)
     with pytest.raises(InputError, match=r"case case1: missing_modalities \[3\]; expected a list of names"):
         read_details(tmp_path)

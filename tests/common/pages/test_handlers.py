@@ -1,6 +1,8 @@
-"""The handler that draws the page of an evaluation; a page that cannot be drawn does not end the evaluation."""
+"""The handlers that draw pages; a page that cannot be drawn does not end the evaluation or inference."""
 
+import re
 import sys
+from pathlib import Path
 
 import ignite.distributed as idist
 import nibabel
@@ -8,11 +10,13 @@ import numpy as np
 import pytest
 from ignite.engine import Engine
 
+from common.errors import InputError
 from common.inference import results
+from common.inference.publishing import begin, finish
 from common.inference.results import CaseFiles
 from common.metrics.protocols import protocol
 from common.pages.evaluation import write_page
-from common.pages.handlers import EvaluationPage
+from common.pages.handlers import EvaluationPage, SlicePages
 
 
 @pytest.fixture
@@ -67,3 +71,68 @@ def test_one_process_draws(folder, monkeypatch):
     monkeypatch.setattr(idist, "get_rank", lambda: 1)
     run(folder)
     assert not (folder / "evaluation.html").exists()
+
+
+def test_the_page_links_to_slices_of_the_cases_that_it_shows(folder):
+    run(folder)
+    assert [path.name for path in (folder / "slices").iterdir()] == ["a.html"]
+    links = re.findall(r'href="(slices[^"]*)"', (folder / "evaluation.html").read_text())
+    assert links == ["slices/a.html", "slices/a.html"]  # of the case, and of its row
+    (folder / "slices/a.html").unlink()
+    write_page(folder, "none")
+    assert not list((folder / "slices").iterdir())
+    assert "slices/" not in (folder / "evaluation.html").read_text()
+    with pytest.raises(InputError, match="slices=some: expected one of none, chosen, all"):
+        EvaluationPage(str(folder), "some")
+
+
+def test_missed_and_false_lesions_link_to_their_voxels(folder):
+    prediction = np.zeros((12, 12, 12), np.uint8)
+    prediction[9:11, 1:3, 1:3] = 1
+    nibabel.save(nibabel.Nifti1Image(prediction, np.eye(4)), folder / "p.nii")
+    rules = protocol("atlas")
+    reference = np.asarray(nibabel.load(folder / "r.nii").dataobj) > 0
+    scores = {"a": {"lesion": rules.measure(prediction > 0, reference, (1, 1, 1))}}
+    files = [CaseFiles("a", folder / "p.nii", folder / "r.nii", None)]
+    results.write(folder, scores, rules, files, "atlas", "ours")
+    run(folder)
+    links = re.findall(r'href="slices/a.html#([^"]*)"', (folder / "evaluation.html").read_text())
+    assert links == [",".join(map(str, lesion.centre)) for lesion in scores["a"]["lesion"].lesions]
+
+
+def test_new_scores_remove_the_slices_of_earlier_ones(folder, tmp_path_factory):
+    place = tmp_path_factory.mktemp("place")
+    (place / "slices").mkdir()
+    for name in ("old.html", "notes.txt"):
+        (place / "slices" / name).touch()
+    unfinished = Path(begin(place))
+    for name in ("p.nii", "r.nii", "metrics.csv", "lesions.csv", "cases.json", "summary.json"):
+        (unfinished / name).write_bytes((folder / name).read_bytes())
+    EvaluationPage(str(unfinished))(None)
+    finish(place)
+    assert sorted(path.name for path in (place / "slices").iterdir()) == ["a.html", "notes.txt"]
+
+
+def infer(folder, cases, slices="all"):
+    engine = Engine(lambda *_: ["output"])
+    SlicePages(str(folder), cases, ["FLAIR", "T1"], "atlas", slices).attach(engine)
+    engine.run([[{"subject": case["subject"]}] for case in cases])
+
+
+def test_an_inference_writes_slices_of_each_subject(folder, capsys):
+    image = np.random.default_rng(0).uniform(1, 2, (12, 12, 12)).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), folder / "t1.nii.gz")
+    for subject in ("s1", "s2"):
+        nibabel.save(nibabel.load(folder / "r.nii"), folder / f"{subject}.nii.gz")
+    cases = [{"subject": subject, "image": [None, str(folder / "t1.nii.gz")]} for subject in ("s1", "s2", "lost")]
+    infer(folder, cases, "none")
+    assert not (folder / "slices").exists()
+    infer(folder, cases)
+    assert sorted(path.name for path in (folder / "slices").iterdir()) == ["s1.html", "s2.html"]
+    html = (folder / "slices/s1.html").read_text()
+    assert "<option>T1</option>" in html
+    assert "Segmented without FLAIR." in html
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"warning: {folder}/slices/lost.html was not written: {folder}/lost.nii.gz: ")
+    with pytest.raises(InputError, match="slices=chosen: expected one of none, all"):
+        infer(folder, cases, "chosen")

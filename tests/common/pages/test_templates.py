@@ -33,6 +33,7 @@ def test_each_page_has_the_policy_before_what_it_governs(page):
         ({}, {"img-src": "data:"}),
         ({"shows_files": True}, {"img-src": "'self' file:"}),
         ({"script_hash": "abc="}, {"img-src": "data:", "script-src": "'sha256-abc='"}),
+        ({"script_hashes": ["a=", "b="]}, {"img-src": "data:", "script-src": "'sha256-a=' 'sha256-b='"}),
     ],
 )
 def test_the_policy_allows_no_more_than_a_page_needs(content, more):
@@ -43,3 +44,21 @@ def test_the_policy_allows_no_more_than_a_page_needs(content, more):
     directives = dict(directive.strip().split(" ", 1) for directive in policy.split(";"))
     none = dict.fromkeys(("default-src", "base-uri", "form-action"), "'none'")
     assert directives == none | {"style-src": "'unsafe-inline'"} | more
+
+
+def test_contents_list_the_sections_that_have_an_id(tmp_path):
+    page = tmp_path / "page.html.j2"
+    page.write_text(
+        '<nav class="contents"></nav><section id="a">\n<h2>{{ name }} <span>new</span></h2></section>'
+        "<section><h2>B</h2></section>"
+    )
+    html = render(page, name="<b>&")
+    assert html.startswith(
+        '<nav class="contents" aria-label="Contents"><ol><li><a href="#a">&lt;b&gt;&amp;</a></li></ol></nav><section'
+    )
+
+
+def test_a_page_without_contents_stays_as_it_is(tmp_path):
+    page = tmp_path / "page.html.j2"
+    page.write_text('<section id="a"><h2>A</h2></section>')
+    assert render(page) == '<section id="a"><h2>A</h2></section>'

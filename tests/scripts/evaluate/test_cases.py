@@ -150,7 +150,13 @@ def test_the_labels_of_a_datalist_are_references(datalist, tmp_path):
     predictions = touch(tmp_path / "p", "s1.nii.gz", "s2.nii.gz")
     root = tmp_path / "data"
     assert find_cases(predictions, datalist, "brats", dataset_dir=root) == [
-        CaseFiles(name, predictions / f"{name}.nii.gz", root / name / "truth.nii.gz", root / name / "t1.nii.gz")
+        CaseFiles(
+            name,
+            predictions / f"{name}.nii.gz",
+            root / name / "truth.nii.gz",
+            root / name / "t1.nii.gz",
+            modalities=(("T1", root / name / "t1.nii.gz"), ("T2", root / name / "t2.nii.gz")),
+        )
         for name in ("s1", "s2")
     ]
     images = touch(tmp_path / "i", "s2_x.nii")

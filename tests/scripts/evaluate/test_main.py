@@ -157,7 +157,7 @@ def test_the_references_can_be_the_labels_of_a_datalist(cohort):
 def test_the_page_is_drawn_from_files_scores_protocol_and_summary(cohort, monkeypatch, capsys):
     folder, _ = cohort
     given = []
-    monkeypatch.setattr(pages, "page_of", lambda details: given.append(details) or "page")
+    monkeypatch.setattr(pages, "page_of", lambda details, linked: given.append(details) or "page")
     save(folder / "i/c2_0000.nii.gz", np.zeros(BLOBS_SHAPE), AFFINE)
     run(folder, folder / "out", images=folder / "i")
     ((name, convention, rules, files, cases, summary),) = given
@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_the_older_results(cohort, monkeypatch):
     run(folder, folder / "out")
     before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
     for most in (1500, 5000):  # bytes of a file: of lesions.csv, and of the page alone
-        monkeypatch.setattr(pages, "page_of", lambda details: "x" * 6000)
+        monkeypatch.setattr(pages, "page_of", lambda details, linked: "x" * 6000)
         limit = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit[1]))
         try:

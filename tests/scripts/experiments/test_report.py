@@ -116,7 +116,10 @@ def test_the_page_loads_nothing_and_its_links_exist(study):
     links = [value for tag, attributes in tags if tag == "a" and (value := attributes.get("href"))]
     assert any(link.endswith("run.json") for link in links)
     assert any(link.endswith("summary.json") for link in links)
-    assert all((folder / unquote(link)).exists() for link in links)
+    assert all(link.startswith("#") or (folder / unquote(link)).exists() for link in links)
+    assert {f"#{attributes['id']}" for tag, attributes in tags if tag == "section"} == {
+        link for link in links if link[0] == "#"
+    }
 
 
 def test_the_page_says_what_a_reader_needs(study):

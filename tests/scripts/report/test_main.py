@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -360,3 +361,27 @@ def test_smooth_is_the_mean_of_the_finite_neighbours() -> None:
     values[[5, 30]] = np.nan
     expected = [np.nanmean(values[max(0, i - 1) : i + 2]) for i in range(61)]
     np.testing.assert_allclose(smooth(values), expected)
+
+
+def test_stages_link_to_the_pages_of_their_evaluations(runs: Path) -> None:
+    for place in ("brats_finetune/evaluation", "brats_finetune/other site", "brats_stage2/evaluation"):
+        (runs / place).mkdir(exist_ok=True)
+        (runs / place / "evaluation.html").touch()
+    (runs / "evaluation.html").touch()  # of no run
+    links = [value for tag, attributes in Page(page_of(runs)).tags if tag == "a" and (value := attributes["href"])]
+    pages = [unquote(link) for link in links if not link.startswith("#")]
+    expected = [f"brats_finetune/{place}/evaluation.html" for place in ("evaluation", "other site")]
+    assert pages == ["brats_stage2/evaluation/evaluation.html", *expected, *expected]
+    assert all((runs / link).exists() for link in pages)
+
+
+def test_the_contents_list_every_section(page: str) -> None:
+    contents, _, rest = page.partition('<nav class="contents"')[2].partition("</nav>")
+    listed = re.findall(r'<a href="#([^"]+)">([^<]+)</a>', contents)
+    assert [name for _, name in listed] == [
+        "How the stages follow each other",
+        "Stages at a glance",
+        *ORDER,
+        "Software and machine",
+    ]
+    assert [name for name, _ in listed] == re.findall(r'<section id="([^"]+)"', rest)

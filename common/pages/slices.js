@@ -1,0 +1,118 @@
+"use strict";
+// Scroll through the volumes of a case in NiiVue. The part of the address after # is a voxel of the label map: X,Y,Z.
+(async () => {
+  const element = (id) => document.getElementById(id);
+  const data = JSON.parse(element("data").textContent);
+  const status = element("status");
+  const COLOURS = { prediction: [43, 166, 255], reference: [255, 162, 0] };
+  const PLANES = ["sagittal", "coronal", "axial"];  // by the axis that a plane cuts
+  const bytes = (id) => Uint8Array.from(atob(element(id).textContent), (letter) => letter.charCodeAt(0));
+
+  const stop = (reason) => { status.textContent = reason; element("viewer").hidden = true; };
+  if (!document.createElement("canvas").getContext("webgl2")) return stop("This page needs a browser with WebGL 2.");
+  if (!("DecompressionStream" in window)) return stop("This page needs a browser from 2023 or later.");
+
+  const packed = new Blob([bytes("niivue")]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const library = document.createElement("script");
+  library.textContent = await new Response(packed).text();
+  document.head.append(library);
+
+  const viewer = new niivue.Niivue({
+    isRadiologicalConvention: true, isNearestInterpolation: true, multiplanarShowRender: 0, dragAndDropEnabled: false,
+    viewModeHotKey: "", clipPlaneHotKey: "", dragMode: 0, logLevel: "error", crosshairWidth: 0.7, crosshairWidthUnit: "mm",
+    crosshairColor: [0.55, 0.95, 0.55, 0.7], fontSizeScaling: 0.6, multiplanarLayout: 2, backColor: [0, 0, 0, 1],
+    showAllOrientationMarkers: true,
+  });
+  await viewer.attachToCanvas(element("canvas"));
+  const open = async (id) => { await viewer.loadFromArrayBuffer(bytes(id).buffer, `${id}.nii.gz`); return viewer.volumes.at(-1); };
+
+  // From voxels of the label map to those shown, and back: axes are exchanged and mirrored, nothing is interpolated
+  const toScene = (voxel) => data.to_scene.map((row) => Math.round(row[0] * voxel[0] + row[1] * voxel[1] + row[2] * voxel[2] + row[3]));
+  const toFile = (voxel) => [0, 1, 2].map((axis) => Math.round(
+    data.to_scene.reduce((sum, row, other) => sum + row[axis] * (voxel[other] - row[3]), 0)));
+
+  const sliders = PLANES.map((plane) => element(plane));
+  const shown = [0, 0, 0];
+  const report = () => {
+    const image = viewer.volumes[0];
+    const found = data.layers.map((name, number) => {
+      const regions = data.codes[viewer.volumes[number + 1].getValue(...shown)];
+      return `${name} ${regions.length ? regions.join(", ") : "none"}`;
+    });
+    const value = Number(image.getValue(...shown).toPrecision(4));
+    status.textContent = `Voxel ${toFile(shown).join(", ")}: ${element("modality").value} ${value}; ${found.join("; ")}`;
+    sliders.forEach((slider, axis) => {
+      slider.value = shown[axis];
+      element(`${slider.id}-at`).textContent = `${shown[axis] + 1} of ${data.shape[axis]}`;
+    });
+  };
+  const move = (voxel) => {
+    voxel.forEach((place, axis) => { shown[axis] = Math.min(Math.max(place, 0), data.shape[axis] - 1); });
+    viewer.scene.crosshairPos = viewer.vox2frac([...shown]);
+    viewer.drawScene();
+    report();
+  };
+
+  const images = new Map();
+  const modality = element("modality");
+  const low = element("low"), high = element("high");
+  const current = () => data.modalities[modality.selectedIndex];
+  const windowed = () => {
+    const [least, most] = current().range;
+    const value = (input) => least + (most - least) * Number(input.value) / 255;
+    const image = viewer.volumes[0];
+    [image.cal_min, image.cal_max] = [value(low), Math.max(value(high), value(low) + (most - least) / 255)];
+    element("window-at").textContent = `${Number(image.cal_min.toPrecision(3))} to ${Number(image.cal_max.toPrecision(3))}`;
+    viewer.updateGLVolume();
+  };
+  const reset = () => {
+    const { range: [least, most], window: [black, white] } = current();
+    low.value = Math.floor(255 * (black - least) / (most - least));
+    high.value = Math.ceil(255 * (white - least) / (most - least));
+    windowed();
+  };
+  const background = async () => {
+    const number = modality.selectedIndex;
+    const before = images.size ? viewer.volumes[0] : null;
+    if (before) viewer.removeVolume(before);
+    if (images.has(number)) viewer.addVolume(images.get(number));
+    else images.set(number, await open(`image-${number}`));
+    viewer.setVolume(images.get(number), 0);
+    reset();
+  };
+  const overlays = () => {
+    const region = element("region").value;
+    data.layers.forEach((name, number) => {
+      const visible = element(`show-${name}`).checked;
+      const [R, G, B] = COLOURS[name].map((level) => data.codes.map(() => level));
+      const A = data.codes.map((regions) => visible && regions.includes(region) ? 255 : 0);
+      viewer.volumes[number + 1].setColormapLabel({ R, G, B, A, I: data.codes.map((_, code) => code), labels: data.codes.map(String) });
+      viewer.setOpacity(number + 1, Number(element("opacity").value) / 100);
+    });
+    viewer.updateGLVolume();
+  };
+
+  await background();
+  for (const number of data.layers.keys()) await open(`layer-${number}`);
+  overlays();
+  viewer.setSliceType(viewer.sliceTypeMultiplanar);
+
+  const address = () => location.hash.slice(1).split(",").map(Number);
+  const follow = () => {
+    const voxel = address();
+    if (voxel.length === 3 && voxel.every(Number.isInteger)) move(toScene(voxel));
+    element("canvas").scrollIntoView({ block: "nearest" });
+  };
+  viewer.onLocationChange = ({ vox }) => { vox.slice(0, 3).forEach((place, axis) => { shown[axis] = place; }); report(); };
+  sliders.forEach((slider, axis) => slider.addEventListener("input", () =>
+    move(shown.map((place, other) => other === axis ? Number(slider.value) : place))));
+  modality.addEventListener("change", async () => { await background(); move(shown); });
+  [low, high].forEach((input) => input.addEventListener("input", windowed));
+  element("reset").addEventListener("click", reset);
+  ["region", "opacity", ...data.layers.map((name) => `show-${name}`)].forEach((id) => element(id).addEventListener("input", overlays));
+  element("planes").addEventListener("change", (event) => viewer.setSliceType(Number(event.target.value)));
+  window.addEventListener("hashchange", follow);
+  element("controls").disabled = false;
+  move(data.start);
+  if (location.hash) follow();
+})().catch((error) => { document.getElementById("status").textContent = `The slices cannot be shown: ${error.message}`; });

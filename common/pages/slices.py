@@ -1,0 +1,259 @@
+"""Pages to scroll through the slices of a case, in NiiVue: its images and masks in three planes.
+
+A page is one file that loads nothing. It holds NiiVue, and the volumes as NIfTI with a byte for each voxel, cropped to
+the head and in RAS orientation. Slices follow the radiological convention.
+"""
+
+import base64
+import gzip
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import cc3d
+import nibabel
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from common.files import atomic_write
+from common.inference.masks import masks_of
+from common.inference.pictures import centre_of
+from common.inference.publishing import SLICES
+from common.inference.results import CaseFiles
+from common.metrics.lesions import Lesion
+from common.metrics.measures import spacing_of
+from common.metrics.protocols import Scores
+from common.pages.templates import render
+from common.pages.volumes import grey_levels, read_on_grid, widened
+
+__all__ = ["link_of", "write_case", "write_subject"]
+
+HERE = Path(__file__).parent
+NIIVUE = (
+    "niivue.umd.js"  # 0.69.0, as npm has it; SHA-256 47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af
+)
+RANGE = (0.05, 99.95)  # percentiles of a modality that 0 and 255 stand for
+WINDOW = (0.5, 99.8)  # percentiles that are black and white at first
+MARGIN = 2  # voxels around the head and the masks
+LISTED = 200  # lesions of a region, at most; the largest ones
+Masks = Mapping[str, NDArray[np.bool_]]  # [x, y, z] by region
+
+
+class _Lesion(NamedTuple):
+    """A lesion in the list of a page; its centre in voxels of the label map."""
+
+    region: str
+    number: int
+    kind: str
+    volume: float  # mm3
+    centre: tuple[int, int, int]
+
+
+class _Scene(NamedTuple):
+    """The grid of a page's volumes: the label map's in RAS orientation, cropped.
+
+    Attributes:
+        affine: from its voxels to mm.
+        shape: in voxels.
+        to_scene: from voxels of the label map to its voxels.
+    """
+
+    affine: NDArray[np.float64]
+    shape: tuple[int, ...]
+    to_scene: NDArray[np.float64]
+
+
+def link_of(name: str) -> str:
+    """The link from a page in the results' folder to that of a case; `#X,Y,Z` behind it opens it at a voxel.
+
+    Example:
+        >>> link_of("P 1")
+        'slices/P%201.html'
+    """
+    return f"{SLICES}/{quote(name, safe='')}.html"
+
+
+def write_case(folder: str | Path, files: CaseFiles, scores: Mapping[str, Scores], convention: str) -> Path:
+    """Write the page of a scored case, FOLDER/slices/CASE.html, and return its path.
+
+    Args:
+        folder: of the evaluation.
+        files: of the case. Images on another grid are left out, and the page says so.
+        scores: of each region; their lesions are listed.
+        convention: label convention of the label maps.
+
+    Raises:
+        InputError: as `common.inference.masks.masks_of`, or the page cannot be written.
+    """
+    predictions, references, affine = masks_of(files, convention)
+    lesions = [
+        _Lesion(region, number, _kind(lesion), lesion.volume, lesion.centre)
+        for region, measured in scores.items()
+        for number, lesion in enumerate(measured.lesions[:LISTED], 1)
+    ]
+    return _write(folder, files, {"prediction": predictions, "reference": references}, affine, lesions)
+
+
+def write_subject(folder: str | Path, files: CaseFiles, convention: str) -> Path:
+    """Write the page of a segmented subject, FOLDER/slices/SUBJECT.html, and return its path.
+
+    The connected parts of each region are listed, the largest first.
+
+    Args:
+        folder: of the label maps.
+        files: of the subject; `reference` is the label map.
+        convention: of the label map.
+
+    Raises:
+        InputError: as `write_case`.
+    """
+    _, masks, affine = masks_of(files, convention)
+    voxel = float(np.prod(spacing_of(affine)))
+    lesions = [part for region, mask in masks.items() for part in _parts(region, mask, voxel)]
+    return _write(folder, files, {"prediction": masks}, affine, lesions)
+
+
+def _write(
+    folder: str | Path, files: CaseFiles, layers: Mapping[str, Masks], affine: NDArray[np.float64], lesions: Any
+) -> Path:
+    path = Path(folder) / SLICES / f"{files.name}.html"
+    content = _page(files, layers, affine, lesions)
+    with atomic_write(path) as file:
+        file.write_text(content, encoding="utf-8")
+    return path
+
+
+def _kind(lesion: Lesion) -> str:
+    if not lesion.is_reference:
+        return "false"
+    if not lesion.is_scored:
+        return "not scored"
+    return "found" if lesion.is_found else "missed"
+
+
+def _parts(region: str, mask: NDArray[np.bool_], voxel: float) -> Iterable[_Lesion]:
+    found = cc3d.statistics(cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26))
+    counts, centroids = found["voxel_counts"][1:], found["centroids"][1:]
+    for number, part in enumerate(np.argsort(-counts.astype(np.int64), kind="stable")[:LISTED], 1):
+        x, y, z = (round(float(place)) for place in centroids[part])
+        yield _Lesion(region, number, "segmented", float(counts[part]) * voxel, (x, y, z))
+
+
+def _page(
+    files: CaseFiles, layers: Mapping[str, Masks], affine: NDArray[np.float64], lesions: Collection[_Lesion]
+) -> str:
+    turned = nibabel.io_orientation(affine)
+    shape = next(iter(layers["prediction"].values())).shape
+    canonical = affine @ nibabel.orientations.inv_ornt_aff(turned, shape)
+    masks = {
+        layer: {region: nibabel.orientations.apply_orientation(mask, turned) for region, mask in by_region.items()}
+        for layer, by_region in layers.items()
+    }
+    union = np.logical_or.reduce([mask for by_region in masks.values() for mask in by_region.values()])
+    images, faults = _images(files, union.shape, canonical)
+    head = np.logical_or.reduce([union, *(grey_levels(voxels) > 8 for voxels in images.values())])
+    box = widened(head, MARGIN)
+    corner = nibabel.affines.from_matvec(np.eye(3), [side.start for side in box])
+    scene = _Scene(canonical @ corner, head[box].shape, np.linalg.inv(canonical @ corner) @ affine)
+    codes, regions_of_code = _codes({layer: [mask[box] for mask in of.values()] for layer, of in masks.items()})
+    regions = list(layers["prediction"])
+    largest = next((mask for mask in (*masks.get("reference", {}).values(), union) if mask.any()), union)[box]
+    volumes, modalities = {}, []
+    for number, (name, voxels) in enumerate(images.items()):
+        volumes[f"image-{number}"], levels = _bytes_of(voxels[box], scene.affine)
+        modalities.append({"name": name, **levels})
+    if not images:
+        volumes["image-0"] = _nifti(np.zeros(scene.shape, np.uint8), scene.affine)
+        modalities.append({"name": "no image", "window": [0.0, 1.0], "range": [0.0, 1.0]})
+    volumes |= {f"layer-{number}": _nifti(voxels, scene.affine) for number, voxels in enumerate(codes.values())}
+    library, script = _niivue(), (HERE / "slices.js").read_text(encoding="utf-8")
+    return render(
+        HERE / "slices.html.j2",
+        name=files.name,
+        data={
+            "modalities": modalities,
+            "layers": list(layers),
+            "regions": regions,
+            "codes": [[regions[region] for region in of] for of in regions_of_code],
+            "shape": list(scene.shape),
+            "to_scene": np.round(scene.to_scene[:3], 6).tolist(),
+            "start": list(centre_of(largest[None])),
+        },
+        faults=faults,
+        missing=files.missing,
+        lesions=lesions,
+        listed=LISTED,
+        volumes=volumes,
+        library=library.packed,
+        script=Markup(script),
+        script_hashes=[_hash(script.encode()), library.digest],
+    )
+
+
+def _images(
+    files: CaseFiles, shape: tuple[int, ...], affine: NDArray[np.float64]
+) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
+    """The images on the label map's grid by modality, and what the page says of the others."""
+    listed = files.modalities or (() if files.image is None else (("image", files.image),))
+    found, faults = {}, []
+    for name, path in listed:
+        voxels, fault = read_on_grid(path, shape, affine)
+        if voxels is None:
+            faults.append(f"{name} {fault} and is not shown.")
+        else:
+            found[name] = voxels
+    return found, faults
+
+
+def _codes(layers: Mapping[str, list[NDArray[np.bool_]]]) -> tuple[dict[str, NDArray[np.uint8]], list[list[int]]]:
+    """Volumes of codes by layer, and the numbers of the regions that each code stands for; code 0 has none."""
+    bits = {
+        layer: np.bitwise_or.reduce([mask.astype(np.int64) << number for number, mask in enumerate(masks)])
+        for layer, masks in layers.items()
+    }
+    values = np.unique(np.concatenate([[0], *(np.unique(each) for each in bits.values())]))
+    count = len(next(iter(layers.values())))
+    regions = [[number for number in range(count) if value >> number & 1] for value in values.tolist()]
+    return {layer: np.searchsorted(values, each).astype(np.uint8) for layer, each in bits.items()}, regions
+
+
+def _bytes_of(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple[str, dict[str, list[float]]]:
+    """An image with a byte for each voxel, and the values of its range and of its first window."""
+    finite = np.where(np.isfinite(voxels), voxels, np.float32(0))
+    low, *window, high = map(float, np.percentile(finite, (RANGE[0], *WINDOW, RANGE[1])))
+    slope = max(high - low, 1e-6) / 255
+    levels = np.clip(np.rint((finite - low) / slope), 0, 255).astype(np.uint8)
+    return _nifti(levels, affine, slope, low), {"window": window, "range": [low, low + 255 * slope]}
+
+
+def _nifti(voxels: NDArray[np.uint8], affine: NDArray[np.float64], slope: float = 1.0, inter: float = 0.0) -> str:
+    """A volume as .nii.gz in base 64; a voxel's value is its byte x slope + inter."""
+    header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(voxels.shape)
+    header.set_sform(affine, "scanner")
+    header.set_qform(affine, "scanner", strip_shears=True)
+    header["scl_slope"], header["scl_inter"], header["vox_offset"] = slope, inter, 352
+    content = header.binaryblock + bytes(4) + voxels.tobytes(order="F")
+    return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode()
+
+
+class _Library(NamedTuple):
+    """NiiVue: its script, packed by gzip in base 64, and the hash that lets it run."""
+
+    packed: str
+    digest: str
+
+
+@cache
+def _niivue() -> _Library:
+    content = (HERE / NIIVUE).read_bytes()
+    return _Library(base64.b64encode(gzip.compress(content, mtime=0)).decode(), _hash(content))
+
+
+def _hash(script: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(script).digest()).decode()

@@ -1,0 +1,203 @@
+"""Pages of slices: the voxels that they hold, the lesions that they link to, and that they load nothing."""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+
+import nibabel
+import numpy as np
+import pytest
+from nibabel.affines import apply_affine
+from PIL import Image
+
+from common.errors import InputError
+from common.inference.masks import masks_of
+from common.inference.results import CaseFiles
+from common.metrics.measures import spacing_of
+from common.metrics.protocols import protocol
+from common.pages import slices
+from common.pages.slices import link_of, write_case, write_subject
+from tests.html_pages import Page, text_of
+from tests.support import oblique
+
+SHAPE = (30, 34, 26)
+# Right to left and top to bottom, axes exchanged; and a rotated grid
+TURNED = np.array([[0, 0, -2.0, 30], [1.5, 0, 0, -20], [0, -1.0, 0, 12], [0, 0, 0, 1]])
+AFFINES = {"RAS": np.diag([1.0, 1.0, 2.0, 1.0]), "turned": TURNED, "oblique": oblique()}
+NIIVUE = "47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af"  # of npm's @niivue/niivue 0.69.0
+
+
+def save(path, voxels, affine):
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), path)
+    return path
+
+
+def case_of(folder, affine, seed=0, name="P 1"):
+    """A case with two images, whose labels 1, 2, 4 have no symmetry."""
+    random = np.random.default_rng(seed)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[6:12, 8:20, 5:11], labels[8:11, 9:14, 6:9], labels[9:11, 10:12, 7:9] = 2, 1, 4
+    labels[20:23, 25:27, 17:20] = 2
+    predicted = np.roll(labels, 2, axis=1) * (np.arange(SHAPE[0]) < 15)[:, None, None].astype(np.uint8)
+    predicted[24:26, 5:8, 20:22] = 2
+    images = []
+    for modality, scale in (("FLAIR", 1000.0), ("T1", 3.0)):
+        image = np.zeros(SHAPE, np.float32)
+        image[4:28, 3:30, 3:24] = random.uniform(0.2, 1, (24, 27, 21)) * scale
+        images.append((modality, save(folder / f"{modality}.nii.gz", image, affine)))
+    files = save(folder / "p.nii.gz", predicted, affine), save(folder / "r.nii.gz", labels, affine)
+    return CaseFiles(name, *files, images[0][1], modalities=tuple(images))
+
+
+def scores_of(files):
+    predictions, references, affine = masks_of(files, "brats2021")
+    rules = protocol("brats")
+    return {region: rules.measure(predictions[region], references[region], spacing_of(affine)) for region in references}
+
+
+def block(html, name):
+    return re.search(rf'<script type="[^"]*" id="{name}">(.*?)</script>', html, re.DOTALL)[1]
+
+
+def volume(html, name):
+    return nibabel.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(block(html, name))))
+
+
+def cells(html):
+    return text_of(re.sub(r"</t[dh]>", " ", html))
+
+
+@pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
+def test_a_page_holds_the_voxels_of_the_files_at_their_places(affine, tmp_path):
+    files = case_of(tmp_path, affine)
+    page = write_case(tmp_path, files, scores_of(files), "brats2021")
+    assert page == tmp_path / "slices/P 1.html"
+    html = page.read_text()
+    data = json.loads(block(html, "data"))
+    labels = {"prediction": files.prediction, "reference": files.reference}
+    assert data["layers"] == list(labels)
+    assert [modality["name"] for modality in data["modalities"]] == ["FLAIR", "T1"]
+    everywhere = np.argwhere(np.asanyarray(nibabel.load(files.reference).dataobj) >= 0)
+
+    def held(scan):
+        """The values that a volume of the page has at the places of the file's voxels, and which of them it has."""
+        places = apply_affine(np.linalg.inv(scan.affine) @ affine, everywhere)
+        np.testing.assert_allclose(places, np.rint(places), atol=1e-3)
+        places = np.rint(places).astype(int)
+        inside = ((places >= 0) & (places < scan.shape)).all(axis=1)
+        np.testing.assert_array_equal(
+            np.rint(apply_affine(np.array([*data["to_scene"], [0, 0, 0, 1]]), everywhere)), places
+        )
+        return np.asarray(scan.dataobj)[tuple(places[inside].T)], inside
+
+    for number, (_, path) in enumerate(files.modalities):
+        scan = volume(html, f"image-{number}")
+        assert nibabel.aff2axcodes(scan.affine) == ("R", "A", "S")
+        assert list(scan.shape) == data["shape"]
+        found, inside = held(scan)
+        expected = nibabel.load(path).get_fdata().reshape(-1)
+        assert not expected[~inside].any()
+        assert inside.sum() < len(inside)
+        low, high = data["modalities"][number]["range"]
+        np.testing.assert_allclose(found, np.clip(expected[inside], low, high), atol=(high - low) / 255 * 0.51)
+        assert (expected > high).mean() <= 0.001
+    for number, path in enumerate(labels.values()):
+        found, inside = held(volume(html, f"layer-{number}"))
+        expected = np.asanyarray(nibabel.load(path).dataobj).reshape(-1)
+        assert not expected[~inside].any()
+        # WT is 1, 2 and 4; TC is 1 and 4; ET is 4
+        regions = {0: set(), 2: {"WT"}, 1: {"WT", "TC"}, 4: {"WT", "TC", "ET"}}
+        for label, wanted in regions.items():
+            for code in np.unique(found[expected[inside] == label]):
+                assert set(data["codes"][int(code)]) == wanted
+    assert data["regions"] == ["WT", "TC", "ET"]
+
+
+def test_lesions_are_links_to_their_centres(tmp_path):
+    files = case_of(tmp_path, AFFINES["RAS"])
+    scores = scores_of(files)
+    html = write_case(tmp_path, files, scores, "brats2021").read_text()
+    links = [attributes["href"] for tag, attributes in Page(html.replace("<input", "<img")).tags if tag == "a"]
+    lesions = [lesion for measured in scores.values() for lesion in measured.lesions]
+    assert links == [f"#{x},{y},{z}" for x, y, z in (lesion.centre for lesion in lesions)]
+    assert "1 WT found 864 8, 14, 8 " in cells(html)  # 6 x 12 x 6 voxels of 2 mm3
+    assert "2 WT not scored 36 21, 26, 18 " in cells(html)
+    assert "3 WT false 24 24, 6, 20 " in cells(html)
+    assert link_of("P 1/ä?#") == "slices/P%201%2F%C3%A4%3F%23.html"
+
+
+def test_a_label_map_without_reference_lists_its_parts(tmp_path):
+    files = case_of(tmp_path, TURNED)
+    files = CaseFiles("S", None, files.reference, files.image, missing=("T2",), modalities=files.modalities)
+    html = write_subject(tmp_path, files, "brats2021").read_text()
+    assert json.loads(block(html, "data"))["layers"] == ["prediction"]
+    assert "Segmented without T2." in text_of(html)
+    assert "1 WT segmented 1296 8, 14, 8 " in cells(html)  # 6 x 12 x 6 voxels of 3 mm3
+    assert "2 WT segmented 54 21, 26, 18 " in cells(html)
+    assert 'id="show-reference"' not in html
+
+
+def test_what_cannot_be_shown_is_said(tmp_path):
+    files = case_of(tmp_path, AFFINES["RAS"])
+    save(tmp_path / "T1.nii.gz", np.ones((5, 5, 5), np.float32), np.eye(4))
+    html = write_case(tmp_path, files, scores_of(files), "brats2021").read_text()
+    assert "T1 is on another grid and is not shown." in text_of(html)
+    assert [modality["name"] for modality in json.loads(block(html, "data"))["modalities"]] == ["FLAIR"]
+    bare = files._replace(image=None, modalities=())
+    html = write_case(tmp_path, bare, scores_of(files), "brats2021").read_text()
+    assert not np.asarray(volume(html, "image-0").dataobj).any()
+    files.reference.write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"r.nii.gz: .*expected a NIfTI file"):
+        write_case(tmp_path, files, {}, "brats2021")
+
+
+def test_a_page_loads_nothing_and_runs_its_own_scripts_only(tmp_path):
+    attack = "</script><script>alert(1)</script>"
+    files = case_of(tmp_path, AFFINES["RAS"], name="a")
+    html = slices._page(files._replace(missing=(attack,), modalities=((attack, files.image),)), *_layers(files), [])
+    assert "alert(1)</script>" not in html
+    for tag, attributes in Page(html.replace("<input", "<img")).tags:
+        assert tag not in ("link", "iframe", "object", "embed", "form")
+        assert not {"src", "srcset", "action"} & attributes.keys()
+        assert not any(name.startswith("on") for name in attributes)
+    library = gzip.decompress(base64.b64decode(block(html, "niivue")))
+    assert hashlib.sha256(library).hexdigest() == NIIVUE
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)[1]
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    scripts = [*re.findall(r"<script>(.*?)</script>", html, re.DOTALL), library.decode()]
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert rules["script-src"].split() == [f"'sha256-{each}'" for each in hashes]
+    assert "Copyright (c) 2021, Niivue" in html
+
+
+def _layers(files):
+    predictions, references, affine = masks_of(files, "brats2021")
+    return {"prediction": predictions, "reference": references}, affine
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_a_browser_shows_the_voxel_of_the_address_and_the_patients_right_on_the_left(tmp_path):
+    files = case_of(tmp_path, TURNED)
+    page = write_case(tmp_path, files, scores_of(files), "brats2021").rename(tmp_path / "page.html")
+    browser = ["chromium", "--headless=new", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
+    browser += ["--enable-unsafe-swiftshader", "--virtual-time-budget=20000", "--window-size=900,1300"]
+    browser += [f"--user-data-dir={tmp_path}/profile", f"--screenshot={tmp_path}/page.png", "--dump-dom"]
+    shown = subprocess.run(
+        [*browser, f"{page.as_uri()}#9,13,7"], capture_output=True, text=True, timeout=120, check=True
+    )
+    value = nibabel.load(files.image).get_fdata()[9, 13, 7]
+    status = re.search(r'<p id="status"[^>]*>([^<]*)</p>', shown.stdout)[1]
+    numbers = re.fullmatch(r"Voxel 9, 13, 7: FLAIR ([\d.]+); prediction WT, TC, ET; reference WT, TC", status)
+    assert float(numbers[1]) == pytest.approx(value, abs=3)
+    # The axes of the file are (A, I, L): the lesion with a small third index is on the patient's right
+    pixels = np.asarray(Image.open(tmp_path / "page.png").convert("RGB")).astype(int)
+    stage = pixels[150:950]
+    coloured = np.ptp(stage, axis=2) > 60
+    axial = coloured[420:, : stage.shape[1] // 2]
+    assert axial.any()
+    assert np.nonzero(axial)[1].mean() < stage.shape[1] / 4
