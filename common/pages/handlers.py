@@ -1,10 +1,9 @@
 """The handler that draws the page of an evaluation."""
 
 import ignite.distributed as idist
-from ignite.engine import Engine, Events
-
 from common.errors import one_line, show
 from common.inference.publishing import PAGE, place_of
+from ignite.engine import Engine, Events
 
 __all__ = ["EvaluationPage"]
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import nibabel
 import numpy as np
-
 from common.data.headers import broken_file
 
 __all__ = ["AXES", "grey_levels", "read_volume"]

@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from common.errors import InputError, one_line, show
+from common.training.records import TrainingRecord
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 from monai.utils import optional_import
-
-from common.errors import InputError, one_line, show
-from common.training.records import TrainingRecord
 
 __all__ = ["Tracking"]
 
