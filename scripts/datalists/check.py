@@ -122,13 +122,14 @@ def check(
 ) -> None:
     """Open every file of a datalist and report what would stop a training, silently spoil it, or inflate its scores.
 
-    Errors: a file that is missing, cannot be read to its end, is too large or not 3D or is not on the grid of its
-    subject; NaN, infinite or constant voxels; a label that is missing, has unknown values or is among the images; a
+    These are errors: a file that is missing, cannot be read to its end, is too large or not 3D or is not on the grid of
+    its subject; NaN, infinite or constant voxels; a label that is missing, has unknown values or is among the images; a
     modality that is a copy of another one; a subject or image that occurs twice, in one split (duplicate) or in two
     (leakage); visits of one person in two splits (leakage).
-    Warnings: subjects without lesion, masks that are copies, modalities that are not registered, and images that differ
-    from the rest of the cohort in orientation, spacing, intensities or brain extraction, or from those that a
-    checkpoint was trained on. Errors and warnings give exit status 1.
+
+    These are warnings: subjects without lesion, masks that are copies, modalities that are not registered, and images
+    that differ from the rest of the cohort in orientation, spacing, intensities or brain extraction, or from those that
+    a checkpoint was trained on. Errors and warnings give exit status 1.
 
     Repeat a command with `output` to continue an interrupted check: it reads only the subjects that it has not read, or
     whose files have another size or time since.
