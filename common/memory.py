@@ -28,6 +28,7 @@ __all__ = [
 
 FLOAT = 4  # bytes
 CGROUPS = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")  # which of them are this process's
 WORKERS_PER_CPU, WORKERS = 4, 64  # num_workers is refused above both: reading from a slow disk may keep CPUs waiting
 
 # glibc's parameters of mallopt and their variables: blocks up to 256 MiB come from the heap, which keeps 512 MiB free
@@ -93,7 +94,7 @@ def _swap() -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def cgroup_limits(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+def cgroup_limits(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> Iterator[int]:
     """The memory limits of this process's cgroup and of those above it, in versions 1 and 2."""
     for line in membership.read_text().splitlines() if membership.is_file() else []:
         _, controllers, name = line.split(":", 2)

@@ -42,15 +42,7 @@ from common.values import (
     words,
 )
 
-__all__ = [
-    "OPTIONS",
-    "Option",
-    "Options",
-    "check_network",
-    "check_trained",
-    "components",
-    "read",
-]
+__all__ = ["OPTIONS", "Option", "Options", "check_network", "check_trained", "components", "read"]
 
 
 @dataclass(frozen=True)

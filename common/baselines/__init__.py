@@ -2,10 +2,4 @@
 
 from common import lazy
 
-__getattr__ = lazy(
-    __name__,
-    {
-        "architectures": "NETWORKS segmentation_network",
-        "transbts": "TransBTS",
-    },
-)
+__getattr__ = lazy(__name__, {"architectures": "NETWORKS segmentation_network", "transbts": "TransBTS"})

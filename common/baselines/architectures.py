@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from monai.networks.nets.segresnet import SegResNet
-from torch import nn
-
 from common.baselines.transbts import TransBTS
 from common.errors import ArgumentError, choice
 from common.ssl import swin_unetr
+from monai.networks.nets.segresnet import SegResNet
+from torch import nn
 
 __all__ = ["NETWORKS", "segmentation_network"]
 

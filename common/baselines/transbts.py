@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from common.errors import ArgumentError
 from monai.networks.blocks.mlp import MLPBlock
 from torch import nn
 from torch.nn import functional as F
-
-from common.errors import ArgumentError
 
 __all__ = ["TransBTS", "TransformerLayer"]
 

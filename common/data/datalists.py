@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-
 from common.data.headers import files_in
 from common.data.modalities import missing_in
 from common.data.regions import CONVENTIONS, declaration, mapping_of, regions_of

@@ -11,13 +11,12 @@ from itertools import count, islice
 from typing import Any, NamedTuple
 
 import numpy as np
-from monai.data import CacheDataset, DataLoader
-from monai.utils import MAX_SEED
-from torch.utils.data import Sampler
-
 from common.data.headers import files_in, what_broke
 from common.data.store import Store
 from common.errors import ArgumentError, InputError, input_error_message
+from monai.data import CacheDataset, DataLoader
+from monai.utils import MAX_SEED
+from torch.utils.data import Sampler
 
 __all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of"]
 

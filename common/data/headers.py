@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from common.data.copies import check_copies
 from common.errors import InputError
 

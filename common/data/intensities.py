@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from common.errors import choice
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from scipy import ndimage
-
-from common.errors import choice
 
 __all__ = ["NormalizeBraind", "brain_and_head", "otsu"]
 

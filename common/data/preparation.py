@@ -9,10 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
-
 from common.data.headers import broken_file, check_headers
 from common.errors import InputError, one_line
+from numpy.typing import NDArray
 
 __all__ = [
     "BRAIN",

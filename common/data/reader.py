@@ -4,10 +4,9 @@ import io
 from typing import Any
 
 import numpy as np
-from monai.data import NibabelReader
-
 from common.data.headers import read_content
 from common.errors import InputError
+from monai.data import NibabelReader
 
 __all__ = ["VerifyingReader"]
 

@@ -19,13 +19,12 @@ from typing import Any
 import monai
 import numpy as np
 import torch
-from monai.data import MetaTensor
-from monai.transforms import Compose, RandomizableTrait
-
 from common.data.headers import files_in, what_broke
 from common.data.transforms import MISSING
 from common.errors import ArgumentError, InputError, input_error_message
 from common.files import atomic_write, read_json
+from monai.data import MetaTensor
+from monai.transforms import Compose, RandomizableTrait
 
 __all__ = ["Store"]
 

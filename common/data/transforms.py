@@ -4,14 +4,13 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.config import KeysCollection
-from monai.data import MetaTensor
-from monai.transforms import LoadImage, MapTransform, RandomizableTransform, Transform
-
 from common.data.preparation import differences, measure, refuse, union
 from common.data.reader import VerifyingReader
 from common.data.regions import known_labels, painting_order, regions_of
 from common.errors import InputError
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import LoadImage, MapTransform, RandomizableTransform, Transform
 
 __all__ = [
     "CheckPreparationd",

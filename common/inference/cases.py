@@ -5,8 +5,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai.transforms import Transform
-
 from common import weights
 from common.data import datalists
 from common.data.headers import LARGEST, check_headers
@@ -14,6 +12,7 @@ from common.data.modalities import SPELLINGS, count_missing, missing_in, split_n
 from common.errors import ArgumentError, InputError, choice, show
 from common.files import expand_home
 from common.inference.segmentations import files_of, finished
+from monai.transforms import Transform
 
 __all__ = ["CheckFilesd", "check_missing", "find_cases"]
 

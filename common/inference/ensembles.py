@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-
 from common import weights
 from common.data.regions import regions_of
 from common.errors import ArgumentError, show
+from torch import nn
 
 __all__ = ["Ensemble", "ensemble", "shared_convention"]
 

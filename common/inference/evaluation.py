@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine, Events
-
 from common.data.modalities import count_missing, first_image, missing_in
 from common.files import release
 from common.inference import results
 from common.inference.publishing import finish
 from common.inference.segmentations import files_of
 from common.metrics.protocols import PRESENT, Protocol
+from ignite.engine import Engine, Events
 
 __all__ = ["EvaluationFiles", "Publish"]
 

@@ -8,8 +8,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-
 from common.data.datalists import UNPRINTABLE
 from common.data.regions import display_order, regions_of
 from common.errors import InputError
@@ -18,6 +16,7 @@ from common.inference.publishing import place_of, settle
 from common.inference.results import LESIONS, METRICS, CaseFiles, Cases, count_lesions, statistics
 from common.metrics.protocols import PRESENT, Lesion, Protocol, Scores, figures
 from common.metrics.protocols import protocol as protocol_of
+from numpy.typing import NDArray
 
 __all__ = ["Details", "Evaluation", "Values", "read", "read_details"]
 
@@ -375,12 +374,11 @@ def _agrees(stated: Mapping[str, Any], values: Sequence[float]) -> bool:
         expected["sd"] = float(np.std(values, ddof=1))
         is_interval = len(interval) == 2 and all(map(_is_number, interval)) and interval[0] <= interval[1]
     return (
-        stated["n"] == len(values)
-        and is_interval
-        and all(
-            stated[name] is None
-            if value is None
-            else _is_number(stated[name]) and math.isclose(stated[name], value, rel_tol=1e-9, abs_tol=1e-12)
-            for name, value in expected.items()
-        )
+        stated["n"] == len(values) and is_interval and all(_equals(stated[name], expected[name]) for name in expected)
     )
+
+
+def _equals(stated: Any, value: float | None) -> bool:
+    if value is None:
+        return stated is None
+    return _is_number(stated) and math.isclose(stated, value, rel_tol=1e-9, abs_tol=1e-12)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-
 from common.data.regions import display_order
 from common.files import write_csv, write_json
 from common.inference.publishing import PAGE, SUMMARY, place_of

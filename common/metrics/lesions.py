@@ -6,9 +6,8 @@ from typing import Any, Literal, NamedTuple
 
 import cc3d
 import numpy as np
-from numpy.typing import NDArray
-
 from common.metrics.surfaces import Box, Spacing, Surface, box_of, percentile_distance, surface_of
+from numpy.typing import NDArray
 
 __all__ = ["Connectivity", "Lesion", "Matching", "dilate", "match"]
 

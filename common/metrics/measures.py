@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from common.errors import ArgumentError, InputError
 from common.metrics.surfaces import Spacing, percentile_distance, surface_dice, surface_of
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
     "as_masks",

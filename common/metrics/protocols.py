@@ -19,8 +19,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
-
 from common.errors import ArgumentError, choice
 from common.metrics.lesions import Connectivity, Lesion, match
 from common.metrics.measures import (
@@ -35,6 +33,7 @@ from common.metrics.measures import (
     normalized_surface_dice,
 )
 from common.metrics.surfaces import Spacing
+from numpy.typing import ArrayLike
 
 __all__ = [
     "CHALLENGES",

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from markupsafe import Markup
-
 from common.errors import choice
 from common.files import atomic_write
 from common.inference.reading import Details, read_details
@@ -22,6 +20,7 @@ from common.pages import evaluation_charts
 from common.pages.evaluation_pictures import draw
 from common.pages.slices import link_of, write_case
 from common.pages.templates import render
+from markupsafe import Markup
 
 __all__ = ["Chosen", "choose", "page_of", "write", "write_page", "write_slices"]
 
@@ -38,12 +37,7 @@ METRICS = {
     "volume_difference": "Volume difference",
 }
 MEANS = {"dice": "Dice, all cases", PRESENT: "Dice, cases with the region"}  # two means of one metric
-NAMES = {
-    "atlas": "ATLAS v2.0",
-    "brats": "BraTS 2023, lesion-wise",
-    "dice": "Dice of the region",
-    "isles": "ISLES'22",
-}
+NAMES = {"atlas": "ATLAS v2.0", "brats": "BraTS 2023, lesion-wise", "dice": "Dice of the region", "isles": "ISLES'22"}
 MEANINGS = {
     "atlas": "A lesion is a 6-connected component of the reference; it is found if it shares a voxel with the "
     "prediction. Dice is computed over all voxels; lesion F1 counts lesions of any size.",
@@ -194,11 +188,7 @@ def choose(cases: Cases, protocol: Protocol, missing: Sequence[str] = ()) -> lis
         labels = ("Worst", "Best") if count == 2 else ("The only case",)
         return [Chosen(label, name, mean) for label, (mean, _, name) in zip(labels, ranked, strict=False)]
     share = min(SHOWN, count // 3)
-    groups = {
-        "Worst": ranked[:share],
-        "Median": ranked[(count - share) // 2 :][:share],
-        "Best": ranked[::-1][:share],
-    }
+    groups = {"Worst": ranked[:share], "Median": ranked[(count - share) // 2 :][:share], "Best": ranked[::-1][:share]}
     return [
         Chosen(label if share == 1 else f"{label}, {place} of {share}", name, mean)
         for label, group in groups.items()

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-from ignite.engine import Engine, Events
-
 from common.data.modalities import missing_in
 from common.errors import choice, one_line, show
 from common.inference.publishing import PAGE, SLICES, place_of
 from common.inference.results import CaseFiles
 from common.inference.segmentations import files_of
+from ignite.engine import Engine, Events
 
 __all__ = ["EvaluationPage", "SlicePages"]
 

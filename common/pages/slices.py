@@ -16,9 +16,6 @@ from urllib.parse import quote
 import cc3d
 import nibabel
 import numpy as np
-from markupsafe import Markup
-from numpy.typing import NDArray
-
 from common.files import atomic_write
 from common.inference.masks import masks_of
 from common.inference.pictures import centre_of
@@ -29,13 +26,14 @@ from common.metrics.measures import spacing_of
 from common.metrics.protocols import Scores
 from common.pages.templates import render
 from common.pages.volumes import grey_levels, read_on_grid, widened
+from markupsafe import Markup
+from numpy.typing import NDArray
 
 __all__ = ["link_of", "write_case", "write_subject"]
 
 HERE = Path(__file__).parent
-NIIVUE = (
-    "niivue.umd.js"  # 0.69.0, as npm has it; SHA-256 47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af
-)
+# 0.69.0, as npm has it; SHA-256 47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af
+NIIVUE = "niivue.umd.js"
 RANGE = (0.05, 99.95)  # percentiles of a modality that 0 and 255 stand for
 WINDOW = (0.5, 99.8)  # percentiles that are black and white at first
 MARGIN = 2  # voxels around the head and the masks

@@ -5,10 +5,9 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from numpy.typing import NDArray
-
 from common.data.headers import broken_file
 from common.metrics.surfaces import box_of
+from numpy.typing import NDArray
 
 __all__ = ["AXES", "grey_levels", "read_on_grid", "read_volume", "widened"]
 

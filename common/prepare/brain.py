@@ -9,13 +9,12 @@ from tempfile import TemporaryDirectory
 import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
-from numpy.typing import NDArray
-
 from common.data.volumes import write_volume
 from common.errors import InputError
 from common.prepare.registration import pyramid, smooth
 from common.prepare.targets import template_brain, template_mask
 from common.prepare.volumes import Volume, from_image
+from numpy.typing import NDArray
 
 __all__ = ["HD_BET", "find_hd_bet", "hd_bet", "moved_mask", "near_brain"]
 

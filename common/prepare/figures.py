@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
-from numpy.typing import NDArray
-
 from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare import registration
 from common.prepare.targets import template_brain
 from common.prepare.volumes import Volume, from_image, matrix_of, to_image, to_transform
+from numpy.typing import NDArray
 
 __all__ = ["FIGURES", "LIMITS", "Figures", "information", "lines", "measure", "outside", "rows"]
 

@@ -9,10 +9,9 @@ from itertools import product
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
-from numpy.typing import NDArray
-
 from common.errors import InputError
 from common.prepare.volumes import Volume, to_image
+from numpy.typing import NDArray
 
 __all__ = [
     "affine",

@@ -2,9 +2,8 @@
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
-from numpy.typing import NDArray
-
 from common.prepare.volumes import Grid, Volume, to_image, to_transform
+from numpy.typing import NDArray
 
 __all__ = ["field_of_view", "labels_on", "resample"]
 

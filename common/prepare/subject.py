@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
-from numpy.typing import NDArray
-
 from common.errors import InputError
 from common.prepare import registration
 from common.prepare.brain import HD_BET, hd_bet, moved_mask, near_brain
@@ -16,6 +14,7 @@ from common.prepare.registration import Pyramid
 from common.prepare.resampling import field_of_view, resample
 from common.prepare.targets import COHORTS, TARGETS, template_brain, template_mask
 from common.prepare.volumes import Grid, Volume, from_image, matrix_of, to_image
+from numpy.typing import NDArray
 
 __all__ = ["BRAINS", "Prepared", "Settings", "default_reference", "prepare_subject"]
 

@@ -10,11 +10,10 @@ from math import ceil
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
+from common.prepare.volumes import Grid, Volume, to_image
 from nilearn import datasets
 from numpy.typing import NDArray
 from scipy import ndimage
-
-from common.prepare.volumes import Grid, Volume, to_image
 
 __all__ = ["COHORTS", "TARGETS", "Cohort", "Target", "template_brain", "template_mask"]
 

@@ -5,10 +5,9 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
+from common.errors import ArgumentError, choice
 from monai.networks.nets.swin_unetr import SwinTransformer, SwinUNETR
 from torch import nn
-
-from common.errors import ArgumentError, choice
 
 __all__ = ["SIZES", "ModelSize", "SSLHead", "settings", "swin_unetr"]
 

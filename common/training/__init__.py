@@ -6,6 +6,7 @@ __getattr__ = lazy(
     __name__,
     {
         "checkpoints": "BestModel RunStates",
+        "curves": "Curves",
         "distributed": "Processes leave_process_group",
         "endings": "BestValidation Ending",
         "handlers": "Forecast LossTerms Pictures Progress RegionScores UnlearningWarning",

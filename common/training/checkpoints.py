@@ -8,9 +8,6 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch.distributed as dist
-from ignite.engine import Engine, Events
-from torch import nn
-
 from common.data.datasets import Steps
 from common.errors import ArgumentError, InputError, check_number, show
 from common.training.plan import Plan
@@ -18,6 +15,8 @@ from common.training.random_states import random_state, set_random_state
 from common.training.resume import saved_states
 from common.training.signals import PREEMPTED, StopRequest
 from common.weights.storage import load, versions, write
+from ignite.engine import Engine, Events
+from torch import nn
 
 __all__ = ["BestModel", "RunStates"]
 

@@ -4,11 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import ignite.distributed as idist
-from ignite.engine import Engine, Events
-
 from common.errors import show
 from common.training.checkpoints import BestModel
 from common.training.records import TrainingRecord
+from ignite.engine import Engine, Events
 
 __all__ = ["BestValidation", "Ending"]
 

@@ -12,6 +12,13 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 import torch.distributed as dist
+from common import metrics
+from common.data.regions import regions_of
+from common.errors import ArgumentError, InputError, one_line, show
+from common.files import atomic_write
+from common.ssl.losses import SSLLoss
+from common.training.plan import Plan
+from common.training.records import TrainingRecord, peak_memory
 from ignite.engine import Engine, Events
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
@@ -20,14 +27,6 @@ from monai.data import MetaTensor
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
-
-from common import metrics
-from common.data.regions import regions_of
-from common.errors import ArgumentError, InputError, one_line, show
-from common.files import atomic_write
-from common.ssl.losses import SSLLoss
-from common.training.plan import Plan
-from common.training.records import TrainingRecord, peak_memory
 
 __all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores", "UnlearningWarning"]
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-from ignite.engine import Engine, Events
-
 from common.cli import command_line
 from common.errors import show
 from common.files import move_aside, write_json
@@ -20,6 +18,7 @@ from common.memory import peak_resident
 from common.training.plan import Plan
 from common.weights.storage import versions
 from common.weights.surgery import Report
+from ignite.engine import Engine, Events
 
 __all__ = ["EvaluationRecord", "RunRecord", "TrainingRecord", "peak_memory"]
 

@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ignite.engine import Engine, Events
-from monai.handlers import MLFlowHandler
-
 from common.errors import InputError, one_line, show
 from common.training.records import TrainingRecord
+from ignite.engine import Engine, Events
+from monai.handlers import MLFlowHandler
+from monai.utils import optional_import
 
 __all__ = ["Tracking"]
 
@@ -88,13 +88,12 @@ class Tracking:
 
     def _log_settings(self) -> None:
         """Log the settings as parameters, which MLflow never changes, and those that a resumed run changed as tags."""
-        from mlflow.entities import Param
-
+        entities, _ = optional_import("mlflow.entities")
         client = self._handlers[0].client
         known = client.get_run(self._run).data.params
         weights = {"pretrained": self.record.content["weights"]["source"]} if self.record else {}
         shown = {name: str(value)[:LONGEST] for name, value in {**self.settings, **weights}.items()}
-        new = [Param(name, value) for name, value in shown.items() if name not in known]
+        new = [entities.Param(name, value) for name, value in shown.items() if name not in known]
         for first in range(0, len(new), MOST_PARAMETERS):
             client.log_batch(self._run, params=new[first : first + MOST_PARAMETERS])
         for name, value in shown.items():
@@ -116,11 +115,10 @@ class Tracking:
             self._logged[section] = len(measured["iteration"])
 
     def _send(self, values: Mapping[str, Any], step: int) -> None:
-        from mlflow.entities import Metric
-
+        entities, _ = optional_import("mlflow.entities")
         now = int(1000 * time.time())  # milliseconds
         numbers = {_allowed(name): value for name, value in values.items() if isinstance(value, int | float)}
-        metrics = [Metric(name, value, now, step) for name, value in numbers.items()]
+        metrics = [entities.Metric(name, value, now, step) for name, value in numbers.items()]
         self._try("log_batch", metrics=metrics)
 
     def _finish(self) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from common.errors import InputError
 from common.files import digest, reporting_json_errors, write_json
 from common.weights.storage import write

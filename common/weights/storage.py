@@ -10,7 +10,6 @@ from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
-
 from common.errors import ArgumentError, InputError
 from common.files import atomic_write
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-
 from common.errors import ArgumentError, InputError, show
 from common.weights.formats import ENCODER, STEM, Checkpoint, read
 from common.weights.storage import path_of
+from torch import nn
 
 __all__ = ["Report", "by_module", "initialise", "response_shares", "restore", "transfer"]
 

@@ -7,7 +7,7 @@ Worker processes open the files of each subject (`scripts.datalists.examine`) an
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from common.files import (
 from scripts.arrays import Array, array_of
 from scripts.datalists.cohort_checks import compare, describe
 from scripts.datalists.examine import CHECKS, Record
-from scripts.datalists.records import examine_all
+from scripts.datalists.records import examine_all, thumbnail_of
 from scripts.pools import map_in_processes
 
 __all__ = ["Finding", "Result", "check"]
@@ -59,12 +59,14 @@ class Result:
         cases: of all splits, each with its "split".
         found: index of the case (-1: the whole cohort) and problem, in the order of the report.
         cohort: facts about the cohort, by name.
+        volumes: region -> split -> mL of each subject with a sound label.
     """
 
     name: str
     cases: Sequence[Mapping[str, Any]]
     found: Sequence[tuple[int, Problem]]
     cohort: Mapping[str, str]
+    volumes: Mapping[str, Mapping[str, Sequence[float]]]
 
     @cached_property
     def findings(self) -> list[Finding]:
@@ -120,13 +122,14 @@ def check(
 ) -> None:
     """Open every file of a datalist and report what would stop a training, silently spoil it, or inflate its scores.
 
-    Errors: a file that is missing, cannot be read to its end, is too large or not 3D or is not on the grid of its
-    subject; NaN, infinite or constant voxels; a label that is missing, has unknown values or is among the images; a
+    These are errors: a file that is missing, cannot be read to its end, is too large or not 3D or is not on the grid of
+    its subject; NaN, infinite or constant voxels; a label that is missing, has unknown values or is among the images; a
     modality that is a copy of another one; a subject or image that occurs twice, in one split (duplicate) or in two
     (leakage); visits of one person in two splits (leakage).
-    Warnings: subjects without lesion, masks that are copies, modalities that are not registered, and images that differ
-    from the rest of the cohort in orientation, spacing, intensities or brain extraction, or from those that a
-    checkpoint was trained on. Errors and warnings give exit status 1.
+
+    These are warnings: subjects without lesion, masks that are copies, modalities that are not registered, and images
+    that differ from the rest of the cohort in orientation, spacing, intensities or brain extraction, or from those that
+    a checkpoint was trained on. Errors and warnings give exit status 1.
 
     Repeat a command with `output` to continue an interrupted check: it reads only the subjects that it has not read, or
     whose files have another size or time since.
@@ -134,14 +137,15 @@ def check(
     Args:
         datalist: JSON file.
         root: folder that its paths are relative to.
-        output: folder for findings.csv and findings.html, a page with a picture of each subject concerned, and for the
-            record of each subject.
+        output: folder for findings.csv, for findings.html, a page with a montage of the cohort, the volumes of lesions
+            and a picture of each subject concerned, and for the record of each subject.
         fix: exclude, to write a datalist without the subjects that have an error, except accepted ones.
         fixed: the file for that datalist.
         accept: names of checks, such as empty_mask,orientation, that are reported but do not change the exit status.
         checkpoint: file of a network that is to be applied to the cohort, or trained further on it; scans that are
             prepared otherwise than those of its training are reported (spacing, skull, extent, air).
-        pictures: largest number of subjects on the page, errors first; findings.csv has them all.
+        pictures: largest number of subjects in the montage, evenly spread over the datalist, and of subjects concerned
+            that are drawn, errors first; findings.csv has them all.
         workers: processes; 0 for one per core. With `slurm`, the number of SLURM jobs, each of which reads its part of
             the subjects, one at a time.
         slurm: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'cpu', 'mem_gb': 4}"; without,
@@ -165,11 +169,12 @@ def check(
     lacking = [f"{names} in {count} subjects" for names, count in count_missing(cases, modalities).items()]
     facts = describe(records) | ({"missing": ", ".join(lacking)} if lacking else {})
     found = [*compare(cases, records, modalities), *_prepared_otherwise(cases, records, expected)]
-    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, found), facts)
+    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, found), facts, _volumes(cases, records))
     lines = _lines(result)
     try:
-        if output is not None:
-            lines += _write(result, Path(str(output)), str(folder), pictures, workers)
+        if place is not None:
+            known = partial(thumbnail_of, root=str(folder), convention=content["label_convention"], output=place)
+            lines += _write(result, place, str(folder), pictures, workers, known)
         if fixed is not None:
             lines += _exclude(content, result, str(fixed), accepted)
     finally:
@@ -323,6 +328,15 @@ def _ordered(
     return sorted([*own, *others], key=rank)
 
 
+def _volumes(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> dict[str, dict[str, list[float]]]:
+    """Region -> split -> mL of each subject with a sound label."""
+    volumes: dict[str, dict[str, list[float]]] = {}
+    for case, record in zip(cases, records, strict=True):
+        for region, volume in record.volumes.items():
+            volumes.setdefault(region, {}).setdefault(case["split"], []).append(volume)
+    return volumes
+
+
 def _lines(result: Result) -> list[str]:
     """A result as lines for the terminal."""
     summary = f"{result.name}: " + "; ".join(f"{fact}: {value}" for fact, value in result.facts.items())
@@ -344,7 +358,14 @@ def _print(lines: Sequence[str]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would flush again at exit
 
 
-def _write(result: Result, output: Path, root: str, pictures: int, workers: int) -> list[str]:
+def _write(
+    result: Result,
+    output: Path,
+    root: str,
+    pictures: int,
+    workers: int,
+    thumbnail: Callable[[Mapping[str, Any]], bytes],
+) -> list[str]:
     """Write findings.csv and findings.html; return lines with their paths."""
     from scripts.datalists.page import draw, page  # imported here because PyTorch takes seconds
 
@@ -357,11 +378,14 @@ def _write(result: Result, output: Path, root: str, pictures: int, workers: int)
     orders = [(result.cases[place], problems[place][0].file) for place in shown]
     drawn = map_in_processes(partial(draw, root=root), orders, workers, "picture")
     suspects = [
-        {"case": result.cases[place], "problems": problems[place], "picture": picture}
+        {"place": place, "case": result.cases[place], "problems": problems[place], "picture": picture}
         for place, picture in zip(shown, drawn, strict=True)
     ]
+    count = len(result.cases)
+    spread = sorted({place * count // pictures for place in range(pictures)}) if count > pictures else range(count)
+    thumbnails = {place: thumbnail(result.cases[place]) for place in spread}
     with atomic_write(site) as path:
-        path.write_text(page(result, suspects, problems.get(-1, [])), encoding="utf-8")
+        path.write_text(page(result, suspects, problems.get(-1, []), thumbnails), encoding="utf-8")
     return ["", str(table), str(site)]
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from common.data.headers import Problem, edges_of, first_line, grid_of, read_headers, read_voxels
 from common.data.modalities import first_image
 from common.data.preparation import measure
-from common.data.regions import CONVENTIONS, known_labels
+from common.data.regions import CONVENTIONS, known_labels, regions_of
 from common.errors import shortened
+from scripts.datalists import montage
 
 __all__ = ["CHECKS", "Image", "Record", "examine", "in_mm", "label_values"]
 
@@ -80,6 +81,8 @@ class Record(NamedTuple):
         images: one per modality; None for a missing image, or one with an error.
         digests: of the voxels of each image and of the label; b"" if there is none, or it is faulty or constant.
         preparation: figures of all images together (`common.data.preparation.measure`); None if one is faulty.
+        volumes: mL of each region of the label; empty if there is no label, or a faulty one.
+        thumbnail: a PNG of the first sound image (`scripts.datalists.montage`); empty without one.
     """
 
     problems: tuple[Problem, ...]
@@ -88,6 +91,8 @@ class Record(NamedTuple):
     images: tuple[Image | None, ...] = ()
     digests: tuple[bytes, ...] = ()
     preparation: dict[str, list[Any]] | None = None
+    volumes: Mapping[str, float] = {}
+    thumbnail: bytes = b""
 
 
 def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
@@ -109,13 +114,18 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     images: dict[str, Image | None] = {}
     digests: dict[str, bytes] = {}
     volumes: list[tuple[np.ndarray, np.ndarray]] = []
+    lesions: dict[str, float] = {}
+    label: np.ndarray | None = None
     for file, scan in opened.items():
         found: list[Problem] = []
         voxels = read_voxels(file, scan, root)
         if isinstance(voxels, Problem):
             found.append(voxels)
         elif file == case.get("label"):
-            found += _label_problems(file, _label_values(voxels, scan), convention)
+            values, counts = _label_counts(voxels, scan)
+            found += _label_problems(file, values, convention)
+            if convention is not None and all(CHECKS[problem.check] != "error" for problem in found):
+                lesions = _millilitres(values, counts, scan.affine, convention)
         else:
             found, images[file] = _measure(file, voxels, scan)
         if not any(problem.check in ("unreadable", "not_finite", "constant", "empty_mask") for problem in found):
@@ -123,6 +133,8 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
             digests[file] = _digest(volume)
             if file in images:
                 volumes.append((volume, scan.affine))
+            else:
+                label = volume
         problems += found
     problems += _copies(case, digests)
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
@@ -135,7 +147,29 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
         images=tuple(map(images.get, case["image"])),
         digests=tuple(digests.get(file, b"") for file in files),
         preparation=_preparation(volumes) if faulty.isdisjoint(case["image"]) else None,
+        volumes=lesions,
+        thumbnail=_thumbnail(*volumes[0], label) if volumes else b"",
     )
+
+
+def _thumbnail(volume: np.ndarray, affine: np.ndarray, label: np.ndarray | None) -> bytes:
+    """Of an image and of a label, if that has the image's shape."""
+    import nibabel  # here, as `--help` need not wait for it
+
+    same = [volume] if label is None or label.shape != volume.shape else [volume, label]
+    turned = [nibabel.as_closest_canonical(nibabel.Nifti1Image(voxels, affine)) for voxels in same]
+    image, *mask = (np.asarray(each.dataobj) for each in turned)
+    return montage.thumbnail(image, nibabel.affines.voxel_sizes(turned[0].affine), mask[0] if mask else None)
+
+
+def _millilitres(values: np.ndarray, counts: np.ndarray, affine: np.ndarray, convention: str) -> dict[str, float]:
+    """The volume of each region by the number of voxels that each value has."""
+    each = abs(float(np.linalg.det(affine[:3, :3]))) / 1000  # mL of a voxel
+    found = dict(zip(values.astype(int).tolist(), counts.tolist(), strict=True))
+    return {
+        name: round(each * sum(found.get(value, 0) for value in region), 4)
+        for name, region in regions_of(convention).items()
+    }
 
 
 def _preparation(volumes: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, list[Any]]:
@@ -204,12 +238,14 @@ def _clipped(file: str, voxels: np.ndarray, tissue: float) -> list[Problem]:
     return []
 
 
-def _label_values(voxels: np.ndarray, scan: Any) -> np.ndarray:
-    """The values of a label map, sorted."""
-    stored = np.unique(voxels[voxels != 0])  # few voxels are not zero, and only these are sorted
-    if (voxels == 0).any():
-        stored = np.append(stored, stored.dtype.type(0))
-    return np.sort(_scaled(stored, scan))
+def _label_counts(voxels: np.ndarray, scan: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a label map, sorted, and the number of voxels that have each."""
+    stored, counts = np.unique(voxels[voxels != 0], return_counts=True)  # only the few that are not zero are sorted
+    if background := voxels.size - counts.sum():
+        stored, counts = np.append(stored, stored.dtype.type(0)), np.append(counts, background)
+    values = _scaled(stored, scan)
+    order = np.argsort(values)
+    return values[order], counts[order]
 
 
 def label_values(file: str, root: str) -> frozenset[int] | Problem:
@@ -225,7 +261,7 @@ def label_values(file: str, root: str) -> frozenset[int] | Problem:
     voxels = read_voxels(file, opened[file], root)
     if isinstance(voxels, Problem):
         return voxels
-    values = _label_values(voxels, opened[file])
+    values, _ = _label_counts(voxels, opened[file])
     if problem := _no_whole_numbers(file, values):
         return problem
     return frozenset(map(int, values))

@@ -4,34 +4,45 @@ The page is self-contained, including its style, which it shares with `scripts.r
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import nibabel
 import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from common.data.headers import Problem
 from common.inference.pictures import PLANES, centre_of, plane_of
+from common.pages.charts import SERIES, STYLE, WIDTH, svg
 from common.pages.templates import png_uri, render
 from common.pages.volumes import AXES, grey_levels, read_volume
 from scripts.datalists.examine import CHECKS
+from scripts.datalists.montage import LESION, outline
 
 __all__ = ["draw", "page"]
 
 EDGE = 128  # pixels of the longest edge of a volume in a picture
-LESION, NOT_FINITE = (209, 73, 91), (255, 0, 255)  # red, green, blue
+NOT_FINITE = (255, 0, 255)  # red, green, blue
+LINES = ("-", "--", ":", "-.")  # of the splits, beside their colours
+POINTS = 400  # of a curve at most
 
 
-def page(result: Any, suspects: Sequence[Mapping[str, Any]], cohort: Sequence[Problem]) -> str:
+def page(
+    result: Any, suspects: Sequence[Mapping[str, Any]], cohort: Sequence[Problem], thumbnails: Mapping[int, bytes]
+) -> str:
     """The page as HTML.
 
     Args:
         result: a `scripts.datalists.check.Result`.
-        suspects: "case", "problems" and "picture" of the subjects to show.
+        suspects: "place", "case", "problems" and "picture" of the subjects to show.
         cohort: problems of the whole cohort.
+        thumbnails: PNG by index of the case; empty for one that has none.
     """
     return render(
         Path(__file__).with_name("check.html.j2"),
@@ -39,7 +50,63 @@ def page(result: Any, suspects: Sequence[Mapping[str, Any]], cohort: Sequence[Pr
         suspects=suspects,
         cohort=cohort,
         severities=CHECKS,
+        thumbnails=thumbnails,
+        montage=_montage(result, thumbnails, {suspect["place"] for suspect in suspects}),
+        lesions=_lesions(result.volumes),
+        charts=_charts(result.volumes),
     )
+
+
+def _montage(result: Any, thumbnails: Mapping[int, bytes], below: Collection[int]) -> dict[str, list[dict[str, Any]]]:
+    """The subjects of the montage by split; `below` are those that the page has findings of."""
+    severities: dict[int, str] = {}
+    for place, problem in result.found:
+        severities[place] = min(severities.get(place, "warning"), CHECKS[problem.check])  # an error comes first
+    subjects: dict[str, list[dict[str, Any]]] = {}
+    for place, content in thumbnails.items():
+        subject = {"place": place, "name": result.cases[place]["subject"], "severity": severities.get(place)}
+        subject |= {"picture": png_uri(content) if content else None, "is_below": place in below}
+        subjects.setdefault(result.cases[place]["split"], []).append(subject)
+    return subjects
+
+
+def _lesions(volumes: Mapping[str, Mapping[str, Sequence[float]]]) -> list[dict[str, Any]]:
+    """A row of figures for each region and split; those of volumes are of the subjects that have the region."""
+    rows = []
+    for region, by_split in volumes.items():
+        for split, values in by_split.items():
+            there = [value for value in values if value > 0]
+            row = {"region": region, "split": split, "subjects": len(values), "without": len(values) - len(there)}
+            names = ("smallest", "lower quartile", "median", "upper quartile", "largest")
+            figures = np.quantile(there, (0, 0.25, 0.5, 0.75, 1)) if there else [None] * len(names)
+            rows.append(row | {"figures": dict(zip(names, figures, strict=True))})
+    return rows
+
+
+def _charts(volumes: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Markup]:
+    """For each region, the share of subjects with at most so many mL, a line for each split."""
+    return [_chart(region, by_split) for region, by_split in volumes.items() if any(map(any, by_split.values()))]
+
+
+def _chart(region: str, by_split: Mapping[str, Sequence[float]]) -> Markup:
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+        axes = figure.subplots()
+        for (split, values), colour, line in zip(by_split.items(), SERIES, LINES, strict=False):
+            there = np.sort([value for value in values if value > 0])
+            if len(there):
+                shares = np.linspace(0, 1, min(len(there), POINTS) + 1)[1:]
+                sizes = np.quantile(there, shares, method="inverted_cdf")
+                axes.step([sizes[0], *sizes], [0, *shares], where="post", color=colour, linestyle=line, label=split)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda volume, _: f"{volume:g}"))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.set_xlabel(f"{region}, mL")
+        axes.set_ylabel("subjects with at most this")
+        axes.legend()
+        return svg(figure, f"Distribution of the volume of {region} in each split")
 
 
 def draw(order: tuple[Mapping[str, Any], str], root: str) -> tuple[str, str] | None:
@@ -83,7 +150,7 @@ def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None) 
         rows, columns = AXES[plane]
         edges = (spacing[rows] * volume.shape[rows] * scale, spacing[columns] * volume.shape[columns] * scale)
         colours = np.repeat(plane_of(grey, plane, at)[..., None], 3, axis=-1)
-        colours[_outline(plane_of(mask, plane, at))] = LESION
+        colours[outline(plane_of(mask, plane, at))] = LESION
         colours[plane_of(odd, plane, at)] = NOT_FINITE
         panels.append(_resampled(colours[::-1], edges))
     height = max(map(len, panels))
@@ -97,13 +164,6 @@ def _centred(pixels: np.ndarray, height: int) -> np.ndarray:
     """Pad with black rows above and below, and with a black gap to the next panel."""
     above = (height - len(pixels)) // 2
     return np.pad(pixels, ((above, height - len(pixels) - above), (1, 1), (0, 0)))
-
-
-def _outline(mask: np.ndarray) -> np.ndarray:
-    """The pixels of a mask with a neighbour outside the mask or the picture."""
-    inner = np.pad(mask, 1)
-    inside = inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
-    return mask & ~inside
 
 
 def _resampled(pixels: np.ndarray, edges: tuple[float, float]) -> np.ndarray:

@@ -4,6 +4,7 @@ No file is read twice, unless its size or its time has changed.
 """
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
@@ -18,10 +19,10 @@ from scripts.arrays import Array
 from scripts.datalists.examine import Image, Record, examine
 from scripts.pools import map_in_processes
 
-__all__ = ["FOLDER", "examine_all"]
+__all__ = ["FOLDER", "examine_all", "thumbnail_of"]
 
 FOLDER = "records"  # in the output folder
-FORMAT = 2  # of `examine`; another number reads all files anew
+FORMAT = 3  # of `examine`; another number reads all files anew
 NO_RECORD = "reading them ended the process, twice"
 
 
@@ -36,7 +37,8 @@ def examine_all(
     """Examine all cases but those of which `output` keeps a record, several at a time; prints how many it keeps.
 
     Each new record is kept at once. A record counts as long as the paths, sizes and times of the files, the label
-    convention and the method are the same. Records of files that are missing or unreadable are not kept.
+    convention and the method are the same. Records of files that are missing or unreadable are not kept. Thumbnails
+    stay on disk, where `thumbnail_of` finds them: memory has a few numbers of each subject.
 
     Args:
         cases: their files relative to `root`.
@@ -50,7 +52,7 @@ def examine_all(
         InputError: a record cannot be written, or a SLURM job failed.
     """
     folder = None if output is None else output / FOLDER
-    records = [None if folder is None else _kept(folder, case, root, convention) for case in cases]
+    records = [None if folder is None else _known(folder, case, root, convention) for case in cases]
     rest = [case for case, record in zip(cases, records, strict=True) if record is None]
     if len(rest) < len(cases):
         known = f"{len(cases) - len(rest)} of {len(cases)} subjects"
@@ -66,8 +68,8 @@ def examine_all(
 
 
 def _examine(case: Mapping[str, Any], root: str, convention: str | None, folder: Path | None) -> Record:
-    """Examine a case, unless its record was kept meanwhile, as by a SLURM job that was requeued."""
-    if folder is not None and (kept := _kept(folder, case, root, convention)) is not None:
+    """Examine a case, unless its record was kept meanwhile, as by a SLURM job that was requeued; without thumbnail."""
+    if folder is not None and (kept := _known(folder, case, root, convention)) is not None:
         return kept
     state = _state(case, root, convention)  # before the files are read: they may change meanwhile
     record = examine(case, root=root, convention=convention)
@@ -75,7 +77,13 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None, folder:
         content = {"subject": case["subject"], "state": state, "record": _in_json(record)}
         with atomic_write(_file(folder, case, root)) as path:
             path.write_text(json.dumps(content), encoding="utf-8")
-    return record
+    return record._replace(thumbnail=b"")
+
+
+def thumbnail_of(case: Mapping[str, Any], root: str, convention: str | None, output: Path) -> bytes:
+    """The thumbnail in a case's record, a PNG; empty if there is none."""
+    record = _kept(output / FOLDER, case, root, convention)
+    return b"" if record is None else record.thumbnail
 
 
 def _file(folder: Path, case: Mapping[str, Any], root: str) -> Path:
@@ -109,8 +117,15 @@ def _kept(folder: Path, case: Mapping[str, Any], root: str, convention: str | No
         return None
 
 
+def _known(folder: Path, case: Mapping[str, Any], root: str, convention: str | None) -> Record | None:
+    """The record of a case whose files are as they were, without thumbnail."""
+    record = _kept(folder, case, root, convention)
+    return None if record is None else record._replace(thumbnail=b"")
+
+
 def _in_json(record: Record) -> dict[str, Any]:
-    return {**record._asdict(), "digests": [digest.hex() for digest in record.digests]}
+    picture = b64encode(record.thumbnail).decode()
+    return {**record._asdict(), "digests": [digest.hex() for digest in record.digests], "thumbnail": picture}
 
 
 def _from_json(content: Mapping[str, Any]) -> Record:
@@ -121,4 +136,6 @@ def _from_json(content: Mapping[str, Any]) -> Record:
         images=tuple(None if image is None else Image(*image) for image in content["images"]),
         digests=tuple(map(bytes.fromhex, content["digests"])),
         preparation=content["preparation"],
+        volumes=content["volumes"],
+        thumbnail=b64decode(content["thumbnail"]),
     )

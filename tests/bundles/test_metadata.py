@@ -120,6 +120,23 @@ def test_readme_names_the_differences_of_its_configs(bundle):
     assert set(re.findall(r"DIFF-\d+", section)) == tags
 
 
+def test_readme_has_the_sections_of_the_model_zoo_and_the_configs_numbers(bundle):
+    """Those of the Model Zoo's brats_mri_segmentation, in its order."""
+    text = (bundle / "docs/README.md").read_text()
+    titles = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    zoo = ["Model Overview", "Data", "Training configuration", "Input", "Output", "Performance"]
+    zoo += ["MONAI Bundle Commands", "References", "License"]
+    assert [title for title in titles if title in zoo] == zoo
+    config = yaml.safe_load((bundle / "configs/train.yaml").read_text())
+    recipe = {**config, **config["recipes"]["text"]}
+    stated = text.split("\n## Training configuration\n")[1].split("\n## ")[0]
+    assert float(re.search(r"weight decay (\S+)", stated)[1]) == config["optimizer"]["weight_decay"]
+    assert float(re.search(r"Learning rate: (\S+)", stated)[1]) == recipe["learning_rate"]
+    assert re.search(r"Length: (.+)", stated)[1].replace(",", "").removesuffix(" iterations") == str(
+        recipe["iterations"]
+    )
+
+
 def test_common_is_a_relative_symlink_to_the_one_package(bundle):
     common = bundle / "common"
     assert common.is_symlink()

@@ -32,6 +32,8 @@ def test_two_processes_train_one_network(run_bundle, tmp_path, bundle, options):
     assert len(ranks) == 2
     assert not torch.equal(ranks[0]["random"]["torch"], ranks[1]["random"]["torch"])
     assert len(list(folder.glob("tensorboard/train/*"))) == 1, "one rank writes"
+    assert (folder / "progress.png").read_bytes().startswith(b"\x89PNG")
+    assert f"curves       {folder / 'progress.png'}" in result.stdout
 
 
 def test_two_processes_have_the_same_new_channels(run_bundle, tmp_path):

@@ -46,7 +46,10 @@ def dataset(count=5):
 
 
 class Training:
-    """Two batches a step, three steps an epoch; `at_iteration` (number, what) happens when that iteration begins."""
+    """Two batches a step, three steps an epoch; `at_iteration` (number, what) happens when that iteration begins.
+
+    `also` makes one more handler of the trainer from the record and the best model.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class Training:
         at_iteration=None,
         at_completion=None,
         network=None,
+        also=None,
     ):
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002
@@ -101,6 +105,7 @@ class Training:
                 ),
                 self.best,
                 self.record,
+                *([also(self.record, self.best)] if also else []),
             ],
             decollate=False,
         )

@@ -1,6 +1,7 @@
 """`--help` shows whole sentences, of which python-fire's parser loses no word, and waits for no slow import."""
 
 import ast
+import importlib
 import inspect
 import re
 import subprocess
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 from fire import docstrings
+from fire.helptext import HelpText
 
 from tests.support import ROOT
 
@@ -55,6 +57,27 @@ for command in {COMMANDS}:
         print(command, "imports", ", ".join(sorted(new)))
         found |= new
 """
+
+
+def functions_of(command):
+    """The functions that a command's module gives to `cli.run`."""
+    module = importlib.import_module(command)
+    calls = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.Call)]
+    given = [node for call in calls if ast.unparse(call.func) in ("cli.run", "run") for node in ast.walk(call)]
+    values = [getattr(module, node.id, None) for node in given if isinstance(node, ast.Name)]
+    of_groups = [function for value in values if isinstance(value, dict) for function in value.values()]
+    return dict.fromkeys([*of_groups, *filter(inspect.isfunction, values)])
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "scripts.run"])  # it has help of its own
+def test_help_has_every_sentence_of_a_commands_description(command):
+    functions = functions_of(command)
+    assert functions
+    for function in functions:
+        shown = " ".join(HelpText(function).split())
+        described = re.split(r"\n\n?(?:Args|Returns|Raises|Example):\n", inspect.getdoc(function))[0]
+        for paragraph in described.split("\n\n"):
+            assert " ".join(paragraph.split()) in shown, function.__name__
 
 
 def test_help_waits_for_no_slow_import():

@@ -53,13 +53,28 @@ def run(folder, cases=CASES, convention="atlas", root="root", output="out"):
     return found, read
 
 
+def examined(folder):
+    """The records as memory has them: without thumbnails."""
+    return [examine(each, str(folder / "root"), "atlas")._replace(thumbnail=b"") for each in CASES]
+
+
+def test_thumbnails_stay_on_disk(cohort):
+    run(cohort)
+    options = {"root": str(cohort / "root"), "convention": "atlas", "output": cohort / "out"}
+    expected = examine(CASES[0], str(cohort / "root"), "atlas").thumbnail
+    assert expected.startswith(b"\x89PNG")
+    assert records.thumbnail_of(CASES[0], **options) == expected
+    (cohort / "root/s0/t1.nii").touch()
+    assert records.thumbnail_of(CASES[0], **options) == b"", "of other files"
+
+
 def test_files_that_are_the_same_are_not_read_again(cohort, capsys):
     first, read = run(cohort)
     assert read == ["s0", "s1", "s2"]
     assert "read before" not in capsys.readouterr().err
     again, read = run(cohort)
     assert read == []
-    assert again == first == [examine(each, str(cohort / "root"), "atlas") for each in CASES]
+    assert again == first == examined(cohort)
     assert [problem.check for problem in again[1].problems] == ["label_values"]
     assert "3 of 3 subjects were read before, and their files are the same" in capsys.readouterr().err
 
@@ -131,7 +146,7 @@ class Requeued:
 def test_a_job_that_is_requeued_reads_no_file_twice(cohort):
     found = records.examine_all(CASES, str(cohort / "root"), "atlas", cohort / "out", 1, Requeued())
     assert (cohort / "log").read_text().split() == ["s0", "s1", "s2"]
-    assert found == [examine(each, str(cohort / "root"), "atlas") for each in CASES]
+    assert found == examined(cohort)
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "not JSON", '{"state": 1}'])

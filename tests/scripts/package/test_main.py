@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,27 @@ def test_a_package_is_complete_without_the_checkout(dist, bundle):
     checked = subprocess.run(["sha256sum", "-c", sums], cwd=folder, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
     assert sums.read_text().count("\n") == len([path for path in folder.rglob("*") if path.is_file()])
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("isort", "--check --profile=black --line-length=120"),
+        ("black", "--check --quiet --line-length=120 --skip-magic-trailing-comma"),
+        ("ruff", "check --isolated --no-cache --select=I --config=lint.isort.known-third-party=['common']"),
+        ("ruff", "format --isolated --no-cache --check --config=format.skip-magic-trailing-comma=true"),
+    ],
+)
+def test_the_formatters_of_the_model_zoo_change_nothing(dist, tool, arguments):
+    """With the Model Zoo's settings; ruff stands in for its isort and black where they are not installed."""
+    if find_spec(tool) is None:
+        pytest.skip(f"{tool} is not installed")
+    folder = built(dist)
+    more = ["--config=line-length=120", "--config=lint.isort.split-on-trailing-comma=false"] if tool == "ruff" else []
+    done = subprocess.run(
+        [sys.executable, "-m", tool, *arguments.split(), *more, folder.name], cwd=dist, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_links_that_leave_the_package_become_text(dist, repository):
