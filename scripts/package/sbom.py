@@ -1,4 +1,4 @@
-"""The software bill of materials of a package: what it needs, and the hashes of its weights.
+"""The software bill of materials of a package: what it needs and holds, and the hashes of its weights.
 
 Its format is CycloneDX 1.5, https://cyclonedx.org/docs/1.5/json.
 """
@@ -30,7 +30,7 @@ def bill_of_materials(folder: Path, metadata: Mapping[str, Any]) -> bytes:
     """
     versions = {name: metadata[key] for name, key in VERSIONS.items()}
     needed = [_library(*item) for item in sorted({**metadata.get("required_packages_version", {}), **versions}.items())]
-    weights = _weights(folder)
+    held = _scripts(folder) + _weights(folder)
     bundle = {
         "type": "application",
         "bom-ref": folder.name,
@@ -42,8 +42,8 @@ def bill_of_materials(folder: Path, metadata: Mapping[str, Any]) -> bytes:
     content = {
         "version": 1,
         "metadata": {"component": bundle},
-        "components": needed + weights,
-        "dependencies": [{"ref": folder.name, "dependsOn": [part["bom-ref"] for part in needed + weights]}],
+        "components": needed + held,
+        "dependencies": [{"ref": folder.name, "dependsOn": [part["bom-ref"] for part in needed + held]}],
     }
     serial = uuid5(NAMESPACE_URL, json.dumps(content, sort_keys=True))
     head = {"$schema": SCHEMA, "bomFormat": "CycloneDX", "specVersion": "1.5", "serialNumber": f"urn:uuid:{serial}"}
@@ -53,6 +53,17 @@ def bill_of_materials(folder: Path, metadata: Mapping[str, Any]) -> bytes:
 def _library(name: str, version: str) -> dict[str, Any]:
     purl = f"pkg:pypi/{name.lower().replace('_', '-')}@{version}"
     return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
+
+
+def _scripts(folder: Path) -> list[dict[str, Any]]:
+    """NiiVue, where the package has its pages of slices."""
+    purl = "pkg:npm/%40niivue/niivue@0.69.0"
+    part = {"type": "library", "bom-ref": purl, "name": "@niivue/niivue", "version": "0.69.0", "purl": purl}
+    licence = {"licenses": [{"license": {"id": "BSD-2-Clause"}}]}
+    return [
+        part | licence | {"hashes": [{"alg": "SHA-256", "content": digest(file)}]}
+        for file in folder.rglob("niivue.umd.js")
+    ]
 
 
 def _weights(folder: Path) -> list[dict[str, Any]]:

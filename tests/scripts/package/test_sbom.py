@@ -58,6 +58,15 @@ def test_the_bill_names_what_metadata_require_and_the_weights(folder):
     assert "pkg:pypi/pytorch-ignite@0.5.5" in needs["dependsOn"]
 
 
+def test_the_bill_names_the_script_that_a_package_holds(folder):
+    script = folder / "common/pages/niivue.umd.js"
+    script.parent.mkdir(parents=True)
+    script.write_bytes(b"script")
+    (part,) = (part for part in valid(folder)["components"] if part["name"] == "@niivue/niivue")
+    assert (part["version"], part["purl"]) == ("0.69.0", "pkg:npm/%40niivue/niivue@0.69.0")
+    assert part["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(b"script").hexdigest()}]
+
+
 def test_weights_elsewhere_have_their_hash_and_address(folder):
     (folder / "models/model.pt").unlink()
     (folder / "large_files.yml").write_text(LISTED.format("A" * 64))
