@@ -49,7 +49,8 @@ def svg(figure: Figure, alternative: str) -> Markup:
     drawing = drawing[drawing.index("<svg ") + len("<svg ") :]
     drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)
     drawing = re.sub(r" font-family: [^;]*;", "", drawing)
-    drawing = re.sub(r"(\.\d\d)\d+", r"\1", drawing)  # a hundredth of a point is invisible
+    # A hundredth of a point is invisible. What is between tags is text: its figures keep their digits.
+    drawing = re.sub(r"<[^<>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), drawing)
     for placeholder, variable in VARIABLES.items():
         drawing = drawing.replace(placeholder, f"var({variable})")
     return Markup(f'<svg role="img" aria-label="{escape(alternative)}" ') + Markup(drawing)
