@@ -76,9 +76,9 @@ def make(
     """Make a cohort. The same arguments give the same bytes, whatever the number of workers.
 
     Args:
-        layout: ukb (T1, FLAIR), brats (BraTS 2021: FLAIR, T1ce, T1, T2, labels 1, 2, 4), brats2023 (BraTS 2023 and
-            later: the same, labels 1, 2, 3), atlas (T1, label 1) or atlas_sites (the same in folders Training/R001 and
-            so on; subjects without mask in Testing).
+        layout: ukb (T1, FLAIR), brats (BraTS 2021: FLAIR, T1ce, T1, T2, labels 1, 2, 4), brats2023 (the same with
+            labels 1, 2, 3, as BraTS 2023 and later have it), atlas (T1, label 1) or atlas_sites (the same in folders
+            Training/R001 and so on; subjects without mask in Testing).
         subjects: number of people.
         output: a new or empty folder, unless overwrite.
         spacing: edge of a voxel in mm, 1 to 4. The real cohorts have 1.

@@ -14,7 +14,7 @@ from fire.helptext import HelpText
 from tests.support import ROOT
 
 DOCUMENTED = {
-    f"{path.relative_to(ROOT)}: {node.name}": ast.get_docstring(node)
+    f"{path.relative_to(ROOT)}: {node.name}": node
     for folder in ("scripts", "deploy")
     for path in sorted((ROOT / folder).rglob("*.py"))
     for node in ast.parse(path.read_text(encoding="utf-8")).body
@@ -24,11 +24,14 @@ DOCUMENTED = {
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_no_word_of_an_arguments_description_is_lost(name):
-    text = inspect.cleandoc(DOCUMENTED[name])
+    text = inspect.cleandoc(ast.get_docstring(DOCUMENTED[name]) or "")
     section = re.split(r"\n(?:Returns|Raises|Yields|Example):", text.partition("\nArgs:\n")[2])[0]
     found = docstrings.parse(text).args or []
     shown = " ".join(f"{argument.name}: {argument.description}" for argument in found)
     assert shown.split() == section.split()
+    known = {node.arg for node in ast.walk(DOCUMENTED[name].args) if isinstance(node, ast.arg)}
+    taken = {argument.name.lstrip("*") for argument in found} - known
+    assert not taken, "a line that begins with `word:` ends the description before it"
 
 
 CLI = re.compile(r"^from common(\.cli)? import (cli|run|options_of)\b", re.MULTILINE)
