@@ -37,7 +37,7 @@ def map_in_processes(
     """
     results: list[Any] = [None] * len(items)
     waiting = deque(range(len(items)))
-    with tqdm(total=len(items), unit=unit, desc=description) as bar:
+    with tqdm(total=len(items), unit=unit, desc=description, disable=not items) as bar:
         while waiting:
             for suspect in _work_off(function, items, waiting, results, workers or os.cpu_count() or 1, bar):
                 if _work_off(function, items, deque([suspect]), results, 1, bar):

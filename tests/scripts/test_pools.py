@@ -23,8 +23,9 @@ def test_a_killed_process_loses_only_its_item(tmp_path, workers):
     assert results == [None if number == 7 else number * number for number in range(12)]
 
 
-def test_no_items_start_no_process():
+def test_no_items_start_no_process_and_show_no_bar(capsys):
     assert map_in_processes(kill_some, []) == []
+    assert capsys.readouterr().err == ""
 
 
 def fail_at_two(number):
