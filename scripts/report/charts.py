@@ -57,7 +57,8 @@ def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, 
             n = places.get(over_all, 0)
             style: Any = {"color": SERIES[n % len(SERIES)], "marker": "osD^"[n % 4], "markersize": 4.5}
             style["linestyle"] = "-" if name == over_all else ":"
-            axes.plot(iterations, _floats(values), label=name, linewidth=2.2 if n == 0 else 1.1, **style)
+            label = name if name == over_all else None  # eight labels leave the curves no room
+            axes.plot(iterations, _floats(values), label=label, linewidth=2.2 if n == 0 else 1.1, **style)
         axes.set_ylabel("Dice (0 to 1)")
         axes.set_ylim(-0.03, 1.03)
 

@@ -16,6 +16,7 @@ from scripts.report.scores import mean, region_statistics
 
 __all__ = ["Run", "Stage", "read_runs", "stages_of"]
 
+MLFLOW = {"mlruns", "mlartifacts"}  # folders in which MLflow keeps copies of records
 TEXT = {"type": "string"}
 COUNT = {"type": "integer", "minimum": 0}
 NUMBER = {"type": ["number", "null"]}
@@ -167,14 +168,15 @@ class Stage:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """All runs in a folder and below it, in the order of their starts.
+    """All runs in a folder and below it, in the order of their starts; copies in MLflow's folders are left out.
 
     Raises:
         InputError: the folder does not exist or holds no `run.json`, or one of them is malformed.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected one that holds run.json files")
-    paths = sorted(folder.rglob("run.json"))
+    found = sorted(folder.rglob("run.json"))
+    paths = [path for path in found if not MLFLOW & set(path.relative_to(folder).parts)]
     if not paths:
         raise InputError(f"{folder}: no run.json in or below it; expected the folder of at least one run")
     return sorted(map(_read_run, paths), key=lambda run: run.start.timestamp() if run.start else math.inf)

@@ -226,6 +226,20 @@ def test_stages_follow_the_name_of_a_bundle_in_a_foreign_path(tmp_path: Path) ->
     assert (second.children, third.children) == ([], [])
 
 
+def test_copies_that_mlflow_keeps_are_no_runs(tmp_path: Path) -> None:
+    put(tmp_path / "eval", record("atlas_finetune", 0))
+    put(tmp_path / "eval" / "mlruns" / "1" / "artifacts", record("atlas_finetune", 0))
+    assert [run.folder for run in read_runs(tmp_path)] == [tmp_path / "eval"]
+
+
+def test_weights_from_scratch_list_no_missing_tensors(tmp_path: Path) -> None:
+    weights = {"source": None, "matched": 0, "missing": 2, "tensors": {"missing": ["one", "two"]}}
+    put(tmp_path, record("atlas_finetune", 0) | {"weights": weights})
+    text = text_of(page_of(tmp_path))
+    assert "Started from random weights." in text
+    assert "missing" not in text.partition("Started from random weights.")[2].partition("Command")[0]
+
+
 def test_two_runs_of_a_bundle_leave_the_origin_open(tmp_path: Path) -> None:
     for minute, folder in enumerate(("seed0", "seed1")):
         put(tmp_path / folder, record("ukb_ssl_pretrain", minute))
