@@ -184,7 +184,8 @@ def _section_on_weights(settings: Mapping[str, Any]) -> str:
     return (
         "## Weights\n\n`models/model.pt` is a plain state dict. `models/model.json` has its SHA-256 and the record of "
         f"its training:\n\n| | |\n|---|---|\n{table}\n"
-        "The following sections describe the data and the training that this bundle is made for.\n"
+        "The following sections describe the data and the training that this bundle is made for. Where they name "
+        "another default than the configs of this package, the configs have the value of these weights.\n"
     )
 
 
