@@ -307,9 +307,9 @@ def test_a_pickle_is_not_opened(tmp_path, dist):
 
 
 def test_large_weights_need_a_url(dist, checkpoint, monkeypatch):
-    monkeypatch.setattr(weights_file, "LARGE", 10**6)
-    monkeypatch.setattr(package_check, "LARGE", 10**6)
-    refused(r"MB; the Model Zoo takes at most 1 MB: expected --weights_url", built, dist, weights=str(checkpoint))
+    monkeypatch.setattr(weights_file, "LARGE", 10**7)
+    monkeypatch.setattr(package_check, "LARGE", 10**7)
+    refused(r"MB; the Model Zoo takes at most 10 MB: expected --weights_url", built, dist, weights=str(checkpoint))
     folder = built(dist, weights=str(checkpoint), weights_url="none")
     assert yaml.safe_load((folder / "large_files.yml").read_text())["large_files"][0]["url"] == ""
     folder = built(dist, weights=str(checkpoint), weights_url=URL)
