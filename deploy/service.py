@@ -366,7 +366,7 @@ def status(url: str = URL, user: str = USER, password_file: str = PASSWORD_FILE)
         password_file: file with the user's password; by default the variable ORTHANC_PASSWORD_FILE.
     """
     restrict_output()
-    marks = list(_marks(_open(url, user, password_file)).values())
+    marks = list(_marks(_open(url, user, password_file, retries=1)).values())
     done = sum(mark.step == DONE for mark in marks)
     show(f"{done} done, {len(marks) - done} not done")
     for mark in marks:
@@ -384,7 +384,7 @@ def retry(study: str, url: str = URL, user: str = USER, password_file: str = PAS
         password_file: file with the user's password; by default the variable ORTHANC_PASSWORD_FILE.
     """
     restrict_output()
-    archive = _open(url, user, password_file)
+    archive = _open(url, user, password_file, retries=1)
     marks = _marks(archive)
     if str(study) == "failed":
         chosen = {name: mark for name, mark in marks.items() if mark.step != DONE and mark.reason}

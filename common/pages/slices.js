@@ -19,7 +19,7 @@
 
   const viewer = new niivue.Niivue({
     isRadiologicalConvention: true, isNearestInterpolation: true, multiplanarShowRender: 0, dragAndDropEnabled: false,
-    viewModeHotKey: "", clipPlaneHotKey: "", dragMode: 0, logLevel: "error", crosshairWidth: 0.7, crosshairWidthUnit: "mm",
+    viewModeHotKey: "", clipPlaneHotKey: "", dragMode: 0, logLevel: "error", crosshairWidth: 1.3, crosshairWidthUnit: "mm",
     crosshairColor: [0.55, 0.95, 0.55, 0.7], fontSizeScaling: 0.6, multiplanarLayout: 2, backColor: [0, 0, 0, 1],
     showAllOrientationMarkers: true,
   });

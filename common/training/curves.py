@@ -81,7 +81,7 @@ class Curves:
         axes[0].set_ylabel("loss")
         if others:
             _plot(axes[1], validation["iteration"], others, "-", "")
-            axes[1].set_ylabel("metric of the validation")
+            axes[1].set_ylabel("validation metric")
         for panel in axes:
             panel.set_xlabel("iteration")
             panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
