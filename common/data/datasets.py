@@ -51,7 +51,6 @@ class CaseDataset(CacheDataset):
     ) -> None:
         if store is not None and cache_rate:
             raise ArgumentError(f"cache_rate={cache_rate}, store={store}: expected one of them; a store needs no cache")
-        # One thread: MONAI's NibabelReader keeps the last call's file names; threads that share it lose channels.
         super().__init__(data, transform, cache_rate=cache_rate, num_workers=1, progress=False)
         self.store = None if store is None else Store(store, self.transform)
         if self.store is not None:
@@ -62,6 +61,14 @@ class CaseDataset(CacheDataset):
             self.transform.set_random_state(seed=index.seed)
             index = index.case
         return super().__getitem__(index)
+
+    def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
+        """Fill the cache in this thread.
+
+        MONAI's NibabelReader keeps the last call's file names, so that threads that share it lose channels; and a main
+        thread that waits for another one can miss a signal.
+        """
+        return [self._load_cache_item(index) for index in (range(self.cache_num) if indices is None else indices)]
 
     def _load_cache_item(self, index: int) -> Any:
         with _named(self.data[index]):

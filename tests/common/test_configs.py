@@ -63,7 +63,7 @@ def refusal(files, *options):
         ["--train#trainer#max_epochs=9"],
         ["--pretrained=/data/a=b.pt"],
         ["--learning_rate", "-1"],
-        ["--meta_file=None", "--run_id=run", "--init_id", "i"],
+        ["--meta_file=None", "--run_id=run", "--init_id", "run"],
         ["run"],
         ["--tracking", "mlflow", "--experiment_name=a"],
         ["--optimizer::momentum=0.9"],

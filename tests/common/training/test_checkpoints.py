@@ -459,7 +459,7 @@ from common.training.signals import end_before_the_first_step
 from monai.transforms import Compose, Lambdad
 report_in_one_line()
 end_before_the_first_step()
-read = Lambdad("image", lambda _: (print("reading", flush=True), time.sleep(600)))
+read = Lambdad("image", lambda _: [print("reading", flush=True), *(time.sleep(0.1) for _ in range(6000))])
 CaseDataset([{"subject": "1", "image": "file"}], Compose([read]), cache_rate=1.0)
 """
 
@@ -469,7 +469,7 @@ def test_a_signal_while_the_caches_fill_ends_the_run_with_a_line(number):
     with subprocess.Popen([sys.executable, "-c", FILLING], cwd=ROOT, stdout=-1, stderr=-1, text=True) as process:
         assert process.stdout.readline() == "reading\n"
         process.send_signal(number)
-        told, errors = process.communicate(timeout=600)
+        told, errors = process.communicate(timeout=300)
     assert process.returncode == PREEMPTED
     assert told == f"\n{number.name}: ended before the first step, nothing to save; status {PREEMPTED}\n"
     assert errors == ""
