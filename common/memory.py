@@ -17,6 +17,7 @@ from common.errors import ArgumentError
 __all__ = [
     "cgroup_limits",
     "check_crops",
+    "check_step",
     "check_workers",
     "device_memory",
     "explain_out_of_memory",
@@ -36,7 +37,9 @@ KEPT = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 2*
 
 
 def use_huge_pages() -> None:
-    """Let PyTorch take memory in huge pages, and glibc keep what is freed, in this process and those that it starts.
+    """Let PyTorch take memory in huge pages, and glibc keep what is freed, in this process and its forks.
+
+    A program that it starts inherits PyTorch's setting by the environment, and glibc's once it imports `common`.
 
     Otherwise a step on a CPU spends much of its time clearing pages of 4 KiB that it had a moment ago
     (docs/benchmarks.md). It works from the first tensor on, so import `common` before one is made. What the environment
