@@ -8,14 +8,14 @@ from typing import Any
 
 from scripts.benchmark.timing import timed
 
-__all__ = ["CROPS", "crops", "make_entries", "reader", "reading_batches"]
+__all__ = ["CROPS", "crops", "make_entries", "reader", "reading_batches", "stock_batches"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CROPS = 4  # of a batch whose reading is timed
 
 
 def reader() -> dict[str, dict[str, Callable[[], float]]]:
-    """Batches of stage 1 from disk: from a store, and from `.nii.gz` with several crops of a volume."""
+    """Batches of stage 1 from disk: from a store, by MONAI's transforms, and with several crops of a volume."""
     import torch
 
     torch.set_num_threads(1)
@@ -23,16 +23,16 @@ def reader() -> dict[str, dict[str, Callable[[], float]]]:
     atexit.register(folder.cleanup)
     entries = make_entries(folder.name)
 
-    def variant(crops_per_volume: int, store: str | None = None) -> Callable[[], float]:
-        batches = reading_batches(entries, crops_per_volume, store)
+    def variant(batches: Iterator[dict[str, Any]]) -> Callable[[], float]:
         next(batches)  # a store verifies a file when it is read for the first time
         return lambda: timed(lambda: next(batches))
 
     variants = {
-        "4 volumes, 1 crop of each, from a store (ours)": variant(1, f"{folder.name}/store"),
-        "4 volumes, 1 crop of each": variant(1),
-        "2 volumes, 2 of each": variant(2),
-        "1 volume, 4 of it": variant(4),
+        "4 volumes, 1 crop of each, from a store (ours)": variant(reading_batches(entries, 1, f"{folder.name}/store")),
+        "4 volumes, 1 crop of each, MONAI's transforms": variant(stock_batches(entries)),
+        "4 volumes, 1 crop of each": variant(reading_batches(entries, 1)),
+        "2 volumes, 2 of each": variant(reading_batches(entries, 2)),
+        "1 volume, 4 of it": variant(reading_batches(entries, 4)),
     }
     return {"reader": variants}
 
@@ -80,6 +80,41 @@ def reading_batches(
     dataset = CaseDataset(entries, composed, store=store)
     settings = {"batch_size": CROPS // crops_per_volume, "num_workers": processes}
     return iter(DataLoader(dataset, sampler=CaseSampler(entries), **settings))
+
+
+def stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Endless training batches of four crops, each from a volume, by MONAI's transforms and loader alone.
+
+    Args:
+        entries: as `Datalist.load` returns them; one, two or four.
+    """
+    from monai.data import DataLoader, Dataset
+    from monai.transforms import (
+        Compose,
+        CropForegroundd,
+        EnsureChannelFirstd,
+        LoadImaged,
+        NormalizeIntensityd,
+        Orientationd,
+        RandSpatialCropd,
+        SpatialPadd,
+    )
+
+    edges = [96] * 3  # voxels; stage 1's patch_size
+    composed = Compose(
+        [
+            LoadImaged("image"),
+            EnsureChannelFirstd("image"),
+            Orientationd("image", axcodes="RAS", labels=None),
+            CropForegroundd("image", source_key="image", allow_smaller=True),
+            NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+            SpatialPadd("image", edges),
+            RandSpatialCropd("image", edges, random_size=False),
+        ]
+    )
+    loader = DataLoader(Dataset(entries * (CROPS // len(entries)), composed), batch_size=CROPS, shuffle=True)
+    while True:
+        yield from loader
 
 
 def crops() -> dict[str, dict[str, Callable[[], float]]]:

@@ -174,3 +174,4 @@ def test_a_batch_that_is_read_has_four_crops_of_fewer_volumes(tmp_path):
         batch = next(reading.reading_batches(entries, crops))
         assert batch["image"].shape == (4, 2, 96, 96, 96)
         assert sorted(Counter(batch["subject"]).values()) == [crops] * (4 // crops)
+    assert next(reading.stock_batches(entries))["image"].shape == (4, 2, 96, 96, 96)
