@@ -18,7 +18,7 @@ from scripts.benchmark.timing import ROOT, Measured
 __all__ = ["benchmark"]
 
 PAGE, PICTURE = ROOT / "docs/benchmarks.md", ROOT / "docs/images/growth.png"
-GROWTH = "growth"
+GROWTH, GPU = "growth", "gpu"
 Variants = Mapping[str, Callable[[], float | Measured]]
 BENCHMARKS: dict[str, Callable[[], Mapping[str, Variants]]] = {
     "step": training.step,
@@ -46,12 +46,13 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
             (corruption), reader (crops from disk), crops (of ATLAS), window (of inference), inference (a whole case,
             from the command to the file), metrics (lesion-wise scores of a case), scan (check of a cohort), start
             (from the command to the first step), growth (curves against crop, cohort, lesions and processes in
-            docs/images/growth.png), or all, which also writes the tables of docs/benchmarks.md.
+            docs/images/growth.png), gpu (steps and a window on a GPU, seconds by the clock, memory of the GPU), or all
+            but gpu, which also writes the tables of docs/benchmarks.md.
         repeats: number of timings of each variant; all takes 2 of step and 1 of inference, growth one of each point.
         json: file for the figures.
     """
-    if name not in (*BENCHMARKS, GROWTH, "all"):
-        raise InputError(f"benchmark {name}: expected one of {', '.join(BENCHMARKS)}, {GROWTH} or all")
+    if name not in (*BENCHMARKS, GROWTH, GPU, "all"):
+        raise InputError(f"benchmark {name}: expected one of {', '.join(BENCHMARKS)}, {GROWTH}, {GPU} or all")
     check_number("repeats", repeats, int, 1)
     if json:
         check_writable_file(json, f"--json={json}")
@@ -75,7 +76,7 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
 def _measured(name: str, repeats: int) -> dict[str, dict[str, Any]]:
     """The rows of each comparison of a benchmark, printed as they come."""
     found = {}
-    for work, variants in BENCHMARKS[name]().items():
+    for work, variants in (training.gpu if name == GPU else BENCHMARKS[name])().items():
         taken: dict[str, list[Measured]] = {variant: [] for variant in variants}
         for _ in tqdm(range(repeats), desc=f"{name}: {work}"):
             for variant, run in variants.items():

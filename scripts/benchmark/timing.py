@@ -20,6 +20,7 @@ from common.memory import peak_resident
 __all__ = ["PLAIN_MEMORY", "ROOT", "Measured", "run_alone", "run_process", "timed"]
 
 ROOT = Path(__file__).resolve().parents[2]
+GPU_RUNS = 10  # that are timed together on a GPU
 PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # leaves memory as PyTorch and glibc have it
 
 
@@ -124,7 +125,22 @@ def _run_twice(function: str, *arguments: str) -> None:
     module, name = function.split(":")
     run = getattr(import_module(module), name)(*arguments)
     run()  # takes memory that later runs reuse
-    show(json.dumps({"seconds": timed(run), "peak": peak_resident()}))
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        show(json.dumps(_timed_on_gpu(run, torch.cuda)))
+    else:
+        show(json.dumps({"seconds": timed(run), "peak": peak_resident()}))
+
+
+def _timed_on_gpu(run: Callable[[], Any], cuda: Any) -> dict[str, float]:
+    """Seconds by the clock until the GPU has done its work, as processor time leaves it out, and its peak memory."""
+    cuda.synchronize()
+    cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    for _ in range(GPU_RUNS):
+        run()
+    cuda.synchronize()
+    return {"seconds": (time.perf_counter() - start) / GPU_RUNS, "peak": cuda.max_memory_allocated() / 2**30}
 
 
 if __name__ == "__main__":

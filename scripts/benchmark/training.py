@@ -5,9 +5,10 @@ from copy import deepcopy
 from functools import partial
 from typing import Any
 
+from common.errors import InputError
 from scripts.benchmark.timing import PLAIN_MEMORY, Measured, run_alone, timed
 
-__all__ = ["attention", "fine_tuning_step", "network_pass", "precision", "pretraining_step", "step"]
+__all__ = ["attention", "fine_tuning_step", "gpu", "network_pass", "precision", "pretraining_step", "step"]
 
 SIZE, EDGE, CROPS = "small", 96, 2  # of a step at full size
 
@@ -15,6 +16,30 @@ SIZE, EDGE, CROPS = "small", 96, 2  # of a step at full size
 def step() -> dict[str, dict[str, Callable[[], Measured]]]:
     """Steps of pretraining and fine-tuning at full size: ours, and the stock one with our settings of memory or not."""
     return {work: _beside_stock(f"scripts.benchmark.training:{work}_step") for work in ("pretraining", "fine_tuning")}
+
+
+def gpu() -> dict[str, dict[str, Callable[[], Measured]]]:
+    """Steps and a window on a GPU, in bfloat16 autocast on both sides.
+
+    Raises:
+        InputError: there is no GPU.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError("benchmark gpu: PyTorch finds no GPU; expected one that it supports")
+    works: dict[str, dict[str, Callable[[], Measured]]] = {
+        work: {
+            "ours": partial(run_alone, f"scripts.benchmark.training:{work}_step", "bfloat16", "cuda", threads=0),
+            "stock": partial(run_alone, f"scripts.benchmark.training:{work}_step", "stock", "cuda", threads=0),
+        }
+        for work in ("pretraining", "fine_tuning")
+    }
+    works["window"] = {
+        name: partial(run_alone, "scripts.benchmark.whole_case:window_pass", attention, "bfloat16", "cuda", threads=0)
+        for name, attention in (("ours", "fused"), ("stock", "stored"))
+    }
+    return works
 
 
 def _beside_stock(function: str) -> dict[str, Callable[[], Measured]]:
@@ -56,7 +81,7 @@ def precision() -> dict[str, dict[str, Callable[[], float]]]:
     }
 
 
-def pretraining_step(kind: str) -> Callable[[], Any]:
+def pretraining_step(kind: str, device: str = "cpu") -> Callable[[], Any]:
     """A step of stage 1 in size small: ours in a dtype, or `stock`: one forward a view, corrupted crop by crop."""
     import torch
 
@@ -64,18 +89,20 @@ def pretraining_step(kind: str) -> Callable[[], Any]:
     from common.ssl.networks import SSLHead
     from common.ssl.views import TwoViews
 
-    network, crops = SSLHead(2, SIZE), torch.randn(CROPS, 2, EDGE, EDGE, EDGE)
+    network, crops = SSLHead(2, SIZE).to(device), torch.randn(CROPS, 2, EDGE, EDGE, EDGE)
     if kind != "stock":
-        return _step((network, SSLLoss(), TwoViews()), {"image": crops}, getattr(torch, kind), "recomputed")
+        parts = network, SSLLoss(), TwoViews()
+        return _step(parts, {"image": crops.to(device)}, getattr(torch, kind), "recomputed", device)
     generator, loss, optimizer = torch.Generator().manual_seed(0), SSLLoss(), torch.optim.AdamW(network.parameters())
 
     def run() -> None:
         optimizer.zero_grad()
         views = [_plain_view(crops, generator) for _ in range(2)]
-        outputs = [network(corrupted) for corrupted, _, _ in views]
-        prediction = {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
-        target = {"reconstruction": torch.cat([view[1] for view in views]), "rotation": views[0][2] + views[1][2]}
-        loss(prediction, target | {"rotation": torch.tensor(target["rotation"])})["total"].backward()
+        with _autocast(device):
+            outputs = [network(corrupted.to(device)) for corrupted, _, _ in views]
+        prediction = {name: torch.cat([output[name].float() for output in outputs]) for name in outputs[0]}
+        clean, turns = torch.cat([view[1] for view in views]), torch.tensor(views[0][2] + views[1][2])
+        loss(prediction, {"reconstruction": clean.to(device), "rotation": turns.to(device)})["total"].backward()
         optimizer.step()
 
     return run
@@ -92,7 +119,7 @@ def _plain_view(crops: Any, generator: Any) -> tuple[Any, Any, list[int]]:
     return corrupt_box_by_box(clean, generator), clean, turns
 
 
-def fine_tuning_step(kind: str) -> Callable[[], Any]:
+def fine_tuning_step(kind: str, device: str = "cpu") -> Callable[[], Any]:
     """A step of stage 3 on four modalities in size small: ours in a dtype, or `stock`."""
     import torch
     from monai.losses import DiceLoss
@@ -100,20 +127,29 @@ def fine_tuning_step(kind: str) -> Callable[[], Any]:
 
     from common.ssl.networks import settings
 
-    network, loss = SwinUNETR(4, 3, **settings(SIZE)._asdict()), DiceLoss(sigmoid=True)
-    image = torch.randn(CROPS, 4, EDGE, EDGE, EDGE)
-    label = (torch.rand(CROPS, 3, EDGE, EDGE, EDGE) > 0.9).float()
+    network, loss = SwinUNETR(4, 3, **settings(SIZE)._asdict()).to(device), DiceLoss(sigmoid=True)
+    image = torch.randn(CROPS, 4, EDGE, EDGE, EDGE, device=device)
+    label = (torch.rand(CROPS, 3, EDGE, EDGE, EDGE, device=device) > 0.9).float()
     if kind != "stock":
         parts = network, loss, _supervised
-        return _step(parts, {"image": image, "label": label}, getattr(torch, kind), "recomputed")
+        return _step(parts, {"image": image, "label": label}, getattr(torch, kind), "recomputed", device)
     optimizer = torch.optim.AdamW(network.parameters())
 
     def run() -> None:
         optimizer.zero_grad()
-        loss(network(image), label).backward()
+        with _autocast(device):
+            logits = network(image)
+        loss(logits.float(), label).backward()
         optimizer.step()
 
     return run
+
+
+def _autocast(device: str) -> Any:
+    """What a stock loop computes in: bfloat16 where possible on a GPU, float32 on a CPU."""
+    import torch
+
+    return torch.autocast(device, torch.bfloat16, enabled=device != "cpu")
 
 
 def network_pass(kind: str) -> Callable[[], Any]:
@@ -136,7 +172,7 @@ def _timed_step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, kind: str) 
     return lambda: timed(run)
 
 
-def _step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, kind: str) -> Callable[[], Any]:
+def _step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, kind: str, device: str = "cpu") -> Callable[[], Any]:
     """One optimiser step as in the bundles; `parts`: network, loss, prepare_batch."""
     import torch
     from monai.engines import SupervisedTrainer
@@ -148,7 +184,7 @@ def _step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, kind: str) -> Cal
     network, loss, prepare = parts
     set_attention(network, kind)
     trainer = SupervisedTrainer(
-        device=torch.device("cpu"),
+        device=torch.device(device),
         max_epochs=1,
         train_data_loader=[],
         network=network,

@@ -71,15 +71,15 @@ def window() -> dict[str, dict[str, Callable[[], Measured]]]:
     }
 
 
-def window_pass(attention: str, dtype: str) -> Callable[[], Any]:
+def window_pass(attention: str, dtype: str, device: str = "cpu") -> Callable[[], Any]:
     """The network on one window, as inference runs it; attention `stored` in float32 is MONAI's network as it comes."""
     import torch
 
     from common.inference.windows import WindowInferer
     from common.ssl import set_attention
 
-    image = torch.randn(1, 4, EDGE, EDGE, EDGE)
-    network = set_attention(_network(), attention)
+    image = torch.randn(1, 4, EDGE, EDGE, EDGE, device=device)
+    network = set_attention(_network(), attention).to(device)
     run = WindowInferer(roi_size=[EDGE] * 3, dtype=getattr(torch, dtype))
     return torch.no_grad()(lambda: run(image, network))
 

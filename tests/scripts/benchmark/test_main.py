@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from datetime import date
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,6 +89,25 @@ def test_stock_steps_train_the_network(monkeypatch):
     for step in (training.pretraining_step, training.fine_tuning_step):
         for kind in ("float32", "bfloat16", "stock"):
             step(kind)()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_benchmark_of_a_gpu_needs_one():
+    with pytest.raises(InputError, match=r"^benchmark gpu: PyTorch finds no GPU; expected one"):
+        benchmark.benchmark("gpu")
+
+
+def test_runs_on_a_gpu_are_timed_until_it_has_done_them():
+    """A stand-in for `torch.cuda`: what is counted, not how long it takes."""
+    events = []
+    cuda = SimpleNamespace(
+        synchronize=lambda: events.append("wait"),
+        reset_peak_memory_stats=lambda: events.append("reset"),
+        max_memory_allocated=lambda: 3 * 2**29,
+    )
+    found = timing._timed_on_gpu(lambda: events.append("run"), cuda)
+    assert events == ["wait", "reset", *["run"] * timing.GPU_RUNS, "wait"]
+    assert found["peak"] == 1.5
 
 
 def test_growth_has_a_point_for_each_size(monkeypatch):
