@@ -61,9 +61,11 @@ def test_torch_comes_from_the_index_that_the_requirements_name():
 def test_all_images_begin_with_the_python_of_the_makefile():
     (python,) = re.findall(r"^PYTHON \?= python([0-9.]+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     (base,) = (text for name, text in instructions(DOCKERFILE) if name == "FROM")
-    assert re.fullmatch(rf"python:{re.escape(python)}-slim-[a-z]+", base)
+    tag, digest = base.split("@")
+    assert re.fullmatch(rf"python:{re.escape(python)}-slim-[a-z]+", tag)
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", digest)
     assert ("FROM", base) in instructions(DEPLOY)
-    assert f"Bootstrap: docker\nFrom: {base}\n" in DEFINITION.read_text()
+    assert f"Bootstrap: docker\nFrom: python@{digest}\n" in DEFINITION.read_text()  # Apptainer takes no tag beside it
 
 
 def test_apptainer_and_docker_install_the_same():
