@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import options_of
-from common.errors import InputError, one_line, shortened
+from common.errors import InputError, chain_of, one_line, shortened
 
 __all__ = ["blame", "check", "check_command_line", "check_known"]
 
@@ -124,9 +124,7 @@ def blame(error: BaseException, changes: Changes) -> str | None:
         error: raised while MONAI resolved the config.
         changes: as `check` returns them.
     """
-    chain = [error]
-    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(inner)
+    chain = list(chain_of(error))
     for link in reversed(chain):
         if (id := _resolved_id(link)) is not None:
             culprit = _change_of(id, changes)

@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import current_thread, main_thread
 from types import TracebackType
@@ -18,6 +18,7 @@ from typing import Any
 __all__ = [
     "ArgumentError",
     "InputError",
+    "chain_of",
     "check_number",
     "choice",
     "explain_lost_process",
@@ -182,38 +183,40 @@ def input_error_message(error: BaseException) -> str | None:
 
     An exception from a DataLoader's worker carries its cause as text only; that text is searched too.
     """
-    link: BaseException | None = error
-    while link is not None:
+    for link in chain_of(error):
         text = Exception.__str__(link)  # with the line breaks that `InputError` escapes
         if from_worker := re.findall(rf"^{__name__}\.(Input|Argument)Error: (.+)$", text, flags=re.MULTILINE):
             kind, message = from_worker[-1]
             return f"--{message}" if kind == "Argument" else message
         if isinstance(link, InputError):
             return f"--{link}" if isinstance(link, ArgumentError) else str(link)
-        link = link.__cause__ or link.__context__
     return None
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """An exception, the one that it was raised from or after, and so on to the first."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__ or link.__context__
 
 
 def explain_lost_process(error: BaseException) -> str | None:
     """One line for an exception of a process of a group that has lost another one; None for others."""
-    link: BaseException | None = error
-    while link is not None:
+    for link in chain_of(error):
         if re.search(r"gloo/|NCCL|DistBackendError|DistNetworkError", f"{type(link).__name__}: {link}"):
             frozen = re.search(r"[Tt]imed? ?out", str(link)) is not None
             what = "has not answered in time" if frozen else "has ended"
             rank = os.environ.get("RANK", "?")
             return f"process of rank {rank}: another process of this run {what}; expected its own last lines to say why"
-        link = link.__cause__ or link.__context__
     return None
 
 
 def _explain_disk(error: BaseException) -> str | None:
     """One line for an exception that a full or read-only disk has caused; None for others."""
-    link: BaseException | None = error
-    while link is not None:
+    for link in chain_of(error):
         if isinstance(link, OSError) and link.errno in NO_SPACE:
             return f"{link.filename or 'a file'}: {link.strerror}; expected a disk with space, which can be written to"
-        link = link.__cause__ or link.__context__
     return None
 
 

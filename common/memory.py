@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.errors import ArgumentError
+from common.errors import ArgumentError, chain_of
 
 __all__ = [
     "cgroup_limits",
@@ -228,13 +228,11 @@ def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> s
         probably = ", probably for lack of memory" if name in ("SIGKILL", "SIGBUS") else ""
         workers = f"lower --num_workers={options.get('num_workers', 1)}, or set it to 0, so that the run itself reads"
         return f"a process that reads data was killed by {name}{probably}: {workers}{intact}"
-    link: BaseException | None = error
-    while link is not None:
+    for link in chain_of(error):
         if place := _place(link):
             wanted = re.search(r"(?:[Tt]ried to|Unable to) allocate ([\d.]+) ?(bytes|\wiB)", str(link))
             asked = "" if wanted is None else f", {_amount(*wanted.groups())} more asked for"
             return f"out of memory on the {place}{asked}: {_advice(options, place)}{intact}"
-        link = link.__cause__ or link.__context__
     return None
 
 
@@ -245,13 +243,11 @@ def _killed_worker(error: BaseException) -> int:
     raised it is asked, which is on the traceback.
     """
     workers = []
-    link: BaseException | None = error
-    while link is not None:
+    for link in chain_of(error):
         for frame, _ in traceback.walk_tb(link.__traceback__):
             loader: Any = frame.f_locals.get("self")
             if type(loader).__name__ == "_MultiProcessingDataLoaderIter":
                 workers += loader._workers
-        link = link.__cause__ or link.__context__
     end = time.monotonic() + 1
     while workers:  # its connection ends a moment before it does
         if killed := [-worker.exitcode for worker in workers if (worker.exitcode or 0) < 0]:

@@ -51,7 +51,7 @@ class CaseDataset(CacheDataset):
     ) -> None:
         if store is not None and cache_rate:
             raise ArgumentError(f"cache_rate={cache_rate}, store={store}: expected one of them; a store needs no cache")
-        super().__init__(data, transform, cache_rate=cache_rate, num_workers=1, progress=False)
+        super().__init__(data, transform, cache_rate=cache_rate)
         self.store = None if store is None else Store(store, self.transform)
         if self.store is not None:
             self.store.check_complete(data)

@@ -3,9 +3,10 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["SPELLINGS", "count_missing", "first_image", "missing_in", "modality_of", "split_name"]
+__all__ = ["SPELLINGS", "count_missing", "first_image", "images_of", "missing_in", "modality_of", "split_name"]
 
 # Modality -> its spellings in lower case, without signs; those of the cohorts first
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
@@ -83,6 +84,11 @@ def count_missing(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str])
     """
     counts = Counter(", ".join(missing_in(case, modalities)) for case in cases)
     return {names: f"{count} of {len(cases)}" for names, count in counts.most_common() if names}
+
+
+def images_of(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[tuple[str, Path], ...]:
+    """Name and file of each image that a case has; `modalities` are those of its images, in channel order."""
+    return tuple((name, Path(file)) for name, file in zip(modalities, case["image"], strict=True) if file)
 
 
 def first_image(case: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.data.modalities import count_missing, first_image, missing_in
+from common.data.modalities import count_missing, images_of, missing_in
 from common.files import release
 from common.inference import results
 from common.inference.publishing import finish
@@ -104,8 +104,6 @@ def _line(region: str, found: Mapping[str, Any]) -> str:
 
 def _files(case: Mapping[str, Any], modalities: Sequence[str], predictions: str) -> results.CaseFiles:
     (prediction,) = files_of(case["subject"], predictions)
-    image, missing = Path(first_image(case)), missing_in(case, modalities)
-    images = tuple((name, Path(file)) for name, file in zip(modalities, case["image"], strict=True) if file)
-    return results.CaseFiles(
-        case["subject"], prediction, Path(case["label"]), image, missing=missing, modalities=images
-    )
+    images, missing = images_of(case, modalities), missing_in(case, modalities)
+    label, image = Path(case["label"]), images[0][1]
+    return results.CaseFiles(case["subject"], prediction, label, image, missing=missing, modalities=images)

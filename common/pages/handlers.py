@@ -1,11 +1,10 @@
 """The handlers that draw the page of an evaluation, and pages of slices."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-from common.data.modalities import missing_in
+from common.data.modalities import images_of, missing_in
 from common.errors import choice, one_line, show
 from common.inference.publishing import PAGE, SLICES, place_of
 from common.inference.results import CaseFiles
@@ -91,7 +90,7 @@ class SlicePages:
 
     def _files(self, subject: str) -> CaseFiles:
         case = self.images[subject]
-        images = [(name, Path(file)) for name, file in zip(self.modalities, case["image"], strict=True) if file]
+        images = images_of(case, self.modalities)
         (label,) = files_of(subject, self.folder)
         missing = missing_in(case, self.modalities)
-        return CaseFiles(subject, None, label, images[0][1], missing=missing, modalities=tuple(images))
+        return CaseFiles(subject, None, label, images[0][1], missing=missing, modalities=images)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data import datalists
-from common.data.modalities import first_image
+from common.data.modalities import first_image, images_of
 from common.data.regions import CONVENTIONS, canonical, conventions_by_protocol
 from common.errors import InputError, shortened
 from common.files import reporting_path_errors
@@ -161,12 +161,7 @@ def _of_datalist(
         raise InputError(f"--protocol={protocol_name}: the labels of {datalist} follow {convention}, not {expected}")
     entries = datalists.Datalist(datalist, dataset_dir).load(str(split), None, convention, must_exist=False, missing=())
     datalists.check_files([entry | {"image": [first_image(entry)]} for entry in entries], datalist)
-    listed = {
-        entry["subject"]: tuple(
-            (name, Path(file)) for name, file in zip(content["modalities"], entry["image"], strict=True) if file
-        )
-        for entry in entries
-    }
+    listed = {entry["subject"]: images_of(entry, content["modalities"]) for entry in entries}
     return {entry["subject"]: Path(entry["label"]) for entry in entries}, listed
 
 
