@@ -27,7 +27,7 @@ STEPS = int(os.environ.get("TORTURE_STEPS", "40"))
 SEED = int(os.environ.get("TORTURE_SEED", "0"))  # of the moments
 BUNDLE, ITERATIONS = "atlas_finetune", 12
 PATIENCE = 300  # seconds for what takes a few; a busy machine may need more than a quiet one
-GROWTH = 64  # MiB that memory may grow by between the middle and the last third of a run: 0.1 MiB a step fails
+GROWTH = 64  # MiB that memory may grow by in the second half of a run: of 1,000 steps, 0.13 MiB a step fails
 
 
 class Run:
@@ -151,8 +151,8 @@ def test_a_run_that_is_killed_at_random_moments_is_the_run_that_was_never_killed
 
 
 def test_the_memory_of_a_long_run_is_flat(cohorts, tmp_path):
-    length = [f"--iterations={STEPS}", f"--val_interval={max(10, STEPS // 10)}", "--save_interval=10", "--keep=1"]
-    run = Run(tmp_path / "long", cohorts, *length)
+    intervals = [f"--val_interval={max(10, STEPS // 10)}", f"--save_interval={max(1, STEPS // 100)}"]
+    run = Run(tmp_path / "long", cohorts, f"--iterations={STEPS}", *intervals, "--keep=1")
     sizes: list[int] = []
     reached = 0
 
@@ -161,20 +161,25 @@ def test_the_memory_of_a_long_run_is_flat(cohorts, tmp_path):
         states = sorted((tmp_path / "long/models").glob("iteration-*.pt"))
         if states and (number := int(states[-1].stem.split("-")[1])) > reached:
             reached = number
-            sizes.append(sum(map(proportional, run.members())))
+            sizes.append(sum(map(written_memory, run.members())))
 
     run.wait_until(measure, PATIENCE + 10 * STEPS)
     assert run.process.wait() == 0, run.log.read_text()
-    third = max(1, len(sizes) // 3)
-    middle, last = min(sizes[third : 2 * third]), min(sizes[-third:])
-    print(f"{STEPS} steps: {middle} MiB, {last} MiB")
-    assert last - middle < GROWTH
+    if len(sizes) < 8:
+        pytest.skip(f"the machine is too busy: it saw {len(sizes)} of the states")
+    half = len(sizes) // 2
+    middle, last = min(sizes[half : half + 3]), min(sizes[-3:])
+    print(f"{STEPS} steps: {middle} MiB in the middle, {last} MiB at the end")
+    assert last - middle < GROWTH, sizes
 
 
-def proportional(process: int) -> int:
-    """The memory of a process in MiB, where shared pages count in parts."""
+def written_memory(process: int) -> int:
+    """The memory of a process in MiB that no file backs, where shared pages count in parts.
+
+    Libraries do not count: their part in each process depends on what else the machine runs.
+    """
     try:
-        found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{process}/smaps_rollup").read_text(), re.MULTILINE)
+        report = Path(f"/proc/{process}/smaps_rollup").read_text()
     except OSError:  # it has ended meanwhile
         return 0
-    return int(found[1]) // 1024 if found else 0
+    return sum(map(int, re.findall(r"^Pss_(?:Anon|Shmem): +(\d+) kB", report, re.MULTILINE))) // 1024
