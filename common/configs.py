@@ -18,7 +18,7 @@ from typing import Any
 from common.cli import options_of
 from common.errors import InputError, chain_of, one_line, shortened
 
-__all__ = ["blame", "check", "check_command_line", "check_known"]
+__all__ = ["blame", "check", "check_command_line", "check_known", "read"]
 
 Changes = dict[str, str]  # what overlays and options change, by id: each as it was given
 TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config"}  # MONAI's options of --tracking
@@ -108,13 +108,26 @@ def check_known(given: Mapping[str, Any], files: Sequence[str | Path]) -> None:
     Raises:
         InputError: an option is not a key of the configs.
     """
+    parser = read(files)
+    for name, value in given.items():
+        if name in ("epochs", "max_epochs") or name not in parser:
+            raise _unknown(name, f"--{name}={value}", parser.config, ", ".join(map(str, files)))
+
+
+def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
+    """The `ConfigParser` of a run that is not started.
+
+    Args:
+        files: its configs, each over the ones before.
+        options: that its command line sets, as values. A caller that resolves content resolves `imports` first.
+    """
     from monai.bundle import ConfigParser  # here because it is slow to import
 
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
-    for name, value in given.items():
-        if name in ("epochs", "max_epochs") or name not in parser:
-            raise _unknown(name, f"--{name}={value}", parser.config, ", ".join(map(str, files)))
+    for name, value in (options or {}).items():
+        parser[name] = value
+    return parser
 
 
 def blame(error: BaseException, changes: Changes) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from common import cli
-from common.configs import check
+from common.configs import check, read
 from common.errors import check_number, show
 from common.files import check_writable_folder, expand_home
 from scripts.arrays import array_of
@@ -88,12 +88,8 @@ def _training(
     words = [f"--{name}={value}" for name, value in {**options, **fixed}.items()]
     run = cli.options_of(command([bundle, "train", *overlays, *words]))[1]
     check(run)
-    from monai.bundle import ConfigParser
-
-    parser = ConfigParser()
-    parser.read_config(yaml.safe_load(run.pop("config_file")))
-    for name, value in run.items():
-        parser[name] = yaml.safe_load(value)
+    values = {name: yaml.safe_load(value) for name, value in run.items()}
+    parser = read(values.pop("config_file"), values)
     parser.get_parsed_content("imports")  # `common`, which other values name
     found = parser.get_parsed_content("train::cases"), parser.get_parsed_content("train::preprocessing")
     from common.training.signals import give_signals_back  # here, as `--help` need not wait for it

@@ -74,7 +74,7 @@ class Curves:
             if name not in losses and not name.endswith("_present")
         }
         panels = 2 if others else 1
-        figure = Figure(figsize=(5.5 * panels, 3.8), layout="constrained")
+        figure = Figure(layout="constrained")
         axes = figure.subplots(1, panels, squeeze=False)[0]
         _plot(axes[0], train["iteration"], train["loss"], "-", "training")
         _plot(axes[0], validation["iteration"], losses, "--", "validation")
@@ -87,7 +87,9 @@ class Curves:
             panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             panel.grid(color="#dddddd", linewidth=0.6)
             if panel.lines:
-                panel.legend(fontsize=8, frameon=False)
+                panel.legend(fontsize=8, frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+        rows = max(math.ceil(len(panel.lines) / 2) for panel in axes)
+        figure.set_size_inches(5.5 * panels, 3.8 + 0.17 * rows)
         title = f"{self.record.content['bundle']}, iteration {max(train['iteration'], default=0):,}"
         if math.isfinite(self.best.best):
             title += f": best {self.best.name} {self.best.best:.4f}"

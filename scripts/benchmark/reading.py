@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from common.configs import read
 from scripts.benchmark.timing import timed
 
 __all__ = ["CROPS", "crops", "make_entries", "reader", "reading_batches", "stock_batches"]
@@ -61,16 +62,14 @@ def reading_batches(
         store: folder for a store of the volumes, which is filled; None to read the scans' own files.
         processes: that read; 0 for this one.
     """
-    from monai.bundle import ConfigParser
     from monai.data import DataLoader
     from monai.transforms import Compose
 
     from common.data.datasets import CaseDataset, CaseSampler
     from common.data.store import Store
 
-    config = ConfigParser()
-    config.read_config(ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml")
-    config["crops_per_volume"], config["batch_size"] = crops_per_volume, CROPS
+    options = {"crops_per_volume": crops_per_volume, "batch_size": CROPS}
+    config = read([ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"], options)
     names = ("deterministic_transforms", "train::random_transforms")
     transforms = [transform for name in names for transform in config.get_parsed_content(name)]
     composed = Compose(transforms)
@@ -120,14 +119,11 @@ def stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 def crops() -> dict[str, dict[str, Callable[[], float]]]:
     """Crops of the fine-tuning on ATLAS, half of them turned."""
     import torch
-    from monai.bundle import ConfigParser
     from monai.data import MetaTensor
     from monai.transforms import Compose
 
     torch.set_num_threads(1)
-    config = ConfigParser()
-    config.read_config(ROOT / "bundles/atlas_finetune/configs/train.yaml")
-    config["deterministic_transforms"] = []
+    config = read([ROOT / "bundles/atlas_finetune/configs/train.yaml"], {"deterministic_transforms": []})
     ours = config.get_parsed_content("train::preprocessing")
     plain = Compose(ours.transforms)  # without `lazy`: one transform after the other
     draw = torch.Generator().manual_seed(0)

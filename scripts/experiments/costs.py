@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from common import configs
 from common.data import datalists
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
@@ -72,12 +73,7 @@ def settings_of(job: Job) -> dict[str, Any]:
 
 @cache  # a study has many trainings of one kind, and configs take a tenth of a second to read
 def _settings(command: Command) -> dict[str, Any]:
-    from monai.bundle import ConfigParser  # here and below, as `--help` need not wait for it
-
-    parser = ConfigParser()
-    parser.read_config([str(command.folder / file) for file in _files(command)])
-    for name, value in _given(command).items():
-        parser[name] = value
+    parser = configs.read([command.folder / file for file in _files(command)], _given(command))
     parser.get_parsed_content("imports")  # `common`, which defaults name
     found = {name: parser.get_parsed_content(name) for name in (*LENGTH, *OF_BATCH) if name in parser}
     return {name: OPTIONS[name](value) for name, value in found.items()}

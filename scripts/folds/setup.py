@@ -10,7 +10,7 @@ from typing import Any
 
 from fire.parser import DefaultParseValue
 
-from common.configs import check_known
+from common.configs import check_known, read
 from common.data import datalists
 from common.data.modalities import missing_in
 from common.errors import ArgumentError, choice, show
@@ -172,20 +172,11 @@ def _split_options(
             raise ArgumentError(f"{name}={options[name]}: set for each fold by this command; expected none")
     for_training = [configs / name for name in ("train.yaml", *overlays)]
     check_known(options, [*for_training, configs / "evaluate.yaml"])
-    train, evaluate = _parser(for_training), _parser([configs / "evaluate.yaml"])
+    train, evaluate = read(for_training), read([configs / "evaluate.yaml"])
     return (
         {name: value for name, value in options.items() if name in train},
         {name: value for name, value in options.items() if name in evaluate and (name in OPTIONS or name not in train)},
     )
-
-
-def _parser(files: Sequence[Path]) -> Any:
-    """The `ConfigParser` of some configs."""
-    from monai.bundle import ConfigParser  # here, as `--help` need not wait for it
-
-    parser = ConfigParser()
-    parser.read_config([str(file) for file in files])
-    return parser
 
 
 def _check_configs(setup: Setup) -> Any:
@@ -209,11 +200,10 @@ def _resolved(command: Command, datalist: Path, *names: str) -> Any:
     """Resolve keys of a config as a run of a bundle with this command does; returns the content of the first."""
     given = dict(word.removeprefix("--").split("=", 1) for word in command.words if re.match(r"--\w+=", word))
     files = DefaultParseValue(given.pop("config_file"))
-    parser = _parser([command.folder / file for file in ([files] if isinstance(files, str) else files)])
-    for name, text in given.items():
-        parser[name] = DefaultParseValue(text)
-    parser["datalist"] = str(datalist)  # that of the fold is made later
-    parser["device"] = "cpu"  # a cluster's head node has no GPU
+    options = {name: DefaultParseValue(text) for name, text in given.items()}
+    options |= {"datalist": str(datalist)}  # that of the fold is made later
+    options |= {"device": "cpu"}  # a cluster's head node has no GPU
+    parser = read([command.folder / file for file in ([files] if isinstance(files, str) else files)], options)
     parser.get_parsed_content("imports")  # `common`, which defaults name
     found = {name: parser.get_parsed_content(name) for name in names if name in parser}
     return found[names[0]]

@@ -7,6 +7,7 @@ the image gets a panel. The PNG also stores the transforms as text (`transforms`
 from pathlib import Path
 
 from common.cli import run
+from common.configs import read
 from common.errors import show
 
 __all__ = ["BUNDLES", "main"]
@@ -23,14 +24,11 @@ def main(output: str = "docs/images", spacing: float = 1.0) -> None:
         output: folder.
         spacing: edge of a voxel of the embedded cohort, mm, 1 to 4. The real cohorts have 1.
     """
-    from monai.bundle import ConfigParser  # here, as `--help` need not wait for it
-
     from scripts.preprocessing_pictures.drawing import draw, save
     from scripts.preprocessing_pictures.steps import section, steps_of_a_head
 
     for cohort, bundle in BUNDLES.items():
-        config = ConfigParser()
-        config.read_config(ROOT / "bundles" / bundle / "configs/train.yaml")
+        config = read([ROOT / "bundles" / bundle / "configs/train.yaml"])
         taken = steps_of_a_head(cohort, config, spacing)
         path = Path(str(output)).expanduser() / f"preprocessing-{cohort}.png"
         modalities = config["modalities"]
