@@ -15,6 +15,6 @@ __getattr__ = lazy(
         "results": "CaseFiles Cases LESIONS METRICS PAGE RESAMPLES count_lesions mean_interval "
         "statistics summarise write",
         "segmentations": "SaveVolumed Volumes files_of finished",
-        "windows": "WindowInferer",
+        "windows": "CropInferer WindowInferer",
     },
 )

@@ -1,12 +1,27 @@
-"""MONAI's sliding windows in mixed precision on any device; what lies outside the brain costs one window."""
+"""MONAI's inferers in mixed precision on any device; windows outside the brain cost one."""
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
-from monai.inferers import SlidingWindowInferer
+from common.ssl.networks import in_precision
+from monai.inferers import SimpleInferer, SlidingWindowInferer
 
-__all__ = ["WindowInferer"]
+__all__ = ["CropInferer", "WindowInferer"]
+
+
+class CropInferer(SimpleInferer):
+    """MONAI's `SimpleInferer`, whose network computes in `dtype`; its output is float32.
+
+    Args:
+        dtype: what the network computes in: float32, or bfloat16 or float16 under autocast.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __call__(self, inputs: torch.Tensor, network: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(inputs, in_precision(network, self.dtype), *args, **kwargs)
 
 
 class WindowInferer(SlidingWindowInferer):
@@ -32,9 +47,7 @@ class WindowInferer(SlidingWindowInferer):
         outside: list[torch.Tensor] = []
 
         def logits(windows: torch.Tensor) -> torch.Tensor:
-            half = self.dtype != torch.float32
-            with torch.autocast(windows.device.type, dtype=self.dtype) if half else nullcontext():
-                return network(windows, *args, **kwargs).float()
+            return in_precision(network, self.dtype)(windows, *args, **kwargs)
 
         def predict(windows: torch.Tensor) -> torch.Tensor:
             is_empty = ~windows.flatten(start_dim=1).any(dim=1)

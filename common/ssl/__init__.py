@@ -8,7 +8,7 @@ __getattr__ = lazy(
         "attention": "set_attention",
         "embeddings": "EmbeddingInferer",
         "losses": "NTXentLoss SSLLoss",
-        "networks": "ModelSize SIZES SSLHead settings swin_unetr",
+        "networks": "ModelSize SIZES SSLHead in_precision settings swin_unetr",
         "views": "TwoViews boxes corrupt rotate",
     },
 )

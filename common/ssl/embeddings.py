@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common.ssl.networks import in_precision
 from monai.data import MetaTensor
 from monai.data.utils import dense_patch_slices
 from monai.inferers import Inferer
@@ -28,6 +29,7 @@ class EmbeddingInferer(Inferer):
         overlap: overlap of neighbouring windows, as a fraction of the window.
         sw_batch_size: number of windows per forward pass.
         levels: return each level's vector, not only the deepest level's.
+        dtype: what the network computes in: float32, or bfloat16 or float16 under autocast.
 
     Shapes:
         inputs [1, C, H, W, D], no edge shorter than the window's; the network maps windows [N, C, *roi_size] to the
@@ -47,10 +49,16 @@ class EmbeddingInferer(Inferer):
     """
 
     def __init__(
-        self, roi_size: Sequence[int], overlap: float = 0.5, sw_batch_size: int = 2, levels: bool = False
+        self,
+        roi_size: Sequence[int],
+        overlap: float = 0.5,
+        sw_batch_size: int = 2,
+        levels: bool = False,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        self.roi_size, self.overlap, self.sw_batch_size, self.levels = tuple(roi_size), overlap, sw_batch_size, levels
+        self.roi_size, self.overlap, self.sw_batch_size = tuple(roi_size), overlap, sw_batch_size
+        self.levels, self.dtype = levels, dtype
 
     def __call__(self, inputs: torch.Tensor, network: Encoder, *_: Any, **__: Any) -> dict[str, torch.Tensor]:
         image = _plain(inputs)
@@ -67,7 +75,7 @@ class EmbeddingInferer(Inferer):
         sums: list[torch.Tensor] = []
         for first in range(0, len(windows), self.sw_batch_size):
             places = windows[first : first + self.sw_batch_size]
-            maps = network(torch.cat([image[place] for place in places]))
+            maps = in_precision(network, self.dtype)(torch.cat([image[place] for place in places]))
             weights = torch.cat([weight[place] for place in places])
             parts = [_weighted_sum(features, weights) for features in maps]
             sums = [total + part for total, part in zip(sums, parts, strict=True)] if sums else parts

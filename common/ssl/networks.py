@@ -1,6 +1,6 @@
 """The encoder with its three proxy heads, and the model sizes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ from common.errors import ArgumentError, choice
 from monai.networks.nets.swin_unetr import SwinTransformer, SwinUNETR
 from torch import nn
 
-__all__ = ["SIZES", "ModelSize", "SSLHead", "settings", "swin_unetr"]
+__all__ = ["SIZES", "ModelSize", "SSLHead", "in_precision", "settings", "swin_unetr"]
 
 
 class ModelSize(NamedTuple):
@@ -31,6 +31,34 @@ SIZES = {
     "micro_small": ModelSize(depths=(2, 2, 6, 2), feature_size=12, window_size=4),
     "micro_base": ModelSize(depths=(2, 2, 18, 2), feature_size=12, window_size=4),
 }
+
+
+def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
+    """A network that computes in a data type, on any device; its output is float32.
+
+    MONAI's engines do so on CUDA only.
+
+    Args:
+        network: maps a tensor, and other arguments, to a tensor, a dictionary or a sequence of tensors.
+        dtype: float32, or bfloat16 or float16 under autocast.
+
+    Example:
+        >>> half = in_precision(nn.Linear(2, 2), torch.bfloat16)
+        >>> half(torch.ones(1, 2)).dtype
+        torch.float32
+    """
+
+    def compute(inputs: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype != torch.float32):
+            return _float32(network(inputs, *args, **kwargs))
+
+    return compute
+
+
+def _float32(output: Any) -> Any:
+    if isinstance(output, Mapping):
+        return {name: value.float() for name, value in output.items()}
+    return output.float() if isinstance(output, torch.Tensor) else [value.float() for value in output]
 
 
 def settings(name: str) -> ModelSize:

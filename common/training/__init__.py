@@ -15,7 +15,7 @@ __getattr__ = lazy(
         "records": "EvaluationRecord RunRecord TrainingRecord peak_memory",
         "resume": "resumable saved_states",
         "signals": "PREEMPTED StopRequest",
-        "step": "Step accumulation_steps autocasts precision",
+        "step": "Step accumulation_steps precision",
         "tracking": "Tracking",
     },
 )

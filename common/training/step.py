@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from common.data.datasets import Batches, files_of
 from common.errors import ArgumentError, InputError
+from common.ssl.networks import in_precision
 from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Step", "accumulation_steps", "autocasts", "precision"]
+__all__ = ["Step", "accumulation_steps", "precision"]
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -42,11 +43,6 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
     if amp == "fp16" and kind != "cuda":
         raise ArgumentError(f"amp=fp16: expected bf16 or false on the device {device}")
     return PRECISIONS[amp]
-
-
-def autocasts(dtype: torch.dtype, device: str | torch.device) -> bool:
-    """Whether a MONAI evaluator runs under autocast; it supports CUDA only and computes in float32 elsewhere."""
-    return dtype != torch.float32 and torch.device(device).type == "cuda"
 
 
 def accumulation_steps(global_batch_size: int | None, batch_size: int, processes: int) -> int:
@@ -138,11 +134,9 @@ class Step:
     def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         device = trainer.state.device
         inputs, targets = map(_plain, trainer.prepare_batch(batch, device, trainer.non_blocking))
-        half = self.dtype != torch.float32
-        cure = ShallowConvolutionsInFloat32() if half and device.type == "cpu" else nullcontext()
-        with torch.autocast(device.type, dtype=self.dtype) if half else nullcontext(), cure:
-            prediction = trainer.inferer(inputs, trainer.network)
-        prediction = _float32(prediction)
+        must_cure = self.dtype != torch.float32 and device.type == "cpu"
+        with ShallowConvolutionsInFloat32() if must_cure else nullcontext():
+            prediction = trainer.inferer(inputs, in_precision(trainer.network, self.dtype))
         loss = trainer.loss_function(prediction, targets)
         terms = dict(loss) if isinstance(loss, Mapping) else {"total": loss}
         return {"image": inputs, "label": targets, "pred": prediction}, terms
@@ -189,9 +183,3 @@ def _exchange(network: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
 def _plain(data: Any) -> Any:
     """A MetaTensor without its metadata, which would slow down every operation of a network."""
     return data.as_tensor() if isinstance(data, MetaTensor) else data
-
-
-def _float32(prediction: Any) -> Any:
-    if isinstance(prediction, Mapping):
-        return {name: value.float() for name, value in prediction.items()}
-    return prediction.float()

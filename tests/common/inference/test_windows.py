@@ -5,7 +5,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from common.inference.windows import WindowInferer
+from common.inference.windows import CropInferer, WindowInferer
 
 EDGES = (16, 16, 16)
 
@@ -87,6 +87,18 @@ def test_bfloat16_on_a_cpu(network, image):
     network.types.clear()
     exact = infer(WindowInferer(EDGES, sw_batch_size=2, overlap=0), image, network)
     half = infer(WindowInferer(EDGES, sw_batch_size=2, overlap=0, dtype=torch.bfloat16), image, network)
+    assert network.types == {torch.float32, torch.bfloat16}
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, exact)
+    torch.testing.assert_close(half, exact, rtol=0, atol=0.05)
+
+
+def test_a_crop_in_bfloat16_on_a_cpu(network, image):
+    network.types.clear()
+    exact, half = (
+        infer(CropInferer(dtype), image, lambda crops: {"pred": network(crops)})["pred"]
+        for dtype in (torch.float32, torch.bfloat16)
+    )
     assert network.types == {torch.float32, torch.bfloat16}
     assert half.dtype == torch.float32
     assert not torch.equal(half, exact)

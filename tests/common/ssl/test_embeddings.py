@@ -143,3 +143,13 @@ def test_zero_padding_of_a_scan_does_not_change_its_vector_at_all(network):
     assert expected.shape == (1, 192)
     assert torch.equal(embed(network, padded), expected)  # cropping to the foreground gives the same array
     assert not torch.allclose(embed(network, scan.flip(0)), expected, atol=1e-3)
+
+
+def test_bfloat16_on_a_cpu_changes_a_vector_within_its_precision(network):
+    image = volume(64, 64, 64)
+    exact, half = (
+        EmbeddingInferer((64, 64, 64), dtype=dtype)(image, network.swinViT)["embedding"]
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert half.dtype == torch.float32
+    assert 0 < (half - exact).detach().abs().max() < 0.05 * exact.detach().abs().max()

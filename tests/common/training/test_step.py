@@ -11,7 +11,7 @@ from torch import nn
 
 from common.data.datasets import Batches
 from common.errors import InputError
-from common.training.step import Step, accumulation_steps, autocasts, precision
+from common.training.step import Step, accumulation_steps, precision
 
 CPU = torch.device("cpu")
 CPU_FLAGS = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
@@ -103,12 +103,6 @@ def test_a_precision_that_cannot_be_is_named(amp, line):
     with pytest.raises(InputError) as error:
         precision(amp, "cpu")
     assert str(error.value) == line
-
-
-def test_evaluators_run_under_autocast_on_a_gpu_alone():
-    assert autocasts(torch.bfloat16, "cuda:0")
-    assert not autocasts(torch.float32, "cuda:0")
-    assert not autocasts(torch.bfloat16, "cpu")
 
 
 # How many batches
