@@ -112,7 +112,7 @@ _ALL = (
         "spacing", SPACING, "edges of the voxels that images are resampled to; null: as in the files", nullable=True
     ),
     _unrecorded("largest_volume", numbers(0.001, unit="GiB"), "that a scan may take in float32, by its header"),
-    _unrecorded("accept", CHECKS_OF_PREPARATION, "what may be prepared otherwise than the scans of the checkpoint"),
+    _unrecorded("accept", CHECKS_OF_PREPARATION, "checks of the scans' preparation that may fail"),
     # Network and training
     Option(
         "architecture",

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -39,13 +40,13 @@ def run_commands(path):
 
 
 @pytest.mark.parametrize("path", [DOCKERFILE, DEPLOY, DEFINITION], ids=lambda path: path.parent.name + path.suffix)
-def test_versions_stand_in_the_requirements_and_nowhere_else(path):
+def test_versions_and_hashes_are_those_of_the_locks(path):
     text = without_comments(path)
     assert re.findall(r"[<>=~]=\s*[0-9].*", text) == []
-    assert "\"$(grep '^torch==' requirements.txt)\"" in text
-    assert "--requirement requirements.txt" in text
-    assert len(re.findall(r"^torch==\S+$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)) == 1
-    assert re.findall(r"\bpip install (?!--no-cache-dir )", text) == []
+    installs = [command.split() for command in commands(text) if "pip install" in command]
+    assert all("--no-cache-dir" in words for words in installs)
+    unchecked = [words[-1] for words in installs if not {"--require-hashes", "--no-deps"} <= {*words}]
+    assert unchecked == ([] if path == DEPLOY else ["requirements.lock)\""]), "PyTorch for GPUs has other files"
     assert re.findall(r"\bapt-get install (?!--yes --no-install-recommends )", text) == []
     assert text.count("apt-get update") == text.count("rm -rf /var/lib/apt/lists/*") == 1
     assert not re.search(r"\bmake\b|\blatest\b", text)
@@ -77,7 +78,7 @@ def test_apptainer_and_docker_install_the_same():
         "useradd --uid 1000 --no-create-home train",
         "git config --system --add safe.directory '*'",
     ]
-    assert section("files").split() == ["requirements.txt", "/opt/brainsegfounder/requirements.txt"]
+    assert section("files").split() == ["requirements.lock", "/opt/brainsegfounder/requirements.lock"]
     assert commands(post)[0] == "cd /opt/brainsegfounder"
     assert ("WORKDIR", "/opt/brainsegfounder") in instructions(DOCKERFILE)
     assert section("runscript") == 'exec "$@"\n\n'
@@ -112,7 +113,23 @@ def test_nothing_but_the_requirements_reaches_the_build():
     """A checkout may hold data and weights; the code comes from the checkout."""
     ignored = without_comments(ROOT / "container/Dockerfile.dockerignore").split()
     copied = [text.split()[0] for name, text in instructions(DOCKERFILE) if name == "COPY"]
-    assert ignored == ["*", *(f"!{source}" for source in copied)] == ["*", "!requirements.txt"]
+    assert ignored == ["*", *(f"!{source}" for source in copied)] == ["*", "!requirements.lock"]
+
+
+def test_what_a_gpu_build_installs_is_the_lock_and_one_pytorch(tmp_path):
+    """The shell that takes the lock apart, as the build runs it."""
+    shutil.copy(ROOT / "requirements.lock", tmp_path)
+    (torch,) = re.findall(r"\$\((.*?)\)", DOCKERFILE.read_text())
+    (others,) = (command for command in run_commands(DOCKERFILE) if command.startswith("sed "))
+    command = ["bash", "-euc", f"{torch}\n{others}"]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (pin,) = re.findall(r"^torch==\S+$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert found.stdout == f"{pin}\n"
+    names = [
+        re.findall(r"^([a-z0-9-]+)==", (tmp_path / file).read_text(), re.MULTILINE)
+        for file in ("requirements.lock", "others.lock")
+    ]
+    assert names[1] == [name for name in names[0] if name != "torch"]
 
 
 def test_the_check_of_the_build_refuses_a_cpu_build(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from common.cli import options_of
+from common.options import OPTIONS
 from scripts import store
 from scripts.datalists import __main__ as datalists
 from scripts.folds.__main__ import folds
@@ -127,3 +128,10 @@ def test_the_documented_options_are_those_of_the_commands():
         _, options = options_of(shlex.split(command.removeprefix(name)))
         known = set(inspect.signature(FUNCTIONS[name]).parameters) | {"pretrained", "dataset_dir", "datalist"}
         assert options.keys() <= known, command
+
+
+def test_the_options_that_may_change_are_the_resumable_ones():
+    (sentence,) = re.findall(r"These may change: (.*?), and the path of the datalist\.", TEXT, re.DOTALL)
+    resumable = {name for name, option in OPTIONS.items() if option.resumable}
+    assert not OPTIONS["store"].recorded, "nothing compares it"
+    assert {*re.findall(r"--(\w+)", sentence)} == resumable - {"datalist"} | {"store"}

@@ -160,7 +160,7 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
         ],
         rows=_rows(cases, protocol, files),
         script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()],
     )
 
 

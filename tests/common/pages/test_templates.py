@@ -32,7 +32,7 @@ def test_each_page_has_the_policy_before_what_it_governs(page):
     [
         ({}, {"img-src": "data:"}),
         ({"shows_files": True}, {"img-src": "'self' file:"}),
-        ({"script_hash": "abc="}, {"img-src": "data:", "script-src": "'sha256-abc='"}),
+        ({"script_hashes": ["abc="]}, {"img-src": "data:", "script-src": "'sha256-abc='"}),
         ({"script_hashes": ["a=", "b="]}, {"img-src": "data:", "script-src": "'sha256-a=' 'sha256-b='"}),
     ],
 )
