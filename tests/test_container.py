@@ -46,7 +46,7 @@ def test_versions_and_hashes_are_those_of_the_locks(path):
     installs = [command.split() for command in commands(text) if "pip install" in command]
     assert all("--no-cache-dir" in words for words in installs)
     unchecked = [words[-1] for words in installs if not {"--require-hashes", "--no-deps"} <= {*words}]
-    assert unchecked == ([] if path == DEPLOY else ["requirements.lock)\""]), "PyTorch for GPUs has other files"
+    assert unchecked == ([] if path == DEPLOY else ['requirements.lock)"']), "PyTorch for GPUs has other files"
     assert re.findall(r"\bapt-get install (?!--yes --no-install-recommends )", text) == []
     assert text.count("apt-get update") == text.count("rm -rf /var/lib/apt/lists/*") == 1
     assert not re.search(r"\bmake\b|\blatest\b", text)
