@@ -4,12 +4,14 @@ What a training reads depends only on its seed and on the position in that order
 number of workers, therefore sees the same data as a run that was never stopped.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from itertools import count, islice
 from typing import Any, NamedTuple
 
+import ignite.distributed as idist
 import numpy as np
 from common.data.headers import files_in, what_broke
 from common.data.store import Store
@@ -17,6 +19,7 @@ from common.errors import ArgumentError, InputError, input_error_message
 from monai.data import CacheDataset, DataLoader
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
+from tqdm import tqdm
 
 __all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of"]
 
@@ -63,12 +66,16 @@ class CaseDataset(CacheDataset):
         return super().__getitem__(index)
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
-        """Fill the cache in this thread.
+        """Fill the cache in this thread, with a progress bar on the main process.
 
         MONAI's NibabelReader keeps the last call's file names, so that threads that share it lose channels; and a main
         thread that waits for another one can miss a signal.
         """
-        return [self._load_cache_item(index) for index in (range(self.cache_num) if indices is None else indices)]
+        wanted = range(self.cache_num) if indices is None else indices
+        is_silent = not wanted or idist.get_rank() != 0
+        interval = 0.5 if sys.stderr.isatty() else 20  # seconds; a log file needs fewer lines
+        bar = tqdm(wanted, desc="cache", unit="case", mininterval=interval, dynamic_ncols=True, disable=is_silent)
+        return [self._load_cache_item(index) for index in bar]
 
     def _load_cache_item(self, index: int) -> Any:
         with _named(self.data[index]):

@@ -34,6 +34,8 @@ __all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores", "Unl
 class Forecast:
     """Print what a training costs: steps, crops and disk before it starts, time and memory after its first steps.
 
+    Also print the share of the time that it waits for data: in its first steps, when it is too much, and in the end.
+
     Args:
         plan: of the training.
         network: trained by an optimiser that keeps two moments of each parameter, as AdamW does.
@@ -52,6 +54,7 @@ class Forecast:
         self.crops_per_volume = plan.crops_per_volume
         self.batches = f"{options.batch_size} x {plan.accumulation_steps} batches x {plan.processes.count} processes"
         self._start = self._waited = 0.0
+        self._has_told = False
         self._advice = "" if options.store else "; python -m scripts.store and --store read crops faster"
 
     def attach(self, engine: Engine) -> None:
@@ -75,6 +78,8 @@ class Forecast:
         if timed := min(self.STEPS, left // 2):
             engine.add_event_handler(Events.ITERATION_COMPLETED(once=done + 1), self._begin, engine)
             engine.add_event_handler(Events.ITERATION_COMPLETED(once=done + 1 + timed), self._print_time, timed)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._watch_waiting)
+            engine.add_event_handler(Events.COMPLETED, self._print_waiting, "took {:.0f} % of the time")
 
     def _disk(self) -> int:
         """Bytes of model.pt and of the states, each while a new one is written beside the old."""
@@ -87,12 +92,24 @@ class Forecast:
 
     def _print_time(self, engine: Engine, timed: int) -> None:
         seconds = (time.monotonic() - self._start) / timed
-        waiting = (engine.state.dataloader.waited - self._waited) / timed / seconds
         left = timedelta(seconds=round(seconds * _steps_left(engine)))
         memory = ", ".join(f"{value:.2f} GiB {name}" for name, value in _named_memory().items())
         show(f"time: {seconds:.2f} s a step, so about {left} to go; peak memory of one process: {memory}")
-        advice = self._advice if waiting > self.PATIENCE else ""
-        show(f"data: waiting for it takes {100 * waiting:.0f} % of a step{advice}")
+        self._print_waiting(engine, "takes {:.0f} % of a step")
+
+    def _watch_waiting(self, engine: Engine) -> None:
+        if self._advice and not self._has_told and self._start and self._waiting(engine) > self.PATIENCE:
+            self._print_waiting(engine, "has taken {:.0f} % of the time so far")
+
+    def _print_waiting(self, engine: Engine, words: str) -> None:
+        waiting = self._waiting(engine)
+        has_advice = waiting > self.PATIENCE and not self._has_told
+        self._has_told |= has_advice
+        show(f"data: waiting for it {words.format(100 * waiting)}{self._advice if has_advice else ''}")
+
+    def _waiting(self, engine: Engine) -> float:
+        """The share of the time since the first step."""
+        return (engine.state.dataloader.waited - self._waited) / (time.monotonic() - self._start)
 
 
 def _steps_left(engine: Engine) -> int:

@@ -55,6 +55,16 @@ def test_cases_come_in_order_with_both_channels(entries, cache_rate):
         assert item["label"].shape == (3, 4, 4, 4)
 
 
+def test_the_main_process_shows_how_its_cache_fills(entries, capsys, monkeypatch):
+    CaseDataset(entries, Compose([LOAD]))
+    assert capsys.readouterr().err == ""
+    CaseDataset(entries, Compose([LOAD]), cache_rate=1.0)
+    assert f"{len(entries)}/{len(entries)}" in capsys.readouterr().err
+    monkeypatch.setattr("common.data.datasets.idist.get_rank", lambda: 1)
+    CaseDataset(entries, Compose([LOAD]), cache_rate=1.0)
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("cache_rate", [0.0, 1.0])
 def test_a_file_that_cannot_be_read_is_named_with_its_subject(entries, cache_rate):
     break_file(entries[1]["image"][1])

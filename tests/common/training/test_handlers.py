@@ -105,7 +105,7 @@ def test_what_is_there_already_needs_no_more_disk(tmp_path, capsys, monkeypatch)
 
 @pytest.mark.parametrize(("done", "timed"), [(0, 10), (85, 7)])
 def test_the_time_left_is_told_from_the_first_steps(tmp_path, capsys, monkeypatch, done, timed):
-    clock = iter([100.0, 100.0 + 36 * timed])
+    clock = iter([100.0] + [100.0 + 36 * timed] * 9)
     engine, data = loop(100)
     engine.load_state_dict({"epoch_length": 100, "max_epochs": 1, "iteration": done})
     forecast(tmp_path, engine)
@@ -121,7 +121,7 @@ def test_the_time_left_is_told_from_the_first_steps(tmp_path, capsys, monkeypatc
 
 @pytest.mark.parametrize(("seconds", "store", "advice"), [(0.9, None, True), (1.1, "store", False), (0.1, None, False)])
 def test_waiting_for_data_is_told_with_what_helps(tmp_path, capsys, monkeypatch, seconds, store, advice):
-    clock = iter([100.0, 100.0 + 3 * 10])
+    clock = iter([100.0] + [100.0 + 3 * 10] * 9)
     engine, data = loop(100)
     forecast(tmp_path, engine, store=store)
 
@@ -133,9 +133,28 @@ def test_waiting_for_data_is_told_with_what_helps(tmp_path, capsys, monkeypatch,
         Events.STARTED, lambda: monkeypatch.setattr("common.training.handlers.time.monotonic", lambda: next(clock))
     )
     engine.run(data)
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("data: ")]
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("data: "))
     said = "; python -m scripts.store and --store read crops faster"
     assert line == f"data: waiting for it takes {100 * seconds / 3:.0f} % of a step{said if advice else ''}"
+
+
+def test_waiting_that_begins_later_is_told_once_and_in_the_end(tmp_path, capsys, monkeypatch):
+    """Steps of a second; from the second epoch on, each waits for half of it."""
+    engine, data = loop(20)
+    forecast(tmp_path, engine)
+
+    def step():
+        data.waited += 0.5 if engine.state.epoch > 1 else 0
+
+    engine.add_event_handler(Events.ITERATION_STARTED, step)
+    clock = SimpleNamespace(monotonic=lambda: float(engine.state.iteration))
+    monkeypatch.setattr("common.training.handlers.time", clock)
+    engine.run(data, max_epochs=4)
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("data: ")] == [
+        "data: waiting for it takes 0 % of a step",
+        "data: waiting for it has taken 26 % of the time so far; python -m scripts.store and --store read crops faster",
+        "data: waiting for it took 38 % of the time",
+    ]
 
 
 def test_a_run_of_one_step_tells_no_time(tmp_path, capsys):
