@@ -1,6 +1,5 @@
 """What a study costs: steps from the configs, seconds and memory of a step measured on made-up volumes."""
 
-import json
 import re
 import subprocess
 import tempfile
@@ -17,7 +16,7 @@ from common import configs
 from common.data import datalists
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
-from common.files import write_json
+from common.files import read_json, write_json
 from common.options import OPTIONS, Options
 from scripts.experiments.instances import Command, Job
 
@@ -92,7 +91,7 @@ def steps_of(job: Job, gpus: int) -> tuple[int | None, str]:
     datalist = Path(_given(job.commands[0])["datalist"])
     names = ("iterations", "val_interval", "warmup_iterations")
     if datalist.is_file():
-        cases = len(json.loads(datalist.read_text(encoding="utf-8"))["training"])
+        cases = len(datalists.read(datalist)["training"])
     elif all(isinstance(settings[name], int) for name in names):
         cases = per_step  # numbers of iterations do not depend on the cases
     else:
@@ -146,8 +145,8 @@ def read_costs(file: Path) -> dict[str, Cost]:
     if not file.is_file():
         return {}
     try:
-        return {key: Cost(**cost) for key, cost in json.loads(file.read_text(encoding="utf-8")).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        return {key: Cost(**cost) for key, cost in read_json(file).items()}
+    except (OSError, ValueError, RecursionError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: not what --measure=true writes; expected it, or no such file") from error
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from tests.faults.table import Fault
 
 Prepare = Callable[[Path, Path], object]
@@ -25,6 +27,12 @@ def _labels(*names: str) -> Prepare:
 
 def _file(name: str, content: str) -> Prepare:
     return lambda folder, _: (folder / name).write_text(content)
+
+
+def _plain_weights(folder: Path, _: Path) -> None:
+    """A plain state dict with a record that names two files."""
+    torch.save({"a": torch.zeros(1)}, folder / "model.pt")
+    (folder / "model.json").write_text('{"sha256": "a", "sha256": "b"}')
 
 
 SCORES = "--predictions={folder}/a --references={folder}/b --output={output}"
@@ -164,6 +172,13 @@ ROWS: dict[str, list[tuple[str, str, Prepare | None]]] = {
             f"brats_finetun torchscript {{folder}}/model.ts {DATA}",
             "bundle brats_finetun: no configs/inference.yaml and metadata.json there; expected a folder, or …",
             None,
+        ),
+    ],
+    "scripts.weights": [
+        (
+            "inspect {folder}/model.pt",
+            '{folder}/model.json: not JSON (the key "sha256" occurs twice); expected the SHA-256 of model.pt and …',
+            _plain_weights,
         ),
     ],
     "scripts.package": [
