@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from common import configs
 from common.data import datalists
@@ -157,7 +156,7 @@ def write_costs(costs: Mapping[str, Cost], file: Path) -> None:
 
 def _files(command: Command) -> list[str]:
     (word,) = (word for word in command.words if word.startswith("--config_file="))
-    value = yaml.safe_load(word.partition("=")[2])
+    value = configs.parsed(word.partition("=")[2])
     return [value] if isinstance(value, str) else value
 
 
@@ -172,7 +171,7 @@ def _given(command: Command) -> dict[str, Any]:
     for word in command.words:
         name, equals, value = word.partition("=")
         if equals and name.startswith("--") and name not in ("--config_file", "--nproc_per_node"):
-            options[name.removeprefix("--")] = yaml.safe_load(value)
+            options[name.removeprefix("--")] = configs.parsed(value)
     return options
 
 

@@ -56,6 +56,13 @@ def test_options_of_the_study_count():
     assert steps_of(job, 1) == (30, "")
 
 
+@pytest.mark.parametrize("edges", ["64,64,96", "(64,64,96)", "[64,64,96]", [64, 64, 96]])
+def test_options_are_read_as_monais_command_reads_them(edges):
+    job = training("brats_finetune", "brats", options={"patch_size": edges, "iterations": "600 epochs"})
+    found = settings_of(job)
+    assert (list(found["patch_size"]), found["iterations"]) == ([64, 64, 96], "600 epochs")
+
+
 def test_a_length_that_does_not_fit_is_refused_with_the_job():
     job = training("brats_finetune", "brats", options={"iterations": 30, "val_interval": 10})
     with pytest.raises(InputError, match=r"^it: warmup_iterations=500: expected at most iterations=30$"):
