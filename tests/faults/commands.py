@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import torch
 
@@ -33,6 +34,11 @@ def _plain_weights(folder: Path, _: Path) -> None:
     """A plain state dict with a record that names two files."""
     torch.save({"a": torch.zeros(1)}, folder / "model.pt")
     (folder / "model.json").write_text('{"sha256": "a", "sha256": "b"}')
+
+
+def _archive(folder: Path, _: Path) -> None:
+    with ZipFile(folder / "package.zip", "w", ZIP_DEFLATED) as archive:
+        archive.writestr("bundle/zeros", bytes(10 * 2**20))
 
 
 SCORES = "--predictions={folder}/a --references={folder}/b --output={output}"
@@ -260,6 +266,11 @@ ROWS: dict[str, list[tuple[str, str, Prepare | None]]] = {
             None,
         ),
         ("verify {folder}", "folder: LICENSE is missing", None),
+        (
+            "verify {folder}/package.zip --largest_package=0.001",
+            "{folder}/package.zip: 0.00977 GiB in it; expected 0.001 GiB at most, unless --largest_package is …",
+            _archive,
+        ),
         (
             "verify {folder}/package.zip",
             "{folder}/package.zip: cannot be read as a zip (File is not a zip file); expected a package",
