@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 
 from common.errors import InputError
-from common.files import claim, claimed, move_aside, read_json, release, reporting_json_errors, write_json
+from common.files import move_aside, read_json, reporting_json_errors, write_json
+from common.locks import claim, claimed, release
 
 __all__ = ["begin", "finish", "place_of", "publishing", "settle"]
 

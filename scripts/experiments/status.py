@@ -13,7 +13,8 @@ from doit.dependency import DatabaseException, Dependency, JsonDB
 from doit.task import Task
 from doit.tools import config_changed
 
-from common.files import atomic_write, lock, read_json, write_json
+from common.files import atomic_write, read_json, write_json
+from common.locks import lock
 from scripts.experiments.instances import ROOT, Job
 
 __all__ = [

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from common.errors import InputError
-from common.files import claim, release
 from common.inference import publishing
 from common.inference.publishing import begin, finish, place_of, settle
+from common.locks import claim, release
 from tests.support import ROOT
 
 EARLIER = {"evaluation.html": "old", "metrics.csv": "old", "pictures/c.png": "old", "predictions/a.nii": "old"}
