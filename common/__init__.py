@@ -15,6 +15,7 @@ __all__ = [
     "errors",
     "files",
     "inference",
+    "locks",
     "memory",
     "metrics",
     "options",

@@ -18,7 +18,7 @@ from typing import Any
 from common.cli import options_of
 from common.errors import InputError, chain_of, one_line, shortened
 
-__all__ = ["blame", "check", "check_command_line", "check_known", "read"]
+__all__ = ["blame", "check", "check_command_line", "check_known", "parsed", "read"]
 
 Changes = dict[str, str]  # what overlays and options change, by id: each as it was given
 TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config"}  # MONAI's options of --tracking
@@ -68,13 +68,13 @@ def check(given: Mapping[str, Any]) -> Changes:
     if not files:
         raise InputError("--config_file: missing; expected a file such as configs/train.yaml")
     own = set(inspect.signature(run).parameters) | {"workflow_type", "help"}
-    if _parsed(given.get("tracking")) is not None:
+    if parsed(given.get("tracking")) is not None:
         own |= TRACKING
-        _check_tracking(_parsed(given["tracking"]), _parsed(given.get("tracking_uri")))
+        _check_tracking(parsed(given["tracking"]), parsed(given.get("tracking_uri")))
     merged = _Merged(files, own)
     for name, value in given.items():
         if name not in own:
-            merged.change(name, _parsed(value), f"--{name}={value}")
+            merged.change(name, parsed(value), f"--{name}={value}")
     merged.check()
     for name, expected in (("run_id", "run"), ("init_id", "initialize"), ("final_id", "finalize")):
         id = str(given.get(name) or expected)
@@ -114,12 +114,30 @@ def check_known(given: Mapping[str, Any], files: Sequence[str | Path]) -> None:
             raise _unknown(name, f"--{name}={value}", parser.config, ", ".join(map(str, files)))
 
 
+def parsed(value: Any) -> Any:
+    """The value of an option as MONAI's command reads it, which is python-fire: Python's literals, else text.
+
+    Args:
+        value: text as on a command line, "" for an option without a value; anything else is a value already.
+
+    Example:
+        >>> parsed("1,1,2"), parsed("1e-4"), parsed("600 epochs"), parsed("")
+        ((1, 1, 2), 0.0001, '600 epochs', True)
+    """
+    from fire.parser import DefaultParseValue  # here, so that configs do not need it
+
+    if value == "":
+        return True
+    return DefaultParseValue(value) if isinstance(value, str) else value
+
+
 def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
     """The `ConfigParser` of a run that is not started.
 
     Args:
         files: its configs, each over the ones before.
-        options: that its command line sets, as values. A caller that resolves content resolves `imports` first.
+        options: that its command line sets, as values (see `parsed`). A caller that resolves content resolves `imports`
+            first.
     """
     from monai.bundle import ConfigParser  # here because it is slow to import
 
@@ -371,20 +389,11 @@ def _is_structure(key: str, value: Any) -> bool:
 
 def _files(value: Any) -> list[str]:
     """File names as MONAI takes them: one, a list, or several separated by commas."""
-    value = _parsed(value)
+    value = parsed(value)
     if isinstance(value, str) and "," in value and not Path(value).is_file():
         value = value.split(",")
     names = value if isinstance(value, list | tuple) else [value]
     return [str(name) for name in names if name not in (None, "", True, False)]
-
-
-def _parsed(value: Any) -> Any:
-    """The value of an option, which python-fire has not parsed yet if it is text."""
-    from fire.parser import DefaultParseValue
-
-    if value == "":
-        return True
-    return DefaultParseValue(value) if isinstance(value, str) else value
 
 
 def _load(file: str, given: str) -> dict[str, Any]:

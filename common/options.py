@@ -15,7 +15,7 @@ from typing import Any
 from common.configs import blame, check_command_line
 from common.data.regions import regions_of
 from common.errors import ArgumentError, explain_lost_process, report_in_one_line
-from common.files import claim, release
+from common.locks import claim, release
 from common.memory import check_crops, check_workers, explain_out_of_memory
 from common.values import (
     ALIASES,
@@ -210,7 +210,7 @@ class Options(SimpleNamespace):
         return {name: value for name, value in vars(self).items() if OPTIONS[name].recorded} | facts
 
     def make_folders(self) -> None:
-        """Make the folders that the run writes to, and keep other processes out of them; see `common.files.claim`.
+        """Make the folders that the run writes to, and keep other processes out of them; see `common.locks.claim`.
 
         Raises:
             ArgumentError: one cannot be written to, or another process writes to it.

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from common.cli import run
 from common.errors import InputError, check_number, show
-from common.files import claimed, parse_json
+from common.files import parse_json
+from common.locks import claimed
 from common.values import FILE, FOLDER, flag
 from deploy.archive import RETRIES, Archive, ArchiveError, StoredStudy
 from deploy.mark import DELIVER, DONE, SEGMENT, Mark, digest_of, mark_of, parsed

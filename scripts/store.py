@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common import cli
-from common.configs import check, read
+from common.configs import check, parsed, read
 from common.errors import check_number, show
 from common.files import check_writable_folder, expand_home
 from scripts.arrays import array_of
@@ -88,7 +86,7 @@ def _training(
     words = [f"--{name}={value}" for name, value in {**options, **fixed}.items()]
     run = cli.options_of(command([bundle, "train", *overlays, *words]))[1]
     check(run)
-    values = {name: yaml.safe_load(value) for name, value in run.items()}
+    values = {name: parsed(value) for name, value in run.items()}
     parser = read(values.pop("config_file"), values)
     parser.get_parsed_content("imports")  # `common`, which other values name
     found = parser.get_parsed_content("train::cases"), parser.get_parsed_content("train::preprocessing")

@@ -11,12 +11,13 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
     "common": {"common.memory"},  # the lazy `__init__`
     "common.errors": set(),
     "common.files": {"common.errors"},
+    "common.locks": {"common.errors"},
     "common.cli": {"common.errors"},
     "common.values": {"common", "common.errors", "common.data"},
     "common.configs": {"common.cli", "common.errors"},
     "common.memory": {"common.errors"},
     "common.options": {
-        *{"common.configs", "common.errors", "common.files", "common.memory", "common.values", "common.data"},
+        *{"common.configs", "common.errors", "common.locks", "common.memory", "common.values", "common.data"},
     },
     "common.ssl": {"common", "common.errors"},
     "common.baselines": {"common", "common.errors", "common.ssl"},
@@ -24,7 +25,7 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
     "common.weights": {"common", "common.errors", "common.files"},
     "common.data": {"common", "common.errors", "common.files"},
     "common.inference": {
-        *{"common", "common.errors", "common.files"},
+        *{"common", "common.errors", "common.files", "common.locks"},
         *{"common.ssl", "common.metrics", "common.weights", "common.data"},
     },
     "common.prepare": {"common", "common.errors", "common.metrics", "common.data"},
@@ -40,6 +41,7 @@ ALLOWED = {  # see docs/architecture.md; a package may always import itself
         "common",
         "common.errors",
         "common.files",
+        "common.locks",
         "common.cli",
         "common.options",
         "common.values",

@@ -75,7 +75,7 @@ def test_continuous_integration_runs_the_public_commands():
     assert workflow["permissions"] == {"contents": "read"}
 
 
-@pytest.mark.parametrize("name", ["audit", "ci"])
+@pytest.mark.parametrize("name", ["audit", "ci", "torture"])
 def test_actions_are_pinned_by_commit(name):
     workflow = yaml.safe_load((ROOT / f".github/workflows/{name}.yml").read_text())
     assert workflow["permissions"] == {"contents": "read"}

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from common.data.modalities import count_missing, images_of, missing_in
-from common.files import release
 from common.inference import results
 from common.inference.publishing import finish
 from common.inference.segmentations import files_of
+from common.locks import release
 from common.metrics.protocols import PRESENT, Protocol
 from ignite.engine import Engine, Events
 

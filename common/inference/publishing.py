@@ -3,22 +3,27 @@
 They are written to `.unfinished` in the folder and moved when they are complete. A process that is killed before that
 leaves the earlier results; one that is killed while it moves leaves `.finished`, and whoever reads or writes the folder
 next moves the rest. summary.json goes first and comes last: no program takes the folder for an evaluation in between.
+
+`.files.json` lists the files of the results. When later ones appear, those that they lack are deleted: no prediction of
+a case that is not in them stays beside their scores. Files that no evaluation wrote stay.
 """
 
 import atexit
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePath
 
 from common.errors import InputError
-from common.files import claim, claimed, move_aside, release
+from common.files import move_aside, read_json, reporting_json_errors, write_json
+from common.locks import claim, claimed, release
 
 __all__ = ["begin", "finish", "place_of", "publishing", "settle"]
 
 UNFINISHED, FINISHED = ".unfinished", ".finished"
 SUMMARY, PAGE, RECORD = "summary.json", "evaluation.html", "run.json"
+LISTED = ".files.json"  # paths of the results, in the folder and relative to it
 SLICES = "slices"  # folder of the pages of single cases
 PATIENCE = 60.0  # seconds that a process may take to move its results
 _BEGUN: set[Path] = set()  # folders whose results this process has not finished
@@ -32,12 +37,13 @@ def begin(folder: str | Path, name: str = "output_dir") -> str:
         name: of the argument that gave it, for messages.
 
     Raises:
-        InputError: the folder cannot be written to, or another process writes to it.
+        InputError: the folder cannot be written to, another process writes to it, or its list of files is damaged.
     """
     claim(name, folder)
     unfinished = Path(folder) / UNFINISHED
     with _reporting(folder):
         _move(Path(folder))
+        _listed(Path(folder))  # now, rather than after the work
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
     _BEGUN.add(unfinished)
@@ -60,14 +66,16 @@ def place_of(folder: str | Path) -> Path:
 def finish(folder: str | Path) -> None:
     """Let the results appear that were written to what `begin` returned, in place of earlier ones.
 
-    Files of the same names are replaced, and so are the pages of earlier scores; an earlier run.json is moved aside.
-    Others stay.
+    Files of the same names are replaced. What else an earlier evaluation wrote is deleted, with the pages of its
+    scores; an earlier run.json is moved aside. Others stay.
 
     Raises:
         InputError: a file cannot be moved.
     """
     folder = Path(folder)
     with _reporting(folder):
+        if (folder / UNFINISHED / SUMMARY).exists():
+            write_json(folder / UNFINISHED / LISTED, [file.as_posix() for file in _files_in(folder / UNFINISHED)])
         (folder / UNFINISHED).rename(folder / FINISHED)
         _BEGUN.discard(folder / UNFINISHED)
         _move(folder)
@@ -117,13 +125,52 @@ def _move(folder: Path) -> None:
         (folder / PAGE).unlink(missing_ok=True)
         for page in (folder / SLICES).glob("*.html"):  # of the earlier scores
             page.unlink()
-    files = [Path(place, name).relative_to(source) for place, _, names in os.walk(source) for name in names]
-    for file in sorted(files, key=lambda file: (file == Path(SUMMARY), file)):
+    if (source / LISTED).exists():  # it is the first file to move: if it has gone, so have the files of before
+        for file in sorted(set(_listed(folder)) - set(_listed(source))):
+            _delete(folder, file)
+    first, last = Path(LISTED), Path(SUMMARY)
+    for file in sorted(_files_in(source), key=lambda file: (file == last, file != first, file)):
         if file == Path(RECORD):
             move_aside(folder / file)
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (source / file).replace(folder / file)
     shutil.rmtree(source)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """The files below a folder, relative to it, sorted."""
+    return sorted(Path(place, name).relative_to(folder) for place, _, names in os.walk(folder) for name in names)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """The files of the results in a folder, relative to it; none if they have no list."""
+    path = folder / LISTED
+    if not path.exists():
+        return []
+    expected = "the files of an evaluation, or no such file, to keep them all"
+    with reporting_json_errors(str(path), expected):
+        names = read_json(path)
+    if not isinstance(names, list) or not all(isinstance(name, str) and _is_inside(name) for name in names):
+        raise InputError(f"{path}: not a list of paths inside the folder; expected {expected}")
+    return list(map(Path, names))
+
+
+def _is_inside(name: str) -> bool:
+    path = PurePath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
+def _delete(folder: Path, file: Path) -> None:
+    """Delete a file of earlier results, and the folders in which it was the last one."""
+    if file == Path(RECORD):
+        move_aside(folder / file)
+        return
+    if (folder / file).is_dir():  # somebody's, by now
+        return
+    (folder / file).unlink(missing_ok=True)
+    for parent in file.parents[:-1]:
+        with suppress(OSError):  # not empty
+            (folder / parent).rmdir()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from common.errors import InputError
-from common.files import digest, reporting_json_errors, write_json
+from common.files import digest, read_json, reporting_json_errors, write_json
 from common.weights.storage import write
 
 __all__ = ["read_record", "record_of", "write_plain", "write_record"]
@@ -64,7 +64,7 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
         return None
     expected = f"the SHA-256 of {Path(path).name} and its metadata"
     with reporting_json_errors(str(file), expected):
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file)
     stated = record.pop(HASH, None) if isinstance(record, dict) else None
     if not isinstance(stated, str):
         raise InputError(f"{file}: names no {HASH}; expected {expected}, or no file of this name beside {path}")

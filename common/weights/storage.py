@@ -51,7 +51,10 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
         stored = tensor.untyped_storage().nbytes()
         if tensor.numel() * tensor.element_size() > max(stored, EXPANDED):
             shape = list(tensor.shape)
-            raise InputError(f"checkpoint {path}: a tensor of {shape} in {stored} bytes; expected all of it")
+            raise InputError(
+                f"checkpoint {path}: a tensor of {shape} in {stored} bytes; expected all of it, as "
+                "torch.save writes tensor.contiguous()"
+            )
     return content
 
 

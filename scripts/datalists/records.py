@@ -14,7 +14,7 @@ from typing import Any
 from common.data.headers import Problem, files_in
 from common.data.modalities import first_image
 from common.errors import show
-from common.files import atomic_write
+from common.files import atomic_write, read_json
 from scripts.arrays import Array
 from scripts.datalists.examine import Image, Record, examine
 from scripts.pools import map_in_processes
@@ -110,10 +110,10 @@ def _state(case: Mapping[str, Any], root: str, convention: str | None) -> dict[s
 def _kept(folder: Path, case: Mapping[str, Any], root: str, convention: str | None) -> Record | None:
     """The record of a case whose files are as they were; None if there is none that can be used."""
     try:
-        content = json.loads(_file(folder, case, root).read_text(encoding="utf-8"))
+        content = read_json(_file(folder, case, root))
         state = _state(case, root, convention)
         return _from_json(content["record"]) if state is not None and content["state"] == state else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return None
 
 

@@ -1,6 +1,5 @@
 """What a study costs: steps from the configs, seconds and memory of a step measured on made-up volumes."""
 
-import json
 import re
 import subprocess
 import tempfile
@@ -11,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from common import configs
 from common.data import datalists
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
-from common.files import write_json
+from common.files import read_json, write_json
 from common.options import OPTIONS, Options
 from scripts.experiments.instances import Command, Job
 
@@ -92,7 +90,7 @@ def steps_of(job: Job, gpus: int) -> tuple[int | None, str]:
     datalist = Path(_given(job.commands[0])["datalist"])
     names = ("iterations", "val_interval", "warmup_iterations")
     if datalist.is_file():
-        cases = len(json.loads(datalist.read_text(encoding="utf-8"))["training"])
+        cases = len(datalists.read(datalist)["training"])
     elif all(isinstance(settings[name], int) for name in names):
         cases = per_step  # numbers of iterations do not depend on the cases
     else:
@@ -146,8 +144,8 @@ def read_costs(file: Path) -> dict[str, Cost]:
     if not file.is_file():
         return {}
     try:
-        return {key: Cost(**cost) for key, cost in json.loads(file.read_text(encoding="utf-8")).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        return {key: Cost(**cost) for key, cost in read_json(file).items()}
+    except (OSError, ValueError, RecursionError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: not what --measure=true writes; expected it, or no such file") from error
 
 
@@ -158,7 +156,7 @@ def write_costs(costs: Mapping[str, Cost], file: Path) -> None:
 
 def _files(command: Command) -> list[str]:
     (word,) = (word for word in command.words if word.startswith("--config_file="))
-    value = yaml.safe_load(word.partition("=")[2])
+    value = configs.parsed(word.partition("=")[2])
     return [value] if isinstance(value, str) else value
 
 
@@ -173,7 +171,7 @@ def _given(command: Command) -> dict[str, Any]:
     for word in command.words:
         name, equals, value = word.partition("=")
         if equals and name.startswith("--") and name not in ("--config_file", "--nproc_per_node"):
-            options[name.removeprefix("--")] = yaml.safe_load(value)
+            options[name.removeprefix("--")] = configs.parsed(value)
     return options
 
 

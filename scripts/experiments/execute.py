@@ -14,7 +14,8 @@ from pathlib import Path
 from threading import current_thread, main_thread
 from typing import Any
 
-from common.files import lock, move_aside
+from common.files import move_aside
+from common.locks import lock
 from common.training.signals import PREEMPTED
 from scripts.experiments.instances import Command, Job
 from scripts.experiments.status import (

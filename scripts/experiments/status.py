@@ -4,7 +4,6 @@ doit remembers the commands and the digest of each input of a job that succeeded
 own, written when the job ends, so an interrupted study loses nothing and several processes can work on one study.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from doit.dependency import DatabaseException, Dependency, JsonDB
 from doit.task import Task
 from doit.tools import config_changed
 
-from common.files import atomic_write, lock, write_json
+from common.files import atomic_write, read_json, write_json
+from common.locks import lock
 from scripts.experiments.instances import ROOT, Job
 
 __all__ = [
@@ -152,8 +152,8 @@ def _shown(path: str) -> str:
 def read_record(folder: Path) -> dict[str, Any]:
     """What a job wrote about its last attempt; empty if there was none."""
     try:
-        found = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = read_json(folder / "record.json")
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -8,9 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from fire.parser import DefaultParseValue
-
-from common.configs import check_known, read
+from common.configs import check_known, parsed, read
 from common.data import datalists
 from common.data.modalities import missing_in
 from common.errors import ArgumentError, choice, show
@@ -199,8 +197,8 @@ def _check_configs(setup: Setup) -> Any:
 def _resolved(command: Command, datalist: Path, *names: str) -> Any:
     """Resolve keys of a config as a run of a bundle with this command does; returns the content of the first."""
     given = dict(word.removeprefix("--").split("=", 1) for word in command.words if re.match(r"--\w+=", word))
-    files = DefaultParseValue(given.pop("config_file"))
-    options = {name: DefaultParseValue(text) for name, text in given.items()}
+    files = parsed(given.pop("config_file"))
+    options = {name: parsed(text) for name, text in given.items()}
     options |= {"datalist": str(datalist)}  # that of the fold is made later
     options |= {"device": "cpu"}  # a cluster's head node has no GPU
     parser = read([command.folder / file for file in ([files] if isinstance(files, str) else files)], options)

@@ -1,13 +1,14 @@
 """What a cross-validation has made: figures of all held-out cases, models, predictions, and how to use the ensemble."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 
+from common.files import read_json, reporting_json_errors
 from common.inference.results import PAGE
 from common.weights.formats import OPTIONS as STATED
 from scripts.experiments.instances import ROOT, Command, words_of
@@ -26,8 +27,8 @@ def summarise(setup: Setup) -> dict[str, Any]:
         predicts with all models.
     """
     evaluations = {number: setup.evaluation(number).results for number in setup.numbers}
-    pooled = json.loads(setup.pooled.target.read_text(encoding="utf-8"))
-    folds = [json.loads((place / "summary.json").read_text(encoding="utf-8")) for place in evaluations.values()]
+    pooled = _summary(setup.pooled.target)
+    folds = [_summary(place / "summary.json") for place in evaluations.values()]
     return {
         **setup.identity,
         "datalist": str(setup.datalist),
@@ -45,6 +46,11 @@ def summarise(setup: Setup) -> dict[str, Any]:
         "evaluation": str(setup.pooled.results / PAGE),
         "inference": shell_line(inference(setup)),
     }
+
+
+def _summary(path: Path) -> Any:
+    with reporting_json_errors(str(path), "a summary by scripts.evaluate or evaluate.yaml"):
+        return read_json(path)
 
 
 def _figures(pooled: Mapping[str, Any], means: Sequence[float | None]) -> dict[str, Any]:

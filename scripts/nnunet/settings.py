@@ -1,13 +1,12 @@
 """The settings of a run, and whether a folder holds one with the same; `record.py` is slower to import."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
-from common.files import reporting_json_errors
+from common.files import read_json, reporting_json_errors
 
 __all__ = ["check_settings", "dataset_name", "read_record"]
 
@@ -47,4 +46,4 @@ def read_record(output: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     with reporting_json_errors(str(path), "the record of a run"):
-        return json.loads(path.read_text())
+        return read_json(path)

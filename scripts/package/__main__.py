@@ -11,6 +11,7 @@ from common import weights as checkpoints
 from common.errors import show
 from common.values import flag
 from scripts.package import releases
+from scripts.package.archives import LARGEST
 from scripts.package.build import build
 from scripts.package.check import check_package
 
@@ -72,16 +73,17 @@ def release(
     releases.record(bundle, manifest)
 
 
-def verify(package: str, run: bool = True) -> None:
+def verify(package: str, run: bool = True, largest_package: float = LARGEST) -> None:
     """Check a package from any source: first its files, then, in a separate process, its workflows.
 
     Args:
         package: a folder or a zip.
         run: false checks only the files. Running a package executes its code, and every bundle's configs are code, so
             treat a package like any program from the same source.
+        largest_package: GiB that a zip may unpack to.
     """
     folder = checkpoints.path_of("package", package)
-    for note in check_package(folder, flag("run", run)):
+    for note in check_package(folder, flag("run", run), largest_package):
         show(f"  {note}")
     show(f"{folder}: verified" if flag("run", run) else f"{folder}: its files are valid; nothing was run")
 

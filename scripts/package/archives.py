@@ -1,6 +1,7 @@
 """Zip archives: write them reproducibly, and unpack untrusted ones safely."""
 
 import re
+import shutil
 import stat
 import struct
 import zipfile
@@ -8,12 +9,12 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from common.errors import InputError
+from common.errors import InputError, check_number
 from common.files import atomic_write, digest
 
-__all__ = ["MOST_BYTES", "files_of", "listing", "pack", "unpack"]
+__all__ = ["LARGEST", "files_of", "listing", "pack", "unpack"]
 
-MOST_BYTES = 8 * 2**30  # of an unpacked archive; the largest network here has 0.4 GiB
+LARGEST = 8.0  # GiB of an unpacked archive; the largest network here has 0.4
 MOST_FILES = 10_000
 CHUNK = 2**20
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
@@ -65,31 +66,33 @@ def pack(folder: Path, archive: Path) -> None:
                     target.write(chunk)
 
 
-def unpack(archive: Path, folder: Path, most_bytes: int = MOST_BYTES) -> Path:
+def unpack(archive: Path, folder: Path, largest: float = LARGEST) -> Path:
     """Unpack a zip that contains a single folder.
 
-    All names are checked before anything is written, and the sizes stated in the archive are not trusted.
+    All names and the sizes that the archive states are checked before anything is written. An entry that is larger than
+    it states is refused where its stated size ends.
 
     Args:
         archive: from any source.
         folder: an empty folder to unpack to.
-        most_bytes: largest total size.
+        largest: GiB that its files may have together.
 
     Returns:
         The folder that was in the archive.
 
     Raises:
+        ArgumentError: `largest` is not a number above 0.
         InputError: the file is not a zip, or is damaged, encrypted or too large; an entry would land outside (`..`, an
             absolute path, a drive, a backslash), is a symlink or another special file, or occurs twice; there is not
             exactly one folder at the top.
     """
+    check_number("largest_package", largest, float, 0.001)
     try:
         with zipfile.ZipFile(archive) as content:
-            top = _refuse_unsafe(archive, content.infolist(), most_bytes)
-            left = most_bytes
+            top = _refuse_unsafe(archive, content.infolist(), largest)
             for entry in content.infolist():
                 if not entry.is_dir():
-                    left -= _write(content, entry, folder / entry.filename, left, archive)
+                    _write(content, entry, folder / entry.filename)
     except DAMAGED as error:
         raise InputError(f"{archive}: cannot be read as a zip ({error}); expected a package") from error
     except OSError as error:
@@ -97,10 +100,15 @@ def unpack(archive: Path, folder: Path, most_bytes: int = MOST_BYTES) -> Path:
     return folder / top
 
 
-def _refuse_unsafe(archive: Path, entries: list[zipfile.ZipInfo], most_bytes: int) -> str:
+def _refuse_unsafe(archive: Path, entries: list[zipfile.ZipInfo], largest: float) -> str:
     """Check the entries against the rules of `unpack`; the name of the top folder."""
-    if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > most_bytes:
-        raise InputError(f"{archive}: more than {MOST_FILES} files or {most_bytes / 2**30:.3g} GiB in it; not unpacked")
+    size = sum(entry.file_size for entry in entries) / 2**30
+    if size > largest:
+        expected = f"expected {largest:g} GiB at most, unless --largest_package is set higher"
+        raise InputError(f"{archive}: {size:.3g} GiB in it; {expected}; not unpacked")
+    if len(entries) > MOST_FILES:
+        expected = f"expected {MOST_FILES} at most; a folder that you have unpacked yourself may have more"
+        raise InputError(f"{archive}: {len(entries)} files in it; {expected}; not unpacked")
     seen: set[str] = set()
     for entry in entries:
         name = entry.filename.rstrip("/")
@@ -123,14 +131,8 @@ def _refuse_unsafe(archive: Path, entries: list[zipfile.ZipInfo], most_bytes: in
     return tops.pop()
 
 
-def _write(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, most_bytes: int, archive: Path) -> int:
-    """Write an entry's bytes, up to a limit; the number of bytes written."""
+def _write(content: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
+    """Write an entry's bytes, of which zipfile reads no more than the archive states."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
     with content.open(entry) as source, target.open("xb") as file:
-        while chunk := source.read(CHUNK):
-            written += len(chunk)
-            if written > most_bytes:
-                raise InputError(f"{archive}: {entry.filename} is larger than allowed; not unpacked further")
-            file.write(chunk)
-    return written
+        shutil.copyfileobj(source, file, CHUNK)

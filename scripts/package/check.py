@@ -24,7 +24,7 @@ import yaml
 from common import weights
 from common.errors import InputError, show
 from common.files import digest, read_json, reporting_json_errors
-from scripts.package.archives import files_of, unpack
+from scripts.package.archives import LARGEST, files_of, unpack
 
 __all__ = ["LARGE", "SCHEMA", "check_files", "check_package", "large_files", "newest", "run_package"]
 
@@ -52,12 +52,13 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 SECONDS = 1800  # limit for all steps, which take a minute or two
 
 
-def check_package(package: Path, run: bool = True) -> list[str]:
+def check_package(package: Path, run: bool = True, largest: float = LARGEST) -> list[str]:
     """Check a package.
 
     Args:
         package: a folder or a zip; only a copy of it is run.
         run: whether to execute its code, or to check only its files.
+        largest: GiB that a zip may unpack to.
 
     Returns:
         Remarks on a package that breaks no rule.
@@ -73,7 +74,7 @@ def check_package(package: Path, run: bool = True) -> list[str]:
             files_of(package)  # refuses symlinks before they are copied
             shutil.copytree(package, folder, ignore=shutil.ignore_patterns("__pycache__"))
         elif package.is_file():
-            folder = unpack(package, place)
+            folder = unpack(package, place, largest)
         else:
             raise InputError(f"{package}: no such file or folder; expected a package")
         notes = check_files(folder)

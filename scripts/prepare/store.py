@@ -11,7 +11,8 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.data.volumes import write_volume
 from common.errors import InputError
-from common.files import lock, read_json, reporting_json_errors, write_json
+from common.files import read_json, reporting_json_errors, write_json
+from common.locks import lock
 from common.prepare.subject import Prepared, Settings
 from common.prepare.targets import TARGETS
 from common.prepare.volumes import Volume, to_transform

@@ -14,6 +14,8 @@ from tests.support import MODALITIES, execute
 
 START = {"num_workers": 0, "patch_size": [64] * 3, "spacing": [2] * 3, "global_batch_size": "null", "batch_size": 2}
 
+SPELT = {"patch_size": "(64,64,64)", "spacing": "2,2,2", "learning_rate": "1e-4"}  # as MONAI's command takes them, too
+
 
 @pytest.fixture
 def scans(cohorts, tmp_path):
@@ -33,7 +35,7 @@ def prepare(bundle, folder, scans, **options):
     places = dict(zip(("dataset_dir", "datalist"), scans, strict=True))
     words = [
         f"--{name}={value}".replace(" ", "")
-        for name, value in (START | {"model_size": "micro"} | places | options).items()
+        for name, value in (START | SPELT | {"model_size": "micro"} | places | options).items()
     ]
     return execute([sys.executable, "-m", "scripts.store", bundle, f"--store={folder}", "--jobs=2", *words])
 

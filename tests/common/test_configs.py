@@ -2,12 +2,13 @@
 
 import re
 
+import fire
 import pytest
 import yaml
 from monai.bundle import ConfigParser
 
 from common import configs
-from common.configs import blame, check, check_command_line, check_known
+from common.configs import blame, check, check_command_line, check_known, parsed
 from common.errors import InputError
 
 PROGRAM = "/site-packages/monai/bundle/__main__.py"
@@ -104,6 +105,27 @@ def test_what_a_config_has_passes(config, options, monkeypatch):
 )
 def test_what_no_config_has_is_refused(config, options, message):
     assert re.match(message if message.startswith("-") else f".*{message}", refusal([config], *options))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1,1,2", (1, 1, 2)),
+        ("(64,64,64)", (64, 64, 64)),
+        ("[64,64,64]", [64, 64, 64]),
+        ("1e-4", 1e-4),
+        ("600 epochs", "600 epochs"),
+        ("true", "true"),
+        ("null", "null"),
+        ("05", "05"),
+        ("{'T2':FLAIR}", {"T2": "FLAIR"}),
+        ("@learning_rate", "@learning_rate"),
+        ("", True),
+    ],
+)
+def test_a_value_is_read_as_monais_command_reads_it(text, value):
+    word = "--option" if text == "" else f"--option={text}"
+    assert parsed(text) == value == fire.Fire(lambda option: [option], command=[word])[0]
 
 
 def test_several_config_files_are_all_asked(config, write):

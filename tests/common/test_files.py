@@ -1,35 +1,26 @@
 import csv
 import errno
-import fcntl
 import json
 import math
 import os
-import re
-import socket
-import subprocess
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from common.errors import ArgumentError, InputError
+from common.errors import InputError
 from common.files import (
     atomic_write,
     cell_text,
     check_writable_file,
     check_writable_folder,
-    claim,
-    claimed,
     digest,
     expand_home,
     move_aside,
-    release,
     reporting_path_errors,
-    unfinished_files,
     write_csv,
     write_json,
 )
+from common.locks import unfinished_files
 from tests.support import ROOT
 
 
@@ -185,106 +176,3 @@ def test_tables_are_written_by_one_function():
     writers = [path for path in (ROOT / "common").rglob("*.py") if "csv.writer(" in path.read_text()]
     writers += [path for path in (ROOT / "scripts").rglob("*.py") if "csv.writer(" in path.read_text()]
     assert writers == [ROOT / "common/files.py"]
-
-
-# One writer at a time
-
-CLAIMING = """
-import os, sys, time
-from common.files import claim
-claim("output_dir", sys.argv[1])
-child = os.fork()  # as a DataLoader's worker, which outlives its killed parent for a while
-if child:
-    print(child, flush=True)
-time.sleep(600)
-"""
-
-
-@contextmanager
-def another_process(folder):
-    """Claims a folder, and has a child that outlives it."""
-    command = [sys.executable, "-c", CLAIMING, str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        child = int(process.stdout.readline())
-        try:
-            yield process
-        finally:
-            process.kill()
-            os.kill(child, 9)
-
-
-def test_a_folder_has_one_writer_and_the_line_says_who(tmp_path):
-    with another_process(tmp_path / "new") as other:
-        with pytest.raises(ArgumentError) as refused:
-            claim("ckpt_dir", tmp_path / "new")
-        holder = rf"process {other.pid} on {re.escape(socket.gethostname())} since \d{{4}}-\d\d-\d\dT[\d:]+\+00:00"
-        expected = "expected a folder of its own, or the end of that run"
-        line = rf"ckpt_dir={re.escape(str(tmp_path))}/new: in use by {holder}; {expected}"
-        assert re.fullmatch(line, str(refused.value))
-
-
-def test_a_killed_process_blocks_nobody_even_while_its_child_lives(tmp_path):
-    with another_process(tmp_path) as other:
-        other.kill()
-        other.wait()
-        assert f"process {other.pid} " in (tmp_path / ".in_use").read_text()
-        with claimed("ckpt_dir", tmp_path):
-            assert f"process {os.getpid()} " in (tmp_path / ".in_use").read_text()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_process_claims_a_folder_again_and_anew(tmp_path):
-    claim("ckpt_dir", tmp_path / "a")
-    claim("output_dir", tmp_path / "b" / ".." / "a")
-    release(tmp_path / "a")
-    release(tmp_path / "a")
-    with another_process(tmp_path / "a"), pytest.raises(ArgumentError, match="in use by process"):
-        claim("ckpt_dir", tmp_path / "a")
-    with claimed("ckpt_dir", tmp_path / "a"):
-        pass
-
-
-def test_a_process_that_waits_gets_the_folder(tmp_path):
-    with another_process(tmp_path) as other:
-        subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {other.pid}"])
-        with claimed("output", tmp_path, patience=30):
-            assert f"process {os.getpid()} " in (tmp_path / ".in_use").read_text()
-
-
-def test_a_folder_that_was_moved_away_is_claimed_anew(tmp_path):
-    claim("ckpt_dir", tmp_path / "a")
-    (tmp_path / "a").rename(tmp_path / "b")
-    with claimed("ckpt_dir", tmp_path / "a"):
-        assert (tmp_path / "a" / ".in_use").exists()
-
-
-@pytest.mark.parametrize("reason", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys, reason):
-    def refuse(*_):
-        raise OSError(reason, os.strerror(reason))
-
-    monkeypatch.setattr(fcntl, "lockf", refuse)
-    with claimed("ckpt_dir", tmp_path):
-        pass
-    told = f"warning: --ckpt_dir={tmp_path}: no locks on its file system; see that no other run writes to it\n"
-    assert capsys.readouterr().err == told
-
-
-def test_a_folder_that_cannot_be_claimed_is_named(tmp_path):
-    (tmp_path / "file").touch()
-    (tmp_path / "folder" / ".in_use").mkdir(parents=True)
-    for place, reason in (("file", "File exists"), ("folder", "Is a directory")):
-        with pytest.raises(ArgumentError, match=rf"^ckpt_dir=.*{place}: {reason}; expected a folder that can be wri"):
-            claim("ckpt_dir", tmp_path / place)
-
-
-def test_what_dead_processes_left_unfinished_is_removed(tmp_path):
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    with another_process(tmp_path / "other") as alive:
-        kept = [".model.pt.0.notes", ".model.pt.swp", f".model.pt.{alive.pid}", "model.pt", "model.pt.4711"]
-        for name in (*kept, f".model.pt.{dead.pid}", f".run.json.{os.getpid()}", ".iteration-0000001.pt.99999999999"):
-            (tmp_path / name).touch()
-        with claimed("ckpt_dir", tmp_path):
-            pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "other"])

@@ -59,7 +59,7 @@ FILES: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "truncated": (partial(saved, lambda content: content[:900]), "cannot be read as tensors alone: …"),
     "a flipped bit": (partial(saved, with_flipped_bit), "damaged: … has another checksum; …"),
     "an archive that inflates": (inflating, "… is compressed; expected a file as torch.save writes it"),
-    "a tensor of 400 GB": (claiming, "a tensor of [1000000, 100000] in 4 bytes; expected all of it"),
+    "a tensor of 400 GB": (claiming, "a tensor of [1000000, 100000] in 4 bytes; expected all of it, as …"),
 }
 LAZY = "a flipped bit"  # found where tensors are read, which needs a network that fits
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
+
+import torch
 
 from tests.faults.table import Fault
 
@@ -25,6 +28,17 @@ def _labels(*names: str) -> Prepare:
 
 def _file(name: str, content: str) -> Prepare:
     return lambda folder, _: (folder / name).write_text(content)
+
+
+def _plain_weights(folder: Path, _: Path) -> None:
+    """A plain state dict with a record that names two files."""
+    torch.save({"a": torch.zeros(1)}, folder / "model.pt")
+    (folder / "model.json").write_text('{"sha256": "a", "sha256": "b"}')
+
+
+def _archive(folder: Path, _: Path) -> None:
+    with ZipFile(folder / "package.zip", "w", ZIP_DEFLATED) as archive:
+        archive.writestr("bundle/zeros", bytes(10 * 2**20))
 
 
 SCORES = "--predictions={folder}/a --references={folder}/b --output={output}"
@@ -166,6 +180,85 @@ ROWS: dict[str, list[tuple[str, str, Prepare | None]]] = {
             None,
         ),
     ],
+    "scripts.weights": [
+        (
+            "inspect {folder}/model.pt",
+            '{folder}/model.json: not JSON (the key "sha256" occurs twice); expected the SHA-256 of model.pt and …',
+            _plain_weights,
+        ),
+        (
+            "convert {folder}/none.pt --output={folder}/new.pt",
+            "checkpoint {folder}/none.pt: no such file",
+            None,
+        ),
+        (
+            "convert {folder}/model.pt --output={folder}/model.pt",
+            "--output={folder}/model.pt: exists already; expected a new file",
+            _file("model.pt", ""),
+        ),
+    ],
+    "scripts.options": [
+        ("brats_finetun", "--bundle=brats_finetun: expected one of atlas_finetune, …", None),
+        ("ukb_ssl_pretrain --workflow=evaluate", "--workflow=evaluate: expected one of train, inference", None),
+    ],
+    "scripts.intensities": [
+        ("--subjects=0", "--subjects=0: expected a whole number from 1 to 1000", None),
+        ("--spacing=9", "--spacing=9: expected millimetres from 1 to 4", None),
+    ],
+    "scripts.consort": [
+        (
+            "{folder}/flow.json --output={folder}/flow.svg",
+            '--flow={folder}/flow.json: not JSON (the key "name" occurs twice); expected …',
+            _file("flow.json", '{"name": "a", "name": "b"}'),
+        ),
+        (
+            "{folder}/flow.json --output={folder}/flow.pdf",
+            "--output={folder}/flow.pdf: expected a file that ends in .svg or .png",
+            _file("flow.json", "{}"),
+        ),
+    ],
+    "scripts.probe": [
+        (DATA, "no embeddings; expected embeddings.npz of one network or several", None),
+        (
+            f"{{folder}}/embeddings.npz {DATA}",
+            "{folder}/embeddings.npz: …; expected embeddings.npz of an embedding run",
+            _file("embeddings.npz", "no archive"),
+        ),
+        (
+            f"{{folder}}/embeddings.npz {DATA} --repeats=0",
+            "--repeats=0: expected a whole number from 1",
+            None,
+        ),
+    ],
+    "deploy.app": [
+        (
+            "--input={folder} --bundle={folder} --output={folder}/new",
+            "MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python",
+            None,
+        ),
+        ("--inputt={folder}", "an option: no such option; did you mean --input?", None),
+    ],
+    "deploy.pacs": [
+        ("--bundle={folder}", "--input: missing; it has no default", None),
+        (
+            "--input={folder}/none --bundle={folder}",
+            "--input: no such folder; expected a folder with the DICOM files of one study",
+            None,
+        ),
+    ],
+    "deploy.service": [
+        ("status", "--url: missing; expected it, or the variable ORTHANC_URL", None),
+        (
+            "status --url=http://127.0.0.1:1 --user=a --password_file={folder}/none",
+            "--password_file={folder}/none: No such file or directory; expected a file with the password",
+            None,
+        ),
+        (
+            "status --url=http://127.0.0.1:1 --user=a --password_file={folder}/password",
+            "--url: Orthanc does not answer (ConnectionError); expected an Orthanc that accepts --user and …",
+            _file("password", "secret"),
+        ),
+    ],
     "scripts.package": [
         (
             "brats_finetun --output={folder}",
@@ -173,6 +266,11 @@ ROWS: dict[str, list[tuple[str, str, Prepare | None]]] = {
             None,
         ),
         ("verify {folder}", "folder: LICENSE is missing", None),
+        (
+            "verify {folder}/package.zip --largest_package=0.001",
+            "{folder}/package.zip: 0.00977 GiB in it; expected 0.001 GiB at most, unless --largest_package is …",
+            _archive,
+        ),
         (
             "verify {folder}/package.zip",
             "{folder}/package.zip: cannot be read as a zip (File is not a zip file); expected a package",

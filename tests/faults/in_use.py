@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from common.files import claim
+from common.locks import claim
 from tests.faults.checkpoints import BRATS, CONTENT
 from tests.faults.table import Fault, plain, wrapped
 

@@ -46,6 +46,8 @@ def become(request: dict[str, Any]) -> None:
         page = resource.getpagesize()
         most = int(Path("/proc/self/statm").read_text().split()[0]) * page + request["memory"]
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    if request["disk"] is not None:  # bytes of each file, as if the disk were full after them
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["disk"], request["disk"]))
 
 
 if __name__ == "__main__":

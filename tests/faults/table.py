@@ -29,6 +29,7 @@ class Fault:
         status: exit status.
         prepare: makes in `folder` what the command reads, from the folder of the cohorts.
         memory: bytes that the command may take more than a process that has only imported; None: no limit.
+        disk: bytes that a file may have, after which the disk is full; None: no limit.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Fault:
     status: int = 2
     prepare: Callable[[Path, Path], object] = lambda folder, cohorts: None  # a default, not a method
     memory: int | None = None
+    disk: int | None = None
 
     def words(self, places: Mapping[str, Path]) -> list[str]:
         """The arguments with the places of a test: folder, output and cohorts."""

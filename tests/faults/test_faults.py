@@ -17,8 +17,10 @@ import pytest
 from tests.faults.checkpoints import FAULTS as OF_CHECKPOINTS
 from tests.faults.commands import FAULTS as OF_COMMANDS
 from tests.faults.datalists import FAULTS as OF_DATALISTS
+from tests.faults.disks import FAULTS as OF_DISKS
 from tests.faults.in_use import FAULTS as OF_FOLDERS_IN_USE
 from tests.faults.options import FAULTS as OF_OPTIONS
+from tests.faults.states import FAULTS as OF_STATES
 from tests.faults.table import Fault, plain
 from tests.faults.volumes import FAULTS as OF_VOLUMES
 from tests.support import ROOT, Result, execute
@@ -26,8 +28,11 @@ from tests.support import ROOT, Result, execute
 LOGS = "tensorboard/"  # of a run that reads a bad volume in its first step
 
 pytestmark = pytest.mark.slow
-FAULTS: list[Fault] = [*(*OF_OPTIONS, *OF_CHECKPOINTS, *OF_DATALISTS, *OF_VOLUMES, *OF_COMMANDS, *OF_FOLDERS_IN_USE)]
-FIRST = {fault.module: fault for fault in reversed(FAULTS) if fault.memory is None}
+FAULTS: list[Fault] = [
+    *(*OF_OPTIONS, *OF_CHECKPOINTS, *OF_STATES, *OF_DATALISTS, *OF_VOLUMES, *OF_COMMANDS),
+    *(*OF_FOLDERS_IN_USE, *OF_DISKS),
+]
+FIRST = {fault.module: fault for fault in reversed(FAULTS) if fault.memory is None and fault.disk is None}
 
 
 class Server:
@@ -43,7 +48,7 @@ class Server:
     def run(self, fault: Fault, words: list[str], folder: Path) -> Result:
         streams = {name: str(folder / name) for name in ("stdout", "stderr")}
         request = {"module": fault.module, "arguments": words, "place": str(ROOT / fault.place), "seconds": 300}
-        self.process.stdin.write(json.dumps(request | streams | {"memory": fault.memory}) + "\n")
+        self.process.stdin.write(json.dumps(request | streams | {"memory": fault.memory, "disk": fault.disk}) + "\n")
         self.process.stdin.flush()
         status = int(self.process.stdout.readline())
         texts = {name: Path(path).read_text() for name, path in streams.items()}
@@ -82,7 +87,7 @@ def check(fault: Fault, places: dict[str, Path], run: Callable[[list[str]], Resu
     assert fault.matches(lines[-1], places), ended.stderr
     assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
     after = {name: content for name, content in files(places["output"]).items() if not name.startswith(LOGS)}
-    assert before.items() <= after.items() if fault.memory else before == after
+    assert before.items() <= after.items() if fault.memory or fault.disk else before == after
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)

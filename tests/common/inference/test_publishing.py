@@ -1,19 +1,22 @@
 """Results that appear together or not at all, in processes that are killed at each step."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from common.errors import InputError
-from common.files import claim, release
 from common.inference import publishing
 from common.inference.publishing import begin, finish, place_of, settle
+from common.locks import claim, release
 from tests.support import ROOT
 
-OLD = {"evaluation.html": "old", "metrics.csv": "old", "mine.txt": "mine", "predictions/a.nii": "old"}
-OLD |= {"predictions/c.nii": "old", "run.json": "old", "summary.json": "old"}
+EARLIER = {"evaluation.html": "old", "metrics.csv": "old", "pictures/c.png": "old", "predictions/a.nii": "old"}
+EARLIER |= {"predictions/c.nii": "old", "run.json": "old", "summary.json": "old", "tensorboard/c/events": "old"}
+MINE = {"mine.txt": "mine", "predictions/mine.nii": "mine"}  # what no evaluation wrote
+OLD = EARLIER | MINE
 NEW = {"metrics.csv": "new", "pictures/a.png": "new", "predictions/a.nii": "new", "predictions/b.nii": "new"}
 NEW |= {"run.json": "new", "summary.json": "new"}
 
@@ -30,7 +33,7 @@ def counted(function):
         done += 1
         return function(*arguments, **options)
     return call
-for place, name in ((pathlib.Path, "rename"), (pathlib.Path, "replace"), (pathlib.Path, "unlink"), (shutil, "rmtree")):
+for place, name in (*((pathlib.Path, name) for name in ("rename", "replace", "unlink", "rmdir")), (shutil, "rmtree")):
     setattr(place, name, counted(getattr(place, name)))
 unfinished = pathlib.Path(publishing.begin(folder))
 for name, content in new.items():
@@ -48,13 +51,26 @@ def fill(folder, content):
         (folder / name).write_text(text)
 
 
+@pytest.fixture
+def evaluated(tmp_path):
+    """Makes a folder with the results of an evaluation, and files of somebody else."""
+
+    def evaluated(name):
+        if not (tmp_path / "first").exists():
+            assert evaluate(tmp_path / "first", 1000, EARLIER)
+            fill(tmp_path / "first", MINE)
+        return shutil.copytree(tmp_path / "first", tmp_path / name)
+
+    return evaluated
+
+
 def content_of(folder):
-    """Files by name, but for the lock of a process that was killed; one that was moved aside without its time."""
+    """Files by name, but for their list and the lock of a process that was killed; the one moved aside without time."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     return {
         "run-old.json" if name.startswith("run-") else name: path.read_text()
         for name, path in files.items()
-        if name != ".in_use"
+        if name not in (".in_use", ".files.json")
     }
 
 
@@ -62,20 +78,19 @@ def visible(folder):
     return {name: text for name, text in content_of(folder).items() if not name.startswith(".")}
 
 
-def evaluate(folder, step):
+def evaluate(folder, step, content=NEW):
     """A process that evaluates and is killed before a step of its file operations; whether it finished."""
-    command = [sys.executable, "-c", EVALUATING, str(folder), json.dumps(NEW), str(step)]
+    command = [sys.executable, "-c", EVALUATING, str(folder), json.dumps(content), str(step)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout == "finished\n"
 
 
-AFTER = {"mine.txt": "mine", "predictions/c.nii": "old", "run-old.json": "old"} | NEW
+AFTER = MINE | {"run-old.json": "old"} | NEW
 
 
-def test_a_process_that_is_killed_at_any_step_leaves_old_results_or_new_ones(tmp_path):
+def test_a_process_that_is_killed_at_any_step_leaves_old_results_or_new_ones(evaluated):
     found = []
-    for step in range(40):
-        folder = tmp_path / str(step)
-        fill(folder, OLD)
+    for step in range(60):
+        folder = evaluated(str(step))
         finished = evaluate(folder, step)
         seen = visible(folder)
         assert seen in (OLD, AFTER) or "summary.json" not in seen, "nothing takes a mixture for an evaluation"
@@ -90,6 +105,33 @@ def test_a_process_that_is_killed_at_any_step_leaves_old_results_or_new_ones(tmp
     assert finished
     assert found == sorted(found, reverse=True)
     assert set(found) == {"old", "new"}
+    assert json.loads((folder / ".files.json").read_text()) == sorted(NEW)
+    assert not (folder / "tensorboard").exists(), "a folder without files"
+
+
+def test_results_without_a_list_of_their_files_all_stay(tmp_path):
+    fill(tmp_path, OLD)
+    assert evaluate(tmp_path, 1000)
+    assert content_of(tmp_path) == {name: text for name, text in OLD.items() if name != "evaluation.html"} | AFTER
+
+
+def test_a_folder_in_the_place_of_a_file_of_before_stays(evaluated):
+    folder = evaluated("a")
+    (folder / "predictions/c.nii").unlink()
+    fill(folder, {"predictions/c.nii/mine": "mine"})
+    assert evaluate(folder, 1000)
+    assert content_of(folder) == AFTER | {"predictions/c.nii/mine": "mine"}
+
+
+@pytest.mark.parametrize("text", ['["../mine"]', '["/mine"]', '["a\\u0000b"]', '[""]', "[7]", "{}", "[", "[" * 100_000])
+def test_a_list_that_names_what_no_evaluation_writes_is_refused_before_the_work(tmp_path, text):
+    fill(tmp_path / "eval", OLD)
+    fill(tmp_path, {"mine": "mine", "eval/.files.json": text})
+    with pytest.raises(InputError, match=r"\.files\.json: .*expected the files of an evaluation, or no such file"):
+        begin(tmp_path / "eval")
+    release(tmp_path / "eval")
+    assert content_of(tmp_path / "eval") == OLD
+    assert (tmp_path / "mine").exists()
 
 
 def test_a_run_that_fails_leaves_the_earlier_results(tmp_path):

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from common.errors import InputError
-from common.files import claim, claimed
+from common.locks import claim, claimed
 from common.training.distributed import Processes
 from tests.support import ROOT, children
 

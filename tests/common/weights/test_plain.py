@@ -1,6 +1,7 @@
 """Plain state dicts and the JSON beside them: read as a training's checkpoint is, and bound to one file."""
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -91,6 +92,7 @@ def test_a_record_of_another_file_is_refused(plain, tmp_path, reader):
         ("[1]", "names no sha256; expected the SHA-256 of model.pt and its metadata, or no file of this name"),
         ('{"modalities": ["T1"]}', "names no sha256"),
         ('{"sha256": 7}', "names no sha256"),
+        ('{"sha256": "a", "sha256": "b"}', 'the key "sha256" occurs twice'),
     ],
 )
 def test_a_json_that_is_no_record_is_refused(plain, text, message):
@@ -98,6 +100,13 @@ def test_a_json_that_is_no_record_is_refused(plain, text, message):
     with pytest.raises(InputError, match=message) as error:
         weights.read(plain)
     assert "model.json" in one_line(error)
+
+
+def test_a_pipe_in_place_of_the_record_keeps_nobody_waiting(plain):
+    plain.with_name("model.json").unlink()
+    os.mkfifo(plain.with_name("model.json"))
+    with pytest.raises(InputError, match=r"model\.json: not a regular file; expected a JSON file"):
+        weights.read(plain)
 
 
 def test_a_record_is_held_to_the_rules_of_metadata(plain):

@@ -136,6 +136,15 @@ def test_files_that_are_missing_or_unreadable_are_tried_again(cohort):
     assert read == ["s0", "s1"]
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"state": 1, "state": 2}', "[]", "{}"])
+def test_a_record_that_is_damaged_is_written_anew(cohort, text):
+    run(cohort)
+    file = next((cohort / "out/records").rglob("*.json"))
+    file.write_text(text)
+    assert len(run(cohort)[1]) == 1
+    assert run(cohort)[1] == []
+
+
 class Requeued:
     """An array whose one job is this process, and starts once more when it has done its work."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
-from scripts.experiments.costs import batches_of_a_step, key_of, measure, settings_of, steps_of
+from scripts.experiments.costs import batches_of_a_step, key_of, measure, read_costs, settings_of, steps_of
 from scripts.experiments.instances import Places
 from scripts.experiments.jobs import jobs_of
 
@@ -31,13 +31,36 @@ def test_a_length_in_epochs_needs_the_datalist(tmp_path, gpus, steps):
     job = training("atlas_finetune", "atlas", tmp_path, gpus=gpus)
     assert steps_of(job, gpus) == (None, "in epochs, and the datalist is not made yet")
     (tmp_path / "datalists").mkdir()
-    (tmp_path / "datalists/data.json").write_text(json.dumps({"training": [{}] * 555}))
+    cases = [{"subject": f"s{number}", "image": [f"s{number}.nii.gz"]} for number in range(555)]
+    content = {"name": "atlas", "modalities": ["T1"], "label_convention": "atlas", "training": cases}
+    (tmp_path / "datalists/data.json").write_text(json.dumps(content))
     assert steps_of(job, gpus) == (steps, "")  # docs/scale.md
+
+
+def test_a_datalist_that_breaks_a_rule_is_named(tmp_path):
+    (tmp_path / "datalists").mkdir()
+    (tmp_path / "datalists/data.json").write_text('{"training": [], "training": [{}]}')
+    with pytest.raises(InputError, match=r'data\.json: not JSON \(the key "training" occurs twice\)'):
+        steps_of(training("atlas_finetune", "atlas", tmp_path), 1)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": 1, "a": 2}', '{"a": []}', "[]"])
+def test_costs_that_nobody_measured_are_refused(tmp_path, text):
+    (tmp_path / "costs.json").write_text(text)
+    with pytest.raises(InputError, match=r"costs\.json: not what --measure=true writes; expected it, or no such file"):
+        read_costs(tmp_path / "costs.json")
 
 
 def test_options_of_the_study_count():
     job = training("brats_finetune", "brats", options={"iterations": 30, "val_interval": 10, "warmup_iterations": 3})
     assert steps_of(job, 1) == (30, "")
+
+
+@pytest.mark.parametrize("edges", ["64,64,96", "(64,64,96)", "[64,64,96]", [64, 64, 96]])
+def test_options_are_read_as_monais_command_reads_them(edges):
+    job = training("brats_finetune", "brats", options={"patch_size": edges, "iterations": "600 epochs"})
+    found = settings_of(job)
+    assert (list(found["patch_size"]), found["iterations"]) == ([64, 64, 96], "600 epochs")
 
 
 def test_a_length_that_does_not_fit_is_refused_with_the_job():

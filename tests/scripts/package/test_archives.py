@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from common.errors import InputError
+from common.errors import ArgumentError, InputError
 from scripts.package import archives
 
 
@@ -106,11 +106,19 @@ def test_anything_but_one_folder(tmp_path, place, entries):
 
 
 def test_more_than_is_allowed(tmp_path, place):
-    archive = made(tmp_path / "bomb.zip", [("bundle/zeros", bytes(10**6))], zipfile.ZIP_DEFLATED)
-    assert archive.stat().st_size < 2000
-    with pytest.raises(InputError, match="not unpacked"):
-        archives.unpack(archive, place, most_bytes=10**5)
+    archive = made(tmp_path / "bomb.zip", [("bundle/zeros", bytes(10**7))], zipfile.ZIP_DEFLATED)
+    assert archive.stat().st_size < 20_000
+    message = r"bomb\.zip: 0\.00931 GiB in it; expected 0\.001 GiB at most, unless --largest_package is set higher"
+    with pytest.raises(InputError, match=message):
+        archives.unpack(archive, place, largest=0.001)
     assert list(place.iterdir()) == []
+    assert (archives.unpack(archive, place, largest=0.01) / "zeros").stat().st_size == 10**7
+
+
+@pytest.mark.parametrize("largest", [0, -1, float("nan"), True, "8"])
+def test_a_limit_that_is_none(tmp_path, place, largest):
+    with pytest.raises(ArgumentError, match=rf"largest_package={largest}: expected a number from 0\.001"):
+        archives.unpack(made(tmp_path / "a.zip", [("bundle/a", b"1")]), place, largest)
 
 
 def test_a_size_that_lies(tmp_path, place):
@@ -118,13 +126,13 @@ def test_a_size_that_lies(tmp_path, place):
     archive = made(tmp_path / "lie.zip", [("bundle/zeros", bytes(10**6))], zipfile.ZIP_DEFLATED)
     archive.write_bytes(archive.read_bytes().replace(struct.pack("<L", 10**6), struct.pack("<L", 10)))
     with pytest.raises(InputError, match="cannot be read as a zip"):
-        archives.unpack(archive, place, most_bytes=10**5)
+        archives.unpack(archive, place)
     assert sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) <= 10
 
 
 def test_too_many_files(tmp_path, place, monkeypatch):
     monkeypatch.setattr(archives, "MOST_FILES", 3)
-    with pytest.raises(InputError, match="more than 3 files"):
+    with pytest.raises(InputError, match="4 files in it; expected 3 at most; a folder that you have unpacked"):
         archives.unpack(made(tmp_path / "many.zip", [(f"bundle/{n}", b"") for n in range(4)]), place)
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from common.files import lock
+from common.locks import lock
 from scripts.prepare.store import WORK
 from tests.support import ROOT
 

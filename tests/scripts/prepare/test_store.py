@@ -6,7 +6,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.errors import InputError
-from common.files import lock
+from common.locks import lock
 from scripts.prepare.cohort import Outcome, run_in_processes
 from scripts.prepare.scans import Subject
 from scripts.prepare.store import WORK, alone, begin
