@@ -20,7 +20,7 @@ __all__ = ["benchmark"]
 PAGE, PICTURE = ROOT / "docs/benchmarks.md", ROOT / "docs/images/growth.png"
 GROWTH, GPU = "growth", "gpu"
 Variants = Mapping[str, Callable[[], float | Measured]]
-BENCHMARKS: dict[str, Callable[[], Mapping[str, Variants]]] = {
+BENCHMARKS: dict[str, Callable[..., Mapping[str, Variants]]] = {
     "step": training.step,
     "attention": training.attention,
     "precision": training.precision,
@@ -36,7 +36,7 @@ BENCHMARKS: dict[str, Callable[[], Mapping[str, Variants]]] = {
 LONG = {"step": 2, "inference": 1}  # at most so many repeats in `all`, which takes less than an hour
 
 
-def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # the option's name is fixed
+def benchmark(name: str, repeats: int = 5, json: str | None = None, before: str = starting.BEFORE) -> None:
     """Time variants in turn (A B A B ...), and print the median of each and its median ratio to the first.
 
     Seconds are of processor time. docs/benchmarks.md says what each variant does.
@@ -50,12 +50,16 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
             but gpu, which also writes the tables of docs/benchmarks.md.
         repeats: number of timings of each variant; all takes 2 of step and 1 of inference, growth one of each point.
         json: file for the figures.
+        before: for start, an earlier commit whose code is timed, too, by its name or full hash; none to leave it out.
     """
     if name not in (*BENCHMARKS, GROWTH, GPU, "all"):
         raise InputError(f"benchmark {name}: expected one of {', '.join(BENCHMARKS)}, {GROWTH}, {GPU} or all")
     check_number("repeats", repeats, int, 1)
     if json:
         check_writable_file(json, f"--json={json}")
+    options = {"start": {"before": str(before)}}
+    if name in ("start", "all"):
+        starting.check_commit(str(before))
     if name in (GROWTH, "all"):
         growth.draw(growth.measure(), PICTURE)
         show(f"curves drawn in {PICTURE}")
@@ -64,7 +68,7 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
     chosen = {each: min(repeats, LONG.get(each, repeats)) for each in BENCHMARKS} if name == "all" else {name: repeats}
     figures = {}
     for each, count in chosen.items():
-        figures[each] = _measured(each, count)
+        figures[each] = _measured(each, count, **options.get(each, {}))
         if name == "all":
             update(PAGE, {each: figures[each]}, chosen, date.today())
             show(f"{each}: table written to {PAGE}")
@@ -73,10 +77,10 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None) -> None:  # 
             file.write_text(dumps(_listed(figures, chosen), indent=1) + "\n")
 
 
-def _measured(name: str, repeats: int) -> dict[str, dict[str, Any]]:
+def _measured(name: str, repeats: int, **options: Any) -> dict[str, dict[str, Any]]:
     """The rows of each comparison of a benchmark, printed as they come."""
     found = {}
-    for work, variants in (training.gpu if name == GPU else BENCHMARKS[name])().items():
+    for work, variants in (training.gpu if name == GPU else BENCHMARKS[name])(**options).items():
         taken: dict[str, list[Measured]] = {variant: [] for variant in variants}
         for _ in tqdm(range(repeats), desc=f"{name}: {work}"):
             for variant, run in variants.items():
@@ -86,8 +90,9 @@ def _measured(name: str, repeats: int) -> dict[str, dict[str, Any]]:
         found[work] = {variant: _row(values, first) for variant, values in taken.items()}
         for variant, row in found[work].items():
             spread = f" ({row['lowest']:.2f} to {row['highest']:.2f})"
+            clock = f"   by the clock {row['clock']:.2f} s   x {row['clock_ratio']:.2f}" if "clock" in row else ""
             peak = f"   {row['peak']:.2f} GiB" if "peak" in row else ""
-            show(f"{work}: {variant:<34} {row['seconds']:9.4f} s   x {row['ratio']:.2f}{spread}{peak}")
+            show(f"{work}: {variant:<34} {row['seconds']:9.4f} s   x {row['ratio']:.2f}{spread}{clock}{peak}")
     return found
 
 
@@ -96,7 +101,8 @@ def _listed(figures: Mapping[str, Any], repeats: Mapping[str, int]) -> list[dict
     return [
         {"benchmark": name, "work": work, "variant": variant, "repeats": repeats[name]}
         | {key: row[key] for key in ("seconds", "ratio", "lowest", "highest")}
-        | {"peak_gib": row.get("peak")}
+        | {f"clock_{key}": row.get(f"clock_{key}") for key in ("ratio", "lowest", "highest")}
+        | {"clock_seconds": row.get("clock"), "peak_gib": row.get("peak")}
         for name, works in figures.items()
         for work, rows in works.items()
         for variant, row in rows.items()
@@ -105,11 +111,20 @@ def _listed(figures: Mapping[str, Any], repeats: Mapping[str, int]) -> list[dict
 
 def _row(values: list[Measured], first: list[Measured]) -> dict[str, float]:
     """The medians of a variant, its ratio to the first one with lowest and highest, and its peak if it was measured."""
-    ratios = [mine.seconds / base.seconds for mine, base in zip(values, first, strict=True)]
-    row = {"seconds": statistics.median(each.seconds for each in values), "ratio": statistics.median(ratios)}
-    row |= {"lowest": min(ratios), "highest": max(ratios)}
+    seconds = [each.seconds for each in values]
+    row = {"seconds": statistics.median(seconds)} | _ratios(seconds, [each.seconds for each in first])
+    clocks, first_clocks = ([each.clock for each in some if each.clock is not None] for some in (values, first))
+    if clocks and first_clocks:
+        ratios = {f"clock_{name}": ratio for name, ratio in _ratios(clocks, first_clocks).items()}
+        row |= {"clock": statistics.median(clocks)} | ratios
     peaks = [each.peak for each in values if each.peak is not None]
     return row | {"peak": statistics.median(peaks)} if peaks else row
+
+
+def _ratios(values: list[float], first: list[float]) -> dict[str, float]:
+    """The median of the ratios of each repeat, the lowest and the highest."""
+    ratios = [mine / base for mine, base in zip(values, first, strict=True)]
+    return {"ratio": statistics.median(ratios), "lowest": min(ratios), "highest": max(ratios)}
 
 
 if __name__ == "__main__":

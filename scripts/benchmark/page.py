@@ -12,6 +12,7 @@ from common.files import atomic_write
 __all__ = ["table", "update"]
 
 BEGIN, END = "<!-- table: {} -->", "<!-- end -->"
+OPTIONAL = ("clock", "peak")  # columns
 
 
 def update(page: Path, figures: Mapping[str, Mapping[str, Any]], repeats: Mapping[str, int], day: date) -> None:
@@ -43,15 +44,23 @@ def update(page: Path, figures: Mapping[str, Mapping[str, Any]], repeats: Mappin
 
 def table(works: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
     """The lines of a Markdown table."""
-    has_peak = any("peak" in row for rows in works.values() for row in rows.values())
-    titles = ["variant", "seconds", "ratio", *(["peak memory"] if has_peak else [])]
+    has_clock, has_peak = (any(key in row for rows in works.values() for row in rows.values()) for key in OPTIONAL)
+    titles = ["variant", "seconds", "ratio", *(["by the clock"] if has_clock else [])]
+    titles += ["peak memory"] if has_peak else []
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for work, rows in works.items():
         for variant, row in rows.items():
-            spread = f" ({row['lowest']:.2f} to {row['highest']:.2f})" if row["highest"] > row["lowest"] else ""
             name = f"{work.replace('_', '-')}: {variant}" if len(works) > 1 else variant
-            cells = [name, f"{row['seconds']:.3g}", f"{row['ratio']:.2f}{spread}"]
+            cells = [name, f"{row['seconds']:.3g}", _ratio(row)]
+            if has_clock:
+                cells.append(f"{row['clock']:.3g} s, {_ratio(row, 'clock_')}" if "clock" in row else "")
             if has_peak:
                 cells.append(f"{row['peak']:.1f} GiB" if "peak" in row else "")
             lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _ratio(row: Mapping[str, float], kind: str = "") -> str:
+    """A ratio, with the spread of its repeats if there is one."""
+    ratio, lowest, highest = (row[f"{kind}{name}"] for name in ("ratio", "lowest", "highest"))
+    return f"{ratio:.2f} ({lowest:.2f} to {highest:.2f})" if highest > lowest else f"{ratio:.2f}"

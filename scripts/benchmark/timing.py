@@ -25,10 +25,14 @@ PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # leaves memory as PyTorch and gli
 
 
 class Measured(NamedTuple):
-    """Seconds, and the most memory that a process had in GiB (resident set); None if it ran with others in one."""
+    """Seconds, the most memory that a process had in GiB (resident set), and seconds by the clock.
+
+    Memory and clock are None for work in a process that does other work, too.
+    """
 
     seconds: float
     peak: float | None = None
+    clock: float | None = None
 
 
 def timed(run: Callable[[], Any]) -> float:
@@ -69,7 +73,7 @@ def _environment(threads: int) -> dict[str, str]:
 def run_process(
     words: Sequence[str], folder: Path = ROOT, variables: Mapping[str, str] | None = None, until: str | None = None
 ) -> Measured:
-    """Seconds of processor time of a Python process and of those that it started, and the process's peak memory.
+    """Processor time of a Python process and of those that it started, its peak memory, and the time that it took.
 
     Args:
         words: after `python`.
@@ -81,7 +85,7 @@ def run_process(
         RuntimeError: it fails, or ends without the text.
     """
     environment = _environment(0) | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"} | dict(variables or {})
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     printed: list[str] = []
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", *words], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
@@ -96,8 +100,9 @@ def run_process(
     expected = 0 if until is None else -signal.SIGKILL
     if process.returncode != expected:
         raise RuntimeError(f"{' '.join(words)}: ended with status {process.returncode}\n{''.join(printed)}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Measured(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, max(peaks, default=0.0))
+    clock, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Measured(seconds, max(peaks, default=0.0), clock)
 
 
 @contextmanager

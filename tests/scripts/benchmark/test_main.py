@@ -1,6 +1,10 @@
 """`scripts.benchmark`: what it compares, and what it prints and writes."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from collections import Counter
 from datetime import date
 from types import SimpleNamespace
@@ -11,8 +15,8 @@ import torch
 from common.errors import InputError
 from common.metrics.protocols import brats
 from scripts.benchmark import __main__ as benchmark
-from scripts.benchmark import corruption, growth, lesions, reading, timing, training
-from scripts.benchmark.page import update
+from scripts.benchmark import corruption, growth, lesions, reading, starting, timing, training
+from scripts.benchmark.page import table, update
 from scripts.phantoms.cohort import make
 from scripts.phantoms.layouts import LAYOUTS
 from tests.oracles import lesionwise
@@ -23,18 +27,68 @@ def fake(monkeypatch, *names):
     """Benchmarks whose variants take known times."""
     for name in names:
         variants = {"ours": iter([1.0, 2.0, 4.0]).__next__, "stock": iter([3.0, 4.0, 4.0]).__next__}
-        monkeypatch.setitem(benchmark.BENCHMARKS, name, lambda variants=variants: {"work": variants})
+        monkeypatch.setitem(benchmark.BENCHMARKS, name, lambda variants=variants, **_: {"work": variants})
 
 
 def test_ratios_are_to_the_first_variant(monkeypatch, tmp_path, capsys):
     fake(monkeypatch, "views")
     benchmark.benchmark("views", repeats=3, json=str(tmp_path / "figures.json"))
-    common = {"benchmark": "views", "work": "work", "repeats": 3, "peak_gib": None}
+    common = {"benchmark": "views", "work": "work", "repeats": 3, "peak_gib": None, "clock_seconds": None}
+    common |= {"clock_ratio": None, "clock_lowest": None, "clock_highest": None}
     assert json.loads((tmp_path / "figures.json").read_text()) == [
         common | {"variant": "ours", "seconds": 2.0, "ratio": 1.0, "lowest": 1.0, "highest": 1.0},
         common | {"variant": "stock", "seconds": 4.0, "ratio": 2.0, "lowest": 1.0, "highest": 3.0},  # median of 3, 2, 1
     ]
     assert "stock" in capsys.readouterr().out
+
+
+def test_seconds_by_the_clock_have_a_ratio_of_their_own(monkeypatch, tmp_path, capsys):
+    variants = {
+        "ours": iter([timing.Measured(1.0, 2.0, 3.0), timing.Measured(1.0, 2.0, 4.0)]).__next__,
+        "stock": iter([timing.Measured(2.0, 2.0, 9.0), timing.Measured(2.0, 2.0, 8.0)]).__next__,
+    }
+    monkeypatch.setitem(benchmark.BENCHMARKS, "views", lambda: {"work": variants})
+    benchmark.benchmark("views", repeats=2, json=str(tmp_path / "figures.json"))
+    assert "by the clock 8.50 s   x 2.50" in capsys.readouterr().out  # ratios 3 and 2
+    stock = json.loads((tmp_path / "figures.json").read_text())[1]
+    names = ("ratio", "clock_seconds", "clock_ratio", "clock_lowest", "clock_highest")
+    assert [stock[name] for name in names] == [2.0, 8.5, 2.5, 2.0, 3.0]
+    row = benchmark._row([timing.Measured(2.0, 1.0, 9.0)] * 2, [timing.Measured(1.0, 1.0, 3.0)] * 2)
+    assert table({"start": {"stock": row}})[-1] == "| stock | 2 | 2.00 | 9 s, 3.00 | 1.0 GiB |"
+
+
+@pytest.mark.parametrize("before", ["nonsense", "-h", 1e25])
+def test_a_commit_that_is_not_there_is_refused(before):
+    with pytest.raises(InputError, match=rf"--before={re.escape(str(before))}: not found in .* expected a commit"):
+        benchmark.benchmark("start", before=before)
+
+
+def test_an_earlier_commit_is_timed_with_its_own_code(tmp_path, monkeypatch):
+    """A repository of two commits; the code that runs is that of the first, and Git keeps no record of it."""
+    config = ["-c", "user.name=a", "-c", "user.email=a", "-c", "commit.gpgsign=false"]
+    bundle = tmp_path / "bundles/brats_finetune"
+    bundle.mkdir(parents=True)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    for number in range(2):
+        (tmp_path / "told.py").write_text(f"NUMBER = {number}\n")
+        (bundle / "begin.py").write_text("import told\nprint('to do:', told.NUMBER, __file__)\n")
+        subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+        subprocess.run(["git", *config, "commit", "--quiet", "--message=one"], cwd=tmp_path, check=True)
+    monkeypatch.setattr(starting, "ROOT", tmp_path)
+    starting.check_commit("HEAD^")
+    starting.check_commit("none")
+    tree = starting.extract("HEAD^")
+    seen = []
+
+    def run_process(words, folder, variables, until):
+        environment = os.environ | variables
+        seen.append(subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True))
+
+    monkeypatch.setattr(starting, "run_process", run_process)
+    for place in (tree, tmp_path):
+        starting._begin(place, ["-m", "begin"])
+    assert [ended.stdout.split()[2:3] for ended in seen] == [[b"0"], [b"1"]]
+    assert not (tmp_path / ".git/worktrees").exists()
 
 
 def test_all_writes_the_tables_of_the_page(monkeypatch, tmp_path):
@@ -46,7 +100,7 @@ def test_all_writes_the_tables_of_the_page(monkeypatch, tmp_path):
         growth, "measure", lambda: {"time, s|size": {"ours": [(1, 2), (2, 3)], "stock": [(1, 3), (2, 6)]}}
     )
     fake(monkeypatch, *benchmark.BENCHMARKS)
-    benchmark.benchmark("all", repeats=3)
+    benchmark.benchmark("all", repeats=3, before="none")  # a shallow clone has no earlier commit
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
     text = page.read_text()
     assert text.count("| stock | 4 | 2.00 (1.00 to 3.00) |") == len(benchmark.BENCHMARKS) - 2
@@ -76,6 +130,7 @@ def test_a_process_is_measured_until_it_says_a_word():
     program = "import time; list(range(10**6)); print('ready', flush=True); time.sleep(60)"
     found = timing.run_process(["-c", program], until="ready")
     assert 0 < found.seconds < 20
+    assert 0 < found.clock < 50  # not the minute that it would sleep
     with pytest.raises(RuntimeError, match="ended with status 0"):
         timing.run_process(["-c", "print('other')"], until="ready")
     with pytest.raises(RuntimeError, match="ended with status 3"):
