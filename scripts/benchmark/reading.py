@@ -2,16 +2,14 @@
 
 import atexit
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from common.configs import read
-from scripts.benchmark.timing import timed
+from scripts.benchmark.timing import ROOT, timed
 
 __all__ = ["CROPS", "crops", "make_entries", "reader", "reading_batches", "stock_batches"]
 
-ROOT = Path(__file__).resolve().parents[2]
 CROPS = 4  # of a batch whose reading is timed
 
 

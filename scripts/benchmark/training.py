@@ -73,10 +73,7 @@ def precision() -> dict[str, dict[str, Callable[[], float]]]:
     pretraining = SSLHead(4, "micro"), SSLLoss(), TwoViews()
     fine_tuning = SwinUNETR(4, 3, **settings("micro")._asdict()), DiceLoss(sigmoid=True), _supervised
     return {
-        name: {
-            kind: _timed_step(deepcopy(parts), crops, getattr(torch, kind), "recomputed")
-            for kind in ("float32", "bfloat16")
-        }
+        name: {kind: _timed_step(deepcopy(parts), crops, getattr(torch, kind)) for kind in ("float32", "bfloat16")}
         for name, parts in (("fine_tuning", fine_tuning), ("pretraining", pretraining))
     }
 
@@ -92,7 +89,7 @@ def pretraining_step(kind: str, device: str = "cpu") -> Callable[[], Any]:
     network, crops = SSLHead(2, SIZE).to(device), torch.randn(CROPS, 2, EDGE, EDGE, EDGE)
     if kind != "stock":
         parts = network, SSLLoss(), TwoViews()
-        return _step(parts, {"image": crops.to(device)}, getattr(torch, kind), "recomputed", device)
+        return _step(parts, {"image": crops.to(device)}, getattr(torch, kind), device)
     generator, loss, optimizer = torch.Generator().manual_seed(0), SSLLoss(), torch.optim.AdamW(network.parameters())
 
     def run() -> None:
@@ -132,7 +129,7 @@ def fine_tuning_step(kind: str, device: str = "cpu") -> Callable[[], Any]:
     label = (torch.rand(CROPS, 3, EDGE, EDGE, EDGE, device=device) > 0.9).float()
     if kind != "stock":
         parts = network, loss, _supervised
-        return _step(parts, {"image": image, "label": label}, getattr(torch, kind), "recomputed", device)
+        return _step(parts, {"image": image, "label": label}, getattr(torch, kind), device)
     optimizer = torch.optim.AdamW(network.parameters())
 
     def run() -> None:
@@ -166,13 +163,13 @@ def _supervised(batch: Mapping[str, Any], *_: Any, **__: Any) -> tuple[Any, Any]
     return batch["image"], batch["label"]
 
 
-def _timed_step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, kind: str) -> Callable[[], float]:
-    run = _step(parts, crops, dtype, kind)
+def _timed_step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any) -> Callable[[], float]:
+    run = _step(parts, crops, dtype)
     run()  # allocates the optimiser's moments
     return lambda: timed(run)
 
 
-def _step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, kind: str, device: str = "cpu") -> Callable[[], Any]:
+def _step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, device: str = "cpu") -> Callable[[], Any]:
     """One optimiser step as in the bundles; `parts`: network, loss, prepare_batch."""
     import torch
     from monai.engines import SupervisedTrainer
@@ -182,7 +179,7 @@ def _step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, kind: str, device
     from common.training.step import Step
 
     network, loss, prepare = parts
-    set_attention(network, kind)
+    set_attention(network, "recomputed")
     trainer = SupervisedTrainer(
         device=torch.device(device),
         max_epochs=1,

@@ -31,8 +31,8 @@ def inference() -> dict[str, dict[str, Callable[[], Measured]]]:
     stock = ["-m", "scripts.benchmark.whole_case", str(checkpoint), str(place), str(place / "stock")]
     return {
         "inference": {
-            "ours": lambda: run_process([*ours, f"--output_dir={place / 'ours'}"], bundle, {}),
-            "ours, bfloat16": lambda: run_process([*ours, "--amp=bf16", f"--output_dir={place / 'half'}"], bundle, {}),
+            "ours": lambda: run_process([*ours, f"--output_dir={place / 'ours'}"], bundle),
+            "ours, bfloat16": lambda: run_process([*ours, "--amp=bf16", f"--output_dir={place / 'half'}"], bundle),
             "stock": lambda: run_process(stock, ROOT, PLAIN_MEMORY),
         }
     }
