@@ -11,7 +11,7 @@ from tqdm import tqdm
 from common import cli
 from common.errors import InputError, check_number, show
 from common.files import atomic_write, check_writable_file
-from scripts.benchmark import corruption, growth, lesions, reading, starting, training, whole_case
+from scripts.benchmark import corruption, growth, lesions, reading, starting, timing, training, whole_case
 from scripts.benchmark.page import update
 from scripts.benchmark.timing import ROOT, Measured
 
@@ -49,7 +49,7 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None, before: str 
             docs/images/growth.png), gpu (steps and a window on a GPU, seconds by the clock, memory of the GPU), or all
             but gpu, which also writes the tables of docs/benchmarks.md.
         repeats: number of timings of each variant; all takes 2 of step and 1 of inference, growth one of each point.
-        json: file for the figures.
+        json: file for the figures and the points of the curves, with date, versions and processor.
         before: for start, an earlier commit whose code is timed, too, by its name or full hash; none to leave it out.
     """
     if name not in (*BENCHMARKS, GROWTH, GPU, "all"):
@@ -60,21 +60,24 @@ def benchmark(name: str, repeats: int = 5, json: str | None = None, before: str 
     options = {"start": {"before": str(before)}}
     if name in ("start", "all"):
         starting.check_commit(str(before))
+    curves: dict[str, growth.Points] = {}
     if name in (GROWTH, "all"):
-        growth.draw(growth.measure(), PICTURE)
+        curves = growth.measure()
+        growth.draw(curves, PICTURE)
         show(f"curves drawn in {PICTURE}")
-    if name == GROWTH:
-        return
     chosen = {each: min(repeats, LONG.get(each, repeats)) for each in BENCHMARKS} if name == "all" else {name: repeats}
-    figures = {}
+    chosen.pop(GROWTH, None)
+    figures, day, setting = {}, date.today(), timing.setting()
+    show(", ".join(f"{key} {value}" for key, value in setting.items()))
     for each, count in chosen.items():
         figures[each] = _measured(each, count, **options.get(each, {}))
         if name == "all":
-            update(PAGE, {each: figures[each]}, chosen, date.today())
+            update(PAGE, {each: figures[each]}, chosen, day, setting)
             show(f"{each}: table written to {PAGE}")
     if json:
         with atomic_write(json) as file:
-            file.write_text(dumps(_listed(figures, chosen), indent=1) + "\n")
+            found = {"date": f"{day}", "setting": setting, "figures": _listed(figures, chosen), "growth": curves}
+            file.write_text(dumps(found, indent=1) + "\n")
 
 
 def _measured(name: str, repeats: int, **options: Any) -> dict[str, dict[str, Any]]:

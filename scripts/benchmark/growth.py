@@ -13,7 +13,7 @@ from tqdm import tqdm
 from common.files import atomic_write
 from scripts.benchmark.timing import PLAIN_MEMORY, Measured, run_alone, timed
 
-__all__ = ["crop_step", "draw", "measure"]
+__all__ = ["Points", "crop_step", "draw", "measure"]
 
 EDGES = (64, 96, 128)  # voxels
 SUBJECTS = (100, 1_000, 10_000, 40_000)

@@ -15,7 +15,13 @@ BEGIN, END = "<!-- table: {} -->", "<!-- end -->"
 OPTIONAL = ("clock", "peak")  # columns
 
 
-def update(page: Path, figures: Mapping[str, Mapping[str, Any]], repeats: Mapping[str, int], day: date) -> None:
+def update(
+    page: Path,
+    figures: Mapping[str, Mapping[str, Any]],
+    repeats: Mapping[str, int],
+    day: date,
+    setting: Mapping[str, Any],
+) -> None:
     """Replace the table of each benchmark.
 
     Args:
@@ -23,10 +29,12 @@ def update(page: Path, figures: Mapping[str, Mapping[str, Any]], repeats: Mappin
         figures: rows by benchmark, comparison and variant, as `python -m scripts.benchmark` prints them.
         repeats: by benchmark.
         day: of the measurement.
+        setting: versions and processor, as `timing.setting` returns them.
 
     Raises:
         InputError: a mark is missing.
     """
+    on = "PyTorch {torch}, MONAI {monai}, Python {python}, {processor} with {cores} cores".format_map(setting)
     text = page.read_text(encoding="utf-8")
     for name, works in figures.items():
         begin = BEGIN.format(name)
@@ -35,7 +43,7 @@ def update(page: Path, figures: Mapping[str, Mapping[str, Any]], repeats: Mappin
         if found is None:
             raise InputError(f"{page}: no '{begin}' with '{END}' after it; expected a place for the table")
         count = repeats[name]
-        measured = f"Measured on {day:%Y-%m-%d}, {count} repeat{'' if count == 1 else 's'}."
+        measured = f"Measured on {day:%Y-%m-%d}, {count} repeat{'' if count == 1 else 's'}. {on}."
         content = "\n".join([begin, "", measured, "", *table(works), "", END])
         text = "".join([text[: found.start()], content, text[found.end() :]])
     with atomic_write(page) as file:

@@ -32,7 +32,7 @@ def start(before: str = BEFORE) -> dict[str, dict[str, Callable[[], Measured]]]:
         *(f"--ckpt_dir={folder / 'models'}", "--iterations=4", "--val_interval=2", "--warmup_iterations=0"),
         "--cache_rate=0.0",
     ]
-    variants = {"training (ours)": partial(_begin, ROOT, training)}
+    variants: dict[str, Callable[[], Measured]] = {"training (ours)": partial(_begin, ROOT, training)}
     if before != NONE:
         variants[f"training, at commit {before}"] = partial(_begin, extract(before), training)
     return {"start": variants | {"import of MONAI": partial(run_process, ["-c", "import monai.bundle"])}}

@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import re
 import resource
 import signal
 import subprocess
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 from common.errors import show
 from common.memory import peak_resident
 
-__all__ = ["PLAIN_MEMORY", "ROOT", "Measured", "run_alone", "run_process", "timed"]
+__all__ = ["PLAIN_MEMORY", "ROOT", "Measured", "run_alone", "run_process", "setting", "timed"]
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU_RUNS = 10  # that are timed together on a GPU
@@ -33,6 +35,15 @@ class Measured(NamedTuple):
     seconds: float
     peak: float | None = None
     clock: float | None = None
+
+
+def setting() -> dict[str, Any]:
+    """What figures depend on: versions of Python and the main packages, the processor's name and its cores."""
+    from common.weights import versions
+
+    said = Path("/proc/cpuinfo")  # of Linux
+    found = re.search(r"^model name\s*:\s*(.+)$", said.read_text(), re.MULTILINE) if said.is_file() else None
+    return versions() | {"processor": found[1] if found else platform.processor(), "cores": os.cpu_count()}
 
 
 def timed(run: Callable[[], Any]) -> float:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections import Counter
 from datetime import date
 from types import SimpleNamespace
 
+import monai
 import pytest
 import torch
 
@@ -21,6 +23,8 @@ from scripts.phantoms.cohort import make
 from scripts.phantoms.layouts import LAYOUTS
 from tests.oracles import lesionwise
 from tests.oracles.masks import balls, noise
+
+CURVES = {"time, s|size": {"ours": [(1, 2), (2, 3)], "stock": [(1, 3), (2, 6)]}}
 
 
 def fake(monkeypatch, *names):
@@ -35,7 +39,9 @@ def test_ratios_are_to_the_first_variant(monkeypatch, tmp_path, capsys):
     benchmark.benchmark("views", repeats=3, json=str(tmp_path / "figures.json"))
     common = {"benchmark": "views", "work": "work", "repeats": 3, "peak_gib": None, "clock_seconds": None}
     common |= {"clock_ratio": None, "clock_lowest": None, "clock_highest": None}
-    assert json.loads((tmp_path / "figures.json").read_text()) == [
+    said = json.loads((tmp_path / "figures.json").read_text())
+    assert said["date"] == f"{date.today()}"
+    assert said["figures"] == [
         common | {"variant": "ours", "seconds": 2.0, "ratio": 1.0, "lowest": 1.0, "highest": 1.0},
         common | {"variant": "stock", "seconds": 4.0, "ratio": 2.0, "lowest": 1.0, "highest": 3.0},  # median of 3, 2, 1
     ]
@@ -50,7 +56,7 @@ def test_seconds_by_the_clock_have_a_ratio_of_their_own(monkeypatch, tmp_path, c
     monkeypatch.setitem(benchmark.BENCHMARKS, "views", lambda: {"work": variants})
     benchmark.benchmark("views", repeats=2, json=str(tmp_path / "figures.json"))
     assert "by the clock 8.50 s   x 2.50" in capsys.readouterr().out  # ratios 3 and 2
-    stock = json.loads((tmp_path / "figures.json").read_text())[1]
+    stock = json.loads((tmp_path / "figures.json").read_text())["figures"][1]
     names = ("ratio", "clock_seconds", "clock_ratio", "clock_lowest", "clock_highest")
     assert [stock[name] for name in names] == [2.0, 8.5, 2.5, 2.0, 3.0]
     row = benchmark._row([timing.Measured(2.0, 1.0, 9.0)] * 2, [timing.Measured(1.0, 1.0, 3.0)] * 2)
@@ -96,23 +102,39 @@ def test_all_writes_the_tables_of_the_page(monkeypatch, tmp_path):
     page.write_text(benchmark.PAGE.read_text())  # the real one has a place for each
     monkeypatch.setattr(benchmark, "PAGE", page)
     monkeypatch.setattr(benchmark, "PICTURE", tmp_path / "growth.png")
-    monkeypatch.setattr(
-        growth, "measure", lambda: {"time, s|size": {"ours": [(1, 2), (2, 3)], "stock": [(1, 3), (2, 6)]}}
-    )
+    monkeypatch.setattr(growth, "measure", lambda: CURVES)
     fake(monkeypatch, *benchmark.BENCHMARKS)
-    benchmark.benchmark("all", repeats=3, before="none")  # a shallow clone has no earlier commit
+    file = tmp_path / "figures.json"
+    benchmark.benchmark("all", repeats=3, json=str(file), before="none")  # a shallow clone has no earlier commit
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
     text = page.read_text()
     assert text.count("| stock | 4 | 2.00 (1.00 to 3.00) |") == len(benchmark.BENCHMARKS) - 2
     assert text.count("| stock | 3.5 | 2.50 (2.00 to 3.00) |") == 1  # two steps
     assert text.count("| stock | 3 | 3.00 |") == 1  # one inference
+    on = f"PyTorch {torch.__version__}, MONAI {monai.__version__}, Python {platform.python_version()}, "
+    assert text.count(f"Measured on {date.today()}, 3 repeats. {on}") == len(benchmark.BENCHMARKS) - 2
+    said = json.loads(file.read_text())
+    assert {each["benchmark"] for each in said["figures"]} == set(benchmark.BENCHMARKS)
+    assert said["growth"] == {"time, s|size": {"ours": [[1, 2], [2, 3]], "stock": [[1, 3], [2, 6]]}}
+
+
+def test_growth_writes_its_points_and_what_they_depend_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmark, "PICTURE", tmp_path / "growth.png")
+    monkeypatch.setattr(growth, "measure", lambda: CURVES)
+    benchmark.benchmark("growth", json=str(tmp_path / "growth.json"))
+    said = json.loads((tmp_path / "growth.json").read_text())
+    assert said["figures"] == []
+    assert said["growth"]["time, s|size"]["stock"] == [[1, 3], [2, 6]]
+    assert said["setting"]["torch"] == torch.__version__
+    assert said["setting"]["cores"] >= 1
+    assert said["setting"]["processor"]
 
 
 def test_a_page_without_a_place_is_refused(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("no marks")
     with pytest.raises(InputError, match="no '<!-- table: step -->'"):
-        update(page, {"step": {}}, {"step": 1}, date(2026, 1, 1))
+        update(page, {"step": {}}, {"step": 1}, date(2026, 1, 1), timing.setting())
     assert page.read_text() == "no marks"
 
 
