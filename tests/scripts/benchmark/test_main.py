@@ -193,15 +193,28 @@ def test_growth_has_a_point_for_each_size(monkeypatch):
     monkeypatch.setattr(growth, "SUBJECTS", (10, 20))
     monkeypatch.setattr(growth, "LESIONS", (1, 3))
     monkeypatch.setattr(growth, "_readers", lambda processes: 10.0 * processes)
+    monkeypatch.setattr(growth, "READ", (4, 8))
     found = growth.measure()
     assert [[len(points) for points in lines.values()] for lines in found.values()] == [
         [1, 1],
         [1, 1],
         [2],
         [2, 2],
+        [2, 2],
         [2],
     ]
     assert all(value > 0 for lines in found.values() for points in lines.values() for _, value in points)
+
+
+def test_all_subjects_of_a_cohort_are_read(tmp_path):
+    """Memory of a reader that leaves subjects out would be flat, too."""
+    growth._link_cohort(tmp_path, 8)
+    entries = json.loads((tmp_path / "subjects.json").read_text())
+    for batches in (reading.reading_batches(entries, 1, f"{tmp_path}/store"), reading.stock_batches(entries, True)):
+        seen = [next(batches) for _ in range(2)]
+        assert all(batch["image"].shape == (4, 2, 96, 96, 96) for batch in seen)
+        assert sorted(subject for batch in seen for subject in batch["subject"]) == [f"s{n}" for n in range(8)]
+    assert len(list((tmp_path / "store").glob("*.json"))) == 8
 
 
 def test_an_unknown_benchmark_is_refused():
