@@ -12,7 +12,7 @@ from common import cli
 from common.errors import InputError, check_number, show
 from common.files import atomic_write, check_writable_file
 from scripts.benchmark import corruption, growth, lesions, reading, starting, timing, training, whole_case
-from scripts.benchmark.page import update
+from scripts.benchmark.page import dice_text, update
 from scripts.benchmark.timing import ROOT, Measured
 
 __all__ = ["benchmark"]
@@ -95,6 +95,7 @@ def _measured(name: str, repeats: int, **options: Any) -> dict[str, dict[str, An
             spread = f" ({row['lowest']:.2f} to {row['highest']:.2f})"
             clock = f"   by the clock {row['clock']:.2f} s   x {row['clock_ratio']:.2f}" if "clock" in row else ""
             peak = f"   {row['peak']:.2f} GiB" if "peak" in row else ""
+            clock += f"   Dice {dice_text(row['dice'])}" if "dice" in row else ""
             show(f"{work}: {variant:<34} {row['seconds']:9.4f} s   x {row['ratio']:.2f}{spread}{clock}{peak}")
     return found
 
@@ -105,21 +106,26 @@ def _listed(figures: Mapping[str, Any], repeats: Mapping[str, int]) -> list[dict
         {"benchmark": name, "work": work, "variant": variant, "repeats": repeats[name]}
         | {key: row[key] for key in ("seconds", "ratio", "lowest", "highest")}
         | {f"clock_{key}": row.get(f"clock_{key}") for key in ("ratio", "lowest", "highest")}
-        | {"clock_seconds": row.get("clock"), "peak_gib": row.get("peak")}
+        | {"clock_seconds": row.get("clock"), "peak_gib": row.get("peak"), "dice": row.get("dice")}
         for name, works in figures.items()
         for work, rows in works.items()
         for variant, row in rows.items()
     ]
 
 
-def _row(values: list[Measured], first: list[Measured]) -> dict[str, float]:
-    """The medians of a variant, its ratio to the first one with lowest and highest, and its peak if it was measured."""
+def _row(values: list[Measured], first: list[Measured]) -> dict[str, Any]:
+    """The medians of a variant, its ratio to the first one with lowest and highest, and its peak if it was measured.
+
+    Dice is that of the last repeat, as each writes the same label maps.
+    """
     seconds = [each.seconds for each in values]
-    row = {"seconds": statistics.median(seconds)} | _ratios(seconds, [each.seconds for each in first])
+    row: dict[str, Any] = {"seconds": statistics.median(seconds)} | _ratios(seconds, [each.seconds for each in first])
     clocks, first_clocks = ([each.clock for each in some if each.clock is not None] for some in (values, first))
     if clocks and first_clocks:
         ratios = {f"clock_{name}": ratio for name, ratio in _ratios(clocks, first_clocks).items()}
         row |= {"clock": statistics.median(clocks)} | ratios
+    if values[-1].dice is not None:
+        row["dice"] = dict(values[-1].dice)
     peaks = [each.peak for each in values if each.peak is not None]
     return row | {"peak": statistics.median(peaks)} if peaks else row
 

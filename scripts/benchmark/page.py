@@ -9,10 +9,10 @@ from typing import Any
 from common.errors import InputError
 from common.files import atomic_write
 
-__all__ = ["table", "update"]
+__all__ = ["dice_text", "table", "update"]
 
 BEGIN, END = "<!-- table: {} -->", "<!-- end -->"
-OPTIONAL = ("clock", "peak")  # columns
+OPTIONAL = {"clock": "by the clock", "peak": "peak memory", "dice": "mean Dice"}  # columns
 
 
 def update(
@@ -50,25 +50,32 @@ def update(
         file.write_text(text, encoding="utf-8")
 
 
-def table(works: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+def table(works: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
     """The lines of a Markdown table."""
-    has_clock, has_peak = (any(key in row for rows in works.values() for row in rows.values()) for key in OPTIONAL)
-    titles = ["variant", "seconds", "ratio", *(["by the clock"] if has_clock else [])]
-    titles += ["peak memory"] if has_peak else []
+    columns = [key for key in OPTIONAL if any(key in row for rows in works.values() for row in rows.values())]
+    titles = ["variant", "seconds", "ratio", *(OPTIONAL[key] for key in columns)]
     lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for work, rows in works.items():
         for variant, row in rows.items():
             name = f"{work.replace('_', '-')}: {variant}" if len(works) > 1 else variant
             cells = [name, f"{row['seconds']:.3g}", _ratio(row)]
-            if has_clock:
-                cells.append(f"{row['clock']:.3g} s, {_ratio(row, 'clock_')}" if "clock" in row else "")
-            if has_peak:
-                cells.append(f"{row['peak']:.1f} GiB" if "peak" in row else "")
+            cells += [_cell(row, key) if key in row else "" for key in columns]
             lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _ratio(row: Mapping[str, float], kind: str = "") -> str:
+def _cell(row: Mapping[str, Any], key: str) -> str:
+    if key == "dice":
+        return dice_text(row["dice"])
+    return f"{row['clock']:.3g} s, {_ratio(row, 'clock_')}" if key == "clock" else f"{row['peak']:.1f} GiB"
+
+
+def dice_text(dice: Mapping[str, float]) -> str:
+    """Dice of each region, with as many digits as a difference of 0.001 needs."""
+    return ", ".join(f"{region} {value:.5f}" for region, value in dice.items())
+
+
+def _ratio(row: Mapping[str, Any], kind: str = "") -> str:
     """A ratio, with the spread of its repeats if there is one."""
     ratio, lowest, highest = (row[f"{kind}{name}"] for name in ("ratio", "lowest", "highest"))
     return f"{ratio:.2f} ({lowest:.2f} to {highest:.2f})" if highest > lowest else f"{ratio:.2f}"

@@ -27,14 +27,15 @@ PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # leaves memory as PyTorch and gli
 
 
 class Measured(NamedTuple):
-    """Seconds, the most memory that a process had in GiB (resident set), and seconds by the clock.
+    """Seconds, the most memory that a process had in GiB (resident set), seconds by the clock, and Dice by region.
 
-    Memory and clock are None for work in a process that does other work, too.
+    Memory and clock are None for work in a process that does other work, too; Dice for work that segments nothing.
     """
 
     seconds: float
     peak: float | None = None
     clock: float | None = None
+    dice: Mapping[str, float] | None = None
 
 
 def setting() -> dict[str, Any]:

@@ -37,7 +37,7 @@ def fake(monkeypatch, *names):
 def test_ratios_are_to_the_first_variant(monkeypatch, tmp_path, capsys):
     fake(monkeypatch, "views")
     benchmark.benchmark("views", repeats=3, json=str(tmp_path / "figures.json"))
-    common = {"benchmark": "views", "work": "work", "repeats": 3, "peak_gib": None, "clock_seconds": None}
+    common = {"benchmark": "views", "work": "work", "repeats": 3, "peak_gib": None, "clock_seconds": None, "dice": None}
     common |= {"clock_ratio": None, "clock_lowest": None, "clock_highest": None}
     said = json.loads((tmp_path / "figures.json").read_text())
     assert said["date"] == f"{date.today()}"
@@ -61,6 +61,21 @@ def test_seconds_by_the_clock_have_a_ratio_of_their_own(monkeypatch, tmp_path, c
     assert [stock[name] for name in names] == [2.0, 8.5, 2.5, 2.0, 3.0]
     row = benchmark._row([timing.Measured(2.0, 1.0, 9.0)] * 2, [timing.Measured(1.0, 1.0, 3.0)] * 2)
     assert table({"start": {"stock": row}})[-1] == "| stock | 2 | 2.00 | 9 s, 3.00 | 1.0 GiB |"
+
+
+def test_dice_is_in_the_lines_and_in_the_table(monkeypatch, tmp_path, capsys):
+    ours = timing.Measured(1.0, 2.0, 3.0, {"WT": 0.912345, "TC": 0.8})
+    monkeypatch.setitem(benchmark.BENCHMARKS, "views", lambda: {"work": {"ours": lambda: ours}})
+    benchmark.benchmark("views", repeats=2, json=str(tmp_path / "figures.json"))
+    assert "Dice WT 0.91234, TC 0.80000" in capsys.readouterr().out
+    assert json.loads((tmp_path / "figures.json").read_text())["figures"][0]["dice"] == {"WT": 0.912345, "TC": 0.8}
+    rows = {"ours": benchmark._row([ours], [ours]), "none": benchmark._row([timing.Measured(1.0)], [ours])}
+    titles, _, *lines = table({"trained": rows})
+    assert titles == "| variant | seconds | ratio | by the clock | peak memory | mean Dice |"
+    assert lines == [
+        "| ours | 1 | 1.00 | 3 s, 1.00 | 2.0 GiB | WT 0.91234, TC 0.80000 |",
+        "| none | 1 | 1.00 |  |  |  |",
+    ]
 
 
 @pytest.mark.parametrize("before", ["nonsense", "-h", 1e25])
