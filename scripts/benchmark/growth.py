@@ -14,7 +14,7 @@ from tqdm import tqdm
 from common.files import atomic_write
 from scripts.benchmark.timing import PLAIN_MEMORY, Measured, run_alone, timed
 
-__all__ = ["Points", "crop_step", "draw", "measure", "read_cohort"]
+__all__ = ["Points", "draw", "measure", "read_cohort"]
 
 EDGES = (64, 96, 128)  # voxels
 SUBJECTS = (100, 1_000, 10_000, 40_000)
@@ -39,18 +39,10 @@ def measure() -> dict[str, Points]:
 
 
 def _crop_sizes() -> Iterator[tuple[str, int, Measured]]:
-    function = "scripts.benchmark.growth:crop_step"
+    function = "scripts.benchmark.training:fine_tuning_step"
     for edge in EDGES:
-        yield "ours", edge, run_alone(function, "float32", str(edge))
-        yield "stock", edge, run_alone(function, "stock", str(edge), environment=PLAIN_MEMORY)
-
-
-def crop_step(kind: str, edge: str) -> Callable[[], Any]:
-    """A fine-tuning step of the quick start's network on crops of another size."""
-    from scripts.benchmark import training
-
-    training.SIZE, training.EDGE = "micro", int(edge)
-    return training.fine_tuning_step(kind)
+        yield "ours", edge, run_alone(function, "float32", "cpu", "micro", str(edge))
+        yield "stock", edge, run_alone(function, "stock", "cpu", "micro", str(edge), environment=PLAIN_MEMORY)
 
 
 def _lines(found: Sequence[tuple[str, int, Measured]], name: str) -> Points:

@@ -27,15 +27,18 @@ PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # leaves memory as PyTorch and gli
 
 
 class Measured(NamedTuple):
-    """Seconds, the most memory that a process had in GiB (resident set), seconds by the clock, and Dice by region.
+    """Seconds, and what else is known of a run; None otherwise.
 
-    Memory and clock are None for work in a process that does other work, too; Dice for work that segments nothing.
+    The most memory that a process had in GiB (resident set), seconds by the clock, Dice by region, TFLOP/s, and the
+    share of the processor's peak that these are.
     """
 
     seconds: float
     peak: float | None = None
     clock: float | None = None
     dice: Mapping[str, float] | None = None
+    rate: float | None = None
+    share: float | None = None
 
 
 def setting() -> dict[str, Any]:

@@ -8,12 +8,10 @@ from scripts.benchmark import timing, whole_case
 from scripts.phantoms.cohort import make
 
 
-def test_the_stock_way_writes_regions_on_the_grid_of_the_scan(tmp_path, monkeypatch):
-    monkeypatch.setattr(whole_case, "SIZE", "micro")
-    monkeypatch.setattr(whole_case, "EDGE", 64)
+def test_the_stock_way_writes_regions_on_the_grid_of_the_scan(tmp_path):
     make("brats", 1, str(tmp_path / "cohort"), spacing=4.0, workers=1)
-    checkpoint = whole_case._write_checkpoint(tmp_path / "model.pt")
-    whole_case.segment(str(checkpoint), str(tmp_path / "cohort"), str(tmp_path / "stock"))
+    checkpoint = whole_case._write_checkpoint(tmp_path / "model.pt", "micro", 64)
+    whole_case.segment("cpu", str(checkpoint), str(tmp_path / "cohort"), str(tmp_path / "stock"))
     (file,) = (tmp_path / "stock").iterdir()
     scan = nibabel.load(next((tmp_path / "cohort").rglob("*_flair.nii.gz")))
     found = nibabel.load(file)
@@ -55,6 +53,9 @@ def test_each_variant_of_the_trained_network_is_scored(tmp_path, monkeypatch):
         "ours": {"WT": 0.4},
         "ours, bfloat16": {"WT": 0.4},
         "stock": {"WT": 0.5},
+        "stock, cropped to the brain": {"WT": 0.7},
     }
-    targets = [words[-1].removeprefix("--output_dir=") for words in seen]
-    assert targets == [str(tmp_path / "out" / name) for name in ("ours", "half", "stock")]
+    names = ("ours", "half", "stock", "cropped")
+    for name, words in zip(names, seen, strict=True):
+        assert {str(tmp_path / "out" / name), f"--output_dir={tmp_path / 'out' / name}"} & set(words)
+    assert [words[-1] == "box" for words in seen] == [False, False, False, True]
