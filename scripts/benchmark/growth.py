@@ -1,5 +1,6 @@
 """How time and memory grow: with the crop, the cohort, the lesions of a case and the processes that read crops."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,13 @@ from tqdm import tqdm
 from common.files import atomic_write
 from scripts.benchmark.timing import PLAIN_MEMORY, Measured, run_alone, timed
 
-__all__ = ["crop_step", "draw", "measure"]
+__all__ = ["Points", "draw", "measure", "read_cohort"]
 
 EDGES = (64, 96, 128)  # voxels
 SUBJECTS = (100, 1_000, 10_000, 40_000)
 LESIONS = (1, 5, 10, 20, 40)
 WORKERS = (1, 2)
+READ = (4, 16, 64)  # subjects of the cohorts whose reader is watched
 BATCHES = 40  # that are timed
 Points = dict[str, list[tuple[float, float]]]  # of each line
 
@@ -31,23 +33,16 @@ def measure() -> dict[str, Points]:
         "peak memory, GiB|edge of the crop, voxels": _lines(sizes, "peak"),
         "reading a datalist, s|subjects": {"ours": [(count, _cohort(count)) for count in SUBJECTS]},
         "lesion-wise scores of a case, s|lesions": _lesions(),
+        "peak memory of a reader, GiB|subjects": _readers_memory(),
         "crops read from a store, 1/s|processes": {"ours": [(count, _readers(count)) for count in WORKERS]},
     }
 
 
 def _crop_sizes() -> Iterator[tuple[str, int, Measured]]:
-    function = "scripts.benchmark.growth:crop_step"
+    function = "scripts.benchmark.training:fine_tuning_step"
     for edge in EDGES:
-        yield "ours", edge, run_alone(function, "float32", str(edge))
-        yield "stock", edge, run_alone(function, "stock", str(edge), environment=PLAIN_MEMORY)
-
-
-def crop_step(kind: str, edge: str) -> Callable[[], Any]:
-    """A fine-tuning step of the quick start's network on crops of another size."""
-    from scripts.benchmark import training
-
-    training.SIZE, training.EDGE = "micro", int(edge)
-    return training.fine_tuning_step(kind)
+        yield "ours", edge, run_alone(function, "float32", "cpu", "micro", str(edge))
+        yield "stock", edge, run_alone(function, "stock", "cpu", "micro", str(edge), environment=PLAIN_MEMORY)
 
 
 def _lines(found: Sequence[tuple[str, int, Measured]], name: str) -> Points:
@@ -103,6 +98,49 @@ def _readers(processes: int) -> float:
         for _ in range(BATCHES):
             next(batches)
         return BATCHES * CROPS / (time.perf_counter() - start)
+
+
+def _readers_memory() -> Points:
+    """GiB of a process that reads crops of small volumes: from a store, and with all of them in memory."""
+    with _folder() as folder:
+        _link_cohort(folder, max(READ))
+        read_cohort("ours", str(folder), str(max(READ)))  # fills the store
+        kinds = ("ours", "stock, cached")
+        return {
+            kind: [
+                (count, run_alone("scripts.benchmark.growth:read_cohort", kind, str(folder), str(count)).peak or 0.0)
+                for count in READ
+            ]
+            for kind in kinds
+        }
+
+
+def _link_cohort(folder: Path, subjects: int) -> None:
+    """Volumes of 4 mm of many subjects, whose files are links to those of four; `subjects.json` lists them."""
+    import json
+
+    from scripts.benchmark.reading import make_entries
+
+    made = make_entries(f"{folder}/made", min(4, subjects), spacing=4.0)
+    entries = []
+    for number in range(subjects):
+        files = [f"{folder}/s{number}_{channel}.nii.gz" for channel in range(2)]
+        for source, file in zip(made[number % len(made)]["image"], files, strict=True):
+            os.link(source, file)
+        entries.append({"subject": f"s{number}", "image": files})
+    (folder / "subjects.json").write_text(json.dumps(entries))
+
+
+def read_cohort(kind: str, folder: str, subjects: str) -> Callable[[], Any]:
+    """Batches of the first subjects in a folder of `_link_cohort`, as many for each number of subjects."""
+    import json
+
+    from scripts.benchmark.reading import reading_batches, stock_batches
+
+    entries = json.loads((Path(folder) / "subjects.json").read_text())[: int(subjects)]
+    is_ours = kind == "ours"
+    batches = reading_batches(entries, 1, f"{folder}/store") if is_ours else stock_batches(entries, is_cached=True)
+    return lambda: [None for _ in range(BATCHES) if next(batches)]
 
 
 @contextmanager

@@ -2,16 +2,14 @@
 
 import atexit
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from common.configs import read
-from scripts.benchmark.timing import timed
+from scripts.benchmark.timing import ROOT, timed
 
 __all__ = ["CROPS", "crops", "make_entries", "reader", "reading_batches", "stock_batches"]
 
-ROOT = Path(__file__).resolve().parents[2]
 CROPS = 4  # of a batch whose reading is timed
 
 
@@ -38,13 +36,13 @@ def reader() -> dict[str, dict[str, Callable[[], float]]]:
     return {"reader": variants}
 
 
-def make_entries(folder: str) -> list[dict[str, Any]]:
-    """Entries of two subjects of UK Biobank's layout, which are made in a folder."""
+def make_entries(folder: str, subjects: int = 2, spacing: float = 1.0) -> list[dict[str, Any]]:
+    """Entries of subjects of UK Biobank's layout, which are made in a folder; spacing in mm."""
     from scripts.phantoms.cohort import make
     from scripts.phantoms.layouts import LAYOUTS
 
-    make("ukb", 2, folder, workers=1)
-    cases = [LAYOUTS["ukb"].case(number) for number in range(2)]
+    make("ukb", subjects, folder, spacing=spacing, workers=1)
+    cases = [LAYOUTS["ukb"].case(number) for number in range(subjects)]
     return [
         {"subject": case.subject, "image": [f"{folder}/{case.images[name]}" for name in ("T1", "FLAIR")]}
         for case in cases
@@ -59,7 +57,7 @@ def reading_batches(
     Args:
         entries: as `Datalist.load` returns them.
         crops_per_volume: number of crops from each volume that is read.
-        store: folder for a store of the volumes, which is filled; None to read the scans' own files.
+        store: folder for a store of the volumes, which gets those that it lacks; None to read the scans' own files.
         processes: that read; 0 for this one.
     """
     from monai.data import DataLoader
@@ -74,20 +72,22 @@ def reading_batches(
     transforms = [transform for name in names for transform in config.get_parsed_content(name)]
     composed = Compose(transforms)
     if store is not None:
-        for entry in entries:
-            Store(store, composed).add(entry)
+        filled = Store(store, composed)
+        for entry in filled.missing(entries):
+            filled.add(entry)
     dataset = CaseDataset(entries, composed, store=store)
     settings = {"batch_size": CROPS // crops_per_volume, "num_workers": processes}
     return iter(DataLoader(dataset, sampler=CaseSampler(entries), **settings))
 
 
-def stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def stock_batches(entries: list[dict[str, Any]], is_cached: bool = False) -> Iterator[dict[str, Any]]:
     """Endless training batches of four crops, each from a volume, by MONAI's transforms and loader alone.
 
     Args:
-        entries: as `Datalist.load` returns them; one, two or four.
+        entries: as `Datalist.load` returns them; one, two, or a multiple of four.
+        is_cached: whether all volumes are kept in memory, by MONAI's `CacheDataset`.
     """
-    from monai.data import DataLoader, Dataset
+    from monai.data import CacheDataset, DataLoader, Dataset
     from monai.transforms import (
         Compose,
         CropForegroundd,
@@ -111,7 +111,9 @@ def stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             RandSpatialCropd("image", edges, random_size=False),
         ]
     )
-    loader = DataLoader(Dataset(entries * (CROPS // len(entries)), composed), batch_size=CROPS, shuffle=True)
+    repeated = entries * max(1, CROPS // len(entries))
+    dataset = CacheDataset(repeated, composed, progress=False) if is_cached else Dataset(repeated, composed)
+    loader = DataLoader(dataset, batch_size=CROPS, shuffle=True)
     while True:
         yield from loader
 

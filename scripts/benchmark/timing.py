@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import re
 import resource
 import signal
 import subprocess
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 from common.errors import show
 from common.memory import peak_resident
 
-__all__ = ["PLAIN_MEMORY", "ROOT", "Measured", "run_alone", "run_process", "timed"]
+__all__ = ["PLAIN_MEMORY", "ROOT", "Measured", "run_alone", "run_process", "setting", "timed"]
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU_RUNS = 10  # that are timed together on a GPU
@@ -25,10 +27,27 @@ PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # leaves memory as PyTorch and gli
 
 
 class Measured(NamedTuple):
-    """Seconds, and the most memory that a process had in GiB (resident set); None if it ran with others in one."""
+    """Seconds, and what else is known of a run; None otherwise.
+
+    The most memory that a process had in GiB (resident set), seconds by the clock, Dice by region, TFLOP/s, and the
+    share of the processor's peak that these are.
+    """
 
     seconds: float
     peak: float | None = None
+    clock: float | None = None
+    dice: Mapping[str, float] | None = None
+    rate: float | None = None
+    share: float | None = None
+
+
+def setting() -> dict[str, Any]:
+    """What figures depend on: versions of Python and the main packages, the processor's name and its cores."""
+    from common.weights import versions
+
+    said = Path("/proc/cpuinfo")  # of Linux
+    found = re.search(r"^model name\s*:\s*(.+)$", said.read_text(), re.MULTILINE) if said.is_file() else None
+    return versions() | {"processor": found[1] if found else platform.processor(), "cores": os.cpu_count()}
 
 
 def timed(run: Callable[[], Any]) -> float:
@@ -69,7 +88,7 @@ def _environment(threads: int) -> dict[str, str]:
 def run_process(
     words: Sequence[str], folder: Path = ROOT, variables: Mapping[str, str] | None = None, until: str | None = None
 ) -> Measured:
-    """Seconds of processor time of a Python process and of those that it started, and the process's peak memory.
+    """Processor time of a Python process and of those that it started, its peak memory, and the time that it took.
 
     Args:
         words: after `python`.
@@ -81,7 +100,7 @@ def run_process(
         RuntimeError: it fails, or ends without the text.
     """
     environment = _environment(0) | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"} | dict(variables or {})
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     printed: list[str] = []
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", *words], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
@@ -96,8 +115,9 @@ def run_process(
     expected = 0 if until is None else -signal.SIGKILL
     if process.returncode != expected:
         raise RuntimeError(f"{' '.join(words)}: ended with status {process.returncode}\n{''.join(printed)}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Measured(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, max(peaks, default=0.0))
+    clock, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Measured(seconds, max(peaks, default=0.0), clock)
 
 
 @contextmanager

@@ -5,10 +5,9 @@ from copy import deepcopy
 from functools import partial
 from typing import Any
 
-from common.errors import InputError
 from scripts.benchmark.timing import PLAIN_MEMORY, Measured, run_alone, timed
 
-__all__ = ["attention", "fine_tuning_step", "gpu", "network_pass", "precision", "pretraining_step", "step"]
+__all__ = ["attention", "fine_tuning_step", "network_pass", "precision", "pretraining_step", "step"]
 
 SIZE, EDGE, CROPS = "small", 96, 2  # of a step at full size
 
@@ -16,30 +15,6 @@ SIZE, EDGE, CROPS = "small", 96, 2  # of a step at full size
 def step() -> dict[str, dict[str, Callable[[], Measured]]]:
     """Steps of pretraining and fine-tuning at full size: ours, and the stock one with our settings of memory or not."""
     return {work: _beside_stock(f"scripts.benchmark.training:{work}_step") for work in ("pretraining", "fine_tuning")}
-
-
-def gpu() -> dict[str, dict[str, Callable[[], Measured]]]:
-    """Steps and a window on a GPU, in bfloat16 autocast on both sides.
-
-    Raises:
-        InputError: there is no GPU.
-    """
-    import torch
-
-    if not torch.cuda.is_available():
-        raise InputError("benchmark gpu: PyTorch finds no GPU; expected one that it supports")
-    works: dict[str, dict[str, Callable[[], Measured]]] = {
-        work: {
-            "ours": partial(run_alone, f"scripts.benchmark.training:{work}_step", "bfloat16", "cuda", threads=0),
-            "stock": partial(run_alone, f"scripts.benchmark.training:{work}_step", "stock", "cuda", threads=0),
-        }
-        for work in ("pretraining", "fine_tuning")
-    }
-    works["window"] = {
-        name: partial(run_alone, "scripts.benchmark.whole_case:window_pass", attention, "bfloat16", "cuda", threads=0)
-        for name, attention in (("ours", "fused"), ("stock", "stored"))
-    }
-    return works
 
 
 def _beside_stock(function: str) -> dict[str, Callable[[], Measured]]:
@@ -73,26 +48,23 @@ def precision() -> dict[str, dict[str, Callable[[], float]]]:
     pretraining = SSLHead(4, "micro"), SSLLoss(), TwoViews()
     fine_tuning = SwinUNETR(4, 3, **settings("micro")._asdict()), DiceLoss(sigmoid=True), _supervised
     return {
-        name: {
-            kind: _timed_step(deepcopy(parts), crops, getattr(torch, kind), "recomputed")
-            for kind in ("float32", "bfloat16")
-        }
+        name: {kind: _timed_step(deepcopy(parts), crops, getattr(torch, kind)) for kind in ("float32", "bfloat16")}
         for name, parts in (("fine_tuning", fine_tuning), ("pretraining", pretraining))
     }
 
 
-def pretraining_step(kind: str, device: str = "cpu") -> Callable[[], Any]:
-    """A step of stage 1 in size small: ours in a dtype, or `stock`: one forward a view, corrupted crop by crop."""
+def pretraining_step(kind: str, device: str = "cpu", size: str = SIZE, edge: str = str(EDGE)) -> Callable[[], Any]:
+    """A step of stage 1: ours in a dtype, or `stock`: one forward a view, corrupted crop by crop."""
     import torch
 
     from common.ssl.losses import SSLLoss
     from common.ssl.networks import SSLHead
     from common.ssl.views import TwoViews
 
-    network, crops = SSLHead(2, SIZE).to(device), torch.randn(CROPS, 2, EDGE, EDGE, EDGE)
+    network, crops = SSLHead(2, size).to(device), torch.randn(CROPS, 2, *[int(edge)] * 3)
     if kind != "stock":
         parts = network, SSLLoss(), TwoViews()
-        return _step(parts, {"image": crops.to(device)}, getattr(torch, kind), "recomputed", device)
+        return _step(parts, {"image": crops.to(device)}, getattr(torch, kind), device)
     generator, loss, optimizer = torch.Generator().manual_seed(0), SSLLoss(), torch.optim.AdamW(network.parameters())
 
     def run() -> None:
@@ -119,20 +91,21 @@ def _plain_view(crops: Any, generator: Any) -> tuple[Any, Any, list[int]]:
     return corrupt_box_by_box(clean, generator), clean, turns
 
 
-def fine_tuning_step(kind: str, device: str = "cpu") -> Callable[[], Any]:
-    """A step of stage 3 on four modalities in size small: ours in a dtype, or `stock`."""
+def fine_tuning_step(kind: str, device: str = "cpu", size: str = SIZE, edge: str = str(EDGE)) -> Callable[[], Any]:
+    """A step of stage 3 on four modalities: ours in a dtype, or `stock`."""
     import torch
     from monai.losses import DiceLoss
     from monai.networks.nets import SwinUNETR
 
     from common.ssl.networks import settings
 
-    network, loss = SwinUNETR(4, 3, **settings(SIZE)._asdict()).to(device), DiceLoss(sigmoid=True)
-    image = torch.randn(CROPS, 4, EDGE, EDGE, EDGE, device=device)
-    label = (torch.rand(CROPS, 3, EDGE, EDGE, EDGE, device=device) > 0.9).float()
+    network, loss = SwinUNETR(4, 3, **settings(size)._asdict()).to(device), DiceLoss(sigmoid=True)
+    edges = [int(edge)] * 3
+    image = torch.randn(CROPS, 4, *edges, device=device)
+    label = (torch.rand(CROPS, 3, *edges, device=device) > 0.9).float()
     if kind != "stock":
         parts = network, loss, _supervised
-        return _step(parts, {"image": image, "label": label}, getattr(torch, kind), "recomputed", device)
+        return _step(parts, {"image": image, "label": label}, getattr(torch, kind), device)
     optimizer = torch.optim.AdamW(network.parameters())
 
     def run() -> None:
@@ -166,13 +139,13 @@ def _supervised(batch: Mapping[str, Any], *_: Any, **__: Any) -> tuple[Any, Any]
     return batch["image"], batch["label"]
 
 
-def _timed_step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, kind: str) -> Callable[[], float]:
-    run = _step(parts, crops, dtype, kind)
+def _timed_step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any) -> Callable[[], float]:
+    run = _step(parts, crops, dtype)
     run()  # allocates the optimiser's moments
     return lambda: timed(run)
 
 
-def _step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, kind: str, device: str = "cpu") -> Callable[[], Any]:
+def _step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, device: str = "cpu") -> Callable[[], Any]:
     """One optimiser step as in the bundles; `parts`: network, loss, prepare_batch."""
     import torch
     from monai.engines import SupervisedTrainer
@@ -182,7 +155,7 @@ def _step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, kind: str, device
     from common.training.step import Step
 
     network, loss, prepare = parts
-    set_attention(network, kind)
+    set_attention(network, "recomputed")
     trainer = SupervisedTrainer(
         device=torch.device(device),
         max_epochs=1,

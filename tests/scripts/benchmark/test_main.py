@@ -1,40 +1,116 @@
 """`scripts.benchmark`: what it compares, and what it prints and writes."""
 
 import json
+import os
+import platform
+import re
+import subprocess
+import sys
 from collections import Counter
 from datetime import date
 from types import SimpleNamespace
 
+import monai
 import pytest
 import torch
 
 from common.errors import InputError
 from common.metrics.protocols import brats
 from scripts.benchmark import __main__ as benchmark
-from scripts.benchmark import corruption, growth, lesions, reading, timing, training
-from scripts.benchmark.page import update
+from scripts.benchmark import corruption, growth, lesions, reading, starting, timing, training
+from scripts.benchmark.page import table, update
 from scripts.phantoms.cohort import make
 from scripts.phantoms.layouts import LAYOUTS
 from tests.oracles import lesionwise
 from tests.oracles.masks import balls, noise
+
+CURVES = {"time, s|size": {"ours": [(1, 2), (2, 3)], "stock": [(1, 3), (2, 6)]}}
 
 
 def fake(monkeypatch, *names):
     """Benchmarks whose variants take known times."""
     for name in names:
         variants = {"ours": iter([1.0, 2.0, 4.0]).__next__, "stock": iter([3.0, 4.0, 4.0]).__next__}
-        monkeypatch.setitem(benchmark.BENCHMARKS, name, lambda variants=variants: {"work": variants})
+        monkeypatch.setitem(benchmark.BENCHMARKS, name, lambda variants=variants, **_: {"work": variants})
 
 
 def test_ratios_are_to_the_first_variant(monkeypatch, tmp_path, capsys):
     fake(monkeypatch, "views")
     benchmark.benchmark("views", repeats=3, json=str(tmp_path / "figures.json"))
-    common = {"benchmark": "views", "work": "work", "repeats": 3, "peak_gib": None}
-    assert json.loads((tmp_path / "figures.json").read_text()) == [
+    common = {"benchmark": "views", "work": "work", "repeats": 3, "peak_gib": None, "clock_seconds": None, "dice": None}
+    common |= {"teraflops_per_second": None, "share_of_peak": None}
+    common |= {"clock_ratio": None, "clock_lowest": None, "clock_highest": None}
+    said = json.loads((tmp_path / "figures.json").read_text())
+    assert said["date"] == f"{date.today()}"
+    assert said["figures"] == [
         common | {"variant": "ours", "seconds": 2.0, "ratio": 1.0, "lowest": 1.0, "highest": 1.0},
         common | {"variant": "stock", "seconds": 4.0, "ratio": 2.0, "lowest": 1.0, "highest": 3.0},  # median of 3, 2, 1
     ]
     assert "stock" in capsys.readouterr().out
+
+
+def test_seconds_by_the_clock_have_a_ratio_of_their_own(monkeypatch, tmp_path, capsys):
+    variants = {
+        "ours": iter([timing.Measured(1.0, 2.0, 3.0), timing.Measured(1.0, 2.0, 4.0)]).__next__,
+        "stock": iter([timing.Measured(2.0, 2.0, 9.0), timing.Measured(2.0, 2.0, 8.0)]).__next__,
+    }
+    monkeypatch.setitem(benchmark.BENCHMARKS, "views", lambda: {"work": variants})
+    benchmark.benchmark("views", repeats=2, json=str(tmp_path / "figures.json"))
+    assert "by the clock 8.50 s   x 2.50" in capsys.readouterr().out  # ratios 3 and 2
+    stock = json.loads((tmp_path / "figures.json").read_text())["figures"][1]
+    names = ("ratio", "clock_seconds", "clock_ratio", "clock_lowest", "clock_highest")
+    assert [stock[name] for name in names] == [2.0, 8.5, 2.5, 2.0, 3.0]
+    row = benchmark._row([timing.Measured(2.0, 1.0, 9.0)] * 2, [timing.Measured(1.0, 1.0, 3.0)] * 2)
+    assert table({"start": {"stock": row}})[-1] == "| stock | 2 | 2.00 | 9 s, 3.00 | 1.0 GiB |"
+
+
+def test_dice_is_in_the_lines_and_in_the_table(monkeypatch, tmp_path, capsys):
+    ours = timing.Measured(1.0, 2.0, 3.0, {"WT": 0.912345, "TC": 0.8})
+    monkeypatch.setitem(benchmark.BENCHMARKS, "views", lambda: {"work": {"ours": lambda: ours}})
+    benchmark.benchmark("views", repeats=2, json=str(tmp_path / "figures.json"))
+    assert "Dice WT 0.91234, TC 0.80000" in capsys.readouterr().out
+    assert json.loads((tmp_path / "figures.json").read_text())["figures"][0]["dice"] == {"WT": 0.912345, "TC": 0.8}
+    rows = {"ours": benchmark._row([ours], [ours]), "none": benchmark._row([timing.Measured(1.0)], [ours])}
+    titles, _, *lines = table({"trained": rows})
+    assert titles == "| variant | seconds | ratio | by the clock | peak memory | mean Dice |"
+    assert lines == [
+        "| ours | 1 | 1.00 | 3 s, 1.00 | 2.0 GiB | WT 0.91234, TC 0.80000 |",
+        "| none | 1 | 1.00 |  |  |  |",
+    ]
+
+
+@pytest.mark.parametrize("before", ["nonsense", "-h", 1e25])
+def test_a_commit_that_is_not_there_is_refused(before):
+    with pytest.raises(InputError, match=rf"--before={re.escape(str(before))}: not found in .* expected a commit"):
+        benchmark.benchmark("start", before=before)
+
+
+def test_an_earlier_commit_is_timed_with_its_own_code(tmp_path, monkeypatch):
+    """A repository of two commits; the code that runs is that of the first, and Git keeps no record of it."""
+    config = ["-c", "user.name=a", "-c", "user.email=a", "-c", "commit.gpgsign=false"]
+    bundle = tmp_path / "bundles/brats_finetune"
+    bundle.mkdir(parents=True)
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    for number in range(2):
+        (tmp_path / "told.py").write_text(f"NUMBER = {number}\n")
+        (bundle / "begin.py").write_text("import told\nprint('to do:', told.NUMBER, __file__)\n")
+        subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+        subprocess.run(["git", *config, "commit", "--quiet", "--message=one"], cwd=tmp_path, check=True)
+    monkeypatch.setattr(starting, "ROOT", tmp_path)
+    starting.check_commit("HEAD^")
+    starting.check_commit("none")
+    tree = starting.extract("HEAD^")
+    seen = []
+
+    def run_process(words, folder, variables, until):
+        environment = os.environ | variables
+        seen.append(subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True))
+
+    monkeypatch.setattr(starting, "run_process", run_process)
+    for place in (tree, tmp_path):
+        starting._begin(place, ["-m", "begin"])
+    assert [ended.stdout.split()[2:3] for ended in seen] == [[b"0"], [b"1"]]
+    assert not (tmp_path / ".git/worktrees").exists()
 
 
 def test_all_writes_the_tables_of_the_page(monkeypatch, tmp_path):
@@ -42,23 +118,39 @@ def test_all_writes_the_tables_of_the_page(monkeypatch, tmp_path):
     page.write_text(benchmark.PAGE.read_text())  # the real one has a place for each
     monkeypatch.setattr(benchmark, "PAGE", page)
     monkeypatch.setattr(benchmark, "PICTURE", tmp_path / "growth.png")
-    monkeypatch.setattr(
-        growth, "measure", lambda: {"time, s|size": {"ours": [(1, 2), (2, 3)], "stock": [(1, 3), (2, 6)]}}
-    )
+    monkeypatch.setattr(growth, "measure", lambda: CURVES)
     fake(monkeypatch, *benchmark.BENCHMARKS)
-    benchmark.benchmark("all", repeats=3)
+    file = tmp_path / "figures.json"
+    benchmark.benchmark("all", repeats=3, json=str(file), before="none")  # a shallow clone has no earlier commit
     assert (tmp_path / "growth.png").read_bytes().startswith(b"\x89PNG")
     text = page.read_text()
     assert text.count("| stock | 4 | 2.00 (1.00 to 3.00) |") == len(benchmark.BENCHMARKS) - 2
     assert text.count("| stock | 3.5 | 2.50 (2.00 to 3.00) |") == 1  # two steps
     assert text.count("| stock | 3 | 3.00 |") == 1  # one inference
+    on = f"PyTorch {torch.__version__}, MONAI {monai.__version__}, Python {platform.python_version()}, "
+    assert text.count(f"Measured on {date.today()}, 3 repeats. {on}") == len(benchmark.BENCHMARKS) - 2
+    said = json.loads(file.read_text())
+    assert {each["benchmark"] for each in said["figures"]} == set(benchmark.BENCHMARKS)
+    assert said["growth"] == {"time, s|size": {"ours": [[1, 2], [2, 3]], "stock": [[1, 3], [2, 6]]}}
+
+
+def test_growth_writes_its_points_and_what_they_depend_on(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmark, "PICTURE", tmp_path / "growth.png")
+    monkeypatch.setattr(growth, "measure", lambda: CURVES)
+    benchmark.benchmark("growth", json=str(tmp_path / "growth.json"))
+    said = json.loads((tmp_path / "growth.json").read_text())
+    assert said["figures"] == []
+    assert said["growth"]["time, s|size"]["stock"] == [[1, 3], [2, 6]]
+    assert said["setting"]["torch"] == torch.__version__
+    assert said["setting"]["cores"] >= 1
+    assert said["setting"]["processor"]
 
 
 def test_a_page_without_a_place_is_refused(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("no marks")
     with pytest.raises(InputError, match="no '<!-- table: step -->'"):
-        update(page, {"step": {}}, {"step": 1}, date(2026, 1, 1))
+        update(page, {"step": {}}, {"step": 1}, date(2026, 1, 1), timing.setting())
     assert page.read_text() == "no marks"
 
 
@@ -76,25 +168,18 @@ def test_a_process_is_measured_until_it_says_a_word():
     program = "import time; list(range(10**6)); print('ready', flush=True); time.sleep(60)"
     found = timing.run_process(["-c", program], until="ready")
     assert 0 < found.seconds < 20
+    assert 0 < found.clock < 50  # not the minute that it would sleep
     with pytest.raises(RuntimeError, match="ended with status 0"):
         timing.run_process(["-c", "print('other')"], until="ready")
     with pytest.raises(RuntimeError, match="ended with status 3"):
         timing.run_process(["-c", "raise SystemExit(3)"])
 
 
-def test_stock_steps_train_the_network(monkeypatch):
+def test_stock_steps_train_the_network():
     """One step of each kind, on small crops: what is timed changes weights."""
-    monkeypatch.setattr(training, "EDGE", 64)
-    monkeypatch.setattr(training, "SIZE", "micro")
     for step in (training.pretraining_step, training.fine_tuning_step):
         for kind in ("float32", "bfloat16", "stock"):
-            step(kind)()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_benchmark_of_a_gpu_needs_one():
-    with pytest.raises(InputError, match=r"^benchmark gpu: PyTorch finds no GPU; expected one"):
-        benchmark.benchmark("gpu")
+            step(kind, "cpu", "micro", "64")()
 
 
 def test_runs_on_a_gpu_are_timed_until_it_has_done_them():
@@ -116,15 +201,28 @@ def test_growth_has_a_point_for_each_size(monkeypatch):
     monkeypatch.setattr(growth, "SUBJECTS", (10, 20))
     monkeypatch.setattr(growth, "LESIONS", (1, 3))
     monkeypatch.setattr(growth, "_readers", lambda processes: 10.0 * processes)
+    monkeypatch.setattr(growth, "READ", (4, 8))
     found = growth.measure()
     assert [[len(points) for points in lines.values()] for lines in found.values()] == [
         [1, 1],
         [1, 1],
         [2],
         [2, 2],
+        [2, 2],
         [2],
     ]
     assert all(value > 0 for lines in found.values() for points in lines.values() for _, value in points)
+
+
+def test_all_subjects_of_a_cohort_are_read(tmp_path):
+    """Memory of a reader that leaves subjects out would be flat, too."""
+    growth._link_cohort(tmp_path, 8)
+    entries = json.loads((tmp_path / "subjects.json").read_text())
+    for batches in (reading.reading_batches(entries, 1, f"{tmp_path}/store"), reading.stock_batches(entries, True)):
+        seen = [next(batches) for _ in range(2)]
+        assert all(batch["image"].shape == (4, 2, 96, 96, 96) for batch in seen)
+        assert sorted(subject for batch in seen for subject in batch["subject"]) == [f"s{n}" for n in range(8)]
+    assert len(list((tmp_path / "store").glob("*.json"))) == 8
 
 
 def test_an_unknown_benchmark_is_refused():
