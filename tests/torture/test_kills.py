@@ -1,6 +1,6 @@
 """A training that is killed again and again, at random moments, ends as one that was never killed, to the bit.
 
-`make torture` kills 50 times and follows the memory of 1,000 steps; `make test` does both on a small scale.
+`make torture` kills 50 times and follows the memory of 1,000 steps; `make test` kills a few times.
 """
 
 import os
@@ -23,8 +23,7 @@ from tests.support import ROOT, TINY
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("TORTURE_KILLS", "3"))
-STEPS = int(os.environ.get("TORTURE_STEPS", "40"))
-NIGHTLY = 1000  # steps of a run so long that even a busy machine sees its states
+STEPS = int(os.environ.get("TORTURE_STEPS", "0"))  # in which memory must not grow; it does in the first 30
 SEED = int(os.environ.get("TORTURE_SEED", "0"))  # of the moments
 BUNDLE, ITERATIONS = "atlas_finetune", 12
 PATIENCE = 300  # seconds for what takes a few; a busy machine may need more than a quiet one
@@ -151,8 +150,9 @@ def test_a_run_that_is_killed_at_random_moments_is_the_run_that_was_never_killed
     print(f"{len(struck)} kills in {rounds} rounds: {struck}")
 
 
+@pytest.mark.skipif(STEPS == 0, reason="takes minutes: make torture")
 def test_the_memory_of_a_long_run_is_flat(cohorts, tmp_path):
-    intervals = [f"--val_interval={max(10, STEPS // 10)}", f"--save_interval={max(1, STEPS // 100)}"]
+    intervals = [f"--val_interval={STEPS // 10}", f"--save_interval={STEPS // 100}"]
     run = Run(tmp_path / "long", cohorts, f"--iterations={STEPS}", *intervals, "--keep=1")
     sizes: list[int] = []
     reached = 0
@@ -166,10 +166,7 @@ def test_the_memory_of_a_long_run_is_flat(cohorts, tmp_path):
 
     run.wait_until(measure, PATIENCE + 10 * STEPS)
     assert run.process.wait() == 0, run.log.read_text()
-    if len(sizes) < 8:
-        message = f"it saw {len(sizes)} of the states; expected 8 at least"
-        assert STEPS < NIGHTLY, message
-        pytest.skip(f"the machine is too busy: {message}")
+    assert len(sizes) >= 8, "states that were seen, of 100"
     half = len(sizes) // 2
     middle, last = min(sizes[half : half + 3]), min(sizes[-3:])
     print(f"{STEPS} steps: {middle} MiB in the middle, {last} MiB at the end")
