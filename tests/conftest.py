@@ -43,13 +43,14 @@ def run_bundle(cohorts, tmp_path) -> Callable[..., Result]:
             overlays = ["multi_gpu_train", *overlays]
             launcher = ["torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0", "--standalone"]
             program = [sys.executable, "-m", *launcher, "-m", "monai.bundle", "run"]
-        configs = [config, *(f"configs/{overlay}.yaml" for overlay in overlays)]
+        if overlays:
+            config = str([config, *(f"configs/{overlay}.yaml" for overlay in overlays)])
         data = [f"--dataset_dir={cohorts / cohort}", f"--datalist={cohorts / cohort}.json"]
         places = [f"--output_dir={tmp_path / bundle}"]
         if "train" in config:
             places.append(f"--ckpt_dir={tmp_path / bundle / 'models'}")
         place = ROOT / "bundles" / bundle
-        return execute([*program, f"--config_file={configs}", *data, *places, *options], place)
+        return execute([*program, f"--config_file={config}", *data, *places, *options], place)
 
     return run
 
