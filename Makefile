@@ -7,7 +7,7 @@ TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnune
 UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
 
-.PHONY: help install deploy nnunet lock locked quickstart test torture lint benchmark
+.PHONY: help install deploy nnunet tracking lock locked quickstart test torture lint benchmark
 
 # $(call install,ENVIRONMENT,LOCK,PYTORCH): exactly the files whose SHA-256 the lock lists. Another TORCH_INDEX has other files
 # of PyTorch, which pip then takes with what they need, unchecked; all the others are still those of the lock.
@@ -38,6 +38,16 @@ nnunet: .venv-nnunet/installed ## .venv-nnunet: with nnU-Net, for scripts/nnunet
 .venv-nnunet/installed: scripts/nnunet/requirements.lock
 	$(call install,.venv-nnunet,scripts/nnunet/requirements.lock,$(TORCH) $(TORCHVISION))
 
+# MLflow and W&B: only what .venv lacks, beside .venv's packages. .venv itself stays as its lock says.
+tracking: .venv-tracking/installed ## .venv-tracking: .venv, MLflow and W&B, for docs/tracking.md and its tests
+
+.venv-tracking/installed: tests/tracking/requirements.lock .venv/installed
+	$(PYTHON) -m venv --clear --without-pip .venv-tracking
+	awk 'NR == FNR { if (/==/) known[$$1]; next } /==/ { skip = $$1 in known } !skip' requirements.lock $< > .venv-tracking/others.lock
+	$(BIN)/pip --python .venv-tracking install --quiet --require-hashes --no-deps --no-compile --requirement .venv-tracking/others.lock
+	echo "$(CURDIR)/.venv/lib/python3.11/site-packages" > .venv-tracking/lib/python3.11/site-packages/venv.pth
+	touch $@
+
 # Locks: all packages that the requirements need, with the SHA-256 of their files. What a lock names already stays as it is.
 define compile
 	.venv-lock/bin/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-version 3.11 \
@@ -49,6 +59,7 @@ lock: ## the locks anew, after a change of a requirements.txt; keeps what is pin
 	$(call compile,requirements.txt,requirements.lock)
 	$(call compile,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
 	$(call compile,requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
+	$(call compile,--constraint requirements.lock tests/tracking/requirements.txt,tests/tracking/requirements.lock)
 
 # $(call agree,REQUIREMENTS,LOCK): each version that the requirements pin is the lock's
 define agree
@@ -60,14 +71,16 @@ locked: ## check that the locks agree with the requirements
 	$(call agree,requirements.txt,requirements.lock)
 	$(call agree,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
 	$(call agree,requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
+	$(call agree,tests/tracking/requirements.txt,tests/tracking/requirements.lock)
 
 quickstart: .venv/installed ## all five stages with small networks, on the embedded cohort
 	$(BIN)/python -m scripts.quickstart
 
-test: .venv/installed .venv-deploy/installed .venv-nnunet/installed ## the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --ignore=tests/deploy --ignore=tests/nnunet
+test: .venv/installed .venv-deploy/installed .venv-nnunet/installed .venv-tracking/installed ## the whole test suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --ignore=tests/deploy --ignore=tests/nnunet --ignore=tests/tracking
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python -m pytest --numprocesses=auto tests/deploy
 	OMP_NUM_THREADS=1 .venv-nnunet/bin/python -m pytest --numprocesses=auto --dist=loadfile tests/nnunet
+	OMP_NUM_THREADS=1 .venv-tracking/bin/python -m pytest --numprocesses=auto tests/tracking
 
 # Nightly: 50 kills at random moments (another TORTURE_SEED, other moments), and 1,000 steps with flat memory.
 torture: .venv/installed ## nightly: kills at random moments, and a long run with flat memory

@@ -9,7 +9,8 @@ import pytest
 
 from tests.support import ROOT
 
-LOCKS = ("requirements.lock", "deploy/requirements.lock", "scripts/nnunet/requirements.lock")
+TRACKING = "tests/tracking/requirements.lock"
+LOCKS = ("requirements.lock", "deploy/requirements.lock", "scripts/nnunet/requirements.lock", TRACKING)
 
 
 @pytest.fixture
@@ -34,6 +35,15 @@ def test_every_package_of_a_lock_has_one_version_and_hashes(lock):
     assert len(set(names)) == len(names) >= 100
     for entry in entries:
         assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*==\S+( \\\n    --hash=sha256:[0-9a-f]{64})+", entry), entry[:80]
+
+
+def test_what_the_environments_of_tracking_and_of_the_bundles_share_has_one_version():
+    """.venv-tracking sees the packages of .venv, and installs only the others."""
+    texts = [(ROOT / lock).read_text() for lock in ("requirements.lock", TRACKING)]
+    ours, theirs = (dict(re.findall(r"^(\S+?)==(\S+)", text, re.MULTILINE)) for text in texts)
+    shared = ours.keys() & theirs.keys()
+    assert {"numpy", "matplotlib", "protobuf"} <= shared
+    assert [name for name in shared if ours[name] != theirs[name]] == []
 
 
 def test_the_locks_agree_with_the_requirements(copy):
@@ -64,6 +74,7 @@ def test_the_locks_agree_with_the_requirements(copy):
             "nnunetv2==2.8",
             "requirements.lock: lacks nnunetv2==2.8 ",
         ),
+        ("tests/tracking/requirements.txt", "wandb==0.31.0", "wandb==0.31", f"{TRACKING}: lacks wandb==0.31 "),
     ],
 )
 def test_a_lock_without_what_the_requirements_declare_is_refused(copy, requirements, old, new, message):

@@ -65,7 +65,7 @@ def test_citation_has_what_the_format_requires():
 def test_continuous_integration_runs_the_public_commands():
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
-    expected = ["make --jobs=3 install deploy nnunet", "make lint", "make test", "make quickstart"]
+    expected = ["make --jobs=4 install deploy nnunet tracking", "make lint", "make test", "make quickstart"]
     assert re.findall(r"^make .+$", script.read_text(), flags=re.MULTILINE) == expected
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     (job,) = workflow["jobs"].values()

@@ -1,4 +1,4 @@
-"""What MLflow gets of a run that MONAI's option `--tracking mlflow` is asked to track; docs/tracking.md."""
+"""What MLflow gets of a run that MONAI's option `--tracking mlflow` is asked to track, and the logger of W&B."""
 
 import atexit
 import re
@@ -12,10 +12,11 @@ from typing import Any
 from common.errors import InputError, one_line, show
 from common.training.records import TrainingRecord
 from ignite.engine import Engine, Events
+from ignite.handlers import WandBLogger
 from monai.handlers import MLFlowHandler
 from monai.utils import optional_import
 
-__all__ = ["Tracking"]
+__all__ = ["FailingWandBLogger", "Tracking"]
 
 MOST_PARAMETERS, LONGEST = 100, 6000  # that MLflow takes at a time; characters of a value
 
@@ -162,3 +163,19 @@ def _detach(handler: MLFlowHandler, engine: Engine) -> None:
 def _allowed(name: str) -> str:
     """A metric's name in the characters that MLflow allows; a region's may have others."""
     return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
+
+
+class FailingWandBLogger(WandBLogger):
+    """Ignite's logger for Weights & Biases, whose run has failed unless `close` is called.
+
+    W&B alone takes a run that a signal or bad input ends for finished, and prints a traceback of bad input.
+
+    Args:
+        options: of `wandb.init`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        hook = sys.excepthook
+        super().__init__(**options)
+        sys.excepthook = hook
+        atexit.register(self.finish, exit_code=1)  # does nothing after `close`

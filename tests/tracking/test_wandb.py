@@ -1,0 +1,111 @@
+"""`wandb.yaml` with Weights & Biases offline: what its run holds, and what must not be in it."""
+
+import json
+import struct
+import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from wandb.proto.wandb_internal_pb2 import Record
+
+from common.errors import chain_of
+from common.training import FailingWandBLogger
+from tests.bundles.workflows import workflow
+from tests.support import BUNDLES, ROOT, TINY, bash_blocks
+
+BLOCK, HEADER = 32768, 7  # bytes: of LevelDB's log format, after a header of the file that is as long as that of a part
+
+
+def records(folder: Path) -> list[Record]:
+    """What the only offline run below a folder would upload."""
+    (file,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    content, place, whole, found = file.read_bytes(), HEADER, b"", []
+    while place + HEADER <= len(content):
+        _, length, kind = struct.unpack_from("<IHB", content, place)
+        whole += content[place + HEADER : place + HEADER + length]
+        place += HEADER + length
+        if BLOCK - place % BLOCK < HEADER:  # too small for another part
+            place += BLOCK - place % BLOCK
+        if kind in (1, 4):  # a whole record, or the last part of one
+            found.append(Record.FromString(whole))
+            whole = b""
+    return found
+
+
+def points(found: list[Record], section: str) -> list[dict[str, float]]:
+    """The rows of the run's history that have values of a section, with their step."""
+    rows = []
+    for record in found:
+        if record.HasField("history"):
+            items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            values = {name.removeprefix(f"{section}/"): value for name, value in items.items() if f"{section}/" in name}
+            rows += [values | {"step": record.history.step.num}] * bool(values)
+    return rows
+
+
+def as_points(section: dict, kind: str) -> list[dict[str, float]]:
+    """A section of run.json as `points` gives it."""
+    names = section[kind]
+    return [
+        dict(zip(names, values, strict=True)) | {"step": step}
+        for step, *values in zip(section["iteration"], *names.values(), strict=True)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bundle", "processes"), [("atlas_finetune", None), ("atlas_stage2", 2)])
+def test_a_run_holds_settings_losses_and_metrics_and_nothing_private(
+    bundle, processes, run_bundle, cohorts, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    ended = run_bundle(bundle, *TINY, "--iterations=2", processes=processes, overlays=["wandb"])
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    kept = json.loads((tmp_path / bundle / "run.json").read_text())
+    found = records(tmp_path / bundle)
+    (run,) = [record.run for record in found if record.HasField("run")]
+    assert (run.project, run.display_name) == ("brainsegfounder", f"{bundle} {kept['started']}")
+    settings = {item.key: json.loads(item.value_json) for item in run.config.update if item.key != "_wandb"}
+    assert settings == {name: value for name, value in kept["config"].items() if name != "datalist"}
+    losses, metrics = points(found, "train"), points(found, "validation")
+    assert [point.pop("lr/group_0") for point in losses] == [settings["learning_rate"], 0]  # at the end of the cosine
+    assert losses == as_points(kept["train"], "loss")
+    expected = as_points(kept["validation"], "metrics")
+    assert [point["step"] for point in metrics] == [point["step"] for point in expected]
+    assert metrics == [pytest.approx(point, abs=1e-6) for point in expected]
+    assert [record.exit.exit_code for record in found if record.HasField("exit")] == [0]
+
+    subjects = [case["subject"] for case in json.loads((cohorts / "atlas.json").read_text())["training"]]
+    private = [str(cohorts), str(tmp_path), str(ROOT), "atlas.json", "--iterations", "dataset_dir", *subjects]
+    (folder,) = (tmp_path / bundle / "wandb").glob("offline-run-*")
+    uploaded = [*folder.glob("*.wandb"), *(path for path in (folder / "files").rglob("*") if path.is_file())]
+    assert [word for word in private for file in uploaded if word.encode() in file.read_bytes()] == []
+    assert (run.host, run.entity, run.git.remote_url) == ("unnamed", "", "")
+
+
+def test_a_run_that_is_not_closed_has_failed_and_leaves_reports_in_one_line(tmp_path, monkeypatch):
+    actions = []
+    end_with = SimpleNamespace(register=lambda action, **options: actions.append(partial(action, **options)))
+    monkeypatch.setattr("common.training.tracking.atexit", end_with)
+    hook = sys.excepthook
+    FailingWandBLogger(mode="offline", dir=tmp_path, project="brainsegfounder", settings={"silent": True})
+    assert sys.excepthook is hook
+    (end,) = actions
+    end()
+    assert [record.exit.exit_code for record in records(tmp_path) if record.HasField("exit")] == [1]
+    end()  # as after `close`
+
+
+def test_a_missing_package_ends_a_run_before_anything_is_read(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(RuntimeError) as error:
+        workflow("atlas_stage2", "train", "train", tmp_path / "nothing", tmp_path / "eval", ("wandb",))
+    assert str(list(chain_of(error.value))[-1]).startswith("import wandb (import of wandb halted")
+    assert not (tmp_path / "eval").exists()
+
+
+def test_the_overlay_that_the_documentation_names_is_the_same_in_all_bundles():
+    (command,) = [block for block in bash_blocks("docs/tracking.md") if "wandb" in block]
+    assert "--config_file \"['configs/train.yaml','configs/wandb.yaml']\"" in command
+    assert len({(ROOT / "bundles" / bundle / "configs" / "wandb.yaml").read_text() for bundle in BUNDLES}) == 1
