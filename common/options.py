@@ -33,7 +33,6 @@ from common.values import (
     SPACING,
     TEXT,
     Kind,
-    check_folder,
     flags,
     integers,
     lengths,
@@ -216,7 +215,9 @@ class Options(SimpleNamespace):
             ArgumentError: one cannot be written to, or another process writes to it.
         """
         for name, folder in self._folders().items():
-            check_folder(name, folder)
+            if folder.startswith("~"):  # no shell replaces it after `=`, so it would become a folder of that name
+                expected = "expected its path, or ./ before the ~"
+                raise ArgumentError(f"{name}={folder}: no home folder is looked up here; {expected}")
             claim(name, folder)
 
     def release_folders(self) -> None:

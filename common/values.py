@@ -1,9 +1,7 @@
 """Values of options, by kind: each kind checks a value, which may come from a command line as text, and converts it."""
 
 import ast
-import errno
 import math
-import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -31,7 +29,6 @@ __all__ = [
     "TEXT",
     "Kind",
     "check_device",
-    "check_folder",
     "flag",
     "flags",
     "integers",
@@ -77,24 +74,6 @@ def check_device(name: str, device: Any) -> Any:
     if kind == "cuda" and not torch.cuda.is_available():
         raise ArgumentError(f"{name}={device}: no CUDA device here; expected cpu")
     return device
-
-
-def check_folder(name: str, folder: Any) -> str:
-    """A folder that can be written to; it is made where it is missing.
-
-    Raises:
-        InputError: it cannot be made or written to, or is not a path.
-    """
-    path = _path(name, folder)
-    if path.startswith("~"):  # no shell replaces it after `=`, so it would become a folder of that name
-        raise ArgumentError(f"{name}={folder}: no home folder is looked up here; expected its path, or ./ before the ~")
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise ArgumentError(f"{name}={folder}: {error.strerror}; expected a folder that can be written") from error
-    return path
 
 
 def _path(name: str, value: Any) -> str:

@@ -102,7 +102,6 @@ def publishing(folder: str | Path, name: str) -> Iterator[Path]:
         InputError: the folder cannot be written to, or another process writes to it.
     """
     folder = Path(folder)
-    is_new = not folder.exists()
     claim(name, folder, PATIENCE)
     try:
         yield Path(begin(folder, name))
@@ -111,8 +110,6 @@ def publishing(folder: str | Path, name: str) -> Iterator[Path]:
         _BEGUN.discard(folder / UNFINISHED)
         shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
         release(folder)
-        if is_new and not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _move(folder: Path) -> None:

@@ -8,7 +8,7 @@ from common.errors import ArgumentError, InputError, input_error_message
 from common.metrics.protocols import CHALLENGES, PROTOCOLS
 from common.options import OPTIONS, Options, check_trained, read
 from common.ssl.networks import SIZES
-from common.values import check_folder, flag, optional
+from common.values import flag, optional
 
 
 @pytest.mark.parametrize(
@@ -148,12 +148,6 @@ def test_a_device_that_is_not_there_is_named(name, device, monkeypatch):
     with pytest.raises(ArgumentError, match=rf"^{name}={device}: "):
         OPTIONS[name](device)
     assert OPTIONS[name]("cpu") == "cpu"
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(ArgumentError, match=r"^ckpt_dir=.*file/eval: .*expected a folder that can be written"):
-        check_folder("ckpt_dir", str(tmp_path / "file" / "eval"))
 
 
 def test_null_is_for_options_that_may_be_missing():
