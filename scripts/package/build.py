@@ -14,8 +14,9 @@ from pathlib import Path
 from common.errors import InputError, choice, show
 from common.files import atomic_write, check_writable_folder
 from scripts.package.archives import files_of, listing, pack
-from scripts.package.check import check_files, check_package, large_files
+from scripts.package.check import check_files, check_package
 from scripts.package.contents import FORMATS, contents
+from scripts.package.large_files import large_files
 from scripts.package.releases import check_released, folder_of, version_of
 from scripts.package.sbom import SBOM, bill_of_materials
 from scripts.package.weights_file import add_weights

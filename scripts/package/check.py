@@ -22,17 +22,18 @@ import jsonschema
 import yaml
 
 from common import weights
-from common.errors import InputError, show
+from common.errors import InputError, one_line, show
 from common.files import digest, read_json, reporting_json_errors
 from scripts.package.archives import LARGEST, files_of, unpack
+from scripts.package.large_files import LARGE, large_files
+from scripts.package.sbom import SBOM, bill_of_materials
 
-__all__ = ["LARGE", "SCHEMA", "check_files", "check_package", "large_files", "newest", "run_package"]
+__all__ = ["SCHEMA", "check_files", "check_package", "newest", "run_package"]
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
 TRIAL = Path(__file__).with_name("trial.py")
 UNITTEST = Path(__file__).with_name("bundle_unittest.py")
-LARGE = 25_000_000  # bytes; the Model Zoo accepts no larger file
 REQUIRED = (
     "LICENSE",
     "common/__init__.py",
@@ -45,7 +46,6 @@ REQUIRED = (
 )
 TEXTS = {".conf", ".css", ".j2", ".js", ".json", ".md", ".py", ".txt", ".yaml", ".yml"}
 KINDS = {*TEXTS, ".png", ".pt"}
-HASHES = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}  # hexadecimal digits
 NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)  # of a bundle: its unit test is a module
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -98,7 +98,8 @@ def check_files(folder: Path) -> list[str]:
             needs, or a text that is not UTF-8; a file above 25 MB is not in large_files.yml, or differs from its entry;
             weights are no plain state dict, or lack their JSON; metadata does not fit MONAI's schema, or its version
             is not that of its newest change; a JSON file differs from its YAML; metadata.json lacks an imported
-            package; a link leads nowhere; the name is not valid for a bundle.
+            package; a link leads nowhere; the bill of materials is another package's; the name is not valid for a
+            bundle.
     """
     name = folder.name
     if not NAME.fullmatch(name):
@@ -124,6 +125,8 @@ def check_files(folder: Path) -> list[str]:
             _check_links(folder, file, files)
     _check_twins(folder)
     _check_imports(folder, files, metadata)
+    if SBOM in files:
+        _check_bill(folder, metadata)
     return notes
 
 
@@ -170,31 +173,6 @@ def newest(changelog: Mapping[str, str], name: str) -> str:
     if not changelog:
         raise InputError(f"{name}: configs/metadata.json: an empty changelog; expected a version and what it changes")
     return max(changelog, key=lambda version: tuple(map(int, version.split("."))))
-
-
-def large_files(folder: Path) -> dict[str, dict[str, str]]:
-    """The entries of large_files.yml by path; empty if there is no such file.
-
-    Raises:
-        InputError: it cannot be read, or an entry is not a path inside the package with a URL and a hash.
-    """
-    file = folder / "large_files.yml"
-    if not file.is_file():
-        return {}
-    try:
-        entries = yaml.safe_load(file.read_text(encoding="utf-8"))["large_files"]
-        listed = {entry["path"]: entry for entry in entries}
-        for path, entry in listed.items():
-            if Path(path).is_absolute() or ".." in Path(path).parts:
-                raise InputError(f"{folder.name}: large_files.yml: {path} leads out of the package")
-            if len(entry["hash_val"]) != HASHES[entry["hash_type"]] or not re.match(r"https://|$", entry["url"]):
-                raise InputError(
-                    f"{folder.name}: large_files.yml: {path}: expected an https:// URL, and a hash of its type"
-                )
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
-        expected = "large_files, a list of path, url, hash_val and hash_type"
-        raise InputError(f"{folder.name}: large_files.yml: {_line(repr(error))}; expected {expected}") from error
-    return listed
 
 
 def _check_large_files(folder: Path, files: list[str]) -> list[str]:
@@ -261,6 +239,32 @@ def _imported(tree: ast.AST) -> set[str]:
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
     return {name.split(".")[0] for name in names}
+
+
+def _check_bill(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Check that the bill of materials names the versions of metadata.json and the weights of this package."""
+    place = f"{folder.name}: {SBOM}"
+    with reporting_json_errors(place, "a CycloneDX file"):
+        bill = read_json(folder / SBOM)
+    expected = _hashes(json.loads(bill_of_materials(folder, metadata)))
+    try:
+        stated = _hashes(bill)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(f"{place}: not what scripts.package writes ({one_line(error)})") from error
+    for name in sorted(stated.keys() ^ expected.keys()):
+        raise InputError(f"{place}: {name} is {'not in the package' if name in stated else 'missing'}")
+    for name, hashes in expected.items():
+        if stated[name] != hashes and (folder / name).is_file():  # large_files.yml may have a hash of another type
+            raise InputError(f"{place}: {name} has another hash than the file of this package")
+
+
+def _hashes(bill: Mapping[str, Any]) -> dict[str, Any]:
+    """The hashes of the weights in a bill of materials, and its Python packages, which have none."""
+    return {
+        part["bom-ref"]: part.get("hashes")
+        for part in bill["components"]
+        if part["type"] == "machine-learning-model" or part["bom-ref"].startswith("pkg:pypi/")
+    }
 
 
 def _check_links(folder: Path, file: str, files: list[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from common.files import digest
-from scripts.package.check import large_files
+from scripts.package.large_files import large_files
 
 __all__ = ["SBOM", "bill_of_materials"]
 

@@ -10,7 +10,7 @@ from common import weights as checkpoints
 from common.errors import InputError
 from common.files import digest
 from common.values import optional
-from scripts.package.check import LARGE
+from scripts.package.large_files import LARGE
 
 __all__ = ["add_weights"]
 

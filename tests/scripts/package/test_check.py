@@ -15,6 +15,7 @@ from common.errors import InputError
 from scripts.package import check as package_check
 from scripts.package.archives import pack
 from scripts.package.build import build
+from scripts.package.sbom import bill_of_materials
 from scripts.package.trial import cause, check_outputs
 
 NAME = "atlas_stage2"
@@ -70,6 +71,21 @@ class Evil:
 def evil_checkpoint(folder):
     (folder / "models").mkdir()
     torch.save({"network": Evil()}, folder / "models/model.pt", pickle_module=pickle)
+
+
+def billed(folder):
+    """Write the bill of materials anew."""
+    content = json.loads((folder / "configs/metadata.json").read_text())
+    (folder / "sbom.cdx.json").write_bytes(bill_of_materials(folder, content))
+
+
+def bill(change):
+    def broken(folder):
+        content = json.loads((folder / "sbom.cdx.json").read_text())
+        change(content["components"])
+        (folder / "sbom.cdx.json").write_text(json.dumps(content))
+
+    return broken
 
 
 def listed(path="models/model.pt", url="https://example.org/m.pt", value="a" * 64, kind="sha256"):
@@ -135,6 +151,17 @@ BROKEN = {
     r"docs/README.md links to \.\./\.\./x.md, which is not": edit("docs/README.md", "](data.md)", "](../../x.md)"),
     "docs/README.md links to gone.png": edit("docs/README.md", "](data.md)", "](gone.png)"),
     r"docs/README.md links to \(a{199}, which is not": edit("docs/README.md", "](data.md)", f"](({'a' * 9999})"),
+    "sbom.cdx.json: pkg:pypi/monai@1.6.1 is missing": bill(
+        lambda parts: parts.remove(next(part for part in parts if part["name"] == "monai"))
+    ),
+    "sbom.cdx.json: pkg:pypi/x@1 is not in the package": bill(
+        lambda parts: parts.append({"type": "library", "bom-ref": "pkg:pypi/x@1"})
+    ),
+    "sbom.cdx.json: models/other.pt is not in the package": bill(
+        lambda parts: parts.append({"type": "machine-learning-model", "bom-ref": "models/other.pt"})
+    ),
+    r"sbom.cdx.json: not what scripts.package writes \(KeyError: 'type'\)": bill(lambda parts: parts.append({})),
+    "sbom.cdx.json: .*expected a CycloneDX file": write("sbom.cdx.json", b"{"),
     "common/ssl/losses.py: not Python": write("common/ssl/losses.py", b"def ("),
     "docs/README.md is not text in UTF-8": write("docs/README.md", b"\xff"),
     "docs/notes.txt is not text in UTF-8": write("docs/notes.txt", pickle.dumps(Evil())),
@@ -171,6 +198,9 @@ def test_weights_are_held_to_the_hash_that_lists_them(folder, kind):
     weights_other_than_listed(folder)
     value = hashlib.new(kind, (folder / "models/model.pt").read_bytes()).hexdigest()
     listed(value=value, kind=kind)(folder)
+    billed(folder)
+    package_check.check_package(folder, run=False)
+    (folder / "models/model.pt").unlink()
     package_check.check_package(folder, run=False)
 
 
@@ -205,10 +235,21 @@ def test_what_is_neither(tmp_path):
         package_check.check_package(tmp_path / "text.zip")
 
 
+def test_weights_that_the_bill_of_materials_does_not_hold_are_refused(folder):
+    weights_other_than_listed(folder)
+    (folder / "large_files.yml").unlink()
+    billed(folder)
+    package_check.check_files(folder)
+    weights.write_plain({"x": torch.zeros(1)}, {}, folder / "models/model.pt")
+    with pytest.raises(InputError, match=r"sbom.cdx.json: models/model.pt has another hash than the file"):
+        package_check.check_files(folder)
+
+
 def test_weights_without_a_url_are_told(folder):
     weights_other_than_listed(folder)
     value = package_check.digest(folder / "models/model.pt")
     listed(url="", value=value)(folder)
+    billed(folder)
     assert package_check.check_files(folder) == [
         "models/model.pt: large_files.yml has no URL yet; a pull request needs one"
     ]
