@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 from common.cli import options_of
@@ -201,7 +200,8 @@ class _Merged:
         self._components = {id: item["_target_"] for id, item in _items(self.parser.config) if _is_component(item)}
         for file, overlay in zip(files[1:], overlays, strict=True):
             for key, value in overlay.items():
-                self.change(key, value, f"{file}: {key}: {shorten(str(value), 160, placeholder=' ...')}")
+                text = str(value)
+                self.change(key, value, f"{file}: {key}: {text if len(text) <= 160 else f'{text[:156]} ...'}")
 
     def change(self, key: str, value: Any, given: str) -> None:
         """Change the value of a key, as an overlay or an option does."""

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,17 +47,10 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
 
 
 class _Claim(NamedTuple):
-    """A folder that this process keeps others out of.
-
-    Attributes:
-        file: the open lock file.
-        process: whose claim it is, as a fork inherits this.
-        made: the folder and those above it that were not there before, deepest first.
-    """
+    """A folder that this process keeps others out of: its open lock file, and the process, as a fork inherits this."""
 
     file: TextIO
     process: int
-    made: Sequence[Path]
 
 
 _CLAIMS: dict[Path, _Claim] = {}
@@ -71,7 +64,7 @@ def claim(name: str, folder: str | Path, patience: float = 0.0) -> None:
     across the machines of a network file system that passes locks on; where there are none, a warning says so.
 
     What killed writers left unfinished in the folder is removed. A folder that this process has claimed may be claimed
-    again. A folder that is made here and stays empty is removed in the end.
+    again.
 
     Args:
         name: of the argument that gave the folder, for the message.
@@ -87,7 +80,6 @@ def claim(name: str, folder: str | Path, patience: float = 0.0) -> None:
         return
     end = time.monotonic() + patience
     try:
-        made = [each for each in (place, *place.parents) if not each.exists()]
         place.mkdir(parents=True, exist_ok=True)
         while (file := _lock_file(place / CLAIM, f"--{name}={folder}")) is None:
             if time.monotonic() >= end:
@@ -95,8 +87,7 @@ def claim(name: str, folder: str | Path, patience: float = 0.0) -> None:
                 expected = "expected a folder of its own, or the end of that run"
                 raise ArgumentError(f"{name}={folder}: in use by {holder}; {expected}")
             time.sleep(0.05)
-            place.mkdir(parents=True, exist_ok=True)  # the other process may have removed it
-        _CLAIMS[place] = _Claim(file, os.getpid(), made)
+        _CLAIMS[place] = _Claim(file, os.getpid())
         file.truncate(0)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
@@ -142,9 +133,6 @@ def release(folder: str | Path) -> None:
         if _is_same_file(held.file, place / CLAIM):
             (place / CLAIM).unlink()
     held.file.close()  # after the file has gone, so that nobody locks one that is about to go
-    with suppress(OSError):  # not empty
-        for each in held.made:
-            each.rmdir()
 
 
 @atexit.register

@@ -66,8 +66,8 @@ def place_of(folder: str | Path) -> Path:
 def finish(folder: str | Path) -> None:
     """Let the results appear that were written to what `begin` returned, in place of earlier ones.
 
-    Files of the same names are replaced. What else an earlier evaluation wrote is deleted, with the pages of its
-    scores; an earlier run.json is moved aside. Others stay.
+    Files of the same names are replaced. Other files of the earlier evaluation are deleted, its pages included; all
+    other files stay. An earlier run.json is moved aside.
 
     Raises:
         InputError: a file cannot be moved.
@@ -102,6 +102,7 @@ def publishing(folder: str | Path, name: str) -> Iterator[Path]:
         InputError: the folder cannot be written to, or another process writes to it.
     """
     folder = Path(folder)
+    is_new = not folder.exists()
     claim(name, folder, PATIENCE)
     try:
         yield Path(begin(folder, name))
@@ -110,6 +111,8 @@ def publishing(folder: str | Path, name: str) -> Iterator[Path]:
         _BEGUN.discard(folder / UNFINISHED)
         shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
         release(folder)
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _move(folder: Path) -> None:
@@ -119,10 +122,9 @@ def _move(folder: Path) -> None:
         return
     if (source / SUMMARY).exists():
         (folder / SUMMARY).unlink(missing_ok=True)
-        (folder / PAGE).unlink(missing_ok=True)
-        for page in (folder / SLICES).glob("*.html"):  # of the earlier scores
-            page.unlink()
     if (source / LISTED).exists():  # it is the first file to move: if it has gone, so have the files of before
+        for page in (folder / PAGE, *(folder / SLICES).glob("*.html")):  # also of results without a list
+            page.unlink(missing_ok=True)
         for file in sorted(set(_listed(folder)) - set(_listed(source))):
             _delete(folder, file)
     first, last = Path(LISTED), Path(SUMMARY)
@@ -162,9 +164,11 @@ def _delete(folder: Path, file: Path) -> None:
     if file == Path(RECORD):
         move_aside(folder / file)
         return
-    if (folder / file).is_dir():  # somebody's, by now
+    is_inside = (folder / file).parent.resolve().is_relative_to(folder.resolve())
+    if not is_inside or (folder / file).is_dir():  # behind a link, or a folder: somebody's, by now
         return
-    (folder / file).unlink(missing_ok=True)
+    with suppress(NotADirectoryError):  # a file in the place of its folder
+        (folder / file).unlink(missing_ok=True)
     for parent in file.parents[:-1]:
         with suppress(OSError):  # not empty
             (folder / parent).rmdir()

@@ -1,4 +1,4 @@
-"""MONAI's inferers in mixed precision on any device; windows outside the brain cost one."""
+"""MONAI's inferers in mixed precision on any device; all windows outside the brain together cost one."""
 
 from typing import Any
 

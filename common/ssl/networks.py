@@ -39,7 +39,7 @@ def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..
     MONAI's engines do so on CUDA only.
 
     Args:
-        network: maps a tensor, and other arguments, to a tensor, a dictionary or a sequence of tensors.
+        network: maps a tensor, and other arguments, to a tensor, or to a dictionary, list or tuple of tensors.
         dtype: float32, or bfloat16 or float16 under autocast.
 
     Example:
@@ -58,7 +58,7 @@ def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..
 def _float32(output: Any) -> Any:
     if isinstance(output, Mapping):
         return {name: value.float() for name, value in output.items()}
-    return output.float() if isinstance(output, torch.Tensor) else [value.float() for value in output]
+    return output.float() if isinstance(output, torch.Tensor) else type(output)(value.float() for value in output)
 
 
 def settings(name: str) -> ModelSize:

@@ -20,6 +20,7 @@ from common.ssl.losses import SSLLoss
 from common.training.plan import Plan
 from common.training.records import TrainingRecord, peak_memory
 from ignite.engine import Engine, Events
+from ignite.engine.events import RemovableEventHandle
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from matplotlib.figure import Figure
@@ -55,14 +56,20 @@ class Forecast:
         self.batches = f"{options.batch_size} x {plan.accumulation_steps} batches x {plan.processes.count} processes"
         self._start = self._waited = 0.0
         self._has_told = False
+        self._timers: list[RemovableEventHandle] = []
         self._advice = "" if options.store else "; python -m scripts.store and --store read crops faster"
 
     def attach(self, engine: Engine) -> None:
         """Print the cost of the trainer `engine`, on the main process."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._plan)
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._watch_waiting)
+            engine.add_event_handler(Events.COMPLETED, self._end)
 
     def _plan(self, engine: Engine) -> None:
+        self._start, self._has_told = 0.0, False
+        for timer in self._timers:  # of an earlier run, as a federated client has many
+            timer.remove()
         done, left = engine.state.iteration, _steps_left(engine)
         crops = left * self.crops
         each = f" ({self.crops_per_volume} of each volume that is read)" if self.crops_per_volume > 1 else ""
@@ -76,10 +83,11 @@ class Forecast:
         if needed > free:
             raise ArgumentError(f"ckpt_dir={self.folder}: {free:.2f} GiB free; expected {needed:.2f} GiB at least")
         if timed := min(self.STEPS, left // 2):
-            engine.add_event_handler(Events.ITERATION_COMPLETED(once=done + 1), self._begin, engine)
-            engine.add_event_handler(Events.ITERATION_COMPLETED(once=done + 1 + timed), self._print_time, timed)
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self._watch_waiting)
-            engine.add_event_handler(Events.COMPLETED, self._print_waiting, "took {:.0f} % of the time")
+            first, last = (Events.ITERATION_COMPLETED(once=done + 1 + number) for number in (0, timed))
+            self._timers = [
+                engine.add_event_handler(first, self._begin),
+                engine.add_event_handler(last, self._print_time, timed),
+            ]
 
     def _disk(self) -> int:
         """Bytes of model.pt and of the states, each while a new one is written beside the old."""
@@ -96,6 +104,10 @@ class Forecast:
         memory = ", ".join(f"{value:.2f} GiB {name}" for name, value in _named_memory().items())
         show(f"time: {seconds:.2f} s a step, so about {left} to go; peak memory of one process: {memory}")
         self._print_waiting(engine, "takes {:.0f} % of a step")
+
+    def _end(self, engine: Engine) -> None:
+        if self._start:
+            self._print_waiting(engine, "took {:.0f} % of the time")
 
     def _watch_waiting(self, engine: Engine) -> None:
         if self._advice and not self._has_told and self._start and self._waiting(engine) > self.PATIENCE:

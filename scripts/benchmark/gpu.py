@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 from common.errors import InputError, show
 from scripts.benchmark import training, whole_case
@@ -14,15 +14,16 @@ from scripts.benchmark.timing import ROOT, Measured, run_alone, run_process
 
 __all__ = ["gpu", "peak_of", "run_bundles", "teraflops_of", "works_on"]
 
-PEAKS = {  # TFLOP/s in bfloat16 on dense matrices, from NVIDIA's data sheets; patterns of PyTorch's names
-    r"H200\b": 989.0,
+PEAKS = {  # TFLOP/s in bfloat16 on dense matrices, from NVIDIA's data sheets; patterns of PyTorch's whole names
+    r"H200": 989.0,
     r"H100 80GB HBM3": 989.0,
     r"H100 PCIe": 756.0,
-    r"A100\b": 312.0,
-    r"L40S\b": 362.0,
-    r"L4\b": 121.0,
-    r"A10\b": 125.0,
-    r"RTX 4090\b": 165.0,
+    r"A100-(SXM4|PCIE)-(40|80)GB": 312.0,
+    r"A100 80GB PCIe": 312.0,
+    r"L40S": 362.0,
+    r"L4": 121.0,
+    r"A10": 125.0,
+    r"GeForce RTX 4090": 165.0,
 }
 SUBJECTS = 6  # of a cohort that a bundle is tried on
 
@@ -49,7 +50,7 @@ def gpu(peak: float | None = None) -> dict[str, dict[str, Callable[[], Measured]
 
 def peak_of(name: str) -> float | None:
     """What is known of a GPU with PyTorch's name for it; None if nothing is."""
-    return next((peak for pattern, peak in PEAKS.items() if re.search(rf"\b{pattern}", name)), None)
+    return next((peak for pattern, peak in PEAKS.items() if re.fullmatch(rf"(NVIDIA )?{pattern}", name)), None)
 
 
 def run_bundles(device: str, bundles: tuple[str, ...] = ()) -> None:
@@ -111,9 +112,7 @@ def _step(function: str, place: tuple[str, ...], teraflops: float, peak: float |
 
 def _by_clock(run: Callable[[], Measured]) -> Measured:
     """A process by the clock, as processor time leaves out the GPU's; its memory is not the GPU's."""
-    clock = run().clock
-    assert clock is not None
-    return Measured(clock)
+    return Measured(cast("float", run().clock))  # a process has one
 
 
 def teraflops_of(work: str, size: str, edge: int) -> float:

@@ -103,7 +103,7 @@ def train(folder: Path, steps: int) -> Path:
 
 
 def dice_of(predictions: Path, scans: Path) -> dict[str, float]:
-    """Mean Dice of each region over the cases of a folder.
+    """Mean Dice of each region over the cases of a folder; 1 for a region that is empty in both label maps.
 
     Args:
         predictions: folder with a label map of each case (ours), or its regions as channels (stock).
@@ -113,6 +113,7 @@ def dice_of(predictions: Path, scans: Path) -> dict[str, float]:
     import numpy as np
 
     from common.data.regions import painting_order, regions_of
+    from common.metrics import dice
 
     def voxels(file: Path) -> Any:
         return np.asarray(nibabel.nifti1.load(file).dataobj)
@@ -129,7 +130,7 @@ def dice_of(predictions: Path, scans: Path) -> dict[str, float]:
                 found[channels[..., channel] > 0] = value
         for region, values in regions.items():
             expected, mask = (np.isin(each, list(values)) for each in (labels, found))
-            scores[region].append(float(2 * (mask & expected).sum() / (mask.sum() + expected.sum())))
+            scores[region].append(dice(mask, expected))
     return {region: statistics.fmean(values) for region, values in scores.items()}
 
 

@@ -15,7 +15,7 @@ from common import configs
 from common.data import datalists
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
-from common.files import read_json, write_json
+from common.files import read_json, reporting_json_errors, write_json
 from common.options import OPTIONS, Options
 from scripts.experiments.instances import Command, Job
 
@@ -143,10 +143,13 @@ def read_costs(file: Path) -> dict[str, Cost]:
     """Costs by key, of earlier measurements in the same output folder."""
     if not file.is_file():
         return {}
+    expected = "what --measure=true writes, or no such file"
+    with reporting_json_errors(str(file), expected):
+        content = read_json(file)
     try:
-        return {key: Cost(**cost) for key, cost in read_json(file).items()}
-    except (OSError, ValueError, RecursionError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: not what --measure=true writes; expected it, or no such file") from error
+        return {key: Cost(**cost) for key, cost in content.items()}
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"{file}: not the costs of steps; expected {expected}") from error
 
 
 def write_costs(costs: Mapping[str, Cost], file: Path) -> None:

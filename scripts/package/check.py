@@ -242,15 +242,18 @@ def _imported(tree: ast.AST) -> set[str]:
 
 
 def _check_bill(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Check that the bill of materials names the versions of metadata.json and the weights of this package."""
+    """Check that the bill of materials is of this package: its version, those of its Python packages, its weights."""
     place = f"{folder.name}: {SBOM}"
     with reporting_json_errors(place, "a CycloneDX file"):
         bill = read_json(folder / SBOM)
     expected = _hashes(json.loads(bill_of_materials(folder, metadata)))
     try:
         stated = _hashes(bill)
+        whose = bill["metadata"]["component"]["name"], bill["metadata"]["component"]["version"]
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"{place}: not what scripts.package writes ({one_line(error)})") from error
+    if whose != (folder.name, metadata["version"]):
+        raise InputError(f"{place}: of {whose[0]} {whose[1]}; expected that of {folder.name} {metadata['version']}")
     for name in sorted(stated.keys() ^ expected.keys()):
         raise InputError(f"{place}: {name} is {'not in the package' if name in stated else 'missing'}")
     for name, hashes in expected.items():
@@ -263,7 +266,7 @@ def _hashes(bill: Mapping[str, Any]) -> dict[str, Any]:
     return {
         part["bom-ref"]: part.get("hashes")
         for part in bill["components"]
-        if part["type"] == "machine-learning-model" or part["bom-ref"].startswith("pkg:pypi/")
+        if part["bom-ref"].startswith("pkg:pypi/") or part["type"] == "machine-learning-model"
     }
 
 

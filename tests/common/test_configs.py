@@ -154,6 +154,7 @@ def test_several_config_files_are_all_asked(config, write):
         ({"max_epochs": 5}, r"max_epochs: 5: no such key; did you mean iterations: 5 epochs\?"),
         ({"optimizer::momentun": 5}, r"momentun: 5: torch.optim.SGD: .*'momentun'; did you mean momentum\?"),
         ({"my_loss": {"_target_": "DiceCELoss"}}, "my_loss: .*: no such key"),
+        ({"notes": "/long" * 99}, r"notes: (/long){31}/ \.\.\.: no such key"),
         ({"notes": {"a": "long " * 99}}, r"notes: \{'a': 'long long .{90,160} \.\.\.: no such key"),
         ({"+edges": 3}, r"\+edges: \+ merges a mapping or a list only, not 3"),
         ({"loss": None}, r"loss: None: expected a component, such as \{'_target_': 'DiceLoss', ...\}"),

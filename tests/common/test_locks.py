@@ -105,23 +105,6 @@ def test_a_folder_that_cannot_be_claimed_is_named(tmp_path):
             claim("ckpt_dir", tmp_path / place)
 
 
-def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path):
-    used, empty = tmp_path / "new" / "used", tmp_path / "new" / "empty"
-    for folder in (used, empty):
-        claim("output_dir", folder)
-    (used / "model.pt").touch()
-    for folder in (used, empty):
-        release(folder)
-    assert sorted(tmp_path.rglob("*")) == [tmp_path / "new", used, used / "model.pt"]
-    with claimed("output_dir", tmp_path / "here"):
-        pass
-    assert not (tmp_path / "here").exists()
-    (tmp_path / "mine").mkdir()
-    with claimed("output_dir", tmp_path / "mine"):
-        pass
-    assert (tmp_path / "mine").exists(), "it was there before"
-
-
 def test_what_dead_processes_left_unfinished_is_removed(tmp_path):
     dead = subprocess.Popen(["true"])
     dead.wait()

@@ -6,6 +6,7 @@ the last thing that it runs, and an uncaught exception ends the interpreter as i
 are imported by the child.
 """
 
+import gc
 import json
 import os
 import resource
@@ -53,6 +54,7 @@ def become(request: dict[str, Any]) -> None:
 if __name__ == "__main__":
     for module in SLOW:
         __import__(module)
+    gc.freeze()  # a child would otherwise copy all these objects when it collects garbage at its end
     print("ready", flush=True)
     accepted = requested()
     become(accepted)

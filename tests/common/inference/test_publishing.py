@@ -18,7 +18,7 @@ EARLIER |= {"predictions/c.nii": "old", "run.json": "old", "summary.json": "old"
 MINE = {"mine.txt": "mine", "predictions/mine.nii": "mine"}  # what no evaluation wrote
 OLD = EARLIER | MINE
 NEW = {"metrics.csv": "new", "pictures/a.png": "new", "predictions/a.nii": "new", "predictions/b.nii": "new"}
-NEW |= {"run.json": "new", "summary.json": "new"}
+NEW |= {"evaluation.html": "new", "run.json": "new", "slices/a.html": "new", "summary.json": "new"}
 
 EVALUATING = """
 import json, os, pathlib, shutil, signal, sys
@@ -113,6 +113,20 @@ def test_results_without_a_list_of_their_files_all_stay(tmp_path):
     fill(tmp_path, OLD)
     assert evaluate(tmp_path, 1000)
     assert content_of(tmp_path) == {name: text for name, text in OLD.items() if name != "evaluation.html"} | AFTER
+
+
+def test_what_stands_behind_a_link_or_in_the_place_of_a_folder_stays(evaluated, tmp_path):
+    folder = evaluated("a")
+    shutil.move(folder / "predictions", tmp_path / "elsewhere")
+    (folder / "predictions").symlink_to(tmp_path / "elsewhere")
+    before = content_of(tmp_path / "elsewhere")
+    assert evaluate(folder, 1000, {"summary.json": "new"})
+    assert content_of(tmp_path / "elsewhere") == before
+    folder = evaluated("b")
+    shutil.rmtree(folder / "predictions")
+    (folder / "predictions").write_text("mine")
+    assert evaluate(folder, 1000, {"summary.json": "new"})
+    assert (folder / "predictions").read_text() == "mine"
 
 
 def test_a_folder_in_the_place_of_a_file_of_before_stays(evaluated):

@@ -157,6 +157,23 @@ def test_waiting_that_begins_later_is_told_once_and_in_the_end(tmp_path, capsys,
     ]
 
 
+def test_each_run_of_an_engine_tells_its_own_time_once(tmp_path, capsys):
+    engine, data = loop(20)
+    forecast(tmp_path, engine)
+    for _ in range(3):
+        engine.run(data, max_epochs=1)
+        lines = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+        assert lines == ["to do", "disk", "time", "data", "data"]
+
+
+def test_a_run_that_ends_in_its_first_step_tells_no_time(tmp_path, capsys):
+    engine, data = loop(20)
+    forecast(tmp_path, engine)
+    engine.add_event_handler(Events.ITERATION_STARTED, engine.terminate)
+    engine.run(data)
+    assert "data: " not in capsys.readouterr().out
+
+
 def test_a_run_of_one_step_tells_no_time(tmp_path, capsys):
     engine, data = loop(1)
     forecast(tmp_path, engine)

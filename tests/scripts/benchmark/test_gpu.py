@@ -36,6 +36,9 @@ def test_a_peak_must_be_a_number(peak):
         ("NVIDIA A10G", None),  # another chip
         ("NVIDIA L40", None),
         ("NVIDIA H100 NVL", None),
+        ("NVIDIA H200 NVL", None),
+        ("NVIDIA H200 MIG 1g.18gb", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
         ("Tesla T4", None),
     ],
 )

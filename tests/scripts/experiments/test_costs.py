@@ -47,7 +47,7 @@ def test_a_datalist_that_breaks_a_rule_is_named(tmp_path):
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a": 1, "a": 2}', '{"a": []}', "[]"])
 def test_costs_that_nobody_measured_are_refused(tmp_path, text):
     (tmp_path / "costs.json").write_text(text)
-    with pytest.raises(InputError, match=r"costs\.json: not what --measure=true writes; expected it, or no such file"):
+    with pytest.raises(InputError, match=r"costs\.json: .*; expected what --measure=true writes, or no such file$"):
         read_costs(tmp_path / "costs.json")
 
 
