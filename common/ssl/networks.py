@@ -34,7 +34,7 @@ SIZES = {
 
 
 def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
-    """A network that computes in a data type, on any device; its output is float32.
+    """A network that computes in a data type, on any device, and gives its output in float32.
 
     MONAI's engines do so on CUDA only.
 
@@ -49,10 +49,10 @@ def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..
     """
 
     def compute(inputs: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype != torch.float32):
+        with torch.autocast(inputs.device.type, dtype=dtype):
             return _float32(network(inputs, *args, **kwargs))
 
-    return compute
+    return network if dtype == torch.float32 else compute
 
 
 def _float32(output: Any) -> Any:

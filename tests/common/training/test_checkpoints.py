@@ -472,7 +472,7 @@ def test_a_signal_while_the_caches_fill_ends_the_run_with_a_line(number):
         told, errors = process.communicate(timeout=300)
     assert process.returncode == PREEMPTED
     assert told == f"\n{number.name}: ended before the first step, nothing to save; status {PREEMPTED}\n"
-    assert errors == ""
+    assert [line for line in errors.splitlines() if line.strip() and not line.startswith("cache: ")] == []
 
 
 def test_a_trainer_that_starts_again_saves_once(tmp_path, monkeypatch):

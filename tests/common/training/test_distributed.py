@@ -118,6 +118,7 @@ def take(rank, folder):
             told = str(error)
         (folder / f"{name}{rank}").write_text(told)
         dist.barrier()
+    dist.destroy_process_group()  # its threads would abort a process that ends before them
 
 
 def test_all_processes_end_if_the_main_one_finds_the_folder_in_use(tmp_path):
