@@ -21,6 +21,7 @@ from common.errors import InputError, chain_of, one_line, shortened
 __all__ = ["blame", "check", "check_command_line", "check_known", "parsed", "read"]
 
 Changes = dict[str, str]  # what overlays and options change, by id: each as it was given
+RUNNING = ("initialize", "run", "finalize")  # what they resolve to is the run itself, with all its errors
 TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config"}  # MONAI's options of --tracking
 PACKAGES = ("losses", "optimizers", "transforms", "handlers", "inferers", "networks.nets", "engines", "data", "metrics")
 
@@ -158,7 +159,7 @@ def blame(error: BaseException, changes: Changes) -> str | None:
     chain = list(chain_of(error))
     for link in reversed(chain):
         if (id := _resolved_id(link)) is not None:
-            culprit = _change_of(id, changes)
+            culprit = None if id.split("::")[0] in RUNNING else _change_of(id, changes)
             return None if culprit is None else f"{culprit}: {id} cannot be built: {one_line(chain[-1])}"
     return None
 

@@ -16,6 +16,6 @@ __getattr__ = lazy(
         "resume": "resumable saved_states",
         "signals": "PREEMPTED StopRequest",
         "step": "Step accumulation_steps precision",
-        "tracking": "FailingWandBLogger Tracking",
+        "tracking": "Tracking WandBRun",
     },
 )

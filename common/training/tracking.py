@@ -16,7 +16,7 @@ from ignite.handlers import WandBLogger
 from monai.handlers import MLFlowHandler
 from monai.utils import optional_import
 
-__all__ = ["FailingWandBLogger", "Tracking"]
+__all__ = ["Tracking", "WandBRun"]
 
 MOST_PARAMETERS, LONGEST = 100, 6000  # that MLflow takes at a time; characters of a value
 
@@ -106,14 +106,8 @@ class Tracking:
         if self.record is None:
             self._send(engine.state.metrics, engine.state.iteration)
             return
-        for section, kind in (("train", "loss"), ("validation", "metrics")):
-            measured = self.record.content[section]
-            for place in range(self._logged[section], len(measured["iteration"])):
-                values = {f"{section}/{name}": curve[place] for name, curve in measured[kind].items()}
-                if section == "train":
-                    values["train/learning_rate"] = engine.optimizer.param_groups[0]["lr"]
-                self._send(values, measured["iteration"][place])
-            self._logged[section] = len(measured["iteration"])
+        for step, values in _new_points(engine, self.record, self._logged):
+            self._send(values, step)
 
     def _send(self, values: Mapping[str, Any], step: int) -> None:
         entities, _ = optional_import("mlflow.entities")
@@ -147,6 +141,26 @@ class Tracking:
             self._run = ""
 
 
+def _new_points(engine: Engine, record: TrainingRecord, known: dict[str, int]) -> list[tuple[int, dict[str, Any]]]:
+    """What a training has measured since the last call, by iteration: `train/TERM`, `validation/METRIC`.
+
+    Args:
+        engine: the trainer, whose learning rate comes with the terms.
+        record: of the training.
+        known: number of points that are not new, of losses and of validations; counted on here.
+    """
+    found = []
+    for section, kind in (("train", "loss"), ("validation", "metrics")):
+        measured = record.content[section]
+        for place in range(known[section], len(measured["iteration"])):
+            values = {f"{section}/{name}": curve[place] for name, curve in measured[kind].items()}
+            if section == "train":
+                values["train/learning_rate"] = engine.optimizer.param_groups[0]["lr"]
+            found.append((measured["iteration"][place], values))
+        known[section] = len(measured["iteration"])
+    return sorted(found, key=lambda point: point[0])
+
+
 def _detach(handler: MLFlowHandler, engine: Engine) -> None:
     """Let a handler of MONAI do nothing by itself."""
     for event, action in (
@@ -165,8 +179,8 @@ def _allowed(name: str) -> str:
     return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
 
 
-class FailingWandBLogger(WandBLogger):
-    """Ignite's logger for Weights & Biases, whose run has failed unless `close` is called.
+class WandBRun(WandBLogger):
+    """Ignite's logger for Weights & Biases, for one training, which has failed unless `close` is called.
 
     W&B alone takes a run that a signal or bad input ends for finished, and prints a traceback of bad input.
 
@@ -179,3 +193,13 @@ class FailingWandBLogger(WandBLogger):
         super().__init__(**options)
         sys.excepthook = hook
         atexit.register(self.finish, exit_code=1)  # does nothing after `close`
+        self._known = {"train": 0, "validation": 0}  # points of the record
+
+    def follow(self, engine: Engine, record: TrainingRecord) -> None:
+        """Send each point of the record of the trainer `engine`, and of the runs that it continues, once."""
+        during = Events.ITERATION_COMPLETED | Events.EPOCH_COMPLETED | Events.COMPLETED
+        engine.add_event_handler(during, self._send, record)
+
+    def _send(self, engine: Engine, record: TrainingRecord) -> None:
+        for step, values in _new_points(engine, record, self._known):
+            self.log({name: value for name, value in values.items() if value is not None}, step=step)

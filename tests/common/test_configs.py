@@ -319,6 +319,12 @@ def test_a_change_of_the_whole_is_to_blame():
     )
 
 
+def test_no_overlay_is_to_blame_for_what_happens_while_its_run_runs():
+    with pytest.raises(RuntimeError) as error:
+        ConfigParser({"run": ["$1 / 0"]}).get_parsed_content("run")
+    assert blame(error.value, {"run": "a.yaml: run: ['$@tracker.start()', '$@train::trainer.run()']"}) is None
+
+
 def test_the_part_that_fails_is_to_blame_not_what_needs_it():
     error = failure(CONFIG, network={"_target_": "torch.nn.Linear", "in_features": "a", "out_features": 1})
     changes = {"network::in_features": "--network::in_features=a", "optimizer::lr": "--optimizer::lr=1"}

@@ -8,10 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ignite.engine import Engine, Events
 from wandb.proto.wandb_internal_pb2 import Record
 
 from common.errors import chain_of
-from common.training import FailingWandBLogger
+from common.training import WandBRun
 from tests.bundles.workflows import workflow
 from tests.support import BUNDLES, ROOT, TINY, bash_blocks
 
@@ -69,7 +70,7 @@ def test_a_run_holds_settings_losses_and_metrics_and_nothing_private(
     settings = {item.key: json.loads(item.value_json) for item in run.config.update if item.key != "_wandb"}
     assert settings == {name: value for name, value in kept["config"].items() if name != "datalist"}
     losses, metrics = points(found, "train"), points(found, "validation")
-    assert [point.pop("lr/group_0") for point in losses] == [settings["learning_rate"], 0]  # at the end of the cosine
+    assert [point.pop("learning_rate") for point in losses] == [settings["learning_rate"], 0], "a cosine"
     assert losses == as_points(kept["train"], "loss")
     expected = as_points(kept["validation"], "metrics")
     assert [point["step"] for point in metrics] == [point["step"] for point in expected]
@@ -89,12 +90,38 @@ def test_a_run_that_is_not_closed_has_failed_and_leaves_reports_in_one_line(tmp_
     end_with = SimpleNamespace(register=lambda action, **options: actions.append(partial(action, **options)))
     monkeypatch.setattr("common.training.tracking.atexit", end_with)
     hook = sys.excepthook
-    FailingWandBLogger(mode="offline", dir=tmp_path, project="brainsegfounder", settings={"silent": True})
+    WandBRun(mode="offline", dir=tmp_path, project="brainsegfounder", settings={"silent": True})
     assert sys.excepthook is hook
     (end,) = actions
     end()
     assert [record.exit.exit_code for record in records(tmp_path) if record.HasField("exit")] == [1]
     end()  # as after `close`
+
+
+def test_points_that_a_save_adds_are_sent_too(monkeypatch):
+    """A save ends a stretch of the losses when the handlers of its iteration have run."""
+    sent = []
+    monkeypatch.setattr(WandBRun, "log", lambda _, values, step: sent.append((step, values)), raising=False)
+    run = WandBRun(mode="disabled")
+    curve = {"iteration": [1], "loss": {"total": [7.0]}}  # of the run that this one continues
+    scores = {"iteration": [], "metrics": {"dice": []}}
+    engine = Engine(lambda *_: None)
+    engine.optimizer = SimpleNamespace(param_groups=[{"lr": 0.5}])
+    run.follow(engine, SimpleNamespace(content={"train": curve, "validation": scores}))
+
+    def add(engine):
+        if engine.state.iteration in (3, 4, 8):
+            curve["iteration"].append(engine.state.iteration)
+            curve["loss"]["total"].append(float(engine.state.iteration))
+
+    engine.add_event_handler(Events.ITERATION_COMPLETED, add)  # after the run's own handler
+    engine.add_event_handler(
+        Events.EPOCH_COMPLETED, lambda: (scores["iteration"].append(8), scores["metrics"]["dice"].append(None))
+    )
+    engine.run([0] * 8)
+    run.close()
+    losses = [{"train/total": value, "train/learning_rate": 0.5} for value in (7.0, 3.0, 4.0, 8.0)]
+    assert sent == [*zip((1, 3, 4, 8), losses, strict=True), (8, {})]
 
 
 def test_a_missing_package_ends_a_run_before_anything_is_read(tmp_path, monkeypatch):
