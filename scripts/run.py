@@ -12,6 +12,7 @@ adds the overlay multi_gpu_train to train.
 """
 
 import difflib
+import gc
 import os
 import runpy
 import sys
@@ -76,7 +77,10 @@ def main() -> None:
         show(*str(__doc__).splitlines())
         return
     words = command(sys.argv[1:], is_distributed="RANK" in os.environ)
+    gc.disable()  # the objects of PyTorch and MONAI are no garbage: looking for some takes a third of their import
     check(options_of(words)[1])
+    gc.freeze()  # nor are they at the end, or in the processes that read
+    gc.enable()
     sys.argv[1:] = words
     warnings.filterwarnings("ignore", message="parsing config_file")  # are trusted: they are this repository's
     runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
