@@ -12,7 +12,7 @@ import numpy as np
 
 from common.errors import InputError
 from deploy import app
-from deploy.series_choice import modality_of
+from deploy.series_choice import MIN_SLICES, modality_of
 from tests.deploy.dicom_study import Study, write_modality, write_series
 from tests.deploy.series_table import CODE, DAY, HELD_OUT, PUBLIC, TABLE, Row, read_table
 from tests.support import ROOT
@@ -20,7 +20,7 @@ from tests.support import ROOT
 ROWS = read_table(TABLE)
 MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 ACQUIRED = {"FLAIR": "100000", "T2": "100500", "T1": "100800", "T1ce": "103500"}
-VOXELS = np.ones((4, 4, 4), np.uint16)
+VOXELS = np.ones((4, 4, MIN_SLICES), np.uint16)
 NUMBER = 9  # of the row's series
 MOST_REFUSED = {TABLE: 0.05, HELD_OUT: 0.05, PUBLIC: 0.05, CODE: 0.1}  # of the series that have one right answer
 
