@@ -19,7 +19,17 @@ from common.files import read_json, reporting_json_errors, write_json
 from common.options import OPTIONS, Options
 from scripts.experiments.instances import Command, Job
 
-__all__ = ["Cost", "batches_of_a_step", "key_of", "measure", "read_costs", "settings_of", "steps_of", "write_costs"]
+__all__ = [
+    "Cost",
+    "batches_of_a_step",
+    "config_of",
+    "key_of",
+    "measure",
+    "read_costs",
+    "settings_of",
+    "steps_of",
+    "write_costs",
+]
 
 TRIAL_STEPS = 6
 # Options of a training that do not change the cost of a step
@@ -71,8 +81,7 @@ def settings_of(job: Job) -> dict[str, Any]:
 
 @cache  # a study has many trainings of one kind, and configs take a tenth of a second to read
 def _settings(command: Command) -> dict[str, Any]:
-    parser = configs.read([command.folder / file for file in _files(command)], _given(command))
-    parser.get_parsed_content("imports")  # `common`, which defaults name
+    parser = config_of(command)
     found = {name: parser.get_parsed_content(name) for name in (*LENGTH, *OF_BATCH) if name in parser}
     return {name: OPTIONS[name](value) for name, value in found.items()}
 
@@ -157,10 +166,19 @@ def write_costs(costs: Mapping[str, Cost], file: Path) -> None:
     write_json(file, {key: asdict(cost) for key, cost in costs.items()})
 
 
-def _files(command: Command) -> list[str]:
+def config_of(command: Command, **replaced: Any) -> Any:
+    """The `ConfigParser` of the run that a command starts, with its imports, ready to resolve content.
+
+    Args:
+        command: of a bundle.
+        replaced: options with other values than the command's.
+    """
     (word,) = (word for word in command.words if word.startswith("--config_file="))
     value = configs.parsed(word.partition("=")[2])
-    return [value] if isinstance(value, str) else value
+    files = [value] if isinstance(value, str) else value
+    parser = configs.read([command.folder / file for file in files], _given(command) | replaced)
+    parser.get_parsed_content("imports")  # `common`, which defaults name
+    return parser
 
 
 def _option(word: str) -> str:

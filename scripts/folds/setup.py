@@ -1,6 +1,5 @@
 """What a cross-validation runs: a study of one training for each fold, checked before anything starts."""
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from common.configs import check_known, parsed, read
+from common.configs import check_known, read
 from common.data import datalists
 from common.data.modalities import missing_in
 from common.errors import ArgumentError, choice, show
@@ -16,7 +15,7 @@ from common.files import check_writable_folder, expand_home, read_json, reportin
 from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.hold_out import hold_out, numbers_of
-from scripts.experiments.costs import steps_of
+from scripts.experiments.costs import config_of, steps_of
 from scripts.experiments.instances import OWN, ROOT, Command, Job, Places
 from scripts.experiments.jobs import jobs_of
 
@@ -196,13 +195,8 @@ def _check_configs(setup: Setup) -> Any:
 
 def _resolved(command: Command, datalist: Path, *names: str) -> Any:
     """Resolve keys of a config as a run of a bundle with this command does; returns the content of the first."""
-    given = dict(word.removeprefix("--").split("=", 1) for word in command.words if re.match(r"--\w+=", word))
-    files = parsed(given.pop("config_file"))
-    options = {name: parsed(text) for name, text in given.items()}
-    options |= {"datalist": str(datalist)}  # that of the fold is made later
-    options |= {"device": "cpu"}  # a cluster's head node has no GPU
-    parser = read([command.folder / file for file in ([files] if isinstance(files, str) else files)], options)
-    parser.get_parsed_content("imports")  # `common`, which defaults name
+    # The datalist of the fold is made later; a cluster's head node has no GPU
+    parser = config_of(command, datalist=str(datalist), device="cpu")
     found = {name: parser.get_parsed_content(name) for name in names if name in parser}
     return found[names[0]]
 
