@@ -20,6 +20,7 @@ __all__ = [
     "aside_of",
     "atomic_write",
     "cell_text",
+    "check_no_link",
     "check_writable_file",
     "check_writable_folder",
     "digest",
@@ -56,6 +57,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # it could be a link
         try:
             yield temporary
             with temporary.open("rb+") as file:
@@ -186,6 +188,21 @@ def expand_home(path: str | Path, name: str) -> Path:
     """
     with reporting_path_errors(name):
         return Path(str(path)).expanduser()
+
+
+def check_no_link(folder: str | Path, file: Path) -> None:
+    """Check that no link below a folder leads away from it, before a file is written to it or deleted.
+
+    Args:
+        folder: the user's; it may be a link.
+        file: relative to it; its own name may be that of a link, which gets replaced.
+
+    Raises:
+        InputError: a folder between the two is a link.
+    """
+    for parent in file.parents[:-1]:
+        if (Path(folder) / parent).is_symlink():
+            raise InputError(f"{Path(folder) / parent}: a link; expected a folder, as files of it are replaced")
 
 
 def check_writable_file(path: str | Path, name: str) -> None:

@@ -33,7 +33,7 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
     """
     end = time.monotonic() + patience
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as file:
+    with open(folder / "lock", "a", opener=_open_file_only) as file:  # noqa: PTH123 - Path.open has no opener
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,7 +100,7 @@ def claim(name: str, folder: str | Path, patience: float = 0.0) -> None:
 
 def _lock_file(path: Path, name: str) -> TextIO | None:
     """Open and lock a file; None if another process has the lock, or has just removed the file."""
-    file = path.open("a", encoding="utf-8")
+    file = open(path, "a", encoding="utf-8", opener=_open_file_only)  # noqa: PTH123 - Path.open has no opener
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -115,6 +115,13 @@ def _lock_file(path: Path, name: str) -> TextIO | None:
         file.close()
         return None
     return file
+
+
+def _open_file_only(path: str, flags: int) -> int:
+    """Open a file for writing; neither follows a link nor waits for the reader of a pipe."""
+    if Path(path).is_symlink():
+        raise OSError(errno.ELOOP, f"{Path(path).name} is a link", path)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def _is_same_file(file: TextIO, path: Path) -> bool:

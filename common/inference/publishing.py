@@ -1,11 +1,13 @@
 """The results of an evaluation appear in their folder together, or not at all.
 
 They are written to `.unfinished` in the folder and moved when they are complete. A process that is killed before that
-leaves the earlier results; one that is killed while it moves leaves `.finished`, and whoever reads or writes the folder
-next moves the rest. summary.json goes first and comes last: no program takes the folder for an evaluation in between.
+leaves the earlier results; one that is killed while it moves leaves `.finished`, and the next evaluation into the folder
+moves the rest. summary.json goes first and comes last: no program takes the folder for an evaluation in between.
 
 `.files.json` lists the files of the results. When later ones appear, those that they lack are deleted: no prediction of
 a case that is not in them stays beside their scores. Files that no evaluation wrote stay.
+
+The folder may come from somebody else: who reads it changes nothing in it, and who writes to it follows no link below it.
 """
 
 import atexit
@@ -16,15 +18,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 
 from common.errors import InputError
-from common.files import move_aside, read_json, reporting_json_errors, write_json
-from common.locks import claim, claimed, release
+from common.files import check_no_link, move_aside, read_json, reporting_json_errors, write_json
+from common.locks import claim, release
 
-__all__ = ["begin", "finish", "place_of", "publishing", "settle"]
+__all__ = ["begin", "check_finished", "finish", "place_of", "publishing"]
 
 UNFINISHED, FINISHED = ".unfinished", ".finished"
 SUMMARY, PAGE, RECORD = "summary.json", "evaluation.html", "run.json"
 LISTED = ".files.json"  # paths of the results, in the folder and relative to it
 SLICES = "slices"  # folder of the pages of single cases
+FOLDERS = (SLICES, "pictures", "predictions", "tensorboard")  # of results
 PATIENCE = 60.0  # seconds that a process may take to move its results
 _BEGUN: set[Path] = set()  # folders whose results this process has not finished
 
@@ -41,6 +44,8 @@ def begin(folder: str | Path, name: str = "output_dir") -> str:
     """
     claim(name, folder)
     unfinished = Path(folder) / UNFINISHED
+    for part in FOLDERS:  # now, rather than after the work
+        check_no_link(folder, Path(part) / "any")
     with _reporting(folder):
         _move(Path(folder))
         _listed(Path(folder))  # now, rather than after the work
@@ -81,15 +86,15 @@ def finish(folder: str | Path) -> None:
         _move(folder)
 
 
-def settle(folder: str | Path) -> None:
-    """Before the results in a folder are read: finish what a process that was killed has begun to move.
+def check_finished(folder: str | Path) -> None:
+    """Check that no process was stopped while it moved results to a folder.
 
     Raises:
-        InputError: a file cannot be moved, or another process has moved files for a minute.
+        InputError: one was, or is moving them now.
     """
-    if (Path(folder) / FINISHED).is_dir():
-        with claimed("folder", folder, PATIENCE), _reporting(folder):
-            _move(Path(folder))
+    if os.path.lexists(Path(folder) / FINISHED):
+        problem = "an evaluation was stopped while it moved its results here"
+        raise InputError(f"{folder}: {problem}; expected that evaluation to be run again")
 
 
 @contextmanager
@@ -116,19 +121,26 @@ def publishing(folder: str | Path, name: str) -> Iterator[Path]:
 
 
 def _move(folder: Path) -> None:
-    """Move what is in `.finished` to its place, or the rest of it."""
+    """Move what is in `.finished` to its place, or the rest of it.
+
+    Raises:
+        InputError: `.finished`, or a folder to which a file of it belongs, is a link.
+    """
     source = folder / FINISHED
+    check_no_link(folder, Path(FINISHED) / "any")
     if not source.is_dir():
         return
+    files = _files_in(source)
+    for file in files:
+        check_no_link(folder, file)
     if (source / SUMMARY).exists():
         (folder / SUMMARY).unlink(missing_ok=True)
     if (source / LISTED).exists():  # it is the first file to move: if it has gone, so have the files of before
-        for page in (folder / PAGE, *(folder / SLICES).glob("*.html")):  # also of results without a list
-            page.unlink(missing_ok=True)
-        for file in sorted(set(_listed(folder)) - set(_listed(source))):
+        pages = [Path(PAGE), *(path.relative_to(folder) for path in (folder / SLICES).glob("*.html"))]  # without a list
+        for file in sorted({*pages, *_listed(folder)} - set(_listed(source))):
             _delete(folder, file)
     first, last = Path(LISTED), Path(SUMMARY)
-    for file in sorted(_files_in(source), key=lambda file: (file == last, file != first, file)):
+    for file in sorted(files, key=lambda file: (file == last, file != first, file)):
         if file == Path(RECORD):
             move_aside(folder / file)
         (folder / file).parent.mkdir(parents=True, exist_ok=True)

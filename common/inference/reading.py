@@ -12,7 +12,7 @@ from common.data.datalists import UNPRINTABLE
 from common.data.regions import display_order, regions_of
 from common.errors import InputError
 from common.files import cell_text, read_json, reporting_json_errors, reporting_path_errors
-from common.inference.publishing import place_of, settle
+from common.inference.publishing import check_finished, place_of
 from common.inference.results import LESIONS, METRICS, CaseFiles, Cases, count_lesions, statistics
 from common.metrics.protocols import PRESENT, Lesion, Protocol, Scores, figures
 from common.metrics.protocols import protocol as protocol_of
@@ -118,7 +118,7 @@ def _read(folder: Path) -> tuple[Evaluation, dict[str, Any]]:
         is_folder = folder.is_dir()
     if not is_folder:
         raise InputError(f"{folder}: no such folder; expected one that {WRITER} wrote")
-    settle(folder)
+    check_finished(folder)
     path = folder / "summary.json"
     summary = _read_json(path, f"a summary by {WRITER}")
     try:
@@ -190,8 +190,8 @@ def _read_values(path: Path, protocol: Protocol, regions: Sequence[str]) -> tupl
 
 def _add_value(found: Found, row: _Row, protocol: Protocol) -> None:
     case, region, metric, unit = (row.cells[column] for column in ("case", "region", "metric", "unit"))
-    if UNPRINTABLE.search(case):
-        raise InputError(f"{row.where}: case {json.dumps(case)}; expected a name of one line in Unicode")
+    if UNPRINTABLE.search(case) or case != Path(case).name:
+        raise InputError(f"{row.where}: case {json.dumps(case)}; expected a file name of one line in Unicode")
     if (region, metric) not in found or unit != protocol.units[metric]:
         raise InputError(f"{row.where}: {metric} of {region} in {unit}; expected what {protocol.name} measures")
     if case in found[region, metric]:

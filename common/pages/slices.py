@@ -16,7 +16,7 @@ from urllib.parse import quote
 import cc3d
 import nibabel
 import numpy as np
-from common.files import atomic_write
+from common.files import atomic_write, check_no_link
 from common.inference.masks import masks_of
 from common.inference.pictures import centre_of
 from common.inference.publishing import SLICES
@@ -119,6 +119,7 @@ def _write(
     folder: str | Path, files: CaseFiles, layers: Mapping[str, Masks], affine: NDArray[np.float64], lesions: Any
 ) -> Path:
     path = Path(folder) / SLICES / f"{files.name}.html"
+    check_no_link(folder, path.relative_to(folder))
     content = _page(files, layers, affine, lesions)
     with atomic_write(path) as file:
         file.write_text(content, encoding="utf-8")

@@ -4,12 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
 from common.errors import InputError
 from common.inference import publishing
-from common.inference.publishing import begin, finish, place_of, settle
+from common.inference.publishing import begin, check_finished, finish, place_of
 from common.locks import claim, release
 from tests.support import ROOT
 
@@ -94,11 +95,17 @@ def test_a_process_that_is_killed_at_any_step_leaves_old_results_or_new_ones(eva
         finished = evaluate(folder, step)
         seen = visible(folder)
         assert seen in (OLD, AFTER) or "summary.json" not in seen, "nothing takes a mixture for an evaluation"
-        settle(folder)
+        before = content_of(folder)
+        if (folder / ".finished").exists():
+            with pytest.raises(InputError, match="stopped while it moved its results here; expected"):
+                check_finished(folder)
+        else:
+            check_finished(folder)
+        assert content_of(folder) == before, "readers change nothing"
+        begin(folder)
         kept = visible(folder)
         found.append("old" if kept == OLD else "new" if kept == AFTER else kept)
-        begin(folder)
-        assert visible(folder) == content_of(folder) == kept, "left-over files are removed by the next run"
+        assert content_of(folder) == kept, "left-over files are removed by the next run"
         release(folder)
         if finished:
             break
@@ -120,7 +127,9 @@ def test_what_stands_behind_a_link_or_in_the_place_of_a_folder_stays(evaluated, 
     shutil.move(folder / "predictions", tmp_path / "elsewhere")
     (folder / "predictions").symlink_to(tmp_path / "elsewhere")
     before = content_of(tmp_path / "elsewhere")
-    assert evaluate(folder, 1000, {"summary.json": "new"})
+    with pytest.raises(InputError, match=r"a/predictions: a link; expected a folder"):
+        begin(folder)
+    release(folder)
     assert content_of(tmp_path / "elsewhere") == before
     folder = evaluated("b")
     shutil.rmtree(folder / "predictions")
@@ -187,5 +196,36 @@ def test_a_file_in_the_way_is_named(tmp_path):
     (tmp_path / "metrics.csv" / "deep").mkdir(parents=True)
     fill(tmp_path / ".finished", NEW)
     with pytest.raises(InputError, match=r"metrics\.csv: Is a directory; expected a file that can be written$"):
-        settle(tmp_path)
+        begin(tmp_path)
+    release(tmp_path)
     assert (tmp_path / ".finished" / "summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    "trap",
+    [
+        {"x/.finished/out/f": "evil", "x/out": "->"},
+        {"x/.finished": "->"},
+        {"x/slices": "->", "x/.finished/.files.json": "[]"},
+        {"x/tables": "->", "x/.files.json": '["tables/mine.txt"]', "x/.finished/.files.json": "[]"},
+        {"x/.unfinished": "->"},
+        {"x/.in_use": "->mine.txt"},
+        {"x/.in_use": "->new.txt"},
+    ],
+    ids=str,
+)
+def test_nothing_behind_a_link_in_a_foreign_folder_changes(tmp_path, trap):
+    target = {"mine.txt": "mine", "mine.html": "mine", "f": "mine"}
+    fill(tmp_path / "target", target)
+    for name, text in trap.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if text.startswith("->"):
+            (tmp_path / name).symlink_to(tmp_path / "target" / text[2:])
+        else:
+            (tmp_path / name).write_text(text)
+    with suppress(InputError):
+        check_finished(tmp_path / "x")
+    with suppress(InputError):
+        begin(tmp_path / "x")
+    release(tmp_path / "x")
+    assert content_of(tmp_path / "target") == target

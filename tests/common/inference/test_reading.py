@@ -66,6 +66,7 @@ def edit(path, old, new):
         ("metrics.csv", "case,region", "subject,region", r"another first line; expected the columns case, region, met"),
         ("metrics.csv", "b,lesion,dice,0.25,1\n", "b,lesion,dice,0.25\n", "line 2: 4 columns; expected case, region"),
         ("metrics.csv", "b,lesion,dice,0.25,1", "b,WT,dice,0.25,1", "line 2: dice of WT in 1; expected what atlas"),
+        ("metrics.csv", "b,lesion,dice,0.25,1", "../b,lesion,dice,0.25,1", r'case "\.\./b"; expected a file name'),
         ("metrics.csv", "dice,0.25", "dcie,0.25", "line 2: dcie of lesion in 1; expected what atlas measures"),
         ("metrics.csv", "12.0,voxels", "12.0,ml", "line 5: volume_difference of lesion in ml; expected what atlas"),
         ("metrics.csv", "dice,0.25", "dice,nan", "line 2: value nan; expected a finite number"),
@@ -227,7 +228,7 @@ LESION = "b,lesion,1,reference,0.1,1,1,0.75,2.0,1,2,3"
             "metrics.csv",
             "b,lesion",
             '"b\u2028",lesion',
-            r'line 2: case "b\\u2028"; expected a name of one line in Unicode',
+            r'line 2: case "b\\u2028"; expected a file name of one line in Unicode',
         ),
         (
             "cases.json",
