@@ -1,0 +1,61 @@
+"""Empty files in the folders of the cohorts, and the datalists that the commands write of them."""
+
+import json
+from itertools import chain
+
+
+def touch(root, *files):
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+
+
+def add_ukb(root, *people, visits=("2_0",)):
+    for person in people:
+        for visit in visits:
+            touch(root, f"{person}_20252_{visit}/T1/T1_brain_to_MNI.nii.gz")
+            touch(root, f"{person}_20253_{visit}/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz")
+
+
+def add_brats(root, *numbers):
+    for name in (f"BraTS2021_{number:05d}" for number in numbers):
+        touch(root, *[f"{name}/{name}_{kind}.nii.gz" for kind in ("flair", "t1ce", "t1", "t2", "seg")])
+
+
+def add_brats_2023(root, *people, timepoints=(0,), mask=True):
+    kinds = ("t2f", "t1c", "t1n", "t2w", *(["seg"] if mask else []))
+    for name in (f"BraTS-GLI-{person:05d}-{timepoint:03d}" for person in people for timepoint in timepoints):
+        touch(root, *[f"{name}/{name}-{kind}.nii.gz" for kind in kinds])
+
+
+def add_atlas(root, *numbers, above="", mask=True):
+    for number in numbers:
+        name = f"sub-r{number:03d}s001"
+        stem = f"{above.format(number)}{name}/ses-1/anat/{name}_ses-1_space-MNI152NLin2009aSym"
+        touch(root, f"{stem}_T1w.nii.gz", *([f"{stem}_label-L_desc-T1lesion_mask.nii.gz"] if mask else []))
+
+
+def written(command, root, name="list.json", **options):
+    """The datalist that a command writes beside the root."""
+    command(root, root.parent / name, **options)
+    return json.loads((root.parent / name).read_text())
+
+
+def subjects(content):
+    """Split -> names of its subjects."""
+    splits = ("training", "validation", "testing", "unlabelled")
+    return {split: [entry["subject"] for entry in content[split]] for split in splits if split in content}
+
+
+def people(content, length):
+    """Split -> people, whom the first characters of a subject's name tell."""
+    return {split: {name[:length] for name in names} for split, names in subjects(content).items()}
+
+
+def sizes(splits):
+    return [len(members) for members in splits.values()]
+
+
+def everybody(content):
+    """The subjects of all splits, sorted."""
+    return sorted(chain.from_iterable(subjects(content).values()))
