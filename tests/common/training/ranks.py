@@ -1,0 +1,34 @@
+"""Functions on two ranks of a gloo group; `python -m tests.common.training.ranks FOLDER RANK` is one of them."""
+
+import pickle
+import sys
+from datetime import timedelta
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import torch.distributed as dist
+
+from common.training.distributed import leave_process_group
+from tests.support import execute
+
+
+def on_two_ranks(function, folder: Path, *arguments, timeout: float = 200):
+    """What `function(rank, *arguments)` returns on rank 0 and on rank 1; `timeout` is that of the group, in seconds."""
+    (folder / "call").write_bytes(pickle.dumps((function, arguments, timeout)))
+    command = [sys.executable, "-m", "tests.common.training.ranks", str(folder)]
+    with ThreadPool(2) as pool:
+        ended = pool.map(lambda rank: execute([*command, str(rank)]), range(2))
+    assert [process.returncode for process in ended] == [0, 0], [process.stderr for process in ended]
+    return [pickle.loads((folder / f"returned{rank}").read_bytes()) for rank in range(2)]
+
+
+def main(folder: Path, rank: int) -> None:
+    function, arguments, timeout = pickle.loads((folder / "call").read_bytes())
+    place, patience = f"file://{folder}/store", timedelta(seconds=timeout)
+    dist.init_process_group("gloo", init_method=place, rank=rank, world_size=2, timeout=patience)
+    (folder / f"returned{rank}").write_bytes(pickle.dumps(function(rank, *arguments)))
+    leave_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
