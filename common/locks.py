@@ -33,7 +33,7 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
     """
     end = time.monotonic() + patience
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a", opener=_open_file_only) as file:  # noqa: PTH123 - Path.open has no opener
+    with open(folder / "lock", "a", opener=_open_file_only) as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,7 +100,7 @@ def claim(name: str, folder: str | Path, patience: float = 0.0) -> None:
 
 def _lock_file(path: Path, name: str) -> TextIO | None:
     """Open and lock a file; None if another process has the lock, or has just removed the file."""
-    file = open(path, "a", encoding="utf-8", opener=_open_file_only)  # noqa: PTH123 - Path.open has no opener
+    file = open(path, "a", encoding="utf-8", opener=_open_file_only)  # noqa: SIM115
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -309,7 +309,8 @@ def check_network(
     multiple = 32 if is_swin else 8
     if any(edge % multiple for edge in patch_size):
         raise ArgumentError(
-            f"patch_size={patch_size}: expected three multiples of {multiple}, each at least 64, such as [96,96,96]"
+            f"patch_size={patch_size}: expected three multiples of {multiple}, one of them at least 64, such as "
+            "[96,96,96]"
         )
     if not is_swin and model_size not in (None, "small", "micro"):
         raise ArgumentError(f"model_size={model_size}: expected one of small, micro with architecture={architecture}")

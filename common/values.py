@@ -116,8 +116,10 @@ def _convention(name: str, value: Any) -> str:
 
 def _patch_size(name: str, value: Any) -> list[int]:
     fits = isinstance(value, list | tuple) and len(value) == 3 and all(type(edge) is int for edge in value)
-    if not fits or any(edge < 64 for edge in value):
-        raise ArgumentError(f"{name}={value}: expected three whole numbers, each at least 64, such as [96,96,96]")
+    if not fits or min(value) < 32 or max(value) < 64:
+        raise ArgumentError(
+            f"{name}={value}: expected three whole numbers, 32 or more, one of them at least 64, such as [96,96,96]"
+        )
     return list(value)
 
 
@@ -209,7 +211,7 @@ DEVICE = Kind(check_device, "cpu, cuda, cuda:N")
 MODALITIES = Kind(_modalities, "list of names")
 NAMES = Kind(_names, "list of names, may be empty")
 ALIASES = Kind(_aliases, "names by names")
-PATCH_SIZE = Kind(_patch_size, "three multiples of 32, each at least 64, voxels")
+PATCH_SIZE = Kind(_patch_size, "three multiples of 32, one of them at least 64, voxels")
 SPACING = Kind(_spacing, "three numbers from 0.1 to 20, mm")
 CONVENTION = Kind(_convention, f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3")
 LOSS_WEIGHTS = Kind(_loss_weights, "three numbers from 0, not all 0")

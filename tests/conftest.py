@@ -7,28 +7,25 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import kept
 from tests.support import ROOT, Result, execute
-
-COHORTS = {"ukb": (6, 3, 0), "brats": (6, 2, 1), "atlas": (7, 3, 1)}  # subjects, validation, testing
 
 
 @pytest.fixture(scope="session")
-def cohorts(tmp_path_factory) -> Path:
-    """A folder with ukb, brats and atlas, and the datalist of each beside it."""
-    folder = tmp_path_factory.mktemp("cohorts")
-    for name, (subjects, validation, testing) in COHORTS.items():
-        size = [f"--subjects={subjects}", "--spacing=4", f"--output={folder / name}", "--workers=1"]
-        split = [f"--root={folder / name}", f"--output={folder / name}.json"]
-        split += [f"--validation={validation}", f"--testing={testing}"]
-        for command in (["scripts.phantoms", "make", f"--layout={name}", *size], ["scripts.datalists", name, *split]):
-            result = execute([sys.executable, "-m", *command])
-            assert result.returncode == 0, result.stderr
-    return folder
+def cohorts() -> Path:
+    """A folder with ukb, brats and atlas, and the datalist of each beside it. No test changes it."""
+    return kept.cohorts()
+
+
+@pytest.fixture(scope="session")
+def trained() -> Callable[[str], Path]:
+    """The folder of a bundle's training of one step, each stage from the one before. No test changes it."""
+    return kept.trained
 
 
 @pytest.fixture
 def run_bundle(cohorts, tmp_path) -> Callable[..., Result]:
-    """Runs a config of a bundle on its cohort, all that it writes below `tmp_path/BUNDLE`; returns the process."""
+    """Run a config of a bundle on its cohort; what it writes is below `tmp_path/BUNDLE`."""
 
     def run(
         bundle: str,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests import warm
+
 ROOT = Path(__file__).resolve().parents[1]
 MODALITIES = {  # of each bundle, in channel order
     "ukb_ssl_pretrain": ["T1", "FLAIR"],
@@ -20,7 +22,7 @@ MODALITIES = {  # of each bundle, in channel order
 BUNDLES = sorted(MODALITIES)
 TINY = [  # options of train.yaml that make one step a second's work
     "--model_size=micro",
-    "--patch_size=[64,64,64]",
+    "--patch_size=[32,32,64]",
     "--batch_size=2",
     "--global_batch_size=null",
     "--num_workers=0",
@@ -28,13 +30,15 @@ TINY = [  # options of train.yaml that make one step a second's work
     "--iterations=1",
     "--val_interval=1",
 ]
-SMALL = "--model_size micro --patch_size [64,64,64] --num_workers 0"  # the same for the commands of a page
+SMALL = "--model_size micro --patch_size [32,32,64] --num_workers 0"  # the same for the commands of a page
 SHORT = "--batch_size 2 --global_batch_size null --warmup_iterations 1 --iterations 1 --val_interval 1"  # of a training
 Result = subprocess.CompletedProcess
 
 
-def execute(arguments: list[str], place: Path = ROOT, **environment: str) -> Result:
-    """Run a program to its end; its output is text."""
+def execute(arguments: list[str], place: Path = ROOT, cold: bool = False, **environment: str) -> Result:
+    """Run a program to its end; its output is text. Python starts warm, with PyTorch imported, unless `cold`."""
+    if arguments[0] == sys.executable and not cold:
+        arguments = [warm.python(), *arguments[1:]]
     return subprocess.run(
         arguments,
         cwd=place,
@@ -70,7 +74,7 @@ def tiny(command: str) -> str:
 
 def run_command(command: str, place: Path, environment: dict[str, str]) -> str:
     """Run a block of commands as a reader of the page does; returns what it prints."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{Path(warm.python()).parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     result = execute(["bash", "-euo", "pipefail", "-c", command], place, PATH=path, **environment)
     assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
     return result.stdout

@@ -1,13 +1,13 @@
 """The results of an evaluation appear in their folder together, or not at all.
 
 They are written to `.unfinished` in the folder and moved when they are complete. A process that is killed before that
-leaves the earlier results; one that is killed while it moves leaves `.finished`, and the next evaluation into the folder
-moves the rest. summary.json goes first and comes last: no program takes the folder for an evaluation in between.
+leaves the earlier results; one that is killed while it moves leaves `.finished`, and the next evaluation into the
+folder moves the rest. summary.json goes first and comes last: no program takes the folder for an evaluation in between.
 
 `.files.json` lists the files of the results. When later ones appear, those that they lack are deleted: no prediction of
 a case that is not in them stays beside their scores. Files that no evaluation wrote stay.
 
-The folder may come from somebody else: who reads it changes nothing in it, and who writes to it follows no link below it.
+The folder may come from somebody else: readers change nothing in it, and writers follow no link below it.
 """
 
 import atexit

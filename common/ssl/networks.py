@@ -90,7 +90,7 @@ class SSLHead(nn.Module):
         ArgumentError: `head_tokens` is another word.
 
     Shapes:
-        input [B, in_channels, H, W, D], each edge a multiple of 32 voxels and at least 64.
+        input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64.
         output {"reconstruction": [B, in_channels, H, W, D], "rotation": [B, 4] (logits of k x 90 degrees),
         "contrastive": [B, 512]}.
 

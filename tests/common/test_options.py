@@ -98,9 +98,17 @@ def test_a_value_gets_its_own_type(name, value, expected):
         ("overlap", 1, "overlap=1: expected a number from 0 to 0.99"),
         ("seed", "abc", "seed=abc: expected a whole number from 0"),
         ("seed", 100_000, "seed=100000: expected a whole number from 0 to 99999"),
-        ("patch_size", [32, 32, 32], "patch_size=[32, 32, 32]: expected three whole numbers, each at least 64"),
-        ("patch_size", [64, 64], "patch_size=[64, 64]: expected three whole numbers, each at least 64"),
-        ("patch_size", 96, "patch_size=96: expected three whole numbers, each at least 64"),
+        (
+            "patch_size",
+            [32, 32, 32],
+            "patch_size=[32, 32, 32]: expected three whole numbers, 32 or more, one of them at least 64",
+        ),
+        (
+            "patch_size",
+            [64, 64],
+            "patch_size=[64, 64]: expected three whole numbers, 32 or more, one of them at least 64",
+        ),
+        ("patch_size", 96, "patch_size=96: expected three whole numbers, 32 or more, one of them at least 64"),
         ("modalities", "T1", "modalities=T1: expected a list"),
         ("modalities", [1, 2], "modalities=[1, 2]: expected a list"),
         ("modalities", [], "modalities=[]: expected a list"),
@@ -256,18 +264,21 @@ def test_aliases_that_do_not_fit_are_named(options_of_config, changed, line):
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ({"patch_size": [96, 96, 72]}, "patch_size=[96, 96, 72]: expected three multiples of 32, each at least 64"),
+        (
+            {"patch_size": [96, 96, 72]},
+            "patch_size=[96, 96, 72]: expected three multiples of 32, one of them at least 64",
+        ),
         (
             {"patch_size": [96, 96, 72], "architecture": "swin_unetr_v2"},
-            "patch_size=[96, 96, 72]: expected three multiples of 32, each at least 64",
+            "patch_size=[96, 96, 72]: expected three multiples of 32, one of them at least 64",
         ),
         (
             {"patch_size": [96, 96, 70], "architecture": "segresnet"},
-            "patch_size=[96, 96, 70]: expected three multiples of 8, each at least 64",
+            "patch_size=[96, 96, 70]: expected three multiples of 8, one of them at least 64",
         ),
         (
             {"patch_size": [96, 100, 64], "architecture": "transbts"},
-            "patch_size=[96, 100, 64]: expected three multiples of 8, each at least 64",
+            "patch_size=[96, 100, 64]: expected three multiples of 8, one of them at least 64",
         ),
         (
             {"model_size": "tiny", "architecture": "segresnet"},

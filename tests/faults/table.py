@@ -9,7 +9,7 @@ from typing import Any
 
 NAMES = ("ukb", "brats", "atlas")
 TINY = (
-    "--model_size=micro --patch_size=[64,64,64] --batch_size=2 --global_batch_size=null --num_workers=0 "
+    "--model_size=micro --patch_size=[32,32,64] --batch_size=2 --global_batch_size=null --num_workers=0 "
     "--warmup_iterations=1 --iterations=1 --val_interval=1"
 )
 

@@ -1,0 +1,81 @@
+"""Cohorts and trainings that tests share: made once, kept for later runs until the code that makes them changes.
+
+They are in `.pytest_cache/kept`; no test changes them.
+"""
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from tests.support import ROOT, TINY, execute
+
+KEPT = ROOT / ".pytest_cache" / "kept"
+COHORTS = {"ukb": (6, 3, 0), "brats": (6, 2, 1), "atlas": (7, 3, 1)}  # subjects, validation, testing
+CODE = ("common", "scripts/phantoms", "scripts/datalists")  # that makes cohorts
+STAGES = {  # bundle: the one whose training it starts from
+    "ukb_ssl_pretrain": None,
+    "brats_stage2": "ukb_ssl_pretrain",
+    "brats_finetune": "brats_stage2",
+    "atlas_stage2": "ukb_ssl_pretrain",
+    "atlas_finetune": "atlas_stage2",
+}
+
+
+def cohorts() -> Path:
+    """A folder with ukb, brats and atlas, and the datalist of each beside it."""
+    return _kept("cohorts", CODE, _make_cohorts)
+
+
+def trained(bundle: str) -> Path:
+    """The folder of a training of one step, from the training of the stage before: output, models/, and its log."""
+    return _kept(bundle, (*CODE, "bundles", "tests/kept.py", "tests/support.py"), lambda folder: _train(bundle, folder))
+
+
+def _kept(name: str, sources: tuple[str, ...], make: Callable[[Path], None]) -> Path:
+    """The folder that `make` fills, unless a process has filled it from the same sources."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with FileLock(KEPT / f"{name}.lock"):
+        digest = _digest(sources)
+        folder, done = KEPT / name / digest, KEPT / name / f"{digest}.done"
+        if not done.exists():
+            shutil.rmtree(KEPT / name, ignore_errors=True)
+            folder.mkdir(parents=True)
+            make(folder)
+            done.touch()
+    return folder
+
+
+def _digest(sources: tuple[str, ...]) -> str:
+    digest = hashlib.sha256()
+    for source in sources:
+        place = ROOT / source
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if file.suffix in (".py", ".yaml") and not {"models", "eval"} & {*file.parts}:
+                digest.update(f"{file}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _make_cohorts(folder: Path) -> None:
+    for name, (subjects, validation, testing) in COHORTS.items():
+        size = [f"--subjects={subjects}", "--spacing=4", f"--output={folder / name}", "--workers=1"]
+        split = [f"--root={folder / name}", f"--output={folder / name}.json"]
+        split += [f"--validation={validation}", f"--testing={testing}"]
+        for command in (["scripts.phantoms", "make", f"--layout={name}", *size], ["scripts.datalists", name, *split]):
+            result = execute([sys.executable, "-m", *command])
+            assert result.returncode == 0, result.stderr
+
+
+def _train(bundle: str, folder: Path) -> None:
+    cohort = cohorts() / bundle.split("_")[0]
+    options = [f"--dataset_dir={cohort}", f"--datalist={cohort}.json", f"--output_dir={folder}"]
+    options += [f"--ckpt_dir={folder / 'models'}", "--save_interval=1", *TINY]
+    if before := STAGES[bundle]:
+        options.append(f"--pretrained={trained(before) / 'models/model.pt'}")
+    program = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/train.yaml"]
+    result = execute([*program, *options], ROOT / "bundles" / bundle)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (folder / "log.txt").write_text(result.stdout)

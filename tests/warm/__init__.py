@@ -1,0 +1,42 @@
+"""A stand-in for Python that starts in a twentieth of a second with PyTorch and MONAI imported."""
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).parent
+MEMORY = "WARM_MEMORY"  # environment variable: bytes that a command may take more than a process that has only imported
+DISK = "WARM_DISK"  # environment variable: bytes that a file may have, after which the disk is full
+
+
+@cache
+def python() -> str:
+    """The command that starts modules in children of a server; this process starts the server and ends it."""
+    folder = Path(tempfile.mkdtemp(prefix="warm"))
+    place, stand_in = folder / "socket", folder / "python"
+    client = [sys.executable, "-I", "-S", str(HERE / "client.py"), str(place), sys.executable]
+    stand_in.write_text(f'#!/bin/sh\nexec {" ".join(client)} "$@"\n')
+    launcher = folder / "torchrun"
+    launcher.write_text(f'#!/bin/sh\nexec {stand_in} -m torch.distributed.run "$@"\n')
+    for file in (stand_in, launcher):
+        file.chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, str(HERE / "server.py"), str(place), str(stand_in)]
+    server = subprocess.Popen(command, env=environment | {"OMP_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL)
+    atexit.register(_end, server, folder)
+    while not place.exists():
+        assert server.poll() is None, f"{command} ended with status {server.returncode}"
+        time.sleep(0.01)
+    return str(stand_in)
+
+
+def _end(server: subprocess.Popen, folder: Path) -> None:
+    server.kill()
+    server.wait()
+    shutil.rmtree(folder)
