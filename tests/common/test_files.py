@@ -35,30 +35,21 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
     assert unfinished_files(path.parent, "*.json") == []
 
 
-def half_write(path, error):
-    with atomic_write(path) as file:
+@pytest.mark.parametrize(
+    ("place", "error", "expected", "message"),
+    [
+        ("figures.json", KeyError("mine"), KeyError, "mine"),
+        ("file/a.json", KeyError(), InputError, r"file/a\.json: .*; expected a file that can be written"),
+        ("figures.json", OSError(errno.ENOSPC, "disk full"), InputError, r"figures\.json: disk full; expected a file"),
+    ],
+)
+def test_a_block_that_fails_leaves_what_was_there(tmp_path, place, error, expected, message):
+    for name in ("figures.json", "file"):
+        (tmp_path / name).write_text("old")
+    with pytest.raises(expected, match=message), atomic_write(tmp_path / place) as file:  # noqa: PT012
         file.write_text("half")
         raise error
-
-
-def test_a_block_that_fails_leaves_what_was_there(tmp_path):
-    path = tmp_path / "figures.json"
-    path.write_text("old")
-    with pytest.raises(KeyError):
-        half_write(path, KeyError())
-    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("figures.json", "old")]
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError, match=r"file/a\.json: .*; expected a file that can be written"):
-        half_write(tmp_path / "file" / "a.json", KeyError())
-
-
-def test_a_full_disk_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"figures\.json: No space left on device; expected"):
-        half_write(tmp_path / "figures.json", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"figures.json": "old", "file": "old"}
 
 
 @pytest.mark.parametrize(
@@ -66,56 +57,45 @@ def test_a_full_disk_is_named(tmp_path):
     [(PermissionError(errno.EACCES, "Permission denied"), "Permission denied"), (RuntimeError("no home"), "no home")],
 )
 def test_a_path_that_cannot_be_looked_at_is_named(error, reason):
-    with (
-        pytest.raises(InputError, match=f"^--folder=x: {reason}; expected a path that can be read$"),
-        reporting_path_errors("--folder=x"),
-    ):
+    line = f"^--folder=x: {reason}; expected a path that can be read$"
+    with pytest.raises(InputError, match=line), reporting_path_errors("--folder=x"):
         raise error
 
 
-@pytest.mark.parametrize("place", ["a.json", "new/deep/a.json"])
-def test_a_file_that_can_be_written_passes(tmp_path, place):
-    check_writable_file(tmp_path / place, "--output=X")
-    (tmp_path / "a.json").touch()
-    check_writable_file(tmp_path / place, "--output=X")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"], "nothing is created"
+# Checks before the work
 
 
-@pytest.mark.parametrize("place", ["folder", "file/a.json", "file/deep/a.json", ".", "folder/.."])
-def test_a_file_that_cannot_be_written_is_named(tmp_path, place):
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"^--output=X: expected a file that can be written$"):
-        check_writable_file(tmp_path / place, "--output=X")
-
-
-def test_permission_to_write_is_checked(tmp_path, monkeypatch):
-    """A test that runs as root may write everywhere."""
-    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path or mode != os.W_OK)
-    with pytest.raises(InputError, match=r"^--output=X: expected a file that can be written$"):
-        check_writable_file(tmp_path / "new/a.json", "--output=X")
-    with pytest.raises(InputError, match=r"^--output=X: expected a folder that can be written to$"):
-        check_writable_folder(tmp_path / "new", "--output=X")
-
-
-def test_a_folder_that_can_be_written_passes(tmp_path):
-    (tmp_path / "a.csv").touch()
-    check_writable_folder(tmp_path, "--output=X", ["a.csv", "b.csv"])
-    check_writable_folder(tmp_path / "new/deep", "--output=X", ["a.csv"])
-    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"], "nothing is created"
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").touch()
+@pytest.fixture
+def places(tmp_path):
+    """A folder with a file, a folder and a table."""
     (tmp_path / "folder/b.csv").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    (tmp_path / "a.csv").touch()
+    yield tmp_path
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "file", "folder"], "nothing is created"
+
+
+def test_what_can_be_written_passes(places):
+    for place in ("file", "a.json", "new/deep/a.json"):
+        check_writable_file(places / place, "--output=X")
+    for place in (".", "new/deep"):
+        check_writable_folder(places / place, "--output=X", ["a.csv", "b.csv"])
+
+
+def test_what_cannot_be_written_is_named(places, monkeypatch):
+    for place in ("folder", "file/a.json", "file/deep/a.json", ".", "folder/.."):
+        with pytest.raises(InputError, match=r"^--output=X: expected a file that can be written$"):
+            check_writable_file(places / place, "--output=X")
     for place in ("file", "file/deep", "folder"):
         with pytest.raises(InputError, match=r"^--output=X: expected a folder that a.csv, b.csv can be written to$"):
-            check_writable_folder(tmp_path / place, "--output=X", ["a.csv", "b.csv"])
-
-
-def test_a_path_that_is_too_long_is_named(tmp_path):
+            check_writable_folder(places / place, "--output=X", ["a.csv", "b.csv"])
     with pytest.raises(InputError, match=r"^--output=X: File name too long; expected a path that can be read$"):
-        check_writable_folder(tmp_path / ("a" * 300), "--output=X")
+        check_writable_folder(places / ("a" * 300), "--output=X")
+    monkeypatch.setattr(os, "access", lambda path, mode: path != places or mode != os.W_OK)  # root may write everywhere
+    with pytest.raises(InputError, match=r"^--output=X: expected a file that can be written$"):
+        check_writable_file(places / "new/a.json", "--output=X")
+    with pytest.raises(InputError, match=r"^--output=X: expected a folder that can be written to$"):
+        check_writable_folder(places / "new", "--output=X")
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch):
@@ -125,14 +105,16 @@ def test_a_tilde_is_the_home_folder(monkeypatch):
         expand_home("~nobody_of_this_name/a.json", "--output=X")
 
 
+# Formats
+
+
 def test_json_is_written_whole_or_not_at_all(tmp_path):
     file = tmp_path / "folder" / "figures.json"
     write_json(file, {"name": "Ä\udcff", "score": 0.5})
     assert file.read_text(encoding="utf-8") == '{\n "name": "Ä\\udcff",\n "score": 0.5\n}\n'
-    assert json.loads(file.read_text(encoding="utf-8"))["name"] == "Ä\udcff"
     with pytest.raises(ValueError, match="nan"):
         write_json(file, {"score": math.nan})
-    assert json.loads(file.read_text(encoding="utf-8"))["score"] == 0.5
+    assert json.loads(file.read_text(encoding="utf-8")) == {"name": "Ä\udcff", "score": 0.5}
     assert [path.name for path in file.parent.iterdir()] == ["figures.json"]
 
 
@@ -148,10 +130,8 @@ def test_what_is_moved_aside_is_kept_also_if_it_was_changed_in_the_same_second(t
         os.utime(file, (0, 0))
         move_aside(file)
     move_aside(file)  # there is none
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-        "run-19700101T000000.json": "first",
-        "run-19700101T000000x.json": "second",
-    }
+    names = {"run-19700101T000000.json": "first", "run-19700101T000000x.json": "second"}
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == names
 
 
 @pytest.mark.parametrize(
@@ -173,6 +153,5 @@ def test_numbers_and_other_text_are_written_as_they_are(tmp_path):
 
 
 def test_tables_are_written_by_one_function():
-    writers = [path for path in (ROOT / "common").rglob("*.py") if "csv.writer(" in path.read_text()]
-    writers += [path for path in (ROOT / "scripts").rglob("*.py") if "csv.writer(" in path.read_text()]
-    assert writers == [ROOT / "common/files.py"]
+    files = [path for folder in ("common", "scripts") for path in (ROOT / folder).rglob("*.py")]
+    assert [path for path in files if "csv.writer(" in path.read_text()] == [ROOT / "common/files.py"]

@@ -39,42 +39,27 @@ def another_process(folder):
             os.kill(child, 9)
 
 
-def test_a_folder_has_one_writer_and_the_line_says_who(tmp_path):
-    with another_process(tmp_path / "new") as other:
+def holder_of(folder):
+    """The number of the process that a folder's lock file names."""
+    return int((folder / ".in_use").read_text().split()[1])
+
+
+def test_a_folder_has_one_writer_until_it_is_killed_even_while_its_child_lives(tmp_path):
+    claim("ckpt_dir", tmp_path / "a")
+    claim("output_dir", tmp_path / "b" / ".." / "a")  # the same one
+    release(tmp_path / "a")
+    release(tmp_path / "a")
+    with another_process(tmp_path / "a") as other:
         with pytest.raises(ArgumentError) as refused:
-            claim("ckpt_dir", tmp_path / "new")
+            claim("ckpt_dir", tmp_path / "a")
         holder = rf"process {other.pid} on {re.escape(socket.gethostname())} since \d{{4}}-\d\d-\d\dT[\d:]+\+00:00"
         expected = "expected a folder of its own, or the end of that run"
-        line = rf"ckpt_dir={re.escape(str(tmp_path))}/new: in use by {holder}; {expected}"
+        line = rf"ckpt_dir={re.escape(str(tmp_path))}/a: in use by {holder}; {expected}"
         assert re.fullmatch(line, str(refused.value))
-
-
-def test_a_killed_process_blocks_nobody_even_while_its_child_lives(tmp_path):
-    with another_process(tmp_path) as other:
-        other.kill()
-        other.wait()
-        assert f"process {other.pid} " in (tmp_path / ".in_use").read_text()
-        with claimed("ckpt_dir", tmp_path):
-            assert f"process {os.getpid()} " in (tmp_path / ".in_use").read_text()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_process_claims_a_folder_again_and_anew(tmp_path):
-    claim("ckpt_dir", tmp_path / "a")
-    claim("output_dir", tmp_path / "b" / ".." / "a")
-    release(tmp_path / "a")
-    release(tmp_path / "a")
-    with another_process(tmp_path / "a"), pytest.raises(ArgumentError, match="in use by process"):
-        claim("ckpt_dir", tmp_path / "a")
-    with claimed("ckpt_dir", tmp_path / "a"):
-        pass
-
-
-def test_a_process_that_waits_gets_the_folder(tmp_path):
-    with another_process(tmp_path) as other:
         subprocess.Popen(["sh", "-c", f"sleep 0.3; kill -9 {other.pid}"])
-        with claimed("output", tmp_path, patience=30):
-            assert f"process {os.getpid()} " in (tmp_path / ".in_use").read_text()
+        with claimed("output", tmp_path / "a", patience=30):
+            assert holder_of(tmp_path / "a") == os.getpid()
+    assert list((tmp_path / "a").iterdir()) == []
 
 
 def test_a_folder_that_was_moved_away_is_claimed_anew(tmp_path):
@@ -106,12 +91,12 @@ def test_a_folder_that_cannot_be_claimed_is_named(tmp_path):
 
 
 def test_what_dead_processes_left_unfinished_is_removed(tmp_path):
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    with another_process(tmp_path / "other") as alive:
+    with subprocess.Popen(["true"]) as dead, subprocess.Popen(["sleep", "60"]) as alive:
+        dead.wait()
         kept = [".model.pt.0.notes", ".model.pt.swp", f".model.pt.{alive.pid}", "model.pt", "model.pt.4711"]
         for name in (*kept, f".model.pt.{dead.pid}", f".run.json.{os.getpid()}", ".iteration-0000001.pt.99999999999"):
             (tmp_path / name).touch()
         with claimed("ckpt_dir", tmp_path):
             pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "other"])
+        alive.kill()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
