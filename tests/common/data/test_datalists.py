@@ -1,7 +1,6 @@
 import copy
 import json
 import re
-import time
 from itertools import pairwise
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from common.data import datalists
 from common.data.regions import CONVENTIONS
 from common.errors import InputError
+from tests.support import one_line
 
 CONTENT = {
     "name": "toy",
@@ -44,18 +44,43 @@ def datalist(tmp_path):
     return path
 
 
-def test_entries_hold_absolute_paths_in_the_order_of_the_datalist(datalist, root):
-    assert datalists.Datalist(datalist, root).load("training") == [
+@pytest.fixture
+def refused(datalist):
+    """Check that a datalist with this content, or text, is refused in one line; where it can be, also by `write`."""
+
+    def check(content, message):
+        datalist.write_text(content if isinstance(content, str) else json.dumps(content))
+        before = datalist.read_bytes()
+        writes = [] if isinstance(content, str) else [lambda: datalists.write(content, datalist)]
+        for function in (lambda: datalists.read(datalist), *writes):
+            with pytest.raises(InputError, match=message) as error:
+                function()
+            assert one_line(error).isprintable()
+            assert len(str(error.value)) < 600
+        assert datalist.read_bytes() == before
+
+    return check
+
+
+# Loading
+
+
+def test_entries_hold_absolute_paths_in_the_order_of_the_datalist(datalist, root, monkeypatch):
+    expected = [
         {"subject": "a", "image": [f"{root}/a/flair.nii.gz", f"{root}/a/t1.nii.gz"]},  # its mask is not asked for
         {"subject": "b", "image": [f"{root}/b/flair.nii.gz", f"{root}/b/t1.nii.gz"]},
     ]
+    assert datalists.Datalist(datalist, root).load("training") == expected
+    monkeypatch.chdir(root.parent)
+    assert datalists.Datalist(datalist, "cohort").load("training") == expected
 
 
-def test_labels_come_where_they_are_asked_for(datalist, root):
-    content = json.loads(datalist.read_text())
+def test_labels_come_where_they_are_asked_for_and_each_subject_must_have_one(datalist, root, content):
+    with pytest.raises(InputError, match="subject b of training has no label"):
+        datalists.Datalist(datalist, root).load("all", label_convention="atlas")
     content["training"].pop()
     datalist.write_text(json.dumps(content))
-    (entry,) = datalists.Datalist(datalist, root).load("training", label_convention=content["label_convention"])
+    (entry,) = datalists.Datalist(datalist, root).load("training", label_convention="atlas")
     assert entry["label"] == f"{root}/a/mask.nii.gz"
 
 
@@ -70,37 +95,21 @@ def test_modalities_are_asked_for_by_name(datalist, root, modalities, files):
 
 def test_all_are_the_subjects_of_every_split(datalist, root):
     listed = datalists.Datalist(datalist, root)
-    entries = listed.load("all", ["T1"])
-    content = json.loads(datalist.read_text())
-    subjects = {entry["subject"]: split for split in datalists.SPLITS for entry in content.get(split, [])}
-    assert [entry["subject"] for entry in entries] == list(subjects)
-    assert entries[-1:] == listed.load(list(subjects.values())[-1], ["T1"])[-1:]
-    assert listed.splits == subjects
+    assert listed.splits == {"a": "training", "b": "training", "c": "validation"}
+    assert [entry["subject"] for entry in listed.load("all", ["T1"])] == ["a", "b", "c"]
 
 
-def test_a_label_that_one_of_all_subjects_lacks_is_named_with_its_split(datalist, root):
-    convention = json.loads(datalist.read_text())["label_convention"]
-    with pytest.raises(InputError, match="subject b of training has no label"):
-        datalists.Datalist(datalist, root).load("all", label_convention=convention)
-
-
-def test_a_relative_root_gives_absolute_paths(datalist, root, monkeypatch):
-    monkeypatch.chdir(root.parent)
-    assert datalists.Datalist(datalist, "cohort").load("validation")[0]["image"][0] == f"{root}/c/flair.nii.gz"
-
-
-def test_only_the_files_that_are_asked_for_must_exist(datalist, root):
+def test_only_the_files_that_are_asked_for_must_exist_and_missing_ones_are_counted(datalist, root):
     (root / "c/flair.nii.gz").unlink()
-    assert datalists.Datalist(datalist, root).load("validation", ["T1"])
+    listed = datalists.Datalist(datalist, root)
+    assert listed.load("validation", ["T1"])
     with pytest.raises(InputError, match=r"c/flair.nii.gz: no such file, of subject c in .*; 1 of 2 files"):
-        datalists.Datalist(datalist, root).load("validation")
-
-
-def test_missing_files_are_counted_and_the_first_is_named(datalist, root):
+        listed.load("validation")
+    assert listed.load("validation", must_exist=False)[0]["image"][0] == f"{root}/c/flair.nii.gz"
     for file in ("a/mask", "a/t1", "b/flair", "b/t1"):
         (root / f"{file}.nii.gz").unlink()
     with pytest.raises(InputError, match=r"a/t1.nii.gz: no such file, of subject a in .*; 3 of 4 files"):
-        datalists.Datalist(datalist, root).load("training")
+        listed.load("training")
 
 
 @pytest.mark.parametrize(
@@ -111,6 +120,7 @@ def test_missing_files_are_counted_and_the_first_is_named(datalist, root):
         ({"modalities": ["T2"]}, "modality T2: not in .* which has FLAIR, T1"),
         ({"modalities": []}, r"modalities \[\]: expected at least one of FLAIR, T1"),
         ({"modalities": "T1"}, "modalities T1: expected a list of names"),
+        ({"label_convention": "brats2021"}, "label_convention=brats2021: the labels of .*toy.json follow atlas"),
         ({"root": "/no/such"}, "root /no/such: no such folder"),
         ({"datalist": "/no/such.json"}, "datalist /no/such.json: No such file"),
     ],
@@ -119,37 +129,7 @@ def test_bad_requests_are_named(datalist, root, arguments, message):
     request = {"datalist": datalist, "split": "training", "root": root} | arguments
     with pytest.raises(InputError, match=message) as error:
         datalists.Datalist(request.pop("datalist"), request.pop("root")).load(**request)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("text", ["", "{", "\xff"])
-def test_what_is_not_json_is_named(datalist, text):
-    datalist.write_bytes(text.encode("latin-1"))
-    with pytest.raises(InputError, match="not JSON"):
-        datalists.read(datalist)
-
-
-def test_a_key_that_occurs_twice_is_named(datalist, content):
-    datalist.write_text(json.dumps(content)[:-1] + ', "training": []}')
-    with pytest.raises(InputError, match=r'not JSON .the key "training" occurs twice.; expected a datalist'):
-        datalists.read(datalist)
-
-
-@pytest.mark.parametrize("path", ["a/" * 2500 + "t1.nii.gz", "a/" + "ä" * 150 + ".nii.gz"])
-def test_a_path_that_no_file_can_have_is_refused_in_a_short_line(datalist, content, path):
-    content["training"][1]["image"][1] = path
-    datalist.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=f"path {path[:80]}... of {len(path)} characters; expected one of") as error:
-        datalists.read(datalist)
-    assert len(str(error.value)) < 400
-
-
-@pytest.mark.parametrize("subject", ["", " ", "\u3000", " .. "])
-def test_a_blank_subject_is_refused(datalist, content, subject):
-    content["training"][1]["subject"] = subject
-    datalist.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="subject"):
-        datalists.read(datalist)
+    one_line(error)
 
 
 def test_one_file_for_two_modalities_is_refused(datalist, root, content):
@@ -160,46 +140,80 @@ def test_one_file_for_two_modalities_is_refused(datalist, root, content):
     assert datalists.Datalist(datalist, root).load("training", ["T1", "T1"])[1]["image"] == [f"{root}/b/t1.nii.gz"] * 2
 
 
-@pytest.mark.parametrize("depth", [500, 900, 100_000])
-def test_what_is_nested_too_deeply_is_refused_in_one_line(datalist, depth):
-    """The reader, the schema and the message each have a depth that they cannot follow."""
-    for text in ("[" * depth + "]" * depth, '{"name":' * depth + "1" + "}" * depth):
-        datalist.write_text(text)
-        with pytest.raises(InputError, match=f"^datalist {datalist}: ") as error:
-            datalists.read(datalist)
-        assert "\n" not in str(error.value)
+def test_unlabelled_subjects_are_loaded_for_inference_but_not_for_supervision(datalist, content, root):
+    content["unlabelled"] = content.pop("validation")
+    datalists.write(content, datalist)
+    assert datalists.Datalist(datalist, root).load("unlabelled")[0]["subject"] == "c"
+    with pytest.raises(InputError, match="subject c of unlabelled has no label"):
+        datalists.Datalist(datalist, root).load("unlabelled", label_convention="atlas")
 
 
-@pytest.mark.parametrize("character", ["\n", "\r", "\0", "\x7f", "\x85", "\u2028", "\ud800"])
+def test_a_missing_modality_is_null_or_taken_for_missing(datalist, content, root):
+    content["training"][1]["image"][0] = None
+    datalist.write_text(json.dumps(content))
+    listed = datalists.Datalist(datalist, root)
+    for file in ("b/flair", "c/t1"):
+        (root / f"{file}.nii.gz").unlink()  # nobody reads them
+    whole, lacking = listed.load("training", missing=())
+    assert whole["image"] == [f"{root}/a/flair.nii.gz", f"{root}/a/t1.nii.gz"]
+    assert lacking["image"] == [None, f"{root}/b/t1.nii.gz"]
+    assert listed.load("training", ["T1"])[1]["image"] == [f"{root}/b/t1.nii.gz"]
+    assert listed.load("validation", missing=["T1"])[0]["image"] == [f"{root}/c/flair.nii.gz", None]
+    with pytest.raises(InputError, match=r"subject b lacks FLAIR, T1; expected one of FLAIR, T1$"):
+        listed.load("training", missing=["T1"])
+    with pytest.raises(InputError, match=r"^datalist .*toy.json: subject b lacks FLAIR; expected all of FLAIR, T1$"):
+        listed.load("training")
+
+
+# What a file may hold
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        (
+            json.dumps(CONTENT)[:-1] + ', "training": []}',
+            r'not JSON .the key "training" occurs twice.; expected a data',
+        ),
+        ("[]", "is not of type 'object'"),
+        ("null", "is not of type 'object'"),
+        # the reader, the schema and the message each have a depth that they cannot follow
+        ("[" * 500 + "]" * 500, "^datalist "),
+        ('{"name":' * 900 + "1" + "}" * 900, "^datalist "),
+        ("[" * 100_000 + "]" * 100_000, "^datalist "),
+    ],
+    ids=range(8),
+)
+def test_what_is_no_datalist_is_named(refused, text, message):
+    refused(text, message)
+
+
+@pytest.mark.parametrize("character", ["\n", "\0", "\x7f", "\x85", "\u2028", "\u202e", "\u2066", "\ud800"])
 @pytest.mark.parametrize("where", ["subject", "image", "label", "name", "modalities", "preparation"])
-def test_text_that_no_line_can_hold_is_refused(datalist, content, where, character):
+def test_text_that_no_line_can_hold_is_refused(refused, content, where, character):
     text = f"b{character}c"
     entry = content["training"][1]
     entry["label"] = "b.nii.gz"
     changed = entry if where in entry else content
     changed[where] = [text, "T1"] if where in ("image", "modalities") else text
-    datalist.write_text(json.dumps(content))
-    message = re.escape(f"{json.dumps(text)}: expected text of one line")
-    with pytest.raises(InputError, match=message) as error:
-        datalists.read(datalist)
-    assert str(error.value).isprintable()
-    with pytest.raises(InputError, match=message):
-        datalists.write(content, datalist)
-
-
-def test_text_of_other_scripts_is_taken(datalist, content):
-    content["name"] = "Köln 東京"
-    content["training"][1]["subject"] = "Ærø 😀"
-    datalists.write(content, datalist)
-    assert datalists.read(datalist) == content
+    refused(content, re.escape(f"{json.dumps(text)}: expected text of one line"))
 
 
 def _without(key):
     return lambda content: content.pop(key)
 
 
+def _with(**changes):
+    return lambda content: content.update(changes)
+
+
 def _entry(**changes):
     return lambda content: content["training"][1].update(changes)
+
+
+NAME = "expected a name that files can have"
 
 
 @pytest.mark.parametrize(
@@ -207,70 +221,65 @@ def _entry(**changes):
     [
         (_without("modalities"), "'modalities' is a required property"),
         (_without("label_convention"), "label_convention and regions: neither; expected one of the two"),
-        (
-            lambda content: content.update(regions={"core": 1}),
-            "label_convention and regions: both; expected one of the two",
-        ),
-        (lambda content: content.update(trainning=[]), "trainning"),
-        (
-            lambda content: content.update(label_convention="brats"),
-            "label_convention=brats: expected one of brats2021, ",
-        ),
-        (lambda content: content.update(modalities=["T1", "T1"]), r"\$.modalities .* non-unique"),
+        (_with(regions={"core": 1}), "label_convention and regions: both; expected one of the two"),
+        (_with(trainning=[]), "trainning"),
+        (_with(label_convention="brats"), "datalist .*toy.json: label_convention=brats: expected one of brats2021, "),
+        (_with(modalities=["T1", "T1"]), r"\$.modalities .* non-unique"),
         (_entry(image=[]), r"\$.training\[1\].image"),
         (_entry(image=["b/t1.nii.gz"]), "subject b has 1 images; expected 2: FLAIR, T1"),
+        (_entry(image=[None, None]), r"subject b has no image; expected one of FLAIR, T1$"),
         (_entry(lable="b/mask.nii.gz"), "lable"),
         (_entry(subject="a"), "subject a is in training and again in training"),
         (_entry(subject="c"), "subject c is in training and again in validation"),
-        (_entry(subject="../b"), r"subject \.\./b: expected a name that files can have, without / and "),
-        (_entry(subject="..\\b"), r"subject \.\.\\b: expected a name that files can have"),
+        (_entry(subject="../b"), rf"subject \.\./b: {NAME}, without / and "),
+        (_entry(subject="..\\b"), rf"subject \.\.\\b: {NAME}"),
+        (_entry(subject="\u3000"), "subject"),
+        (_entry(subject=" .. "), rf"subject  \.\. : {NAME}"),
         (_entry(subject="é" * 101), "of 200 bytes at most"),
-        (_entry(subject=".."), r"subject \.\.: expected a name that files can have"),
         (_entry(label="/b/mask.nii.gz"), "subject b: path /b/mask.nii.gz"),
         (_entry(label="../mask.nii.gz"), "subject b: path ../mask.nii.gz"),
         (_entry(image=["b/../../x.nii.gz", "b/t1.nii.gz"]), r"subject b: path b/../../x.nii.gz"),
         (_entry(image=["b\\x.nii.gz", "b/t1.nii.gz"]), r"subject b: path b\\x.nii.gz"),
+        (_entry(image=["a/" * 2500 + "x", "b/t1.nii.gz"]), f"path {'a/' * 40}... of 5001 characters; expected one of"),
+        (_entry(image=["a/" + "ä" * 150, "b/t1.nii.gz"]), f"path a/{'ä' * 78}... of 152 characters; expected one of"),
     ],
 )
-def test_broken_datalists_are_neither_read_nor_written(datalist, content, change, message):
+def test_broken_datalists_are_neither_read_nor_written(refused, content, change, message):
     change(content)
-    datalist.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=message) as error:
-        datalists.read(datalist)
-    assert "\n" not in str(error.value)
-    before = datalist.read_bytes()
-    with pytest.raises(InputError, match=message):
-        datalists.write(content, datalist)
-    assert datalist.read_bytes() == before
-
-
-@pytest.mark.parametrize("value", [[], 3, None])
-def test_json_of_another_kind_is_refused(datalist, value):
-    datalist.write_text(json.dumps(value))
-    with pytest.raises(InputError, match="is not of type 'object'"):
-        datalists.read(datalist)
-
-
-def test_names_may_hold_two_dots_that_are_no_parent_folder(datalist, content):
-    content["training"][1]["label"] = "b/mask..v2.nii.gz"
-    datalists.write(content, datalist)
+    refused(content, message)
 
 
 def test_writing_gives_what_reading_takes_and_leaves_nothing_else(tmp_path, content):
+    content["name"] = "Köln 東京"
+    content["preparation"] = "skull stripped"
+    content["training"][1] |= {"subject": "é" * 100, "label": "b/mask..v2.nii.gz"}
+    content["folds"] = {"fold": 0, "of": 5, "split": "validation", "source": "folds.json", "sha256": "0" * 64}
+    content["unlabelled"] = [{"subject": "Ærø 😀", "image": ["u/flair.nii.gz", "u/t1.nii.gz"]}]
+    part = datalists.subset(content, 1)
     path = tmp_path / "new" / "toy.json"
-    datalists.write(content, path)
+    datalists.write(part, path)
     first = path.read_bytes()
-    datalists.write(content, path)
-    assert datalists.read(path) == CONTENT
+    datalists.write(part, path)
+    assert datalists.read(path) == part
+    assert list(part)[-4:] == ["training", "validation", "testing", "unlabelled"]
     assert path.read_bytes() == first
     assert list(path.parent.iterdir()) == [path]
+    with pytest.raises(InputError, match=r"toy.json/x.json: .*expected a file that can be written"):
+        datalists.write(part, path / "x.json")
 
 
-def test_an_unwritable_place_is_named(tmp_path, content):
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"file/toy.json: .*expected a file that can be written"):
-        datalists.write(content, tmp_path / "file" / "toy.json")
+def test_a_digest_depends_on_subjects_and_splits_alone(datalist, root, content):
+    digest = datalists.Datalist(datalist, root).digest
+    content["training"].reverse()
+    content["training"][0]["image"] = ["elsewhere.nii.gz", "t1.nii.gz"]
+    datalist.write_text(json.dumps(content))
+    assert datalists.Datalist(datalist, root).digest == digest
+    content["validation"].append(content["training"].pop())
+    datalist.write_text(json.dumps(content))
+    assert datalists.Datalist(datalist, root).digest != digest
 
+
+# Label conventions
 
 OWN = {"whole": [1, 2], "core": {"labels": [1], "colour": "#d1495b"}, "cavity": 7}
 
@@ -292,7 +301,6 @@ def test_regions_of_ones_own_are_read_as_text_and_written_as_they_were(datalist,
     ("regions", "message"),
     [
         ({}, r"\$.regions"),
-        (None, r"\$.regions"),
         ("core=1", r"\$.regions"),
         ({"core": 0}, r"\$.regions"),
         ({"core": []}, r"\$.regions"),
@@ -301,12 +309,9 @@ def test_regions_of_ones_own_are_read_as_text_and_written_as_they_were(datalist,
         ({"core": [1, 2], "rim": [2, 3]}, r"toy.json: regions=core=1\+2,rim=2\+3: core and rim overlap"),
     ],
 )
-def test_regions_that_no_label_map_can_hold_are_refused(datalist, content, regions, message):
+def test_regions_that_no_label_map_can_hold_are_refused(refused, datalist, content, regions, message):
     del content["label_convention"]
-    datalist.write_text(json.dumps(content | {"regions": regions}))
-    with pytest.raises(InputError, match=message) as error:
-        datalists.read(datalist)
-    assert "\n" not in str(error.value)
+    refused(content | {"regions": regions}, message)
     datalists.convention_of(datalist, "atlas")  # `read` is what refuses
 
 
@@ -315,19 +320,11 @@ def test_regions_of_ones_own_have_their_own_key(datalist, content, stated):
     datalist.write_text(json.dumps(content | {"label_convention": stated}))
     with pytest.raises(InputError, match="label_convention") as error:
         datalists.read(datalist)
-    assert "\n" not in str(error.value)
+    one_line(error)
     assert datalists.convention_of(datalist, "atlas") == "atlas"
 
 
-def test_a_convention_that_cannot_be_written_is_named(tmp_path, content):
-    with pytest.raises(InputError, match=r"datalist .*toy.json: label_convention=brats: expected one of brats2021, "):
-        datalists.write(content | {"label_convention": "brats"}, tmp_path / "toy.json")
-    assert not (tmp_path / "toy.json").exists()
-
-
-@pytest.mark.parametrize(
-    "text", [None, "", "[", "[]", "{}", '{"label_convention": null}', '{"label_convention": 3}', '{"regions": 3}']
-)
+@pytest.mark.parametrize("text", [None, "[", "[]", "{}", '{"label_convention": null}', '{"regions": 3}'])
 def test_without_a_convention_there_is_the_default(tmp_path, text):
     if text is not None:
         (tmp_path / "data.json").write_text(text)
@@ -339,20 +336,7 @@ def test_every_label_convention_is_known(content, convention):
     datalists.check(content | {"label_convention": convention}, "toy.json")
 
 
-def test_another_label_convention_is_refused(content):
-    with pytest.raises(InputError, match=r"datalist toy\.json: label_convention=brats: expected one of brats2021, "):
-        datalists.check(content | {"label_convention": "brats"}, "toy.json")
-
-
-def test_a_cohort_of_the_size_of_uk_biobank_is_read_in_seconds(tmp_path, content):
-    content["training"] = [
-        {"subject": str(index), "image": [f"{index}/flair.nii.gz", f"{index}/t1.nii.gz"]} for index in range(41_400)
-    ]
-    path = tmp_path / "large.json"
-    path.write_text(json.dumps(content))
-    start = time.process_time()
-    datalists.read(path)
-    assert time.process_time() - start < 15  # s; 1.4 s where this was written
+# Subsets
 
 
 def _numbered(count):
@@ -365,9 +349,7 @@ def _subjects(content):
     return {entry["subject"] for entry in content["training"]}
 
 
-@pytest.mark.parametrize(
-    ("count", "fraction", "size"), [(40, 0.05, 2), (1000, 0.4, 400), (3, 0.05, 1), (7, 0.2, 1), (8, 0.2, 2), (5, 1, 5)]
-)
+@pytest.mark.parametrize(("count", "fraction", "size"), [(1000, 0.4, 400), (3, 0.05, 1), (8, 0.2, 2), (5, 1, 5)])
 def test_a_subset_has_the_size_asked_for_and_leaves_the_rest(count, fraction, size):
     content = _numbered(count)
     before = copy.deepcopy(content)
@@ -379,35 +361,20 @@ def test_a_subset_has_the_size_asked_for_and_leaves_the_rest(count, fraction, si
     assert {**part, "training": content["training"]} == {**content, "subset": part["subset"]}
 
 
-def test_the_choice_is_the_one_that_sha256_gives():
+def test_the_choice_is_the_one_that_sha256_gives_in_whatever_order_the_subjects_are():
     """From `for n in 0 1 2 3 4 5; do echo $(printf 7/0.5/s$n | sha256sum) s$n; done | sort`, and so for 7/s$n."""
-    assert _subjects(datalists.subset(_numbered(6), 0.5, 7)) == {"s3", "s2", "s5"}
-    assert _subjects(datalists.subset(_numbered(6), 0.5, 7, nested=True)) == {"s2", "s4", "s5"}
+    content = _numbered(6)
+    for entries in (content["training"], content["training"][::-1]):
+        turned = {**content, "training": entries}
+        assert _subjects(datalists.subset(turned, 0.5, 7)) == {"s3", "s2", "s5"}
+        assert _subjects(datalists.subset(turned, 0.5, 7, nested=True)) == {"s2", "s4", "s5"}
 
 
 def test_nested_subsets_contain_one_another_and_others_do_not():
     content = _numbered(200)
-    fractions = (0.05, 0.1, 0.2, 0.4)
-    for seed in range(5):
-        nested = [_subjects(datalists.subset(content, fraction, seed, nested=True)) for fraction in fractions]
-        assert all(small < large for small, large in pairwise(nested))
-        free = [_subjects(datalists.subset(content, fraction, seed)) for fraction in fractions]
-        assert not any(small < large for small, large in pairwise(free))
-
-
-def test_seeds_give_subsets_of_their_own_in_which_each_subject_is_as_likely():
-    content = _numbered(50)
-    drawn = [_subjects(datalists.subset(content, 0.2, seed)) for seed in range(500)]
-    assert len(set(map(frozenset, drawn))) == 500
-    times = [sum(f"s{n}" in members for members in drawn) for n in range(50)]
-    assert sum(times) == 500 * 10
-    assert all(60 < count < 140 for count in times), "100 times on average, 9 the standard deviation"
-
-
-def test_the_order_of_the_subjects_does_not_matter():
-    content = _numbered(30)
-    turned = {**content, "training": content["training"][::-1]}
-    assert _subjects(datalists.subset(content, 0.2)) == _subjects(datalists.subset(turned, 0.2))
+    for nested in (True, False):
+        chosen = [_subjects(datalists.subset(content, fraction, 1, nested)) for fraction in (0.05, 0.1, 0.2, 0.4)]
+        assert all((small < large) == nested for small, large in pairwise(chosen))
 
 
 @pytest.mark.parametrize(
@@ -427,22 +394,18 @@ def test_bad_subsets_are_named(arguments, message):
         datalists.subset(**{"content": _numbered(9)} | arguments)
 
 
-def test_modalities_are_restricted_in_every_split_in_the_order_asked_for(tmp_path):
-    content = copy.deepcopy(CONTENT)
+def test_modalities_are_restricted_in_every_split_in_the_order_asked_for(content):
     content["unlabelled"] = [{"subject": "u", "image": ["u/flair.nii.gz", "u/t1.nii.gz"]}]
+    before = copy.deepcopy(content)
     turned = datalists.restrict(content, ["T1", "FLAIR"])
     assert turned["modalities"] == ["T1", "FLAIR"]
     assert turned["unlabelled"] == [{"subject": "u", "image": ["u/t1.nii.gz", "u/flair.nii.gz"]}]
     single = datalists.restrict(content, ["T1"])
-    assert [entry["image"] for split in datalists.SPLITS for entry in single[split]] == [
-        ["a/t1.nii.gz"],
-        ["b/t1.nii.gz"],
-        ["c/t1.nii.gz"],
-        ["u/t1.nii.gz"],
-    ]
+    images = [entry["image"] for split in datalists.SPLITS for entry in single[split]]
+    assert images == [[f"{subject}/t1.nii.gz"] for subject in "abcu"]
     assert single["training"][0]["label"] == "a/mask.nii.gz"
-    assert content["modalities"] == ["FLAIR", "T1"]
-    datalists.write(single, tmp_path / "single.json")
+    assert content == before
+    datalists.check(single, "single.json")
 
 
 @pytest.mark.parametrize(
@@ -456,60 +419,3 @@ def test_modalities_are_restricted_in_every_split_in_the_order_asked_for(tmp_pat
 def test_bad_restrictions_are_named(modalities, message):
     with pytest.raises(InputError, match=message):
         datalists.restrict(CONTENT, modalities)
-
-
-def test_preparation_folds_and_subset_are_kept(tmp_path, content):
-    content["preparation"] = "skull stripped"
-    content["folds"] = {"fold": 0, "of": 5, "split": "validation", "source": "folds.json", "sha256": "0" * 64}
-    content["unlabelled"] = [{"subject": "u", "image": ["u/flair.nii.gz", "u/t1.nii.gz"]}]
-    part = datalists.subset(content, 0.5)
-    datalists.write(part, tmp_path / "list.json")
-    assert datalists.read(tmp_path / "list.json") == part
-    assert list(part)[-4:] == ["training", "validation", "testing", "unlabelled"]
-
-
-def test_unlabelled_subjects_are_loaded_for_inference_but_not_for_supervision(tmp_path, content, root):
-    content["unlabelled"] = content.pop("validation")
-    datalists.write(content, tmp_path / "list.json")
-    assert datalists.Datalist(tmp_path / "list.json", root).load("unlabelled")[0]["subject"] == "c"
-    with pytest.raises(InputError, match="subject c of unlabelled has no label"):
-        datalists.Datalist(tmp_path / "list.json", root).load("unlabelled", label_convention="atlas")
-
-
-# Missing modalities
-
-
-@pytest.fixture
-def incomplete(datalist, content):
-    content["training"][1]["image"][0] = None
-    datalist.write_text(json.dumps(content))
-    return datalist
-
-
-def test_a_missing_modality_is_null(incomplete, root):
-    (root / "b/flair.nii.gz").unlink()
-    whole, lacking = datalists.Datalist(incomplete, root).load("training", missing=())
-    assert whole["image"] == [f"{root}/a/flair.nii.gz", f"{root}/a/t1.nii.gz"]
-    assert lacking["image"] == [None, f"{root}/b/t1.nii.gz"]
-    assert datalists.Datalist(incomplete, root).load("training", ["T1"])[1]["image"] == [f"{root}/b/t1.nii.gz"]
-
-
-def test_a_modality_can_be_taken_for_missing(incomplete, root):
-    (root / "a/t1.nii.gz").unlink()  # nobody reads it
-    (entry,) = datalists.Datalist(incomplete, root).load("validation", missing=["T1"])
-    assert entry["image"] == [f"{root}/c/flair.nii.gz", None]
-    with pytest.raises(InputError, match=r"subject b lacks FLAIR, T1; expected one of FLAIR, T1$"):
-        datalists.Datalist(incomplete, root).load("training", missing=["T1"])
-
-
-def test_who_needs_all_modalities_is_told_who_lacks_one(incomplete, root):
-    expected = f"^datalist {re.escape(str(incomplete))}: subject b lacks FLAIR; expected all of FLAIR, T1$"
-    with pytest.raises(InputError, match=expected):
-        datalists.Datalist(incomplete, root).load("training")
-
-
-def test_a_subject_without_any_image_is_refused(incomplete, content):
-    content["training"][1]["image"] = [None, None]
-    incomplete.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"subject b has no image; expected one of FLAIR, T1$"):
-        datalists.read(incomplete)
