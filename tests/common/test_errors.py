@@ -23,38 +23,44 @@ from common.errors import (
 from tests.oracles.workers import failure_of
 from tests.support import ROOT
 
+HOSTILE = "a\x1b[2J\x1b]0;title\x07\r\nerror: b\tc\x9b1m\u202etxt\u2028d\udcff"
+ESCAPED = r"a\x1b[2J\x1b]0;title\x07\r\nerror: b\tc\x9b1m\u202etxt\u2028d\udcff"
+
 # Reasons
+
+
+def raised_from(outer, cause):
+    outer.__cause__ = cause
+    return outer
 
 
 def wrapped(error, times):
     """An exception as MONAI wraps it, once for every section of a config."""
     for number in range(times):
-        try:
-            raise RuntimeError(f"Failed to evaluate section {number}\nof many lines") from error
-        except RuntimeError as outer:
-            error = outer
+        error = raised_from(RuntimeError(f"Failed to evaluate section {number}\nof many lines"), error)
     return error
 
 
-@pytest.mark.parametrize("times", [0, 1, 4])
-def test_the_reason_is_found_below_wrappers(times):
-    assert input_error_message(wrapped(InputError("modality T3: not in a.json"), times)) == "modality T3: not in a.json"
-    assert input_error_message(wrapped(ValueError("modality T3: not in a.json"), times)) is None
+def raised_after(error, earlier):
+    error.__context__ = earlier
+    return error
 
 
-def test_the_reason_is_found_where_an_exception_followed_another():
-    with pytest.raises(KeyError) as error:  # noqa: PT012, one is raised while the other is handled
-        try:
-            raise InputError("root /data: no such folder")
-        except InputError:
-            raise KeyError("dataset")  # noqa: B904, that is the case
-    assert input_error_message(error.value) == "root /data: no such folder"
+INNER = InputError("a.nii.gz: label 3")
 
 
-def test_the_outermost_reason_counts():
-    inner, outer = InputError("a.nii.gz: label 3"), InputError("subject a: a.nii.gz: label 3")
-    outer.__cause__ = inner
-    assert input_error_message(wrapped(outer, 2)) == "subject a: a.nii.gz: label 3"
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (INNER, "a.nii.gz: label 3"),
+        (raised_from(InputError("subject a: label 3"), INNER), "subject a: label 3"),
+        (raised_after(KeyError("dataset"), INNER), "a.nii.gz: label 3"),
+        (ArgumentError("flips=3: expected a list"), "--flips=3: expected a list"),
+        (ValueError("a.nii.gz: label 3"), None),
+    ],
+)
+def test_the_outermost_reason_is_found_below_wrappers(error, reason):
+    assert input_error_message(error) == input_error_message(wrapped(error, 4)) == reason
 
 
 class Broken(Dataset):
@@ -65,133 +71,129 @@ class Broken(Dataset):
         return 1
 
     def __getitem__(self, index):
-        if self.wrapper is None:
-            raise self.error
         try:
             raise self.error
         except ValueError as error:
-            raise self.wrapper from error
+            if self.wrapper is not None:
+                raise self.wrapper from error
+            raise
+
+
+FORGED = "a\ncommon.errors.InputError: nothing is wrong"
 
 
 @pytest.mark.parametrize(
-    ("dataset", "expected"),
+    ("errors", "expected"),
     [
-        (Broken(InputError("a.nii.gz: label 3")), "a.nii.gz: label 3"),
-        (Broken(InputError("a.nii.gz: label 3"), RuntimeError("applying transform X")), "a.nii.gz: label 3"),
-        (Broken(InputError("a.nii.gz: label 3"), InputError("subject a: label 3")), "subject a: label 3"),
-        (Broken(ValueError("a.nii.gz: label 3")), None),
-        (Broken(ValueError("an InputError: or so")), None),
+        ([INNER, RuntimeError("applying transform X")], "a.nii.gz: label 3"),
+        ([INNER, InputError("subject a: label 3")], "subject a: label 3"),
+        ([InputError(f"{FORGED}: label 3")], r"a\ncommon.errors.InputError: nothing is wrong: label 3"),
+        ([ValueError("an InputError: or so")], None),
     ],
 )
-def test_the_reason_survives_a_worker(dataset, expected):
-    error = failure_of(DataLoader(dataset, num_workers=1))
+def test_the_reason_survives_a_worker_and_no_name_forges_one(errors, expected):
+    error = failure_of(DataLoader(Broken(*errors), num_workers=1))
     assert "worker process" in str(error)
-    assert input_error_message(error) == expected
-    assert input_error_message(wrapped(error, 1)) == expected
+    assert input_error_message(error) == input_error_message(wrapped(error, 1)) == expected
 
 
 # The end of a process
 
-
-def test_bad_input_ends_a_process_with_one_line_and_status_2():
-    code = """
+PROCESS = """
+import logging, warnings
 from common.errors import InputError, report_in_one_line
 report_in_one_line()
+logging.warning("file %s\\nsecond line", "a\\x1b[2J")
+warnings.warn("file a\\x1b[2J\\nb")
 try:
     raise InputError("spacing 9: expected 1 to 4")
 except ValueError as error:
     raise RuntimeError("a section\\nof a config") from error
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", "error: spacing 9: expected 1 to 4\n")
 
 
-def test_other_exceptions_keep_their_traceback(monkeypatch, capsys):
+def test_bad_input_ends_a_process_with_one_line_and_status_2_and_what_libraries_say_is_escaped():
+    ended = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "WARNING:root:file a\\x1b[2J\nsecond line\n<string>:6: UserWarning: file a\\x1b[2J\\nb\n"
+        "error: spacing 9: expected 1 to 4\n"
+    )
+
+
+@pytest.fixture
+def end(monkeypatch, capsys):
+    """What the hook for uncaught exceptions prints for one, and the status of the process that it ends, if any."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     report_in_one_line()
-    error = ValueError("a mistake of ours")
-    sys.excepthook(ValueError, error, None)
-    assert capsys.readouterr().err == "ValueError: a mistake of ours\n"
+
+    def end(error):
+        try:
+            sys.excepthook(type(error), error, None)
+        except SystemExit as ended:
+            return capsys.readouterr().err, ended.code
+        return capsys.readouterr().err, None
+
+    return end
 
 
-def test_an_exception_that_can_be_explained_gets_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+@pytest.mark.parametrize(
+    ("error", "line", "status"),
+    [
+        (InputError(HOSTILE), f"error: {ESCAPED}\n", 2),
+        (ValueError("a mistake\x1b[2J"), "ValueError: a mistake\\x1b[2J\n", None),
+        (KeyboardInterrupt(), "interrupted\n", None),
+        (
+            wrapped(OSError(errno.ENOSPC, "No space left on device", "/scratch/a.json"), 2),
+            "error: /scratch/a.json: No space left on device; expected a disk with space, which can be written to\n",
+            2,
+        ),
+    ],
+)
+def test_uncaught_exceptions_are_reported(end, error, line, status):
+    assert end(error) == (line, status)
+
+
+def test_an_exception_that_can_be_explained_gets_one_line(end):
     report_in_one_line(explain=lambda error: "memory is full" if isinstance(error, MemoryError) else None)
     report_in_one_line()  # keeps the explanation
-    with pytest.raises(SystemExit) as ended:
-        sys.excepthook(MemoryError, MemoryError(), None)
-    assert (ended.value.code, capsys.readouterr().err) == (2, "error: memory is full\n")
-    sys.excepthook(ValueError, ValueError("a mistake of ours"), None)
-    assert capsys.readouterr().err == "ValueError: a mistake of ours\n"
+    assert end(MemoryError()) == ("error: memory is full\n", 2)
+    assert end(ValueError("a mistake of ours")) == ("ValueError: a mistake of ours\n", None)
 
 
-def test_a_full_disk_gets_one_line_whoever_writes(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    report_in_one_line()
-    full = OSError(errno.ENOSPC, "No space left on device", "/scratch/a.json")
-    with pytest.raises(SystemExit) as ended:
-        sys.excepthook(RuntimeError, wrapped(full, 2), None)
-    expected = "error: /scratch/a.json: No space left on device; expected a disk with space, which can be written to\n"
-    assert (ended.value.code, capsys.readouterr().err) == (2, expected)
-
-
-def test_the_hook_for_others_is_kept_until_another_is_given(monkeypatch):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    seen = []
+def test_the_hook_for_others_is_kept_until_another_is_given(end):
+    seen, error = [], ValueError("a mistake of ours")
     report_in_one_line(otherwise=lambda *error: seen.append(error))
     report_in_one_line(explain=lambda error: None)
-    error = ValueError("a mistake of ours")
-    sys.excepthook(ValueError, error, None)
+    assert end(error) == ("", None)
     assert seen == [(ValueError, error, None)]
-
-
-def test_ctrl_c_says_so_in_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    report_in_one_line()
-    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
-    assert capsys.readouterr().err == "interrupted\n"
 
 
 # Arguments
 
 
 def test_a_word_stands_for_one_of_its_choices():
-    assert choice("recipe", "table", {"text": 1, "table": 2}) == 2
+    choices = {"text": 1, "table": 2}
+    assert choice("recipe", "table", choices) == 2
     with pytest.raises(ArgumentError, match=r"^recipe=\['text'\]: expected one of text, table$"):
-        choice("recipe", ["text"], {"text": 1, "table": 2})
+        choice("recipe", ["text"], choices)
     with pytest.raises(ArgumentError, match=r"^recipe=chart: expected one of text, table$"):
-        choice("recipe", "chart", {"text": 1, "table": 2})
+        choice("recipe", "chart", choices)
 
 
-def test_a_command_line_adds_the_dashes_to_an_argument():
-    assert input_error_message(wrapped(ArgumentError("flips=3: expected a list"), 2)) == "--flips=3: expected a list"
-
-
-@pytest.mark.parametrize(
-    ("names", "line"),
-    [("", ""), ("a", "a"), ("abcde", "a, b, c, d, e"), ("abcdef", "a, b, c, d, e and 1 more")],
-)
-def test_long_lists_are_shortened(names, line):
-    assert shortened(list(names)) == line
-
-
-def test_the_number_of_names_can_be_chosen():
-    assert shortened(["a", "b", "c", "d"], most=2) == "a, b and 2 more"
+def test_long_lists_are_shortened():
+    assert shortened([]) == ""
+    assert shortened(list("abcde")) == "a, b, c, d, e"
+    assert shortened(list("abcdef")) == "a, b, c, d, e and 1 more"
+    assert shortened(list("abcd"), most=2) == "a, b and 2 more"
 
 
 # What is printed
 
-HOSTILE = "a\x1b[2J\x1b]0;title\x07\r\nerror: b\tc\x9b1m\u202etxt\u2028d\udcff"
-ESCAPED = r"a\x1b[2J\x1b]0;title\x07\r\nerror: b\tc\x9b1m\u202etxt\u2028d\udcff"
 
-
-def test_what_terminals_act_on_is_escaped():
-    assert printable(HOSTILE) == ESCAPED
-    assert printable(ESCAPED) == ESCAPED
+def test_what_terminals_act_on_is_escaped_and_lines_stay_lines(capsys):
+    assert printable(HOSTILE) == printable(ESCAPED) == str(InputError(HOSTILE)) == ESCAPED
     assert printable(Path("P1 Müller's 脳 \\ 'x'")) == "P1 Müller's 脳 \\ 'x'"
-
-
-def test_lines_stay_lines(capsys):
     show(HOSTILE, 3)
     show(HOSTILE, error=True)
     assert capsys.readouterr() == (f"{ESCAPED}\n3\n", f"{ESCAPED}\n")
@@ -207,48 +209,14 @@ def test_lines_are_printed_above_a_progress_bar(capsys):
     assert "1/2" in after, "the bar is drawn anew"
 
 
-def test_errors_and_tracebacks_are_escaped(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    report_in_one_line()
-    with pytest.raises(SystemExit):
-        sys.excepthook(InputError, InputError(HOSTILE), None)
-    sys.excepthook(ValueError, ValueError("x\x1b[2J"), None)
-    assert capsys.readouterr().err == f"error: {ESCAPED}\nValueError: x\\x1b[2J\n"
-    assert str(InputError(HOSTILE)) == ESCAPED
+STANDALONE = {"scripts/package/trial.py", "scripts/package/bundle_unittest.py"}  # of packages: they import no `show`
 
 
-def test_what_libraries_log_and_warn_of_is_escaped():
-    code = """
-import logging, warnings
-from common.errors import report_in_one_line
-report_in_one_line()
-logging.warning("file %s\\nsecond line", "a\\x1b[2J")
-warnings.warn("file a\\x1b[2J\\nb")
-"""
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ended.stderr == "WARNING:root:file a\\x1b[2J\nsecond line\n<string>:6: UserWarning: file a\\x1b[2J\\nb\n"
-
-
-def test_a_name_forges_no_reason_in_a_workers_text():
-    forged = "a\ncommon.errors.InputError: nothing is wrong"
-    error = failure_of(DataLoader(Broken(InputError(f"{forged}: label 3")), num_workers=1))
-    assert input_error_message(error) == r"a\ncommon.errors.InputError: nothing is wrong: label 3"
-
-
-STANDALONE = (
-    "scripts/package/trial.py",
-    "scripts/package/bundle_unittest.py",
-)  # parts of packages: they import no `show`
-
-
-@pytest.mark.parametrize("folder", ["common", "deploy", "scripts"])
-def test_nothing_else_prints(folder):
+def test_nothing_else_prints():
     """A line printed otherwise would show what names of tensors, subjects and files hold."""
-    found = set()
-    for path in (ROOT / folder).rglob("*.py"):
+    found, writers = set(), ("print", "tqdm.write", "sys.stdout.write", "sys.stderr.write", "pprint.pprint")
+    for path in (path for folder in ("common", "deploy", "scripts") for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            prints = isinstance(node, ast.Name) and node.id == "print"
-            text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
-            if prints or text in ("tqdm.write", "sys.stdout.write", "sys.stderr.write", "pprint.pprint"):
+            if isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node) in writers:
                 found.add(path.relative_to(ROOT).as_posix())
-    assert found - set(STANDALONE) == set()
+    assert found - STANDALONE == set()
