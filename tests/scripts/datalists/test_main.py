@@ -25,46 +25,26 @@ from tests.scripts.datalists.cohorts import (
 )
 from tests.support import MODALITIES, execute, one_line
 
-ATLAS = "sub-r003s001/ses-1/anat/sub-r003s001_ses-1_space-MNI152NLin2009aSym"
-MASK = "label-L_desc-T1lesion_mask.nii.gz"
+ATLAS = "{0}/ses-1/anat/{0}_ses-1_space-MNI152NLin2009aSym_{1}.nii.gz"
+UKB = "20252_2_0/T1/T1 20253_2_0/T2_FLAIR/T2_FLAIR"
 
 
 @pytest.mark.parametrize(
-    ("command", "bundle", "subject", "convention", "files"),
+    ("command", "bundle", "subject", "convention", "file", "kinds"),
     [
-        (
-            datalists.ukb,
-            "ukb_ssl_pretrain",
-            "1000012_2_0",
-            None,
-            ["{}_20252_2_0/T1/T1_brain_to_MNI.nii.gz", "{}_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz"],
-        ),
-        (
-            datalists.brats,
-            "brats_finetune",
-            "BraTS2021_00007",
-            "brats2021",
-            [f"{{0}}/{{0}}_{kind}.nii.gz" for kind in ("flair", "t1ce", "t1", "t2", "seg")],
-        ),
-        (
-            datalists.brats,
-            "brats_finetune",
-            "BraTS-GLI-00007-101",
-            "brats2023",
-            [f"{{0}}/{{0}}-{kind}.nii.gz" for kind in ("t2f", "t1c", "t1n", "t2w", "seg")],
-        ),
-        (datalists.atlas, "atlas_finetune", "sub-r003s001", "atlas", [f"{ATLAS}_T1w.nii.gz", f"{ATLAS}_{MASK}"]),
+        ("ukb", "ukb_ssl_pretrain", "1000012_2_0", None, "1000012_{1}_brain_to_MNI.nii.gz", UKB),
+        ("brats", "brats_stage2", "BraTS2021_00007", "brats2021", "{0}/{0}_{1}.nii.gz", "flair t1ce t1 t2 seg"),
+        ("brats", "brats_stage2", "BraTS-GLI-00007-101", "brats2023", "{0}/{0}-{1}.nii.gz", "t2f t1c t1n t2w seg"),
+        ("atlas", "atlas_stage2", "sub-r003s001", "atlas", ATLAS, "T1w label-L_desc-T1lesion_mask"),
     ],
 )
-def test_each_layout_gives_relative_paths_in_the_order_of_its_modalities(
-    root, command, bundle, subject, convention, files
-):
-    files = [file.format(subject.removesuffix("_2_0")) for file in files]
+def test_each_layout_gives_relative_paths_in_its_order(root, command, bundle, subject, convention, file, kinds):
+    files = [file.format(subject, kind) for kind in kinds.split()]
     touch(root, *files, "readme.txt", "derivatives/T1.nii.gz")
-    content = written(command, root, testing="all")
+    content = written(getattr(datalists, command), root, testing="all")
     assert list(content)[-3:] == ["training", "validation", "testing"]
     entry = {"subject": subject, "image": files[: len(MODALITIES[bundle])]}
-    expected = {"name": command.__name__, "modalities": MODALITIES[bundle], "label_convention": convention}
+    expected = {"name": command, "modalities": MODALITIES[bundle], "label_convention": convention}
     expected |= {"training": [], "validation": [], "testing": [entry | ({"label": files[-1]} if convention else {})]}
     assert content == expected, "and no preparation: nothing can be measured in empty files"
 
@@ -123,18 +103,12 @@ def test_a_tilde_is_the_home_folder(root, tmp_path, monkeypatch):
     assert names == {"cohort", "list.json", "flow.json", "flow.svg", "part.json"}
 
 
-@pytest.mark.parametrize(
-    ("convention", "key", "value"),
-    [
-        ("brats2024", "label_convention", "brats2024"),
-        ("cavity = 4, whole=2+3+1", "regions", {"cavity": [4], "whole": [1, 2, 3]}),
-    ],
-)
-def test_brats_after_treatment_has_the_convention_that_is_asked_for(root, convention, key, value):
+def test_brats_after_treatment_has_the_convention_that_is_asked_for(root):
     add_brats_2023(root, 5, 6, 7)
-    content = written(datalists.brats, root, label_convention=convention)
-    assert content[key] == value
-    assert len({"label_convention", "regions"} & content.keys()) == 1
+    content = written(datalists.brats, root, label_convention="brats2024")
+    assert (content["label_convention"], "regions" in content) == ("brats2024", False)
+    content = written(datalists.brats, root, label_convention="cavity = 4, whole=2+3+1")
+    assert (content["regions"], "label_convention" in content) == ({"cavity": [4], "whole": [1, 2, 3]}, False)
 
 
 def test_an_earlier_datalist_with_other_content_is_kept(root, tmp_path, capsys):
@@ -234,26 +208,22 @@ def test_bad_options_of_ukb_are_named(biobank, options, message):
         written(datalists.ukb, biobank, **{"workers": 1} | options)
 
 
+DONE = "by the BraTS organisers: modalities co-registered, SRI24 space, 1 mm, skull stripped; "
+
+
 @pytest.mark.parametrize(
-    ("edge", "spacing", "expected"),
-    [
-        (
-            120,
-            1.0,
-            "by the BraTS organisers: modalities co-registered, SRI24 space, 1 mm, skull stripped; "
-            "measured on 2 subjects: voxels of 1 x 1 x 1 mm, brains without skull, background 0",
-        ),
-        (60, 2.0, "measured on 2 subjects: voxels of 2 x 2 x 2 mm, brains without skull, background 0"),
-        (142, 1.0, "measured on 2 subjects: voxels of 1 x 1 x 1 mm, whole heads, background 0"),
-    ],
+    ("edge", "spacing", "done", "what"),
+    [(120, 1, DONE, "brains without skull"), (60, 2, "", "brains without skull"), (142, 1, "", "whole heads")],
 )
-def test_what_the_owner_has_done_is_claimed_only_where_the_voxels_agree(edge, spacing, expected, root):
+def test_what_the_owner_has_done_is_claimed_only_where_the_voxels_agree(edge, spacing, done, what, root):
     add_brats(root, 0, 1)
     head = np.zeros([edge + 4] * 3, np.uint8)
     head[2:-2, 2:-2, 2:-2] = 1
     for number, path in enumerate(sorted(root.rglob("*.nii.gz"))):
         head[3, 3, 3] = 2 + number  # so that none is a copy
         nibabel.save(nibabel.Nifti1Image(head, np.diag([spacing] * 3 + [1])), path)
+    voxels = f"voxels of {spacing} x {spacing} x {spacing} mm"
+    expected = f"{done}measured on 2 subjects: {voxels}, {what}, background 0"
     assert written(datalists.brats, root, testing="all")["preparation"] == expected
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from scripts.datalists import layouts, slices
-from scripts.phantoms.cohort import make
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
@@ -31,23 +30,19 @@ def test_an_unreadable_volume_has_no_count(tmp_path):
     nibabel.Nifti1Image(volume, np.eye(4)).to_filename(tmp_path / "scan.nii.gz")
     assert slices.slices_with_signal(tmp_path / "scan.nii.gz") == 20
     content = (tmp_path / "scan.nii.gz").read_bytes()
-    for name, damaged in {"empty": b"", "text": b"text", "half": content[: len(content) // 2]}.items():
-        (tmp_path / f"{name}.nii.gz").write_bytes(damaged)
-        assert slices.slices_with_signal(tmp_path / f"{name}.nii.gz") is None
     raw = gzip.decompress(content)
+    damaged = {"empty.nii.gz": b"", "text.nii.gz": b"text", "half.nii.gz": content[: len(content) // 2]}
     headers = {"size": (42, [30000] * 3), "type": (70, [7777]), "sides": (40, [3, -4]), "axes": (40, [99])}
     for name, (offset, values) in headers.items():
         field = np.array(values, "<i2").tobytes()
-        damaged = raw[:offset] + field + raw[offset + len(field) :]
-        (tmp_path / f"{name}.nii").write_bytes(damaged)
-        (tmp_path / f"{name}.nii.gz").write_bytes(gzip.compress(damaged))
-        assert slices.slices_with_signal(tmp_path / f"{name}.nii") is None
-        assert slices.slices_with_signal(tmp_path / f"{name}.nii.gz") is None
+        plain = raw[:offset] + field + raw[offset + len(field) :]
+        damaged |= {f"{name}.nii": plain, f"{name}.nii.gz": gzip.compress(plain)}
     colours = np.ones((2, 2, 2), [("R", "u1"), ("G", "u1"), ("B", "u1")])
-    nibabel.Nifti1Image(colours, np.eye(4)).to_filename(tmp_path / "rgb.nii.gz")
-    assert slices.slices_with_signal(tmp_path / "rgb.nii.gz") is None
-    nibabel.Nifti1Image(np.ones((2, 2, 2, 2), np.int16), np.eye(4)).to_filename(tmp_path / "4d.nii.gz")
-    assert slices.slices_with_signal(tmp_path / "4d.nii.gz") is None
+    for name, voxels in {"rgb": colours, "4d": np.ones((2, 2, 2, 2), np.int16)}.items():
+        damaged[f"{name}.nii"] = nibabel.Nifti1Image(voxels, np.eye(4)).to_bytes()
+    for name, written in damaged.items():
+        (tmp_path / name).write_bytes(written)
+        assert slices.slices_with_signal(tmp_path / name) is None, name
 
 
 def count_or_die(path):
@@ -62,16 +57,4 @@ def test_an_image_that_kills_its_process_counts_as_unreadable(monkeypatch):
     visits = [layouts.Visit(name, name, (name, "b"), None, ()) for name in names]
     expected = [(None if name == "dies" else len(f"r/{name}"), 3) for name in names]
     assert slices.count_slices(visits, "r", workers=2) == expected
-
-
-def test_no_visits_have_no_counts():
     assert slices.count_slices([], "r") == []
-
-
-def test_scans_of_the_embedded_cohort_that_were_cut_short_have_fewer_slices(tmp_path):
-    """80 mm of brain at 4 mm are 20 slices; the paper's 100 mm would be 25."""
-    make("ukb", 2, tmp_path / "ukb", spacing=4, too_few_slices=1, workers=1)
-    visits = layouts.find(layouts.detect("ukb", tmp_path / "ukb"), tmp_path / "ukb")
-    short, whole = slices.count_slices(visits, tmp_path / "ukb", workers=1)
-    assert all(count <= 20 for count in short)
-    assert all(count >= 25 for count in whole)

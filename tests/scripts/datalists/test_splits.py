@@ -170,15 +170,6 @@ def test_the_folds_of_a_file_are_held_out_one_at_a_time(root, tmp_path, capsys):
     assert flow == {split: {"people": count, "visits": count} for split, count in counted.items()}
 
 
-def test_a_fold_can_be_kept_for_the_score_alone(root, tmp_path):
-    add_brats(root, *range(20))
-    folds = _write_folds(tmp_path / "folds.json", {f"BraTS2021_{number:05d}": number % 5 for number in range(20)})
-    content = written(brats, root, folds=folds, fold=3, fold_to="testing", validation=4)
-    assert subjects(content)["testing"] == [f"BraTS2021_{number:05d}" for number in (3, 8, 13, 18)]
-    assert sizes(subjects(content)) == [12, 4, 4]
-    assert len(set(everybody(content))) == 20
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
