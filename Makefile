@@ -7,7 +7,8 @@ TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnune
 UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
 
-.PHONY: help install deploy nnunet tracking lock locked quickstart test torture lint benchmark
+.PHONY: help install deploy nnunet tracking lock locked quickstart test test-rest test-all torture lint benchmark
+PYTEST = -m pytest --numprocesses=auto
 
 # $(call install,ENVIRONMENT,LOCK,PYTORCH): exactly the files whose SHA-256 the lock lists. Another TORCH_INDEX has other files
 # of PyTorch, which pip then takes with what they need, unchecked; all the others are still those of the lock.
@@ -76,15 +77,23 @@ locked: ## check that the locks agree with the requirements
 quickstart: .venv/installed ## all five stages with small networks, on the embedded cohort
 	$(BIN)/python -m scripts.quickstart
 
-test: .venv/installed .venv-deploy/installed .venv-nnunet/installed .venv-tracking/installed ## the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --ignore=tests/deploy --ignore=tests/nnunet --ignore=tests/tracking
-	OMP_NUM_THREADS=1 .venv-deploy/bin/python -m pytest --numprocesses=auto tests/deploy
-	OMP_NUM_THREADS=1 .venv-nnunet/bin/python -m pytest --numprocesses=auto --dist=loadfile tests/nnunet
-	OMP_NUM_THREADS=1 .venv-tracking/bin/python -m pytest --numprocesses=auto tests/tracking
+ELSEWHERE := $(addprefix --ignore=tests/,deploy nnunet tracking torture)
+
+test: .venv/installed ## the main test suite: less than ten minutes on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(ELSEWHERE)
+
+test-rest: .venv/installed .venv-deploy/installed .venv-nnunet/installed .venv-tracking/installed ## the tests that make test leaves out
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m slow $(ELSEWHERE)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) tests/torture
+	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/deploy
+	OMP_NUM_THREADS=1 .venv-nnunet/bin/python $(PYTEST) --dist=loadfile tests/nnunet
+	OMP_NUM_THREADS=1 .venv-tracking/bin/python $(PYTEST) tests/tracking
+
+test-all: test test-rest ## all tests: the slow ones, MONAI Deploy, nnU-Net, tracking, a short torture
 
 # Nightly: 50 kills at random moments (another TORTURE_SEED, other moments), and 1,000 steps with flat memory.
 torture: .venv/installed ## nightly: kills at random moments, and a long run with flat memory
-	TORTURE_KILLS=50 TORTURE_STEPS=1000 OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto -rP tests/torture
+	TORTURE_KILLS=50 TORTURE_STEPS=1000 OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -rP tests/torture
 
 lint: .venv/installed locked ## ruff, mypy, yamllint, codespell, schemas of the metadata and of deploy/compose.yaml
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -98,4 +107,4 @@ benchmark: .venv/installed ## measure our code beside stock implementations, for
 	$(BIN)/python -m scripts.benchmark all
 
 help: ## this list; python -m scripts lists the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
