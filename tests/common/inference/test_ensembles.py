@@ -18,23 +18,17 @@ class Slope(nn.Module):
         self.weight = nn.Parameter(torch.tensor(float(weight)))
 
     def forward(self, image):
-        return image * self.weight * (1 + torch.arange(image.shape[2], dtype=image.dtype).view(-1, 1, 1))
-
-
-def test_an_ensemble_is_the_mean_of_its_networks():
-    image = torch.randn(2, 1, 3, 4, 5)
-    expected = sum(Slope(weight)(image) for weight in (1, 2, 6)) / 3
-    torch.testing.assert_close(Ensemble([Slope(1), Slope(2), Slope(6)])(image), expected)
+        return image * self.weight * (1 + torch.arange(image[0, 0].numel(), dtype=image.dtype).view(image.shape[2:]))
 
 
 @pytest.mark.parametrize("flips", [[], [0], [2, 0], [0, 1, 2]])
-def test_mirror_images_are_averaged_over_all_combinations(flips):
-    image, network = torch.randn(1, 1, 3, 4, 5), Slope(2)
+def test_networks_and_all_combinations_of_mirror_images_are_averaged(flips):
+    image, networks = torch.randn(2, 1, 3, 4, 5), [Slope(1), Slope(2), Slope(6)]
     expected = torch.zeros_like(image)
     for number in range(2 ** len(flips)):
         axes = [axis + 2 for place, axis in enumerate(flips) if number >> place & 1]
-        expected += torch.flip(network(torch.flip(image, axes)), axes)
-    torch.testing.assert_close(Ensemble([network], flips)(image), expected / 2 ** len(flips))
+        expected += sum(torch.flip(network(torch.flip(image, axes)), axes) for network in networks)
+    torch.testing.assert_close(Ensemble(networks, flips)(image), expected / 3 / 2 ** len(flips))
 
 
 def save(path, network):
@@ -54,19 +48,15 @@ def test_checkpoints_of_folds_are_loaded_each_into_its_own_network(tmp_path, mon
     assert ensemble(Slope(0), files[1], ["T1"], normalization="brain")(image).flatten().tolist() == [5, 10]
 
 
-@pytest.mark.parametrize("flips", [[3], [-1], [0, 0], True, "0", ["0"], [0, "x"], [[0]], [0.0], [True]])
-def test_invalid_axes_are_refused(tmp_path, flips):
+@pytest.mark.parametrize("flips", [[3], [-1], [0, 0], True, "0", [0.0], [True]])
+def test_invalid_axes_are_refused(flips):
     with pytest.raises(ArgumentError, match=rf"^flips={re.escape(str(flips))}: expected a list of the axes 0, 1, 2"):
         ensemble(Slope(0), "a.pt", ["T1"], flips)
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "message"),
-    [([], r"^checkpoint=\[\]: expected at least one file"), (5, "checkpoint=5: expected the path of a file")],
-)
-def test_no_checkpoint_is_refused(checkpoint, message):
-    with pytest.raises(InputError, match=message):
-        ensemble(Slope(0), checkpoint, ["T1"])
+def test_no_checkpoint_is_refused():
+    with pytest.raises(InputError, match=r"^checkpoint=\[\]: expected at least one file"):
+        ensemble(Slope(0), [], ["T1"])
 
 
 def test_a_convention_with_other_regions_cannot_be_written():

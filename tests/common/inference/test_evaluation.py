@@ -12,7 +12,6 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from common import metrics
-from common.errors import InputError
 from common.inference.evaluation import EvaluationFiles
 from common.inference.reading import read_details
 from common.training.handlers import RegionScores
@@ -47,6 +46,8 @@ def evaluate(folder, cases, lacking=(), **options):
 
 def test_an_evaluation_leaves_its_files(tmp_path):
     cases = RandomCases(5)
+    evaluate(tmp_path, cases, main_process=False)
+    assert list(tmp_path.iterdir()) == []
     evaluate(tmp_path, cases)
     names = ["cases.json", "lesions.csv", "metrics.csv", "summary.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -89,11 +90,6 @@ def test_the_figures_of_an_evaluation_are_a_line_for_each_region(tmp_path):
         assert line == expected
 
 
-def test_only_the_main_process_writes(tmp_path):
-    evaluate(tmp_path, RandomCases(1), main_process=False)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_an_evaluation_says_which_case_lacked_what(tmp_path):
     files = evaluate(tmp_path, RandomCases(3), lacking=[1])
     assert files.figures(None)[1] == "  without FLAIR: 1 of 4 cases"
@@ -104,12 +100,3 @@ def test_an_evaluation_says_which_case_lacked_what(tmp_path):
     files = read_details(tmp_path).files
     assert [case.missing for case in files] == [(), ("FLAIR",), ()]
     assert files[0].modalities == (("FLAIR", Path("/data/0_flair.nii.gz")), ("T1", Path("/data/0_t1.nii.gz")))
-    text = (tmp_path / "cases.json").read_text()
-    (tmp_path / "cases.json").write_text(text.replace('"T1": "/data/1_t1.nii.gz"', '"T1": "../1_t1.nii.gz"'))
-    with pytest.raises(InputError, match=r"case case1: modalities .*; expected an image's path by name"):
-        read_details(tmp_path)
-    (tmp_path / "cases.json").write_text(text)
-    text = (tmp_path / "cases.json").read_text().replace('"FLAIR"\n', "3\n")
-    (tmp_path / "cases.json").write_text(text)
-    with pytest.raises(InputError, match=r"case case1: missing_modalities \[3\]; expected a list of names"):
-        read_details(tmp_path)

@@ -1,8 +1,5 @@
 """Read the masks of a case: NIfTI files on odd grids, and every fault that a file can have."""
 
-import gzip
-import os
-
 import nibabel
 import numpy as np
 import pytest
@@ -48,25 +45,16 @@ def test_regions_of_brats_are_unions_of_labels(tmp_path):
     assert labels_of(files, "brats2021") == ({0, 1, 2, 4}, {0, 1, 2, 3})
 
 
-def test_a_lesion_is_label_1(tmp_path):
-    prediction, reference = label_map([0, 1], 1), label_map([0, 1], 2)
-    masks = masks_of(case(tmp_path, prediction, reference), "atlas")
-    assert list(masks.predictions) == list(masks.references) == ["lesion"]
-    np.testing.assert_array_equal(masks.predictions["lesion"], prediction == 1)
-    np.testing.assert_array_equal(masks.references["lesion"], reference == 1)
-
-
 def test_an_absent_prediction_is_empty(tmp_path):
     files = case(tmp_path, None, label_map([0, 1, 2, 3]))
     masks = masks_of(files, "brats2023")
-    assert {region: (mask.shape, mask.any()) for region, mask in masks.predictions.items()} == dict.fromkeys(
-        ("WT", "TC", "ET"), (SHAPE, False)
-    )
+    assert list(masks.predictions) == ["WT", "TC", "ET"]
+    assert all(mask.shape == SHAPE and not mask.any() for mask in masks.predictions.values())
     assert masks.references["ET"].any()
     assert labels_of(files, "brats2021") == (set(), {0, 1, 2, 3})
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int64, np.float32, np.float64, ">i2"])
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.float32, np.float64, ">i2"])
 def test_whole_numbers_of_any_type_are_labels(dtype, tmp_path):
     labels = label_map([0, 1, 2, 4])
     masks = masks_of(case(tmp_path, labels, labels.copy(), dtype=np.dtype(dtype)), "brats2021")
@@ -102,9 +90,7 @@ def changed(labels, value):
     ("convention", "value", "message"),
     [
         ("atlas", 2, "label 2; expected labels 0, 1"),
-        ("atlas", 255, "label 255; expected labels 0, 1"),
         ("atlas", -1, "label -1; expected labels 0, 1"),
-        ("brats2021", 5, "label 5; expected labels 0, 1, 2, 3, 4"),
         ("brats2023", 256, "label 256; expected labels 0, 1, 2, 3, 4"),
         ("atlas", 0.5, "value 0.5; expected whole numbers, labels 0, 1"),
         ("brats2023", 0.9999, "value 0.9999; expected whole numbers, labels 0, 1, 2, 3, 4"),
@@ -146,20 +132,10 @@ def moved(by):
     return affine
 
 
-def test_the_tolerance_of_grids_does_not_grow_with_the_distance_to_the_origin(tmp_path):
-    labels = label_map([0, 1])
-    files = case(
-        tmp_path, save(tmp_path / "a.nii", labels, moved(500.003)), save(tmp_path / "b.nii", labels, moved(500))
-    )
-    with pytest.raises(InputError, match=r"affine differs from the reference's by up to 0.00299"):
-        masks_of(files, "atlas")
-
-
 def test_another_grid_than_the_reference_is_named(tmp_path):
     labels = label_map([0, 1])
     for prediction, message in (
         (save(tmp_path / "a.nii", labels[:-1]), r"a.nii: shape 6 x 8 x 9; expected the reference's, 7 x 8 x 9$"),
-        (save(tmp_path / "b.nii", labels.transpose(1, 0, 2)), "shape 8 x 7 x 9; expected the reference's, 7 x 8 x 9"),
         (save(tmp_path / "c.nii", labels, moved(0.01)), "affine differs from the reference's by up to 0.01; expected"),
         (save(tmp_path / "d.nii", labels, np.diag([1, -1, 1, 1]) @ AFFINE), "d.nii: affine differs"),
     ):
@@ -167,6 +143,9 @@ def test_another_grid_than_the_reference_is_named(tmp_path):
             masks_of(case(tmp_path, prediction, labels), "atlas")
     near = save(tmp_path / "near.nii", labels, moved(0.0005))
     assert masks_of(case(tmp_path, near, labels), "atlas").predictions["lesion"].any()
+    far = save(tmp_path / "e.nii", labels, moved(500.003)), save(tmp_path / "f.nii", labels, moved(500))
+    with pytest.raises(InputError, match=r"by up to 0.00299"):  # however far the origin is
+        masks_of(case(tmp_path, *far), "atlas")
 
 
 def test_a_header_that_contradicts_its_affine_is_named(tmp_path):
@@ -198,22 +177,14 @@ def test_files_that_are_not_volumes_of_real_numbers_are_named(tmp_path):
             assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("kept", [0.5, 0.999])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_a_truncated_file_is_named(kept, suffix, tmp_path):
+def test_a_file_that_is_cut_or_has_a_wrong_checksum_is_named(suffix, tmp_path):
     labels = label_map([0, 1])
-    path = save(tmp_path / f"cut{suffix}", labels)
-    os.truncate(path, int(kept * path.stat().st_size))
-    with pytest.raises(InputError, match=f"cut{suffix}: .*; expected a NIfTI file that can be read to its end"):
-        masks_of(case(tmp_path, path, labels), "atlas")
-
-
-def test_a_file_with_a_wrong_checksum_is_named(tmp_path):
-    labels = label_map([0, 1])
-    path = save(tmp_path / "sum.nii.gz", labels)
-    content = bytearray(path.read_bytes())
-    content[-8] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"sum.nii.gz: .*; expected a NIfTI file that can be read"):
-        masks_of(case(tmp_path, path, labels), "atlas")
-    assert gzip.decompress(save(path, labels).read_bytes())
+    content = save(tmp_path / f"cut{suffix}", labels).read_bytes()
+    faulty = [content[: len(content) // 2], content[:-1]]
+    if suffix == ".nii.gz":
+        faulty.append(content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
+    for each in faulty:
+        (tmp_path / f"cut{suffix}").write_bytes(each)
+        with pytest.raises(InputError, match=f"cut{suffix}: .*; expected a NIfTI file that can be read to its end"):
+            masks_of(case(tmp_path, tmp_path / f"cut{suffix}", labels), "atlas")

@@ -46,19 +46,13 @@ def infer(inferer, image, network):
         return inferer(image, network)
 
 
-@pytest.mark.parametrize("batch", [1, 2, 5])
-def test_empty_windows_are_computed_once(network, image, batch):
-    arguments = {"roi_size": EDGES, "sw_batch_size": batch, "overlap": 0, "mode": "constant"}
+@pytest.mark.parametrize(("batch", "overlap", "mode"), [(1, 0, "constant"), (5, 0, "constant"), (2, 0.5, "gaussian")])
+def test_empty_windows_are_computed_once_and_windows_weighted_as_monai_does(network, image, batch, overlap, mode):
+    arguments = {"roi_size": EDGES, "sw_batch_size": batch, "overlap": overlap, "mode": mode}
     expected = infer(SlidingWindowInferer(**arguments), image, network)
-    assert network.windows == 12
+    assert overlap or network.windows == 12
     torch.testing.assert_close(infer(WindowInferer(**arguments), image, network), expected, rtol=0, atol=1e-5)
-    assert network.windows == 7 + 1
-
-
-def test_windows_that_overlap_are_weighted_as_monai_does(network, image):
-    arguments = {"roi_size": EDGES, "sw_batch_size": 2, "overlap": 0.5, "mode": "gaussian"}
-    expected = infer(SlidingWindowInferer(**arguments), image, network)
-    torch.testing.assert_close(infer(WindowInferer(**arguments), image, network), expected, rtol=0, atol=1e-5)
+    assert overlap or network.windows == 7 + 1
 
 
 def test_a_volume_of_zeros(network):
@@ -83,22 +77,11 @@ def test_one_channel_that_is_empty_does_not_make_a_window_empty(network):
     assert not torch.allclose(empty, one)
 
 
-def test_bfloat16_on_a_cpu(network, image):
+@pytest.mark.parametrize("kind", [WindowInferer, CropInferer])
+def test_bfloat16_on_a_cpu(network, image, kind):
     network.types.clear()
-    exact = infer(WindowInferer(EDGES, sw_batch_size=2, overlap=0), image, network)
-    half = infer(WindowInferer(EDGES, sw_batch_size=2, overlap=0, dtype=torch.bfloat16), image, network)
-    assert network.types == {torch.float32, torch.bfloat16}
-    assert half.dtype == torch.float32
-    assert not torch.equal(half, exact)
-    torch.testing.assert_close(half, exact, rtol=0, atol=0.05)
-
-
-def test_a_crop_in_bfloat16_on_a_cpu(network, image):
-    network.types.clear()
-    exact, half = (
-        infer(CropInferer(dtype), image, lambda crops: {"pred": network(crops)})["pred"]
-        for dtype in (torch.float32, torch.bfloat16)
-    )
+    arguments = {"roi_size": EDGES, "sw_batch_size": 2, "overlap": 0} if kind is WindowInferer else {}
+    exact, half = (infer(kind(**arguments, dtype=dtype), image, network) for dtype in (torch.float32, torch.bfloat16))
     assert network.types == {torch.float32, torch.bfloat16}
     assert half.dtype == torch.float32
     assert not torch.equal(half, exact)
