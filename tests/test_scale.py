@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from common.cli import options_of
-from common.options import OPTIONS
 from scripts import store
 from scripts.datalists import __main__ as datalists
 from scripts.folds.__main__ import folds
@@ -42,13 +41,22 @@ def bash(script, folder, **environment):
     )
 
 
-@pytest.fixture
-def project(tmp_path):
-    """The bulk folder of a project with two participants, and an archive of another field."""
+def unpack(folder):
+    """The page's command, on a project in the folder."""
+    script = block("unpack()")
+    assert script.count("/mnt/project/") == 2
+    return bash(script.replace("/mnt/project/", f"{folder}/project/"), folder, PATH="/usr/bin:/bin")
+
+
+def files(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.skipif(shutil.which("unzip") is None, reason="no unzip here")
+def test_archives_are_unpacked_as_the_layout_of_uk_biobank_and_unpacking_goes_on_where_it_was_stopped(tmp_path):
     make("ukb", 2, str(tmp_path / "made"), spacing=4, workers=1)
-    folders = sorted((tmp_path / "made").glob("*_2025?_*"))
-    assert len(folders) == 4
-    for folder in folders:
+    images = {name: content for name, content in files(tmp_path / "made").items() if name.endswith("_to_MNI.nii.gz")}
+    for folder in (tmp_path / "made").glob("*_2025?_*"):
         name = "T1" if "_20252_" in folder.name else "T2 FLAIR"
         archive = tmp_path / "project/Bulk/Brain MRI" / name / folder.name[:2] / f"{folder.name}.zip"
         archive.parent.mkdir(parents=True, exist_ok=True)
@@ -56,49 +64,26 @@ def project(tmp_path):
             for path in folder.rglob("*.nii.gz"):
                 file.write(path, path.relative_to(folder))
             file.writestr("T1/T1.nii.gz", "what no training needs")
-    (tmp_path / "project/Bulk/Brain MRI/T1/10/1000000_20251_2_0.zip").parent.mkdir(exist_ok=True)
+    (tmp_path / "project/Bulk/Brain MRI/T1/10").mkdir(exist_ok=True)
     (tmp_path / "project/Bulk/Brain MRI/T1/10/1000000_20251_2_0.zip").touch()  # another field
-    return tmp_path
-
-
-@pytest.mark.skipif(shutil.which("unzip") is None, reason="no unzip here")
-def test_archives_are_unpacked_as_the_layout_of_uk_biobank(project):
-    script = block("unpack()")
-    assert script.count("/mnt/project/") == 2
-    here = script.replace("/mnt/project/", f"{project}/project/")
-    path = {"PATH": "/usr/bin:/bin"}
-    result = bash(here, project, **path)
+    result = unpack(tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
-    made, unpacked = (
-        {
-            str(path.relative_to(project / name)): path.read_bytes()
-            for path in (project / name).rglob("*")
-            if path.is_file()
-        }
-        for name in ("made", "ukb")
-    )
-    assert unpacked == {name: content for name, content in made.items() if name.endswith("_to_MNI.nii.gz")}
-    datalists.ukb(str(project / "ukb"), str(project / "ukb.json"), validation=0, testing="all")
-    assert len(json.loads((project / "ukb.json").read_text())["testing"]) == len(unpacked) / 2 == 2
+    assert files(tmp_path / "ukb") == images
+    datalists.ukb(str(tmp_path / "ukb"), str(tmp_path / "ukb.json"), validation=0, testing="all")
+    assert len(json.loads((tmp_path / "ukb.json").read_text())["testing"]) == len(images) / 2 == 2
 
-
-@pytest.mark.skipif(shutil.which("unzip") is None, reason="no unzip here")
-def test_unpacking_goes_on_where_it_was_stopped_and_leaves_no_part_of_a_file(project):
-    here = block("unpack()").replace("/mnt/project/", f"{project}/project/")
-    path = {"PATH": "/usr/bin:/bin"}
-    bash(here, project, **path)
-    kept, killed, broken, _ = sorted(path for path in (project / "ukb").rglob("*") if path.is_file())
+    kept, killed, broken, _ = sorted(path for path in (tmp_path / "ukb").rglob("*") if path.is_file())
     time, content = kept.stat().st_mtime_ns, killed.read_bytes()
     killed.rename(f"{killed}.part")
     Path(f"{killed}.part").write_bytes(content[:100])
     broken.unlink()
-    (archive,) = (project / "project").rglob(f"{broken.relative_to(project / 'ukb').parts[0]}.zip")
+    (archive,) = (tmp_path / "project").rglob(f"{broken.relative_to(tmp_path / 'ukb').parts[0]}.zip")
     archive.write_bytes(b"no archive")
-    bash(here, project, **path)
+    unpack(tmp_path)
     assert kept.stat().st_mtime_ns == time
     assert killed.read_bytes() == content
     assert not broken.exists()
-    assert list((project / "ukb").rglob("*.part")) == []
+    assert list((tmp_path / "ukb").rglob("*.part")) == []
 
 
 def test_the_container_takes_the_place_of_the_environment(tmp_path):
@@ -109,14 +94,14 @@ def test_the_container_takes_the_place_of_the_environment(tmp_path):
     program.chmod(0o755)
     checkout = tmp_path / "a checkout"
     checkout.mkdir()
-    environment = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
-    result = bash(block("apptainer build"), checkout, **environment)
+    path = f"{tmp_path}/bin:/usr/bin:/bin"
+    result = bash(block("apptainer build"), checkout, PATH=path)
     assert (result.returncode, result.stderr) == (0, "")
     built, ran = result.stdout.splitlines()
     assert built == "build|brainsegfounder.sif|container/brainsegfounder.def|"
     start = f"exec|--nv|--bind|{checkout}|{checkout}/brainsegfounder.sif|python|"
     assert ran == f"{start}-c|import monai; monai.config.print_debug_info()|"
-    result = bash('"./a checkout/.venv/bin/python" -m "a b" \'$c\'', tmp_path, **environment)
+    result = bash('"./a checkout/.venv/bin/python" -m "a b" \'$c\'', tmp_path, PATH=path)
     assert result.stdout == f"{start}-m|a b|$c|\n"
 
 
@@ -128,10 +113,3 @@ def test_the_documented_options_are_those_of_the_commands():
         _, options = options_of(shlex.split(command.removeprefix(name)))
         known = set(inspect.signature(FUNCTIONS[name]).parameters) | {"pretrained", "dataset_dir", "datalist"}
         assert options.keys() <= known, command
-
-
-def test_the_options_that_may_change_are_the_resumable_ones():
-    (sentence,) = re.findall(r"These may change: (.*?), and the path of the datalist\.", TEXT, re.DOTALL)
-    resumable = {name for name, option in OPTIONS.items() if option.resumable}
-    assert not OPTIONS["store"].recorded, "nothing compares it"
-    assert {*re.findall(r"--(\w+)", sentence)} == resumable - {"datalist"} | {"store"}
