@@ -57,10 +57,11 @@ def break_checksum(path):
     path.write_bytes(content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
 
 
-def flatten(path):
-    """Write zeros into the third row of a header's affine, at the place that the format says."""
+def set_header(path, place, kind, *values):
+    """Write numbers into a header, at the place that the format says."""
     content = bytearray(gzip.decompress(path.read_bytes()))
-    content[312:328] = bytes(16)
+    written = np.array(values, kind).tobytes()
+    content[place : place + len(written)] = written
     path.write_bytes(gzip.compress(content))
 
 
@@ -88,13 +89,13 @@ HEADERS = {  # damage to the folder; check, file, and part of the message
         "t2.nii.gz",
         "2270 of 2272 bytes",  # 352 and 10 x 12 x 8 of 2
     ),
+    "2D": (lambda f: save(f / "t1.nii.gz", brain()[..., 3]), "dimensions", "t1.nii.gz", "shape 10 x 12; expected"),
     "4D": (
         lambda f: save(f / "t1.nii.gz", np.stack([brain(), brain()], -1)),
         "dimensions",
         "t1.nii.gz",
         "shape 10 x 12 x 8 x 2; expected three dimensions",
     ),
-    "2D": (lambda f: save(f / "t1.nii.gz", brain()[..., 3]), "dimensions", "t1.nii.gz", "shape 10 x 12; expected"),
     "shape": (
         lambda f: save(f / "flair.nii.gz", brain()[:, :, :-1]),
         "shape",
@@ -106,7 +107,7 @@ HEADERS = {  # damage to the folder; check, file, and part of the message
         lambda f: save(f / "t1.nii.gz", brain(1)[..., None]),
         "shape",
         "t1.nii.gz",
-        "shape 10 x 12 x 8 x 1; expected 10 x 12 x 8, that of flair.nii.gz",
+        "shape 10 x 12 x 8 x 1; ",
     ),
     "affine": (
         lambda f: save(f / "t2.nii.gz", brain(2), shifted(7.5)),
@@ -116,11 +117,19 @@ HEADERS = {  # damage to the folder; check, file, and part of the message
     ),
     "first affine": (lambda f: save(f / "flair.nii.gz", brain(), shifted(0.01)), "affine", "flair.nii.gz", "0.01 mm"),
     "label's affine": (lambda f: save(f / "seg.nii.gz", lesion(1), shifted(9)), "affine", "seg.nii.gz", "9 mm"),
-    "singular": (
-        lambda f: flatten(f / "t1.nii.gz"),
-        "affine",
+    "singular": (lambda f: set_header(f / "t1.nii.gz", 312, "<f4", *4 * [0]), "affine", "t1.nii.gz", "be inverted"),
+    "affine of NaN": (lambda f: set_header(f / "t1.nii.gz", 280, "<f4", np.nan), "affine", "t1.nii.gz", "be inverted"),
+    "complex": (
+        lambda f: set_header(f / "t1.nii.gz", 70, "<i2", 32, 64),
+        "type",
         "t1.nii.gz",
-        "cannot be inverted",
+        "type complex64; expected",
+    ),
+    "negative edge": (
+        lambda f: set_header(f / "t1.nii.gz", 42, "<i2", -5),
+        "unreadable",
+        "t1.nii.gz",
+        "negative dimensions",
     ),
     "RGB": (
         lambda f: save(f / "t1.nii.gz", np.zeros(SHAPE, [(c, "u1") for c in "RGB"])),
@@ -133,7 +142,6 @@ VOXELS = {
     "checksum": (lambda f: break_checksum(f / "t1.nii.gz"), "unreadable", "t1.nii.gz", "CRC check failed"),
     "NaN": (lambda f: spoil(f, 3, np.nan), "not_finite", "t1.nii.gz", "3 voxels NaN, 0 infinite; expected finite"),
     "infinite": (lambda f: spoil(f, 2, -np.inf), "not_finite", "t1.nii.gz", "0 voxels NaN, 2 infinite"),
-    "zero": (lambda f: save(f / "t1.nii.gz", brain() * 0), "constant", "t1.nii.gz", "0 everywhere"),
     "constant": (lambda f: save(f / "t1.nii.gz", brain() * 0 + 7), "constant", "t1.nii.gz", "7 everywhere"),
     "copy": (lambda f: save(f / "t2.nii.gz", brain(0).astype("f4")), "copy", "t2.nii.gz", "of flair.nii.gz"),
     "2023": (
