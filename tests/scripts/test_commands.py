@@ -8,9 +8,8 @@ from tests.support import ROOT, execute
 
 
 def test_every_command_that_the_documents_name_is_listed():
-    named = set()
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
-        named |= set(re.findall(r"python -m scripts\.([a-z_]+)", page.read_text()))
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    named = {name for page in pages for name in re.findall(r"python -m scripts\.([a-z_]+)", page.read_text())}
     ended = execute([sys.executable, "-m", "scripts"])
     listed = dict(re.findall(r"^  (\w+) +(.+)$", ended.stdout, re.MULTILINE))
     assert ended.returncode == 0

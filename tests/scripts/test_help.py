@@ -13,13 +13,31 @@ from fire.helptext import HelpText
 
 from tests.support import ROOT
 
+TEXTS = {
+    path.relative_to(ROOT): path.read_text("utf-8") for f in ("scripts", "deploy") for path in (ROOT / f).rglob("*.py")
+}
 DOCUMENTED = {
-    f"{path.relative_to(ROOT)}: {node.name}": node
-    for folder in ("scripts", "deploy")
-    for path in sorted((ROOT / folder).rglob("*.py"))
-    for node in ast.parse(path.read_text(encoding="utf-8")).body
+    f"{path}: {node.name}": node
+    for path, text in sorted(TEXTS.items())
+    for node in ast.parse(text).body
     if isinstance(node, ast.FunctionDef) and "\nArgs:" in (ast.get_docstring(node) or "")
 }
+CLI = re.compile(r"^from common(\.cli)? import (cli|run|options_of)\b", re.MULTILINE)
+COMMANDS = sorted(
+    ".".join(path.with_suffix("").parts)
+    for path, text in TEXTS.items()
+    if path.parts[0] == "scripts" and CLI.search(text) and '__name__ == "__main__"' in text
+)
+SLOW = {"SimpleITK", "ignite", "matplotlib", "monai", "nibabel", "nilearn", "pandas", "scipy", "torch"}  # seconds
+IMPORT = f"""
+import importlib, sys
+found = set()
+for command in {COMMANDS}:
+    importlib.import_module(command)
+    if new := sys.modules.keys() & {SLOW} - found:
+        print(command, "imports", ", ".join(sorted(new)))
+        found |= new
+"""
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)
@@ -32,34 +50,6 @@ def test_no_word_of_an_arguments_description_is_lost(name):
     known = {node.arg for node in ast.walk(DOCUMENTED[name].args) if isinstance(node, ast.arg)}
     taken = {argument.name.lstrip("*") for argument in found} - known
     assert not taken, "a line that begins with `word:` ends the description before it"
-
-
-CLI = re.compile(r"^from common(\.cli)? import (cli|run|options_of)\b", re.MULTILINE)
-COMMANDS = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in (ROOT / "scripts").rglob("*.py")
-    if CLI.search(text := path.read_text(encoding="utf-8")) and '__name__ == "__main__"' in text
-)
-SLOW = {
-    "SimpleITK",
-    "ignite",
-    "matplotlib",
-    "monai",
-    "nibabel",
-    "nilearn",
-    "pandas",
-    "scipy",
-    "torch",
-}  # seconds to import
-IMPORT = f"""
-import importlib, sys
-found = set()
-for command in {COMMANDS}:
-    importlib.import_module(command)
-    if new := sys.modules.keys() & {SLOW} - found:
-        print(command, "imports", ", ".join(sorted(new)))
-        found |= new
-"""
 
 
 def functions_of(command):

@@ -16,38 +16,25 @@ def at_the_root(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "files"),
+    ("words", "is_distributed", "files"),
     [
-        (["train"], ["configs/train.yaml"]),
-        (["inference"], ["configs/inference.yaml"]),
-        (["train", "quickstart"], ["configs/train.yaml", "configs/quickstart.yaml"]),
-        (
-            ["train", "quickstart", "segresnet"],
-            ["configs/train.yaml", "configs/quickstart.yaml", "configs/segresnet.yaml"],
-        ),
+        (["inference"], False, ["inference"]),
+        (["train", "quickstart", "segresnet"], False, ["train", "quickstart", "segresnet"]),
+        (["train"], True, ["train", "multi_gpu_train"]),
+        (["train", "multi_gpu_train"], True, ["train", "multi_gpu_train"]),
+        (["inference"], True, ["inference"]),
     ],
 )
-def test_configs_are_named_by_words(arguments, files):
-    names = ",".join(f"'bundles/brats_finetune/{file}'" for file in files)
+def test_configs_are_named_by_words_and_torchrun_adds_its_overlay_to_a_training(words, is_distributed, files):
+    names = ",".join(f"'bundles/brats_finetune/configs/{file}.yaml'" for file in files)
     expected = ["run", f"--config_file=[{names}]", "--bundle_root=bundles/brats_finetune", "--seed=3"]
-    assert command(["brats_finetune", *arguments, "--seed=3"]) == expected
+    assert command(["brats_finetune", *words, "--seed=3"], is_distributed) == expected
 
 
-def test_an_overlay_may_be_any_file():
-    assert command(["brats_finetune", "train", "/data/my.yaml"])[1].endswith("configs/train.yaml','/data/my.yaml']")
-
-
-def test_a_place_for_the_results_may_be_given():
-    assert command(["brats_finetune", "train", "--bundle_root", "/data"])[2:] == ["--bundle_root", "/data"]
-
-
-@pytest.mark.parametrize(("name", "added"), [("train", True), ("inference", False)])
-def test_torchrun_adds_its_overlay_to_a_training(name, added):
-    words = command(["brats_finetune", name], is_distributed=True)
-    assert words[1].endswith("configs/multi_gpu_train.yaml']") is added
-    assert words[1].count("multi_gpu_train") == added
-    again = command(["brats_finetune", "train", "multi_gpu_train"], is_distributed=True)
-    assert again[1].count("multi_gpu_train") == 1
+def test_an_overlay_may_be_any_file_and_the_results_have_any_place():
+    given = command(["brats_finetune", "train", "/data/my.yaml", "--bundle_root", "/data"])
+    assert given[1].endswith("configs/train.yaml','/data/my.yaml']")
+    assert given[2:] == ["--bundle_root", "/data"]
 
 
 @pytest.mark.parametrize(
@@ -81,13 +68,11 @@ def test_monai_still_warns_that_configs_are_programs():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [None, 2])
-def test_a_training_runs_to_its_end(cohorts, tmp_path, processes):
-    launcher = ["torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0", "--standalone", "-m"]
+def test_a_training_on_two_processes_runs_to_its_end(cohorts, tmp_path):
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
     data = [f"--dataset_dir={cohorts / 'brats'}", f"--datalist={cohorts / 'brats.json'}"]
     places = [f"--output_dir={tmp_path / 'eval'}", f"--ckpt_dir={tmp_path / 'models'}"]
-    program = [sys.executable, "-m", *(launcher if processes else []), "scripts.run", "brats_finetune", "train"]
-    result = execute([*program, *TINY, *data, *places])
+    result = execute([sys.executable, *launcher, "-m", "scripts.run", "brats_finetune", "train", *TINY, *data, *places])
     assert result.returncode == 0, result.stderr
     assert "Warning" not in result.stderr, "MONAI's, that configs are programs, is silenced"
     assert (tmp_path / "models/model.pt").is_file()
