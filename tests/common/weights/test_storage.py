@@ -49,30 +49,27 @@ def test_code_in_a_file_is_refused_and_not_run(zipped, file, tmp_path):
     assert marker.exists()  # it would have run
 
 
-@pytest.mark.parametrize("content", [Harmless(), {"state_dict": {}, "args": Harmless()}, nn.Linear(1, 1)])
-def test_pickled_objects_are_refused(file, content):
+@pytest.mark.parametrize("content", [Harmless(), {"state_dict": {}, "args": Harmless()}])
+def test_the_class_that_a_file_would_unpickle_is_named(file, content):
     torch.save(content, file)
-    with pytest.raises(InputError, match="cannot be read as tensors alone") as error:
+    with pytest.raises(InputError, match=rf"it needs {Harmless.__module__}.Harmless, .* can run any code") as error:
         weights.read(file)
-    one_line(error)
+    assert "torch.save({'state_dict': model.state_dict()}, 'G.pt')" in one_line(error)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"no checkpoint at all", b"\x80\x02."])
-def test_other_files_are_refused(file, content):
-    file.write_bytes(content)
-    with pytest.raises(InputError, match="cannot be read as tensors alone") as error:
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"PK\x03\x04", b"no checkpoint at all", b"\x80\x02.", *(int(9000 * share) for share in (0.1, 0.99))],
+)
+def test_other_files_and_files_that_were_cut_off_are_refused(file, content):
+    torch.save({"a": torch.randn(1000), "b": torch.randn(20, 50)}, file)  # about 9000 bytes
+    file.write_bytes(content if isinstance(content, bytes) else file.read_bytes()[:content])
+    with pytest.raises(
+        InputError, match=r"cannot be read as tensors alone: .*; expected a whole file of torch.save$"
+    ) as error:
         weights.read(file)
     assert str(file) in one_line(error)
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_a_file_that_was_cut_off_is_refused(file, share):
-    torch.save({"a": torch.randn(1000), "b": torch.randn(20, 50)}, file)
-    whole = file.read_bytes()
-    file.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(InputError, match="cannot be read as tensors alone") as error:
-        weights.read(file)
-    one_line(error)
+    assert ("alone: empty;" in str(error.value)) == (content == b"")
 
 
 def test_a_flipped_bit_is_refused(file):
@@ -82,9 +79,7 @@ def test_a_flipped_bit_is_refused(file):
     content[content.index(bytes(3000)) + 1000] ^= 64
     file.write_bytes(content)
     assert torch.load(file, weights_only=True)["a"].any()
-    with pytest.raises(
-        InputError, match=r"damaged: .*data/0 has another checksum; expected the file as it was written"
-    ):
+    with pytest.raises(InputError, match=r"damaged: .*data/0 has another checksum; expected the file as it was"):
         weights.read(file)
 
 
@@ -113,12 +108,6 @@ def test_a_missing_file_and_a_folder_are_refused(name, message, tmp_path):
     with pytest.raises(InputError, match=message) as error:
         weights.read(tmp_path / name)
     assert str(tmp_path / name) in one_line(error)
-
-
-def test_an_empty_file_is_reported_as_empty(file):
-    file.touch()
-    with pytest.raises(InputError, match=r"tensors alone: empty; expected a whole file of torch.save$"):
-        weights.read(file)
 
 
 def test_missing_permission_is_reported(file, monkeypatch):
@@ -152,14 +141,6 @@ def test_a_torchscript_file_is_refused_with_a_command_that_converts_it(file, rec
     assert set(weights.read(again).state) == {"weight", "bias"}
 
 
-@pytest.mark.parametrize("content", [Harmless(), {"state_dict": {}, "args": Harmless()}])
-def test_the_class_that_a_file_would_unpickle_is_named(file, content):
-    torch.save(content, file)
-    with pytest.raises(InputError, match=rf"it needs {Harmless.__module__}.Harmless, .* can run any code") as error:
-        weights.read(file)
-    assert "torch.save({'state_dict': model.state_dict()}, 'G.pt')" in one_line(error)
-
-
 def test_files_of_old_versions_of_pytorch_are_read(file):
     torch.save({"state_dict": {"module.a": torch.ones(2)}}, file, _use_new_zipfile_serialization=False)
     assert torch.equal(weights.read(file).state["a"], torch.ones(2))
@@ -168,7 +149,8 @@ def test_files_of_old_versions_of_pytorch_are_read(file):
 # Writing
 
 
-def test_a_failure_while_writing_leaves_the_file_that_was_there(file, monkeypatch):
+def test_a_failure_while_writing_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    file = tmp_path / "new" / "models" / "model.pt"  # folders are made
     weights.write({"network": {"a": torch.ones(1)}}, file)
 
     def fail(content, stream):
@@ -196,15 +178,10 @@ def test_a_file_is_never_seen_half_written(file, monkeypatch):
     assert weights.read(file).state["a"].item() == 0
 
 
-def test_a_folder_is_made(tmp_path):
-    weights.write({"network": {"a": torch.ones(1)}}, tmp_path / "new" / "models" / "model.pt")
-    assert weights.read(tmp_path / "new" / "models" / "model.pt").state["a"].item() == 1
-
-
 # Paths and versions
 
 
-@pytest.mark.parametrize("value", [5, 1.5, True, ["a"], ("a", "b"), {"a": 1}, "", " "])
+@pytest.mark.parametrize("value", [5, True, ["a"], {"a": 1}, "", " "])
 def test_other_values_than_paths_are_refused(value):
     with pytest.raises(InputError) as error:
         weights.load(value)
@@ -212,11 +189,7 @@ def test_other_values_than_paths_are_refused(value):
     with pytest.raises(ArgumentError) as error:
         weights.path_of("output", value)
     assert one_line(error).startswith(f"output={value}: expected the path of a file")
-
-
-@pytest.mark.parametrize("value", ["a.pt", Path("a.pt")])
-def test_a_path_is_accepted(value):
-    assert weights.path_of("output", value) == Path("a.pt")
+    assert weights.path_of("output", "a.pt") == weights.path_of("output", Path("a.pt")) == Path("a.pt")
 
 
 def test_versions_are_those_of_the_running_packages():
