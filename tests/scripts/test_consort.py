@@ -1,8 +1,5 @@
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import matplotlib.image
 import pytest
@@ -10,28 +7,22 @@ import pytest
 from common.errors import InputError
 from scripts import consort
 from scripts.datalists.layouts import Visit
+from tests.support import one_line
 
-ROOT = Path(__file__).parents[2]
+
+def _step(step, text, people, visits, *excluded):
+    reasons = [{"reason": reason, "people": count} for reason, count in excluded]
+    return {"step": step, "text": text, "people": people, "visits": visits, "excluded": reasons}
+
+
+SHORT = ("fewer than 100 slices in T1 and FLAIR", 1969)
 FLOW = {  # the paper's, with reasons and splits made up
     "name": "ukb",
     "layout": "UK Biobank",
     "steps": [
-        {"step": "participants", "text": "participants with a scan", "people": 44172, "visits": 48500, "excluded": []},
-        {
-            "step": "modalities",
-            "text": "with T1 and FLAIR",
-            "people": 43369,
-            "visits": 47000,
-            "excluded": [{"reason": "without FLAIR", "people": 700}, {"reason": "without T1", "people": 103}],
-        },
-        {
-            "step": "slices",
-            "text": "with 100 slices or more in each",
-            "people": 41400,
-            "visits": 41400,
-            "excluded": [{"reason": "fewer than 100 slices in T1 and FLAIR", "people": 1969}],
-            "min_slices": 100,
-        },
+        _step("participants", "participants with a scan", 44172, 48500),
+        _step("modalities", "with T1 and FLAIR", 43369, 47000, ("without FLAIR", 700), ("without T1", 103)),
+        _step("slices", "with 100 slices or more in each", 41400, 41400, SHORT) | {"min_slices": 100},
     ],
     "splits": {"training": {"people": 39330, "visits": 39330}, "validation": {"people": 2070, "visits": 2070}},
 }
@@ -46,13 +37,8 @@ def test_a_person_is_excluded_with_the_last_visit_for_the_reason_of_the_first():
     reasons = {"a1": "short", "b1": "short", "b2": "broken", "d1": "broken"}
     kept, step = consort.step("slices", "with slices", visits, reasons)
     assert [visit.subject for visit in kept] == ["a2", "c1"]
-    assert step == {
-        "step": "slices",
-        "text": "with slices",
-        "people": 2,
-        "visits": 2,
-        "excluded": [{"reason": "broken", "people": 1}, {"reason": "short", "people": 1}],
-    }
+    assert step == _step("slices", "with slices", 2, 2, ("broken", 1), ("short", 1))
+    assert consort.step("slices", "with slices", [], {}) == ([], _step("slices", "with slices", 0, 0))
 
 
 def test_who_is_in_two_splits_is_shared_by_the_later_one():
@@ -64,12 +50,6 @@ def test_who_is_in_two_splits_is_shared_by_the_later_one():
         "unlabelled": {"people": 3, "visits": 4, "shared": 2},
         "empty": {"people": 0, "visits": 0},
     }
-
-
-def test_nobody_is_counted_as_nobody():
-    kept, step = consort.step("slices", "with slices", [], {})
-    assert kept == []
-    assert step == {"step": "slices", "text": "with slices", "people": 0, "visits": 0, "excluded": []}
 
 
 @pytest.fixture
@@ -87,38 +67,27 @@ def test_the_chart_says_every_number(flow, tmp_path):
     consort.draw(flow, tmp_path / "flow.svg")
     assert sorted(_texts(tmp_path / "flow.svg")) == sorted(
         [
-            "participants with a scan",
-            "n = 44,172 (48,500 visits)",
-            "excluded: n = 803",
-            "without FLAIR: 700",
-            "without T1: 103",
-            "with T1 and FLAIR",
-            "n = 43,369 (47,000 visits)",
-            "excluded: n = 1,969",
-            "fewer than 100 slices in T1 and FLAIR: 1,969",
-            "with 100 slices or more in each",
-            "n = 41,400",
-            "training",
-            "n = 39,330",
-            "validation",
-            "n = 2,070",
+            *("participants with a scan", "n = 44,172 (48,500 visits)"),
+            *("excluded: n = 803", "without FLAIR: 700", "without T1: 103"),
+            *("with T1 and FLAIR", "n = 43,369 (47,000 visits)"),
+            *("excluded: n = 1,969", "fewer than 100 slices in T1 and FLAIR: 1,969"),
+            *("with 100 slices or more in each", "n = 41,400"),
+            *("training", "n = 39,330", "validation", "n = 2,070"),
         ]
     )
 
 
-def test_the_same_flow_gives_the_same_bytes(flow, tmp_path):
-    for name in ("a.svg", "b.svg", "a.png", "b.png"):
-        consort.draw(flow, tmp_path / name)
-    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_the_same_flow_gives_the_same_bytes(flow, tmp_path, ending):
+    for name in ("a", "b"):
+        consort.draw(flow, tmp_path / f"{name}.{ending}")
+    assert (tmp_path / f"a.{ending}").read_bytes() == (tmp_path / f"b.{ending}").read_bytes()
 
 
 def test_the_picture_is_not_empty(flow, tmp_path):
     consort.draw(flow, tmp_path / "flow.png")
     picture = matplotlib.image.imread(tmp_path / "flow.png")
-    height, width = picture.shape[:2]
-    assert width > 1000
-    assert height > 1000
+    assert min(picture.shape[:2]) > 1000
     assert 0.05 < (picture[..., :3].min(axis=-1) < 1).mean() < 0.9
     assert (picture[[0, -1]] == 1).all(), "nothing is cut off at the upper and lower edge"
     assert (picture[:, [0, -1]] == 1).all(), "nor at the sides"
@@ -130,29 +99,25 @@ def test_text_stays_in_its_box(tmp_path):
 
     splits = ("training", "validation", "testing", "unlabelled", "in no fold")
     flow = FLOW | {"splits": {split: {"people": 44172, "visits": 48500, "shared": 44172} for split in splits}}
-    long = {"reason": "fewer than 100 slices in FLAIR, T1ce, T1 and T2, which is a long reason", "people": 1969}
-    flow["steps"] = [*FLOW["steps"][:2], FLOW["steps"][2] | {"excluded": [long]}]
+    long = ("fewer than 100 slices in FLAIR, T1ce, T1 and T2, which is a long reason", 1969)
+    flow["steps"] = [*FLOW["steps"][:2], _step("slices", "with 100 slices or more in each", 41400, 41400, long)]
     figure = consort.figure_of(flow)
     figure.canvas.draw()
     axes = figure.axes[0]
     boxes = [patch.get_window_extent() for patch in axes.patches if isinstance(patch, FancyBboxPatch)]
-    for text in axes.texts:
-        if text.get_text():
-            extent = text.get_window_extent()
-            assert any(
-                box.x0 <= extent.x0 and extent.x1 <= box.x1 and box.y0 <= extent.y0 and extent.y1 <= box.y1
-                for box in boxes
-            ), text.get_text()
+    for text in filter(lambda text: text.get_text(), axes.texts):
+        extent = text.get_window_extent()
+        inside = [box.x0 <= extent.x0 and extent.x1 <= box.x1 and box.y0 <= extent.y0 for box in boxes]
+        below = [extent.y1 <= box.y1 for box in boxes]
+        assert any(here and low for here, low in zip(inside, below, strict=True)), text.get_text()
 
 
 @pytest.mark.parametrize(
     ("content", "output", "message"),
     [
         (json.dumps(FLOW), "flow.pdf", "--output=.*flow.pdf: expected a file that ends in .svg or .png"),
-        ("{", "flow.svg", "--flow=.*: not JSON"),
         ("[" * 100_000, "flow.svg", "--flow=.*: nested too deeply; expected a file of --consort"),
         ('{"name": "ukb"}', "flow.svg", "is a required property; expected a file of --consort"),
-        (json.dumps(FLOW | {"steps": []}), "flow.svg", r"\$.steps: "),
         (json.dumps(FLOW | {"splits": {"training": {"people": -1, "visits": 0}}}), "flow.svg", r"\$.splits.training"),
     ],
 )
@@ -160,11 +125,5 @@ def test_bad_input_is_named(tmp_path, content, output, message):
     (tmp_path / "flow.json").write_text(content)
     with pytest.raises(InputError, match=message) as error:
         consort.draw(tmp_path / "flow.json", tmp_path / output)
-    assert "\n" not in str(error.value)
+    assert one_line(error)
     assert [path.name for path in tmp_path.iterdir()] == ["flow.json"]
-
-
-def test_the_command_line_draws(flow, tmp_path):
-    command = [sys.executable, "-m", "scripts.consort", str(flow), f"--output={tmp_path}/new/flow.svg"]
-    subprocess.run(command, cwd=ROOT, check=True)
-    assert "n = 41,400" in _texts(tmp_path / "new/flow.svg")

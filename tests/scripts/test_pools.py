@@ -18,9 +18,10 @@ def kill_some(order):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_killed_process_loses_only_its_item(tmp_path, workers):
-    results = map_in_processes(kill_some, [(number, tmp_path) for number in range(12)], workers, "item")
+def test_a_killed_process_loses_only_its_item(tmp_path, workers, capsys):
+    results = map_in_processes(kill_some, [(number, tmp_path) for number in range(12)], workers, "item", "squares")
     assert results == [None if number == 7 else number * number for number in range(12)]
+    assert "squares: 100%" in capsys.readouterr().err
 
 
 def test_no_items_start_no_process_and_show_no_bar(capsys):
@@ -28,17 +29,10 @@ def test_no_items_start_no_process_and_show_no_bar(capsys):
     assert capsys.readouterr().err == ""
 
 
-def fail_at_two(number):
-    if number == 2:
-        raise KeyError(number)
-    return number
+def fail(number):
+    raise KeyError(number)
 
 
 def test_an_exception_of_the_function_is_raised():
     with pytest.raises(KeyError, match="2"):
-        map_in_processes(fail_at_two, range(4), 2)
-
-
-def test_progress_names_unit_and_description(capsys):
-    map_in_processes(fail_at_two, [0, 1], 1, "head", "heads")
-    assert "heads: 100%" in capsys.readouterr().err
+        map_in_processes(fail, [2], 2)

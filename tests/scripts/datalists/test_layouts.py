@@ -3,28 +3,20 @@ import json
 import os
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import pytest
 
 from common.errors import InputError
 from scripts.datalists import layouts as cohorts
+from tests.scripts.datalists.cohorts import add_ukb, touch
+from tests.support import ROOT, one_line
 
-ROOT = Path(__file__).parents[3]
 ATLAS_FILE = "{0}/ses-{1}/anat/{0}_ses-{1}_space-MNI152NLin2009aSym_T1w.nii.gz"
-
-
-def _touch(root, *files):
-    for file in files:
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        (root / file).touch()
 
 
 @pytest.mark.parametrize(
     ("cohort", "folder", "title"),
     [
-        ("ukb", "1000012_20252_2_0", "UK Biobank"),
         ("ukb", "1000012_20253_3_0", "UK Biobank"),
         ("brats", "BraTS2021_00000", "BraTS 2021"),
         ("brats", "BraTS-GLI-02062-101", "BraTS 2023 and 2024"),
@@ -43,13 +35,11 @@ def test_the_folders_names_tell_the_layout(tmp_path, cohort, folder, title):
     ("cohort", "folders", "message"),
     [
         ("brats", [], r"no subject of brats; expected folders such as BraTS2021_00000 or .*; found nothing$"),
-        ("brats", ["BraTS-MEN-00004-000"], r"found BraTS-MEN-00004-000$"),
         ("brats", ["a", "b", "c", "d", "e", "f"], r"found a, b, c, d and 2 more$"),
-        ("ukb", ["1000012_20251_2_0"], "expected folders such as 1000012_20252_2_0; found 1000012_20251_2_0"),
+        ("ukb", ["1000012_20252_2_0.zip"], r"expected folders such as 1000012_20252_2_0; found 1000012_20252_2_0.zip"),
         ("atlas", ["sub-001"], "expected folders such as sub-r001s001/ses-1 or R001/sub-r001s001/ses-1 or Training/R0"),
         ("brats", ["BraTS2021_00001", "BraTS-GLI-00000-000"], r"mixed: .*, as their labels differ"),
         ("atlas", ["sub-r001s001", "R001"], r"mixed: sub-r001s001 \(subjects\), R001 \(sites\); expected one"),
-        ("atlas", ["R001", "Training"], r"mixed: R001 \(sites\), Training \(release\); expected one"),
     ],
 )
 def test_unknown_and_mixed_layouts_are_named_in_one_line(tmp_path, cohort, folders, message):
@@ -58,13 +48,7 @@ def test_unknown_and_mixed_layouts_are_named_in_one_line(tmp_path, cohort, folde
     with pytest.raises(InputError, match=message) as error:
         cohorts.detect(cohort, tmp_path)
     assert str(error.value).startswith(f"--root={tmp_path}: ")
-    assert "\n" not in str(error.value)
-
-
-def test_archives_that_were_not_unpacked_are_named(tmp_path):
-    (tmp_path / "1000012_20252_2_0.zip").touch()
-    with pytest.raises(InputError, match=r"found 1000012_20252_2_0\.zip"):
-        cohorts.detect("ukb", tmp_path)
+    assert one_line(error)
 
 
 def _find(cohort, root):
@@ -72,7 +56,7 @@ def _find(cohort, root):
 
 
 def test_visits_have_relative_paths_and_name_what_is_missing(tmp_path):
-    _touch(tmp_path, "1000012_20252_3_0/T1/T1_brain_to_MNI.nii.gz", "1000012_20253_2_0/T2_FLAIR/T2_FLAIR.nii.gz")
+    touch(tmp_path, "1000012_20252_3_0/T1/T1_brain_to_MNI.nii.gz", "1000012_20253_2_0/T2_FLAIR/T2_FLAIR.nii.gz")
     (tmp_path / "1000013_20252_2_0/T1/T1_brain_to_MNI.nii.gz").mkdir(parents=True)
     first, second, third = _find("ukb", tmp_path)
     assert [visit.subject for visit in (first, second, third)] == ["1000012_2_0", "1000012_3_0", "1000013_2_0"]
@@ -84,18 +68,12 @@ def test_visits_have_relative_paths_and_name_what_is_missing(tmp_path):
     )
 
 
-def test_links_to_folders_are_followed(tmp_path):
-    _touch(tmp_path, f"elsewhere/{ATLAS_FILE.format('sub-r001s001', 1)}")
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root/sub-r001s001").symlink_to(tmp_path / "elsewhere/sub-r001s001")
-    (visit,) = _find("atlas", tmp_path / "root")
-    assert visit.missing == ()
-
-
 def test_sessions_after_the_first_are_subjects_of_the_same_person(tmp_path):
     for session in (1, 2, 11):
-        _touch(tmp_path, f"R001/{ATLAS_FILE.format('sub-r001s001', session)}")
-    visits = _find("atlas", tmp_path)
+        touch(tmp_path, f"elsewhere/{ATLAS_FILE.format('sub-r001s001', session)}")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root/R001").symlink_to(tmp_path / "elsewhere")  # links to folders are followed
+    visits = _find("atlas", tmp_path / "root")
     assert [visit.subject for visit in visits] == ["sub-r001s001", "sub-r001s001_ses-11", "sub-r001s001_ses-2"]
     assert {visit.person for visit in visits} == {"sub-r001s001"}
     assert {visit.label for visit in visits} == {None}
@@ -104,27 +82,22 @@ def test_sessions_after_the_first_are_subjects_of_the_same_person(tmp_path):
 
 def test_a_subject_in_two_places_is_named(tmp_path):
     for part in ("Training", "Testing"):
-        _touch(tmp_path, f"{part}/R001/{ATLAS_FILE.format('sub-r001s001', 1)}")
+        touch(tmp_path, f"{part}/R001/{ATLAS_FILE.format('sub-r001s001', 1)}")
     with pytest.raises(InputError, match=r"sub-r001s001 exists twice: Testing/R001/.* and Training/R001/.*; expected"):
         _find("atlas", tmp_path)
 
 
-def test_skipped_folders_are_named(tmp_path, capsys):
-    _touch(tmp_path, "BraTS2021_00000/a", "BraTS-MEN-00004-000/a", "BraTS2021_1/a", "readme.txt")
+def test_skipped_folders_are_named_on_one_line(tmp_path, capsys):
+    touch(tmp_path, "BraTS2021_00000/a", "BraTS-MEN-00004-000/a", "BraTS2021_1/a", "a\nb/a", "readme.txt")
+    (tmp_path / "c\udcffd").mkdir()
     _find("brats", tmp_path)
-    assert capsys.readouterr().out == "skipped, not a folder of the layout: BraTS-MEN-00004-000, BraTS2021_1\n"
-
-
-def test_skipped_folders_with_unprintable_names_are_named_on_one_line(tmp_path, capsys):
-    for name in ("BraTS2021_00000", "a\nb", "c\udcffd"):
-        (tmp_path / name).mkdir()
-    _find("brats", tmp_path)
-    assert capsys.readouterr().out == "skipped, not a folder of the layout: a\\nb, c\\udcffd\n"
+    told = "skipped, not a folder of the layout: BraTS-MEN-00004-000, BraTS2021_1, a\\nb, c\\udcffd\n"
+    assert capsys.readouterr().out == told
 
 
 def test_a_file_that_may_not_be_looked_up_is_not_missing(tmp_path, monkeypatch):
     """As in a folder without permission to search it; root, who may run the tests, has every permission."""
-    _touch(tmp_path, f"R001/{ATLAS_FILE.format('sub-r001s001', 1)}")
+    touch(tmp_path, f"R001/{ATLAS_FILE.format('sub-r001s001', 1)}")
     plain = os.stat
 
     def denied(path, *arguments, **options):
@@ -138,7 +111,7 @@ def test_a_file_that_may_not_be_looked_up_is_not_missing(tmp_path, monkeypatch):
 
 
 def test_a_file_behind_a_file_or_a_dead_link_is_missing(tmp_path):
-    _touch(tmp_path, "1000012_20252_2_0/T1", "1000012_20253_2_0/T2_FLAIR/other")
+    touch(tmp_path, "1000012_20252_2_0/T1", "1000012_20253_2_0/T2_FLAIR/other")
     (tmp_path / "1000012_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz").symlink_to("/no/such")
     (visit,) = _find("ukb", tmp_path)
     assert visit.missing == ("T1", "FLAIR")
@@ -151,12 +124,6 @@ def test_a_link_to_itself_is_named(tmp_path):
         cohorts.detect("brats", tmp_path)
 
 
-def _write_biobank(root, people):
-    for eid in range(1000012, 1000012 + people):
-        for file in ("20252_2_0/T1/T1", "20253_2_0/T2_FLAIR/T2_FLAIR"):
-            _touch(root, f"{eid}_{file}_brain_to_MNI.nii.gz")
-
-
 SCAN = """
 import re, runpy
 from pathlib import Path
@@ -166,13 +133,11 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
 
 @pytest.mark.slow
-def test_a_cohort_of_the_size_of_uk_biobank_is_scanned_in_seconds(tmp_path):
+def test_a_cohort_of_the_size_of_uk_biobank_is_scanned_in_little_memory(tmp_path):
     """41,400 participants in a process of its own; 4 s and 120 MB where this was written, without the making."""
-    _write_biobank(tmp_path / "ukb", 41_400)
+    add_ukb(tmp_path / "ukb", *range(1000012, 1000012 + 41_400))
     command = [sys.executable, "-c", SCAN, "ukb", f"--root={tmp_path}/ukb", f"--output={tmp_path}/list.json"]
-    start = time.perf_counter()
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert time.perf_counter() - start < 120  # s
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     assert "41400/41400" in result.stderr, "progress is shown"
     content = json.loads((tmp_path / "list.json").read_text())
     assert [len(content[split]) for split in ("training", "validation", "testing")] == [37_260, 4_140, 0]

@@ -34,22 +34,14 @@ def test_the_slice_with_most_of_the_label_is_shown_with_its_outline():
     assert tuple(pixels[18, 12]) != LESION, "an outline"
 
 
-def test_the_side_is_that_of_radiology():
+def test_without_a_label_the_slice_has_half_of_the_tissue_below_it_and_the_side_is_that_of_radiology():
     """A bright block at low x, the patient's left, is on the right; at low y, posterior, at the bottom."""
-    volume = head()
-    volume[6:14, 8:20, :] = 500
-    pixels = picture(thumbnail(volume, SPACING, None))[..., 0]
-    rows, columns = np.nonzero(pixels > 200)
+    volume = np.zeros((48, 96, 40), np.float32)
+    volume[4:-4, 4:-4, 24:34] = 100
+    volume[6:14, 8:20, 28:30] = 500
+    rows, columns = np.nonzero(picture(thumbnail(volume, np.ones(3), np.zeros(volume.shape)))[..., 0] > 200)
     assert columns.mean() > 24
     assert rows.mean() > 70
-
-
-def test_without_a_label_the_slice_has_half_of_the_tissue_below_it():
-    volume = np.zeros((10, 10, 40), np.float32)
-    volume[2:-2, 2:-2, 20:30] = np.arange(1, 11) * 10
-    volume[0, 0, 0] = 1000
-    shown = picture(thumbnail(volume, np.ones(3), np.zeros(volume.shape)))
-    assert shown.max() > 0
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 300, 2), (5, 4, 3)])

