@@ -97,11 +97,8 @@ def test_crops_of_a_volume_belong_to_the_seed_and_the_volumes_position(num_worke
     assert len(crops.unique(dim=0)) > 0.95 * len(crops)  # 17^3 places in each of seven volumes
 
 
-def test_workers_change_nothing():
+def test_a_step_has_its_batches_one_after_the_other_and_workers_change_nothing():
     assert equal(read(steps_of(num_workers=2), 4), read(steps_of(), 4))
-
-
-def test_a_step_has_its_batches_and_reads_them_one_after_the_other():
     steps = iter(steps_of(accumulation_steps=3))
     first = next(steps)
     assert len(first) == 3

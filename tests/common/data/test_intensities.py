@@ -106,7 +106,7 @@ def test_tissue_has_the_scale_of_the_true_brain_in_heads_of_every_contrast(layou
         assert (tissue - every.mean()) / every.std() > expected + 0.5, "otherwise this test shows nothing"
 
 
-@pytest.mark.parametrize(("spacing", "shape"), [((1.0, 1.0, 6.0), (180, 180, 30)), ((2.0, 3.5, 2.5), (90, 52, 72))])
+@pytest.mark.parametrize(("spacing", "shape"), [((2.0, 2.0, 6.0), (90, 90, 30)), ((2.0, 3.5, 2.5), (90, 52, 72))])
 def test_voxels_need_not_be_cubes(spacing, shape):
     edges = np.array(spacing).reshape(3, 1, 1, 1)
     middle = (np.array(shape).reshape(3, 1, 1, 1) - 1) / 2
@@ -125,7 +125,7 @@ def test_a_channel_of_one_value_becomes_zero(value):
     assert not NormalizeBraind("image")({"image": large})["image"].any()
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_otsu_is_the_best_of_all_thresholds(seed):
     draw = np.random.default_rng(seed)
     values = np.concatenate([draw.normal(10, 3, 400), draw.normal(40, 8, 200)])

@@ -47,7 +47,7 @@ def test_a_complete_scan_is_loaded_as_monai_does(files):
     assert present_channels(loaded["image"]) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("missing", [channels for count in (1, 2, 3) for channels in combinations(range(4), count)])
+@pytest.mark.parametrize("missing", [(0,), (1, 3), (0, 1, 3), (1, 2, 3)])
 def test_a_missing_modality_is_a_channel_of_zeros_on_the_grid_of_the_others(files, missing):
     whole = LoadScand("image")({"image": files})["image"]
     image = LoadScand("image")({"image": without(files, *missing)})["image"]
@@ -89,9 +89,6 @@ def test_what_is_missing_is_zero_for_the_network_in_training_too(files):
     for image in crops(without(files, 1, 3), prob=0.0, cases=3):
         assert not image[[1, 3]].any()
         assert image[[0, 2]].flatten(1).all(dim=1).all(), "a shift moves the background of the others"
-
-
-def test_without_dropout_a_complete_crop_passes_as_it_is():
     image = MetaTensor(torch.rand(4, 2, 2, 2))
     assert RandModalityDropoutd("image", prob=0.0)({"image": image})["image"] is image
 

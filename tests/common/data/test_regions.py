@@ -1,22 +1,11 @@
-import subprocess
-import sys
-from types import SimpleNamespace
-
-import nibabel
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Engine
-from matplotlib.colors import to_rgb
 from monai.data import MetaTensor
 
 from common.data import datalists, regions
 from common.data.transforms import LabelToRegionsd, NestRegionsd, RegionsToLabeld
 from common.errors import InputError
-from common.inference.masks import masks_of
-from common.inference.pictures import draw_segmentations
-from common.inference.results import CaseFiles
-from common.inference.segmentations import Volumes
 
 
 def test_regions_come_in_display_order_with_their_colours():
@@ -25,17 +14,14 @@ def test_regions_come_in_display_order_with_their_colours():
     assert regions.display_order(["lesion", "ET", "b", "WT", "a"]) == ["WT", "ET", "lesion", "b", "a"]
 
 
-def test_protocols_name_their_conventions():
+def test_conventions_of_a_protocol_and_those_with_the_same_regions_are_read_alike():
     expected = {"brats": ("brats2023", "brats2024", "brats2021"), "atlas": ("atlas",), "isles": ("atlas",)}
     assert regions.conventions_by_protocol() == expected
-    assert regions.aliases_of(regions.alike("brats2023")) == {4: 3}
-    assert regions.aliases_of(["atlas"]) == {}
-
-
-def test_conventions_with_the_same_regions_are_read_alike():
     assert regions.alike("brats2021") == regions.alike("brats2023") == ("brats2023", "brats2021")
     assert regions.alike("brats2024") == ("brats2024",)
     assert regions.alike("lesion=2") == ("lesion=2",)  # another label than that of atlas
+    assert regions.aliases_of(regions.alike("brats2023")) == {4: 3}
+    assert regions.aliases_of(["atlas"]) == {}
 
 
 OWN = "core=1+3:d1495b,whole=1+2+3,cavity=7"
@@ -107,11 +93,6 @@ def test_regions_that_are_apart_share_no_voxel_in_what_is_measured():
     assert nested.flatten(1).sum(1).tolist() == [0, 0, 8]  # the smallest region that claims a voxel has it
 
 
-def test_no_other_module_waits_for_torch():
-    code = "import common.data.regions, sys; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 @pytest.fixture
 def metastases(monkeypatch):
     """A convention that the table lacks: metastases (7) in their oedema (9)."""
@@ -133,39 +114,11 @@ def label_map():
     return MetaTensor(torch.tensor(LABEL, dtype=torch.uint8).view(1, 1, -1, 1).repeat(1, 4, 1, 4))
 
 
-def test_one_entry_adds_a_convention_to_datalists(metastases):
+def test_one_entry_adds_a_convention_to_datalists_and_transforms(metastases):
     datalists.check({"name": "toy", "modalities": ["T1"], "label_convention": metastases}, "toy.json")
-
-
-def test_one_entry_adds_a_convention_to_transforms(metastases):
     channels = LabelToRegionsd("label", metastases)({"label": label_map()})["label"]
     assert channels[:, 0, :, 0].tolist() == [[0, 0, 0, 1], [0, 1, 1, 1]]
     back = RegionsToLabeld("label", metastases)({"label": channels})["label"]
     assert torch.equal(back, label_map())
     with pytest.raises(InputError, match="the convention mets knows 0, 7, 9"):
         LabelToRegionsd("label", metastases)({"label": label_map() - 1})
-
-
-def test_one_entry_adds_a_convention_to_pictures(metastases):
-    regions_of_case = LabelToRegionsd("label", metastases)({"label": label_map()})["label"]
-    output = {"image": torch.rand(1, 4, 4, 4), "label": regions_of_case, "pred": regions_of_case}
-    (figure,) = draw_segmentations([output], [{"subject": "s"}], ["T1"], metastases).values()
-    (legend,) = figure.legends
-    entries = zip(legend.get_texts(), legend.get_patches(), strict=True)
-    found = {text.get_text(): patch.get_facecolor()[:3] for text, patch in entries}
-    assert found == {"metastasis": to_rgb("#112233"), "with oedema": to_rgb("#445566")}
-
-
-def test_one_entry_adds_a_convention_to_volumes(metastases, tmp_path):
-    engine = Engine(lambda engine, batch: None)
-    engine.state = SimpleNamespace(output=[{"pred": label_map()}], batch=[{"subject": "s"}])
-    Volumes(str(tmp_path), metastases)(engine)
-    lines = (tmp_path / "volumes.csv").read_text().splitlines()[1:]
-    assert lines == ["s,with oedema,0.048,48", "s,metastasis,0.016,16"]  # 1 mm3 a voxel
-
-
-def test_one_entry_adds_a_convention_to_its_protocol(metastases, tmp_path):
-    nibabel.save(nibabel.Nifti1Image(np.array(label_map()[0]), np.eye(4)), tmp_path / "s.nii.gz")
-    masks = masks_of(CaseFiles("s", tmp_path / "s.nii.gz", tmp_path / "s.nii.gz", None), "mets")
-    assert {name: mask.sum() for name, mask in masks.references.items()} == {"with oedema": 48, "metastasis": 16}
-    assert list(masks.references) == ["with oedema", "metastasis"]
