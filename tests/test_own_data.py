@@ -8,9 +8,6 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.ssl.networks import SSLHead
-from common.weights import storage
-from scripts.phantoms.cohort import make
 from tests.support import bash_blocks, copy_of_the_repository, run_command, tiny
 
 PAGE = "docs/own_data.md"
@@ -18,7 +15,7 @@ VALUES = np.array([0, 10, 20, 0, 30], np.uint8)  # of the page, for those of Bra
 
 
 def rename(source: Path, target: Path, scans: Path) -> None:
-    """Seven subjects as the page describes them: two modalities, three label values; and one of them as a new scan."""
+    """The subjects as the page describes them: two modalities, three label values; and one of them as a new scan."""
     for number, folder in enumerate(sorted(source.iterdir())):
         own = target / f"P{number}"
         own.mkdir(parents=True)
@@ -31,13 +28,11 @@ def rename(source: Path, target: Path, scans: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_lead_from_a_folder_to_label_maps(tmp_path):
-    make("brats", 7, str(tmp_path / "brats"), spacing=4, workers=1)
-    rename(tmp_path / "brats", tmp_path / "own", tmp_path / "scans")
-    metadata = {"modalities": ["T1", "FLAIR"], "model_size": "micro"}
-    storage.write({"network": SSLHead(2, "micro").state_dict(), "metadata": metadata}, tmp_path / "ukb.pt")
+def test_the_commands_lead_from_a_folder_to_label_maps(cohorts, trained, tmp_path):
+    rename(cohorts / "brats", tmp_path / "own", tmp_path / "scans")
     copy = copy_of_the_repository(tmp_path)
-    places = {"DATA": tmp_path / "own", "UKB_MODEL": tmp_path / "ukb.pt", "SCANS": tmp_path / "scans"}
+    encoder = trained("ukb_ssl_pretrain") / "models/model.pt"
+    places = {"DATA": tmp_path / "own", "UKB_MODEL": encoder, "SCANS": tmp_path / "scans"}
     environment = {name: str(place) for name, place in places.items()}
     blocks = bash_blocks(PAGE)
     assert sum("monai.bundle run" in block for block in blocks) == 3
@@ -47,7 +42,7 @@ def test_the_commands_lead_from_a_folder_to_label_maps(tmp_path):
 
     assert "all is well" in printed[2]
     content = json.loads((copy / "mine.json").read_text())
-    assert [len(content[split]) for split in ("training", "validation", "testing")] == [5, 1, 1]
+    assert [len(content[split]) for split in ("training", "validation", "testing")] == [4, 1, 1]
     assert content["modalities"] == ["T1", "FLAIR"]
     assert {name: region["labels"] for name, region in content["regions"].items()} == {
         "whole": [10, 20, 30],
