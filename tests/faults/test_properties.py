@@ -50,10 +50,9 @@ def one_line(secret=""):
 
 
 @pytest.fixture(scope="module")
-def folder():
+def folder(tmp_path_factory):
     """A folder that the examples share."""
-    with TemporaryDirectory() as name:
-        yield Path(name)
+    return tmp_path_factory.mktemp("examples")
 
 
 def flipped(content: bytes, flips: list[tuple[float, int]]) -> bytes:
@@ -161,46 +160,38 @@ ATTRIBUTES = [
 ]
 TEXTS = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=16)
 NUMBERS = st.sampled_from(["", "0", "-1", "1e30", "NaN", "inf", "1\\2", "0\\0\\0", "65535", "x"])
+CHANGES = st.dictionaries(st.sampled_from(ATTRIBUTES), TEXTS | NUMBERS | st.none(), min_size=1, max_size=3)
+
+
+def read_with(series, change):
+    """Read the series, after a change of the first file, as `scripts.prepare` and the app do."""
+    with TemporaryDirectory() as name:
+        for number, (file, content) in enumerate(series.items()):
+            (Path(name) / file).write_bytes(content if number else change(content))
+        with one_line(secret="SENTINEL"):  # of the patient
+            for found in read_study(Path(name)):
+                assert np.isfinite(read_series(found.files, found.name).array).all()
 
 
 @SETTINGS
-@given(changes=st.dictionaries(st.sampled_from(ATTRIBUTES), TEXTS | NUMBERS | st.none(), min_size=1, max_size=3))
+@given(changes=CHANGES)
 def test_dicom_of_any_attributes(series, changes):
-    with TemporaryDirectory() as name:
-        write(series, Path(name), lambda image: change(image, changes))
-        read_all(Path(name))
+    def change(content):
+        image, written = pydicom.dcmread(io.BytesIO(content)), io.BytesIO()
+        for keyword, value in changes.items():
+            with suppress(Exception):  # refused by pydicom, or not there
+                if value is None:
+                    delattr(image, keyword)
+                else:
+                    setattr(image, keyword, value.split("\\") if "\\" in value else value)
+        with suppress(Exception):  # what pydicom itself does not write cannot come from a file that it wrote
+            image.save_as(written)
+        return written.getvalue()
+
+    read_with(series, change)
 
 
 @SETTINGS
 @given(flips=FLIPS)
 def test_dicom_of_any_bytes(series, flips):
-    with TemporaryDirectory() as name:
-        for number, (file, content) in enumerate(series.items()):
-            (Path(name) / file).write_bytes(flipped(content, flips) if number == 0 else content)
-        read_all(Path(name))
-
-
-def write(series, folder, edit):
-    """The series, with the first image edited."""
-    for number, (file, content) in enumerate(series.items()):
-        image = pydicom.dcmread(io.BytesIO(content))
-        if number == 0:
-            edit(image)
-        with suppress(Exception):  # what pydicom itself does not write cannot come from a file that it wrote
-            image.save_as(folder / file)
-
-
-def change(image, changes):
-    for keyword, value in changes.items():
-        if value is None:
-            image.pop(keyword, None)
-        else:
-            with suppress(Exception):  # refused by pydicom
-                setattr(image, keyword, value.split("\\") if "\\" in value else value)
-
-
-def read_all(folder):
-    """Read the study's series as `scripts.prepare` and the app do; messages never quote the patient."""
-    with one_line(secret="SENTINEL"):
-        for found in read_study(folder):
-            assert np.isfinite(read_series(found.files, found.name).array).all()
+    read_with(series, lambda content: flipped(content, flips))
