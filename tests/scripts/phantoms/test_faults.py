@@ -1,10 +1,6 @@
 """Broken cohorts: what is wrong is read back with nibabel and gzip, and held to the whole cohort beside it."""
 
-import gzip
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,25 +10,18 @@ from common.errors import InputError
 from scripts.phantoms import faults as phantom_faults
 from scripts.phantoms.cohort import make
 
-ROOT = Path(__file__).parents[3]
 SPACING = 4  # mm
-FAULTS = "truncated,affine,flipped,nan,missing,label,duplicate,4d,empty"
 EXPECTED = {  # fault -> number of the BraTS subject, its broken files
-    "truncated": (0, ["flair"]),
-    "affine": (1, ["t2"]),
-    "flipped": (2, ["t2"]),
-    "nan": (3, ["flair"]),
-    "missing": (4, ["t2"]),
-    "label": (5, ["seg"]),
-    "duplicate": (6, ["flair", "t1ce", "t1", "t2", "seg"]),
-    "4d": (7, ["flair"]),
-    "empty": (8, ["seg"]),
+    **{"truncated": (0, ["flair"]), "affine": (1, ["t2"]), "flipped": (2, ["t2"]), "nan": (3, ["flair"])},
+    **{"missing": (4, ["t2"]), "label": (5, ["seg"]), "duplicate": (6, ["flair", "t1ce", "t1", "t2", "seg"])},
+    **{"4d": (7, ["flair"]), "empty": (8, ["seg"])},
 }
 
 
 def _make(root, layout, subjects, **options):
     make(layout, subjects, root, spacing=SPACING, seed=1, workers=2, **options)
-    return root
+    record = root.with_name(f"{root.name}.faults.json")
+    return json.loads(record.read_text()) if record.exists() else None
 
 
 def _files(root):
@@ -44,13 +33,8 @@ def cohorts(tmp_path_factory):
     """The folder with `whole` and, of the same seed, `broken`: ten BraTS subjects, nine of them with a fault."""
     root = tmp_path_factory.mktemp("faults")
     _make(root / "whole", "brats", 10)
-    _make(root / "broken", "brats", 10, faults=FAULTS)
+    _make(root / "broken", "brats", 10, faults=",".join(EXPECTED))
     return root
-
-
-@pytest.fixture(scope="module")
-def said(cohorts):
-    return json.loads((cohorts / "broken.faults.json").read_text())
 
 
 def _path(root, number, kind):
@@ -67,17 +51,15 @@ def _voxels(path):
     return np.asarray(nib.load(path).dataobj)
 
 
-def test_what_is_wrong_is_written_down_beside_the_cohort(said, cohorts):
+def test_what_is_wrong_is_written_down_beside_the_cohort_and_nothing_else_differs(cohorts):
     assert sorted(path.name for path in cohorts.iterdir()) == ["broken", "broken.faults.json", "whole"]
-    assert list(said) == FAULTS.split(",")
+    said = json.loads((cohorts / "broken.faults.json").read_text())
+    assert list(said) == list(EXPECTED)
     for fault, (number, kinds) in EXPECTED.items():
         name = f"BraTS2021_{number:05d}"
         assert said[fault]["person"] == said[fault]["subject"] == name
         assert said[fault]["files"] == [f"{name}/{name}_{kind}.nii.gz" for kind in kinds]
     assert said["duplicate"]["copy_of"] == "BraTS2021_00009"
-
-
-def test_nothing_else_differs_from_the_whole_cohort(said, cohorts):
     whole, broken = _files(cohorts / "whole"), _files(cohorts / "broken")
     differing = {file for file in whole if whole[file] != broken.get(file)}
     assert differing == {file for entry in said.values() for file in entry["files"]}
@@ -89,11 +71,8 @@ def test_a_truncated_file_has_a_header_and_no_end(cohorts):
     broken, whole = _pair(cohorts, "truncated")
     image = nib.load(broken)
     assert image.shape == nib.load(whole).shape
-    np.testing.assert_array_equal(image.affine, nib.load(whole).affine)
     with pytest.raises(EOFError):
         np.asarray(image.dataobj)
-    with pytest.raises(EOFError):
-        gzip.decompress(broken.read_bytes())
     assert whole.read_bytes().startswith(broken.read_bytes())
 
 
@@ -107,15 +86,11 @@ def test_a_wrong_affine_shifts_by_millimetres(cohorts):
 def test_a_flipped_affine_fills_the_same_box_from_the_other_side(cohorts):
     broken, whole = (nib.load(path) for path in _pair(cohorts, "flipped"))
     np.testing.assert_array_equal(np.asarray(broken.dataobj), np.asarray(whole.dataobj))
-    assert nib.aff2axcodes(whole.affine) == ("L", "P", "S")
-    assert nib.aff2axcodes(broken.affine) == ("R", "P", "S")
+    assert [nib.aff2axcodes(image.affine)[0] for image in (whole, broken)] == ["L", "R"]
     ends = np.array([[0, 0, 0], np.array(whole.shape) - 1])
-    swapped = ends[::-1, :1], ends[:, 1:]
-    np.testing.assert_allclose(
-        nib.affines.apply_affine(broken.affine, ends),
-        nib.affines.apply_affine(whole.affine, np.concatenate(swapped, axis=1)),
-        atol=1e-4,
-    )
+    swapped = np.concatenate([ends[::-1, :1], ends[:, 1:]], axis=1)
+    expected = nib.affines.apply_affine(whole.affine, swapped)
+    np.testing.assert_allclose(nib.affines.apply_affine(broken.affine, ends), expected, atol=1e-4)
 
 
 def test_nan_voxels_lie_in_the_brain_of_a_float_file(cohorts):
@@ -127,65 +102,47 @@ def test_nan_voxels_lie_in_the_brain_of_a_float_file(cohorts):
     np.testing.assert_array_equal(broken[~lost], whole[~lost])
 
 
-def test_the_label_of_the_other_convention(cohorts):
-    broken, whole = (_voxels(path) for path in _pair(cohorts, "label"))
-    np.testing.assert_array_equal(broken, np.choose(whole, [0, 1, 2, 99, 3]))
-    assert (broken == 3).any()
-    assert broken.dtype == np.uint8
+def test_masks_of_the_other_convention_and_empty_ones_keep_their_grid(cohorts):
+    for fault, values in (("label", [0, 1, 2, 99, 3]), ("empty", [0, 0, 0, 0, 0])):
+        broken, whole = (nib.load(path) for path in _pair(cohorts, fault))
+        assert set(np.unique(whole.dataobj)) == {0, 1, 2, 4}
+        np.testing.assert_array_equal(np.asarray(broken.dataobj), np.choose(np.asarray(whole.dataobj), values))
+        assert broken.get_data_dtype() == np.uint8
+        np.testing.assert_array_equal(broken.affine, whole.affine)
 
 
 def test_a_duplicate_has_another_subjects_bytes(cohorts):
-    for kind in EXPECTED["duplicate"][1]:
-        original = _path(cohorts / "whole", 9, kind).read_bytes()
-        assert _path(cohorts / "broken", 6, kind).read_bytes() == original
-        assert _path(cohorts / "broken", 9, kind).read_bytes() == original
+    for kind in EXPECTED["duplicate"][1]:  # of the original nothing differs
+        assert _path(cohorts / "broken", 6, kind).read_bytes() == _path(cohorts / "whole", 9, kind).read_bytes()
 
 
 def test_a_file_of_four_axes(cohorts):
     broken, whole = (nib.load(path) for path in _pair(cohorts, "4d"))
-    assert broken.shape == (*whole.shape, 2)
-    for time in range(2):
-        np.testing.assert_array_equal(broken.dataobj[..., time], np.asarray(whole.dataobj))
-    np.testing.assert_array_equal(broken.affine, whole.affine)
-
-
-def test_an_empty_mask_on_the_right_grid(cohorts):
-    broken, whole = (nib.load(path) for path in _pair(cohorts, "empty"))
-    assert not np.asarray(broken.dataobj).any()
-    assert np.asarray(whole.dataobj).any()
-    assert (broken.shape, broken.get_data_dtype()) == (whole.shape, whole.get_data_dtype())
+    np.testing.assert_array_equal(broken.dataobj, np.stack([np.asarray(whole.dataobj)] * 2, axis=-1))
     np.testing.assert_array_equal(broken.affine, whole.affine)
 
 
 def test_a_single_modality_disagrees_with_its_mask(tmp_path):
-    _make(tmp_path / "atlas", "atlas_sites", 2, faults=["affine"], without_mask=1)
-    said = json.loads((tmp_path / "atlas.faults.json").read_text())
+    said = _make(tmp_path / "atlas", "atlas_sites", 2, faults=["affine"], without_mask=1)["affine"]
     stem = "Training/R001/sub-r001s001/ses-1/anat/sub-r001s001_ses-1_space-MNI152NLin2009aSym"
-    assert (said["affine"]["person"], said["affine"]["subject"]) == ("sub-r001s001", "sub-r001s001_ses-1")
-    assert said["affine"]["files"] == [f"{stem}_label-L_desc-T1lesion_mask.nii.gz"]
-    image, mask = (
-        nib.load(tmp_path / "atlas" / f"{stem}_{kind}.nii.gz") for kind in ("T1w", "label-L_desc-T1lesion_mask")
-    )
-    assert not np.allclose(image.affine, mask.affine)
+    mask = f"{stem}_label-L_desc-T1lesion_mask.nii.gz"
+    assert (said["person"], said["subject"], said["files"]) == ("sub-r001s001", "sub-r001s001_ses-1", [mask])
+    image, label = (nib.load(tmp_path / "atlas" / file) for file in (f"{stem}_T1w.nii.gz", mask))
+    assert not np.allclose(image.affine, label.affine)
 
 
 def test_uk_biobank_and_brats_2023_name_their_subjects_by_visit(tmp_path):
-    _make(tmp_path / "ukb", "ukb", 5, faults="nan,missing", second_visits=1, too_few_slices=2, without_flair=1)
-    said = json.loads((tmp_path / "ukb.faults.json").read_text())
+    odd = {"second_visits": 1, "too_few_slices": 2, "without_flair": 1}
+    said = _make(tmp_path / "ukb", "ukb", 5, faults="nan,missing", **odd)
     assert {fault: (entry["subject"], entry["files"]) for fault, entry in said.items()} == {
         "nan": ("1000086_2_0", ["1000086_20252_2_0/T1/T1_brain_to_MNI.nii.gz"]),
         "missing": ("1000123_2_0", ["1000123_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz"]),
     }
-    _make(tmp_path / "new", "brats2023", 2, faults="label", second_visits=1)
-    said = json.loads((tmp_path / "new.faults.json").read_text())
+    said = _make(tmp_path / "new", "brats2023", 2, faults="label", second_visits=1)["label"]
     name = "BraTS-GLI-00001-000"
-    assert said["label"].pop("what") == "the mask follows the other convention"
-    assert said["label"] == {
-        "person": "BraTS-GLI-00001",
-        "subject": name,
-        "files": [f"{name}/{name}-seg.nii.gz"],
-    }
-    assert set(np.unique(_voxels(tmp_path / "new" / said["label"]["files"][0]))) == {0, 1, 2, 4}
+    expected = {"person": "BraTS-GLI-00001", "subject": name, "files": [f"{name}/{name}-seg.nii.gz"]}
+    assert said == expected | {"what": "the mask follows the other convention"}
+    assert set(np.unique(_voxels(tmp_path / "new" / said["files"][0]))) == {0, 1, 2, 4}
 
 
 def test_a_cohort_made_whole_over_a_broken_one_is_whole(tmp_path):
@@ -210,13 +167,8 @@ def test_faults_are_named_as_the_command_line_hands_them_over(faults, names):
         ({"faults": "nan,"}, "--faults=nan,: no name: expected names of truncated"),
         ({"faults": "nan,nan"}, "--faults=nan,nan: nan is named twice; expected each fault once"),
         ({"faults": 4}, "--faults=4: expected names of truncated"),
-        ({"faults": True}, "--faults=True: expected names of truncated"),
-        (
-            {"faults": "nan,4d,empty"},
-            "--faults=nan,4d,empty: 2 subjects have no other oddity; expected 3, one for each",
-        ),
+        ({"faults": "nan,4d,empty"}, "2 subjects have no other oddity; expected 3, one for each"),
         ({"faults": "nan", "without_lesion": 2}, "--faults=nan: 0 subjects have no other oddity; expected 1,"),
-        ({"faults": "nan", "without_mask": 2}, "--faults=nan: 0 subjects have no other oddity; expected 1,"),
         ({"faults": "nan,duplicate"}, "2 subjects have no other oddity; expected 3, .* and one to duplicate"),
         ({"faults": "empty", "layout": "ukb"}, "--faults=empty: empty needs a mask, which the layout's subjects lack"),
         ({"faults": "label", "layout": "atlas"}, "--faults=label: label needs a mask of a tumour, which"),
@@ -226,21 +178,3 @@ def test_bad_options_are_named_before_anything_is_made(tmp_path, options, messag
     with pytest.raises(InputError, match=message):
         make(**{"layout": "brats", "subjects": 2, "output": tmp_path / "out"} | options)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("faults", "status"), [("truncated,4d", 0), ("4d,rust", 2)])
-def test_the_command_line_takes_faults_and_refuses_bad_ones_in_one_line(tmp_path, faults, status):
-    command = ["make", "--layout=ukb", "--subjects=2", "--spacing=4", "--workers=1", f"--faults={faults}"]
-    result = subprocess.run(
-        [sys.executable, "-m", "scripts.phantoms", *command, f"--output={tmp_path / 'out'}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == status
-    if status:
-        assert result.stderr.strip().splitlines()[-1].startswith("error: --faults=4d,rust: rust: expected names of")
-        assert len(result.stderr.strip().splitlines()) == 1
-    else:
-        assert list(json.loads((tmp_path / "out.faults.json").read_text())) == ["truncated", "4d"]
