@@ -1,6 +1,7 @@
 """A small case of three images and a label, and ways to damage its files, one at a time."""
 
 import gzip
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -65,114 +66,81 @@ def set_header(path, place, kind, *values):
     path.write_bytes(gzip.compress(content))
 
 
-HEADERS = {  # damage to the folder; check, file, and part of the message
-    "missing": (lambda f: (f / "t1.nii.gz").unlink(), "missing", "t1.nii.gz", "no such file; expected a file"),
-    "no image": (lambda f: (f / "t1.nii.gz").write_bytes(b"no image"), "unreadable", "t1.nii.gz", "expected a NIfTI"),
-    "empty file": (lambda f: (f / "t1.nii.gz").write_bytes(b""), "unreadable", "t1.nii.gz", "expected a NIfTI"),
-    "a folder": (
-        lambda f: ((f / "t1.nii.gz").unlink(), (f / "t1.nii.gz").mkdir()),
-        "missing",
-        "t1.nii.gz",
-        "no such file",
-    ),
-    "truncated": (lambda f: cut(f / "t2.nii.gz"), "unreadable", "t2.nii.gz", "Compressed file ended before"),
-    "last byte": (lambda f: cut(f / "seg.nii.gz", 0.999), "unreadable", "seg.nii.gz", "Compressed file ended before"),
-    "ends in zeros": (
-        lambda f: (cut(f / "t2.nii.gz"), (f / "t2.nii.gz").open("ab").write(bytes(99))),
-        "unreadable",
-        "t2.nii.gz",
-        "expected a file that can be read to its end",
-    ),
-    "too short inside": (
-        lambda f: (f / "t2.nii.gz").write_bytes(gzip.compress(gzip.decompress((f / "t2.nii.gz").read_bytes())[:-2])),
-        "unreadable",
-        "t2.nii.gz",
-        "2270 of 2272 bytes",  # 352 and 10 x 12 x 8 of 2
-    ),
-    "2D": (lambda f: save(f / "t1.nii.gz", brain()[..., 3]), "dimensions", "t1.nii.gz", "shape 10 x 12; expected"),
-    "4D": (
-        lambda f: save(f / "t1.nii.gz", np.stack([brain(), brain()], -1)),
-        "dimensions",
-        "t1.nii.gz",
-        "shape 10 x 12 x 8 x 2; expected three dimensions",
-    ),
-    "shape": (
-        lambda f: save(f / "flair.nii.gz", brain()[:, :, :-1]),
+def _row(check, modality, damage, text):
+    """The damage to a case's folder, the check that finds it, in which file, and a part of the message."""
+    file = f"{modality}.nii.gz"
+    return lambda folder: damage(folder / file), check, file, text
+
+
+def _as_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def _end_in_zeros(path):
+    cut(path)
+    path.write_bytes(path.read_bytes() + bytes(99))
+
+
+def _shorten_inside(path):
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-2]))
+
+
+HEADERS = {
+    "missing": _row("missing", "t1", Path.unlink, "no such file; expected a file"),
+    "no image": _row("unreadable", "t1", lambda f: f.write_bytes(b"no image"), "expected a NIfTI"),
+    "empty file": _row("unreadable", "t1", lambda f: f.write_bytes(b""), "expected a NIfTI"),
+    "a folder": _row("missing", "t1", _as_folder, "no such file"),
+    "truncated": _row("unreadable", "t2", cut, "Compressed file ended before"),
+    "last byte": _row("unreadable", "seg", lambda f: cut(f, 0.999), "Compressed file ended before"),
+    "ends in zeros": _row("unreadable", "t2", _end_in_zeros, "expected a file that can be read to its end"),
+    "too short inside": _row("unreadable", "t2", _shorten_inside, "2270 of 2272 bytes"),  # 352 and 10 x 12 x 8 of 2
+    "negative edge": _row("unreadable", "t1", lambda f: set_header(f, 42, "<i2", -5), "negative dimensions"),
+    "2D": _row("dimensions", "t1", lambda f: save(f, brain()[..., 3]), "shape 10 x 12; expected three dimensions"),
+    "4D": _row("dimensions", "t1", lambda f: save(f, np.stack(2 * [brain()], -1)), "shape 10 x 12 x 8 x 2; expected"),
+    "shape": _row(
         "shape",
-        "flair.nii.gz",
+        "flair",
+        lambda f: save(f, brain()[:, :, :-1]),
         "shape 10 x 12 x 7; expected 10 x 12 x 8, that of t1.nii.gz",
     ),
-    "label's shape": (lambda f: save(f / "seg.nii.gz", lesion(1)[1:]), "shape", "seg.nii.gz", "shape 9 x 12 x 8"),
-    "a one more": (
-        lambda f: save(f / "t1.nii.gz", brain(1)[..., None]),
-        "shape",
-        "t1.nii.gz",
-        "shape 10 x 12 x 8 x 1; ",
-    ),
-    "affine": (
-        lambda f: save(f / "t2.nii.gz", brain(2), shifted(7.5)),
+    "label's shape": _row("shape", "seg", lambda f: save(f, lesion(1)[1:]), "shape 9 x 12 x 8"),
+    "a one more": _row("shape", "t1", lambda f: save(f, brain(1)[..., None]), "shape 10 x 12 x 8 x 1; expected 10 x"),
+    "affine": _row(
         "affine",
-        "t2.nii.gz",
+        "t2",
+        lambda f: save(f, brain(2), shifted(7.5)),
         "affine differs by up to 7.5 mm; expected that of flair.nii.gz",
     ),
-    "first affine": (lambda f: save(f / "flair.nii.gz", brain(), shifted(0.01)), "affine", "flair.nii.gz", "0.01 mm"),
-    "label's affine": (lambda f: save(f / "seg.nii.gz", lesion(1), shifted(9)), "affine", "seg.nii.gz", "9 mm"),
-    "singular": (lambda f: set_header(f / "t1.nii.gz", 312, "<f4", *4 * [0]), "affine", "t1.nii.gz", "be inverted"),
-    "affine of NaN": (lambda f: set_header(f / "t1.nii.gz", 280, "<f4", np.nan), "affine", "t1.nii.gz", "be inverted"),
-    "complex": (
-        lambda f: set_header(f / "t1.nii.gz", 70, "<i2", 32, 64),
-        "type",
-        "t1.nii.gz",
-        "type complex64; expected",
-    ),
-    "negative edge": (
-        lambda f: set_header(f / "t1.nii.gz", 42, "<i2", -5),
-        "unreadable",
-        "t1.nii.gz",
-        "negative dimensions",
-    ),
-    "RGB": (
-        lambda f: save(f / "t1.nii.gz", np.zeros(SHAPE, [(c, "u1") for c in "RGB"])),
-        "type",
-        "t1.nii.gz",
-        "expected real numbers",
-    ),
+    "first affine": _row("affine", "flair", lambda f: save(f, brain(), shifted(0.01)), "0.01 mm"),
+    "label's affine": _row("affine", "seg", lambda f: save(f, lesion(1), shifted(9)), "9 mm"),
+    "singular": _row("affine", "t1", lambda f: set_header(f, 312, "<f4", 0, 0, 0, 0), "cannot be inverted"),
+    "affine of NaN": _row("affine", "t1", lambda f: set_header(f, 280, "<f4", np.nan), "cannot be inverted"),
+    "RGB": _row("type", "t1", lambda f: save(f, np.zeros(SHAPE, [(c, "u1") for c in "RGB"])), "expected real numbers"),
+    "complex": _row("type", "t1", lambda f: set_header(f, 70, "<i2", 32, 64), "type complex64; expected real numbers"),
 }
 VOXELS = {
-    "checksum": (lambda f: break_checksum(f / "t1.nii.gz"), "unreadable", "t1.nii.gz", "CRC check failed"),
-    "NaN": (lambda f: spoil(f, 3, np.nan), "not_finite", "t1.nii.gz", "3 voxels NaN, 0 infinite; expected finite"),
-    "infinite": (lambda f: spoil(f, 2, -np.inf), "not_finite", "t1.nii.gz", "0 voxels NaN, 2 infinite"),
-    "constant": (lambda f: save(f / "t1.nii.gz", brain() * 0 + 7), "constant", "t1.nii.gz", "7 everywhere"),
-    "copy": (lambda f: save(f / "t2.nii.gz", brain(0).astype("f4")), "copy", "t2.nii.gz", "of flair.nii.gz"),
-    "2023": (
-        lambda f: save(f / "seg.nii.gz", lesion(1, 2, 3)),
+    "checksum": _row("unreadable", "t1", break_checksum, "CRC check failed"),
+    "NaN": _row("not_finite", "t1", lambda f: spoil(f.parent, 3, np.nan), "3 voxels NaN, 0 infinite; expected finite"),
+    "infinite": _row("not_finite", "t1", lambda f: spoil(f.parent, 2, -np.inf), "0 voxels NaN, 2 infinite"),
+    "constant": _row("constant", "t1", lambda f: save(f, brain() * 0 + 7), "7 everywhere"),
+    "copy": _row("copy", "t2", lambda f: save(f, brain(0).astype("f4")), "of flair.nii.gz"),
+    "2023": _row(
         "label_values",
-        "seg.nii.gz",
+        "seg",
+        lambda f: save(f, lesion(1, 2, 3)),
         "labels 0, 1, 2, 3: looks like brats2023; expected 0, 1, 2, 4 (brats2021)",
     ),
-    "255": (lambda f: save(f / "seg.nii.gz", lesion(255)), "label_values", "seg.nii.gz", "fits no known convention"),
-    "both": (
-        lambda f: save(f / "seg.nii.gz", lesion(3, 4)),
-        "label_values",
-        "seg.nii.gz",
-        "0, 3, 4: looks like brats2024",
+    "255": _row("label_values", "seg", lambda f: save(f, lesion(255)), "fits no known convention"),
+    "both": _row("label_values", "seg", lambda f: save(f, lesion(3, 4)), "0, 3, 4: looks like brats2024"),
+    "fraction": _row(
+        "label_values", "seg", lambda f: save(f, lesion(1) * np.float32(0.25)), "label 0.25; expected whole"
     ),
-    "fraction": (
-        lambda f: save(f / "seg.nii.gz", lesion(1) * np.float32(0.25)),
-        "label_values",
-        "seg.nii.gz",
-        "label 0.25; expected whole numbers",
-    ),
-    "label NaN": (lambda f: save(f / "seg.nii.gz", lesion(1) * np.float32("nan")), "not_finite", "seg.nii.gz", "NaN"),
-    "empty": (lambda f: save(f / "seg.nii.gz", lesion()), "empty_mask", "seg.nii.gz", "no voxel is labelled"),
-    "full": (lambda f: save(f / "seg.nii.gz", lesion() + 1), "constant", "seg.nii.gz", "1 everywhere"),
-    "clipped": (lambda f: clip(f, 1), "clipped", "t1.nii.gz", "1 voxels at 255, a limit of uint8"),
-    "clipped below": (
-        lambda f: save(f / "t1.nii.gz", np.where(brain(9) > 800, -(2**15), brain(9)).astype("i2")),
-        "clipped",
-        "t1.nii.gz",
-        "at -32768, a limit of int16",
-    ),
+    "label NaN": _row("not_finite", "seg", lambda f: save(f, lesion(1) * np.float32("nan")), "NaN"),
+    "empty": _row("empty_mask", "seg", lambda f: save(f, lesion()), "no voxel is labelled"),
+    "full": _row("constant", "seg", lambda f: save(f, lesion() + 1), "1 everywhere"),
+    "clipped": _row("clipped", "t1", lambda f: clip(f, 255, np.uint8), "1 voxels at 255, a limit of uint8"),
+    "clipped below": _row("clipped", "t1", lambda f: clip(f, -(2**15), np.int16), "at -32768, a limit of int16"),
 }
 
 
@@ -182,10 +150,10 @@ def spoil(folder, count, value):
     save(folder / "t1.nii.gz", volume)
 
 
-def clip(folder, count):
-    volume = (brain(1) // 4).astype(np.uint8)
-    volume[4, 4, 2 : 2 + count] = 255
-    save(folder / "t1.nii.gz", volume)
+def clip(path, value, kind):
+    volume = (brain(1) // 4).astype(kind)
+    volume[4, 4, 2] = value
+    save(path, volume)
 
 
 def scaled_bytes(image, slope):
