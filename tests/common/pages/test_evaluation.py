@@ -93,7 +93,8 @@ def html(cohort):
     return page_of(cohort)
 
 
-def test_page_is_well_formed_and_loads_nothing(html):
+def test_page_is_well_formed_the_same_each_time_and_loads_nothing(cohort, html):
+    assert page_of(cohort) == html
     content = re.sub(r"<(/?)(input|rect|path|circle|image|use)\b", r"<\1img", html)  # void or closed by themselves
     assert Page(re.sub(r"</img>", "", content)).open == []
     for tag, attributes in Page(content).tags:
@@ -107,9 +108,6 @@ def test_page_is_well_formed_and_loads_nothing(html):
             assert attributes.get("aria-label") or attributes.get("aria-hidden")
     assert "@import" not in html
     assert set(re.findall(r"url\((.)", html)) <= {"#"}
-
-
-def test_only_the_page_s_own_script_may_run(html):
     (script,) = re.findall(r"<script>(.*?)</script>", html, flags=re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', html)
@@ -135,35 +133,26 @@ def test_header_says_protocol_settings_and_cases(html, tmp_path):
     text = text_of(html)
     assert "5 cases, scored by the protocol ATLAS v2.0 (6 neighbours connect voxels)." in text
     assert "do not compare figures across protocols" in text
+    assert "1 of 5 cases has no prediction." in text
+    assert re.search(r'class="notice">[^<]*absent\.', html)
     brats = text_of(page_of([files_of(tmp_path, "a", LARGE, LARGE)], protocol("brats", "MET", tolerance=1.5)))
     assert "1 case, scored by the protocol BraTS 2023, lesion-wise" in brats
+    assert "no prediction" not in brats.split("Worst")[0]
     for setting in ("MET", "dilated 1 times", "up to 2 mm³ not scored", "penalty 374 mm", "tolerance 1.5 mm"):
         assert setting in brats
 
 
-def test_the_table_names_the_part_of_each_case(cohort):
+def test_the_part_of_a_case_and_the_modalities_that_it_lacked_are_named(cohort, html):
     parts = [files._replace(part=f"fold{number}") for number, files in enumerate(cohort)]
-    body = page_of(parts).split('id="cases"')[1]
-    heads = re.findall(r'<tr><th scope="row">(.*?)</th>', body)
+    lacking = [parts[0]._replace(missing=("T2", "FLAIR")), parts[1]._replace(missing=("T2",)), *parts[2:]]
+    page = page_of(lacking)
+    assert "1 of 5 cases was segmented without T2, FLAIR. Figures differ" in text_of(page)
+    tagged = re.findall(r'<th scope="row">(\w+)[^\n]*?class="tag">without ([\w, ]+)<', page)
+    assert dict(tagged) == {"hit": "T2, FLAIR", "partly": "T2"}
+    assert "Segmented without T2, FLAIR." in text_of(page)
+    assert "without T2" not in text_of(html)
+    heads = re.findall(r'<tr><th scope="row">(.*?)</th>', page.split('id="cases"')[1])
     assert [re.sub(r"<[^>]+>", "", head).split()[:2] for head in heads] == [[files.name, files.part] for files in parts]
-
-
-def test_cases_that_were_segmented_without_a_modality_are_named(cohort):
-    first, second, *others = cohort
-    lacking = [first._replace(missing=("T2", "FLAIR")), second._replace(missing=("T2",)), *others]
-    html = page_of(lacking)
-    text = text_of(html)
-    assert "1 of 5 cases was segmented without T2, FLAIR. Figures differ" in text
-    tagged = re.findall(r'<th scope="row">(\w+)[^\n]*?class="tag">without ([\w, ]+)<', html)
-    assert dict(tagged) == {first.name: "T2, FLAIR", second.name: "T2"}
-    assert "Segmented without T2, FLAIR." in text
-    assert "without T2" not in text_of(page_of(cohort))
-
-
-def test_missing_predictions_are_a_notice(html, tmp_path):
-    assert "1 of 5 cases has no prediction." in text_of(html)
-    assert re.search(r'class="notice">[^<]*absent\.', html)
-    assert "no prediction" not in text_of(page_of([files_of(tmp_path, "a", LARGE, LARGE)])).split("Worst")[0]
 
 
 def test_summary_and_counts(html, cohort):
@@ -215,7 +204,6 @@ def scored(*means):
         ([0.5, 0.2], {"Worst": "b", "Best": "a"}),
         ([0.5, 0.2, 0.9], {"Worst": "b", "Median": "a", "Best": "c"}),
         ([0.4, 0.4, 0.4], {"Worst": "a", "Median": "b", "Best": "c"}),
-        ([0.1, 0.2, 0.3, 0.4, 0.5], {"Worst": "a", "Median": "c", "Best": "e"}),
         (
             [0.9, 0.8, 0.7, 0.6, 0.5, 0.4],
             {
@@ -227,28 +215,18 @@ def scored(*means):
 )
 def test_worst_median_and_best(means, expected):
     assert {case.rank: case.name for case in choose(scored(*means), ATLAS)} == expected
-
-
-@pytest.mark.parametrize("count", range(1, 12))
-def test_no_case_is_chosen_twice(count):
-    chosen = choose(scored(*np.linspace(0, 1, count)), ATLAS)
-    assert (
-        len({case.name for case in chosen}) == len(chosen) == min(count, 9 if count >= 9 else count // 3 * 3 or count)
-    )
+    many = choose(scored(*np.linspace(0, 1, 11)), ATLAS)
+    assert len({case.name for case in many}) == len(many) == 9, "no case twice"
 
 
 def test_visible_cases_are_chosen_by_the_mean_over_regions():
+    means = {"a": (0.9, 0.9, 0.0), "b": (0.7, 0.7, 0.7), "empty": (1.0, 1.0, 1.0), "absent": (0.0, 0.0, 0.0)}
     cases = {
         name: {
-            region: Scores({"lesionwise_dice": value, "dice": 0.0}, (), (volume, 0.0))
+            region: Scores({"lesionwise_dice": value, "dice": 0.0}, (), (float(name != "empty"), 0.0))
             for region, value in zip(("WT", "TC", "ET"), values, strict=True)
         }
-        for name, values, volume in [
-            ("a", (0.9, 0.9, 0.0), 1.0),
-            ("b", (0.7, 0.7, 0.7), 1.0),
-            ("empty", (1.0, 1.0, 1.0), 0.0),
-            ("absent", (0.0, 0.0, 0.0), 1.0),
-        ]
+        for name, values in means.items()
     }
     chosen = choose(cases, BRATS, missing=["absent"])
     assert [(case.rank, case.name) for case in chosen] == [("Worst", "a"), ("Best", "b")]
@@ -285,12 +263,17 @@ def test_missed_lesion_is_circled_where_it_is(tmp_path, flip):
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_outlines_lie_on_the_image_s_edges(tmp_path, flip):
+def test_outlines_lie_on_the_image_s_edges_and_voxels_have_their_true_aspect(tmp_path, flip):
     """A picture whose bright voxels are the lesion's: their middle is the outline's."""
     affine = np.diag([-1.0 if flip else 1.0, 1.0, 2.0, 1.0])
     files = files_of(tmp_path, "a", LARGE, LARGE, affine)
     save(files.image, LARGE.astype(np.float32) * 100 + 1, affine)
+    sides = {"axial": ("RLAP", 32, 64), "coronal": ("RLSI", 32, 64), "sagittal": ("PASI", 64, 64)}  # mm
     for panel in drawing_of(files).rows[0].panels:
+        letters, width, height = sides[panel.plane]
+        assert "".join(re.findall(r'class="letter"[^>]*>(\w)<', panel.picture)) == letters
+        (size,) = re.findall(r'width="([\d.]+)" height="([\d.]+)" preserveAspectRatio="none"', panel.picture)
+        assert tuple(map(float, size)) == (width, height)
         (place,) = re.findall(r'<image href="data:image/png;base64,([^"]*)"', panel.picture)
         pixels = imread(BytesIO(base64.b64decode(place)))
         bright = np.argwhere(pixels > 0.5).mean(axis=0) + 0.5
@@ -298,16 +281,6 @@ def test_outlines_lie_on_the_image_s_edges(tmp_path, flip):
         points = np.array(re.findall(r"[\d.]+", outline["d"]), dtype=float).reshape(-1, 2)
         middle = (points.min(axis=0) + points.max(axis=0)) / 2
         np.testing.assert_allclose(middle, bright[::-1], atol=0.01)
-
-
-def test_voxels_have_their_true_aspect_and_the_sides_are_named(tmp_path):
-    (row,) = drawing_of(files_of(tmp_path, "a", LARGE, LARGE)).rows
-    sides = {"axial": ("RLAP", 32, 64), "coronal": ("RLSI", 32, 64), "sagittal": ("PASI", 64, 64)}
-    for panel in row.panels:
-        letters, width, height = sides[panel.plane]
-        assert "".join(re.findall(r'class="letter"[^>]*>(\w)<', panel.picture)) == letters
-        (size,) = re.findall(r'width="([\d.]+)" height="([\d.]+)" preserveAspectRatio="none"', panel.picture)
-        assert tuple(map(float, size)) == (width, height)
 
 
 def test_lesion_outside_of_the_slices_gets_its_own(tmp_path):
@@ -357,23 +330,10 @@ def test_without_an_image_the_masks_are_filled(tmp_path, image):
 
 @pytest.mark.parametrize(
     ("prediction", "reference", "rules"),
-    [
-        *(
-            (LARGE, LARGE, protocol("isles")),
-            (LARGE, MISSED, protocol("dice")),
-            (EMPTY, EMPTY, ATLAS),
-            (EMPTY, LARGE, ATLAS),
-            (LARGE, EMPTY, BRATS),
-        ),
-        *((None, LARGE, ATLAS), (EMPTY, EMPTY, BRATS)),
-    ],
+    [(LARGE, MISSED, protocol("isles")), (LARGE, EMPTY, BRATS), (EMPTY, EMPTY, protocol("dice")), (None, LARGE, ATLAS)],
 )
 def test_a_cohort_of_one(tmp_path, prediction, reference, rules):
     html = page_of([files_of(tmp_path, "a", prediction, reference)], rules)
     drawn = prediction is not None and bool(prediction.any() or reference.any())
     assert ("The only case: a" in html) == drawn
     assert ("There is nothing to draw" in html) != drawn
-
-
-def test_the_same_scores_give_the_same_page(cohort, html):
-    assert page_of(cohort) == html

@@ -1,4 +1,4 @@
-"""The figures that an evaluation's charts draw, against the formulas, the standard library and SciPy."""
+"""The figures that an evaluation's charts draw, against the formulas, the standard library and SciPy; inline SVG."""
 
 import re
 import statistics
@@ -6,9 +6,11 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from common.metrics.lesions import Lesion
+from common.pages.charts import svg
 from common.pages.evaluation_charts import agreement, agreement_chart, detection, detection_chart, scores_chart, wilson
 
 
@@ -27,7 +29,17 @@ def path_points(chart):
     return dots
 
 
-@pytest.mark.parametrize(("found", "total"), [(0, 1), (1, 1), (0, 30), (8, 10), (500, 1251), (1251, 1251)])
+def test_figures_in_a_chart_keep_their_digits_and_coordinates_are_short():
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.plot([0, 1 / 3, 1], [0.96125, 0.97, 0.97375])
+    axes.set_title("limits 0.1234 to 5.678")
+    drawing = str(svg(figure, "a line"))
+    assert "limits 0.1234 to 5.678" in re.findall(r">([^<>]+)</text>", drawing)
+    assert not re.search(r"\.\d{3}", "".join(re.findall(r"<[^<>]*>", drawing)))
+
+
+@pytest.mark.parametrize(("found", "total"), [(0, 1), (8, 10), (1251, 1251)])
 def test_wilson_is_the_interval_of_scipy(found, total):
     expected = binomtest(found, total).proportion_ci(method="wilson")
     assert wilson(found, total) == pytest.approx((expected.low, expected.high), abs=1e-6)
@@ -58,13 +70,10 @@ def test_every_scored_lesion_and_every_false_one_is_in_a_bin():
         for volume, flags in zip(10 ** rng.uniform(-3, 8, 500), rng.integers(0, 2, (500, 3)).astype(bool), strict=True)
     ]
     bins = detection(lesions)
-    assert sum(place.scored for place in bins) == sum(each.is_scored and each.is_reference for each in lesions)
-    assert sum(place.false for place in bins) == sum(each.is_scored and not each.is_reference for each in lesions)
-
-
-def test_no_lesion_gives_no_bin_and_an_empty_chart():
     assert detection([]) == detection([lesion(20.0, scored=False)]) == []
     ElementTree.fromstring(detection_chart("WT", []))
+    assert sum(place.scored for place in bins) == sum(each.is_scored and each.is_reference for each in lesions)
+    assert sum(place.false for place in bins) == sum(each.is_scored and not each.is_reference for each in lesions)
 
 
 def test_limits_of_agreement_are_those_of_bland_and_altman():
@@ -77,9 +86,6 @@ def test_limits_of_agreement_are_those_of_bland_and_altman():
     chart = agreement_chart("WT", pairs)
     for value in (bias, bias - reach, bias + reach):
         assert f"{value:+.2f}".replace("-", "−") in chart
-
-
-def test_agreement_of_one_case_has_no_limits():
     assert agreement([(3.0, 1.0)]) == (2.0, None)
     chart = agreement_chart("lesion", [(3.0, 1.0)])
     assert "+2.00" in chart
@@ -112,18 +118,11 @@ def test_penalty_has_a_line_and_a_tick():
     assert ">374</text>" not in scores_chart("HD95", "mm", {"WT": [1.0, 30.0, 0.0]})
 
 
-@pytest.mark.parametrize("values", [[0.0], [0.0, 0.0], [5e6, 0.0], [3.0] * 1251])
-@pytest.mark.parametrize("unit", ["lesions", "voxels", "ml", "mm"])
-def test_any_values_give_a_chart(values, unit):
-    ElementTree.fromstring(scores_chart("difference", unit, {"lesion": values}))
-
-
-@pytest.mark.parametrize("pairs", [[(0.0, 0.0)], [(0.0, 0.0)] * 3, [(1e-3, 0.0), (2e3, 1e3)]])
-def test_any_volumes_give_a_chart(pairs):
-    ElementTree.fromstring(agreement_chart("lesion", pairs))
-
-
-def test_charts_of_a_large_cohort_stay_small():
+def test_any_values_give_a_chart_that_stays_small():
+    for values in ([0.0], [0.0, 0.0], [5e6, 0.0], [3.0] * 1251):
+        ElementTree.fromstring(scores_chart("difference", "voxels", {"lesion": values}))
+    for pairs in ([(0.0, 0.0)], [(0.0, 0.0)] * 3, [(1e-3, 0.0), (2e3, 1e3)]):
+        ElementTree.fromstring(agreement_chart("lesion", pairs))
     rng = np.random.default_rng(0)
     values = {region: list(rng.uniform(size=1251)) for region in ("WT", "TC", "ET")}
     assert len(scores_chart("Dice", "1", values)) < 200_000

@@ -11,15 +11,6 @@ PAGES = [path for folder in ("common", "deploy", "scripts") for path in (ROOT / 
 WHOLE = [path for path in PAGES if "<html" in path.read_text(encoding="utf-8")]
 
 
-def test_there_are_pages():
-    assert {path.name for path in WHOLE} >= {
-        "evaluation.html.j2",
-        "report.html.j2",
-        "check.html.j2",
-        "overview.html.j2",
-    }
-
-
 @pytest.mark.parametrize("page", WHOLE, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_each_page_has_the_policy_before_what_it_governs(page):
     head = page.read_text(encoding="utf-8").partition("<head>")[2]
@@ -32,7 +23,6 @@ def test_each_page_has_the_policy_before_what_it_governs(page):
     [
         ({}, {"img-src": "data:"}),
         ({"shows_files": True}, {"img-src": "'self' file:"}),
-        ({"script_hashes": ["abc="]}, {"img-src": "data:", "script-src": "'sha256-abc='"}),
         ({"script_hashes": ["a=", "b="]}, {"img-src": "data:", "script-src": "'sha256-a=' 'sha256-b='"}),
     ],
 )
@@ -48,17 +38,10 @@ def test_the_policy_allows_no_more_than_a_page_needs(content, more):
 
 def test_contents_list_the_sections_that_have_an_id(tmp_path):
     page = tmp_path / "page.html.j2"
-    page.write_text(
-        '<nav class="contents"></nav><section id="a">\n<h2>{{ name }} <span>new</span></h2></section>'
-        "<section><h2>B</h2></section>"
-    )
+    section = '<section id="a">\n<h2>{{ name }} <span>new</span></h2></section><section><h2>B</h2></section>'
+    page.write_text(f'<nav class="contents"></nav>{section}')
     html = render(page, name="<b>&")
-    assert html.startswith(
-        '<nav class="contents" aria-label="Contents"><ol><li><a href="#a">&lt;b&gt;&amp;</a></li></ol></nav><section'
-    )
-
-
-def test_a_page_without_contents_stays_as_it_is(tmp_path):
-    page = tmp_path / "page.html.j2"
-    page.write_text('<section id="a"><h2>A</h2></section>')
-    assert render(page) == '<section id="a"><h2>A</h2></section>'
+    item = '<li><a href="#a">&lt;b&gt;&amp;</a></li>'
+    assert html.startswith(f'<nav class="contents" aria-label="Contents"><ol>{item}</ol></nav><section')
+    page.write_text(section)
+    assert render(page, name="A") == section.replace("{{ name }}", "A")
