@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import statistics
 from pathlib import Path
 
@@ -10,28 +9,8 @@ import numpy as np
 import pytest
 
 from common.inference import results
-from common.metrics.lesions import Lesion
 from common.metrics.protocols import Scores, protocol
-
-BRATS = protocol("brats", "MET")
-ATLAS = protocol("atlas")
-
-
-def lesion(is_reference=True, volume=8.0, is_scored=True, is_found=True, dice=0.5, hd95=1.5, centre=(1, 2, 3)):
-    return Lesion(is_reference, volume, centre, is_scored, is_found, dice, hd95)
-
-
-def atlas_scores(dice, *lesions):
-    values = {"dice": dice, "lesion_f1": 1.0, "lesion_count_difference": 0.0, "volume_difference": 12.0}
-    return {"lesion": Scores(values, lesions)}
-
-
-CASES = {
-    "b": atlas_scores(
-        np.float64(0.25), lesion(volume=np.float64(0.1), dice=np.float64(0.75), hd95=np.float64(2)), lesion(False)
-    ),
-    "a": atlas_scores(1.0, lesion(is_found=False, hd95=math.inf, centre=(0, 0, 9))),
-}
+from tests.common.inference.scores import ATLAS, BRATS, CASES, atlas_scores, lesion
 
 
 def write(folder, scores, rules, missing=()):
@@ -64,6 +43,8 @@ def test_every_metric_and_lesion_is_written(tmp_path):
 
 
 def test_the_summary_has_protocol_settings_and_missing_cases(tmp_path):
+    of_brats = {"a": dict.fromkeys(("ET", "WT", "TC"), Scores(dict.fromkeys(BRATS.units, 1.0)))}
+    assert list(results.summarise(of_brats, BRATS)["regions"]) == ["WT", "TC", "ET"]
     summary = write(tmp_path, CASES, ATLAS, missing=["a"])
     assert summary == json.loads((tmp_path / "summary.json").read_text())
     assert (summary["protocol"], summary["connectivity"], summary["cases"]) == ("atlas", 6, 2)
@@ -120,12 +101,6 @@ def test_lesions_are_counted_by_outcome():
     }
 
 
-def test_regions_are_in_the_order_of_the_field():
-    values = dict.fromkeys(BRATS.units, 1.0)
-    cases = {"a": {region: Scores(values) for region in ("ET", "WT", "TC")}}
-    assert list(results.summarise(cases, BRATS)["regions"]) == ["WT", "TC", "ET"]
-
-
 def test_statistics_are_those_of_the_standard_library():
     values = [0.1, 0.4, 0.35, 0.8, 0.0]
     found = results.statistics(values)
@@ -133,13 +108,7 @@ def test_statistics_are_those_of_the_standard_library():
     assert found["sd"] == pytest.approx(statistics.stdev(values))
     assert found["median"] == statistics.median(values)
     assert found["n"] == 5
-
-
-def test_a_single_case_has_neither_deviation_nor_interval():
     assert results.statistics([0.5]) == {"mean": 0.5, "sd": None, "median": 0.5, "ci95": None, "n": 1}
-
-
-def test_no_case_has_no_figures():
     assert results.statistics([]) == {"mean": None, "sd": None, "median": None, "ci95": None, "n": 0}
 
 
@@ -168,6 +137,7 @@ def test_an_interval_agrees_with_all_resamples(values):
     """The 2.5 and 97.5 % points of the means of all n^n resamples, within the error of 9999 drawn ones."""
     means = np.sort([np.mean(drawn) for drawn in itertools.product(values, repeat=len(values))])
     low, high = results.mean_interval(values)
+    assert (low, high) == results.mean_interval(tuple(values))
     slack = 0.006  # four standard errors of a share of 2.5 % among 9999
 
     def quantile(share):
@@ -175,9 +145,5 @@ def test_an_interval_agrees_with_all_resamples(values):
 
     assert quantile(0.025 - slack) - 1e-12 <= low <= quantile(0.025 + slack) + 1e-12
     assert quantile(0.975 - slack) - 1e-12 <= high <= quantile(0.975 + slack) + 1e-12
-
-
-def test_an_interval_depends_on_its_seed():
-    values = np.random.default_rng(0).normal(size=30)
-    assert results.mean_interval(values) == results.mean_interval(list(values))
-    assert results.mean_interval(values) != results.mean_interval(values, seed=1)
+    spread = np.linspace(0, 1, 30)
+    assert results.mean_interval(spread) != results.mean_interval(spread, seed=1)
