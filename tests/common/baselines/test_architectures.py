@@ -62,7 +62,7 @@ def test_transbts_is_its_papers():
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_a_micro_network_maps_windows_to_regions_and_learns_in_each_parameter(architecture):
     torch.manual_seed(0)
-    edges = (64, 64, EDGE[architecture])
+    edges = (32, 32, EDGE[architecture])
     network = segmentation_network(architecture, 2, 3, "micro", edges)
     assert type(network).__name__ == NETWORKS[architecture]
     assert count(network) < 5e6

@@ -56,16 +56,16 @@ def test_the_encoder_equals_that_of_swin_unetr():
 
 def test_one_output_per_task():
     with torch.no_grad():
-        output = SSLHead(in_channels=3, model_size="micro")(torch.rand(2, 3, 64, 64, 96))
+        output = SSLHead(in_channels=3, model_size="micro")(torch.rand(2, 3, 32, 64, 32))
     assert {name: list(tensor.shape) for name, tensor in output.items()} == {
-        "reconstruction": [2, 3, 64, 64, 96],
+        "reconstruction": [2, 3, 32, 64, 32],
         "rotation": [2, 4],
         "contrastive": [2, 512],
     }
 
 
 def test_recomputed_activations_change_no_gradient():
-    image = torch.rand(1, 1, 64, 64, 64)
+    image = torch.rand(1, 1, 32, 64, 32)
     gradients = []
     for use_checkpoint in (False, True):
         torch.manual_seed(0)
@@ -77,7 +77,7 @@ def test_recomputed_activations_change_no_gradient():
 
 def test_the_network_compiles_as_one_graph_and_keeps_its_names():
     network = SSLHead(2, "micro").eval()
-    names, image = list(network.state_dict()), torch.randn(1, 2, 64, 64, 64)
+    names, image = list(network.state_dict()), torch.randn(1, 2, 32, 64, 32)
     with torch.no_grad():
         expected = network(image)
         network.compile(backend="eager", fullgraph=True)

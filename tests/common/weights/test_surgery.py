@@ -115,7 +115,7 @@ def test_modalities_that_are_dropped_repeated_or_joined(file, known, wanted, of_
 def test_a_network_responds_to_known_modalities_as_before(file):
     old, network = swin_unetr(2, outputs=3), swin_unetr(4, outputs=3, seed=1)
     report = weights.initialise(network, saved(old, file, UKB), BRATS)
-    image = torch.randn(1, 2, 64, 64, 64)
+    image = torch.randn(1, 2, 32, 64, 32)
     with torch.no_grad():
         torch.testing.assert_close(network(spread(image, [2, 0], 4)), old(image), rtol=1e-4, atol=1e-4)
     changed = {line.split(":")[0] for line in report.changed}
@@ -168,13 +168,6 @@ def test_new_filters_have_the_deviation_of_kaiming(new, new_channel_init, fan):
         assert result[:, channel].mean().item() == pytest.approx(0, abs=0.05 * (2 / fan) ** 0.5)
     assert torch.equal(result[:, [-1, 0]], given)
     assert (initial == 7).all()
-
-
-def test_new_filters_of_the_paper_have_the_deviation_of_its_code():
-    """0.072 for 48 filters of 2 x 2 x 2 voxels, whichever modalities there are."""
-    torch.manual_seed(0)
-    stem = weights.transfer(torch.ones(48, 2, 2, 2, 2), torch.ones(48, 4, 2, 2, 2), 1, UKB, BRATS)
-    assert stem[:, [1, 3]].std().item() == pytest.approx(0.0722, rel=0.1)
 
 
 def test_new_outputs_keep_their_initial_values_by_fan_out_and_have_the_deviation_of_kaiming_by_fan_in():
