@@ -15,17 +15,13 @@ from tests.support import one_line
         ({"like": "oasis"}, "--like=oasis: expected one of ukb, brats, atlas"),
         ({"target": "mni", "modalities": None}, "--modalities: missing; expected names"),
         ({"target": "mni", "modalities": ["T1", "T1"]}, "expected different names"),
-        ({"target": "mni", "modalities": ["T1", 3]}, "expected different names"),
         ({"target": "mni", "modalities": "../T1"}, "--modalities=../T1: expected different names of letters"),
         ({"target": "mni", "reference": "T2"}, "--reference=T2: expected one of T1"),
         ({"target": "mni", "dof": 9}, "--dof=9: expected 6 or 12"),
         ({"target": "mni", "brain": "bet"}, "--brain=bet: expected one of template, hd-bet, none"),
         ({"target": "mni", "brain": "hd-bet"}, "--brain=hd-bet: no program hd-bet on the PATH"),
-        ({"target": "mni", "jobs": 0}, "--jobs=0: expected a whole number from 1"),
         ({"target": "mni", "spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
-        ({"target": "mni", "bias_correction": "often"}, "--bias_correction=often: expected true or false"),
         ({"target": "mni", "patterns": {"T2": "*"}}, "T2 is no modality here; expected T1"),
-        ({"target": "mni", "missing": "drop"}, "--missing=drop: expected one of refuse, keep"),
         ({"target": "mni", "labels": "a/seg"}, "--labels=a/seg: expected a word or a pattern of file names"),
         ({"target": "mni", "patterns": "T1"}, "--patterns=T1: expected patterns by modality"),
     ],
@@ -40,19 +36,13 @@ def test_a_bad_option_is_refused(tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_command_reports_bad_input_in_one_line(run_prepare, tmp_path):
-    result = run_prepare("--root=nowhere", f"--output={tmp_path / 'out'}", "--like=atlas")
-    assert result.returncode == 2
-    expected = "error: --root=nowhere: no such folder; expected a folder of raw scans\n"
-    assert result.stderr == expected
-
-
-def test_output_inside_the_input_is_refused(run_prepare, tmp_path):
+def test_places_that_cannot_be_are_refused(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/a_T1.nii.gz").write_bytes(b"")
-    result = run_prepare(f"--root={tmp_path}", f"--output={tmp_path / 'out'}", "--like=atlas")
-    assert result.returncode == 2
-    assert "lies in" in result.stderr
+    with pytest.raises(InputError, match="--root=nowhere: no such folder; expected a folder of raw scans"):
+        prepare(root="nowhere", output=str(tmp_path / "out"), like="atlas")
+    with pytest.raises(InputError, match="lies in"):
+        prepare(root=str(tmp_path), output=str(tmp_path / "out"), like="atlas")
 
 
 def test_damaged_scans_are_one_line_each(run_prepare, tmp_path):
