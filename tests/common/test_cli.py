@@ -169,13 +169,6 @@ cli.run({"count": count}, "tool")
 """
 
 
-def test_a_process_ends_with_one_line_and_status_2():
-    command = [sys.executable, "-c", COUNTING, "count", "3", "--lnes=4"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    line = "error: --lnes=4: no such option; did you mean --lines?\n"
-    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", line)
-
-
 @pytest.mark.parametrize("lines", ["1", "100_000"])
 def test_a_reader_of_the_output_may_end_first(lines):
     """As head does; a few lines are written only when the command ends."""

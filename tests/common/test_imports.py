@@ -3,15 +3,15 @@
 import subprocess
 import sys
 
-import pytest
-
 from common import SILENCED
 from tests.support import ROOT
 
-RAISED = {
-    "NvImgCodecPydicomReader": "from monai.transforms import LoadImage; LoadImage()",
-    "This DataLoader will create": "from torch.utils.data import DataLoader; DataLoader([1], num_workers=9999)",
-}
+WARNED_OF = """
+from monai.transforms import LoadImage
+from torch.utils.data import DataLoader
+LoadImage()
+DataLoader([1], num_workers=9999)
+"""
 
 
 def complaints(code):
@@ -19,16 +19,8 @@ def complaints(code):
     return [line for line in ended.stderr.splitlines() if "Warning" in line or "nvimgcodec" in line.lower()]
 
 
-def test_each_silenced_warning_is_tried():
-    assert set(SILENCED) == set(RAISED)
-
-
-@pytest.mark.parametrize("message", RAISED)
-def test_a_warning_is_silenced(message):
-    assert complaints(f"import common; {RAISED[message]}") == []
-
-
-@pytest.mark.parametrize("message", RAISED)
-def test_a_warning_is_still_raised(message):
-    """When this fails, the library no longer warns, and `common` need not silence it."""
-    assert message in "".join(complaints(RAISED[message]))
+def test_warnings_are_silenced_that_would_be_raised_otherwise():
+    """When the second half fails, a library no longer warns, and `common` need not silence it."""
+    assert complaints(f"import common{WARNED_OF}") == []
+    raised = "".join(complaints(WARNED_OF))
+    assert [message for message in SILENCED if message not in raised] == []

@@ -46,10 +46,7 @@ def dataset(count=5):
 
 
 class Training:
-    """Two batches a step, three steps an epoch; `at_iteration` (number, what) happens when that iteration begins.
-
-    `also` makes one more handler of the trainer from the record and the best model.
-    """
+    """Two batches a step, three steps an epoch; `at_iteration` (number, what) happens when that iteration begins."""
 
     def __init__(
         self,
@@ -63,7 +60,6 @@ class Training:
         at_iteration=None,
         at_completion=None,
         network=None,
-        also=None,
     ):
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002
@@ -105,7 +101,6 @@ class Training:
                 ),
                 self.best,
                 self.record,
-                *([also(self.record, self.best)] if also else []),
             ],
             decollate=False,
         )

@@ -1,8 +1,4 @@
-import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -11,15 +7,13 @@ import torch
 from monai.data import DataLoader, MetaTensor, list_data_collate
 from monai.engines import SupervisedEvaluator
 from monai.handlers import TensorBoardStatsHandler
-from monai.metrics import DiceMetric
-from monai.transforms import Activations, AsDiscrete
 
 from common import metrics
 from common.training.handlers import RegionScores
+from tests.common.training.ranks import on_two_ranks
 from tests.oracles import mean_dice
 from tests.oracles.volumes import dice
 
-ROOT = Path(__file__).parents[3]
 REGIONS = ("TC", "WT", "ET")
 
 
@@ -37,15 +31,17 @@ def with_gaps():
     return predictions, references
 
 
-def evaluate(scores, predictions, references, affine=None, names=None, handlers=None):
+def evaluate(scores, predictions, references, affine=None, numbers=None, handlers=None):
     """The evaluator's state after these cases, in batches of two."""
     cases = [
         {
             "image": torch.as_tensor(prediction).float(),
             "label": MetaTensor(torch.as_tensor(reference).float(), affine=torch.eye(4) if affine is None else affine),
-            "subject": names[number] if names else f"case{number}",
+            "subject": f"case{number}",
         }
-        for number, (prediction, reference) in enumerate(zip(predictions, references, strict=True))
+        for number, prediction, reference in zip(
+            numbers or range(len(references)), predictions, references, strict=True
+        )
     ]
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
@@ -106,33 +102,20 @@ def test_a_cohort_without_any_region_has_no_mean_over_present_cases():
     assert sorted(shown) == sorted(found), "TensorBoard shows all of them"
 
 
-def test_without_a_threshold_dice_depends_on_the_reference_alone():
-    """What AsDiscrete(argmax=False), with logit_thresh or not, makes of probabilities in MONAI 1.2 and later."""
-    reference = torch.as_tensor(drawn(3, 1)[1][0]).float()
-    for logits in (8 * reference - 4, 4 - 8 * reference):  # certain and right, certain and wrong
-        probabilities = Activations(sigmoid=True)(logits)
-        for settings, is_thresholded in (({}, False), ({"logit_thresh": 0.5}, False), ({"threshold": 0.5}, True)):
-            metric = DiceMetric(reduction="mean_batch")
-            metric(y_pred=[AsDiscrete(argmax=False, **settings)(probabilities)], y=[reference])
-            voxels = reference.sum(dim=(1, 2, 3)).numpy()
-            whole_volume = 2 * voxels / (voxels + reference[0].numel())  # as if every voxel were predicted
-            right = np.full(3, float(logits[reference == 1].mean() > 0))
-            np.testing.assert_allclose(metric.aggregate(), right if is_thresholded else whole_volume, rtol=1e-6)
-
-
 def test_empty_masks():
     empty, full = np.zeros((1, 4, 4, 4), dtype=bool), np.ones((1, 4, 4, 4), dtype=bool)
     state = evaluate(RegionScores("atlas"), [empty, full, empty, full], [empty, empty, full, full])
     found = [scores["lesion"].values["dice"] for scores in state.metric_details["dice"].values()]
     assert found == [1, 0, 0, 1]
-    assert state.metrics["lesion"] == 0.5, "no case is left out of the mean"
-    assert state.metrics["lesion_dice_present"] == 0.5
-    assert state.metrics["lesion_n_present"] == 2
+    names = ("lesion", "lesion_dice_present", "lesion_n_present")  # no case is left out of the mean
+    assert [state.metrics[name] for name in names] == [0.5, 0.5, 2]
 
 
-def test_each_figure_of_the_protocol_has_its_mean():
+def test_each_figure_of_the_protocol_has_its_mean_and_each_run_begins_anew():
     predictions, references = drawn(1, 3, seed=1)
-    state = evaluate(RegionScores("atlas", "atlas"), predictions, references)
+    scores = RegionScores("atlas", "atlas")
+    evaluate(scores, *drawn(1, 4))
+    state = evaluate(scores, predictions, references)
     each = [metrics.atlas(p[0], t[0]).values for p, t in zip(predictions, references, strict=True)]
     expected = {f"lesion_{name}": np.mean([values[name] for values in each]) for name in each[0] if name != "dice"}
     names = ("lesion", "dice", "lesion_dice_present", "dice_present")  # every case has a lesion
@@ -156,51 +139,16 @@ def test_a_protocol_can_be_given_with_its_settings():
     assert state.metrics["WT_lesionwise_dice"] == expected["lesionwise_dice"]
 
 
-def test_each_run_begins_anew():
-    scores = RegionScores("atlas")
-    evaluate(scores, *drawn(1, 4))
-    predictions, references = drawn(1, 2, seed=5)
-    assert len(evaluate(scores, predictions, references).metric_details["dice"]) == 2
-
-
-SHARE = """
-import json, sys
-import torch.distributed as dist
-from common.training.handlers import RegionScores
-from tests.common.training.test_region_scores import evaluate, with_gaps
-folder, rank = sys.argv[1], int(sys.argv[2])
-dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-predictions, references = with_gaps()
-mine = [[0, 2, 3, 4], [1, 4]][rank]  # another number each, and a case that both have
-names = [f"case{number}" for number in mine]
-state = evaluate(RegionScores("brats2021", "brats"), predictions[mine], references[mine], names=names)
-print(json.dumps([state.metrics, list(state.metric_details["dice"])]))
-dist.destroy_process_group()
-"""
+def evaluate_a_share(rank):
+    predictions, references = with_gaps()
+    mine = [[0, 2, 3, 4], [1, 4]][rank]  # another number each, and a case that both have
+    state = evaluate(RegionScores("brats2021", "brats"), predictions[mine], references[mine], numbers=mine)
+    return state.metrics, list(state.metric_details["dice"])
 
 
 def test_processes_with_uneven_shares_measure_what_one_process_measures(tmp_path):
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SHARE, tmp_path, str(rank)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        for rank in range(2)
-    ]
-    printed = [process.communicate(timeout=120) for process in processes]
-    alone = evaluate(RegionScores("brats2021", "brats"), *with_gaps())
-    for process, (out, err) in zip(processes, printed, strict=True):
-        assert process.returncode == 0, err.decode()
-        measured, cases = json.loads(out)
-        assert measured == pytest.approx(alone.metrics, rel=1e-12, nan_ok=True)
-        assert [measured[f"{region}_n_present"] for region in REGIONS] == [0, 5, 3]
+    alone = evaluate(RegionScores("brats2021", "brats"), *with_gaps()).metrics
+    assert [alone[f"{region}_n_present"] for region in REGIONS] == [0, 5, 3]
+    for measured, cases in on_two_ranks(evaluate_a_share, tmp_path):
+        assert measured == pytest.approx(alone, rel=1e-12, nan_ok=True)
         assert cases == [f"case{number}" for number in range(5)]
-
-
-@pytest.mark.parametrize("name", ["dice", "atlas", "isles", "brats"])
-def test_figures_are_plain_numbers(name):
-    protocol = metrics.protocol(name, tolerance=1.0)
-    predictions, references = drawn(1, 1)
-    for prediction in (predictions[0, 0], np.zeros_like(predictions[0, 0])):
-        scores = protocol.measure(prediction, references[0, 0], (1.0, 1.0, 2.0))
-        lesions = [value for lesion in scores.lesions for value in (lesion.volume, lesion.dice, lesion.hd95)]
-        assert {type(value) for value in [*scores.values.values(), *scores.volumes, *lesions]} == {float}

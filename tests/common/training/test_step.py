@@ -1,6 +1,7 @@
 import re
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,14 +16,11 @@ from tests.common.training.ranks import on_two_ranks
 CPU_FLAGS = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
 
 
+FILES = [{"subject": f"case{n}", "image": [f"/data/{n}_t1.nii.gz", f"/data/{n}_t2.nii.gz"]} for n in range(4)]
+
+
 class Loader(list):
-    """Of a data set whose `data` has the files of each subject."""
-
-    data = [{"subject": f"case{n}", "image": [f"/data/{n}_t1.nii.gz", f"/data/{n}_t2.nii.gz"]} for n in range(4)]
-
-    @property
-    def dataset(self):
-        return self
+    dataset = SimpleNamespace(data=FILES)
 
 
 def batches(count, size=2):
@@ -270,8 +268,9 @@ def test_two_batches_on_two_processes_are_four_on_one_and_all_end_where_one_loss
 def test_processes_exchange_gradients_once_a_step():
     calls, net = [], network()
     net.no_sync = lambda: nullcontext(calls.append("no_sync"))
+    net.register_forward_hook(lambda *_: calls.append("forward"))
     train(net, [batches(3)], Step())
-    assert calls == ["no_sync", "no_sync"]
+    assert calls == ["no_sync", "forward", "no_sync", "forward", "forward"]
 
 
 # A fault of oneDNN's
