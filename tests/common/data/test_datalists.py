@@ -224,11 +224,6 @@ NAME = "expected a name that files can have"
         (_with(regions={"core": 1}), "label_convention and regions: both; expected one of the two"),
         (_with(trainning=[]), "trainning"),
         (_with(label_convention="brats"), "datalist .*toy.json: label_convention=brats: expected one of brats2021, "),
-        (
-            _with(label_convention="core=1"),
-            "label_convention=core=1: expected one of brats2021, ",
-        ),  # it has its own key
-        (_with(label_convention={"core": 1}), r"\$.label_convention"),
         (_with(modalities=["T1", "T1"]), r"\$.modalities .* non-unique"),
         (_entry(image=[]), r"\$.training\[1\].image"),
         (_entry(image=["b/t1.nii.gz"]), "subject b has 1 images; expected 2: FLAIR, T1"),
