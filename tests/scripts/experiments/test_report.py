@@ -36,13 +36,12 @@ def content_of(note="A note"):
     return study
 
 
-@pytest.fixture
-def study(tmp_path):
+def made_study(folder):
     """Options of `report` for a study whose runs but bsf/subset1 are done."""
-    roots = {layout: tmp_path / layout for layout in ("ukb", "brats")}
+    roots = {layout: folder / layout for layout in ("ukb", "brats")}
     for root in roots.values():
         root.mkdir()
-    path, output = tmp_path / "few.yaml", tmp_path / "out"
+    path, output = folder / "few.yaml", folder / "out"
     path.write_text(yaml.safe_dump(content_of(), sort_keys=False))
     jobs = jobs_of(read(str(path))[1], Places(output.resolve(), {name: root.resolve() for name, root in roots.items()}))
     for job in jobs.values():
@@ -65,8 +64,19 @@ def study(tmp_path):
     return {"study": str(path), "output": str(output), **{name: str(root) for name, root in roots.items()}}
 
 
-def pages(study, **options):
-    report(**study, **options)
+@pytest.fixture
+def study(tmp_path):
+    return made_study(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """The folder of the report, and its page."""
+    return pages(made_study(tmp_path_factory.mktemp("study")))
+
+
+def pages(study):
+    report(**study)
     folder = Path(study["output"]) / "report"
     return folder, (folder / "report.html").read_text(encoding="utf-8")
 
@@ -76,8 +86,8 @@ def rows_of(file):
         return list(csv.DictReader(content))
 
 
-def test_csv_has_the_figures_and_why_some_lack(study):
-    folder, _ = pages(study)
+def test_csv_has_the_figures_and_why_some_lack(reported):
+    folder, _ = reported
     rows = {(row["row"], row["column"]): row for row in rows_of(folder / "tables" / "table-9.csv")}
     average = rows["BSF 5%", "average"]
     assert float(average["paper"]) == 0.7870
@@ -90,25 +100,23 @@ def test_csv_has_the_figures_and_why_some_lack(study):
     assert rows["BSF 40%", "average"]["reason"] == "not in this study"
 
 
-def test_parameters_are_those_of_the_paper(study):
-    folder, _ = pages(study)
-    found = {row["row"]: row for row in rows_of(folder / "tables" / "table-2.csv") if row["setting"] == "parameters"}
-    assert [(row["paper"], row["ours"]) for row in found.values()] == [
+def test_parameters_are_those_of_the_paper(reported):
+    found = [row for row in rows_of(reported[0] / "tables" / "table-2.csv") if row["setting"] == "parameters"]
+    assert [(row["paper"], row["ours"]) for row in found] == [
         (count, count) for count in ("19097191", "20982103", "26636839")
     ]
 
 
-def test_markdown_has_one_line_for_each_row(study):
-    folder, _ = pages(study)
-    lines = (folder / "tables" / "table-9.md").read_text(encoding="utf-8").splitlines()
+def test_markdown_has_one_line_for_each_row(reported):
+    lines = (reported[0] / "tables" / "table-9.md").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# Table 9: Few-shot learning on BraTS"
     table = [line for line in lines if line.startswith("| ")]
     assert {line.count(" | ") for line in table[:9]} == {11}
     assert any("SwinU 5%" in line and "2 of 2" in line for line in table)
 
 
-def test_the_page_loads_nothing_and_its_links_exist(study):
-    folder, page = pages(study)
+def test_the_page_loads_nothing_and_its_links_exist(reported):
+    folder, page = reported
     tags = Page(page).tags
     assert not [tag for tag, _ in tags if tag in ("script", "link", "iframe", "object")]
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
@@ -122,8 +130,8 @@ def test_the_page_loads_nothing_and_its_links_exist(study):
     }
 
 
-def test_the_page_says_what_a_reader_needs(study):
-    _, page = pages(study)
+def test_the_page_says_what_a_reader_needs(reported):
+    _, page = reported
     text = text_of(page)
     for part in ("A note", "stage1/small has no record", "bootstrap", "Not given: a table of the participants"):
         assert part in text
@@ -170,12 +178,9 @@ TABLE_9 = {"table": 9, "rows": {"BSF 5%": {"run": "bsf"}}}
     [
         ("tables", [{"table": 3}], "tables.0.table: 3 is not one of"),
         ("tables", [{"table": 9}], "tables.0: 'rows' is a required property"),
-        ("tables", [{"table": 2, "rows": {}}], "tables.0"),
         ("tables", [TABLE_9 | {"script": "x"}], "tables.0: Additional properties"),
-        ("tables", [{"table": 9, "rows": {"BSF 6%": {"run": "bsf"}}}], "'BSF 6%': expected one of BSF 5%"),
         ("tables", [{"table": 9, "rows": {"\n": {"run": "bsf"}}}], r"'\n': expected one of"),
         ("tables", [{"table": 9, "rows": {"BSF 5%": {"run": "stage1"}}}], "run=stage1: expected a run with evaluate"),
-        ("tables", [{"table": 9, "rows": {"BSF 5%": {"run": "none"}}}], "run=none: expected a run with evaluate"),
         ("tables", [{"table": 9, "rows": {"BSF 5%": {"run": "bsf", "fold": 1}}}], "fold=1: expected one of the axes"),
         ("tables", [{"table": 9, "rows": {"BSF 5%": {"run": "bsf", "subset": 7}}}], "subset=7: expected 0, 1"),
         ("tables", [TABLE_9 | {"columns": "fold"}], "columns=fold: expected an axis of bsf"),

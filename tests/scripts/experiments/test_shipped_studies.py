@@ -56,13 +56,6 @@ def test_a_study_has_the_jobs_of_the_paper(name):
     assert not {job.absent for job in jobs.values()} - {""}
 
 
-def test_stage_1_is_shared_by_all_folds():
-    _, jobs = expanded("sizes")
-    assert {need for job in jobs.values() if job.entry == "stage2" for need in job.needs if "stage1" in need} == {
-        f"stage1/{size}" for size in ("tiny", "small", "base")
-    }
-
-
 def test_sizes_and_baselines_share_their_jobs_in_one_folder():
     sizes, baselines = (expanded(name)[1] for name in ("sizes", "baselines"))
     shared = sizes.keys() & baselines.keys()
@@ -108,14 +101,6 @@ def test_a_row_without_columns_is_one_run_and_one_with_columns_is_one_run_for_ea
             assert len(select(row, jobs)) == len(columns)
             if "new" not in row:
                 assert len(columns) == len(paper()[table["table"]].get("labels", ["one"]))
-
-
-def test_datalist_commands_are_known():
-    for name in SHIPPED:
-        for job in expanded(name)[1].values():
-            words = job.commands[0].words
-            if "scripts.datalists" in words:
-                assert words[3] in ("ukb", "brats", "atlas", "subset")
 
 
 def test_a_study_without_the_folds_says_so():
