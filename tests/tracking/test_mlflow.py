@@ -39,7 +39,7 @@ def curve(client, run, name):
     return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
 
 
-def training(settings, files=(), started="2026-01-01", fails_at=None, run_name=None, resumed_from=0):
+def training(settings, files=(), started="2026-01-01", fails_at=None, resumed_from=0):
     """A tracked trainer: losses are recorded at each step, a validation before the first step and after each epoch."""
     content = {
         "started": started,
@@ -75,7 +75,7 @@ def training(settings, files=(), started="2026-01-01", fails_at=None, run_name=N
 
     trainer = Engine(step)
     trainer.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.25)
-    handlers = [MLFlowHandler(run_name=run_name), MLFlowHandler()]
+    handlers = [MLFlowHandler(), MLFlowHandler()]
     for handler, engine in zip(handlers, (trainer, validator), strict=True):
         handler.attach(engine)
     trainer.add_event_handler(Events.STARTED, begin)
@@ -95,12 +95,9 @@ def test_a_training_is_one_run_with_settings_losses_metrics_and_files(client, tm
     (run,) = runs(client)
     assert (run.info.run_name, run.info.status) == ("b 2026-01-01", "FINISHED")
     params = run.data.params
-    assert {name: params[name] for name in ("bundle", "learning_rate", "o119", "pretrained")} == {
-        "bundle": "b",
-        "learning_rate": "0.25",
-        "o119": "119",
-        "pretrained": "stage1.pt",
-    }
+    assert [params[name] for name in ("bundle", "learning_rate", "o119", "pretrained")] == [
+        *("b", "0.25", "119", "stage1.pt"),
+    ]
     assert params["components"] == "c" * 6000
     assert curve(client, run, "train/total") == [(1, 1.0), (2, 0.5), (3, 1 / 3), (4, 0.25)]
     assert curve(client, run, "train/rotation") == [(1, 2.0), (2, 1.0), (3, 2 / 3), (4, 0.5)]
@@ -162,11 +159,6 @@ def test_a_run_that_an_exception_ends_has_failed(client, at_exit, monkeypatch):
     assert [run.info.status for run in runs(client)] == ["FAILED"]
 
 
-def test_a_name_may_be_given(client):
-    training({"bundle": "b"}, run_name="mine").run([0], max_epochs=1)
-    assert [run.info.run_name for run in runs(client)] == ["mine"]
-
-
 def test_a_lost_store_ends_no_training(client, store, capsys):
     def lose():
         with closing(sqlite3.connect(store)) as database:
@@ -185,9 +177,3 @@ def test_a_server_that_is_not_there_ends_a_run_at_once(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(InputError, match=r"^tracking of run b 2026-01-01: MlflowException: API request to .* failed"):
         training({"bundle": "b"}).run([0], max_epochs=1)
-
-
-def test_without_handlers_nothing_happens():
-    engine = Engine(lambda engine, batch: None)
-    Tracking([], {"bundle": "b"}, []).attach(engine)
-    assert engine.run([0]).iteration == 1
