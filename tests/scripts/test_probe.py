@@ -30,12 +30,16 @@ def cohort(tmp_path_factory):
     (folder / "datalist.json").write_text(json.dumps(content))
     noise = rng.normal(size=(len(SUBJECTS), 5))
     knows = np.column_stack([noise, np.array(volumes) + noise[:, 0]]).astype(np.float32)
-    np.savez(folder / "knows.npz", subject=SUBJECTS, embedding=knows, level_0=noise)
-    np.savez(folder / "noise.npz", subject=SUBJECTS, embedding=noise)
-    np.savez(folder / "others.npz", subject=SUBJECTS[1:], embedding=noise[1:])
-    np.savez(folder / "few.npz", subject=SUBJECTS[:9], embedding=noise[:9])
-    np.savez(folder / "stranger.npz", subject=[*SUBJECTS[1:], "S99"], embedding=noise)
-    np.savez(folder / "broken.npz", subject=SUBJECTS, embedding=noise * np.nan)
+    files = {
+        "knows": (SUBJECTS, knows),
+        "noise": (SUBJECTS, noise),
+        "others": (SUBJECTS[1:], noise[1:]),
+        "few": (SUBJECTS[:9], noise[:9]),
+        "stranger": ([*SUBJECTS[1:], "S99"], noise),
+        "broken": (SUBJECTS, noise * np.nan),
+    }
+    for name, (subjects, vectors) in files.items():
+        np.savez(folder / f"{name}.npz", subject=subjects, embedding=vectors, level_0=noise)
     return folder
 
 
@@ -44,18 +48,18 @@ def run(cohort, *files, **options):
 
 
 def test_vectors_that_know_the_volume_predict_it_and_noise_does_not(cohort, tmp_path, capsys):
-    run(cohort, "knows.npz", "noise.npz", repeats=2, output=tmp_path / "probe.json")
-    found = json.loads((tmp_path / "probe.json").read_text())["r2"]
-    knows, noise = (found[str(cohort / file)] for file in ("knows.npz", "noise.npz"))
+    def scores(*files, **options):
+        run(cohort, *files, output=tmp_path / "probe.json", **options)
+        found = json.loads((tmp_path / "probe.json").read_text())["r2"]
+        return [found[str(cohort / file)] for file in files]
+
+    knows, noise = scores("knows.npz", "noise.npz", repeats=2)
     assert knows.keys() == {"WT"}  # ET and TC are empty in all subjects
     assert knows["WT"][0] > 0.95
     assert noise["WT"][0] < 0.3
     assert "20 subjects" in capsys.readouterr().out
-
-
-def test_another_level_of_the_encoder_can_be_probed(cohort, tmp_path):
-    run(cohort, "knows.npz", level="level_0", output=tmp_path / "probe.json")
-    assert json.loads((tmp_path / "probe.json").read_text())["r2"][str(cohort / "knows.npz")]["WT"][0] < 0.3
+    (noise,) = scores("knows.npz", level="level_0")
+    assert noise["WT"][0] < 0.3
 
 
 def test_no_model_has_seen_the_subject_that_it_predicts():
@@ -82,13 +86,12 @@ def test_r_squared_equals_another_librarys_and_lies_in_its_interval():
         ([], {}, "no embeddings; expected"),
         (["absent.npz"], {}, r"absent\.npz: No such file or directory; expected embeddings.npz of an embedding run"),
         (["datalist.json"], {}, r"datalist.json: .*; expected embeddings.npz of an embedding run"),
+        (["knows.npz"], {"repeats": 0}, "repeats=0: expected"),
         (["knows.npz"], {"level": "level_3"}, r"--level=level_3: .*knows.npz has embedding, level_0"),
         (["knows.npz", "others.npz"], {}, r"others.npz: other subjects \(19\) than .*knows.npz \(20\)"),
         (["few.npz"], {}, r"few.npz: 9 subjects; expected 10 at least"),
         (["stranger.npz"], {}, r"subject S99 of the embeddings has no label"),
         (["broken.npz"], {}, r"broken.npz: embedding has shape \(20, 5\); expected a row of finite values"),
-        (["knows.npz"], {"repeats": 0}, "repeats"),
-        (["knows.npz"], {"seed": -1}, "seed"),
     ],
 )
 def test_what_cannot_be_probed_is_refused_in_one_line(cohort, files, options, message):
