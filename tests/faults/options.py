@@ -1,74 +1,121 @@
-"""Mistakes in the options of a run, in its config files, and options that ask for more than the machine has."""
+"""Mistakes in the options of a run and in its config files, and what the machine lacks or another process holds."""
 
+import json
+import shlex
 from pathlib import Path
 
-from tests.faults.table import Fault, both, overlay, plain, wrapped
+import torch
 
-BRATS, UKB = "brats_finetune", "ukb_ssl_pretrain"
-UNREADABLE = {  # contents of a config file by the line about it
-    "no such file": None,
-    'empty; expected options by name, such as "batch_size: 2"': "",
-    'holds a list; expected options by name, such as "batch_size: 2"': "- 1\n- 2\n",
-    "not YAML: line 2: expected ',' or ']', but got ':'": "a: [1\nb: }\n",
-}
+from common.locks import claim
+from common.ssl.networks import SSLHead
+from tests.faults.table import BRATS, Fault, plain, wrapped, written
+
+UKB = "ukb_ssl_pretrain"
 
 
-def _unreadable(line: str, content: str | None) -> Fault:
-    """A file that MONAI's command reads before any code of ours runs."""
-
-    def prepare(folder: Path, _: Path) -> None:
-        if content is not None:
-            (folder / "own.yaml").write_text(content)
-
-    words = "train {folder}/own.yaml"
-    return wrapped(f"a file: {line}", BRATS, "", f"--config_file=…/own.yaml: {line}", words, prepare=prepare)
+def option(command, words: str, line: str, bundle: str = BRATS, config: str = "train") -> Fault:
+    """A mistake in one option, with which the line begins."""
+    return command(bundle, shlex.quote(words), f"{words}: {line}", config)
 
 
-KEYS = [
-    *both(BRATS, "--lerning_rate=5", "no such option in …train.yaml; did you mean --learning_rate?"),
-    *both(BRATS, "--rank=3", "no such option in …train.yaml; did you mean --train?"),
-    *both(BRATS, "--train::foo=1", "no such option in …train.yaml; expected one of cases, …"),
-    *both(BRATS, "--loss::temperature=-1", "DiceLoss: got an unexpected keyword argument 'temperature'"),
-    *both(BRATS, "--overlab=0.1", "no such option in …evaluate.yaml; did you mean --overlap?", config="evaluate"),
-    wrapped("--trane::foo=1", BRATS, "--trane::foo=1", "--trane::foo=1: no such option in …; did you mean --train?"),
-    *both(BRATS, "--init_id=begin", "no such key in …train.yaml; expected initialize"),
-    *both(BRATS, "--=5", "no name; expected that of an option"),
-    wrapped("a key of an expression", BRATS, "--network::size=1", "--network::size=1: …; network has no keys"),
-    *overlay(BRATS, "lerning_rate: 5", "no such key in …; did you mean learning_rate?"),
-    *overlay(BRATS, "train::trainer::max_epoch: 5", "SupervisedTrainer: …; did you mean max_epochs?"),
-    *overlay(BRATS, "validate: {}", "leaves no validate::evaluator, which … refers to"),
+OPTIONS = [
+    *(
+        option(command, "--lerning_rate=5", "no such option in …train.yaml; did you mean --learning_rate?")
+        for command in (plain, wrapped)
+    ),
+    option(plain, "--overlab=0.1", "no such option in …evaluate.yaml; did you mean --overlap?", config="evaluate"),
+    option(plain, "--loss::temperature=-1", "DiceLoss: got an unexpected keyword argument 'temperature'"),
+    option(plain, "--init_id=begin", "no such key in …train.yaml; expected initialize"),
+    option(plain, "--=5", "no name; expected that of an option"),
+    option(wrapped, "--network::size=1", "…; network has no keys"),  # MONAI's command shows a traceback
+    option(plain, "--loss::_target_=DiceLos", "no class or function DiceLos; did you mean DiceLoss?"),
+    option(wrapped, "--optimizer::lr=abc", "optimizer cannot be built: TypeError: '<=' not supported between …"),
+    option(plain, "--loss::temperature=-1", "loss cannot be built: ValueError: temperature -1: expected …", UKB),
+    option(plain, "--learning_rate=$1 / 0", "learning_rate cannot be built: ZeroDivisionError: division by zero"),
+    option(plain, "--batch_size=two", "expected a whole number from 1"),
+    option(plain, "--ckpt_dir=~no_such_user/run", "no home folder is looked up here; expected its path, or …"),
+    option(wrapped, "--dataset_dir=~no_such_user/scans", "…; expected a path that can be read"),
+    option(plain, "--batch_size=1000000000", "the crops alone, …, take … GiB; this machine has … GiB"),
+    option(plain, "--num_workers=9999", "expected at most …"),
+    option(plain, "--batch_size=1000", "a step keeps … GiB for its backward pass; this machine has … GiB; set …"),
 ]
-VALUES = [
-    *both(BRATS, "--loss::_target_=DiceLos", "no class or function DiceLos; did you mean DiceLoss?"),
-    *both(BRATS, "--optimizer=SGD", "expected a component, such as {'_target_': 'torch.optim.AdamW', ...}"),
-    *both(BRATS, "--loss=null", "expected a component, such as {'_target_': 'DiceLoss', ...}"),
-    *both(BRATS, "--batch_size=None", "MONAI ignores None; write null, or leave the option out"),
-    *both(BRATS, "--optimizer::lr=abc", "optimizer cannot be built: TypeError: '<=' not supported between …"),
-    *both(UKB, "--loss::temperature=-1", "loss cannot be built: ValueError: temperature -1: expected …"),
-    *both(BRATS, "--learning_rate=@nope", "no @nope in …train.yaml"),
-    *both(BRATS, "--learning_rate=$1 /", "not a Python expression: invalid syntax"),
-    *both(BRATS, "--learning_rate=$1 / 0", "learning_rate cannot be built: ZeroDivisionError: division by zero"),
-    *both(BRATS, "--batch_size=two", "expected a whole number from 1"),
-]
+OWN = "{folder}/own.yaml"
 FILES = [
-    *both(BRATS, "--ckpt_dir=~no_such_user/run", "no home folder is looked up here; expected its path, or …"),
-    *both(BRATS, "--dataset_dir=~no_such_user/scans", "…; expected a path that can be read"),
-    *both(BRATS, "--meta_file=/nowhere.json", "no such file"),
-    *(_unreadable(line, content) for line, content in UNREADABLE.items()),
-    wrapped("no such bundle", "brats_finetun", "", "BUNDLE brats_finetun: no such; did you mean brats_finetune?"),
-    wrapped("no such config", BRATS, "", "CONFIG trai: no such; did you mean train?", "trai"),
-]
-MACHINE = [
-    *both(BRATS, "--batch_size=1000000000", "the crops alone, …, take … GiB; this machine has … GiB"),
-    *both(BRATS, "--patch_size=[32000, 32000, 32000]", "the crops alone, …, take … GiB; this machine has … GiB"),
-    *both(BRATS, "--num_workers=1000000", "expected at most …"),
-    *both(BRATS, "--batch_size=1000", "a step keeps … GiB for its backward pass; this machine has … GiB; set …"),
     plain(
-        "no memory left",
+        BRATS,
+        "",
+        f"{OWN}: lerning_rate: 5: no such key in …; did you mean learning_rate?",
+        f"['configs/train.yaml','{OWN}']",
+        prepare=written("own.yaml", "lerning_rate: 5"),
+    ),
+    *(
+        wrapped(BRATS, "", line, f"train {OWN}", prepare=written("own.yaml", content))
+        for content, line in (  # where MONAI's command shows a traceback, but for the first
+            ("validate: {}", f"{OWN}: validate: {{}}: leaves no validate::evaluator, which … refers to"),
+            ("a: [1\nb: }\n", f"--config_file={OWN}: not YAML: line 2: expected ',' or ']', but got ':'"),
+        )
+    ),
+    wrapped(BRATS, "", f"--config_file={OWN}: no such file", f"train {OWN}"),
+    wrapped("brats_finetun", "", "BUNDLE brats_finetun: no such; did you mean brats_finetune?"),
+]
+
+
+def hold(folder: Path, _: Path) -> None:
+    """The process of the tests has the folder until it ends."""
+    torch.save({"network": {"a": torch.zeros(1)}}, folder / "model.pt")
+    claim("output_dir", folder / "held")
+
+
+HELD = "in use by process … on … since …; expected a folder of its own, or the end of that run"
+CHECKPOINT = "--checkpoint={folder}/model.pt"
+IN_USE = [
+    command(BRATS, f"--{name}={{folder}}/held {more}", f"--{name}={{folder}}/held: {HELD}", config, prepare=hold)
+    for command, name, config, more in (
+        (plain, "ckpt_dir", "train", ""),
+        (wrapped, "output_dir", "train", ""),
+        (wrapped, "output_dir", "evaluate", CHECKPOINT),
+    )
+]
+
+
+def _network(folder: Path, _: Path) -> None:
+    torch.save({"network": SSLHead(2, "micro").state_dict()}, folder / "foreign.pt")
+
+
+FLOW = {
+    "name": "a",
+    "layout": "A",
+    "steps": [{"step": "all", "text": "Participants", "people": 6, "visits": 6, "excluded": []}],
+    "splits": {"training": {"people": 6, "visits": 6}},
+}
+FULL = "File too large; expected a …"
+LACKING = [
+    plain(
         BRATS,
         "--batch_size=6",
         "out of memory on the host, … asked for: set --activation_checkpointing=true, or lower --batch_size=6 or …",
         memory=2**30,
     ),
+    plain(BRATS, "--save_interval=1", f"{{output}}/models/….pt: {FULL}", disk=2**20),
+    Fault(
+        "scripts.weights",
+        "convert {folder}/foreign.pt --output={folder}/new.pt --modalities=T1,FLAIR",
+        f"{{folder}}/new.pt: {FULL}",
+        _network,
+        disk=2**16,
+    ),
+    Fault(
+        "scripts.consort",
+        "{folder}/flow.json --output={output}/flow.svg",
+        f"{{output}}/flow.svg: {FULL}",
+        written("flow.json", json.dumps(FLOW)),
+        disk=2**11,
+    ),
+    Fault(
+        "scripts.phantoms",
+        "make --layout=atlas --subjects=1 --spacing=4 --output={output}/atlas --workers=1",
+        f"{{output}}/atlas/….nii.gz: {FULL}",
+        disk=2**14,
+    ),
 ]
-FAULTS = [*KEYS, *VALUES, *FILES, *MACHINE]
+FAULTS = [*OPTIONS, *FILES, *IN_USE, *LACKING]

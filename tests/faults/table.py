@@ -1,4 +1,4 @@
-"""The form of a table of bad inputs: a command line, and the one line and the exit status that it must end with."""
+"""The form of a table of bad inputs: a command line, and the one line that it must end with."""
 
 import re
 import shlex
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-NAMES = ("ukb", "brats", "atlas")
-TINY = (
-    "--model_size=micro --patch_size=[32,32,64] --batch_size=2 --global_batch_size=null --num_workers=0 "
-    "--warmup_iterations=1 --iterations=1 --val_interval=1"
-)
+from tests.support import TINY
+
+BRATS = "brats_finetune"
+Prepare = Callable[[Path, Path], object]
 
 
 @dataclass(frozen=True)
@@ -19,26 +18,21 @@ class Fault:
     """A command line with a mistake in it, or in what it reads.
 
     Attributes:
-        name: of the test.
         module: that `python -m` runs.
-        arguments: as one types them. {folder} stands for an empty folder, {output} for one whose files must not change,
-            {ukb}, {brats} and {atlas} for `--dataset_dir=... --datalist=...` of the embedded cohorts, {cohorts} for
-            their folder.
+        arguments: as one types them. {folder} is an empty folder, {output} for one whose files must not change,
+            {ukb} and {brats} for `--dataset_dir=... --datalist=...` of embedded cohorts, {cohorts} for their folder.
         line: the last line of stderr after "error: "; `…` stands for anything.
-        place: where the command runs, from the root of the repository.
-        status: exit status.
         prepare: makes in `folder` what the command reads, from the folder of the cohorts.
+        place: where the command runs, from the root of the repository.
         memory: bytes that the command may take more than a process that has only imported; None: no limit.
         disk: bytes that a file may have, after which the disk is full; None: no limit.
     """
 
-    name: str
     module: str
     arguments: str
     line: str
+    prepare: Prepare = lambda folder, cohorts: None  # a default, not a method
     place: str = "."
-    status: int = 2
-    prepare: Callable[[Path, Path], object] = lambda folder, cohorts: None  # a default, not a method
     memory: int | None = None
     disk: int | None = None
 
@@ -54,43 +48,29 @@ class Fault:
 
 def _filled(text: str, places: Mapping[str, Path]) -> str:
     cohorts = places["cohorts"]
-    data = {name: f"--dataset_dir={cohorts / name} --datalist={cohorts / name}.json" for name in NAMES}
+    data = {name: f"--dataset_dir={cohorts / name} --datalist={cohorts / name}.json" for name in ("ukb", "brats")}
     for name, value in (data | places).items():  # not str.format, because values may hold braces
         text = text.replace(f"{{{name}}}", str(value))
     return text
 
 
-def plain(name: str, bundle: str, options: str, line: str, config: str = "train", **more: Any) -> Fault:
+def plain(bundle: str, options: str, line: str, config: str = "train", **more: Any) -> Fault:
     """A mistake in MONAI's command, in the folder of a bundle; `config` may be a list of files, too."""
     file = config if config.startswith("[") else f"configs/{config}.yaml"
     arguments = f"run --config_file={shlex.quote(file)} {_places(bundle, config)} {options}"
-    return Fault(f"monai.bundle: {bundle} {name}", "monai.bundle", arguments, line, f"bundles/{bundle}", **more)
+    return Fault("monai.bundle", arguments, line, place=f"bundles/{bundle}", **more)
 
 
-def wrapped(name: str, bundle: str, options: str, line: str, config: str = "train", **more: Any) -> Fault:
+def wrapped(bundle: str, options: str, line: str, config: str = "train", **more: Any) -> Fault:
     """A mistake in `python -m scripts.run`; `config` is the words after the bundle."""
-    arguments = f"{bundle} {config} {_places(bundle, config)} {options}"
-    return Fault(f"scripts.run: {bundle} {name}", "scripts.run", arguments, line, **more)
+    return Fault("scripts.run", f"{bundle} {config} {_places(bundle, config)} {options}", line, **more)
 
 
-def both(bundle: str, option: str, line: str, config: str = "train") -> list[Fault]:
-    """A mistake in an option, which both commands report alike; the line begins with the option."""
-    return [command(option, bundle, shlex.quote(option), f"{option}: {line}", config) for command in (plain, wrapped)]
-
-
-def overlay(bundle: str, content: str, line: str) -> list[Fault]:
-    """A mistake in an overlay, which both commands report alike; the line begins with file and content."""
-
-    def prepare(folder: Path, _: Path) -> None:
-        (folder / "own.yaml").write_text(content)
-
-    line = f"{{folder}}/own.yaml: {content}: {line}"
-    return [
-        plain(content, bundle, "", line, "['configs/train.yaml','{folder}/own.yaml']", prepare=prepare),
-        wrapped(content, bundle, "", line, "train {folder}/own.yaml", prepare=prepare),
-    ]
+def written(name: str, content: str) -> Prepare:
+    """A file in the folder."""
+    return lambda folder, _: (folder / name).write_text(content)
 
 
 def _places(bundle: str, config: str) -> str:
     places = f"{{{bundle.split('_')[0]}}} --output_dir={{output}}"
-    return f"{places} --ckpt_dir={{output}}/models {TINY}" if "train" in config else places
+    return f"{places} --ckpt_dir={{output}}/models {' '.join(TINY)}" if "train" in config else places

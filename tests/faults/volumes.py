@@ -9,74 +9,56 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-import torch
 
-from common.ssl.networks import swin_unetr
-from tests.faults.table import TINY, Fault
+from tests import kept
+from tests.faults.table import BRATS, Fault, Prepare, plain
 
-BRATS = "brats_finetune"
-Change = Callable[[Path, Path], object]
+Change = Callable[[Path], object]
+FLAIR = "{folder}/brats/…flair.nii.gz"
+OWN = "--dataset_dir={folder}/brats --datalist={folder}/brats.json"
 
 
-def _doctored(change: Change) -> Callable[[Path, Path], None]:
-    """The cohort, linked file by file, after `change` of an image and a label map, one subject of two splits each."""
+def _doctored(change: Change, modality: str) -> Prepare:
+    """The cohort, linked file by file, after `change` of a file of one subject for training and one for testing."""
 
     def prepare(folder: Path, cohorts: Path) -> None:
         content = json.loads((cohorts / "brats.json").read_text())
         for path in (cohorts / "brats").rglob("*.nii.gz"):
-            link = folder / "brats" / path.relative_to(cohorts / "brats")
-            link.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, link)
+            copy = folder / "brats" / path.relative_to(cohorts / "brats")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.symlink_to(path)
         for split in ("training", "testing"):
             entry = content[split][0]
-            flair, label = folder / "brats" / entry["image"][0], folder / "brats" / entry["label"]
-            change(flair, label)
+            file = folder / "brats" / (entry["label"] if modality == "label" else entry["image"][0])
+            source = file.readlink()
+            file.unlink()
+            shutil.copy(source, file)
+            change(file)
         (folder / "brats.json").write_text(json.dumps(content))
-        network = swin_unetr(4, 3, "micro")
-        metadata = {"bundle": BRATS, "model_size": "micro", "patch_size": [64] * 3, "modalities": content["modalities"]}
-        torch.save({"network": network.state_dict(), "metadata": metadata}, folder / "model.pt")
+        shutil.copy(kept.trained(BRATS) / "models/model.pt", folder)
 
     return prepare
 
 
-def _image(change: Callable[[np.ndarray], np.ndarray]) -> Change:
-    """Other voxels of the image."""
+def _voxels(change: Callable[[np.ndarray], np.ndarray], shift: float = 0.0) -> Change:
+    """Other voxels, moved by `shift` mm."""
 
-    def write(file: Path, _: Path) -> None:
+    def write(file: Path) -> None:
         scan = nibabel.load(file)
-        voxels = change(np.asarray(scan.dataobj, dtype=np.float32))
-        file.unlink()  # it is a link
-        nibabel.save(nibabel.Nifti1Image(voxels, scan.affine), file)
-
-    return write
-
-
-def _label(change: Callable[[np.ndarray], np.ndarray], shift: float = 0.0) -> Change:
-    """Other voxels of the label map, moved by `shift` mm."""
-
-    def write(_: Path, file: Path) -> None:
-        scan = nibabel.load(file)
-        voxels, affine = change(np.asarray(scan.dataobj)), scan.affine.copy()
+        voxels, affine = change(np.asarray(scan.dataobj, np.float32)), scan.affine.copy()
         affine[0, 3] += shift
-        file.unlink()
         nibabel.save(nibabel.Nifti1Image(voxels, affine), file)
 
     return write
 
 
 def _bytes(change: Callable[[bytes], bytes]) -> Change:
-    """Other bytes of the image's file."""
-
-    def write(file: Path, _: Path) -> None:
-        content = change(file.read_bytes())
-        file.unlink()
-        file.write_bytes(content)
-
-    return write
+    """Other bytes of the file."""
+    return lambda file: file.write_bytes(change(file.read_bytes()))
 
 
 def _header(place: int, kind: str, *values: float) -> Change:
-    """Other numbers in the image's header, 348 bytes at the beginning."""
+    """Other numbers in the header, 348 bytes at the beginning."""
     content = np.array(values, kind).tobytes()
 
     def change(packed: bytes) -> bytes:
@@ -92,27 +74,8 @@ def _with_flipped_bit(content: bytes) -> bytes:
     return gzip.compress(bytes(plain), 1)[:-8] + content[-8:]  # with the checksum of before
 
 
-def _in_place_of(other: str) -> Change:
-    """Another modality of the same subject under the image's name."""
-
-    def copy(file: Path, _: Path) -> None:
-        file.unlink()
-        shutil.copy(file.with_name(file.name.replace("flair", other)), file)
-
-    return copy
-
-
-def _as_folder(file: Path, _: Path) -> None:
-    file.unlink()
-    file.mkdir()
-
-
-def _one_value(voxels: np.ndarray) -> np.ndarray:
-    return np.full_like(voxels, 7)
-
-
-def _mask(voxels: np.ndarray) -> np.ndarray:
-    return (voxels > 0).astype(np.float32)
+def _copy_of_t1(file: Path) -> None:
+    shutil.copy(file.with_name(file.name.replace("flair", "t1")).readlink(), file)
 
 
 def _spoilt(voxels: np.ndarray) -> np.ndarray:
@@ -120,64 +83,40 @@ def _spoilt(voxels: np.ndarray) -> np.ndarray:
     return voxels
 
 
-HEADERS: dict[str, tuple[Change, str]] = {
-    "missing": (lambda file, _: file.unlink(), "{flair}: no such file, of subject … in …; 1 of … files are missing"),
-    "a folder": (_as_folder, "{flair}: no such file, of subject … in …; 1 of … files are missing"),
-    "empty": (_bytes(lambda _: b""), "{flair}: …; expected a NIfTI image"),
-    "text": (_bytes(lambda _: b"no scan"), "{flair}: …; expected a NIfTI image"),
-    "half of it": (
-        _bytes(lambda content: content[: len(content) // 2]),
-        "{flair}: Compressed file ended before …; expected …",
+HEADERS: list[tuple[str, Change, str]] = [
+    ("image", os.unlink, f"{FLAIR}: no such file, of subject … in …; 1 of … files are missing"),
+    ("image", _bytes(lambda content: content[: len(content) // 2]), f"{FLAIR}: Compressed file ended before …"),
+    ("image", _header(292, "<f4", 99), f"{FLAIR}: affine differs by up to … mm; expected that of …"),
+    ("image", _header(42, "<i2", 1024, 1024, 768), f"{FLAIR}: shape 1024 x 1024 x 768, which takes 3 GiB …"),
+    ("image", _copy_of_t1, "….nii.gz: also an image of another modality; expected another content than …"),
+    ("label", _voxels(lambda voxels: voxels, 9), "….nii.gz: affine differs by up to 9 mm; expected …"),
+]
+VOXELS: list[tuple[str, Change, str]] = [
+    ("image", _bytes(_with_flipped_bit), f"{FLAIR}: CRC check failed; expected a NIfTI file as it was written"),
+    (
+        "image",
+        _voxels(lambda voxels: np.full_like(voxels, 7)),
+        f"{FLAIR}: 7 in every voxel that is not 0; expected a brain, not a mask of it",
     ),
-    "four dimensions": (
-        _image(lambda voxels: np.stack([voxels, voxels], -1)),
-        "{flair}: shape …; expected three dimensions",
-    ),
-    "complex": (_header(70, "<i2", 32, 64), "{flair}: …; expected …"),
-    "a flat affine": (_header(280, "<f4", *[0] * 12), "{flair}: an affine that cannot be inverted; expected …"),
-    "an affine of NaN": (_header(280, "<f4", np.nan), "{flair}: an affine that cannot be inverted; expected …"),
-    "another shape": (_image(lambda voxels: voxels[1:]), "{flair}: shape …; expected …"),
-    "moved": (_header(292, "<f4", 99), "{flair}: affine differs by up to … mm; expected that of …"),
-    "3 GiB declared": (_header(42, "<i2", 1024, 1024, 768), "{flair}: shape 1024 x 1024 x 768, which takes 3 GiB …"),
-    "negative edges": (_header(42, "<i2", -5), "{flair}: …; expected …"),
-    "a copy": (_in_place_of("t1"), "….nii.gz: also an image of another modality; expected another content than …"),
-    "a label on another grid": (_label(lambda voxels: voxels, 9), "….nii.gz: affine differs by up to 9 mm; expected …"),
-    "a label of another shape": (_label(lambda voxels: voxels[1:]), "….nii.gz: shape …; expected …"),
-}
-VOXELS: dict[str, tuple[Change, str]] = {
-    "a flipped bit": (_bytes(_with_flipped_bit), "{flair}: CRC check failed; expected a NIfTI file as it was written"),
-    "one value": (_image(_one_value), "{flair}: 7 in every voxel that is not 0; expected a brain, not a mask of it"),
-    "a mask": (_image(_mask), "{flair}: 1 in every voxel that is not 0; expected a brain, not a mask of it"),
-    "zeros": (_image(np.zeros_like), "{flair}: zero everywhere; expected a brain"),
-    "NaN": (_image(_spoilt), "{flair}: NaN or infinite voxels; expected finite ones"),
-    "inflates beyond its header": (
+    ("image", _voxels(_spoilt), f"{FLAIR}: NaN or infinite voxels; expected finite ones"),
+    (
+        "image",
         _bytes(lambda content: gzip.compress(gzip.decompress(content) + bytes(2**22), 1)),
-        "{flair}: more than 1048576 bytes after the … that its header declares…",
+        f"{FLAIR}: more than 1048576 bytes after the … that its header declares…",
     ),
-    "an unknown label": (
-        _label(lambda voxels: voxels + 7),
+    (
+        "label",
+        _voxels(lambda voxels: voxels + 7),
         "….nii.gz: label 7, 8, 9, 11; the convention brats2021 knows 0, 1, 2, 4",
     ),
-}
-
-
-DATA = "--dataset_dir={folder}/brats --datalist={folder}/brats.json --output_dir={output} --num_workers=0"
-TRAINING = f"run --config_file=configs/train.yaml {DATA} --ckpt_dir={{output}}/models {TINY}"
-EVALUATION = f"run --config_file=configs/evaluate.yaml {DATA} --checkpoint={{folder}}/model.pt"
-
-
-def _faults(command: str, arguments: str, rows: dict[str, tuple[Change, str]]) -> list[Fault]:
-    return [
-        Fault(
-            f"{command}: {name}",
-            "monai.bundle",
-            arguments,
-            "…" + line.replace("{flair}", "{folder}/brats/…flair.nii.gz"),
-            f"bundles/{BRATS}",
-            prepare=_doctored(change),
-        )
-        for name, (change, line) in rows.items()
-    ]
-
-
-FAULTS = [*_faults("training", TRAINING, HEADERS | VOXELS), *_faults("evaluation", EVALUATION, VOXELS)]
+]
+FAULTS: list[Fault] = [
+    *(
+        plain(BRATS, OWN, f"…{line}", prepare=_doctored(change, modality))
+        for modality, change, line in (*HEADERS, *VOXELS)
+    ),
+    *(
+        plain(BRATS, f"{OWN} --checkpoint={{folder}}/model.pt", f"…{line}", "evaluate", prepare=_doctored(change, name))
+        for name, change, line in (VOXELS[0], VOXELS[2], VOXELS[4])
+    ),
+]
