@@ -1,5 +1,6 @@
 """Checks that several test modules share."""
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -8,6 +9,15 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
+from deploy.orthanc import missing_tools
+from tests.support import ROOT
+
+WITH_ORTHANC = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        bool(missing_tools()), reason=f"{missing_tools()} missing (Debian: orthanc orthanc-dicomweb dcmtk)"
+    ),
+]
 
 
 def refusal(call: Callable[..., object], *arguments: object, **options: object) -> str:
@@ -15,9 +25,7 @@ def refusal(call: Callable[..., object], *arguments: object, **options: object) 
     with pytest.raises(InputError) as error:
         call(*arguments, **options)
     message = str(error.value)
-    assert "\n" not in message
-    assert "SENTINEL" not in message
-    assert "mprage" not in message
+    assert not [text for text in ("\n", "SENTINEL", "mprage") if text in message]
     return message
 
 
@@ -26,6 +34,13 @@ def dicom_errors(path: Path) -> list[str]:
     if shutil.which("dciodvfy") is None:
         pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
     result = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
-    return [line for line in result.stderr.splitlines() if line.startswith("Error")] + (
-        [f"status {result.returncode}"] if result.returncode else []
-    )
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    return errors + ([f"status {result.returncode}"] if result.returncode else [])
+
+
+def documented_options(module: str) -> list[str]:
+    """The options of the command in README.md and deploy/README.md that starts a module: the same in both."""
+    pattern = rf"\.venv-deploy/bin/python -m {re.escape(module)} ([^`\n]+)"
+    commands = [re.findall(pattern, (ROOT / page).read_text()) for page in ("README.md", "deploy/README.md")]
+    (options,) = {tuple(re.findall(r"--(\w+)=", command)) for (command,) in commands}
+    return list(options)

@@ -1,6 +1,5 @@
 """Checkpoints of the smallest networks for the bundles, by layout of their cohort: "brats" or "atlas"."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,31 +9,20 @@ from common import weights
 from common.ssl.networks import settings
 
 INFERENCE_OPTIONS = ["--model_size=micro", "--patch_size=[64,64,64]", "--num_workers=0"]
-
-
-@dataclass(frozen=True)
-class Model:
-    """A bundle's modalities, its number of output channels, and its label convention."""
-
-    modalities: list[str]
-    regions: int
-    label_convention: str
-
-
-MODELS = {
-    "brats": Model(["FLAIR", "T1ce", "T1", "T2"], 3, "brats2021"),
-    "atlas": Model(["T1"], 1, "atlas"),
+MODELS = {  # modalities, number of output channels, label convention
+    "brats": (["FLAIR", "T1ce", "T1", "T2"], 3, "brats2021"),
+    "atlas": (["T1"], 1, "atlas"),
 }
 
 
 def write_checkpoint(layout: str, path: Path) -> None:
     """Write a network with random weights, whose masks are noise with voxels of every segment."""
-    model = MODELS[layout]
+    modalities, regions, convention = MODELS[layout]
     size = settings("micro")
     torch.manual_seed(0)
     network = SwinUNETR(
-        in_channels=len(model.modalities),
-        out_channels=model.regions,
+        in_channels=len(modalities),
+        out_channels=regions,
         depths=size.depths,
         num_heads=size.num_heads,
         feature_size=size.feature_size,
@@ -43,8 +31,8 @@ def write_checkpoint(layout: str, path: Path) -> None:
     metadata = {
         "bundle": f"{layout}_finetune",
         "network": "SwinUNETR",
-        "modalities": model.modalities,
-        "label_convention": model.label_convention,
+        "modalities": modalities,
+        "label_convention": convention,
         "model_size": "micro",
         "patch_size": [64, 64, 64],
     }

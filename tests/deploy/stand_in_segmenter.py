@@ -28,7 +28,7 @@ while behaviour == "slow" and not Path(os.environ["RUNS"]).with_name("hurry").ex
     time.sleep(0.05)
 output.mkdir()
 for name, modality in {"segmentation": "SEG", "measurements": "SR", "summary": "OT"}.items():
-    result = pydicom.dcmread(source / "000000.dcm", stop_before_pixels=True)
+    result = pydicom.dcmread(min(source.iterdir()), stop_before_pixels=True)
     result.SOPClassUID = result.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     result.SOPInstanceUID = result.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     result.SeriesInstanceUID = generate_uid()

@@ -1,15 +1,11 @@
 import shutil
 import subprocess
 
-import pytest
-
-pytest.importorskip("highdicom", reason="needs the environment of make deploy")
-
 import highdicom as hd
 import numpy as np
 import pydicom
+import pytest
 
-from deploy.bundle import open_bundle
 from deploy.geometry import volume_of
 from deploy.measurements import make_report
 from deploy.segmentation import make_segmentation
@@ -17,43 +13,42 @@ from deploy.tasks import TASKS
 from tests.deploy.checks import dicom_errors
 from tests.deploy.dicom_study import IDENTIFIER, NAME, Study, write_modality
 from tests.deploy.enhanced_mr import write_enhanced
-from tests.support import ROOT
 
 TUMOUR = TASKS["tumour"].segments
 VOLUMES = dict(zip([segment.label for segment in TUMOUR], (0.0, 12.3456, 1234.5), strict=True))
 REMARK = "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"
 
 
-@pytest.fixture
-def bundle(models):
-    return open_bundle(ROOT / "bundles/brats_finetune", models("brats"))
-
-
-@pytest.fixture(params=["single frames", "enhanced"])
-def case(request, bundle, tmp_path):
+@pytest.fixture(params=[write_modality, write_enhanced], ids=["single frames", "enhanced"])
+def case(request, tumours, tmp_path):
     """Slices of a series, their segmentation, and the report about it, saved as report.dcm."""
-    write = write_modality if request.param == "single frames" else write_enhanced
-    written = write(tmp_path / "in", np.ones((6, 5, 12)), np.diag([-2, -2, 3, 1.0]), Study(), 3, "T1ce")
+    written = request.param(tmp_path / "in", np.ones((6, 5, 12)), np.diag([-2, -2, 3, 1.0]), Study(), 3, "T1ce")
     _, slices = volume_of(written if isinstance(written, list) else [written], "series 3")
-    segmentation = make_segmentation(np.ones((6, 5, 12), np.uint8), slices, bundle)
-    make_report(VOLUMES, segmentation, slices, bundle, [REMARK]).save_as(tmp_path / "report.dcm")
+    segmentation = make_segmentation(np.ones((6, 5, 12), np.uint8), slices, tumours)
+    make_report(VOLUMES, segmentation, slices, tumours, [REMARK]).save_as(tmp_path / "report.dcm")
     return slices, segmentation, tmp_path / "report.dcm"
 
 
-def test_the_report_is_valid(case):
-    _, _, path = case
+def test_the_report_is_valid_and_belongs_to_the_study_and_is_preliminary(case):
+    slices, segmentation, path = case
     assert dicom_errors(path) == []
+    report = hd.sr.srread(path)
+    assert report.StudyInstanceUID == slices[0].StudyInstanceUID
+    assert (report.PatientName, report.PatientID, report.SeriesNumber) == (NAME, IDENTIFIER, 1033)
+    flags = report.CompletionFlag, report.PreliminaryFlag, report.VerificationFlag
+    assert flags == ("COMPLETE", "PRELIMINARY", "UNVERIFIED")
+    evidence = {instance for _, _, instance, _ in report.get_evidence()}
+    assert evidence == {segmentation.SOPInstanceUID, *(image.SOPInstanceUID for image in slices)}
 
 
 @pytest.mark.skipif(shutil.which("dsrdump") is None, reason="dsrdump is not installed (Debian: dcmtk)")
 def test_another_program_reads_the_report(case):
     """DCMTK prints the content tree, and refuses one that breaks the rules of its SOP class."""
     _, segmentation, path = case
-    result = subprocess.run(
-        ["dsrdump", "--print-all-codes", "--print-instance-uid", path], capture_output=True, text=True, check=True
-    )
+    command = ["dsrdump", "--print-all-codes", "--print-instance-uid", path]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "E: " not in result.stderr
-    lines = [line.strip() for line in result.stdout.splitlines()]
+    lines = result.stdout.splitlines()
     for segment, volume in zip(TUMOUR, ("0.0", "12.346", "1234.5"), strict=True):
         assert any(f'({segment.code},SCT,"{segment.meaning}")' in line for line in lines)
         assert any(f'"{volume}"' in line and '(cm3,UCUM,"cubic centimeter")' in line for line in lines), volume
@@ -61,12 +56,11 @@ def test_another_program_reads_the_report(case):
     assert '(126000,DCM,"Imaging Measurement Report")' in result.stdout
 
 
-def test_the_volumes_read_back_refer_to_the_segments(case, bundle):
+def test_the_volumes_read_back_refer_to_the_segments(case, tumours):
     slices, segmentation, path = case
     report = hd.sr.srread(path)
     assert isinstance(report, hd.sr.Comprehensive3DSR)
     groups = report.content.get_volumetric_roi_measurement_groups()
-    assert len(groups) == len(TUMOUR)
     for number, (group, segment) in enumerate(zip(groups, TUMOUR, strict=True), 1):
         (measurement,) = group.get_measurements(name=pydicom.sr.codedict.codes.SCT.Volume)
         assert measurement.value == pytest.approx(VOLUMES[segment.label], abs=5e-4)
@@ -79,43 +73,20 @@ def test_the_volumes_read_back_refer_to_the_segments(case, bundle):
         assert (group.finding_type.value, group.finding_category.value) == (segment.code, "49755003")
         assert [site.value.value for site in group.finding_sites] == ["12738006"]
         texts = {item.name.meaning: item.value for item in group[0].ContentSequence if item.ValueType == "TEXT"}
-        assert texts["Algorithm Name"] == bundle.name
-        assert texts["Algorithm Version"] == bundle.version
-        assert bundle.checkpoint_sha256 in texts["Algorithm Parameters"]
+        assert (texts["Algorithm Name"], texts["Algorithm Version"]) == (tumours.name, tumours.version)
+        assert tumours.checkpoint_sha256 in texts["Algorithm Parameters"]
 
 
-def test_the_observer_is_the_model_and_the_language_english(case, bundle):
-    _, _, path = case
-    content = hd.sr.srread(path).content[0].ContentSequence
+def test_the_observer_is_the_model_and_the_language_english(case, tumours, tmp_path):
+    slices, segmentation, path = case
+    make_report(VOLUMES, segmentation, slices, tumours).save_as(tmp_path / "again.dcm")
+    content, again = (list(hd.sr.srread(file).content[0].ContentSequence) for file in (path, tmp_path / "again.dcm"))
     values = {item.name.meaning: item.value for item in content if item.ValueType in ("TEXT", "CODE", "UIDREF")}
     assert values["Observer Type"].meaning == "Device"
-    assert values["Device Observer Name"] == bundle.name
+    assert values["Device Observer Name"] == tumours.name
     assert values["Language of Content Item and Descendants"].value == "en"
     assert "Person Observer Name" not in values
     comments = [item.value for item in content if item.name.meaning == "Comment"]
     assert comments == ["Research only, not for diagnosis", REMARK]
-
-
-def test_the_same_model_is_the_same_observer(case, bundle, tmp_path):
-    slices, segmentation, path = case
-    make_report(VOLUMES, segmentation, slices, bundle).save_as(tmp_path / "again.dcm")
-    uids = [
-        [item.value for item in hd.sr.srread(file).content[0].ContentSequence if "Observer UID" in item.name.meaning]
-        for file in (path, tmp_path / "again.dcm")
-    ]
-    assert uids[0] == uids[1] != []
-
-
-def test_the_report_belongs_to_the_study_and_is_preliminary(case):
-    slices, segmentation, path = case
-    report = hd.sr.srread(path)
-    assert report.StudyInstanceUID == slices[0].StudyInstanceUID
-    assert (report.PatientName, report.PatientID) == (NAME, IDENTIFIER)
-    assert (report.CompletionFlag, report.PreliminaryFlag, report.VerificationFlag) == (
-        "COMPLETE",
-        "PRELIMINARY",
-        "UNVERIFIED",
-    )
-    evidence = {instance for _, _, instance, _ in report.get_evidence()}
-    assert evidence == {segmentation.SOPInstanceUID, *(image.SOPInstanceUID for image in slices)}
-    assert report.SeriesNumber == 1033
+    uids = [[item.value for item in items if "Observer UID" in item.name.meaning] for items in (content, again)]
+    assert uids[0] == uids[1] != [], "the same model is the same observer"

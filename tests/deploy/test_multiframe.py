@@ -2,30 +2,26 @@
 
 import shutil
 import subprocess
-from pathlib import Path
-
-import pytest
-
-pytest.importorskip("highdicom", reason="needs the environment of make deploy")
 
 import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pydicom
+import pytest
 from nibabel.nicom.dicomwrappers import MultiframeWrapper
 
-from deploy.bundle import open_bundle
 from deploy.geometry import LPS_TO_RAS, grid_of, volume_of
 from deploy.multiframe import frames_of
 from deploy.segmentation import make_segmentation
 from deploy.series_choice import is_volume, modality_of
 from deploy.study import read_study
 from tests.deploy.checks import dicom_errors, refusal
-from tests.deploy.dicom_study import DESCRIPTIONS, Study, write_modality, write_series
-from tests.deploy.enhanced_mr import item, write_enhanced
-from tests.support import ROOT
+from tests.deploy.dicom_study import DESCRIPTIONS, Study, header, write_modality, write_series
+from tests.deploy.enhanced_mr import write_enhanced
+from tests.support import oblique
 
 SHAPE = (7, 5, 12)
+ARRAY = np.random.default_rng(0).integers(0, 4000, SHAPE)
 ORDER = np.random.default_rng(1).permutation(SHAPE[2])
 SLOPES = np.random.default_rng(2).integers(1, 5, SHAPE[2])
 KINDS = {
@@ -36,32 +32,8 @@ KINDS = {
 }
 
 
-def oblique():
-    """An affine of 1.5 x 1 x 3 mm, rotated about two axes."""
-    a, b = np.deg2rad([20, -12])
-    about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
-    affine = np.eye(4)
-    affine[:3, :3] = about_z @ about_x @ np.diag([1.5, 1.0, 3.0])
-    affine[:3, 3] = [-40.5, 17.25, 3.0]
-    return affine
-
-
-@pytest.fixture
-def array():
-    return np.random.default_rng(0).integers(0, 4000, SHAPE)
-
-
-def single_frames(folder, array, study, slopes=None, **_):
-    """The single-frame series that an enhanced image stands for."""
-    slices = write_series(folder, array, oblique(), study, 3, SeriesDescription="t1")
-    for image, slope in zip(slices, slopes if slopes is not None else [1] * len(slices), strict=True):
-        image.RescaleSlope, image.RescaleIntercept = str(slope), "0"
-    return slices
-
-
-def enhanced(folder, array, study=None, modality="T1", **options):
-    return write_enhanced(folder, array, oblique(), study or Study(), 3, modality, **options)
+def enhanced(folder, modality="T1", study=None, **options):
+    return write_enhanced(folder, ARRAY, oblique(), study or Study(), 3, modality, **options)
 
 
 def canonical(array, affine):
@@ -75,139 +47,41 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_volume_is_that_of_the_single_frame_series(kind, array, tmp_path):
+def test_the_volume_is_that_of_the_single_frame_series_and_of_other_readers(kind, tmp_path):
     study = Study()
-    image = enhanced(tmp_path / "enhanced", array, study, **KINDS[kind])
-    expected, _ = volume_of(single_frames(tmp_path / "single", array, study, **KINDS[kind]), "single")
+    image = enhanced(tmp_path / "enhanced", study=study, **KINDS[kind])
+    single = write_series(tmp_path / "single", ARRAY, oblique(), study, 3, SeriesDescription="t1")
+    for one, slope in zip(single, KINDS[kind].get("slopes", [1] * 12), strict=True):
+        one.RescaleSlope, one.RescaleIntercept = str(slope), "0"
+    expected, _ = volume_of(single, "single")
     volume, slices = volume_of([image], "enhanced")
     np.testing.assert_array_equal(volume.array, expected.array)
     np.testing.assert_array_equal(volume.affine, expected.affine)
-    assert [frame.ReferencedFrameNumber for frame in slices] == (
-        np.argsort(KINDS[kind].get("order", range(12))) + 1
-    ).tolist()
-    assert dicom_errors(next((tmp_path / "enhanced").iterdir())) == [], "the test's own image is valid"
+    order = np.argsort(KINDS[kind].get("order", range(12)))
+    assert [frame.ReferencedFrameNumber for frame in slices] == (order + 1).tolist()
+    assert dicom_errors(tmp_path / "enhanced/003.dcm") == [], "the test's own image is valid"
 
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "every frame" not in kind])
-def test_highdicom_reads_the_same_volume(kind, array, tmp_path):
-    image = enhanced(tmp_path, array, **KINDS[kind])
-    volume, _ = volume_of([image], "enhanced")
-    read = hd.Image.from_dataset(image).get_volume(dtype=np.float64)
-    assert_same((volume.array, volume.affine), (read.array, LPS_TO_RAS @ read.affine))
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "random" not in kind])  # it places them by the first frame
-def test_nibabel_reads_the_same_volume(kind, array, tmp_path):
-    image = enhanced(tmp_path, array, **KINDS[kind])
-    volume, _ = volume_of([image], "enhanced")
-    wrapper = MultiframeWrapper(image)
-    assert_same((volume.array, volume.affine), (wrapper.get_data(), LPS_TO_RAS @ wrapper.affine))
-
-
-@pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="dcm2niix is not installed (Debian: dcm2niix)")
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if "rescaled" not in kind])  # it wants one slope per series
-def test_dcm2niix_reads_the_same_volume(kind, array, tmp_path):
-    image = enhanced(tmp_path / "in", array, **KINDS[kind])
-    volume, _ = volume_of([image], "enhanced")
-    (tmp_path / "out").mkdir()
-    subprocess.run(["dcm2niix", "-f", "x", "-o", tmp_path / "out", tmp_path / "in"], check=True, capture_output=True)
-    read = nib.load(tmp_path / "out/x.nii")
-    assert_same((volume.array, volume.affine), (read.get_fdata(), read.affine))
-
-
-def test_a_legacy_converted_image_is_read_like_its_sources(array, tmp_path):
-    sources = write_modality(
-        tmp_path / "single", array, oblique(), Study(), 3, "T1ce", ImageType=["ORIGINAL", "PRIMARY"]
-    )
-    converted = hd.legacy.LegacyConvertedEnhancedMRImage(
-        sources, series_instance_uid=hd.UID(), series_number=4, sop_instance_uid=hd.UID(), instance_number=1
-    )
-    (tmp_path / "study").mkdir()
-    converted.save_as(tmp_path / "study/converted.dcm")
-    (series,) = read_study(tmp_path / "study")
-    assert is_volume(series)
-    assert modality_of(series.header) == "T1ce"
-    assert series.header.EchoTime == 3
-    volume, _ = volume_of([pydicom.dcmread(tmp_path / "study/converted.dcm")], "converted")
-    expected, _ = volume_of(sources, "single")
-    np.testing.assert_array_equal(volume.array, expected.array)
-    np.testing.assert_array_equal(volume.affine, expected.affine)
-
-
-@pytest.mark.parametrize("command", [["dcmcrle"], ["dcmcjpls"], ["dcmcjpeg", "+e1"]], ids=" ".join)
-def test_losslessly_compressed_frames_are_equal(command, array, tmp_path):
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed (Debian: dcmtk)")
-    expected, _ = volume_of([enhanced(tmp_path, array)], "enhanced")
-    (path,) = tmp_path.iterdir()
-    subprocess.run([*command, path, path], check=True)
-    image = pydicom.dcmread(path)
-    assert image.file_meta.TransferSyntaxUID.is_compressed
-    np.testing.assert_array_equal(volume_of([image], "enhanced")[0].array, expected.array)
-
-
-@pytest.mark.parametrize("modality", DESCRIPTIONS)
-def test_the_rules_for_series_find_what_they_find_in_single_frames(modality, array, tmp_path):
-    """By words, and without them by times and contrast agent, which enhanced MR has under other names."""
-    write_modality(tmp_path / "single", array, np.eye(4), Study(), 3, modality)
-    enhanced(tmp_path / "enhanced", array, modality=modality)
-    (single,), (multiple,) = read_study(tmp_path / "single"), read_study(tmp_path / "enhanced")
-    assert [is_volume(single), is_volume(multiple), len(multiple.instances)] == [True, True, 12]
-    assert modality_of(multiple.header) == modality
-    for keyword in ("EchoTime", "RepetitionTime", "InversionTime"):
-        assert multiple.header.get(keyword) == (single.header.get(keyword) or None)
-    del single.header.SeriesDescription, multiple.header.SeriesDescription
-    for keyword in ("ContrastBolusStartTime", "AcquisitionDate", "AcquisitionTime"):  # which only these frames have
-        if keyword in multiple.header:
-            single.header[keyword] = multiple.header[keyword]
-    assert modality_of(multiple.header) == modality_of(single.header)
-
-
-def no_agent(image):
-    usage = image.SharedFunctionalGroupsSequence[0].ContrastBolusUsageSequence[0]
-    usage.ContrastBolusAgentAdministered, usage.ContrastBolusAgentPhase = "NO", "PRE_CONTRAST"
-
-
-@pytest.mark.parametrize(("change", "agent"), [(lambda image: None, "Gadobutrol"), (no_agent, "NONE")])
-def test_frames_tell_of_sequence_and_contrast_agent_as_single_frames_do(change, agent, array, tmp_path):
-    frame = frames_of(enhanced(tmp_path, array, modality="T1ce", change=change))[3]
-    assert frame.ContrastBolusAgent == agent
-    assert frame.get("ContrastBolusStartTime") == ("025800" if agent == "Gadobutrol" else None)
-    assert (frame.SequenceName, frame.ScanningSequence) == ("sequence", ["SE", "IR"])
-    assert frame.ImageType == ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
-    assert (frame.AcquisitionDate, frame.AcquisitionTime) == ("20260102", "030405")
-
-
-def test_the_groups_of_a_frame_overrule_shared_ones(array, tmp_path):
-    def change(image):
-        image.PerFrameFunctionalGroupsSequence[3].MREchoSequence = [item(EffectiveEchoTime=77.0)]
-
-    frames = frames_of(enhanced(tmp_path, array, change=change))
-    assert [frame.EchoTime for frame in frames] == [3] * 3 + [77] + [3] * 8
-
-
-def test_phase_images_say_so_in_their_image_type(array, tmp_path):
-    def change(image):
-        image.SharedFunctionalGroupsSequence[0].MRImageFrameTypeSequence[0].ComplexImageComponent = "PHASE"
-
-    assert "PHASE" in frames_of(enhanced(tmp_path, array, change=change))[0].ImageType
-
-
-def test_the_frames_do_not_change_the_image(array, tmp_path):
-    image = enhanced(tmp_path, array)
-    before = image.to_json()
-    assert len(frames_of(image)) == 12
-    assert image.to_json() == before
+    ours = volume.array, volume.affine
+    if "every frame" not in kind:
+        read = hd.Image.from_dataset(image).get_volume(dtype=np.float64)
+        assert_same(ours, (read.array, LPS_TO_RAS @ read.affine))
+    if "random" not in kind:  # nibabel places them by the first frame
+        wrapper = MultiframeWrapper(image)
+        assert_same(ours, (wrapper.get_data(), LPS_TO_RAS @ wrapper.affine))
+    if "rescaled" not in kind and shutil.which("dcm2niix"):  # it wants one slope per series
+        command = ["dcm2niix", "-f", "x", "-o", tmp_path, tmp_path / "enhanced"]
+        subprocess.run(command, check=True, capture_output=True)
+        read = nib.load(tmp_path / "x.nii")
+        assert_same(ours, (read.get_fdata(), read.affine))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_segmentation_refers_to_the_frames(kind, array, tmp_path, models):
+def test_the_segmentation_refers_to_the_frames(kind, tmp_path, tumours):
     """Each frame refers to the frame of the source at its place; the segments read back are those that were written."""
-    image = enhanced(tmp_path / "in", array, **KINDS[kind])
+    image = enhanced(tmp_path / "in", **KINDS[kind])
     _, slices = volume_of([image], "enhanced")
-    bundle = open_bundle(ROOT / "bundles/brats_finetune", models("brats"))
     segments = np.random.default_rng(0).integers(0, 4, SHAPE).astype(np.uint8)
-    make_segmentation(segments, slices, bundle).save_as(tmp_path / "seg.dcm")
+    make_segmentation(segments, slices, tumours).save_as(tmp_path / "seg.dcm")
     assert dicom_errors(tmp_path / "seg.dcm") == []
     read = hd.seg.segread(tmp_path / "seg.dcm")
     places = [groups.PlanePositionSequence[0].ImagePositionPatient for groups in image.PerFrameFunctionalGroupsSequence]
@@ -222,23 +96,104 @@ def test_the_segmentation_refers_to_the_frames(kind, array, tmp_path, models):
     assert_same((volume.array, LPS_TO_RAS @ volume.affine), (segments, oblique()))
 
 
+def test_a_legacy_converted_image_is_read_like_its_sources(tmp_path):
+    kind = {"ImageType": ["ORIGINAL", "PRIMARY"]}
+    sources = write_modality(tmp_path / "single", ARRAY, oblique(), Study(), 3, "T1ce", **kind)
+    converted = hd.legacy.LegacyConvertedEnhancedMRImage(
+        sources, series_instance_uid=hd.UID(), series_number=4, sop_instance_uid=hd.UID(), instance_number=1
+    )
+    (tmp_path / "study").mkdir()
+    converted.save_as(tmp_path / "study/converted.dcm")
+    (series,) = read_study(tmp_path / "study")
+    assert is_volume(series)
+    assert (modality_of(series.header), series.header.EchoTime) == ("T1ce", 3)
+    volume, _ = volume_of([pydicom.dcmread(tmp_path / "study/converted.dcm")], "converted")
+    expected, _ = volume_of(sources, "single")
+    np.testing.assert_array_equal(volume.array, expected.array)
+    np.testing.assert_array_equal(volume.affine, expected.affine)
+
+
+@pytest.mark.skipif(shutil.which("dcmcjpeg") is None, reason="dcmcjpeg is not installed (Debian: dcmtk)")
+@pytest.mark.parametrize("command", [["dcmcrle"], ["dcmcjpls"], ["dcmcjpeg", "+e1"]], ids=" ".join)
+def test_losslessly_compressed_frames_are_equal(command, tmp_path):
+    enhanced(tmp_path)
+    subprocess.run([*command, tmp_path / "003.dcm", tmp_path / "003.dcm"], check=True)
+    image = pydicom.dcmread(tmp_path / "003.dcm")
+    assert image.file_meta.TransferSyntaxUID.is_compressed
+    np.testing.assert_array_equal(volume_of([image], "enhanced")[0].array, ARRAY)
+
+
+@pytest.mark.parametrize("modality", DESCRIPTIONS)
+def test_the_rules_for_series_find_what_they_find_in_single_frames(modality, tmp_path):
+    """By words, and without them by times and contrast agent, which enhanced MR has under other names."""
+    write_modality(tmp_path / "single", ARRAY, np.eye(4), Study(), 3, modality)
+    enhanced(tmp_path / "enhanced", modality)
+    (single,), (multiple,) = read_study(tmp_path / "single"), read_study(tmp_path / "enhanced")
+    assert [is_volume(single), is_volume(multiple), len(multiple.instances)] == [True, True, 12]
+    assert multiple.files == [tmp_path / "enhanced/003.dcm"]
+    assert modality_of(multiple.header) == modality
+    for keyword in ("EchoTime", "RepetitionTime", "InversionTime"):
+        assert multiple.header.get(keyword) == (single.header.get(keyword) or None)
+    del single.header.SeriesDescription, multiple.header.SeriesDescription
+    for keyword in ("ContrastBolusStartTime", "AcquisitionDate", "AcquisitionTime"):  # which only these frames have
+        if keyword in multiple.header:
+            single.header[keyword] = multiple.header[keyword]
+    assert modality_of(multiple.header) == modality_of(single.header)
+
+
+def test_frames_tell_of_sequence_and_contrast_agent_as_single_frames_do(tmp_path):
+    def no_agent(image):
+        usage = image.SharedFunctionalGroupsSequence[0].ContrastBolusUsageSequence[0]
+        usage.ContrastBolusAgentAdministered, usage.ContrastBolusAgentPhase = "NO", "PRE_CONTRAST"
+
+    image = enhanced(tmp_path, "T1ce")
+    before = image.to_json()
+    frame = frames_of(image)[3]
+    assert image.to_json() == before
+    assert (frame.ContrastBolusAgent, frame.ContrastBolusStartTime) == ("Gadobutrol", "025800")
+    assert (frame.SequenceName, frame.ScanningSequence) == ("sequence", ["SE", "IR"])
+    assert frame.ImageType == ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
+    assert (frame.AcquisitionDate, frame.AcquisitionTime) == ("20260102", "030405")
+    denied = frames_of(enhanced(tmp_path, "T1ce", change=no_agent))[3]
+    assert (denied.ContrastBolusAgent, denied.get("ContrastBolusStartTime")) == ("NONE", None)
+
+
+def test_the_groups_of_a_frame_overrule_shared_ones_and_phase_images_say_so(tmp_path):
+    def change(image):
+        image.PerFrameFunctionalGroupsSequence[3].MREchoSequence = [header(EffectiveEchoTime=77.0)]
+        image.SharedFunctionalGroupsSequence[0].MRImageFrameTypeSequence[0].ComplexImageComponent = "PHASE"
+
+    frames = frames_of(enhanced(tmp_path, change=change))
+    assert [frame.EchoTime for frame in frames] == [3] * 3 + [77] + [3] * 8
+    assert "PHASE" in frames[0].ImageType
+
+
 def several_stacks(image):
     for number, groups in enumerate(image.PerFrameFunctionalGroupsSequence):
         groups.FrameContentSequence[0].StackID = str(number % 2)
 
 
-REFUSED = {
-    "two echoes": ({"order": np.repeat(np.arange(12), 2)}, "two images have one position; expected one volume"),
-    "two volumes in time": ({"order": np.tile(np.arange(12), 2)}, "two images have one position; expected one volume"),
-    "two stacks": ({"change": several_stacks}, "several stacks of images; expected one volume"),
-    "a gap": ({"order": np.delete(np.arange(12), 4)}, "mm after slice 4, 3.00 mm elsewhere; is a slice missing?"),
+def of_one_series(image):
+    image.SeriesInstanceUID = "1.2.3"
+
+
+REFUSED = {  # images of one series, the message
+    "two echoes": ([{"order": np.repeat(range(12), 2)}], "two images have one position; expected one volume"),
+    "two volumes in time": ([{"order": np.tile(range(12), 2)}], "two images have one position; expected one volume"),
+    "two stacks": ([{"change": several_stacks}], "several stacks of images; expected one volume"),
+    "a gap": ([{"order": np.delete(range(12), 4)}], "mm after slice 4, 3.00 mm elsewhere; is a slice missing?"),
+    "two images": (
+        [{"order": np.arange(6), "change": of_one_series}, {"order": np.arange(6, 12), "change": of_one_series}],
+        "several multi-frame images; expected one volume in one image",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_images_that_are_not_one_volume_are_refused(kind, array, tmp_path):
-    options, message = REFUSED[kind]
-    enhanced(tmp_path, array, **options)
+def test_images_that_are_not_one_volume_are_refused(kind, tmp_path):
+    (images, message), study = REFUSED[kind], Study()
+    for number, options in enumerate(images):
+        enhanced(tmp_path / str(number), study=study, **options)
     (series,) = read_study(tmp_path)
     assert is_volume(series)
     refused = refusal(grid_of, [instance.header for instance in series.instances], "series 3")
@@ -246,57 +201,35 @@ def test_images_that_are_not_one_volume_are_refused(kind, array, tmp_path):
     assert message in refused
 
 
-def test_a_series_of_several_images_is_refused(array, tmp_path):
-    study, uid = Study(), hd.UID()
-    for part in (0, 1):
-        change = lambda image: setattr(image, "SeriesInstanceUID", uid)  # noqa: E731
-        enhanced(tmp_path / str(part), array, study, order=np.arange(6) + 6 * part, change=change)
-    (series,) = read_study(tmp_path)
-    message = refusal(grid_of, [instance.header for instance in series.instances], "series 3")
-    assert message == "series 3: several multi-frame images; expected one volume in one image"
-
-
-def test_three_orientations_in_one_image_are_not_a_volume(array, tmp_path):
+def test_three_orientations_in_one_image_are_not_a_volume(tmp_path):
     def turn(image):
         for number, groups in enumerate(image.PerFrameFunctionalGroupsSequence):
             cosines = np.roll(np.eye(3), number % 3, axis=0)[:2].ravel().tolist()
             groups.PlaneOrientationSequence[0].ImageOrientationPatient = cosines
 
-    enhanced(tmp_path, array, geometry_per_frame=True, change=turn)
+    enhanced(tmp_path, geometry_per_frame=True, change=turn)
     assert [is_volume(series) for series in read_study(tmp_path)] == [False]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda image: setattr(image, "NumberOfFrames", 13),
-        lambda image: delattr(image, "PerFrameFunctionalGroupsSequence"),
-    ],
-)
-def test_frames_without_description_are_reported(change, array, tmp_path):
-    enhanced(tmp_path, array, change=change)
-    assert refusal(read_study, tmp_path) == "--input: contains a DICOM file that cannot be read (ValueError)"
-
-
-def test_missing_voxels_are_reported_in_one_line(array, tmp_path):
-    image = enhanced(tmp_path, array)
+def test_frames_without_description_or_voxels_are_reported_in_one_line(tmp_path):
+    image = enhanced(tmp_path)
     image.PixelData = image.PixelData[:-10]
     message = refusal(volume_of, [image], "series 3")
     assert message == "series 3: voxels cannot be read (Explicit VR Little Endian: ValueError)"
+    for change in (
+        lambda image: setattr(image, "NumberOfFrames", 13),
+        lambda image: delattr(image, "PerFrameFunctionalGroupsSequence"),
+    ):
+        enhanced(tmp_path, change=change)
+        assert refusal(read_study, tmp_path) == "--input: contains a DICOM file that cannot be read (ValueError)"
 
 
-@pytest.mark.parametrize(("code", "usable"), [("12738006", True), ("69536005", True), ("421060004", False)])
-def test_the_anatomy_of_the_frames_rules_out_other_parts_of_the_body(code, usable, array, tmp_path):
+@pytest.mark.parametrize(("code", "modality"), [("12738006", "T1"), ("69536005", "T1"), ("421060004", None)])
+def test_the_anatomy_of_the_frames_rules_out_other_parts_of_the_body(code, modality, tmp_path):
     def change(image):
         (anatomy,) = image.SharedFunctionalGroupsSequence[0].FrameAnatomySequence
         anatomy.AnatomicRegionSequence[0].CodeValue = code  # brain, head, vertebral column
 
-    enhanced(tmp_path, array, change=change)
+    enhanced(tmp_path, change=change)
     (series,) = read_study(tmp_path)
-    assert modality_of(series.header) == ("T1" if usable else None)
-
-
-def test_a_study_lists_one_file_for_all_frames(array, tmp_path):
-    enhanced(tmp_path, array)
-    (series,) = read_study(tmp_path)
-    assert series.files == [Path(tmp_path / "003.dcm")]
+    assert modality_of(series.header) == modality

@@ -1,30 +1,37 @@
-"""The trial with Orthanc: send, fetch, segment, store, find."""
+"""The trial with Orthanc: send, fetch, segment, store, find. A stand-in takes the place of the segmentation."""
 
-import pytest
+import sys
 
-pytest.importorskip("monai.deploy", reason="needs the environment of make deploy")
-
-from deploy.orthanc import missing_tools
+from deploy import pacs
+from tests.deploy.checks import WITH_ORTHANC, documented_options
 from tests.deploy.dicom_study import Study, write_brats
+from tests.support import ROOT, execute
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        bool(missing_tools()), reason=f"{missing_tools()} missing (Debian: orthanc orthanc-dicomweb dcmtk)"
-    ),
-]
+pytestmark = WITH_ORTHANC
 
 
-def test_the_segmentation_of_a_study_in_a_pacs_is_found_there(cohorts, application, tmp_path):
-    write_brats(tmp_path / "study", cohorts("brats"), Study(), shuffle=True)
+def test_the_results_of_a_study_in_a_pacs_are_found_there(tmp_path, monkeypatch, capsys):
+    write_brats(tmp_path / "study", None, Study())
+    called = []
 
-    result = application("brats", tmp_path / "study", tmp_path, module="deploy.pacs", package=True)
+    def segment(study, bundle, output, **options):
+        called.append((bundle, options))
+        command = [sys.executable, str(ROOT / "tests/deploy/stand_in_segmenter.py")]
+        result = execute([*command, f"--input={study}", f"--output={output}"], RUNS=str(tmp_path / "runs"))
+        assert result.returncode == 0, result.stderr
 
-    assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
+    monkeypatch.setattr(pacs, "segment", segment)
+    for name in ("restrict_output", "exit_cleanly_on_signals"):
+        monkeypatch.setattr(pacs, name, lambda: None)
+    values = {"input": str(tmp_path / "study"), "bundle": "a bundle"}
+    documented = {name: values[name] for name in documented_options("deploy.pacs")}
+    pacs.trial(**documented, checkpoint="a file", bundle_options="--a=1", force=True)
+
+    assert called == [("a bundle", {"checkpoint": "a file", "bundle_options": "--a=1", "force": True})]
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
     count = len(list((tmp_path / "study").rglob("*.dcm")))
-    assert lines[:2] == ["C-STORE: study sent", f"WADO-RS: {count} images fetched"]
-    assert lines[-2].startswith("QIDO-RS and C-FIND: structured report found, series 1.2.826.0.1.")
-    assert lines[-1].startswith("QIDO-RS and C-FIND: segmentation found, series 1.2.826.0.1.")
-    assert "SENTINEL" not in result.stdout + result.stderr
-    assert "127.0.0.1" not in result.stderr
+    assert lines[:3] == ["C-STORE: study sent", f"WADO-RS: {count} images fetched", "STOW-RS: results stored"]
+    assert lines[3].startswith("QIDO-RS and C-FIND: structured report found, series 1.2.826.0.1.")
+    assert lines[4].startswith("QIDO-RS and C-FIND: segmentation found, series 1.2.826.0.1.")
+    assert "SENTINEL" not in printed

@@ -14,28 +14,20 @@ def results(tmp_path):
     return folder
 
 
-def test_a_missing_output_folder_is_made(tmp_path):
+def test_an_output_folder_is_made_and_refused_if_it_has_results_or_is_a_file(results, tmp_path):
     prepare_output(tmp_path / "a/b")
     assert (tmp_path / "a/b").is_dir()
-
-
-def test_an_output_folder_with_results_is_refused(results):
-    assert refusal(prepare_output, results) == (
-        "--output: contains segmentation.dcm; expected a folder without results"
-    )
-
-
-def test_an_output_that_is_a_file_is_refused(tmp_path):
-    (tmp_path / "out").write_text("a file")
-    assert refusal(prepare_output, tmp_path / "out") == "--output: File exists; expected a writable folder"
+    message = refusal(prepare_output, results)
+    assert message == "--output: contains segmentation.dcm; expected a folder without results"
+    message = refusal(prepare_output, results / "result.json")
+    assert message == "--output: File exists; expected a writable folder"
 
 
 def test_all_results_are_published(results, tmp_path):
     (tmp_path / "out").mkdir()
     publish_results(results, tmp_path / "out")
-    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {
-        name: name for name in RESULT_FILES
-    }
+    published = {path.name: path.read_text() for path in (tmp_path / "out").iterdir()}
+    assert published == {name: name for name in RESULT_FILES}
     assert list(results.iterdir()) == []
 
 
@@ -43,5 +35,4 @@ def test_no_result_is_published_if_one_is_in_the_way(results, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/result.json").write_text("somebody else's")
     assert "now contains result.json" in refusal(publish_results, results, tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["result.json"]
-    assert (tmp_path / "out/result.json").read_text() == "somebody else's"
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"result.json": "somebody else's"}

@@ -1,62 +1,60 @@
-import pytest
-
-pytest.importorskip("pydicom", reason="needs the environment of make deploy")
+import shutil
 
 import numpy as np
 import pydicom
+import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from deploy.study import read_study
 from tests.deploy.checks import refusal
-from tests.deploy.dicom_study import IDENTIFIER, NAME, Study, change, write_modality, write_small_study
+from tests.deploy.dicom_study import IDENTIFIER, NAME, VOXELS, Study, change, write_brats, write_modality
 
-VOXELS = np.ones((4, 4, 12), np.uint16)
+ONE_PATIENT = "--input: contains images of 2 patients; expected one patient"
 
 
 @pytest.fixture
 def study(tmp_path):
     """Folder and identity of a study: a localiser and the four series of BraTS, numbered 2 to 5."""
-    return tmp_path / "study", write_small_study(tmp_path / "study")
+    identity = Study()
+    write_brats(tmp_path / "study", None, identity)
+    return tmp_path / "study", identity
 
 
-def test_other_files_and_copies_are_ignored(study):
+def test_other_files_copies_and_links_inside_the_folder_add_nothing(study, tmp_path):
     folder, _ = study
     (folder / "README.txt").write_text("text")
     file = next((folder / "3").iterdir())
-    (folder / "copy.dcm").write_bytes(file.read_bytes())
+    shutil.copy(file, folder / "copy.dcm")
+    (folder / "link.dcm").symlink_to(file)
     series = read_study(folder)
     assert [each.number for each in series] == [1, 2, 3, 4, 5]
     assert len(series[2].instances) == 12
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "links").symlink_to(tmp_path / "elsewhere")
+    assert refusal(read_study, folder).startswith("--input: contains a link that leads outside it")
 
 
 @pytest.mark.parametrize("values", [{"PixelData": bytes(32)}, {"PatientID": "SENTINEL-ID-4712"}])
 def test_two_different_files_with_one_uid_are_refused(study, values):
     """For example a scan before and after skull stripping by a tool that keeps UIDs, or another patient."""
     folder, _ = study
-    (folder / "9").mkdir()
-    (folder / "9/copy.dcm").write_bytes(next((folder / "3").iterdir()).read_bytes())
-    change(folder / "9/copy.dcm", **values)
+    shutil.copy(next((folder / "3").iterdir()), folder / "copy.dcm")
+    change(folder / "copy.dcm", **values)
     assert refusal(read_study, folder).startswith("--input: two different files have the same SOPInstanceUID")
 
 
-def test_mixed_patients_are_refused(study):
+def test_several_patients_or_studies_are_refused(study, tmp_path):
     folder, identity = study
     write_modality(folder / "6", VOXELS, np.eye(4), identity.other_patient(), 6, "T1")
-    assert refusal(read_study, folder) == "--input: contains images of 2 patients; expected one patient"
-
-
-def test_patients_without_id_are_distinguished_by_name(tmp_path):
-    for number, name in enumerate((NAME, "OTHER^SENTINEL"), 1):
-        write_modality(tmp_path / str(number), VOXELS, np.eye(4), Study("1.2", "1.3", name, ""), number, "T1")
-    assert refusal(read_study, tmp_path) == "--input: contains images of 2 patients; expected one patient"
-
-
-def test_several_studies_are_refused(study):
-    folder, _ = study
+    assert refusal(read_study, folder) == ONE_PATIENT
+    shutil.rmtree(folder / "6")
     write_modality(folder / "6", VOXELS, np.eye(4), Study(), 6, "T1")
     assert refusal(read_study, folder) == "--input: contains 2 studies; expected one study"
+    for number, name in enumerate((NAME, "OTHER^SENTINEL")):
+        write_modality(tmp_path / f"no id/{number}", VOXELS, np.eye(4), Study("1.2", "1.3", name, ""), number, "T1")
+    assert refusal(read_study, tmp_path / "no id") == ONE_PATIENT
 
 
 def test_a_folder_without_dicom_and_a_missing_one_are_refused(tmp_path):
@@ -66,22 +64,6 @@ def test_a_folder_without_dicom_and_a_missing_one_are_refused(tmp_path):
     assert message == "--input: no such folder; expected a folder with the DICOM files of one study"
 
 
-def test_links_are_followed_inside_the_folder_only(study, tmp_path):
-    folder, _ = study
-    (folder / "link.dcm").symlink_to(next((folder / "3").iterdir()))
-    assert len(read_study(folder)) == 5
-    (tmp_path / "elsewhere").mkdir()
-    (folder / "links").symlink_to(tmp_path / "elsewhere")
-    assert refusal(read_study, folder).startswith("--input: contains a link that leads outside it")
-
-
-def test_a_damaged_header_is_reported_without_its_content(study):
-    folder, _ = study
-    file = next((folder / "3").iterdir())
-    file.write_bytes(file.read_bytes()[:200])  # within the file meta information
-    assert refusal(read_study, folder).startswith("--input: contains a DICOM file without UIDs; it is damaged")
-
-
 @pytest.mark.parametrize(
     ("name", "content"), [("IM0001", b""), ("a.dcm", b""), ("a.DCM", b"SENTINEL"), ("a.IMA", b"S")]
 )
@@ -89,6 +71,12 @@ def test_files_of_an_interrupted_export_are_reported(study, name, content):
     """If it were ignored, the last slice of a series could be missing unnoticed."""
     (study[0] / name).write_bytes(content)
     assert refusal(read_study, study[0]).startswith("--input: contains a DICOM file that is empty or damaged")
+
+
+def test_a_damaged_header_is_reported_without_its_content(study):
+    file = next((study[0] / "3").iterdir())
+    file.write_bytes(file.read_bytes()[:200])  # within the file meta information
+    assert refusal(read_study, study[0]).startswith("--input: contains a DICOM file without UIDs; it is damaged")
 
 
 @pytest.mark.parametrize(
@@ -105,10 +93,9 @@ def test_files_of_an_interrupted_export_are_reported(study, name, content):
     ],
 )
 def test_invalid_values_are_reported_without_their_content(study, keyword, value):
-    folder, _ = study
-    file = next((folder / "3").iterdir())
+    file = next((study[0] / "3").iterdir())
     image = pydicom.dcmread(file)
     tag = Tag(tag_for_keyword(keyword))
     image[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
     image.save_as(file)
-    assert refusal(read_study, folder).startswith("--input: contains a DICOM file ")
+    assert refusal(read_study, study[0]).startswith("--input: contains a DICOM file ")

@@ -11,10 +11,23 @@ from deploy.subprocess_guard import run_guarded
 from tests.support import ROOT, execute
 
 START = """
+import os, signal
 from pathlib import Path
 from deploy.subprocess_guard import *
-from tests.deploy.guarded_work import fail, wait
+from tests.deploy.test_subprocess_guard import fail, wait
 """
+
+
+def wait(folder: str) -> None:
+    """Start another process, write the ids of both to the file `pids`, and wait for the other one."""
+    process = subprocess.Popen(["sleep", "60"])
+    Path(folder, "part").write_text(f"{os.getpid()} {process.pid}")
+    Path(folder, "part").rename(Path(folder, "pids"))
+    process.wait()
+
+
+def fail() -> None:
+    raise ValueError("SENTINEL")
 
 
 def is_running(pid: str) -> bool:
@@ -24,14 +37,10 @@ def is_running(pid: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize(
-    ("number", "status"),
-    [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, -signal.SIGINT)],
-)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, -2)])
 def test_an_interruption_ends_the_child_and_its_processes(tmp_path, number, status):
     (tmp_path / "temporary").touch()
     code = f"""{START}
-import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
 exit_cleanly_on_signals()
 try:
@@ -51,20 +60,16 @@ finally:
 
 
 def test_a_failure_has_the_status_of_the_child_and_its_message_is_withheld():
+    run_guarded(os.getcwd)
     result = execute([sys.executable, "-c", f"{START}run_guarded(fail)"])
     assert result.returncode == 1
     assert result.stderr.startswith("error: ValueError (message withheld)")
     assert "SENTINEL" not in result.stderr
 
 
-def test_successful_work_returns():
-    run_guarded(os.getcwd)
-
-
 def test_a_signal_during_the_start_takes_effect_after_it(tmp_path):
     """If the start were interrupted, nobody would know the id of the child, which would go on."""
     code = f"""{START}
-import os, signal
 from multiprocessing.context import SpawnProcess
 start = SpawnProcess.start
 SpawnProcess.start = lambda self: (os.kill(os.getpid(), signal.SIGTERM), start(self), print(self.pid, flush=True))

@@ -1,27 +1,22 @@
-import pytest
-
-pytest.importorskip("pydicom", reason="needs the environment of make deploy")
-
 from pydicom.sr.codedict import codes
 
 from common.data.regions import CONVENTIONS
 from common.prepare.targets import COHORTS
 from deploy.tasks import TASKS
 
+TUMOUR, STROKE = (TASKS[name].segments for name in ("tumour", "stroke"))
+
 
 def test_segments_have_snomed_codes():
     """Compared with pydicom's tables, which lack 55641003, |Infarct (morphologic abnormality)|."""
-    known = [codes.SCT.Necrosis, codes.SCT.Edema, codes.SCT.Neoplasm]
-    assert [(segment.code, segment.meaning) for segment in TASKS["tumour"].segments] == [
-        (code.value, code.meaning) for code in known
-    ]
-    assert [(segment.code, segment.meaning) for segment in TASKS["stroke"].segments] == [("55641003", "Infarct")]
+    known = [(code.value, code.meaning) for code in (codes.SCT.Necrosis, codes.SCT.Edema, codes.SCT.Neoplasm)]
+    found = [(segment.code, segment.meaning) for segment in (*TUMOUR, *STROKE)]
+    assert found == [*known, ("55641003", "Infarct")]
 
 
 def test_a_segment_has_the_colour_of_the_innermost_region_around_it():
     """So that viewers show the nested regions of the project's pictures in the same colours."""
-    tumour, stroke = (TASKS[name].segments for name in ("tumour", "stroke"))
-    for convention, segments in (("brats2021", tumour), ("brats2023", tumour), ("atlas", stroke)):
+    for convention, segments in (("brats2021", TUMOUR), ("brats2023", TUMOUR), ("atlas", STROKE)):
         regions = CONVENTIONS[convention].regions.values()
         for segment in segments:
             around = [region for region in regions if region.labels & set(segment.values)]
