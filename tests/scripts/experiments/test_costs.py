@@ -37,23 +37,11 @@ def test_a_length_in_epochs_needs_the_datalist(tmp_path, gpus, steps):
     assert steps_of(job, gpus) == (steps, "")  # docs/scale.md
 
 
-def test_a_datalist_that_breaks_a_rule_is_named(tmp_path):
-    (tmp_path / "datalists").mkdir()
-    (tmp_path / "datalists/data.json").write_text('{"training": [], "training": [{}]}')
-    with pytest.raises(InputError, match=r'data\.json: not JSON \(the key "training" occurs twice\)'):
-        steps_of(training("atlas_finetune", "atlas", tmp_path), 1)
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": 1, "a": 2}', '{"a": []}', "[]"])
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": []}', "[]"])
 def test_costs_that_nobody_measured_are_refused(tmp_path, text):
     (tmp_path / "costs.json").write_text(text)
     with pytest.raises(InputError, match=r"costs\.json: .*; expected what --measure=true writes, or no such file$"):
         read_costs(tmp_path / "costs.json")
-
-
-def test_options_of_the_study_count():
-    job = training("brats_finetune", "brats", options={"iterations": 30, "val_interval": 10, "warmup_iterations": 3})
-    assert steps_of(job, 1) == (30, "")
 
 
 @pytest.mark.parametrize("edges", ["64,64,96", "(64,64,96)", "[64,64,96]", [64, 64, 96]])
@@ -63,10 +51,11 @@ def test_options_are_read_as_monais_command_reads_them(edges):
     assert (list(found["patch_size"]), found["iterations"]) == ([64, 64, 96], "600 epochs")
 
 
-def test_a_length_that_does_not_fit_is_refused_with_the_job():
-    job = training("brats_finetune", "brats", options={"iterations": 30, "val_interval": 10})
+def test_options_of_the_study_count_and_have_to_fit():
+    options = {"iterations": 30, "val_interval": 10}
+    assert steps_of(training("brats_finetune", "brats", options=options | {"warmup_iterations": 3}), 1) == (30, "")
     with pytest.raises(InputError, match=r"^it: warmup_iterations=500: expected at most iterations=30$"):
-        steps_of(job, 1)
+        steps_of(training("brats_finetune", "brats", options=options), 1)
 
 
 def test_trainings_that_differ_in_seed_length_or_places_cost_the_same():

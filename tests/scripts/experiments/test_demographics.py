@@ -46,7 +46,6 @@ def test_fields_of_uk_biobank_and_own_names_are_columns(tmp_path):
         ("age,sex,race\n50,X,White\n", "line 2: sex='X': expected"),
         ("age,sex,race\n50,F,<b>\n", "line 2: ethnicity='<b>': expected"),
         ("age,sex,race\n-50,F,White\n", "line 2: age='-50': expected"),
-        ("", "no column for age"),
     ],
 )
 def test_other_tables_are_refused_in_one_line(tmp_path, text, message):

@@ -14,19 +14,6 @@ AVERAGES = {
     8: [0.8971, 0.9110, 0.9115, 0.9089, 0.9112, 0.9110, 0.9054],
     9: [0.7870, 0.7816, 0.8758, 0.8670, 0.8883, 0.8849, 0.8948, 0.8937],
 }
-# The first and the last row of folds, typed from the paper
-FOLD_1 = {
-    4: [0.9032, 0.8994, 0.8854, 0.895, 0.894, 0.896, 0.899, 0.883, 0.857],
-    5: [0.718, 0.700],
-    8: [0.8854, 0.9027, 0.9032, 0.9014, 0.9019, 0.8994, 0.8999],
-    9: [0.7810, 0.7437, 0.8771, 0.8594, 0.8893, 0.8837, 0.8949, 0.8885],
-}
-FOLD_5 = {
-    4: [0.9139, 0.9114, 0.9035, 0.903, 0.902, 0.909, 0.906, 0.892, 0.893],
-    5: [0.725, 0.676],
-    8: [0.9035, 0.9139, 0.9141, 0.9101, 0.9132, 0.9114, 0.9103],
-    9: [0.7758, 0.7893, 0.8869, 0.8656, 0.8895, 0.8860, 0.8857, 0.8938],
-}
 # Averages that rounding does not explain
 DISAGREE = {
     (4, "BSF-1-S (64M)"): 0.9084,
@@ -42,8 +29,6 @@ DISAGREE = {
 def test_tables_of_folds_are_the_papers(number):
     systems = list(paper()[number]["systems"].values())
     assert [system["average"] for system in systems] == AVERAGES[number]
-    assert [system["dice"][0] for system in systems] == FOLD_1[number]
-    assert [system["dice"][4] for system in systems] == FOLD_5[number]
     assert {len(system["dice"]) for system in systems} == {5}
     assert len(paper()[number]["labels"]) == 5
 
@@ -75,14 +60,9 @@ def test_tables_4_and_8_share_their_folds_but_where_it_is_listed():
     assert all(f"{value:.4f}" in texts for pair in differing.values() for value in pair)
 
 
-def test_atlas_has_the_text_of_section_3_3_and_the_leaderboard():
+def test_atlas_has_the_text_of_section_3_3():
     systems = paper()[6]["systems"]
     assert list(systems["BrainSegFounder"].values()) == [0.712, 0.711, 3.421, 8993.85]
-    assert [system["dice"] for system in systems.values()] == [0.712, 0.703, 0.663, 0.718, 0.663]
-    assert [system["lesion_f1"] for system in systems.values()] == [0.711, 0.703, 0.556, 0.724, 0.559]
-    assert [system["lesion_count_difference"] for system in systems.values()] == [3.421, 3.677, 4.657, 2.75, 4.5]
-    volumes = [8993.85, 9165.18, 8804.91, 6162, 9535.23]
-    assert [system["volume_difference"] for system in systems.values()] == volumes
     assert [name for name, system in systems.items() if "quoted" in system] == ["CTRL", "HeRN", "POBOTRI"]
 
 
@@ -93,21 +73,15 @@ def test_demographics_add_up_to_the_cohorts_but_where_it_is_listed():
         for group, rows in table["groups"].items()
         for cohort in table["cohorts"]
     }
-    assert sums == {
-        ("Age at recruitment", "all"): 502309 + 101,
-        ("Age at recruitment", "study"): 41400,
-        ("Gender", "all"): 502309 + 101,
-        ("Gender", "study"): 41400,
-        ("Race", "all"): 502309,
-        ("Race", "study"): 41400,
-    }
+    answered = {"all": 502309, "study": 41400}
+    for (group, cohort), people in sums.items():
+        unknown = 101 if cohort == "all" and group != "Race" else 0
+        assert people == answered[cohort] + unknown
     for rows in table["groups"].values():
         for name, row in rows.items():
-            for cohort, people in {"all": 502309, "study": 41400}.items():
+            for cohort, people in answered.items():
                 count, percent = row[cohort]
                 digits = len(str(percent).partition(".")[2])
                 agrees = abs(100 * count / people - percent) <= 0.5 * 10.0**-digits + 1e-9
                 assert agrees == ((name, cohort) != ("Black", "study"))
-    texts = " ".join(table["inconsistent"])
-    assert "502,410" in texts
-    assert "Black" in texts
+    assert all(text in " ".join(table["inconsistent"]) for text in ("502,410", "Black"))
