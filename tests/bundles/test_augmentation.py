@@ -43,8 +43,7 @@ def turned(volume, centre, angles, order):
     return ndimage.affine_transform(volume, turn, offset, (PATCH,) * 3, order=order, mode="grid-constant")
 
 
-@pytest.mark.parametrize("flip", [0, 1])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("seed", "flip"), [(0, 0), (1, 1), (2, 0), (3, 1)])
 def test_a_turned_crop_is_what_scipy_reads_from_the_whole_volume(seed, flip):
     volumes = case(seed=seed)
     plain, _ = draw(volumes, seed)
@@ -63,7 +62,7 @@ def test_a_turned_crop_is_what_scipy_reads_from_the_whole_volume(seed, flip):
     assert expected.any()
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 def test_a_turned_crop_has_no_empty_corner_and_keeps_its_lesion_in_the_middle(seed):
     volumes = {key: np.ones((72, 72, 72), dtype=np.float32) for key in ("image", "label")}
     volumes["label"] = np.pad(np.ones((3, 3, 3), dtype=np.float32), ((27, 42), (35, 34), (39, 30)))
@@ -74,7 +73,7 @@ def test_a_turned_crop_has_no_empty_corner_and_keeps_its_lesion_in_the_middle(se
     np.testing.assert_allclose(crop["image"], 1, atol=1e-4)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_crop_that_is_not_turned_is_a_piece_of_the_volume_perhaps_mirrored(seed):
     volumes = case(seed=seed)
     plain, _ = draw(volumes, seed)

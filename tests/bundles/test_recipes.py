@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 from monai.bundle import ConfigParser
 from monai.transforms import (
     Compose,
@@ -16,87 +17,48 @@ from monai.transforms import (
 from tests.bundles.workflows import config
 from tests.support import BUNDLES
 
-CROP = [96, 96, 96]
 # Cox et al. 2024: section 2.3; sections 2.4.1, 2.4.2; sections 2.5.1, 2.5.2; Table 3. Public code: README of `pretrain`
 # and the defaults of its script; `launch.sh` of BraTS; `pretrain.py`, `finetune.py` and their launch scripts of ATLAS;
 # the fine-tuning script of BraTS and its launch scripts.
-VALUES = {
-    "ukb_ssl_pretrain": {
-        "text": {"learning_rate": 6e-6, "iterations": 15_000, "batch_size": 2, "global_batch_size": 128},
-        "table": {"learning_rate": 1e-6, "iterations": 200_000, "global_batch_size": 128},
-        "code": {
-            "learning_rate": 5e-4,
-            "iterations": 100_000,
-            "batch_size": 4,
-            "global_batch_size": 256,
-            "crops_per_volume": 2,
-            "divisible_foreground": True,
-            "warmup_iterations": 500,
-            "best_metric": "reconstruction",
-        },
-    },
-    "brats_stage2": {
-        "text": {"learning_rate": 1e-4, "batch_size": 2, "crops_per_volume": 1, "best_metric": "total"},
-        "table": {"learning_rate": 1e-4, "iterations": 50_000, "batch_size": 2},
-        "code": {
-            "learning_rate": 6e-6,
-            "iterations": 50_000,
-            "val_interval": 500,
-            "batch_size": 4,
-            "crops_per_volume": 2,
-            "divisible_foreground": True,
-            "best_metric": "reconstruction",
-        },
-    },
-    "atlas_stage2": {
-        "text": {"learning_rate": 5e-3, "iterations": "600 epochs", "batch_size": 4, "warmup_iterations": 500},
-        "table": {"learning_rate": 3e-3, "iterations": 600, "batch_size": 4},
-        "code": {"learning_rate": 1e-4, "iterations": "1000 epochs", "batch_size": 2, "warmup_iterations": 50},
-    },
-    "brats_finetune": {
-        "text": {"learning_rate": 1e-4, "iterations": 50_000, "batch_size": 2, "patch_size": CROP},
-        "table": {"learning_rate": 1e-4, "iterations": 50_000, "batch_size": 2},
-        "code": {
-            "learning_rate": 1e-4,
-            "iterations": "300 epochs",
-            "val_interval": "5 epochs",
-            "warmup_iterations": "50 epochs",
-            "batch_size": 2,
-            "patch_size": [128, 128, 128],
-            "divisible_foreground": True,
-            "normalize_crops": True,
-            "window_weighting": "constant",
-        },
-    },
-    "atlas_finetune": {
-        "text": {"learning_rate": 1e-4, "iterations": "600 epochs", "batch_size": 4, "patch_size": CROP},
-        "table": {"learning_rate": 3e-3, "iterations": 600, "batch_size": 4},
-        "code": {
-            "learning_rate": 1e-3,
-            "iterations": "1000 epochs",
-            "val_interval": "5 epochs",
-            "warmup_iterations": 0,
-            "batch_size": 2,
-            "network_def::drop_rate": 0.1,
-        },
-    },
-}
+VALUES = """
+ukb_ssl_pretrain:
+  text: {learning_rate: 6.0e-6, iterations: 15000, batch_size: 2, global_batch_size: 128}
+  table: {learning_rate: 1.0e-6, iterations: 200000, global_batch_size: 128}
+  code: {learning_rate: 5.0e-4, iterations: 100000, batch_size: 4, global_batch_size: 256, crops_per_volume: 2,
+         divisible_foreground: true, warmup_iterations: 500, best_metric: reconstruction}
+brats_stage2:
+  text: {learning_rate: 1.0e-4, batch_size: 2, crops_per_volume: 1, best_metric: total}
+  table: {learning_rate: 1.0e-4, iterations: 50000, batch_size: 2}
+  code: {learning_rate: 6.0e-6, iterations: 50000, val_interval: 500, batch_size: 4, crops_per_volume: 2,
+         divisible_foreground: true, best_metric: reconstruction}
+atlas_stage2:
+  text: {learning_rate: 5.0e-3, iterations: 600 epochs, batch_size: 4, warmup_iterations: 500}
+  table: {learning_rate: 3.0e-3, iterations: 600, batch_size: 4}
+  code: {learning_rate: 1.0e-4, iterations: 1000 epochs, batch_size: 2, warmup_iterations: 50}
+brats_finetune:
+  text: {learning_rate: 1.0e-4, iterations: 50000, batch_size: 2, patch_size: [96, 96, 96]}
+  table: {learning_rate: 1.0e-4, iterations: 50000, batch_size: 2}
+  code: {learning_rate: 1.0e-4, iterations: 300 epochs, val_interval: 5 epochs, warmup_iterations: 50 epochs,
+         batch_size: 2, patch_size: [128, 128, 128], divisible_foreground: true, normalize_crops: true,
+         window_weighting: constant}
+atlas_finetune:
+  text: {learning_rate: 1.0e-4, iterations: 600 epochs, batch_size: 4, patch_size: [96, 96, 96]}
+  table: {learning_rate: 3.0e-3, iterations: 600, batch_size: 4}
+  code: {learning_rate: 1.0e-3, iterations: 1000 epochs, val_interval: 5 epochs, warmup_iterations: 0, batch_size: 2,
+         "network_def::drop_rate": 0.1}
+"""
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)
-@pytest.mark.parametrize("recipe", ["text", "table", "code"])
-def test_a_recipe_has_the_values_of_its_source(bundle, recipe):
-    parser = ConfigParser(config(bundle) | {"recipe": recipe})
-    expected = VALUES[bundle][recipe]
-    assert {name: parser.get_parsed_content(name) for name in expected} == expected
-
-
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_the_text_is_the_default_and_a_single_option_wins(bundle):
+def test_a_recipe_has_the_values_of_its_source_and_a_single_option_wins(bundle):
     assert config(bundle)["recipe"] == "text"
+    values = yaml.safe_load(VALUES)[bundle]
+    for recipe, expected in values.items():
+        parser = ConfigParser(config(bundle) | {"recipe": recipe})
+        assert {name: parser.get_parsed_content(name) for name in expected} == expected
     parser = ConfigParser(config(bundle) | {"recipe": "code", "iterations": 7})
     assert parser.get_parsed_content("iterations") == 7
-    assert parser.get_parsed_content("batch_size") == VALUES[bundle]["code"]["batch_size"]
+    assert parser.get_parsed_content("batch_size") == values["code"]["batch_size"]
 
 
 # The crops of BraTS in the public code: a foreground grown to multiples of the crop, a crop, a z-score of the crop
@@ -132,13 +94,12 @@ def z_score():
 
 def crops_of_the_code(volume, seed):
     foreground = CropForegroundd(KEYS, source_key="image", k_divisible=[EDGE] * 3)
-    return cropped(
-        volume, [foreground, RandSpatialCropd(KEYS, roi_size=[EDGE] * 3, random_size=False), z_score()], seed
-    )
+    crop = RandSpatialCropd(KEYS, roi_size=[EDGE] * 3, random_size=False)
+    return cropped(volume, [foreground, crop, z_score()], seed)
 
 
-def crops_of_the_recipe(volume, seed, **options):
-    parser = ConfigParser(config("brats_finetune") | {"recipe": "code", "patch_size": [EDGE] * 3} | options)
+def crops_of_the_recipe(volume, seed):
+    parser = ConfigParser(config("brats_finetune") | {"recipe": "code", "patch_size": [EDGE] * 3})
     names = ["divisible_foreground", "normalize_crops"]
     parser["options"] = {"_target_": "types.SimpleNamespace", **{name: f"@{name}" for name in names}}
     steps = parser.get_parsed_content("train::random_transforms")
@@ -147,7 +108,7 @@ def crops_of_the_recipe(volume, seed, **options):
     return cropped(volume, [foreground, z_score(), *steps], seed)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_crops_of_recipe_code_are_those_of_the_public_code(seed):
     expected, found = crops_of_the_code(brain(seed), seed), crops_of_the_recipe(brain(seed), seed)
     assert found["image"].shape == (4, EDGE, EDGE, EDGE)
@@ -155,24 +116,11 @@ def test_the_crops_of_recipe_code_are_those_of_the_public_code(seed):
     np.testing.assert_array_equal(found["label"], expected["label"])
 
 
-@pytest.mark.parametrize("name", ["divisible_foreground", "normalize_crops"])
-def test_each_of_both_options_makes_a_difference(name):
-    changed = [
-        not torch.allclose(
-            torch.as_tensor(crops_of_the_recipe(brain(seed), seed, **{name: False})["image"]),
-            torch.as_tensor(crops_of_the_code(brain(seed), seed)["image"]),
-            atol=1e-2,
-        )
-        for seed in range(6)
-    ]
-    assert any(changed)
-
-
 # The crops of the self-supervised stages in the public code: of a foreground grown in the same way, two of a volume
 
 
 @pytest.mark.parametrize("bundle", ["ukb_ssl_pretrain", "brats_stage2"])
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_self_supervised_crops_of_recipe_code_are_those_of_the_public_code(bundle, seed):
     size = [EDGE] * 3
     pad = SpatialPadd("image", spatial_size=size)
