@@ -2,60 +2,24 @@
 
 import csv
 import shutil
-import sys
 
 import nibabel
 import numpy as np
 import pytest
-import torch
-from monai.networks.nets import SwinUNETR
 
 from common.errors import input_error_message
-from common.ssl.networks import settings
-from tests.bundles.workflows import workflow
-from tests.support import ROOT, execute
+from tests.bundles.workflows import untrained, workflow
 
 pytestmark = pytest.mark.slow
 
-SIZE = ["--model_size=micro", "--patch_size=[64,64,64]", "--num_workers=0"]
-CHANNELS = {"brats": (["FLAIR", "T1ce", "T1", "T2"], 3), "atlas": (["T1"], 1)}
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """A network as initialised from a seed; the README's commands infer with one that a training left."""
-    folder = tmp_path_factory.mktemp("models")
-
-    def make(cohort, seed=0):
-        file = folder / f"{cohort}{seed}.pt"
-        modalities, regions = CHANNELS[cohort]
-        torch.manual_seed(seed)
-        network = SwinUNETR(len(modalities), regions, **settings("micro")._asdict())
-        torch.save({"network": network.state_dict(), "metadata": {"modalities": modalities}}, file)
-        return str(file)
-
-    return make
-
 
 @pytest.fixture
-def infer(checkpoint, tmp_path):
-    """Runs inference into `tmp_path/NAME`, as a user does."""
+def infer(cohorts, tmp_path):
+    """Runs inference with an untrained network into `tmp_path/NAME`, of the cohort's datalist by default."""
 
-    def run(cohort, name, *options):
-        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml"]
-        options = [f"--checkpoint={checkpoint(cohort)}", f"--output_dir={tmp_path / name}", *SIZE, *options]
-        return execute([*command, *options], ROOT / "bundles" / f"{cohort}_finetune")
-
-    return run
-
-
-@pytest.fixture
-def infer_here(checkpoint, cohorts, tmp_path):
-    """Runs it in this process, of the cohort's datalist by default."""
-
-    def run(cohort, name, **options):
-        options = {"checkpoint": checkpoint(cohort), "patch_size": [64, 64, 64], "num_workers": 0} | options
-        workflow(f"{cohort}_finetune", "inference", "infer", cohorts, tmp_path / name, **options).run()
+    def run(bundle, name, **options):
+        checkpoint = untrained(bundle, tmp_path / f"{bundle}.pt")
+        workflow(bundle, "inference", cohorts, tmp_path / name, **({"checkpoint": checkpoint} | options)).run()
 
     return run
 
@@ -64,18 +28,21 @@ def voxels(path):
     return np.asarray(nibabel.load(path).dataobj)
 
 
-def test_a_folder_and_a_datalist_give_the_same(infer, infer_here, cohorts, tmp_path):
-    infer_here("brats", "listed")
+def volumes(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_and_a_datalist_give_the_same(infer, cohorts, tmp_path):
+    infer("brats_finetune", "listed")
     (name,) = (path.name for path in (tmp_path / "listed").glob("*.nii.gz"))
     subject = name.removesuffix(".nii.gz")
     shutil.copytree(cohorts / "brats" / subject, tmp_path / "scans")
-    options = ["--output_convention=brats2023", "--probabilities=true", "--stitch_device=cpu", "--window_batch_size=1"]
-    options += ["--slices=all"]
-    scanned = infer("brats", "scanned", f"--dataset_dir={tmp_path / 'scans'}", *options)
-    assert scanned.returncode == 0, scanned.stderr
+    folder = {"dataset_dir": str(tmp_path / "scans"), "datalist": "null"}
+    options = {"output_convention": "brats2023", "stitch_device": "cpu", "window_batch_size": 1}
+    infer("brats_finetune", "scanned", **folder, **options, probabilities=True, slices="all")
     slices = (tmp_path / "scanned/slices" / f"{subject}.html").read_text()
-    for modality in ("FLAIR", "T1ce", "T1", "T2"):
-        assert f"<option>{modality}</option>" in slices
+    assert all(f"<option>{modality}</option>" in slices for modality in ("FLAIR", "T1ce", "T1", "T2"))
     assert not (tmp_path / "listed/slices").exists()
     first, second = voxels(tmp_path / "listed" / name), voxels(tmp_path / "scanned" / name)
     assert set(np.unique(first)) <= {0, 1, 2, 4}
@@ -85,12 +52,11 @@ def test_a_folder_and_a_datalist_give_the_same(infer, infer_here, cohorts, tmp_p
     np.testing.assert_array_equal(probabilities[..., 2] >= 0.5, second == 3)  # ET is the third channel
     source = nibabel.load(tmp_path / "scans" / f"{subject}_flair.nii.gz")
     np.testing.assert_allclose(nibabel.load(tmp_path / "listed" / name).affine, source.affine, atol=1e-6)
-    with (tmp_path / "listed/volumes.csv").open(newline="") as file:
-        rows = {row["region"]: row for row in csv.DictReader(file)}
+    rows = {row["region"]: row for row in volumes(tmp_path / "listed/volumes.csv")}
     assert int(rows["WT"]["voxels"]) == np.count_nonzero(first)
     assert float(rows["ET"]["volume_ml"]) == pytest.approx((first == 4).sum() * 4**3 / 1000, rel=1e-5)  # 4 mm
     with pytest.raises(RuntimeError, match="Failed to") as error:
-        infer_here("brats", "scanned", dataset_dir=str(tmp_path / "scans"), datalist="null")
+        infer("brats_finetune", "scanned", **folder)
     assert "1 result exists already, first " in input_error_message(error.value)
     assert input_error_message(error.value).endswith("; expected existing=skip or replace")
 
@@ -106,11 +72,9 @@ def turned(volume, affine, order, flips):
     return nibabel.Nifti1Image(np.ascontiguousarray(volume), affine @ matrix)
 
 
-def test_a_result_lies_on_its_scan_however_that_is_stored(infer_here, cohorts, tmp_path):
+def test_a_result_lies_on_its_scan_however_that_is_stored(infer, cohorts, tmp_path):
     """LAS, axes in another order, an oblique scan: the same place has the same label, and the same volume."""
-    source = next((cohorts / "atlas").rglob("*_T1w.nii.gz"))
-    image = nibabel.load(source)
-    volume = np.asarray(image.dataobj)
+    image = nibabel.load(next((cohorts / "atlas").rglob("*_T1w.nii.gz")))
     (tmp_path / "scans").mkdir()
     turn = np.eye(4)
     turn[:2, :2] = [[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]]  # rad, about z
@@ -121,35 +85,27 @@ def test_a_result_lies_on_its_scan_however_that_is_stored(infer_here, cohorts, t
         "oblique": ((1, 2, 0), (True, True, False), turn @ image.affine),
     }
     for name, (order, flips, affine) in stored.items():
-        nibabel.save(turned(volume, affine, order, flips), tmp_path / f"scans/{name}.nii.gz")
-    infer_here("atlas", "out", dataset_dir=str(tmp_path / "scans"), datalist="null")
+        nibabel.save(turned(np.asarray(image.dataobj), affine, order, flips), tmp_path / f"scans/{name}.nii.gz")
+    infer("atlas_finetune", "out", dataset_dir=str(tmp_path / "scans"), datalist="null")
     expected = voxels(tmp_path / "out/plain.nii.gz")
     assert 0 < expected.mean() < 1
     for name, (order, flips, _) in stored.items():
         result = nibabel.load(tmp_path / f"out/{name}.nii.gz")
         np.testing.assert_allclose(result.affine, nibabel.load(tmp_path / f"scans/{name}.nii.gz").affine, atol=1e-5)
-        np.testing.assert_array_equal(
-            voxels(tmp_path / f"out/{name}.nii.gz"), turned(expected, np.eye(4), order, flips).dataobj
-        )
-    with (tmp_path / "out/volumes.csv").open(newline="") as file:
-        found = {row["subject"]: (row["voxels"], row["volume_ml"]) for row in csv.DictReader(file)}
-    assert set(found) == set(stored)
-    assert set(found.values()) == {
-        (str(np.count_nonzero(expected)), f"{np.count_nonzero(expected) * 0.064:.6g}")
-    }  # 4 mm
+        np.testing.assert_array_equal(result.dataobj, turned(expected, np.eye(4), order, flips).dataobj)
+    found = {row["subject"]: (row["voxels"], row["volume_ml"]) for row in volumes(tmp_path / "out/volumes.csv")}
+    count = np.count_nonzero(expected)
+    assert found == dict.fromkeys(stored, (str(count), f"{count * 0.064:.6g}"))  # 4 mm
 
 
-def test_folds_and_mirror_images_are_averaged(infer_here, checkpoint, tmp_path):
-    folds = [checkpoint("atlas", seed) for seed in (0, 1)]
-    infer_here("atlas", "first", checkpoint=folds[0], probabilities=True)
-    infer_here("atlas", "second", checkpoint=folds[1], probabilities=True)
-    infer_here("atlas", "both", checkpoint=folds, probabilities=True)
-    infer_here("atlas", "mirrored", checkpoint=folds[0], probabilities=True, flips=[0])
-    (name,) = (path.name for path in (tmp_path / "first/probabilities").glob("*.nii.gz"))
-    first, second, both, mirrored = (
-        voxels(tmp_path / folder / "probabilities" / name).astype(float)
-        for folder in ("first", "second", "both", "mirrored")
-    )
+def test_folds_and_mirror_images_are_averaged(infer, tmp_path):
+    folds = [untrained("atlas_finetune", tmp_path / f"{seed}.pt", seed=seed) for seed in (0, 1)]
+    runs = {"first": {"checkpoint": folds[0]}, "second": {"checkpoint": folds[1]}, "both": {"checkpoint": folds}}
+    runs["mirrored"] = {"checkpoint": folds[0], "flips": [0]}
+    for name, options in runs.items():
+        infer("atlas_finetune", name, probabilities=True, overlap=0, **options)
+    files = (next((tmp_path / name / "probabilities").glob("*.nii.gz")) for name in runs)
+    first, second, both, mirrored = (voxels(file).astype(float) for file in files)
     inside = first > 0  # outside of the box around the brain there are no logits
     logits = [np.log(values[inside] / (1 - values[inside])) for values in (first, second)]
     assert np.abs(logits[0] - logits[1]).max() > 0.1
@@ -157,27 +113,27 @@ def test_folds_and_mirror_images_are_averaged(infer_here, checkpoint, tmp_path):
     assert np.abs(first - mirrored).max() > 1e-4
 
 
-def test_cases_that_fail_are_named_and_the_others_are_segmented(infer, tmp_path):
-    made = [f"--output={tmp_path / 'made'}", "--subjects=4", "--spacing=4", "--skull_stripped=true", "--workers=1"]
-    assert execute([sys.executable, "-m", "scripts.phantoms", "make", "--layout=brats", *made]).returncode == 0
-    subjects = sorted(path for path in (tmp_path / "made").iterdir() if path.is_dir())
+def test_cases_that_fail_are_named_and_the_others_are_segmented(run_bundle, cohorts, tmp_path):
     scans = tmp_path / "scans"
-    good, missing, truncated, moved = (scans / subject.name for subject in subjects)
+    subjects = sorted(path.name for path in (cohorts / "brats").iterdir() if path.is_dir())[:4]
     for subject in subjects:
-        shutil.copytree(subject, scans / subject.name)
-    (missing / f"{missing.name}_t1ce.nii.gz").unlink()
-    broken = truncated / f"{truncated.name}_t2.nii.gz"
+        shutil.copytree(cohorts / "brats" / subject, scans / subject)
+    good, missing, truncated, moved = subjects
+    (scans / missing / f"{missing}_t1ce.nii.gz").unlink()
+    broken = scans / truncated / f"{truncated}_t2.nii.gz"
     broken.write_bytes(broken.read_bytes()[:2000])
-    shifted = moved / f"{moved.name}_t1.nii.gz"
+    shifted = scans / moved / f"{moved}_t1.nii.gz"
     image = nibabel.load(shifted)
     nibabel.save(nibabel.Nifti1Image(np.roll(np.asarray(image.dataobj), 6, axis=1), image.affine), shifted)
-    result = infer("brats", "out", f"--dataset_dir={scans}")
+    options = [f"--dataset_dir={scans}", "--datalist=null", "--num_workers=1"]
+    options.append(f"--checkpoint={untrained('brats_finetune', tmp_path / 'model.pt')}")
+    result = run_bundle("brats_finetune", *options, config="configs/inference.yaml")
     assert result.returncode == 1, result.stderr
     assert "Traceback" not in result.stderr
     lines = [line.partition("failed: ")[2] for line in result.stderr.splitlines() if "failed: " in line]
-    assert lines[0].startswith(f"subject {missing.name}: no T1ce; expected a file whose name ends with _t1ce, ")
-    assert lines[1].startswith(f"subject {truncated.name}: ")
+    assert lines[0].startswith(f"subject {missing}: no T1ce; expected a file whose name ends with _t1ce, ")
+    assert lines[1].startswith(f"subject {truncated}: ")
     assert str(broken) in lines[1]
-    assert lines[2].startswith(f"subject {moved.name}: prepared otherwise: modalities' brains overlap by Dice 0.")
+    assert lines[2].startswith(f"subject {moved}: prepared otherwise: modalities' brains overlap by Dice 0.")
     assert "3 of 4 cases failed" in result.stderr
-    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == [f"{good.name}.nii.gz"]
+    assert [path.name for path in (tmp_path / "brats_finetune").glob("*.nii.gz")] == [f"{good}.nii.gz"]

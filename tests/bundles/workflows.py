@@ -1,41 +1,69 @@
-"""The configs of the bundles, and their workflows on the embedded cohort."""
+"""The configs of the bundles, their workflows on the embedded cohort in this process, and untrained checkpoints."""
 
 from pathlib import Path
+from typing import Any
 
+import torch
 import yaml
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from tests.support import ROOT
+from common import weights
+from common.baselines import NETWORKS, segmentation_network
+from common.ssl import SSLHead
+from tests.support import MODALITIES, ROOT
 
 SSL = ["atlas_stage2", "brats_stage2", "ukb_ssl_pretrain"]
 SUPERVISED = ["atlas_finetune", "brats_finetune"]
+REGIONS = {"atlas_finetune": 1, "brats_finetune": 3}
+PATCH = [32, 32, 64]  # voxels
+STEP = {  # options of train.yaml for a training of one step, as tests.support.TINY for a command
+    "patch_size": PATCH,
+    "batch_size": 2,
+    "global_batch_size": "null",
+    "iterations": 1,
+    "val_interval": 1,
+}
 
 
-def config(bundle: str, name: str = "train") -> dict:
+def config(bundle: str, name: str = "train") -> dict[str, Any]:
     return ConfigParser.load_config_file(ROOT / "bundles" / bundle / "configs" / f"{name}.yaml")
 
 
-def without_name(content: dict, bundle: str) -> dict:
+def without_name(content: dict[str, Any], bundle: str) -> dict[str, Any]:
     return yaml.safe_load(yaml.safe_dump(content).replace(bundle, "BUNDLE").replace(bundle.split("_")[0], "COHORT"))
 
 
 def workflow(
-    bundle: str, name: str, kind: str, cohorts: Path, output: Path, overlays: tuple[str, ...] = (), **options
+    bundle: str, name: str, cohorts: Path, output: Path, overlays: tuple[str, ...] = (), **options: Any
 ) -> ConfigWorkflow:
-    cohort = bundle.split("_")[0]
-    folder = ROOT / "bundles" / bundle / "configs"
-    data = {"dataset_dir": str(cohorts / cohort), "datalist": f"{cohorts / cohort}.json"}
+    """A config of a bundle with a micro network, initialised, and checked if it is a training; `run()` runs it."""
+    cohort, folder = bundle.split("_")[0], ROOT / "bundles" / bundle / "configs"
+    values = {"dataset_dir": str(cohorts / cohort), "datalist": f"{cohorts / cohort}.json", "model_size": "micro"}
+    values |= {"output_dir": str(output), "num_workers": 0}
+    if name == "train":
+        values |= {"ckpt_dir": str(output / "models"), "warmup_iterations": 1}
     workflow = ConfigWorkflow(
         config_file=[str(folder / f"{file}.yaml") for file in (name, *overlays)],
         meta_file=str(folder / "metadata.json"),
         logging_file=False,
-        workflow_type=kind,
+        workflow_type="train" if name == "train" else "infer",
         bundle_root=str(folder.parent),
-        output_dir=str(output),
-        model_size="micro",
-        **(data | options),
+        **(values | options),
     )
     workflow.initialize()
-    if kind == "train":
+    if name == "train":
         workflow.parser.get_parsed_content("train::checks")
     return workflow
+
+
+def untrained(bundle: str, file: Path, architecture: str = "swin_unetr", seed: int = 0, **metadata: Any) -> str:
+    """Write a micro network of a bundle as initialised, with what a training would state; returns the path."""
+    torch.manual_seed(seed)
+    stated = {"modalities": MODALITIES[bundle], "model_size": "micro", "patch_size": PATCH, "normalization": "brain"}
+    if bundle in SSL:
+        network = SSLHead(len(MODALITIES[bundle]), "micro")
+    else:
+        network = segmentation_network(architecture, len(MODALITIES[bundle]), REGIONS[bundle], "micro", PATCH)
+        stated |= {"architecture": architecture, "network": NETWORKS[architecture]}
+    weights.write({"network": network.state_dict(), "metadata": stated | {"bundle": bundle} | metadata}, file)
+    return str(file)
