@@ -123,6 +123,8 @@ def test_digests_are_of_the_voxels_not_of_the_bytes(folder):
         save(folder / "fine.nii.gz", same)
         digests.append(examine({"subject": "s", "image": ["fine.nii.gz"]}, str(folder), None).digests)
     assert digests[0] == digests[1] == digests[2] != (b"", b"")
+    save(folder / "fine.nii.gz", fine.reshape((12, 10, 8), order="F"))  # the same bytes in another shape
+    assert examine({"subject": "s", "image": ["fine.nii.gz"]}, str(folder), None).digests != digests[0]
     changed = brain(2)
     changed[5, 5, 5] += 1
     save(folder / "t2.nii.gz", changed)
