@@ -1,10 +1,14 @@
 """Results that appear together or not at all, in processes that are killed at each step."""
 
+import itertools
 import json
+import os
 import shutil
-import subprocess
+import signal
 import sys
 from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +16,7 @@ from common.errors import InputError
 from common.inference import publishing
 from common.inference.publishing import begin, check_finished, finish, place_of
 from common.locks import claim, release
-from tests.support import ROOT
+from tests.support import execute
 
 EARLIER = {"evaluation.html": "old", "metrics.csv": "old", "pictures/c.png": "old", "predictions/a.nii": "old"}
 EARLIER |= {"predictions/c.nii": "old", "run.json": "old", "summary.json": "old", "tensorboard/c/events": "old"}
@@ -20,30 +24,6 @@ MINE = {"mine.txt": "mine", "predictions/mine.nii": "mine"}  # what no evaluatio
 OLD = EARLIER | MINE
 NEW = {"metrics.csv": "new", "pictures/a.png": "new", "predictions/a.nii": "new", "predictions/b.nii": "new"}
 NEW |= {"evaluation.html": "new", "run.json": "new", "slices/a.html": "new", "summary.json": "new"}
-
-EVALUATING = """
-import json, os, pathlib, shutil, signal, sys
-from common.inference import publishing
-folder, new, step = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
-done = 0
-def counted(function):
-    def call(*arguments, **options):
-        global done
-        if done == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-        done += 1
-        return function(*arguments, **options)
-    return call
-for place, name in (*((pathlib.Path, name) for name in ("rename", "replace", "unlink", "rmdir")), (shutil, "rmtree")):
-    setattr(place, name, counted(getattr(place, name)))
-unfinished = pathlib.Path(publishing.begin(folder))
-for name, content in new.items():
-    (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
-    (unfinished / name).write_text(content)
-publishing.finish(folder)
-print("finished", flush=True)
-os._exit(0)
-"""
 
 
 def fill(folder, content):
@@ -58,7 +38,7 @@ def evaluated(tmp_path):
 
     def evaluated(name):
         if not (tmp_path / "first").exists():
-            assert evaluate(tmp_path / "first", 1000, EARLIER)
+            assert evaluate(tmp_path / "first", content=EARLIER)
             fill(tmp_path / "first", MINE)
         return shutil.copytree(tmp_path / "first", tmp_path / name)
 
@@ -79,10 +59,30 @@ def visible(folder):
     return {name: text for name, text in content_of(folder).items() if not name.startswith(".")}
 
 
-def evaluate(folder, step, content=NEW):
-    """A process that evaluates and is killed before a step of its file operations; whether it finished."""
-    command = [sys.executable, "-c", EVALUATING, str(folder), json.dumps(content), str(step)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout == "finished\n"
+def evaluating(folder, step, content):
+    """Evaluate, in a process that is killed before a step of its file operations."""
+    steps = itertools.count()
+
+    def counted(function):
+        def call(*arguments, **options):
+            if next(steps) == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **options)
+
+        return call
+
+    for place, name in ((Path, "rename"), (Path, "replace"), (Path, "unlink"), (Path, "rmdir"), (shutil, "rmtree")):
+        setattr(place, name, counted(getattr(place, name)))
+    fill(Path(begin(folder)), content)
+    finish(folder)
+
+
+def evaluate(folder, step=None, content=NEW):
+    """Whether a process that evaluates and is killed before a step of its file operations finished."""
+    process = get_context("fork").Process(target=evaluating, args=(folder, step, content))
+    process.start()
+    process.join()
+    return process.exitcode == 0
 
 
 AFTER = MINE | {"run-old.json": "old"} | NEW
@@ -117,9 +117,11 @@ def test_a_process_that_is_killed_at_any_step_leaves_old_results_or_new_ones(eva
 
 
 def test_results_without_a_list_of_their_files_all_stay(tmp_path):
-    fill(tmp_path, OLD)
-    assert evaluate(tmp_path, 1000)
-    assert content_of(tmp_path) == {name: text for name, text in OLD.items() if name != "evaluation.html"} | AFTER
+    slices = {"slices/notes.txt": "mine"}
+    fill(tmp_path, OLD | slices | {"slices/old.html": "old"})
+    assert evaluate(tmp_path)
+    kept = {name: text for name, text in OLD.items() if name != "evaluation.html"}
+    assert content_of(tmp_path) == kept | slices | AFTER, "but for the pages, which are of the earlier scores"
 
 
 def test_what_stands_behind_a_link_or_in_the_place_of_a_folder_stays(evaluated, tmp_path):
@@ -134,15 +136,12 @@ def test_what_stands_behind_a_link_or_in_the_place_of_a_folder_stays(evaluated, 
     folder = evaluated("b")
     shutil.rmtree(folder / "predictions")
     (folder / "predictions").write_text("mine")
-    assert evaluate(folder, 1000, {"summary.json": "new"})
+    assert evaluate(folder, content={"summary.json": "new"})
     assert (folder / "predictions").read_text() == "mine"
-
-
-def test_a_folder_in_the_place_of_a_file_of_before_stays(evaluated):
-    folder = evaluated("a")
+    folder = evaluated("c")
     (folder / "predictions/c.nii").unlink()
     fill(folder, {"predictions/c.nii/mine": "mine"})
-    assert evaluate(folder, 1000)
+    assert evaluate(folder)
     assert content_of(folder) == AFTER | {"predictions/c.nii/mine": "mine"}
 
 
@@ -173,16 +172,16 @@ def test_a_run_that_fails_leaves_the_earlier_results(tmp_path):
 def test_a_process_that_ends_with_an_error_removes_what_it_has_written(tmp_path):
     fill(tmp_path, OLD)
     code = f"from common.inference.publishing import begin; open(begin('{tmp_path}') + '/a', 'w').close(); 1 / 0"
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False)
+    assert "ZeroDivisionError" in execute([sys.executable, "-c", code]).stderr
     assert content_of(tmp_path) == OLD
     assert not (tmp_path / ".unfinished").exists()
 
 
 def test_only_one_process_evaluates_into_a_folder(tmp_path):
     claim("output_dir", tmp_path)
-    assert not evaluate(tmp_path, 1000)
+    assert not evaluate(tmp_path)
     release(tmp_path)
-    assert evaluate(tmp_path, 1000)
+    assert evaluate(tmp_path)
 
 
 def test_a_place_is_that_of_the_finished_results(tmp_path):
@@ -217,12 +216,11 @@ def test_a_file_in_the_way_is_named(tmp_path):
 def test_nothing_behind_a_link_in_a_foreign_folder_changes(tmp_path, trap):
     target = {"mine.txt": "mine", "mine.html": "mine", "f": "mine"}
     fill(tmp_path / "target", target)
-    for name, text in trap.items():
+    links = {name: text[2:] for name, text in trap.items() if text.startswith("->")}
+    fill(tmp_path, {name: text for name, text in trap.items() if name not in links})
+    for name, target_name in links.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        if text.startswith("->"):
-            (tmp_path / name).symlink_to(tmp_path / "target" / text[2:])
-        else:
-            (tmp_path / name).write_text(text)
+        (tmp_path / name).symlink_to(tmp_path / "target" / target_name)
     with suppress(InputError):
         check_finished(tmp_path / "x")
     with suppress(InputError):
