@@ -2,7 +2,6 @@
 
 import re
 import sys
-from pathlib import Path
 
 import ignite.distributed as idist
 import nibabel
@@ -12,24 +11,30 @@ from ignite.engine import Engine
 
 from common.errors import InputError
 from common.inference import results
-from common.inference.publishing import begin, finish
 from common.inference.results import CaseFiles
 from common.metrics.protocols import protocol
 from common.pages.evaluation import write_page
 from common.pages.handlers import EvaluationPage, SlicePages
 
 
+def write(folder, prediction, reference):
+    """The files of an evaluation of one case, and its label maps; returns the scores."""
+    for name, labels in (("p", prediction), ("r", reference)):
+        nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), folder / f"{name}.nii")
+    rules = protocol("atlas")
+    scores = {"a": {"lesion": rules.measure(prediction > 0, reference > 0, (1, 1, 1))}}
+    files = [CaseFiles("a", folder / "p.nii", folder / "r.nii", None)]
+    results.write(folder, scores, rules, files, "atlas", "ours")
+    return scores
+
+
+LABELS = np.zeros((12, 12, 12), np.uint8)
+LABELS[3:8, 4:9, 5:9] = 1
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """The files of an evaluation of one case, and its label maps."""
-    labels = np.zeros((12, 12, 12), np.uint8)
-    labels[3:8, 4:9, 5:9] = 1
-    for name in ("p", "r"):
-        nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / f"{name}.nii")
-    rules = protocol("atlas")
-    scores = {"a": {"lesion": rules.measure(labels > 0, labels > 0, (1, 1, 1))}}
-    files = [CaseFiles("a", tmp_path / "p.nii", tmp_path / "r.nii", None)]
-    results.write(tmp_path, scores, rules, files, "atlas", "ours")
+    write(tmp_path, LABELS, LABELS)
     return tmp_path
 
 
@@ -41,7 +46,11 @@ def run(folder):
     return engine.state.epoch
 
 
-def test_the_page_is_that_of_the_files(folder, capsys):
+def test_the_page_is_that_of_the_files(folder, capsys, monkeypatch):
+    with monkeypatch.context() as second:
+        second.setattr(idist, "get_rank", lambda: 1)
+        run(folder)
+    assert not (folder / "evaluation.html").exists(), "one process draws"
     assert run(folder) == 1
     page = (folder / "evaluation.html").read_bytes()
     assert b"<h1>Evaluation of ours</h1>" in page
@@ -49,27 +58,17 @@ def test_the_page_is_that_of_the_files(folder, capsys):
     assert write_page(folder).read_bytes() == page
 
 
-def test_a_page_that_cannot_be_drawn_is_a_warning(folder, capsys):
+def test_a_page_that_cannot_be_drawn_is_a_warning(folder, capsys, monkeypatch):
     (folder / "r.nii").write_bytes(b"damaged")
     assert run(folder) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"warning: {folder}/evaluation.html was not drawn: {folder}/r.nii: ")
-    assert not (folder / "evaluation.html").exists()
-
-
-def test_scores_need_no_package_of_the_page(folder, capsys, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("common.pages.")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setitem(sys.modules, "jinja2", None)  # scores need no package of the page
     assert run(folder) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"warning: {folder}/evaluation.html was not drawn: ModuleNotFoundError: ")
-    assert "jinja2" in line
-
-
-def test_one_process_draws(folder, monkeypatch):
-    monkeypatch.setattr(idist, "get_rank", lambda: 1)
-    run(folder)
+    damaged, lacking = capsys.readouterr().err.splitlines()
+    assert damaged.startswith(f"warning: {folder}/evaluation.html was not drawn: {folder}/r.nii: ")
+    assert lacking.startswith(f"warning: {folder}/evaluation.html was not drawn: ModuleNotFoundError: ")
+    assert "jinja2" in lacking
     assert not (folder / "evaluation.html").exists()
 
 
@@ -87,30 +86,12 @@ def test_the_page_links_to_slices_of_the_cases_that_it_shows(folder):
 
 
 def test_missed_and_false_lesions_link_to_their_voxels(folder):
-    prediction = np.zeros((12, 12, 12), np.uint8)
+    prediction = np.zeros_like(LABELS)
     prediction[9:11, 1:3, 1:3] = 1
-    nibabel.save(nibabel.Nifti1Image(prediction, np.eye(4)), folder / "p.nii")
-    rules = protocol("atlas")
-    reference = np.asarray(nibabel.load(folder / "r.nii").dataobj) > 0
-    scores = {"a": {"lesion": rules.measure(prediction > 0, reference, (1, 1, 1))}}
-    files = [CaseFiles("a", folder / "p.nii", folder / "r.nii", None)]
-    results.write(folder, scores, rules, files, "atlas", "ours")
+    lesions = write(folder, prediction, LABELS)["a"]["lesion"].lesions
     run(folder)
     links = re.findall(r'href="slices/a.html#([^"]*)"', (folder / "evaluation.html").read_text())
-    assert links == [",".join(map(str, lesion.centre)) for lesion in scores["a"]["lesion"].lesions]
-
-
-def test_new_scores_remove_the_slices_of_earlier_ones(folder, tmp_path_factory):
-    place = tmp_path_factory.mktemp("place")
-    (place / "slices").mkdir()
-    for name in ("old.html", "notes.txt"):
-        (place / "slices" / name).touch()
-    unfinished = Path(begin(place))
-    for name in ("p.nii", "r.nii", "metrics.csv", "lesions.csv", "cases.json", "summary.json"):
-        (unfinished / name).write_bytes((folder / name).read_bytes())
-    EvaluationPage(str(unfinished))(None)
-    finish(place)
-    assert sorted(path.name for path in (place / "slices").iterdir()) == ["a.html", "notes.txt"]
+    assert links == [",".join(map(str, lesion.centre)) for lesion in lesions]
 
 
 def infer(folder, cases, slices="all"):

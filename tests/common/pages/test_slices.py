@@ -94,9 +94,8 @@ def test_a_page_holds_the_voxels_of_the_files_at_their_places(affine, tmp_path):
         np.testing.assert_allclose(places, np.rint(places), atol=1e-3)
         places = np.rint(places).astype(int)
         inside = ((places >= 0) & (places < scan.shape)).all(axis=1)
-        np.testing.assert_array_equal(
-            np.rint(apply_affine(np.array([*data["to_scene"], [0, 0, 0, 1]]), everywhere)), places
-        )
+        to_scene = np.array([*data["to_scene"], [0, 0, 0, 1]])
+        np.testing.assert_array_equal(np.rint(apply_affine(to_scene, everywhere)), places)
         return np.asarray(scan.dataobj)[tuple(places[inside].T)], inside
 
     for number, (_, path) in enumerate(files.modalities):
@@ -227,9 +226,8 @@ def test_on_a_phone_nothing_is_too_wide_and_every_control_works(served, tmp_path
     write_case(tmp_path, files, scores_of(files), "brats2021").rename(tmp_path / "page.html")
     shutil.copy(Path(__file__).with_name("phone.html"), tmp_path)
     html = browse(f"{served}/phone.html", tmp_path)
-    said = dict(
-        line.split(": ", 1) for line in re.search(r'<pre id="said">(.*?)</pre>', html, re.DOTALL)[1].splitlines()
-    )
+    lines = re.search(r'<pre id="said">(.*?)</pre>', html, re.DOTALL)[1].splitlines()
+    said = dict(line.split(": ", 1) for line in lines)
     assert int(said["width"]) <= 390
     first, then = (
         list(map(int, re.match(r"Voxel (\d+), (\d+), (\d+): FLAIR ", said[name]).groups()))
