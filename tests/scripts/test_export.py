@@ -1,6 +1,5 @@
 """Exports are read by what others would read them with, and give what the network gives."""
 
-import inspect
 import json
 import re
 import sys
@@ -21,10 +20,10 @@ from common.ssl import networks
 from common.ssl.embeddings import EmbeddingInferer
 from common.ssl.networks import SSLHead
 from scripts.export import formats
-from scripts.export.__main__ import TOLERANCES, export
+from scripts.export.__main__ import export
 from scripts.export.comparison import compare
 from scripts.export.source import Source
-from tests.support import ROOT, execute
+from tests.support import ROOT, bash_blocks, execute, one_line
 
 MICRO = networks.SIZES["micro"]._asdict()
 PATCH = [64, 64, 64]
@@ -79,25 +78,14 @@ def written(folder, bundle, format, tmp_path, **options):
     return tmp_path / "model.out"
 
 
-def assert_same(found, expected, atol):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=atol)
-
-
 def assert_describes(metadata, bundle):
-    assert metadata["bundle"] == bundle
-    assert metadata["modalities"] == CHANNELS[bundle]
-    assert metadata["model_size"] == "micro"
-    assert metadata["patch_size"] == PATCH
-    assert (metadata["preprocessing"], metadata["normalization"]) == ("as ever", "nonzero")
+    segments = bundle == SEGMENTATION
+    expected = {"bundle": bundle, "modalities": CHANNELS[bundle], "model_size": "micro", "patch_size": PATCH}
+    expected |= {"preprocessing": "as ever", "normalization": "nonzero"}
+    expected |= {"label_convention": "atlas", "labels": {"lesion": [1]}} if segments else {}
+    expected |= {"outputs": ["lesion"] if segments else [f"level_{level}" for level in range(5)]}
+    assert {name: metadata[name] for name in expected} == expected
     assert len(metadata["checkpoint"]["sha256"]) == 64
-    if bundle == SEGMENTATION:
-        assert metadata["label_convention"] == "atlas"
-        assert metadata["outputs"] == ["lesion"]
-        assert metadata["labels"] == {"lesion": [1]}
-    else:
-        assert metadata["outputs"] == [f"level_{level}" for level in range(5)]
 
 
 @pytest.mark.parametrize("bundle", CHANNELS)
@@ -109,7 +97,9 @@ def test_torchscript_is_the_network_and_says_what_it_is(folder, bundle, tmp_path
     image = windows(bundle)
     with torch.no_grad():
         found = script(image)
-    assert_same([found] if bundle == SEGMENTATION else found, outputs(bundle, image), atol=1e-6)
+    torch.testing.assert_close(
+        [found] if bundle == SEGMENTATION else list(found), list(outputs(bundle, image)), rtol=0, atol=1e-6
+    )
     assert metadata["network_data_format"]["inputs"]["image"]["spatial_shape"] == PATCH
     assert_describes(json.loads(files["export.json"]), bundle)
     config = json.loads(files["inference.json"])
@@ -119,6 +109,8 @@ def test_torchscript_is_the_network_and_says_what_it_is(folder, bundle, tmp_path
     printed = capsys.readouterr().out
     assert f"torchscript of {bundle}" in printed
     assert "a, 1 windows: differs by up to 0 " in printed
+    with pytest.raises(RuntimeError):  # a trace is of one size of windows
+        script(torch.zeros(1, len(CHANNELS[bundle]), 96, 96, 96))
 
 
 @pytest.mark.parametrize("bundle", CHANNELS)
@@ -126,10 +118,11 @@ def test_onnx_is_the_network_for_any_batch_and_says_what_it_is(folder, bundle, t
     path = written(folder, bundle, "onnx", tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["model.out"]
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for count in (1, 3):
+    for count in (1, 2):
         image = windows(bundle, count)
-        found = session.run(None, {"image": image.numpy()})
-        assert_same(found, outputs(bundle, image), atol=5e-5)  # its own instance norm differs by more than that
+        found = list(map(torch.from_numpy, session.run(None, {"image": image.numpy()})))
+        # onnxruntime's own instance norm differs by more than that
+        torch.testing.assert_close(found, list(outputs(bundle, image)), rtol=0, atol=5e-5)
     metadata = {entry.key: json.loads(entry.value) for entry in onnx.load(path).metadata_props}
     assert_describes(metadata, bundle)
     names = [output.name for output in session.get_outputs()]
@@ -151,12 +144,6 @@ def test_a_state_dict_is_plain_and_its_network_is_rebuilt_from_the_metadata(fold
     assert weights.read(path).metadata == {name: value for name, value in metadata.items() if name != "sha256"}
 
 
-def test_a_trace_refuses_windows_of_another_size(folder, tmp_path):
-    script = torch.jit.load(str(written(folder, SEGMENTATION, "torchscript", tmp_path)))
-    with pytest.raises(RuntimeError):
-        script(torch.zeros(1, 1, 96, 96, 96))
-
-
 # The comparison
 
 
@@ -171,20 +158,15 @@ IMAGE = torch.linspace(-1, 1, 1000).reshape(1, 10, 10, 10)
 SLIDING = SlidingWindowInferer(roi_size=(10, 10, 5), sw_batch_size=2, overlap=0)
 
 
-def test_the_largest_difference_and_the_agreement_of_labels():
+def test_the_largest_difference_in_any_window_and_the_agreement_of_labels():
     same = compare(Blocks(), Blocks(), IMAGE, SLIDING, "atlas")
     assert same == (0.0, 1.0, 2)
     found = compare(Blocks(), lambda image: image + 0.25, IMAGE, SLIDING, "atlas")
     assert found.difference == pytest.approx(0.25, abs=1e-6)
     others = ((IMAGE <= 0) & (IMAGE + 0.25 > 0)).double().mean().item()
     assert found.agreement == pytest.approx(1 - others)
-
-
-def test_a_difference_in_any_window_counts():
-    def in_the_last(image):
-        return torch.cat([image[:-1], image[-1:] - 0.5])
-
-    assert compare(Blocks(), in_the_last, IMAGE, SLIDING, "atlas").difference == pytest.approx(0.5)
+    in_the_last = compare(Blocks(), lambda x: torch.cat([x[:-1], x[-1:] - 0.5]), IMAGE, SLIDING, "atlas")
+    assert in_the_last.difference == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("last", [False, True])
@@ -225,18 +207,13 @@ def test_the_norm_of_an_onnx_file_is_an_instance_norm():
 # Refusals
 
 
-@pytest.mark.parametrize("format", ["torchscript", "state_dict"])
-@pytest.mark.parametrize("factor", [1.01, float("nan")])
-def test_an_export_that_differs_is_not_written(folder, tmp_path, monkeypatch, format, factor):
+def test_an_export_that_differs_by_more_than_the_tolerance_is_not_written(folder, tmp_path, monkeypatch):
     read = formats.load
-    monkeypatch.setattr(formats, "load", lambda *a: lambda image: read(*a)(image) * factor)
-    with pytest.raises(InputError, match=r"differs from the network by up to .* on a; expected .* nothing is written"):
-        written(folder, SEGMENTATION, format, tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_tolerance_is_an_option(folder, tmp_path, monkeypatch):
-    read = formats.load
+    for change in (lambda found: found + 0.5, lambda found: found * float("nan")):
+        monkeypatch.setattr(formats, "load", lambda *a, c=change: lambda image: c(read(*a)(image)))
+        with pytest.raises(InputError, match=r"differs from the network by up to .* on a; expected .* nothing is wri"):
+            written(folder, SEGMENTATION, "state_dict", tmp_path)
+        assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(formats, "load", lambda *a: lambda image: read(*a)(image) + 0.5)
     assert written(folder, SEGMENTATION, "state_dict", tmp_path, tolerance=0.6).is_file()
 
@@ -246,12 +223,9 @@ def test_the_tolerance_is_an_option(folder, tmp_path, monkeypatch):
     [
         (SEGMENTATION, {"format": "keras"}, "format=keras: expected one of torchscript, onnx, state_dict"),
         (SEGMENTATION, {"case": "b"}, "--case=b: not in the split testing of .*list.json"),
-        (SEGMENTATION, {"split": "training"}, "the split training has no subject"),
         (PRETRAINING, {}, "the split validation has no subject"),
-        (SEGMENTATION, {"checkpoint": "gone.pt"}, "checkpoint gone.pt: no such file"),
         (SEGMENTATION, {"modalities": ["FLAIR"]}, r"modalities=\['FLAIR'\]: \S+ was trained with \['T1'\]"),
         (SEGMENTATION, {"model_size": "tiny"}, "was trained with micro; leave the option out"),
-        (SEGMENTATION, {"patch_size": [72, 72, 72]}, r"patch_size=\[72, 72, 72\]: \S+ was trained with \[64, 64, 64\]"),
         (SEGMENTATION, {"device": "tpu"}, "device=tpu: expected cpu, cuda"),
         (SEGMENTATION, {"tolerance": -1}, "tolerance=-1: expected a number from 0"),
         (PRETRAINING, {"label_convention": "atlas"}, "--label_convention=atlas: ukb_ssl_pretrain has no such option"),
@@ -263,7 +237,7 @@ def test_bad_input_is_named_and_nothing_is_written(folder, tmp_path, bundle, opt
     data = {"datalist": str(folder / "list.json"), "dataset_dir": str(folder)}
     with pytest.raises(InputError, match=message) as error:
         export(bundle, output=str(tmp_path / "model.pt"), **data, **(defaults | options))
-    assert "\n" not in str(error.value)
+    assert one_line(error)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -297,25 +271,13 @@ def test_the_command_line_exports_a_bundle_by_its_folder(folder, tmp_path):
 
 # docs/exports.md
 
-DOCUMENT = (ROOT / "docs/exports.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", DOCUMENT, re.DOTALL)
-
-
-def test_the_document_names_options_that_there_are_and_the_tolerances():
-    (command,) = [block for block in BLOCKS if "scripts.export" in block]
-    options = re.findall(r"--(\w+)=", command)
-    assert len(options) == 5
-    assert set(options) <= inspect.signature(export).parameters.keys()
-    rows = re.findall(r"^\| `(\w+)` \|.*\| (\S+) \| \S+ \|$", DOCUMENT, re.MULTILINE)
-    assert {name: float(tolerance) for name, tolerance in rows} == TOLERANCES
-
 
 @pytest.mark.slow
 def test_monais_commands_export_the_network_too(tmp_path):
     torch.manual_seed(0)
     network = SwinUNETR(4, 3, **MICRO).eval()
     torch.save({"network": network.state_dict()}, tmp_path / "model.pt")
-    (commands,) = [block for block in BLOCKS if "ckpt_export" in block]
+    (commands,) = [block for block in bash_blocks("docs/exports.md") if "ckpt_export" in block]
     commands = commands.replace("models/", f"{tmp_path}/").replace("96,96,96", "64,64,64")
     commands = commands.replace("python -m", f"'{sys.executable}' -m")
     small = re.sub(r'(--converter_kwargs ".*?")', r"\1 --model_size micro", commands)
