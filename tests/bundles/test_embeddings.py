@@ -49,7 +49,7 @@ def test_a_persons_second_visit_is_the_nearest(run_bundle, tmp_path):
 
     It says that vectors are of the volume, and not of its noise; heads of the embedded cohort differ a lot.
     """
-    people = ["--subjects=5", "--second_visits=5", "--spacing=4", f"--output={tmp_path / 'ukb'}", "--workers=1"]
+    people = ["--subjects=6", "--second_visits=6", "--spacing=4", f"--output={tmp_path / 'ukb'}", "--workers=1"]
     split = [f"--root={tmp_path / 'ukb'}", f"--output={tmp_path / 'ukb.json'}", "--validation=4"]
     execute([sys.executable, "-m", "scripts.phantoms", "make", "--layout=ukb", *people])
     execute([sys.executable, "-m", "scripts.datalists", "ukb", *split])
@@ -57,7 +57,7 @@ def test_a_persons_second_visit_is_the_nearest(run_bundle, tmp_path):
     options += ["--num_workers=0", f"--checkpoint={untrained('ukb_ssl_pretrain', tmp_path / 'model.pt')}"]
     result = run_bundle("ukb_ssl_pretrain", *options, config="configs/inference.yaml")
     assert result.returncode == 0, result.stderr
-    assert "10 subjects embedded: vectors of 192 values" in result.stdout
+    assert "12 subjects embedded: vectors of 192 values" in result.stdout
     found = embeddings(tmp_path / "ukb_ssl_pretrain")
     listed = json.loads((tmp_path / "ukb.json").read_text())
     split_of = {entry["subject"]: split for split in ("training", "validation") for entry in listed[split]}
