@@ -7,13 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.support import ROOT, Result, execute
+from tests.support import ROOT, execute
 
 SMALL = [
     "--modalities=FLAIR,T1ce",  # half the time and memory of four channels
@@ -61,15 +60,12 @@ class Run(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def cohort(tmp_path_factory) -> Cohort:
+def cohort(cohorts, tmp_path_factory) -> Cohort:
     """Six subjects of the embedded BraTS: three for training, one for validation, two held out."""
-    folder = tmp_path_factory.mktemp("cohort")
-    made = Cohort(folder / "brats", folder / "brats.json")
-    make = ["--layout=brats", "--subjects=6", "--spacing=4", f"--output={made.root}", "--workers=1"]
+    made = Cohort(cohorts / "brats", tmp_path_factory.mktemp("cohort") / "brats.json")
     scan = [f"--root={made.root}", f"--output={made.datalist}", "--validation=1", "--testing=2"]
-    for command in (["scripts.phantoms", "make", *make], ["scripts.datalists", "brats", *scan]):
-        result = execute([sys.executable, "-m", *command])
-        assert result.returncode == 0, result.stderr
+    result = execute([sys.executable, "-m", "scripts.datalists", "brats", *scan])
+    assert result.returncode == 0, result.stderr
     return made
 
 
@@ -91,22 +87,12 @@ def openmind(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def baseline(cohort) -> Callable[..., Result]:
-    """Runs the command on the cohort."""
-
-    def run(output: Path, *options: str, datalist: Path = cohort.datalist) -> Result:
-        return execute(command(cohort, output, *options, datalist=datalist))
-
-    return run
-
-
-def command(cohort: Cohort, output: Path, *options: str, datalist: Path | None = None) -> list[str]:
+def command(cohort: Cohort, output: Path, *options: str) -> list[str]:
     """README.md's command, with these values of its options and with further ones."""
     (documented,) = re.findall(
         r"^\.venv-nnunet/bin/python (-m scripts\.nnunet .+)$", (ROOT / "README.md").read_text(), re.M
     )
-    values = {"datalist": datalist or cohort.datalist, "dataset_dir": cohort.root, "output": output}
+    values = {"datalist": cohort.datalist, "dataset_dir": cohort.root, "output": output}
     given = [f"--{name}={values[name]}" for name in re.findall(r"--(\w+)=", documented)]
     return [sys.executable, "-m", "scripts.nnunet", *given, *options]
 

@@ -94,16 +94,14 @@ def test_labels_without_gaps_are_not_copied(write_case, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["dataset.json", "splits_final.json"]
 
 
-def test_an_unknown_label_value_is_refused(write_case, tmp_path):
+def test_labels_and_files_that_nnunet_cannot_take_are_refused(write_case, tmp_path):
     cases = [write_case("a", [0, 1, 3]), write_case("b", [0, 1])]
     with pytest.raises(InputError) as error:
         convert_small(tmp_path / "out", cases, "brats2021")
     assert one_line(error) == f"{cases[0]['label']}: label value 3; expected only 0, 1, 2, 4"
-
-
-def test_two_kinds_of_files_are_refused(write_case, tmp_path):
+    cases = [write_case("a", [0, 1]), write_case("b", [0, 1], ending=".nii")]
     with pytest.raises(InputError, match=r"b_\w+\.nii: expected all images and labels as \.nii\.gz, or all as \.nii"):
-        convert_small(tmp_path / "out", [write_case("a", [0, 1]), write_case("b", [0, 1], ending=".nii")], "atlas")
+        convert_small(tmp_path / "out", cases, "atlas")
 
 
 @pytest.mark.parametrize(

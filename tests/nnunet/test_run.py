@@ -3,16 +3,19 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from common.errors import InputError
 from scripts.nnunet import steps
+from scripts.nnunet.__main__ import baseline
 from scripts.nnunet.pretrained import fit
-from tests.support import ROOT, execute
+from tests.support import ROOT, execute, one_line
 
 pytestmark = pytest.mark.slow
 
@@ -38,11 +41,12 @@ def test_predictions_have_the_grid_and_the_values_of_the_references(finished, co
         assert prediction.get_data_dtype() == np.uint8
 
 
-def test_our_evaluation_scores_the_predictions(finished, cohort, tmp_path):
+def test_our_evaluation_and_report_read_what_was_written(finished, cohort, tmp_path):
     options = [f"--predictions={finished.output}/predictions", f"--references={cohort.datalist}"]
     options += [f"--dataset_dir={cohort.root}", "--protocol=brats", f"--output={tmp_path / 'scores'}"]
-    result = execute([sys.executable, "-m", "scripts.evaluate", *options])
-    assert result.returncode == 0, result.stderr
+    for words in (["scripts.evaluate", *options], ["scripts.report", str(finished.output)]):
+        result = execute([sys.executable, "-m", *words])
+        assert result.returncode == 0, result.stderr
     assert (tmp_path / "scores/summary.json").is_file()
 
 
@@ -62,11 +66,6 @@ def test_the_record_says_what_ran(finished, openmind):
     assert record["weights"]["changed"] == 1, "the stem: one channel became two"
     assert finished.killed.count(f"weights: {openmind}") == 1
     assert f"weights: {openmind}" not in finished.printed, "a continued training keeps its own weights"
-
-
-def test_our_report_reads_the_record(finished):
-    result = execute([sys.executable, "-m", "scripts.report", str(finished.output)])
-    assert result.returncode == 0, result.stderr
 
 
 def test_a_repeated_command_does_only_what_is_missing(finished):
@@ -113,76 +112,71 @@ def test_a_configuration_that_is_not_planned_is_refused(work):
 
 
 @pytest.mark.parametrize(
-    ("option", "message"),
+    ("changed", "message"),
     [
-        ("--epochs=4", "holds a run with epochs=2, not 4"),
-        ("--plans=default", "holds a run with plans=resenc_l, not default"),
-        ("--modalities=T1,T2", "holds a run with modalities=['FLAIR', 'T1ce'], not ['T1', 'T2']"),
+        ({"epochs": 4}, "holds a run with epochs=2, not 4"),
+        ({"modalities": "T1,T2"}, "holds a run with modalities=['FLAIR', 'T1ce'], not ['T1', 'T2']"),
+        ({"datalist": "other.json"}, "holds a run with another datalist"),
     ],
 )
-def test_other_settings_do_not_enter_the_folder_of_a_run(finished, option, message):
-    name = option.split("=")[0]
-    kept = [word for word in finished.command if not word.startswith(name + "=")]
-    refused(execute([*kept, option]), message)
-
-
-def test_another_datalist_does_not_enter_the_folder_of_a_run(finished, cohort, tmp_path):
+def test_other_settings_do_not_enter_the_folder_of_a_run(finished, cohort, tmp_path, monkeypatch, changed, message):
+    monkeypatch.chdir(tmp_path)
     content = json.loads(cohort.datalist.read_text())
     content["training"].append(content["testing"].pop())
-    (tmp_path / "other.json").write_text(json.dumps(content))
-    kept = [word for word in finished.command if not word.startswith("--datalist=")]
-    refused(execute([*kept, f"--datalist={tmp_path / 'other.json'}"]), "holds a run with another datalist")
+    Path("other.json").write_text(json.dumps(content))
+    words = (word.removeprefix("--").split("=", 1) for word in finished.command[3:])
+    with pytest.raises(InputError) as error:
+        baseline(**{name: yaml.safe_load(value) for name, value in words} | changed)
+    assert message in one_line(error)
+
+
+@pytest.fixture
+def refused(cohort, tmp_path):
+    """Give the command options that it must refuse in one line, before it writes; the line."""
+
+    def refuse(**options) -> str:
+        given = {"datalist": str(cohort.datalist), "dataset_dir": str(cohort.root), "device": "cpu"}
+        with pytest.raises(InputError) as error:
+            baseline(**given | {"output": str(tmp_path / "output")} | options)
+        assert not (tmp_path / "output").exists()
+        return one_line(error)
+
+    return refuse
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--plans=xl"], "--plans=xl: expected one of default, resenc_l"),
-        (["--configuration=3d"], "--configuration=3d: expected one of 2d, 3d_fullres, 3d_lowres"),
-        (["--epochs=0"], "--epochs=0: expected a whole number from 1"),
-        (["--device=tpu"], "--device=tpu: expected one of cpu, cuda"),
-        (["--patch_size=[8,32,32]"], "--patch_size=[8, 32, 32]: expected three whole numbers from 16"),
-        (["--patch_size=[32,32,32]", "--configuration=2d"], "expected none with --configuration=2d"),
-        (["--modalities=T1,CT"], "modality CT: not in "),
-        (["--pretrained=missing.pth"], "--pretrained=missing.pth: no such file"),
-        (["--pretrained=README.md"], "checkpoint README.md: cannot be read as tensors alone"),
-        (["--epoch=3"], "--epoch=3: no such option; did you mean --epochs?"),
+        ({"plans": "xl"}, "plans=xl: expected one of default, resenc_l"),
+        ({"configuration": "3d"}, "configuration=3d: expected one of 2d, 3d_fullres, 3d_lowres"),
+        ({"epochs": 0}, "epochs=0: expected a whole number from 1"),
+        ({"device": "tpu"}, "device=tpu: expected one of cpu, cuda"),
+        ({"patch_size": [8, 32, 32]}, "patch_size=[8, 32, 32]: expected three whole numbers from 16"),
+        ({"patch_size": [32, 32, 32], "configuration": "2d"}, "expected none with --configuration=2d"),
+        ({"modalities": "T1,CT"}, "modality CT: not in "),
+        ({"pretrained": "missing.pth"}, "--pretrained=missing.pth: no such file"),
+        ({"pretrained": str(ROOT / "README.md")}, "README.md: cannot be read as tensors alone"),
     ],
 )
-def test_bad_options_are_refused_in_one_line(baseline, tmp_path, options, message):
-    refused(baseline(tmp_path / "output", "--device=cpu", *options), message)
-    assert not (tmp_path / "output").exists()
+def test_bad_options_are_refused_in_one_line(refused, options, message):
+    assert message in refused(**options)
 
 
-def test_a_cohort_without_labels_is_refused(baseline, cohort, tmp_path):
+def test_a_cohort_without_labels_is_refused(refused, cohort, tmp_path):
     content = json.loads(cohort.datalist.read_text())
     content["label_convention"] = None
     for split in ("training", "validation", "testing"):
         for entry in content[split]:
             del entry["label"]
     (tmp_path / "unlabelled.json").write_text(json.dumps(content))
-    result = baseline(tmp_path / "output", "--device=cpu", datalist=tmp_path / "unlabelled.json")
-    refused(result, "its cohort has no labels; expected one to train on")
+    assert "its cohort has no labels" in refused(datalist=str(tmp_path / "unlabelled.json"))
 
 
-def test_a_folder_of_other_files_is_refused(baseline, tmp_path):
+def test_a_folder_of_other_files_is_refused(refused, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    refused(baseline(tmp_path, "--device=cpu"), "not empty, and without run.json; expected a new folder")
+    assert "not empty, and without run.json; expected a new folder" in refused(output=str(tmp_path))
 
 
-def test_without_nnunet_the_command_names_make_nnunet(cohort, tmp_path):
-    """The import is blocked, as if another environment's Python ran the command."""
-    code = (
-        "import sys, runpy, importlib.util as u; find = u.find_spec\n"
-        "u.find_spec = lambda name, *rest: None if name == 'nnunetv2' else find(name, *rest)\n"
-        "runpy.run_module('scripts.nnunet', run_name='__main__')"
-    )
-    options = [f"--datalist={cohort.datalist}", f"--dataset_dir={cohort.root}", f"--output={tmp_path / 'output'}"]
-    refused(execute([sys.executable, "-c", code, *options], ROOT), "nnU-Net is not installed; run make nnunet")
-
-
-def refused(result, message: str) -> None:
-    assert result.returncode == 2, result.stdout + result.stderr
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert message in line
+def test_without_nnunet_the_command_names_make_nnunet(refused, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    assert "nnU-Net is not installed; run make nnunet" in refused()

@@ -1,19 +1,20 @@
 """Runs of a study: what is done, failed, stale or at work, and what another `run` does then."""
 
 import json
+import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from common.errors import ArgumentError
+from common.errors import ArgumentError, InputError
 from scripts.experiments import status
 from scripts.experiments.__main__ import plan, run
-from tests.support import ROOT, execute
+from scripts.experiments.instances import Command, Job
+from tests.support import ROOT, execute, one_line
 
 
 def states(options, capsys):
@@ -33,17 +34,13 @@ def worked(work: Path) -> Counter:
 ALL = {"first": 2, "second-tiny-0": 1, "second-tiny-1": 1, "second-small-0": 1, "second-small-1": 1, "alone": 1}
 
 
-def test_a_study_runs_once_and_is_done(options, work, capsys):
+def test_a_study_runs_once_and_each_job_gets_what_it_starts_from(options, work, tmp_path, capsys):
     assert {state for state, _ in states(options, capsys).values()} == {"missing"}
     run(**options, jobs=2)
     assert worked(work) == ALL
     assert set(states(options, capsys).values()) == {("done", "")}
     run(**options)
     assert worked(work) == ALL
-
-
-def test_a_job_gets_what_it_starts_from(options, tmp_path):
-    run(**options)
     made = (tmp_path / "out/runs/second/tiny-fold1/predictions/a").read_text()
     assert made == f"{tmp_path}/out/runs/first/tiny/models/model.pt"
 
@@ -71,49 +68,44 @@ def test_what_needs_a_failed_job_is_missing_and_runs_when_that_is_mended(options
     assert worked(work) == ALL | {"first": 4}
 
 
-def test_a_changed_file_makes_results_stale_and_says_so(options, work, capsys):
+def test_a_stale_result_says_why(options, study, work, capsys):
     run(**options)
-    work.write_text(work.read_text() + "# changed\n")
-    found = states(options, capsys)
-    assert found["first/tiny"] == ("stale", f"{work} changed")
-    run(**options)  # keeps them
-    assert worked(work) == ALL
-    run(**options, stale="redo")
-    assert worked(work) == {name: 2 * count for name, count in ALL.items()}
-    assert set(states(options, capsys).values()) == {("done", "")}
-    kept = list((Path(options["output"]) / "runs/first").glob("tiny-2*/predictions/a"))
-    assert len(kept) == 1, "the stale result is moved aside"
-
-
-def test_a_changed_command_makes_a_result_stale(options, study, capsys):
-    run(**options)
-    study.write_text(study.read_text().replace("python {script} alone {output}", "python {script} alone {output} more"))
+    text, folder = study.read_text(), Path(options["output"])
+    study.write_text(text.replace("alone {output}", "alone {output} more"))
     found = states(options, capsys)
     assert found.pop("alone") == ("stale", "its commands changed")
     assert set(found.values()) == {("done", "")}
+    study.write_text(text.replace("first {output}", "first {output} more"))
+    assert states(options, capsys)["second/tiny-fold0"] == ("stale", "first/tiny is stale")
+    study.write_text(text)
+    shutil.rmtree(folder / "runs/alone/predictions")
+    assert states(options, capsys)["alone"] == ("stale", f"{folder / 'runs/alone/predictions'} is missing")
+    (folder / "jobs/alone/memory.json").write_text("{bad")
+    assert states(options, capsys)["alone"] == ("stale", f"{folder / 'jobs/alone/memory.json'} cannot be read")
+    work.write_text(work.read_text() + "# changed\n")
+    assert states(options, capsys)["first/tiny"] == ("stale", f"{work} changed")
 
 
-def test_what_starts_from_a_stale_result_is_stale(options, study, capsys):
+def test_stale_results_are_kept_or_redone_with_what_needs_them(options, study, work, capsys):
     run(**options)
     study.write_text(study.read_text().replace("first {output}", "first {output} more"))
-    found = states(options, capsys)
-    assert found["second/tiny-fold0"] == ("stale", "first/tiny is stale")
-
-
-def test_a_lost_result_is_stale(options, capsys):
     run(**options)
-    folder = Path(options["output"]) / "runs/alone/predictions"
-    (folder / "a").unlink()
-    folder.rmdir()
-    assert states(options, capsys)["alone"] == ("stale", f"{folder} is missing")
+    assert worked(work) == ALL
+    run(**options, stale="redo")
+    assert worked(work) == {name: count * (1 if name == "alone" else 2) for name, count in ALL.items()}
+    assert set(states(options, capsys).values()) == {("done", "")}
+    kept = list((Path(options["output"]) / "runs/first").glob("tiny-2*/predictions/a"))
+    assert len(kept) == 1, "the stale result is moved aside"
 
 
 def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
     code = tmp_path / "code.py"
     code.write_text("a")
     monkeypatch.setattr(status, "code_files", lambda: [code])
-    training = status.Job("t", "t", {}, (status_command("python -m monai.bundle run"),), (), tmp_path, tmp_path)
-    other = status.Job("o", "o", {}, (status_command("python -m scripts.datalists"),), (), tmp_path, tmp_path)
+    training, other = (
+        Job(name, name, {}, (Command(tuple(words.split())),), (), tmp_path, tmp_path)
+        for name, words in {"t": "python -m monai.bundle run", "o": "python -m scripts.datalists"}.items()
+    )
     for job in (training, other):
         status.folder_of(job, tmp_path).mkdir(parents=True)
         status.begin(job, tmp_path)
@@ -122,12 +114,6 @@ def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
     code.write_text("b")
     assert status.state_of(training, tmp_path) == status.State("stale", f"{code} changed")
     assert status.state_of(other, tmp_path).name == "done"
-
-
-def status_command(words):
-    from scripts.experiments.instances import Command
-
-    return Command(tuple(words.split()))
 
 
 def wait_for(condition, seconds=60):
@@ -181,24 +167,21 @@ def test_plan_writes_json(options, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("command", "given", "message"),
     [
-        (["plan", "nothing"], "error: study nothing: no such file"),
-        (["run", "quick", "--jobs=0"], "error: --jobs=0: expected a whole number from 1"),
-        (["run", "quick", "--stale=maybe"], "error: --stale=maybe: expected one of keep, redo"),
-        (["run", "quick", "--brats=/nowhere"], "error: --brats=/nowhere: no such file or folder"),
-        (["plan", "quick", "--files=3"], "error: --files=3: expected names and paths"),
-        (["run", "quick", "--slurm=gpu"], "error: --slurm=gpu: expected settings"),
-        (["run", "quick", "--job=2"], "error: --job=2: no such option"),
-        (["report"], "error: "),
+        (plan, {"study": "nothing"}, "study nothing: no such file"),
+        (run, {"jobs": 0}, "jobs=0: expected a whole number from 1"),
+        (run, {"stale": "maybe"}, "stale=maybe: expected one of keep, redo"),
+        (run, {"brats": "/nowhere"}, "brats=/nowhere: no such file or folder"),
+        (run, {"slurm": "gpu"}, "slurm=gpu: expected settings"),
+        (plan, {"files": 3}, "files=3: expected names and paths"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(tmp_path, words, message):
-    places = [] if words == ["report"] else [f"--output={tmp_path}"]
-    result = execute([sys.executable, "-m", "scripts.experiments", *words, *places])
-    assert result.returncode == 2
-    assert result.stderr.startswith(message)
-    assert result.stderr.count("\n") == 1
+def test_bad_input_is_refused_in_one_line(tmp_path, command, given, message):
+    with pytest.raises(InputError) as error:
+        command(**{"study": "quick", "output": str(tmp_path / "out"), **given})
+    assert one_line(error).startswith(message)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -224,17 +207,6 @@ def test_an_input_that_changes_while_its_job_runs_makes_the_result_stale(options
     assert states(options, capsys)["alone"] == ("stale", f"{work} changed")
 
 
-def test_what_needs_a_redone_job_is_redone_although_its_own_inputs_look_the_same(options, study, work, capsys):
-    run(**options)
-    study.write_text(study.read_text().replace("first {output}", "first {output} more"))
-    run(**options, stale="redo")
-    assert worked(work) == ALL | {"first": 4, "second-tiny-0": 2, "second-tiny-1": 2} | {
-        "second-small-0": 2,
-        "second-small-1": 2,
-    }
-    assert set(states(options, capsys).values()) == {("done", "")}
-
-
 LEAVES_A_CHILD = """
 import os, signal, subprocess
 from pathlib import Path
@@ -258,10 +230,3 @@ def test_a_program_that_is_not_there_is_a_failure(options, study, capsys):
     with pytest.raises(SystemExit):
         run(**options, only="alone")
     assert states(options, capsys)["alone"] == ("failed", "no-such-program: No such file or directory")
-
-
-def test_a_damaged_memory_is_told(options, capsys):
-    run(**options, only="alone")
-    memory = Path(options["output"]) / "jobs/alone/memory.json"
-    memory.write_text("{bad")
-    assert states(options, capsys)["alone"] == ("stale", f"{memory} cannot be read")
