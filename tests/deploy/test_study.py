@@ -6,6 +6,7 @@ import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from deploy.study import read_study
 from tests.deploy.checks import refusal
@@ -28,6 +29,10 @@ def test_other_files_copies_and_links_inside_the_folder_add_nothing(study, tmp_p
     file = next((folder / "3").iterdir())
     shutil.copy(file, folder / "copy.dcm")
     (folder / "link.dcm").symlink_to(file)
+    directory = pydicom.dcmread(file)
+    directory.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    del directory.SeriesInstanceUID
+    directory.save_as(folder / "DICOMDIR")
     series = read_study(folder)
     assert [each.number for each in series] == [1, 2, 3, 4, 5]
     assert len(series[2].instances) == 12

@@ -59,6 +59,7 @@ def question(series, modalities=PAIR, **requested):
 
 THICK = {"MRAcquisitionType": "2D", "voxels": (np.ones((4, 4, 24), np.uint16), np.diag([40.0, 40.0, 6.0, 1.0]))}
 THIN = {"MRAcquisitionType": "3D", "voxels": (np.ones((120, 120, 120), np.uint16), np.eye(4))}
+THICKER = THIN | {"voxels": (np.ones((76, 76, 76), np.uint16), np.diag([1.6, 1.6, 1.6, 1.0]))}
 PART = THIN | {"voxels": (np.ones((120, 120, 99), np.uint16), np.eye(4))}
 NATIVE, ENHANCED = t1(scan="T1"), t1("T1 +C", scan="T1ce")
 EARLY, LATE, LATE_AGENT = t1(at="100000"), t1(at="103000"), t1(at="103000", agent=AGENT)
@@ -147,7 +148,7 @@ DOUBTFUL = {  # start of the question, series
     "a thin T1ce by words only": (TWO, t1(), after_agent(), after_agent(**THIN) | {"ContrastBolusAgent": None}),
     "a thin T1ce in another frame": (TWO, t1(), after_agent(FrameOfReferenceUID="1.2"), after_agent(**THIN)),
     "a thin T1ce of another injection": (TWO, t1(), after_agent(**FIRST), after_agent(**THIN, **SECOND)),
-    "a 3D T1ce in thick slices": (TWO, t1(), after_agent(), after_agent(MRAcquisitionType="3D")),
+    "a 3D T1ce in thicker slices": (TWO, t1(), after_agent(), after_agent(**THICKER)),
     "a thin T1ce of a part of the head": (TWO, t1(), after_agent(), after_agent(**PART)),
 }
 
