@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from scripts.benchmark import timing, whole_case
+from scripts.benchmark import whole_case
 from scripts.phantoms.cohort import make
 
 
@@ -41,21 +41,3 @@ def test_dice_of_label_maps_and_of_channels_is_the_same(tmp_path):
     expected = {"TC": (4 / 5 + 1) / 2, "WT": (3 / 4 + 1) / 2, "ET": (2 / 3 + 1) / 2}
     for name in ("ours", "stock"):
         assert whole_case.dice_of(tmp_path / name, tmp_path / "scans") == pytest.approx(expected)
-
-
-def test_each_variant_of_the_trained_network_is_scored(tmp_path, monkeypatch):
-    """The commands are run by hand; here, what they get and where their label maps are looked for."""
-    seen = []
-    monkeypatch.setattr(whole_case, "run_process", lambda words, *_: seen.append(words) or timing.Measured(1.0))
-    monkeypatch.setattr(whole_case, "dice_of", lambda folder, scans: {"WT": len(folder.name) / 10})
-    variants = whole_case._variants(tmp_path / "model.pt", tmp_path / "scans", tmp_path / "out", is_scored=True)
-    assert {name: run().dice for name, run in variants.items()} == {
-        "ours": {"WT": 0.4},
-        "ours, bfloat16": {"WT": 0.4},
-        "stock": {"WT": 0.5},
-        "stock, cropped to the brain": {"WT": 0.7},
-    }
-    names = ("ours", "half", "stock", "cropped")
-    for name, words in zip(names, seen, strict=True):
-        assert {str(tmp_path / "out" / name), f"--output_dir={tmp_path / 'out' / name}"} & set(words)
-    assert [words[-1] == "box" for words in seen] == [False, False, False, True]

@@ -2,23 +2,27 @@
 
 import nibabel
 import numpy as np
+import pytest
+
+from common.errors import InputError
+from scripts.prepare.__main__ import back
 
 
-def test_the_command_writes_to_the_raw_grid_of_a_modality(cohort, run_prepare, tmp_path):
-    prepared = cohort.folder / "out" / cohort.subject
-    mask = nibabel.load(prepared / f"{cohort.subject}_brain_mask.nii.gz")
+@pytest.fixture
+def places(cohort, tmp_path):
+    """Options of the command; label maps are to lie in `tmp_path/maps`."""
     (tmp_path / "maps").mkdir()
-    nibabel.save(mask, tmp_path / f"maps/{cohort.subject}.nii.gz")
-    scan = nibabel.load(prepared / f"{cohort.subject}_T1.nii.gz")
-    nibabel.save(nibabel.Nifti1Image(mask.get_fdata(), mask.affine), tmp_path / "maps/nobody.nii.gz")
-    folders = [
-        f"--prepared={cohort.folder / 'out'}",
-        f"--predictions={tmp_path / 'maps'}",
-        f"--output={tmp_path / 'b'}",
-    ]
-    result = run_prepare("back", *folders, "--modality=FLAIR")
+    prepared, maps = cohort.folder / "out", tmp_path / "maps"
+    return {"prepared": str(prepared), "predictions": str(maps), "output": str(tmp_path / "b")}
+
+
+def test_the_command_writes_to_the_raw_grid_of_a_modality(cohort, run_prepare, places, tmp_path):
+    """A map of a subject that nobody knows is one line, and the others go on."""
+    mask = nibabel.load(cohort.folder / "out" / cohort.subject / f"{cohort.subject}_brain_mask.nii.gz")
+    for name in (cohort.subject, "nobody"):
+        nibabel.save(mask, tmp_path / f"maps/{name}.nii.gz")
+    result = run_prepare("back", *(f"--{name}={value}" for name, value in places.items()), "--modality=FLAIR")
     assert result.returncode == 1
-    assert "nobody: " in result.stdout
     assert f"nobody: not among the subjects of {cohort.folder / 'out'}" in result.stdout
     raw = nibabel.load(cohort.folder / "raw" / cohort.subject / f"{cohort.subject}_FLAIR.nii.gz")
     back = nibabel.load(tmp_path / f"b/{cohort.subject}.nii.gz")
@@ -28,32 +32,23 @@ def test_the_command_writes_to_the_raw_grid_of_a_modality(cohort, run_prepare, t
     points = np.argwhere(back.get_fdata() > 0) @ back.affine[:3, :3].T + back.affine[:3, 3]
     expected = truth["points"] @ truth["motion_FLAIR"][:3, :3].T + truth["motion_FLAIR"][:3, 3]
     np.testing.assert_allclose(points.mean(axis=0), expected.mean(axis=0), atol=3)
-    nibabel.save(scan, tmp_path / f"maps/{cohort.subject}.nii.gz")
-    result = run_prepare("back", *folders)
-    assert f"{cohort.subject}.nii.gz: values from 0 to" in result.stdout
 
 
-def test_a_label_map_on_another_grid_is_refused(cohort, run_prepare, tmp_path):
-    (tmp_path / "maps").mkdir()
+def test_what_is_no_label_map_on_the_grid_is_refused(cohort, places, tmp_path, capsys):
+    scan = nibabel.load(cohort.folder / "out" / cohort.subject / f"{cohort.subject}_T1.nii.gz")
     other = nibabel.Nifti1Image(np.zeros((5, 5, 5), np.uint8), np.eye(4))
-    nibabel.save(other, tmp_path / f"maps/{cohort.subject}.nii.gz")
-    result = run_prepare(
-        "back",
-        f"--prepared={cohort.folder / 'out'}",
-        f"--predictions={tmp_path / 'maps'}",
-        f"--output={tmp_path / 'b'}",
-    )
-    assert result.returncode == 1
-    assert "5 x 5 x 5 voxels on another grid; expected the 46 x 55 x 46 of the prepared scans" in result.stdout
+    for image, message in ((scan, "values from 0 to"), (other, "5 x 5 x 5 voxels on another grid; expected the 46 x")):
+        nibabel.save(image, tmp_path / f"maps/{cohort.subject}.nii.gz")
+        with pytest.raises(SystemExit) as ended:
+            back(**places)
+        assert ended.value.code == 1
+        assert f"{cohort.subject}.nii.gz: {message}" in capsys.readouterr().out
 
 
-def test_what_is_wrong_for_all_is_one_line(cohort, run_prepare, tmp_path):
-    (tmp_path / "maps").mkdir()
+def test_what_is_wrong_for_all_is_one_line(cohort, places, tmp_path):
     (tmp_path / f"maps/{cohort.subject}.nii.gz").touch()
-    places = [f"--predictions={tmp_path / 'maps'}", f"--output={tmp_path / 'b'}"]
-    other = run_prepare("back", f"--prepared={cohort.folder / 'raw'}", *places)
-    modality = run_prepare("back", f"--prepared={cohort.folder / 'out'}", "--modality=PDW", *places)
-    assert (other.returncode, modality.returncode) == (2, 2)
-    assert other.stderr.endswith("raw: no prepared subject; expected the output folder of scripts.prepare\n")
-    assert modality.stderr == "error: --modality=PDW: expected one of T1, FLAIR\n"
+    with pytest.raises(InputError, match=r"raw: no prepared subject; expected the output folder of scripts\.prepare$"):
+        back(**places | {"prepared": str(cohort.folder / "raw")})
+    with pytest.raises(InputError, match=r"modality=PDW: expected one of T1, FLAIR$"):
+        back(**places, modality="PDW")
     assert not (tmp_path / "b").exists()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
+from scripts.prepare.__main__ import back, prepare
 from scripts.prepare.scans import find_subjects
 from scripts.prepare.trial import errors
 from tests.deploy.dicom_study import Study, read, write_localiser, write_modality
@@ -77,21 +78,18 @@ def test_nothing_that_is_written_or_printed_names_the_patient(studies):
 def test_files_under_new_names_are_the_same_study(studies, run_prepare):
     for number, path in enumerate(sorted((studies.folder / "raw/one/SENTINEL/2").iterdir())):
         path.rename(path.with_name(f"{9000 - number}.dcm"))
-    result = run_prepare(*studies.options)
-    assert "0 new, 1 done before, 0 failed" in result.stdout
+    assert "0 new, 1 done before, 0 failed" in run_prepare(*studies.options).stdout
 
 
-def test_a_label_map_returns_to_the_grid_of_a_series(studies, cohort, run_prepare, tmp_path):
+def test_a_label_map_returns_to_the_grid_of_a_series(studies, cohort, tmp_path):
     (tmp_path / "maps").mkdir()
     shutil.copy(studies.folder / "out/one/one_brain_mask.nii.gz", tmp_path / "maps/one.nii.gz")
-    places = [f"--prepared={studies.folder / 'out'}", f"--predictions={tmp_path / 'maps'}"]
-    result = run_prepare("back", *places, f"--output={tmp_path / 'back'}", "--modality=FLAIR")
-    assert result.returncode == 0, result.stdout
-    back = nibabel.load(tmp_path / "back/one.nii.gz")
+    back(str(studies.folder / "out"), str(tmp_path / "maps"), str(tmp_path / "back"), modality="FLAIR")
+    found = nibabel.load(tmp_path / "back/one.nii.gz")
     raw = nibabel.load(cohort.folder / "raw" / cohort.subject / f"{cohort.subject}_FLAIR.nii.gz")
-    points = np.argwhere(back.get_fdata() > 0) @ back.affine[:3, :3].T + back.affine[:3, 3]
+    points = np.argwhere(found.get_fdata() > 0) @ found.affine[:3, :3].T + found.affine[:3, 3]
     np.testing.assert_allclose(points.mean(axis=0), points_of(cohort, "FLAIR").mean(axis=0), atol=3)
-    canonical = [nibabel.as_closest_canonical(each) for each in (back, raw)]
+    canonical = [nibabel.as_closest_canonical(each) for each in (found, raw)]
     assert canonical[0].shape == canonical[1].shape
     np.testing.assert_allclose(canonical[0].affine, canonical[1].affine, atol=1e-3)
 
@@ -126,10 +124,8 @@ def test_series_of_two_frames_of_reference_are_registered(tmp_path):
     write_t1(tmp_path / "one", Study("1.2", "1.3"), 2)
     write_modality(tmp_path / "one/3", VOXELS, np.eye(4), Study("1.2", "1.4"), 3, "FLAIR")
     (subject,) = find_subjects(tmp_path, ["T1", "FLAIR"], {})
-    assert {modality: scan.series.number for modality, scan in subject.scans(["T1", "FLAIR"])[0].items()} == {
-        "T1": 2,
-        "FLAIR": 3,
-    }
+    scans, _ = subject.scans(["T1", "FLAIR"])
+    assert {modality: scan.series.number for modality, scan in scans.items()} == {"T1": 2, "FLAIR": 3}
 
 
 def cut(folder):
@@ -176,15 +172,13 @@ def test_nifti_files_beside_a_study_are_taken(tmp_path):
     ("series", "message"),
     [
         ("T1=5", "--series=T1=5: expected series by subject, such as"),
-        ("{'nobody':'T1=5'}", "--series: nobody is no DICOM study in "),
-        ("{'one':'T9=5'}", "--series=T9=5: expected MODALITY=NUMBER, at most once for each of T1"),
+        ({"nobody": "T1=5"}, "--series: nobody is no DICOM study in "),
+        ({"one": "T9=5"}, "--series=T9=5: expected MODALITY=NUMBER, at most once for each of T1"),
     ],
 )
-def test_a_bad_option_is_refused(run_prepare, tmp_path, series, message):
+def test_a_bad_option_is_refused(tmp_path, series, message):
     write_t1(tmp_path / "raw/one", Study(), 2)
-    places = [f"--root={tmp_path / 'raw'}", f"--output={tmp_path / 'out'}"]
-    result = run_prepare("--like=atlas", *places, f"--series={series}")
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"error: {message}")
-    assert result.stderr.count("\n") == 1
+    with pytest.raises(InputError) as error:
+        prepare(root=str(tmp_path / "raw"), output=str(tmp_path / "out"), like="atlas", series=series)
+    assert one_line(error).startswith(message)
     assert not (tmp_path / "out").exists()

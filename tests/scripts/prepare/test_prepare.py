@@ -18,16 +18,13 @@ def record(cohort):
     return json.loads((cohort.folder / "out" / cohort.subject / "prepare.json").read_text())
 
 
-def test_modalities_are_registered_to_less_than_a_voxel(cohort):
+def test_modalities_are_registered_to_less_than_a_voxel_and_the_brain_is_found(cohort):
     """Voxels have 4 mm and the FLAIR's slices 8; before, the brain's points are centimetres off."""
     start = cohort.truth["motion_T1"][:3, 3] - cohort.truth["motion_FLAIR"][:3, 3]
     assert np.linalg.norm(start) > 5
     measured = errors(record(cohort), cohort.truth)
     assert np.percentile(measured["FLAIR"], 95) < 3
     assert measured["template"].mean() < measured["least"].mean() + 2, "people differ; the best affine leaves `least`"
-
-
-def test_the_brain_is_found(cohort):
     assert measure_subject(cohort.folder / "out" / cohort.subject, cohort.truth)["brain"] > 0.9
 
 
@@ -86,8 +83,8 @@ def test_there_are_a_picture_and_a_page(cohort):
 
 def test_a_subject_that_fails_is_one_line_and_the_others_go_on(cohort):
     assert cohort.result.returncode == 1
-    assert "lacking: FLAIR: no file; expected one file" in cohort.result.stdout
     assert "1 new, 0 done before, 1 failed, 0 outside limits" in cohort.result.stdout
+    assert "lacking: FLAIR: no file; expected one file" in cohort.result.stdout
     assert "Traceback" not in cohort.result.stderr
     assert not (cohort.folder / "out/lacking").exists()
 
@@ -104,8 +101,7 @@ def test_what_is_done_stays_and_leftovers_of_a_killed_run_go(cohort, run_prepare
 
 def test_the_targets_are_the_grids_of_the_embedded_cohort():
     for layout, target in (("ukb", "mni_fsl"), ("brats", "sri24"), ("atlas", "mni")):
-        expected = LAYOUTS[layout]
-        grid = TARGETS[target].grid(1.0)
+        expected, grid = LAYOUTS[layout], TARGETS[target].grid(1.0)
         assert grid.shape == expected.shape
         np.testing.assert_array_equal(grid.affine, expected.affine(1.0))
         assert TARGETS[target].mni_origin == expected.mni_origin
