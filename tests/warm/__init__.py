@@ -6,18 +6,25 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).parent
+STARTING = threading.Lock()
 MEMORY = "WARM_MEMORY"  # environment variable: bytes that a command may take more than a process that has only imported
 DISK = "WARM_DISK"  # environment variable: bytes that a file may have, after which the disk is full
 
 
-@cache
 def python() -> str:
     """The command that starts modules in children of a server; this process starts the server and ends it."""
+    with STARTING:  # two threads would start two
+        return _started()
+
+
+@cache
+def _started() -> str:
     folder = Path(tempfile.mkdtemp(prefix="warm"))
     place, stand_in = folder / "socket", folder / "python"
     client = [sys.executable, "-I", "-S", str(HERE / "client.py"), str(place), sys.executable]
