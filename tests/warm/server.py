@@ -3,7 +3,7 @@
 `server.py SOCKET PYTHON` serves the clients of `client.py`, which take the place of Python; PYTHON is the command that
 starts one. A forked child becomes the command: it has the client's folder, arguments, environment and streams, the
 module is the last thing that it runs, and an uncaught exception ends the interpreter as it ends any other.
-`sys.executable` is PYTHON, so that its own children are forked as well. `common` and `scripts` are imported by the child.
+`sys.executable` is PYTHON, so that its own children are forked as well. The child imports `common` and `scripts`.
 When a client is killed, so is its child.
 """
 
