@@ -14,7 +14,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 from common.errors import chain_of
 from common.training import WandBRun
 from tests.bundles.workflows import workflow
-from tests.support import BUNDLES, ROOT, TINY, bash_blocks
+from tests.support import ROOT, TINY
 
 BLOCK, HEADER = 32768, 7  # bytes: of LevelDB's log format, after a header of the file that is as long as that of a part
 
@@ -127,12 +127,6 @@ def test_points_that_a_save_adds_are_sent_too(monkeypatch):
 def test_a_missing_package_ends_a_run_before_anything_is_read(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(RuntimeError) as error:
-        workflow("atlas_stage2", "train", "train", tmp_path / "nothing", tmp_path / "eval", ("wandb",))
+        workflow("atlas_stage2", "train", tmp_path / "nothing", tmp_path / "eval", ("wandb",))
     assert str(list(chain_of(error.value))[-1]).startswith("import wandb (import of wandb halted")
     assert not (tmp_path / "eval").exists()
-
-
-def test_the_overlay_that_the_documentation_names_is_the_same_in_all_bundles():
-    (command,) = [block for block in bash_blocks("docs/tracking.md") if "wandb" in block]
-    assert "--config_file \"['configs/train.yaml','configs/wandb.yaml']\"" in command
-    assert len({(ROOT / "bundles" / bundle / "configs" / "wandb.yaml").read_text() for bundle in BUNDLES}) == 1

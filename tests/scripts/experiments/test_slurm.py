@@ -6,13 +6,16 @@ from scripts.experiments.status import read_record
 from tests.support import ROOT, execute
 
 
+def of_slurm(slurm):
+    return {name: value for name, value in slurm.environment.items() if name.startswith("SLURM")}
+
+
 @pytest.mark.slow
 def test_a_study_runs_as_slurm_jobs(slurm, command, work, tmp_path):
     (work.parent / "fail-second-tiny-0").touch()
     settings = "--slurm={'timeout_min':5,'cpus_per_task':1,'mem_gb':1}"
     words = [*command[:3], "run", *command[3:], settings, "--jobs=3"]
-    environment = {name: value for name, value in slurm.environment.items() if name.startswith("SLURM")}
-    result = execute(words, ROOT, **environment)
+    result = execute(words, ROOT, **of_slurm(slurm))
     log = work.with_suffix(".log").read_text().split()
     assert result.returncode == 1, result.stderr + slurm.logs()
     assert sorted(log) == sorted(
@@ -25,19 +28,10 @@ def test_a_study_runs_as_slurm_jobs(slurm, command, work, tmp_path):
     assert "JobName=second-tiny-fold0" in names
 
 
-def test_settings_that_submitit_does_not_know_are_refused(slurm, command):
-    environment = {name: value for name, value in slurm.environment.items() if name.startswith("SLURM")}
-    result = execute([*command[:3], "run", *command[3:], "--slurm={'partitoin':'gpu'}"], ROOT, **environment)
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: --slurm={'partitoin': 'gpu'}: ")
-    assert result.stderr.count("\n") == 1
-
-
 @pytest.mark.slow
 def test_a_job_that_slurm_refuses_has_failed(slurm, command):
-    environment = {name: value for name, value in slurm.environment.items() if name.startswith("SLURM")}
     words = [*command[:3], "run", *command[3:], "--only=alone", "--slurm={'slurm_partition':'none'}"]
-    result = execute(words, ROOT, **environment)
+    result = execute(words, ROOT, **of_slurm(slurm))
     assert result.returncode == 1
     assert "failed       alone: sbatch: error: invalid partition specified: none" in result.stdout
     assert "Traceback" not in result.stderr

@@ -7,7 +7,6 @@ import pytest
 
 from common.locks import lock
 from scripts.prepare.store import WORK
-from tests.support import ROOT
 
 SETTINGS = "--slurm={'timeout_min':5,'cpus_per_task':1,'mem_gb':3}"
 
@@ -38,10 +37,3 @@ def test_slurm_jobs_prepare_what_this_machine_does_and_continue(slurm, cohort, r
     assert "JobName=prepare " in slurm.ask("scontrol", "show", "job", "--oneliner")
     assert sorted(path.name for path in (output / WORK).iterdir()) == ["lock"]
     assert len(json.loads((output / "datalist.json").read_text())["testing"]) == 2
-
-
-def test_settings_that_submitit_does_not_know_are_refused(slurm, cohort, run_prepare, tmp_path):
-    result = run_prepare(*cohort.options[:2], f"--output={tmp_path}", "--slurm={'partitoin':'gpu'}", SLURM_CONF=ROOT)
-    assert result.returncode == 2
-    assert result.stderr.startswith("error: --slurm={'partitoin': 'gpu'}: ")
-    assert result.stderr.count("\n") == 1
