@@ -216,7 +216,8 @@ def test_a_signal_to_the_processes_that_read_data_does_not_end_them(tmp_path, mo
     def signal_all():
         processes = [*multiprocessing.active_children(), multiprocessing.current_process()]
         assert len(processes) == 3
-        subprocess.run(["kill", *(str(process.pid) for process in processes)], check=True)
+        pids = [str(process.pid) for process in processes]
+        subprocess.run(["kill", *pids], check=True)  # a process of its own: workers obey the one that they read for
 
     monkeypatch.setattr(toy, "DataLoader", partial(toy.DataLoader, num_workers=2))
     with pytest.raises(SystemExit) as ended:

@@ -62,6 +62,7 @@ def untrained(bundle: str, file: Path, architecture: str = "swin_unetr", seed: i
     stated = {"modalities": MODALITIES[bundle], "model_size": "micro", "patch_size": PATCH, "normalization": "brain"}
     if bundle in SSL:
         network = SSLHead(len(MODALITIES[bundle]), "micro")
+        stated |= {"network": "SSLHead"}
     else:
         network = segmentation_network(architecture, len(MODALITIES[bundle]), REGIONS[bundle], "micro", PATCH)
         stated |= {"architecture": architecture, "network": NETWORKS[architecture]}
