@@ -3,6 +3,7 @@
 import json
 import struct
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,7 +95,11 @@ def test_a_run_that_is_not_closed_has_failed_and_leaves_reports_in_one_line(tmp_
     assert sys.excepthook is hook
     (end,) = actions
     end()
-    assert [record.exit.exit_code for record in records(tmp_path) if record.HasField("exit")] == [1]
+    limit = time.monotonic() + 60  # W&B's own process writes the record, maybe a moment later
+    while not (ended := [record.exit for record in records(tmp_path) if record.HasField("exit")]):
+        assert time.monotonic() < limit
+        time.sleep(0.1)
+    assert [record.exit_code for record in ended] == [1]
     end()  # as after `close`
 
 
