@@ -92,7 +92,7 @@ FULL = "File too large; expected a …"
 LACKING = [
     plain(
         BRATS,
-        "--batch_size=6",
+        "--batch_size=6 --patch_size=[64,64,64]",
         "out of memory on the host, … asked for: set --activation_checkpointing=true, or lower --batch_size=6 or …",
         memory=2**30,
     ),
