@@ -22,7 +22,7 @@ from typing import Any
 
 SLOW = (
     *("torch", "monai.bundle", "monai.engines", "monai.handlers", "monai.networks.nets", "ignite.engine"),
-    *("torch.utils.tensorboard", "torch.distributed.run", "matplotlib.pyplot", "nibabel", "fire"),
+    *("torch.utils.tensorboard", "torch.distributed.launcher.api", "matplotlib.pyplot", "nibabel", "fire"),
     *("scipy.ndimage", "scipy.stats", "jsonschema", "einops", "cc3d", "jinja2", "yaml"),
 )
 
