@@ -79,7 +79,7 @@ quickstart: .venv/installed ## all five stages with small networks, on the embed
 
 ELSEWHERE := $(addprefix --ignore=tests/,deploy nnunet tracking torture)
 
-test: .venv/installed ## the main test suite: less than ten minutes on two cores
+test: .venv/installed ## the main test suite
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(ELSEWHERE)
 
 test-rest: .venv/installed .venv-deploy/installed .venv-nnunet/installed .venv-tracking/installed ## the tests that make test leaves out
