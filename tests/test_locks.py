@@ -54,20 +54,7 @@ def test_the_locks_agree_with_the_requirements(copy):
 @pytest.mark.parametrize(
     ("requirements", "old", "new", "message"),
     [
-        (
-            "requirements.txt",
-            "einops==0.8.2",
-            "einops==0.8.1",
-            "requirements.lock: lacks einops==0.8.1 of requirements",
-        ),
-        ("requirements.txt", "torch==2.13.0", "torch==2.13.00", "lacks torch==2.13.00"),
-        (
-            "deploy/requirements.txt",
-            "highdicom==0.28.2",
-            "highdicom==0.28",
-            "deploy/requirements.lock: lacks highdicom",
-        ),
-        ("scripts/nnunet/requirements.txt", "nnunetv2==2.8.1", "nnunetv2==2.8", "lacks nnunetv2==2.8 "),
+        ("requirements.txt", "torch==2.13.0", "torch==2.13.00", "requirements.lock: lacks torch==2.13.00 of "),
         ("tests/tracking/requirements.txt", "wandb==0.31.0", "wandb==0.31", f"{TRACKING}: lacks wandb==0.31 "),
     ],
 )

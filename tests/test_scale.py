@@ -1,9 +1,6 @@
-"""The commands of docs/scale.md that need no GPU and no cluster, and the options of those that do."""
+"""The command of docs/scale.md that unpacks the archives of UK Biobank."""
 
-import inspect
 import json
-import re
-import shlex
 import shutil
 import subprocess
 import zipfile
@@ -11,41 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from common.cli import options_of
-from scripts import store
 from scripts.datalists import __main__ as datalists
-from scripts.folds.__main__ import folds
 from scripts.phantoms.cohort import make
-from scripts.prepare.__main__ import prepare
-from tests.support import ROOT
-
-TEXT = (ROOT / "docs/scale.md").read_text()
-FUNCTIONS = {
-    "scripts.prepare": prepare,
-    "scripts.datalists generic": datalists.generic,
-    "scripts.datalists ukb": datalists.ukb,
-    "scripts.datalists check": datalists.check,
-    "scripts.folds brats_finetune": folds,
-    "scripts.store ukb_ssl_pretrain": store.prepare,
-}
-
-
-def block(words):
-    (found,) = (text for text in re.findall(r"^```bash\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE) if words in text)
-    return found
-
-
-def bash(script, folder, **environment):
-    return subprocess.run(
-        ["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+from tests.support import bash_blocks
 
 
 def unpack(folder):
     """The page's command, on a project in the folder."""
-    script = block("unpack()")
+    (script,) = (block for block in bash_blocks("docs/scale.md") if "unpack()" in block)
     assert script.count("/mnt/project/") == 2
-    return bash(script.replace("/mnt/project/", f"{folder}/project/"), folder, PATH="/usr/bin:/bin")
+    command = ["bash", "-c", script.replace("/mnt/project/", f"{folder}/project/")]
+    environment = {"PATH": "/usr/bin:/bin"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def files(folder):
@@ -84,32 +58,3 @@ def test_archives_are_unpacked_as_the_layout_of_uk_biobank_and_unpacking_goes_on
     assert killed.read_bytes() == content
     assert not broken.exists()
     assert list((tmp_path / "ukb").rglob("*.part")) == []
-
-
-def test_the_container_takes_the_place_of_the_environment(tmp_path):
-    """With a program in Apptainer's place that tells its arguments."""
-    program = tmp_path / "bin/apptainer"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\nprintf '%s|' \"$@\"\necho\n")
-    program.chmod(0o755)
-    checkout = tmp_path / "a checkout"
-    checkout.mkdir()
-    path = f"{tmp_path}/bin:/usr/bin:/bin"
-    result = bash(block("apptainer build"), checkout, PATH=path)
-    assert (result.returncode, result.stderr) == (0, "")
-    built, ran = result.stdout.splitlines()
-    assert built == "build|brainsegfounder.sif|container/brainsegfounder.def|"
-    start = f"exec|--nv|--bind|{checkout}|{checkout}/brainsegfounder.sif|python|"
-    assert ran == f"{start}-c|import monai; monai.config.print_debug_info()|"
-    result = bash('"./a checkout/.venv/bin/python" -m "a b" \'$c\'', tmp_path, PATH=path)
-    assert result.stdout == f"{start}-m|a b|$c|\n"
-
-
-def test_the_documented_options_are_those_of_the_commands():
-    commands = re.findall(r"^python -m (scripts\..*)$", TEXT.replace("\\\n", ""), re.MULTILINE)
-    assert len(commands) == 7
-    for command in commands:
-        name = next(name for name in FUNCTIONS if command.startswith(f"{name} "))
-        _, options = options_of(shlex.split(command.removeprefix(name)))
-        known = set(inspect.signature(FUNCTIONS[name]).parameters) | {"pretrained", "dataset_dir", "datalist"}
-        assert options.keys() <= known, command
