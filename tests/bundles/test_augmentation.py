@@ -43,7 +43,7 @@ def turned(volume, centre, angles, order):
     return ndimage.affine_transform(volume, turn, offset, (PATCH,) * 3, order=order, mode="grid-constant")
 
 
-@pytest.mark.parametrize(("seed", "flip"), [(0, 0), (1, 1), (2, 0), (3, 1)])
+@pytest.mark.parametrize(("seed", "flip"), [(0, 0), (1, 1)])
 def test_a_turned_crop_is_what_scipy_reads_from_the_whole_volume(seed, flip):
     volumes = case(seed=seed)
     plain, _ = draw(volumes, seed)
@@ -60,29 +60,6 @@ def test_a_turned_crop_is_what_scipy_reads_from_the_whole_volume(seed, flip):
     assert set(np.unique(crop["label"])) <= {0, 1}
     assert (crop["label"][0].numpy() != expected).mean() < 1e-4  # a place halfway between two voxels
     assert expected.any()
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_turned_crop_has_no_empty_corner_and_keeps_its_lesion_in_the_middle(seed):
-    volumes = {key: np.ones((72, 72, 72), dtype=np.float32) for key in ("image", "label")}
-    volumes["label"] = np.pad(np.ones((3, 3, 3), dtype=np.float32), ((27, 42), (35, 34), (39, 30)))
-    crop, _ = draw(volumes, seed, flip=0.5, turn=1)
-    turned_lesion = crop["label"][0].numpy()
-    assert ndimage.center_of_mass(turned_lesion) == pytest.approx([PATCH / 2] * 3, abs=2)
-    assert turned_lesion.sum() == pytest.approx(27, abs=9)
-    np.testing.assert_allclose(crop["image"], 1, atol=1e-4)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_a_crop_that_is_not_turned_is_a_piece_of_the_volume_perhaps_mirrored(seed):
-    volumes = case(seed=seed)
-    plain, _ = draw(volumes, seed)
-    mirrored, _ = draw(volumes, seed, flip=1)
-    first = plain["image"].affine[:3, 3].numpy().astype(int)
-    piece = tuple(slice(start, start + PATCH) for start in first)
-    for key, volume in volumes.items():
-        np.testing.assert_array_equal(plain[key][0], volume[piece])
-        np.testing.assert_array_equal(mirrored[key][0], volume[piece][::-1])
 
 
 def test_a_volume_smaller_than_the_crop_is_padded_with_zeros_and_its_lesion_kept():
