@@ -2,12 +2,8 @@
 
 import csv
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 
 import nibabel
 import numpy as np
@@ -19,7 +15,6 @@ from common.data import datalists
 from common.errors import InputError
 from scripts.datalists import check as datalist_check
 from scripts.datalists import records
-from scripts.datalists.examine import Record
 from scripts.phantoms.cohort import make
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -59,16 +54,9 @@ def cohort(tmp_path):
     return tmp_path
 
 
-def rewrite(folder, **changes):
-    """Change the datalist; returns its new content."""
-    content = json.loads((folder / "list.json").read_text()) | changes
-    (folder / "list.json").write_text(json.dumps(content))
-    return content
-
-
-def write(folder, training=(0, 1, 2, 3), testing=(4, 5), **more):
-    splits = {"training": [entry(f"s{n}") for n in training], "testing": [entry(f"s{n}") for n in testing]}
-    (folder / "list.json").write_text(json.dumps(HEAD | splits | more))
+def write(folder, **changes):
+    splits = {"training": [entry(f"s{n}") for n in range(4)], "testing": [entry("s4"), entry("s5")]}
+    (folder / "list.json").write_text(json.dumps(HEAD | splits | changes))
 
 
 def check(folder, **options):
@@ -82,10 +70,6 @@ def check(folder, **options):
         return status, list(csv.DictReader(file))
 
 
-def page_of(folder):
-    return (folder / "out/findings.html").read_text()
-
-
 def kinds(findings):
     return [(item["subject"], item["check"]) for item in findings]
 
@@ -97,8 +81,6 @@ def test_all_is_well(cohort, capsys):
         "brain extracted: 12 of 12 images",
         "all is well",
     ]
-    assert "All is well." in page_of(cohort)
-    assert 'id="subjects"' not in page_of(cohort)
     before = sorted(cohort.rglob("*"))
     datalist_check.check(str(cohort / "list.json"), str(cohort / "root"), workers=1)
     assert sorted(cohort.rglob("*")) == before, "nothing is written where no output is named"
@@ -113,8 +95,7 @@ def test_a_finding_is_a_line_of_the_csv_and_of_the_terminal(cohort, capsys):
     assert check(cohort) == (1, [dict(zip(names, row, strict=True))])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("list.json: subjects: 6; errors: 1 in 1 subject; warnings: none; ")
-    assert lines[3] == "not_finite        error            1  1 subject"
-    assert lines[5] == ("error: not_finite: training s1: s1/t2.nii.gz: 2 voxels NaN, 0 infinite; expected finite ones")
+    assert "error: not_finite: training s1: s1/t2.nii.gz: 2 voxels NaN, 0 infinite; expected finite ones" in lines
 
 
 def test_an_empty_mask_is_a_warning_that_can_be_accepted(cohort):
@@ -122,28 +103,12 @@ def test_an_empty_mask_is_a_warning_that_can_be_accepted(cohort):
     status, findings = check(cohort)
     assert (status, kinds(findings), findings[0]["severity"]) == (1, [("s2", "empty_mask")], "warning")
     assert check(cohort, accept="empty_mask,orientation") == (0, findings)
-    assert check(cohort, accept=("orientation", "empty_mask"))[0] == 0
     assert check(cohort, accept="orientation")[0] == 1
-
-
-def test_labels_are_held_against_regions_of_ones_own(cohort):
-    """Of the labels 1, 2 and 4 the datalist declares two; what is written without the faulty subject keeps them."""
-    regions = {"whole": {"labels": [1, 2], "colour": "#e69f00"}, "core": [1]}
-    text = (cohort / "list.json").read_text().replace('"label_convention": "brats2021"', '"regions": %s')
-    (cohort / "list.json").write_text(text % json.dumps(regions))
-    for number in range(5):
-        save(cohort / f"root/s{number}/seg.nii.gz", np.minimum(label_of(number), 2))
-    status, findings = check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))
-    assert (status, kinds(findings)) == (1, [("s5", "label_values")])
-    assert findings[0]["value"] == "labels 0, 1, 2, 4: looks like brats2021"
-    assert findings[0]["expected"] == "0, 1, 2 (whole=1+2:e69f00,core=1)"
-    fixed = json.loads((cohort / "fixed.json").read_text())
-    assert (fixed["regions"], len(fixed["testing"])) == (regions, 1)
 
 
 def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_left_out(cohort, capsys):
     """Subject 0 is a copy of 5, 3 one of 2 but for the mask, and 4 is in two splits; a warning leaves nobody out."""
-    write(cohort, training=range(5), testing=(4, 5), preparation="none")
+    write(cohort, training=[entry(f"s{n}") for n in range(5)], preparation="none")
     for subject, copied in ((0, 5), (3, 2)):
         for name in ("t1", "t2"):
             shutil.copy(cohort / f"root/s{copied}/{name}.nii.gz", cohort / f"root/s{subject}")
@@ -184,28 +149,17 @@ FIX = {"fix": "exclude"}
     [
         ({"fix": "repair", "fixed": "g.json"}, "--fix=repair: expected exclude"),
         (FIX, "--fix=exclude --fixed=None: expected both"),
-        ({"fixed": "g.json"}, "--fix=None --fixed=g.json: expected both"),
         ({**FIX, "fixed": "HERE/list.json"}, "list.json: expected another file than --datalist"),
         ({"accept": "emptymask"}, "--accept=emptymask: expected some of missing, unreadable"),
-        ({"accept": ("no_label", 5)}, "--accept=5: expected some of missing, unreadable"),
-        ({"accept": True}, "--accept=True: expected some of missing, unreadable"),
         ({"output": "HERE/list.json/out"}, "list.json/out: expected a folder that findings.csv, findings.html can be"),
-        ({**FIX, "fixed": "HERE/list.json/g.json"}, "list.json/g.json: expected a file that can be written"),
         ({"output": "HERE/out", **FIX, "fixed": "HERE/link/out/findings.csv/g.json"}, "another file than findings.csv"),
-        ({"output": "HERE/out", **FIX, "fixed": "HERE/link/out/../out/findings.html"}, "another file than findings."),
-        ({"output": "HERE/out", **FIX, "fixed": "HERE/link/out/"}, "/link/out/: expected another file than findings."),
         (
             {"datalist": "HERE/findings.csv", "output": "HERE/link"},
             "findings.csv in it is --datalist; expected anoth",
         ),
-        ({"pictures": -1}, "pictures=-1: expected a whole number from 0"),
-        ({"workers": 1.5}, "workers=1.5: expected a whole number"),
-        ({"root": "/no/such"}, "--root=/no/such: no such folder"),
         ({"root": "HERE/root/s0"}, "none of the 18 files is below --root; expected s0/t1.nii.gz there"),
-        ({"datalist": "/no/such.json"}, "datalist /no/such.json: No such file or directory"),
         ({"slurm": {}, "workers": 2}, "--slurm={}: expected --output too, a folder that all nodes share"),
         ({"slurm": {}, "output": "HERE/out"}, "--workers=0: expected the number of SLURM jobs, such as 32, with --slu"),
-        ({"checkpoint": "HERE/no.pt"}, "no.pt: no such file; expected a checkpoint"),
         ({"checkpoint": "HERE/model.pt"}, "model.pt: it does not say how its scans were prepared; expected a checkp"),
     ],
 )
@@ -226,24 +180,7 @@ def test_a_datalist_that_nobody_is_left_in_for_training_is_refused(cohort, capsy
     with pytest.raises(InputError, match=r"fixed.json: without those in error 2 of 6 subjects are left, none for"):
         check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))
     assert not (cohort / "fixed.json").exists()
-    assert page_of(cohort)
     assert "error: missing: training s3" in capsys.readouterr().out
-    write(cohort, training=(), testing=(0, 4))  # one that is for testing alone
-    assert check(cohort, fix="exclude", fixed=str(cohort / "fixed.json"))[0] == 1
-    assert datalists.read(cohort / "fixed.json")["testing"] == [entry("s4")]
-
-
-def test_a_missing_label_is_an_error_that_can_be_accepted(cohort):
-    bare = {name: value for name, value in entry("s0").items() if name != "label"}
-    write(cohort, training=[1, 2], validation=[bare])
-    fixed = cohort / "fixed.json"
-    status, findings = check(cohort, fix="exclude", fixed=str(fixed))
-    assert (status, kinds(findings), findings[0]["severity"]) == (1, [("s0", "no_label")], "error")
-    assert datalists.read(fixed)["validation"] == []
-    assert check(cohort, fix="exclude", fixed=str(fixed), accept="no_label") == (0, findings)
-    assert datalists.read(fixed)["validation"] == [bare]
-    write(cohort, training=[1, 2], unlabelled=[bare])
-    assert check(cohort) == (0, [])
 
 
 @pytest.mark.parametrize(
@@ -251,7 +188,6 @@ def test_a_missing_label_is_an_error_that_can_be_accepted(cohort):
     [
         ("[" * 100_000, "nested too deeply"),
         (json.dumps(HEAD), "no subject in it"),
-        (json.dumps(HEAD | {"training": ["s0"]}), r"\$.training\[0\]"),
         (json.dumps(HEAD | {"training": [entry("s0"), entry("s0") | {"image": ["/a", "b"]}]}), "path /a; expected"),
     ],
 )
@@ -259,36 +195,6 @@ def test_a_datalist_that_is_none_is_named(cohort, content, message):
     (cohort / "list.json").write_text(content)
     with pytest.raises(InputError, match=message):
         datalist_check.check(str(cohort / "list.json"), str(cohort / "root"))
-
-
-def test_a_reader_who_has_read_enough_ends_nothing(cohort):
-    """As `head -1` does: here the pipe is closed before the first line."""
-    (cohort / "root/s0/t1.nii.gz").unlink()
-    places = {"datalist": "list.json", "root": "root", "output": "out", "fixed": "fixed.json"}
-    options = ["--workers=1", "--fix=exclude", *(f"--{name}={cohort}/{place}" for name, place in places.items())]
-    command = [sys.executable, "-m", "scripts.datalists", "check", *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    process.stdout.close()
-    told = process.stderr.read()
-    process.stderr.close()
-    assert process.wait() == 1
-    assert "Traceback" not in told
-    assert "Broken pipe" not in told
-    assert "s0/t1.nii.gz,error,missing,no such file" in (cohort / "out/findings.csv").read_text()
-    assert (cohort / "fixed.json").is_file()
-
-
-def kill_at_s1(case, **_):
-    if case["subject"] == "s1":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return Record(())
-
-
-def test_a_subject_that_kills_its_process_is_an_error(cohort, monkeypatch):
-    monkeypatch.setattr(records, "examine", kill_at_s1)
-    status, findings = check(cohort)
-    assert (status, kinds(findings)) == (1, [("s1", "unreadable")])
-    assert findings[0]["value"] == "reading them ended the process, twice"
 
 
 EXPECTED = {  # fault of the embedded cohort -> check
@@ -329,108 +235,31 @@ def test_each_fault_of_a_broken_cohort_is_found_and_nothing_else(broken):
     assert values["leakage"] == f"the same voxels as {faults['duplicate']['copy_of']} in testing"
 
 
-def test_the_output_does_not_depend_on_the_number_of_workers(broken, tmp_path):
-    folder = broken[0]
-    with pytest.raises(SystemExit):
-        datalist_check.check(str(folder / "list.json"), str(folder / "root"), str(tmp_path), workers=3)
-    for name in ("findings.csv", "findings.html"):
-        assert (tmp_path / name).read_bytes() == (folder / "out" / name).read_bytes()
-
-
-def test_the_page_shows_each_suspicious_subject_with_links_from_the_montage_and_loads_nothing(broken):
+def test_the_page_shows_each_suspicious_subject_and_loads_nothing(broken):
     folder, faults, *_ = broken
-    page = page_of(folder)
-    pictures = re.findall(r'<img src="([^"]{30})[^"]*" alt="Three planes of (\S+)"', page)
+    page = (folder / "out/findings.html").read_text()
+    pictures = re.findall(r'<img src="data:image/png;base64,[^"]*" alt="Three planes of (\S+)"', page)
     errors = [fault["subject"] for name, fault in faults.items() if name != "empty"]
-    assert [subject for _, subject in pictures] == [*sorted(errors), faults["empty"]["subject"]]
-    assert all(start.startswith("data:image/png;base64,") for start, _ in pictures)
+    assert pictures == [*sorted(errors), faults["empty"]["subject"]]
     assert not re.search(r'(src|href)="(?!data:|#)', page)
     assert "url(" not in page.replace("url(#", ""), "but for parts of its own charts"
-    assert "shown is BraTS2021" in page  # another modality of the subject whose first cannot be read
-    assert "findings.csv has them all" not in page
-    targets = set(re.findall(r' id="([^"]+)"', page))
-    assert set(re.findall(r'href="#([^"]+)"', page)) <= targets, "every link has a place"
-    linked = re.findall(r'<a href="#subject-\d+">(\S+)</a>\s+<strong class="(\w+)">', page)
-    assert dict(linked) == {f["subject"]: "warning" if name == "empty" else "error" for name, f in faults.items()}
-    drawn = set(re.findall(r'alt="A slice of (\S+)"', page))
-    unread = {fault["subject"] for name, fault in faults.items() if EXPECTED[name] in ("missing", "unreadable")}
-    assert len(drawn) == 12 - len(unread) == 12 - page.count("no picture")
-    assert not drawn & unread
-
-
-def test_the_page_shows_no_more_pictures_than_asked_for_and_says_so(broken, tmp_path):
-    folder = shutil.copytree(broken[0] / "out", tmp_path / "out").parent  # with what the check has read
-    places = (str(broken[0] / "list.json"), str(broken[0] / "root"), str(folder / "out"))
-    with pytest.raises(SystemExit):
-        datalist_check.check(*places, pictures=2, workers=1)
-    page = re.sub(r"\s+", " ", page_of(folder))
-    assert page.count("Three planes") == 2
-    assert "Shown are 2 of 12 subjects, evenly spread over the datalist." in page
-    assert page.count('alt="A slice of') + page.count("no picture") == 2
-    assert "Shown are 2 of 9 subjects; findings.csv has them all." in page
-
-
-def test_the_volumes_of_the_lesions_are_on_the_page_by_region_and_split(cohort):
-    """Labels of 1, 1, 2 and 4 in voxels of 8 mm3: TC 0.024, WT 0.032 and ET 0.008 mL, in testing ten times as much."""
-    for number in (4, 5):
-        label = np.zeros((12, 14, 10), np.uint8)
-        label[2:7, 3:7, 4], label[2:7, 3:5, 5], label[2:7, 8:10, 4 + number % 2] = 1, 2, 4
-        save(cohort / f"root/s{number}/seg.nii.gz", label)
-    save(cohort / "root/s3/seg.nii.gz", np.zeros((12, 14, 10), np.uint8))
-    assert check(cohort)[0] == 1
-    page = page_of(cohort)
-    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>(.+?)</tr>", page, re.DOTALL)]
-    found = {tuple(row[:2]): row[2:] for row in rows if row[0] in ("TC", "WT", "ET")}
-    volumes = {"TC": 0.024, "WT": 0.032, "ET": 0.008}
-    assert found == {
-        (region, split): [*counts, *[f"{times * volume:g}"] * 5]
-        for region, volume in volumes.items()
-        for split, counts, times in (("training", "41", 1), ("testing", "20", 10))
-    }
-    assert page.count("<svg ") == 3
-
-
-def test_names_are_escaped_and_that_nothing_can_be_drawn_is_said(cohort):
-    rewrite(cohort, training=[entry("s0") | {"subject": "<b>s0"}, entry("s1"), entry("s2")])
-    for name in ("s1/t1", "s1/t2", "s1/seg", "s0/t1"):
-        (cohort / f"root/{name}.nii.gz").write_bytes(b"no image")
-    save(cohort / "root/s2/t1.nii.gz", image(4)[..., 5])
-    (cohort / "root/s2/t2.nii.gz").unlink()
-    assert check(cohort)[0] == 1
-    page = page_of(cohort)
-    assert "&lt;b&gt;s0" in page
-    assert "<b>s0" not in page
-    assert page.count("Nothing of it can be drawn.") == 1
-    assert "shown is seg.nii.gz" in page
 
 
 def test_a_missing_modality_is_a_fact_and_no_finding(cohort, capsys):
     entries = [entry(f"s{n}") for n in range(4)]
     entries[0]["image"][0] = entries[2]["image"][0] = entries[3]["image"][1] = None
-    rewrite(cohort, training=entries)
+    write(cohort, training=entries)
     assert check(cohort) == (0, [])
     summary = capsys.readouterr().out.splitlines()[0]
     assert summary.endswith("brain extracted: 9 of 9 images; missing: T1 in 2 of 6 subjects, T2 in 1 of 6 subjects")
-    save(cohort / "root/s0/t2.nii.gz", np.full((12, 14, 10), 7, np.int16))
-    (cohort / "root/s2/t2.nii.gz").unlink()
-    del entries[1]["label"]
-    rewrite(cohort, training=entries)
-    assert kinds(check(cohort)[1]) == [("s0", "constant"), ("s1", "no_label"), ("s2", "missing")]
 
 
-def small_brain(path, offset=0):
-    volume = np.zeros((12, 14, 10), np.int16)
-    volume[2 + offset : 6 + offset, 4:10, 3:7] = 500
-    volume[3, 5, 4:6] = 600 + len(path.as_posix())  # no copy of another one
-    save(path, volume)
-
-
-def test_modalities_that_are_not_registered_are_reported_whether_or_not_the_subject_has_a_label(cohort):
-    small_brain(cohort / "root/s2/t1.nii.gz")
-    small_brain(cohort / "root/s2/t2.nii.gz", offset=2)
-    (finding,) = check(cohort, accept="copy")[1]
-    assert (finding["subject"], finding["check"], finding["severity"]) == ("s2", "alignment", "warning")
-    assert (finding["value"], finding["expected"]) == ("modalities' brains overlap by Dice 0.52", "0.9 or more")
+def test_modalities_that_are_not_registered_are_reported_even_without_a_label(cohort):
+    for name, offset in (("t1", 0), ("t2", 2)):
+        volume = np.zeros((12, 14, 10), np.int16)
+        volume[2 + offset : 6 + offset, 4:10, 3:7] = 500 + offset
+        volume[5, 5, 5] = 600
+        save(cohort / f"root/s2/{name}.nii.gz", volume)
     (cohort / "root/s2/seg.nii.gz").unlink()
     assert ("s2", "alignment") in kinds(check(cohort)[1])
 

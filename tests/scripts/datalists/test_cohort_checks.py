@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from common.data.headers import Problem
-from scripts.datalists import layouts as cohorts
 from scripts.datalists.cohort_checks import compare, describe
 from scripts.datalists.examine import Image, Record
 
@@ -28,28 +27,19 @@ def found(changes, count=12, splits=None):
     return [(place, problem.check, problem.file) for place, problem in compare(cases, records, ["T1", "T2"])]
 
 
-HEAD = {"litres": 4.5}
-
-
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({}, []),
         ({3: {"orientation": "LPS"}}, [(3, "orientation", "s3_t1")]),
         ({2: {"spacing": (1, 1, 1.06)}, 4: {"spacing": (1.04, 0.96, 1)}}, [(2, "spacing", "s2_t1")]),  # from 5 % on
-        ({3: {"spacing": (0.94, 1, 1)}}, [(3, "spacing", "s3_t1")]),
-        ({5: HEAD}, [(5, "brain_extraction", "s5_t1"), (5, "brain_extraction", "s5_t2")]),
-        (dict.fromkeys(range(11), HEAD), [(11, "brain_extraction", "s11_t1"), (11, "brain_extraction", "s11_t2")]),
-        (dict.fromkeys(range(6), HEAD), []),  # of two halves neither stands out
-        ({0: {"high": (290.0, 200.0)}, 1: {"high": (100.0, 67.0)}}, []),
+        ({5: {"litres": 4.5}}, [(5, "brain_extraction", "s5_t1"), (5, "brain_extraction", "s5_t2")]),
         ({0: {"high": (310.0, 200.0)}}, [(0, "intensity", "s0_t1")]),  # from a factor of three on
-        ({1: {"high": (100.0, 66.0)}}, [(1, "intensity", "s1_t2")]),
         ({4: {"negative": True}}, [(4, "negative", "s4_t1"), (4, "negative", "s4_t2")]),
     ],
 )
 def test_what_differs_from_the_rest_of_the_cohort_stands_out(changes, expected):
     assert found(changes) == expected
-    assert compare([], [], ["T1"]) == []
 
 
 def test_a_broad_cohort_allows_for_more():
@@ -58,17 +48,7 @@ def test_a_broad_cohort_allows_for_more():
     broad = {n: {"high": (100 * float(np.exp(step)), 200.0)} for n, step in enumerate(steps)}
     assert found(broad | {11: {"high": (100 * float(np.exp(5.5)), 200.0)}}) == []
     assert found(broad | {11: {"high": (100 * float(np.exp(5.6)), 200.0)}}) == [(11, "intensity", "s11_t1")]
-
-
-def test_few_images_make_no_cohort():
-    assert found({0: {"high": (9000.0, 200.0)}}, count=7) == []
-    assert found({0: {"high": (9000.0, 200.0)}}, count=8) == [(0, "intensity", "s0_t1")]
-
-
-def test_that_most_images_are_negative_is_told_once():
-    records = [record(n, negative=n != 2) for n in range(3)]
-    ((place, problem),) = compare([case(f"s{n}") for n in range(3)], records, ["T1", "T2"])
-    assert (place, *problem[:3]) == (-1, "negative", "", "4 of 6 images have voxels below 0")
+    assert found({0: {"high": (9000.0, 200.0)}}, count=7) == [], "few images make no cohort"
 
 
 def repeated(cases, records):
@@ -83,20 +63,15 @@ def test_the_same_image_in_two_splits_is_leakage_in_one_a_duplicate():
         (0, "leakage", "the same voxels as b in testing"),
         (3, "duplicate", "the same voxels as c in training"),
     ]
-    assert [problem.file for _, problem in compare(cases, records, ["T1", "T2"])] == ["a_t1", "d_t2"]
     assert repeated(cases, [record(n, digests=(b"", b"", b"")) for n in range(4)]) == [], "no digest is like nothing"
 
 
-@pytest.mark.parametrize("split", ["training", "testing"])
-def test_a_mask_alone_is_a_warning(split):
+def test_a_mask_alone_is_a_warning():
     """As between two visits of one person; the images decide."""
-    cases = [case("a", "testing", label=True), case("b", split, label=True)]
+    cases = [case("a", "testing", label=True), case("b", label=True)]
     records = [record(0, digests=(b"1", b"2", b"s")), record(1, digests=(b"3", b"4", b"s"))]
     ((place, problem),) = compare(cases, records, ["T1", "T2"])
     assert (place, *problem) == (1, "mask_copy", "b_seg", "the same mask as a in testing", "a different mask")
-    records[1] = record(1, digests=(b"3", b"2", b"s"))
-    ((_, problem),) = compare(cases, records, ["T1", "T2"])
-    assert (problem.check, problem.file) == ("duplicate" if split == "testing" else "leakage", "b_t2")
 
 
 @pytest.mark.parametrize(
@@ -113,27 +88,14 @@ def test_visits_of_a_person_in_two_splits_are_leakage(one, other):
 
 def test_two_people_are_no_leakage():
     names = ["1000012_2_0", "1000013_2_0", "BraTS2021_00000", "BraTS2021_00001", "BraTS-GLI-00000-000"]
-    names += ["BraTS-GLI-00001-000", "BraTS-MET-00000-000", "sub-r001s001_ses-1", "sub-r001s002_ses-1", "sub-1"]
-    names += ["sub-10", "phantom_1_0", "phantom_2_0"]
+    names += ["BraTS-GLI-00001-000", "BraTS-MET-00000-000", "sub-r001s001_ses-1", "sub-r001s002_ses-1"]
     cases = [case(name, ("training", "validation", "testing")[n % 3]) for n, name in enumerate(names)]
     assert repeated(cases, [record(n) for n in range(len(cases))]) == []
 
 
-@pytest.mark.parametrize("cohort", cohorts.COHORTS)
-def test_a_person_s_name_is_the_one_that_the_scanner_takes(cohort):
-    for layout in cohorts.COHORTS[cohort]:
-        groups = {}
-        for level, folder in zip(reversed(layout.levels), reversed(layout.example.split("/")), strict=False):
-            groups |= level.fullmatch(folder).groupdict()
-        assert cohorts.person_of(layout.subject.format(**groups)) == groups["person"]
-
-
 def test_the_same_subject_twice_is_told_whatever_its_images():
-    cases = [case("a"), case("a", "validation"), case("b"), case("b")]
-    assert repeated(cases, [record(n) for n in range(4)]) == [
-        (0, "leakage", "the same subject as a in validation"),
-        (3, "duplicate", "the same subject as b in training"),
-    ]
+    cases = [case("a"), case("a", "validation")]
+    assert repeated(cases, [record(0), record(1)]) == [(0, "leakage", "the same subject as a in validation")]
 
 
 def test_kept_is_what_is_sound_then_what_is_held_out_then_the_first():
@@ -150,21 +112,10 @@ def test_kept_is_what_is_sound_then_what_is_held_out_then_the_first():
     assert left_out(same, same, same, same, same) == everywhere
     assert left_out(same, same, broken) == [(0, "leakage"), (2, "leakage")]
     assert left_out(same, same, warned) == [(0, "leakage"), (1, "leakage")]
-    assert left_out(broken, same) == [(0, "leakage")]
-    assert found({3: same, 4: same}, 5, splits) == [(4, "leakage", "s4_t1")]
 
 
 def test_a_case_of_which_nothing_is_known_is_passed_over():
     lost = Record((Problem("unreadable", "s0_t1", "v", "e"),))
-    cases = [case(f"s{n}") for n in range(9)]
-    assert compare(cases, [lost, *(record(n) for n in range(8))], ["T1", "T2"]) == []
-    assert compare(cases[:1], [lost], ["T1", "T2"]) == []
+    assert compare([case("s0")], [lost], ["T1", "T2"]) == []
     unknown = {"orientation": "unknown", "spacing": "unknown", "brain extracted": "no readable image"}
     assert describe([lost]) == unknown
-
-
-def test_the_cohort_in_words():
-    records = [record(0), record(1, litres=4.0), record(2, orientation="LPS", spacing=(0.5, 1.25, 1.0))]
-    orientation, spacing = "RAS in 2 of 3 subjects", "1 x 1 x 1 mm in 2 of 3 subjects"
-    expected = {"orientation": orientation, "spacing": spacing, "brain extracted": "4 of 6 images"}
-    assert describe(records) == expected

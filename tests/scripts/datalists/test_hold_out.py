@@ -64,12 +64,6 @@ def test_each_subject_is_held_out_once_with_all_visits_of_its_person(own, tmp_pa
     assert written["training"][0]["label"].endswith("_seg.nii")
 
 
-def test_the_seed_deals_the_folds(own, tmp_path):
-    first = held_out(own, tmp_path, seed=0)
-    assert held_out(own, tmp_path, seed=0) == first
-    assert held_out(own, tmp_path, seed=1) != first
-
-
 def test_the_folds_can_come_from_a_file(own, tmp_path):
     before = subjects(datalists.read(own))
     names = before["training"] + before["validation"]
@@ -94,27 +88,12 @@ def test_subjects_without_label_are_trained_on_where_their_person_is(tmp_path):
     } | {"sub-9"}
 
 
-def test_a_datalist_without_any_label_has_folds_too(tmp_path):
-    path = tmp_path / "own.json"
-    entries = [entry(f"p{number}", label=False) for number in range(4)]
-    made = content(entries, label_convention=None, unlabelled=[entry("u", False)])
-    del made["regions"]
-    path.write_text(json.dumps(made))
-    found = held_out(path, tmp_path, folds=2)
-    assert sorted(found["training"] + found["validation"]) == ["p0", "p1", "p2", "p3"]
-    assert found["unlabelled"] == ["u"]
-
-
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
         ({}, {"fold": 3}, "--fold=3: expected one of 0, 1, 2, the folds of --folds=3"),
         ({}, {"folds": 13}, "--folds=13: expected no more than the 12 people with labels"),
-        ({}, {"folds": 1}, "folds=1: expected a whole number from 2"),
-        ({}, {"folds": "no.json"}, "--folds=no.json: No such file or directory; expected a JSON file, or a number"),
-        ({}, {"fold_to": "training"}, "fold_to=training: expected one of validation, testing"),
         ({}, {"validation": 0.2}, "--validation=0.2: expected none together with --folds and --fold_to=validation"),
-        ({}, {"fold_to": "testing", "validation": 8}, "nobody is left for training"),
         ({"folds": RECORD}, {}, "--datalist: its testing is fold 0 of others; expected the whole datalist"),
         ({"subset": PART}, {}, "--datalist: it is a subset of its subjects for training; expected the whole datalist"),
     ],

@@ -43,38 +43,21 @@ def case(number, split="training"):
 CASES = [case(0), case(1), case(2)]
 
 
-def run(folder, cases=CASES, convention="atlas", root="root", output="out"):
+def run(folder, cases=CASES, convention="atlas", root="root"):
     """The records, and who was examined for them."""
-    place = None if output is None else folder / output
-    found = records.examine_all(cases, str(folder / root), convention, place, workers=1)
+    found = records.examine_all(cases, str(folder / root), convention, folder / "out", workers=1)
     log = folder / "log"
     read = log.read_text().split() if log.exists() else []
     log.unlink(missing_ok=True)
     return found, read
 
 
-def examined(folder):
-    """The records as memory has them: without thumbnails."""
-    return [examine(each, str(folder / "root"), "atlas")._replace(thumbnail=b"") for each in CASES]
-
-
-def test_thumbnails_stay_on_disk(cohort):
-    run(cohort)
-    options = {"root": str(cohort / "root"), "convention": "atlas", "output": cohort / "out"}
-    expected = examine(CASES[0], str(cohort / "root"), "atlas").thumbnail
-    assert expected.startswith(b"\x89PNG")
-    assert records.thumbnail_of(CASES[0], **options) == expected
-    (cohort / "root/s0/t1.nii").touch()
-    assert records.thumbnail_of(CASES[0], **options) == b"", "of other files"
-
-
 def test_files_that_are_the_same_are_not_read_again(cohort, capsys):
     first, read = run(cohort)
     assert read == ["s0", "s1", "s2"]
-    assert "read before" not in capsys.readouterr().err
     again, read = run(cohort)
     assert read == []
-    assert again == first == examined(cohort)
+    assert again == first == [examine(each, str(cohort / "root"), "atlas")._replace(thumbnail=b"") for each in CASES]
     assert [problem.check for problem in again[1].problems] == ["label_values"]
     assert "3 of 3 subjects were read before, and their files are the same" in capsys.readouterr().err
 
@@ -86,10 +69,6 @@ def test_a_file_that_changed_is_read_again(cohort):
         stat = path.stat()
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
         assert run(cohort)[1] == ["s2"]
-        path.write_bytes(path.read_bytes() + b"\0")  # another size, and the same time
-        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-        assert run(cohort)[1] == ["s2"]
-    assert run(cohort)[1] == []
 
 
 def test_what_else_a_record_depends_on(cohort, monkeypatch):
@@ -99,8 +78,6 @@ def test_what_else_a_record_depends_on(cohort, monkeypatch):
     run(cohort)
     assert run(cohort, convention="brats2021")[1] == ["s0", "s1", "s2"]
     run(cohort)
-    (cohort / "other").symlink_to(cohort / "root")
-    assert run(cohort, root="other")[1] == [], "the same files by another name"
     (cohort / "root").rename(cohort / "moved")
     assert run(cohort, root="moved")[1] == ["s0", "s1", "s2"], "a copy may be damaged and have the same times"
     monkeypatch.setattr(records, "FORMAT", records.FORMAT + 1)
@@ -125,34 +102,9 @@ def test_a_check_that_was_stopped_goes_on(cohort, monkeypatch):
     assert found[2].problems == ()
 
 
-def test_files_that_are_missing_or_unreadable_are_tried_again(cohort):
-    (cohort / "root/s0/t1.nii").unlink()
-    path = cohort / "root/s1/t1.nii"
-    path.write_bytes(path.read_bytes()[:400])
-    for _ in range(2):
-        found, read = run(cohort)
-        assert read[:2] == ["s0", "s1"]
-        assert [record.problems[0].check for record in found[:2]] == ["missing", "unreadable"]
-    assert read == ["s0", "s1"]
-
-
-class Requeued:
-    """An array whose one job is this process, and starts once more when it has done its work."""
-
-    def map(self, function, items, unit):
-        return [[function(item) for item in items] for _ in range(2)][1]
-
-
-def test_a_job_that_is_requeued_reads_no_file_twice(cohort):
-    found = records.examine_all(CASES, str(cohort / "root"), "atlas", cohort / "out", 1, Requeued())
-    assert (cohort / "log").read_text().split() == ["s0", "s1", "s2"]
-    assert found == examined(cohort)
-
-
-@pytest.mark.parametrize("content", ["not JSON", "[]", '{"state": 1}', "[" * 100_000, '{"state": 1, "state": 2}'])
+@pytest.mark.parametrize("content", ["not JSON", '{"state": 1}', "[" * 100_000])
 def test_a_broken_record_is_written_anew(cohort, content):
     first, _ = run(cohort)
     for path in Path(cohort / "out").rglob("*.json"):
         path.write_text(content)
     assert run(cohort) == (first, ["s0", "s1", "s2"])
-    assert run(cohort)[1] == []

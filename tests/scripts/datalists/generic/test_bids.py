@@ -42,18 +42,6 @@ def test_sessions_are_subjects_of_one_person(bids, capsys):
     }
     printed = capsys.readouterr().out
     assert "labels: manual_masks/label-tumor_mask (6); left out: pipeline/dseg (6)\n" in printed
-    assert "layout: bids (BIDS), 6 subjects; modalities: FLAIR, T1ce, T1\n" in printed
-
-
-def test_without_sessions_and_without_a_pipeline(data):
-    for person in PEOPLE:
-        data.touch(f"{session(person)}_T1w.nii.gz", f"{session(person)}_desc-preproc_T2w.nii.gz")
-        data.label(f"derivatives/{session(person)}_dseg.nii.gz", 1)
-    data.touch(f"derivatives/{session('05')}_dseg.nii.gz")
-    entries = data.entries()
-    assert sorted(entries) == [f"sub-{person}" for person in PEOPLE]
-    assert entries["sub-01"]["label"] == "derivatives/sub-01/anat/sub-01_dseg.nii.gz"
-    assert data.scan()["modalities"] == ["T1", "T2"]
 
 
 def test_label_maps_beside_the_images_count_as_in_atlas(data):
@@ -104,10 +92,3 @@ def test_an_image_with_contrast_agent_is_no_image_without(data):
     assert data.scan()["modalities"] == ["FLAIR", "T1ce", "FLAIRce"]
     data.touch(f"{session('01')}_T1w.nii.gz")
     assert list(data.entries(modalities="T1=T1w")) == ["sub-01"]
-
-
-def test_sessions_named_by_a_date_are_of_one_person_too(data):
-    for person in PEOPLE:
-        data.touch(*[f"{session(person, date)}_T1w.nii.gz" for date in ("2020-01-31", "2021-01-31")])
-    content = data.scan(validation=2)
-    assert [len({entry["subject"][:6] for entry in content[split]}) for split in ("training", "validation")] == [2, 2]

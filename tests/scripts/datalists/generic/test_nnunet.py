@@ -26,27 +26,22 @@ PROSTATE = {
 }
 # Task01_BrainTumour of the Medical Segmentation Decathlon, as version 1 of nnU-Net took it
 DECATHLON = {
-    "name": "BRATS",
-    "tensorImageSize": "4D",
     "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
     "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
     "numTraining": 3,
-    "numTest": 1,
-    "training": [{"image": "./imagesTr/C_0.nii.gz", "label": "./labelsTr/C_0.nii.gz"}],
-    "test": ["./imagesTs/D_0.nii.gz"],
 }
 
 
-def fill(data, content, ending=".nii.gz", tests=1):
+def fill(data, content, tests=1):
     """Three cases for training and some for testing, with their channels."""
     channels = content.get("channel_names", content.get("modality"))
     data.root.mkdir(exist_ok=True)
     (data.root / "dataset.json").write_text(json.dumps(content))
     for part, name, count in (("Tr", "C", 3), ("Ts", "D", tests)):
         for case in range(count):
-            data.touch(*[f"images{part}/{name}_{case}_{int(channel):04d}{ending}" for channel in channels])
+            data.touch(*[f"images{part}/{name}_{case}_{int(channel):04d}.nii.gz" for channel in channels])
             if part == "Tr":
-                data.touch(f"labelsTr/{name}_{case}{ending}")
+                data.touch(f"labelsTr/{name}_{case}.nii.gz")
     return data
 
 
@@ -62,8 +57,6 @@ def test_regions_and_channels_of_version_2(data, capsys):
     printed = capsys.readouterr().out
     assert "dataset.json: the region whole tumor is called whole_tumor here\n" in printed
     assert "layout: nnunet (nnU-Net raw), 4 subjects; modalities: T1, T1ce, T2, FLAIR\n" in printed
-    assert "other values" not in printed
-    assert "numTraining" not in printed
 
 
 def test_test_cases_without_label_are_apart_and_those_with_one_are_for_testing(data):
@@ -72,33 +65,18 @@ def test_test_cases_without_label_are_apart_and_those_with_one_are_for_testing(d
     assert [entry["subject"] for entry in content["unlabelled"]] == ["D_0", "D_1", "D_2"]
     assert (len(content["training"]), content["testing"]) == (2, [])
     data.touch("labelsTs/D_0.nii.gz", "labelsTs/D_2.nii.gz")
-    for options in ({"validation": 1}, {"folds": 3, "fold": 0}):
-        content = data.scan(**options)
-        assert [entry["subject"] for entry in content["testing"]] == ["D_0", "D_2"]
-        assert [entry["subject"] for entry in content["unlabelled"]] == ["D_1"]
-        assert (len(content["training"]), len(content["validation"])) == (2, 1)
+    content = data.scan(folds=3, fold=0)
+    assert [entry["subject"] for entry in content["testing"]] == ["D_0", "D_2"]
+    assert [entry["subject"] for entry in content["unlabelled"]] == ["D_1"]
+    assert (len(content["training"]), len(content["validation"])) == (2, 1)
     content = data.scan(validation=1, unlabelled="training")
     assert [entry["subject"] for entry in content["unlabelled"]] == ["D_1"], "never trained on"
-
-
-def test_without_any_label_the_test_cases_are_for_testing(data):
-    fill(data, PROSTATE)
-    for case in range(3):
-        (data.root / f"labelsTr/C_{case}.nii.gz").unlink()
-    content = data.scan()
-    assert content["label_convention"] is None
-    assert [entry["subject"] for entry in content["testing"]] == ["D_0"]
 
 
 def test_version_1(data):
     content = fill(data, DECATHLON).scan()
     assert content["modalities"] == ["FLAIR", "T1", "T1ce", "T2"]
     assert content["regions"] == {"edema": [1], "non-enhancing_tumor": [2], "enhancing_tumour": [3]}
-
-
-def test_a_file_of_regions_wins(data):
-    fill(data, PROSTATE | {"labels": {"background": 0, "PZ": 1, "ignore": 2}})
-    assert data.scan(regions=data.write("regions.yaml", "prostate: [1, 2]"))["regions"] == {"prostate": [1, 2]}
 
 
 def test_modalities_by_the_names_of_channels(data):
@@ -113,19 +91,13 @@ def test_modalities_by_the_names_of_channels(data):
 
 def test_another_order_of_values_is_said_and_that_of_what_this_project_writes_is_its_own(data, capsys):
     """Of KiTS, in `regions_class_order: [1, 3, 2]`, the second region writes 3."""
-    for convention in ("brats2023", "whole=1+2+3,masses=2+3,tumor=2"):
-        scheme = LabelScheme(convention)
-        fill(data, PROSTATE | {"labels": scheme.labels, "regions_class_order": scheme.class_order}).scan()
+    scheme = LabelScheme("brats2023")
+    fill(data, PROSTATE | {"labels": scheme.labels, "regions_class_order": scheme.class_order}).scan()
     kits = PROSTATE | {"labels": {"background": 0, "kidney": [1, 2, 3], "masses": [2, 3], "tumor": 2}}
     fill(data, kits | {"regions_class_order": [1, 3, 2]}).scan()
     assert "other values" not in capsys.readouterr().out
     fill(data, kits | {"regions_class_order": [3, 1, 2]}).scan()
     assert "have other values: kidney 1 (nnU-Net: 3), masses 3 (nnU-Net: 1)\n" in capsys.readouterr().out
-
-
-def test_channels_are_counted_beyond_ten(data):
-    names = [f"b{number}" for number in range(11)]
-    assert fill(data, channels(*names)).scan()["modalities"] == names
 
 
 def test_a_list_of_cases_in_dataset_json(data):
@@ -149,25 +121,14 @@ def channels(*names, **more):
     ("content", "message"),
     [
         ("{", r"dataset.json: not JSON"),
-        ([], r"dataset.json: \$ = \[\]: .* expected nnU-Net's form"),
-        ({"labels": {"a": 1}}, "dataset.json: .*expected nnU-Net's form"),
-        (PROSTATE | {"channel_names": {"a": "T2"}}, "expected nnU-Net's form"),
         (channels("T2", **{"2": "ADC"}), "channels 0, 2; expected 0 to 1"),
         (channels("T2", "T2w"), "T2 and T2w are both T2; expected one, or --modalities"),
         (PROSTATE | {"file_ending": ".mha"}, "file_ending=.mha: expected .nii.gz or .nii, NIfTI"),
         (with_labels({"background": 0, "a": 1, "ignore": 2}), "labels: ignore=2: .*; expected none, or --regions"),
-        (with_labels({"background": 1, "a": 2}), "background=1: expected 0"),
-        (with_labels({"background": 0}), "only background; expected a region"),
         (with_labels({"background": 0, "a b": 1, "a_b": 2}), "a_b=2: expected label values, and another name"),
-        (with_labels({"background": 0, "a": 1, "b": "2"}), "b=2: expected label values"),
         (with_labels({"background": 0, "a": [1, 2], "b": [2, 3]}), "dataset.json: regions=.*: a and b overlap"),
-        (with_labels({"background": 0, "a\ud800": 1}), r'"a.ud800": expected text of one line'),
-        (channels("a\nb", "c"), r'"a.nb": expected text of one line'),
-        (with_labels({"background": 0, "a": 300}), "expected labels from 1 to 255"),
-        (with_labels({"x": "background", "1": "a"}), "expected values by name, or names by value"),
         (BRATS | {"regions_class_order": [1, 2]}, r"regions_class_order \[1, 2\]: expected 3 values"),
         (channels("T2"), "imagesTr/C_0_0001.nii.gz: not a channel of dataset.json; .* to 0000"),
-        (PROSTATE | {"dataset": {"k": {"images": ["a.nii.gz"]}}}, "dataset.k.images: expected 2 files"),
         (PROSTATE | {"dataset": {"k": {"images": ["../a.nii.gz", "b"]}}}, "../a.nii.gz: expected a file below"),
     ],
 )
@@ -180,17 +141,8 @@ def test_a_broken_dataset_json_is_named(data, content, message):
     assert not (data.folder / "list.json").exists()
 
 
-def test_files_that_do_not_fit_are_named(data, capsys):
-    fill(data, PROSTATE | {"numTraining": 7})
-    data.scan()
-    assert "dataset.json: numTraining is 7; 3 cases for training are there\n" in capsys.readouterr().out
+def test_a_case_for_training_and_for_testing_is_named(data):
+    fill(data, PROSTATE)
     data.touch("imagesTs/C_0_0000.nii.gz")
     with pytest.raises(InputError, match="C_0 is in imagesTr and in imagesTs; expected it in one"):
-        data.scan()
-
-
-def test_the_decathlons_files_of_four_dimensions_are_refused(data):
-    data.touch("imagesTr/BRATS_001.nii.gz", "labelsTr/BRATS_001.nii.gz")
-    (data.root / "dataset.json").write_text(json.dumps(DECATHLON))
-    with pytest.raises(InputError, match=r"BRATS_001.nii.gz has no channel; .*nnUNetv2_convert_MSD_dataset"):
         data.scan()

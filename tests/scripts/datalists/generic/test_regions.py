@@ -39,26 +39,12 @@ def test_other_values_are_shown_as_a_file_of_regions(labelled):
     assert labelled.scan(regions=regions)["regions"] == {"label1": [1], "label2": [2], "label4": [4]}
 
 
-def test_another_single_value_is_a_lesion_to_confirm(data):
-    data.touch("a_T1.nii.gz")
-    data.label("a_seg.nii.gz", 255)
-    with pytest.raises(InputError, match=r"in 1 label map are 255; .*such as \{lesion: \{labels: \[255\]\}\}$"):
-        data.scan(validation=0)
-
-
 def test_label_maps_that_are_no_label_maps_are_refused(labelled):
     labelled.label("s0/seg.nii.gz", 1, 1042)
     with pytest.raises(InputError, match=r"the values in 8 label maps are 1, 1042; .* with labels up to 255"):
         labelled.scan()
     nibabel.save(nibabel.Nifti1Image(np.full((2, 2, 2), 0.5, np.float32), np.eye(4)), labelled.root / "s0/seg.nii.gz")
     with pytest.raises(InputError, match=r"s0/seg.nii.gz: label 0.5; expected whole numbers"):
-        labelled.scan()
-    (labelled.root / "s0/seg.nii.gz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=f"--root={labelled.root}: s0/seg.nii.gz: .*; expected a NIfTI image"):
-        labelled.scan()
-    for number in range(12):
-        labelled.label(f"s{number}/seg.nii.gz")
-    with pytest.raises(InputError, match="no voxel is labelled in 12 label maps"):
         labelled.scan()
 
 
@@ -72,17 +58,9 @@ def test_a_file_of_regions_is_read_in_its_order(tmp_path):
     ("text", "message"),
     [
         (None, "No such file or directory; expected a YAML file of regions"),
-        ("", "null; expected a YAML file of regions, outermost first, such as"),
         ("a: [1", "no YAML"),
-        (b"\xff\xfe\xff", "no YAML"),
         ("a: [1]\na: [2]", "no YAML .*a occurs twice"),
-        ("a: {labels: [1], labels: [2]}", "labels occurs twice"),
-        ("? [1]\n: 2", "no YAML|expected"),
-        ("1: [1]", "expected a YAML file of regions"),
-        ("a b: [1]", "a b"),
-        ("a: [0]", r"a\[0\] = 0|a = \[0\]"),
         ("a: {labels: [1], colour: red}", "red"),
-        ("a: 2001-01-01", "a = "),
         ("a: [1, 2]\nb: [2, 3]", "regions=a=1.2,b=2.3: a and b overlap; expected one inside the other, or apart"),
         ("!!python/object/apply:os.system ['true']", "no YAML"),
     ],
@@ -90,17 +68,10 @@ def test_a_file_of_regions_is_read_in_its_order(tmp_path):
 def test_a_broken_file_of_regions_is_named(tmp_path, text, message):
     file = tmp_path / "regions.yaml"
     if text is not None:
-        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        file.write_text(text)
     with pytest.raises(InputError, match=message) as error:
         read_regions(file, "--regions=r.yaml")
     assert one_line(error).startswith("--regions=r.yaml: ")
-
-
-def test_regions_without_a_label_map_are_refused(data):
-    data.touch("a_T1.nii.gz", "b_T1.nii.gz")
-    regions = data.write("regions.yaml", "lesion: [1]")
-    with pytest.raises(InputError, match=r"--regions: lesion=1, but no label map in .*; expected some, or --label=WO"):
-        data.scan(regions=regions)
 
 
 def test_the_datalist_does_not_replace_the_regions(labelled):
