@@ -40,15 +40,17 @@ def begin(folder: str | Path, name: str = "output_dir") -> str:
         name: of the argument that gave it, for messages.
 
     Raises:
-        InputError: the folder cannot be written to, another process writes to it, or its list of files is damaged.
+        InputError: the folder cannot be written to, another process writes to it, its list of files is damaged, or a
+            folder of results in it is a link.
     """
     claim(name, folder)
     unfinished = Path(folder) / UNFINISHED
-    for part in FOLDERS:  # now, rather than after the work
+    for part in FOLDERS:  # these checks now, rather than after the work
         check_no_link(folder, Path(part) / "any")
     with _reporting(folder):
         _move(Path(folder))
-        _listed(Path(folder))  # now, rather than after the work
+        for file in _listed(Path(folder)):
+            check_no_link(folder, file)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()
     _BEGUN.add(unfinished)
@@ -124,21 +126,22 @@ def _move(folder: Path) -> None:
     """Move what is in `.finished` to its place, or the rest of it.
 
     Raises:
-        InputError: `.finished`, or a folder to which a file of it belongs, is a link.
+        InputError: `.finished`, or the folder of a file to be moved or deleted, is a link.
     """
     source = folder / FINISHED
     check_no_link(folder, Path(FINISHED) / "any")
     if not source.is_dir():
         return
-    files = _files_in(source)
-    for file in files:
+    files, earlier = _files_in(source), []
+    if (source / LISTED).exists():  # it is the first file to move: if it has gone, so have the files of before
+        pages = [Path(PAGE), *(path.relative_to(folder) for path in (folder / SLICES).glob("*.html"))]  # without a list
+        earlier = sorted({*pages, *_listed(folder)} - set(_listed(source)))
+    for file in (*files, *earlier):
         check_no_link(folder, file)
     if (source / SUMMARY).exists():
         (folder / SUMMARY).unlink(missing_ok=True)
-    if (source / LISTED).exists():  # it is the first file to move: if it has gone, so have the files of before
-        pages = [Path(PAGE), *(path.relative_to(folder) for path in (folder / SLICES).glob("*.html"))]  # without a list
-        for file in sorted({*pages, *_listed(folder)} - set(_listed(source))):
-            _delete(folder, file)
+    for file in earlier:
+        _delete(folder, file)
     first, last = Path(LISTED), Path(SUMMARY)
     for file in sorted(files, key=lambda file: (file == last, file != first, file)):
         if file == Path(RECORD):
@@ -176,8 +179,7 @@ def _delete(folder: Path, file: Path) -> None:
     if file == Path(RECORD):
         move_aside(folder / file)
         return
-    is_inside = (folder / file).parent.resolve().is_relative_to(folder.resolve())
-    if not is_inside or (folder / file).is_dir():  # behind a link, or a folder: somebody's, by now
+    if (folder / file).is_dir():  # somebody's, by now
         return
     with suppress(NotADirectoryError):  # a file in the place of its folder
         (folder / file).unlink(missing_ok=True)
