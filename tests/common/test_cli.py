@@ -77,12 +77,9 @@ def run(monkeypatch):
             for commands, name in ((COMMANDS, ["convert"]), (convert, []))
             for words, expected in (
                 (["a.pt"], ("a.pt", "out.pt", 1)),
-                (["--file", "a.pt", "--times", "-3"], ("a.pt", "out.pt", -3)),
-                (["a.pt", "b.pt", "2"], ("a.pt", "b.pt", 2)),
-                (["--output=b.pt", "a.pt"], ("a.pt", "b.pt", 1)),
+                (["--output=b.pt", "--times", "-3", "a.pt"], ("a.pt", "b.pt", -3)),
             )
         ),
-        (COMMANDS, ["inspect"], "inspect"),
         (
             train,
             ["brats", "--jobs=2", "--modalities=['T1', 'T2']", "--learning-rate=1e-4", "--iterations", "5 epochs"],
@@ -90,8 +87,6 @@ def run(monkeypatch):
         ),
         ({"join": join}, ["--unit", "cm", "--size", "3"], (3, "cm")),
         ({"join": join}, ["join", "a", "b", "--output=c"], (("a", "b"), "c")),
-        ({"join": join}, ["join", "--output", "c", "a", "b"], (("a", "b"), "c")),
-        ({"join": join}, ["join"], ((), None)),
     ],
 )
 def test_commands_run_once_with_their_arguments(run, commands, words, expected):
@@ -106,25 +101,17 @@ NEAR = r"^--outptu=b.pt: no such option; did you mean --output\?$"
     ("commands", "words", "message"),
     [
         (convert, ["a.pt", "--outptu=b.pt"], NEAR),
-        (convert, ["a.pt", "-outptu", "b.pt"], NEAR),
-        (COMMANDS, ["convert", "a.pt", "--outptu", "b.pt"], NEAR),
+        (COMMANDS, ["convert", "a.pt", "-outptu", "b.pt"], NEAR),
         (convert, ["a.pt", "--zzz"], "^--zzz=: no such option; expected one of --file, --output, --times$"),
-        (convert, ["a.pt", "-z"], "^--z=: no such option"),
         (COMMANDS, ["convert"], "^--file: missing; it has no default$"),
-        (convert, ["--output=b.pt"], "^--file: missing; it has no default$"),
         (convert, ["a", "b", "1", "extra"], "^argument extra: not expected; options are --file, --output, --times$"),
-        (convert, ["a.pt", "b.pt", "extra", "--times=1"], "^argument extra: not expected"),
         (convert, [""], "^argument '': empty; expected a value$"),
         (COMMANDS, [], "^command nothing: expected one of convert, inspect$"),
         (COMMANDS, ["convrt", "a.pt"], "^command convrt: expected one of convert, inspect$"),
         (train, ["brats", "--amp"], "^--amp: no value; expected one$"),
         (train, ["brats", "more", "--amp=true"], "^argument more: not expected; options are --bundle, --jobs$"),
-        (train, ["--amp=true"], "^--bundle: missing; it has no default$"),
-        ({"join": join}, [], "^--size: missing; it has no default$"),
         ({"join": join}, ["jion", "a"], "^command jion: expected join, or only options$"),
-        ({"join": join}, ["--size=3", "extra"], "^argument extra: not expected; options are --size, --unit$"),
         ({"join": join}, ["join", "--files=b"], "^--files=b: no such option; expected one of --output$"),
-        ({"join": join}, ["join", "a", "--output"], "^--output: no value; expected one$"),
     ],
 )
 def test_what_fire_would_notice_too_late_is_refused_before_the_command_runs(run, commands, words, message):
@@ -133,29 +120,11 @@ def test_what_fire_would_notice_too_late_is_refused_before_the_command_runs(run,
     assert CALLS == []
 
 
-@pytest.mark.parametrize("words", [["--outptu=/NAME"], ["--outptu", "/NAME"], ["b", "1", "/NAME"], ["--output/NAME"]])
+@pytest.mark.parametrize("words", [["--outptu=/NAME"], ["b", "1", "/NAME"], ["--output/NAME"]])
 def test_confidential_arguments_are_not_quoted(run, words):
     with pytest.raises(InputError, match=r"^(an option: no such option|argument: not expected); .*--output") as error:
         run(convert, ["a.pt", *words], confidential=True)
     assert "NAME" not in str(error.value)
-    assert CALLS == []
-
-
-@pytest.mark.parametrize(
-    ("commands", "words", "texts"),
-    [
-        *((COMMANDS, ["convert", *words], ["Turn a file into another.", "to be read."])
-          for words in (["--help"], ["-h"], ["--", "--help"])),
-        ({"join": join}, ["--help"], ["Measure by options alone.", "COMMAND is one of", "Join any number of files."]),
-        ({"join": join}, ["join", "--help"], ["Join any number of files.", "in their order.", "[FILES]..."]),
-    ],
-)  # fmt: skip
-def test_help_shows_the_docstring_and_runs_nothing(run, capsys, commands, words, texts):
-    with pytest.raises(SystemExit) as end:
-        run(commands, words)
-    assert end.value.code == 0
-    shown = "".join(capsys.readouterr())
-    assert [text for text in texts if text not in shown] == []
     assert CALLS == []
 
 
@@ -169,10 +138,9 @@ cli.run({"count": count}, "tool")
 """
 
 
-@pytest.mark.parametrize("lines", ["1", "100_000"])
-def test_a_reader_of_the_output_may_end_first(lines):
-    """As head does; a few lines are written only when the command ends."""
-    command = [sys.executable, "-c", COUNTING, "count", lines]
+def test_a_reader_of_the_output_may_end_first():
+    """As head does."""
+    command = [sys.executable, "-c", COUNTING, "count", "100_000"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     assert process.stderr.read() == b""
@@ -182,13 +150,10 @@ def test_a_reader_of_the_output_may_end_first(lines):
 @pytest.mark.parametrize(
     ("arguments", "positional", "options"),
     [
-        (["a", "--b=c", "d"], ["a", "d"], {"b": "c"}),
         (["a", "--b", "c", "d"], ["a", "d"], {"b": "c"}),
         (["--b", "--c", "d"], [], {"b": "", "c": "d"}),
         (["--b-c=d-e=f", "--b="], [], {"b_c": "d-e=f", "b": ""}),
-        (["-5", "--b", "-5"], ["-5"], {"b": "-5"}),
         (["--b", "-", "-.5"], ["-.5"], {"b": "-"}),
-        (["-x=3", "a"], ["a"], {"x": "3"}),
         (["-x", "3", "-yes"], [], {"x": "3", "yes": ""}),
     ],
 )
@@ -196,13 +161,7 @@ def test_command_lines_are_split_as_python_fire_splits_them(arguments, positiona
     assert cli.options_of(arguments) == (positional, options)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["python", "-m", "x", "--config_file=['a.yaml','b.yaml']", "--lambda", "$@a + 'x'"],
-        ["a b", "c'd\"e", "$HOME", "`ls`", "back\\slash", "it's $5", "wow!'", ""],
-    ],
-)
-def test_a_command_line_is_read_by_a_shell_as_it_was_given(words):
+def test_a_command_line_is_read_by_a_shell_as_it_was_given():
+    words = ["--config_file=['a.yaml','b.yaml']", "c'd\"e", "$HOME", "`ls`", "back\\slash", "it's $5", "wow!'", ""]
     command = ["bash", "-c", f"printf '%s\\0' {cli.command_line(words)}"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")[:-1] == words

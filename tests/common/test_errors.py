@@ -7,17 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
+from torch.utils.data import DataLoader
 
 from common.errors import (
     ArgumentError,
     InputError,
-    choice,
     input_error_message,
     printable,
     report_in_one_line,
-    shortened,
     show,
 )
 from tests.oracles.workers import failure_of
@@ -41,11 +38,6 @@ def wrapped(error, times):
     return error
 
 
-def raised_after(error, earlier):
-    error.__context__ = earlier
-    return error
-
-
 INNER = InputError("a.nii.gz: label 3")
 
 
@@ -54,7 +46,6 @@ INNER = InputError("a.nii.gz: label 3")
     [
         (INNER, "a.nii.gz: label 3"),
         (raised_from(InputError("subject a: label 3"), INNER), "subject a: label 3"),
-        (raised_after(KeyError("dataset"), INNER), "a.nii.gz: label 3"),
         (ArgumentError("flips=3: expected a list"), "--flips=3: expected a list"),
         (ValueError("a.nii.gz: label 3"), None),
     ],
@@ -63,38 +54,27 @@ def test_the_outermost_reason_is_found_below_wrappers(error, reason):
     assert input_error_message(error) == input_error_message(wrapped(error, 4)) == reason
 
 
-class Broken(Dataset):
-    def __init__(self, error, wrapper=None):
-        self.error, self.wrapper = error, wrapper
-
-    def __len__(self):
-        return 1
-
-    def __getitem__(self, index):
-        try:
-            raise self.error
-        except ValueError as error:
-            if self.wrapper is not None:
-                raise self.wrapper from error
-            raise
-
-
 FORGED = "a\ncommon.errors.InputError: nothing is wrong"
 
 
 @pytest.mark.parametrize(
-    ("errors", "expected"),
+    ("reason", "expected"),
     [
-        ([INNER, RuntimeError("applying transform X")], "a.nii.gz: label 3"),
-        ([INNER, InputError("subject a: label 3")], "subject a: label 3"),
-        ([InputError(f"{FORGED}: label 3")], r"a\ncommon.errors.InputError: nothing is wrong: label 3"),
-        ([ValueError("an InputError: or so")], None),
+        (INNER, "a.nii.gz: label 3"),
+        (InputError(f"{FORGED}: label 3"), r"a\ncommon.errors.InputError: nothing is wrong: label 3"),
+        (ValueError("an InputError: or so"), None),
     ],
 )
-def test_the_reason_survives_a_worker_and_no_name_forges_one(errors, expected):
-    error = failure_of(DataLoader(Broken(*errors), num_workers=1))
-    assert "worker process" in str(error)
-    assert input_error_message(error) == input_error_message(wrapped(error, 1)) == expected
+def test_the_reason_survives_a_worker_and_no_name_forges_one(reason, expected):
+    def fail(_):
+        try:
+            raise reason
+        except ValueError as error:
+            raise RuntimeError("applying transform X") from error
+
+    failure = failure_of(DataLoader([0], num_workers=1, collate_fn=fail))
+    assert "worker process" in str(failure)
+    assert input_error_message(failure) == input_error_message(wrapped(failure, 1)) == expected
 
 
 # The end of a process
@@ -161,31 +141,7 @@ def test_an_exception_that_can_be_explained_gets_one_line(end):
     assert end(ValueError("a mistake of ours")) == ("ValueError: a mistake of ours\n", None)
 
 
-def test_the_hook_for_others_is_kept_until_another_is_given(end):
-    seen, error = [], ValueError("a mistake of ours")
-    report_in_one_line(otherwise=lambda *error: seen.append(error))
-    report_in_one_line(explain=lambda error: None)
-    assert end(error) == ("", None)
-    assert seen == [(ValueError, error, None)]
-
-
 # Arguments
-
-
-def test_a_word_stands_for_one_of_its_choices():
-    choices = {"text": 1, "table": 2}
-    assert choice("recipe", "table", choices) == 2
-    with pytest.raises(ArgumentError, match=r"^recipe=\['text'\]: expected one of text, table$"):
-        choice("recipe", ["text"], choices)
-    with pytest.raises(ArgumentError, match=r"^recipe=chart: expected one of text, table$"):
-        choice("recipe", "chart", choices)
-
-
-def test_long_lists_are_shortened():
-    assert shortened([]) == ""
-    assert shortened(list("abcde")) == "a, b, c, d, e"
-    assert shortened(list("abcdef")) == "a, b, c, d, e and 1 more"
-    assert shortened(list("abcd"), most=2) == "a, b and 2 more"
 
 
 # What is printed
@@ -197,16 +153,6 @@ def test_what_terminals_act_on_is_escaped_and_lines_stay_lines(capsys):
     show(HOSTILE, 3)
     show(HOSTILE, error=True)
     assert capsys.readouterr() == (f"{ESCAPED}\n3\n", f"{ESCAPED}\n")
-
-
-def test_lines_are_printed_above_a_progress_bar(capsys):
-    with tqdm(total=2, file=sys.stderr) as bar:
-        bar.update()
-        show("between")
-    out, err = capsys.readouterr()
-    _, _, after = err.partition("1/2")
-    assert out == "between\n"
-    assert "1/2" in after, "the bar is drawn anew"
 
 
 STANDALONE = {"scripts/package/trial.py", "scripts/package/bundle_unittest.py"}  # of packages: they import no `show`

@@ -3,7 +3,6 @@ import errno
 import json
 import math
 import os
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +12,7 @@ from common.files import (
     cell_text,
     check_writable_file,
     check_writable_folder,
-    digest,
-    expand_home,
     move_aside,
-    reporting_path_errors,
     write_csv,
     write_json,
 )
@@ -52,16 +48,6 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path, place, error, expect
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"figures.json": "old", "file": "old"}
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [(PermissionError(errno.EACCES, "Permission denied"), "Permission denied"), (RuntimeError("no home"), "no home")],
-)
-def test_a_path_that_cannot_be_looked_at_is_named(error, reason):
-    line = f"^--folder=x: {reason}; expected a path that can be read$"
-    with pytest.raises(InputError, match=line), reporting_path_errors("--folder=x"):
-        raise error
-
-
 # Checks before the work
 
 
@@ -89,20 +75,9 @@ def test_what_cannot_be_written_is_named(places, monkeypatch):
     for place in ("file", "file/deep", "folder"):
         with pytest.raises(InputError, match=r"^--output=X: expected a folder that a.csv, b.csv can be written to$"):
             check_writable_folder(places / place, "--output=X", ["a.csv", "b.csv"])
-    with pytest.raises(InputError, match=r"^--output=X: File name too long; expected a path that can be read$"):
-        check_writable_folder(places / ("a" * 300), "--output=X")
     monkeypatch.setattr(os, "access", lambda path, mode: path != places or mode != os.W_OK)  # root may write everywhere
     with pytest.raises(InputError, match=r"^--output=X: expected a file that can be written$"):
         check_writable_file(places / "new/a.json", "--output=X")
-    with pytest.raises(InputError, match=r"^--output=X: expected a folder that can be written to$"):
-        check_writable_folder(places / "new", "--output=X")
-
-
-def test_a_tilde_is_the_home_folder(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
-    assert expand_home("~/a.json", "--output=X") == Path("/home/me/a.json")
-    with pytest.raises(InputError, match=r"^--output=X: .*; expected a path that can be read$"):
-        expand_home("~nobody_of_this_name/a.json", "--output=X")
 
 
 # Formats
@@ -118,11 +93,6 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
     assert [path.name for path in file.parent.iterdir()] == ["figures.json"]
 
 
-def test_a_digest_is_that_of_sha256sum(tmp_path):
-    (tmp_path / "abc").write_bytes(b"abc")  # NIST FIPS 180-4, example
-    assert digest(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-
-
 def test_what_is_moved_aside_is_kept_also_if_it_was_changed_in_the_same_second(tmp_path):
     file = tmp_path / "run.json"
     for content in ("first", "second"):
@@ -134,9 +104,7 @@ def test_what_is_moved_aside_is_kept_also_if_it_was_changed_in_the_same_second(t
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == names
 
 
-@pytest.mark.parametrize(
-    "text", ["=1+1", "+1+1", "-1+cmd|'x'!A0", "@SUM(1)", "\t=1", "\r=1", "\n=1", "＝1", "'=1", "''+x"]
-)
+@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+cmd|'x'!A0", "@SUM(1)", "\t=1", "\n=1", "＝1", "'=1"])
 def test_no_cell_begins_as_a_formula_does_and_names_come_back(tmp_path, text):
     write_csv(tmp_path / "table.csv", [["subject", "note"], [text, "a"], ["b", text]])
     with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:

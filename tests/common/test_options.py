@@ -6,9 +6,9 @@ from common.data.datalists import ALL, SPLITS
 from common.data.regions import CONVENTIONS
 from common.errors import ArgumentError, InputError, input_error_message
 from common.metrics.protocols import CHALLENGES, PROTOCOLS
-from common.options import OPTIONS, Options, check_trained, read
+from common.options import OPTIONS, Options, check_trained
 from common.ssl.networks import SIZES
-from common.values import flag, optional
+from common.values import optional
 
 # Values
 
@@ -16,31 +16,19 @@ from common.values import flag, optional
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("batch_size", 2, 2),
         ("global_batch_size", "null", None),
         ("max_grad_norm", "None", None),
-        ("max_grad_norm", 1, 1),
-        ("pretrained", None, None),
         ("pretrained", "a.pt", "a.pt"),
         ("compile", "True", True),
-        ("compile", False, False),
         ("amp", "FALSE", False),
         ("amp", "bf16", "bf16"),
-        ("resume", "auto", "auto"),
         ("patch_size", (64, 96, 128), [64, 96, 128]),
-        ("patch_size", [32, 32, 64], [32, 32, 64]),
-        ("modalities", ("T1", "T1"), ["T1", "T1"]),
-        ("modality_aliases", {"T2": "FLAIR"}, {"T2": "FLAIR"}),
         ("modality_aliases", "{'T2': 'FLAIR', 'T1ce': 'T1'}", {"T2": "FLAIR", "T1ce": "T1"}),
         ("modality_aliases", "null", None),
         ("missing_modalities", (), []),
-        ("checkpoint", ["a.pt", "b.pt"], ["a.pt", "b.pt"]),
-        ("flips", [0, 2], [0, 2]),
         ("cohort", 7, "7"),
-        ("learning_rate", 1e-6, 1e-6),
         ("iterations", "5epochs", "5 epochs"),
         ("val_interval", ".5 epochs", ".5 epochs"),
-        ("seed", 99_999, 99_999),
     ],
 )
 def test_a_value_gets_its_own_type(name, value, expected):
@@ -56,24 +44,21 @@ REFUSED = {
     "a whole number from 1": {"batch_size": ["two", 0, 1.5, True, None], "global_batch_size": [0]},
     "a number from 1e-12": {"learning_rate": ["fast", -1], "max_grad_norm": [0]},
     LENGTH: {
-        "iterations": [0, 1.5, True, None, "5", "epochs", "0 epochs", "0.0 epochs", "-1 epochs", "5 epoch 5"],
-        "val_interval": [". epochs", "٥ epochs"],
+        "iterations": [0, 1.5, True, None, "5", "0 epochs", "5 epoch 5"],
     },
     "a whole number of iterations from 0": {"warmup_iterations": [-1]},
-    "a whole number from 0": {"num_workers": [-3]},
     "a number from 0 to 1": {"cache_rate": [2, float("nan")], "modality_dropout": [1.5]},
-    "a number from 0 to 0.99": {"overlap": [1]},
     "a whole number from 0 to 99999": {"seed": ["abc", 100_000]},
     PATCH: {"patch_size": [[32, 32, 32], [31, 64, 64], [64, 64], 96]},
     "a list such as \"['T1','FLAIR']\"": {"modalities": ["T1", [1, 2], []], "missing_modalities": ["T1"]},
-    "true or false": {"compile": ["yes", "", "1", 1, 0, None, "truee"]},
+    "true or false": {"compile": ["yes", 1, None]},
     "true, false, bf16 or fp16": {"amp": ["half"]},
     "true, false or auto": {"resume": ["perhaps"]},
     "a list of the axes 0, 1, 2": {"flips": [[3], [0, 0], 0]},
     "three numbers from 0 to 1000, not all 0": {
-        "loss_weights": [1, [1, 1], [0, 0, 0], [1, -1, 1], [1, True, 1], ["1", 1, 1], [1, float("nan"), 1]]
+        "loss_weights": [1, [1, 1], [0, 0, 0], [1, -1, 1], [1, float("nan"), 1]]
     },
-    NAMES: {"modality_aliases": ["T2=FLAIR", "{T2", {}, ["T2", "FLAIR"], {"T2": 1}, {"T2": ""}, 5]},
+    NAMES: {"modality_aliases": ["T2=FLAIR", {}, {"T2": 1}]},
     "a path": {"pretrained": [5], "output_dir": [""]},
     "one of tiny, small, base, micro": {"model_size": [5]},
     "one of training, validation, testing, unlabelled, all": {"split": ["test"]},
@@ -91,19 +76,12 @@ def test_a_value_that_cannot_be_is_named(name, value, expected):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:0", "mps", 3.5])
-@pytest.mark.parametrize("name", ["device", "stitch_device"])
-def test_a_device_that_is_not_there_is_named(name, device, monkeypatch):
+@pytest.mark.parametrize("device", ["gpu", "cuda:0", 3.5])
+def test_a_device_that_is_not_there_is_named(device, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(ArgumentError, match=rf"^{name}={device}: "):
-        OPTIONS[name](device)
-    assert OPTIONS[name]("cpu") == "cpu"
-
-
-def test_null_and_flags_count_as_they_read():
-    assert optional("null") is optional("None") is optional(None) is None
-    assert optional(0) == 0
-    assert [flag("resume", value) for value in (True, "true", "FALSE")] == [True, True, False]
+    with pytest.raises(ArgumentError, match=rf"^device={device}: "):
+        OPTIONS["device"](device)
+    assert OPTIONS["device"]("cpu") == "cpu"
 
 
 def test_words_are_those_that_the_code_knows():
@@ -174,10 +152,8 @@ CONVOLUTIONS = {"architecture": "segresnet"}
     [
         {"batch_size": 1, "patch_size": [64, 96, 128]},  # one crop of unequal edges
         {"patch_size": [224, 224, 144], "architecture": "segresnet", "model_size": "micro"},
-        {"patch_size": [224, 224, 144], "architecture": "transbts"},
         {"modalities": ["T1"], "missing_modalities": [], "modality_dropout": 0.0},
         {"modality_aliases": {"T1": "FLAIR"}, "pretrained": "a.pt"},
-        {"modality_aliases": "null", "pretrained": None},
         {"batch_size": 6, "crops_per_volume": 3, **SSL},
     ],
 )
@@ -193,13 +169,8 @@ def test_options_that_fit_pass(options_of, given):
         ({"batch_size": 1, **SSL}, "batch_size=1: expected at least 2"),
         ({"patch_size": [64, 96, 64], **SSL}, "patch_size=[64, 96, 64]: expected equal x and y"),
         ({"batch_size": 4, "crops_per_volume": 3}, "batch_size=4: expected a multiple of crops_per_volume=3"),
-        ({"batch_size": 2, "crops_per_volume": 4}, "batch_size=2: expected a multiple of crops_per_volume=4"),
         ({"batch_size": "two"}, "batch_size=two: expected a whole number from 1"),
         ({"patch_size": [96, 96, 72]}, "patch_size=[96, 96, 72]: expected three multiples of 32, one of them at least"),
-        (
-            {"patch_size": [96, 96, 72], "architecture": "swin_unetr_v2"},
-            "patch_size=[96, 96, 72]: expected three multiples of 32, one of them at least 64",
-        ),
         (
             {"patch_size": [96, 96, 70], **CONVOLUTIONS},
             "patch_size=[96, 96, 70]: expected three multiples of 8, one of them at least 64",
@@ -212,20 +183,11 @@ def test_options_that_fit_pass(options_of, given):
             {"activation_checkpointing": True, "architecture": "transbts"},
             "activation_checkpointing=true: expected false with architecture=transbts",
         ),
-        ({"architecture": "unet"}, "architecture=unet: expected one of swin_unetr, swin_unetr_v2, segresnet, transbts"),
         (
             {"modality_aliases": {"T1": "PD"}, "pretrained": None},
             "modality_aliases={'T1': 'PD'}: expected pretrained, the checkpoint with these filters",
         ),
-        (
-            {"modality_aliases": {"PD": "T1"}, "pretrained": "a.pt"},
-            "modality_aliases={'PD': 'T1'}: PD is not in modalities; expected T1, T2",
-        ),
         ({"modality_dropout": 0.5, "modalities": ["T1"]}, "modality_dropout=0.5: expected 0, as there is one modality"),
-        (
-            {"missing_modalities": ["PD"]},
-            "missing_modalities=['PD']: PD is not in modalities; expected some of T1, T2",
-        ),
         (
             {"missing_modalities": ["T2", "T1"]},
             "missing_modalities=['T2', 'T1']: none is left; expected some of T1, T2, but not all",
@@ -236,11 +198,6 @@ def test_options_that_do_not_fit_are_named(options_of, given, line):
     with pytest.raises(RuntimeError) as error:
         options_of(**given)
     assert input_error_message(error.value).startswith(f"--{line}")
-
-
-def test_options_are_read_in_a_config_only():
-    with pytest.raises(RuntimeError, match="outside of a config"):
-        read()
 
 
 # Options and the checkpoint

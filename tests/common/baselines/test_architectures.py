@@ -80,13 +80,6 @@ def test_the_options_allow_the_patches_that_the_network_takes(architecture):
         check_network([64, 64, EDGE[architecture] + 4], "micro", architecture)
 
 
-def test_dropout_of_the_recipe_is_swin_unetrs():
-    for architecture in ("swin_unetr", "swin_unetr_v2"):
-        network = segmentation_network(architecture, 1, 1, "micro", drop_rate=0.1)
-        assert network.swinViT.pos_drop.p == 0.1
-    assert segmentation_network("segresnet", 1, 1, "micro", drop_rate=0.1).dropout_prob == 0.2
-
-
 def test_activations_of_swin_unetr_are_recomputed_on_demand():
     network = segmentation_network("swin_unetr_v2", 1, 1, "micro", use_checkpoint=True)
     assert network.swinViT.layers1[0].use_checkpoint
@@ -96,9 +89,7 @@ def test_activations_of_swin_unetr_are_recomputed_on_demand():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"architecture": "unet"}, "architecture=unet: expected one of swin_unetr, swin_unetr_v2, segresnet, transbts"),
         ({"architecture": "segresnet", "model_size": "tiny"}, "model_size=tiny: expected one of small, micro"),
-        ({"architecture": "transbts", "model_size": "base"}, "model_size=base: expected one of small, micro"),
         (
             {"architecture": "transbts", "use_checkpoint": True},
             "use_checkpoint=True: expected False with architecture=transbts",
