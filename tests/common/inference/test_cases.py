@@ -66,7 +66,7 @@ def test_words_of_a_name(tmp_path, names, modalities, expected):
     assert found(tmp_path, modalities) == {subject: [files[name] for name in of] for subject, of in expected.items()}
 
 
-def test_scans_of_atlas_and_no_others_have_the_names_of_its_datalist(tmp_path):
+def test_scans_of_atlas_have_the_names_of_its_datalist(tmp_path):
     root = tmp_path / "Training"
     for person, session in (("r001s001", 1), ("r001s002", 1), ("r001s002", 2), ("r040s011", 12)):
         name = f"sub-{person}_ses-{session}_space-MNI152NLin2009aSym"
@@ -75,10 +75,6 @@ def test_scans_of_atlas_and_no_others_have_the_names_of_its_datalist(tmp_path):
     visits = {visit.subject: visit.image for visit in layouts.find(layouts.detect("atlas", tmp_path), tmp_path)}
     assert list(visits) == ["sub-r001s001", "sub-r001s002", "sub-r001s002_ses-2", "sub-r040s011_ses-12"]
     assert found(tmp_path, ["T1"]) == {subject: [f"{tmp_path}/{image}"] for subject, (image,) in visits.items()}
-    names = ["sub-01_ses-1_space-MNI152NLin2009aSym", "sub-r001s001_ses-1", "sub-r001s001_ses-1_space-T1w_run-2"]
-    for name in names:
-        scan(tmp_path / f"like/{name}_T1w.nii.gz")
-    assert sorted(found(tmp_path / "like", ["T1"])) == sorted(names)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +82,7 @@ def test_scans_of_atlas_and_no_others_have_the_names_of_its_datalist(tmp_path):
     [
         (None, r"^dataset_dir=\S+in: no such folder; expected a folder with scans, or a datalist"),
         ([], r"^dataset_dir=\S+: contains no scan; expected files such as SUBJECT_flair.nii.gz, or a datalist"),
-        (["_t1.nii.gz"], "contains no scan"),
         (["a/P1_t1.nii", "b/P1_t1.nii"], r"b/P1_t1.nii: a second T1 of subject P1, next to .*a/P1_t1.nii"),
-        (["P\n1_t1.nii.gz"], r"^'[ -~]+': expected a file name in Unicode, on one line"),
         ([os.fsdecode(b"\xff_t1.nii.gz")], r"^'[ -~]+': expected a file name in Unicode, on one line"),
     ],
 )
@@ -121,26 +115,24 @@ def test_existing_results_are_replaced_only_on_request(tmp_path):
         find_cases(*ask, existing="overwrite")
 
 
-@pytest.mark.parametrize("output", ["out", "a/../out", "link", ".."])
+@pytest.mark.parametrize("output", ["out", "link", ".."])
 def test_results_below_or_above_the_scans_are_no_scans(tmp_path, output):
     root = tmp_path / "in"
     scan(root / "P1_T1w.nii.gz")
     scan(root / "out/P0.nii.gz")
-    (root / "a").mkdir()
     (root / "link").symlink_to("out")
     subjects = found(root, ["T1"], output_dir=root / output)
     assert sorted(subjects) == (["P0", "P1"] if output == ".." else ["P1"])
 
 
-@pytest.mark.parametrize("existing", ["refuse", "replace"])
-def test_a_result_never_replaces_a_scan(tmp_path, existing):
+def test_a_result_never_replaces_a_scan(tmp_path):
     scan(tmp_path / "P1.nii.gz")
     with pytest.raises(InputError, match=r"^output_dir=\S+: holds the scans; expected another folder, or a subfolder"):
-        find_cases(tmp_path, ["T1"], output_dir=tmp_path, existing=existing)
+        find_cases(tmp_path, ["T1"], output_dir=tmp_path, existing="replace")
     datalist = listed(tmp_path / "list.json", {"P2": ["P1.nii.gz"], "P1": ["P2.nii.gz"]})
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(InputError, match=r"P1.nii.gz: a result would overwrite this scan; expected another output_dir"):
-        find_cases(tmp_path, ["T1"], datalist, output_dir=tmp_path / "link", existing=existing)
+        find_cases(tmp_path, ["T1"], datalist, output_dir=tmp_path / "link", existing="replace")
 
 
 # Checks of a case
@@ -167,9 +159,6 @@ def test_a_server_gives_a_path_and_no_subject(tmp_path):
     assert CheckFilesd("image", ["T1"])(case) is case
     with pytest.raises(InputError, match=r"head\.nii\.gz: 1 files of a subject; expected one for each of FLAIR, T1ce"):
         CheckFilesd("image", BRATS)(case)
-    (tmp_path / "head.nii.gz").write_bytes(b"x")
-    with pytest.raises(InputError, match=r"subject head\.nii\.gz"):
-        CheckFilesd("image", ["T1"])(case)
 
 
 # Missing modalities
@@ -226,8 +215,3 @@ def test_modalities_are_taken_for_missing_in_folders_and_datalists(tmp_path):
     assert case["image"] == [None, *paths[1:3], None]
     datalist = listed(tmp_path / "list.json", {"P1": [path.rsplit("/", 1)[1] for path in paths]}, BRATS)
     assert find_cases(tmp_path / "scans", BRATS, datalist, missing=["T2", "FLAIR"]) == [case]
-    scan(tmp_path / "one/P1_t2.nii.gz")
-    found_one = find_cases(tmp_path / "one", BRATS, missing=["T2"])
-    (bare,) = check_missing(found_one, BRATS, checkpoint(tmp_path, modality_dropout=0.5))
-    with pytest.raises(InputError, match=r"^no FLAIR; expected a file whose name ends with _flair"):
-        CheckFilesd("image", BRATS)(bare)  # a subject of whom nothing is left fails alone

@@ -71,25 +71,6 @@ def test_an_evaluation_leaves_its_files(tmp_path):
     assert case["volumes_mm3"]["WT"] == [8.0 * count for count in voxels]
 
 
-def test_the_figures_of_an_evaluation_are_a_line_for_each_region(tmp_path):
-    cases = RandomCases(4)
-    cases.references[2:, 2] = 0  # two cases without ET
-    cases.references[:, 1] |= cases.references[:, 2]
-    first, *lines = evaluate(tmp_path, cases).figures(None)
-    assert first == "4 cases by brats"
-    means = {
-        region: [dice(cases.predictions[n, channel], cases.references[n, channel]) for n in range(4)]
-        for channel, region in enumerate(REGIONS)
-    }
-    with (tmp_path / "metrics.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["metric"] == "lesionwise_dice"]
-    for line, region in zip(lines, ["WT", "TC", "ET"], strict=True):
-        lesions = np.mean([float(row["value"]) for row in rows if row["region"] == region])
-        present = f"; {np.mean(means[region][:2]):.3f} over the 2 that have the region" if region == "ET" else ""
-        expected = f"  {region}: mean Dice {np.mean(means[region]):.3f} (n=4{present}), lesion-wise Dice {lesions:.3f}"
-        assert line == expected
-
-
 def test_an_evaluation_says_which_case_lacked_what(tmp_path):
     files = evaluate(tmp_path, RandomCases(3), lacking=[1])
     assert files.figures(None)[1] == "  without FLAIR: 1 of 4 cases"

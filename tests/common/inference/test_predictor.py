@@ -60,14 +60,6 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, worke
     assert lines[3:] == ["failed: subject P9: cannot be written", "4 of 6 cases failed"]
 
 
-def test_a_run_without_failure_does_not_exit():
-    data = [{"subject": "P5", "image": torch.ones(1, 2, 2, 2)}]
-    loader = DataLoader(data, batch_size=1, collate_fn=list_data_collate)
-    predictor = Predictor(device=torch.device("cpu"), val_data_loader=loader, network=Picky())
-    predictor.run()
-    predictor.finish()
-
-
 def test_nothing_to_do_is_no_error(capsys):
     predictor = Predictor(device=torch.device("cpu"), val_data_loader=[], network=Picky())
     predictor.run()

@@ -14,7 +14,7 @@ import pytest
 
 from common.errors import InputError
 from common.inference import publishing
-from common.inference.publishing import begin, check_finished, finish, place_of
+from common.inference.publishing import begin, check_finished, finish
 from common.locks import claim, release
 from tests.support import execute
 
@@ -182,13 +182,6 @@ def test_only_one_process_evaluates_into_a_folder(tmp_path):
     assert not evaluate(tmp_path)
     release(tmp_path)
     assert evaluate(tmp_path)
-
-
-def test_a_place_is_that_of_the_finished_results(tmp_path):
-    assert place_of(begin(tmp_path)) == tmp_path == place_of(tmp_path)
-    finish(tmp_path)
-    release(tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_in_the_way_is_named(tmp_path):

@@ -13,122 +13,51 @@ from tests.common.inference.scores import ATLAS, BRATS, CASES, lesion
 from tests.scripts.evaluate.evaluations import write_evaluation
 from tests.support import one_line
 
-
-@pytest.mark.parametrize("rules", [ATLAS, BRATS, protocol("isles", tolerance=2.5), protocol("dice")])
-def test_scores_are_read_as_written(rules, tmp_path):
-    regions = ("WT", "TC", "ET") if rules.name == "brats" else ("lesion",)
-    count = itertools.count(1)
-    cases = {
-        case: {
-            region: Scores({metric: 1 / next(count) for metric in rules.units}, (lesion(), lesion(is_scored=False)))
-            for region in regions
-        }
-        for case in ("b", "a")
-    }
-    write_evaluation(tmp_path, cases, rules)
-    found = read(tmp_path)
-    assert (found.protocol.name, found.protocol.settings) == (rules.name, rules.settings)
-    assert found.cases == ("a", "b")
-    assert found.lesions == dict.fromkeys(regions, (4, 2))
-    assert list(found.values) == [(region, metric) for region in regions for metric in rules.units]
-    for (region, metric), values in found.values.items():
-        assert values.tolist() == [cases[case][region].values[metric] for case in ("a", "b")]
-
-
 # Faults: a file, a text in it (None: all of it) and what replaces it (None: the file is not there)
 
 LESION = "b,lesion,1,reference,0.1,1,1,0.75,2.0,1,2,3"
 DICE = "b,lesion,dice,0.25,1"
 OF_METRICS = [
-    ("case,region", "subject,region", "another first line; expected the columns case, region, metric"),
     (f"{DICE}\n", "b,lesion,dice,0.25\n", "line 2: 4 columns; expected case, region"),
     (DICE, "b,WT,dice,0.25,1", "line 2: dice of WT in 1; expected what atlas"),
     (DICE, "../b,lesion,dice,0.25,1", r'case "\.\./b"; expected a file name'),
-    ("b,lesion", '"b\u2028",lesion', r'line 2: case "b\\u2028"; expected a file name of one line in Unicode'),
     ("dice,0.25", "dcie,0.25", "line 2: dcie of lesion in 1; expected what atlas measures"),
-    ("12.0,voxels", "12.0,ml", "line 5: volume_difference of lesion in ml; expected what atlas"),
     ("dice,0.25", "dice,nan", "line 2: value nan; expected a finite number"),
-    ("dice,0.25", "dice,1.25", "line 2: value 1.25; expected a finite number from 0 to 1$"),
-    ("12.0,voxels", "-12.0,voxels", "line 5: value -12.0; expected a finite number of at least 0$"),
     ("a,lesion,dice", "b,lesion,dice", "line 6: dice of lesion for the case b again; expected it once"),
     ("a,lesion,dice,1.0,1\n", "", "no dice of lesion for the case a; expected one"),
     (None, None, "No such file or directory; expected the file of an evaluation"),
-    (None, b"case\xff", "expected the columns case, region"),
 ]
 OF_SUMMARY = [
     ('"missing": []', '"missing": ["x"]', "x is missing; expected a case of metrics.csv"),
     ('"cases": 2', '"cases": 3', "2 cases in metrics.csv; expected 3, as in summary.json"),
-    ('"protocol": "atlas"', '"protocol": "altas"', "protocol=altas: expected one of"),
-    ('"protocol": "atlas"', '"protocols": "atlas"', "no protocol; expected a summary by scripts"),
     ('"connectivity": 6', '"connectivity": 26', "connectivity 26; expected what this version of"),
-    ('"lesions": {\n  "lesion"', '"lesions": {\n  "leison"', "dice of lesion in 1; expected what atlas measures"),
-    ("{", "[", "not JSON"),
     (None, None, "No such file or directory; expected a JSON file"),
-    (None, b"[]", "other content; expected a summary by scripts.evaluate"),
-    (None, b'{"protocol": [], "lesions": {}}', "expected a summary by scripts.evaluate"),
-    (
-        None,
-        b'{"protocol": "atlas", "connectivity": 6, "lesions": {}, "cases": 1, "missing": []}',
-        "regions none; expected",
-    ),
     (None, b"[" * 100_000, "nested too deeply"),
 ]
 OF_LESIONS = [
     (LESION, LESION.replace("b,", "x,", 1), "line 2: region lesion of case 'x'; expected a case of"),
-    (LESION, LESION.replace("lesion", "WT"), "line 2: region WT of case 'b'; expected a case of m"),
-    (LESION, LESION.replace(",1,ref", ",2,ref"), "line 2: lesion 2; expected 1, the next of this"),
-    (LESION, LESION.replace("reference", "true"), "line 2: kind true; expected reference or false"),
-    (LESION, LESION.replace("0.75", "1.75"), "line 2: dice 1.75; expected a finite number from 0 to 1"),
     (LESION, LESION.replace("2.0", "inf"), "line 2: hd95_mm inf; expected a finite number of at le"),
-    (LESION, LESION.replace("0.1,1", "0.1,2"), "line 2: scored 2; expected 0 or 1"),
-    (LESION, LESION.replace(",3", ",-3"), "line 2: z -3; expected the number of a voxel, counted"),
     (LESION, LESION.replace(",3", ",\u0663"), "line 2: z \u0663; expected the number of a voxel"),
     ("b,lesion,2,false,8.0,1,1,0.5,1.5,1,2,3\n", "", "'false': 0}, as in lesions.csv"),
 ]
 OF_CASES = [
-    ('"name": "ours"', '"title": "ours"', "title.*; expected an object of name, label_convention and c"),
-    ('"ours"', "7", "name 7; expected text"),
-    ('"atlas"', '"altas"', "label_convention=altas: expected one of"),
-    ('"atlas"', '["atlas"]', r'label_convention \["atlas"\]; expected one with the regions lesion'),
     ('"atlas"', '"brats2021"', 'label_convention "brats2021"; expected one with the regions lesion'),
     ('"b": {', '"c": {', "2 cases; expected the 2 cases of metrics.csv"),
-    ('"image"', '"images"', "case b: other keys; expected prediction, reference, image and volumes"),
-    ('"image": null', '"image": 7', "case b: image 7; expected an absolute path, or one inside"),
     ('"image": null', r'"image": "a\u0000"', r'case b: image "a\\u0000"; expected an absolute path'),
     ('"p/b.nii"', '"p/../../b.nii"', 'case b: prediction "p/../../b.nii"; expected an absolute'),
-    ('"p/b.nii"', "null", "case b: prediction null; expected a path"),
-    ('"/r/b.nii"', "null", "case b: reference null; expected an absolute path"),
-    ('"lesion": [', '"WT": [', "case b: other volumes_mm3; expected the regions lesion"),
     ("0.0,", "-1,", r"case b: volumes_mm3 of lesion \[-1, 0.0\]; expected two numbers of at least 0"),
-    ("0.0,", "NaN,", r"case b: volumes_mm3 of lesion \[NaN, 0.0\]; expected two numbers"),
-    ("0.0,", "true,", r"case b: volumes_mm3 of lesion \[true, 0.0\]; expected two numbers"),
-    ("0.0,", "", r"case b: volumes_mm3 of lesion \[0.0\]; expected two numbers"),
-    ('"image": null', '"part": null, "image": null', r"case b: part null; expected text of one line"),
     ('"image": null', r'"part": "a\nb", "image": null', r'case b: part "a\\nb"; expected text of one line'),
-    ('"image": null', '"part": " ", "image": null', r'case b: part " "; expected text of one line'),
-    ('"image": null', '"missing_modalities": [3], "image": null', r"case b: missing_modalities \[3\]; expected a list"),
     (
         '"image": null',
         '"modalities": {"T1": "../a"}, "image": null',
         'case b: modalities {"T1": "../a"}; expected an im',
     ),
     (None, b"[]", "list; expected an object of name, label_convention and cases"),
-    (None, b"{}", "empty; expected an object of name"),
-    (None, b'{"name": "", "label_convention": "atlas", "cases": []}', "list; expected the 2 cases"),
-    (None, b'{"name": "", "label_convention": "atlas", "cases": {"a": 1, "b": 2}}', "case a: other keys"),
 ]
 CONTRADICTIONS = [  # of summary.json
     ('"missing": []', '"missing": ["b"]', 'cases.json: case b: prediction "p/b.nii"; expected null'),
     ('"mean": 0.625', '"mean": 0.626', "dice of lesion: other figures; expected those of metrics"),
-    ('"median": 0.625', '"median": 0.5', "dice of lesion: other figures"),
-    ('"sd": 0.53', '"sd": 0.63', "dice of lesion: other figures"),
     ('"ci95": [', '"ci95": [1,', "dice of lesion: other figures"),
-    ('"n": 2', '"n": 3', "dice of lesion: other figures"),
-    ('"mean": 1.0', '"mean": 0.625', "dice_present of lesion: other figures"),
-    ('"sd": null', '"sd": 0.5', "dice_present of lesion: other figures"),
-    ('"ci95": null', '"ci95": [0, 1]', "dice_present of lesion: other figures"),
-    ('"unit": "voxels"', '"unit": "ml"', "volume_difference of lesion: other figures"),
-    ('"regions": {', '"region": {', "dice of lesion: other figures"),
     ('"found": 1', '"found": 2', '"found": 2.*; expected .*, as in lesions.csv'),
 ]
 FAULTS = [
@@ -154,12 +83,6 @@ def test_files_that_no_evaluation_wrote_are_named(reader, file, old, new, messag
     with pytest.raises(InputError, match=message) as error:
         reader(tmp_path)
     assert str(tmp_path) in one_line(error)
-
-
-def test_a_folder_that_does_not_exist_is_named(tmp_path):
-    expected = r"nowhere: no such folder; expected one that scripts.evaluate or evaluate.yaml wrote"
-    with pytest.raises(InputError, match=expected):
-        read(tmp_path / "nowhere")
 
 
 # Details
@@ -190,11 +113,6 @@ def test_details_are_those_that_were_written(rules, tmp_path):
     assert [files.prediction for files in found.files] == [tmp_path / "p/a.nii", None, tmp_path / "p/c.nii"]
     assert str(found.files[0].reference) == "/r/a.nii"
     assert found.summary == json.loads((tmp_path / "summary.json").read_text())
-
-
-def test_a_single_case_has_details(tmp_path):
-    write_evaluation(tmp_path, {"a": CASES["a"]}, ATLAS)
-    assert read_details(tmp_path).scores == {"a": CASES["a"]}
 
 
 def test_an_older_summary_gets_its_second_mean_of_dice(tmp_path):

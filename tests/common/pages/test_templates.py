@@ -34,14 +34,3 @@ def test_the_policy_allows_no_more_than_a_page_needs(content, more):
     directives = dict(directive.strip().split(" ", 1) for directive in policy.split(";"))
     none = dict.fromkeys(("default-src", "base-uri", "form-action"), "'none'")
     assert directives == none | {"style-src": "'unsafe-inline'"} | more
-
-
-def test_contents_list_the_sections_that_have_an_id(tmp_path):
-    page = tmp_path / "page.html.j2"
-    section = '<section id="a">\n<h2>{{ name }} <span>new</span></h2></section><section><h2>B</h2></section>'
-    page.write_text(f'<nav class="contents"></nav>{section}')
-    html = render(page, name="<b>&")
-    item = '<li><a href="#a">&lt;b&gt;&amp;</a></li>'
-    assert html.startswith(f'<nav class="contents" aria-label="Contents"><ol>{item}</ol></nav><section')
-    page.write_text(section)
-    assert render(page, name="A") == section.replace("{{ name }}", "A")
