@@ -68,8 +68,8 @@ def ssl_network(channels, depths, feature_size=48, **settings):
 def other_ssl_network(kind, channels, depths, feature_size=48, **settings):
     """Shapes of the self-supervised networks of the public code that are not its default one.
 
-    `deconv` and `large_kernel_deconv` reconstruct by transposed convolutions; `two_layers` adds a linear layer below
-    each of the two other heads, as in the code for ATLAS.
+    `deconv` reconstructs by transposed convolutions; `two_layers` adds a linear layer below each of the two other
+    heads, as in the code for ATLAS.
     """
     width = 16 * feature_size
     shapes = ssl_network(channels, depths, feature_size, **settings)
@@ -78,8 +78,6 @@ def other_ssl_network(kind, channels, depths, feature_size=48, **settings):
             shapes |= {f"{task}_pre.weight": (width, width), f"{task}_pre.bias": (width,)}
         return shapes
     shapes = {name: shape for name, shape in shapes.items() if not name.startswith("conv.")}
-    if kind == "large_kernel_deconv":
-        return shapes | {"conv.weight": (width, channels, 32, 32, 32), "conv.bias": (channels,)}
     widths = [width, width // 2, width // 4, width // 8, width // 16, channels]
     for number, (before, after) in enumerate(pairwise(widths)):
         shapes |= {f"conv.{number}.weight": (before, after, 2, 2, 2), f"conv.{number}.bias": (after,)}
@@ -150,11 +148,6 @@ def public_ssl(tensors):
     return {"global_step": 3, "epoch": 1, "state_dict": under("module.", tensors), "optimizer": optimizer}
 
 
-def public_finetuned(tensors):
-    """Stage 3 of the paper's authors, not distributed, with a Python number as its accuracy."""
-    return {"epoch": 7, "best_acc": 0.9, "state_dict": dict(tensors)}
-
-
 def monai_swinvit(tensors):
     """MONAI's model_swinvit.pt, for `SwinUNETR.load_from`: an encoder without a prefix, with older names."""
     renamed = {
@@ -176,8 +169,3 @@ def monai_ssl_pretrained(encoder, decoder):
     width = encoder["patch_embed.proj.bias"].shape[0]
     output = {"out.conv.conv.weight": torch.full((1, width, 1, 1, 1), 7.0), "out.conv.conv.bias": torch.full((1,), 8.0)}
     return {"model": under("encoder.", nested) | decoder | output, "epoch": 3, "optimizer": {}}
-
-
-def former_ssl(tensors):
-    """MONAI's SSL code before August 2022, on one GPU."""
-    return {"state_dict": {name.replace("swinViT.", "swin_vit."): tensor for name, tensor in tensors.items()}}

@@ -19,11 +19,6 @@ def test_every_command_that_the_documents_name_is_listed():
     assert listed["weights"] == "Inspect and convert checkpoints"
 
 
-def test_a_command_after_a_blank_is_corrected():
-    ended = execute([sys.executable, "-m", "scripts", "store"])
-    assert (ended.returncode, ended.stderr) == (2, "error: argument store: expected python -m scripts.store\n")
-
-
 def test_make_help_has_a_line_for_every_target():
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     ended = execute(["make", "help"])

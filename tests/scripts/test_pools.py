@@ -24,11 +24,6 @@ def test_a_killed_process_loses_only_its_item(tmp_path, workers, capsys):
     assert "squares: 100%" in capsys.readouterr().err
 
 
-def test_no_items_start_no_process_and_show_no_bar(capsys):
-    assert map_in_processes(kill_some, []) == []
-    assert capsys.readouterr().err == ""
-
-
 def fail(number):
     raise KeyError(number)
 

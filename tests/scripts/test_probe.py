@@ -83,10 +83,7 @@ def test_r_squared_equals_another_librarys_and_lies_in_its_interval():
 @pytest.mark.parametrize(
     ("files", "options", "message"),
     [
-        ([], {}, "no embeddings; expected"),
         (["absent.npz"], {}, r"absent\.npz: No such file or directory; expected embeddings.npz of an embedding run"),
-        (["datalist.json"], {}, r"datalist.json: .*; expected embeddings.npz of an embedding run"),
-        (["knows.npz"], {"repeats": 0}, "repeats=0: expected"),
         (["knows.npz"], {"level": "level_3"}, r"--level=level_3: .*knows.npz has embedding, level_0"),
         (["knows.npz", "others.npz"], {}, r"others.npz: other subjects \(19\) than .*knows.npz \(20\)"),
         (["few.npz"], {}, r"few.npz: 9 subjects; expected 10 at least"),
