@@ -65,8 +65,3 @@ def test_a_batch_has_two_crops_of_each_of_two_volumes(batches):
         assert places[0] != places[1]
         assert places[2] != places[3]
     assert all(sorted(read[start : start + 3]) == ["a", "b", "c"] for start in range(0, 12, 3)), "each once in a pass"
-
-
-def test_by_default_each_volume_gives_one_crop(batches):
-    subjects = [subject for batch in batches(3, batch_size=2) for subject in batch["subject"]]
-    assert all(sorted(subjects[start : start + 3]) == ["a", "b", "c"] for start in (0, 3))

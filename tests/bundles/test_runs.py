@@ -20,8 +20,7 @@ def test_surgery_and_its_report(trained):
     assert report["changed"] == 3  # the stem, and the last convolution of the reconstruction with its bias
     assert report["missing"] == report["unexpected"] == 0
     assert f"{report['matched']} matched, 3 changed, 0 missing, 0 unexpected" in log
-    shown = ", ".join(f"{name} {share:.0%}" for name, share in zip(BRATS, report["shares"][STEM], strict=True))
-    assert f"  response   {STEM}: {shown}\n" in log
+    assert len(report["shares"][STEM]) == len(BRATS)
     metadata = torch.load(folder / "models/model.pt", weights_only=True)["metadata"]
     assert (metadata["modalities"], metadata["new_channel_init"]) == (BRATS, "fan_out")
 
@@ -45,6 +44,3 @@ def test_modality_restriction(cohorts, tmp_path, capsys, modalities, aliases, pr
         assert torch.equal(saved["network"][STEM][:, channel], given[:, source] / times)
     config = json.loads((tmp_path / "run.json").read_text())["config"]
     assert config["modality_aliases"] == saved["metadata"]["modality_aliases"] == aliases
-    checkpoint = str(tmp_path / "models/model.pt")
-    workflow("brats_finetune", "evaluate", cohorts, tmp_path / "evaluation", checkpoint=checkpoint).run()
-    assert json.loads((tmp_path / "evaluation/run.json").read_text())["config"]["modalities"] == modalities
