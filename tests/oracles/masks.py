@@ -4,6 +4,9 @@ import numpy as np
 import torch
 from monai.data import MetaTensor
 
+CUBIC = (1.0, 1.0, 1.0)
+SHAPE = (24, 12, 12)
+EMPTY = np.zeros(SHAPE, dtype=bool)
 SPACINGS = [(1.0, 1.0, 1.0), (0.9375, 0.9375, 1.2), (0.5, 2.0, 3.25)]
 
 
@@ -46,11 +49,16 @@ def box(shape, *corners):
     return mask
 
 
+def cube(first, edge=4):
+    """A cube that starts at a voxel along x."""
+    return box(SHAPE, [(first, 4, 4), (first + edge - 1, 3 + edge, 3 + edge)])
+
+
 KINDS = {  # conversions of a boolean array to other types and memory layouts
     "bool": lambda mask: mask,
     **{
         name: lambda mask, name=name: mask.astype(name)
-        for name in ("uint8", "int8", "int16", "uint16", "int64", "float16", "float32", "float64")
+        for name in ("uint8", "int8", "uint16", "int64", "float16", "float64")
     },
     "F order": np.asfortranarray,
     "view": lambda mask: np.repeat(mask.astype(np.uint8), 2, axis=1)[:, ::2],
@@ -58,7 +66,7 @@ KINDS = {  # conversions of a boolean array to other types and memory layouts
     "list": lambda mask: mask.astype(int).tolist(),
     **{
         str(dtype): lambda mask, dtype=dtype: torch.from_numpy(mask).to(dtype)
-        for dtype in (torch.bool, torch.uint8, torch.int64, torch.bfloat16, torch.float16, torch.float32)
+        for dtype in (torch.bool, torch.uint8, torch.bfloat16)
     },
     "gradient": lambda mask: torch.from_numpy(mask).float().requires_grad_(),
     "strided tensor": lambda mask: torch.from_numpy(np.ascontiguousarray(mask.T)).permute(2, 1, 0),

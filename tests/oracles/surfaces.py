@@ -18,11 +18,6 @@ def hd95(prediction, reference, spacing):
     return max(percentile(*ways, 0.95) for ways in distances(prediction, reference, spacing))
 
 
-def unweighted_hd95(prediction, reference, spacing):
-    """The same with equal weights instead of areas: a common mistake."""
-    return max(percentile(ways[0], np.ones(len(ways[1])), 0.95) for ways in distances(prediction, reference, spacing))
-
-
 def surface_dice(prediction, reference, spacing, tolerance):
     """The share of both surfaces' area that is within the tolerance of the other surface; 1 if both are empty."""
     if not prediction.any() and not reference.any():

@@ -8,22 +8,14 @@ import pytest
 from common.errors import InputError
 from common.metrics.protocols import CHALLENGES, PENALTY, PRESENT, Scores, atlas, brats, figures, isles, protocol
 from tests.oracles import lesionwise, surfaces, volumes
-from tests.oracles.masks import box, pairs
+from tests.oracles.masks import CUBIC, EMPTY, SHAPE, box, cube, pairs
 
-CUBIC = (1.0, 1.0, 1.0)
-SHAPE = (24, 12, 12)
-EMPTY = np.zeros(SHAPE, dtype=bool)
 ORACLES = {
     "atlas": lesionwise.atlas,
     "isles": lesionwise.isles,
     "brats": lesionwise.brats,
     "dice": lambda prediction, reference, _: ({"dice": volumes.dice(prediction, reference)}, []),
 }
-
-
-def cube(first, edge=4):
-    """A cube that starts at a voxel along x."""
-    return box(SHAPE, [(first, 4, 4), (first + edge - 1, 3 + edge, 3 + edge)])
 
 
 @pytest.mark.parametrize(
@@ -49,13 +41,6 @@ def test_scores_are_as_defined(name, challenge):
     assert pickle.loads(pickle.dumps(chosen)).measure(prediction, reference, spacing) == scores
 
 
-def test_functions_are_the_protocols_of_their_names():
-    given = cube(2) | cube(14, 2), cube(3), (1.0, 1.0, 2.0)
-    for name, call in {"atlas": atlas, "isles": isles, "brats": brats}.items():
-        assert protocol(name).measure(*given) == call(*given)
-        assert protocol(name).name == name
-
-
 @pytest.mark.parametrize(("prediction", "reference"), [(EMPTY, EMPTY), (cube(4), EMPTY), (EMPTY, cube(4))])
 def test_empty_masks(prediction, reference):
     region = float(prediction is reference)
@@ -70,29 +55,6 @@ def test_empty_masks(prediction, reference):
 
 
 # Components
-
-
-@pytest.mark.parametrize("second", [(3, 3, 3), (3, 3, 2)], ids=["corner", "edge"])
-def test_atlas_separates_what_isles_joins(second):
-    reference = box((6, 6, 6), [(2, 2, 2)] * 2, [second] * 2)
-    prediction = box((6, 6, 6), [(2, 2, 2)] * 2)
-    for measure, score, difference in ((atlas, 1 / (1 + 1 / 2), 1), (isles, 1, 0)):
-        values = measure(prediction, reference).values
-        assert (values["lesion_f1"], values["lesion_count_difference"]) == (score, difference)
-
-
-@pytest.mark.parametrize("measure", [atlas, isles])
-def test_one_shared_voxel_finds_a_lesion_and_differences_have_no_sign(measure):
-    """One component finds two of three lesions; two other components find none."""
-    shape = (40, 6, 6)
-    reference = box(shape, [(1, 1, 1), (3, 3, 3)], [(6, 1, 1), (8, 3, 3)], [(12, 1, 1), (14, 3, 3)])
-    prediction = box(shape, [(3, 3, 3), (6, 3, 3)], [(20, 1, 1), (20, 1, 1)])
-    there, back = (measure(*pair, (10, 10, 10)).values for pair in ((prediction, reference), (reference, prediction)))
-    assert there["lesion_f1"] == 2 / (2 + (1 + 1) / 2)
-    assert back["lesion_f1"] == 1 / (1 + (1 + 1) / 2)  # here one component is found
-    for values in (there, back):
-        assert values["lesion_count_difference"] == 1
-        assert values["volume_difference"] == 81 - 5  # voxels, and ml
 
 
 # BraTS by hand
@@ -118,22 +80,6 @@ def test_small_lesions_are_ignored(challenge, last, spacing, is_scored):
     assert (missed.values["dice"], missed.values["hd95"]) == (0, PENALTY)  # the region counts all lesions
 
 
-def test_a_component_on_an_ignored_lesion_is_neither_found_nor_false():
-    small, large = box(SHAPE, [(20, 2, 2), (21, 3, 3)]), cube(2)
-    near = box(SHAPE, [(18, 2, 2), (18, 2, 2)])
-    for prediction in (small, near):
-        for scores in (brats(prediction, small, CUBIC), brats(prediction | large, small | large, CUBIC)):
-            assert (scores.values["lesionwise_dice"], scores.values["lesionwise_hd95"]) == (1, 0)
-        assert [(lesion.is_scored, lesion.is_found) for lesion in scores.lesions] == [(True, True), (False, True)]
-
-
-def test_the_smallest_false_component_counts():
-    voxel = box(SHAPE, [(20, 2, 2), (20, 2, 2)])
-    values = brats(cube(2) | voxel, cube(2), CUBIC).values
-    assert (values["lesionwise_dice"], values["lesionwise_hd95"]) == (1 / 2, PENALTY / 2)
-    assert brats(voxel, EMPTY, CUBIC).values["lesionwise_dice"] == 0
-
-
 def test_a_distance_may_exceed_the_penalty():
     """Only infinite distances are replaced; a BraTS volume at 1 mm has none as long."""
     values = brats(cube(8), cube(2), (200.0, 1.0, 1.0)).values
@@ -148,6 +94,7 @@ def test_settings_of_protocols():
     assert protocol("atlas").settings == {"connectivity": 6}
     assert protocol("isles", tolerance=2).settings == {"connectivity": 26, "tolerance_mm": 2}
     assert protocol("dice").settings == {}
+    assert [protocol(name).name for name in ORACLES] == list(ORACLES)
     for challenge, (dilations, smallest) in {"MET": (1, 2), None: (3, 50)}.items():  # MET's have not leaked
         settings = {"connectivity": 26, "penalty_mm": 374, "dilations": dilations, "smallest_mm3": smallest}
         assert protocol("brats", challenge).settings == settings | {"challenge": challenge or "GLI"}
@@ -187,8 +134,3 @@ def test_unknown_protocols_are_refused(arguments, message):
     with pytest.raises(InputError) as error:
         protocol(*arguments)
     assert str(error.value).startswith(message)
-
-
-def test_brats_refuses_an_unknown_challenge():
-    with pytest.raises(InputError, match="challenge=XYZ: expected one of GLI, MET, MEN, SSA, PED"):
-        brats(EMPTY, EMPTY, CUBIC, "XYZ")
