@@ -36,45 +36,30 @@ def test_every_known_layout_is_read(file, wrapper, prefix, encoder):
     assert read.metadata == {}
 
 
-def test_without_an_encoder_only_a_leading_module_is_removed(file):
-    torch.save({"module.a.module.b": torch.zeros(1), "metadata": {}}, file)
-    read = weights.read(file)
-    assert list(read.state) == ["a.module.b"]
-    assert read.layout == weights.Layout(None, [], "module.", None, [])
+PATCH = "patch_embed.proj.weight"
 
 
 @pytest.mark.parametrize(
-    ("given", "here"),
+    ("names", "own", "prefix", "encoder"),
     [
-        ("patch_embed.proj.bias", "swinViT.patch_embed.proj.bias"),
-        ("layers3.0.blocks.1.mlp.fc1.weight", "swinViT.layers3.0.blocks.1.mlp.linear1.weight"),
-        ("layers3.0.blocks.1.mlp.fc2.bias", "swinViT.layers3.0.blocks.1.mlp.linear2.bias"),
-        ("layers3.0.0.blocks.1.norm1.bias", "swinViT.layers3.0.blocks.1.norm1.bias"),
-        ("layers3.0.blocks.0.norm1.bias", "swinViT.layers3.0.blocks.0.norm1.bias"),
-        ("rotation_head.mlp.fc1.weight", "rotation_head.mlp.fc1.weight"),
-        ("norms.weight", "norms.weight"),
+        (["module.a.module.b"], ["a.module.b"], "module.", None),  # without an encoder only a leading module is removed
+        ([PATCH, "patch_embed.proj.bias"], [STEM, "swinViT.patch_embed.proj.bias"], "", ""),
+        ([PATCH, "layers3.0.b.1.mlp.fc1.weight"], [STEM, "swinViT.layers3.0.b.1.mlp.linear1.weight"], "", ""),
+        ([PATCH, "layers3.0.0.b.1.mlp.fc2.bias"], [STEM, "swinViT.layers3.0.b.1.mlp.linear2.bias"], "", ""),
+        ([PATCH, "head.mlp.fc1.weight", "norms.weight"], [STEM, "head.mlp.fc1.weight", "norms.weight"], "", ""),
+        ([f"swin_vit.{PATCH}", "norm.weight", "layers1.0.a"], [STEM, "norm.weight", "layers1.0.a"], "", "swin_vit."),
+        # None: the networks lack it
+        ([f"encoder.{PATCH}", "encoder.norm.weight", "decoder1.a"], [STEM, None, "decoder1.a"], "", "encoder."),
+        ([f"encoder.{PATCH}", "encoder.norm.bias", "encoder.mask_token"], [STEM, None, None], "", "encoder."),
+        ([f"encoder.{PATCH}", "out.bias"], [STEM, None], "", "encoder."),
     ],
 )
-def test_an_encoder_without_a_name_gets_ours(file, given, here):
-    torch.save(named("patch_embed.proj.weight", given), file)
+def test_tensors_get_our_names(file, names, own, prefix, encoder):
+    torch.save(named(*names), file)
     read = weights.read(file)
-    assert read.state == named(STEM, here)
-    assert (read.layout.encoder, read.layout.left_out) == ("", [])
-
-
-def test_tensors_outside_the_encoder_keep_their_names(file):
-    torch.save(named("swin_vit.patch_embed.proj.weight", "norm.weight", "layers1.0.mlp.fc1.bias"), file)
-    read = weights.read(file)
-    assert read.state == named(STEM, "norm.weight", "layers1.0.mlp.fc1.bias")
-    assert read.layout.left_out == []
-
-
-@pytest.mark.parametrize("name", ["norm.weight", "norm.bias", "mask_token"])
-def test_tensors_that_the_networks_lack_are_left_out_and_named(file, name):
-    torch.save({"model": named("encoder.patch_embed.proj.weight", f"encoder.{name}", "out.bias", "decoder1.a")}, file)
-    read = weights.read(file)
-    assert set(read.state) == {STEM, "decoder1.a"}
-    assert read.layout == weights.Layout("model", [], "", "encoder.", [f"encoder.{name}", "out.bias"])
+    assert read.state == {name: value for name, value in zip(own, named(*names).values(), strict=True) if name}
+    left_out = [name for name, ours in zip(names, own, strict=True) if ours is None]
+    assert read.layout == weights.Layout(None, [], prefix, encoder, left_out)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +121,8 @@ def test_content_that_is_no_checkpoint_of_one_network_is_refused(file, content, 
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
-        (lambda: torch.ones(2).to(torch.float8_e4m3fn), "float8_e4m3fn"),
         (lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "qint8"),
         (lambda: torch.eye(3).to_sparse(), "sparse_coo"),
-        (lambda: torch.eye(3).to_sparse_csr(), "sparse_csr"),
         (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "nested"),
         (lambda: torch.ones(2, device="meta"), "meta"),
         (lambda: torch.ones(2, dtype=torch.complex64), "complex64"),
@@ -165,10 +148,7 @@ def saved(path, **metadata):
 
 def test_metadata_is_read_with_modalities_as_a_list(file):
     metadata = {"modalities": ("T1", "FLAIR"), "patch_size": [96, 96, 96], "versions": weights.versions()}
-    metadata |= {
-        "model_size": "depths (2, 2, 3, 2), feature size 12",
-        "label_convention": "core=1+3,whole=1+2+3:4dac6d",
-    }
+    metadata |= {"model_size": "depths (2, 2, 3, 2), feature size 12", "label_convention": "core=1,whole=1+2:4dac6d"}
     metadata |= {"spacing": [1, 1.5, 2.0], "architecture": None}
     weights.write({"network": {"a": torch.zeros(1)}, "metadata": metadata}, file)
     assert weights.read(file).metadata == metadata | {"modalities": UKB}
@@ -178,24 +158,20 @@ def test_metadata_is_read_with_modalities_as_a_list(file):
     ("name", "value", "said"),
     [
         ("modalities", None, f"are None; {NAMES}"),
-        ("modalities", 2, f"are 2; {NAMES}"),
         ("modalities", "T1", f"are 'T1'; {NAMES}"),
         ("modalities", [], f"are []; {NAMES}"),
         ("modalities", ["T1", 2], f"are ['T1', 2]; {NAMES}"),
-        ("modalities", torch.eye(2), f"are tensor([[1., 0.], [0., 1.]]); {NAMES}"),
         # what a config would evaluate: exports and packages take options from a checkpoint, perhaps a stranger's
         ("modalities", ["$__import__('os').abort()"], "are "),
         ("modalities", ["T1\nT2"], "are "),
         ("model_size", "$__import__('os').abort()", "is \"$__import__('os').abort()\"; expected a word, such as small"),
         ("model_size", "{_target_: os.abort}", "is "),
-        ("model_size", {"_target_": "os.abort"}, "is "),
         ("model_size", "tiny\nimports: [$print()]", "is "),
         ("architecture", "@network", "is '@network'; expected a word, such as swin_unetr"),
-        ("normalization", "$brain", "is '$brain'; expected a word, such as brain"),
+        ("normalization", {"_target_": "os.abort"}, "is {'_target_': 'os.abort'}; expected a word, such as brain"),
         ("label_convention", "%/etc/passwd", "is '%/etc/passwd'; expected a word or regions, such as brats2021 or"),
         ("label_convention", ["atlas"], "is ['atlas']; expected"),
-        ("patch_size", "$[64] * 3", "is '$[64] * 3'; expected whole numbers, such as [96, 96, 96]"),
-        ("patch_size", ["$64", 64, 64], "is ['$64', 64, 64]; expected whole numbers"),
+        ("patch_size", ["$64", 64, 64], "is ['$64', 64, 64]; expected whole numbers, such as [96, 96, 96]"),
         ("patch_size", [64.5, 64, 64], "is [64.5, 64, 64]; expected whole numbers"),
         ("spacing", [True, 1.0, 1.0], "is [True, 1.0, 1.0]; expected three numbers, such as [1.0, 1.0, 1.0]"),
     ],
@@ -224,13 +200,6 @@ def test_the_checkpoints_of_an_ensemble_agree(file, tmp_path):
     assert weights.settings_of([file, saved(tmp_path / "b.pt", modalities=UKB)]) == STATED
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"", "empty"), (b"{}", "expected a whole file of torch.save")])
-def test_settings_of_a_broken_file_are_refused(file, content, message):
-    file.write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        weights.settings_of(file)
-
-
 RANGES = {"spacing": [[1, 1, 1], [1, 1, 2.5]], "extent": [[130, 170, 130], [140, 180, 150]]}
 RANGES |= {"volume": [1.8, 2.1], "air": [0, 0], "overlap": [0.98, 1.0]}
 
@@ -251,7 +220,6 @@ def test_what_checkpoints_say_of_their_scans_is_read_from_each(file, tmp_path):
         RANGES | {"more": [1, 2]},
         RANGES | {"air": [0.5]},
         RANGES | {"air": [0, float("nan")]},
-        RANGES | {"air": [0, "$print()"]},
         RANGES | {"air": [0, True]},
         RANGES | {"spacing": [[1, 1], [1, 1]]},
         RANGES | {"volume": 2.0},

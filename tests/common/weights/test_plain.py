@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import os
 
 import pytest
 import torch
 
 from common import weights
 from common.errors import InputError
-from common.inference import ensemble
 from common.ssl.networks import SSLHead
 from tests.support import one_line
 
@@ -44,20 +42,6 @@ def test_every_reader_takes_it_for_a_checkpoint_of_a_training(plain, tmp_path):
     assert weights.read(wrapped).metadata == STATED
 
 
-def test_a_network_starts_from_it_and_an_ensemble_averages_it(file, tmp_path, capsys):
-    network = torch.nn.Linear(1, 1)
-    other = torch.nn.Linear(1, 1)
-    weights.write_plain(network.state_dict(), {"modalities": ["T1"]}, file)
-    weights.write({"network": other.state_dict(), "metadata": {"modalities": ["T1"]}}, tmp_path / "b.pt")
-    both = ensemble(torch.nn.Linear(1, 1), [str(file), str(tmp_path / "b.pt")], ["T1"], [])
-    image = torch.ones(1, 1)
-    torch.testing.assert_close(both(image), (network(image) + other(image)) / 2)
-    started = torch.nn.Linear(1, 1)
-    assert len(weights.initialise(started, file, ["T1"]).matched) == 2
-    assert torch.equal(started.weight, network.weight)
-    assert "missing" not in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("reader", [weights.read, weights.settings_of, weights.measured_of, weights.metadata_of])
 def test_a_record_of_another_file_is_refused(plain, tmp_path, reader):
     weights.write_plain({"a": torch.zeros(1)}, {}, tmp_path / "other.pt")
@@ -83,13 +67,6 @@ def test_a_json_that_is_no_record_is_refused(plain, text, message):
     with pytest.raises(InputError, match=message) as error:
         weights.read(plain)
     assert "model.json" in one_line(error)
-
-
-def test_a_pipe_in_place_of_the_record_keeps_nobody_waiting(plain):
-    plain.with_name("model.json").unlink()
-    os.mkfifo(plain.with_name("model.json"))
-    with pytest.raises(InputError, match=r"model\.json: not a regular file; expected a JSON file"):
-        weights.read(plain)
 
 
 def test_a_record_is_held_to_the_rules_of_metadata(file):

@@ -186,15 +186,6 @@ def test_new_outputs_keep_their_initial_values_by_fan_out_and_have_the_deviation
     assert initial.tolist() == [10, 20, 30]
 
 
-def test_both_fans_leave_the_same_random_numbers_to_what_follows():
-    def next_number(new_channel_init):
-        torch.manual_seed(0)
-        weights.transfer(torch.ones(5, 2, 2, 2, 2), torch.ones(5, 4, 2, 2, 2), 1, UKB, BRATS, "", new_channel_init)
-        return torch.rand(1).item()
-
-    assert next_number("fan_out") == next_number("fan_in")
-
-
 @pytest.mark.parametrize("shape", [[5, 3, 2, 2, 2], [6, 2, 2, 2, 2], [5, 2, 2, 2]])
 def test_surgery_refuses_shapes_that_do_not_allow_it(shape):
     with pytest.raises(InputError, match=r"checkpoint f: stem: shape .*; expected \[5, 2, 2, 2, 2\] for T1, FLAIR"):
@@ -204,37 +195,21 @@ def test_surgery_refuses_shapes_that_do_not_allow_it(shape):
 # Shares of the response
 
 
-def simulated_shares(weight, axis):
-    """Variances of a convolution's outputs where one input channel is noise, or of each output, in all of them."""
-    image = torch.randn(2, weight.shape[1], 48, 48, 48)
-    if axis == 0:
-        return nn.functional.conv3d(image, weight).var(dim=(0, 2, 3, 4))
-    alone = [torch.zeros_like(image).index_copy_(1, torch.tensor([i]), image[:, [i]]) for i in range(image.shape[1])]
-    edge = weight.shape[-1]
-    return torch.stack([nn.functional.conv3d(each, weight, stride=edge).var(dim=(0, 2, 3, 4)).sum() for each in alone])
-
-
-@pytest.mark.parametrize(("axis", "shape"), [(1, (48, 4, 2, 2, 2)), (1, (8, 3, 1, 1, 1)), (0, (4, 48, 1, 1, 1))])
-def test_shares_are_those_of_the_variance_of_the_output(axis, shape):
-    torch.manual_seed(0)
-    weight = torch.randn(shape) * torch.linspace(0.1, 1, shape[axis]).view(-1, *[1] * (4 - axis))
-    expected = simulated_shares(weight, axis)
-    assert weights.response_shares(weight, axis) == pytest.approx((expected / expected.sum()).tolist(), abs=0.01)
-    assert weights.response_shares(torch.zeros(shape), axis) == [0] * shape[axis]
-
-
 @pytest.mark.parametrize(("new_channel_init", "fan"), [("fan_out", 12 * 8), ("fan_in", 4 * 8)])
 def test_the_report_says_how_much_new_modalities_respond(file, new_channel_init, fan):
     network = ssl_head(4, seed=1)
     report = weights.initialise(network, saved(ssl_head(2), file, UKB), BRATS, new_channel_init)
     stem = network.state_dict()[STEM]
     assert stem[:, [1, 3]].std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.3)  # of few numbers
-    squares = [sum(value**2 for value in stem[:, channel].flatten().tolist()) for channel in range(4)]
+    outputs = network.state_dict()["conv.20.weight"]
     assert report.shares.keys() == {STEM, "conv.20.weight"}
-    assert report.shares[STEM] == pytest.approx([square / sum(squares) for square in squares], abs=1e-4)
+    for name, slices in ((STEM, stem.unbind(1)), ("conv.20.weight", outputs.unbind(0))):
+        squares = [sum(value**2 for value in each.flatten().tolist()) for each in slices]
+        assert report.shares[name] == pytest.approx([square / sum(squares) for square in squares], abs=1e-4)
     each = ", ".join(f"{name} {share:.0%}" for name, share in zip(BRATS, report.shares[STEM], strict=True))
     assert f"  response   {STEM}: {each}" in report.lines()
     assert report.content()["shares"] == report.shares
+    assert weights.response_shares(torch.zeros(4, 2, 1, 1, 1), axis=0) == [0] * 4
 
 
 # The report
@@ -342,15 +317,12 @@ def test_a_file_without_any_matching_tensor_or_without_modalities_is_refused(fil
     with pytest.raises(InputError, match="has no tensor in common with the network") as error:
         weights.initialise(nn.Linear(2, 2), file, ["T1"])
     assert str(file) in one_line(error)
+    with pytest.raises(ArgumentError, match=r"^pretrained=\['a'\]: expected the path of a file"):
+        weights.initialise(nn.Linear(2, 2), ["a"], ["T1"])
     torch.save(ssl_head(1).state_dict(), file)
     with pytest.raises(InputError, match=r"python -m scripts.weights convert FILE --modalities=") as error:
         weights.initialise(ssl_head(1), file, ["T1"])
     assert str(file) in one_line(error)
-
-
-def test_other_values_than_paths_are_refused():
-    with pytest.raises(ArgumentError, match=r"^pretrained=\['a'\]: expected the path of a file"):
-        weights.initialise(ssl_head(1), ["a"], ["T1"])
 
 
 # Restoring
@@ -363,46 +335,31 @@ def test_restoring_takes_every_tensor(file, capsys):
     assert content.metadata["model_size"] == "micro"
     assert equal(network.state_dict(), old.state_dict())
     assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize("modalities", [["FLAIR", "T1"], ["T1"]])
-def test_restoring_other_modalities_is_refused(file, modalities):
-    saved(ssl_head(2), file, UKB)
-    with pytest.raises(InputError, match=f"trained with T1, FLAIR; expected {', '.join(modalities)}") as error:
-        weights.restore(ssl_head(len(modalities)), file, modalities)
-    assert str(file) in one_line(error)
-
-
-def test_restoring_weights_for_images_of_another_normalization_is_refused(file):
-    saved(ssl_head(2), file, UKB, normalization="nonzero")
-    network = ssl_head(2, seed=1)
-    before = copy_of(network)
-    with pytest.raises(InputError, match="normalization=nonzero; expected that instead of brain") as error:
-        weights.restore(network, file, UKB, "brain")
-    assert str(file) in one_line(error)
-    assert equal(network.state_dict(), before)
-
-
-def test_a_checkpoint_that_does_not_name_its_normalization_is_reported(file, capsys):
-    saved(ssl_head(2), file, UKB)
-    weights.restore(ssl_head(2), file, UKB, "brain")
+    weights.restore(network, saved(old, file, UKB), UKB, "brain")
     assert capsys.readouterr().out == f"checkpoint {file}: does not name its normalization; assuming brain\n"
 
 
+BIAS, UNFIT = "rotation_head.bias", "1 tensors do not fit; first"
+NORMALIZED = "trained with images of normalization=nonzero; expected that"
+
+
 @pytest.mark.parametrize(
-    ("name", "shape", "metadata", "stated", "message"),
+    ("shapes", "metadata", "wanted", "message"),
     [
-        ("rotation_head.bias", None, {}, "which states no network", "is absent, expected [4]"),
-        ("rotation_head.scale", (1,), {"model_size": "micro"}, "model_size micro", "is [1], expected absent"),
-        ("rotation_head.bias", (5,), {"patch_size": [9, 9, 9]}, "patch_size [9, 9, 9]", "is [5], expected [4]"),
+        ({}, {}, ["FLAIR", "T1"], "trained with T1, FLAIR; expected FLAIR, T1"),
+        ({}, {"normalization": "nonzero"}, UKB, f"{NORMALIZED} instead of brain"),
+        ({BIAS: None}, {}, UKB, f"(which states no network): {UNFIT} {BIAS} is absent, expected [4]"),
+        ({"b": (1,)}, {"model_size": "micro"}, UKB, f"(model_size micro): {UNFIT} b is [1], expected absent"),
+        ({BIAS: (5,)}, {"patch_size": [9] * 3}, UKB, f"(patch_size [9, 9, 9]): {UNFIT} {BIAS} is [5], expected [4]"),
     ],
 )
-def test_restoring_into_another_network_is_refused(file, name, shape, metadata, stated, message):
-    network = ssl_head(1, seed=1)
+def test_restoring_what_does_not_fit_is_refused(file, shapes, metadata, wanted, message):
+    network = ssl_head(2, seed=1)
     before = copy_of(network)
-    state = {other: tensor for other, tensor in before.items() if other != name}
-    written(state | ({} if shape is None else {name: torch.zeros(shape)}), file, ["T1"], **metadata)
+    state = {name: tensor for name, tensor in before.items() if name not in shapes}
+    made = {name: torch.zeros(shape) for name, shape in shapes.items() if shape is not None}
+    written(state | made, file, UKB, **metadata)
     with pytest.raises(InputError) as error:
-        weights.restore(network, file, ["T1"])
-    assert one_line(error) == f"checkpoint {file} ({stated}): 1 tensors do not fit; first {name} {message}"
+        weights.restore(network, file, wanted, "brain")
+    assert one_line(error).removeprefix(f"checkpoint {file}").lstrip(": ") == message
     assert equal(network.state_dict(), before)
