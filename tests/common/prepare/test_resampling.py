@@ -31,14 +31,6 @@ def test_a_volume_on_the_same_grid_is_not_changed():
     assert resample(nearly, volume.grid, np.eye(4)).array is not volume.array, "a transform is always applied"
 
 
-def test_voxels_outside_the_field_of_view_are_zero():
-    volume = Volume(np.ones((4, 4, 4), np.float32), np.eye(4))
-    far = np.eye(4)
-    far[:3, 3] = 100
-    assert not resample(Volume(volume.array, far), volume.grid).array.any()
-    assert not field_of_view(Volume(volume.array, far), volume.grid).any()
-
-
 def ball(grid, centre, radius):
     positions = np.indices(grid.shape).reshape(3, -1).T @ grid.affine[:3, :3].T + grid.affine[:3, 3]
     return (np.linalg.norm(positions - centre, axis=1) < radius).reshape(grid.shape)
@@ -80,9 +72,3 @@ def test_a_thick_voxel_gets_the_label_that_fills_most_of_it():
     labels[:, :, [0, 1, 3]] = 1  # of the first thick voxel, 0 to 3; slice 2 is nearest to its centre
     thick = grid_of((4, 4, 2), (1, 1, 4), (0, 0, 1.6))
     np.testing.assert_array_equal(labels_on(Volume(labels, fine.affine), thick, np.eye(4)).array[1, 1], [1, 0])
-
-
-def test_on_its_own_grid_a_label_map_stays_as_it_is():
-    grid = grid_of((6, 7, 8), (1, 2, 3))
-    labels = np.random.default_rng(0).integers(0, 5, grid.shape).astype(np.uint8)
-    np.testing.assert_array_equal(labels_on(Volume(labels, grid.affine), grid, np.eye(4)).array, labels)

@@ -83,21 +83,10 @@ def test_stale_results_are_kept_and_told_or_redone(cross_validate, tmp_path, cap
     assert len(list((tmp_path / "out/runs/model").glob("fold0-2*"))) == 1
 
 
-def test_the_commands_can_be_printed_alone(cross_validate, tmp_path, capsys):
-    (tmp_path / "work.log").touch()
-    assert cross_validate(commands=True) == []
-    assert capsys.readouterr().out.splitlines() == [
-        f"python {tmp_path}/work.py {fold} {tmp_path}/out/runs/model/fold{fold}" for fold in (0, 1, 2)
-    ]
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["atlas_finetune", "--stale=maybe"], "--stale=maybe: expected one of keep, redo"),
-        (["atlas_finetune", "--fold_to=training"], "--fold_to=training: expected one of validation, testing"),
-        (["atlas_finetune", "--commands=perhaps"], "--commands=perhaps: expected true or false"),
         (["atlas_finetune", "--amp"], "--amp: no value; expected one"),
     ],
 )

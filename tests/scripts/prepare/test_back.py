@@ -34,17 +34,6 @@ def test_the_command_writes_to_the_raw_grid_of_a_modality(cohort, run_prepare, p
     np.testing.assert_allclose(points.mean(axis=0), expected.mean(axis=0), atol=3)
 
 
-def test_what_is_no_label_map_on_the_grid_is_refused(cohort, places, tmp_path, capsys):
-    scan = nibabel.load(cohort.folder / "out" / cohort.subject / f"{cohort.subject}_T1.nii.gz")
-    other = nibabel.Nifti1Image(np.zeros((5, 5, 5), np.uint8), np.eye(4))
-    for image, message in ((scan, "values from 0 to"), (other, "5 x 5 x 5 voxels on another grid; expected the 46 x")):
-        nibabel.save(image, tmp_path / f"maps/{cohort.subject}.nii.gz")
-        with pytest.raises(SystemExit) as ended:
-            back(**places)
-        assert ended.value.code == 1
-        assert f"{cohort.subject}.nii.gz: {message}" in capsys.readouterr().out
-
-
 def test_what_is_wrong_for_all_is_one_line(cohort, places, tmp_path):
     (tmp_path / f"maps/{cohort.subject}.nii.gz").touch()
     with pytest.raises(InputError, match=r"raw: no prepared subject; expected the output folder of scripts\.prepare$"):

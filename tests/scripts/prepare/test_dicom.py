@@ -1,7 +1,6 @@
 """Subjects that are DICOM studies, as files on disk; whatever names the patient says SENTINEL."""
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import nibabel
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from scripts.prepare.__main__ import back, prepare
+from scripts.prepare.__main__ import prepare
 from scripts.prepare.scans import find_subjects
 from scripts.prepare.trial import errors
 from tests.deploy.dicom_study import Study, read, write_localiser, write_modality
@@ -39,20 +38,10 @@ def record(folder, subject):
     return json.loads((folder / "out" / subject / "prepare.json").read_text())
 
 
-def points_of(cohort, modality):
-    """Points of the brain where the scanner saw them, mm."""
-    motion = cohort.truth[f"motion_{modality}"]
-    return cohort.truth["points"] @ motion[:3, :3].T + motion[:3, 3]
-
-
 def test_a_study_is_prepared_like_the_same_scans_in_nifti_files(studies, cohort):
     assert studies.result.returncode == 0, studies.result.stdout + studies.result.stderr
-    found, expected = record(studies.folder, "one"), record(cohort.folder, cohort.subject)
-    assert np.percentile(errors(found, cohort.truth)["FLAIR"], 95) < 3
+    assert np.percentile(errors(record(studies.folder, "one"), cohort.truth)["FLAIR"], 95) < 3
     for modality in ("T1", "FLAIR"):
-        one, other = (np.array(each["transforms"][modality]["matrix"]) for each in (found, expected))
-        centre = np.linalg.inv(other) @ [*points_of(cohort, modality).mean(axis=0), 1]
-        np.testing.assert_allclose(one @ centre, other @ centre, atol=0.5)  # voxels have 4 mm
         one = nibabel.load(studies.folder / f"out/one/one_{modality}.nii.gz").get_fdata()
         other = nibabel.load(cohort.folder / "out" / cohort.subject / f"{cohort.subject}_{modality}.nii.gz").get_fdata()
         both = (one > 0) & (other > 0)  # the brains may differ by a few voxels of 4 mm
@@ -73,25 +62,6 @@ def test_nothing_that_is_written_or_printed_names_the_patient(studies):
     assert sources["T1"]["evidence"] == "T1 by its words"
     assert sources["T1"]["series"].startswith("series 2 (UID ...")
     assert sources["FLAIR"].keys() == {"series", "images", "evidence", "sha256", "shape", "affine"}
-
-
-def test_files_under_new_names_are_the_same_study(studies, run_prepare):
-    for number, path in enumerate(sorted((studies.folder / "raw/one/SENTINEL/2").iterdir())):
-        path.rename(path.with_name(f"{9000 - number}.dcm"))
-    assert "0 new, 1 done before, 0 failed" in run_prepare(*studies.options).stdout
-
-
-def test_a_label_map_returns_to_the_grid_of_a_series(studies, cohort, tmp_path):
-    (tmp_path / "maps").mkdir()
-    shutil.copy(studies.folder / "out/one/one_brain_mask.nii.gz", tmp_path / "maps/one.nii.gz")
-    back(str(studies.folder / "out"), str(tmp_path / "maps"), str(tmp_path / "back"), modality="FLAIR")
-    found = nibabel.load(tmp_path / "back/one.nii.gz")
-    raw = nibabel.load(cohort.folder / "raw" / cohort.subject / f"{cohort.subject}_FLAIR.nii.gz")
-    points = np.argwhere(found.get_fdata() > 0) @ found.affine[:3, :3].T + found.affine[:3, 3]
-    np.testing.assert_allclose(points.mean(axis=0), points_of(cohort, "FLAIR").mean(axis=0), atol=3)
-    canonical = [nibabel.as_closest_canonical(each) for each in (found, raw)]
-    assert canonical[0].shape == canonical[1].shape
-    np.testing.assert_allclose(canonical[0].affine, canonical[1].affine, atol=1e-3)
 
 
 def write_t1(folder, study, number, **options):
@@ -120,28 +90,15 @@ def test_two_series_are_a_question_that_an_option_answers(tmp_path):
     assert scans["T1"].series.number == 5
 
 
-def test_series_of_two_frames_of_reference_are_registered(tmp_path):
-    write_t1(tmp_path / "one", Study("1.2", "1.3"), 2)
-    write_modality(tmp_path / "one/3", VOXELS, np.eye(4), Study("1.2", "1.4"), 3, "FLAIR")
-    (subject,) = find_subjects(tmp_path, ["T1", "FLAIR"], {})
-    scans, _ = subject.scans(["T1", "FLAIR"])
-    assert {modality: scan.series.number for modality, scan in scans.items()} == {"T1": 2, "FLAIR": 3}
-
-
 def cut(folder):
     path = max((folder / "2").iterdir())
     path.write_bytes(path.read_bytes()[:-20])
-
-
-def empty(folder):
-    (folder / "2/001.dcm").write_bytes(b"")
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (cut, "voxels cannot be read"),
-        (empty, "DICOM: contains a DICOM file that is empty or damaged; expected complete files"),
         (lambda folder: write_t1(folder, Study(), 3), "DICOM: contains 2 studies; expected one study"),
         (
             lambda folder: write_t1(folder, Study().other_patient(), 3),
@@ -156,22 +113,9 @@ def test_a_bad_study_is_refused_in_one_line(tmp_path, damage, message):
     assert message in fault_of(tmp_path)
 
 
-def test_an_image_of_one_value_is_refused_by_the_name_of_its_series(tmp_path):
-    write_modality(tmp_path / "one", np.ones((4, 4, 12)), np.eye(4), Study(), 2, "T1")
-    assert fault_of(tmp_path).startswith("series 2 (UID ...")
-    assert "1 everywhere; expected an image" in fault_of(tmp_path)
-
-
-def test_nifti_files_beside_a_study_are_taken(tmp_path):
-    write_t1(tmp_path / "one", Study(), 2)
-    (tmp_path / "one/one_T1.nii.gz").write_bytes(b"")
-    assert subject_of(tmp_path).files["T1"].name == "one_T1.nii.gz"
-
-
 @pytest.mark.parametrize(
     ("series", "message"),
     [
-        ("T1=5", "--series=T1=5: expected series by subject, such as"),
         ({"nobody": "T1=5"}, "--series: nobody is no DICOM study in "),
         ({"one": "T9=5"}, "--series=T9=5: expected MODALITY=NUMBER, at most once for each of T1"),
     ],

@@ -45,11 +45,6 @@ def test_two_files_of_a_modality_need_a_pattern(tmp_path):
     assert found(root, ["T1"], {"T1": "run-2_*"})["a"] == {"T1": "run-2_T1w.nii.gz"}
 
 
-def test_one_file_of_two_modalities_is_a_fault(tmp_path):
-    root = folder_with(tmp_path, "a/T1_T2.nii.gz")
-    assert found(root, ["T1", "T2"])["a"].startswith("T1_T2.nii.gz: is T1 and T2; expected one file each")
-
-
 def test_a_modality_that_no_subject_has_is_refused(tmp_path):
     root = folder_with(tmp_path, "a/a_T1.nii.gz", "b/b_T1.nii.gz")
     with pytest.raises(InputError, match=r"--modalities: no file of FLARE \(FLARE\); expected one of at least one sub"):
@@ -74,10 +69,3 @@ def test_a_subject_may_lack_modalities_but_not_all(tmp_path):
     a, b, c = find_subjects(root, ["T1", "FLAIR"], {}, keeps_missing=True)
     assert (list(a.files), list(b.files), b.fault) == (["T1", "FLAIR"], ["T1"], "")
     assert c.fault == "none of T1, FLAIR; expected one file at least"
-
-
-def test_a_root_without_one_layout_is_refused(tmp_path):
-    with pytest.raises(InputError, match="no scans"):
-        find_subjects(folder_with(tmp_path, "x.txt"), ["T1"], {})
-    with pytest.raises(InputError, match=r"holds b_T1\.nii\.gz beside folders"):
-        find_subjects(folder_with(tmp_path, "a/a_T1.nii.gz", "b_T1.nii.gz"), ["T1"], {})
