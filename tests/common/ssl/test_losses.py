@@ -1,16 +1,15 @@
 """The losses against loops over Python numbers, closed forms and analytic gradients."""
 
 import math
-import subprocess
-import sys
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from common.ssl.losses import NTXentLoss, SSLLoss
+from tests.common.training.ranks import on_two_ranks
 from tests.oracles.contrastive import nt_xent
-from tests.support import ROOT
 
 
 def embeddings(views, width=7):
@@ -31,13 +30,6 @@ def test_temperature_is_a_half_by_default_and_lengths_do_not_matter():
     lengths = torch.tensor([[0.01], [1], [3], [50], [7], [0.3]], dtype=torch.float64)
     assert NTXentLoss()(given).item() == SSLLoss().contrastive(given).item() == expected
     assert NTXentLoss()(given * lengths).item() == expected
-
-
-@pytest.mark.parametrize("samples", [2, 5])
-def test_contrastive_of_orthonormal_views_and_of_equal_orthogonal_pairs(samples):
-    assert NTXentLoss()(torch.eye(2 * samples)).item() == pytest.approx(math.log(2 * samples - 1), rel=1e-6)
-    expected = math.log(math.exp(2) + 2 * samples - 2) - 2  # 1 / t = 2
-    assert NTXentLoss(0.5)(torch.eye(samples).repeat(2, 1)).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_contrastive_of_one_sample_and_its_gradient_are_zero():
@@ -140,42 +132,26 @@ def test_terms_of_half_precision_predictions_are_summed_in_float32(prediction):
 
 # Views of other processes
 
-GATHERING = """
-import sys, torch, torch.distributed as dist
-from common.ssl.losses import NTXentLoss
-folder, rank = sys.argv[1], int(sys.argv[2])
-dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-views, weight = torch.load(f"{folder}/views.pt", weights_only=True)  # [process, 2N, width]
-found = {}
-for negatives in ("own", "all"):
-    layer = weight.clone().requires_grad_()
-    found[negatives] = NTXentLoss(gather=negatives == "all")(views[rank] @ layer.T)
-    found[negatives].backward()
-torch.save({name: loss.detach() for name, loss in found.items()} | {"gradient": layer.grad}, f"{folder}/{rank}.pt")
-dist.barrier()
-dist.destroy_process_group()
-"""
+VIEWS = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))  # [process, 2N, width]
+WEIGHT = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+
+def loss_on_a_rank(rank):
+    """With the negatives of this process; with those of all, and the gradient of that."""
+    layer = WEIGHT.clone().requires_grad_()
+    own, gathered = (NTXentLoss(gather=gather)(VIEWS[rank] @ layer.T) for gather in (False, True))
+    gathered.backward()
+    return own.item(), gathered.item(), layer.grad.numpy()
 
 
 def test_gathered_negatives_on_two_processes_equal_one_process_with_all_views(tmp_path):
-    views = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    weight = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    torch.save((views, weight), tmp_path / "views.pt")
-    commands = [[sys.executable, "-c", GATHERING, str(tmp_path), str(rank)] for rank in (0, 1)]
-    processes = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for command in commands]
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-
-    layer = weight.clone().requires_grad_()
-    together = views.reshape(2, 2, 3, 5).transpose(0, 1).reshape(12, 5)  # all first views, then all second views
+    own, gathered, gradients = zip(*on_two_ranks(loss_on_a_rank, tmp_path), strict=True)
+    layer = WEIGHT.clone().requires_grad_()
+    together = VIEWS.reshape(2, 2, 3, 5).transpose(0, 1).reshape(12, 5)  # all first views, then all second views
     expected = NTXentLoss()(together @ layer.T)
-    assert expected.item() == pytest.approx(nt_xent((together @ weight.T).tolist(), 0.5), rel=1e-12)
     expected.backward()
-    torch.testing.assert_close((first["all"] + second["all"]) / 2, expected.detach(), rtol=1e-12, atol=0)
+    assert expected.item() == pytest.approx(nt_xent((together @ WEIGHT.T).tolist(), 0.5), rel=1e-12)
+    assert sum(gathered) / 2 == pytest.approx(expected.item(), rel=1e-12)
     # DistributedDataParallel averages the gradients of the processes
-    average = (first["gradient"] + second["gradient"]) / 2
-    torch.testing.assert_close(average, layer.grad, rtol=1e-10, atol=1e-14)
-    for process, own in zip((first, second), views, strict=True):
-        assert process["own"].item() == pytest.approx(nt_xent((own @ weight.T).tolist(), 0.5), rel=1e-12)
+    np.testing.assert_allclose(sum(gradients) / 2, layer.grad, rtol=1e-10, atol=1e-14)
+    assert own == pytest.approx([nt_xent((views @ WEIGHT.T).tolist(), 0.5) for views in VIEWS], rel=1e-12)

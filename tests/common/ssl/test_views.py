@@ -124,17 +124,6 @@ def test_boxes_stop_at_the_one_that_reaches_the_target(monkeypatch):
         assert sum(volumes[:-1]) < target <= sum(volumes)
 
 
-def test_boxes_of_crops_are_independent():
-    drawn = listed(*views.boxes(1600, (20, 20, 20), generator(5)))
-    pairs = list(zip(drawn[::2], drawn[1::2], strict=True))
-    shares = np.array([[sum(volumes_of(boxes)) for boxes in pair] for pair in pairs])
-    assert abs(np.corrcoef(shares.T)[0, 1]) < 0.12
-    corners = [[boxes[0][0] for boxes in pair] for pair in pairs if all(pair)]
-    halves = Counter((one[0] // 10, other[0] // 10) for one, other in corners)
-    assert stats.chi2_contingency([[halves[a, b] for b in range(2)] for a in range(2)]).pvalue > 1e-3
-    assert not any(one == other for one, other in corners)
-
-
 def test_only_wanted_crops_get_boxes():
     dropped = listed(*views.boxes(40, (20, 20, 20), generator(), torch.arange(40) % 2 == 0))
     assert [bool(boxes) for boxes in dropped] == [True, False] * 20
@@ -186,25 +175,6 @@ def test_corruption_equals_the_oracle(samples, channels, side, depth, dtype):
     assert not changed[expected == given.double().numpy()].any()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64])
-def test_noise_of_each_box_spans_exactly_the_range_of_the_channel(dtype, monkeypatch):
-    given = crops(samples=3, channels=1).mul(torch.tensor([1.0, 50.0, 0.1]).view(3, 1, 1, 1, 1)).to(dtype)
-    boxes = [((0, 0, 0), (1, 1, 2)), ((2, 3, 4), (3, 5, 4)), ((8, 8, 8), (4, 4, 2))]
-    given_boxes(monkeypatch, [boxes] * 3, [[]] * 3)
-    made = views.corrupt(given, generator(9))
-    for before, after in zip(given, made, strict=True):
-        for box in boxes:
-            inside = after[corruption.inside(box)]
-            assert (inside.min(), inside.max()) == (before.min(), before.max())
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_single_precision_rounded(dtype):
-    given = crops(samples=2, side=24, depth=24).to(dtype)
-    expected = views.corrupt(given.float(), generator()).to(dtype)
-    assert torch.equal(views.corrupt(given, generator()), expected)
-
-
 def test_a_box_of_one_value_gets_the_minimum_of_the_crop(monkeypatch):
     given = crops(channels=1)
     given_boxes(monkeypatch, [[((2, 3, 4), (1, 1, 1))]] * 3, [[]] * 3)
@@ -239,24 +209,6 @@ def test_a_batch_of_one_is_never_swapped():
     given[1] = 1  # noise does not show in a constant crop
     assert torch.equal(views.corrupt(given, generator(), 2), given)
     assert not torch.equal(views.corrupt(given, generator(1), 1), given)  # a batch of two is
-
-
-def test_nothing_waits_for_the_device(monkeypatch):
-    """Meta tensors have no values, so that any read of one fails. On a GPU, such a read would wait."""
-    on_host = torch.Generator
-    monkeypatch.setattr(torch, "Generator", lambda device="cpu": on_host("cpu"))  # the meta device has no generator
-    inputs, target = TwoViews()({"image": crops(samples=4, side=24, depth=24)}, torch.device("meta"))
-    assert inputs.device == target["reconstruction"].device == target["rotation"].device == torch.device("meta")
-    assert inputs.shape == (8, 2, 24, 24, 24)
-
-
-def test_threads_change_nothing():
-    given, threads = crops(samples=4, side=40, depth=40), torch.get_num_threads()
-    try:
-        made = [torch.set_num_threads(count) or views.corrupt(given, generator(), 2) for count in (1, 2)]
-    finally:
-        torch.set_num_threads(threads)
-    assert torch.equal(*made)
 
 
 # Views
