@@ -50,16 +50,6 @@ def test_cases_come_in_order_with_both_channels(entries, cache_rate):
         assert item["label"].shape == (3, 4, 4, 4)
 
 
-def test_the_main_process_shows_how_its_cache_fills(entries, capsys, monkeypatch):
-    CaseDataset(entries, Compose([LOAD]))
-    assert capsys.readouterr().err == ""
-    CaseDataset(entries, Compose([LOAD]), cache_rate=1.0)
-    assert f"{len(entries)}/{len(entries)}" in capsys.readouterr().err
-    monkeypatch.setattr("common.data.datasets.idist.get_rank", lambda: 1)
-    CaseDataset(entries, Compose([LOAD]), cache_rate=1.0)
-    assert capsys.readouterr().err == ""
-
-
 @pytest.mark.parametrize("cache_rate", [0.0, 1.0])
 def test_a_broken_file_is_named_with_its_subject_and_bad_input_keeps_its_own_message(entries, cache_rate):
     mislabel(entries[2]["label"])
@@ -74,14 +64,6 @@ def test_a_broken_file_is_named_with_its_subject_and_bad_input_keeps_its_own_mes
     ) as error:
         [None for _ in CaseDataset(entries, Compose([LOAD]), cache_rate)]
     assert not any(text in one_line(error) for text in (entries[1]["image"][0], "_seg", "applying transform"))
-
-
-def test_a_subject_is_named_once(entries):
-    def fail(_):
-        raise InputError("subject case0: is no good")
-
-    with pytest.raises(InputError, match=r"^subject case0: is no good$"):
-        CaseDataset(entries, fail)[0]
 
 
 def test_a_case_that_cannot_be_prepared_is_named_with_all_its_files(entries):

@@ -1,25 +1,20 @@
-from collections import Counter
 from itertools import islice
-from types import SimpleNamespace
 
 import pytest
 import torch
 from monai.data import DataLoader
-from monai.transforms import Compose, RandGaussianNoised, RandShiftIntensityd, RandSpatialCropSamplesd
+from monai.transforms import Compose, RandSpatialCropSamplesd
 
-from common.data.datasets import CaseDataset, CaseSampler, Steps, files_of
+from common.data.datasets import CaseDataset, CaseSampler, Steps
 
-CASES = [{"subject": f"case{n}", "image": torch.zeros(1, 4)} for n in range(7)]
-
-
-def dataset(cache_rate=0.0):
-    random = [RandGaussianNoised("image", prob=1.0), RandShiftIntensityd("image", offsets=1.0, prob=1.0)]
-    return CaseDataset(CASES, Compose(random), cache_rate)
+VOLUMES = [{"subject": f"case{n}", "image": torch.arange(n, n + 8000.0).reshape(1, 20, 20, 20)} for n in range(7)]
 
 
-def steps_of(seed=0, num_workers=0, accumulation_steps=2, batch_size=3, cache_rate=0.0):
-    sampler = CaseSampler(CASES, seed)
-    loader = DataLoader(dataset(cache_rate), batch_size=batch_size, sampler=sampler, num_workers=num_workers)
+def steps_of(num_workers=0, cache_rate=0.0, accumulation_steps=2):
+    """Batches of two crops of each of three volumes."""
+    crops = RandSpatialCropSamplesd("image", roi_size=(4, 4, 4), num_samples=2)
+    dataset = CaseDataset(VOLUMES, Compose([crops]), cache_rate)
+    loader = DataLoader(dataset, batch_size=3, sampler=CaseSampler(VOLUMES, seed=0), num_workers=num_workers)
     return Steps(loader, accumulation_steps)
 
 
@@ -44,12 +39,6 @@ def test_every_pass_is_a_permutation_and_another_one():
     assert len(set(passes)) == 10
 
 
-def test_orders_are_uniform():
-    firsts = Counter(next(iter(CaseSampler(range(5), seed))).case for seed in range(1000))
-    assert all(abs(count - 200) < 60 for count in firsts.values())  # 4.7 standard deviations
-    assert len(firsts) == 5
-
-
 def test_what_is_drawn_belongs_to_the_seed_and_the_position():
     whole = list(islice(CaseSampler(range(7), seed=1), 40))
     assert list(islice(CaseSampler(range(7), seed=1), 40)) == whole
@@ -61,32 +50,11 @@ def test_what_is_drawn_belongs_to_the_seed_and_the_position():
         assert list(islice(sampler, 40 - position)) == whole[position:]
 
 
-@pytest.mark.parametrize("cache_rate", [0.0, 1.0])
-def test_random_transforms_belong_to_the_seed_and_the_position(cache_rate):
-    whole = read(steps_of(cache_rate=cache_rate), 6)
-    later = steps_of(cache_rate=cache_rate)
-    later.begin_after(4)
-    assert equal(read(later, 2), whole[4:])
-    values = torch.cat([image.flatten() for step in whole for _, image in step])
-    assert len(values.unique()) == len(values)
-
-
-VOLUMES = [{"subject": f"case{n}", "image": torch.arange(n, n + 8000.0).reshape(1, 20, 20, 20)} for n in range(7)]
-
-
-def steps_of_crops(num_workers=0):
-    """Two batches a step, each of two crops of each of three volumes."""
-    crops = RandSpatialCropSamplesd("image", roi_size=(4, 4, 4), num_samples=2)
-    sampler = CaseSampler(VOLUMES, seed=0)
-    loader = DataLoader(CaseDataset(VOLUMES, Compose([crops])), batch_size=3, sampler=sampler, num_workers=num_workers)
-    return Steps(loader, accumulation_steps=2)
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_crops_of_a_volume_belong_to_the_seed_and_the_volumes_position(num_workers):
-    whole = read(steps_of_crops(), 6)
+@pytest.mark.parametrize(("num_workers", "cache_rate"), [(0, 0.0), (2, 0.0), (0, 1.0)])
+def test_crops_of_a_volume_belong_to_the_seed_and_the_volumes_position(num_workers, cache_rate):
+    whole = read(steps_of(), 6)
     for done in (1, 4):
-        later = steps_of_crops(num_workers)
+        later = steps_of(num_workers, cache_rate)
         later.begin_after(done)
         assert equal(read(later, 6 - done), whole[done:])
     subjects = [subject for step in whole for names, _ in step for subject in names]
@@ -97,21 +65,9 @@ def test_crops_of_a_volume_belong_to_the_seed_and_the_volumes_position(num_worke
     assert len(crops.unique(dim=0)) > 0.95 * len(crops)  # 17^3 places in each of seven volumes
 
 
-def test_a_step_has_its_batches_one_after_the_other_and_workers_change_nothing():
-    assert equal(read(steps_of(num_workers=2), 4), read(steps_of(), 4))
+def test_a_step_has_its_batches_one_after_the_other():
     steps = iter(steps_of(accumulation_steps=3))
     first = next(steps)
     assert len(first) == 3
-    assert [len(batch["subject"]) for batch in first] == [3, 3, 3]
+    assert [len(batch["subject"]) for batch in first] == [6, 6, 6]
     assert len(list(next(steps))) == 3
-
-
-def test_files_are_found_by_subject():
-    data = [
-        {"subject": "a", "image": ["a1", "a2"], "label": "a3"},
-        {"subject": "b", "image": ["b1", "b1"]},
-        {"subject": "c", "image": ["c1"], "label": None},
-    ]
-    cases = SimpleNamespace(data=data)
-    assert files_of(cases, ["c", "a", "a"]) == ["a1", "a2", "a3", "c1"]
-    assert files_of(cases, ["b", "x"]) == ["b1"]

@@ -7,7 +7,6 @@ from monai.data import MetaTensor
 from monai.transforms import NormalizeIntensityd
 
 from common.data.intensities import NormalizeBraind, brain_and_head, otsu
-from common.errors import InputError
 from scripts.intensities import scans
 
 SPACING = 3.0  # mm
@@ -28,27 +27,17 @@ def head():
     return image.astype(np.float32), radius < 66
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-def test_an_image_without_skull_gets_the_z_score_of_its_voxels_to_the_bit(channels):
-    stripped = torch.tensor(np.stack([each.image for each in scans("ukb", True, 4.0, (0, 0))])[:channels])
+def test_an_image_without_skull_gets_the_z_score_of_its_voxels_to_the_bit():
+    stripped = torch.tensor(np.stack([each.image for each in scans("ukb", True, 4.0, (0, 0))]))
     assert 0.1 < (stripped != 0).float().mean() < 0.5
     image = MetaTensor(stripped, affine=torch.diag(torch.tensor([4.0, 4, 4, 1])))
     result = NormalizeBraind("image")({"image": image.clone()})["image"]
     monai = NormalizeIntensityd("image", nonzero=True, channel_wise=True)({"image": image.clone()})["image"]
     assert torch.equal(result, monai)
-    for raw, z in zip(stripped.numpy(), result.numpy(), strict=True):
-        inside = raw != 0
-        assert not z[~inside].any()
-        np.testing.assert_allclose(z[inside], (raw[inside] - raw[inside].mean()) / raw[inside].std(), atol=1e-4)
 
 
-def test_the_brain_is_found_in_bone_and_scalp(head):
-    image, brain = head
-    assert dice(brain_and_head(torch.tensor(image), [SPACING] * 3)[0].numpy(), brain) > 0.97
-
-
-@pytest.mark.parametrize("change", ["unit", "air", "spikes", "face", "turned"])
-def test_units_air_outliers_and_orientation_do_not_matter(head, change):
+@pytest.mark.parametrize("change", ["unit", "air", "spikes", "face", "turned", None])
+def test_the_brain_is_found_whatever_units_air_outliers_and_orientation_are(head, change):
     image, brain = head[0].copy(), head[1]
     if change == "unit":
         image *= 0.01
@@ -58,9 +47,9 @@ def test_units_air_outliers_and_orientation_do_not_matter(head, change):
         image[::7, ::11, ::13] = 1e5
     elif change == "face":
         image[:15, :, :20] = 0
-    else:
+    elif change == "turned":
         image, brain = image.transpose(2, 0, 1)[::-1].copy(), brain.transpose(2, 0, 1)[::-1]
-    assert dice(brain_and_head(torch.tensor(image), [SPACING] * 3)[0].numpy(), brain) > 0.95
+    assert dice(brain_and_head(torch.tensor(image), [SPACING] * 3)[0].numpy(), brain) > (0.95 if change else 0.97)
 
 
 def test_the_z_score_counts_the_brain_and_air_becomes_background(head):
@@ -87,13 +76,6 @@ def test_the_z_score_counts_the_brain_and_air_becomes_background(head):
     assert not old[~inside].any()
 
 
-def test_voxels_of_a_tensor_without_affine_have_1_mm(head):
-    """Then the same voxels have 27 times less volume, which is no head."""
-    image = torch.tensor(head[0])[None]
-    result = NormalizeBraind("image")({"image": image.clone()})["image"]
-    assert torch.equal(result, NormalizeBraind("image", "nonzero")({"image": image.clone()})["image"])
-
-
 @pytest.mark.parametrize("layout", ["atlas", "ukb", "brats"])
 def test_tissue_has_the_scale_of_the_true_brain_in_heads_of_every_contrast(layout):
     for case in scans(layout, False, SPACING, (1, 0)):
@@ -106,8 +88,8 @@ def test_tissue_has_the_scale_of_the_true_brain_in_heads_of_every_contrast(layou
         assert (tissue - every.mean()) / every.std() > expected + 0.5, "otherwise this test shows nothing"
 
 
-@pytest.mark.parametrize(("spacing", "shape"), [((2.0, 2.0, 6.0), (90, 90, 30)), ((2.0, 3.5, 2.5), (90, 52, 72))])
-def test_voxels_need_not_be_cubes(spacing, shape):
+def test_voxels_need_not_be_cubes():
+    spacing, shape = (2.0, 3.5, 2.5), (90, 52, 72)
     edges = np.array(spacing).reshape(3, 1, 1, 1)
     middle = (np.array(shape).reshape(3, 1, 1, 1) - 1) / 2
     radius = np.sqrt((((np.indices(shape) - middle) * edges) ** 2).sum(axis=0))  # mm
@@ -139,8 +121,3 @@ def test_otsu_is_the_best_of_all_thresholds(seed):
     best = min(map(within, edges))
     assert within(otsu(values)) == pytest.approx(best, rel=0.01)
     assert 15 < otsu(values) < 32
-
-
-def test_an_unknown_normalization_is_refused():
-    with pytest.raises(InputError, match="normalization=zscore: expected one of brain, nonzero"):
-        NormalizeBraind("image", "zscore")

@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, MetaTensor
+from monai.data import MetaTensor
 from monai.transforms import Compose, LoadImaged, RandShiftIntensityd
 from scipy.stats import chisquare
 
@@ -114,20 +114,6 @@ def test_of_an_incomplete_scan_a_modality_that_it_has_remains(files):
     assert remaining == {(True, False, False, False), (False, False, True, False)}
     (alone,) = {tuple(image.flatten(1).any(dim=1).tolist()) for image in crops(without(files, 0, 1, 3), 1.0, 10)}
     assert alone == (False, False, True, False)
-
-
-def test_the_same_seeds_drop_the_same(files):
-    first, second = (crops(files, 0.5, 8) for _ in range(2))
-    assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
-    assert len({tuple(image.flatten(1).any(dim=1).tolist()) for image in first}) > 2
-
-
-@pytest.mark.parametrize("missing", [(1,), (0, 1, 3)])
-def test_complete_and_incomplete_scans_share_a_batch(files, missing):
-    entries = [{"subject": str(n), "image": image} for n, image in enumerate([files, without(files, *missing)])]
-    for order in (entries, entries[::-1]):
-        (batch,) = DataLoader(CaseDataset(order, Compose([LoadScand("image")])), batch_size=2)
-        assert batch["image"].shape == (2, 4, 6, 7, 8)
 
 
 def test_what_cases_lack_is_named_and_counted():

@@ -1,6 +1,7 @@
 """`common.data.reader`: MONAI's arrays to the bit, and no voxel of a damaged file."""
 
 import gzip
+import tracemalloc
 
 import nibabel
 import numpy as np
@@ -8,7 +9,6 @@ import pytest
 from monai.data import NibabelReader
 from monai.transforms import LoadImage
 
-from common.data import headers
 from common.data.reader import VerifyingReader
 from common.errors import InputError
 
@@ -44,12 +44,6 @@ def test_arrays_are_those_of_monai(tmp_path, name, dtype, slope, inter):
     assert ours.meta["filename_or_obj"] == expected.meta["filename_or_obj"]
 
 
-def test_monai_would_not_notice_a_wrong_checksum(tmp_path):
-    """The reason for this reader; it can go when MONAI or nibabel reads to the end."""
-    path = flip(scan(tmp_path / "a.nii.gz"), -8)
-    assert LoadImage(NibabelReader)(path).shape == (7, 8, 9)
-
-
 @pytest.mark.parametrize("place", [-8, -5, -1])
 def test_a_wrong_checksum_or_length_is_refused(tmp_path, place):
     path = flip(scan(tmp_path / "a.nii.gz"), place)
@@ -57,27 +51,17 @@ def test_a_wrong_checksum_or_length_is_refused(tmp_path, place):
         LoadImage(VerifyingReader)(path)
 
 
-def test_what_inflates_beyond_its_header_takes_no_memory(tmp_path, monkeypatch):
+def test_what_inflates_beyond_its_header_takes_no_memory(tmp_path):
     path = scan(tmp_path / "a.nii.gz")
     content = gzip.decompress(path.read_bytes())
-    path.write_bytes(gzip.compress(content + bytes(2**24), compresslevel=1))
-    reached, original = [], headers.zlib.decompressobj
-
-    class Watched:
-        def __init__(self, **settings):
-            self.stream = original(**settings)
-
-        def decompress(self, data, most):
-            reached.append(most)
-            return self.stream.decompress(data, most)
-
-        def __getattr__(self, name):
-            return getattr(self.stream, name)
-
-    monkeypatch.setattr(headers.zlib, "decompressobj", Watched)
+    path.write_bytes(gzip.compress(content + bytes(2**26), compresslevel=1))
+    load = LoadImage(VerifyingReader)
+    tracemalloc.start()
     with pytest.raises(InputError, match=r"more than 1048576 bytes after the \d+ that its header declares"):
-        LoadImage(VerifyingReader)(path)
-    assert max(reached) < 2**21
+        load(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**24
 
 
 def test_parts_and_zeros_after_them_are_sound(tmp_path):

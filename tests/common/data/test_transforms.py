@@ -40,23 +40,14 @@ def test_each_value_is_in_its_regions_and_label_maps_come_back(convention):
 def test_of_nested_regions_the_smaller_wins_even_where_they_are_not_nested(convention, enhancing):
     combinations = list(itertools.product((0, 1), repeat=3))  # of TC, WT, ET, as a network may put them out
     channels = torch.tensor(combinations).T.reshape(3, 1, -1, 1).float()
-    label = RegionsToLabeld("pred", convention)({"pred": channels})["pred"]
-    expected = [enhancing if et else 1 if tc else 2 if wt else 0 for tc, wt, et in combinations]
-    assert label.flatten().tolist() == expected
-
-
-@pytest.mark.parametrize("convention", MEMBERS)
-def test_nested_regions_are_those_that_the_label_map_says(convention):
-    names = MEMBERS[convention][0]
-    combinations = list(itertools.product((0, 1), repeat=len(names)))
-    channels = torch.tensor(combinations).T.reshape(len(names), 1, -1, 1).float()
-    nested = NestRegionsd("pred", convention)({"pred": channels})["pred"]
     label = RegionsToLabeld("pred", convention)({"pred": channels})
+    expected = [enhancing if et else 1 if tc else 2 if wt else 0 for tc, wt, et in combinations]
+    assert label["pred"].flatten().tolist() == expected
+    nested = NestRegionsd("pred", convention)({"pred": channels})["pred"]
     assert torch.equal(nested, LabelToRegionsd("pred", convention)(label)["pred"])
-    assert channels.sum() < nested.sum() or len(names) == 1, "some combination is not nested"
 
 
-@pytest.mark.parametrize(("convention", "value"), [("brats2021", 3), ("brats2023", 4), ("atlas", 2), ("atlas", 255)])
+@pytest.mark.parametrize(("convention", "value"), [("brats2021", 3), ("brats2023", 4), ("atlas", 255)])
 def test_a_value_of_another_convention_is_refused_by_the_files_name(convention, value):
     label = MetaTensor(label_map([0, 1, value]), meta={"filename_or_obj": "/data/B7/B7_seg.nii.gz"})
     known = ", ".join(map(str, sorted(MEMBERS[convention][1])))
