@@ -2,7 +2,6 @@
 
 import pickle
 import sys
-from datetime import timedelta
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from common.training.distributed import leave_process_group
 from tests.support import execute
 
 
-def on_two_ranks(function, folder: Path, *arguments, timeout: float = 200):
-    """What `function(rank, *arguments)` returns on rank 0 and on rank 1; `timeout` is that of the group, in seconds."""
-    (folder / "call").write_bytes(pickle.dumps((function, arguments, timeout)))
+def on_two_ranks(function, folder: Path, *arguments):
+    """What `function(rank, *arguments)` returns on rank 0 and on rank 1."""
+    (folder / "call").write_bytes(pickle.dumps((function, arguments)))
     command = [sys.executable, "-m", "tests.common.training.ranks", str(folder)]
     with ThreadPool(2) as pool:
         ended = pool.map(lambda rank: execute([*command, str(rank)]), range(2))
@@ -23,9 +22,8 @@ def on_two_ranks(function, folder: Path, *arguments, timeout: float = 200):
 
 
 def main(folder: Path, rank: int) -> None:
-    function, arguments, timeout = pickle.loads((folder / "call").read_bytes())
-    place, patience = f"file://{folder}/store", timedelta(seconds=timeout)
-    dist.init_process_group("gloo", init_method=place, rank=rank, world_size=2, timeout=patience)
+    function, arguments = pickle.loads((folder / "call").read_bytes())
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     (folder / f"returned{rank}").write_bytes(pickle.dumps(function(rank, *arguments)))
     leave_process_group()
 

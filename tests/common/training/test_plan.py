@@ -9,42 +9,10 @@ from common.options import Options
 from common.training.distributed import Processes
 from common.training.plan import Plan, length
 
-ATLAS = {"iterations": "600 epochs", "val_interval": "5 epochs", "warmup_iterations": 500}  # of atlas_finetune
-BATCH_SIZE = 4
-
-
-def length_of(cases, cases_per_step, **given):
-    return length(Options(**{"warmup_iterations": 0} | given), cases, cases_per_step)
-
-
-def counted_length(cases, cases_per_step, epochs, val_epochs):
-    """Both intervals, by counting what is read step by step."""
-
-    def steps_until(reads):
-        steps = read = 0
-        while read < reads:
-            steps, read = steps + 1, read + cases_per_step
-        return steps
-
-    interval, iterations = steps_until(val_epochs * cases), 0
-    while iterations * cases_per_step < epochs * cases:
-        iterations += interval
-    return iterations, interval
-
-
-@pytest.mark.parametrize("gpus", [1, 2, 4])
-@pytest.mark.parametrize("cases", [489, 682])
-def test_epochs_are_those_of_the_split_whatever_its_size_and_the_gpus(cases, gpus):
-    found = length_of(cases, BATCH_SIZE * gpus, **ATLAS)
-    assert (found.iterations, found.val_interval) == counted_length(cases, BATCH_SIZE * gpus, 600, 5)
-    assert found.epochs == round(found.iterations * BATCH_SIZE * gpus / cases, 2)
-    assert 600 <= found.epochs < 600 * (1 + gpus * BATCH_SIZE / (5 * cases))  # less than a step too long in an interval
-
 
 @pytest.mark.parametrize(
     ("iterations", "interval", "warmup", "expected"),
     [
-        (200, 20, 0, (200, 20, 0, 8.0)),
         (200, "4 epochs", 200, (200, 100, 200, 8.0)),
         ("7 epochs", 100, 0, (200, 100, 0, 8.0)),
         ("8 epochs", 100, 0, (200, 100, 0, 8.0)),
@@ -61,10 +29,10 @@ def test_each_may_be_given_in_either_unit_if_they_fit(iterations, interval, warm
     """Of a hundred cases, four a step."""
     given = {"iterations": iterations, "val_interval": interval, "warmup_iterations": warmup}
     if isinstance(expected, tuple):
-        assert length_of(100, 4, **given) == expected
+        assert length(Options(**given), cases=100, cases_per_step=4) == expected
         return
     with pytest.raises(ArgumentError) as error:
-        length_of(100, 4, **given)
+        length(Options(**given), cases=100, cases_per_step=4)
     assert str(error.value).startswith(expected)
 
 

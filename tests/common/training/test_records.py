@@ -8,7 +8,6 @@ from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from torch import nn
 
-from common import metrics
 from common.training.handlers import RegionScores
 from common.training.records import EvaluationRecord, TrainingRecord
 from common.weights.storage import versions
@@ -73,44 +72,29 @@ def test_a_record_is_written_by_the_main_process_alone(tmp_path, monkeypatch):
     assert not (tmp_path / "a").exists()
 
 
-def evaluated(folder, cases):
-    """The record of an evaluation."""
-    evaluator = SupervisedEvaluator(
+def test_an_evaluation_leaves_the_dice_of_each_case_and_region(tmp_path):
+    """No case has TC."""
+    cases, regions = RandomCases(2), ["TC", "WT", "ET"]
+    cases.references[:, 0] = False
+    SupervisedEvaluator(
         device=CPU,
         val_data_loader=DataLoader(cases, batch_size=2),
         network=nn.Identity(),
-        key_val_metric={"dice": RegionScores("brats2021", metrics.protocol("brats"))},
-        val_handlers=[EvaluationRecord(folder, METADATA)],
-    )
-    evaluator.run()
-    return record_of(folder)
-
-
-def test_an_evaluation_leaves_the_dice_of_each_case_and_region(tmp_path):
-    """No case has TC; the first one has no WT, and none is predicted there."""
-    cases = RandomCases(3)
-    cases.references[:, 0] = False
-    cases.references[0, 1] = cases.predictions[0, 1] = False
-    record = evaluated(tmp_path, cases)
+        key_val_metric={"dice": RegionScores("brats2021", "brats")},
+        val_handlers=[EvaluationRecord(tmp_path, METADATA)],
+    ).run()
+    record = record_of(tmp_path)
     assert (record["workflow"], record["finished"]) == ("evaluate", True)
-    scores, regions = record["scores"], ["TC", "WT", "ET"]
-    assert scores["regions"] == regions
-    assert list(scores["cases"]) == ["case0", "case1", "case2"]
-    expected = np.array(
-        [
-            [dice(*masks) for masks in zip(*pair, strict=True)]
-            for pair in zip(cases.predictions, cases.references, strict=True)
-        ]
-    )
-    found = [[scores["cases"][f"case{number}"][region] for region in regions] for number in range(3)]
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
-    assert [scores["mean"][region] for region in regions] == pytest.approx(expected.mean(axis=0), rel=1e-6)
-    assert (expected[:, 0] == 0).all()
-    assert expected[0, 1] == 1
-    assert scores["mean_present"]["TC"] is None
-    assert scores["mean_present"]["WT"] == pytest.approx(expected[1:, 1].mean(), rel=1e-6)
-    assert scores["mean_present"]["ET"] == pytest.approx(expected[:, 2].mean(), rel=1e-6)
-    assert scores["n_present"] == {"TC": 0, "WT": 2, "ET": 3}
+    pairs = [zip(*pair, strict=True) for pair in zip(cases.predictions, cases.references, strict=True)]
+    expected = np.array([[dice(*masks) for masks in pair] for pair in pairs])
+    mean = dict(zip(regions, expected.mean(axis=0), strict=True))
+    assert record["scores"] == {
+        "regions": regions,
+        "cases": {f"case{n}": pytest.approx(dict(zip(regions, row, strict=True))) for n, row in enumerate(expected)},
+        "mean": pytest.approx(mean),
+        "mean_present": {"TC": None, "WT": pytest.approx(mean["WT"]), "ET": pytest.approx(mean["ET"])},
+        "n_present": {"TC": 0, "WT": 2, "ET": 2},
+    }
 
 
 def test_the_record_of_an_earlier_run_is_kept(tmp_path):

@@ -1,6 +1,5 @@
 import re
 from contextlib import nullcontext, suppress
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +11,6 @@ from common.data.datasets import Batches
 from common.errors import InputError
 from common.training.step import Step, accumulation_steps, precision
 from tests.common.training.ranks import on_two_ranks
-
-CPU_FLAGS = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-
 
 FILES = [{"subject": f"case{n}", "image": [f"/data/{n}_t1.nii.gz", f"/data/{n}_t2.nii.gz"]} for n in range(4)]
 
@@ -118,32 +114,18 @@ def test_a_step_that_cannot_be_is_refused(function, given, line):
 # The step
 
 
-def test_one_batch_is_a_plain_step_of_gradient_descent():
-    ours, plain, (batch,) = network(), network(), batches(1)
-    output = train(ours, [[batch]], Step())
-    loss = mean_squared(plain, batch)
-    assert output["loss"] == loss
-    assert torch.equal(output["pred"], plain(batch["image"]))
-    descend(plain, loss)
-    assert_alike(ours, plain, rtol=1e-6, atol=1e-8)
-
-
-def test_accumulated_batches_are_one_large_batch():
-    ours, plain, parts = network(), network(), batches(4)
-    output = train(ours, [parts], Step())
-    whole = {key: torch.cat([part[key] for part in parts]) for key in ("image", "label")}
-    loss = mean_squared(plain, whole)
+@pytest.mark.parametrize("count", [1, 4])
+def test_steps_of_one_or_several_batches_are_plain_gradient_descent(count):
+    ours, plain, parts = network(), network(), batches(2 * count)
+    steps = [parts[:count], parts[count:]]
+    output = train(ours, steps, Step())
+    for step in steps:
+        prediction = plain(step[-1]["image"])
+        loss = mean_squared(plain, {key: torch.cat([part[key] for part in step]) for key in ("image", "label")})
+        descend(plain, loss)
     torch.testing.assert_close(output["terms"] | {"loss": output["loss"]}, dict.fromkeys(("total", "loss"), loss.data))
-    descend(plain, loss)
+    torch.testing.assert_close(output["pred"], prediction)
     assert_alike(ours, plain, rtol=1e-5, atol=1e-7)
-
-
-def test_gradients_of_the_step_before_are_gone():
-    ours, plain, parts = network(), network(), batches(2)
-    train(ours, [[part] for part in parts], Step())
-    for part in parts:
-        descend(plain, mean_squared(plain, part))
-    assert_alike(ours, plain)
 
 
 def test_the_terms_of_a_loss_are_means_over_the_batches_and_the_total_is_minimised():
@@ -294,12 +276,3 @@ def error_in_bfloat16(depth):
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_gradients_of_shallow_convolutions_are_right_in_bfloat16(depth):
     assert error_in_bfloat16(depth) < 0.01
-
-
-@pytest.mark.skipif(
-    "avx512_bf16" not in CPU_FLAGS or "amx" in CPU_FLAGS, reason="oneDNN takes another kernel on this processor"
-)
-def test_onednn_still_has_the_fault_that_is_worked_around(monkeypatch):
-    """Where this fails, `ShallowConvolutionsInFloat32` can go."""
-    monkeypatch.setattr("common.training.step.ShallowConvolutionsInFloat32", nullcontext)
-    assert not error_in_bfloat16(2) < 0.3
