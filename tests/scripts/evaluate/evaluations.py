@@ -8,22 +8,13 @@ import numpy as np
 
 from common.inference import results
 from common.metrics.protocols import Protocol
+from tests.support import oblique
 
 SHAPE = (7, 8, 9)
 BLOBS_SHAPE = (24, 20, 12)
 
 
-def odd_affine() -> np.ndarray:
-    """Rotated, mirrored, anisotropic, off centre."""
-    angle = np.deg2rad(20)
-    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    affine = np.eye(4)
-    affine[:3, :3] = turn @ np.diag([-0.7, 1.3, 2.5])
-    affine[:3, 3] = (31.5, -17.25, 8.125)
-    return affine
-
-
-AFFINE = odd_affine()
+AFFINE = oblique((-0.7, 1.3, 2.5))  # rotated, mirrored, anisotropic, off centre
 
 
 def save(path: Path, labels, affine=AFFINE, dtype=np.uint8) -> Path:
