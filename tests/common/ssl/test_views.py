@@ -211,6 +211,15 @@ def test_a_batch_of_one_is_never_swapped():
     assert not torch.equal(views.corrupt(given, generator(1), 1), given)  # a batch of two is
 
 
+def test_nothing_waits_for_the_device(monkeypatch):
+    """Meta tensors have no values, so that any read of one fails. On a GPU, such a read would wait."""
+    on_host = torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device="cpu": on_host("cpu"))  # the meta device has no generator
+    inputs, target = TwoViews()({"image": crops(samples=4, side=24, depth=24)}, torch.device("meta"))
+    assert inputs.device == target["reconstruction"].device == target["rotation"].device == torch.device("meta")
+    assert inputs.shape == (8, 2, 24, 24, 24)
+
+
 # Views
 
 
