@@ -1,4 +1,4 @@
-"""Make enhanced (multi-frame) MR images from the embedded cohort, as converters write them."""
+"""Make enhanced (multi-frame) MR images from the embedded cohort, with what a reader needs of one."""
 
 import copy
 import tempfile
@@ -11,35 +11,8 @@ from pydicom.uid import EnhancedMRImageStorage, generate_uid
 from tests.deploy.dicom_study import DESCRIPTIONS, TIMES, header, write_series
 
 MOVED = ["PixelSpacing", "SliceThickness", "ImageOrientationPatient", "ImagePositionPatient"]  # to functional groups
-LEFT_OUT = ["EchoTime", "RepetitionTime", "EchoTrainLength", "ScanningSequence", "SequenceVariant", "ScanOptions"]
-LEFT_OUT += ["BodyPartExamined"]
-KIND = {"PixelPresentation": "MONOCHROME", "VolumetricProperties": "VOLUME", "VolumeBasedCalculationTechnique": "NONE"}
-KIND |= {"ComplexImageComponent": "MAGNITUDE", "AcquisitionContrast": "UNKNOWN"}
+LEFT_OUT = ["EchoTime", "RepetitionTime", "EchoTrainLength", "ScanningSequence", "BodyPartExamined"]
 TYPE = ["ORIGINAL", "PRIMARY", "OTHER", "NONE"]
-ROOT = KIND | {"ImageType": TYPE, "InstanceNumber": 1, "AcquisitionNumber": 1, "AcquisitionContextSequence": []}
-ROOT |= {"AcquisitionDateTime": "20260102030405", "AcquisitionDuration": 1.0, "MagneticFieldStrength": 3.0}
-ROOT |= {"ManufacturerModelName": "cohort", "DeviceSerialNumber": "1", "SoftwareVersions": "1"}
-ROOT |= {"ContentQualification": "RESEARCH", "BurnedInAnnotation": "NO", "LossyImageCompression": "00"}
-ROOT |= {"PresentationLUTShape": "IDENTITY", "ApplicableSafetyStandardAgency": "IEC", "ResonantNucleus": "1H"}
-ROOT |= {"PulseSequenceName": "sequence", "EchoPulseSequence": "SPIN", "MultipleSpinEcho": "NO"}
-ROOT |= {"MultiPlanarExcitation": "NO", "PhaseContrast": "NO", "TimeOfFlightContrast": "NO"}
-ROOT |= {"SteadyStatePulseSequence": "NONE", "EchoPlanarPulseSequence": "NO", "SaturationRecovery": "NO"}
-ROOT |= {"SpectrallySelectedSuppression": "NONE", "OversamplingPhase": "NONE", "KSpaceFiltering": "NONE"}
-ROOT |= {"GeometryOfKSpaceTraversal": "RECTILINEAR", "RectilinearPhaseEncodeReordering": "LINEAR"}
-ROOT |= {"SegmentedKSpaceTraversal": "SINGLE", "CoverageOfKSpace": "FULL", "NumberOfKSpaceTrajectories": 1}
-RATE = {"SpecificAbsorptionRateDefinition": "IEC_WHOLE_BODY", "SpecificAbsorptionRateValue": 0.1}
-TIMING = {"FlipAngle": 90, "EchoTrainLength": 1, "RFEchoTrainLength": 1, "GradientEchoTrainLength": 0}
-TIMING |= {"GradientOutputType": "DB_DT", "GradientOutput": 0.0, "SpecificAbsorptionRateSequence": [header(**RATE)]}
-TIMING["OperatingModeSequence"] = [header(OperatingModeType="STATIC FIELD", OperatingMode="IEC_NORMAL")]
-MODIFIER = {"FlowCompensation": "NONE", "Spoiling": "NONE", "T2Preparation": "NO", "PartialFourier": "NO"}
-MODIFIER |= {"SpectrallySelectedExcitation": "NONE", "SpatialPresaturation": "NONE", "ParallelAcquisition": "NO"}
-IMAGING = {"MagnetizationTransfer": "NONE", "BloodSignalNulling": "NO", "Tagging": "NONE"}
-IMAGING |= {"TransmitterFrequency": 123.0, "PixelBandwidth": 100.0}
-RECEIVE = {"ReceiveCoilName": "head", "ReceiveCoilManufacturerName": "", "ReceiveCoilType": "VOLUME"}
-TRANSMIT = {"TransmitCoilName": "body", "TransmitCoilManufacturerName": "", "TransmitCoilType": "BODY"}
-VIEW = {"InPlanePhaseEncodingDirection": "ROW", "MRAcquisitionFrequencyEncodingSteps": 64, "PercentSampling": 100}
-VIEW |= {"MRAcquisitionPhaseEncodingStepsInPlane": 64, "MRAcquisitionPhaseEncodingStepsOutOfPlane": 1}
-VIEW |= {"PercentPhaseFieldOfView": 100}
 BRAIN = {"CodeValue": "12738006", "CodingSchemeDesignator": "SCT", "CodeMeaning": "Brain"}
 AGENT = {"CodeValue": "7140000", "CodingSchemeDesignator": "SCT", "CodeMeaning": "Gadobutrol"}
 
@@ -84,9 +57,11 @@ def write_enhanced(folder, array, affine, study, number, modality, order=None, s
 
 
 def _add_root_attributes(image, modality):
-    values, organization = dict(ROOT), generate_uid()
-    values["DimensionOrganizationSequence"] = [header(DimensionOrganizationUID=organization)]
-    values["DimensionIndexSequence"] = [
+    organization = generate_uid()
+    image.ImageType, image.AcquisitionDateTime = TYPE, "20260102030405"
+    image.PulseSequenceName, image.EchoPulseSequence = "sequence", "SPIN"
+    image.DimensionOrganizationSequence = [header(DimensionOrganizationUID=organization)]
+    image.DimensionIndexSequence = [
         header(
             DimensionIndexPointer=pydicom.tag.Tag(pointer),
             FunctionalGroupPointer=pydicom.tag.Tag("FrameContentSequence"),
@@ -95,23 +70,14 @@ def _add_root_attributes(image, modality):
         for pointer in ("StackID", "InStackPositionNumber")
     ]
     if modality == "T1ce":
-        route = header(CodeValue="47625008", CodingSchemeDesignator="SCT", CodeMeaning="Intravenous route")
-        profile = header(ContrastBolusStartTime="025800", ContrastBolusStopTime="025810")
-        agent = header(**AGENT, ContrastBolusAgentNumber=1, ContrastBolusIngredientCodeSequence=[])
-        agent.ContrastBolusAdministrationRouteSequence = [route]
-        agent.ContrastAdministrationProfileSequence = [profile]
-        for contrast, keyword in ((agent, "Volume"), (agent, "IngredientConcentration"), (profile, "Volume")):
-            setattr(contrast, f"ContrastBolus{keyword}", None)
-        values["ContrastBolusAgentSequence"] = [agent]
-    for keyword, value in values.items():
-        setattr(image, keyword, value)
+        profile = header(ContrastBolusStartTime="025800")
+        image.ContrastBolusAgentSequence = [header(**AGENT, ContrastAdministrationProfileSequence=[profile])]
 
 
 def _groups(image, index, slope):
     """The functional groups of the frame of a slice."""
     content = header(StackID="1", InStackPositionNumber=index + 1, DimensionIndexValues=[1, index + 1])
-    content.FrameAcquisitionDateTime = content.FrameReferenceDateTime = "20260102030405"
-    content.FrameAcquisitionDuration = 1000.0
+    content.FrameAcquisitionDateTime = "20260102030405"
     return header(
         FrameContentSequence=[content],
         PlanePositionSequence=[header(ImagePositionPatient=image.ImagePositionPatient)],
@@ -123,19 +89,13 @@ def _shared_groups(modality):
     echo, repetition, inversion = TIMES[modality]
     inversions = {} if inversion is None else {"InversionTimes": [float(inversion)]}
     shared = header(
-        MRImageFrameTypeSequence=[header(FrameType=TYPE, **KIND)],
-        FrameAnatomySequence=[header(FrameLaterality="U", AnatomicRegionSequence=[header(**BRAIN)])],
-        MRTimingAndRelatedParametersSequence=[header(RepetitionTime=repetition, **TIMING)],
+        MRImageFrameTypeSequence=[header(FrameType=TYPE, ComplexImageComponent="MAGNITUDE")],
+        FrameAnatomySequence=[header(AnatomicRegionSequence=[header(**BRAIN)])],
+        MRTimingAndRelatedParametersSequence=[header(RepetitionTime=repetition)],
         MREchoSequence=[header(EffectiveEchoTime=float(echo))],
-        MRModifierSequence=[header(InversionRecovery="YES" if inversions else "NO", **MODIFIER, **inversions)],
-        MRImagingModifierSequence=[header(**IMAGING)],
-        MRReceiveCoilSequence=[header(QuadratureReceiveCoil="NO", **RECEIVE)],
-        MRTransmitCoilSequence=[header(**TRANSMIT)],
-        MRAveragesSequence=[header(NumberOfAverages=1)],
-        MRFOVGeometrySequence=[header(**VIEW)],
+        MRModifierSequence=[header(InversionRecovery="YES" if inversions else "NO", **inversions)],
     )
     if modality == "T1ce":
-        usage = header(ContrastBolusAgentNumber=1, ContrastBolusAgentAdministered="YES")
-        usage.ContrastBolusAgentDetected, usage.ContrastBolusAgentPhase = "YES", "POST_CONTRAST"
+        usage = header(ContrastBolusAgentAdministered="YES", ContrastBolusAgentPhase="POST_CONTRAST")
         shared.ContrastBolusUsageSequence = [usage]
     return shared

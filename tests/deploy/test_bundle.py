@@ -6,13 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from common import weights
 from deploy.bundle import check_options, open_bundle, split_options
 from deploy.tasks import TASKS
 from tests.deploy.checks import refusal
-from tests.deploy.micro_models import INFERENCE_OPTIONS
 from tests.support import ROOT
 
 
@@ -59,17 +57,6 @@ def test_a_checkpoint_says_on_which_scans_it_was_trained(models, tmp_path):
     assert opened.spacing == (2.0, 2.5)
 
 
-def test_the_inference_config_may_be_json(bundle):
-    config = bundle / "configs/inference.yaml"
-    options = open_bundle(bundle).options
-    config.with_suffix(".json").write_text(json.dumps(yaml.safe_load(config.read_text())))
-    config.unlink()
-    opened = open_bundle(bundle)
-    assert (opened.config.name, opened.options) == ("inference.json", options)
-    config.with_suffix(".json").write_text("no config")
-    assert "not a MONAI config" in refusal(open_bundle, bundle)
-
-
 class Harm:
     def __reduce__(self):
         return Path.touch, (Path("/tmp/harm-was-done"),)
@@ -90,37 +77,15 @@ def test_other_folders_and_files_are_refused(bundle, tmp_path):
     metadata = bundle / "configs/metadata.json"
     content = json.loads(metadata.read_text())
     content["network_data_format"]["outputs"]["pred"]["channel_def"] = {"0": "spleen"}
-    for text, message in {
-        json.dumps(content): "segments spleen; expected brats_finetune or atlas_finetune",
-        "{": "not JSON",
-        "{}": "no 'network_data_format'; expected a bundle's metadata",
-    }.items():
-        metadata.write_text(text)
-        assert message in refusal(open_bundle, bundle)
+    metadata.write_text(json.dumps(content))
+    assert "segments spleen; expected brats_finetune or atlas_finetune" in refusal(open_bundle, bundle)
     (bundle / "models/model.pt").unlink()
     metadata.write_text((ROOT / "bundles/brats_finetune/configs/metadata.json").read_text())
     assert refusal(open_bundle, bundle) == f"checkpoint {bundle / 'models/model.pt'}: no such file"
 
 
-@pytest.mark.parametrize(
-    ("text", "options"),
-    [("", []), ("--model_size=tiny --patch_size='[64, 64]'", ["--model_size=tiny", "--patch_size=[64, 64]"])],
-)
-def test_options_are_split_as_on_a_command_line(text, options):
-    assert split_options(text) == options
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        " ".join(INFERENCE_OPTIONS),
-        "--model_size=tiny --overlap=0.25",
-        "--amp --flips=[0,1,2] --window_batch_size 4",
-        "--inferer::sw_batch_size=1 --postprocessing#_mode_=default",
-        "--device=$torch.device('cpu') --stitch_device=@device",
-    ],
-)
-def test_options_of_the_bundle_are_accepted(text, tumours):
+def test_options_of_the_bundle_are_accepted(tumours):
+    text = "--model_size=tiny --patch_size='[64, 64, 64]' --amp --window_batch_size 4 --inferer::sw_batch_size=1"
     check_options(split_options(text), tumours)
 
 
@@ -128,13 +93,10 @@ def test_options_of_the_bundle_are_accepted(text, tumours):
     ("text", "message"),
     [
         ("--output_dir=x", "--bundle_options: --output_dir is set by the application"),
-        ("--config-file=x", "--bundle_options: --config_file is set by the application"),
         ("word", "--bundle_options=word: word: expected options such as"),
         ("--name='x", "--bundle_options=--name='x: No closing quotation"),
         ("--overlp=0.5", "--bundle_options: --overlp: no such option; did you mean --overlap?"),
-        ("--quux::a=1", "--bundle_options: --quux::a: no such option; expected one of the bundle's inference"),
         ("--overlap=2", "--bundle_options: --overlap=2: expected"),
-        ("--model_size=huge", "--bundle_options: --model_size=huge: expected"),
     ],
 )
 def test_other_options_are_refused_before_the_work(text, message, tumours):

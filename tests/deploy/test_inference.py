@@ -12,7 +12,6 @@ from tests.deploy.checks import refusal
 @pytest.mark.parametrize(
     ("lines", "reason"),
     [
-        (["first", "error: the reason"], "error: the reason"),
         (
             ["case: 0%|   | 0/1", "\rfailed: subject case: T1: zero everywhere", "1 of 1 cases failed"],
             "failed: subject case: T1: zero everywhere",

@@ -7,9 +7,7 @@ from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
 from deploy.preconditions import (
     annotation_checks,
-    brain_overlap,
     failed_checks,
-    foreground_volume,
     mni_offset,
     spacing_remarks,
 )
@@ -79,7 +77,6 @@ def test_scans_with_skull_are_reported_even_if_their_background_is_empty(heads):
     volume = heads["T1ce"]
     bright = np.median(volume.array[volume.array > np.median(volume.array)])
     head = Volume(np.where(volume.array > 0.15 * bright, volume.array, 0), volume.affine)
-    assert 3000 < foreground_volume(head) < 6000
     assert "not skull-stripped" in check({"T1ce": head})[0]
 
 
@@ -100,22 +97,9 @@ def test_a_modality_that_is_not_registered_covers_a_part_or_is_small_is_reported
     assert "less than a brain" in check(brats | {"T2": Volume(piece, brats["T2"].affine)})[0]
 
 
-def test_overlap_is_the_dice_coefficient(brats):
-    volume = brats["T1"]
-    shifted = np.roll(volume.array, 1, axis=0)
-    one, other = volume.array > 0, shifted > 0
-    expected = 2 * (one & other).sum() / (one.sum() + other.sum())
-    assert brain_overlap(Volume(shifted, volume.affine), volume) == pytest.approx(expected)
-    empty = Volume(np.zeros_like(volume.array), volume.affine)
-    assert brain_overlap(empty, empty) == 0
-
-
-def test_a_head_in_mni_space_passes(atlas):
-    assert check_head(atlas) == []
-
-
 @pytest.mark.parametrize(("shift", "degrees"), [((20, 0, 0), 0), ((0, 0, -25), 0), ((0, 0, 0), 20)])
 def test_a_head_off_mni_space_is_reported_with_its_offset(atlas, shift, degrees):
+    assert check_head(atlas) == []
     distance, angle = mni_offset(moved(atlas, shift, degrees))
     assert distance == pytest.approx(np.linalg.norm(shift), abs=9)
     assert angle == pytest.approx(degrees, abs=7)
@@ -123,14 +107,9 @@ def test_a_head_off_mni_space_is_reported_with_its_offset(atlas, shift, degrees)
     assert sentence == f"T1: {distance:.0f} mm and {angle:.0f} degrees off MNI space: not registered"
 
 
-def test_a_head_outside_mni_space_is_reported(atlas):
-    assert check_head(moved(atlas, (900, 0, 0))) == ["T1: does not overlap MNI space: not registered"]
-
-
 def test_coarse_voxels_give_a_remark(brats):
     assert spacing_remarks(brats["T1"]) == ["voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"]
     assert spacing_remarks(Volume(brats["T1"].array, np.diag([-1, 1, 1.05, 1]))) == []
-    assert spacing_remarks(brats["T1"], (4.0, 4.0)) == []
     assert spacing_remarks(brats["T1"], (1.0, 2.0))[0].endswith("trained on 1 to 2 mm")
 
 

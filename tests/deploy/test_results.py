@@ -14,13 +14,11 @@ def results(tmp_path):
     return folder
 
 
-def test_an_output_folder_is_made_and_refused_if_it_has_results_or_is_a_file(results, tmp_path):
+def test_an_output_folder_is_made_and_refused_if_it_has_results(results, tmp_path):
     prepare_output(tmp_path / "a/b")
     assert (tmp_path / "a/b").is_dir()
     message = refusal(prepare_output, results)
     assert message == "--output: contains segmentation.dcm; expected a folder without results"
-    message = refusal(prepare_output, results / "result.json")
-    assert message == "--output: File exists; expected a writable folder"
 
 
 def test_all_results_are_published(results, tmp_path):

@@ -1,14 +1,13 @@
 import highdicom as hd
 import numpy as np
-import pydicom
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from deploy.geometry import volume_of
-from deploy.segmentation import label_segments, make_segmentation, series_number
+from deploy.segmentation import label_segments, make_segmentation
 from deploy.tasks import TASKS
 from tests.deploy.checks import dicom_errors, refusal
-from tests.deploy.dicom_study import NAME, Study, header, write_modality
+from tests.deploy.dicom_study import Study, write_modality
 
 TUMOUR = TASKS["tumour"].segments
 ONES = np.ones((6, 5, 12), np.uint8)
@@ -25,11 +24,6 @@ def test_labels_of_no_convention_are_refused():
     message = refusal(label_segments, np.array([0, 7], np.uint8), TUMOUR)
     assert message == "label 7 in the bundle's label map; expected 1, 2, 3, 4"
     assert "labels 3, 4 in one label map" in refusal(label_segments, np.array([3, 4], np.uint8), TUMOUR)
-
-
-@pytest.mark.parametrize(("number", "expected"), [(5, 1051), (None, 1001), (-300, 1001), (2**31 - 1, 1001)])
-def test_the_number_of_a_new_series_is_valid_in_dicom(number, expected):
-    assert series_number(header(SeriesNumber=number), 1) == expected
 
 
 @pytest.fixture
@@ -51,45 +45,16 @@ def save(slices, tumours, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("kind", ["mixed", "one segment", "empty"])
-def test_a_saved_segmentation_is_valid_and_reads_back(kind, slices, save):
-    segments = np.random.default_rng(0).integers(0, 4, (6, 5, 12)).astype(np.uint8)
+@pytest.mark.parametrize("highest", [3, 1, 0])
+def test_a_saved_segmentation_is_valid_and_reads_back(highest, slices, save):
+    segments = np.random.default_rng(0).integers(0, highest + 1, (6, 5, 12)).astype(np.uint8)
     segments[:, :, :3] = 0
-    segments[segments != {"mixed": segments, "one segment": 2, "empty": 0}[kind]] = 0
     read = save(segments)
     pixels = read.get_pixels_by_source_instance([image.SOPInstanceUID for image in slices], combine_segments=True)
     np.testing.assert_array_equal(pixels.transpose(2, 1, 0), segments)
     assert read.get_volume(combine_segments=True).shape == (12, 5, 6)  # refuses gaps
     assert read.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices == 3
     assert read.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
-
-
-@pytest.mark.parametrize(
-    ("character_set", "name"),
-    [("ISO_IR 100", "Müller^Jörg"), (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"), (None, "A^B")],
-)
-def test_names_in_any_script_are_kept_and_private_attributes_are_not(slices, save, tmp_path, character_set, name):
-    for number, image in enumerate(slices):
-        image.SpecificCharacterSet, image.PatientName = character_set, name
-        image.OperatorsName = image.SeriesDescription = NAME
-        image.add_new(0x00090010, "LO", NAME)
-        image.add_new(0x00091001, "LO", NAME)
-        image.save_as(tmp_path / "slice.dcm")
-        slices[number] = pydicom.dcmread(tmp_path / "slice.dcm")
-    read = save()
-    assert str(read.PatientName) == name
-    assert NAME not in str(read)
-
-
-def test_missing_and_invalid_attributes_are_empty(slices, save):
-    first = slices[0]
-    for keyword in ("PatientID", "StudyID", "AccessionNumber", "PatientBirthDate", "ReferringPhysicianName"):
-        delattr(first, keyword)
-    first.PatientSex, first.StudyDate, first.StudyTime, first.PatientName = "X", "unknown", "noon", ["A^B", "C^D"]
-    read = save()
-    assert [read[key].value or "" for key in ("PatientID", "PatientSex", "StudyDate", "StudyTime")] == [""] * 4
-    assert read.PatientName == "A^B"
-    assert first.PatientSex == "X", "the slice is not changed"
 
 
 def test_frames_have_position_segment_and_source_image(slices, tumours):
@@ -117,14 +82,7 @@ def test_a_missing_slice_thickness_is_the_distance_and_a_wrong_spacing_is_comput
     assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (3, 3)
 
 
-CIELAB = {  # L*, a*, b* by scikit-image 0.26.0, rgb2lab (D65), scaled to 16 bits as PS3.3, C.10.7.1.1, says
-    "#e9c46a": [52856, 33519, 45631],
-    "#4dac6d": [41612, 21986, 39103],
-    "#d1495b": [33279, 46959, 37865],
-}
-
-
-def test_segments_have_codes_and_colours_and_name_the_model(slices, tumours):
+def test_segments_have_codes_and_name_the_model(slices, tumours):
     result = make_segmentation(ONES, slices, tumours)
     assert [segment.SegmentNumber for segment in result.SegmentSequence] == [1, 2, 3]
     for segment, expected in zip(result.SegmentSequence, TUMOUR, strict=True):
@@ -136,12 +94,5 @@ def test_segments_have_codes_and_colours_and_name_the_model(slices, tumours):
         assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == (tumours.name[:64], tumours.version)
         assert tumours.name in algorithm.AlgorithmParameters
         assert tumours.checkpoint_sha256 in algorithm.AlgorithmParameters
-        difference = np.subtract(segment.RecommendedDisplayCIELabValue, CIELAB[expected.colour])
-        assert np.abs(difference).max() <= 16, "below a tenth of a unit of b*"
-    assert (result.ManufacturerModelName, result.SoftwareVersions) == (tumours.name[:64], tumours.version)
     for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
         assert result[keyword].value == slices[0][keyword].value
-    again = make_segmentation(ONES, slices, tumours)
-    for uid in ("SOPInstanceUID", "SeriesInstanceUID"):
-        assert result[uid].value.is_valid
-        assert result[uid].value != again[uid].value

@@ -11,31 +11,11 @@ from tests.deploy.dicom_study import VOXELS, Study, change, header, write_brats,
 BRATS = ("FLAIR", "T1ce", "T1", "T2")
 
 
-def modality(description, protocol=None, agent=None, times=(None, None, None)):
-    echo, repetition, inversion = times
-    values = {"ContrastBolusAgent": agent, "EchoTime": echo, "RepetitionTime": repetition, "InversionTime": inversion}
-    return modality_of(header(SeriesDescription=description, ProtocolName=protocol, **values))
-
-
-def test_words_decide_and_an_agent_in_the_header_makes_a_t1_doubtful_unless_words_are_clear():
-    assert modality("t1_mprage", agent="Gadobutrol") == "ask"
-    assert modality("t1_mprage", agent="NONE") == "T1"
-    assert modality("t1_mprage pre", agent="Gadobutrol") == "T1"
-    assert modality("t2_tse", agent="Gadobutrol") == "T2"
-
-
-def test_the_protocol_name_decides_if_the_description_does_not():
-    assert modality("axial", "t2_flair") == "FLAIR"
-    assert modality("t1", "t2_flair") == "T1"
-    assert modality(None, "ep2d_diff_T2", times=(90, 5000, None)) is None
-
-
 @pytest.mark.parametrize(
     ("times", "expected"),
     [
         ((60, 2000, 1500), "FLAIR"),
         ((60, 2000, 1499), "T2"),
-        ((60, 2000, None), "T2"),
         ((59, 2000, None), None),
         ((60, 1999, None), None),
         ((3, 2300, 300), "T1"),
@@ -44,12 +24,12 @@ def test_the_protocol_name_decides_if_the_description_does_not():
         ((15, 1000, None), "T1"),
         ((15, 199, None), None),
         ((15, 1001, None), None),
-        ((16, 500, None), None),
-        ((None, 500, None), None),
     ],
 )
 def test_times_decide_if_words_do_not(times, expected):
-    assert modality("axial", times=times) == expected
+    echo, repetition, inversion = times
+    values = {"EchoTime": echo, "RepetitionTime": repetition, "InversionTime": inversion}
+    assert modality_of(header(SeriesDescription="axial", **values)) == expected
 
 
 @pytest.fixture
@@ -65,14 +45,6 @@ def test_four_series_are_found_next_to_a_localiser(study):
     assert [modality_of(one.header) for one in series] == [None, *BRATS]
     assert [is_volume(one) for one in series] == [False, True, True, True, True]
     assert [one.number for one in choose_series(series, BRATS, {}).series.values()] == [2, 3, 4, 5]
-
-
-def test_a_modality_without_series_is_reported(study):
-    series = [one for one in read_study(study[0]) if one.number != 2]
-    message = refusal(choose_series, series, BRATS, {})
-    assert message.startswith("FLAIR: no series matches among: series 1 (UID ...")
-    assert "series 4 (UID ..." in message
-    assert message.endswith("select one with --series=FLAIR=NUMBER")
 
 
 def test_two_candidates_are_reported_and_one_can_be_requested(study):
@@ -125,7 +97,6 @@ def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
     ("text", "modalities", "expected"),
     [
         ("T1=5,T1ce=9", BRATS, {"T1": "5", "T1ce": "9"}),
-        ("", BRATS, {}),
         ("T1=1.2.3", BRATS, {"T1": "1.2.3"}),
         (5, ("T1",), {"T1": "5"}),
     ],
@@ -134,7 +105,7 @@ def test_the_series_option_names_a_series_for_each_modality(text, modalities, ex
     assert parse_series_option(text, modalities) == expected
 
 
-@pytest.mark.parametrize("text", ["T1", "T1=", "T3=5", "T1=5,T1=6", 5])
+@pytest.mark.parametrize("text", ["T1", "T3=5", "T1=5,T1=6"])
 def test_a_malformed_series_option_is_refused(text):
     message = refusal(parse_series_option, text, BRATS)
     assert message == f"--series={text}: expected MODALITY=NUMBER, at most once for each of FLAIR, T1ce, T1, T2"

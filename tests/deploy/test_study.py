@@ -69,9 +69,7 @@ def test_a_folder_without_dicom_and_a_missing_one_are_refused(tmp_path):
     assert message == "--input: no such folder; expected a folder with the DICOM files of one study"
 
 
-@pytest.mark.parametrize(
-    ("name", "content"), [("IM0001", b""), ("a.dcm", b""), ("a.DCM", b"SENTINEL"), ("a.IMA", b"S")]
-)
+@pytest.mark.parametrize(("name", "content"), [("IM0001", b""), ("a.DCM", b"SENTINEL")])
 def test_files_of_an_interrupted_export_are_reported(study, name, content):
     """If it were ignored, the last slice of a series could be missing unnoticed."""
     (study[0] / name).write_bytes(content)
@@ -88,11 +86,8 @@ def test_a_damaged_header_is_reported_without_its_content(study):
     ("keyword", "value"),
     [
         ("SeriesNumber", b"SENTINEL"),
-        ("EchoTime", b"SENTINEL"),
         ("EchoTime", b"3\\5 "),
-        ("PixelSpacing", b"1 "),
         ("ImagePositionPatient", b"1\\2 "),
-        ("ImageOrientationPatient", b"1\\0\\0 "),
         ("SeriesInstanceUID", b"1.2/../SENTINEL\n<b> "),
         ("StudyInstanceUID", b""),
     ],

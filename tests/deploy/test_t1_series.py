@@ -59,16 +59,14 @@ def question(series, modalities=PAIR, **requested):
 
 THICK = {"MRAcquisitionType": "2D", "voxels": (np.ones((4, 4, 24), np.uint16), np.diag([40.0, 40.0, 6.0, 1.0]))}
 THIN = {"MRAcquisitionType": "3D", "voxels": (np.ones((120, 120, 120), np.uint16), np.eye(4))}
-THICKER = THIN | {"voxels": (np.ones((76, 76, 76), np.uint16), np.diag([1.6, 1.6, 1.6, 1.0]))}
 PART = THIN | {"voxels": (np.ones((120, 120, 99), np.uint16), np.eye(4))}
 NATIVE, ENHANCED = t1(scan="T1"), t1("T1 +C", scan="T1ce")
 EARLY, LATE, LATE_AGENT = t1(at="100000"), t1(at="103000"), t1(at="103000", agent=AGENT)
 KEPT = t1(at="100000", agent=AGENT)
 FLAIR = {"EchoTime": 110, "RepetitionTime": 9000, "InversionTime": 2500}
-LATE_FLAIR = t1("FLAIR", agent=AGENT, ContrastBolusStartTime="110000", **FLAIR)
 FIRST, SECOND = {"AcquisitionTime": "100000"}, {"AcquisitionTime": "110001"}  # an hour apart, and a second
 REFORMAT = t1("T1 +C", agent=AGENT, ImageType=["DERIVED", "SECONDARY", "MPR"])
-DIM, UNKNOWN = "its voxels are not brighter than those of the T1", "voxels could not be compared"
+DIM = "its voxels are not brighter than those of the T1"
 WORDS = "T1ce: series 2 was chosen by its words alone; "
 SILENT = "T1: nothing says that series 1 is native; for the T1ce, "
 WEAK = "T1 and T1ce: weak evidence, confirmed because series 2 "
@@ -83,24 +81,12 @@ def after_agent(**values):
 CHOSEN = {  # numbers of T1ce and T1, remarks, series
     "clear words that the voxels confirm": ([2, 1], [], NATIVE, ENHANCED),
     "words alone": ([2, 1], [WORDS + DIM, SILENT + DIM], t1(), t1("T1 +C")),
-    "words alone, other times": ([2, 1], [WORDS + UNKNOWN, SILENT + UNKNOWN], t1(RepetitionTime=9), t1("T1 +C")),
     "unclear words and voxels": ([2, 1], [WEAK + BRIGHTER], NATIVE, t1("T1 (+)", scan="T1ce")),
     "an agent in one header and voxels": ([2, 1], [WEAK + BRIGHTER], NATIVE, t1(agent=AGENT, scan="T1ce")),
     "an agent that appears": ([2, 1], [WEAK + AFTER], EARLY, LATE_AGENT),
-    "a kept agent": ([2, 1], [WEAK + AFTER, WORDS + DIM], KEPT, LATE_AGENT | {"SeriesDescription": "T1 +C"}),
     "the time of the injection": ([2, 1], [], KEPT, t1(at="103000", **INJECTED)),
-    "the first of two injections": ([1, 3], [], t1(at="103000", **INJECTED), LATE_FLAIR, EARLY),
-    "words and the injection": ([2, 1], [SILENT + DIM], t1(), t1("T1 +C", at="103000", **INJECTED | {"agent": None})),
     "a T1 before the T1ce": ([1, 3], [], t1("T1 +C", at="102000", agent=AGENT), t1("SAG T1", at="103000"), EARLY),
-    "a T1 that says so before a silent one": ([3, 1], [], t1("T1 pre"), t1(), t1("T1 post", agent=AGENT)),
     "a reformat": ([3, 1], [], t1(), REFORMAT, t1("T1 +C", agent=AGENT)),
-    "words against a header alone": (
-        [2, 1],
-        [],
-        t1(),
-        after_agent(),
-        after_agent(**THIN) | {"SeriesDescription": "T1"},
-    ),
     "the only thin 3D scan": ([3, 1], [ONLY_3D], t1(), after_agent(), after_agent(**THIN), after_agent()),
 }
 
@@ -117,13 +103,6 @@ def test_reasons_name_the_points_and_the_comparison_of_the_pair(study):
     assert plain(choice.reasons["T1ce"]) == f"T1 by its words, its words say with agent; series 2 {BRIGHTER}"
 
 
-@pytest.mark.parametrize("agent", ["", "NONE", "no contrast", "ohne KM", "keine"])
-def test_an_agent_that_is_denied_is_none(study, agent):
-    numbers, remarks, choice = choose(study(t1(agent=agent), t1("T1 +C", agent=AGENT)))
-    assert (numbers, remarks) == ([2, 1], [])
-    assert choice.reasons["T1"] == "T1 by its words, its header names no agent"
-
-
 NO_AGENT = "T1ce: no series shows contrast agent by words or header"
 DOUBT, DOUBT_T1, TWO = "T1ce: the evidence is doubtful", "T1: the evidence is doubtful", "T1ce: 2 series match"
 DOUBTFUL = {  # start of the question, series
@@ -135,20 +114,12 @@ DOUBTFUL = {  # start of the question, series
     "voxels alone": (NO_AGENT, NATIVE, t1(scan="T1ce")),
     "unclear words": (DOUBT, t1(), t1("T1 (+)")),
     "an agent in one header": (DOUBT, t1(), t1(agent=AGENT)),
-    "an agent in one header against voxels": (DOUBT, t1(scan="T1ce"), t1(agent=AGENT, scan="T1")),
-    "unclear words of both against voxels": (DOUBT, t1("T1 (-)", scan="T1ce"), t1("T1 (+)", scan="T1")),
-    "unclear words of both and voxels": (DOUBT, t1("T1 (-)", scan="T1"), t1("T1 (+)", scan="T1ce")),
     "an agent that appears in another kind of scan": (DOUBT, EARLY, t1(at="103000", agent=AGENT, EchoTime=15)),
-    "an agent that was kept, no order": (DOUBT_T1, t1(agent=AGENT), t1("T1 +C", at="103000", agent=AGENT)),
     "a silent T1 after the T1ce": (DOUBT_T1, t1("T1 +C", at="102000", agent=AGENT), LATE),
     "two silent T1": ("T1: 2 series match", t1("AX T1"), t1("SAG T1"), t1("T1 post", agent=AGENT)),
     "two T1ce by words": (TWO, t1(), t1("T1 +C"), t1("T1 +C")),
-    "two thin T1ce": (TWO, t1(), after_agent(**THIN), after_agent(**THIN)),
-    "two thick T1ce": (TWO, t1(), after_agent(), after_agent()),
-    "a thin T1ce by words only": (TWO, t1(), after_agent(), after_agent(**THIN) | {"ContrastBolusAgent": None}),
     "a thin T1ce in another frame": (TWO, t1(), after_agent(FrameOfReferenceUID="1.2"), after_agent(**THIN)),
     "a thin T1ce of another injection": (TWO, t1(), after_agent(**FIRST), after_agent(**THIN, **SECOND)),
-    "a 3D T1ce in thicker slices": (TWO, t1(), after_agent(), after_agent(**THICKER)),
     "a thin T1ce of a part of the head": (TWO, t1(), after_agent(), after_agent(**PART)),
 }
 
@@ -171,7 +142,6 @@ def test_doubtful_evidence_is_a_question(study, name):
         [t1("T1 +C")],
         [t1(agent=AGENT)],
         [t1("T1 (+)")],
-        [t1("T1 pre/post")],
         [t1(scan="T1ce"), t1("T1 +C", scan="T1")],
     ],
 )
@@ -185,22 +155,12 @@ def test_without_a_t1ce_the_question_lists_every_series_and_why_it_was_ruled_out
         t1(),
         t1("T1 +C", ImageType=["DERIVED", "SECONDARY", "SUBTRACTED"]),
         t1("T1 +C", BodyPartExamined="CSPINE"),
-        t1("T1 +C", EchoTime=100),
-        t1("T1 +C", Modality="CT"),
-        t1("axial", EchoTime=20),
-        t1("T1 +C", AngioFlag="Y"),
-        t1("T1 +C", ScanningSequence="EP"),
     )
     assert question(series) == (
         f"{NO_AGENT}: series 2: T1 by its words"
         "; series 1: its words name another image or part of the body"
         "; series 3: its image type names another image"
         "; series 4: it shows another part of the body"
-        "; series 5: its words and its times contradict each other"
-        "; series 6: not MR"
-        "; series 7: neither words nor times say what it is"
-        "; series 8: angiography"
-        "; series 9: echo-planar imaging"
         "; select one with --series=T1ce=NUMBER"
     )
 
@@ -211,7 +171,6 @@ def test_without_a_t1ce_the_question_lists_every_series_and_why_it_was_ruled_out
         ("FLAIR", [t1("FLAIR +C", **FLAIR), t1("FLAIR", **FLAIR)], 2),
         ("T1", [t1()], 1),
         ("T1", [t1(), t1("T1 +C")], 1),
-        ("T1", [t1("T1 nativ", agent=AGENT)], 1),
         ("T1", [t1(scan="T1ce"), t1("T1 +C", scan="T1", FrameOfReferenceUID="1.2.3")], 1),  # frames are not compared
     ],
 )
@@ -230,13 +189,6 @@ def test_a_request_is_obeyed_with_remarks(study):
     ]
     assert question(series, T1="2").startswith(NO_AGENT)
     assert choose(study(NATIVE, t1("axial", scan="T1ce")), T1ce="2")[:2] == ([2, 1], []), "it fits"
-
-
-def test_broken_slices_are_no_evidence(study):
-    series = study(NATIVE, ENHANCED)
-    for instance in series[0].instances[:3]:
-        instance.path.write_bytes(instance.path.read_bytes()[:-9])
-    assert choose(series)[1] == [WORDS + UNKNOWN, SILENT + UNKNOWN]
 
 
 def test_the_voxels_of_enhanced_mr_are_compared_like_those_of_single_frames(tmp_path, cohorts):

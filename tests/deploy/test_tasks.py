@@ -1,6 +1,5 @@
 from pydicom.sr.codedict import codes
 
-from common.data.regions import CONVENTIONS
 from common.prepare.targets import COHORTS
 from deploy.tasks import TASKS
 
@@ -12,15 +11,6 @@ def test_segments_have_snomed_codes():
     known = [(code.value, code.meaning) for code in (codes.SCT.Necrosis, codes.SCT.Edema, codes.SCT.Neoplasm)]
     found = [(segment.code, segment.meaning) for segment in (*TUMOUR, *STROKE)]
     assert found == [*known, ("55641003", "Infarct")]
-
-
-def test_a_segment_has_the_colour_of_the_innermost_region_around_it():
-    """So that viewers show the nested regions of the project's pictures in the same colours."""
-    for convention, segments in (("brats2021", TUMOUR), ("brats2023", TUMOUR), ("atlas", STROKE)):
-        regions = CONVENTIONS[convention].regions.values()
-        for segment in segments:
-            around = [region for region in regions if region.labels & set(segment.values)]
-            assert segment.colour == min(around, key=lambda region: len(region.labels)).colour
 
 
 def test_scans_are_prepared_as_the_model_expects_the_brain():
