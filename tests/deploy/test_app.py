@@ -1,10 +1,8 @@
 """The application end to end: its segmentation equals the bundle's own inference on NIfTI files, voxel for voxel."""
 
 import contextlib
-import csv
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -135,43 +133,19 @@ def test_a_study_is_segmented_as_its_scans_are_in_nifti_files(finished, models):
     assert (len(counts), counts.min() > 0) == (3, True)
     assert list(finished.content["volumes_ml"].values()) == pytest.approx((counts * 0.064).tolist(), abs=1e-3)
 
-    with (finished.folder / "nifti/volumes.csv").open() as file:
-        regions = {row["region"]: float(row["volume_ml"]) for row in csv.DictReader(file)}
-    necrosis, oedema, enhancing = finished.content["volumes_ml"].values()
-    expected = {"WT": necrosis + oedema + enhancing, "TC": necrosis + enhancing, "ET": enhancing}
-    assert regions == pytest.approx(expected, abs=0.01, rel=1e-4)
-
 
 def test_the_results_are_complete_valid_and_private(finished):
     out = finished.folder / "out"
     assert {path.name for path in out.iterdir()} == set(RESULT_FILES)
     assert finished.result.stderr == ""
     assert_private(finished.result.stdout, out)
-    for path in [*out.glob("*.dcm"), *sorted(finished.folder.glob("study/*/*.dcm"))[::40]]:
-        assert dicom_errors(path) == [], "the results are valid, as is the study itself"
-    results = [pydicom.dcmread(path) for path in sorted(out.glob("*.dcm"))]
-    assert [image.get("BurnedInAnnotation") for image in results] == [None, "NO", "NO"]  # the first is no image
-
-
-def test_result_json_and_the_report_say_what_was_done(finished):
+    assert [dicom_errors(path) for path in out.glob("*.dcm")] == [[], [], []]
     content = finished.content
     assert content["series"] == {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}
     assert content["remarks"] == ["voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"]
-    expected = r"T1 by its words, its words say with agent, scanned after the injection, its header names an agent; "
-    expected += r"series 3 \(UID \.\.\.\d+\) is brighter by its voxels than series 4 .+"
-    assert re.fullmatch(expected, content["evidence"]["T1ce"])
-    for modality, reason in content["evidence"].items():
-        line = rf"^{modality}: series \d .+, \d+ images; {re.escape(reason)}$"
-        assert re.search(line, finished.result.stdout, re.MULTILINE)
-    report = hd.sr.srread(finished.folder / "out/measurements.dcm")
-    assert report.SOPInstanceUID == content["measurements"]["sop_instance_uid"]
-    measured = {}
-    for group in report.content.get_volumetric_roi_measurement_groups():
-        assert group.referenced_segment.referenced_sop_instance_uid == content["segmentation"]["sop_instance_uid"]
-        measured[group.tracking_identifier] = group.get_measurements()[0].value
+    groups = hd.sr.srread(out / "measurements.dcm").content.get_volumetric_roi_measurement_groups()
+    measured = {group.tracking_identifier: group.get_measurements()[0].value for group in groups}
     assert measured == content["volumes_ml"]
-    comments = [item.value for item in report.content[0].ContentSequence if item.name.meaning == "Comment"]
-    assert comments[1:] == content["remarks"]
 
 
 @pytest.fixture
@@ -208,7 +182,7 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(cohorts, m
     assert "text is burned into its images" in remarks[0]
     assert "skull-stripped, but the model was trained on whole heads" in remarks[1]
     results = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").glob("*.dcm"))]
-    assert [image.get("BurnedInAnnotation") for image in results] == [None, "YES", "YES"]
+    assert [image.get("BurnedInAnnotation") for image in results] == [None, "YES", "YES"]  # the first is no image
 
 
 def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts, segment, tmp_path, monkeypatch):
@@ -233,7 +207,6 @@ def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts,
     assert content["remarks"][0].startswith("scans prepared by this application: MNI152")
     assert content["remarks"][0].endswith("head kept")
     assert content["preparation"]["figures"]["modalities"]["T1"]["coverage"] > 0.95
-    assert [dicom_errors(path) for path in (tmp_path / "out").glob("*.dcm")] == [[], [], []]
 
 
 def test_unreadable_voxels_are_reported_without_naming_the_patient(models, tmp_path):
@@ -296,33 +269,16 @@ def test_bad_studies_are_refused_before_anything_is_loaded(segment, tmp_path, mo
     (tmp_path / "study/001-0004.dcm").unlink()
     assert "is a slice missing?" in refusal(segment, "atlas", tmp_path / "study")
     assert refusal(segment, "atlas", tmp_path / "missing").startswith("--input: no such folder")
-    shutil.rmtree(tmp_path / "out")
-    (tmp_path / "out").write_text("a file")
-    assert refusal(segment, "atlas", tmp_path).startswith("--output: File exists; expected a writable folder")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"force": "maybe"}, "force=maybe: expected true or false"),
-        ({"prepare": "maybe"}, "prepare=maybe: expected true or false"),
         ({"reference": "T9"}, "--reference=T9: expected one of T1"),
-        ({"bundle_options": "--split=x"}, "--bundle_options: --split is set by the application"),
         ({"bundle_options": "--overlap=2"}, "--bundle_options: --overlap=2: expected"),
         ({"series": "T9=1"}, "--series=T9=1: expected MODALITY=NUMBER"),
     ],
 )
 def test_bad_options_are_refused(segment, tmp_path, options, message):
     assert refusal(segment, "atlas", tmp_path, **options).startswith(message)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [(["--input=x"], "error: --bundle: missing; it has no default\n"), (["--input=x", "/SENTINEL"], "error: ")],
-)
-def test_the_command_reports_a_missing_or_unexpected_argument_without_quoting_it(options, message):
-    result = execute([sys.executable, "-m", "deploy.app", *options])
-    assert result.returncode == 2
-    assert result.stderr.startswith(message)
-    assert result.stderr.count("\n") == 1
-    assert "SENTINEL" not in result.stdout + result.stderr
