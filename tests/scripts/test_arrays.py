@@ -87,21 +87,9 @@ def test_settings_that_slurm_refuses_are_told(cluster, tmp_path):
         array_of({"slurm_partition": "none"}, tmp_path, "refused", 1).map(square, [1], "number")
 
 
-def test_no_items_are_no_jobs(cluster, tmp_path):
-    assert array_of(SETTINGS, tmp_path, "none", 4).map(square, [], "number") == []
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ("gpu", "^slurm=gpu: expected settings such as"),
-        ({"partitoin": "gpu"}, r"^slurm={'partitoin': 'gpu'}: .*titoin"),
-    ],
-)
-def test_settings_that_submitit_does_not_know_are_refused(cluster, tmp_path, settings, message):
-    with pytest.raises(ArgumentError, match=message) as caught:
-        array_of(settings, tmp_path, "refused", 1)
+def test_settings_that_submitit_does_not_know_are_refused(cluster, tmp_path):
+    with pytest.raises(ArgumentError, match=r"^slurm={'partitoin': 'gpu'}: .*titoin") as caught:
+        array_of({"partitoin": "gpu"}, tmp_path, "refused", 1)
     assert one_line(caught)
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import InputError
-from scripts.experiments.costs import batches_of_a_step, key_of, measure, read_costs, settings_of, steps_of
+from scripts.experiments.costs import batches_of_a_step, key_of, measure, settings_of, steps_of
 from scripts.experiments.instances import Places
 from scripts.experiments.jobs import jobs_of
 
@@ -35,27 +34,6 @@ def test_a_length_in_epochs_needs_the_datalist(tmp_path, gpus, steps):
     content = {"name": "atlas", "modalities": ["T1"], "label_convention": "atlas", "training": cases}
     (tmp_path / "datalists/data.json").write_text(json.dumps(content))
     assert steps_of(job, gpus) == (steps, "")  # docs/scale.md
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": []}', "[]"])
-def test_costs_that_nobody_measured_are_refused(tmp_path, text):
-    (tmp_path / "costs.json").write_text(text)
-    with pytest.raises(InputError, match=r"costs\.json: .*; expected what --measure=true writes, or no such file$"):
-        read_costs(tmp_path / "costs.json")
-
-
-@pytest.mark.parametrize("edges", ["64,64,96", "(64,64,96)", "[64,64,96]", [64, 64, 96]])
-def test_options_are_read_as_monais_command_reads_them(edges):
-    job = training("brats_finetune", "brats", options={"patch_size": edges, "iterations": "600 epochs"})
-    found = settings_of(job)
-    assert (list(found["patch_size"]), found["iterations"]) == ([64, 64, 96], "600 epochs")
-
-
-def test_options_of_the_study_count_and_have_to_fit():
-    options = {"iterations": 30, "val_interval": 10}
-    assert steps_of(training("brats_finetune", "brats", options=options | {"warmup_iterations": 3}), 1) == (30, "")
-    with pytest.raises(InputError, match=r"^it: warmup_iterations=500: expected at most iterations=30$"):
-        steps_of(training("brats_finetune", "brats", options=options), 1)
 
 
 def test_trainings_that_differ_in_seed_length_or_places_cost_the_same():

@@ -26,12 +26,3 @@ def test_a_study_runs_as_slurm_jobs(slurm, command, work, tmp_path):
     assert read_record(tmp_path / "out/jobs/alone")["state"] == "done"
     names = slurm.ask("scontrol", "show", "job", "--oneliner")
     assert "JobName=second-tiny-fold0" in names
-
-
-@pytest.mark.slow
-def test_a_job_that_slurm_refuses_has_failed(slurm, command):
-    words = [*command[:3], "run", *command[3:], "--only=alone", "--slurm={'slurm_partition':'none'}"]
-    result = execute(words, ROOT, **of_slurm(slurm))
-    assert result.returncode == 1
-    assert "failed       alone: sbatch: error: invalid partition specified: none" in result.stdout
-    assert "Traceback" not in result.stderr

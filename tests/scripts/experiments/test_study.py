@@ -1,6 +1,7 @@
 """Studies: what they expand to, and what is refused."""
 
 import re
+from collections import Counter
 from itertools import product
 from pathlib import Path
 
@@ -40,26 +41,21 @@ def jobs(content=CONTENT, **places):
     return jobs_of(content, Places(Path("/out"), ROOTS, **places))
 
 
-def names(found, start):
-    return {name for name in found if name.startswith(start)}
-
-
-def test_jobs_are_all_combinations_whose_shared_axes_agree():
-    found = jobs()
-    assert names(found, "ukb") == {"ukb"}
-    assert names(found, "brats/") == {f"brats/fold{fold}" for fold in FOLDS}
-    assert names(found, "stage1/") == {f"stage1/{size}" for size in SIZES}  # shared by all folds
-    pairs = {f"fold{fold}-{size}" for fold, size in product(FOLDS, SIZES)}
-    assert names(found, "stage2/") == {f"stage2/{pair}" for pair in pairs}
-    assert names(found, "two_stage/") == {f"two_stage/{pair}{end}" for pair in pairs for end in ("", "/evaluation")}
-    assert len(names(found, "few_shot/")) == len(FOLDS) * len(SIZES) * 2
-
-
-def test_an_entry_can_choose_among_the_values_of_what_it_starts_from():
+def test_jobs_are_all_combinations_whose_shared_axes_agree_and_that_an_entry_chooses():
     small = {"bundle": "brats_finetune", "datalist": "brats", "pretrained": "stage2", "for": {"size": ["small"]}}
     found = jobs(CONTENT | {"runs": CONTENT["runs"] | {"small": small}})
-    assert names(found, "small/") == {f"small/fold{fold}-small" for fold in FOLDS}
-    assert all(found[name].needs == ("brats/fold" + name[10], f"stage2/{name[6:]}") for name in names(found, "small/"))
+    pairs = [f"fold{fold}-{size}" for fold, size in product(FOLDS, SIZES)]
+    expected = {
+        "ukb": ["ukb"],
+        "brats": [f"brats/fold{fold}" for fold in FOLDS],
+        "stage1": [f"stage1/{size}" for size in SIZES],  # shared by all folds
+        "stage2": [f"stage2/{pair}" for pair in pairs],
+        "two_stage": [f"two_stage/{pair}{end}" for pair in pairs for end in ("", "/evaluation")],
+        "small": [f"small/fold{fold}-small" for fold in FOLDS],
+    }
+    assert {entry: [name for name, job in found.items() if job.entry == entry] for entry in expected} == expected
+    assert sum(job.entry == "few_shot" for job in found.values()) == len(FOLDS) * len(SIZES) * 2
+    assert found["small/fold2-small"].needs == ("brats/fold2", "stage2/fold2-small")
 
 
 def test_a_job_comes_after_what_it_needs_and_starts_from_the_same_fold_and_size():
@@ -96,50 +92,24 @@ def test_commands_are_those_that_a_user_would_type():
     assert training.words[7] == "--config_file=['configs/train.yaml','configs/multi_gpu_train.yaml']"
 
 
-def test_an_evaluation_has_the_machines_options_of_its_training_and_the_network_of_its_checkpoint():
-    content = CONTENT | {"settings": {"overlays": ["quickstart.yaml"], "options": {"iterations": 4}}}
-    (evaluation,) = jobs(content)["two_stage/fold0-small/evaluation"].commands
-    assert "--num_workers=0" in evaluation.words
-    assert not [word for word in evaluation.words if "size" in word]  # the checkpoint says what it is
-    assert not [word for word in evaluation.words if word.startswith(("--iterations", "--learning_rate"))]
-    (training,) = jobs(content)["two_stage/fold0-small"].commands
-    assert "--config_file=['configs/train.yaml','configs/quickstart.yaml']" in training.words
-
-
 def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
     made = jobs_of(CONTENT | {"cohorts": {"ukb": {"subjects": 3}}}, Places(Path("/out"), {}))
     assert made["cohorts/ukb"].commands[0].words[-1] == "--subjects=3"
-    assert made["ukb"].needs == ("cohorts/ukb",)
-    assert made["ukb"].absent == ""
+    assert (made["ukb"].needs, made["ukb"].absent) == (("cohorts/ukb",), "")
+    record = Path("/out/jobs/cohorts/ukb/record.json")
+    assert {job.entry for job in made.values() if record in job.inputs} == {"ukb", "stage1"}
     absent = {job.absent for job in made.values() if job.entry in ("brats", "few", "stage2")}
     assert absent == {"expected --brats, the folder of the cohort"}
-    made = jobs_of(CONTENT | {"cohorts": {"brats": {"subjects": 3}}}, Places(Path("/out"), {"ukb": Path("/u")}))
-    record = Path("/out/jobs/cohorts/brats/record.json")
-    assert {job.entry for job in made.values() if record in job.inputs} == {"brats", "stage2", "two_stage", "few_shot"}
-
-
-def test_a_file_that_is_not_given_is_named():
-    runs = {"ct": {"command": "convert {ct} {output}", "files": ["ct"], "target": "models/model.pt"}}
-    content = {"title": "a", "datalists": {}, "runs": runs}
-    assert jobs_of(content, Places(Path("/out")))["ct"].absent == "expected --files with ct"
-    given = jobs_of(content, Places(Path("/out"), files={"ct": Path("/w.pt")}))["ct"]
-    assert given.commands[0].words == ("convert", "/w.pt", "/out/runs/ct")
-    assert (given.target, given.inputs) == (Path("/out/runs/ct/models/model.pt"), (Path("/w.pt"),))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"runs": {"a": {"bundle": "brats", "datalist": "ukb"}}}, r"runs.a.bundle=brats: expected atlas_finetune, "),
-        ({"runs": {"a": {"bundle": "brats_finetune", "datalist": "b"}}}, "runs.a.datalist=b: expected ukb, brats, few"),
-        ({"runs": {"ukb": {"command": "true"}}}, "runs.ukb: a datalist has this name, too"),
-        ({"runs": {}}, "runs: "),
         ({"runs": {"../a": {"command": "true"}}}, "runs: "),
         ({"runs": {"a": {"command": "true", "target": "../../b"}}}, "runs.a.target: "),
         ({"runs": {"a": {"bundle": "b", "datalist": "ukb", "overlays": ["../x.yaml"]}}}, "runs.a.overlays.0: "),
         ({"runs": {"a": {"command": "true", "for": {"size": ["a/b"]}}}}, "runs.a.for.size.0: "),
-        ({"datalists": {"x": {"layout": "isles"}}}, "datalists.x"),
-        ({"titles": 1}, "the file: "),
     ],
 )
 def test_a_study_that_does_not_fit_is_refused_in_one_line(tmp_path, change, message):
@@ -151,33 +121,23 @@ def test_a_study_that_does_not_fit_is_refused_in_one_line(tmp_path, change, mess
     assert str(path) in one_line(error)
 
 
-def test_a_study_that_is_no_yaml_or_not_there_is_refused_in_one_line(tmp_path):
-    (tmp_path / "s.yaml").write_text("a: [1")
-    with pytest.raises(InputError, match="no YAML"):
-        read(str(tmp_path / "s.yaml"))
-    with pytest.raises(InputError, match=r"study nothing: no such file; expected one of .*quick"):
-        read("nothing")
-
-
 def test_text_that_names_no_axis_is_refused():
     runs = {"a": {"bundle": "ukb_ssl_pretrain", "datalist": "ukb", "options": {"seed": "{sead}"}}}
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=r"^runs\.a\.options: {sead}: no sead; expected one of none$"):
         jobs(CONTENT | {"runs": runs})
-    assert one_line(error) == "runs.a.options: {sead}: no sead; expected one of none"
 
 
 def test_the_documented_study_has_the_documented_jobs(tmp_path):
     (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/studies.md").read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "s.yaml").write_text(block)
     found = jobs(read(str(tmp_path / "s.yaml"))[1])
-    assert [len(names(found, f"{entry}/")) for entry in ("stage1", "two_stage", "scratch")] == [2, 8, 4]
+    counts = Counter(job.entry for job in found.values())
+    assert [counts[entry] for entry in ("stage1", "two_stage", "scratch")] == [2, 8, 4]
 
 
-def test_values_that_differ_make_jobs_that_differ():
-    seeds = [20240101, 20240102]
-    content = {"title": "a", "datalists": {}, "runs": {"s": {"command": "true", "for": {"seed": seeds}}}}
-    assert list(jobs_of(content, Places(Path("/out")))) == [f"s/seed{seed}" for seed in seeds]
-    content["runs"]["s"]["for"] = {"x": ["a", "a-b"], "y": ["b-c", "c"]}
+def test_two_jobs_of_one_name_are_refused():
+    run = {"command": "true", "for": {"x": ["a", "a-b"], "y": ["b-c", "c"]}}
+    content = {"title": "a", "datalists": {}, "runs": {"s": run}}
     with pytest.raises(InputError, match=r"^s/a-b-c: two jobs have this name"):
         jobs_of(content, Places(Path("/out")))
 
@@ -204,18 +164,11 @@ def test_the_folds_of_a_datalist_that_is_given(tmp_path):
     )
     assert fold.inputs == (Path("/own.json"),)
     assert "--dataset_dir=/data/own" in found["model/fold2"].commands[0].words
-    assert {job.absent for job in jobs_of(content, Places(Path("/out"), {}, OWN_PLACES.files)).values()} == {
-        "expected --dataset_dir, the folder of the datalist's paths"
-    }
-    missing = {job.absent for job in jobs_of(content, Places(Path("/out"), OWN_PLACES.roots)).values()}
-    assert missing == {"expected --files with own"}
-
-
-def test_folds_can_be_those_of_another_datalist_of_the_study():
-    brats = {"brats": {"layout": "brats"}, "folds": {"from": "brats", "options": {"folds": 3, "fold": 0}}}
-    found = jobs_of({"title": "a", "datalists": brats, "runs": {}}, Places(Path("/out"), ROOTS))
-    words = found["folds"].commands[0].words
-    assert words[3:5] == ("fold", "--datalist=/out/datalists/brats.json")
+    for places, missing in (
+        (Places(Path("/out"), {}, OWN_PLACES.files), "expected --dataset_dir, the folder of the datalist's paths"),
+        (Places(Path("/out"), OWN_PLACES.roots), "expected --files with own"),
+    ):
+        assert {job.absent for job in jobs_of(content, places).values()} == {missing}
 
 
 def test_options_of_the_evaluation_are_its_own():
@@ -239,20 +192,13 @@ def test_the_evaluations_of_an_axis_are_pooled():
     assert job.needs == tuple(f"model/fold{fold}-small/evaluation" for fold in FOLDS)
     assert (job.values, job.is_evaluation) == ({"size": "small"}, True)
     assert job.target == Path("/out/runs/model/small/pooled/summary.json")
-    files = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")
-    assert set(job.inputs) == {Path(folder, file) for folder in folders for file in files}
-    assert "model/pooled" in jobs_of(of_own_datalist(pool="fold"), OWN_PLACES)
+    assert {Path(folder, "metrics.csv") for folder in folders} <= set(job.inputs)
 
 
-@pytest.mark.parametrize(
-    "run", [{"pool": "size"}, {"pool": "fold", "evaluate": False}, {"pool": "fold", "for": {"fold": [1]}}]
-)
+@pytest.mark.parametrize("run", [{"pool": "size"}, {"pool": "fold", "for": {"fold": [1]}}])
 def test_what_cannot_be_pooled_is_refused(run):
-    with pytest.raises(InputError) as error:
+    with pytest.raises(InputError, match=f"^runs.model.pool={run['pool']}: expected an axis of the run with several"):
         jobs_of(of_own_datalist(**run), OWN_PLACES)
-    assert one_line(error) == (
-        f"runs.model.pool={run['pool']}: expected an axis of the run with several values, and evaluate"
-    )
 
 
 def test_a_training_depends_on_the_weights_of_an_option(tmp_path):

@@ -27,13 +27,13 @@ TABLE = {
 }
 LEVELS = {"ours": 0.9, "middle": 0.86, "first": 0.8, "second": 0.85}
 CASES = 6  # of each fold
+STUDY = study_of({key: {} for key in LEVELS}, [TABLE])
 
 
-@pytest.fixture
-def scored(tmp_path):
-    """A study of four systems on five folds, its jobs and the scores [case, region] by system and fold."""
-    study = study_of({key: {} for key in LEVELS}, [TABLE])
-    jobs = expand(study, tmp_path)
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    """The jobs of a study of four systems on five folds, and the scores [case, region] by system and fold."""
+    jobs = expand(STUDY, tmp_path_factory.mktemp("scored"))
     generator = np.random.default_rng(3)
     scores = {}
     for system, level in LEVELS.items():
@@ -42,17 +42,23 @@ def scored(tmp_path):
             scores[system, fold] = values
             cases = {f"case{fold}{n}": row for n, row in enumerate(values)}
             evaluate(jobs[f"{system}/fold{fold}/evaluation"], cases)
-    return study, jobs, scores
+    return jobs, scores
 
 
-def entries(study, jobs, found=None):
-    table = table_of(study["tables"][0], "table-8", study, jobs, found or states(jobs))
-    return {entry.row: entry for entry in table.entries}
+def entries(jobs, table=TABLE, study=STUDY, found=None):
+    listed = table_of(table, "table", study, jobs, found or states(jobs)).entries
+    return {(entry.row, entry.metric) if table["table"] == 6 else entry.row: entry for entry in listed}
 
 
-def test_a_row_is_the_mean_of_its_folds_beside_the_papers(scored):
-    study, jobs, scores = scored
-    entry = entries(study, jobs)["BSF-T (62M)"]
+@pytest.fixture(scope="module")
+def found(scored):
+    """The entries of the table by row."""
+    return entries(scored[0])
+
+
+def test_a_row_is_the_mean_of_its_folds_beside_the_papers(scored, found):
+    _, scores = scored
+    entry = found["BSF-T (62M)"]
     folds = [scores["ours", fold].mean() for fold in FOLDS]
     assert entry.ours == pytest.approx(np.mean(folds), abs=1e-12)
     assert entry.sd == pytest.approx(np.std(folds, ddof=1), abs=1e-12)
@@ -61,14 +67,13 @@ def test_a_row_is_the_mean_of_its_folds_beside_the_papers(scored):
     assert [cell.label for cell in entry.cells] == [f"Fold {n}" for n in range(1, 6)]
     assert (entry.paper, entry.done, entry.planned, entry.reason) == (0.9110, 5, 5, "")
     assert entry.difference == pytest.approx(np.mean(folds) - 0.9110, abs=1e-12)
-    mine = entries(study, jobs)["Mine"]  # which the paper lacks
+    mine = found["Mine"]  # which the paper lacks
     assert (mine.paper, mine.difference, [cell.paper for cell in mine.cells]) == (None, None, [None] * 5)
     assert mine.ours == pytest.approx(np.mean([scores["second", fold].mean() for fold in FOLDS]))
 
 
-def test_rows_are_tested_against_the_best_baseline_with_holm_over_the_table(scored):
-    study, jobs, scores = scored
-    found = entries(study, jobs)
+def test_rows_are_tested_against_the_best_baseline_with_holm_over_the_table(scored, found):
+    _, scores = scored
     of_case = {system: np.concatenate([scores[system, fold].mean(axis=1) for fold in FOLDS]) for system in LEVELS}
     assert of_case["second"].mean() > of_case["first"].mean()
     p = {
@@ -86,9 +91,9 @@ def test_rows_are_tested_against_the_best_baseline_with_holm_over_the_table(scor
     assert all(math.isnan(found[row].p) for row in ("Mine", "SwinUNETR (62M)"))
 
 
-def test_the_interval_of_folds_resamples_the_cases_of_each_fold(scored):
-    study, jobs, scores = scored
-    entry = entries(study, jobs)["BSF-T (62M)"]
+def test_the_interval_of_folds_resamples_the_cases_of_each_fold(scored, found):
+    _, scores = scored
+    entry = found["BSF-T (62M)"]
     of_folds = [scores["ours", fold].mean(axis=1) for fold in FOLDS]
     generator = np.random.default_rng(11)
     means = [np.mean([values[generator.integers(0, CASES, CASES)].mean() for values in of_folds]) for _ in range(4000)]
@@ -128,14 +133,12 @@ def test_only_common_cases_are_paired():
 
 
 def test_regions_can_be_chosen(scored):
-    study, jobs, scores = scored
-    study["tables"][0] = TABLE | {"regions": ["ET"]}
-    ours = entries(study, jobs)["BSF-T (62M)"].ours
+    jobs, scores = scored
+    table = TABLE | {"rows": {"BSF-T (62M)": {"run": "ours"}}, "baseline": "BSF-T (62M)"}
+    ours = entries(jobs, table | {"regions": ["ET"]})["BSF-T (62M)"].ours
     assert ours == pytest.approx(np.mean([scores["ours", fold][:, 2].mean() for fold in FOLDS]))
-    study["tables"][0] = TABLE | {"regions": ["lesion"]}
-    cells = entries(study, jobs)["BSF-T (62M)"].cells
-    assert [cell.ours for cell in cells] == [None] * 5
-    assert all("no dice of lesion" in cell.reason for cell in cells)
+    cells = entries(jobs, table | {"regions": ["lesion"]})["BSF-T (62M)"].cells
+    assert all(cell.ours is None and "no dice of lesion" in cell.reason for cell in cells)
 
 
 def test_cases_without_the_region_can_be_left_out(tmp_path):
@@ -155,7 +158,7 @@ def test_cases_without_the_region_can_be_left_out(tmp_path):
                 for region, dice in zip(("WT", "TC", "ET"), values[case], strict=True)
             }
         write_evaluation(jobs[f"ours/fold{fold}/evaluation"].results, scores, measured)
-    entry = entries(study, jobs)["BSF-T (62M)"]
+    entry = entries(jobs, table, study)["BSF-T (62M)"]
     first = ((0.9 + 0.7) / 2 + (0.8 + 0.6) / 2 + 0.4) / 3
     second = ((0.5 + 0.9) / 2 + (0.7 + 0.9) / 2) / 2
     assert [cell.ours for cell in entry.cells[:2]] == pytest.approx([first, second])
@@ -168,21 +171,17 @@ def test_cases_without_the_region_can_be_left_out(tmp_path):
 
 
 def test_fewer_is_better_for_lesion_counts(tmp_path):
-    rows = {
-        "BrainSegFounder": {"run": "ours", "fold": 0},
-        **{name: {"run": run, "fold": 0, "new": True} for name, run in {"Low": "low", "High": "high"}.items()},
-    }
-    study = study_of(
-        {key: {} for key in ("ours", "low", "high")}, [{"table": 6, "rows": rows, "baseline": ["Low", "High"]}]
-    )
+    others = {name: {"run": run, "fold": 0, "new": True} for name, run in {"Low": "low", "High": "high"}.items()}
+    rows = {"BrainSegFounder": {"run": "ours", "fold": 0}} | others
+    table = {"table": 6, "rows": rows, "baseline": ["Low", "High"]}
+    study = study_of({key: {} for key in ("ours", "low", "high")}, [table])
     jobs = expand(study, tmp_path)
     measured = protocol("atlas")
     for system, count in {"ours": 1.0, "low": 2.0, "high": 5.0}.items():
         values = dict.fromkeys(measured.units, 0.5) | {"lesion_count_difference": count, "volume_difference": 100.0}
         scores = {case: {"lesion": Scores(values, volumes=(1.0, 1.0))} for case in "abcdefgh"}
         write_evaluation(jobs[f"{system}/fold0/evaluation"].results, scores, measured)
-    table = table_of(study["tables"][0], "table-6", study, jobs, states(jobs))
-    found = {(entry.row, entry.metric): entry for entry in table.entries}
+    found = entries(jobs, table, study)
     entry = found["BrainSegFounder", "lesion_count_difference"]
     assert (entry.baseline, entry.gain, entry.ours, entry.paper, entry.unit) == ("Low", -1.0, 1.0, 3.421, "lesions")
     assert entry.p == pytest.approx(stats.wilcoxon([-1.0] * 8).pvalue)
@@ -191,7 +190,7 @@ def test_fewer_is_better_for_lesion_counts(tmp_path):
 
 
 def test_an_empty_cell_says_why(scored):
-    study, jobs, scores = scored
+    jobs, scores = scored
     found = states(
         jobs,
         ours_fold0_evaluation=State("missing"),
@@ -200,7 +199,8 @@ def test_an_empty_cell_says_why(scored):
         ours_fold2_evaluation=State("missing"),
         ours_fold3_evaluation=State("stale", "its commands changed"),
     )
-    entry = entries(study, jobs, found)["BSF-T (62M)"]
+    found = entries(jobs, found=found)
+    entry = found["BSF-T (62M)"]
     assert [cell.reason for cell in entry.cells] == [
         "missing",
         "failed: it broke",
@@ -213,20 +213,18 @@ def test_an_empty_cell_says_why(scored):
     assert (entry.done, entry.planned, entry.is_stale) == (2, 5, True)
     assert entry.ours == pytest.approx(np.mean([scores["ours", fold].mean() for fold in (3, 4)]))
     assert entry.pairs == 2 * CASES  # only the folds that are there
-    other = entries(study, jobs, found)["BSF-S (64M)"]
+    other = found["BSF-S (64M)"]
     assert {other.reason, *(cell.reason for cell in other.cells)} == {"not in this study"}
-    (jobs["ours/fold0/evaluation"].results / "metrics.csv").write_text("damaged")
-    cell = entries(study, jobs)["BSF-T (62M)"].cells[0]
-    assert (cell.ours, cell.reason.partition(": ")[0]) == (None, "unreadable")
 
 
 def test_a_study_of_fewer_folds_leaves_the_papers_other_folds_empty(tmp_path):
-    study = study_of(
-        {"ours": {}}, [TABLE | {"rows": {"BSF-T (62M)": {"run": "ours"}}, "baseline": "BSF-T (62M)"}], values=[0, 1]
-    )
+    table = TABLE | {"rows": {"BSF-T (62M)": {"run": "ours"}}, "baseline": "BSF-T (62M)"}
+    study = study_of({"ours": {}}, [table], values=[0, 1])
     jobs = expand(study, tmp_path)
     for fold in (0, 1):
         evaluate(jobs[f"ours/fold{fold}/evaluation"], {"a": [0.5] * 3, "b": [0.7] * 3})
-    cells = entries(study, jobs)["BSF-T (62M)"].cells
-    assert [cell.reason for cell in cells] == ["", ""] + ["not in this study"] * 3
+    (jobs["ours/fold1/evaluation"].results / "metrics.csv").write_text("damaged")
+    cells = entries(jobs, table, study)["BSF-T (62M)"].cells
+    reasons = [cell.reason.partition(": ")[0] for cell in cells]
+    assert reasons == ["", "unreadable", *["not in this study"] * 3]
     assert [cell.paper for cell in cells] == [0.9027, 0.9181, 0.9102, 0.9103, 0.9139]
