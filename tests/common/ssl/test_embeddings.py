@@ -54,7 +54,7 @@ def by_hand(image, edge, step, stride, encode):
 
 @pytest.mark.parametrize(("overlap", "step", "batch"), [(0.5, 4, 3), (0.25, 6, 1), (0, 8, 2)])
 def test_each_brain_voxel_counts_once(overlap, step, batch):
-    image = volume(13, 16, 9)
+    image = torch.cat([volume(13, 16, 9), volume(13, 16, 9).roll(3, dims=2)], dim=1)
     found = EmbeddingInferer((8, 8, 8), overlap, batch, levels=True)(MetaTensor(image), pooling(2, 4))
     assert found.keys() == {"embedding", "level_0", "level_1"}
     for level, stride in enumerate((2, 4)):
