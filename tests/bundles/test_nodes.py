@@ -15,14 +15,13 @@ from pathlib import Path
 import ignite.distributed as idist
 import pytest
 import torch
-import torch.distributed as dist
 
 from common.training import checkpoints
 from common.training.signals import PREEMPTED
 from scripts.quickstart import ENVIRONMENT
 from tests import warm
-from tests.bundles.workflows import untrained
 from tests.common import toy
+from tests.common.training.ranks import on_two_ranks
 from tests.support import ROOT, TINY, children
 
 BUNDLE = "ukb_ssl_pretrain"
@@ -94,58 +93,6 @@ def documented(program, replaced):
     return command
 
 
-def check_one_network(folder, last):
-    """Two processes have trained one network, with random numbers of their own, and one of them has written."""
-    record = json.loads((folder / "run.json").read_text())
-    assert (record["world_size"], record["finished"]) == (2, True)
-    for name in ("model.pt", last):
-        network = torch.load(folder / "models" / name, weights_only=True)["network"]
-        assert not any(key.startswith("module.") for key in network)
-    ranks = torch.load(folder / "models" / last, weights_only=True)["ranks"]
-    assert len(ranks) == 2
-    assert not torch.equal(ranks[0]["random"]["torch"], ranks[1]["random"]["torch"])
-    assert len(list(folder.glob("tensorboard/train/*"))) == 1
-    assert (folder / "progress.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_network(run_bundle, tmp_path):
-    result = run_bundle("atlas_finetune", *TINY, "--architecture=transbts", processes=2)
-    assert result.returncode == 0, result.stdout + result.stderr
-    check_one_network(tmp_path / "atlas_finetune", "iteration-0000001.pt")
-    assert result.stdout.count("curves       ") == 1
-
-
-@pytest.mark.slow
-def test_two_processes_have_the_same_new_channels(run_bundle, tmp_path):
-    """Each process draws its own; the network that is trained has those of the main process, and stays one network."""
-    stem = "swinViT.patch_embed.proj.weight"
-    pretrained = untrained("atlas_stage2", tmp_path / "t1.pt")
-    states = ["drawn", "wrapped", "trained"]
-    drawn, wrapped, trained = (
-        f"$torch.save(@network.state_dict(), str(@output_dir) + '/{name}' + str(@processes.rank) + '.pt')"
-        for name in states
-    )
-    run = ["$@train::checks", drawn, "$@model", wrapped, "$@train::trainer.run()", trained]
-    (tmp_path / "look.json").write_text(json.dumps({"run": run}))
-    options = [f"--pretrained={pretrained}", f"--args_file={tmp_path / 'look.json'}"]
-    options += ["--iterations=2", "--val_interval=2"]  # the first has a learning rate of 0
-    result = run_bundle(BUNDLE, *TINY, *options, processes=2)
-    assert result.returncode == 0, result.stdout + result.stderr
-    (drawn, other), wrapped, trained = (
-        [torch.load(tmp_path / BUNDLE / f"{name}{rank}.pt", weights_only=True) for rank in range(2)] for name in states
-    )
-    assert not torch.equal(drawn[stem], other[stem])
-    for name, tensor in drawn.items():
-        assert torch.equal(wrapped[0][name], tensor)
-        assert torch.equal(wrapped[1][name], tensor)
-        assert torch.equal(trained[0][name], trained[1][name])
-    assert any(not torch.equal(trained[0][name], tensor) for name, tensor in drawn.items())
-    squares = drawn[stem].square().sum((0, 2, 3, 4))
-    recorded = json.loads((tmp_path / BUNDLE / "run.json").read_text())["weights"]["shares"][stem]
-    assert recorded == pytest.approx((squares / squares.sum()).tolist(), abs=1e-4)
-
-
 # One run in three ways: straight on, on two nodes, killed and resumed
 
 
@@ -166,9 +113,15 @@ def test_two_nodes_train_what_two_processes_of_one_node_train(start, straight, t
     folder = tmp_path / "nodes"
     finish(folder, *(start(folder, agent, *OPTIONS, NODE=str(node)) for node in range(2)))
     assert toy.same(state(folder), state(straight))
-    check_one_network(folder, "iteration-0000006.pt")
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["world_size"], record["finished"]) == (2, True)
+    ranks = state(folder)["ranks"]
+    assert not torch.equal(ranks[0]["random"]["torch"], ranks[1]["random"]["torch"]), "each draws numbers of its own"
+    network = torch.load(folder / "models/model.pt", weights_only=True)["network"]
+    assert not any(key.startswith("module.") for key in network)
     models = sorted(path.name for path in (folder / "models").iterdir())
     assert models == ["iteration-0000004.pt", "iteration-0000006.pt", "model.pt"]
+    assert len(list(folder.glob("tensorboard/train/*"))) == 1, "one rank writes"
     assert folder.with_suffix(".log").read_text().count("weights: from scratch") == 1, "one rank speaks"
 
 
@@ -227,8 +180,7 @@ def test_a_signal_to_the_processes_that_read_data_does_not_end_them(tmp_path, mo
 
 
 def train_and_look(rank, folder):
-    """One of two processes, of which the other writes slowly; says whether the state was there when this one ended."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    """One of two processes, of which the other writes slowly: its status, and whether the state was there by then."""
     idist.sync()
     write = checkpoints.write
     checkpoints.write = lambda content, file: (time.sleep(2), write(content, file))
@@ -236,12 +188,9 @@ def train_and_look(rank, folder):
     try:
         toy.Training(folder / str(rank), 1, save_interval=100, at_iteration=told)
     except SystemExit as ended:
-        saved = (folder / "0/models/iteration-0000002.pt").is_file()
-        (folder / f"{rank}.json").write_text(json.dumps({"status": ended.code, "saved": saved}))
+        return ended.code, (folder / "0/models/iteration-0000002.pt").is_file()
 
 
 def test_no_process_ends_before_the_state_is_saved(tmp_path):
     """For whoever started them, such as torchrun, kills the others when one has ended. One of them was told."""
-    torch.multiprocessing.spawn(train_and_look, (tmp_path,), nprocs=2)
-    for rank in range(2):
-        assert json.loads((tmp_path / f"{rank}.json").read_text()) == {"status": PREEMPTED, "saved": True}
+    assert on_two_ranks(train_and_look, tmp_path, tmp_path) == [(PREEMPTED, True)] * 2
