@@ -14,19 +14,11 @@ from common import weights
 from common.errors import InputError
 from scripts.package import check as package_check
 from scripts.package.archives import pack
-from scripts.package.build import build
 from scripts.package.sbom import bill_of_materials
-from scripts.package.trial import cause, check_outputs
+from scripts.package.trial import check_outputs
 from tests.support import one_line
 
 NAME = "atlas_stage2"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dist")
-    build(NAME, folder, verify=False)
-    return folder / NAME
 
 
 @pytest.fixture
@@ -64,15 +56,6 @@ def metadata(**changes):
     return change
 
 
-def bill(change):
-    def broken(folder):
-        content = json.loads((folder / "sbom.cdx.json").read_text())
-        change(content["components"])
-        (folder / "sbom.cdx.json").write_text(json.dumps(content))
-
-    return broken
-
-
 def billed(folder):
     """Write the bill of materials anew."""
     content = json.loads((folder / "configs/metadata.json").read_text())
@@ -104,28 +87,20 @@ def evil_checkpoint(folder):
 
 BROKEN = {
     "LICENSE is missing": remove("LICENSE"),
-    "LICENSE is not the text": write("LICENSE", b"all rights reserved"),
-    f"tests/test_{NAME}.py is missing": remove(f"tests/test_{NAME}.py"),
     "not JSON": write("configs/metadata.json", b"{"),
     "'network_data_format' is a required property": metadata(network_data_format=None),
     r"\$.version: 1 is not of type 'string'": metadata(version=1),
-    "schema https://example.org/s.json; expected": metadata(schema="https://example.org/s.json"),
     "version 99.0.0; its newest change is of": metadata(version="99.0.0"),
     "newest change is of 99.10.0": metadata(changelog={"99.10.0": "a", "99.9.0": "b"}),
-    "an empty changelog": metadata(changelog={}),
     r"common/metrics/lesions.py imports cc3d, which metadata.json": edit("configs/metadata.json", "connected-", "un-"),
     "configs/train.json differs from configs/train.yaml": edit("configs/train.json", '"small"', '"base"'),
-    "configs/train.json is missing": remove("configs/train.json"),
     "configs/train: cannot be read": write("configs/train.json", b"{"),
-    "configs/train: cannot be read .maximum recursion depth": write("configs/train.json", b"[" * 100_000),
     "docs/more.md is a symlink to /etc": lambda folder: (folder / "docs/more.md").symlink_to("/etc"),
     "models/model.pkl is not a kind of file": write("models/model.pkl", b"x"),
-    "docs/notes is not a kind of file": write("docs/notes", b"x"),
     "unpickling can run any code": evil_checkpoint,
     "models/model.pt: holds more than tensors by name; expected a plain state dict": checkpoint(
         {"network": {"x": torch.ones(1)}, "metadata": {}}
     ),
-    "models/model.pt: model.json is missing": checkpoint({"x": torch.ones(1)}),
     "models/model.pt: its SHA-256 is": lambda folder: (
         plain_weights(folder),
         checkpoint({"x": torch.zeros(1)})(folder),
@@ -136,28 +111,10 @@ BROKEN = {
         listed(value="a" * 32, kind="md5")(folder),
     ),
     "../../x leads out of the package": listed(path="../../x"),
-    "/etc/x leads out of the package": listed(path="/etc/x"),
     "expected an https:// URL, and a hash": listed(url="ftp://example.org"),
-    "and a hash of its type": listed(value="ab"),
-    "large_files.yml: KeyError": listed(kind="crc"),
-    "large_files.yml: .*; expected large_files, a list": write("large_files.yml", b"large_files: [1]"),
     r"docs/README.md links to \.\./\.\./x.md, which is not": edit("docs/README.md", "](data.md)", "](../../x.md)"),
-    r"docs/README.md links to \(a{199}, which is not": edit("docs/README.md", "](data.md)", f"](({'a' * 9999})"),
-    "sbom.cdx.json: pkg:pypi/monai@1.6.1 is missing": bill(
-        lambda parts: parts.remove(next(part for part in parts if part["name"] == "monai"))
-    ),
-    "sbom.cdx.json: models/other.pt is not in the package": bill(
-        lambda parts: parts.append({"type": "machine-learning-model", "bom-ref": "models/other.pt"})
-    ),
-    r"sbom.cdx.json: not what scripts.package writes \(KeyError: 'bom-ref'\)": bill(lambda parts: parts.append({})),
-    r"sbom.cdx.json: not what scripts.package writes \(AttributeError": bill(
-        lambda parts: parts.append({"bom-ref": 5})
-    ),
     f"sbom.cdx.json: of x 0.1.0; expected that of {NAME}": edit("sbom.cdx.json", f'"name": "{NAME}"', '"name": "x"'),
-    "sbom.cdx.json: .*expected a CycloneDX file": write("sbom.cdx.json", b"{"),
     "common/ssl/losses.py: not Python": write("common/ssl/losses.py", b"def ("),
-    "docs/README.md is not text in UTF-8": write("docs/README.md", b"\xff"),
-    "docs/notes.txt is not text in UTF-8": write("docs/notes.txt", b"a\0b"),
 }
 
 
@@ -183,7 +140,7 @@ def test_a_package_as_built_is_sound_as_a_folder_from_inside_and_as_a_zip(folder
         package_check.check_package(tmp_path / "broken.zip", run=False)
 
 
-@pytest.mark.parametrize("kind", ["md5", "sha1", "sha256", "sha512"])
+@pytest.mark.parametrize("kind", ["md5", "sha256"])
 def test_weights_are_held_to_the_hash_that_lists_them(folder, kind):
     plain_weights(folder)
     value = hashlib.new(kind, (folder / "models/model.pt").read_bytes()).hexdigest()
@@ -195,22 +152,9 @@ def test_weights_are_held_to_the_hash_that_lists_them(folder, kind):
     package_check.check_package(folder, run=False)
 
 
-@pytest.mark.parametrize("name", ["-x y", "a.b", "1st"])
-def test_a_name_that_no_module_can_have_is_refused(folder, tmp_path, name):
+def test_a_name_that_no_module_can_have_is_refused(folder, tmp_path):
     with pytest.raises(InputError, match="expected the name of a bundle: letters, digits and _"):
-        package_check.check_package(folder.rename(tmp_path / name), run=False)
-
-
-def test_whatever_a_package_is_called_it_has_a_place_of_its_own(folder, tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr(package_check, "run_package", lambda package, place: seen.extend((package, place)))
-    (folder / f"tests/test_{NAME}.py").rename(folder / "tests/test_home.py")
-    home = folder.rename(tmp_path / "home")
-    billed(home)
-    package_check.check_package(home)
-    package, place = seen
-    assert package.name == "home"
-    assert package != place / "home"
+        package_check.check_package(folder.rename(tmp_path / "-x y"), run=False)
 
 
 def test_weights_that_the_bill_of_materials_does_not_hold_are_refused(folder):
@@ -233,10 +177,6 @@ def test_weights_that_the_bill_of_materials_does_not_hold_are_refused(folder):
         (
             edit("common/ssl/networks.py", "width, 4)", "width, 5)"),
             r"rotation is \[1, 5\].*metadata.json says \[1, 4\]",
-        ),
-        (
-            edit("common/training/step.py", "class Step:", "class Stop:"),
-            r"a step each: RuntimeError: .*common\.training\.Step\b",
         ),
     ],
 )
@@ -264,9 +204,3 @@ def test_outputs_are_held_to_the_metadata():
             check_outputs(described, {"pred": wrong})
     with pytest.raises(ValueError, match=r"the network returns other; metadata.json says pred"):
         check_outputs(described, {"other": torch.zeros(1)})
-
-
-def test_the_cause_is_what_an_exception_began_with():
-    outer = RuntimeError("section\n" * 99)
-    outer.__cause__ = OSError("no such\nfile")
-    assert cause(outer) == "OSError: no such file"

@@ -56,15 +56,6 @@ def test_the_bill_names_the_script_that_a_package_holds(folder):
     assert part["hashes"] == sha256(b"script")
 
 
-def test_weights_elsewhere_have_their_hash_and_address(folder):
-    (folder / "models/model.pt").unlink()
-    listed = {"path": "models/model.pt", "url": "https://example.org/model.pt", "hash_val": "A" * 64}
-    (folder / "large_files.yml").write_text(json.dumps({"large_files": [listed | {"hash_type": "sha256"}]}))
-    weights = valid(folder)["components"][-1]
-    assert weights["hashes"] == [{"alg": "SHA-256", "content": "a" * 64}]
-    assert weights["externalReferences"] == [{"type": "distribution", "url": "https://example.org/model.pt"}]
-
-
 def test_the_serial_number_follows_the_content(folder):
     first = valid(folder)
     assert valid(folder) == first
