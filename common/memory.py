@@ -264,7 +264,7 @@ def _place(error: BaseException) -> str:
     if re.search(r"OutOfMemoryError|CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED", text):
         return "GPU"
     if isinstance(error, MemoryError) or re.search(
-        r"(can't allocate|not enough) memory|Cannot allocate memory|MemoryError", text
+        r"(can't allocate|not enough) memory|Cannot allocate memory|MemoryError|can't start new thread", text
     ):
         return "host"
     if re.search(r"DataLoader worker .*is killed by signal: (Killed|Bus error)|unable to (mmap|allocate shared)", text):

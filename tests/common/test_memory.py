@@ -137,6 +137,11 @@ LAST = "; models keeps the last state"
             TRAINING,
             f"out of memory on the host: lower --num_workers=4 or --batch_size=2{LAST}",
         ),
+        (
+            RuntimeError("can't start new thread"),
+            TRAINING,
+            f"out of memory on the host: lower --num_workers=4 or --batch_size=2{LAST}",
+        ),
         (OSError(28, "No space left on device"), TRAINING, None),
     ],
 )

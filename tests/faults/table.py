@@ -20,7 +20,7 @@ class Fault:
     Attributes:
         module: that `python -m` runs.
         arguments: as one types them. {folder} is an empty folder, {output} for one whose files must not change,
-            {ukb} and {brats} for `--dataset_dir=... --datalist=...` of embedded cohorts, {cohorts} for their folder.
+            {data} for `--dataset_dir=... --datalist=...` of the embedded BraTS, {cohorts} for the cohorts' folder.
         line: the last line of stderr after "error: "; `…` stands for anything.
         prepare: makes in `folder` what the command reads, from the folder of the cohorts.
         place: where the command runs, from the root of the repository.
@@ -47,9 +47,8 @@ class Fault:
 
 
 def _filled(text: str, places: Mapping[str, Path]) -> str:
-    cohorts = places["cohorts"]
-    data = {name: f"--dataset_dir={cohorts / name} --datalist={cohorts / name}.json" for name in ("ukb", "brats")}
-    for name, value in (data | places).items():  # not str.format, because values may hold braces
+    text = text.replace("{data}", "--dataset_dir={cohorts}/brats --datalist={cohorts}/brats.json")
+    for name, value in places.items():  # not str.format, because values may hold braces
         text = text.replace(f"{{{name}}}", str(value))
     return text
 
@@ -57,13 +56,13 @@ def _filled(text: str, places: Mapping[str, Path]) -> str:
 def plain(bundle: str, options: str, line: str, config: str = "train", **more: Any) -> Fault:
     """A mistake in MONAI's command, in the folder of a bundle; `config` may be a list of files, too."""
     file = config if config.startswith("[") else f"configs/{config}.yaml"
-    arguments = f"run --config_file={shlex.quote(file)} {_places(bundle, config)} {options}"
+    arguments = f"run --config_file={shlex.quote(file)} {_places(config)} {options}"
     return Fault("monai.bundle", arguments, line, place=f"bundles/{bundle}", **more)
 
 
 def wrapped(bundle: str, options: str, line: str, config: str = "train", **more: Any) -> Fault:
     """A mistake in `python -m scripts.run`; `config` is the words after the bundle."""
-    return Fault("scripts.run", f"{bundle} {config} {_places(bundle, config)} {options}", line, **more)
+    return Fault("scripts.run", f"{bundle} {config} {_places(config)} {options}", line, **more)
 
 
 def written(name: str, content: str) -> Prepare:
@@ -71,6 +70,6 @@ def written(name: str, content: str) -> Prepare:
     return lambda folder, _: (folder / name).write_text(content)
 
 
-def _places(bundle: str, config: str) -> str:
-    places = f"{{{bundle.split('_')[0]}}} --output_dir={{output}}"
+def _places(config: str) -> str:
+    places = "{data} --output_dir={output}"
     return f"{places} --ckpt_dir={{output}}/models {' '.join(TINY)}" if "train" in config else places
