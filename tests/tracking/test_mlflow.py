@@ -39,12 +39,12 @@ def curve(client, run, name):
     return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
 
 
-def training(settings, files=(), started="2026-01-01", fails_at=None, resumed_from=0):
+def training(settings, files=(), fails_at=None, resumed_from=0):
     """A tracked trainer: losses are recorded at each step, a validation before the first step and after each epoch."""
     content = {
-        "started": started,
+        "started": "2026-01-01",
         "weights": {"source": "stage1.pt"},
-        "train": {"iteration": [], "loss": {"total": [], "rotation": []}},
+        "train": {"iteration": [], "loss": {"total": []}},
         "validation": {"iteration": [], "metrics": {"dice": [], "NCR+ED": []}},
     }
     validator = Engine(lambda engine, batch: None)
@@ -65,7 +65,6 @@ def training(settings, files=(), started="2026-01-01", fails_at=None, resumed_fr
         number = engine.state.iteration
         content["train"]["iteration"].append(number)
         content["train"]["loss"]["total"].append(1 / number)
-        content["train"]["loss"]["rotation"].append(2 / number)
 
     def validate(engine):
         validator.run([0])
@@ -100,39 +99,10 @@ def test_a_training_is_one_run_with_settings_losses_metrics_and_files(client, tm
     ]
     assert params["components"] == "c" * 6000
     assert curve(client, run, "train/total") == [(1, 1.0), (2, 0.5), (3, 1 / 3), (4, 0.25)]
-    assert curve(client, run, "train/rotation") == [(1, 2.0), (2, 1.0), (3, 2 / 3), (4, 0.5)]
     assert curve(client, run, "train/learning_rate") == [(n, 0.25) for n in (1, 2, 3, 4)]
     assert curve(client, run, "validation/dice") == [(0, 0.5), (2, 0.5), (4, 0.5)]
-    assert set(run.data.metrics) == {"train/total", "train/rotation", "train/learning_rate", "validation/dice"}
+    assert set(run.data.metrics) == {"train/total", "train/learning_rate", "validation/dice"}
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["run.json"]
-
-
-def test_an_evaluation_is_a_run_with_its_metrics(client):
-    def score(engine):
-        engine.state.metrics = {"dice": 0.75, "NCR+ED": 1, "details": {}}
-
-    evaluator = Engine(lambda engine, batch: None)
-    evaluator.add_event_handler(Events.EPOCH_COMPLETED, score)
-    handler = MLFlowHandler(iteration_log=False)
-    handler.attach(evaluator)
-    Tracking([handler], {"bundle": "b", "split": "testing"}, []).attach(evaluator)
-    evaluator.run([0, 0])
-    (run,) = runs(client)
-    assert run.info.status == "FINISHED"
-    assert run.data.params["split"] == "testing"
-    assert run.data.metrics == {"dice": 0.75, "NCR_ED": 1.0}
-    assert curve(client, run, "dice") == [(2, 0.75)]
-
-
-def test_runs_that_take_place_at_the_same_time_stay_apart(client):
-    outer = training({"bundle": "b", "seed": 0}, started="2026-01-01")
-    inner = training({"bundle": "b", "seed": 1}, started="2026-01-02")
-    outer.add_event_handler(Events.ITERATION_COMPLETED(once=1), lambda: inner.run([0], max_epochs=1))
-    outer.run([0, 0], max_epochs=1)
-    assert {run.info.run_name: run.data.params["seed"] for run in runs(client)} == {
-        "b 2026-01-01": "0",
-        "b 2026-01-02": "1",
-    }
 
 
 def test_a_resumed_training_continues_its_run_and_tells_what_has_changed(client, at_exit):
