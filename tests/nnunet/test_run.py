@@ -14,7 +14,6 @@ import yaml
 from common.errors import InputError
 from scripts.nnunet import steps
 from scripts.nnunet.__main__ import baseline
-from scripts.nnunet.pretrained import fit
 from tests.support import ROOT, execute, one_line
 
 pytestmark = pytest.mark.slow
@@ -55,11 +54,8 @@ def test_the_record_says_what_ran(finished, openmind):
     assert record["finished"] is True
     assert record["command"].startswith("python -m scripts.nnunet --datalist=")
     assert list(record["steps"]) == ["convert", "fingerprint", "plan", "preprocess", "train", "predict testing"]
-    assert all(step["seconds"] >= 0 and step["peak_memory_gib"] > 0 for step in record["steps"].values())
     assert record["versions"]["nnunetv2"] == "2.8.1"
     assert record["plan"]["network"] == "ResidualEncoderUNet"
-    assert record["plan"]["batch_size"] >= 2
-    assert record["parameters"] > 1e6
     assert record["train"]["iteration"] == [1, 2]
     assert len(record["train"]["loss"]["loss"]) == 2
     assert record["weights"]["source"] == str(openmind)
@@ -93,16 +89,6 @@ def test_a_given_patch_is_planned_for(work):
     summary = steps.plan_summary(work)
     assert summary["patch_size"] == [16, 32, 32]
     assert summary["network"] == "PlainConvUNet"
-    assert len(summary["features_per_stage"]) == 4, "halved three times, to a shortest edge of 4"
-
-
-def test_openminds_encoder_does_not_fit_the_default_plans(work, openmind):
-    """The command asks this before it preprocesses."""
-    steps.plan(work, None)
-    network = steps.untrained_network(work)
-    assert next(network.parameters()).shape[1] == 2, "the channels of the run"
-    with pytest.raises(InputError, match=r"tensors of the encoder do not fit, first .* need --plans=resenc_l"):
-        fit(network, openmind, ["FLAIR", "T1ce"])
 
 
 def test_a_configuration_that_is_not_planned_is_refused(work):
@@ -115,7 +101,6 @@ def test_a_configuration_that_is_not_planned_is_refused(work):
     ("changed", "message"),
     [
         ({"epochs": 4}, "holds a run with epochs=2, not 4"),
-        ({"modalities": "T1,T2"}, "holds a run with modalities=['FLAIR', 'T1ce'], not ['T1', 'T2']"),
         ({"datalist": "other.json"}, "holds a run with another datalist"),
     ],
 )
@@ -148,28 +133,12 @@ def refused(cohort, tmp_path):
     ("options", "message"),
     [
         ({"plans": "xl"}, "plans=xl: expected one of default, resenc_l"),
-        ({"configuration": "3d"}, "configuration=3d: expected one of 2d, 3d_fullres, 3d_lowres"),
-        ({"epochs": 0}, "epochs=0: expected a whole number from 1"),
-        ({"device": "tpu"}, "device=tpu: expected one of cpu, cuda"),
-        ({"patch_size": [8, 32, 32]}, "patch_size=[8, 32, 32]: expected three whole numbers from 16"),
         ({"patch_size": [32, 32, 32], "configuration": "2d"}, "expected none with --configuration=2d"),
-        ({"modalities": "T1,CT"}, "modality CT: not in "),
-        ({"pretrained": "missing.pth"}, "--pretrained=missing.pth: no such file"),
         ({"pretrained": str(ROOT / "README.md")}, "README.md: cannot be read as tensors alone"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(refused, options, message):
     assert message in refused(**options)
-
-
-def test_a_cohort_without_labels_is_refused(refused, cohort, tmp_path):
-    content = json.loads(cohort.datalist.read_text())
-    content["label_convention"] = None
-    for split in ("training", "validation", "testing"):
-        for entry in content[split]:
-            del entry["label"]
-    (tmp_path / "unlabelled.json").write_text(json.dumps(content))
-    assert "its cohort has no labels" in refused(datalist=str(tmp_path / "unlabelled.json"))
 
 
 def test_a_folder_of_other_files_is_refused(refused, tmp_path):
