@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("TORTURE_KILLS", "3"))
 STEPS = int(os.environ.get("TORTURE_STEPS", "0"))  # in which memory must not grow; it does in the first 30
 SEED = int(os.environ.get("TORTURE_SEED", "0"))  # of the moments
-BUNDLE, ITERATIONS = "atlas_finetune", 12
+BUNDLE, ITERATIONS = "atlas_finetune", 8
 PATIENCE = 300  # seconds for what takes a few; a busy machine may need more than a quiet one
 GROWTH = 64  # MiB that memory may grow by in the second half of a run: of 1,000 steps, 0.13 MiB a step fails
 
@@ -35,29 +35,24 @@ class Run:
 
     def __init__(self, folder: Path, cohorts: Path, *options: str):
         self.log = folder / "log"
+        self.models = folder / "models"
         folder.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/train.yaml"]
         data = [f"--dataset_dir={cohorts / 'atlas'}", f"--datalist={cohorts / 'atlas'}.json"]
-        places = [f"--output_dir={folder}", f"--ckpt_dir={folder / 'models'}"]
-        length = [f"--iterations={ITERATIONS}", "--val_interval=6", "--save_interval=1", "--resume=auto"]
-        command = [
-            sys.executable,
-            "-m",
-            "monai.bundle",
-            "run",
-            "--config_file=configs/train.yaml",
-            *data,
-            *places,
-            *TINY,
-        ]
+        places = [f"--output_dir={folder}", f"--ckpt_dir={self.models}"]
+        length = [f"--iterations={ITERATIONS}", "--val_interval=4", "--save_interval=1", "--resume=auto"]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [*command, "--num_workers=2", "--batch_size=1", *length, *options],
+                [*command, *data, *places, *TINY, "--num_workers=2", "--batch_size=1", *length, *options],
                 cwd=ROOT / "bundles" / BUNDLE,
                 env=os.environ | ENVIRONMENT | {"OMP_NUM_THREADS": "1"},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def states(self) -> list[Path]:
+        return sorted(self.models.glob("iteration-*.pt"))
 
     def wait_until(self, has_come: Callable[[], object], patience: float = PATIENCE) -> bool:
         """Whether something comes before the run ends by itself."""
@@ -68,6 +63,11 @@ class Run:
                 return True
             time.sleep(0.001)
         return False
+
+    def wait_for(self, seconds: float) -> bool:
+        """Whether the run goes on for some time."""
+        end = time.monotonic() + seconds
+        return self.wait_until(lambda: time.monotonic() > end)
 
     def members(self) -> list[int]:
         """The processes of the group that still run."""
@@ -94,58 +94,50 @@ class Run:
             time.sleep(0.05)
 
 
-def state(folder: Path) -> dict:
-    """The last state of a run, without its times."""
-    content = torch.load(folder / "models" / f"iteration-{ITERATIONS:07d}.pt", weights_only=True)
+def state(run: Run) -> dict:
+    """The last state of a run that has ended well, without its times."""
+    assert run.process.wait(PATIENCE * 2) == 0, run.log.read_text()
+    content = torch.load(run.models / f"iteration-{ITERATIONS:07d}.pt", weights_only=True)
     del content["record"]["seconds"], content["record"]["started"]
     return content
 
 
-def strike(run: Run, folder: Path, moments: random.Random) -> str:
+def strike(run: Run, moments: random.Random) -> str:
     """Kill a run at a random moment; returns which, "" if it ended first."""
     kind = moments.choice(["start", "step", "save", "save", "reader"])
-    models = folder / "models"
-    before = set(models.glob("iteration-*.pt"))
+    before = run.states()
     delay = moments.uniform(0, 10 if kind == "start" else 2)
     if kind == "start":
-        end = time.monotonic() + delay
-        has_come = run.wait_until(lambda: time.monotonic() > end)
+        has_come = run.wait_for(delay)
     elif kind == "step":
-        has_come = run.wait_until(lambda: set(models.glob("iteration-*.pt")) - before)
-        end = time.monotonic() + delay
-        has_come = has_come and run.wait_until(lambda: time.monotonic() > end)
+        has_come = run.wait_until(lambda: set(run.states()) - {*before}) and run.wait_for(delay)
     elif kind == "save":
-        has_come = run.wait_until(lambda: any(models.glob(".iteration-*.pt.[0-9]*")))
+        has_come = run.wait_until(lambda: any(run.models.glob(".iteration-*.pt.[0-9]*")))
     else:
         has_come = run.wait_until(lambda: len(run.members()) > 1)
         readers = [process for process in run.members() if process != run.process.pid]
         if has_come and readers:
             os.kill(readers[0], signal.SIGKILL)  # which ends the training, unless it has read all that it needs
             has_come = run.process.wait(PATIENCE) != 0
-    run.kill(whole_group=moments.random() < 0.5) if run.process.poll() is None else None
+    if run.process.poll() is None:
+        run.kill(whole_group=moments.random() < 0.5)
     return kind if has_come else ""
 
 
 def test_a_run_that_is_killed_at_random_moments_is_the_run_that_was_never_killed(cohorts, tmp_path):
     moments = random.Random(SEED)
-    straight = Run(tmp_path / "straight", cohorts)
-    assert straight.process.wait(PATIENCE * 2) == 0, straight.log.read_text()
-    expected = state(tmp_path / "straight")
+    expected = state(Run(tmp_path / "straight", cohorts))
     struck: list[str] = []
     rounds = 0
     while len(struck) < KILLS:
         rounds += 1
-        folder = tmp_path / f"round{rounds}"
-        while True:
-            run = Run(folder, cohorts)
-            if len(struck) == KILLS:
-                break
-            struck += filter(None, [strike(run, folder, moments)])
-            if run.process.returncode == 0:
-                break
-        assert run.process.wait(PATIENCE * 2) == 0, run.log.read_text()
-        assert toy.same(state(folder), expected), f"round {rounds}, after {struck}"
-        left = [path.name for path in (folder / "models").iterdir() if re.match(r"\.(iteration|model)", path.name)]
+        run = Run(tmp_path / f"round{rounds}", cohorts)
+        while len(struck) < KILLS and run.process.returncode != 0:
+            struck += filter(None, [strike(run, moments)])
+            if run.process.returncode != 0:
+                run = Run(tmp_path / f"round{rounds}", cohorts)
+        assert toy.same(state(run), expected), f"round {rounds}, after {struck}"
+        left = [path.name for path in run.models.iterdir() if re.match(r"\.(iteration|model)", path.name)]
         assert left == [], "files of a killed save stay"
     print(f"{len(struck)} kills in {rounds} rounds: {struck}")
 
@@ -154,21 +146,17 @@ def test_a_run_that_is_killed_at_random_moments_is_the_run_that_was_never_killed
 def test_the_memory_of_a_long_run_is_flat(cohorts, tmp_path):
     intervals = [f"--val_interval={STEPS // 10}", f"--save_interval={STEPS // 100}"]
     run = Run(tmp_path / "long", cohorts, f"--iterations={STEPS}", *intervals, "--keep=1")
-    sizes: list[int] = []
-    reached = 0
+    sizes: dict[str, int] = {}  # MiB by the state that was there
 
     def measure() -> None:
-        nonlocal reached
-        states = sorted((tmp_path / "long/models").glob("iteration-*.pt"))
-        if states and (number := int(states[-1].stem.split("-")[1])) > reached:
-            reached = number
-            sizes.append(sum(map(written_memory, run.members())))
+        if (states := run.states()) and states[-1].name not in sizes:
+            sizes[states[-1].name] = sum(map(written_memory, run.members()))
 
     run.wait_until(measure, PATIENCE + 10 * STEPS)
     assert run.process.wait() == 0, run.log.read_text()
     assert len(sizes) >= 8, "states that were seen, of 100"
-    half = len(sizes) // 2
-    middle, last = min(sizes[half : half + 3]), min(sizes[-3:])
+    second_half = [*sizes.values()][len(sizes) // 2 :]
+    middle, last = min(second_half[:3]), min(second_half[-3:])
     print(f"{STEPS} steps: {middle} MiB in the middle, {last} MiB at the end")
     assert last - middle < GROWTH, sizes
 
