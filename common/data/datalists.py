@@ -238,7 +238,7 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
         InputError: the content breaks a rule (see `read`), or the file cannot be written.
     """
     convention = content.get("label_convention")
-    if convention is not None and convention not in CONVENTIONS:
+    if isinstance(convention, str) and convention not in CONVENTIONS:
         with _naming(path):
             regions = ("regions", mapping_of(convention))
         content = dict(regions if item[0] == "label_convention" else item for item in content.items())

@@ -177,6 +177,7 @@ NAME = "expected a name that files can have"
     ("changed", "message"),
     [
         ({"regions": {"core": 1}}, "label_convention and regions: both; expected one of the two"),
+        ({"label_convention": {"core": [1]}}, r"\$.label_convention .* is not of type 'string'"),
         ({"label_convention": "brats"}, "datalist .*toy.json: label_convention=brats: expected one of brats2021, "),
         ({"modalities": ["T1", "T1"]}, r"\$.modalities .* non-unique"),
         ({"image": []}, r"\$.training\[1\].image"),
