@@ -141,9 +141,6 @@ def test_an_exception_that_can_be_explained_gets_one_line(end):
     assert end(ValueError("a mistake of ours")) == ("ValueError: a mistake of ours\n", None)
 
 
-# Arguments
-
-
 # What is printed
 
 

@@ -54,9 +54,6 @@ def test_empty_masks(prediction, reference):
     assert protocol("dice").measure(prediction, reference, CUBIC).values == {"dice": region}
 
 
-# Components
-
-
 # BraTS by hand
 
 
