@@ -39,7 +39,8 @@ class Stage(NamedTuple):
     is_evaluated: bool = False
 
 
-COHORTS = {"ukb": Cohort(20, 4, 0), "brats": Cohort(36, 4, 8), "atlas": Cohort(40, 6, 8)}
+COHORTS = {"brats": Cohort(36, 4, 8), "ukb": Cohort(20, 4, 0), "atlas": Cohort(40, 6, 8)}
+PICTURED = "brats"  # made first; its subjects can be looked at while the networks train
 STAGES = {
     "ukb_ssl_pretrain": Stage("ukb", None),
     "brats_stage2": Stage("brats", "ukb_ssl_pretrain"),
@@ -69,14 +70,17 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
     move_aside(folder)
     for name, cohort in COHORTS.items():
         _make(folder, name, cohort, spacing, seed)
-    cores = os.cpu_count() or 1
-    _train_and_evaluate(folder, ["ukb_ssl_pretrain"], threads=cores)
-    # Threads of one process wait for each other: two branches in parallel use the cores better, half of them each
+        if name == PICTURED:
+            _check(folder, name)
+            first_picture = time.monotonic() - start
+    _train_and_evaluate(folder, ["ukb_ssl_pretrain"])
+    # Side by side, as threads of one process wait for each other; each may use all cores once the other has ended
     with ThreadPoolExecutor(len(BRANCHES)) as executor:
-        branches = [executor.submit(_train_and_evaluate, folder, names, max(1, cores // 2)) for names in BRANCHES]
+        branches = [executor.submit(_train_and_evaluate, folder, names) for names in BRANCHES]
     for branch in branches:
         branch.result()
-    summary = {"seconds": round(time.monotonic() - start, 1)} | summarise(folder)
+    times = {"seconds": round(time.monotonic() - start, 1), "seconds_to_first_picture": round(first_picture, 1)}
+    summary = times | summarise(folder)
     write_json(folder / "summary.json", summary)
     _run(["-m", "scripts.report", str(folder)], ROOT)
     show(*conclusion(summary, folder).splitlines())
@@ -93,30 +97,35 @@ def _make(folder: Path, name: str, cohort: Cohort, spacing: float, seed: int) ->
     _run(["-m", "scripts.datalists", name, f"--root={root}", f"--output={root}.json", *splits], ROOT)
 
 
-def _train_and_evaluate(folder: Path, bundles: Sequence[str], threads: int) -> None:
+def _check(folder: Path, name: str) -> None:
+    root = folder / "data" / name
+    _run(["-m", "scripts.datalists", "check", f"{root}.json", str(root), f"--output={root}_check"], ROOT)
+    show(f"Look at {root}_check/findings.html while the networks train")
+
+
+def _train_and_evaluate(folder: Path, bundles: Sequence[str]) -> None:
     for bundle in bundles:
         stage = STAGES[bundle]
         runs = os.path.relpath(folder, ROOT / "bundles" / bundle)  # relative, as a user would type it
         data = [f"--dataset_dir={runs}/data/{stage.cohort}", f"--datalist={runs}/data/{stage.cohort}.json"]
         source = [f"--pretrained={runs}/{stage.source}/models/model.pt"] if stage.source else []
         places = [f"--output_dir={runs}/{bundle}", f"--ckpt_dir={runs}/{bundle}/models"]
-        _run_bundle(bundle, [f"--config_file={TRAINING}", *data, *source, *places], threads)
+        _run_bundle(bundle, [f"--config_file={TRAINING}", *data, *source, *places])
         if stage.is_evaluated:
             options = [f"--checkpoint={runs}/{bundle}/models/model.pt", "--num_workers=0", "--cohort=embedded"]
             places = [f"--output_dir={runs}/{bundle}/evaluation"]
-            _run_bundle(bundle, ["--config_file=configs/evaluate.yaml", *data, *options, *places], threads)
+            _run_bundle(bundle, ["--config_file=configs/evaluate.yaml", *data, *options, *places])
 
 
-def _run_bundle(bundle: str, options: Sequence[str], threads: int) -> None:
-    _run(["-m", "monai.bundle", "run", *options], ROOT / "bundles" / bundle, threads, label=f"{bundle:<16} | ")
+def _run_bundle(bundle: str, options: Sequence[str]) -> None:
+    _run(["-m", "monai.bundle", "run", *options], ROOT / "bundles" / bundle, label=f"{bundle:<16} | ")
 
 
-def _run(arguments: Sequence[str], place: Path, threads: int | None = None, label: str = "") -> None:
+def _run(arguments: Sequence[str], place: Path, label: str = "") -> None:
     """Print and run a command, with `label` before each line of its output; exit with its status if it fails."""
     shown = cli.command_line(["python", *arguments])
     show("", f"$ {shown}" if place == ROOT else f"$ cd {place.relative_to(ROOT)} && {shown}")
-    environment = os.environ | ENVIRONMENT | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-    command = [sys.executable, *arguments]
+    command, environment = [sys.executable, *arguments], os.environ | ENVIRONMENT
     out, err = (subprocess.PIPE, subprocess.STDOUT) if label else (None, None)
     with subprocess.Popen(command, cwd=place, env=environment, stdout=out, stderr=err, text=True) as process:
         for line in process.stdout or ():  # carriage returns of a progress bar end lines too
