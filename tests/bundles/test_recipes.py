@@ -5,7 +5,14 @@ import pytest
 import torch
 import yaml
 from monai.bundle import ConfigParser
-from monai.transforms import Compose, CropForegroundd, NormalizeIntensityd, RandSpatialCropd
+from monai.transforms import (
+    Compose,
+    CropForegroundd,
+    NormalizeIntensityd,
+    RandSpatialCropd,
+    RandSpatialCropSamplesd,
+    SpatialPadd,
+)
 
 from tests.bundles.workflows import config
 from tests.support import BUNDLES
@@ -76,7 +83,7 @@ def cropped(volume, steps, seed):
     """The result of some steps, whose crop is drawn from the seed."""
     compose = Compose(steps)  # which seeds its transforms
     for step in steps:
-        if isinstance(step, RandSpatialCropd):
+        if isinstance(step, RandSpatialCropd | RandSpatialCropSamplesd):
             step.set_random_state(seed)
     return compose(volume)
 
@@ -107,3 +114,26 @@ def test_the_crops_of_recipe_code_are_those_of_the_public_code(seed):
     assert found["image"].shape == (4, EDGE, EDGE, EDGE)
     np.testing.assert_allclose(found["image"], expected["image"], atol=1e-4)
     np.testing.assert_array_equal(found["label"], expected["label"])
+
+
+# The crops of the self-supervised stages in the public code: of a foreground grown in the same way, two of a volume
+
+
+@pytest.mark.parametrize("bundle", ["ukb_ssl_pretrain", "brats_stage2"])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_self_supervised_crops_of_recipe_code_are_those_of_the_public_code(bundle, seed):
+    size = [EDGE] * 3
+    pad = SpatialPadd("image", spatial_size=size)
+    foreground = CropForegroundd("image", source_key="image", k_divisible=size)
+    crops = RandSpatialCropSamplesd("image", roi_size=size, num_samples=2, random_center=True, random_size=False)
+    expected = cropped(brain(seed), [pad, foreground, crops], seed)
+
+    parser = ConfigParser(config(bundle) | {"recipe": "code", "patch_size": size})
+    parser["options"] = {"_target_": "types.SimpleNamespace", "divisible_foreground": "@divisible_foreground"}
+    steps = parser.get_parsed_content("train::random_transforms")
+    tight = CropForegroundd("image", source_key="image", allow_smaller=True)
+    found = cropped(brain(seed), [tight, pad, *steps], seed)
+
+    assert len(found) == 2
+    for crop, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(crop["image"], other["image"])
