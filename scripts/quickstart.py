@@ -73,10 +73,11 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
         if name == PICTURED:
             _check(folder, name)
             first_picture = time.monotonic() - start
-    _train_and_evaluate(folder, ["ukb_ssl_pretrain"])
-    # Side by side, as threads of one process wait for each other; each may use all cores once the other has ended
+    cores = os.cpu_count() or 1
+    _train_and_evaluate(folder, ["ukb_ssl_pretrain"], threads=cores)
+    # Threads of one process wait for each other: two branches in parallel use the cores better, half of them each
     with ThreadPoolExecutor(len(BRANCHES)) as executor:
-        branches = [executor.submit(_train_and_evaluate, folder, names) for names in BRANCHES]
+        branches = [executor.submit(_train_and_evaluate, folder, names, max(1, cores // 2)) for names in BRANCHES]
     for branch in branches:
         branch.result()
     times = {"seconds": round(time.monotonic() - start, 1), "seconds_to_first_picture": round(first_picture, 1)}
@@ -103,29 +104,30 @@ def _check(folder: Path, name: str) -> None:
     show(f"Look at {root}_check/findings.html while the networks train")
 
 
-def _train_and_evaluate(folder: Path, bundles: Sequence[str]) -> None:
+def _train_and_evaluate(folder: Path, bundles: Sequence[str], threads: int) -> None:
     for bundle in bundles:
         stage = STAGES[bundle]
         runs = os.path.relpath(folder, ROOT / "bundles" / bundle)  # relative, as a user would type it
         data = [f"--dataset_dir={runs}/data/{stage.cohort}", f"--datalist={runs}/data/{stage.cohort}.json"]
         source = [f"--pretrained={runs}/{stage.source}/models/model.pt"] if stage.source else []
         places = [f"--output_dir={runs}/{bundle}", f"--ckpt_dir={runs}/{bundle}/models"]
-        _run_bundle(bundle, [f"--config_file={TRAINING}", *data, *source, *places])
+        _run_bundle(bundle, [f"--config_file={TRAINING}", *data, *source, *places], threads)
         if stage.is_evaluated:
             options = [f"--checkpoint={runs}/{bundle}/models/model.pt", "--num_workers=0", "--cohort=embedded"]
             places = [f"--output_dir={runs}/{bundle}/evaluation"]
-            _run_bundle(bundle, ["--config_file=configs/evaluate.yaml", *data, *options, *places])
+            _run_bundle(bundle, ["--config_file=configs/evaluate.yaml", *data, *options, *places], threads)
 
 
-def _run_bundle(bundle: str, options: Sequence[str]) -> None:
-    _run(["-m", "monai.bundle", "run", *options], ROOT / "bundles" / bundle, label=f"{bundle:<16} | ")
+def _run_bundle(bundle: str, options: Sequence[str], threads: int) -> None:
+    _run(["-m", "monai.bundle", "run", *options], ROOT / "bundles" / bundle, threads, label=f"{bundle:<16} | ")
 
 
-def _run(arguments: Sequence[str], place: Path, label: str = "") -> None:
+def _run(arguments: Sequence[str], place: Path, threads: int | None = None, label: str = "") -> None:
     """Print and run a command, with `label` before each line of its output; exit with its status if it fails."""
     shown = cli.command_line(["python", *arguments])
     show("", f"$ {shown}" if place == ROOT else f"$ cd {place.relative_to(ROOT)} && {shown}")
-    command, environment = [sys.executable, *arguments], os.environ | ENVIRONMENT
+    environment = os.environ | ENVIRONMENT | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+    command = [sys.executable, *arguments]
     out, err = (subprocess.PIPE, subprocess.STDOUT) if label else (None, None)
     with subprocess.Popen(command, cwd=place, env=environment, stdout=out, stderr=err, text=True) as process:
         for line in process.stdout or ():  # carriage returns of a progress bar end lines too
