@@ -224,5 +224,7 @@ def one_line(error: BaseException) -> str:
     """An exception in one line: the message of the `InputError` that caused it, else its type and first line."""
     message = input_error_message(error)
     if message is None:
-        message = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        lines = str(error).strip().splitlines() or [""]
+        is_from_worker = lines[0].startswith("Caught ")  # of a DataLoader: its traceback follows, then type and message
+        message = lines[-1] if is_from_worker else f"{type(error).__name__}: {lines[0]}"
     return message

@@ -23,6 +23,7 @@ __all__ = [
     "explain_out_of_memory",
     "gibibytes",
     "host_memory",
+    "lacks_host_memory",
     "peak_resident",
     "use_huge_pages",
 ]
@@ -236,6 +237,11 @@ def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> s
     return None
 
 
+def lacks_host_memory(error: BaseException) -> bool:
+    """Whether an exception, or one that caused it, says that the host had no memory left."""
+    return any(_place(link) == "host" for link in chain_of(error))
+
+
 def _killed_worker(error: BaseException) -> int:
     """The signal that killed a DataLoader's worker, if an exception is the consequence; 0 otherwise.
 
@@ -264,7 +270,9 @@ def _place(error: BaseException) -> str:
     if re.search(r"OutOfMemoryError|CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED", text):
         return "GPU"
     if isinstance(error, MemoryError) or re.search(
-        r"(can't allocate|not enough) memory|Cannot allocate memory|MemoryError|can't start new thread", text
+        r"(can't allocate|not enough) memory|Cannot allocate memory|MemoryError|can't start new thread"
+        r"|could not create a primitive(?! descriptor)",  # oneDNN's words
+        text,
     ):
         return "host"
     if re.search(r"DataLoader worker .*is killed by signal: (Killed|Bus error)|unable to (mmap|allocate shared)", text):
@@ -273,7 +281,9 @@ def _place(error: BaseException) -> str:
 
 
 def _amount(number: str, unit: str) -> str:
-    return gibibytes(float(number)) if unit == "bytes" else f"{number} {unit}"
+    if unit != "bytes":
+        return f"{number} {unit}"
+    return gibibytes(float(number)) if float(number) >= 2**29 else f"{float(number) / 2**20:,.1f} MiB"
 
 
 def _advice(options: Mapping[str, Any], place: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from common.data.headers import files_in, what_broke
 from common.data.store import Store
 from common.errors import ArgumentError, InputError, input_error_message
+from common.memory import lacks_host_memory
 from monai.data import CacheDataset, DataLoader
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
@@ -91,10 +92,11 @@ def _named(entry: Mapping[str, Any]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        message = input_error_message(error)
-        if message is None:
-            message = what_broke(entry, error)
         subject = f"subject {entry['subject']}: "
+        message = input_error_message(error)
+        if message is None and lacks_host_memory(error):  # the files are not to blame
+            raise MemoryError(f"{subject}out of memory on the host") from error
+        message = message or what_broke(entry, error)
         raise InputError(subject + message.removeprefix(subject)) from error
 
 

@@ -69,7 +69,7 @@ class _Attempts:
         for _ in range(len(self.loader)):
             try:
                 yield next(batches)
-            except InputError as error:
+            except (InputError, MemoryError) as error:
                 yield error
             except RuntimeError as error:  # from a worker; without an InputError inside, the loader itself broke
                 if input_error_message(error) is None:

@@ -137,10 +137,15 @@ LAST = "; models keeps the last state"
             TRAINING,
             f"out of memory on the host: lower --num_workers=4 or --batch_size=2{LAST}",
         ),
+        *(
+            (RuntimeError(words), TRAINING, f"out of memory on the host: lower --num_workers=4 or --batch_size=2{LAST}")
+            for words in ("can't start new thread", "could not create a primitive")
+        ),
+        (RuntimeError("could not create a primitive descriptor"), TRAINING, None),
         (
-            RuntimeError("can't start new thread"),
-            TRAINING,
-            f"out of memory on the host: lower --num_workers=4 or --batch_size=2{LAST}",
+            RuntimeError("can't allocate memory: you tried to allocate 3145728 bytes"),
+            {},
+            "out of memory on the host, 3.0 MiB more asked for: a machine with more memory is needed",
         ),
         (OSError(28, "No space left on device"), TRAINING, None),
     ],

@@ -3,6 +3,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from monai.data import DataLoader
 from monai.transforms import Compose, Lambdad, LoadImaged, RandShiftIntensityd
 
@@ -76,6 +77,17 @@ def test_a_case_that_cannot_be_prepared_is_named_with_all_its_files(entries):
         CaseDataset(entries, Compose([LoadImaged("image"), Lambdad("image", fail)]))[0]
     first, second = entries[0]["image"]
     assert str(error.value) == f"subject case0: cannot be prepared: by nothing ({first}, {second})"
+
+
+def test_a_case_that_the_machine_lacks_the_memory_for_is_named_without_its_files(entries):
+    def fail(_):
+        torch.empty(2**60, dtype=torch.uint8)
+
+    dataset = CaseDataset(entries, Compose([LoadImaged("image"), Lambdad("image", fail)]))
+    with pytest.raises(MemoryError, match=r"^subject case0: out of memory on the host$"):
+        dataset[0]
+    error = failure_of(DataLoader(dataset, num_workers=1))
+    assert isinstance(error, MemoryError)
 
 
 def test_the_message_survives_a_worker(entries):

@@ -24,12 +24,14 @@ def read(case):
         raise InputError("zero is no image")
     if case["value"] == 1:
         raise KeyError("of ours")
+    if case["value"] == 2:
+        torch.empty(2**60, dtype=torch.uint8)
     return {**case, "image": torch.full((1, 2, 2, 2), float(case["value"]))}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, workers):
-    values = [5, 0, 7, 13, 1, 9]
+    values = [5, 0, 7, 13, 1, 2, 9]
     files = [str(tmp_path / "in.nii.gz")]
     nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6), np.float32), np.eye(4)), files[0])
     dataset = CaseDataset([{"subject": f"P{value}", "image": files, "value": value} for value in values], read)
@@ -57,7 +59,8 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, worke
     assert lines[0] == "failed: subject P0: zero is no image"
     assert lines[1] == "failed: subject P13: ValueError: thirteen"
     assert lines[2].startswith("failed: subject P1: cannot be prepared: 'of ours'")
-    assert lines[3:] == ["failed: subject P9: cannot be written", "4 of 6 cases failed"]
+    assert lines[3] == "failed: MemoryError: subject P2: out of memory on the host"
+    assert lines[4:] == ["failed: subject P9: cannot be written", "5 of 7 cases failed"]
 
 
 def test_nothing_to_do_is_no_error(capsys):
