@@ -68,10 +68,12 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
     folder = Path(output).resolve()
     move_aside(folder)
     _make(folder, "brats", spacing, seed)
-    _check(folder, "brats")
-    first_picture = time.monotonic() - start
-    for name in ("ukb", "atlas"):
-        _make(folder, name, spacing, seed)
+    with ThreadPoolExecutor() as executor:
+        others = [executor.submit(_make, folder, name, spacing, seed) for name in ("ukb", "atlas")]
+        _check(folder, "brats")
+        first_picture = time.monotonic() - start
+    for other in others:
+        other.result()
     cores = os.cpu_count() or 1
     _train_and_evaluate(folder, ["ukb_ssl_pretrain"], threads=cores)
     # Threads of one process wait for each other: two branches in parallel use the cores better, half of them each
@@ -92,9 +94,11 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
 def _make(folder: Path, name: str, spacing: float, seed: int) -> None:
     root, cohort = folder / "data" / name, COHORTS[name]
     options = [f"--subjects={cohort.subjects}", f"--spacing={spacing:g}", "--skull_stripped=true", f"--seed={seed}"]
-    _run(["-m", "scripts.phantoms", "make", f"--layout={name}", f"--output={root}", *options], ROOT)
+    make = ["-m", "scripts.phantoms", "make", f"--layout={name}", f"--output={root}", *options]
+    _run(make, ROOT, label=f"{name:<16} | ")
     splits = [f"--validation={cohort.validation}", f"--testing={cohort.testing}", f"--seed={seed}"]
-    _run(["-m", "scripts.datalists", name, f"--root={root}", f"--output={root}.json", *splits], ROOT)
+    datalist = ["-m", "scripts.datalists", name, f"--root={root}", f"--output={root}.json", *splits]
+    _run(datalist, ROOT, label=f"{name:<16} | ")
 
 
 def _check(folder: Path, name: str) -> None:

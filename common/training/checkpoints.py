@@ -74,8 +74,8 @@ class BestModel:
         if idist.get_rank() == 0:
             _refuse_nan(self.network, self.file)
             reached = {"iteration": trainer.state.iteration, name: metric}
-            content = {"network": self.network.state_dict(), "metadata": self.metadata | {"reached": reached}}
-            write(content, self.file)
+            weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+            write({"network": weights, "metadata": self.metadata | {"reached": reached}}, self.file)
 
     def state_dict(self) -> float:
         """The best metric so far."""
