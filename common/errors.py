@@ -206,9 +206,9 @@ def explain_lost_process(error: BaseException) -> str | None:
     for link in chain_of(error):
         if re.search(r"gloo/|NCCL|DistBackendError|DistNetworkError", f"{type(link).__name__}: {link}"):
             frozen = re.search(r"[Tt]imed? ?out", str(link)) is not None
-            what = "has not answered in time" if frozen else "has ended"
+            what = "did not answer in time" if frozen else "exited"
             rank = os.environ.get("RANK", "?")
-            return f"process of rank {rank}: another process of this run {what}; expected its own last lines to say why"
+            return f"process of rank {rank}: another process of this run {what}; see its log"
     return None
 
 
@@ -216,7 +216,7 @@ def _explain_disk(error: BaseException) -> str | None:
     """One line for an exception that a full or read-only disk has caused; None for others."""
     for link in chain_of(error):
         if isinstance(link, OSError) and link.errno in NO_SPACE:
-            return f"{link.filename or 'a file'}: {link.strerror}; expected a disk with space, which can be written to"
+            return f"{link.filename or 'a file'}: {link.strerror}; the disk is full or read-only"
     return None
 
 

@@ -40,7 +40,7 @@ FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # what a spreadsheet runs 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Give a block a temporary file to write; at the end of the block it replaces `path`.
+    """Context manager: write a temporary file, then replace `path` atomically.
 
     Readers of `path` see the old content until the new content is complete. If the block fails, the old content stays.
     A missing folder is created.
@@ -191,18 +191,18 @@ def expand_home(path: str | Path, name: str) -> Path:
 
 
 def check_no_link(folder: str | Path, file: Path) -> None:
-    """Check that no link below a folder leads away from it, before a file is written to it or deleted.
+    """Refuse symbolic links between a folder and a file below it, before the file is written or deleted.
 
     Args:
-        folder: the user's; it may be a link.
-        file: relative to it; its own name may be that of a link, which gets replaced.
+        folder: folder given by the user; may itself be a link.
+        file: path relative to `folder`; a link at its end is replaced, not followed.
 
     Raises:
-        InputError: a folder between the two is a link.
+        InputError: a folder on the way is a link.
     """
     for parent in file.parents[:-1]:
         if (Path(folder) / parent).is_symlink():
-            raise InputError(f"{Path(folder) / parent}: a link; expected a folder, as files of it are replaced")
+            raise InputError(f"{Path(folder) / parent}: a symbolic link; expected a folder")
 
 
 def check_writable_file(path: str | Path, name: str) -> None:

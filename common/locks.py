@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from common.errors import ArgumentError, show
+from common.errors import ArgumentError, InputError, show
 
 __all__ = ["claim", "claimed", "lock", "release", "unfinished_files"]
 
@@ -30,10 +30,17 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
     Args:
         folder: gets the file `lock`; it is made where it is missing.
         patience: seconds to wait for another process that only looks.
+
+    Raises:
+        InputError: the file cannot be opened for writing, or is a link.
     """
     end = time.monotonic() + patience
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a", opener=_open_file_only) as file:
+    try:
+        file = open(folder / "lock", "a", opener=_open_file_only)  # noqa: SIM115
+    except OSError as error:
+        raise InputError(f"{folder / 'lock'}: {error.strerror}; expected a file that can be written") from error
+    with file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 FLOAT = 4  # bytes
+THREADLESS = "can't start new thread"  # Python's words, for want of memory or of processes
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")  # which of them are this process's
 WORKERS_PER_CPU, WORKERS = 4, 64  # num_workers is refused above both: reading from a slow disk may keep CPUs waiting
@@ -72,7 +73,7 @@ def peak_resident(process: int | None = None) -> float:
 
 
 def host_memory() -> int:
-    """The bytes that this process may ever get: memory and swap, or less where a cgroup or a resource limit says so.
+    """Memory limit of this process, in bytes: memory and swap, or less where a cgroup or a resource limit says so.
 
     SLURM, Docker and Kubernetes set cgroup limits. What other processes use is not subtracted, since they may end.
     """
@@ -229,16 +230,17 @@ def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> s
         probably = ", probably for lack of memory" if name in ("SIGKILL", "SIGBUS") else ""
         workers = f"lower --num_workers={options.get('num_workers', 1)}, or set it to 0, so that the run itself reads"
         return f"a process that reads data was killed by {name}{probably}: {workers}{intact}"
-    for link in chain_of(error):
-        if place := _place(link):
-            wanted = re.search(r"(?:[Tt]ried to|Unable to) allocate ([\d.]+) ?(bytes|\wiB)", str(link))
-            asked = "" if wanted is None else f", {_amount(*wanted.groups())} more asked for"
-            return f"out of memory on the {place}{asked}: {_advice(options, place)}{intact}"
-    return None
+    place = next(filter(None, map(_place, chain_of(error))), "")
+    text, more = " ".join(map(str, chain_of(error))), ""
+    if THREADLESS in text:
+        more = ", or at the limit on processes (ulimit -u)"
+    elif wanted := re.search(r"(?:[Tt]ried to|Unable to) allocate ([\d.]+) ?(bytes|\wiB)", text):
+        more = f", tried to allocate {_amount(*wanted.groups())}"
+    return f"out of memory on the {place}{more}: {_advice(options, place)}{intact}" if place else None
 
 
 def lacks_host_memory(error: BaseException) -> bool:
-    """Whether an exception, or one that caused it, says that the host had no memory left."""
+    """Whether an exception or its causes report that the host ran out of memory."""
     return any(_place(link) == "host" for link in chain_of(error))
 
 
@@ -270,8 +272,8 @@ def _place(error: BaseException) -> str:
     if re.search(r"OutOfMemoryError|CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED", text):
         return "GPU"
     if isinstance(error, MemoryError) or re.search(
-        r"(can't allocate|not enough) memory|Cannot allocate memory|MemoryError|can't start new thread"
-        r"|could not create a primitive(?! descriptor)",  # oneDNN's words
+        r"(can't allocate|not enough) memory|Cannot allocate memory|MemoryError"
+        rf"|{THREADLESS}|could not create a primitive(?! descriptor)",  # oneDNN's words
         text,
     ):
         return "host"
@@ -287,7 +289,7 @@ def _amount(number: str, unit: str) -> str:
 
 
 def _advice(options: Mapping[str, Any], place: str) -> str:
-    """What saves memory in a run, the gentlest first."""
+    """Memory-saving options, least intrusive first."""
     on_device = place == "GPU" or str(options.get("device", "cpu")) == "cpu"
     is_training = "batch_size" in options
     advice = []

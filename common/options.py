@@ -216,8 +216,7 @@ class Options(SimpleNamespace):
         """
         for name, folder in self._folders().items():
             if folder.startswith("~"):  # no shell replaces it after `=`, so it would become a folder of that name
-                expected = "expected its path, or ./ before the ~"
-                raise ArgumentError(f"{name}={folder}: no home folder is looked up here; {expected}")
+                raise ArgumentError(f"{name}={folder}: `~` is not expanded after `=`; give the full path")
             claim(name, folder)
 
     def release_folders(self) -> None:

@@ -103,7 +103,7 @@ def _aliases(name: str, value: Any) -> dict[str, str]:
             given = ast.literal_eval(value)
     is_mapping = isinstance(given, Mapping) and len(given) > 0
     if not is_mapping or not all(isinstance(each, str) and each for pair in given.items() for each in pair):
-        raise ArgumentError(f"{name}={value}: expected names by names, such as \"{{'T2': 'FLAIR'}}\"")
+        raise ArgumentError(f"{name}={value}: expected a mapping such as \"{{'T2': 'FLAIR'}}\"")
     return dict(given)
 
 
@@ -210,7 +210,7 @@ FOLDER, FILE, FILES = Kind(_path, "folder"), Kind(_path, "file"), Kind(_paths, "
 DEVICE = Kind(check_device, "cpu, cuda, cuda:N")
 MODALITIES = Kind(_modalities, "list of names")
 NAMES = Kind(_names, "list of names, may be empty")
-ALIASES = Kind(_aliases, "names by names")
+ALIASES = Kind(_aliases, "mapping of names")
 PATCH_SIZE = Kind(_patch_size, "three multiples of 32, one of them at least 64, voxels")
 SPACING = Kind(_spacing, "three numbers from 0.1 to 20, mm")
 CONVENTION = Kind(_convention, f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3")

@@ -15,7 +15,7 @@ from tests.support import ROOT, TINY, execute
 
 KEPT = ROOT / ".pytest_cache" / "kept"
 COHORTS = {"ukb": (6, 3, 0), "brats": (6, 2, 1), "atlas": (7, 3, 1)}  # subjects, validation, testing
-CODE = ("common", "scripts/phantoms", "scripts/datalists")  # that makes cohorts
+CODE = ("common", "scripts/phantoms", "scripts/datalists", "requirements.lock")  # that makes cohorts
 STAGES = {  # bundle: the one whose training it starts from
     "ukb_ssl_pretrain": None,
     "brats_stage2": "ukb_ssl_pretrain",
@@ -42,7 +42,10 @@ def _kept(name: str, sources: tuple[str, ...], make: Callable[[Path], None]) -> 
         digest = _digest(sources)
         folder, done = KEPT / name / digest, KEPT / name / f"{digest}.done"
         if not done.exists():
-            shutil.rmtree(KEPT / name, ignore_errors=True)
+            for old in sorted((KEPT / name).glob("*.done"), key=lambda file: file.stat().st_mtime)[:-1]:
+                shutil.rmtree(old.with_suffix(""))  # but not the last one, which another worker may be using
+                old.unlink()
+            shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             make(folder)
             done.touch()
@@ -54,8 +57,9 @@ def _digest(sources: tuple[str, ...]) -> str:
     for source in sources:
         place = ROOT / source
         for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if file.suffix in (".py", ".yaml") and not {"models", "eval"} & {*file.parts}:
-                digest.update(f"{file}\n".encode() + file.read_bytes())
+            within = file.relative_to(ROOT)
+            if file.suffix in (".py", ".yaml", ".json", ".lock") and not {"models", "eval"} & {*within.parts}:
+                digest.update(f"{within}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -89,14 +89,14 @@ def finish(folder: str | Path) -> None:
 
 
 def check_finished(folder: str | Path) -> None:
-    """Check that no process was stopped while it moved results to a folder.
+    """Refuse a folder whose results are incomplete.
 
     Raises:
-        InputError: one was, or is moving them now.
+        InputError: an evaluation is moving its results here, or was interrupted while it did.
     """
     if os.path.lexists(Path(folder) / FINISHED):
-        problem = "an evaluation was stopped while it moved its results here"
-        raise InputError(f"{folder}: {problem}; expected that evaluation to be run again")
+        problem = "incomplete: an evaluation is moving its results here, or was interrupted"
+        raise InputError(f"{folder}: {problem}; wait for its end, or repeat it")
 
 
 @contextmanager
@@ -130,11 +130,14 @@ def _move(folder: Path) -> None:
     """
     source = folder / FINISHED
     check_no_link(folder, Path(FINISHED) / "any")
-    if not source.is_dir():
+    if not source.exists():
         return
+    if not source.is_dir():
+        raise InputError(f"{source}: not a folder; expected no such file")
     files, earlier = _files_in(source), []
-    if (source / LISTED).exists():  # it is the first file to move: if it has gone, so have the files of before
-        pages = [Path(PAGE), *(path.relative_to(folder) for path in (folder / SLICES).glob("*.html"))]  # without a list
+    if (source / LISTED).exists():  # moved first: without it the earlier files have been deleted
+        slices = [path.relative_to(folder) for path in (folder / SLICES).glob("*.html")]
+        pages = [Path(PAGE), *slices]  # earlier results may lack a list
         earlier = sorted({*pages, *_listed(folder)} - set(_listed(source)))
     for file in (*files, *earlier):
         check_no_link(folder, file)

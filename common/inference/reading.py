@@ -160,7 +160,7 @@ def _read_rows(path: Path, columns: Sequence[str]) -> Iterator[_Row]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = csv.reader(file, strict=True)
             if tuple(next(rows, ())) != tuple(columns):
-                raise InputError(f"{path}: another first line; {expected}")
+                raise InputError(f"{path}: unexpected header row; {expected}")
             for row in rows:
                 where = f"{path}: line {rows.line_num}"
                 if len(row) != len(columns):

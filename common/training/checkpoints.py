@@ -74,7 +74,8 @@ class BestModel:
         if idist.get_rank() == 0:
             _refuse_nan(self.network, self.file)
             reached = {"iteration": trainer.state.iteration, name: metric}
-            weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+            weights = self.network.state_dict()
+            weights = {key: tensor.contiguous() for key, tensor in weights.items()}  # not channels-last
             write({"network": weights, "metadata": self.metadata | {"reached": reached}}, self.file)
 
     def state_dict(self) -> float:

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from common import metrics
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError, one_line, show
-from common.files import atomic_write
+from common.files import atomic_write, check_no_link
 from common.ssl.losses import SSLLoss
 from common.training.plan import Plan
 from common.training.records import TrainingRecord, peak_memory
@@ -254,6 +254,7 @@ class Pictures:
 
     def _draw(self, engine: Engine) -> None:
         for name, figure in self.draw(engine.state.output, engine.state.batch).items():
+            check_no_link(self.folder, Path("pictures") / f"{name}.png")
             with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
                 figure.savefig(file, dpi=110, format="png")
             self.writer.add_figure(name, figure, engine.state.epoch)

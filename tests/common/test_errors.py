@@ -125,7 +125,7 @@ def end(monkeypatch, capsys):
         (KeyboardInterrupt(), "interrupted\n", None),
         (
             wrapped(OSError(errno.ENOSPC, "No space left on device", "/scratch/a.json"), 2),
-            "error: /scratch/a.json: No space left on device; expected a disk with space, which can be written to\n",
+            "error: /scratch/a.json: No space left on device; the disk is full or read-only\n",
             2,
         ),
     ],

@@ -116,7 +116,7 @@ def raised_by_a_worker(read):
 
 
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 8 GiB")
-ON_GPU = "out of memory on the GPU, 20.00 GiB more asked for: "
+ON_GPU = "out of memory on the GPU, tried to allocate 20.00 GiB: "
 LOWER = "lower --batch_size=2 or --patch_size=[96,96,96]"
 LAST = "; models keeps the last state"
 
@@ -127,7 +127,7 @@ LAST = "; models keeps the last state"
         (
             raised(allocation_that_fails),
             TRAINING | {"device": "cpu"},
-            "out of memory on the host, 1,073,741,824.0 GiB more asked for: set --activation_checkpointing=true, or "
+            "out of memory on the host, tried to allocate 1,073,741,824.0 GiB: set --activation_checkpointing=true, or "
             f"{LOWER} or --num_workers=4{LAST}",
         ),
         (FULL, TRAINING, f"{ON_GPU}set --activation_checkpointing=true, or {LOWER}{LAST}"),
@@ -137,15 +137,22 @@ LAST = "; models keeps the last state"
             TRAINING,
             f"out of memory on the host: lower --num_workers=4 or --batch_size=2{LAST}",
         ),
-        *(
-            (RuntimeError(words), TRAINING, f"out of memory on the host: lower --num_workers=4 or --batch_size=2{LAST}")
-            for words in ("can't start new thread", "could not create a primitive")
+        (
+            RuntimeError("can't start new thread"),
+            TRAINING,
+            "out of memory on the host, or at the limit on processes (ulimit -u): lower --num_workers=4 or "
+            f"--batch_size=2{LAST}",
+        ),
+        (
+            RuntimeError("could not create a primitive"),
+            TRAINING,
+            f"out of memory on the host: lower --num_workers=4 or --batch_size=2{LAST}",
         ),
         (RuntimeError("could not create a primitive descriptor"), TRAINING, None),
         (
             RuntimeError("can't allocate memory: you tried to allocate 3145728 bytes"),
             {},
-            "out of memory on the host, 3.0 MiB more asked for: a machine with more memory is needed",
+            "out of memory on the host, tried to allocate 3.0 MiB: a machine with more memory is needed",
         ),
         (OSError(28, "No space left on device"), TRAINING, None),
     ],

@@ -39,7 +39,7 @@ def test_a_value_gets_its_own_type(name, value, expected):
 
 LENGTH = "a whole number of iterations from 1, or text such as 5 epochs"
 PATCH = "three whole numbers, 32 or more, one of them at least 64, such as [96,96,96]"
-NAMES = "names by names, such as \"{'T2': 'FLAIR'}\""
+NAMES = "a mapping such as \"{'T2': 'FLAIR'}\""
 REFUSED = {
     "a whole number from 1": {"batch_size": ["two", 0, 1.5, True, None], "global_batch_size": [0]},
     "a number from 1e-12": {"learning_rate": ["fast", -1], "max_grad_norm": [0]},

@@ -1,6 +1,6 @@
 """A training that is killed again and again, at random moments, ends as one that was never killed, to the bit.
 
-`make torture` kills 50 times and follows the memory of 1,000 steps; `make test` kills a few times.
+`make torture` kills 50 times and follows the memory of 1,000 steps; `make test-all` kills three times.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""A stand-in for Python that starts in a twentieth of a second with PyTorch and MONAI imported."""
+"""Run `python -m MODULE` in a fork of a process that has imported PyTorch and MONAI, in a twentieth of a second."""
 
 import atexit
 import os
@@ -35,7 +35,7 @@ def _started() -> str:
         file.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, str(HERE / "server.py"), str(place), str(stand_in)]
-    server = subprocess.Popen(command, env=environment | {"OMP_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL)
+    server = subprocess.Popen(command, env=environment | {"OMP_NUM_THREADS": "1"}, stdin=subprocess.PIPE)
     atexit.register(_end, server, folder)
     while not place.exists():
         assert server.poll() is None, f"{command} ended with status {server.returncode}"

@@ -4,7 +4,8 @@
 starts one. A forked child becomes the command: it has the client's folder, arguments, environment and streams, the
 module is the last thing that it runs, and an uncaught exception ends the interpreter as it ends any other.
 `sys.executable` is PYTHON, so that its own children are forked as well. The child imports `common` and `scripts`.
-When a client is killed, so is its child.
+When a client is killed, so is its child. What Python and PyTorch read of the environment at their start, such as
+OMP_NUM_THREADS and MALLOC_*, is the server's: a test of these starts its command cold.
 """
 
 import gc
@@ -30,9 +31,13 @@ SLOW = (
 def receive(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """The request of a client, and its standard streams."""
     head, streams, _, _ = socket.recv_fds(client, 8, 3, socket.MSG_WAITALL)
-    text = b""
-    while len(text) < int(head):
-        text += client.recv(int(head) - len(text))
+    size, text = int(head or b"0"), b""
+    while len(text) < size:
+        if not (part := client.recv(size - len(text))):
+            break
+        text += part
+    if not text or len(text) < size:
+        raise ConnectionError("a client was killed before it had sent its request")
     return json.loads(text), streams
 
 
@@ -46,11 +51,16 @@ def serve(listener: socket.socket) -> tuple[dict[str, Any], list[int]]:
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
     selector.register(wake, selectors.EVENT_READ)
+    selector.register(sys.stdin, selectors.EVENT_READ)  # ends with the process of the tests, however that ends
     while True:
         for key, _ in selector.select():
             if key.fileobj is listener:
                 client, _ = listener.accept()
-                request, streams = receive(client)
+                try:
+                    request, streams = receive(client)
+                except ConnectionError:
+                    client.close()
+                    continue
                 if (child := os.fork()) == 0:
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -63,8 +73,11 @@ def serve(listener: socket.socket) -> tuple[dict[str, Any], list[int]]:
                 for stream in streams:
                     os.close(stream)
                 running[child] = client
-                client.sendall(b"%20d" % child)
+                with suppress(OSError):  # killed since; the selector finds that it has gone
+                    client.sendall(b"%20d" % child)
                 selector.register(client, selectors.EVENT_READ, child)
+            elif key.fileobj is sys.stdin:
+                os._exit(0)
             elif key.fileobj == wake:
                 os.read(wake, 1024)
             elif key.data in running:  # the client has gone

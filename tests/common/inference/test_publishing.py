@@ -97,7 +97,7 @@ def test_a_process_that_is_killed_at_any_step_leaves_old_results_or_new_ones(eva
         assert seen in (OLD, AFTER) or "summary.json" not in seen, "nothing takes a mixture for an evaluation"
         before = content_of(folder)
         if (folder / ".finished").exists():
-            with pytest.raises(InputError, match="stopped while it moved its results here; expected"):
+            with pytest.raises(InputError, match="moving its results here, or was interrupted"):
                 check_finished(folder)
         else:
             check_finished(folder)
@@ -129,7 +129,7 @@ def test_what_stands_behind_a_link_or_in_the_place_of_a_folder_stays(evaluated, 
     shutil.move(folder / "predictions", tmp_path / "elsewhere")
     (folder / "predictions").symlink_to(tmp_path / "elsewhere")
     before = content_of(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match=r"a/predictions: a link; expected a folder"):
+    with pytest.raises(InputError, match=r"a/predictions: a symbolic link; expected a folder"):
         begin(folder)
     release(folder)
     assert content_of(tmp_path / "elsewhere") == before

@@ -89,9 +89,9 @@ def test_two_processes(tmp_path):
     assert [free, held] == second
     assert free is True
     assert held.startswith(f"ckpt_dir={tmp_path}/held: in use by process {os.getpid()} on ")
-    assert lost.startswith("process of rank ?: another process of this run has ended; expected its own last lines")
+    assert lost.startswith("process of rank ?: another process of this run exited; see its log")
     late = explain_lost_process(RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 5000ms"))
-    assert late.startswith("process of rank ?: another process of this run has not answered in time")
+    assert late.startswith("process of rank ?: another process of this run did not answer in time")
     assert [(tmp_path / f"network{rank}").read_text() for rank in range(2)] == ["gone", "gone"]
 
 
