@@ -23,7 +23,7 @@ ALLOWED = {  # see docs/architecture.md; `common` is the lazy `__init__`; a pack
         "common.baselines": "common errors ssl",
         "common.metrics": "common errors",
         "common.weights": "common errors files",
-        "common.data": "common errors files",
+        "common.data": "common errors files memory",
         "common.inference": "common errors files locks ssl metrics weights data",
         "common.prepare": "common errors metrics data",
         "common.pages": "common errors files metrics data inference",
