@@ -67,7 +67,7 @@ def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
         return words[0]
     near = difflib.get_close_matches(words[0], known, n=1) if words else []
     hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(sorted(known))}"
-    raise InputError(f"{what}{f' {words[0]}' if words else ''}: {'no such' if words else 'missing'}; {hint}")
+    raise InputError(f"unknown {what.lower()} '{words[0]}'; {hint}" if words else f"{what}: missing; {hint}")
 
 
 def main() -> None:

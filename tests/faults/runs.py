@@ -41,7 +41,7 @@ OPTIONS = [
         f"train {OWN}",
         prepare=written("own.yaml", "a: [1\nb: }\n"),
     ),
-    wrapped("brats_finetun", "", "BUNDLE brats_finetun: no such; did you mean brats_finetune?"),
+    wrapped("brats_finetun", "", "unknown bundle 'brats_finetun'; did you mean brats_finetune?"),
 ]
 
 # Checkpoints, and states that a training is to go on from

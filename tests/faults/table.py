@@ -18,14 +18,14 @@ class Fault:
     """A command line with a mistake in it, or in what it reads.
 
     Attributes:
-        module: that `python -m` runs.
-        arguments: as one types them. {folder} is an empty folder, {output} for one whose files must not change,
-            {data} for `--dataset_dir=... --datalist=...` of the embedded BraTS, {cohorts} for the cohorts' folder.
-        line: the last line of stderr after "error: "; `…` stands for anything.
-        prepare: makes in `folder` what the command reads, from the folder of the cohorts.
-        place: where the command runs, from the root of the repository.
-        memory: bytes that the command may take more than a process that has only imported; None: no limit.
-        disk: bytes that a file may have, after which the disk is full; None: no limit.
+        module: module for `python -m`.
+        arguments: command line. {folder} is an empty folder, {output} a folder that must stay unchanged, {data} is
+            `--dataset_dir=... --datalist=...` of the embedded BraTS, {cohorts} the folder of the cohorts.
+        line: last line of stderr after "error: "; `…` matches anything.
+        prepare: writes the command's input into `folder`, from the folder of the cohorts.
+        place: working directory, relative to the root of the repository.
+        memory: memory limit beyond that of an idle test server, in bytes; None for no limit.
+        disk: largest file size, in bytes; None for no limit.
     """
 
     module: str

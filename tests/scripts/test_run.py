@@ -40,8 +40,8 @@ def test_an_overlay_may_be_any_file_and_the_results_have_any_place():
     [
         ([], "BUNDLE: missing; expected one of atlas_finetune, "),
         (["brats_finetune"], "CONFIG: missing; expected one of evaluate, inference, "),
-        (["brats_finetune", "embed"], "CONFIG embed: no such; expected one of evaluate, inference, "),
-        (["brats_finetune", "train", "quickstrt"], "OVERLAY quickstrt: no such; did you mean quickstart?"),
+        (["brats_finetune", "embed"], "unknown config 'embed'; expected one of evaluate, inference, "),
+        (["brats_finetune", "train", "quickstrt"], "unknown overlay 'quickstrt'; did you mean quickstart?"),
         (["brats_finetune", "train", "--seed=3", "quickstart"], "argument quickstart: expected --OPTION=VALUE; "),
         (["brats_finetune", "train", "--config_file=a.yaml"], "--config_file=a.yaml: expected overlays as words"),
     ],

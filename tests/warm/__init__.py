@@ -13,8 +13,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 STARTING = threading.Lock()
-MEMORY = "WARM_MEMORY"  # environment variable: bytes that a command may take more than a process that has only imported
-DISK = "WARM_DISK"  # environment variable: bytes that a file may have, after which the disk is full
+MEMORY = "WARM_MEMORY"  # environment variable: memory limit beyond that of an idle server, in bytes
+DISK = "WARM_DISK"  # environment variable: largest file size, in bytes
 
 
 def python() -> str:

@@ -71,3 +71,12 @@ def test_a_distance_equal_to_the_tolerance_is_within():
     assert surface_dice(one, other, (1.0, 1.0, 1.0), 2.0) == 0.5
     assert surface_dice(one, other, (1.0, 1.0, 1.0), 3.0) == 1
     assert percentile_distance(one, other, (1.0, 1.0, 1.0)) == 3
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_elements_far_apart_are_not_taken_for_one(axis):
+    masks = np.zeros((2, 50, 50, 50), bool)
+    masks[0, 1, 1, 1] = True
+    masks[1][tuple(np.roll([41, 1, 1], axis))] = True
+    first, second = (surface_of(mask, (1, 1, 1)) for mask in masks)
+    assert surface_dice(first, second, (1, 1, 1), tolerance=38) == 0
