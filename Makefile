@@ -77,14 +77,14 @@ locked: ## check that the locks agree with the requirements
 quickstart: .venv/installed ## all five stages with small networks, on the embedded cohort
 	$(BIN)/python -m scripts.quickstart
 
-WORKERS := $(shell expr $$(nproc) + 1)  # slow tests wait a lot, for jobs of SLURM or other processes
 ELSEWHERE := $(addprefix --ignore=tests/,deploy nnunet tracking torture)
 
 test: .venv/installed ## the main test suite
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(ELSEWHERE)
 
+# Slow tests wait a lot, for jobs of SLURM and for processes: one worker more than cores.
 test-rest: .venv/installed .venv-deploy/installed .venv-nnunet/installed .venv-tracking/installed ## the tests that make test leaves out
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal -m slow $(ELSEWHERE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist=worksteal -m slow $(ELSEWHERE)
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) tests/torture
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/deploy
 	OMP_NUM_THREADS=1 .venv-nnunet/bin/python $(PYTEST) --dist=loadfile tests/nnunet

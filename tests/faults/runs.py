@@ -200,7 +200,8 @@ MACHINE = [
     plain(
         BRATS,
         "--batch_size=6 --patch_size=[64,64,64]",
-        "out of memory on the host…: set --activation_checkpointing=true, or lower --batch_size=6 or …",
+        "out of memory on the host, tried to allocate …: set --activation_checkpointing=true, or lower --batch_size=6 "
+        "or …",
         memory=2**30,
     ),
     plain(BRATS, "--save_interval=1", "{output}/models/….pt: File too large; expected a …", disk=2**20),

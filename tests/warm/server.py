@@ -28,17 +28,17 @@ SLOW = (
 )
 
 
-def receive(client: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """The request of a client, and its standard streams."""
+def receive(client: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The request of a client, and its standard streams; None if it was killed before it had sent them."""
     head, streams, _, _ = socket.recv_fds(client, 8, 3, socket.MSG_WAITALL)
-    size, text = int(head or b"0"), b""
-    while len(text) < size:
-        if not (part := client.recv(size - len(text))):
-            break
-        text += part
-    if not text or len(text) < size:
-        raise ConnectionError("a client was killed before it had sent its request")
-    return json.loads(text), streams
+    size = int(head or b"0")
+    with client.makefile("rb") as file:
+        text = file.read(size)
+    if size and len(text) == size:
+        return json.loads(text), streams
+    for stream in streams:
+        os.close(stream)
+    return None
 
 
 def serve(listener: socket.socket) -> tuple[dict[str, Any], list[int]]:
@@ -56,11 +56,10 @@ def serve(listener: socket.socket) -> tuple[dict[str, Any], list[int]]:
         for key, _ in selector.select():
             if key.fileobj is listener:
                 client, _ = listener.accept()
-                try:
-                    request, streams = receive(client)
-                except ConnectionError:
+                if (received := receive(client)) is None:
                     client.close()
                     continue
+                request, streams = received
                 if (child := os.fork()) == 0:
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
