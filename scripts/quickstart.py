@@ -69,7 +69,7 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
     move_aside(folder)
     _make(folder, "brats", spacing, seed)
     with ThreadPoolExecutor() as executor:
-        others = [executor.submit(_make, folder, name, spacing, seed) for name in ("ukb", "atlas")]
+        others = [executor.submit(_make, folder, name, spacing, seed, f"{name:<16} | ") for name in ("ukb", "atlas")]
         _check(folder, "brats")
         first_picture = time.monotonic() - start
     for other in others:
@@ -91,14 +91,14 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
         raise SystemExit(1)
 
 
-def _make(folder: Path, name: str, spacing: float, seed: int) -> None:
+def _make(folder: Path, name: str, spacing: float, seed: int, label: str = "") -> None:
     root, cohort = folder / "data" / name, COHORTS[name]
     options = [f"--subjects={cohort.subjects}", f"--spacing={spacing:g}", "--skull_stripped=true", f"--seed={seed}"]
     make = ["-m", "scripts.phantoms", "make", f"--layout={name}", f"--output={root}", *options]
-    _run(make, ROOT, label=f"{name:<16} | ")
+    _run(make, ROOT, label=label)
     splits = [f"--validation={cohort.validation}", f"--testing={cohort.testing}", f"--seed={seed}"]
     datalist = ["-m", "scripts.datalists", name, f"--root={root}", f"--output={root}.json", *splits]
-    _run(datalist, ROOT, label=f"{name:<16} | ")
+    _run(datalist, ROOT, label=label)
 
 
 def _check(folder: Path, name: str) -> None:
