@@ -7,7 +7,8 @@ TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnune
 UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
 
-.PHONY: help install deploy nnunet tracking lock locked quickstart test test-rest test-all torture lint benchmark
+.PHONY: help install deploy nnunet tracking lock locked quickstart test test-rest test-all torture lint benchmark \
+  test-slow test-deploy test-nnunet test-tracking test-torture
 PYTEST = -m pytest --numprocesses=auto
 
 # $(call install,ENVIRONMENT,LOCK,PYTORCH): exactly the files whose SHA-256 the lock lists. Another TORCH_INDEX has other files
@@ -82,12 +83,22 @@ ELSEWHERE := $(addprefix --ignore=tests/,deploy nnunet tracking torture)
 test: .venv/installed ## the main test suite
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(ELSEWHERE)
 
-# Slow tests wait a lot, for jobs of SLURM and for processes: one worker more than cores.
-test-rest: .venv/installed .venv-deploy/installed .venv-nnunet/installed .venv-tracking/installed ## the tests that make test leaves out
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist=worksteal -m slow $(ELSEWHERE)
+# They wait a lot, for jobs of SLURM and for processes: with --jobs=2 two kinds share the cores.
+test-rest: test-slow test-deploy test-nnunet test-tracking test-torture ## the tests that make test leaves out
+
+test-slow: .venv/installed ## what takes up to minutes each: SLURM, studies, README's commands
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) --dist=worksteal -m slow $(ELSEWHERE)
+
+test-torture: .venv/installed ## three kills at random moments
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) tests/torture
+
+test-deploy: .venv-deploy/installed ## MONAI Deploy and DICOM
 	OMP_NUM_THREADS=1 .venv-deploy/bin/python $(PYTEST) tests/deploy
+
+test-nnunet: .venv-nnunet/installed ## nnU-Net
 	OMP_NUM_THREADS=1 .venv-nnunet/bin/python $(PYTEST) --dist=loadfile tests/nnunet
+
+test-tracking: .venv-tracking/installed ## MLflow and W&B
 	OMP_NUM_THREADS=1 .venv-tracking/bin/python $(PYTEST) tests/tracking
 
 test-all: test test-rest ## all tests: the slow ones, MONAI Deploy, nnU-Net, tracking, a short torture
@@ -108,4 +119,4 @@ benchmark: .venv/installed ## measure our code beside stock implementations, for
 	$(BIN)/python -m scripts.benchmark all
 
 help: ## this list; python -m scripts lists the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s%s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
