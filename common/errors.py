@@ -62,7 +62,8 @@ def check_number(name: str, value: Any, kind: type, lowest: float, highest: floa
     kinds = (int,) if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not lowest <= value <= highest:
         whole = "a whole number" if kind is int else "a number"
-        limits = f"from {lowest:g}" + ("" if highest == math.inf else f" to {highest:g}")
+        low, high = (f"{edge}" if isinstance(edge, int) else f"{edge:g}" for edge in (lowest, highest))
+        limits = f"from {low}" + ("" if highest == math.inf else f" to {high}")
         raise ArgumentError(f"{name}={value}: expected {whole} {limits}")
 
 

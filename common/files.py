@@ -21,6 +21,7 @@ __all__ = [
     "atomic_write",
     "cell_text",
     "check_no_link",
+    "check_regular",
     "check_writable_file",
     "check_writable_folder",
     "digest",
@@ -87,9 +88,18 @@ def read_bytes(path: str | Path) -> bytes:
     Raises:
         OSError: it cannot be read, or is something else.
     """
+    check_regular(path)
+    return Path(path).read_bytes()
+
+
+def check_regular(path: str | Path) -> None:
+    """Refuse a pipe, a device or a socket, before a reader opens it.
+
+    Raises:
+        OSError: the path exists and is one.
+    """
     if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
         raise OSError(errno.EINVAL, "not a regular file")
-    return Path(path).read_bytes()
 
 
 def read_json(path: str | Path) -> Any:

@@ -224,7 +224,8 @@ def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> s
         error: with the exceptions that caused it; one from a DataLoader's worker holds them as text.
         options: of the run, by name; those that save memory are recommended.
     """
-    intact = f"; {options['ckpt_dir']} keeps the last state" if "ckpt_dir" in options else ""
+    states = options.get("ckpt_dir")
+    intact = f"; {states} keeps the last state" if states and any(Path(states).glob("*.pt")) else ""
     if number := _killed_worker(error):
         name = signal.Signals(number).name
         probably = ", probably for lack of memory" if name in ("SIGKILL", "SIGBUS") else ""

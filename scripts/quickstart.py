@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from common import cli
 from common.data.regions import display_order
-from common.errors import show
-from common.files import move_aside, write_json
+from common.errors import check_number, show
+from common.files import check_writable_folder, expand_home, move_aside, reporting_path_errors, write_json
 
 __all__ = ["conclusion", "quickstart", "shortfalls", "summarise"]
 
@@ -54,7 +54,7 @@ MIN_DICE = {"brats_finetune": 0.75, "atlas_finetune": 0.65}  # mean over held-ou
 MAX_LOSS_RATIO = 0.95  # last to first loss, on held-out crops (fine-tuning: training crops)
 
 
-def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int = 0) -> None:
+def quickstart(*, output: str = "runs/quickstart", spacing: float = 2.0, seed: int = 0) -> None:
     """Run all stages small on the embedded cohort, evaluate them and write OUTPUT/report.html.
 
     Args:
@@ -65,8 +65,13 @@ def quickstart(output: str = "runs/quickstart", spacing: float = 2.0, seed: int 
     The exit status is 1 if a Dice or a loss misses its threshold; the duration does not matter.
     """
     start = time.monotonic()
-    folder = Path(output).resolve()
-    move_aside(folder)
+    check_number("spacing", spacing, float, 1, 4)
+    check_number("seed", seed, int, 0, 2**32 - 1)
+    folder = expand_home(output, f"--output={output}").resolve()
+    check_writable_folder(folder, f"--output={output}")
+    with reporting_path_errors(f"--output={output}"):
+        move_aside(folder)
+        folder.mkdir(parents=True)
     _make(folder, "brats", spacing, seed)
     with ThreadPoolExecutor() as executor:
         others = [executor.submit(_make, folder, name, spacing, seed, f"{name:<16} | ") for name in ("ukb", "atlas")]

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 from common.data.datalists import UNPRINTABLE
 from common.data.regions import display_order, regions_of
 from common.errors import InputError
-from common.files import cell_text, read_json, reporting_json_errors, reporting_path_errors
+from common.files import cell_text, check_regular, read_json, reporting_json_errors, reporting_path_errors
 from common.inference.publishing import check_finished, place_of
 from common.inference.results import LESIONS, METRICS, CaseFiles, Cases, count_lesions, statistics
 from common.metrics.protocols import PRESENT, Lesion, Protocol, Scores, figures
@@ -26,6 +27,7 @@ Found = dict[tuple[str, str], dict[str, float]]  # by region and metric, then by
 
 WRITER = "scripts.evaluate or evaluate.yaml"
 FILES = ("prediction", "reference", "image")
+LONGEST = 2**20  # characters of a line that are read at once; the csv module refuses a field of 131,072
 OPTIONAL = {"part", "missing_modalities", "modalities"}
 
 
@@ -157,8 +159,9 @@ def _read_json(path: Path, expected: str) -> Any:
 def _read_rows(path: Path, columns: Sequence[str]) -> Iterator[_Row]:
     expected = f"expected the columns {', '.join(columns)}"
     try:
+        check_regular(path)
         with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.reader(file, strict=True)
+            rows = csv.reader(iter(partial(file.readline, LONGEST), ""), strict=True)
             if tuple(next(rows, ())) != tuple(columns):
                 raise InputError(f"{path}: unexpected header row; {expected}")
             for row in rows:

@@ -121,6 +121,23 @@ LOWER = "lower --batch_size=2 or --patch_size=[96,96,96]"
 LAST = "; models keeps the last state"
 
 
+@pytest.fixture(autouse=True)
+def saved(tmp_path, monkeypatch):
+    """A state in the folder that `TRAINING` names."""
+    monkeypatch.chdir(tmp_path)
+    state = tmp_path / "models/iteration-0000001.pt"
+    state.parent.mkdir()
+    state.touch()
+    return state
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_state_is_named_if_there_is_one(saved, is_there):
+    if not is_there:
+        saved.unlink()
+    assert str(explain_out_of_memory(FULL, TRAINING)).endswith(LAST) == is_there
+
+
 @pytest.mark.parametrize(
     ("error", "options", "line"),
     [

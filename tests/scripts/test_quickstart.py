@@ -5,7 +5,9 @@ import json
 
 import pytest
 
-from scripts.quickstart import conclusion, shortfalls, summarise
+from common.errors import InputError
+from scripts.quickstart import conclusion, quickstart, shortfalls, summarise
+from tests.support import one_line
 
 STAGES = ("ukb_ssl_pretrain", "brats_stage2", "brats_finetune", "atlas_stage2", "atlas_finetune")
 COUNTS = {"matched": 100, "changed": 3, "missing": 20, "unexpected": 10}
@@ -119,3 +121,22 @@ def test_the_threshold_of_strokes_counts_after_hours_too(summary):
     assert shortfalls(summary) == []
     summary["scores"]["atlas_finetune"]["lesion"] = 0.64
     assert shortfalls(summary) == ["atlas_finetune: mean Dice of lesion is 0.640, expected at least 0.65"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"spacing": 9}, "spacing=9: expected a number from 1 to 4"),
+        ({"spacing": "abc"}, "spacing=abc: expected a number from 1 to 4"),
+        ({"seed": -1}, "seed=-1: expected a whole number from 0 to 4294967295"),
+        ({"output": "file"}, "--output=file: expected a folder that can be written to"),
+    ],
+)
+def test_a_bad_option_is_refused_before_an_earlier_run_is_moved_aside(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(InputError) as error:
+        quickstart(**options)
+    assert one_line(error) == message
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "quickstart", "runs"]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 
 import pytest
 
@@ -83,6 +84,24 @@ def test_files_that_no_evaluation_wrote_are_named(reader, file, old, new, messag
     with pytest.raises(InputError, match=message) as error:
         reader(tmp_path)
     assert str(tmp_path) in one_line(error)
+
+
+@pytest.mark.parametrize("file", ["metrics.csv", "lesions.csv", "cases.json", "summary.json"])
+def test_a_pipe_is_refused_before_it_could_hang_its_reader(tmp_path, file):
+    write_evaluation(tmp_path, CASES, ATLAS)
+    (tmp_path / file).unlink()
+    os.mkfifo(tmp_path / file)
+    with pytest.raises(InputError) as error:
+        read_details(tmp_path)
+    assert f"{tmp_path / file}: not a regular file; expected " in one_line(error)
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path):
+    write_evaluation(tmp_path, CASES, ATLAS)
+    with (tmp_path / "metrics.csv").open("ab") as file:
+        file.truncate(2**36)  # a sparse file
+    with pytest.raises(InputError, match=r"metrics\.csv: field larger than field limit"):
+        read(tmp_path)
 
 
 # Details
