@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from common.errors import choice
-from common.files import atomic_write
+from common.files import atomic_write, check_writable_folder
 from common.inference.reading import Details, read_details
 from common.inference.results import PAGE, CaseFiles, Cases
 from common.metrics.protocols import PRESENT, Protocol, Scores
@@ -78,6 +78,7 @@ def write_page(folder: str | Path, slices: str = "chosen") -> Path:
         InputError: a file of the folder, a label map or an image is invalid, or the page cannot be written.
     """
     details = read_details(folder)
+    check_writable_folder(folder, str(folder), [PAGE])
     return write(page_of(details, write_slices(folder, details, slices)), folder)
 
 

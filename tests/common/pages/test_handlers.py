@@ -85,6 +85,15 @@ def test_the_page_links_to_slices_of_the_cases_that_it_shows(folder):
         EvaluationPage(str(folder), "some")
 
 
+def test_slices_stay_where_the_page_cannot_be_written(folder):
+    run(folder)
+    (folder / "evaluation.html").unlink()
+    (folder / "evaluation.html").mkdir()
+    with pytest.raises(InputError, match="expected a folder that evaluation.html can be written to"):
+        write_page(folder, "none")
+    assert [path.name for path in (folder / "slices").iterdir()] == ["a.html"]
+
+
 def infer(folder, cases, slices="all"):
     engine = Engine(lambda *_: ["output"])
     SlicePages(str(folder), cases, ["FLAIR", "T1"], "atlas", slices).attach(engine)
