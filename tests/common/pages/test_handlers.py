@@ -89,7 +89,7 @@ def test_slices_stay_where_the_page_cannot_be_written(folder):
     run(folder)
     (folder / "evaluation.html").unlink()
     (folder / "evaluation.html").mkdir()
-    with pytest.raises(InputError, match="expected a folder that evaluation.html can be written to"):
+    with pytest.raises(InputError, match=r"expected a folder that evaluation\.html can be written to"):
         write_page(folder, "none")
     assert [path.name for path in (folder / "slices").iterdir()] == ["a.html"]
 
