@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from common import cli
 from common.data.volumes import write_volume
 from common.errors import InputError, choice, show
-from common.files import check_writable_folder, expand_home, write_csv
+from common.files import check_writable_folder, expand_home, reporting_path_errors, write_csv
 
 __all__ = ["public_scans"]
 
@@ -125,14 +125,20 @@ def public_scans(clones: str, output: str, sets: str | Iterable[str] | None = No
         output: folder for the data sets.
         sets: some of ixi, wmh, tumour and t1_stripped, such as [ixi,wmh]; by default all.
     """
-    names = list(SETS) if sets is None else sets.split(",") if isinstance(sets, str) else list(sets)
+    given = list(SETS) if sets is None else sets.split(",") if isinstance(sets, str) else sets
+    names: list[Any] = list(given) if isinstance(given, list | tuple) and given else [given]
     for name in names:
         choice("sets", name, SETS)
     source, target = expand_home(clones, f"--clones={clones}"), expand_home(output, f"--output={output}")
     if not source.is_dir():
         raise InputError(f"--clones={clones}: no such folder; expected a folder of clones")
     check_writable_folder(target, f"--output={output}")
-    target.mkdir(parents=True, exist_ok=True)
+    with reporting_path_errors(f"--output={output}"):
+        target.mkdir(parents=True, exist_ok=True)
+        _lay_out_all(names, source, target)
+
+
+def _lay_out_all(names: Sequence[str], source: Path, target: Path) -> None:
     opened: dict[str, Repository | None] = {}
     for name in names:
         known = SETS[name]
@@ -146,7 +152,7 @@ def public_scans(clones: str, output: str, sets: str | Iterable[str] | None = No
         else:
             show(f"{name}: {_lay_out(known, repository, target / name)} subjects in {target / name}; {known.licence}")
     if not any(opened.values()):
-        raise InputError(f"--clones={clones}: no clone of {' or '.join(opened)}; expected one at least")
+        raise InputError(f"--clones={source}: no clone of {' or '.join(opened)}; expected one at least")
 
 
 def _clone(folder: Path, repository: str) -> Repository | None:
@@ -161,13 +167,17 @@ def _lay_out(known: Scans, repository: Repository, folder: Path) -> int:
     aside = folder.with_name(folder.name + UNFINISHED)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
-    count = known.lay_out(repository, aside)
-    if not count:
-        shutil.rmtree(aside)
-        raise InputError(f"--clones: {repository.folder}: no scans of {folder.name}; expected a clone with its history")
-    lines = (known.description, f"From https://github.com/{known.repository}", known.licence, known.citation)
-    (aside / SOURCE).write_text("\n\n".join((f"# {folder.name}", *lines)) + "\n", encoding="utf-8")
-    aside.rename(folder)
+    try:
+        count = known.lay_out(repository, aside)
+        if not count:
+            raise InputError(
+                f"--clones: {repository.folder}: no scans of {folder.name}; expected a clone with its history"
+            )
+        lines = (known.description, f"From https://github.com/{known.repository}", known.licence, known.citation)
+        (aside / SOURCE).write_text("\n\n".join((f"# {folder.name}", *lines)) + "\n", encoding="utf-8")
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return count
 
 
@@ -184,12 +194,12 @@ def _ixi(repository: Repository, folder: Path) -> int:
         t1, muse = repository.image(t1s[name]), repository.image(labels[name])
         if t1 is None or muse is None or t1.shape != IXI_SHAPE or not _share_a_grid(t1, muse):
             continue
-        values = np.asarray(muse.dataobj).astype(int)
+        values = muse.get_fdata(dtype=np.float32).astype(int)
         regions = np.zeros(values.shape, np.uint8)
         for label, members in enumerate(MUSE.values(), start=1):
             regions[np.isin(values, members)] = label
         subject = _subject(name.split("-")[0])
-        _write(t1, np.asarray(t1.dataobj, np.float32), folder / f"{subject}_T1.nii.gz")
+        _write(t1, _voxels(t1, "T1"), folder / f"{subject}_T1.nii.gz")
         _write(t1, regions, folder / f"{subject}_seg.nii.gz")
         _write(t1, (values > 0).astype(np.uint8), folder / f"{subject}_brain.nii.gz")
         count += 1
@@ -198,6 +208,8 @@ def _ixi(repository: Repository, folder: Path) -> int:
     tables = sorted(path for path in repository.files if path.endswith("IXI/plot_data/plot_data.csv"))
     if tables:
         rows = csv.DictReader(io.StringIO(repository.read(tables[0]).decode(errors="replace")))
+        if not {"MRID", "Age", "Sex"} <= set(rows.fieldnames or ()):
+            raise InputError(f"--clones: {repository.folder}: {tables[0]}: expected the columns MRID, Age, Sex")
         people = [(row["MRID"].split("-")[0], row["Age"], row["Sex"]) for row in rows]
         write_csv(folder / "people.csv", [("subject", "age", "sex"), *people])
     return count
@@ -271,9 +283,8 @@ def _subject(name: str) -> str:
 
 
 def _voxels(image: Any, kind: str) -> NDArray[Any]:
-    if kind == "seg":
-        return (np.asarray(image.dataobj) > 0.5).astype(np.uint8)
-    return np.asarray(image.dataobj, np.float32)
+    voxels: NDArray[Any] = image.get_fdata(dtype=np.float32)  # kept since the file was checked
+    return (voxels > 0.5).astype(np.uint8) if kind == "seg" else voxels
 
 
 def _share_a_grid(*images: Any) -> bool:

@@ -12,7 +12,7 @@ import torch
 from common.data.regions import display_order, regions_of
 from common.data.volumes import write_volume
 from common.errors import InputError
-from common.files import cell_text, write_csv
+from common.files import cell_text, check_regular, write_csv
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Transform
@@ -94,6 +94,7 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
     if not table.exists():
         return {}
     try:
+        check_regular(table)
         with table.open(newline="", encoding="utf-8") as file:
             header, *lines = list(csv.reader(file)) or [[]]
     except (OSError, ValueError, csv.Error) as error:

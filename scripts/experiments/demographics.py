@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from common.errors import ArgumentError, InputError
-from common.files import reporting_path_errors
+from common.files import check_regular, reporting_path_errors
 from scripts.experiments.mapping import paper
 
 __all__ = ["COLUMNS", "demographics"]
@@ -56,6 +56,7 @@ def demographics(file: str, columns: Mapping[str, str] | None = None) -> dict[st
     counts: dict[str, Counter[str]] = {name: Counter() for name in COLUMNS}
     with reporting_path_errors(f"participants={file}"):
         try:
+            check_regular(path)
             with path.open(newline="", encoding="utf-8-sig") as content:
                 rows = csv.DictReader(content, delimiter="\t" if path.suffix == ".tsv" else ",", strict=True)
                 places = _places(file, rows.fieldnames or (), columns or {})

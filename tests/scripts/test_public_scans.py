@@ -121,6 +121,7 @@ def test_a_subject_whose_name_would_leave_the_folder_is_refused(clone, tmp_path)
     files["sample_datasets/demo_dataset/nichart_dlwmls_out/DLWMLS_FLAIR/..x_1.nii.gz"] = scan()
     with pytest.raises(InputError, match="letters, digits and -"):
         public_scans(str(clone("CBICA/NiChart_Project", files)), str(tmp_path / "out"), "wmh")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_scan_that_unpacks_to_more_than_a_quarter_of_a_gibibyte_is_left_out(clone, tmp_path, monkeypatch):
@@ -134,6 +135,8 @@ def test_a_scan_that_unpacks_to_more_than_a_quarter_of_a_gibibyte_is_left_out(cl
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"sets": 5}, "sets=5: expected one of"),
+        ({"sets": []}, "sets=[]: expected one of"),
         ({"sets": "oasis"}, f"expected one of {', '.join(SETS)}"),
         ({"clones": "nowhere"}, "no such folder; expected a folder of clones"),
         ({}, "no clone of"),

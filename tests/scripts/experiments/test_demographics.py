@@ -1,5 +1,7 @@
 """Table 7 from a table of participants."""
 
+import os
+
 import pytest
 
 from common.errors import InputError
@@ -48,3 +50,10 @@ def test_other_tables_are_refused_in_one_line(tmp_path, text, message):
     with pytest.raises(InputError) as refused:
         demographics(write(tmp_path / "people.csv", text))
     assert message in one_line(refused)
+
+
+def test_a_pipe_does_not_hang_its_reader(tmp_path):
+    os.mkfifo(tmp_path / "people.csv")
+    with pytest.raises(InputError) as refused:
+        demographics(str(tmp_path / "people.csv"))
+    assert "people.csv: not a regular file; expected" in one_line(refused)
