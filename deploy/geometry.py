@@ -57,7 +57,7 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
         if not same:
             raise InputError(f"{name}: slices differ in size, spacing or orientation; expected one grid")
     along_row, along_column = orientation[:3], orientation[3:]
-    normal = np.cross(along_row, along_column)
+    normal = np.asarray(np.cross(along_row, along_column), np.float64)
     positions = np.array([_numbers(header, "ImagePositionPatient", name) for header in headers])
     order = np.argsort(positions @ normal, kind="stable")
     step = _step(positions[order], normal, name)

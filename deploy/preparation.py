@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputError
+from common.prepare.brain import DEEPBET
 from common.prepare.figures import Figures, lines, outside
 from common.prepare.resampling import labels_on
 from common.prepare.subject import Settings, default_reference, prepare_subject
@@ -76,7 +77,7 @@ def prepare_scans(
     names = tuple(volumes)
     settings = replace(Settings.like(task.cohort), modalities=names, reference=default_reference(names))
     if task.skull_stripped != (settings.brain != "none"):  # trained on other scans than the cohort of its task
-        settings = replace(settings, brain="template" if task.skull_stripped else "none")
+        settings = replace(settings, brain=DEEPBET if task.skull_stripped else "none")
     try:
         prepared = prepare_subject(volumes, settings)
     except InputError as error:

@@ -18,7 +18,12 @@ Function = Callable[[Any], Any]
 
 
 def map_in_processes(
-    function: Function, items: Sequence[Any], workers: int = 0, unit: str = "it", description: str | None = None
+    function: Function,
+    items: Sequence[Any],
+    workers: int = 0,
+    unit: str = "it",
+    description: str | None = None,
+    on_result: Callable[[Any], None] | None = None,
 ) -> list[Any]:
     """Apply a function to each item in other processes, with a progress bar.
 
@@ -31,6 +36,7 @@ def map_in_processes(
         workers: processes; 0 for one per core.
         unit: of the progress bar.
         description: of the progress bar.
+        on_result: called with each result as it comes, in this process.
 
     Returns:
         The results in the order of the items; None where the function ended its process twice.
@@ -39,14 +45,20 @@ def map_in_processes(
     waiting = deque(range(len(items)))
     with tqdm(total=len(items), unit=unit, desc=description, disable=not items) as bar:
         while waiting:
-            for suspect in _work_off(function, items, waiting, results, workers or os.cpu_count() or 1, bar):
-                if _work_off(function, items, deque([suspect]), results, 1, bar):
+            for suspect in _work_off(function, items, waiting, results, workers or os.cpu_count() or 1, bar, on_result):
+                if _work_off(function, items, deque([suspect]), results, 1, bar, on_result):
                     bar.update()
     return results
 
 
 def _work_off(
-    function: Function, items: Sequence[Any], waiting: deque[int], results: list[Any], workers: int, bar: Any
+    function: Function,
+    items: Sequence[Any],
+    waiting: deque[int],
+    results: list[Any],
+    workers: int,
+    bar: Any,
+    on_result: Callable[[Any], None] | None,
 ) -> list[int]:
     """Work until nothing waits or a process is killed; return the positions of the items in progress at that moment."""
     running: dict[Future[Any], int] = {}
@@ -58,6 +70,8 @@ def _work_off(
                     waiting.popleft()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     results[running[future]] = future.result()
+                    if on_result is not None:
+                        on_result(results[running[future]])
                     del running[future]
                     bar.update()
         except BrokenProcessPool:

@@ -8,9 +8,11 @@ from typing import Any
 from common import weights
 from common.data import datalists
 from common.data.headers import LARGEST, check_headers
-from common.data.modalities import SPELLINGS, count_missing, missing_in, split_name
+from common.data.layouts.names import NO_LABELS, Naming, stem_of
+from common.data.layouts.reading import layouts_of, read_layout
+from common.data.modalities import SPELLINGS, count_missing, missing_in, modality_of, split_name
 from common.errors import ArgumentError, InputError, choice, show
-from common.files import expand_home
+from common.files import expand_home, reporting_path_errors
 from common.inference.segmentations import files_of, finished
 from monai.transforms import Transform
 
@@ -33,10 +35,11 @@ def find_cases(
 ) -> list[dict[str, Any]]:
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
-    In a folder, SUBJECT_MODALITY.nii.gz is a scan of SUBJECT. MODALITY is one of `common.data.SPELLINGS` or a modality
-    of the network, in upper or lower case, after an underscore, a hyphen or a dot; a network with a single modality
-    does not need it. Label maps (`seg`, `mask`) and files in `output_dir` are ignored; links to folders are not
-    followed. Scans of ATLAS get the names that its datalists have: sub-r001s001 for
+    A folder in BIDS or in nnU-Net's layout is read as `python -m scripts.datalists generic` reads it. In any other one,
+    SUBJECT_MODALITY.nii.gz or SUBJECT/MODALITY.nii.gz is a scan of SUBJECT. MODALITY is one of `common.data.SPELLINGS`
+    or a modality of the network, in any case, after an underscore, a hyphen or a dot; a network with a single
+    modality does not need it. Label maps (`seg`, `mask`) and files in `output_dir` are ignored; links to folders are
+    not followed. Scans of ATLAS get the names that its datalists have: sub-r001s001 for
     sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz.
 
     Args:
@@ -99,11 +102,15 @@ def _in_folder(
         inside = folder / results.resolve().relative_to(folder.resolve())
         if inside == folder:
             raise ArgumentError(f"output_dir={results}: holds the scans; expected another folder, or a subfolder")
+    if layout := next((name for name in layouts_of(folder) if name in ("bids", "nnunet")), None):
+        return _in_layout(layout, folder, modalities, missing)
     found: dict[str, dict[str, str]] = {}
     for path in sorted(folder.rglob("*")):
         if inside is not None and path.is_relative_to(inside):
             continue
         subject, modality = _subject_and_modality(path, modalities)
+        if path.parent != folder and (bare := modality_of(stem_of(path.name) or "")):
+            subject, modality = path.parent.name, bare
         if modality is None or modality not in modalities:
             continue
         if named := ATLAS.fullmatch(subject):
@@ -120,6 +127,26 @@ def _in_folder(
         {"subject": subject, "image": [None if name in missing else files.get(name, "") for name in modalities]}
         for subject, files in found.items()
     ]
+
+
+def _in_layout(layout: str, folder: Path, modalities: Sequence[str], missing: Sequence[str]) -> list[dict[str, Any]]:
+    """The cases of a data set; its label maps do not matter."""
+    with reporting_path_errors(f"dataset_dir={folder}"):
+        data = read_layout(layout, folder, Naming(tuple(modalities), label=NO_LABELS), states_regions=False)
+    if clash := next((clash for clash in data.clashes if clash.kind in modalities), None):
+        first, second = clash.files
+        raise InputError(f"{second}: a second {clash.kind} of subject {clash.subject}, next to {first}; expected one")
+    cases = []
+    for name, subject in data.subjects.items():
+        files = {modality: str(folder / path) for modality, path in subject.images.items() if modality in modalities}
+        if not files:
+            continue
+        named = ATLAS.match(Path(next(iter(files.values()))).name)
+        image = [None if modality in missing else files.get(modality, "") for modality in modalities]
+        cases.append({"subject": named[1] + (named[2] or "") if named else name, "image": image})
+    if not cases:
+        raise ArgumentError(f"dataset_dir={folder}: no scan of {', '.join(modalities)}; expected one at least")
+    return cases
 
 
 def _subject_and_modality(path: Path, modalities: Sequence[str]) -> tuple[str, str | None]:

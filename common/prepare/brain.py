@@ -1,78 +1,102 @@
-"""Where the brain is: by the template's mask, which a smooth deformation fits to the head, or by HD-BET."""
+"""Where the brain is: by deepbet, HD-BET or SynthStrip, each on the grid of a raw scan."""
 
 import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import nibabel
 import numpy as np
-import SimpleITK as sitk  # noqa: N813, the field's name for it
 from common.data.volumes import write_volume
 from common.errors import InputError
-from common.prepare.registration import pyramid, smooth
-from common.prepare.targets import template_brain, template_mask
-from common.prepare.volumes import Volume, from_image
+from common.prepare.volumes import Volume
 from numpy.typing import NDArray
 
-__all__ = ["HD_BET", "find_hd_bet", "hd_bet", "moved_mask", "near_brain"]
+__all__ = ["BRAINS", "DEEPBET", "brain_of", "check_installed", "is_pattern"]
 
-HD_BET = "hd-bet"
-MARGIN = 4  # mm around the template's brain that registrations look at; the skull and fat lie farther out
-
-
-@cache
-def near_brain() -> sitk.Image:
-    """The template's brain and 4 mm around it, 0 or 1."""
-    return sitk.BinaryDilate(template_mask(), [MARGIN] * 3)
+DEEPBET = "deepbet"
+# Program -> how it is called on a CPU or a GPU; {scan} and {mask} are files
+PROGRAMS = {"hd-bet": ("hd-bet",), "synthstrip": ("mri_synthstrip", "nipreps-synthstrip")}
+BRAINS = (DEEPBET, *PROGRAMS, "none")
 
 
-def moved_mask(scan: sitk.Image, transform: sitk.Transform, finest: float) -> Volume:
-    """The share of brain (0 to 1) in each voxel of MNI space, for a head that is registered to the template.
-
-    Args:
-        scan: as `registration.intensities` gives it.
-        transform: from MNI space to the scan.
-        finest: edge of the result's voxels in mm; the scan has no finer detail.
-    """
-    grid = pyramid(template_mask(), [finest])[finest]
-    head = sitk.Resample(scan, grid, transform, sitk.sitkLinear, 0.0)
-    deformation = smooth(head, template_brain(), near_brain(), finest)
-    mask = pyramid(sitk.Cast(template_mask(), sitk.sitkFloat32), [finest])[finest]
-    return from_image(sitk.Resample(mask, grid, deformation, sitk.sitkLinear, 0.0, sitk.sitkFloat32))
+def is_pattern(brain: str) -> bool:
+    """Whether `--brain` is a pattern of the names of mask files, such as *_brain.nii.gz, and no method."""
+    return "*" in brain
 
 
-def find_hd_bet() -> str:
-    """The path of HD-BET's program.
+def check_installed(method: str) -> None:
+    """Check that a program for `--brain` is there.
 
     Raises:
         InputError: it is not installed.
     """
-    found = shutil.which(HD_BET)
+    if method in PROGRAMS:
+        _program(method)
+
+
+def _program(method: str) -> str:
+    found = next(filter(None, map(shutil.which, PROGRAMS[method])), None)
     if found is None:
-        raise InputError(f"--brain={HD_BET}: no program {HD_BET} on the PATH; expected HD-BET 2, or --brain=template")
+        names = " or ".join(PROGRAMS[method])
+        raise InputError(f"--brain={method}: no program {names} on the PATH; expected it, or --brain={DEEPBET}")
     return found
 
 
-def hd_bet(head: Volume, device: str = "cpu") -> NDArray[np.bool_]:
-    """The brain of a head in standard orientation, on its own grid, by HD-BET 2 (Isensee et al., HBM 2019).
+def brain_of(scan: Volume, method: str, device: str = "cpu") -> NDArray[np.bool_]:
+    """The brain of a raw scan.
+
+    Args:
+        scan: of a head.
+        method: deepbet (Fisch et al., Computers in Biology and Medicine 2024), for T1 of adults; hd-bet (Isensee et
+            al., HBM 2019) or synthstrip (Hoopes et al., NeuroImage 2022), for any MRI.
+        device: cpu or cuda.
+
+    Returns:
+        A mask on the grid of the scan.
 
     Raises:
-        InputError: HD-BET is not installed, fails, or writes no mask on the grid of the head.
+        InputError: the program is not installed, fails, or finds no brain.
     """
-    program = find_hd_bet()
+    mask = _by_deepbet(scan, device) if method == DEEPBET else _by_program(scan, method, device)
+    if not mask.any():
+        raise InputError(f"{method}: no brain found; expected a head")
+    return mask
+
+
+@cache
+def _deepbet(device: str) -> Any:
+    from deepbet.bet import BrainExtraction
+
+    return BrainExtraction(no_gpu=device == "cpu")
+
+
+def _by_deepbet(scan: Volume, device: str) -> NDArray[np.bool_]:
+    try:
+        _, mask, _ = _deepbet(device).run(nibabel.Nifti1Image(scan.array.astype(np.float32), scan.affine))
+    except (AssertionError, ValueError) as error:  # no voxel of a brain, in deepbet 1.0.2
+        raise InputError(f"{DEEPBET}: no brain found; expected a T1 of a head") from error
+    return np.asarray(mask.dataobj) > 0
+
+
+def _by_program(scan: Volume, method: str, device: str) -> NDArray[np.bool_]:
+    program = _program(method)
     with TemporaryDirectory() as folder:
         source, result = Path(folder, "head.nii.gz"), Path(folder, "brain.nii.gz")
-        write_volume(source, head.array.astype(np.float32), head.affine, compresslevel=1)
-        command = [program, "-i", str(source), "-o", str(result), "-device", device, "--save_bet_mask"]
-        command += ["--no_bet_image", *(["--disable_tta"] if device == "cpu" else [])]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        write_volume(source, scan.array.astype(np.float32), scan.affine, compresslevel=1)
         mask = Path(folder, "brain_bet.nii.gz")
+        if method == "hd-bet":
+            options = ["-o", str(result), "-device", device, "--save_bet_mask", "--no_bet_image"]
+            options += ["--disable_tta"] if device == "cpu" else []
+        else:
+            options = ["-m", str(mask), *(["-g"] if device == "cuda" else [])]
+        ended = subprocess.run([program, "-i", str(source), *options], capture_output=True, text=True, check=False)
         if ended.returncode or not mask.is_file():
             last = (ended.stderr.strip() or ended.stdout.strip() or "no message").splitlines()[-1]
-            raise InputError(f"{HD_BET}: status {ended.returncode} ({last}); expected a brain mask")
+            raise InputError(f"{method}: status {ended.returncode} ({last}); expected a brain mask")
         image = nibabel.Nifti1Image.from_filename(mask)
-        if image.shape != head.array.shape:
-            raise InputError(f"{HD_BET}: a mask of shape {image.shape}; expected {head.array.shape}")
+        if image.shape != scan.array.shape:
+            raise InputError(f"{method}: a mask of shape {image.shape}; expected {scan.array.shape}")
         return np.asarray(image.dataobj) > 0.5

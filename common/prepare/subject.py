@@ -7,18 +7,16 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from common.errors import InputError
-from common.prepare import registration
-from common.prepare.brain import HD_BET, hd_bet, moved_mask, near_brain
+from common.prepare.brain import DEEPBET, brain_of
 from common.prepare.figures import Figures, measure
-from common.prepare.registration import Pyramid
+from common.prepare.registration import between_centres, coarse_grid, foreground, register
 from common.prepare.resampling import field_of_view, resample
-from common.prepare.targets import COHORTS, TARGETS, template_brain, template_mask
-from common.prepare.volumes import Grid, Volume, from_image, matrix_of, to_image
+from common.prepare.targets import COHORTS, TARGETS, near_brain, template_brain, template_mask
+from common.prepare.volumes import Grid, Volume, to_image
 from numpy.typing import NDArray
 
-__all__ = ["BRAINS", "Prepared", "Settings", "default_reference", "prepare_subject"]
+__all__ = ["Prepared", "Settings", "default_reference", "prepare_subject"]
 
-BRAINS = ("template", HD_BET, "none")
 SHRUNK = 4  # voxels that the estimate of a bias field averages, along each axis
 
 
@@ -31,17 +29,17 @@ class Settings:
         modalities: to prepare, in this order.
         reference: the modality that is registered to the template; the others are registered to it.
         dof: degrees of freedom of that registration, 6 or 12.
-        brain: extraction by `template` or `hd-bet`, or `none` to keep the head.
+        brain: one of `common.prepare.brain.BRAINS`; `none` keeps the head.
         bias_correction: whether N4 removes the receive field.
         spacing: edge of the result's voxels, mm.
-        device: that HD-BET runs on.
+        device: cpu or cuda, that the brain extraction runs on.
     """
 
     target: str
     modalities: tuple[str, ...]
     reference: str
     dof: int
-    brain: str = "template"
+    brain: str = DEEPBET
     bias_correction: bool = False
     spacing: float = 1.0
     device: str = "cpu"
@@ -103,16 +101,17 @@ def default_reference(modalities: Sequence[str]) -> str:
     return next((modality for modality in ("T1", "T1ce") if modality in modalities), modalities[0])
 
 
-def prepare_subject(volumes: Mapping[str, Any], settings: Settings) -> Prepared:
+def prepare_subject(volumes: Mapping[str, Any], settings: Settings, mask: NDArray[np.bool_] | None = None) -> Prepared:
     """Prepare the scans of a subject.
 
-    The reference is registered to the template, rigidly and, for 12 degrees of freedom, affinely; the other modalities
-    are registered rigidly to the reference, within its brain. Each scan is resampled once (linear, 0 outside its field
-    of view), by both transforms together.
+    The brain is found on the reference's own grid. The reference is registered to the template, rigidly and, for 12
+    degrees of freedom, affinely; the other modalities are registered rigidly to the reference, within its brain. Each
+    scan is resampled once (linear, 0 outside its field of view), by both transforms together.
 
     Args:
         volumes: modality -> raw scan: anything with an `array` [x, y, z] and an `affine` [4, 4] in RAS+, mm.
         settings: see `Settings`.
+        mask: brain on the grid of the reference, for `settings.brain` that is a pattern of files.
 
     Returns:
         See `Prepared`.
@@ -126,36 +125,33 @@ def prepare_subject(volumes: Mapping[str, Any], settings: Settings) -> Prepared:
         (197, 233, 189)
     """
     scans = {modality: _scan(volumes, modality) for modality in settings.modalities}
-    seen = {modality: registration.intensities(scan) for modality, scan in scans.items()}
-    levels = registration.levels_for(scans.values())
-    pyramids = {modality: registration.pyramid(image, levels) for modality, image in seen.items()}
-    reference = settings.reference
-    near = near_brain()
-    rigid, affine, even = _to_template(seen[reference], pyramids[reference], near, reference)
-    placed = affine if settings.dof == 12 else rigid
-    matrices = {modality: matrix_of(rigid) for modality in scans}
-    inside = sitk.Resample(near, seen[reference], affine.GetInverse(), sitk.sitkNearestNeighbor)
-    masks = registration.pyramid(inside, levels)
-    centre = registration.brain_centre(inside)
-    target = TARGETS[settings.target]
-    for modality in scans:
-        onto = np.eye(4)
-        if modality != reference:
-            onto = matrix_of(_to_reference(pyramids[reference], pyramids[modality], masks, centre, modality))
-        matrices[modality] = onto @ matrix_of(placed) @ target.to_mni()
-    grid = settings.grid
+    reference = scans[settings.reference]
+    if mask is None:
+        method = DEEPBET if settings.brain == "none" else settings.brain  # where the head is kept, to measure only
+        try:
+            mask = brain_of(reference, method, settings.device)
+        except InputError as error:
+            raise InputError(f"{settings.reference}: {error}") from error
+    to_template = _to_template(reference, mask, settings.dof)
+    target, grid = TARGETS[settings.target], settings.grid
+    matrices = {}
+    for modality, scan in scans.items():
+        onto = np.eye(4) if modality == settings.reference else _to_reference(reference, mask, scan)
+        matrices[modality] = onto @ to_template @ target.to_mni()
     heads = {modality: resample(scan, grid, matrices[modality]) for modality, scan in scans.items()}
-    template = resample(from_image(template_mask()), grid, target.to_mni()).array > 0.5
-    brain = _brain(settings, heads[reference], even, (affine, placed))
+    template = resample(template_mask(), grid, target.to_mni()).array > 0.5
+    brain = resample(Volume(mask, reference.affine), grid, matrices[settings.reference]).array > 0.5
     if not brain.any():
-        raise InputError(f"{reference}: no brain found; expected a head")
+        raise InputError(f"{settings.reference}: its brain lies outside the grid; expected a head")
     images = heads
     if settings.bias_correction:
         images = {modality: _without_bias(head, brain, settings.brain == "none") for modality, head in images.items()}
     if settings.brain != "none":
         images = {modality: Volume(np.where(brain, head.array, 0), head.affine) for modality, head in images.items()}
     covered = {modality: field_of_view(scan, grid, matrices[modality]) for modality, scan in scans.items()}
-    figures = measure(heads, covered, brain, template, matrices[reference], reference, target.to_mni())
+    figures = measure(
+        heads, covered, brain, template, matrices[settings.reference], settings.reference, target.to_mni()
+    )
     return Prepared(images, heads, brain, template, matrices, figures)
 
 
@@ -166,48 +162,18 @@ def _scan(volumes: Mapping[str, Any], modality: str) -> Volume:
     return Volume(np.asarray(volume.array, np.float32), np.asarray(volume.affine, np.float64))
 
 
-def _to_template(
-    image: sitk.Image, scan: Pyramid, near: sitk.Image, modality: str
-) -> tuple[sitk.Transform, sitk.AffineTransform, Pyramid]:
-    """The rigid and the affine transform, and the scan without its receive field."""
-    fixed, mask = registration.pyramid(template_brain(), scan), registration.pyramid(near, scan)
-    coarse = max(scan)
-    first, second, third = ({edge: images[edge] for edge in images if edge < coarse} for images in (fixed, scan, mask))
-    try:
-        starts = registration.around(fixed[coarse], scan[coarse], mask[coarse])
-        rigid = registration.register_rigid(first, second, third, starts)
-        inside = sitk.Resample(near, scan[min(scan)], rigid.GetInverse(), sitk.sitkNearestNeighbor)
-        even = registration.evened(scan, inside)
-        return rigid, registration.affine(fixed, even, mask, rigid), even
-    except InputError as error:
-        raise InputError(f"{modality}: {error}") from error
+def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:
+    """From MNI space to the scan's brain, as the template has no skull. At 2 mm: people differ by more."""
+    grid, near = coarse_grid(template_brain(), near_brain())
+    start = between_centres(template_brain(), template_mask().array > 0, scan, brain)
+    stripped = Volume(np.where(brain, scan.array, 0), scan.affine)
+    return register(resample(template_brain(), grid), stripped, dof, near, [start])
 
 
-def _to_reference(
-    fixed: Pyramid, moving: Pyramid, mask: Pyramid, centre: NDArray[np.float64], modality: str
-) -> sitk.Transform:
-    """From the position in the scanner; then from the centre of the field of view, for scans of another session."""
-    finest = moving[min(moving)]
-    middle = np.array(finest.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in finest.GetSize()]))
-    starts = [
-        registration.shifted(centre, shift, nod) for shift in ([0, 0, 0], middle - centre) for nod in (-10, 0, 10)
-    ]
-    try:
-        return registration.register_rigid(fixed, moving, mask, starts)
-    except InputError as error:
-        raise InputError(f"{modality}: {error}") from error
-
-
-def _brain(
-    settings: Settings, head: Volume, even: Pyramid, transforms: tuple[sitk.Transform, sitk.Transform]
-) -> NDArray[np.bool_]:
-    """The brain on the target's grid. The template's mask is fitted to the head after the affine registration."""
-    if settings.brain == HD_BET:
-        return hd_bet(head, settings.device)
-    affine, placed = transforms
-    mask = moved_mask(even[min(even)], affine, min(even))
-    back = np.linalg.inv(matrix_of(affine)) @ matrix_of(placed) @ TARGETS[settings.target].to_mni()
-    return resample(mask, settings.grid, back).array > 0.5
+def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> NDArray[np.float64]:
+    """From the reference to another scan: from the position in the scanner, and from the centres of both heads."""
+    start = between_centres(reference, foreground(reference), scan, foreground(scan))
+    return register(reference, scan, 6, brain, [start])
 
 
 def _without_bias(head: Volume, brain: NDArray[np.bool_], keeps_head: bool) -> Volume:

@@ -9,14 +9,14 @@ from functools import cache
 from math import ceil
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813, the field's name for it
-from common.prepare.volumes import Grid, Volume, to_image
+from common.prepare.volumes import Grid, Volume
 from nilearn import datasets
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["COHORTS", "TARGETS", "Cohort", "Target", "template_brain", "template_mask"]
+__all__ = ["COHORTS", "TARGETS", "Cohort", "Target", "near_brain", "template_brain", "template_mask"]
 
+MARGIN = 4  # mm
 CLOSING = 6  # mm; sulci up to twice as wide belong to the brain, as in the cohorts' brain masks
 
 
@@ -95,24 +95,30 @@ TARGETS = {
     ),
 }
 COHORTS = {
-    "ukb": Cohort("mni_fsl", ("T1", "FLAIR"), "template"),
-    "brats": Cohort("sri24", ("FLAIR", "T1ce", "T1", "T2"), "template"),
+    "ukb": Cohort("mni_fsl", ("T1", "FLAIR"), "deepbet"),
+    "brats": Cohort("sri24", ("FLAIR", "T1ce", "T1", "T2"), "deepbet"),
     "atlas": Cohort("mni", ("T1",), "none"),
 }
 
 
 @cache
-def template_brain() -> sitk.Image:
+def template_brain() -> Volume:
     """The T1 template in MNI space at 1 mm, without skull, 0 to 1."""
     image = datasets.load_mni152_template(resolution=1)
-    return to_image(Volume(np.asarray(image.dataobj, np.float32), image.affine))
+    return Volume(np.asarray(image.dataobj, np.float32), image.affine)
 
 
 @cache
-def template_mask() -> sitk.Image:
+def template_mask() -> Volume:
     """The brain of the template with its fluid, 0 or 1: nilearn's mask, closed and filled."""
     image = datasets.load_mni152_brain_mask(resolution=1)
     brain = np.pad(np.asarray(image.dataobj) > 0, CLOSING + 1)
     filled = ndimage.binary_fill_holes(ndimage.binary_closing(brain, iterations=CLOSING))
     inner = (slice(CLOSING + 1, -CLOSING - 1),) * 3
-    return to_image(Volume(filled[inner].astype(np.uint8), image.affine))
+    return Volume(filled[inner].astype(np.uint8), image.affine)
+
+
+@cache
+def near_brain() -> NDArray[np.bool_]:
+    """The template's brain and 4 mm around it: what a registration looks at, as the template has no skull."""
+    return np.asarray(ndimage.binary_dilation(template_mask().array > 0, iterations=MARGIN))

@@ -3,6 +3,7 @@
 NIfTI's world is RAS+ and SimpleITK's is LPS+; only this module converts.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ __all__ = [
     "to_transform",
 ]
 
+UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+
 SHEAR = 0.01  # largest cosine between two axes of a scan; scanners round directions to about 0.001
 EDGES = (0.2, 10.0)  # mm; edges of a voxel in a head scan
@@ -163,10 +165,10 @@ def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
     return transform
 
 
-def matrix_of(transform: sitk.Transform) -> NDArray[np.float64]:
-    """The matrix [4, 4] in RAS+ of a linear SimpleITK transform, which may have a centre."""
-    start = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+def matrix_of(transform: Callable[[tuple[float, float, float]], Sequence[float]]) -> NDArray[np.float64]:
+    """The matrix [4, 4] in RAS+ of a linear transform of points in LPS+, mm."""
+    start = np.array(transform((0.0, 0.0, 0.0)))
     lps = np.eye(4)
-    lps[:3, :3] = np.column_stack([np.array(transform.TransformPoint(tuple(unit))) - start for unit in np.eye(3)])
+    lps[:3, :3] = np.column_stack([np.array(transform(unit)) - start for unit in UNITS])
     lps[:3, 3] = start
     return np.asarray(FLIP @ lps @ FLIP)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from common.cli import run
 from common.data import datalists
+from common.data.layouts.names import naming
+from common.data.layouts.reading import LAYOUTS
 from common.data.regions import canonical
 from common.errors import InputError, check_number, choice, show
 from common.files import expand_home
@@ -15,14 +17,13 @@ from scripts.datalists import layouts
 from scripts.datalists.build import build, check_outputs, sizes, write
 from scripts.datalists.check import check
 from scripts.datalists.generic import regions as region_files
-from scripts.datalists.generic.names import naming
-from scripts.datalists.generic.scan import LAYOUTS
 from scripts.datalists.generic.scan import scan as scan_any
 from scripts.datalists.hold_out import hold_out
 from scripts.datalists.splits import Splitter, cross_validation, random_splits
 
 __all__ = ["atlas", "brats", "check", "fold", "generic", "subset", "ukb"]
 
+REGIONS = "regions.yaml"  # in the root of a data set
 UNLABELLED = {"apart": True, "training": False}  # value of --unlabelled -> whether these subjects are kept apart
 
 
@@ -253,6 +254,9 @@ def generic(
     if layout is not None:
         choice("layout", layout, LAYOUTS)
     names = naming(modalities, label)
+    if regions is None and (stated := expand_home(root, f"--root={root}") / REGIONS).is_file():
+        regions = str(stated)
+        show(f"regions from {regions}")
     inputs = _files(folds=folds, regions=regions)
     text = None if regions is None else region_files.read_regions(inputs["regions"], f"--regions={regions}")
     scan = partial(

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from common.data.layouts.found import folders_in
 from common.errors import InputError, shortened, show
 
-__all__ = ["COHORTS", "Cohort", "Layout", "Visit", "detect", "find", "folders_in", "person_of", "scan"]
+__all__ = ["COHORTS", "Cohort", "Layout", "Visit", "detect", "find", "person_of", "scan"]
 
 VISIT = re.compile(  # names of visits that begin with the person: UK Biobank, BraTS from 2023, BIDS (ATLAS)
     r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
@@ -210,7 +211,7 @@ def detect(cohort: str, root: str | Path) -> Layout:
     Raises:
         InputError: the folder cannot be read, or has none or several of the cohort's layouts.
     """
-    names = folders_in(str(root))
+    names = _folders_in(str(root))
     examples: dict[str, str] = {}
     for layout in COHORTS[cohort]:
         example = next(filter(layout.levels[0].fullmatch, names), None)
@@ -256,7 +257,7 @@ def _walk(
     root: str, folder: str, levels: Sequence[re.Pattern[str]], skipped: list[str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """Folders that match the levels, each with the patterns' named groups; adds the others to `skipped`."""
-    for name in folders_in(f"{root}/{folder}"):
+    for name in _folders_in(f"{root}/{folder}"):
         path = f"{folder}/{name}".lstrip("/")
         match = levels[0].fullmatch(name)
         if match is None:
@@ -268,15 +269,9 @@ def _walk(
                 yield below, match.groupdict() | groups
 
 
-def folders_in(path: str) -> list[str]:
-    """The names of the folders in a folder, sorted.
-
-    Raises:
-        InputError: it cannot be read.
-    """
+def _folders_in(path: str) -> list[str]:
     try:
-        with os.scandir(path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
+        return folders_in(path)
     except OSError as error:  # the folder itself, or a link in it
         culprit = error.filename or path
         raise InputError(f"--root={culprit}: {error.strerror}; expected a folder of a cohort") from error

@@ -1,4 +1,4 @@
-"""Raw head scans to what the models expect, and predictions back: `python -m scripts.prepare [back|trial]`."""
+"""Raw head scans to what the models expect, and predictions back: `python -m scripts.prepare [back]`."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.cli import run
+from common.data.layouts.names import stem_of
 from common.errors import InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from scripts.arrays import array_of
@@ -13,7 +14,7 @@ from scripts.arrays import array_of
 if TYPE_CHECKING:
     from scripts.prepare.cohort import Outcome
 
-__all__ = ["back", "prepare", "trial"]
+__all__ = ["back", "prepare"]
 
 
 def prepare(
@@ -42,30 +43,34 @@ def prepare(
     that fails, or whose figures are outside their limits, is reported in one line; the exit status is then 1.
 
     Args:
-        root: folder of raw scans: SUBJECT/..MODALITY...nii.gz, SUBJECT_MODALITY.nii.gz, or SUBJECT/ with the DICOM
-            files of one study, under any names. Where a subject has NIfTI files, too, these are taken.
+        root: folder of raw scans: a folder for each subject, flat files SUBJECT_MODALITY.nii.gz, BIDS or nnU-Net's
+            layout, as python -m scripts.datalists generic reads them; or SUBJECT/ with the DICOM files of one study,
+            under any names. Where a subject has NIfTI files, too, these are taken.
         output: folder of the prepared subjects.
         like: ukb, brats or atlas: the defaults of target, modalities and brain as in that cohort.
         target: mni (MNI152, ATLAS's grid), mni_fsl (MNI152, UK Biobank's grid) or sri24 (BraTS's grid).
         modalities: to prepare, in channel order, such as [T1,FLAIR].
         reference: modality that is registered to the template; by default T1, or else T1ce, or else the first.
         dof: of that registration: 6 (rigid, the default of sri24) or 12 (affine, the default of the others).
-        brain: template (its mask, fitted to each head), hd-bet (where HD-BET 2 is installed) or none (keep the head).
+        brain: deepbet (for T1 of adults), hd-bet or synthstrip (where they are installed), a pattern of the names of
+            your own masks on the reference's grid, such as "*_brain.nii.gz", or none (keep the head).
         bias_correction: remove the receive field (N4).
-        patterns: modality -> pattern of its NIfTI files' names, such as "{'T1': '*_T1w.nii.gz'}", instead of words in
-            them.
+        patterns: modality -> pattern of its NIfTI files' names, such as "{'T1': '*_T1w.nii.gz'}", or the words that end
+            them, instead of the usual.
         series: subject -> DICOM series to use, by number or UID, such as "{'sub-01': 'T1=5,T1ce=9'}", where the headers
             do not tell; rules choose the others (deploy/README.md).
-        labels: word in the names of NIfTI label maps, such as seg, or their pattern, such as "*_lesion.nii.gz": each is
-            brought along from the grid of the scan that it was drawn on, as SUBJECT_seg.nii.gz.
+        labels: words that end the names of NIfTI label maps, such as lesion_mask, or their pattern, such as
+            "*_lesion.nii.gz"; by default the usual ones, as of python -m scripts.datalists generic; none to leave label
+            maps out. Each is brought along from the grid of the scan that it was drawn on, as SUBJECT_seg.nii.gz.
         missing: refuse a subject that lacks a modality, or keep it, prepared with those that it has (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
-        device: cpu or cuda, for HD-BET.
+        device: cpu or cuda, for the brain extraction.
         jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number of SLURM jobs, each
             of which prepares its part of the subjects, one at a time.
         slurm: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";
             without, subjects are prepared on this machine. All nodes must share the folders.
     """
+    from common.prepare.brain import is_pattern
     from scripts.prepare.cohort import PAGE, prepare_cohort  # here and below, as `--help` need not wait for it
     from scripts.prepare.scans import find_subjects
     from scripts.prepare.settings import settings_of
@@ -75,9 +80,12 @@ def prepare(
     source = expand_home(root, f"--root={root}")
     keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
     if labels is not None and (not isinstance(labels, str) or "/" in labels):
-        raise InputError(f"--labels={labels}: expected a word or a pattern of file names, such as seg")
+        raise InputError(f"--labels={labels}: expected words that end file names, such as seg, or a pattern")
     names = settings.modalities
-    subjects = find_subjects(source, names, _patterns(patterns, names), _series(series, names), labels, keeps_missing)
+    masks = settings.brain if is_pattern(settings.brain) else None
+    subjects = find_subjects(
+        source, names, _patterns(patterns, names), _series(series, names), labels, keeps_missing, masks
+    )
     folder = _output(output, source)
     array = None if slurm is None else array_of(slurm, folder, "prepare", jobs)
     outcomes = prepare_cohort(subjects, settings, folder, jobs, array)
@@ -99,7 +107,6 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     """
     from scripts.prepare.back import Order, Prediction, send_back
     from scripts.prepare.cohort import run_in_processes
-    from scripts.prepare.scans import NIFTI
     from scripts.prepare.store import RECORD
 
     check_number("jobs", jobs, int, 1, 1024)
@@ -109,7 +116,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         with reporting_path_errors(f"--{name}={folder}"):
             if not folder.is_dir():
                 raise InputError(f"--{name}={folder}: no such folder; expected a folder")
-    files = [path for path in sorted(maps.iterdir()) if NIFTI.fullmatch(path.name) and not path.name.startswith(".")]
+    files = [path for path in sorted(maps.iterdir()) if stem_of(path.name)]
     if not files:
         raise InputError(f"--predictions={predictions}: no label map; expected files SUBJECT.nii.gz")
     subjects = [folder for folder in sorted(source.iterdir()) if (folder / RECORD).is_file()]
@@ -123,37 +130,6 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         for path in files
     ]
     _report(run_in_processes(send_back, orders, jobs, "label map"), f"written to {target}")
-
-
-def trial(
-    output: str,
-    layouts: str | Sequence[str] = ("brats", "ukb", "atlas"),
-    subjects: int = 2,
-    spacing: float = 1.0,
-    seed: int = 0,
-) -> None:
-    """Prepare moved heads of the embedded cohort, and print the errors against the known motions.
-
-    Args:
-        output: folder for raw scans, truth, prepared scans and trial.json.
-        layouts: of the embedded cohort: brats, ukb, atlas.
-        subjects: of each layout.
-        spacing: edge of the phantoms' and the result's voxels in mm, 1 to 4.
-        seed: of the heads and their motions.
-    """
-    from common.prepare.targets import COHORTS
-    from scripts.prepare.trial import run_trial
-
-    names = layouts.split(",") if isinstance(layouts, str) else list(layouts)
-    for name in names:
-        if name not in COHORTS:
-            raise InputError(f"--layouts={layouts}: expected some of {', '.join(COHORTS)}")
-    check_number("subjects", subjects, int, 1, 999)
-    check_number("spacing", spacing, float, 1, 4)
-    check_number("seed", seed, int, 0, 2**32)
-    folder = expand_home(output, f"--output={output}")
-    check_writable_folder(folder, f"--output={output}")
-    run_trial(folder, names, subjects, float(spacing), seed)
 
 
 def _modalities(subjects: Sequence[Path]) -> list[str]:
@@ -201,12 +177,12 @@ def _output(output: str, source: Path) -> Path:
 
 
 def _report(outcomes: Sequence["Outcome"], done: str) -> None:
-    """Print a line for each subject that needs a look, and the sum; end with status 1 if there is one."""
+    """Print again the subjects that need a look, and the sum; end with status 1 if there is one."""
     for outcome in outcomes:
         for remark in outcome.remarks:
             show(f"{outcome.name}: remark: {remark}")
         if outcome.fault or outcome.outside:
-            show(f"{outcome.name}: {outcome.fault or '; '.join(outcome.outside)}")
+            show(outcome)
     failed, outside = (sum(bool(getattr(outcome, kind)) for outcome in outcomes) for kind in ("fault", "outside"))
     new = sum(outcome.is_new for outcome in outcomes)
     counts = [
@@ -221,4 +197,4 @@ def _report(outcomes: Sequence["Outcome"], done: str) -> None:
 
 
 if __name__ == "__main__":
-    run({"back": back, "trial": trial}, "prepare", default=prepare)
+    run({"back": back}, "prepare", default=prepare)

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import SimpleITK as sitk  # noqa: N813, the field's name for it
+import yaml
 from threadpoolctl import threadpool_limits
 
 from common.data import datalists
 from common.data.headers import first_line
-from common.errors import InputError
+from common.data.regions import mapping_of
+from common.errors import InputError, show
 from common.files import atomic_write, write_csv
 from common.pages.templates import render
-from common.prepare.figures import FIGURES, Figures, outside, rows
+from common.prepare.figures import FIGURES, Figures, outside, rows, shown
 from common.prepare.resampling import labels_on
 from common.prepare.subject import Settings, prepare_subject
 from common.prepare.volumes import Volume
@@ -30,9 +32,9 @@ from scripts.prepare.store import LABELS, alone, begin, finished, picture_file, 
 
 __all__ = ["DATALIST", "PAGE", "QUALITY", "Outcome", "prepare_cohort", "run_in_processes"]
 
-DATALIST, QUALITY, PAGE = "datalist.json", "quality.csv", "overview.html"
-FORMAT = 1  # of the method; another number prepares all subjects anew
-VERSIONS = ("SimpleITK", "numpy", "nibabel", "nilearn")
+DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"
+FORMAT = 2  # of the method; another number prepares all subjects anew
+VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Outcome:
     outside: tuple[str, ...] = ()
     fault: str = ""
     remarks: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        done = f"done in {self.seconds:.0f} s" if self.is_new else "done before"
+        return f"{self.name}: {self.fault or '; '.join((done, *self.outside))}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ def prepare_cohort(
         InputError: another process works in the folder, it cannot be written, or a SLURM job failed.
     """
     with alone(output):
+        show(*(f"{subject.name}: {subject.fault}" for subject in subjects if subject.fault))
         orders = [_Order(subject, settings, output) for subject in subjects if not subject.fault]
         done = run_in_processes(_prepare, orders, jobs, "subject", array)
         outcomes = {order.subject.name: outcome for order, outcome in zip(orders, done, strict=True)}
@@ -86,7 +94,8 @@ def prepare_cohort(
             if subject.fault:
                 outcomes[subject.name] = Outcome(subject.name, fault=subject.fault)
         ordered = [outcomes[subject.name] for subject in subjects]
-        _write_tables(ordered, settings, output)
+        regions = next((subject.regions for subject in subjects if subject.labels), None)
+        _write_tables(ordered, settings, regions, output)
     return ordered
 
 
@@ -107,9 +116,10 @@ def run_in_processes(
     """
     if array is not None:
         done = array.map(partial(_attempt, work, None), orders, unit)
+        show(*done)
     else:
         threads = max(1, (os.cpu_count() or 1) // jobs)
-        done = map_in_processes(partial(_attempt, work, threads), orders, jobs, unit) if orders else []
+        done = map_in_processes(partial(_attempt, work, threads), orders, jobs, unit, on_result=show) if orders else []
     killed = "ended the process, twice; expected memory for a subject per job"
     return [
         Outcome(order.subject.name, fault=killed) if outcome is None else outcome
@@ -147,14 +157,17 @@ def _prepared(order: _Order) -> Outcome:
     wanted = {
         "format": FORMAT,
         "settings": {**asdict(settings), "modalities": list(settings.modalities)},
-        "digests": digests | ({} if labels is None else {LABELS: labels.digest()}),
+        "digests": digests
+        | ({} if labels is None else {LABELS: labels.digest()})
+        | ({} if subject.brain is None else {"brain": NiftiScan(subject.brain).digest()}),
     }
     record = finished(order.output / subject.name, wanted)
     if record is not None:
         return Outcome(subject.name, outside=tuple(_outside(record)), remarks=tuple(remarks))
     volumes = {modality: scan.read() for modality, scan in scans.items()}
     drawn = None if labels is None else _drawn(labels.file, volumes, settings.reference)
-    prepared = prepare_subject(volumes, settings)
+    brain = None if subject.brain is None else read_labels(subject.brain, volumes[settings.reference].grid).array > 0
+    prepared = prepare_subject(volumes, settings, brain)
     grid = settings.grid
     brought = None if drawn is None else labels_on(drawn.labels, grid, prepared.matrices[drawn.modality])
     record = {
@@ -178,7 +191,8 @@ def _prepared(order: _Order) -> Outcome:
         "seconds": round(time.monotonic() - start, 1),
     }
     write_subject(order.output, subject.name, prepared, settings, record, brought)
-    return Outcome(subject.name, is_new=True, outside=tuple(outside(prepared.figures)), remarks=tuple(remarks))
+    found = tuple(outside(prepared.figures))
+    return Outcome(subject.name, is_new=True, outside=found, remarks=tuple(remarks), seconds=record["seconds"])
 
 
 def _drawn(file: Path, volumes: Mapping[str, Volume], reference: str) -> _Drawn:
@@ -195,7 +209,7 @@ def _outside(record: Mapping[str, Any]) -> list[str]:
     return outside(Figures(**record["figures"]))
 
 
-def _write_tables(outcomes: Sequence[Outcome], settings: Settings, output: Path) -> None:
+def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str | None, output: Path) -> None:
     good = [outcome.name for outcome in outcomes if not outcome.fault]
     records = {name: read_record(output / name) for name in good}
     measured = {name: Figures(**record["figures"]) for name, record in records.items()}
@@ -219,6 +233,9 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, output: Path)
         ],
     }
     datalists.write(content, output / DATALIST)
+    if regions is not None:
+        with atomic_write(output / REGIONS) as file:
+            file.write_text(yaml.safe_dump(mapping_of(regions), sort_keys=False), encoding="utf-8")
     table = [
         (name, modality, figure, f"{value:.6g}", FIGURES[figure][0], lowest, highest)
         for name, figures in measured.items()
@@ -232,6 +249,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, output: Path)
         settings=settings,
         space=settings.space,
         meanings=FIGURES,
+        shown=shown,
         picture_file=picture_file,
         shows_files=True,
     )

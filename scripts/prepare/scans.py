@@ -1,21 +1,24 @@
-"""Find the raw scans of a folder: a folder of NIfTI or DICOM files a subject, or flat files SUBJECT_MODALITY.nii.gz."""
+"""Find the raw scans of a folder: NIfTI in any layout of `common.data.layouts`, or a folder of DICOM a subject."""
 
-import fnmatch
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common.data.layouts.found import DataSet, folders_in
+from common.data.layouts.names import LABEL, Naming, stem_of
+from common.data.layouts.reading import layouts_of, read_layout
 from common.data.modalities import SPELLINGS
-from common.errors import InputError
+from common.errors import InputError, shortened, show
 from common.files import digest, reporting_path_errors
 from common.prepare.volumes import Volume, read_volume
 from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
 
-__all__ = ["NiftiScan", "Subject", "find_subjects"]
+__all__ = ["NO_LABELS", "NiftiScan", "Subject", "find_subjects"]
 
-NIFTI = re.compile(r"(.+?)\.nii(\.gz)?", re.IGNORECASE)
+NO_LABELS = "none"
+BRAIN = "brain mask"  # as a modality of the layouts
+FORMS = "SUBJECT/..MODALITY.nii.gz, SUBJECT_MODALITY.nii.gz, BIDS, nnU-Net's layout, or SUBJECT/ with DICOM files"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Subject:
         name: of the subject.
         files: modality -> path of a NIfTI file; a modality that the subject lacks is left out.
         labels: path of a label map in NIfTI, on the grid of one of the files.
+        regions: of label maps, as text, if a table of the data set states them.
+        brain: path of a brain mask in NIfTI, on the grid of the reference.
         study: folder of a DICOM study, in place of the files.
         requested: modality -> number or UID of its series in the study; rules choose the others.
         fault: why it cannot be prepared, or "".
@@ -60,6 +65,8 @@ class Subject:
     name: str
     files: Mapping[str, Path] = field(default_factory=dict)
     labels: Path | None = None
+    regions: str | None = None
+    brain: Path | None = None
     study: Path | None = None
     requested: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
@@ -82,123 +89,113 @@ def find_subjects(
     series: Mapping[str, Mapping[str, str]] | None = None,
     labels: str | None = None,
     keeps_missing: bool = False,
+    masks: str | None = None,
 ) -> list[Subject]:
     """All subjects below a root, sorted by name, with a fault where a modality has no NIfTI file or several.
 
     A folder without NIfTI files that holds DICOM is a study, which is read when the subject is prepared.
 
     Args:
-        root: folder of subjects, or of files SUBJECT_MODALITY.nii.gz.
-        modalities: to look for. A file is of a modality if a word of its name says so (see `SPELLINGS`); words are
-            separated by anything but letters and digits. A name with FLAIR and T2 is FLAIR.
-        patterns: modality -> pattern of file names, such as *_T1w.nii.gz, instead of these words.
+        root: folder of subjects, in a layout that `python -m scripts.datalists generic` reads.
+        modalities: to look for.
+        patterns: modality -> words that end its files' names, or a pattern such as *_T1w.nii.gz, instead of the usual.
         series: subject -> modality -> number or UID of its DICOM series.
-        labels: word in the names of label maps, or pattern of these; None to leave them out.
+        labels: words that end the names of label maps, or their pattern; None: the usual ones; none: left out.
         keeps_missing: whether a subject may lack modalities, but not all.
+        masks: words that end the names of brain masks, or their pattern; None to leave them out.
 
     Raises:
         InputError: the root cannot be read, has no subject, mixes folders and files, or has no study of a subject in
             `series`; or no subject has a modality, or a label map.
     """
-    if labels is not None and "*" in labels:
-        patterns = {**patterns, labels: labels}
+    words = {**patterns, **({} if masks is None else {BRAIN: masks})}
+    spelled = {name: stem_of(text) or text for name, text in words.items()}
+    named = None if labels in (None, NO_LABELS) else stem_of(str(labels)) or labels
+    naming = Naming((*modalities, *words), spelled, named)
     with reporting_path_errors(f"--root={root}"):
         if not root.is_dir():
             raise InputError(f"--root={root}: no such folder; expected a folder of raw scans")
-        entries = sorted(path for path in root.iterdir() if not path.name.startswith("."))
-        inside = {path.name: _files(path) for path in entries if path.is_dir()}
-        folders = {name: [path for path in files if NIFTI.fullmatch(path.name)] for name, files in inside.items()}
-        studies = [name for name, files in inside.items() if not folders[name] and holds_dicom(files)]
-        flat = [path for path in entries if path.is_file() and NIFTI.fullmatch(path.name)]
-    folders = {name: files for name, files in folders.items() if files or name in studies}
-    if folders and flat:
-        raise InputError(f"--root={root}: holds {flat[0].name} beside folders of scans; expected either")
-    if not folders:
-        folders = _by_prefix(flat, [*modalities, *([labels] if labels else [])], patterns)
-    if not folders:
-        expected = "SUBJECT/..MODALITY...nii.gz, SUBJECT/ with DICOM files, or SUBJECT_MODALITY.nii.gz"
-        raise InputError(f"--root={root}: no scans; expected {expected}")
+        layouts = layouts_of(root)
+        if len(layouts) > 1:
+            raise InputError(f"--root={root}: holds scans beside folders of scans; expected either")
+        data = read_layout(layouts[0], root, naming, True) if layouts else DataSet(str(root), "DICOM")
+        if labels == NO_LABELS:
+            _drop_labels(data)
+        studies = [name for name in folders_in(str(root)) if name not in data.subjects and _is_study(root / name)]
+    if data.skipped:
+        show(f"skipped, neither modality nor label: {shortened(sorted(data.skipped), most=3)}")
+    found = [_subject(data, name, modalities, keeps_missing, masks) for name in data.subjects]
     requested = series or {}
     if unknown := next((name for name in requested if name not in studies), None):
         raise InputError(f"--series: {unknown} is no DICOM study in {root}; expected a folder with DICOM files")
+    if not found and not studies:
+        raise InputError(f"--root={root}: no scans; expected {FORMS}")
     if not studies:
-        _check_found([file.name for files in folders.values() for file in files], modalities, patterns, labels)
-    return [
-        Subject(name, study=root / name, requested=requested.get(name, {}))
-        if name in studies and name.isprintable()
-        else _subject(name, files, modalities, patterns, labels, keeps_missing)
-        for name, files in folders.items()
-    ]
+        _check_found(data, modalities, patterns, labels, masks)
+    found += [Subject(name, study=root / name, requested=requested.get(name, {})) for name in studies]
+    return [_printable(subject) for subject in sorted(found, key=lambda subject: subject.name)]
+
+
+def _drop_labels(data: DataSet) -> None:
+    for subject in data.subjects.values():
+        subject.label = None
+    data.clashes = [clash for clash in data.clashes if clash.kind != LABEL]
+
+
+def _is_study(folder: Path) -> bool:
+    files = sorted(path for path in folder.rglob("*") if not path.name.startswith(".") and path.is_file())
+    return not any(stem_of(path.name) for path in files) and holds_dicom(files)
+
+
+def _printable(subject: Subject) -> Subject:
+    if subject.name.isprintable():
+        return subject
+    return Subject(ascii(subject.name), fault="a name with control characters; expected printable text")
 
 
 def _check_found(
-    files: Sequence[str], modalities: Sequence[str], patterns: Mapping[str, str], labels: str | None
+    data: DataSet, modalities: Sequence[str], patterns: Mapping[str, str], labels: str | None, masks: str | None
 ) -> None:
+    there = {name for subject in data.subjects.values() for name in subject.images}
+    there |= {clash.kind for clash in data.clashes}
     for modality in modalities:
-        if not any(_is_of(file, modality, patterns) for file in files):
+        if modality not in there:
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
             raise InputError(f"--modalities: no file of {modality} ({words}); expected one of at least one subject")
-    if labels is not None and not any(_is_of(file, labels, patterns) for file in files):
+    has_label = any(subject.label for subject in data.subjects.values()) or LABEL in there
+    if labels not in (None, NO_LABELS) and not has_label:
         raise InputError(f"--labels={labels}: no such file; expected a label map of at least one subject")
+    if masks is not None and BRAIN not in there:
+        raise InputError(f"--brain={masks}: no such file; expected a brain mask of each subject")
 
 
-def _files(folder: Path) -> list[Path]:
-    """The files in a subject's folder and below."""
-    return sorted(path for path in folder.rglob("*") if not path.name.startswith(".") and path.is_file())
+def _subject(data: DataSet, name: str, modalities: Sequence[str], keeps_missing: bool, masks: str | None) -> Subject:
+    files = data.subjects[name]
+    faults = _faults(data, name, modalities, keeps_missing, masks)
+    if fault := next(faults, ""):
+        return Subject(name, fault=fault)
+    paths = {kind: Path(data.root, path) for kind, path in files.images.items()}
+    chosen = {modality: paths[modality] for modality in modalities if modality in paths}
+    labels = None if files.label is None else Path(data.root, files.label)
+    return Subject(name, chosen, labels, data.convention, paths.get(BRAIN))
 
 
-def _by_prefix(files: Sequence[Path], modalities: Sequence[str], patterns: Mapping[str, str]) -> dict[str, list[Path]]:
-    """Flat files by subject, the part of their names before the modality; other files are ignored."""
-    found: dict[str, list[Path]] = {}
-    for path in files:
-        if not any(_is_of(path.name, modality, patterns) for modality in modalities):
-            continue
-        stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-        subject = re.sub(r"[^A-Za-z0-9]+[A-Za-z0-9]+$", "", stem)
-        found.setdefault(subject, []).append(path)
-    return dict(sorted(found.items()))
-
-
-def _subject(
-    name: str,
-    files: Sequence[Path],
-    modalities: Sequence[str],
-    patterns: Mapping[str, str],
-    labels: str | None,
-    keeps_missing: bool,
-) -> Subject:
-    if not name.isprintable():
-        return Subject(ascii(name), fault="a name with control characters; expected printable text")
-    maps = [path for path in files if labels is not None and _is_of(path.name, labels, patterns)]
-    if len(maps) > 1:
-        return Subject(name, fault=f"{maps[0].name} and {maps[1].name}; expected one label map (see --labels)")
-    scans = [path for path in files if path not in maps]
-    chosen: dict[str, Path] = {}
-    for modality in modalities:
-        matching = [path for path in scans if _is_of(path.name, modality, patterns)]
-        if not matching and keeps_missing:
-            continue
-        if len(matching) != 1:
-            there = " and ".join(path.name for path in matching[:2]) or "no file"
-            cure = (
-                "--patterns chooses by name" if matching else "--patterns chooses by name, --missing=keep does without"
-            )
-            return Subject(name, fault=f"{modality}: {there}; expected one file ({cure})")
-        chosen[modality] = matching[0]
-    twice = [modality for modality in chosen if list(chosen.values()).count(chosen[modality]) > 1]
-    if twice:
-        file = chosen[twice[0]].name
-        return Subject(name, fault=f"{file}: is {' and '.join(twice)}; expected one file each (see --patterns)")
-    if not chosen:
-        return Subject(name, fault=f"none of {', '.join(modalities)}; expected one file at least")
-    return Subject(name, chosen, maps[0] if maps else None)
-
-
-def _is_of(file: str, modality: str, patterns: Mapping[str, str]) -> bool:
-    """Whether a file's name fits the pattern of a modality, or of label maps, or else has one of its words."""
-    if modality in patterns:
-        return fnmatch.fnmatchcase(file, patterns[modality])
-    words = set(re.split(r"[^a-z0-9]+", file.lower()))
-    if modality == "T2" and words & set(SPELLINGS["FLAIR"]):
-        return False
-    return bool(words & set(SPELLINGS.get(modality, (modality.lower(),))))
+def _faults(
+    data: DataSet, name: str, modalities: Sequence[str], keeps_missing: bool, masks: str | None
+) -> Iterator[str]:
+    """Why a subject cannot be prepared, as far as the names of its files tell."""
+    for clash in data.clashes:
+        if clash.subject == name and clash.kind in (LABEL, BRAIN, *modalities):
+            files = " and ".join(Path(file).name for file in clash.files)
+            if clash.kind == LABEL:
+                yield f"{files}; expected one label map (see --labels)"
+            yield f"{clash.kind}: {files}; expected one file (--patterns chooses by name)"
+    images = data.subjects[name].images
+    if masks is not None and BRAIN not in images:
+        yield f"no file; expected one brain mask (--brain={masks})"
+    missing = [modality for modality in modalities if modality not in images]
+    if missing and not keeps_missing:
+        cure = "--patterns chooses by name, --missing=keep does without"
+        yield f"{missing[0]}: no file; expected one file ({cure})"
+    if len(missing) == len(modalities):
+        yield f"none of {', '.join(modalities)}; expected one file at least"

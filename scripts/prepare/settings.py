@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.errors import InputError, check_number, choice
-from common.prepare.brain import HD_BET, find_hd_bet
-from common.prepare.subject import BRAINS, Settings, default_reference
+from common.prepare.brain import BRAINS, DEEPBET, check_installed, is_pattern
+from common.prepare.subject import Settings, default_reference
 from common.prepare.targets import COHORTS, TARGETS
 from common.values import flag
 
 __all__ = ["settings_of"]
+
+PATTERN = "*_brain.nii.gz, say, for masks of your own"
 
 
 def settings_of(
@@ -34,10 +36,10 @@ def settings_of(
     if space is None:
         raise InputError(f"--target: missing; expected one of {', '.join(TARGETS)}, or --like={'|'.join(COHORTS)}")
     choice("target", space, TARGETS)
-    chosen_brain = brain if brain is not None else cohort.brain if cohort else "template"
-    choice("brain", chosen_brain, dict.fromkeys(BRAINS))
-    if chosen_brain == HD_BET:
-        find_hd_bet()
+    chosen_brain = brain if brain is not None else cohort.brain if cohort else DEEPBET
+    if not (isinstance(chosen_brain, str) and is_pattern(chosen_brain)):
+        choice("brain", chosen_brain, dict.fromkeys((*BRAINS, PATTERN)))
+        check_installed(chosen_brain)
     choice("device", device, dict.fromkeys(("cpu", "cuda")))
     chosen = default_reference(names) if reference is None else reference
     choice("reference", chosen, dict.fromkeys(names))

@@ -1,7 +1,6 @@
 """Regions of a data set: from a file of regions, or, where nothing states them, the values in the label maps."""
 
 import json
-import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from common.errors import ArgumentError, InputError, shortened, show
 from scripts.datalists.examine import label_values
 from scripts.pools import map_in_processes
 
-__all__ = ["from_labels", "plain_name", "read_regions"]
+__all__ = ["from_labels", "read_regions"]
 
 SAMPLE = 8  # label maps that are read first
 HIGHEST = 255  # label value that a region can have
@@ -63,17 +62,6 @@ def read_regions(path: Path, name: str) -> str:
         return declaration(content)
     except ArgumentError as error:
         raise InputError(f"{name}: {error}") from error
-
-
-def plain_name(name: str) -> str:
-    """A region's name in letters, digits, _ and -, beginning with a letter.
-
-    Example:
-        >>> plain_name("Gray Matter"), plain_name("3rd ventricle")
-        ('Gray_Matter', 'region_3rd_ventricle')
-    """
-    text = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")
-    return (text if re.match("[A-Za-z]", text) else f"region_{text}")[:40]
 
 
 def from_labels(root: str, files: Sequence[str], workers: int) -> str:

@@ -1,30 +1,18 @@
 """Scan a data set of any kind: recognise its layout, and choose modalities and regions."""
 
 import re
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
+from common.data.layouts.found import DataSet, Subject, folders_in
+from common.data.layouts.names import LABEL, Naming
+from common.data.layouts.reading import layouts_of, read_layout
 from common.data.modalities import SPELLINGS
-from common.errors import InputError, choice, shortened, show
-from scripts.datalists.generic.bids import is_bids, read_bids
-from scripts.datalists.generic.folders import is_flat, is_folders, read_flat, read_folders
-from scripts.datalists.generic.found import DataSet, Subject
-from scripts.datalists.generic.names import Naming
-from scripts.datalists.generic.nnunet import is_nnunet, read_nnunet
+from common.errors import InputError, shortened, show
 from scripts.datalists.generic.regions import from_labels
-from scripts.datalists.layouts import Cohort, Visit, folders_in, person_of
+from scripts.datalists.layouts import Cohort, Visit, person_of
 
-__all__ = ["LAYOUTS", "scan"]
+__all__ = ["scan"]
 
-# Layout -> how a root is recognised; the first two have folders that would be taken for the others
-LAYOUTS: Mapping[str, Callable[[str], bool]] = {
-    "nnunet": is_nnunet,
-    "bids": is_bids,
-    "folders": is_folders,
-    "flat": is_flat,
-}
-SPECIAL = ("nnunet", "bids")
 FORMS = "SUBJECT/SUBJECT_T1.nii.gz, SUBJECT_T1.nii.gz, sub-*/anat, or imagesTr and dataset.json"
 
 
@@ -52,8 +40,12 @@ def scan(
     Raises:
         InputError: the layout is unknown or ambiguous, the files do not fit it, or regions or modalities are missing.
     """
-    name = _layout(root, layout)
-    data = _read(name, root, naming, regions)
+    try:
+        name = _layout(root, layout)
+        data = read_layout(name, root, naming, states_regions=regions is None)
+    except OSError as error:
+        raise InputError(f"--root={error.filename or root}: {error.strerror}; expected a folder of scans") from error
+    _refuse_clashes(data)
     subjects = _with_images(data)
     modalities = _modalities(data, subjects, naming, keep_missing)
     show(f"layout: {name} ({data.layout}), {len(subjects)} subjects; modalities: {', '.join(modalities)}")
@@ -67,29 +59,27 @@ def scan(
 
 def _layout(root: Path, layout: str | None) -> str:
     """The layout that is given, or the one that the root has."""
-    names = folders_in(str(root))  # refuses a root that cannot be read
     if layout is not None:
-        choice("layout", layout, LAYOUTS)
         return layout
-    found = [name for name in SPECIAL if LAYOUTS[name](str(root))]
-    found = found or [name for name in LAYOUTS if name not in SPECIAL and LAYOUTS[name](str(root))]
+    found = layouts_of(root)
     if len(found) > 1:
         options = " or ".join(f"--layout={name}" for name in found)
         raise InputError(f"--root={root}: looks like {' and '.join(found)}; expected {options}")
     if not found:
-        there = shortened(names, most=4) or "no folder"
+        there = shortened(folders_in(str(root)), most=4) or "no folder"
         raise InputError(f"--root={root}: no data set of a known layout; expected {FORMS}; found {there}")
     return found[0]
 
 
-def _read(name: str, root: Path, naming: Naming, regions: str | None) -> DataSet:
-    readers: Mapping[str, Callable[[Path, Naming], DataSet]] = {
-        "nnunet": partial(read_nnunet, states_regions=regions is None),
-        "bids": partial(read_bids, states_regions=regions is None),
-        "folders": read_folders,
-        "flat": read_flat,
-    }
-    return readers[name](root, naming)
+def _refuse_clashes(data: DataSet) -> None:
+    for clash in data.clashes[:1]:
+        what, choice = f"files for the {clash.kind}", clash.choice
+        if clash.kind == LABEL and data.layout == "BIDS":
+            what, choice = "label maps", f"an option such as {clash.choice}"
+        raise InputError(
+            f"--root={data.root}: two {what} of {clash.subject}: {' and '.join(clash.files)}; expected one, or "
+            f"{choice}, the words that end the name of the right one"
+        )
 
 
 def _with_images(data: DataSet) -> list[Subject]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from scripts.prepare.trial import TRUTH, make_raw
+from tests.scripts.prepare.moved_heads import TRUTH, make_raw
 from tests.support import execute
 
 

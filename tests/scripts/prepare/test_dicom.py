@@ -10,8 +10,8 @@ import pytest
 from common.errors import InputError
 from scripts.prepare.__main__ import prepare
 from scripts.prepare.scans import find_subjects
-from scripts.prepare.trial import errors
 from tests.deploy.dicom_study import Study, read, write_localiser, write_modality
+from tests.scripts.prepare.moved_heads import errors
 from tests.support import one_line
 
 VOXELS = np.arange(4 * 4 * 12, dtype=np.uint16).reshape(4, 4, 12)

@@ -54,11 +54,11 @@ def test_a_modality_that_no_subject_has_is_refused(tmp_path):
 
 
 def test_label_maps_are_no_scans(tmp_path):
-    files = ["a/a_T1.nii.gz", "a/a_T1_seg.nii.gz", "b/b_T1.nii.gz", "c/seg_1.nii", "c/seg_2.nii"]
+    files = ["a/a_T1.nii.gz", "a/a_T1_seg.nii.gz", "b/b_T1.nii.gz", "c/one_seg.nii", "c/two_seg.nii"]
     root = folder_with(tmp_path / "folders", *files)
     a, b, c = find_subjects(root, ["T1"], {}, labels="seg")
     assert (a.files["T1"].name, a.labels.name, b.labels) == ("a_T1.nii.gz", "a_T1_seg.nii.gz", None)
-    assert c.fault == "seg_1.nii and seg_2.nii; expected one label map (see --labels)"
+    assert c.fault == "one_seg.nii and two_seg.nii; expected one label map (see --labels)"
     assert find_subjects(root, ["T1"], {}, labels="*_seg.nii.gz")[0].labels == a.labels
     a, b = find_subjects(folder_with(tmp_path / "flat", "a_T1.nii", "a_seg.nii", "b_T1.nii"), ["T1"], {}, labels="seg")
     assert (a.name, a.labels.name, b.labels) == ("a", "a_seg.nii", None)
@@ -69,3 +69,32 @@ def test_a_subject_may_lack_modalities_but_not_all(tmp_path):
     a, b, c = find_subjects(root, ["T1", "FLAIR"], {}, keeps_missing=True)
     assert (list(a.files), list(b.files), b.fault) == (["T1", "FLAIR"], ["T1"], "")
     assert c.fault == "none of T1, FLAIR; expected one file at least"
+
+
+def test_label_maps_and_regions_of_bids_are_taken(tmp_path):
+    root = folder_with(
+        tmp_path,
+        "sub-01/anat/sub-01_T1w.nii.gz",
+        "sub-01/anat/sub-01_ce-gadolinium_T1w.nii.gz",
+        "derivatives/manual/sub-01/anat/sub-01_dseg.nii.gz",
+        "sub-02/anat/sub-02_T1w.nii.gz",
+    )
+    (root / "dseg.tsv").write_text("index\tname\n1\tventricles\n2\tgrey\n")
+    first, second = find_subjects(root, ["T1"], {})
+    assert (first.name, first.files["T1"].name, first.labels.name) == (
+        "sub-01",
+        "sub-01_T1w.nii.gz",
+        "sub-01_dseg.nii.gz",
+    )
+    assert first.regions == "ventricles=1,grey=2"
+    assert second.labels is None
+    assert find_subjects(root, ["T1"], {}, labels="none")[0].labels is None
+
+
+def test_masks_of_ones_own_are_found(tmp_path):
+    root = folder_with(tmp_path, "a/a_T1.nii.gz", "a/a_brain.nii.gz", "b/b_T1.nii.gz")
+    a, b = find_subjects(root, ["T1"], {}, masks="*_brain.nii.gz")
+    assert (a.files["T1"].name, a.brain.name) == ("a_T1.nii.gz", "a_brain.nii.gz")
+    assert b.fault == "no file; expected one brain mask (--brain=*_brain.nii.gz)"
+    with pytest.raises(InputError, match=r"--brain=\*_bet.nii: no such file; expected a brain mask of each subject"):
+        find_subjects(root, ["T1"], {}, masks="*_bet.nii")

@@ -78,3 +78,12 @@ def test_the_datalist_does_not_replace_the_regions(labelled):
     regions = labelled.write("list.json", "lesion: [1]")
     with pytest.raises(InputError, match=r"--output=.*list.json: expected another file than --regions"):
         labelled.scan(regions=regions)
+
+
+def test_a_file_of_regions_in_the_root_is_taken(data, capsys):
+    for number in range(3):
+        data.touch(f"S{number}/T1.nii.gz")
+        data.label(f"S{number}/seg.nii.gz", 1, 2)
+    (data.root / "regions.yaml").write_text("ventricles: {labels: [1]}\ngrey: {labels: [2]}\n")
+    assert data.scan(testing="all")["regions"] == {"ventricles": [1], "grey": [2]}
+    assert f"regions from {data.root / 'regions.yaml'}" in capsys.readouterr().out

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-
 from common.data.datalists import UNPRINTABLE
+from common.data.layouts.found import DataSet, files_in
+from common.data.layouts.names import LABEL, Naming, plain_name
 from common.data.modalities import modality_of
 from common.data.regions import declaration, painting_order
 from common.errors import ArgumentError, InputError, show
 from common.files import read_json, reporting_json_errors
-from scripts.datalists.generic.found import DataSet, files_in
-from scripts.datalists.generic.names import LABEL, Naming
-from scripts.datalists.generic.regions import plain_name
 
 __all__ = ["is_nnunet", "read_nnunet"]
 
@@ -49,10 +47,7 @@ SCHEMA = {
             "additionalProperties": {
                 "type": "object",
                 "required": ["images"],
-                "properties": {
-                    "images": {"type": "array", "items": {"type": "string"}},
-                    "label": {"type": "string"},
-                },
+                "properties": {"images": {"type": "array", "items": {"type": "string"}}, "label": {"type": "string"}},
             },
         },
     },

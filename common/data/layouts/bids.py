@@ -5,18 +5,16 @@ The names are those of the Brain Imaging Data Structure: entities such as `ce-ga
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
+from common.data.layouts.found import DataSet, files_in, folders_in
+from common.data.layouts.lookup import convention_of
+from common.data.layouts.names import LABEL, Naming, ends_with
 from common.data.modalities import modality_of
-from common.errors import InputError, show
-from scripts.datalists.generic.found import DataSet, files_in
-from scripts.datalists.generic.lookup import convention_of
-from scripts.datalists.generic.names import LABEL, Naming, ends_with
-from scripts.datalists.layouts import folders_in
+from common.errors import show
+from tqdm import tqdm
 
 __all__ = ["is_bids", "read_bids"]
 
@@ -67,8 +65,7 @@ def read_bids(root: Path, naming: Naming, states_regions: bool) -> DataSet:
         states_regions: whether lookup tables, dseg.tsv, state the regions if there are some; otherwise the user does.
 
     Raises:
-        InputError: a session has two files for one modality, or two label maps of the same kind, or a lookup table is
-            invalid.
+        InputError: a lookup table is invalid.
     """
     data = DataSet(str(root), "BIDS")
     labels: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
@@ -127,14 +124,16 @@ def _images(data: DataSet, folder: str, naming: Naming) -> dict[str, list[str]]:
         if parsed.suffix in ("dseg", "mask", "probseg", "roi"):
             continue
         for modality, words in naming.spelled.items():
-            if ends_with(stem, words) and ("ce" in parsed.entities) == ("ce-" in words):
+            if ends_with(stem, words) and ("*" in words or ("ce" in parsed.entities) == ("ce-" in words)):
                 (exact if parsed.words.lower() == words.lower() else claims)[modality].append(path)
-        if not naming.spelled:
-            modality_or_none = modality_of(parsed.suffix)
-            if modality_or_none is None:
+        modality_or_none = modality_of(parsed.suffix)
+        if modality_or_none is None:
+            if not naming.spelled:
                 data.skipped.append(path)
-            else:  # with contrast agent: T1ce
-                claims[modality_or_none + ("ce" if "ce" in parsed.entities else "")].append(path)
+        else:  # with contrast agent: T1ce
+            modality = modality_or_none + ("ce" if "ce" in parsed.entities else "")
+            if naming.takes(modality):
+                claims[modality].append(path)
     return {**claims, **exact}
 
 
@@ -167,13 +166,11 @@ def _put_labels(data: DataSet, labels: dict[tuple[str, str], list[Candidate]]) -
         for found in candidates:
             (kinds if found.rank == best else left)[found.name] += 1
         chosen = [found for found in candidates if found.rank == best]
-        if len(chosen) > 1:
-            _refuse(data.root, _name(subject, session), chosen)
         name = _name(subject, session)
         if name not in data.subjects and not session and len(sessions[subject]) == 1:
             (name,) = sessions[subject]  # the label map of a subject with a single session
         if chosen:
-            data.put(name, LABEL, [chosen[0].path], subject)
+            data.put(name, LABEL, [found.path for found in chosen], subject, f"--label={chosen[0].name}")
     if kinds:
         show(f"labels: {_counted(kinds)}" + (f"; left out: {_counted(left)}" if left else ""))
 
@@ -182,11 +179,3 @@ def _counted(kinds: dict[str, int]) -> str:
     most = sorted(kinds.items(), key=lambda item: -item[1])
     more = f" and {len(most) - 3} kinds more" if len(most) > 3 else ""
     return ", ".join(f"{name} ({count})" for name, count in most[:3]) + more
-
-
-def _refuse(root: str, subject: str, chosen: Sequence[Candidate]) -> None:
-    paths = " and ".join(found.path for found in chosen[:2])
-    raise InputError(
-        f"--root={root}: two label maps of {subject}: {paths}; expected one, or an option such as "
-        f"--label={chosen[0].name}, the words that end the name of the right one"
-    )

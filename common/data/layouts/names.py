@@ -1,5 +1,6 @@
 """What the name of a file says: a modality, a label or neither, and what stands before it."""
 
+import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,9 +9,10 @@ from typing import Any, NamedTuple
 from common.data.modalities import SPELLINGS, split_name
 from common.errors import InputError
 
-__all__ = ["LABEL", "Name", "Naming", "ends_with", "naming", "stem_of"]
+__all__ = ["LABEL", "NO_LABELS", "Name", "Naming", "ends_with", "naming", "plain_name", "stem_of"]
 
 LABEL = "label"
+NO_LABELS = "\0"  # words that no name ends with
 LABEL_WORDS = {"seg", "segmentation", "dseg", "label", "labels", "mask", "masks", "lesion", "lesions"} | {
     "roi",
     "gt",
@@ -18,7 +20,7 @@ LABEL_WORDS = {"seg", "segmentation", "dseg", "label", "labels", "mask", "masks"
     "truth",
     "annotation",
 }
-NO_LABELS = {"brain", "bet", "head", "skull", "wm", "gm", "csf"}  # before "mask": not what is segmented
+NOT_SEGMENTED = {"brain", "bet", "head", "skull", "wm", "gm", "csf"}  # before "mask": not what is segmented
 EXAMPLE = "names such as T1,FLAIR, or the words that end their files' names, such as T1=t1_mprage,FLAIR=flair_reg"
 NIFTI = re.compile(r"([^.].*?)\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
 SIGNS = "_-. "
@@ -43,7 +45,9 @@ def stem_of(file: str) -> str | None:
 
 
 def ends_with(stem: str, words: str) -> bool:
-    """Whether a name ends with whole words, in upper or lower case."""
+    """Whether a name ends with whole words, or fits a pattern with `*`, in upper or lower case."""
+    if "*" in words:
+        return fnmatch.fnmatchcase(stem.lower(), words.lower())
     start = len(stem) - len(words)
     return stem.lower().endswith(words.lower()) and (start == 0 or not words or stem[start - 1] in SIGNS)
 
@@ -54,9 +58,9 @@ class Naming:
 
     Attributes:
         modalities: names to take, in this order; None takes those that every subject has.
-        spelled: modality -> the words that end the names of its files. With an empty dictionary, `SPELLINGS` tells the
-            modalities.
-        label: the words that end the names of label maps; None for `LABEL_WORDS`.
+        spelled: modality -> the words that end the names of its files, or a pattern with `*`. Of other modalities
+            `SPELLINGS` has the words; a modality that it lacks is its own word.
+        label: the words that end the names of label maps, or a pattern; None for `LABEL_WORDS`.
     """
 
     modalities: tuple[str, ...] | None = None
@@ -78,11 +82,21 @@ class Naming:
         before = _before_label(stem)
         if before is not None:
             last = re.split(r"[_.\- ]", before)[-1].lower()
-            return Name(stem, None) if self.label is not None or last in NO_LABELS else Name(before, LABEL)
-        if not self.spelled:
-            return Name(*split_name(stem))
+            return Name(stem, None) if self.label is not None or last in NOT_SEGMENTED else Name(before, LABEL)
+        found = Name(*split_name(stem))
+        if found.kind is not None and self.takes(found.kind):
+            return found
+        own = next((name for name in self.modalities or () if self.takes(name) and ends_with(stem, name)), None)
+        if own is not None:
+            return Name(_cut(stem, own), own)
         bare = next((modality for modality, words in self.spelled.items() if not words), None)
         return Name(stem, bare)
+
+    def takes(self, modality: str) -> bool:
+        """Whether files may be of a modality by its usual names."""
+        if modality in self.spelled:
+            return False
+        return not self.spelled or modality in (self.modalities or ())
 
     def subject_of_label(self, before: str, subjects: Mapping[str, Any]) -> str:
         """The subject of a label map, whose name may have a modality between the two, as in S1_FLAIR_lesion."""
@@ -93,7 +107,10 @@ class Naming:
 
 
 def _cut(stem: str, words: str) -> str:
-    """A name without the words that end it, and the sign before them."""
+    """A name without the words that end it, or what follows the last `*` of a pattern, and the sign before."""
+    if "*" in words:
+        end = words.rpartition("*")[2]
+        return stem[: len(stem) - len(end)].rstrip(SIGNS) if end else ""
     return stem[: max(0, len(stem) - len(words) - 1)] if words else stem
 
 
@@ -153,3 +170,14 @@ def _words(name: Any, text: Any, given: Any) -> str:
 def _cleaned(words: str) -> str:
     """Words without the sign before them and the extension behind them."""
     return (stem_of(words) or words).lstrip(SIGNS)
+
+
+def plain_name(name: str) -> str:
+    """A region's name in letters, digits, _ and -, beginning with a letter.
+
+    Example:
+        >>> plain_name("Gray Matter"), plain_name("3rd ventricle")
+        ('Gray_Matter', 'region_3rd_ventricle')
+    """
+    text = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")
+    return (text if re.match("[A-Za-z]", text) else f"region_{text}")[:40]

@@ -2,13 +2,12 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from common.data.layouts.found import DataSet, files_in, folders_in
+from common.data.layouts.names import LABEL, Naming
 from tqdm import tqdm
-
-from scripts.datalists.generic.found import DataSet, files_in
-from scripts.datalists.generic.names import LABEL, Naming
-from scripts.datalists.layouts import folders_in
 
 __all__ = ["has_scans", "is_flat", "is_folders", "read_flat", "read_folders"]
 
@@ -33,22 +32,47 @@ def is_flat(root: str) -> bool:
 
 
 def read_folders(root: Path, naming: Naming) -> DataSet:
-    """The subjects of a root with a folder for each, which holds MODALITY or SUBJECT_MODALITY files."""
+    """The subjects of a root with a folder for each, which holds MODALITY or SUBJECT_MODALITY files.
+
+    Files in its subfolders count where the folder itself has none for a modality.
+    """
     data = DataSet(str(root), "a folder for each subject")
     for folder in tqdm(folders_in(str(root)), desc=data.layout, unit="folder"):
-        claims: dict[str, list[tuple[bool, str]]] = defaultdict(list)
-        for path, stem in files_in(str(root), folder):
-            own = stem[len(folder) + 1 :] if re.match(rf"{re.escape(folder)}[_.\- ]", stem) else stem
-            name = naming.parse(own)
-            if name.kind is None:
-                data.skipped.append(path)
-            else:
-                claims[name.kind].append((name.before == "", path))
-        for kind, files in claims.items():
-            named = kind in naming.spelled or (kind == LABEL and naming.label is not None)
-            exact = [path for is_exact, path in files if is_exact and named]
-            data.put(folder, kind, exact or [path for _, path in files])
+        direct = _claims(data, folder, files_in(str(root), folder), naming)
+        nested = _claims(data, folder, _files_below(str(root), folder), naming)
+        for kind, files in (nested | direct).items():
+            data.put(folder, kind, files)
     return data
+
+
+def _claims(data: DataSet, subject: str, files: Iterable[tuple[str, str]], naming: Naming) -> dict[str, list[str]]:
+    """Modality or label -> the files that claim to be it; a whole name counts more than the words that end it."""
+    claims: dict[str, list[tuple[bool, str]]] = defaultdict(list)
+    for path, stem in files:
+        own = stem[len(subject) + 1 :] if re.match(rf"{re.escape(subject)}[_.\- ]", stem) else stem
+        name = naming.parse(own)
+        if name.kind is None:  # a pattern may be of the whole name
+            name = naming.parse(stem)
+        if name.kind is None:
+            data.skipped.append(path)
+        else:
+            claims[name.kind].append((name.before == "", path))
+    found = {}
+    for kind, claimed in claims.items():
+        named = kind in naming.spelled or (kind == LABEL and naming.label is not None)
+        exact = [path for is_exact, path in claimed if is_exact and named]
+        found[kind] = exact or [path for _, path in claimed]
+    return found
+
+
+def _files_below(root: str, folder: str) -> Iterator[tuple[str, str]]:
+    """The NIfTI files in the subfolders of a folder; links to folders are not followed."""
+    for name in folders_in(f"{root}/{folder}"):
+        below = f"{folder}/{name}"
+        if name.startswith(".") or Path(root, below).is_symlink():
+            continue
+        yield from files_in(root, below)
+        yield from _files_below(root, below)
 
 
 def read_flat(root: Path, naming: Naming) -> DataSet:

@@ -1,0 +1,1 @@
+"""Layouts of data sets: which files a subject has, by their folders and names."""

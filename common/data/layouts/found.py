@@ -1,0 +1,104 @@
+"""What the layouts have in common: the files of each subject, and which files claim the same place."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from common.data.layouts.names import LABEL, stem_of
+
+__all__ = ["Clash", "DataSet", "Subject", "files_in", "folders_in"]
+
+
+class Clash(NamedTuple):
+    """Several files for one place.
+
+    Attributes:
+        subject: whose they are.
+        kind: a modality, or `LABEL`.
+        files: the first two, below the root.
+        choice: option that chooses one of them.
+    """
+
+    subject: str
+    kind: str
+    files: tuple[str, str]
+    choice: str
+
+
+@dataclass
+class Subject:
+    """The files of a subject, or of one visit.
+
+    Attributes:
+        name: of the subject.
+        person: if the layout tells it; otherwise the name does.
+        images: modality -> path below the root.
+        label: path of the label map, if there is one.
+    """
+
+    name: str
+    person: str | None = None
+    images: dict[str, str] = field(default_factory=dict)
+    label: str | None = None
+
+
+@dataclass
+class DataSet:
+    """A scanned folder.
+
+    Attributes:
+        root: the folder, for messages.
+        layout: in words, for messages.
+        subjects: by name.
+        order: of the modalities, if the layout has one.
+        convention: label convention as text, if the layout states one.
+        held_out: subjects that the layout keeps for testing.
+        skipped: files whose names say neither modality nor label.
+        clashes: places that several files claim; the subject has none of them.
+    """
+
+    root: str
+    layout: str
+    subjects: dict[str, Subject] = field(default_factory=dict)
+    order: Sequence[str] = ()
+    convention: str | None = None
+    held_out: set[str] = field(default_factory=set)
+    skipped: list[str] = field(default_factory=list)
+    clashes: list[Clash] = field(default_factory=list)
+
+    def put(
+        self, subject: str, kind: str, paths: Sequence[str], person: str | None = None, choice: str | None = None
+    ) -> None:
+        """Give a subject its image of a modality, or its label map, or note that several files claim the place.
+
+        Args:
+            subject: name.
+            kind: a modality, or `LABEL`.
+            paths: files that claim the place, below the root.
+            person: if the layout tells it.
+            choice: option that chooses one of several; by default, by the words that end its name.
+        """
+        there = self.subjects.setdefault(subject, Subject(subject, person))
+        known = there.label if kind == LABEL else there.images.get(kind)
+        claims = [*([known] if known else []), *paths]
+        if len(claims) > 1:
+            option = choice or ("--label=WORDS" if kind == LABEL else f"--modalities={kind}=WORDS")
+            self.clashes.append(Clash(subject, kind, (claims[0], claims[1]), option))
+        elif kind == LABEL:
+            there.label = claims[0]
+        else:
+            there.images[kind] = claims[0]
+
+
+def files_in(root: str, folder: str = "") -> Iterable[tuple[str, str]]:
+    """The NIfTI files of a folder: path below the root, and name without extension; sorted."""
+    for name in sorted(os.listdir(os.path.join(root, folder))):  # noqa: PTH118, PTH208 (Path is slow)
+        if stem := stem_of(name):
+            yield f"{folder}/{name}".lstrip("/"), stem
+
+
+def folders_in(path: str) -> list[str]:
+    """The names of the folders in a folder, sorted."""
+    with os.scandir(path) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir())

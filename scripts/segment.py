@@ -1,0 +1,106 @@
+"""From raw scans to label maps on their own grids: `python -m scripts.segment SCANS --bundle=BUNDLE --output=DIR`."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from common import cli, weights
+from common.data.provenance import is_skull_stripped
+from common.errors import InputError, choice, show
+from common.files import expand_home
+from scripts.prepare import __main__ as preparation
+
+__all__ = ["segment"]
+
+ROOT = Path(__file__).resolve().parents[1]
+LIKE = {"brats_finetune": "brats", "atlas_finetune": "atlas"}  # bundle -> whose scans its model expects
+PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
+
+
+def segment(
+    scans: str,
+    bundle: str,
+    output: str,
+    checkpoint: str | None = None,
+    like: str | None = None,
+    brain: str | None = None,
+    patterns: Mapping[str, str] | None = None,
+    modality: str | None = None,
+    device: str = "cpu",
+    jobs: int = 1,
+) -> None:
+    """Prepare raw scans as a model expects them, segment them, and bring the label maps back to the scans' own grids.
+
+    Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1. Look at OUTPUT/prepared/overview.html first:
+    it shows how the scans were prepared. OUTPUT/predicted has volumes.csv. Repeat the command to go on after an
+    interruption. A subject that cannot be prepared is reported in one line and left out; the exit status is then 1.
+
+    Args:
+        scans: folder of raw scans, NIfTI or DICOM, as python -m scripts.prepare reads it.
+        bundle: whose model segments: brats_finetune or atlas_finetune.
+        output: folder of all results.
+        checkpoint: weights of a training; by default models/model.pt of the bundle.
+        like: cohort as whose scans those of the training were prepared: ukb, brats or atlas; by default the bundle's.
+        brain: how the brain is found, by default as the training's scans were; see python -m scripts.prepare.
+        patterns: modality -> pattern of its files' names; see python -m scripts.prepare.
+        modality: on whose grid the label maps are written; by default the reference's, T1.
+        device: cpu or cuda.
+        jobs: subjects that are prepared at a time.
+    """
+    usual = choice("bundle", bundle, LIKE)
+    folder = expand_home(output, f"--output={output}")
+    default = ROOT / "bundles" / bundle / "models" / "model.pt"
+    file = default if checkpoint is None else expand_home(checkpoint, f"--checkpoint={checkpoint}")
+    if not file.is_file():
+        raise InputError(f"--checkpoint={file}: no such file; expected the weights of a training of {bundle}")
+    record = weights.metadata_of(file)
+    options = _as_trained(record) | {"like": like or usual, "device": device, "jobs": jobs, "patterns": patterns}
+    if brain is not None:
+        options["brain"] = brain
+    for part in (PREPARED, PREDICTED, LABELS):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    is_complete = _passes(preparation.prepare, scans, str(folder / PREPARED), labels="none", **options)
+    is_complete &= _predicts(bundle, file, folder, device)
+    if not any((folder / PREDICTED).glob("*.nii.gz")):  # the lines above say why
+        raise SystemExit(1)
+    places = [str(folder / part) for part in (PREPARED, PREDICTED, LABELS)]
+    is_complete &= _passes(preparation.back, *places, modality=modality)
+    show(f"label maps: {folder / LABELS}")
+    if not is_complete:
+        raise SystemExit(1)
+
+
+def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the preparation that a checkpoint's record decides: modalities, brain, and spacing."""
+    options: dict[str, Any] = {}
+    if modalities := record.get("modalities"):
+        options["modalities"] = list(modalities)
+    if (is_stripped := is_skull_stripped(record)) is not None:
+        options["brain"] = "deepbet" if is_stripped else "none"
+    if measured := record.get("measured"):
+        options["spacing"] = float(max(1, min(measured["spacing"][0])))
+    return options
+
+
+def _passes(command: Callable[..., None], *arguments: Any, **options: Any) -> bool:
+    """Whether a command, which reports what fails, succeeds for all subjects."""
+    try:
+        command(*arguments, **options)
+    except SystemExit:
+        return False
+    return True
+
+
+def _predicts(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
+    """Whether inference, which reports what fails, succeeds for all subjects."""
+    prepared = folder / PREPARED
+    options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]
+    options += [f"--output_dir={folder / PREDICTED}", "--existing=skip", f"--device={device}"]
+    command = [sys.executable, "-m", "scripts.run", bundle, "inference", *options]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    cli.run(segment, "segment")

@@ -1,0 +1,157 @@
+"""Heads of the embedded cohort with skull, moved at random, each modality on its own, and sampled to scanners' grids.
+
+The errors of a preparation are measured against these motions. Real heads are harder.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from common.data.volumes import write_volume
+from common.metrics.measures import dice
+from common.prepare.subject import default_reference
+from common.prepare.targets import TARGETS
+from common.prepare.volumes import Grid
+from scripts.phantoms.layouts import LAYOUTS
+from scripts.phantoms.mr_signal import SEQUENCES, scan
+from scripts.prepare.store import mask_file, read_record
+
+__all__ = ["TRUTH", "brain_dice", "errors", "make_raw", "sampled"]
+
+SPACINGS = {"T1": (1.0, 1.0, 1.0), "T1ce": (1.0, 1.0, 1.2), "T2": (0.7, 0.7, 2.0), "FLAIR": (0.8, 0.8, 3.0)}  # mm
+THICKEST = 8.0  # mm
+FIELD_OF_VIEW = (230.0, 250.0, 200.0)  # mm
+TURN, SHIFT = (15.0, 20.0), (10.0, 10.0)  # degrees, mm: largest motion of the head; of a modality relative to it
+CENTRE = (0.0, -18.0, 8.0)  # mm, MNI; of the rotations
+TRUTH = "truth"  # folder beside the raw scans
+EVERY = 50  # of the brain's voxels, one is a point to measure errors at
+
+
+def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: float = 1.0) -> str:
+    """Write the raw scans of a subject of the embedded cohort, and its truth; the subject's name.
+
+    Args:
+        layout: ukb, brats or atlas.
+        index: of the subject.
+        folder: for raw/SUBJECT/SUBJECT_MODALITY.nii.gz and truth/SUBJECT.npz.
+        seed: of the head and its motions.
+        spacing: edge of the phantom's voxels, mm; the scans' voxels grow with it.
+    """
+    kind = LAYOUTS[layout]
+    rng = np.random.default_rng([seed, index])
+    head = kind.head(rng, kind.grid(spacing), False, False)
+    agent, affine = rng.uniform(0.15, 0.4), kind.affine(spacing)
+    case = kind.case(index)
+    motion = np.random.default_rng([seed, index, 1])
+    centre = np.array(CENTRE) + kind.mni_origin
+    first = _rigid(motion, *TURN, centre)
+    middle = _moved(first, centre[None])[0]
+    reference = default_reference(list(kind.files))
+    motions = {}
+    for modality in kind.files:
+        image = scan(rng, head, SEQUENCES[modality], agent)
+        own = np.eye(4) if modality == reference else _rigid(motion, *SHIFT, middle)
+        motions[modality] = own @ first
+        edges = np.minimum(np.array(SPACINGS[modality]) * spacing, THICKEST)
+        x, y, z = (int(size) for size in np.ceil(np.array(FIELD_OF_VIEW) / edges))
+        placed = np.diag([-edges[0], -edges[1], edges[2], 1.0])
+        placed[:3, 3] = middle - placed[:3, :3] @ ((np.array([x, y, z]) - 1) / 2)
+        raw = sampled(image, motions[modality] @ affine, Grid((x, y, z), placed))
+        path = folder / "raw" / case.subject / f"{case.subject}_{modality}.nii.gz"
+        write_volume(path, raw.round().astype(np.int16), placed, compresslevel=1)
+    brain = head.depth.reshape(head.grid.shape) > 0
+    chosen = np.flatnonzero(brain)[::EVERY]
+    (folder / TRUTH).mkdir(exist_ok=True)
+    truth: dict[str, Any] = {
+        "affine": affine,
+        "brain": brain,
+        "labels": head.labels.reshape(head.grid.shape),
+        "points": head.positions[:, chosen].T + np.array(kind.mni_origin),
+        "origins": head.origins[:, chosen].T,
+    }
+    truth |= {f"motion_{modality}": matrix for modality, matrix in motions.items()}
+    np.savez_compressed(folder / TRUTH / f"{case.subject}.npz", **truth)
+    return case.subject
+
+
+def _rigid(rng: Generator, degrees: float, distance: float, centre: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A random rotation around `centre` by up to `degrees` about each axis, and a shift by up to `distance` mm."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("xyz", rng.uniform(-degrees, degrees, 3), degrees=True).as_matrix()
+    matrix[:3, 3] = centre + rng.uniform(-distance, distance, 3) - matrix[:3, :3] @ centre
+    return matrix
+
+
+def _moved(matrix: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(points @ matrix[:3, :3].T + matrix[:3, 3])
+
+
+def sampled(image: NDArray[Any], affine: NDArray[np.float64], grid: Grid) -> NDArray[np.float32]:
+    """An image on another grid, each voxel the mean over its extent (linear interpolation, 0 outside)."""
+    matrix = np.linalg.inv(affine) @ grid.affine
+    counts = [max(1, round(float(edge))) for edge in np.linalg.norm(matrix[:3, :3], axis=0)]
+    total = np.zeros(grid.shape, np.float32)
+    for place in np.ndindex(*counts):
+        offset = (np.array(place) + 0.5) / counts - 0.5
+        start = matrix[:3, 3] + matrix[:3, :3] @ offset
+        total += ndimage.affine_transform(
+            image.astype(np.float32), matrix[:3, :3], start, grid.shape, order=1, mode="constant"
+        )
+    return total / np.float32(np.prod(counts))
+
+
+def errors(record: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    """Errors in mm at points of the brain: of each modality relative to the reference, and "template".
+
+    The first are errors of registration. "template" is the distance to the place in the template that the point was
+    made from, and "least" is that distance for the best of all rigid or affine transforms: people differ by more.
+
+    Args:
+        record: of the prepared subject.
+        truth: as `make_raw` wrote it.
+    """
+    settings = record["settings"]
+    reference = settings["reference"]
+    points = {modality: _moved(truth[f"motion_{modality}"], truth["points"]) for modality in settings["modalities"]}
+    matrices = {modality: np.array(entry["matrix"]) for modality, entry in record["transforms"].items()}
+    placed = _moved(np.linalg.inv(matrices[reference]), points[reference])
+    found = {
+        modality: np.linalg.norm(_moved(matrices[modality], placed) - points[modality], axis=1)
+        for modality in settings["modalities"]
+        if modality != reference
+    }
+    in_mni = _moved(TARGETS[settings["target"]].to_mni(), placed)
+    best = _best(points[reference], truth["origins"], settings["dof"])
+    return found | {
+        "template": np.linalg.norm(in_mni - truth["origins"], axis=1),
+        "least": np.linalg.norm(best - truth["origins"], axis=1),
+    }
+
+
+def _best(points: NDArray[np.float64], goals: NDArray[np.float64], dof: int) -> NDArray[np.float64]:
+    """The points after the rigid or affine transform that is nearest to the goals in the least-squares sense."""
+    if dof == 12:
+        extended = np.column_stack([points, np.ones(len(points))])
+        return np.asarray(extended @ np.linalg.lstsq(extended, goals, rcond=None)[0])
+    centred = points - points.mean(axis=0)
+    rotation, _ = Rotation.align_vectors(goals - goals.mean(axis=0), centred)
+    return np.asarray(rotation.apply(centred) + goals.mean(axis=0))
+
+
+def brain_dice(prepared: Path, truth: Mapping[str, Any]) -> float:
+    """Dice of a prepared subject's brain mask and the phantom's brain, placed by the transform that was found."""
+    record = read_record(prepared)
+    reference = record["settings"]["reference"]
+    x, y, z = record["grid"]["shape"]
+    affine = np.array(record["grid"]["affine"])
+    into = np.linalg.inv(truth[f"motion_{reference}"]) @ np.array(record["transforms"][reference]["matrix"])
+    placed = sampled(truth["brain"], truth["affine"], Grid((x, y, z), into @ affine))
+    mask = nibabel.load(prepared / mask_file(record["subject"]))
+    return dice(np.asarray(mask.dataobj) > 0, placed > 0.5)

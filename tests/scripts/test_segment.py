@@ -1,0 +1,44 @@
+"""`python -m scripts.segment`: from a moved raw head to a label map on its grid."""
+
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+
+from common.errors import InputError
+from scripts.segment import segment
+from tests.scripts.prepare.moved_heads import make_raw
+from tests.support import execute, one_line
+
+
+@pytest.mark.slow
+def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
+    """A subject without T1 is left out in one line."""
+    subject = make_raw("atlas", 0, tmp_path, seed=4, spacing=4.0)
+    scan = nibabel.load(tmp_path / f"raw/{subject}/{subject}_T1.nii.gz")
+    (tmp_path / "raw/other").mkdir()
+    nibabel.save(scan, tmp_path / "raw/other/other_FLAIR.nii.gz")
+    output = tmp_path / "out"
+    options = ["--bundle=atlas_finetune", f"--checkpoint={trained('atlas_finetune') / 'models/model.pt'}"]
+    options += [f"--output={output}"]
+    command = [sys.executable, "-m", "scripts.segment", str(tmp_path / "raw"), *options]
+    ended = execute(command)
+    assert ended.returncode == 1, "other was left out"
+    assert "other: T1: no file; expected one file" in ended.stdout
+    labels = nibabel.load(output / f"labels/{subject}.nii.gz")
+    assert labels.shape == scan.shape
+    np.testing.assert_allclose(labels.affine, scan.affine, atol=1e-4)
+    assert set(np.unique(labels.dataobj)) <= {0, 1}
+    assert [path.name for path in (output / "labels").iterdir()] == [f"{subject}.nii.gz"]
+
+
+def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_path):
+    for options, message in (
+        ({"bundle": "atlas_finetune", "checkpoint": str(tmp_path / "no.pt")}, "no.pt: no such file; expected the weig"),
+        ({"bundle": "brats_stage2"}, "bundle=brats_stage2: expected one of brats_finetune, atlas_finetune"),
+    ):
+        with pytest.raises(InputError, match=message) as error:
+            segment(str(tmp_path), output=str(tmp_path / "out"), **options)
+        assert one_line(error)
+    assert not (tmp_path / "out").exists()
