@@ -193,8 +193,16 @@ def refuse(found: Mapping[str, Difference], accept: Collection[str]) -> None:
     Raises:
         InputError: something is not accepted.
     """
-    refused = {name: str(difference) for name, difference in found.items() if name not in accept}
-    if refused:
-        names = ",".join(refused)
-        cure = "" if refused.keys() <= {"spacing"} else "; python -m scripts.prepare prepares raw scans"
-        raise InputError(f"prepared otherwise: {'; '.join(refused.values())} (--accept='[{names}]' to go on{cure})")
+    refused = {name: difference for name, difference in found.items() if name not in accept}
+    if not refused:
+        return
+    cures = []
+    if spacing := refused.get("spacing"):
+        edges = spacing.expected.removesuffix(" mm").split(" x ")
+        cures.append(f"--spacing='[{','.join(edge.partition('-')[0] for edge in edges)}]' resamples the scans")
+    if refused.keys() - {"spacing"}:
+        cures.append("python -m scripts.prepare prepares raw scans")
+    cures.append(f"--accept='[{','.join(refused)}]' goes on regardless")
+    raise InputError(
+        f"preparation differs from the training data: {'; '.join(map(str, refused.values()))} ({'; '.join(cures)})"
+    )

@@ -10,7 +10,10 @@ from tests.bundles.workflows import STEP, untrained, workflow
 
 ONE = {"spacing": [[1.0] * 3] * 2, "extent": [[60.0] * 3, [300.0] * 3], "volume": [0.5, 6.0]}  # the cohort has 4 mm
 ONE |= {"air": [0.0, 1.0], "overlap": [0.9, 1.0]}
-REFUSED = r"prepared otherwise: voxels of 4 x 4 x 4 mm; expected 1 x 1 x 1 mm \(--accept='\[spacing\]' to go on\)"
+REFUSED = (
+    r"preparation differs from the training data: voxels of 4 x 4 x 4 mm; expected 1 x 1 x 1 mm "
+    r"\(--spacing='\[1,1,1\]' resamples the scans; --accept='\[spacing\]' goes on regardless\)"
+)
 
 
 @pytest.mark.parametrize("bundle", ["brats_finetune", "ukb_ssl_pretrain"])
