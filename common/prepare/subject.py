@@ -132,7 +132,8 @@ def prepare_subject(volumes: Mapping[str, Any], settings: Settings, mask: NDArra
             mask = brain_of(reference, method, settings.device)
         except InputError as error:
             raise InputError(f"{settings.reference}: {error}") from error
-    to_template = _to_template(reference, mask, settings.dof)
+    affine = _to_template(reference, mask, 12)
+    to_template = affine if settings.dof == 12 else _to_template(reference, mask, settings.dof)
     target, grid = TARGETS[settings.target], settings.grid
     matrices = {}
     for modality, scan in scans.items():
@@ -150,7 +151,14 @@ def prepare_subject(volumes: Mapping[str, Any], settings: Settings, mask: NDArra
         images = {modality: Volume(np.where(brain, head.array, 0), head.affine) for modality, head in images.items()}
     covered = {modality: field_of_view(scan, grid, matrices[modality]) for modality, scan in scans.items()}
     figures = measure(
-        heads, covered, brain, template, matrices[settings.reference], settings.reference, target.to_mni()
+        heads,
+        covered,
+        brain,
+        Volume(mask, reference.affine),
+        affine,
+        matrices[settings.reference],
+        settings.reference,
+        target.to_mni(),
     )
     return Prepared(images, heads, brain, template, matrices, figures)
 

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from common.errors import InputError
 from common.prepare import brain, registration, subject
-from common.prepare.figures import Figures, lines, outside
+from common.prepare.figures import Figures, edge, lines, outside
 from common.prepare.registration import between_centres, information, register
 from common.prepare.volumes import Volume, from_image, matrix_of, read_volume, to_image, to_transform
 from tests.damaged_scans import cut, save
@@ -104,8 +104,21 @@ def test_limits_name_figure_modality_value_and_expectation():
     far = {**GOOD.modalities, "T1": {"coverage": 1.0, "information": 0.03}}
     assert outside(replace(GOOD, modalities=far)) == [], "people differ from the template more than scans of one person"
     small = replace(GOOD, subject={**GOOD.subject, "volume": 123.4})
-    assert outside(small) == ["volume 123 mL; expected 800 to 2500 mL"]
+    assert outside(small) == ["volume 123 mL; expected 1000 to 2100 mL"]
     assert lines(GOOD)[0] == "brain: overlap 0.95, volume 1500 mL, scale 1"
+
+
+def test_a_cut_cortex_shows_at_the_edge():
+    """Balls: brain in fluid, bone and scalp; of the cut mask the upper 37 mm are missing."""
+    points = np.moveaxis(np.indices((100, 100, 100)), 0, -1) * 2.0 - 99
+    radius = np.linalg.norm(points, axis=-1)
+    head = np.select([radius < 66, radius < 70, radius < 78, radius < 84], [100, 25, 5, 130], 0).astype(np.float32)
+    brain = radius < 67
+    volume = Volume(head, np.diag([2.0, 2, 2, 1]))
+    assert edge(volume, brain) == 0
+    assert edge(volume, brain & (points[..., 2] < 30)) > 0.3
+    assert edge(volume, radius < 55) > 0.95
+    assert edge(volume, radius < 0) == 0, "no brain"
 
 
 def field(shape):
