@@ -23,6 +23,7 @@ SOURCES = (
     "docs/*",
     "common/*.py",
     "common/*/*.py",
+    "common/*/*/*.py",
     "common/*/*.json",
     "common/pages/*.css",
     "common/pages/*.j2",
