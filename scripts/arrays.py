@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from common.bars import tqdm
 
 os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # on which a training saves its state and ends
 

@@ -8,8 +8,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
+from common.bars import tqdm
 from common.cli import run
 from common.errors import InputError, check_number, show
 from scripts.phantoms.layouts import LAYOUTS

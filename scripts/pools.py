@@ -10,7 +10,7 @@ from multiprocessing import parent_process
 from threading import Thread
 from typing import Any
 
-from tqdm import tqdm
+from common.bars import tqdm
 
 __all__ = ["map_in_processes"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from common.bars import tqdm
 from common.cli import run
 from common.data.datalists import Datalist
 from common.errors import InputError, check_number, show

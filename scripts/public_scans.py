@@ -270,7 +270,7 @@ def _t1_stripped(repository: Repository, folder: Path) -> int:
 
 
 def _progress(names: Iterable[str], title: str) -> Iterable[str]:
-    from tqdm import tqdm  # here, as `--help` need not wait for it
+    from common.bars import tqdm  # here, as `--help` need not wait for it
 
     return tqdm(sorted(names), desc=title, unit="subject")
 

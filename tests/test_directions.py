@@ -11,6 +11,7 @@ ALLOWED = {  # see docs/architecture.md; `common` is the lazy `__init__`; a pack
     package: {name if name in ("common", "common.*", "deploy") else f"common.{name}" for name in names.split()}
     for package, names in {
         "common": "memory",
+        "common.bars": "",
         "common.errors": "",
         "common.files": "errors",
         "common.locks": "errors",
@@ -23,11 +24,11 @@ ALLOWED = {  # see docs/architecture.md; `common` is the lazy `__init__`; a pack
         "common.baselines": "common errors ssl",
         "common.metrics": "common errors",
         "common.weights": "common errors files",
-        "common.data": "common errors files memory",
+        "common.data": "common bars errors files memory",
         "common.inference": "common errors files locks ssl metrics weights data",
         "common.prepare": "common errors metrics data",
         "common.pages": "common errors files metrics data inference",
-        "common.training": "common errors files cli memory options values ssl metrics weights data",
+        "common.training": "common bars errors files cli memory options values ssl metrics weights data",
         "deploy": "common errors files locks cli options values weights data metrics prepare",
         "scripts": "common common.* deploy",
     }.items()

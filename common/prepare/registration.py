@@ -68,9 +68,7 @@ def coarse_grid(fixed: Volume, mask: NDArray[np.bool_]) -> tuple[Grid, NDArray[n
 
 def _by_ants(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], start: Matrix) -> Matrix:
     """ANTs' result from a start, which goes into the header of the moving scan; the start, if ANTs finds no overlap."""
-    os.environ.update(FIXED_SEED)
-    import ants
-
+    ants = _ants()
     placed = Volume(moving.array, np.linalg.inv(start) @ moving.affine)
     most = max(1, round(COARSEST / float(fixed.spacing.min())))
     with TemporaryDirectory() as folder:
@@ -101,7 +99,6 @@ def _ants() -> Any:
 
 
 def _image(volume: Volume) -> Any:
-
     like = to_image(Volume(np.broadcast_to(np.uint8(0), volume.array.shape), volume.affine))
     direction = np.reshape(like.GetDirection(), (3, 3))
     return _ants().from_numpy(volume.array.astype(np.float32), like.GetOrigin(), like.GetSpacing(), direction)

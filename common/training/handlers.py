@@ -13,6 +13,7 @@ import ignite.distributed as idist
 import torch
 import torch.distributed as dist
 from common import metrics
+from common.bars import tqdm
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError, one_line, show
 from common.files import atomic_write, check_no_link
@@ -27,7 +28,6 @@ from matplotlib.figure import Figure
 from monai.data import MetaTensor
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 __all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores", "UnlearningWarning"]
 

@@ -6,9 +6,8 @@ from datetime import date
 from json import dumps
 from typing import Any
 
-from tqdm import tqdm
-
 from common import cli
+from common.bars import tqdm
 from common.errors import InputError, check_number, show
 from common.files import atomic_write, check_writable_file
 from scripts.benchmark import corruption, gpu, growth, lesions, reading, starting, timing, training, whole_case

@@ -9,8 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tqdm import tqdm
-
+from common.bars import tqdm
 from common.files import atomic_write
 from scripts.benchmark.timing import PLAIN_MEMORY, Measured, run_alone, timed
 

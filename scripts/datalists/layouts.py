@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from common.bars import tqdm
 from common.data.layouts.found import folders_in
 from common.errors import InputError, shortened, show
 

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from common import cli
+from common.bars import tqdm
 from common.errors import ArgumentError, InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home, write_json
 from common.values import flag

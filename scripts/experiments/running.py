@@ -7,8 +7,7 @@ from fnmatch import fnmatch
 from functools import partial
 from typing import Any
 
-from tqdm import tqdm
-
+from common.bars import tqdm
 from common.cli import command_line
 from common.errors import ArgumentError, show
 from scripts.experiments.execute import Launcher, execute, run_all

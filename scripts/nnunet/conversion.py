@@ -12,8 +12,8 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from tqdm import tqdm
 
+from common.bars import tqdm
 from common.data.regions import known_labels, regions_of
 from common.errors import InputError
 from common.files import atomic_write, write_json

@@ -31,8 +31,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
-from tqdm import tqdm
 
+from common.bars import tqdm
 from common.errors import InputError
 from common.files import atomic_write
 
