@@ -14,7 +14,7 @@ from common.errors import InputError
 from common.prepare.volumes import Volume
 from numpy.typing import NDArray
 
-__all__ = ["BRAINS", "DEEPBET", "brain_of", "check_installed", "is_pattern"]
+__all__ = ["BRAINS", "DEEPBET", "brain_of", "check_installed", "is_pattern", "mirrored_brain"]
 
 DEEPBET = "deepbet"
 # Program -> how it is called on a CPU or a GPU; {scan} and {mask} are files
@@ -64,6 +64,18 @@ def brain_of(scan: Volume, method: str, device: str = "cpu") -> NDArray[np.bool_
     if not mask.any():
         raise InputError(f"{method}: no brain found; expected a head")
     return mask
+
+
+def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
+    """The brain that deepbet finds if left and right of a raw T1 are exchanged: a second opinion, empty if none.
+
+    Returns:
+        A mask on the grid of the scan.
+    """
+    try:
+        return _by_deepbet(Volume(scan.array, np.diag([-1.0, 1, 1, 1]) @ scan.affine), device)
+    except InputError:
+        return np.zeros(scan.array.shape, bool)
 
 
 @cache

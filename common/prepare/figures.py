@@ -11,7 +11,6 @@ from common.prepare.resampling import resample
 from common.prepare.targets import template_brain, template_mask
 from common.prepare.volumes import Volume
 from numpy.typing import NDArray
-from scipy import ndimage
 
 __all__ = ["FIGURES", "LIMITS", "Figures", "lines", "measure", "outside", "rows", "shown"]
 
@@ -19,10 +18,7 @@ FIGURES = {  # name -> unit, meaning
     "overlap": ("1", "Dice of the brain found and the template's brain, affinely registered"),
     "volume": ("mL", "of the brain, in the scan"),
     "scale": ("1", "of the template relative to the scan, as a length"),
-    "edge": (
-        "1",
-        "share of the T1 2 to 5 mm outside the upper brain that is as bright as brain; fluid and bone are dark",
-    ),
+    "agreement": ("1", "Dice of the brain found and of the one that deepbet finds in the mirrored T1"),
     "coverage": ("1", "share of the brain in the scan's field of view"),
     "information": (
         "1",
@@ -30,15 +26,10 @@ FIGURES = {  # name -> unit, meaning
     ),
 }
 LIMITS = {  # of a subject, of its reference, and of its other modalities; docs/prepare.md says where they come from
-    "subject": {"overlap": (0.925, 1.0), "volume": (1000.0, 2100.0), "scale": (0.8, 1.25), "edge": (0.0, 0.5)},
+    "subject": {"overlap": (0.925, 1.0), "volume": (1000.0, 2100.0), "scale": (0.8, 1.25), "agreement": (0.94, 1.0)},
     "reference": {"coverage": (0.95, 1.0), "information": (0.02, 1.0)},
     "modality": {"coverage": (0.95, 1.0), "information": (0.05, 1.0)},
 }
-
-
-SHELL = (2.0, 5.0)  # mm from the border of the brain
-FINE = 2.5  # mm; coarser voxels mix what lies in the shell
-BRIGHT = 0.75  # of the median inside it
 
 
 @dataclass(frozen=True)
@@ -59,6 +50,7 @@ def measure(
     covered: Mapping[str, NDArray[np.bool_]],
     brain: NDArray[np.bool_],
     found: Volume,
+    mirrored: NDArray[np.bool_] | None,
     affine: NDArray[np.float64],
     matrix: NDArray[np.float64],
     reference: str,
@@ -71,6 +63,7 @@ def measure(
         covered: modality -> mask of what its field of view covers.
         brain: mask on the same grid.
         found: mask on the grid of the reference's scan.
+        mirrored: the mask that deepbet finds there in the mirrored scan, if that is a T1.
         affine: [4, 4] from mm in MNI space to mm of the reference's scan, of 12 degrees of freedom.
         matrix: [4, 4] from mm in the target's space to mm of the reference's scan.
         reference: the modality that was registered to the template.
@@ -83,8 +76,8 @@ def measure(
         "volume": float(brain.sum() * spacing.prod() * growth / 1000),
         "scale": float(abs(np.linalg.det(affine[:3, :3]))) ** (-1 / 3),
     }
-    if reference == "T1" and spacing.max() <= FINE:
-        subject["edge"] = edge(heads[reference], brain)
+    if mirrored is not None:
+        subject["agreement"] = dice(found.array, mirrored)
     standard = resample(template_brain(), heads[reference].grid, to_mni)
     modalities = {}
     for modality, head in heads.items():
@@ -100,26 +93,6 @@ def _overlap(found: Volume, affine: NDArray[np.float64]) -> float:
     """Dice of a brain mask and the template's brain, at 2 mm."""
     grid, template = coarse_grid(template_brain(), template_mask().array > 0)
     return dice(resample(found, grid, affine).array > 0.5, template)
-
-
-def edge(head: Volume, brain: NDArray[np.bool_]) -> float:
-    """The share of a T1 just outside a brain mask that is as bright as brain: high where the cortex was cut off.
-
-    Args:
-        head: T1, with its third axis towards the vertex.
-        brain: mask on its grid. Only what lies above its centre is looked at, as there are muscles and eyes below.
-
-    Returns:
-        Of the voxels 2 to 5 mm outside, the share above three quarters of the median 2 to 5 mm inside; 0 without any.
-    """
-    grid, mask = coarse_grid(head, brain)
-    values = resample(head, grid).array
-    outside, inside = (ndimage.distance_transform_edt(each, sampling=grid.spacing) for each in (~mask, mask))
-    upper = np.arange(mask.shape[2]) > np.nonzero(mask)[2].mean()
-    beyond, within = (values[(each >= SHELL[0]) & (each <= SHELL[1]) & upper] for each in (outside, inside))
-    if not beyond.size or not within.size:
-        return 0.0
-    return float((beyond > BRIGHT * np.median(within)).mean())
 
 
 def rows(figures: Figures) -> list[tuple[str, str, float, float, float]]:

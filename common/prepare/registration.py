@@ -23,6 +23,7 @@ EDGE = 2.0  # mm; voxels that similarities are measured on
 BINS = 48  # of the joint histogram
 SAMPLED = 0.3  # share of the voxels
 SHRINKING = (6, 4, 2, 1)  # voxels that the levels of ANTs average along an axis, by default
+COARSE: dict[str, Any] = {"aff_shrink_factors": (6, 4), "aff_smoothing_sigmas": (3, 2), "aff_iterations": (2100, 1200)}
 COARSEST = 8.0  # mm; of a level's voxels
 FIXED_SEED = {"ANTS_RANDOM_SEED": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}  # the same scan, the same result
 Matrix = NDArray[np.float64]
@@ -31,8 +32,9 @@ Matrix = NDArray[np.float64]
 def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], starts: Sequence[Matrix] = ()) -> Matrix:
     """The position of most mutual information within a mask: the one that ANTs finds, or a start.
 
-    ANTs begins at the most similar start, and at the next one if it does not get beyond them. So the result is never
-    less similar than the position that the headers state.
+    From each start ANTs first looks at both whole scans in coarse voxels, which leads it back from far away; from the
+    most similar position that is known then, at what the mask covers. So the result is never less similar than the
+    position that the headers state.
 
     Args:
         fixed: scan.
@@ -42,17 +44,15 @@ def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
         starts: positions besides that of the headers.
     """
     grid, inside = coarse_grid(fixed, mask)
-    looked_at = resample(fixed, grid).array[inside]
+    coarse = resample(fixed, grid)
 
     def similarity(matrix: Matrix) -> float:
-        return information(looked_at, resample(moving, grid, matrix).array[inside])
+        return information(coarse.array[inside], resample(moving, grid, matrix).array[inside])
 
-    ranked = sorted((np.eye(4), *starts), key=similarity, reverse=True)
-    for start in ranked:
-        found = _by_ants(fixed, moving, dof, mask, start)
-        if similarity(found) > similarity(ranked[0]):
-            return found
-    return ranked[0]
+    known = [np.eye(4), *starts]
+    known += [_by_ants(coarse, moving, 6, start, **COARSE) for start in known]
+    best = max(known, key=similarity)
+    return max(best, _by_ants(fixed, moving, dof, best, mask), key=similarity)
 
 
 def coarse_grid(fixed: Volume, mask: NDArray[np.bool_]) -> tuple[Grid, NDArray[np.bool_]]:
@@ -66,7 +66,9 @@ def coarse_grid(fixed: Volume, mask: NDArray[np.bool_]) -> tuple[Grid, NDArray[n
     return grid, resample(Volume(mask, fixed.affine), grid).array > 0.5
 
 
-def _by_ants(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], start: Matrix) -> Matrix:
+def _by_ants(
+    fixed: Volume, moving: Volume, dof: int, start: Matrix, mask: NDArray[np.bool_] | None = None, **levels: Any
+) -> Matrix:
     """ANTs' result from a start, which goes into the header of the moving scan; the start, if ANTs finds no overlap."""
     ants = _ants()
     placed = Volume(moving.array, np.linalg.inv(start) @ moving.affine)
@@ -79,9 +81,9 @@ def _by_ants(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
                 KINDS[dof],
                 initial_transform="Identity",
                 outprefix=str(Path(folder, "ants")),
-                mask=_image(Volume(mask, fixed.affine)),
+                mask=None if mask is None else _image(Volume(mask, fixed.affine)),
                 aff_random_sampling_rate=SAMPLED,
-                aff_shrink_factors=tuple(min(factor, most) for factor in SHRINKING),
+                **({"aff_shrink_factors": tuple(min(factor, most) for factor in SHRINKING)} | levels),
             )
         except RuntimeError:
             return start

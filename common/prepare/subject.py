@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from common.errors import InputError
-from common.prepare.brain import DEEPBET, brain_of
+from common.prepare.brain import DEEPBET, brain_of, mirrored_brain
 from common.prepare.figures import Figures, measure
 from common.prepare.registration import between_centres, coarse_grid, foreground, register
 from common.prepare.resampling import field_of_view, resample
@@ -155,6 +155,7 @@ def prepare_subject(volumes: Mapping[str, Any], settings: Settings, mask: NDArra
         covered,
         brain,
         Volume(mask, reference.affine),
+        mirrored_brain(reference, settings.device) if settings.reference == "T1" else None,
         affine,
         matrices[settings.reference],
         settings.reference,

@@ -33,7 +33,7 @@ from scripts.prepare.store import LABELS, alone, begin, finished, picture_file, 
 __all__ = ["DATALIST", "PAGE", "QUALITY", "Outcome", "prepare_cohort", "run_in_processes"]
 
 DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"
-FORMAT = 2  # of the method; another number prepares all subjects anew
+FORMAT = 3  # of the method; another number prepares all subjects anew
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
 
 

@@ -2,13 +2,18 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.inference.cases import find_cases
+from common.metrics.measures import dice
+from common.prepare.brain import DEEPBET, brain_of, mirrored_brain
+from common.prepare.figures import LIMITS
 from common.prepare.targets import TARGETS
+from common.prepare.volumes import read_volume
 from scripts.phantoms.layouts import LAYOUTS
 from tests.scripts.prepare.moved_heads import brain_dice, errors
 
@@ -32,8 +37,19 @@ def test_the_figures_tell_of_success(cohort):
     assert figures["reference"] == "T1"
     with (cohort.folder / "out/quality.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == (3 + 2 * 2) + (3 + 2)
+    assert len(rows) == (4 + 2 * 2) + (4 + 2)
     assert all(float(row["lowest"]) <= float(row["value"]) <= float(row["highest"]) for row in rows)
+
+
+def test_a_cut_brain_is_told_from_the_mirrored_scan(cohort):
+    scan = read_volume(cohort.folder / f"raw/{cohort.subject}/{cohort.subject}_T1.nii.gz")
+    found, mirrored = brain_of(scan, DEEPBET), mirrored_brain(scan)
+    lowest = LIMITS["subject"]["agreement"][0]
+    assert lowest < dice(found, mirrored) < 1, "equal masks would be no second opinion"
+    height = scan.affine[2] @ np.moveaxis([*np.indices(found.shape), np.ones(found.shape)], 0, -1)[..., None]
+    lower = height[..., 0] < np.percentile(height[found], 80)
+    assert dice(found & lower, mirrored) < lowest
+    assert not mirrored_brain(replace(scan, array=np.zeros_like(scan.array))).any()
 
 
 def test_scans_lie_on_the_targets_grid_and_only_the_brain_remains(cohort):
