@@ -1,9 +1,12 @@
 """The scale of brain tissue after each normalization: `python -m scripts.intensities` (DIFF-9).
 
-Subjects of the embedded cohort are scanned, normalized, and compared with the anatomy that they were made from.
+Subjects of the embedded cohort are scanned, normalized, and compared with the anatomy that they were made from; heads
+with brain masks of your own, with `--root`, by what the z-score takes for the brain.
 """
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
@@ -12,6 +15,7 @@ import numpy as np
 from common.bars import tqdm
 from common.cli import run
 from common.errors import InputError, check_number, show
+from common.files import expand_home
 from scripts.phantoms.layouts import LAYOUTS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 
@@ -20,6 +24,7 @@ __all__ = ["Scan", "main", "scans", "tissue_scale", "voxels"]
 COHORTS = (("ukb", True), ("brats", True), ("atlas", False))  # layout, skull-stripped; as the real ones
 OTHERS = (("atlas", True), ("ukb", False), ("brats", False))
 AGENT = 0.25  # mM of contrast agent in enhancing tumour
+CLOSE = 0.05  # of the true value
 TISSUE = 0.8  # least share of grey and white matter in a voxel of healthy tissue
 
 
@@ -33,7 +38,14 @@ class Scan(NamedTuple):
     tissue: np.ndarray
 
 
-def main(subjects: int = 2, spacing: float = 1.0, seed: int = 0) -> None:
+def main(
+    subjects: int = 2,
+    spacing: float = 1.0,
+    seed: int = 0,
+    root: str | None = None,
+    mask: str = "brain",
+    modality: str = "T1",
+) -> None:
     """Print mean and standard deviation of grey and white matter for each cohort, modality and normalization.
 
     Columns: nonzero and brain (the option `normalization`), otsu (all voxels above Otsu's threshold count), and truth
@@ -43,7 +55,14 @@ def main(subjects: int = 2, spacing: float = 1.0, seed: int = 0) -> None:
         subjects: of each cohort, whose figures are averaged.
         spacing: edge of a voxel, mm, 1 to 4. The real cohorts have 1.
         seed: of the subjects.
+        root: folder of heads with brain masks, such as DATA/ixi of scripts.public_scans. In place of the above: Dice of
+            the brain found and the mask, the errors of mean and standard deviation, and the seconds.
+        mask: ending of a mask's name: SUBJECT_brain.nii.gz.
+        modality: ending of a scan's name: SUBJECT_T1.nii.gz, on the mask's grid.
     """
+    if root is not None:
+        _against_masks(root, str(mask), str(modality))
+        return
     check_number("subjects", subjects, int, 1, 1000)
     check_number("seed", seed, int, 0, 2**31)
     if isinstance(spacing, bool) or not isinstance(spacing, int | float) or not 1 <= spacing <= 4:
@@ -64,6 +83,54 @@ def main(subjects: int = 2, spacing: float = 1.0, seed: int = 0) -> None:
             for name in found[0]
         ]
         show("| " + " | ".join([*names, *cells]) + " |")
+
+
+def _against_masks(root: str, mask: str, modality: str) -> None:
+    """Print how well the brain is found in the heads of a folder, and what that does to their z-scores."""
+    folder = expand_home(root, f"--root={root}")
+    pairs = [(path.with_name(path.name.replace(f"_{mask}.", f"_{modality}.")), path) for path in _masks(folder, mask)]
+    pairs = [(scan, path) for scan, path in pairs if scan.is_file()]
+    if not pairs:
+        raise InputError(f"--root={root}: no SUBJECT_{modality}.nii.gz beside a SUBJECT_{mask}.nii.gz")
+    rows = [_against_mask(*pair) for pair in tqdm(pairs, desc="intensities", unit="head")]
+    scores, means, deviations, seconds = np.array(rows).T
+    show(f"heads: {len(rows)}", f"Dice: median {np.median(scores):.3f}, worst {scores.min():.3f}")
+    for name, errors in (("mean", means), ("standard deviation", deviations)):
+        within = f"{np.mean(np.abs(errors) <= CLOSE):.0%} within {CLOSE:.0%}"
+        show(f"error of the {name}: median {np.median(errors):+.1%}, largest {np.abs(errors).max():.1%}, {within}")
+    show(f"seconds: median {np.median(seconds):.2f}")
+
+
+def _against_mask(scan: Path, mask: Path) -> tuple[float, float, float, float]:
+    """Dice of the brain found, the relative errors of mean and standard deviation, and the seconds it took."""
+    import torch  # here, as `--help` need not wait for it
+
+    from common.data.intensities import brain_and_head
+    from common.metrics.measures import dice
+
+    (image, spacing), (truth, _) = _canonical(scan), _canonical(mask)
+    if image.shape != truth.shape or not truth.any():
+        raise InputError(f"{mask}: expected a mask of a brain on the grid of {scan.name}")
+    started = time.perf_counter()
+    found = brain_and_head(torch.from_numpy(image), spacing)[0].numpy()
+    seconds = time.perf_counter() - started
+    mine, true = image[found], image[truth > 0]
+    return dice(found, truth > 0), mine.mean() / true.mean() - 1, mine.std() / true.std() - 1, seconds
+
+
+def _masks(folder: Path, mask: str) -> list[Path]:
+    return sorted(path for ending in (".nii.gz", ".nii") for path in folder.rglob(f"*_{mask}{ending}"))
+
+
+def _canonical(path: Path) -> tuple[np.ndarray, list[float]]:
+    """The voxels in the order RAS, and their edges in mm."""
+    import nibabel
+
+    from common.prepare.volumes import read_volume
+
+    volume = read_volume(path)
+    image = nibabel.as_closest_canonical(nibabel.Nifti1Image(volume.array.astype(np.float32), volume.affine))
+    return np.ascontiguousarray(image.dataobj), [float(edge) for edge in image.header.get_zooms()]
 
 
 def scans(layout: str, skull_stripped: bool, spacing: float, seed: tuple[int, ...]) -> Iterator[Scan]:

@@ -92,7 +92,7 @@ BROKEN = {
     r"\$.version: 1 is not of type 'string'": metadata(version=1),
     "version 99.0.0; its newest change is of": metadata(version="99.0.0"),
     "newest change is of 99.10.0": metadata(changelog={"99.10.0": "a", "99.9.0": "b"}),
-    r"common/metrics/lesions.py imports cc3d, which metadata.json": edit("configs/metadata.json", "connected-", "un-"),
+    r"common/data/intensities.py imports cc3d, which metadata.json": edit("configs/metadata.json", "connected-", "un-"),
     "configs/train.json differs from configs/train.yaml": edit("configs/train.json", '"small"', '"base"'),
     "configs/train: cannot be read": write("configs/train.json", b"{"),
     "docs/more.md is a symlink to /etc": lambda folder: (folder / "docs/more.md").symlink_to("/etc"),
