@@ -20,6 +20,7 @@ __all__ = ["between_centres", "coarse_grid", "foreground", "information", "regis
 
 KINDS = {6: "Rigid", 12: "Affine"}
 EDGE = 2.0  # mm; voxels that similarities are measured on
+FINEST = 1.0  # mm; voxels that ANTs looks at
 BINS = 48  # of the joint histogram
 SAMPLED = 0.3  # share of the voxels
 SHRINKING = (6, 4, 2, 1)  # voxels that the levels of ANTs average along an axis, by default
@@ -52,12 +53,13 @@ def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
     known = [np.eye(4), *starts]
     known += [_by_ants(coarse, moving, 6, start, **COARSE) for start in known]
     best = max(known, key=similarity)
-    return max(best, _by_ants(fixed, moving, dof, best, mask), key=similarity)
+    fine_grid, within = coarse_grid(fixed, mask, FINEST)
+    return max(best, _by_ants(resample(fixed, fine_grid), moving, dof, best, within), key=similarity)
 
 
-def coarse_grid(fixed: Volume, mask: NDArray[np.bool_]) -> tuple[Grid, NDArray[np.bool_]]:
-    """The grid of a scan with voxels of 2 mm or more, and a mask of the scan on it."""
-    edges = np.maximum(fixed.spacing, EDGE)
+def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> tuple[Grid, NDArray[np.bool_]]:
+    """The grid of a scan with voxels of at least that edge, in mm, and a mask of the scan on it."""
+    edges = np.maximum(fixed.spacing, edge)
     factors = edges / fixed.spacing
     affine = fixed.affine @ np.diag([*factors, 1])
     affine[:3, 3] = (fixed.affine @ [*((factors - 1) / 2), 1])[:3]

@@ -17,7 +17,6 @@ from scripts.experiments.instances import (
     cohort_record,
     data_of,
     name_of,
-    root_of,
     values_of,
     words_of,
 )
@@ -40,7 +39,7 @@ def evaluation_of(of: Instance, job: Job) -> Job:
         options = _machine_options(of.entry, config) | of.entry.get("evaluation", {})
         words = [
             *("python", "-m", "monai.bundle", "run", "--config_file=configs/evaluate.yaml"),
-            *data_of(datalist, of.places),
+            *data_of(datalist),
             *split,
             f"--checkpoint={job.target}",
             f"--output_dir={folder}",
@@ -48,7 +47,7 @@ def evaluation_of(of: Instance, job: Job) -> Job:
         ]
         command, inputs = Command(tuple(words), bundle), (*inputs, config)
     else:
-        data = (f"--references={datalist.target}", f"--dataset_dir={root_of(datalist, of.places)}")
+        data = (f"--references={datalist.target}", f"--dataset_dir={datalist.root}")
         protocol = f"--protocol={PROTOCOLS.get(datalist.layout, 'brats')}"
         words = ["python", "-m", "scripts.evaluate", f"--predictions={job.target}", *data, protocol]
         command = Command((*words, *split, f"--output={folder}"))

@@ -22,7 +22,6 @@ __all__ = [
     "fill",
     "label_of",
     "name_of",
-    "root_of",
     "values_of",
     "words_of",
 ]
@@ -59,6 +58,7 @@ class Job:
         needs: names of the jobs that make some of the inputs.
         absent: why the job cannot run, such as a file that was not given.
         layout: of the cohort, for datalists.
+        root: folder that the paths of a datalist start from.
         is_evaluation: whether it scores what the run of its entry has made.
     """
 
@@ -72,6 +72,7 @@ class Job:
     needs: tuple[str, ...] = ()
     absent: str = ""
     layout: str = ""
+    root: Path = Path()
     is_evaluation: bool = False
 
 
@@ -82,7 +83,7 @@ class Places:
     Attributes:
         output: folder of all results.
         roots: folders of the cohorts, by layout; a cohort without one is made, if the study says how. `OWN` is the
-            folder where the paths of a datalist in `files` start.
+            folder of data sets of one's own: the paths of a datalist in `files` start there, and `data` lies there.
         files: further files or folders by the names that the study gives them, such as public weights.
         gpus: processes of each training, by torchrun; 1 for a plain command.
     """
@@ -146,14 +147,9 @@ def cohort_record(layout: str, places: Places) -> tuple[Path, ...]:
     return (places.output / "jobs" / "cohorts" / layout / "record.json",)
 
 
-def data_of(datalist: Job, places: Places) -> tuple[str, str]:
+def data_of(datalist: Job) -> tuple[str, str]:
     """The options of a bundle that say where its data is."""
-    return f"--dataset_dir={root_of(datalist, places)}", f"--datalist={datalist.target}"
-
-
-def root_of(datalist: Job, places: Places) -> Path:
-    """The folder that the paths of a datalist start from."""
-    return places.roots.get(datalist.layout, places.output / "cohorts" / datalist.layout)
+    return f"--dataset_dir={datalist.root}", f"--datalist={datalist.target}"
 
 
 def words_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) -> list[str]:

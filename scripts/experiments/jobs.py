@@ -19,7 +19,6 @@ from scripts.experiments.instances import (
     data_of,
     fill,
     label_of,
-    root_of,
     words_of,
 )
 
@@ -107,24 +106,29 @@ def _datalist(of: Instance, jobs: Mapping[str, Job]) -> Job:
     needs: tuple[str, ...] = ()
     absent = of.absent
     kind = "fold" if "folds" in of.entry.get("options", {}) else "subset"
+    own = of.places.roots.get(OWN, Path("<dataset_dir>"))
     if "from" in of.sources:
         source = of.sources["from"]
         words = (kind, f"--datalist={source.target}")
-        inputs, needs, layout = (source.target,), (source.name,), source.layout
-    elif "from" in of.entry:
-        words, layout = (kind, f"--datalist={of.files[of.entry['from']]}"), OWN
+        inputs, needs, layout, root = (source.target,), (source.name,), source.layout, source.root
+    elif "from" in of.entry or "data" in of.entry:
+        layout, root = OWN, own / of.entry.get("data", "")
+        words = (
+            ("generic", f"--root={root}") if "data" in of.entry else (kind, f"--datalist={of.files[of.entry['from']]}")
+        )
         if OWN not in of.places.roots:
             absent = absent or "expected --dataset_dir, the folder of the datalist's paths"
     else:
         layout = of.entry["layout"]
         cohort = jobs.get(f"cohorts/{layout}")
-        root = cohort.results if cohort else of.places.roots.get(layout)
-        words, needs = (layout, f"--root={root}"), (cohort.name,) if cohort else ()
+        known = cohort.results if cohort else of.places.roots.get(layout)
+        root = known or of.places.output / "cohorts" / layout
+        words, needs = (layout, f"--root={known}"), (cohort.name,) if cohort else ()
         inputs = cohort_record(layout, of.places)
-        absent = absent if root else f"expected --{layout}, the folder of the cohort"
+        absent = absent if known else f"expected --{layout}, the folder of the cohort"
     command = Command(("python", "-m", "scripts.datalists", *words, *of.options("datalists"), f"--output={target}"))
     inputs = (*inputs, *of.given)
-    return Job(of.job, of.name, of.values, (command,), inputs, target, target, needs, absent, layout)
+    return Job(of.job, of.name, of.values, (command,), inputs, target, target, needs, absent, layout, root)
 
 
 def _run(of: Instance) -> Job:
@@ -158,7 +162,7 @@ def _training(of: Instance, folder: Path) -> tuple[Command, tuple[Path, ...]]:
     words = [
         *(*start, "monai.bundle", "run"),
         f"--config_file={files[0]}" if len(files) == 1 else f"--config_file={files}".replace(" ", ""),
-        *data_of(of.sources["datalist"], of.places),
+        *data_of(of.sources["datalist"]),
         f"--output_dir={folder / 'eval'}",
         f"--ckpt_dir={folder / 'models'}",
         *([f"--pretrained={_weights(of.sources['pretrained'])}"] if "pretrained" in of.sources else []),
@@ -178,7 +182,7 @@ def _own_command(of: Instance, folder: Path) -> Command:
     known: dict[str, Any] = {**of.values, "output": folder, **of.files}
     if "datalist" in of.sources:
         datalist = of.sources["datalist"]
-        known |= {"datalist": datalist.target, "dataset_dir": root_of(datalist, of.places)}
+        known |= {"datalist": datalist.target, "dataset_dir": datalist.root}
     if "pretrained" in of.sources:
         known["pretrained"] = _weights(of.sources["pretrained"])
     words = shlex.split(of.entry["command"])

@@ -23,12 +23,13 @@ DATALIST = {
     "type": "object",
     "properties": {
         "layout": {"enum": LAYOUTS},
+        "data": NAME,
         "from": NAME,
         "files": {"type": "array", "items": NAME},
         "for": AXES,
         "options": OPTIONS,
     },
-    "oneOf": [{"required": ["layout"]}, {"required": ["from"]}],
+    "oneOf": [{"required": ["layout"]}, {"required": ["data"]}, {"required": ["from"]}],
     "additionalProperties": False,
 }
 RUN: dict[str, Any] = {

@@ -14,7 +14,7 @@ from scripts.experiments.rows import select
 from scripts.experiments.schema import SCHEMA
 from scripts.experiments.study import STUDIES, read
 
-ROOTS = {layout: Path("/data") / layout for layout in ("ukb", "brats", "atlas")}
+ROOTS = {layout: Path("/data") / layout for layout in ("ukb", "brats", "atlas", "own")}
 FILES = {name: Path("/files") / name for name in ("folds", "ct", "model_zoo")}
 SHIPPED = sorted(path.stem for path in STUDIES.glob("*.yaml"))
 

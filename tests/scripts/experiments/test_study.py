@@ -5,12 +5,14 @@ from collections import Counter
 from itertools import product
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
 from common.errors import InputError
 from scripts.experiments.instances import ROOT, Places
 from scripts.experiments.jobs import jobs_of
+from scripts.experiments.schema import SCHEMA
 from scripts.experiments.study import read
 from tests.support import one_line
 
@@ -169,6 +171,24 @@ def test_the_folds_of_a_datalist_that_is_given(tmp_path):
         (Places(Path("/out"), OWN_PLACES.roots), "expected --files with own"),
     ):
         assert {job.absent for job in jobs_of(content, places).values()} == {missing}
+
+
+def test_data_sets_of_a_folder():
+    """Each is read by `datalists generic`; what starts from its datalist has its folder, too."""
+    data = {"data": "ixi", "options": {"testing": 40}}
+    few = {"from": "all", "for": {"fraction": [0.1]}, "options": {"fraction": "{fraction}"}}
+    model = {"bundle": "brats_finetune", "datalist": "few", "evaluate": True}
+    content = {"title": "Real", "datalists": {"all": data, "few": few}, "runs": {"model": model}}
+    jsonschema.validate(content, SCHEMA)
+    found = jobs_of(content, OWN_PLACES)
+    assert found["all"].commands[0].words == (
+        *("python", "-m", "scripts.datalists", "generic", "--root=/data/own/ixi", "--testing=40"),
+        "--output=/out/datalists/all.json",
+    )
+    model, evaluation = found["model/fraction0.1"], found["model/fraction0.1/evaluation"]
+    assert all("--dataset_dir=/data/own/ixi" in job.commands[0].words for job in (model, evaluation))
+    missing = jobs_of(content, Places(Path("/out")))
+    assert {job.absent for job in missing.values()} == {"expected --dataset_dir, the folder of the datalist's paths"}
 
 
 def test_options_of_the_evaluation_are_its_own():
