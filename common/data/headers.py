@@ -21,7 +21,9 @@ from common.errors import InputError
 
 __all__ = [
     "AFFINE_TOLERANCE",
+    "CURE",
     "LARGEST",
+    "OFF_GRID",
     "Problem",
     "broken_file",
     "check_headers",
@@ -37,6 +39,8 @@ __all__ = [
 
 THREADS = 16  # they mostly wait for the storage; reading a header takes 0.3 ms
 AFFINE_TOLERANCE = 1e-3  # mm, as in loading
+OFF_GRID = ("shape", "affine")  # checks
+CURE = "python -m scripts.prepare brings raw scans onto one grid"
 GZIP = 31  # zlib's number for its format with the checksum
 AFTER = 2**20  # bytes that may follow the voxels
 LARGEST = 2.0  # GiB in float32: 800 x 800 x 800 voxels, more than any scanner's
@@ -77,8 +81,7 @@ def check_headers(cases: Sequence[Mapping[str, Any]], largest: float = LARGEST) 
     if bad:
         subject, problem = bad[0]
         more = f" ({len(bad) - 1} more of {len(cases)} subjects have such a file)" if len(bad) > 1 else ""
-        is_raw = problem.check in ("shape", "affine")
-        cure = "; python -m scripts.prepare brings raw scans onto one grid" if is_raw else ""
+        cure = f"; {CURE}" if problem.check in OFF_GRID else ""
         raise InputError(f"subject {subject}: {problem}{cure}{more}")
     check_copies(cases)
 

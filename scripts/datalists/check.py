@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.data import datalists
-from common.data.headers import Problem, files_in
+from common.data.headers import CURE, OFF_GRID, Problem, files_in
 from common.data.modalities import count_missing, first_image
 from common.data.preparation import differences, union
 from common.errors import InputError, check_number, show
@@ -342,12 +342,13 @@ def _lines(result: Result) -> list[str]:
     summary = f"{result.name}: " + "; ".join(f"{fact}: {value}" for fact, value in result.facts.items())
     if not result.found:
         return [summary, "all is well"]
+    cure = [f"{CURE}: docs/prepare.md"] if any(item.check in OFF_GRID for item in result.findings) else []
     table = [f"{name:<18}{severity:<10}{count:>8}  {subjects}" for name, severity, count, subjects in result.kinds]
     found = []
     for item in result.findings:
         where = f"{item.split} {item.subject}: {item.file}" if item.subject else "the cohort"
         found.append(f"{item.severity}: {item.check}: {where}: {item.value}; expected {item.expected}")
-    return [summary, "", f"{'check':<18}{'severity':<10}{'findings':>8}  in", *table, "", *found]
+    return [summary, "", f"{'check':<18}{'severity':<10}{'findings':>8}  in", *table, "", *found, *cure]
 
 
 def _print(lines: Sequence[str]) -> None:

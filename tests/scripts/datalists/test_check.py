@@ -96,6 +96,11 @@ def test_a_finding_is_a_line_of_the_csv_and_of_the_terminal(cohort, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("list.json: subjects: 6; errors: 1 in 1 subject; warnings: none; ")
     assert "error: not_finite: training s1: s1/t2.nii.gz: 2 voxels NaN, 0 infinite; expected finite ones" in lines
+    save(cohort / "root/s1/t2.nii.gz", volume[1:])
+    check(cohort)
+    cure = "python -m scripts.prepare brings raw scans onto one grid: docs/prepare.md"
+    assert cure not in lines
+    assert cure in capsys.readouterr().out.splitlines()
 
 
 def test_an_empty_mask_is_a_warning_that_can_be_accepted(cohort):
