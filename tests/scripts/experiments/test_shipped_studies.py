@@ -47,11 +47,11 @@ def test_an_evaluation_measures_the_split_that_its_datalist_holds_out(name):
     for job in jobs.values():
         if not job.name.endswith("/evaluation"):
             continue
-        datalist = content["datalists"][jobs[job.needs[1]].entry]
-        while "from" in datalist:
-            datalist = content["datalists"][datalist["from"]]
-        tested = "--split=validation" not in job.commands[0].words
-        assert tested == ("testing" in datalist["options"]), job.name
+        chain = [content["datalists"][jobs[job.needs[1]].entry]]
+        while "from" in chain[-1]:
+            chain.append(content["datalists"][chain[-1]["from"]])
+        held_out = "testing" in chain[-1]["options"] or chain[0]["options"].get("fold_to") == "testing"
+        assert held_out == ("--split=validation" not in job.commands[0].words), job.name
 
 
 @pytest.mark.parametrize("name", SHIPPED)
