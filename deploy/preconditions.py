@@ -24,7 +24,7 @@ __all__ = ["annotation_checks", "brain_overlap", "failed_checks", "foreground_vo
 LEAST = 500.0  # mL above zero of a brain
 OVERLAP = 0.95  # Dice of two modalities' brains; cohort: 0.94 if one is 5 mm off, 0.97 if its slices are 6 mm thick
 COVERAGE = 0.95  # fraction of the reference's brain in the field of view of another series
-OFFSET = (13.0, 7.0)  # mm and degrees from MNI space; people, registered affinely: at most 12.6 and 1.7; cohort: 8.3 and 6.2
+OFFSET = (13.0, 7.0)  # mm and degrees from MNI space; registered people: at most 12.6 and 1.7; cohort: 8.3 and 6.2
 SPACING = (0.9, 1.1)  # of the edges of the voxels of the training
 
 
