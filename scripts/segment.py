@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,15 @@ def segment(
     patterns: Mapping[str, str] | None = None,
     modality: str | None = None,
     device: str = "cpu",
+    accept: str | Sequence[str] | None = None,
     jobs: int = 1,
 ) -> None:
     """Prepare raw scans as a model expects them, segment them, and bring the label maps back to the scans' own grids.
 
     Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1. Look at OUTPUT/prepared/overview.html first:
     it shows how the scans were prepared. OUTPUT/predicted has volumes.csv. Repeat the command to go on after an
-    interruption. A subject that cannot be prepared is reported in one line and left out; the exit status is then 1.
+    interruption. A subject that cannot be prepared, or whose preparation is outside its limits, is reported in one line
+    and left out; the exit status is then 1.
 
     Args:
         scans: folder of raw scans, NIfTI or DICOM, as python -m scripts.prepare reads it.
@@ -47,6 +49,7 @@ def segment(
         patterns: modality -> pattern of its files' names; see python -m scripts.prepare.
         modality: on whose grid the label maps are written; by default the reference's, T1.
         device: cpu or cuda.
+        accept: subjects that are outside the limits but right, by their pictures; see python -m scripts.prepare.
         jobs: subjects that are prepared at a time.
     """
     usual = choice("bundle", bundle, LIKE)
@@ -56,7 +59,8 @@ def segment(
     if not file.is_file():
         raise InputError(f"--checkpoint={file}: no such file; expected the weights of a training of {bundle}")
     record = weights.metadata_of(file)
-    options = _as_trained(record) | {"like": like or usual, "device": device, "jobs": jobs, "patterns": patterns}
+    options = _as_trained(record) | {"like": like or usual, "device": device, "accept": accept, "jobs": jobs}
+    options["patterns"] = patterns
     if brain is not None:
         options["brain"] = brain
     for part in (PREPARED, PREDICTED, LABELS):

@@ -106,7 +106,8 @@ def _in_folder(
         return _in_layout(layout, folder, modalities, missing)
     found: dict[str, dict[str, str]] = {}
     for path in sorted(folder.rglob("*")):
-        if inside is not None and path.is_relative_to(inside):
+        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if is_hidden or (inside is not None and path.is_relative_to(inside)):
             continue
         subject, modality = _subject_and_modality(path, modalities)
         if path.parent != folder and (bare := modality_of(stem_of(path.name) or "")):
@@ -152,7 +153,7 @@ def _in_layout(layout: str, folder: Path, modalities: Sequence[str], missing: Se
 def _subject_and_modality(path: Path, modalities: Sequence[str]) -> tuple[str, str | None]:
     """Parse subject and modality from a file name; the modality of a label map or of another file type is None."""
     match = NIFTI.match(path.name)
-    if match is None or path.name.startswith("."):
+    if match is None:
         return "", None
     last = re.split(r"[_.-]", match[1])[-1]
     if last.lower() in ("seg", "mask", "label", "dseg"):

@@ -33,6 +33,7 @@ def prepare(
     missing: str = "refuse",
     spacing: float = 1.0,
     device: str = "cpu",
+    accept: str | Sequence[str] | None = None,
     jobs: int = 1,
     slurm: Mapping[str, Any] | None = None,
 ) -> None:
@@ -40,7 +41,8 @@ def prepare(
 
     Writes OUTPUT/SUBJECT/SUBJECT_MODALITY.nii.gz with brain mask, transforms, a record and a picture, and for all
     subjects datalist.json, quality.csv and overview.html. Repeat the command to continue an interrupted run. A subject
-    that fails, or whose figures are outside their limits, is reported in one line; the exit status is then 1.
+    that fails, or whose figures are outside their limits, is reported in one line and left out of datalist.json; the
+    exit status is then 1.
 
     Args:
         root: folder of raw scans: a folder for each subject, flat files SUBJECT_MODALITY.nii.gz, BIDS or nnU-Net's
@@ -65,6 +67,8 @@ def prepare(
         missing: refuse a subject that lacks a modality, or keep it, prepared with those that it has (NIfTI only).
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.
+        accept: subjects whose figures are outside their limits, but whose pictures show that they are right, such as
+            "sub-01,sub-02".
         jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number of SLURM jobs, each
             of which prepares its part of the subjects, one at a time.
         slurm: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";
@@ -86,9 +90,10 @@ def prepare(
     subjects = find_subjects(
         source, names, _patterns(patterns, names), _series(series, names), labels, keeps_missing, masks
     )
+    accepted = _accepted(accept, [subject.name for subject in subjects])
     folder = _output(output, source)
     array = None if slurm is None else array_of(slurm, folder, "prepare", jobs)
-    outcomes = prepare_cohort(subjects, settings, folder, jobs, array)
+    outcomes = prepare_cohort(subjects, settings, folder, jobs, accepted, array)
     _report(outcomes, f"prepared: {folder / PAGE}")
 
 
@@ -154,6 +159,15 @@ def _patterns(patterns: Any, modalities: Sequence[str]) -> Mapping[str, str]:
     return patterns
 
 
+def _accepted(accept: Any, subjects: Sequence[str]) -> list[str]:
+    given = [] if accept is None else accept if isinstance(accept, list | tuple) else str(accept).split(",")
+    names = [str(name) for name in given]
+    for name in names:
+        if name not in subjects:
+            raise InputError(f"--accept={name}: no such subject; expected one of {', '.join(subjects)}")
+    return names
+
+
 def _series(series: Any, modalities: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
     if series is None:
         return {}
@@ -183,15 +197,18 @@ def _report(outcomes: Sequence["Outcome"], done: str) -> None:
             show(f"{outcome.name}: remark: {remark}")
         if outcome.fault or outcome.outside:
             show(outcome)
-    failed, outside = (sum(bool(getattr(outcome, kind)) for outcome in outcomes) for kind in ("fault", "outside"))
+    failed = sum(bool(outcome.fault) for outcome in outcomes)
+    outside = [outcome.name for outcome in outcomes if outcome.is_left_out]
     new = sum(outcome.is_new for outcome in outcomes)
     counts = [
         f"{new} new",
         f"{len(outcomes) - new - failed} done before",
         f"{failed} failed",
-        f"{outside} outside limits",
+        f"{len(outside)} outside limits",
     ]
     show(f"{', '.join(counts)}; {done}")
+    if outside:
+        show(f"left out of the datalist; if the page shows that one is right: --accept={','.join(outside)}")
     if failed or outside:
         raise SystemExit(1)
 

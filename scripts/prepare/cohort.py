@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -28,7 +28,18 @@ from scripts.arrays import Array
 from scripts.pools import map_in_processes
 from scripts.prepare.labels import read_labels
 from scripts.prepare.scans import NiftiScan, Subject
-from scripts.prepare.store import LABELS, alone, begin, finished, picture_file, read_record, scan_file, write_subject
+from scripts.prepare.store import (
+    LABELS,
+    alone,
+    begin,
+    finished,
+    folder_of,
+    picture_file,
+    place,
+    read_record,
+    scan_file,
+    write_subject,
+)
 
 __all__ = ["DATALIST", "PAGE", "QUALITY", "Outcome", "prepare_cohort", "run_in_processes"]
 
@@ -41,19 +52,27 @@ VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
 class Outcome:
     """What became of a subject: prepared now (`is_new`) or before, outside some limits, or failed (`fault`).
 
-    `remarks` are on the choice of its DICOM series.
+    One outside its limits is left out of the datalist unless the user accepts it. `remarks` are on the choice of its
+    DICOM series.
     """
 
     name: str
     is_new: bool = False
     outside: tuple[str, ...] = ()
+    is_accepted: bool = False
     fault: str = ""
     remarks: tuple[str, ...] = ()
     seconds: float = 0.0
 
     def __str__(self) -> str:
         done = f"done in {self.seconds:.0f} s" if self.is_new else "done before"
-        return f"{self.name}: {self.fault or '; '.join((done, *self.outside))}"
+        end = () if not self.outside else ("accepted",) if self.is_accepted else ("left out",)
+        return f"{self.name}: {self.fault or '; '.join((done, *self.outside, *end))}"
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the datalist lacks the subject because of its figures."""
+        return bool(self.outside) and not self.is_accepted
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,7 @@ class _Order:
     subject: Subject
     settings: Settings
     output: Path
+    is_accepted: bool
 
 
 class _Drawn(NamedTuple):
@@ -69,7 +89,12 @@ class _Drawn(NamedTuple):
 
 
 def prepare_cohort(
-    subjects: Sequence[Subject], settings: Settings, output: Path, jobs: int, array: Array | None = None
+    subjects: Sequence[Subject],
+    settings: Settings,
+    output: Path,
+    jobs: int,
+    accepted: Collection[str] = (),
+    array: Array | None = None,
 ) -> list[Outcome]:
     """Prepare subjects, and write datalist.json, quality.csv and overview.html for those that succeeded.
 
@@ -80,6 +105,7 @@ def prepare_cohort(
         settings: for all of them.
         output: folder, which exists.
         jobs: subjects at a time; each gets its share of the cores.
+        accepted: names of subjects that datalist.json has even if their figures are outside the limits.
         array: SLURM jobs that prepare them instead of this machine.
 
     Raises:
@@ -87,7 +113,9 @@ def prepare_cohort(
     """
     with alone(output):
         show(*(f"{subject.name}: {subject.fault}" for subject in subjects if subject.fault))
-        orders = [_Order(subject, settings, output) for subject in subjects if not subject.fault]
+        orders = [
+            _Order(subject, settings, output, subject.name in accepted) for subject in subjects if not subject.fault
+        ]
         done = run_in_processes(_prepare, orders, jobs, "subject", array)
         outcomes = {order.subject.name: outcome for order, outcome in zip(orders, done, strict=True)}
         for subject in subjects:
@@ -161,9 +189,13 @@ def _prepared(order: _Order) -> Outcome:
         | ({} if labels is None else {LABELS: labels.digest()})
         | ({} if subject.brain is None else {"brain": NiftiScan(subject.brain).digest()}),
     }
-    record = finished(order.output / subject.name, wanted)
-    if record is not None:
-        return Outcome(subject.name, outside=tuple(_outside(record)), remarks=tuple(remarks))
+    for is_out in (False, True):
+        record = finished(folder_of(order.output, subject.name, is_out), wanted)
+        if record is not None:
+            found = tuple(outside(Figures(**record["figures"])))
+            outcome = Outcome(subject.name, outside=found, is_accepted=order.is_accepted, remarks=tuple(remarks))
+            place(order.output, subject.name, outcome.is_left_out)
+            return outcome
     volumes = {modality: scan.read() for modality, scan in scans.items()}
     drawn = None if labels is None else _drawn(labels.file, volumes, settings.reference)
     brain = None if subject.brain is None else read_labels(subject.brain, volumes[settings.reference].grid).array > 0
@@ -190,9 +222,16 @@ def _prepared(order: _Order) -> Outcome:
         "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
         "seconds": round(time.monotonic() - start, 1),
     }
-    write_subject(order.output, subject.name, prepared, settings, record, brought)
-    found = tuple(outside(prepared.figures))
-    return Outcome(subject.name, is_new=True, outside=found, remarks=tuple(remarks), seconds=record["seconds"])
+    outcome = Outcome(
+        subject.name,
+        is_new=True,
+        outside=tuple(outside(prepared.figures)),
+        is_accepted=order.is_accepted,
+        remarks=tuple(remarks),
+        seconds=record["seconds"],
+    )
+    write_subject(order.output, subject.name, outcome.is_left_out, prepared, settings, record, brought)
+    return outcome
 
 
 def _drawn(file: Path, volumes: Mapping[str, Volume], reference: str) -> _Drawn:
@@ -205,13 +244,11 @@ def _drawn(file: Path, volumes: Mapping[str, Volume], reference: str) -> _Drawn:
     raise InputError(f"{file}: {shape} voxels on the grid of no scan; expected that of {' or '.join(volumes)}")
 
 
-def _outside(record: Mapping[str, Any]) -> list[str]:
-    return outside(Figures(**record["figures"]))
-
-
 def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str | None, output: Path) -> None:
-    good = [outcome.name for outcome in outcomes if not outcome.fault]
-    records = {name: read_record(output / name) for name in good}
+    prepared = {
+        outcome.name: folder_of(output, outcome.name, outcome.is_left_out) for outcome in outcomes if not outcome.fault
+    }
+    records = {name: read_record(folder) for name, folder in prepared.items()}
     measured = {name: Figures(**record["figures"]) for name, record in records.items()}
     modalities = list(settings.modalities)
     content = {
@@ -230,6 +267,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
                 ],
             }
             for name, record in records.items()
+            if prepared[name].parent == output
         ],
     }
     datalists.write(content, output / DATALIST)
@@ -250,7 +288,9 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
         space=settings.space,
         meanings=FIGURES,
         shown=shown,
-        picture_file=picture_file,
+        pictures={
+            name: (folder / picture_file(name)).relative_to(output).as_posix() for name, folder in prepared.items()
+        },
         shows_files=True,
     )
     with atomic_write(output / PAGE) as file:

@@ -25,14 +25,17 @@ __all__ = [
     "alone",
     "begin",
     "finished",
+    "folder_of",
     "mask_file",
     "picture_file",
+    "place",
     "read_record",
     "scan_file",
     "write_subject",
 ]
 
 RECORD = "prepare.json"
+OUTSIDE = ".outside_limits"  # folder in the output for subjects that no reader should take; its dot hides it from all
 LABELS = "seg"  # ends the name of a label map, as in BraTS
 WORK = ".prepare"  # folder in the output for what is not finished
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
@@ -58,9 +61,27 @@ def picture_file(subject: str) -> str:
     return f"{subject}.png"
 
 
+def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
+    """The folder of a subject: beside the others, or where those lie that are outside their limits."""
+    return output / OUTSIDE / subject if is_left_out else output / subject
+
+
+def place(output: Path, subject: str, is_left_out: bool) -> None:
+    """Bring the folder of a prepared subject, which this process has begun, to the place of `folder_of`.
+
+    Raises:
+        InputError: it cannot be moved.
+    """
+    other = folder_of(output, subject, not is_left_out)
+    if other.is_dir():
+        with _appearing(output, subject, is_left_out) as new:
+            other.rename(new)
+
+
 def write_subject(
     output: Path,
     subject: str,
+    is_left_out: bool,
     prepared: Prepared,
     settings: Settings,
     record: Mapping[str, Any],
@@ -71,6 +92,7 @@ def write_subject(
     Args:
         output: folder of all subjects.
         subject: its name.
+        is_left_out: whether its figures are outside their limits, and nobody has accepted them; see `folder_of`.
         prepared: its scans.
         settings: that they were prepared with.
         record: of this; transforms and files are added.
@@ -81,7 +103,7 @@ def write_subject(
     """
     code = TARGETS[settings.target].code
     affine = settings.grid.affine
-    with _appearing(output, subject) as folder:
+    with _appearing(output, subject, is_left_out) as folder:
         for modality, volume in prepared.images.items():
             file = folder / scan_file(subject, modality)
             write_volume(file, volume.array, affine, code, code, COMPRESSION)
@@ -148,21 +170,22 @@ def _work(output: Path, subject: str) -> Path:
 
 
 @contextmanager
-def _appearing(output: Path, subject: str) -> Iterator[Path]:
-    """A folder to fill; at the end of the block it becomes the subject's."""
+def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
+    """A folder to fill; at the end of the block it becomes the subject's, wherever an earlier one lay."""
     new, old = (_work(output, subject) / kind for kind in ("new", "old"))
+    wanted = folder_of(output, subject, is_left_out)
     try:
-        for left in (new, old):  # of a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        new.mkdir()
+        for path in (new, old):  # of a process that was killed
+            shutil.rmtree(path, ignore_errors=True)
+            path.mkdir()
         yield new
-        if (output / subject).exists():
-            (output / subject).rename(old)
-        new.rename(output / subject)
+        for earlier in (wanted, folder_of(output, subject, not is_left_out)):
+            if earlier.exists():
+                earlier.rename(old / earlier.parent.name)
+        wanted.parent.mkdir(exist_ok=True)
+        new.rename(wanted)
     except OSError as error:
-        raise InputError(
-            f"{output / subject}: {error.strerror or error}; expected a folder that can be written"
-        ) from error
+        raise InputError(f"{wanted}: {error.strerror or error}; expected a folder that can be written") from error
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _files_below(root: str, folder: str) -> Iterator[tuple[str, str]]:
     """The NIfTI files in the subfolders of a folder; links to folders are not followed."""
     for name in folders_in(f"{root}/{folder}"):
         below = f"{folder}/{name}"
-        if name.startswith(".") or Path(root, below).is_symlink():
+        if Path(root, below).is_symlink():
             continue
         yield from files_in(root, below)
         yield from _files_below(root, below)

@@ -99,6 +99,6 @@ def files_in(root: str, folder: str = "") -> Iterable[tuple[str, str]]:
 
 
 def folders_in(path: str) -> list[str]:
-    """The names of the folders in a folder, sorted."""
+    """The names of the folders in a folder, sorted, without hidden ones."""
     with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))

@@ -16,6 +16,7 @@ from tests.support import one_line
         ({"target": "mni", "reference": "T2"}, "--reference=T2: expected one of T1"),
         ({"target": "mni", "brain": "hd-bet"}, "--brain=hd-bet: no program hd-bet on the PATH"),
         ({"target": "mni", "spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
+        ({"target": "mni", "accept": "a,b"}, "--accept=b: no such subject; expected one of a"),
         ({"target": "mni", "patterns": {"T2": "*"}}, "T2 is no modality here; expected T1"),
     ],
 )

@@ -2,12 +2,16 @@
 
 import csv
 import json
+import re
+import shutil
 from dataclasses import replace
 
 import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
+from common.data.layouts.names import Naming
+from common.data.layouts.reading import read_layout
 from common.inference.cases import find_cases
 from common.metrics.measures import dice
 from common.prepare.brain import DEEPBET, brain_of, mirrored_brain
@@ -92,6 +96,30 @@ def test_a_subject_that_fails_is_one_line_and_the_others_go_on(cohort):
     assert "seg.nii.gz: 5 x 6 x 7 voxels on the grid of no scan; expected that of T1\n" in cohort.result.stdout
     assert "Traceback" not in cohort.result.stderr
     assert not (cohort.folder / "out/broken").exists()
+
+
+def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, run_prepare, tmp_path):
+    """No reader finds it meanwhile, with a datalist or without."""
+    output, file = tmp_path / "out", tmp_path / "out/lacking/prepare.json"
+    shutil.copytree(cohort.folder / "out", output)
+    content = json.loads(file.read_text())
+    content["figures"]["subject"]["overlap"] = 0.5
+    file.write_text(json.dumps(content))
+    for accept, is_left_out in (([], True), (["--accept=lacking"], False), ([], True)):
+        result = run_prepare(
+            *(option.replace(str(cohort.folder / "out"), str(output)) for option in cohort.options), *accept
+        )
+        assert result.returncode == 1, "broken fails"
+        assert f"overlap 0.5; expected 0.925 to 1; {'left out' if is_left_out else 'accepted'}\n" in result.stdout
+        assert f"0 new, 2 done before, 1 failed, {is_left_out:d} outside limits" in result.stdout
+        assert ("if the page shows that one is right: --accept=lacking\n" in result.stdout) is is_left_out
+        names = [cohort.subject] if is_left_out else [cohort.subject, "lacking"]
+        for datalist in (output / "datalist.json", None):
+            assert [case["subject"] for case in find_cases(output, ["T1", "FLAIR"], datalist)] == names
+        assert sorted(read_layout("folders", output, Naming(("T1", "FLAIR")), states_regions=False).subjects) == names
+        pictures = re.findall(r'src="(\S+\.png)"', (output / "overview.html").read_text())
+        assert len(pictures) == 2
+        assert all((output / picture).is_file() for picture in pictures)
 
 
 def test_what_is_done_stays_and_leftovers_of_a_killed_run_go(cohort, run_prepare):
