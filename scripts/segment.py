@@ -10,12 +10,15 @@ from common import cli, weights
 from common.data.provenance import is_skull_stripped
 from common.errors import InputError, choice, show
 from common.files import expand_home
+from common.inference import Volumes
 from scripts.prepare import __main__ as preparation
+from scripts.prepare.labels import read_labels
 
 __all__ = ["segment"]
 
 ROOT = Path(__file__).resolve().parents[1]
 LIKE = {"brats_finetune": "brats", "atlas_finetune": "atlas"}  # bundle -> whose scans its model expects
+CONVENTION = {"brats": "brats2021", "atlas": "atlas"}  # of their label maps, if the checkpoint states none
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
 
 
@@ -34,10 +37,11 @@ def segment(
 ) -> None:
     """Prepare raw scans as a model expects them, segment them, and bring the label maps back to the scans' own grids.
 
-    Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1. Look at OUTPUT/prepared/overview.html first:
-    it shows how the scans were prepared. OUTPUT/predicted has volumes.csv. Repeat the command to go on after an
-    interruption. A subject that cannot be prepared, or whose preparation is outside its limits, is reported in one line
-    and left out; the exit status is then 1.
+    Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1, and OUTPUT/labels/volumes.csv, the regions'
+    volumes there. Look at OUTPUT/prepared/overview.html first: it shows how the scans were prepared. OUTPUT/predicted
+    has the label maps in the space of the prepared scans. Repeat the command to go on after an interruption. A subject
+    that cannot be prepared, or whose preparation is outside its limits, is reported in one line and left out; the exit
+    status is then 1.
 
     Args:
         scans: folder of raw scans, NIfTI or DICOM, as python -m scripts.prepare reads it.
@@ -71,7 +75,8 @@ def segment(
         raise SystemExit(1)
     places = [str(folder / part) for part in (PREPARED, PREDICTED, LABELS)]
     is_complete &= _passes(preparation.back, *places, modality=modality)
-    show(f"label maps: {folder / LABELS}")
+    _measure(folder / LABELS, record.get("label_convention", CONVENTION[usual]))
+    show(f"label maps and volumes.csv: {folder / LABELS}")
     if not is_complete:
         raise SystemExit(1)
 
@@ -104,6 +109,15 @@ def _predicts(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     options += [f"--output_dir={folder / PREDICTED}", "--existing=skip", f"--device={device}"]
     command = [sys.executable, "-m", "scripts.run", bundle, "inference", *options]
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+
+
+def _measure(labels: Path, convention: str) -> None:
+    """Write the volumes of the label maps on the scans' grids; an affine registration changes volumes."""
+    volumes = Volumes(str(labels), convention)
+    for file in sorted(labels.glob("*.nii.gz")):
+        label = read_labels(file)
+        volumes.measure(file.name.removesuffix(".nii.gz"), label.array, label.affine)
+    volumes.write()
 
 
 if __name__ == "__main__":

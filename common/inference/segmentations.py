@@ -130,13 +130,26 @@ class Volumes:
 
     def __call__(self, engine: Engine) -> None:
         for output, item in zip(engine.state.output, engine.state.batch if engine.state.output else [], strict=True):
-            label = output["pred"]
             self.measured.append(item["subject"])
-            voxel = abs(np.linalg.det(np.asarray(label.affine, dtype=float)[:3, :3])) / 1000  # ml
-            counts = torch.bincount(torch.as_tensor(label).flatten().long(), minlength=256).tolist()
-            for region, values in self.regions.items():
-                voxels = sum(counts[value] for value in values)
-                self.rows[item["subject"], region] = f"{voxels * voxel:.6g}", str(voxels)
+            self.measure(item["subject"], output["pred"], output["pred"].affine)
+        self.write()
+
+    def measure(self, subject: str, label: Any, affine: Any) -> None:
+        """Measure a label map.
+
+        Args:
+            subject: its name.
+            label: integers from 0 to 255, of any shape.
+            affine: [4, 4] to mm.
+        """
+        voxel = abs(np.linalg.det(np.asarray(affine, dtype=float)[:3, :3])) / 1000  # ml
+        counts = torch.bincount(torch.as_tensor(label).flatten().long(), minlength=256).tolist()
+        for region, values in self.regions.items():
+            voxels = sum(counts[value] for value in values)
+            self.rows[subject, region] = f"{voxels * voxel:.6g}", str(voxels)
+
+    def write(self) -> None:
+        """Write the table."""
         write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:

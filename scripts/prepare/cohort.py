@@ -65,7 +65,8 @@ class Outcome:
     seconds: float = 0.0
 
     def __str__(self) -> str:
-        done = f"done in {self.seconds:.0f} s" if self.is_new else "done before"
+        time_taken = f" in {self.seconds:.0f} s" if self.seconds else ""
+        done = f"done{time_taken}" if self.is_new else "done before"
         end = () if not self.outside else ("accepted",) if self.is_accepted else ("left out",)
         return f"{self.name}: {self.fault or '; '.join((done, *self.outside, *end))}"
 
