@@ -134,7 +134,8 @@ _ALL = (
     ),
     Option("crops_per_volume", integers(1, unit="crops"), "crops of each volume that is read, for one batch (DIFF-20)"),
     Option("learning_rate", numbers(1e-12, 1e3), "peak, after the warm-up"),
-    Option("warmup_iterations", lengths(0), "linear warm-up, then cosine decay"),
+    Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
+    Option("lr_schedule", words("cosine, constant"), "learning rate after the warm-up: to 0, or as it is (DIFF-15)"),
     _resumable("iterations", lengths(1), "length of the training; epochs are rounded up to a multiple of val_interval"),
     Option("val_interval", lengths(1), "from one validation to the next; epochs are rounded up to an iteration"),
     _resumable("save_interval", integers(1, unit="iterations"), "from one iteration-N.pt to the next"),
@@ -144,10 +145,11 @@ _ALL = (
     Option("loss_weights", LOSS_WEIGHTS, "of reconstruction, rotation and contrast in the loss"),
     Option("best_metric", words("total, reconstruction"), "held-out loss term that chooses model.pt (DIFF-26)"),
     Option("normalize_crops", flags(), "z-score of each training crop instead of its volume (DIFF-24)"),
+    Option("crop_foreground", flags(), "cut away the background before all else (DIFF-20)"),
     Option(
         "divisible_foreground",
         flags(),
-        "pad the foreground to multiples of the patch before the crop (DIFF-20, DIFF-24)",
+        "pad what the crops are taken from to multiples of the patch (DIFF-20, DIFF-24)",
     ),
     Option(
         "modality_dropout",

@@ -11,6 +11,7 @@ from monai.transforms import (
     NormalizeIntensityd,
     RandSpatialCropd,
     RandSpatialCropSamplesd,
+    ScaleIntensityRanged,
     SpatialPadd,
 )
 
@@ -25,12 +26,13 @@ ukb_ssl_pretrain:
   text: {learning_rate: 6.0e-6, iterations: 15000, batch_size: 2, global_batch_size: 128}
   table: {learning_rate: 1.0e-6, iterations: 200000, global_batch_size: 128}
   code: {learning_rate: 5.0e-4, iterations: 100000, batch_size: 4, global_batch_size: 256, crops_per_volume: 2,
-         divisible_foreground: true, warmup_iterations: 500, best_metric: reconstruction}
+         crop_foreground: false, divisible_foreground: true, warmup_iterations: 0, lr_schedule: constant,
+         best_metric: reconstruction}
 brats_stage2:
   text: {learning_rate: 1.0e-4, batch_size: 2, crops_per_volume: 1, best_metric: total}
   table: {learning_rate: 1.0e-4, iterations: 50000, batch_size: 2}
   code: {learning_rate: 6.0e-6, iterations: 50000, val_interval: 500, batch_size: 4, crops_per_volume: 2,
-         divisible_foreground: true, best_metric: reconstruction}
+         crop_foreground: false, divisible_foreground: true, lr_schedule: cosine, best_metric: reconstruction}
 atlas_stage2:
   text: {learning_rate: 5.0e-3, iterations: 600 epochs, batch_size: 4, warmup_iterations: 500}
   table: {learning_rate: 3.0e-3, iterations: 600, batch_size: 4}
@@ -44,8 +46,8 @@ brats_finetune:
 atlas_finetune:
   text: {learning_rate: 1.0e-4, iterations: 600 epochs, batch_size: 4, patch_size: [96, 96, 96]}
   table: {learning_rate: 3.0e-3, iterations: 600, batch_size: 4}
-  code: {learning_rate: 1.0e-3, iterations: 1000 epochs, val_interval: 5 epochs, warmup_iterations: 0, batch_size: 2,
-         "network_def::drop_rate": 0.1}
+  code: {learning_rate: 1.0e-3, iterations: 1000 epochs, val_interval: 5 epochs, warmup_iterations: 0,
+         lr_schedule: constant, batch_size: 2, "network_def::drop_rate": 0.1}
 """
 
 
@@ -116,24 +118,31 @@ def test_the_crops_of_recipe_code_are_those_of_the_public_code(seed):
     np.testing.assert_array_equal(found["label"], expected["label"])
 
 
-# The crops of the self-supervised stages in the public code: of a foreground grown in the same way, two of a volume
+# The crops of the self-supervised stages in the public code (v1.0.0, c58e9e6: pretrain/utils/data_utils.py, lines 131 to
+# 142; downstream/BraTS/ssl/utils/data_utils.py, lines 173 to 184): intensities from -1000 to 1000 become 0 to 1 before
+# what is above 0 is taken for foreground, so that the background is, too. Two crops of a volume
 
 
 @pytest.mark.parametrize("bundle", ["ukb_ssl_pretrain", "brats_stage2"])
 @pytest.mark.parametrize("seed", range(2))
 def test_the_self_supervised_crops_of_recipe_code_are_those_of_the_public_code(bundle, seed):
     size = [EDGE] * 3
+    scale = ScaleIntensityRanged("image", a_min=-1000, a_max=1000, b_min=0, b_max=1, clip=True)
     pad = SpatialPadd("image", spatial_size=size)
     foreground = CropForegroundd("image", source_key="image", k_divisible=size)
     crops = RandSpatialCropSamplesd("image", roi_size=size, num_samples=2, random_center=True, random_size=False)
-    expected = cropped(brain(seed), [pad, foreground, crops], seed)
+    expected = cropped(brain(seed), [scale, pad, foreground, crops], seed)
 
     parser = ConfigParser(config(bundle) | {"recipe": "code", "patch_size": size})
-    parser["options"] = {"_target_": "types.SimpleNamespace", "divisible_foreground": "@divisible_foreground"}
+    names = ("crop_foreground", "divisible_foreground")
+    parser["options"] = {"_target_": "types.SimpleNamespace", **{name: f"@{name}" for name in names}}
     steps = parser.get_parsed_content("train::random_transforms")
-    tight = CropForegroundd("image", source_key="image", allow_smaller=True)
-    found = cropped(brain(seed), [tight, pad, *steps], seed)
+    place = [step["_target_"] for step in parser["deterministic_transforms"]].index("CropForegroundd")
+    assert parser.get_parsed_content(f"deterministic_transforms::{place}") is None
+    found = cropped(brain(seed), [pad, *steps], seed)
 
     assert len(found) == 2
     for crop, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(crop["image"], other["image"])
+        outside = other["image"] == 0  # padding, which is black there and background here
+        expected = np.where(outside, 0, 2000 * other["image"] - 1000)
+        np.testing.assert_allclose(np.minimum(crop["image"], 1000), expected, atol=1e-3)
