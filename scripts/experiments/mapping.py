@@ -14,13 +14,14 @@ __all__ = ["FIGURE", "NAME", "ROW", "SCORED", "TABLE", "axes_of", "check_mapping
 SCORED = (4, 5, 6, 8, 9)  # tables of scores; 2 and 7 need no run
 TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 NAME = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
+BASELINES = {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1}]}
 # A row: a run, and a value for each of its axes that is not averaged over
 ROW: dict[str, Any] = {
     "type": "object",
     "required": ["run"],
     "properties": {
         "run": NAME,
-        "baseline": TEXT,  # instead of those of the table
+        "baseline": BASELINES,  # instead of those of the table
         "new": {"const": True},  # the paper has no such row
     },
     "propertyNames": NAME,
@@ -37,7 +38,7 @@ TABLE = {
         "regions": {"type": "array", "items": TEXT, "minItems": 1, "uniqueItems": True},
         "columns": NAME,
         "rows": ROWS,
-        "baseline": {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": 1}]},
+        "baseline": BASELINES,
     },
     "if": {"properties": {"table": {"enum": list(SCORED)}}},
     "then": {"required": ["rows"]},

@@ -21,7 +21,8 @@ __all__ = ["COLUMNS", "write_report"]
 
 COLUMNS = (
     *("row", "column", "metric", "unit", "quoted", "paper", "ours", "difference", "ci_low", "ci_high", "sd"),
-    *("runs_done", "runs_planned", "baseline", "common_cases", "gain", "p", "p_holm", "stale", "reason"),
+    *("runs_done", "runs_planned", "baseline", "common_cases", "trainings", "baseline_trainings"),
+    *("gain", "gain_low", "gain_high", "p", "p_holm", "stale", "reason"),
     *("record", "evaluation"),
 )
 DASH = "–"
@@ -71,7 +72,7 @@ def write_report(
         _write_plain(folder / "tables" / "table-7", "Table 7", ("group", "bin", "paper", "ours"), _people(counts))
     page = render(
         Path(__file__).with_name("report.html.j2"),
-        {"number": shown, "change": changed, "p": _p, "relative": lambda file: _relative(file, folder)},
+        {"number": shown, "change": changed, "gain": _gain, "p": _p, "relative": lambda file: _relative(file, folder)},
         title=study["title"],
         states=Counter(state.name for state in states.values()),
         jobs=len(jobs),
@@ -145,13 +146,15 @@ def _rows(table: Table, folder: Path) -> Iterable[list[Any]]:
     for entry in table.entries:
         yield [
             *(entry.row, AVERAGE, entry.metric, entry.unit, entry.quoted, entry.paper, entry.ours, entry.difference),
-            *(entry.low, entry.high, entry.sd, entry.done, entry.planned, entry.baseline, entry.pairs or None),
-            *(entry.gain, entry.p, entry.p_holm, int(entry.is_stale), entry.reason, None, None),
+            *(entry.low, entry.high, entry.sd, entry.done, entry.planned, entry.baseline),
+            *(number or None for number in (entry.contrast.cases, *entry.contrast.trainings)),
+            *(entry.contrast.gain, entry.contrast.low, entry.contrast.high, entry.contrast.p, entry.p_holm),
+            *(int(entry.is_stale), entry.reason, None, None),
         ]
         for cell in entry.cells:
             yield [
                 *(entry.row, cell.label, entry.metric, entry.unit, entry.quoted, cell.paper, cell.ours),
-                *(_difference(cell), *[None] * 10, int(cell.is_stale), cell.reason),
+                *(_difference(cell), *[None] * 14, int(cell.is_stale), cell.reason),
                 *(_relative(cell.record, folder), _relative(cell.page, folder)),
             ]
 
@@ -176,7 +179,7 @@ def markdown(table: Table) -> str:
         "95 % interval",
         "SD",
         "against",
-        "gain",
+        "gain (95 % interval)",
         "p (Holm)",
     )
     lines = [f"# Table {table.number}: {table.title}", ""]
@@ -197,8 +200,16 @@ def _summary(entry: Entry) -> list[str]:
     return [
         *(entry.row, entry.label, shown(entry.paper, entry.unit, entry.digits), shown(entry.ours, entry.unit)),
         *(changed(entry.difference, entry.unit), interval, shown(entry.sd, entry.unit), entry.baseline or DASH),
-        *(changed(entry.gain, entry.unit), _p(entry.p_holm), f"{entry.done} of {entry.planned}", note),
+        *(_gain(entry), _p(entry.p_holm), f"{entry.done} of {entry.planned}", note),
     ]
+
+
+def _gain(entry: Entry) -> str:
+    """The gain with its interval, where it has one."""
+    gain, *limits = (
+        changed(value, entry.unit) for value in (entry.contrast.gain, entry.contrast.low, entry.contrast.high)
+    )
+    return gain if DASH in limits else f"{gain} ({' to '.join(limits)})"
 
 
 def _columns(entry: Entry, labels: Sequence[str]) -> list[str]:

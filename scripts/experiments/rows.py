@@ -1,10 +1,10 @@
 """What a study has for a row of a table: its runs, their scores by case, and why scores are missing."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,12 +13,12 @@ from common.errors import InputError
 from common.inference.reading import Evaluation, read, read_details
 from common.inference.results import PAGE, RESAMPLES
 from common.metrics.protocols import PRESENT
-from scripts.evaluate.compare import DIGITS, signed_rank
+from scripts.evaluate.compare import DIGITS
 from scripts.experiments.instances import Job
 from scripts.experiments.mapping import ROW
 from scripts.experiments.status import State
 
-__all__ = ["Run", "Scores", "estimate", "interval", "paired", "runs_of", "scores_of", "select", "spread"]
+__all__ = ["Contrast", "Run", "Scores", "contrast", "estimate", "interval", "runs_of", "scores_of", "select", "spread"]
 
 Scores = Mapping[str, ArrayLike]  # by case: [regions], NaN for a region that does not count; or a single figure
 
@@ -158,29 +158,93 @@ def interval(runs: Sequence[Scores], seed: int = 0) -> tuple[float, float]:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def paired(ours: Sequence[Scores], others: Sequence[Scores]) -> tuple[int, float, float] | None:
-    """Wilcoxon's signed-rank test on the cases that both rows have.
+class Contrast(NamedTuple):
+    """A row against another. Numbers that cannot be known are NaN.
 
-    A case counts once, with its mean over the runs and regions; one without any region does not count.
-
-    Returns:
-        Number of cases, mean difference (ours minus others) and two-sided p-value; None without a common case.
+    Attributes:
+        cases: that both rows have.
+        trainings: of the first row and of the second, on these cases.
+        gain: the first row's score minus the second's, on these cases.
+        low, high: 95 % interval of `gain`, over trainings and cases.
+        p: two-sided, of no gain, over trainings and cases.
     """
-    first, second = _by_case(ours), _by_case(others)
-    cases = sorted(first.keys() & second.keys())
-    if not cases:
-        return None
-    differences = np.round([first[case] - second[case] for case in cases], DIGITS)
-    return len(cases), float(differences.mean()), signed_rank(differences)
+
+    cases: int
+    trainings: tuple[int, int]
+    gain: float
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
 
 
-def _by_case(runs: Sequence[Scores]) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
+def contrast(ours: Sequence[Scores], others: Sequence[Scores], seed: int = 0) -> Contrast:
+    """Compare two rows on the cases that both have, over trainings as well as over cases.
+
+    Test sets that differ, such as those of folds, have a gain each, and Student's t tests their mean. On a single test
+    set, trainings and cases are drawn with replacement: all cases, and of each row one training less than it has, which
+    makes the variance of their mean unbiased (McCarthy and Snowden 1985, The bootstrap and finite population sampling).
+    The standard deviation of the gain over the draws is its error in Student's t, with the trainings' degrees of
+    freedom. A row with a single training there cannot be tested: what is due to its seed is unknown.
+
+    Args:
+        ours: scores of the first row's runs.
+        others: of the second row's.
+        seed: of the draws.
+    """
+    from scipy.stats import t, ttest_1samp  # here: it takes half a second to import
+
+    first, second = (_by_set(runs, _counting(ours) & _counting(others)) for runs in (ours, others))
+    sets = sorted(first.keys() & second.keys())
+    if not sets:
+        return Contrast(0, (0, 0), math.nan)
+    pairs = [(np.stack(first[cases]), np.stack(second[cases])) for cases in sets]
+    gains = [float(_score(mine.mean(axis=0)) - _score(other.mean(axis=0))) for mine, other in pairs]
+    gain = float(np.mean(gains))
+    trainings = sum(len(mine) for mine, _ in pairs), sum(len(other) for _, other in pairs)
+    known = Contrast(len({case for cases in sets for case in cases}), trainings, gain)
+    if len(sets) > 1:
+        if np.ptp(gains) < 10.0**-DIGITS:  # no error to compare with
+            return known
+        found = ttest_1samp(gains, 0)
+        low, high = found.confidence_interval(0.95)
+        return known._replace(low=float(low), high=float(high), p=float(found.pvalue))
+    if min(trainings) < 2 or known.cases < 2:
+        return known
+    error = float(np.std(_drawn(*pairs[0], np.random.default_rng(seed)), ddof=1))
+    if error < 10.0**-DIGITS:
+        return known
+    freedom = sum(trainings) - 2
+    margin = float(t.ppf(0.975, freedom)) * error
+    return known._replace(low=gain - margin, high=gain + margin, p=float(2 * t.sf(abs(gain) / error, freedom)))
+
+
+def _counting(runs: Sequence[Scores]) -> set[str]:
+    """The cases that count in some region."""
+    return {
+        case for scores in runs for case, value in scores.items() if not np.isnan(np.asarray(value, dtype=float)).all()
+    }
+
+
+def _by_set(runs: Sequence[Scores], known: Set[str]) -> dict[tuple[str, ...], list[NDArray[np.float64]]]:
+    """Scores [regions, cases] of the runs of each test set, which has the cases that are known alone."""
+    found: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
     for scores in runs:
-        for case, value in scores.items():
-            found.setdefault(case, []).append(float(_mean(np.atleast_1d(np.asarray(value, dtype=float)))))
-    means = {case: float(np.mean(values)) for case, values in found.items()}
-    return {case: value for case, value in means.items() if not math.isnan(value)}
+        if cases := tuple(sorted(scores.keys() & known)):
+            found.setdefault(cases, []).append(_array(scores, cases))
+    return found
+
+
+def _drawn(mine: NDArray[np.float64], other: NDArray[np.float64], draw: np.random.Generator) -> list[float]:
+    """Gains of `RESAMPLES` draws from scores [trainings, regions, cases]."""
+    count = mine.shape[-1]
+    gains = []
+    for _ in range(RESAMPLES):
+        cases = draw.integers(count, size=count)
+        means = [
+            _score(arm[draw.integers(len(arm), size=len(arm) - 1)][..., cases].mean(axis=0)) for arm in (mine, other)
+        ]
+        gains.append(float(means[0] - means[1]))
+    return gains
 
 
 def _scores_of_runs(runs: Sequence[Scores]) -> list[float]:

@@ -11,11 +11,12 @@ from common.metrics.protocols import protocol
 from scripts.evaluate.compare import adjusted, more_is_better
 from scripts.experiments.instances import Job
 from scripts.experiments.mapping import axes_of, names_of, paper
-from scripts.experiments.rows import Run, Scores, estimate, interval, paired, runs_of, scores_of, spread
+from scripts.experiments.rows import Contrast, Run, Scores, contrast, estimate, interval, runs_of, scores_of, spread
 from scripts.experiments.status import State
 
 __all__ = ["Cell", "Entry", "Table", "table_of"]
 
+NO_CONTRAST = Contrast(0, (0, 0), math.nan)
 ABSENT = "not in this study"
 WORDS = "Dice, of cases with the region"  # in place of Dice; DIFF-23
 
@@ -53,8 +54,8 @@ class Entry:
         low, high: 95 % bootstrap interval of `ours`.
         sd: sample standard deviation over the runs.
         done, planned: numbers of runs.
-        baseline: the best of the baselines, which `gain` and `p` compare with on `pairs` common cases.
-        p_holm: corrected for all tests of the table.
+        baseline: the best of the baselines, which `contrast` compares with; empty if there is none to compare with.
+        p_holm: the contrast's p, corrected for all tests of the table.
     """
 
     row: str
@@ -72,9 +73,7 @@ class Entry:
     is_stale: bool = False
     reason: str = ""
     baseline: str = ""
-    pairs: int = 0
-    gain: float = math.nan
-    p: float = math.nan
+    contrast: Contrast = NO_CONTRAST
     p_holm: float = math.nan
     cells: tuple[Cell, ...] = ()
     digits: int = 4
@@ -136,8 +135,8 @@ def table_of(
             entries = [
                 replace(entry, metric=measured, label=WORDS) if entry.metric == metric else entry for entry in entries
             ]
-    tested = [place for place, entry in enumerate(entries) if not math.isnan(entry.p)]
-    for place, p in zip(tested, adjusted([entries[place].p for place in tested]), strict=True):
+    tested = [place for place, entry in enumerate(entries) if not math.isnan(entry.contrast.p)]
+    for place, p in zip(tested, adjusted([entries[place].contrast.p for place in tested]), strict=True):
         entries[place] = replace(entries[place], p_holm=p)
     return Table(
         spec["table"], name, printed["title"], spec.get("note", ""), tuple(entries), tuple(printed["inconsistent"])
@@ -254,8 +253,4 @@ def _tested(entry: Entry, baselines: Sequence[str], found: Mapping[str, _Found],
         return entry
     sign = 1 if rising else -1
     best = max(known, key=lambda name: sign * estimate(found[name].scores))
-    test = paired(found[entry.row].scores, found[best].scores)
-    if test is None:
-        return replace(entry, baseline=best)
-    pairs, gain, p = test
-    return replace(entry, baseline=best, pairs=pairs, gain=gain, p=p)
+    return replace(entry, baseline=best, contrast=contrast(found[entry.row].scores, found[best].scores))

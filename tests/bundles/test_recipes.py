@@ -118,9 +118,9 @@ def test_the_crops_of_recipe_code_are_those_of_the_public_code(seed):
     np.testing.assert_array_equal(found["label"], expected["label"])
 
 
-# The crops of the self-supervised stages in the public code (v1.0.0, c58e9e6: pretrain/utils/data_utils.py, lines 131 to
-# 142; downstream/BraTS/ssl/utils/data_utils.py, lines 173 to 184): intensities from -1000 to 1000 become 0 to 1 before
-# what is above 0 is taken for foreground, so that the background is, too. Two crops of a volume
+# The crops of the self-supervised stages in the public code (v1.0.0, pretrain/utils/data_utils.py, 131-142;
+# downstream/BraTS/ssl/utils/data_utils.py, 173-184): intensities from -1000 to 1000 become 0 to 1 before what is above
+# 0 is taken for foreground, so that the background is, too. Two crops of a volume
 
 
 @pytest.mark.parametrize("bundle", ["ukb_ssl_pretrain", "brats_stage2"])

@@ -8,7 +8,7 @@ from scipy import stats
 
 from common.inference.reading import read
 from common.metrics.protocols import Scores, protocol
-from scripts.experiments.rows import estimate, interval, paired, scores_of, spread
+from scripts.experiments.rows import contrast, estimate, interval, scores_of, spread
 from scripts.experiments.status import State
 from scripts.experiments.tables import table_of
 from tests.scripts.evaluate.evaluations import write_evaluation
@@ -72,23 +72,59 @@ def test_a_row_is_the_mean_of_its_folds_beside_the_papers(scored, found):
     assert mine.ours == pytest.approx(np.mean([scores["second", fold].mean() for fold in FOLDS]))
 
 
-def test_rows_are_tested_against_the_best_baseline_with_holm_over_the_table(scored, found):
+def test_rows_are_tested_against_the_best_baseline_over_the_folds_with_holm_over_the_table(scored, found):
     _, scores = scored
-    of_case = {system: np.concatenate([scores[system, fold].mean(axis=1) for fold in FOLDS]) for system in LEVELS}
-    assert of_case["second"].mean() > of_case["first"].mean()
-    p = {
-        row: stats.wilcoxon(np.round(of_case[system] - of_case["second"], 12)).pvalue
+    gains = {
+        row: [scores[system, fold].mean() - scores["second", fold].mean() for fold in FOLDS]
         for row, system in {"BSF-T (62M)": "ours", "One-Stage (62M)": "middle"}.items()
     }
-    for row, system in {"BSF-T (62M)": "ours", "One-Stage (62M)": "middle"}.items():
+    assert np.mean([scores["second", fold] for fold in FOLDS]) > np.mean([scores["first", fold] for fold in FOLDS])
+    p = {}
+    for row, of_folds in gains.items():
+        measured = found[row].contrast
+        expected = stats.ttest_1samp(of_folds, 0)
         assert found[row].baseline == "Mine"
-        assert found[row].pairs == 5 * CASES
-        assert found[row].gain == pytest.approx((of_case[system] - of_case["second"]).mean(), abs=1e-12)
-        assert found[row].p == pytest.approx(p[row], rel=1e-9)
+        assert (measured.cases, measured.trainings) == (5 * CASES, (5, 5))
+        assert measured.gain == pytest.approx(np.mean(of_folds), abs=1e-12)
+        assert (measured.low, measured.high) == pytest.approx(expected.confidence_interval(0.95), abs=1e-9)
+        p[row] = expected.pvalue
+        assert measured.p == pytest.approx(p[row], rel=1e-9)
     small, large = sorted(p, key=p.__getitem__)
     assert found[small].p_holm == pytest.approx(min(1, 2 * p[small]))
     assert found[large].p_holm == pytest.approx(min(1, max(2 * p[small], p[large])))
-    assert all(math.isnan(found[row].p) for row in ("Mine", "SwinUNETR (62M)"))
+    assert all(math.isnan(found[row].contrast.p) for row in ("Mine", "SwinUNETR (62M)"))
+
+
+def test_seeds_on_one_test_set_are_tested_over_trainings_and_cases():
+    """The error against its formula; what separates the arms differs between trainings and between cases."""
+    draw = np.random.default_rng(3)
+    cases, shifts = 40, {"ours": [0.10, 0.04, 0.07], "others": [0.02, -0.02]}
+    level = draw.uniform(0.4, 0.9, size=cases)
+    harder = 0.05 * draw.standard_normal(cases)  # for the first arm
+    values = {
+        arm: [level + shift + (harder if arm == "ours" else 0) for shift in of_arm] for arm, of_arm in shifts.items()
+    }
+    runs = {arm: [{f"c{n}": value for n, value in enumerate(run)} for run in found] for arm, found in values.items()}
+    found = contrast(runs["ours"], runs["others"])
+    error = math.sqrt(
+        np.var(shifts["ours"], ddof=1) / 3 + np.var(shifts["others"], ddof=1) / 2 + np.var(harder) / cases
+    )
+    gain = np.mean(values["ours"]) - np.mean(values["others"])
+    margin = stats.t.ppf(0.975, 3) * error
+    assert (found.cases, found.trainings) == (cases, (3, 2))
+    assert found.gain == pytest.approx(gain)
+    assert (found.low, found.high) == pytest.approx((gain - margin, gain + margin), abs=0.03 * margin)
+    assert found.p == pytest.approx(2 * stats.t.sf(gain / error, 3), rel=0.05)
+    assert stats.wilcoxon(np.mean(values["ours"], 0) - np.mean(values["others"], 0)).pvalue < 1e-6 < found.p
+
+
+def test_one_training_an_arm_is_not_tested():
+    ours, others = ([{f"c{n}": level + n / 100 for n in range(9)}] for level in (0.8, 0.5))
+    found = contrast(ours, others)
+    assert (found.cases, found.trainings) == (9, (1, 1))
+    assert found.gain == pytest.approx(0.3)
+    assert all(math.isnan(value) for value in (found.low, found.high, found.p))
+    assert math.isnan(contrast(ours * 2, others).p), "the other arm has one"
 
 
 def test_the_interval_of_folds_resamples_the_cases_of_each_fold(scored, found):
@@ -122,14 +158,13 @@ def test_test_sets_weigh_by_their_runs():
     assert math.isnan(spread([sure])), "one run"
 
 
-def test_only_common_cases_are_paired():
+def test_only_common_cases_are_compared():
     first = [{"a": 0.9, "b": 0.8}, {"b": 0.6, "c": 0.5}]
     second = [{"b": 0.5, "c": 0.1, "d": 0.0}]
-    cases, gain, p = paired(first, second)
-    assert cases == 2
-    assert gain == pytest.approx(((0.7 - 0.5) + (0.5 - 0.1)) / 2)
-    assert p == pytest.approx(stats.wilcoxon([0.2, 0.4]).pvalue)
-    assert paired(first, [{"z": 1.0}]) is None
+    found = contrast(first, second)
+    assert (found.cases, found.trainings) == (2, (1, 1))
+    assert found.gain == pytest.approx(((0.6 - 0.5) + (0.5 - 0.1)) / 2)
+    assert contrast(first, [{"z": 1.0}])[:2] == (0, (0, 0))
 
 
 def test_regions_can_be_chosen(scored):
@@ -166,8 +201,8 @@ def test_cases_without_the_region_can_be_left_out(tmp_path):
     assert entry.metric == "dice_present"
     assert entry.low <= entry.ours <= entry.high
     ours = [scores_of(read(jobs[f"ours/fold{fold}/evaluation"].results), "dice_present", None) for fold in (0, 1)]
-    zeros = [dict.fromkeys("abcd", np.zeros(3))]
-    assert paired(ours, zeros)[1] == pytest.approx(np.mean([2.1 / 3, 1.3 / 2, 1.2 / 2, 1.8 / 2]))
+    zeros = [dict.fromkeys(scores, np.zeros(3)) for scores in ours]
+    assert contrast(ours, zeros).gain == pytest.approx((first + second) / 2)
 
 
 def test_fewer_is_better_for_lesion_counts(tmp_path):
@@ -183,9 +218,8 @@ def test_fewer_is_better_for_lesion_counts(tmp_path):
         write_evaluation(jobs[f"{system}/fold0/evaluation"].results, scores, measured)
     found = entries(jobs, table, study)
     entry = found["BrainSegFounder", "lesion_count_difference"]
-    assert (entry.baseline, entry.gain, entry.ours, entry.paper, entry.unit) == ("Low", -1.0, 1.0, 3.421, "lesions")
-    assert entry.p == pytest.approx(stats.wilcoxon([-1.0] * 8).pvalue)
-    assert entry.p_holm == pytest.approx(min(1, 4 * entry.p))  # the smallest of four tests
+    assert (entry.baseline, entry.ours, entry.paper, entry.unit) == ("Low", 1.0, 3.421, "lesions")
+    assert entry.contrast.gain == -1.0
     assert found["HeRN", "volume_difference"].reason == "quoted from the paper (leaderboard)"
 
 
@@ -212,7 +246,7 @@ def test_an_empty_cell_says_why(scored):
     assert [cell.is_stale for cell in entry.cells] == [False, False, False, True, False]
     assert (entry.done, entry.planned, entry.is_stale) == (2, 5, True)
     assert entry.ours == pytest.approx(np.mean([scores["ours", fold].mean() for fold in (3, 4)]))
-    assert entry.pairs == 2 * CASES  # only the folds that are there
+    assert entry.contrast.cases == 2 * CASES  # only the folds that are there
     other = found["BSF-S (64M)"]
     assert {other.reason, *(cell.reason for cell in other.cells)} == {"not in this study"}
 
