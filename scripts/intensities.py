@@ -4,20 +4,24 @@ Subjects of the embedded cohort are scanned, normalized, and compared with the a
 with brain masks of your own, with `--root`, by what the z-score takes for the brain.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
+import nibabel
 import numpy as np
 
 from common.bars import tqdm
 from common.cli import run
 from common.errors import InputError, check_number, show
 from common.files import expand_home
+from common.prepare.volumes import Volume, read_volume
 from scripts.phantoms.layouts import LAYOUTS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
+from scripts.prepare.labels import read_labels
 
 __all__ = ["Scan", "main", "scans", "tissue_scale", "voxels"]
 
@@ -61,7 +65,7 @@ def main(
         modality: ending of a scan's name: SUBJECT_T1.nii.gz, on the mask's grid.
     """
     if root is not None:
-        _against_masks(root, str(mask), str(modality))
+        _against_masks(root, mask, modality)
         return
     check_number("subjects", subjects, int, 1, 1000)
     check_number("seed", seed, int, 0, 2**31)
@@ -88,10 +92,17 @@ def main(
 def _against_masks(root: str, mask: str, modality: str) -> None:
     """Print how well the brain is found in the heads of a folder, and what that does to their z-scores."""
     folder = expand_home(root, f"--root={root}")
+    if not folder.is_dir():
+        raise InputError(f"--root={root}: no such folder; expected a folder of heads with masks")
+    for name, ending in (("mask", mask), ("modality", modality)):
+        if not isinstance(ending, str) or not re.fullmatch(r"\w+", ending):
+            raise InputError(f"--{name}={ending}: expected the words that end file names, such as brain_mask")
     pairs = [(path.with_name(path.name.replace(f"_{mask}.", f"_{modality}.")), path) for path in _masks(folder, mask)]
     pairs = [(scan, path) for scan, path in pairs if scan.is_file()]
     if not pairs:
-        raise InputError(f"--root={root}: no SUBJECT_{modality}.nii.gz beside a SUBJECT_{mask}.nii.gz")
+        raise InputError(f"--root={root}: no such files; expected SUBJECT_{modality}.nii.gz and SUBJECT_{mask}.nii.gz")
+    for _ in range(2):  # PyTorch optimises the network in the first two calls of a process
+        _against_mask(*pairs[0])
     rows = [_against_mask(*pair) for pair in tqdm(pairs, desc="intensities", unit="head")]
     scores, means, deviations, seconds = np.array(rows).T
     show(f"heads: {len(rows)}", f"Dice: median {np.median(scores):.3f}, worst {scores.min():.3f}")
@@ -108,9 +119,11 @@ def _against_mask(scan: Path, mask: Path) -> tuple[float, float, float, float]:
     from common.data.intensities import brain_and_head
     from common.metrics.measures import dice
 
-    (image, spacing), (truth, _) = _canonical(scan), _canonical(mask)
-    if image.shape != truth.shape or not truth.any():
-        raise InputError(f"{mask}: expected a mask of a brain on the grid of {scan.name}")
+    volume = read_volume(scan)
+    labels = read_labels(mask, volume.grid)
+    if not labels.array.any():
+        raise InputError(f"{mask}: no voxel above 0; expected a brain mask")
+    (image, spacing), (truth, _) = _canonical(volume), _canonical(labels)
     started = time.perf_counter()
     found = brain_and_head(torch.from_numpy(image), spacing)[0].numpy()
     seconds = time.perf_counter() - started
@@ -119,16 +132,13 @@ def _against_mask(scan: Path, mask: Path) -> tuple[float, float, float, float]:
 
 
 def _masks(folder: Path, mask: str) -> list[Path]:
-    return sorted(path for ending in (".nii.gz", ".nii") for path in folder.rglob(f"*_{mask}{ending}"))
+    """The masks in a folder, without those of hidden folders."""
+    found = (path for ending in (".nii.gz", ".nii") for path in folder.rglob(f"*_{mask}{ending}"))
+    return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def _canonical(path: Path) -> tuple[np.ndarray, list[float]]:
+def _canonical(volume: Volume) -> tuple[np.ndarray, list[float]]:
     """The voxels in the order RAS, and their edges in mm."""
-    import nibabel
-
-    from common.prepare.volumes import read_volume
-
-    volume = read_volume(path)
     image = nibabel.as_closest_canonical(nibabel.Nifti1Image(volume.array.astype(np.float32), volume.affine))
     return np.ascontiguousarray(image.dataobj), [float(edge) for edge in image.header.get_zooms()]
 

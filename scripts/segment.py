@@ -2,17 +2,20 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+from fire.decorators import SetParseFn
 
 from common import cli, weights
 from common.data.provenance import is_skull_stripped
 from common.errors import InputError, choice, show
-from common.files import expand_home
+from common.files import digest, expand_home, read_json, write_json
 from common.inference import Volumes
 from scripts.prepare import __main__ as preparation
 from scripts.prepare.labels import read_labels
+from scripts.prepare.store import RECORD
 
 __all__ = ["segment"]
 
@@ -20,8 +23,11 @@ ROOT = Path(__file__).resolve().parents[1]
 LIKE = {"brats_finetune": "brats", "atlas_finetune": "atlas"}  # bundle -> whose scans its model expects
 CONVENTION = {"brats": "brats2021", "atlas": "atlas"}  # of their label maps, if the checkpoint states none
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
+RESULTS = (PREDICTED, LABELS)
+SOURCES = ".sources.json"  # in PREDICTED: what each label map there was made of
 
 
+@SetParseFn(str, "accept")
 def segment(
     scans: str,
     bundle: str,
@@ -32,16 +38,16 @@ def segment(
     patterns: Mapping[str, str] | None = None,
     modality: str | None = None,
     device: str = "cpu",
-    accept: str | Sequence[str] | None = None,
+    accept: str | None = None,
     jobs: int = 1,
 ) -> None:
     """Prepare raw scans as a model expects them, segment them, and bring the label maps back to the scans' own grids.
 
     Writes OUTPUT/labels/SUBJECT.nii.gz, on the grid of the subject's T1, and OUTPUT/labels/volumes.csv, the regions'
     volumes there. Look at OUTPUT/prepared/overview.html first: it shows how the scans were prepared. OUTPUT/predicted
-    has the label maps in the space of the prepared scans. Repeat the command to go on after an interruption. A subject
-    that cannot be prepared, or whose preparation is outside its limits, is reported in one line and left out; the exit
-    status is then 1.
+    has the label maps in the space of the prepared scans. Repeat the command to go on after an interruption; what was
+    made of other scans or other weights is made again. A subject that cannot be prepared, or whose preparation is
+    outside its limits, is reported in one line and left out; the exit status is then 1.
 
     Args:
         scans: folder of raw scans, NIfTI or DICOM, as python -m scripts.prepare reads it.
@@ -67,18 +73,51 @@ def segment(
     options["patterns"] = patterns
     if brain is not None:
         options["brain"] = brain
-    for part in (PREPARED, PREDICTED, LABELS):
-        (folder / part).mkdir(parents=True, exist_ok=True)
     is_complete = _passes(preparation.prepare, scans, str(folder / PREPARED), labels="none", **options)
+    volumes = {part: Volumes(str(folder / part), record.get("label_convention", CONVENTION[usual])) for part in RESULTS}
+    subjects = _prepared(folder / PREPARED)
+    forget(folder, volumes, _sources(folder / PREPARED, subjects, file))
+    if not subjects:  # the lines above say why
+        raise SystemExit(1)
     is_complete &= _predicts(bundle, file, folder, device)
-    if not any((folder / PREDICTED).glob("*.nii.gz")):  # the lines above say why
+    if not any((folder / PREDICTED).glob("*.nii.gz")):
         raise SystemExit(1)
     places = [str(folder / part) for part in (PREPARED, PREDICTED, LABELS)]
     is_complete &= _passes(preparation.back, *places, modality=modality)
-    _measure(folder / LABELS, record.get("label_convention", CONVENTION[usual]))
+    for label in sorted((folder / LABELS).glob("*.nii.gz")):  # an affine registration has changed the volumes
+        read = read_labels(label)
+        volumes[LABELS].measure(label.name.removesuffix(".nii.gz"), read.array, read.affine)
+    volumes[LABELS].write()
     show(f"label maps and volumes.csv: {folder / LABELS}")
     if not is_complete:
         raise SystemExit(1)
+
+
+def _prepared(folder: Path) -> list[str]:
+    """The subjects of the datalist of a preparation."""
+    return [case["subject"] for case in read_json(folder / "datalist.json")["testing"]]
+
+
+def _sources(prepared: Path, subjects: Collection[str], checkpoint: Path) -> dict[str, str]:
+    """What each subject's label map is made of, in a word."""
+    weights_digest = digest(checkpoint)
+    return {subject: f"{weights_digest} {digest(prepared / subject / RECORD)}" for subject in subjects}
+
+
+def forget(folder: Path, volumes: Mapping[str, Volumes], sources: Mapping[str, str]) -> None:
+    """Remove results of subjects that are left out, or whose scans or weights have changed; note the sources."""
+    note = folder / PREDICTED / SOURCES
+    known = read_json(note) if note.is_file() else {}
+    kept = [subject for subject, source in sources.items() if known.get(subject) == source]
+    for part in RESULTS:
+        for file in (folder / part).glob("*.nii.gz"):
+            if file.name.removesuffix(".nii.gz") not in kept:
+                file.unlink()
+        if volumes[part].rows:
+            volumes[part].keep(kept)
+            volumes[part].write()
+    note.parent.mkdir(parents=True, exist_ok=True)
+    write_json(note, sources)
 
 
 def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,15 +148,6 @@ def _predicts(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
     options += [f"--output_dir={folder / PREDICTED}", "--existing=skip", f"--device={device}"]
     command = [sys.executable, "-m", "scripts.run", bundle, "inference", *options]
     return subprocess.run(command, cwd=ROOT, check=False).returncode == 0
-
-
-def _measure(labels: Path, convention: str) -> None:
-    """Write the volumes of the label maps on the scans' grids; an affine registration changes volumes."""
-    volumes = Volumes(str(labels), convention)
-    for file in sorted(labels.glob("*.nii.gz")):
-        label = read_labels(file)
-        volumes.measure(file.name.removesuffix(".nii.gz"), label.array, label.affine)
-    volumes.write()
 
 
 if __name__ == "__main__":

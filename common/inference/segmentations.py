@@ -148,6 +148,10 @@ class Volumes:
             voxels = sum(counts[value] for value in values)
             self.rows[subject, region] = f"{voxels * voxel:.6g}", str(voxels)
 
+    def keep(self, subjects: Collection[str]) -> None:
+        """Drop the rows of all other subjects."""
+        self.rows = {(subject, region): row for (subject, region), row in self.rows.items() if subject in subjects}
+
     def write(self) -> None:
         """Write the table."""
         write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])

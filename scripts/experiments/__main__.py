@@ -45,7 +45,7 @@ def plan(
         ukb: folder of the UK Biobank cohort.
         brats: folder of the BraTS cohort.
         atlas: folder of the ATLAS cohort. A cohort that is not given is made of phantoms if the study says how.
-        dataset_dir: folder of data sets of one's own: where `data` lies, and paths of a datalist in `files` start.
+        dataset_dir: folder of your own data sets: where `data` lies, and paths of a datalist in `files` start.
         files: further files by the names that the study gives them, such as "{'ct': 'model_swinvit.pt'}".
         gpus: processes of each training, by torchrun.
         measure: whether steps that were not measured yet are measured now.
@@ -93,7 +93,7 @@ def run(
         ukb: folder of the UK Biobank cohort.
         brats: folder of the BraTS cohort.
         atlas: folder of the ATLAS cohort.
-        dataset_dir: folder of data sets of one's own: where `data` lies, and paths of a datalist in `files` start.
+        dataset_dir: folder of your own data sets: where `data` lies, and paths of a datalist in `files` start.
         files: further files by the names that the study gives them.
         gpus: processes of each training, by torchrun.
         jobs: number of jobs at once; on this machine they share its cores.
@@ -145,7 +145,7 @@ def report(
         ukb: folder of the UK Biobank cohort, and so on: the same as for `plan` and `run`, or the results are stale.
         brats: folder of the BraTS cohort.
         atlas: folder of the ATLAS cohort.
-        dataset_dir: folder of data sets of one's own: where `data` lies, and paths of a datalist in `files` start.
+        dataset_dir: folder of your own data sets: where `data` lies, and paths of a datalist in `files` start.
         files: further files by the names that the study gives them.
         gpus: processes of each training.
         participants: CSV or TSV file with a line for each person, for Table 7 and Figure 2.

@@ -83,7 +83,7 @@ class Places:
     Attributes:
         output: folder of all results.
         roots: folders of the cohorts, by layout; a cohort without one is made, if the study says how. `OWN` is the
-            folder of data sets of one's own: the paths of a datalist in `files` start there, and `data` lies there.
+            folder of your own data sets: the paths of a datalist in `files` start there, and `data` lies there.
         files: further files or folders by the names that the study gives them, such as public weights.
         gpus: processes of each training, by torchrun; 1 for a plain command.
     """

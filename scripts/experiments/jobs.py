@@ -118,6 +118,8 @@ def _datalist(of: Instance, jobs: Mapping[str, Job]) -> Job:
         )
         if OWN not in of.places.roots:
             absent = absent or "expected --dataset_dir, the folder of the datalist's paths"
+        elif not root.is_dir():
+            absent = absent or f"expected a folder {root}"
     else:
         layout = of.entry["layout"]
         cohort = jobs.get(f"cohorts/{layout}")

@@ -23,11 +23,11 @@ DATALIST = {
     "type": "object",
     "properties": {
         "layout": {"enum": LAYOUTS},
-        "data": NAME,
+        "data": {"type": "string", "pattern": r"^\w[\w.-]*\Z"},  # a folder's name, no path
         "from": NAME,
         "files": {"type": "array", "items": NAME},
         "for": AXES,
-        "options": OPTIONS,
+        "options": {**OPTIONS, "propertyNames": {"pattern": r"^(?!root$|output$|datalist$)[a-z][a-z0-9_]*$"}},
     },
     "oneOf": [{"required": ["layout"]}, {"required": ["data"]}, {"required": ["from"]}],
     "additionalProperties": False,

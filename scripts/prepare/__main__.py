@@ -1,13 +1,16 @@
 """Raw head scans to what the models expect, and predictions back: `python -m scripts.prepare [back]`."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fire.decorators import SetParseFn
+
 from common.cli import run
 from common.data.layouts.names import stem_of
-from common.errors import InputError, check_number, choice, show
+from common.errors import InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from scripts.arrays import array_of
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["back", "prepare"]
 
 
+@SetParseFn(str, "accept")  # a subject's name can look like a number: 1234567_20252_2_0
 def prepare(
     root: str,
     output: str,
@@ -33,7 +37,7 @@ def prepare(
     missing: str = "refuse",
     spacing: float = 1.0,
     device: str = "cpu",
-    accept: str | Sequence[str] | None = None,
+    accept: str | None = None,
     jobs: int = 1,
     slurm: Mapping[str, Any] | None = None,
 ) -> None:
@@ -68,7 +72,7 @@ def prepare(
         spacing: edge of the result's voxels in mm, 1 to 4. The models were trained on 1.
         device: cpu or cuda, for the brain extraction.
         accept: subjects whose figures are outside their limits, but whose pictures show that they are right, such as
-            "sub-01,sub-02".
+            "sub-01,sub-02", or all. They stay accepted as long as their files and the settings stay the same.
         jobs: subjects at a time; each takes up to 2 GB of memory at 1 mm. With `slurm`, the number of SLURM jobs, each
             of which prepares its part of the subjects, one at a time.
         slurm: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";
@@ -90,7 +94,7 @@ def prepare(
     subjects = find_subjects(
         source, names, _patterns(patterns, names), _series(series, names), labels, keeps_missing, masks
     )
-    accepted = _accepted(accept, [subject.name for subject in subjects])
+    accepted = accepted_of(accept, [subject.name for subject in subjects])
     folder = _output(output, source)
     array = None if slurm is None else array_of(slurm, folder, "prepare", jobs)
     outcomes = prepare_cohort(subjects, settings, folder, jobs, accepted, array)
@@ -159,12 +163,22 @@ def _patterns(patterns: Any, modalities: Sequence[str]) -> Mapping[str, str]:
     return patterns
 
 
-def _accepted(accept: Any, subjects: Sequence[str]) -> list[str]:
-    given = [] if accept is None else accept if isinstance(accept, list | tuple) else str(accept).split(",")
-    names = [str(name) for name in given]
+def accepted_of(accept: str | None, subjects: Sequence[str]) -> list[str]:
+    """The subjects that `--accept` names.
+
+    Raises:
+        InputError: one is none of `subjects`.
+    """
+    if accept is None:
+        return []
+    if not isinstance(accept, str) or not accept:
+        raise InputError(f"--accept={accept}: expected names of subjects, such as sub-01,sub-02, or all")
+    if accept == "all":
+        return list(subjects)
+    names = [accept] if accept in subjects else accept.split(",")
     for name in names:
         if name not in subjects:
-            raise InputError(f"--accept={name}: no such subject; expected one of {', '.join(subjects)}")
+            raise InputError(f"--accept={name}: no such subject; expected some of {shortened(subjects)}, or all")
     return names
 
 
@@ -208,7 +222,7 @@ def _report(outcomes: Sequence["Outcome"], done: str) -> None:
     ]
     show(f"{', '.join(counts)}; {done}")
     if outside:
-        show(f"left out of the datalist; if the page shows that one is right: --accept={','.join(outside)}")
+        show(f"left out of the datalist; if their pictures are right: {shlex.quote('--accept=' + ','.join(outside))}")
     if failed or outside:
         raise SystemExit(1)
 

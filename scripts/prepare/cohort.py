@@ -34,8 +34,8 @@ from scripts.prepare.store import (
     begin,
     finished,
     folder_of,
+    move,
     picture_file,
-    place,
     read_record,
     scan_file,
     write_subject,
@@ -44,7 +44,7 @@ from scripts.prepare.store import (
 __all__ = ["DATALIST", "PAGE", "QUALITY", "Outcome", "prepare_cohort", "run_in_processes"]
 
 DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"
-FORMAT = 3  # of the method; another number prepares all subjects anew
+FORMAT = 4  # of the method; another number prepares all subjects anew
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
 
 
@@ -52,8 +52,8 @@ VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
 class Outcome:
     """What became of a subject: prepared now (`is_new`) or before, outside some limits, or failed (`fault`).
 
-    One outside its limits is left out of the datalist unless the user accepts it. `remarks` are on the choice of its
-    DICOM series.
+    A subject outside its limits is left out of the datalist until the user accepts it. `remarks` are on the choice of
+    its DICOM series.
     """
 
     name: str
@@ -97,16 +97,18 @@ def prepare_cohort(
     accepted: Collection[str] = (),
     array: Array | None = None,
 ) -> list[Outcome]:
-    """Prepare subjects, and write datalist.json, quality.csv and overview.html for those that succeeded.
+    """Prepare subjects, and write datalist.json, quality.csv and overview.html.
 
-    A subject that was prepared from the same files with the same settings is left as it is.
+    A subject that was prepared from the same files with the same settings is left as it is. One that fails, or is
+    outside its limits and not accepted, is not in datalist.json, and what was prepared lies where no reader looks.
 
     Args:
         subjects: as `find_subjects` returns them.
         settings: for all of them.
         output: folder, which exists.
         jobs: subjects at a time; each gets its share of the cores.
-        accepted: names of subjects that datalist.json has even if their figures are outside the limits.
+        accepted: names of subjects whose figures may be outside their limits; so may those of a subject that an earlier
+            call was to accept, as long as its files and the settings stay the same.
         array: SLURM jobs that prepare them instead of this machine.
 
     Raises:
@@ -122,6 +124,8 @@ def prepare_cohort(
         for subject in subjects:
             if subject.fault:
                 outcomes[subject.name] = Outcome(subject.name, fault=subject.fault)
+            if outcomes[subject.name].fault:  # what was prepared of its files of before
+                _leave_out(output, subject.name)
         ordered = [outcomes[subject.name] for subject in subjects]
         regions = next((subject.regions for subject in subjects if subject.labels), None)
         _write_tables(ordered, settings, regions, output)
@@ -192,11 +196,13 @@ def _prepared(order: _Order) -> Outcome:
     }
     for is_out in (False, True):
         record = finished(folder_of(order.output, subject.name, is_out), wanted)
-        if record is not None:
-            found = tuple(outside(Figures(**record["figures"])))
-            outcome = Outcome(subject.name, outside=found, is_accepted=order.is_accepted, remarks=tuple(remarks))
-            place(order.output, subject.name, outcome.is_left_out)
-            return outcome
+        if record is None:
+            continue
+        found = tuple(outside(Figures(**record["figures"])))
+        is_accepted = order.is_accepted or not is_out
+        outcome = Outcome(subject.name, outside=found, is_accepted=is_accepted, remarks=tuple(remarks))
+        move(order.output, subject.name, outcome.is_left_out)
+        return outcome
     volumes = {modality: scan.read() for modality, scan in scans.items()}
     drawn = None if labels is None else _drawn(labels.file, volumes, settings.reference)
     brain = None if subject.brain is None else read_labels(subject.brain, volumes[settings.reference].grid).array > 0
@@ -231,8 +237,17 @@ def _prepared(order: _Order) -> Outcome:
         remarks=tuple(remarks),
         seconds=record["seconds"],
     )
+    if outcome.is_left_out:
+        _leave_out(order.output, subject.name)
     write_subject(order.output, subject.name, outcome.is_left_out, prepared, settings, record, brought)
     return outcome
+
+
+def _leave_out(output: Path, subject: str) -> None:
+    """Hide what was prepared of a subject earlier from readers, and remove the datalist that may name it."""
+    if folder_of(output, subject, is_left_out=False).is_dir():
+        (output / DATALIST).unlink(missing_ok=True)  # `_write_tables` writes it again
+        move(output, subject, is_left_out=True)
 
 
 def _drawn(file: Path, volumes: Mapping[str, Volume], reference: str) -> _Drawn:

@@ -27,15 +27,17 @@ __all__ = [
     "finished",
     "folder_of",
     "mask_file",
+    "move",
     "picture_file",
-    "place",
     "read_record",
     "scan_file",
     "write_subject",
 ]
 
 RECORD = "prepare.json"
-OUTSIDE = ".outside_limits"  # folder in the output for subjects that no reader should take; its dot hides it from all
+LEFT_OUT = (
+    ".left_out"  # folder in the output for subjects that readers should not take, as they pass over hidden folders
+)
 LABELS = "seg"  # ends the name of a label map, as in BraTS
 WORK = ".prepare"  # folder in the output for what is not finished
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
@@ -62,20 +64,26 @@ def picture_file(subject: str) -> str:
 
 
 def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
-    """The folder of a subject: beside the others, or where those lie that are outside their limits."""
-    return output / OUTSIDE / subject if is_left_out else output / subject
+    """The folder of a subject: beside the others, or where those lie that are left out."""
+    return output / LEFT_OUT / subject if is_left_out else output / subject
 
 
-def place(output: Path, subject: str, is_left_out: bool) -> None:
-    """Bring the folder of a prepared subject, which this process has begun, to the place of `folder_of`.
+def move(output: Path, subject: str, is_left_out: bool) -> None:
+    """Move a prepared subject's folder, if it is not there, to where `folder_of` says.
 
     Raises:
         InputError: it cannot be moved.
     """
-    other = folder_of(output, subject, not is_left_out)
-    if other.is_dir():
-        with _appearing(output, subject, is_left_out) as new:
-            other.rename(new)
+    source, target = folder_of(output, subject, not is_left_out), folder_of(output, subject, is_left_out)
+    if not source.is_dir():
+        return
+    try:
+        target.parent.mkdir(exist_ok=True)
+        if target.exists():  # an earlier version
+            shutil.rmtree(target)
+        source.rename(target)
+    except OSError as error:
+        raise InputError(f"{target}: {error.strerror or error}; expected a folder that can be written") from error
 
 
 def write_subject(
@@ -92,7 +100,7 @@ def write_subject(
     Args:
         output: folder of all subjects.
         subject: its name.
-        is_left_out: whether its figures are outside their limits, and nobody has accepted them; see `folder_of`.
+        is_left_out: whether readers should not take it; see `folder_of`.
         prepared: its scans.
         settings: that they were prepared with.
         record: of this; transforms and files are added.
@@ -174,16 +182,23 @@ def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
     """A folder to fill; at the end of the block it becomes the subject's, wherever an earlier one lay."""
     new, old = (_work(output, subject) / kind for kind in ("new", "old"))
     wanted = folder_of(output, subject, is_left_out)
+    earlier = {folder_of(output, subject, is_out): old / str(is_out) for is_out in (False, True)}
     try:
         for path in (new, old):  # of a process that was killed
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir()
         yield new
-        for earlier in (wanted, folder_of(output, subject, not is_left_out)):
-            if earlier.exists():
-                earlier.rename(old / earlier.parent.name)
         wanted.parent.mkdir(exist_ok=True)
-        new.rename(wanted)
+        for folder, kept in earlier.items():
+            if folder.exists():
+                folder.rename(kept)
+        try:
+            new.rename(wanted)
+        except OSError:
+            for folder, kept in earlier.items():
+                if kept.exists():
+                    kept.rename(folder)
+            raise
     except OSError as error:
         raise InputError(f"{wanted}: {error.strerror or error}; expected a folder that can be written") from error
 

@@ -1,6 +1,7 @@
 """`scripts.intensities`: its scans against the files of the same subject, its figures against plain arithmetic."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -39,14 +40,23 @@ def test_own_heads_are_held_against_their_masks(tmp_path, capsys, heads):
     for number, case in enumerate(heads):
         for name, voxels in ((case.modality, case.image), ("brain", case.brain.astype(np.uint8))):
             write_volume(tmp_path / f"{number}/S{number}_{name}.nii.gz", voxels, np.diag([-4.0, 4, 4, 1]))
+    shutil.copytree(tmp_path / "0", tmp_path / ".left_out/S0")
     intensities.main(root=str(tmp_path))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "heads: 1", "the FLAIR is another subject's"
+    assert lines[0] == "heads: 1", "the FLAIR is another subject's, and hidden folders do not count"
     assert float(re.search(r"worst ([0-9.]+)", lines[1])[1]) > 0.95
-    assert "within 5%" in lines[2]
+    mean, deviation = (float(re.search(r"largest ([0-9.]+)%", line)[1]) for line in lines[2:4])
+    assert 0 < mean < 5
+    assert 0 < deviation < 10
     (tmp_path / "0/S0_brain.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"no SUBJECT_T1\.nii\.gz beside a SUBJECT_brain\.nii\.gz"):
+    with pytest.raises(InputError, match=r"no such files; expected SUBJECT_T1\.nii\.gz and SUBJECT_brain\.nii\.gz"):
         intensities.main(root=str(tmp_path))
-    write_volume(tmp_path / "0/S0_brain.nii.gz", heads[0].brain[1:].astype(np.uint8), np.eye(4))
-    with pytest.raises(InputError, match=r"S0_brain\.nii\.gz: expected a mask of a brain on the grid of S0_T1"):
-        intensities.main(root=str(tmp_path))
+    with pytest.raises(InputError, match="no such folder; expected a folder of heads with masks"):
+        intensities.main(root=str(tmp_path / "none"))
+    with pytest.raises(InputError, match=r"--mask=\*: expected the words that end file names"):
+        intensities.main(root=str(tmp_path), mask="*")
+    for mask, message in ((heads[0].brain, "on another grid"), (0 * heads[0].brain, "no voxel above 0")):
+        affine = np.diag([-4.0, 4, 4, 1]) + (40 if mask.any() else 0) * np.eye(4, k=3)
+        write_volume(tmp_path / "0/S0_brain.nii.gz", mask.astype(np.uint8), affine)
+        with pytest.raises(InputError, match=message):
+            intensities.main(root=str(tmp_path))

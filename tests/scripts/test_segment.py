@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from scripts.segment import segment
+from common.files import read_json, write_json
+from common.inference import Volumes
+from scripts.segment import PREDICTED, RESULTS, SOURCES, forget, segment
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import execute, one_line
 
@@ -45,3 +47,19 @@ def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_
             segment(str(tmp_path), output=str(tmp_path / "out"), **options)
         assert one_line(error)
     assert not (tmp_path / "out").exists()
+
+
+def test_results_of_other_scans_or_weights_and_of_subjects_that_are_left_out_are_removed(tmp_path):
+    for part in RESULTS:
+        volumes = Volumes(str(tmp_path / part), "atlas")
+        (tmp_path / part).mkdir()
+        for subject in "abc":
+            (tmp_path / part / f"{subject}.nii.gz").touch()
+            volumes.measure(subject, np.ones((2, 2, 2)), np.eye(4))
+        volumes.write()
+    write_json(tmp_path / PREDICTED / SOURCES, {"a": "same", "b": "old", "c": "same"})
+    forget(tmp_path, {part: Volumes(str(tmp_path / part), "atlas") for part in RESULTS}, {"a": "same", "b": "new"})
+    for part in RESULTS:
+        assert [path.name for path in (tmp_path / part).glob("*.gz")] == ["a.nii.gz"]
+        assert [row[0] for row in Volumes(str(tmp_path / part), "atlas").rows] == ["a"]
+    assert read_json(tmp_path / PREDICTED / SOURCES) == {"a": "same", "b": "new"}

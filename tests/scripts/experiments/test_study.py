@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from common.errors import InputError
-from scripts.experiments.instances import ROOT, Places
+from scripts.experiments.instances import OWN, ROOT, Places
 from scripts.experiments.jobs import jobs_of
 from scripts.experiments.schema import SCHEMA
 from scripts.experiments.study import read
@@ -173,20 +173,28 @@ def test_the_folds_of_a_datalist_that_is_given(tmp_path):
         assert {job.absent for job in jobs_of(content, places).values()} == {missing}
 
 
-def test_data_sets_of_a_folder():
+def test_data_sets_of_a_folder(tmp_path):
     """Each is read by `datalists generic`; what starts from its datalist has its folder, too."""
-    data = {"data": "ixi", "options": {"testing": 40}}
+    data = {"data": "IXI-2", "options": {"testing": 40}}
     few = {"from": "all", "for": {"fraction": [0.1]}, "options": {"fraction": "{fraction}"}}
     model = {"bundle": "brats_finetune", "datalist": "few", "evaluate": True}
     content = {"title": "Real", "datalists": {"all": data, "few": few}, "runs": {"model": model}}
     jsonschema.validate(content, SCHEMA)
-    found = jobs_of(content, OWN_PLACES)
+    for entry in ({**data, "data": "../ixi"}, {**data, "data": "a/b"}, {**data, "options": {"root": "/etc"}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**content, "datalists": {"all": entry}}, SCHEMA)
+    root = tmp_path / "IXI-2"
+    places = Places(Path("/out"), {OWN: tmp_path})
+    missing = jobs_of(content, places)
+    assert {job.absent for job in missing.values()} == {f"expected a folder {root}"}
+    root.mkdir()
+    found = jobs_of(content, places)
     assert found["all"].commands[0].words == (
-        *("python", "-m", "scripts.datalists", "generic", "--root=/data/own/ixi", "--testing=40"),
+        *("python", "-m", "scripts.datalists", "generic", f"--root={root}", "--testing=40"),
         "--output=/out/datalists/all.json",
     )
     model, evaluation = found["model/fraction0.1"], found["model/fraction0.1/evaluation"]
-    assert all("--dataset_dir=/data/own/ixi" in job.commands[0].words for job in (model, evaluation))
+    assert all(f"--dataset_dir={root}" in job.commands[0].words for job in (model, evaluation))
     missing = jobs_of(content, Places(Path("/out")))
     assert {job.absent for job in missing.values()} == {"expected --dataset_dir, the folder of the datalist's paths"}
 

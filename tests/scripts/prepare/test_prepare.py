@@ -5,9 +5,11 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
+import pytest
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.data.layouts.names import Naming
@@ -19,6 +21,8 @@ from common.prepare.figures import LIMITS
 from common.prepare.targets import TARGETS
 from common.prepare.volumes import read_volume
 from scripts.phantoms.layouts import LAYOUTS
+from scripts.prepare.store import folder_of
+from tests.scripts.prepare.conftest import prepare
 from tests.scripts.prepare.moved_heads import brain_dice, errors
 
 
@@ -98,28 +102,75 @@ def test_a_subject_that_fails_is_one_line_and_the_others_go_on(cohort):
     assert not (cohort.folder / "out/broken").exists()
 
 
-def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, run_prepare, tmp_path):
-    """No reader finds it meanwhile, with a datalist or without."""
-    output, file = tmp_path / "out", tmp_path / "out/lacking/prepare.json"
+@pytest.fixture
+def copy(cohort, tmp_path):
+    """The cohort's output, and how to repeat the command on it."""
+    output = tmp_path / "out"
     shutil.copytree(cohort.folder / "out", output)
-    content = json.loads(file.read_text())
-    content["figures"]["subject"]["overlap"] = 0.5
-    file.write_text(json.dumps(content))
-    for accept, is_left_out in (([], True), (["--accept=lacking"], False), ([], True)):
-        result = run_prepare(
-            *(option.replace(str(cohort.folder / "out"), str(output)) for option in cohort.options), *accept
-        )
+
+    def repeat(*more):
+        return prepare(*(option.replace(str(cohort.folder / "out"), str(output)) for option in cohort.options), *more)
+
+    return SimpleNamespace(output=output, repeat=repeat)
+
+
+def with_overlap(folder, overlap):
+    """Rewrite the record of a subject."""
+    content = json.loads((folder / "prepare.json").read_text())
+    content["figures"]["subject"]["overlap"] = overlap
+    (folder / "prepare.json").write_text(json.dumps(content))
+
+
+def found_by_readers(output):
+    """What each reader finds: with the datalist, without, and `datalists generic`."""
+    for datalist in (output / "datalist.json", None):
+        yield [case["subject"] for case in find_cases(output, ["T1", "FLAIR"], datalist)]
+    yield sorted(read_layout("folders", output, Naming(("T1", "FLAIR")), states_regions=False).subjects)
+
+
+def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, copy):
+    """No reader finds it meanwhile; accepted, it stays so."""
+    output = copy.output
+    folder_of(output, "lacking", is_left_out=True).parent.mkdir()
+    (output / "lacking").rename(folder_of(output, "lacking", is_left_out=True))
+    with_overlap(folder_of(output, "lacking", is_left_out=True), 0.5)
+    for more, is_left_out in (((), True), (("--accept=lacking",), False), ((), False)):
+        result = copy.repeat(*more)
         assert result.returncode == 1, "broken fails"
         assert f"overlap 0.5; expected 0.925 to 1; {'left out' if is_left_out else 'accepted'}\n" in result.stdout
         assert f"0 new, 2 done before, 1 failed, {is_left_out:d} outside limits" in result.stdout
-        assert ("if the page shows that one is right: --accept=lacking\n" in result.stdout) is is_left_out
+        assert ("if their pictures are right: --accept=lacking\n" in result.stdout) is is_left_out
         names = [cohort.subject] if is_left_out else [cohort.subject, "lacking"]
-        for datalist in (output / "datalist.json", None):
-            assert [case["subject"] for case in find_cases(output, ["T1", "FLAIR"], datalist)] == names
-        assert sorted(read_layout("folders", output, Naming(("T1", "FLAIR")), states_regions=False).subjects) == names
-        pictures = re.findall(r'src="(\S+\.png)"', (output / "overview.html").read_text())
+        assert all(found == names for found in found_by_readers(output))
+        page = (output / "overview.html").read_text()
+        assert ("repeat the command with --accept=lacking" in page) is is_left_out
+        pictures = re.findall(r'src="(\S+\.png)"', page)
         assert len(pictures) == 2
         assert all((output / picture).is_file() for picture in pictures)
+
+
+def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leaves_the_readers(cohort, tmp_path):
+    """A given mask of half a brain, accepted; then a scan that cannot be read any more."""
+    raw, output = tmp_path / "raw/P1", tmp_path / "made"
+    raw.mkdir(parents=True)
+    shutil.copy(cohort.folder / "raw/lacking/scan_T1w.nii.gz", raw / "P1_T1.nii.gz")
+    scan = read_volume(raw / "P1_T1.nii.gz")
+    half = brain_of(scan, DEEPBET)
+    half[half.shape[0] // 2 :] = False
+    nibabel.save(nibabel.Nifti1Image(half.astype(np.uint8), scan.affine), raw / "P1_brain.nii.gz")
+    options = [f"--root={tmp_path / 'raw'}", f"--output={output}", "--like=ukb", "--modalities=T1", "--spacing=4"]
+    options += ["--brain=*_brain.nii.gz"]
+    result = prepare(*options)
+    assert (result.returncode, "1 outside limits" in result.stdout) == (1, True)
+    assert not (output / "P1").exists()
+    result = prepare(*options, "--accept=all")
+    assert (result.returncode, "0 outside limits" in result.stdout) == (0, True)
+    assert (output / "P1").is_dir()
+    (raw / "P1_T1.nii.gz").write_bytes(b"")
+    result = prepare(*options)
+    assert result.returncode == 1
+    assert not (output / "P1").exists()
+    assert json.loads((output / "datalist.json").read_text())["testing"] == []
 
 
 def test_what_is_done_stays_and_leftovers_of_a_killed_run_go(cohort, run_prepare):

@@ -4,7 +4,8 @@ import pytest
 
 from common.errors import InputError
 from common.locks import lock
-from scripts.prepare.store import WORK, alone, begin, folder_of, place
+from scripts.prepare.store import WORK, alone, begin, folder_of, move
+from tests.support import one_line
 
 
 def test_a_subject_is_prepared_by_one_process_at_a_time(tmp_path):
@@ -35,13 +36,20 @@ def test_only_what_nobody_works_on_is_removed(tmp_path):
             pass
 
 
-def test_a_subject_lies_in_one_place(tmp_path):
-    """Also if an earlier version of it lies where it is brought."""
+def test_a_subject_lies_in_one_place_and_is_not_lost_if_it_cannot_be_moved(tmp_path):
+    """Also if an earlier version of it lies where it is moved."""
     for is_out, content in ((True, "new"), (False, "old")):
         folder = folder_of(tmp_path, "a", is_out)
         folder.mkdir(parents=True)
         (folder / "record").write_text(content)
     with begin(tmp_path, "a"):
-        place(tmp_path, "a", is_left_out=False)
+        move(tmp_path, "a", is_left_out=False)
     assert (tmp_path / "a/record").read_text() == "new"
-    assert not folder_of(tmp_path, "a", is_left_out=True).exists()
+    hidden = folder_of(tmp_path, "a", is_left_out=True)
+    assert not hidden.exists()
+    hidden.parent.rmdir()
+    hidden.parent.touch()
+    with pytest.raises(InputError, match="expected a folder that can be written") as error:
+        move(tmp_path, "a", is_left_out=True)
+    assert one_line(error)
+    assert (tmp_path / "a/record").read_text() == "new"
