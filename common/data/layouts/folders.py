@@ -50,9 +50,7 @@ def _claims(data: DataSet, subject: str, files: Iterable[tuple[str, str]], namin
     claims: dict[str, list[tuple[bool, str]]] = defaultdict(list)
     for path, stem in files:
         own = stem[len(subject) + 1 :] if re.match(rf"{re.escape(subject)}[_.\- ]", stem) else stem
-        name = naming.parse(own)
-        if name.kind is None:  # a pattern may be of the whole name
-            name = naming.parse(stem)
+        name = naming.parse(stem if naming.has_pattern_of(stem) else own)
         if name.kind is None:
             data.skipped.append(path)
         else:

@@ -92,6 +92,11 @@ class Naming:
         bare = next((modality for modality, words in self.spelled.items() if not words), None)
         return Name(stem, bare)
 
+    def has_pattern_of(self, stem: str) -> bool:
+        """Whether a whole name fits a pattern with `*`."""
+        words = (self.label or "", *self.spelled.values())
+        return any("*" in pattern and ends_with(stem, pattern) for pattern in words)
+
     def takes(self, modality: str) -> bool:
         """Whether files may be of a modality by its usual names."""
         if modality in self.spelled:

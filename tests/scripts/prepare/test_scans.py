@@ -96,5 +96,7 @@ def test_masks_of_ones_own_are_found(tmp_path):
     a, b = find_subjects(root, ["T1"], {}, masks="*_brain.nii.gz")
     assert (a.files["T1"].name, a.brain.name) == ("a_T1.nii.gz", "a_brain.nii.gz")
     assert b.fault == "no file; expected one brain mask (--brain=*_brain.nii.gz)"
+    other = folder_with(tmp_path / "other", "a/a_T1.nii.gz", "a/a_mask.nii.gz")
+    assert find_subjects(other, ["T1"], {}, masks="*_mask.nii.gz")[0].brain.name == "a_mask.nii.gz", "no label word"
     with pytest.raises(InputError, match=r"--brain=\*_bet.nii: no such file; expected a brain mask of each subject"):
         find_subjects(root, ["T1"], {}, masks="*_bet.nii")
