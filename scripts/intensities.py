@@ -9,19 +9,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import nibabel
 import numpy as np
 
 from common.bars import tqdm
 from common.cli import run
 from common.errors import InputError, check_number, show
 from common.files import expand_home
-from common.prepare.volumes import Volume, read_volume
 from scripts.phantoms.layouts import LAYOUTS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
-from scripts.prepare.labels import read_labels
+
+if TYPE_CHECKING:
+    from common.prepare.volumes import Volume
 
 __all__ = ["Scan", "main", "scans", "tissue_scale", "voxels"]
 
@@ -118,6 +118,8 @@ def _against_mask(scan: Path, mask: Path) -> tuple[float, float, float, float]:
 
     from common.data.intensities import brain_and_head
     from common.metrics.measures import dice
+    from common.prepare.volumes import read_volume
+    from scripts.prepare.labels import read_labels
 
     volume = read_volume(scan)
     labels = read_labels(mask, volume.grid)
@@ -137,8 +139,10 @@ def _masks(folder: Path, mask: str) -> list[Path]:
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
-def _canonical(volume: Volume) -> tuple[np.ndarray, list[float]]:
+def _canonical(volume: "Volume") -> tuple[np.ndarray, list[float]]:
     """The voxels in the order RAS, and their edges in mm."""
+    import nibabel
+
     image = nibabel.as_closest_canonical(nibabel.Nifti1Image(volume.array.astype(np.float32), volume.affine))
     return np.ascontiguousarray(image.dataobj), [float(edge) for edge in image.header.get_zooms()]
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fire.decorators import SetParseFn
 
@@ -12,10 +12,10 @@ from common import cli, weights
 from common.data.provenance import is_skull_stripped
 from common.errors import InputError, choice, show
 from common.files import digest, expand_home, read_json, write_json
-from common.inference import Volumes
 from scripts.prepare import __main__ as preparation
-from scripts.prepare.labels import read_labels
-from scripts.prepare.store import RECORD
+
+if TYPE_CHECKING:
+    from common.inference import Volumes
 
 __all__ = ["segment"]
 
@@ -62,6 +62,9 @@ def segment(
         accept: subjects that are outside the limits but right, by their pictures; see python -m scripts.prepare.
         jobs: subjects that are prepared at a time.
     """
+    from common.inference import Volumes  # here and below, as `--help` need not wait for it
+    from scripts.prepare.labels import read_labels
+
     usual = choice("bundle", bundle, LIKE)
     folder = expand_home(output, f"--output={output}")
     default = ROOT / "bundles" / bundle / "models" / "model.pt"
@@ -100,11 +103,13 @@ def _prepared(folder: Path) -> list[str]:
 
 def _sources(prepared: Path, subjects: Collection[str], checkpoint: Path) -> dict[str, str]:
     """What each subject's label map is made of, in a word."""
+    from scripts.prepare.store import RECORD
+
     weights_digest = digest(checkpoint)
     return {subject: f"{weights_digest} {digest(prepared / subject / RECORD)}" for subject in subjects}
 
 
-def forget(folder: Path, volumes: Mapping[str, Volumes], sources: Mapping[str, str]) -> None:
+def forget(folder: Path, volumes: Mapping[str, "Volumes"], sources: Mapping[str, str]) -> None:
     """Remove results of subjects that are left out, or whose scans or weights have changed; note the sources."""
     note = folder / PREDICTED / SOURCES
     known = read_json(note) if note.is_file() else {}

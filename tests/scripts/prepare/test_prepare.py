@@ -22,7 +22,6 @@ from common.prepare.targets import TARGETS
 from common.prepare.volumes import read_volume
 from scripts.phantoms.layouts import LAYOUTS
 from scripts.prepare.store import folder_of
-from tests.scripts.prepare.conftest import prepare
 from tests.scripts.prepare.moved_heads import brain_dice, errors
 
 
@@ -103,13 +102,15 @@ def test_a_subject_that_fails_is_one_line_and_the_others_go_on(cohort):
 
 
 @pytest.fixture
-def copy(cohort, tmp_path):
+def copy(cohort, run_prepare, tmp_path):
     """The cohort's output, and how to repeat the command on it."""
     output = tmp_path / "out"
     shutil.copytree(cohort.folder / "out", output)
 
     def repeat(*more):
-        return prepare(*(option.replace(str(cohort.folder / "out"), str(output)) for option in cohort.options), *more)
+        return run_prepare(
+            *(option.replace(str(cohort.folder / "out"), str(output)) for option in cohort.options), *more
+        )
 
     return SimpleNamespace(output=output, repeat=repeat)
 
@@ -149,7 +150,9 @@ def test_a_subject_outside_its_limits_is_left_out_until_it_is_accepted(cohort, c
         assert all((output / picture).is_file() for picture in pictures)
 
 
-def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leaves_the_readers(cohort, tmp_path):
+def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leaves_the_readers(
+    cohort, run_prepare, tmp_path
+):
     """A given mask of half a brain, accepted; then a scan that cannot be read any more."""
     raw, output = tmp_path / "raw/P1", tmp_path / "made"
     raw.mkdir(parents=True)
@@ -160,14 +163,14 @@ def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leav
     nibabel.save(nibabel.Nifti1Image(half.astype(np.uint8), scan.affine), raw / "P1_brain.nii.gz")
     options = [f"--root={tmp_path / 'raw'}", f"--output={output}", "--like=ukb", "--modalities=T1", "--spacing=4"]
     options += ["--brain=*_brain.nii.gz"]
-    result = prepare(*options)
+    result = run_prepare(*options)
     assert (result.returncode, "1 outside limits" in result.stdout) == (1, True)
     assert not (output / "P1").exists()
-    result = prepare(*options, "--accept=all")
+    result = run_prepare(*options, "--accept=all")
     assert (result.returncode, "0 outside limits" in result.stdout) == (0, True)
     assert (output / "P1").is_dir()
     (raw / "P1_T1.nii.gz").write_bytes(b"")
-    result = prepare(*options)
+    result = run_prepare(*options)
     assert result.returncode == 1
     assert not (output / "P1").exists()
     assert json.loads((output / "datalist.json").read_text())["testing"] == []
