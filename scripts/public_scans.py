@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -132,27 +132,26 @@ def public_scans(clones: str, output: str, sets: str | Iterable[str] | None = No
     source, target = expand_home(clones, f"--clones={clones}"), expand_home(output, f"--output={output}")
     if not source.is_dir():
         raise InputError(f"--clones={clones}: no such folder; expected a folder of clones")
+    opened = {
+        repository: _clone(source, repository) for repository in dict.fromkeys(SETS[name].repository for name in names)
+    }
+    if not any(opened.values()):
+        raise InputError(f"--clones={source}: no clone of {' or '.join(opened)}; expected one at least")
     check_writable_folder(target, f"--output={output}")
     with reporting_path_errors(f"--output={output}"):
         target.mkdir(parents=True, exist_ok=True)
-        _lay_out_all(names, source, target)
+        for name in names:
+            _lay_out_set(name, opened[SETS[name].repository], source, target / name)
 
 
-def _lay_out_all(names: Sequence[str], source: Path, target: Path) -> None:
-    opened: dict[str, Repository | None] = {}
-    for name in names:
-        known = SETS[name]
-        if known.repository not in opened:
-            opened[known.repository] = _clone(source, known.repository)
-        repository = opened[known.repository]
-        if (target / name).exists():
-            show(f"{name}: {target / name} exists; left as it is")
-        elif repository is None:
-            show(f"{name}: no clone of {known.repository} in {source}; left out")
-        else:
-            show(f"{name}: {_lay_out(known, repository, target / name)} subjects in {target / name}; {known.licence}")
-    if not any(opened.values()):
-        raise InputError(f"--clones={source}: no clone of {' or '.join(opened)}; expected one at least")
+def _lay_out_set(name: str, repository: Repository | None, source: Path, target: Path) -> None:
+    known = SETS[name]
+    if target.exists():
+        show(f"{name}: {target} exists; left as it is")
+    elif repository is None:
+        show(f"{name}: no clone of {known.repository} in {source}; left out")
+    else:
+        show(f"{name}: {_lay_out(known, repository, target)} subjects in {target}; {known.licence}")
 
 
 def _clone(folder: Path, repository: str) -> Repository | None:

@@ -147,3 +147,4 @@ def test_bad_options_are_refused(tmp_path, options, message):
     with pytest.raises(InputError) as error:
         public_scans(**({"clones": str(tmp_path / "clones"), "output": str(tmp_path / "out")} | options))
     assert message in one_line(error)
+    assert not (tmp_path / "out").exists()
