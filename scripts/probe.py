@@ -4,8 +4,9 @@
 labels from each file's vectors by ridge regression. Compare the files of two checkpoints, of the same subjects.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ __all__ = ["out_of_fold", "probe", "r_squared"]
 Floats = NDArray[np.float64]
 PENALTIES = np.logspace(-2, 6, 17)
 FOLDS, RESAMPLES = 5, 2000
+THRESHOLDS = (1.0, 2.0, 3.0)  # standard deviations above the mean
 
 
 def probe(
@@ -30,6 +32,7 @@ def probe(
     datalist: str,
     dataset_dir: str,
     level: str = "embedding",
+    control: str | None = None,
     repeats: int = 10,
     seed: int = 0,
     output: str | None = None,
@@ -46,6 +49,9 @@ def probe(
         datalist: has the labels.
         dataset_dir: folder that the datalist's paths start from.
         level: of the encoder: embedding, or level_0 to level_4 in files written with --levels=true.
+        control: a modality, such as FLAIR. What a threshold sees in its scans is probed as well, so that figures of
+            networks have something to compare with: the volumes of what is 1, 2 and 3 standard deviations above the
+            mean of the voxels above 0.
         repeats: of the cross-validation, each with other folds, from 1.
         seed: of folds and bootstrap, from 0.
         output: JSON file for the figures.
@@ -61,9 +67,13 @@ def probe(
             raise InputError(f"{file}: other subjects ({len(others)}) than {first} ({len(subjects)})")
     if len(subjects) < 2 * FOLDS:
         raise InputError(f"{first}: {len(subjects)} subjects; expected {2 * FOLDS} at least")
-    targets = _log_volumes(Datalist(datalist, dataset_dir), subjects)
+    data = Datalist(datalist, dataset_dir)
+    targets = _log_volumes(data, subjects)
+    probed = {file: vectors for file, (_, vectors) in files.items()}
+    if control is not None:
+        probed[f"{control} by thresholds"] = by_thresholds(data, subjects, control)
     show(f"{len(subjects)} subjects; R2 of log(1 + mL) and its 95 % interval")
-    found = {file: _probed(file, vectors, targets, repeats, seed) for file, (_, vectors) in files.items()}
+    found = {name: _probed(name, vectors, targets, repeats, seed) for name, vectors in probed.items()}
     if output is not None:
         write_json(output, {"level": level, "subjects": len(subjects), "repeats": repeats, "r2": found})
 
@@ -129,11 +139,7 @@ def _log_volumes(data: Datalist, subjects: Sequence[str]) -> dict[str, Floats]:
     convention = data.convention
     if convention is None:
         raise InputError(f"datalist {data.path}: no labels; expected some, whose volumes are predicted")
-    labels = {
-        entry["subject"]: entry["label"]
-        for split in sorted(set(data.splits.values()) - {"unlabelled"})
-        for entry in data.load(split, label_convention=convention)
-    }
+    labels = {entry["subject"]: entry["label"] for entry in _entries(data, label_convention=convention)}
     if missing := [subject for subject in subjects if subject not in labels]:
         raise InputError(f"datalist {data.path}: subject {missing[0]} of the embeddings has no label")
     volumes: dict[str, list[float]] = {}
@@ -144,6 +150,29 @@ def _log_volumes(data: Datalist, subjects: Sequence[str]) -> dict[str, Floats]:
             volumes.setdefault(region, []).append(np.log1p(voxel * mask.sum()))
     found = {region: np.array(values) for region, values in volumes.items()}
     return {region: values for region, values in found.items() if np.ptp(values)}
+
+
+def by_thresholds(data: Datalist, subjects: Sequence[str], modality: str) -> Floats:
+    """log(1 + mL) of what is bright in a modality, at three thresholds, [N, 3]."""
+    from common.prepare.volumes import read_volume  # here, as `--help` need not wait for it
+
+    images = {entry["subject"]: entry["image"] for entry in _entries(data, [modality])}
+    rows = []
+    for subject in tqdm(subjects, unit="subject", desc=modality, leave=False):
+        volume = read_volume(Path(images[subject][0]))
+        inside = volume.array[volume.array > 0]
+        scores = (inside - inside.mean()) / max(float(inside.std()), 1e-6) if inside.size else inside
+        voxel = abs(np.linalg.det(volume.affine[:3, :3])) / 1000  # mL
+        rows.append([np.log1p(voxel * np.sum(scores > threshold)) for threshold in THRESHOLDS])
+    return np.array(rows)
+
+
+def _entries(
+    data: Datalist, modalities: Sequence[str] | None = None, label_convention: str | None = None
+) -> Iterator[Mapping[str, Any]]:
+    """The subjects of all splits that have labels."""
+    for split in sorted(set(data.splits.values()) - {"unlabelled"}):
+        yield from data.load(split, modalities, label_convention)
 
 
 if __name__ == "__main__":

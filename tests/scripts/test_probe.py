@@ -1,14 +1,17 @@
 """The linear probe of embeddings."""
 
 import json
+import math
+import statistics
 
 import nibabel
 import numpy as np
 import pytest
 from sklearn.metrics import r2_score
 
+from common.data.datalists import Datalist
 from common.errors import InputError
-from scripts.probe import out_of_fold, probe, r_squared
+from scripts.probe import by_thresholds, out_of_fold, probe, r_squared
 
 SUBJECTS = [f"S{number:02d}" for number in range(20)]
 
@@ -45,6 +48,27 @@ def cohort(tmp_path_factory):
 
 def run(cohort, *files, **options):
     probe(*(str(cohort / file) for file in files), datalist=cohort / "datalist.json", dataset_dir=cohort, **options)
+
+
+def test_thresholds_of_a_modality_are_a_control_beside_the_embeddings(cohort, tmp_path, capsys):
+    run(cohort, "noise.npz", control="T1", repeats=2, output=tmp_path / "probe.json")
+    found = json.loads((tmp_path / "probe.json").read_text())["r2"]
+    assert found.keys() == {str(cohort / "noise.npz"), "T1 by thresholds"}
+    assert "T1 by thresholds  WT" in capsys.readouterr().out
+    with pytest.raises(InputError, match="FLAIR"):
+        run(cohort, "noise.npz", control="FLAIR")
+
+
+def test_volumes_above_the_thresholds_are_those_of_a_loop(cohort, tmp_path):
+    values = np.random.default_rng(1).normal(10, 3, (6, 6, 6)).clip(0).astype(np.float32)
+    for subject in SUBJECTS:
+        nibabel.save(nibabel.Nifti1Image(values, np.diag([2, 2, 3, 1])), tmp_path / f"{subject}_image.nii.gz")
+        (tmp_path / f"{subject}_label.nii.gz").write_bytes((cohort / f"{subject}_label.nii.gz").read_bytes())
+    data = Datalist(cohort / "datalist.json", tmp_path)
+    inside = [float(value) for value in values.ravel() if value > 0]
+    mean, deviation = statistics.fmean(inside), statistics.pstdev(inside)
+    expected = [math.log1p(0.012 * sum(value > mean + step * deviation for value in inside)) for step in (1, 2, 3)]
+    np.testing.assert_allclose(by_thresholds(data, SUBJECTS[:2], "T1"), [expected] * 2, rtol=1e-4)
 
 
 def test_vectors_that_know_the_volume_predict_it_and_noise_does_not(cohort, tmp_path, capsys):
