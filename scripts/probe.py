@@ -49,9 +49,8 @@ def probe(
         datalist: has the labels.
         dataset_dir: folder that the datalist's paths start from.
         level: of the encoder: embedding, or level_0 to level_4 in files written with --levels=true.
-        control: a modality, such as FLAIR. What a threshold sees in its scans is probed as well, so that figures of
-            networks have something to compare with: the volumes of what is 1, 2 and 3 standard deviations above the
-            mean of the voxels above 0.
+        control: a modality, such as FLAIR. What thresholds see in its scans is probed as well, for comparison (the
+            volumes of what is 1, 2 and 3 standard deviations above the mean of the voxels above 0).
         repeats: of the cross-validation, each with other folds, from 1.
         seed: of folds and bootstrap, from 0.
         output: JSON file for the figures.
