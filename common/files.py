@@ -271,7 +271,9 @@ def reporting_path_errors(name: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:  # RuntimeError: `Path.expanduser`
         what = getattr(error, "strerror", None) or error
-        raise InputError(f"{name}: {what}; expected a path that can be read") from error
+        culprit = str(getattr(error, "filename", None) or "")  # may lie deeper
+        where = name if culprit in name else f"{name}: {culprit}"
+        raise InputError(f"{where}: {what}; expected a path that can be read") from error
 
 
 @contextmanager
