@@ -1,12 +1,8 @@
 """What the bundles' configs reference: `common.<package>.<name>`. A package is imported when it is first asked for."""
 
-import logging
-import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
-
-from common.memory import use_huge_pages
 
 __all__ = [
     "baselines",
@@ -24,13 +20,6 @@ __all__ = [
     "training",
     "weights",
 ]
-
-# What libraries warn of in every run, and nobody need act on. One more, of MONAI's command itself, comes before a
-# config imports `common`: that configs are programs (SECURITY.md). scripts.run silences it, as its configs are ours.
-SILENCED = (
-    "NvImgCodecPydicomReader",  # where pydicom is installed, NVIDIA's decoder for it is not; the bundles read NIfTI
-    "This DataLoader will create",  # more readers than CPUs: they wait for disks, and `common.memory` refuses too many
-)
 
 
 def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
@@ -56,8 +45,3 @@ def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 __getattr__ = lazy(__name__, dict.fromkeys(__all__, ""))
-
-use_huge_pages()
-for message in SILENCED:
-    warnings.filterwarnings("ignore", message=message)
-logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # logs the first of them, too

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from shlex import quote
 from typing import Any
 
-from common.errors import InputError, report_in_one_line
+from .errors import InputError, report_in_one_line
+from .memory import use_huge_pages
 
 __all__ = ["command_line", "options_of", "run"]
 
@@ -34,6 +35,7 @@ def run(
     """
     import fire  # here, so that configs do not need it
 
+    use_huge_pages()
     report_in_one_line()
     arguments = sys.argv[1:]
     asks_for_help = any(argument in ("--help", "-h", "--") for argument in arguments)

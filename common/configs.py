@@ -15,8 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from common.cli import options_of
-from common.errors import InputError, chain_of, one_line, shortened
+from .cli import options_of
+from .errors import InputError, chain_of, one_line, shortened
 
 __all__ = ["blame", "check", "check_command_line", "check_known", "parsed", "read"]
 

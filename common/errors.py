@@ -30,6 +30,12 @@ __all__ = [
     "show",
 ]
 
+# Harmless warnings that every run triggers. MONAI's command warns that configs are programs (SECURITY.md) before this
+# takes effect; scripts.run silences that, as its configs are ours.
+SILENCED = (
+    "NvImgCodecPydicomReader",  # where pydicom is installed, NVIDIA's decoder for it is not; the bundles read NIfTI
+    "This DataLoader will create",  # more readers than CPUs: they wait for disks, and `common.memory` refuses too many
+)
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
@@ -156,6 +162,9 @@ def report_in_one_line(otherwise: Hook | None = None, explain: Explain | None = 
     sys.excepthook = _Report(otherwise or in_force.otherwise, explain or in_force.explain)
     logging.setLogRecordFactory(_Record)
     warnings.formatwarning = _warning
+    for harmless in SILENCED:
+        warnings.filterwarnings("ignore", message=harmless)
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # logs the first of them, too
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError
+from .errors import InputError
 
 __all__ = [
     "aside_of",

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from common.errors import ArgumentError, InputError, show
+from .errors import ArgumentError, InputError, show
 
 __all__ = ["claim", "claimed", "lock", "release", "unfinished_files"]
 

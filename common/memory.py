@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from common.errors import ArgumentError, chain_of
+from .errors import ArgumentError, chain_of
 
 __all__ = [
     "cgroup_limits",
@@ -41,11 +41,10 @@ KEPT = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 2*
 def use_huge_pages() -> None:
     """Let PyTorch take memory in huge pages, and glibc keep what is freed, in this process and its forks.
 
-    A program that it starts inherits PyTorch's setting by the environment, and glibc's once it imports `common`.
-
     Otherwise a step on a CPU spends much of its time clearing pages of 4 KiB that it had a moment ago
-    (docs/benchmarks.md). It works from the first tensor on, so import `common` before one is made. What the environment
-    says of these settings stays: `THP_MEM_ALLOC_ENABLE=0` leaves all of them. Without glibc nothing is changed.
+    (docs/benchmarks.md). It works from the first tensor on, so commands and configs call it before one is made. What
+    the environment says of these settings stays: `THP_MEM_ALLOC_ENABLE=0` leaves all of them. Without glibc nothing is
+    changed.
     """
     if "CS_GNU_LIBC_VERSION" not in os.confstr_names or not os.confstr("CS_GNU_LIBC_VERSION"):
         return

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from common.configs import blame, check_command_line
-from common.data.regions import regions_of
-from common.errors import ArgumentError, explain_lost_process, report_in_one_line
-from common.locks import claim, release
-from common.memory import check_crops, check_workers, explain_out_of_memory
-from common.values import (
+from .configs import blame, check_command_line
+from .data.regions import regions_of
+from .errors import ArgumentError, explain_lost_process, report_in_one_line
+from .locks import claim, release
+from .memory import check_crops, check_workers, explain_out_of_memory, use_huge_pages
+from .values import (
     ALIASES,
     AXES,
     CHECKS_OF_PREPARATION,
@@ -243,6 +243,7 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
         InputError: an option is unknown, has a value that it cannot have, or does not fit another one,
             the machine or the checkpoint.
     """
+    use_huge_pages()
     report_in_one_line()
     changes = check_command_line(sys.argv)
     report_in_one_line(explain=lambda error: blame(error, changes))

@@ -8,9 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.data.preparation import CHECKS
-from common.data.regions import CONVENTIONS, canonical
-from common.errors import ArgumentError, check_number, choice
+from .data.preparation import CHECKS
+from .data.regions import CONVENTIONS, canonical
+from .errors import ArgumentError, check_number, choice
 
 __all__ = [
     "ALIASES",

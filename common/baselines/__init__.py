@@ -1,5 +1,5 @@
 """The segmentation networks by `architecture`: the paper's own and the baselines that it compares."""
 
-from common import lazy
+from .. import lazy
 
 __getattr__ = lazy(__name__, {"architectures": "NETWORKS segmentation_network", "transbts": "TransBTS"})

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from common.baselines.transbts import TransBTS
-from common.errors import ArgumentError, choice
-from common.ssl import swin_unetr
 from monai.networks.nets.segresnet import SegResNet
 from torch import nn
+
+from ..errors import ArgumentError, choice
+from ..ssl import swin_unetr
+from .transbts import TransBTS
 
 __all__ = ["NETWORKS", "segmentation_network"]
 

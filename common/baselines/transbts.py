@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
-from common.errors import ArgumentError
 from monai.networks.blocks.mlp import MLPBlock
 from torch import nn
 from torch.nn import functional as F
+
+from ..errors import ArgumentError
 
 __all__ = ["TransBTS", "TransformerLayer"]
 

@@ -1,6 +1,6 @@
 """Datalists, regions, datasets, transforms, and checks of headers."""
 
-from common import lazy
+from .. import lazy
 
 __getattr__ = lazy(
     __name__,

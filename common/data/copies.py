@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError
+from ..errors import InputError
 
 __all__ = ["check_copies"]
 

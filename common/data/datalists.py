@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-from common.data.headers import files_in
-from common.data.modalities import missing_in
-from common.data.regions import CONVENTIONS, declaration, mapping_of, regions_of
-from common.errors import ArgumentError, InputError, check_number
-from common.files import expand_home, read_json, reporting_json_errors, write_json
+
+from ..errors import ArgumentError, InputError, check_number
+from ..files import expand_home, read_json, reporting_json_errors, write_json
+from .headers import files_in
+from .modalities import missing_in
+from .regions import CONVENTIONS, declaration, mapping_of, regions_of
 
 __all__ = [
     "ALL",

@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 
 import ignite.distributed as idist
 import numpy as np
-from common.bars import tqdm
-from common.data.headers import files_in, what_broke
-from common.data.store import Store
-from common.errors import ArgumentError, InputError, input_error_message
-from common.memory import lacks_host_memory
 from monai.data import CacheDataset, DataLoader
 from monai.utils import MAX_SEED
 from torch.utils.data import Sampler
+
+from ..bars import tqdm
+from ..errors import ArgumentError, InputError, input_error_message
+from ..memory import lacks_host_memory
+from .headers import files_in, what_broke
+from .store import Store
 
 __all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of"]
 

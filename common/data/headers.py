@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common.data.copies import check_copies
-from common.errors import InputError
+
+from ..errors import InputError
+from .copies import check_copies
 
 __all__ = [
     "AFFINE_TOLERANCE",

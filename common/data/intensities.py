@@ -9,11 +9,12 @@ from typing import Any
 import cc3d
 import numpy as np
 import torch
-from common.errors import choice
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from scipy import ndimage
+
+from ..errors import choice
 
 __all__ = ["NormalizeBraind", "brain_and_head", "otsu"]
 

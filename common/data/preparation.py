@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from common.data.headers import broken_file, check_headers
-from common.errors import InputError, one_line
 from numpy.typing import NDArray
+
+from ..errors import InputError, one_line
+from .headers import broken_file, check_headers
 
 __all__ = [
     "BRAIN",

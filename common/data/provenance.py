@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from common.data.preparation import BRAIN, describe
+from .preparation import BRAIN, describe
 
 __all__ = ["cohort_of", "is_skull_stripped", "model_name", "trained_on"]
 

@@ -4,9 +4,10 @@ import io
 from typing import Any
 
 import numpy as np
-from common.data.headers import read_content
-from common.errors import InputError
 from monai.data import NibabelReader
+
+from ..errors import InputError
+from .headers import read_content
 
 __all__ = ["VerifyingReader"]
 

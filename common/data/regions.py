@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
-from common.errors import ArgumentError
+from ..errors import ArgumentError
 
 __all__ = [
     "CONVENTIONS",

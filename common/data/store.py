@@ -19,12 +19,13 @@ from typing import Any
 import monai
 import numpy as np
 import torch
-from common.data.headers import files_in, what_broke
-from common.data.transforms import MISSING
-from common.errors import ArgumentError, InputError, input_error_message
-from common.files import atomic_write, read_json
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandomizableTrait
+
+from ..errors import ArgumentError, InputError, input_error_message
+from ..files import atomic_write, read_json
+from .headers import files_in, what_broke
+from .transforms import MISSING
 
 __all__ = ["Store"]
 

@@ -4,13 +4,14 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
-from common.data.preparation import differences, measure, refuse, union
-from common.data.reader import VerifyingReader
-from common.data.regions import known_labels, painting_order, regions_of
-from common.errors import InputError
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import LoadImage, MapTransform, RandomizableTransform, Transform
+
+from ..errors import InputError
+from .preparation import differences, measure, refuse, union
+from .reader import VerifyingReader
+from .regions import known_labels, painting_order, regions_of
 
 __all__ = [
     "CheckPreparationd",

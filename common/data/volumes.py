@@ -4,7 +4,8 @@ import gzip
 from pathlib import Path
 
 import numpy as np
-from common.files import atomic_write
+
+from ..files import atomic_write
 
 __all__ = ["write_volume"]
 

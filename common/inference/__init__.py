@@ -1,6 +1,6 @@
 """Cases, ensembles, segmentations and their tables, pictures."""
 
-from common import lazy
+from .. import lazy
 
 __getattr__ = lazy(
     __name__,

@@ -5,16 +5,17 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common import weights
-from common.data import datalists
-from common.data.headers import LARGEST, check_headers
-from common.data.layouts.names import NO_LABELS, Naming, stem_of
-from common.data.layouts.reading import layouts_of, read_layout
-from common.data.modalities import SPELLINGS, count_missing, missing_in, modality_of, split_name
-from common.errors import ArgumentError, InputError, choice, show
-from common.files import expand_home, reporting_path_errors
-from common.inference.segmentations import files_of, finished
 from monai.transforms import Transform
+
+from .. import weights
+from ..data import datalists
+from ..data.headers import LARGEST, check_headers
+from ..data.layouts.names import NO_LABELS, Naming, stem_of
+from ..data.layouts.reading import layouts_of, read_layout
+from ..data.modalities import SPELLINGS, count_missing, missing_in, modality_of, split_name
+from ..errors import ArgumentError, InputError, choice, show
+from ..files import expand_home, reporting_path_errors
+from .segmentations import files_of, finished
 
 __all__ = ["CheckFilesd", "check_missing", "find_cases"]
 

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from common.errors import InputError, check_number, choice
-from common.files import atomic_write
-from common.inference.pictures import draw_inpainting
-from common.inference.segmentations import subjects_of
-from common.ssl.views import corrupt
 from ignite.engine import Engine, Events
 from matplotlib.figure import Figure
 from monai.transforms import CenterSpatialCrop
 from torch import nn
+
+from ..errors import InputError, check_number, choice
+from ..files import atomic_write
+from ..ssl.views import corrupt
+from .pictures import draw_inpainting
+from .segmentations import subjects_of
 
 __all__ = ["EmbeddingFile", "Inpainting"]
 

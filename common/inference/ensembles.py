@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import weights
-from common.data.regions import regions_of
-from common.errors import ArgumentError, show
 from torch import nn
+
+from .. import weights
+from ..data.regions import regions_of
+from ..errors import ArgumentError, show
 
 __all__ = ["Ensemble", "ensemble", "shared_convention"]
 

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.data.modalities import count_missing, images_of, missing_in
-from common.inference import results
-from common.inference.publishing import finish
-from common.inference.segmentations import files_of
-from common.locks import release
-from common.metrics.protocols import PRESENT, Protocol
 from ignite.engine import Engine, Events
+
+from ..data.modalities import count_missing, images_of, missing_in
+from ..locks import release
+from ..metrics.protocols import PRESENT, Protocol
+from . import results
+from .publishing import finish
+from .segmentations import files_of
 
 __all__ = ["EvaluationFiles", "Publish"]
 

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common.data.headers import AFFINE_TOLERANCE, broken_file
-from common.data.regions import aliases_of, alike, display_order, known_labels, regions_of
-from common.errors import InputError, shortened
-from common.inference.results import CaseFiles
-from common.metrics.measures import spacing_of
 from numpy.typing import NDArray
+
+from ..data.headers import AFFINE_TOLERANCE, broken_file
+from ..data.regions import aliases_of, alike, display_order, known_labels, regions_of
+from ..errors import InputError, shortened
+from ..metrics.measures import spacing_of
+from .results import CaseFiles
 
 __all__ = ["CaseMasks", "labels_of", "masks_of", "mixed_labels"]
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from common.data.regions import colours, painting_order, regions_of
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from monai.data import MetaTensor
 from monai.transforms import Orientation
+
+from ..data.regions import colours, painting_order, regions_of
 
 __all__ = ["PLANES", "centre_of", "draw_inpainting", "draw_segmentations", "plane_of"]
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from common.errors import InputError, input_error_message, one_line, show
 from ignite.engine import Engine
 from monai.engines import SupervisedEvaluator
+
+from ..errors import InputError, input_error_message, one_line, show
 
 __all__ = ["Predictor"]
 

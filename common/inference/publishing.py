@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 
-from common.errors import InputError
-from common.files import check_no_link, move_aside, read_json, reporting_json_errors, write_json
-from common.locks import claim, release
+from ..errors import InputError
+from ..files import check_no_link, move_aside, read_json, reporting_json_errors, write_json
+from ..locks import claim, release
 
 __all__ = ["begin", "check_finished", "finish", "place_of", "publishing"]
 

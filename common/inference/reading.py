@@ -9,15 +9,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-from common.data.datalists import UNPRINTABLE
-from common.data.regions import display_order, regions_of
-from common.errors import InputError
-from common.files import cell_text, check_regular, read_json, reporting_json_errors, reporting_path_errors
-from common.inference.publishing import check_finished, place_of
-from common.inference.results import LESIONS, METRICS, CaseFiles, Cases, count_lesions, statistics
-from common.metrics.protocols import PRESENT, Lesion, Protocol, Scores, figures
-from common.metrics.protocols import protocol as protocol_of
 from numpy.typing import NDArray
+
+from ..data.datalists import UNPRINTABLE
+from ..data.regions import display_order, regions_of
+from ..errors import InputError
+from ..files import cell_text, check_regular, read_json, reporting_json_errors, reporting_path_errors
+from ..metrics.protocols import PRESENT, Lesion, Protocol, Scores, figures
+from ..metrics.protocols import protocol as protocol_of
+from .publishing import check_finished, place_of
+from .results import LESIONS, METRICS, CaseFiles, Cases, count_lesions, statistics
 
 __all__ = ["Details", "Evaluation", "Values", "read", "read_details"]
 

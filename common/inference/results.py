@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common.data.regions import display_order
-from common.files import write_csv, write_json
-from common.inference.publishing import PAGE, SUMMARY, place_of
-from common.metrics.protocols import Protocol, Scores, figures
+
+from ..data.regions import display_order
+from ..files import write_csv, write_json
+from ..metrics.protocols import Protocol, Scores, figures
+from .publishing import PAGE, SUMMARY, place_of
 
 __all__ = [
     "LESIONS",

@@ -9,13 +9,14 @@ from typing import Any
 import nibabel
 import numpy as np
 import torch
-from common.data.regions import display_order, regions_of
-from common.data.volumes import write_volume
-from common.errors import InputError
-from common.files import cell_text, check_regular, write_csv
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Transform
+
+from ..data.regions import display_order, regions_of
+from ..data.volumes import write_volume
+from ..errors import InputError
+from ..files import cell_text, check_regular, write_csv
 
 __all__ = ["SaveVolumed", "Volumes", "files_of", "finished", "subjects_of"]
 

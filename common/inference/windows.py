@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
-from common.ssl.networks import in_precision
 from monai.inferers import SimpleInferer, SlidingWindowInferer
+
+from ..ssl.networks import in_precision
 
 __all__ = ["CropInferer", "WindowInferer"]
 

@@ -1,6 +1,6 @@
 """What a segmentation is worth: pure functions of arrays."""
 
-from common import lazy
+from .. import lazy
 
 __getattr__ = lazy(
     __name__,

@@ -6,8 +6,9 @@ from typing import Any, Literal, NamedTuple
 
 import cc3d
 import numpy as np
-from common.metrics.surfaces import Box, Spacing, Surface, box_of, percentile_distance, surface_of
 from numpy.typing import NDArray
+
+from .surfaces import Box, Spacing, Surface, box_of, percentile_distance, surface_of
 
 __all__ = ["Connectivity", "Lesion", "Matching", "dilate", "match"]
 

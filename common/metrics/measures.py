@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from common.errors import ArgumentError, InputError
-from common.metrics.surfaces import Spacing, percentile_distance, surface_dice, surface_of
 from numpy.typing import ArrayLike, NDArray
+
+from ..errors import ArgumentError, InputError
+from .surfaces import Spacing, percentile_distance, surface_dice, surface_of
 
 __all__ = [
     "as_masks",

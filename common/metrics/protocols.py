@@ -19,9 +19,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from common.errors import ArgumentError, choice
-from common.metrics.lesions import Connectivity, Lesion, match
-from common.metrics.measures import (
+from numpy.typing import ArrayLike
+
+from ..errors import ArgumentError, choice
+from .lesions import Connectivity, Lesion, match
+from .measures import (
     Mask,
     as_masks,
     as_spacing,
@@ -32,8 +34,7 @@ from common.metrics.measures import (
     hd95,
     normalized_surface_dice,
 )
-from common.metrics.surfaces import Spacing
-from numpy.typing import ArrayLike
+from .surfaces import Spacing
 
 __all__ = [
     "CHALLENGES",

@@ -1,5 +1,5 @@
 """HTML pages that load nothing: templates, charts, volumes to draw, pages of evaluations and of slices."""
 
-from common import lazy
+from .. import lazy
 
 __getattr__ = lazy(__name__, {"evaluation": "page_of write_page", "handlers": "EvaluationPage SlicePages"})

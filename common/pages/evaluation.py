@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from common.errors import choice
-from common.files import atomic_write, check_writable_folder
-from common.inference.reading import Details, read_details
-from common.inference.results import PAGE, CaseFiles, Cases
-from common.metrics.protocols import PRESENT, Protocol, Scores
-from common.pages import evaluation_charts
-from common.pages.evaluation_pictures import draw
-from common.pages.slices import link_of, write_case
-from common.pages.templates import render
 from markupsafe import Markup
+
+from ..errors import choice
+from ..files import atomic_write, check_writable_folder
+from ..inference.reading import Details, read_details
+from ..inference.results import PAGE, CaseFiles, Cases
+from ..metrics.protocols import PRESENT, Protocol, Scores
+from . import evaluation_charts
+from .evaluation_pictures import draw
+from .slices import link_of, write_case
+from .templates import render
 
 __all__ = ["Chosen", "choose", "page_of", "write", "write_page", "write_slices"]
 

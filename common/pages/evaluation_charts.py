@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from common.metrics.lesions import Lesion
-from common.pages.charts import INK, SERIES, STYLE, WIDTH, svg
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +13,9 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import ArrayLike, NDArray
+
+from ..metrics.lesions import Lesion
+from .charts import INK, SERIES, STYLE, WIDTH, svg
 
 __all__ = [
     "Agreement",

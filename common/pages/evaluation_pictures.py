@@ -13,18 +13,19 @@ from typing import Any, NamedTuple
 import cc3d
 import nibabel
 import numpy as np
-from common.inference.masks import masks_of
-from common.inference.pictures import PLANES, centre_of, plane_of
-from common.inference.results import CaseFiles
-from common.metrics.lesions import Lesion
-from common.metrics.measures import spacing_of
-from common.metrics.protocols import Protocol, Scores
-from common.pages.templates import png_uri
-from common.pages.volumes import AXES, grey_levels, read_on_grid, widened
 from contourpy import contour_generator
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
+
+from ..inference.masks import masks_of
+from ..inference.pictures import PLANES, centre_of, plane_of
+from ..inference.results import CaseFiles
+from ..metrics.lesions import Lesion
+from ..metrics.measures import spacing_of
+from ..metrics.protocols import Protocol, Scores
+from .templates import png_uri
+from .volumes import AXES, grey_levels, read_on_grid, widened
 
 __all__ = ["EXTRA", "MARKED", "Drawing", "LesionPanel", "Panel", "Row", "draw"]
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ignite.distributed as idist
-from common.data.modalities import images_of, missing_in
-from common.errors import choice, one_line, show
-from common.inference.publishing import PAGE, SLICES, place_of
-from common.inference.results import CaseFiles
-from common.inference.segmentations import files_of
 from ignite.engine import Engine, Events
+
+from ..data.modalities import images_of, missing_in
+from ..errors import choice, one_line, show
+from ..inference.publishing import PAGE, SLICES, place_of
+from ..inference.results import CaseFiles
+from ..inference.segmentations import files_of
 
 __all__ = ["EvaluationPage", "SlicePages"]
 
@@ -38,7 +39,7 @@ class EvaluationPage:
 
     def __call__(self, engine: Engine) -> None:
         try:
-            from common.pages.evaluation import write_page  # here: it needs packages that scores do not
+            from .evaluation import write_page  # here: it needs packages that scores do not
 
             write_page(self.folder, self.slices)
         except Exception as error:  # the scores are written, and are worth more than their page
@@ -81,7 +82,7 @@ class SlicePages:
     def __call__(self, engine: Engine) -> None:
         for item in engine.state.batch if engine.state.output else []:
             try:
-                from common.pages.slices import write_subject  # here: it needs packages that label maps do not
+                from .slices import write_subject  # here: it needs packages that label maps do not
 
                 write_subject(self.folder, self._files(item["subject"]), self.convention)
             except Exception as error:  # the label map is written, and is worth more than its page

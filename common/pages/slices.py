@@ -16,18 +16,19 @@ from urllib.parse import quote
 import cc3d
 import nibabel
 import numpy as np
-from common.files import atomic_write, check_no_link
-from common.inference.masks import masks_of
-from common.inference.pictures import centre_of
-from common.inference.publishing import SLICES
-from common.inference.results import CaseFiles
-from common.metrics.lesions import Lesion
-from common.metrics.measures import spacing_of
-from common.metrics.protocols import Scores
-from common.pages.templates import render
-from common.pages.volumes import grey_levels, read_on_grid, widened
 from markupsafe import Markup
 from numpy.typing import NDArray
+
+from ..files import atomic_write, check_no_link
+from ..inference.masks import masks_of
+from ..inference.pictures import centre_of
+from ..inference.publishing import SLICES
+from ..inference.results import CaseFiles
+from ..metrics.lesions import Lesion
+from ..metrics.measures import spacing_of
+from ..metrics.protocols import Scores
+from .templates import render
+from .volumes import grey_levels, read_on_grid, widened
 
 __all__ = ["link_of", "write_case", "write_subject"]
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from common.data.headers import broken_file
-from common.metrics.surfaces import box_of
 from numpy.typing import NDArray
+
+from ..data.headers import broken_file
+from ..metrics.surfaces import box_of
 
 __all__ = ["AXES", "grey_levels", "read_on_grid", "read_volume", "widened"]
 

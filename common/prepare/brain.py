@@ -9,10 +9,11 @@ from typing import Any
 
 import nibabel
 import numpy as np
-from common.data.volumes import write_volume
-from common.errors import InputError
-from common.prepare.volumes import Volume
 from numpy.typing import NDArray
+
+from ..data.volumes import write_volume
+from ..errors import InputError
+from .volumes import Volume
 
 __all__ = ["BRAINS", "DEEPBET", "brain_of", "check_installed", "is_pattern", "mirrored_brain"]
 

@@ -5,12 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from common.metrics.measures import dice
-from common.prepare.registration import coarse_grid, information
-from common.prepare.resampling import resample
-from common.prepare.targets import template_brain, template_mask
-from common.prepare.volumes import Volume
 from numpy.typing import NDArray
+
+from ..metrics.measures import dice
+from .registration import coarse_grid, information
+from .resampling import resample
+from .targets import template_brain, template_mask
+from .volumes import Volume
 
 __all__ = ["FIGURES", "LIMITS", "Figures", "lines", "measure", "outside", "rows", "shown"]
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
-from common.prepare.resampling import resample
-from common.prepare.volumes import Grid, Volume, matrix_of, to_image
 from numpy.typing import NDArray
+
+from .resampling import resample
+from .volumes import Grid, Volume, matrix_of, to_image
 
 __all__ = ["between_centres", "coarse_grid", "foreground", "information", "register"]
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
-from common.prepare.volumes import Grid, Volume, to_image, to_transform
 from numpy.typing import NDArray
+
+from .volumes import Grid, Volume, to_image, to_transform
 
 __all__ = ["field_of_view", "labels_on", "resample"]
 

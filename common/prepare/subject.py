@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
-from common.errors import InputError
-from common.prepare.brain import DEEPBET, brain_of, mirrored_brain
-from common.prepare.figures import Figures, measure
-from common.prepare.registration import between_centres, coarse_grid, foreground, register
-from common.prepare.resampling import field_of_view, resample
-from common.prepare.targets import COHORTS, TARGETS, near_brain, template_brain, template_mask
-from common.prepare.volumes import Grid, Volume, to_image
 from numpy.typing import NDArray
+
+from ..errors import InputError
+from .brain import DEEPBET, brain_of, mirrored_brain
+from .figures import Figures, measure
+from .registration import between_centres, coarse_grid, foreground, register
+from .resampling import field_of_view, resample
+from .targets import COHORTS, TARGETS, near_brain, template_brain, template_mask
+from .volumes import Grid, Volume, to_image
 
 __all__ = ["Prepared", "Settings", "default_reference", "prepare_subject"]
 

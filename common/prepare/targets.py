@@ -9,10 +9,11 @@ from functools import cache
 from math import ceil
 
 import numpy as np
-from common.prepare.volumes import Grid, Volume
 from nilearn import datasets
 from numpy.typing import NDArray
 from scipy import ndimage
+
+from .volumes import Grid, Volume
 
 __all__ = ["COHORTS", "TARGETS", "Cohort", "Target", "near_brain", "template_brain", "template_mask"]
 

@@ -11,9 +11,10 @@ from typing import Any
 import nibabel
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
-from common.data.headers import broken_file, first_line, read_headers
-from common.errors import InputError
 from numpy.typing import NDArray
+
+from ..data.headers import broken_file, first_line, read_headers
+from ..errors import InputError
 
 __all__ = [
     "Grid",

@@ -1,6 +1,6 @@
 """Self-supervised pretraining: encoder and heads, views, losses, embeddings."""
 
-from common import lazy
+from .. import lazy
 
 __getattr__ = lazy(
     __name__,

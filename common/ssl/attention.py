@@ -11,12 +11,13 @@ from math import ceil
 from typing import Any, NamedTuple
 
 import torch
-from common.errors import choice
 from einops import rearrange
 from monai.networks.nets.swin_unetr import BasicLayer, WindowAttention, get_window_size
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
+
+from ..errors import choice
 
 __all__ = ["ATTENTION", "FusedAttention", "RecomputedAttention", "RecomputedLayer", "ShiftedWindows", "set_attention"]
 

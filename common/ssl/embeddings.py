@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from common.ssl.networks import in_precision
 from monai.data import MetaTensor
 from monai.data.utils import dense_patch_slices
 from monai.inferers import Inferer
 from torch.nn.functional import avg_pool3d
+
+from .networks import in_precision
 
 __all__ = ["EmbeddingInferer"]
 

@@ -5,9 +5,10 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-from common.errors import ArgumentError, choice
 from monai.networks.nets.swin_unetr import SwinTransformer, SwinUNETR
 from torch import nn
+
+from ..errors import ArgumentError, choice
 
 __all__ = ["SIZES", "ModelSize", "SSLHead", "in_precision", "settings", "swin_unetr"]
 

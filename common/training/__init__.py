@@ -1,6 +1,6 @@
 """One optimiser step, checkpoints and exact resume, handlers, records."""
 
-from common import lazy
+from .. import lazy
 
 __getattr__ = lazy(
     __name__,

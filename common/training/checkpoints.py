@@ -8,15 +8,16 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch.distributed as dist
-from common.data.datasets import Steps
-from common.errors import ArgumentError, InputError, check_number, show
-from common.training.plan import Plan
-from common.training.random_states import random_state, set_random_state
-from common.training.resume import saved_states
-from common.training.signals import PREEMPTED, StopRequest
-from common.weights.storage import load, versions, write
 from ignite.engine import Engine, Events
 from torch import nn
+
+from ..data.datasets import Steps
+from ..errors import ArgumentError, InputError, check_number, show
+from ..weights.storage import load, versions, write
+from .plan import Plan
+from .random_states import random_state, set_random_state
+from .resume import saved_states
+from .signals import PREEMPTED, StopRequest
 
 __all__ = ["BestModel", "RunStates"]
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
-from common.errors import one_line, show
-from common.files import atomic_write
-from common.training.checkpoints import BestModel
-from common.training.records import TrainingRecord
 from ignite.engine import Engine, Events
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from ..errors import one_line, show
+from ..files import atomic_write
+from .checkpoints import BestModel
+from .records import TrainingRecord
 
 __all__ = ["Curves"]
 

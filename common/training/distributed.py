@@ -11,9 +11,10 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 import torch.distributed as dist
-from common.errors import InputError, check_number, report_in_one_line
-from common.values import flag
 from monai.data import partition_dataset
+
+from ..errors import InputError, check_number, report_in_one_line
+from ..values import flag
 
 __all__ = ["Processes", "leave_process_group"]
 

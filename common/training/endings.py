@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import ignite.distributed as idist
-from common.errors import show
-from common.training.checkpoints import BestModel
-from common.training.records import TrainingRecord
 from ignite.engine import Engine, Events
+
+from ..errors import show
+from .checkpoints import BestModel
+from .records import TrainingRecord
 
 __all__ = ["BestValidation", "Ending"]
 

@@ -12,14 +12,6 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 import torch.distributed as dist
-from common import metrics
-from common.bars import tqdm
-from common.data.regions import regions_of
-from common.errors import ArgumentError, InputError, one_line, show
-from common.files import atomic_write, check_no_link
-from common.ssl.losses import SSLLoss
-from common.training.plan import Plan
-from common.training.records import TrainingRecord, peak_memory
 from ignite.engine import Engine, Events
 from ignite.engine.events import RemovableEventHandle
 from ignite.metrics import Metric
@@ -28,6 +20,15 @@ from matplotlib.figure import Figure
 from monai.data import MetaTensor
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
+
+from .. import metrics
+from ..bars import tqdm
+from ..data.regions import regions_of
+from ..errors import ArgumentError, InputError, one_line, show
+from ..files import atomic_write, check_no_link
+from ..ssl.losses import SSLLoss
+from .plan import Plan
+from .records import TrainingRecord, peak_memory
 
 __all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores", "UnlearningWarning"]
 

@@ -5,16 +5,16 @@ from fractions import Fraction
 from math import ceil
 from typing import Any, NamedTuple
 
-from common.data.datalists import Datalist
-from common.data.modalities import count_missing, missing_in
-from common.data.preparation import describe, differences, measure_cases, refuse, spread, union
-from common.errors import ArgumentError, show
-from common.options import Options
-from common.training.distributed import Processes
-from common.training.resume import resumable
-from common.training.signals import end_before_the_first_step
-from common.training.step import accumulation_steps
-from common.weights.formats import measured_of
+from ..data.datalists import Datalist
+from ..data.modalities import count_missing, missing_in
+from ..data.preparation import describe, differences, measure_cases, refuse, spread, union
+from ..errors import ArgumentError, show
+from ..options import Options
+from ..weights.formats import measured_of
+from .distributed import Processes
+from .resume import resumable
+from .signals import end_before_the_first_step
+from .step import accumulation_steps
 
 __all__ = ["Length", "Plan", "length"]
 

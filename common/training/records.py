@@ -11,14 +11,15 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-from common.cli import command_line
-from common.errors import show
-from common.files import move_aside, write_json
-from common.memory import peak_resident
-from common.training.plan import Plan
-from common.weights.storage import versions
-from common.weights.surgery import Report
 from ignite.engine import Engine, Events
+
+from ..cli import command_line
+from ..errors import show
+from ..files import move_aside, write_json
+from ..memory import peak_resident
+from ..weights.storage import versions
+from ..weights.surgery import Report
+from .plan import Plan
 
 __all__ = ["EvaluationRecord", "RunRecord", "TrainingRecord", "peak_memory"]
 

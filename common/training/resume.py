@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.errors import ArgumentError, InputError, show
-from common.options import OPTIONS
-from common.values import optional
-from common.weights.storage import load
+from ..errors import ArgumentError, InputError, show
+from ..options import OPTIONS
+from ..values import optional
+from ..weights.storage import load
 
 __all__ = ["resumable", "saved_states"]
 

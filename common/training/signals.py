@@ -8,7 +8,7 @@ from threading import Thread, current_thread, main_thread
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from common.errors import show
+from ..errors import show
 
 if TYPE_CHECKING:
     from ignite.engine import Engine

@@ -9,14 +9,15 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from common.data.datasets import Batches, files_of
-from common.errors import ArgumentError, InputError
-from common.ssl.networks import in_precision
 from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.overrides import TorchFunctionMode
+
+from ..data.datasets import Batches, files_of
+from ..errors import ArgumentError, InputError
+from ..ssl.networks import in_precision
 
 __all__ = ["Step", "accumulation_steps", "precision"]
 

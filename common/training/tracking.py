@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError, one_line, show
-from common.training.records import TrainingRecord
 from ignite.engine import Engine, Events
 from ignite.handlers import WandBLogger
 from monai.handlers import MLFlowHandler
 from monai.utils import optional_import
+
+from ..errors import InputError, one_line, show
+from .records import TrainingRecord
 
 __all__ = ["Tracking", "WandBRun"]
 

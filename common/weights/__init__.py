@@ -1,6 +1,6 @@
 """Checkpoints: read any known layout, fit it to a network by modality name."""
 
-from common import lazy
+from .. import lazy
 
 __getattr__ = lazy(
     __name__,

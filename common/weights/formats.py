@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common.errors import InputError, report_in_one_line
-from common.weights.plain import read_record, record_of
-from common.weights.storage import load, path_of
+
+from ..errors import InputError, report_in_one_line
+from .plain import read_record, record_of
+from .storage import load, path_of
 
 __all__ = [
     "ENCODER",

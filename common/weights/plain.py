@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common.errors import InputError
-from common.files import digest, read_json, reporting_json_errors, write_json
-from common.weights.storage import write
+
+from ..errors import InputError
+from ..files import digest, read_json, reporting_json_errors, write_json
+from .storage import write
 
 __all__ = ["read_record", "record_of", "write_plain", "write_record"]
 

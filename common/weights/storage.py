@@ -10,8 +10,9 @@ from typing import Any
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
-from common.errors import ArgumentError, InputError
-from common.files import atomic_write
+
+from ..errors import ArgumentError, InputError
+from ..files import atomic_write
 
 __all__ = ["load", "path_of", "versions", "write"]
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common.errors import ArgumentError, InputError, show
-from common.weights.formats import ENCODER, STEM, Checkpoint, read
-from common.weights.storage import path_of
 from torch import nn
+
+from ..errors import ArgumentError, InputError, show
+from .formats import ENCODER, STEM, Checkpoint, read
+from .storage import path_of
 
 __all__ = ["Report", "by_module", "initialise", "response_shares", "restore", "transfer"]
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from common.bars import tqdm
-from common.data.layouts.found import DataSet, files_in, folders_in
-from common.data.layouts.lookup import convention_of
-from common.data.layouts.names import LABEL, Naming, ends_with
-from common.data.modalities import modality_of
-from common.errors import show
+from ...bars import tqdm
+from ...errors import show
+from ..modalities import modality_of
+from .found import DataSet, files_in, folders_in
+from .lookup import convention_of
+from .names import LABEL, Naming, ends_with
 
 __all__ = ["is_bids", "read_bids"]
 

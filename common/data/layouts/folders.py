@@ -5,9 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from common.bars import tqdm
-from common.data.layouts.found import DataSet, files_in, folders_in
-from common.data.layouts.names import LABEL, Naming
+from ...bars import tqdm
+from .found import DataSet, files_in, folders_in
+from .names import LABEL, Naming
 
 __all__ = ["has_scans", "is_flat", "is_folders", "read_flat", "read_folders"]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from common.data.layouts.names import LABEL, stem_of
+from .names import LABEL, stem_of
 
 __all__ = ["Clash", "DataSet", "Subject", "files_in", "folders_in"]
 

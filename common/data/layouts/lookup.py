@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from common.data.layouts.names import plain_name, stem_of
-from common.data.regions import declaration
-from common.errors import ArgumentError, InputError, show
+from ...errors import ArgumentError, InputError, show
+from ..regions import declaration
+from .names import plain_name, stem_of
 
 __all__ = ["convention_of"]
 

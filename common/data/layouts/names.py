@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from common.data.modalities import SPELLINGS, split_name
-from common.errors import InputError
+from ...errors import InputError
+from ..modalities import SPELLINGS, split_name
 
 __all__ = ["LABEL", "NO_LABELS", "Name", "Naming", "ends_with", "naming", "plain_name", "stem_of"]
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
-from common.data.datalists import UNPRINTABLE
-from common.data.layouts.found import DataSet, files_in
-from common.data.layouts.names import LABEL, Naming, plain_name
-from common.data.modalities import modality_of
-from common.data.regions import declaration, painting_order
-from common.errors import ArgumentError, InputError, show
-from common.files import read_json, reporting_json_errors
+
+from ...errors import ArgumentError, InputError, show
+from ...files import read_json, reporting_json_errors
+from ..datalists import UNPRINTABLE
+from ..modalities import modality_of
+from ..regions import declaration, painting_order
+from .found import DataSet, files_in
+from .names import LABEL, Naming, plain_name
 
 __all__ = ["is_nnunet", "read_nnunet"]
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from common.data.layouts.bids import is_bids, read_bids
-from common.data.layouts.folders import is_flat, is_folders, read_flat, read_folders
-from common.data.layouts.found import DataSet
-from common.data.layouts.names import Naming
-from common.data.layouts.nnunet import is_nnunet, read_nnunet
+from .bids import is_bids, read_bids
+from .folders import is_flat, is_folders, read_flat, read_folders
+from .found import DataSet
+from .names import Naming
+from .nnunet import is_nnunet, read_nnunet
 
 __all__ = ["LAYOUTS", "layouts_of", "read_layout"]
 
