@@ -1,6 +1,5 @@
 """Checks that several test modules share."""
 
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -9,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
-from deploy.orthanc import missing_tools
-from tests.support import ROOT
+from tests.deploy.orthanc import missing_tools
 
 WITH_ORTHANC = [
     pytest.mark.slow,
@@ -36,11 +34,3 @@ def dicom_errors(path: Path) -> list[str]:
     result = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
     errors = [line for line in result.stderr.splitlines() if line.startswith("Error")]
     return errors + ([f"status {result.returncode}"] if result.returncode else [])
-
-
-def documented_options(module: str) -> list[str]:
-    """The options of the command in README.md and deploy/README.md that starts a module: the same in both."""
-    pattern = rf"\.venv-deploy/bin/python -m {re.escape(module)} ([^`\n]+)"
-    commands = [re.findall(pattern, (ROOT / page).read_text()) for page in ("README.md", "deploy/README.md")]
-    (options,) = {tuple(re.findall(r"--(\w+)=", command)) for (command,) in commands}
-    return list(options)

@@ -25,7 +25,7 @@ from common.prepare.volumes import Volume
 from deploy import app
 from deploy.geometry import LPS_TO_RAS, volume_of
 from deploy.results import RESULT_FILES
-from tests.deploy.checks import dicom_errors, documented_options, refusal
+from tests.deploy.checks import dicom_errors, refusal
 from tests.deploy.dicom_study import VOXELS, Study, brats_files, read, to_slices, write_localiser, write_modality
 from tests.deploy.enhanced_mr import write_enhanced
 from tests.deploy.micro_models import INFERENCE_OPTIONS, MODELS
@@ -47,6 +47,16 @@ def nifti_inference(layout, images, checkpoint, folder):
     result = execute([*command, *data, f"--output_dir={folder}", *INFERENCE_OPTIONS], place)
     assert result.returncode == 0, result.stderr
     return canonical(*read(folder / "subject.nii.gz"))
+
+
+def documented_options():
+    """The options of the command in README.md and deploy/README.md: the same in both."""
+    commands = [
+        re.findall(r"\.venv-deploy/bin/python -m deploy\.app ([^`\n]+)", (ROOT / page).read_text())
+        for page in ("README.md", "deploy/README.md")
+    ]
+    (options,) = {tuple(re.findall(r"--(\w+)=", command)) for (command,) in commands}
+    return options
 
 
 def canonical(array, affine):
@@ -109,7 +119,7 @@ def finished(cohorts, package, tmp_path_factory):
         volumes[modality] = Volume(np.ascontiguousarray(array, np.float32), affine)
         scanned[modality], _ = volume_of(written, modality)
     values = {"input": folder / "study", "bundle": package, "output": folder / "out"}
-    options = [f"--{name}={values[name]}" for name in documented_options("deploy.app")]
+    options = [f"--{name}={values[name]}" for name in documented_options()]
     result = execute([sys.executable, "-m", "deploy.app", *options, f"--bundle_options={OPTIONS}"])
     assert result.returncode == 0, result.stderr
     content = json.loads((folder / "out/result.json").read_text())

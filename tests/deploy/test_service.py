@@ -19,11 +19,11 @@ import requests
 from deploy import service
 from deploy.archive import Archive, ArchiveError
 from deploy.mark import DELIVER, DONE, SEGMENT, parsed
-from deploy.orthanc import running_orthanc
 from deploy.service import Service
 from tests.deploy.checks import WITH_ORTHANC, refusal
 from tests.deploy.dicom_study import Study, write_brats, write_series
 from tests.deploy.micro_models import INFERENCE_OPTIONS
+from tests.deploy.orthanc import running_orthanc
 from tests.support import ROOT, execute
 
 pytestmark = WITH_ORTHANC

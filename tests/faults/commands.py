@@ -35,14 +35,12 @@ ROWS: dict[str, str] = {  # command line: its last line
         "--format=torchscrip: expected one of torchscript, onnx, state_dict"
     ),
     "scripts.options brats_finetun": "--bundle=brats_finetun: expected one of atlas_finetune, …",
-    "scripts.intensities --subjects=0": "--subjects=0: expected a whole number from 1 to 1000",
     f"scripts.probe {DATA}": "no embeddings; expected embeddings.npz of one network or several",
     f"scripts.package brats_finetun {NEW}": "bundle brats_finetun: expected one of atlas_finetune, atlas_stage2, …",
     f"scripts.prepare --root={{folder}}/none {NEW} --like=brats": "--root={folder}/none: …; expected …",
     f"scripts.public_scans --clones={{folder}}/none {NEW}": "--clones={folder}/none: no such folder; expected a …",
     f"scripts.phantoms make --layout=brat --subjects=1 {NEW}": "--layout=brat: expected one of ukb, brats, …",
     f"deploy.app --input={{folder}} --bundle={{folder}} {NEW}": "MONAI Deploy is not installed; run make deploy, …",
-    "deploy.pacs --input={folder}/none --bundle={folder}": "--input: no such folder; expected a folder with …",
     "deploy.service status": "--url: missing; expected it, or the variable ORTHANC_URL",
 }
 PREPARED: list[tuple[str, str, Prepare]] = [

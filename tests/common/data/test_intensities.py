@@ -1,5 +1,7 @@
 """The z-score over the brain, against bodies of known shape and the anatomy that the embedded cohort is made from."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +9,30 @@ from monai.data import MetaTensor
 from monai.transforms import NormalizeIntensityd
 
 from common.data.intensities import NormalizeBraind, brain_and_head, otsu
-from scripts.intensities import scans
+from scripts.phantoms.layouts import LAYOUTS
+from scripts.phantoms.mr_signal import SEQUENCES, scan
 
 SPACING = 3.0  # mm
+
+
+class Scan(NamedTuple):
+    """A scan, its brain, and the healthy grey and white matter in it, all [x, y, z]."""
+
+    modality: str
+    image: np.ndarray
+    brain: np.ndarray
+    tissue: np.ndarray
+
+
+def scans(layout, skull_stripped, spacing, seed):
+    """The scans of a subject of the embedded cohort, and the anatomy that they were made from."""
+    rng = np.random.default_rng(seed)
+    head = LAYOUTS[layout].head(rng, LAYOUTS[layout].grid(spacing), skull_stripped, False)
+    brain, tissue = (np.zeros(head.grid.shape, bool) for _ in range(2))
+    brain[head.inside] = head.depth > 0
+    tissue[head.inside] = (head.fractions["GM"] + head.fractions["WM"] > 0.8) & (head.labels == 0) & (head.depth > 0)
+    for modality in LAYOUTS[layout].files:
+        yield Scan(modality, scan(rng, head, SEQUENCES[modality], 0.25).round(), brain, tissue)
 
 
 def dice(first, second):
