@@ -124,7 +124,6 @@ _ALL = (
         "paper, Table 2, where base is Big; the micro sizes are for trials (DIFF-14)",
     ),
     Option("patch_size", PATCH_SIZE, "edges of a crop or window"),
-    Option("recipe", words("text, table, code"), "values of the paper's text, of its Table 3, or of its public code"),
     Option("batch_size", integers(1, unit="crops"), "crops that a GPU takes at a time (DIFF-16)"),
     Option(
         "global_batch_size",
@@ -258,6 +257,7 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     _check_together(options, self_supervised)
     _check_machine(options, self_supervised)
     check_trained(vars(options), trained or {})
+    resolver.resolved_content.update(vars(options))  # so that `@amp` is the checked value from now on
     return options
 
 

@@ -82,9 +82,6 @@ def _default(name: str, config: dict[str, Any]) -> str:
     value = config[name]
     if not str(value).startswith(("$", "@")):
         return _shown(value)
-    if match := re.fullmatch(r"\$@chosen_recipe(?:\['\w+'\]|\.get\('\w+', (.+)\))", value):
-        chosen = config["recipes"][config["recipe"]]
-        return f"{_shown(chosen[name] if name in chosen else ast.literal_eval(match[1]))} (recipe {config['recipe']})"
     if match := re.fullmatch(r"\$@trained\.get\('\w+', (.+)\)", value):
         return f"the checkpoint's, else {_shown(ast.literal_eval(match[1]))}"
     if match := re.fullmatch(r"\$common\.data\.convention_of\(@datalist, '(\w+)'\)", value):

@@ -8,12 +8,14 @@ and of MONAI's command. Results go below the bundle's folder, unless --bundle_ro
 other relative paths start from the current folder.
 
 MONAI's command reads the config files before any code of ours runs; this one checks them first. Under torchrun it
-adds the overlay multi_gpu_train to train.
+adds the overlay multi_gpu_train to train. --recipe=table and --recipe=code, for train, are short for the overlays
+recipe_table and recipe_code, under all others: the values of the paper's Table 3 and of its public code.
 """
 
 import difflib
 import gc
 import os
+import re
 import runpy
 import sys
 import warnings
@@ -23,12 +25,13 @@ from pathlib import Path
 
 from common.cli import options_of
 from common.configs import check
-from common.errors import InputError, report_in_one_line, show
+from common.errors import InputError, choice, report_in_one_line, show
 
 __all__ = ["command"]
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 DISTRIBUTED = "multi_gpu_train.yaml"
+RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml"}
 
 
 def command(arguments: Sequence[str], is_distributed: bool = False) -> list[str]:
@@ -47,12 +50,17 @@ def command(arguments: Sequence[str], is_distributed: bool = False) -> list[str]
     configs = Path(os.path.relpath(BUNDLES / bundle / "configs"))
     known = [file.stem for file in configs.glob("*.yaml")]
     files = [configs / f"{_one_of('CONFIG', words[1:2], known)}.yaml"]
+    positional, given = options_of(options)
+    if words[1] == "train" and "recipe" in given:
+        recipe = choice("--recipe", given["recipe"], RECIPES)
+        files += [configs / recipe] if recipe else []
+        place = next(number for number, option in enumerate(options) if re.match("--recipe(=|$)", option))
+        del options[place : place + (1 if "=" in options[place] else 2)]
     for overlay in words[2:]:
         is_file = Path(overlay).suffix in (".yaml", ".yml", ".json")
         files.append(Path(overlay) if is_file else configs / f"{_one_of('OVERLAY', [overlay], known)}.yaml")
     if is_distributed and words[1] == "train" and configs / DISTRIBUTED not in files:
         files.append(configs / DISTRIBUTED)
-    positional, given = options_of(options)
     if positional:
         raise InputError(f"argument {positional[0]}: expected --OPTION=VALUE; configs stand before the options")
     if "config_file" in given:

@@ -82,7 +82,7 @@ def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
             f"datalist={now.get('datalist')}: other subjects, or in other splits, than {file} was trained on"
         )
     names = before.keys() & now.keys() - RESUMABLE - {"components"}
-    for name in sorted(names, key=lambda name: (name != "recipe", name)):  # first the recipe, which sets several others
+    for name in sorted(names):
         if _spelling(before[name]) != _spelling(now[name]):
             raise ArgumentError(f"{name}={now[name]}: the run to resume has {before[name]}; expected the same")
     _check_components(before.get("components"), now.get("components", {}))  # last: the options' values are in them

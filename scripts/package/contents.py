@@ -178,7 +178,6 @@ def _section_on_weights(settings: Mapping[str, Any]) -> str:
         "model size": settings.get("model_size"),
         "window": " x ".join(map(str, settings.get("patch_size") or ())),
         "z-score": settings.get("normalization"),
-        "recipe": settings.get("recipe"),
     }
     texts = {name: " ".join(str(value).split()).replace("|", "/") for name, value in rows.items() if value is not None}
     table = "".join(f"| {name} | {text:.300} |\n" for name, text in texts.items() if text)

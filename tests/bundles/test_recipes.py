@@ -1,4 +1,4 @@
-"""`--recipe`: the values of the paper's text, of its Table 3 and of its public code, and the code's crops."""
+"""The values of the paper's text, of its Table 3 and of its public code, and the code's crops."""
 
 import numpy as np
 import pytest
@@ -51,16 +51,17 @@ atlas_finetune:
 """
 
 
+def with_recipe(bundle, recipe, **options):
+    """The parsed configs of a training by a recipe; `text` has no overlay."""
+    overlay = {} if recipe == "text" else config(bundle, f"recipe_{recipe}")
+    return ConfigParser(config(bundle) | overlay | options)
+
+
 @pytest.mark.parametrize("bundle", BUNDLES)
-def test_a_recipe_has_the_values_of_its_source_and_a_single_option_wins(bundle):
-    assert config(bundle)["recipe"] == "text"
-    values = yaml.safe_load(VALUES)[bundle]
-    for recipe, expected in values.items():
-        parser = ConfigParser(config(bundle) | {"recipe": recipe})
-        assert {name: parser.get_parsed_content(name) for name in expected} == expected
-    parser = ConfigParser(config(bundle) | {"recipe": "code", "iterations": 7})
-    assert parser.get_parsed_content("iterations") == 7
-    assert parser.get_parsed_content("batch_size") == values["code"]["batch_size"]
+def test_a_recipe_has_the_values_of_its_source(bundle):
+    for recipe, expected in yaml.safe_load(VALUES)[bundle].items():
+        parser = with_recipe(bundle, recipe)
+        assert {name: parser[name] for name in expected} == expected
 
 
 # The crops of BraTS in the public code: a foreground grown to multiples of the crop, a crop, a z-score of the crop
@@ -101,9 +102,7 @@ def crops_of_the_code(volume, seed):
 
 
 def crops_of_the_recipe(volume, seed):
-    parser = ConfigParser(config("brats_finetune") | {"recipe": "code", "patch_size": [EDGE] * 3})
-    names = ["divisible_foreground", "normalize_crops"]
-    parser["options"] = {"_target_": "types.SimpleNamespace", **{name: f"@{name}" for name in names}}
+    parser = with_recipe("brats_finetune", "code", patch_size=[EDGE] * 3)
     steps = parser.get_parsed_content("train::random_transforms")
     steps = [step for step in steps if not type(step).__name__.startswith(("RandFlip", "RandScale", "RandShift"))]
     foreground = CropForegroundd(KEYS, source_key="image", allow_smaller=True)
@@ -133,9 +132,7 @@ def test_the_self_supervised_crops_of_recipe_code_are_those_of_the_public_code(b
     crops = RandSpatialCropSamplesd("image", roi_size=size, num_samples=2, random_center=True, random_size=False)
     expected = cropped(brain(seed), [scale, pad, foreground, crops], seed)
 
-    parser = ConfigParser(config(bundle) | {"recipe": "code", "patch_size": size})
-    names = ("crop_foreground", "divisible_foreground")
-    parser["options"] = {"_target_": "types.SimpleNamespace", **{name: f"@{name}" for name in names}}
+    parser = with_recipe(bundle, "code", patch_size=size)
     steps = parser.get_parsed_content("train::random_transforms")
     place = [step["_target_"] for step in parser["deterministic_transforms"]].index("CropForegroundd")
     assert parser.get_parsed_content(f"deterministic_transforms::{place}") is None

@@ -25,7 +25,7 @@ def test_every_key_above_the_options_is_an_option_and_every_option_is_one_of_som
     named = set()
     for path in CONFIGS:
         above = path.read_text().split("\noptions:")[0].split("\n# The processes")[0]
-        keys = yaml.safe_load(above).keys() - {"imports", "recipes", "chosen_recipe", "trained", "measured"}
+        keys = yaml.safe_load(above).keys() - {"imports", "trained", "measured"}
         assert keys - OPTIONS.keys() == set(), path
         named |= {row.option for row in options_of_config(path)}
     assert OPTIONS.keys() - named == {"bundle_root"}

@@ -21,6 +21,9 @@ def at_the_root(monkeypatch):
         (["train"], True, ["train", "multi_gpu_train"]),
         (["train", "multi_gpu_train"], True, ["train", "multi_gpu_train"]),
         (["inference"], True, ["inference"]),
+        (["train", "quickstart", "--recipe=code"], True, ["train", "recipe_code", "quickstart", "multi_gpu_train"]),
+        (["train", "--recipe", "table"], False, ["train", "recipe_table"]),
+        (["train", "--recipe=text"], False, ["train"]),
     ],
 )
 def test_configs_are_named_by_words_and_torchrun_adds_its_overlay_to_a_training(words, is_distributed, files):
@@ -44,6 +47,7 @@ def test_an_overlay_may_be_any_file_and_the_results_have_any_place():
         (["brats_finetune", "train", "quickstrt"], "unknown overlay 'quickstrt'; did you mean quickstart?"),
         (["brats_finetune", "train", "--seed=3", "quickstart"], "argument quickstart: expected --OPTION=VALUE; "),
         (["brats_finetune", "train", "--config_file=a.yaml"], "--config_file=a.yaml: expected overlays as words"),
+        (["brats_finetune", "train", "--recipe=cod"], "--recipe=cod: expected one of text, table, code"),
     ],
 )
 def test_a_command_line_that_cannot_be_is_refused(arguments, line):

@@ -89,7 +89,7 @@ def test_other_processes_than_before_go_on_with_new_random_numbers(tmp_path, sto
 
 
 BEFORE = {"model_size": "micro", "amp": False, "patch_size": [64] * 3, "num_workers": 0, "cohort": "a", "subjects": "x"}
-BEFORE |= {"recipe": "text", "learning_rate": 1.0, "components": {"loss": {"_target_": "DiceLoss"}}}
+BEFORE |= {"learning_rate": 1.0, "components": {"loss": {"_target_": "DiceLoss"}}}
 
 
 def stopped(folder):
@@ -113,7 +113,6 @@ LOSS = {"components": {"loss": {"_target_": "DiceFocalLoss"}}}
     [
         ({"amp": "bf16"}, "amp=bf16: the run to resume has False; expected the same"),
         ({"subjects": "y", "datalist": "b.json"}, "datalist=b.json: other subjects, or in other splits, than"),
-        ({"recipe": "table", "amp": "bf16"}, "recipe=table: the run to resume has text"),  # it sets the others
         ({"learning_rate": 2.0, **LOSS}, "learning_rate=2.0: the run to resume has 1.0"),  # it is in components, too
         (LOSS, "resume: loss is {'_target_': 'DiceFocalLoss'}; the run to resume has {'_target_': 'DiceLoss'}; expect"),
     ],
