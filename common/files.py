@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ __all__ = [
     "cell_text",
     "check_no_link",
     "check_regular",
+    "check_schema",
     "check_writable_file",
     "check_writable_folder",
     "digest",
@@ -30,8 +31,8 @@ __all__ = [
     "parse_json",
     "read_bytes",
     "read_json",
-    "reporting_json_errors",
     "reporting_path_errors",
+    "valid_json",
     "write_csv",
     "write_json",
 ]
@@ -115,6 +116,60 @@ def parse_json(text: str | bytes) -> Any:
         RecursionError: it is nested too deeply.
     """
     return json.loads(text, object_pairs_hook=_object)
+
+
+def valid_json(
+    path: str | Path, expected: str, schema: Mapping[str, Any] | None = None, name: str | None = None
+) -> Any:
+    """The content of a JSON file from outside, checked; what is wrong with it is reported in one line.
+
+    Args:
+        path: of the file.
+        expected: content that was expected, such as "a datalist".
+        schema: JSON schema of the content; see `check_schema`.
+        name: the file's name in messages; its path by default.
+
+    Raises:
+        InputError: the file cannot be read, is not JSON, is nested too deeply, or breaks the schema.
+    """
+    name = name or str(path)
+    try:
+        content = read_json(path)
+    except OSError as error:
+        raise InputError(f"{name}: {error.strerror}; expected {expected}") from error
+    except ValueError as error:
+        raise InputError(f"{name}: not JSON ({error}); expected {expected}") from error
+    except RecursionError as error:
+        raise InputError(f"{name}: nested too deeply; expected {expected}") from error
+    if schema is not None:
+        check_schema(content, schema, name, expected)
+    return content
+
+
+def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: str) -> None:
+    """Check content from outside, such as that of a JSON or YAML file, against a JSON schema.
+
+    Args:
+        content: mappings, lists and plain values.
+        schema: of JSON Schema 2020-12, unless its `$schema` says otherwise.
+        name: of the content in the message, such as "--flow=F.json".
+        expected: content that was expected, such as "a file of --consort".
+
+    Raises:
+        InputError: names the entry that breaks the schema, its value and the rule.
+    """
+    from jsonschema import Draft202012Validator  # here, as few of those who read and write files need it
+    from jsonschema.exceptions import best_match
+    from jsonschema.validators import validator_for
+
+    try:
+        problem = best_match(validator_for(schema, default=Draft202012Validator)(schema).iter_errors(content))
+    except RecursionError as error:
+        raise InputError(f"{name}: nested too deeply; expected {expected}") from error
+    if problem is not None:
+        value = json.dumps(problem.instance, ensure_ascii=False, default=str)
+        rule = problem.message.splitlines()[0]
+        raise InputError(f"{name}: {problem.json_path} = {value:.80}: {rule:.160}; expected {expected}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -274,25 +329,3 @@ def reporting_path_errors(name: str) -> Iterator[None]:
         culprit = str(getattr(error, "filename", None) or "")  # may lie deeper
         where = name if culprit in name else f"{name}: {culprit}"
         raise InputError(f"{where}: {what}; expected a path that can be read") from error
-
-
-@contextmanager
-def reporting_json_errors(name: str, expected: str, file: str = "a JSON file") -> Iterator[None]:
-    """Report in one line why a block could not read a JSON file.
-
-    Args:
-        name: the file's name in the message, such as "datalist F.json".
-        expected: content that was expected, such as "a datalist".
-        file: kind of file that was expected, for a file that cannot be opened.
-
-    Raises:
-        InputError: the file cannot be opened, is not JSON, or is nested too deeply.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{name}: {error.strerror}; expected {file}") from error
-    except ValueError as error:
-        raise InputError(f"{name}: not JSON ({error}); expected {expected}") from error
-    except RecursionError as error:
-        raise InputError(f"{name}: nested too deeply; expected {expected}") from error

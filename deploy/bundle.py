@@ -15,7 +15,7 @@ from common import weights
 from common.cli import options_of
 from common.data import is_skull_stripped, model_name, trained_on
 from common.errors import ArgumentError, InputError
-from common.files import digest, read_json, reporting_json_errors
+from common.files import digest, valid_json
 from common.options import OPTIONS
 from deploy.tasks import TASKS, Task
 
@@ -125,8 +125,7 @@ def _find_config(folder: Path) -> Path:
 
 
 def _read_metadata(path: Path) -> _Metadata:
-    with reporting_json_errors(f"{path}", "a bundle's metadata"):
-        content = read_json(path)
+    content = valid_json(path, "a bundle's metadata")
     try:
         formats = content["network_data_format"]
         outputs = frozenset(_channels(formats["outputs"]["pred"]))

@@ -19,11 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from common.cli import run
 from common.errors import InputError
-from common.files import atomic_write, read_json, reporting_json_errors, write_json
+from common.files import atomic_write, valid_json, write_json
 from scripts.datalists.layouts import Visit
 
 __all__ = ["count", "count_splits", "draw", "figure_of", "read_flow", "step", "write"]
@@ -160,12 +158,7 @@ def read_flow(flow: str) -> dict[str, Any]:
     Raises:
         InputError: the file cannot be read, or is none that `--consort` wrote.
     """
-    with reporting_json_errors(f"--flow={flow}", "a file of --consort", "a JSON file of --consort"):
-        content = read_json(str(flow))
-        problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(content))
-    if problem is not None:
-        raise InputError(f"--flow={flow}: {problem.json_path}: {problem.message[:160]}; expected a file of --consort")
-    return content
+    return dict(valid_json(str(flow), "a file of --consort", SCHEMA, f"--flow={flow}"))
 
 
 def figure_of(flow: Mapping[str, Any]) -> Any:

@@ -21,10 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from ..errors import ArgumentError, InputError, check_number
-from ..files import expand_home, read_json, reporting_json_errors, write_json
+from ..files import check_schema, expand_home, read_json, valid_json, write_json
 from .headers import files_in
 from .modalities import missing_in
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
@@ -190,8 +188,7 @@ def read(datalist: str | Path) -> dict[str, Any]:
             path is absolute, leaves the root or is too long; a name, a path or another text has a control character, a
             line end or half of a surrogate pair.
     """
-    with reporting_json_errors(f"datalist {datalist}", "a datalist"):
-        content = read_json(str(datalist))
+    content = valid_json(str(datalist), "a datalist", name=f"datalist {datalist}")
     check(content, datalist)
     return in_memory(content)
 
@@ -334,15 +331,7 @@ def check(content: Mapping[str, Any], name: str | Path) -> None:
     Raises:
         InputError: it breaks one.
     """
-    try:
-        problem = jsonschema.exceptions.best_match(_validator().iter_errors(content))
-        value = "" if problem is None else json.dumps(problem.instance, ensure_ascii=False)
-    except RecursionError as error:
-        raise InputError(f"datalist {name}: nested too deeply; expected a datalist") from error
-    if problem is not None:
-        raise InputError(
-            f"datalist {name}: {problem.json_path} = {value[:80]}: {problem.message.splitlines()[0][:160]}"
-        )
+    check_schema(content, _schema(), f"datalist {name}", "a datalist")
     if ("regions" in content) == ("label_convention" in content):
         found = "both" if "regions" in content else "neither"
         raise InputError(f"datalist {name}: label_convention and regions: {found}; expected one of the two")
@@ -377,8 +366,8 @@ def _check_texts(texts: Sequence[str], name: str | Path) -> None:
 
 
 @cache
-def _validator() -> jsonschema.Draft202012Validator:
-    return jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))
+def _schema() -> dict[str, Any]:
+    return json.loads(SCHEMA.read_text(encoding="utf-8"))
 
 
 def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str | Path) -> None:

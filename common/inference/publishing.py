@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
 
 from ..errors import InputError
-from ..files import check_no_link, move_aside, read_json, reporting_json_errors, write_json
+from ..files import check_no_link, move_aside, valid_json, write_json
 from ..locks import claim, release
 
 __all__ = ["begin", "check_finished", "finish", "place_of", "publishing"]
@@ -165,8 +165,7 @@ def _listed(folder: Path) -> list[Path]:
     if not path.exists():
         return []
     expected = "the files of an evaluation, or no such file, to keep them all"
-    with reporting_json_errors(str(path), expected):
-        names = read_json(path)
+    names = valid_json(path, expected)
     if not isinstance(names, list) or not all(isinstance(name, str) and _is_inside(name) for name in names):
         raise InputError(f"{path}: not a list of paths inside the folder; expected {expected}")
     return list(map(Path, names))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..data.datalists import UNPRINTABLE
 from ..data.regions import display_order, regions_of
 from ..errors import InputError
-from ..files import cell_text, check_regular, read_json, reporting_json_errors, reporting_path_errors
+from ..files import cell_text, check_regular, reporting_path_errors, valid_json
 from ..metrics.protocols import PRESENT, Lesion, Protocol, Scores, figures
 from ..metrics.protocols import protocol as protocol_of
 from .publishing import check_finished, place_of
@@ -123,7 +123,7 @@ def _read(folder: Path) -> tuple[Evaluation, dict[str, Any]]:
         raise InputError(f"{folder}: no such folder; expected one that {WRITER} wrote")
     check_finished(folder)
     path = folder / "summary.json"
-    summary = _read_json(path, f"a summary by {WRITER}")
+    summary = valid_json(path, f"a summary by {WRITER}")
     try:
         settings = {key: summary.get(key) for key in ("challenge", "tolerance_mm")}
         protocol = protocol_of(summary["protocol"], settings["challenge"], settings["tolerance_mm"])
@@ -150,11 +150,6 @@ def _read(folder: Path) -> tuple[Evaluation, dict[str, Any]]:
     if unknown := sorted(set(missing) - set(cases)):
         raise InputError(f"{path}: {unknown[0]} is missing; expected a case of metrics.csv")
     return Evaluation(str(folder), protocol, cases, values, lesions, missing), summary
-
-
-def _read_json(path: Path, expected: str) -> Any:
-    with reporting_json_errors(str(path), expected):
-        return read_json(path)
 
 
 def _read_rows(path: Path, columns: Sequence[str]) -> Iterator[_Row]:
@@ -267,7 +262,7 @@ def _index(row: _Row, column: str) -> int:
 
 def _read_cases(folder: Path, evaluation: Evaluation) -> tuple[str, str, tuple[CaseFiles, ...], Volumes]:
     path = folder / "cases.json"
-    content = _read_json(path, f"the cases of an evaluation by {WRITER}")
+    content = valid_json(path, f"the cases of an evaluation by {WRITER}")
     expected = "expected an object of name, label_convention and cases"
     if not isinstance(content, dict) or content.keys() != {"name", "label_convention", "cases"}:
         keys = ", ".join(map(ascii, content)) if isinstance(content, dict) else type(content).__name__

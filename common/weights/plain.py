@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from ..files import digest, read_json, reporting_json_errors, write_json
+from ..files import digest, valid_json, write_json
 from .storage import write
 
 __all__ = ["read_record", "record_of", "write_plain", "write_record"]
@@ -64,8 +64,7 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     expected = f"the SHA-256 of {Path(path).name} and its metadata"
-    with reporting_json_errors(str(file), expected):
-        record = read_json(file)
+    record = valid_json(file, expected)
     stated = record.pop(HASH, None) if isinstance(record, dict) else None
     if not isinstance(stated, str):
         raise InputError(f"{file}: names no {HASH}; expected {expected}, or no file of this name beside {path}")

@@ -1,15 +1,13 @@
 """Assign the people of a cohort to splits: at random, or by the folds of a cross-validation."""
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-import jsonschema
 import numpy as np
 
 from common.errors import InputError, check_number, choice, show
-from common.files import expand_home, parse_json, read_bytes, reporting_json_errors
+from common.files import digest, expand_home, valid_json
 from scripts.datalists.layouts import Visit
 
 __all__ = ["Assignment", "Splitter", "cross_validation", "random_splits", "read_folds"]
@@ -227,12 +225,7 @@ def read_folds(path: Path) -> tuple[dict[str, int], str]:
     Raises:
         InputError: the file is missing, is not JSON or has another form, or a subject is in two folds.
     """
-    with reporting_json_errors(f"--folds={path}", "a file of folds", "a JSON file, or a number of folds"):
-        text = read_bytes(path)
-        content = parse_json(text)
-        problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(FOLDS_SCHEMA).iter_errors(content))
-    if problem is not None:
-        raise InputError(f"--folds={path}: {problem.json_path}: {problem.message[:160]}; expected a file of folds")
+    content = valid_json(path, "a file of folds, or a number of folds", FOLDS_SCHEMA, f"--folds={path}")
     folds: dict[str, int] = {}
     for entry in content["training"]:
         image = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
@@ -241,4 +234,4 @@ def read_folds(path: Path) -> tuple[dict[str, int], str]:
             raise InputError(f"--folds={path}: image {image} is in no folder; expected a folder named as the subject")
         if folds.setdefault(subject, entry["fold"]) != entry["fold"]:
             raise InputError(f"--folds={path}: {subject} is in fold {folds[subject]} and in {entry['fold']}")
-    return folds, hashlib.sha256(text).hexdigest()
+    return folds, digest(path)

@@ -15,7 +15,7 @@ from common import configs
 from common.data import datalists
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
-from common.files import read_json, reporting_json_errors, write_json
+from common.files import valid_json, write_json
 from common.options import OPTIONS, Options
 from scripts.experiments.instances import Command, Job
 
@@ -153,8 +153,7 @@ def read_costs(file: Path) -> dict[str, Cost]:
     if not file.is_file():
         return {}
     expected = "what --measure=true writes, or no such file"
-    with reporting_json_errors(str(file), expected):
-        content = read_json(file)
+    content = valid_json(file, expected)
     try:
         return {key: Cost(**cost) for key, cost in content.items()}
     except (TypeError, AttributeError) as error:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
 
 from common.errors import InputError
+from common.files import check_schema
 from scripts.experiments.instances import ROOT
 from scripts.experiments.mapping import check_mapping
 from scripts.experiments.schema import SCHEMA
@@ -34,12 +34,9 @@ def read(study: str) -> tuple[str, dict[str, Any]]:
         raise InputError(f"study {study}: no such file; expected one of {', '.join(known)}, or a YAML file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        jsonschema.validate(content, SCHEMA)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"study {path}: no YAML ({' '.join(str(error).split()):.120})") from error
-    except jsonschema.ValidationError as error:
-        where = ".".join(map(str, error.absolute_path)) or "the file"
-        raise InputError(f"study {path}: {where}: {' '.join(error.message.split()):.160}") from error
+    check_schema(content, SCHEMA, f"study {path}", "a study")
     _check_references(content, path)
     check_mapping(content, path)
     return path.stem, content

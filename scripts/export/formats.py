@@ -13,7 +13,7 @@ from monai.data.torchscript_utils import save_net_with_metadata
 from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 from torch import nn
 
-from common.files import read_json, reporting_json_errors
+from common.files import valid_json
 from common.ssl.networks import SSLHead
 from scripts.export.source import CONFIG, Encoder, Source
 
@@ -87,8 +87,7 @@ def _write(source: Source, format: str, path: str | Path) -> None:
 def _bundle_metadata(source: Source) -> dict[str, Any]:
     """The bundle's metadata.json with the window size of this export."""
     file = source.folder / "configs" / "metadata.json"
-    with reporting_json_errors(str(file), "a bundle's metadata"):
-        metadata = read_json(file)
+    metadata = valid_json(file, "a bundle's metadata")
     tensors = metadata["network_data_format"]
     for tensor in [*tensors["inputs"].values(), *tensors["outputs"].values()]:
         if tensor.get("spatial_shape"):

@@ -11,7 +11,7 @@ from common.configs import check_known, read
 from common.data import datalists
 from common.data.modalities import missing_in
 from common.errors import ArgumentError, choice, show
-from common.files import check_writable_folder, expand_home, read_json, reporting_json_errors, reporting_path_errors
+from common.files import check_writable_folder, expand_home, reporting_path_errors, valid_json
 from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.hold_out import hold_out, numbers_of
@@ -249,8 +249,7 @@ def check_output(output: Path, identity: Mapping[str, Any]) -> None:
     if RECORD not in names:
         raise ArgumentError(f"output={output}: holds {names[0]}; expected a new folder, or one of an earlier run")
     path = output / RECORD
-    with reporting_json_errors(str(path), "what scripts.folds writes"):
-        found = read_json(path)
+    found = valid_json(path, "what scripts.folds writes")
     for key, value in identity.items():
         there = found.get(key) if isinstance(found, dict) else None
         if there != value:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from common.files import read_json, reporting_json_errors
+from common.files import valid_json
 from common.inference.results import PAGE
 from common.weights.formats import OPTIONS as STATED
 from scripts.experiments.instances import ROOT, Command, words_of
@@ -49,8 +49,7 @@ def summarise(setup: Setup) -> dict[str, Any]:
 
 
 def _summary(path: Path) -> Any:
-    with reporting_json_errors(str(path), "a summary by scripts.evaluate or evaluate.yaml"):
-        return read_json(path)
+    return valid_json(path, "a summary by scripts.evaluate or evaluate.yaml")
 
 
 def _figures(pooled: Mapping[str, Any], means: Sequence[float | None]) -> dict[str, Any]:

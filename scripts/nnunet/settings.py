@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError
-from common.files import read_json, reporting_json_errors
+from common.files import valid_json
 
 __all__ = ["check_settings", "dataset_name", "read_record"]
 
@@ -45,5 +45,4 @@ def read_record(output: Path) -> dict[str, Any]:
     path = output / "run.json"
     if not path.exists():
         return {}
-    with reporting_json_errors(str(path), "the record of a run"):
-        return read_json(path)
+    return valid_json(path, "the record of a run")

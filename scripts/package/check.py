@@ -18,12 +18,11 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
 
 from common import weights
 from common.errors import InputError, one_line, show
-from common.files import digest, read_json, reporting_json_errors
+from common.files import digest, valid_json
 from scripts.package.archives import LARGEST, files_of, unpack
 from scripts.package.large_files import LARGE, large_files
 from scripts.package.sbom import SBOM, bill_of_materials
@@ -148,11 +147,8 @@ def _is_text(file: Path) -> bool:
 
 def _check_metadata(folder: Path) -> dict[str, Any]:
     file = folder / "configs/metadata.json"
-    with reporting_json_errors(f"{folder.name}: configs/metadata.json", "a bundle's metadata"):
-        metadata = read_json(file)
-    schema = jsonschema.Draft201909Validator(json.loads(SCHEMA.read_text()))
-    if error := jsonschema.exceptions.best_match(schema.iter_errors(metadata)):
-        raise InputError(f"{folder.name}: configs/metadata.json: {error.json_path}: {_line(error.message)}")
+    schema = json.loads(SCHEMA.read_text())
+    metadata = dict(valid_json(file, "a bundle's metadata", schema, f"{folder.name}: configs/metadata.json"))
     if not str(metadata["schema"]).endswith(f"/{SCHEMA.name}"):
         raise InputError(f"{folder.name}: configs/metadata.json: schema {metadata['schema']}; expected {SCHEMA.name}")
     if (last := newest(metadata["changelog"], folder.name)) != metadata["version"]:
@@ -244,8 +240,7 @@ def _imported(tree: ast.AST) -> set[str]:
 def _check_bill(folder: Path, metadata: Mapping[str, Any]) -> None:
     """Check that the bill of materials is of this package: its version, those of its Python packages, its weights."""
     place = f"{folder.name}: {SBOM}"
-    with reporting_json_errors(place, "a CycloneDX file"):
-        bill = read_json(folder / SBOM)
+    bill = valid_json(folder / SBOM, "a CycloneDX file", name=place)
     expected = _hashes(json.loads(bill_of_materials(folder, metadata)))
     try:
         stated = _hashes(bill)

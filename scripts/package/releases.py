@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from common.errors import InputError, show
-from common.files import atomic_write, read_json, reporting_json_errors
+from common.files import atomic_write, valid_json
 from scripts.package.check import newest
 
 __all__ = ["check_releasable", "check_released", "folder_of", "record", "version_of"]
@@ -31,8 +31,9 @@ def version_of(source: Path) -> str:
     Raises:
         InputError: metadata.json, its changelog and CHANGELOG.md disagree, or metadata.json cannot be read.
     """
-    with reporting_json_errors(f"{source.name}: configs/metadata.json", "a bundle's metadata"):
-        metadata = read_json(source / "configs/metadata.json")
+    metadata = valid_json(
+        source / "configs/metadata.json", "a bundle's metadata", name=f"{source.name}: configs/metadata.json"
+    )
     last = re.findall(r"\[(.+?)\]", "".join(_headings()))[:1]
     versions = {"metadata.json's version": metadata.get("version"), "CHANGELOG.md": last[0] if last else "nothing"}
     versions["metadata.json's changelog"] = newest(metadata.get("changelog", {}), source.name)

@@ -11,7 +11,7 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.data.volumes import write_volume
 from common.errors import InputError
-from common.files import read_json, reporting_json_errors, write_json
+from common.files import valid_json, write_json
 from common.locks import lock
 from common.prepare.subject import Prepared, Settings
 from common.prepare.targets import TARGETS
@@ -210,8 +210,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         InputError: there is none, or it is not a record.
     """
     path = folder / RECORD
-    with reporting_json_errors(str(path), "the record of a prepared subject"):
-        record = read_json(path)
+    record = valid_json(path, "the record of a prepared subject")
     if not isinstance(record, dict) or not {"settings", "sources", "transforms", "figures", "grid"} <= record.keys():
         raise InputError(f"{path}: lacks entries; expected the record of a prepared subject")
     return record

@@ -1,6 +1,5 @@
 """Read the records of runs (`run.json`, see `common.training.RunRecord`) and link them to stages."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -8,10 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from common.errors import InputError
-from common.files import read_json
+from common.files import check_schema, valid_json
 from scripts.report.scores import mean, region_statistics
 
 __all__ = ["Run", "Stage", "read_runs", "stages_of"]
@@ -183,16 +180,10 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def _read_run(path: Path) -> Run:
-    try:
-        content = read_json(path)
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error}); expected the record of a run") from None
+    content = valid_json(path, "the record of a run")
     if isinstance(content, dict):
         content = {name: value for name, value in content.items() if value is not None}
-    problem = next(jsonschema.Draft202012Validator(SCHEMA).iter_errors(content), None)
-    if problem:
-        expected = f"{problem.validator} {json.dumps(problem.validator_value)}"
-        raise InputError(f"{path}: {problem.json_path} is {json.dumps(problem.instance):.80}; expected {expected:.120}")
+    check_schema(content, SCHEMA, str(path), "the record of a run")
     known = {name.name for name in fields(Run)} - {"folder"}
     run = Run(path.parent, **{name: value for name, value in content.items() if name in known})
     _check(run, path)

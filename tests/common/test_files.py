@@ -10,9 +10,11 @@ from common.errors import InputError
 from common.files import (
     atomic_write,
     cell_text,
+    check_schema,
     check_writable_file,
     check_writable_folder,
     move_aside,
+    valid_json,
     write_csv,
     write_json,
 )
@@ -123,3 +125,25 @@ def test_numbers_and_other_text_are_written_as_they_are(tmp_path):
 def test_tables_are_written_by_one_function():
     files = [path for folder in ("common", "scripts") for path in (ROOT / folder).rglob("*.py")]
     assert [path for path in files if "csv.writer(" in path.read_text()] == [ROOT / "common/files.py"]
+
+
+# Content from outside
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"F: No such file or directory; expected a run"),
+        (b"{", r"F: not JSON \(.*\); expected a run"),
+        (b'{"a": 1, "a": 2}', r'F: not JSON \(the key "a" occurs twice\); expected a run'),
+        (b"[" * 100_000, "F: nested too deeply; expected a run"),
+        (b'{"a": ["x"]}', r"F: \$\.a\[0\] = \"x\": 'x' is not of type 'integer'; expected a run"),
+    ],
+)
+def test_json_from_outside_that_does_not_fit_is_refused_in_one_line(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "f.json").write_bytes(content)
+    schema = {"properties": {"a": {"items": {"type": "integer"}}}}
+    with pytest.raises(InputError, match=f"^{message}$"):
+        valid_json(tmp_path / "f.json", "a run", schema, "F")
+    check_schema({"a": [1]}, schema, "F", "a run")

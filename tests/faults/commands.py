@@ -45,7 +45,11 @@ ROWS: dict[str, str] = {  # command line: its last line
 }
 PREPARED: list[tuple[str, str, Prepare]] = [
     (f"scripts.evaluate {SCORES} --protocol=atlas", "{folder}/b/one.nii.gz: label 2, 4; expected labels 0, 1", _labels),
-    ("scripts.report {folder}", '{folder}/run.json: $ is []; expected type "object"', written("run.json", "[]")),
+    (
+        "scripts.report {folder}",
+        "{folder}/run.json: $ = []: …; expected the record …",
+        written("run.json", "[]"),
+    ),
     (f"scripts.consort {{folder}}/flow.json {NEW}.svg", f"--flow=…: {TWICE} …", written("flow.json", TEXT)),
     (
         "scripts.weights inspect {folder}/model.pt",

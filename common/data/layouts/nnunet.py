@@ -10,10 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from ...errors import ArgumentError, InputError, show
-from ...files import read_json, reporting_json_errors
+from ...files import valid_json
 from ..datalists import UNPRINTABLE
 from ..modalities import modality_of
 from ..regions import declaration, painting_order
@@ -90,12 +88,7 @@ def read_nnunet(root: Path, naming: Naming, states_regions: bool) -> DataSet:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    with reporting_json_errors(str(file), "nnU-Net's description of the data set", "nnU-Net's dataset.json"):
-        content = read_json(file)
-        problem = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(content))
-    if problem is not None:
-        value = json.dumps(problem.instance)[:80]
-        raise InputError(f"{file}: {problem.json_path} = {value}: {problem.message[:160]}; expected nnU-Net's form")
+    content = valid_json(file, "nnU-Net's description of the data set", SCHEMA)
     for text in [*content["labels"], *content.get("channel_names", content.get("modality")).values()]:
         if UNPRINTABLE.search(text):
             raise InputError(f"{file}: {json.dumps(text)[:80]}: expected text of one line in Unicode")

@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import yaml
 
 from common.data.datalists import SCHEMA
 from common.data.headers import Problem
 from common.data.regions import LIMIT, declaration
 from common.errors import ArgumentError, InputError, shortened, show
+from common.files import check_schema
 from scripts.datalists.examine import label_values
 from scripts.pools import map_in_processes
 
@@ -53,11 +53,7 @@ def read_regions(path: Path, name: str) -> str:
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{name}: {json.dumps(content, default=str)[:80]}; expected {EXAMPLE}")
     definitions = json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]
-    validator = jsonschema.Draft202012Validator({"$ref": "#/$defs/regions", "$defs": definitions})
-    problem = jsonschema.exceptions.best_match(validator.iter_errors(content))
-    if problem is not None:
-        where, value = problem.json_path.removeprefix("$.") or "the file", json.dumps(problem.instance, default=str)
-        raise InputError(f"{name}: {where} = {value[:80]}: {problem.message.splitlines()[0][:160]}; expected {EXAMPLE}")
+    check_schema(content, {"$ref": "#/$defs/regions", "$defs": definitions}, name, EXAMPLE)
     try:
         return declaration(content)
     except ArgumentError as error:

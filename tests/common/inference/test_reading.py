@@ -32,7 +32,7 @@ OF_SUMMARY = [
     ('"missing": []', '"missing": ["x"]', "x is missing; expected a case of metrics.csv"),
     ('"cases": 2', '"cases": 3', "2 cases in metrics.csv; expected 3, as in summary.json"),
     ('"connectivity": 6', '"connectivity": 26', "connectivity 26; expected what this version of"),
-    (None, None, "No such file or directory; expected a JSON file"),
+    (None, None, "No such file or directory; expected a summary by "),
     (None, b"[" * 100_000, "nested too deeply"),
 ]
 OF_LESIONS = [

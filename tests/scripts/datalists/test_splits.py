@@ -142,7 +142,7 @@ def test_the_folds_of_a_file_are_held_out_one_at_a_time(root, tmp_path, capsys):
     ("content", "message"),
     [
         ("{", "not JSON"),
-        ([("0", ["a/b"])], r"\$.training\[0\].fold: '0' is not of type 'integer'"),
+        ([("0", ["a/b"])], r"\$.training\[0\].fold = .0.: '0' is not of type 'integer'"),
         ([(0, "BraTS2021_00000/a"), (1, "BraTS2021_00000/b")], "BraTS2021_00000 is in fold 0 and in 1"),
         ([(0, "BraTS2021_00000/a")], "--fold=0: 1 people in it and 0 in the others; expected 1"),
     ],

@@ -108,10 +108,10 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
     ("change", "message"),
     [
         ({"runs": {"a": {"bundle": "brats", "datalist": "ukb"}}}, r"runs.a.bundle=brats: expected atlas_finetune, "),
-        ({"runs": {"../a": {"command": "true"}}}, "runs: "),
-        ({"runs": {"a": {"command": "true", "target": "../../b"}}}, "runs.a.target: "),
-        ({"runs": {"a": {"bundle": "b", "datalist": "ukb", "overlays": ["../x.yaml"]}}}, "runs.a.overlays.0: "),
-        ({"runs": {"a": {"command": "true", "for": {"size": ["a/b"]}}}}, "runs.a.for.size.0: "),
+        ({"runs": {"../a": {"command": "true"}}}, "$.runs = "),
+        ({"runs": {"a": {"command": "true", "target": "../../b"}}}, "$.runs.a.target = "),
+        ({"runs": {"a": {"bundle": "b", "datalist": "ukb", "overlays": ["../x.yaml"]}}}, "$.runs.a.overlays[0] = "),
+        ({"runs": {"a": {"command": "true", "for": {"size": ["a/b"]}}}}, "$.runs.a.for.size[0] = "),
     ],
 )
 def test_a_study_that_does_not_fit_is_refused_in_one_line(tmp_path, change, message):

@@ -89,7 +89,7 @@ BROKEN = {
     "LICENSE is missing": remove("LICENSE"),
     "not JSON": write("configs/metadata.json", b"{"),
     "'network_data_format' is a required property": metadata(network_data_format=None),
-    r"\$.version: 1 is not of type 'string'": metadata(version=1),
+    r"\$.version = 1: 1 is not of type 'string'": metadata(version=1),
     "version 99.0.0; its newest change is of": metadata(version="99.0.0"),
     "newest change is of 99.10.0": metadata(changelog={"99.10.0": "a", "99.9.0": "b"}),
     r"common/data/intensities.py imports cc3d, which metadata.json": edit("configs/metadata.json", "connected-", "un-"),
