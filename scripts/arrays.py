@@ -1,4 +1,4 @@
-"""Run a function on many items as a job array of SLURM, by submitit."""
+"""Run functions in jobs of SLURM, by submitit: one call, or many items as a job array."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -15,19 +15,35 @@ import submitit
 from common.errors import ArgumentError, InputError, show
 from scripts.pools import map_in_processes
 
-__all__ = ["Array", "array_of", "failure_of", "slurm_executor"]
+__all__ = ["Array", "array_of"]
 
 FOLDER = ".slurm"  # in the output folder: what submitit writes, with the logs
 EVERY = 2.0  # seconds between two looks at the jobs
+FAILURES = (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError)
+
+
+class _Call(submitit.helpers.Checkpointable):
+    """What a job does; SLURM requeues one that is preempted or out of time, and it makes the same call again."""
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function."""
+        return function(*arguments)
+
+
+def _map(function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> list[Any]:
+    """Apply a function to items in a process of its own, so that an item that kills it does not end the job."""
+    return map_in_processes(function, items, 1, unit)
 
 
 @dataclass(frozen=True)
 class Array:
-    """A job array that can be submitted.
+    """Jobs that can be submitted, and go on if this process ends.
+
+    A function that a requeued job calls again must know what is done. It and its results must be picklable.
 
     Attributes:
-        executor: submits it.
-        folder: of its logs, which all nodes share.
+        executor: submits them.
+        folder: of their logs, which all nodes share.
         jobs: their number; there are fewer for fewer items.
     """
 
@@ -35,15 +51,22 @@ class Array:
     folder: Path
     jobs: int
 
-    def map(self, function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> list[Any]:
-        """Apply a function to each item in SLURM jobs, and wait for them, with a progress bar.
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function in one job, and wait for its result.
 
-        Each job takes every n-th item, one after the other. The jobs go on if this process ends. SLURM requeues a job
-        that is preempted or out of time; it then calls the function for all its items again, so the function must know
-        what is done.
+        Raises:
+            InputError: SLURM takes no such job, or it failed.
+        """
+        try:
+            return self.executor.submit(_Call(), function, *arguments).result()
+        except (OSError, *FAILURES) as error:
+            raise InputError(_failure_of(error)) from error
+
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> list[Any]:
+        """Apply a function to each item, and wait, with a progress bar; each job takes every n-th item.
 
         Args:
-            function: and its results must be picklable.
+            function: of one argument.
             items: one argument per call.
             unit: of the progress bar.
 
@@ -57,12 +80,13 @@ class Array:
             return []
         parts = [range(first, len(items), self.jobs) for first in range(min(self.jobs, len(items)))]
         try:
-            orders = [[items[place] for place in part] for part in parts]
-            jobs = self.executor.map_array(_Part(unit), [function] * len(parts), orders)
+            orders = [(_map, function, [items[place] for place in part], unit) for part in parts]
+            jobs = self.executor.map_array(_Call(), *zip(*orders, strict=True))
         except (OSError, submitit.core.utils.FailedJobError) as error:
-            raise InputError(f"--slurm: {failure_of(error)}; expected settings that SLURM takes") from error
-        number = jobs[0].job_id.split("_")[0]
-        show(f"SLURM job {number}: {len(jobs)} parts; they go on if this command ends", error=True)
+            raise InputError(f"--slurm: {_failure_of(error)}; expected settings that SLURM takes") from error
+        show(
+            f"SLURM job {jobs[0].job_id.split('_')[0]}: {len(jobs)} parts; they go on if this command ends", error=True
+        )
         parts_by_job = {job.job_id: part for job, part in zip(jobs, parts, strict=True)}
         results: list[Any] = [None] * len(items)
         failed: list[str] = []
@@ -72,8 +96,8 @@ class Array:
                 try:
                     for place, result in zip(part, job.result(), strict=True):
                         results[place] = result
-                except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:
-                    failed.append(f"{job.job_id}: {failure_of(error)}")
+                except FAILURES as error:
+                    failed.append(f"{job.job_id}: {_failure_of(error)}")
                 bar.update(len(part))
         if failed:
             raise InputError(
@@ -83,22 +107,11 @@ class Array:
         return results
 
 
-class _Part(submitit.helpers.Checkpointable):
-    """What a job of an array does; a process of its own for the items lets it survive those that kill theirs."""
-
-    def __init__(self, unit: str) -> None:
-        self.unit = unit
-
-    def __call__(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        """Apply a function to some items."""
-        return map_in_processes(function, items, 1, self.unit)
-
-
 def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) -> Array:
-    """An array of jobs whose logs go to a folder in `output`.
+    """Jobs whose logs go to a folder in `output`; writes nothing.
 
     Args:
-        settings: by submitit's names, such as slurm_partition, cpus_per_task, timeout_min.
+        settings: by submitit's names, such as slurm_partition, gpus_per_node, cpus_per_task, timeout_min.
         output: folder that all nodes share.
         name: of the jobs.
         jobs: their number.
@@ -106,32 +119,17 @@ def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) ->
     Raises:
         ArgumentError: there is no SLURM here, or submitit knows no such setting.
     """
-    folder = output / FOLDER
-    return Array(slurm_executor(settings, folder, name), folder, jobs)
-
-
-def slurm_executor(settings: Mapping[str, Any], folder: Path, name: str) -> submitit.AutoExecutor:
-    """What submits SLURM jobs; writes nothing.
-
-    Args:
-        settings: by submitit's names, such as slurm_partition, gpus_per_node, timeout_min.
-        folder: of what submitit writes, which all nodes share.
-        name: of the jobs.
-
-    Raises:
-        ArgumentError: there is no SLURM here, or submitit knows no such setting.
-    """
     if not isinstance(settings, Mapping):
         raise ArgumentError(f"slurm={settings}: expected settings such as \"{{'slurm_partition': 'gpu'}}\"")
     try:
-        executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
+        executor = submitit.AutoExecutor(folder=output / FOLDER, cluster="slurm")
         executor.update_parameters(name=name, **settings)
     except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
         raise ArgumentError(f"slurm={dict(settings)}: {' '.join(str(error).split()):.200}") from error
-    return executor
+    return Array(executor, output / FOLDER, jobs)
 
 
-def failure_of(error: Exception) -> str:
+def _failure_of(error: Exception) -> str:
     """The end of an error's message, to which submitit adds a traceback and the places of the logs, in one line."""
     text, _, _ = str(error).partition("You can check full logs")
     return " ".join(text.strip("- \n").split())[-200:]

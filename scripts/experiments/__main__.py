@@ -11,10 +11,8 @@ from common.files import check_writable_folder, expand_home, write_json
 from common.values import flag
 from scripts.experiments import costs as step_costs
 from scripts.experiments.costs import Cost, batches_of_a_step, key_of, settings_of, steps_of
-from scripts.experiments.instances import OWN, ROOT, Job, Places
-from scripts.experiments.jobs import jobs_of
-from scripts.experiments.running import counted, is_incomplete, launcher, run_jobs, select, shell_line
-from scripts.experiments.status import State, states_of
+from scripts.experiments.engine import State, counted, launcher, run_jobs, select, states_of
+from scripts.experiments.jobs import OWN, ROOT, Job, Places, jobs_of
 from scripts.experiments.study import read
 
 __all__ = ["plan", "report", "run"]
@@ -61,8 +59,7 @@ def plan(
     for row in rows:
         show(_line(row))
         if flag("commands", commands):
-            for command in jobs[row["job"]].commands:
-                show(f"    {shell_line(command)}")
+            show(f"    {jobs[row['job']].command}")
     show(_total(rows, gpus))
     if json is not None:
         write_json(json, {"study": name, "jobs": rows})
@@ -116,9 +113,9 @@ def run(
         raise InputError(f"study {study}: no job can run; {absent[0]}")
     if not selected:
         return
-    results = run_jobs(known, selected, places, launcher(places, jobs, slurm), jobs)
+    results = run_jobs(known, selected, places.output, launcher(places, jobs, slurm), jobs)
     show(counted(results))
-    if is_incomplete(results):
+    if any(state.name not in ("done", "running") for state in results.values()):
         raise SystemExit(1)
 
 
@@ -205,7 +202,7 @@ def _costs(jobs: Mapping[str, Job], output: Path, measures: bool) -> dict[str, C
     """Measured costs by kind of training."""
     file = output / "costs.json"
     costs = step_costs.read_costs(file)
-    trainings = {key_of(job): job for job in jobs.values() if _is_training(job) and not job.absent}
+    trainings = {key_of(job): job for job in jobs.values() if job.is_training and not job.absent}
     missing = [key for key in trainings if key not in costs]
     if measures and missing:
         for key in tqdm(missing, desc="measuring", unit="kind"):
@@ -214,14 +211,10 @@ def _costs(jobs: Mapping[str, Job], output: Path, measures: bool) -> dict[str, C
     return costs
 
 
-def _is_training(job: Job) -> bool:
-    return "--resume=auto" in job.commands[0].words
-
-
 def _row(job: Job, state: State, costs: Mapping[str, Cost], places: Places) -> dict[str, Any]:
     """What `plan` says of a job."""
     row: dict[str, Any] = {"job": job.name, "state": state.name, "reason": state.reason}
-    if not _is_training(job):
+    if not job.is_training:
         return row
     steps, why = steps_of(job, places.gpus)
     row |= {"steps": steps, "steps_unknown": why}

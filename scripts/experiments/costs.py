@@ -17,7 +17,7 @@ from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
 from common.files import valid_json, write_json
 from common.options import OPTIONS, Options
-from scripts.experiments.instances import Command, Job
+from scripts.experiments.jobs import Command, Job
 
 __all__ = [
     "Cost",
@@ -71,7 +71,7 @@ def settings_of(job: Job) -> dict[str, Any]:
     Raises:
         InputError: an option has a value that it cannot have.
     """
-    command = job.commands[0]
+    command = job.command
     words = tuple(word for word in command.words if _option(word) not in WITHOUT_EFFECT)
     try:
         return dict(_settings(Command(words, command.folder)))
@@ -96,7 +96,7 @@ def steps_of(job: Job, gpus: int) -> tuple[int | None, str]:
 
     settings = settings_of(job)
     per_step = settings["batch_size"] // settings.get("crops_per_volume", 1) * batches_of_a_step(settings, gpus) * gpus
-    datalist = Path(_given(job.commands[0])["datalist"])
+    datalist = Path(_given(job.command)["datalist"])
     names = ("iterations", "val_interval", "warmup_iterations")
     if datalist.is_file():
         cases = len(datalists.read(datalist)["training"])
@@ -119,8 +119,8 @@ def batches_of_a_step(settings: Mapping[str, Any], gpus: int) -> int:
 
 def key_of(job: Job) -> str:
     """What the cost of a step depends on: trainings with the same key cost the same."""
-    words = [word for word in job.commands[0].words if _option(word) not in {*WITHOUT_EFFECT, *LENGTH}]
-    return " ".join([job.commands[0].folder.name, *words])
+    words = [word for word in job.command.words if _option(word) not in {*WITHOUT_EFFECT, *LENGTH}]
+    return " ".join([job.command.folder.name, *words])
 
 
 def measure(job: Job) -> Cost:
@@ -129,15 +129,13 @@ def measure(job: Job) -> Cost:
     Raises:
         InputError: the training fails; the message has the last line of its output.
     """
-    settings, given = settings_of(job), _given(job.commands[0])
+    settings, given = settings_of(job), _given(job.command)
     if "label_convention" in settings and "label_convention" not in given:
         settings["label_convention"] = datalists.convention_of(given["datalist"], settings["label_convention"])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _make_cases(folder, settings)
-        result = subprocess.run(
-            _trial(job.commands[0], folder), cwd=job.commands[0].folder, capture_output=True, text=True
-        )
+        result = subprocess.run(_trial(job.command, folder), cwd=job.command.folder, capture_output=True, text=True)
         printed = result.stdout + result.stderr
         found = re.search(r"time: ([\d.]+) s a step, .*peak memory of one process: (.*)", printed)
         if result.returncode or not found:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from common.errors import InputError
 from common.pages.charts import INK, SERIES, STYLE, WIDTH, svg
-from scripts.experiments.instances import Job
+from scripts.experiments.jobs import Job
 from scripts.experiments.mapping import paper
 from scripts.experiments.rows import select
 from scripts.experiments.tables import Table

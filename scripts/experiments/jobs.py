@@ -1,28 +1,146 @@
-"""The jobs of a study: what one has to run, in which order, for every combination of values."""
+"""The jobs of a study: what to run, in which order, for every combination of values."""
 
+import json
+import os
+import re
 import shlex
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError
-from scripts.experiments.evaluations import evaluation_of, pools_of
-from scripts.experiments.instances import (
-    OWN,
-    ROOT,
-    Command,
-    Instance,
-    Job,
-    Places,
-    cohort_record,
-    data_of,
-    fill,
-    label_of,
-    words_of,
-)
+import yaml
 
-__all__ = ["jobs_of"]
+from common.cli import command_line
+from common.errors import InputError
+
+__all__ = ["OWN", "ROOT", "Command", "Job", "Places", "jobs_of", "words_of"]
+
+ROOT = Path(__file__).resolve().parents[2]
+OWN = "own"  # layout of a cohort whose datalist is given
+SCORING = {"atlas": "atlas", OWN: "dice"}  # protocol of other programs' predictions by layout; the others' is brats
+OF_EVALUATION = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")  # the files of an evaluation
+OF_MACHINE = ("num_workers", "cohort")  # options of a training that its evaluation needs, too
+
+
+@dataclass(frozen=True)
+class Command:
+    """The words of a command, with `python` for this Python, and the folder that it runs in."""
+
+    words: tuple[str, ...]
+    folder: Path = ROOT
+
+    @property
+    def arguments(self) -> list[str]:
+        """The words to start a process with."""
+        return [sys.executable if word == "python" and not place else word for place, word in enumerate(self.words)]
+
+    def __str__(self) -> str:
+        """The command, to copy into a shell that is in the repository."""
+        place = "" if self.folder == ROOT else f"cd {os.path.relpath(self.folder, ROOT)} && "
+        return f"{place}{command_line(self.words)}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A unit of work, which makes one target.
+
+    Attributes:
+        name: entry and values, such as `two_stage/tiny-fold0`, with `/evaluation` for that of a run.
+        entry: of the study.
+        values: of the axes, by name.
+        command: makes the target.
+        inputs: files and folders that the result depends on, besides the command.
+        results: folder or file that the command writes; moved aside when it is stale.
+        target: is there when all is done.
+        needs: names of the jobs that make some of the inputs.
+        absent: why the job cannot run, such as a file that was not given.
+        layout: of the cohort, for datalists.
+        root: folder that the paths of a datalist start from.
+        is_evaluation: whether it scores what the run of its entry has made.
+    """
+
+    name: str
+    entry: str
+    values: Mapping[str, Any]
+    command: Command
+    inputs: tuple[Path, ...]
+    results: Path
+    target: Path
+    needs: tuple[str, ...] = ()
+    absent: str = ""
+    layout: str = ""
+    root: Path = Path()
+    is_evaluation: bool = False
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it trains a bundle."""
+        return "--resume=auto" in self.command.words
+
+    @property
+    def weights(self) -> Path:
+        """The checkpoint of a run, from which others start."""
+        return self.results / "models" / "model.pt"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a study's data comes from and its results go.
+
+    Attributes:
+        output: folder of all results.
+        roots: folders of the cohorts, by layout; a cohort without one is made, if the study says how. `OWN` is the
+            folder of your own data sets: the paths of a datalist in `files` start there, and `data` lies there.
+        files: further files or folders by the names that the study gives them, such as public weights.
+        gpus: processes of each training, by torchrun; 1 for a plain command.
+    """
+
+    output: Path
+    roots: Mapping[str, Path] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
+    gpus: int = 1
+
+
+@dataclass(frozen=True)
+class _Instance:
+    """An entry of a study with the values of one job, and the jobs that it starts from by the key that names them."""
+
+    name: str
+    entry: Mapping[str, Any]
+    values: Mapping[str, Any]
+    sources: Mapping[str, Job]
+    places: Places
+
+    @property
+    def job(self) -> str:
+        return _name_of(self.name, self.values)
+
+    @property
+    def files(self) -> dict[str, Path | str]:
+        """Further files by name; text where they were not given."""
+        return {name: self.places.files.get(name, f"<{name}>") for name in self.entry.get("files", [])}
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """Further files that were given, and what the sources have made."""
+        made = [source.target for source in self.sources.values()]
+        cohorts = [source.root for source in self.sources.values() if _is_made(source.root, self.places)]
+        return (*made, *cohorts, *(file for file in self.files.values() if isinstance(file, Path)))
+
+    @property
+    def absent(self) -> str:
+        """Why the job cannot run; empty if it can."""
+        reasons = [source.absent for source in self.sources.values() if source.absent]
+        reasons += [f"expected --files with {name}" for name, file in self.files.items() if isinstance(file, str)]
+        return next(iter(reasons), "")
+
+    def options(self, part: str, options: Mapping[str, Any] | None = None) -> list[str]:
+        """Options of the entry as words; `part` of the study is for messages."""
+        given = self.entry.get("options", {}) if options is None else options
+        return words_of(given, {**self.values, **self.files}, f"{part}.{self.name}.options")
 
 
 def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, Job]:
@@ -32,38 +150,37 @@ def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, Job]:
         InputError: text in an entry names an axis that the entry does not have, or two jobs have the same name.
     """
     jobs: dict[str, Job] = {}
-    for cohort, options in study.get("cohorts", {}).items():
-        if cohort not in places.roots:
-            job = _cohort(cohort, options, places)
-            jobs[job.name] = job
     instances: dict[str, list[Job]] = {}
+    settings = study.get("settings", {})
+
+    def add(job: Job) -> Job:
+        if job.name in jobs:
+            raise InputError(f"{job.name}: two jobs have this name; expected values that differ when joined by -")
+        return jobs.setdefault(job.name, job)
+
+    for layout, options in study.get("cohorts", {}).items():
+        if layout not in places.roots:
+            add(_cohort(layout, options, places))
     for name, entry in study["datalists"].items():
-        found = [Instance(name, entry, *each, places) for each in _joined(entry, instances)]
-        instances[name] = [_datalist(each, jobs) for each in found]
-        for job in instances[name]:
-            _add(job, jobs)
+        instances[name] = [
+            add(_datalist(_Instance(name, entry, *each, places), jobs)) for each in _joined(entry, instances)
+        ]
     for name, entry in study["runs"].items():
-        full = _with_settings(entry, study.get("settings", {}))
-        instances[name] = []
-        evaluations: list[Job] = []
+        full = {
+            **entry,
+            "overlays": [*settings.get("overlays", []), *entry.get("overlays", [])],
+            "options": settings.get("options", {}) | entry.get("options", {}),
+        }
+        instances[name], evaluations = [], []
         for each in _joined(entry, instances):
-            instance = Instance(name, full, *each, places)
-            job = _run(instance)
-            instances[name].append(job)
-            _add(job, jobs)
+            instance = _Instance(name, full, *each, places)
+            instances[name].append(add(_run(instance)))
             if entry.get("evaluate"):
-                evaluations.append(evaluation_of(instance, job))
-                _add(evaluations[-1], jobs)
+                evaluations.append(add(_evaluation(instance, instances[name][-1])))
         if "pool" in entry:
-            for job in pools_of(name, entry["pool"], evaluations, places):
-                _add(job, jobs)
+            for pooled in _pools(name, entry["pool"], evaluations, places):
+                add(pooled)
     return jobs
-
-
-def _add(job: Job, jobs: dict[str, Job]) -> None:
-    if job.name in jobs:
-        raise InputError(f"{job.name}: two jobs have this name; expected values that differ when joined by -")
-    jobs[job.name] = job
 
 
 def _joined(
@@ -86,110 +203,191 @@ def _joined(
                 yield values | dict(zip(new, combination, strict=True)), dict(zip(sources, chosen, strict=True))
 
 
-def _with_settings(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry with the overlays and options of the whole study, which its own ones replace."""
-    overlays = [*settings.get("overlays", []), *entry.get("overlays", [])]
-    return {**entry, "overlays": overlays, "options": settings.get("options", {}) | entry.get("options", {})}
-
-
 def _cohort(layout: str, options: Mapping[str, Any], places: Places) -> Job:
     folder = places.output / "cohorts" / layout
     words = ("python", "-m", "scripts.phantoms", "make", f"--layout={layout}", f"--output={folder}")
     command = Command((*words, *words_of(options, {}, f"cohorts.{layout}")))
-    return Job(f"cohorts/{layout}", layout, {}, (command,), (), folder, folder, layout=layout)
+    return Job(f"cohorts/{layout}", layout, {}, command, (), folder, folder, layout=layout)
 
 
-def _datalist(of: Instance, jobs: Mapping[str, Job]) -> Job:
-    target = of.places.output / "datalists" / f"{label_of(of.name, of.values)}.json"
-    words: tuple[str, ...]
-    inputs: tuple[Path, ...] = ()
-    needs: tuple[str, ...] = ()
-    absent = of.absent
+def _is_made(root: Path, places: Places) -> bool:
+    """Whether the study makes the cohort in a folder."""
+    return root.parent == places.output / "cohorts"
+
+
+def _datalist(of: _Instance, jobs: Mapping[str, Job]) -> Job:
+    target = of.places.output / "datalists" / f"{'-'.join([of.name, *_values_of(of.values)])}.json"
+    absent, needs, inputs = of.absent, tuple(source.name for source in of.sources.values()), of.inputs
     kind = "fold" if "folds" in of.entry.get("options", {}) else "subset"
-    own = of.places.roots.get(OWN, Path("<dataset_dir>"))
     if "from" in of.sources:
         source = of.sources["from"]
-        words = (kind, f"--datalist={source.target}")
-        inputs, needs, layout, root = (source.target,), (source.name,), source.layout, source.root
-    elif "from" in of.entry or "data" in of.entry:
-        layout, root = OWN, own / of.entry.get("data", "")
-        words = (
-            ("generic", f"--root={root}") if "data" in of.entry else (kind, f"--datalist={of.files[of.entry['from']]}")
-        )
+        words, layout, root = (kind, f"--datalist={source.target}"), source.layout, source.root
+    elif "layout" in of.entry:
+        layout = of.entry["layout"]
+        cohort = jobs.get(f"cohorts/{layout}")
+        root = of.places.roots.get(layout) or of.places.output / "cohorts" / layout
+        words = (layout, f"--root={root}")
+        if cohort:
+            needs, inputs = (cohort.name,), (*inputs, root)
+        elif layout not in of.places.roots:
+            absent = absent or f"expected --{layout}, the folder of the cohort"
+    else:
+        layout, root = OWN, of.places.roots.get(OWN, Path("<dataset_dir>")) / of.entry.get("data", "")
+        given = of.files.get(of.entry.get("from", ""))
+        words = (kind, f"--datalist={given}") if given else ("generic", f"--root={root}")
         if OWN not in of.places.roots:
             absent = absent or "expected --dataset_dir, the folder of the datalist's paths"
         elif not root.is_dir():
             absent = absent or f"expected a folder {root}"
-    else:
-        layout = of.entry["layout"]
-        cohort = jobs.get(f"cohorts/{layout}")
-        known = cohort.results if cohort else of.places.roots.get(layout)
-        root = known or of.places.output / "cohorts" / layout
-        words, needs = (layout, f"--root={known}"), (cohort.name,) if cohort else ()
-        inputs = cohort_record(layout, of.places)
-        absent = absent if known else f"expected --{layout}, the folder of the cohort"
     command = Command(("python", "-m", "scripts.datalists", *words, *of.options("datalists"), f"--output={target}"))
-    inputs = (*inputs, *of.given)
-    return Job(of.job, of.name, of.values, (command,), inputs, target, target, needs, absent, layout, root)
+    return Job(of.job, of.name, of.values, command, inputs, target, target, needs, absent, layout, root)
 
 
-def _run(of: Instance) -> Job:
-    folder = of.places.output / "runs" / of.job
-    needs = tuple(source.name for source in of.sources.values())
-    inputs = tuple(source.target for source in of.sources.values())
-    if "datalist" in of.sources:
-        inputs += cohort_record(of.sources["datalist"].layout, of.places)
-    inputs += of.given
-    absent = of.absent
+def _run(of: _Instance) -> Job:
+    folder, absent, inputs = of.places.output / "runs" / of.job, of.absent, of.inputs
     if "bundle" in of.entry:
         command, configs = _training(of, folder)
+        target = folder / "models" / "model.pt"
         missing = [file.name for file in configs if not file.is_file()]
         absent = absent or next((f"{of.entry['bundle']} has no configs/{name}" for name in missing), "")
-        inputs += configs + (() if "pretrained" in of.sources else _given_weights(command))
-        target = folder / "models" / "model.pt"
+        inputs += configs
+        if "pretrained" not in of.sources:  # the option of this name gives a file
+            given = [command.folder / word[13:] for word in command.words if word.startswith("--pretrained=")]
+            inputs += tuple(path for path in given if path.is_file())
     else:
-        command = _own_command(of, folder)
+        known: dict[str, Any] = {**of.values, "output": folder, **of.files}
+        if "datalist" in of.sources:
+            known |= {"datalist": of.sources["datalist"].target, "dataset_dir": of.sources["datalist"].root}
+        if "pretrained" in of.sources:
+            known["pretrained"] = of.sources["pretrained"].weights
+        words = shlex.split(of.entry["command"])
+        command = Command(tuple(_fill(word, known, f"runs.{of.name}.command") for word in words))
         target = folder / of.entry.get("target", "predictions")
-    return Job(of.job, of.name, of.values, (command,), inputs, folder, target, needs, absent)
+    needs = tuple(source.name for source in of.sources.values())
+    return Job(of.job, of.name, of.values, command, inputs, folder, target, needs, absent)
 
 
-def _training(of: Instance, folder: Path) -> tuple[Command, tuple[Path, ...]]:
+def _training(of: _Instance, folder: Path) -> tuple[Command, tuple[Path, ...]]:
     """The command of a training, and the files of the bundle that it reads."""
     bundle, gpus = ROOT / "bundles" / of.entry["bundle"], of.places.gpus
     overlays = [*of.entry["overlays"], *(["multi_gpu_train.yaml"] if gpus > 1 else [])]
     files = [f"configs/{file}" for file in ("train.yaml", *overlays)]
-    start: tuple[str, ...] = ("python", "-m")
-    if gpus > 1:
-        start = (*start, "torch.distributed.run", f"--nproc_per_node={gpus}", "-m")
+    torchrun = ("torch.distributed.run", f"--nproc_per_node={gpus}", "-m") if gpus > 1 else ()
     words = [
-        *(*start, "monai.bundle", "run"),
+        *("python", "-m", *torchrun, "monai.bundle", "run"),
         f"--config_file={files[0]}" if len(files) == 1 else f"--config_file={files}".replace(" ", ""),
-        *data_of(of.sources["datalist"]),
+        *_data_of(of.sources["datalist"]),
         f"--output_dir={folder / 'eval'}",
         f"--ckpt_dir={folder / 'models'}",
-        *([f"--pretrained={_weights(of.sources['pretrained'])}"] if "pretrained" in of.sources else []),
+        *([f"--pretrained={of.sources['pretrained'].weights}"] if "pretrained" in of.sources else []),
         "--resume=auto",
         *of.options("runs"),
     ]
     return Command(tuple(words), bundle), tuple(bundle / file for file in files)
 
 
-def _given_weights(command: Command) -> tuple[Path, ...]:
-    """The file of an option `pretrained`, on which a training depends as on the weights of another run."""
-    paths = [command.folder / word.partition("=")[2] for word in command.words if word.startswith("--pretrained=")]
-    return tuple(path for path in paths if path.is_file())
+def _evaluation(of: _Instance, job: Job) -> Job:
+    """The job that scores what a run has made."""
+    folder, datalist = job.results / "eval" / "evaluation", of.sources["datalist"]
+    inputs = (job.target, datalist.target, *([datalist.root] if _is_made(datalist.root, of.places) else []))
+    split = [f"--split={of.entry['evaluate']}"] if isinstance(of.entry["evaluate"], str) else []
+    if "bundle" in of.entry:
+        bundle = ROOT / "bundles" / of.entry["bundle"]
+        inputs += (bundle / "configs" / "evaluate.yaml",)
+        words = [
+            *("python", "-m", "monai.bundle", "run", "--config_file=configs/evaluate.yaml"),
+            *(*_data_of(datalist), *split, f"--checkpoint={job.target}", f"--output_dir={folder}"),
+            *of.options("runs", _machine_options(of.entry, bundle) | of.entry.get("evaluation", {})),
+        ]
+    else:
+        bundle = ROOT
+        data = (f"--references={datalist.target}", f"--dataset_dir={datalist.root}")
+        protocol = f"--protocol={SCORING.get(datalist.layout, 'brats')}"
+        words = ["python", "-m", "scripts.evaluate", f"--predictions={job.target}", *data, protocol, *split]
+        words += [f"--output={folder}"]
+    command, needs = Command(tuple(words), bundle), (job.name, datalist.name)
+    name, target = f"{job.name}/evaluation", folder / "summary.json"
+    return Job(name, job.entry, job.values, command, inputs, folder, target, needs, job.absent, is_evaluation=True)
 
 
-def _own_command(of: Instance, folder: Path) -> Command:
-    known: dict[str, Any] = {**of.values, "output": folder, **of.files}
-    if "datalist" in of.sources:
-        datalist = of.sources["datalist"]
-        known |= {"datalist": datalist.target, "dataset_dir": datalist.root}
-    if "pretrained" in of.sources:
-        known["pretrained"] = _weights(of.sources["pretrained"])
-    words = shlex.split(of.entry["command"])
-    return Command(tuple(fill(word, known, f"runs.{of.name}.command") for word in words))
+def _machine_options(entry: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
+    """The options of a training that its evaluation needs, too; those of the network are in the checkpoint."""
+    given: dict[str, Any] = {}
+    for overlay in (bundle / "configs" / name for name in entry["overlays"]):
+        given |= yaml.safe_load(overlay.read_text(encoding="utf-8")) if overlay.is_file() else {}
+    given |= entry["options"]
+    return {name: given[name] for name in OF_MACHINE if name in given}
 
 
-def _weights(job: Job) -> Path:
-    return job.results / "models" / "model.pt"
+def _pools(name: str, axis: str, evaluations: Sequence[Job], places: Places) -> Iterator[Job]:
+    """The jobs that pool the evaluations of an entry over an axis, one for each combination of the other values.
+
+    Raises:
+        InputError: the entry does not have the axis, is not evaluated, or has a single value of the axis.
+    """
+    groups: dict[str, list[Job]] = {}
+    for job in evaluations:
+        if axis in job.values:
+            rest = {other: value for other, value in job.values.items() if other != axis}
+            groups.setdefault(_name_of(name, rest), []).append(job)
+    if not groups or any(len(members) < 2 for members in groups.values()):
+        raise InputError(f"runs.{name}.pool={axis}: expected an axis of the run with several values, and evaluate")
+    for label, members in groups.items():
+        folder, first = places.output / "runs" / label / "pooled", members[0]
+        names = ",".join(_values_of({axis: job.values[axis]})[0] for job in members)
+        words = ["python", "-m", "scripts.evaluate", "pool", *(str(job.results) for job in members)]
+        yield Job(
+            name=f"{label}/pooled",
+            entry=first.entry,
+            values={key: value for key, value in first.values.items() if key != axis},
+            command=Command((*words, f"--names={names}", f"--output={folder}")),
+            inputs=tuple(job.results / file for job in members for file in OF_EVALUATION),
+            results=folder,
+            target=folder / "summary.json",
+            needs=tuple(job.name for job in members),
+            absent=first.absent,
+            is_evaluation=True,
+        )
+
+
+def _data_of(datalist: Job) -> tuple[str, str]:
+    """The options of a bundle that say where its data is."""
+    return f"--dataset_dir={datalist.root}", f"--datalist={datalist.target}"
+
+
+def words_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) -> list[str]:
+    """Options as words of a command line; lists and the like in the spelling that MONAI and Fire read.
+
+    Args:
+        options: by name.
+        values: of the job, for names in braces.
+        where: of the study, for messages.
+    """
+    words = []
+    for option, value in options.items():
+        filled = _fill(value, values, where) if isinstance(value, str) else value
+        text = filled if isinstance(filled, str) else json.dumps(filled).replace('"', "'").replace(" ", "")
+        words.append(f"--{option}={text}")
+    return words
+
+
+def _fill(text: str, values: Mapping[str, Any], where: str) -> str:
+    """Text with the values of a job for names in braces."""
+
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in values:
+            raise InputError(f"{where}: {text}: no {match[1]}; expected one of {', '.join(values) or 'none'}")
+        return str(values[match[1]])
+
+    return re.sub(r"\{(\w+)\}", value, text)
+
+
+def _name_of(name: str, values: Mapping[str, Any]) -> str:
+    """The name of the job of an entry with some values."""
+    return "/".join([name, *_values_of(values)])
+
+
+def _values_of(values: Mapping[str, Any]) -> list[str]:
+    """Values in a file name: words as they are, numbers after the name of their axis, such as `tiny-fold0`."""
+    known = "-".join(value if isinstance(value, str) else f"{axis}{value}" for axis, value in values.items())
+    return [known] if known else []

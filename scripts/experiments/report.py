@@ -11,10 +11,10 @@ from common.files import atomic_write, write_csv
 from common.pages.templates import render
 from scripts.experiments import figures
 from scripts.experiments.demographics import demographics
-from scripts.experiments.instances import Job
+from scripts.experiments.engine import State
+from scripts.experiments.jobs import Job
 from scripts.experiments.mapping import SCORED, paper
 from scripts.experiments.networks import Setting, encoders
-from scripts.experiments.status import State
 from scripts.experiments.tables import Cell, Entry, Table, table_of
 
 __all__ = ["COLUMNS", "write_report"]

@@ -14,9 +14,9 @@ from common.inference.reading import Evaluation, read, read_details
 from common.inference.results import PAGE, RESAMPLES
 from common.metrics.protocols import PRESENT
 from scripts.evaluate.compare import DIGITS
-from scripts.experiments.instances import Job
+from scripts.experiments.engine import State
+from scripts.experiments.jobs import Job
 from scripts.experiments.mapping import ROW
-from scripts.experiments.status import State
 
 __all__ = ["Contrast", "Run", "Scores", "contrast", "estimate", "interval", "runs_of", "scores_of", "select", "spread"]
 

@@ -13,7 +13,7 @@ import yaml
 
 from common.errors import InputError
 from common.files import check_schema
-from scripts.experiments.instances import ROOT
+from scripts.experiments.jobs import ROOT
 from scripts.experiments.mapping import check_mapping
 from scripts.experiments.schema import SCHEMA
 

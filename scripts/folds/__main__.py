@@ -7,8 +7,7 @@ from common import cli
 from common.errors import check_number, choice, show
 from common.files import write_json
 from common.values import flag
-from scripts.experiments.running import counted, launcher, run_jobs, select, shell_line
-from scripts.experiments.status import State, log_of, states_of
+from scripts.experiments.engine import State, counted, launcher, log_of, run_jobs, select, states_of
 from scripts.folds.setup import RECORD, Folds, Setup, check_output, set_up
 
 __all__ = ["folds"]
@@ -71,7 +70,7 @@ def folds(
     setup = set_up(bundle, datalist, dataset_dir, output, dealt, _words(overlays), gpus, options)
     check_output(setup.places.output, setup.identity)
     if only_prints:
-        show(*(shell_line(command) for job in setup.jobs.values() for command in job.commands))
+        show(*(str(job.command) for job in setup.jobs.values()))
         return
     states = states_of(setup.jobs, setup.places.output)
     selected = select(setup.jobs, states, "*", redo)
@@ -79,7 +78,7 @@ def folds(
     launch = launcher(setup.places, jobs, slurm)
     if selected:
         write_json(setup.places.output / RECORD, setup.identity)
-        run_jobs(setup.jobs, selected, setup.places, launch, jobs)
+        run_jobs(setup.jobs, selected, setup.places.output, launch, jobs)
         states = states_of(setup.jobs, setup.places.output)
     if any(state.name != "done" for state in states.values()):
         show(*_unfinished(setup, states))

@@ -16,8 +16,7 @@ from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.hold_out import hold_out, numbers_of
 from scripts.experiments.costs import config_of, steps_of
-from scripts.experiments.instances import OWN, ROOT, Command, Job, Places
-from scripts.experiments.jobs import jobs_of
+from scripts.experiments.jobs import OWN, ROOT, Command, Job, Places, jobs_of
 
 __all__ = ["RECORD", "Folds", "Setup", "check_output", "set_up"]
 
@@ -183,13 +182,13 @@ def _check_configs(setup: Setup) -> Any:
         The options of the training.
     """
     first = setup.numbers[0]
-    options = _resolved(setup.training(first).commands[0], setup.datalist, "options")
+    options = _resolved(setup.training(first).command, setup.datalist, "options")
     data = datalists.Datalist(setup.datalist, setup.places.roots[OWN])
     for split in ("training", "validation"):
         if data.content.get(split):
             data.load(split, options.modalities, options.label_convention, missing=())
     steps_of(setup.training(first), setup.places.gpus)
-    _resolved(setup.evaluation(first).commands[0], setup.datalist, "options", "scoring")
+    _resolved(setup.evaluation(first).command, setup.datalist, "options", "scoring")
     return options
 
 

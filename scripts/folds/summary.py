@@ -11,8 +11,7 @@ import yaml
 from common.files import valid_json
 from common.inference.results import PAGE
 from common.weights.formats import OPTIONS as STATED
-from scripts.experiments.instances import ROOT, Command, words_of
-from scripts.experiments.running import shell_line
+from scripts.experiments.jobs import ROOT, Command, words_of
 from scripts.folds.setup import Setup
 
 __all__ = ["inference", "lines", "summarise"]
@@ -44,7 +43,7 @@ def summarise(setup: Setup) -> dict[str, Any]:
         "checkpoints": [str(setup.training(number).target) for number in setup.numbers],
         "predictions": [str(place / "predictions") for place in evaluations.values()],
         "evaluation": str(setup.pooled.results / PAGE),
-        "inference": shell_line(inference(setup)),
+        "inference": str(inference(setup)),
     }
 
 

@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.metrics.protocols import Scores, protocol
-from scripts.experiments.instances import Job, Places
-from scripts.experiments.jobs import jobs_of
-from scripts.experiments.status import State
+from scripts.experiments.engine import State
+from scripts.experiments.jobs import Job, Places, jobs_of
 from tests.scripts.evaluate.evaluations import write_evaluation
 
 ROOTS = {layout: Path("/data") / layout for layout in ("ukb", "brats", "atlas")}

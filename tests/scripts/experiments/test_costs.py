@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from scripts.experiments.costs import batches_of_a_step, key_of, measure, settings_of, steps_of
-from scripts.experiments.instances import Places
-from scripts.experiments.jobs import jobs_of
+from scripts.experiments.jobs import Places, jobs_of
 
 ROOTS = {"ukb": Path("/data"), "brats": Path("/data"), "atlas": Path("/data")}
 

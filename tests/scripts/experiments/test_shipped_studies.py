@@ -7,8 +7,7 @@ import jsonschema
 import pytest
 import yaml
 
-from scripts.experiments.instances import ROOT, Places
-from scripts.experiments.jobs import jobs_of
+from scripts.experiments.jobs import ROOT, Places, jobs_of
 from scripts.experiments.mapping import check_mapping, paper
 from scripts.experiments.rows import select
 from scripts.experiments.schema import SCHEMA
@@ -31,16 +30,16 @@ def test_every_command_fits_the_bundle_that_it_runs(name, tmp_path):
     _, jobs = expanded(name, tmp_path)
     assert not {job.absent for job in jobs.values()} - {""}
     for job in jobs.values():
-        for command in job.commands:
-            if "monai.bundle" not in command.words:
-                continue
-            options = dict(word.removeprefix("--").split("=", 1) for word in command.words if word.startswith("--"))
-            files = yaml.safe_load(options.pop("config_file").replace(",", ", "))
-            config = {}
-            for file in [files] if isinstance(files, str) else files:
-                config |= yaml.safe_load((command.folder / file).read_text(encoding="utf-8"))
-            assert command.folder.parent == ROOT / "bundles"
-            assert options.keys() <= config.keys(), job.name
+        command = job.command
+        if "monai.bundle" not in command.words:
+            continue
+        options = dict(word.removeprefix("--").split("=", 1) for word in command.words if word.startswith("--"))
+        files = yaml.safe_load(options.pop("config_file").replace(",", ", "))
+        config = {}
+        for file in [files] if isinstance(files, str) else files:
+            config |= yaml.safe_load((command.folder / file).read_text(encoding="utf-8"))
+        assert command.folder.parent == ROOT / "bundles"
+        assert options.keys() <= config.keys(), job.name
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -53,7 +52,7 @@ def test_an_evaluation_measures_the_split_that_its_datalist_holds_out(name):
         while "from" in chain[-1]:
             chain.append(content["datalists"][chain[-1]["from"]])
         held_out = "testing" in chain[-1]["options"] or chain[0]["options"].get("fold_to") == "testing"
-        assert held_out == ("--split=validation" not in job.commands[0].words), job.name
+        assert held_out == ("--split=validation" not in job.command.words), job.name
 
 
 @pytest.mark.parametrize("name", SHIPPED)

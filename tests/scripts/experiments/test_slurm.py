@@ -1,8 +1,9 @@
 """Jobs of a study on a real SLURM."""
 
+import json
+
 import pytest
 
-from scripts.experiments.status import read_record
 from tests.support import ROOT, execute
 
 
@@ -23,6 +24,6 @@ def test_a_study_runs_as_slurm_jobs(slurm, command, work, tmp_path):
     )
     assert "failed       second/tiny-fold0: it broke: second-tiny-0" in result.stdout
     assert "6 done, 1 failed" in result.stdout
-    assert read_record(tmp_path / "out/jobs/alone")["state"] == "done"
+    assert json.loads((tmp_path / "out/jobs/alone/record.json").read_text())["state"] == "done"
     names = slurm.ask("scontrol", "show", "job", "--oneliner")
     assert "JobName=second-tiny-fold0" in names

@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from common.errors import InputError
-from scripts.experiments.instances import OWN, ROOT, Places
-from scripts.experiments.jobs import jobs_of
+from scripts.experiments.jobs import OWN, ROOT, Places, jobs_of
 from scripts.experiments.schema import SCHEMA
 from scripts.experiments.study import read
 from tests.support import one_line
@@ -74,12 +73,12 @@ def test_a_job_comes_after_what_it_needs_and_starts_from_the_same_fold_and_size(
 
 def test_commands_are_those_that_a_user_would_type():
     found = jobs()
-    (datalist,) = found["brats/fold1"].commands
+    datalist = found["brats/fold1"].command
     assert datalist.words == (
         *("python", "-m", "scripts.datalists", "brats", "--root=/data/brats", "--folds=3", "--fold=1"),
         "--output=/out/datalists/brats-fold1.json",
     )
-    (training,) = found["stage2/fold1-tiny"].commands
+    training = found["stage2/fold1-tiny"].command
     assert training.folder == ROOT / "bundles/brats_stage2"
     assert training.words == (
         *("python", "-m", "monai.bundle", "run", "--config_file=configs/train.yaml", "--dataset_dir=/data/brats"),
@@ -88,18 +87,17 @@ def test_commands_are_those_that_a_user_would_type():
         "--ckpt_dir=/out/runs/stage2/fold1-tiny/models",
         *("--pretrained=/out/runs/stage1/tiny/models/model.pt", "--resume=auto"),
     )
-    assert found["stage1/tiny"].commands[0].words[-1] == "--model_size=tiny"
-    (training,) = jobs(gpus=4)["stage1/tiny"].commands
+    assert found["stage1/tiny"].command.words[-1] == "--model_size=tiny"
+    training = jobs(gpus=4)["stage1/tiny"].command
     assert training.words[2:7] == ("torch.distributed.run", "--nproc_per_node=4", "-m", "monai.bundle", "run")
     assert training.words[7] == "--config_file=['configs/train.yaml','configs/multi_gpu_train.yaml']"
 
 
 def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
     made = jobs_of(CONTENT | {"cohorts": {"ukb": {"subjects": 3}}}, Places(Path("/out"), {}))
-    assert made["cohorts/ukb"].commands[0].words[-1] == "--subjects=3"
+    assert made["cohorts/ukb"].command.words[-1] == "--subjects=3"
     assert (made["ukb"].needs, made["ukb"].absent) == (("cohorts/ukb",), "")
-    record = Path("/out/jobs/cohorts/ukb/record.json")
-    assert {job.entry for job in made.values() if record in job.inputs} == {"ukb", "stage1"}
+    assert {job.entry for job in made.values() if Path("/out/cohorts/ukb") in job.inputs} == {"ukb", "stage1"}
     absent = {job.absent for job in made.values() if job.entry in ("brats", "few", "stage2")}
     assert absent == {"expected --brats, the folder of the cohort"}
 
@@ -160,12 +158,12 @@ def test_the_folds_of_a_datalist_that_is_given(tmp_path):
     _, content = read(str(path))
     found = jobs_of(content, OWN_PLACES)
     fold = found["folds/fold2"]
-    assert fold.commands[0].words == (
+    assert fold.command.words == (
         *("python", "-m", "scripts.datalists", "fold", "--datalist=/own.json", "--folds=3", "--fold=2"),
         "--output=/out/datalists/folds-fold2.json",
     )
     assert fold.inputs == (Path("/own.json"),)
-    assert "--dataset_dir=/data/own" in found["model/fold2"].commands[0].words
+    assert "--dataset_dir=/data/own" in found["model/fold2"].command.words
     for places, missing in (
         (Places(Path("/out"), {}, OWN_PLACES.files), "expected --dataset_dir, the folder of the datalist's paths"),
         (Places(Path("/out"), OWN_PLACES.roots), "expected --files with own"),
@@ -189,23 +187,23 @@ def test_data_sets_of_a_folder(tmp_path):
     assert {job.absent for job in missing.values()} == {f"expected a folder {root}"}
     root.mkdir()
     found = jobs_of(content, places)
-    assert found["all"].commands[0].words == (
+    assert found["all"].command.words == (
         *("python", "-m", "scripts.datalists", "generic", f"--root={root}", "--testing=40"),
         "--output=/out/datalists/all.json",
     )
     model, evaluation = found["model/fraction0.1"], found["model/fraction0.1/evaluation"]
-    assert all(f"--dataset_dir={root}" in job.commands[0].words for job in (model, evaluation))
+    assert all(f"--dataset_dir={root}" in job.command.words for job in (model, evaluation))
     missing = jobs_of(content, Places(Path("/out")))
     assert {job.absent for job in missing.values()} == {"expected --dataset_dir, the folder of the datalist's paths"}
 
 
 def test_options_of_the_evaluation_are_its_own():
     found = jobs_of(of_own_datalist(evaluation={"protocol": "dice", "overlap": 0.25}), OWN_PLACES)
-    assert {"--protocol=dice", "--overlap=0.25"} <= set(found["model/fold0/evaluation"].commands[0].words)
-    assert not {"--protocol=dice", "--overlap=0.25"} & set(found["model/fold0"].commands[0].words)
+    assert {"--protocol=dice", "--overlap=0.25"} <= set(found["model/fold0/evaluation"].command.words)
+    assert not {"--protocol=dice", "--overlap=0.25"} & set(found["model/fold0"].command.words)
     run = {"command": "predict {output}", "datalist": "folds", "evaluate": True}  # predictions of another program
     found = jobs_of({**of_own_datalist(), "runs": {"other": run}}, OWN_PLACES)
-    assert "--protocol=dice" in found["other/fold0/evaluation"].commands[0].words
+    assert "--protocol=dice" in found["other/fold0/evaluation"].command.words
 
 
 def test_the_evaluations_of_an_axis_are_pooled():
@@ -213,7 +211,7 @@ def test_the_evaluations_of_an_axis_are_pooled():
     assert list(found)[-2:] == ["model/tiny/pooled", "model/small/pooled"]
     job = found["model/small/pooled"]
     folders = [f"/out/runs/model/fold{fold}-small/eval/evaluation" for fold in FOLDS]
-    assert job.commands[0].words == (
+    assert job.command.words == (
         *("python", "-m", "scripts.evaluate", "pool", *folders),
         *("--names=fold0,fold1,fold2", "--output=/out/runs/model/small/pooled"),
     )

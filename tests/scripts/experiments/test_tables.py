@@ -8,8 +8,8 @@ from scipy import stats
 
 from common.inference.reading import read
 from common.metrics.protocols import Scores, protocol
+from scripts.experiments.engine import State
 from scripts.experiments.rows import contrast, estimate, interval, scores_of, spread
-from scripts.experiments.status import State
 from scripts.experiments.tables import table_of
 from tests.scripts.evaluate.evaluations import write_evaluation
 from tests.scripts.experiments.evaluated import FOLDS, evaluate, expand, states, study_of

@@ -8,8 +8,7 @@ import pytest
 
 from common import cli
 from common.errors import InputError, input_error_message
-from scripts.experiments.instances import Places
-from scripts.experiments.jobs import jobs_of
+from scripts.experiments.jobs import Places, jobs_of
 from scripts.folds import __main__ as module
 from scripts.folds import summary
 from scripts.folds.setup import Setup

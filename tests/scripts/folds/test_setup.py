@@ -11,7 +11,7 @@ from tests.support import ROOT, one_line
 
 
 def options_of(job):
-    return dict(word.removeprefix("--").split("=", 1) for word in job.commands[0].words if word.startswith("--"))
+    return dict(word.removeprefix("--").split("=", 1) for word in job.command.words if word.startswith("--"))
 
 
 def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
@@ -23,7 +23,7 @@ def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
         *(f"brats_finetune/fold{fold}{name}" for fold in (0, 1) for name in names),
         "brats_finetune/pooled",
     ]
-    assert setup.training(1).commands[0].folder == ROOT / "bundles/brats_finetune"
+    assert setup.training(1).command.folder == ROOT / "bundles/brats_finetune"
     assert options_of(setup.training(1)) == {
         "config_file": "configs/train.yaml",
         "dataset_dir": f"{own.parent}/data",

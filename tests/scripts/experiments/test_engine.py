@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import ArgumentError
-from scripts.experiments import status
+from scripts.experiments import engine
 from scripts.experiments.__main__ import plan, run
-from scripts.experiments.instances import Command, Job
+from scripts.experiments.jobs import Command, Job
 from tests.support import ROOT, execute
 
 
@@ -64,15 +64,13 @@ def test_a_stale_result_says_why(options, study, work, capsys):
     text, folder = study.read_text(), Path(options["output"])
     study.write_text(text.replace("alone {output}", "alone {output} more"))
     found = states(options, capsys)
-    assert found.pop("alone") == ("stale", "its commands changed")
+    assert found.pop("alone") == ("stale", "its command changed")
     assert set(found.values()) == {("done", "")}
     study.write_text(text.replace("first {output}", "first {output} more"))
     assert states(options, capsys)["second/tiny-fold0"] == ("stale", "first/tiny is stale")
     study.write_text(text)
     shutil.rmtree(folder / "runs/alone/predictions")
     assert states(options, capsys)["alone"] == ("stale", f"{folder / 'runs/alone/predictions'} is missing")
-    (folder / "jobs/alone/memory.json").write_text("{bad")
-    assert states(options, capsys)["alone"] == ("stale", f"{folder / 'jobs/alone/memory.json'} cannot be read")
     work.write_text(work.read_text() + "# changed\n")
     assert states(options, capsys)["first/tiny"] == ("stale", f"{work} changed")
 
@@ -90,21 +88,19 @@ def test_stale_results_are_kept_or_redone_with_what_needs_them(options, study, w
 
 
 def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
-    code = tmp_path / "code.py"
+    code, made = tmp_path / "code.py", tmp_path / "made"
     code.write_text("a")
-    monkeypatch.setattr(status, "code_files", lambda: [code])
+    made.write_text("b")
+    monkeypatch.setattr(engine, "code_files", lambda: [code])
     training, other = (
-        Job(name, name, {}, (Command(tuple(words.split())),), (), tmp_path, tmp_path)
-        for name, words in {"t": "python -m monai.bundle run", "o": "python -m scripts.datalists"}.items()
+        Job(name, name, {}, Command(("true", *words)), (), tmp_path / name, made)
+        for name, words in {"t": ["monai.bundle"], "o": ["scripts.datalists"]}.items()
     )
-    for job in (training, other):
-        status.folder_of(job, tmp_path).mkdir(parents=True)
-        status.begin(job, tmp_path)
-        status.remember(job, tmp_path)
-        assert status.state_of(job, tmp_path).name == "done"
-    code.write_text("b")
-    assert status.state_of(training, tmp_path) == status.State("stale", f"{code} changed")
-    assert status.state_of(other, tmp_path).name == "done"
+    assert {engine.execute(job, tmp_path).name for job in (training, other)} == {"done"}
+    code.write_text("changed")
+    changed = engine.State("stale", "the code in common/ or requirements.txt changed")
+    assert engine.state_of(training, tmp_path) == changed
+    assert engine.state_of(other, tmp_path).name == "done"
 
 
 def wait_for(condition, seconds=60):
