@@ -141,8 +141,12 @@ _ALL = (
     _resumable("keep", integers(1), "how many iteration-N.pt are kept"),
     Option("gather_negatives", flags(), "take contrastive negatives from all GPUs (DIFF-20)"),
     Option("head_tokens", words("corner, mean"), "what the rotation and contrastive heads read (DIFF-31)"),
-    Option("loss_weights", LOSS_WEIGHTS, "of reconstruction, rotation and contrast in the loss"),
-    Option("best_metric", words("total, reconstruction"), "held-out loss term that chooses model.pt (DIFF-26)"),
+    Option("loss_weights", LOSS_WEIGHTS, "of each proxy task in the loss, in the order of `tasks` or by name"),
+    Option(
+        "best_metric",
+        Kind(lambda _, value: str(value), "total, or a proxy task"),
+        "held-out loss term that chooses model.pt (DIFF-26)",
+    ),
     Option("normalize_crops", flags(), "z-score of each training crop instead of its volume (DIFF-24)"),
     Option("crop_foreground", flags(), "cut away the background before all else (DIFF-20)"),
     Option(
@@ -199,7 +203,8 @@ _ALL = (
     Option("challenge", words("GLI, MET, MEN, SSA, PED"), "BraTS challenge; null: GLI", nullable=True),
 )
 OPTIONS = {option.name: option for option in _ALL}
-COMPONENTS = ("loss", "optimizer", "lr_scheduler", "deterministic_transforms", "train::random_transforms")  # recorded
+# Sections of a config that a checkpoint and run.json keep
+COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_transforms", "train::random_transforms")
 
 
 class Options(SimpleNamespace):

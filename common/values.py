@@ -96,11 +96,16 @@ def _names(name: str, value: Any) -> list[str]:
     return [] if value in ([], ()) else _modalities(name, value)
 
 
-def _aliases(name: str, value: Any) -> dict[str, str]:
-    given = value
+def _literal(value: Any) -> Any:
+    """A value that a command line may pass as Python text, such as a mapping."""
     if isinstance(value, str):
         with suppress(ValueError, SyntaxError):
-            given = ast.literal_eval(value)
+            return ast.literal_eval(value)
+    return value
+
+
+def _aliases(name: str, value: Any) -> dict[str, str]:
+    given = _literal(value)
     is_mapping = isinstance(given, Mapping) and len(given) > 0
     if not is_mapping or not all(isinstance(each, str) and each for pair in given.items() for each in pair):
         raise ArgumentError(f"{name}={value}: expected a mapping such as \"{{'T2': 'FLAIR'}}\"")
@@ -130,11 +135,15 @@ def _spacing(name: str, value: Any) -> list[float]:
     return [float(edge) for edge in value]
 
 
-def _loss_weights(name: str, value: Any) -> list[float]:
-    is_list = isinstance(value, list | tuple) and len(value) == 3
-    if not is_list or any(type(one) not in (int, float) or not 0 <= one <= 1e3 for one in value) or not any(value):
-        raise ArgumentError(f"{name}={value}: expected three numbers from 0 to 1000, not all 0, such as [1,1,1]")
-    return [float(one) for one in value]
+def _loss_weights(name: str, value: Any) -> list[float] | dict[str, float]:
+    given = _literal(value)
+    weights = list(given.values()) if isinstance(given, Mapping) else given
+    is_list = isinstance(weights, list | tuple) and len(weights) > 0
+    if not is_list or any(type(one) not in (int, float) or not 0 <= one <= 1e3 for one in weights):
+        raise ArgumentError(f"{name}={value}: expected numbers from 0 to 1000, such as [1,1,1] or {{'rotation': 0}}")
+    if isinstance(given, Mapping):
+        return {str(task): float(one) for task, one in given.items()}
+    return [float(one) for one in weights]
 
 
 def _axes(name: str, value: Any) -> list[int]:
@@ -214,6 +223,6 @@ ALIASES = Kind(_aliases, "mapping of names")
 PATCH_SIZE = Kind(_patch_size, "three multiples of 32, one of them at least 64, voxels")
 SPACING = Kind(_spacing, "three numbers from 0.1 to 20, mm")
 CONVENTION = Kind(_convention, f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3")
-LOSS_WEIGHTS = Kind(_loss_weights, "three numbers from 0, not all 0")
+LOSS_WEIGHTS = Kind(_loss_weights, "list of numbers from 0, or mapping of names to them")
 CHECKS_OF_PREPARATION = Kind(_checks, f"list of {', '.join(CHECKS)}")
 AXES = Kind(_axes, "list of 0, 1, 2")

@@ -227,7 +227,7 @@ def _learnable(loss: Mapping[str, list[float]]) -> dict[str, list[float]]:
 
     The contrastive term need not fall: it is measured against two negatives, on crops of four held-out subjects.
     """
-    return {term: loss[term] for term in ("reconstruction", "rotation") if term in loss} or {"total": loss["total"]}
+    return {term: loss[term] for term in loss if term not in ("total", "contrastive")} or {"total": loss["total"]}
 
 
 def conclusion(summary: Mapping[str, Any], folder: Path) -> str:

@@ -108,17 +108,17 @@ class Inpainting:
         self.crop = CenterSpatialCrop(roi_size)
 
     def __call__(self, outputs: Sequence[Mapping[str, Any]], batch: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-        figures = {}
+        figures: dict[str, Figure] = {}
         for output, item in zip(outputs, batch if outputs else [], strict=True):
             if self.left > 0:
                 self.left -= 1
-                figures[item["subject"]] = self._draw(output["image"])
+                figures.update((item["subject"], figure) for figure in self._draw(output["image"]))
         return figures
 
-    def _draw(self, image: torch.Tensor) -> Figure:
+    def _draw(self, image: torch.Tensor) -> list[Figure]:
         clean = torch.as_tensor(self.crop(image))[None]
         corrupted = corrupt(clean, torch.Generator().manual_seed(self.SEED))
         with torch.no_grad():
             prediction = self.network(corrupted)
-        seen = {"image": corrupted, "pred": prediction, "label": {"reconstruction": clean}}
-        return draw_inpainting(seen, modalities=self.modalities)["inpainting"]
+        seen = {"image": corrupted, "pred": prediction, "label": {"clean": clean}}
+        return [*draw_inpainting(seen, modalities=self.modalities).values()]

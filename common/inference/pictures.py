@@ -25,9 +25,11 @@ PLANES = ("axial", "coronal", "sagittal")
 def draw_inpainting(
     output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str], samples: int = 3
 ) -> dict[str, Figure]:
-    """Draw the corrupted input, the reconstruction and the clean crop of the first views of a batch.
+    """Draw the corrupted input, what was made of it, and the clean crop, of the first views of a batch.
 
-    Each modality of a view is a row; with many modalities fewer views are drawn, for about six rows in total.
+    Each modality of a view is a row; with many modalities fewer views are drawn, for about six rows in total. Each
+    prediction of the image's shape is a column, such as that of `common.ssl.Reconstruction`; without any, nothing is
+    drawn.
 
     Args:
         output: of an engine whose network is a `common.ssl.SSLHead`.
@@ -35,14 +37,18 @@ def draw_inpainting(
         modalities: names of the input channels.
         samples: the largest number of views.
     """
-    volumes = [output["image"], output["pred"]["reconstruction"], output["label"]["reconstruction"]]
+    restored = {name: volume for name, volume in output["pred"].items() if volume.shape == output["image"].shape}
+    if not restored:
+        return {}
+    columns = {"corrupted input": output["image"], **restored, "clean crop": output["label"]["clean"]}
     samples = min(samples, max(1, 6 // len(modalities)))
-    corrupted, restored, clean = (volume[:samples].detach().float().cpu().numpy() for volume in volumes)
+    volumes = {name: volume[:samples].detach().float().cpu().numpy() for name, volume in columns.items()}
+    clean = volumes["clean crop"]
     rows = [(i, channel) for i in range(len(clean)) for channel in range(len(modalities))]
-    figure, axes = _grid(len(rows), 3, ("corrupted input", "reconstruction", "clean crop"))
+    figure, axes = _grid(len(rows), len(columns), tuple(columns))
     for row, (i, channel) in zip(axes, rows, strict=True):
         window = _window(clean[i, channel])
-        for axis, volume in zip(row, (corrupted, restored, clean), strict=True):
+        for axis, volume in zip(row, volumes.values(), strict=True):
             _show(axis, plane_of(volume[i, channel], "axial", volume.shape[-1] // 2), window)
         row[0].set_ylabel(f"crop {i + 1}, {modalities[channel]}", color=INK, fontsize=8)
     return {"inpainting": figure}

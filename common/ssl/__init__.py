@@ -1,4 +1,4 @@
-"""Self-supervised pretraining: encoder and heads, views, losses, embeddings."""
+"""Self-supervised pretraining: encoder, proxy tasks, views, embeddings."""
 
 from .. import lazy
 
@@ -7,8 +7,9 @@ __getattr__ = lazy(
     {
         "attention": "set_attention",
         "embeddings": "EmbeddingInferer",
-        "losses": "NTXentLoss SSLLoss",
+        "losses": "NTXentLoss",
         "networks": "ModelSize SIZES SSLHead in_precision settings swin_unetr",
-        "views": "TwoViews boxes corrupt rotate",
+        "tasks": "Contrastive Encoded ProxyTask Reconstruction Rotation SSLLoss TokenTask",
+        "views": "TwoViews Views boxes corrupt rotate",
     },
 )

@@ -1,8 +1,6 @@
-"""The losses of the three proxy tasks, and their sum."""
+"""The contrastive loss."""
 
-from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from math import log
 from typing import Any
 
 import torch
@@ -10,7 +8,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["NTXentLoss", "SSLLoss"]
+__all__ = ["NTXentLoss"]
 
 
 class NTXentLoss(nn.Module):
@@ -21,7 +19,8 @@ class NTXentLoss(nn.Module):
     Args:
         temperature: t, above 0; 0.5 in the method.
         gather: use the views of all processes as negatives; every process must have as many. No effect without a
-            process group or with one process. DistributedDataParallel's averaged gradients then equal those of a single
+            process group, with one process, or on embeddings without gradients: in a validation, processes may have
+            different numbers of batches. DistributedDataParallel's averaged gradients then equal those of a single
             process with all views.
 
     Shapes:
@@ -46,7 +45,7 @@ class NTXentLoss(nn.Module):
         with torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext():
             unit = F.normalize(embeddings.to(torch.promote_types(embeddings.dtype, torch.float32)), dim=1)
             everyone, first = unit, 0
-            if self.gather and dist.is_initialized():
+            if self.gather and unit.requires_grad and dist.is_initialized():
                 everyone, first = _Gathered.apply(unit), views * dist.get_rank()
             similarity = unit @ everyone.T / self.temperature
         own = first + torch.arange(views, device=unit.device)
@@ -71,47 +70,3 @@ class _Gathered(torch.autograd.Function):
         total = gradient.contiguous()
         dist.all_reduce(total)
         return total.chunk(dist.get_world_size())[dist.get_rank()]
-
-
-class SSLLoss(nn.Module):
-    """Reconstruction + rotation + contrastive loss, in the paper each with weight 1 (section 2.3).
-
-    Reconstruction is the mean absolute difference over all voxels to the clean turned crop (DIFF-8), rotation the
-    cross-entropy over four quarter turns, contrastive `NTXentLoss`.
-
-    Args:
-        temperature, gather: see `NTXentLoss`.
-        weights: of the three terms in the total, from 0.
-
-    Shapes:
-        prediction: output of `common.ssl.SSLHead`; target: targets of `common.ssl.TwoViews`. Output: scalars by name:
-        total (to minimise), then reconstruction, rotation and contrastive, without their weights.
-    """
-
-    TERMS = ("reconstruction", "rotation", "contrastive")
-
-    def __init__(
-        self, temperature: float = 0.5, gather: bool = False, weights: Sequence[float] = (1.0, 1.0, 1.0)
-    ) -> None:
-        super().__init__()
-        self.weights = dict(zip(self.TERMS, weights, strict=True))
-        self.contrastive = NTXentLoss(temperature, gather)
-
-    def chance(self, crops: int) -> dict[str, float]:
-        """The terms with a weight of a network that cannot tell the views of `crops` crops, or their turns, apart.
-
-        The logarithms of the 4 turns and of the 2 N - 1 views that a view is compared with. Reconstruction has none.
-        """
-        levels = {"rotation": log(4), "contrastive": log(max(1, 2 * crops - 1))}
-        return {name: level for name, level in levels.items() if self.weights[name]}
-
-    def forward(
-        self, prediction: Mapping[str, torch.Tensor], target: Mapping[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        terms = {
-            "reconstruction": F.l1_loss(prediction["reconstruction"].float(), target["reconstruction"]),
-            "rotation": F.cross_entropy(prediction["rotation"].float(), target["rotation"]),
-            "contrastive": self.contrastive(prediction["contrastive"]),
-        }
-        weighted = [self.weights[name] * term for name, term in terms.items() if self.weights[name]]
-        return {"total": torch.stack(weighted).sum()} | terms

@@ -1,7 +1,6 @@
-"""The encoder with its three proxy heads, and the model sizes."""
+"""The encoder with the heads of its proxy tasks, and the model sizes."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -9,6 +8,7 @@ from monai.networks.nets.swin_unetr import SwinTransformer, SwinUNETR
 from torch import nn
 
 from ..errors import ArgumentError, choice
+from .tasks import Encoded, ProxyTask, TokenTask, paper_tasks
 
 __all__ = ["SIZES", "ModelSize", "SSLHead", "in_precision", "settings", "swin_unetr"]
 
@@ -74,11 +74,10 @@ def settings(name: str) -> ModelSize:
 
 
 class SSLHead(nn.Module):
-    """SwinUNETR's encoder with the heads of the three proxy tasks (paper, section 2.3; Tang et al., CVPR 2022).
+    """SwinUNETR's encoder with the heads of proxy tasks (paper, section 2.3; Tang et al., CVPR 2022).
 
-    Parameters have the names of the public weights: `swinViT.*`, `rotation_head.*`, `contrastive_head.*`, `conv.*`. The
-    reconstruction head is five blocks of convolution, instance norm, leaky ReLU and trilinear upsampling, then a
-    1x1x1 convolution to the input's channels.
+    With the paper's tasks, parameters have the names of the public weights: `swinViT.*`, `rotation_head.*`,
+    `contrastive_head.*`, `conv.*`.
 
     Args:
         in_channels: number of modalities.
@@ -86,6 +85,10 @@ class SSLHead(nn.Module):
         use_checkpoint: recompute the encoder's activations in the backward pass to save memory.
         head_tokens: what the rotation and contrastive heads read: the first and the second token of the bottleneck, at
             a corner of the crop (corner, as in the public code), or the mean over all tokens (mean). DIFF-31
+        tasks: by default the paper's: reconstruction, rotation and contrastive.
+
+    Attributes:
+        modality_axes: tensors of the heads that have one slice per modality, and the axis of the slices.
 
     Raises:
         ArgumentError: `head_tokens` is another word.
@@ -101,12 +104,18 @@ class SSLHead(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, model_size: str = "small", use_checkpoint: bool = False, head_tokens: str = "corner"
+        self,
+        in_channels: int,
+        model_size: str = "small",
+        use_checkpoint: bool = False,
+        head_tokens: str = "corner",
+        tasks: Sequence[ProxyTask] | None = None,
     ) -> None:
         super().__init__()
         self.reads_mean = choice("head_tokens", head_tokens, {"corner": False, "mean": True})
+        self.tasks = paper_tasks() if tasks is None else list(tasks)
+        self.modality_axes = {name: axis for task in self.tasks for name, axis in task.modality_axes.items()}
         size = settings(model_size)
-        width = 16 * size.feature_size  # channels at the bottleneck
         self.swinViT = SwinTransformer(
             in_chans=in_channels,
             embed_dim=size.feature_size,
@@ -117,32 +126,18 @@ class SSLHead(nn.Module):
             use_checkpoint=use_checkpoint,
             spatial_dims=3,
         )
-        self.rotation_head = nn.Linear(width, 4)
-        self.contrastive_head = nn.Linear(width, 512)
-        widths = [width, width // 2, width // 4, width // 8, width // 16, width // 16]
-        self.conv = nn.Sequential(*_upsampling(widths), nn.Conv3d(widths[-1], in_channels, kernel_size=1))
+        # Linear heads first: this order decides the initial values, and the places in saved optimisers
+        for task in sorted(self.tasks, key=lambda task: not isinstance(task, TokenTask)):
+            for name, module in task.heads(in_channels, size.feature_size).items():
+                self.add_module(name, module)
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
-        bottleneck = self.swinViT(image.contiguous())[4]
-        tokens = bottleneck.flatten(start_dim=2)  # [B, width, tokens]
-        first, second = (tokens.mean(dim=2),) * 2 if self.reads_mean else (tokens[..., 0], tokens[..., 1])
-        return {
-            "reconstruction": self.conv(bottleneck),
-            "rotation": self.rotation_head(first),
-            "contrastive": self.contrastive_head(second),
-        }
-
-
-def _upsampling(widths: Sequence[int]) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [
-            nn.Conv3d(before, after, kernel_size=3, padding=1),
-            nn.InstanceNorm3d(after),
-            nn.LeakyReLU(),
-            nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False),
-        ]
-    return layers
+        levels = self.swinViT(image.contiguous())
+        tokens = levels[4].flatten(start_dim=2)  # [B, width, tokens]
+        if self.reads_mean:
+            tokens = tokens.mean(dim=2, keepdim=True).expand(-1, -1, 2)
+        encoded = Encoded(image, levels, tokens)
+        return {task.name: task.predict(self, encoded) for task in self.tasks}
 
 
 def swin_unetr(in_channels: int, out_channels: int, model_size: str = "small", **options: Any) -> SwinUNETR:

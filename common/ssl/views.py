@@ -7,18 +7,38 @@ on the batch's device, one box after the other. Nothing waits for that device: o
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 
-__all__ = ["TwoViews", "boxes", "corrupt", "rotate"]
+from .tasks import ProxyTask, paper_tasks
+
+__all__ = ["TwoViews", "Views", "boxes", "corrupt", "rotate"]
 
 VIEWS = 2
 AXIAL = (1, 2)  # DIFF-5: x and y of [C, x, y, z] after reorientation to RAS; a turn about the z axis
 EDGES = (0.05, 0.25)  # shortest and longest edge of a box, as fractions of the crop's edge
 LARGEST_SHARE = 0.3  # upper limit of the boxes' volume, as a fraction of the crop's
 BOXES_AT_ONCE = 64  # boxes drawn per crop in one batch; 65 boxes cover 0.15 of a crop with edges of 96 voxels
+
+
+@dataclass
+class Views:
+    """Both views of each crop of a batch, all first views, then all second; proxy tasks make their targets of them.
+
+    Attributes:
+        inputs: what the network gets [2B, C, H, W, D]; a task may change them.
+        clean: the turned crops before they were corrupted, of the same shape.
+        turns: quarter turns k [2B].
+        generator: of the views' random numbers, on the host.
+    """
+
+    inputs: torch.Tensor
+    clean: torch.Tensor
+    turns: torch.Tensor
+    generator: torch.Generator
 
 
 class TwoViews:
@@ -28,8 +48,9 @@ class TwoViews:
     corruption are drawn independently for each sample and each view.
 
     Called as a MONAI `prepare_batch`, it returns the inputs [2B, C, H, W, D] (all first views, then all second views)
-    and the targets {"reconstruction": the clean turned crops [2B, C, H, W, D], "rotation": k [2B]}. Crops need equal
-    edges in x and y.
+    and the targets by the names of the tasks, for the paper's {"reconstruction": the clean turned crops
+    [2B, C, H, W, D], "rotation": k [2B]}; "clean" has the clean turned crops for pictures. Crops need equal edges in x
+    and y.
 
     Attached to an engine as a handler, it restarts from its seed whenever that engine's run starts. A validator then
     sees the same views every time, and its figures are comparable over a training.
@@ -39,21 +60,25 @@ class TwoViews:
 
     Args:
         seed: seed of the generator; each rank of a run needs its own.
+        tasks: by default the paper's.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, tasks: Sequence[ProxyTask] | None = None) -> None:
         self.seed = seed
+        self.tasks = paper_tasks() if tasks is None else list(tasks)
         self._generator = torch.Generator().manual_seed(seed)
 
     def __call__(
         self, batch: Mapping[str, Any], device: torch.device | None = None, non_blocking: bool = False, **_: Any
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    ) -> tuple[torch.Tensor, dict[str, Any]]:
         crops = torch.as_tensor(batch["image"]).to(device, non_blocking=non_blocking)
         crops = crops.as_tensor() if hasattr(crops, "as_tensor") else crops
         turns = torch.randint(4, (VIEWS * len(crops),), generator=self._generator)
         clean = rotate([*crops] * VIEWS, turns)
         inputs = corrupt(clean, self._generator, VIEWS)
-        return inputs, {"reconstruction": clean, "rotation": _send(turns, crops.device)}
+        views = Views(inputs, clean, _send(turns, crops.device), self._generator)
+        targets = {"clean": clean} | {task.name: task.target(views) for task in self.tasks}
+        return views.inputs, {name: target for name, target in targets.items() if target is not None}
 
     def attach(self, engine: Engine) -> None:
         """Restart from the seed whenever `engine` starts a run."""

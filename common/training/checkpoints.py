@@ -68,6 +68,9 @@ class BestModel:
     def save(self, trainer: Engine) -> None:
         """Save the network if the last validation was better than ever."""
         name = self.name
+        if name not in self.validator.state.metrics:
+            known = ", ".join(self.validator.state.metrics)
+            raise ArgumentError(f"best_metric={name}: expected a metric of the validation: {known}")
         metric = self.validator.state.metrics[name]
         if trainer.state.iteration == 0 or not self.sign * metric > self.sign * self.best:  # false for NaN, too
             return

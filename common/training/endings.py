@@ -75,7 +75,7 @@ class BestValidation:
         reached = f"at iteration {validation['iteration'][at]:,} of {engine.state.iteration:,}"
         warnings = [
             f"warning: {other} {others[other]:.4f}: guessing gives {level:.4f}, so this task is hardly learnt; "
-            "more iterations, a lower learning_rate or, for contrastive, a larger batch_size may help"
+            "more iterations, a lower learning_rate or a larger batch_size may help"
             for other, level in self.chance.items()
             if others.get(other, 0) > self.NEAR_CHANCE * level
         ]

@@ -26,7 +26,7 @@ from ..bars import tqdm
 from ..data.regions import regions_of
 from ..errors import ArgumentError, InputError, one_line, show
 from ..files import atomic_write, check_no_link
-from ..ssl.losses import SSLLoss
+from ..ssl.tasks import SSLLoss
 from .plan import Plan
 from .records import TrainingRecord, peak_memory
 
@@ -265,18 +265,16 @@ class Pictures:
 class LossTerms(Metric):
     """The mean of each term of the self-supervised loss over the views of a run, and their sum.
 
-    The contrastive term needs two crops in a batch; its mean is over such batches. `engine.state.metrics` gets the
-    total under the name that the metric is attached by, and the terms under their own names. Sums are reduced across
-    ranks.
+    A task may need several crops in a batch (`least_crops`); its mean is over such batches. `engine.state.metrics` gets
+    the total under the name that the metric is attached by, and the terms under their own names. Sums are reduced
+    across ranks.
 
     Args:
         loss: computes the terms.
 
     Raises:
-        InputError: no batch had two crops.
+        InputError: no batch had as many crops as a task needs.
     """
-
-    TERMS = SSLLoss.TERMS
 
     def __init__(self, loss: SSLLoss, device: str | torch.device = "cpu") -> None:
         self.loss = loss
@@ -284,26 +282,28 @@ class LossTerms(Metric):
 
     @reinit__is_reduced
     def reset(self) -> None:
-        self._sums = torch.zeros(len(self.TERMS), dtype=torch.float64, device=self._device)
-        self._views = torch.zeros(len(self.TERMS), dtype=torch.float64, device=self._device)
+        self._sums = torch.zeros(len(self.loss.tasks), dtype=torch.float64, device=self._device)
+        self._views = torch.zeros(len(self.loss.tasks), dtype=torch.float64, device=self._device)
 
     @reinit__is_reduced
     def update(self, outputs: tuple[Mapping[str, Any]]) -> None:
         (output,) = outputs
-        terms = self.loss(output["pred"], output["label"])
+        terms, tasks = self.loss(output["pred"], output["label"]), self.loss.tasks
         views = len(output["image"])
-        weights = torch.tensor([views if term != "contrastive" or views > 2 else 0 for term in self.TERMS])
-        weights = weights.to(self._views)
-        self._sums += weights * torch.stack([terms[name] for name in self.TERMS]).to(self._sums)
+        weights = torch.tensor([views if views >= 2 * task.least_crops else 0 for task in tasks]).to(self._views)
+        self._sums += weights * torch.stack([terms[task.name] for task in tasks]).to(self._sums)
         self._views += weights
 
     @sync_all_reduce("_sums", "_views")
     def compute(self) -> dict[str, float]:
-        if not self._views.all():
-            raise InputError(
-                "split validation: no batch with two crops, which telling views apart needs; expected more cases"
-            )
-        terms = dict(zip(self.TERMS, (self._sums / self._views).tolist(), strict=True))
+        terms = {}
+        for task, total, views in zip(self.loss.tasks, self._sums.tolist(), self._views.tolist(), strict=True):
+            if not views:
+                raise InputError(
+                    f"split validation: no batch with {task.least_crops} crops, which the {task.name} loss needs; "
+                    "expected more cases"
+                )
+            terms[task.name] = total / views
         return {"total": sum(self.loss.weights[name] * value for name, value in terms.items())} | terms
 
     def completed(self, engine: Engine, name: str) -> None:

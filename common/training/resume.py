@@ -90,7 +90,9 @@ def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
 
 def _check_components(before: Any, now: Mapping[str, Any]) -> None:
     """Refuse another loss, optimiser, schedule or transform."""
-    known = before if isinstance(before, Mapping) else {}
+    known = dict(before) if isinstance(before, Mapping) else {}
+    if "tasks" in now and "tasks" not in known:
+        known.pop("loss", None)  # of a version whose loss held the settings of its tasks; options have most of them
     for name in sorted(now.keys() & known.keys()):
         if _spelling(known[name]) != _spelling(now[name]):
             raise InputError(f"resume: {name} is {now[name]}; the run to resume has {known[name]}; expected the same")

@@ -15,14 +15,13 @@ from .storage import path_of
 
 __all__ = ["Report", "by_module", "initialise", "response_shares", "restore", "transfer"]
 
-MODALITY_AXES = {  # tensors with one slice per modality, and the axis of the slices
+# Tensors with one slice per modality, and the axis of the slices; networks of ours may add a `modality_axes`
+MODALITY_AXES = {
     STEM: 1,
     "encoder1.layer.conv1.conv.weight": 1,
     "encoder1.layer.conv3.conv.weight": 1,
     "convInit.conv.weight": 1,  # SegResNet
     "first.weight": 1,  # TransBTS
-    "conv.20.weight": 0,  # last layer of SSLHead's reconstruction head
-    "conv.20.bias": 0,
 }
 NETWORK = ("architecture", "model_size", "patch_size")  # what a supervised network is built by
 VERSION_2 = re.compile(re.escape(ENCODER) + r"layers\dc\.")  # residual blocks that SwinUNETR's version 2 adds
@@ -144,13 +143,13 @@ def _check_aliases(aliases: dict[str, str], modalities: Sequence[str], known: Se
 def _fit(network: nn.Module, checkpoint: Checkpoint, report: Report, new_channel_init: str) -> None:
     path, known = report.source, checkpoint.metadata["modalities"]
     wanted = [report.aliases.get(modality, modality) for modality in report.modalities]
-    state = network.state_dict()
+    axes, state = MODALITY_AXES | getattr(network, "modality_axes", {}), network.state_dict()
     if not state.keys() & checkpoint.state.keys():
         raise InputError(f"checkpoint {path}: has no tensor in common with the network")
     report.unexpected.extend(name for name in checkpoint.state if name not in state)
     for name, initial in network.state_dict().items():
         given = checkpoint.state.get(name)
-        axis = MODALITY_AXES.get(name)
+        axis = axes.get(name)
         if given is not None and axis is not None and known != wanted and _differ_only_in(axis, given, initial):
             state[name] = transfer(given, initial, axis, known, wanted, f"{path}: {name}", new_channel_init)
             report.changed.append(f"{name}: {', '.join(known)} -> {', '.join(report.modalities)}")

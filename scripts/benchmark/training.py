@@ -39,8 +39,8 @@ def precision() -> dict[str, dict[str, Callable[[], float]]]:
     from monai.losses import DiceLoss
     from monai.networks.nets import SwinUNETR
 
-    from common.ssl.losses import SSLLoss
     from common.ssl.networks import SSLHead, settings
+    from common.ssl.tasks import SSLLoss
     from common.ssl.views import TwoViews
 
     torch.set_num_threads(1)
@@ -57,8 +57,8 @@ def pretraining_step(kind: str, device: str = "cpu", size: str = SIZE, edge: str
     """A step of stage 1: ours in a dtype, or `stock`: one forward a view, corrupted crop by crop."""
     import torch
 
-    from common.ssl.losses import SSLLoss
     from common.ssl.networks import SSLHead
+    from common.ssl.tasks import SSLLoss
     from common.ssl.views import TwoViews
 
     network, crops = SSLHead(2, size).to(device), torch.randn(CROPS, 2, *[int(edge)] * 3)

@@ -66,7 +66,7 @@ def test_training_and_prediction_prepare_an_image_alike_and_build_the_same_netwo
     train, predict = config(bundle), config(bundle, name)
     assert of_image(predict["preprocessing"]["transforms"]) == of_image(train["deterministic_transforms"])
     assert predict["modalities"] == f"$@trained.get('modalities', {train['modalities']})"
-    of_training = {"drop_rate", "use_checkpoint", "head_tokens"}
+    of_training = {"drop_rate", "use_checkpoint", "head_tokens", "tasks"}
     assert predict["network_def"] == {
         key: value for key, value in train["network_def"].items() if key not in of_training
     }

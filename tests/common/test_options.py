@@ -55,9 +55,7 @@ REFUSED = {
     "true, false, bf16 or fp16": {"amp": ["half"]},
     "true, false or auto": {"resume": ["perhaps"]},
     "a list of the axes 0, 1, 2": {"flips": [[3], [0, 0], 0]},
-    "three numbers from 0 to 1000, not all 0": {
-        "loss_weights": [1, [1, 1], [0, 0, 0], [1, -1, 1], [1, float("nan"), 1]]
-    },
+    "numbers from 0 to 1000": {"loss_weights": [1, [], [1, -1, 1], [1, float("nan"), 1], {"rotation": "1"}]},
     NAMES: {"modality_aliases": ["T2=FLAIR", {}, {"T2": 1}]},
     "a path": {"pretrained": [5], "output_dir": [""]},
     "one of tiny, small, base, micro": {"model_size": [5]},

@@ -104,7 +104,7 @@ def ssl_output(views=4, channels=2):
     return {
         "image": volumes[0],
         "pred": {"reconstruction": volumes[1].bfloat16().requires_grad_()},
-        "label": {"reconstruction": volumes[2]},
+        "label": {"clean": volumes[2]},
     }
 
 
@@ -117,7 +117,7 @@ def test_inpainting_has_a_row_for_each_crop_and_modality(views, samples, crops):
     assert len(axes) == 2 * crops
     assert [axis.get_title() for axis in axes[0]] == ["corrupted input", "reconstruction", "clean crop"]
     assert [row[0].get_ylabel() for row in axes[:2]] == ["crop 1, T1", "crop 1, FLAIR"]
-    volumes = output["image"], output["pred"]["reconstruction"], output["label"]["reconstruction"]
+    volumes = output["image"], output["pred"]["reconstruction"], output["label"]["clean"]
     for row, axis in enumerate(axes):
         for column, volume in enumerate(volumes):
             expected = volume[row // 2, row % 2].detach().float().numpy()[::-1, :, 2].T

@@ -1,13 +1,10 @@
-"""The losses against loops over Python numbers, closed forms and analytic gradients."""
-
-import math
+"""The contrastive loss against loops over Python numbers, closed forms and analytic gradients."""
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
-from common.ssl.losses import NTXentLoss, SSLLoss
+from common.ssl.losses import NTXentLoss
 from tests.common.training.ranks import on_two_ranks
 from tests.oracles.contrastive import nt_xent
 
@@ -28,7 +25,7 @@ def test_temperature_is_a_half_by_default_and_lengths_do_not_matter():
     given = embeddings(6)
     expected = pytest.approx(nt_xent(given.tolist(), 0.5), rel=1e-12)
     lengths = torch.tensor([[0.01], [1], [3], [50], [7], [0.3]], dtype=torch.float64)
-    assert NTXentLoss()(given).item() == SSLLoss().contrastive(given).item() == expected
+    assert NTXentLoss()(given).item() == expected
     assert NTXentLoss()(given * lengths).item() == expected
 
 
@@ -61,75 +58,6 @@ def test_invalid_temperatures_and_odd_views_are_refused():
             NTXentLoss(temperature)
 
 
-@pytest.fixture
-def prediction():
-    generator = torch.Generator().manual_seed(3)
-    return {
-        "reconstruction": torch.randn(4, 2, 3, 3, 3, generator=generator).requires_grad_(),
-        "rotation": torch.randn(4, 4, generator=generator).requires_grad_(),
-        "contrastive": torch.randn(4, 6, generator=generator).requires_grad_(),
-    }
-
-
-TARGET = {
-    "reconstruction": torch.randn(4, 2, 3, 3, 3, generator=torch.Generator().manual_seed(4)),
-    "rotation": torch.tensor([0, 3, 1, 1]),
-}
-
-
-def expected_terms(prediction):
-    given, wanted = prediction["reconstruction"].flatten().tolist(), TARGET["reconstruction"].flatten().tolist()
-    rotation = [
-        math.log(sum(math.exp(logit) for logit in logits)) - logits[turn]
-        for logits, turn in zip(prediction["rotation"].tolist(), TARGET["rotation"].tolist(), strict=True)
-    ]
-    return {
-        "reconstruction": sum(abs(a - b) for a, b in zip(given, wanted, strict=True)) / len(given),
-        "rotation": sum(rotation) / len(rotation),
-        "contrastive": nt_xent(prediction["contrastive"].tolist(), 0.5),
-    }
-
-
-@pytest.mark.parametrize("weights", [[1.0, 1.0, 1.0], [2.0, 0.0, 0.5]])
-def test_weights_count_in_the_total_alone(prediction, weights):
-    options = {} if weights == [1.0, 1.0, 1.0] else {"weights": weights}
-    terms = SSLLoss(**options)(prediction, TARGET)
-    expected = expected_terms(prediction)
-    total = sum(weight * term for weight, term in zip(weights, expected.values(), strict=True))
-    assert {name: term.item() for name, term in terms.items()} == pytest.approx({"total": total} | expected, rel=1e-6)
-    assert tuple(terms) == ("total", *SSLLoss.TERMS)
-    terms["total"].backward()
-    assert (prediction["rotation"].grad is None) == (weights[1] == 0)
-
-
-@pytest.mark.parametrize("crops", [2, 5])
-def test_chance_is_the_loss_of_heads_whose_output_is_the_same_for_all_inputs(crops):
-    target = {"reconstruction": torch.zeros(2 * crops, 1), "rotation": torch.arange(2 * crops) % 4}
-    shapes = {"reconstruction": 1, "rotation": 4, "contrastive": 3}
-    collapsed = {name: torch.ones(2 * crops, width) for name, width in shapes.items()}
-    terms = {name: value.item() for name, value in SSLLoss()(collapsed, target).items()}
-    assert SSLLoss().chance(crops) == pytest.approx({name: terms[name] for name in ("rotation", "contrastive")})
-    assert SSLLoss(weights=[1, 0, 1]).chance(crops).keys() == {"contrastive"}
-    assert SSLLoss().chance(0)["contrastive"] == 0
-
-
-def test_each_head_learns_from_its_own_term(prediction):
-    SSLLoss()(prediction, TARGET)["total"].backward()
-    error = prediction["reconstruction"].detach() - TARGET["reconstruction"]
-    torch.testing.assert_close(prediction["reconstruction"].grad, error.sign() / error.numel())
-    share = prediction["rotation"].detach().softmax(dim=1) - F.one_hot(TARGET["rotation"], 4)
-    torch.testing.assert_close(prediction["rotation"].grad, share / 4)
-    assert prediction["contrastive"].grad.abs().sum() > 0
-
-
-def test_terms_of_half_precision_predictions_are_summed_in_float32(prediction):
-    halved = {name: tensor.detach().bfloat16() for name, tensor in prediction.items()}
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        total = SSLLoss()(halved, TARGET)["total"]
-    assert total.dtype == torch.float32
-    assert total.item() == pytest.approx(sum(expected_terms(halved).values()), rel=2e-3)
-
-
 # Views of other processes
 
 VIEWS = torch.randn(2, 6, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))  # [process, 2N, width]
@@ -137,10 +65,11 @@ WEIGHT = torch.randn(3, 5, dtype=torch.float64, generator=torch.Generator().manu
 
 
 def loss_on_a_rank(rank):
-    """With the negatives of this process; with those of all, and the gradient of that."""
+    """With the negatives of this process, as in a validation; with those of all, and the gradient of that."""
     layer = WEIGHT.clone().requires_grad_()
-    own, gathered = (NTXentLoss(gather=gather)(VIEWS[rank] @ layer.T) for gather in (False, True))
+    gathered = NTXentLoss(gather=True)(VIEWS[rank] @ layer.T)
     gathered.backward()
+    own = NTXentLoss(gather=True)(VIEWS[rank] @ WEIGHT.T)
     return own.item(), gathered.item(), layer.grad.numpy()
 
 

@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from common.ssl import SSLHead, attention, set_attention, views
-from common.ssl.losses import SSLLoss
 from common.ssl.networks import settings
+from common.ssl.tasks import SSLLoss
 from common.ssl.views import TwoViews
 from common.training.step import Step
 

@@ -4,7 +4,7 @@ import torch
 from ignite.engine import Engine
 
 from common.errors import InputError
-from common.ssl.losses import SSLLoss
+from common.ssl.tasks import SSLLoss
 from common.training.handlers import LossTerms
 from tests.oracles.contrastive import nt_xent
 
@@ -54,5 +54,5 @@ def test_the_total_has_the_weights_of_the_loss_and_each_run_begins_anew():
 
 
 def test_single_crops_cannot_be_told_apart():
-    with pytest.raises(InputError, match="no batch with two crops"):
+    with pytest.raises(InputError, match="no batch with 2 crops, which the contrastive loss needs"):
         engine_of(SSLLoss()).run([ssl_output(1, seed=1)[0]])

@@ -1,0 +1,180 @@
+"""Proxy tasks: the paper's against loops over Python numbers, and a fourth one through all that a training does."""
+
+import math
+from typing import ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+from ignite.engine import Engine
+from torch import nn
+
+from common import weights
+from common.errors import ArgumentError
+from common.inference.pictures import draw_inpainting
+from common.ssl.networks import SSLHead
+from common.ssl.tasks import ProxyTask, SSLLoss, paper_tasks
+from common.ssl.views import TwoViews
+from common.training.handlers import LossTerms
+from tests.oracles.contrastive import nt_xent
+
+
+@pytest.fixture
+def prediction():
+    generator = torch.Generator().manual_seed(3)
+    return {
+        "reconstruction": torch.randn(4, 2, 3, 3, 3, generator=generator).requires_grad_(),
+        "rotation": torch.randn(4, 4, generator=generator).requires_grad_(),
+        "contrastive": torch.randn(4, 6, generator=generator).requires_grad_(),
+    }
+
+
+TARGET = {
+    "reconstruction": torch.randn(4, 2, 3, 3, 3, generator=torch.Generator().manual_seed(4)),
+    "rotation": torch.tensor([0, 3, 1, 1]),
+}
+
+
+def expected_terms(prediction):
+    given, wanted = prediction["reconstruction"].flatten().tolist(), TARGET["reconstruction"].flatten().tolist()
+    rotation = [
+        math.log(sum(math.exp(logit) for logit in logits)) - logits[turn]
+        for logits, turn in zip(prediction["rotation"].tolist(), TARGET["rotation"].tolist(), strict=True)
+    ]
+    return {
+        "reconstruction": sum(abs(a - b) for a, b in zip(given, wanted, strict=True)) / len(given),
+        "rotation": sum(rotation) / len(rotation),
+        "contrastive": nt_xent(prediction["contrastive"].tolist(), 0.5),
+    }
+
+
+@pytest.mark.parametrize(
+    ("weights", "by_task"),
+    [(None, [1, 1, 1]), ([2.0, 0.0, 0.5], [2, 0, 0.5]), ({"rotation": 0, "contrastive": 3}, [1, 0, 3])],
+)
+def test_weights_count_in_the_total_alone(prediction, weights, by_task):
+    expected = expected_terms(prediction)
+    terms = SSLLoss(weights=weights)(prediction, TARGET)
+    total = sum(weight * term for weight, term in zip(by_task, expected.values(), strict=True))
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx({"total": total} | expected, rel=1e-6)
+    assert tuple(terms) == ("total", "reconstruction", "rotation", "contrastive")
+    terms["total"].backward()
+    assert (prediction["rotation"].grad is None) == (by_task[1] == 0)
+
+
+@pytest.mark.parametrize("crops", [2, 5])
+def test_chance_is_the_loss_of_heads_whose_output_is_the_same_for_all_inputs(crops):
+    target = {"reconstruction": torch.zeros(2 * crops, 1), "rotation": torch.arange(2 * crops) % 4}
+    shapes = {"reconstruction": 1, "rotation": 4, "contrastive": 3}
+    collapsed = {name: torch.ones(2 * crops, width) for name, width in shapes.items()}
+    terms = {name: value.item() for name, value in SSLLoss()(collapsed, target).items()}
+    assert SSLLoss().chance(crops) == pytest.approx({name: terms[name] for name in ("rotation", "contrastive")})
+    assert SSLLoss(weights=[1, 0, 1]).chance(crops).keys() == {"contrastive"}
+    assert SSLLoss().chance(0)["contrastive"] == 0
+
+
+def test_each_head_learns_from_its_own_term(prediction):
+    SSLLoss()(prediction, TARGET)["total"].backward()
+    error = prediction["reconstruction"].detach() - TARGET["reconstruction"]
+    torch.testing.assert_close(prediction["reconstruction"].grad, error.sign() / error.numel())
+    share = prediction["rotation"].detach().softmax(dim=1) - F.one_hot(TARGET["rotation"], 4)
+    torch.testing.assert_close(prediction["rotation"].grad, share / 4)
+    assert prediction["contrastive"].grad.abs().sum() > 0
+
+
+def test_terms_of_half_precision_predictions_are_summed_in_float32(prediction):
+    halved = {name: tensor.detach().bfloat16() for name, tensor in prediction.items()}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        total = SSLLoss()(halved, TARGET)["total"]
+    assert total.dtype == torch.float32
+    assert total.item() == pytest.approx(sum(expected_terms(halved).values()), rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    "wrong", [[1, 1], [0, 0, 0], {"masked": 1}, {"reconstruction": 0, "rotation": 0, "contrastive": 0}]
+)
+def test_weights_that_do_not_fit_the_tasks_are_refused(wrong):
+    with pytest.raises(
+        ArgumentError, match="expected a weight of each of reconstruction, rotation, contrastive, not all"
+    ):
+        SSLLoss(weights=wrong)
+
+
+# A fourth task
+
+
+class Masked(ProxyTask):
+    """Restore the half of the image that the network does not see, by the encoder's finest level and the image."""
+
+    name = "masked"
+    modality_axes: ClassVar = {"masked_out.weight": 0, "masked_out.bias": 0}
+
+    def heads(self, in_channels, feature_size):
+        return {
+            "masked_up": nn.ConvTranspose3d(feature_size, feature_size, kernel_size=2, stride=2),
+            "masked_out": nn.Conv3d(feature_size + in_channels, in_channels, kernel_size=1),
+        }
+
+    def predict(self, network, encoded):
+        return network.masked_out(torch.cat([network.masked_up(encoded.levels[0]), encoded.image], dim=1))
+
+    def target(self, views):
+        hidden = torch.zeros_like(views.clean[:, :1], dtype=torch.bool)
+        hidden[..., : hidden.shape[-1] // 2] = True
+        views.inputs = views.inputs.masked_fill(hidden, 0)
+        return {"clean": views.clean, "hidden": hidden.expand_as(views.clean)}
+
+    def loss(self, prediction, target):
+        return F.mse_loss(prediction[target["hidden"]].float(), target["clean"][target["hidden"]])
+
+    def chance(self, crops):
+        return 1.0
+
+
+CROPS = {"image": torch.randn(2, 2, 64, 64, 32, generator=torch.Generator().manual_seed(5))}
+
+
+def test_a_fourth_task_trains_and_is_measured_and_drawn(tmp_path):
+    tasks = [*paper_tasks(), Masked()]
+    torch.manual_seed(0)
+    network, loss = SSLHead(2, "micro", tasks=tasks), SSLLoss(tasks, weights={"masked": 2})
+    before = {name: tensor.detach().clone() for name, tensor in network.named_parameters()}
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    inputs, target = TwoViews(seed=1, tasks=tasks)(CROPS)
+    assert not inputs[..., :16].any()
+    assert inputs[..., 16:].any()
+    prediction = network(inputs)
+    terms = loss(prediction, target)
+    terms["total"].backward()
+    optimizer.step()
+    assert [name for name, tensor in network.named_parameters() if torch.equal(tensor, before[name])] == []
+    assert list(terms) == ["total", "reconstruction", "rotation", "contrastive", "masked"]
+    error = (prediction["masked"] - target["clean"])[..., :16].square().mean()
+    assert terms["masked"].item() == pytest.approx(error.item(), rel=1e-5)
+    assert loss.chance(2)["masked"] == 1.0
+
+    engine = Engine(lambda _, output: output)
+    LossTerms(loss).attach(engine, "key")
+    output = {"image": inputs, "pred": prediction, "label": target}
+    metrics = engine.run([output]).metrics
+    assert metrics == pytest.approx({name: term.item() for name, term in terms.items()} | {"key": metrics["total"]})
+    titles = [axis.get_title() for axis in draw_inpainting(output, modalities=["T1", "T2"])["inpainting"].axes[:4]]
+    assert titles == ["corrupted input", "reconstruction", "masked", "clean crop"]
+
+    file, one = tmp_path / "model.pt", SSLHead(1, "micro", tasks=tasks)
+    weights.write({"network": network.state_dict(), "metadata": {"modalities": ["T1", "T2"]}}, file)
+    report = weights.initialise(one, file, ["T2"])
+    assert {line.split(":")[0] for line in report.changed} >= {"conv.20.weight", "masked_out.bias"}
+
+
+def test_other_tasks_leave_the_views_and_the_loss_of_the_papers_alone():
+    """And a list without them has neither heads nor pictures."""
+    papers, more = TwoViews(seed=1)(CROPS), TwoViews(seed=1, tasks=[*paper_tasks(), Masked()])(CROPS)
+    assert torch.equal(papers[1]["clean"], more[1]["clean"])
+    assert torch.equal(papers[0][..., 16:], more[0][..., 16:])
+    tasks = [task for task in paper_tasks() if task.name == "rotation"]
+    network, (inputs, target) = SSLHead(2, "micro", tasks=tasks), TwoViews(tasks=tasks)(CROPS)
+    assert {name.split(".")[0] for name in network.state_dict()} == {"swinViT", "rotation_head"}
+    prediction = network(inputs)
+    assert list(SSLLoss(tasks)(prediction, target)) == ["total", "rotation"]
+    assert draw_inpainting({"image": inputs, "pred": prediction, "label": target}, modalities=["T1", "T2"]) == {}
