@@ -13,17 +13,25 @@ from ..errors import InputError, shortened
 from ..metrics.measures import spacing_of
 from .results import CaseFiles
 
-__all__ = ["CaseMasks", "labels_of", "masks_of", "mixed_labels"]
+__all__ = ["CaseMasks", "masks_of", "mixed_labels"]
 
 INTEGER_TOLERANCE = 1e-5  # of a label: a header's scale factor is in single precision
 
 
 class CaseMasks(NamedTuple):
-    """Masks [x, y, z] by region, in display order, and the affine [4, 4] of the reference."""
+    """Masks [x, y, z] by region, in display order.
+
+    Attributes:
+        predictions: empty for an absent prediction.
+        references: on the same grid.
+        affine: of the reference, [4, 4].
+        labels: values in the files of prediction and reference, as stored.
+    """
 
     predictions: dict[str, NDArray[np.bool_]]
     references: dict[str, NDArray[np.bool_]]
     affine: NDArray[np.float64]
+    labels: tuple[frozenset[int], frozenset[int]]
 
 
 class _LabelMap(NamedTuple):
@@ -54,13 +62,8 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
         {region: np.isin(predicted, labels) for region, labels in values.items()},
         {region: np.isin(reference.labels, labels) for region, labels in values.items()},
         reference.affine,
+        (frozenset() if prediction is None else prediction.values, reference.values),
     )
-
-
-def labels_of(files: CaseFiles, convention: str) -> tuple[frozenset[int], frozenset[int]]:
-    """The label values in the prediction and the reference of a case, as stored; errors are those of `masks_of`."""
-    reference, prediction = _pair(files, convention)
-    return frozenset() if prediction is None else prediction.values, reference.values
 
 
 def mixed_labels(cases: Sequence[CaseFiles], found: Sequence[tuple[frozenset[int], frozenset[int]]]) -> str | None:
@@ -68,7 +71,7 @@ def mixed_labels(cases: Sequence[CaseFiles], found: Sequence[tuple[frozenset[int
 
     Args:
         cases: files of each case.
-        found: what `labels_of` returns for each case.
+        found: `CaseMasks.labels` of each case.
     """
     for position, kind in enumerate(("prediction", "reference")):
         first: dict[int, Path] = {}

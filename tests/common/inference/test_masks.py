@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from common.inference.masks import labels_of, masks_of, mixed_labels
+from common.inference.masks import masks_of, mixed_labels
 from common.inference.results import CaseFiles
 from tests.scripts.evaluate.evaluations import AFFINE, SHAPE, label_map, save
 
@@ -42,7 +42,7 @@ def test_regions_of_brats_are_unions_of_labels(tmp_path):
         np.testing.assert_array_equal(found["TC"], (labels == 1) | (labels == enhancing))
         np.testing.assert_array_equal(found["ET"], labels == enhancing)
     np.testing.assert_allclose(masks.affine, AFFINE, atol=1e-6)
-    assert labels_of(files, "brats2021") == ({0, 1, 2, 4}, {0, 1, 2, 3})
+    assert masks.labels == ({0, 1, 2, 4}, {0, 1, 2, 3})
 
 
 def test_an_absent_prediction_is_empty(tmp_path):
@@ -51,7 +51,7 @@ def test_an_absent_prediction_is_empty(tmp_path):
     assert list(masks.predictions) == ["WT", "TC", "ET"]
     assert all(mask.shape == SHAPE and not mask.any() for mask in masks.predictions.values())
     assert masks.references["ET"].any()
-    assert labels_of(files, "brats2021") == (set(), {0, 1, 2, 3})
+    assert masks.labels == (set(), {0, 1, 2, 3})
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.float64, ">i2"])
@@ -90,10 +90,9 @@ def changed(labels, value):
 def test_values_that_are_not_labels_are_named(convention, value, message, faulty, tmp_path):
     good, bad = label_map([0, 1]), changed(label_map([0, 1]), value)
     files = case(tmp_path, *((bad, good) if faulty == "prediction" else (good, bad)), dtype=np.float32)
-    for read in (masks_of, labels_of):
-        with pytest.raises(InputError) as error:
-            read(files, convention)
-        assert str(error.value) == f"{getattr(files, faulty)}: {message}"
+    with pytest.raises(InputError) as error:
+        masks_of(files, convention)
+    assert str(error.value) == f"{getattr(files, faulty)}: {message}"
 
 
 def test_a_file_with_3_and_4_is_refused(tmp_path):
