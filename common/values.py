@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .data.preparation import CHECKS
+from .data.preparation import PREPARATION_CHECKS
 from .data.regions import CONVENTIONS, canonical
 from .errors import ArgumentError, check_number, choice
 
@@ -155,8 +155,10 @@ def _axes(name: str, value: Any) -> list[int]:
 
 def _checks(name: str, value: Any) -> list[str]:
     given = value.split(",") if isinstance(value, str) else value
-    if not isinstance(given, list | tuple) or not {str(check) for check in given} <= set(CHECKS):
-        raise ArgumentError(f"{name}={value}: expected a list of some of {', '.join(CHECKS)}, such as [spacing]")
+    if not isinstance(given, list | tuple) or not {str(check) for check in given} <= set(PREPARATION_CHECKS):
+        raise ArgumentError(
+            f"{name}={value}: expected a list of some of {', '.join(PREPARATION_CHECKS)}, such as [spacing]"
+        )
     return [str(check) for check in given]
 
 
@@ -224,5 +226,5 @@ PATCH_SIZE = Kind(_patch_size, "three multiples of 32, one of them at least 64, 
 SPACING = Kind(_spacing, "three numbers from 0.1 to 20, mm")
 CONVENTION = Kind(_convention, f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3")
 LOSS_WEIGHTS = Kind(_loss_weights, "list of numbers from 0, or mapping of names to them")
-CHECKS_OF_PREPARATION = Kind(_checks, f"list of {', '.join(CHECKS)}")
+CHECKS_OF_PREPARATION = Kind(_checks, f"list of {', '.join(PREPARATION_CHECKS)}")
 AXES = Kind(_axes, "list of 0, 1, 2")

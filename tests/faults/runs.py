@@ -172,11 +172,11 @@ CUT = doctored(lambda file: file.write_bytes(file.read_bytes()[:5000]))
 NAN = doctored(voxels(lambda image: np.where(np.indices(image.shape)[0] == len(image) // 2, np.nan, image)))
 SCANS = [
     plain(BRATS, DATA, f"{FLAIR}: Compressed file ended before …", prepare=CUT),
-    plain(BRATS, DATA, f"{FLAIR}: NaN or infinite voxels; expected finite ones", prepare=NAN),
+    plain(BRATS, DATA, f"{FLAIR}: … voxels NaN, 0 infinite; expected finite ones", prepare=NAN),
     plain(
         BRATS,
         f"{DATA} --checkpoint={FILE}",
-        "….nii.gz: label 7, 8, 9, 11; the convention brats2021 knows 0, 1, 2, 4",
+        "….nii.gz: label 7, 8, 9, 11; expected labels 0, 1, 2, 4 (brats2021)",
         "evaluate",
         prepare=doctored(voxels(lambda labels: labels + 7), "label"),
     ),

@@ -120,8 +120,8 @@ def test_faulty_files_are_named_and_nothing_is_written(cohort):
     (folder / "r/c4.nii.gz").write_bytes(b"no NIfTI")
     with pytest.raises(InputError) as error:
         run(folder, folder / "out", workers=2)
-    expected = f"{folder}/p/c1.nii.gz: label 3; expected labels 0, 1 (2 more of 5 cases have errors)"
-    assert str(error.value) == expected
+    found = "label 3, which looks like brats2023; expected labels 0, 1 (atlas)"
+    assert str(error.value) == f"{folder}/p/c1.nii.gz: {found} (2 more of 5 cases have errors)"
     assert not (folder / "out").exists()
     save(folder / "r/c0.nii.gz", 3 * blobs(0), AFFINE)
     save(folder / "r/c2.nii.gz", 4 * blobs(0), AFFINE)
