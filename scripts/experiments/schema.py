@@ -37,7 +37,7 @@ RUN: dict[str, Any] = {
     "properties": {
         "bundle": NAME,
         "command": {"type": "string", "minLength": 1},
-        "target": {"type": "string", "pattern": r"^\w[\w-]*(/\w[\w.-]*)*$"},
+        "target": {"type": "string", "pattern": r"^\w[\w.-]*(/\w[\w.-]*)*$"},
         "files": {"type": "array", "items": NAME},
         "datalist": NAME,
         "pretrained": NAME,
