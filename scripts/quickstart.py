@@ -55,14 +55,13 @@ def quickstart(*, output: str = "runs/quickstart", spacing: float = 2.0, seed: i
     places = Places(folder)
     jobs = jobs_of(study, places)
     for patterns, at_once in STEPS:
-        states, selected = states_of(jobs, folder), {}
-        for pattern in patterns:
-            selected |= select(jobs, states, pattern)
-        show("", *(f"$ {jobs[name].command}" for name in selected))
-        ended = run_jobs(jobs, selected, folder, launcher(places, at_once), at_once)
+        states = states_of(jobs, folder)
+        wanted = {name: state for pattern in patterns for name, state in select(jobs, states, pattern).items()}
+        show("", *(f"$ {jobs[name].command}" for name in wanted))
+        ended = run_jobs(jobs, wanted, folder, launcher(places, at_once), at_once)
         if any(state.name != "done" for state in ended.values()):
             raise SystemExit(1)
-        if "look" in selected:
+        if "look" in wanted:
             show(f"Look at {jobs['look'].target} while the networks train")
     first_picture = jobs["look"].target.stat().st_mtime - start
     times = {"seconds": round(time.time() - start, 1), "seconds_to_first_picture": round(first_picture, 1)}

@@ -22,7 +22,8 @@ def evaluated(prepare):
             for n, value in enumerate(values)
         }
         write_evaluation(setup.evaluation(fold).results, cases, rules)
-    write(setup.pooled.results, pool(named_folders("pool", [str(setup.evaluation(fold).results) for fold in DICE])))
+    folders = named_folders("pool", [str(setup.evaluation(fold).results) for fold in DICE])
+    write(setup.jobs["brats_finetune/pooled"].results, pool(folders))
     return setup
 
 
