@@ -10,7 +10,7 @@ import yaml
 
 from common.files import read_json
 from common.inference.results import PAGE
-from common.weights.formats import OPTIONS as STATED
+from common.weights.formats import STATED
 from scripts.experiments.jobs import ROOT, Command, words_of
 from scripts.folds.setup import Setup
 
