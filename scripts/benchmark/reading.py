@@ -39,13 +39,16 @@ def reader() -> dict[str, dict[str, Callable[[], float]]]:
 def make_entries(folder: str, subjects: int = 2, spacing: float = 1.0) -> list[dict[str, Any]]:
     """Entries of subjects of UK Biobank's layout, which are made in a folder; spacing in mm."""
     from scripts.phantoms.cohort import make
-    from scripts.phantoms.layouts import LAYOUTS
+    from scripts.phantoms.layouts import PHANTOMS
 
     make("ukb", subjects, folder, spacing=spacing, workers=1)
-    cases = [LAYOUTS["ukb"].case(number) for number in range(subjects)]
+    cohort = PHANTOMS["ukb"]
     return [
-        {"subject": case.subject, "image": [f"{folder}/{case.images[name]}" for name in ("T1", "FLAIR")]}
-        for case in cases
+        {
+            "subject": cohort.subject(number),
+            "image": [f"{folder}/{file}" for file in cohort.files_of(number)[0].values()],
+        }
+        for number in range(subjects)
     ]
 
 
