@@ -62,12 +62,14 @@ def _float32(output: Any) -> Any:
     return output.float() if isinstance(output, torch.Tensor) else type(output)(value.float() for value in output)
 
 
-def settings(name: str) -> ModelSize:
-    """Get the settings of a model size by its name, one of `SIZES`.
+def settings(name: str | ModelSize) -> ModelSize:
+    """Get the settings of a model size by its name, one of `SIZES`; settings themselves are returned.
 
     Raises:
         ArgumentError: there is no such size.
     """
+    if isinstance(name, ModelSize):
+        return name
     if not isinstance(name, str) or name not in SIZES:
         raise ArgumentError(f"model_size={name}: expected one of {', '.join(SIZES)}")
     return SIZES[name]
@@ -81,7 +83,7 @@ class SSLHead(nn.Module):
 
     Args:
         in_channels: number of modalities.
-        model_size: tiny, small, base (paper, Table 2), or a micro one.
+        model_size: tiny, small, base (paper, Table 2), a micro one, or settings.
         use_checkpoint: recompute the encoder's activations in the backward pass to save memory.
         head_tokens: what the rotation and contrastive heads read: the first and the second token of the bottleneck, at
             a corner of the crop (corner, as in the public code), or the mean over all tokens (mean). DIFF-31
@@ -106,7 +108,7 @@ class SSLHead(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        model_size: str = "small",
+        model_size: str | ModelSize = "small",
         use_checkpoint: bool = False,
         head_tokens: str = "corner",
         tasks: Sequence[ProxyTask] | None = None,
