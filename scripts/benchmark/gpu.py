@@ -59,20 +59,18 @@ def run_bundles(device: str, bundles: tuple[str, ...] = ()) -> None:
     Raises:
         RuntimeError: one fails.
     """
-    from scripts.experiments.study import read
     from scripts.phantoms.cohort import make
+    from scripts.quickstart import STAGES, TRAINING
 
-    layouts = {name: run["datalist"] for name, run in read("quickstart")[1]["runs"].items() if "bundle" in run}
     with TemporaryDirectory() as folder:
-        for bundle in bundles or tuple(layouts):
-            layout, output = layouts[bundle], Path(folder) / bundle
+        for bundle in bundles or tuple(STAGES):
+            layout, output = STAGES[bundle].cohort, Path(folder) / bundle
             scans, datalist = Path(folder) / layout, Path(folder) / f"{layout}.json"
             if not datalist.exists():
                 make(layout, SUBJECTS, str(scans), spacing=4.0, skull_stripped=True, workers=1)
                 splits = ["--validation=2", "--testing=0"]
                 run_process(["-m", "scripts.datalists", layout, f"--root={scans}", f"--output={datalist}", *splits])
-            configs = "['configs/train.yaml','configs/quickstart.yaml']"
-            words = ["-m", "monai.bundle", "run", f"--config_file={configs}", f"--device={device}"]
+            words = ["-m", "monai.bundle", "run", f"--config_file={TRAINING}", f"--device={device}"]
             words += [f"--dataset_dir={scans}", f"--datalist={datalist}", f"--output_dir={output / 'out'}"]
             words += [f"--ckpt_dir={output / 'models'}", "--iterations=2", "--val_interval=2", "--warmup_iterations=0"]
             measured = run_process(words, ROOT / "bundles" / bundle)

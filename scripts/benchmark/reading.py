@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from common.configs import read
 from scripts.benchmark.timing import ROOT, timed
+from scripts.configs import read
 
 __all__ = ["CROPS", "crops", "make_entries", "reader", "reading_batches", "stock_batches"]
 
@@ -39,16 +39,13 @@ def reader() -> dict[str, dict[str, Callable[[], float]]]:
 def make_entries(folder: str, subjects: int = 2, spacing: float = 1.0) -> list[dict[str, Any]]:
     """Entries of subjects of UK Biobank's layout, which are made in a folder; spacing in mm."""
     from scripts.phantoms.cohort import make
-    from scripts.phantoms.layouts import PHANTOMS
+    from scripts.phantoms.layouts import LAYOUTS
 
     make("ukb", subjects, folder, spacing=spacing, workers=1)
-    cohort = PHANTOMS["ukb"]
+    cases = [LAYOUTS["ukb"].case(number) for number in range(subjects)]
     return [
-        {
-            "subject": cohort.subject(number),
-            "image": [f"{folder}/{file}" for file in cohort.files_of(number)[0].values()],
-        }
-        for number in range(subjects)
+        {"subject": case.subject, "image": [f"{folder}/{case.images[name]}" for name in ("T1", "FLAIR")]}
+        for case in cases
     ]
 
 

@@ -7,8 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.data.scan_checks import CHECKS
-from scripts.datalists.examine import examine
+from scripts.datalists.examine import CHECKS, examine
 from tests.damaged_scans import CASE, HEADERS, SHAPE, VOXELS, brain, save, scaled_bytes, write_case
 
 ONE = {"subject": "s", "image": ["t1.nii.gz"]}

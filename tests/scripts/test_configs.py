@@ -1,0 +1,155 @@
+"""The check of a run's configs."""
+
+import re
+
+import fire
+import pytest
+import yaml
+
+from common.errors import InputError
+from scripts import configs
+from scripts.configs import check, parsed
+from tests.support import one_line
+
+CONFIG = {
+    "imports": ["$import torch"],
+    "learning_rate": 0.1,
+    "pretrained": None,
+    "edges": [64, 64],
+    "network": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 1},
+    "loss": {"_target_": "DiceLoss", "sigmoid": True},
+    "optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": "@learning_rate"},
+    "train": {"trainer": {"max_epochs": 3}, "handlers": [{"a": 1}]},
+    "run": ["$@train::trainer"],
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file beside the config; returns its path."""
+
+    def write(name, content):
+        path = tmp_path / name
+        path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def config(write):
+    return write("train.yaml", CONFIG)
+
+
+def refusal(*files, **options):
+    with pytest.raises(InputError) as error:
+        check(files, options)
+    return one_line(error)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"learning_rate": 1},
+        {"train::trainer::max_epochs": 9},
+        {"meta_file": None, "init_id": "run"},
+        {"optimizer::momentum": 0.9},
+        {"loss": {"_target_": "DiceCELoss"}},
+    ],
+)
+def test_what_a_config_has_passes(config, options):
+    check([config], options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        # keys
+        ("learning_rat", 1, r"--learning_rat=1: no such option in .*train\.yaml; did you mean --learning_rate\?"),
+        ("train::trainer::max_epoch", 9, ".*no such option .* did you mean --train::trainer::max_epochs"),
+        ("train::foo", 1, "--train::foo=1: no such option .* expected one of trainer, handlers$"),
+        ("train::handlers::1::a", 9, ".*no such option in .*; train::handlers has no keys of its own"),
+        ("learning_rate::a", 9, ".*no such option in .*; learning_rate has no keys of its own"),
+        ("zzz", True, "--zzz=True: no such option .* expected one of imports, learning_rate, pretrained, edges, run$"),
+        ("epochs", 3, r"--epochs=3: no such option; did you mean --iterations='N epochs'\?"),
+        ("learning_rate", None, "--learning_rate=None: MONAI ignores None; write null"),
+        # values
+        ("learning_rate", "@pretraind", r".*=@pretraind: no @pretraind in .* refers to; did you mean @pretrained\?"),
+        ("learning_rate", "%nope", ".*train.yaml: .*nope"),
+        ("learning_rate", "$1 /", r"--learning_rate=\$1 /: not a Python expression: invalid syntax"),
+        ("optimizer", "SGD", r"--optimizer=SGD: expected a component, such as \{'_target_': 'torch.optim.SGD', ...\}"),
+        ("loss::_target_", "DiceLos", "--loss::_target_=DiceLos: no class or function DiceLos; expected one of MONAI"),
+        ("loss::sigmoit", True, "--loss::sigmoit=True: DiceLoss: .* keyword argument 'sigmoit'"),
+        ("optimizer", {"_target_": "torch.optim.SGD"}, ".*: torch.optim.SGD: missing a required argument: 'params'"),
+    ],
+)
+def test_what_the_config_does_not_have_or_cannot_use_is_refused(config, name, value, message):
+    assert re.match(message, refusal(config, **{name: value}))
+
+
+def test_mlflow_has_to_be_installed_and_brings_options_of_its_own(config, monkeypatch):
+    monkeypatch.setattr(configs, "find_spec", lambda name: name)
+    check([config], {"tracking": "mlflow", "experiment_name": "a"})
+    monkeypatch.setattr(configs, "find_spec", lambda name: None)
+    assert refusal(config, tracking="mlflow").startswith("--tracking=mlflow: no module mlflow; expected it")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1,1,2", (1, 1, 2)),
+        ("[64,64,64]", [64, 64, 64]),
+        ("1e-4", 1e-4),
+        ("600 epochs", "600 epochs"),
+        ("true", "true"),
+        ("", True),
+    ],
+)
+def test_a_value_is_read_as_monais_command_reads_it(text, value):
+    word = "--option" if text == "" else f"--option={text}"
+    assert parsed(text) == value == fire.Fire(lambda option: [option], command=[word])[0]
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"lerning_rate": 5}, r"lerning_rate: 5: no such key in .*; did you mean learning_rate\?"),
+        ({"max_epochs": 5}, r"max_epochs: 5: no such key; did you mean iterations='N epochs'\?"),
+        ({"my_loss": {"_target_": "DiceCELoss"}}, "my_loss: .*: no such key"),
+        ({"+edges": 3}, r"\+edges: 3: \+ merges a mapping or a list only"),
+        ({"train": {"a": 1}}, "train: {'a': 1}: no @train::trainer in .*, which run::0 refers to"),
+    ],
+)
+def test_an_overlay_may_change_only_what_is_there(config, write, content, message):
+    assert re.match(f"{config.parent}/overlay.yaml: {message}", refusal(config, write("overlay.yaml", content)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"my_loss": {"_target_": "DiceCELoss"}, "loss": "@my_loss"},
+        {"scale": 2, "learning_rate": "$@scale * 0.1"},
+        {"optimizer::momentum": 0.9},
+        {"+edges": [64]},
+    ],
+)
+def test_an_overlay_may_add_what_something_uses(config, write, content):
+    check([config, write("overlay.yaml", content)], {"pretrained": "a.pt"})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", 'holds nothing; expected options by name, such as "batch_size: 2"'),
+        ("- 1\n- 2", "holds no mapping; expected options by name"),
+        ("a: [1\nb: }", "not YAML: line 2: expected ',' or ']'"),
+        (None, r"no such file; did you mean .*/train.yaml\?"),
+    ],
+)
+def test_a_file_without_options_is_named(config, write, content, message):
+    file = config.with_name("trian.yaml") if content is None else write("broken.yaml", content)
+    assert re.match(f"{file}: {message}", refusal(config, file))
