@@ -9,5 +9,5 @@ def allocate(bits):
     return lambda: bytearray(2 ** int(bits))
 
 
-def fail():
+if __name__ == "__main__":
     raise SystemExit(1)

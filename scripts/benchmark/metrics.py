@@ -2,32 +2,27 @@
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from scripts.benchmark.timing import timed
+from scripts.benchmark.timing import Works, measured
 
-__all__ = ["draw_case", "metrics", "score_plainly"]
+__all__ = ["draw_case", "metrics", "score_plainly", "scoring"]
 
 
-def metrics() -> dict[str, dict[str, Callable[[], float]]]:
-    """BraTS scores of a case; the plain figures are checked against ours."""
+def metrics() -> Works:
+    """BraTS scores of a case, on one thread."""
+    kinds = {"boxes of the lesions (ours)": "ours", "whole volumes, boxes for distances": "plain"}
+    function = "scripts.benchmark.metrics:scoring"
+    return {"metrics": {name: partial(measured, function, kind, threads=1) for name, kind in kinds.items()}}
+
+
+def scoring(kind: str) -> Callable[[], Any]:
+    """Scores of a case by `ours`, or by the `plain` implementation."""
     from common.metrics.protocols import brats
 
     prediction, reference = draw_case()
-    expected = brats(prediction, reference).values
-
-    def run_plainly(in_boxes: bool) -> None:
-        figures = score_plainly(prediction, reference, in_boxes)
-        for name, figure in figures.items():
-            if abs(figure - expected[name]) > 1e-6:
-                raise AssertionError(f"{name} is {figure} by the plain implementation; ours is {expected[name]}")
-
-    variants = {
-        "boxes (ours)": lambda: timed(lambda: brats(prediction, reference)),
-        "boxes for distances alone": lambda: timed(lambda: run_plainly(True)),
-        "whole volumes": lambda: timed(lambda: run_plainly(False)),
-    }
-    return {"metrics": variants}
+    return lambda: (brats if kind == "ours" else score_plainly)(prediction, reference)
 
 
 def draw_case() -> tuple[Any, Any]:
@@ -58,10 +53,10 @@ def draw_case() -> tuple[Any, Any]:
     return drawn([*lesions[:6], *lesions[7:]], 1 + 0.1 * rough + 0.1 * error), reference
 
 
-def score_plainly(prediction: Any, reference: Any, in_boxes: bool) -> dict[str, float]:
-    """The plain implementation of BraTS's scores at 1 mm, on whole volumes for each lesion.
+def score_plainly(prediction: Any, reference: Any) -> dict[str, float]:
+    """The plain implementation of BraTS's scores at 1 mm: each lesion is dilated and matched in the whole volume.
 
-    With `in_boxes`, distances are measured in the bounding box of both masks, as in the challenge's code.
+    Distances are measured in the bounding box of both masks, as in the challenge's code.
     """
     import cc3d
     import numpy as np
@@ -69,7 +64,7 @@ def score_plainly(prediction: Any, reference: Any, in_boxes: bool) -> dict[str, 
 
     def scored(found: Any, lesion: Any) -> tuple[float, float]:
         dice = 2 * (found & lesion).sum() / (found.sum() + lesion.sum())
-        return float(dice), _hd95_by_transforms(found, lesion, in_boxes) if found.any() else 374.0
+        return float(dice), _hd95_by_transforms(found, lesion) if found.any() else 374.0
 
     neighbours = ndimage.generate_binary_structure(3, 2)
     components = cc3d.connected_components(prediction.view(np.uint8), connectivity=26)
@@ -88,13 +83,13 @@ def score_plainly(prediction: Any, reference: Any, in_boxes: bool) -> dict[str, 
     return {"lesionwise_dice": means[0], "lesionwise_hd95": means[1], "dice": dice, "hd95": hd95}
 
 
-def _hd95_by_transforms(first: Any, second: Any, in_box: bool) -> float:
+def _hd95_by_transforms(first: Any, second: Any) -> float:
     """DeepMind's robust Hausdorff distance at 1 mm."""
     import numpy as np
     from scipy import ndimage
     from surface_distance.lookup_tables import create_table_neighbour_code_to_surface_area
 
-    (box,) = ndimage.find_objects((first | second).view(np.uint8)) if in_box else [...]
+    (box,) = ndimage.find_objects((first | second).view(np.uint8))
     bits = np.array([[[128, 64], [32, 16]], [[8, 4], [2, 1]]])
     codes = [ndimage.correlate(np.pad(mask[box], 1).view(np.uint8), bits, mode="constant") for mask in (first, second)]
     surfaces = [(code > 0) & (code < 255) for code in codes]

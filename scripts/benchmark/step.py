@@ -1,55 +1,38 @@
 """Optimiser steps of both networks: ours, and as users would otherwise write them with MONAI's own parts."""
 
-from collections.abc import Callable, Mapping
-from copy import deepcopy
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from scripts.benchmark.timing import PLAIN_MEMORY, Measured, run_alone, timed
+from scripts.benchmark.timing import PLAIN_MEMORY, Works, measured
 
-__all__ = ["attention", "fine_tuning_step", "network_pass", "precision", "pretraining_step", "step"]
+__all__ = ["corrupt_box_by_box", "fine_tuning_step", "on_gpu", "pretraining_step", "step"]
 
 SIZE, EDGE, CROPS = "small", 96, 2  # of a step at full size
+WORKS = ("pretraining", "fine_tuning")
+FUNCTION = "scripts.benchmark.step:{}_step"
 
 
-def step() -> dict[str, dict[str, Callable[[], Measured]]]:
+def step() -> Works:
     """Steps of pretraining and fine-tuning at full size: ours, and the stock one with our settings of memory or not."""
-    return {work: _beside_stock(f"scripts.benchmark.training:{work}_step") for work in ("pretraining", "fine_tuning")}
+
+    def variants(function: str) -> dict[str, Callable[[], Any]]:
+        return {
+            "ours": partial(measured, function, "float32"),
+            "ours, bfloat16": partial(measured, function, "bfloat16"),
+            "stock, memory as ours": partial(measured, function, "stock"),
+            "stock": partial(measured, function, "stock", environment=PLAIN_MEMORY),
+        }
+
+    return {work: variants(FUNCTION.format(work)) for work in WORKS}
 
 
-def _beside_stock(function: str) -> dict[str, Callable[[], Measured]]:
+def on_gpu() -> dict[str, dict[str, Callable[[], Any]]]:
+    """The same on a GPU, both under bfloat16 autocast."""
+    kinds = {"ours": "bfloat16", "stock": "stock"}
     return {
-        "ours": partial(run_alone, function, "float32", threads=0),
-        "ours, bfloat16": partial(run_alone, function, "bfloat16", threads=0),
-        "stock, memory as ours": partial(run_alone, function, "stock", threads=0),
-        "stock": partial(run_alone, function, "stock", threads=0, environment=PLAIN_MEMORY),
-    }
-
-
-def attention() -> dict[str, dict[str, Callable[[], Measured]]]:
-    """The pretraining network's passes, alone, on one crop."""
-    function = "scripts.benchmark.training:network_pass"
-    kinds = {"recomputed (ours)": "recomputed", "stored (MONAI's)": "stored"}
-    return {"attention": {name: partial(run_alone, function, kind, threads=0) for name, kind in kinds.items()}}
-
-
-def precision() -> dict[str, dict[str, Callable[[], float]]]:
-    """Steps of the quick start's size in float32 and bfloat16."""
-    import torch
-    from monai.losses import DiceLoss
-    from monai.networks.nets import SwinUNETR
-
-    from common.ssl.networks import SSLHead, settings
-    from common.ssl.tasks import SSLLoss
-    from common.ssl.views import TwoViews
-
-    torch.set_num_threads(1)
-    crops = {"image": torch.randn(2, 4, 64, 64, 64), "label": (torch.rand(2, 3, 64, 64, 64) > 0.9).float()}
-    pretraining = SSLHead(4, "micro"), SSLLoss(), TwoViews()
-    fine_tuning = SwinUNETR(4, 3, **settings("micro")._asdict()), DiceLoss(sigmoid=True), _supervised
-    return {
-        name: {kind: _timed_step(deepcopy(parts), crops, getattr(torch, kind)) for kind in ("float32", "bfloat16")}
-        for name, parts in (("fine_tuning", fine_tuning), ("pretraining", pretraining))
+        f"{work}, GPU": {name: partial(measured, FUNCTION.format(work), kind, "cuda") for name, kind in kinds.items()}
+        for work in WORKS
     }
 
 
@@ -84,11 +67,47 @@ def _plain_view(crops: Any, generator: Any) -> tuple[Any, Any, list[int]]:
     """Turned crops, corrupted and clean, and their quarter turns."""
     import torch
 
-    from scripts.benchmark.corruption import corrupt_box_by_box
-
     turns = torch.randint(4, (len(crops),), generator=generator).tolist()
     clean = torch.stack([torch.rot90(crop, turn, (1, 2)) for crop, turn in zip(crops, turns, strict=True)])
     return corrupt_box_by_box(clean, generator), clean, turns
+
+
+def corrupt_box_by_box(crops: Any, generator: Any) -> Any:
+    """The plain implementation: noise into one box after the other, then boxes of a partner."""
+    import torch
+
+    result = crops.clone()
+    darkest, brightest = crops.amin(dim=(2, 3, 4), keepdim=True), crops.amax(dim=(2, 3, 4), keepdim=True)
+    for index, sample in enumerate(result):
+        for box in _draw_boxes(sample.shape[1:], generator):
+            place = sample[(slice(None), *box)]
+            noise = torch.randn(place.shape, generator=generator)
+            noise = (noise - noise.min()) / (noise.max() - noise.min())
+            place.copy_(torch.lerp(darkest[index], brightest[index], noise))
+    for index, sample in enumerate(result):
+        partner = int(torch.randint(len(result), (1,), generator=generator))
+        if partner != index:
+            for box in _draw_boxes(sample.shape[1:], generator):
+                sample[(slice(None), *box)] = result[partner][(slice(None), *box)]
+    return result
+
+
+def _draw_boxes(shape: Any, generator: Any) -> Iterator[list[slice]]:
+    """Random boxes as slices of the axes, until they cover a random share, up to 30 %, of a volume."""
+    import torch
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (1,), generator=generator))
+
+    target = float(torch.rand(1, generator=generator)) * 0.3 * shape.numel()
+    covered = 0
+    while covered < target:
+        box = []
+        for side in shape:
+            start = draw(0, side - int(0.05 * side))
+            box.append(slice(start, min(side, start + draw(int(0.05 * side), int(0.25 * side)))))
+        covered += (box[0].stop - box[0].start) * (box[1].stop - box[1].start) * (box[2].stop - box[2].start)
+        yield box
 
 
 def fine_tuning_step(kind: str, device: str = "cpu", size: str = SIZE, edge: str = str(EDGE)) -> Callable[[], Any]:
@@ -125,24 +144,8 @@ def _autocast(device: str) -> Any:
     return torch.autocast(device, torch.bfloat16, enabled=device != "cpu")
 
 
-def network_pass(kind: str) -> Callable[[], Any]:
-    """Forward and backward pass of the pretraining network in size small, with a kind of attention."""
-    import torch
-
-    from common.ssl import SSLHead, set_attention
-
-    network, image = set_attention(SSLHead(2, SIZE), kind), torch.randn(1, 2, EDGE, EDGE, EDGE)
-    return lambda: torch.stack([output.square().mean() for output in network(image).values()]).sum().backward()
-
-
 def _supervised(batch: Mapping[str, Any], *_: Any, **__: Any) -> tuple[Any, Any]:
     return batch["image"], batch["label"]
-
-
-def _timed_step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any) -> Callable[[], float]:
-    run = _step(parts, crops, dtype)
-    run()  # allocates the optimiser's moments
-    return lambda: timed(run)
 
 
 def _step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, device: str = "cpu") -> Callable[[], Any]:

@@ -1,0 +1,137 @@
+"""Segmentation of a whole case: ours, and with MONAI's parts alone."""
+
+import atexit
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from scripts.benchmark.timing import PLAIN_MEMORY, ROOT, Works, measured
+
+__all__ = ["inference", "on_gpu", "segment", "write_checkpoint"]
+
+SIZE, EDGE, OVERLAP = "small", 96, 0.5
+BUNDLE = ROOT / "bundles/brats_finetune"
+
+
+def inference() -> Works:
+    """A BraTS case of 240 x 240 x 155 voxels, by a network with random weights, of which the time does not depend."""
+    ours, stock = _variants("cpu")
+    half = partial(ours, "--amp=bf16")
+    return {"inference": {"ours": ours, "ours, bfloat16": half, "stock": partial(stock, environment=PLAIN_MEMORY)}}
+
+
+def on_gpu() -> dict[str, dict[str, Callable[[], Any]]]:
+    """The same on a GPU, in bfloat16, by the clock."""
+    ours, stock = (partial(variant, by_clock=True) for variant in _variants("cuda"))
+    return {"inference, GPU": {"ours": partial(ours, "--amp=bf16"), "stock": stock}}
+
+
+def _variants(device: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Our command and the stock one, on a case that is made."""
+    from scripts.phantoms.cohort import make
+
+    folder = TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    place = Path(folder.name)
+    make("brats", 1, str(place / "scans"), spacing=1.0, workers=1)
+    checkpoint = str(write_checkpoint(place / "model.pt", SIZE, EDGE))
+    ours = ["monai.bundle", "run", "--config_file=configs/inference.yaml", f"--dataset_dir={place / 'scans'}"]
+    ours += [f"--checkpoint={checkpoint}", "--existing=replace", "--num_workers=0", f"--device={device}"]
+    ours += [f"--output_dir={place / 'ours'}"]
+    stock = [device, checkpoint, str(place / "scans"), str(place / "stock")]
+    return partial(measured, *ours, folder=BUNDLE), partial(measured, "scripts.benchmark.inference", *stock)
+
+
+def write_checkpoint(file: Path, size: str, edge: int) -> Path:
+    """Write a network with random weights as a checkpoint of brats_finetune.
+
+    Args:
+        file: to write.
+        size: of the network.
+        edge: of its windows, in voxels.
+    """
+    from common.weights import write
+
+    metadata: dict[str, Any] = {"bundle": "brats_finetune", "network": "SwinUNETR", "model_size": size}
+    metadata |= {"modalities": ["FLAIR", "T1ce", "T1", "T2"], "patch_size": [edge] * 3, "label_convention": "brats2021"}
+    write({"network": _network(size).state_dict(), "metadata": metadata}, file)
+    return file
+
+
+def _network(size: str) -> Any:
+    import torch
+    from monai.networks.nets import SwinUNETR
+
+    from common.ssl.networks import settings
+
+    torch.manual_seed(0)
+    return SwinUNETR(4, 3, **settings(size)._asdict()).eval()
+
+
+def segment(device: str, checkpoint: str, source: str, output: str) -> None:
+    """Segment cases with MONAI's network, transforms and windows, as its tutorials do.
+
+    Args:
+        device: of the network; on a GPU it runs in bfloat16 autocast.
+        checkpoint: with the network's weights and size.
+        source: folder of BraTS cases.
+        output: folder of a file for each case, whose channels are the regions.
+    """
+    import torch
+    from monai.data import DataLoader, Dataset, decollate_batch
+    from monai.inferers import sliding_window_inference
+    from monai.transforms import (
+        Activationsd,
+        AsDiscreted,
+        Compose,
+        EnsureChannelFirstd,
+        Invertd,
+        LoadImaged,
+        NormalizeIntensityd,
+        Orientationd,
+        SaveImaged,
+    )
+
+    names = ("flair", "t1ce", "t1", "t2")
+    first = sorted(str(file) for file in Path(source).rglob("*_flair.nii.gz"))
+    cases = [{"image": [file.replace("_flair.nii.gz", f"_{name}.nii.gz") for name in names]} for file in first]
+    before = Compose(
+        [
+            LoadImaged("image"),
+            EnsureChannelFirstd("image"),
+            Orientationd("image", axcodes="RAS", labels=None),
+            NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+        ]
+    )
+    after = Compose(
+        [
+            Activationsd("pred", sigmoid=True),
+            Invertd("pred", transform=before, orig_keys="image", nearest_interp=False),
+            AsDiscreted("pred", threshold=0.5),
+            SaveImaged("pred", output_dir=output, print_log=False, separate_folder=False),
+        ]
+    )
+    saved = torch.load(checkpoint, weights_only=True)
+    network = _network(saved["metadata"]["model_size"])
+    network.load_state_dict(saved["network"])
+    network.to(device)
+    autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu")
+    for batch in DataLoader(Dataset(cases, before), batch_size=1):
+        with torch.no_grad(), autocast:
+            windows = {
+                "roi_size": saved["metadata"]["patch_size"],
+                "sw_batch_size": 2,
+                "overlap": OVERLAP,
+                "mode": "gaussian",
+            }
+            logits = sliding_window_inference(batch["image"].to(device), predictor=network, **windows)
+            batch["pred"] = logits.float().cpu()
+        for case in decollate_batch(batch):
+            after(case)
+
+
+if __name__ == "__main__":
+    segment(*sys.argv[1:])

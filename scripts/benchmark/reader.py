@@ -1,0 +1,111 @@
+"""Reading of training crops: from a store, and from `.nii.gz` by the bundle's transforms or MONAI's."""
+
+import atexit
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from scripts.benchmark.timing import ROOT, Works, measured
+
+__all__ = ["batch", "reader"]
+
+CROPS = 4  # of a batch whose reading is timed
+CONFIG = ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"
+VARIANTS = {  # crops of a volume, and how it is read
+    "4 volumes, 1 crop of each, from a store (ours)": ("1", "store"),
+    "4 volumes, 1 crop of each, MONAI's transforms": ("1", "stock"),
+    "4 volumes, 1 crop of each": ("1", "files"),
+    "2 volumes, 2 of each": ("2", "files"),
+    "1 volume, 4 of it": ("4", "files"),
+}
+
+
+def reader() -> Works:
+    """Batches of stage 1 from disk, on one thread."""
+    from scripts.phantoms.cohort import make
+    from scripts.phantoms.layouts import LAYOUTS
+
+    folder = TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    make("ukb", 2, folder.name, spacing=1.0, workers=1)
+    cases = [LAYOUTS["ukb"].case(number) for number in range(2)]
+    entries = [
+        {"subject": case.subject, "image": [f"{folder.name}/{case.images[name]}" for name in ("T1", "FLAIR")]}
+        for case in cases
+    ]
+    (Path(folder.name) / "entries.json").write_text(json.dumps(entries))
+    function = "scripts.benchmark.reader:batch"
+    return {
+        "reader": {name: partial(measured, function, folder.name, *kind, threads=1) for name, kind in VARIANTS.items()}
+    }
+
+
+def batch(folder: str, crops_per_volume: str, kind: str) -> Callable[[], Any]:
+    """A function that reads the next batch.
+
+    Args:
+        folder: has entries.json, a list as `Datalist.load` returns it.
+        crops_per_volume: number of crops from each volume that is read.
+        kind: `store`, `files`, or `stock`, MONAI's transforms and loader alone.
+    """
+    entries = json.loads((Path(folder) / "entries.json").read_text())
+    if kind == "stock":
+        return partial(next, _stock_batches(entries))
+    return partial(next, _our_batches(entries, int(crops_per_volume), f"{folder}/store" if kind == "store" else None))
+
+
+def _our_batches(entries: list[dict[str, Any]], crops_per_volume: int, store: str | None) -> Iterator[dict[str, Any]]:
+    """Endless training batches of four crops, by stage 1's transforms."""
+    from monai.bundle import ConfigParser
+    from monai.data import DataLoader
+    from monai.transforms import Compose
+
+    from common.data.datasets import CaseDataset, CaseSampler
+    from common.data.store import Store
+
+    config = ConfigParser()
+    config.read_config(str(CONFIG))
+    config.update({"crops_per_volume": crops_per_volume, "batch_size": CROPS})
+    names = ("deterministic_transforms", "train::random_transforms")
+    composed = Compose([transform for name in names for transform in config.get_parsed_content(name)])
+    if store is not None:
+        filled = Store(store, composed)
+        for entry in filled.missing(entries):
+            filled.add(entry)
+    dataset = CaseDataset(entries, composed, store=store)
+    return iter(DataLoader(dataset, sampler=CaseSampler(entries), batch_size=CROPS // crops_per_volume))
+
+
+def _stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Endless training batches of four crops, each from a volume, of one, two, or a multiple of four volumes."""
+    from monai.data import DataLoader, Dataset
+    from monai.transforms import (
+        Compose,
+        CropForegroundd,
+        EnsureChannelFirstd,
+        LoadImaged,
+        NormalizeIntensityd,
+        Orientationd,
+        RandSpatialCropd,
+        SpatialPadd,
+    )
+
+    edges = [96] * 3  # voxels; stage 1's patch_size
+    composed = Compose(
+        [
+            LoadImaged("image"),
+            EnsureChannelFirstd("image"),
+            Orientationd("image", axcodes="RAS", labels=None),
+            CropForegroundd("image", source_key="image", allow_smaller=True),
+            NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+            SpatialPadd("image", edges),
+            RandSpatialCropd("image", edges, random_size=False),
+        ]
+    )
+    repeated = entries * max(1, CROPS // len(entries))
+    loader = DataLoader(Dataset(repeated, composed), batch_size=CROPS, shuffle=True)
+    while True:
+        yield from loader
