@@ -70,7 +70,7 @@ def release(
     """
     releases.check_releasable(bundle)
     manifest = build(bundle, checkpoints.path_of("output", output), weights, weights_url, weights_hash)
-    releases.record(bundle, manifest)
+    releases.record(manifest)
 
 
 def verify(package: str, run: bool = True, largest_package: float = LARGEST) -> None:

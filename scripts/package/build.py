@@ -5,21 +5,18 @@ that it links to are inside.
 """
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from common.errors import InputError, choice, show
 from common.files import atomic_write, check_writable_folder
 from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_files, check_package
 from scripts.package.contents import FORMATS, contents
-from scripts.package.large_files import large_files
 from scripts.package.releases import check_released, folder_of, version_of
 from scripts.package.sbom import SBOM, bill_of_materials
-from scripts.package.weights_file import add_weights
+from scripts.package.weights_file import add_weights, large_files
 
 __all__ = ["build"]
 
@@ -47,16 +44,19 @@ def build(
     source = folder_of(bundle)
     version = version_of(source)
     name = f"{bundle}_v{version}"  # as MONAI's downloader asks for it
-    with _in_progress(output, bundle) as folder:
+    check_writable_folder(output, f"--output={output}")
+    output.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{bundle}.", dir=output) as temporary:
+        (folder := Path(temporary) / bundle).mkdir()
         settings = add_weights(folder, source, weights, weights_url, weights_hash)
         content = contents(source, settings, (weights or weights_url) is not None, format)
-        bill = bill_of_materials(folder, json.loads(content["configs/metadata.json"]))
-        _write(folder, content | {SBOM: bill})
+        _write(folder, content)
+        _write(folder, {SBOM: bill_of_materials(folder, json.loads(content["configs/metadata.json"]))})
         notes = check_files(folder)
         manifest = listing(folder, leave_out=large_files(folder))
         check_released(name, manifest)
         if verify:
-            show(f"{bundle} {version}: tested without the checkout")
+            show(f"{bundle} {version}: tested without the checkout, which takes a minute or two")
             check_package(folder)
         pack(folder, folder.with_name(f"{name}.zip"))  # before the package replaces another one, as the disk may fill
         _replace(folder, output / bundle)
@@ -69,18 +69,6 @@ def build(
     size = sum((output / bundle / file).stat().st_size for file in files)
     show(f"{output / bundle}: {len(files)} files, {size / 1e6:.1f} MB; {output / name}.zip, {name}.sha256")
     return output / f"{name}.sha256"
-
-
-@contextmanager
-def _in_progress(output: Path, bundle: str) -> Iterator[Path]:
-    """A temporary folder for the build, beside the final one; always removed at the end."""
-    check_writable_folder(output, f"--output={output}")
-    place = output / f".{bundle}.{os.getpid()}"
-    try:
-        (place / bundle).mkdir(parents=True)
-        yield place / bundle
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def _write(folder: Path, content: Mapping[str, bytes]) -> None:

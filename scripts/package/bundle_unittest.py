@@ -1,4 +1,4 @@
-"""Run every workflow of this bundle on synthetic volumes, as MONAI's `ConfigWorkflow` and as a federated client.
+"""Run every workflow of this bundle on synthetic volumes, and check its network as the Model Zoo's verifier does.
 
 Each package contains this file as `tests/test_BUNDLE.py`; run it there by `python -m unittest tests/test_BUNDLE.py`. In
 the Model Zoo it goes to `ci/unit_tests`, and finds the bundle in `models/BUNDLE`.
@@ -6,6 +6,7 @@ the Model Zoo it goes to `ci/unit_tests`, and finds the bundle in `models/BUNDLE
 
 # ruff: noqa: PT009 (the Model Zoo runs unittest)
 
+import json
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import monai.bundle
 import nibabel
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ PLACES = (Path(os.environ.get("BUNDLE_ROOT", BESIDE)), BESIDE.parent / "models" 
 BUNDLE = next((place for place in PLACES if (place / "configs/metadata.json").is_file()), PLACES[0])
 sys.path.insert(0, str(BUNDLE))  # for the bundle's own code, `common`
 
+INFERENCE = BUNDLE / "configs/inference.json"
 EDGE = 64  # voxels; the smallest input of the networks
 NETWORK = {"model_size": "micro", "patch_size": [EDGE] * 3, "num_workers": 0, "amp": False, "device": "cpu"}
 SHORT = {
@@ -44,6 +47,74 @@ SUBJECTS = {"training": 2, "validation": 2, "testing": 1}
 def are_finite(metrics: Mapping[str, float]) -> bool:
     """Whether metrics are finite, but for a mean over the cases with a region that none has."""
     return all(np.isfinite(value) for name, value in metrics.items() if not name.endswith("_present"))
+
+
+class TestNetwork(unittest.TestCase):
+    """The network of inference at the size of metadata.json, with the bundle's weights if it has them."""
+
+    folder: ClassVar[Path]
+    weights: ClassVar[Path]
+    image: ClassVar[list[int]]
+    outputs: ClassVar[dict[str, Any]]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Find the weights, or write random ones."""
+        cls.folder = Path(tempfile.mkdtemp())
+        cls.addClassCleanup(shutil.rmtree, cls.folder)
+        formats = json.loads((BUNDLE / "configs/metadata.json").read_text())["network_data_format"]
+        shape = formats["inputs"]["image"]
+        cls.image, cls.outputs = [1, shape["num_channels"], *shape["spatial_shape"]], formats["outputs"]
+        cls.weights = BUNDLE / "models/model.pt"
+        if not cls.weights.exists():
+            cls.weights = cls.folder / "model.pt"
+            torch.save(of_inference("network_def").state_dict(), cls.weights)
+
+    def test_shapes(self) -> None:
+        """MONAI's own check, of the only output that it knows."""
+        if "pred" not in self.outputs:
+            self.skipTest("several outputs, which test_torchscript checks")
+        files = {"meta_file": str(BUNDLE / "configs/metadata.json"), "config_file": str(INFERENCE)}
+        monai.bundle.verify_net_in_out("network_def", **files, bundle_root=str(BUNDLE))
+
+    def test_load(self) -> None:
+        """`monai.bundle.load`, as anybody calls it, gives a network with exactly the weights of the file."""
+        file = str(self.weights)
+        network = monai.bundle.load(BUNDLE.name, model_file=file, bundle_dir=BUNDLE.parent, device="cpu")
+        expected, given = torch.load(file, weights_only=True), network.state_dict()
+        self.assertEqual(given.keys(), expected.keys())
+        self.assertEqual([name for name in expected if not torch.equal(given[name], expected[name])], [])
+
+    def test_torchscript(self) -> None:
+        """A traced network returns what the network does, in the shapes of the metadata.
+
+        SwinUNETR cannot be scripted. A trace is valid for one input size; without `strict` it may return a dictionary.
+        """
+        script = self.folder / "model.ts"
+        monai.bundle.ckpt_export(
+            "network_def",
+            filepath=str(script),
+            ckpt_file=str(self.weights),
+            meta_file=str(BUNDLE / "configs/metadata.json"),
+            config_file=str(INFERENCE),
+            use_trace=True,
+            input_shape=self.image,
+            converter_kwargs={"strict": False, "check_trace": False},  # checked below, on another input
+            bundle_root=str(BUNDLE),
+        )
+        network, test = of_inference("network_def").eval(), torch.randn(self.image)
+        network.load_state_dict(torch.load(self.weights, weights_only=True))
+        with torch.no_grad():
+            expected, given = network(test), torch.jit.load(script)(test)
+        expected, given = ({"pred": out} if isinstance(out, torch.Tensor) else out for out in (expected, given))
+        described = {
+            name: ([1, said["num_channels"], *said["spatial_shape"]], f"torch.{said['dtype']}")
+            for name, said in self.outputs.items()
+        }
+        found = {name: (list(tensor.shape), str(tensor.dtype)) for name, tensor in expected.items()}
+        self.assertEqual(found, described, "outputs of the network, and those of metadata.json")
+        for name, tensor in expected.items():
+            torch.testing.assert_close(given[name], tensor, rtol=1e-4, atol=1e-4)
 
 
 class TestBundle(unittest.TestCase):
@@ -146,16 +217,20 @@ class TestBundle(unittest.TestCase):
         client.finalize()
 
 
+def of_inference(name: str) -> Any:
+    """A value of the inference config."""
+    parser = ConfigParser()
+    parser.read_config(str(INFERENCE))
+    parser["bundle_root"] = str(BUNDLE)
+    parser.get_parsed_content("imports")
+    return parser.get_parsed_content(name) if name in parser else None
+
+
 def make_cohort(folder: Path) -> dict[str, Any]:
     """Write noisy balls, with a lesion if the bundle is trained with labels; returns options of the configs."""
     from common.data import known_labels, write  # here, as it is found once the bundle is on the path
 
-    settings = ConfigParser()
-    settings.read_config(BUNDLE / "configs/inference.json")
-    settings["bundle_root"] = str(BUNDLE)
-    settings.get_parsed_content("imports")
-    convention = settings.get_parsed_content("label_convention") if "label_convention" in settings else None
-    modalities = settings.get_parsed_content("modalities")
+    convention, modalities = of_inference("label_convention"), of_inference("modalities")
     splits: dict[str, list[dict[str, Any]]] = {}
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)

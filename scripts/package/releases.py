@@ -6,11 +6,11 @@ from pathlib import Path
 
 from common.errors import InputError, show
 from common.files import atomic_write, valid_json
-from scripts.package.check import newest
 
 __all__ = ["check_releasable", "check_released", "folder_of", "record", "version_of"]
 
 ROOT = Path(__file__).resolve().parents[2]
+HEADING = re.compile(r"^## \[(\d[^]]*)\](.*)", re.MULTILINE)  # of a version in CHANGELOG.md, the newest first
 
 
 def folder_of(bundle: str) -> Path:
@@ -29,25 +29,24 @@ def version_of(source: Path) -> str:
     """The version of a bundle.
 
     Raises:
-        InputError: metadata.json, its changelog and CHANGELOG.md disagree, or metadata.json cannot be read.
+        InputError: metadata.json cannot be read, or its version is not the newest of CHANGELOG.md and in its own
+            changelog.
     """
-    metadata = valid_json(
-        source / "configs/metadata.json", "a bundle's metadata", name=f"{source.name}: configs/metadata.json"
-    )
-    last = re.findall(r"\[(.+?)\]", "".join(_headings()))[:1]
-    versions = {"metadata.json's version": metadata.get("version"), "CHANGELOG.md": last[0] if last else "nothing"}
-    versions["metadata.json's changelog"] = newest(metadata.get("changelog", {}), source.name)
-    if len(set(versions.values())) > 1:
+    place = f"{source.name}: configs/metadata.json"
+    metadata = valid_json(source / "configs/metadata.json", "a bundle's metadata", name=place)
+    version, (newest, _) = metadata.get("version"), _newest()
+    if version != newest or version not in metadata.get("changelog", {}):
         raise InputError(
-            f"{source.name}: versions differ: " + ", ".join(f"{where} {what}" for where, what in versions.items())
+            f"{source.name}: metadata.json's version is {version}; expected {newest}, the newest of CHANGELOG.md, with "
+            "an entry in metadata.json's changelog"
         )
-    return metadata["version"]
+    return version
 
 
-def _headings() -> list[str]:
-    """The headings of versions in CHANGELOG.md, the newest first."""
-    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if re.match(r"## \[\d", line)]
+def _newest() -> tuple[str, str]:
+    """The newest version in CHANGELOG.md, and the rest of its heading."""
+    found = HEADING.search((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    return (found[1], found[2]) if found else ("nothing", "")
 
 
 def check_releasable(bundle: str) -> None:
@@ -56,11 +55,10 @@ def check_releasable(bundle: str) -> None:
     Raises:
         InputError: its version has no date in CHANGELOG.md, or a source has uncommitted changes.
     """
-    version = version_of(folder_of(bundle))
-    heading = next(line for line in _headings() if version in line)
-    if not re.search(r"\d{4}-\d{2}-\d{2}", heading):
+    version, day = version_of(folder_of(bundle)), _newest()[1]
+    if not re.search(r"\d{4}-\d{2}-\d{2}", day):
         raise InputError(
-            f"CHANGELOG.md: {heading.strip()}; expected the day of the release, such as [{version}] - 2026-01-31"
+            f"CHANGELOG.md: [{version}]{day}; expected the day of the release, such as [{version}] - 2026-01-31"
         )
     if changed := _uncommitted(bundle):
         raise InputError(f"{changed[0]}: not committed; expected committed files, from which releases are built")
@@ -98,15 +96,13 @@ def check_released(name: str, manifest: str) -> None:
         )
 
 
-def record(bundle: str, manifest: Path) -> None:
+def record(manifest: Path) -> None:
     """Fix the content of a version in releases/.
 
     Args:
-        bundle: name of the bundle.
         manifest: BUNDLE_vVERSION.sha256 of the package.
     """
     file = ROOT / "releases" / manifest.name
     with atomic_write(file) as temporary:
         temporary.write_text(manifest.read_text())
-    version = version_of(folder_of(bundle))
-    show(f"{file.relative_to(ROOT)}: commit it; from now on {bundle} {version} is immutable")
+    show(f"{file.relative_to(ROOT)}: commit it; from now on this version is immutable")

@@ -1,79 +1,79 @@
-"""The software bill of materials of a package: what it needs and holds, and the hashes of its weights.
+"""The software bill of materials of a package, in CycloneDX 1.5: what it needs and holds, with the weights' hash."""
 
-Its format is CycloneDX 1.5, https://cyclonedx.org/docs/1.5/json.
-"""
-
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from cyclonedx.factory.license import LicenseFactory
+from cyclonedx.model import ExternalReference, ExternalReferenceType, HashType, XsUri
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentType
+from cyclonedx.output.json import JsonV1Dot5
+from packageurl import PackageURL
+
 from common.files import digest
-from scripts.package.large_files import large_files
+from scripts.package.weights_file import large_files
 
 __all__ = ["SBOM", "bill_of_materials"]
 
 SBOM = "sbom.cdx.json"
-SCHEMA = "http://cyclonedx.org/schema/bom-1.5.schema.json"
 VERSIONS = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}  # keys of metadata.json
-ALGORITHMS = {"md5": "MD5", "sha1": "SHA-1", "sha256": "SHA-256", "sha512": "SHA-512"}  # of large_files.yml
+NIIVUE = "niivue.umd.js", "0.69.0"  # the script of pages that scroll through slices, and its version
+EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
 
 
 def bill_of_materials(folder: Path, metadata: Mapping[str, Any]) -> bytes:
-    """The bill of materials as JSON. The same package gives the same bytes: there is no time, and the serial number is
-    derived from the content.
+    """The bill of materials as JSON. The same package gives the same bytes.
 
     Args:
         folder: of the package, with its weights and large_files.yml, as far as it has them.
         metadata: content of its metadata.json.
     """
+    bundle = Component(
+        type=ComponentType.APPLICATION,
+        bom_ref=folder.name,
+        name=folder.name,
+        version=metadata["version"],
+        description=metadata["description"],
+        licenses=[LicenseFactory().make_with_id("Apache-2.0")],
+    )
+    parts = [*_libraries(folder, metadata), *_weights(folder)]
+    bill = Bom(serial_number=NAMESPACE_URL, metadata=BomMetaData(component=bundle, timestamp=EPOCH), components=parts)
+    bill.register_dependency(bundle, parts)
+    bill.serial_number = uuid5(NAMESPACE_URL, JsonV1Dot5(bill).output_as_string())
+    return (JsonV1Dot5(bill).output_as_string(indent=2) + "\n").encode()
+
+
+def _libraries(folder: Path, metadata: Mapping[str, Any]) -> Iterator[Component]:
     versions = {name: metadata[key] for name, key in VERSIONS.items()}
-    needed = [_library(*item) for item in sorted({**metadata.get("required_packages_version", {}), **versions}.items())]
-    held = _scripts(folder) + _weights(folder)
-    bundle = {
-        "type": "application",
-        "bom-ref": folder.name,
-        "name": folder.name,
-        "version": metadata["version"],
-        "description": metadata["description"],
-        "licenses": [{"license": {"id": "Apache-2.0"}}],
-    }
-    content = {
-        "version": 1,
-        "metadata": {"component": bundle},
-        "components": needed + held,
-        "dependencies": [{"ref": folder.name, "dependsOn": [part["bom-ref"] for part in needed + held]}],
-    }
-    serial = uuid5(NAMESPACE_URL, json.dumps(content, sort_keys=True))
-    head = {"$schema": SCHEMA, "bomFormat": "CycloneDX", "specVersion": "1.5", "serialNumber": f"urn:uuid:{serial}"}
-    return (json.dumps(head | content, indent=2, ensure_ascii=False) + "\n").encode()
+    for name, version in {**metadata.get("required_packages_version", {}), **versions}.items():
+        purl = PackageURL("pypi", name=name, version=version)
+        yield Component(name=name, version=version, purl=purl, bom_ref=str(purl))
+    file, version = NIIVUE
+    purl = PackageURL("npm", namespace="@niivue", name="niivue", version=version)
+    for path in folder.rglob(file):
+        yield Component(
+            name="@niivue/niivue",
+            version=version,
+            purl=purl,
+            bom_ref=str(purl),
+            hashes=[_hash(digest(path))],
+            licenses=[LicenseFactory().make_with_id("BSD-2-Clause")],
+        )
 
 
-def _library(name: str, version: str) -> dict[str, Any]:
-    purl = f"pkg:pypi/{name.lower().replace('_', '-')}@{version}"
-    return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
-
-
-def _scripts(folder: Path) -> list[dict[str, Any]]:
-    """NiiVue, where the package has its pages of slices."""
-    purl = "pkg:npm/%40niivue/niivue@0.69.0"
-    part = {"type": "library", "bom-ref": purl, "name": "@niivue/niivue", "version": "0.69.0", "purl": purl}
-    licence = {"licenses": [{"license": {"id": "BSD-2-Clause"}}]}
-    return [
-        part | licence | {"hashes": [{"alg": "SHA-256", "content": digest(file)}]}
-        for file in folder.rglob("niivue.umd.js")
-    ]
-
-
-def _weights(folder: Path) -> list[dict[str, Any]]:
+def _weights(folder: Path) -> Iterator[Component]:
     """The checkpoints of a package, those in it and those that large_files.yml lists."""
-    found = {
-        file.relative_to(folder).as_posix(): {"hashes": [{"alg": "SHA-256", "content": digest(file)}]}
-        for file in sorted(folder.glob("models/*.pt"))
-    }
-    for path, entry in large_files(folder).items():
-        hashes = [{"alg": ALGORITHMS[entry["hash_type"]], "content": entry["hash_val"].lower()}]
-        urls = [{"type": "distribution", "url": entry["url"]}] if entry["url"] else []
-        found[path] = found.get(path, {"hashes": hashes}) | ({"externalReferences": urls} if urls else {})
-    return [{"type": "machine-learning-model", "bom-ref": path, "name": path, **rest} for path, rest in found.items()]
+    hashes = {name: _hash(entry["hash_val"], entry["hash_type"]) for name, entry in large_files(folder).items()}
+    hashes |= {file.relative_to(folder).as_posix(): _hash(digest(file)) for file in folder.glob("models/*.pt")}
+    for name, value in hashes.items():
+        url = large_files(folder).get(name, {}).get("url")
+        references = [ExternalReference(type=ExternalReferenceType.DISTRIBUTION, url=XsUri(url))] if url else []
+        kind = ComponentType.MACHINE_LEARNING_MODEL
+        yield Component(type=kind, name=name, bom_ref=name, hashes=[value], external_references=references)
+
+
+def _hash(value: str, kind: str = "sha256") -> HashType:
+    return HashType.from_composite_str(f"{kind}:{value.lower()}")

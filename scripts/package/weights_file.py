@@ -1,22 +1,23 @@
-"""The weights of a package: models/model.pt, models/model.json, and the entry in large_files.yml."""
+"""The weights of a package: models/model.pt, models/model.json, and large_files.yml, which says where they are."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from common import weights as checkpoints
-from common.errors import InputError
+from common.errors import InputError, one_line
 from common.files import digest
 from common.values import optional
-from scripts.package.large_files import LARGE
 
-__all__ = ["add_weights"]
+__all__ = ["LARGE", "WEIGHTS", "add_weights", "large_files"]
 
+LARGE = 25_000_000  # bytes; the Model Zoo accepts no larger file
 WEIGHTS = "models/model.pt"
 PRIVATE = {"datalist"}  # metadata of a checkpoint: a path on the machine that trained it
-SHA256 = re.compile(r"[0-9a-f]{64}")
+HASHES = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}  # hexadecimal digits
 
 
 def add_weights(
@@ -46,7 +47,7 @@ def add_weights(
             raise InputError(f"--weights_hash={weights_hash}: no file; expected --weights or --weights_url too")
         return settings
     value = digest(file) if file.exists() else str(weights_hash)
-    if not SHA256.fullmatch(value) or (weights_hash is not None and value != str(weights_hash)):
+    if not re.fullmatch(r"[0-9a-f]{64}", value) or (weights_hash is not None and value != str(weights_hash)):
         meant = f"that of {WEIGHTS}, {value}" if file.exists() else "a SHA-256, of 64 hexadecimal digits"
         raise InputError(f"--weights_hash={weights_hash}: expected {meant}")
     if weights_url is None:
@@ -60,8 +61,7 @@ def add_weights(
     if not re.match(r"https://\S+$", url) and (url or not file.exists()):
         raise InputError(f"--weights_url={weights_url}: expected one that begins with https://")
     entry = {"path": WEIGHTS, "url": url, "hash_val": value, "hash_type": "sha256"}
-    lines = [f"    {name}: {json.dumps(text)}\n" for name, text in entry.items()]
-    (folder / "large_files.yml").write_text("large_files:\n" + "".join(lines).replace("    ", "  - ", 1))
+    (folder / "large_files.yml").write_text(yaml.safe_dump({"large_files": [entry]}, sort_keys=False))
     return settings
 
 
@@ -97,3 +97,28 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value or "unknown")
+
+
+def large_files(folder: Path) -> dict[str, dict[str, str]]:
+    """The entries of large_files.yml by path; empty if there is no such file.
+
+    Raises:
+        InputError: it cannot be read, or an entry is not a path inside the package with a URL and a hash.
+    """
+    file = folder / "large_files.yml"
+    if not file.is_file():
+        return {}
+    try:
+        entries = yaml.safe_load(file.read_text(encoding="utf-8"))["large_files"]
+        listed = {entry["path"]: entry for entry in entries}
+        for path, entry in listed.items():
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise InputError(f"{folder.name}: large_files.yml: {path} leads out of the package")
+            if len(entry["hash_val"]) != HASHES[entry["hash_type"]] or not re.match(r"https://|$", entry["url"]):
+                raise InputError(
+                    f"{folder.name}: large_files.yml: {path}: expected an https:// URL, and a hash of its type"
+                )
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        expected = "large_files, a list of path, url, hash_val and hash_type"
+        raise InputError(f"{folder.name}: large_files.yml: {one_line(error)}; expected {expected}") from error
+    return listed

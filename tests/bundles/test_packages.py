@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scripts.package.build import build
-from tests.bundles.workflows import REGIONS, untrained
+from tests.bundles.workflows import untrained
 from tests.support import bash_blocks, execute
 
 pytestmark = pytest.mark.slow
@@ -24,13 +24,7 @@ def checkpoint(bundle: str, file: Path) -> str:
 @pytest.mark.parametrize("bundle", ["atlas_stage2", "brats_finetune"])  # configs agree otherwise
 def test_the_package_verifies(bundle, tmp_path, capfd):
     build(bundle, tmp_path / "dist", weights=checkpoint(bundle, tmp_path / "model.pt"), weights_url="none")
-    steps = re.findall(r"^  (.+): \d+ s$", capfd.readouterr().out, re.MULTILINE)
-    assert steps[-3:] == [
-        "TorchScript, traced, gives what the network gives",
-        "monai.bundle.load",
-        "train, evaluate, infer and a federated round, a step each",
-    ]
-    assert ("verify_net_in_out" in steps) == (bundle in REGIONS)
+    assert re.search(r"^  Ran 7 tests in [\d.]+s$", capfd.readouterr().out, re.MULTILINE)
     assert not list((tmp_path / "dist" / bundle).rglob("__pycache__")), "what is tried is a copy"
 
 

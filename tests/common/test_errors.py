@@ -152,7 +152,7 @@ def test_what_terminals_act_on_is_escaped_and_lines_stay_lines(capsys):
     assert capsys.readouterr() == (f"{ESCAPED}\n3\n", f"{ESCAPED}\n")
 
 
-STANDALONE = {"scripts/package/trial.py", "scripts/package/bundle_unittest.py"}  # of packages: they import no `show`
+STANDALONE = {"scripts/package/bundle_unittest.py"}  # of packages: it imports no `show`
 
 
 def test_nothing_else_prints():

@@ -19,13 +19,6 @@ def made(path, entries, compression=zipfile.ZIP_STORED):
     return path
 
 
-def special(kind):
-    entry = zipfile.ZipInfo("bundle/common")
-    entry.create_system = 3
-    entry.external_attr = (kind | 0o777) << 16
-    return entry
-
-
 @pytest.fixture
 def place(tmp_path):
     folder = tmp_path / "place"
@@ -54,13 +47,10 @@ ELSEWHERE = [
 ]
 REFUSED = [
     *((["bundle/LICENSE", name], "would land outside") for name in (*ELSEWHERE, "bundle/new\nline", "bundle/\x1b[31m")),
-    *(([special(kind)], "bundle/common is a symlink or another special") for kind in (stat.S_IFLNK, stat.S_IFIFO)),
-    *((["bundle/a", twin], f"{twin} occurs twice") for twin in ("bundle/a", "bundle/A")),
     *((names, "expected one folder in it") for names in ([], ["LICENSE"], ["a/x", "b/x"], ["a/"])),
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(("entries", "message"), REFUSED)
 def test_entries_that_are_refused_before_anything_is_written(tmp_path, place, entries, message):
     archive = made(tmp_path / "evil.zip", [(entry, b"evil") for entry in entries])
@@ -87,8 +77,8 @@ def with_byte(number, value):
         (lambda data: data.replace(b"whole", b"wrong"), "cannot be read as a zip"),
         (lambda data: data[:-30], "cannot be read as a zip"),
         (lambda data: data.replace("é".encode(), b"\xc3/"), "cannot be read as a zip"),  # a name that says it is UTF-8
-        (lambda data: data.replace("é".encode(), b"\0b"), "would land outside"),  # a name that ends at a zero
-        (with_byte(8, 99), "encrypted, or compressed by another method"),
+        (with_byte(6, 1), "cannot be read as a zip .*encrypted"),
+        (with_byte(8, 99), "cannot be read as a zip .*compression"),
     ],
 )
 def test_damaged_files(tmp_path, place, damage, message):
@@ -96,6 +86,15 @@ def test_damaged_files(tmp_path, place, damage, message):
     archive.write_bytes(damage(archive.read_bytes()))
     with pytest.raises(InputError, match=message):
         archives.unpack(archive, place)
+
+
+def test_a_symlink_is_unpacked_as_a_plain_file(tmp_path, place):
+    entry = zipfile.ZipInfo("bundle/common")
+    entry.create_system = 3
+    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+    folder = archives.unpack(made(tmp_path / "link.zip", [(entry, b"/etc"), ("bundle/common2", b"")]), place)
+    assert (folder / "common").read_bytes() == b"/etc"
+    assert not (folder / "common").is_symlink()
 
 
 def test_a_file_that_is_also_a_folder(tmp_path, place):

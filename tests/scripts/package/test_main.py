@@ -1,5 +1,6 @@
 """Packages as they are built: what is in them, that anybody builds the same, and which ones are refused."""
 
+import ast
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from common.errors import InputError
 from scripts.package import __main__ as package
 from scripts.package import build, releases, weights_file
 from scripts.package import check as package_check
+from scripts.package.contents import LINK
 from tests.bundles.workflows import PATCH, untrained
 from tests.support import ROOT, execute, one_line
 
@@ -86,6 +89,22 @@ def test_a_package_is_complete_without_the_checkout(original):
     checked = subprocess.run(["sha256sum", "-c", sums], cwd=original, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
     assert sums.read_text().count("\n") == len([path for path in original.rglob("*") if path.is_file()])
+
+
+def test_links_lead_to_files_and_imports_are_required(original):
+    for page in original.rglob("*.md"):
+        for link in LINK.findall(page.read_text()):
+            target = link.partition("#")[0]
+            assert "://" in link or not target or (page.parent / target).is_file(), f"{page}: {link}"
+    metadata = json.loads((original / "configs/metadata.json").read_text())
+    named = {"monai", "torch", "numpy", *metadata["required_packages_version"]}
+    known = packages_distributions()
+    for file in original.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for module in {module.split(".")[0] for module in modules} - sys.stdlib_module_names - {"common"}:
+                assert named & {name.lower() for name in known.get(module, [module])}, f"{file} imports {module}"
 
 
 def test_the_formatters_of_the_model_zoo_change_nothing(original):
@@ -285,8 +304,8 @@ def test_a_release_wants_a_day_and_what_is_committed(dist, repository):
 def test_versions_have_to_agree(dist, repository):
     changelog, metadata = repository / "CHANGELOG.md", repository / "bundles/atlas_finetune/configs/metadata.json"
     for path, old, new, message in (
-        (metadata, '"changelog": {', '"changelog": {"9.0.0": "", "10.0.0": "", ', "changelog 10.0.0"),
-        (changelog, f"## [{VERSION}]", "## [9.0.0]", "CHANGELOG.md 9.0.0"),
+        (metadata, '"changelog": {', '"changelog": {}, "x": {', f"version is {VERSION}; .* an entry in metadata"),
+        (changelog, f"## [{VERSION}]", "## [9.0.0]", "expected 9.0.0, the newest of CHANGELOG.md"),
     ):
         path.write_text(path.read_text().replace(old, new, 1))
         refused(message, built, dist, "atlas_finetune")
