@@ -123,8 +123,8 @@ def _check_weights(file: Path, name: str) -> None:
     checkpoint = weights.read(file)
     if checkpoint.layout.wrapper or checkpoint.layout.beside:
         raise InputError(f"{name}: holds more than tensors by name; expected a plain state dict, as MONAI reads it")
-    if checkpoint.missing:
-        raise InputError(f"{name}: {checkpoint.missing.name} is missing; expected its SHA-256 and metadata beside it")
+    if not (record := file.with_suffix(".json")).is_file():
+        raise InputError(f"{name}: {record.name} is missing; expected its SHA-256 and metadata beside it")
 
 
 def _check_large_files(folder: Path, files: list[str]) -> list[str]:
