@@ -16,7 +16,7 @@ from monai.deploy.operators import DICOMDataLoaderOperator, DICOMSeriesSelectorO
 from pydicom.dataset import Dataset
 
 from common.cli import options_of
-from common.data.preparation import CHECKS
+from common.data.preparation import PREPARATION_CHECKS
 from common.errors import InputError
 from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
@@ -154,7 +154,7 @@ def inference_options(job: Job) -> list[str]:
     is_given = "accept" in options_of(job.options)[1]
     if "accept" not in job.bundle.options or (is_given and not job.force):
         return [*job.options]
-    accepted = CHECKS if job.force else ("spacing",)
+    accepted = PREPARATION_CHECKS if job.force else ("spacing",)
     return [*job.options, f"--accept=[{','.join(accepted)}]"]
 
 

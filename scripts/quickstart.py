@@ -1,55 +1,29 @@
 """The complete workflow at a small scale, on the embedded cohort, with a user's own commands: `make quickstart`.
 
-Two branches of three training stages, evaluation on held-out subjects, `summary.json` and `report.html`.
+It runs the study `quickstart`, two branches of three training stages, and writes `summary.json` and `report.html`.
 """
 
 import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from common import cli
 from common.data.regions import display_order
 from common.errors import check_number, show
 from common.files import check_writable_folder, expand_home, move_aside, reporting_path_errors, write_json
+from scripts.experiments.engine import launcher, run_jobs, select, states_of
+from scripts.experiments.jobs import Places, jobs_of
+from scripts.experiments.study import read
 
 __all__ = ["conclusion", "quickstart", "shortfalls", "summarise"]
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-class Cohort(NamedTuple):
-    """The number of skull-stripped subjects to make in a layout, and of those to hold out."""
-
-    subjects: int
-    validation: int
-    testing: int
-
-
-class Stage(NamedTuple):
-    """The cohort that a bundle trains on, the bundle whose weights it starts from, and whether it is evaluated."""
-
-    cohort: str
-    source: str | None
-    is_evaluated: bool = False
-
-
-COHORTS = {"ukb": Cohort(20, 4, 0), "brats": Cohort(36, 4, 8), "atlas": Cohort(40, 6, 8)}
-STAGES = {
-    "ukb_ssl_pretrain": Stage("ukb", None),
-    "brats_stage2": Stage("brats", "ukb_ssl_pretrain"),
-    "brats_finetune": Stage("brats", "brats_stage2", is_evaluated=True),
-    "atlas_stage2": Stage("atlas", "ukb_ssl_pretrain"),
-    "atlas_finetune": Stage("atlas", "atlas_stage2", is_evaluated=True),
-}
-BRANCHES = (("brats_stage2", "brats_finetune"), ("atlas_stage2", "atlas_finetune"))  # both start from stage 1
-TRAINING = "['configs/train.yaml','configs/quickstart.yaml']"
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}  # waiting threads yield their cores
+# What runs at a time, and how many: the cohort of the first picture, the others beside it, stage 1 on all cores, and
+# two branches on half of the cores each, as the threads of one process wait for each other
+STEPS = ((("brats",), 1), (("look", "ukb", "atlas"), 3), (("ukb_ssl_pretrain",), 1), (("*",), 2))
 MIN_DICE = {"brats_finetune": 0.75, "atlas_finetune": 0.65}  # mean over held-out subjects, of every region
 MAX_LOSS_RATIO = 0.95  # last to first loss, on held-out crops (fine-tuning: training crops)
 
@@ -64,7 +38,7 @@ def quickstart(*, output: str = "runs/quickstart", spacing: float = 2.0, seed: i
 
     The exit status is 1 if a Dice or a loss misses its threshold; the duration does not matter.
     """
-    start = time.monotonic()
+    start = time.time()
     check_number("spacing", spacing, float, 1, 4)
     check_number("seed", seed, int, 0, 2**32 - 1)
     folder = expand_home(output, f"--output={output}").resolve()
@@ -72,84 +46,41 @@ def quickstart(*, output: str = "runs/quickstart", spacing: float = 2.0, seed: i
     with reporting_path_errors(f"--output={output}"):
         move_aside(folder)
         folder.mkdir(parents=True)
-    _make(folder, "brats", spacing, seed)
-    with ThreadPoolExecutor() as executor:
-        others = [executor.submit(_make, folder, name, spacing, seed, f"{name:<16} | ") for name in ("ukb", "atlas")]
-        _check(folder, "brats")
-        first_picture = time.monotonic() - start
-    for other in others:
-        other.result()
-    cores = os.cpu_count() or 1
-    _train_and_evaluate(folder, ["ukb_ssl_pretrain"], threads=cores)
-    # Threads of one process wait for each other: two branches in parallel use the cores better, half of them each
-    with ThreadPoolExecutor(len(BRANCHES)) as executor:
-        branches = [executor.submit(_train_and_evaluate, folder, names, max(1, cores // 2)) for names in BRANCHES]
-    for branch in branches:
-        branch.result()
-    times = {"seconds": round(time.monotonic() - start, 1), "seconds_to_first_picture": round(first_picture, 1)}
-    summary = times | summarise(folder)
+    os.environ.update(ENVIRONMENT)
+    _, study = read("quickstart")
+    for options in study["cohorts"].values():
+        options |= {"spacing": spacing, "seed": seed}
+    for entry in study["datalists"].values():
+        entry["options"] |= {"seed": seed}
+    places = Places(folder)
+    jobs = jobs_of(study, places)
+    for patterns, at_once in STEPS:
+        states = states_of(jobs, folder)
+        wanted = {name: state for pattern in patterns for name, state in select(jobs, states, pattern).items()}
+        show("", *(f"$ {jobs[name].command}" for name in wanted))
+        ended = run_jobs(jobs, wanted, folder, launcher(places, at_once), at_once)
+        if any(state.name != "done" for state in ended.values()):
+            raise SystemExit(1)
+        if "look" in wanted:
+            show(f"Look at {jobs['look'].target} while the networks train")
+    first_picture = jobs["look"].target.stat().st_mtime - start
+    times = {"seconds": round(time.time() - start, 1), "seconds_to_first_picture": round(first_picture, 1)}
+    summary = times | summarise(folder / "runs")
     write_json(folder / "summary.json", summary)
-    _run(["-m", "scripts.report", str(folder)], ROOT)
-    show(*conclusion(summary, folder).splitlines())
+    from scripts.report.__main__ import report  # here, as `--help` need not wait for it
+
+    report(str(folder))
+    show(*conclusion(summary, folder / "runs").splitlines())
     if missed := shortfalls(summary):
         show(*(f"missed threshold: {line}" for line in missed), error=True)
         raise SystemExit(1)
 
 
-def _make(folder: Path, name: str, spacing: float, seed: int, label: str = "") -> None:
-    root, cohort = folder / "data" / name, COHORTS[name]
-    options = [f"--subjects={cohort.subjects}", f"--spacing={spacing:g}", "--skull_stripped=true", f"--seed={seed}"]
-    make = ["-m", "scripts.phantoms", "make", f"--layout={name}", f"--output={root}", *options]
-    _run(make, ROOT, label=label)
-    splits = [f"--validation={cohort.validation}", f"--testing={cohort.testing}", f"--seed={seed}"]
-    datalist = ["-m", "scripts.datalists", name, f"--root={root}", f"--output={root}.json", *splits]
-    _run(datalist, ROOT, label=label)
-
-
-def _check(folder: Path, name: str) -> None:
-    root = folder / "data" / name
-    _run(["-m", "scripts.datalists", "check", f"{root}.json", str(root), f"--output={root}_check"], ROOT)
-    show(f"Look at {root}_check/findings.html while the networks train")
-
-
-def _train_and_evaluate(folder: Path, bundles: Sequence[str], threads: int) -> None:
-    for bundle in bundles:
-        stage = STAGES[bundle]
-        runs = os.path.relpath(folder, ROOT / "bundles" / bundle)  # relative, as a user would type it
-        data = [f"--dataset_dir={runs}/data/{stage.cohort}", f"--datalist={runs}/data/{stage.cohort}.json"]
-        source = [f"--pretrained={runs}/{stage.source}/models/model.pt"] if stage.source else []
-        places = [f"--output_dir={runs}/{bundle}", f"--ckpt_dir={runs}/{bundle}/models"]
-        _run_bundle(bundle, [f"--config_file={TRAINING}", *data, *source, *places], threads)
-        if stage.is_evaluated:
-            options = [f"--checkpoint={runs}/{bundle}/models/model.pt", "--num_workers=0", "--cohort=embedded"]
-            places = [f"--output_dir={runs}/{bundle}/evaluation"]
-            _run_bundle(bundle, ["--config_file=configs/evaluate.yaml", *data, *options, *places], threads)
-
-
-def _run_bundle(bundle: str, options: Sequence[str], threads: int) -> None:
-    _run(["-m", "monai.bundle", "run", *options], ROOT / "bundles" / bundle, threads, label=f"{bundle:<16} | ")
-
-
-def _run(arguments: Sequence[str], place: Path, threads: int | None = None, label: str = "") -> None:
-    """Print and run a command, with `label` before each line of its output; exit with its status if it fails."""
-    shown = cli.command_line(["python", *arguments])
-    show("", f"$ {shown}" if place == ROOT else f"$ cd {place.relative_to(ROOT)} && {shown}")
-    environment = os.environ | ENVIRONMENT | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
-    command = [sys.executable, *arguments]
-    out, err = (subprocess.PIPE, subprocess.STDOUT) if label else (None, None)
-    with subprocess.Popen(command, cwd=place, env=environment, stdout=out, stderr=err, text=True) as process:
-        for line in process.stdout or ():  # carriage returns of a progress bar end lines too
-            if line.strip():
-                show(label + line.rstrip())
-    if process.returncode:
-        raise SystemExit(process.returncode)
-
-
-def summarise(folder: Path) -> dict[str, Any]:
+def summarise(runs: Path) -> dict[str, Any]:
     """Summarise the records of all stages, as `summary.json` holds them.
 
     Args:
-        folder: the output folder, which has a folder for each bundle.
+        runs: folder that has a folder for each bundle.
 
     Returns:
         {"stages": {bundle: {"seconds", "peak_memory_gib", "loss": {term: [first, last]} on held-out crops (fine-tuning:
@@ -157,26 +88,26 @@ def summarise(folder: Path) -> dict[str, Any]:
         "present": {bundle: {region: {"mean", "n"}}} of the subjects that have the region, "metrics": {bundle: {region:
         {metric: mean}}} for all metrics of the protocols}.
     """
-    trainings = {bundle: _record(folder / bundle) for bundle in STAGES}
-    evaluated = [name for name, stage in STAGES.items() if stage.is_evaluated]
-    evaluations = {name: _record(folder / name / "evaluation") for name in evaluated}
-    summaries = {name: json.loads((folder / name / "evaluation" / "summary.json").read_text()) for name in evaluated}
+    bundles = [name for name, entry in read("quickstart")[1]["runs"].items() if "bundle" in entry]
+    trainings = {name: _json(runs / name / "eval" / "run.json") for name in bundles}
+    evaluations = {name: _json(runs / name / "eval" / "evaluation" / "run.json")["scores"] for name in MIN_DICE}
+    summaries = {name: _json(runs / name / "eval" / "evaluation" / "summary.json") for name in MIN_DICE}
     return {
-        "stages": {bundle: _summarise_training(record) for bundle, record in trainings.items()},
-        "scores": {bundle: _by_region(record["scores"]["mean"]) for bundle, record in evaluations.items()},
+        "stages": {name: _summarise_training(record) for name, record in trainings.items()},
+        "scores": {name: _by_region(scores["mean"]) for name, scores in evaluations.items()},
         "present": {
-            bundle: {
-                region: {"mean": mean, "n": record["scores"]["n_present"][region]}
-                for region, mean in _by_region(record["scores"]["mean_present"]).items()
+            name: {
+                region: {"mean": mean, "n": scores["n_present"][region]}
+                for region, mean in _by_region(scores["mean_present"]).items()
             }
-            for bundle, record in evaluations.items()
+            for name, scores in evaluations.items()
         },
         "metrics": {
-            bundle: {
+            name: {
                 region: {metric: figures["mean"] for metric, figures in metrics.items()}
                 for region, metrics in summary["regions"].items()
             }
-            for bundle, summary in summaries.items()
+            for name, summary in summaries.items()
         },
     }
 
@@ -185,8 +116,8 @@ def _by_region(means: Mapping[str, Any]) -> dict[str, Any]:
     return {region: means[region] for region in display_order(means)}
 
 
-def _record(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "run.json").read_text())
+def _json(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _summarise_training(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,12 +161,12 @@ def _learnable(loss: Mapping[str, list[float]]) -> dict[str, list[float]]:
     return {term: loss[term] for term in loss if term not in ("total", "contrastive")} or {"total": loss["total"]}
 
 
-def conclusion(summary: Mapping[str, Any], folder: Path) -> str:
+def conclusion(summary: Mapping[str, Any], runs: Path) -> str:
     """What the quick start prints at its end.
 
     Args:
         summary: as `summarise` returns it, with the `seconds` that the quick start took.
-        folder: the output folder.
+        runs: folder that has a folder for each bundle.
     """
     lines = [
         f"\nquick start: {summary['seconds'] / 60:.1f} min; mean Dice on held-out subjects of the embedded cohort,"
@@ -246,8 +177,8 @@ def conclusion(summary: Mapping[str, Any], folder: Path) -> str:
         shown = "  ".join(f"{region} {score:.3f} ({present[region]})" for region, score in scores.items())
         lines.append(f"  {bundle:<16} {shown}")
     lines.append("This proves that the software works; it proves nothing about patients.")
-    pages = [folder / bundle / "evaluation" / "evaluation.html" for bundle in summary["scores"]]
-    lines += [f"Look at {page}" for page in (folder / "report.html", *pages)]
+    pages = [runs / bundle / "eval" / "evaluation" / "evaluation.html" for bundle in summary["scores"]]
+    lines += [f"Look at {page}" for page in (runs.parent / "report.html", *pages)]
     return "\n".join(lines)
 
 

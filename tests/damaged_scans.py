@@ -111,13 +111,18 @@ HEADERS = {
 VOXELS = {
     "checksum": _row("unreadable", "t1", break_checksum, "CRC check failed"),
     "NaN": _row("not_finite", "t1", lambda f: spoil(f.parent, 3, np.nan), "3 voxels NaN, 0 infinite; expected finite"),
-    "constant": _row("constant", "t1", lambda f: save(f, brain() * 0 + 7), "7 everywhere"),
+    "constant": _row(
+        "constant",
+        "t1",
+        lambda f: save(f, brain() * 0 + 7),
+        "7 in every voxel that",
+    ),
     "copy": _row("copy", "t2", lambda f: save(f, brain(0).astype("f4")), "of flair.nii.gz"),
     "2023": _row(
         "label_values",
         "seg",
         lambda f: save(f, lesion(1, 2, 3)),
-        "labels 0, 1, 2, 3: looks like brats2023; expected 0, 1, 2, 4 (brats2021)",
+        "label 3, which looks like brats2023; expected labels 0, 1, 2, 4 (brats2021)",
     ),
     "fraction": _row(
         "label_values", "seg", lambda f: save(f, lesion(1) * np.float32(0.25)), "label 0.25; expected whole"

@@ -23,9 +23,9 @@ from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number
 from ..files import check_schema, expand_home, read_json, valid_json, write_json
-from .headers import files_in
 from .modalities import missing_in
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
+from .scan_checks import files_in
 
 __all__ = [
     "ALL",

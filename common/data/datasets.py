@@ -20,7 +20,7 @@ from torch.utils.data import Sampler
 from ..bars import tqdm
 from ..errors import ArgumentError, InputError, input_error_message
 from ..memory import lacks_host_memory
-from .headers import files_in, what_broke
+from .scan_checks import files_in, what_broke
 from .store import Store
 
 __all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of"]

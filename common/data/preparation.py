@@ -6,19 +6,19 @@ the network predicts masks that look plausible and are wrong. The tolerances com
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, one_line
-from .headers import broken_file, check_headers
+from .scan_checks import Problem, broken_file, check_headers
 
 __all__ = [
     "BRAIN",
-    "CHECKS",
     "MEASURED",
-    "Difference",
+    "OVERLAP",
+    "PREPARATION_CHECKS",
     "brain_overlap",
     "describe",
     "differences",
@@ -35,19 +35,9 @@ Ranges = Mapping[str, Sequence[Any]]  # the lowest and the highest value of each
 BRAIN = 2.8  # L above zero, at most, of a brain without skull; cohort: 1.8 to 2.4 without, 3.7 or more with it
 MEASURED = 4  # subjects of a cohort
 EXTRACTED = 0.95  # share of non-zero voxels above which a volume is no extracted brain: noise fills it to its borders
-OVERLAP = 0.9  # Dice of two modalities' brains; 0.94 if one is 5 mm off
+OVERLAP = 0.95  # Dice of two modalities' brains; cohort: 0.94 if one is 5 mm off, 0.975 if its slices are 6 mm thick
 SPACING, EXTENT, AIR = 1.1, 1.33, 0.2  # factors, and a share of the border, by which a scan may leave the ranges
-CHECKS = ("spacing", "skull", "extent", "air", "alignment")
-
-
-class Difference(NamedTuple):
-    """What differs, and what a network needs."""
-
-    value: str
-    expected: str
-
-    def __str__(self) -> str:
-        return f"{self.value}; expected {self.expected}"
+PREPARATION_CHECKS = ("spacing", "skull", "extent", "air", "alignment")  # which `--accept` may name
 
 
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
@@ -141,29 +131,37 @@ def describe(found: Ranges) -> str:
     return ", ".join([*words] if found["overlap"][0] >= OVERLAP else [*words, "modalities not registered"])
 
 
-def differences(found: Ranges, expected: Ranges | None, is_resampled: bool = False) -> dict[str, Difference]:
-    """What is prepared otherwise than expected, for each of `CHECKS` that fails.
+def differences(
+    found: Ranges, expected: Ranges | None, is_resampled: bool = False, file: str = ""
+) -> dict[str, Problem]:
+    """What is prepared otherwise than expected, for each of `PREPARATION_CHECKS` that fails.
 
     Args:
         found: figures of a scan, or ranges of a cohort.
         expected: ranges that a network was trained on; None: only what no network should get is found.
         is_resampled: whether the spacing does not matter, as scans are resampled to that of the training.
+        file: of the scan, for the report.
     """
-    differ: dict[str, Difference] = {}
+    differ: dict[str, tuple[str, str]] = {}
     if found["overlap"][0] < OVERLAP:
-        value = f"modalities' brains overlap by Dice {found['overlap'][0]:.2f}"
-        differ["alignment"] = Difference(value, f"{OVERLAP} or more")
-    if expected is None:
-        return differ
+        differ["alignment"] = f"modalities' brains overlap by Dice {found['overlap'][0]:.2f}", f"{OVERLAP} or more"
+    if expected is not None:
+        differ |= _unlike(found, expected, is_resampled)
+    return {name: Problem(name, file, *difference) for name, difference in differ.items()}
+
+
+def _unlike(found: Ranges, expected: Ranges, is_resampled: bool) -> dict[str, tuple[str, str]]:
+    """Check -> what is found and what is expected."""
+    differ: dict[str, tuple[str, str]] = {}
     if not is_resampled and _is_outside(found["spacing"], expected["spacing"], SPACING):
-        differ["spacing"] = Difference(f"voxels of {_mm(found['spacing'])} mm", f"{_mm(expected['spacing'])} mm")
+        differ["spacing"] = f"voxels of {_mm(found['spacing'])} mm", f"{_mm(expected['spacing'])} mm"
     if _skull(found) and _skull(expected) and _skull(found) != _skull(expected):
-        differ["skull"] = Difference(*(f"{_skull(ranges)} ({_litres(ranges)})" for ranges in (found, expected)))
+        differ["skull"] = f"{_skull(found)} ({_litres(found)})", f"{_skull(expected)} ({_litres(expected)})"
     elif _is_outside(found["extent"], expected["extent"], EXTENT):
-        differ["extent"] = Difference(f"extends over {_mm(found['extent'])} mm", f"{_mm(expected['extent'])} mm")
+        differ["extent"] = f"extends over {_mm(found['extent'])} mm", f"{_mm(expected['extent'])} mm"
     if found["air"][1] > expected["air"][1] + AIR:
         value = f"{found['air'][1]:.0%} of the volume's border is above zero, where air should be 0"
-        differ["air"] = Difference(value, f"{expected['air'][1]:.0%}")
+        differ["air"] = value, f"{expected['air'][1]:.0%}"
     return differ
 
 
@@ -188,7 +186,7 @@ def _mm(edges: Sequence[Any]) -> str:
     return " x ".join(one if one == other else f"{one}-{other}" for one, other in zip(low, high, strict=True))
 
 
-def refuse(found: Mapping[str, Difference], accept: Collection[str]) -> None:
+def refuse(found: Mapping[str, Problem], accept: Collection[str]) -> None:
     """Refuse what `differences` found, in one line, but for what is accepted.
 
     Raises:
@@ -204,6 +202,5 @@ def refuse(found: Mapping[str, Difference], accept: Collection[str]) -> None:
     if refused.keys() - {"spacing"}:
         cures.append("python -m scripts.prepare prepares raw scans")
     cures.append(f"--accept='[{','.join(refused)}]' goes on regardless")
-    raise InputError(
-        f"preparation differs from the training data: {'; '.join(map(str, refused.values()))} ({'; '.join(cures)})"
-    )
+    differing = "; ".join(problem.text for problem in refused.values())
+    raise InputError(f"preparation differs from the training data: {differing} ({'; '.join(cures)})")

@@ -24,7 +24,7 @@ from monai.transforms import Compose, RandomizableTrait
 
 from ..errors import ArgumentError, InputError, input_error_message
 from ..files import atomic_write, read_json
-from .headers import files_in, what_broke
+from .scan_checks import files_in, what_broke
 from .transforms import MISSING
 
 __all__ = ["Store"]

@@ -3,15 +3,17 @@
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data import MetaTensor
+from monai.data import MetaTensor, NibabelReader
 from monai.transforms import LoadImage, MapTransform, RandomizableTransform, Transform
 
 from ..errors import InputError
 from .preparation import differences, measure, refuse, union
-from .reader import VerifyingReader
-from .regions import known_labels, painting_order, regions_of
+from .regions import painting_order, regions_of
+from .scan_checks import Problem, grid_problem, image_problem, label_counts, label_problem
+from .volumes import read_voxels
 
 __all__ = [
     "CheckPreparationd",
@@ -21,10 +23,26 @@ __all__ = [
     "NestRegionsd",
     "RandModalityDropoutd",
     "RegionsToLabeld",
+    "VerifyingReader",
     "present_channels",
 ]
 
 MISSING = "missing_modalities"  # in an image's metadata: a bool for each channel, if one is missing
+
+
+class VerifyingReader(NibabelReader):
+    """MONAI's `NibabelReader`, but it takes no voxel of a compressed NIfTI file before it has verified all of it.
+
+    The arrays are those of `NibabelReader` to the bit; see `common.data.volumes.read_stored`.
+    """
+
+    def _get_array_data(self, img: Any, filename: Any) -> Any:
+        if self.to_gpu or not str(filename).endswith(".nii.gz"):
+            return super()._get_array_data(img, filename)
+        try:
+            return read_voxels(img, str(filename))
+        except Exception as error:  # damaged files raise many kinds
+            raise InputError(f"{filename}: {error}; expected a NIfTI file as it was written") from error
 
 
 class LoadScand(MapTransform):
@@ -58,16 +76,6 @@ class LoadScand(MapTransform):
         return image
 
 
-def _only_value(channel: torch.Tensor) -> float | None:
-    """The value of all voxels that are not 0, if they share one; a few of them usually show that they do not."""
-    for step in (997, 1):
-        values = channel.flatten()[::step]
-        values = values[values != 0]
-        if len(values) and values.min() != values.max():
-            return None
-    return float(values[0])
-
-
 def present_channels(image: torch.Tensor) -> list[int]:
     """The channels of an image [C, H, W, D] that have a file; those of missing modalities hold zeros (`LoadScand`)."""
     is_missing = getattr(image, "meta", {}).get(MISSING, [False] * len(image))
@@ -95,34 +103,27 @@ class CheckScand(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         image = data[self.image]
-        name = image.meta.get("filename_or_obj", self.image)
+        name = str(image.meta.get("filename_or_obj", self.image))
         if image.ndim != 4 or len(image) != self.channels:
             raise InputError(f"{name}: shape {list(image.shape)}; expected {self.channels} three-dimensional volumes")
-        present = present_channels(image)
+        voxels, present = image.numpy(), present_channels(image)
         for number in present:
-            channel = image[number]
             # MONAI keeps only the name of the first file
             place = name if number == present[0] else f"channel {number + 1} of the image whose first file is {name}"
-            if not channel.isfinite().all():
-                raise InputError(f"{place}: NaN or infinite voxels; expected finite ones")
-            if not channel.any():
-                raise InputError(f"{place}: zero everywhere; expected a brain")
-            if (value := _only_value(channel)) is not None:
-                raise InputError(f"{place}: {value:g} in every voxel that is not 0; expected a brain, not a mask of it")
-        if not (image > 0).any():
+            _refuse(image_problem(place, voxels[number]))
+        if not (voxels > 0).any():
             raise InputError(f"{name}: no voxel above zero; expected a brain, which is cropped at values above zero")
         if self.label is not None:
-            self._check_label(data[self.label], image)
+            label = data[self.label]
+            file = str(label.meta.get("filename_or_obj", "label map"))
+            ours, expected = ((tuple(each.shape[1:]), each.affine.numpy()) for each in (label, image))
+            _refuse(grid_problem(file, ours, expected, "the image"))
         return data
 
-    @staticmethod
-    def _check_label(label: Any, image: Any) -> None:
-        name = label.meta.get("filename_or_obj", "label map")
-        if label.shape[1:] != image.shape[1:]:
-            raise InputError(f"{name}: shape {list(label.shape[1:])}; expected the image's, {list(image.shape[1:])}")
-        if not torch.allclose(label.affine, image.affine, rtol=0, atol=1e-3):
-            off = (label.affine - image.affine).abs().max().item()
-            raise InputError(f"{name}: affine differs from the image's by up to {off:.3g}; expected the same grid")
+
+def _refuse(problem: Problem | None) -> None:
+    if problem is not None:
+        raise InputError(str(problem))
 
 
 class CheckPreparationd(Transform):
@@ -132,7 +133,7 @@ class CheckPreparationd(Transform):
         image: key of the image, [C, H, W, D] in RAS orientation.
         expected: what the checkpoints keep, as `common.weights.measured_of` returns it; without any, only the
             alignment is checked.
-        accept: names of `CHECKS` that are not refused.
+        accept: names of `PREPARATION_CHECKS` that are not refused.
         is_resampled: whether the scan is resampled to the spacing of the training next.
 
     Raises:
@@ -206,7 +207,6 @@ class LabelToRegionsd(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.convention = convention
         self.values = list(regions_of(convention).values())
-        self.known = known_labels(convention)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         result = dict(data)
@@ -215,14 +215,11 @@ class LabelToRegionsd(MapTransform):
         return result
 
     def _convert(self, label: torch.Tensor) -> torch.Tensor:
-        found = torch.unique(torch.as_tensor(label)).tolist()
-        if unknown := [value for value in found if value not in self.known]:
-            name = getattr(label, "meta", {}).get("filename_or_obj", "label map")
-            raise InputError(
-                f"{name}: label {', '.join(f'{value:g}' for value in unknown)}; "
-                f"the convention {self.convention} knows {', '.join(map(str, sorted(self.known)))}"
-            )
-        return torch.cat([_is_any(label, values) for values in self.values]).float()
+        name = str(getattr(label, "meta", {}).get("filename_or_obj", "label map"))
+        values, _ = label_counts(np.asarray(label))
+        _refuse(label_problem(name, values, [self.convention]))
+        whole = label.round() if label.is_floating_point() else label
+        return torch.cat([_is_any(whole, values) for values in self.values]).float()
 
 
 def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:

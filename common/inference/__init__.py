@@ -11,9 +11,8 @@ __getattr__ = lazy(
         "evaluation": "EvaluationFiles Publish",
         "pictures": "PLANES centre_of draw_inpainting draw_segmentations plane_of",
         "predictor": "Predictor",
-        "publishing": "begin check_finished finish place_of publishing",
-        "results": "CaseFiles Cases LESIONS METRICS PAGE RESAMPLES count_lesions mean_interval "
-        "statistics summarise write",
+        "publishing": "begin finish",
+        "results": "CaseFiles Details write",
         "segmentations": "SaveVolumed Volumes files_of finished",
         "windows": "CropInferer WindowInferer",
     },

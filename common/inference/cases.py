@@ -9,10 +9,10 @@ from monai.transforms import Transform
 
 from .. import weights
 from ..data import datalists
-from ..data.headers import LARGEST, check_headers
 from ..data.layouts.names import NO_LABELS, Naming, stem_of
 from ..data.layouts.reading import layouts_of, read_layout
 from ..data.modalities import SPELLINGS, count_missing, missing_in, modality_of, split_name
+from ..data.scan_checks import LARGEST, check_headers
 from ..errors import ArgumentError, InputError, choice, show
 from ..files import expand_home, reporting_path_errors
 from .segmentations import files_of, finished

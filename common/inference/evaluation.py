@@ -7,7 +7,6 @@ from typing import Any
 from ignite.engine import Engine, Events
 
 from ..data.modalities import count_missing, images_of, missing_in
-from ..locks import release
 from ..metrics.protocols import PRESENT, Protocol
 from . import results
 from .publishing import finish
@@ -62,7 +61,8 @@ class EvaluationFiles:
         if self.main_process:
             scores = engine.state.metric_details[engine.state.key_metric_name]
             files = [self.files[case] for case in scores]
-            self.summary = results.write(self.folder, scores, self.protocol, files, self.convention, self.name)
+            details = results.Details(self.name, self.convention, self.protocol, files, scores)
+            self.summary = results.write(self.folder, details)
 
     def figures(self, engine: Engine) -> list[str]:
         """The number of cases, and a line for each region: mean Dice and the protocol's main figure of lesions."""
@@ -90,7 +90,6 @@ class Publish:
 
     def __call__(self) -> None:
         finish(self.folder)
-        release(self.folder)
 
 
 def _line(region: str, found: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from ..data.regions import display_order
 from ..files import write_csv, write_json
 from ..metrics.protocols import Protocol, Scores, figures
 from .publishing import PAGE, SUMMARY, place_of
+from .tables import Columns, case_name, distance, index, number, one_of
 
 __all__ = [
     "LESIONS",
@@ -23,6 +24,7 @@ __all__ = [
     "RESAMPLES",
     "CaseFiles",
     "Cases",
+    "Details",
     "count_lesions",
     "mean_interval",
     "statistics",
@@ -32,11 +34,13 @@ __all__ = [
 
 Cases = Mapping[str, Mapping[str, Scores]]  # by case and region
 
-METRICS = ("case", "region", "metric", "value", "unit")
-LESIONS = (
-    *("case", "region", "lesion", "kind", "volume_mm3", "scored", "found", "dice", "hd95_mm"),
-    *("x", "y", "z"),  # voxel at the centre of mass, counted from 0
-)
+FLAG = one_of({"0": False, "1": True})
+METRICS: Columns = {"case": case_name, "region": str, "metric": str, "value": number, "unit": str}
+LESIONS: Columns = {
+    **{"case": case_name, "region": str, "lesion": index, "kind": one_of({"reference": True, "false": False})},
+    **{"volume_mm3": number, "scored": FLAG, "found": FLAG, "dice": number, "hd95_mm": distance},
+    **dict.fromkeys("xyz", index),  # voxel at the centre of mass, counted from 0
+}
 RESAMPLES = 9999  # of the cases, for each bootstrap interval
 
 
@@ -62,19 +66,41 @@ class CaseFiles(NamedTuple):
     modalities: tuple[tuple[str, Path], ...] = ()
 
 
-def write(
-    folder: str | Path, scores: Cases, protocol: Protocol, files: Sequence[CaseFiles], convention: str, name: str
-) -> dict[str, Any]:
+class Details(NamedTuple):
+    """Everything that the page of an evaluation shows, except the voxels.
+
+    Attributes:
+        name: of what was evaluated; the title of the page.
+        convention: label convention of the label maps.
+        protocol: that measured the scores.
+        files: of the cases, in the order of the scores.
+        scores: of each case and region.
+    """
+
+    name: str
+    convention: str
+    protocol: Protocol
+    files: Sequence[CaseFiles]
+    scores: Cases
+
+    @property
+    def missing(self) -> list[str]:
+        """The cases without prediction, which were scored as empty."""
+        return [case.name for case in self.files if case.prediction is None]
+
+    @property
+    def regions(self) -> list[str]:
+        """In display order."""
+        return display_order(next(iter(self.scores.values())))
+
+
+def write(folder: str | Path, details: Details) -> dict[str, Any]:
     """Write metrics.csv, lesions.csv, cases.json and summary.json.
 
     Args:
         folder: created if it does not exist; files of these names are replaced one by one. For results that appear
             together, the one that `common.inference.begin` or `publishing` gives.
-        scores: of each case and region.
-        protocol: that measured the scores.
-        files: of the cases, in the same order.
-        convention: label convention of the label maps.
-        name: of what was evaluated; the title of the page.
+        details: of the evaluation.
 
     Returns:
         The content of summary.json.
@@ -83,37 +109,33 @@ def write(
         InputError: a file cannot be written.
     """
     folder = Path(folder)
-    summary = summarise(scores, protocol, [case.name for case in files if case.prediction is None])
-    write_csv(folder / "metrics.csv", [METRICS, *_metrics(scores, protocol)])
-    write_csv(folder / "lesions.csv", [LESIONS, *_lesions(scores)])
-    write_json(folder / "cases.json", _cases(folder, scores, files, convention, name))
+    summary = summarise(details)
+    write_csv(folder / "metrics.csv", [tuple(METRICS), *_metrics(details)])
+    write_csv(folder / "lesions.csv", [tuple(LESIONS), *_lesions(details)])
+    write_json(folder / "cases.json", _cases(folder, details))
     write_json(folder / SUMMARY, summary)
     return summary
 
 
-def summarise(cases: Cases, protocol: Protocol, missing: Sequence[str] = ()) -> dict[str, Any]:
-    """The content of summary.json: the protocol with its settings, and metrics and lesion counts by region.
-
-    Args:
-        cases: scores of each case and region.
-        protocol: that measured the scores.
-        missing: cases without prediction, which were scored as empty.
-    """
-    regions = _regions(cases)
+def summarise(details: Details) -> dict[str, Any]:
+    """The content of summary.json: the protocol with its settings, and metrics and lesion counts by region."""
+    protocol, scores = details.protocol, details.scores
     return {
         "protocol": protocol.name,
         **protocol.settings,
-        "cases": len(cases),
-        "missing": list(missing),
+        "cases": len(scores),
+        "missing": details.missing,
         "interval": f"ci95: percentile bootstrap of the mean, {RESAMPLES} resamples of the cases",
         "regions": {
             region: {
                 name: {**statistics(values), "unit": protocol.units.get(name, "1")}
-                for name, values in figures([scores[region] for scores in cases.values()], protocol).items()
+                for name, values in figures([measured[region] for measured in scores.values()], protocol).items()
             }
-            for region in regions
+            for region in details.regions
         },
-        "lesions": {region: count_lesions(scores[region] for scores in cases.values()) for region in regions},
+        "lesions": {
+            region: count_lesions(measured[region] for measured in scores.values()) for region in details.regions
+        },
     }
 
 
@@ -159,51 +181,41 @@ def count_lesions(scores: Iterable[Scores]) -> dict[str, int]:
     }
 
 
-def _regions(cases: Cases) -> list[str]:
-    measured = next(iter(cases.values()))
-    return display_order(measured)
-
-
-def _metrics(cases: Cases, protocol: Protocol) -> Iterable[Sequence[Any]]:
-    for case, scores in cases.items():
-        for region in _regions(cases):
-            for metric, unit in protocol.units.items():
+def _metrics(details: Details) -> Iterable[Sequence[Any]]:
+    for case, scores in details.scores.items():
+        for region in details.regions:
+            for metric, unit in details.protocol.units.items():
                 yield case, region, metric, repr(float(scores[region].values[metric])), unit
 
 
-def _lesions(cases: Cases) -> Iterable[Sequence[Any]]:
-    for case, scores in cases.items():
-        for region in _regions(cases):
-            for number, lesion in enumerate(scores[region].lesions, 1):
+def _lesions(details: Details) -> Iterable[Sequence[Any]]:
+    for case, scores in details.scores.items():
+        for region in details.regions:
+            for count, lesion in enumerate(scores[region].lesions, 1):
                 kind = "reference" if lesion.is_reference else "false"
                 figures = (repr(float(value)) if math.isfinite(value) else "" for value in (lesion.dice, lesion.hd95))
                 flags = (int(lesion.is_scored), int(lesion.is_found))
-                yield case, region, number, kind, repr(float(lesion.volume)), *flags, *figures, *lesion.centre
+                yield case, region, count, kind, repr(float(lesion.volume)), *flags, *figures, *lesion.centre
 
 
-def _cases(folder: Path, scores: Cases, files: Sequence[CaseFiles], convention: str, name: str) -> dict[str, Any]:
+def _cases(folder: Path, details: Details) -> dict[str, Any]:
     """The content of cases.json; volumes are pairs of prediction and reference."""
-    regions = _regions(scores)
-    return {
-        "name": name,
-        "label_convention": convention,
-        "cases": {
-            case.name: {
-                "prediction": _path(folder, case.prediction),
-                "reference": _path(folder, case.reference),
-                "image": _path(folder, case.image),
-                "volumes_mm3": {region: list(map(float, scores[case.name][region].volumes)) for region in regions},
-                **({} if case.part is None else {"part": case.part}),
-                **({"missing_modalities": list(case.missing)} if case.missing else {}),
-                **(
-                    {"modalities": {name: _path(folder, file) for name, file in case.modalities}}
-                    if case.modalities
-                    else {}
-                ),
-            }
-            for case in files
-        },
-    }
+    cases = {}
+    for case in details.files:
+        volumes = {region: details.scores[case.name][region].volumes for region in details.regions}
+        optional = {
+            "part": case.part,
+            "missing_modalities": list(case.missing),
+            "modalities": {name: _path(folder, file) for name, file in case.modalities},
+        }
+        cases[case.name] = {
+            "prediction": _path(folder, case.prediction),
+            "reference": _path(folder, case.reference),
+            "image": _path(folder, case.image),
+            "volumes_mm3": {region: list(map(float, pair)) for region, pair in volumes.items()},
+            **{key: value for key, value in optional.items() if value},
+        }
+    return {"name": details.name, "label_convention": details.convention, "cases": cases}
 
 
 def _path(folder: Path, file: Path | None) -> str | None:

@@ -1,6 +1,5 @@
 """The files of an inference, in the geometry of its scans: label maps, probabilities and a table of volumes."""
 
-import csv
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -15,13 +14,13 @@ from monai.transforms import Transform
 
 from ..data.regions import display_order, regions_of
 from ..data.volumes import write_volume
-from ..errors import InputError
-from ..files import cell_text, check_regular, write_csv
+from ..files import write_csv
+from .tables import Columns, read_table
 
 __all__ = ["SaveVolumed", "Volumes", "files_of", "finished", "subjects_of"]
 
 VOLUMES = "volumes.csv"
-COLUMNS = ["subject", "region", "volume_ml", "voxels"]
+COLUMNS: Columns = dict.fromkeys(("subject", "region", "volume_ml", "voxels"), str)
 
 
 def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) -> list[Path]:
@@ -94,15 +93,8 @@ def _rows(table: Path) -> dict[tuple[str, str], tuple[str, str]]:
     """Volume and voxels by subject and region; empty if there is no table."""
     if not table.exists():
         return {}
-    try:
-        check_regular(table)
-        with table.open(newline="", encoding="utf-8") as file:
-            header, *lines = list(csv.reader(file)) or [[]]
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{table}: {error}; expected no such file, or one that inference wrote") from error
-    if header != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
-        raise InputError(f"{table}: other content; expected no such file, or the columns {', '.join(COLUMNS)}")
-    return {(cell_text(subject), cell_text(region)): (volume, voxels) for subject, region, volume, voxels in lines}
+    rows = read_table(table, COLUMNS, "no such file, or one that inference wrote")
+    return {(subject, region): (volume, voxels) for _, (subject, region, volume, voxels) in rows}
 
 
 class Volumes:
@@ -155,7 +147,7 @@ class Volumes:
 
     def write(self) -> None:
         """Write the table."""
-        write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
+        write_csv(self.path, [tuple(COLUMNS), *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
         """The number of subjects of this run, and the median volume of each region in them; nothing without any."""

@@ -15,15 +15,16 @@ from markupsafe import Markup
 
 from ..errors import choice
 from ..files import atomic_write, check_writable_folder
-from ..inference.reading import Details, read_details
-from ..inference.results import PAGE, CaseFiles, Cases
+from ..inference.publishing import PAGE
+from ..inference.reading import read_details
+from ..inference.results import CaseFiles, Cases, Details, summarise
 from ..metrics.protocols import PRESENT, Protocol, Scores
 from . import evaluation_charts
 from .evaluation_pictures import draw
 from .slices import link_of, write_case
 from .templates import render
 
-__all__ = ["Chosen", "choose", "page_of", "write", "write_page", "write_slices"]
+__all__ = ["Chosen", "choose", "page_of", "write_page", "write_pages"]
 
 SCRIPT = "evaluation.js"
 SHOWN = 3  # cases each of the worst, the median and the best
@@ -69,52 +70,38 @@ class Chosen(NamedTuple):
 
 
 def write_page(folder: str | Path, slices: str = "chosen") -> Path:
-    """Draw the page of the evaluation in a folder from its files, and return the page's path.
-
-    Args:
-        folder: of the evaluation.
-        slices: cases that get a page to scroll through, as `write_slices`.
+    """Draw the pages of the evaluation in a folder from its files; see `write_pages`.
 
     Raises:
-        InputError: a file of the folder, a label map or an image is invalid, or the page cannot be written.
+        InputError: a file of the folder, a label map or an image is invalid, or a page cannot be written.
     """
-    details = read_details(folder)
-    check_writable_folder(folder, str(folder), [PAGE])
-    return write(page_of(details, write_slices(folder, details, slices)), folder)
+    return write_pages(folder, read_details(folder), slices)
 
 
-def write(content: str, folder: str | Path) -> Path:
-    """Write the page of the evaluation in a folder, and return its path.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    page = Path(folder) / PAGE
-    with atomic_write(page) as file:
-        file.write_text(content, encoding="utf-8")
-    return page
-
-
-def write_slices(folder: str | Path, details: Details, slices: str) -> list[str]:
-    """Write pages to scroll through cases of the evaluation in a folder; see `common.pages.slices`.
+def write_pages(folder: str | Path, details: Details, slices: str = "chosen") -> Path:
+    """Draw the page of an evaluation, and pages to scroll through cases; see `common.pages.slices`.
 
     Args:
-        folder: of the evaluation.
+        folder: that the pages are written to.
         details: of the evaluation.
-        slices: none, chosen (the cases that evaluation.html shows) or all.
+        slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
 
     Returns:
-        The names of the cases that have a page.
+        The path of evaluation.html.
 
     Raises:
-        InputError: as `common.pages.slices.write_case`; or `slices` is something else.
+        InputError: a label map or an image is invalid, a page cannot be written, or `slices` is something else.
     """
-    chosen = {case.name for case in choose(details.scores, details.protocol, list(details.summary["missing"]))}
+    page = Path(folder) / PAGE
+    check_writable_folder(folder, str(folder), [PAGE])
+    chosen = {case.name for case in choose(details)}
     names = choice("slices", slices, {"none": frozenset(), "chosen": chosen, "all": details.scores.keys()})
-    written = [files for files in details.files if files.name in names]
-    for files in written:
-        write_case(folder, files, details.scores[files.name], details.convention)
-    return [files.name for files in written]
+    for files in details.files:
+        if files.name in names:
+            write_case(folder, files, details.scores[files.name], details.convention)
+    with atomic_write(page) as file:
+        file.write_text(page_of(details, names), encoding="utf-8")
+    return page
 
 
 def page_of(details: Details, linked: Collection[str] = ()) -> str:
@@ -127,9 +114,8 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
     Raises:
         InputError: as `common.inference.masks.masks_of`.
     """
-    cases, protocol, summary = details.scores, details.protocol, details.summary
-    missing = list(summary["missing"])
-    chosen = choose(cases, protocol, missing)
+    cases, protocol = details.scores, details.protocol
+    summary, missing, chosen = summarise(details), details.missing, choose(details)
     files = {case.name: case for case in details.files}
     script = (Path(__file__).parent / SCRIPT).read_text(encoding="utf-8")
     return render(
@@ -166,24 +152,20 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
     )
 
 
-def choose(cases: Cases, protocol: Protocol, missing: Sequence[str] = ()) -> list[Chosen]:
+def choose(details: Details) -> list[Chosen]:
     """Choose the worst, median and best cases by the protocol's Dice, averaged over regions; no case twice.
 
     Up to three of each, at most a third of the cases; of two cases the worst and the best. Cases without prediction and
     cases in which both masks are empty are left out.
-
-    Args:
-        cases: scores of each case and region.
-        protocol: that measured the scores.
-        missing: cases without prediction.
     """
-    primary = _primary(protocol)
+    primary = _primary(details.protocol)
     ranked = []
-    for name, scores in cases.items():
-        volumes = [volume for measured in scores.values() for volume in measured.volumes]
-        if name not in missing and any(volumes):
-            mean = float(np.mean([measured.values[primary] for measured in scores.values()]))
-            ranked.append((mean, sum(volumes), name))
+    for files in details.files:
+        scores = details.scores[files.name].values()
+        volumes = [volume for measured in scores for volume in measured.volumes]
+        if files.prediction is not None and any(volumes):
+            mean = float(np.mean([measured.values[primary] for measured in scores]))
+            ranked.append((mean, sum(volumes), files.name))
     ranked.sort()
     count = len(ranked)
     if count < 3:

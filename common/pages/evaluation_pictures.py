@@ -148,7 +148,7 @@ def draw(files: CaseFiles, scores: Mapping[str, Scores], protocol: Protocol, con
 
 
 def _scene(files: CaseFiles, convention: str) -> tuple[_Scene, str | None]:
-    predictions, references, affine = masks_of(files, convention)
+    predictions, references, affine, _ = masks_of(files, convention)
     shape = next(iter(references.values())).shape
     orientation = nibabel.io_orientation(affine)
     canonical = affine @ nibabel.orientations.inv_ornt_aff(orientation, shape)

@@ -88,7 +88,7 @@ def write_case(folder: str | Path, files: CaseFiles, scores: Mapping[str, Scores
     Raises:
         InputError: as `common.inference.masks.masks_of`, or the page cannot be written.
     """
-    predictions, references, affine = masks_of(files, convention)
+    predictions, references, affine, _ = masks_of(files, convention)
     lesions = [
         _Lesion(region, number, _kind(lesion), lesion.volume, lesion.centre)
         for region, measured in scores.items()
@@ -110,7 +110,7 @@ def write_subject(folder: str | Path, files: CaseFiles, convention: str) -> Path
     Raises:
         InputError: as `write_case`.
     """
-    _, masks, affine = masks_of(files, convention)
+    _, masks, affine, _ = masks_of(files, convention)
     voxel = float(np.prod(spacing_of(affine)))
     lesions = [part for region, mask in masks.items() for part in _parts(region, mask, voxel)]
     return _write(folder, files, {"prediction": masks}, affine, lesions)

@@ -7,7 +7,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.headers import broken_file
+from ..data.scan_checks import broken_file
 from ..metrics.surfaces import box_of
 
 __all__ = ["AXES", "grey_levels", "read_on_grid", "read_volume", "widened"]

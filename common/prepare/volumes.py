@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
-from ..data.headers import broken_file, first_line, read_headers
+from ..data.scan_checks import LARGEST, image_problem, read_scan
 from ..errors import InputError
 
 __all__ = [
@@ -82,20 +82,11 @@ def read_volume(path: Path) -> Volume:
     Raises:
         InputError: the file is missing, damaged, not 3D, empty, sheared or without orientation.
     """
-    problems, _, _ = read_headers({"image": [str(path)]}, "")
-    if problems:
-        raise InputError(str(problems[0]))
-    if broken := broken_file([path]):
-        raise InputError(f"{path}: {broken[1]}; expected a file that can be read to its end")
-    try:
-        scan: Any = nibabel.load(path)
-        array = np.asarray(scan.dataobj, np.float32)
-    except Exception as error:  # readers raise many kinds for damaged files
-        raise InputError(f"{path}: {first_line(error)}; expected a NIfTI image") from error
+    scan, voxels = read_scan(path, LARGEST, np.float32)
     header = scan.header
     if isinstance(scan, nibabel.Nifti1Image) and not int(header["sform_code"]) and not int(header["qform_code"]):
         raise InputError(f"{path}: sform_code and qform_code are 0; expected a header that tells left from right")
-    volume = Volume(array.reshape(array.shape[:3]), np.asarray(scan.affine, np.float64))
+    volume = Volume(voxels, np.asarray(scan.affine, np.float64))
     check_scan(volume, str(path))
     return volume
 
@@ -112,11 +103,8 @@ def check_scan(volume: Volume, name: str) -> None:
             value only.
     """
     _check_grid(volume.grid, name)
-    array = volume.array
-    if not np.isfinite(array).all():
-        raise InputError(f"{name}: {(~np.isfinite(array)).sum()} voxels are not finite; expected numbers")
-    if array.min() == array.max():
-        raise InputError(f"{name}: {array.min():g} everywhere; expected an image")
+    if problem := image_problem(name, volume.array):
+        raise InputError(str(problem))
 
 
 def _check_grid(grid: Grid, name: str) -> None:

@@ -74,10 +74,9 @@ class RunRecord:
 
 
 def _command() -> str:
-    """The command line of this process, as one would type it."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = sys.argv[:1] if module is None else ["-m", module.name.removesuffix(".__main__")]
-    return command_line(["python", *program, *sys.argv[1:]])
+    if sys.argv[0].endswith("monai/bundle/__main__.py"):
+        return command_line(["python", "-m", "monai.bundle", *sys.argv[1:]])
+    return command_line(sys.argv)
 
 
 def _git_commit() -> str | None:

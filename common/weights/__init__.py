@@ -5,9 +5,8 @@ from .. import lazy
 __getattr__ = lazy(
     __name__,
     {
-        "formats": "Checkpoint ENCODER Layout STEM checkpoint_files measured_of metadata_of read settings_of",
-        "plain": "read_record record_of write_plain write_record",
-        "storage": "load path_of versions write",
+        "formats": "Checkpoint ENCODER Layout STATED STEM checkpoint_files measured_of metadata_of read settings_of",
+        "storage": "load path_of read_record record_of versions write write_plain write_record",
         "surgery": "Report by_module initialise response_shares restore transfer",
     },
 )

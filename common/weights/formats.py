@@ -1,20 +1,19 @@
 """Read checkpoints of any known layout; tensors get the names that this project's networks use."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import InputError, report_in_one_line
-from .plain import read_record, record_of
-from .storage import load, path_of
+from .storage import load, path_of, read_record
 
 __all__ = [
     "ENCODER",
+    "STATED",
     "STEM",
     "Checkpoint",
     "Layout",
@@ -27,18 +26,21 @@ __all__ = [
 
 ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining hands on
 STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; its name marks an encoder in a file
-WRAPPERS = ("network", "state_dict", "model", "model_state_dict")  # ours; public; MONAI's; the public BraTS code's
 
-# Prefixes of the encoder: ours and MONAI's networks; MONAI's SSL code until August 2022; MONAI's
-# ssl_pretrained_weights.pth; MONAI's model_swinvit.pt, which has none.
-ENCODER_NAMES = (ENCODER, "swin_vit.", "encoder.", "")
-ENCODER_PART = re.compile(r"(patch_embed|layers\d\w*|norm|mask_token)(\.|$)")
+# The known layouts. All names may share a further prefix, such as `module.` of DistributedDataParallel.
+WRAPPERS = ("network", "state_dict", "model", "model_state_dict")  # ours; public; MONAI's; the public BraTS code's
+ENCODERS = {  # prefix of the encoder: what else its files hold that our networks lack
+    ENCODER: None,  # our networks, the paper's and MONAI's
+    "swin_vit.": None,  # MONAI's SSL code until August 2022
+    "encoder.": "out.",  # MONAI's ssl_pretrained_weights.pth; this layer restores the image, it does not segment
+    "": None,  # MONAI's model_swinvit.pt
+}
+ENCODER_PART = re.compile(r"(patch_embed|layers\d\w*|norm|mask_token)(\.|$)")  # a name after the encoder's prefix
 RENAMED = {  # within the encoder: pattern and replacement
     r"\.mlp\.fc([12])\.": r".mlp.linear\1.",  # model_swinvit.pt
     r"^(layers\d)\.0\.0\.": r"\1.0.",  # ssl_pretrained_weights.pth
 }
 LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors that MONAI's encoder lacks
-RECONSTRUCTION = "out."  # in ssl_pretrained_weights.pth this layer restores the image; it does not segment
 OTHER_HEADS = {  # of the paper's code, not in SSLHead (DIFF-29): what they are, and the tensors of their first module
     "a reconstruction head of type large_kernel_deconv; expected vae": ["conv.weight", "conv.bias"],
     "a reconstruction head of type deconv; expected vae": [
@@ -48,7 +50,18 @@ OTHER_HEADS = {  # of the paper's code, not in SSLHead (DIFF-29): what they are,
     "a contrastive head of two layers; expected one": ["contrastive_pre.weight", "contrastive_pre.bias"],
 }
 
-FIGURES = {"spacing": 3, "extent": 3, "volume": 1, "air": 1, "overlap": 1}  # numbers of common.data.measure's figures
+# Metadata that become options of configs, each with an example of its kind
+STATED: dict[str, Any] = {
+    "modalities": ["T1", "FLAIR"],
+    "architecture": "swin_unetr",
+    "model_size": "small",
+    "label_convention": "brats2021",
+    "patch_size": [96, 96, 96],
+    "normalization": "brain",
+    "spacing": [1.0, 1.0, 1.0],
+}
+PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]\x00-\x1f]{0,2000}")  # nothing that a config evaluates, such as "$print()"
+FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # of data.measure
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -76,25 +89,20 @@ class Layout:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file's tensors by parameter name, its metadata (empty for a foreign file), and its layout.
-
-    `missing` is the JSON that a plain state dict lacks, and with it all metadata; None if there is one, or for a file
-    that holds more than tensors.
-    """
+    """A file's tensors by parameter name, its metadata (empty for a foreign file), and its layout."""
 
     state: dict[str, torch.Tensor]
     metadata: dict[str, Any]
     layout: Layout
-    missing: Path | None = None
 
 
 def read(path: str | Path) -> Checkpoint:
     """Read a checkpoint without unpickling anything; tensors get the names that SSLHead and SwinUNETR use.
 
     Known layouts: a state dict, at the top level or under one of `WRAPPERS`; with or without a prefix that all names
-    share, such as DistributedDataParallel's `module.`; the encoder under any of `ENCODER_NAMES`. This covers our files,
+    share, such as DistributedDataParallel's `module.`; the encoder under any of `ENCODERS`. This covers our files,
     those of the paper's authors, and the two that MONAI publishes for SwinUNETR (docs/weights.md). The metadata are in
-    the file, or in the JSON beside a plain state dict (see `common.weights.plain`).
+    the file, or in the JSON beside a plain state dict (see `common.weights.write_plain`).
 
     Raises:
         InputError: the file is missing or cannot be read safely; it has no named tensors, or tensors that are not
@@ -102,8 +110,7 @@ def read(path: str | Path) -> Checkpoint:
             convention are more than plain words and numbers; or the JSON beside it is about another file.
     """
     content = load(path)
-    wrapper = _wrapper(content, path)
-    given = _tensors(content, wrapper, path)
+    wrapper, given = _tensors(content, path)
     prefix, encoder = _prefix_and_encoder(given, path)
     names = {name: _own_name(name.removeprefix(prefix), encoder) for name in given}
     heads = _other_heads(names.values())
@@ -115,13 +122,11 @@ def read(path: str | Path) -> Checkpoint:
         raise InputError(f"checkpoint {path}: several tensors map to {twice}; expected one")
     beside = [str(name) for name in content if name not in given and name not in (wrapper, "metadata")]
     layout = Layout(wrapper, beside, prefix, encoder, left_out, list(heads.values()))
-    metadata = _metadata(content, path)
-    missing = record_of(path) if not metadata and _is_plain(content) and not record_of(path).exists() else None
-    return Checkpoint(state, metadata, layout, missing)
+    return Checkpoint(state, _metadata(content, path), layout)
 
 
 def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
-    """What a checkpoint says of the network and the images that it was trained with: some of `OPTIONS`.
+    """What a checkpoint says of the network and the images that it was trained with: some of `STATED`.
 
     Args:
         checkpoint: a file, or several that must agree. A file of another project says nothing, nor does one that does
@@ -132,8 +137,9 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
     """
     report_in_one_line()  # before `common.options.read`, whose defaults these are
     files = checkpoint_files(checkpoint)
-    stated = [_settings_in(file) if file.exists() else {} for file in files]
-    for file, settings in zip(files[1:], stated[1:], strict=True):
+    known = [metadata_of(file) if file.exists() else {} for file in files]
+    stated = [{name: each[name] for name in STATED if each.get(name) is not None} for each in known]
+    for file, settings in zip(files, stated, strict=True):
         for name in settings.keys() & stated[0].keys():
             if settings[name] != stated[0][name]:
                 raise InputError(
@@ -153,28 +159,22 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
         InputError: a file cannot be read, or says it in other than `FIGURES` by pairs of finite numbers or of lists.
     """
     report_in_one_line()  # as in `settings_of`
-    files = checkpoint_files(checkpoint)
-    stated = {file: metadata_of(file).get("measured") for file in files if file.exists()}
-    for file, measured in stated.items():
+    found = []
+    for file in checkpoint_files(checkpoint):
+        measured = metadata_of(file).get("measured") if file.exists() else None
         if measured is not None and not _are_ranges(measured):
             raise InputError(f"checkpoint {file}: metadata's measured {measured!s:.80}; expected ranges of figures")
-    return [dict(measured) for measured in stated.values() if measured is not None]
+        found += [] if measured is None else [dict(measured)]
+    return found
 
 
 def _are_ranges(measured: Any) -> bool:
-    if not isinstance(measured, Mapping) or measured.keys() != FIGURES.keys():
+    try:
+        ranges = {name: torch.tensor(value) for name, value in measured.items()}
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # no mapping, or other than lists of numbers
         return False
-    return all(
-        isinstance(measured[name], list | tuple)
-        and len(measured[name]) == 2
-        and all(_are_numbers(side, count) for side in measured[name])
-        for name, count in FIGURES.items()
-    )
-
-
-def _are_numbers(side: Any, count: int) -> bool:
-    numbers = list(side) if isinstance(side, list | tuple) else [side]
-    return len(numbers) == count and all(type(number) in (int, float) and isfinite(number) for number in numbers)
+    shapes = {name: tuple(ends.shape) for name, ends in ranges.items()}
+    return shapes == FIGURES and all(ends.isfinite().all() for ends in ranges.values())
 
 
 def checkpoint_files(checkpoint: str | Path | Sequence[str]) -> list[Path]:
@@ -196,51 +196,30 @@ def metadata_of(checkpoint: str | Path) -> dict[str, Any]:
     return _metadata(load(checkpoint, lazily=True), checkpoint)
 
 
-def _settings_in(file: Path) -> dict[str, Any]:
-    metadata = metadata_of(file)
-    return {name: metadata[name] for name in OPTIONS if metadata.get(name) is not None}
-
-
-def _wrapper(content: Mapping[str, Any], path: str | Path) -> str | None:
-    """The key that the tensors are under; None if they are at the top level."""
-    found = [
-        key
-        for key in WRAPPERS
-        if isinstance(content.get(key), Mapping) and any(isinstance(v, torch.Tensor) for v in content[key].values())
-    ]
+def _tensors(content: Mapping[str, Any], path: str | Path) -> tuple[str | None, dict[str, torch.Tensor]]:
+    """The key that the tensors are under, None at the top level, and the tensors: finite plain numbers by name."""
+    under = {key: _named(content[key]) for key in WRAPPERS if isinstance(content.get(key), Mapping)}
+    found = {key: tensors for key, tensors in under.items() if tensors}
     if len(found) > 1:
         raise InputError(f"checkpoint {path}: tensors under {' and '.join(found)}; expected one network")
-    return found[0] if found else None
-
-
-def _tensors(content: Mapping[str, Any], wrapper: str | None, path: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors by their names in the file, checked to be finite plain numbers."""
-    entries = content if wrapper is None else content[wrapper]
-    given = {
-        name: value for name, value in entries.items() if isinstance(name, str) and isinstance(value, torch.Tensor)
-    }
-    if not given:
+    wrapper, tensors = next(iter(found.items()), (None, _named(content)))
+    if not tensors:
         keys = ", ".join(map(str, content)) or "nothing"
         raise InputError(
             f"checkpoint {path}: holds no named tensors, but {keys:.80}; expected a state dict, at the top level or "
             f"under one of {', '.join(WRAPPERS)}"
         )
-    for name, value in given.items():
-        if (kind := _special_kind(value)) is not None:
-            raise InputError(
-                f"checkpoint {path}: {name} is a {kind} tensor; expected plain numbers, such as float32, to train from"
-            )
-    if broken := [name for name, value in given.items() if not value.isfinite().all()]:
+    for name, tensor in tensors.items():
+        is_special = tensor.is_nested or tensor.is_meta or tensor.layout != torch.strided
+        if is_special or tensor.dtype not in PLAIN:
+            raise InputError(f"checkpoint {path}: {name} is no tensor of plain numbers, such as float32; expected some")
+    if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise InputError(f"checkpoint {path}: {len(broken)} tensors are not finite, first {broken[0]}")
-    return given
+    return wrapper, tensors
 
 
-def _special_kind(tensor: torch.Tensor) -> str | None:
-    """The kind of a tensor that is not plain numbers, such as "nested" or "complex64"; None for plain numbers."""
-    if tensor.is_nested or tensor.is_meta:
-        return "nested" if tensor.is_nested else "meta"
-    kind = tensor.layout if tensor.layout != torch.strided else tensor.dtype  # quantised tensors have their own dtypes
-    return None if kind in PLAIN else str(kind).removeprefix("torch.")
+def _named(entries: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
+    return {name: each for name, each in entries.items() if isinstance(name, str) and isinstance(each, torch.Tensor)}
 
 
 def _prefix_and_encoder(names: Collection[str], path: str | Path) -> tuple[str, str | None]:
@@ -252,7 +231,7 @@ def _prefix_and_encoder(names: Collection[str], path: str | Path) -> tuple[str, 
     encoder = None
     if stems:
         before = stems[0].removesuffix(stem)
-        encoder = next(name for name in ENCODER_NAMES if before.endswith(name))
+        encoder = next(name for name in ENCODERS if before.endswith(name))
         prefix = before.removesuffix(encoder)
     else:
         prefix = "module." if any(name.startswith("module.") for name in names) else ""
@@ -266,10 +245,12 @@ def _prefix_and_encoder(names: Collection[str], path: str | Path) -> tuple[str, 
 
 def _own_name(name: str, encoder: str | None) -> str | None:
     """The name that a tensor has in SSLHead and SwinUNETR; None if they lack it."""
-    if encoder == "encoder." and name.startswith(RECONSTRUCTION):
+    if encoder is None:
+        return name
+    if (besides := ENCODERS[encoder]) and name.startswith(besides):
         return None
-    part = name.removeprefix(encoder or "")
-    if encoder is None or not name.startswith(encoder) or not ENCODER_PART.match(part):
+    part = name.removeprefix(encoder)
+    if not name.startswith(encoder) or not ENCODER_PART.match(part):
         return name
     if LEFT_OUT.match(part):
         return None
@@ -298,52 +279,25 @@ def _is_plain(content: Mapping[str, Any]) -> bool:
 
 
 def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """A file's metadata, with modalities as a list; empty for a foreign file.
-
-    Entries that become options of configs must be plain words and numbers: a config evaluates text such as "$print()".
-    """
+    """A file's metadata, with modalities as a list; empty for a foreign file."""
     found = read_record(path) if _is_plain(content) else content.get("metadata")
     if not isinstance(found, Mapping):
         return {}
     metadata = dict(found)
-    for name, (is_plain, expected) in OPTIONS.items():
+    for name, example in STATED.items():
         value = metadata.get(name)
-        if name in metadata and not is_plain(value) and (value is not None or name == "modalities"):
-            shown = f"{'are' if name == 'modalities' else 'is'} {' '.join(repr(value).split()):.80}"
-            raise InputError(f"checkpoint {path}: metadata's {name} {shown}; expected {expected}")
-    return metadata | ({"modalities": list(metadata["modalities"])} if "modalities" in metadata else {})
+        if value is not None and not _is_like(value, example):
+            shown = f"{' '.join(repr(value).split()):.80}"
+            raise InputError(f"checkpoint {path}: metadata's {name} {shown}; expected a value such as {example}")
+    if metadata.get("modalities") is not None:
+        metadata["modalities"] = list(metadata["modalities"])
+    return metadata
 
 
-def _is_text(value: Any) -> bool:
-    """Whether a YAML or JSON config takes a value as plain text, such as `depths (2, 2), size 12`."""
-    return isinstance(value, str) and re.fullmatch(r"\w[\w., ()-]*", value) is not None
-
-
-def _is_convention(value: Any) -> bool:
-    """Whether a value is a word, or regions with their labels; `common.data.regions` reads what they mean."""
-    return isinstance(value, str) and re.fullmatch(r"[\w=+,:-]{1,2000}", value) is not None
-
-
-def _are_names(value: Any) -> bool:
-    if not isinstance(value, list | tuple) or not value:
-        return False
-    return all(isinstance(name, str) and re.fullmatch(r"[^$@%\x00-\x1f][^\x00-\x1f]*", name) for name in value)
-
-
-def _are_edges(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(type(edge) is int for edge in value)
-
-
-def _are_lengths(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(type(edge) in (int, float) for edge in value)
-
-
-OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {  # metadata that become options of configs; see `_metadata`
-    "modalities": (_are_names, "a list of names, such as ['T1', 'FLAIR']"),
-    "architecture": (_is_text, "a word, such as swin_unetr"),
-    "model_size": (_is_text, "a word, such as small"),
-    "label_convention": (_is_convention, "a word or regions, such as brats2021 or core=1+3,whole=1+2+3"),
-    "patch_size": (_are_edges, "whole numbers, such as [96, 96, 96]"),
-    "normalization": (_is_text, "a word, such as brain"),
-    "spacing": (_are_lengths, "three numbers, such as [1.0, 1.0, 1.0]"),
-}
+def _is_like(value: Any, example: Any) -> bool:
+    """Whether a value is of the kind of an example: plain text, a number, or some of them in a list."""
+    if isinstance(example, list):
+        return isinstance(value, list | tuple) and bool(value) and all(_is_like(each, example[0]) for each in value)
+    if isinstance(example, str):
+        return isinstance(value, str) and PLAIN_TEXT.fullmatch(value) is not None
+    return type(value) is int or (type(value) is float and type(example) is float)

@@ -1,5 +1,10 @@
-"""Load and save checkpoint files safely: nothing is unpickled, and no file is left half written."""
+"""Load and save checkpoint files safely: nothing is unpickled, and no file is left half written.
 
+A checkpoint of a training holds its tensors and metadata. A plain state dict, as MONAI's tools read it, holds tensors
+by name, and the JSON beside it, `model.json` of `model.pt`, its SHA-256 and the metadata.
+"""
+
+import json
 import platform
 import re
 import warnings
@@ -12,9 +17,11 @@ from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 import torch
 
 from ..errors import ArgumentError, InputError
-from ..files import atomic_write
+from ..files import atomic_write, digest, valid_json, write_json
 
-__all__ = ["load", "path_of", "versions", "write"]
+__all__ = ["load", "path_of", "read_record", "record_of", "versions", "write", "write_plain", "write_record"]
+
+HASH = "sha256"  # the entry of the record that binds it to one file
 
 EXPANDED = 2**30  # bytes that a tensor may have with fewer in the file, as torch.expand makes it
 NOT_A_PATH = "expected the path of a file; write ./ in front if the name reads as a number or a list"
@@ -117,6 +124,56 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
+
+
+def record_of(path: str | Path) -> Path:
+    """The file that says what a plain state dict was trained with: `models/model.json` of `models/model.pt`."""
+    return Path(path).with_suffix(".json")
+
+
+def write_plain(state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], path: str | Path) -> None:
+    """Save tensors as a plain state dict, and their metadata in the JSON beside it; see `write_record`.
+
+    Raises:
+        InputError: a file cannot be written, or JSON cannot hold a value.
+    """
+    write(state, path)
+    write_record(path, digest(path), metadata)
+
+
+def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> None:
+    """Write the JSON beside a plain state dict.
+
+    Raises:
+        InputError: the file cannot be written, or JSON cannot hold a value.
+    """
+    record = {HASH: sha256, **metadata}
+    try:
+        json.dumps(record, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{record_of(path)}: {error}; expected metadata of plain words and numbers") from error
+    write_json(record_of(path), record)
+
+
+def read_record(path: str | Path) -> dict[str, Any] | None:
+    """The metadata of a plain state dict; None if there is no JSON beside it.
+
+    Raises:
+        InputError: the JSON cannot be read, or it is not about this file.
+    """
+    file = record_of(path)
+    if not file.exists():
+        return None
+    expected = f"the SHA-256 of {Path(path).name} and its metadata"
+    record = valid_json(file, expected)
+    stated = record.pop(HASH, None) if isinstance(record, dict) else None
+    if not isinstance(stated, str):
+        raise InputError(f"{file}: names no {HASH}; expected {expected}, or no file of this name beside {path}")
+    if stated != (own := digest(path)):
+        raise InputError(
+            f"checkpoint {path}: its SHA-256 is {own}; {file} is about {stated:.64}: expected its own file"
+        )
+    return record
 
 
 def path_of(argument: str, value: Any) -> Path:

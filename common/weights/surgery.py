@@ -11,7 +11,7 @@ from torch import nn
 
 from ..errors import ArgumentError, InputError, show
 from .formats import ENCODER, STEM, Checkpoint, read
-from .storage import path_of
+from .storage import path_of, record_of
 
 __all__ = ["Report", "by_module", "initialise", "response_shares", "restore", "transfer"]
 
@@ -115,10 +115,10 @@ def initialise(
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))
     checkpoint = read(path_of("pretrained", pretrained))
-    if "modalities" not in checkpoint.metadata:
+    if checkpoint.metadata.get("modalities") is None:
         raise InputError(
-            f"checkpoint {pretrained}: does not name its modalities{_missing(checkpoint)}; add them once with "
-            "python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt"
+            f"checkpoint {pretrained}: does not name its modalities{_missing(pretrained, checkpoint)}; add them once "
+            "with python -m scripts.weights convert FILE --modalities=T1,FLAIR --output=G.pt"
         )
     aliases = dict(modality_aliases or {})
     _check_aliases(aliases, modalities, checkpoint.metadata["modalities"], str(pretrained))
@@ -286,7 +286,7 @@ def restore(
     known = checkpoint.metadata.get("modalities")
     if known is None:
         names = ", ".join(modalities)
-        show(f"checkpoint {path}: does not name its modalities{_missing(checkpoint)}; assuming {names}")
+        show(f"checkpoint {path}: does not name its modalities{_missing(path, checkpoint)}; assuming {names}")
     elif known != list(modalities):
         raise InputError(f"checkpoint {path}: trained with {', '.join(known)}; expected {', '.join(modalities)}")
     if normalization is not None:
@@ -298,15 +298,16 @@ def restore(
         stated = [
             f"{name} {checkpoint.metadata[name]}" for name in NETWORK if checkpoint.metadata.get(name) is not None
         ]
-        shown = ", ".join(stated) or f"which states no network{_missing(checkpoint)}"
+        shown = ", ".join(stated) or f"which states no network{_missing(path, checkpoint)}"
         raise InputError(f"checkpoint {path} ({shown}): {len(wrong)} tensors do not fit; first {first}")
     network.load_state_dict(checkpoint.state)
     return checkpoint
 
 
-def _missing(checkpoint: Checkpoint) -> str:
-    """Why a plain state dict says nothing of its training."""
-    return f", as {checkpoint.missing}, which would, is missing" if checkpoint.missing else ""
+def _missing(path: str | Path, checkpoint: Checkpoint) -> str:
+    """The JSON that would say more of a plain state dict."""
+    record = record_of(path)
+    return "" if checkpoint.metadata or record.exists() else f", and {record} is missing"
 
 
 def _check_normalization(known: str | None, used: str, path: str | Path) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.data import datalists
-from common.data.headers import CURE, OFF_GRID, Problem, files_in
 from common.data.modalities import count_missing, first_image
 from common.data.preparation import differences, union
+from common.data.scan_checks import CHECKS, CURE, OFF_GRID, Problem, files_in
 from common.errors import InputError, check_number, show
 from common.files import (
     atomic_write,
@@ -29,7 +29,7 @@ from common.files import (
 )
 from scripts.arrays import Array, array_of
 from scripts.datalists.cohort_checks import compare, describe
-from scripts.datalists.examine import CHECKS, Record
+from scripts.datalists.examine import Record
 from scripts.datalists.records import examine_all, thumbnail_of
 from scripts.pools import map_in_processes
 
@@ -309,8 +309,8 @@ def _prepared_otherwise(
     ranges, is_resampled = expected or (None, False)
     for place, (case, record) in enumerate(zip(cases, records, strict=True)):
         if record.preparation is not None:
-            for name, differ in differences(record.preparation, ranges, is_resampled).items():
-                yield place, Problem(name, first_image(case), differ.value, differ.expected)
+            found = differences(record.preparation, ranges, is_resampled, first_image(case))
+            yield from ((place, problem) for problem in found.values())
 
 
 def _ordered(

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from common.data.headers import Problem
 from common.data.modalities import first_image
-from scripts.datalists.examine import CHECKS, Image, Record, in_mm
+from common.data.preparation import BRAIN
+from common.data.scan_checks import CHECKS, Problem
+from scripts.datalists.examine import Image, Record, in_mm
 from scripts.datalists.layouts import person_of
 
 __all__ = ["compare", "describe"]
@@ -18,7 +19,6 @@ __all__ = ["compare", "describe"]
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 SPACING_TOLERANCE = 0.05  # share of the cohort's median
 SUBJECT, VOXELS, PERSON, MASK = "the same subject", "the same voxels", "the same person", "the same mask"
-HEAD = 3.0  # litres: adult brains with fluid have 1 to 2 (embedded cohort: up to 2.4), heads more than 3.5
 FEWEST = 8  # images; a smaller cohort has no outliers
 OUTLIER = 5.0  # robust standard deviations of log intensity ...
 FACTOR = 3.0  # ... and at least this factor from the median
@@ -51,7 +51,7 @@ def describe(records: Sequence[Record]) -> dict[str, str]:
     orientations = Counter(record.orientation for record in records if record.orientation)
     spacings = Counter(in_mm(record.spacing) for record in records if record.spacing)
     litres = [image.litres for record in records for image in record.images if image is not None]
-    extracted = sum(volume < HEAD for volume in litres)
+    extracted = sum(volume <= BRAIN for volume in litres)
     return {
         "orientation": _counted(orientations),
         "spacing": _counted(spacings),
@@ -84,9 +84,9 @@ def _odd_grids(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) ->
 
 def _odd_brains(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
     """Whole heads in a cohort of extracted brains, or the reverse; with equal numbers neither is an outlier."""
-    heads = [image.litres >= HEAD for _, _, image in _images(cases, records)]
+    heads = [image.litres > BRAIN for _, _, image in _images(cases, records)]
     for place, file, image in _images(cases, records):
-        head = image.litres >= HEAD
+        head = image.litres > BRAIN
         if 2 * heads.count(head) < len(heads):
             what, usual = ("a head", "extracted brains") if head else ("a brain alone", "whole heads")
             value = f"{image.litres:.1f} L above the background: {what}"

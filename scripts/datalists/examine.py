@@ -8,52 +8,31 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from common.data.headers import Problem, edges_of, first_line, grid_of, read_headers, read_voxels
 from common.data.modalities import first_image
 from common.data.preparation import measure
-from common.data.regions import CONVENTIONS, known_labels, regions_of
-from common.errors import shortened
+from common.data.regions import regions_of
+from common.data.scan_checks import (
+    CHECKS,
+    Problem,
+    edges_of,
+    first_line,
+    image_problem,
+    label_counts,
+    label_problem,
+    read_headers,
+    read_scan,
+    unreadable,
+    whole_labels,
+)
+from common.data.volumes import read_stored
+from common.errors import InputError
 from scripts.datalists import montage
 
-__all__ = ["CHECKS", "Image", "Record", "examine", "in_mm", "label_values"]
-
-# Check -> severity. An error breaks a training or its scores; a warning deserves a look.
-CHECKS = {
-    "missing": "error",
-    "unreadable": "error",
-    "dimensions": "error",
-    "size": "error",
-    "type": "error",
-    "shape": "error",
-    "affine": "error",
-    "not_finite": "error",
-    "constant": "error",
-    "label_values": "error",
-    "label_as_image": "error",
-    "no_label": "error",
-    "leakage": "error",
-    "duplicate": "error",
-    "copy": "error",
-    "mask_copy": "warning",
-    "empty_mask": "warning",  # not an error: some patients have no lesion
-    "orientation": "warning",
-    "spacing": "warning",
-    "brain_extraction": "warning",
-    "skull": "warning",
-    "extent": "warning",
-    "air": "warning",
-    "alignment": "warning",
-    "intensity": "warning",
-    "negative": "warning",
-    "clipped": "warning",
-}
-
+__all__ = ["Image", "Record", "examine", "in_mm", "label_values"]
 
 CLIPPED = 1e-3  # share of the tissue at the limit of its integer type
-LARGEST = float(np.finfo(np.float32).max)  # loading converts voxels to float32
 SAMPLE = 1_000_000  # approximate number of voxels for measuring tissue
 TISSUE = 0.01  # share of the intensity range above which a voxel is not background
-SHOWN = 6  # label values in a message
 
 
 class Image(NamedTuple):
@@ -117,39 +96,54 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     lesions: dict[str, float] = {}
     label: np.ndarray | None = None
     for file, scan in opened.items():
-        found: list[Problem] = []
-        voxels = read_voxels(file, scan, root)
-        if isinstance(voxels, Problem):
-            found.append(voxels)
-        elif file == case.get("label"):
-            values, counts = _label_counts(voxels, scan)
-            found += _label_problems(file, values, convention)
-            if convention is not None and all(CHECKS[problem.check] != "error" for problem in found):
+        try:
+            stored = read_stored(scan, os.path.join(root, file))  # noqa: PTH118 (an absolute path stays as it is)
+        except Exception as error:  # readers raise many kinds for damaged files
+            problems.append(unreadable(file, error))
+            continue
+        volume = _scaled(stored.reshape(edges_of(scan), order="F"), scan).astype(np.float32, copy=False)
+        if file == case.get("label"):
+            values, counts = label_counts(volume)
+            found = _label_problem(file, values, convention)
+            if convention is not None and (found is None or CHECKS[found.check] != "error"):
                 lesions = _millilitres(values, counts, scan.affine, convention)
-        else:
-            found, images[file] = _measure(file, voxels, scan)
-        if not any(problem.check in ("unreadable", "not_finite", "constant", "empty_mask") for problem in found):
-            volume = _float32(voxels, scan)
+            if found is None or found.check == "label_values":
+                digests[file], label = _digest(volume), volume
+        elif (found := image_problem(file, volume)) is None:
+            images[file], tissue = _figures(volume, scan.affine)
             digests[file] = _digest(volume)
-            if file in images:
-                volumes.append((volume, scan.affine))
-            else:
-                label = volume
-        problems += found
+            volumes.append((volume, scan.affine))
+            found = _clipped(file, stored, tissue)
+        problems += [found] if found else []
     problems += _copies(case, digests)
+    faulty = {problem.file for problem in problems if CHECKS[problem.check] == "error"}
+    is_sound = bool(volumes) and faulty.isdisjoint(case["image"])
+    if is_sound and not any(volume.max() > 0 for volume, _ in volumes):
+        problems.append(Problem("no_signal", first_image(case), "no voxel above zero", "a brain, which is above zero"))
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
         problems.append(Problem("no_label", first_image(case), "no label", f"one that follows {convention}"))
     files = (*case["image"], case.get("label"))
-    faulty = {problem.file for problem in problems if CHECKS[problem.check] == "error"}
     return Record(
         tuple(problems),
-        *grid_of(reference),
+        *_grid(reference),
         images=tuple(map(images.get, case["image"])),
         digests=tuple(digests.get(file, b"") for file in files),
-        preparation=_preparation(volumes) if faulty.isdisjoint(case["image"]) else None,
+        preparation=_preparation(volumes) if is_sound else None,
         volumes=lesions,
         thumbnail=_thumbnail(*volumes[0], label) if volumes else b"",
     )
+
+
+def _grid(scan: Any) -> tuple[str, tuple[float, ...]]:
+    """Orientation such as "RAS", and spacing along the world's axes in mm; both empty for None."""
+    import nibabel  # here and below, as `--help` need not wait for it
+
+    if scan is None:
+        return "", ()
+    orientation = nibabel.io_orientation(scan.affine)
+    spacing = np.empty(3)
+    spacing[orientation[:, 0].astype(int)] = nibabel.affines.voxel_sizes(scan.affine)
+    return "".join(nibabel.aff2axcodes(scan.affine)), tuple(map(float, spacing))
 
 
 def _thumbnail(volume: np.ndarray, affine: np.ndarray, label: np.ndarray | None) -> bytes:
@@ -180,12 +174,6 @@ def _preparation(volumes: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, 
     return measure(np.stack([np.asarray(volume.dataobj) for volume in turned]), turned[0].affine)
 
 
-def _float32(voxels: np.ndarray, scan: Any) -> np.ndarray:
-    """Voxels [H, W, D] as they are meant, after the header's scaling."""
-    with np.errstate(over="ignore"):
-        return _scaled(voxels.reshape(edges_of(scan), order="F"), scan).astype(np.float32, copy=False)
-
-
 def _scaled(values: np.ndarray, scan: Any) -> np.ndarray:
     """Stored values after the header's scaling, which makes them float32."""
     slope, intercept = scan.dataobj.slope, scan.dataobj.inter
@@ -201,95 +189,55 @@ def _digest(volume: np.ndarray) -> bytes:
     return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
 
 
-def _measure(file: str, voxels: np.ndarray, scan: Any) -> tuple[list[Problem], Image | None]:
-    """The problems of an image's voxels, and its figures if none of the problems is an error."""
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        count = f"{np.isnan(voxels).sum()} voxels NaN, {np.isinf(voxels).sum()} infinite"
-        return [Problem("not_finite", file, count, "finite ones")], None
-    slope, intercept = scan.dataobj.slope, scan.dataobj.inter
-    lowest, highest = sorted(float(value) * float(slope) + float(intercept) for value in (voxels.min(), voxels.max()))
-    if not max(-lowest, highest) <= LARGEST:
-        value = f"values from {lowest:.3g} to {highest:.3g}, infinite as float32"
-        return [Problem("not_finite", file, value, "finite ones")], None
-    lowest, highest = float(np.float32(lowest)), float(np.float32(highest))
-    if lowest == highest:
-        return [Problem("constant", file, f"{lowest:g} everywhere", "a brain")], None
-    step = max(1, round((voxels.size / SAMPLE) ** (1 / 3)))
-    values = _scaled(voxels.reshape(edges_of(scan), order="F")[::step, ::step, ::step], scan).astype(np.float64)
+def _figures(volume: np.ndarray, affine: np.ndarray) -> tuple[Image, float]:
+    """The figures of an image, and the share of its voxels that are tissue."""
+    step = max(1, round((volume.size / SAMPLE) ** (1 / 3)))
+    values = volume[::step, ::step, ::step].astype(np.float64)
     corners = values[:: max(1, values.shape[0] - 1), :: max(1, values.shape[1] - 1), :: max(1, values.shape[2] - 1)]
     distance = np.abs(values - np.median(corners))
     high = float(np.percentile(distance[distance > 0], 99)) if distance.any() else 0.0
     share = float((distance > TISSUE * high).mean())
-    litres = share * voxels.size * abs(float(np.linalg.det(scan.affine[:3, :3]))) / 1e6  # mm3
-    image = Image(litres, high, min(lowest, highest) < 0)
-    return _clipped(file, voxels, share), image
+    litres = share * volume.size * abs(float(np.linalg.det(affine[:3, :3]))) / 1e6  # mm3
+    return Image(litres, high, bool(volume.min() < 0)), share
 
 
-def _clipped(file: str, voxels: np.ndarray, tissue: float) -> list[Problem]:
+def _clipped(file: str, stored: np.ndarray, tissue: float) -> Problem | None:
     """Whether too much tissue is at a limit of the stored type; 0 is ignored (background)."""
-    if voxels.dtype.kind not in "iu":
-        return []
-    limits = np.iinfo(voxels.dtype)
+    if stored.dtype.kind not in "iu":
+        return None
+    limits = np.iinfo(stored.dtype)
     for limit in {limits.min, limits.max} - {0}:
-        count = int((voxels == limit).sum())
-        if count > CLIPPED * tissue * voxels.size:
-            value = f"{count} voxels at {limit}, a limit of {voxels.dtype.name}"
-            return [Problem("clipped", file, value, "intensities below the limit")]
-    return []
+        count = int((stored == limit).sum())
+        if count > CLIPPED * tissue * stored.size:
+            value = f"{count} voxels at {limit}, a limit of {stored.dtype.name}"
+            return Problem("clipped", file, value, "intensities below the limit")
+    return None
 
 
-def _label_counts(voxels: np.ndarray, scan: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The values of a label map, sorted, and the number of voxels that have each."""
-    stored, counts = np.unique(voxels[voxels != 0], return_counts=True)  # only the few that are not zero are sorted
-    if background := voxels.size - counts.sum():
-        stored, counts = np.append(stored, stored.dtype.type(0)), np.append(counts, background)
-    values = _scaled(stored, scan)
-    order = np.argsort(values)
-    return values[order], counts[order]
+def _label_problem(file: str, values: np.ndarray, convention: str | None) -> Problem | None:
+    if problem := label_problem(file, values, [] if convention is None else [convention]):
+        return problem
+    if not values.any():
+        return Problem("empty_mask", file, "no voxel is labelled", "a lesion, unless the patient has none")
+    if len(values) == 1:
+        return Problem("constant", file, f"{values[0]:g} everywhere", "a lesion in the background 0")
+    return None
 
 
-def label_values(file: str, root: str) -> frozenset[int] | Problem:
+def label_values(file: str, root: str) -> frozenset[int] | str:
     """The values of a label map, or why there are none.
 
     Args:
         file: path relative to `root`.
         root: folder of the file.
     """
-    problems, opened, _ = read_headers({"image": [file]}, root)
-    if problems:
-        return problems[0]
-    voxels = read_voxels(file, opened[file], root)
-    if isinstance(voxels, Problem):
-        return voxels
-    values, _ = _label_counts(voxels, opened[file])
-    if problem := _no_whole_numbers(file, values):
-        return problem
-    return frozenset(map(int, values))
-
-
-def _no_whole_numbers(file: str, values: np.ndarray) -> Problem | None:
-    if not np.isfinite(values).all():
-        return Problem("not_finite", file, "NaN or infinite labels", "whole numbers")
-    if len(broken := values[values != np.round(values)]):
-        return Problem("label_values", file, f"label {_listed(broken)}", "whole numbers")
-    return None
-
-
-def _label_problems(file: str, values: np.ndarray, convention: str | None) -> list[Problem]:
-    if problem := _no_whole_numbers(file, values):
-        return [problem]
-    found = frozenset(map(int, values))
-    if convention is not None and not found <= known_labels(convention):
-        sizes = {name: len(known_labels(name)) for name in CONVENTIONS if found <= known_labels(name)}
-        alike = [name for name in sizes if sizes[name] == min(sizes.values())]
-        guess = f"looks like {' or '.join(alike)}" if alike else "fits no known convention"
-        expected = f"{_listed(sorted(known_labels(convention)))} ({convention})"
-        return [Problem("label_values", file, f"labels {_listed(values)}: {guess}", expected)]
-    if found == {0}:
-        return [Problem("empty_mask", file, "no voxel is labelled", "a lesion, unless the patient has none")]
-    if len(found) == 1:
-        return [Problem("constant", file, f"{values[0]:g} everywhere", "a lesion in the background 0")]
-    return []
+    try:
+        _, voxels = read_scan(Path(root, file))
+    except InputError as error:
+        return str(error)
+    values, _ = label_counts(voxels)
+    problem = label_problem(file, values)
+    return whole_labels(values) if problem is None else str(problem)
 
 
 def _copies(case: Mapping[str, Any], digests: Mapping[str, bytes]) -> Iterator[Problem]:
@@ -318,7 +266,3 @@ def _identities(file: str, digests: Mapping[str, bytes]) -> list[str | bytes]:
 def in_mm(spacing: Sequence[float] | np.ndarray) -> str:
     """A spacing as text, such as "1 x 1 x 1 mm"."""
     return " x ".join(f"{edge:.3g}" for edge in spacing) + " mm"
-
-
-def _listed(values: Sequence[float] | np.ndarray) -> str:
-    return shortened([f"{value:g}" for value in values], SHOWN)

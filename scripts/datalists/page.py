@@ -17,12 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
-from common.data.headers import Problem
+from common.data.scan_checks import CHECKS, Problem
 from common.inference.pictures import PLANES, centre_of, plane_of
 from common.pages.charts import SERIES, STYLE, WIDTH, svg
 from common.pages.templates import png_uri, render
 from common.pages.volumes import AXES, grey_levels, read_volume
-from scripts.datalists.examine import CHECKS
 from scripts.datalists.montage import LESION, outline
 
 __all__ = ["draw", "page"]

@@ -11,8 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from common.data.headers import Problem, files_in
 from common.data.modalities import first_image
+from common.data.scan_checks import Problem, files_in
 from common.errors import show
 from common.files import atomic_write, read_json
 from scripts.arrays import Array
@@ -22,7 +22,7 @@ from scripts.pools import map_in_processes
 __all__ = ["FOLDER", "examine_all", "thumbnail_of"]
 
 FOLDER = "records"  # in the output folder
-FORMAT = 3  # of `examine`; another number reads all files anew
+FORMAT = 4  # of `examine`; another number reads all files anew
 NO_RECORD = "reading them ended the process, twice"
 
 

@@ -1,7 +1,7 @@
 """Score predictions, draw pages of evaluations, compare and pool them: `python -m scripts.evaluate [COMMAND]`."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +13,9 @@ from common.cli import run
 from common.errors import InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, reporting_path_errors
 from common.inference import results
-from common.inference.masks import labels_of, masks_of, mixed_labels
+from common.inference.masks import masks_of, mixed_labels
 from common.inference.publishing import PAGE, publishing
-from common.inference.reading import read_details
-from common.inference.results import CaseFiles
+from common.inference.results import CaseFiles, Details
 from common.metrics.protocols import PRESENT, Protocol, Scores
 from scripts.evaluate.cases import PROTOCOLS, convention_of, find_cases
 from scripts.pools import map_in_processes
@@ -24,6 +23,7 @@ from scripts.pools import map_in_processes
 __all__ = ["compare", "evaluate", "page", "pool", "score"]
 
 FILES = ("metrics.csv", "lesions.csv", "cases.json", "summary.json", PAGE)
+SLICES = dict.fromkeys(("none", "chosen", "all"))
 
 
 class _Fault(NamedTuple):
@@ -50,9 +50,9 @@ def evaluate(
 ) -> None:
     """Score label maps against references as a challenge does, by case, region and lesion.
 
-    Both are folders of NIfTI files with the same names. All files are checked before the first case is scored, and all
-    cases are scored before anything is written. The other commands are page, which draws the page of an evaluation,
-    compare, which compares evaluations, and pool, which makes one of evaluations of different cases.
+    Both are folders of NIfTI files with the same names. All cases are scored before anything is written. The other
+    commands are page, which draws the page of an evaluation, compare, which compares evaluations, and pool, which makes
+    one of evaluations of different cases.
 
     Args:
         predictions: folder of CASE.nii.gz or CASE.nii.
@@ -60,7 +60,7 @@ def evaluate(
         protocol: atlas (labels 0 and 1; 6-connected lesions), isles (0 and 1; 26-connected, volumes in ml), brats
             (0, 1, 2, and 3 or 4 for enhancing tumour; lesion-wise, in WT, TC and ET), or dice (Dice of each region).
         output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
-            replaced, all together when the new ones are complete.
+            moved aside, all together when the new ones are complete.
         challenge: of brats, GLI (default), MET, MEN, SSA or PED.
         tolerance: mm; also measures nsd, the normalised surface Dice at this tolerance.
         missing: worst, to count an absent prediction as an empty one. Otherwise it is an error.
@@ -72,7 +72,7 @@ def evaluate(
         workers: processes; 0 for one per core.
         slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
     """
-    _check_slices(slices)
+    choice("slices", slices, SLICES)
     choice("protocol", protocol, PROTOCOLS)
     rules = metrics.protocol(protocol, None if challenge is None else str(challenge), tolerance)
     if missing not in (None, "worst"):
@@ -81,14 +81,12 @@ def evaluate(
     cases = find_cases(predictions, references, protocol, missing, images, dataset_dir, split)
     convention = convention_of(protocol, references, label_convention)
     folder = _output(output, FILES, {"--predictions": predictions, "--references": references, "--images": images})
-    _warn_of_images(cases)
+    without = [files.name for files in cases if files.image is None]
+    if 0 < len(without) < len(cases):
+        count = f"{len(without)} of {len(cases)} cases"
+        show(f"warning: {count} have no image; their pictures lack a background: {shortened(without)}", error=True)
     scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
-    with publishing(folder, "output") as unfinished:
-        summary = results.write(unfinished, scores, rules, cases, convention, _resolve(predictions).name)
-        fault = _draw_page(unfinished, slices)
-    if fault is not None:
-        raise fault
-    show(*_lines(summary), "", str(folder / PAGE))
+    _publish(folder, Details(_resolve(predictions).name, convention, rules, cases, scores), slices)
 
 
 def page(folder: str, slices: str = "chosen") -> None:
@@ -99,7 +97,7 @@ def page(folder: str, slices: str = "chosen") -> None:
             a bundle wrote them. The label maps and images that cases.json lists are read for the pictures.
         slices: cases that get a page to scroll through, FOLDER/slices/CASE.html: none, chosen or all.
     """
-    _check_slices(slices)
+    choice("slices", slices, SLICES)
     with reporting_path_errors(str(folder)):
         path = Path(str(folder)).expanduser()
     from common.pages import evaluation  # here: the pictures' imports take seconds that `--help` can save
@@ -123,7 +121,7 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     from scripts.evaluate import compare as comparing  # here: SciPy's statistics take a second that `--help` can save
 
     target = None if output is None else _output(output, comparing.FILES, {})
-    comparison = comparing.compare(comparing.read_all([str(folder) for folder in folders], _words(names)))
+    comparison = comparing.compare(comparing.read_all([str(folder) for folder in folders], names))
     if target is not None:
         comparing.write(comparison, target)
     show(*comparing.lines(comparison), *([] if target is None else ["", str(target)]))
@@ -137,40 +135,45 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None, s
     Args:
         folders: two or more, written by this module or by the evaluate.yaml of a bundle, by the same protocol.
         output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
-            replaced. cases.json and the page name the evaluation of each case.
+            moved aside. cases.json and the page name the evaluation of each case.
         names: of the evaluations, such as fold0,fold1; by default the shortest distinct ends of the folders' paths.
         slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
     """
-    _check_slices(slices)
-    from scripts.evaluate.folders import named_folders
-    from scripts.evaluate.pool import pool as pool_folders
+    choice("slices", slices, SLICES)
+    from scripts.evaluate import folders as several
 
-    found = named_folders("pool", [str(folder) for folder in folders], _words(names))
+    found = several.named_folders("pool", [str(folder) for folder in folders], names)
     target = _output(output, FILES, {name: str(folder) for name, folder in found.items()})
-    with publishing(target, "output") as unfinished:
-        summary = pool_folders(found, unfinished)
-        fault = _draw_page(unfinished, slices)
+    _publish(target, several.pool(found), slices)
+
+
+def _publish(folder: Path, details: Details, slices: str) -> None:
+    """Write the files and pages of an evaluation. If a page cannot be drawn, the scores appear without."""
+    from common.pages import evaluation  # here: the pictures' imports take seconds that `--help` can save
+
+    fault = None
+    with publishing(folder, "output") as unfinished:
+        summary = results.write(unfinished, details)
+        try:
+            evaluation.write_pages(unfinished, details, slices)
+        except InputError as error:
+            if isinstance(error.__cause__, OSError):  # such as a full disk
+                raise
+            fault = error
     if fault is not None:
         raise fault
-    show(*_lines(summary), "", str(target / PAGE))
+    show(*_lines(summary), "", str(folder / PAGE))
 
 
-def _words(names: str | Sequence[str] | None) -> list[str] | None:
-    """Names that a command line separates by commas, which python-fire may have split."""
-    if names is None:
-        return None
-    return ",".join(map(str, names)).split(",") if isinstance(names, list | tuple) else str(names).split(",")
-
-
-def score(files: CaseFiles, protocol: Protocol, convention: str) -> dict[str, Scores]:
-    """Score each region of a label convention in a case by a protocol.
+def score(files: CaseFiles, protocol: Protocol, convention: str) -> tuple[Any, dict[str, Scores]]:
+    """The labels in the files of a case, see `CaseMasks`, and the scores of each region of a label convention.
 
     Raises:
         InputError: as `common.inference.masks.masks_of`.
     """
-    predictions, references, affine = masks_of(files, convention)
+    predictions, references, affine, labels = masks_of(files, convention)
     spacing = metrics.spacing_of(affine)
-    return {region: protocol.measure(predictions[region], references[region], spacing) for region in references}
+    return labels, {region: protocol.measure(predictions[region], references[region], spacing) for region in references}
 
 
 def _output(output: str, names: Sequence[str], inputs: Mapping[str, str | None]) -> Path:
@@ -188,39 +191,18 @@ def _resolve(path: str) -> Path:
     return Path(str(path)).expanduser().resolve()
 
 
-def _warn_of_images(cases: Sequence[CaseFiles]) -> None:
-    without = [files.name for files in cases if files.image is None]
-    if 0 < len(without) < len(cases):
-        count = f"{len(without)} of {len(cases)} cases"
-        show(f"warning: {count} have no image; their pictures lack a background: {shortened(without)}", error=True)
-
-
 def _scores(
     cases: Sequence[CaseFiles], protocol: Protocol, convention: str, workers: int
 ) -> dict[str, dict[str, Scores]]:
-    """Check all cases, then score them.
+    """Score all cases in worker processes.
 
     Raises:
         InputError: a file is invalid; names the first one, and counts the other cases with invalid files.
     """
-    _import_before_forking(protocol)
-    found = _process(partial(labels_of, convention=convention), cases, workers, " checked")
-    mixed = mixed_labels(cases, found)
-    if mixed is not None:
-        raise InputError(mixed)
-    scores = _process(partial(score, protocol=protocol, convention=convention), cases, workers, " scored")
-    return {files.name: measured for files, measured in zip(cases, scores, strict=True)}
-
-
-def _import_before_forking(protocol: Protocol) -> None:
-    """Score a voxel, so that this process has imported everything and its workers need not."""
     voxel = np.ones((1, 1, 1), bool)
-    protocol.measure(voxel, voxel, (1, 1, 1))
-
-
-def _process(work: Callable[[CaseFiles], Any], cases: Sequence[CaseFiles], workers: int, unit: str) -> list[Any]:
-    """Apply a function to all cases in worker processes, and report the cases that fail."""
-    done = map_in_processes(partial(_attempt, work), cases, workers, unit)
+    protocol.measure(voxel, voxel, (1, 1, 1))  # imports everything, so that the workers need not
+    work = partial(_attempt, protocol=protocol, convention=convention)
+    done = map_in_processes(work, cases, workers, " scored")
     faults = []
     for files, found in zip(cases, done, strict=True):
         if found is None:
@@ -232,39 +214,18 @@ def _process(work: Callable[[CaseFiles], Any], cases: Sequence[CaseFiles], worke
         others = len(faults) - 1
         more = f" ({others} more of {len(cases)} cases {'has' if others == 1 else 'have'} errors)" if others else ""
         raise InputError(faults[0] + more)
-    return done
+    if (mixed := mixed_labels(cases, [labels for labels, _ in done])) is not None:
+        raise InputError(mixed)
+    return {files.name: measured for files, (_, measured) in zip(cases, done, strict=True)}
 
 
-def _attempt(work: Callable[[CaseFiles], Any], files: CaseFiles) -> Any:
+def _attempt(files: CaseFiles, protocol: Protocol, convention: str) -> Any:
     try:
-        return work(files)
+        return score(files, protocol, convention)
     except InputError as error:
         return _Fault(str(error))
     except MemoryError:
         return _Fault(f"{files.reference}: out of memory; expected fewer --workers")
-
-
-def _check_slices(slices: str) -> None:
-    choice("slices", slices, dict.fromkeys(("none", "chosen", "all")))
-
-
-def _draw_page(folder: Path, slices: str) -> InputError | None:
-    """Draw the pages of new results; why it cannot be drawn, as the scores are worth more than their page.
-
-    Raises:
-        InputError: one cannot be written, as on a full disk.
-    """
-    from common.pages import evaluation  # here: the pictures' imports take seconds that `--help` can save
-
-    try:
-        details = read_details(folder)
-        content = evaluation.page_of(details, evaluation.write_slices(folder, details, slices))
-    except InputError as error:
-        if isinstance(error.__cause__, OSError):
-            raise
-        return error
-    evaluation.write(content, folder)
-    return None
 
 
 def _lines(summary: Mapping[str, Any]) -> list[str]:

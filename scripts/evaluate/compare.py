@@ -194,7 +194,7 @@ def _test(
 # Reading
 
 
-def read_all(folders: Sequence[str], names: Sequence[str] | None = None) -> dict[str, Evaluation]:
+def read_all(folders: Sequence[str], names: str | Sequence[str] | None = None) -> dict[str, Evaluation]:
     """Read evaluations of the same cases by the same protocol; returns them by the systems' names.
 
     Args:

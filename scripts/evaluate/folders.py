@@ -1,22 +1,24 @@
-"""The folders of several evaluations that one command reads: their names, and what they must share."""
+"""Several evaluations that one command reads: their names, what they must share, and all their cases in one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.errors import InputError
 from common.files import reporting_path_errors
+from common.inference.reading import read_details
+from common.inference.results import Details
 from common.metrics.protocols import Protocol
 
-__all__ = ["check_protocol", "named_folders"]
+__all__ = ["check_protocol", "named_folders", "pool"]
 
 
-def named_folders(command: str, folders: Sequence[str], names: Sequence[str] | None = None) -> dict[str, Path]:
+def named_folders(command: str, folders: Sequence[str], names: str | Sequence[str] | None = None) -> dict[str, Path]:
     """Folders by name, in their order.
 
     Args:
         command: that reads them, for messages.
         folders: two or more.
-        names: one for each folder; by default the shortest distinct ends of their paths.
+        names: one for each folder, or these with commas; by default the shortest distinct ends of their paths.
 
     Raises:
         InputError: there are fewer than two folders, or a folder occurs twice; the names are not distinct, or not as
@@ -32,19 +34,13 @@ def named_folders(command: str, folders: Sequence[str], names: Sequence[str] | N
             raise InputError(f"{folder}: given twice; expected each evaluation once")
         paths.append(path)
     if names is None:
-        names = _distinct(paths)
-    elif len(names) != len(folders) or len(set(names)) != len(names) or not all(name.strip() for name in names):
-        raise InputError(f"--names={','.join(names)}: expected {len(folders)} distinct names")
-    return {name: Path(folder).expanduser() for name, folder in zip(names, folders, strict=True)}
-
-
-def _distinct(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that are distinct."""
-    for length in range(1, max(len(path.parts) for path in paths)):
-        ends = ["/".join(path.parts[-length:]) for path in paths]
-        if len(set(ends)) == len(ends):
-            return ends
-    return [str(path) for path in paths]
+        ends = [["/".join(path.parts[-length:]) for path in paths] for length in range(1, 99)]
+        words = next((each for each in ends if len(set(each)) == len(each)), list(map(str, paths)))
+    else:  # which python-fire may have split at their commas
+        words = (names if isinstance(names, str) else ",".join(map(str, names))).split(",")
+    if len(words) != len(folders) or len(set(words)) != len(words) or not all(word.strip() for word in words):
+        raise InputError(f"--names={','.join(words)}: expected {len(folders)} distinct names")
+    return {word: Path(folder).expanduser() for word, folder in zip(words, folders, strict=True)}
 
 
 def check_protocol(first: str | Path, expected: Protocol, other: str | Path, found: Protocol) -> None:
@@ -64,3 +60,36 @@ def check_protocol(first: str | Path, expected: Protocol, other: str | Path, fou
         if ours.get(name) != theirs.get(name):
             value, wanted = theirs.get(name, "none"), ours.get(name, "none")
             raise InputError(f"{other}: {name} {value}; expected {wanted}, as in {first}")
+    if expected.units != found.units:
+        raise InputError(f"{other}: {', '.join(found.units)}; expected {', '.join(expected.units)}, as in {first}")
+
+
+def pool(folders: Mapping[str, Path]) -> Details:
+    """One evaluation of the cases of several; no voxel is read, and no case is scored again.
+
+    Args:
+        folders: of the evaluations by their names, which become the `part` of their cases.
+
+    Raises:
+        InputError: an evaluation cannot be read (see `common.inference.reading.read_details`); two of them share a
+            case, or differ in protocol, settings or label convention.
+    """
+    found = {name: read_details(folder) for name, folder in folders.items()}
+    first, expected = next(iter(found.items()))
+    cases: dict[str, tuple[str, Details]] = {}
+    files = {}
+    for name, details in found.items():
+        check_protocol(folders[first], expected.protocol, folders[name], details.protocol)
+        if details.convention != expected.convention:
+            problem = f"label_convention {details.convention}; expected {expected.convention}, as in {folders[first]}"
+            raise InputError(f"{folders[name]}: {problem}")
+        for case in details.files:
+            if case.name in cases:
+                other = folders[cases[case.name][0]]
+                raise InputError(f"{folders[name]}: case {case.name} is in {other}, too; expected each case once")
+            cases[case.name] = name, details
+            files[case.name] = case._replace(part=name)
+    title = ", ".join(dict.fromkeys(details.name for details in found.values()))
+    names = sorted(cases)
+    scores = {name: cases[name][1].scores[name] for name in names}
+    return Details(title, expected.convention, expected.protocol, [files[name] for name in names], scores)

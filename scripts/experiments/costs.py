@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from common import configs
 from common.data import datalists
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
 from common.files import valid_json, write_json
 from common.options import OPTIONS, Options
-from scripts import configs
 from scripts.experiments.jobs import Command, Job
 
 __all__ = [

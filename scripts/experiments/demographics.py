@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.errors import ArgumentError, InputError
 from common.files import check_regular, reporting_path_errors
-from scripts.experiments.mapping import paper
+from scripts.experiments.study import paper
 
 __all__ = ["COLUMNS", "demographics"]
 

@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from common.errors import InputError
 from common.pages.charts import INK, SERIES, STYLE, WIDTH, svg
 from scripts.experiments.jobs import Job
-from scripts.experiments.mapping import paper
 from scripts.experiments.rows import select
+from scripts.experiments.study import paper
 from scripts.experiments.tables import Table
 from scripts.report.charts import smooth
 from scripts.report.runs import read_runs

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from scripts.experiments.mapping import paper
+from scripts.experiments.study import paper
 
 __all__ = ["Setting", "encoders"]
 

@@ -13,8 +13,8 @@ from scripts.experiments import figures
 from scripts.experiments.demographics import demographics
 from scripts.experiments.engine import State
 from scripts.experiments.jobs import Job
-from scripts.experiments.mapping import SCORED, paper
 from scripts.experiments.networks import Setting, encoders
+from scripts.experiments.study import SCORED, paper
 from scripts.experiments.tables import Cell, Entry, Table, table_of
 
 __all__ = ["COLUMNS", "write_report"]

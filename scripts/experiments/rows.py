@@ -16,7 +16,7 @@ from common.metrics.protocols import PRESENT
 from scripts.evaluate.compare import DIGITS
 from scripts.experiments.engine import State
 from scripts.experiments.jobs import Job
-from scripts.experiments.mapping import ROW
+from scripts.experiments.study import ROW_KEYS
 
 __all__ = ["Contrast", "Run", "Scores", "contrast", "estimate", "interval", "runs_of", "scores_of", "select", "spread"]
 
@@ -46,7 +46,7 @@ class Run:
 
 def select(row: Mapping[str, Any], jobs: Mapping[str, Job]) -> list[Job]:
     """The runs of a row, without their evaluations: those of its entry that have the row's values."""
-    fixed = {axis: value for axis, value in row.items() if axis not in ROW["properties"]}
+    fixed = {axis: value for axis, value in row.items() if axis not in ROW_KEYS}
     return [
         job
         for job in jobs.values()

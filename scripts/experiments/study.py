@@ -1,4 +1,4 @@
-"""A study: what is trained on what, read from YAML.
+"""A study: what is trained on what, and which tables of the paper that fills, read from YAML.
 
 A study has entries: `datalists`, and `runs` that start from them and from each other. `for` gives an entry axes, such
 as `fold: [0, 1]`; an entry also has the axes of what it starts from, and there is one job for each combination of
@@ -6,6 +6,8 @@ values. Text such as `"{fold}"` in an entry stands for the job's value.
 """
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,107 @@ import yaml
 from common.errors import InputError
 from common.files import check_schema
 from scripts.experiments.jobs import ROOT
-from scripts.experiments.mapping import check_mapping
-from scripts.experiments.schema import SCHEMA
 
-__all__ = ["STUDIES", "read"]
+__all__ = ["ROW_KEYS", "SCORED", "STUDIES", "axes_of", "check", "names_of", "paper", "read"]
 
 STUDIES = ROOT / "studies"
+SCORED = (4, 5, 6, 8, 9)  # tables of scores; 2 and 7 need no run
+ROW_KEYS = ("run", "baseline", "new")  # of a row; its other keys are axes
+
+
+def _object(properties: Mapping[str, Any], *required: str, **others: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False, **others}
+
+
+def _each(value: Mapping[str, Any], name: Mapping[str, Any], **others: Any) -> dict[str, Any]:
+    """A mapping of names to values of a kind."""
+    return {"type": "object", "propertyNames": name, "additionalProperties": value, **others}
+
+
+def _list(items: Mapping[str, Any], **others: Any) -> dict[str, Any]:
+    return {"type": "array", "items": items, **others}
+
+
+NAME = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
+TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
+VALUE = {"type": ["string", "number", "boolean", "null", "array", "object"]}
+LAYOUT = {"enum": ["ukb", "brats", "atlas"]}
+OPTIONS = _each(VALUE, NAME)
+OVERLAYS = _list({"type": "string", "pattern": r"^[\w-]+\.yaml$"})
+AXES = _each(_list({"type": ["string", "number"], "pattern": r"^\w[\w.-]*$"}, minItems=1, uniqueItems=True), NAME)
+DATALIST = _object(
+    {
+        "layout": LAYOUT,
+        "data": {"type": "string", "pattern": r"^\w[\w.-]*\Z"},  # a folder's name, no path
+        "from": NAME,
+        "files": _list(NAME),
+        "for": AXES,
+        "options": _each(VALUE, {"pattern": r"^(?!root$|output$|datalist$)[a-z][a-z0-9_]*$"}),
+    },
+    oneOf=[{"required": ["layout"]}, {"required": ["data"]}, {"required": ["from"]}],
+)
+RUN = _object(
+    {
+        "bundle": NAME,
+        "command": {"type": "string", "minLength": 1},
+        "target": {"type": "string", "pattern": r"^\w[\w.-]*(/\w[\w.-]*)*$"},
+        "files": _list(NAME),
+        "datalist": NAME,
+        "pretrained": NAME,
+        "for": AXES,
+        "overlays": OVERLAYS,
+        "options": OPTIONS,
+        "evaluate": {"enum": [True, False, "validation", "testing"]},  # true: testing
+        "evaluation": OPTIONS,
+        "pool": NAME,
+    },
+    oneOf=[{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
+)
+BASELINES = {"anyOf": [TEXT, _list(TEXT, minItems=1)]}
+# A row: a run, and a value for each of its axes that is not averaged over; `new` if the paper has no such row
+ROW = _each(
+    {"type": ["string", "number"]},
+    NAME,
+    required=["run"],
+    properties={"run": NAME, "baseline": BASELINES, "new": {"const": True}},
+)
+ROWS = _each(ROW, TEXT, minProperties=1)
+TABLE = _object(
+    {
+        "table": {"enum": [2, 7, *SCORED]},
+        "note": TEXT,
+        "metric": {"enum": ["dice", "dice_present"]},  # what the table's Dice is; DIFF-23
+        "regions": _list(TEXT, minItems=1, uniqueItems=True),
+        "columns": NAME,
+        "rows": ROWS,
+        "baseline": BASELINES,
+    },
+    "table",
+    **{
+        "if": {"properties": {"table": {"enum": list(SCORED)}}},
+        "then": {"required": ["rows"]},
+        "else": {"properties": {"table": True, "note": True}, "additionalProperties": False},
+    },
+)
+SCHEMA = _object(
+    {
+        "title": {"type": "string"},
+        "cohorts": _each(OPTIONS, LAYOUT),
+        "datalists": _each(DATALIST, NAME),
+        "runs": _each(RUN, NAME, minProperties=1),
+        "settings": _object({"overlays": OVERLAYS, "options": OPTIONS}),
+        "tables": _list(TABLE),
+        "figures": _list(_object({"figure": {"const": 4}, "rows": ROWS}, "figure", "rows")),
+    },
+    *("title", "datalists", "runs"),
+)
+
+
+@cache
+def paper() -> dict[int, dict[str, Any]]:
+    """The tables of the paper by number, from paper.yaml."""
+    found: dict[int, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("paper.yaml").read_text("utf-8"))
+    return found
 
 
 def read(study: str) -> tuple[str, dict[str, Any]]:
@@ -36,29 +133,106 @@ def read(study: str) -> tuple[str, dict[str, Any]]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"study {path}: no YAML ({' '.join(str(error).split()):.120})") from error
-    check_schema(content, SCHEMA, f"study {path}", "a study")
-    _check_references(content, path)
-    check_mapping(content, path)
+    check(content, f"study {path}")
     return path.stem, content
 
 
-def _check_references(content: Mapping[str, Any], path: Path) -> None:
-    """Refuse entries that name unknown ones, or ones that come later."""
+def check(content: Any, name: str) -> None:
+    """Check the content of a study: its keys and values, and that it names only what is there.
+
+    Raises:
+        InputError: names the key, its value and what was expected.
+    """
+    check_schema(content, SCHEMA, name, "a study")
+    _check_sources(content, name)
+    for place, table in enumerate(content.get("tables", [])):
+        _check_table(content, table, f"{name}: tables.{place}")
+    for place, figure in enumerate(content.get("figures", [])):
+        for label, row in figure["rows"].items():
+            where = f"{name}: figures.{place}"
+            if "bundle" not in content["runs"].get(row["run"], {}):
+                raise InputError(f"{where}: run={row['run']}: expected a run of a bundle")
+            _check_values(content, row, f"{where}.rows.{label!a}")
+
+
+def _check_sources(content: Mapping[str, Any], name: str) -> None:
+    """Refuse entries that start from unknown ones, or from ones that come later."""
+
+    def known(key: str, value: str | None, names: Sequence[str]) -> None:
+        if value is not None and value not in names:
+            raise InputError(f"{name}: {key}={value}: expected {', '.join(names) or 'none'}, or an entry above")
+
     datalists: list[str] = []
-    for name, entry in content["datalists"].items():
-        _check_reference(path, f"datalists.{name}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
-        datalists.append(name)
+    for label, entry in content["datalists"].items():
+        known(f"datalists.{label}.from", entry.get("from"), [*datalists, *entry.get("files", [])])
+        datalists.append(label)
     runs: list[str] = []
     bundles = sorted(folder.parents[1].name for folder in (ROOT / "bundles").glob("*/configs/train.yaml"))
-    for name, entry in content["runs"].items():
-        if name in datalists:
-            raise InputError(f"study {path}: runs.{name}: a datalist has this name, too; expected another one")
-        _check_reference(path, f"runs.{name}.bundle", entry.get("bundle"), bundles)
-        _check_reference(path, f"runs.{name}.datalist", entry.get("datalist"), datalists)
-        _check_reference(path, f"runs.{name}.pretrained", entry.get("pretrained"), runs)
-        runs.append(name)
+    for label, entry in content["runs"].items():
+        if label in datalists:
+            raise InputError(f"{name}: runs.{label}: a datalist has this name, too; expected another one")
+        for key, names in (("bundle", bundles), ("datalist", datalists), ("pretrained", runs)):
+            known(f"runs.{label}.{key}", entry.get(key), names)
+        if "bundle" in entry:
+            settings, configs = content.get("settings", {}), ROOT / "bundles" / entry["bundle"] / "configs"
+            files = ["train.yaml", *settings.get("overlays", []), *entry.get("overlays", [])]
+            options = settings.get("options", {}) | entry.get("options", {})
+            _check_options(options, [configs / file for file in files], f"{name}: runs.{label}.options")
+            evaluation = entry.get("evaluation", {})
+            _check_options(evaluation, [configs / "evaluate.yaml"], f"{name}: runs.{label}.evaluation")
+        runs.append(label)
 
 
-def _check_reference(path: Path, key: str, name: str | None, known: Sequence[str]) -> None:
-    if name is not None and name not in known:
-        raise InputError(f"study {path}: {key}={name}: expected {', '.join(known) or 'none'}, or an entry above")
+def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str) -> None:
+    """Refuse options that a bundle's config does not have."""
+    known = {key for file in files if file.is_file() for key in _keys(file)}
+    for option in options:
+        if option not in known:
+            near = get_close_matches(option, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"expected a key of {', '.join(file.name for file in files)}"
+            raise InputError(f"{where}.{option}: no such option of {files[0].parents[1].name}; {hint}")
+
+
+@cache
+def _keys(file: Path) -> tuple[str, ...]:
+    return tuple(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+def _check_table(content: Mapping[str, Any], table: Mapping[str, Any], where: str) -> None:
+    """Refuse a table that names unknown rows, runs, axes or values."""
+    for label, row in table.get("rows", {}).items():
+        systems = paper()[table["table"]]["systems"]
+        if label not in systems and "new" not in row:
+            raise InputError(f"{where}.rows: {label!a}: expected one of {', '.join(systems)}, or new: true")
+        if not content["runs"].get(row["run"], {}).get("evaluate"):
+            raise InputError(f"{where}.rows.{label!a}: run={row['run']}: expected a run with evaluate")
+        _check_values(content, row, f"{where}.rows.{label!a}")
+        if "columns" in table and table["columns"] not in axes_of(content, row["run"]):
+            raise InputError(f"{where}.columns={table['columns']}: expected an axis of {row['run']}")
+    for entry in (table, *table.get("rows", {}).values()):
+        for name in names_of(entry.get("baseline")):
+            if name not in table["rows"]:
+                raise InputError(f"{where}: baseline={name!a}: expected a row of this table")
+
+
+def _check_values(content: Mapping[str, Any], row: Mapping[str, Any], where: str) -> None:
+    axes = axes_of(content, row["run"])
+    for axis, value in row.items():
+        if axis not in ROW_KEYS and value not in axes.get(axis, []):
+            expected = ", ".join(map(str, axes.get(axis, []))) or f"one of the axes {', '.join(axes) or 'none'}"
+            raise InputError(f"{where}: {axis}={value!a}: expected {expected}")
+
+
+def names_of(baseline: Any) -> list[str]:
+    """The names of one baseline or several; none for None."""
+    return [] if baseline is None else [baseline] if isinstance(baseline, str) else list(baseline)
+
+
+def axes_of(study: Mapping[str, Any], name: str) -> dict[str, list[Any]]:
+    """The axes of an entry and their values: its own, and those of what it starts from."""
+    entry = study["runs"].get(name) or study["datalists"].get(name, {})
+    axes: dict[str, list[Any]] = {}
+    for key in ("from", "datalist", "pretrained"):
+        if key in entry:
+            axes |= axes_of(study, entry[key])
+    return axes | entry.get("for", {})

@@ -11,8 +11,8 @@ from common.metrics.protocols import protocol
 from scripts.evaluate.compare import adjusted, more_is_better
 from scripts.experiments.engine import State
 from scripts.experiments.jobs import Job
-from scripts.experiments.mapping import axes_of, names_of, paper
 from scripts.experiments.rows import Contrast, Run, Scores, contrast, estimate, interval, runs_of, scores_of, spread
+from scripts.experiments.study import axes_of, names_of, paper
 
 __all__ = ["Cell", "Entry", "Table", "table_of"]
 

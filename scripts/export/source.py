@@ -17,7 +17,7 @@ from common.data.regions import regions_of
 from common.errors import InputError
 from common.options import OPTIONS, check_network, check_trained
 from common.ssl.networks import SSLHead, settings
-from common.values import DEVICE
+from common.values import check_device
 
 __all__ = ["CONFIG", "Encoder", "Source"]
 
@@ -74,7 +74,7 @@ class Source:
         if (trained := self.values.get("architecture", KNOWN)) != KNOWN:
             raise InputError(f"checkpoint {file}: architecture {trained}; expected {KNOWN}, the one that exports know")
         check_network(self.patch_size)
-        DEVICE.parse("device", device)
+        check_device("device", device)
         self.network: nn.Module = self.parser.get_parsed_content("network_def").to(device).eval()
         weights.restore(self.network, file, self.modalities)
         self.traceable = Encoder(self.network) if isinstance(self.network, SSLHead) else self.network

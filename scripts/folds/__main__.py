@@ -1,6 +1,7 @@
 """Cross-validation: `python -m scripts.folds BUNDLE --datalist=F.json --dataset_dir=DIR --output=DIR`."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from common import cli
@@ -8,7 +9,8 @@ from common.errors import check_number, choice, show
 from common.files import write_json
 from common.values import flag
 from scripts.experiments.engine import State, counted, launcher, log_of, run_jobs, select, states_of
-from scripts.folds.setup import RECORD, Folds, Setup, check_output, set_up
+from scripts.experiments.jobs import Job
+from scripts.folds.setup import set_up
 
 __all__ = ["folds"]
 
@@ -45,7 +47,7 @@ def folds(
         bundle: to train, such as brats_finetune.
         datalist: JSON file of labelled subjects, not yet divided into folds.
         dataset_dir: folder that its paths start from.
-        output: folder of all results; a new one, or that of the run to continue.
+        output: folder of all results; that of an earlier run to continue it.
         folds: number of folds, into which people are dealt at random, all visits of a person into the same; or a JSON
             file in the form of SwinUNETR's brats21_folds.json.
         fold_to: use of the held-out fold. In `testing` it only gives the score, and --validation of the others choose
@@ -66,47 +68,39 @@ def folds(
     redo = choice("stale", stale, {"keep": False, "redo": True})
     choice("fold_to", fold_to, {"validation": None, "testing": None})
     only_prints = flag("commands", commands)
-    dealt = Folds(folds, fold_to, validation, folds_seed)
-    setup = set_up(bundle, datalist, dataset_dir, output, dealt, _words(overlays), gpus, options)
-    check_output(setup.places.output, setup.identity)
+    dealing = (folds, fold_to, validation, folds_seed)
+    setup = set_up(bundle, datalist, dataset_dir, output, *dealing, _words(overlays), gpus, options)
     if only_prints:
         show(*(str(job.command) for job in setup.jobs.values()))
         return
-    states = states_of(setup.jobs, setup.places.output)
-    selected = select(setup.jobs, states, "*", redo)
+    known, place = setup.jobs, setup.places.output
+    states = states_of(known, place)
+    selected = select(known, states, redo=redo)
     show(f"{len(setup.numbers)} folds of {bundle}: {len(states)} jobs, {counted(states)}; {len(selected)} to run")
-    launch = launcher(setup.places, jobs, slurm)
-    if selected:
-        write_json(setup.places.output / RECORD, setup.identity)
-        run_jobs(setup.jobs, selected, setup.places.output, launch, jobs)
-        states = states_of(setup.jobs, setup.places.output)
+    run_jobs(known, selected, place, launcher(setup.places, jobs, slurm), jobs)
+    states = states_of(known, place)
     if any(state.name != "done" for state in states.values()):
-        show(*_unfinished(setup, states))
+        show(*_unfinished(known, states, place))
         raise SystemExit(1)
     from scripts.folds import summary  # here, as `--help` need not wait for it
 
     content = summary.summarise(setup)
-    write_json(setup.places.output / RECORD, content)
+    write_json(place / "folds.json", content)
     show("", *summary.lines(content, setup.numbers))
 
 
 def _words(names: str | Sequence[str] | None) -> list[str]:
-    if names is None:
-        return []
-    return [str(name) for name in (names.split(",") if isinstance(names, str) else names)]
+    return [str(name) for name in (names.split(",") if isinstance(names, str) else names or [])]
 
 
-def _unfinished(setup: Setup, states: Mapping[str, State]) -> list[str]:
+def _unfinished(jobs: Mapping[str, Job], states: Mapping[str, State], output: Path) -> list[str]:
     """Why there is no summary: a line for each job that is not done, but for those that wait for one of them."""
     told = []
     for name, state in states.items():
-        job = setup.jobs[name]
-        waits = any(states[need].name != "done" for need in job.needs)
-        if state.name != "done" and not waits:
-            fold = f"fold {job.values['fold']}" if "fold" in job.values else "all folds"
+        if state.name != "done" and all(states[need].name == "done" for need in jobs[name].needs):
             reason = f": {state.reason}" if state.reason else ""
-            log = f"; log {log_of(job, setup.places.output)}" if state.name in ("failed", "interrupted") else ""
-            told.append(f"{fold}: {name} is {state.name}{reason}{log}")
+            log = f"; log {log_of(jobs[name], output)}" if state.name in ("failed", "interrupted") else ""
+            told.append(f"{name} is {state.name}{reason}{log}")
     if any(state.name == "stale" for state in states.values()):
         told.append("stale results were kept; --stale=redo makes them again")
     return told

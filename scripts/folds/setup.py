@@ -7,32 +7,21 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from common.configs import check_known, read
 from common.data import datalists
 from common.data.modalities import missing_in
 from common.errors import ArgumentError, choice, show
-from common.files import check_writable_folder, expand_home, reporting_path_errors, valid_json
+from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.options import OPTIONS
 from common.values import optional
-from scripts.configs import check_known, read
 from scripts.datalists.hold_out import hold_out, numbers_of
 from scripts.experiments.costs import config_of, steps_of
 from scripts.experiments.jobs import OWN, ROOT, Command, Job, Places, jobs_of
 
-__all__ = ["RECORD", "Folds", "Setup", "check_output", "set_up"]
+__all__ = ["Setup", "set_up"]
 
-RECORD = "folds.json"
 BUNDLES = ROOT / "bundles"
 RESERVED = ("bundle_root", "split", "checkpoint", "output_dir", "ckpt_dir", "resume")  # this command sets them
-
-
-@dataclass(frozen=True)
-class Folds:
-    """How subjects are dealt into folds; see `scripts.datalists.hold_out`."""
-
-    source: str | int
-    fold_to: str
-    validation: float | None
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -46,7 +35,6 @@ class Setup:
         numbers: of the folds.
         places: of the study.
         jobs: of the study, by name.
-        identity: what an output folder belongs to.
     """
 
     bundle: str
@@ -55,7 +43,6 @@ class Setup:
     numbers: Sequence[int]
     places: Places
     jobs: Mapping[str, Job]
-    identity: Mapping[str, Any]
 
     def training(self, number: int) -> Job:
         """The job that trains a fold."""
@@ -65,18 +52,16 @@ class Setup:
         """The job that predicts and scores the held-out cases of a fold."""
         return self.jobs[f"{self.bundle}/fold{number}/evaluation"]
 
-    @property
-    def pooled(self) -> Job:
-        """The job that pools the evaluations."""
-        return self.jobs[f"{self.bundle}/pooled"]
-
 
 def set_up(
     bundle: str,
     datalist: str,
     dataset_dir: str,
     output: str,
-    folds: Folds,
+    folds: str | int,
+    fold_to: str,
+    validation: float | None,
+    folds_seed: int,
     overlays: Sequence[str],
     gpus: int,
     options: Mapping[str, Any],
@@ -88,7 +73,10 @@ def set_up(
         datalist: with labels.
         dataset_dir: folder that its paths start from.
         output: folder of all results.
-        folds: how subjects are dealt.
+        folds: how subjects are dealt, with the next three; see `scripts.datalists.hold_out`.
+        fold_to: use of the held-out fold.
+        validation: number or fraction of the other people for validation.
+        folds_seed: of the dealing.
         overlays: configs of the bundle over its train.yaml.
         gpus: processes of each training.
         options: of the bundle; `{fold}` in a text stands for the number of the fold.
@@ -96,28 +84,31 @@ def set_up(
     Raises:
         InputError: an argument is invalid, or the datalist and the options do not fit each other.
     """
-    known = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/evaluate.yaml"))
-    choice("bundle", bundle, dict.fromkeys(known))
+    choice(
+        "bundle",
+        bundle,
+        dict.fromkeys(sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/evaluate.yaml"))),
+    )
     source, root, folder = (
         _absolute(name, path)
         for name, path in (("datalist", datalist), ("dataset_dir", dataset_dir), ("output", output))
     )
     content = datalists.read(source)
     check_writable_folder(folder, f"--output={output}")
-    numbers = numbers_of(folds.source)
+    numbers = numbers_of(folds)
     training, evaluation = _split_options(bundle, overlays, _with_weights(options, numbers))
     files = {"source": source}
-    dealt: dict[str, Any] = {"folds": folds.source, "fold": "{fold}", "fold_to": folds.fold_to, "seed": folds.seed}
-    if isinstance(folds.source, str):
-        files["folds"], dealt["folds"] = _absolute("folds", folds.source), "{folds}"
-    if folds.validation is not None:
-        dealt["validation"] = folds.validation
+    dealt: dict[str, Any] = {"folds": folds, "fold": "{fold}", "fold_to": fold_to, "seed": folds_seed}
+    if isinstance(folds, str):
+        files["folds"], dealt["folds"] = _absolute("folds", folds), "{folds}"
+    if validation is not None:
+        dealt["validation"] = validation
     entry = {
         "bundle": bundle,
         "datalist": "datalist",
         "overlays": list(overlays),
         "options": training,
-        "evaluate": folds.fold_to,
+        "evaluate": fold_to,
         "evaluation": evaluation,
         "pool": "fold",
     }
@@ -126,10 +117,18 @@ def set_up(
         "runs": {bundle: entry},
     }
     places = Places(folder, {OWN: root}, files, gpus)
-    identity = {"bundle": bundle, "folds": len(numbers)}
-    setup = Setup(bundle, source, entry, numbers, places, jobs_of(study, places), identity)
-    options_of_training = _check_configs(setup)
-    _check_folds(content, folds, numbers, options_of_training)
+    setup = Setup(bundle, source, entry, numbers, places, jobs_of(study, places))
+    network = _check_configs(setup)
+    for number in numbers:
+        told = StringIO()
+        with redirect_stdout(told):
+            made = hold_out(content, folds, number, fold_to, validation, folds_seed)
+        if number == numbers[0]:
+            show(*told.getvalue().splitlines())
+        if not made["validation"]:
+            raise ArgumentError(f"validation={validation}: nobody chooses the checkpoint; expected at least 1")
+        if not network.modality_dropout:
+            _check_missing(made, number, network.modalities, fold_to)
     return setup
 
 
@@ -200,56 +199,17 @@ def _resolved(command: Command, datalist: Path, *names: str) -> Any:
     return found[names[0]]
 
 
-def _check_folds(content: Mapping[str, Any], folds: Folds, numbers: Sequence[int], options: Any) -> None:
-    """Deal the subjects, and check that each fold can be trained and scored; prints who is left out of all."""
-    for number in numbers:
-        told = StringIO()
-        with redirect_stdout(told):
-            made = hold_out(content, folds.source, number, folds.fold_to, folds.validation, folds.seed)
-        if number == numbers[0]:
-            show(*told.getvalue().splitlines())
-        if not made["validation"]:
-            raise ArgumentError(f"validation={folds.validation}: nobody chooses the checkpoint; expected at least 1")
-        if not options.modality_dropout:
-            _check_missing(made, number, options.modalities, folds.fold_to)
-
-
 def _check_missing(made: Mapping[str, Any], number: int, modalities: Sequence[str], held_out: str) -> None:
     """Check that a fold's network sees training subjects without the modalities that held-out ones lack."""
     channels = [made["modalities"].index(name) for name in modalities]
-    lacking = {
-        split: {
-            name: entry["subject"] for entry in made[split] for name in missing_in(_only(entry, channels), modalities)
-        }
-        for split in ("training", held_out)
-    }
-    for name in sorted(lacking[held_out].keys() - lacking["training"].keys()):
-        subject = lacking[held_out][name]
+
+    def lacking(split: str) -> dict[str, str]:
+        images = {entry["subject"]: [entry["image"][channel] for channel in channels] for entry in made[split]}
+        return {name: who for who, image in images.items() for name in missing_in({"image": image}, modalities)}
+
+    without = lacking(held_out)
+    for name in sorted(without.keys() - lacking("training").keys()):
         raise ArgumentError(
-            f"modality_dropout=0: fold {number} trains on no subject without {name}, which {subject}, held out, lacks; "
-            "expected above 0"
+            f"modality_dropout=0: fold {number} trains on no subject without {name}, which {without[name]}, held out, "
+            "lacks; expected above 0"
         )
-
-
-def _only(entry: Mapping[str, Any], channels: Sequence[int]) -> dict[str, Any]:
-    return {"image": [entry["image"][channel] for channel in channels]}
-
-
-def check_output(output: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse an output folder with other content than results of the same bundle in the same number of folds.
-
-    Raises:
-        InputError: names the folder and what it has.
-    """
-    with reporting_path_errors(f"--output={output}"):
-        names = sorted(path.name for path in output.iterdir()) if output.is_dir() else []
-    if not names:
-        return
-    if RECORD not in names:
-        raise ArgumentError(f"output={output}: holds {names[0]}; expected a new folder, or one of an earlier run")
-    path = output / RECORD
-    found = valid_json(path, "what scripts.folds writes")
-    for key, value in identity.items():
-        there = found.get(key) if isinstance(found, dict) else None
-        if there != value:
-            raise ArgumentError(f"output={output}: holds a run with {key}={there}; expected {key}={value}")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from common.files import valid_json
+from common.files import read_json
 from common.inference.results import PAGE
-from common.weights.formats import OPTIONS as STATED
+from common.weights.formats import STATED
 from scripts.experiments.jobs import ROOT, Command, words_of
 from scripts.folds.setup import Setup
 
@@ -21,34 +21,32 @@ def summarise(setup: Setup) -> dict[str, Any]:
     """The content of folds.json once all jobs are done.
 
     Returns:
-        identity of the run; `scores` by region and metric: of all cases (`pooled`, `ci95`, `n`), the mean of each fold,
-        and their mean and sample standard deviation; places of checkpoints, predictions and the page; the command that
-        predicts with all models.
+        `scores` by region and metric: of all cases (`pooled`, `ci95`, `n`), the mean of each fold, and their mean and
+        sample standard deviation; places of checkpoints, predictions and the page; the command that predicts with all
+        models.
     """
-    evaluations = {number: setup.evaluation(number).results for number in setup.numbers}
-    pooled = _summary(setup.pooled.target)
-    folds = [_summary(place / "summary.json") for place in evaluations.values()]
+    evaluations = [setup.evaluation(number).results for number in setup.numbers]
+    pooled = setup.jobs[f"{setup.bundle}/pooled"].results
+    of_all = read_json(pooled / "summary.json")
+    folds = [read_json(place / "summary.json") for place in evaluations]
     return {
-        **setup.identity,
+        "bundle": setup.bundle,
+        "folds": len(setup.numbers),
         "datalist": str(setup.datalist),
-        "protocol": pooled["protocol"],
-        "cases": pooled["cases"],
+        "protocol": of_all["protocol"],
+        "cases": of_all["cases"],
         "scores": {
             region: {
                 metric: _figures(figures, [fold["regions"][region][metric]["mean"] for fold in folds])
                 for metric, figures in metrics.items()
             }
-            for region, metrics in pooled["regions"].items()
+            for region, metrics in of_all["regions"].items()
         },
         "checkpoints": [str(setup.training(number).target) for number in setup.numbers],
-        "predictions": [str(place / "predictions") for place in evaluations.values()],
-        "evaluation": str(setup.pooled.results / PAGE),
+        "predictions": [str(place / "predictions") for place in evaluations],
+        "evaluation": str(pooled / PAGE),
         "inference": str(inference(setup)),
     }
-
-
-def _summary(path: Path) -> Any:
-    return valid_json(path, "a summary by scripts.evaluate or evaluate.yaml")
 
 
 def _figures(pooled: Mapping[str, Any], means: Sequence[float | None]) -> dict[str, Any]:
@@ -66,9 +64,8 @@ def _figures(pooled: Mapping[str, Any], means: Sequence[float | None]) -> dict[s
 
 def inference(setup: Setup) -> Command:
     """The command that segments new scans with the models of all folds as one ensemble."""
-    bundle = ROOT / "bundles" / setup.bundle
-    config = bundle / "configs" / "inference.yaml"
-    known = yaml.safe_load(config.read_text(encoding="utf-8"))
+    bundle: Path = ROOT / "bundles" / setup.bundle
+    known = yaml.safe_load((bundle / "configs" / "inference.yaml").read_text(encoding="utf-8"))
     given = setup.entry["options"] | setup.entry["evaluation"]
     options = {
         name: value

@@ -15,8 +15,8 @@ import yaml
 from threadpoolctl import threadpool_limits
 
 from common.data import datalists
-from common.data.headers import first_line
 from common.data.regions import mapping_of
+from common.data.scan_checks import first_line
 from common.errors import InputError, show
 from common.files import atomic_write, write_csv
 from common.pages.templates import render

@@ -1,12 +1,10 @@
 """Read label maps."""
 
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 
-from common.data.headers import broken_file, first_line
+from common.data.scan_checks import label_counts, read_scan
 from common.errors import InputError
 from common.prepare.volumes import Grid, Volume
 
@@ -25,20 +23,11 @@ def read_labels(path: Path, expected: Grid | None = None) -> Volume:
     Raises:
         InputError: it cannot be read, lies on another grid, or holds no labels.
     """
-    if broken := broken_file([path]):
-        raise InputError(f"{path}: {broken[1]}; expected a label map")
-    try:
-        image: Any = nibabel.load(path)
-        voxels = np.asarray(image.dataobj)
-    except Exception as error:  # readers raise many kinds for damaged files
-        raise InputError(f"{path}: {first_line(error)}; expected a label map") from error
-    shape = " x ".join(map(str, voxels.shape))
-    if voxels.ndim != 3:
-        raise InputError(f"{path}: {shape} voxels; expected a label map with three axes")
+    image, voxels = read_scan(path)
     if expected is not None and not Grid(voxels.shape, image.affine).is_same(expected):
-        here = " x ".join(map(str, expected.shape))
+        shape, here = (" x ".join(map(str, edges)) for edges in (voxels.shape, expected.shape))
         raise InputError(f"{path}: {shape} voxels on another grid; expected the {here} of the prepared scans")
-    values = np.unique(voxels)
+    values, _ = label_counts(voxels)
     if not np.isfinite(values).all() or (values != values.round()).any() or values.min() < 0 or values.max() > 65535:
         raise InputError(
             f"{path}: values from {values.min():g} to {values.max():g}; expected labels, whole numbers from 0"

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from common.errors import InputError
-from common.inference.publishing import PAGE
+from common.inference.publishing import PAGE, is_earlier
 from common.pages.templates import png_uri, render
 from scripts.report import charts as report_charts
 from scripts.report.runs import Run, Stage
@@ -63,7 +63,7 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
 def _pages(folder: Path, stages: Sequence[Stage]) -> dict[Path, list[tuple[str, str]]]:
     """Name and link of the evaluations' pages by the folder of a stage's run; a page belongs to the nearest one."""
     found: dict[Path, list[tuple[str, str]]] = {stage.run.folder: [] for stage in stages}
-    for page in sorted(folder.rglob(PAGE)):
+    for page in sorted(path for path in folder.rglob(PAGE) if not is_earlier(path.relative_to(folder))):
         owner = next((parent for parent in page.parents if parent in found), None)
         if owner is not None:
             name = page.parent.relative_to(owner).as_posix()

@@ -9,6 +9,7 @@ from typing import Any
 
 from common.errors import InputError
 from common.files import check_schema, valid_json
+from common.inference.publishing import is_earlier
 from scripts.report.scores import mean, region_statistics
 
 __all__ = ["Run", "Stage", "read_runs", "stages_of"]
@@ -165,15 +166,15 @@ class Stage:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """All runs in a folder and below it, in the order of their starts; copies in MLflow's folders are left out.
+    """All runs in a folder and below it, in the order of their starts, without copies of MLflow and earlier results.
 
     Raises:
         InputError: the folder does not exist or holds no `run.json`, or one of them is malformed.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected one that holds run.json files")
-    found = sorted(folder.rglob("run.json"))
-    paths = [path for path in found if not MLFLOW & set(path.relative_to(folder).parts)]
+    inside = [path.relative_to(folder) for path in sorted(folder.rglob("run.json"))]
+    paths = [folder / path for path in inside if not MLFLOW & set(path.parts) and not is_earlier(path)]
     if not paths:
         raise InputError(f"{folder}: no run.json in or below it; expected the folder of at least one run")
     return sorted(map(_read_run, paths), key=lambda run: run.start.timestamp() if run.start else math.inf)

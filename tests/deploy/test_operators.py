@@ -8,7 +8,7 @@ import pytest
 from monai.deploy.core import Fragment
 from monai.deploy.operators import DICOMDataLoaderOperator
 
-from common.data.preparation import CHECKS
+from common.data.preparation import PREPARATION_CHECKS
 from deploy.job import ChosenSeries, Job
 from deploy.operators import SelectChosenSeries, inference_options
 from deploy.study import read_study
@@ -38,7 +38,7 @@ def test_an_image_that_the_loader_drops_is_reported(job):
     [
         ([], False, ["--accept=[spacing]"]),
         (["--accept=[skull]"], False, ["--accept=[skull]"]),
-        (["--accept=[skull]"], True, ["--accept=[skull]", f"--accept=[{','.join(CHECKS)}]"]),
+        (["--accept=[skull]"], True, ["--accept=[skull]", f"--accept=[{','.join(PREPARATION_CHECKS)}]"]),
     ],
 )
 def test_spacing_is_a_remark_here_unless_the_user_says_what_to_accept(job, options, force, accepted):

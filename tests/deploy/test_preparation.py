@@ -57,4 +57,4 @@ def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_referen
 def test_an_image_that_is_no_head_is_refused_by_the_name_of_its_series():
     volume = Volume(np.ones((8, 8, 12), np.float32), np.eye(4))
     message = refusal(prepare_scans, {"T1": volume}, chosen(["T1"]), TASKS["stroke"], "T1")
-    assert message == "series 0: 1 everywhere; expected an image"
+    assert message == "series 0: 1 in every voxel that is not 0; expected a brain, not a mask of it"

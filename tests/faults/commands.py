@@ -44,7 +44,7 @@ ROWS: dict[str, str] = {  # command line: its last line
     "deploy.service status": "--url: missing; expected it, or the variable ORTHANC_URL",
 }
 PREPARED: list[tuple[str, str, Prepare]] = [
-    (f"scripts.evaluate {SCORES} --protocol=atlas", "{folder}/b/one.nii.gz: label 2, 4; expected labels 0, 1", _labels),
+    (f"scripts.evaluate {SCORES} --protocol=atlas", "{folder}/b/one.nii.gz: label 2, 4, which …", _labels),
     (
         "scripts.report {folder}",
         "{folder}/run.json: $ = []: …; expected the record …",

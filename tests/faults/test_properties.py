@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.data.datalists import read
-from common.data.headers import broken_file, check_headers
+from common.data.scan_checks import broken_file, check_headers
 from common.errors import InputError
 from common.weights.storage import load
 from deploy.geometry import read_series

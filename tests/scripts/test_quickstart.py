@@ -9,7 +9,7 @@ from common.errors import InputError
 from scripts.quickstart import conclusion, quickstart, shortfalls, summarise
 from tests.support import one_line
 
-STAGES = ("ukb_ssl_pretrain", "brats_stage2", "brats_finetune", "atlas_stage2", "atlas_finetune")
+STAGES = ("ukb_ssl_pretrain", "brats_stage2", "atlas_stage2", "brats_finetune", "atlas_finetune")
 COUNTS = {"matched": 100, "changed": 3, "missing": 20, "unexpected": 10}
 SUMMARY = {
     "seconds": 600.0,
@@ -43,14 +43,14 @@ def folder(tmp_path):
             "validation": {"iteration": [0, 5, 10], "metrics": metrics},
             "weights": {"source": None, **COUNTS, "tensors": {}},
         }
-        write(tmp_path / name, record)
+        write(tmp_path / name / "eval", record)
     brats, atlas = {"TC": 0.7, "WT": 0.8, "ET": 0.6}, {"lesion": 0.5}
     for name, mean in (("brats_finetune", brats), ("atlas_finetune", atlas)):
         present = {"mean_present": mean | {"ET": None}, "n_present": dict.fromkeys(mean, 8) | {"ET": 0}}
         present = {key: {region: values[region] for region in mean} for key, values in present.items()}
-        write(tmp_path / name / "evaluation", {"scores": {"mean": mean, **present}})
+        write(tmp_path / name / "eval/evaluation", {"scores": {"mean": mean, **present}})
         regions = {region: {"lesion_f1": {"mean": score / 2, "sd": 0.1}} for region, score in mean.items()}
-        (tmp_path / name / "evaluation" / "summary.json").write_text(json.dumps({"regions": regions}))
+        (tmp_path / name / "eval/evaluation/summary.json").write_text(json.dumps({"regions": regions}))
     return tmp_path
 
 
@@ -84,7 +84,7 @@ def test_records_are_summarised(folder):
 
 
 def test_a_missing_record_is_an_error(folder):
-    (folder / "atlas_stage2" / "run.json").unlink()
+    (folder / "atlas_stage2/eval/run.json").unlink()
     with pytest.raises(FileNotFoundError, match="atlas_stage2"):
         summarise(folder)
 

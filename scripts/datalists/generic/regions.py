@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from common.data.datalists import SCHEMA
-from common.data.headers import Problem
 from common.data.regions import LIMIT, declaration
 from common.errors import ArgumentError, InputError, shortened, show
 from common.files import check_schema
@@ -107,7 +106,7 @@ def _values(root: str, files: Sequence[str], workers: int) -> set[int]:
     for file, each in zip(files, found, strict=True):
         if each is None:
             raise InputError(f"--root={root}: {file}: reading it ended the process; expected memory for a label map")
-        if isinstance(each, Problem):
+        if isinstance(each, str):
             raise InputError(f"--root={root}: {each}")
         values |= each
     return values - {0}

@@ -22,8 +22,8 @@ def test_a_sound_case_passes_as_it_is():
 @pytest.mark.parametrize(
     ("spoil", "line"),
     [
-        (lambda image: image[1, 0, 0].fill_(np.nan), "^channel 2 of the image whose .* t1.nii.gz: NaN or infinite vox"),
-        (lambda image: image[0, 0, 0].fill_(np.inf), "^t1.nii.gz: NaN or infinite voxels"),
+        (lambda image: image[1, 0, 0].fill_(np.nan), "^channel 2 of the image whose .* t1.nii.gz: 6 voxels NaN"),
+        (lambda image: image[0, 0, 0].fill_(np.inf), "^t1.nii.gz: 0 voxels NaN, 6 infinite; expected finite"),
         (lambda image: image[1].fill_(0), "^channel 2 of the image whose first file is t1.nii.gz: zero everywhere"),
         (lambda image: image.neg_(), "^t1.nii.gz: no voxel above zero; expected a brain"),
         (lambda image: image.fill_(7), "^t1.nii.gz: 7 in every voxel that is not 0; expected a brain, not a mask"),
@@ -53,9 +53,9 @@ def moved(x):
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        (scan("seg.nii.gz", 1, (4, 5, 5), moved(500)), r"shape \[4, 5, 5\]; expected the image's, \[4, 5, 6\]"),
-        (scan("seg.nii.gz", 1, affine=moved(550)), "affine differs from the image's by up to 50"),
-        (scan("seg.nii.gz", 1, affine=moved(500.003)), "affine differs from the image's by up to 0.003"),
+        (scan("seg.nii.gz", 1, (4, 5, 5), moved(500)), r"shape 4 x 5 x 5; expected 4 x 5 x 6, that of the image"),
+        (scan("seg.nii.gz", 1, affine=moved(550)), "affine differs by up to 50 mm; expected that of the image"),
+        (scan("seg.nii.gz", 1, affine=moved(500.003)), "affine differs by up to 0.003 mm"),
     ],
 )
 def test_a_label_on_another_grid_is_named_however_far_from_the_origin(label, message):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from common.data.preparation import CHECKS, differences, measure, measure_cases, refuse, spread, union
+from common.data.preparation import PREPARATION_CHECKS, differences, measure, measure_cases, refuse, spread, union
 from common.data.transforms import CheckPreparationd
 from common.errors import InputError
 
@@ -60,14 +60,14 @@ def test_overlap_is_the_lowest_dice_with_the_first_brain_that_is_there():
         ({"extent": [140.0, 170.0, 100.0]}, "extent", "extends over 140 x 170 x 100 mm; expected 140 x 170 x 140 mm"),
         ({"extent": [140.0, 230.0, 140.0]}, "extent", "extends over"),
         ({"air": 0.3}, "air", "30% of the volume's border is above zero, where air should be 0; expected 0%"),
-        ({"overlap": 0.85}, "alignment", "modalities' brains overlap by Dice 0.85; expected 0.9 or more"),
+        ({"overlap": 0.85}, "alignment", "modalities' brains overlap by Dice 0.85; expected 0.95 or more"),
     ],
 )
 def test_each_check_finds_its_difference_alone(changes, check, text):
     within = {"spacing": [1.05, 0.95, 1.0], "volume": 2.4, "extent": [110.0, 200.0, 120.0], "air": 0.15}
-    assert differences(ranges(overlap=0.91, **within), ranges()) == {}
+    assert differences(ranges(overlap=0.96, **within), ranges()) == {}
     found = differences(ranges(**changes), ranges())
-    assert found.keys() == {check} <= set(CHECKS)
+    assert found.keys() == {check} <= set(PREPARATION_CHECKS)
     assert text in str(found[check])
 
 

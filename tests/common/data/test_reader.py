@@ -1,4 +1,4 @@
-"""`common.data.reader`: MONAI's arrays to the bit, and no voxel of a damaged file."""
+"""`VerifyingReader`: MONAI's arrays to the bit, and no voxel of a damaged file."""
 
 import gzip
 import tracemalloc
@@ -9,7 +9,7 @@ import pytest
 from monai.data import NibabelReader
 from monai.transforms import LoadImage
 
-from common.data.reader import VerifyingReader
+from common.data.transforms import VerifyingReader
 from common.errors import InputError
 
 AFFINE = np.diag([-1.5, 1, 2, 1])

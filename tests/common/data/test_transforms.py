@@ -51,14 +51,14 @@ def test_of_nested_regions_the_smaller_wins_even_where_they_are_not_nested(conve
 def test_a_value_of_another_convention_is_refused_by_the_files_name(convention, value):
     label = MetaTensor(label_map([0, 1, value]), meta={"filename_or_obj": "/data/B7/B7_seg.nii.gz"})
     known = ", ".join(map(str, sorted(MEMBERS[convention][1])))
-    expected = f"^/data/B7/B7_seg.nii.gz: label {value}; the convention {convention} knows {known}$"
+    expected = rf"^/data/B7/B7_seg.nii.gz: label {value}.*; expected labels {known} \({convention}\)$"
     with pytest.raises(InputError, match=expected):
         LabelToRegionsd("label", convention)({"label": label})
 
 
 @pytest.mark.parametrize("value", [0.5, -1.0, float("nan")])
 def test_what_is_no_label_is_refused(value):
-    with pytest.raises(InputError, match="label map: label"):
+    with pytest.raises(InputError, match=r"label map: .*label"):
         LabelToRegionsd("label", "atlas")({"label": label_map([0, value])})
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from common.inference.masks import labels_of, masks_of, mixed_labels
+from common.inference.masks import masks_of, mixed_labels
 from common.inference.results import CaseFiles
 from tests.scripts.evaluate.evaluations import AFFINE, SHAPE, label_map, save
 
@@ -42,7 +42,7 @@ def test_regions_of_brats_are_unions_of_labels(tmp_path):
         np.testing.assert_array_equal(found["TC"], (labels == 1) | (labels == enhancing))
         np.testing.assert_array_equal(found["ET"], labels == enhancing)
     np.testing.assert_allclose(masks.affine, AFFINE, atol=1e-6)
-    assert labels_of(files, "brats2021") == ({0, 1, 2, 4}, {0, 1, 2, 3})
+    assert masks.labels == ({0, 1, 2, 4}, {0, 1, 2, 3})
 
 
 def test_an_absent_prediction_is_empty(tmp_path):
@@ -51,7 +51,7 @@ def test_an_absent_prediction_is_empty(tmp_path):
     assert list(masks.predictions) == ["WT", "TC", "ET"]
     assert all(mask.shape == SHAPE and not mask.any() for mask in masks.predictions.values())
     assert masks.references["ET"].any()
-    assert labels_of(files, "brats2021") == (set(), {0, 1, 2, 3})
+    assert masks.labels == (set(), {0, 1, 2, 3})
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.float64, ">i2"])
@@ -81,19 +81,18 @@ def changed(labels, value):
 @pytest.mark.parametrize(
     ("convention", "value", "message"),
     [
-        ("atlas", 2, "label 2; expected labels 0, 1"),
-        ("brats2023", 0.9999, "value 0.9999; expected whole numbers, labels 0, 1, 2, 3, 4"),
-        ("atlas", np.nan, "1 voxels NaN or infinite; expected labels 0, 1"),
+        ("atlas", 2, "label 2, which looks like brats2021 or brats2023; expected labels 0, 1 (atlas)"),
+        ("brats2023", 0.9999, "label 0.9999; expected whole numbers"),
+        ("atlas", np.nan, "NaN or infinite labels; expected whole numbers"),
     ],
 )
 @pytest.mark.parametrize("faulty", ["prediction", "reference"])
 def test_values_that_are_not_labels_are_named(convention, value, message, faulty, tmp_path):
     good, bad = label_map([0, 1]), changed(label_map([0, 1]), value)
     files = case(tmp_path, *((bad, good) if faulty == "prediction" else (good, bad)), dtype=np.float32)
-    for read in (masks_of, labels_of):
-        with pytest.raises(InputError) as error:
-            read(files, convention)
-        assert str(error.value) == f"{getattr(files, faulty)}: {message}"
+    with pytest.raises(InputError) as error:
+        masks_of(files, convention)
+    assert str(error.value) == f"{getattr(files, faulty)}: {message}"
 
 
 def test_a_file_with_3_and_4_is_refused(tmp_path):
@@ -122,8 +121,8 @@ def moved(by):
 def test_another_grid_than_the_reference_is_named(tmp_path):
     labels = label_map([0, 1])
     for prediction, message in (
-        (save(tmp_path / "a.nii", labels[:-1]), r"a.nii: shape 6 x 8 x 9; expected the reference's, 7 x 8 x 9$"),
-        (save(tmp_path / "c.nii", labels, moved(0.01)), "affine differs from the reference's by up to 0.01; expected"),
+        (save(tmp_path / "a.nii", labels[:-1]), r"a.nii: shape 6 x 8 x 9; expected 7 x 8 x 9, that of the reference$"),
+        (save(tmp_path / "c.nii", labels, moved(0.01)), "affine differs by up to 0.01 mm; expected"),
     ):
         with pytest.raises(InputError, match=message):
             masks_of(case(tmp_path, prediction, labels), "atlas")
@@ -144,8 +143,8 @@ def test_files_that_are_not_volumes_of_real_numbers_are_named(tmp_path):
     labels = label_map([0, 1])
     for path, message in (
         (save(tmp_path / "four.nii", np.stack([labels, labels], -1)), "shape 7 x 8 x 9 x 2; expected three dimensions"),
-        (save(tmp_path / "complex.nii", labels, dtype=np.complex64), "voxels of type complex64; expected whole"),
-        (tmp_path / "absent.nii", "absent.nii: no such file; expected a NIfTI file that can be read to its end"),
+        (save(tmp_path / "complex.nii", labels, dtype=np.complex64), "voxels of type complex64; expected real numbers"),
+        (tmp_path / "absent.nii", "absent.nii: no such file; expected a file"),
     ):
         for files in (case(tmp_path, path, labels), case(tmp_path, labels, path)):
             with pytest.raises(InputError, match=message) as error:
@@ -162,5 +161,5 @@ def test_a_file_that_is_cut_or_has_a_wrong_checksum_is_named(suffix, tmp_path):
         faulty.append(content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
     for each in faulty:
         (tmp_path / f"cut{suffix}").write_bytes(each)
-        with pytest.raises(InputError, match=f"cut{suffix}: .*; expected a NIfTI file that can be read to its end"):
+        with pytest.raises(InputError, match=f"cut{suffix}: .*; expected a (file that can be read|NIfTI image)"):
             masks_of(case(tmp_path, tmp_path / f"cut{suffix}", labels), "atlas")

@@ -18,7 +18,7 @@ def write(folder, scores, rules, missing=()):
         results.CaseFiles(case, None if case in missing else folder / f"p/{case}.nii", Path(f"/r/{case}.nii.gz"), None)
         for case in scores
     ]
-    return results.write(folder, scores, rules, files, "atlas", "ours")
+    return results.write(folder, results.Details("ours", "atlas", rules, files, scores))
 
 
 def test_every_metric_and_lesion_is_written(tmp_path):
@@ -58,7 +58,7 @@ def test_cases_have_their_files_and_volumes(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "data")
     inside = tmp_path / "out/../out/p/b.nii.gz"
     files = [results.CaseFiles("b", inside, tmp_path / "link/b.nii.gz", Path("i/b_\udcff.nii"))]
-    results.write(tmp_path / "out", scores, ATLAS, files, "atlas", "ours \udcff")
+    results.write(tmp_path / "out", results.Details("ours \udcff", "atlas", ATLAS, files, scores))
     assert json.loads((tmp_path / "out/cases.json").read_text()) == {
         "name": "ours \udcff",
         "label_convention": "atlas",

@@ -4,16 +4,15 @@ import base64
 import hashlib
 import re
 from io import BytesIO
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from common.inference import results
 from common.inference.masks import masks_of
-from common.inference.reading import Details
-from common.inference.results import CaseFiles
+from common.inference.results import CaseFiles, Details
 from common.metrics.measures import spacing_of
 from common.metrics.protocols import Scores, protocol
 from common.pages.evaluation import choose
@@ -61,15 +60,13 @@ def convention_of(rules):
 
 
 def scores_of(files, rules=ATLAS):
-    predictions, references, affine = masks_of(files, convention_of(rules))
+    predictions, references, affine, _ = masks_of(files, convention_of(rules))
     return {region: rules.measure(predictions[region], references[region], spacing_of(affine)) for region in references}
 
 
 def page_of(cases, rules=ATLAS, name="ours"):
     scores = {files.name: scores_of(files, rules) for files in cases}
-    missing = [files.name for files in cases if files.prediction is None]
-    summary = results.summarise(scores, rules, missing)
-    return draw_page(Details(name, convention_of(rules), rules, tuple(cases), scores, summary))
+    return draw_page(Details(name, convention_of(rules), rules, cases, scores))
 
 
 def drawing_of(files, rules=ATLAS):
@@ -149,11 +146,12 @@ def test_summary_and_counts(html, cohort):
 
 
 def scored(*means):
-    """Cases a, b, ... with these Dice values in a region that has voxels."""
-    return {
+    """An evaluation of cases a, b, ... with these Dice values in a region that has voxels."""
+    scores = {
         name: {"lesion": Scores({"dice": mean}, (), (5.0, 5.0))}
         for name, mean in zip("abcdefghijk", means, strict=False)
     }
+    return Details("ours", "atlas", ATLAS, [CaseFiles(name, Path(), Path(), None) for name in scores], scores)
 
 
 @pytest.mark.parametrize(
@@ -171,8 +169,8 @@ def scored(*means):
     ],
 )
 def test_worst_median_and_best(means, expected):
-    assert {case.rank: case.name for case in choose(scored(*means), ATLAS)} == expected
-    many = choose(scored(*np.linspace(0, 1, 11)), ATLAS)
+    assert {case.rank: case.name for case in choose(scored(*means))} == expected
+    many = choose(scored(*np.linspace(0, 1, 11)))
     assert len({case.name for case in many}) == len(many) == 9, "no case twice"
 
 

@@ -24,7 +24,7 @@ def write(folder, prediction, reference):
     rules = protocol("atlas")
     scores = {"a": {"lesion": rules.measure(prediction > 0, reference > 0, (1, 1, 1))}}
     files = [CaseFiles("a", folder / "p.nii", folder / "r.nii", None)]
-    results.write(folder, scores, rules, files, "atlas", "ours")
+    results.write(folder, results.Details("ours", "atlas", rules, files, scores))
     return scores
 
 

@@ -59,7 +59,7 @@ def case_of(folder, affine, seed=0, name="P 1"):
 
 
 def scores_of(files):
-    predictions, references, affine = masks_of(files, "brats2021")
+    predictions, references, affine, _ = masks_of(files, "brats2021")
     rules = protocol("brats")
     return {region: rules.measure(predictions[region], references[region], spacing_of(affine)) for region in references}
 
@@ -180,7 +180,7 @@ def test_a_page_loads_nothing_and_runs_its_own_scripts_only(tmp_path):
 
 
 def _layers(files):
-    predictions, references, affine = masks_of(files, "brats2021")
+    predictions, references, affine, _ = masks_of(files, "brats2021")
     return {"prediction": predictions, "reference": references}, affine
 
 

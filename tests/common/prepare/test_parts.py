@@ -53,9 +53,9 @@ def without_orientation(path):
 @pytest.mark.parametrize(
     ("array", "affine", "damage", "message"),
     [
-        (np.zeros((8, 9, 10), np.int16), np.eye(4), None, "0 everywhere; expected an image"),
+        (np.zeros((8, 9, 10), np.int16), np.eye(4), None, "zero everywhere; expected a brain"),
         (SCAN[:, :, :2], np.eye(4), None, "8 x 9 x 2 voxels; expected at least 4 along each axis"),
-        (np.where(SCAN > 890, np.nan, SCAN).astype(np.float32), np.eye(4), None, "voxels are not finite"),
+        (np.where(SCAN > 890, np.nan, SCAN).astype(np.float32), np.eye(4), None, "10 voxels NaN"),
         (SCAN, np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]), None, "sheared axes"),
         (SCAN, np.eye(4), lambda path: cut(path, 0.9), "Compressed file ended before"),
         (SCAN, np.eye(4), without_orientation, "sform_code and qform_code are 0"),

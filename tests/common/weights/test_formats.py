@@ -119,18 +119,18 @@ def test_content_that_is_no_checkpoint_of_one_network_is_refused(file, content, 
 
 @pytest.mark.filterwarnings("ignore")  # PyTorch calls several of these kinds experimental
 @pytest.mark.parametrize(
-    ("make", "kind"),
+    "make",
     [
-        (lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8), "qint8"),
-        (lambda: torch.eye(3).to_sparse(), "sparse_coo"),
-        (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "nested"),
-        (lambda: torch.ones(2, device="meta"), "meta"),
-        (lambda: torch.ones(2, dtype=torch.complex64), "complex64"),
+        lambda: torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+        lambda: torch.eye(3).to_sparse(),
+        lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+        lambda: torch.ones(2, device="meta"),
+        lambda: torch.ones(2, dtype=torch.complex64),
     ],
 )
-def test_tensors_that_cannot_be_trained_are_refused(make, kind, file):
+def test_tensors_that_cannot_be_trained_are_refused(make, file):
     torch.save({"state_dict": {"a": torch.ones(1), "b.weight": make()}}, file)
-    with pytest.raises(InputError, match=f"b.weight is a {kind} tensor; expected plain numbers") as error:
+    with pytest.raises(InputError, match=r"b\.weight is no tensor of plain numbers") as error:
         weights.read(file)
     assert str(file) in one_line(error)
 
@@ -138,7 +138,6 @@ def test_tensors_that_cannot_be_trained_are_refused(make, kind, file):
 # What a checkpoint says of itself
 
 STATED = {"modalities": UKB, "model_size": "micro", "patch_size": [64, 64, 64], "normalization": "brain"}
-NAMES = "expected a list of names, such as ['T1', 'FLAIR']"
 
 
 def saved(path, **metadata):
@@ -155,32 +154,31 @@ def test_metadata_is_read_with_modalities_as_a_list(file):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value"),
     [
-        ("modalities", None, f"are None; {NAMES}"),
-        ("modalities", "T1", f"are 'T1'; {NAMES}"),
-        ("modalities", [], f"are []; {NAMES}"),
-        ("modalities", ["T1", 2], f"are ['T1', 2]; {NAMES}"),
+        ("modalities", "T1"),
+        ("modalities", []),
+        ("modalities", ["T1", 2]),
         # what a config would evaluate: exports and packages take options from a checkpoint, perhaps a stranger's
-        ("modalities", ["$__import__('os').abort()"], "are "),
-        ("modalities", ["T1\nT2"], "are "),
-        ("model_size", "$__import__('os').abort()", "is \"$__import__('os').abort()\"; expected a word, such as small"),
-        ("model_size", "{_target_: os.abort}", "is "),
-        ("model_size", "tiny\nimports: [$print()]", "is "),
-        ("architecture", "@network", "is '@network'; expected a word, such as swin_unetr"),
-        ("normalization", {"_target_": "os.abort"}, "is {'_target_': 'os.abort'}; expected a word, such as brain"),
-        ("label_convention", "%/etc/passwd", "is '%/etc/passwd'; expected a word or regions, such as brats2021 or"),
-        ("label_convention", ["atlas"], "is ['atlas']; expected"),
-        ("patch_size", ["$64", 64, 64], "is ['$64', 64, 64]; expected whole numbers, such as [96, 96, 96]"),
-        ("patch_size", [64.5, 64, 64], "is [64.5, 64, 64]; expected whole numbers"),
-        ("spacing", [True, 1.0, 1.0], "is [True, 1.0, 1.0]; expected three numbers, such as [1.0, 1.0, 1.0]"),
+        ("modalities", ["$__import__('os').abort()"]),
+        ("modalities", ["T1\nT2"]),
+        ("model_size", "{_target_: os.abort}"),
+        ("model_size", "tiny\nimports: [$print()]"),
+        ("architecture", "@network"),
+        ("normalization", {"_target_": "os.abort"}),
+        ("label_convention", "%/etc/passwd"),
+        ("patch_size", ["$64", 64, 64]),
+        ("patch_size", [64.5, 64, 64]),
+        ("spacing", [True, 1.0, 1.0]),
     ],
 )
-def test_metadata_of_another_kind_are_refused(name, value, said, file):
+def test_metadata_of_another_kind_are_refused(name, value, file):
     saved(file, **{"modalities": ["T1"], name: value})
     with pytest.raises(InputError) as error:
         weights.read(file)
-    assert one_line(error).startswith(f"checkpoint {file}: metadata's {name} {said}")
+    shown = " ".join(repr(value).split())
+    expected = f"metadata's {name} {shown}; expected a value such as {weights.STATED[name]}"
+    assert one_line(error) == f"checkpoint {file}: {expected}"
 
 
 def test_the_settings_of_a_checkpoint_are_those_that_predictions_share(file, tmp_path, monkeypatch):
@@ -220,7 +218,6 @@ def test_what_checkpoints_say_of_their_scans_is_read_from_each(file, tmp_path):
         RANGES | {"more": [1, 2]},
         RANGES | {"air": [0.5]},
         RANGES | {"air": [0, float("nan")]},
-        RANGES | {"air": [0, True]},
         RANGES | {"spacing": [[1, 1], [1, 1]]},
         RANGES | {"volume": 2.0},
     ],

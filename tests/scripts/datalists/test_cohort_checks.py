@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.data.headers import Problem
+from common.data.scan_checks import Problem
 from scripts.datalists.cohort_checks import compare, describe
 from scripts.datalists.examine import Image, Record
 

@@ -7,7 +7,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from scripts.datalists.examine import CHECKS, examine
+from common.data.scan_checks import CHECKS
+from scripts.datalists.examine import examine
 from tests.damaged_scans import CASE, HEADERS, SHAPE, VOXELS, brain, save, scaled_bytes, write_case
 
 ONE = {"subject": "s", "image": ["t1.nii.gz"]}

@@ -52,5 +52,5 @@ def write_evaluation(
         for case in scores
     ]
     convention = "brats2023" if protocol.name == "brats" else "atlas"
-    results.write(folder, scores, protocol, files, convention, name)
+    results.write(folder, results.Details(name, convention, protocol, files, scores))
     return str(folder)

@@ -113,16 +113,15 @@ def test_earlier_results_are_replaced_and_a_page_that_fails_leaves_no_older_one(
     assert (folder / "out/other.txt").exists()
 
 
-def test_faulty_files_are_named_before_anything_is_scored(cohort, monkeypatch):
+def test_faulty_files_are_named_and_nothing_is_written(cohort):
     folder, _ = cohort
     save(folder / "p/c1.nii.gz", 3 * label_map([0, 1]), AFFINE)
     save(folder / "p/c2.nii.gz", np.zeros((3, 3, 3)), AFFINE)
     (folder / "r/c4.nii.gz").write_bytes(b"no NIfTI")
-    monkeypatch.setattr(module, "score", lambda *_, **__: pytest.fail("scored"))
     with pytest.raises(InputError) as error:
         run(folder, folder / "out", workers=2)
-    expected = f"{folder}/p/c1.nii.gz: label 3; expected labels 0, 1 (2 more of 5 cases have errors)"
-    assert str(error.value) == expected
+    found = "label 3, which looks like brats2023; expected labels 0, 1 (atlas)"
+    assert str(error.value) == f"{folder}/p/c1.nii.gz: {found} (2 more of 5 cases have errors)"
     assert not (folder / "out").exists()
     save(folder / "r/c0.nii.gz", 3 * blobs(0), AFFINE)
     save(folder / "r/c2.nii.gz", 4 * blobs(0), AFFINE)
@@ -142,7 +141,7 @@ def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, mo
         raise MemoryError
 
     monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [work(files) for files in cases])
-    monkeypatch.setattr(module, "labels_of", hungry)
+    monkeypatch.setattr(module, "score", hungry)
     with pytest.raises(InputError, match=r"r/c0.nii.gz: out of memory; expected fewer --workers"):
         run(folder, folder / "out")
 
@@ -180,5 +179,6 @@ def test_a_score_uses_the_spacing_of_the_affine(tmp_path):
     reference = np.zeros(BLOBS_SHAPE, np.uint8)
     reference[0, 0, :11] = 1
     files = CaseFiles("c", None, save(tmp_path / "c.nii.gz", reference, AFFINE), None)
-    (lesion,) = score(files, metrics.protocol("isles"), "atlas")["lesion"].lesions
+    _, scores = score(files, metrics.protocol("isles"), "atlas")
+    (lesion,) = scores["lesion"].lesions
     assert lesion.volume == pytest.approx(11 * 0.7 * 1.3 * 2.5, rel=1e-12)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from scripts.experiments.mapping import paper
+from scripts.experiments.study import paper
 
 # Averages that rounding does not explain
 DISAGREE = {

@@ -3,15 +3,12 @@
 import re
 from pathlib import Path
 
-import jsonschema
 import pytest
 import yaml
 
 from scripts.experiments.jobs import ROOT, Places, jobs_of
-from scripts.experiments.mapping import check_mapping, paper
 from scripts.experiments.rows import select
-from scripts.experiments.schema import SCHEMA
-from scripts.experiments.study import STUDIES, read
+from scripts.experiments.study import STUDIES, check, paper, read
 
 ROOTS = {layout: Path("/data") / layout for layout in ("ukb", "brats", "atlas", "own")}
 FILES = {name: Path("/files") / name for name in ("folds", "ct", "model_zoo")}
@@ -70,5 +67,4 @@ def test_the_tables_of_the_documentation_are_valid():
     block = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "reports.md").read_text(encoding="utf-8"), re.DOTALL)[0]
     content = read("sizes")[1] | yaml.safe_load(block)
     content["runs"] = content["runs"] | {"mine": content["runs"]["scratch"]}
-    jsonschema.validate(content, SCHEMA)
-    check_mapping(content, Path("docs/reports.md"))
+    check(content, "docs/reports.md")

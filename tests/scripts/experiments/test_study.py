@@ -5,14 +5,12 @@ from collections import Counter
 from itertools import product
 from pathlib import Path
 
-import jsonschema
 import pytest
 import yaml
 
 from common.errors import InputError
 from scripts.experiments.jobs import OWN, ROOT, Places, jobs_of
-from scripts.experiments.schema import SCHEMA
-from scripts.experiments.study import read
+from scripts.experiments.study import check, read
 from tests.support import one_line
 
 ROOTS = {"ukb": Path("/data/ukb"), "brats": Path("/data/brats"), "atlas": Path("/data/atlas")}
@@ -110,6 +108,15 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
         ({"runs": {"a": {"command": "true", "target": "../../b"}}}, "$.runs.a.target = "),
         ({"runs": {"a": {"bundle": "b", "datalist": "ukb", "overlays": ["../x.yaml"]}}}, "$.runs.a.overlays[0] = "),
         ({"runs": {"a": {"command": "true", "for": {"size": ["a/b"]}}}}, "$.runs.a.for.size[0] = "),
+        ({"runs": {"a": {"comand": "true"}}}, "$.runs.a = "),
+        (
+            {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "options": {"iteratoins": 2}}}},
+            "runs.a.options.iteratoins: no such option of brats_finetune; did you mean iterations?",
+        ),
+        (
+            {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "evaluation": {"protocl": "dice"}}}},
+            "runs.a.evaluation.protocl: no such option of brats_finetune; did you mean protocol?",
+        ),
     ],
 )
 def test_a_study_that_does_not_fit_is_refused_in_one_line(tmp_path, change, message):
@@ -177,10 +184,10 @@ def test_data_sets_of_a_folder(tmp_path):
     few = {"from": "all", "for": {"fraction": [0.1]}, "options": {"fraction": "{fraction}"}}
     model = {"bundle": "brats_finetune", "datalist": "few", "evaluate": True}
     content = {"title": "Real", "datalists": {"all": data, "few": few}, "runs": {"model": model}}
-    jsonschema.validate(content, SCHEMA)
+    check(content, "a study")
     for entry in ({**data, "data": "../ixi"}, {**data, "data": "a/b"}, {**data, "options": {"root": "/etc"}}):
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({**content, "datalists": {"all": entry}}, SCHEMA)
+        with pytest.raises(InputError):
+            check({**content, "datalists": {"all": entry}}, "a study")
     root = tmp_path / "IXI-2"
     places = Places(Path("/out"), {OWN: tmp_path})
     missing = jobs_of(content, places)

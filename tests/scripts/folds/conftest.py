@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.folds.setup import Folds, Setup, set_up
+from scripts.folds.setup import Setup, set_up
 
 REGIONS = {"whole": [1, 2], "core": [2]}
 
@@ -43,7 +43,7 @@ def prepare(own) -> Callable[..., Setup]:
             "overlays": [],
             "gpus": 1,
         }
-        options = {"modalities": "['T1','FLAIR']"} | others
-        return set_up(**arguments | given, folds=Folds(folds, fold_to, validation, 0), options=options)
+        dealing = {"folds": folds, "fold_to": fold_to, "validation": validation, "folds_seed": 0}
+        return set_up(**arguments | given | dealing, options={"modalities": "['T1','FLAIR']"} | others)
 
     return prepared

@@ -36,10 +36,10 @@ def cross_validate(tmp_path, monkeypatch):
         run = {"command": f"python {script} {{fold}} {{output}}", "for": {"fold": [0, 1, 2]}, "files": ["script"]}
         places = Places(out, files={"script": script})
         study = {"title": "a", "datalists": {}, "runs": {"model": run}}
-        return Setup("model", script, {}, [0, 1, 2], places, jobs_of(study, places), {"bundle": "model", "folds": 3})
+        return Setup("model", script, {}, [0, 1, 2], places, jobs_of(study, places))
 
     monkeypatch.setattr(module, "set_up", set_up)
-    monkeypatch.setattr(summary, "summarise", lambda setup: {**setup.identity, "cases": 3})
+    monkeypatch.setattr(summary, "summarise", lambda setup: {"cases": 3})
     monkeypatch.setattr(summary, "lines", lambda content, numbers: [f"{content['cases']} cases"])
 
     def run(**options):
@@ -59,13 +59,13 @@ def test_a_fold_that_fails_is_named_with_its_log_and_does_not_stop_the_others(cr
         cross_validate()
     assert ended.value.code == 1
     log = tmp_path / "out/jobs/model/fold1/run.log"
-    assert capsys.readouterr().out.splitlines()[-1] == f"fold 1: model/fold1 is failed: it broke: 1; log {log}"
+    assert capsys.readouterr().out.splitlines()[-1] == f"model/fold1 is failed: it broke: 1; log {log}"
     assert log.read_text().endswith("it broke: 1\n")
-    assert record(tmp_path) == {"bundle": "model", "folds": 3}
+    assert not (tmp_path / "out/folds.json").exists()
     (tmp_path / "fail-1").unlink()
     assert sorted(cross_validate()) == ["0", "1", "1", "2"]
     assert capsys.readouterr().out.splitlines()[-1] == "3 cases"
-    assert record(tmp_path) == {"bundle": "model", "folds": 3, "cases": 3}
+    assert record(tmp_path) == {"cases": 3}
 
 
 def test_stale_results_are_kept_and_told_or_redone(cross_validate, tmp_path, capsys):
@@ -75,7 +75,7 @@ def test_stale_results_are_kept_and_told_or_redone(cross_validate, tmp_path, cap
         cross_validate()
     assert ended.value.code == 1
     shown = capsys.readouterr().out.splitlines()[-4:]
-    assert shown[0] == f"fold 0: model/fold0 is stale: {tmp_path}/work.py changed"
+    assert shown[0] == f"model/fold0 is stale: {tmp_path}/work.py changed"
     assert shown[-1] == "stale results were kept; --stale=redo makes them again"
     assert record(tmp_path)["cases"] == 3, "what was there stays"
     assert len(cross_validate(stale="redo")) == 6

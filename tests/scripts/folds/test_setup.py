@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError, input_error_message
-from scripts.folds.setup import check_output
 from tests.support import ROOT, one_line
 
 
@@ -39,7 +38,10 @@ def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
     }
     dealing = options_of(setup.jobs["datalist/fold1"])
     assert dealing.items() >= {"folds": "2", "fold": "1", "fold_to": "testing", "validation": "1", "seed": "0"}.items()
-    assert setup.pooled.needs == ("brats_finetune/fold0/evaluation", "brats_finetune/fold1/evaluation")
+    assert setup.jobs["brats_finetune/pooled"].needs == (
+        "brats_finetune/fold0/evaluation",
+        "brats_finetune/fold1/evaluation",
+    )
     assert not out.exists()
 
 
@@ -110,24 +112,3 @@ def test_held_out_subjects_may_lack_what_training_subjects_lack(prepare, own):
         entry["image"][1] = None  # in both folds, some subject without FLAIR is trained on
     own.write_text(json.dumps(content))
     prepare()
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"notes.txt": ""}, "holds notes.txt; expected a new folder, or one of an earlier run"),
-        ({"folds.json": '{"bundle": "b", "folds": 5}'}, "holds a run with folds=5; expected folds=2"),
-        ({"folds.json": "{"}, "folds.json: not JSON"),
-    ],
-)
-def test_an_output_folder_of_something_else_is_refused(tmp_path, files, message):
-    identity = {"bundle": "b", "folds": 2}
-    check_output(tmp_path / "new", identity)
-    check_output(tmp_path, identity)
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    with pytest.raises(InputError) as error:
-        check_output(tmp_path, identity)
-    assert message in one_line(error)
-    (tmp_path / "folds.json").write_text(json.dumps(identity | {"cases": 3}))
-    check_output(tmp_path, identity)

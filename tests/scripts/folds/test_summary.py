@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from common.inference.results import write
 from common.metrics.protocols import Scores, protocol
-from scripts.evaluate.folders import named_folders
-from scripts.evaluate.pool import pool
+from scripts.evaluate.folders import named_folders, pool
 from scripts.folds.summary import inference, lines, summarise
 from tests.scripts.evaluate.evaluations import write_evaluation
 
@@ -22,7 +22,8 @@ def evaluated(prepare):
             for n, value in enumerate(values)
         }
         write_evaluation(setup.evaluation(fold).results, cases, rules)
-    pool(named_folders("pool", [str(setup.evaluation(fold).results) for fold in DICE]), setup.pooled.results)
+    folders = named_folders("pool", [str(setup.evaluation(fold).results) for fold in DICE])
+    write(setup.jobs["brats_finetune/pooled"].results, pool(folders))
     return setup
 
 

@@ -5,7 +5,7 @@ import pytest
 from common.errors import InputError
 from scripts.phantoms.anatomy import add_glioma, make_head
 from scripts.phantoms.cohort import make
-from scripts.phantoms.layouts import LAYOUTS
+from scripts.phantoms.layouts import PHANTOMS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 
 SPACING = 4  # mm
@@ -13,7 +13,7 @@ SPACING = 4  # mm
 
 @pytest.fixture(scope="module")
 def grid():
-    return LAYOUTS["atlas"].grid(float(SPACING))
+    return PHANTOMS["atlas"].grid(float(SPACING))
 
 
 def _files(root):
@@ -48,7 +48,7 @@ def test_files_are_named_as_in_the_cohorts_and_nothing_else_is_left(cohorts):
 )
 def test_volumes_have_the_grid_of_the_cohort(cohorts, layout, shape, orientation, dtype, corner):
     """The shape at 1 mm is that of the real files."""
-    assert LAYOUTS[layout].grid(1.0).shape == shape
+    assert PHANTOMS[layout].grid(1.0).shape == shape
     images = [nib.load(path) for path in sorted((cohorts / layout).rglob("*.nii.gz"))]
     assert {image.shape for image in images} == {tuple(-(-edge // SPACING) for edge in shape)}
     assert {"".join(nib.aff2axcodes(image.affine)) for image in images} == {orientation}
@@ -68,7 +68,7 @@ def test_the_brain_lies_in_the_middle_whatever_the_orientation(cohorts, layout):
     image = nib.load(path)
     foreground = np.asarray(image.dataobj) > 0.3 * np.percentile(np.asarray(image.dataobj), 99)
     centre = nib.affines.apply_affine(image.affine, np.argwhere(foreground).mean(0))
-    expected = np.array([0, -17, 10]) + LAYOUTS[layout].mni_origin
+    expected = np.array([0, -17, 10]) + PHANTOMS[layout].mni_origin
     np.testing.assert_allclose(centre, expected, atol=20)
     assert abs(centre[0] - expected[0]) < 6  # the left half mirrors the right one
 
@@ -108,10 +108,8 @@ def test_the_same_seed_gives_the_same_bytes_on_two_workers(cohorts, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layout": "oasis"}, "layout=oasis: expected one of ukb, brats, brats2023, atlas, atlas_sites"),
+        ({"layout": "oasis"}, "layout=oasis: expected one of ukb, brats, atlas"),
         ({"spacing": 5}, "--spacing=5: expected millimetres"),
-        ({"layout": "ukb", "without_mask": 1}, "--without_mask=1: the layout ukb has no such subjects"),
-        ({"second_visits": 1}, "--second_visits=1: the layout brats has no such .* expected .*'ukb', 'brats2023'"),
         ({"output": "/dev/null/x"}, "^--output=/dev/null/x: expected a folder that can be written to$"),
     ],
 )
@@ -133,33 +131,3 @@ def test_a_folder_in_use_is_left_alone_unless_told(tmp_path):
     make("ukb", 1, tmp_path, spacing=SPACING, workers=1, overwrite=True)
     assert other.read_text() == "mine"
     assert nib.load(stale).shape == (46, 55, 46)
-
-
-def test_some_participants_of_uk_biobank_have_a_second_visit_a_short_scan_or_no_flair(tmp_path):
-    """The second visit has the same head and another day's scan."""
-    make("ukb", 2, tmp_path, spacing=SPACING, second_visits=1, too_few_slices=1, without_flair=1, workers=1)
-    visits = ["1000012_20252_2_0/T1/T1", "1000012_20252_3_0/T1/T1", "1000049_20252_2_0/T1/T1"]
-    visits += ["1000012_20253_2_0/T2_FLAIR/T2_FLAIR", "1000012_20253_3_0/T2_FLAIR/T2_FLAIR"]
-    assert _files(tmp_path) == sorted(f"{visit}_brain_to_MNI.nii.gz" for visit in visits)
-    first, second = (_voxels(tmp_path / f"{visit}_brain_to_MNI.nii.gz") for visit in visits[:2])
-    seen = 80 // SPACING  # mm that --too_few_slices promises
-    assert not first[:, :, seen:].any()
-    assert second[:, :, seen:].any()
-    np.testing.assert_array_equal(first[:, :, :seen] > 0, second[:, :, :seen] > 0)
-    assert (first[:, :, :seen] != second[:, :, :seen]).any()
-
-
-def test_brats_2023_has_its_own_names_and_labels_and_a_test_set_without_masks(tmp_path):
-    make("brats2023", 3, tmp_path, spacing=SPACING, without_lesion=1, without_mask=1, workers=1)
-    names = [f"BraTS-GLI-0000{patient}-000" for patient in range(3)]
-    masks = [f"{name}/{name}-seg.nii.gz" for name in names[:2]]
-    images = [f"{name}/{name}-{kind}.nii.gz" for name in names for kind in ("t2f", "t1c", "t1n", "t2w")]
-    assert _files(tmp_path) == sorted(images + masks)
-    assert [set(np.unique(_voxels(tmp_path / mask))) for mask in masks] == [{0}, {0, 1, 2, 3}]
-
-
-def test_atlas_comes_in_folders_of_sites_and_a_test_set_has_no_mask(tmp_path):
-    make("atlas_sites", 5, tmp_path, spacing=SPACING, without_mask=1, workers=2)
-    names = [f"sub-r001s00{index}" for index in range(1, 5)]
-    training = [f"Training/R001/{ATLAS_FILE.format(name, kind)}" for name in names for kind in ATLAS_KINDS]
-    assert _files(tmp_path) == sorted([*training, f"Testing/R002/{ATLAS_FILE.format('sub-r002s001', 'T1w')}"])

@@ -10,7 +10,7 @@ from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 
 from scripts.phantoms.cohort import make
 from scripts.phantoms.hard_heads import DIFFICULT, LESIONS, MIMICS, make_hard_head
-from scripts.phantoms.layouts import LAYOUTS
+from scripts.phantoms.layouts import PHANTOMS
 from scripts.phantoms.mr_signal import SEQUENCES
 from scripts.phantoms.scanners import SNR, Scanner, scan_on
 
@@ -41,9 +41,9 @@ def cohorts(tmp_path_factory):
 def _subjects(root, layout):
     """Images [modality, x, y, z] and label of each subject."""
     for index in range(TRAINING + TESTING):
-        case = LAYOUTS[layout].case(index)
-        images = np.stack([np.asarray(nib.load(root / file).dataobj) for file in case.images.values()])
-        yield images.astype(np.float32), np.asarray(nib.load(root / case.label).dataobj)
+        files, label = PHANTOMS[layout].files_of(index)
+        images = np.stack([np.asarray(nib.load(root / file).dataobj) for file in files.values()])
+        yield images.astype(np.float32), np.asarray(nib.load(root / label).dataobj)
 
 
 def test_the_standard_cohort_is_what_it_was(tmp_path):
@@ -58,7 +58,7 @@ def test_the_standard_cohort_is_what_it_was(tmp_path):
 
 def test_the_same_seed_gives_the_same_bytes_on_one_or_two_workers(tmp_path):
     for workers in (1, 2):
-        make("brats2023", 2, tmp_path / str(workers), spacing=4, seed=3, difficulty="hard", workers=workers)
+        make("brats", 2, tmp_path / str(workers), spacing=4, seed=3, difficulty="hard", workers=workers)
     made = {path.relative_to(tmp_path / "1"): path.read_bytes() for path in (tmp_path / "1").rglob("*.nii.gz")}
     assert made == {path: (tmp_path / "2" / path).read_bytes() for path in made} != {}
 
@@ -83,7 +83,7 @@ def test_lesions_are_many_and_mostly_below_one_millilitre(cohorts, layout, disea
 
 
 def test_what_resembles_lesions_lies_outside_of_the_label_and_tissue_fractions_add_up_to_one():
-    grid = LAYOUTS["brats"].grid(4.0)
+    grid = PHANTOMS["brats"].grid(4.0)
     subject = make_hard_head(np.random.default_rng(7), grid, True, "tumours", ["T1", "FLAIR"])
     for tissue in MIMICS:
         assert subject.host[tissue].sum() * 4**3 > 50  # mm3
@@ -97,7 +97,7 @@ def test_what_resembles_lesions_lies_outside_of_the_label_and_tissue_fractions_a
 def test_noise_is_rician_and_as_strong_as_stated():
     """In air the mean of Rayleigh noise is sqrt(pi/2) of the noise in a channel."""
     rng, snr = np.random.default_rng(0), SNR[0]
-    subject = make_hard_head(rng, LAYOUTS["atlas"].grid(4.0), False, None, ["T1"])
+    subject = make_hard_head(rng, PHANTOMS["atlas"].grid(4.0), False, None, ["T1"])
     scanner = Scanner(snr=snr, gamma=1.0, field=0.0, smoothing=0.0, slice_width=0.0, axis=2)
     volume = scan_on(rng, subject.seen_by("T1"), SEQUENCES["T1"], 0.2, scanner)
     air = volume[:, :4, -4:].ravel()

@@ -19,7 +19,7 @@ from common.metrics.measures import dice
 from common.prepare.subject import default_reference
 from common.prepare.targets import TARGETS
 from common.prepare.volumes import Grid
-from scripts.phantoms.layouts import LAYOUTS
+from scripts.phantoms.layouts import PHANTOMS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 from scripts.prepare.store import mask_file, read_record
 
@@ -44,11 +44,11 @@ def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: floa
         seed: of the head and its motions.
         spacing: edge of the phantom's voxels, mm; the scans' voxels grow with it.
     """
-    kind = LAYOUTS[layout]
+    kind = PHANTOMS[layout]
     rng = np.random.default_rng([seed, index])
-    head = kind.head(rng, kind.grid(spacing), False, False)
+    head = kind.head(rng, kind.grid(spacing), False)
     agent, affine = rng.uniform(0.15, 0.4), kind.affine(spacing)
-    case = kind.case(index)
+    subject = kind.subject(index)
     motion = np.random.default_rng([seed, index, 1])
     centre = np.array(CENTRE) + kind.mni_origin
     first = _rigid(motion, *TURN, centre)
@@ -64,7 +64,7 @@ def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: floa
         placed = np.diag([-edges[0], -edges[1], edges[2], 1.0])
         placed[:3, 3] = middle - placed[:3, :3] @ ((np.array([x, y, z]) - 1) / 2)
         raw = sampled(image, motions[modality] @ affine, Grid((x, y, z), placed))
-        path = folder / "raw" / case.subject / f"{case.subject}_{modality}.nii.gz"
+        path = folder / "raw" / subject / f"{subject}_{modality}.nii.gz"
         write_volume(path, raw.round().astype(np.int16), placed, compresslevel=1)
     brain = head.depth.reshape(head.grid.shape) > 0
     chosen = np.flatnonzero(brain)[::EVERY]
@@ -77,8 +77,8 @@ def make_raw(layout: str, index: int, folder: Path, seed: int = 0, spacing: floa
         "origins": head.origins[:, chosen].T,
     }
     truth |= {f"motion_{modality}": matrix for modality, matrix in motions.items()}
-    np.savez_compressed(folder / TRUTH / f"{case.subject}.npz", **truth)
-    return case.subject
+    np.savez_compressed(folder / TRUTH / f"{subject}.npz", **truth)
+    return subject
 
 
 def _rigid(rng: Generator, degrees: float, distance: float, centre: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from common.prepare.brain import DEEPBET, brain_of, mirrored_brain
 from common.prepare.figures import LIMITS
 from common.prepare.targets import TARGETS
 from common.prepare.volumes import read_volume
-from scripts.phantoms.layouts import LAYOUTS
+from scripts.phantoms.layouts import PHANTOMS
 from scripts.prepare.store import folder_of
 from tests.scripts.prepare.moved_heads import brain_dice, errors
 
@@ -188,7 +188,7 @@ def test_what_is_done_stays_and_leftovers_of_a_killed_run_go(cohort, run_prepare
 
 def test_the_targets_are_the_grids_of_the_embedded_cohort():
     for layout, target in (("ukb", "mni_fsl"), ("brats", "sri24"), ("atlas", "mni")):
-        expected, grid = LAYOUTS[layout], TARGETS[target].grid(1.0)
+        expected, grid = PHANTOMS[layout], TARGETS[target].grid(1.0)
         assert grid.shape == expected.shape
         np.testing.assert_array_equal(grid.affine, expected.affine(1.0))
         assert TARGETS[target].mni_origin == expected.mni_origin

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.data.headers import broken_file, check_headers
+from common.data.scan_checks import broken_file, check_headers
 from common.errors import InputError
 from tests.damaged_scans import CASE, HEADERS, absolute, brain, break_checksum, cut, save, shifted, write_case
 

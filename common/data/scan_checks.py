@@ -1,0 +1,410 @@
+"""Is this scan what a run expects? The one table of checks with its limits, and the checks of files and voxels.
+
+Training, evaluation, inference, preparation, deployment and `python -m scripts.datalists check` all ask here; how a
+scan was prepared (spacing, skull, extent, air, alignment) is measured and judged in `preparation`. What to call:
+
+* `check_headers(cases)`: all cases of a run, before it starts; it reads no voxel.
+* `read_scan(path)`: one file, checked, with its voxels.
+* `image_problem`, `label_problem`, `grid_problem`: voxels and grids in memory.
+* `what_broke(case, error)`: the words for a case that failed later.
+
+A function that finds a problem returns a `Problem`; a function that refuses one raises `InputError` with its text.
+A case is a dictionary with "subject", "image" (one file per modality, None for a missing one) and, if it has one,
+"label" (a file).
+"""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import inf, prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, shortened
+from .copies import check_copies
+from .regions import CONVENTIONS, aliases_of, known_labels
+from .volumes import length_of, open_volume, read_stored, read_voxels
+
+__all__ = [
+    "AFFINE_TOLERANCE",
+    "CHECKS",
+    "CURE",
+    "LARGEST",
+    "OFF_GRID",
+    "Problem",
+    "broken_file",
+    "check_headers",
+    "edges_of",
+    "files_in",
+    "first_line",
+    "grid_problem",
+    "image_problem",
+    "label_counts",
+    "label_problem",
+    "pixdim_problem",
+    "read_headers",
+    "read_scan",
+    "unreadable",
+    "what_broke",
+    "whole_labels",
+]
+
+# Check -> severity. An error breaks a training or its scores; a warning deserves a look.
+CHECKS = {
+    "missing": "error",
+    "unreadable": "error",
+    "dimensions": "error",
+    "size": "error",
+    "type": "error",
+    "shape": "error",
+    "affine": "error",
+    "not_finite": "error",
+    "constant": "error",
+    "no_signal": "error",
+    "label_values": "error",
+    "label_as_image": "error",
+    "no_label": "error",
+    "leakage": "error",
+    "duplicate": "error",
+    "copy": "error",
+    "pixdim": "warning",
+    "mask_copy": "warning",
+    "empty_mask": "warning",  # not an error: some patients have no lesion
+    "orientation": "warning",
+    "brain_extraction": "warning",
+    "spacing": "warning",  # this one and the next four are the checks of `preparation`
+    "skull": "warning",
+    "extent": "warning",
+    "air": "warning",
+    "alignment": "warning",
+    "intensity": "warning",
+    "negative": "warning",
+    "clipped": "warning",
+}
+OFF_GRID = ("shape", "affine")  # checks
+CURE = "python -m scripts.prepare brings raw scans onto one grid"
+
+AFFINE_TOLERANCE = 1e-3  # mm
+LABEL_TOLERANCE = 1e-5  # of a whole number: a header's scale factor is in single precision
+LARGEST = 2.0  # GiB in float32: 800 x 800 x 800 voxels, more than any scanner's
+SHOWN = 6  # label values in a message
+THREADS = 16  # they mostly wait for the storage; reading a header takes 0.3 ms
+
+Shaped = tuple[Sequence[int], NDArray[Any]]  # a volume's shape, and its affine [4, 4]
+
+
+class Problem(NamedTuple):
+    """A failed check: its name, the file ("" if there is no single one), the value found and the value expected."""
+
+    check: str
+    file: str
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.value}; expected {self.expected}" if self.file else self.text
+
+    @property
+    def text(self) -> str:
+        """Without the file."""
+        return f"{self.value}; expected {self.expected}"
+
+
+def files_in(case: Mapping[str, Any]) -> list[str]:
+    """The files of a case that are there: its images, then its label."""
+    return [str(file) for file in (*case["image"], case.get("label")) if file]
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type if it has no message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+# Files
+
+
+def check_headers(cases: Sequence[Mapping[str, Any]], largest: float = LARGEST) -> None:
+    """Check that all files exist, can be read, are 3D and share one grid within each case, and that no image is a copy.
+
+    Also finds files that are shorter than their header says. Takes about a second for 1,000 subjects of five files.
+
+    Args:
+        cases: as `common.data.Datalist.load` returns them.
+        largest: GiB that a volume may take in float32, according to its header.
+
+    Raises:
+        InputError: a header check fails; names the subject, the file, the value found and the value expected.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        problems = list(pool.map(lambda case: read_headers(case, "", largest)[0], cases))
+    errors = [[each for each in found if CHECKS[each.check] == "error"] for found in problems]
+    bad = [(case["subject"], found[0]) for case, found in zip(cases, errors, strict=True) if found]
+    if bad:
+        subject, problem = bad[0]
+        more = f" ({len(bad) - 1} more of {len(cases)} subjects have such a file)" if len(bad) > 1 else ""
+        cure = f"; {CURE}" if problem.check in OFF_GRID else ""
+        raise InputError(f"subject {subject}: {problem}{cure}{more}")
+    check_copies(cases)
+
+
+def read_headers(
+    case: Mapping[str, Any], root: str, largest: float = LARGEST
+) -> tuple[list[Problem], dict[str, Any], Any]:
+    """Problems of a case's headers, the files worth reading, and a file with the most common grid.
+
+    Args:
+        case: its files relative to `root`.
+        root: folder of the files; "" if the paths are absolute.
+        largest: GiB that a volume may take in float32.
+
+    Returns:
+        The problems; file -> image with only its header read, for files of the most common shape; one of these images
+        whose grid most files share, or None if no file can be read.
+    """
+    problems: list[Problem] = []
+    opened: dict[str, Any] = {}
+    for file in dict.fromkeys(files_in(case)):
+        scan, problem = _open(file, root, largest)
+        if problem is None:
+            opened[file] = scan
+        else:
+            problems.append(problem)
+    if not opened:
+        return problems, opened, None
+    grids = {file: (edges_of(scan), scan.affine) for file, scan in opened.items()}
+    agreeing = {
+        file: sum(grid_problem(file, grid, each, "") is None for each in grids.values()) for file, grid in grids.items()
+    }
+    reference = max(agreeing, key=lambda file: agreeing[file])  # of equals the first: an image before the label
+    for file, scan in opened.items():
+        grid, expected = grids[file], grids[reference]
+        if file != case.get("label") and grid[0] == expected[0]:  # images are stacked as they are, without reshaping
+            grid, expected = (scan.shape, grid[1]), (opened[reference].shape, expected[1])
+        problem = grid_problem(file, grid, expected, Path(reference).name) or pixdim_problem(file, scan)
+        problems += [problem] if problem else []
+    readable = {file: scan for file, scan in opened.items() if grids[file][0] == grids[reference][0]}
+    return problems, readable, opened[reference]
+
+
+def read_scan(path: str | Path, largest: float = inf, dtype: type | None = None) -> tuple[Any, np.ndarray]:
+    """Read a file of one volume after all checks of its header and its checksum.
+
+    Args:
+        path: of the file.
+        largest: GiB that it may take in float32.
+        dtype: of the voxels; nibabel's choice by default.
+
+    Returns:
+        The image as nibabel opens it, and its voxels [x, y, z] after the header's scaling.
+
+    Raises:
+        InputError: the file is missing, damaged, too large, not 3D, has no real numbers or no invertible affine.
+    """
+    file = str(path)
+    scan, problem = _open(file, "", largest)
+    try:
+        if problem is None:
+            return scan, read_voxels(scan, file, dtype).reshape(edges_of(scan))
+    except Exception as error:  # readers raise many kinds for damaged files
+        problem = unreadable(file, error)
+    raise InputError(str(problem))
+
+
+def unreadable(file: str, error: BaseException) -> Problem:
+    """The problem of a file whose voxels a reader could not read."""
+    return Problem("unreadable", file, first_line(error), "a file that can be read to its end")
+
+
+def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
+    """The first file that cannot be read to its end, and the reason in one line; None if all files can be read."""
+    for file in map(str, files):
+        try:
+            read_stored(open_volume(file), file)
+        except Exception as error:
+            return file, first_line(error)
+    return None
+
+
+def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
+    """Name the file that cannot be read; if all can be, the transforms' error and all files."""
+    if broken := broken_file(files_in(entry)):
+        return f"{broken[0]}: {broken[1]}; expected a NIfTI file that can be read"
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"cannot be prepared: {first_line(error)} ({', '.join(files_in(entry))})"
+
+
+def _open(file: str, root: str, largest: float) -> tuple[Any, Problem | None]:
+    """An image with only its header read, and what is wrong with the header or with the file's length."""
+    path = os.path.join(root, file)  # noqa: PTH118 (an absolute path stays as it is)
+    try:
+        scan = open_volume(path)
+        return scan, _header_problem(file, scan, path, largest)
+    except FileNotFoundError:
+        return None, Problem("missing", file, "no such file", "a file")
+    except Exception as error:
+        return None, Problem("unreadable", file, first_line(error), "a NIfTI image")
+
+
+def _header_problem(file: str, scan: Any, path: str, largest: float) -> Problem | None:
+    if len(edges_of(scan)) != 3 or 0 in scan.shape:
+        return Problem("dimensions", file, f"shape {_shape(scan.shape)}", "three dimensions")
+    if (declared := prod(map(int, scan.shape)) * 4 / 2**30) > largest:
+        value = f"shape {_shape(scan.shape)}, which takes {declared:.3g} GiB in float32"
+        return Problem("size", file, value, f"{largest:g} GiB at most, unless --largest_volume is set higher")
+    if scan.get_data_dtype().kind not in "biuf":
+        return Problem("type", file, f"voxels of type {scan.get_data_dtype()}", "real numbers")
+    if not np.isfinite(scan.affine).all() or abs(np.linalg.det(scan.affine)) < 1e-9:
+        return Problem("affine", file, "an affine that cannot be inverted", "one that maps voxels to mm")
+    if not _is_complete(path, scan):
+        try:
+            read_stored(scan, path)
+        except Exception as error:
+            return unreadable(file, error)
+    return None
+
+
+def _is_complete(path: str, scan: Any) -> bool:
+    """Whether a file seems to be as long as its header says, without reading it.
+
+    A gzip file ends with the length of its content modulo 2**32, or with the length of its last member if it has
+    several.
+    """
+    import nibabel  # here, as it is slow to import
+
+    if not isinstance(scan, nibabel.Nifti1Image):
+        return True
+    if path.endswith(".gz"):
+        with Path(path).open("rb") as stream:
+            stream.seek(-4, os.SEEK_END)
+            return int.from_bytes(stream.read(4), "little") == length_of(scan) % 2**32
+    return not path.endswith(".nii") or Path(path).stat().st_size >= length_of(scan)
+
+
+# Grids
+
+
+def edges_of(scan: Any) -> tuple[int, ...]:
+    """The shape without the trailing ones that some tools append to three dimensions."""
+    edges = tuple(scan.shape)
+    while len(edges) > 3 and edges[-1] == 1:
+        edges = edges[:-1]
+    return edges
+
+
+def grid_problem(
+    file: str, grid: tuple[Sequence[int], NDArray[Any]], expected: tuple[Sequence[int], NDArray[Any]], other: str
+) -> Problem | None:
+    """How a volume's grid differs from another one's: its shape, or its affine by more than 0.001 mm.
+
+    Args:
+        file: whose grid it is.
+        grid: shape, and affine [4, 4].
+        expected: those of the other volume.
+        other: its name.
+    """
+    (shape, affine), (edges, reference) = grid, expected
+    if tuple(shape) != tuple(edges):
+        return Problem("shape", file, f"shape {_shape(shape)}", f"{_shape(edges)}, that of {other}")
+    if np.array_equal(affine, reference):  # the usual case, in a tenth of the time
+        return None
+    off = np.abs(np.subtract(affine, reference)).max()
+    return (
+        None
+        if off <= AFFINE_TOLERANCE
+        else Problem("affine", file, f"affine differs by up to {off:.3g} mm", f"that of {other}")
+    )
+
+
+def pixdim_problem(file: str, scan: Any) -> Problem | None:
+    """Whether the edges of the voxels that a header states differ from those that its affine gives."""
+    zooms, edges = scan.header.get_zooms()[:3], np.linalg.norm(scan.affine[:3, :3], axis=0)
+    if np.allclose(zooms, edges, rtol=0, atol=AFFINE_TOLERANCE):
+        return None
+    of_header, of_affine = (" x ".join(f"{edge:g}" for edge in sizes) for sizes in (zooms, edges))
+    return Problem("pixdim", file, f"voxels of {of_header} mm by pixdim", f"those of its affine, {of_affine} mm")
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+# Voxels
+
+
+def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
+    """Whether the voxels of an image are not finite, or, but for those that are 0, all the same.
+
+    Args:
+        file: of the image.
+        volume: its voxels after the header's scaling.
+    """
+    if not np.isfinite(volume).all():
+        count = f"{np.isnan(volume).sum()} voxels NaN, {np.isinf(volume).sum()} infinite"
+        return Problem("not_finite", file, count, "finite ones")
+    if not volume.any():
+        return Problem("constant", file, "zero everywhere", "a brain")
+    if (value := _only_value(volume)) is not None:
+        return Problem("constant", file, f"{value:g} in every voxel that is not 0", "a brain, not a mask of it")
+    return None
+
+
+def _only_value(volume: NDArray[Any]) -> float | None:
+    """The value of all voxels that are not 0, if they share one; a few of them usually show that they do not."""
+    flat = volume.reshape(-1, order="F" if volume.flags.f_contiguous else "C")
+    for step in (997, 1):
+        values = flat[::step]
+        values = values[values != 0]
+        if len(values) and values.min() != values.max():
+            return None
+    return float(values[0])
+
+
+def label_counts(voxels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """The values of a label map, sorted, and the number of voxels that have each."""
+    values, counts = np.unique(voxels[voxels != 0], return_counts=True)  # only the few that are not zero are sorted
+    if background := voxels.size - counts.sum():
+        values, counts = np.append(values, values.dtype.type(0)), np.append(counts, background)
+    order = np.argsort(values)
+    return values[order], counts[order]
+
+
+def whole_labels(values: NDArray[Any]) -> frozenset[int]:
+    """Label values as whole numbers; those of `label_problem` must have passed."""
+    return frozenset(np.rint(values).astype(int).tolist())
+
+
+def label_problem(file: str, values: NDArray[Any], conventions: Collection[str] = ()) -> Problem | None:
+    """Whether the values of a label map are no labels, or none of a convention; 3 and 4 are never confused.
+
+    Args:
+        file: of the label map.
+        values: the different ones; a header's scaling may leave them off whole numbers by 0.00001.
+        conventions: label conventions that may be mixed, see `common.data.regions`; none asks for whole numbers only.
+    """
+    if not np.isfinite(values).all():
+        return Problem("not_finite", file, "NaN or infinite labels", "whole numbers")
+    broken = values[np.abs(values - np.rint(values)) > LABEL_TOLERANCE]
+    if len(broken):
+        return Problem("label_values", file, f"label {_listed(broken)}", "whole numbers")
+    if not conventions:
+        return None
+    found = whole_labels(values)
+    known = frozenset[int]().union(*map(known_labels, conventions))
+    if unknown := sorted(found - known):
+        sizes = {name: len(known_labels(name)) for name in CONVENTIONS if found <= known_labels(name)}
+        alike = [name for name in sizes if sizes[name] == min(sizes.values())]
+        guess = f", which looks like {' or '.join(alike)}" if alike else ""
+        expected = f"labels {', '.join(map(str, sorted(known)))} ({' or '.join(conventions)})"
+        return Problem("label_values", file, f"label {_listed(unknown)}{guess}", expected)
+    for value, other in aliases_of(conventions).items():
+        if {value, other} <= found:
+            return Problem("label_values", file, f"labels {other} and {value}", "one of them for enhancing tumour")
+    return None
+
+
+def _listed(values: Sequence[float] | NDArray[Any]) -> str:
+    return shortened([f"{value:g}" for value in values], SHOWN)
