@@ -25,6 +25,21 @@ COLUMNS = (
     *("gain", "gain_low", "gain_high", "p", "p_holm", "stale", "reason"),
     *("record", "evaluation"),
 )
+SHOWN = (
+    *(
+        "row",
+        "metric",
+        "paper",
+        "ours",
+        "difference",
+        "95 % interval",
+        "SD",
+        "gain (95 % interval)",
+        "p (Holm)",
+        "runs",
+    ),
+    "note",
+)
 DASH = "–"
 AVERAGE = "average"
 
@@ -72,11 +87,12 @@ def write_report(
         _write_plain(folder / "tables" / "table-7", "Table 7", ("group", "bin", "paper", "ours"), _people(counts))
     page = render(
         Path(__file__).with_name("report.html.j2"),
-        {"number": shown, "change": changed, "gain": _gain, "p": _p, "relative": lambda file: _relative(file, folder)},
+        {"number": shown, "texts": _texts, "relative": lambda file: _relative(file, folder)},
         title=study["title"],
         states=Counter(state.name for state in states.values()),
         jobs=len(jobs),
         tables=tables,
+        columns=SHOWN,
         settings=settings,
         people=None if counts is None else _people(counts),
         asks_people=any(spec["table"] == 7 for spec in specs) or counts is not None,
@@ -169,38 +185,28 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 
 
 def markdown(table: Table) -> str:
-    """A table in Markdown: its averages, then its columns, then where the paper disagrees with itself."""
-    head = (
-        "row",
-        "metric",
-        "paper",
-        "ours",
-        "difference",
-        "95 % interval",
-        "SD",
-        "against",
-        "gain (95 % interval)",
-        "p (Holm)",
-    )
+    """A table in Markdown: its averages, then where the paper disagrees with itself."""
     lines = [f"# Table {table.number}: {table.title}", ""]
     lines += [_escaped(table.note), ""] if table.note else []
-    lines += _markdown_table((*head, "runs", "note"), [_summary(entry) for entry in table.entries])
-    labels = list(dict.fromkeys(cell.label for entry in table.entries for cell in entry.cells))
-    if "labels" in paper()[table.number]:
-        rows = [(entry.row, entry.label, *_columns(entry, labels)) for entry in table.entries]
-        lines += ["", "Paper / ours:", "", *_markdown_table(("row", "metric", *labels), rows)]
+    lines += _markdown_table(SHOWN, [_texts(entry) for entry in table.entries])
     lines += ["", "In the paper:", "", *(f"* {text}" for text in table.inconsistent)] if table.inconsistent else []
     return "\n".join(lines) + "\n"
 
 
-def _summary(entry: Entry) -> list[str]:
+def _texts(entry: Entry) -> list[str]:
+    """An entry in words, one for each of `SHOWN`."""
     interval = DASH if math.isnan(entry.low) else f"{shown(entry.low, entry.unit)} to {shown(entry.high, entry.unit)}"
-    quoted = f"quoted: {entry.quoted}" if entry.quoted and entry.planned else ""
-    note = "; ".join(part for part in (entry.reason, quoted) if part)
+    contrast = entry.contrast
+    against = f"against {entry.baseline}" if entry.baseline else ""
+    if entry.baseline and contrast.cases:
+        trainings = " and ".join(map(str, contrast.trainings))
+        against += f", {contrast.cases} common cases, {trainings} trainings"
+    quoted = f"the paper quotes {entry.quoted}" if entry.quoted and entry.planned else ""
     return [
-        *(entry.row, entry.label, shown(entry.paper, entry.unit, entry.digits), shown(entry.ours, entry.unit)),
-        *(changed(entry.difference, entry.unit), interval, shown(entry.sd, entry.unit), entry.baseline or DASH),
-        *(_gain(entry), _p(entry.p_holm), f"{entry.done} of {entry.planned}", note),
+        *(entry.row, entry.label if entry.unit == "1" else f"{entry.label} ({entry.unit})"),
+        *(shown(entry.paper, entry.unit, entry.digits), shown(entry.ours, entry.unit)),
+        *(changed(entry.difference, entry.unit), interval, shown(entry.sd, entry.unit), _gain(entry), _p(entry.p_holm)),
+        *(f"{entry.done} of {entry.planned}", "; ".join(text for text in (against, entry.reason, quoted) if text)),
     ]
 
 
@@ -210,20 +216,6 @@ def _gain(entry: Entry) -> str:
         changed(value, entry.unit) for value in (entry.contrast.gain, entry.contrast.low, entry.contrast.high)
     )
     return gain if DASH in limits else f"{gain} ({' to '.join(limits)})"
-
-
-def _columns(entry: Entry, labels: Sequence[str]) -> list[str]:
-    cells = {cell.label: cell for cell in entry.cells}
-    found = []
-    for label in labels:
-        cell = cells.get(label)
-        found.append(_pair(cell, entry) if cell else DASH)
-    return found
-
-
-def _pair(cell: Cell, entry: Entry) -> str:
-    mark = " (stale)" if cell.is_stale else ""
-    return f"{shown(cell.paper, entry.unit, entry.digits)} / {shown(cell.ours, entry.unit)}{mark}"
 
 
 def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:

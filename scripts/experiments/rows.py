@@ -1,8 +1,9 @@
-"""What a study has for a row of a table: its runs, their scores by case, and why scores are missing."""
+"""What a study has for a row of a table: its runs, their scores by case, and the statistics of these."""
 
 import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,30 +19,41 @@ from scripts.experiments.engine import State
 from scripts.experiments.jobs import Job
 from scripts.experiments.study import ROW_KEYS
 
-__all__ = ["Contrast", "Run", "Scores", "contrast", "estimate", "interval", "runs_of", "scores_of", "select", "spread"]
+__all__ = [
+    "Contrast",
+    "RowRun",
+    "Scores",
+    "contrast",
+    "estimate",
+    "interval",
+    "runs_of",
+    "scores_of",
+    "select",
+    "spread",
+]
 
 Scores = Mapping[str, ArrayLike]  # by case: [regions], NaN for a region that does not count; or a single figure
 
 
 @dataclass(frozen=True)
-class Run:
+class RowRun:
     """A run of a row.
 
     Attributes:
         values: of its axes.
-        state: of its evaluation.
-        reason: why it has no evaluation, or why that is stale; empty otherwise.
-        evaluation: None if there is none.
+        scores: in one metric; None if there are none.
+        reason: why there are none, or why they are stale; empty otherwise.
+        is_stale: whether they are.
         record: run.json of the training, if it exists.
         page: of the evaluation, or its summary.json, if it exists.
     """
 
     values: Mapping[str, Any]
-    state: str
-    reason: str = ""
-    evaluation: Evaluation | None = None
-    record: Path | None = None
-    page: Path | None = None
+    scores: Scores | None
+    reason: str
+    is_stale: bool
+    record: Path | None
+    page: Path | None
 
 
 def select(row: Mapping[str, Any], jobs: Mapping[str, Job]) -> list[Job]:
@@ -56,23 +68,43 @@ def select(row: Mapping[str, Any], jobs: Mapping[str, Job]) -> list[Job]:
     ]
 
 
-def runs_of(row: Mapping[str, Any], jobs: Mapping[str, Job], states: Mapping[str, State]) -> list[Run]:
-    """The runs of a row with their evaluations; results that are stale are read, too."""
-    return [_run(job, jobs, states) for job in select(row, jobs)]
+def runs_of(
+    row: Mapping[str, Any],
+    jobs: Mapping[str, Job],
+    states: Mapping[str, State],
+    metric: str,
+    regions: Sequence[str] | None,
+) -> list[RowRun]:
+    """The runs of a row with their scores in a metric, also those that are stale.
+
+    Args:
+        row: of a study's table.
+        jobs: of the study.
+        states: of the jobs.
+        metric: as `scores_of` takes it.
+        regions: all by default.
+    """
+    return [_run(job, jobs, states, metric, regions) for job in select(row, jobs)]
 
 
-def _run(job: Job, jobs: Mapping[str, Job], states: Mapping[str, State]) -> Run:
+def _run(
+    job: Job, jobs: Mapping[str, Job], states: Mapping[str, State], metric: str, regions: Sequence[str] | None
+) -> RowRun:
     name = f"{job.name}/evaluation"
-    state, folder = states[name], jobs[name].results
-    record = _existing(job.results / "eval" / "run.json")
-    if state.name not in ("done", "stale"):
-        return Run(job.values, state.name, _why(name, jobs, states), None, record)
-    page = _existing(folder / PAGE) or _existing(folder / "summary.json")
-    try:
-        evaluation = read(folder)
-    except InputError as error:
-        return Run(job.values, "unreadable", f"unreadable: {error}", None, record, page)
-    return Run(job.values, state.name, f"stale: {state.reason}" if state.reason else "", evaluation, record, page)
+    folder, state, scores, page = jobs[name].results, states[name], None, None
+    reason = _why(name, jobs, states)
+    if state.name in ("done", "stale"):
+        page = _existing(folder / PAGE) or _existing(folder / "summary.json")
+        reason = _words(state) if state.reason else ""
+        try:
+            scores = scores_of(_read(folder), metric, regions)
+        except InputError as error:
+            reason = f"unreadable: {error}"
+    is_stale = scores is not None and state.name == "stale"
+    return RowRun(job.values, scores, reason, is_stale, _existing(job.results / "eval" / "run.json"), page)
+
+
+_read = cache(read)  # a table can have several metrics
 
 
 def _existing(path: Path) -> Path | None:
@@ -81,14 +113,13 @@ def _existing(path: Path) -> Path | None:
 
 def _why(name: str, jobs: Mapping[str, Job], states: Mapping[str, State]) -> str:
     """Why a job is not done: its own state, or that of the first job that stopped before it."""
-    state = states[name]
-    if state.name == "missing":
-        for need in jobs[name].needs:
-            if states[need].name not in ("done", "stale", "missing"):
-                return f"missing: {need} {_words(states[need])}"
-        deeper = [_why(need, jobs, states) for need in jobs[name].needs if states[need].name == "missing"]
-        return next((reason for reason in deeper if reason != "missing"), "missing")
-    return _words(state)
+    if states[name].name != "missing":
+        return _words(states[name])
+    for need in jobs[name].needs:
+        if states[need].name not in ("done", "stale", "missing"):
+            return f"missing: {need} {_words(states[need])}"
+    deeper = [_why(need, jobs, states) for need in jobs[name].needs if states[need].name == "missing"]
+    return next((reason for reason in deeper if reason != "missing"), "missing")
 
 
 def _words(state: State) -> str:

@@ -6,12 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError
 from common.metrics.protocols import protocol
 from scripts.evaluate.compare import adjusted, more_is_better
 from scripts.experiments.engine import State
 from scripts.experiments.jobs import Job
-from scripts.experiments.rows import Contrast, Run, Scores, contrast, estimate, interval, runs_of, scores_of, spread
+from scripts.experiments.rows import Contrast, RowRun, Scores, contrast, estimate, interval, runs_of, spread
 from scripts.experiments.study import axes_of, names_of, paper
 
 __all__ = ["Cell", "Entry", "Table", "table_of"]
@@ -96,15 +95,6 @@ class Table:
     inconsistent: tuple[str, ...] = field(default=())
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A row's runs, and the scores of those that have some."""
-
-    runs: Sequence[Run]
-    scores: Sequence[Scores]
-    of_run: Mapping[int, Scores]
-
-
 def table_of(
     spec: Mapping[str, Any],
     name: str,
@@ -120,21 +110,15 @@ def table_of(
         study: its content.
         jobs: of the study.
         states: of the jobs.
-
     """
     printed = paper()[spec["table"]]
-    rows = spec["rows"]
-    runs = {row: runs_of(values, jobs, states) for row, values in rows.items()}
     entries: list[Entry] = []
     for metric, label in printed["metrics"].items():
         measured = spec.get("metric", metric) if metric == "dice" else metric
-        found = {row: _found(of_row, measured, spec.get("regions")) for row, of_row in runs.items()}
-        names = [*printed["systems"], *_new(rows, printed)]
-        entries += [_entry(row, metric, label, spec, study, found) for row in names]
-        if measured != metric:
-            entries = [
-                replace(entry, metric=measured, label=WORDS) if entry.metric == metric else entry for entry in entries
-            ]
+        runs = {row: runs_of(each, jobs, states, measured, spec.get("regions")) for row, each in spec["rows"].items()}
+        for row in dict.fromkeys([*printed["systems"], *runs]):
+            entry = _entry(row, metric, label, spec, study, runs)
+            entries.append(entry if measured == metric else replace(entry, metric=measured, label=WORDS))
     tested = [place for place, entry in enumerate(entries) if not math.isnan(entry.contrast.p)]
     for place, p in zip(tested, adjusted([entries[place].contrast.p for place in tested]), strict=True):
         entries[place] = replace(entries[place], p_holm=p)
@@ -143,31 +127,13 @@ def table_of(
     )
 
 
-def _new(rows: Mapping[str, Any], printed: Mapping[str, Any]) -> list[str]:
-    return [row for row in rows if row not in printed["systems"]]
-
-
-def _found(runs: Sequence[Run], metric: str, regions: Sequence[str] | None) -> _Found:
-    """The scores of the runs; a run without what the table asks for is as one without evaluation."""
-    read = []
-    of_run = {}
-    for place, run in enumerate(runs):
-        try:
-            if run.evaluation is not None:
-                of_run[place] = scores_of(run.evaluation, metric, regions)
-            read.append(run)
-        except InputError as error:
-            read.append(replace(run, state="unreadable", reason=f"unreadable: {error}", evaluation=None))
-    return _Found(read, list(of_run.values()), of_run)
-
-
 def _entry(
     row: str,
     metric: str,
     label: str,
     spec: Mapping[str, Any],
     study: Mapping[str, Any],
-    found: Mapping[str, _Found],
+    runs: Mapping[str, Sequence[RowRun]],
 ) -> Entry:
     printed = paper()[spec["table"]]
     system = printed["systems"].get(row, {})
@@ -178,34 +144,38 @@ def _entry(
     entry = Entry(
         row, metric, label, protocol(printed["protocol"]).units[metric], quoted, mean, digits=_digits([*columns, mean])
     )
-    if row not in found:
+    if row not in runs:
         reason = f"quoted from the paper ({quoted})" if quoted else ABSENT
         cells = tuple(Cell(printed["labels"][n], value, reason=reason) for n, value in enumerate(columns))
         return replace(entry, reason=reason, cells=cells)
-    ours = found[row]
+    ours, scores = runs[row], _scores(runs[row])
     axis = spec.get("columns")
     values = [] if axis is None else axes_of(study, spec["rows"][row]["run"])[axis]
     entry = replace(
         entry,
-        done=len(ours.scores),
-        planned=len(ours.runs),
-        is_stale=any(run.state == "stale" for run in ours.runs),
-        reason=_reason(ours.runs),
+        done=len(scores),
+        planned=len(ours),
+        is_stale=any(run.is_stale for run in ours),
+        reason=_reason(ours),
         cells=tuple(_cells(ours, axis, values, columns, printed.get("labels", []))),
     )
-    if not ours.scores:
+    if not scores:
         return entry
-    low, high = interval(ours.scores)
-    entry = replace(entry, ours=estimate(ours.scores), low=low, high=high, sd=spread(ours.scores))
+    low, high = interval(scores)
+    entry = replace(entry, ours=estimate(scores), low=low, high=high, sd=spread(scores))
     rising = more_is_better(protocol(printed["protocol"]), metric)
-    return _tested(entry, names_of(spec["rows"][row].get("baseline", spec.get("baseline"))), found, rising)
+    return _tested(entry, names_of(spec["rows"][row].get("baseline", spec.get("baseline"))), runs, rising)
 
 
 def _digits(figures: Sequence[float | None]) -> int:
     return max((len(repr(value).partition(".")[2]) for value in figures if value is not None), default=4)
 
 
-def _reason(runs: Sequence[Run]) -> str:
+def _scores(runs: Sequence[RowRun]) -> list[Scores]:
+    return [run.scores for run in runs if run.scores is not None]
+
+
+def _reason(runs: Sequence[RowRun]) -> str:
     """The first reason of the runs, and how many others have one."""
     reasons = [run.reason for run in runs if run.reason]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
@@ -213,44 +183,40 @@ def _reason(runs: Sequence[Run]) -> str:
 
 
 def _cells(
-    ours: _Found, axis: str | None, values: Sequence[Any], columns: Sequence[float], labels: Sequence[str]
+    runs: Sequence[RowRun], axis: str | None, values: Sequence[Any], columns: Sequence[float], labels: Sequence[str]
 ) -> list[Cell]:
     """One cell for each value of the axis in the study's order, beside the paper's columns in their order.
 
     Without an axis, one cell for each run, which the paper's columns do not match.
     """
     if axis is None:
-        places = [[place] for place in range(len(ours.runs))]
-        names = [" ".join(f"{key} {value}" for key, value in run.values.items()) or "run" for run in ours.runs]
+        groups = [[run] for run in runs]
+        names = [" ".join(f"{key} {value}" for key, value in run.values.items()) or "run" for run in runs]
         columns = []
     else:
-        places = [[n for n, run in enumerate(ours.runs) if run.values[axis] == value] for value in values]
-        names = [f"{axis} {value}" for value in values]
-        names = [labels[n] if n < len(columns) else name for n, name in enumerate(names)]
+        groups = [[run for run in runs if run.values[axis] == value] for value in values]
+        names = [labels[n] if n < len(columns) else f"{axis} {value}" for n, value in enumerate(values)]
     cells = []
-    for number, (name, at) in enumerate(zip(names, places, strict=True)):
-        runs = [ours.runs[n] for n in at]
-        scores = [ours.of_run[n] for n in at if n in ours.of_run]
+    for number, (name, group) in enumerate(zip(names, groups, strict=True)):
+        scores = _scores(group)
         cells.append(
             Cell(
                 name,
                 columns[number] if number < len(columns) else None,
                 estimate(scores) if scores else None,
-                any(run.state == "stale" for run in runs),
-                _reason(runs),
-                runs[0].record if runs else None,
-                runs[0].page if runs else None,
+                any(run.is_stale for run in group),
+                _reason(group),
+                group[0].record if group else None,
+                group[0].page if group else None,
             )
         )
-    rest = range(len(cells), len(columns))
-    return cells + [Cell(labels[n], columns[n], reason=ABSENT) for n in rest]
+    return cells + [Cell(labels[n], columns[n], reason=ABSENT) for n in range(len(cells), len(columns))]
 
 
-def _tested(entry: Entry, baselines: Sequence[str], found: Mapping[str, _Found], rising: bool) -> Entry:
+def _tested(entry: Entry, baselines: Sequence[str], runs: Mapping[str, Sequence[RowRun]], rising: bool) -> Entry:
     """The entry with its test against the best baseline; baselines are not tested against each other."""
-    known = [name for name in baselines if found[name].scores]
+    known = {name: scores for name in baselines if (scores := _scores(runs[name]))}
     if not known or entry.row in baselines:
         return entry
-    sign = 1 if rising else -1
-    best = max(known, key=lambda name: sign * estimate(found[name].scores))
-    return replace(entry, baseline=best, contrast=contrast(found[entry.row].scores, found[best].scores))
+    best = max(known, key=lambda name: (1 if rising else -1) * estimate(known[name]))
+    return replace(entry, baseline=best, contrast=contrast(_scores(runs[entry.row]), known[best]))
