@@ -26,15 +26,18 @@ VARIANTS = {  # crops of a volume, and how it is read
 def reader() -> Works:
     """Batches of stage 1 from disk, on one thread."""
     from scripts.phantoms.cohort import make
-    from scripts.phantoms.layouts import LAYOUTS
+    from scripts.phantoms.layouts import PHANTOMS
 
     folder = TemporaryDirectory()
     atexit.register(folder.cleanup)
     make("ukb", 2, folder.name, spacing=1.0, workers=1)
-    cases = [LAYOUTS["ukb"].case(number) for number in range(2)]
+    cohort = PHANTOMS["ukb"]
     entries = [
-        {"subject": case.subject, "image": [f"{folder.name}/{case.images[name]}" for name in ("T1", "FLAIR")]}
-        for case in cases
+        {
+            "subject": cohort.subject(number),
+            "image": [f"{folder.name}/{file}" for file in cohort.files_of(number)[0].values()],
+        }
+        for number in range(2)
     ]
     (Path(folder.name) / "entries.json").write_text(json.dumps(entries))
     function = "scripts.benchmark.reader:batch"
