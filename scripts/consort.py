@@ -22,7 +22,7 @@ from typing import Any
 from common.cli import run
 from common.errors import InputError
 from common.files import atomic_write, valid_json, write_json
-from scripts.datalists.layouts import Visit
+from scripts.datalists.scan import Visit
 
 __all__ = ["count", "count_splits", "draw", "figure_of", "read_flow", "step", "write"]
 

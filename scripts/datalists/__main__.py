@@ -1,7 +1,6 @@
 """Datalists of cohorts and of any data set: `python -m scripts.datalists ukb|brats|atlas|generic|fold|subset|check`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,12 +12,11 @@ from common.data.regions import canonical
 from common.errors import InputError, check_number, choice, show
 from common.files import expand_home
 from common.values import flag
-from scripts.datalists import layouts
 from scripts.datalists.build import build, check_outputs, sizes, write
 from scripts.datalists.check import check
-from scripts.datalists.generic import regions as region_files
-from scripts.datalists.generic.scan import scan as scan_any
 from scripts.datalists.hold_out import hold_out
+from scripts.datalists.regions import read_regions
+from scripts.datalists.scan import scan_any, scan_cohort
 from scripts.datalists.splits import Splitter, cross_validation, random_splits
 
 __all__ = ["atlas", "brats", "check", "fold", "generic", "subset", "ukb"]
@@ -63,7 +61,7 @@ def ukb(
     only_first = choice("visits", visits, {"all": False, "first": True})
     split = random_splits(validation, testing, seed, self_supervised=True)
     build(
-        partial(layouts.scan, "ukb"),
+        partial(scan_cohort, cohort="ukb"),
         root,
         output,
         split,
@@ -117,13 +115,8 @@ def brats(
     keep_unlabelled = choice("unlabelled", unlabelled, UNLABELLED)
     split = _splitter(validation, testing, seed, folds, fold, fold_to)
     convention = None if label_convention is None else canonical(str(label_convention))
-    scan = partial(_scan_brats, convention=convention)
+    scan = partial(scan_cohort, cohort="brats", convention=convention)
     build(scan, root, output, split, consort, _files(folds=folds), keep_unlabelled=keep_unlabelled)
-
-
-def _scan_brats(root: Path, convention: str | None) -> layouts.Cohort:
-    cohort = layouts.scan("brats", root)
-    return cohort if convention is None else replace(cohort, convention=convention)
 
 
 def _splitter(
@@ -180,7 +173,7 @@ def atlas(
     """
     keep_unlabelled = choice("unlabelled", unlabelled, UNLABELLED)
     build(
-        partial(layouts.scan, "atlas"),
+        partial(scan_cohort, cohort="atlas"),
         root,
         output,
         random_splits(validation, testing, seed),
@@ -258,7 +251,7 @@ def generic(
         regions = str(stated)
         show(f"regions from {regions}")
     inputs = _files(folds=folds, regions=regions)
-    text = None if regions is None else region_files.read_regions(inputs["regions"], f"--regions={regions}")
+    text = None if regions is None else read_regions(inputs["regions"], f"--regions={regions}")
     scan = partial(
         scan_any,
         naming=names,

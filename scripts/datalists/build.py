@@ -12,7 +12,7 @@ from common.data.preparation import describe, measure_cases, spread, union
 from common.errors import InputError, show
 from common.files import aside_of, check_writable_file, expand_home, reporting_path_errors
 from scripts import consort as chart
-from scripts.datalists.layouts import Cohort, Visit
+from scripts.datalists.scan import Scan, Visit
 from scripts.datalists.slices import count_slices
 from scripts.datalists.splits import Splitter
 
@@ -22,7 +22,7 @@ OUTSIDE = "in no fold"  # where a flow chart counts people of the cohort whom th
 
 
 def build(
-    scan: Callable[[Path], Cohort],
+    scan: Callable[[Path], Scan],
     root: str,
     output: str,
     split: Splitter,
@@ -137,7 +137,7 @@ def sizes(content: Mapping[str, Any]) -> str:
 
 
 def _select(
-    cohort: Cohort, root: Path, min_slices: int, keep_missing: bool, workers: int
+    cohort: Scan, root: Path, min_slices: int, keep_missing: bool, workers: int
 ) -> tuple[list[Visit], list[dict[str, Any]]]:
     """The visits that have all images, or some, each with enough slices, and the steps of the flow chart."""
     visits, start = chart.step("participants", "participants with a scan", cohort.visits, {})
@@ -172,7 +172,7 @@ def _joined(names: Sequence[str], word: str = "and") -> str:
 
 
 def _assign(
-    cohort: Cohort, visits: Sequence[Visit], split: Splitter, keep_unlabelled: bool
+    cohort: Scan, visits: Sequence[Visit], split: Splitter, keep_unlabelled: bool
 ) -> tuple[dict[str, list[Visit]], dict[str, Any] | None]:
     """Split -> visits, and the record of the folds. People with labels are split; the others follow."""
     without = {visit for visit in visits if cohort.convention is not None and visit.label is None}
@@ -199,7 +199,7 @@ def _assign(
     return splits, assigned.folds
 
 
-def _describe(cohort: Cohort, visits: Sequence[Visit], folds: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
+def _describe(cohort: Scan, visits: Sequence[Visit], folds: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
     """The entries of a datalist that come before its splits."""
     labelled = any(visit.label for visit in visits)
     described: dict[str, Any] = {
@@ -212,7 +212,7 @@ def _describe(cohort: Cohort, visits: Sequence[Visit], folds: Mapping[str, Any] 
     return described if folds is None else described | {"folds": folds}
 
 
-def _preparation(cohort: Cohort, visits: Sequence[Visit], folder: Path) -> str | None:
+def _preparation(cohort: Scan, visits: Sequence[Visit], folder: Path) -> str | None:
     """What a few images show, and what their owner has done to them if that agrees; None if none can be read."""
     found = []
     for visit in spread(visits):
@@ -223,9 +223,9 @@ def _preparation(cohort: Cohort, visits: Sequence[Visit], folder: Path) -> str |
         return None
     shown = describe(union(found))
     measured = f"measured on {len(found)} subjects: {shown}"
-    if cohort.preparation is None or not shown.startswith(cohort.measures):
+    if cohort.data.preparation is None or not shown.startswith(cohort.data.measures):
         return measured
-    return f"{cohort.preparation}; {measured}"
+    return f"{cohort.data.preparation}; {measured}"
 
 
 def _entry(visit: Visit) -> dict[str, Any]:

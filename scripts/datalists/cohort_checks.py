@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from common.data.layouts.found import person_of
 from common.data.modalities import first_image
 from common.data.preparation import BRAIN
 from common.data.scan_checks import CHECKS, Problem
 from scripts.datalists.examine import Image, Record, in_mm
-from scripts.datalists.layouts import person_of
 
 __all__ = ["compare", "describe"]
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from common.data.datalists import SPLITS
+from common.data.layouts.found import person_of
 from common.errors import InputError, check_number, show
 from common.files import expand_home
-from scripts.datalists.layouts import Visit, person_of
+from scripts.datalists.scan import Visit
 from scripts.datalists.splits import cross_validation, read_folds
 
 __all__ = ["hold_out", "numbers_of"]

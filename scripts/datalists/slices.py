@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.datalists.layouts import Visit
+from scripts.datalists.scan import Visit
 from scripts.pools import map_in_processes
 
 __all__ = ["count_slices", "slices_with_signal"]

@@ -8,7 +8,7 @@ import numpy as np
 
 from common.errors import InputError, check_number, choice, show
 from common.files import digest, expand_home, valid_json
-from scripts.datalists.layouts import Visit
+from scripts.datalists.scan import Visit
 
 __all__ = ["Assignment", "Splitter", "cross_validation", "random_splits", "read_folds"]
 

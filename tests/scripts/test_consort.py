@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import InputError
 from scripts import consort
-from scripts.datalists.layouts import Visit
+from scripts.datalists.scan import Visit
 from tests.support import one_line
 
 

@@ -1,13 +1,18 @@
 """What the layouts have in common: the files of each subject, and which files claim the same place."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from .names import LABEL, stem_of
 
-__all__ = ["Clash", "DataSet", "Subject", "files_in", "folders_in"]
+__all__ = ["Clash", "DataSet", "Subject", "files_in", "folders_in", "person_of"]
+
+VISIT = re.compile(  # names of visits that begin with the person: UK Biobank, BraTS from 2023, BIDS (ATLAS)
+    r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
+)
 
 
 class Clash(NamedTuple):
@@ -53,6 +58,8 @@ class DataSet:
         subjects: by name.
         order: of the modalities, if the layout has one.
         convention: label convention as text, if the layout states one.
+        preparation: preprocessing by the owner of a cohort, if it is known.
+        measures: how what `common.data.describe` says of images so prepared begins.
         held_out: subjects that the layout keeps for testing.
         skipped: files whose names say neither modality nor label.
         clashes: places that several files claim; the subject has none of them.
@@ -63,6 +70,8 @@ class DataSet:
     subjects: dict[str, Subject] = field(default_factory=dict)
     order: Sequence[str] = ()
     convention: str | None = None
+    preparation: str | None = None
+    measures: str = ""
     held_out: set[str] = field(default_factory=set)
     skipped: list[str] = field(default_factory=list)
     clashes: list[Clash] = field(default_factory=list)
@@ -89,6 +98,17 @@ class DataSet:
             there.label = claims[0]
         else:
             there.images[kind] = claims[0]
+
+
+def person_of(subject: str) -> str:
+    """The person whose visit a datalist's subject is, by its name; a name of another form is a person's own.
+
+    Example:
+        >>> person_of("BraTS-GLI-00007-001"), person_of("patient 7")
+        ('BraTS-GLI-00007', 'patient 7')
+    """
+    visit = VISIT.fullmatch(subject)
+    return visit["person"] if visit else subject
 
 
 def files_in(root: str, folder: str = "") -> Iterable[tuple[str, str]]:

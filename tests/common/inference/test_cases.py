@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from common.data.layouts.cohorts import read_cohort
 from common.errors import InputError
 from common.inference.cases import CheckFilesd, check_missing, find_cases
-from scripts.datalists import layouts
 
 BRATS = ["FLAIR", "T1ce", "T1", "T2"]
 
@@ -72,7 +72,7 @@ def test_scans_of_atlas_have_the_names_of_its_datalist(tmp_path):
         name = f"sub-{person}_ses-{session}_space-MNI152NLin2009aSym"
         for end in ("T1w", "label-L_desc-T1lesion_mask"):
             scan(root / f"R001/sub-{person}/ses-{session}/anat/{name}_{end}.nii.gz")
-    visits = {visit.subject: visit.image for visit in layouts.find(layouts.detect("atlas", tmp_path), tmp_path)}
+    visits = {name: tuple(subject.images.values()) for name, subject in read_cohort("atlas", tmp_path).subjects.items()}
     assert list(visits) == ["sub-r001s001", "sub-r001s002", "sub-r001s002_ses-2", "sub-r040s011_ses-12"]
     assert found(tmp_path, ["T1"]) == {subject: [f"{tmp_path}/{image}"] for subject, (image,) in visits.items()}
 

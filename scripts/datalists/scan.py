@@ -1,22 +1,81 @@
-"""Scan a data set of any kind: recognise its layout, and choose modalities and regions."""
+"""Scan a folder for what a datalist needs: the visits of people, their modalities, the label convention."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from common.data.layouts.found import DataSet, Subject, folders_in
+from common.data.layouts.cohorts import read_cohort
+from common.data.layouts.found import DataSet, Subject, folders_in, person_of
 from common.data.layouts.names import LABEL, Naming
 from common.data.layouts.reading import layouts_of, read_layout
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, shortened, show
-from scripts.datalists.generic.regions import from_labels
-from scripts.datalists.layouts import Cohort, Visit, person_of
+from scripts.datalists.regions import from_labels
 
-__all__ = ["scan"]
+__all__ = ["Scan", "Visit", "scan_any", "scan_cohort"]
 
 FORMS = "SUBJECT/SUBJECT_T1.nii.gz, SUBJECT_T1.nii.gz, sub-*/anat, or imagesTr and dataset.json"
 
 
-def scan(
+class Visit(NamedTuple):
+    """A person's scans of one day; visits sort by name.
+
+    Attributes:
+        subject: name of the visit.
+        person: name of the person.
+        image: for each modality a path below the root, "" for a missing one.
+        label: path of the lesion mask, if there is one.
+        missing: modalities without a file.
+    """
+
+    subject: str
+    person: str
+    image: tuple[str, ...] = ()
+    label: str | None = None
+    missing: tuple[str, ...] = ()
+
+
+class Scan(NamedTuple):
+    """A scanned folder.
+
+    Attributes:
+        name: of the datalist.
+        title: of the layout.
+        modalities: in the order of each visit's images.
+        convention: label convention of the masks, as text; None without masks.
+        visits: sorted by name.
+        held_out: people that the layout itself keeps for testing.
+        data: the files.
+    """
+
+    name: str
+    title: str
+    modalities: tuple[str, ...]
+    convention: str | None
+    visits: list[Visit]
+    held_out: frozenset[str]
+    data: DataSet
+
+
+def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
+    """Scan the folder of a cohort.
+
+    Args:
+        root: the folder.
+        cohort: one of `common.data.layouts.cohorts.COHORTS`.
+        convention: of the labels, if it is not the layout's.
+
+    Raises:
+        InputError: see `read_cohort`.
+    """
+    data = read_cohort(cohort, root)
+    modalities = tuple(data.order)
+    visits = [_visit(subject, str(subject.person), modalities) for subject in data.subjects.values()]
+    return Scan(cohort, data.layout, modalities, convention or data.convention, visits, frozenset(), data)
+
+
+def scan_any(
     root: Path,
     *,
     naming: Naming,
@@ -25,8 +84,8 @@ def scan(
     person: str | None = None,
     keep_missing: bool = False,
     workers: int = 0,
-) -> Cohort:
-    """The visits of a data set, as `scripts.datalists.build` takes them; prints what was recognised.
+) -> Scan:
+    """Scan any data set; prints what was recognised.
 
     Args:
         root: the folder.
@@ -53,8 +112,7 @@ def scan(
     people = _people(subjects, person)
     visits = [_visit(subject, people[subject.name], modalities) for subject in subjects]
     held_out = frozenset(people[subject] for subject in data.held_out if subject in people)
-    title = f"the layout {name}"
-    return Cohort(root.resolve().name or "data", title, modalities, convention, None, visits, held_out)
+    return Scan(root.resolve().name or "data", f"the layout {name}", modalities, convention, visits, held_out, data)
 
 
 def _layout(root: Path, layout: str | None) -> str:
@@ -167,11 +225,7 @@ def _people(subjects: list[Subject], pattern: str | None) -> dict[str, str]:
     return people
 
 
-def _visit(subject: Subject, person: str, modalities: tuple[str, ...]) -> Visit:
-    return Visit(
-        subject=subject.name,
-        person=person,
-        image=tuple(subject.images.get(modality, "") for modality in modalities),
-        label=subject.label,
-        missing=tuple(modality for modality in modalities if modality not in subject.images),
-    )
+def _visit(subject: Subject, person: str, modalities: Sequence[str]) -> Visit:
+    image = tuple(subject.images.get(modality, "") for modality in modalities)
+    missing = tuple(modality for modality in modalities if modality not in subject.images)
+    return Visit(subject.name, person, image, subject.label, missing)

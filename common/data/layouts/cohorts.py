@@ -1,4 +1,4 @@
-"""The folder layouts of the cohorts as they are distributed, and the scan of a folder for its visits.
+"""The layouts of the cohorts as they are distributed: UK Biobank, BraTS and ATLAS.
 
 A layout says which folders lead to a visit and which files a visit has. Finding visits opens no image.
 """
@@ -10,21 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.bars import tqdm
-from common.data.layouts.found import folders_in
-from common.errors import InputError, shortened, show
+from ...bars import tqdm
+from ...errors import InputError, shortened, show
+from .found import DataSet, Subject, folders_in
+from .names import LABEL
 
-__all__ = ["COHORTS", "Cohort", "Layout", "Visit", "detect", "find", "person_of", "scan"]
+__all__ = ["COHORTS", "CohortLayout", "read_cohort"]
 
-VISIT = re.compile(  # names of visits that begin with the person: UK Biobank, BraTS from 2023, BIDS (ATLAS)
-    r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
-)
 BRATS_FILE = "{folder}/{visit}%s.nii.gz"
 ATLAS_FILE = "{folder}/anat/{person}_ses-{session}_space-MNI152NLin2009aSym_%s.nii.gz"
 
 
 @dataclass(frozen=True)
-class Layout:
+class CohortLayout:
     """The places of a cohort's files.
 
     Attributes:
@@ -52,50 +50,6 @@ class Layout:
     measures: str
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Visit:
-    """A person's scans of one day; visits sort by name.
-
-    Attributes:
-        subject: name of the visit.
-        person: name of the person.
-        image: a path below the root for each modality of the layout, in its order.
-        label: path of the lesion mask, if there is one.
-        missing: modalities without a file.
-    """
-
-    subject: str
-    person: str
-    image: tuple[str, ...]
-    label: str | None
-    missing: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Cohort:
-    """A scanned folder.
-
-    Attributes:
-        name: of the cohort.
-        title: of its layout.
-        modalities: in the order of each visit's images.
-        convention: label convention of the masks, as text; None if the cohort has no masks.
-        preparation: preprocessing by the cohort's owner, if it is known.
-        visits: sorted by name.
-        held_out: people that the layout itself keeps for testing.
-        measures: see `Layout`.
-    """
-
-    name: str
-    title: str
-    modalities: tuple[str, ...]
-    convention: str | None
-    preparation: str | None
-    visits: list[Visit]
-    held_out: frozenset[str] = frozenset()
-    measures: str = ""
-
-
 ONE_MM = "voxels of 1 x 1 x 1 mm"
 
 
@@ -103,8 +57,8 @@ def _patterns(*levels: str) -> tuple[re.Pattern[str], ...]:
     return tuple(map(re.compile, levels))
 
 
-def _brats(title: str, level: str, example: str, kinds: Mapping[str, str], mask: str, convention: str) -> Layout:
-    return Layout(
+def _brats(title: str, level: str, example: str, kinds: Mapping[str, str], mask: str, convention: str) -> CohortLayout:
+    return CohortLayout(
         title=title,
         levels=_patterns(level),
         example=example,
@@ -117,8 +71,8 @@ def _brats(title: str, level: str, example: str, kinds: Mapping[str, str], mask:
     )
 
 
-def _atlas(title: str, *above: str, example: str) -> Layout:
-    return Layout(
+def _atlas(title: str, *above: str, example: str) -> CohortLayout:
+    return CohortLayout(
         title=title,
         levels=_patterns(*above, r"(?P<person>sub-r\d{3}s\d{3})", r"ses-(?P<session>\d+)"),
         example=example,
@@ -133,7 +87,7 @@ def _atlas(title: str, *above: str, example: str) -> Layout:
 
 COHORTS = {
     "ukb": (
-        Layout(
+        CohortLayout(
             title="UK Biobank",
             levels=_patterns(r"(?P<person>\d+)_2025[23]_(?P<visit>\d+_\d+)"),
             example="1000012_20252_2_0",
@@ -174,42 +128,42 @@ COHORTS = {
 }
 
 
-REASONS = {  # why a root must hold one layout
-    "ukb": "the same subject could exist twice",
-    "brats": "their labels differ",
-    "atlas": "the same subject could exist twice",
-}
-
-
-def scan(cohort: str, root: Path) -> Cohort:
-    """Scan the folder of a cohort, in whichever of its layouts; see `detect` and `find`."""
-    layout = detect(cohort, root)
-    visits = find(layout, root)
-    images = tuple(layout.images)
-    return Cohort(cohort, layout.title, images, layout.convention, layout.preparation, visits, measures=layout.measures)
-
-
-def person_of(subject: str) -> str:
-    """The person whose visit a datalist's subject is, by its name; a name of another form is a person's own.
-
-    Example:
-        >>> person_of("BraTS-GLI-00007-001"), person_of("patient 7")
-        ('BraTS-GLI-00007', 'patient 7')
-    """
-    visit = VISIT.fullmatch(subject)
-    return visit["person"] if visit else subject
-
-
-def detect(cohort: str, root: str | Path) -> Layout:
-    """The layout of a cohort's folder, recognised by the names of the folders in it.
+def read_cohort(cohort: str, root: Path) -> DataSet:
+    """The visits below a root, also those that lack images. Shows progress, and prints folders that match no pattern.
 
     Args:
-        cohort: one of `COHORTS`.
+        cohort: one of `COHORTS`; its layout is recognised by the names of the folders.
         root: the folder.
 
     Raises:
-        InputError: the folder cannot be read, or has none or several of the cohort's layouts.
+        InputError: the folder cannot be read, has none or several of the cohort's layouts, or has a visit twice.
     """
+    layout = _detect(cohort, root)
+    data = DataSet(str(root), layout.title, order=list(layout.images), convention=layout.convention)
+    data.preparation, data.measures = layout.preparation, layout.measures
+    skipped: list[str] = []
+    claims: dict[str, tuple[str, dict[str, str]]] = {}
+    for folder, groups in _walk(data.root, "", layout.levels, skipped):
+        # the first session has the person's name, as in cohorts with a single session
+        subject = layout.subject.format(**groups).removesuffix("_ses-1")
+        templates = {**layout.images, **({} if layout.label is None else {LABEL: layout.label})}
+        paths = {kind: template.format(folder=folder, **groups) for kind, template in templates.items()}
+        _, known = claims.setdefault(subject, (groups["person"], paths))
+        if known != paths:
+            twice = f"{next(iter(known.values()))} and {next(iter(paths.values()))}"
+            raise InputError(f"--root={root}: {subject} exists twice: {twice}; expected it once")
+    if skipped:
+        show(f"skipped, not a folder of the layout: {shortened(skipped, most=4)}")
+    for name in tqdm(sorted(claims), desc=layout.title, unit="visit"):
+        person, paths = claims[name]
+        found = {kind: path for kind, path in paths.items() if _is_file(f"{root}/{path}")}
+        label = found.pop(LABEL, None)
+        data.subjects[name] = Subject(name, person, found, label)
+    return data
+
+
+def _detect(cohort: str, root: Path) -> CohortLayout:
+    """The layout of a cohort's folder, recognised by the names of the folders in it."""
     names = _folders_in(str(root))
     examples: dict[str, str] = {}
     for layout in COHORTS[cohort]:
@@ -220,36 +174,11 @@ def detect(cohort: str, root: str | Path) -> Layout:
         return next(layout for layout in COHORTS[cohort] if layout.title in examples)
     if examples:
         found = ", ".join(f"{example} ({title})" for title, example in examples.items())
-        raise InputError(f"--root={root}: layouts are mixed: {found}; expected one, as {REASONS[cohort]}")
+        why = "as the same subject could exist twice, or labels differ"
+        raise InputError(f"--root={root}: layouts are mixed: {found}; expected one, {why}")
     expected = " or ".join(layout.example for layout in COHORTS[cohort])
-    there = shortened(sorted(path.name for path in Path(root).iterdir()), most=4) or "nothing"
+    there = shortened(sorted(path.name for path in root.iterdir()), most=4) or "nothing"
     raise InputError(f"--root={root}: no subject of {cohort}; expected folders such as {expected}; found {there}")
-
-
-def find(layout: Layout, root: str | Path) -> list[Visit]:
-    """All visits below a root, sorted by name; `Visit.missing` names modalities without a file.
-
-    Skips folders that match no pattern, and prints the first of them. Shows progress.
-
-    Raises:
-        InputError: a folder cannot be read, or a visit exists twice.
-    """
-    root = str(root)
-    skipped: list[str] = []
-    files: dict[str, tuple[str, dict[str, str]]] = {}
-    for folder, groups in _walk(root, "", layout.levels, skipped):
-        # the first session has the person's name, as in cohorts with a single session
-        subject = layout.subject.format(**groups).removesuffix("_ses-1")
-        paths = {modality: template.format(folder=folder, **groups) for modality, template in layout.images.items()}
-        if layout.label is not None:
-            paths["label"] = layout.label.format(folder=folder, **groups)
-        _, known = files.setdefault(subject, (groups["person"], paths))
-        if known != paths:
-            twice = f"{next(iter(known.values()))} and {next(iter(paths.values()))}"
-            raise InputError(f"--root={root}: {subject} exists twice: {twice}; expected it once")
-    if skipped:
-        show(f"skipped, not a folder of the layout: {shortened(skipped, most=4)}")
-    return [_visit(subject, *files[subject], root) for subject in tqdm(sorted(files), desc=layout.title, unit="visit")]
 
 
 def _walk(
@@ -274,18 +203,6 @@ def _folders_in(path: str) -> list[str]:
     except OSError as error:  # the folder itself, or a link in it
         culprit = error.filename or path
         raise InputError(f"--root={culprit}: {error.strerror}; expected a folder of a cohort") from error
-
-
-def _visit(subject: str, person: str, paths: Mapping[str, str], root: str) -> Visit:
-    existing = {name: path for name, path in paths.items() if _is_file(f"{root}/{path}")}
-    images = [name for name in paths if name != "label"]
-    return Visit(
-        person=person,
-        subject=subject,
-        image=tuple(paths[modality] for modality in images),
-        label=existing.get("label"),
-        missing=tuple(modality for modality in images if modality not in existing),
-    )
 
 
 def _is_file(path: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from common.errors import InputError
-from scripts.datalists.generic.regions import read_regions
+from scripts.datalists.regions import read_regions
 from tests.support import one_line
 
 
