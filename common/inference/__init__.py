@@ -9,7 +9,7 @@ __getattr__ = lazy(
         "embeddings": "EmbeddingFile Inpainting",
         "ensembles": "Ensemble ensemble shared_convention",
         "evaluation": "EvaluationFiles Publish",
-        "pictures": "PLANES centre_of draw_inpainting draw_segmentations plane_of",
+        "pictures": "draw_inpainting draw_segmentations",
         "predictor": "Predictor",
         "publishing": "begin finish",
         "results": "CaseFiles Details write",

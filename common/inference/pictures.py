@@ -1,7 +1,4 @@
-"""Figures of a network's input, target and output.
-
-Slices follow the radiological convention: the patient's right is on the left of the picture.
-"""
+"""Figures of panels (`common.inference.panels`), such as those of a network's input, target and output."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +10,51 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from monai.data import MetaTensor
 from monai.transforms import Orientation
+from numpy.typing import NDArray
 
 from ..data.regions import colours, painting_order, regions_of
+from .panels import PLANES, centre_of, grey_levels, panel, plane_of
 
-__all__ = ["PLANES", "centre_of", "draw_inpainting", "draw_segmentations", "plane_of"]
+__all__ = ["draw_inpainting", "draw_segmentations", "figure_of"]
 
 INK, PAPER = "#e8e8e8", "#111111"
-PLANES = ("axial", "coronal", "sagittal")
+FILLED = 0.65  # opacity of a mask
+
+
+def figure_of(
+    rows: Mapping[str, Sequence[NDArray[Any]]],
+    titles: Sequence[str] = (),
+    legend: Mapping[str, str] | None = None,
+    title: str = "",
+    inches: float = 1.7,
+) -> Figure:
+    """Lay out panels.
+
+    Args:
+        rows: panels by the label of their row.
+        titles: of the columns.
+        legend: colours by name.
+        title: of the figure.
+        inches: of the edge of a panel.
+    """
+    columns = max(map(len, rows.values()))
+    size = (inches * columns, inches * len(rows) + 0.6)
+    figure = Figure(figsize=size, facecolor=PAPER, layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for row, (label, panels) in zip(axes, rows.items(), strict=True):
+        for axis, pixels in zip(row, panels, strict=True):
+            axis.imshow(pixels)
+            axis.set(xticks=[], yticks=[], frame_on=False)
+        row[0].set_ylabel(label, color=INK, fontsize=8)
+    for axis, name in zip(axes[0], titles, strict=False):
+        axis.set_title(name, color=INK, fontsize=8)
+    if legend:
+        handles = [Patch(color=colour, label=name) for name, colour in legend.items()]
+        style: Any = {"ncols": min(len(handles), 6), "labelcolor": INK, "fontsize": 8, "frameon": False}
+        figure.legend(handles=handles, loc="outside lower center", **style)
+    if title:
+        figure.suptitle(title, color=INK, fontsize=9)
+    return figure
 
 
 def draw_inpainting(
@@ -42,16 +77,17 @@ def draw_inpainting(
         return {}
     columns = {"corrupted input": output["image"], **restored, "clean crop": output["label"]["clean"]}
     samples = min(samples, max(1, 6 // len(modalities)))
-    volumes = {name: volume[:samples].detach().float().cpu().numpy() for name, volume in columns.items()}
-    clean = volumes["clean crop"]
-    rows = [(i, channel) for i in range(len(clean)) for channel in range(len(modalities))]
-    figure, axes = _grid(len(rows), len(columns), tuple(columns))
-    for row, (i, channel) in zip(axes, rows, strict=True):
-        window = _window(clean[i, channel])
-        for axis, volume in zip(row, volumes.values(), strict=True):
-            _show(axis, plane_of(volume[i, channel], "axial", volume.shape[-1] // 2), window)
-        row[0].set_ylabel(f"crop {i + 1}, {modalities[channel]}", color=INK, fontsize=8)
-    return {"inpainting": figure}
+    volumes = [volume[:samples].detach().float().cpu().numpy() for volume in columns.values()]
+    clean = volumes[-1]
+    rows = {
+        f"crop {i + 1}, {name}": [
+            panel(grey_levels(volume[i, channel], clean[i, channel]), "axial", volume.shape[-1] // 2)
+            for volume in volumes
+        ]
+        for i in range(len(clean))
+        for channel, name in enumerate(modalities)
+    }
+    return {"inpainting": figure_of(rows, list(columns))}
 
 
 def draw_segmentations(
@@ -79,79 +115,29 @@ def draw_segmentations(
 def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], convention: str, title: str) -> Figure:
     image, truth, prediction = (_array(output[key]) for key in ("image", "label", "pred"))
     shown = [channel for channel in range(len(modalities)) if image[channel].any()][:2] or [0]
-    image, modalities = image[shown], [modalities[channel] for channel in shown]
-    centre = centre_of(truth if truth.any() else prediction)
-    figure, axes = _grid(3, len(modalities) + 2, (*modalities, "truth", "prediction"))
-    for row, plane in zip(axes, PLANES, strict=True):
-        at = centre[2 - PLANES.index(plane)]
-        slices = [plane_of(channel, plane, at) for channel in image]
-        for axis, pixels, channel in zip(row, slices, image, strict=False):  # the row has two more
-            _show(axis, pixels, _window(channel))
-        for axis, mask in zip(row[-2:], (truth, prediction), strict=True):
-            _show(axis, slices[0], _window(image[0]))
-            axis.imshow(_overlay([plane_of(region, plane, at) for region in mask], convention), origin="lower")
-        row[0].set_ylabel(plane, color=INK, fontsize=8)
-    handles = [Patch(color=colours(convention)[name], label=name) for name in regions_of(convention)]
-    columns = min(len(handles), 6)
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, labelcolor=INK, fontsize=8)
-    legend.set_frame_on(False)
-    figure.suptitle(title, color=INK, fontsize=9)
-    return figure
+    levels = [grey_levels(image[channel]) for channel in shown]
+    centre = centre_of(np.any(truth if truth.any() else prediction, axis=0))
+    rows = {}
+    for plane, at in zip(PLANES, centre[::-1], strict=True):
+        panels = [panel(volume, plane, at) for volume in levels]
+        filled = [_filled(panels[0], mask, convention, plane, at) for mask in (truth, prediction)]
+        rows[plane] = [*panels, *filled]
+    titles = [*(modalities[channel] for channel in shown), "truth", "prediction"]
+    legend = {name: colours(convention)[name] for name in regions_of(convention)}
+    return figure_of(rows, titles, legend, title)
 
 
-def _array(volume: torch.Tensor) -> np.ndarray:
+def _filled(pixels: NDArray[np.uint8], masks: NDArray[Any], convention: str, plane: str, at: int) -> NDArray[np.uint8]:
+    """A panel with masks [R, x, y, z] in colour; of nested regions the inner one is on top."""
+    picture = pixels.astype(float)
+    shades = [np.array(to_rgb(colours(convention)[name])) * 255 for name in regions_of(convention)]
+    for channel, _ in painting_order(convention):
+        inside = plane_of(masks[channel], plane, at) > 0
+        picture[inside] = (1 - FILLED) * pixels[inside] + FILLED * shades[channel]
+    return picture.astype(np.uint8)
+
+
+def _array(volume: torch.Tensor) -> NDArray[Any]:
     """[C, H, W, D], turned to RAS orientation if the volume has an affine."""
     turned = Orientation("RAS", labels=None)(volume) if isinstance(volume, MetaTensor) else volume
     return np.asarray(turned.detach().float().cpu())
-
-
-def centre_of(mask: np.ndarray) -> tuple[int, int, int]:
-    """The middle (x, y, z) of a mask [R, H, W, D] in its largest axial slice; if it is empty, the volume's middle."""
-    union = np.asarray(mask.any(axis=0))
-    if not union.any():
-        x, y, z = (side // 2 for side in union.shape)
-        return x, y, z
-    z = int(union.sum(axis=(0, 1)).argmax())
-    x, y = (int(np.median(indices)) for indices in np.nonzero(union[:, :, z]))
-    return x, y, z
-
-
-def plane_of(volume: np.ndarray, plane: str, at: int) -> np.ndarray:
-    """A slice [rows, columns] of a volume [x, y, z], for `imshow(origin="lower")`; x is mirrored, as in radiology."""
-    if plane == "sagittal":
-        return volume[at].T
-    return (volume[::-1, :, at] if plane == "axial" else volume[::-1, at]).T
-
-
-def _window(volume: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(volume[volume != 0] if volume.any() else volume, (1, 99.5))
-    return float(low), float(max(high, low + 1e-6))
-
-
-def _grid(rows: int, columns: int, titles: Sequence[str]) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=(1.7 * columns, 1.6 * rows + 0.6), facecolor=PAPER, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, color=INK, fontsize=8)
-    for axis in axes.flat:
-        axis.set_xticks([])
-        axis.set_yticks([])
-        axis.set_facecolor("black")
-        for spine in axis.spines.values():
-            spine.set_visible(False)
-    return figure, axes
-
-
-def _show(axis: Any, pixels: np.ndarray, window: tuple[float, float]) -> None:
-    """Draw a slice; background, which is exactly 0 after the z-score, is black."""
-    low, high = window
-    axis.imshow(np.where(pixels == 0, low, pixels), cmap="gray", vmin=low, vmax=high, origin="lower")
-
-
-def _overlay(masks: Sequence[np.ndarray], convention: str) -> np.ndarray:
-    """An RGBA picture of masks in channel order; of nested regions the inner one is on top."""
-    picture = np.zeros((*masks[0].shape, 4))
-    shades = [to_rgb(colours(convention)[name]) for name in regions_of(convention)]
-    for channel, _ in painting_order(convention):
-        picture[masks[channel] > 0] = (*shades[channel], 0.65)
-    return picture

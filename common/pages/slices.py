@@ -6,7 +6,6 @@ the head and in RAS orientation. Slices follow the radiological convention.
 
 import base64
 import gzip
-import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -21,14 +20,14 @@ from numpy.typing import NDArray
 
 from ..files import atomic_write, check_no_link
 from ..inference.masks import masks_of
-from ..inference.pictures import centre_of
+from ..inference.panels import centre_of, window_of
 from ..inference.publishing import SLICES
 from ..inference.results import CaseFiles
 from ..metrics.lesions import Lesion
 from ..metrics.measures import spacing_of
 from ..metrics.protocols import Scores
-from .templates import render
-from .volumes import grey_levels, read_on_grid, widened
+from .scenes import scene_of
+from .templates import hash_of, render
 
 __all__ = ["link_of", "write_case", "write_subject"]
 
@@ -36,8 +35,6 @@ HERE = Path(__file__).parent
 # 0.69.0, as npm has it; SHA-256 47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af
 NIIVUE = "niivue.umd.js"
 RANGE = (0.05, 99.95)  # percentiles of a modality that 0 and 255 stand for
-WINDOW = (0.5, 99.8)  # percentiles that are black and white at first
-MARGIN = 2  # voxels around the head and the masks
 LISTED = 200  # lesions of a region, at most; the largest ones
 Masks = Mapping[str, NDArray[np.bool_]]  # [x, y, z] by region
 
@@ -50,20 +47,6 @@ class _Lesion(NamedTuple):
     kind: str
     volume: float  # mm3
     centre: tuple[int, int, int]
-
-
-class _Scene(NamedTuple):
-    """The grid of a page's volumes: the label map's in RAS orientation, cropped.
-
-    Attributes:
-        affine: from its voxels to mm.
-        shape: in voxels.
-        to_scene: from voxels of the label map to its voxels.
-    """
-
-    affine: NDArray[np.float64]
-    shape: tuple[int, ...]
-    to_scene: NDArray[np.float64]
 
 
 def link_of(name: str) -> str:
@@ -146,31 +129,20 @@ def _parts(region: str, mask: NDArray[np.bool_], voxel: float) -> Iterable[_Lesi
 def _page(
     files: CaseFiles, layers: Mapping[str, Masks], affine: NDArray[np.float64], lesions: Collection[_Lesion]
 ) -> str:
-    turned = nibabel.io_orientation(affine)
-    shape = next(iter(layers["prediction"].values())).shape
-    canonical = affine @ nibabel.orientations.inv_ornt_aff(turned, shape)
-    masks = {
-        layer: {region: nibabel.orientations.apply_orientation(mask, turned) for region, mask in by_region.items()}
-        for layer, by_region in layers.items()
-    }
-    union = np.logical_or.reduce([mask for by_region in masks.values() for mask in by_region.values()])
-    images, faults = _images(files, union.shape, canonical)
-    head = np.logical_or.reduce([union, *(grey_levels(voxels) > 8 for voxels in images.values())])
-    box = widened(head, MARGIN)
-    corner = nibabel.affines.from_matvec(np.eye(3), [side.start for side in box])
-    scene = _Scene(canonical @ corner, head[box].shape, np.linalg.inv(canonical @ corner) @ affine)
-    codes, regions_of_code = _codes({layer: [mask[box] for mask in of.values()] for layer, of in masks.items()})
+    listed = files.modalities or (() if files.image is None else (("image", files.image),))
+    scene = scene_of(layers, affine, listed)
+    codes, regions_of_code = _codes(scene.masks)
     regions = list(layers["prediction"])
-    largest = next((mask for mask in (*masks.get("reference", {}).values(), union) if mask.any()), union)[box]
+    largest = next((mask for mask in scene.masks.get("reference", {}).values() if mask.any()), scene.union)
     volumes, modalities = {}, []
-    for number, (name, voxels) in enumerate(images.items()):
-        volumes[f"image-{number}"], levels = _bytes_of(voxels[box], scene.affine)
+    for count, (name, voxels) in enumerate(scene.images.items()):
+        volumes[f"image-{count}"], levels = _bytes_of(voxels, scene.affine)
         modalities.append({"name": name, **levels})
-    if not images:
+    if not modalities:
         volumes["image-0"] = _nifti(np.zeros(scene.shape, np.uint8), scene.affine)
         modalities.append({"name": "no image", "window": [0.0, 1.0], "range": [0.0, 1.0]})
-    volumes |= {f"layer-{number}": _nifti(voxels, scene.affine) for number, voxels in enumerate(codes.values())}
-    library, script = _niivue(), (HERE / "slices.js").read_text(encoding="utf-8")
+    volumes |= {f"layer-{count}": _nifti(voxels, scene.affine) for count, voxels in enumerate(codes)}
+    (library, digest), script = _niivue(), (HERE / "slices.js").read_text(encoding="utf-8")
     return render(
         HERE / "slices.html.j2",
         name=files.name,
@@ -181,53 +153,37 @@ def _page(
             "codes": [[regions[region] for region in of] for of in regions_of_code],
             "shape": list(scene.shape),
             "to_scene": np.round(scene.to_scene[:3], 6).tolist(),
-            "start": list(centre_of(largest[None])),
+            "start": list(centre_of(largest)),
         },
-        faults=faults,
+        faults=scene.faults,
         missing=files.missing,
         lesions=lesions,
         listed=LISTED,
         volumes=volumes,
-        library=library.packed,
+        library=library,
         script=Markup(script),
-        script_hashes=[_hash(script.encode()), library.digest],
+        script_hashes=[hash_of(script.encode()), digest],
     )
 
 
-def _images(
-    files: CaseFiles, shape: tuple[int, ...], affine: NDArray[np.float64]
-) -> tuple[dict[str, NDArray[np.float32]], list[str]]:
-    """The images on the label map's grid by modality, and what the page says of the others."""
-    listed = files.modalities or (() if files.image is None else (("image", files.image),))
-    found, faults = {}, []
-    for name, path in listed:
-        voxels, fault = read_on_grid(path, shape, affine)
-        if voxels is None:
-            faults.append(f"{name} {fault} and is not shown.")
-        else:
-            found[name] = voxels
-    return found, faults
-
-
-def _codes(layers: Mapping[str, list[NDArray[np.bool_]]]) -> tuple[dict[str, NDArray[np.uint8]], list[list[int]]]:
-    """Volumes of codes by layer, and the numbers of the regions that each code stands for; code 0 has none."""
-    bits = {
-        layer: np.bitwise_or.reduce([mask.astype(np.int64) << number for number, mask in enumerate(masks)])
-        for layer, masks in layers.items()
-    }
-    values = np.unique(np.concatenate([[0], *(np.unique(each) for each in bits.values())]))
-    count = len(next(iter(layers.values())))
-    regions = [[number for number in range(count) if value >> number & 1] for value in values.tolist()]
-    return {layer: np.searchsorted(values, each).astype(np.uint8) for layer, each in bits.items()}, regions
+def _codes(layers: Mapping[str, Masks]) -> tuple[list[NDArray[np.uint8]], list[list[int]]]:
+    """A volume of codes for each layer, and the numbers of the regions that each code stands for; code 0 has none."""
+    bits = [
+        np.bitwise_or.reduce([mask.astype(np.int64) << count for count, mask in enumerate(masks.values())])
+        for masks in layers.values()
+    ]
+    values = np.unique(np.concatenate([[0], *map(np.unique, bits)]))
+    regions = [[count for count in range(64) if value >> count & 1] for value in values.tolist()]
+    return [np.searchsorted(values, each).astype(np.uint8) for each in bits], regions
 
 
 def _bytes_of(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple[str, dict[str, list[float]]]:
     """An image with a byte for each voxel, and the values of its range and of its first window."""
     finite = np.where(np.isfinite(voxels), voxels, np.float32(0))
-    low, *window, high = map(float, np.percentile(finite, (RANGE[0], *WINDOW, RANGE[1])))
+    low, high = map(float, np.percentile(finite, RANGE))
     slope = max(high - low, 1e-6) / 255
     levels = np.clip(np.rint((finite - low) / slope), 0, 255).astype(np.uint8)
-    return _nifti(levels, affine, slope, low), {"window": window, "range": [low, low + 255 * slope]}
+    return _nifti(levels, affine, slope, low), {"window": list(window_of(voxels)), "range": [low, low + 255 * slope]}
 
 
 def _nifti(voxels: NDArray[np.uint8], affine: NDArray[np.float64], slope: float = 1.0, inter: float = 0.0) -> str:
@@ -242,18 +198,8 @@ def _nifti(voxels: NDArray[np.uint8], affine: NDArray[np.float64], slope: float 
     return base64.b64encode(gzip.compress(content, 6, mtime=0)).decode()
 
 
-class _Library(NamedTuple):
-    """NiiVue: its script, packed by gzip in base 64, and the hash that lets it run."""
-
-    packed: str
-    digest: str
-
-
 @cache
-def _niivue() -> _Library:
+def _niivue() -> tuple[str, str]:
+    """NiiVue's script, packed by gzip in base 64, and the hash that lets it run."""
     content = (HERE / NIIVUE).read_bytes()
-    return _Library(base64.b64encode(gzip.compress(content, mtime=0)).decode(), _hash(content))
-
-
-def _hash(script: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(script).digest()).decode()
+    return base64.b64encode(gzip.compress(content, mtime=0)).decode(), hash_of(content)

@@ -1,6 +1,7 @@
 """Render HTML pages: each is one file that loads nothing and escapes all text."""
 
 import base64
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-__all__ = ["png_uri", "render"]
+__all__ = ["hash_of", "png_uri", "render"]
 
 
 def render(template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, **content: Any) -> str:
@@ -44,3 +45,8 @@ def _with_contents(page: str) -> str:
 def png_uri(content: bytes) -> str:
     """The bytes of a PNG picture as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+def hash_of(script: bytes) -> str:
+    """What lets a page run a script: its SHA-256 in base 64, for `script_hashes` of a template."""
+    return base64.b64encode(hashlib.sha256(script).digest()).decode()

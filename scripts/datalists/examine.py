@@ -10,7 +10,7 @@ import numpy as np
 
 from common.data.modalities import first_image
 from common.data.preparation import measure
-from common.data.regions import regions_of
+from common.data.regions import RED, regions_of
 from common.data.scan_checks import (
     CHECKS,
     Problem,
@@ -26,10 +26,12 @@ from common.data.scan_checks import (
 )
 from common.data.volumes import read_stored
 from common.errors import InputError
-from scripts.datalists import montage
+from common.inference.panels import centre_of, grey_levels, panel, png
 
-__all__ = ["Image", "Record", "examine", "in_mm", "label_values"]
+__all__ = ["LESION", "Image", "Record", "examine", "in_mm", "label_values"]
 
+EDGE = 96  # pixels of the longest edge of a volume in a thumbnail
+LESION = RED
 CLIPPED = 1e-3  # share of the tissue at the limit of its integer type
 SAMPLE = 1_000_000  # approximate number of voxels for measuring tissue
 TISSUE = 0.01  # share of the intensity range above which a voxel is not background
@@ -61,7 +63,7 @@ class Record(NamedTuple):
         digests: of the voxels of each image and of the label; b"" if there is none, or it is faulty or constant.
         preparation: figures of all images together (`common.data.preparation.measure`); None if one is faulty.
         volumes: mL of each region of the label; empty if there is no label, or a faulty one.
-        thumbnail: a PNG of the first sound image (`scripts.datalists.montage`); empty without one.
+        thumbnail: a PNG of the first sound image in the middle of its label; empty without one.
     """
 
     problems: tuple[Problem, ...]
@@ -147,13 +149,15 @@ def _grid(scan: Any) -> tuple[str, tuple[float, ...]]:
 
 
 def _thumbnail(volume: np.ndarray, affine: np.ndarray, label: np.ndarray | None) -> bytes:
-    """Of an image and of a label, if that has the image's shape."""
+    """The axial slice with most of the label, outlined if the label has the image's shape; or else the middle one."""
     import nibabel  # here, as `--help` need not wait for it
 
     same = [volume] if label is None or label.shape != volume.shape else [volume, label]
     turned = [nibabel.as_closest_canonical(nibabel.Nifti1Image(voxels, affine)) for voxels in same]
     image, *mask = (np.asarray(each.dataobj) for each in turned)
-    return montage.thumbnail(image, nibabel.affines.voxel_sizes(turned[0].affine), mask[0] if mask else None)
+    inside = mask[0] != 0 if mask else np.zeros(image.shape, bool)
+    spacing = nibabel.affines.voxel_sizes(turned[0].affine)
+    return png(panel(grey_levels(image), "axial", centre_of(inside)[2], spacing, {LESION: inside}, EDGE))
 
 
 def _millilitres(values: np.ndarray, counts: np.ndarray, affine: np.ndarray, convention: str) -> dict[str, float]:

@@ -5,7 +5,6 @@ The page is self-contained, including its style, which it shares with `scripts.r
 
 import os
 from collections.abc import Collection, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,19 @@ import nibabel
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from common.data.scan_checks import CHECKS, Problem
-from common.inference.pictures import PLANES, centre_of, plane_of
+from common.inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
 from common.pages.charts import SERIES, STYLE, WIDTH, svg
+from common.pages.scenes import read_volume
 from common.pages.templates import png_uri, render
-from common.pages.volumes import AXES, grey_levels, read_volume
-from scripts.datalists.montage import LESION, outline
+from scripts.datalists.examine import LESION
 
 __all__ = ["draw", "page"]
 
 EDGE = 128  # pixels of the longest edge of a volume in a picture
-NOT_FINITE = (255, 0, 255)  # red, green, blue
+NOT_FINITE = "#ff00ff"
 LINES = ("-", "--", ":", "-.")  # of the splits, beside their colours
 POINTS = 400  # of a curve at most
 
@@ -112,8 +110,8 @@ def _chart(region: str, by_split: Mapping[str, Sequence[float]]) -> Markup:
 def draw(order: tuple[Mapping[str, Any], str], root: str) -> tuple[str, str] | None:
     """Draw three planes of a file side by side.
 
-    The planes run through the middle of the voxels that are not finite (magenta), or else of the label (red), or else
-    of the volume. For a label, or a file that cannot be opened, the first readable image is drawn instead.
+    The planes run through the middle of the voxels that are not finite (outlined in magenta), or else of the label
+    (in red), or else of the volume. For a label, or a file that cannot be opened, the first readable image is drawn.
 
     Args:
         order: the case, and the file with the problem.
@@ -142,31 +140,7 @@ def _volume(root: str, file: str | None) -> tuple[np.ndarray, np.ndarray] | None
 def _picture(volume: np.ndarray, spacing: np.ndarray, label: np.ndarray | None) -> str:
     odd = ~np.isfinite(volume)
     mask = label > 0 if label is not None and label.shape == volume.shape else np.zeros_like(odd)
-    x, y, z = centre_of((odd if odd.any() else mask)[None])
-    grey = grey_levels(volume)
-    scale = EDGE / (spacing * volume.shape).max()
-    panels = []
-    for plane, at in zip(PLANES, (z, y, x), strict=True):
-        rows, columns = AXES[plane]
-        edges = (spacing[rows] * volume.shape[rows] * scale, spacing[columns] * volume.shape[columns] * scale)
-        colours = np.repeat(plane_of(grey, plane, at)[..., None], 3, axis=-1)
-        colours[outline(plane_of(mask, plane, at))] = LESION
-        colours[plane_of(odd, plane, at)] = NOT_FINITE
-        panels.append(_resampled(colours[::-1], edges))
-    height = max(map(len, panels))
-    padded = [_centred(panel, height) for panel in panels]
-    content = BytesIO()
-    imsave(content, np.concatenate(padded, axis=1).astype(np.uint8), format="png")
-    return png_uri(content.getvalue())
-
-
-def _centred(pixels: np.ndarray, height: int) -> np.ndarray:
-    """Pad with black rows above and below, and with a black gap to the next panel."""
-    above = (height - len(pixels)) // 2
-    return np.pad(pixels, ((above, height - len(pixels) - above), (1, 1), (0, 0)))
-
-
-def _resampled(pixels: np.ndarray, edges: tuple[float, float]) -> np.ndarray:
-    """Resample to another number of rows and columns by nearest neighbour."""
-    rows, columns = (max(1, round(edge)) for edge in edges)
-    return pixels[np.arange(rows) * pixels.shape[0] // rows][:, np.arange(columns) * pixels.shape[1] // columns]
+    centre = centre_of(odd if odd.any() else mask)
+    levels, outlines = grey_levels(volume), {LESION: mask, NOT_FINITE: odd}
+    panels = [panel(levels, plane, at, spacing, outlines, EDGE) for plane, at in zip(PLANES, centre[::-1], strict=True)]
+    return png_uri(png(side_by_side(panels)))

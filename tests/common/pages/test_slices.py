@@ -155,7 +155,7 @@ def test_what_cannot_be_shown_is_said(tmp_path):
     html = write_case(tmp_path, bare, scores_of(files), "brats2021").read_text()
     assert not np.asarray(volume(html, "image-0").dataobj).any()
     files.reference.write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"r.nii.gz: .*expected a NIfTI file"):
+    with pytest.raises(InputError, match=r"r.nii.gz: .*expected a NIfTI image"):
         write_case(tmp_path, files, {}, "brats2021")
 
 

@@ -1,0 +1,122 @@
+"""Slices of volumes as pixels: one grey scale, one way round, for whatever shows scans and masks.
+
+Slices follow the radiological convention: the patient's right is on the left of the picture.
+"""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["AXES", "PLANES", "centre_of", "grey_levels", "panel", "plane_of", "png", "side_by_side", "window_of"]
+
+AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # the volume's, along rows and columns of a slice
+PLANES = tuple(AXES)
+GREYS = 64  # levels: two thirds of the bytes of 256
+
+Outlines = Mapping[str, NDArray[np.bool_]]  # masks [x, y, z] by their colour, #rrggbb
+
+
+def window_of(volume: NDArray[Any]) -> tuple[float, float]:
+    """The values that are drawn black and white: percentiles 0.5 and 99.8 of those that are finite and not 0."""
+    known = volume[np.isfinite(volume) & (volume != 0)]
+    low, high = np.percentile(known, (0.5, 99.8)) if known.size else (0.0, 1.0)
+    return float(low), float(max(high, low + 1e-6))
+
+
+def grey_levels(volume: NDArray[Any], like: NDArray[Any] | None = None) -> NDArray[np.uint8]:
+    """Scale voxels to grey levels, 0 to 255; background (0) and what is not finite is black.
+
+    Args:
+        volume: of any shape.
+        like: whose window is used; the volume's own by default.
+    """
+    low, high = window_of(volume if like is None else like)
+    shown = np.where(np.isfinite(volume) & (volume != 0), volume, low)
+    return np.asarray(np.clip((shown - low) / (high - low), 0, 1) * 255, dtype=np.uint8)
+
+
+def plane_of(volume: NDArray[Any], plane: str, at: int) -> NDArray[Any]:
+    """A slice [rows, columns] of a volume [x, y, z] in RAS orientation as it is seen; the first row is at the top."""
+    shown = volume[at] if plane == "sagittal" else volume[::-1, :, at] if plane == "axial" else volume[::-1, at]
+    return np.asarray(shown).T[::-1]
+
+
+def centre_of(mask: NDArray[Any]) -> tuple[int, int, int]:
+    """The middle (x, y, z) of a mask [x, y, z] in its largest axial slice; if it is empty, the volume's middle."""
+    if not mask.any():
+        x, y, z = (side // 2 for side in mask.shape)
+        return x, y, z
+    z = int(mask.sum(axis=(0, 1)).argmax())
+    x, y = (int(np.median(indices)) for indices in np.nonzero(mask[:, :, z]))
+    return x, y, z
+
+
+def panel(
+    levels: NDArray[np.uint8],
+    plane: str,
+    at: int,
+    spacing: ArrayLike = (1, 1, 1),
+    outlines: Outlines | None = None,
+    edge: int | None = None,
+) -> NDArray[np.uint8]:
+    """Draw a slice with the outlines of masks.
+
+    Args:
+        levels: [x, y, z] in RAS orientation; see `grey_levels`.
+        plane: axial, coronal or sagittal.
+        at: index of the slice.
+        spacing: of the voxels, mm.
+        outlines: later ones are on top.
+        edge: pixels of the volume's longest edge in mm; None: a pixel for each voxel.
+
+    Returns:
+        Red, green and blue [rows, columns, 3].
+    """
+    from PIL import Image  # here and below, as `--help` need not wait for it
+
+    axes, sizes = AXES[plane], np.asarray(spacing) * levels.shape
+    scale = None if edge is None else edge / sizes.max()
+    rows, columns = (levels.shape[axis] if scale is None else max(1, round(scale * sizes[axis])) for axis in axes)
+
+    def cut(volume: NDArray[Any], method: Image.Resampling) -> NDArray[Any]:
+        pixels = Image.fromarray(np.ascontiguousarray(plane_of(volume, plane, at)))
+        return np.asarray(pixels.resize((columns, rows), method))
+
+    step = 256 // GREYS
+    picture = np.repeat((cut(levels, Image.Resampling.BOX) // step * step)[..., None], 3, axis=-1)
+    for colour, mask in (outlines or {}).items():
+        inside = cut(mask.astype(np.uint8), Image.Resampling.NEAREST) > 0
+        picture[_outline(inside)] = list(bytes.fromhex(colour[1:]))
+    return picture
+
+
+def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels of a mask with a neighbour outside the mask or the picture."""
+    inner = np.pad(mask, 1)
+    inside = inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+    return np.asarray(mask & ~inside)
+
+
+def png(pixels: NDArray[np.uint8]) -> bytes:
+    """Red, green and blue [rows, columns, 3] as PNG; with up to 256 colours, a byte for each pixel."""
+    from PIL import Image
+
+    palette, codes = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    if len(palette) <= 256:
+        picture = Image.fromarray(codes.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
+        picture.putpalette(palette.tobytes())
+    content = BytesIO()
+    picture.save(content, format="PNG", optimize=True)
+    return content.getvalue()
+
+
+def side_by_side(panels: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Panels of any height in a row, on black."""
+    height = max(map(len, panels))
+    above = [(height - len(pixels)) // 2 for pixels in panels]
+    margins = [((top, height - len(pixels) - top), (1, 1), (0, 0)) for top, pixels in zip(above, panels, strict=True)]
+    return np.concatenate([np.pad(pixels, margin) for pixels, margin in zip(panels, margins, strict=True)], axis=1)

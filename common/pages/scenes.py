@@ -1,0 +1,113 @@
+"""The volumes of a case to draw, in RAS orientation; damaged files are expected."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.scan_checks import broken_file
+from ..inference.panels import grey_levels
+from ..metrics.measures import spacing_of
+from ..metrics.surfaces import box_of
+
+__all__ = ["Scene", "read_volume", "scene_of"]
+
+SAME_GRID = 0.01  # mm; the affines of image and label map may differ by this much
+DARK = 8  # grey level up to which a voxel is not of the head
+MARGIN = 20.0  # mm around the masks if there is no image; else two voxels
+
+
+def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read a volume in the orientation nearest to RAS; of several volumes in a file, the first.
+
+    Returns:
+        Voxels [x, y, z] and affine [4, 4], mm. None if the file is damaged, is not a volume, or has a spacing that is
+        not positive.
+    """
+    if broken_file([str(path)]):  # a reader would allocate all that a damaged header promises
+        return None
+    try:
+        scan: Any = nibabel.load(path)
+        scan = nibabel.as_closest_canonical(scan)
+        voxels = np.asarray(scan.dataobj, dtype=np.float32)
+    except Exception:  # of a damaged file; the checks of headers say how
+        return None
+    spacing = nibabel.affines.voxel_sizes(scan.affine)
+    if voxels.ndim < 3 or not voxels.size or not (np.isfinite(spacing) & (spacing > 0)).all():
+        return None
+    return voxels.reshape(*voxels.shape[:3], -1)[..., 0], scan.affine
+
+
+class Scene(NamedTuple):
+    """A case in RAS orientation, cropped to the head and the masks.
+
+    Attributes:
+        masks: by layer (prediction, reference) and region, [x, y, z].
+        images: by modality, on the same grid.
+        faults: why other images are not among them.
+        affine: from voxels to mm.
+        to_scene: from voxels of the label map to voxels.
+    """
+
+    masks: Mapping[str, Mapping[str, NDArray[np.bool_]]]
+    images: Mapping[str, NDArray[np.float32]]
+    faults: Sequence[str]
+    affine: NDArray[np.float64]
+    to_scene: NDArray[np.float64]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.union.shape
+
+    @property
+    def spacing(self) -> NDArray[np.float64]:
+        """Edges of a voxel, mm."""
+        return np.array(spacing_of(self.affine))
+
+    @property
+    def union(self) -> NDArray[np.bool_]:
+        """All masks together."""
+        return np.logical_or.reduce([mask for regions in self.masks.values() for mask in regions.values()])
+
+
+def scene_of(
+    masks: Mapping[str, Mapping[str, NDArray[np.bool_]]],
+    affine: NDArray[np.float64],
+    images: Iterable[tuple[str, Path]],
+) -> Scene:
+    """Read the images of a case, and turn and crop all volumes alike.
+
+    Args:
+        masks: by layer and region, [x, y, z], all on one grid.
+        affine: of the masks, [4, 4].
+        images: modality and file.
+    """
+    turned = nibabel.io_orientation(affine)
+    shape = next(iter(next(iter(masks.values())).values())).shape
+    canonical = affine @ nibabel.orientations.inv_ornt_aff(turned, shape)
+    layers = {
+        layer: {region: nibabel.orientations.apply_orientation(mask, turned) for region, mask in regions.items()}
+        for layer, regions in masks.items()
+    }
+    found, faults = {}, []
+    head = Scene(layers, {}, (), canonical, affine).union
+    for name, path in images:
+        volume = read_volume(path)
+        if volume is None:
+            faults.append(f"{name} cannot be read and is not shown.")
+        elif volume[0].shape != head.shape or not np.allclose(volume[1], canonical, atol=SAME_GRID):
+            faults.append(f"{name} is on another grid and is not shown.")
+        else:
+            found[name] = volume[0]
+    for voxels in found.values():
+        head = head | (grey_levels(voxels) > DARK)
+    margin = np.full(3, 2) if found else np.ceil(MARGIN / np.array(spacing_of(canonical))).astype(int)
+    sides = box_of(head) or tuple(slice(0, side) for side in head.shape)
+    box = tuple(slice(max(0, side.start - reach), side.stop + reach) for side, reach in zip(sides, margin, strict=True))
+    cropped = {layer: {region: mask[box] for region, mask in regions.items()} for layer, regions in layers.items()}
+    canonical = canonical @ nibabel.affines.from_matvec(np.eye(3), [side.start for side in box])
+    images_of = {name: volume[box] for name, volume in found.items()}
+    return Scene(cropped, images_of, faults, canonical, np.linalg.inv(canonical) @ affine)
