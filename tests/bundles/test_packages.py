@@ -28,8 +28,8 @@ def test_the_package_verifies(bundle, tmp_path, capfd):
     assert not list((tmp_path / "dist" / bundle).rglob("__pycache__")), "what is tried is a copy"
 
 
-def test_readme_makes_a_package(tmp_path):
-    """The README's lines, with a small network; the second verifies the zip by its files."""
+def test_readme_makes_a_package_that_runs_from_its_own_folder(cohorts, tmp_path):
+    """README's lines, with a small network; then MONAI's command, and TorchScript as docs/publishing.md exports it."""
     (block,) = [block for block in bash_blocks() if "scripts.package" in block]
     for long, short in {
         "bundles/brats_finetune/models/model.pt": checkpoint("brats_finetune", tmp_path / "model.pt"),
@@ -45,21 +45,17 @@ def test_readme_makes_a_package(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "its files are valid; nothing was run" in result.stdout
 
-
-def test_a_package_runs_from_its_own_folder(cohorts, tmp_path):
-    """As a user who has unpacked it: MONAI's command, and TorchScript as docs/publishing.md exports it."""
-    weights, built = checkpoint("atlas_finetune", tmp_path / "atlas.pt"), tmp_path / "dist/atlas_finetune"
-    build("atlas_finetune", built.parent, weights=weights, weights_url="none", verify=False)
-    data = [f"--dataset_dir={cohorts / 'atlas'}", f"--datalist={cohorts / 'atlas.json'}"]
+    built = tmp_path / "dist/brats_finetune"
+    data = [f"--dataset_dir={cohorts / 'brats'}", f"--datalist={cohorts / 'brats.json'}"]
     options = ["--num_workers=0", f"--output_dir={tmp_path / 'predictions'}", *data]
     run = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml", *options]
     result = execute(run, built, cold=True, PYTHONPATH="")
     assert result.returncode == 0, result.stderr
     assert list((tmp_path / "predictions").glob("*.nii.gz"))
     (command,) = [block for block in bash_blocks("docs/publishing.md") if "ckpt_export" in block]
-    for long, short in {"[1,4,96,96,96]": "[1,1,32,32,64]", "models/model.ts": str(tmp_path / "model.ts")}.items():
+    for long, short in {"[1,4,96,96,96]": "[1,4,32,32,64]", "models/model.ts": str(tmp_path / "model.ts")}.items():
         assert long in command
         command = command.replace(long, short)
     result = execute(["bash", "-euc", command.replace("python", sys.executable)], built, PYTHONPATH="")
     assert result.returncode == 0, result.stderr
-    assert torch.jit.load(tmp_path / "model.ts")(torch.ones(1, 1, 32, 32, 64)).shape == (1, 1, 32, 32, 64)
+    assert torch.jit.load(tmp_path / "model.ts")(torch.ones(1, 4, 32, 32, 64)).shape == (1, 3, 32, 32, 64)
