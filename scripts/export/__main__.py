@@ -58,7 +58,6 @@ def export(
         tolerance: largest difference of an output; by default 1e-4 (torchscript), 1e-3 (onnx) or 0 (state_dict).
     """
     from scripts.export import formats  # here, as `--help` need not wait for it
-    from scripts.export.comparison import compare
     from scripts.export.source import Source
 
     usual = choice("format", format, TOLERANCES)
@@ -81,7 +80,7 @@ def export(
         formats.write(source, format, temporary)
         exported = formats.load(source, format, temporary)
         inferer, convention = source.parser.get_parsed_content("inferer"), source.metadata["label_convention"]
-        found = compare(source.traceable, exported, image, inferer, convention)
+        found = formats.compare(source.traceable, exported, image, inferer, convention)
         if not found.difference <= tolerance:
             raise InputError(
                 f"--format={format}: differs from the network by up to {found.difference:.3g} on {subject}; "

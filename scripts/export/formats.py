@@ -1,23 +1,28 @@
-"""Write a network as TorchScript, ONNX or a state dict, and load it again."""
+"""Write a network as TorchScript, ONNX or a state dict, load it again, and compare both."""
 
 import json
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.data.torchscript_utils import save_net_with_metadata
+from monai.inferers import SlidingWindowInferer
 from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 from torch import nn
+from torch.nn.functional import cosine_similarity
 
+from common.data.transforms import RegionsToLabeld
 from common.files import valid_json
+from common.ssl.embeddings import EmbeddingInferer
 from common.ssl.networks import SSLHead
 from scripts.export.source import CONFIG, Encoder, Source
 
-__all__ = ["AxiswiseInstanceNorm", "OnnxNetwork", "load", "write"]
+__all__ = ["AxiswiseInstanceNorm", "Deviation", "compare", "load", "write"]
 
 
 class AxiswiseInstanceNorm(nn.Module):
@@ -45,43 +50,24 @@ class AxiswiseInstanceNorm(nn.Module):
         return values
 
 
-class OnnxNetwork:
-    """An ONNX file as a network: tensors in, tensors out, run by onnxruntime on the CPU."""
-
-    def __init__(self, path: str | Path) -> None:
-        import onnxruntime  # imported here because other formats do not need it
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    def __call__(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
-        found = self.session.run(None, {"image": image.numpy(force=True)})
-        outputs = tuple(torch.from_numpy(array).to(image.device) for array in found)
-        return outputs[0] if len(outputs) == 1 else outputs
-
-
 def write(source: Source, format: str, path: str | Path) -> None:
     """Write a network to `path` as torchscript, onnx or state_dict."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), Path(path).open("wb") as stream:
         warnings.simplefilter("ignore")  # about a trace's fixed window size, and about the newer exporter
-        _write(source, format, path)
+        {"torchscript": _write_torchscript, "onnx": _write_onnx, "state_dict": _write_state}[format](source, stream)
 
 
-def _write(source: Source, format: str, path: str | Path) -> None:
-    if format == "torchscript":
-        traced = convert_to_torchscript(source.traceable, inputs=[source.window()], use_trace=True, check_trace=False)
-        stated = ConfigParser.load_config_file(str(source.folder / CONFIG))
-        own = {name: stated[name] for name in ("bundle_root", "device")}  # not the exporting machine's values
-        config = json.dumps(source.parser.get() | own, default=str).encode()
-        files = {"inference.json": config, "export.json": json.dumps(source.metadata).encode()}
-        with Path(path).open("wb") as stream:
-            save_net_with_metadata(traced, stream, meta_values=_bundle_metadata(source), more_extra_files=files)
-    elif format == "onnx":
-        _write_onnx(source, path)
-    else:
-        with Path(path).open("wb") as stream:
-            torch.save(source.network.state_dict(), stream)
+def _write_state(source: Source, stream: BinaryIO) -> None:
+    torch.save(source.network.state_dict(), stream)
+
+
+def _write_torchscript(source: Source, stream: BinaryIO) -> None:
+    traced = convert_to_torchscript(source.traceable, inputs=[source.window()], use_trace=True, check_trace=False)
+    stated = ConfigParser.load_config_file(str(source.folder / CONFIG))
+    own = {name: stated[name] for name in ("bundle_root", "device")}  # not the exporting machine's values
+    config = json.dumps(source.parser.get() | own, default=str).encode()
+    files = {"inference.json": config, "export.json": json.dumps(source.metadata).encode()}
+    save_net_with_metadata(traced, stream, meta_values=_bundle_metadata(source), more_extra_files=files)
 
 
 def _bundle_metadata(source: Source) -> dict[str, Any]:
@@ -97,23 +83,21 @@ def _bundle_metadata(source: Source) -> dict[str, Any]:
     return metadata
 
 
-def _write_onnx(source: Source, path: str | Path) -> None:
+def _write_onnx(source: Source, stream: BinaryIO) -> None:
     import onnx
 
     names = source.metadata["outputs"] if source.traceable is not source.network else ["logits"]
-    convert_to_onnx(
+    model = convert_to_onnx(
         _with_axiswise_norms(deepcopy(source.traceable)).cpu(),
         [source.window().cpu()],
         input_names=["image"],
         output_names=names,
         dynamic_axes={name: {0: "batch"} for name in ("image", *names)},
-        filename=str(path),
         dynamo=False,  # the newer exporter takes ten times as long and needs two more packages
     )
-    model = onnx.load(str(path))
     onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in source.metadata.items()})
     onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    stream.write(model.SerializeToString())
 
 
 def _with_axiswise_norms(network: nn.Module) -> nn.Module:
@@ -131,8 +115,77 @@ def load(source: Source, format: str, path: str | Path) -> Callable[[torch.Tenso
     if format == "torchscript":
         return torch.jit.load(str(path), map_location=device).eval()
     if format == "onnx":
-        return OnnxNetwork(path)
+        return _onnx_network(path)
     arguments = json.loads(json.dumps(source.metadata["arguments"]))  # as a reader of the metadata gets them
     network = type(source.network)(**arguments).to(device).eval()
     network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
     return Encoder(network) if isinstance(network, SSLHead) else network
+
+
+def _onnx_network(path: str | Path) -> Callable[[torch.Tensor], Any]:
+    """An ONNX file as a network: tensors in, tensors out, run by onnxruntime on the CPU."""
+    import onnxruntime  # here because other formats do not need it
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def run(image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = session.run(None, {"image": image.numpy(force=True)})
+        return tuple(torch.from_numpy(array).to(image.device) for array in found)
+
+    return run
+
+
+class Deviation(NamedTuple):
+    """The differences between two networks on a case.
+
+    Attributes:
+        difference: the largest over all outputs and windows; NaN if one is not finite.
+        agreement: fraction of voxels with the same label; for an encoder the lowest cosine of its levels' vectors.
+        windows: number of windows compared.
+    """
+
+    difference: float
+    agreement: float
+    windows: int
+
+
+def compare(
+    network: Callable[[torch.Tensor], Any],
+    exported: Callable[[torch.Tensor], Any],
+    image: torch.Tensor,
+    inferer: SlidingWindowInferer | EmbeddingInferer,
+    convention: str | None = None,
+) -> Deviation:
+    """Compare two networks on all windows of a case, and the results for the whole case.
+
+    Args:
+        network: the original; windows [N, C, x, y, z] to logits, or to a tuple of an encoder's features.
+        exported: the exported network, such as `torch.jit.load` of a file.
+        image: [C, H, W, D], preprocessed as in the bundle's inference.yaml.
+        inferer: of inference.yaml: a sliding window or an `EmbeddingInferer`.
+        convention: of the labels, if logits are compared.
+    """
+    differences: list[float] = []
+    counts: list[int] = []
+
+    def both(windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = (network(windows), exported(windows))
+        ours, theirs = ((each,) if isinstance(each, torch.Tensor) else tuple(each) for each in found)
+        differences.extend((one - other).abs().max().item() for one, other in zip(ours, theirs, strict=True))
+        counts.append(len(windows))
+        return (*ours, *theirs)
+
+    with torch.no_grad():
+        if isinstance(inferer, EmbeddingInferer):
+            of_levels = EmbeddingInferer(inferer.roi_size, inferer.overlap, inferer.sw_batch_size, levels=True)
+            vectors = [vector for name, vector in of_levels(image[None], both).items() if name != "embedding"]
+            pairs = zip(vectors[: len(vectors) // 2], vectors[len(vectors) // 2 :], strict=True)
+            agreement = min(cosine_similarity(*pair).item() for pair in pairs)
+        else:
+            to_label = RegionsToLabeld("label", str(convention))
+            stitched = SlidingWindowInferer.__call__(inferer, image[None], both)  # empty windows, too
+            one, other = (to_label({"label": logits[0] > 0})["label"] for logits in stitched)
+            agreement = (one == other).double().mean().item()
+    return Deviation(float(np.max(differences)), agreement, sum(counts))

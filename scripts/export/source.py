@@ -1,6 +1,5 @@
 """The network to export: a bundle's own, with the weights of a checkpoint."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from common.data.datasets import CaseDataset
 from common.data.modalities import missing_in
 from common.data.regions import regions_of
 from common.errors import InputError
+from common.files import digest
 from common.options import OPTIONS, check_network, check_trained
 from common.ssl.networks import SSLHead, settings
 from common.values import check_device
@@ -24,8 +24,6 @@ __all__ = ["CONFIG", "Encoder", "Source"]
 BUNDLES = Path(__file__).parents[2] / "bundles"
 CONFIG = "configs/inference.yaml"
 KNOWN = "swin_unetr"  # architecture
-# Options that a checkpoint states
-STATED = ("modalities", "model_size", "patch_size", "label_convention", "normalization", "architecture")
 
 
 class Encoder(nn.Module):
@@ -63,10 +61,11 @@ class Source:
         self.folder = _bundle(bundle)
         file = weights.path_of("checkpoint", checkpoint or self.folder / "models" / "model.pt")
         stated = weights.read(file).metadata
+        check_device("device", device)
         self.parser = ConfigParser()
         self.parser.read_config(self.folder / CONFIG)
-        self.parser["bundle_root"], self.parser["device"] = str(self.folder), device
-        self.parser["checkpoint"] = str(file)
+        for name, value in {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file)}.items():
+            self.parser[name] = value
         self.values = self._values(options or {})
         for name, value in self.values.items():
             self.parser[name] = value  # a TorchScript file keeps this config, and is read without the checkpoint
@@ -74,17 +73,32 @@ class Source:
         if (trained := self.values.get("architecture", KNOWN)) != KNOWN:
             raise InputError(f"checkpoint {file}: architecture {trained}; expected {KNOWN}, the one that exports know")
         check_network(self.patch_size)
-        check_device("device", device)
         self.network: nn.Module = self.parser.get_parsed_content("network_def").to(device).eval()
         weights.restore(self.network, file, self.modalities)
         self.traceable = Encoder(self.network) if isinstance(self.network, SSLHead) else self.network
-        self.metadata = self._metadata(file, stated)
+        convention = self.values.get("label_convention")
+        labels = {name: sorted(values) for name, values in regions_of(convention).items()} if convention else None
+        self.metadata = {
+            "bundle": self.folder.name,
+            "network": type(self.network).__name__,
+            "arguments": self._arguments(),
+            "modalities": self.modalities,
+            "model_size": self.values["model_size"],
+            "patch_size": self.patch_size,
+            "outputs": [f"level_{level}" for level in range(5)] if labels is None else list(labels),
+            "label_convention": convention,
+            "labels": labels,
+            "preprocessing": stated.get("preprocessing"),
+            "normalization": self.values["normalization"],
+            "checkpoint": {"file": file.name, "sha256": digest(file)},
+            "versions": weights.versions(),
+        }
 
     def _values(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options that a checkpoint states, by name: as given, or else the checkpoint's, or else the default."""
         self.parser.get_parsed_content("imports")
         values = {}
-        for name in STATED:
+        for name in weights.STATED:
             value = given.get(name)
             if name in self.parser:
                 value = self.parser.get_parsed_content(name) if value is None else value
@@ -94,26 +108,6 @@ class Source:
         trained = self.parser.get_parsed_content("trained")
         check_trained(values | {"checkpoint": self.parser["checkpoint"]}, trained)
         return values
-
-    def _metadata(self, file: Path, stated: Mapping[str, Any]) -> dict[str, Any]:
-        convention = self.values.get("label_convention")
-        is_encoder = self.traceable is not self.network
-        outputs = [f"level_{level}" for level in range(5)] if is_encoder else list(regions_of(str(convention)))
-        return {
-            "bundle": self.folder.name,
-            "network": type(self.network).__name__,
-            "arguments": self._arguments(),
-            "modalities": self.modalities,
-            "model_size": self.values["model_size"],
-            "patch_size": self.patch_size,
-            "outputs": outputs,
-            "label_convention": convention,
-            "labels": {name: sorted(values) for name, values in regions_of(convention).items()} if convention else None,
-            "preprocessing": stated.get("preprocessing"),
-            "normalization": self.values["normalization"],
-            "checkpoint": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
-            "versions": weights.versions(),
-        }
 
     def _arguments(self) -> dict[str, Any]:
         """The arguments that build the network from its own class."""

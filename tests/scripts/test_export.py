@@ -20,7 +20,7 @@ from common.ssl.embeddings import EmbeddingInferer
 from common.ssl.networks import SSLHead
 from scripts.export import formats
 from scripts.export.__main__ import export
-from scripts.export.comparison import compare
+from scripts.export.formats import compare
 from scripts.export.source import Source
 from tests import kept
 from tests.support import ROOT, bash_blocks, execute, one_line
