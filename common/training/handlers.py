@@ -28,9 +28,9 @@ from ..errors import ArgumentError, InputError, one_line, show
 from ..files import atomic_write, check_no_link
 from ..ssl.tasks import SSLLoss
 from .plan import Plan
-from .records import TrainingRecord, peak_memory
+from .records import peak_memory
 
-__all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores", "UnlearningWarning"]
+__all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores"]
 
 
 class Forecast:
@@ -171,50 +171,6 @@ class Progress:
     def _advance(self, engine: Engine) -> None:
         if self._bar.update() and isinstance(engine.state.output, Mapping) and "loss" in engine.state.output:
             self._bar.set_postfix(loss=f"{engine.state.output['loss'].item():.3f}", refresh=False)
-
-
-class UnlearningWarning:
-    """Warn once if the held-out loss, after the warm-up, is above that of the pretrained weights, or not finite.
-
-    The learning rate is then so high that the training destroys what the stage before has learnt. List it after the
-    validation handler; the validation before the first iteration measures the pretrained weights.
-
-    Args:
-        plan: of the training.
-        record: of the training, with the held-out `total` of each validation.
-    """
-
-    def __init__(self, plan: Plan, record: TrainingRecord) -> None:
-        self.options, self.warmup, self.record = plan.options, plan.length.warmup_iterations, record
-
-    def attach(self, engine: Engine) -> None:
-        """Watch the trainer `engine`, on the main process, if it starts from pretrained weights."""
-        if idist.get_rank() == 0 and self.options.pretrained is not None:
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        validation = self.record.content["validation"]
-        curves = {
-            name: dict(zip(validation["iteration"], values, strict=True))  # None: not finite
-            for name, values in validation["metrics"].items()
-        }
-        losses = dict(curves["total"])
-        first = losses.pop(0, None)
-        if first is None:
-            return
-        worse = [step for step, loss in losses.items() if step >= self.warmup and (loss is None or loss > first)]
-        if worse[:1] != [engine.state.iteration]:  # a resumed run knows from its record that it has warned before
-            return
-        risen = [
-            f"{name} {curve[0]:.4f} -> {'not finite' if now is None else f'{now:.4f}'}"
-            for name, curve in curves.items()
-            if (now := curve[engine.state.iteration]) is None or now > curve[0]
-        ]
-        show(
-            f"warning: unlearning {self.options.pretrained}: held-out losses rose by iteration "
-            f"{engine.state.iteration}: {', '.join(risen)}; "
-            f"learning_rate={self.options.learning_rate:g} may be too high"
-        )
 
 
 class Pictures:

@@ -83,7 +83,6 @@ class Plan:
 
     Args:
         bundle: its name.
-        network: class of the network; SSLHead learns from two views of each crop.
         preprocessing: of the images, in words, for the record.
         processes: that train together.
         options: of the config, checked.
@@ -108,7 +107,6 @@ class Plan:
     def __init__(
         self,
         bundle: str,
-        network: str,
         preprocessing: str,
         processes: Processes,
         options: Options,
@@ -128,7 +126,6 @@ class Plan:
         self.settings = options.record(
             **self.length._asdict(),
             bundle=bundle,
-            network=network,
             preparation=self.data.preparation,
             preprocessing=preprocessing,
             global_batch_size=self.global_batch_size,

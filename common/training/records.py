@@ -1,10 +1,10 @@
-"""The record of a run, `run.json`: its command, settings, versions, time, memory and measurements."""
+"""The record of a run, `run.json`: its command, settings, versions, time, memory and measurements; and its sinks."""
 
 import math
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ..weights.storage import versions
 from ..weights.surgery import Report
 from .plan import Plan
 
-__all__ = ["EvaluationRecord", "RunRecord", "TrainingRecord", "peak_memory"]
+__all__ = ["EvaluationRecord", "RunRecord", "Sink", "TrainingRecord", "peak_memory"]
 
 
 class RunRecord:
@@ -102,6 +102,28 @@ def peak_memory() -> dict[str, float]:
     return {name: round(value, 3) for name, value in peak.items()}
 
 
+class Sink:
+    """Takes what a training measures, as soon as it is in the record: a picture, a server; the base class.
+
+    Sinks are called on the main process only.
+    """
+
+    def begin(self, record: RunRecord, engine: Engine) -> None:
+        """Start with a run; its record may have points of the runs that it continues."""
+
+    def add(self, section: str, iteration: int, values: Mapping[str, Any]) -> None:
+        """Take a point.
+
+        Args:
+            section: train (terms of the loss, and learning_rate), validation (metrics), or "", for other runs' metrics.
+            iteration: of the trainer.
+            values: by name; None is a value that was not finite.
+        """
+
+    def end(self, engine: Engine) -> None:
+        """Finish: the run has ended well, and its record is complete."""
+
+
 class TrainingRecord(RunRecord):
     """The record of a training, which adds the weights report, the losses and the metrics of each validation.
 
@@ -112,13 +134,15 @@ class TrainingRecord(RunRecord):
         plan: of the training; its `output_dir` gets the file, which keeps its settings.
         validator: its metrics are recorded with the trainer's iteration.
         report: how the pretrained weights fitted the network.
+        sinks: get each point of the losses and metrics, too.
     """
 
     POINTS = 1000
 
-    def __init__(self, plan: Plan, validator: Engine, report: Report) -> None:
+    def __init__(self, plan: Plan, validator: Engine, report: Report, sinks: Sequence[Sink] = ()) -> None:
         super().__init__(plan.options.output_dir, plan.settings, "train")
         self.validator, self.report = validator, report
+        self.sinks = list(sinks) if idist.get_rank() == 0 else []
         self.content["weights"] = report.content()
         self.content["train"] = {"iteration": [], "loss": {}}
         self.content["validation"] = {"iteration": [], "metrics": {}}
@@ -129,9 +153,20 @@ class TrainingRecord(RunRecord):
         """Record the run of the trainer `engine`, whose output has `terms`, the loss's terms by name."""
         if idist.get_rank() == 0:
             show(*self.report.lines())
+        self._trainer = engine
+        engine.add_event_handler(Events.STARTED, lambda: [sink.begin(self, engine) for sink in self.sinks])
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._validated, engine)
         super().attach(engine)
+        engine.add_event_handler(Events.COMPLETED, lambda: [sink.end(engine) for sink in self.sinks])
+
+    def points(self) -> list[tuple[str, int, dict[str, Any]]]:
+        """All points so far, as `Sink.add` takes them, in the order of their iterations."""
+        found = []
+        for section, kind in (("train", "loss"), ("validation", "metrics")):
+            for place, iteration in enumerate(self.content[section]["iteration"]):
+                found.append((section, iteration, {k: v[place] for k, v in self.content[section][kind].items()}))
+        return sorted(found, key=lambda point: point[1])
 
     def _add(self, trainer: Engine) -> None:
         for name, value in trainer.state.output["terms"].items():
@@ -161,6 +196,9 @@ class TrainingRecord(RunRecord):
         self.content[section]["iteration"].append(iteration)
         for name, value in values.items():
             self.content[section][kind].setdefault(name, []).append(value)
+        rate = {"learning_rate": self._trainer.optimizer.param_groups[0]["lr"]} if section == "train" else {}
+        for sink in self.sinks:
+            sink.add(section, iteration, {**values, **rate})
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run continues with; this ends a stretch of the losses, so every process calls it."""

@@ -134,3 +134,16 @@ def test_inference_has_the_properties_that_monai_requires(bundle, name, cohorts,
     with pytest.raises(RuntimeError, match="Failed to") as error:
         workflow(bundle, name, cohorts, tmp_path, checkpoint=checkpoint, normalization="brain")
     assert "--normalization=brain: " in input_error_message(error.value)
+
+
+@pytest.mark.parametrize(("bundle", "name"), [*((bundle, "train") for bundle in BUNDLES), *PREDICTING])
+def test_the_handlers_that_monai_adds_reach_the_function_that_takes_their_place(bundle, name):
+    """`--tracking mlflow` adds them to `handlers`, `train::handlers` and `validate::handlers`."""
+    content = config(bundle, name)
+    if name == "train":
+        assert content["validate"]["evaluator"]["val_handlers"] == "$common.training.untracked(@validate::handlers)"
+        assert content["train"]["trainer"]["train_handlers"] == "$@train::attached"
+        assert content["train"]["attached"]["handlers"] == "@train::handlers"
+    else:
+        assert content["evaluator"]["val_handlers"] == "$@attached"
+        assert content["attached"]["handlers"] == "@handlers"

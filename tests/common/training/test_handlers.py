@@ -12,7 +12,7 @@ from torch import nn
 
 from common.errors import InputError
 from common.training import handlers
-from common.training.handlers import Forecast, Pictures, Progress, UnlearningWarning
+from common.training.handlers import Forecast, Pictures, Progress
 
 
 class Timed(list):
@@ -142,49 +142,6 @@ def test_waiting_for_data_is_told_with_what_helps(tmp_path, said, monkeypatch, s
     monkeypatch.setattr(handlers, "time", SimpleNamespace(monotonic=lambda: float(engine.state.iteration)))
     engine.run(data)
     assert said("data: ") == [f"data: waiting for it {line}" for line in told]
-
-
-# Unlearning
-
-
-def unlearning(losses, before=(), pretrained="stage1.pt"):
-    """Train with these held-out losses by iteration; those of `before` are in the record of the run that it resumes.
-
-    Half of a loss is the rotation; the contrastive term falls. None was not finite. The warm-up ends at iteration 2.
-    """
-    validation = {"iteration": [], "metrics": {"total": [], "rotation": [], "contrastive": []}}
-    options = SimpleNamespace(pretrained=pretrained, learning_rate=5e-3)
-    plan, engine = SimpleNamespace(options=options, length=SimpleNamespace(warmup_iterations=2)), Engine(print)
-    UnlearningWarning(plan, SimpleNamespace(content={"validation": validation})).attach(engine)
-    for iteration, loss in losses.items():
-        validation["iteration"].append(iteration)
-        for values, value in zip(validation["metrics"].values(), (loss, loss and loss / 2, 1 - iteration), strict=True):
-            values.append(value)
-        if iteration and iteration not in before:
-            engine.state.iteration = iteration
-            engine.fire_event(Events.EPOCH_COMPLETED)
-
-
-WARNING = "warning: unlearning stage1.pt: held-out losses rose by iteration"
-
-
-@pytest.mark.parametrize(
-    ("losses", "others", "told"),
-    [
-        ({0: 3.0, 1: 9.0, 2: 2.9, 3: 3.25, 4: 8.0}, {}, "3: total 3.0000 -> 3.2500, rotation 1.5000 -> 1.6250; learni"),
-        ({0: 3.0, 1: 2.0, 2: None, 3: None}, {}, "2: total 3.0000 -> not finite, rotation 1.5000 -> not finite;"),
-        ({0: 3.0, 1: 9.0, 2: 3.0, 3: 2.0}, {}, None),  # not after the warm-up
-        ({2: 3.0, 3: 4.0}, {}, None),  # not measured at the start
-        ({0: None, 2: 3.0}, {}, None),  # not finite at the start
-        ({0: 3.0, 2: 4.0}, {"pretrained": None}, None),
-        ({0: 3.0, 2: 3.25, 3: 3.5, 4: 4.0}, {"before": (0, 2)}, None),  # the run that is resumed has warned
-    ],
-)
-def test_a_loss_above_that_of_the_pretrained_weights_after_the_warm_up_is_warned_about_once(said, losses, others, told):
-    unlearning(losses, **others)
-    lines = said()
-    assert len(lines) == (told is not None)
-    assert told is None or lines[0].startswith(f"{WARNING} {told}")
 
 
 # Pictures
