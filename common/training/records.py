@@ -68,6 +68,15 @@ class RunRecord:
                 self._is_new = False
             write_json(self.folder / "run.json", self.content)
 
+    def points(self) -> list[tuple[str, int, dict[str, Any]]]:
+        """What a training has measured so far, as `Sink.add` takes it, in the order of its iterations."""
+        found = []
+        for section, kind in (("train", "loss"), ("validation", "metrics")):
+            measured = self.content.get(section, {"iteration": []})
+            for place, iteration in enumerate(measured["iteration"]):
+                found.append((section, iteration, {name: curve[place] for name, curve in measured[kind].items()}))
+        return sorted(found, key=lambda point: point[1])
+
     def _finish(self) -> None:
         self.content["finished"] = True
         self.write()
@@ -154,19 +163,19 @@ class TrainingRecord(RunRecord):
         if idist.get_rank() == 0:
             show(*self.report.lines())
         self._trainer = engine
-        engine.add_event_handler(Events.STARTED, lambda: [sink.begin(self, engine) for sink in self.sinks])
+        engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._validated, engine)
         super().attach(engine)
-        engine.add_event_handler(Events.COMPLETED, lambda: [sink.end(engine) for sink in self.sinks])
+        engine.add_event_handler(Events.COMPLETED, self._end)
 
-    def points(self) -> list[tuple[str, int, dict[str, Any]]]:
-        """All points so far, as `Sink.add` takes them, in the order of their iterations."""
-        found = []
-        for section, kind in (("train", "loss"), ("validation", "metrics")):
-            for place, iteration in enumerate(self.content[section]["iteration"]):
-                found.append((section, iteration, {k: v[place] for k, v in self.content[section][kind].items()}))
-        return sorted(found, key=lambda point: point[1])
+    def _begin(self, trainer: Engine) -> None:
+        for sink in self.sinks:
+            sink.begin(self, trainer)
+
+    def _end(self, trainer: Engine) -> None:
+        for sink in self.sinks:
+            sink.end(trainer)
 
     def _add(self, trainer: Engine) -> None:
         for name, value in trainer.state.output["terms"].items():

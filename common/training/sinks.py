@@ -29,7 +29,7 @@ class TensorBoard(Sink):
         output_dir: folder of `tensorboard`.
     """
 
-    def __init__(self, output_dir: str) -> None:
+    def __init__(self, output_dir: str | Path) -> None:
         self.folder = Path(output_dir) / "tensorboard"
         self._writers: dict[str, SummaryWriter] = {}
 
@@ -60,7 +60,7 @@ class Curves(Sink):
     SHARE = 0.01  # of the time, for drawing
     MOST = 10  # lines of a panel, each in a colour of its own
 
-    def __init__(self, output_dir: str, best: BestModel) -> None:
+    def __init__(self, output_dir: str | Path, best: BestModel) -> None:
         self.file, self.best = Path(output_dir) / "progress.png", best
         self._due = 0.0  # time of the next picture
         self._has_warned = False

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ignite.engine import Engine
 from monai.handlers import MLFlowHandler
@@ -120,7 +120,7 @@ class WandB(Sink):
         InputError: wandb is not installed.
     """
 
-    PRIVATE = {  # no command line, host, user, repository or output
+    PRIVATE: ClassVar = {  # no command line, host, user, repository or output
         "host": "unnamed",
         "x_disable_meta": True,
         "x_disable_machine_info": True,

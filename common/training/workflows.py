@@ -33,7 +33,7 @@ def check(
     weights_report: Report,
     views: int = 1,
 ) -> None:
-    """Check a training before its first step: memory, headers, how the scans are prepared; compile the network if asked.
+    """Check a training before its first step: memory, headers, how the scans are prepared; compile the network.
 
     Args:
         plan: of the training.
@@ -74,7 +74,9 @@ def training_handlers(
     Args:
         plan: of the training.
         network: without the wrapper of several processes.
-        optimizer, lr_scheduler, step: of the training.
+        optimizer: of the training.
+        lr_scheduler: its schedule, by iterations.
+        step: its `iteration_update`.
         steps: its data.
         validator: its evaluator, which runs after each epoch.
         weights_report: how the pretrained weights fitted the network.
@@ -147,7 +149,7 @@ def untracked(handlers: Sequence[Any]) -> list[Any]:
     return [handler for handler in handlers if not isinstance(handler, MLFlowHandler)]
 
 
-def _trackers(handlers: Sequence[Any], files: Sequence[Path]) -> list[Sink]:
+def _trackers(handlers: Sequence[Any], files: Sequence[Path]) -> list[MLflow]:
     return [MLflow(handler, files) for handler in handlers if isinstance(handler, MLFlowHandler)][:1]
 
 
