@@ -11,7 +11,7 @@ from monai.handlers import LrScheduleHandler, MLFlowHandler, ValidationHandler
 from torch import nn
 
 from ..data.datasets import Steps
-from ..data.headers import check_headers
+from ..data.scan_checks import check_headers
 from ..memory import check_step
 from ..weights.surgery import Report
 from .checkpoints import BestModel, RunStates
