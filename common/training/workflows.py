@@ -12,7 +12,6 @@ from torch import nn
 
 from ..data.datasets import Steps
 from ..data.scan_checks import check_headers
-from ..memory import check_step
 from ..weights.surgery import Report
 from .checkpoints import BestModel, RunStates
 from .handlers import Forecast, Progress
@@ -25,30 +24,20 @@ from .tracking import MLflow
 __all__ = ["check", "prediction_handlers", "training_handlers", "untracked"]
 
 
-def check(
-    plan: Plan,
-    network: nn.Module,
-    dtype: torch.dtype,
-    cases: Sequence[Sequence[Mapping[str, Any]]],
-    weights_report: Report,
-    views: int = 1,
-) -> None:
-    """Check a training before its first step: memory, headers, how the scans are prepared; compile the network.
+def check(plan: Plan, network: nn.Module, cases: Sequence[Sequence[Mapping[str, Any]]], weights_report: Report) -> None:
+    """Check the scans of a training before its first step; compile the network if asked.
 
     Args:
         plan: of the training.
         network: on its device, with its initial weights.
-        dtype: that it computes in.
         cases: of training and validation, on this process.
         weights_report: makes sure that the weights are in place before anything else draws random numbers or copies
             the network to other processes.
-        views: of each crop in a batch.
 
     Raises:
-        InputError: the memory does not hold a step, a file is unreadable or too large, or the scans are prepared
-            otherwise than those of the pretrained network.
+        InputError: a file is unreadable or too large, or the scans are prepared otherwise than those of the pretrained
+            network.
     """
-    check_step(network, vars(plan.options), dtype, views=views)
     check_headers([case for split in cases for case in split], plan.options.largest_volume)
     plan.measure()
     if plan.options.compile:
