@@ -5,14 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from common import cli
-from common.bars import tqdm
 from common.errors import ArgumentError, InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home, write_json
 from common.values import flag
-from scripts.experiments import costs as step_costs
-from scripts.experiments.costs import Cost, batches_of_a_step, key_of, settings_of, steps_of
-from scripts.experiments.engine import State, counted, launcher, run_jobs, select, states_of
-from scripts.experiments.jobs import OWN, ROOT, Job, Places, jobs_of
+from scripts.experiments.costs import costs_of, estimate, key_of
+from scripts.experiments.engine import counted, launcher, run_jobs, select, states_of
+from scripts.experiments.jobs import OWN, ROOT, Places, jobs_of
 from scripts.experiments.study import read
 
 __all__ = ["plan", "report", "run"]
@@ -53,8 +51,13 @@ def plan(
     name, content, places = _opened(study, output, ukb, brats, atlas, dataset_dir, files, gpus)
     jobs = jobs_of(content, places)
     states = states_of(jobs, places.output)
-    costs = _costs(jobs, places.output, flag("measure", measure))
-    rows = [_row(job, states[job.name], costs, places) for job in jobs.values()]
+    costs = costs_of(jobs, places.output / "costs.json", flag("measure", measure))
+    rows: list[dict[str, Any]] = []
+    for job in jobs.values():
+        state = states[job.name]
+        rows.append({"job": job.name, "state": state.name, "reason": state.reason})
+        if job.is_training:
+            rows[-1] |= estimate(job, costs.get(key_of(job)), gpus)
     show(f"{content['title']}: {len(jobs)} jobs, {counted(states)}")
     for row in rows:
         show(_line(row))
@@ -196,39 +199,6 @@ def _existing(name: str, path: Any) -> Path:
     if not found.exists():
         raise ArgumentError(f"{name}={path}: no such file or folder")
     return found
-
-
-def _costs(jobs: Mapping[str, Job], output: Path, measures: bool) -> dict[str, Cost]:
-    """Measured costs by kind of training."""
-    file = output / "costs.json"
-    costs = step_costs.read_costs(file)
-    trainings = {key_of(job): job for job in jobs.values() if job.is_training and not job.absent}
-    missing = [key for key in trainings if key not in costs]
-    if measures and missing:
-        for key in tqdm(missing, desc="measuring", unit="kind"):
-            costs[key] = step_costs.measure(trainings[key])
-            step_costs.write_costs(costs, file)
-    return costs
-
-
-def _row(job: Job, state: State, costs: Mapping[str, Cost], places: Places) -> dict[str, Any]:
-    """What `plan` says of a job."""
-    row: dict[str, Any] = {"job": job.name, "state": state.name, "reason": state.reason}
-    if not job.is_training:
-        return row
-    steps, why = steps_of(job, places.gpus)
-    row |= {"steps": steps, "steps_unknown": why}
-    cost = costs.get(key_of(job))
-    if cost is not None and steps is not None:
-        settings = settings_of(job)
-        batches = steps * batches_of_a_step(settings, places.gpus)
-        keep = settings.get("keep", 2)
-        row |= {
-            "hours": round(batches * cost.seconds * places.gpus / 3600, 2),
-            "memory": cost.memory,
-            "disk_gib": round((cost.checkpoint + keep * cost.state) / 2**30, 3),
-        }
-    return row
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from common import configs
+from common.bars import tqdm
 from common.data import datalists
 from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
@@ -20,15 +20,14 @@ from common.options import OPTIONS, Options
 from scripts.experiments.jobs import Command, Job
 
 __all__ = [
-    "Cost",
     "batches_of_a_step",
     "config_of",
+    "costs_of",
+    "estimate",
     "key_of",
     "measure",
-    "read_costs",
     "settings_of",
     "steps_of",
-    "write_costs",
 ]
 
 TRIAL_STEPS = 6
@@ -44,25 +43,12 @@ WITHOUT_EFFECT = (
     "learning_rate",
     "cohort",
 )
+COSTS = {  # JSON schema of the file
+    "type": "object",
+    "additionalProperties": {"type": "object", "required": ["seconds", "memory", "checkpoint", "state"]},
+}
 LENGTH = ("iterations", "val_interval", "warmup_iterations", "save_interval", "keep")
 OF_BATCH = ("batch_size", "global_batch_size", "crops_per_volume", "modalities", "label_convention", "patch_size")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """A measured step of one process, on one batch without accumulation.
-
-    Attributes:
-        seconds: of a step.
-        memory: peak of a process, as the run prints it.
-        checkpoint: bytes of model.pt.
-        state: bytes of an iteration-N.pt.
-    """
-
-    seconds: float
-    memory: str
-    checkpoint: int
-    state: int
 
 
 def settings_of(job: Job) -> dict[str, Any]:
@@ -123,8 +109,47 @@ def key_of(job: Job) -> str:
     return " ".join([job.command.folder.name, *words])
 
 
-def measure(job: Job) -> Cost:
+def costs_of(jobs: Mapping[str, Job], file: Path, measures: bool) -> dict[str, dict[str, Any]]:
+    """What a step of each kind of training costs, by `key_of`, of earlier measurements; the others are measured now.
+
+    Args:
+        jobs: of a study.
+        file: of the costs, which is written.
+        measures: whether anything is measured now.
+    """
+    costs: dict[str, dict[str, Any]] = {}
+    if file.is_file():
+        costs = valid_json(file, "what --measure=true writes, or no such file", COSTS)
+    trainings = {key_of(job): job for job in jobs.values() if job.is_training and not job.absent}
+    missing = [key for key in trainings if key not in costs] if measures else []
+    for key in tqdm(missing, desc="measuring", unit="kind", disable=not missing):
+        costs[key] = measure(trainings[key])
+        write_json(file, costs)
+    return costs
+
+
+def estimate(job: Job, cost: Mapping[str, Any] | None, gpus: int) -> dict[str, Any]:
+    """The steps of a training, and hours, memory and disk by the cost of a step, where it is known."""
+    steps, why = steps_of(job, gpus)
+    found: dict[str, Any] = {"steps": steps, "steps_unknown": why}
+    if cost is not None and steps is not None:
+        settings = settings_of(job)
+        batches = steps * batches_of_a_step(settings, gpus)
+        disk = cost["checkpoint"] + settings.get("keep", 2) * cost["state"]
+        found |= {
+            "hours": round(batches * cost["seconds"] * gpus / 3600, 2),
+            "memory": cost["memory"],
+            "disk_gib": round(disk / 2**30, 3),
+        }
+    return found
+
+
+def measure(job: Job) -> dict[str, Any]:
     """Train a few steps on made-up volumes of the size of a crop, with the job's own command.
+
+    Returns:
+        `seconds` of a step of one process, on one batch without accumulation; its peak `memory`, as the run prints it;
+        bytes of a `checkpoint` model.pt and of a `state` iteration-N.pt.
 
     Raises:
         InputError: the training fails; the message has the last line of its output.
@@ -141,26 +166,12 @@ def measure(job: Job) -> Cost:
         if result.returncode or not found:
             last = [line for line in printed.splitlines() if line.strip()][-1:]
             raise InputError(f"{job.name}: its step cannot be measured: {''.join(last).strip():.200}")
-        checkpoint = (folder / "models" / "model.pt").stat().st_size
-        state = max(file.stat().st_size for file in (folder / "models").glob("iteration-*.pt"))
-    return Cost(float(found[1]), found[2].strip(), checkpoint, state)
-
-
-def read_costs(file: Path) -> dict[str, Cost]:
-    """Costs by key, of earlier measurements in the same output folder."""
-    if not file.is_file():
-        return {}
-    expected = "what --measure=true writes, or no such file"
-    content = valid_json(file, expected)
-    try:
-        return {key: Cost(**cost) for key, cost in content.items()}
-    except (TypeError, AttributeError) as error:
-        raise InputError(f"{file}: not the costs of steps; expected {expected}") from error
-
-
-def write_costs(costs: Mapping[str, Cost], file: Path) -> None:
-    """Write costs as `read_costs` reads them."""
-    write_json(file, {key: asdict(cost) for key, cost in costs.items()})
+        return {
+            "seconds": float(found[1]),
+            "memory": found[2].strip(),
+            "checkpoint": (folder / "models" / "model.pt").stat().st_size,
+            "state": max(file.stat().st_size for file in (folder / "models").glob("iteration-*.pt")),
+        }
 
 
 def config_of(command: Command, **replaced: Any) -> Any:

@@ -12,7 +12,6 @@ from common.data.datalists import SPLITS, Datalist
 from common.errors import ArgumentError, InputError, check_number, choice, show
 from common.files import check_writable_folder, digest, expand_home
 from common.values import check_device, optional
-from scripts.nnunet.settings import check_settings, dataset_name
 
 __all__ = ["baseline"]
 
@@ -89,6 +88,8 @@ def baseline(
     if any(importlib.util.find_spec(name) is None for name in ("nnunetv2", "dynamic_network_architectures")):
         raise InputError("nnU-Net is not installed; run make nnunet, then use .venv-nnunet/bin/python")
     check_device("device", device)
+    from scripts.nnunet.record import check_settings, dataset_name  # here, as `--help` need not wait for PyTorch
+
     settings = {
         "bundle": "nnunet",
         "datalist": str(listed.path),

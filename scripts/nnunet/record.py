@@ -1,5 +1,6 @@
 """The record of a baseline, run.json, by which a repeated command knows what is done."""
 
+import re
 import resource
 import sys
 import time
@@ -9,12 +10,49 @@ from pathlib import Path
 from typing import Any
 
 from common.cli import command_line
-from common.files import write_json
+from common.errors import InputError
+from common.files import valid_json, write_json
 from common.training.records import RunRecord, peak_memory
 from common.weights.surgery import Report
-from scripts.nnunet.settings import read_record
 
-__all__ = ["BaselineRecord"]
+__all__ = ["BaselineRecord", "check_settings", "dataset_name"]
+
+MAY_DIFFER = ("datalist",)  # a path; the subjects in it may not
+
+
+def dataset_name(cohort: str) -> str:
+    """Name of nnU-Net's data set for a cohort: `Dataset001_` and its letters and digits."""
+    return f"Dataset001_{re.sub('[^A-Za-z0-9]', '', cohort) or 'cohort'}"
+
+
+def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
+    """Check that a folder is new, or holds a run with the same settings.
+
+    Raises:
+        InputError: it holds another run.
+    """
+    if not (earlier := read_record(output)):
+        if output.is_dir() and any(output.iterdir()):
+            raise InputError(f"--output={output}: not empty, and without run.json; expected a new folder")
+        return
+    known = earlier.get("config", {})
+    for name, value in settings.items():
+        if name not in MAY_DIFFER and known.get(name) != value:
+            was = "another datalist" if name == "subjects" else f"{name}={known.get(name)}"
+            now = "this one" if name == "subjects" else value
+            raise InputError(f"--output={output}: holds a run with {was}, not {now}; expected a new folder")
+
+
+def read_record(output: Path) -> dict[str, Any]:
+    """The record of the run in a folder; empty if there is none.
+
+    Raises:
+        InputError: it is not JSON.
+    """
+    path = output / "run.json"
+    if not path.exists():
+        return {}
+    return valid_json(path, "the record of a run")
 
 
 class BaselineRecord(RunRecord):

@@ -14,7 +14,7 @@ from common.data.datalists import Datalist
 from common.data.regions import regions_of
 from common.errors import InputError
 from scripts.nnunet.conversion import LabelScheme, convert
-from scripts.nnunet.settings import dataset_name
+from scripts.nnunet.record import dataset_name
 from tests.support import one_line
 
 AFFINE = np.diag([-2.0, -2.0, 2.0, 1.0])

@@ -49,6 +49,6 @@ def test_trainings_that_differ_in_seed_length_or_places_cost_the_same():
 def test_a_step_is_measured(tmp_path):
     options = {"model_size": "micro", "patch_size": [64, 64, 64], "num_workers": 0, "batch_size": 2}
     cost = measure(training("atlas_stage2", "atlas", tmp_path, options))
-    assert cost.seconds > 0
-    assert cost.memory.endswith("GiB RAM")
-    assert 0 < cost.checkpoint < cost.state < 4 * cost.checkpoint  # weights, and two moments beside
+    assert cost["seconds"] > 0
+    assert cost["memory"].endswith("GiB RAM")
+    assert 0 < cost["checkpoint"] < cost["state"] < 4 * cost["checkpoint"]  # weights, and two moments beside
