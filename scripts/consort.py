@@ -21,52 +21,32 @@ from typing import Any
 
 from common.cli import run
 from common.errors import InputError
-from common.files import atomic_write, valid_json, write_json
+from common.files import atomic_write, valid_json
 from scripts.datalists.scan import Visit
 
-__all__ = ["count", "count_splits", "draw", "figure_of", "read_flow", "step", "write"]
+__all__ = ["count", "count_splits", "draw", "figure_of", "read_flow", "step"]
 
 FORMATS = (".svg", ".png")
-COUNTED: dict[str, Any] = {
-    "type": "object",
-    "required": ["people", "visits"],
-    "properties": {"people": {"type": "integer", "minimum": 0}, "visits": {"type": "integer", "minimum": 0}},
-}
-SCHEMA = {
-    "type": "object",
-    "required": ["name", "layout", "steps", "splits"],
-    "properties": {
-        "name": {"type": "string"},
-        "layout": {"type": "string"},
-        "steps": {
-            "type": "array",
-            "minItems": 1,
-            "items": COUNTED
-            | {
-                "required": ["step", "text", "people", "visits", "excluded"],
-                "properties": COUNTED["properties"]
-                | {
-                    "step": {"type": "string"},
-                    "text": {"type": "string"},
-                    "excluded": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["reason", "people"],
-                            "properties": {"reason": {"type": "string"}, "people": {"type": "integer", "minimum": 1}},
-                        },
-                    },
-                },
-            },
-        },
-        "splits": {
-            "type": "object",
-            "minProperties": 1,
-            "additionalProperties": COUNTED
-            | {"properties": COUNTED["properties"] | {"shared": {"type": "integer", "minimum": 1}}},
-        },
+TEXT, COUNT, SOME = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "integer", "minimum": 1}
+
+
+def _of(optional: Mapping[str, Any] | None = None, **required: Any) -> dict[str, Any]:
+    return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
+
+
+LOSSES = {"type": "array", "items": _of(reason=TEXT, people=SOME)}
+SCHEMA = _of(
+    name=TEXT,
+    layout=TEXT,
+    steps={
+        **{"type": "array", "minItems": 1},
+        "items": _of(step=TEXT, text=TEXT, people=COUNT, visits=COUNT, excluded=LOSSES),
     },
-}
+    splits={
+        **{"type": "object", "minProperties": 1},
+        "additionalProperties": _of({"shared": SOME}, people=COUNT, visits=COUNT),
+    },
+)
 
 INK, LINE, KEPT, LOST, SPLIT = "#1f2933", "#7b8794", "#e8f0f8", "#fbf1e6", "#e9f5ee"
 ROW, GAP, LEADING = 0.78, 0.46, 0.2  # inches: height of a box, smallest gap between boxes, line spacing
@@ -114,15 +94,6 @@ def step(
             why.setdefault(visit.person, reasons[visit.subject])
     excluded = [{"reason": reason, "people": people} for reason, people in sorted(Counter(why.values()).items())]
     return kept, {"step": name, "text": text} | count(kept) | {"excluded": excluded}
-
-
-def write(flow: Mapping[str, Any], path: str | Path) -> None:
-    """Write a flow as JSON, atomically.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    write_json(path, flow)
 
 
 def draw(flow: str, output: str) -> None:

@@ -117,7 +117,7 @@ def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]], p
     Args:
         label: of the metric.
         unit: 1 for a share, drawn from 0 to 1; values of other units are drawn from 0, logarithmically from 1.
-        values: by region.
+        values: by region; none draws nothing.
         penalty: value that marks a failure.
     """
     share = unit == "1"
@@ -127,18 +127,20 @@ def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]], p
         if not share:
             axes.set_xscale("symlog", linthresh=1)
         for row, numbers in enumerate(values.values()):
-            _distribution(axes, row, np.asarray(numbers, dtype=float), share)
+            if len(numbers):
+                _distribution(axes, row, np.asarray(numbers, dtype=float), share)
+        lowest, largest = (edge(edge((*numbers, 0, 1)) for numbers in values.values()) for edge in (min, max))
         if share:
-            axes.set_xlim(-0.02, 1.02)
+            axes.set_xlim(lowest - 0.02, largest + 0.02)
             axes.set_xlabel(f"{label} (0 to 1)")
         else:
-            largest = max(1.0, *(max(numbers) for numbers in values.values()), penalty or 0)
+            largest = max(largest, penalty or 0)
             candidates = next((ticks for ticks in TICKS if largest <= 1.5 * ticks[-1]), TICKS[-1])
             ticks = [tick for tick in candidates if tick <= largest and not (penalty and tick > penalty / 1.5)]
             axes.xaxis.set_major_locator(FixedLocator([*ticks, penalty] if penalty else ticks))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(lambda value, _: _short(value))
-            axes.set_xlim(-0.12, largest * 1.25)
+            axes.set_xlim(1.25 * lowest - 0.12, largest * 1.25)
             axes.set_xlabel(f"{label} ({unit}; logarithmic from 1)")
         if penalty:
             axes.axvline(penalty, color=INK, linewidth=1, linestyle=(0, (4, 3)))

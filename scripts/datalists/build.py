@@ -10,7 +10,7 @@ from typing import Any
 from common.data import datalists
 from common.data.preparation import describe, measure_cases, spread, union
 from common.errors import InputError, show
-from common.files import aside_of, check_writable_file, expand_home, reporting_path_errors
+from common.files import aside_of, check_writable_file, expand_home, reporting_path_errors, write_json
 from scripts import consort as chart
 from scripts.datalists.scan import Scan, Visit
 from scripts.datalists.slices import count_slices
@@ -81,7 +81,7 @@ def build(
     show(f"{output}: {sizes(content)}")
     if consort is not None:
         counted = chart.count_splits(splits)
-        chart.write({"name": cohort.name, "layout": cohort.title, "steps": steps, "splits": counted}, flow)
+        write_json(flow, {"name": cohort.name, "layout": cohort.title, "steps": steps, "splits": counted})
         chart.draw(str(flow), str(flow.with_suffix(".svg")))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from common.pages.charts import SERIES, STYLE, WIDTH, svg
 
-__all__ = ["loss_chart", "metrics_chart", "scores_chart", "smooth"]
+__all__ = ["loss_chart", "metrics_chart", "smooth"]
 
 # What is measured, in which unit: the labels of the vertical axes.
 UNITS = {
@@ -63,22 +63,6 @@ def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, 
         axes.set_ylim(-0.03, 1.03)
 
     return _curves(f"{bundle}: held-out {', '.join(metrics)} over the iterations", draw)
-
-
-def scores_chart(bundle: str, regions: Sequence[str], cases: Mapping[str, Mapping[str, float | None]]) -> Markup:
-    """The scores of every subject, one row of dots per region with a bar at the median."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.75 + 0.38 * len(regions)), layout="constrained")
-        axes = figure.add_subplot()
-        for row, region in enumerate(regions):
-            values = _floats([case.get(region) for case in cases.values()])
-            values = values[np.isfinite(values)]
-            axes.plot(values, np.full(len(values), row), "o", color=SERIES[0], alpha=0.55, markersize=6)
-            if len(values):
-                axes.plot([np.median(values)] * 2, [row - 0.28, row + 0.28], color=SERIES[1], linewidth=2.4)
-        axes.set(xlim=(-0.02, 1.02), ylim=(len(regions) - 0.5, -0.5), xlabel="Dice (0 to 1)")
-        axes.set_yticks(range(len(regions)), regions)
-        return svg(figure, f"{bundle}: Dice of every held-out subject in {', '.join(regions)}")
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from common.errors import InputError
 from common.inference.publishing import PAGE, is_earlier
+from common.pages.evaluation_charts import scores_chart
 from common.pages.templates import png_uri, render
 from scripts.report import charts as report_charts
-from scripts.report.runs import Run, Stage
-from scripts.report.scores import exemplars, finite, mean, region_statistics
+from scripts.report.runs import Run, Stage, finite, mean
 from scripts.yaml_text import as_yaml
 
 __all__ = ["page"]
@@ -55,8 +55,7 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
         embedded_cohort=any(run.config.get("cohort") == "embedded" for run in runs),
         facts=_facts(runs),
         charts=report_charts,
-        exemplars=exemplars,
-        region_statistics=region_statistics,
+        scores_chart=scores_chart,
     )
 
 

@@ -1,97 +1,78 @@
 """Read the records of runs (`run.json`, see `common.training.RunRecord`) and link them to stages."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from common.errors import InputError
 from common.files import check_schema, valid_json
 from common.inference.publishing import is_earlier
-from scripts.report.scores import mean, region_statistics
 
-__all__ = ["Run", "Stage", "read_runs", "stages_of"]
+__all__ = ["Run", "Stage", "finite", "mean", "read_runs", "stages_of"]
 
 MLFLOW = {"mlruns", "mlartifacts"}  # folders in which MLflow keeps copies of records
 TEXT = {"type": "string"}
 COUNT = {"type": "integer", "minimum": 0}
+COUNTS = {"type": "array", "items": COUNT}
+POSITIVE = {"type": "number", "minimum": 0}
 NUMBER = {"type": ["number", "null"]}
 TEXTS = {"type": "array", "items": TEXT}
-CURVES = {"type": "object", "additionalProperties": {"type": "array", "items": NUMBER}}
-SCORES_OF_CASE = {"type": "object", "additionalProperties": NUMBER}
+OBJECT = {"type": "object"}
 
-# The content of `run.json`. A run can be interrupted, so only the first two parts are required.
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["bundle", "workflow"],
-    "properties": {
-        "bundle": TEXT,
-        "workflow": {"enum": ["train", "evaluate"]},
-        "finished": {"type": "boolean"},
-        "command": TEXT,
-        "started": TEXT,
-        "seconds": {"type": "number", "minimum": 0},
-        "peak_memory_gib": {"type": "number", "minimum": 0},
-        "peak_gpu_memory_gib": {"type": "number", "minimum": 0},
-        "device": TEXT,
-        "world_size": COUNT,
-        "versions": {"type": "object", "additionalProperties": TEXT},
-        "git_commit": TEXT,
-        "config": {"type": "object"},
-        "weights": {
-            "type": "object",
-            "properties": {
-                "source": {"type": ["string", "null"]},
-                **dict.fromkeys(("matched", "changed", "missing", "unexpected"), COUNT),
-                "tensors": {"type": "object", "additionalProperties": TEXTS},
-                "shares": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "number"}}},
-            },
-        },
-        "train": {"type": "object", "properties": {"iteration": {"type": "array", "items": COUNT}, "loss": CURVES}},
-        "validation": {
-            "type": "object",
-            "properties": {"iteration": {"type": "array", "items": COUNT}, "metrics": CURVES},
-        },
-        "scores": {
-            "type": "object",
-            "required": ["regions", "cases"],
-            "properties": {
-                "regions": TEXTS,
-                "cases": {"type": "object", "additionalProperties": SCORES_OF_CASE},
-                "mean_present": SCORES_OF_CASE,
-                "n_present": {"type": "object", "additionalProperties": COUNT},
-            },
-        },
-        "pictures": TEXTS,
-    },
+
+def _by_name(values: dict[str, Any]) -> dict[str, Any]:
+    return OBJECT | {"additionalProperties": values}
+
+
+def _of(**properties: Any) -> dict[str, Any]:
+    return OBJECT | {"properties": properties}
+
+
+CURVES = _by_name({"type": "array", "items": NUMBER})
+FATES = dict.fromkeys(("matched", "changed", "missing", "unexpected"), COUNT)
+SHARES = _by_name({"type": "array", "items": {"type": "number"}})
+SCORES = _of(regions=TEXTS, cases=_by_name(_by_name(NUMBER)), mean_present=_by_name(NUMBER), n_present=_by_name(COUNT))
+
+# The content of `run.json`: what an interrupted run lacks, and the schema of what there is
+FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "bundle": (None, TEXT),
+    "workflow": (None, {"enum": ["train", "evaluate"]}),
+    "finished": (False, {"type": "boolean"}),
+    "command": ("", TEXT),
+    "started": ("", TEXT),
+    "seconds": (math.nan, POSITIVE),
+    "peak_memory_gib": (math.nan, POSITIVE),
+    "peak_gpu_memory_gib": (None, POSITIVE),
+    "device": ("", TEXT),
+    "world_size": (1, COUNT),
+    "versions": ({}, _by_name(TEXT)),
+    "git_commit": ("", TEXT),
+    "config": ({}, OBJECT),
+    "weights": ({}, _of(source={"type": ["string", "null"]}, tensors=_by_name(TEXTS), shares=SHARES, **FATES)),
+    "train": ({}, _of(iteration=COUNTS, loss=CURVES)),
+    "validation": ({}, _of(iteration=COUNTS, metrics=CURVES)),
+    "scores": ({}, SCORES | {"required": ["regions", "cases"]}),
+    "pictures": ([], TEXTS),
 }
+SCHEMA = _of(**{name: schema for name, (_, schema) in FIELDS.items()}) | {"required": ["bundle", "workflow"]}
 
 
-@dataclass(frozen=True)
 class Run:
-    """A `run.json` and its folder; parts that an interrupted run did not record are empty."""
+    """A `run.json` and its folder; `FIELDS` has the attributes. What an interrupted run did not record is empty."""
 
-    folder: Path
-    bundle: str
-    workflow: str
-    finished: bool = False
-    command: str = ""
-    started: str = ""
-    seconds: float = math.nan
-    peak_memory_gib: float = math.nan
-    peak_gpu_memory_gib: float | None = None
-    device: str = ""
-    world_size: int = 1
-    versions: dict[str, str] = field(default_factory=dict)
-    git_commit: str = ""
-    config: dict[str, Any] = field(default_factory=dict)
-    weights: dict[str, Any] = field(default_factory=dict)
-    train: dict[str, Any] = field(default_factory=dict)
-    validation: dict[str, Any] = field(default_factory=dict)
-    scores: dict[str, Any] = field(default_factory=dict)
-    pictures: list[str] = field(default_factory=list)
+    def __init__(self, folder: Path, content: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.__dict__ |= {name: content.get(name, default) for name, (default, _) in FIELDS.items()}
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
     @property
     def start(self) -> datetime | None:
@@ -124,14 +105,41 @@ class Run:
         }
 
     @property
-    def mean_score(self) -> float:
-        """The mean over the regions of the mean over all cases, NaN without scores."""
-        return mean(row["mean"] for row in region_statistics(self.scores))
+    def values(self) -> dict[str, NDArray[np.float64]]:
+        """The finite scores of the cases by region."""
+        cases = self.scores.get("cases", {}).values()
+        return {region: finite(case.get(region) for case in cases) for region in self.scores.get("regions", ())}
 
     @property
-    def mean_score_present(self) -> float:
-        """The mean over the regions of the mean over the cases that have the region, NaN if it was not recorded."""
-        return mean(row["mean_present"] for row in region_statistics(self.scores))
+    def rows(self) -> list[dict[str, Any]]:
+        """By region: mean, sample standard deviation (`sd`), median, extremes and number of the finite scores.
+
+        `mean_present` and `n_present` are of the cases whose reference has the region, as the run recorded them.
+        Undefined statistics are NaN; a number that an older run did not record is None.
+        """
+        means, counts = (self.scores.get(name, {}) for name in ("mean_present", "n_present"))
+        rows = []
+        for region in self.values:
+            values = self.values[region]
+            row: dict[str, Any] = {"region": region, "n": len(values)}
+            for name, function in (("mean", np.mean), ("median", np.median), ("min", np.min), ("max", np.max)):
+                row[name] = float(function(values)) if len(values) else math.nan
+            row["sd"] = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+            rows.append(row | {"mean_present": mean([means.get(region)]), "n_present": counts.get(region)})
+        return rows
+
+    @property
+    def exemplars(self) -> dict[str, str]:
+        """The best, the median (the worse of two) and the worst case by the mean over its regions, each case once."""
+        means = {case: mean(values.values()) for case, values in self.scores["cases"].items()}
+        ranked = sorted((value, case) for case, value in means.items() if not math.isnan(value))
+        last = len(ranked) - 1
+        places = {"Best": last, "Median": last // 2, "Worst": 0} if last >= 2 else {"Best": last, "Worst": 0}
+        chosen: dict[str, str] = {}
+        for label, place in places.items():
+            if ranked and ranked[place][1] not in chosen.values():
+                chosen[label] = ranked[place][1]
+        return chosen
 
     @property
     def trend(self) -> tuple[str, float | None, float | None] | None:
@@ -185,14 +193,7 @@ def _read_run(path: Path) -> Run:
     if isinstance(content, dict):
         content = {name: value for name, value in content.items() if value is not None}
     check_schema(content, SCHEMA, str(path), "the record of a run")
-    known = {name.name for name in fields(Run)} - {"folder"}
-    run = Run(path.parent, **{name: value for name, value in content.items() if name in known})
-    _check(run, path)
-    return run
-
-
-def _check(run: Run, path: Path) -> None:
-    """Check what the schema cannot: dates, lengths of curves, pictures inside the folder."""
+    run = Run(path.parent, content)
     try:
         _ = run.start
     except ValueError:
@@ -205,6 +206,19 @@ def _check(run: Run, path: Path) -> None:
     for picture in run.pictures:
         if not (run.folder / picture).resolve().is_relative_to(run.folder.resolve()):
             raise InputError(f"{path}: picture {picture!r} lies outside the run; expected a path relative to it")
+    return run
+
+
+def finite(values: Iterable[float | None]) -> NDArray[np.float64]:
+    """The finite values, without None and NaN."""
+    array = np.array([math.nan if value is None else value for value in values], dtype=float)
+    return array[np.isfinite(array)]
+
+
+def mean(values: Iterable[float | None]) -> float:
+    """The mean of the finite values, NaN if there are none."""
+    known = finite(values)
+    return float(known.mean()) if len(known) else math.nan
 
 
 def stages_of(runs: Sequence[Run]) -> list[Stage]:

@@ -5,6 +5,7 @@ import matplotlib.image
 import pytest
 
 from common.errors import InputError
+from common.files import write_json
 from scripts import consort
 from scripts.datalists.scan import Visit
 from tests.support import one_line
@@ -54,7 +55,7 @@ def test_who_is_in_two_splits_is_shared_by_the_later_one():
 @pytest.fixture
 def flow(tmp_path):
     path = tmp_path / "flow.json"
-    consort.write(FLOW, path)
+    write_json(path, FLOW)
     return path
 
 
