@@ -13,11 +13,10 @@ from common.values import flag
 from common.weights.storage import path_of
 from deploy.bundle import Bundle, check_options, open_bundle, split_options
 from deploy.geometry import grid_of
-from deploy.job import ChosenSeries, Job
+from deploy.job import REPORT, RESULT_FILES, Job, prepare_output, publish
 from deploy.privacy import restrict_output
-from deploy.results import REPORT, RESULT_FILES, prepare_output, publish_results
-from deploy.series_choice import Choice, choose_series, parse_series_option
-from deploy.study import Series, read_study
+from deploy.series_choice import choose_series, parse_series_option
+from deploy.study import read_study
 from deploy.subprocess_guard import exit_cleanly_on_signals, run_guarded
 
 __all__ = ["open_model", "segment"]
@@ -63,7 +62,21 @@ def segment(
         grid_of([instance.header for instance in one.instances], one.name)  # refuses a broken grid early
     for modality, one in choice.series.items():
         show(f"{modality}: {one.name}, {len(one.instances)} images; {choice.reasons[modality]}")
-    _run(model, choice, reference or model.task.reference, folder, options, force, prepare)
+    temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=folder))  # only this user can read it
+    try:
+        work, results = temporary / "work", temporary / "results"
+        work.mkdir()
+        results.mkdir()
+        place = reference or model.task.reference
+        series = {modality: one.without_headers() for modality, one in choice.series.items()}
+        job = Job(model, series, choice.reasons, place, work, results, options, force, prepare, choice.remarks)
+        run_guarded(_run_operators, job)
+        for remark in json.loads((results / REPORT).read_text())["remarks"]:
+            show(f"remark: {remark}")
+        publish(results, folder)
+        show(f"wrote {', '.join(RESULT_FILES)}")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str) -> tuple[Bundle, list[str]]:
@@ -93,37 +106,6 @@ def _bundle_folder(bundle: str) -> Path:
     folder = path_of("bundle", bundle)
     inside = [path.parents[1] for path in folder.glob("*/configs/metadata.json")]
     return inside[0] if len(inside) == 1 and not (folder / "configs").exists() else folder
-
-
-def _run(
-    model: Bundle, choice: Choice, reference: str, output: Path, options: list[str], force: bool, prepare: bool
-) -> None:
-    """Run the operators in a temporary subfolder of the output that only this user can read; publish the results."""
-    temporary = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=output))
-    try:
-        staged, work, results = (temporary / name for name in ("staged", "work", "results"))
-        for folder in (staged, work, results):
-            folder.mkdir()
-        _stage(choice.series, staged)
-        sources = {
-            modality: ChosenSeries.from_series(series, choice.reasons[modality])
-            for modality, series in choice.series.items()
-        }
-        job = Job(model, sources, reference, staged, work, results, options, force, prepare, choice.remarks)
-        run_guarded(_run_operators, job)
-        for remark in json.loads((results / REPORT).read_text())["remarks"]:
-            show(f"remark: {remark}")
-        publish_results(results, output)
-        show(f"wrote {', '.join(RESULT_FILES)}")
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _stage(chosen: dict[str, Series], folder: Path) -> None:
-    """Link the files of the chosen series, under neutral names, into an empty folder, as the loader reads all files."""
-    for modality, series in chosen.items():
-        for number, path in enumerate(series.files):
-            (folder / f"{modality}-{number:05d}.dcm").symlink_to(path.resolve())
 
 
 def _run_operators(job: Job) -> None:

@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset
 from common.errors import InputError
 from common.prepare.volumes import Grid, Volume
 from deploy.multiframe import frames_of
+from deploy.study import Series
 
 __all__ = ["grid_of", "read_series", "volume_of", "write_nifti"]
 
@@ -97,17 +98,17 @@ def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], name: str
     return step
 
 
-def read_series(files: Sequence[Path], name: str) -> Volume:
+def read_series(series: Series) -> tuple[Volume, list[Dataset]]:
     """Read the volume of a series from its files; see `volume_of`.
 
     Raises:
         InputError: a file cannot be read, or the images are no volume. The message names no file.
     """
     try:
-        images = [pydicom.dcmread(file) for file in files]
+        images = [pydicom.dcmread(file) for file in series.files]
     except Exception as error:  # pydicom's readers raise many types, and their texts quote values
-        raise InputError(f"{name}: a file cannot be read ({type(error).__name__})") from None
-    return volume_of(images, name)[0]
+        raise InputError(f"{series.name}: a file cannot be read ({type(error).__name__})") from None
+    return volume_of(images, series.name)
 
 
 def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Dataset]]:
@@ -123,19 +124,14 @@ def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Datase
     Raises:
         InputError: the slices define no grid (see `grid_of`), or voxels cannot be read.
     """
-    slices = _slices(images, name)
+    try:
+        slices = [frame for image in images for frame in frames_of(image)]
+    except Exception as error:
+        raise _unreadable(images[0], name, error) from None
     grid, order = grid_of(slices, name)
     ordered = [slices[index] for index in order]
     array = np.stack([_values(image, name).T for image in ordered], axis=-1)
     return Volume(array, grid.affine), ordered
-
-
-def _slices(images: Sequence[Dataset], name: str) -> list[Dataset]:
-    """The images, or the frames of the one enhanced image."""
-    try:
-        return [frame for image in images for frame in frames_of(image)]
-    except Exception as error:
-        raise _unreadable(images[0], name, error) from None
 
 
 def _values(image: Dataset, name: str) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from common.prepare.figures import Figures, lines, outside
 from common.prepare.resampling import labels_on
 from common.prepare.subject import Settings, default_reference, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_scan
-from deploy.job import ChosenSeries
+from deploy.study import Series
 from deploy.tasks import Task
 
 __all__ = ["Preparation", "prepare_scans"]
@@ -56,7 +56,7 @@ class Preparation:
 
 
 def prepare_scans(
-    volumes: Mapping[str, Volume], series: Mapping[str, ChosenSeries], task: Task, reference: str
+    volumes: Mapping[str, Volume], series: Mapping[str, Series], task: Task, reference: str
 ) -> tuple[dict[str, Volume], Preparation]:
     """Register the scans of a study, extract the brain if the model expects that, and resample them.
 

@@ -25,9 +25,9 @@ from common.files import parse_json
 from common.locks import claimed
 from common.values import FILE, FOLDER, flag
 from deploy.archive import RETRIES, Archive, ArchiveError, StoredStudy
+from deploy.job import REPORT
 from deploy.mark import DELIVER, DONE, SEGMENT, Mark, digest_of, mark_of, parsed
 from deploy.privacy import restrict_output
-from deploy.results import REPORT
 from deploy.subprocess_guard import exit_cleanly_on_signals, run_guarded
 
 __all__ = ["Service", "health", "retry", "serve", "status"]

@@ -103,6 +103,12 @@ class Series:
         """Name of the series in messages."""
         return f"series {'without number' if self.number is None else self.number} (UID ...{self.uid[-8:]})"
 
+    def without_headers(self) -> "Series":
+        """The series with nothing but its number in its headers: it names nobody, and can be passed to a process."""
+        header = Dataset()
+        header.SeriesNumber = self.number
+        return Series(self.uid, tuple(Instance(path, header) for path in self.files))
+
 
 def read_study(folder: Path, name: str = "--input") -> list[Series]:
     """Read the headers of the one study in a folder and its subfolders.

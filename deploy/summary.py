@@ -4,8 +4,7 @@ It is stored as a secondary capture, which every viewer shows. None of its text 
 """
 
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 import highdicom as hd
 import numpy as np
@@ -18,10 +17,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from common.prepare.volumes import Volume
+from deploy.bundle import Bundle
 from deploy.segmentation import CAUTION, LONG_STRING, MANUFACTURER, series_number
 from deploy.source_header import sanitised_header
 
-__all__ = ["Summary", "draw_summary", "make_capture", "segment_volumes"]
+__all__ = ["draw_summary", "make_capture"]
 
 PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # plane -> the RAS+ axis perpendicular to it
 SIDES = {"sagittal": ("P", "A"), "coronal": ("L", "R"), "axial": ("L", "R")}  # low and high horizontal end
@@ -29,51 +29,23 @@ SIZE = (12.0, 7.5)  # inches
 DOTS = 100  # per inch
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What is written and drawn.
-
-    Attributes:
-        model: its name.
-        version: of the model.
-        volumes: label of a segment -> mL.
-        colours: of the segments.
-        remarks: sentences for the readers.
-        figures: lines on how well the scans were prepared, if they were.
-        trained_on: the data that the model was trained on.
-    """
-
-    model: str
-    version: str
-    volumes: dict[str, float]
-    colours: Sequence[str]
-    remarks: list[str] = field(default_factory=list)
-    figures: list[str] = field(default_factory=list)
-    trained_on: str = ""
-
-
-def segment_volumes(segments: NDArray[np.uint8], labels: Sequence[str], voxel_volume: float) -> dict[str, float]:
-    """Volume of each segment in mL.
-
-    Args:
-        segments: segment numbers, 1, 2, ... in the order of the labels; 0 is background.
-        labels: names of the segments.
-        voxel_volume: in mL.
-
-    Returns:
-        Label -> volume in mL.
-    """
-    counts = np.bincount(segments.ravel(), minlength=len(labels) + 1)
-    return {label: float(counts[number] * voxel_volume) for number, label in enumerate(labels, 1)}
-
-
-def draw_summary(volume: Volume, segments: NDArray[np.uint8], summary: Summary) -> Figure:
+def draw_summary(
+    volume: Volume,
+    segments: NDArray[np.uint8],
+    bundle: Bundle,
+    volumes: Mapping[str, float],
+    remarks: Sequence[str] = (),
+    figures: Sequence[str] = (),
+) -> Figure:
     """Draw the planes with the largest segment areas, plain above and with overlay below, and the text to the right.
 
     Args:
         volume: the reference.
         segments: segment numbers on its grid.
-        summary: the text.
+        bundle: the model.
+        volumes: label of each segment -> its volume in mL.
+        remarks: sentences for the readers.
+        figures: lines on how well the scans were prepared, if they were.
     """
     figure = Figure(figsize=SIZE, dpi=DOTS, facecolor="black")
     layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
@@ -81,14 +53,27 @@ def draw_summary(volume: Volume, segments: NDArray[np.uint8], summary: Summary) 
     image, label = (apply_orientation(array, orientation) for array in (volume.array, segments))
     edges = volume.spacing[np.argsort(orientation[:, 0])]
     white = float(np.percentile(image[image > 0], 99)) if (image > 0).any() else 1.0
+    colours = [segment.colour for segment in bundle.task.segments]
     for column, (plane, axis) in enumerate(PLANES.items()):
         counts = (label > 0).sum(axis=tuple(other for other in range(3) if other != axis))
         index = int(np.argmax(counts)) if counts.any() else label.shape[axis] // 2
         for row in range(2):
             axes = figure.add_subplot(layout[row, column])
             overlay = np.take(label, index, axis) if row else None
-            _show(axes, np.take(image, index, axis) / white, overlay, summary.colours, plane, np.delete(edges, axis))
-    _write(figure.add_subplot(layout[:, 3]), summary)
+            _show(axes, np.take(image, index, axis) / white, overlay, colours, plane, np.delete(edges, axis))
+    texts = [
+        (bundle.name, "white"),
+        (f"version {bundle.version}", "white"),
+        (f"trained on {bundle.trained_on}", "lightgrey"),
+        ("", "white"),
+        *((f"{name}: {amount:.2f} mL", shade) for (name, amount), shade in zip(volumes.items(), colours, strict=False)),
+        ("", "white"),
+        *((remark, "orange") for remark in remarks),
+        *((line, "lightgrey") for line in figures),
+        ("", "white"),
+        (f"{CAUTION}.", "white"),
+    ]
+    _write(figure.add_subplot(layout[:, 3]), texts)
     return figure
 
 
@@ -111,36 +96,24 @@ def _show(
     axes.set_axis_off()
 
 
-def _write(axes: Axes, summary: Summary) -> None:
+def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
+    """Write lines in colours below each other."""
     axes.set_axis_off()
-    lines: list[tuple[str, str]] = [
-        (_wrapped(summary.model), "white"),
-        (f"version {summary.version}", "white"),
-        (_wrapped(f"trained on {summary.trained_on}"), "lightgrey"),
-        ("", "white"),
-    ]
-    for (label, volume), overlay_colour in zip(summary.volumes.items(), summary.colours, strict=False):
-        lines.append((f"{label}: {volume:.2f} mL", overlay_colour))
-    lines += [("", "white")] + [(_wrapped(remark), "orange") for remark in summary.remarks]
-    lines += [(_wrapped(figure), "lightgrey") for figure in summary.figures]
-    lines += [("", "white"), (f"{CAUTION}.", "white")]
     height = 0.97
-    for text, colour in lines:
-        axes.text(0.03, height, text, color=colour, fontsize=9.5, va="top", transform=axes.transAxes, parse_math=False)
-        height -= 0.035 * (text.count("\n") + 1)
+    for text, colour in texts:
+        lines = textwrap.wrap(text, 46) or [""]
+        shown = "\n".join(lines)
+        axes.text(0.03, height, shown, color=colour, fontsize=9.5, va="top", transform=axes.transAxes, parse_math=False)
+        height -= 0.035 * len(lines)
 
 
-def _wrapped(text: str, width: int = 46) -> str:
-    return "\n".join(textwrap.wrap(text, width))
-
-
-def make_capture(figure: Figure, source: Dataset, summary: Summary, burned_in: str | None = None) -> hd.sc.SCImage:
+def make_capture(figure: Figure, source: Dataset, bundle: Bundle, burned_in: str | None = None) -> hd.sc.SCImage:
     """Convert the figure to a secondary capture.
 
     Args:
         figure: from `draw_summary`.
         source: an image of the reference series, in whose study the capture is.
-        summary: its text.
+        bundle: the model.
         burned_in: BurnedInAnnotation, which is left out if None. It is about text that identifies the patient and the
             date (PS3.3, C.7.6.1), which the figure's own text does not, but text in the scans can.
     """
@@ -166,8 +139,8 @@ def make_capture(figure: Figure, source: Dataset, summary: Summary, burned_in: s
     capture.BodyPartExamined = "BRAIN"
     capture.PatientOrientation = []  # empty, as it shows three planes
     capture.SeriesDescription = f"Summary of segmentation. {CAUTION}"
-    capture.ManufacturerModelName = summary.model[:LONG_STRING]
-    capture.SoftwareVersions = summary.version
+    capture.ManufacturerModelName = bundle.name[:LONG_STRING]
+    capture.SoftwareVersions = bundle.version
     if burned_in:
         capture.BurnedInAnnotation = burned_in
     return capture

@@ -113,7 +113,7 @@ class Pairs:
         """The voxels of a series; None if they form no volume, which is reported once the series is chosen."""
         if series.uid not in self.volumes:
             try:
-                self.volumes[series.uid] = read_series(series.files, series.name)
+                self.volumes[series.uid], _ = read_series(series)
             except InputError:
                 self.volumes[series.uid] = None
         return self.volumes[series.uid]

@@ -24,7 +24,7 @@ LIKE = {"brats_finetune": "brats", "atlas_finetune": "atlas"}  # bundle -> whose
 CONVENTION = {"brats": "brats2021", "atlas": "atlas"}  # of their label maps, if the checkpoint states none
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
 RESULTS = (PREDICTED, LABELS)
-SOURCES = ".sources.json"  # in PREDICTED: what each label map there was made of
+NOTES = ".made_of"  # folder in PREDICTED: what each label map there was made of
 
 
 @SetParseFn(str, "accept")
@@ -101,19 +101,20 @@ def _prepared(folder: Path) -> list[str]:
     return [case["subject"] for case in read_json(folder / "datalist.json")["testing"]]
 
 
-def _sources(prepared: Path, subjects: Collection[str], checkpoint: Path) -> dict[str, str]:
-    """What each subject's label map is made of, in a word."""
-    from scripts.prepare.store import RECORD
+def _sources(prepared: Path, subjects: Collection[str], checkpoint: Path) -> dict[str, dict[str, str]]:
+    """What each subject's label map is made of: the checksums of the weights and of the record of its scans."""
+    from scripts.prepare.subjects import RECORD
 
     weights_digest = digest(checkpoint)
-    return {subject: f"{weights_digest} {digest(prepared / subject / RECORD)}" for subject in subjects}
+    return {name: {"weights": weights_digest, "scans": digest(prepared / name / RECORD)} for name in subjects}
 
 
-def forget(folder: Path, volumes: Mapping[str, "Volumes"], sources: Mapping[str, str]) -> None:
+def forget(folder: Path, volumes: Mapping[str, "Volumes"], sources: Mapping[str, Mapping[str, str]]) -> None:
     """Remove results of subjects that are left out, or whose scans or weights have changed; note the sources."""
-    note = folder / PREDICTED / SOURCES
-    known = read_json(note) if note.is_file() else {}
-    kept = [subject for subject, source in sources.items() if known.get(subject) == source]
+    from scripts.prepare.subjects import is_made_of
+
+    notes = folder / PREDICTED / NOTES
+    kept = [subject for subject, made_of in sources.items() if is_made_of(notes / f"{subject}.json", made_of)]
     for part in RESULTS:
         for file in (folder / part).glob("*.nii.gz"):
             if file.name.removesuffix(".nii.gz") not in kept:
@@ -121,8 +122,9 @@ def forget(folder: Path, volumes: Mapping[str, "Volumes"], sources: Mapping[str,
         if volumes[part].rows:
             volumes[part].keep(kept)
             volumes[part].write()
-    note.parent.mkdir(parents=True, exist_ok=True)
-    write_json(note, sources)
+    notes.mkdir(parents=True, exist_ok=True)
+    for subject, made_of in sources.items():
+        write_json(notes / f"{subject}.json", made_of)
 
 
 def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from common.files import check_writable_folder, expand_home, reporting_path_erro
 from scripts.arrays import array_of
 
 if TYPE_CHECKING:
-    from scripts.prepare.cohort import Outcome
+    from scripts.prepare.subjects import Outcome
 
 __all__ = ["back", "prepare"]
 
@@ -114,9 +115,8 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         modality: whose raw grid is used; by default the reference's.
         jobs: subjects at a time.
     """
-    from scripts.prepare.back import Order, Prediction, send_back
     from scripts.prepare.cohort import run_in_processes
-    from scripts.prepare.store import RECORD
+    from scripts.prepare.subjects import RECORD, send_back
 
     check_number("jobs", jobs, int, 1, 1024)
     source = expand_home(prepared, f"--prepared={prepared}")
@@ -134,16 +134,17 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     if modality is not None:
         choice("modality", modality, dict.fromkeys(_modalities(subjects)))
     target = _output(output, maps)
-    orders = [
-        Order(Prediction(path.name.removesuffix(".gz").removesuffix(".nii"), path), source, target, modality)
+    work = {
+        name: partial(send_back, path, name, source, target, modality)
         for path in files
-    ]
-    _report(run_in_processes(send_back, orders, jobs, "label map"), f"written to {target}")
+        if (name := path.name.removesuffix(".gz").removesuffix(".nii"))
+    }
+    _report(run_in_processes(work, jobs, "label map"), f"written to {target}")
 
 
 def _modalities(subjects: Sequence[Path]) -> list[str]:
     """The modalities that prepared subjects have; a record that cannot be read is reported with its label map."""
-    from scripts.prepare.store import read_record
+    from scripts.prepare.subjects import read_record
 
     names: list[str] = []
     for subject in subjects:

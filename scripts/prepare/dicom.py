@@ -48,7 +48,7 @@ class SeriesScan:
             InputError: its images are no volume of a head.
         """
         with _without_values():
-            volume = read_series(self.series.files, self.series.name)
+            volume, _ = read_series(self.series)
         check_scan(volume, self.series.name)
         return volume
 

@@ -24,7 +24,7 @@ from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
 from deploy import app
 from deploy.geometry import LPS_TO_RAS, volume_of
-from deploy.results import RESULT_FILES
+from deploy.job import RESULT_FILES
 from tests.deploy.checks import dicom_errors, refusal
 from tests.deploy.dicom_study import VOXELS, Study, brats_files, read, to_slices, write_localiser, write_modality
 from tests.deploy.enhanced_mr import write_enhanced

@@ -1,17 +1,19 @@
 """Heads with skull, each series turned and moved on its own: what `--prepare` makes of them, and the way back."""
 
+from pathlib import Path
+
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from common.metrics.measures import dice
 from common.prepare.volumes import Volume
 from deploy.geometry import volume_of
-from deploy.job import ChosenSeries
 from deploy.preconditions import failed_checks
 from deploy.preparation import prepare_scans
+from deploy.study import Instance, Series
 from deploy.tasks import TASKS
 from tests.deploy.checks import refusal
-from tests.deploy.dicom_study import Study, brats_files, read, write_modality
+from tests.deploy.dicom_study import Study, brats_files, header, read, write_modality
 
 
 def motion(seed):
@@ -25,7 +27,7 @@ def motion(seed):
 
 def chosen(volumes):
     return {
-        name: ChosenSeries(f"1.2.{number}", f"series {number}", number, 12, "") for number, name in enumerate(volumes)
+        name: Series("1.2", (Instance(Path(), header(SeriesNumber=number)),)) for number, name in enumerate(volumes)
     }
 
 
@@ -57,4 +59,4 @@ def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_referen
 def test_an_image_that_is_no_head_is_refused_by_the_name_of_its_series():
     volume = Volume(np.ones((8, 8, 12), np.float32), np.eye(4))
     message = refusal(prepare_scans, {"T1": volume}, chosen(["T1"]), TASKS["stroke"], "T1")
-    assert message == "series 0: 1 in every voxel that is not 0; expected a brain, not a mask of it"
+    assert message == "series 2 (UID ...1.2): 1 in every voxel that is not 0; expected a brain, not a mask of it"

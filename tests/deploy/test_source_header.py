@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 from deploy.measurements import make_report
 from deploy.segmentation import make_segmentation
 from deploy.source_header import burned_in_annotation, sanitised_header
-from deploy.summary import Summary, make_capture
+from deploy.summary import make_capture
 from tests.deploy.dicom_study import Study, header, write_modality
 
 MAY_TRAVEL = {  # from the source into results: identity of patient and study, and references
@@ -58,7 +58,7 @@ def test_nothing_but_these_attributes_travels(tumours, tmp_path):
     volumes = {segment.label: 1.0 for segment in tumours.task.segments}
     report = make_report(volumes, segmentation, slices, tumours)
     source = slices[0]
-    for result in (segmentation, report, make_capture(Figure(), source, Summary("model", "1", {}, []))):
+    for result in (segmentation, report, make_capture(Figure(), source, tumours)):
         elements = [element for element in result.iterall() if element.VR != "SQ"]
         secret = {element.keyword for element in elements if "SECRET" in str(element.value)}
         assert secret == {keyword for keyword in MAY_TRAVEL if source[keyword].value == "SECRET"}

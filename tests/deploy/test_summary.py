@@ -1,21 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 
 from common.prepare.volumes import Volume
-from deploy.summary import Summary, draw_summary, make_capture, segment_volumes
+from deploy.summary import draw_summary, make_capture
 from tests.deploy.checks import dicom_errors
 from tests.deploy.dicom_study import VOXELS, Study, write_modality
 
-COLOURS = ("#000000", "#3399ff", "#ff0000")
 VOLUME = Volume(np.full((20, 24, 12), 100, np.float32), np.diag([1.0, 2.0, 3.0, 1.0]))  # in RAS+
 SEGMENTS = np.zeros((20, 24, 12), np.uint8)
 SEGMENTS[14:18, 16:22, 8:10] = 2  # at the right, front and top
-
-
-def test_volumes_are_voxel_counts_times_voxel_volume():
-    volumes = segment_volumes(SEGMENTS, ("one", "two", "three"), VOLUME.voxel_volume)
-    assert volumes == pytest.approx({"one": 0, "two": 48 * 0.006, "three": 0})
 
 
 def pictures(figure):
@@ -28,35 +25,35 @@ def pictures(figure):
 
 
 @pytest.mark.parametrize("flips", [(1, 1, 1), (-1, -1, 1), (-1, 1, -1)])
-def test_overlays_are_where_radiologists_expect_them(flips):
+def test_overlays_are_where_radiologists_expect_them(flips, tumours):
     where = tuple(slice(None, None, flip) for flip in flips)
     flipped = Volume(VOLUME.array[where], VOLUME.affine @ np.diag([*flips, 1]))
-    figure = draw_summary(flipped, SEGMENTS[where], Summary("model", "1", {}, COLOURS))
+    figure = draw_summary(flipped, SEGMENTS[where], tumours, {})
     _, sagittal, _, coronal, plain, axial = pictures(figure)
-    blue = np.array([0.2, 0.6, 1.0]) * 0.55 + 0.45  # #3399ff over white
-    assert not np.isclose(plain, blue, atol=0.01).all(-1).any()
+    colour = np.array(to_rgb(tumours.task.segments[1].colour)) * 0.55 + 0.45  # over white
+    assert not np.isclose(plain, colour, atol=0.01).all(-1).any()
     for picture, horizontal in ((sagittal, 0.79), (coronal, 0.2), (axial, 0.2)):  # front; the patient's right
-        marked = np.argwhere(np.isclose(picture, blue, atol=0.01).all(-1))
+        marked = np.argwhere(np.isclose(picture, colour, atol=0.01).all(-1))
         assert marked.mean(0)[1] / picture.shape[1] == pytest.approx(horizontal, abs=0.03)
         assert marked.mean(0)[0] < picture.shape[0] / 3, "top, or front"
 
 
-def test_the_text_names_model_volumes_and_remarks():
+def test_the_text_names_model_volumes_and_remarks(tumours):
+    bundle = replace(tumours, name="a $model_1$", version="1.2", trained_on="these data")
     remarks, figures = ["not as expected"], ["brain: volume 1500 mL"]
-    summary = Summary("a $model_1$", "1.2", {"oedema": 3.456}, COLOURS[:1], remarks, figures, "these data")
-    texts = draw_summary(VOLUME, SEGMENTS, summary).findobj(Text)
+    volumes = dict.fromkeys([segment.label for segment in bundle.task.segments], 3.456)
+    texts = draw_summary(VOLUME, SEGMENTS, bundle, volumes, remarks, figures).findobj(Text)
     assert not any("model" in text.get_text() and text.get_parse_math() for text in texts), "no mathematics"
     words = [text.get_text() for text in texts]
-    expected = {"a $model_1$", "version 1.2", "trained on these data", "oedema: 3.46 mL", *remarks, *figures}
-    assert expected | {"Research only, not for diagnosis."} <= set(words)
+    expected = {"a $model_1$", "version 1.2", "trained on these data", "Peritumoural oedema (ED): 3.46 mL"}
+    assert expected | {*remarks, *figures, "Research only, not for diagnosis."} <= set(words)
 
 
-def test_the_capture_is_valid_and_belongs_to_the_study(tmp_path):
+def test_the_capture_is_valid_and_belongs_to_the_study(tmp_path, tumours):
     """Of an empty image, which is drawn, too."""
     source = write_modality(tmp_path / "T1", VOXELS, np.eye(4), Study(), 3, "T1")[0]
-    summary = Summary("model", "1", {}, [])
-    figure = draw_summary(Volume(np.zeros_like(VOLUME.array), VOLUME.affine), np.zeros_like(SEGMENTS), summary)
-    capture = make_capture(figure, source, summary, "YES")
+    figure = draw_summary(Volume(np.zeros_like(VOLUME.array), VOLUME.affine), np.zeros_like(SEGMENTS), tumours, {})
+    capture = make_capture(figure, source, tumours, "YES")
     capture.save_as(tmp_path / "summary.dcm")
     assert dicom_errors(tmp_path / "summary.dcm") == []
     assert capture.StudyInstanceUID == source.StudyInstanceUID

@@ -9,7 +9,7 @@ import pytest
 from common.errors import InputError
 from common.files import read_json, write_json
 from common.inference import Volumes
-from scripts.segment import PREDICTED, RESULTS, SOURCES, forget, segment
+from scripts.segment import NOTES, PREDICTED, RESULTS, forget, segment
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import execute, one_line
 
@@ -57,9 +57,13 @@ def test_results_of_other_scans_or_weights_and_of_subjects_that_are_left_out_are
             (tmp_path / part / f"{subject}.nii.gz").touch()
             volumes.measure(subject, np.ones((2, 2, 2)), np.eye(4))
         volumes.write()
-    write_json(tmp_path / PREDICTED / SOURCES, {"a": "same", "b": "old", "c": "same"})
-    forget(tmp_path, {part: Volumes(str(tmp_path / part), "atlas") for part in RESULTS}, {"a": "same", "b": "new"})
+    notes = tmp_path / PREDICTED / NOTES
+    notes.mkdir()
+    for subject, weights in (("a", "same"), ("b", "old"), ("c", "same")):
+        write_json(notes / f"{subject}.json", {"weights": weights})
+    sources = {"a": {"weights": "same"}, "b": {"weights": "new"}}
+    forget(tmp_path, {part: Volumes(str(tmp_path / part), "atlas") for part in RESULTS}, sources)
     for part in RESULTS:
         assert [path.name for path in (tmp_path / part).glob("*.gz")] == ["a.nii.gz"]
         assert [row[0] for row in Volumes(str(tmp_path / part), "atlas").rows] == ["a"]
-    assert read_json(tmp_path / PREDICTED / SOURCES) == {"a": "same", "b": "new"}
+    assert read_json(notes / "b.json") == {"weights": "new"}

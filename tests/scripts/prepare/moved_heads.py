@@ -21,7 +21,7 @@ from common.prepare.targets import TARGETS
 from common.prepare.volumes import Grid
 from scripts.phantoms.layouts import PHANTOMS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
-from scripts.prepare.store import mask_file, read_record
+from scripts.prepare.subjects import mask_file, read_record
 
 __all__ = ["TRUTH", "brain_dice", "errors", "make_raw", "sampled"]
 

@@ -5,29 +5,24 @@ import shutil
 
 import pytest
 
-from common.locks import lock
-from scripts.prepare.store import WORK
+from scripts.prepare.subjects import WORK
 
 SETTINGS = "--slurm={'timeout_min':5,'cpus_per_task':1,'mem_gb':3}"
 
 
 @pytest.mark.slow
 def test_slurm_jobs_prepare_what_this_machine_does_and_continue(slurm, cohort, run_prepare, tmp_path):
-    """Two subjects with the same scans; another process, which has gone before the second command, has one of them."""
+    """Two subjects with the same scans."""
     environment = {name: value for name, value in slurm.environment.items() if name.startswith("SLURM")}
     for name in ("first", "second"):
         shutil.copytree(cohort.folder / "raw" / cohort.subject, tmp_path / "raw" / name)
     output = tmp_path / "out"
     words = ["--like=ukb", f"--root={tmp_path}/raw", f"--output={output}", "--spacing=4", "--jobs=2", SETTINGS]
-    with lock(output / WORK / "second.unfinished"):
-        (output / WORK / "second.unfinished/new").mkdir()
-        result = run_prepare(*words, **environment)
-    assert result.returncode == 1, result.stderr + slurm.logs()
-    assert "second: another process prepares it; expected the same command again when that has ended" in result.stdout
-    assert "1 new, 0 done before, 1 failed" in result.stdout
     result = run_prepare(*words, **environment)
     assert result.returncode == 0, result.stderr + slurm.logs()
-    assert "1 new, 1 done before, 0 failed" in result.stdout
+    assert "2 new, 0 done before, 0 failed" in result.stdout
+    result = run_prepare(*words, **environment)
+    assert "0 new, 2 done before, 0 failed" in result.stdout
     here = json.loads((cohort.folder / "out" / cohort.subject / "prepare.json").read_text())
     for name in ("first", "second"):
         record = json.loads((output / name / "prepare.json").read_text())
@@ -35,5 +30,5 @@ def test_slurm_jobs_prepare_what_this_machine_does_and_continue(slurm, cohort, r
             key: here[key] for key in ("settings", "digests")
         }
     assert "JobName=prepare " in slurm.ask("scontrol", "show", "job", "--oneliner")
-    assert sorted(path.name for path in (output / WORK).iterdir()) == ["lock"]
+    assert not (output / WORK).exists()
     assert len(json.loads((output / "datalist.json").read_text())["testing"]) == 2

@@ -1,0 +1,298 @@
+"""Prepare a subject into a folder that appears complete or not at all, and bring label maps back to its scans."""
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813, the field's name for it
+
+from common.data.volumes import write_volume
+from common.errors import InputError
+from common.files import read_json, valid_json, write_json
+from common.prepare.figures import Figures, outside
+from common.prepare.resampling import labels_on
+from common.prepare.subject import Prepared, Settings, prepare_subject
+from common.prepare.targets import TARGETS
+from common.prepare.volumes import Grid, Volume, to_transform
+from scripts.prepare.labels import read_labels
+from scripts.prepare.picture import draw
+from scripts.prepare.scans import NiftiScan, Subject
+
+__all__ = [
+    "RECORD",
+    "WORK",
+    "Outcome",
+    "folder_of",
+    "is_made_of",
+    "leave_out",
+    "mask_file",
+    "picture_file",
+    "prepare_one",
+    "read_record",
+    "scan_file",
+    "send_back",
+]
+
+RECORD = "prepare.json"
+LEFT_OUT = ".left_out"  # folder in the output for subjects that no reader takes, as readers pass over hidden folders
+WORK = ".prepare"  # folder in the output for what is not finished
+LABELS = "seg"  # ends the name of a label map, as in BraTS
+FORMAT = 4  # of the method; another number prepares all subjects anew
+VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
+COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a subject: prepared now (`is_new`) or before, outside some limits, or failed (`fault`).
+
+    A subject outside its limits is left out of the datalist until the user accepts it. `remarks` are on the choice of
+    its DICOM series.
+    """
+
+    name: str
+    is_new: bool = False
+    outside: tuple[str, ...] = ()
+    is_accepted: bool = False
+    fault: str = ""
+    remarks: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        time_taken = f" in {self.seconds:.0f} s" if self.seconds else ""
+        done = f"done{time_taken}" if self.is_new else "done before"
+        end = () if not self.outside else ("accepted",) if self.is_accepted else ("left out",)
+        return f"{self.name}: {self.fault or '; '.join((done, *self.outside, *end))}"
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the datalist lacks the subject because of its figures."""
+        return bool(self.outside) and not self.is_accepted
+
+
+def scan_file(subject: str, modality: str) -> str:
+    """Name of a prepared scan."""
+    return f"{subject}_{modality}.nii.gz"
+
+
+def mask_file(subject: str) -> str:
+    """Name of the brain mask; `common.inference.find_cases` takes no file with this ending for a scan."""
+    return f"{subject}_brain_mask.nii.gz"
+
+
+def picture_file(subject: str) -> str:
+    """Name of the picture."""
+    return f"{subject}.png"
+
+
+def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
+    """The folder of a subject: beside the others, or where those lie that are left out."""
+    return output / LEFT_OUT / subject if is_left_out else output / subject
+
+
+def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted: bool) -> Outcome:
+    """Prepare a subject, unless that was done from the same files with the same settings.
+
+    Args:
+        subject: as `find_subjects` returns it, without a fault.
+        settings: of all subjects.
+        output: folder of all subjects.
+        is_accepted: whether its figures may be outside their limits.
+
+    Raises:
+        InputError: a scan cannot be read or prepared, or the folder cannot be written.
+    """
+    start = time.monotonic()
+    scans, remarks = subject.scans(settings.modalities)
+    settings = settings.limited_to(scans)
+    others = {LABELS: subject.labels, "brain": subject.brain}
+    digests = {modality: scan.digest() for modality, scan in scans.items()}
+    wanted = {
+        "format": FORMAT,
+        "settings": {**asdict(settings), "modalities": list(settings.modalities)},
+        "digests": digests | {name: NiftiScan(file).digest() for name, file in others.items() if file is not None},
+    }
+    for is_out in (False, True):
+        folder = folder_of(output, subject.name, is_out)
+        if is_made_of(folder / RECORD, wanted) and _is_whole(folder):
+            found = tuple(outside(Figures(**read_record(folder)["figures"])))
+            outcome = Outcome(
+                subject.name, outside=found, is_accepted=is_accepted or not is_out, remarks=tuple(remarks)
+            )
+            _move(output, subject.name, outcome.is_left_out)
+            return outcome
+    volumes = {modality: scan.read() for modality, scan in scans.items()}
+    labels = None if subject.labels is None else read_labels(subject.labels)
+    drawn_on = "" if labels is None else _drawn_on(str(subject.labels), labels, volumes, settings.reference)
+    brain = None if subject.brain is None else read_labels(subject.brain, volumes[settings.reference].grid).array > 0
+    prepared = prepare_subject(volumes, settings, brain)
+    brought = None if labels is None else labels_on(labels, settings.grid, prepared.matrices[drawn_on])
+    seconds = round(time.monotonic() - start, 1)
+    record = {
+        "subject": subject.name,
+        **wanted,
+        "space": settings.space,
+        "grid": _grid_record(settings.grid),
+        "sources": {
+            modality: {**scan.record(), "sha256": digests[modality], **_grid_record(volumes[modality].grid)}
+            for modality, scan in scans.items()
+        },
+        "labels": None if subject.labels is None else {**NiftiScan(subject.labels).record(), "drawn_on": drawn_on},
+        "remarks": remarks,
+        "figures": prepared.figures.record(),
+        "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
+        "seconds": seconds,
+    }
+    outcome = Outcome(
+        subject.name, True, tuple(outside(prepared.figures)), is_accepted, remarks=tuple(remarks), seconds=seconds
+    )
+    with _appearing(output, subject.name, outcome.is_left_out) as folder:
+        _write(folder, subject.name, prepared, settings, record, brought)
+    return outcome
+
+
+def _grid_record(grid: Grid) -> dict[str, Any]:
+    return {"shape": list(grid.shape), "affine": grid.affine.tolist()}
+
+
+def _grid_of(record: Mapping[str, Any]) -> Grid:
+    x, y, z = record["shape"]
+    return Grid((x, y, z), np.array(record["affine"], np.float64))
+
+
+def _drawn_on(file: str, labels: Volume, volumes: Mapping[str, Volume], reference: str) -> str:
+    """The modality on whose grid a label map lies: the reference, if it does."""
+    for modality in sorted(volumes, key=lambda name: name != reference):
+        if labels.grid.is_same(volumes[modality].grid):
+            return modality
+    shape = " x ".join(map(str, labels.grid.shape))
+    raise InputError(f"{file}: {shape} voxels on the grid of no scan; expected that of {' or '.join(volumes)}")
+
+
+def _write(
+    folder: Path, name: str, prepared: Prepared, settings: Settings, record: Mapping[str, Any], labels: Volume | None
+) -> None:
+    """Write the files of a subject, and its record with the transforms and the sizes of the files."""
+    volumes = {scan_file(name, modality): volume.array for modality, volume in prepared.images.items()}
+    volumes[mask_file(name)] = prepared.brain.astype(np.uint8)
+    if labels is not None:
+        volumes[scan_file(name, LABELS)] = labels.array
+    code = TARGETS[settings.target].code
+    for file, array in volumes.items():
+        write_volume(folder / file, array, settings.grid.affine, code, code, COMPRESSION)
+    transforms = {}
+    for modality, matrix in prepared.matrices.items():
+        transforms[modality] = {"file": f"{name}_{modality}.tfm", "matrix": matrix.tolist()}
+        sitk.WriteTransform(to_transform(matrix), str(folder / f"{name}_{modality}.tfm"))
+    draw(prepared, folder / picture_file(name), name)
+    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    write_json(folder / RECORD, {**record, "transforms": transforms, "files": files})
+
+
+@contextmanager
+def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
+    """A folder to fill; at the end of the block it replaces the subject's, wherever an earlier one lies."""
+    new, wanted = output / WORK / f"{subject}.{os.getpid()}", folder_of(output, subject, is_left_out)
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        yield new
+        if is_left_out:
+            leave_out(output, subject)
+        wanted.parent.mkdir(exist_ok=True)
+        for earlier in (False, True):
+            shutil.rmtree(folder_of(output, subject, earlier), ignore_errors=True)
+        new.rename(wanted)
+    except OSError as error:
+        raise InputError(f"{wanted}: {error.strerror or error}; expected a folder that can be written") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def leave_out(output: Path, subject: str) -> None:
+    """Hide what was prepared of a subject earlier from readers."""
+    _move(output, subject, is_left_out=True)
+
+
+def _move(output: Path, subject: str, is_left_out: bool) -> None:
+    """Move a prepared subject's folder, if it is not there, to where `folder_of` says."""
+    source, target = folder_of(output, subject, not is_left_out), folder_of(output, subject, is_left_out)
+    if not source.is_dir():
+        return
+    try:
+        target.parent.mkdir(exist_ok=True)
+        if target.exists():  # an earlier version
+            shutil.rmtree(target)
+        source.rename(target)
+    except OSError as error:
+        raise InputError(f"{target}: {error.strerror or error}; expected a folder that can be written") from error
+
+
+def is_made_of(note: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether a result was made of these sources, as the JSON file beside it notes.
+
+    Args:
+        note: file that has the entries of `wanted` among others; without it, the result counts as made of others.
+        wanted: names and values, such as checksums and settings.
+    """
+    try:
+        known = read_json(note)
+    except (OSError, ValueError):
+        return False
+    return isinstance(known, dict) and all(known.get(key) == value for key, value in wanted.items())
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the files of a prepared subject are there with the sizes that they had."""
+    try:
+        files = read_record(folder)["files"]
+        return {name: (folder / name).stat().st_size for name in files} == files
+    except (InputError, OSError, KeyError):
+        return False
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a prepared subject.
+
+    Raises:
+        InputError: there is none, or it is not a record.
+    """
+    path = folder / RECORD
+    record = valid_json(path, "the record of a prepared subject")
+    if not isinstance(record, dict) or not {"settings", "sources", "transforms", "figures", "grid"} <= record.keys():
+        raise InputError(f"{path}: lacks entries; expected the record of a prepared subject")
+    return record
+
+
+def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str | None) -> Outcome:
+    """Write a label map in the space of prepared scans to the grid of a raw scan, as OUTPUT/SUBJECT.nii.gz.
+
+    Args:
+        file: of the label map.
+        name: of its subject.
+        prepared: folder of the prepared subjects.
+        output: folder for the result.
+        modality: of the raw scan; None: the reference.
+
+    Raises:
+        InputError: the subject was not prepared, or the file is no label map on the grid of its prepared scans.
+    """
+    if not (prepared / name).is_dir():
+        raise InputError(f"not among the subjects of {prepared}; expected a label map of one of them")
+    record = read_record(prepared / name)
+    chosen = modality or record["settings"]["reference"]
+    if chosen not in record["transforms"]:
+        raise InputError(f"--modality={chosen}: not prepared; expected one of {', '.join(record['transforms'])}")
+    labels = read_labels(file, _grid_of(record["grid"]))
+    raw = _grid_of(record["sources"][chosen])
+    found = labels_on(labels, raw, np.linalg.inv(np.array(record["transforms"][chosen]["matrix"])))
+    write_volume(output / f"{name}.nii.gz", found.array, raw.affine)
+    return Outcome(name, is_new=True)

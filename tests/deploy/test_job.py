@@ -1,0 +1,46 @@
+"""How results reach the output folder, and which options the inference of a job gets."""
+
+import pytest
+
+from common.data.preparation import PREPARATION_CHECKS
+from deploy.job import RESULT_FILES, Job, prepare_output, publish
+from deploy.operators import inference_options
+from tests.deploy.checks import refusal
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A folder with all result files, each with its name as content."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for name in RESULT_FILES:
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_all_results_reach_a_new_folder(results, tmp_path):
+    prepare_output(tmp_path / "a/b")
+    publish(results, tmp_path / "a/b")
+    assert {path.name: path.read_text() for path in (tmp_path / "a/b").iterdir()} == {n: n for n in RESULT_FILES}
+    message = refusal(prepare_output, tmp_path / "a/b")
+    assert message == "--output: contains segmentation.dcm; expected a folder without results"
+
+
+def test_no_result_is_published_if_one_is_in_the_way(results, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/result.json").write_text("somebody else's")
+    assert "now contains result.json" in refusal(publish, results, tmp_path / "out")
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"result.json": "somebody else's"}
+
+
+@pytest.mark.parametrize(
+    ("options", "force", "accepted"),
+    [
+        ([], False, ["--accept=[spacing]"]),
+        (["--accept=[skull]"], False, ["--accept=[skull]"]),
+        (["--accept=[skull]"], True, ["--accept=[skull]", f"--accept=[{','.join(PREPARATION_CHECKS)}]"]),
+    ],
+)
+def test_spacing_is_a_remark_here_unless_the_user_says_what_to_accept(tumours, tmp_path, options, force, accepted):
+    """The README promises that spacing never stops a study; the check of the bundle itself would."""
+    assert inference_options(Job(tumours, {}, {}, "T1ce", tmp_path, tmp_path, options, force)) == accepted

@@ -1,0 +1,53 @@
+"""What is left of a killed preparation, and what counts as done."""
+
+import subprocess
+import sys
+
+import pytest
+
+from common.errors import InputError
+from common.files import write_json
+from common.prepare.subject import Settings
+from scripts.prepare.cohort import prepare_cohort
+from scripts.prepare.subjects import folder_of, is_made_of, leave_out
+from tests.support import one_line
+
+
+def test_a_subject_that_is_left_out_is_not_lost_if_it_cannot_be_moved(tmp_path):
+    """Also if an earlier version of it lies where it is moved."""
+    for is_out, content in ((False, "new"), (True, "old")):
+        folder = folder_of(tmp_path, "a", is_out)
+        folder.mkdir(parents=True)
+        (folder / "record").write_text(content)
+    leave_out(tmp_path, "a")
+    hidden = folder_of(tmp_path, "a", is_left_out=True)
+    assert (hidden / "record").read_text() == "new"
+    assert not (tmp_path / "a").exists()
+    hidden.rename(tmp_path / "a")
+    hidden.parent.rmdir()
+    hidden.parent.touch()
+    with pytest.raises(InputError, match="expected a folder that can be written") as error:
+        leave_out(tmp_path, "a")
+    assert one_line(error)
+    assert (tmp_path / "a/record").read_text() == "new"
+
+
+def test_a_result_is_made_of_what_its_note_says(tmp_path):
+    note = tmp_path / "note.json"
+    assert not is_made_of(note, {"weights": "a"})
+    write_json(note, {"weights": "a", "more": 1})
+    assert is_made_of(note, {"weights": "a"})
+    assert not is_made_of(note, {"weights": "b"})
+    assert not is_made_of(note, {"weights": "a", "scans": "b"})
+    note.write_text("[")
+    assert not is_made_of(note, {"weights": "a"})
+
+
+def test_two_commands_do_not_prepare_scans_in_one_folder(tmp_path):
+    code = "import sys, time; from common.locks import claim; claim('output', sys.argv[1]); print(flush=True)"
+    code += "; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(InputError, match="in use by process"):
+            prepare_cohort([], Settings.like("atlas"), tmp_path, 1)
+        other.kill()
