@@ -68,8 +68,8 @@ def segment(
         work.mkdir()
         results.mkdir()
         place = reference or model.task.reference
-        series = {modality: one.without_headers() for modality, one in choice.series.items()}
-        job = Job(model, series, choice.reasons, place, work, results, options, force, prepare, choice.remarks)
+        chosen = {modality: one.without_headers() for modality, one in choice.series.items()}
+        job = Job(model, chosen, choice.reasons, place, work, results, options, force, prepare, choice.remarks)
         run_guarded(_run_operators, job)
         for remark in json.loads((results / REPORT).read_text())["remarks"]:
             show(f"remark: {remark}")

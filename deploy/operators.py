@@ -103,13 +103,13 @@ class Infer(JobOperator):
 def inference_options(job: Job) -> list[str]:
     """The options of the bundle's inference: the user's, and what its own check of a scan's preparation accepts.
 
-    That is the spacing, which causes a remark here (`spacing_remarks`), unless the user says otherwise, or with --force
-    everything.
+    That is, unless the user says otherwise, the spacing, which causes a remark here (`spacing_remarks`), and the
+    alignment, which was checked before scans in thick slices were interpolated; with --force it is everything.
     """
     is_given = "accept" in options_of(job.options)[1]
     if "accept" not in job.bundle.options or (is_given and not job.force):
         return [*job.options]
-    accepted = PREPARATION_CHECKS if job.force else ("spacing",)
+    accepted = PREPARATION_CHECKS if job.force else ("spacing", "alignment")
     return [*job.options, f"--accept=[{','.join(accepted)}]"]
 
 

@@ -1,31 +1,28 @@
 """Check that the scans were prepared as the model needs them.
 
 The models were trained on scans that the owners of the cohorts had registered and, for BraTS, skull-stripped. On other
-scans they produce masks that look plausible. Each check returns sentences, none if it passes. The limits come from
-measurements on the embedded cohort; README.md lists them in section "Preconditions".
+scans they produce masks that look plausible. Each check returns sentences, none if it passes. The limits are those of
+`common.data.preparation` and of `common.prepare`; README.md lists them in section "Preconditions".
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813, the field's name for it
-from nilearn import datasets
 from pydicom.dataset import Dataset
 
-from common.data.preparation import BRAIN
-from common.metrics.measures import dice
+from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap
+from common.errors import InputError
+from common.prepare.brain import DEEPBET, brain_of
+from common.prepare.figures import LIMITS, template_overlap
 from common.prepare.resampling import field_of_view, resample
-from common.prepare.volumes import Volume, to_image
+from common.prepare.volumes import Volume
 from deploy.source_header import burned_in_annotation
 
-__all__ = ["annotation_checks", "brain_overlap", "failed_checks", "foreground_volume", "mni_offset", "spacing_remarks"]
+__all__ = ["annotation_checks", "failed_checks", "spacing_remarks"]
 
-LEAST = 500.0  # mL above zero of a brain
-OVERLAP = 0.95  # Dice of two modalities' brains; cohort: 0.94 if one is 5 mm off, 0.97 if its slices are 6 mm thick
-COVERAGE = 0.95  # fraction of the reference's brain in the field of view of another series
-OFFSET = (13.0, 7.0)  # mm and degrees from MNI space; registered people: at most 12.6 and 1.7; cohort: 8.3 and 6.2
-SPACING = (0.9, 1.1)  # of the edges of the voxels of the training
+LEAST = 0.5  # L above zero of a brain
+COVERAGE = LIMITS["modality"]["coverage"][0]
+IN_MNI = LIMITS["subject"]["overlap"][0]
 
 
 def failed_checks(
@@ -50,9 +47,11 @@ def failed_checks(
     """
     failed = [text for modality in volumes for text in _check_foreground(modality, volumes[modality], skull_stripped)]
     if skull_stripped:  # the alignment is that of the brains
-        failed += [text for modality in volumes for text in _check_alignment(modality, volumes, aligned, reference)]
+        target = aligned[reference]
+        for modality in [name for name in volumes if name != reference]:
+            failed += _check_alignment(modality, volumes[modality], reference, target)
     if in_mni_space:
-        failed += _check_mni_offset(volumes[reference])
+        failed += _check_mni(volumes[reference], skull_stripped)
     return failed
 
 
@@ -77,42 +76,33 @@ def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -
     """
     edges = volume.spacing
     low, high = trained
-    if edges.min() >= SPACING[0] * low and edges.max() <= SPACING[1] * high:
+    if edges.min() >= low / SPACING and edges.max() <= high * SPACING:
         return []
     expected = f"{low:g}" if low == high else f"{low:g} to {high:g}"
     size = " x ".join(f"{edge:.2f}" for edge in edges)
     return [f"voxels of {size} mm; the model was trained on {expected} mm"]
 
 
-def foreground_volume(volume: Volume) -> float:
-    """Volume of the voxels above zero, in mL."""
-    return float((volume.array > 0).sum() * volume.voxel_volume)
-
-
 def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> list[str]:
-    amount = foreground_volume(volume)
-    size = f"{modality}: {amount / 1000:.1f} L are above zero"
-    if amount < LEAST:
+    litres = float((volume.array > 0).sum() * volume.voxel_volume) / 1000
+    size = f"{modality}: {litres:.1f} L are above zero"
+    if litres < LEAST:
         return [f"{size}, less than a brain"]
-    if skull_stripped and amount / 1000 > BRAIN:
+    if skull_stripped and litres > BRAIN:
         return [f"{size}, more than a brain: not skull-stripped (background must be 0)"]
-    if not skull_stripped and amount / 1000 <= BRAIN:
+    if not skull_stripped and litres <= BRAIN:
         return [f"{size}, no more than a brain: skull-stripped, but the model was trained on whole heads"]
     return []
 
 
-def _check_alignment(
-    modality: str, volumes: Mapping[str, Volume], aligned: Mapping[str, Volume], reference: str
-) -> list[str]:
-    if modality == reference:
-        return []
-    target = aligned[reference]
+def _check_alignment(modality: str, volume: Volume, reference: str, target: Volume) -> list[str]:
     brain = target.array > 0
-    if not volumes[modality].grid.is_same(target.grid) and brain.any():
-        covered = float(field_of_view(volumes[modality], target.grid)[brain].mean())
+    if not volume.grid.is_same(target.grid) and brain.any():
+        covered = float(field_of_view(volume, target.grid)[brain].mean())
         if covered < COVERAGE:
             return [f"{modality}: covers {covered:.0%} of the brain in {reference}; expected at least {COVERAGE:.0%}"]
-    overlap = brain_overlap(volumes[modality], target)
+    mask = resample(Volume((volume.array > 0).astype(np.float32), volume.affine), target.grid).array > 0.5
+    overlap = brain_overlap(mask, brain)
     if overlap < OVERLAP:
         return [
             f"{modality}: its brain overlaps the brain in {reference} by {overlap:.2f}, below {OVERLAP}: not registered"
@@ -120,57 +110,13 @@ def _check_alignment(
     return []
 
 
-def brain_overlap(moving: Volume, reference: Volume) -> float:
-    """Dice coefficient of the voxels above zero in two volumes, on the grid of the second; 0 if both are empty."""
-    mask = resample(Volume((moving.array > 0).astype(np.float32), moving.affine), reference.grid).array > 0.5
-    brain = reference.array > 0
-    return dice(mask, brain) if mask.any() or brain.any() else 0.0
-
-
-def _check_mni_offset(volume: Volume) -> list[str]:
-    offset = mni_offset(volume)
-    if offset is None:
-        return ["T1: does not overlap MNI space: not registered"]
-    distance, angle = offset
-    if distance > OFFSET[0] or angle > OFFSET[1]:
-        return [f"T1: {distance:.0f} mm and {angle:.0f} degrees off MNI space: not registered"]
-    return []
-
-
-def mni_offset(volume: Volume) -> tuple[float, float] | None:
-    """Distance of a head from MNI space in mm and degrees, by rigid registration from its position.
-
-    The metric is the mutual information with the MNI152 T1 template inside its brain, so that a skull makes no
-    difference. Differences between people show as offsets of up to about 8 mm and 6 degrees.
-
-    Returns:
-        Length of the translation and angle of the rotation; None if the head does not overlap the template.
-    """
-    fixed, brain = _template()
-    centre = fixed.TransformContinuousIndexToPhysicalPoint([(size - 1) / 2 for size in fixed.GetSize()])
-    transform = sitk.Euler3DTransform(centre, 0.0, 0.0, 0.0, (0.0, 0.0, 0.0))
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(32)
-    method.SetMetricFixedMask(brain)
-    method.SetInterpolator(sitk.sitkLinear)
-    method.SetInitialTransform(transform, inPlace=True)
-    method.SetOptimizerAsRegularStepGradientDescent(2.0, 0.05, 60)
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([2, 1])
-    method.SetSmoothingSigmasPerLevel([2, 0])
+def _check_mni(volume: Volume, skull_stripped: bool) -> list[str]:
+    """Whether the brain lies where the template's does; it moves there by registration (`--prepare`)."""
     try:
-        method.Execute(fixed, sitk.SmoothingRecursiveGaussian(to_image(volume), 2.0))
-    except RuntimeError:  # the metric has too few voxels in common
-        return None
-    parameters = np.array(transform.GetParameters())
-    return float(np.linalg.norm(parameters[3:])), float(np.rad2deg(np.linalg.norm(parameters[:3])))
-
-
-@cache
-def _template() -> tuple[sitk.Image, sitk.Image]:
-    """The MNI152 T1 template at 4 mm, and its brain dilated by 4 mm."""
-    template = datasets.load_mni152_template(resolution=2)
-    volume = Volume(np.asarray(template.dataobj, dtype=np.float32), template.affine)
-    image = sitk.Shrink(sitk.SmoothingRecursiveGaussian(to_image(volume), 2.0), [2, 2, 2])
-    brain = sitk.BinaryDilate(sitk.Cast(to_image(volume) > 0, sitk.sitkUInt8), [2, 2, 2])
-    return image, sitk.Resample(brain, image, sitk.Transform(), sitk.sitkNearestNeighbor)
+        brain = volume.array > 0 if skull_stripped else brain_of(volume, DEEPBET)
+    except InputError as error:
+        return [f"T1: {error}"]
+    overlap = template_overlap(Volume(brain, volume.affine))
+    if overlap < IN_MNI:
+        return [f"T1: its brain overlaps the brain of MNI152 by {overlap:.2f}, below {IN_MNI}: not in MNI space"]
+    return []

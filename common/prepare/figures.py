@@ -13,7 +13,7 @@ from .resampling import resample
 from .targets import template_brain, template_mask
 from .volumes import Volume
 
-__all__ = ["FIGURES", "LIMITS", "Figures", "lines", "measure", "outside", "rows", "shown"]
+__all__ = ["FIGURES", "LIMITS", "Figures", "lines", "measure", "outside", "rows", "shown", "template_overlap"]
 
 FIGURES = {  # name -> unit, meaning
     "overlap": ("1", "Dice of the brain found and the template's brain, affinely registered"),
@@ -73,7 +73,7 @@ def measure(
     growth = float(abs(np.linalg.det(matrix[:3, :3])))
     spacing = heads[reference].grid.spacing
     subject = {
-        "overlap": _overlap(found, affine),
+        "overlap": template_overlap(found, affine),
         "volume": float(brain.sum() * spacing.prod() * growth / 1000),
         "scale": float(abs(np.linalg.det(affine[:3, :3]))) ** (-1 / 3),
     }
@@ -90,8 +90,13 @@ def measure(
     return Figures(reference, subject, modalities)
 
 
-def _overlap(found: Volume, affine: NDArray[np.float64]) -> float:
-    """Dice of a brain mask and the template's brain, at 2 mm."""
+def template_overlap(found: Volume, affine: NDArray[np.float64] | None = None) -> float:
+    """Dice of a brain mask and the template's brain, at 2 mm.
+
+    Args:
+        found: mask of a brain.
+        affine: [4, 4] from mm in MNI space to mm of the mask; None: the mask is taken to be in MNI space.
+    """
     grid, template = coarse_grid(template_brain(), template_mask().array > 0)
     return dice(resample(found, grid, affine).array > 0.5, template)
 

@@ -36,11 +36,11 @@ def test_no_result_is_published_if_one_is_in_the_way(results, tmp_path):
 @pytest.mark.parametrize(
     ("options", "force", "accepted"),
     [
-        ([], False, ["--accept=[spacing]"]),
+        ([], False, ["--accept=[spacing,alignment]"]),
         (["--accept=[skull]"], False, ["--accept=[skull]"]),
         (["--accept=[skull]"], True, ["--accept=[skull]", f"--accept=[{','.join(PREPARATION_CHECKS)}]"]),
     ],
 )
-def test_spacing_is_a_remark_here_unless_the_user_says_what_to_accept(tumours, tmp_path, options, force, accepted):
+def test_what_was_checked_here_does_not_stop_the_inference(tumours, tmp_path, options, force, accepted):
     """The README promises that spacing never stops a study; the check of the bundle itself would."""
     assert inference_options(Job(tumours, {}, {}, "T1ce", tmp_path, tmp_path, options, force)) == accepted
