@@ -106,8 +106,7 @@ def inference_options(job: Job) -> list[str]:
     That is, unless the user says otherwise, the spacing, which causes a remark here (`spacing_remarks`), and the
     alignment, which was checked before scans in thick slices were interpolated; with --force it is everything.
     """
-    is_given = "accept" in options_of(job.options)[1]
-    if "accept" not in job.bundle.options or (is_given and not job.force):
+    if "accept" in options_of(job.options)[1] and not job.force:
         return [*job.options]
     accepted = PREPARATION_CHECKS if job.force else ("spacing", "alignment")
     return [*job.options, f"--accept=[{','.join(accepted)}]"]

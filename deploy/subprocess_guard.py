@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -44,8 +44,7 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
     """
     process = multiprocessing.get_context("spawn").Process(target=_lead_process_group, args=(work, *arguments))
     try:
-        with _signals_deferred():
-            process.start()
+        process.start()
         process.join()
     except BaseException:
         if process.pid is not None:
@@ -56,23 +55,6 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
         raise
     if process.exitcode:
         raise SystemExit(max(process.exitcode, 1))  # negative after a signal
-
-
-@contextlib.contextmanager
-def _signals_deferred() -> Iterator[None]:
-    """Defer signals to the end of the block, as an interrupted start would leave a child whose id is unknown."""
-    received: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, frame: received.append(number))
-        for number in (*SIGNALS, signal.SIGINT)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if received:
-        signal.raise_signal(received[0])
 
 
 def _lead_process_group(work: Callable[..., None], *arguments: Any) -> None:

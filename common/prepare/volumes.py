@@ -16,17 +16,7 @@ from numpy.typing import NDArray
 from ..data.scan_checks import LARGEST, image_problem, read_scan
 from ..errors import InputError
 
-__all__ = [
-    "Grid",
-    "Volume",
-    "check_scan",
-    "from_image",
-    "grid_of",
-    "matrix_of",
-    "read_volume",
-    "to_image",
-    "to_transform",
-]
+__all__ = ["Grid", "Volume", "check_scan", "matrix_of", "read_volume", "to_image", "to_transform"]
 
 UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+
@@ -120,15 +110,6 @@ def _check_grid(grid: Grid, name: str) -> None:
         raise InputError(f"{name}: sheared axes (cosine {cosine:.2f}); expected right angles")
 
 
-def grid_of(image: sitk.Image) -> Grid:
-    """The grid of a SimpleITK image."""
-    x, y, z = image.GetSize()
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    return Grid((x, y, z), FLIP @ affine)
-
-
 def to_image(volume: Volume) -> sitk.Image:
     """The SimpleITK image of a volume; axes that rounding has made oblique to each other become orthogonal."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
@@ -138,11 +119,6 @@ def to_image(volume: Volume) -> sitk.Image:
     image.SetDirection((left @ right).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     return image
-
-
-def from_image(image: sitk.Image) -> Volume:
-    """The volume of a SimpleITK image."""
-    return Volume(sitk.GetArrayFromImage(image).T, grid_of(image).affine)
 
 
 def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:

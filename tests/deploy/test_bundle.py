@@ -95,7 +95,7 @@ def test_options_of_the_bundle_are_accepted(tumours):
         ("--output_dir=x", "--bundle_options: --output_dir is set by the application"),
         ("word", "--bundle_options=word: word: expected options such as"),
         ("--name='x", "--bundle_options=--name='x: No closing quotation"),
-        ("--overlp=0.5", "--bundle_options: --overlp: no such option; did you mean --overlap?"),
+        ("--overlp=0.5", "--bundle_options: --overlp=0.5: no such option in "),
         ("--overlap=2", "--bundle_options: --overlap=2: expected"),
     ],
 )
