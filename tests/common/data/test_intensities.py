@@ -9,7 +9,7 @@ from monai.data import MetaTensor
 from monai.transforms import NormalizeIntensityd
 
 from common.data.intensities import NormalizeBraind, brain_and_head, otsu
-from scripts.phantoms.layouts import LAYOUTS
+from scripts.phantoms.layouts import PHANTOMS
 from scripts.phantoms.mr_signal import SEQUENCES, scan
 
 SPACING = 3.0  # mm
@@ -27,11 +27,11 @@ class Scan(NamedTuple):
 def scans(layout, skull_stripped, spacing, seed):
     """The scans of a subject of the embedded cohort, and the anatomy that they were made from."""
     rng = np.random.default_rng(seed)
-    head = LAYOUTS[layout].head(rng, LAYOUTS[layout].grid(spacing), skull_stripped, False)
+    head = PHANTOMS[layout].head(rng, PHANTOMS[layout].grid(spacing), skull_stripped, False)
     brain, tissue = (np.zeros(head.grid.shape, bool) for _ in range(2))
     brain[head.inside] = head.depth > 0
     tissue[head.inside] = (head.fractions["GM"] + head.fractions["WM"] > 0.8) & (head.labels == 0) & (head.depth > 0)
-    for modality in LAYOUTS[layout].files:
+    for modality in PHANTOMS[layout].files:
         yield Scan(modality, scan(rng, head, SEQUENCES[modality], 0.25).round(), brain, tissue)
 
 
