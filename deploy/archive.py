@@ -85,7 +85,7 @@ class Archive:
     def mark(self, study: str) -> str | None:
         """The text of a study's mark, if it has one."""
         answer = self._request("GET", f"studies/{study}/metadata/{MARK}", may_be_missing=True)
-        return None if answer is None else answer.text
+        return answer.text if answer.ok else None
 
     def set_mark(self, study: str, text: str) -> None:
         """Mark a study; the mark replaces the one before, all at once."""
@@ -95,8 +95,7 @@ class Archive:
         """Write images as DICOM files into a new folder, under consecutive numbers."""
         folder.mkdir()
         for number, image in enumerate(images):
-            answer = self._request("GET", f"instances/{image}/file")
-            (folder / f"{number:06d}.dcm").write_bytes(b"" if answer is None else answer.content)
+            (folder / f"{number:06d}.dcm").write_bytes(self._request("GET", f"instances/{image}/file").content)
 
     def keep(self, study: str, results: bytes) -> None:
         """Keep a zip archive of results beside a study, all at once."""
@@ -104,8 +103,7 @@ class Archive:
 
     def kept(self, study: str) -> bytes:
         """The zip archive of results that is kept beside a study."""
-        answer = self._request("GET", f"studies/{study}/attachments/{KEPT}/data")
-        return b"" if answer is None else answer.content
+        return self._request("GET", f"studies/{study}/attachments/{KEPT}/data").content
 
     def drop(self, study: str) -> None:
         """Remove the results that are kept beside a study, if there are any."""
@@ -135,19 +133,15 @@ class Archive:
     def _json(self, method: str, path: str, **options: Any) -> Any:
         answer = self._request(method, path, **options)
         try:
-            return None if answer is None else answer.json()
+            return answer.json()
         except ValueError:
             raise ArchiveError("Orthanc's answer is not JSON") from None
 
-    def _request(
-        self, method: str, path: str, may_be_missing: bool = False, **options: Any
-    ) -> requests.Response | None:
+    def _request(self, method: str, path: str, may_be_missing: bool = False, **options: Any) -> requests.Response:
         try:
             answer = self._session.request(method, f"{self._url}/{path}", timeout=(CONNECT, READ), **options)
         except requests.RequestException as error:
             raise ArchiveError(f"Orthanc does not answer ({type(error).__name__})") from None
-        if may_be_missing and answer.status_code == requests.codes.not_found:
-            return None
-        if not answer.ok:
+        if not (answer.ok or (may_be_missing and answer.status_code == requests.codes.not_found)):
             raise ArchiveError(f"Orthanc answers {method} {path.partition('/')[0]} with status {answer.status_code}")
         return answer

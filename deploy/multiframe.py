@@ -26,7 +26,7 @@ ENHANCED_ATTRIBUTES = (  # attributes of an image that `frames_of` uses
     "ComplexImageComponent",
 )
 HEAD = {"12738006", "69536005", "89546000", "T-A0100", "T-D1100", "T-11100"}  # SNOMED's brain, head and skull
-SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]}  # EchoPulseSequence -> ScanningSequence
+SCANNING_SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]}  # EchoPulseSequence -> ScanningSequence
 
 
 def frames_of(image: Dataset) -> list[Dataset]:
@@ -103,7 +103,7 @@ def _body_part(frame: Dataset) -> str:
 
 
 def _scanning_sequence(frame: Dataset) -> list[str]:
-    result = list(SEQUENCES.get(str(frame.get("EchoPulseSequence")), []))
+    result = list(SCANNING_SEQUENCES.get(str(frame.get("EchoPulseSequence")), []))
     result += ["IR"] if frame.get("InversionRecovery") == "YES" else []
     return result + (["EP"] if frame.get("EchoPlanarPulseSequence") == "YES" else [])
 

@@ -7,7 +7,6 @@ message lists the series with what speaks for each. As in study.py, messages quo
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
 from common.errors import InputError
@@ -17,7 +16,7 @@ from deploy.series_words import WITH
 from deploy.study import Series
 from deploy.t1_series import ASK, Candidate, Pairs, as_requested, check_pair, choose_enhanced, choose_native, only
 
-__all__ = ["MIN_SLICES", "Choice", "choose_series", "is_volume", "modality_of", "parse_series_option"]
+__all__ = ["MIN_SLICES", "Choice", "choose_series", "is_volume", "parse_series_option"]
 
 MIN_SLICES = 10  # a localiser or a sample has fewer; the thickest clinical series of a brain have about 20
 
@@ -206,16 +205,3 @@ def _why_no_volume(series: Series) -> str:
     if len(orientations) > 1:
         return f"{len(orientations)} orientations"
     return "" if len(positions) >= MIN_SLICES else f"only {len(positions)} positions"
-
-
-def modality_of(header: Dataset) -> str | None:
-    """Modality of a series on its own: "FLAIR", "T1ce", "T1", "T2", "ask" for a doubtful T1, or None.
-
-    Example:
-        >>> header = Dataset()
-        >>> header.SeriesDescription = "t1_mprage_sag +C"
-        >>> modality_of(header)
-        'T1ce'
-    """
-    evidence = read_evidence(header)
-    return Candidate(Series("", ()), evidence, tuple(evidence.points([evidence]))).modality

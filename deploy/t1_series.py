@@ -19,7 +19,7 @@ from deploy.study import Series
 __all__ = ["ASK", "Candidate", "Pairs", "as_requested", "check_pair", "choose_enhanced", "choose_native", "only"]
 
 DOUBT = "the evidence is doubtful"
-NO_AGENT = "no series shows contrast agent by words or header"
+NO_AGENT_SEEN = "no series shows contrast agent by words or header"
 THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
 WHOLE = 120.0  # mm, least edge of a field of view that holds a brain, whose height is about 120 mm
 ONE_INJECTION = 3600.0  # s between scans after one injection; chosen: an agent enhances lesions for about an hour
@@ -264,7 +264,7 @@ def only(modality: str, found: Sequence[Candidate], study: Sequence[Candidate]) 
     t1 = [one for one in study if one.evidence.kind == "T1"]
     problem = "no series matches among"
     if modality == "T1ce":
-        problem = DOUBT if any(one.contrast in (WITH, UNCLEAR) for one in t1) else NO_AGENT
+        problem = DOUBT if any(one.contrast in (WITH, UNCLEAR) for one in t1) else NO_AGENT_SEEN
     elif modality == "T1" and t1:
         problem = DOUBT
     first = modality.startswith("T1")  # list T1 first

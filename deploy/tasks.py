@@ -41,7 +41,7 @@ class Task:
         reference: modality whose series gives the grid unless the user names another.
         skull_stripped: whether the cohort's brains are skull-stripped, for a checkpoint that does not say it.
         in_mni_space: whether the cohort is in MNI space.
-        cohort: of its training, a key of `common.prepare.targets.COHORTS`, like which `--prepare` prepares scans.
+        cohort: of its training, a key of `common.prepare.targets.COHORT_SETTINGS`, as `--prepare` prepares scans.
     """
 
     outputs: frozenset[str]

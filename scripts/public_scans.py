@@ -59,7 +59,7 @@ class Source:
 
 NICHART = "CBICA/NiChart_Project"
 DEMO = "sample_datasets/demo_dataset"
-SOURCES = {
+SETS = {
     "ixi": Source(
         NICHART,
         "CC BY-SA 3.0",
@@ -118,22 +118,22 @@ def public_scans(clones: str, output: str, sets: str | Iterable[str] | None = No
         output: folder for the data sets.
         sets: some of ixi, wmh, tumour and t1_stripped, such as [ixi,wmh]; by default all.
     """
-    given = list(SOURCES) if sets is None else sets.split(",") if isinstance(sets, str) else sets
+    given = list(SETS) if sets is None else sets.split(",") if isinstance(sets, str) else sets
     names: list[Any] = list(given) if isinstance(given, list | tuple) and given else [given]
     for name in names:
-        choice("sets", name, SOURCES)
+        choice("sets", name, SETS)
     folder, target = expand_home(clones, f"--clones={clones}"), expand_home(output, f"--output={output}")
     if not folder.is_dir():
         raise InputError(f"--clones={clones}: no such folder; expected a folder of clones")
-    found = {name: _clone(folder, SOURCES[name].repository) for name in names}
+    found = {name: _clone(folder, SETS[name].repository) for name in names}
     if not any(found.values()):
-        wanted = " or ".join(dict.fromkeys(SOURCES[name].repository for name in names))
+        wanted = " or ".join(dict.fromkeys(SETS[name].repository for name in names))
         raise InputError(f"--clones={folder}: no clone of {wanted}; expected one at least")
     check_writable_folder(target, f"--output={output}")
     with reporting_path_errors(f"--output={output}"):
         target.mkdir(parents=True, exist_ok=True)
         for name, clone in found.items():
-            source = SOURCES[name]
+            source = SETS[name]
             if (target / name).exists():
                 show(f"{name}: {target / name} exists; left as it is")
             elif clone is None:
@@ -235,7 +235,7 @@ def _is_usable(images: Mapping[str, Any], source: Source) -> bool:
 
 def _write(images: Mapping[str, Any], source: Source, folder: Path, subject: str) -> None:
     volumes = {kind: image.get_fdata(dtype=np.float32) for kind, image in images.items()}
-    if source is SOURCES["ixi"]:
+    if source is SETS["ixi"]:
         values = volumes[LABELS].astype(int)
         volumes[LABELS] = sum(label * np.isin(values, members) for label, members in enumerate(MUSE.values(), 1))
         volumes["brain"] = values > 0

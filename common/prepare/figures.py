@@ -13,9 +13,9 @@ from .resampling import resample
 from .targets import template_brain, template_mask
 from .volumes import Volume
 
-__all__ = ["FIGURES", "LIMITS", "Figures", "lines", "measure", "outside", "rows", "shown", "template_overlap"]
+__all__ = ["LIMITS", "MEANINGS", "Figures", "lines", "measure", "outside", "rows", "shown", "template_overlap"]
 
-FIGURES = {  # name -> unit, meaning
+MEANINGS = {  # name -> unit, meaning
     "overlap": ("1", "Dice of the brain found and the template's brain, affinely registered"),
     "volume": ("mL", "of the brain, in the scan"),
     "scale": ("1", "of the template relative to the scan, as a length"),
@@ -35,7 +35,7 @@ LIMITS = {  # of a subject, of its reference, and of its other modalities; docs/
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of the subject, and of each modality: modality -> figure -> value. See `FIGURES`."""
+    """Figures of the subject, and of each modality: modality -> figure -> value. See `MEANINGS`."""
 
     reference: str
     subject: Mapping[str, float]
@@ -140,5 +140,5 @@ def shown(value: float) -> str:
 
 def _unit(figure: str) -> str:
     """With a blank before it; empty for a ratio."""
-    unit = FIGURES[figure][0]
+    unit = MEANINGS[figure][0]
     return "" if unit == "1" else f" {unit}"

@@ -13,7 +13,7 @@ from .brain import DEEPBET, brain_of, mirrored_brain
 from .figures import Figures, measure
 from .registration import between_centres, coarse_grid, foreground, register
 from .resampling import field_of_view, resample
-from .targets import COHORTS, TARGETS, near_brain, template_brain, template_mask
+from .targets import COHORT_SETTINGS, TARGETS, near_brain, template_brain, template_mask
 from .volumes import Grid, Volume, to_image
 
 __all__ = ["Prepared", "Settings", "default_reference", "prepare_subject"]
@@ -47,8 +47,8 @@ class Settings:
 
     @classmethod
     def like(cls, cohort: str, spacing: float = 1.0) -> "Settings":
-        """How the scans of a cohort, a key of `COHORTS`, are prepared."""
-        known = COHORTS[cohort]
+        """How the scans of a cohort, a key of `COHORT_SETTINGS`, are prepared."""
+        known = COHORT_SETTINGS[cohort]
         reference = default_reference(known.modalities)
         dof = TARGETS[known.target].dof
         return cls(known.target, known.modalities, reference, dof, known.brain, spacing=spacing)

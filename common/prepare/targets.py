@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from .volumes import Grid, Volume
 
-__all__ = ["COHORTS", "TARGETS", "Cohort", "Target", "near_brain", "template_brain", "template_mask"]
+__all__ = ["COHORT_SETTINGS", "TARGETS", "CohortSettings", "Target", "near_brain", "template_brain", "template_mask"]
 
 MARGIN = 4  # mm
 CLOSING = 6  # mm; sulci up to twice as wide belong to the brain, as in the cohorts' brain masks
@@ -58,7 +58,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Cohort:
+class CohortSettings:
     """What the scans of a cohort are like: its target, its modalities in channel order, and its brain extraction."""
 
     target: str
@@ -95,10 +95,10 @@ TARGETS = {
         code=2,
     ),
 }
-COHORTS = {
-    "ukb": Cohort("mni_fsl", ("T1", "FLAIR"), "deepbet"),
-    "brats": Cohort("sri24", ("FLAIR", "T1ce", "T1", "T2"), "deepbet"),
-    "atlas": Cohort("mni", ("T1",), "none"),
+COHORT_SETTINGS = {
+    "ukb": CohortSettings("mni_fsl", ("T1", "FLAIR"), "deepbet"),
+    "brats": CohortSettings("sri24", ("FLAIR", "T1ce", "T1", "T2"), "deepbet"),
+    "atlas": CohortSettings("mni", ("T1",), "none"),
 }
 
 

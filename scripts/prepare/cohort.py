@@ -17,7 +17,7 @@ from common.errors import InputError, show
 from common.files import atomic_write, write_csv
 from common.locks import claimed
 from common.pages.templates import render
-from common.prepare.figures import FIGURES, Figures, rows, shown
+from common.prepare.figures import MEANINGS, Figures, rows, shown
 from common.prepare.subject import Settings
 from scripts.arrays import Array
 from scripts.pools import map_in_processes
@@ -155,7 +155,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
         with atomic_write(output / REGIONS) as file:
             file.write_text(yaml.safe_dump(mapping_of(regions), sort_keys=False), encoding="utf-8")
     table = [
-        (name, modality, figure, f"{value:.6g}", FIGURES[figure][0], lowest, highest)
+        (name, modality, figure, f"{value:.6g}", MEANINGS[figure][0], lowest, highest)
         for name, found in measured.items()
         for modality, figure, value, lowest, highest in found
     ]
@@ -166,7 +166,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
         measured=measured,
         settings=settings,
         space=settings.space,
-        meanings=FIGURES,
+        meanings=MEANINGS,
         shown=shown,
         pictures={
             name: (folder / picture_file(name)).relative_to(output).as_posix() for name, folder in prepared.items()

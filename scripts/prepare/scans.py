@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from common.data.layouts.found import DataSet, folders_in
-from common.data.layouts.names import LABEL, Naming, stem_of
+from common.data.layouts.names import LABEL, NO_LABELS, Naming, stem_of
 from common.data.layouts.reading import layouts_of, read_layout
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, shortened, show
@@ -14,9 +14,8 @@ from common.files import digest, reporting_path_errors
 from common.prepare.volumes import Volume, read_volume
 from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
 
-__all__ = ["NO_LABELS", "NiftiScan", "Subject", "find_subjects"]
+__all__ = ["NiftiScan", "Subject", "find_subjects"]
 
-NO_LABELS = "none"
 BRAIN = "brain mask"  # as a modality of the layouts
 FORMS = "SUBJECT/..MODALITY.nii.gz, SUBJECT_MODALITY.nii.gz, BIDS, nnU-Net's layout, or SUBJECT/ with DICOM files"
 
@@ -110,7 +109,7 @@ def find_subjects(
     """
     words = {**patterns, **({} if masks is None else {BRAIN: masks})}
     spelled = {name: stem_of(text) or text for name, text in words.items()}
-    named = None if labels in (None, NO_LABELS) else stem_of(str(labels)) or labels
+    named = NO_LABELS if labels == "none" else labels and (stem_of(labels) or labels)
     naming = Naming((*modalities, *words), spelled, named)
     with reporting_path_errors(f"--root={root}"):
         if not root.is_dir():
@@ -119,8 +118,6 @@ def find_subjects(
         if len(layouts) > 1:
             raise InputError(f"--root={root}: holds scans beside folders of scans; expected either")
         data = read_layout(layouts[0], root, naming, True) if layouts else DataSet(str(root), "DICOM")
-        if labels == NO_LABELS:
-            _drop_labels(data)
         studies = [name for name in folders_in(str(root)) if name not in data.subjects and _is_study(root / name)]
     if data.skipped:
         show(f"skipped, neither modality nor label: {shortened(sorted(data.skipped), most=3)}")
@@ -134,12 +131,6 @@ def find_subjects(
         _check_found(data, modalities, patterns, labels, masks)
     found += [Subject(name, study=root / name, requested=requested.get(name, {})) for name in studies]
     return [_printable(subject) for subject in sorted(found, key=lambda subject: subject.name)]
-
-
-def _drop_labels(data: DataSet) -> None:
-    for subject in data.subjects.values():
-        subject.label = None
-    data.clashes = [clash for clash in data.clashes if clash.kind != LABEL]
 
 
 def _is_study(folder: Path) -> bool:
@@ -163,7 +154,7 @@ def _check_found(
             words = patterns.get(modality) or " or ".join(SPELLINGS.get(modality, (modality,)))
             raise InputError(f"--modalities: no file of {modality} ({words}); expected one of at least one subject")
     has_label = any(subject.label for subject in data.subjects.values()) or LABEL in there
-    if labels not in (None, NO_LABELS) and not has_label:
+    if labels not in (None, "none") and not has_label:
         raise InputError(f"--labels={labels}: no such file; expected a label map of at least one subject")
     if masks is not None and BRAIN not in there:
         raise InputError(f"--brain={masks}: no such file; expected a brain mask of each subject")

@@ -6,7 +6,7 @@ from typing import Any
 from common.errors import InputError, check_number, choice
 from common.prepare.brain import BRAINS, DEEPBET, check_installed, is_pattern
 from common.prepare.subject import Settings, default_reference
-from common.prepare.targets import COHORTS, TARGETS
+from common.prepare.targets import COHORT_SETTINGS, TARGETS
 from common.values import flag
 
 __all__ = ["settings_of"]
@@ -30,11 +30,13 @@ def settings_of(
     Raises:
         InputError: an option is missing or has a value that it cannot have.
     """
-    cohort = None if like is None else choice("like", like, COHORTS)
+    cohort = None if like is None else choice("like", like, COHORT_SETTINGS)
     names = _names(modalities, cohort and cohort.modalities)
     space = target if target is not None else cohort and cohort.target
     if space is None:
-        raise InputError(f"--target: missing; expected one of {', '.join(TARGETS)}, or --like={'|'.join(COHORTS)}")
+        raise InputError(
+            f"--target: missing; expected one of {', '.join(TARGETS)}, or --like={'|'.join(COHORT_SETTINGS)}"
+        )
     choice("target", space, TARGETS)
     chosen_brain = brain if brain is not None else cohort.brain if cohort else DEEPBET
     if not (isinstance(chosen_brain, str) and is_pattern(chosen_brain)):

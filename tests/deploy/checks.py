@@ -6,8 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydicom.dataset import Dataset
 
 from common.errors import InputError
+from deploy.series_evidence import read_evidence
+from deploy.study import Series
+from deploy.t1_series import Candidate
 from tests.deploy.orthanc import missing_tools
 
 WITH_ORTHANC = [
@@ -25,6 +29,12 @@ def refusal(call: Callable[..., object], *arguments: object, **options: object) 
     message = str(error.value)
     assert not [text for text in ("\n", "SENTINEL", "mprage") if text in message]
     return message
+
+
+def modality_of(header: Dataset) -> str | None:
+    """Modality of a series on its own: "FLAIR", "T1ce", "T1", "T2", "ask" for a doubtful T1, or None."""
+    evidence = read_evidence(header)
+    return Candidate(Series("", ()), evidence, tuple(evidence.points([evidence]))).modality
 
 
 def dicom_errors(path: Path) -> list[str]:

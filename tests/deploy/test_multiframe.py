@@ -9,9 +9,9 @@ import pytest
 from deploy.geometry import LPS_TO_RAS, grid_of, volume_of
 from deploy.multiframe import frames_of
 from deploy.segmentation import make_segmentation
-from deploy.series_choice import is_volume, modality_of
+from deploy.series_choice import is_volume
 from deploy.study import read_study
-from tests.deploy.checks import dicom_errors, refusal
+from tests.deploy.checks import dicom_errors, modality_of, refusal
 from tests.deploy.dicom_study import DESCRIPTIONS, Study, write_modality, write_series
 from tests.deploy.enhanced_mr import write_enhanced
 from tests.support import oblique

@@ -3,9 +3,9 @@ import re
 import numpy as np
 import pytest
 
-from deploy.series_choice import choose_series, is_volume, modality_of, parse_series_option
+from deploy.series_choice import choose_series, is_volume, parse_series_option
 from deploy.study import read_study
-from tests.deploy.checks import refusal
+from tests.deploy.checks import modality_of, refusal
 from tests.deploy.dicom_study import VOXELS, Study, change, header, write_brats, write_modality, write_series
 
 BRATS = ("FLAIR", "T1ce", "T1", "T2")

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from deploy.series_choice import MIN_SLICES, choose_series, modality_of
+from deploy.series_choice import MIN_SLICES, choose_series
 from deploy.study import Instance, Series, read_study
+from tests.deploy.checks import modality_of
 from tests.deploy.dicom_study import Study, header, write_modality, write_series
 
 REFUSED = {  # of the series that have one right answer, as deploy/README.md says

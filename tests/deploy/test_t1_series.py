@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from deploy.series_choice import choose_series, modality_of
+from deploy.series_choice import choose_series
 from deploy.study import read_study
-from tests.deploy.checks import refusal
+from tests.deploy.checks import modality_of, refusal
 from tests.deploy.dicom_study import VOXELS, Study, brats_files, header, read, write_modality
 from tests.deploy.enhanced_mr import write_enhanced
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from scripts.public_scans import LARGEST, MUSE, SOURCES, public_scans
+from scripts.public_scans import LARGEST, MUSE, SETS, public_scans
 from tests.support import one_line
 
 RNG = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def clone(tmp_path):
 
 
 def test_ixi_comes_from_the_history_with_three_regions_a_brain_and_people(clone, tmp_path, monkeypatch):
-    monkeypatch.setitem(SOURCES, "ixi", replace(SOURCES["ixi"], shape=(6, 5, 4)))
+    monkeypatch.setitem(SETS, "ixi", replace(SETS["ixi"], shape=(6, 5, 4)))
     muse = np.zeros((6, 5, 4))
     muse[0], muse[1], muse[2], muse[3] = 51, 59, 47, 7
     below = "test_data/processed/IXI/"
@@ -138,7 +138,7 @@ def test_a_scan_that_unpacks_to_more_than_a_quarter_of_a_gibibyte_is_left_out(cl
     [
         ({"sets": 5}, "sets=5: expected one of"),
         ({"sets": []}, "sets=[]: expected one of"),
-        ({"sets": "oasis"}, f"expected one of {', '.join(SOURCES)}"),
+        ({"sets": "oasis"}, f"expected one of {', '.join(SETS)}"),
         ({"clones": "nowhere"}, "no such folder; expected a folder of clones"),
         ({}, "no clone of"),
     ],

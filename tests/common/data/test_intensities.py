@@ -27,7 +27,7 @@ class Scan(NamedTuple):
 def scans(layout, skull_stripped, spacing, seed):
     """The scans of a subject of the embedded cohort, and the anatomy that they were made from."""
     rng = np.random.default_rng(seed)
-    head = PHANTOMS[layout].head(rng, PHANTOMS[layout].grid(spacing), skull_stripped, False)
+    head = PHANTOMS[layout].head(rng, PHANTOMS[layout].grid(spacing), skull_stripped)
     brain, tissue = (np.zeros(head.grid.shape, bool) for _ in range(2))
     brain[head.inside] = head.depth > 0
     tissue[head.inside] = (head.fractions["GM"] + head.fractions["WM"] > 0.8) & (head.labels == 0) & (head.depth > 0)
