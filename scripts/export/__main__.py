@@ -4,8 +4,6 @@ Every export is compared with the original network, window by window, on a held-
 tolerance, nothing is written. docs/exports.md describes the formats.
 """
 
-from collections.abc import Sequence
-
 from common import cli, weights
 from common.errors import InputError, check_number, choice, show
 from common.files import atomic_write, check_writable_file, digest
@@ -28,10 +26,6 @@ def export(
     checkpoint: str | None = None,
     split: str | None = None,
     case: str | None = None,
-    modalities: Sequence[str] | None = None,
-    model_size: str | None = None,
-    patch_size: Sequence[int] | None = None,
-    label_convention: str | None = None,
     device: str = "cpu",
     tolerance: float | None = None,
 ) -> None:
@@ -47,13 +41,10 @@ def export(
         output: file to write; an existing file is not overwritten.
         datalist: JSON file that names the held-out case.
         dataset_dir: root of its paths.
-        checkpoint: weights; models/model.pt of the bundle by default.
+        checkpoint: weights, which state their modalities, model size, patch size and label convention;
+            models/model.pt of the bundle by default.
         split: of the case in the datalist; by default that of the bundle's inference.yaml, or validation if it is all.
         case: subject; by default the first of the split.
-        modalities: in channel order; by default the checkpoint's, as for the next three options.
-        model_size: tiny, small, base, micro, micro_tiny, micro_small or micro_base.
-        patch_size: edges of the windows in voxels, such as [96,96,96].
-        label_convention: of the label maps.
         device: cpu or cuda; a trace only runs on the kind of device that it was made on.
         tolerance: largest difference of an output; by default 1e-4 (torchscript), 1e-3 (onnx) or 0 (state_dict).
     """
@@ -68,13 +59,7 @@ def export(
     if existing := [path for path in (file, *beside) if path.exists()]:
         raise InputError(f"--output={output}: {existing[0]} exists already; expected a new file")
     check_writable_file(file, f"--output={output}")
-    options = {
-        "modalities": modalities,
-        "model_size": model_size,
-        "patch_size": patch_size,
-        "label_convention": label_convention,
-    }
-    source = Source(bundle, checkpoint, device, options)
+    source = Source(bundle, checkpoint, device)
     subject, image = source.case(datalist, dataset_dir, split, case)
     with atomic_write(file) as temporary:
         formats.write(source, format, temporary)

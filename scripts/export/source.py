@@ -1,6 +1,5 @@
 """The network to export: a bundle's own, with the weights of a checkpoint."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from common.data.modalities import missing_in
 from common.data.regions import regions_of
 from common.errors import InputError
 from common.files import digest
-from common.options import OPTIONS, check_network, check_trained
+from common.options import OPTIONS, check_network
 from common.ssl.networks import SSLHead, settings
 from common.values import check_device
 
@@ -44,7 +43,6 @@ class Source:
         bundle: folder of a bundle, or the name of a bundle of this repository.
         checkpoint: file; models/model.pt of the bundle by default.
         device: of the network.
-        options: of inference.yaml; None takes the checkpoint's value, or else the config's default.
 
     Attributes:
         network: in evaluation mode.
@@ -55,9 +53,7 @@ class Source:
         InputError: there is no such bundle or checkpoint, or they do not fit each other.
     """
 
-    def __init__(
-        self, bundle: str, checkpoint: str | None = None, device: str = "cpu", options: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, bundle: str, checkpoint: str | None = None, device: str = "cpu") -> None:
         self.folder = _bundle(bundle)
         file = weights.path_of("checkpoint", checkpoint or self.folder / "models" / "model.pt")
         stated = weights.read(file).metadata
@@ -66,48 +62,36 @@ class Source:
         self.parser.read_config(self.folder / CONFIG)
         for name, value in {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file)}.items():
             self.parser[name] = value
-        self.values = self._values(options or {})
-        for name, value in self.values.items():
+        self.parser.get_parsed_content("imports")
+        values = {}  # as the checkpoint states them, or else the config's defaults
+        for name in weights.STATED.keys() & self.parser.get().keys():
+            values[name] = OPTIONS[name](self.parser.get_parsed_content(name))
+        for name, value in values.items():
             self.parser[name] = value  # a TorchScript file keeps this config, and is read without the checkpoint
-        self.modalities, self.patch_size = self.values["modalities"], self.values["patch_size"]
-        if (trained := self.values.get("architecture", KNOWN)) != KNOWN:
+        self.modalities, self.patch_size = values["modalities"], values["patch_size"]
+        if (trained := values.get("architecture", KNOWN)) != KNOWN:
             raise InputError(f"checkpoint {file}: architecture {trained}; expected {KNOWN}, the one that exports know")
         check_network(self.patch_size)
         self.network: nn.Module = self.parser.get_parsed_content("network_def").to(device).eval()
         weights.restore(self.network, file, self.modalities)
         self.traceable = Encoder(self.network) if isinstance(self.network, SSLHead) else self.network
-        convention = self.values.get("label_convention")
+        convention = values.get("label_convention")
         labels = {name: sorted(values) for name, values in regions_of(convention).items()} if convention else None
         self.metadata = {
             "bundle": self.folder.name,
             "network": type(self.network).__name__,
             "arguments": self._arguments(),
             "modalities": self.modalities,
-            "model_size": self.values["model_size"],
+            "model_size": values["model_size"],
             "patch_size": self.patch_size,
             "outputs": [f"level_{level}" for level in range(5)] if labels is None else list(labels),
             "label_convention": convention,
             "labels": labels,
             "preprocessing": stated.get("preprocessing"),
-            "normalization": self.values["normalization"],
+            "normalization": values["normalization"],
             "checkpoint": {"file": file.name, "sha256": digest(file)},
             "versions": weights.versions(),
         }
-
-    def _values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The options that a checkpoint states, by name: as given, or else the checkpoint's, or else the default."""
-        self.parser.get_parsed_content("imports")
-        values = {}
-        for name in weights.STATED:
-            value = given.get(name)
-            if name in self.parser:
-                value = self.parser.get_parsed_content(name) if value is None else value
-                values[name] = OPTIONS[name](list(value) if isinstance(value, tuple) else value)
-            elif value is not None:
-                raise InputError(f"--{name}={value}: {self.folder.name} has no such option; leave it out")
-        trained = self.parser.get_parsed_content("trained")
-        check_trained(values | {"checkpoint": self.parser["checkpoint"]}, trained)
-        return values
 
     def _arguments(self) -> dict[str, Any]:
         """The arguments that build the network from its own class."""
