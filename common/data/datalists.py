@@ -46,7 +46,6 @@ ALL = "all"  # of the splits, where one can be chosen
 # message of one line
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 LONGEST = 200  # bytes of a subject's name; a file's has 255 at most, and is longer while it is written
-LONGEST_PATH, LONGEST_NAME = 4000, 255  # bytes, on Linux; the root takes some
 SCHEMA = Path(__file__).with_name("datalist.schema.json")
 
 
@@ -179,17 +178,21 @@ class Datalist:
         return hashlib.sha256(json.dumps(splits).encode()).hexdigest()
 
 
-def read(datalist: str | Path) -> dict[str, Any]:
+def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
     """The content of a datalist, checked against the schema and the rules that a schema cannot state; see `in_memory`.
+
+    Args:
+        datalist: JSON file.
+        may_repeat: whether a subject may occur more than once.
 
     Raises:
         InputError: the file is missing or no JSON; it does not fit the schema; a key or a subject occurs twice; a
             subject has more or fewer images than there are modalities, none at all, or a name that no file can have; a
-            path is absolute, leaves the root or is too long; a name, a path or another text has a control character, a
+            path is absolute or leaves the root; a name, a path or another text has a control character, a
             line end or half of a surrogate pair.
     """
     content = valid_json(str(datalist), "a datalist", name=f"datalist {datalist}")
-    check(content, datalist)
+    check(content, datalist, may_repeat)
     return in_memory(content)
 
 
@@ -325,8 +328,13 @@ def _in_order(content: Mapping[str, Any]) -> dict[str, Any]:
     return {key: content[key] for key in sorted(content, key=lambda key: key in SPLITS)}
 
 
-def check(content: Mapping[str, Any], name: str | Path) -> None:
+def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False) -> None:
     """Check a datalist's content against the schema and the rules of `read`; messages call it `name`.
+
+    Args:
+        content: of the file, as JSON has it.
+        name: of the datalist.
+        may_repeat: whether a subject may occur more than once.
 
     Raises:
         InputError: it breaks one.
@@ -344,7 +352,7 @@ def check(content: Mapping[str, Any], name: str | Path) -> None:
         for entry in content.get(split, []):
             subject = entry["subject"]
             _check_texts([subject, *filter(None, entry["image"]), entry.get("label", "")], name)
-            if subject in seen:
+            if subject in seen and not may_repeat:
                 raise InputError(f"datalist {name}: subject {subject} is in {seen[subject]} and again in {split}")
             seen[subject] = split
             _check_entry(entry, content["modalities"], name)
@@ -385,11 +393,6 @@ def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str 
         if path.startswith("/") or "\\" in path or ".." in path.split("/"):
             raise InputError(
                 f"datalist {name}: subject {subject}: path {path:.200}; expected one relative to and below root"
-            )
-        if len(path.encode()) > LONGEST_PATH or max(len(part.encode()) for part in path.split("/")) > LONGEST_NAME:
-            raise InputError(
-                f"datalist {name}: subject {subject}: path {path:.80}... of {len(path)} characters; expected one of "
-                f"{LONGEST_PATH} bytes at most, and {LONGEST_NAME} between two slashes, as files can have"
             )
 
 

@@ -14,10 +14,9 @@ from common.files import expand_home
 from common.values import flag
 from scripts.datalists.build import build, check_outputs, sizes, write
 from scripts.datalists.check import check
-from scripts.datalists.hold_out import hold_out
 from scripts.datalists.regions import read_regions
 from scripts.datalists.scan import scan_any, scan_cohort
-from scripts.datalists.splits import Splitter, cross_validation, random_splits
+from scripts.datalists.splits import Splitter, cross_validation, hold_out, random_splits
 
 __all__ = ["atlas", "brats", "check", "fold", "generic", "subset", "ukb"]
 

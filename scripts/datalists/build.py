@@ -14,11 +14,9 @@ from common.files import aside_of, check_writable_file, expand_home, reporting_p
 from scripts import consort as chart
 from scripts.datalists.scan import Scan, Visit
 from scripts.datalists.slices import count_slices
-from scripts.datalists.splits import Splitter
+from scripts.datalists.splits import Splitter, assign
 
 __all__ = ["build", "check_outputs", "sizes", "write"]
-
-OUTSIDE = "in no fold"  # where a flow chart counts people of the cohort whom the file of folds does not name
 
 
 def build(
@@ -73,7 +71,7 @@ def build(
         later = {visit.subject: "a later visit" for visit in visits if first[visit.person] is not visit}
         visits, firsts = chart.step("visits", "the first of these visits of each", visits, later)
         steps.append(firsts)
-    splits, folds = _assign(cohort, visits, split, keep_unlabelled)
+    splits, folds = assign(visits, split, keep_unlabelled, cohort.convention is not None, cohort.held_out)
     content = _describe(cohort, visits, folds, folder)
     entries = {split: [_entry(visit) for visit in members] for split, members in splits.items()}
     content |= {split: entries[split] for split in datalists.SPLITS if split in entries}
@@ -169,34 +167,6 @@ def _select(
 
 def _joined(names: Sequence[str], word: str = "and") -> str:
     return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _assign(
-    cohort: Scan, visits: Sequence[Visit], split: Splitter, keep_unlabelled: bool
-) -> tuple[dict[str, list[Visit]], dict[str, Any] | None]:
-    """Split -> visits, and the record of the folds. People with labels are split; the others follow."""
-    without = {visit for visit in visits if cohort.convention is not None and visit.label is None}
-    if len(without) == len(visits) and not keep_unlabelled:
-        without = set()
-    drawn = [visit for visit in visits if visit.person not in cohort.held_out]
-    assigned = split([visit for visit in drawn if visit not in without], [visit for visit in drawn if visit in without])
-    split_of = {person: name for name, members in assigned.people.items() for person in members}
-    split_of |= dict.fromkeys(cohort.held_out, "testing")
-    split_of |= dict.fromkeys(assigned.others, "training")
-    splits: dict[str, list[Visit]] = {name: [] for name in assigned.people}
-    for visit in visits:
-        if visit not in without:
-            name = split_of.get(visit.person, OUTSIDE)
-        elif not keep_unlabelled and split_of.get(visit.person) == "training":
-            name = "training"
-        else:
-            name = "unlabelled"
-        splits.setdefault(name, []).append(visit)
-    if without:
-        untrained = "held out" if assigned.folds is None else "held out or in no fold"
-        where = "the split unlabelled" if keep_unlabelled else f"training, but for those of people who are {untrained}"
-        show(f"without label: {len(without)} subjects, such as {min(without).subject}; they are in {where}")
-    return splits, assigned.folds
 
 
 def _describe(cohort: Scan, visits: Sequence[Visit], folds: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:

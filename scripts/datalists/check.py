@@ -4,9 +4,6 @@ Worker processes open the files of each subject (`scripts.datalists.examine`) an
 `scripts.datalists.records` keeps on disk and by which `scripts.datalists.cohort_checks` compares the subjects.
 """
 
-import os
-import sys
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -20,14 +17,12 @@ from common.data.scan_checks import CHECKS, CURE, OFF_GRID, Problem, files_in
 from common.errors import InputError, check_number, show
 from common.files import (
     atomic_write,
-    check_writable_file,
     check_writable_folder,
     expand_home,
-    read_json,
-    reporting_path_errors,
     write_csv,
 )
 from scripts.arrays import Array, array_of
+from scripts.datalists.build import check_outputs
 from scripts.datalists.cohort_checks import compare, describe
 from scripts.datalists.examine import Record
 from scripts.datalists.records import examine_all, thumbnail_of
@@ -71,13 +66,13 @@ class Result:
     @cached_property
     def findings(self) -> list[Finding]:
         """The lines of findings.csv."""
-        return [self.finding(place, problem) for place, problem in self.found]
-
-    def finding(self, place: int, problem: Problem) -> Finding:
-        """A problem, with the subject and its split."""
-        subject, split = (self.cases[place]["subject"], self.cases[place]["split"]) if place >= 0 else ("", "")
-        severity = CHECKS[problem.check]
-        return Finding(subject, split, problem.file, severity, problem.check, problem.value, problem.expected)
+        lines = []
+        for place, problem in self.found:
+            case = self.cases[place] if place >= 0 else {"subject": "", "split": ""}
+            severity = CHECKS[problem.check]
+            told = problem.file, severity, problem.check, problem.value, problem.expected
+            lines.append(Finding(case["subject"], case["split"], *told))
+        return lines
 
     @property
     def facts(self) -> dict[str, str]:
@@ -157,7 +152,7 @@ def check(
     folder = expand_home(root, f"--root={root}")
     if not folder.is_dir():
         raise InputError(f"--root={root}: no such folder; expected the root of the paths in {datalist}")
-    content = _read(datalist)
+    content = datalists.read(datalist, may_repeat=True)  # which the check reports
     cases = [{**entry, "split": split} for split in datalists.SPLITS for entry in content.get(split, [])]
     if not cases:
         raise InputError(f"--datalist={datalist}: no subject in it; expected at least one")
@@ -169,7 +164,11 @@ def check(
     lacking = [f"{names} in {count} subjects" for names, count in count_missing(cases, modalities).items()]
     facts = describe(records) | ({"missing": ", ".join(lacking)} if lacking else {})
     found = [*compare(cases, records, modalities), *_prepared_otherwise(cases, records, expected)]
-    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, found), facts, _volumes(cases, records))
+    volumes: dict[str, dict[str, list[float]]] = {}
+    for case, record in zip(cases, records, strict=True):
+        for region, volume in record.volumes.items():
+            volumes.setdefault(region, {}).setdefault(case["split"], []).append(volume)
+    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, found), facts, volumes)
     lines = _lines(result)
     try:
         if place is not None:
@@ -178,7 +177,7 @@ def check(
         if fixed is not None:
             lines += _exclude(content, result, str(fixed), accepted)
     finally:
-        _print(lines)
+        show(*lines)
     if any(finding.check not in accepted for finding in result.findings):
         raise SystemExit(1)
 
@@ -205,27 +204,13 @@ def _check_options(
 
 
 def _check_places(datalist: str, output: str | None, fixed: str | None) -> None:
-    """Check, before an hour of reading, that the outputs can be written and do not replace each other.
-
-    Raises:
-        InputError: a check fails.
-    """
-    with reporting_path_errors(f"--datalist={datalist} --output={output} --fixed={fixed}"):
-        source = Path(str(datalist)).resolve()
-        pages = [] if output is None else [Path(str(output)).resolve() / name for name in PAGES]
-        target = None if fixed is None else Path(str(fixed)).resolve()
-    if source in pages:
-        raise InputError(f"--output={output}: {source.name} in it is --datalist; expected another folder")
+    """Check, before an hour of reading, that the outputs can be written and do not replace each other."""
+    outputs = [] if output is None else [("output", Path(str(output)) / name) for name in PAGES]
     if output is not None:
-        check_writable_folder(Path(str(output)).resolve(), f"--output={output}", PAGES)
-    if target is None:
-        return
-    if target == source:
-        raise InputError(f"--fixed={fixed}: expected another file than --datalist")
-    for page in pages:
-        if target == page or target in page.parents or page in target.parents:
-            raise InputError(f"--fixed={fixed}: expected another file than {page.name} of --output, and none around it")
-    check_writable_file(target, f"--fixed={fixed}")
+        check_writable_folder(Path(str(output)), f"--output={output}", PAGES)
+    if fixed is not None:
+        outputs.append(("fixed", Path(str(fixed))))
+    check_outputs(outputs, {"datalist": Path(str(datalist))})
 
 
 def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> None:
@@ -240,31 +225,6 @@ def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> 
         raise InputError(f"--root={root}: none of the {len(files)} files is below --root; expected {example} there")
 
 
-def _read(datalist: str) -> dict[str, Any]:
-    """The content of a datalist, in which a subject may occur more than once; the check reports it."""
-    try:
-        return _content(datalist)
-    except RecursionError as error:
-        raise InputError(f"datalist {datalist}: nested too deeply; expected a datalist") from error
-
-
-def _content(datalist: str) -> dict[str, Any]:
-    try:
-        content = read_json(str(datalist))
-        entries = [(split, entry, entry["subject"]) for split in datalists.SPLITS for entry in content.get(split, [])]
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        return datalists.read(str(datalist))  # raises an error that describes the fault
-    head = {name: value for name, value in content.items() if name not in datalists.SPLITS}
-    times: Counter[str] = Counter()
-    rounds: dict[int, dict[str, Any]] = {1: dict(head)}
-    for split, entry, subject in entries:
-        times[str(subject)] += 1
-        rounds.setdefault(times[str(subject)], dict(head)).setdefault(split, []).append(entry)
-    for part in rounds.values():  # each has a subject once
-        datalists.check(part, str(datalist))
-    return datalists.in_memory(content)
-
-
 def _array(slurm: Mapping[str, Any], output: str | None, workers: int) -> Array:
     if output is None:
         raise InputError(f"--slurm={slurm}: expected --output too, a folder that all nodes share")
@@ -273,20 +233,8 @@ def _array(slurm: Mapping[str, Any], output: str | None, workers: int) -> Array:
     return array_of(slurm, Path(str(output)), "check", workers)
 
 
-class Expected(NamedTuple):
-    """What a network needs.
-
-    Attributes:
-        ranges: of the scans that it was trained on; see `common.data.preparation`.
-        is_resampled: whether it resamples scans, so that their spacing does not matter.
-    """
-
-    ranges: Mapping[str, Sequence[Any]]
-    is_resampled: bool
-
-
-def _expected(checkpoint: str) -> Expected:
-    """Read what a checkpoint was trained on.
+def _expected(checkpoint: str) -> tuple[Mapping[str, Sequence[Any]], bool]:
+    """The ranges of the scans that a checkpoint was trained on, and whether it resamples scans.
 
     Raises:
         InputError: it cannot be read, or does not say it.
@@ -299,11 +247,11 @@ def _expected(checkpoint: str) -> Expected:
         raise InputError(
             f"--checkpoint={checkpoint}: {there}; expected a checkpoint of one of this project's trainings"
         )
-    return Expected(union(measured), weights.settings_of(checkpoint).get("spacing") is not None)
+    return union(measured), weights.settings_of(checkpoint).get("spacing") is not None
 
 
 def _prepared_otherwise(
-    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], expected: Expected | None
+    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], expected: tuple[Mapping[str, Any], bool] | None
 ) -> Iterator[tuple[int, Problem]]:
     """Index of the case, and what a network would refuse."""
     ranges, is_resampled = expected or (None, False)
@@ -328,20 +276,11 @@ def _ordered(
     return sorted([*own, *others], key=rank)
 
 
-def _volumes(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> dict[str, dict[str, list[float]]]:
-    """Region -> split -> mL of each subject with a sound label."""
-    volumes: dict[str, dict[str, list[float]]] = {}
-    for case, record in zip(cases, records, strict=True):
-        for region, volume in record.volumes.items():
-            volumes.setdefault(region, {}).setdefault(case["split"], []).append(volume)
-    return volumes
-
-
 def _lines(result: Result) -> list[str]:
     """A result as lines for the terminal."""
     summary = f"{result.name}: " + "; ".join(f"{fact}: {value}" for fact, value in result.facts.items())
     if not result.found:
-        return [summary, "all is well"]
+        return [summary, "no problems found"]
     cure = [f"{CURE}: docs/prepare.md"] if any(item.check in OFF_GRID for item in result.findings) else []
     table = [f"{name:<18}{severity:<10}{count:>8}  {subjects}" for name, severity, count, subjects in result.kinds]
     found = []
@@ -349,14 +288,6 @@ def _lines(result: Result) -> list[str]:
         where = f"{item.split} {item.subject}: {item.file}" if item.subject else "the cohort"
         found.append(f"{item.severity}: {item.check}: {where}: {item.value}; expected {item.expected}")
     return [summary, "", f"{'check':<18}{'severity':<10}{'findings':>8}  in", *table, "", *found, *cure]
-
-
-def _print(lines: Sequence[str]) -> None:
-    """Print to a pipe that the reader may close early, as `head` does."""
-    try:
-        show(*lines)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would flush again at exit
 
 
 def _write(

@@ -1,16 +1,18 @@
-"""Assign the people of a cohort to splits: at random, or by the folds of a cross-validation."""
+"""Assign the people of a cohort, or of a datalist, to splits: at random, or by the folds of a cross-validation."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from common.data.datalists import SPLITS
+from common.data.layouts.found import person_of
 from common.errors import InputError, check_number, choice, show
 from common.files import digest, expand_home, valid_json
 from scripts.datalists.scan import Visit
 
-__all__ = ["Assignment", "Splitter", "cross_validation", "random_splits", "read_folds"]
+__all__ = ["Assignment", "Splitter", "assign", "cross_validation", "hold_out", "numbers_of", "random_splits"]
 
 FOLDS_SCHEMA = {
     "type": "object",
@@ -54,6 +56,8 @@ class Assignment(NamedTuple):
 BATCH = 2  # people for training, of whom the smallest batch of a stage has crops
 VALIDATION = 0.1  # share of the people for validation, by default
 ALL = "all"  # of the people, for testing
+OUTSIDE = "in no fold"  # where a flow chart counts people of the cohort whom the file of folds does not name
+DEALT = ("training", "validation")  # splits of a datalist whose subjects the folds share out
 
 Splitter = Callable[[Sequence[Visit], Sequence[Visit]], Assignment]  # takes visits to split, and visits without mask
 
@@ -133,6 +137,87 @@ def cross_validation(folds: str | int, fold: int | None, fold_to: str, validatio
         return Assignment(drawn | {"testing": held}, others, record)
 
     return split
+
+
+def assign(
+    visits: Sequence[Visit],
+    split: Splitter,
+    keep_unlabelled: bool,
+    has_labels: bool = True,
+    held_out: Collection[str] = (),
+) -> tuple[dict[str, list[Visit]], dict[str, Any] | None]:
+    """Split -> visits, and the record of the folds. People with labels are split; the others follow.
+
+    Args:
+        visits: of the cohort.
+        split: assigns people.
+        keep_unlabelled: keep visits without label in the split `unlabelled`, instead of training on them unless their
+            person is held out.
+        has_labels: whether visits may have labels.
+        held_out: people for testing, whatever `split` says.
+    """
+    without = {visit for visit in visits if has_labels and visit.label is None}
+    if len(without) == len(visits) and not keep_unlabelled:
+        without = set()
+    drawn = [visit for visit in visits if visit.person not in held_out]
+    assigned = split([visit for visit in drawn if visit not in without], [visit for visit in drawn if visit in without])
+    split_of = {person: name for name, members in assigned.people.items() for person in members}
+    split_of |= dict.fromkeys(held_out, "testing")
+    split_of |= dict.fromkeys(assigned.others, "training")
+    splits: dict[str, list[Visit]] = {name: [] for name in assigned.people}
+    for visit in visits:
+        if visit not in without:
+            name = split_of.get(visit.person, OUTSIDE)
+        elif not keep_unlabelled and split_of.get(visit.person) == "training":
+            name = "training"
+        else:
+            name = "unlabelled"
+        splits.setdefault(name, []).append(visit)
+    if without:
+        untrained = "held out" if assigned.folds is None else "held out or in no fold"
+        where = "the split unlabelled" if keep_unlabelled else f"training, but for those of people who are {untrained}"
+        show(f"without label: {len(without)} subjects, such as {min(without).subject}; they are in {where}")
+    return splits, assigned.folds
+
+
+def hold_out(
+    content: Mapping[str, Any], folds: str | int, fold: int, fold_to: str, validation: float | None, seed: int
+) -> dict[str, Any]:
+    """A datalist with one fold of another held out. Subjects without label are trained on unless a fold has them.
+
+    Args:
+        content: of a datalist.
+        folds: a number of folds, or a file of folds; see `cross_validation`, also for the
+            other arguments.
+        fold: the one that is held out.
+        fold_to: its split, validation or testing; in testing, it replaces the subjects that are there.
+        validation: number or fraction of the other people for validation, if the fold is for testing.
+        seed: of all draws.
+
+    Returns:
+        A new datalist, whose `folds` says how it was made.
+
+    Raises:
+        InputError: an argument is out of range, the datalist holds out a fold for testing already, or it is a subset.
+    """
+    if content.get("folds", {}).get("split") == "testing":
+        number = content["folds"]["fold"]
+        raise InputError(f"--datalist: its testing is fold {number} of others; expected the whole datalist")
+    if "subset" in content:
+        raise InputError("--datalist: it is a subset of its subjects for training; expected the whole datalist")
+    split = cross_validation(folds, fold, fold_to, validation, seed)
+    entries = {entry["subject"]: entry for name in DEALT for entry in content.get(name, [])}
+    visits = [Visit(subject, person_of(subject), label=entry.get("label")) for subject, entry in entries.items()]
+    splits, record = assign(visits, split, keep_unlabelled=False)
+    made = {name: [entries[visit.subject] for visit in splits.get(name, [])] for name in SPLITS[:3]}
+    if fold_to == "validation":
+        made["testing"] = content.get("testing", [])
+    elif out := content.get("testing", []):
+        show(f"left out of all folds: {len(out)} subjects in testing, such as {out[0]['subject']}")
+    if "unlabelled" in content:
+        made["unlabelled"] = content["unlabelled"]
+    kept = {key: value for key, value in content.items() if key not in (*SPLITS, "folds")}
+    return kept | {"folds": record} | {name: made[name] for name in SPLITS if name in made}
 
 
 def _people(visits: Iterable[Visit]) -> list[str]:
@@ -235,3 +320,16 @@ def read_folds(path: Path) -> tuple[dict[str, int], str]:
         if folds.setdefault(subject, entry["fold"]) != entry["fold"]:
             raise InputError(f"--folds={path}: {subject} is in fold {folds[subject]} and in {entry['fold']}")
     return folds, digest(path)
+
+
+def numbers_of(folds: str | int) -> list[int]:
+    """The numbers of the folds: of a file, or 0 to the number of folds.
+
+    Raises:
+        InputError: the file cannot be read, or the number is less than 2.
+    """
+    if isinstance(folds, str):
+        found, _ = read_folds(expand_home(Path(folds), f"--folds={folds}"))
+        return sorted(set(found.values()))
+    check_number("folds", folds, int, 2)
+    return list(range(folds))

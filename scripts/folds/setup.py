@@ -14,7 +14,7 @@ from common.errors import ArgumentError, choice, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.options import OPTIONS
 from common.values import optional
-from scripts.datalists.hold_out import hold_out, numbers_of
+from scripts.datalists.splits import hold_out, numbers_of
 from scripts.experiments.costs import config_of, steps_of
 from scripts.experiments.jobs import OWN, ROOT, Command, Job, Places, jobs_of
 
@@ -73,7 +73,7 @@ def set_up(
         datalist: with labels.
         dataset_dir: folder that its paths start from.
         output: folder of all results.
-        folds: how subjects are dealt, with the next three; see `scripts.datalists.hold_out`.
+        folds: how subjects are dealt, with the next three; see `scripts.datalists.splits.hold_out`.
         fold_to: use of the held-out fold.
         validation: number or fraction of the other people for validation.
         folds_seed: of the dealing.

@@ -185,7 +185,6 @@ NAME = "expected a name that files can have"
         ({"image": [None, None]}, r"subject b has no image; expected one of FLAIR, T1$"),
         ({"image": ["b/../../x.nii.gz", "b/t1.nii.gz"]}, r"subject b: path b/../../x.nii.gz"),
         ({"image": ["b\\x.nii.gz", "b/t1.nii.gz"]}, r"subject b: path b\\x.nii.gz"),
-        ({"image": ["a/" * 2500 + "x", "b/t1.nii.gz"]}, f"path {'a/' * 40}... of 5001 characters; expected one of"),
         ({"label": "/b/mask.nii.gz"}, "subject b: path /b/mask.nii.gz"),
         ({"subject": "b", "lable": "b/mask.nii.gz"}, "lable"),
         ({"subject": "c"}, "subject c is in training and again in validation"),

@@ -8,7 +8,7 @@ import pytest
 from common.data import datalists
 from common.errors import InputError
 from scripts.datalists import __main__ as commands
-from scripts.datalists.hold_out import numbers_of
+from scripts.datalists.splits import numbers_of
 from tests.scripts.datalists.cohorts import subjects
 from tests.support import one_line
 
