@@ -17,7 +17,7 @@ __getattr__ = lazy(
         "scan_checks": "CHECKS LARGEST Problem broken_file check_headers files_in grid_problem image_problem "
         "label_problem read_headers read_scan what_broke",
         "transforms": "CheckPreparationd CheckScand LabelToRegionsd LoadScand NestRegionsd RandModalityDropoutd "
-        "RegionsToLabeld VerifyingReader present_channels",
+        "RegionsToLabeld ResampleScand VerifyingReader present_channels",
         "store": "Store",
         "volumes": "read_voxels write_volume",
     },

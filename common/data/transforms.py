@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, NibabelReader
-from monai.transforms import LoadImage, MapTransform, RandomizableTransform, Transform
+from monai.transforms import AsDiscrete, LoadImage, MapTransform, RandomizableTransform, Spacingd, Transform
 
 from ..errors import InputError
 from .preparation import differences, measure, refuse, union
@@ -23,6 +23,7 @@ __all__ = [
     "NestRegionsd",
     "RandModalityDropoutd",
     "RegionsToLabeld",
+    "ResampleScand",
     "VerifyingReader",
     "present_channels",
 ]
@@ -278,3 +279,26 @@ class RegionsToLabeld(MapTransform):
                 label[channels[channel : channel + 1] > 0] = value
             result[key] = label
         return result
+
+
+class ResampleScand(Spacingd):
+    """Resample images and the regions of labels to a spacing, linearly, as MONAI's `Spacingd`; `Invertd` inverts it.
+
+    Args:
+        keys: of images and regions [C, H, W, D].
+        spacing: edges of the voxels in mm; None leaves everything as it is.
+        label: key of regions among them, 1 where at least half a voxel is.
+    """
+
+    def __init__(self, keys: KeysCollection, spacing: Sequence[float] | None, label: str | None = None) -> None:
+        super().__init__(keys, pixdim=spacing or (1, 1, 1), mode="bilinear", dtype=torch.float32)
+        self.spacing, self.label, self.threshold = spacing, label, AsDiscrete(threshold=0.5)
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
+        if self.spacing is None:
+            return dict(data)
+        resampled = super().__call__(data, lazy)
+        return resampled | ({} if self.label is None else {self.label: self.threshold(resampled[self.label])})
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        return dict(data) if self.spacing is None else super().inverse(data)

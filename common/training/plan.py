@@ -83,7 +83,6 @@ class Plan:
 
     Args:
         bundle: its name.
-        preprocessing: of the images, in words, for the record.
         processes: that train together.
         options: of the config, checked.
         components: what else the config declares, by name (`common.options.components`), for the record.
@@ -105,12 +104,7 @@ class Plan:
     """
 
     def __init__(
-        self,
-        bundle: str,
-        preprocessing: str,
-        processes: Processes,
-        options: Options,
-        components: Mapping[str, Any] | None = None,
+        self, bundle: str, processes: Processes, options: Options, components: Mapping[str, Any] | None = None
     ) -> None:
         self.processes, self.options = processes, options
         batch_size = options.batch_size
@@ -127,7 +121,7 @@ class Plan:
             **self.length._asdict(),
             bundle=bundle,
             preparation=self.data.preparation,
-            preprocessing=preprocessing,
+            preprocessing="RAS orientation, z-score per channel (see normalization)",
             global_batch_size=self.global_batch_size,
             subjects=self.data.digest,
             dataset=self.data.counts,

@@ -78,7 +78,7 @@ def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(options
     processes = Processes()
     processes.count = 2
     options.crops_per_volume = crops
-    plan = Plan("a", "none", processes, options)
+    plan = Plan("a", processes, options)
     assert plan.length == length
     assert {name: plan.settings[name] for name in plan.length._fields} == plan.length._asdict()
     assert (plan.crops_per_volume, plan.volumes_per_batch) == (crops, 2 // crops)
@@ -88,14 +88,14 @@ def test_a_plan_counts_the_cases_of_all_processes_and_records_both_units(options
 
 def test_what_training_subjects_lack_is_recorded_and_printed(options, capsys):
     options.modality_dropout = 0.0
-    plan = Plan("a", "none", Processes(), options)
+    plan = Plan("a", Processes(), options)
     assert plan.settings["missing_modalities"] == ["T2"]
     assert capsys.readouterr().out == "missing: T2 in 3 of 10 training subjects; zeros take their place\n"
     assert [case["image"][0] is None for case in plan.cases("training")] == [True] * 3 + [False] * 7
 
 
 def test_self_supervised_training_needs_all_modalities(options):
-    plan = Plan("a", "none", Processes(), options)
+    plan = Plan("a", Processes(), options)
     assert "missing_modalities" not in plan.settings
     with pytest.raises(InputError, match=r"subject training0 lacks T2; expected all of T2, T1$"):
         plan.cases("training")
