@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests import kept
-from tests.support import ROOT, Result, execute
+from tests.support import COHORT_OF, ROOT, Result, execute
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def run_bundle(cohorts, tmp_path) -> Callable[..., Result]:
         processes: int | None = None,
         overlays: Sequence[str] = (),
     ) -> Result:
-        cohort = bundle.split("_")[0]
+        cohort = COHORT_OF[bundle]
         program = [sys.executable, "-m", "monai.bundle", "run"]
         if processes:
             overlays = ["multi_gpu_train", *overlays]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tests.support import ROOT, TINY, execute
+from tests.support import COHORT_OF, ROOT, TINY, execute
 
 KEPT = ROOT / ".pytest_cache" / "kept"
 COHORTS = {"ukb": (6, 3, 0), "brats": (6, 2, 1), "atlas": (7, 3, 1)}  # subjects, validation, testing
@@ -74,7 +74,7 @@ def _make_cohorts(folder: Path) -> None:
 
 
 def _train(bundle: str, folder: Path) -> None:
-    cohort = cohorts() / bundle.split("_")[0]
+    cohort = cohorts() / COHORT_OF[bundle]
     options = [f"--dataset_dir={cohort}", f"--datalist={cohort}.json", f"--output_dir={folder}"]
     options += [f"--ckpt_dir={folder / 'models'}", "--save_interval=1", *TINY]
     if before := STAGES[bundle]:

@@ -19,6 +19,13 @@ MODALITIES = {  # of each bundle, in channel order
     "atlas_stage2": ["T1"],
     "atlas_finetune": ["T1"],
 }
+COHORT_OF = {  # the embedded cohort that stands for the data of a bundle
+    "ukb_ssl_pretrain": "ukb",
+    "brats_stage2": "brats",
+    "brats_finetune": "brats",
+    "atlas_stage2": "atlas",
+    "atlas_finetune": "atlas",
+}
 BUNDLES = sorted(MODALITIES)
 TINY = [  # options of train.yaml that make one step a second's work
     "--model_size=micro",

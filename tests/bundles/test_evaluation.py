@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.support import execute
+from tests.support import COHORT_OF, execute
 
 pytestmark = pytest.mark.slow
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(("bundle", "protocol"), [("brats_finetune", "brats"), ("atlas_finetune", "atlas")])
 def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, trained, tmp_path, bundle, protocol):
     validation = json.loads((trained(bundle) / "run.json").read_text())["validation"]["metrics"]
-    by_bundle, by_command, cohort = tmp_path / bundle, tmp_path / "command", bundle.split("_")[0]
+    by_bundle, by_command, cohort = tmp_path / bundle, tmp_path / "command", COHORT_OF[bundle]
     options = [f"--checkpoint={trained(bundle) / 'models/model.pt'}", "--num_workers=0", "--split=validation"]
     evaluated = run_bundle(bundle, *options, config="configs/evaluate.yaml")
     assert evaluated.returncode == 0, evaluated.stderr

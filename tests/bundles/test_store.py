@@ -10,7 +10,7 @@ import torch
 
 from common.errors import input_error_message
 from tests.bundles.workflows import PATCH, workflow
-from tests.support import MODALITIES, execute
+from tests.support import COHORT_OF, MODALITIES, execute
 
 START = {"patch_size": PATCH, "spacing": [2] * 3, "global_batch_size": "null", "batch_size": 2}
 SPELT = {"patch_size": "(32,32,64)", "spacing": "2,2,2", "learning_rate": "1e-4"}  # as MONAI's command takes them, too
@@ -21,7 +21,7 @@ def scans(cohorts, tmp_path):
     """A copy of a bundle's cohort that a test may change: its folder, and its datalist."""
 
     def scans(bundle):
-        name = bundle.split("_")[0]
+        name = COHORT_OF[bundle]
         shutil.copytree(cohorts / name, tmp_path / name)
         shutil.copy(cohorts / f"{name}.json", tmp_path)
         return {"dataset_dir": str(tmp_path / name), "datalist": str(tmp_path / f"{name}.json")}

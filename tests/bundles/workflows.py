@@ -10,7 +10,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from common import weights
 from common.baselines import NETWORKS, segmentation_network
 from common.ssl import SSLHead
-from tests.support import MODALITIES, ROOT
+from tests.support import COHORT_OF, MODALITIES, ROOT
 
 SSL = ["atlas_stage2", "brats_stage2", "ukb_ssl_pretrain"]
 SUPERVISED = ["atlas_finetune", "brats_finetune"]
@@ -30,14 +30,14 @@ def config(bundle: str, name: str = "train") -> dict[str, Any]:
 
 
 def without_name(content: dict[str, Any], bundle: str) -> dict[str, Any]:
-    return yaml.safe_load(yaml.safe_dump(content).replace(bundle, "BUNDLE").replace(bundle.split("_")[0], "COHORT"))
+    return yaml.safe_load(yaml.safe_dump(content).replace(bundle, "BUNDLE"))
 
 
 def workflow(
     bundle: str, name: str, cohorts: Path, output: Path, overlays: tuple[str, ...] = (), **options: Any
 ) -> ConfigWorkflow:
     """A config of a bundle with a micro network, initialised, and checked if it is a training; `run()` runs it."""
-    cohort, folder = bundle.split("_")[0], ROOT / "bundles" / bundle / "configs"
+    cohort, folder = COHORT_OF[bundle], ROOT / "bundles" / bundle / "configs"
     values = {"dataset_dir": str(cohorts / cohort), "datalist": f"{cohorts / cohort}.json", "model_size": "micro"}
     values |= {"output_dir": str(output), "num_workers": 0}
     if name == "train":

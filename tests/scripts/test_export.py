@@ -23,7 +23,7 @@ from scripts.export.__main__ import export
 from scripts.export.formats import compare
 from scripts.export.source import Source
 from tests import kept
-from tests.support import ROOT, bash_blocks, execute, one_line
+from tests.support import COHORT_OF, ROOT, bash_blocks, execute, one_line
 
 MICRO = networks.SIZES["micro"]._asdict()
 PATCH = [64, 64, 64]
@@ -45,7 +45,7 @@ def folder(tmp_path_factory):
 
 
 def data_of(bundle):
-    cohort = kept.cohorts() / bundle.split("_")[0]
+    cohort = kept.cohorts() / COHORT_OF[bundle]
     return {"datalist": f"{cohort}.json", "dataset_dir": str(cohort)}
 
 
