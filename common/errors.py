@@ -39,7 +39,6 @@ SILENCED = (
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
-Explain = Callable[[BaseException], str | None]
 
 
 class InputError(ValueError):
@@ -147,19 +146,19 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Tra
     show(*"".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n"), error=True)
 
 
-def report_in_one_line(otherwise: Hook | None = None, explain: Explain | None = None) -> None:
+def report_in_one_line(otherwise: Hook | None = None) -> None:
     """Report an uncaught `InputError` in one line and end the process with status 2, from now on.
 
     Ctrl-C prints one line, too, and ends the process as that signal does, which shells show as status 130. What
     libraries log and warn of, and tracebacks, are escaped as `show` does.
 
     Args:
-        otherwise: hook for other exceptions; None keeps the one in force, which at first prints a traceback.
-        explain: gives other exceptions that the user can mend a message, too, or None; None keeps the one in force.
+        otherwise: hook for other exceptions; by default the one of an earlier call, which at first prints a traceback.
     """
+    if otherwise is None and isinstance(sys.excepthook, _Report):
+        return
     logging.raiseExceptions = False  # no traceback of a log line in which PyTorch tells that a DataLoader's worker died
-    in_force = sys.excepthook if isinstance(sys.excepthook, _Report) else _Report()
-    sys.excepthook = _Report(otherwise or in_force.otherwise, explain or in_force.explain)
+    sys.excepthook = _Report(otherwise or _print_traceback)
     logging.setLogRecordFactory(_Record)
     warnings.formatwarning = _warning
     for harmless in SILENCED:
@@ -171,8 +170,7 @@ def report_in_one_line(otherwise: Hook | None = None, explain: Explain | None = 
 class _Report:
     """The hook for uncaught exceptions."""
 
-    otherwise: Hook = _print_traceback
-    explain: Explain = lambda error: None  # a default, not a method
+    otherwise: Hook
 
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
@@ -180,7 +178,7 @@ class _Report:
             return
         if current_thread() is main_thread():  # PyTorch's handler raises when a DataLoader's worker dies, also in here
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        message = input_error_message(error) or self.explain(error) or _explain_disk(error)
+        message = input_error_message(error) or _explain_disk(error)
         if message is None:
             self.otherwise(kind, error, trace)
             return

@@ -5,9 +5,6 @@ import math
 import os
 import re
 import resource
-import signal
-import time
-import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +14,6 @@ from .errors import ArgumentError, chain_of
 __all__ = [
     "cgroup_limits",
     "check_crops",
-    "check_step",
-    "check_workers",
     "device_memory",
     "explain_out_of_memory",
     "gibibytes",
@@ -32,7 +27,6 @@ FLOAT = 4  # bytes
 THREADLESS = "can't start new thread"  # Python's words, for want of memory or of processes
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")  # which of them are this process's
-WORKERS_PER_CPU, WORKERS = 4, 64  # num_workers is refused above both: reading from a slow disk may keep CPUs waiting
 
 # glibc's parameters of mallopt and their variables: blocks up to 256 MiB come from the heap, which keeps 512 MiB free
 KEPT = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 2**29)}
@@ -123,21 +117,6 @@ def gibibytes(count: float) -> str:
     return f"{count / 2**30:,.1f} GiB"
 
 
-def check_workers(num_workers: int) -> None:
-    """Refuse more processes that read volumes than any machine of this kind has a use for.
-
-    Raises:
-        ArgumentError: above 64 and above 4 for each CPU.
-    """
-    cpus = os.cpu_count() or 1
-    most = max(WORKERS, WORKERS_PER_CPU * cpus)
-    if num_workers > most:
-        raise ArgumentError(
-            f"num_workers={num_workers}: expected at most {most}: {WORKERS}, or {WORKERS_PER_CPU} for each CPU if "
-            f"that is more; {cpus} CPUs here"
-        )
-
-
 def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
     """Refuse a batch whose crops alone, without the network's activations, are more than the machine's memory.
 
@@ -159,63 +138,6 @@ def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
         )
 
 
-def check_step(network: Any, options: Mapping[str, Any], dtype: Any, views: int = 1) -> None:
-    """Refuse a batch whose step certainly needs more than the memory of its device.
-
-    The estimate is what the network keeps for the backward pass, counted on tensors without data. Input, weights,
-    gradients and workspace come on top, so a batch that passes may still be too large; one that is refused never fits.
-
-    Args:
-        network: takes [batch, modalities, *patch_size]; neither it nor the random state is changed.
-        options: of the training.
-        dtype: of the network's computation.
-        views: of each crop.
-
-    Raises:
-        ArgumentError: the batch does not fit.
-    """
-    if options.get("compile"):  # which may compute again what it would have kept
-        return
-    one = views * _kept_for_backward(network, (1, len(options["modalities"]), *options["patch_size"]))
-    one //= 1 if dtype.itemsize == FLOAT else 2
-    memory, crops = device_memory(options["device"]), options["batch_size"]
-    if crops * one > memory:
-        place = "GPU" if str(options["device"]).startswith("cuda") else "host"
-        name = "patch_size" if one > memory else "batch_size"
-        raise ArgumentError(
-            f"{name}={options[name]}: a step keeps {gibibytes(crops * one)} for its backward pass; this machine has "
-            f"{gibibytes(memory)}; {_advice(options, place)}"
-        )
-
-
-def _kept_for_backward(network: Any, shape: tuple[int, ...]) -> int:
-    """The bytes that a forward pass keeps for the backward pass, besides the network's own tensors."""
-    import torch  # here because it is slow to import
-    from torch.autograd.graph import saved_tensors_hooks
-    from torch.func import functional_call
-
-    own = {name: tensor.detach().to("meta") for name, tensor in network.state_dict(keep_vars=True).items()}
-    for name, _ in network.named_parameters():
-        own[name].requires_grad_()
-    kept: dict[int, Any] = {}
-
-    def keep(tensor: Any) -> Any:
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage  # held, so that no other one gets its number
-        return tensor
-
-    was_training = {module: module.training for module in network.modules()}
-    network.eval()  # dropout, whose masks differ between devices, is left out
-    try:
-        with torch.random.fork_rng(), saved_tensors_hooks(keep, lambda tensor: tensor):
-            functional_call(network, own, (torch.zeros(shape, device="meta"),))
-    finally:
-        for module, training in was_training.items():
-            module.training = training
-    weights = {tensor.untyped_storage()._cdata for tensor in own.values()}
-    return sum(storage.nbytes() for number, storage in kept.items() if number not in weights)
-
-
 def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> str | None:
     """One line for an exception that ran out of memory: where, how much was wanted and what to change; None for others.
 
@@ -223,47 +145,23 @@ def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> s
         error: with the exceptions that caused it; one from a DataLoader's worker holds them as text.
         options: of the run, by name; those that save memory are recommended.
     """
+    place = next(filter(None, map(_place, chain_of(error))), "")
+    if not place:
+        return None
     states = options.get("ckpt_dir")
     intact = f"; {states} keeps the last state" if states and any(Path(states).glob("*.pt")) else ""
-    if number := _killed_worker(error):
-        name = signal.Signals(number).name
-        probably = ", probably for lack of memory" if name in ("SIGKILL", "SIGBUS") else ""
-        workers = f"lower --num_workers={options.get('num_workers', 1)}, or set it to 0, so that the run itself reads"
-        return f"a process that reads data was killed by {name}{probably}: {workers}{intact}"
-    place = next(filter(None, map(_place, chain_of(error))), "")
     text, more = " ".join(map(str, chain_of(error))), ""
     if THREADLESS in text:
         more = ", or at the limit on processes (ulimit -u)"
     elif wanted := re.search(r"(?:[Tt]ried to|Unable to) allocate ([\d.]+) ?(bytes|\wiB)", text):
-        more = f", tried to allocate {_amount(*wanted.groups())}"
-    return f"out of memory on the {place}{more}: {_advice(options, place)}{intact}" if place else None
+        number, unit = wanted.groups()
+        more = f", tried to allocate {gibibytes(float(number)) if unit == 'bytes' else f'{number} {unit}'}"
+    return f"out of memory on the {place}{more}: {_advice(options, place)}{intact}"
 
 
 def lacks_host_memory(error: BaseException) -> bool:
     """Whether an exception or its causes report that the host ran out of memory."""
     return any(_place(link) == "host" for link in chain_of(error))
-
-
-def _killed_worker(error: BaseException) -> int:
-    """The signal that killed a DataLoader's worker, if an exception is the consequence; 0 otherwise.
-
-    Its words differ: PyTorch names the worker, or a connection ends while a batch comes over it. So the DataLoader that
-    raised it is asked, which is on the traceback.
-    """
-    workers = []
-    for link in chain_of(error):
-        for frame, _ in traceback.walk_tb(link.__traceback__):
-            loader: Any = frame.f_locals.get("self")
-            if type(loader).__name__ == "_MultiProcessingDataLoaderIter":
-                workers += loader._workers
-    end = time.monotonic() + 1
-    while workers:  # its connection ends a moment before it does
-        if killed := [-worker.exitcode for worker in workers if (worker.exitcode or 0) < 0]:
-            return int(killed[0])
-        if time.monotonic() > end:
-            break
-        time.sleep(0.05)
-    return 0
 
 
 def _place(error: BaseException) -> str:
@@ -277,30 +175,22 @@ def _place(error: BaseException) -> str:
         text,
     ):
         return "host"
-    if re.search(r"DataLoader worker .*is killed by signal: (Killed|Bus error)|unable to (mmap|allocate shared)", text):
+    if re.search(r"DataLoader worker .*(Killed|Bus error|exited unexpectedly)|unable to (mmap|allocate shared)", text):
         return "host"
     return ""
-
-
-def _amount(number: str, unit: str) -> str:
-    if unit != "bytes":
-        return f"{number} {unit}"
-    return gibibytes(float(number)) if float(number) >= 2**29 else f"{float(number) / 2**20:,.1f} MiB"
 
 
 def _advice(options: Mapping[str, Any], place: str) -> str:
     """Memory-saving options, least intrusive first."""
     on_device = place == "GPU" or str(options.get("device", "cpu")) == "cpu"
-    is_training = "batch_size" in options
     advice = []
     if place == "GPU" and str(options.get("stitch_device", "cpu")) != "cpu":
         advice.append("set --stitch_device=cpu")
     if on_device and options.get("activation_checkpointing") is False and "swin" in options.get("architecture", "swin"):
         advice.append("set --activation_checkpointing=true")
-    smaller = ["window_batch_size"] if on_device else ["cache_rate", "num_workers"]
-    if is_training:
-        smaller += ["batch_size", "patch_size"] if on_device else ["batch_size"]
-        smaller += ["cache_rate", "num_workers"] if place == "host" and on_device else []
+    crops = ["window_batch_size", "batch_size", *(["patch_size"] if "batch_size" in options else [])]
+    reading = ["cache_rate", "num_workers"]
+    smaller = crops if place == "GPU" else [*crops, *reading] if on_device else [*reading, "batch_size"]
     lower = [f"--{name}={options[name]}".replace(" ", "") for name in smaller if options.get(name, 0) not in (0, 1)]
     advice += [f"lower {' or '.join(lower)}"] if lower else []
     return ", or ".join(advice) or "a machine with more memory is needed"

@@ -5,18 +5,17 @@ run has, which may come from a command line as text; a checkpoint and run.json k
 `python -m scripts.options BUNDLE` prints the table.
 """
 
-import inspect
-import sys
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from .configs import blame, check_command_line
 from .data.regions import regions_of
-from .errors import ArgumentError, explain_lost_process, report_in_one_line
+from .errors import ArgumentError, report_in_one_line
 from .locks import claim, release
-from .memory import check_crops, check_workers, explain_out_of_memory, use_huge_pages
+from .memory import check_crops, use_huge_pages
+from .resolver import resolver
 from .values import (
     ALIASES,
     AXES,
@@ -142,11 +141,7 @@ _ALL = (
     Option("gather_negatives", flags(), "take contrastive negatives from all GPUs (DIFF-20)"),
     Option("head_tokens", words("corner, mean"), "what the rotation and contrastive heads read (DIFF-31)"),
     Option("loss_weights", LOSS_WEIGHTS, "of each proxy task in the loss, in the order of `tasks` or by name"),
-    Option(
-        "best_metric",
-        Kind(lambda _, value: str(value), "total, or a proxy task"),
-        "held-out loss term that chooses model.pt (DIFF-26)",
-    ),
+    Option("best_metric", Kind("total, or a proxy task", str), "held-out loss term that chooses model.pt (DIFF-26)"),
     Option("normalize_crops", flags(), "z-score of each training crop instead of its volume (DIFF-24)"),
     Option("crop_foreground", flags(), "cut away the background before all else (DIFF-20)"),
     Option(
@@ -173,7 +168,7 @@ _ALL = (
     _unrecorded("resume", flags("auto"), "continue from the last iteration-N.pt; auto: if there is one"),
     # Machine
     _unrecorded("device", DEVICE, "where the network runs"),
-    _resumable("num_workers", integers(0), "processes that read volumes, for each GPU"),
+    _resumable("num_workers", integers(0, 512), "processes that read volumes, for each GPU"),
     _resumable("cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms"),
     _unrecorded("store", FOLDER, "volumes that python -m scripts.store prepared: crops are read faster", nullable=True),
     Option("amp", flags("bf16", "fp16"), "mixed precision; true: bf16 where the GPU has it (DIFF-21)"),
@@ -237,33 +232,39 @@ class Options(SimpleNamespace):
 def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:
     """Read and check the options of the config that calls this, before anything else is read or written.
 
-    Uncaught `InputError`s end the process in one line from now on. The command line is checked first.
+    From then on `@name` is the checked value in its own type, wherever the config refers to it. Uncaught `InputError`s
+    end the process in one line.
 
     Args:
         self_supervised: whether the network learns from two views of each crop.
         trained: what the checkpoint says that it was trained with (`common.weights.settings_of`).
 
     Raises:
-        InputError: an option is unknown, has a value that it cannot have, or does not fit another one,
+        InputError: an option is misspelt, has a value that it cannot have, or does not fit another one,
             the machine or the checkpoint.
     """
     use_huge_pages()
     report_in_one_line()
-    changes = check_command_line(sys.argv)
-    report_in_one_line(explain=lambda error: blame(error, changes))
-    resolver = _resolver()
-    found = {name: resolver.get_resolved_content(name) for name in resolver.items if name in OPTIONS}
-    options = Options(**{name: OPTIONS[name](value) for name, value in found.items()})
-    report_in_one_line(
-        explain=lambda error: (
-            explain_out_of_memory(error, vars(options)) or explain_lost_process(error) or blame(error, changes)
-        )
-    )
+    config = resolver()
+    names = [name for name in config.items if name in OPTIONS]
+    _check_spelling(config, names)
+    options = Options(**{name: OPTIONS[name](config.get_resolved_content(name)) for name in names})
     _check_together(options, self_supervised)
-    _check_machine(options, self_supervised)
+    if {"patch_size", "modalities", "device"} <= vars(options).keys():
+        check_crops(vars(options), views=2 if self_supervised else 1)
     check_trained(vars(options), trained or {})
-    resolver.resolved_content.update(vars(options))  # so that `@amp` is the checked value from now on
+    config.resolved_content.update(vars(options))
     return options
+
+
+def _check_spelling(config: Any, names: Sequence[str]) -> None:
+    """Refuse a plain value whose name is nearly that of an option: MONAI's command adds a misspelt one in silence."""
+    for name, item in config.items.items():
+        value = item.get_config()
+        if name in OPTIONS or "::" in name or isinstance(value, Mapping | list) or str(value).startswith(("$", "@")):
+            continue
+        if near := difflib.get_close_matches(name, names, n=1, cutoff=0.85):
+            raise ArgumentError(f"{name}={value}: no such option; did you mean --{near[0]}?")
 
 
 def components() -> dict[str, Any]:
@@ -271,34 +272,18 @@ def components() -> dict[str, Any]:
 
     References to anything else than options stay text, as objects cannot be recorded.
     """
-    resolver = _resolver()
-    return {id.split("::")[-1]: _component(resolver, id) for id in COMPONENTS if id in resolver.items}
+    config = resolver()
+    return {id.split("::")[-1]: _component(config, id) for id in COMPONENTS if id in config.items}
 
 
-def _component(resolver: Any, id: str) -> Any:
-    config = resolver.items[id].get_config()
-    if isinstance(config, Mapping):
-        return {str(key): _component(resolver, f"{id}::{key}") for key in config}
-    if isinstance(config, list):
-        return [_component(resolver, f"{id}::{index}") for index in range(len(config))]
-    refers = resolver.match_refs_pattern(config) if isinstance(config, str) else {}
-    return resolver.get_resolved_content(id) if refers and refers.keys() <= OPTIONS.keys() | {"options"} else config
-
-
-def _resolver() -> Any:
-    """The resolver of the config whose expression is being evaluated.
-
-    MONAI hands an expression only the values that it names. Naming each option here again would be a second list of
-    them, so the resolver is taken from the call stack.
-    """
-    from monai.bundle import ReferenceResolver
-
-    frame = inspect.currentframe()
-    while frame is not None:
-        if isinstance(found := frame.f_locals.get("self"), ReferenceResolver):
-            return found
-        frame = frame.f_back
-    raise RuntimeError("common.options.read: called outside of a config")
+def _component(config: Any, id: str) -> Any:
+    content = config.items[id].get_config()
+    if isinstance(content, Mapping):
+        return {str(key): _component(config, f"{id}::{key}") for key in content}
+    if isinstance(content, list):
+        return [_component(config, f"{id}::{index}") for index in range(len(content))]
+    refers = config.match_refs_pattern(content) if isinstance(content, str) else {}
+    return config.get_resolved_content(id) if refers and refers.keys() <= OPTIONS.keys() | {"options"} else content
 
 
 def check_network(
@@ -350,14 +335,6 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         if others := [modality for modality in aliases if modality not in options.modalities]:
             known = ", ".join(options.modalities)
             raise ArgumentError(f"modality_aliases={aliases}: {others[0]} is not in modalities; expected {known}")
-
-
-def _check_machine(options: Options, self_supervised: bool) -> None:
-    values = vars(options)
-    if "num_workers" in values:
-        check_workers(options.num_workers)
-    if {"patch_size", "modalities", "device"} <= values.keys():
-        check_crops(values, views=2 if self_supervised else 1)
 
 
 def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:

@@ -1,16 +1,15 @@
-"""Values of options, by kind: each kind checks a value, which may come from a command line as text, and converts it."""
+"""Values of options, by kind: each kind converts a value, which may come from a command line as text, or refuses it."""
 
 import ast
 import math
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .data.preparation import PREPARATION_CHECKS
 from .data.regions import CONVENTIONS, canonical
-from .errors import ArgumentError, check_number, choice
+from .errors import ArgumentError, InputError
 
 __all__ = [
     "ALIASES",
@@ -28,7 +27,6 @@ __all__ = [
     "SPACING",
     "TEXT",
     "Kind",
-    "check_device",
     "flag",
     "flags",
     "integers",
@@ -39,145 +37,46 @@ __all__ = [
 ]
 
 
-def flag(name: str, value: Any, *words: str) -> Any:
-    """True, false, or one of some words; a command line passes all of them as text.
-
-    Raises:
-        ArgumentError: the value is none of these.
-    """
-    known: dict[str, Any] = {"true": True, "false": False} | {word: word for word in words}
-    if str(value).lower() not in known:
-        *others, last = known
-        raise ArgumentError(f"{name}={value}: expected {', '.join(others)} or {last}")
-    return known[str(value).lower()]
-
-
-def optional(value: Any) -> Any:
-    """None for null or none, which a command line passes as text because MONAI drops None there."""
-    return None if str(value).lower() in ("null", "none") else value
-
-
-def check_device(name: str, device: Any) -> Any:
-    """Check that PyTorch can use a device.
-
-    Raises:
-        ArgumentError: the device is unavailable.
-    """
-    import torch  # here because it is slow to import
-
-    try:
-        kind = torch.device(device).type
-    except (RuntimeError, TypeError):
-        kind = ""
-    if kind not in ("cpu", "cuda"):
-        raise ArgumentError(f"{name}={device}: expected cpu, cuda or cuda:N")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ArgumentError(f"{name}={device}: no CUDA device here; expected cpu")
-    return device
-
-
-def _path(name: str, value: Any) -> str:
-    if not isinstance(value, str | Path) or not str(value).strip():
-        raise ArgumentError(f"{name}={value}: expected a path; prefix numbers and lists with ./")
-    return str(value)
-
-
-def _paths(name: str, value: Any) -> str | list[str]:
-    return [_path(name, each) for each in value] if isinstance(value, list | tuple) else _path(name, value)
-
-
-def _modalities(name: str, value: Any) -> list[str]:
-    if not isinstance(value, list | tuple) or not value or not all(isinstance(each, str) for each in value):
-        raise ArgumentError(f"{name}={value}: expected a list such as \"['T1','FLAIR']\"")
-    return list(value)
-
-
-def _names(name: str, value: Any) -> list[str]:
-    return [] if value in ([], ()) else _modalities(name, value)
-
-
-def _literal(value: Any) -> Any:
-    """A value that a command line may pass as Python text, such as a mapping."""
-    if isinstance(value, str):
-        with suppress(ValueError, SyntaxError):
-            return ast.literal_eval(value)
-    return value
-
-
-def _aliases(name: str, value: Any) -> dict[str, str]:
-    given = _literal(value)
-    is_mapping = isinstance(given, Mapping) and len(given) > 0
-    if not is_mapping or not all(isinstance(each, str) and each for pair in given.items() for each in pair):
-        raise ArgumentError(f"{name}={value}: expected a mapping such as \"{{'T2': 'FLAIR'}}\"")
-    return dict(given)
-
-
-def _convention(name: str, value: Any) -> str:
-    try:
-        return canonical(str(value))
-    except ArgumentError as error:
-        raise ArgumentError(str(error).replace("label_convention=", f"{name}=", 1)) from error
-
-
-def _patch_size(name: str, value: Any) -> list[int]:
-    fits = isinstance(value, list | tuple) and len(value) == 3 and all(type(edge) is int for edge in value)
-    if not fits or min(value) < 32 or max(value) < 64:
-        raise ArgumentError(
-            f"{name}={value}: expected three whole numbers, 32 or more, one of them at least 64, such as [96,96,96]"
-        )
-    return list(value)
-
-
-def _spacing(name: str, value: Any) -> list[float]:
-    is_list = isinstance(value, list | tuple) and len(value) == 3
-    if not is_list or any(type(edge) not in (int, float) or not 0.1 <= edge <= 20 for edge in value):
-        raise ArgumentError(f"{name}={value}: expected three numbers from 0.1 to 20, mm, such as [1,1,1]")
-    return [float(edge) for edge in value]
-
-
-def _loss_weights(name: str, value: Any) -> list[float] | dict[str, float]:
-    given = _literal(value)
-    weights = list(given.values()) if isinstance(given, Mapping) else given
-    is_list = isinstance(weights, list | tuple) and len(weights) > 0
-    if not is_list or any(type(one) not in (int, float) or not 0 <= one <= 1e3 for one in weights):
-        raise ArgumentError(f"{name}={value}: expected numbers from 0 to 1000, such as [1,1,1] or {{'rotation': 0}}")
-    if isinstance(given, Mapping):
-        return {str(task): float(one) for task, one in given.items()}
-    return [float(one) for one in weights]
-
-
-def _axes(name: str, value: Any) -> list[int]:
-    is_list = isinstance(value, list | tuple) and all(type(axis) is int and 0 <= axis <= 2 for axis in value)
-    if not is_list or len(set(value)) < len(value):
-        raise ArgumentError(f"{name}={value}: expected a list of the axes 0, 1, 2, each once at most, such as [0]")
-    return list(value)
-
-
-def _checks(name: str, value: Any) -> list[str]:
-    given = value.split(",") if isinstance(value, str) else value
-    if not isinstance(given, list | tuple) or not {str(check) for check in given} <= set(PREPARATION_CHECKS):
-        raise ArgumentError(
-            f"{name}={value}: expected a list of some of {', '.join(PREPARATION_CHECKS)}, such as [spacing]"
-        )
-    return [str(check) for check in given]
-
-
 class Kind(NamedTuple):
-    """A kind of values: how one is checked and converted, and a description of the accepted values."""
+    """A kind of values.
 
-    parse: Callable[[str, Any], Any]
+    Attributes:
+        values: what is accepted, in words, with the unit.
+        convert: gives a value its own type; raises ValueError or TypeError, or an `InputError` that says more.
+    """
+
     values: str
+    convert: Callable[[Any], Any]
+
+    def parse(self, name: str, value: Any) -> Any:
+        """The value of an argument in its own type.
+
+        Raises:
+            ArgumentError: it is not accepted.
+        """
+        try:
+            return self.convert(value)
+        except InputError as error:
+            raise ArgumentError(f"{name}={value}: {error}") from error
+        except (TypeError, ValueError, SyntaxError) as error:
+            raise ArgumentError(f"{name}={value}: expected {self.values}") from error
+
+
+def _check(is_accepted: bool) -> None:
+    if not is_accepted:
+        raise ValueError
 
 
 def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type = float) -> Kind:
     """Numbers of a kind, int or float, from `lowest` to `highest`, in a unit."""
 
-    def parse(name: str, value: Any) -> Any:
-        check_number(name, value, kind, lowest, highest)
+    def convert(value: Any) -> Any:
+        kinds = (int,) if kind is int else (int, float)
+        _check(isinstance(value, kinds) and not isinstance(value, bool) and lowest <= value <= highest)
         return value
 
-    limits = f"from {lowest:g} to {highest:g}" if math.isfinite(highest) else f"from {lowest:g}"
-    return Kind(parse, f"{'integer' if kind is int else 'number'} {limits}{unit and f', {unit}'}")
+    limits = f"from {lowest:g}" + (f" to {highest:g}" if math.isfinite(highest) else "")
+    return Kind(f"{'a whole number' if kind is int else 'a number'} {limits}{unit and f', {unit}'}", convert)
 
 
 def integers(lowest: int, highest: float = math.inf, unit: str = "") -> Kind:
@@ -188,43 +87,149 @@ def integers(lowest: int, highest: float = math.inf, unit: str = "") -> Kind:
 def lengths(lowest: int) -> Kind:
     """Iterations, or as text epochs of the training split, which `common.training.plan` turns into iterations."""
 
-    def parse(name: str, value: Any) -> Any:
+    def convert(value: Any) -> Any:
         if match := re.fullmatch(r"([0-9]*\.?[0-9]+) ?epochs?", str(value)):
-            if float(match[1]):
-                return f"{match[1]} epochs"
-        elif type(value) is int and value >= lowest:
-            return value
-        expected = f"a whole number of iterations from {lowest}, or text such as 5 epochs or 2.5 epochs"
-        raise ArgumentError(f"{name}={value}: expected {expected}")
+            _check(float(match[1]) > 0)
+            return f"{match[1]} epochs"
+        _check(type(value) is int and value >= lowest)
+        return value
 
-    return Kind(parse, f"integer from {lowest}, iterations; or text such as 5 epochs")
-
-
-def flags(*words: str) -> Kind:
-    """True, false, or one of some words."""
-    return Kind(lambda name, value: flag(name, value, *words), ", ".join(["true", "false", *words]))
+    return Kind(f"a whole number of iterations from {lowest}, or text such as 2.5 epochs", convert)
 
 
 def words(values: str) -> Kind:
     """One of some words, separated by commas."""
-    known = dict.fromkeys(values.split(", "))
 
-    def parse(name: str, value: Any) -> Any:
-        choice(name, value, known)
+    def convert(value: Any) -> Any:
+        _check(value in values.split(", "))
         return value
 
-    return Kind(parse, values)
+    return Kind(f"one of {values}", convert)
 
 
-TEXT = Kind(lambda _, value: str(value), "text")
-FOLDER, FILE, FILES = Kind(_path, "folder"), Kind(_path, "file"), Kind(_paths, "file, or list of files")
-DEVICE = Kind(check_device, "cpu, cuda, cuda:N")
-MODALITIES = Kind(_modalities, "list of names")
-NAMES = Kind(_names, "list of names, may be empty")
-ALIASES = Kind(_aliases, "mapping of names")
-PATCH_SIZE = Kind(_patch_size, "three multiples of 32, one of them at least 64, voxels")
-SPACING = Kind(_spacing, "three numbers from 0.1 to 20, mm")
-CONVENTION = Kind(_convention, f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3")
-LOSS_WEIGHTS = Kind(_loss_weights, "list of numbers from 0, or mapping of names to them")
-CHECKS_OF_PREPARATION = Kind(_checks, f"list of {', '.join(PREPARATION_CHECKS)}")
-AXES = Kind(_axes, "list of 0, 1, 2")
+def flags(*others: str) -> Kind:
+    """True, false, or one of some words; a command line passes all of them as text."""
+    known: dict[str, Any] = {"true": True, "false": False} | {word: word for word in others}
+
+    def convert(value: Any) -> Any:
+        _check(str(value).lower() in known)
+        return known[str(value).lower()]
+
+    return Kind(" or ".join(filter(None, [", ".join([*known][:-1]), [*known][-1]])), convert)
+
+
+def flag(name: str, value: Any, *others: str) -> Any:
+    """The value of an argument that is true, false, or one of some words; see `flags`."""
+    return flags(*others).parse(name, value)
+
+
+def optional(value: Any) -> Any:
+    """None for null or none, which a command line passes as text because MONAI drops None there."""
+    return None if str(value).lower() in ("null", "none") else value
+
+
+def _device(value: Any) -> Any:
+    import torch  # here because it is slow to import
+
+    try:
+        kind = torch.device(value).type
+    except RuntimeError as error:
+        raise ValueError from error
+    _check(kind in ("cpu", "cuda"))
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device here; expected cpu")
+    return value
+
+
+def _path(value: Any) -> str:
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise InputError("expected a path; prefix numbers and lists with ./")
+    return str(value)
+
+
+def _list(value: Any) -> list[Any]:
+    _check(isinstance(value, list | tuple))
+    return list(value)
+
+
+def _names(value: Any) -> list[str]:
+    _check(all(isinstance(each, str) for each in _list(value)))
+    return list(value)
+
+
+def _modalities(value: Any) -> list[str]:
+    _check(len(_names(value)) > 0)
+    return list(value)
+
+
+def _literal(value: Any) -> Any:
+    """A value that a command line may pass as Python text, such as a mapping."""
+    return ast.literal_eval(value) if isinstance(value, str) else value
+
+
+def _aliases(value: Any) -> dict[str, str]:
+    given = _literal(value)
+    _check(isinstance(given, Mapping) and len(given) > 0)
+    _check(all(isinstance(each, str) and each for pair in given.items() for each in pair))
+    return dict(given)
+
+
+def _convention(value: Any) -> str:
+    try:
+        return canonical(str(value))
+    except ArgumentError as error:
+        raise InputError(str(error).partition(": ")[2]) from error
+
+
+def _three(kind: type, accepts: Callable[[Sequence[Any]], bool]) -> Callable[[Any], list[Any]]:
+    """Converts three numbers of a kind, int or float."""
+
+    def convert(value: Any) -> list[Any]:
+        _check(len(_list(value)) == 3 and all(type(each) in (int, kind) for each in value) and accepts(value))
+        return [kind(each) for each in value]
+
+    return convert
+
+
+def _loss_weights(value: Any) -> list[float] | dict[str, float]:
+    given = _literal(value)
+    weights = _list(list(given.values()) if isinstance(given, Mapping) else given)
+    _check(len(weights) > 0 and all(type(each) in (int, float) and 0 <= each <= 1e3 for each in weights))
+    if isinstance(given, Mapping):
+        return {str(task): float(weight) for task, weight in given.items()}
+    return [float(weight) for weight in weights]
+
+
+def _axes(value: Any) -> list[int]:
+    _check(all(type(axis) is int and 0 <= axis <= 2 for axis in _list(value)) and len(set(value)) == len(value))
+    return list(value)
+
+
+def _checks(value: Any) -> list[str]:
+    given = _names(value.split(",") if isinstance(value, str) else value)
+    _check(set(given) <= set(PREPARATION_CHECKS))
+    return given
+
+
+TEXT = Kind("text", str)
+FOLDER = Kind("folder", _path)
+FILE = Kind("file", _path)
+FILES = Kind(
+    "a file or a list of files", lambda value: [*map(_path, value)] if isinstance(value, list | tuple) else _path(value)
+)
+DEVICE = Kind("cpu, cuda or cuda:N", _device)
+MODALITIES = Kind("a list of names, such as ['T1','FLAIR']", _modalities)
+NAMES = Kind("a list of names, which may be empty", _names)
+ALIASES = Kind("a mapping of names, such as {'T2': 'FLAIR'}", _aliases)
+PATCH_SIZE = Kind(
+    "three multiples of 32, one of them at least 64, such as [96,96,96], voxels",
+    _three(int, lambda edges: min(edges) >= 32 and max(edges) >= 64),
+)
+SPACING = Kind(
+    "three numbers from 0.1 to 20, such as [1,1,1], mm",
+    _three(float, lambda edges: all(0.1 <= edge <= 20 for edge in edges)),
+)
+CONVENTION = Kind(f"{', '.join(CONVENTIONS)}, or regions such as core=1+3,whole=1+2+3", _convention)
+LOSS_WEIGHTS = Kind("numbers from 0 to 1000, such as [1,1,1] or {'rotation': 0}", _loss_weights)
+CHECKS_OF_PREPARATION = Kind(f"a list of some of {', '.join(PREPARATION_CHECKS)}, such as [spacing]", _checks)
+AXES = Kind("a list of the axes 0, 1, 2, each once at most, such as [0]", _axes)

@@ -7,35 +7,37 @@ of its configs, such as quickstart, or a YAML file. Options are those of the bun
 and of MONAI's command. Results go below the bundle's folder, unless --bundle_root or --output_dir says otherwise;
 other relative paths start from the current folder.
 
-MONAI's command reads the config files before any code of ours runs; this one checks them first. Under torchrun it
-adds the overlay multi_gpu_train to train. --recipe=table and --recipe=code, for train, are short for the overlays
-recipe_table and recipe_code, under all others: the values of the paper's Table 3 and of its public code.
+MONAI's command checks only the values of the options; this one checks files, keys, references and components first, and
+explains a lack of memory and the loss of another process. Under torchrun it adds the overlay multi_gpu_train to train.
+--recipe=table and --recipe=code, for train, are short for the overlays recipe_table and recipe_code, under all others:
+the values of the paper's Table 3 and of its public code.
 """
 
 import difflib
 import gc
 import os
-import re
-import runpy
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from common.cli import options_of
-from common.configs import check
-from common.errors import InputError, choice, report_in_one_line, show
+from common.configs import check, parsed
+from common.errors import InputError, choice, explain_lost_process, input_error_message, report_in_one_line, show
+from common.memory import explain_out_of_memory
 
-__all__ = ["command"]
+__all__ = ["read_command_line"]
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 DISTRIBUTED = "multi_gpu_train.yaml"
 RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml"}
 
 
-def command(arguments: Sequence[str], is_distributed: bool = False) -> list[str]:
-    """The arguments of `python -m monai.bundle` that run what a command line of this module asks for.
+def read_command_line(arguments: Sequence[str], is_distributed: bool = False) -> tuple[list[str], dict[str, Any]]:
+    """The config files and the options of a run, for `monai.bundle.create_workflow`.
 
     Args:
         arguments: the command line, without the program's name.
@@ -45,17 +47,13 @@ def command(arguments: Sequence[str], is_distributed: bool = False) -> list[str]
         InputError: there is no such bundle or config.
     """
     words = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
-    options = list(arguments[len(words) :])
     bundle = _one_of("BUNDLE", words[:1], [folder.name for folder in BUNDLES.iterdir()])
     configs = Path(os.path.relpath(BUNDLES / bundle / "configs"))
     known = [file.stem for file in configs.glob("*.yaml")]
     files = [configs / f"{_one_of('CONFIG', words[1:2], known)}.yaml"]
-    positional, given = options_of(options)
-    if words[1] == "train" and "recipe" in given:
-        recipe = choice("--recipe", given["recipe"], RECIPES)
-        files += [configs / recipe] if recipe else []
-        place = next(number for number, option in enumerate(options) if re.match("--recipe(=|$)", option))
-        del options[place : place + (1 if "=" in options[place] else 2)]
+    positional, given = options_of(arguments[len(words) :])
+    if words[1] == "train" and (recipe := choice("recipe", given.pop("recipe", "text"), RECIPES)):
+        files.append(configs / recipe)
     for overlay in words[2:]:
         is_file = Path(overlay).suffix in (".yaml", ".yml", ".json")
         files.append(Path(overlay) if is_file else configs / f"{_one_of('OVERLAY', [overlay], known)}.yaml")
@@ -65,8 +63,8 @@ def command(arguments: Sequence[str], is_distributed: bool = False) -> list[str]
         raise InputError(f"argument {positional[0]}: expected --OPTION=VALUE; configs stand before the options")
     if "config_file" in given:
         raise InputError(f"--config_file={given['config_file']}: expected overlays as words, after BUNDLE CONFIG")
-    root = [] if "bundle_root" in given else [f"--bundle_root={configs.parent}"]
-    return ["run", f"--config_file={[str(file) for file in files]}".replace(", ", ","), *root, *options]
+    options = {"bundle_root": str(configs.parent)} | {name: parsed(value) for name, value in given.items()}
+    return [str(file) for file in files], options
 
 
 def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
@@ -79,19 +77,31 @@ def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Check the configs and options, then run MONAI's command in this process."""
+    """Check the configs and options, then do what MONAI's command does."""
     report_in_one_line()
     if {"-h", "--help"} & set(sys.argv[1:]):
         show(*str(__doc__).splitlines())
         return
-    words = command(sys.argv[1:], is_distributed="RANK" in os.environ)
+    files, options = read_command_line(sys.argv[1:], is_distributed="RANK" in os.environ)
     gc.disable()  # the objects of PyTorch and MONAI are no garbage: looking for some takes a third of their import
-    check(options_of(words)[1])
+    check(files, options)
+    from monai.bundle import create_workflow
+
     gc.freeze()  # nor are they at the end, or in the processes that read
     gc.enable()
-    sys.argv[1:] = words
     warnings.filterwarnings("ignore", message="parsing config_file")  # are trusted: they are this repository's
-    runpy.run_module("monai.bundle", run_name="__main__", alter_sys=True)
+    values: dict[str, Any] = {}
+    try:
+        workflow = create_workflow(config_file=files, **options)
+        values = vars(workflow.parser.get_parsed_content("options"))
+        workflow.run()
+        workflow.finalize()
+    except Exception as error:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises when a DataLoader's worker dies
+        message = explain_out_of_memory(error, values) or explain_lost_process(error)
+        if message and input_error_message(error) is None:
+            raise InputError(message) from error
+        raise
 
 
 if __name__ == "__main__":

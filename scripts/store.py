@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from common import cli
-from common.configs import check, parsed, read
+from common.configs import check, read
 from common.errors import check_number, show
 from common.files import check_writable_folder, expand_home
 from scripts.arrays import array_of
 from scripts.pools import map_in_processes
-from scripts.run import command
+from scripts.run import read_command_line
 
 __all__ = ["prepare"]
 
@@ -84,10 +84,9 @@ def _training(
     """
     fixed = {"output_dir": unused, "ckpt_dir": unused, "resume": "false", "pretrained": "null", "warmup_iterations": 0}
     words = [f"--{name}={value}" for name, value in {**options, **fixed}.items()]
-    run = cli.options_of(command([bundle, "train", *overlays, *words]))[1]
-    check(run)
-    values = {name: parsed(value) for name, value in run.items()}
-    parser = read(values.pop("config_file"), values)
+    files, values = read_command_line([bundle, "train", *overlays, *words])
+    check(files, values)
+    parser = read(files, values)
     parser.get_parsed_content("imports")  # `common`, which other values name
     found = parser.get_parsed_content("train::cases"), parser.get_parsed_content("train::preprocessing")
     from common.training.signals import give_signals_back  # here, as `--help` need not wait for it

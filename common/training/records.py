@@ -83,9 +83,10 @@ class RunRecord:
 
 
 def _command() -> str:
-    if sys.argv[0].endswith("monai/bundle/__main__.py"):
-        return command_line(["python", "-m", "monai.bundle", *sys.argv[1:]])
-    return command_line(sys.argv)
+    """The command line of this process, as one would type it."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    program = sys.argv[:1] if module is None else ["-m", module.name.removesuffix(".__main__")]
+    return command_line(["python", *program, *sys.argv[1:]])
 
 
 def _git_commit() -> str | None:

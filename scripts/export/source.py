@@ -16,7 +16,7 @@ from common.errors import InputError
 from common.files import digest
 from common.options import OPTIONS, check_network
 from common.ssl.networks import SSLHead, settings
-from common.values import check_device
+from common.values import DEVICE
 
 __all__ = ["CONFIG", "Encoder", "Source"]
 
@@ -57,7 +57,7 @@ class Source:
         self.folder = _bundle(bundle)
         file = weights.path_of("checkpoint", checkpoint or self.folder / "models" / "model.pt")
         stated = weights.read(file).metadata
-        check_device("device", device)
+        DEVICE.parse("device", device)
         self.parser = ConfigParser()
         self.parser.read_config(self.folder / CONFIG)
         for name, value in {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file)}.items():

@@ -11,7 +11,7 @@ from common.cli import run
 from common.data.datalists import SPLITS, Datalist
 from common.errors import ArgumentError, InputError, check_number, choice, show
 from common.files import check_writable_folder, digest, expand_home
-from common.values import check_device, optional
+from common.values import DEVICE, optional
 
 __all__ = ["baseline"]
 
@@ -87,7 +87,7 @@ def baseline(
     check_writable_folder(folder, f"--output={output}")
     if any(importlib.util.find_spec(name) is None for name in ("nnunetv2", "dynamic_network_architectures")):
         raise InputError("nnU-Net is not installed; run make nnunet, then use .venv-nnunet/bin/python")
-    check_device("device", device)
+    DEVICE.parse("device", device)
     from scripts.nnunet.record import check_settings, dataset_name  # here, as `--help` need not wait for PyTorch
 
     settings = {

@@ -134,11 +134,11 @@ def test_uncaught_exceptions_are_reported(end, error, line, status):
     assert end(error) == (line, status)
 
 
-def test_an_exception_that_can_be_explained_gets_one_line(end):
-    report_in_one_line(explain=lambda error: "memory is full" if isinstance(error, MemoryError) else None)
-    report_in_one_line()  # keeps the explanation
-    assert end(MemoryError()) == ("error: memory is full\n", 2)
-    assert end(ValueError("a mistake of ours")) == ("ValueError: a mistake of ours\n", None)
+def test_the_hook_for_other_exceptions_stays(end):
+    report_in_one_line(otherwise=lambda kind, error, trace: show(f"withheld {kind.__name__}", error=True))
+    report_in_one_line()
+    assert end(ValueError("a name")) == ("withheld ValueError\n", None)
+    assert end(InputError("a folder")) == ("error: a folder\n", 2)
 
 
 # What is printed

@@ -9,6 +9,7 @@ from common.metrics.protocols import CHALLENGES, PROTOCOLS
 from common.options import OPTIONS, Options, check_trained
 from common.ssl.networks import SIZES
 from common.values import optional
+from tests.support import one_line
 
 # Values
 
@@ -37,41 +38,38 @@ def test_a_value_gets_its_own_type(name, value, expected):
     assert type(converted) is type(expected)
 
 
-LENGTH = "a whole number of iterations from 1, or text such as 5 epochs"
-PATCH = "three whole numbers, 32 or more, one of them at least 64, such as [96,96,96]"
-NAMES = "a mapping such as \"{'T2': 'FLAIR'}\""
 REFUSED = {
-    "a whole number from 1": {"batch_size": ["two", 0, 1.5, True, None], "global_batch_size": [0]},
-    "a number from 1e-12": {"learning_rate": ["fast", -1], "max_grad_norm": [0]},
-    LENGTH: {
-        "iterations": [0, 1.5, True, None, "5", "0 epochs", "5 epoch 5"],
-    },
-    "a whole number of iterations from 0": {"warmup_iterations": [-1]},
-    "a number from 0 to 1": {"cache_rate": [2, float("nan")], "modality_dropout": [1.5]},
-    "a whole number from 0 to 99999": {"seed": ["abc", 100_000]},
-    PATCH: {"patch_size": [[32, 32, 32], [31, 64, 64], [64, 64], 96]},
-    "a list such as \"['T1','FLAIR']\"": {"modalities": ["T1", [1, 2], []], "missing_modalities": ["T1"]},
-    "true or false": {"compile": ["yes", 1, None]},
-    "true, false, bf16 or fp16": {"amp": ["half"]},
-    "true, false or auto": {"resume": ["perhaps"]},
-    "a list of the axes 0, 1, 2": {"flips": [[3], [0, 0], 0]},
-    "numbers from 0 to 1000": {"loss_weights": [1, [], [1, -1, 1], [1, float("nan"), 1], {"rotation": "1"}]},
-    NAMES: {"modality_aliases": ["T2=FLAIR", {}, {"T2": 1}]},
-    "a path": {"pretrained": [5], "output_dir": [""]},
-    "one of tiny, small, base, micro": {"model_size": [5]},
-    "one of training, validation, testing, unlabelled, all": {"split": ["test"]},
+    "batch_size": (["two", 0, 1.5, True, None], "a whole number from 1, crops"),
+    "global_batch_size": ([0], "a whole number from 1, crops"),
+    "learning_rate": (["fast", -1, float("nan")], "a number from 1e-12 to 1000"),
+    "iterations": ([0, 1.5, True, None, "5", "0 epochs", "5 epoch 5"], "a whole number of iterations from 1, or text"),
+    "warmup_iterations": ([-1], "a whole number of iterations from 0"),
+    "seed": (["abc", 100_000], "a whole number from 0 to 99999"),
+    "patch_size": ([[32, 32, 32], [31, 64, 64], [64, 64], 96, [64.0, 64, 64]], "three multiples of 32"),
+    "modalities": (["T1", [1, 2], []], "a list of names, such as ['T1','FLAIR']"),
+    "missing_modalities": (["T1"], "a list of names, which may be empty"),
+    "compile": (["yes", 1, None], "true or false"),
+    "amp": (["half"], "true, false, bf16 or fp16"),
+    "flips": ([[3], [0, 0], 0], "a list of the axes 0, 1, 2"),
+    "spacing": ([[1, 1], [0, 1, 1], "1"], "three numbers from 0.1 to 20"),
+    "loss_weights": ([1, [], [1, -1, 1], [1, float("nan"), 1], {"rotation": "1"}], "numbers from 0 to 1000"),
+    "modality_aliases": (["T2=FLAIR", {}, {"T2": 1}], "a mapping of names, such as {'T2': 'FLAIR'}"),
+    "accept": (["spacin", [1]], "a list of some of "),
+    "pretrained": ([5], "a path; prefix numbers"),
+    "output_dir": ([""], "a path; "),
+    "model_size": ([5], "one of tiny, small, base, micro"),
+    "split": (["test"], "one of training, validation, testing, unlabelled, all"),
+    "label_convention": (["brats"], "one of brats2021, "),
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [(name, value, text) for text, names in REFUSED.items() for name, values in names.items() for value in values],
-)
-def test_a_value_that_cannot_be_is_named(name, value, expected):
-    with pytest.raises(ArgumentError) as error:
-        OPTIONS[name](value)
-    assert str(error.value).startswith(f"{name}={value}: expected {expected}")
-    assert "\n" not in str(error.value)
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_value_that_cannot_be_is_named(name):
+    values, expected = REFUSED[name]
+    for value in values:
+        with pytest.raises(ArgumentError) as error:
+            OPTIONS[name](value)
+        assert one_line(error).startswith(f"{name}={value}: expected {expected}")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:0", 3.5])
@@ -84,7 +82,7 @@ def test_a_device_that_is_not_there_is_named(device, monkeypatch):
 
 def test_words_are_those_that_the_code_knows():
     def words(name):
-        return set(OPTIONS[name].kind.values.split(", "))
+        return set(OPTIONS[name].kind.values.removeprefix("one of ").split(", "))
 
     own = "or regions such as core=1+3,whole=1+2+3"
     assert words("label_convention") == words("output_convention") == {*CONVENTIONS, own}
@@ -112,18 +110,18 @@ CONFIG_OF_A_RUN = {
     "device": "cpu",
     "not_an_option": 3,
     "options": {"_target_": "common.options.read", "self_supervised": "@not_an_option"},
+    "compiled": "$@options and @compile",
 }
 
 
 @pytest.fixture
 def options_of(tmp_path, monkeypatch):
     """The options of a config with some changes, of a segmentation network unless `self_supervised`."""
-    monkeypatch.setattr("sys.argv", ["pytest"])
     monkeypatch.setattr("sys.excepthook", None)
 
-    def options(self_supervised=False, **changed):
-        content = CONFIG_OF_A_RUN | {"place": str(tmp_path), "not_an_option": self_supervised} | changed
-        return ConfigParser(content).get_parsed_content("options")
+    def options(self_supervised=False, content="options", **changed):
+        config = CONFIG_OF_A_RUN | {"place": str(tmp_path), "not_an_option": self_supervised} | changed
+        return ConfigParser(config).get_parsed_content(content)
 
     return options
 
@@ -137,6 +135,7 @@ def test_a_config_reads_its_own_options(options_of, tmp_path):
     assert (tmp_path / "eval").is_dir()
     assert options.compile is True
     assert not hasattr(options, "not_an_option")
+    assert options_of(content="compiled", compile="true") is True, "@compile is the checked value"
     recorded = {"modalities", "patch_size", "batch_size", "warmup_iterations", "compile", "iterations", "val_interval"}
     assert options.record(bundle="a").keys() == recorded | {"bundle"}
 
@@ -168,6 +167,7 @@ def test_options_that_fit_pass(options_of, given):
         ({"patch_size": [64, 96, 64], **SSL}, "patch_size=[64, 96, 64]: expected equal x and y"),
         ({"batch_size": 4, "crops_per_volume": 3}, "batch_size=4: expected a multiple of crops_per_volume=3"),
         ({"batch_size": "two"}, "batch_size=two: expected a whole number from 1"),
+        ({"batchsize": 3}, "batchsize=3: no such option; did you mean --batch_size?"),
         ({"patch_size": [96, 96, 72]}, "patch_size=[96, 96, 72]: expected three multiples of 32, one of them at least"),
         (
             {"patch_size": [96, 96, 70], **CONVOLUTIONS},

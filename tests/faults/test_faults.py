@@ -9,7 +9,7 @@ import pytest
 
 from tests import kept, warm
 from tests.faults import commands, runs
-from tests.faults.table import BRATS, Fault, plain
+from tests.faults.table import BRATS, Fault, wrapped
 from tests.support import ROOT, Result, execute
 
 LOGS = "tensorboard/"  # of a run that reads a bad volume in its first step
@@ -67,7 +67,7 @@ def test_the_last_state_survives_a_host_without_memory(places):
     shutil.copytree(kept.trained(BRATS) / "models", places["output"] / "models")
     state = places["output"] / "models/iteration-0000001.pt"
     saved = state.read_bytes()
-    ended = run(plain(BRATS, "--save_interval=1 --iterations=2 --resume=true", "", memory=2**28), places)
+    ended = run(wrapped(BRATS, "--save_interval=1 --iterations=2 --resume=true", "", memory=2**28), places)
     assert ended.returncode == 2, ended.stderr
     amount = r", tried to allocate [\d.]+ [MG]iB|, or at the limit on processes \(ulimit -u\)"
     change = r"set --activation_checkpointing=true, or lower --batch_size=2 or --patch_size=\[32,32,64\]"

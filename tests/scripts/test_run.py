@@ -1,11 +1,11 @@
-"""`python -m scripts.run`: the command of MONAI that it runs. tests/faults has its mistakes."""
+"""`python -m scripts.run`: the configs and options that it runs. tests/faults has its mistakes."""
 
 import sys
 
 import pytest
 
 from common.errors import InputError
-from scripts.run import command
+from scripts.run import read_command_line
 from tests.support import ROOT, TINY, execute, one_line
 
 
@@ -27,15 +27,15 @@ def at_the_root(monkeypatch):
     ],
 )
 def test_configs_are_named_by_words_and_torchrun_adds_its_overlay_to_a_training(words, is_distributed, files):
-    names = ",".join(f"'bundles/brats_finetune/configs/{file}.yaml'" for file in files)
-    expected = ["run", f"--config_file=[{names}]", "--bundle_root=bundles/brats_finetune", "--seed=3"]
-    assert command(["brats_finetune", *words, "--seed=3"], is_distributed) == expected
+    names = [f"bundles/brats_finetune/configs/{file}.yaml" for file in files]
+    expected = names, {"bundle_root": "bundles/brats_finetune", "seed": 3}
+    assert read_command_line(["brats_finetune", *words, "--seed=3"], is_distributed) == expected
 
 
 def test_an_overlay_may_be_any_file_and_the_results_have_any_place():
-    given = command(["brats_finetune", "train", "/data/my.yaml", "--bundle_root", "/data"])
-    assert given[1].endswith("configs/train.yaml','/data/my.yaml']")
-    assert given[2:] == ["--bundle_root", "/data"]
+    files, options = read_command_line(["brats_finetune", "train", "/data/my.yaml", "--bundle_root", "/data"])
+    assert files[1:] == ["/data/my.yaml"]
+    assert options == {"bundle_root": "/data"}
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_an_overlay_may_be_any_file_and_the_results_have_any_place():
         (["brats_finetune", "train", "quickstrt"], "unknown overlay 'quickstrt'; did you mean quickstart?"),
         (["brats_finetune", "train", "--seed=3", "quickstart"], "argument quickstart: expected --OPTION=VALUE; "),
         (["brats_finetune", "train", "--config_file=a.yaml"], "--config_file=a.yaml: expected overlays as words"),
-        (["brats_finetune", "train", "--recipe=cod"], "--recipe=cod: expected one of text, table, code"),
+        (["brats_finetune", "train", "--recipe=cod"], "recipe=cod: expected one of text, table, code"),
     ],
 )
 def test_a_command_line_that_cannot_be_is_refused(arguments, line):
     with pytest.raises(InputError) as error:
-        command(arguments)
+        read_command_line(arguments)
     assert one_line(error).startswith(line)
 
 
@@ -65,4 +65,4 @@ def test_a_training_on_two_processes_runs_to_its_end(cohorts, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "Warning" not in result.stderr, "MONAI's, that configs are programs, is silenced"
     assert (tmp_path / "models/model.pt").is_file()
-    assert "python -m monai.bundle run" in (tmp_path / "eval/run.json").read_text()
+    assert "python -m scripts.run brats_finetune train --model_size=micro" in (tmp_path / "eval/run.json").read_text()

@@ -1,0 +1,23 @@
+"""What this project knows of MONAI's insides, and of which version."""
+
+import monai
+import pytest
+from monai.bundle import ConfigParser
+
+from common.resolver import resolver
+
+
+def test_the_resolver_of_a_config_is_found_from_what_it_builds():
+    """When MONAI's version changes, this test says whether `common.resolver` still holds."""
+    assert monai.__version__ == "1.6.1"
+    parser = ConfigParser({"found": {"_target_": "common.resolver.resolver"}, "amp": "true", "used": "$@amp"})
+    found = parser.get_parsed_content("found")
+    assert found is parser.ref_resolver
+    assert {"found", "amp", "used"} <= found.items.keys()
+    found.resolved_content["amp"] = True  # as `common.options.read` does
+    assert parser.get_parsed_content("used") is True
+
+
+def test_without_a_config_there_is_none():
+    with pytest.raises(RuntimeError, match="outside of a config"):
+        resolver()
