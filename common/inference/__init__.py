@@ -8,7 +8,6 @@ __getattr__ = lazy(
         "cases": "CheckFilesd check_missing find_cases",
         "embeddings": "EmbeddingFile Inpainting",
         "ensembles": "Ensemble ensemble shared_convention",
-        "evaluation": "EvaluationFiles Publish",
         "pictures": "draw_inpainting draw_segmentations",
         "predictor": "Predictor",
         "publishing": "begin finish",

@@ -1,49 +1,116 @@
-"""The handlers that draw the page of an evaluation, and pages of slices."""
+"""The handlers that write the files and pages of an evaluation and of an inference."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
-from ..data.modalities import images_of, missing_in
+from ..data.modalities import count_missing, images_of, missing_in
 from ..errors import choice, one_line, show
-from ..inference.publishing import PAGE, SLICES, place_of
-from ..inference.results import CaseFiles
+from ..inference.publishing import PAGE, SLICES, finish, place_of
+from ..inference.results import CaseFiles, Details, write
 from ..inference.segmentations import files_of
+from ..metrics.protocols import PRESENT, Protocol
 
-__all__ = ["EvaluationPage", "SlicePages"]
+__all__ = ["EvaluationFiles", "Publish", "SlicePages"]
+
+LESION_FIGURES = {"lesionwise_dice": "lesion-wise Dice", "lesion_f1": "lesion F1"}  # of a protocol, the main one
 
 
-class EvaluationPage:
-    """Draw evaluation.html when an evaluation is done. List it after `common.inference.EvaluationFiles`.
+class EvaluationFiles:
+    """Write metrics.csv, lesions.csv, cases.json, summary.json and the pages of an evaluation, on the main process.
 
     A page that cannot be drawn does not end the evaluation; a line says why.
 
     Args:
-        output_dir: folder of the evaluation's files.
+        output_dir: folder of the files.
+        protocol: that measures the scores.
+        cases: entries from `common.data.Datalist.load`; the first image is the background of the page's pictures.
+        predictions: folder to which `SaveVolumed` writes the label maps.
+        convention: of the label maps.
+        name: title of the page.
+        modalities: of the images, in channel order.
         slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
 
     Raises:
-        InputError: `slices` is something else.
+        InputError: `slices` is something else, or a file other than a page cannot be written.
     """
 
-    def __init__(self, output_dir: str, slices: str = "chosen") -> None:
-        self.folder = output_dir
+    def __init__(
+        self,
+        output_dir: str,
+        protocol: Protocol,
+        cases: Sequence[Mapping[str, Any]],
+        predictions: str,
+        convention: str,
+        name: str,
+        modalities: Sequence[str],
+        slices: str = "chosen",
+    ) -> None:
+        self.folder, self.protocol, self.convention, self.name = Path(output_dir), protocol, convention, name
         self.slices = choice("slices", slices, {name: name for name in ("none", "chosen", "all")})
+        self.missing = count_missing(cases, modalities)
+        self.files = {}
+        for case in cases:
+            (prediction,) = files_of(case["subject"], predictions)
+            self.files[case["subject"]] = _files(case, modalities, prediction, Path(case["label"]))
+        self.summary: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Draw the page of the evaluator `engine`, on the main process."""
+        """Write when the evaluator `engine` is done; its key metric must be a `common.training.RegionScores`."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
+        scores = engine.state.metric_details[engine.state.key_metric_name]
+        files = [self.files[case] for case in scores]
+        details = Details(self.name, self.convention, self.protocol, files, scores)
+        self.summary = write(self.folder, details)
         try:
-            from .evaluation import write_page  # here: it needs packages that scores do not
+            from .evaluation import write_pages  # here: it needs packages that scores do not
 
-            write_page(self.folder, self.slices)
+            write_pages(self.folder, details, self.slices)
         except Exception as error:  # the scores are written, and are worth more than their page
             show(f"warning: {place_of(self.folder)}/{PAGE} was not drawn: {one_line(error)}", error=True)
+
+    def figures(self, engine: Engine) -> list[str]:
+        """The number of cases, and a line for each region: mean Dice and the protocol's main figure of lesions."""
+        cases = self.summary["cases"]
+        counted = f"{cases} {'case' if cases == 1 else 'cases'} by {self.summary['protocol']}"
+        lacking = [f"  without {names}: {count} cases" for names, count in self.missing.items()]
+        return [counted, *lacking, *(_line(name, found) for name, found in self.summary["regions"].items())]
+
+
+def _line(region: str, found: Mapping[str, Any]) -> str:
+    dice, present = found["dice"], found[PRESENT]
+    line = f"  {region}: mean Dice {dice['mean']:.3f} (n={dice['n']}"
+    if present["n"] < dice["n"]:
+        mean = "" if present["mean"] is None else f"{present['mean']:.3f} "
+        line += f"; {mean}over the {present['n']} that have the region"
+    lesions = [f", {label} {found[name]['mean']:.3f}" for name, label in LESION_FIGURES.items() if name in found]
+    return f"{line}){''.join(lesions)}"
+
+
+class Publish:
+    """Let the results of an evaluation appear when it has ended, and others write to their folder.
+
+    List it after the handlers that write, and before `common.training.Ending`, which says where the results are.
+
+    Args:
+        output_dir: folder of the results, which were written to what `common.inference.begin` returned for it.
+    """
+
+    def __init__(self, output_dir: str) -> None:
+        self.folder = output_dir
+
+    def attach(self, engine: Engine) -> None:
+        """Publish when `engine` has ended without an error."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self) -> None:
+        finish(self.folder)
 
 
 class SlicePages:
@@ -81,17 +148,18 @@ class SlicePages:
 
     def __call__(self, engine: Engine) -> None:
         for item in engine.state.batch if engine.state.output else []:
+            subject = item["subject"]
             try:
                 from .slices import write_subject  # here: it needs packages that label maps do not
 
-                write_subject(self.folder, self._files(item["subject"]), self.convention)
+                (label,) = files_of(subject, self.folder)
+                files = _files(self.images[subject], self.modalities, None, label)
+                write_subject(self.folder, files, self.convention)
             except Exception as error:  # the label map is written, and is worth more than its page
-                page = f"{self.folder}/{SLICES}/{item['subject']}.html"
+                page = f"{self.folder}/{SLICES}/{subject}.html"
                 show(f"warning: {page} was not written: {one_line(error)}", error=True)
 
-    def _files(self, subject: str) -> CaseFiles:
-        case = self.images[subject]
-        images = images_of(case, self.modalities)
-        (label,) = files_of(subject, self.folder)
-        missing = missing_in(case, self.modalities)
-        return CaseFiles(subject, None, label, images[0][1], missing=missing, modalities=images)
+
+def _files(case: Mapping[str, Any], modalities: Sequence[str], prediction: Path | None, reference: Path) -> CaseFiles:
+    images, missing = images_of(case, modalities), missing_in(case, modalities)
+    return CaseFiles(case["subject"], prediction, reference, images[0][1], missing=missing, modalities=images)

@@ -3,30 +3,15 @@
 import re
 import sys
 
-import ignite.distributed as idist
 import nibabel
 import numpy as np
 import pytest
 from ignite.engine import Engine
 
 from common.errors import InputError
-from common.inference import results
-from common.inference.results import CaseFiles
 from common.metrics.protocols import protocol
 from common.pages.evaluation import write_page
-from common.pages.handlers import EvaluationPage, SlicePages
-
-
-def write(folder, prediction, reference):
-    """The files of an evaluation of one case, and its label maps; returns the scores."""
-    for name, labels in (("p", prediction), ("r", reference)):
-        nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), folder / f"{name}.nii")
-    rules = protocol("atlas")
-    scores = {"a": {"lesion": rules.measure(prediction > 0, reference > 0, (1, 1, 1))}}
-    files = [CaseFiles("a", folder / "p.nii", folder / "r.nii", None)]
-    results.write(folder, results.Details("ours", "atlas", rules, files, scores))
-    return scores
-
+from common.pages.handlers import EvaluationFiles, SlicePages
 
 LABELS = np.zeros((12, 12, 12), np.uint8)
 LABELS[3:8, 4:9, 5:9] = 1
@@ -34,55 +19,51 @@ LABELS[3:8, 4:9, 5:9] = 1
 
 @pytest.fixture
 def folder(tmp_path):
-    write(tmp_path, LABELS, LABELS)
+    nibabel.save(nibabel.Nifti1Image(LABELS, np.eye(4)), tmp_path / "r.nii")
     return tmp_path
 
 
-def run(folder):
-    """The number of epochs that an evaluation completes."""
+def run(folder, **options):
+    """Evaluate the case of a folder."""
+    case = {"subject": "p", "image": [str(folder / "r.nii")], "label": str(folder / "r.nii")}
+    rules = protocol("atlas")
+    scores = {"p": {"lesion": rules.measure(LABELS > 0, LABELS > 0, (1, 1, 1))}}
     engine = Engine(lambda *_: None)
-    EvaluationPage(str(folder)).attach(engine)
+    engine.state.metric_details, engine.state.key_metric_name = {"dice": scores}, "dice"
+    nibabel.save(nibabel.Nifti1Image(LABELS, np.eye(4)), folder / "p.nii.gz")
+    EvaluationFiles(str(folder), rules, [case], str(folder), "atlas", "ours", ["T1"], **options).attach(engine)
     engine.run([0])
-    return engine.state.epoch
 
 
-def test_the_page_is_that_of_the_files(folder, capsys, monkeypatch):
-    with monkeypatch.context() as second:
-        second.setattr(idist, "get_rank", lambda: 1)
-        run(folder)
-    assert not (folder / "evaluation.html").exists(), "one process draws"
-    assert run(folder) == 1
+def test_the_page_is_that_of_the_files(folder, capsys):
+    run(folder)
     page = (folder / "evaluation.html").read_bytes()
     assert b"<h1>Evaluation of ours</h1>" in page
     assert capsys.readouterr().err == ""
     assert write_page(folder).read_bytes() == page
 
 
-def test_a_page_that_cannot_be_drawn_is_a_warning(folder, capsys, monkeypatch):
-    (folder / "r.nii").write_bytes(b"damaged")
-    assert run(folder) == 1
-    for name in [name for name in sys.modules if name.startswith("common.pages.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "jinja2", None)  # scores need no package of the page
-    assert run(folder) == 1
-    damaged, lacking = capsys.readouterr().err.splitlines()
-    assert damaged.startswith(f"warning: {folder}/evaluation.html was not drawn: {folder}/r.nii: ")
+def test_scores_need_no_package_of_the_page(folder, capsys, monkeypatch):
+    for name in ("common.pages.evaluation", "common.pages.templates"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    run(folder)
+    (lacking,) = capsys.readouterr().err.splitlines()
     assert lacking.startswith(f"warning: {folder}/evaluation.html was not drawn: ModuleNotFoundError: ")
-    assert "jinja2" in lacking
-    assert not (folder / "evaluation.html").exists()
+    assert (folder / "summary.json").exists()
 
 
 def test_the_page_links_to_slices_of_the_cases_that_it_shows(folder):
     run(folder)
-    assert [path.name for path in (folder / "slices").iterdir()] == ["a.html"]
+    assert [path.name for path in (folder / "slices").iterdir()] == ["p.html"]
     links = re.findall(r'href="(slices[^"]*)"', (folder / "evaluation.html").read_text())
-    assert links == ["slices/a.html", "slices/a.html"]  # of the case, and of its row
-    (folder / "slices/a.html").unlink()
+    assert links == ["slices/p.html", "slices/p.html"]  # of the case, and of its row
+    (folder / "slices/p.html").unlink()
     write_page(folder, "none")
     assert not list((folder / "slices").iterdir())
     assert "slices/" not in (folder / "evaluation.html").read_text()
     with pytest.raises(InputError, match="slices=some: expected one of none, chosen, all"):
-        EvaluationPage(str(folder), "some")
+        run(folder, slices="some")
 
 
 def test_slices_stay_where_the_page_cannot_be_written(folder):
@@ -91,7 +72,7 @@ def test_slices_stay_where_the_page_cannot_be_written(folder):
     (folder / "evaluation.html").mkdir()
     with pytest.raises(InputError, match=r"expected a folder that evaluation\.html can be written to"):
         write_page(folder, "none")
-    assert [path.name for path in (folder / "slices").iterdir()] == ["a.html"]
+    assert [path.name for path in (folder / "slices").iterdir()] == ["p.html"]
 
 
 def infer(folder, cases, slices="all"):

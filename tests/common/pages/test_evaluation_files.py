@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import ignite.distributed as idist
 import numpy as np
 import pytest
 import torch
@@ -12,8 +13,8 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from common import metrics
-from common.inference.evaluation import EvaluationFiles
 from common.inference.reading import read_details
+from common.pages.handlers import EvaluationFiles
 from common.training.handlers import RegionScores
 from tests.common.random_cases import RandomCases
 from tests.oracles.volumes import dice
@@ -22,7 +23,7 @@ REGIONS = ["TC", "WT", "ET"]  # channel order
 MODALITIES = ["FLAIR", "T1"]
 
 
-def evaluate(folder, cases, lacking=(), **options):
+def evaluate(folder, cases, lacking=()):
     protocol = metrics.protocol("brats")
     entries = [
         {
@@ -33,7 +34,7 @@ def evaluate(folder, cases, lacking=(), **options):
         for n in reversed(range(len(cases) + 1))  # one of them is not evaluated
     ]
     places = str(folder / "predictions"), "brats2021", "ours"
-    files = EvaluationFiles(folder, protocol, entries, *places, MODALITIES, **options)
+    files = EvaluationFiles(folder, protocol, entries, *places, MODALITIES)
     SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(cases, batch_size=2),
@@ -44,11 +45,15 @@ def evaluate(folder, cases, lacking=(), **options):
     return files
 
 
-def test_an_evaluation_leaves_its_files(tmp_path):
+def test_an_evaluation_leaves_its_files_and_says_why_there_is_no_page(tmp_path, capsys, monkeypatch):
     cases = RandomCases(5)
-    evaluate(tmp_path, cases, main_process=False)
-    assert list(tmp_path.iterdir()) == []
+    with monkeypatch.context() as second:
+        second.setattr(idist, "get_rank", lambda: 1)
+        evaluate(tmp_path, cases)
+    assert list(tmp_path.iterdir()) == [], "one process writes"
     evaluate(tmp_path, cases)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert line.startswith(f"warning: {tmp_path}/evaluation.html was not drawn: /data/")
     names = ["cases.json", "lesions.csv", "metrics.csv", "summary.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     summary = json.loads((tmp_path / "summary.json").read_text())
