@@ -72,33 +72,24 @@ def test_labels_that_a_header_scales_are_read(stored, sign, tmp_path):
     np.testing.assert_array_equal(masks.predictions["lesion"], labels == 1)
 
 
-def changed(labels, value):
-    result = labels.astype(np.float32)
-    result[1, 2, 3] = value
-    return result
-
-
-@pytest.mark.parametrize(
-    ("convention", "value", "message"),
-    [
-        ("atlas", 2, "label 2, which looks like brats2021 or brats2023; expected labels 0, 1 (atlas)"),
-        ("brats2023", 0.9999, "label 0.9999; expected whole numbers"),
-        ("atlas", np.nan, "NaN or infinite labels; expected whole numbers"),
-    ],
-)
-@pytest.mark.parametrize("faulty", ["prediction", "reference"])
-def test_values_that_are_not_labels_are_named(convention, value, message, faulty, tmp_path):
-    good, bad = label_map([0, 1]), changed(label_map([0, 1]), value)
-    files = case(tmp_path, *((bad, good) if faulty == "prediction" else (good, bad)), dtype=np.float32)
-    with pytest.raises(InputError) as error:
-        masks_of(files, convention)
-    assert str(error.value) == f"{getattr(files, faulty)}: {message}"
-
-
-def test_a_file_with_3_and_4_is_refused(tmp_path):
-    files = case(tmp_path, label_map([0, 1, 2, 3, 4]), label_map([0, 1]))
-    with pytest.raises(InputError, match=f"^{files.prediction}: labels 3 and 4; expected one of them for enhancing"):
-        masks_of(files, "brats2023")
+def test_label_maps_that_cannot_be_scored_are_named(tmp_path):
+    """What else makes a scan unfit is in the tests of `common.data.scan_checks`."""
+    labels = label_map([0, 1])
+    odd, cut = labels.astype(np.float32), save(tmp_path / "cut.nii.gz", labels)
+    odd[1, 2, 3] = np.nan
+    cut.write_bytes(cut.read_bytes()[:-1])
+    for path, message in (
+        (save(tmp_path / "two.nii", 2 * labels), "label 2, which looks like brats2021 or brats2023; expected labels 0"),
+        (save(tmp_path / "nan.nii", odd, dtype=np.float32), "NaN or infinite labels; expected whole numbers"),
+        (save(tmp_path / "four.nii", np.stack([labels, labels], -1)), "shape 7 x 8 x 9 x 2; expected three dimensions"),
+        (cut, "expected a (file that can be read|NIfTI image)"),
+    ):
+        for files in (case(tmp_path, path, labels), case(tmp_path, labels, path)):
+            with pytest.raises(InputError, match=f"^{path}: .*{message}"):
+                masks_of(files, "atlas")
+    both = save(tmp_path / "both.nii", label_map([0, 1, 2, 3, 4]))
+    with pytest.raises(InputError, match=f"^{both}: labels 3 and 4; expected one of them for enhancing"):
+        masks_of(case(tmp_path, both, labels), "brats2023")
 
 
 def test_a_mix_of_files_with_3_and_files_with_4_is_named(tmp_path):
@@ -137,29 +128,3 @@ def test_a_header_that_contradicts_its_affine_is_named(tmp_path):
     for files in (case(tmp_path, odd, labels), case(tmp_path, labels, odd)):
         with pytest.raises(InputError, match=message):
             masks_of(files, "atlas")
-
-
-def test_files_that_are_not_volumes_of_real_numbers_are_named(tmp_path):
-    labels = label_map([0, 1])
-    for path, message in (
-        (save(tmp_path / "four.nii", np.stack([labels, labels], -1)), "shape 7 x 8 x 9 x 2; expected three dimensions"),
-        (save(tmp_path / "complex.nii", labels, dtype=np.complex64), "voxels of type complex64; expected real numbers"),
-        (tmp_path / "absent.nii", "absent.nii: no such file; expected a file"),
-    ):
-        for files in (case(tmp_path, path, labels), case(tmp_path, labels, path)):
-            with pytest.raises(InputError, match=message) as error:
-                masks_of(files, "atlas")
-            assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_a_file_that_is_cut_or_has_a_wrong_checksum_is_named(suffix, tmp_path):
-    labels = label_map([0, 1])
-    content = save(tmp_path / f"cut{suffix}", labels).read_bytes()
-    faulty = [content[: len(content) // 2], content[:-1]]
-    if suffix == ".nii.gz":
-        faulty.append(content[:-8] + bytes([content[-8] ^ 1]) + content[-7:])
-    for each in faulty:
-        (tmp_path / f"cut{suffix}").write_bytes(each)
-        with pytest.raises(InputError, match=f"cut{suffix}: .*; expected a (file that can be read|NIfTI image)"):
-            masks_of(case(tmp_path, tmp_path / f"cut{suffix}", labels), "atlas")
