@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.configs import check_known, parsed
-
 from common import weights
 from common.cli import options_of
+from common.configs import check_known, parsed
 from common.data import is_skull_stripped, model_name, trained_on
 from common.errors import InputError
 from common.files import digest, valid_json
