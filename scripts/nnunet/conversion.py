@@ -1,8 +1,8 @@
 """From a datalist to nnU-Net's raw data: dataset.json, label maps with consecutive values, and the split.
 
 nnU-Net's dataset.json may name the files of each case, so images are read where they are, without copies or links.
-MONAI's `nnUNetV2Runner.convert_dataset` is not used: it takes one image per subject, where datalists have one per
-modality, knows no regions, and turns its exceptions into warnings.
+MONAI's `nnUNetV2Runner.convert_dataset` takes one image per subject, where datalists have one per modality, and has no
+regions.
 """
 
 import gzip

@@ -1,8 +1,6 @@
 """The steps that nnU-Net does itself: plan, preprocess, train, predict.
 
-Planning and preprocessing go through MONAI's `nnUNetV2Runner`. Training and prediction call nnU-Net, as MONAI 1.6.1
-* passes a training's `device` as `--device`, which nnU-Net does not know (it is `-device`), and ignores the failure;
-* predicts on CUDA only.
+They call nnU-Net's own functions: MONAI 1.6.1's `nnUNetV2Runner` ignores a failed training and predicts on CUDA only.
 """
 
 import math
@@ -19,12 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
-from monai.apps.nnunet import nnUNetV2Runner
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
     nnUNetPlannerResEncL,
 )
-from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiment_dataset
+from nnunetv2.experiment_planning.plan_and_preprocess_api import (
+    extract_fingerprints,
+    plan_experiment_dataset,
+)
+from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess as preprocess_data_sets
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -86,12 +87,12 @@ class Work:
         """The plans."""
         return PlansManager(str(self.folder / "nnUNet_preprocessed" / self.dataset / f"{PLANS[self.plans][2]}.json"))
 
-    def runner(self) -> nnUNetV2Runner:
-        """MONAI's runner, which also tells nnU-Net its folders, by environment variables."""
-        folders = {
-            name.lower(): str(self.folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-        }
-        return nnUNetV2Runner({"dataset_name_or_id": 1, **folders})
+    def __post_init__(self) -> None:
+        """Tell nnU-Net its folders, by environment variables."""
+        os.environ["OMP_NUM_THREADS"] = "1"  # as nnU-Net asks for: it works in processes
+        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+            os.environ[name] = str(self.folder / name)
 
 
 def fingerprint(work: Work) -> None:
@@ -103,7 +104,7 @@ def fingerprint(work: Work) -> None:
         InputError: nnU-Net refuses the data.
     """
     try:
-        work.runner().extract_fingerprints(npfp=max(1, work.workers), verify_dataset_integrity=True, clean=True)
+        extract_fingerprints([1], num_processes=max(1, work.workers), check_dataset_integrity=True, verbose=False)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"nnU-Net refuses the data: {reason}") from error
@@ -120,11 +121,9 @@ def plan(work: Work, patch_size: Sequence[int] | None) -> None:
         InputError: nnU-Net planned no such configuration.
     """
     planner, memory, name = PLANS[work.plans]
-    runner = work.runner()
-    if patch_size is None:
-        runner.plan_experiments(pl=planner.__name__, gpu_memory_target=memory, overwrite_plans_name=name)
-    else:
-        plan_experiment_dataset(1, _with_patch_size(planner, patch_size), memory, overwrite_plans_name=name)
+    if patch_size is not None:
+        planner = _with_patch_size(planner, patch_size)
+    plan_experiment_dataset(1, planner, memory, overwrite_plans_name=name)
     planned = work.plans_manager.available_configurations
     if work.configuration not in planned:
         raise InputError(f"--configuration={work.configuration}: nnU-Net plans only {', '.join(planned)} for this data")
@@ -146,7 +145,7 @@ def _with_patch_size(planner: Any, patch_size: Sequence[int]) -> Any:
 
 def preprocess(work: Work) -> None:
     """Resample and normalise the images; what an interrupted run left is replaced."""
-    work.runner().preprocess((work.configuration,), (max(1, work.workers),), PLANS[work.plans][2])
+    preprocess_data_sets([1], PLANS[work.plans][2], (work.configuration,), (max(1, work.workers),))
 
 
 def plan_summary(work: Work) -> dict[str, Any]:
@@ -187,7 +186,6 @@ def train(
     Returns:
         Entries of the record: parameters, losses and validations.
     """
-    work.runner()
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  nnU-Net draws from it
     torch.manual_seed(seed)
@@ -271,7 +269,6 @@ def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> Non
         cases: entries as `Datalist.load` returns them.
         output: folder of SUBJECT.nii.gz.
     """
-    work.runner()
     predictor = nnUNetPredictor(device=work.device, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(checkpoint_folder(work).parent), (0,), FINAL)
     reader = predictor.plans_manager.image_reader_writer_class()

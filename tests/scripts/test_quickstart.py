@@ -89,23 +89,22 @@ def test_a_missing_record_is_an_error(folder):
         summarise(folder)
 
 
-def test_a_good_run_misses_no_threshold(summary):
-    assert shortfalls(summary) == []
-
-
 @pytest.mark.parametrize("score", [0.3, float("nan")])
 @pytest.mark.parametrize(("bundle", "region"), [("brats_finetune", "ET"), ("atlas_finetune", "lesion")])
-def test_each_region_counts(summary, bundle, region, score):
+def test_each_region_counts_and_the_duration_does_not(summary, bundle, region, score):
+    summary["seconds"] = 100 * 3600
+    assert shortfalls(summary) == []
     summary["scores"][bundle][region] = score
     (line,) = shortfalls(summary)
     assert line.startswith(f"{bundle}: mean Dice of {region} is {score:.3f}, expected at least ")
 
 
 @pytest.mark.parametrize("last", [2.9, float("nan")])
-@pytest.mark.parametrize("bundle", STAGES)
-def test_each_loss_must_fall(summary, bundle, last):
-    summary["stages"][bundle]["loss"]["total"] = [3.0, last]
-    assert shortfalls(summary) == [f"{bundle}: total went from 3.000 to {last:.3f}, expected below 0.95 of the first"]
+def test_each_loss_must_fall(summary, last):
+    for bundle in STAGES:
+        summary["stages"][bundle]["loss"]["total"] = [3.0, last]
+    told = f"total went from 3.000 to {last:.3f}, expected below 0.95 of the first"
+    assert shortfalls(summary) == [f"{bundle}: {told}" for bundle in STAGES]
 
 
 @pytest.mark.parametrize(("rotation", "is_short"), [([1.0, 0.5], False), ([1.0, 0.9], True)])
@@ -114,13 +113,6 @@ def test_a_pretraining_must_lower_the_terms_that_it_can_learn_in_minutes(summary
     summary["stages"]["brats_stage2"]["loss"] = {"total": [3.0, 3.0]} | terms
     line = "brats_stage2: reconstruction + rotation went from 2.000 to 1.900, expected below 0.95 of the first"
     assert shortfalls(summary) == ([line] if is_short else [])
-
-
-def test_the_threshold_of_strokes_counts_after_hours_too(summary):
-    summary["seconds"] = 100 * 3600
-    assert shortfalls(summary) == []
-    summary["scores"]["atlas_finetune"]["lesion"] = 0.64
-    assert shortfalls(summary) == ["atlas_finetune: mean Dice of lesion is 0.640, expected at least 0.65"]
 
 
 @pytest.mark.parametrize(
