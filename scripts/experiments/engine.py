@@ -106,21 +106,25 @@ def _judge(job: Job, output: Path) -> State:
         return State("interrupted" if record else "missing")
     if not job.target.exists():
         return State("stale", f"{_shown(job.target)} is missing")
-    then, now = record.get("inputs", {}), inputs_of(job)
+    then = record.get("inputs", {})
+    now = inputs_of(job, then)
     changed = [name for name in {**now, **then} if then.get(name) != now.get(name)]
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     return State("stale", f"{changed[0]}{more} changed") if changed else State("done")
 
 
-def inputs_of(job: Job) -> dict[str, Any]:
-    """What the result of a job depends on, by name, with digests: its command, files, and the code of the bundles."""
+def inputs_of(job: Job, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the result of a job depends on, by name: its command, its files and the code of the bundles.
+
+    Args:
+        job: of a study.
+        known: what this returned earlier; files whose size and time are as then are not read again.
+    """
     inputs: dict[str, Any] = {"its command": list(job.command.words)}
-    inputs |= {_shown(path): _digest(path) for path in job.inputs}
+    inputs |= {_shown(path): _stamp(path, (known or {}).get(_shown(path))) for path in job.inputs}
     if {"monai.bundle", "scripts.evaluate"} & set(job.command.words):
-        digests = [_digest(file) for file in code_files()]
-        inputs["the code in common/ or requirements.txt"] = hashlib.sha256(
-            "".join(map(str, digests)).encode()
-        ).hexdigest()
+        digests = "".join(_digest(file, *_size_and_time(file)) for file in code_files())
+        inputs["the code in common/ or requirements.txt"] = hashlib.sha256(digests.encode()).hexdigest()
     return inputs
 
 
@@ -129,20 +133,32 @@ def code_files() -> list[Path]:
     return [*sorted((ROOT / "common").rglob("*.py")), ROOT / "requirements.txt"]
 
 
-def _digest(path: Path) -> Any:
-    """The SHA-256 of a file, or names, sizes and times of a folder's files; None if there is nothing."""
+def _stamp(path: Path, known: Any) -> Any:
+    """Size, time and SHA-256 of a file, or names, sizes and times of a folder's files; None if there is nothing.
+
+    `known` is returned for a file of the same content.
+    """
     if path.is_dir():
-        files = ((str(file.relative_to(path)), file.stat()) for file in sorted(path.rglob("*")) if file.is_file())
-        known = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files]
-        return hashlib.sha256(repr(known).encode()).hexdigest()
+        files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+        content = repr([(str(file.relative_to(path)), _size_and_time(file)) for file in files])
+        return hashlib.sha256(content.encode()).hexdigest()
     if not path.is_file():
         return None
+    size, time = _size_and_time(path)
+    earlier = known if isinstance(known, list) else []
+    if earlier[:2] == [size, time]:
+        return earlier
+    found = _digest(path, size, time)
+    return earlier if earlier[2:] == [found] else [size, time, found]
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
     stat = path.stat()
-    return _digest_of(path, stat.st_size, stat.st_mtime_ns)
+    return stat.st_size, stat.st_mtime_ns
 
 
 @cache
-def _digest_of(path: Path, size: int, time: int) -> str:
+def _digest(path: Path, size: int, time: int) -> str:
     return digest(path)
 
 
