@@ -15,7 +15,7 @@ import submitit
 from common.errors import ArgumentError, InputError, show
 from scripts.pools import map_in_processes
 
-__all__ = ["Array", "array_of"]
+__all__ = ["JobArray", "array_of"]
 
 FOLDER = ".slurm"  # in the output folder: what submitit writes, with the logs
 EVERY = 2.0  # seconds between two looks at the jobs
@@ -36,7 +36,7 @@ def _map(function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> lis
 
 
 @dataclass(frozen=True)
-class Array:
+class JobArray:
     """Jobs that can be submitted, and go on if this process ends.
 
     A function that a requeued job calls again must know what is done. It and its results must be picklable.
@@ -107,7 +107,7 @@ class Array:
         return results
 
 
-def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) -> Array:
+def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) -> JobArray:
     """Jobs whose logs go to a folder in `output`; writes nothing.
 
     Args:
@@ -126,7 +126,7 @@ def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) ->
         executor.update_parameters(name=name, **settings)
     except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
         raise ArgumentError(f"slurm={dict(settings)}: {' '.join(str(error).split()):.200}") from error
-    return Array(executor, output / FOLDER, jobs)
+    return JobArray(executor, output / FOLDER, jobs)
 
 
 def _failure_of(error: Exception) -> str:

@@ -21,7 +21,7 @@ from common.files import (
     expand_home,
     write_csv,
 )
-from scripts.arrays import Array, array_of
+from scripts.arrays import JobArray, array_of
 from scripts.datalists.build import check_outputs
 from scripts.datalists.cohort_checks import compare, describe
 from scripts.datalists.examine import Record
@@ -225,7 +225,7 @@ def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> 
         raise InputError(f"--root={root}: none of the {len(files)} files is below --root; expected {example} there")
 
 
-def _array(slurm: Mapping[str, Any], output: str | None, workers: int) -> Array:
+def _array(slurm: Mapping[str, Any], output: str | None, workers: int) -> JobArray:
     if output is None:
         raise InputError(f"--slurm={slurm}: expected --output too, a folder that all nodes share")
     if workers == 0:

@@ -15,7 +15,7 @@ from common.data.modalities import first_image
 from common.data.scan_checks import Problem, files_in
 from common.errors import show
 from common.files import atomic_write, read_json
-from scripts.arrays import Array
+from scripts.arrays import JobArray
 from scripts.datalists.examine import Image, Record, examine
 from scripts.pools import map_in_processes
 
@@ -32,7 +32,7 @@ def examine_all(
     convention: str | None,
     output: Path | None,
     workers: int,
-    array: Array | None = None,
+    array: JobArray | None = None,
 ) -> list[Record]:
     """Examine all cases but those of which `output` keeps a record, several at a time; prints how many it keeps.
 

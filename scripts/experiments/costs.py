@@ -17,7 +17,7 @@ from common.data.regions import regions_of
 from common.errors import ArgumentError, InputError
 from common.files import valid_json, write_json
 from common.options import OPTIONS, Options
-from scripts.experiments.jobs import Command, Job
+from scripts.experiments.jobs import CommandLine, StudyJob
 
 __all__ = [
     "batches_of_a_step",
@@ -51,7 +51,7 @@ LENGTH = ("iterations", "val_interval", "warmup_iterations", "save_interval", "k
 OF_BATCH = ("batch_size", "global_batch_size", "crops_per_volume", "modalities", "label_convention", "patch_size")
 
 
-def settings_of(job: Job) -> dict[str, Any]:
+def settings_of(job: StudyJob) -> dict[str, Any]:
     """The options of a training that say how much there is to do, from its configs and its command.
 
     Raises:
@@ -60,19 +60,19 @@ def settings_of(job: Job) -> dict[str, Any]:
     command = job.command
     words = tuple(word for word in command.words if _option(word) not in WITHOUT_EFFECT)
     try:
-        return dict(_settings(Command(words, command.folder)))
+        return dict(_settings(CommandLine(words, command.folder)))
     except ArgumentError as error:
         raise InputError(f"{job.name}: {error}") from error
 
 
 @cache  # a study has many trainings of one kind, and configs take a tenth of a second to read
-def _settings(command: Command) -> dict[str, Any]:
+def _settings(command: CommandLine) -> dict[str, Any]:
     parser = config_of(command)
     found = {name: parser.get_parsed_content(name) for name in (*LENGTH, *OF_BATCH) if name in parser}
     return {name: OPTIONS[name](value) for name, value in found.items()}
 
 
-def steps_of(job: Job, gpus: int) -> tuple[int | None, str]:
+def steps_of(job: StudyJob, gpus: int) -> tuple[int | None, str]:
     """The optimiser steps of a training; None, and why, where its datalist is not there yet.
 
     Raises:
@@ -103,13 +103,13 @@ def batches_of_a_step(settings: Mapping[str, Any], gpus: int) -> int:
     return accumulation_steps(settings.get("global_batch_size"), settings["batch_size"], gpus)
 
 
-def key_of(job: Job) -> str:
+def key_of(job: StudyJob) -> str:
     """What the cost of a step depends on: trainings with the same key cost the same."""
     words = [word for word in job.command.words if _option(word) not in {*WITHOUT_EFFECT, *LENGTH}]
     return " ".join([job.command.folder.name, *words])
 
 
-def costs_of(jobs: Mapping[str, Job], file: Path, measures: bool) -> dict[str, dict[str, Any]]:
+def costs_of(jobs: Mapping[str, StudyJob], file: Path, measures: bool) -> dict[str, dict[str, Any]]:
     """What a step of each kind of training costs, by `key_of`, of earlier measurements; the others are measured now.
 
     Args:
@@ -128,7 +128,7 @@ def costs_of(jobs: Mapping[str, Job], file: Path, measures: bool) -> dict[str, d
     return costs
 
 
-def estimate(job: Job, cost: Mapping[str, Any] | None, gpus: int) -> dict[str, Any]:
+def estimate(job: StudyJob, cost: Mapping[str, Any] | None, gpus: int) -> dict[str, Any]:
     """The steps of a training, and hours, memory and disk by the cost of a step, where it is known."""
     steps, why = steps_of(job, gpus)
     found: dict[str, Any] = {"steps": steps, "steps_unknown": why}
@@ -144,7 +144,7 @@ def estimate(job: Job, cost: Mapping[str, Any] | None, gpus: int) -> dict[str, A
     return found
 
 
-def measure(job: Job) -> dict[str, Any]:
+def measure(job: StudyJob) -> dict[str, Any]:
     """Train a few steps on made-up volumes of the size of a crop, with the job's own command.
 
     Returns:
@@ -174,7 +174,7 @@ def measure(job: Job) -> dict[str, Any]:
         }
 
 
-def config_of(command: Command, **replaced: Any) -> Any:
+def config_of(command: CommandLine, **replaced: Any) -> Any:
     """The `ConfigParser` of the run that a command starts, with its imports, ready to resolve content.
 
     Args:
@@ -194,7 +194,7 @@ def _option(word: str) -> str:
     return word.partition("=")[0].removeprefix("--")
 
 
-def _given(command: Command) -> dict[str, Any]:
+def _given(command: CommandLine) -> dict[str, Any]:
     """The options on a command, read as MONAI reads them."""
     options = {}
     for word in command.words:
@@ -204,7 +204,7 @@ def _given(command: Command) -> dict[str, Any]:
     return options
 
 
-def _trial(command: Command, folder: Path) -> list[str]:
+def _trial(command: CommandLine, folder: Path) -> list[str]:
     replaced = {
         "dataset_dir": folder,
         "datalist": folder / "datalist.json",

@@ -27,7 +27,7 @@ from common.errors import ArgumentError, InputError, show
 from common.files import digest, move_aside, read_json, write_json
 from common.locks import lock
 from common.training.signals import PREEMPTED
-from scripts.experiments.jobs import ROOT, Command, Job, Places
+from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob
 
 __all__ = [
     "Launcher",
@@ -43,7 +43,7 @@ __all__ = [
     "states_of",
 ]
 
-Launcher = Callable[[Job, Path, bool], "State"]  # (job, output folder, whether a stale result is redone) -> its state
+Launcher = Callable[[StudyJob, Path, bool], "State"]  # (job, output, whether a stale result is redone) -> its state
 LAST_LINE = 300  # characters
 AT_WORK: set[subprocess.Popen[bytes]] = set()  # commands of this process that have not ended
 
@@ -59,16 +59,16 @@ class State:
 # What is done, and what is stale
 
 
-def log_of(job: Job, output: Path) -> Path:
+def log_of(job: StudyJob, output: Path) -> Path:
     """The output of a job's command."""
     return _folder_of(job, output) / "run.log"
 
 
-def _folder_of(job: Job, output: Path) -> Path:
+def _folder_of(job: StudyJob, output: Path) -> Path:
     return output / "jobs" / job.name
 
 
-def states_of(jobs: Mapping[str, Job], output: Path) -> dict[str, State]:
+def states_of(jobs: Mapping[str, StudyJob], output: Path) -> dict[str, State]:
     """The state of each job; one that starts from a stale one is stale."""
     states: dict[str, State] = {}
     for name, job in jobs.items():
@@ -85,7 +85,7 @@ def counted(states: Mapping[str, State]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
 
-def state_of(job: Job, output: Path) -> State:
+def state_of(job: StudyJob, output: Path) -> State:
     """The state of a job by its own inputs and record."""
     folder = _folder_of(job, output)
     if (folder / "lock").exists():
@@ -95,7 +95,7 @@ def state_of(job: Job, output: Path) -> State:
     return _judge(job, output)
 
 
-def _judge(job: Job, output: Path) -> State:
+def _judge(job: StudyJob, output: Path) -> State:
     """The state of a job that no process works on."""
     if job.absent:
         return State("absent", job.absent)
@@ -113,7 +113,7 @@ def _judge(job: Job, output: Path) -> State:
     return State("stale", f"{changed[0]}{more} changed") if changed else State("done")
 
 
-def inputs_of(job: Job, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def inputs_of(job: StudyJob, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What the result of a job depends on, by name: its command, its files and the code of the bundles.
 
     Args:
@@ -178,7 +178,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
 # One job
 
 
-def execute(job: Job, output: Path, redo: bool = False, threads: int | None = None) -> State:
+def execute(job: StudyJob, output: Path, redo: bool = False, threads: int | None = None) -> State:
     """Run a job in this process, unless another process works on it or has done it.
 
     Output goes to `run.log` in the job's folder. Stale results, and those that another command began, are moved aside.
@@ -224,7 +224,7 @@ def execute(job: Job, output: Path, redo: bool = False, threads: int | None = No
         return state
 
 
-def _call(command: Command, log: Path, held: int, threads: int | None) -> int:
+def _call(command: CommandLine, log: Path, held: int, threads: int | None) -> int:
     """Run a command, which inherits the lock: it stays locked if this process is killed and the command is not."""
     shared = {"OMP_NUM_THREADS": str(threads)} if threads else {}
     with log.open("ab") as file:
@@ -267,7 +267,7 @@ def _last_line(log: Path) -> str:
 
 
 def select(
-    jobs: Mapping[str, Job], states: Mapping[str, State], only: str = "*", redo: bool = False
+    jobs: Mapping[str, StudyJob], states: Mapping[str, State], only: str = "*", redo: bool = False
 ) -> dict[str, State]:
     """The jobs to run, with their states: those of a pattern that are to do, and what they need.
 
@@ -313,7 +313,7 @@ def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = Non
 
     array_of(slurm, places.output, "study", 1)  # refuses bad settings before the first job
 
-    def launch(job: Job, output: Path, redo: bool) -> State:
+    def launch(job: StudyJob, output: Path, redo: bool) -> State:
         array = array_of(slurm, _folder_of(job, output), job.name.replace("/", "-"), 1)
         try:
             found: State = array.call(execute, job, output, redo)
@@ -325,7 +325,7 @@ def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = Non
 
 
 def run_jobs(
-    jobs: Mapping[str, Job], selected: Mapping[str, State], output: Path, launch: Launcher, at_once: int
+    jobs: Mapping[str, StudyJob], selected: Mapping[str, State], output: Path, launch: Launcher, at_once: int
 ) -> dict[str, State]:
     """Run the selected jobs, each after those that it needs, and print when each starts and how it ends.
 
@@ -389,7 +389,7 @@ def _sigterm_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _blocked(job: Job, jobs: Mapping[str, Job], output: Path, results: Mapping[str, State]) -> State | None:
+def _blocked(job: StudyJob, jobs: Mapping[str, StudyJob], output: Path, results: Mapping[str, State]) -> State | None:
     """The state of a job that needs one which is not done; another process may be at that one."""
     for need in job.needs:
         state = results.get(need) or state_of(jobs[need], output)

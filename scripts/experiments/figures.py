@@ -13,20 +13,20 @@ from matplotlib.ticker import MaxNLocator
 
 from common.errors import InputError
 from common.pages.charts import INK, SERIES, STYLE, WIDTH, svg
-from scripts.experiments.jobs import Job
+from scripts.experiments.jobs import StudyJob
 from scripts.experiments.rows import select
 from scripts.experiments.study import paper
 from scripts.experiments.tables import Table
 from scripts.report.charts import smooth
 from scripts.report.runs import read_runs
 
-__all__ = ["Curves", "cohort_chart", "curves_of", "few_shot_chart", "flow_chart", "losses_chart"]
+__all__ = ["LossCurves", "cohort_chart", "curves_of", "few_shot_chart", "flow_chart", "losses_chart"]
 
 HEIGHT = 2.9  # inches
 DASHES = ("-", "--", ":", "-.")
 
 
-class Curves(NamedTuple):
+class LossCurves(NamedTuple):
     """The losses of a row's runs: names, iterations and values of training and validation; and why some lack."""
 
     training: Sequence[tuple[str, Sequence[int], Sequence[float]]]
@@ -34,7 +34,7 @@ class Curves(NamedTuple):
     lacking: Sequence[str]
 
 
-def curves_of(rows: Mapping[str, Any], jobs: Mapping[str, Job]) -> Curves:
+def curves_of(rows: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> LossCurves:
     """The total losses of the runs of a figure's rows, from their run.json."""
     training: list[Any] = []
     validation: list[Any] = []
@@ -55,7 +55,7 @@ def curves_of(rows: Mapping[str, Any], jobs: Mapping[str, Job]) -> Curves:
                     training.append((name, run.train["iteration"], _floats(run.losses["total"])))
                 if run.metrics.get("total"):
                     validation.append((name, run.validation["iteration"], _floats(run.metrics["total"])))
-    return Curves(training, validation, lacking)
+    return LossCurves(training, validation, lacking)
 
 
 def losses_chart(which: str, curves: Sequence[tuple[str, Sequence[int], Sequence[float]]]) -> Markup:

@@ -16,7 +16,7 @@ import yaml
 from common.cli import command_line
 from common.errors import InputError
 
-__all__ = ["OWN", "ROOT", "Command", "Job", "Places", "jobs_of", "words_of"]
+__all__ = ["OWN", "ROOT", "CommandLine", "Places", "StudyJob", "jobs_of", "words_of"]
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = "own"  # layout of a cohort whose datalist is given
@@ -26,7 +26,7 @@ OF_MACHINE = ("num_workers", "cohort")  # options of a training that its evaluat
 
 
 @dataclass(frozen=True)
-class Command:
+class CommandLine:
     """The words of a command, with `python` for this Python, and the folder that it runs in."""
 
     words: tuple[str, ...]
@@ -44,7 +44,7 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Job:
+class StudyJob:
     """A unit of work, which makes one target.
 
     Attributes:
@@ -65,7 +65,7 @@ class Job:
     name: str
     entry: str
     values: Mapping[str, Any]
-    command: Command
+    command: CommandLine
     inputs: tuple[Path, ...]
     results: Path
     target: Path
@@ -111,7 +111,7 @@ class _Instance:
     name: str
     entry: Mapping[str, Any]
     values: Mapping[str, Any]
-    sources: Mapping[str, Job]
+    sources: Mapping[str, StudyJob]
     places: Places
 
     @property
@@ -143,17 +143,17 @@ class _Instance:
         return words_of(given, {**self.values, **self.files}, f"{part}.{self.name}.options")
 
 
-def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, Job]:
+def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
     """The jobs of a study by name, each after those that it needs.
 
     Raises:
         InputError: text in an entry names an axis that the entry does not have, or two jobs have the same name.
     """
-    jobs: dict[str, Job] = {}
-    instances: dict[str, list[Job]] = {}
+    jobs: dict[str, StudyJob] = {}
+    instances: dict[str, list[StudyJob]] = {}
     settings = study.get("settings", {})
 
-    def add(job: Job) -> Job:
+    def add(job: StudyJob) -> StudyJob:
         if job.name in jobs:
             raise InputError(f"{job.name}: two jobs have this name; expected values that differ when joined by -")
         return jobs.setdefault(job.name, job)
@@ -184,8 +184,8 @@ def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, Job]:
 
 
 def _joined(
-    entry: Mapping[str, Any], instances: Mapping[str, list[Job]]
-) -> Iterator[tuple[dict[str, Any], dict[str, Job]]]:
+    entry: Mapping[str, Any], instances: Mapping[str, list[StudyJob]]
+) -> Iterator[tuple[dict[str, Any], dict[str, StudyJob]]]:
     """Values of the axes, and the jobs to start from: all combinations whose shared axes agree.
 
     Values that the entry gives for an axis of its sources choose among theirs.
@@ -203,11 +203,11 @@ def _joined(
                 yield values | dict(zip(new, combination, strict=True)), dict(zip(sources, chosen, strict=True))
 
 
-def _cohort(layout: str, options: Mapping[str, Any], places: Places) -> Job:
+def _cohort(layout: str, options: Mapping[str, Any], places: Places) -> StudyJob:
     folder = places.output / "cohorts" / layout
     words = ("python", "-m", "scripts.phantoms", "make", f"--layout={layout}", f"--output={folder}")
-    command = Command((*words, *words_of(options, {}, f"cohorts.{layout}")))
-    return Job(f"cohorts/{layout}", layout, {}, command, (), folder, folder, layout=layout)
+    command = CommandLine((*words, *words_of(options, {}, f"cohorts.{layout}")))
+    return StudyJob(f"cohorts/{layout}", layout, {}, command, (), folder, folder, layout=layout)
 
 
 def _is_made(root: Path, places: Places) -> bool:
@@ -215,7 +215,7 @@ def _is_made(root: Path, places: Places) -> bool:
     return root.parent == places.output / "cohorts"
 
 
-def _datalist(of: _Instance, jobs: Mapping[str, Job]) -> Job:
+def _datalist(of: _Instance, jobs: Mapping[str, StudyJob]) -> StudyJob:
     target = of.places.output / "datalists" / f"{'-'.join([of.name, *_values_of(of.values)])}.json"
     absent, needs, inputs = of.absent, tuple(source.name for source in of.sources.values()), of.inputs
     kind = "fold" if "folds" in of.entry.get("options", {}) else "subset"
@@ -239,11 +239,11 @@ def _datalist(of: _Instance, jobs: Mapping[str, Job]) -> Job:
             absent = absent or "expected --dataset_dir, the folder of the datalist's paths"
         elif not root.is_dir():
             absent = absent or f"expected a folder {root}"
-    command = Command(("python", "-m", "scripts.datalists", *words, *of.options("datalists"), f"--output={target}"))
-    return Job(of.job, of.name, of.values, command, inputs, target, target, needs, absent, layout, root)
+    command = CommandLine(("python", "-m", "scripts.datalists", *words, *of.options("datalists"), f"--output={target}"))
+    return StudyJob(of.job, of.name, of.values, command, inputs, target, target, needs, absent, layout, root)
 
 
-def _run(of: _Instance) -> Job:
+def _run(of: _Instance) -> StudyJob:
     folder, absent, inputs = of.places.output / "runs" / of.job, of.absent, of.inputs
     if "bundle" in of.entry:
         command, configs = _training(of, folder)
@@ -261,13 +261,13 @@ def _run(of: _Instance) -> Job:
         if "pretrained" in of.sources:
             known["pretrained"] = of.sources["pretrained"].weights
         words = shlex.split(of.entry["command"])
-        command = Command(tuple(_fill(word, known, f"runs.{of.name}.command") for word in words))
+        command = CommandLine(tuple(_fill(word, known, f"runs.{of.name}.command") for word in words))
         target = folder / of.entry.get("target", "predictions")
     needs = tuple(source.name for source in of.sources.values())
-    return Job(of.job, of.name, of.values, command, inputs, folder, target, needs, absent)
+    return StudyJob(of.job, of.name, of.values, command, inputs, folder, target, needs, absent)
 
 
-def _training(of: _Instance, folder: Path) -> tuple[Command, tuple[Path, ...]]:
+def _training(of: _Instance, folder: Path) -> tuple[CommandLine, tuple[Path, ...]]:
     """The command of a training, and the files of the bundle that it reads."""
     bundle, gpus = ROOT / "bundles" / of.entry["bundle"], of.places.gpus
     overlays = [*of.entry["overlays"], *(["multi_gpu_train.yaml"] if gpus > 1 else [])]
@@ -283,10 +283,10 @@ def _training(of: _Instance, folder: Path) -> tuple[Command, tuple[Path, ...]]:
         "--resume=auto",
         *of.options("runs"),
     ]
-    return Command(tuple(words), bundle), tuple(bundle / file for file in files)
+    return CommandLine(tuple(words), bundle), tuple(bundle / file for file in files)
 
 
-def _evaluation(of: _Instance, job: Job) -> Job:
+def _evaluation(of: _Instance, job: StudyJob) -> StudyJob:
     """The job that scores what a run has made."""
     folder, datalist = job.results / "eval" / "evaluation", of.sources["datalist"]
     inputs = (job.target, datalist.target, *([datalist.root] if _is_made(datalist.root, of.places) else []))
@@ -305,9 +305,9 @@ def _evaluation(of: _Instance, job: Job) -> Job:
         protocol = f"--protocol={SCORING.get(datalist.layout, 'brats')}"
         words = ["python", "-m", "scripts.evaluate", f"--predictions={job.target}", *data, protocol, *split]
         words += [f"--output={folder}"]
-    command, needs = Command(tuple(words), bundle), (job.name, datalist.name)
+    command, needs = CommandLine(tuple(words), bundle), (job.name, datalist.name)
     name, target = f"{job.name}/evaluation", folder / "summary.json"
-    return Job(name, job.entry, job.values, command, inputs, folder, target, needs, job.absent, is_evaluation=True)
+    return StudyJob(name, job.entry, job.values, command, inputs, folder, target, needs, job.absent, is_evaluation=True)
 
 
 def _machine_options(entry: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
@@ -319,13 +319,13 @@ def _machine_options(entry: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
     return {name: given[name] for name in OF_MACHINE if name in given}
 
 
-def _pools(name: str, axis: str, evaluations: Sequence[Job], places: Places) -> Iterator[Job]:
+def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places) -> Iterator[StudyJob]:
     """The jobs that pool the evaluations of an entry over an axis, one for each combination of the other values.
 
     Raises:
         InputError: the entry does not have the axis, is not evaluated, or has a single value of the axis.
     """
-    groups: dict[str, list[Job]] = {}
+    groups: dict[str, list[StudyJob]] = {}
     for job in evaluations:
         if axis in job.values:
             rest = {other: value for other, value in job.values.items() if other != axis}
@@ -336,11 +336,11 @@ def _pools(name: str, axis: str, evaluations: Sequence[Job], places: Places) -> 
         folder, first = places.output / "runs" / label / "pooled", members[0]
         names = ",".join(_values_of({axis: job.values[axis]})[0] for job in members)
         words = ["python", "-m", "scripts.evaluate", "pool", *(str(job.results) for job in members)]
-        yield Job(
+        yield StudyJob(
             name=f"{label}/pooled",
             entry=first.entry,
             values={key: value for key, value in first.values.items() if key != axis},
-            command=Command((*words, f"--names={names}", f"--output={folder}")),
+            command=CommandLine((*words, f"--names={names}", f"--output={folder}")),
             inputs=tuple(job.results / file for job in members for file in OF_EVALUATION),
             results=folder,
             target=folder / "summary.json",
@@ -350,7 +350,7 @@ def _pools(name: str, axis: str, evaluations: Sequence[Job], places: Places) -> 
         )
 
 
-def _data_of(datalist: Job) -> tuple[str, str]:
+def _data_of(datalist: StudyJob) -> tuple[str, str]:
     """The options of a bundle that say where its data is."""
     return f"--dataset_dir={datalist.root}", f"--datalist={datalist.target}"
 

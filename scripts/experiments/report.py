@@ -12,7 +12,7 @@ from common.pages.templates import render
 from scripts.experiments import figures
 from scripts.experiments.demographics import demographics
 from scripts.experiments.engine import State
-from scripts.experiments.jobs import Job
+from scripts.experiments.jobs import StudyJob
 from scripts.experiments.networks import Setting, encoders
 from scripts.experiments.study import SCORED, paper
 from scripts.experiments.tables import Cell, Entry, Table, table_of
@@ -46,7 +46,7 @@ AVERAGE = "average"
 
 def write_report(
     study: Mapping[str, Any],
-    jobs: Mapping[str, Job],
+    jobs: Mapping[str, StudyJob],
     states: Mapping[str, State],
     output: Path,
     participants: str | None = None,
@@ -116,7 +116,7 @@ def _names(numbers: Sequence[int]) -> list[str]:
     return names
 
 
-def _losses(spec: Mapping[str, Any], jobs: Mapping[str, Job]) -> dict[str, Any]:
+def _losses(spec: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> dict[str, Any]:
     curves = figures.curves_of(spec["rows"], jobs)
     found = {"training": curves.training, "validation": curves.validation}
     charts = [figures.losses_chart(which, values) for which, values in found.items() if values]

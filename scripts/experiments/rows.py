@@ -16,13 +16,13 @@ from common.inference.results import PAGE, RESAMPLES
 from common.metrics.protocols import PRESENT
 from scripts.evaluate.compare import DIGITS
 from scripts.experiments.engine import State
-from scripts.experiments.jobs import Job
+from scripts.experiments.jobs import StudyJob
 from scripts.experiments.study import ROW_KEYS
 
 __all__ = [
-    "Contrast",
+    "RowContrast",
     "RowRun",
-    "Scores",
+    "RowScores",
     "contrast",
     "estimate",
     "interval",
@@ -32,7 +32,7 @@ __all__ = [
     "spread",
 ]
 
-Scores = Mapping[str, ArrayLike]  # by case: [regions], NaN for a region that does not count; or a single figure
+RowScores = Mapping[str, ArrayLike]  # by case: [regions], NaN for a region that does not count; or a single figure
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class RowRun:
     """
 
     values: Mapping[str, Any]
-    scores: Scores | None
+    scores: RowScores | None
     reason: str
     is_stale: bool
     record: Path | None
     page: Path | None
 
 
-def select(row: Mapping[str, Any], jobs: Mapping[str, Job]) -> list[Job]:
+def select(row: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> list[StudyJob]:
     """The runs of a row, without their evaluations: those of its entry that have the row's values."""
     fixed = {axis: value for axis, value in row.items() if axis not in ROW_KEYS}
     return [
@@ -70,7 +70,7 @@ def select(row: Mapping[str, Any], jobs: Mapping[str, Job]) -> list[Job]:
 
 def runs_of(
     row: Mapping[str, Any],
-    jobs: Mapping[str, Job],
+    jobs: Mapping[str, StudyJob],
     states: Mapping[str, State],
     metric: str,
     regions: Sequence[str] | None,
@@ -88,7 +88,7 @@ def runs_of(
 
 
 def _run(
-    job: Job, jobs: Mapping[str, Job], states: Mapping[str, State], metric: str, regions: Sequence[str] | None
+    job: StudyJob, jobs: Mapping[str, StudyJob], states: Mapping[str, State], metric: str, regions: Sequence[str] | None
 ) -> RowRun:
     name = f"{job.name}/evaluation"
     folder, state, scores, page = jobs[name].results, states[name], None, None
@@ -111,7 +111,7 @@ def _existing(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _why(name: str, jobs: Mapping[str, Job], states: Mapping[str, State]) -> str:
+def _why(name: str, jobs: Mapping[str, StudyJob], states: Mapping[str, State]) -> str:
     """Why a job is not done: its own state, or that of the first job that stopped before it."""
     if states[name].name != "missing":
         return _words(states[name])
@@ -148,7 +148,7 @@ def scores_of(evaluation: Evaluation, metric: str, regions: Sequence[str] | None
     return dict(zip(evaluation.cases, values.T, strict=True))
 
 
-def estimate(runs: Sequence[Scores]) -> float:
+def estimate(runs: Sequence[RowScores]) -> float:
     """The mean over the runs of each run's score, as the paper averages folds and subsets.
 
     The score of a run is the mean over the regions of each region's mean over the cases in which it counts.
@@ -156,12 +156,12 @@ def estimate(runs: Sequence[Scores]) -> float:
     return float(np.mean(_scores_of_runs(runs)))
 
 
-def spread(runs: Sequence[Scores]) -> float:
+def spread(runs: Sequence[RowScores]) -> float:
     """The sample standard deviation of the runs' scores; NaN for one run."""
     return float(np.std(_scores_of_runs(runs), ddof=1)) if len(runs) > 1 else math.nan
 
 
-def interval(runs: Sequence[Scores], seed: int = 0) -> tuple[float, float]:
+def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
     """The 95 % percentile bootstrap interval of `estimate`, over cases; the runs are fixed.
 
     Runs on the same test cases (seeds, subsets) are averaged case by case, and a case is drawn with the scores of all
@@ -171,7 +171,7 @@ def interval(runs: Sequence[Scores], seed: int = 0) -> tuple[float, float]:
     """
     from scipy.stats import bootstrap  # here: it takes half a second to import
 
-    sets: dict[tuple[str, ...], list[Scores]] = {}
+    sets: dict[tuple[str, ...], list[RowScores]] = {}
     for scores in runs:
         sets.setdefault(tuple(sorted(scores)), []).append(scores)
     values = [np.mean([_array(scores, cases) for scores in found], axis=0) for cases, found in sets.items()]
@@ -189,7 +189,7 @@ def interval(runs: Sequence[Scores], seed: int = 0) -> tuple[float, float]:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-class Contrast(NamedTuple):
+class RowContrast(NamedTuple):
     """A row against another. Numbers that cannot be known are NaN.
 
     Attributes:
@@ -208,7 +208,7 @@ class Contrast(NamedTuple):
     p: float = math.nan
 
 
-def contrast(ours: Sequence[Scores], others: Sequence[Scores], seed: int = 0) -> Contrast:
+def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int = 0) -> RowContrast:
     """Compare two rows on the cases that both have, over trainings as well as over cases.
 
     Test sets that differ, such as those of folds, have a gain each, and Student's t tests their mean. On a single test
@@ -227,12 +227,12 @@ def contrast(ours: Sequence[Scores], others: Sequence[Scores], seed: int = 0) ->
     first, second = (_by_set(runs, _counting(ours) & _counting(others)) for runs in (ours, others))
     sets = sorted(first.keys() & second.keys())
     if not sets:
-        return Contrast(0, (0, 0), math.nan)
+        return RowContrast(0, (0, 0), math.nan)
     pairs = [(np.stack(first[cases]), np.stack(second[cases])) for cases in sets]
     gains = [float(_score(mine.mean(axis=0)) - _score(other.mean(axis=0))) for mine, other in pairs]
     gain = float(np.mean(gains))
     trainings = sum(len(mine) for mine, _ in pairs), sum(len(other) for _, other in pairs)
-    known = Contrast(len({case for cases in sets for case in cases}), trainings, gain)
+    known = RowContrast(len({case for cases in sets for case in cases}), trainings, gain)
     if len(sets) > 1:
         if np.ptp(gains) < 10.0**-DIGITS:  # no error to compare with
             return known
@@ -249,15 +249,15 @@ def contrast(ours: Sequence[Scores], others: Sequence[Scores], seed: int = 0) ->
     return known._replace(low=gain - margin, high=gain + margin, p=float(2 * t.sf(abs(gain) / error, freedom)))
 
 
-def _counting(runs: Sequence[Scores]) -> set[str]:
+def _counting(runs: Sequence[RowScores]) -> set[str]:
     """The cases that count in some region."""
     return {
         case for scores in runs for case, value in scores.items() if not np.isnan(np.asarray(value, dtype=float)).all()
     }
 
 
-def _by_set(runs: Sequence[Scores], known: Set[str]) -> dict[tuple[str, ...], list[NDArray[np.float64]]]:
-    """Scores [regions, cases] of the runs of each test set, which has the cases that are known alone."""
+def _by_set(runs: Sequence[RowScores], known: Set[str]) -> dict[tuple[str, ...], list[NDArray[np.float64]]]:
+    """RowScores [regions, cases] of the runs of each test set, which has the cases that are known alone."""
     found: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
     for scores in runs:
         if cases := tuple(sorted(scores.keys() & known)):
@@ -278,11 +278,11 @@ def _drawn(mine: NDArray[np.float64], other: NDArray[np.float64], draw: np.rando
     return gains
 
 
-def _scores_of_runs(runs: Sequence[Scores]) -> list[float]:
+def _scores_of_runs(runs: Sequence[RowScores]) -> list[float]:
     return [float(_score(_array(scores, list(scores)))) for scores in runs]
 
 
-def _array(scores: Scores, cases: Sequence[str]) -> NDArray[np.float64]:
+def _array(scores: RowScores, cases: Sequence[str]) -> NDArray[np.float64]:
     """The scores of cases, [regions, cases]."""
     return np.array([np.atleast_1d(np.asarray(scores[case], dtype=float)) for case in cases]).T
 

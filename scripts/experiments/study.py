@@ -98,7 +98,7 @@ TABLE = _object(
         "else": {"properties": {"table": True, "note": True}, "additionalProperties": False},
     },
 )
-SCHEMA = _object(
+STUDY_SCHEMA = _object(
     {
         "title": {"type": "string"},
         "cohorts": _each(OPTIONS, LAYOUT),
@@ -143,7 +143,7 @@ def check(content: Any, name: str) -> None:
     Raises:
         InputError: names the key, its value and what was expected.
     """
-    check_schema(content, SCHEMA, name, "a study")
+    check_schema(content, STUDY_SCHEMA, name, "a study")
     _check_sources(content, name)
     for place, table in enumerate(content.get("tables", [])):
         _check_table(content, table, f"{name}: tables.{place}")

@@ -9,13 +9,13 @@ from typing import Any
 from common.metrics.protocols import protocol
 from scripts.evaluate.compare import adjusted, more_is_better
 from scripts.experiments.engine import State
-from scripts.experiments.jobs import Job
-from scripts.experiments.rows import Contrast, RowRun, Scores, contrast, estimate, interval, runs_of, spread
+from scripts.experiments.jobs import StudyJob
+from scripts.experiments.rows import RowContrast, RowRun, RowScores, contrast, estimate, interval, runs_of, spread
 from scripts.experiments.study import axes_of, names_of, paper
 
 __all__ = ["Cell", "Entry", "Table", "table_of"]
 
-NO_CONTRAST = Contrast(0, (0, 0), math.nan)
+NO_CONTRAST = RowContrast(0, (0, 0), math.nan)
 ABSENT = "not in this study"
 WORDS = "Dice, of cases with the region"  # in place of Dice; DIFF-23
 
@@ -72,7 +72,7 @@ class Entry:
     is_stale: bool = False
     reason: str = ""
     baseline: str = ""
-    contrast: Contrast = NO_CONTRAST
+    contrast: RowContrast = NO_CONTRAST
     p_holm: float = math.nan
     cells: tuple[Cell, ...] = ()
     digits: int = 4
@@ -99,7 +99,7 @@ def table_of(
     spec: Mapping[str, Any],
     name: str,
     study: Mapping[str, Any],
-    jobs: Mapping[str, Job],
+    jobs: Mapping[str, StudyJob],
     states: Mapping[str, State],
 ) -> Table:
     """A table of scores.
@@ -171,7 +171,7 @@ def _digits(figures: Sequence[float | None]) -> int:
     return max((len(repr(value).partition(".")[2]) for value in figures if value is not None), default=4)
 
 
-def _scores(runs: Sequence[RowRun]) -> list[Scores]:
+def _scores(runs: Sequence[RowRun]) -> list[RowScores]:
     return [run.scores for run in runs if run.scores is not None]
 
 

@@ -9,7 +9,7 @@ from common.errors import check_number, choice, show
 from common.files import write_json
 from common.values import flag
 from scripts.experiments.engine import State, counted, launcher, log_of, run_jobs, select, states_of
-from scripts.experiments.jobs import Job
+from scripts.experiments.jobs import StudyJob
 from scripts.folds.setup import set_up
 
 __all__ = ["folds"]
@@ -93,7 +93,7 @@ def _words(names: str | Sequence[str] | None) -> list[str]:
     return [str(name) for name in (names.split(",") if isinstance(names, str) else names or [])]
 
 
-def _unfinished(jobs: Mapping[str, Job], states: Mapping[str, State], output: Path) -> list[str]:
+def _unfinished(jobs: Mapping[str, StudyJob], states: Mapping[str, State], output: Path) -> list[str]:
     """Why there is no summary: a line for each job that is not done, but for those that wait for one of them."""
     told = []
     for name, state in states.items():

@@ -16,7 +16,7 @@ from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.splits import hold_out, numbers_of
 from scripts.experiments.costs import config_of, steps_of
-from scripts.experiments.jobs import OWN, ROOT, Command, Job, Places, jobs_of
+from scripts.experiments.jobs import OWN, ROOT, CommandLine, Places, StudyJob, jobs_of
 
 __all__ = ["Setup", "set_up"]
 
@@ -42,13 +42,13 @@ class Setup:
     entry: Mapping[str, Any]
     numbers: Sequence[int]
     places: Places
-    jobs: Mapping[str, Job]
+    jobs: Mapping[str, StudyJob]
 
-    def training(self, number: int) -> Job:
+    def training(self, number: int) -> StudyJob:
         """The job that trains a fold."""
         return self.jobs[f"{self.bundle}/fold{number}"]
 
-    def evaluation(self, number: int) -> Job:
+    def evaluation(self, number: int) -> StudyJob:
         """The job that predicts and scores the held-out cases of a fold."""
         return self.jobs[f"{self.bundle}/fold{number}/evaluation"]
 
@@ -191,7 +191,7 @@ def _check_configs(setup: Setup) -> Any:
     return options
 
 
-def _resolved(command: Command, datalist: Path, *names: str) -> Any:
+def _resolved(command: CommandLine, datalist: Path, *names: str) -> Any:
     """Resolve keys of a config as a run of a bundle with this command does; returns the content of the first."""
     # The datalist of the fold is made later; a cluster's head node has no GPU
     parser = config_of(command, datalist=str(datalist), device="cpu")

@@ -11,7 +11,7 @@ import yaml
 from common.files import read_json
 from common.inference.results import PAGE
 from common.weights.formats import STATED
-from scripts.experiments.jobs import ROOT, Command, words_of
+from scripts.experiments.jobs import ROOT, CommandLine, words_of
 from scripts.folds.setup import Setup
 
 __all__ = ["inference", "lines", "summarise"]
@@ -62,7 +62,7 @@ def _figures(pooled: Mapping[str, Any], means: Sequence[float | None]) -> dict[s
     }
 
 
-def inference(setup: Setup) -> Command:
+def inference(setup: Setup) -> CommandLine:
     """The command that segments new scans with the models of all folds as one ensemble."""
     bundle: Path = ROOT / "bundles" / setup.bundle
     known = yaml.safe_load((bundle / "configs" / "inference.yaml").read_text(encoding="utf-8"))
@@ -78,7 +78,7 @@ def inference(setup: Setup) -> Command:
         *("--dataset_dir=SCANS", "--output_dir=PREDICTIONS"),
         *words_of({"checkpoint": checkpoints, **options}, {}, "inference"),
     ]
-    return Command(tuple(words), bundle)
+    return CommandLine(tuple(words), bundle)
 
 
 def lines(content: Mapping[str, Any], numbers: Sequence[int]) -> list[str]:

@@ -19,7 +19,7 @@ from common.locks import claimed
 from common.pages.templates import render
 from common.prepare.figures import MEANINGS, Figures, rows, shown
 from common.prepare.subject import Settings
-from scripts.arrays import Array
+from scripts.arrays import JobArray
 from scripts.pools import map_in_processes
 from scripts.prepare.scans import Subject
 from scripts.prepare.subjects import (
@@ -44,7 +44,7 @@ def prepare_cohort(
     output: Path,
     jobs: int,
     accepted: Collection[str] = (),
-    array: Array | None = None,
+    array: JobArray | None = None,
 ) -> list[Outcome]:
     """Prepare subjects, and write datalist.json, quality.csv and overview.html.
 
@@ -84,7 +84,7 @@ def prepare_cohort(
 
 
 def run_in_processes(
-    work: Mapping[str, Callable[[], Outcome]], jobs: int, unit: str, array: Array | None = None
+    work: Mapping[str, Callable[[], Outcome]], jobs: int, unit: str, array: JobArray | None = None
 ) -> list[Outcome]:
     """Do each subject's work in `jobs` processes with a share of the cores each; any failure is an outcome.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.metrics.protocols import Scores, protocol
 from scripts.experiments.engine import State
-from scripts.experiments.jobs import Job, Places, jobs_of
+from scripts.experiments.jobs import Places, StudyJob, jobs_of
 from tests.scripts.evaluate.evaluations import write_evaluation
 
 ROOTS = {layout: Path("/data") / layout for layout in ("ukb", "brats", "atlas")}
@@ -24,11 +24,11 @@ def study_of(runs: Mapping, tables: Sequence[Mapping], axis: str = "fold", value
     }
 
 
-def expand(study: Mapping, output: Path) -> dict[str, Job]:
+def expand(study: Mapping, output: Path) -> dict[str, StudyJob]:
     return jobs_of(study, Places(output, ROOTS))
 
 
-def evaluate(job: Job, dice: Mapping[str, Sequence[float]], kind: str = "brats") -> None:
+def evaluate(job: StudyJob, dice: Mapping[str, Sequence[float]], kind: str = "brats") -> None:
     """Write the evaluation of a job: Dice of each case in each region; other metrics are zero."""
     measured = protocol(kind)
     regions = REGIONS if kind == "brats" else ("lesion",)
@@ -43,7 +43,7 @@ def evaluate(job: Job, dice: Mapping[str, Sequence[float]], kind: str = "brats")
     write_evaluation(job.results, scores, measured)
 
 
-def states(jobs: Mapping[str, Job], **others: State) -> dict[str, State]:
+def states(jobs: Mapping[str, StudyJob], **others: State) -> dict[str, State]:
     """Everything is done but `others`, by the job's name with _ for / and -."""
     found = {}
     for name in jobs:

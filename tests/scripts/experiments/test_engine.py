@@ -12,7 +12,7 @@ import pytest
 from common.errors import ArgumentError
 from scripts.experiments import engine
 from scripts.experiments.__main__ import plan, run
-from scripts.experiments.jobs import Command, Job
+from scripts.experiments.jobs import CommandLine, StudyJob
 from tests.support import ROOT, execute
 
 
@@ -93,7 +93,7 @@ def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):
     made.write_text("b")
     monkeypatch.setattr(engine, "code_files", lambda: [code])
     training, other = (
-        Job(name, name, {}, Command(("true", *words)), (), tmp_path / name, made)
+        StudyJob(name, name, {}, CommandLine(("true", *words)), (), tmp_path / name, made)
         for name, words in {"t": ["monai.bundle"], "o": ["scripts.datalists"]}.items()
     )
     assert {engine.execute(job, tmp_path).name for job in (training, other)} == {"done"}
