@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, one_line
-from .scan_checks import Problem, broken_file, check_headers
+from ..errors import InputError
+from .scan_checks import Problem, check_headers, read_scan
+from .volumes import canonical
 
 __all__ = [
     "BRAIN",
@@ -102,15 +103,15 @@ def measure_cases(cases: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def _read(case: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Image [C, H, W, D] and affine, in RAS orientation."""
-    import nibabel  # here, as it is slow to import
-
     check_headers([case])
-    try:
-        scans = [nibabel.as_closest_canonical(nibabel.load(file)) for file in case["image"] if file]
-        return np.stack([np.asarray(scan.dataobj, dtype=np.float32) for scan in scans]), scans[0].affine
-    except Exception as error:  # readers raise many kinds for damaged files
-        file, reason = broken_file(case["image"]) or (case["image"][0], one_line(error))
-        raise InputError(f"subject {case['subject']}: {file}: {reason}; expected a NIfTI file") from error
+    scans = []
+    for file in filter(None, case["image"]):
+        try:
+            scan, voxels = read_scan(file, dtype=np.float32)
+        except InputError as error:
+            raise InputError(f"subject {case['subject']}: {error}") from error
+        scans.append(canonical(voxels, scan.affine))
+    return np.stack([voxels for voxels, _ in scans]), scans[0][1]
 
 
 def union(found: Sequence[Ranges]) -> dict[str, list[Any]]:

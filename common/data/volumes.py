@@ -11,7 +11,7 @@ import numpy as np
 
 from ..files import atomic_write
 
-__all__ = ["length_of", "open_volume", "read_stored", "read_voxels", "write_volume"]
+__all__ = ["canonical", "length_of", "open_volume", "read_stored", "read_voxels", "write_volume"]
 
 GZIP = 31  # zlib's number for its format with the checksum
 AFTER = 2**20  # bytes that may follow the voxels
@@ -66,6 +66,14 @@ def _verified(scan: Any, path: str | Path) -> Any:
     if name.endswith(".nii") and (size := Path(path).stat().st_size) < length_of(scan):
         raise EOFError(f"{size} of {length_of(scan)} bytes")  # before a reader allocates memory for them
     return proxy
+
+
+def canonical(voxels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels [x, y, z] and affine in the orientation nearest to RAS, without resampling."""
+    import nibabel
+
+    turned = nibabel.as_closest_canonical(nibabel.Nifti1Image(voxels, affine))
+    return np.asarray(turned.dataobj), turned.affine
 
 
 def length_of(scan: Any) -> int:

@@ -24,7 +24,7 @@ from common.data.scan_checks import (
     unreadable,
     whole_labels,
 )
-from common.data.volumes import read_stored
+from common.data.volumes import canonical, read_stored
 from common.errors import InputError
 from common.inference.panels import centre_of, grey_levels, panel, png
 
@@ -110,11 +110,11 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
             if convention is not None and (found is None or CHECKS[found.check] != "error"):
                 lesions = _millilitres(values, counts, scan.affine, convention)
             if found is None or found.check == "label_values":
-                digests[file], label = _digest(volume), volume
+                digests[file], label = _digest(volume), canonical(volume, scan.affine)[0]
         elif (found := image_problem(file, volume)) is None:
             images[file], tissue = _figures(volume, scan.affine)
             digests[file] = _digest(volume)
-            volumes.append((volume, scan.affine))
+            volumes.append(canonical(volume, scan.affine))
             found = _clipped(file, stored, tissue)
         problems += [found] if found else []
     problems += _copies(case, digests)
@@ -130,7 +130,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
         *_grid(reference),
         images=tuple(map(images.get, case["image"])),
         digests=tuple(digests.get(file, b"") for file in files),
-        preparation=_preparation(volumes) if is_sound else None,
+        preparation=measure(np.stack([each for each, _ in volumes]), volumes[0][1]) if is_sound else None,
         volumes=lesions,
         thumbnail=_thumbnail(*volumes[0], label) if volumes else b"",
     )
@@ -148,34 +148,21 @@ def _grid(scan: Any) -> tuple[str, tuple[float, ...]]:
     return "".join(nibabel.aff2axcodes(scan.affine)), tuple(map(float, spacing))
 
 
-def _thumbnail(volume: np.ndarray, affine: np.ndarray, label: np.ndarray | None) -> bytes:
+def _thumbnail(image: np.ndarray, affine: np.ndarray, label: np.ndarray | None) -> bytes:
     """The axial slice with most of the label, outlined if the label has the image's shape; or else the middle one."""
-    import nibabel  # here, as `--help` need not wait for it
-
-    same = [volume] if label is None or label.shape != volume.shape else [volume, label]
-    turned = [nibabel.as_closest_canonical(nibabel.Nifti1Image(voxels, affine)) for voxels in same]
-    image, *mask = (np.asarray(each.dataobj) for each in turned)
-    inside = mask[0] != 0 if mask else np.zeros(image.shape, bool)
-    spacing = nibabel.affines.voxel_sizes(turned[0].affine)
+    inside = np.zeros(image.shape, bool) if label is None or label.shape != image.shape else label != 0
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
     return png(panel(grey_levels(image), "axial", centre_of(inside)[2], spacing, {LESION: inside}, EDGE))
 
 
 def _millilitres(values: np.ndarray, counts: np.ndarray, affine: np.ndarray, convention: str) -> dict[str, float]:
     """The volume of each region by the number of voxels that each value has."""
     each = abs(float(np.linalg.det(affine[:3, :3]))) / 1000  # mL of a voxel
-    found = dict(zip(values.astype(int).tolist(), counts.tolist(), strict=True))
+    found = dict(zip(np.rint(values).astype(int).tolist(), counts.tolist(), strict=True))
     return {
         name: round(each * sum(found.get(value, 0) for value in region), 4)
         for name, region in regions_of(convention).items()
     }
-
-
-def _preparation(volumes: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, list[Any]]:
-    """The figures of images on one grid, each with its affine."""
-    import nibabel  # here, as `--help` need not wait for it
-
-    turned = [nibabel.as_closest_canonical(nibabel.Nifti1Image(*volume)) for volume in volumes]
-    return measure(np.stack([np.asarray(volume.dataobj) for volume in turned]), turned[0].affine)
 
 
 def _scaled(values: np.ndarray, scan: Any) -> np.ndarray:

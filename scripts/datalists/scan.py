@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common.data.layouts.cohorts import read_cohort
-from common.data.layouts.found import DataSet, Subject, folders_in, person_of
+from common.data.layouts.found import DataSet, SubjectFiles, folders_in, person_of
 from common.data.layouts.names import LABEL, Naming
 from common.data.layouts.reading import layouts_of, read_layout
 from common.data.modalities import SPELLINGS
@@ -140,7 +140,7 @@ def _refuse_clashes(data: DataSet) -> None:
         )
 
 
-def _with_images(data: DataSet) -> list[Subject]:
+def _with_images(data: DataSet) -> list[SubjectFiles]:
     """The subjects that have an image, sorted by name; prints what is left out."""
     subjects = sorted(data.subjects.values(), key=lambda subject: subject.name)
     alone = [str(subject.label) for subject in subjects if not subject.images]
@@ -158,7 +158,7 @@ def _with_images(data: DataSet) -> list[Subject]:
     return found
 
 
-def _modalities(data: DataSet, subjects: list[Subject], naming: Naming, keep_missing: bool) -> tuple[str, ...]:
+def _modalities(data: DataSet, subjects: list[SubjectFiles], naming: Naming, keep_missing: bool) -> tuple[str, ...]:
     """The modalities that are asked for, or those that every subject has, or any."""
     counts: dict[str, int] = {}
     for subject in subjects:
@@ -189,7 +189,7 @@ def _modalities(data: DataSet, subjects: list[Subject], naming: Naming, keep_mis
 
 
 def _convention(
-    data: DataSet, subjects: list[Subject], naming: Naming, regions: str | None, workers: int
+    data: DataSet, subjects: list[SubjectFiles], naming: Naming, regions: str | None, workers: int
 ) -> str | None:
     """The label convention: what is given, what the layout states, or what the label maps say; None without any."""
     labels = [subject.label for subject in subjects if subject.label is not None]
@@ -205,7 +205,7 @@ def _convention(
     return convention
 
 
-def _people(subjects: list[Subject], pattern: str | None) -> dict[str, str]:
+def _people(subjects: list[SubjectFiles], pattern: str | None) -> dict[str, str]:
     """Subject -> person."""
     if pattern is None:
         return {subject.name: subject.person or person_of(subject.name) for subject in subjects}
@@ -225,7 +225,7 @@ def _people(subjects: list[Subject], pattern: str | None) -> dict[str, str]:
     return people
 
 
-def _visit(subject: Subject, person: str, modalities: Sequence[str]) -> Visit:
+def _visit(subject: SubjectFiles, person: str, modalities: Sequence[str]) -> Visit:
     image = tuple(subject.images.get(modality, "") for modality in modalities)
     missing = tuple(modality for modality in modalities if modality not in subject.images)
     return Visit(subject.name, person, image, subject.label, missing)

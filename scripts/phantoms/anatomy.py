@@ -14,8 +14,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 __all__ = [
-    "Grid",
     "Head",
+    "PhantomGrid",
     "Swelling",
     "add_glioma",
     "add_hyperintensities",
@@ -37,7 +37,7 @@ FACE_AND_NECK = (((0, 42, -58), (62, 54, 60)), ((0, -25, -80), (66, 76, 62)))  #
 
 
 @dataclass(frozen=True)
-class Grid:
+class PhantomGrid:
     """Voxels of a volume: `shape`, edge length `spacing` (mm) and the 4 x 4 `affine` from voxel to MNI space (mm)."""
 
     shape: tuple[int, int, int]
@@ -93,7 +93,7 @@ class Head:
     in the template that these voxels were taken from.
     """
 
-    grid: Grid
+    grid: PhantomGrid
     inside: NDArray[np.bool_]
     positions: Array
     origins: Array
@@ -102,7 +102,7 @@ class Head:
     labels: NDArray[np.uint8]
 
     def field(self, rng: Generator, scale: float) -> Array:
-        """A smooth random field (see `Grid.smooth_field`) at this head's voxels."""
+        """A smooth random field (see `PhantomGrid.smooth_field`) at this head's voxels."""
         return self.grid.smooth_field(rng, scale)[self.inside]
 
     def replace(self, tissue: str, share: Array) -> None:
@@ -165,7 +165,7 @@ def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, 
     return rng.choice(candidates[above_cerebellum], count).astype(np.float32)
 
 
-def make_head(rng: Generator, grid: Grid, swellings: Sequence[Swelling], skull_stripped: bool) -> Head:
+def make_head(rng: Generator, grid: PhantomGrid, swellings: Sequence[Swelling], skull_stripped: bool) -> Head:
     """A randomly deformed head: the brain alone, or with skull, scalp, face and neck.
 
     Args:
@@ -189,7 +189,7 @@ def make_head(rng: Generator, grid: Grid, swellings: Sequence[Swelling], skull_s
     return head
 
 
-def _warp(rng: Generator, grid: Grid, positions: Array, swellings: Sequence[Swelling]) -> Array:
+def _warp(rng: Generator, grid: PhantomGrid, positions: Array, swellings: Sequence[Swelling]) -> Array:
     """Where in the template each position comes from, mm: affine, smooth and local deformation."""
     from scipy.spatial.transform import Rotation
 

@@ -22,8 +22,8 @@ from scripts.phantoms.anatomy import (
     OEDEMA,
     STROKE,
     VENTRICLES,
-    Grid,
     Head,
+    PhantomGrid,
     Swelling,
     hyperintensities,
     make_head,
@@ -38,7 +38,7 @@ __all__ = [
     "MIMICS",
     "Difficulty",
     "HardHead",
-    "Volumes",
+    "LesionVolumes",
     "make_hard_head",
 ]
 
@@ -46,7 +46,7 @@ Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Volumes:
+class LesionVolumes:
     """Log-normal volumes of lesions in cm3: `median`, standard deviation `spread` of the logarithm, clipped."""
 
     median: float
@@ -55,7 +55,7 @@ class Volumes:
     most: float
 
     def draw(self, rng: Generator, count: int) -> NDArray[np.float64]:
-        """Volumes in descending order, cm3."""
+        """LesionVolumes in descending order, cm3."""
         drawn = np.exp(rng.normal(np.log(self.median), self.spread, count))
         return np.sort(np.clip(drawn, self.least, self.most))[::-1]
 
@@ -64,14 +64,14 @@ class Volumes:
 class Difficulty:
     """What differs between the difficult cohorts: volumes of lesions by disease; least and most contrast (uniform)."""
 
-    tumours: Volumes
-    strokes: Volumes
+    tumours: LesionVolumes
+    strokes: LesionVolumes
     contrast: tuple[float, float]
 
 
 DIFFICULT = {
-    "medium": Difficulty(Volumes(6.0, 1.0, 0.5, 60.0), Volumes(5.0, 1.0, 0.5, 60.0), (0.6, 1.0)),
-    "hard": Difficulty(Volumes(0.8, 1.4, 0.03, 30.0), Volumes(0.7, 1.5, 0.02, 40.0), (0.3, 0.9)),
+    "medium": Difficulty(LesionVolumes(6.0, 1.0, 0.5, 60.0), LesionVolumes(5.0, 1.0, 0.5, 60.0), (0.6, 1.0)),
+    "hard": Difficulty(LesionVolumes(0.8, 1.4, 0.03, 30.0), LesionVolumes(0.7, 1.5, 0.02, 40.0), (0.3, 0.9)),
 }
 LESIONS = (2, 3.0, 9)  # per subject: least, mean of the Poisson distribution of those beyond, most
 ISOINTENSE = 0.35  # share of lesions that are faint in one modality, if there are several
@@ -134,7 +134,7 @@ class _Lesions:
 
 def make_hard_head(
     rng: Generator,
-    grid: Grid,
+    grid: PhantomGrid,
     skull_stripped: bool,
     disease: str | None,
     modalities: Sequence[str],

@@ -9,8 +9,8 @@ from numpy.random import Generator
 
 from scripts.phantoms.anatomy import (
     VENTRICLES,
-    Grid,
     Head,
+    PhantomGrid,
     Swelling,
     add_glioma,
     add_hyperintensities,
@@ -49,7 +49,7 @@ class PhantomCohort:
     files: Mapping[str, str]
     label: str | None
     subject: Callable[[int], str]
-    head: Callable[[Generator, Grid, bool], Head]
+    head: Callable[[Generator, PhantomGrid, bool], Head]
     disease: str | None
     skull_stripped: bool
     dtype: type[np.generic]
@@ -60,12 +60,12 @@ class PhantomCohort:
         affine[:3, 3] = self.origin
         return affine
 
-    def grid(self, spacing: float) -> Grid:
+    def grid(self, spacing: float) -> PhantomGrid:
         """The grid at a spacing in mm, in MNI space."""
         affine = self.affine(spacing)
         affine[:3, 3] -= self.mni_origin
         x, y, z = (ceil(size / spacing) for size in self.shape)
-        return Grid((x, y, z), spacing, affine)
+        return PhantomGrid((x, y, z), spacing, affine)
 
     def files_of(self, index: int) -> tuple[dict[str, str], str | None]:
         """A person's files below the root: those of the modalities, and the mask if there is one."""
@@ -74,7 +74,7 @@ class PhantomCohort:
         return images, None if self.label is None else self.label.format(id=person)
 
 
-def _aged_head(rng: Generator, grid: Grid, skull_stripped: bool) -> Head:
+def _aged_head(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
     age = rng.uniform()  # from 0 (45 years) to 1 (80 years), the range of UK Biobank's imaging
     ventricles = Swelling(VENTRICLES, (26.0, 42.0, 26.0), -0.1 + 0.45 * age + rng.normal(0, 0.04))
     head = make_head(rng, grid, [ventricles], skull_stripped)
@@ -82,7 +82,7 @@ def _aged_head(rng: Generator, grid: Grid, skull_stripped: bool) -> Head:
     return head
 
 
-def _head_with_glioma(rng: Generator, grid: Grid, skull_stripped: bool) -> Head:
+def _head_with_glioma(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
     centre = seed_points(rng, grid.spacing, 1, (14, 60), white=True)
     second = centre + rng.normal(0, 1, (1, 3)).astype(np.float32) * 14
     foci = np.concatenate([centre, second]) if rng.random() < 0.3 else centre
@@ -92,7 +92,7 @@ def _head_with_glioma(rng: Generator, grid: Grid, skull_stripped: bool) -> Head:
     return head
 
 
-def _head_with_strokes(rng: Generator, grid: Grid, skull_stripped: bool) -> Head:
+def _head_with_strokes(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
     ventricles = Swelling(VENTRICLES, (26.0, 42.0, 26.0), rng.uniform(0, 0.3))
     head = make_head(rng, grid, [ventricles], skull_stripped)
     first = seed_points(rng, grid.spacing, 1, (6, 40), white=False)

@@ -43,7 +43,7 @@ class Parsed(NamedTuple):
     words: str
 
 
-class Candidate(NamedTuple):
+class LabelCandidate(NamedTuple):
     """A label map: its path, its place in `RANKS`, and the name of its pipeline and words, for `--label`."""
 
     path: str
@@ -68,7 +68,7 @@ def read_bids(root: Path, naming: Naming, states_regions: bool) -> DataSet:
         InputError: a lookup table is invalid.
     """
     data = DataSet(str(root), "BIDS")
-    labels: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    labels: dict[tuple[str, str], list[LabelCandidate]] = defaultdict(list)
     for subject, session, folder in tqdm(list(_anatomies(data.root, "")), desc=data.layout, unit="session"):
         for modality, paths in _images(data, folder, naming).items():
             data.put(_name(subject, session), modality, paths, subject)
@@ -137,7 +137,7 @@ def _images(data: DataSet, folder: str, naming: Naming) -> dict[str, list[str]]:
     return {**claims, **exact}
 
 
-def _labels(root: str, folder: str, pipeline: str, naming: Naming) -> Iterator[Candidate]:
+def _labels(root: str, folder: str, pipeline: str, naming: Naming) -> Iterator[LabelCandidate]:
     """The label maps of a session: those that `--label` names, or all that may be of lesions."""
     wanted_in, _, words = (naming.label or "").rpartition("/")
     for path, stem in files_in(root, folder):
@@ -145,16 +145,16 @@ def _labels(root: str, folder: str, pipeline: str, naming: Naming) -> Iterator[C
         name = f"{pipeline}/{parsed.words}".lstrip("/")
         if naming.label is not None:
             if ends_with(stem, words) and wanted_in in ("", pipeline):
-                yield Candidate(path, 0, name)
+                yield LabelCandidate(path, 0, name)
         elif parsed.suffix in ("dseg", "mask"):
             what = [parsed.entities.get(entity, "").lower() for entity in ("label", "desc", "seg")]
             if any(value == "l" or any(word in value for word in LESION) for value in what):
-                yield Candidate(path, 0, name)
+                yield LabelCandidate(path, 0, name)
             elif ANATOMY.isdisjoint(what):
-                yield Candidate(path, RANKS.index(parsed.suffix), name)
+                yield LabelCandidate(path, RANKS.index(parsed.suffix), name)
 
 
-def _put_labels(data: DataSet, labels: dict[tuple[str, str], list[Candidate]]) -> None:
+def _put_labels(data: DataSet, labels: dict[tuple[str, str], list[LabelCandidate]]) -> None:
     """Give each session its label map, of the best kind that the data set has."""
     best = min((found.rank for candidates in labels.values() for found in candidates), default=0)
     sessions: dict[str, list[str]] = defaultdict(list)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...bars import tqdm
 from ...errors import InputError, shortened, show
-from .found import DataSet, Subject, folders_in
+from .found import DataSet, SubjectFiles, folders_in
 from .names import LABEL
 
 __all__ = ["COHORTS", "CohortLayout", "read_cohort"]
@@ -158,7 +158,7 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
         person, paths = claims[name]
         found = {kind: path for kind, path in paths.items() if _is_file(f"{root}/{path}")}
         label = found.pop(LABEL, None)
-        data.subjects[name] = Subject(name, person, found, label)
+        data.subjects[name] = SubjectFiles(name, person, found, label)
     return data
 
 

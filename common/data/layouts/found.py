@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from .names import LABEL, stem_of
 
-__all__ = ["Clash", "DataSet", "Subject", "files_in", "folders_in", "person_of"]
+__all__ = ["Clash", "DataSet", "SubjectFiles", "files_in", "folders_in", "person_of"]
 
 VISIT = re.compile(  # names of visits that begin with the person: UK Biobank, BraTS from 2023, BIDS (ATLAS)
     r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
@@ -32,7 +32,7 @@ class Clash(NamedTuple):
 
 
 @dataclass
-class Subject:
+class SubjectFiles:
     """The files of a subject, or of one visit.
 
     Attributes:
@@ -67,7 +67,7 @@ class DataSet:
 
     root: str
     layout: str
-    subjects: dict[str, Subject] = field(default_factory=dict)
+    subjects: dict[str, SubjectFiles] = field(default_factory=dict)
     order: Sequence[str] = ()
     convention: str | None = None
     preparation: str | None = None
@@ -88,7 +88,7 @@ class DataSet:
             person: if the layout tells it.
             choice: option that chooses one of several; by default, by the words that end its name.
         """
-        there = self.subjects.setdefault(subject, Subject(subject, person))
+        there = self.subjects.setdefault(subject, SubjectFiles(subject, person))
         known = there.label if kind == LABEL else there.images.get(kind)
         claims = [*([known] if known else []), *paths]
         if len(claims) > 1:

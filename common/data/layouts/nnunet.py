@@ -14,7 +14,7 @@ from ...errors import ArgumentError, InputError, show
 from ...files import valid_json
 from ..datalists import UNPRINTABLE
 from ..modalities import modality_of
-from ..regions import declaration, painting_order
+from ..regions import declaration
 from .found import DataSet, files_in
 from .names import LABEL, Naming, plain_name
 
@@ -38,9 +38,7 @@ SCHEMA = {
                 "anyOf": [{"type": "string"}, _VALUE, {"type": "array", "items": _VALUE, "minItems": 1}]
             },
         },
-        "regions_class_order": {"type": "array", "items": _VALUE},
         "file_ending": {"type": "string"},
-        "numTraining": _VALUE,
         "dataset": {
             "type": "object",
             "additionalProperties": {
@@ -81,9 +79,6 @@ def read_nnunet(root: Path, naming: Naming, states_regions: bool) -> DataSet:
         for images, labels in LABELS.items():
             if images == "imagesTr" or (root / images).is_dir():
                 _put_folder(data, images, labels, modalities)
-    trained = len(data.subjects) - len(data.held_out)
-    if content.get("numTraining", trained) != trained:
-        show(f"{file.name}: numTraining is {content['numTraining']}; {trained} cases for training are there")
     return data
 
 
@@ -148,32 +143,9 @@ def _convention(content: Mapping[str, Any], file: Path) -> str:
     if not regions:
         raise InputError(f"{file}: labels: only background; expected a region")
     try:
-        convention = declaration(regions)
+        return declaration(regions)
     except ArgumentError as error:
         raise InputError(f"{file}: {error}") from error
-    _compare_order(list(regions), convention, content.get("regions_class_order"), file)
-    return convention
-
-
-def _compare_order(names: Sequence[str], convention: str, order: Sequence[int] | None, file: Path) -> None:
-    """Hold nnU-Net's label values of the regions, in `regions_class_order`, against those of our label maps.
-
-    Both write the regions one over the other: nnU-Net in the order of dataset.json, we the largest first.
-    """
-    if order is None:
-        return
-    if len(order) != len(names):
-        raise InputError(
-            f"{file}: regions_class_order {list(order)}: expected {len(names)} values, one for each region"
-        )
-    ours = dict(painting_order(convention))
-    others = [
-        f"{name} {ours[channel]} (nnU-Net: {value})"
-        for channel, (name, value) in enumerate(zip(names, order, strict=True))
-        if ours[channel] != value
-    ]
-    if others:
-        show(f"{file.name}: in label maps that are written, regions have other values: {', '.join(others)}")
 
 
 def _put_folder(data: DataSet, images: str, labels: str, modalities: Sequence[str | None]) -> None:

@@ -5,7 +5,6 @@ import json
 import pytest
 
 from common.errors import InputError
-from scripts.nnunet.conversion import LabelScheme
 from tests.support import one_line
 
 # Dataset137_BraTS21.py of nnU-Net
@@ -89,17 +88,6 @@ def test_modalities_by_the_names_of_channels(data):
         data.scan(modalities="T2=b")
 
 
-def test_another_order_of_values_is_said_and_that_of_what_this_project_writes_is_its_own(data, capsys):
-    """Of KiTS, in `regions_class_order: [1, 3, 2]`, the second region writes 3."""
-    scheme = LabelScheme("brats2023")
-    fill(data, PROSTATE | {"labels": scheme.labels, "regions_class_order": scheme.class_order}).scan()
-    kits = PROSTATE | {"labels": {"background": 0, "kidney": [1, 2, 3], "masses": [2, 3], "tumor": 2}}
-    fill(data, kits | {"regions_class_order": [1, 3, 2]}).scan()
-    assert "other values" not in capsys.readouterr().out
-    fill(data, kits | {"regions_class_order": [3, 1, 2]}).scan()
-    assert "have other values: kidney 1 (nnU-Net: 3), masses 3 (nnU-Net: 1)\n" in capsys.readouterr().out
-
-
 def test_a_list_of_cases_in_dataset_json(data):
     cases = {
         f"k{n}": {"images": [f"../data/x/{n}.nii.gz", f"y/{n}.nii.gz"], "label": f"z/{n}.nii.gz"} for n in range(3)
@@ -127,7 +115,6 @@ def channels(*names, **more):
         (with_labels({"background": 0, "a": 1, "ignore": 2}), "labels: ignore=2: .*; expected none, or --regions"),
         (with_labels({"background": 0, "a b": 1, "a_b": 2}), "a_b=2: expected label values, and another name"),
         (with_labels({"background": 0, "a": [1, 2], "b": [2, 3]}), "dataset.json: regions=.*: a and b overlap"),
-        (BRATS | {"regions_class_order": [1, 2]}, r"regions_class_order \[1, 2\]: expected 3 values"),
         (channels("T2"), "imagesTr/C_0_0001.nii.gz: not a channel of dataset.json; .* to 0000"),
         (PROSTATE | {"dataset": {"k": {"images": ["../a.nii.gz", "b"]}}}, "../a.nii.gz: expected a file below"),
     ],
