@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from common.errors import InputError, choice, show
 from common.files import atomic_write, check_writable_folder
 from scripts.package.archives import files_of, listing, pack
-from scripts.package.check import check_files, check_package
+from scripts.package.check import check_package
 from scripts.package.contents import FORMATS, contents
 from scripts.package.releases import check_released, folder_of, version_of
 from scripts.package.sbom import SBOM, bill_of_materials
@@ -52,12 +52,11 @@ def build(
         content = contents(source, settings, (weights or weights_url) is not None, format)
         _write(folder, content)
         _write(folder, {SBOM: bill_of_materials(folder, json.loads(content["configs/metadata.json"]))})
-        notes = check_files(folder)
         manifest = listing(folder, leave_out=large_files(folder))
         check_released(name, manifest)
         if verify:
             show(f"{bundle} {version}: tested without the checkout, which takes a minute or two")
-            check_package(folder)
+        notes = check_package(folder, verify)
         pack(folder, folder.with_name(f"{name}.zip"))  # before the package replaces another one, as the disk may fill
         _replace(folder, output / bundle)
         folder.with_name(f"{name}.zip").replace(output / f"{name}.zip")

@@ -273,7 +273,7 @@ def dated(repository, day="2026-01-31"):
 
 
 def test_a_released_version_is_built_as_it_was_or_not_at_all(dist, repository, monkeypatch, capsys):
-    monkeypatch.setattr(build, "check_package", lambda folder: [])
+    monkeypatch.setattr(build, "check_package", lambda *_: [])
     dated(repository)
     package.release("atlas_finetune", str(dist))
     assert f"releases/atlas_finetune_v{VERSION}.sha256: commit it" in capsys.readouterr().out
