@@ -23,7 +23,6 @@ def package(
     output: str = "dist",
     weights: str | None = None,
     weights_url: str | None = None,
-    weights_hash: str | None = None,
     verify: bool = True,
     format: str = "bundle",
 ) -> None:
@@ -39,14 +38,12 @@ def package(
         weights: a checkpoint of the bundle's network, which becomes models/model.pt. The package's configs take its
             model_size, patch_size, modalities and label_convention.
         weights_url: download address of models/model.pt for large_files.yml, which the Model Zoo requires for files
-            above 25 MB; none for a package that is not published. Without --weights the file is not read, and has to
-            fit the configs as they are.
-        weights_hash: SHA-256 of models/model.pt; required if only the URL is given.
+            above 25 MB; none for a package that is not published.
         verify: whether to run the package, which takes a minute or two.
         format: bundle or huggingface, which adds a model card (README.md) and metadata.json, to be uploaded as it is.
     """
     place = checkpoints.path_of("output", output)
-    build(bundle, place, weights, weights_url, weights_hash, flag("verify", verify), format)
+    build(bundle, place, weights, weights_url, flag("verify", verify), format)
 
 
 def release(
@@ -54,7 +51,6 @@ def release(
     output: str = "dist",
     weights: str | None = None,
     weights_url: str | None = None,
-    weights_hash: str | None = None,
 ) -> None:
     """Build and verify a package, and fix its version's content in releases/BUNDLE_vVERSION.sha256, to be committed.
 
@@ -66,10 +62,9 @@ def release(
         output: folder for the package.
         weights: a checkpoint of the bundle's network.
         weights_url: download address of the weights.
-        weights_hash: SHA-256 of the weights.
     """
     releases.check_releasable(bundle)
-    manifest = build(bundle, checkpoints.path_of("output", output), weights, weights_url, weights_hash)
+    manifest = build(bundle, checkpoints.path_of("output", output), weights, weights_url)
     releases.record(manifest)
 
 

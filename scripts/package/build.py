@@ -26,7 +26,6 @@ def build(
     output: Path,
     weights: str | None = None,
     weights_url: str | None = None,
-    weights_hash: str | None = None,
     verify: bool = True,
     format: str = "bundle",
 ) -> Path:
@@ -48,8 +47,8 @@ def build(
     output.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{bundle}.", dir=output) as temporary:
         (folder := Path(temporary) / bundle).mkdir()
-        settings = add_weights(folder, source, weights, weights_url, weights_hash)
-        content = contents(source, settings, (weights or weights_url) is not None, format)
+        settings = add_weights(folder, source, weights, weights_url)
+        content = contents(source, settings, format)
         _write(folder, content)
         _write(folder, {SBOM: bill_of_materials(folder, json.loads(content["configs/metadata.json"]))})
         manifest = listing(folder, leave_out=large_files(folder))

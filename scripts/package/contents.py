@@ -31,16 +31,13 @@ DATA_REFERENCES = (
 )  # BraTS 2021, ATLAS v2.0, UK Biobank
 
 
-def contents(
-    source: Path, settings: Mapping[str, Any], has_weights: bool = False, format: str = "bundle"
-) -> dict[str, bytes]:
+def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") -> dict[str, bytes]:
     """The files of a package without its weights, by name.
 
     Args:
         source: folder of the bundle.
-        settings: metadata of the weights; the configs take options such as the model size from it, metadata.json and
-            the README what the weights were trained on.
-        has_weights: whether the package has weights, or says where they are.
+        settings: metadata of the weights, empty without weights; the configs take options such as the model size from
+            it, metadata.json and the README what the weights were trained on.
         format: one of `FORMATS`; huggingface adds a model card, and metadata.json beside it.
     """
     paths = {path.relative_to(source).as_posix(): path for pattern in SOURCES for path in source.glob(pattern)}
@@ -54,8 +51,8 @@ def contents(
     for file in CONFIGS:
         if f"configs/{file}" in content:
             content[f"configs/{file}"] = _with_options(content[f"configs/{file}"], options)
-    content[METADATA] = _described(content[METADATA], settings, has_weights)
-    if has_weights:
+    content[METADATA] = _described(content[METADATA], settings)
+    if settings:
         content[README] = _with_weights(content[README], settings)
     for file in [file for file in content if file.endswith(".yaml")]:
         twin = json.dumps(yaml.safe_load(content[file]), indent=2) + "\n"
@@ -79,22 +76,21 @@ def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
     return text.encode()
 
 
-def _described(metadata: bytes, settings: Mapping[str, Any], has_weights: bool) -> bytes:
+def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
     """metadata.json for these weights: window, data of the training, and modalities and regions of one's own.
 
     Args:
         metadata: of the bundle.
         settings: metadata of the weights.
-        has_weights: whether there are any; their metadata may be unknown.
     """
+    if not settings:
+        return metadata
     described = json.loads(metadata)
     formats = described["network_data_format"]
     image, outputs = formats["inputs"]["image"], formats["outputs"]
-    if has_weights:
-        described["changelog"] = {
-            version: f"{text.removesuffix(NO_WEIGHTS)}; weights" if text.endswith(NO_WEIGHTS) else text
-            for version, text in described["changelog"].items()
-        }
+    described["changelog"] = {
+        version: text.replace(NO_WEIGHTS, "; weights") for version, text in described["changelog"].items()
+    }
     if patch := settings.get("patch_size"):
         old = image["spatial_shape"]
         for tensor in (image, *outputs.values()):
@@ -103,7 +99,7 @@ def _described(metadata: bytes, settings: Mapping[str, Any], has_weights: bool) 
     modalities = list(settings.get("modalities") or image["channel_def"].values())
     names = ", ".join(modalities)
     made_for = described["name"].partition(" on ")[2]
-    if settings and cohort_of(settings) != made_for:
+    if cohort_of(settings) != made_for:
         described["name"] = model_name(described["name"], settings)
         described["description"] = described["description"].replace(f" on {made_for} images", " on images")
         described["data_source"] = f"{trained_on(settings)}; no data is shipped"
@@ -128,8 +124,6 @@ def _described(metadata: bytes, settings: Mapping[str, Any], has_weights: bool) 
         highest = max(max(values) for values in regions.values())
         label_map = {"value_range": [0, highest], "channel_def": {"0": f"label map: {meaning}"}}
         formats["post_processed_outputs"]["pred"] |= label_map
-    if described == json.loads(metadata):
-        return metadata
     return (json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode()
 
 
@@ -150,7 +144,7 @@ def _numbered(names: Iterable[str]) -> dict[str, str]:
 def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
     """The bundle's README with a section on the weights of the package."""
     title, _, rest = readme.decode().partition("\n")
-    title = f"# {model_name(title.removeprefix('# '), settings)}" if settings else title
+    title = f"# {model_name(title.removeprefix('# '), settings)}"
     before, heading, after = rest.partition("\n## Data\n")
     before = before.replace(
         "The bundle holds configs and code, no weights and no data.", "It holds configs, code and weights."
@@ -159,8 +153,6 @@ def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
 
 
 def _section_on_weights(settings: Mapping[str, Any]) -> str:
-    if not settings:
-        return "## Weights\n\nlarge_files.yml says where they are; what they were trained on is not known here.\n"
     rows = {
         "trained on": trained_on(settings),
         "steps": settings.get("iterations"),

@@ -20,48 +20,37 @@ PRIVATE = {"datalist"}  # metadata of a checkpoint: a path on the machine that t
 HASHES = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}  # hexadecimal digits
 
 
-def add_weights(
-    folder: Path, source: Path, weights: str | None, weights_url: str | None, weights_hash: str | None
-) -> Mapping[str, Any]:
+def add_weights(folder: Path, source: Path, weights: str | None, url: str | None) -> Mapping[str, Any]:
     """Put weights and large_files.yml into a package.
 
     Args:
         folder: of the package.
         source: folder of the bundle.
         weights: a checkpoint, or None.
-        weights_url: download address, "none", or None.
-        weights_hash: SHA-256 of the weights, or None.
+        url: download address, "none", or None.
 
     Returns:
         The checkpoint's metadata; empty without a checkpoint.
 
     Raises:
-        InputError: the weights are not the bundle's, have another hash, or need a URL; URL or hash is invalid.
+        InputError: the weights are not the bundle's, or need a URL; the URL is invalid, or of no weights.
     """
+    if weights is None:
+        if url is not None:
+            raise InputError(f"--weights_url={url}: no file; expected --weights too")
+        return {}
+    if (address := optional(url)) and not re.match(r"https://\S+$", str(address)):
+        raise InputError(f"--weights_url={url}: expected one that begins with https://")
     file = folder / WEIGHTS
-    settings: Mapping[str, Any] = {}
-    if weights is not None:
-        settings = _copy_weights(weights, file, source)
-    elif weights_url is None:
-        if weights_hash is not None:
-            raise InputError(f"--weights_hash={weights_hash}: no file; expected --weights or --weights_url too")
-        return settings
-    value = digest(file) if file.exists() else str(weights_hash)
-    if not re.fullmatch(r"[0-9a-f]{64}", value) or (weights_hash is not None and value != str(weights_hash)):
-        meant = f"that of {WEIGHTS}, {value}" if file.exists() else "a SHA-256, of 64 hexadecimal digits"
-        raise InputError(f"--weights_hash={weights_hash}: expected {meant}")
-    if weights_url is None:
-        if (size := file.stat().st_size) > LARGE:
-            raise InputError(
-                f"--weights={weights}: {size / 1e6:.0f} MB; the Model Zoo takes at most {LARGE // 10**6} MB: expected "
-                "--weights_url of a download, or --weights_url=none for a package that is not published"
-            )
-        return settings
-    url = optional(weights_url) or ""
-    if not re.match(r"https://\S+$", url) and (url or not file.exists()):
-        raise InputError(f"--weights_url={weights_url}: expected one that begins with https://")
-    entry = {"path": WEIGHTS, "url": url, "hash_val": value, "hash_type": "sha256"}
-    (folder / "large_files.yml").write_text(yaml.safe_dump({"large_files": [entry]}, sort_keys=False))
+    settings = _copy_weights(weights, file, source)
+    if url is not None:
+        entry = {"path": WEIGHTS, "url": address or "", "hash_val": digest(file), "hash_type": "sha256"}
+        (folder / "large_files.yml").write_text(yaml.safe_dump({"large_files": [entry]}, sort_keys=False))
+    elif (size := file.stat().st_size) > LARGE:
+        raise InputError(
+            f"--weights={weights}: {size / 1e6:.0f} MB; the Model Zoo takes at most {LARGE // 10**6} MB: expected "
+            "--weights_url of a download, or --weights_url=none for a package that is not published"
+        )
     return settings
 
 

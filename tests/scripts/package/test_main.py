@@ -228,7 +228,6 @@ def test_large_weights_need_a_url(dist, checkpoint, monkeypatch):
     monkeypatch.setattr(weights_file, "LARGE", 10**7)
     monkeypatch.setattr(package_check, "LARGE", 10**7)
     refused(r"MB; the Model Zoo takes at most 10 MB: expected --weights_url", built, dist, weights=checkpoint())
-    refused(r"that of models/model.pt, \w{64}", built, dist, weights=checkpoint(), weights_hash="a" * 64)
     folder = built(dist, weights=checkpoint(), weights_url="none")
     assert yaml.safe_load((folder / "large_files.yml").read_text())["large_files"][0]["url"] == ""
     folder = built(dist, weights=checkpoint(), weights_url=URL)
@@ -242,24 +241,10 @@ def test_large_weights_need_a_url(dist, checkpoint, monkeypatch):
         download_large_files(str(folder))
 
 
-def test_weights_that_lie_elsewhere(dist):
-    folder = built(dist, weights_url=URL, weights_hash="a" * 64)
-    assert not (folder / "models").exists()
-    assert package_check.large_files(folder)["models/model.pt"]["hash_val"] == "a" * 64
-    notes = package_check.check_files(folder)
-    assert notes == ["models/model.pt: listed in large_files.yml, not in the package; tested with random weights"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"weights_url": URL, "weights_hash": "abc"}, "--weights_hash=abc: expected a SHA-256"),
-        ({"weights_url": "http://x.org/m.pt", "weights_hash": "a" * 64}, "expected one that begins with https://"),
-        ({"weights_hash": "a" * 64}, "no file; expected --weights or --weights_url too"),
-    ],
-)
-def test_weights_that_cannot_be_told(dist, options, message):
-    refused(message, built, dist, **options)
+@pytest.mark.parametrize("url", [URL, "http://x.org/m.pt"])
+def test_a_url_needs_weights_and_https(dist, checkpoint, url):
+    said = {} if url == URL else {"weights": checkpoint()}
+    refused("expected --weights too|expected one that begins with https://", built, dist, weights_url=url, **said)
     assert not list(dist.iterdir())
 
 
