@@ -16,6 +16,7 @@ from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from common.inference.panels import AXES, grey_levels, plane_of
 from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
 from deploy.segmentation import CAUTION, LONG_STRING, MANUFACTURER, series_number
@@ -23,8 +24,7 @@ from deploy.source_header import sanitised_header
 
 __all__ = ["draw_summary", "make_capture"]
 
-PLANES = {"sagittal": 0, "coronal": 1, "axial": 2}  # plane -> the RAS+ axis perpendicular to it
-SIDES = {"sagittal": ("P", "A"), "coronal": ("L", "R"), "axial": ("L", "R")}  # low and high horizontal end
+SIDES = {"sagittal": ("P", "A"), "coronal": ("R", "L"), "axial": ("R", "L")}  # left and right of the picture
 SIZE = (12.0, 7.5)  # inches
 DOTS = 100  # per inch
 
@@ -51,16 +51,23 @@ def draw_summary(
     layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
     orientation = io_orientation(volume.affine)
     image, label = (apply_orientation(array, orientation) for array in (volume.array, segments))
-    edges = volume.spacing[np.argsort(orientation[:, 0])]
-    white = float(np.percentile(image[image > 0], 99)) if (image > 0).any() else 1.0
+    edges, levels = volume.spacing[np.argsort(orientation[:, 0])], grey_levels(image)
     colours = [segment.colour for segment in bundle.task.segments]
-    for column, (plane, axis) in enumerate(PLANES.items()):
-        counts = (label > 0).sum(axis=tuple(other for other in range(3) if other != axis))
-        index = int(np.argmax(counts)) if counts.any() else label.shape[axis] // 2
+    for column, (plane, sides) in enumerate(SIDES.items()):
+        vertical, horizontal = AXES[plane]
+        counts = (label > 0).sum(axis=AXES[plane])
+        at = int(np.argmax(counts)) if counts.any() else len(counts) // 2
+        pixels = np.repeat(plane_of(levels, plane, at)[..., None] / 255, 3, axis=-1)
         for row in range(2):
+            if row:
+                shown = plane_of(label, plane, at)
+                for number, colour in enumerate(colours, 1):
+                    pixels[shown == number] = 0.45 * pixels[shown == number] + 0.55 * np.array(to_rgb(colour))
             axes = figure.add_subplot(layout[row, column])
-            overlay = np.take(label, index, axis) if row else None
-            _show(axes, np.take(image, index, axis) / white, overlay, colours, plane, np.delete(edges, axis))
+            axes.imshow(pixels.copy(), aspect=edges[vertical] / edges[horizontal], interpolation="nearest")
+            for place, text in zip((0.02, 0.94), sides, strict=True):
+                axes.text(place, 0.5, text, color="white", transform=axes.transAxes)
+            axes.set_axis_off()
     texts = [
         (bundle.name, "white"),
         (f"version {bundle.version}", "white"),
@@ -75,25 +82,6 @@ def draw_summary(
     ]
     _write(figure.add_subplot(layout[:, 3]), texts)
     return figure
-
-
-def _show(
-    axes: Axes, image: NDArray, label: NDArray | None, colours: Sequence[str], plane: str, edges: NDArray
-) -> None:
-    """Draw a plane [horizontal, vertical] in RAS+ in radiological view, with the patient's right on the left."""
-    pixels = np.repeat(np.clip(image, 0, 1)[..., None], 3, axis=-1)
-    if label is not None:
-        for number, colour in enumerate(colours, 1):
-            mask = label == number
-            pixels[mask] = 0.45 * pixels[mask] + 0.55 * np.array(to_rgb(colour))
-    axes.imshow(pixels.transpose(1, 0, 2), origin="lower", aspect=edges[1] / edges[0], interpolation="nearest")
-    left, right = SIDES[plane]
-    if plane != "sagittal":
-        axes.invert_xaxis()
-        left, right = right, left
-    for place, text in ((0.02, left), (0.94, right)):
-        axes.text(place, 0.5, text, color="white", transform=axes.transAxes)
-    axes.set_axis_off()
 
 
 def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:

@@ -30,7 +30,7 @@ ALLOWED = {  # see docs/architecture.md; `common` is the lazy `__init__`; a pack
         "common.prepare": "common errors metrics data",
         "common.pages": "common errors files metrics data inference",
         "common.training": "common bars errors files cli memory options values ssl metrics weights data",
-        "deploy": "common errors files locks cli configs options values weights data metrics prepare",
+        "deploy": "common errors files locks cli configs options values weights data metrics prepare inference",
         "scripts": "common common.* deploy",
     }.items()
 }
