@@ -29,7 +29,6 @@ __all__ = [
     "expand_home",
     "move_aside",
     "parse_json",
-    "read_bytes",
     "read_json",
     "reporting_path_errors",
     "valid_json",
@@ -83,18 +82,8 @@ def write_json(path: str | Path, content: Any) -> None:
         file.write_bytes(text.encode("utf-8", "backslashreplace"))  # a file name that is no UTF-8: JSON's own escape
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The content of a regular file; a pipe could let its reader wait for ever, and a device never ends.
-
-    Raises:
-        OSError: it cannot be read, or is something else.
-    """
-    check_regular(path)
-    return Path(path).read_bytes()
-
-
 def check_regular(path: str | Path) -> None:
-    """Refuse a pipe, a device or a socket, before a reader opens it.
+    """Refuse a pipe, a device or a socket before it is opened: it could let its reader wait for ever, or never end.
 
     Raises:
         OSError: the path exists and is one.
@@ -104,8 +93,9 @@ def check_regular(path: str | Path) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file; see `read_bytes` and `parse_json`."""
-    return parse_json(read_bytes(path).decode())
+    """The content of a JSON file; see `check_regular` and `parse_json`."""
+    check_regular(path)
+    return parse_json(Path(path).read_bytes().decode())
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -280,7 +270,7 @@ def check_writable_file(path: str | Path, name: str) -> None:
     Raises:
         InputError: the path is a folder, lies in no folder, or in one without write permission.
     """
-    if _is_folder(Path(path), name) or not _is_writable(Path(path).absolute().parent, name):
+    if not _can_hold(Path(path).absolute().parent, [Path(path).name or "."], name):
         raise InputError(f"{name}: expected a file that can be written")
 
 
@@ -295,21 +285,17 @@ def check_writable_folder(folder: str | Path, name: str, files: Sequence[str] = 
     Raises:
         InputError: the path is no folder, has no write permission, or one of the files is a folder.
     """
-    if not _is_writable(Path(folder).absolute(), name) or any(_is_folder(Path(folder) / file, name) for file in files):
+    if not _can_hold(Path(folder).absolute(), files, name):
         what = f"{', '.join(files)} can be written to" if files else "can be written to"
         raise InputError(f"{name}: expected a folder that {what}")
 
 
-def _is_folder(path: Path, name: str) -> bool:
-    with reporting_path_errors(name):
-        return path.is_dir()
-
-
-def _is_writable(folder: Path, name: str) -> bool:
-    """Whether a folder, or the nearest folder above it that exists, can be written to."""
+def _can_hold(folder: Path, files: Sequence[str], name: str) -> bool:
+    """Whether files can be written to a folder, or to the nearest folder above it that exists."""
     with reporting_path_errors(name):
         nearest = next(place for place in (folder, *folder.parents) if place.exists())
-        return nearest.is_dir() and os.access(nearest, os.W_OK)
+        is_free = not any((folder / file).is_dir() for file in files)
+        return is_free and nearest.is_dir() and os.access(nearest, os.W_OK)
 
 
 @contextmanager

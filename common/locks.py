@@ -11,14 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
 
 from .errors import ArgumentError, InputError, show
 
-__all__ = ["claim", "claimed", "lock", "release", "unfinished_files"]
+__all__ = ["claim", "claimed", "lock", "release"]
 
 CLAIM = ".in_use"  # file in a folder that a process writes to
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # of a file system without locks
+_HELD: dict[tuple[int, Path], TextIO] = {}  # by process and folder: a fork inherits this table, but not the locks
 
 
 @contextmanager
@@ -35,9 +36,9 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
         InputError: the file cannot be opened for writing, or is a link.
     """
     end = time.monotonic() + patience
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        file = open(folder / "lock", "a", opener=_open_file_only)  # noqa: SIM115
+        folder.mkdir(parents=True, exist_ok=True)
+        file = _open(folder / "lock")
     except OSError as error:
         raise InputError(f"{folder / 'lock'}: {error.strerror}; expected a file that can be written") from error
     with file:
@@ -53,17 +54,7 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
         yield file.fileno()
 
 
-class _Claim(NamedTuple):
-    """A folder that this process keeps others out of: its open lock file, and the process, as a fork inherits this."""
-
-    file: TextIO
-    process: int
-
-
-_CLAIMS: dict[Path, _Claim] = {}
-
-
-def claim(name: str, folder: str | Path, patience: float = 0.0) -> None:
+def claim(name: str, folder: str | Path) -> None:
     """Keep other processes from writing to a folder, until `release` or the end of this process, however it ends.
 
     The lock is POSIX's, on the file `.in_use`, which says who has it. Unlike that of `lock`, processes that this one
@@ -76,114 +67,85 @@ def claim(name: str, folder: str | Path, patience: float = 0.0) -> None:
     Args:
         name: of the argument that gave the folder, for the message.
         folder: it is made where it is missing.
-        patience: seconds to wait for another process.
 
     Raises:
         ArgumentError: another process has it, or it cannot be written to.
     """
     place = Path(folder).resolve()
-    held = _CLAIMS.get(place)
-    if held and held.process == os.getpid() and _is_same_file(held.file, place / CLAIM):
+    key = os.getpid(), place
+    if key in _HELD and _is_in_place(_HELD[key], place):
         return
-    end = time.monotonic() + patience
     try:
         place.mkdir(parents=True, exist_ok=True)
-        while (file := _lock_file(place / CLAIM, f"--{name}={folder}")) is None:
-            if time.monotonic() >= end:
+        while True:
+            file = _open(place / CLAIM)
+            if not _is_locked(file, f"--{name}={folder}"):
                 holder = (place / CLAIM).read_text(encoding="utf-8").strip() or "another process"
                 expected = "expected a folder of its own, or the end of that run"
                 raise ArgumentError(f"{name}={folder}: in use by {holder}; {expected}")
-            time.sleep(0.05)
-        _CLAIMS[place] = _Claim(file, os.getpid())
+            if _is_in_place(file, place):
+                break
+            file.close()  # its holder has just removed it
+        _HELD[key] = file
         file.truncate(0)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}\n")
         file.flush()
-        for left in unfinished_files(place, "*"):
-            left.unlink(missing_ok=True)
+        for left in place.glob(".*.[0-9]*"):  # see `common.files.atomic_write`
+            if re.search(r"\.\d+$", left.name):
+                left.unlink(missing_ok=True)
     except OSError as error:
         raise ArgumentError(f"{name}={folder}: {error.strerror}; expected a folder that can be written") from error
 
 
-def _lock_file(path: Path, name: str) -> TextIO | None:
-    """Open and lock a file; None if another process has the lock, or has just removed the file."""
-    file = open(path, "a", encoding="utf-8", opener=_open_file_only)  # noqa: SIM115
+def _open(path: Path) -> TextIO:
+    """Open a file for writing at its end; neither follows a link nor waits for the reader of a pipe."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    return os.fdopen(os.open(path, flags, 0o666), "w", encoding="utf-8")
+
+
+def _is_locked(file: TextIO, name: str) -> bool:
+    """Lock a file; false if another process has the lock."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             file.close()
-            return None
+            return False
         if error.errno not in NO_LOCKS:
-            file.close()
             raise
         show(f"warning: {name}: no locks on its file system; see that no other run writes to it", error=True)
-    if not _is_same_file(file, path):
-        file.close()
-        return None
-    return file
+    return True
 
 
-def _open_file_only(path: str, flags: int) -> int:
-    """Open a file for writing; neither follows a link nor waits for the reader of a pipe."""
-    if Path(path).is_symlink():
-        raise OSError(errno.ELOOP, f"{Path(path).name} is a link", path)
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-
-
-def _is_same_file(file: TextIO, path: Path) -> bool:
+def _is_in_place(file: TextIO, folder: Path) -> bool:
+    """Whether an open lock file is still the one in its folder."""
     with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        return os.path.samestat(os.fstat(file.fileno()), (folder / CLAIM).stat())
     return False
 
 
 def release(folder: str | Path) -> None:
     """Let other processes write to a folder again that this one has claimed; otherwise nothing happens."""
     place = Path(folder).resolve()
-    held = _CLAIMS.pop(place, None)
-    if held is None or held.process != os.getpid():
-        return
-    with suppress(OSError):  # such as a folder that has been removed
-        if _is_same_file(held.file, place / CLAIM):
-            (place / CLAIM).unlink()
-    held.file.close()  # after the file has gone, so that nobody locks one that is about to go
+    if (file := _HELD.pop((os.getpid(), place), None)) is not None:
+        with suppress(OSError):  # such as a folder that has been removed
+            if _is_in_place(file, place):
+                (place / CLAIM).unlink()
+        file.close()  # after the file has gone, so that nobody locks one that is about to go
 
 
 @atexit.register
 def _release_all() -> None:
-    for place in list(_CLAIMS):
+    for _, place in list(_HELD):
         release(place)
 
 
 @contextmanager
-def claimed(name: str, folder: str | Path, patience: float = 0.0) -> Iterator[None]:
+def claimed(name: str, folder: str | Path) -> Iterator[None]:
     """Keep other processes from writing to a folder during a block; see `claim`."""
-    claim(name, folder, patience)
+    claim(name, folder)
     try:
         yield
     finally:
         release(folder)
-
-
-def unfinished_files(folder: Path, pattern: str) -> list[Path]:
-    """Temporary files that `atomic_write` left in a folder in a process that was killed, on this machine or another.
-
-    Args:
-        folder: that this process has claimed, or no other one writes to.
-        pattern: of the names that the files were to get.
-    """
-    found = {path: re.search(r"\.(\d+)$", path.name) for path in sorted(folder.glob(f".{pattern}.[0-9]*"))}
-    return [path for path, process in found.items() if process and not _is_another_process(int(process[1]))]
-
-
-def _is_another_process(number: int) -> bool:
-    """Whether a process of this machine has a number; this process, which has only begun, does not count."""
-    if number == os.getpid():
-        return False
-    try:
-        os.kill(number, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
