@@ -13,7 +13,7 @@ __getattr__ = lazy(
         "records": "EvaluationRecord RunRecord Sink TrainingRecord peak_memory",
         "resume": "resumable saved_states",
         "signals": "PREEMPTED StopRequest",
-        "sinks": "BestValidation Curves TensorBoard UnlearningWarning",
+        "sinks": "BestValidation Curves Ending TensorBoard UnlearningWarning",
         "step": "Step accumulation_steps precision",
         "tracking": "MLflow WandB",
         "workflows": "check prediction_handlers training_handlers untracked",

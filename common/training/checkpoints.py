@@ -21,9 +21,6 @@ from .signals import PREEMPTED, StopRequest
 
 __all__ = ["BestModel", "RunStates"]
 
-# what objects raise for a state that is not theirs
-DOCTORED = (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError)
-
 
 class BestModel:
     """Save `model.pt`, the network and what it was trained with, whenever validation is better than ever.
@@ -111,8 +108,7 @@ class RunStates:
         local_objects: what has a state of its own on each rank, by name.
 
     Raises:
-        InputError: the file to continue from holds another network, or differs between the processes; the network is
-            not finite when it is saved.
+        InputError: the file to continue from holds another network; the network is not finite when it is saved.
     """
 
     def __init__(
@@ -138,7 +134,6 @@ class RunStates:
     def _start(self, trainer: Engine) -> None:
         self._stop.watch(trainer, self.steps.dataloader, self.validator.data_loader)
         self.plan.begin()  # again, where a federated client starts its trainer in each round
-        check_same_source(_gather(-1 if self.source is None else int(self.source.stem.split("-")[1])))
         if self.source:
             self.load(trainer, self.source)
         if not trainer.has_event_handler(self._save_or_end):
@@ -185,7 +180,7 @@ class RunStates:
         content = load(file)
         try:
             ranks = self._set_state(trainer, content)
-        except DOCTORED as error:
+        except Exception as error:  # what objects raise for a state that is not theirs
             raise InputError(f"{file}: cannot be resumed by a run of this network ({error!r:.80})") from error
         reached = trainer.state.iteration
         if reached > trainer.state.epoch_length * trainer.state.max_epochs:
@@ -203,7 +198,9 @@ class RunStates:
             length = getattr(item, "t_total", None)  # of a schedule: this run's, not the earlier run's
             item.load_state_dict(content[name])
             if length is not None and length != item.t_total:
-                _set_length(item, length)
+                item.t_total = length
+                item.last_epoch -= 1  # the next step has the rate of the new length
+                item.step()
         trainer.state.max_epochs = max_epochs
         check_number("iteration", trainer.state.iteration, int, 0)
         ranks = [dict(rank) for rank in content["ranks"]]
@@ -222,34 +219,10 @@ class RunStates:
             item.load_state_dict(state[name])
 
 
-def check_same_source(iterations: list[int]) -> None:
-    """Refuse to start where processes see different files, as they may in a folder shared over a network.
-
-    Args:
-        iterations: of the file that each process would continue from; -1 for none.
-
-    Raises:
-        InputError: they differ.
-    """
-    if len(set(iterations)) > 1:
-        raise InputError(f"resume: the processes see the states of iterations {iterations}; expected the same for all")
-
-
 def _refuse_nan(network: nn.Module, file: Path) -> None:
     broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
     if broken:
         raise InputError(f"{file}: not written, as {len(broken)} tensors are not finite, first {broken[0]}")
-
-
-def _set_length(schedule: Any, length: int) -> None:
-    """Continue a schedule as one of this length would, from the next step."""
-    schedule.t_total = length
-    rates = [
-        base * factor(schedule.last_epoch) for base, factor in zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
-    ]
-    for group, rate in zip(schedule.optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
-    schedule._last_lr = rates
 
 
 def _states(objects: Mapping[str, Any]) -> dict[str, Any]:

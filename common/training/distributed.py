@@ -59,22 +59,23 @@ class Processes:
         number = int(os.environ.get("LOCAL_RANK", 0)) if multi_gpu else torch.cuda.current_device() if _has_gpu() else 0
         self.device = torch.device("cuda", number) if _has_gpu() else torch.device("cpu")
 
-    def on_main(self, action: Callable[[], None]) -> None:
-        """Do something on the main process only; every process calls this.
+    def on_main(self, action: Callable[[], Any]) -> Any:
+        """Do something on the main process only; every process calls this, and gets what `action` returns.
 
         Raises:
             InputError: on all processes, what `action` raises.
         """
-        found: list[InputError | None] = [None]
+        found: list[Any] = [None]
         if self.is_main:
             try:
-                action()
+                found = [action()]
             except InputError as error:
                 found = [error]
         if dist.is_initialized():
             dist.broadcast_object_list(found)
-        if found[0] is not None:
+        if isinstance(found[0], InputError):
             raise found[0]
+        return found[0]
 
     def seed(self, seed: int) -> int:
         """A seed of this process's own, from that of the run."""

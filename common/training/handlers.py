@@ -13,7 +13,6 @@ import ignite.distributed as idist
 import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
-from ignite.engine.events import RemovableEventHandle
 from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from matplotlib.figure import Figure
@@ -36,7 +35,7 @@ __all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores"]
 class Forecast:
     """Print what a training costs: steps, crops and disk before it starts, time and memory after its first steps.
 
-    Also print the share of the time that it waits for data: in its first steps, when it is too much, and in the end.
+    Also print the share of the time that it waits for data, in its first steps and in the end, and what helps.
 
     Args:
         plan: of the training.
@@ -50,79 +49,58 @@ class Forecast:
     PATIENCE = 0.1  # share of the time that a training may wait for data before it is told what helps
 
     def __init__(self, plan: Plan, network: nn.Module) -> None:
-        options = plan.options
-        self.network, self.folder, self.keep = network, Path(options.ckpt_dir), options.keep
-        self.cases, self.crops = plan.training_cases, plan.global_batch_size
-        self.crops_per_volume = plan.crops_per_volume
-        self.batches = f"{options.batch_size} x {plan.accumulation_steps} batches x {plan.processes.count} processes"
+        self.plan, self.network, self.folder = plan, network, Path(plan.options.ckpt_dir)
         self._start = self._waited = 0.0
-        self._has_told = False
-        self._timers: list[RemovableEventHandle] = []
-        self._advice = "" if options.store else "; python -m scripts.store and --store read crops faster"
+        self._first = self._last = 0  # of the steps that are timed
 
     def attach(self, engine: Engine) -> None:
         """Print the cost of the trainer `engine`, on the main process."""
         if idist.get_rank() == 0:
-            engine.add_event_handler(Events.STARTED, self._plan)
-            engine.add_event_handler(Events.EPOCH_COMPLETED, self._watch_waiting)
+            engine.add_event_handler(Events.STARTED, self._announce)
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._time)
             engine.add_event_handler(Events.COMPLETED, self._end)
 
-    def _plan(self, engine: Engine) -> None:
-        self._start, self._has_told = 0.0, False
-        for timer in self._timers:  # of an earlier run, as a federated client has many
-            timer.remove()
-        done, left = engine.state.iteration, _steps_left(engine)
-        crops = left * self.crops
-        each = f" ({self.crops_per_volume} of each volume that is read)" if self.crops_per_volume > 1 else ""
-        epochs = f"{crops / self.crops_per_volume / self.cases:,.1f} epochs of {self.cases:,} cases"
-        show(f"to do: {left:,} steps of {self.crops} crops ({self.batches}): {crops:,} crops{each}, {epochs}")
-        there = sum(
-            file.stat().st_size for file in [*self.folder.glob("iteration-*.pt"), *self.folder.glob("model.pt")]
-        )
+    def _announce(self, engine: Engine) -> None:
+        plan, options, left = self.plan, self.plan.options, _steps_left(engine)
+        self._first = engine.state.iteration + 1
+        self._last = self._first + min(self.STEPS, left // 2)
+        batches = f"{options.batch_size} x {plan.accumulation_steps} batches x {plan.processes.count} processes"
+        crops, each = left * plan.global_batch_size, plan.crops_per_volume
+        read = f" ({each} of each volume that is read)" if each > 1 else ""
+        epochs = f"{crops / each / plan.training_cases:,.1f} epochs of {plan.training_cases:,} cases"
+        show(f"to do: {left:,} steps of {plan.global_batch_size} crops ({batches}): {crops:,} crops{read}, {epochs}")
+        files = [*self.folder.glob("iteration-*.pt"), *self.folder.glob("model.pt")]
+        there = sum(file.stat().st_size for file in files)
         needed, free = max(0, self._disk() - there) / 2**30, shutil.disk_usage(self.folder).free / 2**30
         show(f"disk: {needed:.2f} GiB more for the checkpoints in {self.folder}; {free:.2f} GiB free")
         if needed > free:
             raise ArgumentError(f"ckpt_dir={self.folder}: {free:.2f} GiB free; expected {needed:.2f} GiB at least")
-        if timed := min(self.STEPS, left // 2):
-            first, last = (Events.ITERATION_COMPLETED(once=done + 1 + number) for number in (0, timed))
-            self._timers = [
-                engine.add_event_handler(first, self._begin),
-                engine.add_event_handler(last, self._print_time, timed),
-            ]
 
     def _disk(self) -> int:
         """Bytes of model.pt and of the states, each while a new one is written beside the old."""
         weights = sum(value.numel() * value.element_size() for value in self.network.state_dict().values())
         moments = 2 * sum(value.numel() * value.element_size() for value in self.network.parameters())
-        return 2 * weights + (self.keep + 1) * (weights + moments)
+        return 2 * weights + (self.plan.options.keep + 1) * (weights + moments)
 
-    def _begin(self, engine: Engine) -> None:
-        self._start, self._waited = time.monotonic(), engine.state.dataloader.waited
-
-    def _print_time(self, engine: Engine, timed: int) -> None:
-        seconds = (time.monotonic() - self._start) / timed
-        left = timedelta(seconds=round(seconds * _steps_left(engine)))
-        memory = ", ".join(f"{value:.2f} GiB {name}" for name, value in _named_memory().items())
-        show(f"time: {seconds:.2f} s a step, so about {left} to go; peak memory of one process: {memory}")
-        self._print_waiting(engine, "takes {:.0f} % of a step")
+    def _time(self, engine: Engine) -> None:
+        if engine.state.iteration == self._first:
+            self._start, self._waited = time.monotonic(), engine.state.dataloader.waited
+        elif engine.state.iteration == self._last:
+            seconds = (time.monotonic() - self._start) / (self._last - self._first)
+            left = timedelta(seconds=round(seconds * _steps_left(engine)))
+            memory = ", ".join(f"{value:.2f} GiB {name}" for name, value in _named_memory().items())
+            show(f"time: {seconds:.2f} s a step, so about {left} to go; peak memory of one process: {memory}")
+            self._print_waiting(engine, "takes {:.0f} % of a step")
 
     def _end(self, engine: Engine) -> None:
-        if self._start:
+        if self._last > self._first:
             self._print_waiting(engine, "took {:.0f} % of the time")
 
-    def _watch_waiting(self, engine: Engine) -> None:
-        if self._advice and not self._has_told and self._start and self._waiting(engine) > self.PATIENCE:
-            self._print_waiting(engine, "has taken {:.0f} % of the time so far")
-
     def _print_waiting(self, engine: Engine, words: str) -> None:
-        waiting = self._waiting(engine)
-        has_advice = waiting > self.PATIENCE and not self._has_told
-        self._has_told |= has_advice
-        show(f"data: waiting for it {words.format(100 * waiting)}{self._advice if has_advice else ''}")
-
-    def _waiting(self, engine: Engine) -> float:
-        """The share of the time since the first step."""
-        return (engine.state.dataloader.waited - self._waited) / (time.monotonic() - self._start)
+        share = (engine.state.dataloader.waited - self._waited) / (time.monotonic() - self._start)
+        has_advice = share > self.PATIENCE and not self.plan.options.store
+        advice = "; python -m scripts.store and --store read crops faster" if has_advice else ""
+        show(f"data: waiting for it {words.format(100 * share)}{advice}")
 
 
 def _steps_left(engine: Engine) -> int:

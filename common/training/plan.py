@@ -129,7 +129,7 @@ class Plan:
         )
         if hasattr(options, "modality_dropout"):
             self._record_missing()
-        self.resumed_from = resumable(options.ckpt_dir, options.resume, self.settings)
+        self.resumed_from = processes.on_main(lambda: resumable(options.ckpt_dir, options.resume, self.settings))
 
     def begin(self) -> None:
         """Make the run's folders and keep other runs out of them, from the main process; every process calls this.

@@ -19,7 +19,7 @@ from .checkpoints import BestModel
 from .plan import Plan
 from .records import RunRecord, Sink
 
-__all__ = ["BestValidation", "Curves", "TensorBoard", "UnlearningWarning", "show_results"]
+__all__ = ["BestValidation", "Curves", "Ending", "TensorBoard", "UnlearningWarning"]
 
 
 class TensorBoard(Sink):
@@ -171,15 +171,33 @@ class UnlearningWarning(Sink):
         )
 
 
-class BestValidation(Sink):
-    """Print the best validation of a training and its iteration, and where the results are, when it has ended.
+class Ending(Sink):
+    """Print a run's figures and where its results are, when it has ended without an error.
+
+    Args:
+        source: has `figures`, which gives the lines to print from the engine; if there are none, nothing is printed.
+        results: files and folders by name; those that do not exist are left out.
+    """
+
+    def __init__(self, source: Any, results: Mapping[str, str | Path]) -> None:
+        self.source, self.results = source, results
+
+    def end(self, engine: Engine) -> None:
+        if lines := self.source.figures(engine):
+            places = {name: Path(path).resolve() for name, path in self.results.items() if Path(path).exists()}
+            width = max(map(len, places), default=0)
+            show(*lines, *(f"{name:<{width}}  {path}" for name, path in places.items()))
+
+
+class BestValidation(Ending):
+    """Print the best validation of a training and its iteration, and where the results are.
 
     A loss that is not clearly below what guessing gives gets a warning: a head whose output is the same for all inputs
     (a collapse) is easily taken for one that has nearly converged.
 
     Args:
         best: saves the network of the best validation.
-        results: files and folders by name.
+        results: as for `Ending`.
         chance: what guessing gives, by metric, lower being better; see `common.ssl.SSLLoss.chance`.
     """
 
@@ -188,13 +206,11 @@ class BestValidation(Sink):
     def __init__(
         self, best: BestModel, results: Mapping[str, str | Path], chance: Mapping[str, float] | None = None
     ) -> None:
-        self.best, self.results, self.chance = best, dict(results), dict(chance or {})
+        super().__init__(self, results)
+        self.best, self.chance = best, dict(chance or {})
 
     def begin(self, record: RunRecord, engine: Engine) -> None:
         self.content = record.content
-
-    def end(self, engine: Engine) -> None:
-        show_results(self.figures(engine), self.results)
 
     def figures(self, engine: Engine) -> list[str]:
         """The lines about the best validation."""
@@ -222,11 +238,3 @@ class BestValidation(Sink):
             if others.get(other, 0) > self.NEAR_CHANCE * level
         ]
         return [f"best validation: {name} {self.best.best:.4f} {reached}{more}", *warnings]
-
-
-def show_results(figures: Sequence[str], results: Mapping[str, str | Path]) -> None:
-    """Print a run's figures and where its results are, those that exist; nothing without figures."""
-    if figures:
-        places = {name: Path(path).resolve() for name, path in results.items() if Path(path).exists()}
-        width = max(map(len, places), default=0)
-        show(*figures, *(f"{name:<{width}}  {path}" for name, path in places.items()))

@@ -1,6 +1,7 @@
 """What every training, and every evaluation or inference, of the bundles does besides its config's own steps."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from .checkpoints import BestModel, RunStates
 from .handlers import Forecast, Progress
 from .plan import Plan
 from .records import RunRecord, Sink, TrainingRecord
-from .sinks import BestValidation, Curves, TensorBoard, UnlearningWarning, show_results
+from .sinks import BestValidation, Curves, Ending, TensorBoard, UnlearningWarning
 from .step import Step
 from .tracking import MLflow
 
@@ -128,8 +129,7 @@ def prediction_handlers(
     return [
         Progress(settings["bundle"]),
         *untracked(handlers),
-        Ending(figures.figures, places),
-        *(_Prediction(sink, RunRecord(output_dir, settings, "predict")) for sink in _trackers(handlers, files)),
+        Told(RunRecord(output_dir, settings, "predict"), [*_trackers(handlers, files), Ending(figures, places)]),
     ]
 
 
@@ -142,36 +142,18 @@ def _trackers(handlers: Sequence[Any], files: Sequence[Path]) -> list[MLflow]:
     return [MLflow(handler, files) for handler in handlers if isinstance(handler, MLFlowHandler)][:1]
 
 
-class Ending:
-    """Print a run's figures and where its results are, when it has ended without an error. List it last.
+class Told:
+    """Tell sinks of an evaluation or inference, on the main process: its settings, and its metrics in the end."""
 
-    Args:
-        figures: gives the lines to print from the engine; if there are none, nothing is printed.
-        results: files and folders by name; those that do not exist are left out.
-    """
-
-    def __init__(self, figures: Callable[[Engine], Sequence[str]], results: Mapping[str, str | Path]) -> None:
-        self.figures, self.results = figures, results
+    def __init__(self, record: RunRecord, sinks: Sequence[Sink]) -> None:
+        self.record, self.sinks = record, sinks
 
     def attach(self, engine: Engine) -> None:
-        """Print the ending of `engine`, on the main process."""
-        if idist.get_rank() == 0:
-            engine.add_event_handler(Events.COMPLETED, self)
+        """Attach the sinks to `engine`."""
+        for sink in self.sinks if idist.get_rank() == 0 else ():
+            engine.add_event_handler(Events.STARTED, partial(sink.begin, self.record))
+            engine.add_event_handler(Events.EPOCH_COMPLETED, partial(self._add, sink))
+            engine.add_event_handler(Events.COMPLETED, sink.end)
 
-    def __call__(self, engine: Engine) -> None:
-        show_results(self.figures(engine), self.results)
-
-
-class _Prediction:
-    """Tell a sink of an evaluation or inference: its settings, and its metrics in the end."""
-
-    def __init__(self, sink: Sink, record: RunRecord) -> None:
-        self.sink, self.record = sink, record
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda: self.sink.begin(self.record, engine))
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._add)
-        engine.add_event_handler(Events.COMPLETED, lambda: self.sink.end(engine))
-
-    def _add(self, engine: Engine) -> None:
-        self.sink.add("", engine.state.iteration, engine.state.metrics)
+    def _add(self, sink: Sink, engine: Engine) -> None:
+        sink.add("", engine.state.iteration, engine.state.metrics)

@@ -61,6 +61,7 @@ def use_a_group(rank, folder):
             told.append((folder / name / ".in_use").is_file())
         except InputError as error:
             told.append(str(error))
+    told.append(Processes().on_main(lambda: f"said by {rank}"))
     model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
     model(torch.ones(1, 2)).sum().backward()
     network, destroy = weakref.ref(model), dist.destroy_process_group
@@ -85,8 +86,9 @@ def use_a_group(rank, folder):
 def test_two_processes(tmp_path):
     """All end if the main one finds the folder in use, or if one has ended; networks end before their group."""
     with claimed("ckpt_dir", tmp_path / "held"):
-        (free, held, lost), second = on_two_ranks(use_a_group, tmp_path, tmp_path)
-    assert [free, held] == second
+        (free, held, said, lost), second = on_two_ranks(use_a_group, tmp_path, tmp_path)
+    assert [free, held, said] == second
+    assert said == "said by 0"
     assert free is True
     assert held.startswith(f"ckpt_dir={tmp_path}/held: in use by process {os.getpid()} on ")
     assert lost.startswith("process of rank ?: another process of this run exited; see its log")

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from common.training.sinks import BestValidation, Curves, TensorBoard, UnlearningWarning
-from common.training.workflows import Ending
+from common.training.workflows import prediction_handlers
 from tests.common.toy import Training
 
 ENGINE = Engine(print)
@@ -124,14 +124,15 @@ def test_an_evaluation_ends_with_its_figures_and_the_results_that_exist(tmp_path
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "run.json").touch()
     monkeypatch.chdir(tmp_path)
-    results = {"model": "out/model.pt", "record": "./out/run.json", "predictions": "out"}
+    results = {"model": "model.pt", "record": "run.json", "predictions": "."}
     for figures, step, lines in (
         (lambda engine: [f"steps: {engine.state.iteration}"], lambda *_: None, ["steps: 2", *PLACES]),
         (lambda engine: [], lambda *_: None, []),
         (lambda engine: ["figures"], lambda *_: 1 / 0, []),
     ):
         engine = Engine(step)
-        Ending(figures, results).attach(engine)
+        (*_, told) = prediction_handlers([], "out", {"bundle": "toy"}, SimpleNamespace(figures=figures), results)
+        told.attach(engine)
         with contextlib.suppress(ZeroDivisionError):
             engine.run([0, 1])
         assert capsys.readouterr().out.splitlines() == [line.format(tmp_path) for line in lines]
