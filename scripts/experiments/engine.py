@@ -11,16 +11,15 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from functools import cache, partial
 from graphlib import TopologicalSorter
 from pathlib import Path
-from threading import current_thread, main_thread
 from typing import Any
 
 from common.errors import ArgumentError, InputError, show
@@ -355,7 +354,8 @@ def run_jobs(
         show(f"{state.name:<12} {name}" + (f": {state.reason}" if state.reason else ""))
         order.done(name)
 
-    with _sigterm_interrupts(), ThreadPoolExecutor(at_once) as pool:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    with ThreadPoolExecutor(at_once) as pool:
         while order.is_active():
             waiting += order.get_ready()
             while waiting and len(at_work) < at_once:
@@ -374,19 +374,6 @@ def run_jobs(
             for future in finished:
                 end(at_work.pop(future), future.result())
     return results
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM raise KeyboardInterrupt in the block, as Ctrl-C does."""
-    if current_thread() is not main_thread():  # only that one can
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _blocked(job: StudyJob, jobs: Mapping[str, StudyJob], output: Path, results: Mapping[str, State]) -> State | None:
