@@ -28,6 +28,7 @@ __all__ = [
     "refuse",
     "spread",
     "union",
+    "usual",
 ]
 
 T = TypeVar("T")
@@ -122,6 +123,13 @@ def union(found: Sequence[Ranges]) -> dict[str, list[Any]]:
             np.max([ranges[name][1] for ranges in found], axis=0).tolist(),
         ]
         for name in found[0]
+    }
+
+
+def usual(found: Sequence[Ranges]) -> dict[str, list[Any]]:
+    """The ranges of the middle half of several scans."""
+    return {
+        name: np.quantile([ranges[name][0] for ranges in found], (0.25, 0.75), axis=0).tolist() for name in found[0]
     }
 
 

@@ -74,7 +74,6 @@ CHECKS = {
     "mask_copy": "warning",
     "empty_mask": "warning",  # not an error: some patients have no lesion
     "orientation": "warning",
-    "brain_extraction": "warning",
     "spacing": "warning",  # this one and the next four are the checks of `preparation`
     "skull": "warning",
     "extent": "warning",

@@ -4,7 +4,7 @@ Worker processes open the files of each subject (`scripts.datalists.examine`) an
 `scripts.datalists.records` keeps on disk and by which `scripts.datalists.cohort_checks` compares the subjects.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from common.data import datalists
 from common.data.modalities import count_missing, first_image
-from common.data.preparation import differences, union
+from common.data.preparation import union
 from common.data.scan_checks import CHECKS, CURE, OFF_GRID, Problem, files_in
 from common.errors import InputError, check_number, show
 from common.files import (
@@ -123,8 +123,8 @@ def check(
     (leakage); visits of one person in two splits (leakage).
 
     These are warnings: subjects without lesion, masks that are copies, modalities that are not registered, and images
-    that differ from the rest of the cohort in orientation, spacing, intensities or brain extraction, or from those that
-    a checkpoint was trained on. Errors and warnings give exit status 1.
+    that differ from most of the cohort, or from those that a checkpoint was trained on, in orientation, intensities,
+    spacing, skull, extent or air. Errors and warnings give exit status 1.
 
     Repeat a command with `output` to continue an interrupted check: it reads only the subjects that it has not read, or
     whose files have another size or time since.
@@ -148,7 +148,7 @@ def check(
     """
     accepted = _check_options(datalist, fix, fixed, accept, pictures, workers)
     _check_places(datalist, output, fixed)
-    expected = None if checkpoint is None else _expected(checkpoint)
+    expected = (None, False) if checkpoint is None else _expected(checkpoint)
     folder = expand_home(root, f"--root={root}")
     if not folder.is_dir():
         raise InputError(f"--root={root}: no such folder; expected the root of the paths in {datalist}")
@@ -163,7 +163,7 @@ def check(
     modalities = content["modalities"]
     lacking = [f"{names} in {count} subjects" for names, count in count_missing(cases, modalities).items()]
     facts = describe(records) | ({"missing": ", ".join(lacking)} if lacking else {})
-    found = [*compare(cases, records, modalities), *_prepared_otherwise(cases, records, expected)]
+    found = compare(cases, records, modalities, *expected)
     volumes: dict[str, dict[str, list[float]]] = {}
     for case, record in zip(cases, records, strict=True):
         for region, volume in record.volumes.items():
@@ -248,17 +248,6 @@ def _expected(checkpoint: str) -> tuple[Mapping[str, Sequence[Any]], bool]:
             f"--checkpoint={checkpoint}: {there}; expected a checkpoint of one of this project's trainings"
         )
     return union(measured), weights.settings_of(checkpoint).get("spacing") is not None
-
-
-def _prepared_otherwise(
-    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], expected: tuple[Mapping[str, Any], bool] | None
-) -> Iterator[tuple[int, Problem]]:
-    """Index of the case, and what a network would refuse."""
-    ranges, is_resampled = expected or (None, False)
-    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
-        if record.preparation is not None:
-            found = differences(record.preparation, ranges, is_resampled, first_image(case))
-            yield from ((place, problem) for problem in found.values())
 
 
 def _ordered(

@@ -2,7 +2,6 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from math import exp, log
 from typing import Any
 
@@ -10,14 +9,13 @@ import numpy as np
 
 from common.data.layouts.found import person_of
 from common.data.modalities import first_image
-from common.data.preparation import BRAIN
+from common.data.preparation import BRAIN, differences, usual
 from common.data.scan_checks import CHECKS, Problem
 from scripts.datalists.examine import Image, Record, in_mm
 
 __all__ = ["compare", "describe"]
 
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
-SPACING_TOLERANCE = 0.05  # share of the cohort's median
 SUBJECT, VOXELS, PERSON, MASK = "the same subject", "the same voxels", "the same person", "the same mask"
 FEWEST = 8  # images; a smaller cohort has no outliers
 OUTLIER = 5.0  # robust standard deviations of log intensity ...
@@ -25,7 +23,11 @@ FACTOR = 3.0  # ... and at least this factor from the median
 
 
 def compare(
-    cases: Sequence[Mapping[str, Any]], records: Sequence[Record], modalities: Sequence[str]
+    cases: Sequence[Mapping[str, Any]],
+    records: Sequence[Record],
+    modalities: Sequence[str],
+    expected: Mapping[str, Sequence[Any]] | None = None,
+    is_resampled: bool = False,
 ) -> list[tuple[int, Problem]]:
     """Find outliers and duplicates.
 
@@ -33,13 +35,16 @@ def compare(
         cases: each with its "split".
         records: of the cases, in the same order.
         modalities: names of the images.
+        expected: ranges of the scans that a network was trained on (`common.data.preparation`); None compares with the
+            middle half of the cohort.
+        is_resampled: whether that network resamples scans, so that their spacing does not matter.
 
     Returns:
         Index of the case (-1: the whole cohort), and the problem.
     """
     return [
-        *_odd_grids(cases, records),
-        *_odd_brains(cases, records),
+        *_odd_orientations(cases, records),
+        *_odd_preparation(cases, records, expected, is_resampled),
         *_odd_intensities(cases, records, modalities),
         *_negatives(cases, records),
         *_repeated(cases, records),
@@ -50,12 +55,12 @@ def describe(records: Sequence[Record]) -> dict[str, str]:
     """Facts about a cohort: orientation, spacing, and the number of images with extracted brain."""
     orientations = Counter(record.orientation for record in records if record.orientation)
     spacings = Counter(in_mm(record.spacing) for record in records if record.spacing)
-    litres = [image.litres for record in records for image in record.images if image is not None]
-    extracted = sum(volume <= BRAIN for volume in litres)
+    volumes = [record.preparation["volume"][1] for record in records if record.preparation is not None]
+    extracted = sum(volume <= BRAIN for volume in volumes)
     return {
         "orientation": _counted(orientations),
         "spacing": _counted(spacings),
-        "brain extracted": f"{extracted} of {len(litres)} images" if litres else "no readable image",
+        "brain extracted": f"{extracted} of {len(volumes)} subjects" if volumes else "no readable image",
     }
 
 
@@ -66,31 +71,28 @@ def _counted(values: Counter[str]) -> str:
     return f"{value} in {count} of {values.total()} subjects"
 
 
-def _odd_grids(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
+def _odd_orientations(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
     orientations = Counter(record.orientation for record in records if record.orientation)
-    if not orientations:
-        return
-    usual = orientations.most_common(1)[0][0]
-    spacing = np.median([record.spacing for record in records if record.spacing], axis=0)
     for place, (case, record) in enumerate(zip(cases, records, strict=True)):
-        report = partial(Problem, file=first_image(case))
-        if record.orientation and record.orientation != usual:
-            count = f"{usual}, as {orientations[usual]} of {orientations.total()} subjects"
-            yield place, report("orientation", value=record.orientation, expected=count)
-        if record.spacing and np.any(np.abs(record.spacing - spacing) > SPACING_TOLERANCE * spacing):
-            expected = f"{in_mm(spacing)}, the cohort's median"
-            yield place, report("spacing", value=in_mm(record.spacing), expected=expected)
+        usual_one, count = orientations.most_common(1)[0] if orientations else ("", 0)
+        if record.orientation and record.orientation != usual_one:
+            expected = f"{usual_one}, as {count} of {orientations.total()} subjects"
+            yield place, Problem("orientation", first_image(case), record.orientation, expected)
 
 
-def _odd_brains(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
-    """Whole heads in a cohort of extracted brains, or the reverse; with equal numbers neither is an outlier."""
-    heads = [image.litres > BRAIN for _, _, image in _images(cases, records)]
-    for place, file, image in _images(cases, records):
-        head = image.litres > BRAIN
-        if 2 * heads.count(head) < len(heads):
-            what, usual = ("a head", "extracted brains") if head else ("a brain alone", "whole heads")
-            value = f"{image.litres:.1f} L above the background: {what}"
-            yield place, Problem("brain_extraction", file, value, f"{usual}, as {heads.count(not head)} images")
+def _odd_preparation(
+    cases: Sequence[Mapping[str, Any]],
+    records: Sequence[Record],
+    expected: Mapping[str, Sequence[Any]] | None,
+    is_resampled: bool,
+) -> Iterator[tuple[int, Problem]]:
+    """What a network would refuse, or what differs from most of the cohort in the same figures."""
+    measured = [record.preparation for record in records if record.preparation is not None]
+    ranges = expected or (usual(measured) if measured else None)
+    for place, (case, record) in enumerate(zip(cases, records, strict=True)):
+        if record.preparation is not None:
+            found = differences(record.preparation, ranges, is_resampled, first_image(case))
+            yield from ((place, problem) for problem in found.values())
 
 
 def _odd_intensities(

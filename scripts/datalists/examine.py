@@ -41,13 +41,11 @@ class Image(NamedTuple):
     """Figures of an image.
 
     Attributes:
-        litres: volume of the tissue, that is of voxels that differ from the background (the median of the corners) by
-            more than 1 % of the intensity range.
-        high: intensity range: the 99th percentile of the tissue's difference from the background.
+        high: intensity range: the 99th percentile of the difference from the background (the median of the corners),
+            where there is one.
         negative: whether a voxel is below zero.
     """
 
-    litres: float
     high: float
     negative: bool
 
@@ -112,7 +110,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
             if found is None or found.check == "label_values":
                 digests[file], label = _digest(volume), canonical(volume, scan.affine)[0]
         elif (found := image_problem(file, volume)) is None:
-            images[file], tissue = _figures(volume, scan.affine)
+            images[file], tissue = _figures(volume)
             digests[file] = _digest(volume)
             volumes.append(canonical(volume, scan.affine))
             found = _clipped(file, stored, tissue)
@@ -180,7 +178,7 @@ def _digest(volume: np.ndarray) -> bytes:
     return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
 
 
-def _figures(volume: np.ndarray, affine: np.ndarray) -> tuple[Image, float]:
+def _figures(volume: np.ndarray) -> tuple[Image, float]:
     """The figures of an image, and the share of its voxels that are tissue."""
     step = max(1, round((volume.size / SAMPLE) ** (1 / 3)))
     values = volume[::step, ::step, ::step].astype(np.float64)
@@ -188,8 +186,7 @@ def _figures(volume: np.ndarray, affine: np.ndarray) -> tuple[Image, float]:
     distance = np.abs(values - np.median(corners))
     high = float(np.percentile(distance[distance > 0], 99)) if distance.any() else 0.0
     share = float((distance > TISSUE * high).mean())
-    litres = share * volume.size * abs(float(np.linalg.det(affine[:3, :3]))) / 1e6  # mm3
-    return Image(litres, high, bool(volume.min() < 0)), share
+    return Image(high, bool(volume.min() < 0)), share
 
 
 def _clipped(file: str, stored: np.ndarray, tissue: float) -> Problem | None:

@@ -22,7 +22,7 @@ from scripts.pools import map_in_processes
 __all__ = ["FOLDER", "examine_all", "thumbnail_of"]
 
 FOLDER = "records"  # in the output folder
-FORMAT = 4  # of `examine`; another number reads all files anew
+FORMAT = 5  # of `examine`; another number reads all files anew
 NO_RECORD = "reading them ended the process, twice"
 
 

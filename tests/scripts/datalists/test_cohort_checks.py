@@ -13,8 +13,12 @@ def case(name, split="training", label=False):
     return {"subject": name, "split": split, **files}
 
 
-def record(number, litres=1.4, high=(100.0, 200.0), negative=False, digests=None, problems=(), **grid):
-    images = tuple(Image(litres, value, negative) for value in high)
+FIGURES = {"spacing": [1.0, 1.0, 1.0], "extent": [140.0, 170.0, 140.0], "volume": 1.9, "air": 0.0, "overlap": 1.0}
+
+
+def record(number, high=(100.0, 200.0), negative=False, digests=None, problems=(), prepared=None, **grid):
+    images = tuple(Image(value, negative) for value in high)
+    grid["preparation"] = {name: [value, value] for name, value in (FIGURES | (prepared or {})).items()}
     digests = (b"a%d" % number, b"b%d" % number, b"") if digests is None else digests
     grid = {"orientation": "RAS", "spacing": (1.0, 1.0, 1.0)} | grid
     return Record(tuple(problems), images=images, digests=digests, **grid)
@@ -32,8 +36,10 @@ def found(changes, count=12, splits=None):
     [
         ({}, []),
         ({3: {"orientation": "LPS"}}, [(3, "orientation", "s3_t1")]),
-        ({2: {"spacing": (1, 1, 1.06)}, 4: {"spacing": (1.04, 0.96, 1)}}, [(2, "spacing", "s2_t1")]),  # from 5 % on
-        ({5: {"litres": 4.5}}, [(5, "brain_extraction", "s5_t1"), (5, "brain_extraction", "s5_t2")]),
+        ({2: {"prepared": {"spacing": [1, 1, 1.2]}}}, [(2, "spacing", "s2_t1")]),
+        ({2: {"prepared": {"spacing": [1.05, 0.95, 1]}}}, []),
+        ({5: {"prepared": {"volume": 4.5}}}, [(5, "skull", "s5_t1")]),
+        ({n: {"prepared": {"volume": 4.5}} for n in range(6)}, []),  # half of them: none is an outlier
         ({0: {"high": (310.0, 200.0)}}, [(0, "intensity", "s0_t1")]),  # from a factor of three on
         ({4: {"negative": True}}, [(4, "negative", "s4_t1"), (4, "negative", "s4_t2")]),
     ],
