@@ -9,9 +9,9 @@ from monai.transforms import Transform
 
 from .. import weights
 from ..data import datalists
-from ..data.layouts.names import NO_LABELS, Naming, stem_of
+from ..data.layouts.names import NO_LABELS, Naming, before_label, stem_of
 from ..data.layouts.reading import layouts_of, read_layout
-from ..data.modalities import SPELLINGS, count_missing, missing_in, modality_of, split_name
+from ..data.modalities import SPELLINGS, count_missing, missing_in, modality_of
 from ..data.scan_checks import LARGEST, check_headers
 from ..errors import ArgumentError, InputError, choice, show
 from ..files import expand_home, reporting_path_errors
@@ -21,7 +21,6 @@ __all__ = ["CheckFilesd", "check_missing", "find_cases"]
 
 # Names of ATLAS v2.0; as in its datalists, the first session has the person's name
 ATLAS = re.compile(r"(sub-r\d{3}s\d{3})(?:_ses-1|(_ses-\d+))_space-MNI152NLin2009aSym")
-NIFTI = re.compile(r"(.+?)\.nii(\.gz)?$", re.IGNORECASE | re.DOTALL)
 
 
 def find_cases(
@@ -153,19 +152,13 @@ def _in_layout(layout: str, folder: Path, modalities: Sequence[str], missing: Se
 
 def _subject_and_modality(path: Path, modalities: Sequence[str]) -> tuple[str, str | None]:
     """Parse subject and modality from a file name; the modality of a label map or of another file type is None."""
-    match = NIFTI.match(path.name)
-    if match is None:
+    stem = stem_of(path.name)
+    if stem is None or before_label(stem) is not None:
         return "", None
-    last = re.split(r"[_.-]", match[1])[-1]
-    if last.lower() in ("seg", "mask", "label", "dseg"):
-        return "", None
-    subject, modality = split_name(match[1])
-    own = next((name for name in modalities if name.lower() == last.lower()), None)
-    if own is not None and modality is None:
-        subject, modality = match[1][: -len(last) - 1], own
-    if modality is not None and subject:
-        return subject, modality
-    return match[1], modalities[0] if len(modalities) == 1 else None
+    name = Naming(tuple(modalities)).parse(stem)
+    if name.kind is not None and name.before:
+        return name.before, name.kind
+    return stem, modalities[0] if len(modalities) == 1 else None
 
 
 def check_missing(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ...errors import InputError
 from ..modalities import SPELLINGS, split_name
 
-__all__ = ["LABEL", "NO_LABELS", "Name", "Naming", "ends_with", "naming", "plain_name", "stem_of"]
+__all__ = ["LABEL", "NO_LABELS", "Name", "Naming", "before_label", "ends_with", "naming", "plain_name", "stem_of"]
 
 LABEL = "label"
 NO_LABELS = "\0"  # words that no name ends with
@@ -79,7 +79,7 @@ class Naming:
         for modality, words in sorted(self.spelled.items(), key=lambda item: -len(item[1])):
             if words and ends_with(stem, words):
                 return Name(_cut(stem, words), modality)
-        before = _before_label(stem)
+        before = before_label(stem)
         if before is not None:
             last = re.split(r"[_.\- ]", before)[-1].lower()
             return Name(stem, None) if self.label is not None or last in NOT_SEGMENTED else Name(before, LABEL)
@@ -119,7 +119,7 @@ def _cut(stem: str, words: str) -> str:
     return stem[: max(0, len(stem) - len(words) - 1)] if words else stem
 
 
-def _before_label(stem: str) -> str | None:
+def before_label(stem: str) -> str | None:
     """What stands before the label words that end a name; None if none does."""
     rest = stem
     while (parts := re.fullmatch(r"(?:(.*)[_.\- ])?([^_.\- ]+)", rest, re.DOTALL)) and parts[2].lower() in LABEL_WORDS:
