@@ -27,7 +27,7 @@ TEXT = {"type": "string", "pattern": rf"\A[^{UNPRINTABLE.pattern[1:]}+\Z"}
 PATH = {"type": "string", "pattern": r"\A(/|(?!([^\0]*/)?\.\.(/|\Z)))[^\0]+\Z"}  # absolute, or inside the folder
 PATH_OR_NULL = PATH | {"type": ["string", "null"]}
 VOLUMES = {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 2, "maxItems": 2}
-SUMMARY = {
+SUMMARY_SCHEMA = {
     "type": "object",
     "required": ["protocol", "cases", "missing", "lesions"],
     "properties": {
@@ -45,7 +45,7 @@ SUMMARY = {
         },
     },
 }
-CASES = {
+CASES_SCHEMA = {
     "type": "object",
     "required": ["name", "label_convention", "cases"],
     "properties": {
@@ -104,7 +104,7 @@ def read(folder: str | Path) -> Evaluation:
     if not is_folder:
         raise InputError(f"{folder}: no such folder; expected one that {WRITER} wrote")
     path = folder / "summary.json"
-    summary = valid_json(path, f"a summary by {WRITER}", SUMMARY)
+    summary = valid_json(path, f"a summary by {WRITER}", SUMMARY_SCHEMA)
     try:
         protocol = protocol_of(summary["protocol"], summary.get("challenge"), summary.get("tolerance_mm"))
     except InputError as error:
@@ -133,7 +133,7 @@ def read_details(folder: str | Path) -> Details:
     folder = Path(folder)
     evaluation = read(folder)
     path = folder / "cases.json"
-    content = valid_json(path, f"the cases of {WRITER}", CASES)
+    content = valid_json(path, f"the cases of {WRITER}", CASES_SCHEMA)
     cases, convention, regions = content["cases"], content["label_convention"], list(evaluation.lesions)
     try:
         found = display_order(regions_of(convention))

@@ -23,7 +23,7 @@ from ..metrics.protocols import Protocol, Scores
 from .scenes import Scene, scene_of
 from .templates import png_uri
 
-__all__ = ["EXTRA", "MARKED", "Drawing", "LesionPanel", "Panel", "Row", "draw"]
+__all__ = ["EXTRA", "MARKED", "Drawing", "LesionPanel", "Panel", "RegionRow", "draw"]
 
 EXTRA = 6  # lesions of a case that get their own slice, at most
 MARKED = 12  # lesions of a region that are marked, at most; the largest ones
@@ -50,7 +50,7 @@ class LesionPanel(NamedTuple):
     picture: Markup
 
 
-class Row(NamedTuple):
+class RegionRow(NamedTuple):
     """The three planes of a region.
 
     `marked` has the number and the centre, a voxel of the file, of each marked lesion; `unmarked` counts the missed or
@@ -69,7 +69,7 @@ class Drawing(NamedTuple):
     `unseen` counts the missed or false lesions in no picture; `fault` is the reason if there is no image.
     """
 
-    rows: list[Row]
+    rows: list[RegionRow]
     lesions: list[LesionPanel]
     unseen: int
     fault: str | None
@@ -109,7 +109,7 @@ def draw(files: CaseFiles, scores: Mapping[str, Scores], protocol: Protocol, con
     images = () if files.image is None else (("The image", files.image),)
     scene = scene_of({"prediction": predictions, "reference": references}, affine, images)
     picture = _Picture(files.name, scene, affine)
-    rows: list[Row] = []
+    rows: list[RegionRow] = []
     hidden: dict[Lesion, dict[str, _Mark]] = {}  # by region; a lesion that regions share is equal in each
     for region, measured in scores.items():
         masks = (scene.masks["reference"][region], scene.masks["prediction"][region], scene.union)
@@ -123,7 +123,7 @@ def draw(files: CaseFiles, scores: Mapping[str, Scores], protocol: Protocol, con
                 hidden.setdefault(mark.lesion, {})[region] = mark
         panels = [Panel(plane, picture.panel(region, plane, at, seen[:MARKED])) for plane, at in slices.items()]
         marked = [(mark.number, mark.lesion.centre) for mark in seen[:MARKED]]
-        rows.append(Row(region, panels, marked, max(0, len(seen) - MARKED)))
+        rows.append(RegionRow(region, panels, marked, max(0, len(seen) - MARKED)))
     ranked = sorted(hidden.values(), key=lambda marks: not next(iter(marks.values())).lesion.is_reference)
     lesions = [picture.lesion(marks) for marks in ranked[:EXTRA]]
     fault = None

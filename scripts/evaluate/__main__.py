@@ -17,13 +17,13 @@ from common.inference.masks import masks_of, mixed_labels
 from common.inference.publishing import PAGE, publishing
 from common.inference.results import CaseFiles, Details
 from common.metrics.protocols import PRESENT, Protocol, Scores
-from scripts.evaluate.cases import PROTOCOLS, convention_of, find_cases
+from scripts.evaluate.cases import SCORED, convention_of, find_cases
 from scripts.pools import map_in_processes
 
 __all__ = ["compare", "evaluate", "page", "pool", "score"]
 
-FILES = ("metrics.csv", "lesions.csv", "cases.json", "summary.json", PAGE)
-SLICES = dict.fromkeys(("none", "chosen", "all"))
+RESULTS = ("metrics.csv", "lesions.csv", "cases.json", "summary.json", PAGE)
+SLICE_PAGES = dict.fromkeys(("none", "chosen", "all"))
 
 
 class _Fault(NamedTuple):
@@ -72,15 +72,15 @@ def evaluate(
         workers: processes; 0 for one per core.
         slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
     """
-    choice("slices", slices, SLICES)
-    choice("protocol", protocol, PROTOCOLS)
+    choice("slices", slices, SLICE_PAGES)
+    choice("protocol", protocol, SCORED)
     rules = metrics.protocol(protocol, None if challenge is None else str(challenge), tolerance)
     if missing not in (None, "worst"):
         raise InputError(f"--missing={missing}: expected worst")
     check_number("workers", workers, int, 0, 1024)
     cases = find_cases(predictions, references, protocol, missing, images, dataset_dir, split)
     convention = convention_of(protocol, references, label_convention)
-    folder = _output(output, FILES, {"--predictions": predictions, "--references": references, "--images": images})
+    folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references, "--images": images})
     without = [files.name for files in cases if files.image is None]
     if 0 < len(without) < len(cases):
         count = f"{len(without)} of {len(cases)} cases"
@@ -97,7 +97,7 @@ def page(folder: str, slices: str = "chosen") -> None:
             a bundle wrote them. The label maps and images that cases.json lists are read for the pictures.
         slices: cases that get a page to scroll through, FOLDER/slices/CASE.html: none, chosen or all.
     """
-    choice("slices", slices, SLICES)
+    choice("slices", slices, SLICE_PAGES)
     with reporting_path_errors(str(folder)):
         path = Path(str(folder)).expanduser()
     from common.pages import evaluation  # here: the pictures' imports take seconds that `--help` can save
@@ -120,7 +120,7 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     """
     from scripts.evaluate import compare as comparing  # here: SciPy's statistics take a second that `--help` can save
 
-    target = None if output is None else _output(output, comparing.FILES, {})
+    target = None if output is None else _output(output, comparing.TABLES, {})
     comparison = comparing.compare(comparing.read_all([str(folder) for folder in folders], names))
     if target is not None:
         comparing.write(comparison, target)
@@ -139,11 +139,11 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None, s
         names: of the evaluations, such as fold0,fold1; by default the shortest distinct ends of the folders' paths.
         slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
     """
-    choice("slices", slices, SLICES)
+    choice("slices", slices, SLICE_PAGES)
     from scripts.evaluate import folders as several
 
     found = several.named_folders("pool", [str(folder) for folder in folders], names)
-    target = _output(output, FILES, {name: str(folder) for name, folder in found.items()})
+    target = _output(output, RESULTS, {name: str(folder) for name, folder in found.items()})
     _publish(target, several.pool(found), slices)
 
 

@@ -12,12 +12,12 @@ from common.errors import InputError, shortened
 from common.files import reporting_path_errors
 from common.inference.results import CaseFiles
 
-__all__ = ["PROTOCOLS", "convention_of", "find_cases"]
+__all__ = ["SCORED", "convention_of", "find_cases"]
 
 SUFFIXES = (".nii.gz", ".nii")
 Images = tuple[tuple[str, Path], ...]  # name and file of each modality
 # The conventions of the table that each protocol accepts; all accept regions of one's own
-PROTOCOLS = conventions_by_protocol() | {"dice": tuple(CONVENTIONS)}
+SCORED = conventions_by_protocol() | {"dice": tuple(CONVENTIONS)}
 
 
 def find_cases(
@@ -93,17 +93,17 @@ def convention_of(protocol_name: str, references: str | Path, label_convention: 
         if protocol_name == "dice":
             names = ", ".join(CONVENTIONS)
             raise InputError(f"--label_convention: missing; expected that of the label maps, one of {names}")
-        return PROTOCOLS[protocol_name][0]
+        return SCORED[protocol_name][0]
     convention = canonical(str(label_convention))
     if not _scores(protocol_name, convention):
-        expected = " or ".join(sorted(PROTOCOLS[protocol_name]))
+        expected = " or ".join(sorted(SCORED[protocol_name]))
         raise InputError(f"--label_convention={label_convention}: the protocol {protocol_name} scores {expected}")
     return convention
 
 
 def _scores(protocol_name: str, convention: str | None) -> bool:
     """Whether a protocol scores a convention's regions; regions of one's own are scored by any."""
-    return convention is not None and (convention not in CONVENTIONS or convention in PROTOCOLS[protocol_name])
+    return convention is not None and (convention not in CONVENTIONS or convention in SCORED[protocol_name])
 
 
 def _nifti_files(option: str, folder: str | Path, unique: bool = True) -> dict[str, Path]:
@@ -157,7 +157,7 @@ def _of_datalist(
     content = datalists.read(datalist)
     convention = content["label_convention"]
     if not _scores(protocol_name, convention):
-        expected = " or ".join(sorted(PROTOCOLS[protocol_name]))
+        expected = " or ".join(sorted(SCORED[protocol_name]))
         raise InputError(f"--protocol={protocol_name}: the labels of {datalist} follow {convention}, not {expected}")
     entries = datalists.Datalist(datalist, dataset_dir).load(str(split), None, convention, must_exist=False, missing=())
     datalists.check_files([entry | {"image": [first_image(entry)]} for entry in entries], datalist)

@@ -21,9 +21,9 @@ from common.metrics.protocols import Protocol
 from scripts.evaluate.folders import check_protocol, named_folders
 
 __all__ = [
-    "FILES",
+    "TABLES",
     "Comparison",
-    "Contrast",
+    "PairedTest",
     "Place",
     "adjusted",
     "compare",
@@ -36,13 +36,13 @@ __all__ = [
     "write",
 ]
 
-FILES = ("comparison.csv", "ranking.csv", "comparison.json")
+TABLES = ("comparison.csv", "ranking.csv", "comparison.json")
 PERMUTATIONS = 100_000  # of the ranks' differences: Bakas et al. 2018
 DIGITS = 12  # decimals of a difference: values that differ by rounding only are equal
 WIDTH = 40  # characters of a name in a table
 
 
-class Contrast(NamedTuple):
+class PairedTest(NamedTuple):
     """The first system of a pair against the second; a row of comparison.csv.
 
     Attributes:
@@ -83,7 +83,7 @@ class Comparison(NamedTuple):
     """The results of a comparison; `ranks` are the cumulative ranks, [systems, cases]."""
 
     systems: Mapping[str, Evaluation]
-    tests: Sequence[Contrast]
+    tests: Sequence[PairedTest]
     ranking: Sequence[Place]
     ranks: NDArray[np.float64]
 
@@ -184,11 +184,11 @@ def _test(
     test: str,
     p: float,
     rising: bool,
-) -> Contrast:
+) -> PairedTest:
     low, high = mean_interval(differences.tolist()) if len(differences) > 1 else (math.nan, math.nan)
     gains = differences if rising else -differences
     counts = (int(np.sum(gains > 0)), int(np.sum(gains == 0)), int(np.sum(gains < 0)))
-    return Contrast(*head, float(differences.mean()), low, high, test, p, math.nan, *counts)
+    return PairedTest(*head, float(differences.mean()), low, high, test, p, math.nan, *counts)
 
 
 # Reading
@@ -241,7 +241,7 @@ def write(comparison: Comparison, folder: Path) -> None:
         InputError: a file cannot be written.
     """
     for name, kind, rows in (
-        ("comparison.csv", Contrast, comparison.tests),
+        ("comparison.csv", PairedTest, comparison.tests),
         ("ranking.csv", Place, comparison.ranking),
     ):
         write_csv(folder / name, [kind._fields, *([_cell(value) for value in row] for row in rows)])
@@ -297,7 +297,7 @@ def lines(comparison: Comparison) -> list[str]:
     return text
 
 
-def _line(test: Contrast) -> str:
+def _line(test: PairedTest) -> str:
     metric = test.metric if test.unit in ("1", "rank") else f"{test.metric} {test.unit}"
     interval = "" if math.isnan(test.low) else f"[{test.low:.4g}, {test.high:.4g}]"
     figures = f"{test.difference:>+12.4g}  {interval:<24}{_p(test.p):>9}{_p(test.p_holm):>9}"
