@@ -7,6 +7,7 @@ that fails leaves them where they are.
 The folder may come from somebody else: only names in it are moved, and no link is followed.
 """
 
+import atexit
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ __all__ = ["begin", "finish", "is_earlier", "place_of", "publishing"]
 UNFINISHED, EARLIER = ".unfinished", "earlier"
 SUMMARY, PAGE = "summary.json", "evaluation.html"
 SLICES = "slices"  # folder of the pages of single cases
+_BEGUN: set[Path] = set()  # folders whose results this process has not finished
 
 
 def begin(folder: str | Path, name: str = "output_dir") -> str:
@@ -41,7 +43,15 @@ def begin(folder: str | Path, name: str = "output_dir") -> str:
         if unfinished.exists():  # of a run that has failed
             shutil.rmtree(unfinished)
         unfinished.mkdir()
+    _BEGUN.add(unfinished)
     return str(unfinished)
+
+
+@atexit.register
+def _discard() -> None:
+    """Remove what a run that fails has written, before the claim of its folder ends."""
+    for unfinished in _BEGUN:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def finish(folder: str | Path) -> None:
@@ -66,6 +76,7 @@ def finish(folder: str | Path) -> None:
         for name in new:
             (unfinished / name).rename(folder / name)
         unfinished.rmdir()
+    _BEGUN.discard(unfinished)
     release(folder)
 
 
@@ -83,6 +94,7 @@ def publishing(folder: str | Path, name: str) -> Iterator[Path]:
         yield unfinished
         finish(folder)
     except BaseException:
+        _BEGUN.discard(unfinished)
         shutil.rmtree(unfinished, ignore_errors=True)
         release(folder)
         raise

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import sys
 from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from common.errors import InputError
 from common.inference.publishing import begin, finish, publishing
 from common.locks import claim, release
+from tests.support import execute
 
 OLD = {"metrics.csv": "old", "predictions/a.nii": "old", "predictions/c.nii": "old", "run.json": "old"}
 OLD |= {"evaluation.html": "old", "slices/a.html": "old", "summary.json": "old"}
@@ -95,6 +97,13 @@ def test_only_one_process_evaluates_into_a_folder(tmp_path):
     assert not evaluate(tmp_path)
     release(tmp_path)
     assert evaluate(tmp_path)
+
+
+def test_a_process_that_ends_with_an_error_removes_what_it_has_written(tmp_path):
+    fill(tmp_path, OLD)
+    code = f"from common.inference.publishing import begin; open(begin('{tmp_path}') + '/a', 'w').close(); 1 / 0"
+    assert "ZeroDivisionError" in execute([sys.executable, "-c", code]).stderr
+    assert content_of(tmp_path) == OLD
 
 
 LINKS = [".unfinished", "earlier", "predictions", "slices", "metrics.csv", "summary.json", ".in_use"]
