@@ -9,7 +9,7 @@ from common.errors import ArgumentError, InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home, write_json
 from common.values import flag
 from scripts.experiments.costs import costs_of, estimate, key_of
-from scripts.experiments.engine import counted, launcher, run_jobs, select, states_of
+from scripts.experiments.engine import OpenStudy, counted, launcher, run_jobs, select, states_of
 from scripts.experiments.jobs import OWN, ROOT, Places, jobs_of
 from scripts.experiments.study import read
 
@@ -48,24 +48,22 @@ def plan(
         commands: print the commands of each job, to copy.
         json: a file that gets the list of jobs, with states and costs.
     """
-    name, content, places = _opened(study, output, ukb, brats, atlas, dataset_dir, files, gpus)
-    jobs = jobs_of(content, places)
-    states = states_of(jobs, places.output)
-    costs = costs_of(jobs, places.output / "costs.json", flag("measure", measure))
+    opened = _opened(study, output, ukb, brats, atlas, dataset_dir, files, gpus)
+    costs = costs_of(opened.jobs, opened.places.output / "costs.json", flag("measure", measure))
     rows: list[dict[str, Any]] = []
-    for job in jobs.values():
-        state = states[job.name]
+    for job in opened.jobs.values():
+        state = opened.states[job.name]
         rows.append({"job": job.name, "state": state.name, "reason": state.reason})
         if job.is_training:
             rows[-1] |= estimate(job, costs.get(key_of(job)), gpus)
-    show(f"{content['title']}: {len(jobs)} jobs, {counted(states)}")
+    show(str(opened))
     for row in rows:
         show(_line(row))
         if flag("commands", commands):
-            show(f"    {jobs[row['job']].command}")
+            show(f"    {opened.jobs[row['job']].command}")
     show(_total(rows, gpus))
     if json is not None:
-        write_json(json, {"study": name, "jobs": rows})
+        write_json(json, {"study": Path(study).stem, "jobs": rows})
 
 
 def run(
@@ -105,18 +103,17 @@ def run(
     """
     check_number("jobs", jobs, int, 1, 1024)
     redo = choice("stale", stale, {"keep": False, "redo": True})
-    _, content, places = _opened(study, output, ukb, brats, atlas, dataset_dir, files, gpus)
-    known = jobs_of(content, places)
-    states = states_of(known, places.output)
-    selected = select(known, states, only, redo)
-    show(f"{content['title']}: {len(known)} jobs, {counted(states)}; {len(selected)} to run")
-    if absent := [state.reason for state in states.values() if state.name == "absent"]:
+    opened = _opened(study, output, ukb, brats, atlas, dataset_dir, files, gpus)
+    selected = select(opened.jobs, opened.states, only, redo)
+    show(f"{opened}; {len(selected)} to run")
+    if absent := [state.reason for state in opened.states.values() if state.name == "absent"]:
         show(f"{len(absent)} jobs cannot run; the first: {absent[0]}")
-    if not selected and len(absent) == len(states):
+    if not selected and len(absent) == len(opened.states):
         raise InputError(f"study {study}: no job can run; {absent[0]}")
     if not selected:
         return
-    results = run_jobs(known, selected, places.output, launcher(places, jobs, slurm), jobs)
+    places = opened.places
+    results = run_jobs(opened.jobs, selected, places.output, launcher(places, jobs, slurm), jobs)
     show(counted(results))
     if any(state.name not in ("done", "running") for state in results.values()):
         raise SystemExit(1)
@@ -154,12 +151,9 @@ def report(
     """
     from scripts.experiments.report import write_report  # here: its libraries take seconds to import
 
-    _, content, places = _opened(study, output, ukb, brats, atlas, dataset_dir, files, gpus)
-    jobs = jobs_of(content, places)
-    states = states_of(jobs, places.output)
-    page = write_report(content, jobs, states, places.output, participants, participant_columns, consort)
-    show(f"{content['title']}: {len(jobs)} jobs, {counted(states)}")
-    show(page)
+    opened = _opened(study, output, ukb, brats, atlas, dataset_dir, files, gpus)
+    page = write_report(opened, participants, participant_columns, consort)
+    show(str(opened), page)
 
 
 def _opened(
@@ -171,8 +165,8 @@ def _opened(
     dataset_dir: str | None,
     files: Mapping[str, str] | None,
     gpus: int,
-) -> tuple[str, dict[str, Any], Places]:
-    """The name and content of a study, and its places, checked."""
+) -> OpenStudy:
+    """A study with its jobs and their states; all arguments are checked."""
     check_number("gpus", gpus, int, 1, 1024)
     name, content = read(str(study))
     folder = expand_home(output or ROOT / "runs" / name, f"output={output}").resolve()
@@ -191,7 +185,9 @@ def _opened(
         raise ArgumentError(
             f"files={unknown[0]}: the study has no such file; expected {', '.join(sorted(known)) or 'none'}"
         )
-    return name, content, Places(folder, roots, others, gpus)
+    places = Places(folder, roots, others, gpus)
+    jobs = jobs_of(content, places)
+    return OpenStudy(content, places, jobs, states_of(jobs, folder))
 
 
 def _existing(name: str, path: Any) -> Path:

@@ -30,6 +30,7 @@ from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob
 
 __all__ = [
     "Launcher",
+    "OpenStudy",
     "State",
     "counted",
     "execute",
@@ -53,6 +54,19 @@ class State:
 
     name: str
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """The content of a study, its places, its jobs by name, and where these stand."""
+
+    content: Mapping[str, Any]
+    places: Places
+    jobs: Mapping[str, StudyJob]
+    states: Mapping[str, State]
+
+    def __str__(self) -> str:
+        return f"{self.content['title']}: {len(self.jobs)} jobs, {counted(self.states)}"
 
 
 # What is done, and what is stale

@@ -11,7 +11,7 @@ from common.files import atomic_write, write_csv
 from common.pages.templates import render
 from scripts.experiments import figures
 from scripts.experiments.demographics import demographics
-from scripts.experiments.engine import State
+from scripts.experiments.engine import OpenStudy
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.networks import Setting, encoders
 from scripts.experiments.study import SCORED, paper
@@ -45,10 +45,7 @@ AVERAGE = "average"
 
 
 def write_report(
-    study: Mapping[str, Any],
-    jobs: Mapping[str, StudyJob],
-    states: Mapping[str, State],
-    output: Path,
+    study: OpenStudy,
     participants: str | None = None,
     participant_columns: Mapping[str, str] | None = None,
     consort: str | None = None,
@@ -56,10 +53,7 @@ def write_report(
     """Write OUTPUT/report: report.html, tables/NAME.md and tables/NAME.csv; returns the page.
 
     Args:
-        study: its content.
-        jobs: of the study.
-        states: of the jobs.
-        output: folder of the study's results.
+        study: with its results.
         participants: table of people for Table 7 and Figure 2.
         participant_columns: names of its columns.
         consort: file of `scripts.datalists ... --consort` for Figure 3.
@@ -67,16 +61,12 @@ def write_report(
     Raises:
         InputError: a file cannot be read, or an evaluation lacks what a table asks for.
     """
-    folder = output / "report"
+    folder = study.places.output / "report"
     counts = None if participants is None else demographics(participants, participant_columns)
     flow = None if consort is None else figures.flow_chart(consort)
-    specs = study.get("tables", [])
+    specs = study.content.get("tables", [])
     names = _names([spec["table"] for spec in specs])
-    tables = [
-        table_of(spec, name, study, jobs, states)
-        for spec, name in zip(specs, names, strict=True)
-        if spec["table"] in SCORED
-    ]
+    tables = [table_of(spec, name, study) for spec, name in zip(specs, names, strict=True) if spec["table"] in SCORED]
     settings = encoders() if any(spec["table"] == 2 for spec in specs) else []
     for table in tables:
         _write_csv(folder / "tables" / f"{table.name}.csv", COLUMNS, _rows(table, folder / "tables"))
@@ -88,9 +78,9 @@ def write_report(
     page = render(
         Path(__file__).with_name("report.html.j2"),
         {"number": shown, "texts": _texts, "relative": lambda file: _relative(file, folder)},
-        title=study["title"],
-        states=Counter(state.name for state in states.values()),
-        jobs=len(jobs),
+        title=study.content["title"],
+        states=Counter(state.name for state in study.states.values()),
+        jobs=len(study.jobs),
         tables=tables,
         columns=SHOWN,
         settings=settings,
@@ -99,7 +89,7 @@ def write_report(
         paper=paper(),
         cohort=None if counts is None else figures.cohort_chart(counts),
         flow=flow,
-        losses=[_losses(spec, jobs) for spec in study.get("figures", [])],
+        losses=[_losses(spec, study.jobs) for spec in study.content.get("figures", [])],
         bars=[(table, figures.few_shot_chart(table)) for table in tables if table.number == 9],
     )
     _write(folder / "report.html", page)

@@ -15,7 +15,7 @@ from common.inference.reading import Evaluation, read, read_details
 from common.inference.results import PAGE, RESAMPLES
 from common.metrics.protocols import PRESENT
 from scripts.evaluate.compare import DIGITS
-from scripts.experiments.engine import State
+from scripts.experiments.engine import OpenStudy, State
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.study import ROW_KEYS
 
@@ -68,31 +68,15 @@ def select(row: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> list[StudyJo
     ]
 
 
-def runs_of(
-    row: Mapping[str, Any],
-    jobs: Mapping[str, StudyJob],
-    states: Mapping[str, State],
-    metric: str,
-    regions: Sequence[str] | None,
-) -> list[RowRun]:
-    """The runs of a row with their scores in a metric, also those that are stale.
-
-    Args:
-        row: of a study's table.
-        jobs: of the study.
-        states: of the jobs.
-        metric: as `scores_of` takes it.
-        regions: all by default.
-    """
-    return [_run(job, jobs, states, metric, regions) for job in select(row, jobs)]
+def runs_of(row: Mapping[str, Any], study: OpenStudy, metric: str, regions: Sequence[str] | None) -> list[RowRun]:
+    """The runs of a row of a study's table with their scores, as `scores_of` gives them, also those that are stale."""
+    return [_run(job, study, metric, regions) for job in select(row, study.jobs)]
 
 
-def _run(
-    job: StudyJob, jobs: Mapping[str, StudyJob], states: Mapping[str, State], metric: str, regions: Sequence[str] | None
-) -> RowRun:
+def _run(job: StudyJob, study: OpenStudy, metric: str, regions: Sequence[str] | None) -> RowRun:
     name = f"{job.name}/evaluation"
-    folder, state, scores, page = jobs[name].results, states[name], None, None
-    reason = _why(name, jobs, states)
+    folder, state, scores, page = study.jobs[name].results, study.states[name], None, None
+    reason = _why(name, study)
     if state.name in ("done", "stale"):
         page = _existing(folder / PAGE) or _existing(folder / "summary.json")
         reason = _words(state) if state.reason else ""
@@ -111,14 +95,15 @@ def _existing(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def _why(name: str, jobs: Mapping[str, StudyJob], states: Mapping[str, State]) -> str:
+def _why(name: str, study: OpenStudy) -> str:
     """Why a job is not done: its own state, or that of the first job that stopped before it."""
+    states, needs = study.states, study.jobs[name].needs
     if states[name].name != "missing":
         return _words(states[name])
-    for need in jobs[name].needs:
+    for need in needs:
         if states[need].name not in ("done", "stale", "missing"):
             return f"missing: {need} {_words(states[need])}"
-    deeper = [_why(need, jobs, states) for need in jobs[name].needs if states[need].name == "missing"]
+    deeper = [_why(need, study) for need in needs if states[need].name == "missing"]
     return next((reason for reason in deeper if reason != "missing"), "missing")
 
 

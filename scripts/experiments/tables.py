@@ -8,8 +8,7 @@ from typing import Any
 
 from common.metrics.protocols import protocol
 from scripts.evaluate.compare import adjusted, more_is_better
-from scripts.experiments.engine import State
-from scripts.experiments.jobs import StudyJob
+from scripts.experiments.engine import OpenStudy
 from scripts.experiments.rows import RowContrast, RowRun, RowScores, contrast, estimate, interval, runs_of, spread
 from scripts.experiments.study import axes_of, names_of, paper
 
@@ -95,27 +94,19 @@ class Table:
     inconsistent: tuple[str, ...] = field(default=())
 
 
-def table_of(
-    spec: Mapping[str, Any],
-    name: str,
-    study: Mapping[str, Any],
-    jobs: Mapping[str, StudyJob],
-    states: Mapping[str, State],
-) -> Table:
+def table_of(spec: Mapping[str, Any], name: str, study: OpenStudy) -> Table:
     """A table of scores.
 
     Args:
         spec: of the table in the study.
         name: of its files.
-        study: its content.
-        jobs: of the study.
-        states: of the jobs.
+        study: with the jobs of its rows.
     """
     printed = paper()[spec["table"]]
     entries: list[Entry] = []
     for metric, label in printed["metrics"].items():
         measured = spec.get("metric", metric) if metric == "dice" else metric
-        runs = {row: runs_of(each, jobs, states, measured, spec.get("regions")) for row, each in spec["rows"].items()}
+        runs = {row: runs_of(each, study, measured, spec.get("regions")) for row, each in spec["rows"].items()}
         for row in dict.fromkeys([*printed["systems"], *runs]):
             entry = _entry(row, metric, label, spec, study, runs)
             entries.append(entry if measured == metric else replace(entry, metric=measured, label=WORDS))
@@ -132,7 +123,7 @@ def _entry(
     metric: str,
     label: str,
     spec: Mapping[str, Any],
-    study: Mapping[str, Any],
+    study: OpenStudy,
     runs: Mapping[str, Sequence[RowRun]],
 ) -> Entry:
     printed = paper()[spec["table"]]
@@ -150,7 +141,7 @@ def _entry(
         return replace(entry, reason=reason, cells=cells)
     ours, scores = runs[row], _scores(runs[row])
     axis = spec.get("columns")
-    values = [] if axis is None else axes_of(study, spec["rows"][row]["run"])[axis]
+    values = [] if axis is None else axes_of(study.content, spec["rows"][row]["run"])[axis]
     entry = replace(
         entry,
         done=len(scores),

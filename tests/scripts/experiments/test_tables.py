@@ -1,6 +1,7 @@
 """Tables of scores: figures against NumPy and SciPy, reasons of empty cells."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from scipy import stats
 
 from common.inference.reading import read
 from common.metrics.protocols import Scores, protocol
-from scripts.experiments.engine import State
+from scripts.experiments.engine import OpenStudy, State
+from scripts.experiments.jobs import Places
 from scripts.experiments.rows import contrast, estimate, interval, scores_of, spread
 from scripts.experiments.tables import table_of
 from tests.scripts.evaluate.evaluations import write_evaluation
@@ -46,7 +48,8 @@ def scored(tmp_path_factory):
 
 
 def entries(jobs, table=TABLE, study=STUDY, found=None):
-    listed = table_of(table, "table", study, jobs, found or states(jobs)).entries
+    opened = OpenStudy(study, Places(Path()), jobs, found or states(jobs))
+    listed = table_of(table, "table", opened).entries
     return {(entry.row, entry.metric) if table["table"] == 6 else entry.row: entry for entry in listed}
 
 
