@@ -235,24 +235,11 @@ def test_target_is_the_clean_turned_crop_of_both_views():
         np.testing.assert_array_equal(target["reconstruction"][view].numpy(), expected)
 
 
-def test_without_boxes_input_and_target_are_equal(monkeypatch):
-    monkeypatch.setattr(views, "boxes", lambda count, *_: torch.zeros(2, count, 0, 3, dtype=torch.int64))
-    inputs, target = TwoViews()({"image": crops()})
-    assert torch.equal(inputs, target["reconstruction"])
-
-
 def test_views_are_corrupted_independently():
     image = crops(samples=1).expand(3, -1, -1, -1, -1).clone()
     inputs, target = TwoViews(seed=0)({"image": image})
     masks = (inputs != target["reconstruction"]).any(dim=1).flatten(1)
     assert len({tuple(mask.tolist()) for mask in masks}) == 6
-
-
-def test_corrupt_gets_both_views(monkeypatch):
-    calls = []
-    monkeypatch.setattr(views, "corrupt", lambda crops, _, views: calls.append((len(crops), views)) or crops)
-    TwoViews()({"image": crops(samples=2)})
-    assert calls == [(4, 2)]
 
 
 def test_the_batch_is_not_changed_and_meta_tensors_come_out_plain_in_their_type():

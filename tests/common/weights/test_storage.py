@@ -6,13 +6,9 @@ import json
 import os
 import resource
 import struct
-import sys
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
-import ignite
-import monai
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -134,16 +130,6 @@ def test_other_values_than_paths_are_refused(value):
         weights.path_of("output", value)
     assert one_line(error).startswith(f"output={value}: expected the path of a file")
     assert weights.path_of("output", "a.pt") == weights.path_of("output", Path("a.pt")) == Path("a.pt")
-
-
-def test_versions_are_those_of_the_running_packages():
-    assert weights.versions() == {
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-        "monai": monai.__version__,
-        "ignite": ignite.__version__,
-        "numpy": np.__version__,
-    }
 
 
 def test_a_disk_that_fills_is_named_and_leaves_the_file_that_was_there(file):
