@@ -105,6 +105,13 @@ def test_a_resumed_run_may_change_what_does_not_make_its_result(tmp_path):
     assert resumable(tmp_path, True, BEFORE | changed | spelled) == file
 
 
+def test_a_state_from_before_tasks_were_listed_is_resumed(tmp_path):
+    """Its loss held the settings of its tasks."""
+    file = stopped(tmp_path)
+    listed = {"tasks": [{"_target_": "common.ssl.Rotation"}], "loss": {"_target_": "DiceLoss", "tasks": "@tasks"}}
+    assert resumable(tmp_path, True, BEFORE | {"components": listed}) == file
+
+
 LOSS = {"components": {"loss": {"_target_": "DiceFocalLoss"}}}
 
 
