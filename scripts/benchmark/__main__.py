@@ -16,7 +16,7 @@ from scripts.benchmark.timing import ROOT, Measured, Works
 __all__ = ["benchmark"]
 
 PAGE = ROOT / "docs/benchmarks.md"
-ALL: dict[str, Callable[[], Works]] = {
+BENCHMARKS: dict[str, Callable[[], Works]] = {
     "step": step.step,
     "reader": reader.reader,
     "inference": inference.inference,
@@ -38,14 +38,14 @@ def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
         repeats: number of timings of each variant.
         json: file for the figures: a list of {work, variant, seconds, ratio, peak_gib}.
     """
-    choice("benchmark", name, dict.fromkeys([*ALL, GPU, "all"]))
+    choice("benchmark", name, dict.fromkeys([*BENCHMARKS, GPU, "all"]))
     check_number("repeats", repeats, int, 1)
     if json:
         check_writable_file(json, f"--json={json}")
     setting, figures = timing.setting(), []
     show(setting)
-    for each in ALL if name == "all" else [name]:
-        works = {work: _rows(work, variants, repeats) for work, variants in (ALL | {GPU: _gpu})[each]().items()}
+    for each in BENCHMARKS if name == "all" else [name]:
+        works = {work: _rows(work, variants, repeats) for work, variants in (BENCHMARKS | {GPU: _gpu})[each]().items()}
         if name == "all":
             update(PAGE, each, works, repeats, setting)
             show(f"{each}: table written to {PAGE}")

@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scripts.benchmark.timing import PLAIN_MEMORY, ROOT, Works, measured
+from scripts.benchmark.timing import PLAIN_MEMORY, ROOT, Works, measure
 
 __all__ = ["inference", "on_gpu", "segment", "write_checkpoint"]
 
 SIZE, EDGE, OVERLAP = "small", 96, 0.5
-BUNDLE = ROOT / "bundles/brats_finetune"
+FINE_TUNING = ROOT / "bundles/brats_finetune"
 
 
 def inference() -> Works:
@@ -42,7 +42,7 @@ def _variants(device: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     ours += [f"--checkpoint={checkpoint}", "--existing=replace", "--num_workers=0", f"--device={device}"]
     ours += [f"--output_dir={place / 'ours'}"]
     stock = [device, checkpoint, str(place / "scans"), str(place / "stock")]
-    return partial(measured, *ours, folder=BUNDLE), partial(measured, "scripts.benchmark.inference", *stock)
+    return partial(measure, *ours, folder=FINE_TUNING), partial(measure, "scripts.benchmark.inference", *stock)
 
 
 def write_checkpoint(file: Path, size: str, edge: int) -> Path:

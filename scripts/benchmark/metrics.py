@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from scripts.benchmark.timing import Works, measured
+from scripts.benchmark.timing import Works, measure
 
 __all__ = ["draw_case", "metrics", "score_plainly", "scoring"]
 
@@ -14,7 +14,7 @@ def metrics() -> Works:
     """BraTS scores of a case, on one thread."""
     kinds = {"boxes of the lesions (ours)": "ours", "whole volumes, boxes for distances": "plain"}
     function = "scripts.benchmark.metrics:scoring"
-    return {"metrics": {name: partial(measured, function, kind, threads=1) for name, kind in kinds.items()}}
+    return {"metrics": {name: partial(measure, function, kind, threads=1) for name, kind in kinds.items()}}
 
 
 def scoring(kind: str) -> Callable[[], Any]:

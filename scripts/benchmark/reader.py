@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from scripts.benchmark.timing import ROOT, Works, measured
+from scripts.benchmark.timing import ROOT, Works, measure
 
 __all__ = ["batch", "reader"]
 
-CROPS = 4  # of a batch whose reading is timed
-CONFIG = ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"
+CROPS_OF_A_BATCH = 4  # of a batch whose reading is timed
+STAGE_1 = ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"
 VARIANTS = {  # crops of a volume, and how it is read
     "4 volumes, 1 crop of each, from a store (ours)": ("1", "store"),
     "4 volumes, 1 crop of each, MONAI's transforms": ("1", "stock"),
@@ -42,7 +42,7 @@ def reader() -> Works:
     (Path(folder.name) / "entries.json").write_text(json.dumps(entries))
     function = "scripts.benchmark.reader:batch"
     return {
-        "reader": {name: partial(measured, function, folder.name, *kind, threads=1) for name, kind in VARIANTS.items()}
+        "reader": {name: partial(measure, function, folder.name, *kind, threads=1) for name, kind in VARIANTS.items()}
     }
 
 
@@ -70,8 +70,8 @@ def _our_batches(entries: list[dict[str, Any]], crops_per_volume: int, store: st
     from common.data.store import Store
 
     config = ConfigParser()
-    config.read_config(str(CONFIG))
-    config.update({"crops_per_volume": crops_per_volume, "batch_size": CROPS})
+    config.read_config(str(STAGE_1))
+    config.update({"crops_per_volume": crops_per_volume, "batch_size": CROPS_OF_A_BATCH})
     names = ("deterministic_transforms", "train::random_transforms")
     composed = Compose([transform for name in names for transform in config.get_parsed_content(name)])
     if store is not None:
@@ -79,7 +79,7 @@ def _our_batches(entries: list[dict[str, Any]], crops_per_volume: int, store: st
         for entry in filled.missing(entries):
             filled.add(entry)
     dataset = CaseDataset(entries, composed, store=store)
-    return iter(DataLoader(dataset, sampler=CaseSampler(entries), batch_size=CROPS // crops_per_volume))
+    return iter(DataLoader(dataset, sampler=CaseSampler(entries), batch_size=CROPS_OF_A_BATCH // crops_per_volume))
 
 
 def _stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -108,7 +108,7 @@ def _stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             RandSpatialCropd("image", edges, random_size=False),
         ]
     )
-    repeated = entries * max(1, CROPS // len(entries))
-    loader = DataLoader(Dataset(repeated, composed), batch_size=CROPS, shuffle=True)
+    repeated = entries * max(1, CROPS_OF_A_BATCH // len(entries))
+    loader = DataLoader(Dataset(repeated, composed), batch_size=CROPS_OF_A_BATCH, shuffle=True)
     while True:
         yield from loader

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from scripts.benchmark.timing import PLAIN_MEMORY, Works, measured
+from scripts.benchmark.timing import PLAIN_MEMORY, Works, measure
 
 __all__ = ["corrupt_box_by_box", "fine_tuning_step", "on_gpu", "pretraining_step", "step"]
 
@@ -18,10 +18,10 @@ def step() -> Works:
 
     def variants(function: str) -> dict[str, Callable[[], Any]]:
         return {
-            "ours": partial(measured, function, "float32"),
-            "ours, bfloat16": partial(measured, function, "bfloat16"),
-            "stock, memory as ours": partial(measured, function, "stock"),
-            "stock": partial(measured, function, "stock", environment=PLAIN_MEMORY),
+            "ours": partial(measure, function, "float32"),
+            "ours, bfloat16": partial(measure, function, "bfloat16"),
+            "stock, memory as ours": partial(measure, function, "stock"),
+            "stock": partial(measure, function, "stock", environment=PLAIN_MEMORY),
         }
 
     return {work: variants(FUNCTION.format(work)) for work in WORKS}
@@ -31,7 +31,7 @@ def on_gpu() -> dict[str, dict[str, Callable[[], Any]]]:
     """The same on a GPU, both under bfloat16 autocast."""
     kinds = {"ours": "bfloat16", "stock": "stock"}
     return {
-        f"{work}, GPU": {name: partial(measured, FUNCTION.format(work), kind, "cuda") for name, kind in kinds.items()}
+        f"{work}, GPU": {name: partial(measure, FUNCTION.format(work), kind, "cuda") for name, kind in kinds.items()}
         for work in WORKS
     }
 

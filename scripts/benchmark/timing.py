@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from common.errors import show
 from common.memory import peak_resident, use_huge_pages
 
-__all__ = ["PLAIN_MEMORY", "ROOT", "Measured", "Works", "measured", "setting"]
+__all__ = ["PLAIN_MEMORY", "ROOT", "Measured", "Works", "measure", "setting"]
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU_RUNS = 10  # timed together on a GPU
@@ -33,8 +33,8 @@ class Measured(NamedTuple):
 Works = Mapping[str, Mapping[str, Callable[[], Measured]]]  # variants, by name, of each work
 
 
-def measured(
-    what: str,
+def measure(
+    program: str,
     *arguments: str,
     threads: int = 0,
     folder: Path = ROOT,
@@ -44,7 +44,7 @@ def measured(
     """Measure a function or a command in a process of its own.
 
     Args:
-        what: `module:name`, a function that returns the function whose second run is measured; or a module, measured
+        program: `module:name`, a function that returns the function whose second run is measured; or a module, measured
             as `python -m module`, with its start.
         arguments: of the function or the command.
         threads: of PyTorch; 0 for one per core.
@@ -58,7 +58,7 @@ def measured(
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("THP_", "MALLOC_", "OMP_"))}
     inherited |= {"OMP_NUM_THREADS": str(threads or os.cpu_count() or 1), "OMP_WAIT_POLICY": "PASSIVE"}
     inherited |= {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"} | dict(environment or {})
-    command = [sys.executable, "-W", "ignore", "-m", "scripts.benchmark.timing", what, *arguments]
+    command = [sys.executable, "-W", "ignore", "-m", "scripts.benchmark.timing", program, *arguments]
     start = time.perf_counter()
     ended = subprocess.run(command, cwd=folder, env=inherited, stdout=subprocess.PIPE, text=True, check=False)
     clock = time.perf_counter() - start
@@ -110,5 +110,5 @@ def _run_on_gpu(run: Callable[[], Any], cuda: Any) -> Measured:
 
 
 if __name__ == "__main__":
-    what, arguments = sys.argv[1], sys.argv[2:]
-    show(json.dumps((_run_twice if ":" in what else _run_command)(what, arguments)._asdict()))
+    program, arguments = sys.argv[1], sys.argv[2:]
+    show(json.dumps((_run_twice if ":" in program else _run_command)(program, arguments)._asdict()))

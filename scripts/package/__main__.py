@@ -11,7 +11,7 @@ from common import weights as checkpoints
 from common.errors import show
 from common.values import flag
 from scripts.package import releases
-from scripts.package.archives import LARGEST
+from scripts.package.archives import LARGEST_PACKAGE
 from scripts.package.build import build
 from scripts.package.check import check_package
 
@@ -68,7 +68,7 @@ def release(
     releases.record(manifest)
 
 
-def verify(package: str, run: bool = True, largest_package: float = LARGEST) -> None:
+def verify(package: str, run: bool = True, largest_package: float = LARGEST_PACKAGE) -> None:
     """Check a package from any source: first its files, then, in a separate process, its workflows.
 
     Args:

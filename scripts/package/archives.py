@@ -12,9 +12,9 @@ from pathlib import Path
 from common.errors import InputError, check_number
 from common.files import atomic_write, digest
 
-__all__ = ["LARGEST", "files_of", "listing", "pack", "unpack"]
+__all__ = ["EPOCH", "LARGEST_PACKAGE", "files_of", "listing", "pack", "unpack"]
 
-LARGEST = 8.0  # GiB of an unpacked archive; the largest network here has 0.4
+LARGEST_PACKAGE = 8.0  # GiB of an unpacked archive; the largest network here has 0.4
 MOST_FILES = 10_000
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 UNSAFE = re.compile(r"^/|^[A-Za-z]:|\\|(^|/)\.\.?(/|$)|//|[\x00-\x1f\x7f]")
@@ -61,7 +61,7 @@ def pack(folder: Path, archive: Path) -> None:
                 shutil.copyfileobj(source, target)
 
 
-def unpack(archive: Path, folder: Path, largest: float = LARGEST) -> Path:
+def unpack(archive: Path, folder: Path, largest: float = LARGEST_PACKAGE) -> Path:
     """Unpack a zip that contains a single folder.
 
     All names and the sizes that the archive states are checked before anything is written. `zipfile` writes plain

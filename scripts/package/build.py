@@ -13,7 +13,7 @@ from common.errors import InputError, choice, show
 from common.files import atomic_write, check_writable_folder
 from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_package
-from scripts.package.contents import FORMATS, contents
+from scripts.package.contents import PACKAGE_FORMATS, contents
 from scripts.package.releases import check_released, folder_of, version_of
 from scripts.package.sbom import SBOM, bill_of_materials
 from scripts.package.weights_file import add_weights, large_files
@@ -39,7 +39,7 @@ def build(
             for the Model Zoo and have no URL; the version was released with other content; the package breaks a rule
             (see `scripts.package.check`); OUTPUT contains something else of that name.
     """
-    choice("format", format, dict.fromkeys(FORMATS))
+    choice("format", format, dict.fromkeys(PACKAGE_FORMATS))
     source = folder_of(bundle)
     version = version_of(source)
     name = f"{bundle}_v{version}"  # as MONAI's downloader asks for it

@@ -19,12 +19,12 @@ import yaml
 from common import weights
 from common.errors import InputError, show
 from common.files import digest, valid_json
-from scripts.package.archives import LARGEST, files_of, unpack
+from scripts.package.archives import LARGEST_PACKAGE, files_of, unpack
 from scripts.package.weights_file import LARGE, WEIGHTS, large_files
 
-__all__ = ["SCHEMA", "UNITTEST", "check_files", "check_package", "run_package"]
+__all__ = ["METADATA_SCHEMA", "UNITTEST", "check_files", "check_package", "run_package"]
 
-SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
+METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
 UNITTEST = Path(__file__).with_name("bundle_unittest.py")
 REQUIRED = (
     "LICENSE",
@@ -36,13 +36,13 @@ REQUIRED = (
     "docs/README.md",
     "docs/data_license.txt",
 )
-KINDS = {".conf", ".css", ".j2", ".js", ".json", ".md", ".png", ".pt", ".py", ".txt", ".yaml", ".yml"}
-NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)  # of a bundle: its unit test is a module
-FAILURE = re.compile(r"^={70}\n(?:ERROR|FAIL): (\w+).*?\n-{70}\n(.*?)\n(?:={70}|-{70})", re.MULTILINE | re.DOTALL)
+SUFFIXES = {".conf", ".css", ".j2", ".js", ".json", ".md", ".png", ".pt", ".py", ".txt", ".yaml", ".yml"}
+BUNDLE_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)  # of a bundle: its unit test is a module
+FAILED_TEST = re.compile(r"^={70}\n(?:ERROR|FAIL): (\w+).*?\n-{70}\n(.*?)\n(?:={70}|-{70})", re.MULTILINE | re.DOTALL)
 SECONDS = 1800  # limit for all tests, which take a minute or two
 
 
-def check_package(package: Path, run: bool = True, largest: float = LARGEST) -> list[str]:
+def check_package(package: Path, run: bool = True, largest: float = LARGEST_PACKAGE) -> list[str]:
     """Check a package.
 
     Args:
@@ -90,15 +90,15 @@ def check_files(folder: Path) -> list[str]:
             not valid for a bundle.
     """
     name = folder.name
-    if not NAME.fullmatch(name):
+    if not BUNDLE_NAME.fullmatch(name):
         raise InputError(f"{name}: expected the name of a bundle: letters, digits and _")
     files = [file.as_posix() for file in files_of(folder)]
     for file in (*REQUIRED, f"tests/test_{name}.py"):
         if file not in files:
             raise InputError(f"{name}: {file} is missing")
-    if odd := [file for file in files if file != "LICENSE" and Path(file).suffix not in KINDS]:
+    if odd := [file for file in files if file != "LICENSE" and Path(file).suffix not in SUFFIXES]:
         raise InputError(
-            f"{name}: {odd[0]} is not a kind of file that a package needs; expected {', '.join(sorted(KINDS))}"
+            f"{name}: {odd[0]} is not a kind of file that a package needs; expected {', '.join(sorted(SUFFIXES))}"
         )
     _check_metadata(folder)
     notes = _check_large_files(folder, files)
@@ -113,10 +113,10 @@ def check_files(folder: Path) -> list[str]:
 def _check_metadata(folder: Path) -> None:
     """Hold metadata.json to MONAI's schema, as its `verify_metadata` does, which needs the network and logs."""
     place = f"{folder.name}: configs/metadata.json"
-    schema = json.loads(SCHEMA.read_text())
+    schema = json.loads(METADATA_SCHEMA.read_text())
     metadata = valid_json(folder / "configs/metadata.json", "a bundle's metadata", schema, place)
-    if not str(metadata["schema"]).endswith(f"/{SCHEMA.name}"):
-        raise InputError(f"{place}: schema {metadata['schema']}; expected {SCHEMA.name}")
+    if not str(metadata["schema"]).endswith(f"/{METADATA_SCHEMA.name}"):
+        raise InputError(f"{place}: schema {metadata['schema']}; expected {METADATA_SCHEMA.name}")
 
 
 def _check_weights(file: Path, name: str) -> None:
@@ -192,7 +192,7 @@ def run_package(folder: Path, place: Path) -> None:
     if reason:
         kept_log = Path(tempfile.mkdtemp(prefix=f"{folder.name}-")) / "log"  # a folder where nobody else plants a link
         shutil.copy(log, kept_log)
-        if failed := FAILURE.search(text):
+        if failed := FAILED_TEST.search(text):
             reason = f"{failed[1]}: {_cause(failed[2])}"
         raise InputError(f"{folder.name}: {reason} (full log: {kept_log})")
     for line in re.findall(r"^Ran \d+ tests? in .+$", text, re.MULTILINE):

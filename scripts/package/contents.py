@@ -13,14 +13,14 @@ from common.data.provenance import cohort_of, model_name, trained_on
 from common.data.regions import regions_of
 from scripts.package.check import UNITTEST
 
-__all__ = ["FORMATS", "LINK", "contents"]
+__all__ = ["LINK", "PACKAGE_FORMATS", "contents"]
 
-FORMATS = ("bundle", "huggingface")
+PACKAGE_FORMATS = ("bundle", "huggingface")
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")
 CODE = {".py", ".json", ".css", ".j2", ".js"}  # files of common
 NOT_OF_BUNDLES = {"prepare", "__pycache__"}  # folders of common; scripts and deploy alone use prepare
 CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # whose options the weights replace
-SETTINGS = ("model_size", "patch_size", "label_convention", "normalization", "spacing", "modalities")
+TAKEN_OPTIONS = ("model_size", "patch_size", "label_convention", "normalization", "spacing", "modalities")
 METADATA, README = "configs/metadata.json", "docs/README.md"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NO_WEIGHTS = "; no weights"  # in the changelog of a bundle
@@ -38,7 +38,7 @@ def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") 
         source: folder of the bundle.
         settings: metadata of the weights, empty without weights; the configs take options such as the model size from
             it, metadata.json and the README what the weights were trained on.
-        format: one of `FORMATS`; huggingface adds a model card, and metadata.json beside it.
+        format: one of `PACKAGE_FORMATS`; huggingface adds a model card, and metadata.json beside it.
     """
     paths = {path.relative_to(source).as_posix(): path for pattern in SOURCES for path in source.glob(pattern)}
     common = (source / "common").resolve()
@@ -47,7 +47,7 @@ def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") 
         if path.suffix in CODE and not NOT_OF_BUNDLES & {*name.parts}:
             paths[f"common/{name.as_posix()}"] = path
     content = {name: path.read_bytes() for name, path in sorted(paths.items()) if path.is_file()}
-    options = {option: settings[option] for option in SETTINGS if settings.get(option) is not None}
+    options = {option: settings[option] for option in TAKEN_OPTIONS if settings.get(option) is not None}
     for file in CONFIGS:
         if f"configs/{file}" in content:
             content[f"configs/{file}"] = _with_options(content[f"configs/{file}"], options)

@@ -14,14 +14,14 @@ from cyclonedx.output.json import JsonV1Dot5
 from packageurl import PackageURL
 
 from common.files import digest
+from scripts.package.archives import EPOCH
 from scripts.package.weights_file import large_files
 
 __all__ = ["SBOM", "bill_of_materials"]
 
 SBOM = "sbom.cdx.json"
-VERSIONS = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}  # keys of metadata.json
-NIIVUE = "niivue.umd.js", "0.69.0"  # the script of pages that scroll through slices, and its version
-EPOCH = datetime(1980, 1, 1, tzinfo=UTC)
+VERSION_KEYS = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}  # keys of metadata.json
+NIIVUE_SCRIPT = "niivue.umd.js", "0.69.0"  # the script of pages that scroll through slices, and its version
 
 
 def bill_of_materials(folder: Path, metadata: Mapping[str, Any]) -> bytes:
@@ -40,18 +40,22 @@ def bill_of_materials(folder: Path, metadata: Mapping[str, Any]) -> bytes:
         licenses=[LicenseFactory().make_with_id("Apache-2.0")],
     )
     parts = [*_libraries(folder, metadata), *_weights(folder)]
-    bill = Bom(serial_number=NAMESPACE_URL, metadata=BomMetaData(component=bundle, timestamp=EPOCH), components=parts)
+    bill = Bom(
+        serial_number=NAMESPACE_URL,
+        metadata=BomMetaData(component=bundle, timestamp=datetime(*EPOCH, tzinfo=UTC)),
+        components=parts,
+    )
     bill.register_dependency(bundle, parts)
     bill.serial_number = uuid5(NAMESPACE_URL, JsonV1Dot5(bill).output_as_string())
     return (JsonV1Dot5(bill).output_as_string(indent=2) + "\n").encode()
 
 
 def _libraries(folder: Path, metadata: Mapping[str, Any]) -> Iterator[Component]:
-    versions = {name: metadata[key] for name, key in VERSIONS.items()}
+    versions = {name: metadata[key] for name, key in VERSION_KEYS.items()}
     for name, version in {**metadata.get("required_packages_version", {}), **versions}.items():
         purl = PackageURL("pypi", name=name, version=version)
         yield Component(name=name, version=version, purl=purl, bom_ref=str(purl))
-    file, version = NIIVUE
+    file, version = NIIVUE_SCRIPT
     purl = PackageURL("npm", namespace="@niivue", name="niivue", version=version)
     for path in folder.rglob(file):
         yield Component(

@@ -19,16 +19,22 @@ def test_all_prints_the_ratios_and_writes_them_to_the_page_and_to_json(monkeypat
     page, file = tmp_path / "benchmarks.md", tmp_path / "figures.json"
     page.write_text(benchmark.PAGE.read_text())  # the real one has a place for each
     monkeypatch.setattr(benchmark, "PAGE", page)
-    for name in benchmark.ALL:
+    for name in benchmark.BENCHMARKS:
         variants = {
             "ours": map(timing.Measured, [1.0, 2.0, 4.0], [1.0, 1.0, 2.0]).__next__,
             "stock": map(timing.Measured, [3.0, 4.0, 4.0], [2.0, 2.0, 2.5]).__next__,
         }
-        monkeypatch.setitem(benchmark.ALL, name, lambda name=name, variants=variants: {f"work of {name}": variants})
+        monkeypatch.setitem(
+            benchmark.BENCHMARKS, name, lambda name=name, variants=variants: {f"work of {name}": variants}
+        )
     benchmark.benchmark("all", json=str(file))
     row = "4 | 2.00 (1.00 to 3.00) | 2.0 GiB"
-    assert capsys.readouterr().out.count(row) == page.read_text().count(f"| stock | {row} |") == len(benchmark.ALL)
-    assert page.read_text().count(f"Measured on {date.today()}, 3 repeats. {timing.setting()}.") == len(benchmark.ALL)
+    assert (
+        capsys.readouterr().out.count(row) == page.read_text().count(f"| stock | {row} |") == len(benchmark.BENCHMARKS)
+    )
+    assert page.read_text().count(f"Measured on {date.today()}, 3 repeats. {timing.setting()}.") == len(
+        benchmark.BENCHMARKS
+    )
     assert json.loads(file.read_text())[1] == {
         "work": "work of step",
         "variant": "stock",
@@ -49,13 +55,13 @@ def test_an_unknown_benchmark_and_a_missing_gpu_are_refused(monkeypatch):
 def test_a_process_has_memory_and_settings_of_its_own(monkeypatch):
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     bytearray(2**30)
-    found = timing.measured("tests.scripts.benchmark.programs:allocate", "28")
+    found = timing.measure("tests.scripts.benchmark.programs:allocate", "28")
     assert 0.25 < found.peak_gib < 0.6
     assert found.seconds >= 0
-    command = timing.measured("this")  # prints, and ends
+    command = timing.measure("this")  # prints, and ends
     assert 0 < command.seconds < 20
     with pytest.raises(RuntimeError, match="programs: ended with status 1"):
-        timing.measured("tests.scripts.benchmark.programs")
+        timing.measure("tests.scripts.benchmark.programs")
 
 
 def test_steps_run_in_each_precision():
