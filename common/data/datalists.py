@@ -15,10 +15,12 @@ and `subset` record how the splits were drawn. All of these may be absent. `data
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from posixpath import normpath
 from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number
@@ -117,7 +119,6 @@ class Datalist:
                 None if name in (missing or ()) else path for name, path in zip(names, entry["image"], strict=True)
             ]
             self._check_missing(entry, names, missing is not None)
-            self._check_copies(entry, names)
         if must_exist:
             check_files(entries, self.path)
         return entries
@@ -140,13 +141,6 @@ class Datalist:
             raise InputError(
                 f"datalist {self.path}: subject {entry['subject']} lacks {', '.join(lacking)}; expected {expected}"
             )
-
-    def _check_copies(self, entry: Mapping[str, Any], modalities: Sequence[str]) -> None:
-        owners: dict[str, str] = {}
-        for name, file in zip(modalities, entry["image"], strict=True):
-            if file is not None and (owner := owners.setdefault(file, name)) != name:
-                subject = f"subject {entry['subject']}"
-                raise InputError(f"datalist {self.path}: {subject}: {file} is its {owner} and its {name}; expected two")
 
     @property
     def splits(self) -> dict[str, str]:
@@ -188,8 +182,8 @@ def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
     Raises:
         InputError: the file is missing or no JSON; it does not fit the schema; a key or a subject occurs twice; a
             subject has more or fewer images than there are modalities, none at all, or a name that no file can have; a
-            path is absolute or leaves the root; a name, a path or another text has a control character, a
-            line end or half of a surrogate pair.
+            path is absolute, leaves the root or is listed twice; a text has a control character, a line end or half of
+            a surrogate pair.
     """
     content = valid_json(str(datalist), "a datalist", name=f"datalist {datalist}")
     check(content, datalist, may_repeat)
@@ -389,10 +383,17 @@ def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str 
         raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")
     if not any(images):
         raise InputError(f"datalist {name}: subject {subject} has no image; expected one of {', '.join(modalities)}")
-    for path in [*filter(None, images), entry.get("label", ".")]:
+    files = [*filter(None, images), *([entry["label"]] if "label" in entry else [])]
+    for path in files:
         if path.startswith("/") or "\\" in path or ".." in path.split("/"):
             raise InputError(
                 f"datalist {name}: subject {subject}: path {path:.200}; expected one relative to and below root"
+            )
+    for path, count in Counter(map(normpath, files)).items():
+        if count > 1:
+            raise InputError(
+                f"datalist {name}: subject {subject}: {path} is listed {count} times; expected a "
+                "file of its own for each modality and for the label"
             )
 
 

@@ -229,26 +229,16 @@ def label_values(file: str, root: str) -> frozenset[int] | str:
 
 
 def _copies(case: Mapping[str, Any], digests: Mapping[str, bytes]) -> Iterator[Problem]:
-    """Modalities of a case that are copies of its label or of each other, by path or by voxels."""
-    label = case.get("label")
-    first: dict[Any, str] = {}
-    if label is not None:
-        first = dict.fromkeys(_identities(label, digests), label)
-    truth = set(first)
+    """Modalities of a case that have the voxels of its label or of each other."""
+    label = case.get("label", "")
+    owners = {digests[label]: label} if label in digests else {}
     for file in filter(None, case["image"]):
-        names = _identities(file, digests)
-        same = next((first[name] for name in names if name in first), None)
-        if not truth.isdisjoint(names):
-            yield Problem("label_as_image", file, f"the label {Path(str(label)).name}", "an image, not its truth")
-        elif same is not None:
-            what = "the file of another modality" if same == file else f"the voxels of {Path(same).name}"
-            yield Problem("copy", file, what, "an image of its own")
-        first |= {name: file for name in names if name not in first}
-
-
-def _identities(file: str, digests: Mapping[str, bytes]) -> list[str | bytes]:
-    """Values that are equal for two copies: the path, and the digest if there is one."""
-    return [os.path.normpath(file), *filter(None, [digests.get(file)])]
+        owner = owners.setdefault(digests[file], file) if file in digests else file
+        if owner != file:
+            check, expected = (
+                ("label_as_image", "an image, not its truth") if owner == label else ("copy", "an image of its own")
+            )
+            yield Problem(check, file, f"the voxels of {Path(owner).name}", expected)
 
 
 def in_mm(spacing: Sequence[float] | np.ndarray) -> str:

@@ -1,12 +1,11 @@
 """Count the axial slices of volumes that contain signal."""
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from common.data.scan_checks import read_scan
+from common.data.volumes import canonical
+from common.errors import InputError
 from scripts.datalists.scan import Visit
 from scripts.pools import map_in_processes
 
@@ -39,16 +38,9 @@ def slices_with_signal(path: str | Path) -> int | None:
         >>> slices_with_signal("1000012_20252_2_0/T1/T1_brain_to_MNI.nii.gz")  # doctest: +SKIP
         146
     """
-    import nibabel  # here, as `--help` need not wait for it
-
     try:
-        image: Any = nibabel.load(path)
-        data = np.asanyarray(image.dataobj)
-        axis = list(nibabel.io_orientation(image.affine)[:, 0]).index(2)
-        if data.ndim != 3 or data.dtype.kind not in "biuf":  # colours are not signal
-            return None
-    except (OSError, EOFError, MemoryError, OverflowError, ValueError, zlib.error):
+        scan, voxels = read_scan(path)
+    except InputError:
         return None
-    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError):
-        return None
-    return sum(bool((plane > 0).any()) for plane in np.moveaxis(data, axis, 0))
+    upright, _ = canonical(voxels, scan.affine)
+    return int((upright > 0).any(axis=(0, 1)).sum())

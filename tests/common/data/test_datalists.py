@@ -112,11 +112,7 @@ def test_bad_requests_are_named(datalist, root, arguments, message):
     one_line(error)
 
 
-def test_one_file_for_two_modalities_is_refused(datalist, root, content):
-    content["training"][1]["image"] = ["b/t1.nii.gz", "b/t1.nii.gz"]
-    datalist.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=f"subject b: {root}/b/t1.nii.gz is its FLAIR and its T1; expected two"):
-        datalists.Datalist(datalist, root).load("training")
+def test_one_modality_may_have_two_channels(datalist, root):
     assert datalists.Datalist(datalist, root).load("training", ["T1", "T1"])[1]["image"] == [f"{root}/b/t1.nii.gz"] * 2
 
 
@@ -186,6 +182,11 @@ NAME = "expected a name that files can have"
         ({"image": ["b/../../x.nii.gz", "b/t1.nii.gz"]}, r"subject b: path b/../../x.nii.gz"),
         ({"image": ["b\\x.nii.gz", "b/t1.nii.gz"]}, r"subject b: path b\\x.nii.gz"),
         ({"label": "/b/mask.nii.gz"}, "subject b: path /b/mask.nii.gz"),
+        (
+            {"image": ["b/t1.nii.gz", "./b/t1.nii.gz"]},
+            "subject b: b/t1.nii.gz is listed 2 times; expected",
+        ),
+        ({"label": "b/t1.nii.gz"}, "subject b: b/t1.nii.gz is listed 2 times"),
         ({"subject": "b", "lable": "b/mask.nii.gz"}, "lable"),
         ({"subject": "c"}, "subject c is in training and again in validation"),
         ({"subject": "../b"}, rf"subject \.\./b: {NAME}, without / and "),
