@@ -34,7 +34,7 @@ __all__ = [
 # takes effect; scripts.run silences that, as its configs are ours.
 SILENCED = (
     "NvImgCodecPydicomReader",  # where pydicom is installed, NVIDIA's decoder for it is not; the bundles read NIfTI
-    "This DataLoader will create",  # more readers than CPUs: they wait for disks, and `common.memory` refuses too many
+    "This DataLoader will create",  # more readers than CPUs: they wait for disks, and the option refuses too many
 )
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 

@@ -14,11 +14,9 @@ from common.bars import tqdm
 
 __all__ = ["map_in_processes"]
 
-Function = Callable[[Any], Any]
-
 
 def map_in_processes(
-    function: Function,
+    function: Callable[[Any], Any],
     items: Sequence[Any],
     workers: int = 0,
     unit: str = "it",
@@ -42,41 +40,33 @@ def map_in_processes(
         The results in the order of the items; None where the function ended its process twice.
     """
     results: list[Any] = [None] * len(items)
+
+    def work_off(waiting: deque[int], workers: int) -> list[int]:
+        """Work until nothing waits or a process is killed; return what was in progress at that moment."""
+        running: dict[Future[Any], int] = {}
+        with ProcessPoolExecutor(min(workers, len(waiting)), initializer=_end_with_parent) as pool:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < 2 * workers:
+                        running[pool.submit(function, items[waiting[0]])] = waiting[0]
+                        waiting.popleft()
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        result = results[running[future]] = future.result()
+                        if on_result is not None:
+                            on_result(result)
+                        del running[future]
+                        bar.update()
+            except BrokenProcessPool:
+                return sorted(running.values())
+        return []
+
     waiting = deque(range(len(items)))
     with tqdm(total=len(items), unit=unit, desc=description, disable=not items) as bar:
         while waiting:
-            for suspect in _work_off(function, items, waiting, results, workers or os.cpu_count() or 1, bar, on_result):
-                if _work_off(function, items, deque([suspect]), results, 1, bar, on_result):
+            for suspect in work_off(waiting, workers or os.cpu_count() or 1):
+                if work_off(deque([suspect]), 1):
                     bar.update()
     return results
-
-
-def _work_off(
-    function: Function,
-    items: Sequence[Any],
-    waiting: deque[int],
-    results: list[Any],
-    workers: int,
-    bar: Any,
-    on_result: Callable[[Any], None] | None,
-) -> list[int]:
-    """Work until nothing waits or a process is killed; return the positions of the items in progress at that moment."""
-    running: dict[Future[Any], int] = {}
-    with ProcessPoolExecutor(min(workers, len(waiting)), initializer=_end_with_parent) as pool:
-        try:
-            while waiting or running:
-                while waiting and len(running) < 2 * workers:
-                    running[pool.submit(function, items[waiting[0]])] = waiting[0]
-                    waiting.popleft()
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    results[running[future]] = future.result()
-                    if on_result is not None:
-                        on_result(results[running[future]])
-                    del running[future]
-                    bar.update()
-        except BrokenProcessPool:
-            return sorted(running.values())
-    return []
 
 
 def _end_with_parent() -> None:

@@ -1,13 +1,22 @@
-"""The form of a table of bad inputs: a command line, and the one line that it must end with."""
+"""A table of bad inputs: a command line each, and the one line that it must end with."""
 
+import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import nibabel
+import numpy as np
+import torch
+
+from common.locks import claim
+from tests import kept
 from tests.support import TINY
+
+__all__ = ["BRATS", "FAULTS", "Fault", "train"]
 
 BRATS = "brats_finetune"
 Prepare = Callable[[Path, Path], object]
@@ -18,9 +27,8 @@ class Fault:
     """A command line with a mistake in it, or in what it reads.
 
     Attributes:
-        module: module for `python -m`.
-        arguments: command line. {folder} is an empty folder, {output} a folder that must stay unchanged, {data} is
-            `--dataset_dir=... --datalist=...` of the embedded BraTS, {cohorts} the folder of the cohorts.
+        command: module for `python -m`, and its arguments. {folder} is an empty folder, {output} a folder that must
+            stay unchanged, {cohorts} the folder of the cohorts, {data} `--dataset_dir` and `--datalist` of BraTS.
         line: last line of stderr after "error: "; `…` matches anything.
         prepare: writes the command's input into `folder`, from the folder of the cohorts.
         place: working directory, relative to the root of the repository.
@@ -28,8 +36,7 @@ class Fault:
         disk: largest file size, in bytes; None for no limit.
     """
 
-    module: str
-    arguments: str
+    command: str
     line: str
     prepare: Prepare = lambda folder, cohorts: None  # a default, not a method
     place: str = "."
@@ -37,8 +44,8 @@ class Fault:
     disk: int | None = None
 
     def words(self, places: Mapping[str, Path]) -> list[str]:
-        """The arguments with the places of a test: folder, output and cohorts."""
-        return shlex.split(_filled(self.arguments, places))
+        """The command line with the places of a test: folder, output and cohorts."""
+        return shlex.split(_filled(self.command, places))
 
     def matches(self, line: str, places: Mapping[str, Path]) -> bool:
         """Whether the last line of stderr is the one expected."""
@@ -53,23 +60,208 @@ def _filled(text: str, places: Mapping[str, Path]) -> str:
     return text
 
 
-def plain(bundle: str, options: str, line: str, config: str = "train", **more: Any) -> Fault:
-    """A mistake in MONAI's command, in the folder of a bundle; `config` may be a list of files, too."""
-    file = config if config.startswith("[") else f"configs/{config}.yaml"
-    arguments = f"run --config_file={shlex.quote(file)} {_places(config)} {options}"
-    return Fault("monai.bundle", arguments, line, place=f"bundles/{bundle}", **more)
-
-
-def wrapped(bundle: str, options: str, line: str, config: str = "train", **more: Any) -> Fault:
-    """A mistake in `python -m scripts.run`; `config` is the words after the bundle."""
-    return Fault("scripts.run", f"{bundle} {config} {_places(config)} {options}", line, **more)
-
-
-def written(name: str, content: str) -> Prepare:
+def written(name: str, content: str | bytes) -> Prepare:
     """A file in the folder."""
-    return lambda folder, _: (folder / name).write_text(content)
+    return lambda folder, _: (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def _places(config: str) -> str:
-    places = "{data} --output_dir={output}"
-    return f"{places} --ckpt_dir={{output}}/models {' '.join(TINY)}" if "train" in config else places
+# Runs of a bundle
+
+PLACES = f"{{data}} --output_dir={{output}} --ckpt_dir={{output}}/models {' '.join(TINY)}"
+OWN = "{folder}/own.yaml"
+FILE = "{folder}/model.pt"
+FLAIR = "…{folder}/brats/…flair.nii.gz"
+DAMAGED = "damaged: … has another checksum; expected the file as it was written"
+MADE = "--dataset_dir={folder}/brats --datalist={folder}/brats.json"
+
+
+def train(options: str = "", overlay: str = "") -> str:
+    """A training by `python -m scripts.run`; options come after those that make it small."""
+    return f"scripts.run {BRATS} train {overlay} {PLACES} {options}"
+
+
+def evaluate(options: str) -> str:
+    """An evaluation by `python -m scripts.run`."""
+    return f"scripts.run {BRATS} evaluate {{data}} --output_dir={{output}} --checkpoint={FILE} {options}"
+
+
+def monai(options: str, line: str) -> Fault:
+    """A training by MONAI's own command, in the folder of the bundle."""
+    return Fault(
+        f"monai.bundle run --config_file=configs/train.yaml {PLACES} {options}", line, place=f"bundles/{BRATS}"
+    )
+
+
+def states(count: int) -> Prepare:
+    """A number of states of the run, the last one damaged."""
+
+    def prepare(folder: Path, _: Path) -> None:
+        (folder / "models").mkdir()
+        for number in range(1, count + 1):
+            state = folder / f"models/iteration-{number:07d}.pt"
+            shutil.copy(kept.trained(BRATS) / "models/iteration-0000001.pt", state)
+        content = bytearray(state.read_bytes())
+        content[len(content) // 2] ^= 1  # in a tensor: they are nearly all of the file
+        state.write_bytes(content)
+
+    return prepare
+
+
+def doctored(change: Callable[[Path], object], modality: str = "image") -> Prepare:
+    """The cohort, linked file by file, after `change` of a file of one subject for training and one for testing."""
+
+    def prepare(folder: Path, cohorts: Path) -> None:
+        content = json.loads((cohorts / "brats.json").read_text())
+        for path in (cohorts / "brats").rglob("*.nii.gz"):
+            copy = folder / "brats" / path.relative_to(cohorts / "brats")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.symlink_to(path)
+        for split in ("training", "testing"):
+            entry = content[split][0]
+            file = folder / "brats" / (entry["label"] if modality == "label" else entry["image"][0])
+            source = file.readlink()
+            file.unlink()
+            shutil.copy(source, file)
+            change(file)
+        (folder / "brats.json").write_text(json.dumps(content))
+        shutil.copy(kept.trained(BRATS) / "models/model.pt", folder)
+
+    return prepare
+
+
+def relabel(file: Path) -> None:
+    """Other labels on the same grid."""
+    scan = nibabel.load(file)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(scan.dataobj, np.float32) + 7, scan.affine), file)
+
+
+def hold(folder: Path, _: Path) -> None:
+    """The process of the tests has the folder until it ends."""
+    torch.save({"network": {"a": torch.zeros(9)}, "metadata": {"modalities": ["FLAIR"]}}, folder / "model.pt")
+    claim("output_dir", folder / "held")
+
+
+HELD = "--output_dir={folder}/held: in use by process … on … since …; expected a folder of its own, or the end of …"
+RUNS = [
+    monai("--lerning_rate=5", "--lerning_rate=5: no such option; did you mean --learning_rate?"),
+    monai("--batch_size=two", "--batch_size=two: expected a whole number from 1, crops"),
+    Fault(train("--network::size=1"), "--network::size=1: …; network has no keys of its own"),
+    Fault(train("--batch_size=1000000"), "--batch_size=1000000: the crops alone, …; this machine has … GiB"),
+    Fault(evaluate("--overlab=0.1"), "--overlab=0.1: no such option in …; did you mean --overlap?"),
+    Fault(
+        train(overlay=OWN),
+        f"{OWN}: lerning_rate: 5: no such key in …; did you mean learning_rate?",
+        written("own.yaml", "lerning_rate: 5"),
+    ),
+    Fault(
+        train(f"--pretrained={FILE}"),
+        f"checkpoint {FILE}: cannot be read as tensors alone: …",
+        written("model.pt", b"PK\3\4 cut short"),
+    ),
+    Fault(
+        train("--ckpt_dir={folder}/models --iterations=2 --resume=true"),
+        f"checkpoint …iteration-0000002.pt: {DAMAGED}; without it, the run continues from iteration-0000001.pt",
+        states(2),
+    ),
+    Fault(
+        train("--ckpt_dir={folder}/models"),
+        "--ckpt_dir={folder}/models: holds the iteration-0000001.pt of an earlier run; expected resume=true to …",
+        states(1),
+    ),
+    Fault(
+        train("--datalist={folder}/list.json"),
+        "datalist {folder}/list.json: not JSON (…); expected a datalist",
+        written("list.json", '{"name": '),
+    ),
+    Fault(
+        train(MADE),
+        f"{FLAIR}: Compressed file ended before …",
+        doctored(lambda file: file.write_bytes(file.read_bytes()[:5000])),
+    ),
+    Fault(
+        evaluate(MADE),
+        "….nii.gz: label 7, 8, 9, 11; the convention brats2021 knows 0, 1, 2, 4",
+        doctored(relabel, "label"),
+    ),
+    Fault(evaluate("--output_dir={folder}/held"), HELD, hold),
+    Fault(
+        train("--batch_size=6 --patch_size=[64,64,64]"),
+        "out of memory on the host, tried to allocate …: set --activation_checkpointing=true, or lower --batch_size=6 "
+        "or …",
+        memory=2**30,
+    ),
+    Fault(train("--save_interval=1"), "{output}/models/….pt: File too large; expected a …", disk=2**20),
+]
+
+# The other commands
+
+LIST = "--datalist={cohorts}/brats.json"
+DATA = f"{LIST} --dataset_dir={{cohorts}}/brats"
+NEW = "--output={folder}/new"
+SCORES = "--predictions={folder}/a --references={folder}/b --output={output}"
+
+
+def labels(folder: Path, cohorts: Path) -> None:
+    """Folders `a` and `b` with a label map of the cohort."""
+    source = next((cohorts / "brats").rglob("*_seg.nii.gz"))
+    for place in ("a", "b"):
+        (folder / place).mkdir()
+        (folder / place / "one.nii.gz").write_bytes(source.read_bytes())
+
+
+COMMANDS: dict[str, str] = {  # command line: its last line
+    "scripts.report {folder}/none": "{folder}/none: no such folder; expected one that holds run.json files",
+    f"scripts.datalists brats --root={{cohorts}}/brats {NEW} --validation=-1": (
+        "--validation=-1: expected a number of people, or a fraction from 0 to below 1"
+    ),
+    f"scripts.datalists check {LIST} --root={{folder}}": "--root={folder}: none of the 30 files is below --root; …",
+    f"scripts.store brats_finetune --store={{folder}}/store {DATA} --lerning_rate=1": (
+        "--lerning_rate=1: no such option in …train.yaml; did you mean --learning_rate?"
+    ),
+    f"scripts.folds brats_finetune {DATA} --folds=99 {NEW}": "--folds=99: expected no more than the 5 people …",
+    "scripts.experiments plan {folder}/none.yaml": "study {folder}/none.yaml: no such file; expected one of …",
+    f"scripts.export brats_finetune torchscrip {{folder}}/model.ts {DATA}": (
+        "--format=torchscrip: expected one of torchscript, onnx, state_dict"
+    ),
+    "scripts.options brats_finetun": "--bundle=brats_finetun: expected one of atlas_finetune, …",
+    f"scripts.probe {DATA}": "no embeddings; expected embeddings.npz of one network or several",
+    f"scripts.package brats_finetun {NEW}": "bundle brats_finetun: expected one of atlas_finetune, atlas_stage2, …",
+    f"scripts.prepare --root={{folder}}/none {NEW} --like=brats": "--root={folder}/none: …; expected …",
+    f"scripts.public_scans --clones={{folder}}/none {NEW}": "--clones={folder}/none: no such folder; expected a …",
+    f"scripts.phantoms make --layout=brat --subjects=1 {NEW}": "--layout=brat: expected one of ukb, brats, …",
+    f"deploy.app --input={{folder}} --bundle={{folder}} {NEW}": "MONAI Deploy is not installed; run make deploy, …",
+    "deploy.service status": "--url: missing; expected it, or the variable ORTHANC_URL",
+}
+PREPARED: list[tuple[str, str, Prepare]] = [
+    (f"scripts.evaluate {SCORES} --protocol=atlas", "{folder}/b/one.nii.gz: label 2, 4, which …", labels),
+    (
+        "scripts.report {folder}",
+        "{folder}/run.json: $ = []: …; expected the record …",
+        written("run.json", "[]"),
+    ),
+    (
+        f"scripts.consort {{folder}}/flow.json {NEW}.svg",
+        "--flow=…: not JSON (…); expected …",
+        written("flow.json", "{"),
+    ),
+    (
+        "scripts.weights inspect {folder}/model.pt",
+        "checkpoint {folder}/model.pt: cannot be read as tensors alone: …",
+        written("model.pt", "{}"),
+    ),
+    (
+        "scripts.package verify {folder}/package.zip",
+        "{folder}/package.zip: cannot be read as a zip (File is not a zip file); expected a package",
+        written("package.zip", "no archive"),
+    ),
+]
+FAULTS = [
+    *RUNS,
+    *(Fault(command, line) for command, line in COMMANDS.items()),
+    *(Fault(command, line, prepare) for command, line, prepare in PREPARED),
+    Fault(
+        "scripts.phantoms make --layout=atlas --subjects=1 --spacing=4 --output={output}/atlas --workers=1",
+        "{output}/atlas/….nii.gz: File too large; expected a …",
+        disk=2**14,
+    ),
+]

@@ -1,4 +1,4 @@
-"""Every bad input of the tables ends its command in one line, with status 2, and leaves the results as they were."""
+"""Every bad input of the table ends its command in one line, with status 2, and leaves the results as they were."""
 
 import re
 import shutil
@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests import kept, warm
-from tests.faults import commands, runs
-from tests.faults.table import BRATS, Fault, wrapped
+from tests.faults.table import BRATS, FAULTS, Fault, train
 from tests.support import ROOT, Result, execute
 
 LOGS = "tensorboard/"  # of a run that reads a bad volume in its first step
-FAULTS = [*runs.FAULTS, *commands.FAULTS]
 COLD = ("monai.bundle", "scripts.run")  # begin in Python itself, not in a fork of `tests.warm`
 
 pytestmark = pytest.mark.slow
@@ -22,7 +20,7 @@ pytestmark = pytest.mark.slow
 def run(fault: Fault, places: dict[str, Path], cold: bool = False) -> Result:
     limits = {warm.MEMORY: fault.memory, warm.DISK: fault.disk}
     limits = {name: str(value) for name, value in limits.items() if value is not None}
-    return execute([sys.executable, "-m", fault.module, *fault.words(places)], ROOT / fault.place, cold, **limits)
+    return execute([sys.executable, "-m", *fault.words(places)], ROOT / fault.place, cold, **limits)
 
 
 @pytest.fixture
@@ -52,14 +50,14 @@ def check(fault: Fault, places: dict[str, Path], cold: bool = False) -> None:
     assert before.items() <= after.items() if fault.memory or fault.disk else before == after
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.module}: {fault.line[:80]}")
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: f"{fault.command.split()[0]}: {fault.line[:80]}")
 def test_bad_input_ends_in_one_line(places, fault):
     check(fault, places)
 
 
 @pytest.mark.parametrize("module", COLD)
 def test_a_python_that_starts_cold_ends_alike(places, module):
-    check(next(fault for fault in FAULTS if fault.module == module), places, cold=True)
+    check(next(fault for fault in FAULTS if fault.command.startswith(module)), places, cold=True)
 
 
 def test_the_last_state_survives_a_host_without_memory(places):
@@ -67,7 +65,7 @@ def test_the_last_state_survives_a_host_without_memory(places):
     shutil.copytree(kept.trained(BRATS) / "models", places["output"] / "models")
     state = places["output"] / "models/iteration-0000001.pt"
     saved = state.read_bytes()
-    ended = run(wrapped(BRATS, "--save_interval=1 --iterations=2 --resume=true", "", memory=2**28), places)
+    ended = run(Fault(train("--save_interval=1 --iterations=2 --resume=true"), "", memory=2**28), places)
     assert ended.returncode == 2, ended.stderr
     amount = r", tried to allocate [\d.]+ [MG]iB|, or at the limit on processes \(ulimit -u\)"
     change = r"set --activation_checkpointing=true, or lower --batch_size=2 or --patch_size=\[32,32,64\]"
