@@ -14,10 +14,9 @@ from common.weights.storage import path_of
 from deploy.bundle import Bundle, check_options, open_bundle, split_options
 from deploy.geometry import grid_of
 from deploy.job import REPORT, RESULT_FILES, Job, prepare_output, publish
-from deploy.privacy import restrict_output
+from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from deploy.series_choice import choose_series, parse_series_option
 from deploy.study import read_study
-from deploy.subprocess_guard import exit_cleanly_on_signals, run_guarded
 
 __all__ = ["open_model", "segment"]
 

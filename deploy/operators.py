@@ -22,8 +22,7 @@ from deploy.geometry import read_series
 from deploy.inference import infer
 from deploy.job import MEASUREMENTS, REPORT, SEGMENTATION, SUMMARY, Job
 from deploy.measurements import make_report
-from deploy.preconditions import annotation_checks, failed_checks, spacing_remarks
-from deploy.preparation import Preparation, prepare_scans
+from deploy.preparation import Preparation, annotation_checks, failed_checks, prepare_scans, spacing_remarks
 from deploy.segmentation import label_segments, make_segmentation
 from deploy.source_header import burned_in_annotation
 from deploy.summary import draw_summary, make_capture

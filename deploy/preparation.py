@@ -1,22 +1,34 @@
-"""Prepare the scans of a study as the model expects them (`--prepare`), and bring its result back to the study."""
+"""Prepare the scans of a study as the model expects them (`--prepare`), or check that somebody did.
 
-from collections.abc import Mapping
+The models were trained on scans that the owners of the cohorts had registered and, for BraTS, skull-stripped. On other
+scans they produce masks that look plausible. Each check returns sentences, none if it passes. The limits are those of
+`common.data.preparation` and of `common.prepare`; README.md lists them in section "Preconditions".
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 
+from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap
 from common.errors import InputError
-from common.prepare.brain import DEEPBET
-from common.prepare.figures import Figures, lines, outside
-from common.prepare.resampling import labels_on
+from common.prepare.brain import DEEPBET, brain_of
+from common.prepare.figures import LIMITS, Figures, lines, outside, template_overlap
+from common.prepare.resampling import field_of_view, labels_on, resample
 from common.prepare.subject import Settings, default_reference, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_scan
+from deploy.source_header import burned_in_annotation
 from deploy.study import Series
 from deploy.tasks import Task
 
-__all__ = ["Preparation", "prepare_scans"]
+__all__ = ["Preparation", "annotation_checks", "failed_checks", "prepare_scans", "spacing_remarks"]
+
+LEAST = 0.5  # L above zero of a brain
+COVERAGE = LIMITS["modality"]["coverage"][0]
+IN_MNI = LIMITS["subject"]["overlap"][0]
 
 
 @dataclass(frozen=True)
@@ -84,3 +96,100 @@ def prepare_scans(
         raise InputError(f"--prepare: {error}") from error
     back = np.asarray(np.linalg.inv(prepared.matrices[reference]), np.float64)
     return dict(prepared.images), Preparation(settings, prepared.figures, back)
+
+
+def failed_checks(
+    volumes: Mapping[str, Volume],
+    aligned: Mapping[str, Volume],
+    reference: str,
+    skull_stripped: bool,
+    in_mni_space: bool,
+) -> list[str]:
+    """Check the preconditions of a model.
+
+    Args:
+        volumes: modality -> volume as it was scanned.
+        aligned: modality -> volume on the grid of the reference.
+        reference: modality whose series gives the grid.
+        skull_stripped: whether the model was trained on skull-stripped brains, for which the modalities must be
+            registered to each other; otherwise it was trained on whole heads.
+        in_mni_space: whether it was trained on scans in MNI space.
+
+    Returns:
+        A sentence for each precondition that is not met.
+    """
+    failed = [text for modality in volumes for text in _check_foreground(modality, volumes[modality], skull_stripped)]
+    if skull_stripped:  # the alignment is that of the brains
+        target = aligned[reference]
+        for modality in [name for name in volumes if name != reference]:
+            failed += _check_alignment(modality, volumes[modality], reference, target)
+    if in_mni_space:
+        failed += _check_mni(volumes[reference], skull_stripped)
+    return failed
+
+
+def annotation_checks(slices: Mapping[str, Sequence[Dataset]]) -> list[str]:
+    """A sentence for each modality with text in its images, by BurnedInAnnotation.
+
+    The models were trained on scans without text. The summary shows the text, which can identify the patient.
+    """
+    return [
+        f"{modality}: text is burned into its images (BurnedInAnnotation is YES), and would show in the summary"
+        for modality, images in slices.items()
+        if burned_in_annotation(images) == "YES"
+    ]
+
+
+def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -> list[str]:
+    """A remark if the voxels are not as in training; how much accuracy this costs was not measured.
+
+    Args:
+        volume: on whose grid the network sees the scans.
+        trained: smallest and largest edge of the voxels of the training, mm.
+    """
+    edges = volume.spacing
+    low, high = trained
+    if edges.min() >= low / SPACING and edges.max() <= high * SPACING:
+        return []
+    expected = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    size = " x ".join(f"{edge:.2f}" for edge in edges)
+    return [f"voxels of {size} mm; the model was trained on {expected} mm"]
+
+
+def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> list[str]:
+    litres = float((volume.array > 0).sum() * volume.voxel_volume) / 1000
+    size = f"{modality}: {litres:.1f} L are above zero"
+    if litres < LEAST:
+        return [f"{size}, less than a brain"]
+    if skull_stripped and litres > BRAIN:
+        return [f"{size}, more than a brain: not skull-stripped (background must be 0)"]
+    if not skull_stripped and litres <= BRAIN:
+        return [f"{size}, no more than a brain: skull-stripped, but the model was trained on whole heads"]
+    return []
+
+
+def _check_alignment(modality: str, volume: Volume, reference: str, target: Volume) -> list[str]:
+    brain = target.array > 0
+    if not volume.grid.is_same(target.grid) and brain.any():
+        covered = float(field_of_view(volume, target.grid)[brain].mean())
+        if covered < COVERAGE:
+            return [f"{modality}: covers {covered:.0%} of the brain in {reference}; expected at least {COVERAGE:.0%}"]
+    mask = resample(Volume((volume.array > 0).astype(np.float32), volume.affine), target.grid).array > 0.5
+    overlap = brain_overlap(mask, brain)
+    if overlap < OVERLAP:
+        return [
+            f"{modality}: its brain overlaps the brain in {reference} by {overlap:.2f}, below {OVERLAP}: not registered"
+        ]
+    return []
+
+
+def _check_mni(volume: Volume, skull_stripped: bool) -> list[str]:
+    """Whether the brain lies where the template's does; it moves there by registration (`--prepare`)."""
+    try:
+        brain = volume.array > 0 if skull_stripped else brain_of(volume, DEEPBET)
+    except InputError as error:
+        return [f"T1: {error}"]
+    overlap = template_overlap(Volume(brain, volume.affine))
+    if overlap < IN_MNI:
+        return [f"T1: its brain overlaps the brain of MNI152 by {overlap:.2f}, below {IN_MNI}: not in MNI space"]
+    return []

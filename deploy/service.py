@@ -27,8 +27,7 @@ from common.values import FILE, FOLDER, flag
 from deploy.archive import RETRIES, Archive, ArchiveError, StoredStudy
 from deploy.job import REPORT
 from deploy.mark import DELIVER, DONE, SEGMENT, Mark, digest_of, mark_of, parsed
-from deploy.privacy import restrict_output
-from deploy.subprocess_guard import exit_cleanly_on_signals, run_guarded
+from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 
 __all__ = ["Service", "health", "retry", "serve", "status"]
 

@@ -205,8 +205,6 @@ def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         yield new
-        if is_left_out:
-            leave_out(output, subject)
         wanted.parent.mkdir(exist_ok=True)
         for earlier in (False, True):
             shutil.rmtree(folder_of(output, subject, earlier), ignore_errors=True)

@@ -5,7 +5,7 @@ import pytest
 
 from common.prepare.resampling import resample
 from common.prepare.volumes import Volume
-from deploy.preconditions import annotation_checks, failed_checks, spacing_remarks
+from deploy.preparation import annotation_checks, failed_checks, spacing_remarks
 from tests.deploy.dicom_study import brats_files, header, read
 
 

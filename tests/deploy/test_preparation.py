@@ -8,8 +8,7 @@ from scipy.spatial.transform import Rotation
 from common.metrics.measures import dice
 from common.prepare.volumes import Volume
 from deploy.geometry import volume_of
-from deploy.preconditions import failed_checks
-from deploy.preparation import prepare_scans
+from deploy.preparation import failed_checks, prepare_scans
 from deploy.study import Instance, Series
 from deploy.tasks import TASKS
 from tests.deploy.checks import refusal

@@ -33,7 +33,7 @@ import sys
 from pathlib import Path
 from deploy.archive import Archive
 from deploy.service import Service
-from deploy.subprocess_guard import exit_cleanly_on_signals
+from deploy.process import exit_cleanly_on_signals
 exit_cleanly_on_signals()
 url, user, password, work = sys.argv[1:]
 Service(Archive(url, user, password), {STAND_IN!r}, Path(work), poll=0.2).run()

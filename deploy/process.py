@@ -1,23 +1,46 @@
-"""Run work in a child process that ends with this one, so that an interrupted run leaves no file of the patient.
+"""What a process prints, and a child process that ends with this one: nothing of the patient is shown or left.
 
-Holoscan ends its process at once on SIGTERM: no `finally` block runs, and the bundle's inference goes on without it.
-Therefore Holoscan runs in the child, and this process removes what is temporary.
+Any value of a DICOM header may name the patient. Holoscan ends its process at once on SIGTERM: no `finally` block runs,
+and the bundle's inference goes on without it. Therefore Holoscan runs in a child, and this process removes what is
+temporary.
 """
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
 import sys
+import traceback
+import warnings
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
-from deploy.privacy import restrict_output
+from common.errors import report_in_one_line, show
 
-__all__ = ["exit_cleanly_on_signals", "run_guarded"]
+__all__ = ["exit_cleanly_on_signals", "restrict_output", "run_guarded"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # from schedulers, containers, closed terminals; Ctrl-C raises by itself
+
+
+def restrict_output() -> None:
+    """Restrict the output of this process to messages of deploy/, from now on.
+
+    MONAI Deploy logs series descriptions and texts of exceptions, pydicom's warnings quote values, and Holoscan prints
+    messages of exceptions to stderr. Call this before importing MONAI Deploy, because Holoscan reads its log level on
+    import. An exception other than `InputError` is reported by its type and place, without its message.
+    """
+    os.environ["HOLOSCAN_LOG_LEVEL"] = "OFF"
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    report_in_one_line(otherwise=_report_without_message)
+
+
+def _report_without_message(kind: type[BaseException], _: BaseException, trace: TracebackType | None) -> None:
+    places = (f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(trace))
+    show(f"error: {kind.__name__} (message withheld) at", *(f"  {place}" for place in places), error=True)
+    raise SystemExit(1)
 
 
 def exit_cleanly_on_signals() -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from deploy.subprocess_guard import run_guarded
+from deploy.process import run_guarded
 from tests.support import ROOT, execute
 
 START = """
 import os, signal
 from pathlib import Path
-from deploy.subprocess_guard import *
-from tests.deploy.test_subprocess_guard import fail, wait
+from deploy.process import *
+from tests.deploy.test_process import fail, wait
 """
 
 
@@ -65,3 +65,20 @@ def test_a_failure_has_the_status_of_the_child_and_its_message_is_withheld():
     assert result.returncode == 1
     assert result.stderr.startswith("error: ValueError (message withheld)")
     assert "SENTINEL" not in result.stderr
+
+
+RESTRICTED = "from deploy.process import restrict_output; restrict_output(); import logging, warnings; "
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "message"),
+    [
+        ("raise ValueError('SENTINEL')", 1, "error: ValueError (message withheld) at\n  <string>:1 <module>\n"),
+        ("from common.errors import InputError\nraise InputError('--input: bad')", 2, "error: --input: bad\n"),
+        ("raise KeyboardInterrupt", -signal.SIGINT, "interrupted\n"),
+        ("logging.critical('SENTINEL'); warnings.warn('SENTINEL')", 0, ""),
+    ],
+)
+def test_nothing_but_messages_of_ours_is_printed(code, status, message):
+    result = execute([sys.executable, "-c", RESTRICTED + code])
+    assert (result.returncode, result.stdout, result.stderr) == (status, "", message)
