@@ -180,22 +180,20 @@ def program(folder, text, name="hd-bet"):
 HEAD = Volume(SCAN.astype(np.float32), np.eye(4))
 
 
-def test_the_mask_of_hd_bet_is_read(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("method", "name", "expected", "result"),
+    [
+        ("hd-bet", "hd-bet", '"$1 $3 $5 $6" = "-i -o -device cpu"', "${4%.nii.gz}_bet.nii.gz"),
+        ("synthstrip", "mri_synthstrip", '"$1 $3" = "-i -m"', "$4"),
+    ],
+)
+def test_the_mask_of_a_program_is_read(tmp_path, monkeypatch, method, name, expected, result):
     mask = np.zeros(SCAN.shape, np.uint8)
     mask[2:5] = 1
     save(tmp_path / "mask.nii.gz", mask, np.eye(4))
-    script = f'test "$1 $3 $5 $6" = "-i -o -device cpu" && cp {tmp_path}/mask.nii.gz "${{4%.nii.gz}}_bet.nii.gz"'
-    monkeypatch.setenv("PATH", program(tmp_path / "bin", script))
-    np.testing.assert_array_equal(brain.brain_of(HEAD, "hd-bet"), mask > 0)
-
-
-def test_the_mask_of_synthstrip_is_read(tmp_path, monkeypatch):
-    mask = np.zeros(SCAN.shape, np.uint8)
-    mask[:, 2:5] = 1
-    save(tmp_path / "mask.nii.gz", mask, np.eye(4))
-    script = f'test "$1 $3" = "-i -m" && cp {tmp_path}/mask.nii.gz "$4"'
-    monkeypatch.setenv("PATH", program(tmp_path / "bin", script, "mri_synthstrip"))
-    np.testing.assert_array_equal(brain.brain_of(HEAD, "synthstrip"), mask > 0)
+    script = f'test {expected} && cp {tmp_path}/mask.nii.gz "{result}"'
+    monkeypatch.setenv("PATH", program(tmp_path / "bin", script, name))
+    np.testing.assert_array_equal(brain.brain_of(HEAD, method), mask > 0)
 
 
 def test_deepbet_without_a_brain_is_one_line():
