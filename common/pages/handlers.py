@@ -96,7 +96,7 @@ def _line(region: str, found: Mapping[str, Any]) -> str:
 class Publish:
     """Let the results of an evaluation appear when it has ended, and others write to their folder.
 
-    List it after the handlers that write, and before `common.training.Ending`, which says where the results are.
+    List it after the handlers that write.
 
     Args:
         output_dir: folder of the results, which were written to what `common.inference.begin` returned for it.

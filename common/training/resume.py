@@ -7,7 +7,6 @@ from typing import Any
 
 from ..errors import ArgumentError, InputError, show
 from ..options import OPTIONS
-from ..values import optional
 from ..weights.storage import load
 
 __all__ = ["resumable", "saved_states"]
@@ -83,7 +82,7 @@ def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
         )
     names = before.keys() & now.keys() - RESUMABLE - {"components"}
     for name in sorted(names):
-        if _spelling(before[name]) != _spelling(now[name]):
+        if before[name] != now[name]:
             raise ArgumentError(f"{name}={now[name]}: the run to resume has {before[name]}; expected the same")
     _check_components(before.get("components"), now.get("components", {}))  # last: the options' values are in them
 
@@ -94,10 +93,5 @@ def _check_components(before: Any, now: Mapping[str, Any]) -> None:
     if "tasks" in now and "tasks" not in known:
         known.pop("loss", None)  # of a version whose loss held the settings of its tasks; options have most of them
     for name in sorted(now.keys() & known.keys()):
-        if _spelling(known[name]) != _spelling(now[name]):
+        if known[name] != now[name]:
             raise InputError(f"resume: {name} is {now[name]}; the run to resume has {known[name]}; expected the same")
-
-
-def _spelling(value: Any) -> str:
-    """One spelling of values that configs and command lines write in two: lists and tuples, true and True."""
-    return str(optional(list(value) if isinstance(value, tuple) else value)).lower()
