@@ -3,8 +3,6 @@
 The page loads nothing: its style, which it shares with `scripts.report`, its script and its pictures are inside.
 """
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,12 +15,12 @@ from ..errors import choice
 from ..files import atomic_write, check_writable_folder
 from ..inference.publishing import PAGE
 from ..inference.reading import read_details
-from ..inference.results import CaseFiles, Cases, Details, summarise
+from ..inference.results import Details, summarise
 from ..metrics.protocols import PRESENT, Protocol, Scores
 from . import evaluation_charts
 from .evaluation_pictures import draw
 from .slices import link_of, write_case
-from .templates import render
+from .templates import hash_of, render
 
 __all__ = ["Chosen", "choose", "page_of", "write_page", "write_pages"]
 
@@ -117,6 +115,7 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
     cases, protocol = details.scores, details.protocol
     summary, missing, chosen = summarise(details), details.missing, choose(details)
     files = {case.name: case for case in details.files}
+    detections, agreements = _by_region(details, summary)
     script = (Path(__file__).parent / SCRIPT).read_text(encoding="utf-8")
     return render(
         Path(__file__).with_name("evaluation.html.j2"),
@@ -133,10 +132,10 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
         metrics={metric: METRICS.get(metric, metric) for metric in protocol.units},
         means=METRICS | MEANS,
         units=protocol.units,
-        distributions=_distributions(cases, protocol, list(summary["regions"])),
-        detections=_detections(cases, summary) if "connectivity" in protocol.settings else [],
+        distributions=_distributions(details),
+        detections=detections if "connectivity" in protocol.settings else [],
         smallest=protocol.settings.get("smallest_mm3"),
-        agreements=_agreements(cases, summary),
+        agreements=agreements,
         shown=[
             (
                 case,
@@ -146,9 +145,9 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
             )
             for case in chosen
         ],
-        rows=_rows(cases, protocol, files),
+        rows=_rows(details),
         script=Markup(script),
-        script_hashes=[base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()],
+        script_hashes=[hash_of(script.encode())],
     )
 
 
@@ -189,35 +188,31 @@ def _primary(protocol: Protocol) -> str:
     return "lesionwise_dice" if "lesionwise_dice" in protocol.units else "dice"
 
 
-def _distributions(cases: Cases, protocol: Protocol, regions: Sequence[str]) -> list[tuple[str, Markup]]:
+def _distributions(details: Details) -> list[tuple[str, Markup]]:
     """The name of each metric, and its chart."""
     charts = []
-    for metric, unit in protocol.units.items():
-        values = {region: [scores[region].values[metric] for scores in cases.values()] for region in regions}
-        penalty = protocol.settings.get("penalty_mm") if unit == "mm" else None
+    for metric, unit in details.protocol.units.items():
+        values = {
+            region: [scores[region].values[metric] for scores in details.scores.values()] for region in details.regions
+        }
+        penalty = details.protocol.settings.get("penalty_mm") if unit == "mm" else None
         label = METRICS.get(metric, metric)
         charts.append((label, evaluation_charts.scores_chart(label, unit, values, penalty)))
     return charts
 
 
-def _detections(cases: Cases, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Bins of volume, chart and counts by region; a region without lesions has no chart."""
-    found = []
-    for region, counts in summary["lesions"].items():
-        bins = evaluation_charts.detection([lesion for scores in cases.values() for lesion in scores[region].lesions])
+def _by_region(details: Details, summary: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """By region: found lesions (bins of volume, chart, counts), and agreement of volumes (chart, figures)."""
+    detections, agreements = [], []
+    for region in details.regions:
+        measured = [scores[region] for scores in details.scores.values()]
+        bins = evaluation_charts.detection([lesion for scores in measured for lesion in scores.lesions])
         chart = evaluation_charts.detection_chart(region, bins) if bins else None
-        found.append({"region": region, "bins": bins, "chart": chart, **counts})
-    return found
-
-
-def _agreements(cases: Cases, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Bland and Altman's figures and chart by region."""
-    found = []
-    for region in summary["regions"]:
-        volumes = [_millilitres(scores[region]) for scores in cases.values()]
+        detections.append({"region": region, "bins": bins, "chart": chart, **summary["lesions"][region]})
+        volumes = list(map(_millilitres, measured))
         chart = evaluation_charts.agreement_chart(region, volumes)
-        found.append({"region": region, "chart": chart, "figures": evaluation_charts.agreement(volumes)})
-    return found
+        agreements.append({"region": region, "chart": chart, "figures": evaluation_charts.agreement(volumes)})
+    return detections, agreements
 
 
 def _millilitres(scores: Scores) -> tuple[float, float]:
@@ -225,19 +220,19 @@ def _millilitres(scores: Scores) -> tuple[float, float]:
     return prediction / 1000, reference / 1000
 
 
-def _rows(cases: Cases, protocol: Protocol, files: Mapping[str, CaseFiles]) -> list[dict[str, Any]]:
+def _rows(details: Details) -> list[dict[str, Any]]:
     """The rows of the table of all cases, one for each case and region."""
-    units = protocol.units
+    units = details.protocol.units
     rows = []
-    for name, scores in cases.items():
-        for region, measured in scores.items():
+    for case in details.files:
+        for region, measured in details.scores[case.name].items():
             counted = [lesion for lesion in measured.lesions if lesion.is_reference and lesion.is_scored]
             prediction, reference = _millilitres(measured)
             rows.append(
                 {
-                    "case": name,
-                    "part": files[name].part,
-                    "without": ", ".join(files[name].missing),
+                    "case": case.name,
+                    "part": case.part,
+                    "without": ", ".join(case.missing),
                     "region": region,
                     "figures": [_figure(measured.values[metric], units[metric], single=True) for metric in units],
                     "missed": sum(not lesion.is_found for lesion in counted),

@@ -1,9 +1,8 @@
 """Find the files of each case to score: prediction, reference and image."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from common.data import datalists
 from common.data.modalities import first_image, images_of
@@ -48,27 +47,38 @@ def find_cases(
             convention that the protocol does not accept.
     """
     predicted = _nifti_files("predictions", predictions)
+    listed: Mapping[str, Images] = {}
     with reporting_path_errors(f"--references={references}"):
         path = Path(str(references)).expanduser()
-        is_datalist = path.is_file()
+        is_datalist, exists = path.is_file(), path.exists()
     if is_datalist:
         labels, listed = _of_datalist(path, protocol_name, dataset_dir, split)
     else:
-        labels, listed = _of_folder(references, predictions, dataset_dir, split), {}
+        for option, value, default in (("dataset_dir", dataset_dir, None), ("split", split, "testing")):
+            if value != default:
+                raise InputError(f"--{option}={value}: expected with a datalist as --references, which is {references}")
+        if not exists:
+            raise InputError(
+                f"--references={references}: does not exist; expected a folder of NIfTI files or a datalist"
+            )
+        labels = _nifti_files("references", references)
+        if path.samefile(Path(str(predictions)).expanduser()):
+            raise InputError(f"--references={references}: the folder of --predictions; expected another one")
     _check_names(predicted, labels, predictions, missing)
     if images is not None:
-        found = _images(_nifti_files("images", images, unique=False), labels)
+        found: dict[str, Path] = {}  # the first image of each case, or the one of its name
+        for name, file in _nifti_files("images", images, unique=False).items():
+            ends = [len(name), *(place for place in range(len(name) - 1, 0, -1) if name[place] in "_-")]
+            owner = next((name[:end] for end in ends if name[:end] in labels), None)  # the longest case name
+            if owner is not None and (owner not in found or name == owner):
+                found[owner] = file
         listed = {name: (("image", file),) for name, file in found.items()}
-    return [
-        CaseFiles(
-            name,
-            predicted.get(name),
-            labels[name],
-            next((file for _, file in listed.get(name, ())), None),
-            modalities=listed.get(name, ()),
-        )
-        for name in sorted(labels)
-    ]
+    cases = []
+    for name, label in sorted(labels.items()):
+        modalities = listed.get(name, ())
+        image = next((file for _, file in modalities), None)
+        cases.append(CaseFiles(name, predicted.get(name), label, image, modalities=modalities))
+    return cases
 
 
 def convention_of(protocol_name: str, references: str | Path, label_convention: str | None = None) -> str:
@@ -134,20 +144,6 @@ def _nifti_files(option: str, folder: str | Path, unique: bool = True) -> dict[s
     return found
 
 
-def _of_folder(
-    references: str | Path, predictions: str | Path, dataset_dir: str | Path | None, split: str
-) -> dict[str, Path]:
-    for option, value, default in (("dataset_dir", dataset_dir, None), ("split", split, "testing")):
-        if value != default:
-            raise InputError(f"--{option}={value}: expected with a datalist as --references, which is {references}")
-    if not Path(str(references)).expanduser().exists():
-        raise InputError(f"--references={references}: does not exist; expected a folder of NIfTI files or a datalist")
-    found = _nifti_files("references", references)
-    if Path(str(references)).expanduser().samefile(Path(str(predictions)).expanduser()):
-        raise InputError(f"--references={references}: the folder of --predictions; expected another one")
-    return found
-
-
 def _of_datalist(
     datalist: str | Path, protocol_name: str, dataset_dir: str | Path | None, split: str
 ) -> tuple[dict[str, Path], dict[str, Images]]:
@@ -177,21 +173,3 @@ def _check_names(
     if problems:
         hint = ", or --missing=worst" if absent and not extra and missing is None and len(absent) < len(labels) else ""
         raise InputError(f"--predictions={predictions}: {'; '.join(problems)}; expected one for each reference{hint}")
-
-
-def _images(files: Mapping[str, Path], names: Mapping[str, Any]) -> dict[str, Path]:
-    """The first image of each case; an image belongs to the longest case name that its own name begins with."""
-    found: dict[str, Path] = {}
-    for name, file in files.items():
-        owner = next((case for case in _beginnings(name) if case in names), None)
-        if owner is not None and (owner not in found or name == owner):
-            found[owner] = file
-    return found
-
-
-def _beginnings(name: str) -> Iterator[str]:
-    """A name, then the part before each of its "_" and "-", from the last to the first."""
-    yield name
-    for position in range(len(name) - 1, 0, -1):
-        if name[position] in "_-":
-            yield name[:position]
