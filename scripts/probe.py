@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from common.bars import tqdm
 from common.cli import run
 from common.data.datalists import Datalist
+from common.data.scan_checks import read_scan
 from common.errors import InputError, check_number, show
 from common.files import write_json
 from common.inference.masks import masks_of
@@ -118,16 +119,15 @@ def _read(file: str, level: str) -> tuple[Sequence[str], Floats]:
     """Subjects and vectors of a file that `common.inference.EmbeddingFile` wrote."""
     try:
         with np.load(Path(file).expanduser(), allow_pickle=False) as arrays:
-            levels = [name for name in arrays.files if name == "embedding" or name.startswith("level_")]
-            if level not in levels:
-                raise InputError(f"--level={level}: {file} has {', '.join(levels) or 'no vectors'}")
-            subjects, vectors = arrays["subject"].tolist(), arrays[level].astype(float)
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror or error}; expected embeddings.npz of an embedding run") from error
+            found = {name: arrays[name] for name in arrays.files}
+            subjects = found["subject"].tolist()
     except Exception as error:  # numpy raises many kinds for what is not an archive of arrays
-        raise InputError(f"{file}: {error}; expected embeddings.npz of an embedding run") from error
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{file}: {reason}; expected embeddings.npz of an embedding run") from error
+    if level not in found:
+        levels = [name for name in found if name == "embedding" or name.startswith("level_")]
+        raise InputError(f"--level={level}: {file} has {', '.join(levels) or 'no vectors'}")
+    vectors = found[level].astype(float)
     if vectors.ndim != 2 or len(vectors) != len(subjects) or not np.isfinite(vectors).all():
         raise InputError(f"{file}: {level} has shape {vectors.shape}; expected a row of finite values for each subject")
     return subjects, vectors
@@ -153,15 +153,13 @@ def _log_volumes(data: Datalist, subjects: Sequence[str]) -> dict[str, Floats]:
 
 def by_thresholds(data: Datalist, subjects: Sequence[str], modality: str) -> Floats:
     """log(1 + mL) of what is bright in a modality, at three thresholds, [N, 3]."""
-    from common.prepare.volumes import read_volume  # here, as `--help` need not wait for it
-
     images = {entry["subject"]: entry["image"] for entry in _entries(data, [modality])}
     rows = []
     for subject in tqdm(subjects, unit="subject", desc=modality, leave=False):
-        volume = read_volume(Path(images[subject][0]))
-        inside = volume.array[volume.array > 0]
+        scan, voxels = read_scan(images[subject][0], dtype=np.float32)
+        inside = voxels[voxels > 0]
         scores = (inside - inside.mean()) / max(float(inside.std()), 1e-6) if inside.size else inside
-        voxel = abs(np.linalg.det(volume.affine[:3, :3])) / 1000  # mL
+        voxel = abs(np.linalg.det(scan.affine[:3, :3])) / 1000  # mL
         rows.append([np.log1p(voxel * np.sum(scores > threshold)) for threshold in THRESHOLDS])
     return np.array(rows)
 
