@@ -3,7 +3,6 @@
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, NibabelReader
@@ -107,7 +106,7 @@ class CheckScand(Transform):
         name = str(image.meta.get("filename_or_obj", self.image))
         if image.ndim != 4 or len(image) != self.channels:
             raise InputError(f"{name}: shape {list(image.shape)}; expected {self.channels} three-dimensional volumes")
-        voxels, present = image.numpy(), present_channels(image)
+        voxels, present = image.cpu().numpy(), present_channels(image)
         for number in present:
             # MONAI keeps only the name of the first file
             place = name if number == present[0] else f"channel {number + 1} of the image whose first file is {name}"
@@ -117,7 +116,7 @@ class CheckScand(Transform):
         if self.label is not None:
             label = data[self.label]
             file = str(label.meta.get("filename_or_obj", "label map"))
-            ours, expected = ((tuple(each.shape[1:]), each.affine.numpy()) for each in (label, image))
+            ours, expected = ((tuple(each.shape[1:]), each.affine.cpu().numpy()) for each in (label, image))
             _refuse(grid_problem(file, ours, expected, "the image"))
         return data
 
@@ -217,7 +216,7 @@ class LabelToRegionsd(MapTransform):
 
     def _convert(self, label: torch.Tensor) -> torch.Tensor:
         name = str(getattr(label, "meta", {}).get("filename_or_obj", "label map"))
-        values, _ = label_counts(np.asarray(label))
+        values, _ = label_counts(torch.as_tensor(label).cpu().numpy())
         _refuse(label_problem(name, values, [self.convention]))
         whole = label.round() if label.is_floating_point() else label
         return torch.cat([_is_any(whole, values) for values in self.values]).float()

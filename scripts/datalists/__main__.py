@@ -164,10 +164,7 @@ def atlas(
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; all for a cohort that no stage trains on.
         seed: of the random choice, 0 or more.
-        unlabelled: use of subjects without mask, as in the release's Testing. By default they are kept `apart`, in the
-            split `unlabelled`, which no training reads and `--split=unlabelled` of inference predicts. With `training`
-            they are trained on, unless the person is held out; this suits self-supervised stages, and a supervised
-            stage refuses it.
+        unlabelled: use of subjects without mask, as in the release's Testing: apart or training; see brats.
         consort: JSON file for the number of participants at each step; a flow chart is drawn beside it (.svg).
     """
     keep_unlabelled = choice("unlabelled", unlabelled, UNLABELLED)
@@ -231,9 +228,7 @@ def generic(
             folds as SwinUNETR publishes it, which identifies subjects by the folder of their first image.
         fold: the fold that is held out, from 0.
         fold_to: split of that fold, validation (by default) or testing; see brats.
-        unlabelled: use of subjects without label map, if others have one. By default they are kept `apart`, in the
-            split `unlabelled`. With `training` they are trained on, unless the person is held out; this suits
-            self-supervised stages, and a supervised stage refuses it.
+        unlabelled: use of subjects without label map, if others have one: apart or training; see brats.
         missing: exclude or keep subjects that lack some of the modalities. The datalist has null in place of their
             images, and the supervised stages can train on them and segment them; see docs/own_data.md.
         consort: JSON file for the number of participants at each step; a flow chart is drawn beside it (.svg).
