@@ -5,10 +5,9 @@ scan was prepared (spacing, skull, extent, air, alignment) is measured and judge
 
 * `check_headers(cases)`: all cases of a run, before it starts; it reads no voxel.
 * `read_scan(path)`: one file, checked, with its voxels.
-* `image_problem`, `label_problem`, `grid_problem`: voxels and grids in memory.
+* `image_problem`, `label_problem`, `grid_problem`: voxels and grids in memory; `raise_problem` refuses what they find.
 * `what_broke(case, error)`: the words for a case that failed later.
 
-A function that finds a problem returns a `Problem`; a function that refuses one raises `InputError` with its text.
 A case is a dictionary with "subject", "image" (one file per modality, None for a missing one) and, if it has one,
 "label" (a file).
 """
@@ -45,6 +44,7 @@ __all__ = [
     "label_counts",
     "label_problem",
     "pixdim_problem",
+    "raise_problem",
     "read_headers",
     "read_scan",
     "unreadable",
@@ -110,6 +110,12 @@ class Problem(NamedTuple):
     def text(self) -> str:
         """Without the file."""
         return f"{self.value}; expected {self.expected}"
+
+
+def raise_problem(problem: Problem | None) -> None:
+    """Raise `InputError` with the text of a problem, if there is one."""
+    if problem is not None:
+        raise InputError(str(problem))
 
 
 def files_in(case: Mapping[str, Any]) -> list[str]:

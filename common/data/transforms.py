@@ -11,7 +11,7 @@ from monai.transforms import AsDiscrete, LoadImage, MapTransform, RandomizableTr
 from ..errors import InputError
 from .preparation import differences, measure, refuse, union
 from .regions import painting_order, regions_of
-from .scan_checks import Problem, grid_problem, image_problem, label_counts, label_problem
+from .scan_checks import grid_problem, image_problem, label_counts, label_problem, raise_problem
 from .volumes import read_voxels
 
 __all__ = [
@@ -110,20 +110,15 @@ class CheckScand(Transform):
         for number in present:
             # MONAI keeps only the name of the first file
             place = name if number == present[0] else f"channel {number + 1} of the image whose first file is {name}"
-            _refuse(image_problem(place, voxels[number]))
+            raise_problem(image_problem(place, voxels[number]))
         if not (voxels > 0).any():
             raise InputError(f"{name}: no voxel above zero; expected a brain, which is cropped at values above zero")
         if self.label is not None:
             label = data[self.label]
             file = str(label.meta.get("filename_or_obj", "label map"))
             ours, expected = ((tuple(each.shape[1:]), each.affine.cpu().numpy()) for each in (label, image))
-            _refuse(grid_problem(file, ours, expected, "the image"))
+            raise_problem(grid_problem(file, ours, expected, "the image"))
         return data
-
-
-def _refuse(problem: Problem | None) -> None:
-    if problem is not None:
-        raise InputError(str(problem))
 
 
 class CheckPreparationd(Transform):
@@ -217,7 +212,7 @@ class LabelToRegionsd(MapTransform):
     def _convert(self, label: torch.Tensor) -> torch.Tensor:
         name = str(getattr(label, "meta", {}).get("filename_or_obj", "label map"))
         values, _ = label_counts(torch.as_tensor(label).cpu().numpy())
-        _refuse(label_problem(name, values, [self.convention]))
+        raise_problem(label_problem(name, values, [self.convention]))
         whole = label.round() if label.is_floating_point() else label
         return torch.cat([_is_any(whole, values) for values in self.values]).float()
 

@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 
 from ..data.regions import aliases_of, alike, display_order, regions_of
 from ..data.scan_checks import (
-    Problem,
     grid_problem,
     label_counts,
     label_problem,
     pixdim_problem,
+    raise_problem,
     read_scan,
     whole_labels,
 )
-from ..errors import InputError
 from .results import CaseFiles
 
 __all__ = ["CaseMasks", "masks_of", "mixed_labels"]
@@ -94,24 +93,19 @@ def _pair(files: CaseFiles, convention: str) -> tuple[_LabelMap, _LabelMap | Non
         return reference, None
     prediction = _read(files.prediction, convention)
     ours, expected = ((found.labels.shape, found.affine) for found in (prediction, reference))
-    _refuse(grid_problem(str(files.prediction), ours, expected, "the reference"))
+    raise_problem(grid_problem(str(files.prediction), ours, expected, "the reference"))
     return reference, prediction
 
 
 def _read(path: Path, convention: str) -> _LabelMap:
     file, conventions = str(path), alike(convention)
     scan, voxels = read_scan(file)
-    _refuse(pixdim_problem(file, scan))
+    raise_problem(pixdim_problem(file, scan))
     found, _ = label_counts(voxels)
-    _refuse(label_problem(file, found, conventions))
+    raise_problem(label_problem(file, found, conventions))
     values = whole_labels(found)
     labels = voxels if voxels.dtype == np.uint8 else np.rint(voxels).astype(np.uint8)
     for value, other in aliases_of(conventions).items():
         if value in values:
             labels = np.where(labels == value, np.uint8(other), labels)
     return _LabelMap(labels, values, scan.affine)
-
-
-def _refuse(problem: Problem | None) -> None:
-    if problem is not None:
-        raise InputError(str(problem))

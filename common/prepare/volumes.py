@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
-from ..data.scan_checks import LARGEST, image_problem, read_scan
+from ..data.scan_checks import LARGEST, image_problem, raise_problem, read_scan
 from ..errors import InputError
 
 __all__ = ["Grid", "Volume", "check_scan", "matrix_of", "read_volume", "to_image", "to_transform"]
@@ -93,8 +93,7 @@ def check_scan(volume: Volume, name: str) -> None:
             value only.
     """
     _check_grid(volume.grid, name)
-    if problem := image_problem(name, volume.array):
-        raise InputError(str(problem))
+    raise_problem(image_problem(name, volume.array))
 
 
 def _check_grid(grid: Grid, name: str) -> None:
