@@ -14,8 +14,8 @@ from common import cli
 from common.data.regions import display_order
 from common.errors import check_number, show
 from common.files import check_writable_folder, expand_home, move_aside, reporting_path_errors, write_json
-from scripts.experiments.engine import launcher, run_jobs, select, states_of
-from scripts.experiments.jobs import Places, jobs_of
+from scripts.experiments.engine import launcher, open_study, run_jobs, select
+from scripts.experiments.jobs import Places
 from scripts.experiments.study import read
 
 __all__ = ["conclusion", "quickstart", "shortfalls", "summarise"]
@@ -53,12 +53,11 @@ def quickstart(*, output: str = "runs/quickstart", spacing: float = 2.0, seed: i
     for entry in study["datalists"].values():
         entry["options"] |= {"seed": seed}
     places = Places(folder)
-    jobs = jobs_of(study, places)
     for patterns, at_once in STEPS:
-        states = states_of(jobs, folder)
-        wanted = {name: state for pattern in patterns for name, state in select(jobs, states, pattern).items()}
+        opened = open_study(study, places)
+        jobs, wanted = opened.jobs, [name for pattern in patterns for name in select(opened, pattern)]
         show("", *(f"$ {jobs[name].command}" for name in wanted))
-        ended = run_jobs(jobs, wanted, folder, launcher(places, at_once), at_once)
+        ended = run_jobs(opened, wanted, launcher(places, at_once), at_once)
         if any(state.name != "done" for state in ended.values()):
             raise SystemExit(1)
         if "look" in wanted:

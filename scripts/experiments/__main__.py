@@ -9,8 +9,8 @@ from common.errors import ArgumentError, InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home, write_json
 from common.values import flag
 from scripts.experiments.costs import costs_of, estimate, key_of
-from scripts.experiments.engine import OpenStudy, counted, launcher, run_jobs, select, states_of
-from scripts.experiments.jobs import OWN, ROOT, Places, jobs_of
+from scripts.experiments.engine import OpenStudy, counted, launcher, open_study, run_jobs, select
+from scripts.experiments.jobs import OWN, ROOT, Places
 from scripts.experiments.study import read
 
 __all__ = ["plan", "report", "run"]
@@ -104,7 +104,7 @@ def run(
     check_number("jobs", jobs, int, 1, 1024)
     redo = choice("stale", stale, {"keep": False, "redo": True})
     opened = _opened(study, output, ukb, brats, atlas, dataset_dir, files, gpus)
-    selected = select(opened.jobs, opened.states, only, redo)
+    selected = select(opened, only, redo)
     show(f"{opened}; {len(selected)} to run")
     if absent := [state.reason for state in opened.states.values() if state.name == "absent"]:
         show(f"{len(absent)} jobs cannot run; the first: {absent[0]}")
@@ -112,8 +112,7 @@ def run(
         raise InputError(f"study {study}: no job can run; {absent[0]}")
     if not selected:
         return
-    places = opened.places
-    results = run_jobs(opened.jobs, selected, places.output, launcher(places, jobs, slurm), jobs)
+    results = run_jobs(opened, selected, launcher(opened.places, jobs, slurm), jobs)
     show(counted(results))
     if any(state.name not in ("done", "running") for state in results.values()):
         raise SystemExit(1)
@@ -185,9 +184,7 @@ def _opened(
         raise ArgumentError(
             f"files={unknown[0]}: the study has no such file; expected {', '.join(sorted(known)) or 'none'}"
         )
-    places = Places(folder, roots, others, gpus)
-    jobs = jobs_of(content, places)
-    return OpenStudy(content, places, jobs, states_of(jobs, folder))
+    return open_study(content, Places(folder, roots, others, gpus))
 
 
 def _existing(name: str, path: Any) -> Path:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from common.errors import ArgumentError, InputError, show
 from common.files import digest, move_aside, read_json, write_json
 from common.locks import lock
 from common.training.signals import PREEMPTED
-from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob
+from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, jobs_of
 
 __all__ = [
     "Launcher",
@@ -37,6 +37,7 @@ __all__ = [
     "inputs_of",
     "launcher",
     "log_of",
+    "open_study",
     "run_jobs",
     "select",
     "state_of",
@@ -79,6 +80,12 @@ def log_of(job: StudyJob, output: Path) -> Path:
 
 def _folder_of(job: StudyJob, output: Path) -> Path:
     return output / "jobs" / job.name
+
+
+def open_study(content: Mapping[str, Any], places: Places) -> OpenStudy:
+    """The study of some content in its places, as it stands now."""
+    jobs = jobs_of(content, places)
+    return OpenStudy(content, places, jobs, states_of(jobs, places.output))
 
 
 def states_of(jobs: Mapping[str, StudyJob], output: Path) -> dict[str, State]:
@@ -279,31 +286,28 @@ def _last_line(log: Path) -> str:
 # All jobs
 
 
-def select(
-    jobs: Mapping[str, StudyJob], states: Mapping[str, State], only: str = "*", redo: bool = False
-) -> dict[str, State]:
-    """The jobs to run, with their states: those of a pattern that are to do, and what they need.
+def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
+    """The names of the jobs to run: those of a pattern that are to do, and what they need.
 
     Args:
-        jobs: of a study.
-        states: of the jobs.
-        only: pattern of their names.
+        study: as it stands.
+        only: pattern of the names.
         redo: whether those that are stale are to do.
 
     Raises:
         ArgumentError: no job has such a name.
     """
     to_do = ("missing", "interrupted", "failed", *(["stale"] if redo else []))
-    asked = [name for name in jobs if fnmatch(name, only)]
+    asked = [name for name in study.jobs if fnmatch(name, only)]
     if not asked:
-        raise ArgumentError(f"only={only}: no such job; the first is {next(iter(jobs))}")
+        raise ArgumentError(f"only={only}: no such job; the first is {next(iter(study.jobs))}")
     wanted = set()
     while asked:
         name = asked.pop()
-        if name not in wanted and states[name].name in to_do:
+        if name not in wanted and study.states[name].name in to_do:
             wanted.add(name)
-            asked += jobs[name].needs
-    return {name: states[name] for name in jobs if name in wanted}
+            asked += study.jobs[name].needs
+    return [name for name in study.jobs if name in wanted]
 
 
 def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = None) -> Launcher:
@@ -337,17 +341,14 @@ def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = Non
     return launch
 
 
-def run_jobs(
-    jobs: Mapping[str, StudyJob], selected: Mapping[str, State], output: Path, launch: Launcher, at_once: int
-) -> dict[str, State]:
+def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_once: int) -> dict[str, State]:
     """Run the selected jobs, each after those that it needs, and print when each starts and how it ends.
 
     A failure stops only what depends on it.
 
     Args:
-        jobs: of the study.
-        selected: jobs to run, with their states.
-        output: folder of the study.
+        study: as it stood when the jobs were selected.
+        selected: names of jobs.
         launch: runs a job.
         at_once: how many.
 
@@ -357,6 +358,7 @@ def run_jobs(
     Raises:
         KeyboardInterrupt: on Ctrl-C and SIGTERM, which trainings get, too, so that they save their state.
     """
+    jobs, output = study.jobs, study.places.output
     order = TopologicalSorter({name: [need for need in jobs[name].needs if need in selected] for name in selected})
     order.prepare()
     results: dict[str, State] = {}
@@ -374,11 +376,11 @@ def run_jobs(
             waiting += order.get_ready()
             while waiting and len(at_work) < at_once:
                 name = waiting.pop(0)
-                if blocked := _blocked(jobs[name], jobs, output, results):
+                if blocked := _blocked(jobs[name], study, results):
                     end(name, blocked)
                     continue
                 show(f"starts       {name}; {log_of(jobs[name], output)}")
-                at_work[pool.submit(launch, jobs[name], output, selected[name].name == "stale")] = name
+                at_work[pool.submit(launch, jobs[name], output, study.states[name].name == "stale")] = name
             try:
                 finished, _ = wait(at_work, return_when=FIRST_COMPLETED)
             except KeyboardInterrupt:
@@ -390,10 +392,10 @@ def run_jobs(
     return results
 
 
-def _blocked(job: StudyJob, jobs: Mapping[str, StudyJob], output: Path, results: Mapping[str, State]) -> State | None:
+def _blocked(job: StudyJob, study: OpenStudy, results: Mapping[str, State]) -> State | None:
     """The state of a job that needs one which is not done; another process may be at that one."""
     for need in job.needs:
-        state = results.get(need) or state_of(jobs[need], output)
+        state = results.get(need) or state_of(study.jobs[need], study.places.output)
         if state.name not in ("done", "stale"):
             name = "running" if state.name == "running" else "missing"
             return State(name, f"needs {need}, which is {state.name}")

@@ -71,16 +71,16 @@ def folds(
     dealing = (folds, fold_to, validation, folds_seed)
     setup = set_up(bundle, datalist, dataset_dir, output, *dealing, _words(overlays), gpus, options)
     if only_prints:
-        show(*(str(job.command) for job in setup.jobs.values()))
+        show(*(str(job.command) for job in setup.study.jobs.values()))
         return
-    known, place = setup.jobs, setup.places.output
-    states = states_of(known, place)
-    selected = select(known, states, redo=redo)
-    show(f"{len(setup.numbers)} folds of {bundle}: {len(states)} jobs, {counted(states)}; {len(selected)} to run")
-    run_jobs(known, selected, place, launcher(setup.places, jobs, slurm), jobs)
-    states = states_of(known, place)
+    study, place = setup.study, setup.study.places.output
+    selected = select(study, redo=redo)
+    count = f"{len(study.jobs)} jobs, {counted(study.states)}; {len(selected)} to run"
+    show(f"{len(setup.numbers)} folds of {bundle}: {count}")
+    run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
+    states = states_of(study.jobs, place)
     if any(state.name != "done" for state in states.values()):
-        show(*_unfinished(known, states, place))
+        show(*_unfinished(study.jobs, states, place))
         raise SystemExit(1)
     from scripts.folds import summary  # here, as `--help` need not wait for it
 

@@ -16,7 +16,8 @@ from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.splits import hold_out, numbers_of
 from scripts.experiments.costs import config_of, steps_of
-from scripts.experiments.jobs import OWN, ROOT, CommandLine, Places, StudyJob, jobs_of
+from scripts.experiments.engine import OpenStudy, open_study
+from scripts.experiments.jobs import OWN, ROOT, CommandLine, Places, StudyJob
 
 __all__ = ["Setup", "set_up"]
 
@@ -33,24 +34,22 @@ class Setup:
         datalist: that the folds are made of.
         entry: of the study, for the trainings.
         numbers: of the folds.
-        places: of the study.
-        jobs: of the study, by name.
+        study: with its jobs.
     """
 
     bundle: str
     datalist: Path
     entry: Mapping[str, Any]
     numbers: Sequence[int]
-    places: Places
-    jobs: Mapping[str, StudyJob]
+    study: OpenStudy
 
     def training(self, number: int) -> StudyJob:
         """The job that trains a fold."""
-        return self.jobs[f"{self.bundle}/fold{number}"]
+        return self.study.jobs[f"{self.bundle}/fold{number}"]
 
     def evaluation(self, number: int) -> StudyJob:
         """The job that predicts and scores the held-out cases of a fold."""
-        return self.jobs[f"{self.bundle}/fold{number}/evaluation"]
+        return self.study.jobs[f"{self.bundle}/fold{number}/evaluation"]
 
 
 def set_up(
@@ -116,8 +115,7 @@ def set_up(
         "datalists": {"datalist": {"from": "source", "files": [*files], "for": {"fold": numbers}, "options": dealt}},
         "runs": {bundle: entry},
     }
-    places = Places(folder, {OWN: root}, files, gpus)
-    setup = Setup(bundle, source, entry, numbers, places, jobs_of(study, places))
+    setup = Setup(bundle, source, entry, numbers, open_study(study, Places(folder, {OWN: root}, files, gpus)))
     network = _check_configs(setup)
     for number in numbers:
         told = StringIO()
@@ -182,11 +180,11 @@ def _check_configs(setup: Setup) -> Any:
     """
     first = setup.numbers[0]
     options = _resolved(setup.training(first).command, setup.datalist, "options")
-    data = datalists.Datalist(setup.datalist, setup.places.roots[OWN])
+    data = datalists.Datalist(setup.datalist, setup.study.places.roots[OWN])
     for split in ("training", "validation"):
         if data.content.get(split):
             data.load(split, options.modalities, options.label_convention, missing=())
-    steps_of(setup.training(first), setup.places.gpus)
+    steps_of(setup.training(first), setup.study.places.gpus)
     _resolved(setup.evaluation(first).command, setup.datalist, "options", "scoring")
     return options
 

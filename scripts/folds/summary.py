@@ -26,7 +26,7 @@ def summarise(setup: Setup) -> dict[str, Any]:
         models.
     """
     evaluations = [setup.evaluation(number).results for number in setup.numbers]
-    pooled = setup.jobs[f"{setup.bundle}/pooled"].results
+    pooled = setup.study.jobs[f"{setup.bundle}/pooled"].results
     of_all = read_json(pooled / "summary.json")
     folds = [read_json(place / "summary.json") for place in evaluations]
     return {

@@ -2,10 +2,12 @@
 
 import copy
 import json
+import os
 
 import pytest
 
 from common.errors import InputError
+from scripts import quickstart as module
 from scripts.quickstart import conclusion, quickstart, shortfalls, summarise
 from tests.support import one_line
 
@@ -132,3 +134,29 @@ def test_a_bad_option_is_refused_before_an_earlier_run_is_moved_aside(tmp_path, 
         quickstart(**options)
     assert one_line(error) == message
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "quickstart", "runs"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_steps_of_the_study_run_one_after_another(tmp_path, monkeypatch, capsys, fails):
+    write = "open('{output}/findings.html', 'w').close()"
+    names = ("brats", "look", "ukb", "atlas", "ukb_ssl_pretrain", "brats_stage2")
+    runs = {name: {"command": f'python -c "{write}"', "target": "findings.html"} for name in names}
+    runs["brats_stage2"] |= {"pretrained": "ukb_ssl_pretrain"} | ({"command": "false"} if fails else {})
+    study = {"title": "a", "cohorts": {}, "datalists": {}, "runs": runs}
+    monkeypatch.setattr(module, "read", lambda name: (name, study))
+    monkeypatch.setattr(module, "summarise", lambda runs: SUMMARY)
+    monkeypatch.setattr(module, "conclusion", lambda summary, runs: f"{summary['seconds_to_first_picture'] >= 0}")
+    monkeypatch.setattr("scripts.report.__main__.report", lambda folder: None)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    if fails:
+        with pytest.raises(SystemExit):
+            quickstart(output=str(tmp_path / "out"))
+        assert "failed       brats_stage2" in capsys.readouterr().out
+        return
+    quickstart(output=str(tmp_path / "out"))
+    printed = capsys.readouterr().out.splitlines()
+    starts = [line.split()[1].strip(";") for line in printed if line.startswith("starts")]
+    assert (starts[0], set(starts[1:4]), starts[4:]) == ("brats", set(names[1:4]), list(names[4:]))
+    assert sum(line.startswith("$ python -c") for line in printed) == len(names)
+    assert f"Look at {tmp_path}/out/runs/look/findings.html while the networks train" in printed
+    assert json.loads((tmp_path / "out/summary.json").read_text())["stages"] == SUMMARY["stages"]

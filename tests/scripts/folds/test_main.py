@@ -8,7 +8,8 @@ import pytest
 
 from common import cli
 from common.errors import InputError, input_error_message
-from scripts.experiments.jobs import Places, jobs_of
+from scripts.experiments.engine import open_study
+from scripts.experiments.jobs import Places
 from scripts.folds import __main__ as module
 from scripts.folds import summary
 from scripts.folds.setup import Setup
@@ -36,7 +37,7 @@ def cross_validate(tmp_path, monkeypatch):
         run = {"command": f"python {script} {{fold}} {{output}}", "for": {"fold": [0, 1, 2]}, "files": ["script"]}
         places = Places(out, files={"script": script})
         study = {"title": "a", "datalists": {}, "runs": {"model": run}}
-        return Setup("model", script, {}, [0, 1, 2], places, jobs_of(study, places))
+        return Setup("model", script, {}, [0, 1, 2], open_study(study, places))
 
     monkeypatch.setattr(module, "set_up", set_up)
     monkeypatch.setattr(summary, "summarise", lambda setup: {"cases": 3})

@@ -17,7 +17,7 @@ def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
     setup = prepare(model_size="tiny", iterations="2 epochs", val_interval="1 epochs", warmup_iterations="0")
     assert capsys.readouterr().out == "left out of all folds: 1 subjects in testing, such as p8\n"
     out, names = own.parent / "out", ["", "/evaluation"]
-    assert list(setup.jobs) == [
+    assert list(setup.study.jobs) == [
         *("datalist/fold0", "datalist/fold1"),
         *(f"brats_finetune/fold{fold}{name}" for fold in (0, 1) for name in names),
         "brats_finetune/pooled",
@@ -36,9 +36,9 @@ def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
         "val_interval": "1 epochs",
         "warmup_iterations": "0",
     }
-    dealing = options_of(setup.jobs["datalist/fold1"])
+    dealing = options_of(setup.study.jobs["datalist/fold1"])
     assert dealing.items() >= {"folds": "2", "fold": "1", "fold_to": "testing", "validation": "1", "seed": "0"}.items()
-    assert setup.jobs["brats_finetune/pooled"].needs == (
+    assert setup.study.jobs["brats_finetune/pooled"].needs == (
         "brats_finetune/fold0/evaluation",
         "brats_finetune/fold1/evaluation",
     )

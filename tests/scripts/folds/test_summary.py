@@ -23,7 +23,7 @@ def evaluated(prepare):
         }
         write_evaluation(setup.evaluation(fold).results, cases, rules)
     folders = named_folders("pool", [str(setup.evaluation(fold).results) for fold in DICE])
-    write(setup.jobs["brats_finetune/pooled"].results, pool(folders))
+    write(setup.study.jobs["brats_finetune/pooled"].results, pool(folders))
     return setup
 
 
@@ -37,7 +37,7 @@ def test_figures_are_of_all_cases_and_of_each_fold(evaluated):
     assert figures["sd_of_folds"] == pytest.approx(np.std(means, ddof=1))
     assert (figures["n"], content["cases"], content["protocol"]) == (5, 5, "dice")
     assert figures["ci95"][0] < figures["pooled"] < figures["ci95"][1]
-    runs = evaluated.places.output / "runs/brats_finetune"
+    runs = evaluated.study.places.output / "runs/brats_finetune"
     assert content["checkpoints"] == [f"{runs}/fold{fold}/models/model.pt" for fold in DICE]
     assert content["predictions"] == [f"{runs}/fold{fold}/eval/evaluation/predictions" for fold in DICE]
     assert content["evaluation"] == f"{runs}/pooled/evaluation.html"
@@ -55,7 +55,7 @@ def test_the_terminal_shows_figures_and_the_command(evaluated):
 def test_inference_has_all_models_and_no_option_that_they_state_or_that_differs_between_folds(prepare):
     of_training = {"model_size": "tiny", "iterations": "4", "val_interval": "2", "warmup_iterations": "0"}
     setup = prepare(**of_training, overlap="0.25", device="cuda:{fold}", seed="{fold}")
-    runs = setup.places.output / "runs/brats_finetune"
+    runs = setup.study.places.output / "runs/brats_finetune"
     assert set(inference(setup).words[5:]) == {
         "--dataset_dir=SCANS",
         "--output_dir=PREDICTIONS",
