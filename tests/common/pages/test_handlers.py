@@ -75,6 +75,21 @@ def test_slices_stay_where_the_page_cannot_be_written(folder):
     assert [path.name for path in (folder / "slices").iterdir()] == ["p.html"]
 
 
+def test_pages_follow_no_link_out_of_a_foreign_folder(folder, tmp_path_factory):
+    run(folder, slices="none")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "p.html").write_text("mine")
+    (folder / "slices").symlink_to(elsewhere)
+    with pytest.raises(InputError, match="slices: a symbolic link; expected a folder"):
+        write_page(folder)
+    (folder / "slices").unlink()
+    (folder / "evaluation.html").unlink()
+    (folder / "evaluation.html").symlink_to(elsewhere / "p.html")
+    write_page(folder)
+    assert not (folder / "evaluation.html").is_symlink()
+    assert [path.read_text() for path in elsewhere.iterdir()] == ["mine"]
+
+
 def infer(folder, cases, slices="all"):
     engine = Engine(lambda *_: ["output"])
     SlicePages(str(folder), cases, ["FLAIR", "T1"], "atlas", slices).attach(engine)
