@@ -180,7 +180,7 @@ RUNS = [
     ),
     Fault(
         evaluate(MADE),
-        "….nii.gz: label 7, 8, 9, 11; the convention brats2021 knows 0, 1, 2, 4",
+        "….nii.gz: label 7, 8, 9, 11; expected labels 0, 1, 2, 4 (brats2021)",
         doctored(relabel, "label"),
     ),
     Fault(evaluate("--output_dir={folder}/held"), HELD, hold),
