@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 FLOAT = 4  # bytes
+KILLED_READER = "DataLoader worker .*(Killed|Bus error|exited unexpectedly)"  # PyTorch's words
 THREADLESS = "can't start new thread"  # Python's words, for want of memory or of processes
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")  # which of them are this process's
@@ -151,6 +152,9 @@ def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> s
     states = options.get("ckpt_dir")
     intact = f"; {states} keeps the last state" if states and any(Path(states).glob("*.pt")) else ""
     text, more = " ".join(map(str, chain_of(error))), ""
+    if re.search(KILLED_READER, text):
+        lower = f"lower --num_workers={options.get('num_workers', 1)}, or set it to 0, so that the run itself reads"
+        return f"a process that reads data was killed, probably for lack of memory: {lower}{intact}"
     if THREADLESS in text:
         more = ", or at the limit on processes (ulimit -u)"
     elif wanted := re.search(r"(?:[Tt]ried to|Unable to) allocate ([\d.]+) ?(bytes|\wiB)", text):
@@ -175,7 +179,7 @@ def _place(error: BaseException) -> str:
         text,
     ):
         return "host"
-    if re.search(r"DataLoader worker .*(Killed|Bus error|exited unexpectedly)|unable to (mmap|allocate shared)", text):
+    if re.search(rf"{KILLED_READER}|unable to (mmap|allocate shared)", text):
         return "host"
     return ""
 

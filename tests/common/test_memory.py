@@ -141,7 +141,8 @@ def test_a_state_is_named_if_there_is_one(saved, is_there):
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
             TRAINING,
-            f"out of memory on the host: lower --num_workers=4 or --batch_size=2{LAST}",
+            "a process that reads data was killed, probably for lack of memory: lower --num_workers=4, or set it to 0, "
+            f"so that the run itself reads{LAST}",
         ),
         (
             RuntimeError("can't start new thread"),
@@ -174,8 +175,10 @@ def end_by_a_signal():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("read", [allocation_that_fails, end_by_a_signal])
-def test_memory_that_a_worker_lacks_is_explained(read):
-    line = explain_out_of_memory(raised_by_a_worker(read), TRAINING)
+def test_memory_that_a_worker_lacks_and_its_death_are_explained():
+    line = explain_out_of_memory(raised_by_a_worker(allocation_that_fails), TRAINING)
     assert line.startswith("out of memory on the host")
     assert line.endswith(f"lower --num_workers=4 or --batch_size=2{LAST}")
+    line = explain_out_of_memory(raised_by_a_worker(end_by_a_signal), {"num_workers": 1})
+    reader = "a process that reads data was killed, probably for lack of memory: lower --num_workers=1"
+    assert line == f"{reader}, or set it to 0, so that the run itself reads"
