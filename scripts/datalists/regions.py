@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -22,17 +21,6 @@ HIGHEST = 255  # label value that a region can have
 EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1, 2]}, core: {labels: [1]}}"
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which a name that occurs twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"{name} occurs twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def read_regions(path: Path, name: str) -> str:
     """The regions of a YAML file as text; see `common.data.regions`.
 
@@ -44,7 +32,7 @@ def read_regions(path: Path, name: str) -> str:
         InputError: the file cannot be read, or its content is no regions.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}; expected {EXAMPLE}") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError) as error:
