@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from deploy.mark import DELIVER, DONE, SEGMENT, Mark, mark_of, parsed
+from deploy.mark import DELIVER, SEGMENT, Mark, mark_of, parsed
 
 NEW = Mark("s5f3a9c01", "images")
 
@@ -31,12 +31,4 @@ def test_attempts_are_counted_and_their_waits_grow():
         waits.append(mark.due - 1000)
     assert waits == [60, 600, 6000]
     assert mark.renewed() == NEW
-
-
-def test_each_step_has_its_own_attempts_and_a_stopped_one_does_not_count():
     assert NEW.begun().stopped() == NEW
-    mark = Mark("s5f3a9c01", "images", attempts=2).begun().moved_to(DELIVER, kept="series")
-    assert (mark.attempts, mark.reason, mark.kept) == (1, "", "series")  # the delivery begins in the same attempt
-    assert mark.stopped().attempts == 0
-    assert not mark.moved_to(DONE).is_open(3)
-    assert mark.moved_to(DONE, delivered="series").renewed() == NEW, "what is done is renewed from the beginning"
