@@ -73,7 +73,8 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
             raise InputError(f"--weights={weights}: modalities unknown; expected a checkpoint that states them")
         expected |= {"architecture": config["architecture"], "network": NETWORKS[config["architecture"]]}
     else:
-        expected |= {"network": config["plan"]["network"], "modalities": config["modalities"]}
+        network = config["network_def"]["_target_"].rpartition(".")[2]
+        expected |= {"network": network, "modalities": config["modalities"]}
     for what, value in expected.items():
         # a converted file states neither bundle nor architecture
         if stated.get(what, value if what in ("bundle", "architecture") else None) != value:

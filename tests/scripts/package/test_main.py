@@ -170,6 +170,14 @@ def test_configs_take_over_what_the_weights_were_trained_with(dist, checkpoint):
     assert weights.read(folder / "models/model.pt").metadata["label_convention"] == "brats2023"
 
 
+def test_a_self_supervised_bundle_takes_weights_of_its_network_and_modalities(dist, checkpoint):
+    said = {"label_convention": None}
+    folder = built(dist, "ukb_ssl_pretrain", weights=checkpoint("ukb_ssl_pretrain", **said))
+    assert json.loads((folder / "models/model.json").read_text())["modalities"] == ["T1", "FLAIR"]
+    other = checkpoint("ukb_ssl_pretrain", modalities=["FLAIR", "T1"], **said)
+    refused("modalities FLAIR, T1; expected T1, FLAIR", built, dist, "ukb_ssl_pretrain", weights=other)
+
+
 @pytest.mark.parametrize(("cohort", "name"), [("embedded", ", synthetic"), ("BraTS 2021", " on BraTS 2021")])
 def test_a_package_names_the_data_of_its_weights(dist, checkpoint, cohort, name):
     data = {"name": "brats", "training": 12}
