@@ -44,7 +44,7 @@ def nifti_inference(layout, images, checkpoint, folder):
     data = [f"--dataset_dir={images[0].parent}", f"--datalist={folder / 'datalist.json'}", f"--checkpoint={checkpoint}"]
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file=configs/inference.yaml"]
     place = ROOT / f"bundles/{layout}_finetune"
-    options = [*INFERENCE_OPTIONS, "--accept=[alignment]"]  # slices of 8 mm, interpolated: a Dice of 0.92
+    options = INFERENCE_OPTIONS
     result = execute([*command, *data, f"--output_dir={folder}", *options], place)
     assert result.returncode == 0, result.stderr
     return canonical(*read(folder / "subject.nii.gz"))
