@@ -263,6 +263,8 @@ def _check_spelling(config: Any, names: Sequence[str]) -> None:
         value = item.get_config()
         if name in OPTIONS or "::" in name or isinstance(value, Mapping | list) or str(value).startswith(("$", "@")):
             continue
+        if name == "recipe":
+            raise ArgumentError(f"recipe={value}: of scripts.run only; expected configs/recipe_{value}.yaml as overlay")
         if near := difflib.get_close_matches(name, names, n=1, cutoff=0.85):
             raise ArgumentError(f"{name}={value}: no such option; did you mean --{near[0]}?")
 

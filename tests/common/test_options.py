@@ -168,6 +168,7 @@ def test_options_that_fit_pass(options_of, given):
         ({"batch_size": 4, "crops_per_volume": 3}, "batch_size=4: expected a multiple of crops_per_volume=3"),
         ({"batch_size": "two"}, "batch_size=two: expected a whole number from 1"),
         ({"batchsize": 3}, "batchsize=3: no such option; did you mean --batch_size?"),
+        ({"recipe": "code"}, "recipe=code: of scripts.run only; expected configs/recipe_code.yaml as overlay"),
         ({"patch_size": [96, 96, 72]}, "patch_size=[96, 96, 72]: expected three multiples of 32, one of them at least"),
         (
             {"patch_size": [96, 96, 70], **CONVOLUTIONS},
