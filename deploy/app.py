@@ -18,8 +18,6 @@ from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from deploy.series_choice import choose_series, parse_series_option
 from deploy.study import read_study
 
-__all__ = ["open_model", "segment"]
-
 
 def segment(
     input: str = os.environ.get("HOLOSCAN_INPUT_PATH", ""),  # MONAI Deploy's names of options and variables

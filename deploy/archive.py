@@ -12,8 +12,6 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-__all__ = ["Archive", "ArchiveError", "StoredStudy"]
-
 MARK, KEPT = 4711, 4712  # numbers of the mark (metadata) and of the kept results (attachment); users' begin at 1024
 CONNECT, READ = 10, 300  # seconds to wait for a connection, and for the next bytes
 RETRIES = 6  # of a request that gets no answer; with the waits between them, a minute

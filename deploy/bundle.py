@@ -15,8 +15,6 @@ from common.files import digest, valid_json
 from common.options import OPTIONS
 from deploy.tasks import TASKS, Task
 
-__all__ = ["Bundle", "check_options", "open_bundle", "split_options"]
-
 RESERVED_OPTIONS = (  # the application sets them itself
     "bundle_root",
     "config_file",

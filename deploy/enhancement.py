@@ -12,8 +12,6 @@ from scipy import ndimage
 
 from common.prepare.volumes import Volume, to_image
 
-__all__ = ["brighter"]
-
 # Chosen on phantoms so that no two native scans decide and as many enhanced ones as possible do; README.md has the
 # figures. Brightness is relative to the median of the head.
 EDGE = 2.5  # mm, edge of a voxel of the common grid

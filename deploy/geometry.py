@@ -18,8 +18,6 @@ from common.prepare.volumes import Grid, Volume
 from deploy.multiframe import frames_of
 from deploy.study import Series
 
-__all__ = ["grid_of", "read_series", "volume_of", "write_nifti"]
-
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round positions to about 0.001 mm
 

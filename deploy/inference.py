@@ -20,8 +20,6 @@ from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
 from deploy.geometry import write_nifti
 
-__all__ = ["infer", "read_label_map", "run_command"]
-
 CASE = "case"  # subject's name in the datalist, in place of the patient's
 FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after it
 

@@ -11,8 +11,6 @@ if TYPE_CHECKING:  # the service, which runs for ever, imports neither PyTorch n
     from deploy.bundle import Bundle
     from deploy.study import Series
 
-__all__ = ["MEASUREMENTS", "REPORT", "RESULT_FILES", "SEGMENTATION", "SUMMARY", "Job", "prepare_output", "publish"]
-
 SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT = "segmentation.dcm", "measurements.dcm", "summary.dcm", "result.json"
 RESULT_FILES = (SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT)  # the last one appears last: if it exists, all do
 

@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, replace
 
 from common.files import parse_json
 
-__all__ = ["DELIVER", "DONE", "SEGMENT", "Mark", "digest_of", "mark_of", "parsed"]
-
 SEGMENT, DELIVER, DONE = "segment", "deliver", "done"
 FIRST_WAIT, FACTOR = 60.0, 10  # seconds until the second attempt; each further wait is this many times as long
 

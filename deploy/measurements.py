@@ -17,8 +17,6 @@ from deploy.segmentation import ANATOMY, CATEGORY, CAUTION, MANUFACTURER, concep
 from deploy.source_header import sanitised_header
 from deploy.tasks import Segment
 
-__all__ = ["make_report"]
-
 
 def make_report(
     volumes: Mapping[str, float],

@@ -10,8 +10,6 @@ from pydicom.multival import MultiValue
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, LegacyConvertedEnhancedMRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
-__all__ = ["ENHANCED_ATTRIBUTES", "ENHANCED_MR", "frames_of"]
-
 ENHANCED_MR = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # a frame's own overrule shared ones
 NOT_OF_FRAMES = (*GROUPS, "NumberOfFrames", "PixelData")

@@ -27,8 +27,6 @@ from deploy.segmentation import label_segments, make_segmentation
 from deploy.source_header import burned_in_annotation
 from deploy.summary import draw_summary, make_capture
 
-__all__ = ["SegmentationApplication"]
-
 
 class Scans(NamedTuple):
     """The scans of a study.

@@ -24,8 +24,6 @@ from deploy.source_header import burned_in_annotation
 from deploy.study import Series
 from deploy.tasks import Task
 
-__all__ = ["Preparation", "annotation_checks", "failed_checks", "prepare_scans", "spacing_remarks"]
-
 LEAST = 0.5  # L above zero of a brain
 COVERAGE = LIMITS["modality"]["coverage"][0]
 IN_MNI = LIMITS["subject"]["overlap"][0]

@@ -19,8 +19,6 @@ from typing import Any
 
 from common.errors import report_in_one_line, show
 
-__all__ = ["exit_cleanly_on_signals", "restrict_output", "run_guarded"]
-
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # from schedulers, containers, closed terminals; Ctrl-C raises by itself
 
 

@@ -20,18 +20,6 @@ from deploy.bundle import Bundle
 from deploy.source_header import source_images
 from deploy.tasks import Segment
 
-__all__ = [
-    "ANATOMY",
-    "CATEGORY",
-    "CAUTION",
-    "MANUFACTURER",
-    "concept_of",
-    "equipment",
-    "label_segments",
-    "make_segmentation",
-    "series_number",
-]
-
 MANUFACTURER = "BrainSegFounder bundles"
 CAUTION = "Research only, not for diagnosis"
 CATEGORY, ANATOMY = codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Brain

@@ -16,8 +16,6 @@ from deploy.series_words import WITH
 from deploy.study import Series
 from deploy.t1_series import ASK, Candidate, Pairs, as_requested, check_pair, choose_enhanced, choose_native, only
 
-__all__ = ["MIN_SLICES", "Choice", "choose_series", "is_volume", "parse_series_option"]
-
 MIN_SLICES = 10  # a localiser or a sample has fewer; the thickest clinical series of a brain have about 20
 
 

@@ -13,8 +13,6 @@ from pydicom.dataset import Dataset
 
 from deploy.series_words import OTHER, UNCLEAR, WITH, WITHOUT, read_words
 
-__all__ = ["Evidence", "Point", "acquired_at", "read_evidence", "same_kind", "values_of"]
-
 OTHER_IMAGES = {  # values of ImageType
     *("LOCALIZER", "SUB", "MIP", "MINIP", "ADC", "DIFFUSION", "TRACEW", "PERFUSION", "PHASE", "PHASE MAP", "P"),
     *("T1 MAP", "T2 MAP", "MAP", "FA", "MOSAIC", "ANGIO", "SCREEN SAVE"),

@@ -6,8 +6,6 @@ whose name has one is not taken without proof, since the word may speak of contr
 
 import re
 
-__all__ = ["is_agent", "is_event", "is_neutral", "is_other_image", "is_read", "is_refusal"]
-
 
 def _set(text: str) -> frozenset[str]:
     return frozenset(text.split())

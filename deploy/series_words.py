@@ -41,8 +41,6 @@ from deploy.series_vocabulary import (
     is_refusal,
 )
 
-__all__ = ["OTHER", "UNCLEAR", "WITH", "WITHOUT", "Words", "read_words"]
-
 WITH, WITHOUT, UNCLEAR = "with", "without", "unclear"
 OTHER = "other"  # a kind: neither T1 nor T2 nor FLAIR, such as diffusion, angiography or a scan of the spine
 

@@ -29,8 +29,6 @@ from deploy.job import REPORT
 from deploy.mark import DELIVER, DONE, SEGMENT, Mark, digest_of, mark_of, parsed
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 
-__all__ = ["Service", "health", "retry", "serve", "status"]
-
 URL = os.environ.get("ORTHANC_URL", "")
 USER = os.environ.get("ORTHANC_USER", "")
 PASSWORD_FILE = os.environ.get("ORTHANC_PASSWORD_FILE", "")

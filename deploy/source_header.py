@@ -11,8 +11,6 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import DA, TM, format_number_as_ds
 
-__all__ = ["IDENTITY", "burned_in_annotation", "sanitised_header", "source_images"]
-
 IDENTITY = (  # DICOM requires all but the issuer, which makes an ID unique; type 2 ones may be empty
     "PatientID",
     "IssuerOfPatientID",

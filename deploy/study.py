@@ -22,8 +22,6 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from common.errors import InputError
 from deploy.multiframe import ENHANCED_ATTRIBUTES, frames_of
 
-__all__ = ["DICOM_SUFFIXES", "Instance", "Series", "read_study"]
-
 KEYWORDS = [  # the only attributes that are read
     "SOPClassUID",
     "SOPInstanceUID",

@@ -22,8 +22,6 @@ from deploy.bundle import Bundle
 from deploy.segmentation import CAUTION, LONG_STRING, MANUFACTURER, series_number
 from deploy.source_header import sanitised_header
 
-__all__ = ["draw_summary", "make_capture"]
-
 SIDES = {"sagittal": ("P", "A"), "coronal": ("R", "L"), "axial": ("R", "L")}  # left and right of the picture
 SIZE = (12.0, 7.5)  # inches
 DOTS = 100  # per inch

@@ -16,8 +16,6 @@ from deploy.series_evidence import Evidence, Point, same_kind
 from deploy.series_words import UNCLEAR, WITH, WITHOUT
 from deploy.study import Series
 
-__all__ = ["ASK", "Candidate", "Pairs", "as_requested", "check_pair", "choose_enhanced", "choose_native", "only"]
-
 DOUBT = "the evidence is doubtful"
 NO_AGENT_SEEN = "no series shows contrast agent by words or header"
 THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol for brain tumours asks for 1.5 or less

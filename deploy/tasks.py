@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from common.data.regions import CONVENTIONS, colours
 
-__all__ = ["TASKS", "Segment", "Task"]
-
 
 @dataclass(frozen=True)
 class Segment:

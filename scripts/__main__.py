@@ -6,8 +6,6 @@ from pathlib import Path
 
 from common.errors import InputError, report_in_one_line, show
 
-__all__ = ["commands"]
-
 FOLDER = Path(__file__).parent
 
 

@@ -15,8 +15,6 @@ import submitit
 from common.errors import ArgumentError, InputError, show
 from scripts.pools import map_in_processes
 
-__all__ = ["JobArray", "array_of"]
-
 FOLDER = ".slurm"  # in the output folder: what submitit writes, with the logs
 EVERY = 2.0  # seconds between two looks at the jobs
 FAILURES = (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError)

@@ -24,8 +24,6 @@ from common.errors import InputError
 from common.files import atomic_write, valid_json
 from scripts.datalists.scan import Visit
 
-__all__ = ["count", "count_splits", "draw", "figure_of", "read_flow", "step"]
-
 FORMATS = (".svg", ".png")
 TEXT, COUNT, SOME = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "integer", "minimum": 1}
 

@@ -20,8 +20,6 @@ from common.data.volumes import write_volume
 from common.errors import InputError, choice, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors, write_csv
 
-__all__ = ["public_scans"]
-
 LARGEST = 2**28  # bytes of a scan, unpacked
 LABELS = "seg"
 # Region -> its values in DLMUSE's label maps, those of MUSE (Doshi et al., NeuroImage 2016)

@@ -18,8 +18,6 @@ from scripts.experiments.engine import launcher, open_study, run_jobs, select
 from scripts.experiments.jobs import Places
 from scripts.experiments.study import read
 
-__all__ = ["conclusion", "quickstart", "shortfalls", "summarise"]
-
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}  # waiting threads yield their cores
 # What runs at a time, and how many: the cohort of the first picture, the others beside it, stage 1 on all cores, and
 # two branches on half of the cores each, as the threads of one process wait for each other

@@ -17,8 +17,6 @@ from scripts.prepare import __main__ as preparation
 if TYPE_CHECKING:
     from common.inference import Volumes
 
-__all__ = ["segment"]
-
 ROOT = Path(__file__).resolve().parents[1]
 LIKE = {"brats_finetune": "brats", "atlas_finetune": "atlas"}  # bundle -> whose scans its model expects
 CONVENTION = {"brats": "brats2021", "atlas": "atlas"}  # of their label maps, if the checkpoint states none

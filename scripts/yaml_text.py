@@ -5,8 +5,6 @@ from typing import Any
 
 import yaml
 
-__all__ = ["as_yaml"]
-
 
 def as_yaml(value: Any) -> str:
     """Nested lists and dictionaries as YAML with short lines; what YAML cannot express becomes text."""

@@ -11,8 +11,6 @@ from typing import Any
 
 from ..errors import InputError
 
-__all__ = ["check_copies"]
-
 THREADS = 16  # they mostly wait for the storage
 SAMPLE = 2**16  # bytes from the middle of an uncompressed file
 CHUNK = 2**20  # bytes

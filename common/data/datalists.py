@@ -29,19 +29,6 @@ from .modalities import missing_in
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
 from .scan_checks import files_in
 
-__all__ = [
-    "ALL",
-    "SPLITS",
-    "Datalist",
-    "check_files",
-    "convention_of",
-    "in_memory",
-    "read",
-    "restrict",
-    "subset",
-    "write",
-]
-
 SPLITS = ("training", "validation", "testing", "unlabelled")
 ALL = "all"  # of the splits, where one can be chosen
 # control characters, line ends, marks that turn text around and halves of surrogate pairs: in no file's name, nor in a

@@ -23,8 +23,6 @@ from ..memory import lacks_host_memory
 from .scan_checks import files_in, what_broke
 from .store import Store
 
-__all__ = ["Batches", "CaseDataset", "CaseSampler", "Draw", "Steps", "files_of"]
-
 
 class Draw(NamedTuple):
     """A case to read: its index in the dataset, and the seed of its random transforms, of all its crops together."""

@@ -16,8 +16,6 @@ from scipy import ndimage
 
 from ..errors import choice
 
-__all__ = ["NormalizeBraind", "brain_and_head", "otsu"]
-
 LARGEST_BRAIN = 2.5  # litres; brains of the embedded cohort have up to 2.2 in MNI space, its heads from 3.5
 EDGES = (128, 128, 128)  # voxels that deepbet looks at
 GRID = 4.0  # mm; edge of the voxels of the head's estimate, about

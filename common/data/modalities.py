@@ -7,8 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SPELLINGS", "count_missing", "first_image", "images_of", "missing_in", "modality_of", "split_name"]
-
 # Modality -> its spellings in lower case, without signs; those of the cohorts first
 SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "FLAIR": ("flair", "t2f", "t2flair", "t2wflair", "flairw"),

@@ -15,22 +15,6 @@ from ..errors import InputError
 from .scan_checks import Problem, check_headers, read_scan
 from .volumes import canonical
 
-__all__ = [
-    "BRAIN",
-    "MEASURED",
-    "OVERLAP",
-    "PREPARATION_CHECKS",
-    "brain_overlap",
-    "describe",
-    "differences",
-    "measure",
-    "measure_cases",
-    "refuse",
-    "spread",
-    "union",
-    "usual",
-]
-
 T = TypeVar("T")
 Ranges = Mapping[str, Sequence[Any]]  # the lowest and the highest value of each figure
 

@@ -6,8 +6,6 @@ from typing import Any
 
 from .preparation import BRAIN, describe
 
-__all__ = ["cohort_of", "is_skull_stripped", "model_name", "trained_on"]
-
 NAME = re.compile(r"\w[\w .,()+:-]{0,99}", re.ASCII)  # what DICOM, YAML and a page take as it is
 UNNAMED = "unnamed"  # the default of the option `cohort`
 EMBEDDED = "embedded"

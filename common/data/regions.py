@@ -13,23 +13,6 @@ from typing import Any, NamedTuple
 
 from ..errors import ArgumentError
 
-__all__ = [
-    "CONVENTIONS",
-    "Convention",
-    "Region",
-    "aliases_of",
-    "alike",
-    "canonical",
-    "colours",
-    "conventions_by_protocol",
-    "declaration",
-    "display_order",
-    "known_labels",
-    "mapping_of",
-    "painting_order",
-    "regions_of",
-]
-
 
 class Region(NamedTuple):
     """The union of some label values, and its colour in pictures (#rrggbb)."""

@@ -27,31 +27,6 @@ from .copies import check_copies
 from .regions import CONVENTIONS, aliases_of, known_labels
 from .volumes import length_of, open_volume, read_stored, read_voxels
 
-__all__ = [
-    "AFFINE_TOLERANCE",
-    "CHECKS",
-    "CURE",
-    "LARGEST",
-    "OFF_GRID",
-    "Problem",
-    "broken_file",
-    "check_headers",
-    "edges_of",
-    "files_in",
-    "first_line",
-    "grid_problem",
-    "image_problem",
-    "label_counts",
-    "label_problem",
-    "pixdim_problem",
-    "raise_problem",
-    "read_headers",
-    "read_scan",
-    "unreadable",
-    "what_broke",
-    "whole_labels",
-]
-
 # Check -> severity. An error breaks a training or its scores; a warning deserves a look.
 CHECKS = {
     "missing": "error",

@@ -27,8 +27,6 @@ from ..files import atomic_write, read_json
 from .scan_checks import files_in, what_broke
 from .transforms import MISSING
 
-__all__ = ["Store"]
-
 FORMAT = 1  # of the files; a change makes older ones unknown
 CHUNK, BLOCK = 64, 16  # edges in voxels: of what is compressed by itself, and of what is decompressed at least
 STATE = {"R", "_tracing", "readers"}  # attributes of MONAI's transforms that change as they run, or with the machine

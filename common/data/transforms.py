@@ -14,19 +14,6 @@ from .regions import painting_order, regions_of
 from .scan_checks import grid_problem, image_problem, label_counts, label_problem, raise_problem
 from .volumes import read_voxels
 
-__all__ = [
-    "CheckPreparationd",
-    "CheckScand",
-    "LabelToRegionsd",
-    "LoadScand",
-    "NestRegionsd",
-    "RandModalityDropoutd",
-    "RegionsToLabeld",
-    "ResampleScand",
-    "VerifyingReader",
-    "present_channels",
-]
-
 MISSING = "missing_modalities"  # in an image's metadata: a bool for each channel, if one is missing
 
 

@@ -11,8 +11,6 @@ import numpy as np
 
 from ..files import atomic_write
 
-__all__ = ["canonical", "length_of", "open_volume", "read_stored", "read_voxels", "write_volume"]
-
 GZIP = 31  # zlib's number for its format with the checksum
 AFTER = 2**20  # bytes that may follow the voxels
 

@@ -17,8 +17,6 @@ from ..errors import ArgumentError, InputError, choice, show
 from ..files import expand_home, reporting_path_errors
 from .segmentations import files_of, finished
 
-__all__ = ["CheckFilesd", "check_missing", "find_cases"]
-
 # Names of ATLAS v2.0; as in its datalists, the first session has the person's name
 ATLAS = re.compile(r"(sub-r\d{3}s\d{3})(?:_ses-1|(_ses-\d+))_space-MNI152NLin2009aSym")
 

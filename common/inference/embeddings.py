@@ -18,8 +18,6 @@ from ..ssl.views import corrupt
 from .pictures import draw_inpainting
 from .segmentations import subjects_of
 
-__all__ = ["EmbeddingFile", "Inpainting"]
-
 
 class EmbeddingFile:
     """Collect the vectors of a run and write them atomically to `OUTPUT_DIR/embeddings.npz` when it ends.

@@ -13,8 +13,6 @@ from .. import weights
 from ..data.regions import regions_of
 from ..errors import ArgumentError, show
 
-__all__ = ["Ensemble", "ensemble", "shared_convention"]
-
 
 class Ensemble(nn.Module):
     """Average the logits of several networks, each applied to the chosen mirror images.

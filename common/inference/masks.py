@@ -19,8 +19,6 @@ from ..data.scan_checks import (
 )
 from .results import CaseFiles
 
-__all__ = ["CaseMasks", "masks_of", "mixed_labels"]
-
 
 class CaseMasks(NamedTuple):
     """Masks [x, y, z] by region, in display order.

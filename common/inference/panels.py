@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["AXES", "PLANES", "centre_of", "grey_levels", "panel", "plane_of", "png", "side_by_side", "window_of"]
-
 AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # the volume's, along rows and columns of a slice
 PLANES = tuple(AXES)
 GREYS = 64  # levels: two thirds of the bytes of 256

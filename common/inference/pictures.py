@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from ..data.regions import colours, painting_order, regions_of
 from .panels import PLANES, centre_of, grey_levels, panel, plane_of
 
-__all__ = ["draw_inpainting", "draw_segmentations", "figure_of"]
-
 INK, PAPER = "#e8e8e8", "#111111"
 FILLED = 0.65  # opacity of a mask
 

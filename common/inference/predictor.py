@@ -8,8 +8,6 @@ from monai.engines import SupervisedEvaluator
 
 from ..errors import InputError, input_error_message, one_line, show
 
-__all__ = ["Predictor"]
-
 
 class Predictor(SupervisedEvaluator):
     """MONAI's evaluator for many cases: a case that fails is reported on stderr, and the others continue.

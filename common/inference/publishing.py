@@ -18,8 +18,6 @@ from ..errors import InputError
 from ..files import check_no_link, move_aside
 from ..locks import claim, release
 
-__all__ = ["begin", "finish", "is_earlier", "place_of", "publishing"]
-
 UNFINISHED, EARLIER = ".unfinished", "earlier"
 SUMMARY, PAGE = "summary.json", "evaluation.html"
 SLICES = "slices"  # folder of the pages of single cases

@@ -17,8 +17,6 @@ from ..metrics.protocols import protocol as protocol_of
 from .results import LESIONS, METRICS, CaseFiles, Details
 from .tables import read_table
 
-__all__ = ["Evaluation", "Values", "read", "read_details"]
-
 Values = Mapping[tuple[str, str], NDArray[np.float64]]  # by region and metric, [cases]
 
 WRITER = "scripts.evaluate or evaluate.yaml"

@@ -14,23 +14,8 @@ import numpy as np
 from ..data.regions import display_order
 from ..files import write_csv, write_json
 from ..metrics.protocols import Protocol, Scores, figures
-from .publishing import PAGE, SUMMARY, place_of
+from .publishing import SUMMARY, place_of
 from .tables import Columns, case_name, distance, index, number, one_of
-
-__all__ = [
-    "LESIONS",
-    "METRICS",
-    "PAGE",
-    "RESAMPLES",
-    "CaseFiles",
-    "Cases",
-    "Details",
-    "count_lesions",
-    "mean_interval",
-    "statistics",
-    "summarise",
-    "write",
-]
 
 Cases = Mapping[str, Mapping[str, Scores]]  # by case and region
 

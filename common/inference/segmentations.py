@@ -17,8 +17,6 @@ from ..data.volumes import write_volume
 from ..files import write_csv
 from .tables import Columns, read_table
 
-__all__ = ["SaveVolumed", "Volumes", "files_of", "finished", "subjects_of"]
-
 VOLUMES = "volumes.csv"
 COLUMNS: Columns = dict.fromkeys(("subject", "region", "volume_ml", "voxels"), str)
 

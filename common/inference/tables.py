@@ -11,8 +11,6 @@ from ..data.datalists import UNPRINTABLE
 from ..errors import InputError
 from ..files import cell_text, check_regular
 
-__all__ = ["Columns", "case_name", "distance", "index", "number", "one_of", "read_table"]
-
 # By name: the value of a cell's text, or a `ValueError` that says what was expected
 Columns = Mapping[str, Callable[[str], Any]]
 

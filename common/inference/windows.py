@@ -7,8 +7,6 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 
 from ..ssl.networks import in_precision
 
-__all__ = ["CropInferer", "WindowInferer"]
-
 
 class CropInferer(SimpleInferer):
     """MONAI's `SimpleInferer`, whose network computes in `dtype`; its output is float32.

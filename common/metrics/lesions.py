@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from .surfaces import Box, Spacing, Surface, box_of, percentile_distance, surface_of
 
-__all__ = ["Connectivity", "Lesion", "Matching", "dilate", "match"]
-
 Mask = NDArray[np.bool_]
 Labels = NDArray[np.integer[Any]]
 Connectivity = Literal[6, 18, 26]  # number of neighbours of a voxel

@@ -9,18 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ArgumentError, InputError
 from .surfaces import Spacing, percentile_distance, surface_dice, surface_of
 
-__all__ = [
-    "as_masks",
-    "as_spacing",
-    "as_tolerance",
-    "as_volumes",
-    "count_voxels",
-    "dice",
-    "hd95",
-    "normalized_surface_dice",
-    "spacing_of",
-]
-
 Mask = NDArray[np.bool_]
 
 SINGLE = 1e-7  # relative error of an edge whose components are rounded to single precision: below 2^-24

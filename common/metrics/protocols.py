@@ -36,20 +36,6 @@ from .measures import (
 )
 from .surfaces import Spacing
 
-__all__ = [
-    "CHALLENGES",
-    "PENALTY",
-    "PRESENT",
-    "Challenge",
-    "Protocol",
-    "Scores",
-    "atlas",
-    "brats",
-    "figures",
-    "isles",
-    "protocol",
-]
-
 PRESENT = "dice_present"  # Dice of the cases whose reference has the region; DIFF-23
 PENALTY = 374.0  # mm; HD95 of a missed lesion or a false component, from BraTS 2023's scoring code
 

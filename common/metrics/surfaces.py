@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Surface", "box_of", "percentile_distance", "surface_dice", "surface_of"]
-
 Spacing = tuple[float, float, float]
 Box = tuple[slice, slice, slice]
 

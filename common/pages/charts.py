@@ -8,8 +8,6 @@ import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-__all__ = ["INK", "SERIES", "STYLE", "WIDTH", "svg"]
-
 # Matplotlib draws with these placeholders; `svg` replaces them with variables of the style sheet.
 INK, FAINT = "#010101", "#020202"
 SERIES = ("#030301", "#030302", "#030303", "#030304")

@@ -22,8 +22,6 @@ from .evaluation_pictures import draw
 from .slices import link_of, write_case
 from .templates import hash_of, render
 
-__all__ = ["Chosen", "choose", "page_of", "write_page", "write_pages"]
-
 SCRIPT = "evaluation.js"
 SHOWN = 3  # cases each of the worst, the median and the best
 METRICS = {

@@ -17,18 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 from ..metrics.lesions import Lesion
 from .charts import INK, SERIES, STYLE, WIDTH, svg
 
-__all__ = [
-    "Agreement",
-    "Bin",
-    "agreement",
-    "agreement_chart",
-    "detection",
-    "detection_chart",
-    "scores_chart",
-    "signed",
-    "wilson",
-]
-
 Z = 1.959964  # quantile 0.975 of the standard normal distribution, for 95 % intervals
 EDGES = tuple(step * 10.0**decade for decade in range(-1, 7) for step in (1, 3))  # mm3, edges of the bins of volume
 MIN_QUARTILES = 5  # values; quartiles of fewer say nothing

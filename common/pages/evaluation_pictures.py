@@ -23,8 +23,6 @@ from ..metrics.protocols import Protocol, Scores
 from .scenes import Scene, scene_of
 from .templates import png_uri
 
-__all__ = ["EXTRA", "MARKED", "Drawing", "LesionPanel", "Panel", "RegionRow", "draw"]
-
 EXTRA = 6  # lesions of a case that get their own slice, at most
 MARKED = 12  # lesions of a region that are marked, at most; the largest ones
 PIXELS = 256  # of the longer edge of a slice, at most

@@ -14,8 +14,6 @@ from ..inference.results import CaseFiles, Details, write
 from ..inference.segmentations import files_of
 from ..metrics.protocols import PRESENT, Protocol
 
-__all__ = ["EvaluationFiles", "Publish", "SlicePages"]
-
 LESION_FIGURES = {"lesionwise_dice": "lesion-wise Dice", "lesion_f1": "lesion F1"}  # of a protocol, the main one
 
 

@@ -13,8 +13,6 @@ from ..inference.panels import grey_levels
 from ..metrics.measures import spacing_of
 from ..metrics.surfaces import box_of
 
-__all__ = ["Scene", "read_volume", "scene_of"]
-
 SAME_GRID = 0.01  # mm; the affines of image and label map may differ by this much
 DARK = 8  # grey level up to which a voxel is not of the head
 MARGIN = 20.0  # mm around the masks if there is no image; else two voxels

@@ -29,8 +29,6 @@ from ..metrics.protocols import Scores
 from .scenes import scene_of
 from .templates import hash_of, render
 
-__all__ = ["link_of", "write_case", "write_subject"]
-
 HERE = Path(__file__).parent
 # 0.69.0, as npm has it; SHA-256 47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af
 NIIVUE = "niivue.umd.js"

@@ -15,8 +15,6 @@ from ..data.volumes import write_volume
 from ..errors import InputError
 from .volumes import Volume
 
-__all__ = ["BRAINS", "DEEPBET", "brain_of", "check_installed", "is_pattern", "mirrored_brain"]
-
 DEEPBET = "deepbet"
 # Program -> how it is called on a CPU or a GPU; {scan} and {mask} are files
 PROGRAMS = {"hd-bet": ("hd-bet",), "synthstrip": ("mri_synthstrip", "nipreps-synthstrip")}

@@ -13,8 +13,6 @@ from .resampling import resample
 from .targets import template_brain, template_mask
 from .volumes import Volume
 
-__all__ = ["LIMITS", "MEANINGS", "Figures", "lines", "measure", "outside", "rows", "shown", "template_overlap"]
-
 MEANINGS = {  # name -> unit, meaning
     "overlap": ("1", "Dice of the brain found and the template's brain, affinely registered"),
     "volume": ("mL", "of the brain, in the scan"),

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from .resampling import resample
 from .volumes import Grid, Volume, matrix_of, to_image
 
-__all__ = ["between_centres", "coarse_grid", "foreground", "information", "register"]
-
 KINDS = {6: "Rigid", 12: "Affine"}
 EDGE = 2.0  # mm; voxels that similarities are measured on
 FINEST = 1.0  # mm; voxels that ANTs looks at

@@ -6,8 +6,6 @@ from numpy.typing import NDArray
 
 from .volumes import Grid, Volume, to_image, to_transform
 
-__all__ = ["field_of_view", "labels_on", "resample"]
-
 
 def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = None) -> Volume:
     """Resample a volume to a grid: linear, 0 outside its field of view.

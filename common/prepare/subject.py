@@ -16,8 +16,6 @@ from .resampling import field_of_view, resample
 from .targets import COHORT_SETTINGS, TARGETS, near_brain, template_brain, template_mask
 from .volumes import Grid, Volume, to_image
 
-__all__ = ["Prepared", "Settings", "default_reference", "prepare_subject"]
-
 SHRUNK = 4  # voxels that the estimate of a bias field averages, along each axis
 
 

@@ -15,8 +15,6 @@ from scipy import ndimage
 
 from .volumes import Grid, Volume
 
-__all__ = ["COHORT_SETTINGS", "TARGETS", "CohortSettings", "Target", "near_brain", "template_brain", "template_mask"]
-
 MARGIN = 4  # mm
 CLOSING = 6  # mm; sulci up to twice as wide belong to the brain, as in the cohorts' brain masks
 

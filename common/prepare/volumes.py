@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from ..data.scan_checks import LARGEST, image_problem, raise_problem, read_scan
 from ..errors import InputError
 
-__all__ = ["Grid", "Volume", "check_scan", "matrix_of", "read_volume", "to_image", "to_transform"]
-
 UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+
 SHEAR = 0.01  # largest cosine between two axes of a scan; scanners round directions to about 0.001

@@ -13,8 +13,6 @@ from scripts.benchmark import inference, metrics, reader, step, timing
 from scripts.benchmark.page import row_text, update
 from scripts.benchmark.timing import ROOT, Measured, Works
 
-__all__ = ["benchmark"]
-
 PAGE = ROOT / "docs/benchmarks.md"
 BENCHMARKS: dict[str, Callable[[], Works]] = {
     "step": step.step,

@@ -10,8 +10,6 @@ from typing import Any
 
 from scripts.benchmark.timing import PLAIN_MEMORY, ROOT, Works, measure
 
-__all__ = ["inference", "on_gpu", "segment", "write_checkpoint"]
-
 SIZE, EDGE, OVERLAP = "small", 96, 0.5
 FINE_TUNING = ROOT / "bundles/brats_finetune"
 

@@ -7,8 +7,6 @@ from typing import Any
 
 from scripts.benchmark.timing import Works, measure
 
-__all__ = ["draw_case", "metrics", "score_plainly", "scoring"]
-
 
 def metrics() -> Works:
     """BraTS scores of a case, on one thread."""

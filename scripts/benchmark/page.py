@@ -8,8 +8,6 @@ from typing import Any
 from common.errors import InputError
 from common.files import atomic_write
 
-__all__ = ["row_text", "update"]
-
 BEGIN, END = "<!-- table: {} -->", "<!-- end -->"
 
 

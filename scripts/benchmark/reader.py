@@ -10,8 +10,6 @@ from typing import Any
 
 from scripts.benchmark.timing import ROOT, Works, measure
 
-__all__ = ["batch", "reader"]
-
 CROPS_OF_A_BATCH = 4  # of a batch whose reading is timed
 STAGE_1 = ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"
 VARIANTS = {  # crops of a volume, and how it is read

@@ -6,8 +6,6 @@ from typing import Any
 
 from scripts.benchmark.timing import PLAIN_MEMORY, Works, measure
 
-__all__ = ["corrupt_box_by_box", "fine_tuning_step", "on_gpu", "pretraining_step", "step"]
-
 SIZE, EDGE, CROPS = "small", 96, 2  # of a step at full size
 WORKS = ("pretraining", "fine_tuning")
 FUNCTION = "scripts.benchmark.step:{}_step"

@@ -16,8 +16,6 @@ from typing import Any, NamedTuple
 from common.errors import show
 from common.memory import peak_resident, use_huge_pages
 
-__all__ = ["PLAIN_MEMORY", "ROOT", "Measured", "Works", "measure", "setting"]
-
 ROOT = Path(__file__).resolve().parents[2]
 GPU_RUNS = 10  # timed together on a GPU
 PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # leaves memory as PyTorch and glibc have it

@@ -18,8 +18,6 @@ from scripts.datalists.regions import read_regions
 from scripts.datalists.scan import scan_any, scan_cohort
 from scripts.datalists.splits import Splitter, cross_validation, hold_out, random_splits
 
-__all__ = ["atlas", "brats", "check", "fold", "generic", "subset", "ukb"]
-
 REGIONS = "regions.yaml"  # in the root of a data set
 UNLABELLED = {"apart": True, "training": False}  # value of --unlabelled -> whether these subjects are kept apart
 

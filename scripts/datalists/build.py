@@ -16,8 +16,6 @@ from scripts.datalists.scan import Scan, Visit
 from scripts.datalists.slices import count_slices
 from scripts.datalists.splits import Splitter, assign
 
-__all__ = ["build", "check_outputs", "sizes", "write"]
-
 
 def build(
     scan: Callable[[Path], Scan],

@@ -28,8 +28,6 @@ from scripts.datalists.examine import Record
 from scripts.datalists.records import examine_all, thumbnail_of
 from scripts.pools import map_in_processes
 
-__all__ = ["Finding", "Result", "check"]
-
 PAGES = ("findings.csv", "findings.html")
 
 

@@ -13,8 +13,6 @@ from common.data.preparation import BRAIN, differences, usual
 from common.data.scan_checks import CHECKS, Problem
 from scripts.datalists.examine import Image, Record, in_mm
 
-__all__ = ["compare", "describe"]
-
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 SUBJECT, VOXELS, PERSON, MASK = "the same subject", "the same voxels", "the same person", "the same mask"
 FEWEST = 8  # images; a smaller cohort has no outliers

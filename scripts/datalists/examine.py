@@ -28,8 +28,6 @@ from common.data.volumes import canonical, read_stored
 from common.errors import InputError
 from common.inference.panels import centre_of, grey_levels, panel, png
 
-__all__ = ["LESION", "Image", "Record", "examine", "in_mm", "label_values"]
-
 EDGE = 96  # pixels of the longest edge of a volume in a thumbnail
 LESION = RED
 CLIPPED = 1e-3  # share of the tissue at the limit of its integer type

@@ -22,8 +22,6 @@ from common.pages.scenes import read_volume
 from common.pages.templates import png_uri, render
 from scripts.datalists.examine import LESION
 
-__all__ = ["draw", "page"]
-
 EDGE = 128  # pixels of the longest edge of a volume in a picture
 NOT_FINITE = "#ff00ff"
 LINES = ("-", "--", ":", "-.")  # of the splits, beside their colours

@@ -19,8 +19,6 @@ from scripts.arrays import JobArray
 from scripts.datalists.examine import Image, Record, examine
 from scripts.pools import map_in_processes
 
-__all__ = ["FOLDER", "examine_all", "thumbnail_of"]
-
 FOLDER = "records"  # in the output folder
 FORMAT = 5  # of `examine`; another number reads all files anew
 NO_RECORD = "reading them ended the process, twice"

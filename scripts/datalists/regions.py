@@ -14,8 +14,6 @@ from common.files import check_schema
 from scripts.datalists.examine import label_values
 from scripts.pools import map_in_processes
 
-__all__ = ["from_labels", "read_regions"]
-
 SAMPLE = 8  # label maps that are read first
 HIGHEST = 255  # label value that a region can have
 EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1, 2]}, core: {labels: [1]}}"

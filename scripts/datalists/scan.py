@@ -13,8 +13,6 @@ from common.data.modalities import SPELLINGS
 from common.errors import InputError, shortened, show
 from scripts.datalists.regions import from_labels
 
-__all__ = ["Scan", "Visit", "scan_any", "scan_cohort"]
-
 FORMS = "SUBJECT/SUBJECT_T1.nii.gz, SUBJECT_T1.nii.gz, sub-*/anat, or imagesTr and dataset.json"
 
 

@@ -9,8 +9,6 @@ from common.errors import InputError
 from scripts.datalists.scan import Visit
 from scripts.pools import map_in_processes
 
-__all__ = ["count_slices", "slices_with_signal"]
-
 
 def count_slices(visits: Sequence[Visit], root: str | Path, workers: int = 0) -> list[tuple[int | None, ...]]:
     """For each visit, the number of slices with signal in each of its images; None for an image that cannot be read.

@@ -12,8 +12,6 @@ from common.errors import InputError, check_number, choice, show
 from common.files import digest, expand_home, valid_json
 from scripts.datalists.scan import Visit
 
-__all__ = ["Assignment", "Splitter", "assign", "cross_validation", "hold_out", "numbers_of", "random_splits"]
-
 FOLDS_SCHEMA = {
     "type": "object",
     "required": ["training"],

@@ -20,8 +20,6 @@ from common.metrics.protocols import PRESENT, Protocol, Scores
 from scripts.evaluate.cases import SCORED, convention_of, find_cases
 from scripts.pools import map_in_processes
 
-__all__ = ["compare", "evaluate", "page", "pool", "score"]
-
 RESULTS = ("metrics.csv", "lesions.csv", "cases.json", "summary.json", PAGE)
 SLICE_PAGES = dict.fromkeys(("none", "chosen", "all"))
 

@@ -11,8 +11,6 @@ from common.errors import InputError, shortened
 from common.files import reporting_path_errors
 from common.inference.results import CaseFiles
 
-__all__ = ["SCORED", "convention_of", "find_cases"]
-
 SUFFIXES = (".nii.gz", ".nii")
 Images = tuple[tuple[str, Path], ...]  # name and file of each modality
 # The conventions of the table that each protocol accepts; all accept regions of one's own

@@ -20,22 +20,6 @@ from common.inference.results import mean_interval
 from common.metrics.protocols import Protocol
 from scripts.evaluate.folders import check_protocol, named_folders
 
-__all__ = [
-    "TABLES",
-    "Comparison",
-    "PairedTest",
-    "Place",
-    "adjusted",
-    "compare",
-    "cumulative_ranks",
-    "lines",
-    "more_is_better",
-    "permuted",
-    "read_all",
-    "signed_rank",
-    "write",
-]
-
 TABLES = ("comparison.csv", "ranking.csv", "comparison.json")
 PERMUTATIONS = 100_000  # of the ranks' differences: Bakas et al. 2018
 DIGITS = 12  # decimals of a difference: values that differ by rounding only are equal

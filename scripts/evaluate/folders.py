@@ -9,8 +9,6 @@ from common.inference.reading import read_details
 from common.inference.results import Details
 from common.metrics.protocols import Protocol
 
-__all__ = ["check_protocol", "named_folders", "pool"]
-
 
 def named_folders(command: str, folders: Sequence[str], names: str | Sequence[str] | None = None) -> dict[str, Path]:
     """Folders by name, in their order.

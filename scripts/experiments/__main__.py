@@ -13,8 +13,6 @@ from scripts.experiments.engine import OpenStudy, counted, launcher, open_study,
 from scripts.experiments.jobs import OWN, ROOT, Places
 from scripts.experiments.study import read
 
-__all__ = ["plan", "report", "run"]
-
 
 def plan(
     study: str,

@@ -19,17 +19,6 @@ from common.files import valid_json, write_json
 from common.options import OPTIONS, Options
 from scripts.experiments.jobs import CommandLine, StudyJob
 
-__all__ = [
-    "batches_of_a_step",
-    "config_of",
-    "costs_of",
-    "estimate",
-    "key_of",
-    "measure",
-    "settings_of",
-    "steps_of",
-]
-
 TRIAL_STEPS = 6
 # Options of a training that do not change the cost of a step
 WITHOUT_EFFECT = (

@@ -10,8 +10,6 @@ from common.errors import ArgumentError, InputError
 from common.files import check_regular, reporting_path_errors
 from scripts.experiments.study import paper
 
-__all__ = ["COLUMNS", "demographics"]
-
 # Names of the columns, of which the first one that a file has is read; the numbers are UK Biobank's data fields
 COLUMNS = {
     "age": ("age", "age_at_recruitment", "21022-0.0", "p21022"),

@@ -28,22 +28,6 @@ from common.locks import lock
 from common.training.signals import PREEMPTED
 from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, jobs_of
 
-__all__ = [
-    "Launcher",
-    "OpenStudy",
-    "State",
-    "counted",
-    "execute",
-    "inputs_of",
-    "launcher",
-    "log_of",
-    "open_study",
-    "run_jobs",
-    "select",
-    "state_of",
-    "states_of",
-]
-
 Launcher = Callable[[StudyJob, Path, bool], "State"]  # (job, output, whether a stale result is redone) -> its state
 LAST_LINE = 300  # characters
 AT_WORK: set[subprocess.Popen[bytes]] = set()  # commands of this process that have not ended

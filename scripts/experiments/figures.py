@@ -20,8 +20,6 @@ from scripts.experiments.tables import Table
 from scripts.report.charts import smooth
 from scripts.report.runs import read_runs
 
-__all__ = ["LossCurves", "cohort_chart", "curves_of", "few_shot_chart", "flow_chart", "losses_chart"]
-
 HEIGHT = 2.9  # inches
 DASHES = ("-", "--", ":", "-.")
 

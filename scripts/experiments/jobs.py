@@ -16,8 +16,6 @@ import yaml
 from common.cli import command_line
 from common.errors import InputError
 
-__all__ = ["OWN", "ROOT", "CommandLine", "Places", "StudyJob", "jobs_of", "words_of"]
-
 ROOT = Path(__file__).resolve().parents[2]
 OWN = "own"  # layout of a cohort whose datalist is given
 SCORING = {"atlas": "atlas", OWN: "dice"}  # protocol of other programs' predictions by layout; the others' is brats

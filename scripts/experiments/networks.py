@@ -4,8 +4,6 @@ from typing import Any, NamedTuple
 
 from scripts.experiments.study import paper
 
-__all__ = ["Setting", "encoders"]
-
 
 class Setting(NamedTuple):
     """A setting of a model size in the paper and here."""

@@ -17,8 +17,6 @@ from scripts.experiments.networks import Setting, encoders
 from scripts.experiments.study import SCORED, paper
 from scripts.experiments.tables import Cell, Entry, Table, table_of
 
-__all__ = ["COLUMNS", "write_report"]
-
 COLUMNS = (
     *("row", "column", "metric", "unit", "quoted", "paper", "ours", "difference", "ci_low", "ci_high", "sd"),
     *("runs_done", "runs_planned", "baseline", "common_cases", "trainings", "baseline_trainings"),

@@ -19,19 +19,6 @@ from scripts.experiments.engine import OpenStudy, State
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.study import ROW_KEYS
 
-__all__ = [
-    "RowContrast",
-    "RowRun",
-    "RowScores",
-    "contrast",
-    "estimate",
-    "interval",
-    "runs_of",
-    "scores_of",
-    "select",
-    "spread",
-]
-
 RowScores = Mapping[str, ArrayLike]  # by case: [regions], NaN for a region that does not count; or a single figure
 
 

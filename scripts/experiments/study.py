@@ -17,8 +17,6 @@ from common.errors import InputError
 from common.files import check_schema
 from scripts.experiments.jobs import ROOT
 
-__all__ = ["ROW_KEYS", "SCORED", "STUDIES", "axes_of", "check", "names_of", "paper", "read"]
-
 STUDIES = ROOT / "studies"
 SCORED = (4, 5, 6, 8, 9)  # tables of scores; 2 and 7 need no run
 ROW_KEYS = ("run", "baseline", "new")  # of a row; its other keys are axes

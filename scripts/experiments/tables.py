@@ -12,8 +12,6 @@ from scripts.experiments.engine import OpenStudy
 from scripts.experiments.rows import RowContrast, RowRun, RowScores, contrast, estimate, interval, runs_of, spread
 from scripts.experiments.study import axes_of, names_of, paper
 
-__all__ = ["Cell", "Entry", "Table", "table_of"]
-
 NO_CONTRAST = RowContrast(0, (0, 0), math.nan)
 ABSENT = "not in this study"
 WORDS = "Dice, of cases with the region"  # in place of Dice; DIFF-23

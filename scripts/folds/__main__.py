@@ -12,8 +12,6 @@ from scripts.experiments.engine import State, counted, launcher, log_of, run_job
 from scripts.experiments.jobs import StudyJob
 from scripts.folds.setup import set_up
 
-__all__ = ["folds"]
-
 
 def folds(
     bundle: str,

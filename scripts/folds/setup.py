@@ -19,8 +19,6 @@ from scripts.experiments.costs import config_of, steps_of
 from scripts.experiments.engine import OpenStudy, open_study
 from scripts.experiments.jobs import OWN, ROOT, CommandLine, Places, StudyJob
 
-__all__ = ["Setup", "set_up"]
-
 BUNDLES = ROOT / "bundles"
 RESERVED = ("bundle_root", "split", "checkpoint", "output_dir", "ckpt_dir", "resume")  # this command sets them
 

@@ -9,12 +9,10 @@ import numpy as np
 import yaml
 
 from common.files import read_json
-from common.inference.results import PAGE
+from common.inference.publishing import PAGE
 from common.weights.formats import STATED
 from scripts.experiments.jobs import ROOT, CommandLine, words_of
 from scripts.folds.setup import Setup
-
-__all__ = ["inference", "lines", "summarise"]
 
 
 def summarise(setup: Setup) -> dict[str, Any]:

@@ -13,8 +13,6 @@ from common.errors import ArgumentError, InputError, check_number, choice, show
 from common.files import check_writable_folder, digest, expand_home
 from common.values import DEVICE, optional
 
-__all__ = ["baseline"]
-
 CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
 PACKAGES = ("nnunetv2", "dynamic-network-architectures")
 

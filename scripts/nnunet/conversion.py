@@ -18,8 +18,6 @@ from common.data.regions import known_labels, regions_of
 from common.errors import InputError
 from common.files import atomic_write, write_json
 
-__all__ = ["LabelScheme", "convert"]
-
 Case = Mapping[str, Any]
 
 

@@ -20,8 +20,6 @@ from common.errors import InputError
 from common.weights.storage import load
 from common.weights.surgery import Report, response_shares
 
-__all__ = ["fit", "read"]
-
 ADDED = ("module.", "_orig_mod.")  # prefixes by DistributedDataParallel and torch.compile
 LAST_LAYERS = ".seg_layers."  # of other labels: nnU-Net never loads them
 

@@ -15,8 +15,6 @@ from common.files import valid_json, write_json
 from common.training.records import RunRecord, peak_memory
 from common.weights.surgery import Report
 
-__all__ = ["BaselineRecord", "check_settings", "dataset_name"]
-
 MAY_DIFFER = ("datalist",)  # a path; the subjects in it may not
 
 

@@ -37,18 +37,6 @@ from common.bars import tqdm
 from common.errors import InputError
 from common.files import atomic_write
 
-__all__ = [
-    "FINAL",
-    "Work",
-    "checkpoint_folder",
-    "fingerprint",
-    "plan",
-    "plan_summary",
-    "predict",
-    "preprocess",
-    "train",
-]
-
 FINAL = "checkpoint_final.pth"
 PLANS = {  # value of --plans -> planner, GiB of GPU memory that it plans for, name of the plans
     "default": (ExperimentPlanner, 8, "nnUNetPlans"),

@@ -15,8 +15,6 @@ from scripts.package.archives import LARGEST_PACKAGE
 from scripts.package.build import build
 from scripts.package.check import check_package
 
-__all__ = ["package", "release", "verify"]
-
 
 def package(
     bundle: str,

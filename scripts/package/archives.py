@@ -12,8 +12,6 @@ from pathlib import Path
 from common.errors import InputError, check_number
 from common.files import atomic_write, digest
 
-__all__ = ["EPOCH", "LARGEST_PACKAGE", "files_of", "listing", "pack", "unpack"]
-
 LARGEST_PACKAGE = 8.0  # GiB of an unpacked archive; the largest network here has 0.4
 MOST_FILES = 10_000
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store

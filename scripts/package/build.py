@@ -18,8 +18,6 @@ from scripts.package.releases import check_released, folder_of, version_of
 from scripts.package.sbom import SBOM, bill_of_materials
 from scripts.package.weights_file import add_weights, large_files
 
-__all__ = ["build"]
-
 
 def build(
     bundle: str,

@@ -22,8 +22,6 @@ from common.files import digest, valid_json
 from scripts.package.archives import LARGEST_PACKAGE, files_of, unpack
 from scripts.package.weights_file import LARGE, WEIGHTS, large_files
 
-__all__ = ["METADATA_SCHEMA", "UNITTEST", "check_files", "check_package", "run_package"]
-
 METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
 UNITTEST = Path(__file__).with_name("bundle_unittest.py")
 REQUIRED = (

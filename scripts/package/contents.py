@@ -13,8 +13,6 @@ from common.data.provenance import cohort_of, model_name, trained_on
 from common.data.regions import regions_of
 from scripts.package.check import UNITTEST
 
-__all__ = ["LINK", "PACKAGE_FORMATS", "contents"]
-
 PACKAGE_FORMATS = ("bundle", "huggingface")
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")
 CODE = {".py", ".json", ".css", ".j2", ".js"}  # files of common

@@ -7,8 +7,6 @@ from pathlib import Path
 from common.errors import InputError, show
 from common.files import atomic_write, valid_json
 
-__all__ = ["check_releasable", "check_released", "folder_of", "record", "version_of"]
-
 ROOT = Path(__file__).resolve().parents[2]
 HEADING = re.compile(r"^## \[(\d[^]]*)\](.*)", re.MULTILINE)  # of a version in CHANGELOG.md, the newest first
 

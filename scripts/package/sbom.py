@@ -17,8 +17,6 @@ from common.files import digest
 from scripts.package.archives import EPOCH
 from scripts.package.weights_file import large_files
 
-__all__ = ["SBOM", "bill_of_materials"]
-
 SBOM = "sbom.cdx.json"
 VERSION_KEYS = {"monai": "monai_version", "torch": "pytorch_version", "numpy": "numpy_version"}  # keys of metadata.json
 NIIVUE_SCRIPT = "niivue.umd.js", "0.69.0"  # the script of pages that scroll through slices, and its version

@@ -12,8 +12,6 @@ from common.errors import InputError, one_line
 from common.files import digest
 from common.values import optional
 
-__all__ = ["LARGE", "WEIGHTS", "add_weights", "large_files"]
-
 LARGE = 25_000_000  # bytes; the Model Zoo accepts no larger file
 WEIGHTS = "models/model.pt"
 PRIVATE = {"datalist"}  # metadata of a checkpoint: a path on the machine that trained it

@@ -13,18 +13,6 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-__all__ = [
-    "Head",
-    "PhantomGrid",
-    "Swelling",
-    "add_glioma",
-    "add_hyperintensities",
-    "add_strokes",
-    "hyperintensities",
-    "make_head",
-    "seed_points",
-]
-
 Array = NDArray[np.float32]
 
 ENHANCING, NECROSIS, OEDEMA = 4, 1, 2  # labels of BraTS 2021

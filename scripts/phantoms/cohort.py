@@ -20,8 +20,6 @@ from scripts.phantoms.mr_signal import SEQUENCES, scan
 from scripts.phantoms.scanners import draw_scanner, scan_on
 from scripts.pools import map_in_processes
 
-__all__ = ["make"]
-
 FAST = 1  # compression level; the embedded cohort is written more often than it is stored
 AGENT = (0.15, 0.4)  # mM of contrast agent in enhancing tumour
 DIFFICULTIES = dict.fromkeys(("standard", *DIFFICULT))

@@ -30,18 +30,6 @@ from scripts.phantoms.anatomy import (
     seed_points,
 )
 
-__all__ = [
-    "DIFFICULT",
-    "FAINT",
-    "ISOINTENSE",
-    "LESIONS",
-    "MIMICS",
-    "Difficulty",
-    "HardHead",
-    "LesionVolumes",
-    "make_hard_head",
-]
-
 Array = NDArray[np.float32]
 
 

@@ -19,8 +19,6 @@ from scripts.phantoms.anatomy import (
     seed_points,
 )
 
-__all__ = ["PHANTOMS", "PhantomCohort"]
-
 SUBJECTS_PER_SITE = 4  # of the ATLAS layout
 
 

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from scripts.phantoms.anatomy import Head
 
-__all__ = ["SEQUENCES", "TISSUES", "Sequence", "Tissue", "scan", "signal", "vary"]
-
 RELAXIVITY = 4.5  # 1 / (mM s); gadolinium chelates in blood at 3 T (Rohrer et al., Invest Radiol 2005)
 
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from scripts.phantoms.anatomy import Head
 from scripts.phantoms.mr_signal import TISSUES, Sequence, signal, vary
 
-__all__ = ["FIELD", "GAMMA", "SLICE", "SMOOTHING", "SNR", "Scanner", "draw_scanner", "scan_on"]
-
 SNR = (10.0, 40.0)  # of white matter, log-uniform
 GAMMA = (0.7, 1.4)  # exponent of the signal relative to white matter, log-uniform
 FIELD = (0.05, 0.3)  # standard deviation of the logarithm of the receive field

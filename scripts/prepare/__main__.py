@@ -18,8 +18,6 @@ from scripts.arrays import array_of
 if TYPE_CHECKING:
     from scripts.prepare.subjects import Outcome
 
-__all__ = ["back", "prepare"]
-
 
 @SetParseFn(str, "accept")  # a subject's name can look like a number: 1234567_20252_2_0
 def prepare(

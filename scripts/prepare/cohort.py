@@ -33,8 +33,6 @@ from scripts.prepare.subjects import (
     scan_file,
 )
 
-__all__ = ["DATALIST", "PAGE", "QUALITY", "prepare_cohort", "run_in_processes"]
-
 DATALIST, QUALITY, PAGE, REGIONS = "datalist.json", "quality.csv", "overview.html", "regions.yaml"
 
 

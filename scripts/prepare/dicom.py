@@ -21,8 +21,6 @@ from deploy.geometry import read_series
 from deploy.series_choice import choose_series
 from deploy.study import DICOM_SUFFIXES, Series, read_study
 
-__all__ = ["SeriesScan", "choose_scans", "holds_dicom"]
-
 
 @dataclass(frozen=True)
 class SeriesScan:

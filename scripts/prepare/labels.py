@@ -8,8 +8,6 @@ from common.data.scan_checks import label_counts, read_scan
 from common.errors import InputError
 from common.prepare.volumes import Grid, Volume
 
-__all__ = ["read_labels"]
-
 MOST = 64  # labels in a map; more look like an image
 
 

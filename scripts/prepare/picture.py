@@ -7,8 +7,6 @@ import numpy as np
 from common.inference.panels import PLANES, grey_levels, panel
 from common.prepare.subject import Prepared
 
-__all__ = ["draw"]
-
 TEMPLATE, BRAIN = "#56b4e9", "#e69f00"  # blue, orange: also told apart by the colour-blind
 INCHES, DOTS = 2.6, 110  # of a panel; per inch
 

@@ -14,8 +14,6 @@ from common.files import digest, reporting_path_errors
 from common.prepare.volumes import Volume, read_volume
 from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
 
-__all__ = ["NiftiScan", "Subject", "find_subjects"]
-
 BRAIN = "brain mask"  # as a modality of the layouts
 FORMS = "SUBJECT/..MODALITY.nii.gz, SUBJECT_MODALITY.nii.gz, BIDS, nnU-Net's layout, or SUBJECT/ with DICOM files"
 

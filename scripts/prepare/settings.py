@@ -9,8 +9,6 @@ from common.prepare.subject import Settings, default_reference
 from common.prepare.targets import COHORT_SETTINGS, TARGETS
 from common.values import flag
 
-__all__ = ["settings_of"]
-
 PATTERN = "*_brain.nii.gz, say, for masks of your own"
 
 

@@ -26,21 +26,6 @@ from scripts.prepare.labels import read_labels
 from scripts.prepare.picture import draw
 from scripts.prepare.scans import NiftiScan, Subject
 
-__all__ = [
-    "RECORD",
-    "WORK",
-    "Outcome",
-    "folder_of",
-    "is_made_of",
-    "leave_out",
-    "mask_file",
-    "picture_file",
-    "prepare_one",
-    "read_record",
-    "scan_file",
-    "send_back",
-]
-
 RECORD = "prepare.json"
 LEFT_OUT = ".left_out"  # folder in the output for subjects that no reader takes, as readers pass over hidden folders
 WORK = ".prepare"  # folder in the output for what is not finished

@@ -7,8 +7,6 @@ from common.errors import show
 from common.files import atomic_write
 from scripts.report.runs import read_runs, stages_of
 
-__all__ = ["report"]
-
 
 def report(run_dir: str) -> None:
     """Write RUN_DIR/report.html: one page with the stages, losses, pictures, weights and scores of a folder of runs.

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from common.pages.charts import SERIES, STYLE, WIDTH, svg
 
-__all__ = ["loss_chart", "metrics_chart", "smooth"]
-
 # What is measured, in which unit: the labels of the vertical axes.
 UNITS = {
     "total": "sum of the terms",

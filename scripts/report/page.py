@@ -16,8 +16,6 @@ from scripts.report import charts as report_charts
 from scripts.report.runs import Run, Stage, finite, mean
 from scripts.yaml_text import as_yaml
 
-__all__ = ["page"]
-
 
 def page(folder: Path, stages: Sequence[Stage]) -> str:
     """The page as HTML.

@@ -14,8 +14,6 @@ from common.errors import InputError
 from common.files import check_schema, valid_json
 from common.inference.publishing import is_earlier
 
-__all__ = ["Run", "Stage", "finite", "mean", "read_runs", "stages_of"]
-
 MLFLOW = {"mlruns", "mlartifacts"}  # folders in which MLflow keeps copies of records
 TEXT = {"type": "string"}
 COUNT = {"type": "integer", "minimum": 0}

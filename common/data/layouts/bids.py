@@ -16,8 +16,6 @@ from .found import DataSet, files_in, folders_in
 from .lookup import convention_of
 from .names import LABEL, Naming, ends_with
 
-__all__ = ["is_bids", "read_bids"]
-
 LESION = ("lesion", "tumor", "tumour", "stroke", "infarct", "wmh", "metasta")  # in label-, desc- or seg-
 # Values of label- and desc- that say what else a mask is of; "L" is a lesion
 ANATOMY = {"brain", "head", "skull", "aseg", "aparcaseg"} | {

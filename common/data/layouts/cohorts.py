@@ -15,8 +15,6 @@ from ...errors import InputError, shortened, show
 from .found import DataSet, SubjectFiles, folders_in
 from .names import LABEL
 
-__all__ = ["COHORTS", "CohortLayout", "read_cohort"]
-
 BRATS_FILE = "{folder}/{visit}%s.nii.gz"
 ATLAS_FILE = "{folder}/anat/{person}_ses-{session}_space-MNI152NLin2009aSym_%s.nii.gz"
 

@@ -9,8 +9,6 @@ from ...bars import tqdm
 from .found import DataSet, files_in, folders_in
 from .names import LABEL, Naming
 
-__all__ = ["has_scans", "is_flat", "is_folders", "read_flat", "read_folders"]
-
 IMAGES = ("images", "image", "imgs", "scans", "volumes")  # names of folders of a flat data set
 LABELS = ("labels", "label", "masks", "mask", "segmentations", "annotations", "lesions")
 

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 from .names import LABEL, stem_of
 
-__all__ = ["Clash", "DataSet", "SubjectFiles", "files_in", "folders_in", "person_of"]
-
 VISIT = re.compile(  # names of visits that begin with the person: UK Biobank, BraTS from 2023, BIDS (ATLAS)
     r"(?P<person>\d+(?=_\d+_\d+$)|BraTS-[A-Za-z]+-\d+(?=-\d+$)|sub-[A-Za-z0-9]+(?=$|_ses-[A-Za-z0-9]+$)).*"
 )

@@ -13,8 +13,6 @@ from ...errors import ArgumentError, InputError, show
 from ..regions import declaration
 from .names import plain_name, stem_of
 
-__all__ = ["convention_of"]
-
 NONE = ("", "n/a")  # no value, in a table of BIDS
 
 

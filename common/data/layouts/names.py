@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 from ...errors import InputError
 from ..modalities import SPELLINGS, split_name
 
-__all__ = ["LABEL", "NO_LABELS", "Name", "Naming", "before_label", "ends_with", "naming", "plain_name", "stem_of"]
-
 LABEL = "label"
 NO_LABELS = "\0"  # words that no name ends with
 LABEL_WORDS = {"seg", "segmentation", "dseg", "label", "labels", "mask", "masks", "lesion", "lesions"} | {

@@ -18,8 +18,6 @@ from ..regions import declaration
 from .found import DataSet, files_in
 from .names import LABEL, Naming, plain_name
 
-__all__ = ["is_nnunet", "read_nnunet"]
-
 LABELS = {"imagesTr": "labelsTr", "imagesTs": "labelsTs"}
 CASE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})", re.DOTALL)
 ENDINGS = (".nii.gz", ".nii")

@@ -10,8 +10,6 @@ from .found import DataSet
 from .names import Naming
 from .nnunet import is_nnunet, read_nnunet
 
-__all__ = ["LAYOUTS", "layouts_of", "read_layout"]
-
 # Layout -> how a root is recognised; the first two have folders that would be taken for the others
 LAYOUTS: Mapping[str, Callable[[str], bool]] = {
     "nnunet": is_nnunet,
