@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.errors import InputError
+from common.inference.publishing import PAGE
 from common.inference.reading import Evaluation, read, read_details
-from common.inference.results import PAGE, RESAMPLES
+from common.inference.results import RESAMPLES
 from common.metrics.protocols import PRESENT
 from scripts.evaluate.compare import DIGITS
 from scripts.experiments.engine import OpenStudy, State
