@@ -161,4 +161,4 @@ def test_dicom_of_any_bytes(series, flips):
             (Path(name) / file).write_bytes(content if number else flipped(content, flips))
         with one_line(secret="SENTINEL"):  # of the patient
             for found in read_study(Path(name)):
-                assert np.isfinite(read_series(found.files, found.name).array).all()
+                assert np.isfinite(read_series(found)[0].array).all()
