@@ -88,7 +88,7 @@ def test_an_absent_prediction_counts_as_empty_on_request(cohort, capsys):
 
 def test_the_references_can_be_the_labels_of_a_datalist(cohort):
     folder, arrays = cohort
-    entries = [{"subject": case, "image": [f"i/{case}.nii.gz"], "label": f"r/{case}.nii.gz"} for case in arrays]
+    entries = [{"subject": case, "image": [f"p/{case}.nii.gz"], "label": f"r/{case}.nii.gz"} for case in arrays]
     head = {"name": "toy", "modalities": ["T1"], "label_convention": "atlas"}
     (folder / "toy.json").write_text(json.dumps({**head, "testing": entries}))
     run(folder, folder / "out")
