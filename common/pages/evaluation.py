@@ -223,7 +223,8 @@ def _rows(details: Details) -> list[dict[str, Any]]:
     units = details.protocol.units
     rows = []
     for case in details.files:
-        for region, measured in details.scores[case.name].items():
+        for region in details.regions:
+            measured = details.scores[case.name][region]
             counted = [lesion for lesion in measured.lesions if lesion.is_reference and lesion.is_scored]
             prediction, reference = _millilitres(measured)
             rows.append(

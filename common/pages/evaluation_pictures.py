@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
+from ..data.regions import display_order
 from ..inference.masks import masks_of
 from ..inference.panels import AXES, PLANES, centre_of, grey_levels, panel, plane_of, png
 from ..inference.results import CaseFiles
@@ -109,7 +110,8 @@ def draw(files: CaseFiles, scores: Mapping[str, Scores], protocol: Protocol, con
     picture = _Picture(files.name, scene, affine)
     rows: list[RegionRow] = []
     hidden: dict[Lesion, dict[str, _Mark]] = {}  # by region; a lesion that regions share is equal in each
-    for region, measured in scores.items():
+    for region in display_order(scores):
+        measured = scores[region]
         masks = (scene.masks["reference"][region], scene.masks["prediction"][region], scene.union)
         centre = centre_of(next((mask for mask in masks if mask.any()), scene.union))
         slices = dict(zip(PLANES, centre[::-1], strict=True))
