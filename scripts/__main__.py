@@ -1,4 +1,4 @@
-"""What there is to run, each command with one line: `python -m scripts`."""
+"""List the commands, one line each: `python -m scripts`."""
 
 import ast
 import sys
@@ -10,10 +10,7 @@ FOLDER = Path(__file__).parent
 
 
 def commands() -> dict[str, str]:
-    """The commands by name: for each the first line of its module, up to the first command in it.
-
-    The modules are read, not imported, so that the list waits for nothing.
-    """
+    """Map each command to the first line of its module, read without importing the module."""
     sources = {file.stem: file for file in FOLDER.glob("*.py")} | {
         file.parent.name: file for file in FOLDER.glob("*/__main__.py")
     }

@@ -1,4 +1,4 @@
-"""Run functions in jobs of SLURM, by submitit: one call, or many items as a job array."""
+"""Run functions in SLURM jobs by submitit: a single call, or many items as a job array."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -8,41 +8,36 @@ from typing import Any
 
 from common.bars import tqdm
 
-os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # on which a training saves its state and ends
+os.environ.setdefault("SUBMITIT_PREEMPT_SIGNAL", "USR1")  # a training saves its state on it and exits
 
 import submitit
 
 from common.errors import ArgumentError, InputError, show
 from scripts.pools import map_in_processes
 
-FOLDER = ".slurm"  # in the output folder: what submitit writes, with the logs
-EVERY = 2.0  # seconds between two looks at the jobs
+FOLDER = ".slurm"  # in the output folder: submitit's files and the logs
+EVERY = 2.0  # seconds between two checks of the jobs
 FAILURES = (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError)
 
 
 class _Call(submitit.helpers.Checkpointable):
-    """What a job does; SLURM requeues one that is preempted or out of time, and it makes the same call again."""
+    """The content of a job; SLURM requeues a job that is preempted or out of time, and it repeats the call."""
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function."""
         return function(*arguments)
 
 
 def _map(function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> list[Any]:
-    """Apply a function to items in a process of its own, so that an item that kills it does not end the job."""
+    """Apply a function to each item in a separate process, so that an item that kills it does not end the job."""
     return map_in_processes(function, items, 1, unit)
 
 
 @dataclass(frozen=True)
 class JobArray:
-    """Jobs that can be submitted, and go on if this process ends.
+    """SLURM jobs that continue if this process ends.
 
-    A function that a requeued job calls again must know what is done. It and its results must be picklable.
-
-    Attributes:
-        executor: submits them.
-        folder: of their logs, which all nodes share.
-        jobs: their number; there are fewer for fewer items.
+    Functions and results must be picklable. A requeued job calls its function again, so the function must skip finished
+    work.
     """
 
     executor: submitit.AutoExecutor
@@ -50,29 +45,16 @@ class JobArray:
     jobs: int
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function in one job, and wait for its result.
-
-        Raises:
-            InputError: SLURM takes no such job, or it failed.
-        """
+        """Call a function in a single job and wait for its result."""
         try:
             return self.executor.submit(_Call(), function, *arguments).result()
         except (OSError, *FAILURES) as error:
             raise InputError(_failure_of(error)) from error
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any], unit: str) -> list[Any]:
-        """Apply a function to each item, and wait, with a progress bar; each job takes every n-th item.
+        """Apply a function to each item and wait, with a progress bar.
 
-        Args:
-            function: of one argument.
-            items: one argument per call.
-            unit: of the progress bar.
-
-        Returns:
-            The results in the order of the items; None where the function ended its process twice.
-
-        Raises:
-            InputError: SLURM takes no such job, or some failed; names the first and its log.
+        Results are in the order of the items; a result is None if the function killed its process twice.
         """
         if not items:
             return []
@@ -106,16 +88,9 @@ class JobArray:
 
 
 def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) -> JobArray:
-    """Jobs whose logs go to a folder in `output`; writes nothing.
+    """Create jobs that log to a folder in `output`, which all nodes must share; writes nothing.
 
-    Args:
-        settings: by submitit's names, such as slurm_partition, gpus_per_node, cpus_per_task, timeout_min.
-        output: folder that all nodes share.
-        name: of the jobs.
-        jobs: their number.
-
-    Raises:
-        ArgumentError: there is no SLURM here, or submitit knows no such setting.
+    `settings` are submitit's, such as slurm_partition, gpus_per_node, cpus_per_task and timeout_min.
     """
     if not isinstance(settings, Mapping):
         raise ArgumentError(f"slurm={settings}: expected settings such as \"{{'slurm_partition': 'gpu'}}\"")
@@ -128,6 +103,6 @@ def array_of(settings: Mapping[str, Any], output: Path, name: str, jobs: int) ->
 
 
 def _failure_of(error: Exception) -> str:
-    """The end of an error's message, to which submitit adds a traceback and the places of the logs, in one line."""
+    """The last line of an error's message, without the traceback and log paths that submitit adds."""
     text, _, _ = str(error).partition("You can check full logs")
     return " ".join(text.strip("- \n").split())[-200:]

@@ -8,9 +8,8 @@
                 "excluded": [{"reason": "no FLAIR", "people": 1}]}],
      "splits": {"training": {"people": 4, "visits": 5}, "validation": {"people": 1, "visits": 1}}}
 
-The file holds only numbers, no names of subjects. A person with several visits may be in two splits, because visits
-without mask are in `unlabelled`; the later split then counts under `shared` the people who are also in an earlier one.
-The people of all splits minus the shared ones add up to the people of the last step.
+The file names no subjects. A person may be in two splits, because visits without a mask are in `unlabelled`; the later
+split counts these people under `shared`. The people of all splits minus the shared ones are those of the last step.
 """
 
 import textwrap
@@ -52,12 +51,12 @@ MAIN, SIDE, BETWEEN = 2.9, 3.1, 0.55  # inches: width of a box, width of a side 
 
 
 def count(visits: Sequence[Visit]) -> dict[str, int]:
-    """The numbers of people and of visits."""
+    """Count people and visits."""
     return {"people": len({visit.person for visit in visits}), "visits": len(visits)}
 
 
 def count_splits(splits: Mapping[str, Sequence[Visit]]) -> dict[str, dict[str, int]]:
-    """`count` of each split, and under `shared` the number of its people who are also in an earlier split, if any."""
+    """`count` for each split; `shared` is the number of its people who are also in an earlier split, if any."""
     counted: dict[str, dict[str, int]] = {}
     before: set[str] = set()
     for split, visits in splits.items():
@@ -71,18 +70,9 @@ def count_splits(splits: Mapping[str, Sequence[Visit]]) -> dict[str, dict[str, i
 def step(
     name: str, text: str, before: Sequence[Visit], reasons: Mapping[str, str]
 ) -> tuple[list[Visit], dict[str, Any]]:
-    """One step of the flow: exclude visits and count people.
+    """Exclude the visits in `reasons` (subject -> reason); return the remaining visits and the step of the flow.
 
-    A person is excluded if no visit remains, for the reason of the first visit.
-
-    Args:
-        name: of the step.
-        text: description of those who remain.
-        before: visits that remained in the step before, sorted by name.
-        reasons: subject -> reason for excluding this visit.
-
-    Returns:
-        The visits that remain, and `{"step", "text", "people", "visits", "excluded"}`.
+    A person is excluded if no visit remains, for the reason of the first visit. `before` must be sorted by name.
     """
     kept = [visit for visit in before if visit.subject not in reasons]
     remain = {visit.person for visit in kept}
@@ -108,7 +98,7 @@ def draw(flow: str, output: str) -> None:
     if path.suffix not in FORMATS:
         raise InputError(f"--output={output}: expected a file that ends in {' or '.join(FORMATS)}")
     content = read_flow(flow)
-    import matplotlib  # imported here because it takes a second
+    import matplotlib  # late import: `--help` stays fast
 
     style: Any = {
         "svg.fonttype": "none",
@@ -122,16 +112,12 @@ def draw(flow: str, output: str) -> None:
 
 
 def read_flow(flow: str) -> dict[str, Any]:
-    """Read the numbers of a cohort.
-
-    Raises:
-        InputError: the file cannot be read, or is none that `--consort` wrote.
-    """
+    """Read and validate a JSON file that `--consort` wrote."""
     return dict(valid_json(str(flow), "a file of --consort", SCHEMA, f"--flow={flow}"))
 
 
 def figure_of(flow: Mapping[str, Any]) -> Any:
-    """The chart of a flow, laid out in inches from the top left corner."""
+    """Draw the flow as a Matplotlib figure, in inches from the top left corner."""
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
 
@@ -188,18 +174,18 @@ def figure_of(flow: Mapping[str, Any]) -> Any:
 
 
 def _numbers(entry: Mapping[str, int]) -> list[str]:
-    """The number of people, and of visits if it is larger."""
+    """The number of people, and the number of visits if it is larger."""
     visits = [f"({entry['visits']:,} visits)"] if entry["visits"] != entry["people"] else []
     return [f"n = {entry['people']:,}", *visits]
 
 
 def _shared(entry: Mapping[str, int]) -> list[str]:
-    """A note on people who are also in an earlier split, without which the splits would not add up."""
+    """A note on people who are also in an earlier split; without it the splits would not add up."""
     return [f"{entry['shared']:,} of them", "also to the left"] if "shared" in entry else []
 
 
 def _losses(before: Mapping[str, int], after: Mapping[str, Any]) -> list[str]:
-    """Lines of the box beside an arrow; empty if nobody was excluded."""
+    """The lines of the box beside an arrow; empty if nobody was excluded."""
     gone = before["people"] - after["people"]
     if not gone:
         return []

@@ -1,4 +1,4 @@
-"""The options of a bundle: `python -m scripts.options BUNDLE`; the tables of its README come from here, too."""
+"""The options of a bundle: `python -m scripts.options BUNDLE`; also fills the tables in the bundles' READMEs."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ __all__ = ["fill_tables", "options", "options_of_config"]
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 WORKFLOWS = ("train", "evaluate", "inference")
 TABLE = re.compile(r"<!-- options of (\w+)\.yaml -->\n.*?<!-- end -->", re.DOTALL)
-DEFAULTS = {  # what a default that the config computes amounts to
+DEFAULTS = {  # in words, for defaults that the config computes
     "amp": "true on a GPU",
     "datalist": "DATASET_DIR/datalist.json",
     "device": "cuda if there is one, else cpu",
@@ -67,8 +67,8 @@ def options(bundle: str, workflow: str | None = None, readme: bool = False) -> N
 
 
 def options_of_config(path: Path) -> list[Row]:
-    """The options of a config in its order, with their defaults."""
-    from monai.bundle import ConfigParser  # here, as it takes seconds that `--help` need not wait
+    """The options of a config, in its order, with their defaults."""
+    from monai.bundle import ConfigParser  # late import: `--help` stays fast
 
     config = ConfigParser.load_config_file(path)
     return [
@@ -102,11 +102,7 @@ def _shown(value: Any) -> str:
 
 
 def fill_tables(text: str, folder: Path) -> str:
-    """A README whose tables of options, each between two comments, are those of the bundle's configs.
-
-    Raises:
-        InputError: the README has no such table.
-    """
+    """Replace the tables of options in a README, each between two comments; an InputError if there is none."""
     if not TABLE.search(text):
         raise InputError(f"{folder}/docs/README.md: no table of options; expected <!-- options of train.yaml -->")
     return TABLE.sub(lambda match: _table(match[1], folder), text)

@@ -23,26 +23,15 @@ def map_in_processes(
     description: str | None = None,
     on_result: Callable[[Any], None] | None = None,
 ) -> list[Any]:
-    """Apply a function to each item in other processes, with a progress bar.
+    """Apply a function to each item in other processes, with a progress bar; 0 workers: one per core.
 
-    When a process is killed, as for lack of memory, the items in progress are tried once more, each in a process of
-    its own.
-
-    Args:
-        function: and its results must be picklable.
-        items: one argument per call.
-        workers: processes; 0 for one per core.
-        unit: of the progress bar.
-        description: of the progress bar.
-        on_result: called with each result as it comes, in this process.
-
-    Returns:
-        The results in the order of the items; None where the function ended its process twice.
+    If a process is killed, for example for lack of memory, the items in progress are tried once more, each in a
+    separate process. Results are in the order of the items; a result is None if the function killed its process twice.
     """
     results: list[Any] = [None] * len(items)
 
     def work_off(waiting: deque[int], workers: int) -> list[int]:
-        """Work until nothing waits or a process is killed; return what was in progress at that moment."""
+        """Work until no item waits or a process is killed; return the items that were in progress then."""
         running: dict[Future[Any], int] = {}
         with ProcessPoolExecutor(min(workers, len(waiting)), initializer=_end_with_parent) as pool:
             try:
@@ -72,7 +61,7 @@ def map_in_processes(
 def _end_with_parent() -> None:
     """End this process when its parent is killed; otherwise it would wait for work forever.
 
-    SLURM's warning before the end of a job reaches all its processes; the parent answers it.
+    SLURM's warning before the end of a job reaches all its processes, but only the parent answers it.
     """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     Thread(target=_watch, args=(parent_process(),), daemon=True).start()

@@ -1,7 +1,7 @@
-"""Linear probe: what a linear model can read from embeddings.
+"""Linear probe of embeddings: `python -m scripts.probe FILE.npz ... --datalist=F.json --dataset_dir=D`.
 
-`python -m scripts.probe FILE.npz ... --datalist=F.json --dataset_dir=D` predicts the volume of each region of the
-labels from each file's vectors by ridge regression. Compare the files of two checkpoints, of the same subjects.
+Ridge regression predicts the volume of each region of the labels from each file's vectors. To compare two checkpoints,
+give their files for the same subjects.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,7 +91,7 @@ def _probed(
 
 
 def out_of_fold(vectors: Floats, targets: Floats, seed: int) -> Floats:
-    """Predictions [N] of targets [N] from vectors [N, C], each by a ridge regression that has not seen the subject."""
+    """Predict targets [N] from vectors [N, C] by ridge regressions that have not seen the predicted subject."""
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import KFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
@@ -103,7 +103,7 @@ def out_of_fold(vectors: Floats, targets: Floats, seed: int) -> Floats:
 
 
 def r_squared(predicted: Floats, targets: Floats, seed: int = 0) -> tuple[float, float, float]:
-    """R2 of predictions [N] of targets [N], and the ends of its 95 % bootstrap interval."""
+    """R2 of predictions [N] for targets [N], and its 95 % bootstrap interval."""
     rng, places = np.random.default_rng(seed), np.arange(len(targets))
     samples = [places, *(rng.choice(places, len(places)) for _ in range(RESAMPLES))]
     middle, *resampled = (
@@ -116,12 +116,12 @@ def r_squared(predicted: Floats, targets: Floats, seed: int = 0) -> tuple[float,
 
 
 def _read(file: str, level: str) -> tuple[Sequence[str], Floats]:
-    """Subjects and vectors of a file that `common.inference.EmbeddingFile` wrote."""
+    """Read subjects and vectors from a file of `common.inference.EmbeddingFile`."""
     try:
         with np.load(Path(file).expanduser(), allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
             subjects = found["subject"].tolist()
-    except Exception as error:  # numpy raises many kinds for what is not an archive of arrays
+    except Exception as error:  # numpy raises many kinds of errors for invalid files
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{file}: {reason}; expected embeddings.npz of an embedding run") from error
     if level not in found:
@@ -134,7 +134,7 @@ def _read(file: str, level: str) -> tuple[Sequence[str], Floats]:
 
 
 def _log_volumes(data: Datalist, subjects: Sequence[str]) -> dict[str, Floats]:
-    """log(1 + mL) of each region that differs between the subjects."""
+    """log(1 + mL) of each region, without regions that are the same in all subjects."""
     convention = data.convention
     if convention is None:
         raise InputError(f"datalist {data.path}: no labels; expected some, whose volumes are predicted")
@@ -152,7 +152,7 @@ def _log_volumes(data: Datalist, subjects: Sequence[str]) -> dict[str, Floats]:
 
 
 def by_thresholds(data: Datalist, subjects: Sequence[str], modality: str) -> Floats:
-    """log(1 + mL) of what is bright in a modality, at three thresholds, [N, 3]."""
+    """log(1 + mL) of the voxels above each of three thresholds in a modality, [N, 3]."""
     images = {entry["subject"]: entry["image"] for entry in _entries(data, [modality])}
     rows = []
     for subject in tqdm(subjects, unit="subject", desc=modality, leave=False):
@@ -167,7 +167,7 @@ def by_thresholds(data: Datalist, subjects: Sequence[str], modality: str) -> Flo
 def _entries(
     data: Datalist, modalities: Sequence[str] | None = None, label_convention: str | None = None
 ) -> Iterator[Mapping[str, Any]]:
-    """The subjects of all splits that have labels."""
+    """The labelled subjects of all splits."""
     for split in sorted(set(data.splits.values()) - {"unlabelled"}):
         yield from data.load(split, modalities, label_convention)
 

@@ -20,7 +20,7 @@ from common.data.volumes import write_volume
 from common.errors import InputError, choice, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors, write_csv
 
-LARGEST = 2**28  # bytes of a scan, unpacked
+LARGEST = 2**28  # bytes of an unpacked scan
 LABELS = "seg"
 # Region -> its values in DLMUSE's label maps, those of MUSE (Doshi et al., NeuroImage 2016)
 MUSE = {
@@ -32,17 +32,10 @@ MUSE = {
 
 @dataclass(frozen=True)
 class Source:
-    """A data set and where it lies in a repository.
+    """A data set and its place in a repository.
 
-    Attributes:
-        repository: OWNER/NAME on GitHub.
-        licence: of the scans.
-        citation: of the scans and the labels.
-        description: in a sentence.
-        files: kind of a file -> pattern of its path; its group is the subject, letters and digits.
-        place: of a written file; {subject} and {kind} are filled in.
-        one_grid: whether subjects whose files differ in their grids are left out.
-        shape: of the scans that are taken; None: any.
+    Each pattern in `files` has a single group, the subject; `place` is the path of a written file, with {subject} and
+    {kind} filled in. `one_grid` leaves out subjects whose files have different grids; `shape` None accepts all shapes.
     """
 
     repository: str
@@ -152,7 +145,7 @@ def _git(clone: Path, *words: str) -> bytes:
             ["git", f"--git-dir={clone}", *words],
             check=True,
             capture_output=True,
-            env=os.environ | {"GIT_NO_LAZY_FETCH": "1"},  # a clone may name a server to fetch missing files from
+            env=os.environ | {"GIT_NO_LAZY_FETCH": "1"},  # do not fetch missing files from a clone's remote
         ).stdout
     except FileNotFoundError as error:
         raise InputError("git: not installed; expected it to read clones") from error
@@ -162,7 +155,7 @@ def _git(clone: Path, *words: str) -> bytes:
 
 
 def _files(clone: Path) -> dict[str, str]:
-    """Path -> hash of its newest version that the clone holds, of the files of all commits."""
+    """Map each path in the clone's history to the hash of its newest version that the clone holds."""
     objects = _git(clone, "rev-list", "--objects", "--all", "--missing=print").decode(errors="replace").splitlines()
     missing = {line[1:] for line in objects if line.startswith("?")}
     changes = _git(clone, "log", "--all", "-m", "-z", "--raw", "--no-abbrev", "--no-renames", "--format=")
@@ -176,8 +169,8 @@ def _files(clone: Path) -> dict[str, str]:
 
 
 def _lay_out(source: Source, clone: Path, folder: Path) -> int:
-    """Write a set aside, and rename it when it is complete; the number of its subjects."""
-    from common.bars import tqdm  # here, as `--help` need not wait for it
+    """Write a data set to a temporary folder, rename it when it is complete, and return the number of subjects."""
+    from common.bars import tqdm  # late import: `--help` stays fast
 
     files = _files(clone)
     subjects: dict[str, dict[str, str]] = {}
@@ -209,13 +202,13 @@ def _lay_out(source: Source, clone: Path, folder: Path) -> int:
 
 
 def _image(content: bytes) -> Any:
-    """A scan or a label map in NIfTI, gzipped; None if the file is broken, or a pointer to a large file."""
+    """Load a gzipped NIfTI; None if the file is broken or only a pointer to a large file."""
     import nibabel
 
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
             image = nibabel.Nifti1Image.from_bytes(file.read(LARGEST))
-        image.get_fdata(dtype=np.float32)  # a short file fails here; kept for the next call
+        image.get_fdata(dtype=np.float32)  # a truncated file fails here; cached for the next call
     except (OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError):
         return None
     return image
@@ -246,7 +239,7 @@ def _write(images: Mapping[str, Any], source: Source, folder: Path, subject: str
 
 
 def _describe_ixi(clone: Path, files: Mapping[str, str], folder: Path) -> None:
-    """Write the regions of the label maps, and the ages of the people if the clone has them."""
+    """Write the regions of the label maps, and the subjects' ages if the clone has them."""
     lines = [f"{name}: {{labels: [{label}]}}" for label, name in enumerate(MUSE, 1)]
     (folder / "regions.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
     if table := next((path for path in sorted(files) if path.endswith("IXI/plot_data/plot_data.csv")), None):

@@ -1,6 +1,7 @@
-"""The complete workflow at a small scale, on the embedded cohort, with a user's own commands: `make quickstart`.
+"""Run the complete workflow at a small scale on the embedded cohort: `make quickstart`.
 
-It runs the study `quickstart`, two branches of three training stages, and writes `summary.json` and `report.html`.
+Runs the study `quickstart`, two branches of three training stages, with the commands that users run; writes
+`summary.json` and `report.html`.
 """
 
 import json
@@ -19,8 +20,8 @@ from scripts.experiments.jobs import Places
 from scripts.experiments.study import read
 
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}  # waiting threads yield their cores
-# What runs at a time, and how many: the cohort of the first picture, the others beside it, stage 1 on all cores, and
-# two branches on half of the cores each, as the threads of one process wait for each other
+# Jobs and how many run at once: the cohort of the first picture, then the others; stage 1 on all cores; then two
+# branches on half of the cores each, because the threads of a single process wait for each other
 STEPS = ((("brats",), 1), (("look", "ukb", "atlas"), 3), (("ukb_ssl_pretrain",), 1), (("*",), 2))
 MIN_DICE = {"brats_finetune": 0.75, "atlas_finetune": 0.65}  # mean over held-out subjects, of every region
 MAX_LOSS_RATIO = 0.95  # last to first loss, on held-out crops (fine-tuning: training crops)
@@ -64,7 +65,7 @@ def quickstart(*, output: str = "runs/quickstart", spacing: float = 2.0, seed: i
     times = {"seconds": round(time.time() - start, 1), "seconds_to_first_picture": round(first_picture, 1)}
     summary = times | summarise(folder / "runs")
     write_json(folder / "summary.json", summary)
-    from scripts.report.__main__ import report  # here, as `--help` need not wait for it
+    from scripts.report.__main__ import report  # late import: `--help` stays fast
 
     report(str(folder))
     show(*conclusion(summary, folder / "runs").splitlines())
@@ -74,16 +75,10 @@ def quickstart(*, output: str = "runs/quickstart", spacing: float = 2.0, seed: i
 
 
 def summarise(runs: Path) -> dict[str, Any]:
-    """Summarise the records of all stages, as `summary.json` holds them.
+    """Summarise the records of all stages, the content of `summary.json`.
 
-    Args:
-        runs: folder that has a folder for each bundle.
-
-    Returns:
-        {"stages": {bundle: {"seconds", "peak_memory_gib", "loss": {term: [first, last]} on held-out crops (fine-tuning:
-        on training crops), "weights": counts}}, "scores": {bundle: {region: mean held-out Dice}},
-        "present": {bundle: {region: {"mean", "n"}}} of the subjects that have the region, "metrics": {bundle: {region:
-        {metric: mean}}} for all metrics of the protocols}.
+    Losses are [first, last] on held-out crops (fine-tuning: on training crops); `scores` are mean held-out Dice,
+    `present` over subjects that have the region.
     """
     bundles = [name for name, entry in read("quickstart")[1]["runs"].items() if "bundle" in entry]
     trainings = {name: _json(runs / name / "eval" / "run.json") for name in bundles}
@@ -129,11 +124,7 @@ def _summarise_training(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shortfalls(summary: Mapping[str, Any]) -> list[str]:
-    """The thresholds that a quick start missed, one line each.
-
-    Args:
-        summary: as `summarise` returns it.
-    """
+    """Missed thresholds, one line each."""
     lines = [
         f"{bundle}: mean Dice of {region} is {score:.3f}, expected at least {MIN_DICE[bundle]:.2f}"
         for bundle, scores in summary["scores"].items()
@@ -151,20 +142,15 @@ def shortfalls(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _learnable(loss: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    """The loss terms that such a short training must lower.
+    """The loss terms that a training of this length must lower.
 
-    The contrastive term need not fall: it is measured against two negatives, on crops of four held-out subjects.
+    The contrastive term is left out: it is measured against two negatives, on crops of four held-out subjects.
     """
     return {term: loss[term] for term in loss if term not in ("total", "contrastive")} or {"total": loss["total"]}
 
 
 def conclusion(summary: Mapping[str, Any], runs: Path) -> str:
-    """What the quick start prints at its end.
-
-    Args:
-        summary: as `summarise` returns it, with the `seconds` that the quick start took.
-        runs: folder that has a folder for each bundle.
-    """
+    """The final text of the quick start; `summary` also needs its `seconds`."""
     lines = [
         f"\nquick start: {summary['seconds'] / 60:.1f} min; mean Dice on held-out subjects of the embedded cohort,"
     ]

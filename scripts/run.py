@@ -37,15 +37,7 @@ RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml
 
 
 def read_command_line(arguments: Sequence[str], is_distributed: bool = False) -> tuple[list[str], dict[str, Any]]:
-    """The config files and the options of a run, for `monai.bundle.create_workflow`.
-
-    Args:
-        arguments: the command line, without the program's name.
-        is_distributed: whether torchrun started the process.
-
-    Raises:
-        InputError: there is no such bundle or config.
-    """
+    """Split a command line into config files and options for `monai.bundle.create_workflow`."""
     words = list(takewhile(lambda argument: not argument.startswith("-"), arguments))
     bundle = _one_of("BUNDLE", words[:1], [folder.name for folder in BUNDLES.iterdir()])
     configs = Path(os.path.relpath(BUNDLES / bundle / "configs"))
@@ -68,7 +60,7 @@ def read_command_line(arguments: Sequence[str], is_distributed: bool = False) ->
 
 
 def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
-    """The word, if it is known."""
+    """Return the word if it is known, else raise an InputError."""
     if words and words[0] in known:
         return words[0]
     near = difflib.get_close_matches(words[0], known, n=1) if words else []
@@ -77,19 +69,19 @@ def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Check the configs and options, then do what MONAI's command does."""
+    """Check configs and options, then run MONAI's command."""
     report_in_one_line()
     if {"-h", "--help"} & set(sys.argv[1:]):
         show(*str(__doc__).splitlines())
         return
     files, options = read_command_line(sys.argv[1:], is_distributed="RANK" in os.environ)
-    gc.disable()  # the objects of PyTorch and MONAI are no garbage: looking for some takes a third of their import
+    gc.disable()  # the collector takes a third of the import of PyTorch and MONAI, and finds nothing
     check(files, options)
     from monai.bundle import create_workflow
 
-    gc.freeze()  # nor are they at the end, or in the processes that read
+    gc.freeze()  # exclude these objects from later collections, also in DataLoader workers
     gc.enable()
-    warnings.filterwarnings("ignore", message="parsing config_file")  # are trusted: they are this repository's
+    warnings.filterwarnings("ignore", message="parsing config_file")  # configs are this repository's and trusted
     values: dict[str, Any] = {}
     try:
         workflow = create_workflow(config_file=files, **options)

@@ -1,4 +1,6 @@
-"""From raw scans to label maps on their own grids: `python -m scripts.segment SCANS --bundle=BUNDLE --output=DIR`."""
+"""Segment raw scans, with label maps on the scans' grids: `python -m scripts.segment SCANS --bundle=BUNDLE
+--output=DIR`.
+"""
 
 import subprocess
 import sys
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
     from common.inference import Volumes
 
 ROOT = Path(__file__).resolve().parents[1]
-LIKE = {"brats_finetune": "brats", "atlas_finetune": "atlas"}  # bundle -> whose scans its model expects
-CONVENTION = {"brats": "brats2021", "atlas": "atlas"}  # of their label maps, if the checkpoint states none
+LIKE = {"brats_finetune": "brats", "atlas_finetune": "atlas"}  # bundle -> cohort that its model was trained on
+CONVENTION = {"brats": "brats2021", "atlas": "atlas"}  # label convention, if the checkpoint states none
 PREPARED, PREDICTED, LABELS = "prepared", "predicted", "labels"  # folders in the output
 RESULTS = (PREDICTED, LABELS)
-NOTES = ".made_of"  # folder in PREDICTED: what each label map there was made of
+NOTES = ".made_of"  # folder in PREDICTED: the sources of each label map
 
 
 @SetParseFn(str, "accept")
@@ -60,7 +62,7 @@ def segment(
         accept: subjects that are outside the limits but right, by their pictures; see python -m scripts.prepare.
         jobs: subjects that are prepared at a time.
     """
-    from common.inference import Volumes  # here and below, as `--help` need not wait for it
+    from common.inference import Volumes  # late import: `--help` stays fast
     from scripts.prepare.labels import read_labels
 
     usual = choice("bundle", bundle, LIKE)
@@ -95,12 +97,12 @@ def segment(
 
 
 def _prepared(folder: Path) -> list[str]:
-    """The subjects of the datalist of a preparation."""
+    """The subjects in the datalist of a preparation."""
     return [case["subject"] for case in read_json(folder / "datalist.json")["testing"]]
 
 
 def _sources(prepared: Path, subjects: Collection[str], checkpoint: Path) -> dict[str, dict[str, str]]:
-    """What each subject's label map is made of: the checksums of the weights and of the record of its scans."""
+    """For each subject, the checksums of the weights and of the record of its prepared scans."""
     from scripts.prepare.subjects import RECORD
 
     weights_digest = digest(checkpoint)
@@ -108,7 +110,7 @@ def _sources(prepared: Path, subjects: Collection[str], checkpoint: Path) -> dic
 
 
 def forget(folder: Path, volumes: Mapping[str, "Volumes"], sources: Mapping[str, Mapping[str, str]]) -> None:
-    """Remove results of subjects that are left out, or whose scans or weights have changed; note the sources."""
+    """Remove results of subjects that are left out or whose scans or weights have changed; record the sources."""
     from scripts.prepare.subjects import is_made_of
 
     notes = folder / PREDICTED / NOTES
@@ -126,7 +128,7 @@ def forget(folder: Path, volumes: Mapping[str, "Volumes"], sources: Mapping[str,
 
 
 def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the preparation that a checkpoint's record decides: modalities, brain, and spacing."""
+    """The options of the preparation that a checkpoint's record sets: modalities, brain and spacing."""
     options: dict[str, Any] = {}
     if modalities := record.get("modalities"):
         options["modalities"] = list(modalities)
@@ -138,7 +140,7 @@ def _as_trained(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _passes(command: Callable[..., None], *arguments: Any, **options: Any) -> bool:
-    """Whether a command, which reports what fails, succeeds for all subjects."""
+    """Run a command that reports its failures; return whether it succeeds for all subjects."""
     try:
         command(*arguments, **options)
     except SystemExit:
@@ -147,7 +149,7 @@ def _passes(command: Callable[..., None], *arguments: Any, **options: Any) -> bo
 
 
 def _predicts(bundle: str, checkpoint: Path, folder: Path, device: str) -> bool:
-    """Whether inference, which reports what fails, succeeds for all subjects."""
+    """Run inference, which reports its failures; return whether it succeeds for all subjects."""
     prepared = folder / PREPARED
     options = [f"--dataset_dir={prepared}", f"--datalist={prepared / 'datalist.json'}", f"--checkpoint={checkpoint}"]
     options += [f"--output_dir={folder / PREDICTED}", "--existing=skip", f"--device={device}"]

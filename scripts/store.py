@@ -1,8 +1,8 @@
-"""Prepare the volumes of a training once, so that it reads just its crops.
+"""Prepare the volumes of a training once, so that it reads only its crops.
 
     python -m scripts.store BUNDLE [OVERLAY ...] --store=FOLDER [--OPTION=VALUE ...]
 
-The training then gets the same `--store`, and the same options otherwise.
+Then start the training with the same `--store` and the same options.
 """
 
 import os
@@ -45,17 +45,17 @@ def prepare(
         InputError: an option is bad. Subjects that cannot be read are reported, a line each; the exit status is then 1.
     """
     check_number("jobs", jobs, int, 0, 1024)
-    folder = expand_home(store, f"--store={store}").absolute()  # a training starts from another folder
+    folder = expand_home(store, f"--store={store}").absolute()  # a training runs in a different folder
     check_writable_folder(folder, f"--store={store}")
     with tempfile.TemporaryDirectory() as unused:
         data, transform = _training(bundle, overlays, options, Path(unused))
-    from common.data.store import Store  # here, as `--help` need not wait for it
+    from common.data.store import Store  # late import: `--help` stays fast
 
     kept = Store(folder, transform)
     array = None if slurm is None else array_of(slurm, folder, "store", jobs or os.cpu_count() or 1)
     missing = kept.missing(data)
     show(f"{len(data)} subjects: {len(data) - len(missing)} are there, {len(missing)} to prepare")
-    add = kept.attempt  # of a module that a SLURM job can import, unlike this one
+    add = kept.attempt  # a SLURM job can import its module, but not this one
     faults = array.map(add, missing, "subject") if array else map_in_processes(add, missing, jobs, "subject")
     failed = [
         f"subject {entry['subject']}: {'its process was killed' if fault is None else fault}"
@@ -74,14 +74,7 @@ def prepare(
 def _training(
     bundle: str, overlays: Sequence[str], options: Mapping[str, str], unused: Path
 ) -> tuple[Sequence[dict[str, Any]], Any]:
-    """The entries that a training reads, and all its transforms.
-
-    Args:
-        bundle: a folder in bundles/.
-        overlays: names or files of configs over train.yaml.
-        options: of the training.
-        unused: an empty folder for what a training writes; nothing is written.
-    """
+    """The entries that a training reads, and its transforms; `unused` is an empty folder for its outputs."""
     fixed = {"output_dir": unused, "ckpt_dir": unused, "resume": "false", "pretrained": "null", "warmup_iterations": 0}
     words = [f"--{name}={value}" for name, value in {**options, **fixed}.items()]
     files, values = read_command_line([bundle, "train", *overlays, *words])
@@ -89,9 +82,9 @@ def _training(
     parser = read(files, values)
     parser.get_parsed_content("imports")  # `common`, which other values name
     found = parser.get_parsed_content("train::cases"), parser.get_parsed_content("train::preprocessing")
-    from common.training.signals import give_signals_back  # here, as `--help` need not wait for it
+    from common.training.signals import give_signals_back  # late import: `--help` stays fast
 
-    give_signals_back()  # the training is not to start
+    give_signals_back()  # no training will start
     return found
 
 

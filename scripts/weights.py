@@ -108,7 +108,7 @@ def convert(
 
 
 def _agreed(option: str, given: Any, metadata: Mapping[str, Any], file: str) -> Any:
-    """The value of an option or of the file; None if neither has one."""
+    """The value of an option or of the file's metadata; None if neither is given, an error if they differ."""
     own = metadata.get(option)
     if given is None or own is None or _text(given) == _text(own):
         return own if given is None else given
@@ -121,22 +121,12 @@ def _agreed(option: str, given: Any, metadata: Mapping[str, Any], file: str) -> 
 
 
 def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, Any]:
-    """Describe a checkpoint's network by its tensors.
+    """Describe a checkpoint's network by its tensors: kind, size, channels and numbers of tensors and parameters.
 
-    Args:
-        state: tensors by name, as `common.weights.read` returns them.
-        name: of the file, for messages.
-
-    Returns:
-        "network" (SSLHead, SwinUNETR, SwinUNETR without its output layer, or the encoder of both), "model_size" (a key
-        of `common.ssl.SIZES`, or else depths and feature size), "depths", "feature_size",
-        "window_size", "num_heads", "input_channels", "output_channels" (of SwinUNETR), "tensors", "parameters".
-
-    Raises:
-        InputError: there is no SwinUNETR encoder that MONAI can build, or the other tensors do not fit the network that
-            their names suggest; unknown modules are ignored.
+    Raises an InputError if there is no SwinUNETR encoder that MONAI can build, or if the other tensors do not fit the
+    network that their names suggest; unknown modules are ignored.
     """
-    from common.ssl import SIZES  # here, as `--help` need not wait for it
+    from common.ssl import SIZES  # late import: `--help` stays fast
 
     stem = state.get(weights.STEM)
     if stem is None or stem.ndim != 5 or not stem.numel():
@@ -152,7 +142,7 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
     found |= {} if bias is None else {"output_channels": bias.numel()}
     try:
         expected = _shapes(found, size)
-    except ValueError as error:  # of MONAI, about the feature size
+    except ValueError as error:  # MONAI's check of the feature size
         raise InputError(f"{name}: no variant of {found['network']} that MONAI builds: {error}") from error
     modules = {key.split(".")[0] for key in expected}
     given = {key: tensor.shape for key, tensor in state.items() if key.split(".")[0] in modules}
@@ -177,7 +167,7 @@ def _kind(state: Mapping[str, Any]) -> str:
 
 
 def _size(state: Mapping[str, Any], name: str) -> Any:
-    """The size of an encoder, from the names and shapes of its attention tables: [(2 window - 1)^3, heads]."""
+    """An encoder's size, from the names and shapes of its attention tables: [(2 window - 1)^3, heads]."""
     from common.ssl import ModelSize
 
     block = re.compile(

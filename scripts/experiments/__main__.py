@@ -146,7 +146,7 @@ def report(
         participant_columns: names of its columns, such as "{'age': 'AGE', 'sex': 'SEX', 'ethnicity': 'GROUP'}".
         consort: file of `scripts.datalists ukb ... --consort`, for Figure 3.
     """
-    from scripts.experiments.report import write_report  # here: its libraries take seconds to import
+    from scripts.experiments.report import write_report  # late import: `--help` stays fast
 
     opened = _opened(study, output, ukb, brats, atlas, dataset_dir, files, gpus)
     page = write_report(opened, participants, participant_columns, consort)

@@ -1,4 +1,4 @@
-"""What a study costs: steps from the configs, seconds and memory of a step measured on made-up volumes."""
+"""Estimate the cost of a study: steps from the configs, time and memory from a measured step on synthetic volumes."""
 
 import re
 import subprocess
@@ -41,11 +41,7 @@ OF_BATCH = ("batch_size", "global_batch_size", "crops_per_volume", "modalities",
 
 
 def settings_of(job: StudyJob) -> dict[str, Any]:
-    """The options of a training that say how much there is to do, from its configs and its command.
-
-    Raises:
-        InputError: an option has a value that it cannot have.
-    """
+    """The options of a training that determine its amount of work, from its configs and command."""
     command = job.command
     words = tuple(word for word in command.words if _option(word) not in WITHOUT_EFFECT)
     try:
@@ -54,7 +50,7 @@ def settings_of(job: StudyJob) -> dict[str, Any]:
         raise InputError(f"{job.name}: {error}") from error
 
 
-@cache  # a study has many trainings of one kind, and configs take a tenth of a second to read
+@cache  # a config takes 0.1 s to read, and many trainings share it
 def _settings(command: CommandLine) -> dict[str, Any]:
     parser = config_of(command)
     found = {name: parser.get_parsed_content(name) for name in (*LENGTH, *OF_BATCH) if name in parser}
@@ -62,11 +58,7 @@ def _settings(command: CommandLine) -> dict[str, Any]:
 
 
 def steps_of(job: StudyJob, gpus: int) -> tuple[int | None, str]:
-    """The optimiser steps of a training; None, and why, where its datalist is not there yet.
-
-    Raises:
-        InputError: the options of its length do not fit each other.
-    """
+    """The optimiser steps of a training; None and the reason if its datalist does not exist yet."""
     from common.training.plan import length
 
     settings = settings_of(job)
@@ -76,7 +68,7 @@ def steps_of(job: StudyJob, gpus: int) -> tuple[int | None, str]:
     if datalist.is_file():
         cases = len(datalists.read(datalist)["training"])
     elif all(isinstance(settings[name], int) for name in names):
-        cases = per_step  # numbers of iterations do not depend on the cases
+        cases = per_step  # numbers given in iterations do not depend on the cases
     else:
         return None, "in epochs, and the datalist is not made yet"
     try:
@@ -93,18 +85,15 @@ def batches_of_a_step(settings: Mapping[str, Any], gpus: int) -> int:
 
 
 def key_of(job: StudyJob) -> str:
-    """What the cost of a step depends on: trainings with the same key cost the same."""
+    """The settings that determine the cost of a step; trainings with the same key cost the same."""
     words = [word for word in job.command.words if _option(word) not in {*WITHOUT_EFFECT, *LENGTH}]
     return " ".join([job.command.folder.name, *words])
 
 
 def costs_of(jobs: Mapping[str, StudyJob], file: Path, measures: bool) -> dict[str, dict[str, Any]]:
-    """What a step of each kind of training costs, by `key_of`, of earlier measurements; the others are measured now.
+    """The cost of a step of each kind of training, by `key_of`.
 
-    Args:
-        jobs: of a study.
-        file: of the costs, which is written.
-        measures: whether anything is measured now.
+    Reads earlier measurements from `file`; if `measures`, measures the missing ones now and adds them to `file`.
     """
     costs: dict[str, dict[str, Any]] = {}
     if file.is_file():
@@ -118,7 +107,7 @@ def costs_of(jobs: Mapping[str, StudyJob], file: Path, measures: bool) -> dict[s
 
 
 def estimate(job: StudyJob, cost: Mapping[str, Any] | None, gpus: int) -> dict[str, Any]:
-    """The steps of a training, and hours, memory and disk by the cost of a step, where it is known."""
+    """The steps of a training and, if the cost of a step is known, its hours, memory and disk space."""
     steps, why = steps_of(job, gpus)
     found: dict[str, Any] = {"steps": steps, "steps_unknown": why}
     if cost is not None and steps is not None:
@@ -134,14 +123,10 @@ def estimate(job: StudyJob, cost: Mapping[str, Any] | None, gpus: int) -> dict[s
 
 
 def measure(job: StudyJob) -> dict[str, Any]:
-    """Train a few steps on made-up volumes of the size of a crop, with the job's own command.
+    """Train a few steps with the job's command on synthetic volumes the size of a crop.
 
-    Returns:
-        `seconds` of a step of one process, on one batch without accumulation; its peak `memory`, as the run prints it;
-        bytes of a `checkpoint` model.pt and of a `state` iteration-N.pt.
-
-    Raises:
-        InputError: the training fails; the message has the last line of its output.
+    Returns the `seconds` of a step of one process, on one batch without accumulation; the peak `memory` that the run
+    prints; and the bytes of a `checkpoint` model.pt and a `state` iteration-N.pt.
     """
     settings, given = settings_of(job), _given(job.command)
     if "label_convention" in settings and "label_convention" not in given:
@@ -164,17 +149,15 @@ def measure(job: StudyJob) -> dict[str, Any]:
 
 
 def config_of(command: CommandLine, **replaced: Any) -> Any:
-    """The `ConfigParser` of the run that a command starts, with its imports, ready to resolve content.
+    """The `ConfigParser` of the run that a bundle's command starts, with its imports, ready to resolve content.
 
-    Args:
-        command: of a bundle.
-        replaced: options with other values than the command's.
+    `replaced` overrides options of the command.
     """
     (word,) = (word for word in command.words if word.startswith("--config_file="))
     value = configs.parsed(word.partition("=")[2])
     files = [value] if isinstance(value, str) else value
     parser = configs.read([command.folder / file for file in files], _given(command) | replaced)
-    parser.get_parsed_content("imports")  # `common`, which defaults name
+    parser.get_parsed_content("imports")  # `common`, which defaults refer to
     return parser
 
 
@@ -184,7 +167,7 @@ def _option(word: str) -> str:
 
 
 def _given(command: CommandLine) -> dict[str, Any]:
-    """The options on a command, read as MONAI reads them."""
+    """The options on a command, parsed as MONAI parses them."""
     options = {}
     for word in command.words:
         name, equals, value = word.partition("=")
@@ -211,7 +194,7 @@ def _trial(command: CommandLine, folder: Path) -> list[str]:
 
 
 def _make_cases(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Volumes of noise, as large as a crop, with labels, and their datalist."""
+    """Write volumes of noise the size of a crop, with labels, and their datalist."""
     import nibabel
 
     draw = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from common.errors import ArgumentError, InputError
 from common.files import check_regular, reporting_path_errors
 from scripts.experiments.study import paper
 
-# Names of the columns, of which the first one that a file has is read; the numbers are UK Biobank's data fields
+# Column names; the first one in the file is used. The numbers are UK Biobank's data fields
 COLUMNS = {
     "age": ("age", "age_at_recruitment", "21022-0.0", "p21022"),
     "sex": ("sex", "gender", "31-0.0", "p31"),
@@ -19,7 +19,7 @@ COLUMNS = {
 GROUPS = {"age": "Age at recruitment", "sex": "Gender", "ethnicity": "Race"}
 AGES = ((45, "≤ 45"), (50, "45-49"), (55, "50-54"), (60, "55-59"), (65, "60-64"), (math.inf, "≥ 65"))  # below, bin
 SEXES = {"0": "Female", "1": "Male", "f": "Female", "m": "Male", "female": "Female", "male": "Male"}
-# UK Biobank's data coding 1001: codes by their first digit, and the words of its lowest level
+# UK Biobank's data coding 1001: codes by their first digit, and the terms of its lowest level
 ETHNICITIES = {
     "White": ("1", "white", "british", "irish", "any other white background"),
     "Mixed": ("2", "mixed", "white and black caribbean", "white and black african", "white and asian"),
@@ -33,20 +33,9 @@ UNANSWERED = ("", "na", "nan", "n/a", "-1", "-3", "do not know", "prefer not to 
 
 
 def demographics(file: str, columns: Mapping[str, str] | None = None) -> dict[str, dict[str, int]]:
-    """Count the people of a table in the paper's groups.
+    """Count the people of a CSV or TSV file, one person per line, in the paper's groups and order.
 
-    The paper's first bin, up to 45, is read as below 45. Chinese count as Asian.
-
-    Args:
-        file: CSV, or TSV by its suffix, with one person in each line.
-        columns: names of the columns age, sex and ethnicity, where they are none of `COLUMNS`.
-
-    Returns:
-        Counts by group and bin, in the paper's order.
-
-    Raises:
-        ArgumentError: `columns` names something else.
-        InputError: the file cannot be read, lacks a column, or has a value that is in no group.
+    The paper's first age bin, up to 45, is read as below 45. Chinese counts as Asian.
     """
     if columns is not None and not (isinstance(columns, Mapping) and columns.keys() <= COLUMNS.keys()):
         raise ArgumentError(f"participant_columns={columns}: expected names of {', '.join(COLUMNS)}")

@@ -1,7 +1,7 @@
-"""Run the jobs of a study: each once, after those that it needs, on this machine or by SLURM.
+"""Run the jobs of a study, each once and after the jobs that it needs, on this machine or by SLURM.
 
-OUTPUT/jobs/JOB holds the job's log, the lock of the process that works on it, and record.json: how it went, and the
-digests that its inputs had when it began. A result whose inputs have others now is stale.
+OUTPUT/jobs/JOB holds the job's log, the lock of the process that runs it, and record.json: the outcome, and the digests
+of the inputs at the start. If an input's digest has changed, the result is stale.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ from common.locks import lock
 from common.training.signals import PREEMPTED
 from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, jobs_of
 
-Launcher = Callable[[StudyJob, Path, bool], "State"]  # (job, output, whether a stale result is redone) -> its state
+Launcher = Callable[[StudyJob, Path, bool], "State"]  # (job, output, whether to redo a stale result) -> state
 LAST_LINE = 300  # characters
-AT_WORK: set[subprocess.Popen[bytes]] = set()  # commands of this process that have not ended
+AT_WORK: set[subprocess.Popen[bytes]] = set()  # running commands of this process
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a job stands, and why: done, running, stale, failed, interrupted, missing or absent (cannot run)."""
+    """A job's state and the reason: done, running, stale, failed, interrupted, missing or absent (cannot run)."""
 
     name: str
     reason: str = ""
@@ -43,7 +43,7 @@ class State:
 
 @dataclass(frozen=True)
 class OpenStudy:
-    """The content of a study, its places, its jobs by name, and where these stand."""
+    """A study's content, places, jobs by name, and their states."""
 
     content: Mapping[str, Any]
     places: Places
@@ -54,11 +54,11 @@ class OpenStudy:
         return f"{self.content['title']}: {len(self.jobs)} jobs, {counted(self.states)}"
 
 
-# What is done, and what is stale
+# States
 
 
 def log_of(job: StudyJob, output: Path) -> Path:
-    """The output of a job's command."""
+    """The log of a job's command."""
     return _folder_of(job, output) / "run.log"
 
 
@@ -67,13 +67,13 @@ def _folder_of(job: StudyJob, output: Path) -> Path:
 
 
 def open_study(content: Mapping[str, Any], places: Places) -> OpenStudy:
-    """The study of some content in its places, as it stands now."""
+    """Open a study in its places, with the current states of its jobs."""
     jobs = jobs_of(content, places)
     return OpenStudy(content, places, jobs, states_of(jobs, places.output))
 
 
 def states_of(jobs: Mapping[str, StudyJob], output: Path) -> dict[str, State]:
-    """The state of each job; one that starts from a stale one is stale."""
+    """The state of each job; a job that needs a stale job is stale."""
     states: dict[str, State] = {}
     for name, job in jobs.items():
         states[name] = state = state_of(job, output)
@@ -84,13 +84,13 @@ def states_of(jobs: Mapping[str, StudyJob], output: Path) -> dict[str, State]:
 
 
 def counted(states: Mapping[str, State]) -> str:
-    """How many jobs are in each state, in words."""
+    """The number of jobs in each state, as text."""
     counts = Counter(state.name for state in states.values())
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
 
 def state_of(job: StudyJob, output: Path) -> State:
-    """The state of a job by its own inputs and record."""
+    """The state of a job by its inputs and record, regardless of the jobs that it needs."""
     folder = _folder_of(job, output)
     if (folder / "lock").exists():
         with lock(folder) as held:
@@ -100,7 +100,7 @@ def state_of(job: StudyJob, output: Path) -> State:
 
 
 def _judge(job: StudyJob, output: Path) -> State:
-    """The state of a job that no process works on."""
+    """The state of a job that is not running."""
     if job.absent:
         return State("absent", job.absent)
     record = _read_record(_folder_of(job, output))
@@ -118,11 +118,9 @@ def _judge(job: StudyJob, output: Path) -> State:
 
 
 def inputs_of(job: StudyJob, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the result of a job depends on, by name: its command, its files and the code of the bundles.
+    """Digests of the command, the files and the code that a job's result depends on, by name.
 
-    Args:
-        job: of a study.
-        known: what this returned earlier; files whose size and time are as then are not read again.
+    `known` is an earlier return value; files with the same size and time are not read again.
     """
     inputs: dict[str, Any] = {"its command": list(job.command.words)}
     inputs |= {_shown(path): _stamp(path, (known or {}).get(_shown(path))) for path in job.inputs}
@@ -133,14 +131,14 @@ def inputs_of(job: StudyJob, known: Mapping[str, Any] | None = None) -> dict[str
 
 
 def code_files() -> list[Path]:
-    """The code that results depend on: the module that the configs name, and the versions of the libraries."""
+    """The code that results depend on: the module that the configs name, and the library versions."""
     return [*sorted((ROOT / "common").rglob("*.py")), ROOT / "requirements.txt"]
 
 
 def _stamp(path: Path, known: Any) -> Any:
-    """Size, time and SHA-256 of a file, or names, sizes and times of a folder's files; None if there is nothing.
+    """Size, time and SHA-256 of a file, or names, sizes and times of a folder's files; None if it does not exist.
 
-    `known` is returned for a file of the same content.
+    Returns `known` if the content is the same.
     """
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.is_file()]
@@ -171,7 +169,7 @@ def _shown(path: Path) -> str:
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
-    """What a job wrote about its last attempt; empty if there was none."""
+    """The record of a job's last attempt; empty if there was none."""
     try:
         found = read_json(folder / "record.json")
     except (OSError, ValueError, RecursionError):
@@ -179,23 +177,14 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-# One job
+# A single job
 
 
 def execute(job: StudyJob, output: Path, redo: bool = False, threads: int | None = None) -> State:
-    """Run a job in this process, unless another process works on it or has done it.
+    """Run a job in this process, unless it is done or another process runs it.
 
-    Output goes to `run.log` in the job's folder. Stale results, and those that another command began, are moved aside.
-    A training that was stopped continues.
-
-    Args:
-        job: of a study.
-        output: folder of the study.
-        redo: whether a result is made again that is stale only because of a job that this one needs.
-        threads: of each process, unless OMP_NUM_THREADS is set; None for PyTorch's choice.
-
-    Returns:
-        done, failed with the last line of the log, interrupted, or running where another process is at it.
+    Output goes to `run.log` in the job's folder. Stale results, and results of a different command, are moved aside; a
+    stopped training continues. `redo` also repeats a result that is stale only because of a job that it needs.
     """
     folder = _folder_of(job, output)
     with lock(folder, patience=1.0) as held:
@@ -229,7 +218,9 @@ def execute(job: StudyJob, output: Path, redo: bool = False, threads: int | None
 
 
 def _call(command: CommandLine, log: Path, held: int, threads: int | None) -> int:
-    """Run a command, which inherits the lock: it stays locked if this process is killed and the command is not."""
+    """Run a command that inherits the lock, so that the lock lasts as long as the command, even if this process is
+    killed.
+    """
     shared = {"OMP_NUM_THREADS": str(threads)} if threads else {}
     with log.open("ab") as file:
         file.write(f"$ {command}\n".encode())
@@ -238,28 +229,28 @@ def _call(command: CommandLine, log: Path, held: int, threads: int | None) -> in
             process = subprocess.Popen(
                 command.arguments,
                 cwd=command.folder,
-                env=shared | os.environ,  # the user's own number comes first
+                env=shared | os.environ,  # the user's environment wins
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 pass_fds=[held],
-                start_new_session=True,  # a terminal's Ctrl-C reaches it once, by way of `run_jobs`
+                start_new_session=True,  # Ctrl-C reaches it only once, through `run_jobs`
             )
         except OSError as error:
             file.write(f"{command.arguments[0]}: {error.strerror}\n".encode())
             return 127
     AT_WORK.add(process)
     try:
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: its group keeps its number
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # not reaped yet: its process group keeps its id
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # workers of a killed command, which hold memory and the lock
+            os.killpg(process.pid, signal.SIGKILL)  # leftover workers hold memory and the lock
         return process.wait()
     finally:
         AT_WORK.discard(process)
 
 
 def _last_line(log: Path) -> str:
-    """The last line of a log that is not empty; a progress bar's returns end lines, too."""
+    """The last non-empty line of a log; the carriage returns of a progress bar also end lines."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         lines = file.read().decode(errors="replace").replace("\r", "\n").splitlines()
@@ -271,15 +262,9 @@ def _last_line(log: Path) -> str:
 
 
 def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
-    """The names of the jobs to run: those of a pattern that are to do, and what they need.
+    """The names of the jobs to run: unfinished jobs that match the pattern `only`, and the jobs that they need.
 
-    Args:
-        study: as it stands.
-        only: pattern of the names.
-        redo: whether those that are stale are to do.
-
-    Raises:
-        ArgumentError: no job has such a name.
+    `redo` includes stale jobs.
     """
     to_do = ("missing", "interrupted", "failed", *(["stale"] if redo else []))
     asked = [name for name in study.jobs if fnmatch(name, only)]
@@ -295,24 +280,16 @@ def select(study: OpenStudy, only: str = "*", redo: bool = False) -> list[str]:
 
 
 def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = None) -> Launcher:
-    """What runs a job: this machine, whose cores the jobs share, or SLURM.
+    """A function that runs a job on this machine, whose cores the `at_once` jobs share, or by SLURM.
 
-    A SLURM job takes the lock of its job and keeps its record, so that another process sees it at work. SLURM requeues
-    it when it is preempted or out of time, and the training continues.
-
-    Args:
-        places: of the study.
-        at_once: how many jobs run at a time.
-        slurm: settings of SLURM jobs by submitit's names; None for this machine.
-
-    Raises:
-        ArgumentError: there is no SLURM here, or it has no such setting.
+    A SLURM job takes the job's lock and writes its record, so that other processes see it as running. If it is
+    preempted or out of time, SLURM requeues it and the training continues.
     """
     if slurm is None:
         return partial(execute, threads=max(1, (os.cpu_count() or 1) // (at_once * places.gpus)))
-    from scripts.arrays import array_of  # here, as `--help` need not wait for submitit
+    from scripts.arrays import array_of  # late import: `--help` stays fast
 
-    array_of(slurm, places.output, "study", 1)  # refuses bad settings before the first job
+    array_of(slurm, places.output, "study", 1)  # reject bad settings before the first job
 
     def launch(job: StudyJob, output: Path, redo: bool) -> State:
         array = array_of(slurm, _folder_of(job, output), job.name.replace("/", "-"), 1)
@@ -326,21 +303,11 @@ def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = Non
 
 
 def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_once: int) -> dict[str, State]:
-    """Run the selected jobs, each after those that it needs, and print when each starts and how it ends.
+    """Run the selected jobs, each after the jobs that it needs, print their starts and ends, and return their final
+    states.
 
-    A failure stops only what depends on it.
-
-    Args:
-        study: as it stood when the jobs were selected.
-        selected: names of jobs.
-        launch: runs a job.
-        at_once: how many.
-
-    Returns:
-        The states that the jobs end in.
-
-    Raises:
-        KeyboardInterrupt: on Ctrl-C and SIGTERM, which trainings get, too, so that they save their state.
+    A failure stops only the jobs that depend on it. Ctrl-C and SIGTERM raise KeyboardInterrupt after the trainings have
+    been interrupted, so that they save their state.
     """
     jobs, output = study.jobs, study.places.output
     order = TopologicalSorter({name: [need for need in jobs[name].needs if need in selected] for name in selected})
@@ -354,7 +321,7 @@ def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_onc
         show(f"{state.name:<12} {name}" + (f": {state.reason}" if state.reason else ""))
         order.done(name)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C
     with ThreadPoolExecutor(at_once) as pool:
         while order.is_active():
             waiting += order.get_ready()
@@ -377,7 +344,7 @@ def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_onc
 
 
 def _blocked(job: StudyJob, study: OpenStudy, results: Mapping[str, State]) -> State | None:
-    """The state of a job that needs one which is not done; another process may be at that one."""
+    """The state of a job that cannot start because it needs an unfinished job; None if it can start."""
     for need in job.needs:
         state = results.get(need) or state_of(study.jobs[need], study.places.output)
         if state.name not in ("done", "stale"):
