@@ -1,4 +1,4 @@
-"""What the bundles' configs reference: `common.<package>.<name>`. A package is imported when it is first asked for."""
+"""Import packages lazily: configs name `common.PACKAGE.NAME`."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -23,14 +23,8 @@ __all__ = [
 
 
 def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package whose names are imported when they are first asked for.
-
-    Configs name `common.PACKAGE.NAME`, whichever module of the package holds it; and a command that needs one module
-    does not wait for the imports of the others.
-
-    Args:
-        package: its `__name__`.
-        names: that each module offers, separated by blanks.
+    """Return a package's `__getattr__`, which imports each name on first use. `names` maps a module to its names,
+    separated by blanks.
     """
     modules = {name: module for module, listed in names.items() for name in listed.split()}
 

@@ -1,7 +1,6 @@
-"""Progress bars: tqdm's, with a lock that belongs to one process.
+"""tqdm progress bars with a lock for each process.
 
-tqdm shares its lock with the processes that are forked from this one: if one of them, such as a reader of a training,
-ended while it held the lock, this process would wait for it forever at its next bar.
+tqdm shares its lock with forked processes; if a DataLoader's worker died holding it, the next bar would wait forever.
 """
 
 import os
@@ -17,4 +16,4 @@ def _own_lock() -> None:
 
 
 _own_lock()
-os.register_at_fork(after_in_child=_own_lock)  # a thread of the parent may hold the parent's
+os.register_at_fork(after_in_child=_own_lock)  # a thread of the parent may hold the parent's lock during the fork

@@ -1,4 +1,4 @@
-"""Run a command line by python-fire, and report bad input in one line with status 2; read and show command lines."""
+"""Run command lines with python-fire, and report bad input in one line with status 2."""
 
 import difflib
 import inspect
@@ -22,18 +22,12 @@ Command = Callable[..., Any]
 def run(
     commands: Command | Mapping[str, Command], name: str, default: Command | None = None, confidential: bool = False
 ) -> None:
-    """Run a function, or the one of several that the command line names.
+    """Run the command that the command line names; exit with 0, or with 2 and one line on bad input.
 
-    The exit status is 0 on success and 2 on bad input, which is reported in one line. `--help` shows the docstrings.
-    A function that takes any options, as `**name`, gets those that it does not name as text.
-
-    Args:
-        commands: the function, or functions by their command names.
-        name: of the module in `python -m scripts.<name>`; with its package if that is not `scripts`.
-        default: function that runs if the command line has only options.
-        confidential: whether values may name a patient, so that no message quotes an unexpected argument.
+    A function with `**options` gets options that it does not declare as text. `confidential` keeps unexpected
+    arguments, which may name a patient, out of messages.
     """
-    import fire  # here, so that configs do not need it
+    import fire  # imported here so that configs do not need it
 
     use_huge_pages()
     report_in_one_line()
@@ -62,7 +56,7 @@ def run(
 
 
 def _keep_further_options_as_text(command: Command) -> None:
-    """Let python-fire parse only the options that a function names."""
+    """Let python-fire parse only the options that a function declares."""
     from fire.decorators import SetParseFn
     from fire.parser import DefaultParseValue
 
@@ -73,14 +67,14 @@ def _keep_further_options_as_text(command: Command) -> None:
 
 
 def _stdout_is_read() -> bool:
-    """Whether standard output still has a reader; `head`, for example, ends after its lines."""
+    """Whether standard output still has a reader; `head`, for example, exits early."""
     poll = select.poll()
     poll.register(sys.stdout, select.POLLOUT)
     return not any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], confidential: bool) -> None:
-    """Refuse unknown and missing arguments, which python-fire would only notice after the command has run."""
+    """Refuse unknown and missing arguments, which python-fire notices only after the command has run."""
     if isinstance(commands, Mapping):
         if not arguments or arguments[0] not in commands:
             given = arguments[0] if arguments else "nothing"
@@ -97,7 +91,7 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
         if option not in parameters and not takes_any_option:
             near = difflib.get_close_matches(option, parameters, n=1)
             hint = f"did you mean --{near[0]}?" if near else f"expected one of --{', --'.join(parameters)}"
-            culprit = "an option" if confidential else f"--{option}={value}"  # its name, too, may hold a path
+            culprit = "an option" if confidential else f"--{option}={value}"  # its name may hold a path, too
             raise InputError(f"{culprit}: no such option; {hint}")
     for option, value in options.items():
         is_flag = option in parameters and parameters[option].annotation in (bool, bool | None)
@@ -116,7 +110,7 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
 
 
 def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Split a command line into its positional arguments and its options, as python-fire reads them.
+    """Split a command line into positional arguments and options, as python-fire reads them.
 
     Options are `--name value`, `--name=value` and `--flag` (value `""`), also with a single dash before a letter; `-`
     in a name counts as `_`.
@@ -140,5 +134,5 @@ def options_of(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """The arguments as one would type them in a shell, in double quotes where these read better than single ones."""
+    """Quote arguments for a shell, in double quotes where they read better than single ones."""
     return " ".join(f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else quote(word) for word in arguments)

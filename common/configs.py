@@ -1,6 +1,6 @@
-"""The config of a run: what overlays and options change in it is checked before MONAI reads it.
+"""Check a run's configs, overlays and options before MONAI reads them.
 
-MONAI merges them without a look at their keys, and reports a wrong value from deep inside.
+MONAI merges them without checking keys, and reports a wrong value from deep inside.
 """
 
 import ast
@@ -23,10 +23,8 @@ TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config"
 
 
 def parsed(value: Any) -> Any:
-    """The value of an option as MONAI's command reads it, which is python-fire: Python's literals, else text.
-
-    Args:
-        value: text as on a command line, "" for an option without a value; anything else is a value already.
+    """Parse an option's value as MONAI's command does (python-fire): a Python literal, else text; values that are not
+    text stay.
 
     Example:
         >>> parsed("1,1,2"), parsed("1e-4"), parsed("600 epochs"), parsed("")
@@ -40,12 +38,9 @@ def parsed(value: Any) -> Any:
 
 
 def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) -> Any:
-    """The `ConfigParser` of a run that is not started.
+    """Build the `ConfigParser` of a run without starting it; later files override earlier ones.
 
-    Args:
-        files: its configs, each over the ones before.
-        options: that its command line sets, as values (see `parsed`). A caller that resolves content resolves `imports`
-            first.
+    A caller that resolves content resolves `imports` first.
     """
     from monai.bundle import ConfigParser  # here because it is slow to import
 
@@ -56,11 +51,7 @@ def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) 
 
 
 def check_known(given: Mapping[str, Any], files: Sequence[str | Path]) -> None:
-    """Refuse options that none of some config files has.
-
-    Raises:
-        InputError: an option is not a key of the configs.
-    """
+    """Refuse options that no config file has."""
     parser = read(files)
     for name, value in given.items():
         if name in ("epochs", "max_epochs") or name not in parser:
@@ -68,16 +59,7 @@ def check_known(given: Mapping[str, Any], files: Sequence[str | Path]) -> None:
 
 
 def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
-    """Check the configs of a run and the options that change them.
-
-    Args:
-        files: the configs, each over the ones before.
-        options: values by name; see `parsed`.
-
-    Raises:
-        InputError: a file is missing or holds no options; a key is unknown; a reference, an expression or a component
-            is invalid.
-    """
+    """Check a run's configs and the options that change them: files, keys, references, expressions and components."""
     own = OWN | (TRACKING if options.get("tracking") is not None else set())
     if options.get("tracking") == "mlflow" and find_spec("mlflow") is None:
         raise InputError("--tracking=mlflow: no module mlflow; expected it in this environment: pip install mlflow")
@@ -95,18 +77,13 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
 
 
 class _Merged:
-    """Configs as MONAI merges them.
-
-    Args:
-        content: of the first file.
-        names: of the files.
-    """
+    """Configs as MONAI merges them."""
 
     def __init__(self, content: dict[str, Any], names: str) -> None:
         from monai.bundle import ConfigParser
 
         self.parser, self.names = ConfigParser(content), names
-        self.changes: dict[str, str] = {}  # by id: each as it was given
+        self.changes: dict[str, str] = {}  # by id, as given
         self._components = {id: item["_target_"] for id, item in _items(content) if _is_component(item)}
         self._new: dict[str, InputError] = {}  # keys that no earlier file has, which something may refer to
 
@@ -149,7 +126,7 @@ class _Merged:
                 raise InputError(f"{self.changes[id]}: expected a component, such as {{'_target_': '{target}', ...}}")
 
     def _given(self, *ids: str) -> str:
-        """The change of an item, of a part of it, or of what it is a part of; the first file where none was changed."""
+        """The change that set an item, a part of it or its parent; the first file if nothing was changed."""
         for id in ids:
             related = [key for key in self.changes if f"{id}::".startswith(f"{key}::") or key.startswith(f"{id}::")]
             if related:
@@ -171,7 +148,7 @@ class _Merged:
 
 
 def _items(config: Any, id: str = "") -> Iterator[tuple[str, Any]]:
-    """A config's items by id, as MONAI counts them."""
+    """Yield a config's items by id, as MONAI counts them."""
     if id:
         yield id, config
     if isinstance(config, Mapping | list):
@@ -193,14 +170,14 @@ def _references(item: Any) -> list[str]:
 
 @cache
 def _locator() -> Any:
-    """MONAI's table of its classes and functions, which takes a moment to build."""
+    """MONAI's table of classes and functions, which takes a moment to build."""
     from monai.bundle import ComponentLocator
 
     return ComponentLocator()
 
 
 def _check_component(item: Mapping[str, Any], given: str) -> None:
-    """Check that a component exists, and that it takes the arguments by name."""
+    """Check that a component exists and accepts its arguments."""
     from monai.bundle import ConfigComponent
 
     target, is_called = item["_target_"], item.get("_mode_", "default") == "default"
@@ -212,7 +189,7 @@ def _check_component(item: Mapping[str, Any], given: str) -> None:
     arguments = dict.fromkeys(item.keys() - ConfigComponent.non_arg_keys)
     try:
         signature = inspect.signature(found)
-    except (TypeError, ValueError):  # some of C have none
+    except (TypeError, ValueError):  # some functions in C have no signature
         return
     try:
         (signature.bind if is_called else signature.bind_partial)(**arguments)
@@ -221,7 +198,7 @@ def _check_component(item: Mapping[str, Any], given: str) -> None:
 
 
 def _unknown(id: str, given: str, parser: Any, files: str) -> InputError:
-    """The error for a key that no config has, with the nearest one."""
+    """The error for an unknown key, with the nearest known key."""
     dashes, kind = ("--", "option") if given.startswith("--") else ("", "key")
     if id in ("epochs", "max_epochs"):
         return InputError(f"{given}: no such {kind}; did you mean {dashes}iterations='N epochs'?")

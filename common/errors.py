@@ -1,4 +1,4 @@
-"""Bad input: the exceptions, the checks that raise them, how a command reports them in one line; printing."""
+"""Bad input: exceptions, checks, one-line reports, and printing."""
 
 import errno
 import logging
@@ -33,8 +33,8 @@ __all__ = [
 # Harmless warnings that every run triggers. MONAI's command warns that configs are programs (SECURITY.md) before this
 # takes effect; scripts.run silences that, as its configs are ours.
 SILENCED = (
-    "NvImgCodecPydicomReader",  # where pydicom is installed, NVIDIA's decoder for it is not; the bundles read NIfTI
-    "This DataLoader will create",  # more readers than CPUs: they wait for disks, and the option refuses too many
+    "NvImgCodecPydicomReader",  # pydicom without NVIDIA's decoder; the bundles read NIfTI
+    "This DataLoader will create",  # readers mostly wait for disks; the option has an upper limit
 )
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -42,9 +42,9 @@ Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 
 
 class InputError(ValueError):
-    """Bad input from outside; the message names the culprit, its value and what was expected, in one line.
+    """Bad input; the message names the culprit, its value and what was expected, in one line.
 
-    The message is escaped by `printable`, so that what it quotes begins no line of its own, in a worker's text either.
+    The message is escaped by `printable`, so that quoted text cannot forge a line, even in a worker's traceback.
     """
 
     def __str__(self) -> str:
@@ -52,18 +52,14 @@ class InputError(ValueError):
 
 
 class ArgumentError(InputError):
-    """An argument has a value that it cannot have; the message begins with `name=value: `.
+    """An argument has an invalid value; the message begins with `name=value: `.
 
-    Code that raises it knows no command line; a command, where the argument is an option, reports `--name=value: `.
+    A command that has the argument as an option reports `--name=value: `.
     """
 
 
 def check_number(name: str, value: Any, kind: type, lowest: float, highest: float = math.inf) -> None:
-    """Check that an argument is a number of a kind, int or float, from `lowest` to `highest`.
-
-    Raises:
-        ArgumentError: out of range or not numeric.
-    """
+    """Check that an argument is a number of a type, int or float, from `lowest` to `highest`."""
     kinds = (int,) if kind is int else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds) or not lowest <= value <= highest:
         whole = "a whole number" if kind is int else "a number"
@@ -73,18 +69,14 @@ def check_number(name: str, value: Any, kind: type, lowest: float, highest: floa
 
 
 def choice(name: str, value: Any, choices: Mapping[str, Any]) -> Any:
-    """Look up what an argument's word stands for.
-
-    Raises:
-        ArgumentError: `choices` has no such word.
-    """
+    """Look up an argument's word in `choices`; raise `ArgumentError` if it is unknown."""
     if not isinstance(value, str) or value not in choices:
         raise ArgumentError(f"{name}={value}: expected one of {', '.join(choices)}")
     return choices[value]
 
 
 def shortened(names: Sequence[str], most: int = 5) -> str:
-    """Names on one line; only the first `most` of a long list.
+    """Join names on one line; a long list is cut after `most` names.
 
     Example:
         >>> shortened(["a", "b", "c", "d"], most=2)
@@ -95,10 +87,9 @@ def shortened(names: Sequence[str], most: int = 5) -> str:
 
 
 def printable(text: object) -> str:
-    r"""Text from outside, such as the name of a tensor, a subject or a file, as one line that is safe to print.
+    r"""Escape text from outside, such as the name of a tensor, subject or file, to one line that is safe to print.
 
-    What Unicode calls not printable is escaped as in Python: control characters and line breaks, so that no name moves
-    the cursor or forges a line; marks that reverse the order of letters; bytes of a file name that are not UTF-8.
+    Control characters, line breaks, marks that reverse text, and bytes that are not UTF-8 are escaped as in Python.
 
     Example:
         >>> printable("P1\x1b[2J\nerror: none")
@@ -109,12 +100,7 @@ def printable(text: object) -> str:
 
 
 def show(*lines: object, error: bool = False) -> None:
-    """Print lines, above any progress bar; nothing else in this repository prints.
-
-    Args:
-        lines: each is escaped by `printable`, so that it stays one line.
-        error: whether they go to standard error.
-    """
+    """Print lines, each escaped by `printable`, above any progress bar; nothing else in this repository prints."""
     stream = sys.stderr if error else sys.stdout
     text = "".join(f"{printable(line)}\n" for line in lines)
     if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):  # only a process that has imported it can have bars
@@ -125,7 +111,7 @@ def show(*lines: object, error: bool = False) -> None:
 
 
 class _Record(logging.LogRecord):
-    """A message that a library logs, which may quote text from outside; each of its lines is escaped."""
+    """A library's log message, which may quote text from outside; each of its lines is escaped."""
 
     def getMessage(self) -> str:  # noqa: N802, logging's name
         return _escaped_lines(super().getMessage())
@@ -138,7 +124,7 @@ def _escaped_lines(text: str) -> str:
 def _warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """A library's warning in one line; the names of the arguments are those of `warnings.formatwarning`."""
+    """Format a library's warning in one line; the parameters are those of `warnings.formatwarning`."""
     return printable(f"{filename}:{lineno}: {category.__name__}: {message}") + "\n"
 
 
@@ -147,23 +133,20 @@ def _print_traceback(kind: type[BaseException], error: BaseException, trace: Tra
 
 
 def report_in_one_line(otherwise: Hook | None = None) -> None:
-    """Report an uncaught `InputError` in one line and end the process with status 2, from now on.
+    """From now on, report an uncaught `InputError` in one line and exit with status 2; Ctrl-C also prints one line.
 
-    Ctrl-C prints one line, too, and ends the process as that signal does, which shells show as status 130. What
-    libraries log and warn of, and tracebacks, are escaped as `show` does.
-
-    Args:
-        otherwise: hook for other exceptions; by default the one of an earlier call, which at first prints a traceback.
+    Logs, warnings and tracebacks are escaped as in `show`. `otherwise` handles other exceptions; by default the hook of
+    an earlier call stays, initially a traceback.
     """
     if otherwise is None and isinstance(sys.excepthook, _Report):
         return
-    logging.raiseExceptions = False  # no traceback of a log line in which PyTorch tells that a DataLoader's worker died
+    logging.raiseExceptions = False  # no traceback for PyTorch's log line about a dead DataLoader worker
     sys.excepthook = _Report(otherwise or _print_traceback)
     logging.setLogRecordFactory(_Record)
     warnings.formatwarning = _warning
     for harmless in SILENCED:
         warnings.filterwarnings("ignore", message=harmless)
-    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # logs the first of them, too
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # also logs the first of them
 
 
 @dataclass(frozen=True)
@@ -176,7 +159,7 @@ class _Report:
         if issubclass(kind, KeyboardInterrupt):
             show("interrupted", error=True)
             return
-        if current_thread() is main_thread():  # PyTorch's handler raises when a DataLoader's worker dies, also in here
+        if current_thread() is main_thread():  # PyTorch's handler can raise here, too, when a DataLoader worker dies
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         message = input_error_message(error) or _explain_disk(error)
         if message is None:
@@ -187,9 +170,9 @@ class _Report:
 
 
 def input_error_message(error: BaseException) -> str | None:
-    """The message of the `InputError` that caused an exception, as a command line reports it; None if there is none.
+    """The message of the `InputError` that caused an exception; None if there is none.
 
-    An exception from a DataLoader's worker carries its cause as text only; that text is searched too.
+    An exception from a DataLoader's worker carries its cause only as text, which is searched too.
     """
     for link in chain_of(error):
         text = Exception.__str__(link)  # with the line breaks that `InputError` escapes
@@ -202,7 +185,7 @@ def input_error_message(error: BaseException) -> str | None:
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:
-    """An exception, the one that it was raised from or after, and so on to the first."""
+    """Yield an exception and its causes, down to the first."""
     link: BaseException | None = error
     while link is not None:
         yield link
@@ -210,7 +193,7 @@ def chain_of(error: BaseException) -> Iterator[BaseException]:
 
 
 def explain_lost_process(error: BaseException) -> str | None:
-    """One line for an exception of a process of a group that has lost another one; None for others."""
+    """One line if a process of the group was lost; None for other exceptions."""
     for link in chain_of(error):
         if re.search(r"gloo/|NCCL|DistBackendError|DistNetworkError", f"{type(link).__name__}: {link}"):
             frozen = re.search(r"[Tt]imed? ?out", str(link)) is not None
@@ -221,7 +204,7 @@ def explain_lost_process(error: BaseException) -> str | None:
 
 
 def _explain_disk(error: BaseException) -> str | None:
-    """One line for an exception that a full or read-only disk has caused; None for others."""
+    """One line if a disk is full or read-only; None for other exceptions."""
     for link in chain_of(error):
         if isinstance(link, OSError) and link.errno in NO_SPACE:
             return f"{link.filename or 'a file'}: {link.strerror}; the disk is full or read-only"
@@ -229,10 +212,10 @@ def _explain_disk(error: BaseException) -> str | None:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception in one line: the message of the `InputError` that caused it, else its type and first line."""
+    """An exception in one line: the message of its `InputError`, else its type and first line."""
     message = input_error_message(error)
     if message is None:
         lines = str(error).strip().splitlines() or [""]
-        is_from_worker = lines[0].startswith("Caught ")  # of a DataLoader: its traceback follows, then type and message
+        is_from_worker = lines[0].startswith("Caught ")  # its traceback follows, then type and message
         message = lines[-1] if is_from_worker else f"{type(error).__name__}: {lines[0]}"
     return message

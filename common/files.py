@@ -36,18 +36,14 @@ __all__ = [
     "write_json",
 ]
 
-FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # what a spreadsheet runs begins so (OWASP, "CSV Injection")
+FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a spreadsheet (OWASP, "CSV Injection")
 
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Context manager: write a temporary file, then replace `path` atomically.
 
-    Readers of `path` see the old content until the new content is complete. If the block fails, the old content stays.
-    A missing folder is created.
-
-    Raises:
-        InputError: the file cannot be written.
+    If the block fails, the old content stays. Missing folders are created.
 
     Example:
         >>> with atomic_write("/tmp/figures.json") as file:
@@ -62,7 +58,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         try:
             yield temporary
             with temporary.open("rb+") as file:
-                os.fsync(file.fileno())  # on disk before it gets the name
+                os.fsync(file.fileno())  # flush to disk before the rename
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -71,56 +67,35 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write JSON, complete or not at all; the same content gives the same bytes.
-
-    Raises:
-        InputError: the file cannot be written.
-        ValueError: the content has a number that is not finite, which JSON lacks.
-    """
+    """Write JSON atomically; equal content gives equal bytes, and a number that is not finite raises ValueError."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_write(path) as file:
-        file.write_bytes(text.encode("utf-8", "backslashreplace"))  # a file name that is no UTF-8: JSON's own escape
+        file.write_bytes(text.encode("utf-8", "backslashreplace"))  # names that are not UTF-8: JSON's escapes
 
 
 def check_regular(path: str | Path) -> None:
-    """Refuse a pipe, a device or a socket before it is opened: it could let its reader wait for ever, or never end.
-
-    Raises:
-        OSError: the path exists and is one.
-    """
+    """Refuse a pipe, device or socket with OSError: opening it could block, and reading it might never end."""
     if Path(path).exists() and not (Path(path).is_file() or Path(path).is_dir()):
         raise OSError(errno.EINVAL, "not a regular file")
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file; see `check_regular` and `parse_json`."""
+    """Read a JSON file; see `check_regular` and `parse_json`."""
     check_regular(path)
     return parse_json(Path(path).read_bytes().decode())
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The content of JSON text in which no object has a key twice, as Python's own parser keeps only the last of them.
-
-    Raises:
-        ValueError: it is not JSON, or has a key twice.
-        RecursionError: it is nested too deeply.
-    """
+    """Parse JSON; duplicate keys raise ValueError (Python keeps only the last), deep nesting RecursionError."""
     return json.loads(text, object_pairs_hook=_object)
 
 
 def valid_json(
     path: str | Path, expected: str, schema: Mapping[str, Any] | None = None, name: str | None = None
 ) -> Any:
-    """The content of a JSON file from outside, checked; what is wrong with it is reported in one line.
+    """Read and check a JSON file from outside; raise a one-line `InputError` if it is invalid.
 
-    Args:
-        path: of the file.
-        expected: content that was expected, such as "a datalist".
-        schema: JSON schema of the content; see `check_schema`.
-        name: the file's name in messages; its path by default.
-
-    Raises:
-        InputError: the file cannot be read, is not JSON, is nested too deeply, or breaks the schema.
+    `expected` describes the content, such as "a datalist"; `name` replaces the path in messages.
     """
     name = name or str(path)
     try:
@@ -137,18 +112,11 @@ def valid_json(
 
 
 def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: str) -> None:
-    """Check content from outside, such as that of a JSON or YAML file, against a JSON schema.
+    """Check content from outside against a JSON schema (2020-12, unless `$schema` says otherwise).
 
-    Args:
-        content: mappings, lists and plain values.
-        schema: of JSON Schema 2020-12, unless its `$schema` says otherwise.
-        name: of the content in the message, such as "--flow=F.json".
-        expected: content that was expected, such as "a file of --consort".
-
-    Raises:
-        InputError: names the entry that breaks the schema, its value and the rule.
+    The `InputError` names the entry, its value and the rule; `name` is the content's name, such as "--flow=F.json".
     """
-    from jsonschema import Draft202012Validator  # here, as few of those who read and write files need it
+    from jsonschema import Draft202012Validator  # imported here, as few callers need it
     from jsonschema.exceptions import best_match
     from jsonschema.validators import validator_for
 
@@ -171,12 +139,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table of comma-separated values in UTF-8, complete or not at all; the first row has the columns' names.
+    """Write comma-separated values in UTF-8 atomically; the first row has the column names.
 
-    Text that a spreadsheet would run as a formula gets an apostrophe before it, which `cell_text` takes away.
-
-    Raises:
-        InputError: the file cannot be written.
+    Text that a spreadsheet would run as a formula gets a leading apostrophe, which `cell_text` removes.
     """
     with atomic_write(path) as file, file.open("w", newline="", encoding="utf-8") as content:
         content.writelines(map(_line, rows))
@@ -184,7 +149,7 @@ def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
 
 def _line(row: Sequence[Any]) -> str:
     line = io.StringIO(newline="")
-    csv.writer(line).writerow(map(_cell, row))  # as its lines end with \r\n, it quotes a lone \r, too
+    csv.writer(line).writerow(map(_cell, row))  # with \r\n as line end, the writer quotes a lone \r, too
     return line.getvalue().removesuffix("\r\n") + "\n"
 
 
@@ -211,13 +176,13 @@ def cell_text(cell: str) -> str:
 
 
 def digest(path: str | Path, kind: str = "sha256") -> str:
-    """The hash of a file in hexadecimal digits."""
+    """Hash a file; hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
 def aside_of(path: Path) -> Path:
-    """A free name for an earlier file or folder, by the time when it was last changed: run-20261121T080000.json."""
+    """A free name for an earlier file or folder, from the time of its last change: run-20261121T080000.json."""
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
     target = path.with_name(f"{path.stem}-{changed:%Y%m%dT%H%M%S}{path.suffix}")
     while target.exists():
@@ -232,15 +197,7 @@ def move_aside(path: Path) -> None:
 
 
 def expand_home(path: str | Path, name: str) -> Path:
-    """A path with `~` replaced by the home folder.
-
-    Args:
-        path: as a user wrote it.
-        name: the path's name in the message, such as "--output=F.json".
-
-    Raises:
-        InputError: there is no such home folder.
-    """
+    """Replace `~` by the home folder; raise `InputError`, which names the path as `name`, if there is none."""
     with reporting_path_errors(name):
         return Path(str(path)).expanduser()
 
@@ -248,12 +205,7 @@ def expand_home(path: str | Path, name: str) -> Path:
 def check_no_link(folder: str | Path, file: Path) -> None:
     """Refuse symbolic links between a folder and a file below it, before the file is written or deleted.
 
-    Args:
-        folder: folder given by the user; may itself be a link.
-        file: path relative to `folder`; a link at its end is replaced, not followed.
-
-    Raises:
-        InputError: a folder on the way is a link.
+    `folder` may itself be a link; a link at the end of `file` is replaced, not followed.
     """
     for parent in file.parents[:-1]:
         if (Path(folder) / parent).is_symlink():
@@ -261,37 +213,20 @@ def check_no_link(folder: str | Path, file: Path) -> None:
 
 
 def check_writable_file(path: str | Path, name: str) -> None:
-    """Check, before long work, that a file can be written afterwards; its folders may be missing.
-
-    Args:
-        path: of the file.
-        name: the path's name in the message, such as "--output=F.json".
-
-    Raises:
-        InputError: the path is a folder, lies in no folder, or in one without write permission.
-    """
+    """Check before long work that a file can be written; its folders may be missing."""
     if not _can_hold(Path(path).absolute().parent, [Path(path).name or "."], name):
         raise InputError(f"{name}: expected a file that can be written")
 
 
 def check_writable_folder(folder: str | Path, name: str, files: Sequence[str] = ()) -> None:
-    """Check, before long work, that files can be written to a folder afterwards; the folder may be missing.
-
-    Args:
-        folder: to write to.
-        name: the folder's name in the message, such as "--output=DIR".
-        files: names of the files; none of them may be a folder.
-
-    Raises:
-        InputError: the path is no folder, has no write permission, or one of the files is a folder.
-    """
+    """Check before long work that files can be written to a folder, which may be missing."""
     if not _can_hold(Path(folder).absolute(), files, name):
         what = f"{', '.join(files)} can be written to" if files else "can be written to"
         raise InputError(f"{name}: expected a folder that {what}")
 
 
 def _can_hold(folder: Path, files: Sequence[str], name: str) -> bool:
-    """Whether files can be written to a folder, or to the nearest folder above it that exists."""
+    """Whether files can be written to a folder, or to its nearest existing parent."""
     with reporting_path_errors(name):
         nearest = next(place for place in (folder, *folder.parents) if place.exists())
         is_free = not any((folder / file).is_dir() for file in files)
@@ -300,14 +235,7 @@ def _can_hold(folder: Path, files: Sequence[str], name: str) -> bool:
 
 @contextmanager
 def reporting_path_errors(name: str) -> Iterator[None]:
-    """Report in one line why a block could not look at a path: no permission, name too long, unknown home folder.
-
-    Args:
-        name: the path's name in the message, such as "--predictions=FOLDER".
-
-    Raises:
-        InputError: the block raised an `OSError`, or `Path.expanduser` found no home folder.
-    """
+    """Report in one line why a block cannot access a path: no permission, name too long, unknown home folder."""
     try:
         yield
     except (OSError, RuntimeError) as error:  # RuntimeError: `Path.expanduser`

@@ -1,4 +1,4 @@
-"""Locks: one process at a time writes to a folder, and the next one is told who has it."""
+"""Locks: only one process writes to a folder at a time; an error names the process that has it."""
 
 import atexit
 import errno
@@ -17,23 +17,17 @@ from .errors import ArgumentError, InputError, show
 
 __all__ = ["claim", "claimed", "lock", "release"]
 
-CLAIM = ".in_use"  # file in a folder that a process writes to
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # of a file system without locks
+CLAIM = ".in_use"  # lock file in a claimed folder
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # raised by file systems without locks
 _HELD: dict[tuple[int, Path], TextIO] = {}  # by process and folder: a fork inherits this table, but not the locks
 
 
 @contextmanager
 def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
-    """A lock on a folder, as a file descriptor; None if another process has it.
+    """Lock a folder by its file `lock`; yield the descriptor, or None if another process has the lock.
 
-    The operating system frees it when the process, and each process that inherits the descriptor, has ended.
-
-    Args:
-        folder: gets the file `lock`; it is made where it is missing.
-        patience: seconds to wait for another process that only looks.
-
-    Raises:
-        InputError: the file cannot be opened for writing, or is a link.
+    The system frees the lock when this process and all that inherit the descriptor have ended. `patience` is the number
+    of seconds to wait for a process that only reads.
     """
     end = time.monotonic() + patience
     try:
@@ -55,21 +49,11 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
 
 
 def claim(name: str, folder: str | Path) -> None:
-    """Keep other processes from writing to a folder, until `release` or the end of this process, however it ends.
+    """Keep other processes from writing to a folder until `release` or the end of this process, and remove unfinished
+    files of killed writers.
 
-    The lock is POSIX's, on the file `.in_use`, which says who has it. Unlike that of `lock`, processes that this one
-    forks do not inherit it: a DataLoader's worker that outlives a killed run does not block the next one. It holds
-    across the machines of a network file system that passes locks on; where there are none, a warning says so.
-
-    What killed writers left unfinished in the folder is removed. A folder that this process has claimed may be claimed
-    again.
-
-    Args:
-        name: of the argument that gave the folder, for the message.
-        folder: it is made where it is missing.
-
-    Raises:
-        ArgumentError: another process has it, or it cannot be written to.
+    Forks do not inherit this POSIX lock on `.in_use`, so that a DataLoader's worker that outlives its run does not
+    block the next. A folder may be claimed again; a file system without locks gets a warning.
     """
     place = Path(folder).resolve()
     key = os.getpid(), place
@@ -99,7 +83,7 @@ def claim(name: str, folder: str | Path) -> None:
 
 
 def _open(path: Path) -> TextIO:
-    """Open a file for writing at its end; neither follows a link nor waits for the reader of a pipe."""
+    """Open a file for appending, without following a link or waiting for the reader of a pipe."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     return os.fdopen(os.open(path, flags, 0o666), "w", encoding="utf-8")
 
@@ -126,13 +110,13 @@ def _is_in_place(file: TextIO, folder: Path) -> bool:
 
 
 def release(folder: str | Path) -> None:
-    """Let other processes write to a folder again that this one has claimed; otherwise nothing happens."""
+    """Release a folder that this process has claimed; otherwise do nothing."""
     place = Path(folder).resolve()
     if (file := _HELD.pop((os.getpid(), place), None)) is not None:
         with suppress(OSError):  # such as a folder that has been removed
             if _is_in_place(file, place):
                 (place / CLAIM).unlink()
-        file.close()  # after the file has gone, so that nobody locks one that is about to go
+        file.close()  # after the file is removed, so that nobody locks a file about to go
 
 
 @atexit.register
@@ -143,7 +127,7 @@ def _release_all() -> None:
 
 @contextmanager
 def claimed(name: str, folder: str | Path) -> Iterator[None]:
-    """Keep other processes from writing to a folder during a block; see `claim`."""
+    """Context manager: claim a folder during a block; see `claim`."""
     claim(name, folder)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The memory of a machine: how it is taken, options that it cannot hold, and one line for running out of it."""
+"""The machine's memory: huge pages, limits, checks, and one-line errors when memory runs out."""
 
 import ctypes
 import math
@@ -25,21 +25,19 @@ __all__ = [
 
 FLOAT = 4  # bytes
 KILLED_READER = "DataLoader worker .*(Killed|Bus error|exited unexpectedly)"  # PyTorch's words
-THREADLESS = "can't start new thread"  # Python's words, for want of memory or of processes
+THREADLESS = "can't start new thread"  # Python's words when memory or processes run out
 CGROUPS = Path("/sys/fs/cgroup")
-MEMBERSHIP = Path("/proc/self/cgroup")  # which of them are this process's
+MEMBERSHIP = Path("/proc/self/cgroup")  # the cgroups of this process
 
 # glibc's parameters of mallopt and their variables: blocks up to 256 MiB come from the heap, which keeps 512 MiB free
 KEPT = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 2**29)}
 
 
 def use_huge_pages() -> None:
-    """Let PyTorch take memory in huge pages, and glibc keep what is freed, in this process and its forks.
+    """Let PyTorch allocate huge pages, and glibc keep freed memory, in this process and its forks (docs/benchmarks.md).
 
-    Otherwise a step on a CPU spends much of its time clearing pages of 4 KiB that it had a moment ago
-    (docs/benchmarks.md). It works from the first tensor on, so commands and configs call it before one is made. What
-    the environment says of these settings stays: `THP_MEM_ALLOC_ENABLE=0` leaves all of them. Without glibc nothing is
-    changed.
+    Call it before the first tensor is made. Variables of the environment take precedence (`THP_MEM_ALLOC_ENABLE=0`
+    disables all); without glibc nothing changes.
     """
     if "CS_GNU_LIBC_VERSION" not in os.confstr_names or not os.confstr("CS_GNU_LIBC_VERSION"):
         return
@@ -52,12 +50,10 @@ def use_huge_pages() -> None:
 
 
 def peak_resident(process: int | None = None) -> float:
-    """The most memory that a process has held at once, in GiB (resident set); this one if none is named.
+    """Peak resident memory of a process in GiB, of this one by default; ProcessLookupError if the system does not
+    report it.
 
-    Linux gives a program that another one starts the peak of that one as its own `ru_maxrss`, but not as its `VmHWM`.
-
-    Raises:
-        ProcessLookupError: there is no such process, or the system does not tell.
+    `VmHWM` is read because Linux starts a child's `ru_maxrss` at its parent's peak.
     """
     status = Path(f"/proc/{process or 'self'}/status")
     found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.is_file() else None
@@ -67,9 +63,10 @@ def peak_resident(process: int | None = None) -> float:
 
 
 def host_memory() -> int:
-    """Memory limit of this process, in bytes: memory and swap, or less where a cgroup or a resource limit says so.
+    """Memory limit of this process, in bytes: memory and swap, or a lower limit of a cgroup (SLURM, Docker) or
+    resource.
 
-    SLURM, Docker and Kubernetes set cgroup limits. What other processes use is not subtracted, since they may end.
+    Memory of other processes is not subtracted, since they may end.
     """
     page = os.sysconf("SC_PAGE_SIZE")
     swap = _swap()
@@ -79,7 +76,7 @@ def host_memory() -> int:
 
 
 def device_memory(device: Any) -> int:
-    """The bytes of a device: of a GPU its own, of a CPU `host_memory`."""
+    """Memory of a device in bytes; for a CPU, `host_memory`."""
     import torch  # here because it is slow to import
 
     if torch.device(device).type == "cuda":
@@ -94,7 +91,7 @@ def _swap() -> int:
 
 
 def cgroup_limits(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> Iterator[int]:
-    """The memory limits of this process's cgroup and of those above it, in versions 1 and 2."""
+    """Memory limits in bytes of this process's cgroup and its parents, versions 1 and 2."""
     for line in membership.read_text().splitlines() if membership.is_file() else []:
         _, controllers, name = line.split(":", 2)
         is_second = controllers == ""
@@ -109,7 +106,7 @@ def cgroup_limits(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> Iterat
 
 
 def gibibytes(count: float) -> str:
-    """A number of bytes in GiB.
+    """Format a number of bytes in GiB.
 
     Example:
         >>> gibibytes(24 * 2**30)
@@ -119,15 +116,7 @@ def gibibytes(count: float) -> str:
 
 
 def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
-    """Refuse a batch whose crops alone, without the network's activations, are more than the machine's memory.
-
-    Args:
-        options: have `patch_size`, `modalities`, `device` and, in a training, `batch_size`.
-        views: of each crop.
-
-    Raises:
-        ArgumentError: the crops do not fit.
-    """
+    """Refuse a batch if its crops alone, without the network's activations, exceed the memory; `views` is per crop."""
     crops, channels = options.get("batch_size", 1) * views, len(options["modalities"])
     one = channels * math.prod(options["patch_size"]) * FLOAT
     memory = min(device_memory(options["device"]), host_memory())
@@ -140,12 +129,7 @@ def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
 
 
 def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> str | None:
-    """One line for an exception that ran out of memory: where, how much was wanted and what to change; None for others.
-
-    Args:
-        error: with the exceptions that caused it; one from a DataLoader's worker holds them as text.
-        options: of the run, by name; those that save memory are recommended.
-    """
+    """One line if memory ran out: where, how much was requested and what to change; None for other exceptions."""
     place = next(filter(None, map(_place, chain_of(error))), "")
     if not place:
         return None
@@ -169,7 +153,7 @@ def lacks_host_memory(error: BaseException) -> bool:
 
 
 def _place(error: BaseException) -> str:
-    """Where an exception says that memory ran out; empty if it says something else."""
+    """The place where memory ran out, from an exception's message; empty for other messages."""
     text = f"{type(error).__name__}: {error}"
     if re.search(r"OutOfMemoryError|CUDA error: out of memory|CU\w+_STATUS_ALLOC_FAILED", text):
         return "GPU"

@@ -1,8 +1,7 @@
-"""The options of the bundles' configs: what each means, the values it accepts, and `read`.
+"""The options of the configs: meanings, accepted values, and `read`.
 
-`OPTIONS` is the one definition of each option. A config gives it a default; `read` checks and converts the value that a
-run has, which may come from a command line as text; a checkpoint and run.json keep what `Options.record` returns;
-`python -m scripts.options BUNDLE` prints the table.
+`OPTIONS` defines each option once, and a config gives its default. `read` checks and converts a run's values,
+`Options.record` is kept in checkpoints and run.json, and `python -m scripts.options BUNDLE` prints the table.
 """
 
 import difflib
@@ -45,15 +44,9 @@ __all__ = ["OPTIONS", "Option", "Options", "check_network", "check_trained", "co
 
 @dataclass(frozen=True)
 class Option:
-    """One option of the configs.
+    """One option of the configs; `name` is its top-level key in a config, and `--name` on a command line.
 
-    Attributes:
-        name: the top-level key in a config, and `--name` on a command line.
-        kind: the values that it accepts.
-        meaning: one line.
-        nullable: whether it accepts null.
-        resumable: whether a resumed run may change it.
-        recorded: whether a checkpoint, run.json and embeddings.npz keep it.
+    A resumed run may change it if `resumable`; a checkpoint, run.json and embeddings.npz keep it if `recorded`.
     """
 
     name: str
@@ -65,15 +58,11 @@ class Option:
 
     @property
     def values(self) -> str:
-        """What it accepts, in words, with the unit."""
+        """The accepted values in words, with the unit."""
         return f"{self.kind.values}, null" if self.nullable else self.kind.values
 
     def __call__(self, value: Any) -> Any:
-        """The value in its own type; None for null where that is accepted.
-
-        Raises:
-            ArgumentError: the option does not accept the value.
-        """
+        """Convert a value to its type, and null to None where accepted; raise `ArgumentError` if it is invalid."""
         return None if self.nullable and optional(value) is None else self.kind.parse(self.name, value)
 
 
@@ -203,25 +192,21 @@ COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_trans
 
 
 class Options(SimpleNamespace):
-    """The options of a run by name, each in its own type."""
+    """The options of a run by name, converted."""
 
     def record(self, **facts: Any) -> dict[str, Any]:
-        """What a checkpoint and run.json keep: the options that made the result, and further facts of the run."""
+        """The options that determine the result, and further facts of the run, for a checkpoint and run.json."""
         return {name: value for name, value in vars(self).items() if OPTIONS[name].recorded} | facts
 
     def make_folders(self) -> None:
-        """Make the folders that the run writes to, and keep other processes out of them; see `common.locks.claim`.
-
-        Raises:
-            ArgumentError: one cannot be written to, or another process writes to it.
-        """
+        """Make the run's output folders and claim them; see `common.locks.claim`."""
         for name, folder in self._folders().items():
             if folder.startswith("~"):  # no shell replaces it after `=`, so it would become a folder of that name
                 raise ArgumentError(f"{name}={folder}: `~` is not expanded after `=`; give the full path")
             claim(name, folder)
 
     def release_folders(self) -> None:
-        """Let other processes write to the folders again."""
+        """Release the folders that `make_folders` claimed."""
         for folder in self._folders().values():
             release(folder)
 
@@ -230,18 +215,17 @@ class Options(SimpleNamespace):
 
 
 def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None) -> Options:
-    """Read and check the options of the config that calls this, before anything else is read or written.
+    """Read and check the options of the calling config, before anything else is read or written.
 
-    From then on `@name` is the checked value in its own type, wherever the config refers to it. Uncaught `InputError`s
-    end the process in one line.
+    Afterwards `@name` is the checked, converted value everywhere in the config. Uncaught `InputError`s end the process
+    with one line.
 
     Args:
-        self_supervised: whether the network learns from two views of each crop.
-        trained: what the checkpoint says that it was trained with (`common.weights.settings_of`).
+        self_supervised: Whether the network learns from two views of each crop.
+        trained: Settings of the checkpoint's training (`common.weights.settings_of`).
 
     Raises:
-        InputError: an option is misspelt, has a value that it cannot have, or does not fit another one,
-            the machine or the checkpoint.
+        InputError: an option is misspelt, is invalid, or conflicts with an option, the machine or the checkpoint.
     """
     use_huge_pages()
     report_in_one_line()
@@ -258,7 +242,7 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
 
 
 def _check_spelling(config: Any, names: Sequence[str]) -> None:
-    """Refuse a plain value whose name is nearly that of an option: MONAI's command adds a misspelt one in silence."""
+    """Refuse a plain value whose key is nearly that of an option: MONAI's command adds misspelt options silently."""
     for name, item in config.items.items():
         value = item.get_config()
         if name in OPTIONS or "::" in name or isinstance(value, Mapping | list) or str(value).startswith(("$", "@")):
@@ -270,9 +254,9 @@ def _check_spelling(config: Any, names: Sequence[str]) -> None:
 
 
 def components() -> dict[str, Any]:
-    """The loss, optimiser, schedule and transforms that the config which calls this declares, with options' values.
+    """The loss, optimiser, schedule and transforms of the calling config, with the options' values filled in.
 
-    References to anything else than options stay text, as objects cannot be recorded.
+    Other references stay text, because objects cannot be recorded.
     """
     config = resolver()
     return {id.split("::")[-1]: _component(config, id) for id in COMPONENTS if id in config.items}
@@ -294,11 +278,7 @@ def check_network(
     architecture: str = "swin_unetr",
     activation_checkpointing: bool = False,
 ) -> None:
-    """Check the options of a network against its architecture; see `common.baselines.segmentation_network`.
-
-    Raises:
-        ArgumentError: the network does not take windows of this size, or has no such size or setting.
-    """
+    """Check a network's options against its architecture; see `common.baselines.segmentation_network`."""
     is_swin = architecture in ("swin_unetr", "swin_unetr_v2")
     multiple = 32 if is_swin else 8
     if any(edge % multiple for edge in patch_size):
@@ -348,15 +328,7 @@ def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
 
 
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:
-    """Refuse an option that contradicts what the checkpoint says that it was trained with.
-
-    Args:
-        options: values by name, each in its own type, with `checkpoint`.
-        trained: as `common.weights.settings_of` returns it.
-
-    Raises:
-        ArgumentError: one contradicts the checkpoint.
-    """
+    """Refuse an option that contradicts the settings of the checkpoint's training (`common.weights.settings_of`)."""
     for name, stated in trained.items():
         value = options.get(name, stated)
         same = _regions(value) == _regions(stated) if name == "label_convention" else value == stated
@@ -366,5 +338,5 @@ def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> Non
 
 
 def _regions(convention: str) -> list[str]:
-    """The names of the regions, whose label values may differ between a training and the labels that score it."""
+    """Region names of a convention; label values may differ between training and scored labels."""
     return list(regions_of(convention))

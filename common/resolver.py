@@ -1,8 +1,7 @@
-"""The config that MONAI is resolving: the one module that counts on how MONAI works inside.
+"""Find the config that MONAI is resolving; the only module that relies on MONAI's internals.
 
-MONAI hands a component only the values that its entry in the config names. `common.options.read` needs every option of
-the config; naming each there again would be a second list of them. So the resolver is taken from the call stack.
-tests/common/test_resolver.py says which version of MONAI this is known to work with.
+MONAI passes a component only its own arguments, but `common.options.read` needs all options: the resolver is taken from
+the call stack. tests/common/test_resolver.py names the version of MONAI.
 """
 
 import inspect
@@ -12,10 +11,8 @@ __all__ = ["resolver"]
 
 
 def resolver() -> Any:
-    """The `monai.bundle.ReferenceResolver` of the config whose component or expression is being evaluated.
-
-    Raises:
-        RuntimeError: there is none.
+    """The `monai.bundle.ReferenceResolver` that evaluates the calling component or expression; RuntimeError without
+    one.
     """
     from monai.bundle import ReferenceResolver  # here because it is slow to import
 

@@ -1,4 +1,4 @@
-"""Values of options, by kind: each kind converts a value, which may come from a command line as text, or refuses it."""
+"""Kinds of option values: each converts a value, which may be text from a command line, or refuses it."""
 
 import ast
 import math
@@ -38,22 +38,16 @@ __all__ = [
 
 
 class Kind(NamedTuple):
-    """A kind of values.
+    """A kind of values; `values` describes them in words, with the unit.
 
-    Attributes:
-        values: what is accepted, in words, with the unit.
-        convert: gives a value its own type; raises ValueError or TypeError, or an `InputError` that says more.
+    `convert` raises ValueError or TypeError, or an `InputError` with a specific message.
     """
 
     values: str
     convert: Callable[[Any], Any]
 
     def parse(self, name: str, value: Any) -> Any:
-        """The value of an argument in its own type.
-
-        Raises:
-            ArgumentError: it is not accepted.
-        """
+        """Convert an argument's value; raise `ArgumentError` if it is invalid."""
         try:
             return self.convert(value)
         except InputError as error:
@@ -68,7 +62,7 @@ def _check(is_accepted: bool) -> None:
 
 
 def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type = float) -> Kind:
-    """Numbers of a kind, int or float, from `lowest` to `highest`, in a unit."""
+    """Numbers of a type, int or float, from `lowest` to `highest`, in a unit."""
 
     def convert(value: Any) -> Any:
         kinds = (int,) if kind is int else (int, float)
@@ -85,7 +79,7 @@ def integers(lowest: int, highest: float = math.inf, unit: str = "") -> Kind:
 
 
 def lengths(lowest: int) -> Kind:
-    """Iterations, or as text epochs of the training split, which `common.training.plan` turns into iterations."""
+    """Iterations, or text such as "5 epochs", which `common.training.plan` converts to iterations."""
 
     def convert(value: Any) -> Any:
         if match := re.fullmatch(r"([0-9]*\.?[0-9]+) ?epochs?", str(value)):
@@ -98,7 +92,7 @@ def lengths(lowest: int) -> Kind:
 
 
 def words(values: str) -> Kind:
-    """One of some words, separated by commas."""
+    """One of several words, which `values` separates by commas."""
 
     def convert(value: Any) -> Any:
         _check(value in values.split(", "))
@@ -108,7 +102,7 @@ def words(values: str) -> Kind:
 
 
 def flags(*others: str) -> Kind:
-    """True, false, or one of some words; a command line passes all of them as text."""
+    """True, false, or one of `others`; a command line passes all of them as text."""
     known: dict[str, Any] = {"true": True, "false": False} | {word: word for word in others}
 
     def convert(value: Any) -> Any:
@@ -119,12 +113,12 @@ def flags(*others: str) -> Kind:
 
 
 def flag(name: str, value: Any, *others: str) -> Any:
-    """The value of an argument that is true, false, or one of some words; see `flags`."""
+    """Convert an argument that is true, false, or one of `others`; see `flags`."""
     return flags(*others).parse(name, value)
 
 
 def optional(value: Any) -> Any:
-    """None for null or none, which a command line passes as text because MONAI drops None there."""
+    """Convert null or none to None; a command line passes them as text because MONAI drops None."""
     return None if str(value).lower() in ("null", "none") else value
 
 
@@ -163,7 +157,7 @@ def _modalities(value: Any) -> list[str]:
 
 
 def _literal(value: Any) -> Any:
-    """A value that a command line may pass as Python text, such as a mapping."""
+    """Parse a value that a command line may pass as Python text, such as a mapping."""
     return ast.literal_eval(value) if isinstance(value, str) else value
 
 
@@ -182,7 +176,7 @@ def _convention(value: Any) -> str:
 
 
 def _three(kind: type, accepts: Callable[[Sequence[Any]], bool]) -> Callable[[Any], list[Any]]:
-    """Converts three numbers of a kind, int or float."""
+    """Converter for three numbers of a type, int or float."""
 
     def convert(value: Any) -> list[Any]:
         _check(len(_list(value)) == 3 and all(type(each) in (int, kind) for each in value) and accepts(value))
