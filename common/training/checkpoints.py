@@ -1,4 +1,4 @@
-"""Checkpoints and exact resume: the best network, and the states that a stopped run continues from, to the bit."""
+"""Checkpoints and exact resume: the best network, and states from which a stopped run continues bit for bit."""
 
 import math
 import signal
@@ -23,20 +23,9 @@ __all__ = ["BestModel", "RunStates"]
 
 
 class BestModel:
-    """Save `model.pt`, the network and what it was trained with, whenever validation is better than ever.
+    """Save `model.pt`, the network and its settings, whenever a validation improves on all earlier ones.
 
-    A validation before the first iteration does not count. The file is written completely or not at all, and never with
-    a network that holds NaN.
-
-    Args:
-        plan: of the training; its `ckpt_dir` gets the file, which keeps its settings.
-        network: the unwrapped network, so that no key begins with `module.`.
-        validator: the evaluator whose metric decides.
-        lower_is_better: whether a smaller metric is better.
-        metric: its name; None for the key metric.
-
-    Raises:
-        InputError: the network is not finite when it is saved.
+    A validation before the first iteration does not count. A network with NaN raises `InputError` instead.
     """
 
     def __init__(
@@ -59,11 +48,11 @@ class BestModel:
 
     @property
     def name(self) -> str:
-        """The name of the metric that decides."""
+        """The name of the metric that selects the checkpoint."""
         return self.metric or str(self.validator.state.key_metric_name)
 
     def save(self, trainer: Engine) -> None:
-        """Save the network if the last validation was better than ever."""
+        """Save the network if the last validation is the best so far."""
         name = self.name
         if name not in self.validator.state.metrics:
             known = ", ".join(self.validator.state.metrics)
@@ -89,26 +78,10 @@ class BestModel:
 
 
 class RunStates:
-    """Save `iteration-N.pt`, from which a run continues to the bit, and end the run in order after a signal.
+    """Save `iteration-N.pt`, from which a run continues bit for bit, and stop the run cleanly after a signal.
 
-    The file holds the objects' states, the trainer's counters and the random states of every rank; the last few files
-    are kept. Each is written completely or not at all, and never with a network that holds NaN.
-
-    After SIGTERM, SIGUSR1 or Ctrl-C to any of its processes the run finishes its iteration (or validation), saves, and
-    ends with status 75, on which a job script can requeue it. The processes that read data continue until then.
-
-    List it first: it resumes before other handlers start, and saves after all others of an epoch.
-
-    Args:
-        plan: of the training; its options `ckpt_dir`, `save_interval` (besides the last iteration of each epoch) and
-            `keep` decide which files there are, its `resumed_from` which one the run continues from.
-        objects: what has a state, the same on all ranks, by name; "network" is the unwrapped network.
-        steps: the trainer's data, which continue where the run stopped.
-        validator: the evaluator of the training.
-        local_objects: what has a state of its own on each rank, by name.
-
-    Raises:
-        InputError: the file to continue from holds another network; the network is not finite when it is saved.
+    After SIGTERM, SIGUSR1 or Ctrl-C to any process, the run finishes its iteration or validation, saves, and exits with
+    status 75. List it first: it resumes before other handlers start, and saves after all handlers of an epoch.
     """
 
     def __init__(
@@ -133,12 +106,12 @@ class RunStates:
 
     def _start(self, trainer: Engine) -> None:
         self._stop.watch(trainer, self.steps.dataloader, self.validator.data_loader)
-        self.plan.begin()  # again, where a federated client starts its trainer in each round
+        self.plan.begin()  # a federated client starts its trainer in each round
         if self.source:
             self.load(trainer, self.source)
         if not trainer.has_event_handler(self._save_or_end):
             trainer.add_event_handler(Events.COMPLETED, self.plan.end)
-            trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # now, so that they come last
+            trainer.add_event_handler(Events.ITERATION_COMPLETED, self._after_iteration)  # attached now to run last
             trainer.add_event_handler(Events.EPOCH_COMPLETED, self._save_or_end)
 
     def _after_iteration(self, trainer: Engine) -> None:
@@ -147,12 +120,12 @@ class RunStates:
             self._save_or_end(trainer, due=iteration % self.save_interval == 0)
 
     def _save_or_end(self, trainer: Engine, due: bool = True) -> None:
-        number = int(idist.all_reduce(self._stop.number, op="MAX"))  # one process may have the signal, or all
+        number = int(idist.all_reduce(self._stop.number, op="MAX"))  # one process may have received the signal, or all
         if not due and not number:
             return
         file = self.save(trainer)
         if number and trainer.state.iteration < trainer.state.epoch_length * trainer.state.max_epochs:
-            idist.barrier()  # a launcher may kill all processes when one has ended
+            idist.barrier()  # a launcher may kill all processes when the first exits
             if idist.get_rank() == 0:
                 name = signal.Signals(number).name
                 show(f"{name}: saved {file}; resume=true continues from it; status {PREEMPTED}")
@@ -162,7 +135,7 @@ class RunStates:
     def save(self, trainer: Engine) -> Path:
         """Save the state of this iteration; every process calls this."""
         file = self.folder / f"iteration-{trainer.state.iteration:07d}.pt"
-        shared = _states(self._shared(trainer))  # on all ranks: the record reduces what it has measured
+        shared = _states(self._shared(trainer))  # on all ranks: the record reduces its measurements
         ranks = _gather({"random": random_state()} | _states(self.local_objects))
         if idist.get_rank() == 0:
             _refuse_nan(self.objects["network"], file)
@@ -172,15 +145,11 @@ class RunStates:
         return file
 
     def load(self, trainer: Engine, file: Path) -> None:
-        """Continue from a file.
-
-        Raises:
-            InputError: it holds no run of this network, or one that is longer than this run.
-        """
+        """Continue from a file; raise `InputError` if it holds another network or a longer run."""
         content = load(file)
         try:
             ranks = self._set_state(trainer, content)
-        except Exception as error:  # what objects raise for a state that is not theirs
+        except Exception as error:  # raised by objects for a state that is not theirs
             raise InputError(f"{file}: cannot be resumed by a run of this network ({error!r:.80})") from error
         reached = trainer.state.iteration
         if reached > trainer.state.epoch_length * trainer.state.max_epochs:
@@ -192,14 +161,14 @@ class RunStates:
             show(f"resume: {file}, iteration {reached}")
 
     def _set_state(self, trainer: Engine, content: Mapping[str, Any]) -> int:
-        """Give all objects their states in a file; the number of processes that wrote it."""
+        """Restore all objects' states from a file; return the number of processes that wrote it."""
         max_epochs = trainer.state.max_epochs
         for name, item in self._shared(trainer).items():
-            length = getattr(item, "t_total", None)  # of a schedule: this run's, not the earlier run's
+            length = getattr(item, "t_total", None)  # a schedule's length is this run's, not the earlier run's
             item.load_state_dict(content[name])
             if length is not None and length != item.t_total:
                 item.t_total = length
-                item.last_epoch -= 1  # the next step has the rate of the new length
+                item.last_epoch -= 1  # the next step uses the new length's rate
                 item.step()
         trainer.state.max_epochs = max_epochs
         check_number("iteration", trainer.state.iteration, int, 0)
@@ -212,7 +181,7 @@ class RunStates:
         return {"trainer": trainer, **self.objects}
 
     def _set_local_state(self, trainer: Engine, state: Mapping[str, Any]) -> None:
-        set_random_state(state["random"])  # now, as it may be damaged, and once more after all that comes before
+        set_random_state(state["random"])  # now, as it may be damaged, and again after the code above
         next_iteration = Events.ITERATION_STARTED(once=trainer.state.iteration + 1)
         trainer.add_event_handler(next_iteration, lambda: set_random_state(state["random"]))
         for name, item in self.local_objects.items():

@@ -1,4 +1,4 @@
-"""The processes of a training: their group, ranks and devices."""
+"""The process group of a training, its ranks and devices."""
 
 import atexit
 import gc
@@ -18,7 +18,7 @@ from ..values import flag
 
 __all__ = ["Processes", "leave_process_group"]
 
-SEED_STEP = 100_000  # from the seed of one process to that of the next
+SEED_STEP = 100_000  # between the seeds of consecutive ranks
 
 
 class Processes:
@@ -27,14 +27,14 @@ class Processes:
     Without a GPU the group communicates by gloo.
 
     Args:
-        multi_gpu: whether the network is wrapped for several processes, as in `multi_gpu_train.yaml`.
-        patience: minutes that a process waits for the others before it takes one of them for dead.
+        multi_gpu: Whether the network is wrapped for several processes, as in `multi_gpu_train.yaml`.
+        patience: Minutes without a sign of the others after which a process gives up.
 
     Attributes:
-        rank: of this process, from 0.
-        count: how many there are.
-        is_main: whether this process logs and writes files.
-        device: where it trains: its own GPU, or the CPU.
+        rank: Rank of this process, from 0.
+        count: Number of processes.
+        is_main: Whether this process logs and writes files.
+        device: Device of this process: a GPU, or the CPU.
 
     Raises:
         InputError: torchrun has started several processes whose networks would not be synchronised, or `multi_gpu` is
@@ -60,10 +60,8 @@ class Processes:
         self.device = torch.device("cuda", number) if _has_gpu() else torch.device("cpu")
 
     def on_main(self, action: Callable[[], Any]) -> Any:
-        """Do something on the main process only; every process calls this, and gets what `action` returns.
-
-        Raises:
-            InputError: on all processes, what `action` raises.
+        """Run `action` on the main process only, and return its result, or raise its `InputError`, on all; every
+        process calls this.
         """
         found: list[Any] = [None]
         if self.is_main:
@@ -78,7 +76,7 @@ class Processes:
         return found[0]
 
     def seed(self, seed: int) -> int:
-        """A seed of this process's own, from that of the run."""
+        """The seed of this process, derived from the run's."""
         return seed + SEED_STEP * self.rank
 
     def device_ids(self, device: str | torch.device) -> list[torch.device] | None:
@@ -87,12 +85,8 @@ class Processes:
         return [device] if device.type == "cuda" else None
 
     def share(self, split: str, cases: Sequence[Any]) -> list[Any]:
-        """The part of a split that belongs to this process.
-
-        No case is in two parts, so that the processes together cache the split once.
-
-        Raises:
-            InputError: there are fewer cases than processes.
+        """The part of a split for this process; parts are disjoint, so that together the processes cache the split
+        once.
         """
         if len(cases) < self.count:
             expected = "expected at least one for each"
@@ -111,16 +105,16 @@ def _join_group(started: int, patience: float) -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook
     dist.init_process_group("nccl" if _has_gpu() else "gloo", timeout=timedelta(minutes=patience))
-    sys.excepthook = hook  # the group installs one of its own
+    sys.excepthook = hook  # the group installs its own handler
     atexit.register(leave_process_group)
-    idist.sync()  # Ignite has to meet the group on every rank before a handler that only rank 0 has
+    idist.sync()  # Ignite must join the group on every rank before a handler that only rank 0 has
 
 
 def leave_process_group() -> None:
     """End the distributed process group; for `atexit`.
 
-    gloo aborts in about half the runs where the group is destroyed while a DistributedDataParallel module is alive. At
-    exit the config that held it is gone, but for reference cycles, which are collected first.
+    gloo often aborts if the group is destroyed while a DistributedDataParallel module is alive. At exit only reference
+    cycles keep one, and they are collected first.
     """
     gc.collect()
     dist.destroy_process_group()

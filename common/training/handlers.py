@@ -1,4 +1,4 @@
-"""Handlers and metrics that MONAI and Ignite lack: progress, forecast of the cost, loss terms, scores, pictures."""
+"""Handlers and metrics that MONAI and Ignite lack: progress, cost forecast, loss terms, scores, pictures."""
 
 import math
 import shutil
@@ -33,20 +33,14 @@ __all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores"]
 
 
 class Forecast:
-    """Print what a training costs: steps, crops and disk before it starts, time and memory after its first steps.
+    """Print a training's cost: steps, crops and disk before it starts, time and memory after the first steps.
 
-    Also print the share of the time that it waits for data, in its first steps and in the end, and what helps.
-
-    Args:
-        plan: of the training.
-        network: trained by an optimiser that keeps two moments of each parameter, as AdamW does.
-
-    Raises:
-        ArgumentError: the disk of `ckpt_dir` has less space than the checkpoints need.
+    The data-wait share is printed too, early and at the end, with advice. Too little disk for the checkpoints raises
+    `ArgumentError`. The estimate assumes an optimiser with two moments per parameter, as AdamW.
     """
 
-    STEPS = 10  # timed, after a first one that also fills caches
-    PATIENCE = 0.1  # share of the time that a training may wait for data before it is told what helps
+    STEPS = 10  # steps that are timed, after a first one that also fills caches
+    PATIENCE = 0.1  # data-wait share above which advice is printed
 
     def __init__(self, plan: Plan, network: nn.Module) -> None:
         self.plan, self.network, self.folder = plan, network, Path(plan.options.ckpt_dir)
@@ -77,7 +71,7 @@ class Forecast:
             raise ArgumentError(f"ckpt_dir={self.folder}: {free:.2f} GiB free; expected {needed:.2f} GiB at least")
 
     def _disk(self) -> int:
-        """Bytes of model.pt and of the states, each while a new one is written beside the old."""
+        """Bytes of model.pt and of the states; each new file is written beside the old."""
         weights = sum(value.numel() * value.element_size() for value in self.network.state_dict().values())
         moments = 2 * sum(value.numel() * value.element_size() for value in self.network.parameters())
         return 2 * weights + (self.plan.options.keep + 1) * (weights + moments)
@@ -113,11 +107,7 @@ def _named_memory() -> dict[str, float]:
 
 
 class Progress:
-    """A progress bar over the whole run, in steps, with the time left and the latest loss.
-
-    Args:
-        name: what is shown before the bar.
-    """
+    """A progress bar over the whole run, in steps, with the time left and the latest loss."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -143,7 +133,7 @@ class Progress:
         )
 
     def _abandon(self, engine: Engine, error: Exception) -> None:
-        self._bar.close()  # so that the error's message starts on a line of its own
+        self._bar.close()  # so that the error's message starts on a new line
         raise error
 
     def _advance(self, engine: Engine) -> None:
@@ -152,14 +142,14 @@ class Progress:
 
 
 class Pictures:
-    """Draw what a validation or an evaluation saw, as PNG files and in TensorBoard.
+    """Draw the inputs and outputs of a validation or an evaluation, as PNG files and in TensorBoard.
 
-    A picture that cannot be drawn or written does not end the run; a line says why, for the first of them.
+    A failed picture does not end the run; one line explains the first failure.
 
     Args:
-        output_dir: gets the files in its folder `pictures`, the events in `tensorboard/pictures`.
-        draw: makes figures by file name from the engine's output and batch; see `common.inference.pictures`.
-        last_only: draw the last batch of a run only.
+        output_dir: Folder of `pictures`, for the files, and of `tensorboard/pictures`, for the events.
+        draw: Function from the engine's output and batch to figures by file name; see `common.inference.pictures`.
+        last_only: Whether only the last batch of a run is drawn.
     """
 
     def __init__(
@@ -176,13 +166,13 @@ class Pictures:
         self.writer = SummaryWriter(self.folder / "tensorboard" / "pictures")
         event = Events.EPOCH_COMPLETED if self.last_only else Events.ITERATION_COMPLETED
         engine.add_event_handler(event, self)
-        if not self.last_only:  # the folder may be moved when the run has ended
+        if not self.last_only:  # the folder may be moved after the run
             engine.add_event_handler(Events.COMPLETED, lambda: self.writer.close())
 
     def __call__(self, engine: Engine) -> None:
         try:
             self._draw(engine)
-        except Exception as error:  # a run is worth more than its pictures
+        except Exception as error:  # a failed picture must not end the run
             if not self._has_warned:
                 self._has_warned = True
                 show(f"warning: {self.folder / 'pictures'}: not drawn: {one_line(error)}", error=True)
@@ -199,15 +189,15 @@ class Pictures:
 class LossTerms(Metric):
     """The mean of each term of the self-supervised loss over the views of a run, and their sum.
 
-    A task may need several crops in a batch (`least_crops`); its mean is over such batches. `engine.state.metrics` gets
-    the total under the name that the metric is attached by, and the terms under their own names. Sums are reduced
-    across ranks.
+    A task may need several crops in a batch (`least_crops`); its mean is over the batches that have them.
+    `engine.state.metrics` gets the total under the name that the metric is attached by, and the terms under their own
+    names. Sums are reduced across ranks.
 
     Args:
-        loss: computes the terms.
+        loss: Loss that computes the terms.
 
     Raises:
-        InputError: no batch had as many crops as a task needs.
+        InputError: every batch had fewer crops than a task needs.
     """
 
     def __init__(self, loss: SSLLoss, device: str | torch.device = "cpu") -> None:
@@ -252,17 +242,17 @@ class RegionScores(Metric):
     the protocol's other figures as `region_metric`; the mean Dice over the cases whose reference has the region as
     `region_dice_present`, NaN if none has it, and their number as `region_n_present`. The means over the regions have
     the name that the metric is attached by, and `name_present`; a region that no case has is left out of the latter,
-    which is NaN if there is no other. DIFF-23
+    which is NaN if all are left out. DIFF-23
 
-    `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, from all processes: they may
-    have different numbers of cases, and a case that several have counts once.
+    `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, from all processes: their
+    numbers of cases may differ, and a case that several processes have counts once.
 
     Args:
-        convention: brats2021, brats2023 or atlas.
-        protocol: dice, atlas, isles or brats, or what `common.metrics.protocol` returns.
+        convention: Label convention: brats2021, brats2023 or atlas.
+        protocol: Scoring protocol: dice, atlas, isles, brats, or the result of `common.metrics.protocol`.
 
-    The engine's output is decollated: "pred" and "label", each [R, H, W, D] of 0 and 1, the label a MetaTensor
-    with an affine; its batch has "subject", the name of the case.
+    The engine's output is decollated: "pred" and "label", each [R, H, W, D] of 0 and 1, the label a MetaTensor with an
+    affine; its batch has "subject", the name of the case.
     """
 
     def __init__(self, convention: str, protocol: str | metrics.Protocol = "dice") -> None:
@@ -307,6 +297,6 @@ class RegionScores(Metric):
 
 
 def _mean(values: Iterable[float]) -> float:
-    """The mean, as a Python number; NaN of nothing."""
+    """The mean, as a Python number; NaN for no values."""
     numbers = list(values)
     return sum(numbers) / len(numbers) if numbers else math.nan

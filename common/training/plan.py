@@ -20,13 +20,9 @@ __all__ = ["Length", "Plan", "length"]
 
 
 class Length(NamedTuple):
-    """The length of a training, in optimiser steps and in epochs.
+    """The length of a training in optimiser steps (`iterations`, a multiple of `val_interval`) and in epochs.
 
-    Attributes:
-        iterations: optimiser steps of the training, a multiple of `val_interval`.
-        val_interval: optimiser steps from one validation to the next.
-        warmup_iterations: optimiser steps of the warm-up.
-        epochs: what `iterations` amount to; in an epoch each training case is read once on average.
+    In an epoch, each training case is read once on average.
     """
 
     iterations: int
@@ -36,18 +32,10 @@ class Length(NamedTuple):
 
 
 def length(options: Options, cases: int, cases_per_step: int) -> Length:
-    """The length of a training whose options give it in iterations or in epochs.
+    """The length of a training from options in iterations or epochs; `ArgumentError` if they do not fit together.
 
-    Epochs are rounded up: to a step, and the training to a whole number of intervals.
-
-    Args:
-        options: have `iterations`, `val_interval` and `warmup_iterations`, each a number or text such as "5 epochs".
-        cases: of the training split, over all processes.
-        cases_per_step: that an optimiser step reads, over all processes.
-
-    Raises:
-        ArgumentError: `iterations` is no multiple of the validation interval, in epochs less than it, or less than
-            `warmup_iterations`.
+    Epochs are rounded up: to whole steps, and the training to whole validation intervals. `cases` and `cases_per_step`
+    count over all processes.
 
     Example:
         >>> length(Options(iterations="600 epochs", val_interval="5 epochs", warmup_iterations=500), 555, 4)
@@ -82,21 +70,21 @@ class Plan:
     """Read a training's datalist, make its folders and find the state to resume, before anything else happens.
 
     Args:
-        bundle: its name.
-        processes: that train together.
-        options: of the config, checked.
-        components: what else the config declares, by name (`common.options.components`), for the record.
+        bundle: Name of the bundle.
+        processes: Processes that train together.
+        options: Checked options of the config.
+        components: Further declarations of the config by name (`common.options.components`), for the record.
 
     Attributes:
         data: `common.data.Datalist`.
-        accumulation_steps: batches of an optimiser step on each process.
-        global_batch_size: crops of an optimiser step, over all processes.
-        crops_per_volume: crops of each volume that is read.
-        volumes_per_batch: that a process reads for a batch.
-        training_cases: of the training split, over all processes.
-        length: of the training; see `length`.
-        settings: what the checkpoint and run.json keep.
-        resumed_from: the state that the run continues from, if any.
+        accumulation_steps: Batches of an optimiser step on each process.
+        global_batch_size: Crops of an optimiser step, over all processes.
+        crops_per_volume: Crops from each volume that is read.
+        volumes_per_batch: Volumes that a process reads for a batch.
+        training_cases: Size of the training split, over all processes.
+        length: Length of the training; see `length`.
+        settings: Settings that the checkpoint and run.json keep.
+        resumed_from: State file from which the run continues; None for a new run.
 
     Raises:
         InputError: the datalist or the length is invalid, a folder cannot be written to, another process writes to it,
@@ -132,23 +120,19 @@ class Plan:
         self.resumed_from = processes.on_main(lambda: resumable(options.ckpt_dir, options.resume, self.settings))
 
     def begin(self) -> None:
-        """Make the run's folders and keep other runs out of them, from the main process; every process calls this.
-
-        Raises:
-            ArgumentError: on all processes, if a folder cannot be written to, or another run writes to it.
+        """Make the run's folders and claim them on the main process; every process calls this, and all raise its
+        errors.
         """
         self.processes.on_main(self.options.make_folders)
 
     def end(self) -> None:
-        """Let other runs write to the folders, as this one has ended."""
+        """Release the folders after the run."""
         self.options.release_folders()
 
     def measure(self) -> None:
-        """Measure how some of the training's scans were prepared, for the record, and print it.
+        """Measure and print, for the record, how a few training scans were prepared.
 
-        Raises:
-            InputError: a scan cannot be read, or they are prepared otherwise than those of the pretrained network, in
-                more than the options accept.
+        If they differ from the pretrained network's scans more than the options accept, `InputError` is raised.
         """
         options = self.options
         cases = self.data.load("training", options.modalities, must_exist=False, missing=self._missing)
@@ -171,16 +155,12 @@ class Plan:
                 show(f"missing: {names} in {count} training subjects; zeros take their place")
 
     def cases(self, split: str) -> list[dict[str, Any]]:
-        """The share of a split that belongs to this process, with labels if the bundle has a label convention.
-
-        Raises:
-            InputError: see `common.data.Datalist.load` and `common.training.Processes.share`.
-        """
+        """The share of a split for this process, with labels if the bundle has a label convention."""
         convention = getattr(self.options, "label_convention", None)
         loaded = self.data.load(split, self.options.modalities, convention, missing=self._missing)
         return self.processes.share(split, loaded)
 
     @property
     def _missing(self) -> tuple[str, ...] | None:
-        """The modalities to take for missing besides those that subjects lack; None, for SSL, which needs every one."""
+        """Modalities to treat as missing in every subject; None for SSL, which needs all modalities."""
         return () if hasattr(self.options, "modality_dropout") else None

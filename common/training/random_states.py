@@ -21,7 +21,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Set all generators to what `random_state` returned."""
+    """Restore all generators from `random_state`'s result."""
     numpy = state["numpy"]
     key = numpy["state"]["key"].numpy().astype(np.uint32)
     random.setstate(state["python"])

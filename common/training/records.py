@@ -1,4 +1,4 @@
-"""The record of a run, `run.json`: its command, settings, versions, time, memory and measurements; and its sinks."""
+"""The record of a run, `run.json` (command, settings, versions, time, memory, measurements), and its sinks."""
 
 import math
 import subprocess
@@ -25,13 +25,7 @@ __all__ = ["EvaluationRecord", "RunRecord", "Sink", "TrainingRecord", "peak_memo
 
 
 class RunRecord:
-    """Write `run.json`: the command, settings, versions, time and peak memory of a run; the base of two records.
-
-    Args:
-        output_dir: folder of `run.json`, which rank 0 writes.
-        settings: what the run was started with, by name.
-        workflow: train or evaluate.
-    """
+    """Write `run.json` on rank 0: command, settings, versions, time and peak memory; the base class of two records."""
 
     def __init__(self, output_dir: str, settings: Mapping[str, Any], workflow: str) -> None:
         self.folder = Path(output_dir)
@@ -49,7 +43,7 @@ class RunRecord:
             "config": dict(settings),
         }
         self._is_new = True
-        self._before = 0.0  # seconds, of the runs that this one resumes
+        self._before = 0.0  # seconds of the earlier runs that this run resumes
         self._start = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
@@ -58,7 +52,7 @@ class RunRecord:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def write(self) -> None:
-        """Write the record as it stands; every process calls this, because the highest peak memory counts."""
+        """Write the current record; every process calls this, because the highest peak memory counts."""
         self.content["seconds"] = round(self._before + time.monotonic() - self._start, 1)
         self.content |= {name: idist.all_reduce(value, op="MAX") for name, value in peak_memory().items()}
         self.content["pictures"] = sorted(str(p.relative_to(self.folder)) for p in self.folder.glob("pictures/*.png"))
@@ -69,7 +63,7 @@ class RunRecord:
             write_json(self.folder / "run.json", self.content)
 
     def points(self) -> list[tuple[str, int, dict[str, Any]]]:
-        """What a training has measured so far, as `Sink.add` takes it, in the order of its iterations."""
+        """A training's measurements so far, as arguments of `Sink.add`, in the order of iterations."""
         found = []
         for section, kind in (("train", "loss"), ("validation", "metrics")):
             measured = self.content.get(section, {"iteration": []})
@@ -83,14 +77,14 @@ class RunRecord:
 
 
 def _command() -> str:
-    """The command line of this process, as one would type it."""
+    """The command line of this process, quoted for a shell."""
     module = getattr(sys.modules["__main__"], "__spec__", None)
     program = sys.argv[:1] if module is None else ["-m", module.name.removesuffix(".__main__")]
     return command_line(["python", *program, *sys.argv[1:]])
 
 
 def _git_commit() -> str | None:
-    """The commit of the checkout that tracks this file, with `-dirty` if the checkout has changes."""
+    """The commit of the checkout that tracks this file, with `-dirty` for uncommitted changes."""
     file = Path(__file__).resolve()
 
     def git(*arguments: str) -> str:
@@ -105,7 +99,7 @@ def _git_commit() -> str | None:
 
 
 def peak_memory() -> dict[str, float]:
-    """Peak memory in GiB of this process, and of its GPU where it uses one."""
+    """Peak memory of this process, and of its GPU if it uses one, in GiB."""
     peak = {"peak_memory_gib": peak_resident()}
     if torch.cuda.is_available():
         peak["peak_gpu_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
@@ -113,38 +107,25 @@ def peak_memory() -> dict[str, float]:
 
 
 class Sink:
-    """Takes what a training measures, as soon as it is in the record: a picture, a server; the base class.
-
-    Sinks are called on the main process only.
-    """
+    """Base class: receives each measurement of a training once it is recorded, on the main process only."""
 
     def begin(self, record: RunRecord, engine: Engine) -> None:
-        """Start with a run; its record may have points of the runs that it continues."""
+        """Start with a run; its record may hold points of the runs that it continues."""
 
     def add(self, section: str, iteration: int, values: Mapping[str, Any]) -> None:
-        """Take a point.
-
-        Args:
-            section: train (terms of the loss, and learning_rate), validation (metrics), or "", for other runs' metrics.
-            iteration: of the trainer.
-            values: by name; None is a value that was not finite.
+        """Take a point; `section` is train, validation, or "" for the metrics of other runs. None is a value that was
+        not finite.
         """
 
     def end(self, engine: Engine) -> None:
-        """Finish: the run has ended well, and its record is complete."""
+        """Finish, after the run has ended without an error and its record is complete."""
 
 
 class TrainingRecord(RunRecord):
-    """The record of a training, which adds the weights report, the losses and the metrics of each validation.
+    """The record of a training; adds the weights report, the losses and the metrics of each validation.
 
-    Losses are means over stretches of the training and over all processes: about a thousand equal stretches, and one
-    up to each validation and each saved state. The weights report is printed when the training starts.
-
-    Args:
-        plan: of the training; its `output_dir` gets the file, which keeps its settings.
-        validator: its metrics are recorded with the trainer's iteration.
-        report: how the pretrained weights fitted the network.
-        sinks: get each point of the losses and metrics, too.
+    Losses are means over all processes and over stretches of iterations: about a thousand equal stretches, also ended
+    by each validation and saved state.
     """
 
     POINTS = 1000
@@ -188,7 +169,7 @@ class TrainingRecord(RunRecord):
             self._end_stretch()
 
     def _end_stretch(self) -> None:
-        """Record the mean of all processes since the last stretch; every process calls this."""
+        """Record the mean over all processes since the last stretch; every process calls this."""
         if self._steps:
             share = self._steps * idist.get_world_size()
             means = {name: round(idist.all_reduce(value).item() / share, 6) for name, value in self._sums.items()}
@@ -211,7 +192,7 @@ class TrainingRecord(RunRecord):
             sink.add(section, iteration, {**values, **rate})
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run continues with; this ends a stretch of the losses, so every process calls it."""
+        """The state for a resumed run; this ends a stretch of the losses, so every process calls it."""
         self._end_stretch()
         return {name: self.content[name] for name in ("started", "weights", "train", "validation")} | {
             "seconds": self._before + time.monotonic() - self._start
@@ -231,7 +212,8 @@ class EvaluationRecord(RunRecord):
     it), `n_present` their number. DIFF-23
 
     Args:
-        output_dir, settings: as for `RunRecord`.
+        output_dir: Folder of `run.json`, which rank 0 writes.
+        settings: Settings of the run by name.
 
     The evaluator's key metric must be a `common.training.RegionScores`.
     """

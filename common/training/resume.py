@@ -1,4 +1,4 @@
-"""Which state a run continues from, and whether its options allow that."""
+"""Choose the state that a run continues from, and check that its options allow it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -14,20 +14,14 @@ __all__ = ["resumable", "saved_states"]
 RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable} | {
     "epochs",
     "dataset",
-}  # what iterations amount to; "subjects" decides
+}  # derived from iterations; "subjects" decides
 
 
 def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, Any] | None = None) -> Path | None:
-    """The file that a run continues from; None where it starts.
+    """The file from which a run continues; None for a new run.
 
-    Args:
-        save_dir: folder where runs leave their `model.pt` and `iteration-N.pt`.
-        resume: True, False, or "auto": continue if there is an `iteration-N.pt`, from the last one that is whole.
-        settings: of the run; those that affect the result must match the file.
-
-    Raises:
-        InputError: True, but there is nothing to continue from; False, but files of an earlier run are there; the file
-            cannot be read, or has other settings.
+    With True a file must exist; with False none may; "auto" takes the last whole `iteration-N.pt`, if any. Settings
+    that affect the result must match the file's.
     """
     folder = Path(save_dir)
     saved = saved_states(folder)
@@ -52,14 +46,9 @@ def saved_states(folder: Path) -> list[Path]:
 
 
 def _last_whole(saved: Sequence[Path], goes_back: bool) -> tuple[Path, Any]:
-    """The last file that can be read, and the settings in it; names those after it that cannot.
+    """The last readable file and its settings; prints the names of damaged files after it.
 
-    Args:
-        saved: at least one file, oldest first.
-        goes_back: whether it may be another than the last one.
-
-    Raises:
-        InputError: there is none; where there is one before, the message says so.
+    Only the last file is tried unless `goes_back`.
     """
     try:
         return saved[-1], load(saved[-1]).get("metadata")
@@ -73,7 +62,7 @@ def _last_whole(saved: Sequence[Path], goes_back: bool) -> tuple[Path, Any]:
 
 
 def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
-    """Refuse settings that differ, but for those of length, speed and the place of the data."""
+    """Refuse settings that differ, except those for length, speed and the data's location."""
     if not isinstance(before, Mapping):
         raise InputError(f"{file}: does not say its settings; expected a state that a run has left")
     if before.get("subjects") != now.get("subjects"):
@@ -84,14 +73,14 @@ def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
     for name in sorted(names):
         if before[name] != now[name]:
             raise ArgumentError(f"{name}={now[name]}: the run to resume has {before[name]}; expected the same")
-    _check_components(before.get("components"), now.get("components", {}))  # last: the options' values are in them
+    _check_components(before.get("components"), now.get("components", {}))  # last: they contain the options' values
 
 
 def _check_components(before: Any, now: Mapping[str, Any]) -> None:
-    """Refuse another loss, optimiser, schedule or transform."""
+    """Refuse a changed loss, optimiser, schedule or transform."""
     known = dict(before) if isinstance(before, Mapping) else {}
     if "tasks" in now and "tasks" not in known:
-        known.pop("loss", None)  # of a version whose loss held the settings of its tasks; options have most of them
+        known.pop("loss", None)  # an old version kept its tasks' settings in the loss; most are options now
     for name in sorted(now.keys() & known.keys()):
         if known[name] != now[name]:
             raise InputError(f"resume: {name} is {now[name]}; the run to resume has {known[name]}; expected the same")

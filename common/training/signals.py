@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop: its own process defers them, the processes that read data ignore them."""
+"""Signals that ask a training to stop: its main process defers them, its data workers ignore them."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PREEMPTED", "StopRequest", "end_before_the_first_step", "give_signals_back"]
 
-PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h, try again
+PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # SLURM and others send them before they kill; Ctrl-C
 
 
@@ -23,13 +23,9 @@ _BEFORE: dict[int, Any] = {}  # handlers in force before those of `end_before_th
 
 
 def end_before_the_first_step(is_main: bool = True) -> None:
-    """Let SIGTERM and SIGUSR1 end this process with a line and the status 75, until a `StopRequest` watches the run.
+    """Let SIGTERM and SIGUSR1 exit with a line and status 75 until a `StopRequest` watches the run.
 
-    There is nothing to save while a run loads data and fills its caches. Only the main thread can have signals handled;
-    in another one nothing happens.
-
-    Args:
-        is_main: whether this process says so.
+    Before the first step there is nothing to save. Does nothing outside the main thread; only the main process prints.
     """
 
     def end(number: int, _: FrameType | None) -> None:
@@ -51,19 +47,16 @@ def give_signals_back() -> None:
 
 
 class StopRequest:
-    """Remember a signal until the training has finished its iteration or validation.
+    """Remember a signal's `number` (0: none) until the training has finished its iteration or validation.
 
     A second Ctrl-C ends the process at once.
-
-    Attributes:
-        number: of the signal; 0 while there was none.
     """
 
     def __init__(self) -> None:
         self.number = 0
 
     def watch(self, trainer: "Engine", *loaders: Any) -> None:
-        """Defer signals while `trainer` runs, and let the workers of the DataLoaders outlive them."""
+        """Defer signals while `trainer` runs, and keep the workers of the DataLoaders alive."""
         from ignite.engine import Events  # here, as a study's commands need only the status
 
         give_signals_back()
@@ -80,9 +73,9 @@ class StopRequest:
 
 
 def _start_worker(before: Callable[[int], None] | None, number: int) -> None:
-    """Start a DataLoader's worker, which obeys SIGTERM only from the process that it reads for.
+    """Start a DataLoader's worker, which obeys SIGTERM only from its parent.
 
-    SLURM signals every process of a run, and a run that has lost its workers cannot finish its iteration.
+    SLURM signals every process of a run, and without workers a run cannot finish its iteration.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     Thread(target=_end_with_parent, daemon=True).start()

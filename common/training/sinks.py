@@ -1,4 +1,4 @@
-"""The sinks of a training's record on this machine: TensorBoard, progress.png, a warning, the last lines it prints."""
+"""Local sinks of a training's record: TensorBoard, progress.png, a warning, and the last lines printed."""
 
 import math
 import time
@@ -23,11 +23,7 @@ __all__ = ["BestValidation", "Curves", "Ending", "TensorBoard", "UnlearningWarni
 
 
 class TensorBoard(Sink):
-    """Write `tensorboard/train` and `tensorboard/validation`, whose curves of a name share a chart.
-
-    Args:
-        output_dir: folder of `tensorboard`.
-    """
+    """Write `tensorboard/train` and `tensorboard/validation`; curves with the same name share a chart."""
 
     def __init__(self, output_dir: str | Path) -> None:
         self.folder = Path(output_dir) / "tensorboard"
@@ -46,19 +42,14 @@ class TensorBoard(Sink):
 
 
 class Curves(Sink):
-    """Draw `progress.png` from the record after each validation, and when the training has ended.
+    """Draw `progress.png` after each validation and at the end: loss terms left, other validation metrics right.
 
-    The left panel has the terms of the loss, also as the validation measured them; the right one, where there is one,
-    the other metrics of the validation, means over all cases. A resumed training draws the curves of all its runs.
-    While it runs, drawing takes at most 1 % of the time. A picture that cannot be drawn does not end the run.
-
-    Args:
-        output_dir: folder of `progress.png`.
-        best: has the name and the best value of the metric that chooses the checkpoint.
+    A resumed training draws the curves of all its runs. Drawing takes at most 1 % of the time, and a failed picture
+    does not end the run.
     """
 
-    SHARE = 0.01  # of the time, for drawing
-    MOST = 10  # lines of a panel, each in a colour of its own
+    SHARE = 0.01  # largest share of the time for drawing
+    MOST = 10  # lines of a panel, each in its own colour
 
     def __init__(self, output_dir: str | Path, best: BestModel) -> None:
         self.file, self.best = Path(output_dir) / "progress.png", best
@@ -83,13 +74,13 @@ class Curves(Sink):
             figure = self.draw()
             with atomic_write(self.file) as path:
                 figure.savefig(path, dpi=100, format="png")
-        except Exception as error:  # a run is worth more than its picture
+        except Exception as error:  # a failed picture must not end the run
             if not self._has_warned:
                 self._has_warned = True
                 show(f"warning: {self.file}: not drawn: {one_line(error)}", error=True)
 
     def draw(self) -> Figure:
-        """The figure of what has been recorded so far."""
+        """The figure of all points so far."""
         train, validation = self.content["train"], self.content["validation"]
         losses = {name: values for name, values in validation["metrics"].items() if name in train["loss"]}
         others = {
@@ -122,7 +113,7 @@ class Curves(Sink):
 
 
 def _plot(axes: Axes, iterations: Sequence[int], curves: Mapping[str, Sequence[Any]], line: str, prefix: str) -> None:
-    """Plot the first curves, each name in the same colour in every call; None and NaN leave a gap."""
+    """Plot the first curves, with the same colour for a name in every call; None and NaN leave a gap."""
     for place, (name, values) in enumerate(list(curves.items())[: Curves.MOST]):
         numbers = np.array([math.nan if value is None else value for value in values], dtype=float)
         marker = "." if len(numbers) < 50 else ""
@@ -130,13 +121,10 @@ def _plot(axes: Axes, iterations: Sequence[int], curves: Mapping[str, Sequence[A
 
 
 class UnlearningWarning(Sink):
-    """Warn once if the held-out loss, after the warm-up, is above that of the pretrained weights, or not finite.
+    """Warn once if the held-out loss after the warm-up is not finite, or above that of the pretrained weights.
 
-    The learning rate is then so high that the training destroys what the stage before has learnt. The validation before
-    the first iteration measures the pretrained weights.
-
-    Args:
-        plan: of the training.
+    The learning rate is then too high and destroys the pretraining. The validation before the first iteration measures
+    the pretrained weights.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -158,7 +146,7 @@ class UnlearningWarning(Sink):
         if first is None:
             return
         worse = [step for step, loss in losses.items() if step >= self.warmup and (loss is None or loss > first)]
-        if worse[:1] != [iteration]:  # a resumed run knows from its record that it has warned before
+        if worse[:1] != [iteration]:  # a resumed run's record shows whether it has warned before
             return
         risen = [
             f"{name} {curve[0]:.4f} -> {'not finite' if now is None else f'{now:.4f}'}"
@@ -172,12 +160,7 @@ class UnlearningWarning(Sink):
 
 
 class Ending(Sink):
-    """Print a run's figures and where its results are, when it has ended without an error.
-
-    Args:
-        source: has `figures`, which gives the lines to print from the engine; if there are none, nothing is printed.
-        results: files and folders by name; those that do not exist are left out.
-    """
+    """After a run without an error, print its `figures` and existing `results`; nothing without figures."""
 
     def __init__(self, source: Any, results: Mapping[str, str | Path]) -> None:
         self.source, self.results = source, results
@@ -192,16 +175,11 @@ class Ending(Sink):
 class BestValidation(Ending):
     """Print the best validation of a training and its iteration, and where the results are.
 
-    A loss that is not clearly below what guessing gives gets a warning: a head whose output is the same for all inputs
-    (a collapse) is easily taken for one that has nearly converged.
-
-    Args:
-        best: saves the network of the best validation.
-        results: as for `Ending`.
-        chance: what guessing gives, by metric, lower being better; see `common.ssl.SSLLoss.chance`.
+    A loss close to chance (`common.ssl.SSLLoss.chance`) gets a warning: a collapsed head, with constant output, is
+    easily mistaken for one that has nearly converged.
     """
 
-    NEAR_CHANCE = 0.95  # of what guessing gives
+    NEAR_CHANCE = 0.95  # share of the chance level
 
     def __init__(
         self, best: BestModel, results: Mapping[str, str | Path], chance: Mapping[str, float] | None = None

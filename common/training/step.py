@@ -1,7 +1,7 @@
 """One optimiser step: precision, accumulated batches, clipped gradients, and a stop when the loss is not finite.
 
-MONAI's iteration counts batches instead of optimiser steps, so schedules, checkpoints and curves would have to know
-about accumulation; it synchronises the processes at every batch; and its mixed precision works on CUDA only.
+MONAI's iteration counts batches instead of optimiser steps, synchronises processes at every batch, and has mixed
+precision on CUDA only.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,8 +28,8 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
     """The data type that a network computes in.
 
     Args:
-        amp: False (float32), "bf16", "fp16", or True: bf16, but fp16 on a GPU without bf16.
-        device: where the network runs; fp16 needs a GPU.
+        amp: Precision: False (float32), "bf16", "fp16", or True: bf16, but fp16 on a GPU without bf16.
+        device: Device of the network; fp16 needs a GPU.
 
     Raises:
         ArgumentError: `amp` is none of these, or the device does not support it.
@@ -47,15 +47,9 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
 
 
 def accumulation_steps(global_batch_size: int | None, batch_size: int, processes: int) -> int:
-    """The number of batches that each process accumulates for one optimiser step.
+    """The number of batches that each process accumulates for one optimiser step; None gives 1.
 
-    Args:
-        global_batch_size: samples of a step over all processes; None takes one batch of each.
-        batch_size: samples of a batch.
-        processes: number that train together.
-
-    Raises:
-        ArgumentError: `global_batch_size` is not a multiple of the samples that the processes take at a time.
+    `global_batch_size` counts samples over all processes; it must be a multiple of a batch of each.
 
     Example:
         >>> accumulation_steps(128, batch_size=2, processes=8)
@@ -81,8 +75,8 @@ class Step:
     whose "total" is minimised.
 
     Args:
-        dtype: float32, bfloat16, or float16 with a scaled loss; see `precision`.
-        max_grad_norm: gradients are clipped to this L2 norm; None leaves them.
+        dtype: Data type of the network: float32, bfloat16, or float16 with a scaled loss; see `precision`.
+        max_grad_norm: Largest L2 norm of the gradients, which are clipped; None for no limit.
 
     Raises:
         InputError: a loss or a gradient is not finite; the network is as it was before the step. All processes that
@@ -122,7 +116,7 @@ class Step:
         return self._scaler.state_dict() if self._scaler else self._scaler_state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue with the scale of the run that is resumed."""
+        """Restore the scale from the resumed run."""
         self._scaler, self._scaler_state = None, dict(state)
 
     def _scaler_on(self, device: torch.device) -> torch.amp.GradScaler:
@@ -145,7 +139,7 @@ class Step:
     def _check_finite(
         self, trainer: SupervisedTrainer, losses: torch.Tensor, norm: torch.Tensor, subjects: list[list[str]]
     ) -> None:
-        """Checked once a step, because each check waits for the device."""
+        """Check losses and gradients once a step, because each check waits for the device."""
         sound = [*losses.isfinite(), norm.isfinite() if self.dtype != torch.float16 else torch.ones_like(norm)]
         *finite, is_finite_norm = torch.stack(sound).tolist()
         if all(finite) and is_finite_norm:
@@ -160,11 +154,10 @@ class Step:
 
 
 class ShallowConvolutionsInFloat32(TorchFunctionMode):
-    """Under CPU autocast, compute a 3D convolution in float32 where its input is less deep than its kernel.
+    """Under CPU autocast, compute a 3D convolution in float32 if its input is less deep than its kernel.
 
-    oneDNN's bfloat16 kernel for AVX-512 reads one slice past such an input when it computes the weights' gradient,
-    which is then wrong or NaN, depending on that memory (oneDNN 3.12, in PyTorch 2.13). Patches of 64 voxels are
-    affected at the bottleneck, which is 2 voxels deep; patches of 96 are not.
+    oneDNN's bfloat16 kernel for AVX-512 (oneDNN 3.12, in PyTorch 2.13) reads a slice past the input for the weights'
+    gradient, which is then wrong or NaN. This affects patches of 64 voxels, 2 voxels deep at the bottleneck.
     """
 
     def __torch_function__(
@@ -177,10 +170,10 @@ class ShallowConvolutionsInFloat32(TorchFunctionMode):
 
 
 def _exchange(network: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
-    """The context of a backward pass after which the processes exchange gradients, or do not."""
+    """The context of a backward pass, with or without the exchange of gradients between processes."""
     return nullcontext() if wanted or not hasattr(network, "no_sync") else network.no_sync()
 
 
 def _plain(data: Any) -> Any:
-    """A MetaTensor without its metadata, which would slow down every operation of a network."""
+    """A MetaTensor without its metadata, which slows down every operation of a network."""
     return data.as_tensor() if isinstance(data, MetaTensor) else data

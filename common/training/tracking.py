@@ -1,4 +1,4 @@
-"""The sinks of a run's record on a server: MLflow, by MONAI's option `--tracking mlflow`, and Weights & Biases."""
+"""Sinks of a run's record on a server: MLflow (MONAI's option `--tracking mlflow`), and Weights & Biases."""
 
 import atexit
 import re
@@ -17,29 +17,20 @@ from .records import RunRecord, Sink
 
 __all__ = ["MLflow", "WandB"]
 
-MOST_PARAMETERS, LONGEST = 100, 6000  # that MLflow takes at a time; characters of a value
+MOST_PARAMETERS, LONGEST = 100, 6000  # parameters in one request to MLflow; characters of a value
 
 
 class MLflow(Sink):
     """Log a run's settings, losses, metrics and files with the client of MONAI's `MLFlowHandler`.
 
-    The handler by itself, which `--tracking mlflow` adds to a config, logs one loss, writes to the runs of others that
-    take place at the same time, and uploads files that are not complete; so it is not attached.
-
-    A training that is resumed continues its run; a setting that has changed is then a tag, `resumed.NAME`. A server
-    that cannot be reached ends a run before its first step; later a line says so, and the run goes on without it.
-
-    Args:
-        handler: of MONAI, with the server and the names of experiment and run.
-        files: uploaded in the end, those that exist.
-
-    Raises:
-        InputError: MLflow cannot begin the run.
+    The handler, which `--tracking mlflow` adds to a config, is not attached: it logs one loss, writes to concurrent
+    runs, and uploads incomplete files. An unreachable server ends a run before its first step; later, tracking stops
+    with a line.
     """
 
     def __init__(self, handler: MLFlowHandler, files: Sequence[str | Path]) -> None:
         self.handler, self.files = handler, files
-        self._run = ""  # its id, while it is tracked
+        self._run = ""  # the run's id, while it is tracked
         atexit.register(self._abandon)
 
     def begin(self, record: RunRecord, engine: Engine) -> None:
@@ -52,11 +43,11 @@ class MLflow(Sink):
             self._run = handler.cur_run.info.run_id
             handler.client.update_run(self._run, status="RUNNING")
             self._log_settings({**content["config"], **weights})
-        except Exception as error:  # of MLflow, of its database or of the network
+        except Exception as error:  # raised by MLflow, its database or the network
             raise InputError(f"tracking of run {handler.run_name}: {one_line(error)}") from error
 
     def _log_settings(self, settings: Mapping[str, Any]) -> None:
-        """Log the settings as parameters, which MLflow never changes, and those that a resumed run changed as tags."""
+        """Log the settings as parameters, which MLflow never changes, and settings changed by a resumed run as tags."""
         entities, _ = optional_import("mlflow.entities")
         client = self.handler.client
         known = client.get_run(self._run).data.params
@@ -78,7 +69,7 @@ class MLflow(Sink):
         self._try("log_batch", metrics=metrics)
 
     def end(self, engine: Engine) -> None:
-        """Upload the files, MONAI's config of the run among them, and end the run."""
+        """Upload the files and MONAI's config of the run, and end the run."""
         for file in (*self.handler.artifacts, *self.files):
             if file and Path(file).exists():
                 self._try("log_artifact", file)
@@ -86,35 +77,35 @@ class MLflow(Sink):
         self._run = ""
 
     def _abandon(self) -> None:
-        """End the run of a process that ends without having finished."""
-        has_failed = getattr(sys, "last_value", None) is not None  # an exception, no signal
+        """End the tracked run of a process that exits without finishing."""
+        has_failed = getattr(sys, "last_value", None) is not None  # an exception, not a signal
         self._try("set_terminated", "FAILED" if has_failed else "KILLED")
         self._run = ""
 
     def _try(self, action: str, *arguments: Any, **options: Any) -> None:
-        """Let MLflow's client do something with the run; if it cannot, the run is no longer tracked."""
+        """Call MLflow's client; if the call fails, tracking stops."""
         if not self._run:
             return
         try:
             getattr(self.handler.client, action)(self._run, *arguments, **options)
-        except Exception as error:  # a run is worth more than its tracking
+        except Exception as error:  # failed tracking must not end the run
             show(f"warning: no longer tracked by MLflow: {one_line(error)}", error=True)
             self._run = ""
 
 
 def _allowed(name: str) -> str:
-    """A metric's name in the characters that MLflow allows; a region's may have others."""
+    """A metric's name in the characters that MLflow allows; a region's name may have others."""
     return re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)
 
 
 class WandB(Sink):
     """Send a training's settings, losses and metrics to Weights & Biases, and nothing that names folders or hosts.
 
-    A training that is resumed becomes a new run, with the points of the runs that it continues.
+    A resumed training becomes a new W&B run that includes the points of the earlier runs.
 
     Args:
-        project: of W&B.
-        options: further arguments of `wandb.init`.
+        project: W&B project.
+        options: Further arguments of `wandb.init`.
 
     Raises:
         InputError: wandb is not installed.
@@ -137,11 +128,11 @@ class WandB(Sink):
             raise InputError("wandb.yaml: no module wandb; expected it in this environment: pip install wandb")
 
     def begin(self, record: RunRecord, engine: Engine) -> None:
-        """Begin a run, which has failed unless it reaches its end, and send what there is."""
+        """Begin a run, which counts as failed unless it reaches its end, and send the points so far."""
         content = record.content
         settings = {name: value for name, value in content["config"].items() if name != "datalist"}
         name = f"{content['bundle']} {content['started']}"
-        hook = sys.excepthook  # W&B's prints a traceback of bad input
+        hook = sys.excepthook  # W&B's hook prints a traceback for bad input
         given = self.options | {"settings": self.PRIVATE | self.options.get("settings", {})}
         self._run = self._wandb.init(**({"name": name, "dir": record.folder, "config": settings} | given))
         sys.excepthook = hook

@@ -1,4 +1,4 @@
-"""What every training, and every evaluation or inference, of the bundles does besides its config's own steps."""
+"""The checks and handlers that all trainings, evaluations and inferences of the bundles share."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -29,15 +29,15 @@ def check(plan: Plan, network: nn.Module, cases: Sequence[Sequence[Mapping[str, 
     """Check the scans of a training before its first step; compile the network if asked.
 
     Args:
-        plan: of the training.
-        network: on its device, with its initial weights.
-        cases: of training and validation, on this process.
-        weights_report: makes sure that the weights are in place before anything else draws random numbers or copies
-            the network to other processes.
+        plan: Plan of the training.
+        network: Network on its device, with its initial weights.
+        cases: Cases of training and validation on this process.
+        weights_report: Report of the loaded weights; as an argument it ensures that they are loaded before random
+            numbers are drawn or the network is copied to other processes.
 
     Raises:
-        InputError: a file is unreadable or too large, or the scans are prepared otherwise than those of the pretrained
-            network.
+        InputError: a file is unreadable or too large, or the scans' preparation differs from the pretrained network's
+            training data.
     """
     check_headers([case for split in cases for case in split], plan.options.largest_volume)
     plan.measure()
@@ -62,22 +62,22 @@ def training_handlers(
     """The handlers of a training: states to resume from, schedule, validation, `model.pt`, `run.json` and its sinks.
 
     Args:
-        plan: of the training.
-        network: without the wrapper of several processes.
-        optimizer: of the training.
-        lr_scheduler: its schedule, by iterations.
-        step: its `iteration_update`.
-        steps: its data.
-        validator: its evaluator, which runs after each epoch.
-        weights_report: how the pretrained weights fitted the network.
-        handlers: more of them, and more sinks; an `MLFlowHandler` becomes a sink.
-        views: of a self-supervised training, which validates before its first step, too.
-        best_metric: of a self-supervised training: the held-out loss that chooses `model.pt`; None for the validator's
-            key metric, a score.
-        loss: of a self-supervised training, whose chance level the end is compared with.
+        plan: Plan of the training.
+        network: Network without the wrapper for several processes.
+        optimizer: Optimiser of the training.
+        lr_scheduler: Learning-rate schedule, stepped once an iteration.
+        step: The trainer's `iteration_update`.
+        steps: Data of the training.
+        validator: Evaluator, which runs after each epoch.
+        weights_report: Report of the loaded weights.
+        handlers: Further handlers and sinks; an `MLFlowHandler` becomes a sink.
+        views: Views of a self-supervised training, which also validates before its first step.
+        best_metric: Held-out loss that selects `model.pt` of a self-supervised training; None for the validator's key
+            metric, a score.
+        loss: Loss of a self-supervised training; its chance level is compared with the result.
 
     Returns:
-        In the order in which they have to be attached.
+        The handlers in the order in which they must be attached.
     """
     output, models = Path(plan.options.output_dir), Path(plan.options.ckpt_dir)
     plan.settings["network"] = type(network).__name__
@@ -111,17 +111,17 @@ def training_handlers(
 def prediction_handlers(
     handlers: Sequence[Any], output_dir: str, settings: Mapping[str, Any], figures: Any, results: Mapping[str, str]
 ) -> list[Any]:
-    """The handlers of an evaluation or inference: its own, progress, the last lines of its output, MLflow.
+    """The handlers of an evaluation or inference: the given ones, progress, the last lines of output, MLflow.
 
     Args:
-        handlers: its own; an `MLFlowHandler` among them is told the settings and the metrics.
-        output_dir: folder of the results.
-        settings: of the run, `bundle` among them.
-        figures: has `figures`, which gives the lines to print from the engine.
-        results: files and folders in `output_dir` by name; MLflow gets the tables and records among them.
+        handlers: Handlers of the run; an `MLFlowHandler` among them logs the settings and the metrics.
+        output_dir: Folder of the results.
+        settings: Settings of the run, with `bundle`.
+        figures: Handler with a method `figures`, which returns the lines to print from the engine.
+        results: Files and folders in `output_dir` by name; MLflow gets the tables and records among them.
 
     Returns:
-        In the order in which they have to be attached.
+        The handlers in the order in which they must be attached.
     """
     folder = Path(output_dir)
     places = {name: folder / place for name, place in results.items()}
@@ -134,7 +134,7 @@ def prediction_handlers(
 
 
 def untracked(handlers: Sequence[Any]) -> list[Any]:
-    """Handlers without the `MLFlowHandler`s that `--tracking mlflow` adds; see `MLflow`."""
+    """Remove the `MLFlowHandler`s that `--tracking mlflow` adds; see `MLflow`."""
     return [handler for handler in handlers if not isinstance(handler, MLFlowHandler)]
 
 
@@ -143,7 +143,7 @@ def _trackers(handlers: Sequence[Any], files: Sequence[Path]) -> list[MLflow]:
 
 
 class Told:
-    """Tell sinks of an evaluation or inference, on the main process: its settings, and its metrics in the end."""
+    """Send an evaluation's or inference's settings, and finally its metrics, to sinks, on the main process."""
 
     def __init__(self, record: RunRecord, sinks: Sequence[Sink]) -> None:
         self.record, self.sinks = record, sinks
