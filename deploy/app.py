@@ -77,17 +77,7 @@ def segment(
 
 
 def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str) -> tuple[Bundle, list[str]]:
-    """Check everything that does not depend on a study: the environment, the bundle, its weights and its options.
-
-    Args:
-        bundle: folder of the bundle.
-        checkpoint: file of weights; empty for that of the bundle.
-        reference: modality whose series gives the grid; empty for that of the task.
-        bundle_options: additional options of the bundle's inference.
-
-    Returns:
-        The bundle, and its options one by one.
-    """
+    """Check everything that does not depend on a study; return the bundle and its split options."""
     if importlib.util.find_spec("monai.deploy") is None:
         raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
     options = split_options(bundle_options)
@@ -99,14 +89,14 @@ def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str
 
 
 def _bundle_folder(bundle: str) -> Path:
-    """The bundle's folder, or its only subfolder that is a bundle, as in a container's model folder."""
+    """The bundle's folder, or its only subfolder that is a bundle (the layout of a container's model folder)."""
     folder = path_of("bundle", bundle)
     inside = [path.parents[1] for path in folder.glob("*/configs/metadata.json")]
     return inside[0] if len(inside) == 1 and not (folder / "configs").exists() else folder
 
 
 def _run_operators(job: Job) -> None:
-    from deploy.operators import SegmentationApplication  # takes seconds, so not before bad input is refused
+    from deploy.operators import SegmentationApplication  # slow import: bad input is refused first
 
     SegmentationApplication(job).run()
 

@@ -1,4 +1,4 @@
-"""Orthanc as the service uses it: studies, a mark on each, results kept beside it. Every request may be repeated."""
+"""Client of Orthanc as the service uses it: studies, their marks and their results. Every request can be repeated."""
 
 import io
 import os
@@ -12,23 +12,23 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-MARK, KEPT = 4711, 4712  # numbers of the mark (metadata) and of the kept results (attachment); users' begin at 1024
-CONNECT, READ = 10, 300  # seconds to wait for a connection, and for the next bytes
-RETRIES = 6  # of a request that gets no answer; with the waits between them, a minute
+MARK, KEPT = (
+    4711,
+    4712,
+)  # Orthanc's numbers of the mark (metadata) and the kept results (attachment), both user-defined (1024 and up)
+CONNECT, READ = 10, 300  # timeouts for connecting and for reading, seconds
+RETRIES = 6  # of an unanswered request; about a minute with the waits
 
 
 class ArchiveError(Exception):
-    """Orthanc does not answer, or not as expected. The message holds no address, since addresses name studies."""
+    """Orthanc does not answer, or not as expected. The message contains no URL, since URLs name studies."""
 
 
 @dataclass(frozen=True)
 class StoredStudy:
     """A study in Orthanc.
 
-    Attributes:
-        id: Orthanc's own, which it derives from the identity of the patient: never to be logged.
-        stable: whether nothing has arrived for as long as Orthanc's StableAge.
-        updated: when the last instance arrived, as text that sorts by time.
+    Orthanc derives `id` from the patient's identity, so it must never be logged. `updated` sorts by time.
     """
 
     id: str
@@ -37,19 +37,12 @@ class StoredStudy:
 
 
 class Archive:
-    """A client of Orthanc's REST interface.
-
-    Args:
-        url: of Orthanc, such as http://orthanc:8042.
-        user: registered user of Orthanc.
-        password: of the user.
-        retries: how often a request without an answer is repeated, with growing waits.
-    """
+    """A client of Orthanc's REST interface; requests without an answer are repeated with growing waits."""
 
     def __init__(self, url: str, user: str, password: str, retries: int = RETRIES) -> None:
         self._url = url.rstrip("/")
         self._session = requests.Session()
-        self._session.trust_env = False  # no proxy, and no credentials of a .netrc, for patients' data
+        self._session.trust_env = False  # patients' data: use no proxy and no .netrc credentials
         self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE", True)
         self._session.auth = (user, password)
         waits = Retry(total=retries, backoff_factor=1, allowed_methods=None)
@@ -57,7 +50,7 @@ class Archive:
             self._session.mount(scheme, HTTPAdapter(max_retries=waits))
 
     def last_change(self) -> int:
-        """The number of the last change in Orthanc; it also shows that Orthanc and its index answer."""
+        """The number of the last change in Orthanc; the query also tests that Orthanc and its index respond."""
         return int(self._json("GET", "changes?last")["Last"])
 
     def modalities(self) -> list[str]:
@@ -65,13 +58,13 @@ class Archive:
         return list(self._json("GET", "modalities"))
 
     def studies(self) -> list[StoredStudy]:
-        """All studies; the one to which nothing has been added for the longest time comes first."""
+        """All studies, the least recently updated first."""
         found = self._json("GET", "studies?expand")
         studies = [StoredStudy(each["ID"], bool(each["IsStable"]), each.get("LastUpdate", "")) for each in found]
         return sorted(studies, key=lambda study: (study.updated, study.id))
 
     def images(self, study: str) -> list[str]:
-        """Orthanc's ids of the images of all MR series of a study, sorted."""
+        """Orthanc's ids of all MR images of a study, sorted."""
         series = self._json("GET", f"studies/{study}/series")
         return sorted(
             image
@@ -81,40 +74,36 @@ class Archive:
         )
 
     def mark(self, study: str) -> str | None:
-        """The text of a study's mark, if it has one."""
+        """The text of a study's mark; None if it has none."""
         answer = self._request("GET", f"studies/{study}/metadata/{MARK}", may_be_missing=True)
         return answer.text if answer.ok else None
 
     def set_mark(self, study: str, text: str) -> None:
-        """Mark a study; the mark replaces the one before, all at once."""
+        """Mark a study, replacing an earlier mark atomically."""
         self._request("PUT", f"studies/{study}/metadata/{MARK}", data=text.encode())
 
     def fetch(self, images: Iterable[str], folder: Path) -> None:
-        """Write images as DICOM files into a new folder, under consecutive numbers."""
+        """Write images as consecutively numbered DICOM files into a new folder."""
         folder.mkdir()
         for number, image in enumerate(images):
             (folder / f"{number:06d}.dcm").write_bytes(self._request("GET", f"instances/{image}/file").content)
 
     def keep(self, study: str, results: bytes) -> None:
-        """Keep a zip archive of results beside a study, all at once."""
+        """Keep a zip archive of results with a study, atomically."""
         self._request("PUT", f"studies/{study}/attachments/{KEPT}", data=results)
 
     def kept(self, study: str) -> bytes:
-        """The zip archive of results that is kept beside a study."""
+        """The zip archive of results that is kept with a study."""
         return self._request("GET", f"studies/{study}/attachments/{KEPT}/data").content
 
     def drop(self, study: str) -> None:
-        """Remove the results that are kept beside a study, if there are any."""
+        """Remove the results that are kept with a study, if any."""
         self._request("DELETE", f"studies/{study}/attachments/{KEPT}", may_be_missing=True)
 
     def store(self, results: bytes) -> list[str]:
-        """Store the DICOM files of a zip archive; those that are there already stay as they are.
+        """Store the DICOM files of a zip archive and return Orthanc's ids of them.
 
-        Returns:
-            Orthanc's ids of the instances.
-
-        Raises:
-            ArchiveError: Orthanc does not have them all.
+        Instances that Orthanc already has stay unchanged.
         """
         expected = len(zipfile.ZipFile(io.BytesIO(results)).namelist())
         answers = self._json("POST", "instances", data=results)
@@ -124,7 +113,7 @@ class Archive:
         return stored
 
     def send(self, modality: str, instances: list[str]) -> None:
-        """Let Orthanc send instances to a DICOM node by C-STORE, and wait until it has them all."""
+        """Send instances to a DICOM node by C-STORE and wait until it has received all of them."""
         content = {"Resources": instances, "Synchronous": True, "Permissive": False}
         self._request("POST", f"modalities/{modality}/store", json=content)
 

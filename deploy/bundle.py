@@ -15,7 +15,7 @@ from common.files import digest, valid_json
 from common.options import OPTIONS
 from deploy.tasks import TASKS, Task
 
-RESERVED_OPTIONS = (  # the application sets them itself
+RESERVED_OPTIONS = (  # set by the application
     "bundle_root",
     "config_file",
     "dataset_dir",
@@ -31,17 +31,8 @@ RESERVED_OPTIONS = (  # the application sets them itself
 class Bundle:
     """A bundle that is ready for inference.
 
-    Attributes:
-        root: folder of the bundle.
-        config: file of its inference config.
-        checkpoint: file of its weights.
-        name: from metadata.json, with the data that the checkpoint states instead of those that the bundle is made for.
-        version: from metadata.json.
-        modalities: in the order of the network's input channels.
-        task: what it segments, on brains with or without skull as the checkpoint's training measured them.
-        checkpoint_sha256: SHA-256 of the checkpoint file, in hexadecimal digits.
-        trained_on: the data of the training in a phrase, as the checkpoint states them.
-        spacing: edges of the voxels that the model was trained on, the smallest and the largest, in mm.
+    `name` comes from metadata.json, with the checkpoint's training data in place of the bundle's default. `spacing` is
+    the smallest and the largest voxel edge in training, mm.
     """
 
     root: Path
@@ -57,15 +48,9 @@ class Bundle:
 
 
 def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
-    """Open a bundle's folder, and check that its checkpoint holds nothing but tensors.
+    """Open a bundle's folder and check that its checkpoint contains only tensors.
 
-    Args:
-        folder: of the bundle. Archives are refused, because unpacking an untrusted one can write anywhere.
-        checkpoint: file of weights; the bundle's models/model.pt by default.
-
-    Raises:
-        InputError: not a bundle's folder, a file is missing or invalid, the checkpoint holds code, or the bundle
-            segments neither tumours nor strokes.
+    Archives are refused because unpacking an untrusted archive can write anywhere.
     """
     if folder.is_file():
         raise InputError(f"--bundle={folder}: a file; expected the bundle's folder, as archives are not unpacked")
@@ -84,7 +69,7 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
     if task is None or task.reference not in modalities:
         raise InputError(f"--bundle={folder}: segments {', '.join(outputs)}; expected brats_finetune or atlas_finetune")
     path = checkpoint or folder / "models" / "model.pt"
-    record = weights.read(path).metadata  # refuses pickled code, and a record that is about another file
+    record = weights.read(path).metadata  # refuses pickled code and the record of a different file
     if (stripped := is_skull_stripped(record)) is not None:
         task = replace(task, skull_stripped=stripped)
     return Bundle(
@@ -102,21 +87,18 @@ def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:
 
 
 def _spacing(record: Mapping[str, Any], measured: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
-    """The smallest and the largest edge of a voxel that a network has seen; 1 mm, the cohorts', if it is unknown."""
+    """The smallest and the largest voxel edge in training, mm; 1 mm, as in the cohorts, if unknown."""
     edges = record.get("spacing") or [edge for ranges in measured for side in ranges["spacing"] for edge in side]
     return (float(min(edges)), float(max(edges))) if edges else (1.0, 1.0)
 
 
 def _channels(data_format: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the channels in their order."""
     return tuple(str(name) for _, name in sorted(data_format["channel_def"].items(), key=lambda item: int(item[0])))
 
 
 def split_options(text: str) -> list[str]:
-    """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25", into options of the bundle's inference.
-
-    Raises:
-        InputError: the text is not a list of options, or contains one that the application sets itself.
+    """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25"; refuse options that the application sets
+    itself.
     """
     try:
         options = shlex.split(str(text))
@@ -131,11 +113,7 @@ def split_options(text: str) -> list[str]:
 
 
 def check_options(options: Sequence[str], bundle: Bundle) -> None:
-    """Check the names in `--bundle_options`, and the values of documented options, before any work.
-
-    Raises:
-        InputError: the bundle's inference has no such option, or it does not accept the value.
-    """
+    """Check the names of `--bundle_options`, and the values of documented options, before any work."""
     given = options_of(options)[1]
     try:
         check_known(given, [bundle.config])

@@ -1,8 +1,8 @@
-"""Compare two T1 series by their voxels: which of them was scanned after contrast agent?
+"""Decide by voxels which of two T1 series was scanned after contrast agent.
 
-Contrast agent brightens vessels, mucosa, choroid plexus and enhancing lesions, which are a small part of a head, and
-leaves the rest as it was. So after both series have been brought to one grid, sharpness and brightness, their
-difference has a long tail on one side only. Noise and a patient who moved lengthen both tails.
+Contrast agent brightens a small part of the head (vessels, mucosa, choroid plexus, enhancing lesions). After resolution
+and brightness are matched, the difference of the series therefore has one long tail. Noise and motion lengthen both
+tails.
 """
 
 import numpy as np
@@ -26,22 +26,9 @@ BACKGROUND = 0.25  # of the 75th percentile: air and noise are below it, CSF in 
 
 
 def brighter(one: Volume, other: Volume) -> int:
-    """Say which of two T1 series of a head was brightened by contrast agent.
+    """1 if contrast agent brightened `one`, -1 if it brightened `other`, 0 if the voxels do not decide.
 
-    Args:
-        one: a T1 series, in the scanner's units.
-        other: another T1 series of the same kind and frame of reference, on any grid.
-
-    Returns:
-        1 if `one` was, -1 if `other` was, 0 if the voxels do not say.
-
-    Example:
-        >>> grid, head = np.diag([2.5, 2.5, 2.5, 1]), np.zeros((60, 60, 60), np.float32)
-        >>> head[5:55, 5:55, 5:55] = 1
-        >>> lesion = head.copy()
-        >>> lesion[10:20, 10:20, 10:20] = 1.5
-        >>> brighter(Volume(lesion, grid), Volume(head, grid))
-        1
+    Both are T1 series of the same kind and frame of reference, on any grids, in scanner units.
     """
     low, high = tails(one, other)
     longer, shorter = max(low, high), min(low, high)
@@ -51,7 +38,7 @@ def brighter(one: Volume, other: Volume) -> int:
 
 
 def tails(one: Volume, other: Volume) -> tuple[float, float]:
-    """Lengths of the lower and the upper tail of `one` minus `other`; 0 and 0 if they show no common head."""
+    """Lower and upper tail of `one` minus `other`, % of the head; 0 and 0 without a common head."""
     first, second = _on_one_grid(one, other)
     head = ndimage.binary_erosion(_foreground(first) & _foreground(second))
     if head.sum() * EDGE**3 / 1000 < LEAST_HEAD:
@@ -64,7 +51,7 @@ def tails(one: Volume, other: Volume) -> tuple[float, float]:
 
 
 def _receive_field(ratio: NDArray[np.float32], head: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The smooth part of a logarithm of a ratio in the head; a second pass clips voxels far from the first estimate."""
+    """The smooth part of a log ratio within the head; a second pass clips outliers from the first estimate."""
     weight = np.maximum(ndimage.gaussian_filter(head.astype(np.float32), FIELD / EDGE), 1e-3)
     field = np.zeros_like(ratio)
     for limit in CLIP:
@@ -79,7 +66,7 @@ def _foreground(image: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def _on_one_grid(one: Volume, other: Volume) -> list[NDArray[np.float32]]:
-    """Both series on a grid of `EDGE` over the first, as sharp as the thickest slices of either."""
+    """Both series on a grid with edge `EDGE` over the first, blurred to the thicker slices of the two."""
     sigma = max(EDGE, *one.spacing, *other.spacing) / 2
     images = [_smooth(to_image(volume), sigma) for volume in (one, other)]
     first = images[0]
@@ -96,5 +83,4 @@ def _on_one_grid(one: Volume, other: Volume) -> list[NDArray[np.float32]]:
 
 
 def _smooth(image: sitk.Image, sigma: float) -> sitk.Image:
-    """Smooth by a Gaussian of `sigma` mm."""
     return sitk.DiscreteGaussian(image, [sigma**2] * 3, maximumKernelWidth=64, maximumError=0.01, useImageSpacing=True)

@@ -1,7 +1,7 @@
 """Build volumes from DICOM slices.
 
-A volume is an array [columns, rows, slices] with an affine from voxel indices to millimetres in RAS+, as in NIfTI.
-DICOM uses LPS+.
+A volume is an array [columns, rows, slices] with an affine from voxel indices to mm in RAS+, as in NIfTI. DICOM uses
+LPS+.
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,10 @@ TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round
 
 
 def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...]]:
-    """Compute the grid of a series, [columns, rows, slices], and the order of its slices.
+    """Compute the grid of a series, [columns, rows, slices], and the order of its slices along their normal.
 
-    Args:
-        headers: of its slices, in any order.
-        name: name of the series in messages.
-
-    Returns:
-        The grid, and the indices of the headers, sorted along the slice normal.
-
-    Raises:
-        InputError: there is one slice alone; slices differ in size, spacing or orientation, two have the same position,
-            one is missing, they are not stacked along their normal, they form several stacks or multi-frame images, or
-            rows and columns are not orthogonal.
+    The headers can be in any order. Raises InputError unless they are at least two evenly spaced, parallel slices of
+    one stack.
     """
     if len(headers) < 2:
         raise InputError(f"{name}: a single slice; expected a stack of them")
@@ -67,7 +58,6 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
 
 
 def _size(header: Dataset, name: str) -> tuple[int, int]:
-    """Rows and columns."""
     if not header.get("Rows") or not header.get("Columns"):
         raise InputError(f"{name}: an image has no Rows or Columns; expected both in every image")
     return int(header.Rows), int(header.Columns)
@@ -81,7 +71,7 @@ def _numbers(header: Dataset, keyword: str, name: str) -> NDArray[np.float64]:
 
 
 def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], name: str) -> NDArray[np.float64]:
-    """The vector in mm from one slice to the next, from positions that are sorted along the normal."""
+    """The vector from one slice to the next, mm; the positions are sorted along the normal."""
     step = (positions[-1] - positions[0]) / (len(positions) - 1)
     distances = np.diff(positions @ normal)
     usual = float(np.median(distances))
@@ -97,30 +87,19 @@ def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], name: str
 
 
 def read_series(series: Series) -> tuple[Volume, list[Dataset]]:
-    """Read the volume of a series from its files; see `volume_of`.
-
-    Raises:
-        InputError: a file cannot be read, or the images are no volume. The message names no file.
-    """
+    """Read the volume of a series and its slices in order, as `volume_of`. Error messages name no file."""
     try:
         images = [pydicom.dcmread(file) for file in series.files]
-    except Exception as error:  # pydicom's readers raise many types, and their texts quote values
+    except Exception as error:  # pydicom raises many types, and their messages quote values
         raise InputError(f"{series.name}: a file cannot be read ({type(error).__name__})") from None
     return volume_of(images, series.name)
 
 
 def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Dataset]]:
-    """Build the volume of a series.
+    """Build the volume of a series from images with voxels: single-frame images in any order, or one enhanced image.
 
-    Args:
-        images: with their voxels, in any order: single-frame images, or one enhanced image.
-        name: name of the series in messages.
-
-    Returns:
-        The volume, and its slices in the order of its last axis: the images, or the frames of the enhanced image.
-
-    Raises:
-        InputError: the slices define no grid (see `grid_of`), or voxels cannot be read.
+    Also returns the slices (images or frames) in the order of the volume's last axis. `name` stands for the series in
+    messages.
     """
     try:
         slices = [frame for image in images for frame in frames_of(image)]
@@ -155,13 +134,13 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
 
 
 def _unreadable(image: Dataset, name: str, error: Exception) -> InputError:
-    """Each decoder raises its own types, whose texts may quote values."""
+    """The error for voxels that cannot be decoded; it omits the decoder's text, which may quote header values."""
     syntax = image.file_meta.get("TransferSyntaxUID")
     return InputError(f"{name}: voxels cannot be read ({syntax and syntax.name}: {type(error).__name__})")
 
 
 def write_nifti(volume: Volume, path: Path) -> None:
-    """Write a volume as a NIfTI file of float32 values, without anything from the DICOM headers."""
+    """Write a volume as float32 NIfTI, without any DICOM header data."""
     image = nib.Nifti1Image(volume.array, volume.affine)
     image.header.set_xyzt_units("mm")
     image.set_qform(volume.affine, 1)

@@ -1,7 +1,7 @@
-"""Run a bundle's own inference on one case.
+"""Run a bundle's inference on one case.
 
-Its inference config runs in a separate process in the bundle's folder and imports the bundle's own `common`. No step of
-its pre- or postprocessing is repeated here, so a DICOM study gives the same result as the same scans in NIfTI files.
+The inference config runs in a separate process in the bundle's folder and imports that bundle's `common`. All pre- and
+postprocessing stays in the bundle, so DICOM and NIfTI input give the same result.
 """
 
 import json
@@ -20,24 +20,15 @@ from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
 from deploy.geometry import write_nifti
 
-CASE = "case"  # subject's name in the datalist, in place of the patient's
-FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after it
+CASE = "case"  # subject in the datalist; the patient's name is not used
+FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this
 
 
 def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Sequence[str] = ()) -> NDArray[np.uint8]:
-    """Run the bundle's inference on one case.
+    """Run the bundle's inference on volumes that share a grid; return the label map [columns, rows, slices] on that
+    grid.
 
-    Args:
-        bundle: the model.
-        aligned: modality -> volume, all on one grid.
-        work: folder for temporary files, whose names do not identify the patient.
-        options: additional options of the bundle's inference.
-
-    Returns:
-        The label map [columns, rows, slices], on the grid of the volumes.
-
-    Raises:
-        InputError: inference fails, or its label map is on another grid.
+    `work` is a folder for temporary files, whose names do not identify the patient.
     """
     images = {modality: f"{CASE}_{modality}.nii" for modality in bundle.modalities}
     for modality, name in images.items():
@@ -60,31 +51,24 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
 
 
 def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
-    """Run the command of the bundle's inference; its output is not shown.
+    """Run the bundle's inference command in `folder` without showing its output.
 
-    Args:
-        command: program and arguments.
-        folder: working directory.
-        work: folder of temporary files. It is removed from messages, because its name may identify the patient.
-
-    Raises:
-        InputError: the command fails. The message gives the reason why the case failed, else the last line of stderr.
+    The error of a failed command gives the reason for the case, or else the last line of stderr. It omits the path of
+    `work`, which may identify the patient.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # its own `common` first
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+    }  # so that the bundle's `common` is imported
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]
-        reasons = [line[line.index(FAILURE) :] for line in lines if FAILURE in line]  # may follow a progress bar
+        reasons = [line[line.index(FAILURE) :] for line in lines if FAILURE in line]  # can follow a progress bar
         message = (reasons or lines)[-1].replace(f"{work}/", "")
         raise InputError(f"the bundle's inference ended with status {result.returncode}: {message[:300]}")
 
 
 def read_label_map(path: Path, grid: Volume) -> NDArray[np.uint8]:
-    """Read the label map that the bundle wrote.
-
-    Raises:
-        InputError: there is no such file, or it is not on the grid of the volume.
-    """
+    """Read the label map that the bundle wrote; refuse a missing file and a different grid."""
     if not path.is_file():
         raise InputError("the bundle's inference wrote no label map")
     image = nib.Nifti1Image.from_filename(path)

@@ -1,4 +1,4 @@
-"""The job of one run, which the operators share, and its result files: all of them reach the output folder, or none."""
+"""The job that the operators of a run share, and its result files: all reach the output folder, or none."""
 
 import os
 from dataclasses import dataclass, field
@@ -7,29 +7,20 @@ from typing import TYPE_CHECKING
 
 from common.errors import InputError
 
-if TYPE_CHECKING:  # the service, which runs for ever, imports neither PyTorch nor pydicom
+if TYPE_CHECKING:  # keeps PyTorch and pydicom out of the long-running service
     from deploy.bundle import Bundle
     from deploy.study import Series
 
 SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT = "segmentation.dcm", "measurements.dcm", "summary.dcm", "result.json"
-RESULT_FILES = (SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT)  # the last one appears last: if it exists, all do
+RESULT_FILES = (SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT)  # moved in this order: if the last exists, all do
 
 
 @dataclass
 class Job:
-    """What one run of the application has to do.
+    """The input, options and remarks of one run.
 
-    Attributes:
-        bundle: the model.
-        series: modality -> its series, in the order of the model's input channels.
-        reasons: modality -> the evidence on which its series was chosen, in fixed words.
-        reference: modality whose series gives the grid.
-        work: folder for temporary files of the inference.
-        results: folder for the result files.
-        options: additional options of the bundle's inference.
-        force: whether to continue when a precondition is not met.
-        prepare: whether to prepare the scans for the model.
-        remarks: sentences for the readers of the result; operators add to them.
+    `reasons` gives the evidence for each modality's series in fixed words. Operators add `remarks`, sentences for
+    readers of the result.
     """
 
     bundle: "Bundle"
@@ -45,10 +36,9 @@ class Job:
 
 
 def prepare_output(output: Path) -> None:
-    """Make the output folder if it is missing. Messages do not name it, because its name may identify the patient.
+    """Create the output folder if missing; refuse one that is not writable or contains results.
 
-    Raises:
-        InputError: the folder is not writable, or contains results.
+    Messages do not name the folder because its name may identify the patient.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -62,11 +52,7 @@ def prepare_output(output: Path) -> None:
 
 
 def publish(results: Path, output: Path) -> None:
-    """Move the result files to the output folder, all of them or none.
-
-    Raises:
-        InputError: the output folder contains one of them by now.
-    """
+    """Move the result files to the output folder, all or none; refuse to replace a file there."""
     moved: list[Path] = []
     try:
         for name in RESULT_FILES:

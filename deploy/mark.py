@@ -1,4 +1,4 @@
-"""The mark of a study, stored with it in Orthanc: what the service has done with the study, and what comes next."""
+"""The mark that Orthanc stores with each study: the service's progress and the next step."""
 
 import hashlib
 import json
@@ -14,20 +14,9 @@ FIRST_WAIT, FACTOR = 60.0, 10  # seconds until the second attempt; each further 
 
 @dataclass(frozen=True)
 class Mark:
-    """What the service has done with a study.
+    """The service's progress on a study, stored in Orthanc."""
 
-    Attributes:
-        pseudonym: random name of the study in the log; nothing of the patient is in it.
-        images: digest of the MR images that it is about; others make the study new.
-        step: what comes next: SEGMENT, DELIVER the results that are kept in Orthanc, or nothing (DONE).
-        attempts: how often the step was tried, the one in progress included.
-        due: time from which the step may be tried, in seconds since 1970.
-        reason: why the last attempt failed.
-        kept: digest of the series from which the kept results were made.
-        delivered: the same of the results that were delivered last.
-    """
-
-    pseudonym: str
+    pseudonym: str  # random name of the study in the log, unrelated to the patient
     images: str
     step: str = SEGMENT
     attempts: int = 0
@@ -41,39 +30,39 @@ class Mark:
         return json.dumps(asdict(self))
 
     def is_open(self, attempts: int) -> bool:
-        """Whether there is something to do, and fewer than `attempts` attempts were made."""
+        """Whether a step is left and fewer than `attempts` attempts were made."""
         return self.step != DONE and self.attempts < attempts
 
     def begun(self) -> "Mark":
-        """The mark during the next attempt: it counts even if the service is killed."""
+        """The mark during the next attempt, which counts even if the service is killed."""
         return replace(self, attempts=self.attempts + 1, reason="the service ended during this attempt")
 
     def failed(self, reason: str, now: float) -> "Mark":
-        """The mark after an attempt that failed."""
+        """The mark after a failed attempt."""
         return replace(self, due=now + FIRST_WAIT * FACTOR ** (self.attempts - 1), reason=reason)
 
     def stopped(self) -> "Mark":
-        """The mark after an attempt that a signal has stopped, which does not count."""
+        """The mark after a signal stopped an attempt, which then does not count."""
         return replace(self, attempts=max(self.attempts - 1, 0), reason="")
 
     def renewed(self) -> "Mark":
-        """The mark before further attempts that someone has asked for; what is done is done anew."""
+        """The mark after a user requested further attempts; a finished study is segmented again."""
         if self.step == DONE:
             return Mark(self.pseudonym, self.images)
         return replace(self, attempts=0, due=0.0, reason="")
 
     def moved_to(self, step: str, **changes: str) -> "Mark":
-        """The mark after a step that succeeded."""
+        """The mark after a successful step."""
         return replace(self, step=step, attempts=int(step != DONE), due=0.0, reason="", **changes)
 
 
 def digest_of(words: Sequence[str]) -> str:
-    """A digest by which to tell whether a list has changed."""
+    """A digest that detects changes of a list."""
     return hashlib.sha256(json.dumps(list(words)).encode()).hexdigest()
 
 
 def parsed(text: str | None) -> Mark | None:
-    """The mark that a text holds; None if there is none, or if the service cannot have written it."""
+    """The mark in a text; None if there is no text or the service cannot have written it."""
     try:
         mark = Mark(**parse_json(text or "null"))
     except (TypeError, ValueError):
@@ -83,14 +72,7 @@ def parsed(text: str | None) -> Mark | None:
 
 
 def mark_of(text: str | None, images: str) -> Mark:
-    """The mark of a study with these images; a new one if there is none, or one of other images.
-
-    A mark that the service cannot have written counts as none: the study is segmented again.
-
-    Args:
-        text: as Orthanc stores it.
-        images: digest of the study's MR images.
-    """
+    """The mark of a study with these images; a new mark if the text is missing, invalid or about different images."""
     mark = parsed(text)
     if mark is None:
         return Mark(f"s{secrets.token_hex(4)}", images)  # python-fire reads text such as 1e234567 as a number

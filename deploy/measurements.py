@@ -1,7 +1,7 @@
-"""Report the volumes of the segments as a DICOM structured report: TID 1500, "Measurement Report" (PS3.16).
+"""Report segment volumes as a DICOM structured report: TID 1500, "Measurement Report" (PS3.16).
 
-Programs read their figures from it: no number has to be read off a picture. Its groups of measurements refer to the
-segments of the segmentation. None of its text comes from DICOM headers.
+Programs can read the volumes from it; the measurement groups refer to the segments of the segmentation. No text comes
+from DICOM headers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,18 +25,7 @@ def make_report(
     bundle: Bundle,
     remarks: Sequence[str] = (),
 ) -> hd.sr.Comprehensive3DSR:
-    """Make the structured report.
-
-    Args:
-        volumes: label of each segment -> its volume in mL.
-        segmentation: of the same segments.
-        slices: from which it was made.
-        bundle: the model, which is the observer.
-        remarks: sentences for the readers of the result; they become comments.
-
-    Returns:
-        A data set to save.
-    """
+    """Make the structured report from the volume in mL of each segment, by label. Remarks become comments."""
     observer = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
@@ -53,7 +42,7 @@ def make_report(
     ]
     content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=observer),
-        procedure_reported=codes.LN.MRIUnspecifiedBodyRegion,  # CID 100 has none of the head
+        procedure_reported=codes.LN.MRIUnspecifiedBodyRegion,  # CID 100 has no MRI of the head
         imaging_measurements=measurements,
         language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(
             Code("en", "RFC5646", "English")
@@ -64,7 +53,7 @@ def make_report(
             codes.DCM.Comment, text, relationship_type=hd.sr.RelationshipTypeValues.CONTAINS
         )
         content[0].ContentSequence.append(comment)
-    headers = {image.SOPInstanceUID: sanitised_header(image) for image in slices}  # an enhanced image once
+    headers = {image.SOPInstanceUID: sanitised_header(image) for image in slices}  # each enhanced image once
     return hd.sr.Comprehensive3DSR(
         evidence=[segmentation, *headers.values()],
         content=content[0],
@@ -81,7 +70,7 @@ def make_report(
 def _measure(
     number: int, segment: Segment, volume: float, segmentation: Dataset, source: Dataset, bundle: Bundle
 ) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
-    """The group of measurements of a segment: its volume."""
+    """The measurement group of a segment with its volume."""
     description = segmentation.SegmentSequence[number - 1]
     return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(description.TrackingUID, description.TrackingID),

@@ -1,8 +1,7 @@
-"""Read enhanced (multi-frame) MR as the single-frame images that it stands for.
+"""Split enhanced (multi-frame) MR images into single-frame images.
 
-An enhanced image describes its frames in functional groups: sequences of one item each, shared by all frames or a
-frame's own (PS3.3, C.7.6.16). Here each frame becomes a data set with the attributes of its groups, under the names
-that MR Image Storage has for them, so that series choice, geometry and inference read both alike.
+An enhanced image describes its frames in functional groups, shared or per frame (PS3.3, C.7.6.16). Each frame becomes a
+data set with the attribute names of MR Image Storage, so the code downstream reads both kinds alike.
 """
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -11,7 +10,7 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, LegacyCo
 from pydicom.valuerep import format_number_as_ds
 
 ENHANCED_MR = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
-GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # a frame's own overrule shared ones
+GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")  # per-frame groups take precedence
 NOT_OF_FRAMES = (*GROUPS, "NumberOfFrames", "PixelData")
 ENHANCED_ATTRIBUTES = (  # attributes of an image that `frames_of` uses
     *GROUPS,
@@ -23,23 +22,15 @@ ENHANCED_ATTRIBUTES = (  # attributes of an image that `frames_of` uses
     "ContrastBolusAgentSequence",
     "ComplexImageComponent",
 )
-HEAD = {"12738006", "69536005", "89546000", "T-A0100", "T-D1100", "T-11100"}  # SNOMED's brain, head and skull
+HEAD = {"12738006", "69536005", "89546000", "T-A0100", "T-D1100", "T-11100"}  # SNOMED codes of brain, head and skull
 SCANNING_SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]}  # EchoPulseSequence -> ScanningSequence
 
 
 def frames_of(image: Dataset) -> list[Dataset]:
-    """The frames of an image, in their order, as single-frame MR images.
+    """The frames of an enhanced MR image as single-frame data sets, in order; any other image unchanged.
 
-    Args:
-        image: of any SOP class, with or without voxels.
-
-    Returns:
-        The image itself if it is not enhanced MR. Otherwise a data set for each frame, with its number, from 1, in
-        ReferencedFrameNumber; it has voxels, uncompressed, if the image has.
-
-    Raises:
-        ValueError: not every frame is described, or has voxels.
-        Exception: pydicom's, of many types, if a value or the voxels cannot be read; its text may quote values.
+    Frames have their number, from 1, in ReferencedFrameNumber, and uncompressed voxels if the image has voxels.
+    Exceptions from pydicom pass through, and their messages may quote header values.
     """
     if image.get("SOPClassUID") not in ENHANCED_MR:
         return [image]
@@ -68,7 +59,7 @@ def frames_of(image: Dataset) -> list[Dataset]:
 
 
 def _add_single_frame_attributes(frame: Dataset) -> None:
-    """Add attributes of MR Image Storage that enhanced MR has under another name, if they are not there yet."""
+    """Add missing attributes of MR Image Storage that enhanced MR stores under different names."""
     moment = str(frame.get("FrameAcquisitionDateTime") or frame.get("AcquisitionDateTime") or "")
     found = {
         "EchoTime": _as_ds(frame.get("EffectiveEchoTime")),
@@ -83,19 +74,19 @@ def _add_single_frame_attributes(frame: Dataset) -> None:
     for keyword, value in found.items():
         if keyword not in frame and value:
             setattr(frame, keyword, value)
-    component = frame.get("ComplexImageComponent", "MAGNITUDE")  # else PHASE, REAL, IMAGINARY or MIXED
+    component = frame.get("ComplexImageComponent", "MAGNITUDE")  # or PHASE, REAL, IMAGINARY, MIXED
     kinds = [*(frame.get("FrameType") or frame.get("ImageType") or [])]
     frame.add_new("ImageType", "CS", kinds if component == "MAGNITUDE" else [*kinds, component])
 
 
 def _as_ds(value: float | MultiValue[float] | None) -> str | None:
-    """A number, or the first of several, as a decimal string."""
+    """The first number as a DICOM decimal string; None without a number."""
     first = value[0] if isinstance(value, MultiValue) else value
     return None if first is None else format_number_as_ds(float(first))
 
 
 def _body_part(frame: Dataset) -> str:
-    """The part of the body by the code of the frame's anatomy: "HEAD" or "OTHER PART"; empty if it has none."""
+    """ "HEAD" or "OTHER PART" by the code of the frame's anatomy; empty without a code."""
     codes = [str(region.get("CodeValue") or "") for region in frame.get("AnatomicRegionSequence") or []]
     return "" if not any(codes) else "HEAD" if HEAD & set(codes) else "OTHER PART"
 
@@ -107,7 +98,9 @@ def _scanning_sequence(frame: Dataset) -> list[str]:
 
 
 def _contrast_agent(frame: Dataset) -> dict[str, str]:
-    """Name and start of the contrast agent; the name is "NONE" if the frame's own group denies it."""
+    """Name and start time of the contrast agent; the name is "NONE" if the frame's own group states that none was
+    given.
+    """
     if frame.get("ContrastBolusAgentAdministered") == "NO" or frame.get("ContrastBolusAgentPhase") == "PRE_CONTRAST":
         return {"ContrastBolusAgent": "NONE"}
     for agent in frame.get("ContrastBolusAgentSequence") or []:

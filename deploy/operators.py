@@ -1,8 +1,8 @@
-"""The operators of the application: from the files of the chosen series to the result files.
+"""The operators of the application: from the chosen series to the result files.
 
-The method names are MONAI Deploy's: an operator declares its ports in `setup`; `compute` runs when its inputs arrive.
-MONAI Deploy's own operators for loading are not used: its loader silently drops images that it cannot read, and all but
-one of those with the same position; its selector's rules cannot express "T1 without contrast agent".
+`setup` and `compute` are MONAI Deploy's names: `setup` declares ports, and `compute` runs when the inputs arrive. MONAI
+Deploy's loader silently drops unreadable images and images at a repeated position, and its selector cannot express "T1
+without contrast agent"; therefore neither is used.
 """
 
 import json
@@ -31,11 +31,8 @@ from deploy.summary import draw_summary, make_capture
 class Scans(NamedTuple):
     """The scans of a study.
 
-    Attributes:
-        aligned: modality -> volume, all on one grid: that of the reference or, if they were prepared, the model's.
-        reference: the volume on whose grid the result lies, as it was scanned.
-        slices: modality -> its slices in the order of the last axis of the volume as it was scanned.
-        preparation: how they were prepared, if they were.
+    `aligned` volumes share a grid: the reference's, or the model's if the scans were prepared. `reference` and `slices`
+    describe the scans as acquired.
     """
 
     aligned: dict[str, Volume]
@@ -53,7 +50,7 @@ class JobOperator(Operator):
 
 
 class Prepare(JobOperator):
-    """Read the series as volumes on one grid, prepare them if the user wants that, and check the preconditions."""
+    """Read the series onto one grid, prepare them if requested, and check the preconditions."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.output("scans")
@@ -81,7 +78,7 @@ class Prepare(JobOperator):
 
 
 class Infer(JobOperator):
-    """Segment the scans with the bundle's own inference."""
+    """Segment the scans with the bundle's inference."""
 
     def setup(self, spec: OperatorSpec) -> None:
         spec.input("scans")
@@ -98,10 +95,10 @@ class Infer(JobOperator):
 
 
 def inference_options(job: Job) -> list[str]:
-    """The options of the bundle's inference: the user's, and what its own check of a scan's preparation accepts.
+    """The user's options, plus the preparation checks that the bundle's inference must not repeat.
 
-    That is, unless the user says otherwise, the spacing, which causes a remark here (`spacing_remarks`), and the
-    alignment, which was checked before scans in thick slices were interpolated; with --force it is everything.
+    Spacing is reported here (`spacing_remarks`), and alignment was checked before thick slices were interpolated. With
+    --force all checks are skipped.
     """
     if "accept" in options_of(job.options)[1] and not job.force:
         return [*job.options]
@@ -164,7 +161,7 @@ class Write(JobOperator):
 
 
 class SegmentationApplication(Application):
-    """Makes the result files from the files of the chosen series."""
+    """The application that makes the result files from the chosen series."""
 
     def __init__(self, job: Job) -> None:
         self.job = job

@@ -1,8 +1,7 @@
-"""Prepare the scans of a study as the model expects them (`--prepare`), or check that somebody did.
+"""Prepare a study's scans for the model (`--prepare`), or check that they are prepared.
 
-The models were trained on scans that the owners of the cohorts had registered and, for BraTS, skull-stripped. On other
-scans they produce masks that look plausible. Each check returns sentences, none if it passes. The limits are those of
-`common.data.preparation` and of `common.prepare`; README.md lists them in section "Preconditions".
+The models produce plausible but wrong masks on scans that are not registered and, for BraTS, not skull-stripped. The
+limits come from `common.data.preparation` and `common.prepare`; README.md lists them under "Preconditions".
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,19 +23,16 @@ from deploy.source_header import burned_in_annotation
 from deploy.study import Series
 from deploy.tasks import Task
 
-LEAST = 0.5  # L above zero of a brain
+LEAST = 0.5  # least volume of a brain, voxels above zero, litres
 COVERAGE = LIMITS["modality"]["coverage"][0]
 IN_MNI = LIMITS["subject"]["overlap"][0]
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How scans were prepared, and how well.
+    """The settings and the quality figures of a preparation.
 
-    Attributes:
-        settings: of `common.prepare`.
-        figures: that it measured.
-        back: [4, 4] from mm of the reference series to mm of the prepared scans, RAS+.
+    `back` is the matrix [4, 4] from mm of the reference series to mm of the prepared scans, RAS+.
     """
 
     settings: Settings
@@ -45,48 +41,40 @@ class Preparation:
 
     @property
     def lines(self) -> list[str]:
-        """Its figures in words, a line each for the brain and for each modality."""
+        """The figures in words, one line for the brain and for each modality."""
         return lines(self.figures)
 
     @property
     def remarks(self) -> list[str]:
-        """That the scans were prepared, and which figures are outside their limits."""
+        """A remark that the scans were prepared, and one for the figures outside their limits."""
         return [
             f"scans prepared by this application: {self.settings.description}",
             *(f"preparation: {phrase}" for phrase in outside(self.figures)),
         ]
 
     def record(self) -> dict[str, Any]:
-        """As JSON keeps it."""
+        """The preparation as JSON data."""
         return {"description": self.settings.description, "figures": self.figures.record()}
 
     def segments_on(self, grid: Grid, segments: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Segments of the prepared scans on the grid of the reference series; see `labels_on`."""
+        """Resample segments to the grid of the reference series; see `labels_on`."""
         return labels_on(Volume(segments, self.settings.grid.affine), grid, self.back).array
 
 
 def prepare_scans(
     volumes: Mapping[str, Volume], series: Mapping[str, Series], task: Task, reference: str
 ) -> tuple[dict[str, Volume], Preparation]:
-    """Register the scans of a study, extract the brain if the model expects that, and resample them.
+    """Register a study's scans, extract the brain if the model expects that, and resample them.
 
-    Args:
-        volumes: modality -> volume as it was scanned.
-        series: modality -> its series, for messages.
-        task: of the model.
-        reference: modality on whose series the result is to lie. Registration has a reference of its own, T1.
-
-    Returns:
-        Modality -> prepared volume, and how they were prepared.
-
-    Raises:
-        InputError: a volume is no scan of a head, or they do not show one head.
+    `reference` only sets the grid of the result; registration uses T1 as its reference.
     """
     for modality, volume in volumes.items():
         check_scan(volume, series[modality].name)
     names = tuple(volumes)
     settings = replace(Settings.like(task.cohort), modalities=names, reference=default_reference(names))
-    if task.skull_stripped != (settings.brain != "none"):  # trained on other scans than the cohort of its task
+    if task.skull_stripped != (
+        settings.brain != "none"
+    ):  # the checkpoint's training data differ from the task's cohort
         settings = replace(settings, brain=DEEPBET if task.skull_stripped else "none")
     try:
         prepared = prepare_subject(volumes, settings)
@@ -103,21 +91,13 @@ def failed_checks(
     skull_stripped: bool,
     in_mni_space: bool,
 ) -> list[str]:
-    """Check the preconditions of a model.
+    """A sentence for each precondition of the model that is not met.
 
-    Args:
-        volumes: modality -> volume as it was scanned.
-        aligned: modality -> volume on the grid of the reference.
-        reference: modality whose series gives the grid.
-        skull_stripped: whether the model was trained on skull-stripped brains, for which the modalities must be
-            registered to each other; otherwise it was trained on whole heads.
-        in_mni_space: whether it was trained on scans in MNI space.
-
-    Returns:
-        A sentence for each precondition that is not met.
+    `volumes` are the scans as acquired, and `aligned` those on the grid of the reference. Models for skull-stripped
+    brains also require registered modalities.
     """
     failed = [text for modality in volumes for text in _check_foreground(modality, volumes[modality], skull_stripped)]
-    if skull_stripped:  # the alignment is that of the brains
+    if skull_stripped:  # alignment is measured on brains
         target = aligned[reference]
         for modality in [name for name in volumes if name != reference]:
             failed += _check_alignment(modality, volumes[modality], reference, target)
@@ -127,9 +107,9 @@ def failed_checks(
 
 
 def annotation_checks(slices: Mapping[str, Sequence[Dataset]]) -> list[str]:
-    """A sentence for each modality with text in its images, by BurnedInAnnotation.
+    """A sentence for each modality with burned-in text, by BurnedInAnnotation.
 
-    The models were trained on scans without text. The summary shows the text, which can identify the patient.
+    The models were trained without text in the images, and the summary shows the text, which can identify the patient.
     """
     return [
         f"{modality}: text is burned into its images (BurnedInAnnotation is YES), and would show in the summary"
@@ -139,11 +119,9 @@ def annotation_checks(slices: Mapping[str, Sequence[Dataset]]) -> list[str]:
 
 
 def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -> list[str]:
-    """A remark if the voxels are not as in training; how much accuracy this costs was not measured.
+    """A remark if the voxel edges are outside those of the training (smallest and largest, mm).
 
-    Args:
-        volume: on whose grid the network sees the scans.
-        trained: smallest and largest edge of the voxels of the training, mm.
+    The loss of accuracy was not measured.
     """
     edges = volume.spacing
     low, high = trained
@@ -182,7 +160,7 @@ def _check_alignment(modality: str, volume: Volume, reference: str, target: Volu
 
 
 def _check_mni(volume: Volume, skull_stripped: bool) -> list[str]:
-    """Whether the brain lies where the template's does; it moves there by registration (`--prepare`)."""
+    """Check that the brain lies where the template's does; registration (`--prepare`) moves it there."""
     try:
         brain = volume.array > 0 if skull_stripped else brain_of(volume, DEEPBET)
     except InputError as error:

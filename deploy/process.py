@@ -1,8 +1,8 @@
-"""What a process prints, and a child process that ends with this one: nothing of the patient is shown or left.
+"""Keep patient data out of the output of a process, and end its child processes with it.
 
-Any value of a DICOM header may name the patient. Holoscan ends its process at once on SIGTERM: no `finally` block runs,
-and the bundle's inference goes on without it. Therefore Holoscan runs in a child, and this process removes what is
-temporary.
+DICOM header values may name the patient, so library output is suppressed. On SIGTERM Holoscan exits without running
+`finally` blocks and leaves the bundle's inference running; it therefore runs in a child process, and the parent cleans
+up.
 """
 
 import contextlib
@@ -19,15 +19,14 @@ from typing import Any
 
 from common.errors import report_in_one_line, show
 
-SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # from schedulers, containers, closed terminals; Ctrl-C raises by itself
+SIGNALS = (signal.SIGTERM, signal.SIGHUP)  # from schedulers, containers, closed terminals; Ctrl-C already raises
 
 
 def restrict_output() -> None:
-    """Restrict the output of this process to messages of deploy/, from now on.
+    """Restrict the output of this process to messages of deploy/. Call this before importing MONAI Deploy.
 
-    MONAI Deploy logs series descriptions and texts of exceptions, pydicom's warnings quote values, and Holoscan prints
-    messages of exceptions to stderr. Call this before importing MONAI Deploy, because Holoscan reads its log level on
-    import. An exception other than `InputError` is reported by its type and place, without its message.
+    MONAI Deploy, pydicom and Holoscan print header values; Holoscan reads its log level on import. Exceptions other
+    than `InputError` are reported by type and location, without their message.
     """
     os.environ["HOLOSCAN_LOG_LEVEL"] = "OFF"
     logging.disable(logging.CRITICAL)
@@ -42,7 +41,7 @@ def _report_without_message(kind: type[BaseException], _: BaseException, trace: 
 
 
 def exit_cleanly_on_signals() -> None:
-    """Let SIGTERM and SIGHUP raise SystemExit from now on, so that `finally` blocks run."""
+    """Make SIGTERM and SIGHUP raise SystemExit, so that `finally` blocks run."""
     for number in SIGNALS:
         signal.signal(number, _exit)
 
@@ -50,18 +49,14 @@ def exit_cleanly_on_signals() -> None:
 def _exit(number: int, frame: FrameType | None) -> None:
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)  # a second signal would interrupt the clean-up
-    raise SystemExit(128 + number)  # as shells report it
+    raise SystemExit(128 + number)  # the shell's convention
 
 
 def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
-    """Call a function in a child process; if this process is interrupted, kill the child and all that it has started.
+    """Call a function in a child process; if this process is interrupted, kill the child and its descendants.
 
-    Args:
-        work: a module's function, so that the child can import it; its return value is discarded.
-        arguments: of the function; they must be picklable.
-
-    Raises:
-        SystemExit: the function failed, and the child has reported why; the status is the child's, 1 after a signal.
+    The function must be importable and its arguments picklable; its return value is discarded. Raises SystemExit with
+    the child's status if the function fails (1 after a signal).
     """
     process = multiprocessing.get_context("spawn").Process(target=_lead_process_group, args=(work, *arguments))
     try:
@@ -70,7 +65,9 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
     except BaseException:
         if process.pid is not None:
             process.kill()
-            with contextlib.suppress(ProcessLookupError):  # killed before it led a group: it has started nothing
+            with contextlib.suppress(
+                ProcessLookupError
+            ):  # killed before it became a group leader, so it has no children
                 os.killpg(process.pid, signal.SIGKILL)
             process.join()
         raise
@@ -79,7 +76,7 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
 
 
 def _lead_process_group(work: Callable[..., None], *arguments: Any) -> None:
-    os.setsid()  # a group of its own holds all that it starts
+    os.setsid()  # descendants join this group and are killed with it
     restrict_output()
     try:
         work(*arguments)

@@ -1,8 +1,7 @@
-"""Convert a label map to a DICOM segmentation, whose segments carry SNOMED CT codes and name the model.
+"""Convert a label map to a DICOM segmentation with SNOMED CT codes and the model's name.
 
-This calls highdicom directly. MONAI Deploy's `DICOMSegmentationWriterOperator` does so too, but takes the slices in the
-order in which their files were listed, gives the series no description, and names its own consortium as the
-manufacturer.
+This calls highdicom directly: MONAI Deploy's `DICOMSegmentationWriterOperator` takes slices in file order, omits the
+series description, and names MONAI as the manufacturer.
 """
 
 from collections.abc import Sequence
@@ -29,9 +28,8 @@ LONG_STRING = 64  # maximum number of characters of a DICOM name (LO)
 def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDArray[np.uint8]:
     """Convert label values to segment numbers: 1, 2, ... in the order of the segments, 0 elsewhere.
 
-    Raises:
-        InputError: the label map has a value of no segment, or two values of the same segment, which no label
-            convention has (3 and 4 are both enhancing tumour, in different years of BraTS).
+    Unknown values are refused, and so are two values of one segment, which mix label conventions (3 and 4 are both
+    enhancing tumour, in different years of BraTS).
     """
     found = set(np.unique(label).tolist()) - {0}
     known = {value for segment in segments for value in segment.values}
@@ -48,14 +46,14 @@ def label_segments(label: NDArray[np.uint8], segments: Sequence[Segment]) -> NDA
 
 
 def series_number(source: Dataset, step: int) -> int:
-    """A number for a new series, above those that scanners give, which are usually below 1000."""
+    """A number for a new series, above the usual numbers of scanners (below 1000)."""
     value = source.get("SeriesNumber")
     number = 1000 + step + 10 * (int(value) if value not in (None, "") else 0)
     return number if 0 < number < 2**31 else 1000 + step  # the range of DICOM's integer strings (IS)
 
 
 def equipment(bundle: Bundle) -> dict[str, Any]:
-    """What a result says of the equipment that made it, as arguments of highdicom's classes."""
+    """The equipment attributes of a result, as arguments of highdicom's classes."""
     return {
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": bundle.name[:LONG_STRING],
@@ -67,17 +65,10 @@ def equipment(bundle: Bundle) -> dict[str, Any]:
 def make_segmentation(
     segments: NDArray[np.uint8], slices: Sequence[Dataset], bundle: Bundle, burned_in: str | None = None
 ) -> hd.seg.Segmentation:
-    """Make the DICOM segmentation of a series.
+    """Make the DICOM segmentation of a series, with a frame for each slice and segment, empty frames included.
 
-    Args:
-        segments: segment numbers [columns, rows, slices], from `label_segments`.
-        slices: of the reference series, in the order of the last axis: single-frame images, or all frames of an
-            enhanced image. Patient and study are copied from them.
-        bundle: the model.
-        burned_in: BurnedInAnnotation, which is left out if None.
-
-    Returns:
-        A data set to save. It has a frame for each slice and segment, empty ones included.
+    `segments` is [columns, rows, slices], and `slices` follow its last axis. Without `burned_in`, BurnedInAnnotation is
+    left out.
     """
     order = sorted(range(len(slices)), key=lambda index: slices[index].get("ReferencedFrameNumber", index))
     descriptions = [_describe(number, segment, bundle) for number, segment in enumerate(bundle.task.segments, 1)]

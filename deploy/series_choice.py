@@ -1,7 +1,7 @@
-"""Choose the series of a DICOM study that the model takes for each modality, on evidence.
+"""Choose the series of a DICOM study for each modality.
 
-README.md states the rules in section "How series are chosen". A doubtful study is a question, never a choice: the
-message lists the series with what speaks for each. As in study.py, messages quote no description.
+README.md states the rules under "How series are chosen". If the evidence is unclear, the run stops and lists the
+candidates with their evidence. Messages quote no header text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,7 @@ MIN_SLICES = 10  # a localiser or a sample has fewer; the thickest clinical seri
 
 @dataclass
 class Choice:
-    """The chosen series, and why.
-
-    Attributes:
-        series: modality -> series, in the order of the model's modalities.
-        reasons: modality -> the evidence in fixed words.
-        remarks: sentences for the readers of the result.
-    """
+    """The chosen series by modality, the evidence for each in fixed words, and remarks for readers of the result."""
 
     series: dict[str, Series]
     reasons: dict[str, str]
@@ -37,17 +31,11 @@ class Choice:
 def choose_series(
     study: Sequence[Series], modalities: Sequence[str], requested: Mapping[str, str], one_frame: bool = True
 ) -> Choice:
-    """Choose one series for each modality.
+    """Choose one series for each modality, in the order of the model's modalities.
 
-    Args:
-        study: all of its series.
-        modalities: those that the model takes.
-        requested: modality -> number or UID of the series that the user requests; rules choose the others.
-        one_frame: whether the chosen series must share a frame of reference, as they must unless they are registered.
-
-    Raises:
-        InputError: no series or several match a modality, the evidence is doubtful, a requested series cannot be used,
-            or the chosen series do not share one frame of reference.
+    `requested` maps a modality to the number or UID of a series; rules choose the rest. With `one_frame` the chosen
+    series must share a frame of reference, as they must unless they are registered. Raises InputError if the evidence
+    is missing or unclear.
 
     Example:
         >>> choose_series([], ["T1"], {})
@@ -84,7 +72,6 @@ def _check_frame(chosen: Mapping[str, Series]) -> None:
 
 
 def _candidates(study: Sequence[Series]) -> list[Candidate]:
-    """The series of a study with their evidence."""
     evidence = [_evidence(series) for series in study]
     volumes = [one for series, one in zip(study, evidence, strict=True) if is_volume(series)]
     return [
@@ -103,14 +90,14 @@ def _evidence(series: Series) -> Evidence:
 def _choose(
     study: Mapping[str, Candidate], modalities: Sequence[str], given: Mapping[str, Candidate], pairs: Pairs
 ) -> dict[str, Candidate]:
-    """Choose the series that were not given, from a study: UID -> candidate."""
+    """Choose the series that the user did not request, from a study by UID."""
     chosen = dict(given)
     taken = {one.series.uid for one in given.values()}
     free = [one for uid, one in study.items() if uid not in taken]
     for modality in modalities:
         if modality not in chosen and modality not in ("T1", "T1ce"):
             found = [one for one in free if one.evidence.kind == modality]
-            native = [one for one in found if one.evidence.contrast != WITH]  # a FLAIR after agent is second choice
+            native = [one for one in found if one.evidence.contrast != WITH]  # FLAIR before agent is preferred
             chosen[modality] = only(modality, native or found, free)
     if "T1ce" in modalities and "T1ce" not in given:
         chosen["T1ce"] = choose_enhanced(free, given.get("T1"), pairs)
@@ -123,14 +110,14 @@ def _choose(
 
 
 def _remark(modality: str, candidate: Candidate) -> str:
-    """A remark if the evidence speaks against a requested series; if it only says nothing, there is none."""
+    """A remark if the evidence contradicts a requested series; missing evidence gives none."""
     if candidate.modality in (modality, ASK, None) or (modality == "T1ce" and candidate.contrast is None):
         return ""
     return f"{modality}: {candidate.series.name} was requested; the evidence was: {candidate.reason}"
 
 
 def _pair_remarks(native: Candidate, enhanced: Candidate, pairs: Pairs) -> list[str]:
-    """Remarks if words alone chose the T1ce, if weak evidence had to be proven, or if a requested pair is doubtful."""
+    """Remarks on a T1ce chosen by words alone, on weak evidence that needed proof, and on a doubtful requested pair."""
     remarks = []
     voxels = pairs.voxels(native, enhanced)
     silent = {0: "its voxels are not brighter than those of the T1", None: "voxels could not be compared"}.get(voxels)
@@ -159,14 +146,9 @@ def _requested_series(study: Sequence[Series], modality: str, value: str) -> Ser
 
 
 def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str, str]:
-    """Parse `--series` into modality -> number or UID of a series, both as text.
+    """Parse `--series`, such as "T1=5,T1ce=9", into modality -> number or UID, both as text.
 
-    Args:
-        text: such as "T1=5,T1ce=9"; for a model of one modality, the number alone is enough.
-        modalities: those that the model takes.
-
-    Raises:
-        InputError: the text has another form, an unknown modality, or a modality twice.
+    For a model with one modality, the number alone is enough.
     """
     if isinstance(text, int) and len(modalities) == 1:
         return {modalities[0]: str(text)}
@@ -182,12 +164,15 @@ def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str,
 
 
 def is_volume(series: Series) -> bool:
-    """Whether a series can be a volume of a head: MR, no localiser, `MIN_SLICES` or more positions, one orientation."""
+    """Whether a series can be a volume of a head:
+
+    MR, no localiser, at least `MIN_SLICES` positions, one orientation.
+    """
     return not _why_no_volume(series)
 
 
 def _why_no_volume(series: Series) -> str:
-    """Why a series can be no volume of a head, in fixed words; empty if it can."""
+    """The reason why a series cannot be a volume of a head, in fixed words; empty if it can."""
     header = series.header
     if header.get("SOPClassUID") not in (MRImageStorage, *ENHANCED_MR) or header.get("Modality") != "MR":
         return "not MR"

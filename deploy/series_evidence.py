@@ -1,6 +1,6 @@
-"""Collect what speaks for the modality of a series: its words, its times, its contrast agent and when it was scanned.
+"""Collect evidence on a series' modality: words, echo and repetition times, contrast agent and time of the scan.
 
-Evidence is written in fixed words, since it appears in messages and results: no text of a header is quoted.
+Evidence is stated in fixed words because it appears in messages and results; header text is never quoted.
 """
 
 import re
@@ -35,10 +35,7 @@ NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farth
 class Point:
     """A reason to believe that a T1 was scanned with or without contrast agent.
 
-    Attributes:
-        says: "with", "without" or "unclear".
-        clear: whether it is enough on its own.
-        text: the reason in fixed words.
+    `says` is "with", "without" or "unclear"; a `clear` point is sufficient on its own.
     """
 
     says: str
@@ -48,31 +45,19 @@ class Point:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the header of a series says.
-
-    Attributes:
-        kind: "T1", "T2" or "FLAIR"; None if it is neither, or if nothing says.
-        source: what the kind was read from, "words" or "times"; if there is no kind, why not, in fixed words.
-        contrast: what the words say of contrast agent: "with", "without", "unclear" or None.
-        agent: whether the header names a contrast agent.
-        acquired: when the scan began, seconds on a clock that all series of a study share; None if unknown.
-        injected: when the agent was injected, on the same clock; None if unknown.
-        reformat: whether it was computed from another series.
-    """
+    """The evidence in the header of a series."""
 
     kind: str | None
     source: str
-    contrast: str | None = None
-    agent: bool = False
+    contrast: str | None = None  # by words: "with", "without" or "unclear"; None if they do not mention agent
+    agent: bool = False  # the header names a contrast agent
     acquired: float | None = None
     injected: float | None = None
-    reformat: bool = False
+    reformat: bool = False  # computed from another series
 
     def points(self, study: Sequence["Evidence"]) -> list[Point]:
-        """Reasons to believe that this T1 was scanned with or without contrast agent.
-
-        Args:
-            study: evidence of all volumes of the study, this one among them.
+        """Reasons to believe that this T1 was scanned with or without agent, given the evidence of all volumes of the
+        study.
         """
         found = []
         if self.contrast:
@@ -92,11 +77,9 @@ class Evidence:
 
 
 def read_evidence(header: Dataset, acquired: float | None = None) -> Evidence:
-    """Read the evidence in a header.
+    """Read the evidence in an image's header.
 
-    Args:
-        header: of an image of the series.
-        acquired: when the first image of the series was scanned; by default, when this one was.
+    `acquired` is when the series' first image was scanned, by default this one.
     """
     description, protocol = (read_words(str(header.get(name) or "")) for name in ("SeriesDescription", "ProtocolName"))
     words = description if description.kind else protocol
@@ -113,7 +96,7 @@ def read_evidence(header: Dataset, acquired: float | None = None) -> Evidence:
         return Evidence(None, f"a word of its name is unknown, and its times do not confirm that it is {kind}")
     contrast = description.contrast
     if contrast is None and protocol.contrast:
-        named_twice = description.kind is not None  # a protocol's name may speak of the whole examination
+        named_twice = description.kind is not None  # a protocol name may describe the whole examination
         contrast = UNCLEAR if named_twice and protocol.contrast == WITH else protocol.contrast
         contrast = contrast if protocol.kind == kind else None
     elif contrast and protocol.contrast and protocol.kind == kind and protocol.contrast != contrast:
@@ -133,7 +116,7 @@ def read_evidence(header: Dataset, acquired: float | None = None) -> Evidence:
 
 
 def same_kind(one: Dataset, other: Dataset) -> bool:
-    """Whether two T1 were scanned alike, so that their voxels can be compared. What is missing counts as different.
+    """Whether two T1 series were scanned alike, so that their voxels are comparable. Missing values count as different.
 
     Example:
         >>> spin_echo, mprage = Dataset(), Dataset()
@@ -146,7 +129,7 @@ def same_kind(one: Dataset, other: Dataset) -> bool:
         first, second = _number(one, keyword), _number(other, keyword)
         if first is None or second is None:
             if keyword == "InversionTime" and first is second:
-                continue  # neither is inverted
+                continue  # neither uses inversion
             return False
         if abs(first - second) > max(ALIKE * max(first, second), least):
             return False
@@ -164,7 +147,7 @@ def _fat_suppressed(header: Dataset) -> bool:
 
 
 def values_of(header: Dataset, keyword: str) -> list[Any]:
-    """The values of an attribute as a list, empty if it has none."""
+    """The values of an attribute as a list; empty if it is missing."""
     value = header.get(keyword)
     return [] if value in (None, "") else [value] if isinstance(value, str | int | float) else list(value)
 
@@ -174,7 +157,7 @@ def _image_types(header: Dataset) -> set[str]:
 
 
 def _other_image(header: Dataset, kind: str) -> str:
-    """Why the header rules out an anatomical image of the head of this kind, in fixed words; empty if it does not."""
+    """The reason why this is not an anatomical head image of this kind, in fixed words; empty if it may be."""
     types = _image_types(header)
     if OTHER_IMAGES & types or any(value.startswith(OTHER_IMAGE_STEMS) for value in types):
         return "its image type names another image"
@@ -191,7 +174,7 @@ def _other_image(header: Dataset, kind: str) -> str:
 
 
 def _kind_from_times(header: Dataset) -> str | None:
-    """Kind from echo, repetition and inversion time in ms; None if they are missing or fit none."""
+    """Kind from echo, repetition and inversion time; None if times are missing or fit no kind."""
     echo, repetition, inversion = (_number(header, f"{name}Time") for name in ("Echo", "Repetition", "Inversion"))
     if echo is None or repetition is None:
         return None
@@ -202,7 +185,7 @@ def _kind_from_times(header: Dataset) -> str | None:
 
 
 def _contradicts(header: Dataset, kind: str) -> bool:
-    """Whether the times of a scan, in ms, rule out what its words say."""
+    """Whether the scan's times rule out the kind that its words state."""
     echo, inversion = _number(header, "EchoTime"), _number(header, "InversionTime")
     if echo is not None and echo > 0 and (echo >= LONG_ECHO) != (kind in ("T2", "FLAIR")):
         return True
@@ -222,9 +205,9 @@ def _names_agent(header: Dataset) -> bool:
 
 
 def acquired_at(header: Dataset) -> float | None:
-    """When an image was scanned, in seconds; None if the header does not say.
+    """Time of an image's acquisition in seconds; None if the header does not state it.
 
-    Converters and workstations write the time of conversion into ContentTime, so it counts for original images only.
+    ContentTime counts only for original images, because converters and workstations overwrite it.
     """
     stamp = str(header.get("AcquisitionDateTime") or "")
     if re.match(r"\d{14}", stamp):
@@ -239,7 +222,7 @@ def _seconds(header: Dataset, keyword: str) -> float | None:
 
 
 def _clock(day: str, time: str) -> float | None:
-    """Seconds of a DICOM date and time, which may leave out minutes and seconds; None if one of them is invalid."""
+    """A DICOM date and time in seconds; minutes and seconds are optional. None if either is invalid."""
     found = re.match(r"(\d\d):?(\d\d)?:?(\d\d(?:\.\d+)?)?", time.strip())
     try:
         days = date(int(day[:4]), int(day[4:6]), int(day[6:8])).toordinal()

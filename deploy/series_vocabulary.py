@@ -1,7 +1,7 @@
-"""Words in the names of series, by what they mean.
+"""Words in series names, grouped by meaning.
 
-All are in lower case without accents, as `series_words.py` compares them. A word in none of these lists is unread: a T1
-whose name has one is not taken without proof, since the word may speak of contrast agent.
+All are lower case without accents, as in `series_words.py`. A T1 with a word outside these lists needs proof, because
+the word may refer to contrast agent.
 """
 
 import re
@@ -11,7 +11,7 @@ def _set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-AGENT = re.compile(  # names of contrast agent, in full and as sites shorten them; "ку" is Russian for enhancement
+AGENT = re.compile(  # contrast agents and their abbreviations; "ку" is Russian for enhancement
     r"gd|gad|dtpa|gado\w*|gbca|gadavist|dotarem|clariscan|magnevist|multihance|prohance|omniscan|primovist|eovist|elucirem"
     r"|vueway|artirem|optimark|vasovist|ivkm|km|kontr|kontras\w*|contr|contrast\w*|tehoste\w*|mdc|pdc|sdc|ce"
     r"|inject?ee?s?|контр|контраст\w*|гадо\w*|ку"
@@ -35,7 +35,7 @@ NATIVE = _set(
     "nativ native natif natives natifs nativa nativo nativt natywny natywna natywne natywnie nativni nativne unenhanced"
     " nonenhanced noncontrast plain blanco basale simple натив нативный нативная"
 )
-GIVING = _set(  # speaks of an agent without naming it
+GIVING = _set(  # implies an agent without naming it
     "podaniu podaniem podani administration administracion gabe bolus dose mezzo medio produit srodka srodkiem latky"
     " latkou agent media medium введения введение введением delayed late early min mins minutes"
 )
@@ -43,7 +43,7 @@ FILLER = GIVING | _set(  # between such a word and the agent: "po podaniu kontra
     "iv i v de du la le el il l the d di des any of"
     " injection inj injektion meio and und et y e en oraz og och ve or oder ou o to + & / и"
 )
-OTHER_EVENT = _set(  # "post" and "pre" that speak of something else
+OTHER_EVENT = _set(  # events, as in "post op"
     "proc process processed processing op ops operative operativ operatively operatoire operatorio opera surgery"
     " surgical surg resection biopsy rt xrt radiation radiotherapy chemo treatment treat tx therapy therapie fossa"
     " trauma traumatic ictal stim stimulation dbs lit litt sat satur pituitary exercise medication partum stroke"
@@ -51,7 +51,9 @@ OTHER_EVENT = _set(  # "post" and "pre" that speak of something else
 )
 EVENT_ENDINGS = ("ectomy", "otomy", "ectomie", "ektomie", "ectomia", "plasty")  # lobectomy, craniotomy
 HEAD = _set("brain head tumor tumour neuro glioma cranial intracranial lesion")  # "post tumor resection"
-PURPOSE = _set("srs gk gamma knife cyberknife recon rec")  # "post SRS": after it, or enhanced and meant for it?
+PURPOSE = _set(
+    "srs gk gamma knife cyberknife recon rec"
+)  # "post SRS" is ambiguous: after surgery, or enhanced for planning?
 REFUSED = _set(
     "refused declined failed cancelled canceled aborted omitted skipped missing extravasation paravasat refus abgelehnt"
     " abgebrochen entfallen rifiutato rechazado"
@@ -63,8 +65,8 @@ PERIOD = _set(  # "post 24 h"
 )
 FAT = _set(
     "fs fat fatsat sat saturation saturacion sature grasa graisse fettsattigung spir spair moco asset grappa gap norm"
-)  # "no fatsat" denies no agent
-NEUTRAL = _set(  # words that may stand next to an agent without changing what it says
+)  # "no fatsat" does not deny an agent
+NEUTRAL = _set(  # words next to an agent that leave its meaning unchanged
     # planes
     "ax axi axl axial axiale axiaal axiales aksial sag sagit sagittal sagital sagittale saggital cor coronal coronale"
     " kor koronar koronal tra trans transv transverse transversal"
@@ -93,7 +95,7 @@ NEUTRAL = _set(  # words that may stand next to an agent without changing what i
     " verlauf baseline scan mr mri mrt irm rm exam study research adni ppmi"
     " processed captk ca ptk brats bra ts sys"  # CaPTk and BraTS, also in two words
 )
-DIXON = _set("dixon mdixon ideal flex")  # its fat images are no T1
+DIXON = _set("dixon mdixon ideal flex")  # their fat images are not T1
 MOVED = _set("reg registered registration coreg coregistered aligned align warped resampled recale")
 GRADIENT = _set(  # "T2 GRE" is T2*; in French EG
     "gre gr ge ffe fl flash eg gradient gradiente gradientes grad field merge"
@@ -123,7 +125,7 @@ OTHER_STEMS = (
 )
 ALONE_UNCLEAR = (SHORT_AGENT | BEFORE | AFTER | TOGETHER | {"unclear", "+"}) - _set("pre post w z s с")
 SIGNS = ":;,+&/"
-READ = (  # together: every word that has a meaning here
+READ = (  # all known words
     *(SHORT_AGENT | NEGATION | BEFORE | AFTER | TOGETHER | SUFFIX.keys() | ONE_WORD.keys() | NATIVE | FILLER | FAT),
     *(DIXON | OTHER_EVENT | HEAD | PURPOSE | REFUSED | FRONT | PERIOD | NEUTRAL | MOVED | GRADIENT | PROTON_DENSITY),
     *(OTHER_WORDS | T1_SEQUENCES | {"unclear", "for"}),
@@ -132,17 +134,17 @@ _READ = frozenset(READ)
 
 
 def is_agent(word: str) -> bool:
-    """Whether a word names contrast agent by itself."""
+    """Whether a word alone names contrast agent."""
     return AGENT.fullmatch(word) is not None and (word in ONE_WORD or not word.endswith(NOT_GIVEN))
 
 
 def is_event(word: str) -> bool:
-    """Whether "post" and "pre" before this word speak of something other than contrast agent."""
+    """Whether "pre" or "post" before this word refers to an event other than contrast agent."""
     return word in OTHER_EVENT or word.endswith(EVENT_ENDINGS)
 
 
 def is_refusal(word: str) -> bool:
-    """Whether a word may say that the agent was not given."""
+    """Whether a word may state that no agent was given."""
     return word in REFUSED or word.startswith(REFUSED_STEMS)
 
 
@@ -152,19 +154,14 @@ def is_other_image(word: str) -> bool:
 
 
 def is_neutral(word: str) -> bool:
-    """Whether a word, or the end of the text, leaves the meaning of an agent next to it unchanged."""
+    """Whether a word (or the end of the text) next to an agent leaves its meaning unchanged."""
     if not word or word.isdigit() or word in ":;," or is_agent(word):
         return True
     return word in NEUTRAL | FAT | FILLER | BEFORE | AFTER | TOGETHER | NATIVE
 
 
 def is_read(word: str) -> bool:
-    """Whether a word is in one of the lists, a number or a sign.
-
-    Example:
-        >>> is_read("sagittal"), is_read("quux")
-        (True, False)
-    """
+    """Whether a word is in one of the lists, a number or a sign."""
     if word in _READ or word.isdigit() or word in SIGNS or word.endswith("flair"):
         return True
     return is_agent(word) or is_event(word) or is_refusal(word) or is_other_image(word)

@@ -1,8 +1,7 @@
-"""Read the words of a series: what it is weighted by, and whether it was scanned with contrast agent.
+"""Read a series description: its weighting, and whether contrast agent was given.
 
-The words are those of sites that write Czech, Danish, Dutch, English, Finnish, French, German, Italian, Norwegian,
-Polish, Portuguese, Romanian, Russian, Slovak, Spanish, Swedish or Turkish (`series_vocabulary.py`). Only phrases of
-known words give a clear answer: "T1 GAD" does, but "T1 XYZ GAD" has a word that is in none of the lists.
+It knows words in 17 European languages (`series_vocabulary.py`). Only phrases of known words give a clear answer: "T1
+GAD" does, "T1 XYZ GAD" does not.
 """
 
 import re
@@ -42,7 +41,7 @@ from deploy.series_vocabulary import (
 )
 
 WITH, WITHOUT, UNCLEAR = "with", "without", "unclear"
-OTHER = "other"  # a kind: neither T1 nor T2 nor FLAIR, such as diffusion, angiography or a scan of the spine
+OTHER = "other"  # kind of diffusion, angiography, spine scans and the like
 
 _AGENT = rf"(?:{AGENT.pattern})"
 _SIGNED = r"(?:c|ce|gd|gad|gado|gadolinium|km|kl|mdc|iv|inj|contrast|kontrast|ку)"
@@ -52,17 +51,17 @@ _BEFORE_T = r"(?<![a-z])((?:ax|axial|sag|sagittal|cor|coronal|kor|tra|fs|fl|se|s
 LETTERS = str.maketrans("łıđ[]{}–—−", "lid()()---") | {ord("ß"): "ss", ord("æ"): "ae", ord("ø"): "oe"}
 REWRITINGS = [  # applied in this order to text in lower case without accents
     (r"[_^]", " "),
-    (r"\(enhanced conversion\)", " "),  # which highdicom adds to a series that it turns into enhanced MR
-    (r"[^\w\s!-~±°µ®™©×·’´`]", " unclear "),  # a sign that nobody has foreseen
+    (r"\(enhanced conversion\)", " "),  # added by highdicom when it converts to enhanced MR
+    (r"[^\w\s!-~±°µ®™©×·’´`]", " unclear "),  # unknown sign
     (r"т(?=[12])", "t"),  # a Cyrillic letter
     (r"[=:] ?(?:0|no?)(?!\w)", " unclear "),
-    (r"(?<![\d.,])0(?:[.,]0+)? ?(?:ml|cc|mmol)(?!\w)", " unclear "),  # no dose
+    (r"(?<![\d.,])0(?:[.,]0+)? ?(?:ml|cc|mmol)(?!\w)", " unclear "),  # a dose of zero
     (rf"(?<![^\W\d_]){_AGENT} ?0(?![\d.,])", " unclear "),
     (r"(?<![a-z])n ?[/.] ?a(?![a-z])", " unclear "),  # not applicable
     (r"(?<!\w)b ?=? ?(?:0|50|\d{3,4})(?!\d)", " diffusion "),  # b-values in s/mm²
     (r"mp2rage|mp[ -]rage", "mprage"),
     (r"(?<![a-z])p(?=\d)", " "),  # p2: parallel imaging
-    # T1 and T2 with what is written directly behind them
+    # T1 and T2 with a suffix
     (r"t1w?i?c(?![a-z]| ?[+(-])", "t1 ce "),
     (r"t1n(?![a-z])", "t1 native "),
     (r"t1 +w *$", "t1 unclear "),  # with or weighted?
@@ -104,12 +103,9 @@ REWRITINGS = [  # applied in this order to text in lower case without accents
 
 @dataclass(frozen=True)
 class Words:
-    """What a text says.
+    """The meaning of a text.
 
-    Attributes:
-        kind: "T1", "T2" or "FLAIR"; "other" if it is none of them; None if no word says.
-        contrast: "with", "without" or "unclear"; None if no word speaks of contrast agent.
-        unread: whether a word is in none of the lists, so that it may say anything.
+    `kind` is None if no word states it, and so is `contrast`. An `unread` word may mean anything.
     """
 
     kind: str | None
@@ -134,7 +130,7 @@ def read_words(text: str) -> Words:
     words = _words(text)
     moved = next((place for place, word in enumerate(words) if word in ("to", "onto", "2")), 0)
     if _weightings(words[:moved]) and _weightings(words[moved:]):
-        words = words[:moved]  # "FLAIR to T1": a FLAIR that was registered
+        words = words[:moved]  # "FLAIR to T1" is a registered FLAIR
     kind = _kind(words)
     if kind == OTHER:
         return Words(OTHER, None)
@@ -142,7 +138,7 @@ def read_words(text: str) -> Words:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text in lower case without accents; signs such as +C are written out."""
+    """The words of a text in lower case without accents, with signs such as +C spelled out."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)  # T1wPost
     text = unicodedata.normalize("NFKD", text).lower()
     text = "".join(letter for letter in text if not unicodedata.combining(letter))
@@ -175,7 +171,7 @@ def _kind(words: list[str]) -> str | None:
 
 
 def _contrast(words: list[str]) -> str | None:
-    """What all the phrases say together: two that disagree are unclear."""
+    """The combined meaning of all phrases; contradictory phrases are unclear."""
     claims: set[str | None] = {UNCLEAR} if any(map(is_refusal, words)) else set()
     used: set[int] = set()
     for short in (False, True):  # in "con gadolinio", "con" is a preposition; in "W/O CON" it is the agent
@@ -194,7 +190,7 @@ def _contrast(words: list[str]) -> str | None:
 
 
 def _phrase(words: list[str], agent: int) -> tuple[str, set[int]]:
-    """What the phrase that ends with an agent says, and the places of its words: "not after gad" is unclear."""
+    """The meaning of the phrase that ends with an agent, and the indices of its words. "not after gad" is unclear."""
     says, places, place = set(), {agent}, agent - 1
     while place >= 0:
         word = words[place]
@@ -215,7 +211,7 @@ def _phrase(words: list[str], agent: int) -> tuple[str, set[int]]:
 
 
 def _alone(words: list[str], place: int) -> str | None:
-    """What a word says that belongs to no agent."""
+    """The meaning of a word that belongs to no agent."""
     word, following = words[place], words[place + 1] if place + 1 < len(words) else ""
     if word in NATIVE:
         return UNCLEAR if place and words[place - 1] in NEGATION else WITHOUT
@@ -234,7 +230,7 @@ def _alone(words: list[str], place: int) -> str | None:
 
 
 def _before_or_after(words: list[str], place: int) -> str | None:
-    """What "pre" or "post" says without an agent; None if it speaks of something else, such as surgery."""
+    """The meaning of "pre" or "post" without an agent; None if it refers to something else, such as surgery."""
     end = next((other for other in range(place, len(words)) if words[other] in ":;,"), len(words))
     rest = words[place + 1 : end]
     following, later = (*rest, "", "")[:2]

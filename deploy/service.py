@@ -32,30 +32,24 @@ from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 URL = os.environ.get("ORTHANC_URL", "")
 USER = os.environ.get("ORTHANC_USER", "")
 PASSWORD_FILE = os.environ.get("ORTHANC_PASSWORD_FILE", "")
-HEARTBEAT = "heartbeat"  # file in the folder of --work
-BEAT, SILENCE = 5.0, 600.0  # seconds between heartbeats while a study is segmented; without one that mean trouble
-LOOK = 600.0  # seconds after which all studies are looked at again, even if Orthanc reports no change
-GRACE = 20.0  # seconds for the segmentation to end when it is stopped
+HEARTBEAT = "heartbeat"  # file in --work
+BEAT, SILENCE = 5.0, 600.0  # seconds between heartbeats during a segmentation; silence that counts as failure
+LOOK = 600.0  # seconds between looks at all studies, even if Orthanc reports no change
+GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 ROOT = Path(__file__).resolve().parents[1]  # where `python -m deploy.app` runs
-PREFIX = "study-"  # of the names of the folders for one study
+PREFIX = "study-"  # of the folders of single studies
 
 
 class AttemptError(Exception):
-    """A study could not be segmented; the message says why, without a word that identifies it."""
+    """A failed segmentation; the message does not identify the study."""
 
 
 @dataclass
 class Service:
     """The loop over the studies in Orthanc.
 
-    Attributes:
-        archive: Orthanc.
-        command: segments a study; it gets `--input` and `--output`, and ends with status 0 if all results are there.
-        work: folder for temporary files and the heartbeat.
-        send_to: DICOM node that Orthanc sends the results to; none if empty.
-        time_limit: seconds for the segmentation of one study.
-        attempts: how often a study is tried.
-        poll: seconds between two questions to Orthanc.
+    `command` segments a study from `--input` to `--output` and exits with 0 if all results exist. Times are in seconds;
+    an empty `send_to` sends results nowhere.
     """
 
     archive: Archive
@@ -65,14 +59,10 @@ class Service:
     time_limit: float = 7200.0
     attempts: int = 3
     poll: float = 10.0
-    _images: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # by study and time of its last image
+    _images: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # by study and time of its last update
 
     def run(self, once: bool = False) -> None:
-        """Work until this process is stopped.
-
-        Args:
-            once: return when no study is left that can be tried now.
-        """
+        """Work until this process is stopped; with `once`, until no study can be tried now."""
         seen, next_look, trouble = -1, 0.0, ""
         while True:
             self._beat()
@@ -89,7 +79,7 @@ class Service:
                 trouble = ""
                 if once:
                     return
-            except (ArchiveError, KeyError, TypeError) as error:  # the last two: an answer without what it should have
+            except (ArchiveError, KeyError, TypeError) as error:  # KeyError, TypeError: an incomplete answer
                 message = str(error) if isinstance(error, ArchiveError) else "Orthanc's answer is not as expected"
                 if message != trouble:
                     log(message)
@@ -101,7 +91,7 @@ class Service:
         (self.work / HEARTBEAT).touch()
 
     def _next(self) -> tuple[tuple[StoredStudy, list[str], Mark] | None, float]:
-        """The first study that can be tried now, if any, and the time of the next look at all studies."""
+        """The next study to try, if any, and the time of the next full look at all studies."""
         now = time.time()
         next_look = now + LOOK
         studies = [study for study in self.archive.studies() if study.stable]
@@ -121,7 +111,7 @@ class Service:
         return None, next_look
 
     def _work_on(self, study: StoredStudy, images: list[str], mark: Mark) -> None:
-        """Try a study once, write its mark and a line of the log."""
+        """Try a study once; update its mark and the log."""
         began = time.monotonic()
         mark = mark.begun()
         try:
@@ -147,7 +137,7 @@ class Service:
         log(f"study {mark.pseudonym}: {outcome} ({time.monotonic() - began:.0f} s)")
 
     def _segment(self, study: StoredStudy, images: list[str], mark: Mark) -> Mark:
-        """Segment a study and keep the results in Orthanc, unless they were made from the same series as the last."""
+        """Segment a study and keep the results in Orthanc, unless the last results came from the same series."""
         with tempfile.TemporaryDirectory(prefix=PREFIX, dir=self.work) as temporary:
             folder = Path(temporary)
             self.archive.fetch(images, folder / "input")
@@ -161,17 +151,14 @@ class Service:
         return mark.moved_to(DELIVER, kept=source)
 
     def _deliver(self, study: StoredStudy, mark: Mark) -> Mark:
-        """Store the kept results, which have the same UIDs each time, in Orthanc and in the PACS behind it."""
+        """Store the kept results in Orthanc and send them to the PACS. Their UIDs stay the same on every attempt."""
         instances = self.archive.store(self.archive.kept(study.id))
         if self.send_to:
             self.archive.send(self.send_to, instances)
         return mark.moved_to(DONE, delivered=mark.kept)
 
     def _call(self, folder: Path) -> None:
-        """Run the command on the folder `input` of a folder; the results are in its folder `output`.
-
-        The command gets SIGTERM when this process ends, however it ends.
-        """
+        """Run the command from `folder`/input to `folder`/output. It gets SIGTERM whenever this process ends."""
         options = [f"--input={folder / 'input'}", f"--output={folder / 'output'}"]
         with (folder / "messages").open("w+b") as messages:
             process = subprocess.Popen(
@@ -204,12 +191,14 @@ class Service:
 
 
 def log(text: str) -> None:
-    """Print a line with the time; nothing that identifies a patient or a study may be in it."""
+    """Print a line with the time. The text must not identify a patient or a study."""
     show(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}")
 
 
 def _reason(error: Exception) -> str:
-    """Why an attempt failed, in a line without the ends of UIDs; of other exceptions only the kind, as texts quote."""
+    """The reason of a failure in one line, without parts of UIDs; only the type for exceptions, which may quote header
+    values.
+    """
     if isinstance(error, AttemptError | ArchiveError):
         return re.sub(r" \(UID [^)]*\)", "", str(error))[:500]
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
@@ -225,7 +214,7 @@ def _packed(folder: Path) -> bytes:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that still runs: by SIGTERM, upon which deploy.app removes what is temporary, then by SIGKILL."""
+    """End a running process by SIGTERM, which lets deploy.app clean up, then by SIGKILL."""
     if process.poll() is not None:
         return
     process.terminate()
@@ -289,14 +278,14 @@ def serve(
         raise InputError(f"--send_to={send_to}: expected a name of Orthanc's DicomModalities: {', '.join(known)}")
     folder = Path(FOLDER.parse("work", work))
     with claimed("work", folder):
-        for left in folder.glob(f"{PREFIX}*"):  # of a service that was killed
+        for left in folder.glob(f"{PREFIX}*"):  # left by a killed service
             shutil.rmtree(left, ignore_errors=True)
         log("waiting for studies")
         Service(archive, command, folder, str(send_to), time_limit, attempts, poll).run(once)
 
 
 def _command(bundle: str, checkpoint: str, reference: str, bundle_options: str, prepare: bool) -> list[str]:
-    """The command of the application, after a check of everything that does not depend on a study."""
+    """The application's command line, after checking everything that does not depend on a study."""
     if not str(bundle).strip():
         raise InputError("--bundle: missing; it has no default")
     run_guarded(_check_model, bundle, checkpoint, reference, bundle_options)  # frees PyTorch's memory
@@ -317,7 +306,7 @@ def _check_model(bundle: str, checkpoint: str, reference: str, bundle_options: s
 
 
 def _open(url: str, user: str, password_file: str, retries: int = RETRIES) -> Archive:
-    """A client for Orthanc, after a check of the options."""
+    """A client of Orthanc, after checking the options."""
     for name, value in {"url": url, "user": user, "password_file": password_file}.items():
         if not str(value).strip():
             raise InputError(f"--{name}: missing; expected it, or the variable ORTHANC_{name.upper()}")
@@ -396,7 +385,7 @@ def retry(study: str, url: str = URL, user: str = USER, password_file: str = PAS
 
 
 def _marks(archive: Archive) -> dict[str, Mark]:
-    """Orthanc's id of each study that has a mark, and the mark."""
+    """The marks of all studies, by Orthanc's id."""
     try:
         found = {study.id: parsed(archive.mark(study.id)) for study in archive.studies()}
     except ArchiveError as error:

@@ -1,7 +1,7 @@
-"""What the results take over from the source images: the attributes of patient and study that a PACS files images by.
+"""The attributes that results inherit from source images: those by which a PACS identifies patient and study.
 
-highdicom copies every attribute of a source image's patient and study modules into a result, and institution and
-scanner into its contributing equipment. Here it gets headers with nothing but the attributes that are listed below.
+highdicom copies all patient and study attributes, institution and scanner. It therefore receives headers that contain
+only the attributes listed below.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import DA, TM, format_number_as_ds
 
-IDENTITY = (  # DICOM requires all but the issuer, which makes an ID unique; type 2 ones may be empty
+IDENTITY = (  # required by DICOM (type 2 may be empty), plus the issuer, which makes an ID unique
     "PatientID",
     "IssuerOfPatientID",
     "PatientName",
@@ -24,7 +24,7 @@ IDENTITY = (  # DICOM requires all but the issuer, which makes an ID unique; typ
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-IMAGE = (  # what the results refer to, and its grid
+IMAGE = (  # references and grid
     "SOPClassUID",
     "SOPInstanceUID",
     "SeriesInstanceUID",
@@ -47,11 +47,10 @@ SEXES = ("M", "F", "O", "")
 
 
 def sanitised_header(image: Dataset) -> Dataset:
-    """The header of a source image that results are made from: `IDENTITY`, references and grid, and nothing else.
+    """The header of a source image, reduced to `IDENTITY`, references and grid.
 
-    highdicom fails on some images that a PACS accepts: without attributes that may be empty (as anonymisers leave
-    them), with invalid dates and sexes, and with character sets such as Japanese whose first value is empty. In the
-    header, missing and invalid attributes are empty, and text is in Unicode.
+    Missing and invalid attributes become empty and text becomes Unicode, because highdicom fails on some images that a
+    PACS accepts.
     """
     result = Dataset()
     for keyword in (*IDENTITY, *IMAGE):
@@ -75,23 +74,18 @@ def _sanitised(keyword: str, value: object) -> object:
 
 
 def source_images(slices: Sequence[Dataset]) -> list[Dataset]:
-    """Headers of the images that slices come from, as highdicom takes them to make a segmentation of these slices.
+    """Headers of the source images in the form that highdicom needs for a segmentation of these slices.
 
-    Args:
-        slices: of a volume, at least two: single-frame images, or all frames of one enhanced image in their order
-            (see `deploy.multiframe.frames_of`).
-
-    Returns:
-        A header for each slice, or one for the enhanced image. All have the orientation of the first, because highdicom
-        accepts no rounding errors. Slice thickness, if the source has none, is the distance
-        between slices. SpacingBetweenSlices is left to highdicom, which computes it: some scanners store a wrong one.
+    Takes at least two slices of a volume: single-frame images, or all frames of an enhanced image, which gives one
+    header. All get the first orientation, since highdicom tolerates no rounding, and a missing slice thickness becomes
+    the slice distance.
     """
     headers = [sanitised_header(image) for image in slices]
     for header in headers:
         header.ImageOrientationPatient = headers[0].ImageOrientationPatient
     if not headers[0].get("SliceThickness"):
         positions = np.array([header.ImagePositionPatient for header in headers], float)
-        distance = np.linalg.norm(positions[1:] - positions[0], axis=1).min()  # frames need not be in order
+        distance = np.linalg.norm(positions[1:] - positions[0], axis=1).min()  # frames may be in any order
         for header in headers:
             header.SliceThickness = format_number_as_ds(float(distance))
     if "ReferencedFrameNumber" not in slices[0]:
@@ -110,7 +104,7 @@ def source_images(slices: Sequence[Dataset]) -> list[Dataset]:
 
 
 def _groups(header: Dataset, **keywords: Sequence[str]) -> Dataset:
-    """Functional groups with attributes of a header: name of the group -> keywords."""
+    """Functional groups (group name -> keywords) with attributes of a header."""
     result = Dataset()
     for name, members in keywords.items():
         group = Dataset()
@@ -120,11 +114,9 @@ def _groups(header: Dataset, **keywords: Sequence[str]) -> Dataset:
 
 
 def burned_in_annotation(images: Iterable[Dataset]) -> str | None:
-    """BurnedInAnnotation of a result made from some images.
+    """BurnedInAnnotation of a result: "YES" if any image says so, "NO" if all do, else None (unknown;
 
-    Returns:
-        "YES" if an image says so, "NO" if all do, else None: without the attribute, a result may or may not contain
-        such text (PS3.3, C.7.6.1).
+    PS3.3, C.7.6.1).
     """
     values = {image.get("BurnedInAnnotation") for image in images}
     return "YES" if "YES" in values else "NO" if values == {"NO"} else None

@@ -1,7 +1,7 @@
 """Read the headers of a DICOM study and group its images into series.
 
-No message names a patient, a file or a description, because hospitals write patients' names into all of them. A series
-is identified by its number and the last eight characters of its UID.
+Messages name no patient, file or description, because all may contain patients' names. A series is identified by its
+number and the last eight characters of its UID.
 """
 
 import os
@@ -22,7 +22,7 @@ from pydicom.uid import MediaStorageDirectoryStorage
 from common.errors import InputError
 from deploy.multiframe import ENHANCED_ATTRIBUTES, frames_of
 
-KEYWORDS = [  # the only attributes that are read
+KEYWORDS = [  # all attributes that are read
     "SOPClassUID",
     "SOPInstanceUID",
     "PatientID",
@@ -67,7 +67,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 @dataclass(frozen=True)
 class Instance:
-    """A DICOM image: the path of its file, and its header without voxels. Each frame of enhanced MR is an instance."""
+    """A DICOM image: its file and its header without voxels. Each frame of enhanced MR is an instance."""
 
     path: Path
     header: Dataset
@@ -78,7 +78,7 @@ class Series:
     """The instances with the same SeriesInstanceUID."""
 
     uid: str
-    instances: tuple[Instance, ...] = field(repr=False)  # their headers name the patient
+    instances: tuple[Instance, ...] = field(repr=False)  # headers name the patient
 
     @property
     def header(self) -> Dataset:
@@ -87,7 +87,7 @@ class Series:
 
     @property
     def files(self) -> list[Path]:
-        """Its files, one for each instance, or one for all frames of an enhanced image."""
+        """The files: one for each instance, or one for all frames of an enhanced image."""
         return list(dict.fromkeys(instance.path for instance in self.instances))
 
     @property
@@ -102,29 +102,17 @@ class Series:
         return f"series {'without number' if self.number is None else self.number} (UID ...{self.uid[-8:]})"
 
     def without_headers(self) -> "Series":
-        """The series with nothing but its number in its headers: it names nobody, and can be passed to a process."""
+        """The series with only its number in the headers: anonymous and picklable."""
         header = Dataset()
         header.SeriesNumber = self.number
         return Series(self.uid, tuple(Instance(path, header) for path in self.files))
 
 
 def read_study(folder: Path, name: str = "--input") -> list[Series]:
-    """Read the headers of the one study in a folder and its subfolders.
+    """Read the one study in a folder and its subfolders; return its series by number.
 
-    Files that are not DICOM and DICOMDIR files are ignored. Identical copies of an image count once. The frames of
-    enhanced MR become instances with the attributes of single-frame images.
-
-    Args:
-        folder: of the study.
-        name: of the folder in messages; its own may name the patient.
-
-    Returns:
-        The series in the order of their numbers.
-
-    Raises:
-        InputError: the folder does not exist, contains no DICOM file or a link that leads outside it, a file is
-            damaged, two different files have the same SOPInstanceUID, or the images belong to several patients or
-            studies.
+    Non-DICOM files and DICOMDIR are ignored, and identical copies count once. Messages use `name` for the folder.
+    Raises InputError for damaged files, links outside the folder, conflicting copies, and several patients or studies.
     """
     try:
         instances = _read_instances(folder)
@@ -149,7 +137,7 @@ def _read_instances(folder: Path) -> list[Instance]:
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    """Every file below a folder, sorted by name; links inside the folder are followed."""
+    """All files below a folder, sorted by name. Links within the folder are followed."""
     root = folder.resolve()
     for place, folders, names in os.walk(folder):
         folders.sort()
@@ -162,7 +150,7 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def _read_headers(path: Path) -> list[Dataset]:
-    """The headers of a DICOM file's frames, one if it is not enhanced MR; none for other files."""
+    """The headers of a file's frames, one unless it is enhanced MR; empty if it is not DICOM."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
@@ -177,9 +165,9 @@ def _read_headers(path: Path) -> list[Dataset]:
         if path.suffix.lower() in DICOM_SUFFIXES or path.stat().st_size == 0:  # left by an interrupted export
             raise InputError("contains a DICOM file that is empty or damaged; expected complete files") from None
         return []
-    except Exception as error:  # pydicom's readers raise many types, and their texts quote values
+    except Exception as error:  # pydicom raises many types, and their messages quote values
         raise InputError(f"contains a DICOM file that cannot be read ({type(error).__name__})") from None
-    if not all(uids):  # if it were ignored, the first or last slice of a series could be missing unnoticed
+    if not all(uids):  # ignoring it could silently drop the first or last slice
         raise InputError("contains a DICOM file without UIDs; it is damaged or incomplete")
     if not all(UID.fullmatch(str(uid)) for uid in uids):  # messages quote the end of a UID
         raise InputError("contains a DICOM file with an invalid UID; expected digits and dots")
@@ -189,17 +177,15 @@ def _read_headers(path: Path) -> list[Dataset]:
 
 
 def _with_keywords(image: Dataset) -> Dataset:
-    """The attributes of `KEYWORDS` that an image has."""
     header = Dataset()
     header.update({image[keyword].tag: image[keyword] for keyword in KEYWORDS if keyword in image})
     return header
 
 
 def _is_valid(element: DataElement) -> bool:
-    """Whether an element has as many numbers or UIDs as DICOM defines for it. Text is not checked.
+    """Whether an element has a valid count of numbers or UIDs; text is not checked.
 
-    Raises:
-        Exception: a value is not numeric; the exception's text quotes it.
+    Raises an exception that quotes the value if it is not numeric.
     """
     if element.VM == 0 or element.VR not in ("DS", "IS", "UI", "US"):
         return True
@@ -209,12 +195,12 @@ def _is_valid(element: DataElement) -> bool:
 
 
 def _same_content(one: Path, other: Path) -> bool:
-    """Whether two files hold the same data set with its voxels; their file meta information may differ."""
+    """Whether two files contain the same data set and voxels; file meta information may differ."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return pydicom.dcmread(one) == pydicom.dcmread(other)
-    except Exception:  # the texts of pydicom's exceptions quote values
+    except Exception:  # pydicom's messages quote values
         return False
 
 
@@ -228,7 +214,7 @@ def _check_one_study(headers: list[Dataset]) -> None:
 
 
 def _patient(header: Dataset) -> tuple[str, ...]:
-    """A key that differs between patients: ID and issuer or, if the ID is empty, name and birth date."""
+    """A key that identifies a patient: ID and issuer or, without an ID, name and birth date."""
     if identifier := str(header.get("PatientID", "")).strip():
         return identifier, str(header.get("IssuerOfPatientID", "")).strip()
     return str(header.get("PatientName", "")), str(header.get("PatientBirthDate", ""))

@@ -1,6 +1,6 @@
-"""Draw the summary that a radiologist sees next to the scans: overlays in three planes, volumes, model and remarks.
+"""Draw the summary for radiologists: overlays in three planes, volumes, model and remarks.
 
-It is stored as a secondary capture, which every viewer shows. None of its text comes from DICOM headers.
+It is stored as a secondary capture, which every viewer shows. No text comes from DICOM headers.
 """
 
 import textwrap
@@ -22,7 +22,11 @@ from deploy.bundle import Bundle
 from deploy.segmentation import CAUTION, LONG_STRING, MANUFACTURER, series_number
 from deploy.source_header import sanitised_header
 
-SIDES = {"sagittal": ("P", "A"), "coronal": ("R", "L"), "axial": ("R", "L")}  # left and right of the picture
+SIDES = {
+    "sagittal": ("P", "A"),
+    "coronal": ("R", "L"),
+    "axial": ("R", "L"),
+}  # at the left and right edge of the picture
 SIZE = (12.0, 7.5)  # inches
 DOTS = 100  # per inch
 
@@ -35,15 +39,9 @@ def draw_summary(
     remarks: Sequence[str] = (),
     figures: Sequence[str] = (),
 ) -> Figure:
-    """Draw the planes with the largest segment areas, plain above and with overlay below, and the text to the right.
+    """Draw the planes with the largest segment areas (plain above, overlay below) and the text on the right.
 
-    Args:
-        volume: the reference.
-        segments: segment numbers on its grid.
-        bundle: the model.
-        volumes: label of each segment -> its volume in mL.
-        remarks: sentences for the readers.
-        figures: lines on how well the scans were prepared, if they were.
+    `volumes` are in mL by segment label. `figures` are lines on the quality of the preparation, if any.
     """
     figure = Figure(figsize=SIZE, dpi=DOTS, facecolor="black")
     layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
@@ -83,7 +81,7 @@ def draw_summary(
 
 
 def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
-    """Write lines in colours below each other."""
+    """Write coloured lines below each other."""
     axes.set_axis_off()
     height = 0.97
     for text, colour in texts:
@@ -94,14 +92,10 @@ def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
 
 
 def make_capture(figure: Figure, source: Dataset, bundle: Bundle, burned_in: str | None = None) -> hd.sc.SCImage:
-    """Convert the figure to a secondary capture.
+    """Convert the figure to a secondary capture in the study of `source`.
 
-    Args:
-        figure: from `draw_summary`.
-        source: an image of the reference series, in whose study the capture is.
-        bundle: the model.
-        burned_in: BurnedInAnnotation, which is left out if None. It is about text that identifies the patient and the
-            date (PS3.3, C.7.6.1), which the figure's own text does not, but text in the scans can.
+    `burned_in` is BurnedInAnnotation (left out if None): the figure's own text is anonymous, but text in the scans may
+    not be (PS3.3, C.7.6.1).
     """
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

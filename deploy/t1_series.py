@@ -1,8 +1,7 @@
-"""Tell T1 before contrast agent from T1 after it, by weighing the evidence of all T1 series of a study.
+"""Distinguish T1 before and after contrast agent by the evidence of all T1 series of a study.
 
-One clear point (words, or the time of the injection) chooses a series unless another point speaks against it. Weak
-points (unclear words, an agent in the header, which scanners keep once it was entered) need proof from the pair of
-series: the order in which they were scanned, or their voxels.
+One clear point (words or injection time) decides unless another point contradicts it. Weak points (unclear words, or an
+agent that the scanner keeps in the header) need proof from the pair: scan order or voxels.
 """
 
 from collections.abc import Sequence
@@ -19,24 +18,24 @@ from deploy.study import Series
 DOUBT = "the evidence is doubtful"
 NO_AGENT_SEEN = "no series shows contrast agent by words or header"
 THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
-WHOLE = 120.0  # mm, least edge of a field of view that holds a brain, whose height is about 120 mm
+WHOLE = 120.0  # mm, least edge of a field of view that contains a brain (about 120 mm high)
 ONE_INJECTION = 3600.0  # s between scans after one injection; chosen: an agent enhances lesions for about an hour
-ASK = "ask"  # in place of a modality: the evidence on contrast agent is weak or contradictory
+ASK = "ask"  # instead of a modality if the evidence on agent is weak or contradictory
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A series, the evidence in its header and, for a T1, the points on contrast agent."""
+    """A series with the evidence in its header and, for a T1, points on contrast agent."""
 
     series: Series
     evidence: Evidence
     points: tuple[Point, ...] = ()
     requested: bool = False
-    note: str = ""  # for the readers of the result
+    note: str = ""  # for readers of the result
 
     @property
     def contrast(self) -> str | None:
-        """With or without agent; "unclear" if clear points disagree or only weak ones suggest it; None if none does."""
+        """With or without agent; "unclear" if clear points disagree or only weak points exist; None without points."""
         clear = {point.says for point in self.points if point.clear}
         if len(clear) == 1:
             return clear.pop()
@@ -49,13 +48,13 @@ class Candidate:
 
     @property
     def weak(self) -> bool:
-        """Whether no point is clear, or one speaks against the clear ones, so that the pair has to prove it."""
+        """Whether the pair must prove the evidence: no point is clear, or one contradicts the clear ones."""
         against = {WITH: WITHOUT, WITHOUT: WITH}.get(str(self.contrast))
         return self.contrast == UNCLEAR or any(point.says == against for point in self.points)
 
     @property
     def modality(self) -> str | None:
-        """T1, T1ce, T2 or FLAIR; "ask" for a T1 with weak points only; None for another series."""
+        """T1, T1ce, T2 or FLAIR; "ask" for a T1 with only weak points; None for all else."""
         if self.evidence.kind != "T1":
             return self.evidence.kind
         return {WITH: "T1ce", UNCLEAR: ASK}.get(str(self.contrast), "T1")
@@ -71,7 +70,7 @@ class Candidate:
 
 
 def as_requested(candidate: Candidate, modality: str) -> Candidate:
-    """The candidate of a series that the user has requested: their word is the only evidence."""
+    """A candidate that counts as `modality` because the user requested it, whatever its evidence."""
     says = {"T1": (Point(WITHOUT, True, ""),), "T1ce": (Point(WITH, True, ""),)}
     evidence = replace(candidate.evidence, contrast=None)
     return replace(candidate, evidence=evidence, points=says.get(modality, ()), requested=True)
@@ -79,22 +78,18 @@ def as_requested(candidate: Candidate, modality: str) -> Candidate:
 
 @dataclass
 class Pairs:
-    """Compares a T1 that may be native with one that may be enhanced. Voxels are read when they are asked for."""
+    """Compare a possibly native T1 with a possibly enhanced T1. Voxels are read only when needed."""
 
     volumes: dict[str, Volume | None] = field(default_factory=dict)
     results: dict[tuple[str, str], int | None] = field(default_factory=dict)
 
     def order(self, native: Candidate, enhanced: Candidate) -> int:
-        """1 if the native one was scanned first, -1 if it was scanned last, 0 if unknown."""
+        """1 if the native series was scanned first, -1 if it was scanned last, 0 if unknown."""
         first, last = native.evidence.acquired, enhanced.evidence.acquired
         return 0 if first is None or last is None else (last > first) - (last < first)
 
     def voxels(self, native: Candidate, enhanced: Candidate) -> int | None:
-        """Which of the two was scanned after contrast agent, by their voxels.
-
-        Returns:
-            1: the enhanced one; -1: the native one; 0: they do not say; None: they cannot be compared.
-        """
+        """1 if voxels show agent in `enhanced`, -1 if in `native`, 0 if undecided, None if they are not comparable."""
         key = (native.series.uid, enhanced.series.uid)
         if key not in self.results:
             self.results[key] = self._compare(native.series, enhanced.series)
@@ -108,7 +103,7 @@ class Pairs:
         return None if before is None or after is None else brighter(after, before)
 
     def _volume(self, series: Series) -> Volume | None:
-        """The voxels of a series; None if they form no volume, which is reported once the series is chosen."""
+        """The volume of a series; None if it has none, which is reported once the series is chosen."""
         if series.uid not in self.volumes:
             try:
                 self.volumes[series.uid], _ = read_series(series)
@@ -117,7 +112,7 @@ class Pairs:
         return self.volumes[series.uid]
 
     def reason(self, native: Candidate, enhanced: Candidate) -> str:
-        """What the order and the voxels say of a pair, in fixed words; empty if nothing."""
+        """The evidence from order and voxels in fixed words; may be empty."""
         order = {1: "after", -1: "before"}.get(self.order(native, enhanced))
         voxels = {1: "brighter", -1: "darker"}.get(self.voxels(native, enhanced) or 0)
         texts = [f"was scanned {order} {native.series.name}"] if order else []
@@ -125,14 +120,14 @@ class Pairs:
         return f"{enhanced.series.name} {' and '.join(texts)}" if texts else ""
 
     def contradict(self, native: Candidate, enhanced: Candidate) -> bool:
-        """Whether the order or the voxels say that the pair is the other way round."""
+        """Whether order or voxels show that the pair is swapped."""
         return self.order(native, enhanced) < 0 or self.voxels(native, enhanced) == -1
 
     def prove(self, native: Candidate, enhanced: Candidate) -> bool:
-        """Whether the order or the voxels confirm the pair.
+        """Whether order or voxels confirm the pair; never if the words of both are unclear.
 
-        Nothing is proof if the words of both are unclear. The order is no proof for unclear words, and for a series
-        without any clear point only if the agent appears in the header between two scans of the same kind.
+        Order does not prove unclear words. For a series without clear points it counts only if the agent first appears
+        between two scans of the same kind.
         """
         unclear = [one for one in (native, enhanced) if one.evidence.contrast == UNCLEAR]
         if len(unclear) == 2 or self.contradict(native, enhanced):
@@ -146,16 +141,7 @@ class Pairs:
 
 
 def choose_enhanced(study: Sequence[Candidate], native: Candidate | None, pairs: Pairs) -> Candidate:
-    """Choose the T1 after contrast agent.
-
-    Args:
-        study: the series that may be chosen.
-        native: the T1 that the user has requested, if any.
-        pairs: compares them.
-
-    Raises:
-        InputError: no series or several match, or the evidence is doubtful.
-    """
+    """Choose the T1 after contrast agent, given the T1 that the user requested, if any; ask if the evidence is unclear."""
     t1 = [one for one in study if one.evidence.kind == "T1"]
     found = [one for one in t1 if one.contrast == WITH]
     if not found:
@@ -166,9 +152,9 @@ def choose_enhanced(study: Sequence[Candidate], native: Candidate | None, pairs:
 
 
 def _thin_slices(found: Sequence[Candidate]) -> Candidate | None:
-    """The one 3D scan of the whole head among several series after one injection; None if there is no such choice.
+    """The only 3D whole-head scan among series after one injection; None if there is no unique one.
 
-    Words and header of every series have to say that it is after contrast agent, so that only the geometry is chosen.
+    Words and header of each series must state contrast agent, so that only the geometry is left to choose by.
     """
     found = [one for one in found if not one.evidence.reformat]
     certain = all(one.evidence.contrast == WITH and one.evidence.agent and not one.weak for one in found)
@@ -195,15 +181,9 @@ def _is_thin_and_whole(series: Series) -> bool:
 
 
 def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs: Pairs) -> Candidate:
-    """Choose the T1 before contrast agent: one that says so, else one that says nothing, else one that is proven.
+    """Choose the T1 before contrast agent: a series that states it, else one without evidence, else a proven one.
 
-    Args:
-        study: the series that may be chosen.
-        after: the T1ce; for a model that takes none, all T1 series that are clearly after contrast agent.
-        pairs: compares them.
-
-    Raises:
-        InputError: no series or several match, or the evidence is doubtful.
+    `after` holds the T1ce or, for a model without T1ce, all T1 series clearly after agent.
 
     Example:
         >>> def t1(uid, says):
@@ -225,21 +205,9 @@ def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs:
 
 
 def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both: bool) -> None:
-    """Check that nothing contradicts a native T1 and those after contrast agent, and that weak evidence is proven.
+    """Check that nothing contradicts the chosen native T1 and the series in `after`, and that weak evidence is proven.
 
-    Args:
-        native: the chosen T1.
-        after: the T1ce; for a model that takes none, all T1 series that are clearly after contrast agent.
-        pairs: compares them.
-        both: whether the model takes a T1ce.
-
-    Raises:
-        InputError: the evidence is doubtful.
-
-    Example:
-        >>> native, enhanced = (Candidate(Series(uid, ()), Evidence("T1", "words")) for uid in ("1.1", "1.2"))
-        >>> brighter_after = Pairs(results={("1.1", "1.2"): 1})
-        >>> check_pair(native, [enhanced], brighter_after, both=True)
+    `both` states whether the model takes a T1ce. Raises InputError if the evidence is doubtful.
     """
     modality = "T1ce" if both and any(one.weak for one in after) else "T1"
     proven = any(pairs.prove(native, one) for one in after)
@@ -249,10 +217,8 @@ def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both
 
 
 def only(modality: str, found: Sequence[Candidate], study: Sequence[Candidate]) -> Candidate:
-    """The only series found for a modality; reformats of another one do not count.
-
-    Raises:
-        InputError: none or several; the message lists those that were found, or all, each with its evidence.
+    """The only series found for a modality, not counting reformats; otherwise raise an error that lists the series
+    found, or all.
     """
     found = [one for one in found if not one.evidence.reformat] or found
     if len(found) == 1:
@@ -270,13 +236,8 @@ def only(modality: str, found: Sequence[Candidate], study: Sequence[Candidate]) 
 
 
 def question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Pairs | None = None) -> InputError:
-    """The error that asks for `--series`; it lists series by number, with the evidence for each.
-
-    Args:
-        modality: for which a series is missing.
-        problem: why none was chosen.
-        candidates: to list; the first of a pair is the native one.
-        pairs: compares the first candidate with the others, if it did.
+    """The error that asks for `--series` and lists candidates with their evidence; the first of a pair is the native
+    T1.
     """
     names = "; ".join(f"{one.series.name}: {one.reason}" for one in candidates) or "none"
     if pairs:

@@ -1,4 +1,4 @@
-"""What the models segment: the segments of each task, their label values and their SNOMED CT codes."""
+"""The segments of each task, with label values and SNOMED CT codes."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,8 @@ from common.data.regions import CONVENTIONS, colours
 class Segment:
     """A segment of the DICOM segmentation.
 
-    Attributes:
-        values: label values that stand for it, one in each label convention.
-        label: its name.
-        code: SNOMED CT code of its morphology.
-        meaning: meaning of the code.
-        region: the innermost region that contains it; it lends its colour.
+    `values` has one label value for each label convention. `region` is the innermost region that contains it and gives
+    its colour.
     """
 
     values: tuple[int, ...]
@@ -25,22 +21,13 @@ class Segment:
 
     @property
     def colour(self) -> str:
-        """Its colour in pictures and viewers, #rrggbb."""
+        """Colour in pictures and viewers, #rrggbb."""
         return next(found[self.region] for found in map(colours, CONVENTIONS) if self.region in found)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a bundle segments, and on which scans.
-
-    Attributes:
-        outputs: names of the network's output channels, by which metadata.json identifies the task.
-        segments: in the order of their numbers in the DICOM segmentation, from 1.
-        reference: modality whose series gives the grid unless the user names another.
-        skull_stripped: whether the cohort's brains are skull-stripped, for a checkpoint that does not say it.
-        in_mni_space: whether the cohort is in MNI space.
-        cohort: of its training, a key of `common.prepare.targets.COHORT_SETTINGS`, as `--prepare` prepares scans.
-    """
+    """The segments and the expected scans of a bundle."""
 
     outputs: frozenset[str]
     segments: tuple[Segment, ...]
