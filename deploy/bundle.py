@@ -31,8 +31,7 @@ RESERVED_OPTIONS = (  # set by the application
 class Bundle:
     """A bundle that is ready for inference.
 
-    `name` comes from metadata.json, with the checkpoint's training data in place of the bundle's default. `spacing` is
-    the smallest and the largest voxel edge in training, mm.
+    `name` comes from metadata.json, with the checkpoint's training data in place of the bundle's default.
     """
 
     root: Path
@@ -40,11 +39,11 @@ class Bundle:
     checkpoint: Path
     name: str
     version: str
-    modalities: tuple[str, ...]
+    modalities: tuple[str, ...]  # in the order of the network's input channels
     task: Task
     checkpoint_sha256: str
-    trained_on: str
-    spacing: tuple[float, float]
+    trained_on: str  # a phrase for readers
+    spacing: tuple[float, float]  # smallest and largest voxel edge in training, mm
 
 
 def open_bundle(folder: Path, checkpoint: Path | None = None) -> Bundle:

@@ -38,7 +38,9 @@ def brighter(one: Volume, other: Volume) -> int:
 
 
 def tails(one: Volume, other: Volume) -> tuple[float, float]:
-    """Lower and upper tail of `one` minus `other`, % of the head; 0 and 0 without a common head."""
+    """Lengths of the lower and the upper tail of `one` minus `other`, relative to the head's median; 0 without a common
+    head.
+    """
     first, second = _on_one_grid(one, other)
     head = ndimage.binary_erosion(_foreground(first) & _foreground(second))
     if head.sum() * EDGE**3 / 1000 < LEAST_HEAD:

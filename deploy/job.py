@@ -17,22 +17,18 @@ RESULT_FILES = (SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT)  # moved in this or
 
 @dataclass
 class Job:
-    """The input, options and remarks of one run.
-
-    `reasons` gives the evidence for each modality's series in fixed words. Operators add `remarks`, sentences for
-    readers of the result.
-    """
+    """The input, options and remarks of one run."""
 
     bundle: "Bundle"
-    series: "dict[str, Series]"
-    reasons: dict[str, str]
-    reference: str
-    work: Path
+    series: "dict[str, Series]"  # by modality, in the order of the model's input channels
+    reasons: dict[str, str]  # modality -> evidence for its series, in fixed words
+    reference: str  # modality whose series gives the grid
+    work: Path  # temporary files of the inference
     results: Path
-    options: list[str] = field(default_factory=list)
-    force: bool = False
+    options: list[str] = field(default_factory=list)  # of the bundle's inference
+    force: bool = False  # continue if a precondition is not met
     prepare: bool = False
-    remarks: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)  # for readers of the result; operators add to them
 
 
 def prepare_output(output: Path) -> None:

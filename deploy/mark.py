@@ -17,13 +17,13 @@ class Mark:
     """The service's progress on a study, stored in Orthanc."""
 
     pseudonym: str  # random name of the study in the log, unrelated to the patient
-    images: str
-    step: str = SEGMENT
-    attempts: int = 0
-    due: float = 0.0
-    reason: str = ""
-    kept: str = ""
-    delivered: str = ""
+    images: str  # digest of the MR images; if they change, the study counts as new
+    step: str = SEGMENT  # next step: SEGMENT, DELIVER (the kept results) or DONE
+    attempts: int = 0  # at this step, the current attempt included
+    due: float = 0.0  # earliest time of the next attempt, seconds since 1970
+    reason: str = ""  # of the last failure
+    kept: str = ""  # digest of the series from which the kept results were made
+    delivered: str = ""  # digest of the series from which the delivered results were made
 
     def text(self) -> str:
         """The mark as Orthanc stores it."""

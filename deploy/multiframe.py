@@ -86,7 +86,7 @@ def _as_ds(value: float | MultiValue[float] | None) -> str | None:
 
 
 def _body_part(frame: Dataset) -> str:
-    """ "HEAD" or "OTHER PART" by the code of the frame's anatomy; empty without a code."""
+    """The part of the body by the code of the frame's anatomy: "HEAD" or "OTHER PART"; empty without a code."""
     codes = [str(region.get("CodeValue") or "") for region in frame.get("AnatomicRegionSequence") or []]
     return "" if not any(codes) else "HEAD" if HEAD & set(codes) else "OTHER PART"
 

@@ -37,7 +37,7 @@ class Scans(NamedTuple):
 
     aligned: dict[str, Volume]
     reference: Volume
-    slices: dict[str, list[Dataset]]
+    slices: dict[str, list[Dataset]]  # by modality, in the order of the volume's last axis
     preparation: Preparation | None
 
 

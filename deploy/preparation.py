@@ -30,14 +30,11 @@ IN_MNI = LIMITS["subject"]["overlap"][0]
 
 @dataclass(frozen=True)
 class Preparation:
-    """The settings and the quality figures of a preparation.
-
-    `back` is the matrix [4, 4] from mm of the reference series to mm of the prepared scans, RAS+.
-    """
+    """The settings and the quality figures of a preparation."""
 
     settings: Settings
     figures: Figures
-    back: NDArray[np.float64]
+    back: NDArray[np.float64]  # [4, 4] from mm of the reference series to mm of the prepared scans, RAS+
 
     @property
     def lines(self) -> list[str]:

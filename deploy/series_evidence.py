@@ -47,17 +47,18 @@ class Point:
 class Evidence:
     """The evidence in the header of a series."""
 
-    kind: str | None
-    source: str
+    kind: str | None  # "T1", "T2" or "FLAIR"; None if unknown or something else
+    source: str  # "words" or "times"; without a kind the reason, in fixed words
     contrast: str | None = None  # by words: "with", "without" or "unclear"; None if they do not mention agent
     agent: bool = False  # the header names a contrast agent
-    acquired: float | None = None
-    injected: float | None = None
+    acquired: float | None = None  # start of the scan, seconds on a clock that all series of a study share
+    injected: float | None = None  # start of the injection, on the same clock
     reformat: bool = False  # computed from another series
 
     def points(self, study: Sequence["Evidence"]) -> list[Point]:
-        """Reasons to believe that this T1 was scanned with or without agent, given the evidence of all volumes of the
-        study.
+        """Reasons to believe that this T1 was scanned with or without agent.
+
+        `study` is the evidence of all volumes of the study, including this one.
         """
         found = []
         if self.contrast:

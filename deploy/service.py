@@ -48,17 +48,16 @@ class AttemptError(Exception):
 class Service:
     """The loop over the studies in Orthanc.
 
-    `command` segments a study from `--input` to `--output` and exits with 0 if all results exist. Times are in seconds;
-    an empty `send_to` sends results nowhere.
+    `command` segments a study from `--input` to `--output` and exits with 0 if all results exist.
     """
 
     archive: Archive
     command: Sequence[str]
     work: Path
-    send_to: str = ""
-    time_limit: float = 7200.0
-    attempts: int = 3
-    poll: float = 10.0
+    send_to: str = ""  # DICOM node in Orthanc's configuration
+    time_limit: float = 7200.0  # seconds for the segmentation of one study
+    attempts: int = 3  # for each step of a study
+    poll: float = 10.0  # seconds between queries to Orthanc
     _images: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # by study and time of its last update
 
     def run(self, once: bool = False) -> None:

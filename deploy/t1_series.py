@@ -141,7 +141,10 @@ class Pairs:
 
 
 def choose_enhanced(study: Sequence[Candidate], native: Candidate | None, pairs: Pairs) -> Candidate:
-    """Choose the T1 after contrast agent, given the T1 that the user requested, if any; ask if the evidence is unclear."""
+    """Choose the T1 after contrast agent, or ask if the evidence is unclear.
+
+    `native` is the T1 that the user requested.
+    """
     t1 = [one for one in study if one.evidence.kind == "T1"]
     found = [one for one in t1 if one.contrast == WITH]
     if not found:

@@ -29,12 +29,12 @@ class Segment:
 class Task:
     """The segments and the expected scans of a bundle."""
 
-    outputs: frozenset[str]
-    segments: tuple[Segment, ...]
-    reference: str
-    skull_stripped: bool
+    outputs: frozenset[str]  # names of the network's output channels in metadata.json, which identify the task
+    segments: tuple[Segment, ...]  # numbered from 1 in this order in the DICOM segmentation
+    reference: str  # modality whose series gives the grid by default
+    skull_stripped: bool  # default for checkpoints that do not state it
     in_mni_space: bool
-    cohort: str
+    cohort: str  # key of `common.prepare.targets.COHORT_SETTINGS` for `--prepare`
 
 
 TASKS = {

@@ -1,1 +1,1 @@
-"""Bring raw head scans of a subject to a common space: register, extract the brain, resample. No config names this."""
+"""Bring a subject's raw head scans to a common space: register, extract the brain, resample. No config uses this."""

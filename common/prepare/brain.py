@@ -1,4 +1,4 @@
-"""Where the brain is: by deepbet, HD-BET or SynthStrip, each on the grid of a raw scan."""
+"""Brain extraction by deepbet, HD-BET or SynthStrip, on the grid of a raw scan."""
 
 import shutil
 import subprocess
@@ -16,22 +16,18 @@ from ..errors import InputError
 from .volumes import Volume
 
 DEEPBET = "deepbet"
-# Program -> how it is called on a CPU or a GPU; {scan} and {mask} are files
+# Program -> its command on a CPU or a GPU; {scan} and {mask} are files
 PROGRAMS = {"hd-bet": ("hd-bet",), "synthstrip": ("mri_synthstrip", "nipreps-synthstrip")}
 BRAINS = (DEEPBET, *PROGRAMS, "none")
 
 
 def is_pattern(brain: str) -> bool:
-    """Whether `--brain` is a pattern of the names of mask files, such as *_brain.nii.gz, and no method."""
+    """Whether `--brain` is a pattern of mask file names, such as *_brain.nii.gz, and not a method."""
     return "*" in brain
 
 
 def check_installed(method: str) -> None:
-    """Check that a program for `--brain` is there.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """Check that the program for `--brain` is installed."""
     if method in PROGRAMS:
         _program(method)
 
@@ -45,19 +41,11 @@ def _program(method: str) -> str:
 
 
 def brain_of(scan: Volume, method: str, device: str = "cpu") -> NDArray[np.bool_]:
-    """The brain of a raw scan.
+    """The brain of a raw scan, as a mask on its grid.
 
-    Args:
-        scan: of a head.
-        method: deepbet (Fisch et al., Computers in Biology and Medicine 2024), for T1 of adults; hd-bet (Isensee et
-            al., HBM 2019) or synthstrip (Hoopes et al., NeuroImage 2022), for any MRI.
-        device: cpu or cuda.
-
-    Returns:
-        A mask on the grid of the scan.
-
-    Raises:
-        InputError: the program is not installed, fails, or finds no brain.
+    deepbet (Fisch et al., Computers in Biology and Medicine 2024) is for T1 of adults; hd-bet (Isensee et al., HBM
+    2019) and synthstrip (Hoopes et al., NeuroImage 2022) take any MRI. Raises InputError if the program is missing,
+    fails or finds no brain.
     """
     mask = _by_deepbet(scan, device) if method == DEEPBET else _by_program(scan, method, device)
     if not mask.any():
@@ -66,10 +54,8 @@ def brain_of(scan: Volume, method: str, device: str = "cpu") -> NDArray[np.bool_
 
 
 def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
-    """The brain that deepbet finds if left and right of a raw T1 are exchanged: a second opinion, empty if none.
-
-    Returns:
-        A mask on the grid of the scan.
+    """The mask that deepbet finds in a left-right mirrored T1, on the grid of the scan: a second opinion; empty if
+    none.
     """
     try:
         return _by_deepbet(Volume(scan.array, np.diag([-1.0, 1, 1, 1]) @ scan.affine), device)
@@ -87,7 +73,7 @@ def _deepbet(device: str) -> Any:
 def _by_deepbet(scan: Volume, device: str) -> NDArray[np.bool_]:
     try:
         _, mask, _ = _deepbet(device).run(nibabel.Nifti1Image(scan.array.astype(np.float32), scan.affine))
-    except (AssertionError, ValueError) as error:  # no voxel of a brain, in deepbet 1.0.2
+    except (AssertionError, ValueError) as error:  # deepbet 1.0.2 found no brain
         raise InputError(f"{DEEPBET}: no brain found; expected a T1 of a head") from error
     return np.asarray(mask.dataobj) > 0
 

@@ -1,4 +1,4 @@
-"""Measure how well a subject was prepared, without a truth, and compare with limits."""
+"""Quality figures of a prepared subject, measured without ground truth and compared with limits."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ MEANINGS = {  # name -> unit, meaning
         "normalised mutual information with the reference (of the reference: with the template), in the brain",
     ),
 }
-LIMITS = {  # of a subject, of its reference, and of its other modalities; docs/prepare.md says where they come from
+LIMITS = {  # of a subject, its reference and its other modalities; sources in docs/prepare.md
     "subject": {"overlap": (0.925, 1.0), "volume": (1000.0, 2100.0), "scale": (0.8, 1.25), "agreement": (0.94, 1.0)},
     "reference": {"coverage": (0.95, 1.0), "information": (0.02, 1.0)},
     "modality": {"coverage": (0.95, 1.0), "information": (0.05, 1.0)},
@@ -33,14 +33,14 @@ LIMITS = {  # of a subject, of its reference, and of its other modalities; docs/
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of the subject, and of each modality: modality -> figure -> value. See `MEANINGS`."""
+    """Figures of the subject, and of each modality by name; see `MEANINGS`."""
 
     reference: str
     subject: Mapping[str, float]
     modalities: Mapping[str, Mapping[str, float]]
 
     def record(self) -> dict[str, Any]:
-        """As JSON keeps it."""
+        """The figures as JSON data."""
         return asdict(self)
 
 
@@ -55,18 +55,11 @@ def measure(
     reference: str,
     to_mni: NDArray[np.float64],
 ) -> Figures:
-    """Measure a prepared subject.
+    """Measure a prepared subject. Masks and heads are on the target's grid, except `found` and `mirrored`.
 
-    Args:
-        heads: modality -> volume on the target's grid, with the head around the brain.
-        covered: modality -> mask of what its field of view covers.
-        brain: mask on the same grid.
-        found: mask on the grid of the reference's scan.
-        mirrored: the mask that deepbet finds there in the mirrored scan, if that is a T1.
-        affine: [4, 4] from mm in MNI space to mm of the reference's scan, of 12 degrees of freedom.
-        matrix: [4, 4] from mm in the target's space to mm of the reference's scan.
-        reference: the modality that was registered to the template.
-        to_mni: [4, 4] from mm in the target's space to MNI space.
+    Those are on the grid of the reference's scan; `mirrored` is deepbet's mask of the mirrored T1, if any. `affine`
+    (MNI space, 12 degrees of freedom) and `matrix` (target's space) map to mm of that scan, and `to_mni` maps mm of the
+    target's space to MNI space.
     """
     growth = float(abs(np.linalg.det(matrix[:3, :3])))
     spacing = heads[reference].grid.spacing
@@ -89,11 +82,9 @@ def measure(
 
 
 def template_overlap(found: Volume, affine: NDArray[np.float64] | None = None) -> float:
-    """Dice of a brain mask and the template's brain, at 2 mm.
+    """Dice of a brain mask and the template's brain at 2 mm.
 
-    Args:
-        found: mask of a brain.
-        affine: [4, 4] from mm in MNI space to mm of the mask; None: the mask is taken to be in MNI space.
+    `affine` maps mm in MNI space to mm of the mask (default: identity).
     """
     grid, template = coarse_grid(template_brain(), template_mask().array > 0)
     return dice(resample(found, grid, affine).array > 0.5, template)
@@ -109,7 +100,7 @@ def rows(figures: Figures) -> list[tuple[str, str, float, float, float]]:
 
 
 def outside(figures: Figures) -> list[str]:
-    """What lies outside its limits, a phrase each."""
+    """A phrase for each figure outside its limits."""
     return [
         f"{modality} {name} {shown(value)}{_unit(name)}; expected {lowest:g} to {highest:g}{_unit(name)}".strip()
         for modality, name, value, lowest, highest in rows(figures)
@@ -118,7 +109,7 @@ def outside(figures: Figures) -> list[str]:
 
 
 def lines(figures: Figures) -> list[str]:
-    """The figures in words: a line for the brain, and one for each modality."""
+    """The figures in words, one line for the brain and for each modality."""
     groups = {"brain": figures.subject, **figures.modalities}
     return [
         f"{name}: " + ", ".join(f"{figure} {shown(value)}{_unit(figure)}" for figure, value in values.items())
@@ -127,7 +118,7 @@ def lines(figures: Figures) -> list[str]:
 
 
 def shown(value: float) -> str:
-    """Three digits, or all before the point.
+    """A number with three significant digits, or all digits before the point.
 
     Example:
         >>> shown(1123.4), shown(0.98765)
@@ -137,6 +128,6 @@ def shown(value: float) -> str:
 
 
 def _unit(figure: str) -> str:
-    """With a blank before it; empty for a ratio."""
+    """The unit after a space; empty for a ratio."""
     unit = MEANINGS[figure][0]
     return "" if unit == "1" else f" {unit}"

@@ -1,6 +1,6 @@
 """Rigid and affine registration of head scans by ANTs (Avants et al., NeuroImage 2011) from several starts.
 
-A matrix [4, 4] maps mm of the fixed scan to mm of the moving one, RAS+, as resampling needs it.
+A matrix [4, 4] maps mm of the fixed scan to mm of the moving scan, RAS+, as resampling needs it.
 """
 
 import os
@@ -18,30 +18,22 @@ from .resampling import resample
 from .volumes import Grid, Volume, matrix_of, to_image
 
 KINDS = {6: "Rigid", 12: "Affine"}
-EDGE = 2.0  # mm; voxels that similarities are measured on
-FINEST = 1.0  # mm; voxels that ANTs looks at
+EDGE = 2.0  # mm; voxels for measuring similarity
+FINEST = 1.0  # mm; ANTs' finest voxels
 BINS = 48  # of the joint histogram
 SAMPLED = 0.3  # share of the voxels
-SHRINKING = (6, 4, 2, 1)  # voxels that the levels of ANTs average along an axis, by default
+SHRINKING = (6, 4, 2, 1)  # ANTs' default shrink factors
 COARSE: dict[str, Any] = {"aff_shrink_factors": (6, 4), "aff_smoothing_sigmas": (3, 2), "aff_iterations": (2100, 1200)}
-COARSEST = 8.0  # mm; of a level's voxels
-FIXED_SEED = {"ANTS_RANDOM_SEED": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}  # the same scan, the same result
+COARSEST = 8.0  # mm; largest voxels of a level
+FIXED_SEED = {"ANTS_RANDOM_SEED": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}  # makes results reproducible
 Matrix = NDArray[np.float64]
 
 
 def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], starts: Sequence[Matrix] = ()) -> Matrix:
-    """The position of most mutual information within a mask: the one that ANTs finds, or a start.
+    """The position of highest mutual information within a mask of the fixed scan: ANTs' result or a start.
 
-    From each start ANTs first looks at both whole scans in coarse voxels, which leads it back from far away; from the
-    most similar position that is known then, at what the mask covers. So the result is never less similar than the
-    position that the headers state.
-
-    Args:
-        fixed: scan.
-        moving: scan.
-        dof: degrees of freedom, 6 (rigid) or 12 (affine).
-        mask: of the fixed scan.
-        starts: positions besides that of the headers.
+    From each start ANTs first registers the whole scans coarsely, to recover from large offsets, and then refines the
+    best position within the mask. The result is never less similar than the position in the headers.
     """
     grid, inside = coarse_grid(fixed, mask)
     coarse = resample(fixed, grid)
@@ -57,7 +49,7 @@ def register(fixed: Volume, moving: Volume, dof: int, mask: NDArray[np.bool_], s
 
 
 def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> tuple[Grid, NDArray[np.bool_]]:
-    """The grid of a scan with voxels of at least that edge, in mm, and a mask of the scan on it."""
+    """The grid of a scan with voxels of at least `edge` mm, and its mask on that grid."""
     edges = np.maximum(fixed.spacing, edge)
     factors = edges / fixed.spacing
     affine = fixed.affine @ np.diag([*factors, 1])
@@ -70,7 +62,9 @@ def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> t
 def _by_ants(
     fixed: Volume, moving: Volume, dof: int, start: Matrix, mask: NDArray[np.bool_] | None = None, **levels: Any
 ) -> Matrix:
-    """ANTs' result from a start, which goes into the header of the moving scan; the start, if ANTs finds no overlap."""
+    """ANTs' result from a start, which is written into the moving scan's header; the start itself if ANTs finds no
+    overlap.
+    """
     ants = _ants()
     placed = Volume(moving.array, np.linalg.inv(start) @ moving.affine)
     most = max(1, round(COARSEST / float(fixed.spacing.min())))
@@ -94,7 +88,7 @@ def _by_ants(
 
 @cache
 def _ants() -> Any:
-    """ANTs, which takes seconds to import, and reads the environment then."""
+    """ANTs, imported late: the import takes seconds and reads the environment."""
     os.environ.update(FIXED_SEED)
     import ants
 
@@ -110,7 +104,7 @@ def _image(volume: Volume) -> Any:
 def between_centres(
     fixed: Volume, inside: NDArray[np.bool_], moving: Volume, other: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """A start: the shift that brings the centre of a mask of the fixed scan to that of a mask of the moving one."""
+    """A start: the translation from the centre of the fixed scan's mask to that of the moving scan's."""
     start = np.eye(4)
     start[:3, 3] = _centre(moving.affine, other) - _centre(fixed.affine, inside)
     return start
@@ -121,14 +115,14 @@ def _centre(affine: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.
 
 
 def foreground(scan: Volume) -> NDArray[np.bool_]:
-    """The voxels of a head brighter than Otsu's threshold."""
+    """The voxels of a head above Otsu's threshold."""
     return np.asarray(sitk.GetArrayFromImage(sitk.OtsuThreshold(to_image(scan), 0, 1, 128)).T > 0)
 
 
 def information(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """Mutual information of two images over their mean entropy: 0 if independent, 1 if one determines the other.
+    """Mutual information divided by the mean entropy: 0 if independent, 1 if one image determines the other.
 
-    Intensities are binned between the percentiles 1 and 99. An image of one value gives 0.
+    Intensities are binned between percentiles 1 and 99. A constant image gives 0.
     """
     edges = [np.percentile(values, (1, 99)) for values in (one, other)]
     if any(high <= low for low, high in edges):

@@ -1,4 +1,4 @@
-"""Resample scans and label maps to other grids."""
+"""Resample scans and label maps to different grids."""
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
@@ -8,13 +8,10 @@ from .volumes import Grid, Volume, to_image, to_transform
 
 
 def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = None) -> Volume:
-    """Resample a volume to a grid: linear, 0 outside its field of view.
+    """Resample a volume linearly to a grid; 0 outside its field of view.
 
-    Args:
-        volume: of any type of numbers.
-        grid: of the result.
-        matrix: [4, 4] from mm of the grid to mm of the volume, RAS+. Without one, both are in one space; a volume that
-            is on the grid already is not changed.
+    `matrix` [4, 4] maps mm of the grid to mm of the volume, RAS+ (default: identity). A volume that is already on the
+    grid stays unchanged.
     """
     if matrix is None and volume.grid.is_same(grid):
         return Volume(volume.array, grid.affine)
@@ -31,20 +28,15 @@ def resample(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = No
 
 
 def field_of_view(volume: Volume, grid: Grid, matrix: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
-    """Mask of the voxels of a grid that a volume covers; see `resample`."""
+    """Mask of a grid's voxels inside a volume's field of view; see `resample`."""
     return resample(Volume(np.ones_like(volume.array), volume.affine), grid, matrix).array > 0.5
 
 
 def labels_on(labels: Volume, grid: Grid, matrix: NDArray[np.float64]) -> Volume:
-    """Resample a label map to a grid: each voxel gets the label of its largest share.
+    """Resample a label map to a grid: each voxel gets the label with the largest share, on ties the smaller label.
 
-    The share of a label is its mask, averaged over the voxel: linear interpolation at points at most 1 mm apart. On a
-    grid as fine as the labels' that is the linear interpolation at the voxel's centre; ties go to the smaller label.
-
-    Args:
-        labels: whole numbers [x, y, z].
-        grid: of the result.
-        matrix: [4, 4] from mm of the grid to mm of the labels, RAS+.
+    The share is the label's mask averaged over the voxel, by linear interpolation at points at most 1 mm apart.
+    `matrix` [4, 4] maps mm of the grid to mm of the labels, RAS+.
     """
     step = labels.grid.spacing.max()
     counts = np.maximum(1, np.ceil(grid.spacing / step - 0.25)).astype(int)

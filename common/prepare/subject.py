@@ -1,4 +1,4 @@
-"""Prepare the scans of one subject in memory: register, extract the brain, resample once."""
+"""Prepare one subject's scans in memory: register, extract the brain, resample once."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,36 +16,25 @@ from .resampling import field_of_view, resample
 from .targets import COHORT_SETTINGS, TARGETS, near_brain, template_brain, template_mask
 from .volumes import Grid, Volume, to_image
 
-SHRUNK = 4  # voxels that the estimate of a bias field averages, along each axis
+SHRUNK = 4  # shrink factor for estimating the bias field
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How scans are prepared.
+    """How scans are prepared."""
 
-    Attributes:
-        target: a key of `TARGETS`.
-        modalities: to prepare, in this order.
-        reference: the modality that is registered to the template; the others are registered to it.
-        dof: degrees of freedom of that registration, 6 or 12.
-        brain: one of `common.prepare.brain.BRAINS`; `none` keeps the head.
-        bias_correction: whether N4 removes the receive field.
-        spacing: edge of the result's voxels, mm.
-        device: cpu or cuda, that the brain extraction runs on.
-    """
-
-    target: str
-    modalities: tuple[str, ...]
-    reference: str
-    dof: int
-    brain: str = DEEPBET
-    bias_correction: bool = False
-    spacing: float = 1.0
-    device: str = "cpu"
+    target: str  # key of `TARGETS`
+    modalities: tuple[str, ...]  # to prepare, in this order
+    reference: str  # modality registered to the template; the rest are registered to it
+    dof: int  # degrees of freedom of the registration to the template, 6 or 12
+    brain: str = DEEPBET  # one of `common.prepare.brain.BRAINS`; `none` keeps the head
+    bias_correction: bool = False  # by N4
+    spacing: float = 1.0  # edge of the result's voxels, mm
+    device: str = "cpu"  # cpu or cuda, for the brain extraction
 
     @classmethod
     def like(cls, cohort: str, spacing: float = 1.0) -> "Settings":
-        """How the scans of a cohort, a key of `COHORT_SETTINGS`, are prepared."""
+        """The settings for a cohort, a key of `COHORT_SETTINGS`."""
         known = COHORT_SETTINGS[cohort]
         reference = default_reference(known.modalities)
         dof = TARGETS[known.target].dof
@@ -58,17 +47,17 @@ class Settings:
 
     @property
     def space(self) -> str:
-        """The space and the size of the voxels, for records."""
+        """Space and voxel size, for records."""
         return f"{TARGETS[self.target].description}; voxels of {self.spacing:g} mm"
 
     @property
     def description(self) -> str:
-        """The space and what became of the brain, for records."""
+        """Space and brain extraction, for records."""
         brain = "head kept" if self.brain == "none" else f"brain extracted by {self.brain}"
         return f"{self.space}; {brain}"
 
     def limited_to(self, modalities: Collection[str]) -> "Settings":
-        """For a subject that has these modalities only."""
+        """The settings for a subject that has only these modalities."""
         names = tuple(name for name in self.modalities if name in modalities)
         reference = self.reference if self.reference in names else default_reference(names)
         return replace(self, modalities=names, reference=reference)
@@ -76,57 +65,34 @@ class Settings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What `prepare_subject` found.
+    """A prepared subject; volumes and masks are on the target's grid."""
 
-    Attributes:
-        images: modality -> float32 volume on the target's grid.
-        heads: the same with everything around the brain, before bias correction.
-        brain: mask on the target's grid.
-        template: the template's brain on the target's grid.
-        matrices: modality -> [4, 4] from mm in the target's space to mm of the scan, RAS+.
-        figures: measured quality.
-    """
-
-    images: Mapping[str, Volume]
-    heads: Mapping[str, Volume]
+    images: Mapping[str, Volume]  # float32, by modality
+    heads: Mapping[str, Volume]  # the same with the head around the brain, before bias correction
     brain: NDArray[np.bool_]
-    template: NDArray[np.bool_]
-    matrices: Mapping[str, NDArray[np.float64]]
+    template: NDArray[np.bool_]  # the template's brain
+    matrices: Mapping[
+        str, NDArray[np.float64]
+    ]  # modality -> [4, 4] from mm in the target's space to mm of the scan, RAS+
     figures: Figures
 
 
 def default_reference(modalities: Sequence[str]) -> str:
-    """T1, or else T1ce, or else the first modality."""
+    """T1 if present, else T1ce, else the first modality."""
     return next((modality for modality in ("T1", "T1ce") if modality in modalities), modalities[0])
 
 
 def prepare_subject(volumes: Mapping[str, Any], settings: Settings, mask: NDArray[np.bool_] | None = None) -> Prepared:
-    """Prepare the scans of a subject.
+    """Prepare the scans of a subject, by modality; each has an `array` [x, y, z] and an `affine` [4, 4] in RAS+, mm.
 
-    The brain is found on the reference's own grid. The reference is registered to the template, rigidly and, for 12
-    degrees of freedom, affinely; the other modalities are registered rigidly to the reference, within its brain. Each
-    scan is resampled once (linear, 0 outside its field of view), by both transforms together.
-
-    Args:
-        volumes: modality -> raw scan: anything with an `array` [x, y, z] and an `affine` [4, 4] in RAS+, mm.
-        settings: see `Settings`.
-        mask: brain on the grid of the reference, for `settings.brain` that is a pattern of files.
-
-    Returns:
-        See `Prepared`.
-
-    Raises:
-        InputError: a modality is missing, or a scan does not show the head.
-
-    Example:
-        >>> prepared = prepare_subject({"T1": t1, "FLAIR": flair}, Settings("mni", ("T1", "FLAIR"), "T1", 12))
-        >>> prepared.images["FLAIR"].array.shape
-        (197, 233, 189)
+    The reference is registered to the template, and the rest rigidly to the reference, within its brain. Each scan is
+    resampled once by the combined transform. `mask` is the brain on the reference's grid, if `settings.brain` is a file
+    pattern.
     """
     scans = {modality: _scan(volumes, modality) for modality in settings.modalities}
     reference = scans[settings.reference]
     if mask is None:
-        method = DEEPBET if settings.brain == "none" else settings.brain  # where the head is kept, to measure only
+        method = DEEPBET if settings.brain == "none" else settings.brain  # if the head is kept, only to measure
         try:
             mask = brain_of(reference, method, settings.device)
         except InputError as error:
@@ -171,7 +137,9 @@ def _scan(volumes: Mapping[str, Any], modality: str) -> Volume:
 
 
 def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:
-    """From MNI space to the scan's brain, as the template has no skull. At 2 mm: people differ by more."""
+    """Matrix from MNI space to the scan, registered within the brain at 2 mm: the template has no skull, and finer
+    detail varies between people.
+    """
     grid, near = coarse_grid(template_brain(), near_brain())
     start = between_centres(template_brain(), template_mask().array > 0, scan, brain)
     stripped = Volume(np.where(brain, scan.array, 0), scan.affine)
@@ -179,13 +147,15 @@ def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np
 
 
 def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> NDArray[np.float64]:
-    """From the reference to another scan: from the position in the scanner, and from the centres of both heads."""
+    """Matrix from the reference to a scan, starting from the scanner positions and from the centres of both heads."""
     start = between_centres(reference, foreground(reference), scan, foreground(scan))
     return register(reference, scan, 6, brain, [start])
 
 
 def _without_bias(head: Volume, brain: NDArray[np.bool_], keeps_head: bool) -> Volume:
-    """Divide by the field that N4 (Tustison et al., IEEE TMI 2010) estimates in the brain, or in the head."""
+    """Divide by the bias field that N4 (Tustison et al., IEEE TMI 2010) estimates in the brain or, with `keeps_head`,
+    in the head.
+    """
     image = to_image(head)
     body = sitk.OtsuThreshold(image, 0, 1, 128) if keeps_head else to_image(Volume(brain.astype(np.uint8), head.affine))
     method = sitk.N4BiasFieldCorrectionImageFilter()

@@ -1,7 +1,7 @@
-"""The spaces that scans are brought to: their grids, and the head template that stands for them.
+"""The target spaces: their grids and the common head template.
 
-The template is the ICBM152 2009a average brain at 1 mm, without skull, that nilearn ships. Registrations take place in
-its own coordinates, MNI space; a target adds a grid and the position of MNI space on it.
+The template is the ICBM152 2009a average brain at 1 mm, without skull, from nilearn. Registration uses its coordinates,
+MNI space; a target adds a grid and the position of MNI space on it.
 """
 
 from dataclasses import dataclass
@@ -16,33 +16,23 @@ from scipy import ndimage
 from .volumes import Grid, Volume
 
 MARGIN = 4  # mm
-CLOSING = 6  # mm; sulci up to twice as wide belong to the brain, as in the cohorts' brain masks
+CLOSING = 6  # mm; fills sulci up to twice as wide, as in the cohorts' brain masks
 
 
 @dataclass(frozen=True)
 class Target:
-    """A space.
+    """A target space."""
 
-    Attributes:
-        description: for records.
-        shape: voxels at 1 mm.
-        flip: direction of each voxel axis in RAS+: 1 or -1.
-        origin: position of the first voxel, mm.
-        mni_origin: position of the origin of MNI space, mm.
-        dof: degrees of freedom of the registration: 6 (rigid) or 12 (affine).
-        code: of the space in NIfTI headers: 2 aligned, 4 MNI.
-    """
-
-    description: str
-    shape: tuple[int, int, int]
-    flip: tuple[int, int, int]
-    origin: tuple[float, float, float]
-    mni_origin: tuple[float, float, float]
-    dof: int
-    code: int
+    description: str  # for records
+    shape: tuple[int, int, int]  # voxels at 1 mm
+    flip: tuple[int, int, int]  # direction of each voxel axis in RAS+: 1 or -1
+    origin: tuple[float, float, float]  # position of the first voxel, mm
+    mni_origin: tuple[float, float, float]  # position of MNI space's origin, mm
+    dof: int  # degrees of freedom of the registration: 6 (rigid) or 12 (affine)
+    code: int  # of the space in NIfTI headers: 2 aligned, 4 MNI
 
     def grid(self, spacing: float) -> Grid:
-        """The grid with voxels of another edge, mm, that covers the same field of view."""
+        """The grid with this voxel edge, mm, over the same field of view."""
         affine = np.diag([*(spacing * np.array(self.flip, float)), 1.0])
         affine[:3, 3] = np.array(self.origin) + (spacing - 1) / 2 * np.array(self.flip)
         x, y, z = (ceil(size / spacing) for size in self.shape)
@@ -57,7 +47,7 @@ class Target:
 
 @dataclass(frozen=True)
 class CohortSettings:
-    """What the scans of a cohort are like: its target, its modalities in channel order, and its brain extraction."""
+    """The preparation of a cohort: target, modalities in channel order, and brain extraction."""
 
     target: str
     modalities: tuple[str, ...]
@@ -109,7 +99,7 @@ def template_brain() -> Volume:
 
 @cache
 def template_mask() -> Volume:
-    """The brain of the template with its fluid, 0 or 1: nilearn's mask, closed and filled."""
+    """The template's brain with its fluid, 0 or 1: nilearn's mask, closed and filled."""
     image = datasets.load_mni152_brain_mask(resolution=1)
     brain = np.pad(np.asarray(image.dataobj) > 0, CLOSING + 1)
     filled = ndimage.binary_fill_holes(ndimage.binary_closing(brain, iterations=CLOSING))
@@ -119,5 +109,5 @@ def template_mask() -> Volume:
 
 @cache
 def near_brain() -> NDArray[np.bool_]:
-    """The template's brain and 4 mm around it: what a registration looks at, as the template has no skull."""
+    """The template's brain and a margin of 4 mm: the region for registration, as the template has no skull."""
     return np.asarray(ndimage.binary_dilation(template_mask().array > 0, iterations=MARGIN))

@@ -1,6 +1,6 @@
-"""Volumes as arrays with an affine, their files, and SimpleITK's images and transforms of them.
+"""Volumes as arrays with an affine, their files, and conversion to SimpleITK.
 
-NIfTI's world is RAS+ and SimpleITK's is LPS+; only this module converts.
+NIfTI uses RAS+ and SimpleITK LPS+; only this module converts between them.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,13 +19,13 @@ from ..errors import InputError
 UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 FLIP = np.diag([-1.0, -1.0, 1.0, 1.0])  # between RAS+ and LPS+
 SHEAR = 0.01  # largest cosine between two axes of a scan; scanners round directions to about 0.001
-EDGES = (0.2, 10.0)  # mm; edges of a voxel in a head scan
-FEWEST = 4  # voxels along an axis
+EDGES = (0.2, 10.0)  # mm; accepted voxel edges
+FEWEST = 4  # least number of voxels along an axis
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where voxels lie: `shape` [x, y, z], and the `affine` [4, 4] from voxels to mm in RAS+."""
+    """The voxel grid of a volume: `shape` [x, y, z], and `affine` [4, 4] from voxels to mm in RAS+."""
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
@@ -49,7 +49,7 @@ class Volume:
 
     @property
     def grid(self) -> Grid:
-        """Where its voxels lie."""
+        """The volume's voxel grid."""
         x, y, z = self.array.shape
         return Grid((x, y, z), self.affine)
 
@@ -65,10 +65,8 @@ class Volume:
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a raw scan as float32 values.
-
-    Raises:
-        InputError: the file is missing, damaged, not 3D, empty, sheared or without orientation.
+    """Read a raw scan as float32; refuse files that are missing, damaged, not 3D, empty, sheared or without
+    orientation.
     """
     scan, voxels = read_scan(path, LARGEST, np.float32)
     header = scan.header
@@ -80,16 +78,7 @@ def read_volume(path: Path) -> Volume:
 
 
 def check_scan(volume: Volume, name: str) -> None:
-    """Check that a volume can be a scan of a head.
-
-    Args:
-        volume: as it was read.
-        name: of the scan in messages.
-
-    Raises:
-        InputError: it has too few voxels, voxels of an unlikely size, sheared axes, values that are not finite, or one
-            value only.
-    """
+    """Check that a volume can be a head scan: enough voxels, plausible spacing, no shear, finite and varying values."""
     _check_grid(volume.grid, name)
     raise_problem(image_problem(name, volume.array))
 
@@ -108,7 +97,7 @@ def _check_grid(grid: Grid, name: str) -> None:
 
 
 def to_image(volume: Volume) -> sitk.Image:
-    """The SimpleITK image of a volume; axes that rounding has made oblique to each other become orthogonal."""
+    """The SimpleITK image of a volume; axes that are oblique through rounding are made orthogonal."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
     spacing, lps = volume.grid.spacing, FLIP @ volume.affine
     left, _, right = np.linalg.svd(lps[:3, :3] / spacing)
@@ -119,7 +108,7 @@ def to_image(volume: Volume) -> sitk.Image:
 
 
 def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
-    """The SimpleITK transform of a matrix [4, 4] that maps mm to mm in RAS+."""
+    """The SimpleITK transform of a matrix [4, 4] in RAS+, mm."""
     lps = FLIP @ matrix @ FLIP
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(lps[:3, :3].ravel().tolist())
@@ -128,7 +117,7 @@ def to_transform(matrix: NDArray[np.float64]) -> sitk.AffineTransform:
 
 
 def matrix_of(transform: Callable[[tuple[float, float, float]], Sequence[float]]) -> NDArray[np.float64]:
-    """The matrix [4, 4] in RAS+ of a linear transform of points in LPS+, mm."""
+    """The matrix [4, 4] in RAS+, mm, of a linear transform of LPS+ points."""
     start = np.array(transform((0.0, 0.0, 0.0)))
     lps = np.eye(4)
     lps[:3, :3] = np.column_stack([np.array(transform(unit)) - start for unit in UNITS])

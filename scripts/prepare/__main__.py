@@ -78,7 +78,7 @@ def prepare(
             without, subjects are prepared on this machine. All nodes must share the folders.
     """
     from common.prepare.brain import is_pattern
-    from scripts.prepare.cohort import PAGE, prepare_cohort  # here and below, as `--help` need not wait for it
+    from scripts.prepare.cohort import PAGE, prepare_cohort  # imported late to keep `--help` fast, as below
     from scripts.prepare.scans import find_subjects
     from scripts.prepare.settings import settings_of
 
@@ -141,7 +141,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
 
 
 def _modalities(subjects: Sequence[Path]) -> list[str]:
-    """The modalities that prepared subjects have; a record that cannot be read is reported with its label map."""
+    """The modalities of prepared subjects. Unreadable records are skipped here and reported with their label map."""
     from scripts.prepare.subjects import read_record
 
     names: list[str] = []
@@ -163,11 +163,7 @@ def _patterns(patterns: Any, modalities: Sequence[str]) -> Mapping[str, str]:
 
 
 def accepted_of(accept: str | None, subjects: Sequence[str]) -> list[str]:
-    """The subjects that `--accept` names.
-
-    Raises:
-        InputError: one is none of `subjects`.
-    """
+    """The subjects that `--accept` names; refuse names that are not in `subjects`."""
     if accept is None:
         return []
     if not isinstance(accept, str) or not accept:
@@ -192,7 +188,7 @@ def _series(series: Any, modalities: Sequence[str]) -> Mapping[str, Mapping[str,
 
 
 def _output(output: str, source: Path) -> Path:
-    """The output folder, created if it is missing; it must not lie in the folder of the input."""
+    """The output folder, created if missing; it must not lie in the input folder."""
     name = f"--output={output}"
     folder = expand_home(output, name)
     check_writable_folder(folder, name)
@@ -204,7 +200,7 @@ def _output(output: str, source: Path) -> Path:
 
 
 def _report(outcomes: Sequence["Outcome"], done: str) -> None:
-    """Print again the subjects that need a look, and the sum; end with status 1 if there is one."""
+    """Print a summary, repeating the subjects that need attention; exit with status 1 if there are any."""
     for outcome in outcomes:
         for remark in outcome.remarks:
             show(f"{outcome.name}: remark: {remark}")

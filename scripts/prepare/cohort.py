@@ -1,4 +1,4 @@
-"""Prepare all subjects of a folder, several at a time, and write the tables and the page of the whole."""
+"""Prepare all subjects of a folder in parallel, and write the tables and the overview page."""
 
 import os
 import shutil
@@ -46,23 +46,11 @@ def prepare_cohort(
 ) -> list[Outcome]:
     """Prepare subjects, and write datalist.json, quality.csv and overview.html.
 
-    A subject that was prepared from the same files with the same settings is left as it is. One that fails, or is
-    outside its limits and not accepted, is not in datalist.json, and what was prepared lies where no reader looks.
-
-    Args:
-        subjects: as `find_subjects` returns them.
-        settings: for all of them.
-        output: folder, which exists.
-        jobs: subjects at a time; each gets its share of the cores.
-        accepted: names of subjects whose figures may be outside their limits; so may those of a subject that an earlier
-            call was to accept, as long as its files and the settings stay the same.
-        array: SLURM jobs that prepare them instead of this machine.
-
-    Raises:
-        InputError: another process works in the folder, it cannot be written, or a SLURM job failed.
+    A subject whose files and settings are unchanged is not prepared again, and stays accepted once accepted. Subjects
+    that fail, or that exceed their limits and are not accepted, are left out of datalist.json and hidden from readers.
     """
     with claimed("output", output):
-        shutil.rmtree(output / WORK, ignore_errors=True)  # of a command that was killed
+        shutil.rmtree(output / WORK, ignore_errors=True)  # left by a killed command
         outcomes = {subject.name: Outcome(subject.name, fault=subject.fault) for subject in subjects if subject.fault}
         show(*outcomes.values())
         work = {
@@ -74,7 +62,7 @@ def prepare_cohort(
         shutil.rmtree(output / WORK, ignore_errors=True)
         ordered = [outcomes[subject.name] for subject in subjects]
         for outcome in ordered:
-            if outcome.fault:  # what was prepared of its files of before
+            if outcome.fault:  # hide results of earlier files
                 leave_out(output, outcome.name)
         regions = next((subject.regions for subject in subjects if subject.labels), None)
         _write_tables(ordered, settings, regions, output)
@@ -84,16 +72,9 @@ def prepare_cohort(
 def run_in_processes(
     work: Mapping[str, Callable[[], Outcome]], jobs: int, unit: str, array: JobArray | None = None
 ) -> list[Outcome]:
-    """Do each subject's work in `jobs` processes with a share of the cores each; any failure is an outcome.
+    """Do the work of each subject in `jobs` processes with equal shares of the cores, or in SLURM jobs.
 
-    Args:
-        work: name of a subject -> its work.
-        jobs: processes.
-        unit: of the progress bar.
-        array: SLURM jobs instead of the processes, with their `cpus_per_task` each.
-
-    Raises:
-        InputError: a SLURM job failed.
+    Any failure of a subject becomes an outcome; a failed SLURM job raises InputError. `unit` labels the progress bar.
     """
     items = list(work.items())
     if array is not None:
@@ -118,7 +99,7 @@ def _attempt(threads: int | None, item: tuple[str, Callable[[], Outcome]]) -> Ou
         return Outcome(name, fault=str(error))
     except MemoryError:
         return Outcome(name, fault="out of memory; expected fewer --jobs")
-    except Exception as error:  # a subject must not stop the others
+    except Exception as error:  # one failure must not stop the run
         return Outcome(name, fault=f"{type(error).__name__}: {first_line(error)}; expected a head scan")
 
 

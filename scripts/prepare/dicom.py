@@ -1,6 +1,6 @@
-"""Raw scans from DICOM studies: the series of each modality, by the reader of deploy/.
+"""Raw scans from DICOM studies: one series per modality, read by deploy/.
 
-Any value in a header may name the patient, and so may a file's name: no message, warning or record quotes one.
+Header values and file names may name the patient, so messages, warnings and records quote none of them.
 """
 
 import hashlib
@@ -24,57 +24,41 @@ from deploy.study import DICOM_SUFFIXES, Series, read_study
 
 @dataclass(frozen=True)
 class SeriesScan:
-    """The scan of a modality in a DICOM study, and the evidence on which its series was chosen, in fixed words."""
+    """A modality's scan in a DICOM study, and the evidence for its series in fixed words."""
 
     series: Series
     evidence: str = field(repr=False)
 
     def digest(self) -> str:
-        """SHA-256 of the SHA-256 of its files, whatever their names and their order.
-
-        Raises:
-            InputError: a file cannot be read.
-        """
+        """SHA-256 over the files' SHA-256, independent of their names and order."""
         with _without_values():
             digests = sorted(digest(path) for path in self.series.files)
         return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
     def read(self) -> Volume:
-        """Its voxels, float32 [columns, rows, slices].
-
-        Raises:
-            InputError: its images are no volume of a head.
-        """
+        """The voxels, float32 [columns, rows, slices]."""
         with _without_values():
             volume, _ = read_series(self.series)
         check_scan(volume, self.series.name)
         return volume
 
     def record(self) -> dict[str, Any]:
-        """What identifies it in a record, without anything that names the patient."""
+        """The scan's identity for records, without patient data."""
         return {"series": self.series.name, "images": len(self.series.instances), "evidence": self.evidence}
 
 
 def holds_dicom(files: Sequence[Path]) -> bool:
-    """Whether a file is DICOM, by its first bytes or its suffix."""
+    """Whether any of the files is DICOM, by its first bytes or its suffix."""
     return any(path.suffix.lower() in DICOM_SUFFIXES or is_dicom(path) for path in files)
 
 
 def choose_scans(
     folder: Path, modalities: Sequence[str], requested: Mapping[str, str]
 ) -> tuple[dict[str, SeriesScan], list[str]]:
-    """Choose the series of each modality; deploy/README.md, "How series are chosen", states the rules.
+    """Choose the series of each modality in a folder with one study, and collect remarks; rules in deploy/README.md.
 
-    Args:
-        folder: with the DICOM files of one study.
-        modalities: to look for. The series need not share a frame of reference, as they are registered.
-        requested: modality -> number or UID of its series; the rules choose the others.
-
-    Returns:
-        Modality -> scan, and remarks on the choice.
-
-    Raises:
-        InputError: the folder holds no study, or the evidence is doubtful; the message asks for --series.
+    `requested` maps a modality to a series number or UID. The series need not share a frame of reference, since they
+    are registered later. Raises InputError, asking for --series, if the evidence is unclear.
     """
     with _without_values():
         choice = choose_series(read_study(folder, "DICOM"), modalities, requested, one_frame=False)
@@ -84,7 +68,7 @@ def choose_scans(
 
 @contextmanager
 def _without_values() -> Iterator[None]:
-    """Keep the values and paths that pydicom's warnings, log and exceptions quote out of what is printed."""
+    """Context manager that keeps values and paths in pydicom's warnings, log and exceptions from being printed."""
     log = logging.getLogger("pydicom")
     before = log.level
     log.setLevel(logging.CRITICAL + 1)

@@ -8,19 +8,11 @@ from common.data.scan_checks import label_counts, read_scan
 from common.errors import InputError
 from common.prepare.volumes import Grid, Volume
 
-MOST = 64  # labels in a map; more look like an image
+MOST = 64  # labels in a map; a file with more is probably an image
 
 
 def read_labels(path: Path, expected: Grid | None = None) -> Volume:
-    """Read a label map in NIfTI.
-
-    Args:
-        path: of the file.
-        expected: grid that it must lie on; None: any.
-
-    Raises:
-        InputError: it cannot be read, lies on another grid, or holds no labels.
-    """
+    """Read a NIfTI label map, on the grid `expected` if given; refuse images and damaged files."""
     image, voxels = read_scan(path)
     if expected is not None and not Grid(voxels.shape, image.affine).is_same(expected):
         shape, here = (" x ".join(map(str, edges)) for edges in (voxels.shape, expected.shape))

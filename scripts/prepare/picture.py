@@ -1,4 +1,4 @@
-"""A picture of a prepared subject: each modality in three planes, with the outlines of template and brain."""
+"""Picture of a prepared subject: three planes of each modality, with outlines of template and brain."""
 
 from pathlib import Path
 
@@ -7,22 +7,16 @@ import numpy as np
 from common.inference.panels import PLANES, grey_levels, panel
 from common.prepare.subject import Prepared
 
-TEMPLATE, BRAIN = "#56b4e9", "#e69f00"  # blue, orange: also told apart by the colour-blind
-INCHES, DOTS = 2.6, 110  # of a panel; per inch
+TEMPLATE, BRAIN = "#56b4e9", "#e69f00"  # blue and orange, distinguishable by the colour-blind
+INCHES, DOTS = 2.6, 110  # inches per panel, dots per inch
 
 
 def draw(prepared: Prepared, path: Path, title: str) -> None:
-    """Draw the heads through the middle of the brain, before the brain was extracted.
-
-    Args:
-        prepared: the subject.
-        path: a PNG file.
-        title: of the picture.
-    """
-    from common.inference.pictures import figure_of  # here, as its imports take seconds
+    """Draw the heads in planes through the middle of the brain as a PNG file, without brain extraction."""
+    from common.inference.pictures import figure_of  # slow import
 
     steps = np.sign(np.diag(next(iter(prepared.heads.values())).affine)[:3]).astype(int)
-    ras = tuple(slice(None, None, step) for step in steps)  # axes towards right, front and top
+    ras = tuple(slice(None, None, step) for step in steps)  # axes towards right, anterior and superior
     outlines = {TEMPLATE: prepared.template[ras], BRAIN: prepared.brain[ras]}
     centre = [int(np.median(indices)) for indices in np.nonzero(outlines[BRAIN])]
     rows = {

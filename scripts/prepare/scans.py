@@ -1,4 +1,4 @@
-"""Find the raw scans of a folder: NIfTI in any layout of `common.data.layouts`, or a folder of DICOM a subject."""
+"""Find the raw scans of a folder: NIfTI in any layout of `common.data.layouts`, or a DICOM folder per subject."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,66 +14,47 @@ from common.files import digest, reporting_path_errors
 from common.prepare.volumes import Volume, read_volume
 from scripts.prepare.dicom import SeriesScan, choose_scans, holds_dicom
 
-BRAIN = "brain mask"  # as a modality of the layouts
+BRAIN = "brain mask"  # name of brain masks among the layouts' modalities
 FORMS = "SUBJECT/..MODALITY.nii.gz, SUBJECT_MODALITY.nii.gz, BIDS, nnU-Net's layout, or SUBJECT/ with DICOM files"
 
 
 @dataclass(frozen=True)
 class NiftiScan:
-    """The scan of a modality in a NIfTI file."""
+    """A modality's scan in a NIfTI file."""
 
     file: Path
 
     def digest(self) -> str:
-        """SHA-256 of the file.
-
-        Raises:
-            InputError: it cannot be read.
-        """
+        """SHA-256 of the file."""
         try:
             return digest(self.file)
         except OSError as error:
             raise InputError(f"{error.filename}: {error.strerror}; expected a file that can be read") from error
 
     def read(self) -> Volume:
-        """Its voxels; see `read_volume`."""
+        """The voxels; see `read_volume`."""
         return read_volume(self.file)
 
     def record(self) -> dict[str, Any]:
-        """What identifies it in a record."""
+        """The scan's identity for records."""
         return {"file": str(self.file)}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A subject's scans.
-
-    Attributes:
-        name: of the subject.
-        files: modality -> path of a NIfTI file; a modality that the subject lacks is left out.
-        labels: path of a label map in NIfTI, on the grid of one of the files.
-        regions: of label maps, as text, if a table of the data set states them.
-        brain: path of a brain mask in NIfTI, on the grid of the reference.
-        study: folder of a DICOM study, in place of the files.
-        requested: modality -> number or UID of its series in the study; rules choose the others.
-        fault: why it cannot be prepared, or "".
-    """
+    """A subject's scans: NIfTI files, or a DICOM study."""
 
     name: str
-    files: Mapping[str, Path] = field(default_factory=dict)
-    labels: Path | None = None
-    regions: str | None = None
-    brain: Path | None = None
-    study: Path | None = None
-    requested: Mapping[str, str] = field(default_factory=dict)
-    fault: str = ""
+    files: Mapping[str, Path] = field(default_factory=dict)  # NIfTI files by modality; missing modalities are left out
+    labels: Path | None = None  # NIfTI label map, on the grid of one of the files
+    regions: str | None = None  # of the label map as text, if the data set states them
+    brain: Path | None = None  # NIfTI brain mask on the grid of the reference
+    study: Path | None = None  # folder of a DICOM study, instead of files
+    requested: Mapping[str, str] = field(default_factory=dict)  # modality -> series number or UID
+    fault: str = ""  # reason why it cannot be prepared, or ""
 
     def scans(self, modalities: Sequence[str]) -> tuple[Mapping[str, NiftiScan | SeriesScan], list[str]]:
-        """The scan of each modality, and remarks on the choice of DICOM series.
-
-        Raises:
-            InputError: the study's series cannot be told; see `choose_scans`.
-        """
+        """The scan of each modality, and remarks on the choice of DICOM series."""
         if self.study is not None:
             return choose_scans(self.study, modalities, self.requested)
         return {modality: NiftiScan(self.files[modality]) for modality in modalities if modality in self.files}, []
@@ -88,22 +69,10 @@ def find_subjects(
     keeps_missing: bool = False,
     masks: str | None = None,
 ) -> list[Subject]:
-    """All subjects below a root, sorted by name, with a fault where a modality has no NIfTI file or several.
+    """All subjects below a root, sorted by name; a `fault` marks missing or ambiguous NIfTI files.
 
-    A folder without NIfTI files that holds DICOM is a study, which is read when the subject is prepared.
-
-    Args:
-        root: folder of subjects, in a layout that `python -m scripts.datalists generic` reads.
-        modalities: to look for.
-        patterns: modality -> words that end its files' names, or a pattern such as *_T1w.nii.gz, instead of the usual.
-        series: subject -> modality -> number or UID of its DICOM series.
-        labels: words that end the names of label maps, or their pattern; None: the usual ones; none: left out.
-        keeps_missing: whether a subject may lack modalities, but not all.
-        masks: words that end the names of brain masks, or their pattern; None to leave them out.
-
-    Raises:
-        InputError: the root cannot be read, has no subject, mixes folders and files, or has no study of a subject in
-            `series`; or no subject has a modality, or a label map.
+    A folder without NIfTI files that contains DICOM is a study, which is read when the subject is prepared. For
+    `labels`, None takes the usual names and "none" skips label maps; for `masks`, None skips them.
     """
     words = {**patterns, **({} if masks is None else {BRAIN: masks})}
     spelled = {name: stem_of(text) or text for name, text in words.items()}
@@ -172,7 +141,7 @@ def _subject(data: DataSet, name: str, modalities: Sequence[str], keeps_missing:
 def _faults(
     data: DataSet, name: str, modalities: Sequence[str], keeps_missing: bool, masks: str | None
 ) -> Iterator[str]:
-    """Why a subject cannot be prepared, as far as the names of its files tell."""
+    """Reasons why a subject cannot be prepared, judged by file names."""
     for clash in data.clashes:
         if clash.subject == name and clash.kind in (LABEL, BRAIN, *modalities):
             files = " and ".join(Path(file).name for file in clash.files)

@@ -1,4 +1,4 @@
-"""The settings of a preparation from the command's options."""
+"""The settings of a preparation, from the command's options."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,11 +23,7 @@ def settings_of(
     spacing: float,
     device: str,
 ) -> Settings:
-    """Check the options of `python -m scripts.prepare` that say how scans are prepared, and add the defaults.
-
-    Raises:
-        InputError: an option is missing or has a value that it cannot have.
-    """
+    """Check the options of `python -m scripts.prepare` and fill in defaults."""
     cohort = None if like is None else choice("like", like, COHORT_SETTINGS)
     names = _names(modalities, cohort and cohort.modalities)
     space = target if target is not None else cohort and cohort.target

@@ -1,4 +1,4 @@
-"""Prepare a subject into a folder that appears complete or not at all, and bring label maps back to its scans."""
+"""Prepare a subject into a folder that appears atomically, and bring label maps back to the raw scans."""
 
 import os
 import platform
@@ -27,20 +27,20 @@ from scripts.prepare.picture import draw
 from scripts.prepare.scans import NiftiScan, Subject
 
 RECORD = "prepare.json"
-LEFT_OUT = ".left_out"  # folder in the output for subjects that no reader takes, as readers pass over hidden folders
-WORK = ".prepare"  # folder in the output for what is not finished
-LABELS = "seg"  # ends the name of a label map, as in BraTS
-FORMAT = 4  # of the method; another number prepares all subjects anew
+LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
+WORK = ".prepare"  # folder in the output for unfinished work
+LABELS = "seg"  # suffix of label maps, as in BraTS
+FORMAT = 4  # version of the method; a new number prepares all subjects again
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a subject: prepared now (`is_new`) or before, outside some limits, or failed (`fault`).
+    """The result for a subject: newly prepared (`is_new`) or not, outside some limits, or failed (`fault`).
 
-    A subject outside its limits is left out of the datalist until the user accepts it. `remarks` are on the choice of
-    its DICOM series.
+    Subjects outside their limits are left out of the datalist until the user accepts them. `remarks` concern the choice
+    of DICOM series.
     """
 
     name: str
@@ -59,41 +59,35 @@ class Outcome:
 
     @property
     def is_left_out(self) -> bool:
-        """Whether the datalist lacks the subject because of its figures."""
+        """Whether the figures keep the subject out of the datalist."""
         return bool(self.outside) and not self.is_accepted
 
 
 def scan_file(subject: str, modality: str) -> str:
-    """Name of a prepared scan."""
+    """File name of a prepared scan."""
     return f"{subject}_{modality}.nii.gz"
 
 
 def mask_file(subject: str) -> str:
-    """Name of the brain mask; `common.inference.find_cases` takes no file with this ending for a scan."""
+    """File name of the brain mask; `common.inference.find_cases` ignores this ending."""
     return f"{subject}_brain_mask.nii.gz"
 
 
 def picture_file(subject: str) -> str:
-    """Name of the picture."""
+    """File name of the picture."""
     return f"{subject}.png"
 
 
 def folder_of(output: Path, subject: str, is_left_out: bool) -> Path:
-    """The folder of a subject: beside the others, or where those lie that are left out."""
+    """The folder of a subject: in the output, or among those left out."""
     return output / LEFT_OUT / subject if is_left_out else output / subject
 
 
 def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted: bool) -> Outcome:
-    """Prepare a subject, unless that was done from the same files with the same settings.
+    """Prepare a subject from `find_subjects`, unless its files and settings are unchanged.
 
-    Args:
-        subject: as `find_subjects` returns it, without a fault.
-        settings: of all subjects.
-        output: folder of all subjects.
-        is_accepted: whether its figures may be outside their limits.
-
-    Raises:
-        InputError: a scan cannot be read or prepared, or the folder cannot be written.
+    `is_accepted` allows figures outside their limits. Raises InputError if a scan cannot be prepared or the folder
+    cannot be written.
     """
     start = time.monotonic()
     scans, remarks = subject.scans(settings.modalities)
@@ -154,7 +148,7 @@ def _grid_of(record: Mapping[str, Any]) -> Grid:
 
 
 def _drawn_on(file: str, labels: Volume, volumes: Mapping[str, Volume], reference: str) -> str:
-    """The modality on whose grid a label map lies: the reference, if it does."""
+    """The modality whose grid a label map uses; the reference if several match."""
     for modality in sorted(volumes, key=lambda name: name != reference):
         if labels.grid.is_same(volumes[modality].grid):
             return modality
@@ -165,7 +159,7 @@ def _drawn_on(file: str, labels: Volume, volumes: Mapping[str, Volume], referenc
 def _write(
     folder: Path, name: str, prepared: Prepared, settings: Settings, record: Mapping[str, Any], labels: Volume | None
 ) -> None:
-    """Write the files of a subject, and its record with the transforms and the sizes of the files."""
+    """Write a subject's files and its record, with transforms and file sizes."""
     volumes = {scan_file(name, modality): volume.array for modality, volume in prepared.images.items()}
     volumes[mask_file(name)] = prepared.brain.astype(np.uint8)
     if labels is not None:
@@ -184,7 +178,7 @@ def _write(
 
 @contextmanager
 def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
-    """A folder to fill; at the end of the block it replaces the subject's, wherever an earlier one lies."""
+    """Context manager: fill a temporary folder, then replace the subject's folder, wherever it lies."""
     new, wanted = output / WORK / f"{subject}.{os.getpid()}", folder_of(output, subject, is_left_out)
     try:
         shutil.rmtree(new, ignore_errors=True)
@@ -201,12 +195,12 @@ def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
 
 
 def leave_out(output: Path, subject: str) -> None:
-    """Hide what was prepared of a subject earlier from readers."""
+    """Hide a subject's earlier results from readers."""
     _move(output, subject, is_left_out=True)
 
 
 def _move(output: Path, subject: str, is_left_out: bool) -> None:
-    """Move a prepared subject's folder, if it is not there, to where `folder_of` says."""
+    """Move a prepared subject's folder to where `folder_of` says."""
     source, target = folder_of(output, subject, not is_left_out), folder_of(output, subject, is_left_out)
     if not source.is_dir():
         return
@@ -220,11 +214,8 @@ def _move(output: Path, subject: str, is_left_out: bool) -> None:
 
 
 def is_made_of(note: Path, wanted: Mapping[str, Any]) -> bool:
-    """Whether a result was made of these sources, as the JSON file beside it notes.
-
-    Args:
-        note: file that has the entries of `wanted` among others; without it, the result counts as made of others.
-        wanted: names and values, such as checksums and settings.
+    """Whether the JSON file beside a result contains the entries of `wanted`, such as checksums and settings; a missing
+    file does not.
     """
     try:
         known = read_json(note)
@@ -234,7 +225,7 @@ def is_made_of(note: Path, wanted: Mapping[str, Any]) -> bool:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the files of a prepared subject are there with the sizes that they had."""
+    """Whether all files of a prepared subject exist with their recorded sizes."""
     try:
         files = read_record(folder)["files"]
         return {name: (folder / name).stat().st_size for name in files} == files
@@ -243,11 +234,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of a prepared subject.
-
-    Raises:
-        InputError: there is none, or it is not a record.
-    """
+    """The record of a prepared subject; refuse a missing or invalid one."""
     path = folder / RECORD
     record = valid_json(path, "the record of a prepared subject")
     if not isinstance(record, dict) or not {"settings", "sources", "transforms", "figures", "grid"} <= record.keys():
@@ -256,17 +243,10 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str | None) -> Outcome:
-    """Write a label map in the space of prepared scans to the grid of a raw scan, as OUTPUT/SUBJECT.nii.gz.
+    """Write a label map of prepared scans to the grid of a raw scan, as OUTPUT/SUBJECT.nii.gz.
 
-    Args:
-        file: of the label map.
-        name: of its subject.
-        prepared: folder of the prepared subjects.
-        output: folder for the result.
-        modality: of the raw scan; None: the reference.
-
-    Raises:
-        InputError: the subject was not prepared, or the file is no label map on the grid of its prepared scans.
+    `modality` selects the raw scan (default: the reference). Raises InputError if the subject was not prepared or the
+    label map is not on its grid.
     """
     if not (prepared / name).is_dir():
         raise InputError(f"not among the subjects of {prepared}; expected a label map of one of them")
