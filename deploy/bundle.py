@@ -96,8 +96,9 @@ def _channels(data_format: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def split_options(text: str) -> list[str]:
-    """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25"; refuse options that the application sets
-    itself.
+    """Split `--bundle_options`, such as "--model_size=tiny --overlap=0.25", into single options.
+
+    Options that the application sets itself are refused.
     """
     try:
         options = shlex.split(str(text))

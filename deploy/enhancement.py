@@ -38,8 +38,9 @@ def brighter(one: Volume, other: Volume) -> int:
 
 
 def tails(one: Volume, other: Volume) -> tuple[float, float]:
-    """Lengths of the lower and the upper tail of `one` minus `other`, relative to the head's median; 0 without a common
-    head.
+    """Lengths of the lower and the upper tail of `one` minus `other`, relative to the head's median.
+
+    Both are 0 if the series show no common head.
     """
     first, second = _on_one_grid(one, other)
     head = ndimage.binary_erosion(_foreground(first) & _foreground(second))

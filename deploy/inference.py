@@ -25,8 +25,7 @@ FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this
 
 
 def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Sequence[str] = ()) -> NDArray[np.uint8]:
-    """Run the bundle's inference on volumes that share a grid; return the label map [columns, rows, slices] on that
-    grid.
+    """Run the bundle's inference on volumes that share a grid; return the label map on that grid.
 
     `work` is a folder for temporary files, whose names do not identify the patient.
     """

@@ -98,9 +98,7 @@ def _scanning_sequence(frame: Dataset) -> list[str]:
 
 
 def _contrast_agent(frame: Dataset) -> dict[str, str]:
-    """Name and start time of the contrast agent; the name is "NONE" if the frame's own group states that none was
-    given.
-    """
+    """Name and start time of the contrast agent; "NONE" if the frame's own group states that none was given."""
     if frame.get("ContrastBolusAgentAdministered") == "NO" or frame.get("ContrastBolusAgentPhase") == "PRE_CONTRAST":
         return {"ContrastBolusAgent": "NONE"}
     for agent in frame.get("ContrastBolusAgentSequence") or []:

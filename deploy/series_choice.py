@@ -164,10 +164,7 @@ def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str,
 
 
 def is_volume(series: Series) -> bool:
-    """Whether a series can be a volume of a head:
-
-    MR, no localiser, at least `MIN_SLICES` positions, one orientation.
-    """
+    """Whether a series can be a volume of a head (`_why_no_volume` lists the conditions)."""
     return not _why_no_volume(series)
 
 

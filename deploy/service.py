@@ -195,8 +195,9 @@ def log(text: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The reason of a failure in one line, without parts of UIDs; only the type for exceptions, which may quote header
-    values.
+    """The reason of a failure in one line without parts of UIDs.
+
+    Unexpected exceptions give only their type, since their messages may quote header values.
     """
     if isinstance(error, AttemptError | ArchiveError):
         return re.sub(r" \(UID [^)]*\)", "", str(error))[:500]

@@ -220,8 +220,9 @@ def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both
 
 
 def only(modality: str, found: Sequence[Candidate], study: Sequence[Candidate]) -> Candidate:
-    """The only series found for a modality, not counting reformats; otherwise raise an error that lists the series
-    found, or all.
+    """The only series found for a modality, not counting reformats.
+
+    Otherwise raises an error that lists the series found, or all of them, with their evidence.
     """
     found = [one for one in found if not one.evidence.reformat] or found
     if len(found) == 1:
@@ -239,8 +240,9 @@ def only(modality: str, found: Sequence[Candidate], study: Sequence[Candidate]) 
 
 
 def question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Pairs | None = None) -> InputError:
-    """The error that asks for `--series` and lists candidates with their evidence; the first of a pair is the native
-    T1.
+    """The error that asks for `--series`; it lists the candidates with their evidence.
+
+    The first candidate of a pair is the native T1.
     """
     names = "; ".join(f"{one.series.name}: {one.reason}" for one in candidates) or "none"
     if pairs:

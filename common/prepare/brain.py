@@ -54,8 +54,9 @@ def brain_of(scan: Volume, method: str, device: str = "cpu") -> NDArray[np.bool_
 
 
 def mirrored_brain(scan: Volume, device: str = "cpu") -> NDArray[np.bool_]:
-    """The mask that deepbet finds in a left-right mirrored T1, on the grid of the scan: a second opinion; empty if
-    none.
+    """The brain in a T1 that is mirrored left to right, by deepbet: a second opinion, empty if none is found.
+
+    The mask is on the grid of the scan.
     """
     try:
         return _by_deepbet(Volume(scan.array, np.diag([-1.0, 1, 1, 1]) @ scan.affine), device)

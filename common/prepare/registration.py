@@ -62,8 +62,9 @@ def coarse_grid(fixed: Volume, mask: NDArray[np.bool_], edge: float = EDGE) -> t
 def _by_ants(
     fixed: Volume, moving: Volume, dof: int, start: Matrix, mask: NDArray[np.bool_] | None = None, **levels: Any
 ) -> Matrix:
-    """ANTs' result from a start, which is written into the moving scan's header; the start itself if ANTs finds no
-    overlap.
+    """ANTs' result from a start, or the start if ANTs finds no overlap.
+
+    The start is written into the header of the moving scan.
     """
     ants = _ants()
     placed = Volume(moving.array, np.linalg.inv(start) @ moving.affine)

@@ -137,8 +137,9 @@ def _scan(volumes: Mapping[str, Any], modality: str) -> Volume:
 
 
 def _to_template(scan: Volume, brain: NDArray[np.bool_], dof: int) -> NDArray[np.float64]:
-    """Matrix from MNI space to the scan, registered within the brain at 2 mm: the template has no skull, and finer
-    detail varies between people.
+    """Matrix from MNI space to the scan, registered within the brain, as the template has no skull.
+
+    2 mm suffice, since people differ by more.
     """
     grid, near = coarse_grid(template_brain(), near_brain())
     start = between_centres(template_brain(), template_mask().array > 0, scan, brain)
@@ -153,9 +154,7 @@ def _to_reference(reference: Volume, brain: NDArray[np.bool_], scan: Volume) -> 
 
 
 def _without_bias(head: Volume, brain: NDArray[np.bool_], keeps_head: bool) -> Volume:
-    """Divide by the bias field that N4 (Tustison et al., IEEE TMI 2010) estimates in the brain or, with `keeps_head`,
-    in the head.
-    """
+    """Divide by the bias field of N4 (Tustison et al., IEEE TMI 2010), estimated in the brain or the head."""
     image = to_image(head)
     body = sitk.OtsuThreshold(image, 0, 1, 128) if keeps_head else to_image(Volume(brain.astype(np.uint8), head.affine))
     method = sitk.N4BiasFieldCorrectionImageFilter()

@@ -65,8 +65,9 @@ class Volume:
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a raw scan as float32; refuse files that are missing, damaged, not 3D, empty, sheared or without
-    orientation.
+    """Read a raw scan as float32.
+
+    Refuses files that are missing, damaged, not 3D, empty, sheared or without orientation.
     """
     scan, voxels = read_scan(path, LARGEST, np.float32)
     header = scan.header

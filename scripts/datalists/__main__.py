@@ -19,7 +19,10 @@ from scripts.datalists.scan import scan_any, scan_cohort
 from scripts.datalists.splits import Splitter, cross_validation, hold_out, random_splits
 
 REGIONS = "regions.yaml"  # in the root of a data set
-UNLABELLED = {"apart": True, "training": False}  # value of --unlabelled -> whether these subjects are kept apart
+UNLABELLED = {
+    "apart": True,
+    "training": False,
+}  # value of --unlabelled -> whether subjects without label stay out of training
 
 
 def ukb(
@@ -124,7 +127,7 @@ def _splitter(
     fold: int | None,
     fold_to: str | None,
 ) -> Splitter:
-    """Random splits, or one fold held out."""
+    """The splitter for random splits or for one fold."""
     if folds is None:
         for option, given in {"fold": fold, "fold_to": fold_to}.items():
             if given is not None:
@@ -136,7 +139,7 @@ def _splitter(
 
 
 def _files(**options: object) -> Mapping[str, Path]:
-    """The options that name a file, which an output must not replace."""
+    """The options that name an input file, which outputs must not replace."""
     return {name: expand_home(value, f"--{name}={value}") for name, value in options.items() if isinstance(value, str)}
 
 

@@ -1,4 +1,4 @@
-"""Build the datalist of a cohort: scan its folder, select visits, split them, write the file and the flow chart."""
+"""Build a cohort's datalist: scan its folder, select and split visits, write the file and the flow chart."""
 
 import filecmp
 import shutil
@@ -33,21 +33,9 @@ def build(
 ) -> None:
     """Write the datalist of a cohort.
 
-    Args:
-        scan: finds the visits in a folder.
-        root: folder of the cohort.
-        output: the datalist, a JSON file.
-        split: assigns people to splits.
-        consort: JSON file of the flow chart, if one is wanted.
-        inputs: option -> other file that the command reads; outputs must not replace it.
-        min_slices: leave out visits with fewer slices with signal in an image; 0 reads no image.
-        only_first: keep only the first complete visit of each person.
-        keep_unlabelled: keep visits without mask in the split `unlabelled`, instead of training on them.
-        keep_missing: keep visits that lack modalities, but not all of them.
-        workers: processes that count slices; 0 for one per core.
-
-    Raises:
-        InputError: a path cannot be read or written, or the folder holds no complete subject.
+    `scan` finds the visits in a folder, and `split` assigns people to splits. Visits with fewer than `min_slices`
+    slices with signal in an image are left out; 0 reads no image. Outputs must not replace the files in `inputs`
+    (option -> file).
     """
     target = expand_home(output, f"--output={output}")
     outputs = [("output", target)]
@@ -82,11 +70,7 @@ def build(
 
 
 def write(content: Mapping[str, Any], target: Path) -> None:
-    """Write a datalist; an earlier one with other content is kept beside it, and a line says so.
-
-    Raises:
-        InputError: see `common.data.datalists.write`; or the earlier one cannot be kept.
-    """
+    """Write a datalist; an earlier one with different content is renamed, and a message says so."""
     if not target.is_file():
         datalists.write(content, target)
         return
@@ -105,15 +89,7 @@ def write(content: Mapping[str, Any], target: Path) -> None:
 
 
 def check_outputs(outputs: Sequence[tuple[str, Path]], inputs: Mapping[str, Path]) -> None:
-    """Check that output files can be written and replace neither an input nor each other.
-
-    Args:
-        outputs: options, and the files that the command writes for them.
-        inputs: option -> file that the command reads.
-
-    Raises:
-        InputError: a check fails.
-    """
+    """Check that output files (option, file) are writable and replace neither inputs nor each other."""
     known = {_resolved(option, path): option for option, path in inputs.items()}
     for option, path in outputs:
         check_writable_file(path, f"--{option}={path}")
@@ -128,16 +104,16 @@ def _resolved(option: str, path: Path) -> Path:
 
 
 def sizes(content: Mapping[str, Any]) -> str:
-    """The number of subjects in each split of a datalist, in words."""
+    """The number of subjects in each split, in words."""
     return ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
 
 
 def _select(
     cohort: Scan, root: Path, min_slices: int, keep_missing: bool, workers: int
 ) -> tuple[list[Visit], list[dict[str, Any]]]:
-    """The visits that have all images, or some, each with enough slices, and the steps of the flow chart."""
+    """The visits with enough images and slices, and the steps of the flow chart."""
     visits, start = chart.step("participants", "participants with a scan", cohort.visits, {})
-    most = len(cohort.modalities) - 1 if keep_missing else 0  # that a visit may lack
+    most = len(cohort.modalities) - 1 if keep_missing else 0  # modalities that a visit may lack
     for visit in visits:
         if 0 < len(visit.missing) <= most:
             show(f"kept: {visit.subject} lacks {_joined(visit.missing)}")
@@ -168,7 +144,7 @@ def _joined(names: Sequence[str], word: str = "and") -> str:
 
 
 def _describe(cohort: Scan, visits: Sequence[Visit], folds: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
-    """The entries of a datalist that come before its splits."""
+    """The entries of a datalist that precede its splits."""
     labelled = any(visit.label for visit in visits)
     described: dict[str, Any] = {
         "name": cohort.name,
@@ -181,11 +157,11 @@ def _describe(cohort: Scan, visits: Sequence[Visit], folds: Mapping[str, Any] | 
 
 
 def _preparation(cohort: Scan, visits: Sequence[Visit], folder: Path) -> str | None:
-    """What a few images show, and what their owner has done to them if that agrees; None if none can be read."""
+    """The preparation of a sample of images as text, if they agree; None if none can be read."""
     found = []
     for visit in spread(visits):
         files = [str(folder / file) if file else None for file in visit.image]
-        with suppress(InputError):  # `check` names all files that cannot be read
+        with suppress(InputError):  # `check` reports unreadable files
             found.append(measure_cases([{"subject": visit.subject, "image": files}]))
     if not found:
         return None

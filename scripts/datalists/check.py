@@ -1,7 +1,7 @@
 """Check a cohort before training on it: `python -m scripts.datalists check`.
 
-Worker processes open the files of each subject (`scripts.datalists.examine`) and return only a few numbers, which
-`scripts.datalists.records` keeps on disk and by which `scripts.datalists.cohort_checks` compares the subjects.
+Worker processes examine each subject (`examine`) and return a few numbers, which are kept on disk (`records`) and
+compared between subjects (`cohort_checks`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,7 +32,7 @@ PAGES = ("findings.csv", "findings.html")
 
 
 class Finding(NamedTuple):
-    """A line of findings.csv; subject, split and file are empty for a finding about the whole cohort."""
+    """A line of findings.csv; subject, split and file are empty for findings on the whole cohort."""
 
     subject: str
     split: str
@@ -45,21 +45,13 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a check.
+    """The result of a check."""
 
-    Attributes:
-        name: of the datalist.
-        cases: of all splits, each with its "split".
-        found: index of the case (-1: the whole cohort) and problem, in the order of the report.
-        cohort: facts about the cohort, by name.
-        volumes: region -> split -> mL of each subject with a sound label.
-    """
-
-    name: str
-    cases: Sequence[Mapping[str, Any]]
-    found: Sequence[tuple[int, Problem]]
-    cohort: Mapping[str, str]
-    volumes: Mapping[str, Mapping[str, Sequence[float]]]
+    name: str  # of the datalist
+    cases: Sequence[Mapping[str, Any]]  # of all splits, each with its "split"
+    found: Sequence[tuple[int, Problem]]  # case index (-1: the whole cohort) and problem
+    cohort: Mapping[str, str]  # facts about the cohort
+    volumes: Mapping[str, Mapping[str, Sequence[float]]]  # region -> split -> mL of each subject with a valid label
 
     @cached_property
     def findings(self) -> list[Finding]:
@@ -74,7 +66,7 @@ class Result:
 
     @property
     def facts(self) -> dict[str, str]:
-        """The summary: number of subjects, errors and warnings, and facts about the cohort."""
+        """The summary: numbers of subjects, errors and warnings, and facts about the cohort."""
         facts = {"subjects": str(len(self.cases))}
         for severity in ("error", "warning"):
             places = [place for place, problem in self.found if CHECKS[problem.check] == severity]
@@ -83,7 +75,7 @@ class Result:
 
     @property
     def kinds(self) -> list[tuple[str, str, int, str]]:
-        """Check, severity, number of findings and subjects concerned, in the order of `CHECKS`."""
+        """Check, severity, number of findings and affected subjects, in the order of `CHECKS`."""
         places = {name: [place for place, problem in self.found if problem.check == name] for name in CHECKS}
         return [(name, CHECKS[name], len(found), _subjects(found)) for name, found in places.items() if found]
 
@@ -150,7 +142,7 @@ def check(
     folder = expand_home(root, f"--root={root}")
     if not folder.is_dir():
         raise InputError(f"--root={root}: no such folder; expected the root of the paths in {datalist}")
-    content = datalists.read(datalist, may_repeat=True)  # which the check reports
+    content = datalists.read(datalist, may_repeat=True)  # repeats are reported below
     cases = [{**entry, "split": split} for split in datalists.SPLITS for entry in content.get(split, [])]
     if not cases:
         raise InputError(f"--datalist={datalist}: no subject in it; expected at least one")
@@ -183,11 +175,7 @@ def check(
 def _check_options(
     datalist: str, fix: str | None, fixed: str | None, accept: str | Sequence[str], pictures: int, workers: int
 ) -> set[str]:
-    """The accepted checks.
-
-    Raises:
-        InputError: an option is invalid.
-    """
+    """Validate the options and return the accepted checks."""
     check_number("pictures", pictures, int, 0)
     check_number("workers", workers, int, 0, 1024)
     if fix not in (None, "exclude"):
@@ -202,7 +190,7 @@ def _check_options(
 
 
 def _check_places(datalist: str, output: str | None, fixed: str | None) -> None:
-    """Check, before an hour of reading, that the outputs can be written and do not replace each other."""
+    """Check in advance that the outputs are writable and distinct, since reading takes hours."""
     outputs = [] if output is None else [("output", Path(str(output)) / name) for name in PAGES]
     if output is not None:
         check_writable_folder(Path(str(output)), f"--output={output}", PAGES)
@@ -212,11 +200,7 @@ def _check_places(datalist: str, output: str | None, fixed: str | None) -> None:
 
 
 def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> None:
-    """Check that the root has at least one of the files; otherwise it is the wrong folder.
-
-    Raises:
-        InputError: it has none.
-    """
+    """Check that at least one file exists below the root; otherwise it is the wrong folder."""
     files = {file for case in cases for file in files_in(case)}
     if not any((folder / file).exists() for file in files):
         example = first_image(cases[0])
@@ -232,12 +216,8 @@ def _array(slurm: Mapping[str, Any], output: str | None, workers: int) -> JobArr
 
 
 def _expected(checkpoint: str) -> tuple[Mapping[str, Sequence[Any]], bool]:
-    """The ranges of the scans that a checkpoint was trained on, and whether it resamples scans.
-
-    Raises:
-        InputError: it cannot be read, or does not say it.
-    """
-    from common import weights  # imported here because PyTorch takes seconds
+    """The preparation ranges of a checkpoint's training data, and whether its bundle resamples scans."""
+    from common import weights  # slow import of PyTorch
 
     measured = weights.measured_of(checkpoint)
     if not measured:
@@ -251,7 +231,7 @@ def _expected(checkpoint: str) -> tuple[Mapping[str, Sequence[Any]], bool]:
 def _ordered(
     cases: Sequence[Mapping[str, Any]], records: Sequence[Record], others: Sequence[tuple[int, Problem]]
 ) -> list[tuple[int, Problem]]:
-    """Index of the case and problem, in the order of the datalist, then of the files, then of `CHECKS`."""
+    """Case indices and problems, ordered by datalist, file and `CHECKS`."""
     own = [(place, problem) for place, record in enumerate(records) for problem in record.problems]
     order = list(CHECKS)
 
@@ -286,7 +266,7 @@ def _write(
     thumbnail: Callable[[Mapping[str, Any]], bytes],
 ) -> list[str]:
     """Write findings.csv and findings.html; return lines with their paths."""
-    from scripts.datalists.page import draw, page  # imported here because PyTorch takes seconds
+    from scripts.datalists.page import draw, page  # slow import of PyTorch
 
     table, site = (output / name for name in PAGES)
     write_csv(table, [Finding._fields, *result.findings])
@@ -309,10 +289,9 @@ def _write(
 
 
 def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: Collection[str]) -> list[str]:
-    """Write the datalist without the subjects that have an error; return lines that name them.
+    """Write the datalist without the subjects that have errors; return lines that name them.
 
-    Raises:
-        InputError: nobody is left, or nobody for training.
+    Raises InputError if no subject is left for training.
     """
     errors: dict[int, list[str]] = {}
     for place, problem in result.found:

@@ -1,4 +1,4 @@
-"""Compare the subjects of a cohort: outliers and duplicates; a part of `python -m scripts.datalists check`."""
+"""Compare the subjects of a cohort to find outliers and duplicates, for `python -m scripts.datalists check`."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +15,8 @@ from scripts.datalists.examine import Image, Record, in_mm
 
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 SUBJECT, VOXELS, PERSON, MASK = "the same subject", "the same voxels", "the same person", "the same mask"
-FEWEST = 8  # images; a smaller cohort has no outliers
-OUTLIER = 5.0  # robust standard deviations of log intensity ...
+FEWEST = 8  # images needed to look for outliers
+OUTLIER = 5.0  # an outlier is this many robust standard deviations of log intensity ...
 FACTOR = 3.0  # ... and at least this factor from the median
 
 
@@ -27,18 +27,10 @@ def compare(
     expected: Mapping[str, Sequence[Any]] | None = None,
     is_resampled: bool = False,
 ) -> list[tuple[int, Problem]]:
-    """Find outliers and duplicates.
+    """Find outliers and duplicates; return case index (-1: the whole cohort) and problem.
 
-    Args:
-        cases: each with its "split".
-        records: of the cases, in the same order.
-        modalities: names of the images.
-        expected: ranges of the scans that a network was trained on (`common.data.preparation`); None compares with the
-            middle half of the cohort.
-        is_resampled: whether that network resamples scans, so that their spacing does not matter.
-
-    Returns:
-        Index of the case (-1: the whole cohort), and the problem.
+    `records` follow the order of `cases`. Preparation is compared with `expected`, the ranges of a network's training
+    data, or with the middle half of the cohort; `is_resampled` ignores spacing.
     """
     return [
         *_odd_orientations(cases, records),
@@ -50,7 +42,7 @@ def compare(
 
 
 def describe(records: Sequence[Record]) -> dict[str, str]:
-    """Facts about a cohort: orientation, spacing, and the number of images with extracted brain."""
+    """Facts about a cohort: orientation, spacing, and number of skull-stripped images."""
     orientations = Counter(record.orientation for record in records if record.orientation)
     spacings = Counter(in_mm(record.spacing) for record in records if record.spacing)
     volumes = [record.preparation["volume"][1] for record in records if record.preparation is not None]
@@ -84,7 +76,7 @@ def _odd_preparation(
     expected: Mapping[str, Sequence[Any]] | None,
     is_resampled: bool,
 ) -> Iterator[tuple[int, Problem]]:
-    """What a network would refuse, or what differs from most of the cohort in the same figures."""
+    """Scans that a network would refuse, or that differ from most of the cohort in the same figures."""
     measured = [record.preparation for record in records if record.preparation is not None]
     ranges = expected or (usual(measured) if measured else None)
     for place, (case, record) in enumerate(zip(cases, records, strict=True)):
@@ -96,7 +88,7 @@ def _odd_preparation(
 def _odd_intensities(
     cases: Sequence[Mapping[str, Any]], records: Sequence[Record], modalities: Sequence[str]
 ) -> Iterator[tuple[int, Problem]]:
-    """Intensity ranges far from those of the same modality, on a logarithmic scale because MR has no unit."""
+    """Images with intensity ranges far from the rest of their modality, on a log scale since MR has no unit."""
     for channel, modality in enumerate(modalities):
         found = [(place, record.images[channel]) for place, record in enumerate(records) if record.images]
         ranges = {place: log(image.high) for place, image in found if image is not None and image.high > 0}
@@ -113,7 +105,7 @@ def _odd_intensities(
 
 
 def _negatives(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
-    """Images with negative voxels: one problem per image, or a single one for the cohort if most images have them."""
+    """Images with negative voxels: one problem each, or one for the cohort if most images have them."""
     found = [(place, file) for place, file, image in _images(cases, records) if image.negative]
     total = sum(1 for _ in _images(cases, records))
     expected = "intensities from 0, which the volume is cut to"
@@ -125,7 +117,7 @@ def _negatives(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) ->
 
 
 def _images(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, str, Image]]:
-    """Index of the case, file and figures of each image without error."""
+    """Case index, file and figures of each image without error."""
     for place, (case, record) in enumerate(zip(cases, records, strict=True)):
         for file, image in zip(case["image"], record.images, strict=False):
             if image is not None:
@@ -133,10 +125,10 @@ def _images(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> It
 
 
 def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
-    """Subjects, people and images that occur twice; the problem is reported for the copy and names the one to keep.
+    """Subjects, people and images that occur twice; each problem is reported for the copy and names the case to keep.
 
-    To keep is the one without errors, then the one in the split that is held out most strictly, then the first. Visits
-    of a person may share a split or be unlabelled, because no training reads those. Equal masks are only a warning.
+    That is the case without errors, then in the most strictly held-out split, then the first. Visits of a person may
+    share a split or be unlabelled; equal masks are only a warning.
     """
 
     def rank(place: int) -> tuple[bool, int, int]:
@@ -144,7 +136,7 @@ def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> 
         return broken, HELD_OUT_FIRST.index(cases[place]["split"]), place
 
     pairs: dict[tuple[int, int], tuple[str, str]] = {}
-    for what, groups in _likenesses(cases, records).items():  # strongest first, because only the first is reported
+    for what, groups in _likenesses(cases, records).items():  # strongest first: only the first is reported
         for members in groups.values():
             kept, *others = sorted(members, key=rank)
             for place in others:
@@ -162,7 +154,7 @@ def _repeated(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> 
 
 
 def _likenesses(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> dict[str, dict[Any, dict[int, str]]]:
-    """Kind of duplicate -> name or digest -> index of each case that has it, with the file to report."""
+    """Kind of duplicate -> name or digest -> indices of the cases that share it, with the file to report."""
     alike: dict[str, dict[Any, dict[int, str]]] = {what: defaultdict(dict) for what in (SUBJECT, VOXELS, PERSON, MASK)}
     for place, (case, record) in enumerate(zip(cases, records, strict=True)):
         alike[SUBJECT][case["subject"]][place] = first_image(case)

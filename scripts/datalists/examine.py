@@ -1,4 +1,4 @@
-"""Open every file of a case to its last byte, and report its problems."""
+"""Read every file of a case completely and report its problems."""
 
 import hashlib
 import os
@@ -30,37 +30,19 @@ from common.inference.panels import centre_of, grey_levels, panel, png
 
 EDGE = 96  # pixels of the longest edge of a volume in a thumbnail
 LESION = RED
-CLIPPED = 1e-3  # share of the tissue at the limit of its integer type
+CLIPPED = 1e-3  # fraction of tissue at the limit of its integer type
 SAMPLE = 1_000_000  # approximate number of voxels for measuring tissue
-TISSUE = 0.01  # share of the intensity range above which a voxel is not background
+TISSUE = 0.01  # fraction of the intensity range above which a voxel is tissue
 
 
 class Image(NamedTuple):
     """Figures of an image.
 
-    Attributes:
-        high: intensity range: the 99th percentile of the difference from the background (the median of the corners),
-            where there is one.
-        negative: whether a voxel is below zero.
+    `high` is the intensity range: the 99th percentile of the foreground's difference from the background (median of the
+    corners).
     """
 
-    high: float
-    negative: bool
-
-
-class Record(NamedTuple):
-    """Problems and figures of a case.
-
-    Attributes:
-        problems: of its files.
-        orientation: such as "RAS", of the grid that most files share; "" if no file can be read.
-        spacing: edges of a voxel along the world's x, y, z, mm; empty if no file can be read.
-        images: one per modality; None for a missing image, or one with an error.
-        digests: of the voxels of each image and of the label; b"" if there is none, or it is faulty or constant.
-        preparation: figures of all images together (`common.data.preparation.measure`); None if one is faulty.
-        volumes: mL of each region of the label; empty if there is no label, or a faulty one.
-        thumbnail: a PNG of the first sound image in the middle of its label; empty without one.
-    """
+    """Problems and figures of a case."""
 
     problems: tuple[Problem, ...]
     orientation: str = ""
@@ -73,16 +55,13 @@ class Record(NamedTuple):
 
 
 def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
-    """Open all files of a case to their last byte. Raises nothing, whatever they contain.
+    """Read all files of a case completely. Never raises, whatever the files contain.
 
-    Args:
-        case: its files relative to `root`.
-        root: the cohort's folder.
-        convention: of the labels, a key of `common.data.CONVENTIONS`; None to ask only for whole numbers.
+    `convention` is a key of `common.data.CONVENTIONS`; None requires only whole numbers as labels.
     """
     try:
         return _examine(case, root, convention)
-    except Exception as error:  # such as lack of memory; the other cases still have to be checked
+    except Exception as error:  # such as lack of memory; the check continues
         return Record((Problem("unreadable", first_image(case), first_line(error), "a case that can be checked"),))
 
 
@@ -96,7 +75,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     for file, scan in opened.items():
         try:
             stored = read_stored(scan, os.path.join(root, file))  # noqa: PTH118 (an absolute path stays as it is)
-        except Exception as error:  # readers raise many kinds for damaged files
+        except Exception as error:  # readers raise many types for damaged files
             problems.append(unreadable(file, error))
             continue
         volume = _scaled(stored.reshape(edges_of(scan), order="F"), scan).astype(np.float32, copy=False)
@@ -134,7 +113,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
 
 def _grid(scan: Any) -> tuple[str, tuple[float, ...]]:
     """Orientation such as "RAS", and spacing along the world's axes in mm; both empty for None."""
-    import nibabel  # here and below, as `--help` need not wait for it
+    import nibabel  # imported late to keep `--help` fast, as below
 
     if scan is None:
         return "", ()
@@ -145,14 +124,14 @@ def _grid(scan: Any) -> tuple[str, tuple[float, ...]]:
 
 
 def _thumbnail(image: np.ndarray, affine: np.ndarray, label: np.ndarray | None) -> bytes:
-    """The axial slice with most of the label, outlined if the label has the image's shape; or else the middle one."""
+    """PNG of the axial slice with most of the label, outlined if shapes match; without label the middle slice."""
     inside = np.zeros(image.shape, bool) if label is None or label.shape != image.shape else label != 0
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     return png(panel(grey_levels(image), "axial", centre_of(inside)[2], spacing, {LESION: inside}, EDGE))
 
 
 def _millilitres(values: np.ndarray, counts: np.ndarray, affine: np.ndarray, convention: str) -> dict[str, float]:
-    """The volume of each region by the number of voxels that each value has."""
+    """The volume of each region in mL from the voxel count of each value."""
     each = abs(float(np.linalg.det(affine[:3, :3]))) / 1000  # mL of a voxel
     found = dict(zip(np.rint(values).astype(int).tolist(), counts.tolist(), strict=True))
     return {
@@ -162,7 +141,7 @@ def _millilitres(values: np.ndarray, counts: np.ndarray, affine: np.ndarray, con
 
 
 def _scaled(values: np.ndarray, scan: Any) -> np.ndarray:
-    """Stored values after the header's scaling, which makes them float32."""
+    """Stored values after the header's scaling, as float32."""
     slope, intercept = scan.dataobj.slope, scan.dataobj.inter
     if (slope, intercept) == (1, 0):
         return values
@@ -171,13 +150,13 @@ def _scaled(values: np.ndarray, scan: Any) -> np.ndarray:
 
 
 def _digest(volume: np.ndarray) -> bytes:
-    """16 bytes that depend on the values and the shape, not on the type on disk."""
+    """16 bytes that depend on values and shape, not on the stored type."""
     values = np.ascontiguousarray(volume.T)
     return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
 
 
 def _figures(volume: np.ndarray) -> tuple[Image, float]:
-    """The figures of an image, and the share of its voxels that are tissue."""
+    """The figures of an image, and the fraction of its voxels that are tissue."""
     step = max(1, round((volume.size / SAMPLE) ** (1 / 3)))
     values = volume[::step, ::step, ::step].astype(np.float64)
     corners = values[:: max(1, values.shape[0] - 1), :: max(1, values.shape[1] - 1), :: max(1, values.shape[2] - 1)]
@@ -188,7 +167,7 @@ def _figures(volume: np.ndarray) -> tuple[Image, float]:
 
 
 def _clipped(file: str, stored: np.ndarray, tissue: float) -> Problem | None:
-    """Whether too much tissue is at a limit of the stored type; 0 is ignored (background)."""
+    """The problem if too much tissue lies at a limit of the stored type; 0 is ignored (background)."""
     if stored.dtype.kind not in "iu":
         return None
     limits = np.iinfo(stored.dtype)
@@ -211,12 +190,7 @@ def _label_problem(file: str, values: np.ndarray, convention: str | None) -> Pro
 
 
 def label_values(file: str, root: str) -> frozenset[int] | str:
-    """The values of a label map, or why there are none.
-
-    Args:
-        file: path relative to `root`.
-        root: folder of the file.
-    """
+    """The values of a label map, or the reason why there are none. `file` is relative to `root`."""
     try:
         _, voxels = read_scan(Path(root, file))
     except InputError as error:
@@ -227,7 +201,7 @@ def label_values(file: str, root: str) -> frozenset[int] | str:
 
 
 def _copies(case: Mapping[str, Any], digests: Mapping[str, bytes]) -> Iterator[Problem]:
-    """Modalities of a case that have the voxels of its label or of each other."""
+    """Modalities of a case with the same voxels as its label or each other."""
     label = case.get("label", "")
     owners = {digests[label]: label} if label in digests else {}
     for file in filter(None, case["image"]):

@@ -1,6 +1,6 @@
-"""The page of a check, findings.html, and its pictures; a part of `python -m scripts.datalists check`.
+"""The page of a check (findings.html) and its pictures, for `python -m scripts.datalists check`.
 
-The page is self-contained, including its style, which it shares with `scripts.report`.
+The page is self-contained; it shares its style with `scripts.report`.
 """
 
 import os
@@ -24,8 +24,8 @@ from scripts.datalists.examine import LESION
 
 EDGE = 128  # pixels of the longest edge of a volume in a picture
 NOT_FINITE = "#ff00ff"
-LINES = ("-", "--", ":", "-.")  # of the splits, beside their colours
-POINTS = 400  # of a curve at most
+LINES = ("-", "--", ":", "-.")  # line styles of the splits, in addition to colours
+POINTS = 400  # at most, per curve
 
 
 def page(
@@ -33,11 +33,7 @@ def page(
 ) -> str:
     """The page as HTML.
 
-    Args:
-        result: a `scripts.datalists.check.Result`.
-        suspects: "place", "case", "problems" and "picture" of the subjects to show.
-        cohort: problems of the whole cohort.
-        thumbnails: PNG by index of the case; empty for one that has none.
+    Each suspect has a "place", "case", "problems" and "picture". `thumbnails` are PNGs by case index, empty if missing.
     """
     return render(
         Path(__file__).with_name("check.html.j2"),
@@ -53,7 +49,7 @@ def page(
 
 
 def _montage(result: Any, thumbnails: Mapping[int, bytes], below: Collection[int]) -> dict[str, list[dict[str, Any]]]:
-    """The subjects of the montage by split; `below` are those that the page has findings of."""
+    """The subjects of the montage by split; `below` lists those with findings on the page."""
     severities: dict[int, str] = {}
     for place, problem in result.found:
         severities[place] = min(severities.get(place, "warning"), CHECKS[problem.check])  # an error comes first
@@ -66,7 +62,7 @@ def _montage(result: Any, thumbnails: Mapping[int, bytes], below: Collection[int
 
 
 def _lesions(volumes: Mapping[str, Mapping[str, Sequence[float]]]) -> list[dict[str, Any]]:
-    """A row of figures for each region and split; those of volumes are of the subjects that have the region."""
+    """A row of figures for each region and split; volumes include only subjects with the region."""
     rows = []
     for region, by_split in volumes.items():
         for split, values in by_split.items():
@@ -79,7 +75,7 @@ def _lesions(volumes: Mapping[str, Mapping[str, Sequence[float]]]) -> list[dict[
 
 
 def _charts(volumes: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Markup]:
-    """For each region, the share of subjects with at most so many mL, a line for each split."""
+    """For each region a chart of the cumulative fraction of subjects by volume in mL, one line per split."""
     return [_chart(region, by_split) for region, by_split in volumes.items() if any(map(any, by_split.values()))]
 
 
@@ -106,17 +102,10 @@ def _chart(region: str, by_split: Mapping[str, Sequence[float]]) -> Markup:
 
 
 def draw(order: tuple[Mapping[str, Any], str], root: str) -> tuple[str, str] | None:
-    """Draw three planes of a file side by side.
+    """Draw three planes of a file (or of the first readable image); return the file and a data URI, or None.
 
-    The planes run through the middle of the voxels that are not finite (outlined in magenta), or else of the label
-    (in red), or else of the volume. For a label, or a file that cannot be opened, the first readable image is drawn.
-
-    Args:
-        order: the case, and the file with the problem.
-        root: folder of the files.
-
-    Returns:
-        The file that was drawn, and the picture as a data URI; None if nothing can be drawn.
+    The planes run through the middle of the non-finite voxels (outlined in magenta), else of the label (red), else of
+    the volume.
     """
     case, file = order
     label = _volume(root, case.get("label"))
@@ -128,7 +117,7 @@ def draw(order: tuple[Mapping[str, Any], str], root: str) -> tuple[str, str] | N
 
 
 def _volume(root: str, file: str | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """[x, y, z] in the orientation nearest to RAS, and the spacing in mm."""
+    """Voxels [x, y, z] in the orientation nearest to RAS, and spacing in mm."""
     if file is None:
         return None
     found = read_volume(os.path.join(root, file))  # noqa: PTH118

@@ -1,6 +1,6 @@
-"""Examine subjects, several at a time, and keep their records: a check goes on where it was stopped.
+"""Examine subjects in parallel and keep their records, so that a check can resume.
 
-No file is read twice, unless its size or its time has changed.
+A file is read again only if its size or time has changed.
 """
 
 import json
@@ -20,7 +20,7 @@ from scripts.datalists.examine import Image, Record, examine
 from scripts.pools import map_in_processes
 
 FOLDER = "records"  # in the output folder
-FORMAT = 5  # of `examine`; another number reads all files anew
+FORMAT = 5  # version of `examine`; a new number reads all files again
 NO_RECORD = "reading them ended the process, twice"
 
 
@@ -32,22 +32,10 @@ def examine_all(
     workers: int,
     array: JobArray | None = None,
 ) -> list[Record]:
-    """Examine all cases but those of which `output` keeps a record, several at a time; prints how many it keeps.
+    """Examine all cases that have no valid record in `output`; keep each new record at once.
 
-    Each new record is kept at once. A record counts as long as the paths, sizes and times of the files, the label
-    convention and the method are the same. Records of files that are missing or unreadable are not kept. Thumbnails
-    stay on disk, where `thumbnail_of` finds them: memory has a few numbers of each subject.
-
-    Args:
-        cases: their files relative to `root`.
-        root: the cohort's folder.
-        convention: of the labels; see `scripts.datalists.examine`.
-        output: folder of the check; None to keep no records.
-        workers: processes; 0 for one per core.
-        array: SLURM jobs that examine instead of this machine.
-
-    Raises:
-        InputError: a record cannot be written, or a SLURM job failed.
+    A record is valid while paths, sizes and times of the files, the label convention and `FORMAT` stay the same.
+    Records of missing or unreadable files are not kept. Thumbnails stay on disk, for `thumbnail_of`, to save memory.
     """
     folder = None if output is None else output / FOLDER
     records = [None if folder is None else _known(folder, case, root, convention) for case in cases]
@@ -66,10 +54,10 @@ def examine_all(
 
 
 def _examine(case: Mapping[str, Any], root: str, convention: str | None, folder: Path | None) -> Record:
-    """Examine a case, unless its record was kept meanwhile, as by a SLURM job that was requeued; without thumbnail."""
+    """Examine a case unless its record exists by now (a SLURM job may be requeued); returns no thumbnail."""
     if folder is not None and (kept := _known(folder, case, root, convention)) is not None:
         return kept
-    state = _state(case, root, convention)  # before the files are read: they may change meanwhile
+    state = _state(case, root, convention)  # taken first, since files may change while they are read
     record = examine(case, root=root, convention=convention)
     if folder is not None and state is not None and all(each.check != "unreadable" for each in record.problems):
         content = {"subject": case["subject"], "state": state, "record": _in_json(record)}
@@ -79,23 +67,23 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None, folder:
 
 
 def thumbnail_of(case: Mapping[str, Any], root: str, convention: str | None, output: Path) -> bytes:
-    """The thumbnail in a case's record, a PNG; empty if there is none."""
+    """The PNG thumbnail in a case's record; empty if there is none."""
     record = _kept(output / FOLDER, case, root, convention)
     return b"" if record is None else record.thumbnail
 
 
 def _file(folder: Path, case: Mapping[str, Any], root: str) -> Path:
-    """The file of a case's record; its name is a hash of the paths, as a subject's name may be no file's name."""
+    """The file of a case's record, named by a hash of the paths, since subject names may not be valid file names."""
     paths = [str(Path(root).resolve()), case["image"], case.get("label")]
     name = sha256(json.dumps(paths).encode()).hexdigest()
     return folder / name[:2] / f"{name}.json"
 
 
 def _state(case: Mapping[str, Any], root: str, convention: str | None) -> dict[str, Any] | None:
-    """What a record depends on, as JSON has it; None if a file is missing."""
+    """The state of the files that a record depends on, as JSON data; None if a file is missing."""
     try:
         stats = [Path(root, file).stat() for file in files_in(case)]
-    except (OSError, ValueError):  # ValueError: a path with a null byte
+    except (OSError, ValueError):  # ValueError: a path contains a null byte
         return None
     return {
         "format": FORMAT,
@@ -106,7 +94,7 @@ def _state(case: Mapping[str, Any], root: str, convention: str | None) -> dict[s
 
 
 def _kept(folder: Path, case: Mapping[str, Any], root: str, convention: str | None) -> Record | None:
-    """The record of a case whose files are as they were; None if there is none that can be used."""
+    """The record of a case with unchanged files; None if there is no usable one."""
     try:
         content = read_json(_file(folder, case, root))
         state = _state(case, root, convention)
@@ -116,7 +104,7 @@ def _kept(folder: Path, case: Mapping[str, Any], root: str, convention: str | No
 
 
 def _known(folder: Path, case: Mapping[str, Any], root: str, convention: str | None) -> Record | None:
-    """The record of a case whose files are as they were, without thumbnail."""
+    """The record of a case with unchanged files, without thumbnail."""
     record = _kept(folder, case, root, convention)
     return None if record is None else record._replace(thumbnail=b"")
 

@@ -1,4 +1,4 @@
-"""Regions of a data set: from a file of regions, or, where nothing states them, the values in the label maps."""
+"""Regions of a data set: from a regions file, or from the values in the label maps."""
 
 import json
 from collections.abc import Sequence
@@ -14,21 +14,13 @@ from common.files import check_schema
 from scripts.datalists.examine import label_values
 from scripts.pools import map_in_processes
 
-SAMPLE = 8  # label maps that are read first
-HIGHEST = 255  # label value that a region can have
+SAMPLE = 8  # number of label maps to read first
+HIGHEST = 255  # highest label value of a region
 EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1, 2]}, core: {labels: [1]}}"
 
 
 def read_regions(path: Path, name: str) -> str:
-    """The regions of a YAML file as text; see `common.data.regions`.
-
-    Args:
-        path: of the file.
-        name: its name in messages, such as "--regions=REGIONS.yaml".
-
-    Raises:
-        InputError: the file cannot be read, or its content is no regions.
-    """
+    """Read the regions of a YAML file as text (`common.data.regions`); messages call the file `name`."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -46,15 +38,9 @@ def read_regions(path: Path, name: str) -> str:
 
 
 def from_labels(root: str, files: Sequence[str], workers: int) -> str:
-    """The region of label maps whose only value is 1: the lesion. Shows progress.
+    """The region text for label maps with 1 as their only value: a lesion. Shows progress.
 
-    Args:
-        root: folder of the data set.
-        files: all its label maps, below the root.
-        workers: processes that read them; 0 for one per core.
-
-    Raises:
-        InputError: a label map cannot be read, or they have other values; the message shows a file of regions for them.
+    Otherwise raises InputError with a regions file to fill in.
     """
     step = max(1, len(files) // SAMPLE)
     sample = files[::step][:SAMPLE]
@@ -84,7 +70,7 @@ def from_labels(root: str, files: Sequence[str], workers: int) -> str:
 
 
 def _values(root: str, files: Sequence[str], workers: int) -> set[int]:
-    """The label values of some label maps, without 0."""
+    """All non-zero values of the label maps."""
     if not files:
         return set()
     found = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")

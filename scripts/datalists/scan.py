@@ -1,4 +1,4 @@
-"""Scan a folder for what a datalist needs: the visits of people, their modalities, the label convention."""
+"""Scan a folder for a datalist: people's visits, their modalities and the label convention."""
 
 import re
 from collections.abc import Sequence
@@ -17,56 +17,29 @@ FORMS = "SUBJECT/SUBJECT_T1.nii.gz, SUBJECT_T1.nii.gz, sub-*/anat, or imagesTr a
 
 
 class Visit(NamedTuple):
-    """A person's scans of one day; visits sort by name.
+    """A person's scans of one day; visits sort by name."""
 
-    Attributes:
-        subject: name of the visit.
-        person: name of the person.
-        image: for each modality a path below the root, "" for a missing one.
-        label: path of the lesion mask, if there is one.
-        missing: modalities without a file.
-    """
-
-    subject: str
+    subject: str  # name of the visit
     person: str
-    image: tuple[str, ...] = ()
-    label: str | None = None
-    missing: tuple[str, ...] = ()
+    image: tuple[str, ...] = ()  # for each modality a path below the root; "" if missing
+    label: str | None = None  # path of the lesion mask
+    missing: tuple[str, ...] = ()  # modalities without a file
 
 
 class Scan(NamedTuple):
-    """A scanned folder.
+    """A scanned folder."""
 
-    Attributes:
-        name: of the datalist.
-        title: of the layout.
-        modalities: in the order of each visit's images.
-        convention: label convention of the masks, as text; None without masks.
-        visits: sorted by name.
-        held_out: people that the layout itself keeps for testing.
-        data: the files.
-    """
-
-    name: str
-    title: str
-    modalities: tuple[str, ...]
-    convention: str | None
-    visits: list[Visit]
-    held_out: frozenset[str]
+    name: str  # of the datalist
+    title: str  # of the layout
+    modalities: tuple[str, ...]  # in the order of each visit's images
+    convention: str | None  # label convention as text; None without masks
+    visits: list[Visit]  # sorted by name
+    held_out: frozenset[str]  # people that the layout reserves for testing
     data: DataSet
 
 
 def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
-    """Scan the folder of a cohort.
-
-    Args:
-        root: the folder.
-        cohort: one of `common.data.layouts.cohorts.COHORTS`.
-        convention: of the labels, if it is not the layout's.
-
-    Raises:
-        InputError: see `read_cohort`.
-    """
+    """Scan the folder of a cohort, a key of `COHORTS`; `convention` overrides the layout's labels."""
     data = read_cohort(cohort, root)
     modalities = tuple(data.order)
     visits = [_visit(subject, str(subject.person), modalities) for subject in data.subjects.values()]
@@ -83,19 +56,10 @@ def scan_any(
     keep_missing: bool = False,
     workers: int = 0,
 ) -> Scan:
-    """Scan any data set; prints what was recognised.
+    """Scan any data set and print what was recognised. None recognises `layout`, `regions` and `person`.
 
-    Args:
-        root: the folder.
-        naming: of its files.
-        layout: one of `LAYOUTS`; None recognises it.
-        regions: of the label maps, as text; None takes what the layout states, or a single region of 1.
-        person: regular expression whose first group is the person in a subject's name; None knows common forms.
-        keep_missing: without modalities in `naming`, take those that any subject has, not only those that all have.
-        workers: processes that read label maps, if nothing states the regions; 0 for one per core.
-
-    Raises:
-        InputError: the layout is unknown or ambiguous, the files do not fit it, or regions or modalities are missing.
+    `person` is a regular expression; its first group is the person in a subject's name. With `keep_missing`, modalities
+    that any subject has are taken, unless `naming` lists them.
     """
     try:
         name = _layout(root, layout)
@@ -114,7 +78,7 @@ def scan_any(
 
 
 def _layout(root: Path, layout: str | None) -> str:
-    """The layout that is given, or the one that the root has."""
+    """The given layout, or the one recognised in the root."""
     if layout is not None:
         return layout
     found = layouts_of(root)
@@ -139,7 +103,7 @@ def _refuse_clashes(data: DataSet) -> None:
 
 
 def _with_images(data: DataSet) -> list[SubjectFiles]:
-    """The subjects that have an image, sorted by name; prints what is left out."""
+    """The subjects with an image, sorted by name; prints those left out."""
     subjects = sorted(data.subjects.values(), key=lambda subject: subject.name)
     alone = [str(subject.label) for subject in subjects if not subject.images]
     for what, files in {"neither modality nor label": data.skipped, "labels without an image": alone}.items():
@@ -157,7 +121,7 @@ def _with_images(data: DataSet) -> list[SubjectFiles]:
 
 
 def _modalities(data: DataSet, subjects: list[SubjectFiles], naming: Naming, keep_missing: bool) -> tuple[str, ...]:
-    """The modalities that are asked for, or those that every subject has, or any."""
+    """The requested modalities or, by default, those that every subject has (any subject with `keep_missing`)."""
     counts: dict[str, int] = {}
     for subject in subjects:
         for modality in subject.images:
@@ -189,7 +153,7 @@ def _modalities(data: DataSet, subjects: list[SubjectFiles], naming: Naming, kee
 def _convention(
     data: DataSet, subjects: list[SubjectFiles], naming: Naming, regions: str | None, workers: int
 ) -> str | None:
-    """The label convention: what is given, what the layout states, or what the label maps say; None without any."""
+    """The label convention as given, as the layout states it, or from the label maps; None without label maps."""
     labels = [subject.label for subject in subjects if subject.label is not None]
     if not labels:
         if naming.label is not None:
@@ -204,7 +168,7 @@ def _convention(
 
 
 def _people(subjects: list[SubjectFiles], pattern: str | None) -> dict[str, str]:
-    """Subject -> person."""
+    """The person of each subject."""
     if pattern is None:
         return {subject.name: subject.person or person_of(subject.name) for subject in subjects}
     try:

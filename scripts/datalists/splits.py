@@ -1,4 +1,4 @@
-"""Assign the people of a cohort, or of a datalist, to splits: at random, or by the folds of a cross-validation."""
+"""Assign the people of a cohort or a datalist to splits: at random, or by cross-validation folds."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -38,39 +38,27 @@ FOLDS_SCHEMA = {
 
 
 class Assignment(NamedTuple):
-    """Which person is in which split.
+    """The people of each split."""
 
-    Attributes:
-        people: split -> people who have a mask, or all people if nobody has one.
-        others: people without any mask whom `--unlabelled=training` may train on.
-        folds: the datalist's record of a cross-validation.
-    """
-
-    people: dict[str, list[str]]
-    others: set[str]
-    folds: dict[str, Any] | None
+    people: dict[str, list[str]]  # split -> people with a mask, or all people if nobody has one
+    others: set[str]  # people without mask, for --unlabelled=training
+    folds: dict[str, Any] | None  # record of the cross-validation
 
 
-BATCH = 2  # people for training, of whom the smallest batch of a stage has crops
-VALIDATION = 0.1  # share of the people for validation, by default
-ALL = "all"  # of the people, for testing
-OUTSIDE = "in no fold"  # where a flow chart counts people of the cohort whom the file of folds does not name
-DEALT = ("training", "validation")  # splits of a datalist whose subjects the folds share out
+BATCH = 2  # least number of people for training: the smallest batch of a stage
+VALIDATION = 0.1  # default fraction of people for validation
+ALL = "all"  # people for testing
+OUTSIDE = "in no fold"  # flow-chart box for people missing from the file of folds
+DEALT = ("training", "validation")  # splits that the folds divide
 
-Splitter = Callable[[Sequence[Visit], Sequence[Visit]], Assignment]  # takes visits to split, and visits without mask
+Splitter = Callable[[Sequence[Visit], Sequence[Visit]], Assignment]  # arguments: visits to split, visits without mask
 
 
 def random_splits(validation: float, testing: float | str, seed: int, self_supervised: bool = False) -> Splitter:
-    """Draw splits at random.
+    """A splitter that draws people at random, by number or fraction; "all" for testing reserves everyone.
 
-    Args:
-        validation: number of people, or a fraction above 0 and below 1.
-        testing: number of people, or a fraction from 0 to below 1; "all" for a cohort that no stage trains on.
-        seed: of the draw, 0 or more.
-        self_supervised: whether only self-supervised stages use the cohort; they validate on two people at least.
-
-    Raises:
-        InputError: an argument is out of range; the splitter raises it if a split is too small to train with.
+    Self-supervised cohorts need at least two people for validation. The splitter raises InputError if a split is too
+    small for training.
     """
     check_number("seed", seed, int, 0)
     if testing == ALL and validation not in (0, VALIDATION):
@@ -90,18 +78,10 @@ def random_splits(validation: float, testing: float | str, seed: int, self_super
 
 
 def cross_validation(folds: str | int, fold: int | None, fold_to: str, validation: float | None, seed: int) -> Splitter:
-    """Hold out one fold.
+    """A splitter that holds out one fold, of a file of folds or of random folds, for `fold_to`.
 
-    Args:
-        folds: a file of folds (see `read_folds`), or the number of folds to deal people into at random.
-        fold: the one that is held out.
-        fold_to: its split, validation or testing.
-        validation: number or fraction of the other people for validation, if the fold is for testing; 0.1 by default.
-        seed: of all draws, 0 or more.
-
-    Raises:
-        InputError: an argument is out of range; the splitter raises it if the file cannot be read, there is no such
-            fold, or the fold or the rest is too small to train with.
+    `validation` is the number or fraction drawn from the rest if the fold is for testing (default 0.1). The splitter
+    raises InputError if the fold does not exist, or the fold or the rest is too small.
     """
     check_number("seed", seed, int, 0)
     validates = choice("fold_to", fold_to, {"validation": True, "testing": False})
@@ -144,15 +124,10 @@ def assign(
     has_labels: bool = True,
     held_out: Collection[str] = (),
 ) -> tuple[dict[str, list[Visit]], dict[str, Any] | None]:
-    """Split -> visits, and the record of the folds. People with labels are split; the others follow.
+    """Split -> visits, and the record of the folds. People with labels are split first; the rest follow.
 
-    Args:
-        visits: of the cohort.
-        split: assigns people.
-        keep_unlabelled: keep visits without label in the split `unlabelled`, instead of training on them unless their
-            person is held out.
-        has_labels: whether visits may have labels.
-        held_out: people for testing, whatever `split` says.
+    With `keep_unlabelled`, visits without label go to the split `unlabelled`; otherwise they are trained on unless
+    their person is held out. People in `held_out` are always for testing.
     """
     without = {visit for visit in visits if has_labels and visit.label is None}
     if len(without) == len(visits) and not keep_unlabelled:
@@ -181,22 +156,10 @@ def assign(
 def hold_out(
     content: Mapping[str, Any], folds: str | int, fold: int, fold_to: str, validation: float | None, seed: int
 ) -> dict[str, Any]:
-    """A datalist with one fold of another held out. Subjects without label are trained on unless a fold has them.
+    """A new datalist with one fold held out; its `folds` records how. The arguments are those of `cross_validation`.
 
-    Args:
-        content: of a datalist.
-        folds: a number of folds, or a file of folds; see `cross_validation`, also for the
-            other arguments.
-        fold: the one that is held out.
-        fold_to: its split, validation or testing; in testing, it replaces the subjects that are there.
-        validation: number or fraction of the other people for validation, if the fold is for testing.
-        seed: of all draws.
-
-    Returns:
-        A new datalist, whose `folds` says how it was made.
-
-    Raises:
-        InputError: an argument is out of range, the datalist holds out a fold for testing already, or it is a subset.
+    Subjects without label are trained on unless a fold contains them. A fold for testing replaces the test subjects of
+    the datalist.
     """
     if content.get("folds", {}).get("split") == "testing":
         number = content["folds"]["fold"]
@@ -225,9 +188,10 @@ def _people(visits: Iterable[Visit]) -> list[str]:
 def _draw(
     people: Sequence[str], validation: float, testing: float | str | None, seed: int, least: int = 1
 ) -> dict[str, list[str]]:
-    """Split -> people, sorted, at least `least` for validation. Who is for testing does not depend on `validation`.
+    """Split -> sorted people, with at least `least` for validation; the choice for testing is independent of
+    `validation`.
 
-    A fold that is for testing leaves nobody else to draw for it: None.
+    With `testing` None, nobody is drawn for testing, because a fold takes that split.
     """
     test = 0 if testing is None else _count("testing", testing, len(people))
     held = _count("validation", validation, len(people))
@@ -250,7 +214,7 @@ def _draw(
 
 
 def _count(option: str, value: Any, people: int) -> int:
-    """The number of people that an option asks for; a fraction above zero asks for at least one."""
+    """The number of people that an option requests; a fraction above zero gives at least one."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     if not (is_number and value >= 0) and not (isinstance(value, float) and 0 <= value < 1):
         words = f", or {ALL}" if option == "testing" else ""
@@ -259,7 +223,7 @@ def _count(option: str, value: Any, people: int) -> int:
 
 
 def _random_folds(number: Any, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
-    """Person -> fold. People are shuffled by the seed and dealt into folds whose sizes differ by at most one."""
+    """Person -> fold: people are shuffled by the seed and dealt into folds that differ by at most one in size."""
     check_number("folds", number, int, 2)
     if number > len(people):
         raise InputError(f"--folds={number}: expected no more than the {len(people)} people with labels")
@@ -271,9 +235,9 @@ def _random_folds(number: Any, people: Sequence[str], seed: int) -> tuple[dict[s
 def _published_folds(
     path: Path, visits: Sequence[Visit], without: Sequence[Visit]
 ) -> tuple[dict[str, int], dict[str, Any]]:
-    """Person -> fold, with or without a mask, from a file of folds; prints who is only in the file or in the cohort.
+    """Person -> fold from a file of folds, with or without mask; prints people that only the file or the cohort has.
 
-    A visit in the file puts its person, with all visits, into the fold.
+    One visit in the file puts all visits of the person into the fold.
     """
     fold_of_subject, digest = read_folds(path)
     fold_of: dict[str, int] = {}
@@ -296,17 +260,11 @@ def _report(what: str, subjects: Collection[str]) -> None:
 
 
 def read_folds(path: Path) -> tuple[dict[str, int], str]:
-    """Subject -> fold, from a JSON file like SwinUNETR's five folds of BraTS 2021.
+    """Subject -> fold from a JSON file in the format of SwinUNETR's brats21_folds.json, and the file's SHA-256.
 
         {"training": [{"fold": 0, "image": ["TrainingData/BraTS2021_01146/BraTS2021_01146_flair.nii.gz", ...]}, ...]}
 
-    The folder of the first image names the subject; the images themselves do not matter.
-
-    Returns:
-        The folds, and the file's SHA-256.
-
-    Raises:
-        InputError: the file is missing, is not JSON or has another form, or a subject is in two folds.
+    Only the folder of the first image matters; it names the subject.
     """
     content = valid_json(path, "a file of folds, or a number of folds", FOLDS_SCHEMA, f"--folds={path}")
     folds: dict[str, int] = {}
@@ -321,11 +279,7 @@ def read_folds(path: Path) -> tuple[dict[str, int], str]:
 
 
 def numbers_of(folds: str | int) -> list[int]:
-    """The numbers of the folds: of a file, or 0 to the number of folds.
-
-    Raises:
-        InputError: the file cannot be read, or the number is less than 2.
-    """
+    """The fold numbers of a file, or 0 to the number of folds minus 1 (at least 2 folds)."""
     if isinstance(folds, str):
         found, _ = read_folds(expand_home(Path(folds), f"--folds={folds}"))
         return sorted(set(found.values()))

@@ -214,8 +214,9 @@ def _move(output: Path, subject: str, is_left_out: bool) -> None:
 
 
 def is_made_of(note: Path, wanted: Mapping[str, Any]) -> bool:
-    """Whether the JSON file beside a result contains the entries of `wanted`, such as checksums and settings; a missing
-    file does not.
+    """Whether the JSON file beside a result contains the entries of `wanted`, such as checksums and settings.
+
+    A missing file gives False.
     """
     try:
         known = read_json(note)
