@@ -71,9 +71,7 @@ class Prepared:
     heads: Mapping[str, Volume]  # the same with the head around the brain, before bias correction
     brain: NDArray[np.bool_]
     template: NDArray[np.bool_]  # the template's brain
-    matrices: Mapping[
-        str, NDArray[np.float64]
-    ]  # modality -> [4, 4] from mm in the target's space to mm of the scan, RAS+
+    matrices: Mapping[str, NDArray[np.float64]]  # [4, 4] from mm in the target's space to mm of each scan, RAS+
     figures: Figures
 
 

@@ -42,16 +42,21 @@ class Image(NamedTuple):
     corners).
     """
 
+    high: float
+    negative: bool  # whether any voxel is below zero
+
+
+class Record(NamedTuple):
     """Problems and figures of a case."""
 
     problems: tuple[Problem, ...]
-    orientation: str = ""
-    spacing: tuple[float, ...] = ()
-    images: tuple[Image | None, ...] = ()
-    digests: tuple[bytes, ...] = ()
-    preparation: dict[str, list[Any]] | None = None
-    volumes: Mapping[str, float] = {}
-    thumbnail: bytes = b""
+    orientation: str = ""  # such as "RAS", of the most common grid; "" if no file is readable
+    spacing: tuple[float, ...] = ()  # along the world's x, y, z, mm; empty if no file is readable
+    images: tuple[Image | None, ...] = ()  # by modality; None if missing or faulty
+    digests: tuple[bytes, ...] = ()  # of each image and the label; b"" if missing, faulty or constant
+    preparation: dict[str, list[Any]] | None = None  # `common.data.preparation.measure`; None if an image is faulty
+    volumes: Mapping[str, float] = {}  # mL by region; empty without a valid label
+    thumbnail: bytes = b""  # PNG of the first valid image at the middle of its label; may be empty
 
 
 def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:

@@ -188,8 +188,7 @@ def _people(visits: Iterable[Visit]) -> list[str]:
 def _draw(
     people: Sequence[str], validation: float, testing: float | str | None, seed: int, least: int = 1
 ) -> dict[str, list[str]]:
-    """Split -> sorted people, with at least `least` for validation; the choice for testing is independent of
-    `validation`.
+    """Split -> sorted people; at least `least` for validation. `validation` does not affect the draw for testing.
 
     With `testing` None, nobody is drawn for testing, because a fold takes that split.
     """

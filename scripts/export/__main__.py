@@ -10,10 +10,10 @@ from common.files import atomic_write, check_writable_file, digest
 
 __all__ = ["TOLERANCES", "export"]
 
-TOLERANCES = {  # largest difference of an output from the original, in its own unit (logits; features of unit variance)
+TOLERANCES = {  # largest difference of an output, in its unit (logits; features of unit variance)
     "torchscript": 1e-4,  # the same kernels in the same order: 0 on a CPU
-    "onnx": 1e-3,  # onnxruntime sums in another order; about 1e-5 is usual
-    "state_dict": 0.0,  # the same numbers in the same code
+    "onnx": 1e-3,  # onnxruntime sums in a different order; about 1e-5 is usual
+    "state_dict": 0.0,  # identical numbers and code
 }
 
 
@@ -48,7 +48,7 @@ def export(
         device: cpu or cuda; a trace only runs on the kind of device that it was made on.
         tolerance: largest difference of an output; by default 1e-4 (torchscript), 1e-3 (onnx) or 0 (state_dict).
     """
-    from scripts.export import formats  # here, as `--help` need not wait for it
+    from scripts.export import formats  # slow import; `--help` does without
     from scripts.export.source import Source
 
     usual = choice("format", format, TOLERANCES)

@@ -1,4 +1,4 @@
-"""Write a network as TorchScript, ONNX or a state dict, load it again, and compare both."""
+"""Write a network as TorchScript, ONNX or a state dict, load it again, and compare both networks."""
 
 import json
 import warnings
@@ -26,13 +26,10 @@ __all__ = ["AxiswiseInstanceNorm", "Deviation", "compare", "load", "write"]
 
 
 class AxiswiseInstanceNorm(nn.Module):
-    """`nn.InstanceNorm3d` without weights, with means taken axis by axis.
+    """`nn.InstanceNorm3d` without weights that averages one axis at a time.
 
-    onnxruntime's own operator sums a whole volume voxel by voxel in single precision. On brain windows of 96 voxels
-    that changed logits by 2e-3; this one changes them by 7e-6 and takes 10 % more time.
-
-    Args:
-        eps: added to the variance.
+    onnxruntime's operator sums a whole volume in single precision, which changed the logits of brain windows of 96
+    voxels by 2e-3. This module changes them by 7e-6 and takes 10 % more time.
     """
 
     def __init__(self, eps: float) -> None:
@@ -53,7 +50,7 @@ class AxiswiseInstanceNorm(nn.Module):
 def write(source: Source, format: str, path: str | Path) -> None:
     """Write a network to `path` as torchscript, onnx or state_dict."""
     with warnings.catch_warnings(), Path(path).open("wb") as stream:
-        warnings.simplefilter("ignore")  # about a trace's fixed window size, and about the newer exporter
+        warnings.simplefilter("ignore")  # warnings on the fixed window size and the newer exporter
         {"torchscript": _write_torchscript, "onnx": _write_onnx, "state_dict": _write_state}[format](source, stream)
 
 
@@ -64,7 +61,9 @@ def _write_state(source: Source, stream: BinaryIO) -> None:
 def _write_torchscript(source: Source, stream: BinaryIO) -> None:
     traced = convert_to_torchscript(source.traceable, inputs=[source.window()], use_trace=True, check_trace=False)
     stated = ConfigParser.load_config_file(str(source.folder / CONFIG))
-    own = {name: stated[name] for name in ("bundle_root", "device")}  # not the exporting machine's values
+    own = {
+        name: stated[name] for name in ("bundle_root", "device")
+    }  # defaults instead of the exporting machine's values
     config = json.dumps(source.parser.get() | own, default=str).encode()
     files = {"inference.json": config, "export.json": json.dumps(source.metadata).encode()}
     save_net_with_metadata(traced, stream, meta_values=_bundle_metadata(source), more_extra_files=files)
@@ -93,7 +92,7 @@ def _write_onnx(source: Source, stream: BinaryIO) -> None:
         input_names=["image"],
         output_names=names,
         dynamic_axes={name: {0: "batch"} for name in ("image", *names)},
-        dynamo=False,  # the newer exporter takes ten times as long and needs two more packages
+        dynamo=False,  # the newer exporter is ten times slower and needs two more packages
     )
     onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in source.metadata.items()})
     onnx.checker.check_model(model)
@@ -110,21 +109,21 @@ def _with_axiswise_norms(network: nn.Module) -> nn.Module:
 
 
 def load(source: Source, format: str, path: str | Path) -> Callable[[torch.Tensor], Any]:
-    """Load a file that `write` wrote, as a network: windows in, a tensor or a tuple of tensors out."""
+    """Load a file from `write` as a network: windows in, a tensor or a tuple of tensors out."""
     device = next(source.network.parameters()).device
     if format == "torchscript":
         return torch.jit.load(str(path), map_location=device).eval()
     if format == "onnx":
         return _onnx_network(path)
-    arguments = json.loads(json.dumps(source.metadata["arguments"]))  # as a reader of the metadata gets them
+    arguments = json.loads(json.dumps(source.metadata["arguments"]))  # as read from the file's metadata
     network = type(source.network)(**arguments).to(device).eval()
     network.load_state_dict(torch.load(path, map_location=device, weights_only=True))
     return Encoder(network) if isinstance(network, SSLHead) else network
 
 
 def _onnx_network(path: str | Path) -> Callable[[torch.Tensor], Any]:
-    """An ONNX file as a network: tensors in, tensors out, run by onnxruntime on the CPU."""
-    import onnxruntime  # here because other formats do not need it
+    """An ONNX file as a network on tensors, run by onnxruntime on the CPU."""
+    import onnxruntime  # only this format needs it
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -138,16 +137,10 @@ def _onnx_network(path: str | Path) -> Callable[[torch.Tensor], Any]:
 
 
 class Deviation(NamedTuple):
-    """The differences between two networks on a case.
+    """The differences between two networks on a case."""
 
-    Attributes:
-        difference: the largest over all outputs and windows; NaN if one is not finite.
-        agreement: fraction of voxels with the same label; for an encoder the lowest cosine of its levels' vectors.
-        windows: number of windows compared.
-    """
-
-    difference: float
-    agreement: float
+    difference: float  # largest over all outputs and windows; NaN if any is not finite
+    agreement: float  # fraction of voxels with equal labels; encoders: lowest cosine over the levels
     windows: int
 
 
@@ -158,14 +151,10 @@ def compare(
     inferer: SlidingWindowInferer | EmbeddingInferer,
     convention: str | None = None,
 ) -> Deviation:
-    """Compare two networks on all windows of a case, and the results for the whole case.
+    """Compare two networks on all windows of a case and on the stitched result.
 
-    Args:
-        network: the original; windows [N, C, x, y, z] to logits, or to a tuple of an encoder's features.
-        exported: the exported network, such as `torch.jit.load` of a file.
-        image: [C, H, W, D], preprocessed as in the bundle's inference.yaml.
-        inferer: of inference.yaml: a sliding window or an `EmbeddingInferer`.
-        convention: of the labels, if logits are compared.
+    Networks map windows [N, C, x, y, z] to logits or a tuple of features. `image` is [C, H, W, D], preprocessed as in
+    inference.yaml; `convention` is needed for logits.
     """
     differences: list[float] = []
     counts: list[int] = []
@@ -185,7 +174,7 @@ def compare(
             agreement = min(cosine_similarity(*pair).item() for pair in pairs)
         else:
             to_label = RegionsToLabeld("label", str(convention))
-            stitched = SlidingWindowInferer.__call__(inferer, image[None], both)  # empty windows, too
+            stitched = SlidingWindowInferer.__call__(inferer, image[None], both)  # includes empty windows
             one, other = (to_label({"label": logits[0] > 0})["label"] for logits in stitched)
             agreement = (one == other).double().mean().item()
     return Deviation(float(np.max(differences)), agreement, sum(counts))

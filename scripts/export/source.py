@@ -1,4 +1,4 @@
-"""The network to export: a bundle's own, with the weights of a checkpoint."""
+"""The network to export: a bundle's network with the weights of a checkpoint."""
 
 from pathlib import Path
 from typing import Any
@@ -37,20 +37,10 @@ class Encoder(nn.Module):
 
 
 class Source:
-    """A bundle's network with the weights of a checkpoint, configured by inference.yaml.
+    """A bundle's network with a checkpoint's weights, configured by inference.yaml.
 
-    Args:
-        bundle: folder of a bundle, or the name of a bundle of this repository.
-        checkpoint: file; models/model.pt of the bundle by default.
-        device: of the network.
-
-    Attributes:
-        network: in evaluation mode.
-        traceable: the network with tensors as outputs; only the encoder of a self-supervised bundle.
-        metadata: description of the export for its readers.
-
-    Raises:
-        InputError: there is no such bundle or checkpoint, or they do not fit each other.
+    `network` is in evaluation mode. `traceable` returns only tensors; for a self-supervised bundle it is the encoder
+    alone.
     """
 
     def __init__(self, bundle: str, checkpoint: str | None = None, device: str = "cpu") -> None:
@@ -63,11 +53,11 @@ class Source:
         for name, value in {"bundle_root": str(self.folder), "device": device, "checkpoint": str(file)}.items():
             self.parser[name] = value
         self.parser.get_parsed_content("imports")
-        values = {}  # as the checkpoint states them, or else the config's defaults
+        values = {}  # from the checkpoint, else the config's defaults
         for name in weights.STATED.keys() & self.parser.get().keys():
             values[name] = OPTIONS[name](self.parser.get_parsed_content(name))
         for name, value in values.items():
-            self.parser[name] = value  # a TorchScript file keeps this config, and is read without the checkpoint
+            self.parser[name] = value  # TorchScript files contain this config and are used without the checkpoint
         self.modalities, self.patch_size = values["modalities"], values["patch_size"]
         if (trained := values.get("architecture", KNOWN)) != KNOWN:
             raise InputError(f"checkpoint {file}: architecture {trained}; expected {KNOWN}, the one that exports know")
@@ -94,7 +84,7 @@ class Source:
         }
 
     def _arguments(self) -> dict[str, Any]:
-        """The arguments that build the network from its own class."""
+        """The arguments that rebuild the network from its class."""
         names = [name for name in self.parser["network_def"] if not name.startswith("_")]
         arguments = {name: self.parser.get_parsed_content(f"network_def::{name}") for name in names}
         if isinstance(self.network, SSLHead):
@@ -103,13 +93,13 @@ class Source:
         return channels | settings(arguments["model_size"])._asdict()
 
     def window(self) -> torch.Tensor:
-        """A window of noise, of the size of the export."""
+        """A window of noise with the export's window size."""
         shape = (1, len(self.modalities), *self.patch_size)
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         return noise.to(next(self.network.parameters()).device)
 
     def case(self, datalist: str, dataset_dir: str, split: str | None, subject: str | None) -> tuple[str, torch.Tensor]:
-        """A subject of a datalist that lacks no modality, by default the first of the split, and its image."""
+        """Name and image of a subject with all modalities, by default the first of the split."""
         if split is None:
             split = "validation" if self.parser["split"] == datalists.ALL else self.parser["split"]
         entries = datalists.Datalist(datalist, dataset_dir).load(split, self.modalities, missing=())

@@ -1,8 +1,7 @@
-"""The anatomy of the embedded cohort: a warped ICBM152 head and its lesions, as tissue fractions per voxel.
+"""Anatomy of the embedded cohort: a warped ICBM152 head with lesions, as tissue fractions per voxel.
 
-Arrays over voxels are flat: they run over the voxels that a `Head` covers. Positions are millimetres in MNI space.
-A tissue fraction lies between 0 and 1, and a voxel's fractions add up to 1: partial volume stays soft. The anatomy
-is the average of 152 young adults (ICBM152 2009a; Fonov et al., NeuroImage 2011), as nilearn ships it.
+Voxel arrays are flat and cover the voxels of a `Head`; positions are mm in MNI space. A voxel's fractions add up to 1.
+The template is the average of 152 young adults (ICBM152 2009a; Fonov et al., NeuroImage 2011), from nilearn.
 """
 
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ Array = NDArray[np.float32]
 ENHANCING, NECROSIS, OEDEMA = 4, 1, 2  # labels of BraTS 2021
 STROKE = 1  # label of ATLAS v2.0
 VENTRICLES = (0.0, -18.0, 14.0)  # mm, MNI; centre of the lateral ventricles
-MASK_STEP = 2  # mm; grid of the distance map, whose surface is smooth
+MASK_STEP = 2  # mm; grid of the distance map, coarse because its surface is smooth
 SKULL = (1.5, 3.5, 6.0, 8.0)  # mm outside the brain; dura, inner table, marrow, outer table end here
 SCALP = 15.0  # mm outside the brain; the skin ends here
 FACE_AND_NECK = (((0, 42, -58), (62, 54, 60)), ((0, -25, -80), (66, 76, 62)))  # mm; centres and semi-axes
@@ -26,7 +25,7 @@ FACE_AND_NECK = (((0, 42, -58), (62, 54, 60)), ((0, -25, -80), (66, 76, 62)))  #
 
 @dataclass(frozen=True)
 class PhantomGrid:
-    """Voxels of a volume: `shape`, edge length `spacing` (mm) and the 4 x 4 `affine` from voxel to MNI space (mm)."""
+    """Voxel grid: `shape`, edge length `spacing` (mm) and the 4 x 4 `affine` from voxel to MNI space (mm)."""
 
     shape: tuple[int, int, int]
     spacing: float
@@ -41,7 +40,7 @@ class PhantomGrid:
     def smooth_field(self, rng: Generator, scale: float) -> Array:
         """Random field of mean 0 and standard deviation 1 that varies over `scale` mm, [x, y, z].
 
-        A cubic B-spline of independent normal coefficients; 151/315 is the integral of its squared kernel.
+        A cubic B-spline with independent normal coefficients; 151/315 is the integral of its squared kernel.
         """
         weights = [_spline_weights(size, self.spacing / scale) for size in self.shape]
         field = rng.standard_normal([weight.shape[1] for weight in weights], dtype=np.float32)
@@ -62,9 +61,9 @@ def _spline_weights(size: int, step: float) -> Array:
 
 @dataclass(frozen=True)
 class Swelling:
-    """A place that is magnified, as ventricles by age or tissue by a tumour: `centre` and `reach` in mm.
+    """A magnified region, such as ventricles enlarged by age or tissue by a tumour: `centre` and `reach` in mm.
 
-    `amount` in 0..0.5 is how much of the distance to the centre disappears at the centre.
+    `amount` (0 to 0.5) is the fraction of the distance to the centre that disappears at the centre.
     """
 
     centre: Sequence[float]
@@ -76,9 +75,8 @@ class Swelling:
 class Head:
     """Tissue fractions of one subject at the voxels `inside` [x, y, z] of a grid.
 
-    `fractions` maps tissue names to flat arrays; `depth` is the distance from the brain's surface in mm, positive
-    inside the brain; `labels` are the lesion labels; `positions` [3, n] are in mm, and `origins` [3, n] the positions
-    in the template that these voxels were taken from.
+    `fractions` maps tissue names to flat arrays; `depth` is the distance from the brain's surface, mm, positive inside.
+    `positions` [3, n] are in mm, and `origins` [3, n] are the corresponding positions in the template.
     """
 
     grid: PhantomGrid
@@ -90,17 +88,17 @@ class Head:
     labels: NDArray[np.uint8]
 
     def field(self, rng: Generator, scale: float) -> Array:
-        """A smooth random field (see `PhantomGrid.smooth_field`) at this head's voxels."""
+        """A smooth random field at this head's voxels; see `PhantomGrid.smooth_field`."""
         return self.grid.smooth_field(rng, scale)[self.inside]
 
     def replace(self, tissue: str, share: Array) -> None:
-        """Let `tissue` take `share` (0..1) of every voxel; what was there keeps the rest."""
+        """Give `tissue` a `share` (0 to 1) of every voxel; the existing tissues keep the rest in proportion."""
         for name in self.fractions:
             self.fractions[name] = self.fractions[name] * (1 - share)
         self.fractions[tissue] = self.fractions.get(tissue, np.float32(0)) + share
 
     def soft(self, signed_distance: Array) -> Array:
-        """How much of a voxel lies on the positive side of a surface, given its distance from it in mm."""
+        """Fraction of each voxel on the positive side of a surface, from the signed distance in mm."""
         return _soft(signed_distance, self.grid.spacing)
 
 
@@ -110,8 +108,8 @@ def _soft(signed_distance: Array, spacing: float) -> Array:
 
 @cache
 def _template(spacing: float) -> tuple[Array, Array, Array]:
-    """Grey matter, white matter at 1 mm (smoothed to `spacing`) and brain depth in mm at `MASK_STEP`."""
-    from nilearn import datasets  # here and below, as `--help` need not wait for it
+    """Grey and white matter at 1 mm, smoothed to `spacing`, and brain depth in mm at `MASK_STEP`."""
+    from nilearn import datasets  # imported late to keep `--help` fast, as below
     from scipy import ndimage
 
     images = (datasets.load_mni152_gm_template(resolution=1), datasets.load_mni152_wm_template(resolution=1))
@@ -127,7 +125,7 @@ def _template(spacing: float) -> tuple[Array, Array, Array]:
 
 
 def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
-    """Values of a template volume at positions in mm; its first voxel lies at (-98, -134, -72) mm."""
+    """Values of a template volume at positions in mm; the first voxel lies at (-98, -134, -72) mm."""
     from scipy import ndimage
 
     origin = np.array([-98, -134, -72], np.float32).reshape(3, *[1] * (positions.ndim - 1))
@@ -135,14 +133,9 @@ def _sample(volume: Array, positions: Array, step: float = 1.0) -> Array:
 
 
 def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, float], white: bool) -> Array:
-    """Random places in the cerebrum to put lesions at, mm, [count, 3].
+    """Random positions for lesions in the cerebrum, mm, [count, 3].
 
-    Args:
-        rng: the subject's generator.
-        spacing: mm, of the grid in use.
-        count: how many.
-        depth: least and greatest distance from the brain's surface, mm.
-        white: in white matter, or in grey and white matter.
+    `depth` is the least and greatest distance from the brain's surface, mm. `white` restricts them to white matter.
     """
     grey_map, white_map, depth_map = _template(spacing)
     step = (slice(None, None, MASK_STEP),) * 3
@@ -154,14 +147,7 @@ def seed_points(rng: Generator, spacing: float, count: int, depth: tuple[float, 
 
 
 def make_head(rng: Generator, grid: PhantomGrid, swellings: Sequence[Swelling], skull_stripped: bool) -> Head:
-    """A randomly deformed head: the brain alone, or with skull, scalp, face and neck.
-
-    Args:
-        rng: the subject's generator.
-        grid: where to sample it.
-        swellings: places to magnify.
-        skull_stripped: cover the brain's voxels only; otherwise every voxel, air included.
-    """
+    """A randomly deformed head: the brain alone, or with skull, scalp, face and neck."""
     positions = grid.positions()
     warped = _warp(rng, grid, positions, swellings)
     grey_map, white_map, depth_map = _template(grid.spacing)
@@ -178,7 +164,7 @@ def make_head(rng: Generator, grid: PhantomGrid, swellings: Sequence[Swelling], 
 
 
 def _warp(rng: Generator, grid: PhantomGrid, positions: Array, swellings: Sequence[Swelling]) -> Array:
-    """Where in the template each position comes from, mm: affine, smooth and local deformation."""
+    """Template position of each position, mm: affine, smooth and local deformation."""
     from scipy.spatial.transform import Rotation
 
     turn = Rotation.from_euler("xyz", rng.normal(0, 2.0, 3), degrees=True).as_matrix()
@@ -195,7 +181,7 @@ def _warp(rng: Generator, grid: PhantomGrid, positions: Array, swellings: Sequen
 
 
 def _add_skull(rng: Generator, head: Head, warped: Array) -> None:
-    """Fill what lies outside the brain: fluid, skull with marrow, muscle, fat, air."""
+    """Fill the outside of the brain: fluid, skull with marrow, muscle, fat, air."""
     outside = -head.depth * (1 + 0.1 * head.field(rng, 40.0)) * np.float32(rng.uniform(0.9, 1.15))
     surface = np.float32(SCALP) - outside  # mm under the skin
     for centre, axes in FACE_AND_NECK:
@@ -212,12 +198,12 @@ def _add_skull(rng: Generator, head: Head, warped: Array) -> None:
 
 
 def add_hyperintensities(rng: Generator, head: Head, load: float) -> None:
-    """White-matter hyperintensities around the ventricles and in deep white matter; `load` 0..1 grows with age."""
+    """Add white-matter hyperintensities around the ventricles and in deep white matter; `load` (0 to 1) grows with age."""
     head.replace("WMH", hyperintensities(rng, head, load))
 
 
 def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
-    """Their share (0..1) of each voxel; see `add_hyperintensities`."""
+    """Fraction of each voxel (0 to 1) that is white-matter hyperintensity; see `add_hyperintensities`."""
     offset = (head.positions - np.array(VENTRICLES, np.float32)[:, None]) / np.array([[30], [48], [26]], np.float32)
     periventricular = np.exp(-0.5 * np.sum(offset**2, axis=0)) * np.clip((head.depth - 12) / 6, 0, 1)
     level = head.field(rng, 7.0) + 0.5 * head.field(rng, 14.0) + 2.2 * periventricular
@@ -226,14 +212,9 @@ def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
 
 
 def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness: float) -> Array:
-    """Distance from `centre` in mm as an irregular body of random axes sees it; its level sets are lesion outlines.
+    """Distance from `centre` in mm, distorted into an irregular body with random axes; its level sets outline lesions.
 
-    Args:
-        rng: the subject's generator.
-        head: whose voxels.
-        centre: mm, [3].
-        stretch: standard deviation of the logarithm of the axes' lengths.
-        roughness: standard deviation of the logarithm of the outline's radius.
+    `stretch` and `roughness` are standard deviations of the log axis lengths and of the log radius.
     """
     from scipy.spatial.transform import Rotation
 
@@ -252,25 +233,20 @@ def _level(radius: Array, volume: float, spacing: float) -> np.float32:
 
 
 def _mottled(rng: Generator, head: Head, share: float) -> Array:
-    """A share (0..1) of each voxel that varies by 0.1 over a centimetre, as diseased tissue does."""
+    """A fraction (0 to 1) of each voxel that varies by 0.1 over a centimetre, like diseased tissue."""
     return np.clip(share + 0.1 * head.field(rng, 10.0), 0, 1)
 
 
 def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
-    """A high-grade glioma: necrosis in an enhancing rim in oedema that follows white matter.
+    """Add a high-grade glioma in place: necrosis (1), oedema (2) and enhancing rim (4) around centres [foci, 3] in mm.
 
-    Whole tumour 35-150 cm3, core a quarter to a half of it, rim about 5-8 mm: the range of BraTS 2021.
-
-    Args:
-        rng: the subject's generator.
-        head: changed in place; its labels become 1 (necrosis), 2 (oedema) and 4 (enhancing).
-        centres: one or more foci, mm, [foci, 3].
+    Whole tumour 35-150 cm3, core a quarter to half of it, rim about 5-8 mm: the range of BraTS 2021.
     """
     spacing = head.grid.spacing
     whole = float(np.clip(rng.lognormal(np.log(80), 0.45), 35, 150))
     core = whole * rng.uniform(0.25, 0.5)
     radius = np.min([_radius(rng, head, centre, 0.2, 0.18) for centre in centres], axis=0)
-    radius = radius + np.clip(6 - head.depth, 0, 36)  # mm; the rim, not necrosis, meets the brain's surface
+    radius = radius + np.clip(6 - head.depth, 0, 36)  # mm; keeps necrosis away from the brain's surface
     edge = _level(radius, core, spacing)
     rim = min(rng.uniform(5, 8), 0.5 * float(edge)) * np.exp(0.15 * head.field(rng, 15.0))
     barrier = 0.4 * head.fractions["GM"] + 1.2 * head.fractions["CSF"]
@@ -286,15 +262,11 @@ def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
 
 
 def add_strokes(rng: Generator, head: Head, centres: Array) -> None:
-    """Chronic strokes: a cavity filled with fluid in a rim of gliosis; label 1.
+    """Add chronic strokes in place, label 1: a fluid-filled cavity with a gliotic rim at each of the centres [lesions,
+    3], mm.
 
-    The first is an infarct in the territory of an artery or a branch of it (12-150 cm3), any other a lacune
-    (0.1-1 cm3). ATLAS v2.0 has these, and many subjects with small lesions only, which this cohort leaves out.
-
-    Args:
-        rng: the subject's generator.
-        head: changed in place.
-        centres: one per lesion, mm, [lesions, 3].
+    The first is a territorial infarct (12-150 cm3), the rest are lacunes (0.1-1 cm3). Unlike ATLAS v2.0, the cohort has
+    no subjects with only small lesions.
     """
     territorial = np.clip(rng.lognormal(np.log(50), 0.6), 12, 150)
     lacunes = np.exp(rng.uniform(np.log(0.1), 0, len(centres) - 1))

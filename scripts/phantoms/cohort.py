@@ -20,7 +20,7 @@ from scripts.phantoms.mr_signal import SEQUENCES, scan
 from scripts.phantoms.scanners import draw_scanner, scan_on
 from scripts.pools import map_in_processes
 
-FAST = 1  # compression level; the embedded cohort is written more often than it is stored
+FAST = 1  # compression level; speed matters more than size
 AGENT = (0.15, 0.4)  # mM of contrast agent in enhancing tumour
 DIFFICULTIES = dict.fromkeys(("standard", *DIFFICULT))
 
@@ -78,7 +78,7 @@ def make(
 def _make_subject(
     index: int, root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, difficulty: str
 ) -> bool:
-    """Make and write one person, who depends only on the seed and the index; True at the end."""
+    """Make and write one person, determined by seed and index alone. Always returns True."""
     cohort = PHANTOMS[layout]
     images, label = cohort.files_of(index)
     rng = np.random.default_rng([seed, index])
@@ -109,7 +109,7 @@ def _check_spacing(value: object) -> None:
 
 
 def _writable_folder(output: str, overwrite: bool) -> Path:
-    """The output folder, created if it is missing; refused if it cannot be written or is not empty."""
+    """The output folder, created if missing; refused if not writable, or if not empty without `overwrite`."""
     root = expand_home(output, f"--output={output}")
     check_writable_folder(root, f"--output={output}")
     with reporting_path_errors(f"--output={output}"):

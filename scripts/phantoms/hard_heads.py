@@ -1,12 +1,13 @@
-"""Heads of the difficult cohorts: several small and faint lesions, what resembles them, ventricles and atrophy.
+"""Heads of the difficult cohorts: several small, faint lesions, structures that resemble lesions, ventricles and
+atrophy.
 
-The label of a lesion is the voxels that its outline encloses, as in `anatomy`; nothing of what resembles a lesion comes
-closer to an outline than `CLEARANCE`. Contrast is how much of a lesion's signal shows over that of the tissue it
-replaced, from 0 (isointense) to 1; it differs between lesions and modalities.
+A lesion's label covers the voxels inside its outline; mimics stay `CLEARANCE` away from outlines. Contrast is the
+visible fraction of a lesion's signal over the replaced tissue, from 0 (isointense) to 1; it varies by lesion and
+modality.
 
 Sources: ATLAS v2.0 has lesions of 0.01 to 497 cm3 (Liew et al., Sci Data 2022); BraTS-METS 2023 has 3,076 tumours in
-402 public studies (Moawad et al., arXiv:2306.00838); perivascular spaces are mostly narrower than 3 mm, lacunes 3-15
-mm wide (STRIVE; Wardlaw et al., Lancet Neurol 2013). All values that name no source are our choice.
+402 public studies (Moawad et al., arXiv:2306.00838); perivascular spaces are mostly narrower than 3 mm, lacunes 3-15 mm
+wide (STRIVE; Wardlaw et al., Lancet Neurol 2013). Values without a source are our choice.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LesionVolumes:
-    """Log-normal volumes of lesions in cm3: `median`, standard deviation `spread` of the logarithm, clipped."""
+    """Log-normal lesion volumes in cm3: `median`, and `spread`, the standard deviation of the logarithm, clipped."""
 
     median: float
     spread: float
@@ -43,14 +44,14 @@ class LesionVolumes:
     most: float
 
     def draw(self, rng: Generator, count: int) -> NDArray[np.float64]:
-        """LesionVolumes in descending order, cm3."""
+        """Random volumes in descending order, cm3."""
         drawn = np.exp(rng.normal(np.log(self.median), self.spread, count))
         return np.sort(np.clip(drawn, self.least, self.most))[::-1]
 
 
 @dataclass(frozen=True)
 class Difficulty:
-    """What differs between the difficult cohorts: volumes of lesions by disease; least and most contrast (uniform)."""
+    """The parameters of a difficult cohort: lesion volumes by disease, and the range of contrast (uniform)."""
 
     tumours: LesionVolumes
     strokes: LesionVolumes
@@ -61,17 +62,17 @@ DIFFICULT = {
     "medium": Difficulty(LesionVolumes(6.0, 1.0, 0.5, 60.0), LesionVolumes(5.0, 1.0, 0.5, 60.0), (0.6, 1.0)),
     "hard": Difficulty(LesionVolumes(0.8, 1.4, 0.03, 30.0), LesionVolumes(0.7, 1.5, 0.02, 40.0), (0.3, 0.9)),
 }
-LESIONS = (2, 3.0, 9)  # per subject: least, mean of the Poisson distribution of those beyond, most
-ISOINTENSE = 0.35  # share of lesions that are faint in one modality, if there are several
-FAINT = (0.0, 0.15)  # contrast of a lesion there, uniform
-MIMICS = ("WMH", "PVS", "vessel")  # tissues that resemble lesions and carry no label
-CLEARANCE = 1.0  # mm between lesions and what resembles them
-FAR = 1000.0  # mm; distance from a lesion if there is none near
+LESIONS = (2, 3.0, 9)  # per subject: least, Poisson mean of additional lesions, most
+ISOINTENSE = 0.35  # fraction of lesions that are faint in one of several modalities
+FAINT = (0.0, 0.15)  # contrast in that modality, uniform
+MIMICS = ("WMH", "PVS", "vessel")  # unlabelled tissues that resemble lesions
+CLEARANCE = 1.0  # mm between lesions and mimics
+FAR = 1000.0  # mm; initial distance from lesions
 
 
 @dataclass(frozen=True)
 class _Tubes:
-    """Curved tubes: how many (least, most), radius and length in mm (least, most)."""
+    """Curved tubes: ranges (least, most) of count, radius and length in mm."""
 
     count: tuple[int, int]
     radius: tuple[float, float]
@@ -84,19 +85,12 @@ VESSELS = _Tubes((10, 40), (0.7, 1.6), (15.0, 45.0))
 
 @dataclass
 class HardHead:
-    """A head with its lesions, and what each modality shows of them.
+    """A head with lesions, and their visibility in each modality."""
 
-    Attributes:
-        head: tissue fractions with lesions of full contrast, and the labels.
-        host: tissue fractions without lesions.
-        contrast: modality -> contrast (0..1) of the lesion in each voxel.
-        count: number of lesions.
-    """
-
-    head: Head
-    host: dict[str, Array]
-    contrast: dict[str, Array]
-    count: int = 0
+    head: Head  # with lesions at full contrast
+    host: dict[str, Array]  # without lesions
+    contrast: dict[str, Array]  # modality -> contrast (0 to 1) of the lesion in each voxel
+    count: int = 0  # number of lesions
 
     def seen_by(self, modality: str) -> Head:
         """The head with tissue fractions that give the lesions their contrast in this modality."""
@@ -110,7 +104,7 @@ class HardHead:
 
 @dataclass
 class _Lesions:
-    """Lesions as they are drawn: shares of tissues to add, in order, and mm to the nearest outline, [voxels]."""
+    """The lesions drawn so far: tissue fractions to add, in order, and mm to the nearest outline, [voxels]."""
 
     head: Head
     difficulty: Difficulty
@@ -128,15 +122,9 @@ def make_hard_head(
     modalities: Sequence[str],
     difficulty: str = "hard",
 ) -> HardHead:
-    """A head of any age with what resembles lesions, and with lesions.
+    """A head of random age with mimics and, unless `disease` is None, lesions.
 
-    Args:
-        rng: the subject's generator.
-        grid: where to sample it.
-        skull_stripped: cover the brain's voxels only; otherwise every voxel, air included.
-        disease: tumours (labels 1, 2 and 4), strokes (label 1), or None for a head without lesions.
-        modalities: those that the subject is scanned with.
-        difficulty: one of `DIFFICULT`.
+    `disease` is "tumours" (labels 1, 2 and 4) or "strokes" (label 1).
     """
     ventricles = Swelling(VENTRICLES, (26.0, 42.0, 26.0), rng.uniform(-0.1, 0.45))
     head = make_head(rng, grid, [ventricles], skull_stripped)
@@ -154,13 +142,13 @@ def make_hard_head(
 
 
 def _widen_sulci(head: Head, atrophy: float) -> None:
-    """Let fluid take up to `atrophy` (0..1) of voxels that are part fluid, part brain."""
+    """Replace up to `atrophy` (0 to 1) of voxels with partial fluid by fluid."""
     fluid = head.fractions["CSF"]
     head.replace("CSF", np.float32(atrophy) * 4 * fluid * np.clip(1 - fluid, 0, 1) * (head.depth > 0))
 
 
 def _place(rng: Generator, lesions: _Lesions, disease: str) -> None:
-    """Draw lesions, the largest first, each where it stays apart from the others; those without room are left out."""
+    """Draw lesions, the largest first and apart from each other; lesions without room are left out."""
     least, beyond, most = LESIONS
     spacing = lesions.head.grid.spacing
     ranges = {"tumours": lesions.difficulty.tumours, "strokes": lesions.difficulty.strokes}[disease]
@@ -184,8 +172,8 @@ def _place(rng: Generator, lesions: _Lesions, disease: str) -> None:
 def _outline(
     rng: Generator, lesions: _Lesions, centre: Array, reach: float, stretch: float
 ) -> tuple[NDArray[np.intp], Array]:
-    """Indices of the voxels around a place, and their distance from it (mm) as an irregular body sees it."""
-    from scipy.spatial.transform import Rotation  # here and below, as `--help` need not wait for it
+    """Indices of the voxels around a position, and their distance from it (mm), distorted into an irregular body."""
+    from scipy.spatial.transform import Rotation  # imported late to keep `--help` fast, as below
 
     axes = np.exp(rng.normal(0, stretch, 3))
     axes /= np.prod(axes) ** (1 / 3)
@@ -201,20 +189,20 @@ def _outline(
 
 
 def _waves(rng: Generator, positions: Array, scale: float) -> Array:
-    """A random field of standard deviation 1 from six plane waves at least `scale` mm long."""
+    """A random field of standard deviation 1 from six plane waves with wavelengths of at least `scale` mm."""
     directions = rng.normal(0, 2.0 / scale, (6, 3)).astype(np.float32)
     phases = rng.uniform(0, 2 * np.pi, (6, 1)).astype(np.float32)
     return np.sum(np.sin(directions @ positions + phases), axis=0) / np.float32(np.sqrt(3))
 
 
 def _enclosing(radius: Array, volume: float, spacing: float) -> float:
-    """The level of `radius` (mm) that encloses `volume` (cm3), and one voxel at least."""
+    """The level of `radius` (mm) that encloses `volume` (cm3), at least one voxel."""
     count = min(max(round(volume * 1000 / spacing**3), 1), len(radius) - 1)
     return float(np.mean(np.partition(radius, (count - 1, count))[count - 1 : count + 1]))
 
 
 def _contrast(rng: Generator, lesions: _Lesions, near: NDArray[np.intp], body: NDArray[np.bool_]) -> None:
-    """Give a lesion its contrast in each modality, with partial volume at the outline."""
+    """Set the lesion's contrast in each modality, with partial volume at the outline."""
     whole = rng.uniform(*lesions.difficulty.contrast)
     shown = {name: np.clip(whole * rng.normal(1, 0.1), 0, 1) for name in lesions.contrast}
     if len(shown) > 1 and rng.random() < ISOINTENSE:
@@ -229,13 +217,13 @@ def _add_share(lesions: _Lesions, tissue: str, near: NDArray[np.intp], share: Ar
 
 
 def _finish(rng: Generator, lesions: _Lesions, near: NDArray[np.intp], from_outline: Array) -> None:
-    """Record the room that a lesion takes, and its contrast; `from_outline` is mm, positive outside."""
+    """Record the lesion's space and contrast; `from_outline` is in mm, positive outside."""
     lesions.clearance[near] = np.minimum(lesions.clearance[near], from_outline)
     _contrast(rng, lesions, near, from_outline < lesions.head.grid.spacing)
 
 
 def _draw_tumour(rng: Generator, lesions: _Lesions, centre: Array, volume: float, size: float) -> None:
-    """A tumour of `volume` (cm3) with its oedema; the enhancing core is 0.25-0.7 of it, and necrotic if large."""
+    """Draw a tumour of `volume` (cm3) with oedema; the enhancing core is 0.25-0.7 of it, and necrotic if large."""
     head, spacing = lesions.head, lesions.head.grid.spacing
     near, radius = _outline(rng, lesions, centre, 3 * size + 4 * spacing, 0.2)
     core = _enclosing(radius, volume * rng.uniform(0.25, 0.7), spacing)
@@ -254,7 +242,7 @@ def _draw_tumour(rng: Generator, lesions: _Lesions, centre: Array, volume: float
 
 
 def _draw_stroke(rng: Generator, lesions: _Lesions, centre: Array, volume: float, size: float) -> None:
-    """A chronic stroke of `volume` (cm3): gliosis, in half of them around a cavity."""
+    """Draw a chronic stroke of `volume` (cm3): gliosis, in half of the cases around a cavity."""
     head, spacing = lesions.head, lesions.head.grid.spacing
     near, radius = _outline(rng, lesions, centre, 3 * size + 4 * spacing, 0.35)
     edge = _enclosing(radius, volume, spacing)
@@ -267,7 +255,7 @@ def _draw_stroke(rng: Generator, lesions: _Lesions, centre: Array, volume: float
 
 
 def _add_mimics(rng: Generator, head: Head, clearance: Array) -> None:
-    """White-matter hyperintensities, perivascular spaces and vessels, none of them in or at a lesion."""
+    """Add white-matter hyperintensities, perivascular spaces and vessels, away from lesions."""
     away = ((head.labels == 0) & (clearance > CLEARANCE)).astype(np.float32)
     head.replace("WMH", hyperintensities(rng, head, rng.uniform(0.2, 1.2)) * away)
     for tissue, tubes, depth, white in (("PVS", SPACES, (12, 60), True), ("vessel", VESSELS, (0, 30), False)):
@@ -277,7 +265,7 @@ def _add_mimics(rng: Generator, head: Head, clearance: Array) -> None:
 
 
 def _tubes(rng: Generator, head: Head, starts: Array, tubes: _Tubes) -> Array:
-    """The share (0..1) of curved tubes, each from its start (mm, [tubes, 3]), in each voxel."""
+    """Fraction (0 to 1) of each voxel inside curved tubes that begin at `starts` (mm, [tubes, 3])."""
     from scipy.spatial import KDTree
 
     points, radii = [], []
@@ -294,6 +282,6 @@ def _tubes(rng: Generator, head: Head, starts: Array, tubes: _Tubes) -> Array:
     found = np.isfinite(distance)
     radius = size[nearest[found]]
     share = np.zeros(len(head.depth), np.float32)
-    filled = np.minimum(1, (2 * radius / head.grid.spacing) ** 2)  # a thin tube fills no voxel
+    filled = np.minimum(1, (2 * radius / head.grid.spacing) ** 2)  # a thin tube fills only part of a voxel
     share[inside[found]] = head.soft(radius - distance[found].astype(np.float32)) * filled
     return share

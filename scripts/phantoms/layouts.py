@@ -1,4 +1,4 @@
-"""The folder layouts of the embedded cohort: grids, files and kinds of subject, as in the real cohorts."""
+"""Folder layouts of the embedded cohort: grids, files and subjects, as in the real cohorts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,38 +19,24 @@ from scripts.phantoms.anatomy import (
     seed_points,
 )
 
-SUBJECTS_PER_SITE = 4  # of the ATLAS layout
+SUBJECTS_PER_SITE = 4  # in the ATLAS layout
 
 
 @dataclass(frozen=True)
 class PhantomCohort:
-    """A cohort's grid, files and kind of subject.
+    """A cohort's grid, files and type of subject."""
 
-    Attributes:
-        shape: voxels at 1 mm.
-        flip: direction of each voxel axis in world space (RAS+): 1 or -1.
-        origin: world position of the first voxel, mm.
-        mni_origin: world position of the origin of MNI space, mm.
-        files: modality, in channel order -> path below the root; `{id}` is the person.
-        label: path of the lesion mask in the same form, if any.
-        subject: index -> id of a person.
-        head: makes the anatomy; takes the generator, the grid and skull_stripped.
-        disease: of the difficult heads: tumours, strokes or none (see `hard_heads.make_hard_head`).
-        skull_stripped: whether the real cohort is skull-stripped.
-        dtype: of the images' voxels on disk.
-    """
-
-    shape: tuple[int, int, int]
-    flip: tuple[int, int, int]
-    origin: tuple[float, float, float]
-    mni_origin: tuple[float, float, float]
-    files: Mapping[str, str]
-    label: str | None
-    subject: Callable[[int], str]
+    shape: tuple[int, int, int]  # voxels at 1 mm
+    flip: tuple[int, int, int]  # direction of each voxel axis in RAS+: 1 or -1
+    origin: tuple[float, float, float]  # world position of the first voxel, mm
+    mni_origin: tuple[float, float, float]  # world position of MNI space's origin, mm
+    files: Mapping[str, str]  # modality, in channel order -> path below the root; `{id}` is the person
+    label: str | None  # path of the lesion mask in the same form
+    subject: Callable[[int], str]  # index -> id of a person
     head: Callable[[Generator, PhantomGrid, bool], Head]
-    disease: str | None
-    skull_stripped: bool
-    dtype: type[np.generic]
+    disease: str | None  # of difficult heads; see `hard_heads.make_hard_head`
+    skull_stripped: bool  # as the real cohort
+    dtype: type[np.generic]  # of voxels on disk
 
     def affine(self, spacing: float) -> np.ndarray:
         """Voxel to world space, 4 x 4, mm."""
@@ -66,7 +52,7 @@ class PhantomCohort:
         return PhantomGrid((x, y, z), spacing, affine)
 
     def files_of(self, index: int) -> tuple[dict[str, str], str | None]:
-        """A person's files below the root: those of the modalities, and the mask if there is one."""
+        """A person's image paths by modality, and the mask's path, if any."""
         person = self.subject(index)
         images = {modality: path.format(id=person) for modality, path in self.files.items()}
         return images, None if self.label is None else self.label.format(id=person)

@@ -23,7 +23,7 @@ class Tissue:
 
 @dataclass(frozen=True)
 class Sequence:
-    """Repetition, echo and inversion time in ms (None: spin echo without inversion); `enhanced` by contrast agent."""
+    """Repetition, echo and inversion time in ms (None: spin echo); `enhanced` by contrast agent or not."""
 
     repetition: float
     echo: float
@@ -33,7 +33,7 @@ class Sequence:
 
 # Healthy brain at 3 T: Wansapura et al., J Magn Reson Imaging 1999 (grey and white matter); fluid, fat, muscle and
 # blood: Stanisz et al., Magn Reson Med 2005, and textbook values. PVS: perivascular space, which holds fluid.
-# Lesions: ours, ordered as radiology describes them, from white matter towards free water.
+# Lesions: our choice, in the radiological order from white matter to free water.
 TISSUES = {
     "GM": Tissue(0.82, 1331, 110, 0.04),
     "WM": Tissue(0.70, 832, 80, 0.02),
@@ -61,15 +61,10 @@ SEQUENCES = {
 
 
 def signal(tissue: Tissue, sequence: Sequence, agent: float = 0.0) -> float:
-    """Magnitude of a tissue's signal, relative to fully relaxed water.
+    """Magnitude of a tissue's signal, relative to fully relaxed water; `agent` is in mM.
 
     Spin echo: density (1 - exp(-TR/T1)) exp(-TE/T2); after an inversion: density |1 - 2 exp(-TI/T1) + exp(-TR/T1)|
     exp(-TE/T2) (Bernstein et al., Handbook of MRI Pulse Sequences, 2004).
-
-    Args:
-        tissue: what gives it.
-        sequence: how it is measured.
-        agent: contrast agent in enhancing tumour, mM; other tissues take up their share.
     """
     rate = 1 / tissue.t1 + RELAXIVITY * agent * tissue.uptake * sequence.enhanced / 1000  # 1/ms
     recovery = 1 - np.exp(-sequence.repetition * rate)
@@ -79,7 +74,7 @@ def signal(tissue: Tissue, sequence: Sequence, agent: float = 0.0) -> float:
 
 
 def vary(rng: Generator, sequence: Sequence) -> Sequence:
-    """The sequence with each of its times off by a random 3 % (standard deviation)."""
+    """The sequence with a random error of 3 % (standard deviation) in each time."""
     return Sequence(
         repetition=sequence.repetition * rng.normal(1, 0.03),
         echo=sequence.echo * rng.normal(1, 0.03),
@@ -89,16 +84,10 @@ def vary(rng: Generator, sequence: Sequence) -> Sequence:
 
 
 def scan(rng: Generator, head: Head, sequence: Sequence, agent: float) -> NDArray[np.float32]:
-    """One scan of a head, in its own arbitrary units, [x, y, z]; zero where the head does not cover the grid.
+    """Scan a head, [x, y, z], in arbitrary units; zero outside the head. `agent` is contrast agent in tumour, mM.
 
-    The scanner varies: each time by 3 %, receive field by 12 % over 90 mm, texture of tissue by 2 %, noise (Rician)
-    between 2 and 4 % of white matter's signal, which is scaled to 300-900.
-
-    Args:
-        rng: the subject's generator.
-        head: whose tissue fractions.
-        sequence: how it is measured.
-        agent: contrast agent in enhancing tumour, mM.
+    The scanner varies: times by 3 %, receive field by 12 % over 90 mm, tissue texture by 2 %, and Rician noise of 2-4 %
+    of white matter's signal, which is scaled to 300-900.
     """
     used = vary(rng, sequence)
     image = sum(np.float32(signal(TISSUES[name], used, agent)) * share for name, share in head.fractions.items())

@@ -1,8 +1,8 @@
-"""Scanners of the difficult cohort, which differ between subjects more than those of `mr_signal.scan`.
+"""Scanners of the difficult cohort, which vary more than those of `mr_signal.scan`.
 
-The ranges are our choice around published values: thick slices and protocols as in clinical archives, receive fields
-up to the 40 % of BrainWeb (Collins et al., IEEE Trans Med Imaging 1998), Rician noise (Gudbjartsson and Patz, Magn
-Reson Med 1995).
+The ranges are our choice around published values: thick slices and protocols as in clinical archives, receive fields up
+to the 40 % of BrainWeb (Collins et al., IEEE Trans Med Imaging 1998), Rician noise (Gudbjartsson and Patz, Magn Reson
+Med 1995).
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ WIDTH_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))  # of a Gaussian
 
 @dataclass(frozen=True)
 class Scanner:
-    """One scanner and its protocol: see the ranges above; `axis` is the one across slices."""
+    """A scanner and its protocol, within the ranges above; `axis` is the slice direction."""
 
     snr: float
     gamma: float
@@ -35,7 +35,7 @@ class Scanner:
 
 
 def draw_scanner(rng: Generator) -> Scanner:
-    """A random scanner; slices are axial (axis 2) in half of the cases."""
+    """A random scanner; half of them have axial slices (axis 2)."""
     return Scanner(
         snr=float(np.exp(rng.uniform(*np.log(SNR)))),
         gamma=float(np.exp(rng.uniform(*np.log(GAMMA)))),
@@ -47,16 +47,10 @@ def draw_scanner(rng: Generator) -> Scanner:
 
 
 def scan_on(rng: Generator, head: Head, sequence: Sequence, agent: float, scanner: Scanner) -> NDArray[np.float32]:
-    """One scan by a scanner, in its own arbitrary units, [x, y, z]; zero where the head does not cover the grid.
+    """Scan a head, [x, y, z], in arbitrary units; zero outside the head. `agent` is contrast agent in tumour, mM.
 
-    Signal, contrast (gamma), blur, receive field, Rician noise, in this order. White matter is scaled to 300-900.
-
-    Args:
-        rng: the subject's generator.
-        head: whose tissue fractions.
-        sequence: how it is measured; its times vary by 3 %.
-        agent: contrast agent in enhancing tumour, mM.
-        scanner: whose variation.
+    Applies signal, contrast (gamma), blur, receive field and Rician noise in this order. White matter is scaled to
+    300-900, and sequence times vary by 3 %.
     """
     used = vary(rng, sequence)
     white = signal(TISSUES["WM"], used, agent)
@@ -72,8 +66,8 @@ def scan_on(rng: Generator, head: Head, sequence: Sequence, agent: float, scanne
 
 
 def _blur(image: NDArray[np.float32], head: Head, scanner: Scanner) -> NDArray[np.float32]:
-    """Average over the voxels that the head covers, so that a brain without skull does not darken at its edge."""
-    from scipy import ndimage  # here, as `--help` need not wait for it
+    """Blur, averaging only over the head's voxels, so that a skull-stripped brain does not darken at its edge."""
+    from scipy import ndimage  # slow import; `--help` does without
 
     widths = np.full(3, scanner.smoothing)
     widths[scanner.axis] = np.hypot(scanner.smoothing, scanner.slice_width)
