@@ -157,9 +157,7 @@ def _describe(cohort: Scan, visits: Sequence[Visit], folds: Mapping[str, Any] | 
 
 
 def _preparation(cohort: Scan, visits: Sequence[Visit], folder: Path) -> str | None:
-    """The preparation measured on a sample of images, with the owner's statement if it agrees; None if none can be
-    read.
-    """
+    """The preparation measured on a sample of images, with the owner's statement if it agrees; None if unreadable."""
     found = []
     for visit in spread(visits):
         files = [str(folder / file) if file else None for file in visit.image]

@@ -198,7 +198,10 @@ def _add_skull(rng: Generator, head: Head, warped: Array) -> None:
 
 
 def add_hyperintensities(rng: Generator, head: Head, load: float) -> None:
-    """Add white-matter hyperintensities around the ventricles and in deep white matter; `load` (0 to 1) grows with age."""
+    """Add white-matter hyperintensities around the ventricles and in deep white matter.
+
+    `load` (0 to 1) grows with age.
+    """
     head.replace("WMH", hyperintensities(rng, head, load))
 
 
@@ -262,8 +265,7 @@ def add_glioma(rng: Generator, head: Head, centres: Array) -> None:
 
 
 def add_strokes(rng: Generator, head: Head, centres: Array) -> None:
-    """Add chronic strokes in place, label 1: a fluid-filled cavity with a gliotic rim at each of the centres [lesions,
-    3], mm.
+    """Add chronic strokes in place, label 1: a fluid-filled cavity with a gliotic rim at each of the centres, mm.
 
     The first is a territorial infarct (12-150 cm3), the rest are lacunes (0.1-1 cm3). Unlike ATLAS v2.0, the cohort has
     no subjects with only small lesions.

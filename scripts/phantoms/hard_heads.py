@@ -1,5 +1,4 @@
-"""Heads of the difficult cohorts: several small, faint lesions, structures that resemble lesions, ventricles and
-atrophy.
+"""Heads of the difficult cohorts: small, faint lesions, mimics (structures that resemble lesions) and atrophy.
 
 A lesion's label covers the voxels inside its outline; mimics stay `CLEARANCE` away from outlines. Contrast is the
 visible fraction of a lesion's signal over the replaced tissue, from 0 (isointense) to 1; it varies by lesion and
@@ -67,7 +66,7 @@ ISOINTENSE = 0.35  # fraction of lesions that are faint in one of several modali
 FAINT = (0.0, 0.15)  # contrast in that modality, uniform
 MIMICS = ("WMH", "PVS", "vessel")  # unlabelled tissues that resemble lesions
 CLEARANCE = 1.0  # mm between lesions and mimics
-FAR = 1000.0  # mm; initial distance from lesions
+FAR = 1000.0  # mm; as good as infinite
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def make_hard_head(
 
 
 def _widen_sulci(head: Head, atrophy: float) -> None:
-    """Replace up to `atrophy` (0 to 1) of voxels with partial fluid by fluid."""
+    """Replace up to `atrophy` (0 to 1) of the tissue in voxels with partial fluid by fluid."""
     fluid = head.fractions["CSF"]
     head.replace("CSF", np.float32(atrophy) * 4 * fluid * np.clip(1 - fluid, 0, 1) * (head.depth > 0))
 
