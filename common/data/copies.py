@@ -1,4 +1,4 @@
-"""Images that are copies of each other, found without reading them: by the checksum that ends each .nii.gz."""
+"""Find copied images without reading them, by the checksum at the end of each .nii.gz."""
 
 import gzip
 import os
@@ -17,16 +17,10 @@ CHUNK = 2**20  # bytes
 
 
 def check_copies(cases: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse an image that stands for two modalities or subjects: the same file, or another one with its content.
+    """Refuse an image that is listed for two modalities or subjects: the same file, or a file with equal content.
 
-    Only files with equal checksums are read and compared. The same voxels in another file format, type or header are
-    found by `python -m scripts.datalists check`, which reads every file.
-
-    Args:
-        cases: with "subject" and "image" (files that can be read; one modality in two channels may be named twice).
-
-    Raises:
-        InputError: an image is a copy; names both files and their subjects.
+    Only files with equal checksums are read and compared. `python -m scripts.datalists check` finds equal voxels in
+    other formats, types or headers.
     """
     owners: dict[str, str] = {}
     for case in cases:
@@ -40,7 +34,7 @@ def check_copies(cases: Sequence[Mapping[str, Any]]) -> None:
         for file, fingerprint in found:
             alike[fingerprint].append(file)
     for first, *others in alike.values():
-        for other in others:  # checksums of 32 bits agree by chance, too
+        for other in others:  # 32-bit checksums can agree by chance
             if _are_equal(first, other):
                 _refuse(other, owners[other], first, owners[first])
 
@@ -52,7 +46,7 @@ def _refuse(file: str, subject: str, other: str, owner: str) -> None:
 
 
 def _fingerprint(file: str) -> tuple[bool, int, bytes]:
-    """What equal contents have in common: the end of a gzip file, or the size and the middle of another one."""
+    """Data that equal files share: the end of a gzip file, or the size and the middle of an uncompressed file."""
     size = Path(file).stat().st_size
     with Path(file).open("rb") as stream:
         if file.endswith(".gz"):

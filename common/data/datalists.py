@@ -5,11 +5,11 @@
      "training": [{"subject": "BraTS2021_00000", "image": ["a_flair.nii.gz", ...], "label": "a_seg.nii.gz"}],
      "validation": [...], "testing": [...], "unlabelled": [...]}
 
-Paths are relative to the cohort's root folder, with forward slashes; null stands for a modality that a subject lacks.
-Regions of one's own take the place of `label_convention`: `"regions": {"whole": [1, 2], "core": {"labels": [1],
-"colour": "#d1495b"}}`. `preparation` describes what the cohort's owner has done to the images. `unlabelled` lists the
-subjects of a labelled cohort without masks (the test part of ATLAS); inference can read it, training does not. `folds`
-and `subset` record how the splits were drawn. All of these may be absent. `datalist.schema.json` is the schema.
+Paths are relative to the cohort's root folder, with forward slashes; null marks a missing modality. Custom regions
+replace `label_convention`: `"regions": {"whole": [1, 2], "core": {"labels": [1], "colour": "#d1495b"}}`. `preparation`
+describes the owner's preprocessing. `unlabelled` lists subjects of a labelled cohort without masks (the test part of
+ATLAS), for inference only. `folds` and `subset` record how the splits were drawn. All of these keys are optional;
+`datalist.schema.json` is the schema.
 """
 
 import hashlib
@@ -30,23 +30,23 @@ from .regions import CONVENTIONS, declaration, mapping_of, regions_of
 from .scan_checks import files_in
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
-ALL = "all"  # of the splits, where one can be chosen
+ALL = "all"  # all splits, where a split can be chosen
 # control characters, line ends, marks that turn text around and halves of surrogate pairs: in no file's name, nor in a
 # message of one line
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-LONGEST = 200  # bytes of a subject's name; a file's has 255 at most, and is longer while it is written
+LONGEST = 200  # bytes of a subject's name; a file's name has at most 255, and a temporary file's is longer
 SCHEMA = Path(__file__).with_name("datalist.schema.json")
 
 
 class Datalist:
-    """A datalist, read once, and the folder that its paths start from.
+    """A datalist, read once, and the root folder of its paths.
 
     Args:
-        path: JSON file.
-        root: the cohort's folder.
+        path: JSON file of the datalist.
+        root: Folder of the cohort.
 
     Attributes:
-        content: of the file; see `read`.
+        content: Content of the file; see `read`.
 
     Raises:
         InputError: the file breaks a rule (see `read`).
@@ -66,16 +66,17 @@ class Datalist:
         """The entries of one split, as MONAI's datasets take them.
 
         Args:
-            split: "training", "validation", "testing", "unlabelled", or "all" for every subject of the datalist.
-            modalities: names in channel order; one may be named twice. All of the datalist by default.
-            label_convention: of the labels, which every subject must then have; None asks for no labels.
-            must_exist: whether every file has to exist.
-            missing: modalities to treat as missing in every subject, besides those that the datalist lacks; None
-                refuses subjects that lack one.
+            split: Name of the split: "training", "validation", "testing", "unlabelled", or "all" for every subject of
+                the datalist.
+            modalities: Names in channel order, with repeats allowed. All of the datalist by default.
+            label_convention: Convention of the labels, which every subject must then have; None loads no labels.
+            must_exist: Whether every file must exist.
+            missing: Modalities to treat as missing in every subject, in addition to those that it lacks; None refuses
+                subjects with missing modalities.
 
         Returns:
             A dictionary for each subject: "subject", "image" (absolute paths in the order of `modalities`, None for a
-            missing one), and, where labels are asked for, "label" (absolute path).
+                missing one), and, where labels are asked for, "label" (absolute path).
 
         Raises:
             InputError: a file or folder does not exist, the split is empty, or the datalist lacks a modality, has
@@ -136,53 +137,38 @@ class Datalist:
 
     @property
     def convention(self) -> str | None:
-        """The label convention of its labels; None without labels."""
+        """Label convention of its labels; None without labels."""
         found: str | None = self.content["label_convention"]
         return found
 
     @property
     def preparation(self) -> str | None:
-        """What the cohort's owner has done to the images."""
+        """The owner's preprocessing of the images, in words."""
         return self.content.get("preparation")
 
     @property
     def counts(self) -> dict[str, Any]:
-        """Its name, and the number of subjects in each split that has some."""
+        """Its name, and the number of subjects in each split that is not empty."""
         return {"name": self.content["name"]} | {
             split: len(self.content[split]) for split in SPLITS if self.content.get(split)
         }
 
     @property
     def digest(self) -> str:
-        """A SHA-256 of which subject is in which split: the same wherever the files are, and in whatever order."""
+        """SHA-256 of the subjects in each split, independent of their order and their files' locations."""
         splits = {split: sorted(entry["subject"] for entry in self.content.get(split, [])) for split in SPLITS}
         return hashlib.sha256(json.dumps(splits).encode()).hexdigest()
 
 
 def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
-    """The content of a datalist, checked against the schema and the rules that a schema cannot state; see `in_memory`.
-
-    Args:
-        datalist: JSON file.
-        may_repeat: whether a subject may occur more than once.
-
-    Raises:
-        InputError: the file is missing or no JSON; it does not fit the schema; a key or a subject occurs twice; a
-            subject has more or fewer images than there are modalities, none at all, or a name that no file can have; a
-            path is absolute, leaves the root or is listed twice; a text has a control character, a line end or half of
-            a surrogate pair.
-    """
+    """Read a datalist, and check it against the schema and the rules of `check`; see `in_memory`."""
     content = valid_json(str(datalist), "a datalist", name=f"datalist {datalist}")
     check(content, datalist, may_repeat)
     return in_memory(content)
 
 
 def in_memory(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content of a file with its convention as text (see `common.data.regions`), also for regions of one's own.
-
-    Raises:
-        ArgumentError: it has no valid convention.
-    """
+    """A file's content with its label convention as text (see `common.data.regions`), also for custom regions."""
     convention = _convention(content)
     return dict(
         ("label_convention", convention) if key in ("label_convention", "regions") else (key, value)
@@ -191,7 +177,7 @@ def in_memory(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _convention(content: Mapping[str, Any]) -> str | None:
-    """The text of the label convention that the content of a file names, or declares under `regions`."""
+    """The label convention, as text, that a file names or declares under `regions`."""
     if "regions" in content:
         return declaration(content["regions"])
     stated: str | None = content["label_convention"]
@@ -202,7 +188,7 @@ def _convention(content: Mapping[str, Any]) -> str | None:
 
 
 def convention_of(datalist: str | Path, default: str) -> str:
-    """The label convention that a datalist states; `default` if it states none or is no datalist."""
+    """The label convention that a datalist states; `default` if it states none or is not a datalist."""
     try:
         return _convention(read_json(str(datalist))) or default
     except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError, ArgumentError):
@@ -210,15 +196,7 @@ def convention_of(datalist: str | Path, default: str) -> str:
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
-    """Write a datalist, complete or not at all; the same content gives the same bytes.
-
-    Args:
-        content: with the convention as text; see `in_memory`.
-        path: of the file.
-
-    Raises:
-        InputError: the content breaks a rule (see `read`), or the file cannot be written.
-    """
+    """Check and write a datalist atomically; equal content gives equal bytes. `content` has the convention as text."""
     convention = content.get("label_convention")
     if isinstance(convention, str) and convention not in CONVENTIONS:
         with _naming(path):
@@ -229,24 +207,10 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
 
 
 def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: bool = False) -> dict[str, Any]:
-    """A datalist with some of the training subjects, for learning curves; the other splits do not change.
+    """A datalist with a fraction of the training subjects, for learning curves; other splits stay.
 
-    Subjects are ranked by the SHA-256 of seed, fraction and name, and the first are taken, so that the choice is the
-    same on every machine and with every version of every library.
-
-    Args:
-        content: of a datalist.
-        fraction: of the training subjects, above 0 and up to 1; rounded to whole subjects, at least one.
-        seed: of the choice, from 0.
-        nested: whether smaller subsets are contained in larger ones of the same seed (the fraction is then not hashed).
-            Otherwise each fraction is a choice of its own.
-
-    Returns:
-        A new datalist whose `subset` says how it was chosen.
-
-    Raises:
-        InputError: the fraction or the seed is out of range, the datalist is a subset already, or it has no subject
-            for training.
+    Subjects are ranked by the SHA-256 of seed, fraction and name, so that the choice is the same everywhere. `nested`
+    leaves the fraction out of the hash, so that larger subsets contain smaller ones.
 
     Example:
         >>> entries = [{"subject": str(n), "image": [f"{n}.nii.gz"]} for n in range(40)]
@@ -276,14 +240,7 @@ def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: b
 
 
 def restrict(content: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
-    """A datalist with only some of the modalities, in the given order.
-
-    Args:
-        content: of a datalist.
-        modalities: names, each once. To give a network one modality in two channels, name it twice to `Datalist.load`.
-
-    Raises:
-        InputError: no or an unknown modality is named, or one twice.
+    """A datalist with only some of the modalities, each named once, in the given order.
 
     Example:
         >>> content = {"modalities": ["FLAIR", "T1"], "training": [{"subject": "a", "image": ["f.nii", "t.nii"]}]}
@@ -310,15 +267,9 @@ def _in_order(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False) -> None:
-    """Check a datalist's content against the schema and the rules of `read`; messages call it `name`.
+    """Check a datalist's content against the schema and the rules that a schema cannot state; messages call it `name`.
 
-    Args:
-        content: of the file, as JSON has it.
-        name: of the datalist.
-        may_repeat: whether a subject may occur more than once.
-
-    Raises:
-        InputError: it breaks one.
+    `may_repeat` allows a subject to occur more than once.
     """
     check_schema(content, _schema(), f"datalist {name}", "a datalist")
     if ("regions" in content) == ("label_convention" in content):
@@ -341,7 +292,7 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
 
 @contextmanager
 def _naming(name: str | Path) -> Iterator[None]:
-    """Name the datalist in what is reported of an argument."""
+    """Context manager: add the datalist's name to errors about arguments."""
     try:
         yield
     except ArgumentError as error:
@@ -405,11 +356,7 @@ def _resolve(entry: Mapping[str, Any], channels: Sequence[int], root: Path, labe
 
 
 def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> None:
-    """Check that the files of entries of `Datalist.load` exist.
-
-    Raises:
-        InputError: one does not.
-    """
+    """Check that the files of `Datalist.load`'s entries exist."""
     files = {path: entry["subject"] for entry in entries for path in files_in(entry)}
     missing = [path for path in files if not Path(path).is_file()]
     if missing:

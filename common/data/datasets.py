@@ -1,7 +1,7 @@
 """The cases of a datalist as a MONAI dataset, and their endless order in training.
 
-What a training reads depends only on its seed and on the position in that order. A resumed run, or one with another
-number of workers, therefore sees the same data as a run that was never stopped.
+The data depend only on the seed and the position in that order, so a resumed run, or a run with a different number of
+workers, sees the same data as an uninterrupted run.
 """
 
 import sys
@@ -25,7 +25,7 @@ from .store import Store
 
 
 class Draw(NamedTuple):
-    """A case to read: its index in the dataset, and the seed of its random transforms, of all its crops together."""
+    """A case to read: its index in the dataset, and the seed for the random transforms of all its crops."""
 
     case: int
     seed: int
@@ -35,14 +35,14 @@ class CaseDataset(CacheDataset):
     """MONAI's `CacheDataset`, whose errors name the subject and its broken file instead of a transform.
 
     Args:
-        data: entries as `common.data.Datalist.load` returns them.
-        transform: a MONAI `Compose`.
-        cache_rate: share of the cases kept in memory after the deterministic transforms; 0 to 1.
-        store: folder of a `common.data.Store` that has all cases; None to read their own files.
+        data: Entries as `common.data.Datalist.load` returns them.
+        transform: MONAI `Compose`.
+        cache_rate: Share of the cases kept in memory after the deterministic transforms; 0 to 1.
+        store: Folder of a `common.data.Store` that has all cases; None to read their own files.
 
     Raises:
         InputError: a case cannot be read or transformed.
-        ArgumentError: the store lacks cases, or there is a store as well as a cache.
+        ArgumentError: the store lacks cases, or both a store and a cache are given.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class CaseDataset(CacheDataset):
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
         """Fill the cache in this thread, with a progress bar on the main process.
 
-        MONAI's NibabelReader keeps the last call's file names, so that threads that share it lose channels; and a main
-        thread that waits for another one can miss a signal.
+        MONAI's NibabelReader keeps the last file names, so threads that share it would lose channels; and a main thread
+        that waits for a thread can miss a signal.
         """
         wanted = range(self.cache_num) if indices is None else indices
         is_silent = not wanted or idist.get_rank() != 0
@@ -93,27 +93,27 @@ def _named(entry: Mapping[str, Any]) -> Iterator[None]:
     except Exception as error:
         subject = f"subject {entry['subject']}: "
         message = input_error_message(error)
-        if message is None and lacks_host_memory(error):  # the files are not to blame
+        if message is None and lacks_host_memory(error):  # the files are not the cause
             raise MemoryError(f"{subject}out of memory on the host") from error
         message = message or what_broke(entry, error)
         raise InputError(subject + message.removeprefix(subject)) from error
 
 
 def files_of(dataset: CaseDataset, subjects: Iterable[str]) -> list[str]:
-    """The files of some subjects of a dataset, without repetition."""
+    """The files of some subjects of a dataset, without duplicates."""
     entries = [entry for entry in dataset.data if entry["subject"] in set(subjects)]
     return list(dict.fromkeys(file for entry in entries for file in files_in(entry)))
 
 
 class CaseSampler(Sampler[Draw]):
-    """The order of a training: endless passes over the cases, each in a random order of its own.
+    """The order of a training: endless passes over the cases, each in a new random order.
 
     Args:
-        data: the cases.
-        seed: of the orders and of the random transforms.
+        data: Cases.
+        seed: Seed of the orders and of the random transforms.
 
     Attributes:
-        position: where in the endless order the next iteration over the sampler starts.
+        position: Start of the next iteration over the sampler, in the endless order.
     """
 
     def __init__(self, data: Sized, seed: int = 0) -> None:
@@ -130,7 +130,7 @@ class CaseSampler(Sampler[Draw]):
 
 
 class Batches:
-    """The batches of one optimiser step, read one after the other, so that only one is in memory."""
+    """The batches of one optimiser step, read one by one, so that only one is in memory."""
 
     def __init__(self, batches: Iterator[Any], length: int) -> None:
         self._batches, self._length = batches, length
@@ -146,11 +146,11 @@ class Steps:
     """The endless optimiser steps of a training, each with its `Batches`.
 
     Args:
-        dataloader: reads the batches; its sampler is a `CaseSampler`.
-        accumulation_steps: batches of each step.
+        dataloader: Loader of the batches, with a `CaseSampler`.
+        accumulation_steps: Batches of each step.
 
     Attributes:
-        waited: seconds that this process has waited for batches so far.
+        waited: Seconds that this process has waited for batches.
     """
 
     def __init__(self, dataloader: DataLoader, accumulation_steps: int = 1) -> None:

@@ -1,4 +1,4 @@
-"""One intensity scale for brains with and without skull: the z-score over the brain, which deepbet finds if need be."""
+"""z-scores over the brain, which put images with and without skull on one scale; deepbet finds the brain in a head."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache
@@ -17,8 +17,8 @@ from scipy import ndimage
 from ..errors import choice
 
 LARGEST_BRAIN = 2.5  # litres; brains of the embedded cohort have up to 2.2 in MNI space, its heads from 3.5
-EDGES = (128, 128, 128)  # voxels that deepbet looks at
-GRID = 4.0  # mm; edge of the voxels of the head's estimate, about
+EDGES = (128, 128, 128)  # voxels of deepbet's input
+GRID = 4.0  # mm; approximate voxel size for the head mask
 CLOSING = 9.0  # mm; half the width of the fissures and ventricles that are closed
 BRIGHTEST = 99  # percentile that intensities are clipped to before the threshold
 
@@ -27,10 +27,9 @@ class NormalizeBraind(MapTransform):
     """z-score each channel of an image [C, H, W, D] over its brain; the background becomes zero (DIFF-9).
 
     Args:
-        keys: of the images. A `MetaTensor` knows the size of its voxels; other tensors are taken to have 1 mm.
-        normalization: brain, with brain and background as in `brain_and_head`, or nonzero, for which all voxels that
-            are not zero count, and zeros are background. Both are the same, to the bit, in images without skull. A
-            channel of one value becomes zero.
+        keys: Keys of the images. A `MetaTensor` has its voxel size; other tensors are assumed to have 1 mm.
+        normalization: brain, with brain and background as in `brain_and_head`, or nonzero, with zeros as background.
+            Both are identical for images without skull. A constant channel becomes zero.
 
     Raises:
         ArgumentError: `normalization` is neither.
@@ -64,19 +63,12 @@ def _scaled(channel: torch.Tensor, counted: torch.Tensor, foreground: torch.Tens
 
 
 def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The voxels of the brain and of the head in an MR image of either, of any contrast.
+    """Masks [H, W, D] of the brain and of the head in an MR image [H, W, D] in RAS order; `spacing` in mm.
 
-    Where the voxels that are not zero have at most 2.5 litres, the skull has been removed, and they are both masks.
-    Otherwise the brain is what the first of deepbet's two networks (Fisch et al., Computers in Biology and Medicine
-    2024) finds; if that is nothing, all voxels that are not zero. The head is what lies above Otsu's threshold of the
-    image in voxels of about 4 mm, closed and filled.
-
-    Args:
-        channel: image [H, W, D], in the order RAS.
-        spacing: edges of a voxel, mm.
-
-    Returns:
-        Two masks [H, W, D]. They serve to measure intensities, not to remove a skull.
+    At most 2.5 litres of non-zero voxels mean a stripped skull, and both masks are these voxels. Otherwise deepbet's
+    first network (Fisch et al., Computers in Biology and Medicine 2024) finds the brain (all non-zero voxels if it
+    finds none), and Otsu's threshold in 4 mm voxels, closed and filled, gives the head. The masks serve to measure
+    intensities, not to remove a skull.
     """
     inside = channel != 0
     if inside.sum().item() * float(np.prod(spacing)) <= LARGEST_BRAIN * 1e6:
@@ -93,15 +85,15 @@ def brain_and_head(channel: torch.Tensor, spacing: Sequence[float]) -> tuple[tor
 
 @cache
 def _deepbet() -> Callable[[torch.Tensor], torch.Tensor]:
-    """Deepbet's network that looks at the whole image; fused, it takes half the time."""
-    from deepbet.utils import DATA_PATH  # here, as only heads need it
+    """Deepbet's whole-image network, fused to halve its time."""
+    from deepbet.utils import DATA_PATH  # imported here, as only heads need it
 
     network = torch.jit.load(Path(DATA_PATH, "models", "bbox_model.pt"), map_location="cpu").eval()
     return torch.jit.optimize_for_inference(torch.jit.freeze(network))
 
 
 def _brain(head: torch.Tensor) -> torch.Tensor:
-    """Deepbet's first steps: the image in 128 x 128 x 128 voxels, clipped and scaled, and the largest component."""
+    """Deepbet's first steps: resize to 128 x 128 x 128 voxels, clip, scale, predict, and keep the largest component."""
     resize = torch.nn.functional.interpolate
     small = resize(head.cpu().float()[None, None], EDGES, mode="nearest-exact")
     low, high = np.percentile(small.numpy(), (0.5, 99.5))
@@ -115,7 +107,7 @@ def _brain(head: torch.Tensor) -> torch.Tensor:
 
 
 def _closed(mask: np.ndarray, edges: Sequence[float]) -> np.ndarray:
-    """A mask with its gaps of up to 18 mm closed and its holes filled; beyond the volume it goes on."""
+    """Close gaps of up to 18 mm in a mask and fill its holes; the mask is extended beyond the volume."""
     margin = ceil(CLOSING / min(edges)) + 1
     near = ndimage.distance_transform_edt(~np.pad(mask, margin, mode="edge"), sampling=edges) <= CLOSING
     filled = ndimage.distance_transform_edt(ndimage.binary_fill_holes(near), sampling=edges) > CLOSING
@@ -131,14 +123,7 @@ def _enlarged(mask: np.ndarray, factors: Sequence[int], like: torch.Tensor) -> t
 
 
 def otsu(values: np.ndarray) -> float:
-    """The threshold that maximises the variance between two classes (Otsu, IEEE Trans SMC 1979), of 256 levels.
-
-    Args:
-        values: at least one.
-
-    Returns:
-        The upper edge of the last bin of the lower class.
-    """
+    """Otsu's threshold (IEEE Trans SMC 1979) over 256 levels: the upper edge of the lower class's last bin."""
     counts, edges = np.histogram(values, bins=256)
     centres = (edges[1:] + edges[:-1]) / 2
     lower, upper = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[-2::-1]

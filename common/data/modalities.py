@@ -1,4 +1,4 @@
-"""Names of modalities, how file names and data sets spell them, and which ones a case lacks."""
+"""Modalities: names, spellings in file names and data sets, and missing ones."""
 
 import re
 from collections import Counter
@@ -35,11 +35,11 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
 WORDS = {word: modality for modality, words in SPELLINGS.items() for word in words}
 MOST = 3  # words of a spelling, as in T1_w_post
 _END = re.compile(r"[_.\- ]?([^_.\- ]*)$")
-_FOREIGN = re.compile(r"[_.\- ]?[^a-z0-9_.\- ]+")  # a word that spells no modality: `modality_of` would ignore it
+_FOREIGN = re.compile(r"[_.\- ]?[^a-z0-9_.\- ]+")  # not a modality's word; `modality_of` would ignore it
 
 
 def modality_of(text: str) -> str | None:
-    """The modality that a text spells; None if it spells none.
+    """The modality that a text spells, or None.
 
     Example:
         >>> modality_of("T1-Gd"), modality_of("Flair"), modality_of("brain")
@@ -49,9 +49,9 @@ def modality_of(text: str) -> str | None:
 
 
 def split_name(name: str) -> tuple[str, str | None]:
-    """What stands before the modality in the name of a file, without extension, and the modality that ends it.
+    """Split a file name without extension into its beginning and the modality that ends it.
 
-    Words are separated by `_`, `-`, `.` or a space; of two spellings the longer one counts.
+    Words are separated by `_`, `-`, `.` or a space; the longer of two spellings wins.
 
     Example:
         >>> split_name("S1_T2_FLAIR"), split_name("S1-t1"), split_name("S1")
@@ -69,7 +69,7 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 
 def missing_in(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str, ...]:
-    """The modalities that a case lacks: those whose file is None.
+    """The modalities of a case without a file (None).
 
     Example:
         >>> missing_in({"image": [None, "t1.nii.gz"]}, ["FLAIR", "T1"])
@@ -79,19 +79,16 @@ def missing_in(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str,
 
 
 def count_missing(cases: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> dict[str, str]:
-    """The modalities that cases lack, such as "T2, FLAIR", and how many cases lack exactly these, such as "3 of 20".
-
-    Complete cases are left out; the most frequent come first.
-    """
+    """Missing modalities, such as "T2, FLAIR", and the number of cases that lack exactly these, such as "3 of 20"."""
     counts = Counter(", ".join(missing_in(case, modalities)) for case in cases)
     return {names: f"{count} of {len(cases)}" for names, count in counts.most_common() if names}
 
 
 def images_of(case: Mapping[str, Any], modalities: Sequence[str]) -> tuple[tuple[str, Path], ...]:
-    """Name and file of each image that a case has; `modalities` are those of its images, in channel order."""
+    """Name and file of each image of a case; `modalities` are in channel order."""
     return tuple((name, Path(file)) for name, file in zip(modalities, case["image"], strict=True) if file)
 
 
 def first_image(case: Mapping[str, Any]) -> str:
-    """The path of the first image that a case has."""
+    """The path of a case's first image."""
     return next(file for file in case["image"] if file)

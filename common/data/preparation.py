@@ -1,8 +1,7 @@
-"""How scans were prepared, measured from their voxels, and held against what a checkpoint was trained on.
+"""Measure from voxels how scans were prepared, and compare that with a checkpoint's training data.
 
-A training measures a few of its subjects, and its checkpoint keeps their ranges. On a scan that is prepared otherwise,
-the network predicts masks that look plausible and are wrong. The tolerances come from the embedded cohort
-(docs/data.md, section "Preparation").
+On scans prepared differently, a network predicts plausible but wrong masks, so a checkpoint keeps the ranges of a few
+training subjects. Tolerances come from the embedded cohort (docs/data.md, section "Preparation").
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,29 +15,24 @@ from .scan_checks import Problem, check_headers, read_scan
 from .volumes import canonical
 
 T = TypeVar("T")
-Ranges = Mapping[str, Sequence[Any]]  # the lowest and the highest value of each figure
+Ranges = Mapping[str, Sequence[Any]]  # lowest and highest value of each figure
 
-BRAIN = 2.8  # L above zero, at most, of a brain without skull; cohort: 1.8 to 2.4 without, 3.7 or more with it
+BRAIN = 2.8  # largest volume in L of a brain without skull; cohort: 1.8 to 2.4 without, at least 3.7 with
 MEASURED = 4  # subjects of a cohort
 EXTRACTED = 0.95  # share of non-zero voxels above which a volume is no extracted brain: noise fills it to its borders
 # Dice of two modalities' brains. On the scans' own grids: 0.94 if one is 5 mm off, 0.975 if its slices are 6 mm thick.
 # On one grid, interpolation has grown the brain of thick slices: 0.92 for slices of 8 mm that are in place
 OVERLAP, OVERLAP_ON_ONE_GRID = 0.95, 0.9
-SPACING, EXTENT, AIR = 1.1, 1.33, 0.2  # factors, and a share of the border, by which a scan may leave the ranges
+SPACING, EXTENT, AIR = 1.1, 1.33, 0.2  # tolerances: factors, and a share of the border
 PREPARATION_CHECKS = ("spacing", "skull", "extent", "air", "alignment")  # which `--accept` may name
 
 
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
-    """Measure a scan; each figure as a range from itself to itself.
+    """Measure a scan [C, H, W, D] in RAS orientation, without missing channels; each figure is a range with equal ends.
 
-    Args:
-        image: [C, H, W, D] in RAS orientation, finite.
-        affine: voxel index to mm, [4, 4].
-
-    Returns:
-        "spacing" and "extent" in mm along right, anterior and superior; "volume" in L above zero, of the channel with
-        most; "air", a share of the outermost voxels; "overlap", the lowest Dice of the first channel's brain with
-        another's, 1 where one of the two is not extracted. "extent" is that of the voxels above zero, 0 without any.
+    "spacing" and "extent" (of voxels above zero) are in mm along right, anterior and superior, "volume" is the largest
+    channel's in L above zero, "air" a share of the outermost voxels, and "overlap" the lowest Dice of the first
+    channel's brain with another channel's (1 if a brain is not extracted).
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image = image[image.any(axis=(1, 2, 3))]  # without modalities that are missing
@@ -57,13 +51,13 @@ def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
 
 
 def _length(inside: NDArray[np.bool_]) -> int:
-    """From the first to the last true value; 0 without any."""
+    """Number of elements from the first to the last true value; 0 without any."""
     places = np.flatnonzero(inside)
     return int(np.ptp(places)) + 1 if len(places) else 0
 
 
 def brain_overlap(first: NDArray[Any], other: NDArray[Any]) -> float:
-    """Dice of the non-zero voxels of two volumes on one grid; 1 if one of them is no extracted brain, or is empty."""
+    """Dice of the non-zero voxels of two volumes on one grid; 1 if one is empty or not an extracted brain."""
     brains = first != 0, other != 0
     sizes = [int(np.count_nonzero(brain)) for brain in brains]
     if max(sizes) > EXTRACTED * first.size or not min(sizes):
@@ -77,14 +71,7 @@ def spread(cases: Sequence[T], most: int = MEASURED) -> list[T]:
 
 
 def measure_cases(cases: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The ranges of the figures of cases, all of which are read; see `measure`.
-
-    Args:
-        cases: one or more, as `common.data.Datalist.load` returns them.
-
-    Raises:
-        InputError: one cannot be read.
-    """
+    """The ranges of the figures of one or more cases, all of which are read; see `measure`."""
     return union([measure(*_read(case)) for case in cases])
 
 
@@ -102,7 +89,7 @@ def _read(case: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.floa
 
 
 def union(found: Sequence[Ranges]) -> dict[str, list[Any]]:
-    """The ranges around several others."""
+    """The union of several scans' ranges."""
     return {
         name: [
             np.min([ranges[name][0] for ranges in found], axis=0).tolist(),
@@ -120,7 +107,7 @@ def usual(found: Sequence[Ranges]) -> dict[str, list[Any]]:
 
 
 def describe(found: Ranges) -> str:
-    """Ranges in words, such as "voxels of 1 x 1 x 1 mm, brains without skull, background 0"."""
+    """Describe ranges, such as "voxels of 1 x 1 x 1 mm, brains without skull, background 0"."""
     words = [f"voxels of {_mm(found['spacing'])} mm", _skull(found) or "brains and whole heads"]
     words.append("background 0" if found["air"][1] < AIR else "background above 0")
     return ", ".join([*words] if found["overlap"][0] >= OVERLAP_ON_ONE_GRID else [*words, "modalities not registered"])
@@ -129,13 +116,9 @@ def describe(found: Ranges) -> str:
 def differences(
     found: Ranges, expected: Ranges | None, is_resampled: bool = False, file: str = ""
 ) -> dict[str, Problem]:
-    """What is prepared otherwise than expected, for each of `PREPARATION_CHECKS` that fails.
+    """The failed checks among `PREPARATION_CHECKS`, for a scan's figures or a cohort's ranges.
 
-    Args:
-        found: figures of a scan, or ranges of a cohort.
-        expected: ranges that a network was trained on; None: only what no network should get is found.
-        is_resampled: whether the spacing does not matter, as scans are resampled to that of the training.
-        file: of the scan, for the report.
+    Without `expected`, only the checks that apply to every network run. `is_resampled` ignores the spacing.
     """
     differ: dict[str, tuple[str, str]] = {}
     if found["overlap"][0] < OVERLAP_ON_ONE_GRID:
@@ -147,7 +130,7 @@ def differences(
 
 
 def _unlike(found: Ranges, expected: Ranges, is_resampled: bool) -> dict[str, tuple[str, str]]:
-    """Check -> what is found and what is expected."""
+    """Check -> found and expected, in words."""
     differ: dict[str, tuple[str, str]] = {}
     if not is_resampled and _is_outside(found["spacing"], expected["spacing"], SPACING):
         differ["spacing"] = f"voxels of {_mm(found['spacing'])} mm", f"{_mm(expected['spacing'])} mm"
@@ -167,7 +150,7 @@ def _is_outside(found: Sequence[Any], expected: Sequence[Any], factor: float) ->
 
 
 def _skull(ranges: Ranges) -> str:
-    """In words; nothing for a mixture."""
+    """With or without skull, in words; empty for a mixture."""
     low, high = ranges["volume"]
     return "brains without skull" if high <= BRAIN else "whole heads" if low > BRAIN else ""
 
@@ -183,11 +166,7 @@ def _mm(edges: Sequence[Any]) -> str:
 
 
 def refuse(found: Mapping[str, Problem], accept: Collection[str]) -> None:
-    """Refuse what `differences` found, in one line, but for what is accepted.
-
-    Raises:
-        InputError: something is not accepted.
-    """
+    """Raise `InputError` for the problems of `differences`, except the accepted checks."""
     refused = {name: difference for name, difference in found.items() if name not in accept}
     if not refused:
         return

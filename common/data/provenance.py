@@ -1,4 +1,4 @@
-"""What the record of a checkpoint says of the scans that it was trained on, in words for those who use the model."""
+"""Describe a checkpoint's training data in words for users of the model."""
 
 import re
 from collections.abc import Mapping
@@ -6,24 +6,20 @@ from typing import Any
 
 from .preparation import BRAIN, describe
 
-NAME = re.compile(r"\w[\w .,()+:-]{0,99}", re.ASCII)  # what DICOM, YAML and a page take as it is
+NAME = re.compile(r"\w[\w .,()+:-]{0,99}", re.ASCII)  # characters safe in DICOM, YAML and HTML
 UNNAMED = "unnamed"  # the default of the option `cohort`
 EMBEDDED = "embedded"
 KNOWN = {EMBEDDED: "the embedded cohort, which is synthetic: computed from an anatomical template, without patients"}
 
 
 def cohort_of(record: Mapping[str, Any]) -> str | None:
-    """The name that the training gave its data (the option `cohort`); None if it gave none, or no plain words."""
+    """The training's option `cohort`; None if it is not set or not plain words."""
     name = record.get("cohort")
     return name if isinstance(name, str) and NAME.fullmatch(name) and name != UNNAMED else None
 
 
 def model_name(name: str, record: Mapping[str, Any]) -> str:
-    """The name of a bundle with the data that its weights were trained on, instead of those that it is made for.
-
-    Args:
-        name: from metadata.json, such as "stage 3: tumour segmentation on BraTS 2021".
-        record: the checkpoint's metadata.
+    """The name of a bundle, such as metadata.json's, with the actual training data instead of the intended.
 
     Example:
         >>> model_name("tumour segmentation on BraTS 2021", {"cohort": "embedded"})
@@ -39,7 +35,7 @@ def model_name(name: str, record: Mapping[str, Any]) -> str:
 
 
 def trained_on(record: Mapping[str, Any]) -> str:
-    """The data of a training in a phrase: cohort, number of subjects, modalities, and how the scans were prepared.
+    """A training's data in a phrase: cohort, number of subjects, modalities, and preparation.
 
     Example:
         >>> trained_on({"cohort": "hospital A", "dataset": {"name": "a", "training": 12}, "modalities": ["T1", "T2"]})
@@ -58,7 +54,7 @@ def trained_on(record: Mapping[str, Any]) -> str:
 
 
 def is_skull_stripped(record: Mapping[str, Any]) -> bool | None:
-    """Whether the scans of a training were without skull, as it measured them; None if unknown or of both kinds."""
+    """Whether a training's scans were without skull, as measured; None if unknown or mixed."""
     measured = record.get("measured")
     if not measured:
         return None

@@ -1,8 +1,7 @@
 """Label conventions: regions, label values, colours and scoring protocols.
 
-A convention is named by text: a name of the table `CONVENTIONS`, or regions of one's own, such as
-`core=1+3,whole=1+2+3`, with a colour if wanted, `core=1+3:d1495b` (MONAI would turn # into ::). Everything else takes
-this text and reads it here. To add a convention for everybody, add an entry to `CONVENTIONS`.
+A convention is text: a name in `CONVENTIONS`, or a declaration such as `core=1+3,whole=1+2+3`, optionally with colours,
+`core=1+3:d1495b` (MONAI would turn # into ::). To add a named convention, add an entry to `CONVENTIONS`.
 """
 
 import re
@@ -25,10 +24,8 @@ class Region(NamedTuple):
 class Convention:
     """The meaning of the values in a label map; 0 is background.
 
-    Attributes:
-        regions: by name, in channel order. Of two regions that share voxels, one contains the other.
-        protocols: names of the scoring protocols that measure these regions.
-        aliases: label value -> the value that replaces it for scoring, where two conventions of one protocol differ.
+    `regions` is in channel order, and overlapping regions are nested. `aliases` maps a label value to its replacement
+    for scoring, where two conventions of a protocol differ.
     """
 
     regions: Mapping[str, Region]
@@ -67,7 +64,7 @@ CONVENTIONS: dict[str, Convention] = {
     ),
     "atlas": Convention(regions={"lesion": Region(frozenset({1}), RED)}, protocols=("atlas", "isles")),
 }
-PALETTE = (RED, GREEN, BLUE, YELLOW, VIOLET, BROWN)  # of regions that are given none
+PALETTE = (RED, GREEN, BLUE, YELLOW, VIOLET, BROWN)  # colours for regions that declare none
 EXPECTED = f"expected one of {', '.join(CONVENTIONS)}, or regions and their labels, such as core=1+3,whole=1+2+3"
 LIMIT = 32  # regions
 
@@ -97,12 +94,12 @@ def _declared(text: str) -> Convention:
 
 
 def _parts(text: str) -> list[str]:
-    """The declarations of single regions, without spaces around signs."""
+    """Split a text into declarations of single regions, without spaces."""
     return re.sub(r"\s*([=+:,])\s*", r"\1", text.strip()).split(",")
 
 
 def _check(text: str, regions: Mapping[str, Region]) -> None:
-    """Refuse regions that a label map cannot hold."""
+    """Refuse regions that a label map cannot represent."""
     if len(regions) > LIMIT:
         raise ArgumentError(f"label_convention={text:.200}: {len(regions)} regions; expected at most {LIMIT}")
     for name, region in regions.items():
@@ -118,10 +115,7 @@ def _check(text: str, regions: Mapping[str, Region]) -> None:
 
 
 def canonical(text: str) -> str:
-    """The shortest text of a convention: a name, or the declaration with labels in order and no spaces.
-
-    Raises:
-        ArgumentError: the text neither names nor declares a convention.
+    """The shortest text of a convention: a name, or the declaration with sorted labels and no spaces.
 
     Example:
         >>> canonical("core = 3+1, whole = 1+2+3")
@@ -138,14 +132,9 @@ def canonical(text: str) -> str:
 
 
 def declaration(regions: Mapping[str, Any]) -> str:
-    """The text of regions as a datalist, or a file of regions, declares them.
+    """The text of regions that a datalist or a file declares: labels, or {"labels": ..., "colour": "#rrggbb"}, by name.
 
-    Args:
-        regions: by name in channel order: labels, or {"labels": labels, "colour": "#rrggbb"}; labels are a whole number
-            or a list of them.
-
-    Raises:
-        ArgumentError: they are no convention.
+    Labels are a whole number or a list of them; names are in channel order.
 
     Example:
         >>> declaration({"core": [1, 3], "whole": {"labels": [1, 2, 3], "colour": "#4dac6d"}})
@@ -163,7 +152,7 @@ def declaration(regions: Mapping[str, Any]) -> str:
 
 
 def mapping_of(text: str) -> str | dict[str, Any]:
-    """A convention as a datalist has it: its name, or the mapping of its regions that `declaration` reads."""
+    """A convention as a datalist stores it: its name, or the mapping that `declaration` reads."""
     if text in CONVENTIONS:
         return text
     found: dict[str, Any] = {}
@@ -185,18 +174,14 @@ def regions_of(convention: str) -> dict[str, frozenset[int]]:
 
 
 def known_labels(convention: str) -> frozenset[int]:
-    """All label values of a convention, including 0 for background.
-
-    Raises:
-        ArgumentError: the convention is neither known nor a declaration.
-    """
+    """All label values of a convention, including 0 for background."""
     return frozenset({0}).union(*regions_of(convention).values())
 
 
 def painting_order(convention: str) -> list[tuple[int, int]]:
-    """(channel, label value) of each region, the largest first, so that the innermost region gives a voxel its label.
+    """(channel, label value) of each region, largest region first, so that the innermost region labels a voxel.
 
-    The value is one that no region inside has; for a region that is all inner regions, its smallest value.
+    The value belongs to no inner region; for a region that consists of inner regions it is the smallest value.
     """
     regions = list(regions_of(convention).values())
     channels = sorted(range(len(regions)), key=lambda channel: -len(regions[channel]))
@@ -214,7 +199,7 @@ def colours(convention: str) -> dict[str, str]:
 
 
 def display_order(names: Iterable[str]) -> list[str]:
-    """Names of regions as people see them: those of the table first, the outermost first; then others as given."""
+    """Names of regions in display order: known regions, outermost first, then the rest as given."""
     known: list[str] = []
     for convention in CONVENTIONS.values():
         known += sorted(convention.regions, key=lambda name: -len(convention.regions[name].labels))
@@ -222,7 +207,7 @@ def display_order(names: Iterable[str]) -> list[str]:
 
 
 def conventions_by_protocol() -> dict[str, tuple[str, ...]]:
-    """For each scoring protocol the table's conventions it scores; the one whose label values it scores comes first."""
+    """Scoring protocol -> the named conventions that it scores; first the convention with its label values."""
     found: dict[str, list[str]] = {}
     for name, convention in CONVENTIONS.items():
         for protocol in convention.protocols:
@@ -234,7 +219,7 @@ def conventions_by_protocol() -> dict[str, tuple[str, ...]]:
 
 
 def alike(convention: str) -> tuple[str, ...]:
-    """The conventions with the same regions as this one by other label values, this one among them."""
+    """The named conventions with the same regions but different label values, and the convention itself."""
     if convention not in CONVENTIONS:
         return (convention,)
     regions = list(regions_of(convention))
@@ -243,5 +228,5 @@ def alike(convention: str) -> tuple[str, ...]:
 
 
 def aliases_of(conventions: Iterable[str]) -> dict[int, int]:
-    """Label values that are read as others where conventions are read alike: value -> the value that replaces it."""
+    """Label value -> its replacement where several conventions are read alike."""
     return {value: other for name in conventions for value, other in _convention(name).aliases.items()}

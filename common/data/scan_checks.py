@@ -1,15 +1,12 @@
-"""Is this scan what a run expects? The one table of checks with its limits, and the checks of files and voxels.
+"""Check scans: the one table of checks with its limits, and the checks of files, grids and voxels (`preparation` has
+those of preparation).
 
-Training, evaluation, inference, preparation, deployment and `python -m scripts.datalists check` all ask here; how a
-scan was prepared (spacing, skull, extent, air, alignment) is measured and judged in `preparation`. What to call:
+`check_headers` checks all cases before a run without reading voxels; `read_scan` reads one checked file;
+`image_problem`, `label_problem` and `grid_problem` check data in memory; `what_broke` explains a case that failed
+later.
 
-* `check_headers(cases)`: all cases of a run, before it starts; it reads no voxel.
-* `read_scan(path)`: one file, checked, with its voxels.
-* `image_problem`, `label_problem`, `grid_problem`: voxels and grids in memory; `raise_problem` refuses what they find.
-* `what_broke(case, error)`: the words for a case that failed later.
-
-A case is a dictionary with "subject", "image" (one file per modality, None for a missing one) and, if it has one,
-"label" (a file).
+A case is a dictionary with "subject", "image" (a file for each modality, None if missing) and optionally "label" (a
+file).
 """
 
 import os
@@ -49,7 +46,7 @@ CHECKS = {
     "mask_copy": "warning",
     "empty_mask": "warning",  # not an error: some patients have no lesion
     "orientation": "warning",
-    "spacing": "warning",  # this one and the next four are the checks of `preparation`
+    "spacing": "warning",  # this check and the next four belong to `preparation`
     "skull": "warning",
     "extent": "warning",
     "air": "warning",
@@ -65,13 +62,13 @@ AFFINE_TOLERANCE = 1e-3  # mm
 LABEL_TOLERANCE = 1e-5  # of a whole number: a header's scale factor is in single precision
 LARGEST = 2.0  # GiB in float32: 800 x 800 x 800 voxels, more than any scanner's
 SHOWN = 6  # label values in a message
-THREADS = 16  # they mostly wait for the storage; reading a header takes 0.3 ms
+THREADS = 16  # threads mostly wait for storage; reading a header takes 0.3 ms
 
 Shaped = tuple[Sequence[int], NDArray[Any]]  # a volume's shape, and its affine [4, 4]
 
 
 class Problem(NamedTuple):
-    """A failed check: its name, the file ("" if there is no single one), the value found and the value expected."""
+    """A failed check: its name, the file ("" without a single file), the value found and the value expected."""
 
     check: str
     file: str
@@ -83,23 +80,23 @@ class Problem(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Without the file."""
+        """The problem in words, without the file."""
         return f"{self.value}; expected {self.expected}"
 
 
 def raise_problem(problem: Problem | None) -> None:
-    """Raise `InputError` with the text of a problem, if there is one."""
+    """Raise `InputError` for a problem; do nothing for None."""
     if problem is not None:
         raise InputError(str(problem))
 
 
 def files_in(case: Mapping[str, Any]) -> list[str]:
-    """The files of a case that are there: its images, then its label."""
+    """A case's existing files: images, then the label."""
     return [str(file) for file in (*case["image"], case.get("label")) if file]
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its type if it has no message."""
+    """The first line of an exception's message, or its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -112,8 +109,8 @@ def check_headers(cases: Sequence[Mapping[str, Any]], largest: float = LARGEST) 
     Also finds files that are shorter than their header says. Takes about a second for 1,000 subjects of five files.
 
     Args:
-        cases: as `common.data.Datalist.load` returns them.
-        largest: GiB that a volume may take in float32, according to its header.
+        cases: Entries as `common.data.Datalist.load` returns them.
+        largest: Largest accepted volume, in GiB as float32 according to the header.
 
     Raises:
         InputError: a header check fails; names the subject, the file, the value found and the value expected.
@@ -133,16 +130,10 @@ def check_headers(cases: Sequence[Mapping[str, Any]], largest: float = LARGEST) 
 def read_headers(
     case: Mapping[str, Any], root: str, largest: float = LARGEST
 ) -> tuple[list[Problem], dict[str, Any], Any]:
-    """Problems of a case's headers, the files worth reading, and a file with the most common grid.
+    """Problems of a case's headers, header-only images by file, and the image whose grid is the most common.
 
-    Args:
-        case: its files relative to `root`.
-        root: folder of the files; "" if the paths are absolute.
-        largest: GiB that a volume may take in float32.
-
-    Returns:
-        The problems; file -> image with only its header read, for files of the most common shape; one of these images
-        whose grid most files share, or None if no file can be read.
+    Only files of the most common shape are returned; the last value is None if no file can be read. `root` is "" for
+    absolute paths.
     """
     problems: list[Problem] = []
     opened: dict[str, Any] = {}
@@ -158,7 +149,7 @@ def read_headers(
     agreeing = {
         file: sum(grid_problem(file, grid, each, "") is None for each in grids.values()) for file, grid in grids.items()
     }
-    reference = max(agreeing, key=lambda file: agreeing[file])  # of equals the first: an image before the label
+    reference = max(agreeing, key=lambda file: agreeing[file])  # of equal counts the first: an image before the label
     for file, scan in opened.items():
         grid, expected = grids[file], grids[reference]
         if file != case.get("label") and grid[0] == expected[0]:  # images are stacked as they are, without reshaping
@@ -170,36 +161,27 @@ def read_headers(
 
 
 def read_scan(path: str | Path, largest: float = inf, dtype: type | None = None) -> tuple[Any, np.ndarray]:
-    """Read a file of one volume after all checks of its header and its checksum.
+    """Check a file's header and checksum, then read its single volume: nibabel's image, and scaled voxels [x, y, z].
 
-    Args:
-        path: of the file.
-        largest: GiB that it may take in float32.
-        dtype: of the voxels; nibabel's choice by default.
-
-    Returns:
-        The image as nibabel opens it, and its voxels [x, y, z] after the header's scaling.
-
-    Raises:
-        InputError: the file is missing, damaged, too large, not 3D, has no real numbers or no invertible affine.
+    A failed check raises `InputError`; `largest` is in GiB as float32.
     """
     file = str(path)
     scan, problem = _open(file, "", largest)
     try:
         if problem is None:
             return scan, read_voxels(scan, file, dtype).reshape(edges_of(scan))
-    except Exception as error:  # readers raise many kinds for damaged files
+    except Exception as error:  # damaged files raise many exceptions
         problem = unreadable(file, error)
     raise InputError(str(problem))
 
 
 def unreadable(file: str, error: BaseException) -> Problem:
-    """The problem of a file whose voxels a reader could not read."""
+    """The problem of a file that a reader could not read."""
     return Problem("unreadable", file, first_line(error), "a file that can be read to its end")
 
 
 def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
-    """The first file that cannot be read to its end, and the reason in one line; None if all files can be read."""
+    """The first file that cannot be read to its end, with the reason; None if all can be read."""
     for file in map(str, files):
         try:
             read_stored(open_volume(file), file)
@@ -209,7 +191,7 @@ def broken_file(files: Sequence[Any]) -> tuple[str, str] | None:
 
 
 def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
-    """Name the file that cannot be read; if all can be, the transforms' error and all files."""
+    """Name the file that cannot be read; if all can be read, the transforms' error and all files."""
     if broken := broken_file(files_in(entry)):
         return f"{broken[0]}: {broken[1]}; expected a NIfTI file that can be read"
     while error.__cause__ is not None:
@@ -218,7 +200,7 @@ def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
 
 
 def _open(file: str, root: str, largest: float) -> tuple[Any, Problem | None]:
-    """An image with only its header read, and what is wrong with the header or with the file's length."""
+    """A header-only image, and the problem of its header or length."""
     path = os.path.join(root, file)  # noqa: PTH118 (an absolute path stays as it is)
     try:
         scan = open_volume(path)
@@ -248,10 +230,9 @@ def _header_problem(file: str, scan: Any, path: str, largest: float) -> Problem 
 
 
 def _is_complete(path: str, scan: Any) -> bool:
-    """Whether a file seems to be as long as its header says, without reading it.
+    """Whether a file seems as long as its header says, without reading it.
 
-    A gzip file ends with the length of its content modulo 2**32, or with the length of its last member if it has
-    several.
+    A gzip file ends with the length, modulo 2**32, of its content or its last member.
     """
     import nibabel  # here, as it is slow to import
 
@@ -268,7 +249,7 @@ def _is_complete(path: str, scan: Any) -> bool:
 
 
 def edges_of(scan: Any) -> tuple[int, ...]:
-    """The shape without the trailing ones that some tools append to three dimensions."""
+    """The shape without trailing ones after three dimensions, which some tools append."""
     edges = tuple(scan.shape)
     while len(edges) > 3 and edges[-1] == 1:
         edges = edges[:-1]
@@ -278,18 +259,13 @@ def edges_of(scan: Any) -> tuple[int, ...]:
 def grid_problem(
     file: str, grid: tuple[Sequence[int], NDArray[Any]], expected: tuple[Sequence[int], NDArray[Any]], other: str
 ) -> Problem | None:
-    """How a volume's grid differs from another one's: its shape, or its affine by more than 0.001 mm.
-
-    Args:
-        file: whose grid it is.
-        grid: shape, and affine [4, 4].
-        expected: those of the other volume.
-        other: its name.
+    """How a volume's grid (shape, affine) differs from that of `other`: in shape, or in the affine by more than 0.001
+    mm.
     """
     (shape, affine), (edges, reference) = grid, expected
     if tuple(shape) != tuple(edges):
         return Problem("shape", file, f"shape {_shape(shape)}", f"{_shape(edges)}, that of {other}")
-    if np.array_equal(affine, reference):  # the usual case, in a tenth of the time
+    if np.array_equal(affine, reference):  # fast path for the usual case
         return None
     off = np.abs(np.subtract(affine, reference)).max()
     return (
@@ -300,7 +276,7 @@ def grid_problem(
 
 
 def pixdim_problem(file: str, scan: Any) -> Problem | None:
-    """Whether the edges of the voxels that a header states differ from those that its affine gives."""
+    """Whether the header's voxel sizes differ from the affine's."""
     zooms, edges = scan.header.get_zooms()[:3], np.linalg.norm(scan.affine[:3, :3], axis=0)
     if np.allclose(zooms, edges, rtol=0, atol=AFFINE_TOLERANCE):
         return None
@@ -316,12 +292,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
-    """Whether the voxels of an image are not finite, or, but for those that are 0, all the same.
-
-    Args:
-        file: of the image.
-        volume: its voxels after the header's scaling.
-    """
+    """Whether an image has voxels that are not finite, or non-zero voxels of only one value."""
     if not np.isfinite(volume).all():
         count = f"{np.isnan(volume).sum()} voxels NaN, {np.isinf(volume).sum()} infinite"
         return Problem("not_finite", file, count, "finite ones")
@@ -333,7 +304,7 @@ def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
 
 
 def _only_value(volume: NDArray[Any]) -> float | None:
-    """The value of all voxels that are not 0, if they share one; a few of them usually show that they do not."""
+    """The common value of all non-zero voxels, or None; a few voxels usually suffice to rule it out."""
     flat = volume.reshape(-1, order="F" if volume.flags.f_contiguous else "C")
     for step in (997, 1):
         values = flat[::step]
@@ -344,8 +315,8 @@ def _only_value(volume: NDArray[Any]) -> float | None:
 
 
 def label_counts(voxels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The values of a label map, sorted, and the number of voxels that have each."""
-    values, counts = np.unique(voxels[voxels != 0], return_counts=True)  # only the few that are not zero are sorted
+    """The sorted values of a label map, and the number of voxels of each."""
+    values, counts = np.unique(voxels[voxels != 0], return_counts=True)  # only the few non-zero voxels are sorted
     if background := voxels.size - counts.sum():
         values, counts = np.append(values, values.dtype.type(0)), np.append(counts, background)
     order = np.argsort(values)
@@ -353,17 +324,15 @@ def label_counts(voxels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]
 
 
 def whole_labels(values: NDArray[Any]) -> frozenset[int]:
-    """Label values as whole numbers; those of `label_problem` must have passed."""
+    """Convert label values to whole numbers; `label_problem` must have passed."""
     return frozenset(np.rint(values).astype(int).tolist())
 
 
 def label_problem(file: str, values: NDArray[Any], conventions: Collection[str] = ()) -> Problem | None:
-    """Whether the values of a label map are no labels, or none of a convention; 3 and 4 are never confused.
+    """Whether distinct values are not labels, or not labels of `conventions`; without conventions, any whole numbers
+    pass.
 
-    Args:
-        file: of the label map.
-        values: the different ones; a header's scaling may leave them off whole numbers by 0.00001.
-        conventions: label conventions that may be mixed, see `common.data.regions`; none asks for whole numbers only.
+    3 and 4 are never confused. Values may be off whole numbers by 0.00001, from a header's scaling.
     """
     if not np.isfinite(values).all():
         return Problem("not_finite", file, "NaN or infinite labels", "whole numbers")

@@ -1,8 +1,7 @@
-"""A store of prepared volumes: compressed in chunks and checksummed, so that a training reads just its crops.
+"""A store of prepared volumes, compressed in chunks with checksums, so that a training reads only its crops.
 
-Everything that is the same in each epoch (decompression, orientation, z-scores, padding) is done once, by
-`python -m scripts.store`. Any number of processes may then read the same files. The crops equal those without a store
-to the bit: the same transforms draw them, from volumes whose voxels are not read yet.
+`python -m scripts.store` runs the deterministic transforms once, and any number of processes read the result. Crops are
+identical to those without a store, because the same transforms draw them from volumes that are read lazily.
 """
 
 import hashlib
@@ -27,8 +26,8 @@ from ..files import atomic_write, read_json
 from .scan_checks import files_in, what_broke
 from .transforms import MISSING
 
-FORMAT = 1  # of the files; a change makes older ones unknown
-CHUNK, BLOCK = 64, 16  # edges in voxels: of what is compressed by itself, and of what is decompressed at least
+FORMAT = 1  # version of the files; older versions are ignored
+CHUNK, BLOCK = 64, 16  # edges in voxels: of a chunk, and of a block, the smallest part that is decompressed
 STATE = {"R", "_tracing", "readers"}  # attributes of MONAI's transforms that change as they run, or with the machine
 CROPS = {  # transforms that crop, and their attributes with the keys whose voxels decide where
     "RandSpatialCropd": (),
@@ -38,15 +37,10 @@ CROPS = {  # transforms that crop, and their attributes with the keys whose voxe
 
 
 class Store:
-    """What the transforms before the first random one make of each subject, on disk.
+    """The deterministic part of a training's transforms, stored for each subject.
 
-    A subject has `SUBJECT-DIGEST.json`, and `SUBJECT-DIGEST.KEY.b2nd` for its image and its label. The digest is of its
-    files (path, size, time of the last change), of the transforms with their settings, and of MONAI's version: a
-    training with other settings finds nothing, rather than something else.
-
-    Args:
-        folder: of the files.
-        transform: all transforms of a training.
+    A subject has `SUBJECT-DIGEST.json`, and `SUBJECT-DIGEST.KEY.b2nd` for image and label. The digest covers its files
+    (path, size, modification time), the transforms and MONAI's version, so that changed settings find nothing.
     """
 
     def __init__(self, folder: str | Path, transform: Compose) -> None:
@@ -55,18 +49,14 @@ class Store:
         first = transform.get_index_of_first(lambda step: isinstance(step, RandomizableTrait))
         self.first = len(steps) if first is None else first
         crop = type(steps[first]).__name__ if first is not None else ""
-        self.crops = crop in CROPS and not steps[first].lazy  # a lazy one is sampled with the transforms after it
+        self.crops = crop in CROPS and not steps[first].lazy  # a lazy transform is sampled with those after it
         self.decisive = {getattr(steps[first], name) for name in CROPS[crop]} if self.crops else set()
         self._settings = [FORMAT, monai.__version__, *map(_described, steps[: self.first])]
         self._entries: dict[str, Path] = {}
         self._verified: set[Path] = set()
 
     def path_of(self, entry: Mapping[str, Any]) -> Path:
-        """The JSON file of a datalist's entry.
-
-        Raises:
-            InputError: one of its files is missing.
-        """
+        """The JSON file of a datalist's entry; a missing scan raises `InputError`."""
         if entry["subject"] not in self._entries:
             files = [entry["image"], entry.get("label"), *map(_state, files_in(entry))]
             described = json.dumps([self._settings, files]).encode()
@@ -81,15 +71,11 @@ class Store:
         return [path, *(_voxels_of(path, key) for key in _volumes(path))]
 
     def missing(self, data: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Those of a datalist's entries that are not in the store."""
+        """The entries of a datalist that are not in the store."""
         return [dict(entry) for entry in data if not self.path_of(entry).is_file()]
 
     def check_complete(self, data: Sequence[Mapping[str, Any]]) -> None:
-        """Check that all subjects of a training are in the store.
-
-        Raises:
-            ArgumentError: some are not.
-        """
+        """Check that all subjects of a training are in the store."""
         if missing := self.missing(data):
             raise ArgumentError(
                 f"store={self.folder}: lacks {len(missing)} of {len(data)} subjects, such as {missing[0]['subject']}, "
@@ -97,11 +83,7 @@ class Store:
             )
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Prepare a subject, and write it.
-
-        Raises:
-            InputError: it cannot be read or written.
-        """
+        """Prepare and write a subject."""
         blosc2 = _blosc2()
         path = self.path_of(entry)
         item = self.transform(dict(entry), end=self.first)
@@ -115,11 +97,11 @@ class Store:
                 blosc2.asarray(array, urlpath=str(file), mode="w", chunks=chunks, blocks=blocks, cparams=compression)
                 checksum = zlib.crc32(file.read_bytes())
             volumes[key] = {"shape": array.shape, "dtype": array.dtype.name, "crc32": checksum, **_geometry(item[key])}
-        with atomic_write(path) as file:  # last: a subject is there if this file is
+        with atomic_write(path) as file:  # last: this file marks a complete subject
             file.write_text(json.dumps({"format": FORMAT, "subject": entry["subject"], "volumes": volumes}))
 
     def attempt(self, entry: Mapping[str, Any]) -> str:
-        """Prepare a subject, and write it, on one core; what went wrong in one line, or nothing."""
+        """Prepare and write a subject on one core; return the error in one line, or an empty text."""
         torch.set_num_threads(1)
         try:
             self.add(entry)
@@ -128,11 +110,7 @@ class Store:
         return ""
 
     def read(self, entry: Mapping[str, Any]) -> Any:
-        """A subject after all transforms. If the first random one is a crop, the other voxels are not decompressed.
-
-        Raises:
-            InputError: its files cannot be read, or were changed.
-        """
+        """A subject after all transforms; if the first random transform crops, only the crop is decompressed."""
         path = self.path_of(entry)
         volumes = _volumes(path)
         whole = {key: torch.empty(said["shape"], dtype=getattr(torch, said["dtype"])) for key, said in volumes.items()}
@@ -150,7 +128,7 @@ class Store:
         return self.transform(crops, start=self.first + 1)
 
     def _voxels(self, path: Path, key: str, volumes: Mapping[str, Any], part: tuple[slice, ...]) -> torch.Tensor:
-        """A part of a volume, whose file is verified when this process reads it for the first time."""
+        """A part of a volume; this process verifies the file before its first read."""
         blosc2 = _blosc2()
         file = _voxels_of(path, key)
         try:
@@ -166,7 +144,7 @@ class Store:
 
 
 def _blosc2() -> Any:
-    """The package, which only those who have a store need."""
+    """Import the package, which only stores need."""
     try:
         return import_module("blosc2")
     except ImportError as error:
@@ -178,7 +156,7 @@ def _voxels_of(path: Path, key: str) -> Path:
 
 
 def _state(file: str) -> list[int]:
-    """Size, and time of the last change in ns."""
+    """Size, and modification time in ns."""
     try:
         found = Path(file).stat()
     except OSError as error:
@@ -196,7 +174,7 @@ def _geometry(volume: MetaTensor) -> dict[str, Any]:
 
 
 def _meta(said: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a volume that transforms of a training read."""
+    """The metadata of a volume that the training's transforms read."""
     missing = {} if said["missing"] is None else {MISSING: torch.tensor(said["missing"])}
     return {"affine": torch.tensor(said["affine"], dtype=torch.float64), "filename_or_obj": said["file"], **missing}
 
@@ -210,7 +188,7 @@ def _volumes(path: Path) -> dict[str, Any]:
 
 
 def _place(crop: torch.Tensor, whole: torch.Tensor) -> tuple[slice, ...]:
-    """Where in a volume a crop lies that is a view of it."""
+    """The position of a crop, a view, in its volume."""
     if crop.stride() != whole.stride() or crop.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
         raise RuntimeError(f"the crop, {tuple(crop.shape)}, is no view of the volume, {tuple(whole.shape)}")
     slices, rest = [], crop.storage_offset()
@@ -221,7 +199,7 @@ def _place(crop: torch.Tensor, whole: torch.Tensor) -> tuple[slice, ...]:
 
 
 def _described(value: Any) -> Any:
-    """A transform, or a value of its settings, as JSON; the same in each process."""
+    """A transform, or a value of its settings, as JSON that is equal in every process."""
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, np.ndarray | torch.Tensor):

@@ -1,4 +1,4 @@
-"""Dictionary transforms that MONAI lacks: load and check a scan, drop modalities, convert label maps and regions."""
+"""Dictionary transforms that MONAI lacks: load and check a scan, drop modalities, convert labels and regions."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any
@@ -14,13 +14,13 @@ from .regions import painting_order, regions_of
 from .scan_checks import grid_problem, image_problem, label_counts, label_problem, raise_problem
 from .volumes import read_voxels
 
-MISSING = "missing_modalities"  # in an image's metadata: a bool for each channel, if one is missing
+MISSING = "missing_modalities"  # in an image's metadata if a modality is missing: a bool for each channel
 
 
 class VerifyingReader(NibabelReader):
-    """MONAI's `NibabelReader`, but it takes no voxel of a compressed NIfTI file before it has verified all of it.
+    """MONAI's `NibabelReader`, but a compressed NIfTI file is verified as a whole before any voxel is used.
 
-    The arrays are those of `NibabelReader` to the bit; see `common.data.volumes.read_stored`.
+    The arrays are identical; see `common.data.volumes.read_stored`.
     """
 
     def _get_array_data(self, img: Any, filename: Any) -> Any:
@@ -28,7 +28,7 @@ class VerifyingReader(NibabelReader):
             return super()._get_array_data(img, filename)
         try:
             return read_voxels(img, str(filename))
-        except Exception as error:  # damaged files raise many kinds
+        except Exception as error:  # damaged files raise many exceptions
             raise InputError(f"{filename}: {error}; expected a NIfTI file as it was written") from error
 
 
@@ -38,8 +38,8 @@ class LoadScand(MapTransform):
     Files are read by `VerifyingReader`.
 
     Args:
-        keys: of the files: a path, or a list with one for each modality, None for a missing one. The image is
-            [C, H, W, D], on the grid of the files that are there.
+        keys: Keys of the files: a path, or a list with a path for each modality, None if missing. The image is [C, H,
+            W, D], on the grid of the existing files.
     """
 
     def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
@@ -64,25 +64,25 @@ class LoadScand(MapTransform):
 
 
 def present_channels(image: torch.Tensor) -> list[int]:
-    """The channels of an image [C, H, W, D] that have a file; those of missing modalities hold zeros (`LoadScand`)."""
+    """The channels of an image [C, H, W, D] with a file; missing modalities hold zeros (`LoadScand`)."""
     is_missing = getattr(image, "meta", {}).get(MISSING, [False] * len(image))
     return [channel for channel in range(len(image)) if not is_missing[channel]]
 
 
 class CheckScand(Transform):
-    """Refuse a scan that would silently train or predict nonsense; a sound scan passes unchanged.
+    """Refuse a scan that would silently ruin a training or prediction; a valid scan passes unchanged.
 
     Channels of missing modalities (`LoadScand`) are not checked.
 
     Args:
-        image: key of the image, [C, H, W, D].
-        modalities: that it must have, one a channel.
-        label: key of the label map, which must lie on the image's grid; None where there is none.
+        image: Key of the image, [C, H, W, D].
+        modalities: Expected modalities, one for each channel.
+        label: Key of the label map, which must lie on the image's grid; None without label.
 
     Raises:
-        InputError: the number of channels differs, a value is not finite, the voxels of a channel that are not 0 all
-            have one value, or there are none, no voxel is above zero, or the label's shape or affine (by more than
-            0.001 mm) differs from the image's.
+        InputError: the number of channels differs, a value is not finite, the non-zero voxels of a channel have a
+            single value or are absent, no voxel is above zero, or the label's shape or affine (by more than 0.001 mm)
+            differs from the image's.
     """
 
     def __init__(self, image: str, modalities: Sequence[str], label: str | None = None) -> None:
@@ -109,14 +109,13 @@ class CheckScand(Transform):
 
 
 class CheckPreparationd(Transform):
-    """Refuse a scan that is prepared otherwise than those that a network was trained on; others pass unchanged.
+    """Refuse a scan whose preparation differs from a network's training data; other scans pass unchanged.
 
     Args:
-        image: key of the image, [C, H, W, D] in RAS orientation.
-        expected: what the checkpoints keep, as `common.weights.measured_of` returns it; without any, only the
-            alignment is checked.
-        accept: names of `PREPARATION_CHECKS` that are not refused.
-        is_resampled: whether the scan is resampled to the spacing of the training next.
+        image: Key of the image, [C, H, W, D] in RAS orientation.
+        expected: Ranges from the checkpoints (`common.weights.measured_of`); if empty, only the alignment is checked.
+        accept: Names of `PREPARATION_CHECKS` that may fail.
+        is_resampled: Whether the scan is resampled to the training's spacing afterwards.
 
     Raises:
         InputError: the scan differs.
@@ -147,8 +146,8 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
     that the subject lacks are set to zero again, as in inference. List it after transforms that shift intensities.
 
     Args:
-        keys: of the images; modalities are drawn anew for each.
-        prob: that modalities are dropped, 0 to 1.
+        keys: Keys of the images; modalities are drawn for each image.
+        prob: Probability that modalities are dropped, 0 to 1.
     """
 
     def __init__(self, keys: KeysCollection, prob: float = 0.0, allow_missing_keys: bool = False) -> None:
@@ -156,11 +155,11 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
         RandomizableTransform.__init__(self, prob)
 
     def randomize(self, data: Sequence[int]) -> list[int]:
-        """Draw the channels that remain, of those that are present."""
+        """Draw the channels to keep from those that are present."""
         super().randomize(None)
         if not self._do_transform or len(data) < 2:
             return list(data)
-        subset = self.R.randint(1, 2 ** len(data) - 1)  # a bit for each channel; neither none nor all
+        subset = self.R.randint(1, 2 ** len(data) - 1)  # a bit for each channel; not all zeros, not all ones
         return [channel for place, channel in enumerate(data) if subset >> place & 1]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -178,8 +177,8 @@ class LabelToRegionsd(MapTransform):
     """Convert a label map [1, H, W, D] to one binary channel per region, float32 [R, H, W, D].
 
     Args:
-        keys: of the label maps.
-        convention: label convention; see `common.data.regions`.
+        keys: Keys of the label maps.
+        convention: Label convention; see `common.data.regions`.
 
     Raises:
         InputError: a label map has a value that the convention lacks; 4 and 3 are never confused.
@@ -215,12 +214,12 @@ def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
 class NestRegionsd(MapTransform):
     """Give each region the voxels that it has in the label map from `RegionsToLabeld`.
 
-    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour, or two regions
-    overlap that cannot. Metrics have to measure the label map, because that is what users get.
+    A network predicts each region separately, so enhancing tumour may extend beyond whole tumour, or exclusive regions
+    may overlap. Metrics must measure the label map that users get.
 
     Args:
-        keys: of the regions [R, H, W, D], 0 or 1.
-        convention: label convention; see `common.data.regions`.
+        keys: Keys of the regions [R, H, W, D], 0 or 1.
+        convention: Label convention; see `common.data.regions`.
     """
 
     def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
@@ -243,8 +242,8 @@ class RegionsToLabeld(MapTransform):
     alone, oedema.
 
     Args:
-        keys: of the regions.
-        convention: label convention; see `common.data.regions`.
+        keys: Keys of the regions.
+        convention: Label convention; see `common.data.regions`.
     """
 
     def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
@@ -266,9 +265,9 @@ class ResampleScand(Spacingd):
     """Resample images and the regions of labels to a spacing, linearly, as MONAI's `Spacingd`; `Invertd` inverts it.
 
     Args:
-        keys: of images and regions [C, H, W, D].
-        spacing: edges of the voxels in mm; None leaves everything as it is.
-        label: key of regions among them, 1 where at least half a voxel is.
+        keys: Keys of images and regions [C, H, W, D].
+        spacing: Voxel size in mm; None changes nothing.
+        label: Key of the regions among them; a resampled voxel is 1 from a value of 0.5.
     """
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float] | None, label: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Read NIfTI files to the last byte, checksum included, and write them, complete or not at all."""
+"""Read NIfTI files with verified checksums, and write them atomically."""
 
 import gzip
 import io
@@ -11,17 +11,13 @@ import numpy as np
 
 from ..files import atomic_write
 
-GZIP = 31  # zlib's number for its format with the checksum
+GZIP = 31  # zlib's wbits for gzip with its checksum
 AFTER = 2**20  # bytes that may follow the voxels
 
 
 def open_volume(path: str | Path) -> Any:
-    """Read the header of a volume; its `dataobj` reads voxels on demand.
-
-    Raises:
-        Exception: of whatever kind nibabel raises, if the file is missing, damaged or no volume.
-    """
-    import nibabel  # here and below, as it is slow to import
+    """Read a volume's header; its `dataobj` reads voxels on demand. Damaged files raise any of nibabel's exceptions."""
+    import nibabel  # imported here and below, as it is slow
 
     if not Path(path).is_file():
         raise FileNotFoundError("no such file")
@@ -32,29 +28,21 @@ def open_volume(path: str | Path) -> Any:
 
 
 def read_stored(scan: Any, path: str | Path) -> np.ndarray:
-    """All voxels as they are stored, before the header's scaling.
+    """All voxels as stored, before the header's scaling.
 
-    Nothing is read from a .nii.gz file before all of it is verified: nibabel stops after the last voxel, before the
-    checksum, and so misses a flipped bit.
-
-    Args:
-        scan: what `open_volume` or nibabel returned.
-        path: its file.
-
-    Raises:
-        EOFError: the file ends early.
-        OSError: it cannot be read, a checksum is wrong, or far more follows than the voxels.
+    A .nii.gz file is verified as a whole first, because nibabel stops before the checksum and misses flipped bits.
+    EOFError: the file ends early; OSError: it is unreadable, fails its checksum, or is far too long.
     """
     return np.asanyarray(_verified(scan, path).get_unscaled())
 
 
 def read_voxels(scan: Any, path: str | Path, dtype: type | None = None) -> np.ndarray:
-    """All voxels after the header's scaling, in a type if one is given, as nibabel returns them; see `read_stored`."""
+    """All voxels after the header's scaling, converted to `dtype` if given; see `read_stored`."""
     return np.asanyarray(_verified(scan, path), dtype)
 
 
 def _verified(scan: Any, path: str | Path) -> Any:
-    """The proxy of the voxels, of a compressed file on its verified content."""
+    """The proxy of the voxels; of a compressed file, on its verified content."""
     import nibabel
 
     proxy, name = scan.dataobj, str(path)
@@ -81,7 +69,7 @@ def length_of(scan: Any) -> int:
 
 
 def _content(file: str, length: int) -> bytes:
-    """All of a .nii.gz file, decompressed, once its checksums are verified; much beyond `length` takes no memory."""
+    """Decompress a .nii.gz file and verify its checksums; data far beyond `length` takes no memory."""
     data = Path(file).read_bytes()
     parts: list[bytes] = []
     while data:
@@ -96,7 +84,7 @@ def _content(file: str, length: int) -> bytes:
             raise OSError(f"more than {AFTER} bytes after the {length} that its header declares")
         if not stream.eof:
             raise EOFError("Compressed file ended before the end-of-stream marker was reached")
-        data = stream.unused_data.lstrip(b"\0")  # a file may have several parts, and zeros after the last one
+        data = stream.unused_data.lstrip(b"\0")  # a file may have several members, and zeros after the last
     content = b"".join(parts)
     if len(content) < length:
         raise EOFError(f"{len(content)} of {length} bytes")
@@ -111,18 +99,9 @@ def write_volume(
     sform_code: int = 1,
     compresslevel: int = 6,
 ) -> None:
-    """Write a gzipped NIfTI file in mm, in the voxels' own type; the same content gives the same bytes.
+    """Write voxels [x, y, z(, t)] with an affine in mm as .nii.gz; equal content gives equal bytes.
 
-    Args:
-        path: ends in .nii.gz; its folder is created.
-        voxels: [x, y, z] or [x, y, z, t], of a type that NIfTI has.
-        affine: from voxels to mm, [4, 4].
-        qform_code: space of the quaternion: 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI.
-        sform_code: space of the affine, likewise.
-        compresslevel: of gzip, 1 to 9; 6 compresses a label map of a brain in 0.1 s.
-
-    Raises:
-        InputError: the file cannot be written.
+    Form codes: 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI. Level 6 compresses a brain's label map in 0.1 s.
     """
     import nibabel
 
