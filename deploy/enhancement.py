@@ -17,10 +17,10 @@ from common.prepare.volumes import Volume, to_image
 EDGE = 2.5  # mm, edge of a voxel of the common grid
 FIELD = 20.0  # mm, standard deviation of the kernel that evens out the receive fields
 TAIL = 0.25  # % of the head in a tail: 4 mL of a brain, 10 mL of a head
-LEAST_GAIN = 0.2  # by which one tail has to be longer; two native scans differ by up to 0.10
-LEAST_RATIO = 1.5  # of the tails; two native scans of a patient who moved by 4 mm and 3 degrees: up to 1.2
-LEAST_HEAD = 300.0  # mL that both series show: a quarter of a brain, so that a tail has 0.75 mL
-DARKEST = 0.02  # below it, ratios are noise
+LEAST_GAIN = 0.2  # least difference of the tails; two native scans differ by up to 0.10
+LEAST_RATIO = 1.5  # least ratio of the tails; up to 1.2 in native scans after motion of 4 mm and 3 degrees
+LEAST_HEAD = 300.0  # mL, least common volume: a quarter of a brain, with tails of 0.75 mL
+DARKEST = 0.02  # lower bound of brightness, since ratios below are noise
 CLIP = (2.0, 0.3)  # of the logarithm of the ratio in each pass: first all but outliers, then the range of native tissue
 BACKGROUND = 0.25  # of the 75th percentile: air and noise are below it, CSF in T1 is above
 

@@ -98,8 +98,7 @@ def read_series(series: Series) -> tuple[Volume, list[Dataset]]:
 def volume_of(images: Sequence[Dataset], name: str) -> tuple[Volume, list[Dataset]]:
     """Build the volume of a series from images with voxels: single-frame images in any order, or one enhanced image.
 
-    Also returns the slices (images or frames) in the order of the volume's last axis. `name` stands for the series in
-    messages.
+    Also returns the slices (images or frames) in the order of the volume's last axis. Messages call the series `name`.
     """
     try:
         slices = [frame for image in images for frame in frames_of(image)]

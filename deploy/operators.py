@@ -95,10 +95,11 @@ class Infer(JobOperator):
 
 
 def inference_options(job: Job) -> list[str]:
-    """The user's options, plus the preparation checks that the bundle's inference must not repeat.
+    """The user's options, plus the preparation checks that the bundle's inference accepts; the user's own `accept`
+    wins.
 
     Spacing is reported here (`spacing_remarks`), and alignment was checked before thick slices were interpolated. With
-    --force all checks are skipped.
+    --force all checks are accepted.
     """
     if "accept" in options_of(job.options)[1] and not job.force:
         return [*job.options]

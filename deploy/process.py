@@ -48,7 +48,7 @@ def exit_cleanly_on_signals() -> None:
 
 def _exit(number: int, frame: FrameType | None) -> None:
     for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)  # a second signal would interrupt the clean-up
+        signal.signal(other, signal.SIG_IGN)  # a further signal would interrupt the clean-up
     raise SystemExit(128 + number)  # the shell's convention
 
 

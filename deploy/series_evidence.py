@@ -26,9 +26,9 @@ LONG_ECHO, NULLS_FLUID, LONG_INVERSION = 45.0, 1200.0, 1500.0
 REFORMATS = {"MPR", "REFORMATTED", "RESAMPLED_MPR", "CPR"}
 NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "nein", "nessuno", "ninguno", "aucun"}
 NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil", "yok", "ingen"}
-ALIKE = 0.3  # share by which times may differ; chosen: half the least step between kinds, as from MPRAGE to spin echo
-LEAST_ECHO = 3.0  # ms by which echo times may differ anyway; chosen: in phase and out of phase differ by 1.1 ms at 3 T
-NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is a wrong entry or another day
+ALIKE = 0.3  # relative tolerance of times; chosen: half the least step between kinds (MPRAGE to spin echo)
+LEAST_ECHO = 3.0  # ms, least tolerance of echo times; chosen: in and out of phase differ by 1.1 ms at 3 T
+NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an entry error or a different day
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,7 @@ class Evidence:
 
 
 def read_evidence(header: Dataset, acquired: float | None = None) -> Evidence:
-    """Read the evidence in an image's header.
-
-    `acquired` is when the series' first image was scanned, by default this one.
-    """
+    """Read the evidence in an image's header; `acquired` is the start of the series (default: of this image)."""
     description, protocol = (read_words(str(header.get(name) or "")) for name in ("SeriesDescription", "ProtocolName"))
     words = description if description.kind else protocol
     kind, source = (words.kind, "words") if words.kind else (_kind_from_times(header), "times")

@@ -16,7 +16,7 @@ AGENT = re.compile(  # contrast agents and their abbreviations; "ку" is Russia
     r"|vueway|artirem|optimark|vasovist|ivkm|km|kontr|kontras\w*|contr|contrast\w*|tehoste\w*|mdc|pdc|sdc|ce"
     r"|inject?ee?s?|контр|контраст\w*|гадо\w*|ку"
 )
-SHORT_AGENT = _set(  # only after a word such as "post": "cont" may be continued, "enhanced" a filter, "kl" small
+SHORT_AGENT = _set(  # count only after "post" and the like: alone, "cont" may mean continued, "kl" small
     "c con cont cm iv inj injection injektion civ kl enh enhanced enhancement enhance realce wzmocnienie wzmocnieniem"
     " wzmocnienia rehaussement anreicherung"
 )
@@ -27,10 +27,20 @@ NEGATION = _set(
 BEFORE = _set("pre pra before prior vor avant antes prima voor przed pred foer fore innan inainte до перед пре пред")
 AFTER = _set("post after following nach apres despues tras dopo na po efter etter apos pos dupa после пост")
 TOGETHER = _set("with w mit avec con com met med z ze cu с")
-SUFFIX = {"oncesi": "without", "free": "without", "sonrasi": "with", "jalkeen": "with"}  # Turkish, Finnish: behind
+SUFFIX = {"oncesi": "without", "free": "without", "sonrasi": "with", "jalkeen": "with"}  # Turkish and Finnish suffixes
 ONE_WORD = {"kontrastsiz": "without", "kontrastli": "with"}  # Turkish
 ONE_WORD |= dict.fromkeys(["kontrastfri", "kontrastfritt", "kontrastfrei", "kontrastlos", "contrastless"], "without")
-NOT_GIVEN = ("fri", "fritt", "frei", "free", "less", "los", "loos", "siz", "ton")  # ends of words as those above
+NOT_GIVEN = (
+    "fri",
+    "fritt",
+    "frei",
+    "free",
+    "less",
+    "los",
+    "loos",
+    "siz",
+    "ton",
+)  # word endings that deny an agent, as above
 NATIVE = _set(
     "nativ native natif natives natifs nativa nativo nativt natywny natywna natywne natywnie nativni nativne unenhanced"
     " nonenhanced noncontrast plain blanco basale simple натив нативный нативная"
@@ -39,7 +49,7 @@ GIVING = _set(  # implies an agent without naming it
     "podaniu podaniem podani administration administracion gabe bolus dose mezzo medio produit srodka srodkiem latky"
     " latkou agent media medium введения введение введением delayed late early min mins minutes"
 )
-FILLER = GIVING | _set(  # between such a word and the agent: "po podaniu kontrastu", "senza mezzo di contrasto"
+FILLER = GIVING | _set(  # before the agent, as in "po podaniu kontrastu", "senza mezzo di contrasto"
     "iv i v de du la le el il l the d di des any of"
     " injection inj injektion meio and und et y e en oraz og och ve or oder ou o to + & / и"
 )
@@ -51,9 +61,7 @@ OTHER_EVENT = _set(  # events, as in "post op"
 )
 EVENT_ENDINGS = ("ectomy", "otomy", "ectomie", "ektomie", "ectomia", "plasty")  # lobectomy, craniotomy
 HEAD = _set("brain head tumor tumour neuro glioma cranial intracranial lesion")  # "post tumor resection"
-PURPOSE = _set(
-    "srs gk gamma knife cyberknife recon rec"
-)  # "post SRS" is ambiguous: after surgery, or enhanced for planning?
+PURPOSE = _set("srs gk gamma knife cyberknife recon rec")  # "post SRS": after surgery or for planning
 REFUSED = _set(
     "refused declined failed cancelled canceled aborted omitted skipped missing extravasation paravasat refus abgelehnt"
     " abgebrochen entfallen rifiutato rechazado"
@@ -110,7 +118,7 @@ OTHER_WORDS = _set(
     " mip minip rho map maps mapping mapa mappa relaxometry molli dir stir psir ciss fiesta bssfp trufi fisp tricks"
     " twist dyn mrs svs csi mask label roi screen screenshot report inv magic symri synthetic qsm star stern color"
     " colour kolor couleur medic fusion fused difference minus elasto fieldmap"
-    # other parts of the body
+    # body parts except the head
     " spine spinal cspine tspine lspine rachis vertebral vertebra wirbelsaule hws bws lws hwk bwk lwk col columna"
     " cerv cervical cervicale lumbar lumbal lumbale lombaire lombare lombar thoracic thoracique sacrum sacral sakral"
     " servikal lomber torakal omurga boyun szyja szyi szyjny ledzwiowy kregoslup kolumna krk pater rygg ryg hals neck"

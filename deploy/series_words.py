@@ -1,7 +1,7 @@
 """Read a series description: its weighting, and whether contrast agent was given.
 
-It knows words in 17 European languages (`series_vocabulary.py`). Only phrases of known words give a clear answer: "T1
-GAD" does, "T1 XYZ GAD" does not.
+It knows words in 17 languages (`series_vocabulary.py`). Only phrases of known words give a clear answer: "T1 GAD" does,
+"T1 XYZ GAD" does not.
 """
 
 import re
@@ -64,7 +64,7 @@ REWRITINGS = [  # applied in this order to text in lower case without accents
     # T1 and T2 with a suffix
     (r"t1w?i?c(?![a-z]| ?[+(-])", "t1 ce "),
     (r"t1n(?![a-z])", "t1 native "),
-    (r"t1 +w *$", "t1 unclear "),  # with or weighted?
+    (r"t1 +w *$", "t1 unclear "),  # "w" may mean with or weighted
     (r"(t[12])w(?=[a-z+(-])(?!ith|ip)", r"\1 w "),
     (r"t2 ?(?:w ?)?\*|t2s(?![a-z])", " t2 star "),
     (r"\*", " unclear "),
@@ -76,8 +76,8 @@ REWRITINGS = [  # applied in this order to text in lower case without accents
     (rf"(?<![a-z]){_SIGNED} minus *$", " without contrast "),
     (rf"(?<![a-z]){_SIGNED} ?\+(?![\w+])|\+ ?{_SIGNED}(?!\w)", " with contrast "),
     (rf"(?<![a-z]){_SIGNED}-(?!\w)|(?<=[ (])-c(?!\w)", " without contrast "),
-    (rf"(?<=[ (])- ?{_SIGNED}(?!\w)|(?<=\w)-c(?!\w)", " unclear "),  # a hyphen or a minus?
-    (r"\([+-]\)|(?<=t1)w? *\+|[+-] *$", " unclear "),  # a sign alone
+    (rf"(?<=[ (])- ?{_SIGNED}(?!\w)|(?<=\w)-c(?!\w)", " unclear "),  # hyphen or minus
+    (r"\([+-]\)|(?<=t1)w? *\+|[+-] *$", " unclear "),  # + or - alone
     (r"(?<=\d)d(?=[a-z])", "d "),  # 3DT1
     (rf"{_BEFORE_T}(t[12])(?!\d)", r"\1 \2 "),
     # prepositions as single letters

@@ -1,7 +1,7 @@
 """The service: `python -m deploy.service run --url=ORTHANC --bundle=BUNDLE --work=DIR`; see README.md in this folder.
 
-It segments the studies that Orthanc receives, one after another, each in a process of its own, and stores the results
-in Orthanc. Its memory is a mark on each study in Orthanc (mark.py), so that it can be killed at any time.
+It segments the studies that Orthanc receives one by one, in a separate process each, and stores the results in Orthanc.
+Its state is a mark on each study in Orthanc (mark.py), so it can be killed at any time.
 """
 
 import io

@@ -19,7 +19,7 @@ DOUBT = "the evidence is doubtful"
 NO_AGENT_SEEN = "no series shows contrast agent by words or header"
 THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
 WHOLE = 120.0  # mm, least edge of a field of view that contains a brain (about 120 mm high)
-ONE_INJECTION = 3600.0  # s between scans after one injection; chosen: an agent enhances lesions for about an hour
+ONE_INJECTION = 3600.0  # s between scans after the same injection; chosen: lesions enhance for about an hour
 ASK = "ask"  # instead of a modality if the evidence on agent is weak or contradictory
 
 
@@ -143,7 +143,7 @@ class Pairs:
 def choose_enhanced(study: Sequence[Candidate], native: Candidate | None, pairs: Pairs) -> Candidate:
     """Choose the T1 after contrast agent, or ask if the evidence is unclear.
 
-    `native` is the T1 that the user requested.
+    `native` is the T1 before agent, if the user requested one.
     """
     t1 = [one for one in study if one.evidence.kind == "T1"]
     found = [one for one in t1 if one.contrast == WITH]

@@ -38,7 +38,7 @@ TISSUE = 0.01  # fraction of the intensity range above which a voxel is tissue
 class Image(NamedTuple):
     """Figures of an image.
 
-    `high` is the intensity range: the 99th percentile of the foreground's difference from the background (median of the
+    `high` is the intensity range: the 99th percentile of non-zero differences from the background (median of the
     corners).
     """
 

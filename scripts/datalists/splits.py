@@ -190,7 +190,7 @@ def _draw(
 ) -> dict[str, list[str]]:
     """Split -> sorted people; at least `least` for validation. `validation` does not affect the draw for testing.
 
-    With `testing` None, nobody is drawn for testing, because a fold takes that split.
+    With `testing` None, the result has no split for testing.
     """
     test = 0 if testing is None else _count("testing", testing, len(people))
     held = _count("validation", validation, len(people))

@@ -1,7 +1,6 @@
 """Make the embedded cohort: computer-made heads in the folder layouts of UK Biobank, BraTS and ATLAS v2.0.
 
-The cohort exercises the code that reads the real cohorts. It proves that the software works; it proves nothing about
-patients.
+It tests the code that reads the real cohorts; it proves nothing about patients.
 """
 
 from functools import partial

@@ -62,7 +62,7 @@ DIFFICULT = {
     "hard": Difficulty(LesionVolumes(0.8, 1.4, 0.03, 30.0), LesionVolumes(0.7, 1.5, 0.02, 40.0), (0.3, 0.9)),
 }
 LESIONS = (2, 3.0, 9)  # per subject: least, Poisson mean of additional lesions, most
-ISOINTENSE = 0.35  # fraction of lesions that are faint in one of several modalities
+ISOINTENSE = 0.35  # fraction of lesions that are faint in a single modality, if there are several
 FAINT = (0.0, 0.15)  # contrast in that modality, uniform
 MIMICS = ("WMH", "PVS", "vessel")  # unlabelled tissues that resemble lesions
 CLEARANCE = 1.0  # mm between lesions and mimics

@@ -46,8 +46,8 @@ def prepare_cohort(
 ) -> list[Outcome]:
     """Prepare subjects, and write datalist.json, quality.csv and overview.html.
 
-    A subject whose files and settings are unchanged is not prepared again, and stays accepted once accepted. Subjects
-    that fail, or that exceed their limits and are not accepted, are left out of datalist.json and hidden from readers.
+    Subjects with unchanged files and settings are not prepared again and stay accepted. Subjects that fail, or exceed
+    their limits without being accepted, are left out of datalist.json and hidden from readers.
     """
     with claimed("output", output):
         shutil.rmtree(output / WORK, ignore_errors=True)  # left by a killed command

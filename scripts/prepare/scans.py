@@ -71,8 +71,8 @@ def find_subjects(
 ) -> list[Subject]:
     """All subjects below a root, sorted by name; a `fault` marks missing or ambiguous NIfTI files.
 
-    A folder without NIfTI files that contains DICOM is a study, which is read when the subject is prepared. For
-    `labels`, None takes the usual names and "none" skips label maps; for `masks`, None skips them.
+    A folder that contains DICOM and no NIfTI is a study, which is read when the subject is prepared. With `labels` None
+    the usual names are recognised, and "none" skips label maps; `masks` None skips brain masks.
     """
     words = {**patterns, **({} if masks is None else {BRAIN: masks})}
     spelled = {name: stem_of(text) or text for name, text in words.items()}
