@@ -12,10 +12,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-MARK, KEPT = (
-    4711,
-    4712,
-)  # Orthanc's numbers of the mark (metadata) and the kept results (attachment), both user-defined (1024 and up)
+MARK, KEPT = 4711, 4712  # Orthanc's numbers of the mark (metadata) and the results (attachment), user-defined
 CONNECT, READ = 10, 300  # timeouts for connecting and for reading, seconds
 RETRIES = 6  # of an unanswered request; about a minute with the waits
 

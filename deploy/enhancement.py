@@ -12,16 +12,16 @@ from scipy import ndimage
 
 from common.prepare.volumes import Volume, to_image
 
-# Chosen on phantoms so that no two native scans decide and as many enhanced ones as possible do; README.md has the
-# figures. Brightness is relative to the median of the head.
+# Chosen on phantoms to detect as many enhanced scans as possible without a false decision between native scans;
+# README.md has the figures. Brightness is relative to the median of the head.
 EDGE = 2.5  # mm, edge of a voxel of the common grid
-FIELD = 20.0  # mm, standard deviation of the kernel that evens out the receive fields
+FIELD = 20.0  # mm, standard deviation of the kernel for the receive fields
 TAIL = 0.25  # % of the head in a tail: 4 mL of a brain, 10 mL of a head
 LEAST_GAIN = 0.2  # least difference of the tails; two native scans differ by up to 0.10
 LEAST_RATIO = 1.5  # least ratio of the tails; up to 1.2 in native scans after motion of 4 mm and 3 degrees
 LEAST_HEAD = 300.0  # mL, least common volume: a quarter of a brain, with tails of 0.75 mL
 DARKEST = 0.02  # lower bound of brightness, since ratios below are noise
-CLIP = (2.0, 0.3)  # of the logarithm of the ratio in each pass: first all but outliers, then the range of native tissue
+CLIP = (2.0, 0.3)  # of the log ratio in each pass: first all but outliers, then the range of native tissue
 BACKGROUND = 0.25  # of the 75th percentile: air and noise are below it, CSF in T1 is above
 
 

@@ -95,8 +95,7 @@ class Infer(JobOperator):
 
 
 def inference_options(job: Job) -> list[str]:
-    """The user's options, plus the preparation checks that the bundle's inference accepts; the user's own `accept`
-    wins.
+    """The user's options for the bundle's inference, plus the preparation checks to accept unless the user lists them.
 
     Spacing is reported here (`spacing_remarks`), and alignment was checked before thick slices were interpolated. With
     --force all checks are accepted.

@@ -69,9 +69,7 @@ def prepare_scans(
         check_scan(volume, series[modality].name)
     names = tuple(volumes)
     settings = replace(Settings.like(task.cohort), modalities=names, reference=default_reference(names))
-    if task.skull_stripped != (
-        settings.brain != "none"
-    ):  # the checkpoint's training data differ from the task's cohort
+    if task.skull_stripped != (settings.brain != "none"):  # the checkpoint's data differ from the task's cohort
         settings = replace(settings, brain=DEEPBET if task.skull_stripped else "none")
     try:
         prepared = prepare_subject(volumes, settings)

@@ -65,9 +65,7 @@ def run_guarded(work: Callable[..., None], *arguments: Any) -> None:
     except BaseException:
         if process.pid is not None:
             process.kill()
-            with contextlib.suppress(
-                ProcessLookupError
-            ):  # killed before it became a group leader, so it has no children
+            with contextlib.suppress(ProcessLookupError):  # killed before it led a group, so it has no children
                 os.killpg(process.pid, signal.SIGKILL)
             process.join()
         raise

@@ -22,11 +22,7 @@ from deploy.bundle import Bundle
 from deploy.segmentation import CAUTION, LONG_STRING, MANUFACTURER, series_number
 from deploy.source_header import sanitised_header
 
-SIDES = {
-    "sagittal": ("P", "A"),
-    "coronal": ("R", "L"),
-    "axial": ("R", "L"),
-}  # at the left and right edge of the picture
+SIDES = {"sagittal": ("P", "A"), "coronal": ("R", "L"), "axial": ("R", "L")}  # left and right edge of the picture
 SIZE = (12.0, 7.5)  # inches
 DOTS = 100  # per inch
 

@@ -19,10 +19,7 @@ from scripts.datalists.scan import scan_any, scan_cohort
 from scripts.datalists.splits import Splitter, cross_validation, hold_out, random_splits
 
 REGIONS = "regions.yaml"  # in the root of a data set
-UNLABELLED = {
-    "apart": True,
-    "training": False,
-}  # value of --unlabelled -> whether subjects without label stay out of training
+UNLABELLED = {"apart": True, "training": False}  # value of --unlabelled -> whether they stay out of training
 
 
 def ukb(

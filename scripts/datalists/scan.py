@@ -56,8 +56,7 @@ def scan_any(
     keep_missing: bool = False,
     workers: int = 0,
 ) -> Scan:
-    """Scan any data set and print its layout. By default layout, regions and people are recognised from names and
-    files.
+    """Scan any data set and print what was recognised; None leaves layout, regions or people to be recognised.
 
     `person` is a regular expression; its first group is the person in a subject's name. Without modalities in `naming`,
     those that all subjects have are taken or, with `keep_missing`, those that any subject has.
