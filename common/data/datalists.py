@@ -46,10 +46,10 @@ class Datalist:
         root: Folder of the cohort.
 
     Attributes:
-        content: Content of the file; see `read`.
+        content: Content of the file; see `in_memory`.
 
     Raises:
-        InputError: the file breaks a rule (see `read`).
+        InputError: the file breaks a rule (see `check`).
     """
 
     def __init__(self, path: str | Path, root: str | Path) -> None:
@@ -269,7 +269,8 @@ def _in_order(content: Mapping[str, Any]) -> dict[str, Any]:
 def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False) -> None:
     """Check a datalist's content against the schema and the rules that a schema cannot state; messages call it `name`.
 
-    `may_repeat` allows a subject to occur more than once.
+    A subject occurs once (unless `may_repeat`) and has an image per modality, at least one of them not null. Paths are
+    relative, stay below the root and occur once; text is printable.
     """
     check_schema(content, _schema(), f"datalist {name}", "a datalist")
     if ("regions" in content) == ("label_convention" in content):

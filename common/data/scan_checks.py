@@ -1,5 +1,4 @@
-"""Check scans: the one table of checks with its limits, and the checks of files, grids and voxels (`preparation` has
-those of preparation).
+"""Check scans: the table of all checks with its limits, and the checks of files, grids and voxels.
 
 `check_headers` checks all cases before a run without reading voxels; `read_scan` reads one checked file;
 `image_problem`, `label_problem` and `grid_problem` check data in memory; `what_broke` explains a case that failed
@@ -259,9 +258,7 @@ def edges_of(scan: Any) -> tuple[int, ...]:
 def grid_problem(
     file: str, grid: tuple[Sequence[int], NDArray[Any]], expected: tuple[Sequence[int], NDArray[Any]], other: str
 ) -> Problem | None:
-    """How a volume's grid (shape, affine) differs from that of `other`: in shape, or in the affine by more than 0.001
-    mm.
-    """
+    """How a volume's grid differs from that of `other`: in shape, or in the affine by more than 0.001 mm."""
     (shape, affine), (edges, reference) = grid, expected
     if tuple(shape) != tuple(edges):
         return Problem("shape", file, f"shape {_shape(shape)}", f"{_shape(edges)}, that of {other}")
@@ -329,8 +326,7 @@ def whole_labels(values: NDArray[Any]) -> frozenset[int]:
 
 
 def label_problem(file: str, values: NDArray[Any], conventions: Collection[str] = ()) -> Problem | None:
-    """Whether distinct values are not labels, or not labels of `conventions`; without conventions, any whole numbers
-    pass.
+    """Whether a label map's distinct values are not labels of `conventions`, or, without these, not whole numbers.
 
     3 and 4 are never confused. Values may be off whole numbers by 0.00001, from a header's scaling.
     """

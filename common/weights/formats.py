@@ -1,4 +1,4 @@
-"""Read checkpoints of any known layout; tensors get the names that this project's networks use."""
+"""Read checkpoints of any known layout; tensors get the names of this project's networks."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -24,12 +24,12 @@ __all__ = [
     "settings_of",
 ]
 
-ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining hands on
+ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining passes on
 STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; its name marks an encoder in a file
 
 # The known layouts. All names may share a further prefix, such as `module.` of DistributedDataParallel.
-WRAPPERS = ("network", "state_dict", "model", "model_state_dict")  # ours; public; MONAI's; the public BraTS code's
-ENCODERS = {  # prefix of the encoder: what else its files hold that our networks lack
+WRAPPERS = ("network", "state_dict", "model", "model_state_dict")  # ours; common; MONAI's; the public BraTS code's
+ENCODERS = {  # prefix of the encoder -> tensors in its files that our networks lack
     ENCODER: None,  # our networks, the paper's and MONAI's
     "swin_vit.": None,  # MONAI's SSL code until August 2022
     "encoder.": "out.",  # MONAI's ssl_pretrained_weights.pth; this layer restores the image, it does not segment
@@ -41,7 +41,7 @@ RENAMED = {  # within the encoder: pattern and replacement
     r"^(layers\d)\.0\.0\.": r"\1.0.",  # ssl_pretrained_weights.pth
 }
 LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors that MONAI's encoder lacks
-OTHER_HEADS = {  # of the paper's code, not in SSLHead (DIFF-29): what they are, and the tensors of their first module
+OTHER_HEADS = {  # heads of the paper's code that SSLHead lacks (DIFF-29), and the tensors of their first module
     "a reconstruction head of type large_kernel_deconv; expected vae": ["conv.weight", "conv.bias"],
     "a reconstruction head of type deconv; expected vae": [
         f"conv.{layer}.{kind}" for layer in range(5) for kind in ("weight", "bias")
@@ -60,7 +60,7 @@ STATED: dict[str, Any] = {
     "normalization": "brain",
     "spacing": [1.0, 1.0, 1.0],
 }
-PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]\x00-\x1f]{0,2000}")  # nothing that a config evaluates, such as "$print()"
+PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]\x00-\x1f]{0,2000}")  # no text that a config evaluates, such as "$print()"
 FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # of data.measure
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -70,13 +70,9 @@ PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.i
 class Layout:
     """How a file stores its tensors.
 
-    Attributes:
-        wrapper: key of the dictionary that holds the tensors; None if they are at the top level.
-        beside: other keys next to the tensors.
-        prefix: prefix that all names share, such as `module.`; may be empty.
-        encoder: prefix of the encoder after `prefix`; None if the file has no encoder.
-        left_out: tensors, by their names in the file, that MONAI's networks and SSLHead lack.
-        other_heads: what heads these tensors are, and what was expected; a head is left out as a whole.
+    `wrapper` is the key of their dictionary (None: top level), `beside` the keys next to it, `prefix` is shared by all
+    names, and `encoder` follows it (None: no encoder). MONAI's networks and SSLHead lack `left_out` tensors and
+    `other_heads`, each left out as a whole.
     """
 
     wrapper: str | None
@@ -100,14 +96,14 @@ def read(path: str | Path) -> Checkpoint:
     """Read a checkpoint without unpickling anything; tensors get the names that SSLHead and SwinUNETR use.
 
     Known layouts: a state dict, at the top level or under one of `WRAPPERS`; with or without a prefix that all names
-    share, such as DistributedDataParallel's `module.`; the encoder under any of `ENCODERS`. This covers our files,
-    those of the paper's authors, and the two that MONAI publishes for SwinUNETR (docs/weights.md). The metadata are in
-    the file, or in the JSON beside a plain state dict (see `common.weights.write_plain`).
+    share, such as DistributedDataParallel's `module.`; the encoder under a prefix in `ENCODERS`. This covers our files,
+    those of the paper's authors, and the two that MONAI publishes for SwinUNETR (docs/weights.md). Metadata are in the
+    file, or in the JSON beside a plain state dict (see `common.weights.write_plain`).
 
     Raises:
         InputError: the file is missing or cannot be read safely; it has no named tensors, or tensors that are not
             finite or not plain numbers; its names are ambiguous; its modalities, model size, patch size or label
-            convention are more than plain words and numbers; or the JSON beside it is about another file.
+            convention are more than plain words and numbers; or the JSON beside it describes a different file.
     """
     content = load(path)
     wrapper, given = _tensors(content, path)
@@ -126,16 +122,16 @@ def read(path: str | Path) -> Checkpoint:
 
 
 def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
-    """What a checkpoint says of the network and the images that it was trained with: some of `STATED`.
+    """Settings of a checkpoint's network and training images: those of `STATED` that the file has.
 
     Args:
-        checkpoint: a file, or several that must agree. A file of another project says nothing, nor does one that does
-            not exist: a config can be read before there are weights, and loading them names the file that is missing.
+        checkpoint: File, or several files that must agree. Foreign and missing files state nothing: a config can be
+            read before there are weights, and loading them reports a missing file.
 
     Raises:
         InputError: a file cannot be read, or two disagree.
     """
-    report_in_one_line()  # before `common.options.read`, whose defaults these are
+    report_in_one_line()  # before `common.options.read`, which uses these as defaults
     files = checkpoint_files(checkpoint)
     known = [metadata_of(file) if file.exists() else {} for file in files]
     stated = [{name: each[name] for name in STATED if each.get(name) is not None} for each in known]
@@ -150,13 +146,13 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
 
 
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
-    """How the scans that checkpoints were trained on were prepared, one for each file that says it.
+    """Measured preparation of the checkpoints' training scans, for each file that states it.
 
     Args:
-        checkpoint: a file or several; see `settings_of`.
+        checkpoint: File or several files; see `settings_of`.
 
     Raises:
-        InputError: a file cannot be read, or says it in other than `FIGURES` by pairs of finite numbers or of lists.
+        InputError: a file cannot be read, or its figures are not pairs, of finite numbers or lists, named in `FIGURES`.
     """
     report_in_one_line()  # as in `settings_of`
     found = []
@@ -171,33 +167,25 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
 def _are_ranges(measured: Any) -> bool:
     try:
         ranges = {name: torch.tensor(value) for name, value in measured.items()}
-    except (AttributeError, TypeError, ValueError, RuntimeError):  # no mapping, or other than lists of numbers
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # not a mapping, or not lists of numbers
         return False
     shapes = {name: tuple(ends.shape) for name, ends in ranges.items()}
     return shapes == FIGURES and all(ends.isfinite().all() for ends in ranges.values())
 
 
 def checkpoint_files(checkpoint: str | Path | Sequence[str]) -> list[Path]:
-    """The files of the option `checkpoint`, which names one or several.
-
-    Raises:
-        ArgumentError: one is no path.
-    """
+    """The files that the option `checkpoint` names, one or several."""
     several = list(checkpoint) if isinstance(checkpoint, list | tuple) else [checkpoint]
     return [path_of("checkpoint", file) for file in several]
 
 
 def metadata_of(checkpoint: str | Path) -> dict[str, Any]:
-    """What a checkpoint says of its training; empty for a file of another project.
-
-    Raises:
-        InputError: the file cannot be read.
-    """
+    """A checkpoint's metadata of its training; empty for a foreign file."""
     return _metadata(load(checkpoint, lazily=True), checkpoint)
 
 
 def _tensors(content: Mapping[str, Any], path: str | Path) -> tuple[str | None, dict[str, torch.Tensor]]:
-    """The key that the tensors are under, None at the top level, and the tensors: finite plain numbers by name."""
+    """The key of the tensors (None: top level), and the tensors by name, checked to be finite plain numbers."""
     under = {key: _named(content[key]) for key in WRAPPERS if isinstance(content.get(key), Mapping)}
     found = {key: tensors for key, tensors in under.items() if tensors}
     if len(found) > 1:
@@ -223,7 +211,7 @@ def _named(entries: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
 
 
 def _prefix_and_encoder(names: Collection[str], path: str | Path) -> tuple[str, str | None]:
-    """The prefix that all names share, and the encoder's prefix after it; None if there is no encoder."""
+    """The prefix shared by all names, and the encoder's prefix after it (None without an encoder)."""
     stem = STEM.removeprefix(ENCODER)
     stems = [name for name in names if name.endswith(stem)]
     if len(stems) > 1:
@@ -244,7 +232,7 @@ def _prefix_and_encoder(names: Collection[str], path: str | Path) -> tuple[str, 
 
 
 def _own_name(name: str, encoder: str | None) -> str | None:
-    """The name that a tensor has in SSLHead and SwinUNETR; None if they lack it."""
+    """A tensor's name in SSLHead and SwinUNETR; None if they lack it."""
     if encoder is None:
         return name
     if (besides := ENCODERS[encoder]) and name.startswith(besides):
@@ -260,10 +248,10 @@ def _own_name(name: str, encoder: str | None) -> str | None:
 
 
 def _other_heads(names: Collection[str | None]) -> dict[str, str]:
-    """The heads that SSLHead lacks, by the beginning of their names: `conv.`, `rotation_` or `contrastive_`.
+    """Heads that SSLHead lacks, by the beginning of their names: `conv.`, `rotation_` or `contrastive_`.
 
-    Tensors of theirs can have a name and shape that SSLHead has as well, such as the bias of `conv.0`, or be trained on
-    the output of a layer that it lacks.
+    Some of their tensors match SSLHead in name and shape, such as the bias of `conv.0`, or depend on a layer that it
+    lacks.
     """
     heads = {}
     for head, tensors in OTHER_HEADS.items():
@@ -274,7 +262,7 @@ def _other_heads(names: Collection[str | None]) -> dict[str, str]:
 
 
 def _is_plain(content: Mapping[str, Any]) -> bool:
-    """Whether a file holds nothing but tensors by name."""
+    """Whether a file holds only tensors by name."""
     return bool(content) and all(isinstance(value, torch.Tensor) for value in content.values())
 
 
@@ -295,7 +283,7 @@ def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
 
 
 def _is_like(value: Any, example: Any) -> bool:
-    """Whether a value is of the kind of an example: plain text, a number, or some of them in a list."""
+    """Whether a value has the kind of an example: plain text, a number, or a list of these."""
     if isinstance(example, list):
         return isinstance(value, list | tuple) and bool(value) and all(_is_like(each, example[0]) for each in value)
     if isinstance(example, str):

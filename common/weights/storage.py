@@ -1,7 +1,7 @@
-"""Load and save checkpoint files safely: nothing is unpickled, and no file is left half written.
+"""Load and save checkpoint files safely: without unpickling, and atomically.
 
-A checkpoint of a training holds its tensors and metadata. A plain state dict, as MONAI's tools read it, holds tensors
-by name, and the JSON beside it, `model.json` of `model.pt`, its SHA-256 and the metadata.
+A training's checkpoint holds tensors and metadata. A plain state dict, as MONAI's tools read it, holds tensors by name;
+the JSON beside it (`model.json` of `model.pt`) has its SHA-256 and the metadata.
 """
 
 import json
@@ -21,22 +21,14 @@ from ..files import atomic_write, digest, valid_json, write_json
 
 __all__ = ["load", "path_of", "read_record", "record_of", "versions", "write", "write_plain", "write_record"]
 
-HASH = "sha256"  # the entry of the record that binds it to one file
+HASH = "sha256"  # entry that binds the record to one file
 
-EXPANDED = 2**30  # bytes that a tensor may have with fewer in the file, as torch.expand makes it
+EXPANDED = 2**30  # bytes of a tensor whose storage in the file is smaller, as after torch.expand
 NOT_A_PATH = "expected the path of a file; write ./ in front if the name reads as a number or a list"
 
 
 def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
-    """Load the dictionary in a file of `torch.save` without unpickling anything.
-
-    Args:
-        path: of the file.
-        lazily: whether tensors are read from the file only when they are used.
-
-    Raises:
-        InputError: `path` is not a path, the file is missing, or it cannot be read safely.
-    """
+    """Load the dictionary in a file of `torch.save` without unpickling; `lazily` reads tensors on first use."""
     if not _is_path(path):
         raise InputError(f"checkpoint {path}: {NOT_A_PATH}")
     path = Path(path)
@@ -51,7 +43,7 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says the same
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
-    except Exception as error:  # the readers behind torch.load raise many types
+    except Exception as error:  # torch.load's readers raise many exceptions
         raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")
@@ -67,9 +59,9 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
 
 
 def _check_archive(path: Path, verifies: bool) -> None:
-    """Refuse an archive that inflates, or of which an entry has another checksum than it states.
+    """Refuse an archive with compressed entries or wrong checksums.
 
-    torch.load verifies no checksum: it takes a flipped bit for a weight.
+    torch.load verifies no checksum, so a flipped bit would change a weight.
     """
     try:
         with ZipFile(path) as archive:
@@ -97,7 +89,7 @@ def _tensors(content: Any) -> Iterator[torch.Tensor]:
 
 
 def _cause(error: Exception, path: Path) -> str:
-    """Why torch.load refused a file, and what its owner can do about it."""
+    """The reason why torch.load refused a file, and the remedy."""
     if isinstance(error, PermissionError):
         return f"{error.strerror}; expected a file that you may read"
     if name := re.search(r"GLOBAL (\S+)", str(error)):
@@ -117,36 +109,28 @@ def _cause(error: Exception, path: Path) -> str:
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Save a checkpoint atomically; see `common.files.atomic_write`."""
-    with atomic_write(path) as temporary, temporary.open("wb") as file:  # with a path, no OSError on a full disk
+    with atomic_write(path) as temporary, temporary.open("wb") as file:  # a path would hide the OSError of a full disk
         try:
             torch.save(dict(content), file)
-        except RuntimeError as error:  # as it closes its archive, after the OSError
+        except RuntimeError as error:  # raised after the OSError, when the archive is closed
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
 
 
 def record_of(path: str | Path) -> Path:
-    """The file that says what a plain state dict was trained with: `models/model.json` of `models/model.pt`."""
+    """The JSON beside a plain state dict: `models/model.json` of `models/model.pt`."""
     return Path(path).with_suffix(".json")
 
 
 def write_plain(state: Mapping[str, torch.Tensor], metadata: Mapping[str, Any], path: str | Path) -> None:
-    """Save tensors as a plain state dict, and their metadata in the JSON beside it; see `write_record`.
-
-    Raises:
-        InputError: a file cannot be written, or JSON cannot hold a value.
-    """
+    """Save tensors as a plain state dict, and their metadata in the JSON beside it; see `write_record`."""
     write(state, path)
     write_record(path, digest(path), metadata)
 
 
 def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> None:
-    """Write the JSON beside a plain state dict.
-
-    Raises:
-        InputError: the file cannot be written, or JSON cannot hold a value.
-    """
+    """Write the JSON beside a plain state dict."""
     record = {HASH: sha256, **metadata}
     try:
         json.dumps(record, allow_nan=False)
@@ -156,11 +140,7 @@ def write_record(path: str | Path, sha256: str, metadata: Mapping[str, Any]) -> 
 
 
 def read_record(path: str | Path) -> dict[str, Any] | None:
-    """The metadata of a plain state dict; None if there is no JSON beside it.
-
-    Raises:
-        InputError: the JSON cannot be read, or it is not about this file.
-    """
+    """The metadata of a plain state dict, or None without JSON; `InputError` if the JSON describes a different file."""
     file = record_of(path)
     if not file.exists():
         return None
@@ -177,15 +157,7 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
 
 
 def path_of(argument: str, value: Any) -> Path:
-    """Check that an argument is a path; a command line reads `5` as a number and `[a]` as a list.
-
-    Args:
-        argument: name of the argument, for the message.
-        value: value of the argument.
-
-    Raises:
-        ArgumentError: `value` is neither text nor a path, or it is empty.
-    """
+    """Check that an argument is a path: a command line reads `5` as a number and `[a]` as a list."""
     if not _is_path(value):
         raise ArgumentError(f"{argument}={value}: {NOT_A_PATH}")
     return Path(value)
@@ -196,6 +168,6 @@ def _is_path(value: Any) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the main packages, for the metadata of checkpoints and the records of runs."""
+    """Versions of Python and the main packages, for checkpoints and run records."""
     packages = {"torch": "torch", "monai": "monai", "ignite": "pytorch-ignite", "numpy": "numpy"}
     return {"python": platform.python_version()} | {name: version(package) for name, package in packages.items()}

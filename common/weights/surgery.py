@@ -23,7 +23,7 @@ MODALITY_AXES = {
     "convInit.conv.weight": 1,  # SegResNet
     "first.weight": 1,  # TransBTS
 }
-NETWORK = ("architecture", "model_size", "patch_size")  # what a supervised network is built by
+NETWORK = ("architecture", "model_size", "patch_size")  # options that define a supervised network
 VERSION_2 = re.compile(re.escape(ENCODER) + r"layers\dc\.")  # residual blocks that SwinUNETR's version 2 adds
 
 
@@ -32,14 +32,14 @@ class Report:
     """What happened to each tensor, by name, when a checkpoint was loaded into a network.
 
     Attributes:
-        source: path of the checkpoint; None without pretrained weights.
-        matched: loaded unchanged.
-        changed: adapted to other modalities.
-        missing: in the network only; they keep their initial values.
-        unexpected: in the checkpoint only; they are ignored.
-        modalities: of the network, in channel order.
-        shares: by the name of a changed layer, each channel's share of its response (see `response_shares`).
-        aliases: modalities of the network that take the filters of another modality, and that one.
+        source: Path of the checkpoint; None without pretrained weights.
+        matched: Tensors loaded unchanged.
+        changed: Tensors adapted to different modalities.
+        missing: Tensors in the network only, which keep their initial values.
+        unexpected: Tensors in the checkpoint only, which are ignored.
+        modalities: Modalities of the network, in channel order.
+        shares: Each channel's share of a changed layer's response, by layer (see `response_shares`).
+        aliases: Modalities of the network that take the filters of a different modality -> that modality.
     """
 
     source: str | None
@@ -70,17 +70,17 @@ class Report:
         return lines
 
     def content(self) -> dict[str, Any]:
-        """The report as `run.json` has it."""
+        """The report for `run.json`."""
         tensors = {"changed": self.changed, **self.gaps()}
         return {"source": self.source, **self.counts(), "tensors": tensors, "shares": self.shares}
 
     def gaps(self) -> dict[str, list[str]]:
-        """Names that only the network has (missing) or only the checkpoint has (unexpected)."""
+        """Names only in the network (missing) and only in the checkpoint (unexpected)."""
         return {"missing": self.missing, "unexpected": self.unexpected}
 
 
 def by_module(names: Collection[str]) -> str:
-    """Count names of tensors by their first part, as text such as `rotation_head (2), conv (12)`."""
+    """Count tensors by the first part of their names, as text such as `rotation_head (2), conv (12)`."""
     counts: dict[str, int] = {}
     for name in names:
         module = name.split(".")[0]
@@ -101,16 +101,16 @@ def initialise(
     Heads or decoders that the checkpoint lacks keep their initial values.
 
     Args:
-        network: changed in place.
-        pretrained: a checkpoint that names its modalities; None (or the text null or none) changes nothing.
-        modalities: names of the network's input channels, in order.
-        new_channel_init: fan_out or fan_in, for modalities that the checkpoint lacks (see `transfer`).
-        modality_aliases: modalities that the checkpoint lacks, and the one of its own whose filters each takes, such as
-            {"T2": "FLAIR"}; T2 then counts as FLAIR, also where FLAIR is another channel.
+        network: Network, changed in place.
+        pretrained: Checkpoint that names its modalities; None (or the text null or none) changes nothing.
+        modalities: Names of the network's input channels, in order.
+        new_channel_init: Initialisation of modalities that the checkpoint lacks: fan_out or fan_in (see `transfer`).
+        modality_aliases: Modalities that the checkpoint lacks -> modalities that supply their filters, such as {"T2":
+            "FLAIR"}; T2 then counts as FLAIR, even if FLAIR is also a channel.
 
     Raises:
         InputError: the checkpoint cannot be read, does not name its modalities, or has a different encoder.
-        ArgumentError: an alias is not in `modalities`, is known to the checkpoint, or stands for one that is not.
+        ArgumentError: an alias is not in `modalities`, is known to the checkpoint, or refers to an unknown modality.
     """
     if pretrained is None:
         return Report(None, missing=list(network.state_dict()))
@@ -160,19 +160,19 @@ def _fit(network: nn.Module, checkpoint: Checkpoint, report: Report, new_channel
             report.matched.append(name)
         else:
             report.missing.append(name)
-            report.unexpected.extend([name] if given is not None else [])  # its shape differs
+            report.unexpected.extend([name] if given is not None else [])  # the shape differs
     _refuse_other_encoder(report, checkpoint.metadata)
     network.load_state_dict(state)
 
 
 def _differ_only_in(axis: int, given: torch.Tensor, initial: torch.Tensor) -> bool:
-    """Whether two shapes differ in no axis but this one."""
+    """Whether two shapes differ at most in this axis."""
     shapes = [[length for i, length in enumerate(tensor.shape) if i != axis] for tensor in (given, initial)]
     return shapes[0] == shapes[1]
 
 
 def _refuse_other_encoder(report: Report, metadata: Mapping[str, Any]) -> None:
-    """Refuse an encoder that fits in part; the blocks that version 2 adds may be missing, all of them together."""
+    """Refuse an encoder that fits only in part; version 2's additional blocks may all be missing together."""
     size = metadata.get("model_size", "unknown")
     loaded = [*report.matched, *report.changed, *report.unexpected]
     is_first_version = not any(VERSION_2.match(name) for name in loaded)
@@ -196,29 +196,29 @@ def transfer(
     name: str = "tensor",
     new_channel_init: str = "fan_out",
 ) -> torch.Tensor:
-    """Adapt a tensor with one slice per modality to other modalities, by name.
+    """Adapt a tensor with one slice per modality to the modalities in `wanted`, by name (paper, section 2.4.1;
+    DIFF-11).
 
-    A known modality keeps its filters, a new one gets Kaiming initialisation (paper, section 2.4.1; DIFF-11), and one
-    that is not wanted is dropped. On the input axis, a modality that is wanted n times gets 1/n of its filters in each
-    slice, so that the layer responds to it as before; filters of a modality that was known several times are added.
-    On an output axis, filters are copied and averaged instead.
+    A known modality keeps its filters, and a modality that is not wanted is dropped. On the input axis, a modality that
+    is wanted n times gets 1/n of its filters in each slice, so that the layer responds to it as before; filters of a
+    modality that was known several times are added. On an output axis, filters are copied and averaged instead.
 
     Filters of a new modality are normal with a standard deviation of sqrt(2 / fan) (He et al., ICCV 2015):
 
-    * "fan_out", which the paper's code meant: the number of weights that lead away from one input channel, so filters
-      times voxels. The fan-out of a new output channel says nothing of its own scale; it keeps its initial values.
+    * "fan_out", the intention of the paper's code: the number of weights that lead away from one input channel, so
+      filters times voxels. A new output channel keeps its initial values, as its fan-out does not determine its scale.
     * "fan_in": the number of weights that lead to one output channel, from all modalities.
 
     A bias keeps its initial value. For an input axis both draw the same random numbers.
 
     Args:
-        given: the checkpoint's tensor, with `len(known)` slices along `axis`.
-        initial: the network's tensor, with `len(wanted)` slices along `axis`; the other axes as in `given`.
+        given: Tensor of the checkpoint, with `len(known)` slices along `axis`.
+        initial: Tensor of the network, with `len(wanted)` slices along `axis`; the remaining axes as in `given`.
         axis: 1 for the input channels of a convolution, 0 for its output channels or its bias.
-        known: the checkpoint's modalities in channel order.
-        wanted: the network's modalities in channel order.
-        name: name of the tensor, for messages.
-        new_channel_init: fan_out or fan_in.
+        known: Modalities of the checkpoint, in channel order.
+        wanted: Modalities of the network, in channel order.
+        name: Name of the tensor, for messages.
+        new_channel_init: Initialisation of new modalities: fan_out or fan_in.
 
     Returns:
         A new tensor with the shape of `initial`.
@@ -242,18 +242,11 @@ def transfer(
 
 
 def response_shares(weight: torch.Tensor, axis: int) -> list[float]:
-    """Each channel's share of a convolution's response: its squared weights over all squared weights.
+    """Each channel's share of a convolution's response: its squared weights over all squared weights; all zeros give
+    zeros.
 
-    For an input channel that is its share of the variance of the output if all voxels of all channels are independent
-    and have the same variance; for an output channel, its share of the summed variance of all outputs. Neighbouring
-    voxels of images are alike, so shares of real responses differ; shares compare initialisations.
-
-    Args:
-        weight: of the convolution.
-        axis: of the channels, 0 or 1.
-
-    Returns:
-        Shares in channel order, to four digits, which add up to 1; zeros if all weights are zero.
+    For an input channel this is its share of the output's variance if all voxels are independent with equal variance.
+    Voxels of real images are correlated, so shares only compare initialisations.
 
     Example:
         >>> response_shares(torch.tensor([[3.0, 4.0]]), axis=1)
@@ -266,21 +259,21 @@ def response_shares(weight: torch.Tensor, axis: int) -> list[float]:
 def restore(
     network: nn.Module, path: str | Path, modalities: Sequence[str], normalization: str | None = None
 ) -> Checkpoint:
-    """Load every tensor of a checkpoint into the network that it was made from, for evaluation or inference.
+    """Load every tensor of a checkpoint into a network of the same architecture, for evaluation or inference.
 
     Args:
-        network: changed in place.
-        path: checkpoint; one that does not name its modalities or its normalization is taken to have those given, and a
-            line says so.
-        modalities: names of the network's input channels, in order.
-        normalization: of the images that the network gets (see `common.data.NormalizeBraind`); None checks nothing.
+        network: Network, changed in place.
+        path: Checkpoint; if it does not name its modalities or normalization, the given ones are assumed, and a line
+            says so.
+        modalities: Names of the network's input channels, in order.
+        normalization: Normalization of the network's images (see `common.data.NormalizeBraind`); None checks nothing.
 
     Returns:
         The checkpoint.
 
     Raises:
-        InputError: the checkpoint cannot be read, has other modalities, another order of them or another normalization,
-            or a tensor is missing, unexpected or of another shape.
+        InputError: the checkpoint cannot be read, has different modalities, channel order or normalization, or a tensor
+            is missing, unexpected or of a different shape.
     """
     checkpoint = read(path)
     known = checkpoint.metadata.get("modalities")
@@ -305,7 +298,7 @@ def restore(
 
 
 def _missing(path: str | Path, checkpoint: Checkpoint) -> str:
-    """The JSON that would say more of a plain state dict."""
+    """The JSON that would describe a plain state dict, as a hint."""
     record = record_of(path)
     return "" if checkpoint.metadata or record.exists() else f", and {record} is missing"
 

@@ -1,1 +1,1 @@
-"""Layouts of data sets: which files a subject has, by their folders and names."""
+"""Layouts of data sets: find each subject's files by folder and file names."""

@@ -1,7 +1,7 @@
 """BIDS data sets: images in sub-*/[ses-*/]anat, label maps in derivatives.
 
-The names are those of the Brain Imaging Data Structure: entities such as `ce-gadolinium`, then a suffix such as `T1w`,
-`dseg` (discrete segmentation) or `mask`.
+File names consist of entities, such as `ce-gadolinium`, and a suffix, such as `T1w`, `dseg` (discrete segmentation) or
+`mask`.
 """
 
 from collections import defaultdict
@@ -16,8 +16,8 @@ from .found import DataSet, files_in, folders_in
 from .lookup import convention_of
 from .names import LABEL, Naming, ends_with
 
-LESION = ("lesion", "tumor", "tumour", "stroke", "infarct", "wmh", "metasta")  # in label-, desc- or seg-
-# Values of label- and desc- that say what else a mask is of; "L" is a lesion
+LESION = ("lesion", "tumor", "tumour", "stroke", "infarct", "wmh", "metasta")  # values of label-, desc- or seg-
+# Values of label- and desc- for masks of anything but lesions; "L" is a lesion
 ANATOMY = {"brain", "head", "skull", "aseg", "aparcaseg"} | {
     "bg",
     "gm",
@@ -34,7 +34,7 @@ RANKS = ("a label, desc or seg entity of lesions", "dseg", "mask")
 
 
 class Parsed(NamedTuple):
-    """A file's name: its entities and its suffix; `words` is what follows the subject and the session."""
+    """A file name's entities and suffix; `words` is the part after subject and session."""
 
     entities: dict[str, str]
     suffix: str
@@ -42,7 +42,7 @@ class Parsed(NamedTuple):
 
 
 class LabelCandidate(NamedTuple):
-    """A label map: its path, its place in `RANKS`, and the name of its pipeline and words, for `--label`."""
+    """A label map: its path, its rank in `RANKS`, and its pipeline and words, for `--label`."""
 
     path: str
     rank: int
@@ -50,21 +50,12 @@ class LabelCandidate(NamedTuple):
 
 
 def is_bids(root: str) -> bool:
-    """Whether the root has folders sub-* with anat, or with ses-* and anat."""
+    """Whether the root has folders sub-* that contain anat, or ses-* with anat."""
     return any(True for _ in _anatomies(root, ""))
 
 
 def read_bids(root: Path, naming: Naming, states_regions: bool) -> DataSet:
-    """The sessions of a data set.
-
-    Args:
-        root: the folder.
-        naming: of its files.
-        states_regions: whether lookup tables, dseg.tsv, state the regions if there are some; otherwise the user does.
-
-    Raises:
-        InputError: a lookup table is invalid.
-    """
+    """The sessions of a data set; `states_regions` takes the regions from lookup tables, dseg.tsv, if there are any."""
     data = DataSet(str(root), "BIDS")
     labels: dict[tuple[str, str], list[LabelCandidate]] = defaultdict(list)
     for subject, session, folder in tqdm(list(_anatomies(data.root, "")), desc=data.layout, unit="session"):
@@ -99,7 +90,7 @@ def _anatomies(root: str, below: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _pipelines(root: str) -> list[tuple[str, str]]:
-    """The name and the path of each derivative; derivatives may hold the subjects without a pipeline's folder, too."""
+    """Name and path of each derivative; derivatives may also hold subjects without a pipeline's folder."""
     if not Path(root, "derivatives").is_dir():
         return []
     names = [name for name in folders_in(f"{root}/derivatives") if not name.startswith("sub-")]
@@ -114,7 +105,7 @@ def _parsed(stem: str) -> Parsed:
 
 
 def _images(data: DataSet, folder: str, naming: Naming) -> dict[str, list[str]]:
-    """Modality -> the files of a session that claim to be it."""
+    """Modality -> the candidate files of a session."""
     claims: dict[str, list[str]] = defaultdict(list)
     exact: dict[str, list[str]] = defaultdict(list)
     for path, stem in files_in(data.root, folder):
@@ -128,7 +119,7 @@ def _images(data: DataSet, folder: str, naming: Naming) -> dict[str, list[str]]:
         if modality_or_none is None:
             if not naming.spelled:
                 data.skipped.append(path)
-        else:  # with contrast agent: T1ce
+        else:  # with a contrast agent: T1ce
             modality = modality_or_none + ("ce" if "ce" in parsed.entities else "")
             if naming.takes(modality):
                 claims[modality].append(path)
@@ -136,7 +127,7 @@ def _images(data: DataSet, folder: str, naming: Naming) -> dict[str, list[str]]:
 
 
 def _labels(root: str, folder: str, pipeline: str, naming: Naming) -> Iterator[LabelCandidate]:
-    """The label maps of a session: those that `--label` names, or all that may be of lesions."""
+    """A session's label maps: those that `--label` names, or all that may show lesions."""
     wanted_in, _, words = (naming.label or "").rpartition("/")
     for path, stem in files_in(root, folder):
         parsed = _parsed(stem)
@@ -153,7 +144,7 @@ def _labels(root: str, folder: str, pipeline: str, naming: Naming) -> Iterator[L
 
 
 def _put_labels(data: DataSet, labels: dict[tuple[str, str], list[LabelCandidate]]) -> None:
-    """Give each session its label map, of the best kind that the data set has."""
+    """Give each session its label map, of the best rank in the data set."""
     best = min((found.rank for candidates in labels.values() for found in candidates), default=0)
     sessions: dict[str, list[str]] = defaultdict(list)
     for known in data.subjects.values():
@@ -166,7 +157,7 @@ def _put_labels(data: DataSet, labels: dict[tuple[str, str], list[LabelCandidate
         chosen = [found for found in candidates if found.rank == best]
         name = _name(subject, session)
         if name not in data.subjects and not session and len(sessions[subject]) == 1:
-            (name,) = sessions[subject]  # the label map of a subject with a single session
+            (name,) = sessions[subject]  # label map of a subject with a single session
         if chosen:
             data.put(name, LABEL, [found.path for found in chosen], subject, f"--label={chosen[0].name}")
     if kinds:

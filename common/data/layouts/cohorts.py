@@ -1,7 +1,4 @@
-"""The layouts of the cohorts as they are distributed: UK Biobank, BraTS and ATLAS.
-
-A layout says which folders lead to a visit and which files a visit has. Finding visits opens no image.
-"""
+"""The layouts of the cohorts as distributed: UK Biobank, BraTS and ATLAS; no image is opened."""
 
 import os
 import re
@@ -23,18 +20,10 @@ ATLAS_FILE = "{folder}/anat/{person}_ses-{session}_space-MNI152NLin2009aSym_%s.n
 class CohortLayout:
     """The places of a cohort's files.
 
-    Attributes:
-        title: name for messages.
-        levels: patterns of the nested folders that lead to a visit's files. Their named groups fill the templates
-            below; the group `person` identifies the person.
-        example: such a path, for messages.
-        subject: template of a visit's name.
-        images: modality -> template of the path below the root; `{folder}` is the innermost folder of `levels`.
-        label: template of the lesion mask's path, if the cohort has masks.
-        convention: label convention of the masks, a key of `common.data.CONVENTIONS`.
-        preparation: preprocessing by the cohort's owner.
-        measures: how what `common.data.describe` says of such images begins; images of which it says anything else have
-            not been prepared like that, whatever their folders are named.
+    `levels` are patterns of the nested folders down to a visit; their named groups fill the templates `subject`,
+    `images` and `label`, in which `{folder}` is the innermost folder, and the group `person` identifies the person. If
+    `common.data.describe` does not begin with `measures`, the images lack the owner's `preparation`, whatever their
+    folders are named.
     """
 
     title: str
@@ -127,14 +116,9 @@ COHORTS = {
 
 
 def read_cohort(cohort: str, root: Path) -> DataSet:
-    """The visits below a root, also those that lack images. Shows progress, and prints folders that match no pattern.
+    """The visits below a root, even without images; shows progress, and prints unmatched folders.
 
-    Args:
-        cohort: one of `COHORTS`; its layout is recognised by the names of the folders.
-        root: the folder.
-
-    Raises:
-        InputError: the folder cannot be read, has none or several of the cohort's layouts, or has a visit twice.
+    `cohort` is a key of `COHORTS`; the names of the folders decide between its layouts.
     """
     layout = _detect(cohort, root)
     data = DataSet(str(root), layout.title, order=list(layout.images), convention=layout.convention)
@@ -142,7 +126,7 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
     skipped: list[str] = []
     claims: dict[str, tuple[str, dict[str, str]]] = {}
     for folder, groups in _walk(data.root, "", layout.levels, skipped):
-        # the first session has the person's name, as in cohorts with a single session
+        # the first session has the person's name, as in single-session cohorts
         subject = layout.subject.format(**groups).removesuffix("_ses-1")
         templates = {**layout.images, **({} if layout.label is None else {LABEL: layout.label})}
         paths = {kind: template.format(folder=folder, **groups) for kind, template in templates.items()}
@@ -161,7 +145,7 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
 
 
 def _detect(cohort: str, root: Path) -> CohortLayout:
-    """The layout of a cohort's folder, recognised by the names of the folders in it."""
+    """Recognise a cohort's layout by the names of the folders in the root."""
     names = _folders_in(str(root))
     examples: dict[str, str] = {}
     for layout in COHORTS[cohort]:
@@ -182,7 +166,7 @@ def _detect(cohort: str, root: Path) -> CohortLayout:
 def _walk(
     root: str, folder: str, levels: Sequence[re.Pattern[str]], skipped: list[str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Folders that match the levels, each with the patterns' named groups; adds the others to `skipped`."""
+    """Folders that match the levels, with the patterns' named groups; adds the rest to `skipped`."""
     for name in _folders_in(f"{root}/{folder}"):
         path = f"{folder}/{name}".lstrip("/")
         match = levels[0].fullmatch(name)

@@ -19,7 +19,7 @@ def has_scans(root: str, folder: str = "") -> bool:
 
 
 def is_folders(root: str) -> bool:
-    """Whether there are folders with NIfTI files, and not the folders of a flat data set."""
+    """Whether the root has folders with NIfTI files, but not the folders of a flat data set."""
     names = [name for name in folders_in(root) if name.lower() not in (*IMAGES, *LABELS)]
     return any(has_scans(root, name) for name in names)
 
@@ -32,7 +32,7 @@ def is_flat(root: str) -> bool:
 def read_folders(root: Path, naming: Naming) -> DataSet:
     """The subjects of a root with a folder for each, which holds MODALITY or SUBJECT_MODALITY files.
 
-    Files in its subfolders count where the folder itself has none for a modality.
+    Files in its subfolders count for modalities that the folder itself lacks.
     """
     data = DataSet(str(root), "a folder for each subject")
     for folder in tqdm(folders_in(str(root)), desc=data.layout, unit="folder"):
@@ -44,7 +44,7 @@ def read_folders(root: Path, naming: Naming) -> DataSet:
 
 
 def _claims(data: DataSet, subject: str, files: Iterable[tuple[str, str]], naming: Naming) -> dict[str, list[str]]:
-    """Modality or label -> the files that claim to be it; a whole name counts more than the words that end it."""
+    """Modality or label -> candidate files; a match of the whole name beats a match of its last words."""
     claims: dict[str, list[tuple[bool, str]]] = defaultdict(list)
     for path, stem in files:
         own = stem[len(subject) + 1 :] if re.match(rf"{re.escape(subject)}[_.\- ]", stem) else stem
@@ -72,7 +72,7 @@ def _files_below(root: str, folder: str) -> Iterator[tuple[str, str]]:
 
 
 def read_flat(root: Path, naming: Naming) -> DataSet:
-    """The subjects of a root that holds SUBJECT_MODALITY files, or folders of images and of labels that do."""
+    """The subjects of a root with SUBJECT_MODALITY files, or with folders of images and labels that hold them."""
     data = DataSet(str(root), "SUBJECT_MODALITY files")
     labels: list[tuple[str, str]] = []
     folders = folders_in(str(root))

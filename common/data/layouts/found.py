@@ -1,4 +1,4 @@
-"""What the layouts have in common: the files of each subject, and which files claim the same place."""
+"""What all layouts return: the files of each subject, and conflicts between files."""
 
 import os
 import re
@@ -14,14 +14,7 @@ VISIT = re.compile(  # names of visits that begin with the person: UK Biobank, B
 
 
 class Clash(NamedTuple):
-    """Several files for one place.
-
-    Attributes:
-        subject: whose they are.
-        kind: a modality, or `LABEL`.
-        files: the first two, below the root.
-        choice: option that chooses one of them.
-    """
+    """Several files for one image or label (`kind`); the option `choice` selects a file."""
 
     subject: str
     kind: str
@@ -31,14 +24,7 @@ class Clash(NamedTuple):
 
 @dataclass
 class SubjectFiles:
-    """The files of a subject, or of one visit.
-
-    Attributes:
-        name: of the subject.
-        person: if the layout tells it; otherwise the name does.
-        images: modality -> path below the root.
-        label: path of the label map, if there is one.
-    """
+    """The files of a subject or a visit, below the root; `person` is None if only the name tells."""
 
     name: str
     person: str | None = None
@@ -50,17 +36,8 @@ class SubjectFiles:
 class DataSet:
     """A scanned folder.
 
-    Attributes:
-        root: the folder, for messages.
-        layout: in words, for messages.
-        subjects: by name.
-        order: of the modalities, if the layout has one.
-        convention: label convention as text, if the layout states one.
-        preparation: preprocessing by the owner of a cohort, if it is known.
-        measures: how what `common.data.describe` says of images so prepared begins.
-        held_out: subjects that the layout keeps for testing.
-        skipped: files whose names say neither modality nor label.
-        clashes: places that several files claim; the subject has none of them.
+    `order`, `convention`, `preparation` and `held_out` (subjects kept for testing) are set if the layout defines them.
+    Files in `skipped` name neither modality nor label; subjects lack the files in `clashes`.
     """
 
     root: str
@@ -77,14 +54,9 @@ class DataSet:
     def put(
         self, subject: str, kind: str, paths: Sequence[str], person: str | None = None, choice: str | None = None
     ) -> None:
-        """Give a subject its image of a modality, or its label map, or note that several files claim the place.
+        """Give a subject an image or label map (`kind`), or record a clash if there are several candidate paths.
 
-        Args:
-            subject: name.
-            kind: a modality, or `LABEL`.
-            paths: files that claim the place, below the root.
-            person: if the layout tells it.
-            choice: option that chooses one of several; by default, by the words that end its name.
+        `choice` is the option that selects one of them; by default, by the last words of its name.
         """
         there = self.subjects.setdefault(subject, SubjectFiles(subject, person))
         known = there.label if kind == LABEL else there.images.get(kind)
@@ -99,7 +71,7 @@ class DataSet:
 
 
 def person_of(subject: str) -> str:
-    """The person whose visit a datalist's subject is, by its name; a name of another form is a person's own.
+    """The person of a datalist's subject, from known patterns of visit names; otherwise the whole name.
 
     Example:
         >>> person_of("BraTS-GLI-00007-001"), person_of("patient 7")
@@ -110,13 +82,13 @@ def person_of(subject: str) -> str:
 
 
 def files_in(root: str, folder: str = "") -> Iterable[tuple[str, str]]:
-    """The NIfTI files of a folder: path below the root, and name without extension; sorted."""
+    """The NIfTI files of a folder, sorted: path below the root, and name without extension."""
     for name in sorted(os.listdir(os.path.join(root, folder))):  # noqa: PTH118, PTH208 (Path is slow)
         if stem := stem_of(name):
             yield f"{folder}/{name}".lstrip("/"), stem
 
 
 def folders_in(path: str) -> list[str]:
-    """The names of the folders in a folder, sorted, without hidden ones."""
+    """Sorted names of the folders in a folder, without hidden ones."""
     with os.scandir(path) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))

@@ -1,6 +1,6 @@
 """BIDS lookup tables: files dseg.tsv, which name the values of discrete segmentations.
 
-A table holds for the label maps in its folder and below whose names have all of its entities; the nearest one counts.
+A table applies to label maps in or below its folder that have all its entities in their names; the nearest table wins.
 """
 
 import csv
@@ -13,18 +13,11 @@ from ...errors import ArgumentError, InputError, show
 from ..regions import declaration
 from .names import plain_name, stem_of
 
-NONE = ("", "n/a")  # no value, in a table of BIDS
+NONE = ("", "n/a")  # a missing value in BIDS tables
 
 
 def convention_of(root: str, labels: Sequence[str]) -> str | None:
-    """The regions that lookup tables give label maps, as text; None without a table. Prints which table it is.
-
-    Args:
-        root: of the data set.
-        labels: paths of the label maps, below the root.
-
-    Raises:
-        InputError: a table is invalid, or two of them disagree.
+    """The regions that lookup tables define for label maps, as text, or None; prints the table's path.
 
     Example:
         >>> convention_of("data", ["derivatives/manual/sub-01/anat/sub-01_dseg.nii.gz"])
@@ -37,7 +30,7 @@ def convention_of(root: str, labels: Sequence[str]) -> str | None:
         return None
     first, *others = found
     for other in others:
-        if set(found[other].split(",")) != set(found[first].split(",")):  # the order of the rows has no meaning
+        if set(found[other].split(",")) != set(found[first].split(",")):  # the order of rows has no meaning
             raise InputError(
                 f"--root={root}: {first} has the regions {found[first]:.100}, {other} has {found[other]:.100}; "
                 f"expected tables that agree, or --regions=REGIONS.yaml"
@@ -47,7 +40,7 @@ def convention_of(root: str, labels: Sequence[str]) -> str | None:
 
 
 def _tables_in(root: str, folder: str) -> list[tuple[str, frozenset[str]]]:
-    """The paths of a folder's tables and the entities in their names, those with most entities first."""
+    """A folder's tables and the entities in their names, most entities first."""
     names = sorted(path.name for path in Path(root, folder).glob("*dseg.tsv") if not path.name.startswith("."))
     tables = [(f"{folder}/{name}".lstrip("/"), name.removesuffix(".tsv").split("_")) for name in names]
     return sorted(
@@ -57,7 +50,7 @@ def _tables_in(root: str, folder: str) -> list[tuple[str, frozenset[str]]]:
 
 
 def _table_of(label: str, tables_in: Callable[[str], list[tuple[str, frozenset[str]]]]) -> str | None:
-    """The table that holds for a label map."""
+    """The table that applies to a label map."""
     *entities, suffix = str(stem_of(Path(label).name)).split("_")
     if suffix != "dseg":
         return None
@@ -93,7 +86,7 @@ def _regions(file: Path) -> str:
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
-    """The rows of a table, with the number of their lines."""
+    """The rows of a table with their line numbers."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""What the name of a file says: a modality, a label or neither, and what stands before it."""
+"""Parse file names: modality, label or neither, and the words before."""
 
 import fnmatch
 import re
@@ -10,7 +10,7 @@ from ...errors import InputError
 from ..modalities import SPELLINGS, split_name
 
 LABEL = "label"
-NO_LABELS = "\0"  # words that no name ends with
+NO_LABELS = "\0"  # words that never end a name
 LABEL_WORDS = {"seg", "segmentation", "dseg", "label", "labels", "mask", "masks", "lesion", "lesions"} | {
     "roi",
     "gt",
@@ -18,32 +18,27 @@ LABEL_WORDS = {"seg", "segmentation", "dseg", "label", "labels", "mask", "masks"
     "truth",
     "annotation",
 }
-NOT_SEGMENTED = {"brain", "bet", "head", "skull", "wm", "gm", "csf"}  # before "mask": not what is segmented
+NOT_SEGMENTED = {"brain", "bet", "head", "skull", "wm", "gm", "csf"}  # before "mask": not a lesion mask
 EXAMPLE = "names such as T1,FLAIR, or the words that end their files' names, such as T1=t1_mprage,FLAIR=flair_reg"
 NIFTI = re.compile(r"([^.].*?)\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
 SIGNS = "_-. "
 
 
 class Name(NamedTuple):
-    """A file's name.
-
-    Attributes:
-        before: what stands before the words for its kind; in a flat folder, the subject.
-        kind: a modality, `LABEL`, or None for a file that is neither.
-    """
+    """A parsed file name: `before`, in a flat folder the subject, and `kind`: a modality, `LABEL`, or None."""
 
     before: str
     kind: str | None
 
 
 def stem_of(file: str) -> str | None:
-    """The name of a NIfTI file without extension; None for other files, and for hidden ones."""
+    """The name of a NIfTI file without extension; None for hidden and other files."""
     found = NIFTI.fullmatch(file)
     return found[1] if found else None
 
 
 def ends_with(stem: str, words: str) -> bool:
-    """Whether a name ends with whole words, or fits a pattern with `*`, in upper or lower case."""
+    """Whether a name ends with whole words, or matches a pattern with `*`, ignoring case."""
     if "*" in words:
         return fnmatch.fnmatchcase(stem.lower(), words.lower())
     start = len(stem) - len(words)
@@ -52,13 +47,10 @@ def ends_with(stem: str, words: str) -> bool:
 
 @dataclass(frozen=True)
 class Naming:
-    """How the files of a data set are named.
+    """How a data set names its files: `modalities` in order (None: those that every subject has), and words for each.
 
-    Attributes:
-        modalities: names to take, in this order; None takes those that every subject has.
-        spelled: modality -> the words that end the names of its files, or a pattern with `*`. Of other modalities
-            `SPELLINGS` has the words; a modality that it lacks is its own word.
-        label: the words that end the names of label maps, or a pattern; None for `LABEL_WORDS`.
+    `spelled` maps a modality to the last words of its names or a pattern with `*`, in place of `SPELLINGS`; a modality
+    in neither is its own word. `label` replaces `LABEL_WORDS`.
     """
 
     modalities: tuple[str, ...] | None = None
@@ -66,7 +58,7 @@ class Naming:
     label: str | None = None
 
     def parse(self, stem: str) -> Name:
-        """What a name without extension says.
+        """Parse a name without extension.
 
         Example:
             >>> Naming().parse("S1_T1_Gd"), Naming().parse("S1_lesion_mask"), Naming().parse("S1_brain_mask")
@@ -91,18 +83,18 @@ class Naming:
         return Name(stem, bare)
 
     def has_pattern_of(self, stem: str) -> bool:
-        """Whether a whole name fits a pattern with `*`."""
+        """Whether the whole name matches a pattern with `*`."""
         words = (self.label or "", *self.spelled.values())
         return any("*" in pattern and ends_with(stem, pattern) for pattern in words)
 
     def takes(self, modality: str) -> bool:
-        """Whether files may be of a modality by its usual names."""
+        """Whether the usual names of a modality apply."""
         if modality in self.spelled:
             return False
         return not self.spelled or modality in (self.modalities or ())
 
     def subject_of_label(self, before: str, subjects: Mapping[str, Any]) -> str:
-        """The subject of a label map, whose name may have a modality between the two, as in S1_FLAIR_lesion."""
+        """The subject of a label map whose name may contain a modality, as in S1_FLAIR_lesion."""
         if before in subjects:
             return before
         shorter = self.parse(before).before
@@ -110,7 +102,7 @@ class Naming:
 
 
 def _cut(stem: str, words: str) -> str:
-    """A name without the words that end it, or what follows the last `*` of a pattern, and the sign before."""
+    """A name without its last words, or the part after a pattern's last `*`, without the separator."""
     if "*" in words:
         end = words.rpartition("*")[2]
         return stem[: len(stem) - len(end)].rstrip(SIGNS) if end else ""
@@ -118,7 +110,7 @@ def _cut(stem: str, words: str) -> str:
 
 
 def before_label(stem: str) -> str | None:
-    """What stands before the label words that end a name; None if none does."""
+    """The part of a name before its label words; None without label words."""
     rest = stem
     while (parts := re.fullmatch(r"(?:(.*)[_.\- ])?([^_.\- ]+)", rest, re.DOTALL)) and parts[2].lower() in LABEL_WORDS:
         rest = parts[1] or ""
@@ -128,11 +120,7 @@ def before_label(stem: str) -> str | None:
 
 
 def naming(modalities: str | Sequence[str] | Mapping[str, str] | None, label: Any) -> Naming:
-    """The options `--modalities` and `--label`, checked.
-
-    Raises:
-        InputError: an option is invalid.
-    """
+    """Check and convert the options `--modalities` and `--label`."""
     words = None if label is None else _cleaned(str(label))
     if words == "":
         raise InputError(f"--label={label}: expected the words that end the names of label maps, such as lesion_mask")
@@ -171,12 +159,12 @@ def _words(name: Any, text: Any, given: Any) -> str:
 
 
 def _cleaned(words: str) -> str:
-    """Words without the sign before them and the extension behind them."""
+    """Words without a leading separator or an extension."""
     return (stem_of(words) or words).lstrip(SIGNS)
 
 
 def plain_name(name: str) -> str:
-    """A region's name in letters, digits, _ and -, beginning with a letter.
+    """A region's name in letters, digits, _ and -, with a letter first.
 
     Example:
         >>> plain_name("Gray Matter"), plain_name("3rd ventricle")

@@ -1,6 +1,6 @@
-"""nnU-Net's raw data sets: imagesTr, labelsTr, imagesTs and dataset.json, of versions 1 and 2.
+"""nnU-Net's raw data sets, versions 1 and 2: imagesTr, labelsTr, imagesTs and dataset.json.
 
-The format is that of nnU-Net's documentation/dataset_format.md and region_based_training.md.
+nnU-Net's documentation/dataset_format.md and region_based_training.md define the format.
 """
 
 import json
@@ -55,15 +55,10 @@ def is_nnunet(root: str) -> bool:
 
 
 def read_nnunet(root: Path, naming: Naming, states_regions: bool) -> DataSet:
-    """The cases of a raw data set; channels become modalities, labels become regions.
+    """The cases of a raw data set; channels become modalities, and labels become regions.
 
-    Args:
-        root: the folder with dataset.json.
-        naming: modalities by the names of the channels.
-        states_regions: whether dataset.json states the regions; otherwise the user does.
-
-    Raises:
-        InputError: dataset.json is missing or invalid, or does not fit the files.
+    `states_regions` takes the regions from dataset.json. InputError: dataset.json is invalid or does not match the
+    files.
     """
     file = root / "dataset.json"
     content = _read(file)
@@ -92,7 +87,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _modalities(content: Mapping[str, Any], naming: Naming, file: Path) -> list[str | None]:
-    """The modality of each channel; None for one that `--modalities` leaves out."""
+    """The modality of each channel; None for channels that `--modalities` leaves out."""
     channels = content.get("channel_names", content.get("modality"))
     names = [channels[key] for key in sorted(channels, key=int)]
     if sorted(map(int, channels)) != list(range(len(channels))):
@@ -116,7 +111,7 @@ def _modalities(content: Mapping[str, Any], naming: Naming, file: Path) -> list[
 
 
 def _convention(content: Mapping[str, Any], file: Path) -> str:
-    """The label convention of `labels`, in version 2 value or values by name, in version 1 name by value."""
+    """The label convention from `labels`: name -> values in version 2, value -> name in version 1."""
     labels = content["labels"]
     if labels and all(isinstance(name, str) for name in labels.values()):
         if not all(re.fullmatch(r"\d+", value) for value in labels):
@@ -177,7 +172,7 @@ def _put_folder(data: DataSet, images: str, labels: str, modalities: Sequence[st
 
 
 def _put_listed(data: DataSet, cases: Mapping[str, Any], modalities: Sequence[str | None], file: Path) -> None:
-    """The cases that dataset.json lists itself, with their files."""
+    """The cases that dataset.json lists with their files."""
     for case, files in cases.items():
         if len(files["images"]) != len(modalities):
             raise InputError(f"{file}: dataset.{case}.images: expected {len(modalities)} files, one for each channel")
@@ -189,7 +184,7 @@ def _put_listed(data: DataSet, cases: Mapping[str, Any], modalities: Sequence[st
 
 
 def _below(root: str, path: str, file: Path) -> str:
-    """A path of dataset.json relative to the root."""
+    """A path in dataset.json, relative to the root."""
     relative = os.path.relpath(os.path.join(root, path), root)  # noqa: PTH118
     if relative.startswith(".."):
         raise InputError(f"{file}: {path}: expected a file below {root}")

@@ -1,4 +1,4 @@
-"""Recognise the layout of a data set, and find the files of its subjects."""
+"""Recognise a data set's layout, and find the files of its subjects."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,7 +10,7 @@ from .found import DataSet
 from .names import Naming
 from .nnunet import is_nnunet, read_nnunet
 
-# Layout -> how a root is recognised; the first two have folders that would be taken for the others
+# Layout -> test of a root; the first two come first, as their folders also pass later tests
 LAYOUTS: Mapping[str, Callable[[str], bool]] = {
     "nnunet": is_nnunet,
     "bids": is_bids,
@@ -21,24 +21,13 @@ SPECIAL = ("nnunet", "bids")
 
 
 def layouts_of(root: str | Path) -> list[str]:
-    """The layouts that a folder may have, names of `LAYOUTS`: one, none, or folders and flat."""
+    """Layouts in `LAYOUTS` that a folder may have: one, none, or both folders and flat."""
     found = [name for name in SPECIAL if LAYOUTS[name](str(root))]
     return found or [name for name in LAYOUTS if name not in SPECIAL and LAYOUTS[name](str(root))]
 
 
 def read_layout(name: str, root: Path, naming: Naming, states_regions: bool) -> DataSet:
-    """The files of a data set.
-
-    Args:
-        name: of its layout, one of `LAYOUTS`.
-        root: the folder.
-        naming: of its files.
-        states_regions: whether its own tables state the regions, if there are some; otherwise the user does.
-
-    Raises:
-        InputError: a table or a description of the data set is invalid.
-        OSError: a folder cannot be read.
-    """
+    """Find the files of a data set; `states_regions` takes the regions from its own tables, if there are any."""
     readers: Mapping[str, Callable[[Path, Naming], DataSet]] = {
         "nnunet": partial(read_nnunet, states_regions=states_regions),
         "bids": partial(read_bids, states_regions=states_regions),
