@@ -1,8 +1,7 @@
 """Decide by voxels which of two T1 series was scanned after contrast agent.
 
-Contrast agent brightens a small part of the head (vessels, mucosa, choroid plexus, enhancing lesions). After resolution
-and brightness are matched, the difference of the series therefore has one long tail. Noise and motion lengthen both
-tails.
+Agent brightens a small part of the head (vessels, mucosa, choroid plexus, enhancing lesions), so after matching
+resolution and brightness the difference has one long tail. Noise and motion lengthen both tails.
 """
 
 import numpy as np

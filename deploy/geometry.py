@@ -25,8 +25,8 @@ TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round
 def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...]]:
     """Compute the grid of a series, [columns, rows, slices], and the order of its slices along their normal.
 
-    The headers can be in any order. Raises InputError unless they are at least two evenly spaced, parallel slices of
-    one stack.
+    Accepts headers in any order. Raises InputError unless they form a single stack of at least two evenly spaced,
+    parallel slices without shear.
     """
     if len(headers) < 2:
         raise InputError(f"{name}: a single slice; expected a stack of them")

@@ -55,9 +55,7 @@ def run_command(command: Sequence[str], folder: Path, work: Path) -> None:
     The error of a failed command gives the reason for the case, or else the last line of stderr. It omits the path of
     `work`, which may identify the patient.
     """
-    environment = {
-        name: value for name, value in os.environ.items() if name != "PYTHONPATH"
-    }  # so that the bundle's `common` is imported
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the bundle's `common`
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode:
         lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]

@@ -1,8 +1,7 @@
 """The operators of the application: from the chosen series to the result files.
 
-`setup` and `compute` are MONAI Deploy's names: `setup` declares ports, and `compute` runs when the inputs arrive. MONAI
-Deploy's loader silently drops unreadable images and images at a repeated position, and its selector cannot express "T1
-without contrast agent"; therefore neither is used.
+MONAI Deploy's loader and selector are not used: the loader silently drops unreadable images and repeated positions, and
+the selector cannot express "T1 without contrast agent".
 """
 
 import json

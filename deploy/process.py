@@ -1,8 +1,7 @@
 """Keep patient data out of the output of a process, and end its child processes with it.
 
-DICOM header values may name the patient, so library output is suppressed. On SIGTERM Holoscan exits without running
-`finally` blocks and leaves the bundle's inference running; it therefore runs in a child process, and the parent cleans
-up.
+Header values may name the patient, so library output is suppressed. Holoscan exits on SIGTERM without clean-up, so it
+runs in a child process and the parent cleans up.
 """
 
 import contextlib

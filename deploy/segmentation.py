@@ -1,7 +1,7 @@
 """Convert a label map to a DICOM segmentation with SNOMED CT codes and the model's name.
 
-This calls highdicom directly: MONAI Deploy's `DICOMSegmentationWriterOperator` takes slices in file order, omits the
-series description, and names MONAI as the manufacturer.
+It calls highdicom directly, because MONAI Deploy's writer takes slices in file order, omits the series description, and
+names MONAI as the manufacturer.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,7 @@ def equipment(bundle: Bundle) -> dict[str, Any]:
 def make_segmentation(
     segments: NDArray[np.uint8], slices: Sequence[Dataset], bundle: Bundle, burned_in: str | None = None
 ) -> hd.seg.Segmentation:
-    """Make the DICOM segmentation of a series, with a frame for each slice and segment, empty frames included.
+    """Make the DICOM segmentation of a series, with a frame for each slice and segment, including empty ones.
 
     `segments` is [columns, rows, slices], and `slices` follow its last axis. Without `burned_in`, BurnedInAnnotation is
     left out.

@@ -30,17 +30,7 @@ TOGETHER = _set("with w mit avec con com met med z ze cu с")
 SUFFIX = {"oncesi": "without", "free": "without", "sonrasi": "with", "jalkeen": "with"}  # Turkish and Finnish suffixes
 ONE_WORD = {"kontrastsiz": "without", "kontrastli": "with"}  # Turkish
 ONE_WORD |= dict.fromkeys(["kontrastfri", "kontrastfritt", "kontrastfrei", "kontrastlos", "contrastless"], "without")
-NOT_GIVEN = (
-    "fri",
-    "fritt",
-    "frei",
-    "free",
-    "less",
-    "los",
-    "loos",
-    "siz",
-    "ton",
-)  # word endings that deny an agent, as above
+NOT_GIVEN = ("fri", "fritt", "frei", "free", "less", "los", "loos", "siz", "ton")  # word endings, likewise
 NATIVE = _set(
     "nativ native natif natives natifs nativa nativo nativt natywny natywna natywne natywnie nativni nativne unenhanced"
     " nonenhanced noncontrast plain blanco basale simple натив нативный нативная"

@@ -114,9 +114,6 @@ def _groups(header: Dataset, **keywords: Sequence[str]) -> Dataset:
 
 
 def burned_in_annotation(images: Iterable[Dataset]) -> str | None:
-    """BurnedInAnnotation of a result: "YES" if any image says so, "NO" if all do, else None for unknown.
-
-    PS3.3, C.7.6.1.
-    """
+    """BurnedInAnnotation of a result: "YES" if any image says so, "NO" if all do, else None (PS3.3, C.7.6.1)."""
     values = {image.get("BurnedInAnnotation") for image in images}
     return "YES" if "YES" in values else "NO" if values == {"NO"} else None

@@ -90,8 +90,8 @@ def _write(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
 def make_capture(figure: Figure, source: Dataset, bundle: Bundle, burned_in: str | None = None) -> hd.sc.SCImage:
     """Convert the figure to a secondary capture in the study of `source`.
 
-    `burned_in` is BurnedInAnnotation (left out if None): the figure's own text is anonymous, but text in the scans may
-    not be (PS3.3, C.7.6.1).
+    `burned_in` is BurnedInAnnotation (left out if None): text in the scans may identify the patient (PS3.3, C.7.6.1);
+    the figure's text does not.
     """
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -126,8 +126,8 @@ class Pairs:
     def prove(self, native: Candidate, enhanced: Candidate) -> bool:
         """Whether order or voxels confirm the pair; never if the words of both are unclear.
 
-        Order does not prove unclear words. For a series without clear points it counts only if the agent first appears
-        between two scans of the same kind.
+        Order proves nothing if the words of either are unclear. Without a clear point it counts only if the agent first
+        appears between two scans of the same kind.
         """
         unclear = [one for one in (native, enhanced) if one.evidence.contrast == UNCLEAR]
         if len(unclear) == 2 or self.contradict(native, enhanced):
@@ -175,7 +175,7 @@ def _thin_slices(found: Sequence[Candidate]) -> Candidate | None:
 
 
 def _is_thin_and_whole(series: Series) -> bool:
-    """Whether a series has thin slices and a field of view that holds a brain."""
+    """Whether a series has thin slices and a field of view that contains a brain."""
     try:
         grid, _ = grid_of([instance.header for instance in series.instances], series.name)
     except InputError:

@@ -55,11 +55,11 @@ def measure(
     reference: str,
     to_mni: NDArray[np.float64],
 ) -> Figures:
-    """Measure a prepared subject. Masks and heads are on the target's grid, except `found` and `mirrored`.
+    """Measure a prepared subject. Heads and masks are on the target's grid, except for `found` and `mirrored`.
 
-    Those are on the grid of the reference's scan; `mirrored` is deepbet's mask of the mirrored T1, if any. `affine`
-    (MNI space, 12 degrees of freedom) and `matrix` (target's space) map to mm of that scan, and `to_mni` maps mm of the
-    target's space to MNI space.
+    These are brain masks on the grid of the reference's scan; `mirrored` is deepbet's in the mirrored T1, if any.
+    `affine` (MNI space, 12 degrees of freedom) and `matrix` (target's space) map to mm of that scan, and `to_mni` maps
+    the target's space to MNI space.
     """
     growth = float(abs(np.linalg.det(matrix[:3, :3])))
     spacing = heads[reference].grid.spacing

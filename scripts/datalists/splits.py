@@ -156,7 +156,7 @@ def assign(
 def hold_out(
     content: Mapping[str, Any], folds: str | int, fold: int, fold_to: str, validation: float | None, seed: int
 ) -> dict[str, Any]:
-    """A new datalist with one fold held out; its `folds` records how. The arguments are those of `cross_validation`.
+    """A new datalist that holds out one fold and records it under `folds`. Arguments as in `cross_validation`.
 
     Subjects without label are trained on unless a fold contains them. A fold for testing replaces the test subjects of
     the datalist.
