@@ -63,7 +63,7 @@ SETS = {
         },
         "{subject}_{kind}.nii.gz",
         one_grid=True,
-        shape=(120, 120, 90),  # of all but a few
+        shape=(120, 120, 90),  # of nearly all scans
     ),
     "wmh": Source(
         NICHART,

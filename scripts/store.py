@@ -80,7 +80,7 @@ def _training(
     files, values = read_command_line([bundle, "train", *overlays, *words])
     check(files, values)
     parser = read(files, values)
-    parser.get_parsed_content("imports")  # `common`, which other values name
+    parser.get_parsed_content("imports")  # `common`, which other values refer to
     found = parser.get_parsed_content("train::cases"), parser.get_parsed_content("train::preprocessing")
     from common.training.signals import give_signals_back  # late import: `--help` stays fast
 

@@ -67,7 +67,7 @@ def _gpu() -> Works:
 
 
 def _rows(work: str, variants: Any, repeats: int) -> dict[str, dict[str, float]]:
-    """The figures of each variant, printed: medians, and the lowest and the highest ratio to the first variant."""
+    """Print and return each variant's figures: medians, and the lowest and highest ratio to the first variant."""
     taken: dict[str, list[Measured]] = {variant: [] for variant in variants}
     for _ in tqdm(range(repeats), desc=work):
         for variant, run in variants.items():

@@ -1,4 +1,4 @@
-"""Segmentation of a whole case: ours, and with MONAI's parts alone."""
+"""Segmentation of a whole case: ours, and with only MONAI's components."""
 
 import atexit
 import sys
@@ -15,20 +15,20 @@ FINE_TUNING = ROOT / "bundles/brats_finetune"
 
 
 def inference() -> Works:
-    """A BraTS case of 240 x 240 x 155 voxels, by a network with random weights, of which the time does not depend."""
+    """A BraTS case of 240 x 240 x 155 voxels; weights are random, because they do not affect the time."""
     ours, stock = _variants("cpu")
     half = partial(ours, "--amp=bf16")
     return {"inference": {"ours": ours, "ours, bfloat16": half, "stock": partial(stock, environment=PLAIN_MEMORY)}}
 
 
 def on_gpu() -> dict[str, dict[str, Callable[[], Any]]]:
-    """The same on a GPU, in bfloat16, by the clock."""
+    """The same on a GPU in bfloat16, in wall-clock time."""
     ours, stock = (partial(variant, by_clock=True) for variant in _variants("cuda"))
     return {"inference, GPU": {"ours": partial(ours, "--amp=bf16"), "stock": stock}}
 
 
 def _variants(device: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Our command and the stock one, on a case that is made."""
+    """Our command and the stock one, on a synthetic case."""
     from scripts.phantoms.cohort import make
 
     folder = TemporaryDirectory()
@@ -44,13 +44,7 @@ def _variants(device: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def write_checkpoint(file: Path, size: str, edge: int) -> Path:
-    """Write a network with random weights as a checkpoint of brats_finetune.
-
-    Args:
-        file: to write.
-        size: of the network.
-        edge: of its windows, in voxels.
-    """
+    """Write a brats_finetune checkpoint with random weights; `edge` is the window size in voxels."""
     from common.weights import write
 
     metadata: dict[str, Any] = {"bundle": "brats_finetune", "network": "SwinUNETR", "model_size": size}
@@ -70,13 +64,9 @@ def _network(size: str) -> Any:
 
 
 def segment(device: str, checkpoint: str, source: str, output: str) -> None:
-    """Segment cases with MONAI's network, transforms and windows, as its tutorials do.
+    """Segment BraTS cases with MONAI's network, transforms and windows, as its tutorials do.
 
-    Args:
-        device: of the network; on a GPU it runs in bfloat16 autocast.
-        checkpoint: with the network's weights and size.
-        source: folder of BraTS cases.
-        output: folder of a file for each case, whose channels are the regions.
+    Writes one file per case with a channel for each region. On a GPU the network runs under bfloat16 autocast.
     """
     import torch
     from monai.data import DataLoader, Dataset, decollate_batch

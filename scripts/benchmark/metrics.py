@@ -1,4 +1,4 @@
-"""Lesion-wise scores of a case: ours beside the plain implementation."""
+"""Lesion-wise scores of a case: ours beside a plain implementation."""
 
 import statistics
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from scripts.benchmark.timing import Works, measure
 
 
 def metrics() -> Works:
-    """BraTS scores of a case, on one thread."""
+    """BraTS scores of a case, on a single thread."""
     kinds = {"boxes of the lesions (ours)": "ours", "whole volumes, boxes for distances": "plain"}
     function = "scripts.benchmark.metrics:scoring"
     return {"metrics": {name: partial(measure, function, kind, threads=1) for name, kind in kinds.items()}}
 
 
 def scoring(kind: str) -> Callable[[], Any]:
-    """Scores of a case by `ours`, or by the `plain` implementation."""
+    """A function that scores a case with the `ours` or `plain` implementation."""
     from common.metrics.protocols import brats
 
     prediction, reference = draw_case()
@@ -24,14 +24,14 @@ def scoring(kind: str) -> Callable[[], Any]:
 
 
 def draw_case() -> tuple[Any, Any]:
-    """A prediction and a reference [240, 240, 155] at 1 mm: ten lesions in an ellipsoid, one missed; a false one."""
+    """A prediction and a reference [240, 240, 155] at 1 mm: ten lesions in an ellipsoid, one missed, one false."""
     import numpy as np
     from scipy import ndimage
 
     draw = np.random.default_rng(0)
     shape, middle, brain = (240, 240, 155), np.array([120, 120, 78]), np.array([65, 80, 58])  # mm
     lesions: list[tuple[Any, float]] = []
-    for radius in (24, 16, 11, 8, 6, 5, 4, 3, 2.5, 2, 4):  # mm; the last one is false
+    for radius in (24, 16, 11, 8, 6, 5, 4, 3, 2.5, 2, 4):  # mm; the last is a false lesion
         while True:
             centre = middle + draw.uniform(-1, 1, 3) * brain
             inside = (((centre - middle) / (brain - radius)) ** 2).sum() < 1
@@ -52,7 +52,7 @@ def draw_case() -> tuple[Any, Any]:
 
 
 def score_plainly(prediction: Any, reference: Any) -> dict[str, float]:
-    """The plain implementation of BraTS's scores at 1 mm: each lesion is dilated and matched in the whole volume.
+    """BraTS scores at 1 mm, plainly: each lesion is dilated and matched in the whole volume.
 
     Distances are measured in the bounding box of both masks, as in the challenge's code.
     """

@@ -1,4 +1,4 @@
-"""The tables of docs/benchmarks.md, between the marks of each benchmark; the text around them stays."""
+"""Update the tables of docs/benchmarks.md, between the marks of each benchmark."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -12,17 +12,9 @@ BEGIN, END = "<!-- table: {} -->", "<!-- end -->"
 
 
 def update(page: Path, name: str, works: Mapping[str, Any], repeats: int, setting: str) -> None:
-    """Replace the table of a benchmark.
+    """Replace the table of a benchmark; an InputError if a mark is missing.
 
-    Args:
-        page: file with a pair of marks for each benchmark.
-        name: of the benchmark.
-        works: rows by work and variant.
-        repeats: number of timings of each variant.
-        setting: versions and processor.
-
-    Raises:
-        InputError: a mark is missing.
+    `works` are rows by work and variant; `setting` is the text on versions and processor.
     """
     begin, text = BEGIN.format(name), page.read_text(encoding="utf-8")
     before, mark, rest = text.partition(f"{begin}\n")
@@ -40,7 +32,7 @@ def update(page: Path, name: str, works: Mapping[str, Any], repeats: int, settin
 
 
 def row_text(row: Mapping[str, float]) -> str:
-    """The cells of a variant: seconds, ratio with the spread of its repeats if there is one, peak memory."""
+    """The cells of a variant: seconds, ratio with the spread of its repeats if known, peak memory."""
     lowest, highest = row["lowest"], row["highest"]
     spread = f" ({lowest:.2f} to {highest:.2f})" if highest > lowest else ""
     return f"{row['seconds']:.3g} | {row['ratio']:.2f}{spread} | {row['peak_gib']:.1f} GiB"

@@ -1,4 +1,4 @@
-"""Reading of training crops: from a store, and from `.nii.gz` by the bundle's transforms or MONAI's."""
+"""Reading of training crops: from a store, and from `.nii.gz` with the bundle's transforms or MONAI's."""
 
 import atexit
 import json
@@ -10,9 +10,9 @@ from typing import Any
 
 from scripts.benchmark.timing import ROOT, Works, measure
 
-CROPS_OF_A_BATCH = 4  # of a batch whose reading is timed
+CROPS_OF_A_BATCH = 4  # of each timed batch
 STAGE_1 = ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"
-VARIANTS = {  # crops of a volume, and how it is read
+VARIANTS = {  # crops per volume, and kind of reading
     "4 volumes, 1 crop of each, from a store (ours)": ("1", "store"),
     "4 volumes, 1 crop of each, MONAI's transforms": ("1", "stock"),
     "4 volumes, 1 crop of each": ("1", "files"),
@@ -22,7 +22,7 @@ VARIANTS = {  # crops of a volume, and how it is read
 
 
 def reader() -> Works:
-    """Batches of stage 1 from disk, on one thread."""
+    """Batches of stage 1 from disk, on a single thread."""
     from scripts.phantoms.cohort import make
     from scripts.phantoms.layouts import PHANTOMS
 
@@ -45,12 +45,9 @@ def reader() -> Works:
 
 
 def batch(folder: str, crops_per_volume: str, kind: str) -> Callable[[], Any]:
-    """A function that reads the next batch.
+    """A function that reads the next batch of the entries in `folder`/entries.json.
 
-    Args:
-        folder: has entries.json, a list as `Datalist.load` returns it.
-        crops_per_volume: number of crops from each volume that is read.
-        kind: `store`, `files`, or `stock`, MONAI's transforms and loader alone.
+    `kind` is `store`, `files`, or `stock` for MONAI's transforms and loader alone.
     """
     entries = json.loads((Path(folder) / "entries.json").read_text())
     if kind == "stock":
@@ -59,7 +56,7 @@ def batch(folder: str, crops_per_volume: str, kind: str) -> Callable[[], Any]:
 
 
 def _our_batches(entries: list[dict[str, Any]], crops_per_volume: int, store: str | None) -> Iterator[dict[str, Any]]:
-    """Endless training batches of four crops, by stage 1's transforms."""
+    """Endless training batches of four crops, with stage 1's transforms."""
     from monai.bundle import ConfigParser
     from monai.data import DataLoader
     from monai.transforms import Compose
@@ -81,7 +78,7 @@ def _our_batches(entries: list[dict[str, Any]], crops_per_volume: int, store: st
 
 
 def _stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Endless training batches of four crops, each from a volume, of one, two, or a multiple of four volumes."""
+    """Endless training batches of four crops, one from each volume read; takes 1, 2 or a multiple of 4 volumes."""
     from monai.data import DataLoader, Dataset
     from monai.transforms import (
         Compose,

@@ -1,4 +1,4 @@
-"""Optimiser steps of both networks: ours, and as users would otherwise write them with MONAI's own parts."""
+"""Optimiser steps of both networks: ours, and as typically written with MONAI's components."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -6,13 +6,13 @@ from typing import Any
 
 from scripts.benchmark.timing import PLAIN_MEMORY, Works, measure
 
-SIZE, EDGE, CROPS = "small", 96, 2  # of a step at full size
+SIZE, EDGE, CROPS = "small", 96, 2  # a full-size step
 WORKS = ("pretraining", "fine_tuning")
 FUNCTION = "scripts.benchmark.step:{}_step"
 
 
 def step() -> Works:
-    """Steps of pretraining and fine-tuning at full size: ours, and the stock one with our settings of memory or not."""
+    """Full-size steps of pretraining and fine-tuning: ours, and stock with and without our memory settings."""
 
     def variants(function: str) -> dict[str, Callable[[], Any]]:
         return {
@@ -35,7 +35,7 @@ def on_gpu() -> dict[str, dict[str, Callable[[], Any]]]:
 
 
 def pretraining_step(kind: str, device: str = "cpu", size: str = SIZE, edge: str = str(EDGE)) -> Callable[[], Any]:
-    """A step of stage 1: ours in a dtype, or `stock`: one forward a view, corrupted crop by crop."""
+    """A step of stage 1: ours in a dtype, or `stock` with one forward pass per view and crop-by-crop corruption."""
     import torch
 
     from common.ssl.networks import SSLHead
@@ -62,7 +62,7 @@ def pretraining_step(kind: str, device: str = "cpu", size: str = SIZE, edge: str
 
 
 def _plain_view(crops: Any, generator: Any) -> tuple[Any, Any, list[int]]:
-    """Turned crops, corrupted and clean, and their quarter turns."""
+    """Rotated crops, corrupted and clean, and their quarter turns."""
     import torch
 
     turns = torch.randint(4, (len(crops),), generator=generator).tolist()
@@ -71,7 +71,7 @@ def _plain_view(crops: Any, generator: Any) -> tuple[Any, Any, list[int]]:
 
 
 def corrupt_box_by_box(crops: Any, generator: Any) -> Any:
-    """The plain implementation: noise into one box after the other, then boxes of a partner."""
+    """The plain implementation: noise in boxes, one at a time, then boxes from a partner crop."""
     import torch
 
     result = crops.clone()
@@ -136,7 +136,7 @@ def fine_tuning_step(kind: str, device: str = "cpu", size: str = SIZE, edge: str
 
 
 def _autocast(device: str) -> Any:
-    """What a stock loop computes in: bfloat16 where possible on a GPU, float32 on a CPU."""
+    """The precision of a stock loop: bfloat16 autocast on a GPU, float32 on a CPU."""
     import torch
 
     return torch.autocast(device, torch.bfloat16, enabled=device != "cpu")
@@ -147,7 +147,7 @@ def _supervised(batch: Mapping[str, Any], *_: Any, **__: Any) -> tuple[Any, Any]
 
 
 def _step(parts: tuple[Any, Any, Any], crops: Any, dtype: Any, device: str = "cpu") -> Callable[[], Any]:
-    """One optimiser step as in the bundles; `parts`: network, loss, prepare_batch."""
+    """One optimiser step as in the bundles; `parts` are network, loss and prepare_batch."""
     import torch
     from monai.engines import SupervisedTrainer
 

@@ -1,4 +1,4 @@
-"""Measure work in a process of its own: `python -m scripts.benchmark.timing`."""
+"""Measure work in a separate process: `python -m scripts.benchmark.timing`."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from common.memory import peak_resident, use_huge_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU_RUNS = 10  # timed together on a GPU
-PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # leaves memory as PyTorch and glibc have it
+PLAIN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "0"}  # default memory settings of PyTorch and glibc
 
 
 class Measured(NamedTuple):
-    """What a variant took: processor time, on a GPU time by the clock; peak memory, of the process or of the GPU."""
+    """Processor time (wall-clock time on a GPU) and peak memory of the process or GPU."""
 
     seconds: float
     peak_gib: float
@@ -39,19 +39,11 @@ def measure(
     environment: Mapping[str, str] | None = None,
     by_clock: bool = False,
 ) -> Measured:
-    """Measure a function or a command in a process of its own.
+    """Measure a function or a command in a separate process.
 
-    Args:
-        program: `module:name`, a function that returns the function whose second run is measured; or a module, measured
-            as `python -m module`, with its start.
-        arguments: of the function or the command.
-        threads: of PyTorch; 0 for one per core.
-        folder: the process's working directory.
-        environment: variables added to this process's, of which settings of memory and threads are left out.
-        by_clock: whether a command's seconds are by the clock, because processor time leaves out a GPU's work.
-
-    Raises:
-        RuntimeError: the process fails.
+    `program` is `module:name`, a function that returns the function to measure on its second run, or a module, measured
+    as `python -m module` with its start-up. `by_clock` measures a command in wall-clock time, because processor time
+    excludes GPU work; `environment` adds to this process's variables without memory and thread settings.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("THP_", "MALLOC_", "OMP_"))}
     inherited |= {"OMP_NUM_THREADS": str(threads or os.cpu_count() or 1), "OMP_WAIT_POLICY": "PASSIVE"}
@@ -67,10 +59,10 @@ def measure(
 
 
 def setting() -> str:
-    """Versions of Python and the main packages, the processor and its cores."""
+    """Versions of Python and the main packages, the processor, and its number of cores."""
     from common.weights import versions
 
-    said = Path("/proc/cpuinfo")  # of Linux
+    said = Path("/proc/cpuinfo")  # only on Linux
     found = re.search(r"^model name\s*:\s*(.+)$", said.read_text(), re.MULTILINE) if said.is_file() else None
     processor = found[1] if found else platform.processor()
     return "PyTorch {torch}, MONAI {monai}, Python {python}, ".format_map(versions()) + (
@@ -88,7 +80,7 @@ def _run_twice(function: str, arguments: list[str]) -> Measured:
     use_huge_pages()
     module, name = function.split(":")
     run = getattr(import_module(module), name)(*arguments)
-    run()  # takes memory that later runs reuse
+    run()  # warm-up: allocates memory that later runs reuse
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         return _run_on_gpu(run, torch.cuda)

@@ -25,7 +25,7 @@ SLICE_PAGES = dict.fromkeys(("none", "chosen", "all"))
 
 
 class _Fault(NamedTuple):
-    """Why a worker process could not process a case."""
+    """The error that stopped a worker process from processing a case."""
 
     message: str
 
@@ -98,7 +98,7 @@ def page(folder: str, slices: str = "chosen") -> None:
     choice("slices", slices, SLICE_PAGES)
     with reporting_path_errors(str(folder)):
         path = Path(str(folder)).expanduser()
-    from common.pages import evaluation  # here: the pictures' imports take seconds that `--help` can save
+    from common.pages import evaluation  # late import: `--help` stays fast
 
     show(evaluation.write_page(path, slices))
 
@@ -116,7 +116,7 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
         output: folder for comparison.csv, ranking.csv and comparison.json; older ones are replaced.
         names: of the systems, such as ours,theirs; by default the shortest distinct ends of the folders' paths.
     """
-    from scripts.evaluate import compare as comparing  # here: SciPy's statistics take a second that `--help` can save
+    from scripts.evaluate import compare as comparing  # late import: `--help` stays fast
 
     target = None if output is None else _output(output, comparing.TABLES, {})
     comparison = comparing.compare(comparing.read_all([str(folder) for folder in folders], names))
@@ -146,8 +146,8 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None, s
 
 
 def _publish(folder: Path, details: Details, slices: str) -> None:
-    """Write the files and pages of an evaluation. If a page cannot be drawn, the scores appear without."""
-    from common.pages import evaluation  # here: the pictures' imports take seconds that `--help` can save
+    """Write the files and pages of an evaluation; if a page cannot be drawn, the scores are published without it."""
+    from common.pages import evaluation  # late import: `--help` stays fast
 
     fault = None
     with publishing(folder, "output") as unfinished:
@@ -164,18 +164,14 @@ def _publish(folder: Path, details: Details, slices: str) -> None:
 
 
 def score(files: CaseFiles, protocol: Protocol, convention: str) -> tuple[Any, dict[str, Scores]]:
-    """The labels in the files of a case, see `CaseMasks`, and the scores of each region of a label convention.
-
-    Raises:
-        InputError: as `common.inference.masks.masks_of`.
-    """
+    """The labels in a case's files (see `CaseMasks`), and the scores of each region of a label convention."""
     predictions, references, affine, labels = masks_of(files, convention)
     spacing = metrics.spacing_of(affine)
     return labels, {region: protocol.measure(predictions[region], references[region], spacing) for region in references}
 
 
 def _output(output: str, names: Sequence[str], inputs: Mapping[str, str | None]) -> Path:
-    """The output folder, checked before the work starts rather than after it."""
+    """Check the output folder before the work starts."""
     with reporting_path_errors(f"--output={output}"):
         folder = Path(str(output)).expanduser()
         same = [name for name, value in inputs.items() if value is not None and _resolve(value) == _resolve(output)]
@@ -194,11 +190,10 @@ def _scores(
 ) -> dict[str, dict[str, Scores]]:
     """Score all cases in worker processes.
 
-    Raises:
-        InputError: a file is invalid; names the first one, and counts the other cases with invalid files.
+    Raises an InputError that names the first invalid file and counts the remaining cases with invalid files.
     """
     voxel = np.ones((1, 1, 1), bool)
-    protocol.measure(voxel, voxel, (1, 1, 1))  # imports everything, so that the workers need not
+    protocol.measure(voxel, voxel, (1, 1, 1))  # imports everything once, before the workers start
     work = partial(_attempt, protocol=protocol, convention=convention)
     done = map_in_processes(work, cases, workers, " scored")
     faults = []
@@ -227,7 +222,7 @@ def _attempt(files: CaseFiles, protocol: Protocol, convention: str) -> Any:
 
 
 def _lines(summary: Mapping[str, Any]) -> list[str]:
-    """The lines that the terminal shows of a summary."""
+    """The terminal output for a summary."""
     absent = summary["missing"]
     counted = f", {len(absent)} without prediction counted as empty" if absent else ""
     lines = [f"{summary['cases']} {'case' if summary['cases'] == 1 else 'cases'} by {summary['protocol']}{counted}", ""]

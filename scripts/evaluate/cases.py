@@ -1,4 +1,4 @@
-"""Find the files of each case to score: prediction, reference and image."""
+"""Find each case's files: prediction, reference and images."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from common.inference.results import CaseFiles
 
 SUFFIXES = (".nii.gz", ".nii")
 Images = tuple[tuple[str, Path], ...]  # name and file of each modality
-# The conventions of the table that each protocol accepts; all accept regions of one's own
+# The named conventions that each protocol accepts; all accept custom regions
 SCORED = conventions_by_protocol() | {"dice": tuple(CONVENTIONS)}
 
 
@@ -26,23 +26,12 @@ def find_cases(
     dataset_dir: str | Path | None = None,
     split: str = "testing",
 ) -> list[CaseFiles]:
-    """Find the cases of an evaluation, sorted by name. No file is opened, except a datalist.
+    """Find the cases of an evaluation, sorted by name; opens no file except a datalist.
 
-    Args:
-        predictions: folder of NIfTI files, CASE.nii.gz or CASE.nii. Files with another suffix are ignored.
-        references: folder of files with the same names, or a datalist. The cases of a datalist are the subjects of a
-            split; their reference is the label, their images are all that are listed.
-        protocol_name: atlas, isles, brats or dice.
-        missing: worst, to accept absent predictions.
-        images: folder with CASE.nii.gz, CASE_*.nii.gz or CASE-*.nii.gz; of several the first in sorted order is used.
-        dataset_dir: folder that the datalist's paths start from.
-        split: of the datalist.
-
-    Raises:
-        InputError: a folder does not exist or has no NIfTI file; a folder is named like a case; a suffix is upper case;
-            a case occurs twice; predictions are absent and `missing` is None; all predictions are absent; a prediction
-            has no reference; a datalist breaks a rule of `common.data.Datalist.load`, has no labels, or follows a label
-            convention that the protocol does not accept.
+    Files that do not end in .nii.gz or .nii are ignored. The image of a case has exactly its name, or else is the first
+    in sorted order; a datalist gives all its images. Raises an InputError for ambiguous or absent files
+    (`missing="worst"` accepts some absent predictions), and for a datalist without labels or with a convention that the
+    protocol does not score.
     """
     predicted = _nifti_files("predictions", predictions)
     listed: Mapping[str, Images] = {}
@@ -64,7 +53,7 @@ def find_cases(
             raise InputError(f"--references={references}: the folder of --predictions; expected another one")
     _check_names(predicted, labels, predictions, missing)
     if images is not None:
-        found: dict[str, Path] = {}  # the first image of each case, or the one of its name
+        found: dict[str, Path] = {}  # the first image of each case, or the image with the case's name
         for name, file in _nifti_files("images", images, unique=False).items():
             ends = [len(name), *(place for place in range(len(name) - 1, 0, -1) if name[place] in "_-")]
             owner = next((name[:end] for end in ends if name[:end] in labels), None)  # the longest case name
@@ -80,17 +69,10 @@ def find_cases(
 
 
 def convention_of(protocol_name: str, references: str | Path, label_convention: str | None = None) -> str:
-    """The label convention to read all files by.
+    """The label convention for all files: the datalist's, the given one, or for a folder the protocol's.
 
-    It is that of the datalist, or the given one; for a folder, a challenge's protocol has its own.
-
-    Args:
-        protocol_name: atlas, isles, brats or dice.
-        references: folder of NIfTI files, or a datalist.
-        label_convention: a name, or regions of one's own (see `common.data.regions`); for a folder only.
-
-    Raises:
-        InputError: a convention is missing, unknown, not one of the protocol's, or given where there is one already.
+    Raises an InputError if the convention is missing, unknown, not accepted by the protocol, or given in addition to a
+    fixed one.
     """
     path = Path(str(references)).expanduser()
     if path.is_file():
@@ -110,7 +92,7 @@ def convention_of(protocol_name: str, references: str | Path, label_convention: 
 
 
 def _scores(protocol_name: str, convention: str | None) -> bool:
-    """Whether a protocol scores a convention's regions; regions of one's own are scored by any."""
+    """Whether a protocol scores a convention's regions; every protocol scores custom regions."""
     return convention is not None and (convention not in CONVENTIONS or convention in SCORED[protocol_name])
 
 
@@ -127,7 +109,7 @@ def _nifti_files(option: str, folder: str | Path, unique: bool = True) -> dict[s
         if suffix is None or file.name.startswith("."):
             continue
         if file.is_dir() or not file.name.endswith(suffix):
-            if unique:  # ignored, the case would pass for absent, and may count as empty
+            if unique:  # if ignored, the case would seem absent and might count as empty
                 kind = "a folder" if file.is_dir() else "a suffix in capitals"
                 raise InputError(f"--{option}={folder}: {json.dumps(file.name)}: {kind}; expected a file *{suffix}")
             continue

@@ -1,7 +1,4 @@
-"""Compare evaluations of the same cases: paired differences, their tests, and the ranking of BraTS.
-
-`read_all` reads the evaluations, `compare` compares them, `write` and `lines` report the result.
-"""
+"""Compare evaluations of the same cases: paired differences and tests, and the ranking of BraTS."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,22 +18,17 @@ from common.metrics.protocols import Protocol
 from scripts.evaluate.folders import check_protocol, named_folders
 
 TABLES = ("comparison.csv", "ranking.csv", "comparison.json")
-PERMUTATIONS = 100_000  # of the ranks' differences: Bakas et al. 2018
-DIGITS = 12  # decimals of a difference: values that differ by rounding only are equal
+PERMUTATIONS = 100_000  # of the rank differences; Bakas et al. 2018
+DIGITS = 12  # decimals of a difference; rounding errors count as ties
 WIDTH = 40  # characters of a name in a table
 
 
 class PairedTest(NamedTuple):
     """The first system of a pair against the second; a row of comparison.csv.
 
-    Attributes:
-        region: "all" for the cumulative rank.
-        metric: "cumulative_rank" for the cumulative rank.
-        test: "wilcoxon", or "permutation" for the cumulative rank.
-        difference: mean over the cases, first minus second.
-        low, high: 95 % bootstrap interval of the difference; NaN for a single case.
-        p_holm: corrected for all tests of the comparison.
-        wins: cases in which the first system is better.
+    `difference` is the mean over cases, first minus second, with its 95 % bootstrap interval (NaN for a single case);
+    `p_holm` is corrected for all tests of the comparison. For the cumulative rank, `region` is "all", `metric`
+    "cumulative_rank" and `test` "permutation" instead of "wilcoxon".
     """
 
     first: str
@@ -56,7 +48,7 @@ class PairedTest(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A row of ranking.csv; score is the mean cumulative rank, at least 1 (first in everything)."""
+    """A row of ranking.csv; `score` is the mean cumulative rank, 1 for a system that is first in everything."""
 
     place: int
     system: str
@@ -64,7 +56,7 @@ class Place(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The results of a comparison; `ranks` are the cumulative ranks, [systems, cases]."""
+    """The results of a comparison; `ranks` are cumulative ranks [systems, cases]."""
 
     systems: Mapping[str, Evaluation]
     tests: Sequence[PairedTest]
@@ -76,11 +68,7 @@ class Comparison(NamedTuple):
 
 
 def compare(systems: Mapping[str, Evaluation]) -> Comparison:
-    """Test all pairs of systems on all metrics and on their cumulative ranks, and rank the systems.
-
-    Args:
-        systems: two or more evaluations by name, of the same cases by the same protocol.
-    """
+    """Test all pairs of two or more systems on all metrics and cumulative ranks, and rank the systems."""
     protocol = next(iter(systems.values())).protocol
     points, count = cumulative_ranks([system.values for system in systems.values()], protocol)
     ranks = dict(zip(systems, points, strict=True))
@@ -104,15 +92,15 @@ def compare(systems: Mapping[str, Evaluation]) -> Comparison:
 
 
 def more_is_better(protocol: Protocol, metric: str) -> bool:
-    """Whether higher is better: as the protocol says for a metric that ranks; otherwise, whether it is a share."""
+    """Whether higher is better: by the protocol for ranked metrics, otherwise true for shares."""
     return protocol.ranked.get(metric, protocol.units[metric] == "1")
 
 
 def signed_rank(differences: NDArray[np.float64]) -> float:
-    """The two-sided p-value of Wilcoxon's signed-rank test; 1 where all differences are zero.
+    """The two-sided p-value of Wilcoxon's signed-rank test; 1 if all differences are zero.
 
-    Zeros are left out, as Wilcoxon did. The p-value is exact for up to 13 differences, or up to 50 without ties;
-    otherwise it comes from the normal approximation, corrected for ties.
+    Zeros are left out, as in Wilcoxon's paper. The p-value is exact for up to 13 differences, or up to 50 without ties;
+    otherwise it is the normal approximation, corrected for ties.
     """
     left = differences[differences != 0]
     return float(stats.wilcoxon(left, method="auto").pvalue) if len(left) else 1.0
@@ -122,7 +110,7 @@ def permuted(differences: NDArray[np.float64], seed: int = 0) -> float:
     """The two-sided p-value of a mean difference, by a permutation test that swaps the two systems in each case.
 
     All 2^n permutations of n differing cases are counted if there are at most `PERMUTATIONS`; otherwise that many are
-    drawn from the seed. The p-value is 1 if fewer than two cases differ.
+    drawn. The p-value is 1 if fewer than two cases differ.
     """
     left = differences[differences != 0]  # swapping equal systems changes nothing
     if len(left) < 2:
@@ -133,7 +121,7 @@ def permuted(differences: NDArray[np.float64], seed: int = 0) -> float:
 
 
 def adjusted(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (1979): the k-th smallest of m p-values times m - k + 1, never falling, at most 1.
+    """Holm's step-down correction (1979): the k-th smallest of m p-values times m - k + 1, made monotonic, at most 1.
 
     Example:
         >>> adjusted([0.01, 0.04, 0.03])
@@ -147,12 +135,10 @@ def adjusted(p_values: Sequence[float]) -> list[float]:
 
 
 def cumulative_ranks(systems: Sequence[Values], protocol: Protocol) -> tuple[NDArray[np.float64], int]:
-    """Sum the ranks of the systems over regions and ranked metrics; the best system has rank 1.
+    """Sum the ranks of the systems over regions and ranked metrics; rank 1 is best, and ties share their mean rank.
 
-    Systems that tie share their mean rank. Sums of halves are exact.
-
-    Returns:
-        Sums [systems, cases], and the number of ranks in a sum. Sum / number: cumulative rank (Bakas et al. 2018).
+    Returns the sums [systems, cases] and the number of ranks in a sum; their quotient is the cumulative rank (Bakas et
+    al. 2018). Sums are exact, because ranks are multiples of 0.5.
     """
     ranked = [(region, metric) for region, metric in systems[0] if metric in protocol.ranked]
     total = 0.0
@@ -179,16 +165,10 @@ def _test(
 
 
 def read_all(folders: Sequence[str], names: str | Sequence[str] | None = None) -> dict[str, Evaluation]:
-    """Read evaluations of the same cases by the same protocol; returns them by the systems' names.
+    """Read evaluations of the same cases by the same protocol, by the systems' names.
 
-    Args:
-        folders: two or more, with the metrics.csv and summary.json of `common.inference.write`.
-        names: of the systems, one for each folder; by default the shortest distinct ends of the folders' paths.
-
-    Raises:
-        InputError: there are fewer than two folders, or a folder occurs twice; the names are not distinct, or not as
-            many as the folders; a file is invalid (see `common.inference.reading.read`); the evaluations differ in
-            protocol, settings, cases or lesions of the references.
+    Raises an InputError if folders or names are invalid, or if the evaluations differ in protocol, settings, cases or
+    lesions of the references.
     """
     found = named_folders("compare", folders, names)
     systems = {name: read(folder) for name, folder in found.items()}
@@ -219,11 +199,7 @@ def _check_alike(first: Evaluation, other: Evaluation) -> None:
 
 
 def write(comparison: Comparison, folder: Path) -> None:
-    """Write comparison.csv (the tests), ranking.csv, and comparison.json, which has everything.
-
-    Raises:
-        InputError: a file cannot be written.
-    """
+    """Write comparison.csv (the tests), ranking.csv, and comparison.json with everything."""
     for name, kind, rows in (
         ("comparison.csv", PairedTest, comparison.tests),
         ("ranking.csv", Place, comparison.ranking),
@@ -264,7 +240,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
 
 
 def lines(comparison: Comparison) -> list[str]:
-    """The lines that the terminal shows, of at most 120 characters."""
+    """The terminal output, in lines of at most 120 characters."""
     first = next(iter(comparison.systems.values()))
     cases = f"{len(first.cases)} {'case' if len(first.cases) == 1 else 'cases'}"
     text = [f"{cases} by {first.protocol.name}; Holm's correction over {len(comparison.tests)} tests"]

@@ -1,4 +1,4 @@
-"""Several evaluations that one command reads: their names, what they must share, and all their cases in one."""
+"""Evaluations that a single command reads: names, compatibility, and pooling."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +11,10 @@ from common.metrics.protocols import Protocol
 
 
 def named_folders(command: str, folders: Sequence[str], names: str | Sequence[str] | None = None) -> dict[str, Path]:
-    """Folders by name, in their order.
+    """Folders by name, in order; the default names are the shortest distinct ends of the paths.
 
-    Args:
-        command: that reads them, for messages.
-        folders: two or more.
-        names: one for each folder, or these with commas; by default the shortest distinct ends of their paths.
-
-    Raises:
-        InputError: there are fewer than two folders, or a folder occurs twice; the names are not distinct, or not as
-            many as the folders.
+    `names` may be comma-separated. Raises an InputError for fewer than two folders, repeated folders, or names that are
+    not distinct or not as many as the folders.
     """
     if len(folders) < 2:
         raise InputError(f"{' '.join([command, *folders])}: {len(folders)} folders; expected at least two")
@@ -34,7 +28,7 @@ def named_folders(command: str, folders: Sequence[str], names: str | Sequence[st
     if names is None:
         ends = [["/".join(path.parts[-length:]) for path in paths] for length in range(1, 99)]
         words = next((each for each in ends if len(set(each)) == len(each)), list(map(str, paths)))
-    else:  # which python-fire may have split at their commas
+    else:  # python-fire may have split them at the commas
         words = (names if isinstance(names, str) else ",".join(map(str, names))).split(",")
     if len(words) != len(folders) or len(set(words)) != len(words) or not all(word.strip() for word in words):
         raise InputError(f"--names={','.join(words)}: expected {len(folders)} distinct names")
@@ -42,17 +36,7 @@ def named_folders(command: str, folders: Sequence[str], names: str | Sequence[st
 
 
 def check_protocol(first: str | Path, expected: Protocol, other: str | Path, found: Protocol) -> None:
-    """Check that two evaluations were made by the same protocol with the same settings.
-
-    Args:
-        first: folder of one evaluation.
-        expected: its protocol.
-        other: folder of the other one.
-        found: its protocol.
-
-    Raises:
-        InputError: they differ; names the folder, the setting and both values.
-    """
+    """Check that two evaluations have the same protocol and settings; the error names folder, setting and values."""
     ours, theirs = ({"protocol": protocol.name, **protocol.settings} for protocol in (expected, found))
     for name in [*ours, *theirs]:
         if ours.get(name) != theirs.get(name):
@@ -63,14 +47,9 @@ def check_protocol(first: str | Path, expected: Protocol, other: str | Path, fou
 
 
 def pool(folders: Mapping[str, Path]) -> Details:
-    """One evaluation of the cases of several; no voxel is read, and no case is scored again.
+    """Pool evaluations of different cases without scoring again; the folders' names become the `part` of their cases.
 
-    Args:
-        folders: of the evaluations by their names, which become the `part` of their cases.
-
-    Raises:
-        InputError: an evaluation cannot be read (see `common.inference.reading.read_details`); two of them share a
-            case, or differ in protocol, settings or label convention.
+    Raises an InputError if two evaluations share a case or differ in protocol, settings or label convention.
     """
     found = {name: read_details(folder) for name, folder in folders.items()}
     first, expected = next(iter(found.items()))

@@ -25,7 +25,7 @@ DASHES = ("-", "--", ":", "-.")
 
 
 class LossCurves(NamedTuple):
-    """The losses of a row's runs: names, iterations and values of training and validation; and why some lack."""
+    """Name, iterations and values of each training and validation curve; `lacking` explains the missing ones."""
 
     training: Sequence[tuple[str, Sequence[int], Sequence[float]]]
     validation: Sequence[tuple[str, Sequence[int], Sequence[float]]]
@@ -33,7 +33,7 @@ class LossCurves(NamedTuple):
 
 
 def curves_of(rows: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> LossCurves:
-    """The total losses of the runs of a figure's rows, from their run.json."""
+    """The total losses of the runs of a figure's rows, read from their run.json."""
     training: list[Any] = []
     validation: list[Any] = []
     lacking = []
@@ -78,7 +78,7 @@ def losses_chart(which: str, curves: Sequence[tuple[str, Sequence[int], Sequence
 def few_shot_chart(table: Table) -> Markup | None:
     """Figure 5 from a Table 9: means over the subsets as bars with one standard deviation, the paper's as dots.
 
-    None if the study has no result of the table.
+    None if the study has no results for the table.
     """
     entries = {entry.row.rpartition(" ")[::2]: entry for entry in table.entries}
     if not any(entry.ours is not None for entry in entries.values()):
@@ -104,7 +104,7 @@ def few_shot_chart(table: Table) -> Markup | None:
 
 
 def _floor(table: Table) -> float:
-    """A tenth below all bars, less their deviation, and all dots: differences of a hundredth stay visible."""
+    """Start of the vertical axis: about 0.1 below all dots and error bars, so that small differences are visible."""
     found = [
         entry.ours - (0 if math.isnan(entry.sd) else entry.sd) for entry in table.entries if entry.ours is not None
     ]
@@ -113,7 +113,7 @@ def _floor(table: Table) -> float:
 
 
 def cohort_chart(counts: Mapping[str, Mapping[str, int]]) -> Markup:
-    """Figure 2: the shares of a cohort's people in each bin, beside those of the paper's cohort."""
+    """Figure 2: each bin's share of a cohort's people, beside that of the paper's cohort."""
     printed = paper()[7]["groups"]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2 * WIDTH, HEIGHT), layout="constrained")
@@ -130,11 +130,7 @@ def cohort_chart(counts: Mapping[str, Mapping[str, int]]) -> Markup:
 
 
 def flow_chart(file: str | Path) -> Markup:
-    """Figure 3: the flow chart of a cohort, from a file that `scripts.datalists --consort` wrote.
-
-    Raises:
-        InputError: the file cannot be read or is none of these.
-    """
+    """Figure 3: the flow chart of a cohort, from a file of `scripts.datalists --consort`."""
     from scripts.consort import figure_of, read_flow
 
     return svg(figure_of(read_flow(str(file))), "Figure 3: how the participants were chosen")

@@ -1,4 +1,4 @@
-"""The jobs of a study: what to run, in which order, for every combination of values."""
+"""The jobs of a study, in order, for each combination of values."""
 
 import json
 import os
@@ -17,47 +17,37 @@ from common.cli import command_line
 from common.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
-OWN = "own"  # layout of a cohort whose datalist is given
-SCORING = {"atlas": "atlas", OWN: "dice"}  # protocol of other programs' predictions by layout; the others' is brats
+OWN = "own"  # layout of a cohort with a user's datalist
+SCORING = {"atlas": "atlas", OWN: "dice"}  # protocol by layout for predictions of external programs; brats by default
 OF_EVALUATION = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")  # the files of an evaluation
-OF_MACHINE = ("num_workers", "cohort")  # options of a training that its evaluation needs, too
+OF_MACHINE = ("num_workers", "cohort")  # options that an evaluation shares with its training
 
 
 @dataclass(frozen=True)
 class CommandLine:
-    """The words of a command, with `python` for this Python, and the folder that it runs in."""
+    """The words of a command, where `python` is the running interpreter, and its working directory."""
 
     words: tuple[str, ...]
     folder: Path = ROOT
 
     @property
     def arguments(self) -> list[str]:
-        """The words to start a process with."""
+        """The arguments to start a process with."""
         return [sys.executable if word == "python" and not place else word for place, word in enumerate(self.words)]
 
     def __str__(self) -> str:
-        """The command, to copy into a shell that is in the repository."""
+        """The command for a shell in the repository's root."""
         place = "" if self.folder == ROOT else f"cd {os.path.relpath(self.folder, ROOT)} && "
         return f"{place}{command_line(self.words)}"
 
 
 @dataclass(frozen=True)
 class StudyJob:
-    """A unit of work, which makes one target.
+    """A command that makes a target.
 
-    Attributes:
-        name: entry and values, such as `two_stage/tiny-fold0`, with `/evaluation` for that of a run.
-        entry: of the study.
-        values: of the axes, by name.
-        command: makes the target.
-        inputs: files and folders that the result depends on, besides the command.
-        results: folder or file that the command writes; moved aside when it is stale.
-        target: is there when all is done.
-        needs: names of the jobs that make some of the inputs.
-        absent: why the job cannot run, such as a file that was not given.
-        layout: of the cohort, for datalists.
-        root: folder that the paths of a datalist start from.
-        is_evaluation: whether it scores what the run of its entry has made.
+    `name` is the entry and values, such as `two_stage/tiny-fold0`, plus `/evaluation` if the job scores that run.
+    `inputs` are the files and folders that the result depends on, `needs` the jobs that make some of them. `results` is
+    moved aside when it is stale; `target` exists once the job is done; `absent` is the reason why the job cannot run.
     """
 
     name: str
@@ -75,25 +65,21 @@ class StudyJob:
 
     @property
     def is_training(self) -> bool:
-        """Whether it trains a bundle."""
         return "--resume=auto" in self.command.words
 
     @property
     def weights(self) -> Path:
-        """The checkpoint of a run, from which others start."""
+        """The checkpoint of a run; later runs start from it."""
         return self.results / "models" / "model.pt"
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where a study's data comes from and its results go.
+    """Locations of a study's data and results.
 
-    Attributes:
-        output: folder of all results.
-        roots: folders of the cohorts, by layout; a cohort without one is made, if the study says how. `OWN` is the
-            folder of your own data sets: the paths of a datalist in `files` start there, and `data` lies there.
-        files: further files or folders by the names that the study gives them, such as public weights.
-        gpus: processes of each training, by torchrun; 1 for a plain command.
+    `roots` are cohort folders by layout; the study makes a missing cohort if it says how. Under `OWN` is the folder of
+    the user's data sets, which contains `data` and the paths of a datalist in `files`. `files` are named in the study,
+    such as public weights.
     """
 
     output: Path
@@ -104,7 +90,7 @@ class Places:
 
 @dataclass(frozen=True)
 class _Instance:
-    """An entry of a study with the values of one job, and the jobs that it starts from by the key that names them."""
+    """An entry of a study with the values of a single job; `sources` are the jobs that it starts from."""
 
     name: str
     entry: Mapping[str, Any]
@@ -118,34 +104,33 @@ class _Instance:
 
     @property
     def files(self) -> dict[str, Path | str]:
-        """Further files by name; text where they were not given."""
+        """Paths of the entry's files by name; a placeholder string for a missing option."""
         return {name: self.places.files.get(name, f"<{name}>") for name in self.entry.get("files", [])}
 
     @property
     def inputs(self) -> tuple[Path, ...]:
-        """Further files that were given, and what the sources have made."""
+        """Given files, the targets of the sources, and the cohorts that the study makes."""
         made = [source.target for source in self.sources.values()]
         cohorts = [source.root for source in self.sources.values() if _is_made(source.root, self.places)]
         return (*made, *cohorts, *(file for file in self.files.values() if isinstance(file, Path)))
 
     @property
     def absent(self) -> str:
-        """Why the job cannot run; empty if it can."""
+        """The reason why the job cannot run; empty if it can."""
         reasons = [source.absent for source in self.sources.values() if source.absent]
         reasons += [f"expected --files with {name}" for name, file in self.files.items() if isinstance(file, str)]
         return next(iter(reasons), "")
 
     def options(self, part: str, options: Mapping[str, Any] | None = None) -> list[str]:
-        """Options of the entry as words; `part` of the study is for messages."""
+        """Options of the entry as command-line words; `part` names the place in the study in messages."""
         given = self.entry.get("options", {}) if options is None else options
         return words_of(given, {**self.values, **self.files}, f"{part}.{self.name}.options")
 
 
 def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
-    """The jobs of a study by name, each after those that it needs.
+    """The jobs of a study by name, each after the jobs that it needs.
 
-    Raises:
-        InputError: text in an entry names an axis that the entry does not have, or two jobs have the same name.
+    Raises an InputError if text in an entry names an unknown axis, or if two jobs have the same name.
     """
     jobs: dict[str, StudyJob] = {}
     instances: dict[str, list[StudyJob]] = {}
@@ -184,9 +169,9 @@ def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
 def _joined(
     entry: Mapping[str, Any], instances: Mapping[str, list[StudyJob]]
 ) -> Iterator[tuple[dict[str, Any], dict[str, StudyJob]]]:
-    """Values of the axes, and the jobs to start from: all combinations whose shared axes agree.
+    """All combinations of axis values and source jobs whose shared axes agree.
 
-    Values that the entry gives for an axis of its sources choose among theirs.
+    Values that the entry gives for an axis of its sources select from theirs.
     """
     sources = {key: entry[key] for key in ("from", "datalist", "pretrained") if entry.get(key) in instances}
     own = entry.get("for", {})
@@ -249,7 +234,7 @@ def _run(of: _Instance) -> StudyJob:
         missing = [file.name for file in configs if not file.is_file()]
         absent = absent or next((f"{of.entry['bundle']} has no configs/{name}" for name in missing), "")
         inputs += configs
-        if "pretrained" not in of.sources:  # the option of this name gives a file
+        if "pretrained" not in of.sources:  # the option `pretrained` is a file
             given = [command.folder / word[13:] for word in command.words if word.startswith("--pretrained=")]
             inputs += tuple(path for path in given if path.is_file())
     else:
@@ -266,7 +251,7 @@ def _run(of: _Instance) -> StudyJob:
 
 
 def _training(of: _Instance, folder: Path) -> tuple[CommandLine, tuple[Path, ...]]:
-    """The command of a training, and the files of the bundle that it reads."""
+    """The command of a training, and the bundle's files that it reads."""
     bundle, gpus = ROOT / "bundles" / of.entry["bundle"], of.places.gpus
     overlays = [*of.entry["overlays"], *(["multi_gpu_train.yaml"] if gpus > 1 else [])]
     files = [f"configs/{file}" for file in ("train.yaml", *overlays)]
@@ -285,7 +270,7 @@ def _training(of: _Instance, folder: Path) -> tuple[CommandLine, tuple[Path, ...
 
 
 def _evaluation(of: _Instance, job: StudyJob) -> StudyJob:
-    """The job that scores what a run has made."""
+    """The job that scores a run."""
     folder, datalist = job.results / "eval" / "evaluation", of.sources["datalist"]
     inputs = (job.target, datalist.target, *([datalist.root] if _is_made(datalist.root, of.places) else []))
     split = [f"--split={of.entry['evaluate']}"] if isinstance(of.entry["evaluate"], str) else []
@@ -309,7 +294,7 @@ def _evaluation(of: _Instance, job: StudyJob) -> StudyJob:
 
 
 def _machine_options(entry: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
-    """The options of a training that its evaluation needs, too; those of the network are in the checkpoint."""
+    """The options that the evaluation shares with its training; the network's options are in the checkpoint."""
     given: dict[str, Any] = {}
     for overlay in (bundle / "configs" / name for name in entry["overlays"]):
         given |= yaml.safe_load(overlay.read_text(encoding="utf-8")) if overlay.is_file() else {}
@@ -318,10 +303,9 @@ def _machine_options(entry: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
 
 
 def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places) -> Iterator[StudyJob]:
-    """The jobs that pool the evaluations of an entry over an axis, one for each combination of the other values.
+    """The jobs that pool the evaluations of an entry over an axis, one for each combination of the remaining values.
 
-    Raises:
-        InputError: the entry does not have the axis, is not evaluated, or has a single value of the axis.
+    Raises an InputError if the entry lacks the axis, is not evaluated, or has only one value of the axis.
     """
     groups: dict[str, list[StudyJob]] = {}
     for job in evaluations:
@@ -349,17 +333,14 @@ def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places
 
 
 def _data_of(datalist: StudyJob) -> tuple[str, str]:
-    """The options of a bundle that say where its data is."""
+    """The options that give a bundle its data."""
     return f"--dataset_dir={datalist.root}", f"--datalist={datalist.target}"
 
 
 def words_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) -> list[str]:
-    """Options as words of a command line; lists and the like in the spelling that MONAI and Fire read.
+    """Options as command-line words; lists and mappings in the syntax that MONAI and Fire parse.
 
-    Args:
-        options: by name.
-        values: of the job, for names in braces.
-        where: of the study, for messages.
+    `values` fill in names in braces; `where` names the place in the study in messages.
     """
     words = []
     for option, value in options.items():
@@ -370,7 +351,7 @@ def words_of(options: Mapping[str, Any], values: Mapping[str, Any], where: str) 
 
 
 def _fill(text: str, values: Mapping[str, Any], where: str) -> str:
-    """Text with the values of a job for names in braces."""
+    """Fill in a job's values for names in braces."""
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
@@ -381,11 +362,11 @@ def _fill(text: str, values: Mapping[str, Any], where: str) -> str:
 
 
 def _name_of(name: str, values: Mapping[str, Any]) -> str:
-    """The name of the job of an entry with some values."""
+    """The name of the job of an entry with these values."""
     return "/".join([name, *_values_of(values)])
 
 
 def _values_of(values: Mapping[str, Any]) -> list[str]:
-    """Values in a file name: words as they are, numbers after the name of their axis, such as `tiny-fold0`."""
+    """Values for a file name: words as they are, numbers after the name of their axis, such as `tiny-fold0`."""
     known = "-".join(value if isinstance(value, str) else f"{axis}{value}" for axis, value in values.items())
     return [known] if known else []

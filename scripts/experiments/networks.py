@@ -1,4 +1,4 @@
-"""Table 2: the settings and parameters of the networks that this project builds, beside the paper's."""
+"""Table 2: settings and parameter counts of this project's networks beside the paper's."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ from scripts.experiments.study import paper
 
 
 class Setting(NamedTuple):
-    """A setting of a model size in the paper and here."""
+    """A setting of a model size, in the paper and here."""
 
     row: str
     setting: str
@@ -15,8 +15,8 @@ class Setting(NamedTuple):
 
 
 def encoders() -> list[Setting]:
-    """Parameters of encoder and proxy heads with one input channel, and the encoder's settings, of each size."""
-    from common.ssl.networks import SSLHead, settings  # here: PyTorch takes seconds to import
+    """The encoder's settings of each size, and the parameter counts of encoder and proxy heads for one channel."""
+    from common.ssl.networks import SSLHead, settings  # late import: `--help` stays fast
 
     printed = paper()[2]
     found = []

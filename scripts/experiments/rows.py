@@ -1,4 +1,4 @@
-"""What a study has for a row of a table: its runs, their scores by case, and the statistics of these."""
+"""The runs of a table's row, their scores by case, and statistics of the scores."""
 
 import math
 from collections.abc import Mapping, Sequence, Set
@@ -20,20 +20,14 @@ from scripts.experiments.engine import OpenStudy, State
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.study import ROW_KEYS
 
-RowScores = Mapping[str, ArrayLike]  # by case: [regions], NaN for a region that does not count; or a single figure
+RowScores = Mapping[str, ArrayLike]  # by case: [regions], NaN for regions that do not count; or a number
 
 
 @dataclass(frozen=True)
 class RowRun:
-    """A run of a row.
+    """A run of a row: its scores in a single metric, or the reason why it has none.
 
-    Attributes:
-        values: of its axes.
-        scores: in one metric; None if there are none.
-        reason: why there are none, or why they are stale; empty otherwise.
-        is_stale: whether they are.
-        record: run.json of the training, if it exists.
-        page: of the evaluation, or its summary.json, if it exists.
+    `reason` also explains stale scores; `page` is the evaluation's page, or else its summary.json.
     """
 
     values: Mapping[str, Any]
@@ -45,7 +39,7 @@ class RowRun:
 
 
 def select(row: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> list[StudyJob]:
-    """The runs of a row, without their evaluations: those of its entry that have the row's values."""
+    """The runs of a row's entry that have the row's values, without their evaluations."""
     fixed = {axis: value for axis, value in row.items() if axis not in ROW_KEYS}
     return [
         job
@@ -57,7 +51,7 @@ def select(row: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> list[StudyJo
 
 
 def runs_of(row: Mapping[str, Any], study: OpenStudy, metric: str, regions: Sequence[str] | None) -> list[RowRun]:
-    """The runs of a row of a study's table with their scores, as `scores_of` gives them, also those that are stale."""
+    """The runs of a table's row with their scores (see `scores_of`), stale runs included."""
     return [_run(job, study, metric, regions) for job in select(row, study.jobs)]
 
 
@@ -84,7 +78,7 @@ def _existing(path: Path) -> Path | None:
 
 
 def _why(name: str, study: OpenStudy) -> str:
-    """Why a job is not done: its own state, or that of the first job that stopped before it."""
+    """Why a job is not done: its state, or the state of the first job that it waits for."""
     states, needs = study.states, study.jobs[name].needs
     if states[name].name != "missing":
         return _words(states[name])
@@ -103,10 +97,9 @@ def _words(state: State) -> str:
 
 
 def scores_of(evaluation: Evaluation, metric: str, regions: Sequence[str] | None) -> dict[str, NDArray[np.float64]]:
-    """A metric of each case in each region (all regions by default); `dice_present` is NaN where there is no region.
+    """A metric of each case in each region (None: all regions); `dice_present` is NaN where the region is absent.
 
-    Raises:
-        InputError: the evaluation lacks the metric or a region, or, for `dice_present`, a file of it is damaged.
+    Raises an InputError if the evaluation lacks the metric or a region, or has a damaged file.
     """
     names = list(evaluation.lesions) if regions is None else list(regions)
     measured = "dice" if metric == PRESENT else metric
@@ -122,27 +115,26 @@ def scores_of(evaluation: Evaluation, metric: str, regions: Sequence[str] | None
 
 
 def estimate(runs: Sequence[RowScores]) -> float:
-    """The mean over the runs of each run's score, as the paper averages folds and subsets.
+    """The mean of the runs' scores, as the paper averages folds and subsets.
 
-    The score of a run is the mean over the regions of each region's mean over the cases in which it counts.
+    A run's score is the mean over regions of each region's mean over the cases in which it counts.
     """
     return float(np.mean(_scores_of_runs(runs)))
 
 
 def spread(runs: Sequence[RowScores]) -> float:
-    """The sample standard deviation of the runs' scores; NaN for one run."""
+    """The sample standard deviation of the runs' scores; NaN for a single run."""
     return float(np.std(_scores_of_runs(runs), ddof=1)) if len(runs) > 1 else math.nan
 
 
 def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
-    """The 95 % percentile bootstrap interval of `estimate`, over cases; the runs are fixed.
+    """The 95 % percentile bootstrap interval of `estimate` over cases; the runs are fixed.
 
-    Runs on the same test cases (seeds, subsets) are averaged case by case, and a case is drawn with the scores of all
-    of them. Test sets that differ (folds) are resampled apart, each with its own number of cases, and weigh by their
-    number of runs; where they overlap in part, this takes them as independent. The interval is NaN if a test set has a
-    single case.
+    Runs on the same test cases (seeds, subsets) are averaged case by case before resampling. Different test sets
+    (folds) are resampled separately and weighted by their numbers of runs, as if independent even where they overlap.
+    The interval is NaN if a test set has only one case.
     """
-    from scipy.stats import bootstrap  # here: it takes half a second to import
+    from scipy.stats import bootstrap  # late import: takes 0.5 s
 
     sets: dict[tuple[str, ...], list[RowScores]] = {}
     for scores in runs:
@@ -154,7 +146,7 @@ def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
         return math.nan, math.nan
 
     def mean(*drawn: NDArray[np.int64], axis: int = -1) -> Any:
-        """Of places of cases, [resamples, cases], for each test set."""
+        """Takes case indices [resamples, cases] for each test set."""
         of_sets = zip(weights, values, drawn, strict=True)
         return sum(weight * _score(of_set[:, at.astype(int)]) for weight, of_set, at in of_sets)
 
@@ -163,14 +155,10 @@ def interval(runs: Sequence[RowScores], seed: int = 0) -> tuple[float, float]:
 
 
 class RowContrast(NamedTuple):
-    """A row against another. Numbers that cannot be known are NaN.
+    """The comparison of two rows on the `cases` that both have; unknown numbers are NaN.
 
-    Attributes:
-        cases: that both rows have.
-        trainings: of the first row and of the second, on these cases.
-        gain: the first row's score minus the second's, on these cases.
-        low, high: 95 % interval of `gain`, over trainings and cases.
-        p: two-sided, of no gain, over trainings and cases.
+    `trainings` counts the runs of each row. `gain` is the first row's score minus the second's, with its 95 % interval
+    and two-sided p-value over trainings and cases.
     """
 
     cases: int
@@ -182,20 +170,15 @@ class RowContrast(NamedTuple):
 
 
 def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int = 0) -> RowContrast:
-    """Compare two rows on the cases that both have, over trainings as well as over cases.
+    """Compare two rows on the cases that both have, over trainings and cases.
 
-    Test sets that differ, such as those of folds, have a gain each, and Student's t tests their mean. On a single test
-    set, trainings and cases are drawn with replacement: all cases, and of each row one training less than it has, which
-    makes the variance of their mean unbiased (McCarthy and Snowden 1985, The bootstrap and finite population sampling).
-    The standard deviation of the gain over the draws is its error in Student's t, with the trainings' degrees of
-    freedom. A row with a single training there cannot be tested: what is due to its seed is unknown.
-
-    Args:
-        ours: scores of the first row's runs.
-        others: of the second row's.
-        seed: of the draws.
+    Different test sets (folds) give one gain each, and Student's t tests their mean. On a single test set, a bootstrap
+    draws all n cases, and one training fewer than each row has, which makes the variance of their mean unbiased
+    (McCarthy and Snowden 1985, The bootstrap and finite population sampling). The standard deviation of the drawn gains
+    is the error in Student's t, with the trainings' degrees of freedom. A single test set with one training in a row
+    cannot be tested: the effect of the seed is unknown.
     """
-    from scipy.stats import t, ttest_1samp  # here: it takes half a second to import
+    from scipy.stats import t, ttest_1samp  # late import: takes 0.5 s
 
     first, second = (_by_set(runs, _counting(ours) & _counting(others)) for runs in (ours, others))
     sets = sorted(first.keys() & second.keys())
@@ -207,7 +190,7 @@ def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int =
     trainings = sum(len(mine) for mine, _ in pairs), sum(len(other) for _, other in pairs)
     known = RowContrast(len({case for cases in sets for case in cases}), trainings, gain)
     if len(sets) > 1:
-        if np.ptp(gains) < 10.0**-DIGITS:  # no error to compare with
+        if np.ptp(gains) < 10.0**-DIGITS:  # equal gains give no error estimate
             return known
         found = ttest_1samp(gains, 0)
         low, high = found.confidence_interval(0.95)
@@ -223,14 +206,14 @@ def contrast(ours: Sequence[RowScores], others: Sequence[RowScores], seed: int =
 
 
 def _counting(runs: Sequence[RowScores]) -> set[str]:
-    """The cases that count in some region."""
+    """The cases that count in at least one region."""
     return {
         case for scores in runs for case, value in scores.items() if not np.isnan(np.asarray(value, dtype=float)).all()
     }
 
 
 def _by_set(runs: Sequence[RowScores], known: Set[str]) -> dict[tuple[str, ...], list[NDArray[np.float64]]]:
-    """RowScores [regions, cases] of the runs of each test set, which has the cases that are known alone."""
+    """The runs' scores [regions, cases] by test set, restricted to the known cases."""
     found: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
     for scores in runs:
         if cases := tuple(sorted(scores.keys() & known)):
@@ -239,7 +222,7 @@ def _by_set(runs: Sequence[RowScores], known: Set[str]) -> dict[tuple[str, ...],
 
 
 def _drawn(mine: NDArray[np.float64], other: NDArray[np.float64], draw: np.random.Generator) -> list[float]:
-    """Gains of `RESAMPLES` draws from scores [trainings, regions, cases]."""
+    """Gains of `RESAMPLES` bootstrap draws from scores [trainings, regions, cases]."""
     count = mine.shape[-1]
     gains = []
     for _ in range(RESAMPLES):
@@ -256,17 +239,17 @@ def _scores_of_runs(runs: Sequence[RowScores]) -> list[float]:
 
 
 def _array(scores: RowScores, cases: Sequence[str]) -> NDArray[np.float64]:
-    """The scores of cases, [regions, cases]."""
+    """The scores of cases as an array [regions, cases]."""
     return np.array([np.atleast_1d(np.asarray(scores[case], dtype=float)) for case in cases]).T
 
 
 def _score(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean over the regions, the first axis, of the means over the cases, the last axis."""
+    """The mean over the cases (last axis), then over the regions (first axis)."""
     return _mean(np.moveaxis(_mean(values), 0, -1))
 
 
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean over the last axis of what is not NaN; NaN where all is."""
+    """The mean of the last axis without NaN; NaN if all values are."""
     known = ~np.isnan(values)
     count = known.sum(axis=-1)
     total = np.where(known, values, 0).sum(axis=-1)

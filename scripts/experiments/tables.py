@@ -1,4 +1,4 @@
-"""The paper's tables of scores beside those of a study."""
+"""The paper's tables of scores beside the study's."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,10 @@ WORDS = "Dice, of cases with the region"  # in place of Dice; DIFF-23
 
 @dataclass(frozen=True)
 class Cell:
-    """A column of a row, such as a fold: one run.
+    """The run in a column of a row, such as a fold.
 
-    Attributes:
-        label: of the column, as in the paper, or the study's own where the paper has no such column.
-        paper: the paper's figure; None if it has none.
-        ours: None if there is none.
-        reason: why there is none, or why it is stale.
-        record, page: files of the run, if they exist.
+    `label` is the paper's column, or the study's where the paper has no such column; figures are None if unknown.
+    `reason` explains a missing or stale figure.
     """
 
     label: str
@@ -40,18 +36,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of a table in one metric. Numbers that do not exist are NaN, or None for figures.
+    """A row of a table in a single metric; unknown statistics are NaN and unknown figures None.
 
-    Attributes:
-        row: its name in the paper, or in the study.
-        digits: decimals of the paper's figures.
-        quoted: where the paper took the row from; empty if it measured it.
-        ours: mean over the runs that are done, of each run's mean over its cases.
-        low, high: 95 % bootstrap interval of `ours`.
-        sd: sample standard deviation over the runs.
-        done, planned: numbers of runs.
-        baseline: the best of the baselines, which `contrast` compares with; empty if there is none to compare with.
-        p_holm: the contrast's p, corrected for all tests of the table.
+    `quoted` is the source of a row that the paper took from elsewhere. `ours` is the mean over finished runs of each
+    run's mean over cases, `low` and `high` its 95 % bootstrap interval, `sd` the sample standard deviation over runs.
+    `contrast` compares with the best `baseline`, and `p_holm` is its p-value corrected for all tests of the table.
     """
 
     row: str
@@ -82,7 +71,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper with a study's results; `name` is that of its files."""
+    """A table of the paper with a study's results; `name` is the stem of its files."""
 
     number: int
     name: str
@@ -93,13 +82,7 @@ class Table:
 
 
 def table_of(spec: Mapping[str, Any], name: str, study: OpenStudy) -> Table:
-    """A table of scores.
-
-    Args:
-        spec: of the table in the study.
-        name: of its files.
-        study: with the jobs of its rows.
-    """
+    """Fill a table of a study with its scores."""
     printed = paper()[spec["table"]]
     entries: list[Entry] = []
     for metric, label in printed["metrics"].items():
@@ -165,7 +148,7 @@ def _scores(runs: Sequence[RowRun]) -> list[RowScores]:
 
 
 def _reason(runs: Sequence[RowRun]) -> str:
-    """The first reason of the runs, and how many others have one."""
+    """The first run's reason, and the number of further runs with a reason."""
     reasons = [run.reason for run in runs if run.reason]
     more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
     return f"{reasons[0]}{more}" if reasons else ""
@@ -174,9 +157,9 @@ def _reason(runs: Sequence[RowRun]) -> str:
 def _cells(
     runs: Sequence[RowRun], axis: str | None, values: Sequence[Any], columns: Sequence[float], labels: Sequence[str]
 ) -> list[Cell]:
-    """One cell for each value of the axis in the study's order, beside the paper's columns in their order.
+    """One cell for each value of the axis in the study's order, matched with the paper's columns in their order.
 
-    Without an axis, one cell for each run, which the paper's columns do not match.
+    Without an axis there is one cell for each run, with no match in the paper.
     """
     if axis is None:
         groups = [[run] for run in runs]
@@ -203,7 +186,7 @@ def _cells(
 
 
 def _tested(entry: Entry, baselines: Sequence[str], runs: Mapping[str, Sequence[RowRun]], rising: bool) -> Entry:
-    """The entry with its test against the best baseline; baselines are not tested against each other."""
+    """Add the test against the best baseline; baselines are not tested against each other."""
     known = {name: scores for name in baselines if (scores := _scores(runs[name]))}
     if not known or entry.row in baselines:
         return entry

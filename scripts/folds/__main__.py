@@ -80,7 +80,7 @@ def folds(
     if any(state.name != "done" for state in states.values()):
         show(*_unfinished(study.jobs, states, place))
         raise SystemExit(1)
-    from scripts.folds import summary  # here, as `--help` need not wait for it
+    from scripts.folds import summary  # late import: `--help` stays fast
 
     content = summary.summarise(setup)
     write_json(place / "folds.json", content)
@@ -92,7 +92,7 @@ def _words(names: str | Sequence[str] | None) -> list[str]:
 
 
 def _unfinished(jobs: Mapping[str, StudyJob], states: Mapping[str, State], output: Path) -> list[str]:
-    """Why there is no summary: a line for each job that is not done, but for those that wait for one of them."""
+    """One line for each unfinished job, except jobs that only wait for these."""
     told = []
     for name, state in states.items():
         if state.name != "done" and all(states[need].name == "done" for need in jobs[name].needs):

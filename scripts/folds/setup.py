@@ -1,4 +1,4 @@
-"""What a cross-validation runs: a study of one training for each fold, checked before anything starts."""
+"""Set up a cross-validation: a study with one training for each fold, checked before anything starts."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -25,14 +25,9 @@ RESERVED = ("bundle_root", "split", "checkpoint", "output_dir", "ckpt_dir", "res
 
 @dataclass(frozen=True)
 class Setup:
-    """A cross-validation that can start.
+    """A checked cross-validation, ready to start.
 
-    Attributes:
-        bundle: its name.
-        datalist: that the folds are made of.
-        entry: of the study, for the trainings.
-        numbers: of the folds.
-        study: with its jobs.
+    `entry` is the entry of the trainings in the study.
     """
 
     bundle: str
@@ -63,23 +58,10 @@ def set_up(
     gpus: int,
     options: Mapping[str, Any],
 ) -> Setup:
-    """Check everything that does not need the trained models; writes nothing.
+    """Check everything that does not need trained models; writes nothing.
 
-    Args:
-        bundle: name of a bundle that can be evaluated.
-        datalist: with labels.
-        dataset_dir: folder that its paths start from.
-        output: folder of all results.
-        folds: how subjects are dealt, with the next three; see `scripts.datalists.splits.hold_out`.
-        fold_to: use of the held-out fold.
-        validation: number or fraction of the other people for validation.
-        folds_seed: of the dealing.
-        overlays: configs of the bundle over its train.yaml.
-        gpus: processes of each training.
-        options: of the bundle; `{fold}` in a text stands for the number of the fold.
-
-    Raises:
-        InputError: an argument is invalid, or the datalist and the options do not fit each other.
+    See `scripts.datalists.splits.hold_out` for the dealing. `{fold}` in text of `options` is replaced with the fold's
+    number.
     """
     choice(
         "bundle",
@@ -134,7 +116,7 @@ def _absolute(name: str, path: Any) -> Path:
 
 
 def _with_weights(options: Mapping[str, Any], numbers: Sequence[int]) -> dict[str, Any]:
-    """Options whose `pretrained` is absolute, as the bundle runs in a folder of its own."""
+    """Make `pretrained` absolute, because the bundle runs in a different folder."""
     given = options.get("pretrained")
     if optional(given) is None:
         return dict(options)
@@ -148,10 +130,9 @@ def _with_weights(options: Mapping[str, Any], numbers: Sequence[int]) -> dict[st
 def _split_options(
     bundle: str, overlays: Sequence[str], options: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options of the trainings, and those of the evaluations.
+    """Separate the options of trainings and evaluations.
 
-    Raises:
-        InputError: the bundle has no such overlay or option, or this command sets it.
+    Raises an InputError for an unknown overlay or option, and for options that this command sets.
     """
     configs = BUNDLES / bundle / "configs"
     for name in overlays:
@@ -171,10 +152,9 @@ def _split_options(
 
 
 def _check_configs(setup: Setup) -> Any:
-    """Check the options of the first fold as its training and its evaluation will, and the datalist's files.
+    """Check the first fold's options as its training and evaluation do, and the datalist's files.
 
-    Returns:
-        The options of the training.
+    Returns the options of the training.
     """
     first = setup.numbers[0]
     options = _resolved(setup.training(first).command, setup.datalist, "options")
@@ -188,15 +168,15 @@ def _check_configs(setup: Setup) -> Any:
 
 
 def _resolved(command: CommandLine, datalist: Path, *names: str) -> Any:
-    """Resolve keys of a config as a run of a bundle with this command does; returns the content of the first."""
-    # The datalist of the fold is made later; a cluster's head node has no GPU
+    """Resolve keys of a config as a run with this command does; return the content of the first."""
+    # The fold's datalist is written later; a cluster's head node has no GPU
     parser = config_of(command, datalist=str(datalist), device="cpu")
     found = {name: parser.get_parsed_content(name) for name in names if name in parser}
     return found[names[0]]
 
 
 def _check_missing(made: Mapping[str, Any], number: int, modalities: Sequence[str], held_out: str) -> None:
-    """Check that a fold's network sees training subjects without the modalities that held-out ones lack."""
+    """Check that some training subjects lack each modality that held-out subjects lack."""
     channels = [made["modalities"].index(name) for name in modalities]
 
     def lacking(split: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a cross-validation has made: figures of all held-out cases, models, predictions, and how to use the ensemble."""
+"""Summarise a cross-validation: scores of all held-out cases, models, predictions, and use of the ensemble."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,8 @@ from scripts.folds.setup import Setup
 def summarise(setup: Setup) -> dict[str, Any]:
     """The content of folds.json once all jobs are done.
 
-    Returns:
-        `scores` by region and metric: of all cases (`pooled`, `ci95`, `n`), the mean of each fold, and their mean and
-        sample standard deviation; places of checkpoints, predictions and the page; the command that predicts with all
-        models.
+    `scores`, by region and metric: over all cases (`pooled`, `ci95`, `n`), the mean of each fold, and the mean and
+    sample standard deviation of the folds' means.
     """
     evaluations = [setup.evaluation(number).results for number in setup.numbers]
     pooled = setup.study.jobs[f"{setup.bundle}/pooled"].results
@@ -61,14 +59,14 @@ def _figures(pooled: Mapping[str, Any], means: Sequence[float | None]) -> dict[s
 
 
 def inference(setup: Setup) -> CommandLine:
-    """The command that segments new scans with the models of all folds as one ensemble."""
+    """The command that segments new scans with the models of all folds as an ensemble."""
     bundle: Path = ROOT / "bundles" / setup.bundle
     known = yaml.safe_load((bundle / "configs" / "inference.yaml").read_text(encoding="utf-8"))
     given = setup.entry["options"] | setup.entry["evaluation"]
     options = {
         name: value
         for name, value in given.items()
-        if name in known and name not in STATED and not re.search(r"\{\w+\}", str(value))  # of a fold, such as a device
+        if name in known and name not in STATED and not re.search(r"\{\w+\}", str(value))  # of a single fold
     }
     checkpoints = [str(setup.training(number).target) for number in setup.numbers]
     words = [
@@ -80,12 +78,7 @@ def inference(setup: Setup) -> CommandLine:
 
 
 def lines(content: Mapping[str, Any], numbers: Sequence[int]) -> list[str]:
-    """The lines that the terminal shows of `summarise`.
-
-    Args:
-        content: of folds.json.
-        numbers: of the folds.
-    """
+    """The terminal output for the content of folds.json."""
     head = f"{'region':<8}{'metric':<25}{'pooled':>10}{'cases':>7}  {'95 % interval':<24}{'mean of folds':<24}"
     text = [
         f"{content['cases']} cases, each predicted by the model of the fold that held it out; by {content['protocol']}",

@@ -86,7 +86,7 @@ def baseline(
     if any(importlib.util.find_spec(name) is None for name in ("nnunetv2", "dynamic_network_architectures")):
         raise InputError("nnU-Net is not installed; run make nnunet, then use .venv-nnunet/bin/python")
     DEVICE.parse("device", device)
-    from scripts.nnunet.record import check_settings, dataset_name  # here, as `--help` need not wait for PyTorch
+    from scripts.nnunet.record import check_settings, dataset_name  # late import: `--help` stays fast
 
     settings = {
         "bundle": "nnunet",
@@ -120,7 +120,7 @@ def _run(
     split: str,
     held_out: Sequence[Case],
 ) -> Path:
-    """Do the steps that are left, and return the folder of the predictions."""
+    """Run the remaining steps and return the folder of the predictions."""
     os.environ["nnUNet_def_n_proc"] = str(max(1, num_workers))  # noqa: SIM112  nnU-Net reads it when it is imported
 
     import torch
@@ -140,7 +140,7 @@ def _run(
         record.add_weights(report)
 
     if pretrained:
-        read(pretrained)  # refuses a wrong file before the work
+        read(pretrained)  # rejects invalid files early
     record = BaselineRecord(folder, settings, device, {name: version(name) for name in PACKAGES})
     record.write()
     data_set, configuration, plans = (settings[name] for name in ("data_set", "configuration", "plans"))
@@ -155,7 +155,7 @@ def _run(
         if to_do:
             steps.plan(work, settings["patch_size"])
             if pretrained:
-                fit(steps.untrained_network(work), pretrained, modalities)  # refuses another encoder before the work
+                fit(steps.untrained_network(work), pretrained, modalities)  # rejects unsuitable encoders early
             record.content["plan"] = steps.plan_summary(work)
     with record.step("preprocess") as to_do:
         if to_do:

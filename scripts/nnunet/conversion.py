@@ -1,8 +1,7 @@
-"""From a datalist to nnU-Net's raw data: dataset.json, label maps with consecutive values, and the split.
+"""Convert a datalist to nnU-Net's raw data: dataset.json, label maps with consecutive values, and the split.
 
-nnU-Net's dataset.json may name the files of each case, so images are read where they are, without copies or links.
-MONAI's `nnUNetV2Runner.convert_dataset` takes one image per subject, where datalists have one per modality, and has no
-regions.
+dataset.json refers to the images in place, without copies or links. MONAI's `nnUNetV2Runner.convert_dataset` does not
+fit: it takes one image per subject and knows no regions.
 """
 
 import gzip
@@ -22,13 +21,11 @@ Case = Mapping[str, Any]
 
 
 class LabelScheme:
-    """How nnU-Net sees the labels of a convention.
+    """A label convention in nnU-Net's terms.
 
-    Attributes:
-        values: label value in the files -> value for nnU-Net, which wants 0, 1, 2, ... without gaps.
-        labels: entry `labels` of dataset.json, the outermost region first.
-        class_order: entry `regions_class_order`: the value, of the convention, that a region leaves to the voxels that
-            no region after it covers. None for a single region, which is plain segmentation.
+    `values` maps values in the files to nnU-Net's consecutive ones, `labels` is that entry of dataset.json, outermost
+    region first. `class_order` (`regions_class_order`) gives, in the convention's values, the label of each region's
+    voxels outside later regions; None for a single region, which is plain segmentation.
 
     Example:
         >>> scheme = LabelScheme("brats2021")
@@ -50,26 +47,17 @@ class LabelScheme:
 
     @property
     def is_consecutive(self) -> bool:
-        """Whether nnU-Net can read the files as they are."""
+        """Whether nnU-Net can read the files unchanged."""
         return all(value == index for value, index in self.values.items())
 
 
 def convert(
     folder: Path, training: Sequence[Case], validation: Sequence[Case], modalities: Sequence[str], convention: str
 ) -> None:
-    """Write dataset.json and splits_final.json, and the label maps if their values have gaps.
+    """Write dataset.json and splits_final.json, and new label maps if the values have gaps.
 
-    nnU-Net copies the split from here when it plans. It takes its fingerprint from all these cases.
-
-    Args:
-        folder: of the data set, in nnU-Net's raw folder.
-        training: entries as `Datalist.load` returns them, with labels.
-        validation: the same.
-        modalities: names of the channels.
-        convention: of the labels.
-
-    Raises:
-        InputError: the files are not all .nii.gz or all .nii, or a label map has an unknown value.
+    nnU-Net copies the split when it plans, and computes its fingerprint from all these cases. Raises an InputError if
+    the files are not all .nii.gz or all .nii, or if a label map has an unknown value.
     """
     scheme = LabelScheme(convention)
     cases = [*training, *validation]
@@ -104,7 +92,7 @@ def _common_ending(cases: Sequence[Case]) -> str:
 
 
 def _renumber(source: str, target: Path, values: Mapping[int, int]) -> None:
-    """Write a label map with other values, on the same grid."""
+    """Write a label map with new values on the same grid."""
     image = nibabel.Nifti1Image.from_filename(source)
     voxels = np.asarray(image.dataobj)
     if unknown := sorted(set(np.unique(voxels).tolist()) - values.keys()):

@@ -1,12 +1,12 @@
-"""Fit a pretrained encoder to nnU-Net's network, with a report.
+"""Load a pretrained encoder into nnU-Net's network, with a report.
 
-nnU-Net's `-pretrained_weights` wants every tensor but the last layers, in equal shapes; a self-supervised encoder, such
-as OpenMind's ResEnc-L (https://github.com/MIC-DKFZ/nnssl), has one input channel and no decoder for labels. It also
-unpickles the file. So the tensors are read and fitted here, before nnU-Net's training begins.
+nnU-Net's `-pretrained_weights` unpickles the file and requires all tensors but the last layers in equal shapes, so it
+rejects self-supervised encoders such as OpenMind's ResEnc-L (https://github.com/MIC-DKFZ/nnssl), which have a single
+input channel and no decoder for labels.
 
-A checkpoint of nnssl holds `network_weights` and `nnssl_adaptation_plan`, whose `key_to_encoder` and `key_to_stem` are
-prefixes of the encoder's tensors: `encoder.stages` and `encoder.stem`, or `online_encoder.stages` and so on. One of
-nnU-Net holds `network_weights` alone; its decoder is loaded too, where it fits.
+Checkpoints hold `network_weights`; those of nnssl also hold `nnssl_adaptation_plan`, with the prefixes of the encoder's
+tensors in `key_to_encoder` and `key_to_stem`. From an nnU-Net checkpoint, matching tensors of the decoder are loaded,
+too.
 """
 
 from collections.abc import Mapping
@@ -20,16 +20,12 @@ from common.errors import InputError
 from common.weights.storage import load
 from common.weights.surgery import Report, response_shares
 
-ADDED = ("module.", "_orig_mod.")  # prefixes by DistributedDataParallel and torch.compile
-LAST_LAYERS = ".seg_layers."  # of other labels: nnU-Net never loads them
+ADDED = ("module.", "_orig_mod.")  # prefixes of DistributedDataParallel and torch.compile
+LAST_LAYERS = ".seg_layers."  # for the previous labels; nnU-Net never loads them
 
 
 def read(path: str | Path) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint of nnssl or nnU-Net, by nnU-Net's names; nothing is unpickled.
-
-    Raises:
-        InputError: the file cannot be read safely, or is neither of the two.
-    """
+    """Read the tensors of an nnssl or nnU-Net checkpoint by nnU-Net's names, without unpickling."""
     content = load(path)
     tensors, plan = content.get("network_weights"), content.get("nnssl_adaptation_plan", {})
     if not isinstance(tensors, Mapping) or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
@@ -46,7 +42,7 @@ def read(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def _encoder_prefixes(plan: Any, path: str | Path) -> dict[str, str]:
-    """Prefix in the checkpoint -> prefix in nnU-Net's network."""
+    """Map prefixes in the checkpoint to prefixes in nnU-Net's network."""
     keys = {"key_to_stem": "encoder.stem.", "key_to_encoder": "encoder.stages."}
     if not isinstance(plan, Mapping):
         raise InputError(f"checkpoint {path}: nnssl_adaptation_plan is no dictionary; expected the one of nnssl")
@@ -54,18 +50,11 @@ def _encoder_prefixes(plan: Any, path: str | Path) -> dict[str, str]:
 
 
 def fit(network: nn.Module, path: str | Path, modalities: list[str]) -> tuple[dict[str, torch.Tensor], Report]:
-    """The network's whole state with the tensors of a checkpoint, and what happened to each.
+    """The network's complete state with the checkpoint's tensors, and a report on each tensor.
 
-    If the first convolution has other input channels, each new channel gets the sum of the checkpoint's filters divided
-    by the number of new channels, as in nnU-Net's own fine-tuning: the response to equal channels stays.
-
-    Args:
-        network: of nnU-Net, as initialised.
-        path: checkpoint of nnssl or nnU-Net.
-        modalities: names of the network's input channels.
-
-    Raises:
-        InputError: the file cannot be read, or leaves a tensor of the encoder without weights.
+    If the number of input channels differs, each new channel of the first convolution gets the sum of the checkpoint's
+    filters divided by that number, as in nnU-Net's fine-tuning, which preserves the response to equal channels. Raises
+    an InputError if a tensor of the encoder gets no weights.
     """
     given = read(path)
     state = network.state_dict()
@@ -98,7 +87,7 @@ def fit(network: nn.Module, path: str | Path, modalities: list[str]) -> tuple[di
 
 
 def _to_channels(tensor: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Filters for the number of input channels in `shape`; unchanged if they differ in more."""
+    """Adapt filters to the number of input channels in `shape`; unchanged if the shapes differ otherwise."""
     if tensor.ndim != len(shape) or tensor.shape[1] == shape[1]:
         return tensor
     return tensor.sum(1, keepdim=True).expand(-1, shape[1], *tensor.shape[2:]) / shape[1]

@@ -1,4 +1,4 @@
-"""The record of a baseline, run.json, by which a repeated command knows what is done."""
+"""The record of a baseline, run.json, which tells a repeated command which steps are done."""
 
 import re
 import resource
@@ -15,20 +15,16 @@ from common.files import valid_json, write_json
 from common.training.records import RunRecord, peak_memory
 from common.weights.surgery import Report
 
-MAY_DIFFER = ("datalist",)  # a path; the subjects in it may not
+MAY_DIFFER = ("datalist",)  # the path may differ; its subjects must not
 
 
 def dataset_name(cohort: str) -> str:
-    """Name of nnU-Net's data set for a cohort: `Dataset001_` and its letters and digits."""
+    """nnU-Net's name of a cohort's data set: `Dataset001_` and the letters and digits of the cohort."""
     return f"Dataset001_{re.sub('[^A-Za-z0-9]', '', cohort) or 'cohort'}"
 
 
 def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
-    """Check that a folder is new, or holds a run with the same settings.
-
-    Raises:
-        InputError: it holds another run.
-    """
+    """Check that a folder is new or holds a run with the same settings."""
     if not (earlier := read_record(output)):
         if output.is_dir() and any(output.iterdir()):
             raise InputError(f"--output={output}: not empty, and without run.json; expected a new folder")
@@ -42,11 +38,7 @@ def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
 
 
 def read_record(output: Path) -> dict[str, Any]:
-    """The record of the run in a folder; empty if there is none.
-
-    Raises:
-        InputError: it is not JSON.
-    """
+    """Read the record in a folder; empty if there is none."""
     path = output / "run.json"
     if not path.exists():
         return {}
@@ -54,14 +46,7 @@ def read_record(output: Path) -> dict[str, Any]:
 
 
 class BaselineRecord(RunRecord):
-    """The record of a run of several steps, which an interrupted run continues.
-
-    Args:
-        output: folder of `run.json`; one that is there is continued.
-        settings: what the run was started with.
-        device: cpu or cuda.
-        versions: of further packages.
-    """
+    """The record of a run in several steps; an existing run.json is continued."""
 
     def __init__(self, output: Path, settings: Mapping[str, Any], device: str, versions: Mapping[str, str]) -> None:
         super().__init__(str(output), settings, "train")
@@ -75,11 +60,9 @@ class BaselineRecord(RunRecord):
 
     @contextmanager
     def step(self, name: str, redo: bool = False) -> Iterator[bool]:
-        """Time a block that is done once; yields whether it is still to do.
+        """Time a step that runs only once; yields whether it must run.
 
-        Args:
-            name: of the step.
-            redo: do it again, as its files are missing.
+        `redo` repeats a finished step, because its files are missing.
         """
         if name in self.content["steps"] and not redo:
             yield False
@@ -90,7 +73,7 @@ class BaselineRecord(RunRecord):
         self.write()
 
     def add_weights(self, report: Report) -> None:
-        """Record how the pretrained weights fitted, at once: a continued training does not load them again."""
+        """Record the weights report immediately, because a continued training does not load the weights again."""
         self.content["weights"] = report.content()
         self.write()
 
@@ -100,7 +83,7 @@ class BaselineRecord(RunRecord):
         self.write()
 
     def write(self) -> None:
-        """Write the record as it stands; the peak memory is the highest of all runs, workers included."""
+        """Write the current record; the peak memory is the highest of all runs, workers included."""
         peaks = peak_memory()
         workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
         highest = max(peaks["peak_memory_gib"], workers, self.content.get("peak_memory_gib", 0))

@@ -1,6 +1,6 @@
-"""The steps that nnU-Net does itself: plan, preprocess, train, predict.
+"""The steps of nnU-Net: plan, preprocess, train, predict.
 
-They call nnU-Net's own functions: MONAI 1.6.1's `nnUNetV2Runner` ignores a failed training and predicts on CUDA only.
+They call nnU-Net directly, because MONAI 1.6.1's `nnUNetV2Runner` ignores a failed training and predicts only on CUDA.
 """
 
 import math
@@ -42,20 +42,15 @@ PLANS = {  # value of --plans -> planner, GiB of GPU memory that it plans for, n
     "default": (ExperimentPlanner, 8, "nnUNetPlans"),
     "resenc_l": (nnUNetPlannerResEncL, 24, "nnUNetResEncUNetLPlans"),
 }
-SAVE_EVERY = 50  # epochs; nnU-Net's
+SAVE_EVERY = 50  # epochs; nnU-Net's default
 
 
 @dataclass(frozen=True)
 class Work:
-    """Where nnU-Net works, and on what.
+    """The folder, data set and settings of an nnU-Net run.
 
-    Attributes:
-        folder: for nnU-Net's raw, preprocessed and results folders.
-        dataset: name of the data set.
-        configuration: 2d, 3d_fullres or 3d_lowres.
-        plans: default or resenc_l.
-        workers: processes; 0 for none beside the main one where nnU-Net can do without.
-        device: to train and predict on.
+    `folder` contains nnU-Net's raw, preprocessed and results folders. With 0 workers everything runs in the main
+    process where nnU-Net allows it.
     """
 
     folder: Path
@@ -67,29 +62,25 @@ class Work:
 
     @property
     def raw(self) -> Path:
-        """Folder of dataset.json."""
+        """The folder of dataset.json."""
         return self.folder / "nnUNet_raw" / self.dataset
 
     @property
     def plans_manager(self) -> PlansManager:
-        """The plans."""
         return PlansManager(str(self.folder / "nnUNet_preprocessed" / self.dataset / f"{PLANS[self.plans][2]}.json"))
 
     def __post_init__(self) -> None:
-        """Tell nnU-Net its folders, by environment variables."""
-        os.environ["OMP_NUM_THREADS"] = "1"  # as nnU-Net asks for: it works in processes
+        """Set the environment variables that tell nnU-Net its folders."""
+        os.environ["OMP_NUM_THREADS"] = "1"  # nnU-Net's recommendation: it uses processes
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
             os.environ[name] = str(self.folder / name)
 
 
 def fingerprint(work: Work) -> None:
-    """Check the data and measure their fingerprint: sizes, spacings, intensities.
+    """Check the data and compute their fingerprint: sizes, spacings and intensities.
 
-    nnU-Net draws 10^8 intensities of each channel from the whole cohort: four channels take 5 GiB.
-
-    Raises:
-        InputError: nnU-Net refuses the data.
+    nnU-Net samples 10^8 intensities of each channel from the whole cohort; four channels take 5 GiB.
     """
     try:
         extract_fingerprints([1], num_processes=max(1, work.workers), check_dataset_integrity=True, verbose=False)
@@ -101,12 +92,7 @@ def fingerprint(work: Work) -> None:
 def plan(work: Work, patch_size: Sequence[int] | None) -> None:
     """Plan all configurations from the fingerprint.
 
-    Args:
-        work: on what.
-        patch_size: most voxels of a patch on each axis, in nnU-Net's order (z, y, x); None for what it plans itself.
-
-    Raises:
-        InputError: nnU-Net planned no such configuration.
+    `patch_size` is the largest patch in voxels, in nnU-Net's order (z, y, x); None for nnU-Net's default.
     """
     planner, memory, name = PLANS[work.plans]
     if patch_size is not None:
@@ -118,7 +104,7 @@ def plan(work: Work, patch_size: Sequence[int] | None) -> None:
 
 
 def _with_patch_size(planner: Any, patch_size: Sequence[int]) -> Any:
-    """A planner that plans for a patch as it does for images of that size; memory may still shrink it."""
+    """A planner that plans a patch as for images of that size; the memory limit may still shrink it."""
 
     class Planner(planner):
         def get_plans_for_configuration(self, spacing: Any, median_shape: Any, *others: Any) -> dict[str, Any]:
@@ -132,12 +118,12 @@ def _with_patch_size(planner: Any, patch_size: Sequence[int]) -> Any:
 
 
 def preprocess(work: Work) -> None:
-    """Resample and normalise the images; what an interrupted run left is replaced."""
+    """Resample and normalise the images; replaces the files of an interrupted run."""
     preprocess_data_sets([1], PLANS[work.plans][2], (work.configuration,), (max(1, work.workers),))
 
 
 def plan_summary(work: Work) -> dict[str, Any]:
-    """What nnU-Net planned: patch and batch size, spacing in mm, network."""
+    """Summarise the plan: patch and batch size, spacing in mm, network."""
     configuration = work.plans_manager.get_configuration(work.configuration)
     network = configuration.network_arch_init_kwargs
     return {
@@ -151,7 +137,7 @@ def plan_summary(work: Work) -> dict[str, Any]:
 
 
 def untrained_network(work: Work) -> nn.Module:
-    """The network that nnU-Net planned, as it is before a training."""
+    """The planned network with initial weights."""
     plans, dataset = work.plans_manager, load_json(str(work.raw / "dataset.json"))
     configuration = plans.get_configuration(work.configuration)
     channels = determine_num_input_channels(plans, configuration, dataset)
@@ -162,17 +148,11 @@ def untrained_network(work: Work) -> nn.Module:
 def train(
     work: Work, epochs: int, iterations: int, seed: int, initialise: Callable[[nn.Module], None] | None = None
 ) -> dict[str, Any]:
-    """Train by nnU-Net's own trainer and schedule, or continue with the checkpoint that an interrupted run left.
+    """Train with nnU-Net's trainer and schedule, or continue from an interrupted run's checkpoint; return the record's
+    entries.
 
-    Args:
-        work: on what.
-        epochs: number of epochs; the learning rate falls to 0 over them.
-        iterations: of an epoch; the validation after it takes a fifth as many.
-        seed: of the initial weights, and of all else only without workers: nnU-Net does not seed these.
-        initialise: loads pretrained weights into the network of a training that begins.
-
-    Returns:
-        Entries of the record: parameters, losses and validations.
+    The learning rate falls to 0 over the epochs; each validation takes a fifth of an epoch's iterations. With workers,
+    the seed covers only the initial weights, because nnU-Net does not seed its workers.
     """
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  nnU-Net draws from it
@@ -190,7 +170,7 @@ def train(
         trainer.save_every = max(1, min(SAVE_EVERY, epochs // 20))
         if initialise is not None and not continues:
             trainer.initialize()
-            initialise(getattr(trainer.network, "_orig_mod", trainer.network))  # the module within torch.compile's
+            initialise(getattr(trainer.network, "_orig_mod", trainer.network))  # without torch.compile's wrapper
         maybe_load_checkpoint(trainer, continues, validation_only=False)
         torch.backends.cudnn.benchmark = work.device.type == "cuda"
         trainer.run_training()
@@ -200,13 +180,13 @@ def train(
 
 
 def checkpoint_folder(work: Work) -> Path:
-    """Where the trainer writes its checkpoints and its log."""
+    """The trainer's folder for checkpoints and its log."""
     run = f"nnUNetTrainer__{PLANS[work.plans][2]}__{work.configuration}"
     return work.folder / "nnUNet_results" / work.dataset / run / "fold_0"
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Remove checkpoints that a killed run was writing: nnU-Net does not write them atomically."""
+    """Remove checkpoints that a killed run was writing, because nnU-Net does not write them atomically."""
     for path in folder.glob("checkpoint_*.pth"):
         if not zipfile.is_zipfile(path):
             path.unlink()
@@ -214,7 +194,7 @@ def _remove_unfinished(folder: Path) -> None:
 
 @contextmanager
 def _augmenting_by(workers: int) -> Iterator[None]:
-    """Set the number of processes that augment; only here, as nnU-Net's planning fails with 0."""
+    """Set the number of augmenting processes only inside the block, because nnU-Net's planning fails with 0."""
     os.environ["nnUNet_n_proc_DA"] = str(workers)  # noqa: SIM112
     try:
         yield
@@ -223,7 +203,9 @@ def _augmenting_by(workers: int) -> Iterator[None]:
 
 
 def history(trainer: Any, iterations: int) -> dict[str, Any]:
-    """Parameters, losses and validations of a trainer; None for what is not finite, as a Dice of no voxels."""
+    """Parameters, losses and validations of a trainer; None for values that are not finite, such as a Dice of no
+    voxels.
+    """
 
     def logged(name: str) -> list[float | None]:
         values = [float(value) for value in trainer.logger.get_value(name, step=None)]
@@ -248,19 +230,14 @@ def prediction(output: Path, case: Mapping[str, Any]) -> Path:
 
 
 def predict(work: Work, cases: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Write the label map of each case, on the grid of its images.
+    """Write OUTPUT/SUBJECT.nii.gz for each case, on the grid of its images, with `checkpoint_final.pth`.
 
-    Windows overlap by half and are mirrored on all axes, as nnU-Net does by default.
-
-    Args:
-        work: on what; its `checkpoint_final.pth` is used, and no other.
-        cases: entries as `Datalist.load` returns them.
-        output: folder of SUBJECT.nii.gz.
+    Windows overlap by half and are mirrored on all axes, nnU-Net's default.
     """
     predictor = nnUNetPredictor(device=work.device, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(checkpoint_folder(work).parent), (0,), FINAL)
     reader = predictor.plans_manager.image_reader_writer_class()
-    written = work.folder / "unfinished.nii.gz"  # SimpleITK chooses the format by the name
+    written = work.folder / "unfinished.nii.gz"  # SimpleITK infers the format from the name
     for case in tqdm(cases, desc="predictions"):
         image, properties = reader.read_images(case["image"])
         labels = predictor.predict_single_npy_array(image, properties)

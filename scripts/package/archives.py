@@ -12,20 +12,19 @@ from pathlib import Path
 from common.errors import InputError, check_number
 from common.files import atomic_write, digest
 
-LARGEST_PACKAGE = 8.0  # GiB of an unpacked archive; the largest network here has 0.4
+LARGEST_PACKAGE = 8.0  # GiB of an unpacked archive; the largest network here takes 0.4
 MOST_FILES = 10_000
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 UNSAFE = re.compile(r"^/|^[A-Za-z]:|\\|(^|/)\.\.?(/|$)|//|[\x00-\x1f\x7f]")
 CACHE = "__pycache__"
-# what zipfile raises for damaged archives
+# zipfile's errors for damaged archives
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, UnicodeError, OverflowError, RuntimeError)
 
 
 def files_of(folder: Path) -> list[Path]:
-    """The files below a folder, sorted, as relative paths; Python's caches are ignored.
+    """The files below a folder, as sorted relative paths without Python's caches.
 
-    Raises:
-        InputError: the folder contains something other than files and folders, such as a symlink.
+    Raises an InputError for anything but files and folders, such as a symlink.
     """
     found: list[Path] = []
     for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
@@ -38,7 +37,7 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def listing(folder: Path, leave_out: Iterable[str] = ()) -> str:
-    """SHA-256 and name of each file, one per line, as `sha256sum` writes and checks them."""
+    """SHA-256 and name of each file, one per line, in the format of `sha256sum`."""
     names = [name for name in files_of(folder) if name.as_posix() not in set(leave_out)]
     return "".join(f"{digest(folder / name)}  {name.as_posix()}\n" for name in names)
 
@@ -47,12 +46,12 @@ def pack(folder: Path, archive: Path) -> None:
     """Write a folder's files to a zip, below the folder's name, atomically.
 
     The bytes depend only on names and contents: files are sorted, times and permissions are fixed, and nothing is
-    compressed, because libraries compress differently (and weights would not get smaller).
+    compressed, because compression differs between library versions.
     """
     with atomic_write(archive) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as content:
         for name in files_of(folder):
             entry = zipfile.ZipInfo(f"{folder.name}/{name.as_posix()}", date_time=EPOCH)
-            entry.create_system = 3  # Unix, on every system
+            entry.create_system = 3  # Unix on every system
             entry.external_attr = (stat.S_IFREG | 0o644) << 16
             entry.file_size = (folder / name).stat().st_size
             with (folder / name).open("rb") as source, content.open(entry, "w") as target:
@@ -60,23 +59,12 @@ def pack(folder: Path, archive: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path, largest: float = LARGEST_PACKAGE) -> Path:
-    """Unpack a zip that contains a single folder.
+    """Unpack a zip from any source that has a single folder at the top into an empty folder; return the unpacked
+    folder.
 
-    All names and the sizes that the archive states are checked before anything is written. `zipfile` writes plain
-    files only, and refuses an entry that is larger than it states where its stated size ends.
-
-    Args:
-        archive: from any source.
-        folder: an empty folder to unpack to.
-        largest: GiB that its files may have together.
-
-    Returns:
-        The folder that was in the archive.
-
-    Raises:
-        ArgumentError: `largest` is not a number above 0.
-        InputError: the file is not a zip, or is damaged, encrypted or too large; an entry would land outside (`..`, an
-            absolute path, a drive, a backslash); there is not exactly one folder at the top.
+    Checks all names and stated sizes before writing; `largest` is the limit in GiB of the whole. Raises an InputError
+    for a zip that is damaged, encrypted or too large, or an entry that would land outside (`..`, an absolute path, a
+    drive, a backslash).
     """
     check_number("largest_package", largest, float, 0.001)
     try:
@@ -91,7 +79,7 @@ def unpack(archive: Path, folder: Path, largest: float = LARGEST_PACKAGE) -> Pat
 
 
 def _top_folder(archive: Path, entries: list[zipfile.ZipInfo], largest: float) -> str:
-    """The name of the only folder at the top, if the entries meet the rules of `unpack`."""
+    """Check the entries by the rules of `unpack`, and return the name of the top folder."""
     size = sum(entry.file_size for entry in entries) / 2**30
     if size > largest:
         expected = f"expected {largest:g} GiB at most, unless --largest_package is set higher"

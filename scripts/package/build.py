@@ -1,7 +1,7 @@
-"""Build the package of a bundle, verify it and write its zip and its list of SHA-256.
+"""Build the package of a bundle, verify it, and write its zip and its SHA-256 list.
 
-A package is complete without the checkout: `common` is a folder, each YAML config has a JSON twin, and the documents
-that it links to are inside.
+A package works without the checkout: it contains `common`, a JSON twin of each YAML config, and the documents that it
+links to.
 """
 
 import json
@@ -27,20 +27,16 @@ def build(
     verify: bool = True,
     format: str = "bundle",
 ) -> Path:
-    """Build a package; the arguments are the options of `python -m scripts.package`.
+    """Build a package with the options of `python -m scripts.package`; return BUNDLE_vVERSION.sha256.
 
-    Returns:
-        BUNDLE_vVERSION.sha256, the list of its files' SHA-256, which `sha256sum` can check.
-
-    Raises:
-        InputError: there is no such bundle; its versions disagree; the weights are not the bundle's, or are too large
-            for the Model Zoo and have no URL; the version was released with other content; the package breaks a rule
-            (see `scripts.package.check`); OUTPUT contains something else of that name.
+    Raises an InputError if the bundle, its versions or the weights are invalid, the package breaks a rule (see
+    `scripts.package.check`), the version was released with different content, or OUTPUT has an unrelated file of that
+    name.
     """
     choice("format", format, dict.fromkeys(PACKAGE_FORMATS))
     source = folder_of(bundle)
     version = version_of(source)
-    name = f"{bundle}_v{version}"  # as MONAI's downloader asks for it
+    name = f"{bundle}_v{version}"  # the name that MONAI's downloader requests
     check_writable_folder(output, f"--output={output}")
     output.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{bundle}.", dir=output) as temporary:
@@ -54,7 +50,7 @@ def build(
         if verify:
             show(f"{bundle} {version}: tested without the checkout, which takes a minute or two")
         notes = check_package(folder, verify)
-        pack(folder, folder.with_name(f"{name}.zip"))  # before the package replaces another one, as the disk may fill
+        pack(folder, folder.with_name(f"{name}.zip"))  # before an older package is replaced: the disk may fill
         _replace(folder, output / bundle)
         folder.with_name(f"{name}.zip").replace(output / f"{name}.zip")
         with atomic_write(output / f"{name}.sha256") as file:
@@ -76,7 +72,7 @@ def _write(folder: Path, content: Mapping[str, bytes]) -> None:
 
 
 def _replace(folder: Path, place: Path) -> None:
-    """Move a package to its final place. An older package is replaced only if it is unchanged, so no work is lost."""
+    """Move a package to its final place; replace an older package only if it is unchanged."""
     if place.exists() or place.is_symlink():
         if not _is_as_built(place):
             raise InputError(f"{place}: changed since it was built, or not a package; expected no such folder")
@@ -89,5 +85,5 @@ def _is_as_built(place: Path) -> bool:
     lists = [file.read_text() for file in place.parent.glob(f"{place.name}_v*.sha256")]
     try:
         return not place.is_symlink() and place.is_dir() and listing(place, leave_out=large_files(place)) in lists
-    except InputError:  # something that no package contains, such as a symlink
+    except InputError:  # contains a symlink or similar
         return False

@@ -1,7 +1,7 @@
 """Run every workflow of this bundle on synthetic volumes, and check its network as the Model Zoo's verifier does.
 
-Each package contains this file as `tests/test_BUNDLE.py`; run it there by `python -m unittest tests/test_BUNDLE.py`. In
-the Model Zoo it goes to `ci/unit_tests`, and finds the bundle in `models/BUNDLE`.
+Each package contains this file as `tests/test_BUNDLE.py`; run `python -m unittest tests/test_BUNDLE.py` there. In the
+Model Zoo, it belongs in `ci/unit_tests` and tests `models/BUNDLE`.
 """
 
 # ruff: noqa: PT009 (the Model Zoo runs unittest)
@@ -37,7 +37,7 @@ NETWORK = {"model_size": "micro", "patch_size": [EDGE] * 3, "num_workers": 0, "a
 SHORT = {
     "batch_size": 2,
     "global_batch_size": None,
-    "warmup_iterations": 0,  # because the first step of a warm-up changes nothing
+    "warmup_iterations": 0,  # the first step of a warm-up changes nothing
     "iterations": 1,
     "val_interval": 1,
 }
@@ -45,12 +45,12 @@ SUBJECTS = {"training": 2, "validation": 2, "testing": 1}
 
 
 def are_finite(metrics: Mapping[str, float]) -> bool:
-    """Whether metrics are finite, but for a mean over the cases with a region that none has."""
+    """Whether all metrics are finite, apart from means over cases with a region if no case has the region."""
     return all(np.isfinite(value) for name, value in metrics.items() if not name.endswith("_present"))
 
 
 class TestNetwork(unittest.TestCase):
-    """The network of inference at the size of metadata.json, with the bundle's weights if it has them."""
+    """The network of the inference config, in the size of metadata.json, with the bundle's weights if it has any."""
 
     folder: ClassVar[Path]
     weights: ClassVar[Path]
@@ -71,14 +71,14 @@ class TestNetwork(unittest.TestCase):
             torch.save(of_inference("network_def").state_dict(), cls.weights)
 
     def test_shapes(self) -> None:
-        """MONAI's own check, of the only output that it knows."""
+        """MONAI's check, which supports only the output `pred`."""
         if "pred" not in self.outputs:
             self.skipTest("several outputs, which test_torchscript checks")
         files = {"meta_file": str(BUNDLE / "configs/metadata.json"), "config_file": str(INFERENCE)}
         monai.bundle.verify_net_in_out("network_def", **files, bundle_root=str(BUNDLE))
 
     def test_load(self) -> None:
-        """`monai.bundle.load`, as anybody calls it, gives a network with exactly the weights of the file."""
+        """`monai.bundle.load` returns a network with exactly the weights of the file."""
         file = str(self.weights)
         network = monai.bundle.load(BUNDLE.name, model_file=file, bundle_dir=BUNDLE.parent, device="cpu")
         expected, given = torch.load(file, weights_only=True), network.state_dict()
@@ -86,9 +86,10 @@ class TestNetwork(unittest.TestCase):
         self.assertEqual([name for name in expected if not torch.equal(given[name], expected[name])], [])
 
     def test_torchscript(self) -> None:
-        """A traced network returns what the network does, in the shapes of the metadata.
+        """A traced network returns the network's outputs, in the shapes of the metadata.
 
-        SwinUNETR cannot be scripted. A trace is valid for one input size; without `strict` it may return a dictionary.
+        SwinUNETR cannot be scripted. A trace is valid for a single input size; without `strict` it may return a
+        dictionary.
         """
         script = self.folder / "model.ts"
         monai.bundle.ckpt_export(
@@ -99,7 +100,7 @@ class TestNetwork(unittest.TestCase):
             config_file=str(INFERENCE),
             use_trace=True,
             input_shape=self.image,
-            converter_kwargs={"strict": False, "check_trace": False},  # checked below, on another input
+            converter_kwargs={"strict": False, "check_trace": False},  # checked below on a different input
             bundle_root=str(BUNDLE),
         )
         network, test = of_inference("network_def").eval(), torch.randn(self.image)
@@ -118,14 +119,14 @@ class TestNetwork(unittest.TestCase):
 
 
 class TestBundle(unittest.TestCase):
-    """The bundle's configs, in the order of their use."""
+    """The bundle's configs, in the order of use."""
 
     folder: ClassVar[Path]
     data: ClassVar[dict[str, Any]]
 
     @classmethod
     def setUpClass(cls) -> None:
-        """Make the volumes, and start in an empty folder."""
+        """Make the volumes and change to an empty folder."""
         cls.folder = Path(tempfile.mkdtemp())
         cls.data = make_cohort(cls.folder / "data")
         cls.addClassCleanup(shutil.rmtree, cls.folder)
@@ -134,7 +135,7 @@ class TestBundle(unittest.TestCase):
         os.chdir(cls.folder / "empty")
 
     def workflow(self, name: str, kind: str, **options: Any) -> ConfigWorkflow:
-        """A workflow of the bundle that has every required property."""
+        """A workflow of the bundle, with all required properties."""
         workflow = ConfigWorkflow(
             config_file=str(BUNDLE / f"configs/{name}.json"),
             meta_file=str(BUNDLE / "configs/metadata.json"),
@@ -150,7 +151,7 @@ class TestBundle(unittest.TestCase):
         return workflow
 
     def checkpoint(self) -> Path:
-        """Weights of one step of training."""
+        """Weights after a single training step."""
         folder = self.folder / "models"
         if not folder.exists():
             trainer = self.workflow(
@@ -163,7 +164,7 @@ class TestBundle(unittest.TestCase):
         return folder / "model.pt"
 
     def test_train(self) -> None:
-        """One step and one validation; the weights can be read without unpickling."""
+        """A single step and validation; the weights load without unpickling."""
         content = torch.load(self.checkpoint(), weights_only=True)
         self.assertTrue(all(tensor.isfinite().all() for tensor in content["network"].values()))
 
@@ -199,7 +200,7 @@ class TestBundle(unittest.TestCase):
         client = MonaiAlgo(
             bundle_root=str(BUNDLE),
             config_train_filename="configs/train.json",
-            config_evaluate_filename="configs/train.json",  # its validation gives the metrics that a server asks for
+            config_evaluate_filename="configs/train.json",  # its validation gives the metrics that a server requests
             train_kwargs=dict(options),
             eval_kwargs=dict(options),
             save_dict_key="network",
@@ -227,8 +228,8 @@ def of_inference(name: str) -> Any:
 
 
 def make_cohort(folder: Path) -> dict[str, Any]:
-    """Write noisy balls, with a lesion if the bundle is trained with labels; returns options of the configs."""
-    from common.data import known_labels, write  # here, as it is found once the bundle is on the path
+    """Write noisy balls, with a lesion if the bundle trains with labels; return options of the configs."""
+    from common.data import known_labels, write  # importable only once the bundle is on the path
 
     convention, modalities = of_inference("label_convention"), of_inference("modalities")
     splits: dict[str, list[dict[str, Any]]] = {}

@@ -1,7 +1,7 @@
-"""Check that a package meets the Model Zoo's rules, and that it runs without the checkout.
+"""Check that a package meets the Model Zoo's rules and runs without the checkout.
 
-First the files are checked, without executing or unpickling any of them. Then a separate process runs the package's
-unit tests, which also do what the Model Zoo's verifier does.
+The files are checked first, without executing or unpickling any. Then a separate process runs the package's unit tests,
+which include the checks of the Model Zoo's verifier.
 """
 
 import json
@@ -35,31 +35,23 @@ REQUIRED = (
     "docs/data_license.txt",
 )
 SUFFIXES = {".conf", ".css", ".j2", ".js", ".json", ".md", ".png", ".pt", ".py", ".txt", ".yaml", ".yml"}
-BUNDLE_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)  # of a bundle: its unit test is a module
+BUNDLE_NAME = re.compile(r"[A-Za-z]\w*", re.ASCII)  # a bundle's unit test is a module
 FAILED_TEST = re.compile(r"^={70}\n(?:ERROR|FAIL): (\w+).*?\n-{70}\n(.*?)\n(?:={70}|-{70})", re.MULTILINE | re.DOTALL)
 SECONDS = 1800  # limit for all tests, which take a minute or two
 
 
 def check_package(package: Path, run: bool = True, largest: float = LARGEST_PACKAGE) -> list[str]:
-    """Check a package.
+    """Check a folder or zip, of which only a copy is run; return remarks on a package that breaks no rule.
 
-    Args:
-        package: a folder or a zip; only a copy of it is run.
-        run: whether to execute its code, or to check only its files.
-        largest: GiB that a zip may unpack to.
-
-    Returns:
-        Remarks on a package that breaks no rule.
-
-    Raises:
-        InputError: it is not a package, or it breaks a rule.
+    `run=False` executes no code; `largest` is the limit in GiB of an unpacked zip. Raises an InputError if the package
+    breaks a rule.
     """
     with tempfile.TemporaryDirectory(prefix="package-") as temporary:
-        place = Path(temporary) / "package"  # empty, so that no name of a package can clash
+        place = Path(temporary) / "package"  # empty: no package name can clash
         place.mkdir()
-        folder = place / package.resolve().name  # of "." too
+        folder = place / package.resolve().name  # resolves "."
         if package.is_dir():
-            files_of(package)  # refuses symlinks before they are copied
+            files_of(package)  # rejects symlinks before copying
             shutil.copytree(package, folder, ignore=shutil.ignore_patterns("__pycache__"))
         elif package.is_file():
             folder = unpack(package, place, largest)
@@ -73,19 +65,11 @@ def check_package(package: Path, run: bool = True, largest: float = LARGEST_PACK
 
 
 def check_files(folder: Path) -> list[str]:
-    """Check the files of a package without running any of them.
+    """Check the files of a package without running any; return remarks on files that break no rule.
 
-    Args:
-        folder: has the bundle's name.
-
-    Returns:
-        Remarks on files that break no rule.
-
-    Raises:
-        InputError: a rule is broken: a required file is missing; there is a symlink, or a kind of file that no package
-            needs; a file above 25 MB is not in large_files.yml, or differs from its entry; weights are no plain state
-            dict, or lack their JSON; metadata do not fit MONAI's schema; a JSON file differs from its YAML; the name is
-            not valid for a bundle.
+    Raises an InputError for a missing or unneeded file, a symlink, a file above 25 MB that does not match
+    large_files.yml, weights that are not a plain state dict with their JSON, invalid metadata, a JSON file that differs
+    from its YAML, or an invalid bundle name.
     """
     name = folder.name
     if not BUNDLE_NAME.fullmatch(name):
@@ -109,7 +93,7 @@ def check_files(folder: Path) -> list[str]:
 
 
 def _check_metadata(folder: Path) -> None:
-    """Hold metadata.json to MONAI's schema, as its `verify_metadata` does, which needs the network and logs."""
+    """Check metadata.json against MONAI's schema, without the network and logs of MONAI's `verify_metadata`."""
     place = f"{folder.name}: configs/metadata.json"
     schema = json.loads(METADATA_SCHEMA.read_text())
     metadata = valid_json(folder / "configs/metadata.json", "a bundle's metadata", schema, place)
@@ -165,12 +149,7 @@ def _check_twin(config: Path, name: str) -> None:
 def run_package(folder: Path, place: Path) -> None:
     """Run a package's unit tests in a process that sees nothing else of this repository.
 
-    Args:
-        folder: of the package.
-        place: an empty folder for the home folder and the log.
-
-    Raises:
-        InputError: a test fails.
+    `place` is an empty folder for the home folder and the log. Raises an InputError if a test fails.
     """
     (home := place / "home").mkdir()
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "OMP_NUM_THREADS", "TMPDIR") if name in os.environ}
@@ -188,7 +167,7 @@ def run_package(folder: Path, place: Path) -> None:
             pass
     text = log.read_text(errors="replace")
     if reason:
-        kept_log = Path(tempfile.mkdtemp(prefix=f"{folder.name}-")) / "log"  # a folder where nobody else plants a link
+        kept_log = Path(tempfile.mkdtemp(prefix=f"{folder.name}-")) / "log"  # private folder: no planted links
         shutil.copy(log, kept_log)
         if failed := FAILED_TEST.search(text):
             reason = f"{failed[1]}: {_cause(failed[2])}"
@@ -198,7 +177,7 @@ def run_package(folder: Path, place: Path) -> None:
 
 
 def _cause(trace: str) -> str:
-    """The root cause in the text of an exception; MONAI wraps it in the text of a config's section."""
+    """The root cause in the text of an exception, without the text of the config's section that MONAI adds."""
     first = re.split(r"\n\n(?:The above exception|During handling)", trace)[0]
     return _line(next(line for line in first.splitlines() if not line.startswith(("Traceback", " "))))
 

@@ -1,4 +1,4 @@
-"""The files of a package: those of the bundle, JSON twins of its configs, a unit test, linked documents."""
+"""The files of a package: the bundle's files, JSON twins of its configs, a unit test, linked documents."""
 
 import json
 import os
@@ -15,9 +15,9 @@ from scripts.package.check import UNITTEST
 
 PACKAGE_FORMATS = ("bundle", "huggingface")
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")
-CODE = {".py", ".json", ".css", ".j2", ".js"}  # files of common
-NOT_OF_BUNDLES = {"prepare", "__pycache__"}  # folders of common; scripts and deploy alone use prepare
-CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # whose options the weights replace
+CODE = {".py", ".json", ".css", ".j2", ".js"}  # file types of common
+NOT_OF_BUNDLES = {"prepare", "__pycache__"}  # folders of common; only scripts and deploy use prepare
+CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # the weights set their options
 TAKEN_OPTIONS = ("model_size", "patch_size", "label_convention", "normalization", "spacing", "modalities")
 METADATA, README = "configs/metadata.json", "docs/README.md"
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -30,13 +30,10 @@ DATA_REFERENCES = (
 
 
 def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") -> dict[str, bytes]:
-    """The files of a package without its weights, by name.
+    """The files of a package by name, without its weights.
 
-    Args:
-        source: folder of the bundle.
-        settings: metadata of the weights, empty without weights; the configs take options such as the model size from
-            it, metadata.json and the README what the weights were trained on.
-        format: one of `PACKAGE_FORMATS`; huggingface adds a model card, and metadata.json beside it.
+    `settings` is the metadata of the weights (empty without weights): it fills the configs' options, metadata.json and
+    the README. The format `huggingface` adds a model card and metadata.json beside it.
     """
     paths = {path.relative_to(source).as_posix(): path for pattern in SOURCES for path in source.glob(pattern)}
     common = (source / "common").resolve()
@@ -64,7 +61,7 @@ def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") 
 
 
 def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
-    """A YAML config with new values of its top-level options; comments stay."""
+    """Set top-level options of a YAML config; comments stay."""
     text = config.decode()
     for option, value in options.items():
         shown = json.dumps(list(value)) if isinstance(value, list | tuple) else str(value)
@@ -75,12 +72,7 @@ def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
 
 
 def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
-    """metadata.json for these weights: window, data of the training, and modalities and regions of one's own.
-
-    Args:
-        metadata: of the bundle.
-        settings: metadata of the weights.
-    """
+    """Add the weights' patch size, training data, modalities and regions to metadata.json."""
     if not settings:
         return metadata
     described = json.loads(metadata)
@@ -126,7 +118,7 @@ def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
 
 
 def _has_regions(formats: Mapping[str, Any], regions: Mapping[str, Any]) -> bool:
-    """Whether the metadata already describe these regions: as many, of these names, with label values in range."""
+    """Whether the metadata already describe these regions: the same number and names, with label values in range."""
     channels = list(formats["outputs"]["pred"]["channel_def"].values())
     highest = formats["post_processed_outputs"]["pred"]["value_range"][1]
     return len(channels) == len(regions) and all(
@@ -140,7 +132,7 @@ def _numbered(names: Iterable[str]) -> dict[str, str]:
 
 
 def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
-    """The bundle's README with a section on the weights of the package."""
+    """Add a section on the package's weights to the bundle's README."""
     title, _, rest = readme.decode().partition("\n")
     title = f"# {model_name(title.removeprefix('# '), settings)}"
     before, heading, after = rest.partition("\n## Data\n")
@@ -169,7 +161,7 @@ def _section_on_weights(settings: Mapping[str, Any]) -> str:
 
 
 def _model_card(content: Mapping[str, bytes], bundle: str) -> bytes:
-    """The bundle's README at the top of the package, with the YAML by which Hugging Face finds models."""
+    """The bundle's README for the top of the package, with Hugging Face's YAML header."""
     segments = "pred" in json.loads(content[METADATA])["network_data_format"]["outputs"]
     card: dict[str, Any] = {"license": "apache-2.0", "library_name": "monai"}
     card |= {"pipeline_tag": "image-segmentation" if segments else "image-feature-extraction"}
@@ -184,7 +176,7 @@ def _model_card(content: Mapping[str, bytes], bundle: str) -> bytes:
 
 
 def _with_documents(content: dict[str, bytes], source: Path) -> dict[str, bytes]:
-    """Add the project's documents that the bundle's documents link to; other links out of the bundle become text."""
+    """Add the project's documents that the bundle's documents link to; further links out of the bundle become text."""
     root = source.parents[1]
     left = [(name, source / name) for name in content if name.endswith(".md")]
     while left:

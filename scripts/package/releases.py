@@ -1,4 +1,4 @@
-"""Versions of bundles and their releases, which are immutable: releases/BUNDLE_vVERSION.sha256 fixes the content."""
+"""Versions of bundles and their immutable releases: releases/BUNDLE_vVERSION.sha256 fixes the content."""
 
 import re
 import subprocess
@@ -12,11 +12,7 @@ HEADING = re.compile(r"^## \[(\d[^]]*)\](.*)", re.MULTILINE)  # of a version in 
 
 
 def folder_of(bundle: str) -> Path:
-    """The folder of a bundle of this repository.
-
-    Raises:
-        InputError: there is no such bundle.
-    """
+    """The folder of a bundle of this repository."""
     known = sorted(path.name for path in (ROOT / "bundles").iterdir() if (path / "configs/metadata.json").is_file())
     if bundle not in known:
         raise InputError(f"bundle {bundle}: expected one of {', '.join(known)}")
@@ -26,9 +22,7 @@ def folder_of(bundle: str) -> Path:
 def version_of(source: Path) -> str:
     """The version of a bundle.
 
-    Raises:
-        InputError: metadata.json cannot be read, or its version is not the newest of CHANGELOG.md and in its own
-            changelog.
+    Raises an InputError if it is not the newest in CHANGELOG.md and in the bundle's changelog.
     """
     place = f"{source.name}: configs/metadata.json"
     metadata = valid_json(source / "configs/metadata.json", "a bundle's metadata", name=place)
@@ -48,11 +42,7 @@ def _newest() -> tuple[str, str]:
 
 
 def check_releasable(bundle: str) -> None:
-    """Check that a bundle can be released.
-
-    Raises:
-        InputError: its version has no date in CHANGELOG.md, or a source has uncommitted changes.
-    """
+    """Check that the version has a date in CHANGELOG.md and that no source has uncommitted changes."""
     version, day = version_of(folder_of(bundle)), _newest()[1]
     if not re.search(r"\d{4}-\d{2}-\d{2}", day):
         raise InputError(
@@ -63,7 +53,7 @@ def check_releasable(bundle: str) -> None:
 
 
 def _uncommitted(bundle: str) -> list[str]:
-    """Sources of a package with uncommitted changes; none outside a git checkout."""
+    """Sources of a package with uncommitted changes; empty outside a git checkout."""
     if not (ROOT / ".git").exists():
         return []
     places = [f"bundles/{bundle}", "common", "docs", "scripts", "LICENSE", "CHANGELOG.md"]
@@ -73,15 +63,7 @@ def _uncommitted(bundle: str) -> list[str]:
 
 
 def check_released(name: str, manifest: str) -> None:
-    """Check that a package of a released version has the content of the release.
-
-    Args:
-        name: BUNDLE_vVERSION.
-        manifest: SHA-256 and name of each file.
-
-    Raises:
-        InputError: the content differs.
-    """
+    """Check that BUNDLE_vVERSION, if released, has the content of its release."""
     record = ROOT / "releases" / f"{name}.sha256"
     if not record.is_file():
         return
@@ -95,11 +77,7 @@ def check_released(name: str, manifest: str) -> None:
 
 
 def record(manifest: Path) -> None:
-    """Fix the content of a version in releases/.
-
-    Args:
-        manifest: BUNDLE_vVERSION.sha256 of the package.
-    """
+    """Fix the content of a version: copy its BUNDLE_vVERSION.sha256 to releases/."""
     file = ROOT / "releases" / manifest.name
     with atomic_write(file) as temporary:
         temporary.write_text(manifest.read_text())

@@ -1,4 +1,4 @@
-"""The software bill of materials of a package, in CycloneDX 1.5: what it needs and holds, with the weights' hash."""
+"""The software bill of materials of a package, in CycloneDX 1.5: dependencies, contents, and the weights' hashes."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -23,12 +23,7 @@ NIIVUE_SCRIPT = "niivue.umd.js", "0.69.0"  # the script of pages that scroll thr
 
 
 def bill_of_materials(folder: Path, metadata: Mapping[str, Any]) -> bytes:
-    """The bill of materials as JSON. The same package gives the same bytes.
-
-    Args:
-        folder: of the package, with its weights and large_files.yml, as far as it has them.
-        metadata: content of its metadata.json.
-    """
+    """The bill of materials as JSON; the same package gives the same bytes."""
     bundle = Component(
         type=ComponentType.APPLICATION,
         bom_ref=folder.name,
@@ -67,7 +62,7 @@ def _libraries(folder: Path, metadata: Mapping[str, Any]) -> Iterator[Component]
 
 
 def _weights(folder: Path) -> Iterator[Component]:
-    """The checkpoints of a package, those in it and those that large_files.yml lists."""
+    """The checkpoints in the package and in large_files.yml."""
     hashes = {name: _hash(entry["hash_val"], entry["hash_type"]) for name, entry in large_files(folder).items()}
     hashes |= {file.relative_to(folder).as_posix(): _hash(digest(file)) for file in folder.glob("models/*.pt")}
     for name, value in hashes.items():

@@ -1,4 +1,4 @@
-"""The weights of a package: models/model.pt, models/model.json, and large_files.yml, which says where they are."""
+"""The weights of a package: models/model.pt, models/model.json, and large_files.yml with their location."""
 
 import re
 from collections.abc import Mapping
@@ -12,26 +12,17 @@ from common.errors import InputError, one_line
 from common.files import digest
 from common.values import optional
 
-LARGE = 25_000_000  # bytes; the Model Zoo accepts no larger file
+LARGE = 25_000_000  # bytes; limit of the Model Zoo
 WEIGHTS = "models/model.pt"
 PRIVATE = {"datalist"}  # metadata of a checkpoint: a path on the machine that trained it
 HASHES = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}  # hexadecimal digits
 
 
 def add_weights(folder: Path, source: Path, weights: str | None, url: str | None) -> Mapping[str, Any]:
-    """Put weights and large_files.yml into a package.
+    """Add weights and large_files.yml to a package; return the checkpoint's metadata, empty without a checkpoint.
 
-    Args:
-        folder: of the package.
-        source: folder of the bundle.
-        weights: a checkpoint, or None.
-        url: download address, "none", or None.
-
-    Returns:
-        The checkpoint's metadata; empty without a checkpoint.
-
-    Raises:
-        InputError: the weights are not the bundle's, or need a URL; the URL is invalid, or of no weights.
+    `url` is the download address, "none" or None. Raises an InputError if the weights do not fit the bundle, or if the
+    URL is missing, invalid or given without weights.
     """
     if weights is None:
         if url is not None:
@@ -53,12 +44,11 @@ def add_weights(folder: Path, source: Path, weights: str | None, url: str | None
 
 
 def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
-    """Write a checkpoint as a plain state dict and its record, without metadata about the machine that trained it.
+    """Write a checkpoint as a plain state dict with its JSON record, and return its metadata.
 
-    Returns:
-        The metadata.
+    Details of the training machine are left out.
     """
-    from monai.bundle import ConfigParser  # here, as `--help` need not wait for it
+    from monai.bundle import ConfigParser  # late import: `--help` stays fast
 
     from common.baselines import NETWORKS
 
@@ -77,7 +67,7 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
         # a converted file states neither bundle nor architecture
         if stated.get(what, value if what in ("bundle", "architecture") else None) != value:
             raise InputError(f"--weights={weights}: {what} {_text(stated.get(what))}; expected {_text(value)}")
-    checkpoints.measured_of(weights)  # refuses what is no range of figures
+    checkpoints.measured_of(weights)  # rejects invalid ranges
     metadata = {name: value for name, value in stated.items() if name not in PRIVATE}
     checkpoints.write_plain(checkpoint.state, metadata, file)
     return metadata
@@ -88,10 +78,9 @@ def _text(value: Any) -> str:
 
 
 def large_files(folder: Path) -> dict[str, dict[str, str]]:
-    """The entries of large_files.yml by path; empty if there is no such file.
+    """The entries of large_files.yml by path; empty if there is no file.
 
-    Raises:
-        InputError: it cannot be read, or an entry is not a path inside the package with a URL and a hash.
+    Raises an InputError if it cannot be read, or if an entry is not a path inside the package with a URL and a hash.
     """
     file = folder / "large_files.yml"
     if not file.is_file():

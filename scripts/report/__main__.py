@@ -16,7 +16,7 @@ def report(run_dir: str) -> None:
     Args:
         run_dir: folder that holds the runs, each a folder with a `run.json`, at any depth; or one such folder.
     """
-    from scripts.report.page import page  # here, as `--help` need not wait for Matplotlib
+    from scripts.report.page import page  # late import: `--help` stays fast
 
     folder = Path(str(run_dir))
     content = page(folder, stages_of(read_runs(folder)))

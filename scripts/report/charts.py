@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from common.pages.charts import SERIES, STYLE, WIDTH, svg
 
-# What is measured, in which unit: the labels of the vertical axes.
+# Labels of the vertical axes: quantity and unit.
 UNITS = {
     "total": "sum of the terms",
     "reconstruction": "L1 (normalised intensity)",
@@ -26,7 +26,7 @@ HEIGHT = 2.9  # inches
 
 
 def loss_chart(bundle: str, name: str, train: Mapping[str, Any], validation: Mapping[str, Any]) -> Markup:
-    """One term of the loss: as recorded faint, smoothed on top, the held-out values as markers."""
+    """A single loss term: faint as recorded, smoothed on top, held-out values as markers."""
     iterations, values = train["iteration"], _floats(train["loss"][name])
     held_out = validation.get("metrics", {}).get(name, [])
 
@@ -43,9 +43,10 @@ def loss_chart(bundle: str, name: str, train: Mapping[str, Any], validation: Map
 
 
 def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, Sequence[float | None]]) -> Markup:
-    """Metrics on the held-out subjects that are no loss, together in one panel.
+    """Metrics on the held-out subjects, except losses, in a single panel.
 
-    Means over the subjects that have the region (`..._present`) are dotted, in the colour of the mean over all.
+    Means over the subjects that have the region (`..._present`) are dotted, in the colour of the mean over all
+    subjects.
     """
     places = {name: n for n, name in enumerate(name for name in metrics if not name.endswith("_present"))}
 
@@ -55,7 +56,7 @@ def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, 
             n = places.get(over_all, 0)
             style: Any = {"color": SERIES[n % len(SERIES)], "marker": "osD^"[n % 4], "markersize": 4.5}
             style["linestyle"] = "-" if name == over_all else ":"
-            label = name if name == over_all else None  # eight labels leave the curves no room
+            label = name if name == over_all else None  # eight labels would leave no room for the curves
             axes.plot(iterations, _floats(values), label=label, linewidth=2.2 if n == 0 else 1.1, **style)
         axes.set_ylabel("Dice (0 to 1)")
         axes.set_ylim(-0.03, 1.03)
@@ -64,7 +65,7 @@ def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, 
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The centred moving mean over a twentieth of the curve; at the ends, and around NaN, over what there is."""
+    """The centred moving mean over a twentieth of the curve; the window shrinks at the ends, and NaN is skipped."""
     window = np.ones(max(1, len(values) // 20))
     known = np.isfinite(values)
     total = np.convolve(np.where(known, values, 0), window, mode="same")
@@ -73,7 +74,7 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _curves(alternative: str, draw: Callable[[Axes], None]) -> Markup:
-    """A panel over the iterations, filled by `draw`, with its legend above."""
+    """A panel over the iterations, drawn by `draw`, with the legend above."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""The page of a report, report.html; style, charts and pictures are part of it."""
+"""The page of a report, report.html, with embedded style, charts and pictures."""
 
 import math
 import struct
@@ -18,15 +18,7 @@ from scripts.yaml_text import as_yaml
 
 
 def page(folder: Path, stages: Sequence[Stage]) -> str:
-    """The page as HTML.
-
-    Args:
-        folder: of the runs; its name is the title.
-        stages: as `scripts.report.runs.stages_of` returns them.
-
-    Raises:
-        InputError: a picture is not a PNG.
-    """
+    """The page as HTML; an InputError if a picture is not a PNG."""
     filters: dict[str, Any] = {
         "as_yaml": as_yaml,
         "duration": _duration,
@@ -58,7 +50,7 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
 
 
 def _pages(folder: Path, stages: Sequence[Stage]) -> dict[Path, list[tuple[str, str]]]:
-    """Name and link of the evaluations' pages by the folder of a stage's run; a page belongs to the nearest one."""
+    """Names and links of evaluation pages by the folder of a stage's run; a page belongs to the nearest run."""
     found: dict[Path, list[tuple[str, str]]] = {stage.run.folder: [] for stage in stages}
     for page in sorted(path for path in folder.rglob(PAGE) if not is_earlier(path.relative_to(folder))):
         owner = next((parent for parent in page.parents if parent in found), None)
@@ -90,7 +82,7 @@ def _label(run: Run) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """`12.3 s`, `4 min 05 s`, `2 h 07 min`."""
+    """Format a duration: `12.3 s`, `4 min 05 s`, `2 h 07 min`."""
     if math.isnan(seconds):
         return "–"
     if seconds < 60:
@@ -108,7 +100,7 @@ def _gibibytes(value: float) -> str:
 
 
 def _embedded(picture: Path) -> dict[str, Any] | None:
-    """A PNG as a data URI with its width and height in pixels, None if the file does not exist."""
+    """A PNG as a data URI with its width and height in pixels; None if there is no file."""
     if not picture.is_file():
         return None
     content = picture.read_bytes()

@@ -14,7 +14,7 @@ from common.errors import InputError
 from common.files import check_schema, valid_json
 from common.inference.publishing import is_earlier
 
-MLFLOW = {"mlruns", "mlartifacts"}  # folders in which MLflow keeps copies of records
+MLFLOW = {"mlruns", "mlartifacts"}  # folders with MLflow's copies of records
 TEXT = {"type": "string"}
 COUNT = {"type": "integer", "minimum": 0}
 COUNTS = {"type": "array", "items": COUNT}
@@ -37,7 +37,7 @@ FATES = dict.fromkeys(("matched", "changed", "missing", "unexpected"), COUNT)
 SHARES = _by_name({"type": "array", "items": {"type": "number"}})
 SCORES = _of(regions=TEXTS, cases=_by_name(_by_name(NUMBER)), mean_present=_by_name(NUMBER), n_present=_by_name(COUNT))
 
-# The content of `run.json`: what an interrupted run lacks, and the schema of what there is
+# The content of `run.json`: default for an interrupted run, and schema
 FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "bundle": (None, TEXT),
     "workflow": (None, {"enum": ["train", "evaluate"]}),
@@ -62,7 +62,7 @@ SCHEMA = _of(**{name: schema for name, (_, schema) in FIELDS.items()}) | {"requi
 
 
 class Run:
-    """A `run.json` and its folder; `FIELDS` has the attributes. What an interrupted run did not record is empty."""
+    """A `run.json` and its folder; `FIELDS` lists the attributes, with the defaults for an interrupted run."""
 
     def __init__(self, folder: Path, content: Mapping[str, Any]) -> None:
         self.folder = folder
@@ -74,12 +74,12 @@ class Run:
 
     @property
     def start(self) -> datetime | None:
-        """Start of the run, None if it was not recorded."""
+        """Start of the run; None if it was not recorded."""
         return datetime.fromisoformat(self.started) if self.started else None
 
     @property
     def losses(self) -> dict[str, list[float | None]]:
-        """Training loss by term."""
+        """Training losses by term."""
         return self.train.get("loss", {})
 
     @property
@@ -89,13 +89,13 @@ class Run:
 
     @property
     def other_metrics(self) -> dict[str, list[float | None]]:
-        """The metrics that are neither held-out losses nor counts of cases: Dice of all regions and of each."""
+        """Metrics except held-out losses and counts of cases: the Dice of all regions and of each."""
         apart = {*self.losses, *(name for name in self.metrics if name.endswith("_n_present"))}
         return {name: values for name, values in self.metrics.items() if name not in apart and values}
 
     @property
     def shares(self) -> dict[str, str]:
-        """Each modality's share of the response of a changed layer, in words, by the layer's name."""
+        """Each modality's share in the response of a changed layer, as text, by the layer's name."""
         names = self.config.get("modalities") or []
         return {
             layer: ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=False))
@@ -112,8 +112,8 @@ class Run:
     def rows(self) -> list[dict[str, Any]]:
         """By region: mean, sample standard deviation (`sd`), median, extremes and number of the finite scores.
 
-        `mean_present` and `n_present` are of the cases whose reference has the region, as the run recorded them.
-        Undefined statistics are NaN; a number that an older run did not record is None.
+        `mean_present` and `n_present` cover cases with the region in the reference. Undefined statistics are NaN;
+        numbers that an older run did not record are None.
         """
         means, counts = (self.scores.get(name, {}) for name in ("mean_present", "n_present"))
         rows = []
@@ -128,7 +128,7 @@ class Run:
 
     @property
     def exemplars(self) -> dict[str, str]:
-        """The best, the median (the worse of two) and the worst case by the mean over its regions, each case once."""
+        """The best, median (the worse of two) and worst case by the mean over its regions, each case once."""
         means = {case: mean(values.values()) for case, values in self.scores["cases"].items()}
         ranked = sorted((value, case) for case, value in means.items() if not math.isnan(value))
         last = len(ranked) - 1
@@ -148,7 +148,7 @@ class Run:
         return None
 
     def picture(self, name: str) -> Path | None:
-        """The picture of a name (without folder and suffix), None if the run has none."""
+        """The picture with this name (without folder and suffix); None if there is none."""
         return next((self.folder / path for path in self.pictures if Path(path).stem == name), None)
 
 
@@ -162,7 +162,7 @@ class Stage:
 
     @property
     def scored(self) -> Run | None:
-        """The run with this stage's scores, None if no subject was scored."""
+        """The run with this stage's scores; None if no subject was scored."""
         return next((run for run in reversed(self.runs) if run.scores.get("cases")), None)
 
     @property
@@ -172,10 +172,9 @@ class Stage:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """All runs in a folder and below it, in the order of their starts, without copies of MLflow and earlier results.
+    """All runs in a folder and below it by start time, without MLflow's copies and earlier results.
 
-    Raises:
-        InputError: the folder does not exist or holds no `run.json`, or one of them is malformed.
+    Raises an InputError if the folder does not exist or holds no `run.json`, or if a record is malformed.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected one that holds run.json files")
@@ -214,7 +213,7 @@ def finite(values: Iterable[float | None]) -> NDArray[np.float64]:
 
 
 def mean(values: Iterable[float | None]) -> float:
-    """The mean of the finite values, NaN if there are none."""
+    """The mean of the finite values; NaN if there are none."""
     known = finite(values)
     return float(known.mean()) if len(known) else math.nan
 
@@ -222,8 +221,7 @@ def mean(values: Iterable[float | None]) -> float:
 def stages_of(runs: Sequence[Run]) -> list[Stage]:
     """Pair each training with the evaluation in its folder, and link stages by the weights that they loaded.
 
-    Args:
-        runs: in the order of their starts.
+    `runs` must be in the order of their starts.
     """
     stages: list[Stage] = []
     for run in sorted(runs, key=lambda run: run.workflow == "evaluate"):
@@ -244,7 +242,9 @@ def _evaluates(run: Run, stage: Stage) -> bool:
 
 
 def _origin(run: Run, earlier: Sequence[Stage]) -> Stage | None:
-    """The single earlier stage that the path of the weights names, by folder or else by bundle."""
+    """The only earlier stage in the path of the weights, by folder or else by bundle; None if there is no or no unique
+    match.
+    """
     if not run.weights.get("source"):
         return None
     source = Path(run.weights["source"])
