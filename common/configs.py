@@ -42,7 +42,7 @@ def read(files: Sequence[str | Path], options: Mapping[str, Any] | None = None) 
 
     A caller that resolves content resolves `imports` first.
     """
-    from monai.bundle import ConfigParser  # here because it is slow to import
+    from monai.bundle import ConfigParser  # imported here because it is slow
 
     parser = ConfigParser()
     parser.read_config([str(file) for file in files])
@@ -85,7 +85,7 @@ class _Merged:
         self.parser, self.names = ConfigParser(content), names
         self.changes: dict[str, str] = {}  # by id, as given
         self._components = {id: item["_target_"] for id, item in _items(content) if _is_component(item)}
-        self._new: dict[str, InputError] = {}  # keys that no earlier file has, which something may refer to
+        self._new: dict[str, InputError] = {}  # keys new in this file, which references may use
 
     def change(self, key: str, value: Any, given: str) -> None:
         """Change the value of a key, as an overlay or an option does."""

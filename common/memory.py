@@ -77,7 +77,7 @@ def host_memory() -> int:
 
 def device_memory(device: Any) -> int:
     """Memory of a device in bytes; for a CPU, `host_memory`."""
-    import torch  # here because it is slow to import
+    import torch  # imported here because it is slow
 
     if torch.device(device).type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)

@@ -14,7 +14,7 @@ def resolver() -> Any:
     """The `monai.bundle.ReferenceResolver` that evaluates the calling component or expression; RuntimeError without
     one.
     """
-    from monai.bundle import ReferenceResolver  # here because it is slow to import
+    from monai.bundle import ReferenceResolver  # imported here because it is slow
 
     frame = inspect.currentframe()
     while frame is not None:

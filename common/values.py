@@ -123,7 +123,7 @@ def optional(value: Any) -> Any:
 
 
 def _device(value: Any) -> Any:
-    import torch  # here because it is slow to import
+    import torch  # imported here because it is slow
 
     try:
         kind = torch.device(value).type

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import InputError
 
-THREADS = 16  # they mostly wait for the storage
+THREADS = 16  # threads mostly wait for storage
 SAMPLE = 2**16  # bytes from the middle of an uncompressed file
 CHUNK = 2**20  # bytes
 

@@ -31,7 +31,7 @@ from .scan_checks import files_in
 
 SPLITS = ("training", "validation", "testing", "unlabelled")
 ALL = "all"  # all splits, where a split can be chosen
-# control characters, line ends, marks that turn text around and halves of surrogate pairs: in no file's name, nor in a
+# control characters, line ends, marks that reverse text and halves of surrogate pairs: in no file's name, nor in a
 # message of one line
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 LONGEST = 200  # bytes of a subject's name; a file's name has at most 255, and a temporary file's is longer
@@ -80,8 +80,8 @@ class Datalist:
 
         Raises:
             InputError: a file or folder does not exist, the split is empty, or the datalist lacks a modality, has
-                labels of another convention, or a subject without a label; a subject lacks all modalities, or, where
-                `missing` is None, one of them.
+                labels of a different convention, or a subject without a label; a subject lacks all modalities, or,
+                where `missing` is None, one of them.
 
         Example:
             >>> Datalist("brats.json", "/data/brats").load("training", ["T1", "T1"])[0]["image"]  # doctest: +SKIP

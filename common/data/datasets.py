@@ -32,7 +32,7 @@ class Draw(NamedTuple):
 
 
 class CaseDataset(CacheDataset):
-    """MONAI's `CacheDataset`, whose errors name the subject and its broken file instead of a transform.
+    """MONAI's `CacheDataset`, with errors that name the subject and its broken file instead of a transform.
 
     Args:
         data: Entries as `common.data.Datalist.load` returns them.

@@ -20,7 +20,7 @@ LARGEST_BRAIN = 2.5  # litres; brains of the embedded cohort have up to 2.2 in M
 EDGES = (128, 128, 128)  # voxels of deepbet's input
 GRID = 4.0  # mm; approximate voxel size for the head mask
 CLOSING = 9.0  # mm; half the width of the fissures and ventricles that are closed
-BRIGHTEST = 99  # percentile that intensities are clipped to before the threshold
+BRIGHTEST = 99  # intensities are clipped to this percentile before the threshold
 
 
 class NormalizeBraind(MapTransform):

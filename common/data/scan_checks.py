@@ -233,7 +233,7 @@ def _is_complete(path: str, scan: Any) -> bool:
 
     A gzip file ends with the length, modulo 2**32, of its content or its last member.
     """
-    import nibabel  # here, as it is slow to import
+    import nibabel  # imported here because it is slow
 
     if not isinstance(scan, nibabel.Nifti1Image):
         return True

@@ -29,7 +29,7 @@ from .transforms import MISSING
 FORMAT = 1  # version of the files; older versions are ignored
 CHUNK, BLOCK = 64, 16  # edges in voxels: of a chunk, and of a block, the smallest part that is decompressed
 STATE = {"R", "_tracing", "readers"}  # attributes of MONAI's transforms that change as they run, or with the machine
-CROPS = {  # transforms that crop, and their attributes with the keys whose voxels decide where
+CROPS = {  # cropping transforms, and their attributes with the keys of the voxels that place the crop
     "RandSpatialCropd": (),
     "RandSpatialCropSamplesd": (),
     "RandCropByPosNegLabeld": ("label_key", "image_key"),

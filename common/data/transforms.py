@@ -109,7 +109,7 @@ class CheckScand(Transform):
 
 
 class CheckPreparationd(Transform):
-    """Refuse a scan whose preparation differs from a network's training data; other scans pass unchanged.
+    """Refuse a scan if its preparation differs from a network's training data; matching scans pass unchanged.
 
     Args:
         image: Key of the image, [C, H, W, D] in RAS orientation.

@@ -1,4 +1,4 @@
-"""Find the cases of an inference run, and check the files of each."""
+"""Find the cases of an inference run, and check their files."""
 
 import re
 from collections.abc import Hashable, Mapping, Sequence
@@ -17,7 +17,7 @@ from ..errors import ArgumentError, InputError, choice, show
 from ..files import expand_home, reporting_path_errors
 from .segmentations import files_of, finished
 
-# Names of ATLAS v2.0; as in its datalists, the first session has the person's name
+# Names of ATLAS v2.0; the first session has the person's name, as in its datalists
 ATLAS = re.compile(r"(sub-r\d{3}s\d{3})(?:_ses-1|(_ses-\d+))_space-MNI152NLin2009aSym")
 
 
@@ -33,28 +33,28 @@ def find_cases(
 ) -> list[dict[str, Any]]:
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
-    A folder in BIDS or in nnU-Net's layout is read as `python -m scripts.datalists generic` reads it. In any other one,
+    A folder in BIDS or nnU-Net's layout is read as by `python -m scripts.datalists generic`. In any other folder,
     SUBJECT_MODALITY.nii.gz or SUBJECT/MODALITY.nii.gz is a scan of SUBJECT. MODALITY is one of `common.data.SPELLINGS`
-    or a modality of the network, in any case, after an underscore, a hyphen or a dot; a network with a single
-    modality does not need it. Label maps (`seg`, `mask`) and files in `output_dir` are ignored; links to folders are
-    not followed. Scans of ATLAS get the names that its datalists have: sub-r001s001 for
+    or a modality of the network, in any case, after an underscore, a hyphen or a dot; a network with a single modality
+    does not need it. Label maps (`seg`, `mask`) and files in `output_dir` are ignored; links to folders are not
+    followed. Scans of ATLAS get the names of its datalists: sub-r001s001 for
     sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz.
 
     Args:
-        root: the folder; the paths in a datalist are relative to it.
-        modalities: the network's modalities in channel order.
+        root: Folder of the scans; the paths in a datalist are relative to it.
+        modalities: Modalities of the network, in channel order.
         datalist: JSON file; None (or the text null) to search the folder.
-        split: split of the datalist.
-        output_dir: folder of the results; see `common.inference.files_of`.
-        existing: what to do if a subject has results: refuse, skip or replace. `skip` skips finished subjects (see
-            `common.inference.finished`).
-        probabilities: whether probability maps count as results.
-        missing: modalities to leave out of every subject.
+        split: Split of the datalist.
+        output_dir: Folder of the results; see `common.inference.files_of`.
+        existing: Treatment of subjects with results: refuse, skip (if finished, see `common.inference.finished`) or
+            replace.
+        probabilities: Whether probability maps count as results.
+        missing: Modalities to leave out of every subject.
 
     Returns:
         A dictionary for each subject: "subject", and "image", absolute paths in the order of `modalities`, None for a
-        modality that the datalist or `missing` says is missing. A file that is not found in a folder has the path "";
-        `check_missing` or `CheckFilesd` deals with it.
+            modality that is missing by the datalist or `missing`. A file not found in a folder has the path "", which
+            `check_missing` or `CheckFilesd` handles.
 
     Raises:
         InputError: the folder or the datalist cannot be read, there is no case, a result exists already, or a result
@@ -95,7 +95,7 @@ def _in_folder(
     folder = expand_home(root, f"--dataset_dir={root}").absolute()
     if not folder.is_dir():
         raise ArgumentError(f"dataset_dir={root}: no such folder; expected a folder with scans, or a datalist")
-    inside = None  # the folder of results, if it is inside the folder of scans
+    inside = None  # the results' folder may be inside the folder of scans
     if results is not None and results.resolve().is_relative_to(folder.resolve()):
         inside = folder / results.resolve().relative_to(folder.resolve())
         if inside == folder:
@@ -129,7 +129,7 @@ def _in_folder(
 
 
 def _in_layout(layout: str, folder: Path, modalities: Sequence[str], missing: Sequence[str]) -> list[dict[str, Any]]:
-    """The cases of a data set; its label maps do not matter."""
+    """The cases of a data set, without regard to its label maps."""
     with reporting_path_errors(f"dataset_dir={folder}"):
         data = read_layout(layout, folder, Naming(tuple(modalities), label=NO_LABELS), states_regions=False)
     if clash := next((clash for clash in data.clashes if clash.kind in modalities), None):
@@ -149,7 +149,7 @@ def _in_layout(layout: str, folder: Path, modalities: Sequence[str], missing: Se
 
 
 def _subject_and_modality(path: Path, modalities: Sequence[str]) -> tuple[str, str | None]:
-    """Parse subject and modality from a file name; the modality of a label map or of another file type is None."""
+    """Parse subject and modality from a file name; the modality is None for label maps and other file types."""
     stem = stem_of(path.name)
     if stem is None or before_label(stem) is not None:
         return "", None
@@ -162,17 +162,17 @@ def _subject_and_modality(path: Path, modalities: Sequence[str]) -> tuple[str, s
 def check_missing(
     cases: Sequence[Mapping[str, Any]], modalities: Sequence[str], checkpoint: str | Path | Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Check that a network can do without the modalities that cases lack, and print how many cases lack which.
+    """Check that a network works without the missing modalities of the cases, and print their counts.
 
-    It can if it was trained with `modality_dropout`, or on subjects of which some lacked these modalities.
+    It does if it was trained with `modality_dropout`, or on some subjects without these modalities.
 
     Args:
-        cases: see `find_cases` and `common.data.Datalist.load`.
-        modalities: the network's modalities in channel order.
-        checkpoint: a file, or a list of files that must all be able to.
+        cases: Cases as returned by `find_cases` and `common.data.Datalist.load`.
+        modalities: Modalities of the network, in channel order.
+        checkpoint: File, or a list of files, all of which are checked.
 
     Returns:
-        The cases. Where the network can do without a file that was not found (the path ""), it is None.
+        The cases. A file not found (the path "") becomes None if the network works without it.
 
     Raises:
         InputError: the network needs a modality that a subject lacks (None), or a checkpoint cannot be read.
@@ -197,7 +197,7 @@ def check_missing(
 
 
 def _needed(metadata: Mapping[str, Any], modalities: Sequence[str]) -> list[str]:
-    """The modalities that a checkpoint was never trained without."""
+    """The modalities that no training subject of a checkpoint lacked."""
     if metadata.get("modality_dropout"):
         return []
     return [name for name in modalities if name not in metadata.get("missing_modalities", ())]
@@ -209,12 +209,12 @@ class CheckFilesd(Transform):
     MONAI Label's server gives a path instead of a list, and no subject.
 
     Args:
-        keys: key of the list of files, in the order of `modalities`; or of the path of the only one.
-        modalities: the network's modalities in channel order.
-        largest: GiB that a volume may take in float32, according to its header.
+        keys: Key of the list of files in the order of `modalities`, or of a single path.
+        modalities: Modalities of the network, in channel order.
+        largest: Largest accepted volume, in GiB as float32 according to the header.
 
     Raises:
-        InputError: a file is missing, its name gives another modality, or a header check fails.
+        InputError: a file is missing, its name states a different modality, or a header check fails.
     """
 
     def __init__(self, keys: str, modalities: Sequence[str], largest: float = LARGEST) -> None:

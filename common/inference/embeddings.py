@@ -30,13 +30,13 @@ class EmbeddingFile:
     "subject". Without any vector, no file is written.
 
     Args:
-        output_dir: folder of the file.
-        settings: settings of the run, saved with the vectors so that those of two networks are not mixed up.
-        existing: what to do if the file exists: refuse or replace.
-        splits: the split of each subject; None: the file has no "split".
+        output_dir: Folder of the file.
+        settings: Settings of the run, saved with the vectors to identify the network.
+        existing: Treatment of an existing file: refuse or replace.
+        splits: Split of each subject; None leaves out "split".
 
     Raises:
-        InputError: the file cannot be written, or exists and must not be replaced.
+        InputError: the file cannot be written, or exists and may not be replaced.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class EmbeddingFile:
             np.savez(file, subject=np.array(subjects), settings=np.array(settings), **arrays)
 
     def figures(self, engine: Engine) -> list[str]:
-        """The number of subjects and of values; nothing without any vector."""
+        """The number of subjects and of values; empty without vectors."""
         if not self.vectors:
             return []
         values = len(next(iter(self.vectors.values()))["embedding"])
@@ -89,16 +89,16 @@ class Inpainting:
     The crop is the centre of a volume. Every crop gets the same boxes of noise, whatever the order of subjects.
 
     Args:
-        network: a `common.ssl.SSLHead`, in evaluation mode when pictures are drawn.
-        modalities: names of the input channels.
-        roi_size: edges of the crop in voxels.
-        subjects: number of subjects to draw, the first ones of the run.
+        network: A `common.ssl.SSLHead`, in evaluation mode when pictures are drawn.
+        modalities: Names of the input channels.
+        roi_size: Edges of the crop in voxels.
+        subjects: Number of subjects to draw, from the first of the run.
 
     Raises:
         ArgumentError: `subjects` is not a whole number from 0.
     """
 
-    SEED = 3  # gives boxes that cover about a fifth of a crop
+    SEED = 3  # a seed whose boxes cover about a fifth of a crop
 
     def __init__(self, network: nn.Module, modalities: Sequence[str], roi_size: Sequence[int], subjects: int) -> None:
         check_number("pictures", subjects, int, 0)

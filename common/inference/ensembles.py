@@ -1,4 +1,4 @@
-"""Ensembles: the mean of several networks, optionally over mirror images of their input."""
+"""Ensembles: the mean of several networks, optionally with mirrored inputs."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -15,11 +15,9 @@ from ..errors import ArgumentError, show
 
 
 class Ensemble(nn.Module):
-    """Average the logits of several networks, each applied to the chosen mirror images.
+    """Average the logits of several networks over all mirror images along the spatial axes in `flips` (0 to 2).
 
-    Args:
-        networks: at least one; all of one architecture, such as one for each fold.
-        flips: spatial axes (0 to 2) to mirror along; all combinations are averaged, in 2 ** len(flips) passes.
+    That takes 2 ** len(flips) passes for each network.
     """
 
     def __init__(self, networks: Sequence[nn.Module], flips: Sequence[int] = ()) -> None:
@@ -47,15 +45,15 @@ def ensemble(
     """Build an ensemble of the networks in one or several checkpoints.
 
     Args:
-        network: a network of the checkpoints' architecture; the first checkpoint is loaded into it.
-        checkpoint: a file, or a list of files, such as one for each fold.
-        modalities: modalities that every checkpoint must have been trained with.
-        flips: see `Ensemble`.
-        normalization: see `common.weights.restore`.
+        network: Network of the checkpoints' architecture; the first checkpoint is loaded into it.
+        checkpoint: File, or a list of files, such as one for each fold.
+        modalities: Modalities that every checkpoint must have been trained with.
+        flips: Spatial axes (0 to 2) to mirror along; all combinations are averaged, in 2 ** len(flips) passes.
+        normalization: Normalization of the images (see `common.weights.restore`).
 
     Raises:
-        InputError: as for `common.weights.restore`, there is no checkpoint, or `flips` is not a list of different axes
-            from 0 to 2.
+        InputError: no checkpoint is given, one does not fit (see `common.weights.restore`), or `flips` is not a list of
+            distinct axes from 0 to 2.
     """
     files = weights.checkpoint_files(checkpoint)
     if not files:
@@ -75,11 +73,11 @@ def ensemble(
 
 
 def shared_convention(trained: str, written: str) -> str:
-    """Check that the label convention for output files has the regions that the network was trained on.
+    """Check that the label convention of the output files has the regions of the training.
 
     Args:
-        trained: label convention of the training.
-        written: label convention of the output files.
+        trained: Label convention of the training.
+        written: Label convention of the output files.
 
     Returns:
         `written`.

@@ -1,4 +1,4 @@
-"""Read the masks of a case: prediction and reference, on one grid, with known labels."""
+"""Read and check the masks of a case: prediction and reference."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,13 +21,10 @@ from .results import CaseFiles
 
 
 class CaseMasks(NamedTuple):
-    """Masks [x, y, z] by region, in display order.
+    """Masks [x, y, z] by region, in display order; prediction and reference share the grid of `affine` (the
+    reference's).
 
-    Attributes:
-        predictions: empty for an absent prediction.
-        references: on the same grid.
-        affine: of the reference, [4, 4].
-        labels: values in the files of prediction and reference, as stored.
+    `predictions` is empty without a prediction; `labels` are the values in both files, as stored.
     """
 
     predictions: dict[str, NDArray[np.bool_]]
@@ -37,24 +34,16 @@ class CaseMasks(NamedTuple):
 
 
 class _LabelMap(NamedTuple):
-    labels: NDArray[np.uint8]  # [x, y, z]; 4 of brats2021 has become 3
+    labels: NDArray[np.uint8]  # [x, y, z]; 4 of brats2021 is now 3
     values: frozenset[int]  # as stored in the file
     affine: NDArray[np.float64]
 
 
 def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
-    """Read the regions of a case; in an absent prediction all of them are empty.
+    """Read and check a case's regions; without a prediction, its masks are empty.
 
-    Trailing axes of length 1 are dropped. brats2021 and brats2023 are read alike: enhancing tumour is 3 or 4.
-
-    Args:
-        files: of the case.
-        convention: label convention of the label maps.
-
-    Raises:
-        InputError: a file cannot be read to its end or is not 3D; a voxel is not a real number, is NaN, infinite or
-            not a whole number; a file has labels that the convention does not know, or both 3 and 4; header and affine
-            disagree on the spacing; prediction and reference differ in shape, or in affine by more than 0.001 mm.
+    Trailing axes of length 1 are dropped. brats2021 and brats2023 are read alike: enhancing tumour is 3 or 4, but not
+    both. Unreadable files, unknown labels and different grids (affines by more than 0.001 mm) raise `InputError`.
     """
     reference, prediction = _pair(files, convention)
     found = regions_of(alike(convention)[0])
@@ -69,11 +58,9 @@ def masks_of(files: CaseFiles, convention: str) -> CaseMasks:
 
 
 def mixed_labels(cases: Sequence[CaseFiles], found: Sequence[tuple[frozenset[int], frozenset[int]]]) -> str | None:
-    """The error message if some files have label 3 and others 4, which may be different tissues; None if not.
+    """The error message if some files have label 3 and others 4, which may be different tissues; None otherwise.
 
-    Args:
-        cases: files of each case.
-        found: `CaseMasks.labels` of each case.
+    `found` has `CaseMasks.labels` of each case.
     """
     for position, kind in enumerate(("prediction", "reference")):
         first: dict[int, Path] = {}

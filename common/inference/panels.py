@@ -1,4 +1,4 @@
-"""Slices of volumes as pixels: one grey scale, one way round, for whatever shows scans and masks.
+"""Slices of volumes as pixels, with one grey scale and orientation for all pictures.
 
 Slices follow the radiological convention: the patient's right is on the left of the picture.
 """
@@ -10,40 +10,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # the volume's, along rows and columns of a slice
+AXES = {"axial": (1, 0), "coronal": (2, 0), "sagittal": (2, 1)}  # axes of the volume along rows and columns of a slice
 PLANES = tuple(AXES)
-GREYS = 64  # levels: two thirds of the bytes of 256
+GREYS = 64  # grey levels; they take two thirds of the bytes of 256
 
 Outlines = Mapping[str, NDArray[np.bool_]]  # masks [x, y, z] by their colour, #rrggbb
 
 
 def window_of(volume: NDArray[Any]) -> tuple[float, float]:
-    """The values that are drawn black and white: percentiles 0.5 and 99.8 of those that are finite and not 0."""
+    """The values drawn black and white: percentiles 0.5 and 99.8 of the finite non-zero voxels."""
     known = volume[np.isfinite(volume) & (volume != 0)]
     low, high = np.percentile(known, (0.5, 99.8)) if known.size else (0.0, 1.0)
     return float(low), float(max(high, low + 1e-6))
 
 
 def grey_levels(volume: NDArray[Any], like: NDArray[Any] | None = None) -> NDArray[np.uint8]:
-    """Scale voxels to grey levels, 0 to 255; background (0) and what is not finite is black.
-
-    Args:
-        volume: of any shape.
-        like: whose window is used; the volume's own by default.
-    """
+    """Scale voxels to grey levels, 0 to 255, by the window of `like` or the volume; 0 and non-finite are black."""
     low, high = window_of(volume if like is None else like)
     shown = np.where(np.isfinite(volume) & (volume != 0), volume, low)
     return np.asarray(np.clip((shown - low) / (high - low), 0, 1) * 255, dtype=np.uint8)
 
 
 def plane_of(volume: NDArray[Any], plane: str, at: int) -> NDArray[Any]:
-    """A slice [rows, columns] of a volume [x, y, z] in RAS orientation as it is seen; the first row is at the top."""
+    """A slice [rows, columns] of a volume [x, y, z] in RAS orientation, as displayed, first row on top."""
     shown = volume[at] if plane == "sagittal" else volume[::-1, :, at] if plane == "axial" else volume[::-1, at]
     return np.asarray(shown).T[::-1]
 
 
 def centre_of(mask: NDArray[Any]) -> tuple[int, int, int]:
-    """The middle (x, y, z) of a mask [x, y, z] in its largest axial slice; if it is empty, the volume's middle."""
+    """The centre (x, y, z) of a mask [x, y, z] in its largest axial slice; the volume's centre if the mask is empty."""
     if not mask.any():
         x, y, z = (side // 2 for side in mask.shape)
         return x, y, z
@@ -60,20 +55,12 @@ def panel(
     outlines: Outlines | None = None,
     edge: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Draw a slice with the outlines of masks.
+    """Draw a slice with the outlines of masks, later ones on top, as RGB [rows, columns, 3].
 
-    Args:
-        levels: [x, y, z] in RAS orientation; see `grey_levels`.
-        plane: axial, coronal or sagittal.
-        at: index of the slice.
-        spacing: of the voxels, mm.
-        outlines: later ones are on top.
-        edge: pixels of the volume's longest edge in mm; None: a pixel for each voxel.
-
-    Returns:
-        Red, green and blue [rows, columns, 3].
+    `levels` is [x, y, z] in RAS orientation (see `grey_levels`), `at` the slice's index, `spacing` in mm. `edge` is the
+    pixels along the volume's longest edge; None gives a pixel per voxel.
     """
-    from PIL import Image  # here and below, as `--help` need not wait for it
+    from PIL import Image  # imported here and below, so that `--help` need not wait
 
     axes, sizes = AXES[plane], np.asarray(spacing) * levels.shape
     scale = None if edge is None else edge / sizes.max()
@@ -99,7 +86,7 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Red, green and blue [rows, columns, 3] as PNG; with up to 256 colours, a byte for each pixel."""
+    """Encode RGB [rows, columns, 3] as PNG; with up to 256 colours, a byte for each pixel."""
     from PIL import Image
 
     palette, codes = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Figures of panels (`common.inference.panels`), such as those of a network's input, target and output."""
+"""Figures of panels (`common.inference.panels`), such as a network's input, target and output."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,15 +26,7 @@ def figure_of(
     title: str = "",
     inches: float = 1.7,
 ) -> Figure:
-    """Lay out panels.
-
-    Args:
-        rows: panels by the label of their row.
-        titles: of the columns.
-        legend: colours by name.
-        title: of the figure.
-        inches: of the edge of a panel.
-    """
+    """Lay out panels in labelled rows; `legend` has colours by name, and `inches` is the edge of a panel."""
     columns = max(map(len, rows.values()))
     size = (inches * columns, inches * len(rows) + 0.6)
     figure = Figure(figsize=size, facecolor=PAPER, layout="constrained")
@@ -58,17 +50,17 @@ def figure_of(
 def draw_inpainting(
     output: Mapping[str, Any], batch: Any = None, *, modalities: Sequence[str], samples: int = 3
 ) -> dict[str, Figure]:
-    """Draw the corrupted input, what was made of it, and the clean crop, of the first views of a batch.
+    """Draw the corrupted input, the reconstruction and the clean crop of a batch's first views.
 
     Each modality of a view is a row; with many modalities fewer views are drawn, for about six rows in total. Each
     prediction of the image's shape is a column, such as that of `common.ssl.Reconstruction`; without any, nothing is
     drawn.
 
     Args:
-        output: of an engine whose network is a `common.ssl.SSLHead`.
-        batch: not used; `common.training.Pictures` passes it.
-        modalities: names of the input channels.
-        samples: the largest number of views.
+        output: Output of an engine with a `common.ssl.SSLHead`.
+        batch: Not used; `common.training.Pictures` passes it.
+        modalities: Names of the input channels.
+        samples: Largest number of views.
     """
     restored = {name: volume for name, volume in output["pred"].items() if volume.shape == output["image"].shape}
     if not restored:
@@ -95,14 +87,14 @@ def draw_segmentations(
     convention: str,
     name: str | None = None,
 ) -> dict[str, Figure]:
-    """Draw input, truth and prediction of each case, in three planes through the lesion's largest axial slice.
+    """Draw input, reference and prediction of each case, in three planes through the lesion's largest axial slice.
 
     Args:
-        outputs: decollated; "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1.
-        batch: the decollated items, with the "subject" that names the figure.
-        modalities: names of the input channels; the first two that the case has are drawn.
-        convention: label convention of the regions.
-        name: of the figure; by default the subject's.
+        outputs: Decollated outputs: "image" [C, H, W, D], "label" and "pred" [R, H, W, D] of 0 and 1.
+        batch: Decollated items, with the "subject" that names the figure.
+        modalities: Names of the input channels; the first two that the case has are drawn.
+        convention: Label convention of the regions.
+        name: Name of the figure, by default the subject's.
     """
     return {
         name or item["subject"]: _draw_case(output, modalities, convention, item["subject"])
@@ -126,7 +118,7 @@ def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], convention:
 
 
 def _filled(pixels: NDArray[np.uint8], masks: NDArray[Any], convention: str, plane: str, at: int) -> NDArray[np.uint8]:
-    """A panel with masks [R, x, y, z] in colour; of nested regions the inner one is on top."""
+    """A panel with masks [R, x, y, z] in colour; of nested regions, the inner region is on top."""
     picture = pixels.astype(float)
     shades = [np.array(to_rgb(colours(convention)[name])) * 255 for name in regions_of(convention)]
     for channel, _ in painting_order(convention):
@@ -136,6 +128,6 @@ def _filled(pixels: NDArray[np.uint8], masks: NDArray[Any], convention: str, pla
 
 
 def _array(volume: torch.Tensor) -> NDArray[Any]:
-    """[C, H, W, D], turned to RAS orientation if the volume has an affine."""
+    """A volume [C, H, W, D], reoriented to RAS if it has an affine."""
     turned = Orientation("RAS", labels=None)(volume) if isinstance(volume, MetaTensor) else volume
     return np.asarray(turned.detach().float().cpu())

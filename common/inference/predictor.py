@@ -1,4 +1,4 @@
-"""MONAI's evaluator for many cases: a case that fails does not stop the others."""
+"""MONAI's evaluator for many cases: a failed case does not stop the rest."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,15 +10,15 @@ from ..errors import InputError, input_error_message, one_line, show
 
 
 class Predictor(SupervisedEvaluator):
-    """MONAI's evaluator for many cases: a case that fails is reported on stderr, and the others continue.
+    """MONAI's evaluator for many cases: a failed case is reported on stderr, and the rest continue.
 
     Args:
-        val_data_loader: loader of batches of one case, with the key "subject".
-        kwargs: passed to `SupervisedEvaluator`.
+        val_data_loader: Loader of batches of one case, with the key "subject".
+        kwargs: Further arguments of `SupervisedEvaluator`.
 
     Attributes:
-        failures: message of each case that failed.
-        cases: number of cases.
+        failures: Message of each failed case.
+        cases: Number of cases.
     """
 
     def __init__(self, val_data_loader: Any, **kwargs: Any) -> None:
@@ -27,7 +27,7 @@ class Predictor(SupervisedEvaluator):
         self.cases = len(val_data_loader)
 
     def run(self, global_epoch: int = 1) -> None:
-        """Process all cases, if there are any."""
+        """Process all cases; no cases are fine."""
         if self.cases:
             super().run(global_epoch)
         else:
@@ -38,24 +38,24 @@ class Predictor(SupervisedEvaluator):
             return self._fail(batchdata)
         try:
             return super()._iteration(engine, batchdata)
-        except Exception as error:  # whatever happens to one case, the next one runs
+        except Exception as error:  # a failed case must not stop the next
             return self._fail(error, f"subject {batchdata['subject'][0]}: ")
 
     def _fail(self, error: Exception, subject: str = "") -> list[Any]:
         self.failures.append(subject + one_line(error))
         show(f"failed: {self.failures[-1]}", error=True)
-        self.state.output = []  # else handlers would take the previous case's output for this one's
+        self.state.output = []  # otherwise handlers would take the previous case's output for this case's
         return []
 
     def finish(self) -> None:
-        """End the process with status 1 and the number of failures, if there are any."""
+        """Exit with status 1 and the number of failures, if any case failed."""
         if self.failures:
             show(f"{len(self.failures)} of {self.cases} cases failed", error=True)
             raise SystemExit(1)
 
 
 class _Attempts:
-    """The batches of a loader; an exception takes the place of a batch that cannot be read."""
+    """The batches of a loader, with an exception in place of each unreadable batch."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
@@ -70,7 +70,7 @@ class _Attempts:
                 yield next(batches)
             except (InputError, MemoryError) as error:
                 yield error
-            except RuntimeError as error:  # from a worker; without an InputError inside, the loader itself broke
+            except RuntimeError as error:  # from a worker; without an InputError in it, the loader itself broke
                 if input_error_message(error) is None:
                     raise
                 yield error

@@ -1,10 +1,8 @@
-"""The results of an evaluation appear in their folder when all are complete.
+"""Publish an evaluation's results in their folder once all are complete.
 
-They are written to `.unfinished` in the folder, and renamed at the end, summary.json last: no program takes the folder
-for an evaluation before. Earlier results are moved aside, to `earlier-TIME`, and keep what belongs together. A run
-that fails leaves them where they are.
-
-The folder may come from somebody else: only names in it are moved, and no link is followed.
+Results are written to `.unfinished` and renamed at the end, summary.json last; earlier results move together to
+`earlier-TIME`. A failed run changes nothing. The folder may be foreign: only its names are moved, and no link is
+followed.
 """
 
 import atexit
@@ -21,24 +19,24 @@ from ..locks import claim, release
 UNFINISHED, EARLIER = ".unfinished", "earlier"
 SUMMARY, PAGE = "summary.json", "evaluation.html"
 SLICES = "slices"  # folder of the pages of single cases
-_BEGUN: set[Path] = set()  # folders whose results this process has not finished
+_BEGUN: set[Path] = set()  # folders with results that this process has not finished
 
 
 def begin(folder: str | Path, name: str = "output_dir") -> str:
-    """The folder to write the results to until they are complete, empty; nobody else writes to `folder` from now on.
+    """Claim `folder`, and return an empty folder in it for the results until they are complete.
 
     Args:
-        folder: that the results are to appear in.
-        name: of the argument that gave it, for messages.
+        folder: Folder in which the results will appear.
+        name: Name of the argument, for messages.
 
     Raises:
-        InputError: the folder cannot be written to, or another process writes to it.
+        InputError: the folder cannot be written to, or is claimed by a different process.
     """
     claim(name, folder)
     unfinished = Path(folder) / UNFINISHED
     check_no_link(folder, Path(UNFINISHED, SUMMARY))
     with _reporting(folder):
-        if unfinished.exists():  # of a run that has failed
+        if unfinished.exists():  # left by a failed run
             shutil.rmtree(unfinished)
         unfinished.mkdir()
     _BEGUN.add(unfinished)
@@ -47,25 +45,22 @@ def begin(folder: str | Path, name: str = "output_dir") -> str:
 
 @atexit.register
 def _discard() -> None:
-    """Remove what a run that fails has written, before the claim of its folder ends."""
+    """Remove the results of a failed run before its claim of the folder ends."""
     for unfinished in _BEGUN:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def finish(folder: str | Path) -> None:
-    """Let the results appear that were written to what `begin` returned, and others write to the folder.
+    """Publish the results written to `begin`'s folder, and release the claim.
 
-    Earlier results of the same names, and the pages that show them, are moved aside together; all else stays.
-
-    Raises:
-        InputError: a file cannot be moved.
+    Earlier results of the same names and their pages are moved aside together; other files stay.
     """
     folder = Path(folder)
     unfinished, earlier = folder / UNFINISHED, folder / EARLIER
     with _reporting(folder):
         new = sorted((path.name for path in unfinished.iterdir()), key=lambda name: name == SUMMARY)
         old = [name for name in (SUMMARY, *{*new, PAGE, SLICES} - {SUMMARY}) if os.path.lexists(folder / name)]
-        move_aside(earlier)  # of a process that was killed
+        move_aside(earlier)  # left by a killed process
         if old:
             earlier.mkdir()
             for name in old:
@@ -80,12 +75,9 @@ def finish(folder: str | Path) -> None:
 
 @contextmanager
 def publishing(folder: str | Path, name: str) -> Iterator[Path]:
-    """Give a block a folder to write results to; at the end of the block they appear in `folder`.
+    """Context manager: yield a folder for results; at the end of the block they appear in `folder`.
 
-    If the block fails, the earlier results stay as they are.
-
-    Raises:
-        InputError: the folder cannot be written to, or another process writes to it.
+    If the block fails, the earlier results stay.
     """
     unfinished = Path(begin(folder, name))
     try:
@@ -99,13 +91,13 @@ def publishing(folder: str | Path, name: str) -> Iterator[Path]:
 
 
 def place_of(folder: str | Path) -> Path:
-    """The folder that results are to appear in, for the one that `begin` returned; any other folder itself."""
+    """The final folder for a folder that `begin` returned; any other folder itself."""
     folder = Path(folder)
     return folder.parent if folder.name == UNFINISHED else folder
 
 
 def is_earlier(path: Path) -> bool:
-    """Whether a path leads into results that later ones have moved aside, or that have not yet appeared."""
+    """Whether a path leads into results that were moved aside or are not yet published."""
     return any(part == UNFINISHED or part.startswith(f"{EARLIER}-") for part in path.parts)
 
 

@@ -1,7 +1,6 @@
-"""The files of an evaluation: metrics.csv, lesions.csv, summary.json and cases.json.
+"""Write the files of an evaluation: metrics.csv, lesions.csv, summary.json and cases.json.
 
-`evaluate.yaml` and `python -m scripts.evaluate` both write them with `write`. Together they hold everything that the
-page of an evaluation shows, except the voxels; docs/evaluation.md defines each column and key.
+They hold all data of the evaluation's page except the voxels; docs/evaluation.md defines each column and key.
 """
 
 import math
@@ -26,20 +25,14 @@ LESIONS: Columns = {
     **{"volume_mm3": number, "scored": FLAG, "found": FLAG, "dice": number, "hd95_mm": distance},
     **dict.fromkeys("xyz", index),  # voxel at the centre of mass, counted from 0
 }
-RESAMPLES = 9999  # of the cases, for each bootstrap interval
+RESAMPLES = 9999  # bootstrap resamples of the cases
 
 
 class CaseFiles(NamedTuple):
-    """The files of a case.
+    """The files of a case; an absent prediction (None) counts as empty.
 
-    Attributes:
-        name: of the case.
-        prediction: None if it is absent, which counts as empty.
-        reference: its label map.
-        image: None if it is unknown.
-        part: of a pooled evaluation, such as a fold; None if it has no parts.
-        missing: modalities that the prediction was made without.
-        modalities: name and image of each modality, of which `image` is the first; empty if they are unknown.
+    `image` is the first of `modalities`, which have names and images. `part` is the case's part of a pooled evaluation,
+    such as a fold; the prediction was made without the `missing` modalities.
     """
 
     name: str
@@ -52,14 +45,8 @@ class CaseFiles(NamedTuple):
 
 
 class Details(NamedTuple):
-    """Everything that the page of an evaluation shows, except the voxels.
-
-    Attributes:
-        name: of what was evaluated; the title of the page.
-        convention: label convention of the label maps.
-        protocol: that measured the scores.
-        files: of the cases, in the order of the scores.
-        scores: of each case and region.
+    """All data of an evaluation's page except the voxels; `name` is its title, and `files` are in the order of the
+    scores.
     """
 
     name: str
@@ -70,7 +57,7 @@ class Details(NamedTuple):
 
     @property
     def missing(self) -> list[str]:
-        """The cases without prediction, which were scored as empty."""
+        """The cases without a prediction, which were scored as empty."""
         return [case.name for case in self.files if case.prediction is None]
 
     @property
@@ -80,18 +67,9 @@ class Details(NamedTuple):
 
 
 def write(folder: str | Path, details: Details) -> dict[str, Any]:
-    """Write metrics.csv, lesions.csv, cases.json and summary.json.
+    """Write metrics.csv, lesions.csv, cases.json and summary.json, and return the content of the last.
 
-    Args:
-        folder: created if it does not exist; files of these names are replaced one by one. For results that appear
-            together, the one that `common.inference.begin` or `publishing` gives.
-        details: of the evaluation.
-
-    Returns:
-        The content of summary.json.
-
-    Raises:
-        InputError: a file cannot be written.
+    Existing files are replaced one by one; to publish all at once, use a folder from `begin` or `publishing`.
     """
     folder = Path(folder)
     summary = summarise(details)
@@ -127,7 +105,7 @@ def summarise(details: Details) -> dict[str, Any]:
 def statistics(values: Sequence[float]) -> dict[str, Any]:
     """Mean, sample standard deviation, median, 95 % bootstrap interval of the mean, and number of values.
 
-    The standard deviation and the interval of a single value are None, and so is everything without a value.
+    For a single value, standard deviation and interval are None; for none, all are.
     """
     spreads = len(values) > 1
     return {
@@ -140,13 +118,8 @@ def statistics(values: Sequence[float]) -> dict[str, Any]:
 
 
 def mean_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of the mean: percentiles of the means of `RESAMPLES` resamples (Efron, 1979).
-
-    Args:
-        values: at least two.
-        seed: of the resamples; the same values and seed give the same interval.
-    """
-    from scipy.stats import bootstrap  # here: it takes half a second to import
+    """The 95 % interval of the mean of at least two values: percentiles over `RESAMPLES` resamples (Efron, 1979)."""
+    from scipy.stats import bootstrap  # imported here: it takes half a second
 
     interval = bootstrap(
         (np.asarray(values),), np.mean, n_resamples=RESAMPLES, method="percentile", batch=100, rng=seed
@@ -155,7 +128,7 @@ def mean_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]
 
 
 def count_lesions(scores: Iterable[Scores]) -> dict[str, int]:
-    """Lesions of the references (all, scored, scored and found) and false lesions, over the cases of a region."""
+    """Lesions of the references (all, scored, scored and found), and false lesions, over a region's cases."""
     lesions = [lesion for measured in scores for lesion in measured.lesions]
     scored = [lesion for lesion in lesions if lesion.is_reference and lesion.is_scored]
     return {
@@ -204,7 +177,7 @@ def _cases(folder: Path, details: Details) -> dict[str, Any]:
 
 
 def _path(folder: Path, file: Path | None) -> str | None:
-    """The path of a file: relative if the file is inside the folder, which may be moved; else absolute."""
+    """A file's path: relative if it is inside the folder, which may be moved, else absolute."""
     if file is None:
         return None
     path = file.parent.resolve() / file.name

@@ -1,4 +1,4 @@
-"""The files of an inference, in the geometry of its scans: label maps, probabilities and a table of volumes."""
+"""Write the results of an inference in the geometry of its scans: label maps, probabilities and a table of volumes."""
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ COLUMNS: Columns = dict.fromkeys(("subject", "region", "volume_ml", "voxels"), s
 
 
 def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) -> list[Path]:
-    """The files that inference writes for a subject: its label map and, on request, its probabilities.
+    """The result files of a subject: its label map and, on request, its probabilities.
 
     Example:
         >>> [path.as_posix() for path in files_of("P1", "out", probabilities=True)]
@@ -34,15 +34,7 @@ def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) 
 
 
 def finished(files: Mapping[str, Sequence[Path]], output_dir: str | Path) -> set[str]:
-    """The subjects that are complete: all their files exist, and volumes.csv has their rows.
-
-    Args:
-        files: of each subject; see `files_of`.
-        output_dir: folder of volumes.csv.
-
-    Raises:
-        InputError: volumes.csv is not a table of `Volumes`.
-    """
+    """The subjects with complete results: all files exist, and volumes.csv has their rows."""
     measured = {subject for subject, _ in _rows(Path(output_dir) / VOLUMES)}
     return {subject for subject, paths in files.items() if subject in measured and all(path.exists() for path in paths)}
 
@@ -54,10 +46,10 @@ class SaveVolumed(Transform):
     case without a subject writes nothing: a server, such as MONAI Label's, writes its own files.
 
     Args:
-        keys: key of the volume, a MetaTensor [C, x, y, z] in the geometry of its file; several channels become a fourth
+        keys: Key of the volume, a MetaTensor [C, x, y, z] in the geometry of its file; several channels become a fourth
             axis.
-        output_dir: folder.
-        dtype: of the voxels, such as uint8.
+        output_dir: Folder of the files.
+        dtype: Data type of the voxels, such as uint8.
 
     Raises:
         InputError: the file cannot be written.
@@ -79,7 +71,7 @@ class SaveVolumed(Transform):
 
 
 def _form_codes(file: str) -> tuple[int, int]:
-    """The qform and sform codes of a file; of other formats than NIfTI, those of scanner space."""
+    """The qform and sform codes of a file; for formats without them, scanner space."""
     source = nibabel.load(file)
     if not isinstance(source, nibabel.Nifti1Image):
         return 1, 1
@@ -101,11 +93,11 @@ class Volumes:
     Rows of other subjects, from an earlier run, are kept.
 
     Args:
-        output_dir: folder.
-        convention: of the label maps.
+        output_dir: Folder of the table.
+        convention: Label convention of the label maps.
 
     Raises:
-        InputError: the file exists and is another table.
+        InputError: the file exists with a different table.
     """
 
     def __init__(self, output_dir: str, convention: str) -> None:
@@ -126,13 +118,7 @@ class Volumes:
         self.write()
 
     def measure(self, subject: str, label: Any, affine: Any) -> None:
-        """Measure a label map.
-
-        Args:
-            subject: its name.
-            label: integers from 0 to 255, of any shape.
-            affine: [4, 4] to mm.
-        """
+        """Measure a label map (0 to 255, any shape) with its affine to mm."""
         voxel = abs(np.linalg.det(np.asarray(affine, dtype=float)[:3, :3])) / 1000  # ml
         counts = torch.bincount(torch.as_tensor(label).flatten().long(), minlength=256).tolist()
         for region, values in self.regions.items():
@@ -140,7 +126,7 @@ class Volumes:
             self.rows[subject, region] = f"{voxels * voxel:.6g}", str(voxels)
 
     def keep(self, subjects: Collection[str]) -> None:
-        """Drop the rows of all other subjects."""
+        """Keep only the rows of these subjects."""
         self.rows = {(subject, region): row for (subject, region), row in self.rows.items() if subject in subjects}
 
     def write(self) -> None:
@@ -148,7 +134,7 @@ class Volumes:
         write_csv(self.path, [tuple(COLUMNS), *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
-        """The number of subjects of this run, and the median volume of each region in them; nothing without any."""
+        """The number of subjects in this run and each region's median volume; empty without subjects."""
         if not self.measured:
             return []
         volumes = {
@@ -159,7 +145,7 @@ class Volumes:
 
 
 def subjects_of(done: Collection[str], engine: Engine) -> str:
-    """The number of subjects that a run has processed, and of how many if some failed; a batch is a subject."""
+    """The number of subjects processed, and the total if some failed; a batch is a subject."""
     cases = engine.state.epoch_length
     return (
         f"{len(done)} {'subject' if cases == 1 else 'subjects'}"

@@ -1,4 +1,4 @@
-"""Tables of results in CSV: what the cells of a column hold, and a reader that refuses all else."""
+"""Read tables of results in CSV strictly: cell types by column; anything else is refused."""
 
 import csv
 import math
@@ -11,22 +11,16 @@ from ..data.datalists import UNPRINTABLE
 from ..errors import InputError
 from ..files import cell_text, check_regular
 
-# By name: the value of a cell's text, or a `ValueError` that says what was expected
+# Column name -> parser of a cell, which raises a `ValueError` that says what was expected
 Columns = Mapping[str, Callable[[str], Any]]
 
-LONGEST = 2**20  # characters of a line that are read at once; the csv module refuses a field of 131,072
+LONGEST = 2**20  # characters of a line read at once; the csv module refuses fields of 131,072
 
 
 def read_table(path: Path, columns: Columns, kind: str) -> Iterator[tuple[str, list[Any]]]:
-    """The rows of a table that `common.files.write_csv` wrote: where each is, for messages, and its values.
+    """Yield position (for messages) and values of each row of a table from `common.files.write_csv`.
 
-    Args:
-        path: of the table.
-        columns: all that it has, in their order.
-        kind: of file that was expected, such as "the file of an evaluation".
-
-    Raises:
-        InputError: it cannot be read, has other columns, or a cell has another content.
+    `columns` must match the header exactly; `kind` describes the expected file, such as "the file of an evaluation".
     """
     expected = f"expected {kind}, with the columns {', '.join(columns)}"
     try:
@@ -55,7 +49,7 @@ def _value(where: str, name: str, parse: Callable[[str], Any], cell: str) -> Any
 
 
 def case_name(cell: str) -> str:
-    """The name of a case, which becomes that of a file."""
+    """The name of a case, which must also be a valid file name."""
     if not cell or UNPRINTABLE.search(cell) or cell != Path(cell).name:
         raise ValueError("a file name of one line in Unicode")
     return cell
@@ -73,7 +67,7 @@ def number(cell: str) -> float:
 
 
 def distance(cell: str) -> float:
-    """A finite number; infinite if the cell is empty."""
+    """A finite number, or infinity for an empty cell."""
     return number(cell) if cell else math.inf
 
 
@@ -85,7 +79,7 @@ def index(cell: str) -> int:
 
 
 def one_of(meanings: Mapping[str, Any]) -> Callable[[str], Any]:
-    """The meaning of a word."""
+    """Parser for one of several words; returns the word's meaning."""
 
     def parse(cell: str) -> Any:
         if cell not in meanings:

@@ -1,4 +1,4 @@
-"""MONAI's inferers in mixed precision on any device; all windows outside the brain together cost one."""
+"""MONAI's inferers in mixed precision on any device, with a single pass for all empty windows."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from ..ssl.networks import in_precision
 
 
 class CropInferer(SimpleInferer):
-    """MONAI's `SimpleInferer`, whose network computes in `dtype`; its output is float32.
+    """MONAI's `SimpleInferer` with a network that computes in `dtype`; its output is float32.
 
     Args:
-        dtype: what the network computes in: float32, or bfloat16 or float16 under autocast.
+        dtype: Data type of the network's computation: float32, or bfloat16 or float16 under autocast.
     """
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
@@ -24,18 +24,18 @@ class CropInferer(SimpleInferer):
 
 
 class WindowInferer(SlidingWindowInferer):
-    """MONAI's `SlidingWindowInferer`, whose network computes in `dtype` and sees just one of the empty windows.
+    """MONAI's `SlidingWindowInferer`, with a network that computes in `dtype`, and only once for all empty windows.
 
-    An image is 0 outside the brain, so that windows that are 0 in every channel all give the same logits. Logits are
+    Images are 0 outside the brain, and all windows that are 0 in every channel give the same logits. Logits are
     stitched in float32.
 
     Args:
-        dtype: what the network computes in: float32, or bfloat16 or float16 under autocast.
-        kwargs: passed to `SlidingWindowInferer`.
+        dtype: Data type of the network's computation: float32, or bfloat16 or float16 under autocast.
+        kwargs: Further arguments of `SlidingWindowInferer`.
 
     Shapes:
-        inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size], each by itself,
-        as instance and layer norm do and batch norm in training does not.
+        inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size], independently of
+        each other, as with instance and layer norm, but not with batch norm in training.
     """
 
     def __init__(self, *args: Any, dtype: torch.dtype = torch.float32, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""HTML pages that load nothing: templates, charts, volumes to draw, pages of evaluations and of slices."""
+"""Self-contained HTML pages: templates, charts, pages of evaluations and of slices."""
 
 from .. import lazy
 

@@ -1,4 +1,4 @@
-"""Charts as inline SVG; their colours follow the page's style sheet, on screen (light or dark) and in print."""
+"""Charts as inline SVG in the colours of the page's style sheet, for screen (light or dark) and print."""
 
 import io
 import re
@@ -33,7 +33,7 @@ STYLE: Any = {
     "legend.handlelength": 1.4,
     "legend.columnspacing": 1.2,
 }
-WIDTH = 4.8  # inches, of a chart; the SVG has 72 units per inch
+WIDTH = 4.8  # width of a chart in inches; the SVG has 72 units per inch
 
 
 def svg(figure: Figure, alternative: str) -> Markup:
@@ -47,7 +47,7 @@ def svg(figure: Figure, alternative: str) -> Markup:
     drawing = drawing[drawing.index("<svg ") + len("<svg ") :]
     drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)
     drawing = re.sub(r" font-family: [^;]*;", "", drawing)
-    # A hundredth of a point is invisible. What is between tags is text: its figures keep their digits.
+    # A hundredth of a point is invisible. Text between tags keeps its digits.
     drawing = re.sub(r"<[^<>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), drawing)
     for placeholder, variable in VARIABLES.items():
         drawing = drawing.replace(placeholder, f"var({variable})")

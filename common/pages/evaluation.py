@@ -1,6 +1,5 @@
-"""The page of an evaluation, evaluation.html.
-
-The page loads nothing: its style, which it shares with `scripts.report`, its script and its pictures are inside.
+"""The page of an evaluation, evaluation.html: one file with its style (shared with `scripts.report`), script and
+pictures.
 """
 
 from collections import Counter
@@ -23,7 +22,7 @@ from .slices import link_of, write_case
 from .templates import hash_of, render
 
 SCRIPT = "evaluation.js"
-SHOWN = 3  # cases each of the worst, the median and the best
+SHOWN = 3  # number of worst, median and best cases, each
 METRICS = {
     "dice": "Dice",
     "hd95": "HD95",
@@ -54,11 +53,11 @@ SETTINGS = {
     "tolerance_mm": "surface tolerance {:g} mm",
 }
 DIGITS = {"1": 3, "mm": 1, "ml": 2, "lesions": 2, "voxels": 0}  # by unit
-COUNTED = ("lesions", "voxels")  # units that give a single case whole numbers
+COUNTED = ("lesions", "voxels")  # units in which a single case has whole numbers
 
 
 class Chosen(NamedTuple):
-    """A case to show, its score, and why it was chosen, such as "Worst, 2 of 3"."""
+    """A case to show, its score, and the reason, such as "Worst, 2 of 3"."""
 
     rank: str
     name: str
@@ -66,27 +65,14 @@ class Chosen(NamedTuple):
 
 
 def write_page(folder: str | Path, slices: str = "chosen") -> Path:
-    """Draw the pages of the evaluation in a folder from its files; see `write_pages`.
-
-    Raises:
-        InputError: a file of the folder, a label map or an image is invalid, or a page cannot be written.
-    """
+    """Draw the pages of an evaluation from the files in its folder; see `write_pages`."""
     return write_pages(folder, read_details(folder), slices)
 
 
 def write_pages(folder: str | Path, details: Details, slices: str = "chosen") -> Path:
-    """Draw the page of an evaluation, and pages to scroll through cases; see `common.pages.slices`.
+    """Write evaluation.html, and return its path; also write pages to scroll through cases (`common.pages.slices`).
 
-    Args:
-        folder: that the pages are written to.
-        details: of the evaluation.
-        slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
-
-    Returns:
-        The path of evaluation.html.
-
-    Raises:
-        InputError: a label map or an image is invalid, a page cannot be written, or `slices` is something else.
+    `slices` selects their cases: none, chosen (those that evaluation.html shows) or all.
     """
     page = Path(folder) / PAGE
     check_writable_folder(folder, str(folder), [PAGE])
@@ -101,15 +87,7 @@ def write_pages(folder: str | Path, details: Details, slices: str = "chosen") ->
 
 
 def page_of(details: Details, linked: Collection[str] = ()) -> str:
-    """Draw the page as HTML. The label maps and images of the cases that it shows are read.
-
-    Args:
-        details: of the evaluation.
-        linked: cases that have a page of slices, to which the page links.
-
-    Raises:
-        InputError: as `common.inference.masks.masks_of`.
-    """
+    """Draw the page as HTML, with links to the pages of slices of `linked` cases; the shown cases' files are read."""
     cases, protocol = details.scores, details.protocol
     summary, missing, chosen = summarise(details), details.missing, choose(details)
     files = {case.name: case for case in details.files}
@@ -152,8 +130,8 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
 def choose(details: Details) -> list[Chosen]:
     """Choose the worst, median and best cases by the protocol's Dice, averaged over regions; no case twice.
 
-    Up to three of each, at most a third of the cases; of two cases the worst and the best. Cases without prediction and
-    cases in which both masks are empty are left out.
+    Up to three of each, at most a third of the cases; of two cases the worst and the best. Cases without a prediction,
+    or with both masks empty, are left out.
     """
     primary = _primary(details.protocol)
     ranked = []
@@ -178,7 +156,7 @@ def choose(details: Details) -> list[Chosen]:
 
 
 def _voxel(centre: Sequence[int]) -> str:
-    """The end of a link that opens a page of slices at a voxel."""
+    """The part of a link that opens a page of slices at a voxel."""
     return f"#{','.join(map(str, centre))}"
 
 
@@ -245,7 +223,7 @@ def _rows(details: Details) -> list[dict[str, Any]]:
 
 
 def _figure(value: float | None, unit: str, single: bool = False) -> str:
-    """A figure with the digits of its unit, `single` if it belongs to one case; a dash for None."""
+    """Format a figure by its unit, `single` if it belongs to one case; None becomes a dash."""
     if value is None:
         return "–"
     return f"{value:.{0 if single and unit in COUNTED else DIGITS[unit]}f}"

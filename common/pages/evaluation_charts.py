@@ -1,4 +1,4 @@
-"""The charts of an evaluation's page, and the statistics that they show."""
+"""The charts of an evaluation's page and their statistics."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ from .charts import INK, SERIES, STYLE, WIDTH, svg
 
 Z = 1.959964  # quantile 0.975 of the standard normal distribution, for 95 % intervals
 EDGES = tuple(step * 10.0**decade for decade in range(-1, 7) for step in (1, 3))  # mm3, edges of the bins of volume
-MIN_QUARTILES = 5  # values; quartiles of fewer say nothing
+MIN_QUARTILES = 5  # least number of values for quartiles
 TICKS = ((0, 1, 2, 3, 5, 10, 20, 30), (0, 1, 3, 10, 30, 100, 300), (0, *(10.0**decade for decade in range(9))))
 
 
 class Bin(NamedTuple):
-    """Counts of lesions with a volume from `low` to below `high`, mm3: scored, found among the scored, and false.
+    """Counts of lesions with volumes from `low` to below `high`, mm3: scored, found among the scored, and false.
 
-    `rate` is found / scored and `interval` its Wilson interval; both are None if no lesion is scored.
+    `rate` is found / scored with its Wilson `interval`; both are None without scored lesions.
     """
 
     low: float
@@ -47,7 +47,7 @@ class Bin(NamedTuple):
 class Agreement(NamedTuple):
     """Bland and Altman's statistics: the mean difference, and limits 1.96 standard deviations below and above it.
 
-    A single pair has no limits: None.
+    A single pair has no limits (None).
     """
 
     bias: float
@@ -55,11 +55,7 @@ class Agreement(NamedTuple):
 
 
 def wilson(found: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion (Wilson, 1927), within [0, 1].
-
-    Args:
-        found: 0 to total.
-        total: at least 1.
+    """The 95 % interval of a proportion (Wilson, 1927), within [0, 1]; `total` is at least 1.
 
     Example:
         >>> [round(bound, 3) for bound in wilson(8, 10)]
@@ -90,7 +86,7 @@ def detection(lesions: Sequence[Lesion]) -> list[Bin]:
 
 
 def agreement(volumes: Sequence[tuple[float, float]]) -> Agreement:
-    """Bland and Altman's statistics of pairs of volumes, prediction and reference, in their unit; at least one pair."""
+    """Bland and Altman's statistics of at least one pair of volumes, prediction and reference, in any unit."""
     differences = np.array([prediction - reference for prediction, reference in volumes])
     bias = float(differences.mean())
     if len(differences) == 1:
@@ -100,13 +96,10 @@ def agreement(volumes: Sequence[tuple[float, float]]) -> Agreement:
 
 
 def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]], penalty: float | None = None) -> Markup:
-    """Draw a metric in every case, as a row of dots for each region; a row is wider where more cases have that value.
+    """Draw a metric as a row of dots for each region, wider where values are frequent; empty without values.
 
-    Args:
-        label: of the metric.
-        unit: 1 for a share, drawn from 0 to 1; values of other units are drawn from 0, logarithmically from 1.
-        values: by region; none draws nothing.
-        penalty: value that marks a failure.
+    Unit 1 is a share, drawn from 0 to 1; other units are drawn from 0, and logarithmically from 1. `penalty` marks a
+    failure.
     """
     share = unit == "1"
     with matplotlib.rc_context(STYLE):
@@ -173,12 +166,7 @@ def detection_chart(region: str, bins: Sequence[Bin]) -> Markup:
 
 
 def agreement_chart(region: str, volumes: Sequence[tuple[float, float]]) -> Markup:
-    """Draw Bland and Altman's diagram: the difference of prediction and reference over their mean, ml.
-
-    Args:
-        region: name.
-        volumes: pairs of prediction and reference, ml.
-    """
+    """Draw Bland and Altman's diagram: the difference of prediction and reference over their mean, ml."""
     pairs = np.array(volumes, dtype=float)
     difference, mean = pairs[:, 0] - pairs[:, 1], pairs.mean(axis=1)
     found = agreement(volumes)
@@ -207,7 +195,7 @@ def agreement_chart(region: str, volumes: Sequence[tuple[float, float]]) -> Mark
 
 
 def _distribution(axes: Axes, row: int, values: NDArray[np.float64], share: bool) -> None:
-    """Draw the dots of a row, spread by their density, their median and, if there are enough, their quartiles."""
+    """Draw a row's dots, spread by density, their median and, if there are enough, their quartiles."""
     size = 6 if len(values) < 50 else 3.5 if len(values) < 300 else 2
     low, middle, high = np.percentile(values, (25, 50, 75))
     if len(values) >= MIN_QUARTILES:
@@ -218,7 +206,7 @@ def _distribution(axes: Axes, row: int, values: NDArray[np.float64], share: bool
 
 
 def _spread(values: NDArray[np.float64], extent: float) -> NDArray[np.float64]:
-    """An offset for each value, -0.36 to 0.36, that puts nearly equal values side by side."""
+    """Offsets from -0.36 to 0.36 that place nearly equal values side by side."""
     places = np.floor(60 * values / extent).astype(int)
     offsets = np.zeros(len(values))
     crowd = max(8, int(np.unique(places, return_counts=True)[1].max()))
@@ -230,7 +218,7 @@ def _spread(values: NDArray[np.float64], extent: float) -> NDArray[np.float64]:
 
 
 def _dots(axes: Axes, x: ArrayLike, y: ArrayLike, size: float) -> None:
-    """Draw dots as one path of strokes of zero length with round caps: a tenth of the bytes of single markers."""
+    """Draw dots as one path of zero-length strokes with round caps: a tenth of the bytes of single markers."""
     points = np.repeat(np.column_stack([np.asarray(x, dtype=float), np.asarray(y, dtype=float)]), 2, axis=0)
     path = Path(points, np.tile([Path.MOVETO, Path.LINETO], len(points) // 2))
     path.should_simplify = False
@@ -239,7 +227,7 @@ def _dots(axes: Axes, x: ArrayLike, y: ArrayLike, size: float) -> None:
 
 
 def _separate(heights: Sequence[float], least: float) -> list[float]:
-    """Move three falling heights apart until their labels do not touch; the middle one stays."""
+    """Spread three decreasing heights until their labels do not touch; the middle one stays."""
     if len(heights) < 3:
         return list(heights)
     top, middle, bottom = heights
@@ -247,12 +235,12 @@ def _separate(heights: Sequence[float], least: float) -> list[float]:
 
 
 def signed(value: float) -> str:
-    """A number with its sign and two decimals."""
+    """Format a number with its sign and two decimals."""
     return f"{value:+.2f}".replace("-", "−")
 
 
 def _short(value: float) -> str:
-    """A number, abbreviated with k for thousands and M for millions."""
+    """Abbreviate a number with k for thousands and M for millions."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{letter}"

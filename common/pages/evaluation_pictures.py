@@ -1,7 +1,7 @@
-"""Pictures of a scored case: slices with the outlines of prediction and reference, and marked lesions.
+"""Pictures of a scored case: slices with outlines of prediction and reference, and marked lesions.
 
-A picture is an SVG in mm, so that voxels have their true aspect ratio: the slice of the image is a PNG, outlines are
-paths. Slices follow the radiological convention.
+A picture is an SVG in mm, with the slice as PNG and outlines as paths, so that voxels have their true aspect ratio.
+Slices follow the radiological convention.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +24,9 @@ from ..metrics.protocols import Protocol, Scores
 from .scenes import Scene, scene_of
 from .templates import png_uri
 
-EXTRA = 6  # lesions of a case that get their own slice, at most
-MARKED = 12  # lesions of a region that are marked, at most; the largest ones
-PIXELS = 256  # of the longer edge of a slice, at most
+EXTRA = 6  # limit of lesions with their own slice, for each case
+MARKED = 12  # limit of marked lesions for each region; the largest are marked
+PIXELS = 256  # limit of pixels along a slice's longer edge
 SIDES = ("RL", "AP", "SI")  # letters of each world axis: positive, negative
 ENDS = {"axial": "RLAP", "coronal": "RLSI", "sagittal": "PASI"}  # letters at the left, right, top and bottom of a slice
 
@@ -52,8 +52,8 @@ class LesionPanel(NamedTuple):
 class RegionRow(NamedTuple):
     """The three planes of a region.
 
-    `marked` has the number and the centre, a voxel of the file, of each marked lesion; `unmarked` counts the missed or
-    false lesions beyond `MARKED`.
+    `marked` has the number and centre voxel of each marked lesion; `unmarked` counts missed and false lesions beyond
+    `MARKED`.
     """
 
     region: str
@@ -65,7 +65,7 @@ class RegionRow(NamedTuple):
 class Drawing(NamedTuple):
     """The pictures of a case.
 
-    `unseen` counts the missed or false lesions in no picture; `fault` is the reason if there is no image.
+    `unseen` counts missed and false lesions in no picture; `fault` is the reason for a missing image.
     """
 
     rows: list[RegionRow]
@@ -92,17 +92,8 @@ class _Mark(NamedTuple):
 def draw(files: CaseFiles, scores: Mapping[str, Scores], protocol: Protocol, convention: str) -> Drawing:
     """Draw each region of a case in three planes through the largest extent of its reference, or of its prediction.
 
-    A circle marks a missed lesion, a diamond a false one, with its number in lesions.csv. A lesion in none of the three
-    slices gets its own axial slice; missed lesions come first, at most `EXTRA` in all.
-
-    Args:
-        files: of the case.
-        scores: of each region.
-        protocol: that measured the scores.
-        convention: label convention of the label maps.
-
-    Raises:
-        InputError: as `common.inference.masks.masks_of`.
+    A circle marks a missed lesion, a diamond a false lesion, with its number in lesions.csv. Lesions in none of the
+    planes get their own axial slice, missed lesions first, at most `EXTRA` in all.
     """
     predictions, references, affine, _ = masks_of(files, convention)
     images = () if files.image is None else (("The image", files.image),)
@@ -133,7 +124,7 @@ def draw(files: CaseFiles, scores: Mapping[str, Scores], protocol: Protocol, con
 
 
 def _marks(scene: Scene, region: str, scores: Scores, protocol: Protocol) -> list[_Mark]:
-    """The missed lesions, then the false ones, each with its voxels."""
+    """The missed lesions, then the false lesions, each with its voxels."""
     marks = []
     for layer, is_reference in (("reference", True), ("prediction", False)):
         wanted = [
@@ -150,7 +141,7 @@ def _marks(scene: Scene, region: str, scores: Scores, protocol: Protocol) -> lis
 
 
 def _label_of(scene: Scene, lesion: Lesion, components: Mapping[str, Any]) -> int:
-    """The component that matches a lesion in centre and volume; of a lesion with several components the nearest one."""
+    """The component that matches a lesion in centre and volume; of a lesion with several components, the nearest."""
     voxels = np.asarray(components["voxel_counts"])[1:]
     centre = apply_affine(scene.to_scene, lesion.centre)
     distances = np.linalg.norm(np.asarray(components["centroids"])[1:] - centre, axis=1)
@@ -159,13 +150,7 @@ def _label_of(scene: Scene, lesion: Lesion, components: Mapping[str, Any]) -> in
 
 
 class _Picture:
-    """Draw slices of a case as SVG, all at one scale.
-
-    Args:
-        name: of the case.
-        scene: its volumes.
-        affine: of its label maps, to mm.
-    """
+    """Draw slices of a case as SVG, all at one scale; `affine` is that of its label maps, to mm."""
 
     def __init__(self, name: str, scene: Scene, affine: NDArray[np.float64]) -> None:
         self.name, self.scene, self.affine = name, scene, affine
@@ -174,11 +159,11 @@ class _Picture:
         self.edge = float(self.sizes.max())  # of every picture, mm
 
     def lesion(self, marks: Mapping[str, _Mark]) -> LesionPanel:
-        """An axial slice through a lesion; with its centre in mm from the origin of the file's coordinates."""
+        """An axial slice through a lesion, with its centre in mm in the file's coordinates."""
         region, mark = next(iter(marks.items()))
         areas = mark.voxels.sum(axis=(0, 1))
         at = round(float(apply_affine(self.scene.to_scene, mark.lesion.centre)[2]))
-        if not (0 <= at < len(areas) and areas[at]):  # a curved lesion, or one of several parts
+        if not (0 <= at < len(areas) and areas[at]):  # a curved lesion, or a lesion of several parts
             at = int(areas.argmax())
         centre = mark.lesion.centre
         position = zip(apply_affine(self.affine, centre), SIDES, strict=True)
@@ -189,7 +174,7 @@ class _Picture:
         return LesionPanel(mark.kind, numbers, mark.lesion.volume, place, centre, picture)
 
     def panel(self, region: str, plane: str, at: int, marks: Sequence[_Mark], enlarged: float = 1.0) -> Markup:
-        """Draw a slice; `enlarged` scales letters and numbers up if the page shows it small."""
+        """Draw a slice; `enlarged` scales letters and numbers for slices that the page shows small."""
         spacing, edge = self.scene.spacing, self.edge
         rows, columns = AXES[plane]
         width, height = self.sizes[columns], self.sizes[rows]
@@ -240,10 +225,10 @@ class _Picture:
 
 
 def _outline(mask: NDArray[np.bool_]) -> str:
-    """The outlines of a mask as an SVG path, in pixels; they cut off the corners of pixels."""
+    """The outlines of a mask as an SVG path in pixels; they cut the corners of pixels."""
     lines = contour_generator(z=np.pad(mask, 1).astype(float)).lines(0.5)
     paths = []
     for line in lines:
-        points = np.asarray(line)[:-1] - 0.5  # of the padded mask, whose first pixel has its middle at -0.5
+        points = np.asarray(line)[:-1] - 0.5  # padded mask: the first pixel's centre is at -0.5
         paths.append("M" + " ".join(f"{x:g} {y:g}" for x, y in points) + "z")
     return "".join(paths)

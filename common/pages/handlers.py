@@ -1,4 +1,4 @@
-"""The handlers that write the files and pages of an evaluation and of an inference."""
+"""Handlers that write the files and pages of an evaluation or inference."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,23 +14,23 @@ from ..inference.results import CaseFiles, Details, write
 from ..inference.segmentations import files_of
 from ..metrics.protocols import PRESENT, Protocol
 
-LESION_FIGURES = {"lesionwise_dice": "lesion-wise Dice", "lesion_f1": "lesion F1"}  # of a protocol, the main one
+LESION_FIGURES = {"lesionwise_dice": "lesion-wise Dice", "lesion_f1": "lesion F1"}  # main lesion metric of a protocol
 
 
 class EvaluationFiles:
     """Write metrics.csv, lesions.csv, cases.json, summary.json and the pages of an evaluation, on the main process.
 
-    A page that cannot be drawn does not end the evaluation; a line says why.
+    A failed page does not end the evaluation; a line says why.
 
     Args:
-        output_dir: folder of the files.
-        protocol: that measures the scores.
-        cases: entries from `common.data.Datalist.load`; the first image is the background of the page's pictures.
-        predictions: folder to which `SaveVolumed` writes the label maps.
-        convention: of the label maps.
-        name: title of the page.
-        modalities: of the images, in channel order.
-        slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
+        output_dir: Folder of the files.
+        protocol: Scoring protocol.
+        cases: Entries from `common.data.Datalist.load`; the first image is the background of the page's pictures.
+        predictions: Folder of the label maps from `SaveVolumed`.
+        convention: Label convention of the label maps.
+        name: Title of the page.
+        modalities: Modalities of the images, in channel order.
+        slices: Cases with a page to scroll through: none, chosen (those that evaluation.html shows) or all.
 
     Raises:
         InputError: `slices` is something else, or a file other than a page cannot be written.
@@ -57,7 +57,7 @@ class EvaluationFiles:
         self.summary: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Write when the evaluator `engine` is done; its key metric must be a `common.training.RegionScores`."""
+        """Write after the evaluator `engine` has ended; its key metric must be a `common.training.RegionScores`."""
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
@@ -67,14 +67,14 @@ class EvaluationFiles:
         details = Details(self.name, self.convention, self.protocol, files, scores)
         self.summary = write(self.folder, details)
         try:
-            from .evaluation import write_pages  # here: it needs packages that scores do not
+            from .evaluation import write_pages  # imported here: it needs packages that scores do not
 
             write_pages(self.folder, details, self.slices)
-        except Exception as error:  # the scores are written, and are worth more than their page
+        except Exception as error:  # the scores are written; a failed page must not end the run
             show(f"warning: {place_of(self.folder)}/{PAGE} was not drawn: {one_line(error)}", error=True)
 
     def figures(self, engine: Engine) -> list[str]:
-        """The number of cases, and a line for each region: mean Dice and the protocol's main figure of lesions."""
+        """The number of cases, and for each region mean Dice and the protocol's main lesion metric."""
         cases = self.summary["cases"]
         counted = f"{cases} {'case' if cases == 1 else 'cases'} by {self.summary['protocol']}"
         lacking = [f"  without {names}: {count} cases" for names, count in self.missing.items()]
@@ -92,12 +92,12 @@ def _line(region: str, found: Mapping[str, Any]) -> str:
 
 
 class Publish:
-    """Let the results of an evaluation appear when it has ended, and others write to their folder.
+    """Publish the results of an evaluation after it has ended, and release their folder.
 
     List it after the handlers that write.
 
     Args:
-        output_dir: folder of the results, which were written to what `common.inference.begin` returned for it.
+        output_dir: Final folder of the results, as passed to `common.inference.begin`.
     """
 
     def __init__(self, output_dir: str) -> None:
@@ -114,14 +114,14 @@ class Publish:
 class SlicePages:
     """Write OUTPUT_DIR/slices/SUBJECT.html, a page to scroll through the label map of each subject of an inference.
 
-    A page that cannot be written does not end the inference; a line says why.
+    A failed page does not end the inference; a line says why.
 
     Args:
-        output_dir: folder of the label maps.
-        cases: entries with `subject` and `image`, as `common.inference.find_cases` returns them.
-        modalities: of the images, in channel order.
-        convention: of the label maps.
-        slices: none or all.
+        output_dir: Folder of the label maps.
+        cases: Entries with `subject` and `image`, as `common.inference.find_cases` returns them.
+        modalities: Modalities of the images, in channel order.
+        convention: Label convention of the label maps.
+        slices: Subjects with a page: none or all.
 
     Raises:
         InputError: `slices` is something else.
@@ -140,7 +140,7 @@ class SlicePages:
         self.writes = choice("slices", slices, {"none": False, "all": True})
 
     def attach(self, engine: Engine) -> None:
-        """Write the pages of each batch of `engine`, when `common.inference.SaveVolumed` has written its label maps."""
+        """Write the pages of each batch after `common.inference.SaveVolumed` has written its label maps."""
         if self.writes:
             engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
@@ -148,12 +148,12 @@ class SlicePages:
         for item in engine.state.batch if engine.state.output else []:
             subject = item["subject"]
             try:
-                from .slices import write_subject  # here: it needs packages that label maps do not
+                from .slices import write_subject  # imported here: it needs packages that label maps do not
 
                 (label,) = files_of(subject, self.folder)
                 files = _files(self.images[subject], self.modalities, None, label)
                 write_subject(self.folder, files, self.convention)
-            except Exception as error:  # the label map is written, and is worth more than its page
+            except Exception as error:  # the label map is written; a failed page must not end the run
                 page = f"{self.folder}/{SLICES}/{subject}.html"
                 show(f"warning: {page} was not written: {one_line(error)}", error=True)
 

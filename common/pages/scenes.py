@@ -1,4 +1,4 @@
-"""The volumes of a case to draw, in RAS orientation; damaged files are expected."""
+"""The volumes of a case for drawing, in RAS orientation; damaged files are tolerated."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,25 +13,22 @@ from ..inference.panels import grey_levels
 from ..metrics.measures import spacing_of
 from ..metrics.surfaces import box_of
 
-SAME_GRID = 0.01  # mm; the affines of image and label map may differ by this much
-DARK = 8  # grey level up to which a voxel is not of the head
-MARGIN = 20.0  # mm around the masks if there is no image; else two voxels
+SAME_GRID = 0.01  # mm; tolerance between the affines of image and label map
+DARK = 8  # highest grey level of the background
+MARGIN = 20.0  # margin in mm around the masks without an image; two voxels with one
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Read a volume in the orientation nearest to RAS; of several volumes in a file, the first.
-
-    Returns:
-        Voxels [x, y, z] and affine [4, 4], mm. None if the file is damaged, is not a volume, or has a spacing that is
-        not positive.
+    """Read voxels [x, y, z] and affine (mm) of a file's first volume in the orientation nearest to RAS; None if
+    damaged.
     """
-    if broken_file([str(path)]):  # a reader would allocate all that a damaged header promises
+    if broken_file([str(path)]):  # a reader would allocate what a damaged header claims
         return None
     try:
         scan: Any = nibabel.load(path)
         scan = nibabel.as_closest_canonical(scan)
         voxels = np.asarray(scan.dataobj, dtype=np.float32)
-    except Exception:  # of a damaged file; the checks of headers say how
+    except Exception:  # damaged file; the header checks report it
         return None
     spacing = nibabel.affines.voxel_sizes(scan.affine)
     if voxels.ndim < 3 or not voxels.size or not (np.isfinite(spacing) & (spacing > 0)).all():
@@ -40,14 +37,11 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 class Scene(NamedTuple):
-    """A case in RAS orientation, cropped to the head and the masks.
+    """A case in RAS orientation, cropped to the head and the masks; `masks` is by layer (prediction, reference) and
+    region.
 
-    Attributes:
-        masks: by layer (prediction, reference) and region, [x, y, z].
-        images: by modality, on the same grid.
-        faults: why other images are not among them.
-        affine: from voxels to mm.
-        to_scene: from voxels of the label map to voxels.
+    `affine` maps voxels to mm, and `to_scene` voxels of the label map to voxels. `faults` explains images that are left
+    out.
     """
 
     masks: Mapping[str, Mapping[str, NDArray[np.bool_]]]
@@ -76,13 +70,7 @@ def scene_of(
     affine: NDArray[np.float64],
     images: Iterable[tuple[str, Path]],
 ) -> Scene:
-    """Read the images of a case, and turn and crop all volumes alike.
-
-    Args:
-        masks: by layer and region, [x, y, z], all on one grid.
-        affine: of the masks, [4, 4].
-        images: modality and file.
-    """
+    """Read a case's images, and reorient and crop all volumes alike; the masks [x, y, z] share `affine`."""
     turned = nibabel.io_orientation(affine)
     shape = next(iter(next(iter(masks.values())).values())).shape
     canonical = affine @ nibabel.orientations.inv_ornt_aff(turned, shape)

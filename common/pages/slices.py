@@ -1,7 +1,7 @@
-"""Pages to scroll through the slices of a case, in NiiVue: its images and masks in three planes.
+"""Pages to scroll through a case's images and masks in three planes, in NiiVue.
 
-A page is one file that loads nothing. It holds NiiVue, and the volumes as NIfTI with a byte for each voxel, cropped to
-the head and in RAS orientation. Slices follow the radiological convention.
+A page is one self-contained file with NiiVue and 8-bit NIfTI volumes, cropped to the head and in RAS orientation.
+Slices follow the radiological convention.
 """
 
 import base64
@@ -32,13 +32,13 @@ from .templates import hash_of, render
 HERE = Path(__file__).parent
 # 0.69.0, as npm has it; SHA-256 47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af
 NIIVUE = "niivue.umd.js"
-RANGE = (0.05, 99.95)  # percentiles of a modality that 0 and 255 stand for
-LISTED = 200  # lesions of a region, at most; the largest ones
+RANGE = (0.05, 99.95)  # percentiles of a modality that become 0 and 255
+LISTED = 200  # limit of lesions for each region; the largest are listed
 Masks = Mapping[str, NDArray[np.bool_]]  # [x, y, z] by region
 
 
 class _Lesion(NamedTuple):
-    """A lesion in the list of a page; its centre in voxels of the label map."""
+    """A lesion in the page's list; its centre is in voxels of the label map."""
 
     region: str
     number: int
@@ -48,7 +48,7 @@ class _Lesion(NamedTuple):
 
 
 def link_of(name: str) -> str:
-    """The link from a page in the results' folder to that of a case; `#X,Y,Z` behind it opens it at a voxel.
+    """The link from a page in the results' folder to a case's page; append `#X,Y,Z` to open it at a voxel.
 
     Example:
         >>> link_of("P 1")
@@ -60,14 +60,7 @@ def link_of(name: str) -> str:
 def write_case(folder: str | Path, files: CaseFiles, scores: Mapping[str, Scores], convention: str) -> Path:
     """Write the page of a scored case, FOLDER/slices/CASE.html, and return its path.
 
-    Args:
-        folder: of the evaluation.
-        files: of the case. Images on another grid are left out, and the page says so.
-        scores: of each region; their lesions are listed.
-        convention: label convention of the label maps.
-
-    Raises:
-        InputError: as `common.inference.masks.masks_of`, or the page cannot be written.
+    The lesions of `scores` are listed. Images on a different grid are left out, and the page says so.
     """
     predictions, references, affine, _ = masks_of(files, convention)
     lesions = [
@@ -81,15 +74,7 @@ def write_case(folder: str | Path, files: CaseFiles, scores: Mapping[str, Scores
 def write_subject(folder: str | Path, files: CaseFiles, convention: str) -> Path:
     """Write the page of a segmented subject, FOLDER/slices/SUBJECT.html, and return its path.
 
-    The connected parts of each region are listed, the largest first.
-
-    Args:
-        folder: of the label maps.
-        files: of the subject; `reference` is the label map.
-        convention: of the label map.
-
-    Raises:
-        InputError: as `write_case`.
+    It lists the connected parts of each region, largest first; `files.reference` is the label map.
     """
     _, masks, affine, _ = masks_of(files, convention)
     voxel = float(np.prod(spacing_of(affine)))
@@ -165,7 +150,7 @@ def _page(
 
 
 def _codes(layers: Mapping[str, Masks]) -> tuple[list[NDArray[np.uint8]], list[list[int]]]:
-    """A volume of codes for each layer, and the numbers of the regions that each code stands for; code 0 has none."""
+    """A volume of codes for each layer, and the regions of each code by number; code 0 has none."""
     bits = [
         np.bitwise_or.reduce([mask.astype(np.int64) << count for count, mask in enumerate(masks.values())])
         for masks in layers.values()
@@ -176,7 +161,7 @@ def _codes(layers: Mapping[str, Masks]) -> tuple[list[NDArray[np.uint8]], list[l
 
 
 def _bytes_of(voxels: NDArray[np.float32], affine: NDArray[np.float64]) -> tuple[str, dict[str, list[float]]]:
-    """An image with a byte for each voxel, and the values of its range and of its first window."""
+    """An 8-bit image, its range and its initial window."""
     finite = np.where(np.isfinite(voxels), voxels, np.float32(0))
     low, high = map(float, np.percentile(finite, RANGE))
     slope = max(high - low, 1e-6) / 255
@@ -198,6 +183,6 @@ def _nifti(voxels: NDArray[np.uint8], affine: NDArray[np.float64], slope: float 
 
 @cache
 def _niivue() -> tuple[str, str]:
-    """NiiVue's script, packed by gzip in base 64, and the hash that lets it run."""
+    """NiiVue's script, gzipped in base 64, and the hash that allows it to run."""
     content = (HERE / NIIVUE).read_bytes()
     return base64.b64encode(gzip.compress(content, mtime=0)).decode(), hash_of(content)

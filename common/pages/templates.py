@@ -1,4 +1,4 @@
-"""Render HTML pages: each is one file that loads nothing and escapes all text."""
+"""Render self-contained HTML pages; all text is escaped."""
 
 import base64
 import hashlib
@@ -11,14 +11,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def render(template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, **content: Any) -> str:
-    """Render a page; text that is not markup is escaped, and an unknown name is an error.
+    """Render a Jinja template, which may include files of its folder and this folder; an unknown name is an error.
 
-    `<nav class="contents"></nav>` in a template gets a list of the page's sections that have an id and a heading.
-
-    Args:
-        template: a Jinja file, which may include files of its own folder and of this one.
-        filters: by their name in the template.
-        content: values by their name in the template.
+    `filters` and `content` are by their names in the template. `<nav class="contents"></nav>` gets a list of the
+    sections with an id and a heading.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, Path(__file__).parent]),
@@ -41,10 +37,10 @@ def _with_contents(page: str) -> str:
 
 
 def png_uri(content: bytes) -> str:
-    """The bytes of a PNG picture as a data URI."""
+    """A PNG picture as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def hash_of(script: bytes) -> str:
-    """What lets a page run a script: its SHA-256 in base 64, for `script_hashes` of a template."""
+    """A script's SHA-256 in base 64, for `script_hashes` of a template, which allows it to run."""
     return base64.b64encode(hashlib.sha256(script).digest()).decode()

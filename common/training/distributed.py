@@ -28,7 +28,7 @@ class Processes:
 
     Args:
         multi_gpu: Whether the network is wrapped for several processes, as in `multi_gpu_train.yaml`.
-        patience: Minutes without a sign of the others after which a process gives up.
+        patience: Minutes that a process waits for the rest of the group before it gives up.
 
     Attributes:
         rank: Rank of this process, from 0.
@@ -37,8 +37,7 @@ class Processes:
         device: Device of this process: a GPU, or the CPU.
 
     Raises:
-        InputError: torchrun has started several processes whose networks would not be synchronised, or `multi_gpu` is
-            set without torchrun.
+        InputError: torchrun has started several processes without `multi_gpu`, or `multi_gpu` is set without torchrun.
     """
 
     def __init__(self, multi_gpu: bool | str = False, patience: float = 30) -> None:

@@ -239,10 +239,10 @@ class RegionScores(Metric):
     """The scores of a protocol for each case and each region of a label convention; see `common.metrics`.
 
     `engine.state.metrics` gets, for each region, the mean Dice over all cases under the region's name and the means of
-    the protocol's other figures as `region_metric`; the mean Dice over the cases whose reference has the region as
-    `region_dice_present`, NaN if none has it, and their number as `region_n_present`. The means over the regions have
-    the name that the metric is attached by, and `name_present`; a region that no case has is left out of the latter,
-    which is NaN if all are left out. DIFF-23
+    the protocol's remaining figures as `region_metric`; the mean Dice over the cases with the region in their reference
+    as `region_dice_present`, NaN if none has it, and their number as `region_n_present`. The means over the regions
+    have the name that the metric is attached by, and `name_present`; a region that no case has is left out of the
+    latter, which is NaN if all are left out. DIFF-23
 
     `engine.state.metric_details[name]` holds `common.metrics.Scores` by case and region, from all processes: their
     numbers of cases may differ, and a case that several processes have counts once.

@@ -141,7 +141,7 @@ class TrainingRecord(RunRecord):
         self._steps = self._iteration = 0
 
     def attach(self, engine: Engine) -> None:
-        """Record the run of the trainer `engine`, whose output has `terms`, the loss's terms by name."""
+        """Record the run of the trainer `engine`; its output must have `terms`, the loss's terms by name."""
         if idist.get_rank() == 0:
             show(*self.report.lines())
         self._trainer = engine
@@ -208,8 +208,8 @@ class TrainingRecord(RunRecord):
 class EvaluationRecord(RunRecord):
     """The record of an evaluation; adds the Dice of each case and region, and their means.
 
-    By region: `mean` is over all cases, `mean_present` over the cases whose reference has the region (None if none has
-    it), `n_present` their number. DIFF-23
+    By region: `mean` is over all cases, `mean_present` over the cases with the region in their reference (None without
+    any), `n_present` their number. DIFF-23
 
     Args:
         output_dir: Folder of `run.json`, which rank 0 writes.

@@ -80,7 +80,7 @@ def _check_components(before: Any, now: Mapping[str, Any]) -> None:
     """Refuse a changed loss, optimiser, schedule or transform."""
     known = dict(before) if isinstance(before, Mapping) else {}
     if "tasks" in now and "tasks" not in known:
-        known.pop("loss", None)  # an old version kept its tasks' settings in the loss; most are options now
+        known.pop("loss", None)  # old versions kept the tasks' settings in the loss; most are options now
     for name in sorted(now.keys() & known.keys()):
         if known[name] != now[name]:
             raise InputError(f"resume: {name} is {now[name]}; the run to resume has {known[name]}; expected the same")

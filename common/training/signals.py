@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["PREEMPTED", "StopRequest", "end_before_the_first_step", "give_signals_back"]
 
 PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # SLURM and others send them before they kill; Ctrl-C
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # sent by SLURM and others before they kill; Ctrl-C
 
 
 _BEFORE: dict[int, Any] = {}  # handlers in force before those of `end_before_the_first_step`
@@ -57,7 +57,7 @@ class StopRequest:
 
     def watch(self, trainer: "Engine", *loaders: Any) -> None:
         """Defer signals while `trainer` runs, and keep the workers of the DataLoaders alive."""
-        from ignite.engine import Events  # here, as a study's commands need only the status
+        from ignite.engine import Events  # imported here, as a study's commands need only the status
 
         give_signals_back()
         before = {number: signal.signal(number, self._remember) for number in SIGNALS}

@@ -72,7 +72,7 @@ class Step:
     The network computes in `dtype` under autocast, the loss in float32 outside of it. Gradients are means over the
     batches; processes exchange them once a step. The output is MONAI's dictionary of the last batch (image, label,
     pred) with "loss" and "terms", the means over the batches. A loss may be a tensor, or a dictionary of named terms
-    whose "total" is minimised.
+    with a "total", which is minimised.
 
     Args:
         dtype: Data type of the network: float32, bfloat16, or float16 with a scaled loss; see `precision`.

@@ -23,7 +23,7 @@ __all__ = ["load", "path_of", "read_record", "record_of", "versions", "write", "
 
 HASH = "sha256"  # entry that binds the record to one file
 
-EXPANDED = 2**30  # bytes of a tensor whose storage in the file is smaller, as after torch.expand
+EXPANDED = 2**30  # bytes of a tensor with smaller storage in the file, as after torch.expand
 NOT_A_PATH = "expected the path of a file; write ./ in front if the name reads as a number or a list"
 
 

@@ -29,7 +29,7 @@ VERSION_2 = re.compile(re.escape(ENCODER) + r"layers\dc\.")  # residual blocks t
 
 @dataclass(frozen=True)
 class Report:
-    """What happened to each tensor, by name, when a checkpoint was loaded into a network.
+    """The outcome of loading a checkpoint into a network, by names of tensors.
 
     Attributes:
         source: Path of the checkpoint; None without pretrained weights.
@@ -210,21 +210,6 @@ def transfer(
     * "fan_in": the number of weights that lead to one output channel, from all modalities.
 
     A bias keeps its initial value. For an input axis both draw the same random numbers.
-
-    Args:
-        given: Tensor of the checkpoint, with `len(known)` slices along `axis`.
-        initial: Tensor of the network, with `len(wanted)` slices along `axis`; the remaining axes as in `given`.
-        axis: 1 for the input channels of a convolution, 0 for its output channels or its bias.
-        known: Modalities of the checkpoint, in channel order.
-        wanted: Modalities of the network, in channel order.
-        name: Name of the tensor, for messages.
-        new_channel_init: Initialisation of new modalities: fan_out or fan_in.
-
-    Returns:
-        A new tensor with the shape of `initial`.
-
-    Raises:
-        InputError: the shape of `given` does not fit.
     """
     expected = [*initial.shape]
     expected[axis] = len(known)

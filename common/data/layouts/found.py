@@ -1,4 +1,4 @@
-"""What all layouts return: the files of each subject, and conflicts between files."""
+"""The results of every layout: the files of each subject, and conflicts between files."""
 
 import os
 import re
