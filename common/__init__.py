@@ -23,8 +23,9 @@ __all__ = [
 
 
 def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a package's `__getattr__`, which imports each name on first use. `names` maps a module to its names,
-    separated by blanks.
+    """Return a package's `__getattr__`, which imports each name on first use.
+
+    `names` maps a module to the names that it offers, separated by blanks.
     """
     modules = {name: module for module, listed in names.items() for name in listed.split()}
 

@@ -23,8 +23,9 @@ TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config"
 
 
 def parsed(value: Any) -> Any:
-    """Parse an option's value as MONAI's command does (python-fire): a Python literal, else text; values that are not
-    text stay.
+    """Parse an option's text as MONAI's command does (python-fire): a Python literal, else text.
+
+    Values that are not text stay.
 
     Example:
         >>> parsed("1,1,2"), parsed("1e-4"), parsed("600 epochs"), parsed("")

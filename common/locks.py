@@ -49,11 +49,10 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
 
 
 def claim(name: str, folder: str | Path) -> None:
-    """Keep other processes from writing to a folder until `release` or the end of this process, and remove unfinished
-    files of killed writers.
+    """Keep other processes from writing to a folder until `release` or the end of this process.
 
-    Forks do not inherit this POSIX lock on `.in_use`, so that a DataLoader's worker that outlives its run does not
-    block the next. A folder may be claimed again; a file system without locks gets a warning.
+    Unfinished files of killed writers are removed. Forks do not inherit this POSIX lock on `.in_use`, so that a
+    DataLoader's worker that outlives its run does not block the next; a file system without locks gets a warning.
     """
     place = Path(folder).resolve()
     key = os.getpid(), place

@@ -50,10 +50,10 @@ def use_huge_pages() -> None:
 
 
 def peak_resident(process: int | None = None) -> float:
-    """Peak resident memory of a process in GiB, of this one by default; ProcessLookupError if the system does not
-    report it.
+    """Peak resident memory of a process in GiB, of this process by default.
 
-    `VmHWM` is read because Linux starts a child's `ru_maxrss` at its parent's peak.
+    `VmHWM` is read because Linux starts a child's `ru_maxrss` at its parent's peak; ProcessLookupError if it is not
+    reported.
     """
     status = Path(f"/proc/{process or 'self'}/status")
     found = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.is_file() else None
@@ -63,10 +63,9 @@ def peak_resident(process: int | None = None) -> float:
 
 
 def host_memory() -> int:
-    """Memory limit of this process, in bytes: memory and swap, or a lower limit of a cgroup (SLURM, Docker) or
-    resource.
+    """Memory limit of this process, in bytes: memory and swap, or a lower limit of a cgroup or resource.
 
-    Memory of other processes is not subtracted, since they may end.
+    SLURM, Docker and Kubernetes set cgroup limits. Memory of other processes is not subtracted, since they may end.
     """
     page = os.sysconf("SC_PAGE_SIZE")
     swap = _swap()

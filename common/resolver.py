@@ -11,9 +11,7 @@ __all__ = ["resolver"]
 
 
 def resolver() -> Any:
-    """The `monai.bundle.ReferenceResolver` that evaluates the calling component or expression; RuntimeError without
-    one.
-    """
+    """The `monai.bundle.ReferenceResolver` that evaluates the calling component; RuntimeError without one."""
     from monai.bundle import ReferenceResolver  # imported here because it is slow
 
     frame = inspect.currentframe()

@@ -21,8 +21,7 @@ from .results import CaseFiles
 
 
 class CaseMasks(NamedTuple):
-    """Masks [x, y, z] by region, in display order; prediction and reference share the grid of `affine` (the
-    reference's).
+    """Masks [x, y, z] by region, in display order, on the grid of the reference.
 
     `predictions` is empty without a prediction; `labels` are the values in both files, as stored.
     """

@@ -45,8 +45,9 @@ class CaseFiles(NamedTuple):
 
 
 class Details(NamedTuple):
-    """All data of an evaluation's page except the voxels; `name` is its title, and `files` are in the order of the
-    scores.
+    """All data of an evaluation's page except the voxels.
+
+    `name` is the page's title; `files` are in the order of the scores.
     """
 
     name: str

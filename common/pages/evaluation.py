@@ -1,6 +1,4 @@
-"""The page of an evaluation, evaluation.html: one file with its style (shared with `scripts.report`), script and
-pictures.
-"""
+"""The page of an evaluation, evaluation.html: one file with its style, script and pictures."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence

@@ -19,9 +19,7 @@ MARGIN = 20.0  # margin in mm around the masks without an image; two voxels with
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Read voxels [x, y, z] and affine (mm) of a file's first volume in the orientation nearest to RAS; None if
-    damaged.
-    """
+    """Read voxels [x, y, z] and affine (mm) of a file's first volume, reoriented to RAS; None if it is damaged."""
     if broken_file([str(path)]):  # a reader would allocate what a damaged header claims
         return None
     try:
@@ -37,11 +35,10 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 class Scene(NamedTuple):
-    """A case in RAS orientation, cropped to the head and the masks; `masks` is by layer (prediction, reference) and
-    region.
+    """A case in RAS orientation, cropped to the head and the masks.
 
-    `affine` maps voxels to mm, and `to_scene` voxels of the label map to voxels. `faults` explains images that are left
-    out.
+    `masks` is by layer (prediction, reference) and region. `affine` maps voxels to mm, and `to_scene` voxels of the
+    label map to voxels; `faults` explains images that are left out.
     """
 
     masks: Mapping[str, Mapping[str, NDArray[np.bool_]]]

@@ -59,9 +59,7 @@ class Processes:
         self.device = torch.device("cuda", number) if _has_gpu() else torch.device("cpu")
 
     def on_main(self, action: Callable[[], Any]) -> Any:
-        """Run `action` on the main process only, and return its result, or raise its `InputError`, on all; every
-        process calls this.
-        """
+        """Run `action` on the main process only; all processes call this, and get its result or its `InputError`."""
         found: list[Any] = [None]
         if self.is_main:
             try:
@@ -84,9 +82,7 @@ class Processes:
         return [device] if device.type == "cuda" else None
 
     def share(self, split: str, cases: Sequence[Any]) -> list[Any]:
-        """The part of a split for this process; parts are disjoint, so that together the processes cache the split
-        once.
-        """
+        """The part of a split for this process; parts are disjoint, so that the split is cached once in total."""
         if len(cases) < self.count:
             expected = "expected at least one for each"
             raise InputError(f"split {split}: {len(cases)} cases for {self.count} processes; {expected}")

@@ -120,9 +120,7 @@ class Plan:
         self.resumed_from = processes.on_main(lambda: resumable(options.ckpt_dir, options.resume, self.settings))
 
     def begin(self) -> None:
-        """Make the run's folders and claim them on the main process; every process calls this, and all raise its
-        errors.
-        """
+        """Make and claim the run's folders on the main process; all processes call this, and all raise its errors."""
         self.processes.on_main(self.options.make_folders)
 
     def end(self) -> None:

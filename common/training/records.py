@@ -113,8 +113,9 @@ class Sink:
         """Start with a run; its record may hold points of the runs that it continues."""
 
     def add(self, section: str, iteration: int, values: Mapping[str, Any]) -> None:
-        """Take a point; `section` is train, validation, or "" for the metrics of other runs. None is a value that was
-        not finite.
+        """Take a point; `section` is train, validation, or "" for the metrics of other runs.
+
+        A value that was not finite is None.
         """
 
     def end(self, engine: Engine) -> None:

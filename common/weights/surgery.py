@@ -196,8 +196,7 @@ def transfer(
     name: str = "tensor",
     new_channel_init: str = "fan_out",
 ) -> torch.Tensor:
-    """Adapt a tensor with one slice per modality to the modalities in `wanted`, by name (paper, section 2.4.1;
-    DIFF-11).
+    """Adapt a tensor with one slice per modality to different modalities, by name (paper, section 2.4.1; DIFF-11).
 
     A known modality keeps its filters, and a modality that is not wanted is dropped. On the input axis, a modality that
     is wanted n times gets 1/n of its filters in each slice, so that the layer responds to it as before; filters of a
@@ -227,11 +226,11 @@ def transfer(
 
 
 def response_shares(weight: torch.Tensor, axis: int) -> list[float]:
-    """Each channel's share of a convolution's response: its squared weights over all squared weights; all zeros give
-    zeros.
+    """Each channel's share of a convolution's response: its squared weights over all squared weights.
 
     For an input channel this is its share of the output's variance if all voxels are independent with equal variance.
-    Voxels of real images are correlated, so shares only compare initialisations.
+    Voxels of real images are correlated, so shares only compare initialisations. If all weights are zero, so are the
+    shares.
 
     Example:
         >>> response_shares(torch.tensor([[3.0, 4.0]]), axis=1)
