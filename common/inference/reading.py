@@ -24,7 +24,7 @@ COUNT = {"type": "integer", "minimum": 0}
 TEXT = {"type": "string", "pattern": rf"\A[^{UNPRINTABLE.pattern[1:]}+\Z"}
 PATH = {"type": "string", "pattern": r"\A(/|(?!([^\0]*/)?\.\.(/|\Z)))[^\0]+\Z"}  # absolute, or inside the folder
 PATH_OR_NULL = PATH | {"type": ["string", "null"]}
-VOLUMES = {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 2, "maxItems": 2}
+VOLUMES_SCHEMA = {"type": "array", "items": {"type": "number", "minimum": 0}, "minItems": 2, "maxItems": 2}
 SUMMARY_SCHEMA = {
     "type": "object",
     "required": ["protocol", "cases", "missing", "lesions"],
@@ -58,7 +58,7 @@ CASES_SCHEMA = {
                     "prediction": PATH_OR_NULL,
                     "reference": PATH,
                     "image": PATH_OR_NULL,
-                    "volumes_mm3": {"type": "object", "additionalProperties": VOLUMES},
+                    "volumes_mm3": {"type": "object", "additionalProperties": VOLUMES_SCHEMA},
                     "part": TEXT,
                     "missing_modalities": {"type": "array", "items": TEXT},
                     "modalities": {"type": "object", "propertyNames": TEXT, "additionalProperties": PATH},

@@ -9,7 +9,7 @@ __getattr__ = lazy(
         "embeddings": "EmbeddingInferer",
         "losses": "NTXentLoss",
         "networks": "ModelSize SIZES SSLHead in_precision settings swin_unetr",
-        "tasks": "Contrastive Encoded ProxyTask Reconstruction Rotation SSLLoss TokenTask",
-        "views": "TwoViews Views boxes corrupt rotate",
+        "tasks": "Contrastive Encoded ProxyTask Reconstruction Rotation SSLLoss TokenTask Views",
+        "views": "TwoViews boxes corrupt rotate",
     },
 )

@@ -6,9 +6,10 @@ views, loss, curves, pictures and records iterate over the list. A new task is a
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import log
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,22 @@ from torch import nn
 from ..errors import ArgumentError
 from .losses import NTXentLoss
 
-if TYPE_CHECKING:
-    from .views import Views
 
-__all__ = ["Contrastive", "Encoded", "ProxyTask", "Reconstruction", "Rotation", "SSLLoss", "TokenTask", "paper_tasks"]
+@dataclass
+class Views:
+    """Both views of each crop of a batch, all first views, then all second; proxy tasks make their targets of them.
+
+    Attributes:
+        inputs: what the network gets [2B, C, H, W, D]; a task may change them.
+        clean: the turned crops before they were corrupted, of the same shape.
+        turns: quarter turns k [2B].
+        generator: of the views' random numbers, on the host.
+    """
+
+    inputs: torch.Tensor
+    clean: torch.Tensor
+    turns: torch.Tensor
+    generator: torch.Generator
 
 
 class Encoded(NamedTuple):
@@ -63,7 +76,7 @@ class ProxyTask(ABC):
     def predict(self, network: nn.Module, encoded: Encoded) -> torch.Tensor:
         """The prediction by its heads, which are attributes of `network`. One of the image's shape is drawn."""
 
-    def target(self, views: "Views") -> Any:
+    def target(self, views: Views) -> Any:
         """What is to be predicted; None without a target. It may change `views.inputs`, such as hide blocks of it."""
         return None
 
@@ -101,7 +114,7 @@ class Reconstruction(ProxyTask):
     def predict(self, network: Any, encoded: Encoded) -> torch.Tensor:
         return network.conv(encoded.levels[-1])
 
-    def target(self, views: "Views") -> torch.Tensor:
+    def target(self, views: Views) -> torch.Tensor:
         return views.clean
 
     def loss(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -133,7 +146,7 @@ class Rotation(TokenTask):
 
     name, head, outputs, token = "rotation", "rotation_head", 4, 0
 
-    def target(self, views: "Views") -> torch.Tensor:
+    def target(self, views: Views) -> torch.Tensor:
         return views.turns
 
     def loss(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

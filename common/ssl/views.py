@@ -7,38 +7,18 @@ on the batch's device, one box after the other. Nothing waits for that device: o
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 
-from .tasks import ProxyTask, paper_tasks
-
-__all__ = ["TwoViews", "Views", "boxes", "corrupt", "rotate"]
+from .tasks import ProxyTask, Views, paper_tasks
 
 VIEWS = 2
 AXIAL = (1, 2)  # DIFF-5: x and y of [C, x, y, z] after reorientation to RAS; a turn about the z axis
 EDGES = (0.05, 0.25)  # shortest and longest edge of a box, as fractions of the crop's edge
 LARGEST_SHARE = 0.3  # upper limit of the boxes' volume, as a fraction of the crop's
 BOXES_AT_ONCE = 64  # boxes drawn per crop in one batch; 65 boxes cover 0.15 of a crop with edges of 96 voxels
-
-
-@dataclass
-class Views:
-    """Both views of each crop of a batch, all first views, then all second; proxy tasks make their targets of them.
-
-    Attributes:
-        inputs: what the network gets [2B, C, H, W, D]; a task may change them.
-        clean: the turned crops before they were corrupted, of the same shape.
-        turns: quarter turns k [2B].
-        generator: of the views' random numbers, on the host.
-    """
-
-    inputs: torch.Tensor
-    clean: torch.Tensor
-    turns: torch.Tensor
-    generator: torch.Generator
 
 
 class TwoViews:

@@ -14,7 +14,7 @@ from scripts.experiments.demographics import demographics
 from scripts.experiments.engine import OpenStudy
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.networks import Setting, encoders
-from scripts.experiments.study import SCORED, paper
+from scripts.experiments.study import SCORED_TABLES, paper
 from scripts.experiments.tables import Cell, Entry, Table, table_of
 
 COLUMNS = (
@@ -64,7 +64,9 @@ def write_report(
     flow = None if consort is None else figures.flow_chart(consort)
     specs = study.content.get("tables", [])
     names = _names([spec["table"] for spec in specs])
-    tables = [table_of(spec, name, study) for spec, name in zip(specs, names, strict=True) if spec["table"] in SCORED]
+    tables = [
+        table_of(spec, name, study) for spec, name in zip(specs, names, strict=True) if spec["table"] in SCORED_TABLES
+    ]
     settings = encoders() if any(spec["table"] == 2 for spec in specs) else []
     for table in tables:
         _write_csv(folder / "tables" / f"{table.name}.csv", COLUMNS, _rows(table, folder / "tables"))

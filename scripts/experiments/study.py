@@ -18,7 +18,7 @@ from common.files import check_schema
 from scripts.experiments.jobs import ROOT
 
 STUDIES = ROOT / "studies"
-SCORED = (4, 5, 6, 8, 9)  # tables of scores; 2 and 7 need no run
+SCORED_TABLES = (4, 5, 6, 8, 9)  # tables of scores; 2 and 7 need no run
 ROW_KEYS = ("run", "baseline", "new")  # of a row; its other keys are axes
 
 
@@ -39,7 +39,7 @@ NAME = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
 TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 VALUE = {"type": ["string", "number", "boolean", "null", "array", "object"]}
 LAYOUT = {"enum": ["ukb", "brats", "atlas"]}
-OPTIONS = _each(VALUE, NAME)
+OPTION_VALUES = _each(VALUE, NAME)
 OVERLAYS = _list({"type": "string", "pattern": r"^[\w-]+\.yaml$"})
 AXES = _each(_list({"type": ["string", "number"], "pattern": r"^\w[\w.-]*$"}, minItems=1, uniqueItems=True), NAME)
 DATALIST = _object(
@@ -63,9 +63,9 @@ RUN = _object(
         "pretrained": NAME,
         "for": AXES,
         "overlays": OVERLAYS,
-        "options": OPTIONS,
+        "options": OPTION_VALUES,
         "evaluate": {"enum": [True, False, "validation", "testing"]},  # true: testing
-        "evaluation": OPTIONS,
+        "evaluation": OPTION_VALUES,
         "pool": NAME,
     },
     oneOf=[{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
@@ -81,7 +81,7 @@ ROW = _each(
 ROWS = _each(ROW, TEXT, minProperties=1)
 TABLE = _object(
     {
-        "table": {"enum": [2, 7, *SCORED]},
+        "table": {"enum": [2, 7, *SCORED_TABLES]},
         "note": TEXT,
         "metric": {"enum": ["dice", "dice_present"]},  # what the table's Dice is; DIFF-23
         "regions": _list(TEXT, minItems=1, uniqueItems=True),
@@ -91,7 +91,7 @@ TABLE = _object(
     },
     "table",
     **{
-        "if": {"properties": {"table": {"enum": list(SCORED)}}},
+        "if": {"properties": {"table": {"enum": list(SCORED_TABLES)}}},
         "then": {"required": ["rows"]},
         "else": {"properties": {"table": True, "note": True}, "additionalProperties": False},
     },
@@ -99,10 +99,10 @@ TABLE = _object(
 STUDY_SCHEMA = _object(
     {
         "title": {"type": "string"},
-        "cohorts": _each(OPTIONS, LAYOUT),
+        "cohorts": _each(OPTION_VALUES, LAYOUT),
         "datalists": _each(DATALIST, NAME),
         "runs": _each(RUN, NAME, minProperties=1),
-        "settings": _object({"overlays": OVERLAYS, "options": OPTIONS}),
+        "settings": _object({"overlays": OVERLAYS, "options": OPTION_VALUES}),
         "tables": _list(TABLE),
         "figures": _list(_object({"figure": {"const": 4}, "rows": ROWS}, "figure", "rows")),
     },
