@@ -1,4 +1,4 @@
-"""Read the files of an evaluation, and refuse what no evaluation wrote; `common.inference.results` writes them."""
+"""Read and validate the files of an evaluation, which `common.inference.results` writes."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -70,15 +70,10 @@ CASES_SCHEMA = {
 
 
 class Evaluation(NamedTuple):
-    """The scores of an evaluation.
+    """The scores of an evaluation: `values` by region and metric, with one entry for each of the sorted `cases`.
 
-    Attributes:
-        folder: that it was read from.
-        protocol: that measured it, with the metrics that the evaluation has.
-        cases: names in sorted order.
-        values: by region and metric, one for each case.
-        lesions: lesions of the references by region: all of them, and those that are scored.
-        missing: cases without prediction, which were scored as empty.
+    `lesions` counts all lesions and scored lesions of the references by region; `missing` cases had no prediction and
+    were scored as empty.
     """
 
     folder: str
@@ -90,11 +85,9 @@ class Evaluation(NamedTuple):
 
 
 def read(folder: str | Path) -> Evaluation:
-    """Read metrics.csv and summary.json of an evaluation.
+    """Read and check metrics.csv and summary.json of an evaluation.
 
-    Raises:
-        InputError: a file cannot be read, or has other content than `common.inference.write` writes; a value is not
-            finite, missing or there twice; the protocol has other settings today.
+    Invalid, missing or duplicate values, and a protocol with changed settings, raise `InputError`.
     """
     folder = Path(folder)
     with reporting_path_errors(str(folder)):
@@ -123,11 +116,7 @@ def read(folder: str | Path) -> Evaluation:
 
 
 def read_details(folder: str | Path) -> Details:
-    """Read the tables and cases.json of an evaluation.
-
-    Raises:
-        InputError: as `read`; or a file contradicts another one.
-    """
+    """Read the tables and cases.json of an evaluation, and check that they agree."""
     folder = Path(folder)
     evaluation = read(folder)
     path = folder / "cases.json"
@@ -167,7 +156,7 @@ def read_details(folder: str | Path) -> Details:
 def _read_values(
     path: Path, protocol: Protocol, regions: Mapping[str, Any]
 ) -> tuple[tuple[str, ...], dict[tuple[str, str], NDArray[np.float64]]]:
-    """The cases, and their values; each metric that the table has must be there once for each case and region."""
+    """The cases and their values; each metric of the table must occur once for each case and region."""
     found: dict[tuple[str, str], dict[str, float]] = {}
     for where, (case, region, metric, value, unit) in read_table(path, METRICS, f"a table by {WRITER}"):
         if region not in regions or unit != protocol.units.get(metric):
@@ -180,7 +169,7 @@ def _read_values(
     values = {}
     for region in regions:
         for metric in protocol.units:
-            if metric in metrics or metric in protocol.ranked:  # an older evaluation may lack a figure
+            if metric in metrics or metric in protocol.ranked:  # older evaluations may lack a figure
                 measured = found.get((region, metric), {})
                 if lacking := next((case for case in cases if case not in measured), None if cases else "any"):
                     raise InputError(f"{path}: no {metric} of {region} for the case {lacking}; expected one")
@@ -189,7 +178,7 @@ def _read_values(
 
 
 def _read_lesions(path: Path, found: dict[tuple[str, str], list[Lesion]]) -> dict[tuple[str, str], list[Lesion]]:
-    """Add the lesions by case and region, in the order of their numbers."""
+    """Add lesions to `found` by case and region, in the order of their numbers."""
     for where, (case, region, count, *measured, x, y, z) in read_table(path, LESIONS, f"a table by {WRITER}"):
         if (case, region) not in found:
             raise InputError(f"{where}: region {region} of case {case!a}; expected a case of metrics.csv")
