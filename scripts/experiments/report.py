@@ -1,4 +1,4 @@
-"""The report of a study: the paper's tables and figures beside its results, as a page, Markdown and CSV."""
+"""The report of a study: the paper's tables and figures beside the study's results, as HTML, Markdown and CSV."""
 
 import math
 from collections import Counter
@@ -48,17 +48,7 @@ def write_report(
     participant_columns: Mapping[str, str] | None = None,
     consort: str | None = None,
 ) -> Path:
-    """Write OUTPUT/report: report.html, tables/NAME.md and tables/NAME.csv; returns the page.
-
-    Args:
-        study: with its results.
-        participants: table of people for Table 7 and Figure 2.
-        participant_columns: names of its columns.
-        consort: file of `scripts.datalists ... --consort` for Figure 3.
-
-    Raises:
-        InputError: a file cannot be read, or an evaluation lacks what a table asks for.
-    """
+    """Write OUTPUT/report (report.html, tables/NAME.md and tables/NAME.csv) and return the page."""
     folder = study.places.output / "report"
     counts = None if participants is None else demographics(participants, participant_columns)
     flow = None if consort is None else figures.flow_chart(consort)
@@ -97,7 +87,7 @@ def write_report(
 
 
 def _names(numbers: Sequence[int]) -> list[str]:
-    """Names of the tables' files; a number that comes again gets the count after it, as in table-9-2."""
+    """File names of the tables; a repeated number gets a count, as in table-9-2."""
     seen: Counter[int] = Counter()
     names = []
     for number in numbers:
@@ -126,7 +116,7 @@ def _people(counts: Mapping[str, Mapping[str, int]]) -> list[tuple[str, str, int
 
 
 def shown(value: float | None, unit: str = "1", digits: int = 4) -> str:
-    """A figure with `digits` decimals for a share, three or two otherwise; a dash for none."""
+    """Format a figure, with `digits` decimals for a share and two or three otherwise; a dash for None."""
     if value is None or math.isnan(value):
         return DASH
     if unit == "1":
@@ -135,7 +125,7 @@ def shown(value: float | None, unit: str = "1", digits: int = 4) -> str:
 
 
 def changed(value: float | None, unit: str = "1") -> str:
-    """As `shown`, with a sign."""
+    """Like `shown`, with a sign."""
     text = shown(value, unit)
     return text if text == DASH or text.startswith("-") else f"+{text}"
 
@@ -148,7 +138,7 @@ def _p(value: float) -> str:
 
 
 def _rows(table: Table, folder: Path) -> Iterable[list[Any]]:
-    """The lines of a table's CSV: of each row its average, then its columns."""
+    """The lines of a table's CSV: for each row its average, then its columns."""
     for entry in table.entries:
         yield [
             *(entry.row, AVERAGE, entry.metric, entry.unit, entry.quoted, entry.paper, entry.ours, entry.difference),
@@ -175,7 +165,7 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 
 
 def markdown(table: Table) -> str:
-    """A table in Markdown: its averages, then where the paper disagrees with itself."""
+    """A table in Markdown: its averages, then the places where the paper contradicts itself."""
     lines = [f"# Table {table.number}: {table.title}", ""]
     lines += [_escaped(table.note), ""] if table.note else []
     lines += _markdown_table(SHOWN, [_texts(entry) for entry in table.entries])
@@ -184,7 +174,7 @@ def markdown(table: Table) -> str:
 
 
 def _texts(entry: Entry) -> list[str]:
-    """An entry in words, one for each of `SHOWN`."""
+    """An entry as text, one string for each of `SHOWN`."""
     interval = DASH if math.isnan(entry.low) else f"{shown(entry.low, entry.unit)} to {shown(entry.high, entry.unit)}"
     contrast = entry.contrast
     against = f"against {entry.baseline}" if entry.baseline else ""
@@ -201,7 +191,7 @@ def _texts(entry: Entry) -> list[str]:
 
 
 def _gain(entry: Entry) -> str:
-    """The gain with its interval, where it has one."""
+    """The gain, with its interval if it has one."""
     gain, *limits = (
         changed(value, entry.unit) for value in (entry.contrast.gain, entry.contrast.low, entry.contrast.high)
     )
@@ -216,7 +206,7 @@ def _markdown_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[
 
 
 def _escaped(text: str) -> str:
-    """Text for a cell of Markdown: in one line, and without markup of its own."""
+    """Text for a Markdown cell: on a single line, with markup escaped."""
     plain = " ".join(text.split()).replace("\\", "\\\\")
     for sign in "|<>[]`*_":
         plain = plain.replace(sign, f"\\{sign}" if sign not in "<>" else {"<": "&lt;", ">": "&gt;"}[sign])

@@ -1,8 +1,8 @@
-"""A study: what is trained on what, and which tables of the paper that fills, read from YAML.
+"""A study in YAML: the trainings, their data, and the tables of the paper that they fill.
 
-A study has entries: `datalists`, and `runs` that start from them and from each other. `for` gives an entry axes, such
-as `fold: [0, 1]`; an entry also has the axes of what it starts from, and there is one job for each combination of
-values. Text such as `"{fold}"` in an entry stands for the job's value.
+Entries are `datalists` and `runs`, which start from datalists and from earlier runs. `for` gives an entry axes, such as
+`fold: [0, 1]`; an entry inherits the axes of its sources and has one job for each combination of values. `"{fold}"` in
+an entry is replaced with the job's value.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from scripts.experiments.jobs import ROOT
 
 STUDIES = ROOT / "studies"
 SCORED_TABLES = (4, 5, 6, 8, 9)  # tables of scores; 2 and 7 need no run
-ROW_KEYS = ("run", "baseline", "new")  # of a row; its other keys are axes
+ROW_KEYS = ("run", "baseline", "new")  # all other keys of a row are axes
 
 
 def _object(properties: Mapping[str, Any], *required: str, **others: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def _object(properties: Mapping[str, Any], *required: str, **others: Any) -> dic
 
 
 def _each(value: Mapping[str, Any], name: Mapping[str, Any], **others: Any) -> dict[str, Any]:
-    """A mapping of names to values of a kind."""
+    """Schema of a mapping from names to values of a kind."""
     return {"type": "object", "propertyNames": name, "additionalProperties": value, **others}
 
 
@@ -45,7 +45,7 @@ AXES = _each(_list({"type": ["string", "number"], "pattern": r"^\w[\w.-]*$"}, mi
 DATALIST = _object(
     {
         "layout": LAYOUT,
-        "data": {"type": "string", "pattern": r"^\w[\w.-]*\Z"},  # a folder's name, no path
+        "data": {"type": "string", "pattern": r"^\w[\w.-]*\Z"},  # name of a folder, not a path
         "from": NAME,
         "files": _list(NAME),
         "for": AXES,
@@ -71,7 +71,7 @@ RUN = _object(
     oneOf=[{"required": ["bundle", "datalist"]}, {"required": ["command"]}],
 )
 BASELINES = {"anyOf": [TEXT, _list(TEXT, minItems=1)]}
-# A row: a run, and a value for each of its axes that is not averaged over; `new` if the paper has no such row
+# A row: a run, and values for the axes that are not averaged over; `new` if the paper has no such row
 ROW = _each(
     {"type": ["string", "number"]},
     NAME,
@@ -83,7 +83,7 @@ TABLE = _object(
     {
         "table": {"enum": [2, 7, *SCORED_TABLES]},
         "note": TEXT,
-        "metric": {"enum": ["dice", "dice_present"]},  # what the table's Dice is; DIFF-23
+        "metric": {"enum": ["dice", "dice_present"]},  # the table's Dice; DIFF-23
         "regions": _list(TEXT, minItems=1, uniqueItems=True),
         "columns": NAME,
         "rows": ROWS,
@@ -112,17 +112,13 @@ STUDY_SCHEMA = _object(
 
 @cache
 def paper() -> dict[int, dict[str, Any]]:
-    """The tables of the paper by number, from paper.yaml."""
+    """The paper's tables by number, from paper.yaml."""
     found: dict[int, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("paper.yaml").read_text("utf-8"))
     return found
 
 
 def read(study: str) -> tuple[str, dict[str, Any]]:
-    """The name and the content of a study: a name of those in `studies`, or a YAML file.
-
-    Raises:
-        InputError: there is no such study, or its content is invalid.
-    """
+    """Read and check a study by its name in `studies` or its YAML file; return its name and content."""
     known = sorted(path.stem for path in STUDIES.glob("*.yaml"))
     path = STUDIES / f"{study}.yaml" if study in known else Path(study)
     if not path.is_file():
@@ -136,11 +132,7 @@ def read(study: str) -> tuple[str, dict[str, Any]]:
 
 
 def check(content: Any, name: str) -> None:
-    """Check the content of a study: its keys and values, and that it names only what is there.
-
-    Raises:
-        InputError: names the key, its value and what was expected.
-    """
+    """Check the keys and values of a study, and its references to bundles, options, entries and axes."""
     check_schema(content, STUDY_SCHEMA, name, "a study")
     _check_sources(content, name)
     for place, table in enumerate(content.get("tables", [])):
@@ -154,7 +146,7 @@ def check(content: Any, name: str) -> None:
 
 
 def _check_sources(content: Mapping[str, Any], name: str) -> None:
-    """Refuse entries that start from unknown ones, or from ones that come later."""
+    """Reject entries that start from unknown or later entries."""
 
     def known(key: str, value: str | None, names: Sequence[str]) -> None:
         if value is not None and value not in names:
@@ -182,7 +174,7 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
 
 
 def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str) -> None:
-    """Refuse options that a bundle's config does not have."""
+    """Reject options that a bundle's config does not have."""
     known = {key for file in files if file.is_file() for key in _keys(file)}
     for option in options:
         if option not in known:
@@ -197,7 +189,7 @@ def _keys(file: Path) -> tuple[str, ...]:
 
 
 def _check_table(content: Mapping[str, Any], table: Mapping[str, Any], where: str) -> None:
-    """Refuse a table that names unknown rows, runs, axes or values."""
+    """Reject a table with unknown rows, runs, axes or values."""
     for label, row in table.get("rows", {}).items():
         systems = paper()[table["table"]]["systems"]
         if label not in systems and "new" not in row:
@@ -222,12 +214,12 @@ def _check_values(content: Mapping[str, Any], row: Mapping[str, Any], where: str
 
 
 def names_of(baseline: Any) -> list[str]:
-    """The names of one baseline or several; none for None."""
+    """The baselines' names as a list; empty for None."""
     return [] if baseline is None else [baseline] if isinstance(baseline, str) else list(baseline)
 
 
 def axes_of(study: Mapping[str, Any], name: str) -> dict[str, list[Any]]:
-    """The axes of an entry and their values: its own, and those of what it starts from."""
+    """The axes of an entry with their values, including those of its sources."""
     entry = study["runs"].get(name) or study["datalists"].get(name, {})
     axes: dict[str, list[Any]] = {}
     for key in ("from", "datalist", "pretrained"):
