@@ -48,6 +48,10 @@ def run(
     try:
         fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
         sys.stdout.flush()
+    except fire.core.FireExit:
+        if asks_for_help:  # python-fire fails where a required argument is missing beside --help
+            sys.exit(0)
+        raise
     except BrokenPipeError:
         if _stdout_is_read():
             raise

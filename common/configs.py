@@ -221,7 +221,9 @@ def _load(file: str | Path) -> dict[str, Any]:
     import yaml
     from monai.bundle import ConfigParser
 
-    path, expected = Path(file), 'options by name, such as "batch_size: 2"'
+    path = Path(file)
+    if path.is_dir():
+        raise InputError(f"{file}: a folder; expected a YAML file")
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [each.name for each in path.parent.glob("*.*")], n=1)
         raise InputError(f"{file}: no such file{f'; did you mean {path.parent / near[0]}?' if near else ''}")
@@ -233,5 +235,6 @@ def _load(file: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"{file}: cannot be read: {one_line(error)}") from error
     if not isinstance(content, Mapping):
-        raise InputError(f"{file}: holds {'nothing' if content is None else 'no mapping'}; expected {expected}")
+        found = "empty" if content is None else f"a {type(content).__name__}"
+        raise InputError(f"{file}: {found}; expected a mapping of options, such as {{batch_size: 2}}")
     return {str(key): value for key, value in content.items()}

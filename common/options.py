@@ -98,7 +98,7 @@ _ALL = (
     Option(
         "spacing", SPACING, "edges of the voxels that images are resampled to; null: as in the files", nullable=True
     ),
-    _unrecorded("largest_volume", numbers(0.001, unit="GiB"), "that a scan may take in float32, by its header"),
+    _unrecorded("largest_volume", numbers(0.001, unit="GiB"), "largest accepted scan, as float32"),
     _unrecorded("accept", CHECKS_OF_PREPARATION, "checks of the scans' preparation that may fail"),
     # Network and training
     Option(

@@ -210,7 +210,7 @@ class BestValidation(Ending):
         more = f" ({', '.join(f'{other} {value:.4f}' for other, value in others.items())})" if others else ""
         reached = f"at iteration {validation['iteration'][at]:,} of {engine.state.iteration:,}"
         warnings = [
-            f"warning: {other} {others[other]:.4f}: guessing gives {level:.4f}, so this task is hardly learnt; "
+            f"warning: {other} {others[other]:.4f}: no better than chance ({level:.4f}); "
             "more iterations, a lower learning_rate or a larger batch_size may help"
             for other, level in self.chance.items()
             if others.get(other, 0) > self.NEAR_CHANCE * level

@@ -198,10 +198,9 @@ def _draw(
     hint = "" if testing is None else f", or --testing={ALL} for a cohort that no stage trains on"
     if len(people) - rest < BATCH:
         given = f"--validation={validation}" + ("" if testing is None else f" --testing={testing}")
-        left = "nobody" if rest >= len(people) else "1 person"
+        left = max(0, len(people) - rest)
         raise InputError(
-            f"{given}: {left} is left for training, of {len(people)} people; expected {BATCH} at least, "
-            f"for a batch{hint}"
+            f"{given}: splits leave {left} of {len(people)} people for training; need {BATCH} for a batch{hint}"
         )
     if held < least:
         raise InputError(

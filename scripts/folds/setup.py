@@ -104,7 +104,7 @@ def set_up(
         if number == numbers[0]:
             show(*told.getvalue().splitlines())
         if not made["validation"]:
-            raise ArgumentError(f"validation={validation}: nobody chooses the checkpoint; expected at least 1")
+            raise ArgumentError(f"validation={validation}: no validation subjects to select the checkpoint")
         if not network.modality_dropout:
             _check_missing(made, number, network.modalities, fold_to)
     return setup

@@ -167,4 +167,4 @@ def test_the_best_validation_may_be_that_of_the_run_that_was_resumed_and_has_oth
     line, warning = begun(best, **resumed.record.content).figures(resumed.trainer)
     figures = "(WT 0.9000, rotation 1.2000, contrastive 1.0900)"
     assert line == f"best validation: score 0.7500 at iteration 6 of 9 {figures}"
-    assert warning.startswith("warning: contrastive 1.0900: guessing gives 1.0986")
+    assert warning.startswith("warning: contrastive 1.0900: no better than chance (1.0986)")

@@ -69,8 +69,8 @@ def test_all_visits_of_a_person_are_in_one_split(root, command, add, visits, len
     ("options", "message"),
     [
         ({"validation": -1}, "validation=-1: expected a number of people, or a fraction"),
-        ({"validation": 2, "testing": 2}, "--validation=2 --testing=2: nobody is left for training, of 4 people; "),
-        ({"validation": 2, "testing": 1}, "--testing=1: 1 person is left for training, of 4 people; expected 2 at "),
+        ({"validation": 2, "testing": 2}, "--validation=2 --testing=2: splits leave 0 of 4 people for training; "),
+        ({"validation": 2, "testing": 1}, "--testing=1: splits leave 1 of 4 people for training; need 2 for a "),
         ({"validation": 1, "testing": "all"}, "--validation=1: expected none together with --testing=all"),
         ({"seed": -1}, "seed=-1: expected a whole number from 0"),
         ({"fold": 0}, "--fold=0: expected --folds too"),
