@@ -40,9 +40,9 @@ def check_copies(cases: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _refuse(file: str, subject: str, other: str, owner: str) -> None:
-    whose = "another modality" if owner == subject else f"subject {owner}"
-    expected = "expected an image of its own" if file == other else f"expected another content than that of {other}"
-    raise InputError(f"subject {subject}: {file}: also an image of {whose}; {expected}")
+    listed = "for two modalities" if owner == subject else f"for subject {owner} too"
+    same = "the same file is listed" if file == other else f"the same content as {other}, which is listed"
+    raise InputError(f"subject {subject}: {file}: {same} {listed}")
 
 
 def _fingerprint(file: str) -> tuple[bool, int, bytes]:

@@ -204,6 +204,8 @@ class SSLLoss(nn.Module):
         super().__init__()
         self.tasks = paper_tasks() if tasks is None else list(tasks)
         names = [task.name for task in self.tasks]
+        if not names:
+            raise ArgumentError("tasks=[]: expected at least one proxy task")
         given = {} if weights is None else weights
         self.weights = dict.fromkeys(names, 1.0)
         self.weights |= given if isinstance(given, Mapping) else dict(zip(names, given, strict=False))

@@ -32,7 +32,7 @@ def test_different_images_pass_and_so_does_one_modality_in_two_channels(files):
 
 def test_the_file_of_another_subject_is_refused(files):
     a, b, c, _ = files
-    line = f"^subject t: {b}: also an image of subject s; expected an image of its own$"
+    line = f"^subject t: {b}: the same file is listed for subject s too$"
     with pytest.raises(InputError, match=line):
         check_copies([case("s", a, b), case("t", b, c)])
 
@@ -41,10 +41,10 @@ def test_the_file_of_another_subject_is_refused(files):
 def test_a_copy_under_another_name_is_refused(files, tmp_path, place):
     copy = tmp_path / f"copy{''.join(files[place].suffixes)}"
     shutil.copy(files[place], copy)
-    line = f"^subject t: {copy}: also an image of subject s; expected another content than that of {files[place]}$"
+    line = f"^subject t: {copy}: the same content as {files[place]}, which is listed for subject s too$"
     with pytest.raises(InputError, match=line):
         check_copies([case("s", files[place], files[1]), case("t", copy, files[2])])
-    with pytest.raises(InputError, match=f"^subject s: {copy}: also an image of another modality; "):
+    with pytest.raises(InputError, match=f"^subject s: {copy}: the same content as "):
         check_copies([case("s", files[place], copy)])
 
 
