@@ -26,7 +26,7 @@ def motion(seed):
 
 def chosen(volumes):
     return {
-        name: Series("1.2", (Instance(Path(), header(SeriesNumber=number)),)) for number, name in enumerate(volumes)
+        name: Series("1.2", (Instance(Path(), header(SeriesNumber=number)),)) for number, name in enumerate(volumes, 2)
     }
 
 

@@ -49,7 +49,7 @@ finally:
     Path({str(tmp_path)!r}, "temporary").unlink()
 """
     process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while not (tmp_path / "pids").exists() and time.monotonic() < end:
         time.sleep(0.05)
     pids = (tmp_path / "pids").read_text().split()

@@ -68,7 +68,7 @@ class Hospital:
         self.wait_until(lambda: all(study.stable for study in self.archive.studies()))
 
     def wait_until(self, condition):
-        end = time.monotonic() + 60
+        end = time.monotonic() + 600
         while not condition():
             assert time.monotonic() < end
             time.sleep(0.05)

@@ -105,7 +105,7 @@ def finished(cohort, openmind, tmp_path_factory) -> Run:
     log = output.with_suffix(".log")
     with log.open("w") as file:
         process = subprocess.Popen(started, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
-        limit = time.monotonic() + 300
+        limit = time.monotonic() + 900
         while process.poll() is None and time.monotonic() < limit and "Epoch 1" not in log.read_text():
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)

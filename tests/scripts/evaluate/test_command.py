@@ -52,7 +52,7 @@ def is_running(process):
 
 
 def wait_for(find):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 600
     while not (found := find()) and time.monotonic() < end:
         time.sleep(0.02)
     return found
