@@ -151,5 +151,5 @@ def test_an_overlay_may_add_what_something_uses(config, write, content):
     ],
 )
 def test_a_file_without_options_is_named(config, write, content, message):
-    file = config.with_name("trian.yaml") if content is None else write("broken.yaml", content)
+    file = config.with_name("trainn.yaml") if content is None else write("broken.yaml", content)
     assert re.match(f"{file}: {message}", refusal(config, file))

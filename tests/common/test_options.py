@@ -54,7 +54,7 @@ REFUSED = {
     "spacing": ([[1, 1], [0, 1, 1], "1"], "three numbers from 0.1 to 20"),
     "loss_weights": ([1, [], [1, -1, 1], [1, float("nan"), 1], {"rotation": "1"}], "numbers from 0 to 1000"),
     "modality_aliases": (["T2=FLAIR", {}, {"T2": 1}], "a mapping of names, such as {'T2': 'FLAIR'}"),
-    "accept": (["spacin", [1]], "a list of some of "),
+    "accept": (["spacinng", [1]], "a list of some of "),
     "pretrained": ([5], "a path; prefix numbers"),
     "output_dir": ([""], "a path; "),
     "model_size": ([5], "one of tiny, small, base, micro"),
