@@ -255,9 +255,7 @@ def edges_of(scan: Any) -> tuple[int, ...]:
     return edges
 
 
-def grid_problem(
-    file: str, grid: tuple[Sequence[int], NDArray[Any]], expected: tuple[Sequence[int], NDArray[Any]], other: str
-) -> Problem | None:
+def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Problem | None:
     """How a volume's grid differs from that of `other`: in shape, or in the affine by more than 0.001 mm."""
     (shape, affine), (edges, reference) = grid, expected
     if tuple(shape) != tuple(edges):
