@@ -8,8 +8,6 @@ from threading import RLock
 
 from tqdm import tqdm
 
-__all__ = ["tqdm"]
-
 
 def _own_lock() -> None:
     tqdm.set_lock(RLock())

@@ -14,8 +14,6 @@ from typing import Any
 from .errors import InputError, report_in_one_line
 from .memory import use_huge_pages
 
-__all__ = ["command_line", "options_of", "run"]
-
 Command = Callable[..., Any]
 
 

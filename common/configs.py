@@ -15,8 +15,6 @@ from typing import Any
 
 from .errors import InputError, one_line, shortened
 
-__all__ = ["check", "check_known", "parsed", "read"]
-
 # MONAI's own options, and those of its --tracking
 OWN = {"run_id", "init_id", "final_id", "meta_file", "logging_file", "args_file", "tracking", "workflow_type"}
 TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config"}

@@ -15,21 +15,6 @@ from threading import current_thread, main_thread
 from types import TracebackType
 from typing import Any
 
-__all__ = [
-    "ArgumentError",
-    "InputError",
-    "chain_of",
-    "check_number",
-    "choice",
-    "explain_lost_process",
-    "input_error_message",
-    "one_line",
-    "printable",
-    "report_in_one_line",
-    "shortened",
-    "show",
-]
-
 # Harmless warnings that every run triggers. MONAI's command warns that configs are programs (SECURITY.md) before this
 # takes effect; scripts.run silences that, as its configs are ours.
 SILENCED = (

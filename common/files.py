@@ -16,26 +16,6 @@ from typing import Any
 
 from .errors import InputError
 
-__all__ = [
-    "aside_of",
-    "atomic_write",
-    "cell_text",
-    "check_no_link",
-    "check_regular",
-    "check_schema",
-    "check_writable_file",
-    "check_writable_folder",
-    "digest",
-    "expand_home",
-    "move_aside",
-    "parse_json",
-    "read_json",
-    "reporting_path_errors",
-    "valid_json",
-    "write_csv",
-    "write_json",
-]
-
 FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a spreadsheet (OWASP, "CSV Injection")
 
 

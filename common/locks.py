@@ -15,8 +15,6 @@ from typing import TextIO
 
 from .errors import ArgumentError, InputError, show
 
-__all__ = ["claim", "claimed", "lock", "release"]
-
 CLAIM = ".in_use"  # lock file in a claimed folder
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # raised by file systems without locks
 _HELD: dict[tuple[int, Path], TextIO] = {}  # by process and folder: a fork inherits this table, but not the locks

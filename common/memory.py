@@ -11,18 +11,6 @@ from typing import Any
 
 from .errors import ArgumentError, chain_of
 
-__all__ = [
-    "cgroup_limits",
-    "check_crops",
-    "device_memory",
-    "explain_out_of_memory",
-    "gibibytes",
-    "host_memory",
-    "lacks_host_memory",
-    "peak_resident",
-    "use_huge_pages",
-]
-
 FLOAT = 4  # bytes
 KILLED_READER = "DataLoader worker .*(Killed|Bus error|exited unexpectedly)"  # PyTorch's words
 THREADLESS = "can't start new thread"  # Python's words when memory or processes run out

@@ -39,8 +39,6 @@ from .values import (
     words,
 )
 
-__all__ = ["OPTIONS", "Option", "Options", "check_network", "check_trained", "components", "read"]
-
 
 @dataclass(frozen=True)
 class Option:

@@ -7,8 +7,6 @@ the call stack. tests/common/test_resolver.py names the version of MONAI.
 import inspect
 from typing import Any
 
-__all__ = ["resolver"]
-
 
 def resolver() -> Any:
     """The `monai.bundle.ReferenceResolver` that evaluates the calling component; RuntimeError without one."""

@@ -11,31 +11,6 @@ from .data.preparation import PREPARATION_CHECKS
 from .data.regions import CONVENTIONS, canonical
 from .errors import ArgumentError, InputError
 
-__all__ = [
-    "ALIASES",
-    "AXES",
-    "CHECKS_OF_PREPARATION",
-    "CONVENTION",
-    "DEVICE",
-    "FILE",
-    "FILES",
-    "FOLDER",
-    "LOSS_WEIGHTS",
-    "MODALITIES",
-    "NAMES",
-    "PATCH_SIZE",
-    "SPACING",
-    "TEXT",
-    "Kind",
-    "flag",
-    "flags",
-    "integers",
-    "lengths",
-    "numbers",
-    "optional",
-    "words",
-]
-
 
 class Kind(NamedTuple):
     """A kind of values; `values` describes them in words, with the unit.

@@ -11,8 +11,6 @@ from common.files import atomic_write
 from common.options import OPTIONS
 from common.values import flag
 
-__all__ = ["fill_tables", "options", "options_of_config"]
-
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 WORKFLOWS = ("train", "evaluate", "inference")
 TABLE = re.compile(r"<!-- options of (\w+)\.yaml -->\n.*?<!-- end -->", re.DOTALL)

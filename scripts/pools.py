@@ -12,8 +12,6 @@ from typing import Any
 
 from common.bars import tqdm
 
-__all__ = ["map_in_processes"]
-
 
 def map_in_processes(
     function: Callable[[Any], Any],

@@ -20,8 +20,6 @@ from common.files import write_json
 from common.inference.masks import masks_of
 from common.inference.results import CaseFiles
 
-__all__ = ["out_of_fold", "probe", "r_squared"]
-
 Floats = NDArray[np.float64]
 PENALTIES = np.logspace(-2, 6, 17)
 FOLDS, RESAMPLES = 5, 2000

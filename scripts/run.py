@@ -29,8 +29,6 @@ from common.configs import check, parsed
 from common.errors import InputError, choice, explain_lost_process, input_error_message, report_in_one_line, show
 from common.memory import explain_out_of_memory
 
-__all__ = ["read_command_line"]
-
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 DISTRIBUTED = "multi_gpu_train.yaml"
 RECIPES = {"text": None, "table": "recipe_table.yaml", "code": "recipe_code.yaml"}

@@ -20,8 +20,6 @@ from scripts.arrays import array_of
 from scripts.pools import map_in_processes
 from scripts.run import read_command_line
 
-__all__ = ["prepare"]
-
 
 def prepare(
     bundle: str,

@@ -12,8 +12,6 @@ from common.files import digest
 from common.options import OPTIONS
 from scripts.yaml_text import as_yaml
 
-__all__ = ["convert", "describe", "inspect"]
-
 WITHOUT_OUTPUT = "SwinUNETR without its output layer"
 ENCODER_ALONE = "SwinUNETR's encoder"
 

@@ -10,8 +10,6 @@ from ..errors import ArgumentError, choice
 from ..ssl import swin_unetr
 from .transbts import TransBTS
 
-__all__ = ["NETWORKS", "segmentation_network"]
-
 NETWORKS = {  # the class of each architecture, as checkpoints and run.json name it
     "swin_unetr": "SwinUNETR",
     "swin_unetr_v2": "SwinUNETR",

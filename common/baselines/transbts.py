@@ -10,8 +10,6 @@ from torch.nn import functional as F
 
 from ..errors import ArgumentError
 
-__all__ = ["TransBTS", "TransformerLayer"]
-
 BLOCKS = (1, 2, 2, 4)  # residual blocks of the encoder's levels
 STRIDE = 8  # voxels of a token's edge: three steps of stride 2
 GROUPS = 8  # of the encoder's group norm

@@ -19,8 +19,6 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from ..errors import choice
 
-__all__ = ["ATTENTION", "FusedAttention", "RecomputedAttention", "RecomputedLayer", "ShiftedWindows", "set_attention"]
-
 CHUNK = {"cpu": 2**20, "cuda": 2**28}  # bytes of scores computed at a time; on a CPU for each thread: half its L2 cache
 MASKED = -100.0  # added to the scores of tokens that are no neighbours, as in MONAI's compute_mask
 

@@ -12,8 +12,6 @@ from torch.nn.functional import avg_pool3d
 
 from .networks import in_precision
 
-__all__ = ["EmbeddingInferer"]
-
 Encoder = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 
 

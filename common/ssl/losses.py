@@ -8,8 +8,6 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-__all__ = ["NTXentLoss"]
-
 
 class NTXentLoss(nn.Module):
     """Normalised temperature-scaled cross-entropy (Chen et al., ICML 2020, equation 1), mean over all views.

@@ -10,8 +10,6 @@ from torch import nn
 from ..errors import ArgumentError, choice
 from .tasks import Encoded, ProxyTask, TokenTask, paper_tasks
 
-__all__ = ["SIZES", "ModelSize", "SSLHead", "in_precision", "settings", "swin_unetr"]
-
 
 class ModelSize(NamedTuple):
     """Settings of SwinUNETR and its encoder for one model size."""

@@ -19,8 +19,6 @@ from .random_states import random_state, set_random_state
 from .resume import saved_states
 from .signals import PREEMPTED, StopRequest
 
-__all__ = ["BestModel", "RunStates"]
-
 
 class BestModel:
     """Save `model.pt`, the network and its settings, whenever a validation improves on all earlier ones.

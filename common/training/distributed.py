@@ -16,8 +16,6 @@ from monai.data import partition_dataset
 from ..errors import InputError, check_number, report_in_one_line
 from ..values import flag
 
-__all__ = ["Processes", "leave_process_group"]
-
 SEED_STEP = 100_000  # between the seeds of consecutive ranks
 
 

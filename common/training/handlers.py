@@ -29,8 +29,6 @@ from ..ssl.tasks import SSLLoss
 from .plan import Plan
 from .records import peak_memory
 
-__all__ = ["Forecast", "LossTerms", "Pictures", "Progress", "RegionScores"]
-
 
 class Forecast:
     """Print a training's cost: steps, crops and disk before it starts, time and memory after the first steps.

@@ -16,8 +16,6 @@ from .resume import resumable
 from .signals import end_before_the_first_step
 from .step import accumulation_steps
 
-__all__ = ["Length", "Plan", "length"]
-
 
 class Length(NamedTuple):
     """The length of a training in optimiser steps (`iterations`, a multiple of `val_interval`) and in epochs.

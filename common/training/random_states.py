@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["random_state", "set_random_state"]
-
 
 def random_state() -> dict[str, Any]:
     """The states of Python's, NumPy's and PyTorch's generators, in types that load with `weights_only=True`."""

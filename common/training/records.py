@@ -21,8 +21,6 @@ from ..weights.storage import versions
 from ..weights.surgery import Report
 from .plan import Plan
 
-__all__ = ["EvaluationRecord", "RunRecord", "Sink", "TrainingRecord", "peak_memory"]
-
 
 class RunRecord:
     """Write `run.json` on rank 0: command, settings, versions, time and peak memory; the base class of two records."""

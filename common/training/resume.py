@@ -9,8 +9,6 @@ from ..errors import ArgumentError, InputError, show
 from ..options import OPTIONS
 from ..weights.storage import load
 
-__all__ = ["resumable", "saved_states"]
-
 RESUMABLE = {option.name for option in OPTIONS.values() if option.resumable} | {
     "epochs",
     "dataset",

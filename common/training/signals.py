@@ -13,8 +13,6 @@ from ..errors import show
 if TYPE_CHECKING:
     from ignite.engine import Engine
 
-__all__ = ["PREEMPTED", "StopRequest", "end_before_the_first_step", "give_signals_back"]
-
 PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # sent by SLURM and others before they kill; Ctrl-C
 

@@ -19,8 +19,6 @@ from .checkpoints import BestModel
 from .plan import Plan
 from .records import RunRecord, Sink
 
-__all__ = ["BestValidation", "Curves", "Ending", "TensorBoard", "UnlearningWarning"]
-
 
 class TensorBoard(Sink):
     """Write `tensorboard/train` and `tensorboard/validation`; curves with the same name share a chart."""

@@ -19,8 +19,6 @@ from ..data.datasets import Batches, files_of
 from ..errors import ArgumentError, InputError
 from ..ssl.networks import in_precision
 
-__all__ = ["Step", "accumulation_steps", "precision"]
-
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -15,8 +15,6 @@ from monai.utils import optional_import
 from ..errors import InputError, one_line, show
 from .records import RunRecord, Sink
 
-__all__ = ["MLflow", "WandB"]
-
 MOST_PARAMETERS, LONGEST = 100, 6000  # parameters in one request to MLflow; characters of a value
 
 

@@ -22,8 +22,6 @@ from .sinks import BestValidation, Curves, Ending, TensorBoard, UnlearningWarnin
 from .step import Step
 from .tracking import MLflow
 
-__all__ = ["check", "prediction_handlers", "training_handlers", "untracked"]
-
 
 def check(plan: Plan, network: nn.Module, cases: Sequence[Sequence[Mapping[str, Any]]], weights_report: Report) -> None:
     """Check the scans of a training before its first step; compile the network if asked.

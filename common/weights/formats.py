@@ -11,19 +11,6 @@ import torch
 from ..errors import InputError, report_in_one_line
 from .storage import load, path_of, read_record
 
-__all__ = [
-    "ENCODER",
-    "STATED",
-    "STEM",
-    "Checkpoint",
-    "Layout",
-    "checkpoint_files",
-    "measured_of",
-    "metadata_of",
-    "read",
-    "settings_of",
-]
-
 ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining passes on
 STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; its name marks an encoder in a file
 

@@ -19,8 +19,6 @@ import torch
 from ..errors import ArgumentError, InputError
 from ..files import atomic_write, digest, valid_json, write_json
 
-__all__ = ["load", "path_of", "read_record", "record_of", "versions", "write", "write_plain", "write_record"]
-
 HASH = "sha256"  # entry that binds the record to one file
 
 EXPANDED = 2**30  # bytes of a tensor with smaller storage in the file, as after torch.expand

@@ -13,8 +13,6 @@ from ..errors import ArgumentError, InputError, show
 from .formats import ENCODER, STEM, Checkpoint, read
 from .storage import path_of, record_of
 
-__all__ = ["Report", "by_module", "initialise", "response_shares", "restore", "transfer"]
-
 # Tensors with one slice per modality, and the axis of the slices; networks of ours may add a `modality_axes`
 MODALITY_AXES = {
     STEM: 1,

@@ -8,8 +8,6 @@ from common import cli, weights
 from common.errors import InputError, check_number, choice, show
 from common.files import atomic_write, check_writable_file, digest
 
-__all__ = ["TOLERANCES", "export"]
-
 TOLERANCES = {  # largest difference of an output, in its unit (logits; features of unit variance)
     "torchscript": 1e-4,  # the same kernels in the same order: 0 on a CPU
     "onnx": 1e-3,  # onnxruntime sums in a different order; about 1e-5 is usual

@@ -22,8 +22,6 @@ from common.ssl.embeddings import EmbeddingInferer
 from common.ssl.networks import SSLHead
 from scripts.export.source import CONFIG, Encoder, Source
 
-__all__ = ["AxiswiseInstanceNorm", "Deviation", "compare", "load", "write"]
-
 
 class AxiswiseInstanceNorm(nn.Module):
     """`nn.InstanceNorm3d` without weights that averages one axis at a time.

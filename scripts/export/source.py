@@ -18,8 +18,6 @@ from common.options import OPTIONS, check_network
 from common.ssl.networks import SSLHead, settings
 from common.values import DEVICE
 
-__all__ = ["CONFIG", "Encoder", "Source"]
-
 BUNDLES = Path(__file__).parents[2] / "bundles"
 CONFIG = "configs/inference.yaml"
 KNOWN = "swin_unetr"  # architecture
