@@ -162,7 +162,7 @@ _ALL = (
     _resumable("compile", flags(), "torch.compile; needs a C++ compiler and minutes"),
     _resumable(
         "attention",
-        words("stored, recomputed, fused"),
+        words("stored, recomputed"),
         "attention scores until the backward pass: as in MONAI, or with less memory; docs/scale.md",
     ),
     _resumable("activation_checkpointing", flags(), "recompute the encoder's activations: less memory, more time"),

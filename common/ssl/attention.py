@@ -100,8 +100,6 @@ class RecomputedAttention(WindowAttention):
         x [B * windows, n, c], the windows of each volume in raster order; the output is the same.
     """
 
-    is_fused = False
-
     def forward(self, x: torch.Tensor, mask: ShiftedWindows | None) -> torch.Tensor:
         b, n, c = x.shape
         if mask is not None:
@@ -135,31 +133,23 @@ class RecomputedAttention(WindowAttention):
         if has_dropout or torch.jit.is_tracing() or torch.compiler.is_compiling():
             scores = self.scale * (q @ k.transpose(2, 3)) + bias
             return self.attn_drop(scores.softmax(dim=3)).to(v.dtype) @ v
-        if torch.is_grad_enabled() and not (self.is_fused and q.is_cuda):
+        if torch.is_grad_enabled():
             return _Recomputed.apply(q, k, v, bias, self.scale)
         return scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype), scale=self.scale)
-
-
-class FusedAttention(RecomputedAttention):
-    """`RecomputedAttention`, but on a GPU trainings use PyTorch's memory-efficient kernel, which sums in any order."""
-
-    is_fused = True
 
 
 ATTENTION: dict[str, dict[type, type]] = {
     "stored": {BasicLayer: BasicLayer, WindowAttention: WindowAttention},
     "recomputed": {BasicLayer: RecomputedLayer, WindowAttention: RecomputedAttention},
-    "fused": {BasicLayer: RecomputedLayer, WindowAttention: FusedAttention},
 }
 
 
-def set_attention(network: nn.Module, attention: str) -> nn.Module:
+def set_attention(network: nn.Module, attention: str = "recomputed") -> nn.Module:
     """Choose how MONAI's Swin transformers compute window attention; parameters, their names and the results stay.
 
     Args:
         network: it is changed in place; networks without MONAI's `SwinTransformer` are not.
-        attention: what becomes of the scores until the backward pass: stored (MONAI's code); recomputed; or
-            fused, which is the same but for trainings on a GPU, where PyTorch's own kernel recomputes them.
+        attention: what becomes of the scores until the backward pass: stored (MONAI's code) or recomputed.
 
     Returns:
         The network.

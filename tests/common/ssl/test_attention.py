@@ -8,7 +8,7 @@ from torch import nn
 from common.baselines.architectures import segmentation_network
 from common.errors import ArgumentError
 from common.ssl import attention
-from common.ssl.attention import FusedAttention, RecomputedAttention, set_attention, shifted_windows
+from common.ssl.attention import RecomputedAttention, set_attention, shifted_windows
 from common.ssl.networks import SSLHead
 
 CPU = torch.device("cpu")
@@ -34,22 +34,22 @@ def results(network, image):
 
 
 @pytest.mark.parametrize(
-    ("window", "shape", "kind", "chunk"),
+    ("window", "shape", "chunk"),
     [
-        ((3, 3, 3), (2, 1, 32, 32, 32), "recomputed", None),  # 16 tokens: the last window is padded
-        ((4, 4, 4), (2, 1, 64, 32, 32), "fused", None),  # whole windows; other numbers of them along each axis
-        ((7, 7, 7), (1, 1, 32, 64, 32), "recomputed", None),  # larger than deeper levels: some axes are not shifted
-        ((2, 4, 3), (1, 1, 32, 32, 32), "recomputed", 1),  # scores of one head at a time
-        ((3, 3, 3), (1, 1, 32, 32, 32), "recomputed", 6 * 27 * 27 * 4),  # several heads of a window: 6 of 8 at level 3
-        ((3, 3, 3), (2, 1, 32, 32, 32), "recomputed", 2**22),  # several windows
+        ((3, 3, 3), (2, 1, 32, 32, 32), None),  # 16 tokens: the last window is padded
+        ((4, 4, 4), (2, 1, 64, 32, 32), None),  # whole windows; other numbers of them along each axis
+        ((7, 7, 7), (1, 1, 32, 64, 32), None),  # larger than deeper levels: some axes are not shifted
+        ((2, 4, 3), (1, 1, 32, 32, 32), 1),  # scores of one head at a time
+        ((3, 3, 3), (1, 1, 32, 32, 32), 6 * 27 * 27 * 4),  # several heads of a window: 6 of 8 at level 3
+        ((3, 3, 3), (2, 1, 32, 32, 32), 2**22),  # several windows
     ],
 )
-def test_outputs_and_gradients_are_those_of_monai(window, shape, kind, chunk, monkeypatch):
+def test_outputs_and_gradients_are_those_of_monai(window, shape, chunk, monkeypatch):
     if chunk is not None:
         monkeypatch.setitem(attention.CHUNK, "cpu", chunk)
     network, image = encoder(window), torch.randn(shape)
     expected = results(network, image)
-    found = results(set_attention(network, kind), image)
+    found = results(set_attention(network), image)
     assert found.keys() == expected.keys()
     for name, theirs in expected.items():
         assert found[name].sub(theirs).abs().max() <= 1e-5 * theirs.abs().max(), name
@@ -96,12 +96,11 @@ def test_parameters_keep_their_names_and_a_network_can_change_back():
     network = segmentation_network("swin_unetr", 1, 1, "micro")
     before = network.state_dict()
     kinds = [type(module) for module in network.modules()]
-    for kind, expected in (("recomputed", RecomputedAttention), ("fused", FusedAttention)):
-        assert set_attention(network, kind) is network
-        assert {type(module) for module in network.modules() if isinstance(module, WindowAttention)} == {expected}
-        assert network.state_dict().keys() == before.keys()
+    assert set_attention(network) is network
+    assert {type(each) for each in network.modules() if isinstance(each, WindowAttention)} == {RecomputedAttention}
+    assert network.state_dict().keys() == before.keys()
     assert [type(module) for module in set_attention(network, "stored").modules()] == kinds
-    with pytest.raises(ArgumentError, match="attention=flash: expected one of stored, recomputed, fused"):
+    with pytest.raises(ArgumentError, match="attention=flash: expected one of stored, recomputed"):
         set_attention(network, "flash")
 
 
@@ -110,7 +109,7 @@ def test_prediction_is_that_of_monai_and_may_come_before_a_training():
     network, image = encoder(), torch.randn(1, 1, 32, 32, 32)
     with torch.inference_mode():
         expected = network(image)
-        found = set_attention(network, "fused")(image)
+        found = set_attention(network)(image)
     assert all(torch.allclose(ours, theirs, atol=1e-5) for ours, theirs in zip(found, expected, strict=True))
     first, second = results(network, image), results(network, image)
     assert all(torch.equal(first[name], second[name]) for name in first), "a step is the same on every run"
@@ -127,7 +126,7 @@ def test_dropout_of_weights_is_that_of_monai():
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 def test_a_trace_holds_the_attention():
-    network, image = set_attention(encoder().eval(), "fused"), torch.randn(1, 1, 32, 32, 32)
+    network, image = set_attention(encoder().eval()), torch.randn(1, 1, 32, 32, 32)
     with torch.no_grad():
         traced = torch.jit.trace(network, image, check_trace=False)
         for ours, theirs in zip(traced(image + 1), network(image + 1), strict=True):
