@@ -197,16 +197,11 @@ def _add_skull(rng: Generator, head: Head, warped: Array) -> None:
     head.replace("air", head.soft(-surface) * head.soft(outside - dura))
 
 
-def add_hyperintensities(rng: Generator, head: Head, load: float) -> None:
-    """Add white-matter hyperintensities around the ventricles and in deep white matter.
+def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
+    """Fraction of each voxel (0 to 1) that is white-matter hyperintensity, deep or around the ventricles.
 
     `load` (0 to 1) grows with age.
     """
-    head.replace("WMH", hyperintensities(rng, head, load))
-
-
-def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
-    """Fraction of each voxel (0 to 1) that is white-matter hyperintensity; see `add_hyperintensities`."""
     offset = (head.positions - np.array(VENTRICLES, np.float32)[:, None]) / np.array([[30], [48], [26]], np.float32)
     periventricular = np.exp(-0.5 * np.sum(offset**2, axis=0)) * np.clip((head.depth - 12) / 6, 0, 1)
     level = head.field(rng, 7.0) + 0.5 * head.field(rng, 14.0) + 2.2 * periventricular

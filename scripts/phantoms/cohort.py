@@ -13,15 +13,13 @@ from common.data.volumes import write_volume
 from common.errors import InputError, check_number, choice
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.values import flag
-from scripts.phantoms.hard_heads import DIFFICULT, make_hard_head
 from scripts.phantoms.layouts import PHANTOMS
-from scripts.phantoms.mr_signal import SEQUENCES, scan
-from scripts.phantoms.scanners import draw_scanner, scan_on
+from scripts.phantoms.medium_heads import make_medium_head
+from scripts.phantoms.mr_signal import SEQUENCES, draw_scanner, scan, scan_on
 from scripts.pools import map_in_processes
 
 FAST = 1  # compression level; speed matters more than size
 AGENT = (0.15, 0.4)  # mM of contrast agent in enhancing tumour
-DIFFICULTIES = dict.fromkeys(("standard", *DIFFICULT))
 
 
 def make(
@@ -33,32 +31,30 @@ def make(
     skull_stripped: bool | None = None,
     difficulty: str = "standard",
     workers: int = 0,
-    overwrite: bool = False,
 ) -> None:
     """Make a cohort. The same arguments give the same bytes, whatever the number of workers.
 
     Args:
         layout: ukb (T1, FLAIR), brats (BraTS 2021: FLAIR, T1ce, T1, T2, labels 1, 2, 4) or atlas (T1, label 1).
         subjects: number of people.
-        output: a new or empty folder, unless overwrite.
+        output: a new or empty folder.
         spacing: edge of a voxel in mm, 1 to 4. The real cohorts have 1.
         seed: of the random generator, 0 or more.
         skull_stripped: brain only (true) or whole head (false); by default as in the real cohort.
-        difficulty: standard (large, distinct lesions; similar scanners), hard (several small, faint lesions; scanners
-            that differ in noise, contrast, receive field and slice thickness; vessels, perivascular spaces and
-            white-matter hyperintensities that resemble lesions; atrophy) or medium (as hard, with larger and less
-            faint lesions). docs/data.md has the ranges.
+        difficulty: standard (large, distinct lesions; similar scanners) or, for ukb and brats, medium (several lesions
+            of all sizes, some of them faint; scanners that differ; structures that resemble lesions; atrophy).
         workers: processes; 0 for one per core.
-        overwrite: replace files of the same names in a folder that is not empty; other files stay.
     """
     cohort = choice("layout", layout, PHANTOMS)
-    choice("difficulty", difficulty, DIFFICULTIES)
+    is_medium = choice("difficulty", difficulty, {"standard": False, "medium": True})
+    if is_medium and layout == "atlas":
+        raise InputError("--difficulty=medium: expected standard with --layout=atlas")
     check_number("subjects", subjects, int, 1, 9999)
     check_number("seed", seed, int, 0, 2**63)
     check_number("workers", workers, int, 0, 1024)
     _check_spacing(spacing)
     stripped = cohort.skull_stripped if skull_stripped is None else flag("skull_stripped", skull_stripped)
-    root = _writable_folder(output, flag("overwrite", overwrite))
+    root = _empty_folder(output)
     work = partial(
         _make_subject,
         root=root,
@@ -66,7 +62,7 @@ def make(
         seed=seed,
         spacing=float(spacing),
         skull_stripped=stripped,
-        difficulty=difficulty,
+        is_medium=is_medium,
     )
     made = map_in_processes(work, range(subjects), workers, "subject", layout)
     if None in made:
@@ -75,7 +71,7 @@ def make(
 
 
 def _make_subject(
-    index: int, root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, difficulty: str
+    index: int, root: Path, layout: str, seed: int, spacing: float, skull_stripped: bool, is_medium: bool
 ) -> bool:
     """Make and write one person, determined by seed and index alone. Always returns True."""
     cohort = PHANTOMS[layout]
@@ -83,8 +79,8 @@ def _make_subject(
     rng = np.random.default_rng([seed, index])
     with threadpool_limits(1):
         grid, affine = cohort.grid(spacing), cohort.affine(spacing)
-        if difficulty in DIFFICULT:
-            person = make_hard_head(rng, grid, skull_stripped, cohort.disease, list(images), difficulty)
+        if is_medium:
+            person = make_medium_head(rng, grid, skull_stripped, list(images), has_tumours=label is not None)
             head, agent, scanner = person.head, rng.uniform(*AGENT), draw_scanner(rng)
         else:
             person, head = None, cohort.head(rng, grid, skull_stripped)
@@ -107,13 +103,12 @@ def _check_spacing(value: object) -> None:
         raise InputError(f"--spacing={value}: expected millimetres from 1 to 4")
 
 
-def _writable_folder(output: str, overwrite: bool) -> Path:
-    """The output folder, created if missing; refused if not writable, or if not empty without `overwrite`."""
+def _empty_folder(output: str) -> Path:
+    """The output folder, created if missing; refused if not writable or not empty."""
     root = expand_home(output, f"--output={output}")
     check_writable_folder(root, f"--output={output}")
     with reporting_path_errors(f"--output={output}"):
         root.mkdir(parents=True, exist_ok=True)
-        occupied = any(root.iterdir())
-    if occupied and not overwrite:
-        raise InputError(f"--output={output}: not empty; expected a new or an empty folder, or --overwrite")
+        if any(root.iterdir()):
+            raise InputError(f"--output={output}: not empty; expected a new or an empty folder")
     return root

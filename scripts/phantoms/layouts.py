@@ -13,8 +13,8 @@ from scripts.phantoms.anatomy import (
     PhantomGrid,
     Swelling,
     add_glioma,
-    add_hyperintensities,
     add_strokes,
+    hyperintensities,
     make_head,
     seed_points,
 )
@@ -34,7 +34,6 @@ class PhantomCohort:
     label: str | None  # path of the lesion mask in the same form
     subject: Callable[[int], str]  # index -> id of a person
     head: Callable[[Generator, PhantomGrid, bool], Head]
-    disease: str | None  # of difficult heads; see `hard_heads.make_hard_head`
     skull_stripped: bool  # as the real cohort
     dtype: type[np.generic]  # of voxels on disk
 
@@ -62,7 +61,7 @@ def _aged_head(rng: Generator, grid: PhantomGrid, skull_stripped: bool) -> Head:
     age = rng.uniform()  # from 0 (45 years) to 1 (80 years), the range of UK Biobank's imaging
     ventricles = Swelling(VENTRICLES, (26.0, 42.0, 26.0), -0.1 + 0.45 * age + rng.normal(0, 0.04))
     head = make_head(rng, grid, [ventricles], skull_stripped)
-    add_hyperintensities(rng, head, age)
+    head.replace("WMH", hyperintensities(rng, head, age))
     return head
 
 
@@ -100,7 +99,6 @@ PHANTOMS = {
         label=None,
         subject=lambda index: str(1000012 + 37 * index),
         head=_aged_head,
-        disease=None,
         skull_stripped=True,
         dtype=np.int16,
     ),
@@ -113,7 +111,6 @@ PHANTOMS = {
         label=BRATS_FILE % "seg",
         subject=lambda index: f"BraTS2021_{index:05d}",
         head=_head_with_glioma,
-        disease="tumours",
         skull_stripped=True,
         dtype=np.int16,
     ),
@@ -126,7 +123,6 @@ PHANTOMS = {
         label=ATLAS_FILE % "label-L_desc-T1lesion_mask",
         subject=lambda index: f"sub-r{index // SUBJECTS_PER_SITE + 1:03d}s{index % SUBJECTS_PER_SITE + 1:03d}",
         head=_head_with_strokes,
-        disease="strokes",
         skull_stripped=False,
         dtype=np.float32,
     ),

@@ -1,3 +1,5 @@
+"""Cohorts on disk, and what heads and scans hold."""
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -6,9 +8,18 @@ from common.errors import InputError
 from scripts.phantoms.anatomy import add_glioma, make_head
 from scripts.phantoms.cohort import make
 from scripts.phantoms.layouts import PHANTOMS
-from scripts.phantoms.mr_signal import SEQUENCES, scan
+from scripts.phantoms.medium_heads import MIMICS, make_medium_head
+from scripts.phantoms.mr_signal import SEQUENCES, SNR, Scanner, scan, scan_on
 
 SPACING = 4  # mm
+FIGURES = {  # voxels that are not zero, mean and SD of the first subject's files at 4 mm, seed 1
+    ("atlas", "standard", "2NLin2009aSym_T1w.nii.gz"): (141571, 168.9492, 202.7303),
+    ("brats", "standard", "aTS2021_00000_seg.nii.gz"): (744, 0.0127, 0.1891),
+    ("ukb", "standard", "LAIR_brain_to_MNI.nii.gz"): (31409, 136.5065, 235.3585),
+    ("brats", "medium", "S2021_00000_flair.nii.gz"): (31548, 85.1798, 165.5746),
+    ("brats", "medium", "aTS2021_00000_seg.nii.gz"): (597, 0.0101, 0.1708),
+    ("ukb", "medium", "T1_brain_to_MNI.nii.gz"): (29933, 81.6393, 161.7510),
+}
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +108,16 @@ def test_gliomas_look_as_radiology_describes_them(grid, modality, necrosis, oede
     np.testing.assert_allclose(np.median(after[labels == 0] / before[labels == 0]), 1, atol=0.01)
 
 
+@pytest.mark.parametrize(("layout", "difficulty", "name"), FIGURES)
+def test_the_cohorts_are_what_they_were(tmp_path, layout, difficulty, name):
+    make(layout, 1, tmp_path / "out", spacing=4, seed=1, difficulty=difficulty, workers=1)
+    (path,) = (tmp_path / "out").rglob(f"*{name}")
+    content = _voxels(path).astype(float)
+    found = (np.count_nonzero(content), content.mean(), content.std())
+    expected = FIGURES[layout, difficulty, name]
+    assert found == pytest.approx(expected, rel=1e-3, abs=1e-4)  # a processor may round in another way
+
+
 def test_the_same_seed_gives_the_same_bytes_on_two_workers(cohorts, tmp_path):
     for name, seed in (("same", 0), ("other", 1)):
         make("brats", 2, tmp_path / name, spacing=SPACING, seed=seed, workers=2)
@@ -105,11 +126,36 @@ def test_the_same_seed_gives_the_same_bytes_on_two_workers(cohorts, tmp_path):
         assert made == (cohorts / "brats" / file).read_bytes() != (tmp_path / "other" / file).read_bytes()
 
 
+def test_what_resembles_lesions_lies_outside_of_the_label_and_tissue_fractions_add_up_to_one(grid):
+    subject = make_medium_head(np.random.default_rng(7), grid, True, ["T1", "FLAIR"], has_tumours=True)
+    assert set(np.unique(subject.head.labels)) == {0, 1, 2, 4}
+    for tissue in MIMICS:
+        assert subject.host[tissue].sum() * SPACING**3 > 50  # mm3
+        assert not subject.host[tissue][subject.head.labels > 0].any()
+    for modality in subject.contrast:
+        shares = np.stack(list(subject.seen_by(modality).fractions.values()))
+        assert shares.min() >= -1e-5
+        np.testing.assert_allclose(shares.sum(0), 1, atol=1e-4)
+
+
+def test_noise_is_rician_and_as_strong_as_stated(grid):
+    """In air the mean of Rayleigh noise is sqrt(pi/2) of the noise in a channel."""
+    rng, snr = np.random.default_rng(0), SNR[0]
+    subject = make_medium_head(rng, grid, False, ["T1"], has_tumours=False)
+    scanner = Scanner(snr=snr, gamma=1.0, field=0.0, smoothing=0.0, slice_width=0.0, axis=2)
+    volume = scan_on(rng, subject.seen_by("T1"), SEQUENCES["T1"], 0.2, scanner)
+    air = volume[:, :4, -4:].ravel()
+    white = np.median(volume[subject.head.inside][subject.head.fractions["WM"] > 0.95])
+    assert air.mean() / air.std() == pytest.approx(np.sqrt(np.pi / (4 - np.pi)), rel=0.1)
+    assert white / (air.mean() / np.sqrt(np.pi / 2)) == pytest.approx(snr, rel=0.1)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"layout": "oasis"}, "layout=oasis: expected one of ukb, brats, atlas"),
         ({"spacing": 5}, "--spacing=5: expected millimetres"),
+        ({"layout": "atlas", "difficulty": "medium"}, "--difficulty=medium: expected standard with --layout=atlas"),
         ({"output": "/dev/null/x"}, "^--output=/dev/null/x: expected a folder that can be written to$"),
     ],
 )
@@ -119,15 +165,8 @@ def test_bad_options_are_named(tmp_path, options, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_in_use_is_left_alone_unless_told(tmp_path):
-    other = tmp_path / "notes.txt"
-    other.write_text("mine")
-    with pytest.raises(InputError, match="not empty; expected a new or an empty folder, or --overwrite"):
+def test_a_folder_in_use_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty; expected a new or an empty folder"):
         make("ukb", 1, tmp_path, spacing=SPACING)
     assert _files(tmp_path) == ["notes.txt"]
-    stale = tmp_path / "1000012_20252_2_0/T1/T1_brain_to_MNI.nii.gz"
-    stale.parent.mkdir(parents=True)
-    stale.touch()
-    make("ukb", 1, tmp_path, spacing=SPACING, workers=1, overwrite=True)
-    assert other.read_text() == "mine"
-    assert nib.load(stale).shape == (46, 55, 46)

@@ -1,12 +1,11 @@
-"""Heads of the difficult cohorts: small, faint lesions, mimics (structures that resemble lesions) and atrophy.
+"""Heads of the medium cohort: tumours of all sizes, mimics (structures that resemble lesions) and atrophy.
 
 A lesion's label covers the voxels inside its outline; mimics stay `CLEARANCE` away from outlines. Contrast is the
 visible fraction of a lesion's signal over the replaced tissue, from 0 (isointense) to 1; it varies by lesion and
 modality.
 
-Sources: ATLAS v2.0 has lesions of 0.01 to 497 cm3 (Liew et al., Sci Data 2022); BraTS-METS 2023 has 3,076 tumours in
-402 public studies (Moawad et al., arXiv:2306.00838); perivascular spaces are mostly narrower than 3 mm, lacunes 3-15 mm
-wide (STRIVE; Wardlaw et al., Lancet Neurol 2013). Values without a source are our choice.
+Sources: BraTS-METS 2023 has 3,076 tumours in 402 public studies (Moawad et al., arXiv:2306.00838); perivascular spaces
+are mostly narrower than 3 mm (STRIVE; Wardlaw et al., Lancet Neurol 2013). Values without a source are our choice.
 """
 
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from scripts.phantoms.anatomy import (
     ENHANCING,
     NECROSIS,
     OEDEMA,
-    STROKE,
     VENTRICLES,
     Head,
     PhantomGrid,
@@ -32,35 +30,8 @@ from scripts.phantoms.anatomy import (
 
 Array = NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class LesionVolumes:
-    """Log-normal lesion volumes in cm3: `median`, and `spread`, the standard deviation of the logarithm, clipped."""
-
-    median: float
-    spread: float
-    least: float
-    most: float
-
-    def draw(self, rng: Generator, count: int) -> NDArray[np.float64]:
-        """Random volumes in descending order, cm3."""
-        drawn = np.exp(rng.normal(np.log(self.median), self.spread, count))
-        return np.sort(np.clip(drawn, self.least, self.most))[::-1]
-
-
-@dataclass(frozen=True)
-class Difficulty:
-    """The parameters of a difficult cohort: lesion volumes by disease, and the range of contrast (uniform)."""
-
-    tumours: LesionVolumes
-    strokes: LesionVolumes
-    contrast: tuple[float, float]
-
-
-DIFFICULT = {
-    "medium": Difficulty(LesionVolumes(6.0, 1.0, 0.5, 60.0), LesionVolumes(5.0, 1.0, 0.5, 60.0), (0.6, 1.0)),
-    "hard": Difficulty(LesionVolumes(0.8, 1.4, 0.03, 30.0), LesionVolumes(0.7, 1.5, 0.02, 40.0), (0.3, 0.9)),
-}
+MEDIAN, SPREAD, LEAST, MOST = 6.0, 1.0, 0.5, 60.0  # cm3; log-normal volumes of tumours, clipped
+CONTRAST = (0.6, 1.0)  # uniform
 LESIONS = (2, 3.0, 9)  # per subject: least, Poisson mean of additional lesions, most
 ISOINTENSE = 0.35  # fraction of lesions that are faint in a single modality, if there are several
 FAINT = (0.0, 0.15)  # contrast in that modality, uniform
@@ -83,13 +54,12 @@ VESSELS = _Tubes((10, 40), (0.7, 1.6), (15.0, 45.0))
 
 
 @dataclass
-class HardHead:
+class MediumHead:
     """A head with lesions, and their visibility in each modality."""
 
     head: Head  # with lesions at full contrast
     host: dict[str, Array]  # without lesions
     contrast: dict[str, Array]  # modality -> contrast (0 to 1) of the lesion in each voxel
-    count: int = 0  # number of lesions
 
     def seen_by(self, modality: str) -> Head:
         """The head with tissue fractions that give the lesions their contrast in this modality."""
@@ -106,38 +76,28 @@ class _Lesions:
     """The lesions drawn so far: tissue fractions to add, in order, and mm to the nearest outline, [voxels]."""
 
     head: Head
-    difficulty: Difficulty
     contrast: dict[str, Array]
     clearance: Array
     shares: dict[str, Array] = field(default_factory=dict)
-    count: int = 0
 
 
-def make_hard_head(
-    rng: Generator,
-    grid: PhantomGrid,
-    skull_stripped: bool,
-    disease: str | None,
-    modalities: Sequence[str],
-    difficulty: str = "hard",
-) -> HardHead:
-    """A head of random age with mimics and, unless `disease` is None, lesions.
-
-    `disease` is "tumours" (labels 1, 2 and 4) or "strokes" (label 1).
-    """
+def make_medium_head(
+    rng: Generator, grid: PhantomGrid, skull_stripped: bool, modalities: Sequence[str], has_tumours: bool
+) -> MediumHead:
+    """A head of random age with mimics and, with `has_tumours`, tumours (labels 1, 2 and 4)."""
     ventricles = Swelling(VENTRICLES, (26.0, 42.0, 26.0), rng.uniform(-0.1, 0.45))
     head = make_head(rng, grid, [ventricles], skull_stripped)
     _widen_sulci(head, rng.uniform(0, 0.8))
     size = len(head.depth)
     contrast = {name: np.ones(size, np.float32) for name in modalities}
-    lesions = _Lesions(head, DIFFICULT[difficulty], contrast, np.full(size, FAR, dtype=np.float32))
-    if disease is not None:
-        _place(rng, lesions, disease)
+    lesions = _Lesions(head, contrast, np.full(size, FAR, dtype=np.float32))
+    if has_tumours:
+        _place(rng, lesions)
     _add_mimics(rng, head, lesions.clearance)
     host = dict(head.fractions)
     for tissue, share in lesions.shares.items():
         head.replace(tissue, share)
-    return HardHead(head, host, lesions.contrast, lesions.count)
+    return MediumHead(head, host, lesions.contrast)
 
 
 def _widen_sulci(head: Head, atrophy: float) -> None:
@@ -146,15 +106,14 @@ def _widen_sulci(head: Head, atrophy: float) -> None:
     head.replace("CSF", np.float32(atrophy) * 4 * fluid * np.clip(1 - fluid, 0, 1) * (head.depth > 0))
 
 
-def _place(rng: Generator, lesions: _Lesions, disease: str) -> None:
-    """Draw lesions, the largest first and apart from each other; lesions without room are left out."""
+def _place(rng: Generator, lesions: _Lesions) -> None:
+    """Draw tumours, the largest first and apart from each other; those without room are left out."""
     least, beyond, most = LESIONS
     spacing = lesions.head.grid.spacing
-    ranges = {"tumours": lesions.difficulty.tumours, "strokes": lesions.difficulty.strokes}[disease]
-    volumes = ranges.draw(rng, min(least + rng.poisson(beyond), most))
+    drawn = np.exp(rng.normal(np.log(MEDIAN), SPREAD, min(least + rng.poisson(beyond), most)))
+    volumes = np.sort(np.clip(drawn, LEAST, MOST))[::-1]  # cm3
     radii = np.cbrt(3 * volumes * 1000 / (4 * np.pi))  # mm
     places = seed_points(rng, spacing, 20 * len(volumes), (6, 60), white=False)
-    draw = {"tumours": _draw_tumour, "strokes": _draw_stroke}[disease]
     taken: list[tuple[Array, float]] = []
     for volume, radius in zip(volumes, radii, strict=True):
         free = [
@@ -164,17 +123,14 @@ def _place(rng: Generator, lesions: _Lesions, disease: str) -> None:
         ]
         if free:
             taken.append((free[0], radius))
-            draw(rng, lesions, free[0], float(volume), float(radius))
-            lesions.count += 1
+            _draw_tumour(rng, lesions, free[0], float(volume), float(radius))
 
 
-def _outline(
-    rng: Generator, lesions: _Lesions, centre: Array, reach: float, stretch: float
-) -> tuple[NDArray[np.intp], Array]:
+def _outline(rng: Generator, lesions: _Lesions, centre: Array, reach: float) -> tuple[NDArray[np.intp], Array]:
     """Indices of the voxels around a position, and their distance from it (mm), distorted into an irregular body."""
     from scipy.spatial.transform import Rotation  # imported late to keep `--help` fast, as below
 
-    axes = np.exp(rng.normal(0, stretch, 3))
+    axes = np.exp(rng.normal(0, 0.2, 3))
     axes /= np.prod(axes) ** (1 / 3)
     head = lesions.head
     offset = head.positions - centre[:, None]
@@ -200,31 +156,27 @@ def _enclosing(radius: Array, volume: float, spacing: float) -> float:
     return float(np.mean(np.partition(radius, (count - 1, count))[count - 1 : count + 1]))
 
 
-def _contrast(rng: Generator, lesions: _Lesions, near: NDArray[np.intp], body: NDArray[np.bool_]) -> None:
-    """Set the lesion's contrast in each modality, with partial volume at the outline."""
-    whole = rng.uniform(*lesions.difficulty.contrast)
-    shown = {name: np.clip(whole * rng.normal(1, 0.1), 0, 1) for name in lesions.contrast}
-    if len(shown) > 1 and rng.random() < ISOINTENSE:
-        shown[str(rng.choice(list(shown)))] = rng.uniform(*FAINT)
-    for name, value in shown.items():
-        lesions.contrast[name][near[body]] = value
-
-
 def _add_share(lesions: _Lesions, tissue: str, near: NDArray[np.intp], share: Array) -> None:
     shares = lesions.shares.setdefault(tissue, np.zeros(len(lesions.head.depth), np.float32))
     shares[near] = np.maximum(shares[near], share)
 
 
 def _finish(rng: Generator, lesions: _Lesions, near: NDArray[np.intp], from_outline: Array) -> None:
-    """Record the lesion's space and contrast; `from_outline` is in mm, positive outside."""
+    """Record the lesion's space, and its contrast in each modality; `from_outline` is in mm, positive outside."""
     lesions.clearance[near] = np.minimum(lesions.clearance[near], from_outline)
-    _contrast(rng, lesions, near, from_outline < lesions.head.grid.spacing)
+    body = near[from_outline < lesions.head.grid.spacing]
+    whole = rng.uniform(*CONTRAST)
+    shown = {name: np.clip(whole * rng.normal(1, 0.1), 0, 1) for name in lesions.contrast}
+    if len(shown) > 1 and rng.random() < ISOINTENSE:
+        shown[str(rng.choice(list(shown)))] = rng.uniform(*FAINT)
+    for name, value in shown.items():
+        lesions.contrast[name][body] = value
 
 
 def _draw_tumour(rng: Generator, lesions: _Lesions, centre: Array, volume: float, size: float) -> None:
     """Draw a tumour of `volume` (cm3) with oedema; the enhancing core is 0.25-0.7 of it, and necrotic if large."""
     head, spacing = lesions.head, lesions.head.grid.spacing
-    near, radius = _outline(rng, lesions, centre, 3 * size + 4 * spacing, 0.2)
+    near, radius = _outline(rng, lesions, centre, 3 * size + 4 * spacing)
     core = _enclosing(radius, volume * rng.uniform(0.25, 0.7), spacing)
     rim = min(rng.uniform(1.5, 4), 0.6 * core)  # mm
     spread: Array = radius * (1 + np.float32(0.4) * head.fractions["GM"][near])
@@ -238,19 +190,6 @@ def _draw_tumour(rng: Generator, lesions: _Lesions, centre: Array, volume: float
         _add_share(lesions, "NCR", near, head.soft(core - rim - radius))
         head.labels[near[radius < core - rim]] = NECROSIS
     _finish(rng, lesions, near, np.minimum(spread - far, radius - core))
-
-
-def _draw_stroke(rng: Generator, lesions: _Lesions, centre: Array, volume: float, size: float) -> None:
-    """Draw a chronic stroke of `volume` (cm3): gliosis, in half of the cases around a cavity."""
-    head, spacing = lesions.head, lesions.head.grid.spacing
-    near, radius = _outline(rng, lesions, centre, 3 * size + 4 * spacing, 0.35)
-    edge = _enclosing(radius, volume, spacing)
-    rim = rng.uniform(0.3, 0.7) * edge
-    _add_share(lesions, "gliosis", near, head.soft(edge - radius) * np.float32(0.9))
-    if rng.random() < 0.5:
-        _add_share(lesions, "cavity", near, head.soft(edge - rim - radius))
-    head.labels[near[radius < edge]] = STROKE
-    _finish(rng, lesions, near, radius - edge)
 
 
 def _add_mimics(rng: Generator, head: Head, clearance: Array) -> None:
