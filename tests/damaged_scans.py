@@ -129,7 +129,6 @@ VOXELS = {
     ),
     "empty": _row("empty_mask", "seg", lambda f: save(f, lesion()), "no voxel is labelled"),
     "full": _row("constant", "seg", lambda f: save(f, lesion() + 1), "1 everywhere"),
-    "clipped": _row("clipped", "t1", lambda f: clip(f, 255, np.uint8), "1 voxels at 255, a limit of uint8"),
 }
 
 
@@ -137,12 +136,6 @@ def spoil(folder, count, value):
     volume = brain(1).astype(np.float32)
     volume[4, 4, 2 : 2 + count] = value
     save(folder / "t1.nii.gz", volume)
-
-
-def clip(path, value, kind):
-    volume = (brain(1) // 4).astype(kind)
-    volume[4, 4, 2] = value
-    save(path, volume)
 
 
 def scaled_bytes(image, slope):

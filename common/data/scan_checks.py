@@ -42,7 +42,6 @@ CHECKS = {
     "duplicate": "error",
     "copy": "error",
     "pixdim": "warning",
-    "mask_copy": "warning",
     "empty_mask": "warning",  # not an error: some patients have no lesion
     "orientation": "warning",
     "spacing": "warning",  # this check and the next four belong to `preparation`
@@ -50,9 +49,7 @@ CHECKS = {
     "extent": "warning",
     "air": "warning",
     "alignment": "warning",
-    "intensity": "warning",
     "negative": "warning",
-    "clipped": "warning",
 }
 OFF_GRID = ("shape", "affine")  # checks
 CURE = "python -m scripts.prepare brings raw scans onto one grid"

@@ -1,34 +1,29 @@
 """Check a cohort before training on it: `python -m scripts.datalists check`.
 
-Worker processes examine each subject (`examine`) and return a few numbers, which are kept on disk (`records`) and
-compared between subjects (`cohort_checks`).
+Worker processes examine each subject (`examine`) and return a few numbers, which are compared between subjects
+(`cohort_checks`).
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.data import datalists
 from common.data.modalities import count_missing, first_image
-from common.data.preparation import union
 from common.data.scan_checks import CHECKS, CURE, OFF_GRID, Problem, files_in
 from common.errors import InputError, check_number, show
-from common.files import (
-    atomic_write,
-    check_writable_folder,
-    expand_home,
-    write_csv,
-)
-from scripts.arrays import JobArray, array_of
+from common.files import atomic_write, check_writable_folder, expand_home, write_csv
 from scripts.datalists.build import check_outputs
 from scripts.datalists.cohort_checks import compare, describe
-from scripts.datalists.examine import Record
-from scripts.datalists.records import examine_all, thumbnail_of
+from scripts.datalists.examine import Record, examine
 from scripts.pools import map_in_processes
 
 PAGES = ("findings.csv", "findings.html")
+PICTURES = 200  # largest number of subjects with findings that are drawn
+SAMPLE = 24  # largest number of subjects without findings that are drawn
+NO_RECORD = "reading them ended the process, twice"
 
 
 class Finding(NamedTuple):
@@ -51,9 +46,8 @@ class Result:
     cases: Sequence[Mapping[str, Any]]  # of all splits, each with its "split"
     found: Sequence[tuple[int, Problem]]  # case index (-1: the whole cohort) and problem
     cohort: Mapping[str, str]  # facts about the cohort
-    volumes: Mapping[str, Mapping[str, Sequence[float]]]  # region -> split -> mL of each subject with a valid label
 
-    @cached_property
+    @property
     def findings(self) -> list[Finding]:
         """The lines of findings.csv."""
         lines = []
@@ -80,12 +74,16 @@ class Result:
         return [(name, CHECKS[name], len(found), _subjects(found)) for name, found in places.items() if found]
 
     @property
-    def suspects(self) -> list[int]:
-        """Indices of the cases with a problem: errors first, then in the order of the datalist."""
-        sound: dict[int, bool] = {}
+    def problems(self) -> dict[int, list[Problem]]:
+        """Case index (-1: the whole cohort) -> its problems; cases with errors first, then by the datalist."""
+        problems: dict[int, list[Problem]] = {}
         for place, problem in self.found:
-            sound[place] = sound.get(place, True) and CHECKS[problem.check] != "error"
-        return sorted((place for place in sound if place >= 0), key=lambda place: (sound[place], place))
+            problems.setdefault(place, []).append(problem)
+
+        def rank(place: int) -> tuple[bool, int]:
+            return all(CHECKS[problem.check] != "error" for problem in problems[place]), place
+
+        return {place: problems[place] for place in sorted(problems, key=rank)}
 
 
 def _subjects(places: Sequence[int]) -> str:
@@ -97,13 +95,9 @@ def check(
     datalist: str,
     root: str,
     output: str | None = None,
-    fix: str | None = None,
     fixed: str | None = None,
     accept: str | Sequence[str] = (),
-    checkpoint: str | None = None,
-    pictures: int = 200,
     workers: int = 0,
-    slurm: Mapping[str, Any] | None = None,
 ) -> None:
     """Open every file of a datalist and report what would stop a training, silently spoil it, or inflate its scores.
 
@@ -112,33 +106,27 @@ def check(
     modality that is a copy of another one; a subject or image that occurs twice, in one split (duplicate) or in two
     (leakage); visits of one person in two splits (leakage).
 
-    These are warnings: subjects without lesion, masks that are copies, modalities that are not registered, and images
-    that differ from most of the cohort, or from those that a checkpoint was trained on, in orientation, intensities,
-    spacing, skull, extent or air. Errors and warnings give exit status 1.
-
-    Repeat a command with `output` to continue an interrupted check: it reads only the subjects that it has not read, or
-    whose files have another size or time since.
+    These are warnings: subjects without lesion, modalities that are not registered, images with negative voxels, and
+    images that differ from most of the cohort in orientation, spacing, skull, extent or air. Errors and warnings give
+    exit status 1.
 
     Args:
         datalist: JSON file.
         root: folder that its paths are relative to.
-        output: folder for findings.csv, for findings.html, a page with a montage of the cohort, the volumes of lesions
-            and a picture of each subject concerned, and for the record of each subject.
-        fix: exclude, to write a datalist without the subjects that have an error, except accepted ones.
-        fixed: the file for that datalist.
+        output: folder for findings.csv and findings.html, a page with pictures of the subjects concerned and of a
+            sample of the others.
+        fixed: file for a datalist without the subjects that have an error, except accepted ones.
         accept: names of checks, such as empty_mask,orientation, that are reported but do not change the exit status.
-        checkpoint: file of a network that is to be applied to the cohort, or trained further on it; scans that are
-            prepared otherwise than those of its training are reported (spacing, skull, extent, air).
-        pictures: largest number of subjects in the montage, evenly spread over the datalist, and of subjects concerned
-            that are drawn, errors first; findings.csv has them all.
-        workers: processes; 0 for one per core. With `slurm`, the number of SLURM jobs, each of which reads its part of
-            the subjects, one at a time.
-        slurm: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'cpu', 'mem_gb': 4}"; without,
-            this machine reads. All nodes must share the folders.
+        workers: processes; 0 for one per core.
     """
-    accepted = _check_options(datalist, fix, fixed, accept, pictures, workers)
-    _check_places(datalist, output, fixed)
-    expected = (None, False) if checkpoint is None else _expected(checkpoint)
+    check_number("workers", workers, int, 0, 1024)
+    accepted = _accepted(accept)
+    outputs = [] if output is None else [("output", Path(str(output)) / name) for name in PAGES]
+    if output is not None:
+        check_writable_folder(Path(str(output)), f"--output={output}", PAGES)
+    if fixed is not None:
+        outputs.append(("fixed", Path(str(fixed))))
+    check_outputs(outputs, {"datalist": Path(str(datalist))})
     folder = expand_home(root, f"--root={root}")
     if not folder.is_dir():
         raise InputError(f"--root={root}: no such folder; expected the root of the paths in {datalist}")
@@ -147,56 +135,33 @@ def check(
     if not cases:
         raise InputError(f"--datalist={datalist}: no subject in it; expected at least one")
     _check_root(cases, root, folder)
-    array = None if slurm is None else _array(slurm, output, workers)
-    place = None if output is None else Path(str(output))
-    records = examine_all(cases, str(folder), content["label_convention"], place, workers, array)
+    work = partial(examine, root=str(folder), convention=content["label_convention"])
+    records = [
+        record or Record((Problem("unreadable", first_image(case), NO_RECORD, "files that fit into memory"),))
+        for case, record in zip(cases, map_in_processes(work, cases, workers, "subject"), strict=True)
+    ]
     modalities = content["modalities"]
     lacking = [f"{names} in {count} subjects" for names, count in count_missing(cases, modalities).items()]
     facts = describe(records) | ({"missing": ", ".join(lacking)} if lacking else {})
-    found = compare(cases, records, modalities, *expected)
-    volumes: dict[str, dict[str, list[float]]] = {}
-    for case, record in zip(cases, records, strict=True):
-        for region, volume in record.volumes.items():
-            volumes.setdefault(region, {}).setdefault(case["split"], []).append(volume)
-    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, found), facts, volumes)
+    result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, compare(cases, records)), facts)
     lines = _lines(result)
     try:
-        if place is not None:
-            known = partial(thumbnail_of, root=str(folder), convention=content["label_convention"], output=place)
-            lines += _write(result, place, str(folder), pictures, workers, known)
+        if output is not None:
+            lines += _write(result, Path(str(output)), str(folder), workers)
         if fixed is not None:
             lines += _exclude(content, result, str(fixed), accepted)
     finally:
         show(*lines)
-    if any(finding.check not in accepted for finding in result.findings):
+    if any(problem.check not in accepted for _, problem in result.found):
         raise SystemExit(1)
 
 
-def _check_options(
-    datalist: str, fix: str | None, fixed: str | None, accept: str | Sequence[str], pictures: int, workers: int
-) -> set[str]:
-    """Validate the options and return the accepted checks."""
-    check_number("pictures", pictures, int, 0)
-    check_number("workers", workers, int, 0, 1024)
-    if fix not in (None, "exclude"):
-        raise InputError(f"--fix={fix}: expected exclude")
-    if (fix is None) != (fixed is None):
-        raise InputError(f"--fix={fix} --fixed={fixed}: expected both, such as --fix=exclude --fixed=G.json")
+def _accepted(accept: str | Sequence[str]) -> set[str]:
     given = accept.split(",") if isinstance(accept, str) else accept
     names = set(map(str, given if isinstance(given, Sequence) else [given])) - {""}
     for name in sorted(names - set(CHECKS)):
         raise InputError(f"--accept={name}: expected some of {', '.join(CHECKS)}")
     return names
-
-
-def _check_places(datalist: str, output: str | None, fixed: str | None) -> None:
-    """Check in advance that the outputs are writable and distinct, since reading takes hours."""
-    outputs = [] if output is None else [("output", Path(str(output)) / name) for name in PAGES]
-    if output is not None:
-        check_writable_folder(Path(str(output)), f"--output={output}", PAGES)
-    if fixed is not None:
-        outputs.append(("fixed", Path(str(fixed))))
-    check_outputs(outputs, {"datalist": Path(str(datalist))})
 
 
 def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> None:
@@ -205,27 +170,6 @@ def _check_root(cases: Sequence[Mapping[str, Any]], root: str, folder: Path) -> 
     if not any((folder / file).exists() for file in files):
         example = first_image(cases[0])
         raise InputError(f"--root={root}: none of the {len(files)} files is below --root; expected {example} there")
-
-
-def _array(slurm: Mapping[str, Any], output: str | None, workers: int) -> JobArray:
-    if output is None:
-        raise InputError(f"--slurm={slurm}: expected --output too, a folder that all nodes share")
-    if workers == 0:
-        raise InputError(f"--workers=0: expected the number of SLURM jobs, such as 32, with --slurm={slurm}")
-    return array_of(slurm, Path(str(output)), "check", workers)
-
-
-def _expected(checkpoint: str) -> tuple[Mapping[str, Sequence[Any]], bool]:
-    """The preparation ranges of a checkpoint's training data, and whether its bundle resamples scans."""
-    from common import weights  # slow import of PyTorch
-
-    measured = weights.measured_of(checkpoint)
-    if not measured:
-        there = "it does not say how its scans were prepared" if Path(str(checkpoint)).exists() else "no such file"
-        raise InputError(
-            f"--checkpoint={checkpoint}: {there}; expected a checkpoint of one of this project's trainings"
-        )
-    return union(measured), weights.settings_of(checkpoint).get("spacing") is not None
 
 
 def _ordered(
@@ -257,34 +201,25 @@ def _lines(result: Result) -> list[str]:
     return [summary, "", f"{'check':<18}{'severity':<10}{'findings':>8}  in", *table, "", *found, *cure]
 
 
-def _write(
-    result: Result,
-    output: Path,
-    root: str,
-    pictures: int,
-    workers: int,
-    thumbnail: Callable[[Mapping[str, Any]], bytes],
-) -> list[str]:
+def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:
     """Write findings.csv and findings.html; return lines with their paths."""
     from scripts.datalists.page import draw, page  # slow import of PyTorch
 
     table, site = (output / name for name in PAGES)
     write_csv(table, [Finding._fields, *result.findings])
-    shown = result.suspects[:pictures]
-    problems: dict[int, list[Problem]] = {}
-    for place, problem in result.found:
-        problems.setdefault(place, []).append(problem)
-    orders = [(result.cases[place], problems[place][0].file) for place in shown]
+    problems = result.problems
+    cohort = problems.pop(-1, [])
+    sound = [place for place in range(len(result.cases)) if place not in problems]
+    sample = sound[:: -(-len(sound) // SAMPLE) or 1]
+    shown = [*list(problems)[:PICTURES], *sample]
+    orders = [(result.cases[place], problems[place][0].file if place in problems else None) for place in shown]
     drawn = map_in_processes(partial(draw, root=root), orders, workers, "picture")
-    suspects = [
-        {"place": place, "case": result.cases[place], "problems": problems[place], "picture": picture}
+    subjects = [
+        {"case": result.cases[place], "problems": problems.get(place, []), "picture": picture}
         for place, picture in zip(shown, drawn, strict=True)
     ]
-    count = len(result.cases)
-    spread = sorted({place * count // pictures for place in range(pictures)}) if count > pictures else range(count)
-    thumbnails = {place: thumbnail(result.cases[place]) for place in spread}
     with atomic_write(site) as path:
-        path.write_text(page(result, suspects, problems.get(-1, []), thumbnails), encoding="utf-8")
+        path.write_text(page(result, subjects, cohort), encoding="utf-8")
     return ["", str(table), str(site)]
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from common.data.modalities import first_image
 from common.data.preparation import measure
-from common.data.regions import RED, regions_of
 from common.data.scan_checks import (
     CHECKS,
     Problem,
@@ -26,24 +25,6 @@ from common.data.scan_checks import (
 )
 from common.data.volumes import canonical, read_stored
 from common.errors import InputError
-from common.inference.panels import centre_of, grey_levels, panel, png
-
-EDGE = 96  # pixels of the longest edge of a volume in a thumbnail
-LESION = RED
-CLIPPED = 1e-3  # fraction of tissue at the limit of its integer type
-SAMPLE = 1_000_000  # approximate number of voxels for measuring tissue
-TISSUE = 0.01  # fraction of the intensity range above which a voxel is tissue
-
-
-class Image(NamedTuple):
-    """Figures of an image.
-
-    `high` is the intensity range: the 99th percentile of non-zero differences from the background (median of the
-    corners).
-    """
-
-    high: float
-    negative: bool  # whether any voxel is below zero
 
 
 class Record(NamedTuple):
@@ -52,11 +33,10 @@ class Record(NamedTuple):
     problems: tuple[Problem, ...]
     orientation: str = ""  # such as "RAS", of the most common grid; "" if no file is readable
     spacing: tuple[float, ...] = ()  # along the world's x, y, z, mm; empty if no file is readable
-    images: tuple[Image | None, ...] = ()  # by modality; None if missing or faulty
-    digests: tuple[bytes, ...] = ()  # of each image and the label; b"" if missing, faulty or constant
+    sound: int = 0  # number of images without error
+    negative: tuple[str, ...] = ()  # those of them with a voxel below zero
+    digests: Mapping[str, bytes] = {}  # file -> digest of its voxels; without faulty and constant ones
     preparation: dict[str, list[Any]] | None = None  # `common.data.preparation.measure`; None if an image is faulty
-    volumes: Mapping[str, float] = {}  # mL by region; empty without a valid label
-    thumbnail: bytes = b""  # PNG of the first valid image at the middle of its label; may be empty
 
 
 def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
@@ -72,11 +52,9 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
 
 def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
     problems, opened, reference = read_headers(case, root)
-    images: dict[str, Image | None] = {}
     digests: dict[str, bytes] = {}
     volumes: list[tuple[np.ndarray, np.ndarray]] = []
-    lesions: dict[str, float] = {}
-    label: np.ndarray | None = None
+    negative: list[str] = []
     for file, scan in opened.items():
         try:
             stored = read_stored(scan, os.path.join(root, file))  # noqa: PTH118 (an absolute path stays as it is)
@@ -85,17 +63,13 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
             continue
         volume = _scaled(stored.reshape(edges_of(scan), order="F"), scan).astype(np.float32, copy=False)
         if file == case.get("label"):
-            values, counts = label_counts(volume)
-            found = _label_problem(file, values, convention)
-            if convention is not None and (found is None or CHECKS[found.check] != "error"):
-                lesions = _millilitres(values, counts, scan.affine, convention)
+            found = _label_problem(file, volume, convention)
             if found is None or found.check == "label_values":
-                digests[file], label = _digest(volume), canonical(volume, scan.affine)[0]
+                digests[file] = _digest(volume)
         elif (found := image_problem(file, volume)) is None:
-            images[file], tissue = _figures(volume)
             digests[file] = _digest(volume)
             volumes.append(canonical(volume, scan.affine))
-            found = _clipped(file, stored, tissue)
+            negative += [file] if volume.min() < 0 else []
         problems += [found] if found else []
     problems += _copies(case, digests)
     faulty = {problem.file for problem in problems if CHECKS[problem.check] == "error"}
@@ -104,15 +78,13 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
         problems.append(Problem("no_signal", first_image(case), "no voxel above zero", "a brain, which is above zero"))
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
         problems.append(Problem("no_label", first_image(case), "no label", f"one that follows {convention}"))
-    files = (*case["image"], case.get("label"))
     return Record(
         tuple(problems),
         *_grid(reference),
-        images=tuple(map(images.get, case["image"])),
-        digests=tuple(digests.get(file, b"") for file in files),
+        sound=len(volumes),
+        negative=tuple(negative),
+        digests=digests,
         preparation=measure(np.stack([each for each, _ in volumes]), volumes[0][1]) if is_sound else None,
-        volumes=lesions,
-        thumbnail=_thumbnail(*volumes[0], label) if volumes else b"",
     )
 
 
@@ -126,23 +98,6 @@ def _grid(scan: Any) -> tuple[str, tuple[float, ...]]:
     spacing = np.empty(3)
     spacing[orientation[:, 0].astype(int)] = nibabel.affines.voxel_sizes(scan.affine)
     return "".join(nibabel.aff2axcodes(scan.affine)), tuple(map(float, spacing))
-
-
-def _thumbnail(image: np.ndarray, affine: np.ndarray, label: np.ndarray | None) -> bytes:
-    """PNG of the axial slice with most of the label, outlined if shapes match; without label the middle slice."""
-    inside = np.zeros(image.shape, bool) if label is None or label.shape != image.shape else label != 0
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    return png(panel(grey_levels(image), "axial", centre_of(inside)[2], spacing, {LESION: inside}, EDGE))
-
-
-def _millilitres(values: np.ndarray, counts: np.ndarray, affine: np.ndarray, convention: str) -> dict[str, float]:
-    """The volume of each region in mL from the voxel count of each value."""
-    each = abs(float(np.linalg.det(affine[:3, :3]))) / 1000  # mL of a voxel
-    found = dict(zip(np.rint(values).astype(int).tolist(), counts.tolist(), strict=True))
-    return {
-        name: round(each * sum(found.get(value, 0) for value in region), 4)
-        for name, region in regions_of(convention).items()
-    }
 
 
 def _scaled(values: np.ndarray, scan: Any) -> np.ndarray:
@@ -160,31 +115,8 @@ def _digest(volume: np.ndarray) -> bytes:
     return hashlib.blake2b(values.data, digest_size=16, salt=str(volume.shape).encode()[:16]).digest()
 
 
-def _figures(volume: np.ndarray) -> tuple[Image, float]:
-    """The figures of an image, and the fraction of its voxels that are tissue."""
-    step = max(1, round((volume.size / SAMPLE) ** (1 / 3)))
-    values = volume[::step, ::step, ::step].astype(np.float64)
-    corners = values[:: max(1, values.shape[0] - 1), :: max(1, values.shape[1] - 1), :: max(1, values.shape[2] - 1)]
-    distance = np.abs(values - np.median(corners))
-    high = float(np.percentile(distance[distance > 0], 99)) if distance.any() else 0.0
-    share = float((distance > TISSUE * high).mean())
-    return Image(high, bool(volume.min() < 0)), share
-
-
-def _clipped(file: str, stored: np.ndarray, tissue: float) -> Problem | None:
-    """The problem if too much tissue lies at a limit of the stored type; 0 is ignored (background)."""
-    if stored.dtype.kind not in "iu":
-        return None
-    limits = np.iinfo(stored.dtype)
-    for limit in {limits.min, limits.max} - {0}:
-        count = int((stored == limit).sum())
-        if count > CLIPPED * tissue * stored.size:
-            value = f"{count} voxels at {limit}, a limit of {stored.dtype.name}"
-            return Problem("clipped", file, value, "intensities below the limit")
-    return None
-
-
-def _label_problem(file: str, values: np.ndarray, convention: str | None) -> Problem | None:
+def _label_problem(file: str, label: np.ndarray, convention: str | None) -> Problem | None:
+    values, _ = label_counts(label)
     if problem := label_problem(file, values, [] if convention is None else [convention]):
         return problem
     if not values.any():

@@ -21,23 +21,13 @@ def folder(tmp_path):
 
 
 def test_a_sound_case_has_no_problem_and_figures(folder):
-    """The block's extent; its 99th percentile by sorting."""
     record = examine(CASE, str(folder), "brats2021")
     assert (record.problems, record.orientation, record.spacing) == ((), "LAS", (2, 3, 4))
-    assert record.volumes == {"TC": 0.048, "WT": 0.072, "ET": 0.024}, "mL: one voxel of 1, of 2 and of 4"
-    assert len(set(record.digests) - {b""}) == 4
+    assert len(set(record.digests.values())) == 4
     assert record.preparation["volume"] == [round(EXTENT, 3)] * 2
-    values = np.sort(brain(0)[brain(0) > 0])
-    assert values[188] <= record.images[0].high <= values[190]  # 0.99 x 191 = 189.09
-    assert not record.images[0].negative
-
-
-def test_the_background_is_what_is_in_the_corners(folder):
-    """After a z-score the background is not zero."""
-    before = examine(CASE, str(folder), "brats2021").images[1]
+    assert (record.sound, record.negative) == (3, ())
     save(folder / "t1.nii.gz", brain(1).astype(np.float32) - 500)
-    after = examine(CASE, str(folder), "brats2021").images[1]
-    assert (after.high, after.negative) == (before.high, True)
+    assert examine(CASE, str(folder), "brats2021").negative == ("t1.nii.gz",)
 
 
 @pytest.mark.parametrize("value", [0, 3])
@@ -45,17 +35,7 @@ def test_what_is_the_same_everywhere_has_no_digest(folder, value):
     """Else the empty masks of two subjects would be one image under two names."""
     for file in ("t1.nii.gz", "seg.nii.gz"):
         save(folder / file, np.full(SHAPE, value, np.int16))
-    digests = examine(CASE, str(folder), "brats2023").digests
-    assert [digest != b"" for digest in digests] == [True, False, True, False]
-
-
-def test_large_volumes_are_measured_on_a_sample(tmp_path):
-    volume = np.zeros((160, 160, 160), np.uint8)
-    volume[20:140, 20:140, 20:140] = 100
-    volume[20:140, 20:140, 80:140] = 150
-    save(tmp_path / "t1.nii.gz", volume, np.eye(4))
-    (image,) = examine(ONE, str(tmp_path), None).images
-    assert image.high == 150
+    assert set(examine(CASE, str(folder), "brats2023").digests) == {"flair.nii.gz", "t2.nii.gz"}
 
 
 @pytest.mark.parametrize("name", [*HEADERS, *VOXELS])
@@ -87,12 +67,12 @@ def test_digests_are_of_the_voxels_not_of_the_bytes(folder):
     for same in (fine, fine.astype(np.float32), fine[..., None]):  # in another precision, or with an axis of one more
         save(folder / "fine.nii.gz", same)
         digests.append(examine({"subject": "s", "image": ["fine.nii.gz"]}, str(folder), None).digests)
-    assert digests[0] == digests[1] == digests[2] != (b"", b"")
+    assert digests[0] == digests[1] == digests[2] != {}
     changed = brain(2)
     changed[5, 5, 5] += 1
     save(folder / "t2.nii.gz", changed)
     after = examine(CASE, str(folder), "brats2021").digests
-    assert [one == other for one, other in zip(before, after, strict=True)] == [True, True, False, True]
+    assert {file for file, digest in before.items() if after[file] != digest} == {"t2.nii.gz"}
 
 
 def test_spacing_is_along_the_axes_of_the_world(tmp_path):
