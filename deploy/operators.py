@@ -121,8 +121,7 @@ class Write(JobOperator):
         }
         slices = scans.slices[job.reference]
         burned_in = burned_in_annotation(image for series in scans.slices.values() for image in series)
-        figures = [] if scans.preparation is None else scans.preparation.lines
-        figure = draw_summary(scans.reference, segments, bundle, volumes, job.remarks, figures)
+        figure = draw_summary(scans.reference, segments, bundle, volumes, job.remarks)
         segmentation = make_segmentation(segments, slices, bundle, burned_in)
         objects = {
             SEGMENTATION: segmentation,

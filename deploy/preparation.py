@@ -5,7 +5,7 @@ limits come from `common.data.preparation` and `common.prepare`; README.md lists
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from pydicom.dataset import Dataset
 from common.data.preparation import BRAIN, OVERLAP, SPACING, brain_overlap
 from common.errors import InputError
 from common.prepare.brain import DEEPBET, brain_of
-from common.prepare.figures import LIMITS, Figures, lines, outside, template_overlap
+from common.prepare.figures import LIMITS, Figures, outside, template_overlap
 from common.prepare.resampling import field_of_view, labels_on, resample
-from common.prepare.subject import Settings, default_reference, prepare_subject
+from common.prepare.subject import Settings, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_scan
 from deploy.source_header import burned_in_annotation
 from deploy.study import Series
@@ -35,11 +35,6 @@ class Preparation:
     settings: Settings
     figures: Figures
     back: NDArray[np.float64]  # [4, 4] from mm of the reference series to mm of the prepared scans, RAS+
-
-    @property
-    def lines(self) -> list[str]:
-        """The figures in words, one line for the brain and for each modality."""
-        return lines(self.figures)
 
     @property
     def remarks(self) -> list[str]:
@@ -67,10 +62,7 @@ def prepare_scans(
     """
     for modality, volume in volumes.items():
         check_scan(volume, series[modality].name)
-    names = tuple(volumes)
-    settings = replace(Settings.like(task.cohort), modalities=names, reference=default_reference(names))
-    if task.skull_stripped != (settings.brain != "none"):  # the checkpoint's data differ from the task's cohort
-        settings = replace(settings, brain=DEEPBET if task.skull_stripped else "none")
+    settings = Settings(task.cohort, tuple(volumes), DEEPBET if task.skull_stripped else "none")
     try:
         prepared = prepare_subject(volumes, settings)
     except InputError as error:
@@ -157,7 +149,7 @@ def _check_alignment(modality: str, volume: Volume, reference: str, target: Volu
 def _check_mni(volume: Volume, skull_stripped: bool) -> list[str]:
     """Check that the brain lies where the template's does; registration (`--prepare`) moves it there."""
     try:
-        brain = volume.array > 0 if skull_stripped else brain_of(volume, DEEPBET)
+        brain = volume.array > 0 if skull_stripped else brain_of(volume)
     except InputError as error:
         return [f"T1: {error}"]
     overlap = template_overlap(Volume(brain, volume.affine))

@@ -33,11 +33,10 @@ def draw_summary(
     bundle: Bundle,
     volumes: Mapping[str, float],
     remarks: Sequence[str] = (),
-    figures: Sequence[str] = (),
 ) -> Figure:
     """Draw the planes with the largest segment areas (plain above, overlay below) and the text on the right.
 
-    `volumes` are in mL by segment label. `figures` are lines on the quality of the preparation, if any.
+    `volumes` are in mL by segment label.
     """
     figure = Figure(figsize=SIZE, dpi=DOTS, facecolor="black")
     layout = figure.add_gridspec(2, 4, width_ratios=[1, 1, 1, 1.3], left=0.01, right=0.99, wspace=0.03, hspace=0.03)
@@ -68,7 +67,6 @@ def draw_summary(
         *((f"{name}: {amount:.2f} mL", shade) for (name, amount), shade in zip(volumes.items(), colours, strict=False)),
         ("", "white"),
         *((remark, "orange") for remark in remarks),
-        *((line, "lightgrey") for line in figures),
         ("", "white"),
         (f"{CAUTION}.", "white"),
     ]

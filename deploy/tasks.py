@@ -34,7 +34,7 @@ class Task:
     reference: str  # modality whose series gives the grid by default
     skull_stripped: bool  # default for checkpoints that do not state it
     in_mni_space: bool
-    cohort: str  # key of `common.prepare.targets.COHORT_SETTINGS` for `--prepare`
+    cohort: str  # key of `common.prepare.targets.TARGETS` for `--prepare`
 
 
 TASKS = {

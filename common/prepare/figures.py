@@ -13,17 +13,7 @@ from .resampling import resample
 from .targets import template_brain, template_mask
 from .volumes import Volume
 
-MEANINGS = {  # name -> unit, meaning
-    "overlap": ("1", "Dice of the brain found and the template's brain, affinely registered"),
-    "volume": ("mL", "of the brain, in the scan"),
-    "scale": ("1", "of the template relative to the scan, as a length"),
-    "agreement": ("1", "Dice of the brain found and of the one that deepbet finds in the mirrored T1"),
-    "coverage": ("1", "share of the brain in the scan's field of view"),
-    "information": (
-        "1",
-        "normalised mutual information with the reference (of the reference: with the template), in the brain",
-    ),
-}
+UNITS = {"volume": "mL"}  # of the others: 1; docs/prepare.md says what each is
 LIMITS = {  # of a subject, its reference and its other modalities; sources in docs/prepare.md
     "subject": {"overlap": (0.925, 1.0), "volume": (1000.0, 2100.0), "scale": (0.8, 1.25), "agreement": (0.94, 1.0)},
     "reference": {"coverage": (0.95, 1.0), "information": (0.02, 1.0)},
@@ -33,7 +23,7 @@ LIMITS = {  # of a subject, its reference and its other modalities; sources in d
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of the subject, and of each modality by name; see `MEANINGS`."""
+    """Figures of the subject, and of each modality by name; see docs/prepare.md."""
 
     reference: str
     subject: Mapping[str, float]
@@ -101,33 +91,10 @@ def rows(figures: Figures) -> list[tuple[str, str, float, float, float]]:
 
 def outside(figures: Figures) -> list[str]:
     """A phrase for each figure outside its limits."""
-    return [
-        f"{modality} {name} {shown(value)}{_unit(name)}; expected {lowest:g} to {highest:g}{_unit(name)}".strip()
-        for modality, name, value, lowest, highest in rows(figures)
-        if not lowest <= value <= highest
-    ]
-
-
-def lines(figures: Figures) -> list[str]:
-    """The figures in words, one line for the brain and for each modality."""
-    groups = {"brain": figures.subject, **figures.modalities}
-    return [
-        f"{name}: " + ", ".join(f"{figure} {shown(value)}{_unit(figure)}" for figure, value in values.items())
-        for name, values in groups.items()
-    ]
-
-
-def shown(value: float) -> str:
-    """A number with three significant digits, or all digits before the point.
-
-    Example:
-        >>> shown(1123.4), shown(0.98765)
-        ('1123', '0.988')
-    """
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _unit(figure: str) -> str:
-    """The unit after a space; empty for a ratio."""
-    unit = MEANINGS[figure][0]
-    return "" if unit == "1" else f" {unit}"
+    phrases = []
+    for modality, name, value, lowest, highest in rows(figures):
+        unit = f" {UNITS[name]}" if name in UNITS else ""
+        if not lowest <= value <= highest:
+            shown = f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+            phrases.append(f"{modality} {name} {shown}{unit}; expected {lowest:g} to {highest:g}{unit}".strip())
+    return phrases

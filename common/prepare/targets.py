@@ -30,6 +30,8 @@ class Target:
     mni_origin: tuple[float, float, float]  # position of MNI space's origin, mm
     dof: int  # degrees of freedom of the registration: 6 (rigid) or 12 (affine)
     code: int  # of the space in NIfTI headers: 2 aligned, 4 MNI
+    modalities: tuple[str, ...]  # of the cohort, in channel order
+    brain: str  # how the cohort's brains are found, or none
 
     def grid(self, spacing: float) -> Grid:
         """The grid with this voxel edge, mm, over the same field of view."""
@@ -45,26 +47,8 @@ class Target:
         return matrix
 
 
-@dataclass(frozen=True)
-class CohortSettings:
-    """The preparation of a cohort: target, modalities in channel order, and brain extraction."""
-
-    target: str
-    modalities: tuple[str, ...]
-    brain: str
-
-
-TARGETS = {
-    "mni": Target(
-        "MNI152 (ICBM152 2009a), the field of view of ATLAS v2.0",
-        shape=(197, 233, 189),
-        flip=(1, 1, 1),
-        origin=(-98, -134, -72),
-        mni_origin=(0, 0, 0),
-        dof=12,
-        code=4,
-    ),
-    "mni_fsl": Target(
+TARGETS = {  # by the cohort that lies there
+    "ukb": Target(
         "MNI152 (ICBM152 2009a), the field of view of FSL and UK Biobank",
         shape=(182, 218, 182),
         flip=(-1, 1, 1),
@@ -72,8 +56,10 @@ TARGETS = {
         mni_origin=(0, 0, 0),
         dof=12,
         code=4,
+        modalities=("T1", "FLAIR"),
+        brain="deepbet",
     ),
-    "sri24": Target(
+    "brats": Target(
         "BraTS's space (SRI24's) with the MNI152 template placed in it; the SRI24 atlas itself was not used",
         shape=(240, 240, 155),
         flip=(-1, -1, 1),
@@ -81,12 +67,20 @@ TARGETS = {
         mni_origin=(-120, 137, 72),
         dof=6,
         code=2,
+        modalities=("FLAIR", "T1ce", "T1", "T2"),
+        brain="deepbet",
     ),
-}
-COHORT_SETTINGS = {
-    "ukb": CohortSettings("mni_fsl", ("T1", "FLAIR"), "deepbet"),
-    "brats": CohortSettings("sri24", ("FLAIR", "T1ce", "T1", "T2"), "deepbet"),
-    "atlas": CohortSettings("mni", ("T1",), "none"),
+    "atlas": Target(
+        "MNI152 (ICBM152 2009a), the field of view of ATLAS v2.0",
+        shape=(197, 233, 189),
+        flip=(1, 1, 1),
+        origin=(-98, -134, -72),
+        mni_origin=(0, 0, 0),
+        dof=12,
+        code=4,
+        modalities=("T1",),
+        brain="none",
+    ),
 }
 
 

@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from common.files import check_writable_folder, expand_home, reporting_path_erro
 from scripts.arrays import array_of
 
 if TYPE_CHECKING:
+    from common.prepare.subject import Settings
     from scripts.prepare.subjects import Outcome
 
 
@@ -23,13 +23,9 @@ if TYPE_CHECKING:
 def prepare(
     root: str,
     output: str,
-    like: str | None = None,
-    target: str | None = None,
+    like: str,
     modalities: str | Sequence[str] | None = None,
-    reference: str | None = None,
-    dof: int | None = None,
     brain: str | None = None,
-    bias_correction: bool = False,
     patterns: Mapping[str, str] | None = None,
     series: Mapping[str, str] | None = None,
     labels: str | None = None,
@@ -52,14 +48,11 @@ def prepare(
             layout, as python -m scripts.datalists generic reads them; or SUBJECT/ with the DICOM files of one study,
             under any names. Where a subject has NIfTI files, too, these are taken.
         output: folder of the prepared subjects.
-        like: ukb, brats or atlas: the defaults of target, modalities and brain as in that cohort.
-        target: mni (MNI152, ATLAS's grid), mni_fsl (MNI152, UK Biobank's grid) or sri24 (BraTS's grid).
-        modalities: to prepare, in channel order, such as [T1,FLAIR].
-        reference: modality that is registered to the template; by default T1, or else T1ce, or else the first.
-        dof: of that registration: 6 (rigid, the default of sri24) or 12 (affine, the default of the others).
-        brain: deepbet (for T1 of adults), hd-bet or synthstrip (where they are installed), a pattern of the names of
-            your own masks on the reference's grid, such as "*_brain.nii.gz", or none (keep the head).
-        bias_correction: remove the receive field (N4).
+        like: ukb, brats or atlas: space, grid, modalities and brain as in that cohort; docs/prepare.md says more.
+        modalities: to prepare, in channel order, such as [T1,FLAIR]; by default the cohort's. T1, or else T1ce, or else
+            the first is registered to the template, the others to it.
+        brain: deepbet (for T1 of adults), a pattern of the names of your own masks on that scan's grid, such as
+            "*_brain.nii.gz", or none (keep the head); by default as in the cohort.
         patterns: modality -> pattern of its NIfTI files' names, such as "{'T1': '*_T1w.nii.gz'}", or the words that end
             them, instead of the usual.
         series: subject -> DICOM series to use, by number or UID, such as "{'sub-01': 'T1=5,T1ce=9'}", where the headers
@@ -77,19 +70,17 @@ def prepare(
         slurm: settings of SLURM jobs by submitit's names, such as "{'slurm_partition': 'cpu', 'cpus_per_task': 2}";
             without, subjects are prepared on this machine. All nodes must share the folders.
     """
-    from common.prepare.brain import is_pattern
     from scripts.prepare.cohort import PAGE, prepare_cohort  # imported late to keep `--help` fast, as below
     from scripts.prepare.scans import find_subjects
-    from scripts.prepare.settings import settings_of
 
-    settings = settings_of(like, target, modalities, reference, dof, brain, bias_correction, spacing, device)
+    settings = _settings(like, modalities, brain, spacing, device)
     check_number("jobs", jobs, int, 1, 1024)
     source = expand_home(root, f"--root={root}")
     keeps_missing = choice("missing", missing, {"refuse": False, "keep": True})
     if labels is not None and (not isinstance(labels, str) or "/" in labels):
         raise InputError(f"--labels={labels}: expected words that end file names, such as seg, or a pattern")
     names = settings.modalities
-    masks = settings.brain if is_pattern(settings.brain) else None
+    masks = settings.brain if "*" in settings.brain else None
     subjects = find_subjects(
         source, names, _patterns(patterns, names), _series(series, names), labels, keeps_missing, masks
     )
@@ -129,8 +120,6 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     subjects = [folder for folder in sorted(source.iterdir()) if (folder / RECORD).is_file()]
     if not subjects:
         raise InputError(f"--prepared={prepared}: no prepared subject; expected the output folder of scripts.prepare")
-    if modality is not None:
-        choice("modality", modality, dict.fromkeys(_modalities(subjects)))
     target = _output(output, maps)
     work = {
         name: partial(send_back, path, name, source, target, modality)
@@ -140,15 +129,27 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     _report(run_in_processes(work, jobs, "label map"), f"written to {target}")
 
 
-def _modalities(subjects: Sequence[Path]) -> list[str]:
-    """The modalities of prepared subjects. Unreadable records are skipped here and reported with their label map."""
-    from scripts.prepare.subjects import read_record
+def _settings(
+    like: str, modalities: str | Sequence[str] | None, brain: str | None, spacing: float, device: str
+) -> "Settings":
+    """Check the options, and fill in the cohort's defaults."""
+    from common.prepare.brain import DEEPBET
+    from common.prepare.subject import Settings
+    from common.prepare.targets import TARGETS
 
-    names: list[str] = []
-    for subject in subjects:
-        with suppress(InputError):
-            names += read_record(subject)["transforms"]
-    return names
+    cohort = choice("like", like, TARGETS)
+    names = cohort.modalities if modalities is None else modalities
+    names = tuple(names.split(",") if isinstance(names, str) else names)
+    if not names or not all(isinstance(name, str) and name.isalnum() for name in names) or len(set(names)) < len(names):
+        raise InputError(
+            f"--modalities={modalities}: expected different names of letters and digits, such as [T1,FLAIR]"
+        )
+    found = cohort.brain if brain is None else brain
+    if "*" not in str(found):
+        choice("brain", found, dict.fromkeys((DEEPBET, "none", "a pattern such as *_brain.nii.gz")))
+    choice("device", device, dict.fromkeys(("cpu", "cuda")))
+    check_number("spacing", spacing, float, 1, 4)
+    return Settings(like, names, found, float(spacing), device)
 
 
 def _patterns(patterns: Any, modalities: Sequence[str]) -> Mapping[str, str]:

@@ -17,7 +17,7 @@ from common.errors import InputError, show
 from common.files import atomic_write, write_csv
 from common.locks import claimed
 from common.pages.templates import render
-from common.prepare.figures import MEANINGS, Figures, rows, shown
+from common.prepare.figures import UNITS, Figures, rows
 from common.prepare.subject import Settings
 from scripts.arrays import JobArray
 from scripts.pools import map_in_processes
@@ -108,7 +108,6 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
         outcome.name: folder_of(output, outcome.name, outcome.is_left_out) for outcome in outcomes if not outcome.fault
     }
     records = {name: read_record(folder) for name, folder in prepared.items()}
-    measured = {name: rows(Figures(**record["figures"])) for name, record in records.items()}
     modalities = list(settings.modalities)
     content = {
         "name": output.name,
@@ -134,19 +133,15 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
         with atomic_write(output / REGIONS) as file:
             file.write_text(yaml.safe_dump(mapping_of(regions), sort_keys=False), encoding="utf-8")
     table = [
-        (name, modality, figure, f"{value:.6g}", MEANINGS[figure][0], lowest, highest)
-        for name, found in measured.items()
-        for modality, figure, value, lowest, highest in found
+        (name, modality, figure, f"{value:.6g}", UNITS.get(figure, "1"), lowest, highest)
+        for name, record in records.items()
+        for modality, figure, value, lowest, highest in rows(Figures(**record["figures"]))
     ]
     write_csv(output / QUALITY, [("subject", "modality", "figure", "value", "unit", "lowest", "highest"), *table])
     page = render(
         Path(__file__).with_name("overview.html.j2"),
         outcomes=outcomes,
-        measured=measured,
         settings=settings,
-        space=settings.space,
-        meanings=MEANINGS,
-        shown=shown,
         pictures={
             name: (folder / picture_file(name)).relative_to(output).as_posix() for name, folder in prepared.items()
         },

@@ -95,9 +95,9 @@ def find_subjects(
     if not found and not studies:
         raise InputError(f"--root={root}: no scans; expected {FORMS}")
     if not studies:
-        _check_found(data, modalities, patterns, labels, masks)
+        _check_found(data, modalities, patterns, labels)
     found += [Subject(name, study=root / name, requested=requested.get(name, {})) for name in studies]
-    return [_printable(subject) for subject in sorted(found, key=lambda subject: subject.name)]
+    return sorted(found, key=lambda subject: subject.name)
 
 
 def _is_study(folder: Path) -> bool:
@@ -105,15 +105,7 @@ def _is_study(folder: Path) -> bool:
     return not any(stem_of(path.name) for path in files) and holds_dicom(files)
 
 
-def _printable(subject: Subject) -> Subject:
-    if subject.name.isprintable():
-        return subject
-    return Subject(ascii(subject.name), fault="a name with control characters; expected printable text")
-
-
-def _check_found(
-    data: DataSet, modalities: Sequence[str], patterns: Mapping[str, str], labels: str | None, masks: str | None
-) -> None:
+def _check_found(data: DataSet, modalities: Sequence[str], patterns: Mapping[str, str], labels: str | None) -> None:
     there = {name for subject in data.subjects.values() for name in subject.images}
     there |= {clash.kind for clash in data.clashes}
     for modality in modalities:
@@ -123,8 +115,6 @@ def _check_found(
     has_label = any(subject.label for subject in data.subjects.values()) or LABEL in there
     if labels not in (None, "none") and not has_label:
         raise InputError(f"--labels={labels}: no such file; expected a label map of at least one subject")
-    if masks is not None and BRAIN not in there:
-        raise InputError(f"--brain={masks}: no such file; expected a brain mask of each subject")
 
 
 def _subject(data: DataSet, name: str, modalities: Sequence[str], keeps_missing: bool, masks: str | None) -> Subject:

@@ -16,11 +16,10 @@ import SimpleITK as sitk  # noqa: N813, the field's name for it
 
 from common.data.volumes import write_volume
 from common.errors import InputError
-from common.files import read_json, valid_json, write_json
+from common.files import read_json, reporting_path_errors, valid_json, write_json
 from common.prepare.figures import Figures, outside
 from common.prepare.resampling import labels_on
 from common.prepare.subject import Prepared, Settings, prepare_subject
-from common.prepare.targets import TARGETS
 from common.prepare.volumes import Grid, Volume, to_transform
 from scripts.prepare.labels import read_labels
 from scripts.prepare.picture import draw
@@ -30,7 +29,7 @@ RECORD = "prepare.json"
 LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers skip hidden folders
 WORK = ".prepare"  # folder in the output for unfinished work
 LABELS = "seg"  # suffix of label maps, as in BraTS
-FORMAT = 4  # version of the method; a new number prepares all subjects again
+FORMAT = 5  # version of the method; a new number prepares all subjects again
 VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
 
@@ -101,12 +100,12 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     }
     for is_out in (False, True):
         folder = folder_of(output, subject.name, is_out)
-        if is_made_of(folder / RECORD, wanted) and _is_whole(folder):
+        if is_made_of(folder / RECORD, wanted):
             found = tuple(outside(Figures(**read_record(folder)["figures"])))
             outcome = Outcome(
                 subject.name, outside=found, is_accepted=is_accepted or not is_out, remarks=tuple(remarks)
             )
-            _move(output, subject.name, outcome.is_left_out)
+            _place(folder, output, subject.name, outcome.is_left_out)
             return outcome
     volumes = {modality: scan.read() for modality, scan in scans.items()}
     labels = None if subject.labels is None else read_labels(subject.labels)
@@ -118,7 +117,8 @@ def prepare_one(subject: Subject, settings: Settings, output: Path, is_accepted:
     record = {
         "subject": subject.name,
         **wanted,
-        "space": settings.space,
+        "reference": settings.reference,
+        "preparation": settings.description,
         "grid": _grid_record(settings.grid),
         "sources": {
             modality: {**scan.record(), "sha256": digests[modality], **_grid_record(volumes[modality].grid)}
@@ -159,12 +159,12 @@ def _drawn_on(file: str, labels: Volume, volumes: Mapping[str, Volume], referenc
 def _write(
     folder: Path, name: str, prepared: Prepared, settings: Settings, record: Mapping[str, Any], labels: Volume | None
 ) -> None:
-    """Write a subject's files and its record, with transforms and file sizes."""
+    """Write a subject's files and its record."""
     volumes = {scan_file(name, modality): volume.array for modality, volume in prepared.images.items()}
     volumes[mask_file(name)] = prepared.brain.astype(np.uint8)
     if labels is not None:
         volumes[scan_file(name, LABELS)] = labels.array
-    code = TARGETS[settings.target].code
+    code = settings.target.code
     for file, array in volumes.items():
         write_volume(folder / file, array, settings.grid.affine, code, code, COMPRESSION)
     transforms = {}
@@ -172,45 +172,37 @@ def _write(
         transforms[modality] = {"file": f"{name}_{modality}.tfm", "matrix": matrix.tolist()}
         sitk.WriteTransform(to_transform(matrix), str(folder / f"{name}_{modality}.tfm"))
     draw(prepared, folder / picture_file(name), name)
-    files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    write_json(folder / RECORD, {**record, "transforms": transforms, "files": files})
+    write_json(folder / RECORD, {**record, "transforms": transforms})
 
 
 @contextmanager
 def _appearing(output: Path, subject: str, is_left_out: bool) -> Iterator[Path]:
-    """Context manager: fill a temporary folder, then replace the subject's folder, wherever it lies."""
-    new, wanted = output / WORK / f"{subject}.{os.getpid()}", folder_of(output, subject, is_left_out)
+    """Context manager: fill a temporary folder, which then becomes the subject's."""
+    new = output / WORK / f"{subject}.{os.getpid()}"
     try:
-        shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
         yield new
-        wanted.parent.mkdir(exist_ok=True)
-        for earlier in (False, True):
-            shutil.rmtree(folder_of(output, subject, earlier), ignore_errors=True)
-        new.rename(wanted)
-    except OSError as error:
-        raise InputError(f"{wanted}: {error.strerror or error}; expected a folder that can be written") from error
+        _place(new, output, subject, is_left_out)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
 
 def leave_out(output: Path, subject: str) -> None:
     """Hide a subject's earlier results from readers."""
-    _move(output, subject, is_left_out=True)
+    if (output / subject).is_dir():
+        _place(output / subject, output, subject, is_left_out=True)
 
 
-def _move(output: Path, subject: str, is_left_out: bool) -> None:
-    """Move a prepared subject's folder to where `folder_of` says."""
-    source, target = folder_of(output, subject, not is_left_out), folder_of(output, subject, is_left_out)
-    if not source.is_dir():
-        return
-    try:
+def _place(source: Path, output: Path, subject: str, is_left_out: bool) -> None:
+    """Move a folder to where `folder_of` says, in place of the subject's earlier ones."""
+    target = folder_of(output, subject, is_left_out)
+    with reporting_path_errors(str(target)):
         target.parent.mkdir(exist_ok=True)
-        if target.exists():  # an earlier version
-            shutil.rmtree(target)
-        source.rename(target)
-    except OSError as error:
-        raise InputError(f"{target}: {error.strerror or error}; expected a folder that can be written") from error
+        for earlier in (folder_of(output, subject, is_out) for is_out in (False, True)):
+            if earlier != source and earlier.exists():
+                shutil.rmtree(earlier)
+        if source != target:
+            source.rename(target)
 
 
 def is_made_of(note: Path, wanted: Mapping[str, Any]) -> bool:
@@ -225,20 +217,11 @@ def is_made_of(note: Path, wanted: Mapping[str, Any]) -> bool:
     return isinstance(known, dict) and all(known.get(key) == value for key, value in wanted.items())
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether all files of a prepared subject exist with their recorded sizes."""
-    try:
-        files = read_record(folder)["files"]
-        return {name: (folder / name).stat().st_size for name in files} == files
-    except (InputError, OSError, KeyError):
-        return False
-
-
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of a prepared subject; refuse a missing or invalid one."""
     path = folder / RECORD
     record = valid_json(path, "the record of a prepared subject")
-    if not isinstance(record, dict) or not {"settings", "sources", "transforms", "figures", "grid"} <= record.keys():
+    if not isinstance(record, dict) or not {"reference", "sources", "transforms", "figures", "grid"} <= record.keys():
         raise InputError(f"{path}: lacks entries; expected the record of a prepared subject")
     return record
 
@@ -252,7 +235,7 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     if not (prepared / name).is_dir():
         raise InputError(f"not among the subjects of {prepared}; expected a label map of one of them")
     record = read_record(prepared / name)
-    chosen = modality or record["settings"]["reference"]
+    chosen = modality or record["reference"]
     if chosen not in record["transforms"]:
         raise InputError(f"--modality={chosen}: not prepared; expected one of {', '.join(record['transforms'])}")
     labels = read_labels(file, _grid_of(record["grid"]))

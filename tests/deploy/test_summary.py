@@ -31,13 +31,13 @@ def test_overlays_are_where_radiologists_expect_them(flips, tumours):
 
 def test_the_text_names_model_volumes_and_remarks(tumours):
     bundle = replace(tumours, name="a $model_1$", version="1.2", trained_on="these data")
-    remarks, figures = ["not as expected"], ["brain: volume 1500 mL"]
+    remarks = ["not as expected"]
     volumes = dict.fromkeys([segment.label for segment in bundle.task.segments], 3.456)
-    texts = draw_summary(VOLUME, SEGMENTS, bundle, volumes, remarks, figures).findobj(Text)
+    texts = draw_summary(VOLUME, SEGMENTS, bundle, volumes, remarks).findobj(Text)
     assert not any("model" in text.get_text() and text.get_parse_math() for text in texts), "no mathematics"
     words = [text.get_text() for text in texts]
     expected = {"a $model_1$", "version 1.2", "trained on these data", "Peritumoural oedema (ED): 3.46 mL"}
-    assert expected | {*remarks, *figures, "Research only, not for diagnosis."} <= set(words)
+    assert expected | {*remarks, "Research only, not for diagnosis."} <= set(words)
 
 
 def test_the_capture_is_valid_and_belongs_to_the_study(tmp_path, tumours):

@@ -1,6 +1,6 @@
 from pydicom.sr.codedict import codes
 
-from common.prepare.targets import COHORT_SETTINGS
+from common.prepare.targets import TARGETS
 from deploy.tasks import TASKS
 
 TUMOUR, STROKE = (TASKS[name].segments for name in ("tumour", "stroke"))
@@ -15,5 +15,5 @@ def test_segments_have_snomed_codes():
 
 def test_scans_are_prepared_as_the_model_expects_the_brain():
     for task in TASKS.values():
-        assert (COHORT_SETTINGS[task.cohort].brain != "none") == task.skull_stripped
-        assert task.reference in COHORT_SETTINGS[task.cohort].modalities
+        assert (TARGETS[task.cohort].brain != "none") == task.skull_stripped
+        assert task.reference in TARGETS[task.cohort].modalities

@@ -1,7 +1,6 @@
-"""Reading, figures, limits, brain extraction and bias field, each against a reference of its own."""
+"""Reading, figures, limits, brain extraction and registration, each against a reference of its own."""
 
 import gzip
-import os
 from dataclasses import replace
 
 import nibabel
@@ -12,8 +11,9 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from common.errors import InputError
-from common.prepare import brain, registration, subject
-from common.prepare.figures import Figures, lines, outside
+from common.prepare import registration
+from common.prepare.brain import brain_of
+from common.prepare.figures import Figures, outside
 from common.prepare.registration import between_centres, information, register
 from common.prepare.volumes import Volume, matrix_of, read_volume, to_image, to_transform
 from tests.damaged_scans import cut, save
@@ -104,24 +104,6 @@ def test_limits_name_figure_modality_value_and_expectation():
     assert outside(replace(GOOD, modalities=far)) == [], "people differ from the template more than scans of one person"
     small = replace(GOOD, subject={**GOOD.subject, "volume": 123.4})
     assert outside(small) == ["volume 123 mL; expected 1000 to 2100 mL"]
-    assert lines(GOOD)[0] == "brain: overlap 0.95, volume 1500 mL, scale 1"
-
-
-def field(shape):
-    x = np.linspace(-1, 1, shape[0])[:, None, None]
-    return np.exp(0.5 * x * np.ones(shape))
-
-
-def test_n4_removes_a_receive_field():
-    rng, shape = np.random.default_rng(0), (48, 48, 48)
-    distance = np.linalg.norm(np.indices(shape) - 23.5, axis=0)
-    tissue = np.where(distance < 14, 100.0, 200.0) + rng.normal(0, 2, shape)
-    head = Volume((tissue * field(shape)).astype(np.float32), np.diag([3.0, 3, 3, 1]))
-    mask = distance < 22
-    inner = distance < 13
-    before, after = (volume[inner].std() / volume[inner].mean() for volume in (head.array, tissue))
-    corrected = subject._without_bias(head, mask, keeps_head=False).array
-    assert corrected[inner].std() / corrected[inner].mean() < after + (before - after) / 4
 
 
 def textured(turn):
@@ -169,43 +151,8 @@ def test_a_registration_is_never_less_similar_than_the_headers(monkeypatch):
     np.testing.assert_array_equal(register(head, head, 6, head.array > 0, [far]), np.eye(4))
 
 
-def program(folder, text, name="hd-bet"):
-    folder.mkdir()
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return f"{folder}:{os.environ['PATH']}"
-
-
-HEAD = Volume(SCAN.astype(np.float32), np.eye(4))
-
-
-@pytest.mark.parametrize(
-    ("method", "name", "expected", "result"),
-    [
-        ("hd-bet", "hd-bet", '"$1 $3 $5 $6" = "-i -o -device cpu"', "${4%.nii.gz}_bet.nii.gz"),
-        ("synthstrip", "mri_synthstrip", '"$1 $3" = "-i -m"', "$4"),
-    ],
-)
-def test_the_mask_of_a_program_is_read(tmp_path, monkeypatch, method, name, expected, result):
-    mask = np.zeros(SCAN.shape, np.uint8)
-    mask[2:5] = 1
-    save(tmp_path / "mask.nii.gz", mask, np.eye(4))
-    script = f'test {expected} && cp {tmp_path}/mask.nii.gz "{result}"'
-    monkeypatch.setenv("PATH", program(tmp_path / "bin", script, name))
-    np.testing.assert_array_equal(brain.brain_of(HEAD, method), mask > 0)
-
-
 def test_deepbet_without_a_brain_is_one_line():
     voxel = np.zeros((40, 40, 40), np.float32)
     voxel[3, 3, 3] = 1
     with pytest.raises(InputError, match=r"^deepbet: no brain found; expected a T1 of a head$"):
-        brain.brain_of(Volume(voxel, np.eye(4)), "deepbet")
-
-
-@pytest.mark.parametrize("script", ["echo no weights >&2; exit 3", "exit 0"])
-def test_a_failure_of_hd_bet_is_one_line(tmp_path, monkeypatch, script):
-    monkeypatch.setenv("PATH", program(tmp_path / "bin", script))
-    with pytest.raises(InputError) as error:
-        brain.brain_of(HEAD, "hd-bet")
-    assert one_line(error).startswith("hd-bet: status ")
+        brain_of(Volume(voxel, np.eye(4)))

@@ -118,7 +118,7 @@ def errors(record: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, NDA
         truth: as `make_raw` wrote it.
     """
     settings = record["settings"]
-    reference = settings["reference"]
+    reference, target = record["reference"], TARGETS[settings["like"]]
     points = {modality: _moved(truth[f"motion_{modality}"], truth["points"]) for modality in settings["modalities"]}
     matrices = {modality: np.array(entry["matrix"]) for modality, entry in record["transforms"].items()}
     placed = _moved(np.linalg.inv(matrices[reference]), points[reference])
@@ -127,8 +127,8 @@ def errors(record: Mapping[str, Any], truth: Mapping[str, Any]) -> dict[str, NDA
         for modality in settings["modalities"]
         if modality != reference
     }
-    in_mni = _moved(TARGETS[settings["target"]].to_mni(), placed)
-    best = _best(points[reference], truth["origins"], settings["dof"])
+    in_mni = _moved(target.to_mni(), placed)
+    best = _best(points[reference], truth["origins"], target.dof)
     return found | {
         "template": np.linalg.norm(in_mni - truth["origins"], axis=1),
         "least": np.linalg.norm(best - truth["origins"], axis=1),
@@ -148,7 +148,7 @@ def _best(points: NDArray[np.float64], goals: NDArray[np.float64], dof: int) -> 
 def brain_dice(prepared: Path, truth: Mapping[str, Any]) -> float:
     """Dice of a prepared subject's brain mask and the phantom's brain, placed by the transform that was found."""
     record = read_record(prepared)
-    reference = record["settings"]["reference"]
+    reference = record["reference"]
     x, y, z = record["grid"]["shape"]
     affine = np.array(record["grid"]["affine"])
     into = np.linalg.inv(truth[f"motion_{reference}"]) @ np.array(record["transforms"][reference]["matrix"])

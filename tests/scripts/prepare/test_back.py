@@ -38,6 +38,4 @@ def test_what_is_wrong_for_all_is_one_line(cohort, places, tmp_path):
     (tmp_path / f"maps/{cohort.subject}.nii.gz").touch()
     with pytest.raises(InputError, match=r"raw: no prepared subject; expected the output folder of scripts\.prepare$"):
         back(**places | {"prepared": str(cohort.folder / "raw")})
-    with pytest.raises(InputError, match=r"modality=PDW: expected one of T1, FLAIR$"):
-        back(**places, modality="PDW")
     assert not (tmp_path / "b").exists()

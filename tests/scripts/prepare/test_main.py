@@ -10,21 +10,18 @@ from tests.support import one_line
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "--target: missing; expected one of mni, mni_fsl, sri24, or --like=ukb|brats|atlas"),
-        ({"target": "moon"}, "--target=moon: expected one of mni, mni_fsl, sri24"),
-        ({"target": "mni", "modalities": "../T1"}, "--modalities=../T1: expected different names of letters"),
-        ({"target": "mni", "reference": "T2"}, "--reference=T2: expected one of T1"),
-        ({"target": "mni", "brain": "hd-bet"}, "--brain=hd-bet: no program hd-bet on the PATH"),
-        ({"target": "mni", "spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
-        ({"target": "mni", "accept": "a,b"}, "--accept=b: no such subject; expected some of a, or all"),
-        ({"target": "mni", "accept": ""}, "--accept=: expected names of subjects, such as sub-01,sub-02, or all"),
-        ({"target": "mni", "patterns": {"T2": "*"}}, "T2 is no modality here; expected T1"),
+        ({"like": "moon"}, "--like=moon: expected one of ukb, brats, atlas"),
+        ({"modalities": "../T1"}, "--modalities=../T1: expected different names of letters"),
+        ({"brain": "bet"}, "--brain=bet: expected one of deepbet, none, a pattern such as *_brain.nii.gz"),
+        ({"spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
+        ({"accept": "a,b"}, "--accept=b: no such subject; expected some of a, or all"),
+        ({"patterns": {"T2": "*"}}, "T2 is no modality here; expected T1"),
     ],
 )
 def test_a_bad_option_is_refused(tmp_path, options, message):
     (tmp_path / "raw/a").mkdir(parents=True)
     (tmp_path / "raw/a/a_T1.nii.gz").write_bytes(b"")
-    given = {"root": str(tmp_path / "raw"), "output": str(tmp_path / "out"), "modalities": ["T1"], **options}
+    given = {"root": str(tmp_path / "raw"), "output": str(tmp_path / "out"), "like": "atlas", **options}
     with pytest.raises(InputError) as error:
         prepare(**given)
     assert message in f"--{one_line(error).removeprefix('--')}"

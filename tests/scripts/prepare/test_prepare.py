@@ -16,7 +16,7 @@ from common.data.layouts.names import Naming
 from common.data.layouts.reading import read_layout
 from common.inference.cases import find_cases
 from common.metrics.measures import dice
-from common.prepare.brain import DEEPBET, brain_of, mirrored_brain
+from common.prepare.brain import brain_of, mirrored_brain
 from common.prepare.figures import LIMITS
 from common.prepare.targets import TARGETS
 from common.prepare.volumes import read_volume
@@ -50,7 +50,7 @@ def test_the_figures_tell_of_success(cohort):
 
 def test_a_cut_brain_is_told_from_the_mirrored_scan(cohort):
     scan = read_volume(cohort.folder / f"raw/{cohort.subject}/{cohort.subject}_T1.nii.gz")
-    found, mirrored = brain_of(scan, DEEPBET), mirrored_brain(scan)
+    found, mirrored = brain_of(scan), mirrored_brain(scan)
     lowest = LIMITS["subject"]["agreement"][0]
     assert lowest < dice(found, mirrored) < 1, "equal masks would be no second opinion"
     height = scan.affine[2] @ np.moveaxis([*np.indices(found.shape), np.ones(found.shape)], 0, -1)[..., None]
@@ -158,7 +158,7 @@ def test_a_wrong_brain_is_left_out_when_it_is_prepared_and_what_fails_later_leav
     raw.mkdir(parents=True)
     shutil.copy(cohort.folder / "raw/lacking/scan_T1w.nii.gz", raw / "P1_T1.nii.gz")
     scan = read_volume(raw / "P1_T1.nii.gz")
-    half = brain_of(scan, DEEPBET)
+    half = brain_of(scan)
     half[half.shape[0] // 2 :] = False
     nibabel.save(nibabel.Nifti1Image(half.astype(np.uint8), scan.affine), raw / "P1_brain.nii.gz")
     options = [f"--root={tmp_path / 'raw'}", f"--output={output}", "--like=ukb", "--modalities=T1", "--spacing=4"]
@@ -187,8 +187,8 @@ def test_what_is_done_stays_and_leftovers_of_a_killed_run_go(cohort, run_prepare
 
 
 def test_the_targets_are_the_grids_of_the_embedded_cohort():
-    for layout, target in (("ukb", "mni_fsl"), ("brats", "sri24"), ("atlas", "mni")):
-        expected, grid = PHANTOMS[layout], TARGETS[target].grid(1.0)
+    for layout, target in TARGETS.items():
+        expected, grid = PHANTOMS[layout], target.grid(1.0)
         assert grid.shape == expected.shape
         np.testing.assert_array_equal(grid.affine, expected.affine(1.0))
-        assert TARGETS[target].mni_origin == expected.mni_origin
+        assert target.mni_origin == expected.mni_origin

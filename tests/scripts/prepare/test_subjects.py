@@ -26,7 +26,7 @@ def test_a_subject_that_is_left_out_is_not_lost_if_it_cannot_be_moved(tmp_path):
     hidden.rename(tmp_path / "a")
     hidden.parent.rmdir()
     hidden.parent.touch()
-    with pytest.raises(InputError, match="expected a folder that can be written") as error:
+    with pytest.raises(InputError, match="expected a path") as error:
         leave_out(tmp_path, "a")
     assert one_line(error)
     assert (tmp_path / "a/record").read_text() == "new"
@@ -49,5 +49,5 @@ def test_two_commands_do_not_prepare_scans_in_one_folder(tmp_path):
     with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         with pytest.raises(InputError, match="in use by process"):
-            prepare_cohort([], Settings.like("atlas"), tmp_path, 1)
+            prepare_cohort([], Settings("atlas", ("T1",)), tmp_path, 1)
         other.kill()
