@@ -1,14 +1,12 @@
 """Lay out public scans of real heads as data sets: `python -m scripts.public_scans --clones=DIR --output=DIR`."""
 
-import csv
 import gzip
 import io
-import os
 import re
 import shutil
 import subprocess
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,8 @@ import numpy as np
 
 from common import cli
 from common.data.volumes import write_volume
-from common.errors import InputError, choice, show
-from common.files import check_writable_folder, expand_home, reporting_path_errors, write_csv
+from common.errors import InputError, show
+from common.files import check_writable_folder, expand_home, reporting_path_errors
 
 LARGEST = 2**28  # bytes of an unpacked scan
 LABELS = "seg"
@@ -97,7 +95,7 @@ SETS = {
 }
 
 
-def public_scans(clones: str, output: str, sets: str | Iterable[str] | None = None) -> None:
+def public_scans(clones: str, output: str) -> None:
     """Lay out four public sets of scans for `python -m scripts.datalists generic`; they are real people's.
 
     Each becomes a folder of OUTPUT with its licence and citation in SOURCE.md; one that is there stays as it is. A set
@@ -107,19 +105,12 @@ def public_scans(clones: str, output: str, sets: str | Iterable[str] | None = No
         clones: folder of clones, each made by `git clone --bare https://github.com/OWNER/NAME` (CBICA/NiChart_Project
             for ixi and wmh, JeroenBertels/deepvoxnet2 for tumour, aaronsossin/DepressionMRI_AI for t1_stripped).
         output: folder for the data sets.
-        sets: some of ixi, wmh, tumour and t1_stripped, such as [ixi,wmh]; by default all.
     """
-    given = list(SETS) if sets is None else sets.split(",") if isinstance(sets, str) else sets
-    names: list[Any] = list(given) if isinstance(given, list | tuple) and given else [given]
-    for name in names:
-        choice("sets", name, SETS)
     folder, target = expand_home(clones, f"--clones={clones}"), expand_home(output, f"--output={output}")
-    if not folder.is_dir():
-        raise InputError(f"--clones={clones}: no such folder; expected a folder of clones")
-    found = {name: _clone(folder, SETS[name].repository) for name in names}
-    if not any(found.values()):
-        wanted = " or ".join(dict.fromkeys(SETS[name].repository for name in names))
-        raise InputError(f"--clones={folder}: no clone of {wanted}; expected one at least")
+    found = {name: folder / f"{source.repository.rpartition('/')[2]}.git" for name, source in SETS.items()}
+    if not any(clone.is_dir() for clone in found.values()):
+        expected = ", ".join(dict.fromkeys(clone.name for clone in found.values()))
+        raise InputError(f"--clones={clones}: no clone in this folder; expected some of {expected}")
     check_writable_folder(target, f"--output={output}")
     with reporting_path_errors(f"--output={output}"):
         target.mkdir(parents=True, exist_ok=True)
@@ -127,26 +118,15 @@ def public_scans(clones: str, output: str, sets: str | Iterable[str] | None = No
             source = SETS[name]
             if (target / name).exists():
                 show(f"{name}: {target / name} exists; left as it is")
-            elif clone is None:
+            elif not clone.is_dir():
                 show(f"{name}: no clone of {source.repository} in {folder}; left out")
             else:
                 show(f"{name}: {_lay_out(source, clone, target / name)} subjects in {target / name}; {source.licence}")
 
 
-def _clone(folder: Path, repository: str) -> Path | None:
-    name = repository.rpartition("/")[2]
-    places = (folder / f"{name}.git", folder / name / ".git", folder / name)
-    return next((place for place in places if (place / "objects").is_dir()), None)
-
-
 def _git(clone: Path, *words: str) -> bytes:
     try:
-        return subprocess.run(
-            ["git", f"--git-dir={clone}", *words],
-            check=True,
-            capture_output=True,
-            env=os.environ | {"GIT_NO_LAZY_FETCH": "1"},  # do not fetch missing files from a clone's remote
-        ).stdout
+        return subprocess.run(["git", f"--git-dir={clone}", *words], check=True, capture_output=True).stdout
     except FileNotFoundError as error:
         raise InputError("git: not installed; expected it to read clones") from error
     except subprocess.CalledProcessError as error:
@@ -155,15 +135,13 @@ def _git(clone: Path, *words: str) -> bytes:
 
 
 def _files(clone: Path) -> dict[str, str]:
-    """Map each path in the clone's history to the hash of its newest version that the clone holds."""
-    objects = _git(clone, "rev-list", "--objects", "--all", "--missing=print").decode(errors="replace").splitlines()
-    missing = {line[1:] for line in objects if line.startswith("?")}
+    """Map each path in the clone's history to the hash of its newest version."""
     changes = _git(clone, "log", "--all", "-m", "-z", "--raw", "--no-abbrev", "--no-renames", "--format=")
     entries = changes.decode(errors="replace").split("\0")
     found: dict[str, str] = {}
     for change, path in zip(entries[::2], entries[1::2], strict=False):
         digest, status = change.split()[3:]
-        if status in ("A", "M") and digest not in missing:
+        if status in ("A", "M"):
             found.setdefault(path, digest)
     return found
 
@@ -194,7 +172,8 @@ def _lay_out(source: Source, clone: Path, folder: Path) -> int:
         lines = (source.description, f"From https://github.com/{source.repository}", source.licence, source.citation)
         (aside / "SOURCE.md").write_text("\n\n".join((f"# {folder.name}", *lines)) + "\n", encoding="utf-8")
         if folder.name == "ixi":
-            _describe_ixi(clone, files, aside)
+            regions = [f"{name}: {{labels: [{label}]}}\n" for label, name in enumerate(MUSE, 1)]
+            (aside / "regions.yaml").write_text("".join(regions), encoding="utf-8")
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -236,18 +215,6 @@ def _write(images: Mapping[str, Any], source: Source, folder: Path, subject: str
         array = voxels if kind in ("T1", "FLAIR") else voxels.astype(np.uint8)
         affine = images.get(kind, images["T1"]).affine
         write_volume(folder / source.place.format(subject=subject, kind=kind), array, affine, compresslevel=1)
-
-
-def _describe_ixi(clone: Path, files: Mapping[str, str], folder: Path) -> None:
-    """Write the regions of the label maps, and the subjects' ages if the clone has them."""
-    lines = [f"{name}: {{labels: [{label}]}}" for label, name in enumerate(MUSE, 1)]
-    (folder / "regions.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    if table := next((path for path in sorted(files) if path.endswith("IXI/plot_data/plot_data.csv")), None):
-        rows = csv.DictReader(io.StringIO(_git(clone, "cat-file", "blob", files[table]).decode(errors="replace")))
-        if not {"MRID", "Age", "Sex"} <= set(rows.fieldnames or ()):
-            raise InputError(f"--clones: {clone}: {table}: expected the columns MRID, Age, Sex")
-        people = [(row["MRID"].split("-")[0], row["Age"], row["Sex"]) for row in rows]
-        write_csv(folder / "people.csv", [("subject", "age", "sex"), *people])
 
 
 if __name__ == "__main__":
