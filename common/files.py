@@ -94,7 +94,8 @@ def valid_json(
 def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: str) -> None:
     """Check content from outside against a JSON schema (2020-12, unless `$schema` says otherwise).
 
-    The `InputError` names the entry, its value and the rule; `name` is the content's name, such as "--flow=F.json".
+    The `InputError` names the entry, its value and the rule, or the `description` of an entry whose pattern is not met;
+    `name` is the content's name, such as "--flow=F.json".
     """
     from jsonschema import Draft202012Validator  # imported here, as few callers need it
     from jsonschema.exceptions import best_match
@@ -105,9 +106,10 @@ def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: s
     except RecursionError as error:
         raise InputError(f"{name}: nested too deeply; expected {expected}") from error
     if problem is not None:
-        value = json.dumps(problem.instance, ensure_ascii=False, default=str)
-        rule = problem.message.splitlines()[0]
-        raise InputError(f"{name}: {problem.json_path} = {value:.80}: {rule:.160}; expected {expected}")
+        where = f"{name}: {problem.json_path} = {json.dumps(problem.instance, ensure_ascii=False, default=str):.80}"
+        if problem.validator in ("pattern", "contains", "maxLength") and "description" in problem.schema:
+            raise InputError(f"{where}; expected {problem.schema['description']}")
+        raise InputError(f"{where}: {problem.message.splitlines()[0]:.160}; expected {expected}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,6 @@ ATLAS), for inference only. `folds` and `subset` record how the splits were draw
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -34,7 +33,6 @@ ALL = "all"  # all splits, where a split can be chosen
 # control characters, line ends, marks that reverse text and halves of surrogate pairs: in no file's name, nor in a
 # message of one line
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-LONGEST = 200  # bytes of a subject's name; a file's name has at most 255, and a temporary file's is longer
 SCHEMA = Path(__file__).with_name("datalist.schema.json")
 
 
@@ -236,7 +234,8 @@ def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: b
     chosen = {entry["subject"] for entry in sorted(entries, key=rank)[:size]}
     record = {"fraction": fraction, "seed": seed, "nested": nested, "of": len(entries)}
     training = [entry for entry in entries if entry["subject"] in chosen]
-    return _in_order({**content, "subset": record, "training": training})
+    part = {**content, "subset": record, "training": training}
+    return dict(sorted(part.items(), key=lambda item: item[0] in SPLITS))  # splits last
 
 
 def restrict(content: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
@@ -261,11 +260,6 @@ def restrict(content: Mapping[str, Any], modalities: Sequence[str]) -> dict[str,
     return {**content, "modalities": list(modalities), **splits}
 
 
-def _in_order(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The description of the cohort first, then the splits."""
-    return {key: content[key] for key in sorted(content, key=lambda key: key in SPLITS)}
-
-
 def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False) -> None:
     """Check a datalist's content against the schema and the rules that a schema cannot state; messages call it `name`.
 
@@ -278,17 +272,33 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
         raise InputError(f"datalist {name}: label_convention and regions: {found}; expected one of the two")
     with _naming(name):
         _convention(content)
-    described = [content["name"], content.get("preparation", ""), content.get("folds", {}).get("source", "")]
-    _check_texts([*described, *content["modalities"]], name)
+    for text in _texts(content):
+        if UNPRINTABLE.search(text):
+            raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected text of one line in Unicode")
     seen: dict[str, str] = {}
     for split in SPLITS:
         for entry in content.get(split, []):
-            subject = entry["subject"]
-            _check_texts([subject, *filter(None, entry["image"]), entry.get("label", "")], name)
+            subject, images, known = entry["subject"], entry["image"], content["modalities"]
             if subject in seen and not may_repeat:
                 raise InputError(f"datalist {name}: subject {subject} is in {seen[subject]} and again in {split}")
             seen[subject] = split
-            _check_entry(entry, content["modalities"], name)
+            if len(images) != len(known):
+                expected = f"expected {len(known)}: {', '.join(known)}"
+                raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")
+            files = [normpath(file) for file in (*images, entry.get("label")) if file]
+            if len(set(files)) < len(files):
+                twice = next(file for file in files if files.count(file) > 1)
+                expected = "expected a file of its own for each modality and for the label"
+                raise InputError(f"datalist {name}: subject {subject}: {twice} is listed twice; {expected}")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All text in JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(each)
 
 
 @contextmanager
@@ -300,40 +310,9 @@ def _naming(name: str | Path) -> Iterator[None]:
         raise InputError(f"datalist {name}: {error}") from error
 
 
-def _check_texts(texts: Sequence[str], name: str | Path) -> None:
-    for text in texts:
-        if UNPRINTABLE.search(text):
-            raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected text of one line in Unicode")
-
-
 @cache
 def _schema() -> dict[str, Any]:
     return json.loads(SCHEMA.read_text(encoding="utf-8"))
-
-
-def _check_entry(entry: Mapping[str, Any], modalities: Sequence[str], name: str | Path) -> None:
-    subject, images = entry["subject"], entry["image"]
-    is_name = subject.strip() not in ("", ".", "..") and not {"/", "\\"} & set(subject)
-    if not is_name or len(subject.encode()) > LONGEST:
-        expected = f"a name that files can have, without / and \\, of {LONGEST} bytes at most"
-        raise InputError(f"datalist {name}: subject {subject:.200}: expected {expected}")
-    if len(images) != len(modalities):
-        expected = f"expected {len(modalities)}: {', '.join(modalities)}"
-        raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")
-    if not any(images):
-        raise InputError(f"datalist {name}: subject {subject} has no image; expected one of {', '.join(modalities)}")
-    files = [*filter(None, images), *([entry["label"]] if "label" in entry else [])]
-    for path in files:
-        if path.startswith("/") or "\\" in path or ".." in path.split("/"):
-            raise InputError(
-                f"datalist {name}: subject {subject}: path {path:.200}; expected one relative to and below root"
-            )
-    for path, count in Counter(map(normpath, files)).items():
-        if count > 1:
-            raise InputError(
-                f"datalist {name}: subject {subject}: {path} is listed {count} times; expected a "
-                "file of its own for each modality and for the label"
-            )
 
 
 def _channels(modalities: Sequence[str], known: Sequence[str], datalist: str | Path) -> list[int]:

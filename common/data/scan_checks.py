@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, shortened
-from .copies import check_copies
 from .regions import CONVENTIONS, aliases_of, known_labels
 from .volumes import length_of, open_volume, read_stored, read_voxels
 
@@ -100,7 +99,7 @@ def first_line(error: BaseException) -> str:
 
 
 def check_headers(cases: Sequence[Mapping[str, Any]], largest: float = LARGEST) -> None:
-    """Check that all files exist, can be read, are 3D and share one grid within each case, and that no image is a copy.
+    """Check that all files exist, can be read, are 3D and share one grid within each case.
 
     Also finds files that are shorter than their header says. Takes about a second for 1,000 subjects of five files.
 
@@ -120,7 +119,6 @@ def check_headers(cases: Sequence[Mapping[str, Any]], largest: float = LARGEST) 
         more = f" ({len(bad) - 1} more of {len(cases)} subjects have such a file)" if len(bad) > 1 else ""
         cure = f"; {CURE}" if problem.check in OFF_GRID else ""
         raise InputError(f"subject {subject}: {problem}{cure}{more}")
-    check_copies(cases)
 
 
 def read_headers(

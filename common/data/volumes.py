@@ -11,7 +11,6 @@ import numpy as np
 
 from ..files import atomic_write
 
-GZIP = 31  # zlib's wbits for gzip with its checksum
 AFTER = 2**20  # bytes that may follow the voxels
 
 
@@ -70,22 +69,13 @@ def length_of(scan: Any) -> int:
 
 def _content(file: str, length: int) -> bytes:
     """Decompress a .nii.gz file and verify its checksums; data far beyond `length` takes no memory."""
-    data = Path(file).read_bytes()
-    parts: list[bytes] = []
-    while data:
-        stream = zlib.decompressobj(wbits=GZIP)
-        most = length + AFTER - sum(map(len, parts))
+    with gzip.open(file) as stream:
         try:
-            parts.append(stream.decompress(data, most + 1))
+            content = stream.read(length + AFTER)
         except zlib.error as error:
-            words = str(error).rpartition(": ")[2]
-            raise OSError("CRC check failed" if words == "incorrect data check" else f"damaged: {words}") from error
-        if len(parts[-1]) > most:
-            raise OSError(f"more than {AFTER} bytes after the {length} that its header declares")
-        if not stream.eof:
-            raise EOFError("Compressed file ended before the end-of-stream marker was reached")
-        data = stream.unused_data.lstrip(b"\0")  # a file may have several members, and zeros after the last
-    content = b"".join(parts)
+            raise OSError(f"damaged: {error}") from error
+    if len(content) == length + AFTER:
+        raise OSError(f"more than {AFTER} bytes after the {length} that its header declares")
     if len(content) < length:
         raise EOFError(f"{len(content)} of {length} bytes")
     return content

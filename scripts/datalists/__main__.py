@@ -181,7 +181,7 @@ def generic(
     output: str,
     regions: str | None = None,
     layout: str | None = None,
-    modalities: str | Sequence[str] | Mapping[str, str] | None = None,
+    modalities: str | Sequence[str] | None = None,
     label: str | None = None,
     person: str | None = None,
     validation: float | None = None,
@@ -207,7 +207,7 @@ def generic(
         root: folder of the data set.
         output: the datalist, a JSON file; an earlier one with other content is renamed.
         regions: YAML file that names each region, the outermost first, with its labels; see docs/own_data.md. By
-            default what dataset.json or BIDS's dseg.tsv states. If nothing states them, all label maps are read. With 1
+            default what dataset.json states. If nothing states them, all label maps are read. With 1
             as their only value the region is lesion, and otherwise the command ends, and shows a file for the values
             that it found.
         layout: folders, flat, bids or nnunet, if several could be meant.

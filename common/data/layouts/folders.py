@@ -65,10 +65,9 @@ def _files_below(root: str, folder: str) -> Iterator[tuple[str, str]]:
     """The NIfTI files in the subfolders of a folder; links to folders are not followed."""
     for name in folders_in(f"{root}/{folder}"):
         below = f"{folder}/{name}"
-        if Path(root, below).is_symlink():
-            continue
-        yield from files_in(root, below)
-        yield from _files_below(root, below)
+        if not Path(root, below).is_symlink():
+            yield from files_in(root, below)
+            yield from _files_below(root, below)
 
 
 def read_flat(root: Path, naming: Naming) -> DataSet:

@@ -11,13 +11,8 @@ from ..modalities import SPELLINGS, split_name
 
 LABEL = "label"
 NO_LABELS = "\0"  # words that never end a name
-LABEL_WORDS = {"seg", "segmentation", "dseg", "label", "labels", "mask", "masks", "lesion", "lesions"} | {
-    "roi",
-    "gt",
-    "groundtruth",
-    "truth",
-    "annotation",
-}
+LABEL_WORDS = {"seg", "segmentation", "dseg", "label", "labels", "mask", "masks", "lesion", "lesions", "annotation"}
+LABEL_WORDS |= {"roi", "gt", "groundtruth", "truth"}
 NOT_SEGMENTED = {"brain", "bet", "head", "skull", "wm", "gm", "csf"}  # before "mask": not a lesion mask
 EXAMPLE = "names such as T1,FLAIR, or the words that end their files' names, such as T1=t1_mprage,FLAIR=flair_reg"
 NIFTI = re.compile(r"([^.].*?)\.nii(?:\.gz)?", re.IGNORECASE | re.DOTALL)
@@ -119,43 +114,21 @@ def before_label(stem: str) -> str | None:
     return None if rest == stem else rest
 
 
-def naming(modalities: str | Sequence[str] | Mapping[str, str] | None, label: Any) -> Naming:
+def naming(modalities: str | Sequence[str] | None, label: Any) -> Naming:
     """Check and convert the options `--modalities` and `--label`."""
     words = None if label is None else _cleaned(str(label))
     if words == "":
         raise InputError(f"--label={label}: expected the words that end the names of label maps, such as lesion_mask")
     if modalities is None:
         return Naming(label=words)
-    if isinstance(modalities, str) and "=" in modalities:
-        pairs = [pair.partition("=") for pair in modalities.split(",")]
-        if len({name for name, _, _ in pairs}) < len(pairs) or not all(sign for _, sign, _ in pairs):
-            raise InputError(f"--modalities={modalities}: expected {EXAMPLE}")
-        return naming({name: words for name, _, words in pairs}, label)
-    if isinstance(modalities, Mapping):
-        spelled = {_name(name, modalities): _words(name, text, modalities) for name, text in modalities.items()}
-        if len({text.lower() for text in spelled.values()}) < len(spelled) or not spelled:
-            raise InputError(f"--modalities={modalities}: expected different words for each modality")
-        return Naming(tuple(spelled), spelled, words)
-    given = modalities.split(",") if isinstance(modalities, str) else modalities
-    if not isinstance(given, list | tuple):
-        raise InputError(f"--modalities={modalities}: expected {EXAMPLE}")
-    names = tuple(_name(name, modalities) for name in given)
-    if len(set(names)) < len(names):
-        raise InputError(f"--modalities={','.join(names)}: expected each modality once")
-    return Naming(names, {}, words)
-
-
-def _name(name: Any, given: Any) -> str:
-    text = name.strip() if isinstance(name, str) else ""
-    if not text:
-        raise InputError(f"--modalities={given}: {name!r} is no name; expected {EXAMPLE}")
-    return next((known for known in SPELLINGS if known.lower() == text.lower()), text)
-
-
-def _words(name: Any, text: Any, given: Any) -> str:
-    if not isinstance(text, str | int) or isinstance(text, bool) or set(str(text)) & {"/", "\\"}:
-        raise InputError(f"--modalities={given}: {name}={text}: expected {EXAMPLE}")
-    return _cleaned(str(text))
+    given = ",".join(map(str, modalities)) if isinstance(modalities, list | tuple) else str(modalities)
+    pairs = [[part.strip() for part in pair.partition("=")] for pair in given.split(",")]
+    names = tuple(next((known for known in SPELLINGS if known.lower() == name.lower()), name) for name, _, _ in pairs)
+    spelled = {name: _cleaned(text) for name, (_, sign, text) in zip(names, pairs, strict=True) if sign}
+    are_distinct = len(set(names)) == len(names) and len({text.lower() for text in spelled.values()}) == len(spelled)
+    if not (all(names) and are_distinct and len(spelled) in (0, len(names))):
+        raise InputError(f"--modalities={given}: expected different {EXAMPLE}")
+    return Naming(names, spelled, words)
 
 
 def _cleaned(words: str) -> str:

@@ -19,7 +19,7 @@ def test_a_folder_for_each_subject(data):
     assert content["testing"][1] == {"subject": "A2", "image": files, "label": "A2/A2_lesion_mask.nii.gz"}
 
 
-@pytest.mark.parametrize("modalities", ["T1=t1_to_mni,PD=other", {"t1": "T1_to_MNI.nii.gz", "PD": "_other"}])
+@pytest.mark.parametrize("modalities", ["T1=t1_to_mni,PD=other", ["t1=T1_to_MNI.nii.gz", "PD=_other"]])
 def test_words_of_ones_own_name_the_files(data, modalities):
     """A whole name counts more than one that merely ends with the words."""
     for name in ("A1", "A2"):
@@ -80,8 +80,11 @@ def test_visits_of_a_person_stay_together(data):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"modalities": "T1,"}, "'' is no name; expected names such as T1,FLAIR, or the words"),
-        ({"modalities": {"T1": "../a"}}, r"T1=\.\./a: expected names"),
+        ({"modalities": "T1,"}, "--modalities=T1,: expected different names such as T1,FLAIR, or the words"),
+        (
+            {"modalities": "T1=a,PD=A"},
+            "--modalities=T1=a,PD=A: expected different names such as T1,FLAIR, or the words",
+        ),
         ({"modalities": "T1,ADC"}, "--modalities=T1,ADC: no ADC in .*; expected some of T1"),
         ({"label": "gold"}, "--label=gold: no label map in .* whose name ends so"),
         ({"layout": "flat"}, "no image whose name ends with a modality"),

@@ -71,7 +71,7 @@ def test_a_subject_may_lack_modalities_but_not_all(tmp_path):
     assert c.fault == "none of T1, FLAIR; expected one file at least"
 
 
-def test_label_maps_and_regions_of_bids_are_taken(tmp_path):
+def test_label_maps_of_bids_are_taken(tmp_path):
     root = folder_with(
         tmp_path,
         "sub-01/anat/sub-01_T1w.nii.gz",
@@ -79,14 +79,12 @@ def test_label_maps_and_regions_of_bids_are_taken(tmp_path):
         "derivatives/manual/sub-01/anat/sub-01_dseg.nii.gz",
         "sub-02/anat/sub-02_T1w.nii.gz",
     )
-    (root / "dseg.tsv").write_text("index\tname\n1\tventricles\n2\tgrey\n")
     first, second = find_subjects(root, ["T1"], {})
     assert (first.name, first.files["T1"].name, first.labels.name) == (
         "sub-01",
         "sub-01_T1w.nii.gz",
         "sub-01_dseg.nii.gz",
     )
-    assert first.regions == "ventricles=1,grey=2"
     assert second.labels is None
     assert find_subjects(root, ["T1"], {}, labels="none")[0].labels is None
 
