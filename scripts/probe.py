@@ -4,9 +4,8 @@ Ridge regression predicts the volume of each region of the labels from each file
 give their files for the same subjects.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,32 +13,21 @@ from numpy.typing import NDArray
 from common.bars import tqdm
 from common.cli import run
 from common.data.datalists import Datalist
-from common.data.scan_checks import read_scan
-from common.errors import InputError, check_number, show
+from common.errors import InputError, show
 from common.files import write_json
 from common.inference.masks import masks_of
 from common.inference.results import CaseFiles
 
 Floats = NDArray[np.float64]
 PENALTIES = np.logspace(-2, 6, 17)
-FOLDS, RESAMPLES = 5, 2000
-THRESHOLDS = (1.0, 2.0, 3.0)  # standard deviations above the mean
+FOLDS, REPEATS, RESAMPLES = 5, 10, 2000  # of the cross-validation; of the bootstrap
 
 
-def probe(
-    *embeddings: str,
-    datalist: str,
-    dataset_dir: str,
-    level: str = "embedding",
-    control: str | None = None,
-    repeats: int = 10,
-    seed: int = 0,
-    output: str | None = None,
-) -> None:
+def probe(*embeddings: str, datalist: str, dataset_dir: str, output: str | None = None) -> None:
     """Print how well a linear model predicts each region's volume from embeddings: R2 and its 95 % interval.
 
     The target is log(1 + volume in mL). Vectors are standardised. A five-fold cross-validation predicts each subject by
-    models of the other folds, the penalty chosen within them; the predictions of all repeats are averaged. R2 is 1 for
+    models of the other folds, the penalty chosen within them; the predictions of ten repeats are averaged. R2 is 1 for
     exact predictions, 0 for those no better than the mean, below 0 for worse ones. The interval is a bootstrap's over
     subjects. A datalist does not say which subjects are visits of one person: give it one of each.
 
@@ -47,45 +35,27 @@ def probe(
         embeddings: files that inference.yaml of an SSL bundle wrote, all of the same subjects.
         datalist: has the labels.
         dataset_dir: folder that the datalist's paths start from.
-        level: of the encoder: embedding, or level_0 to level_4 in files written with --levels=true.
-        control: a modality, such as FLAIR. What thresholds see in its scans is probed as well, for comparison (the
-            volumes of what is 1, 2 and 3 standard deviations above the mean of the voxels above 0).
-        repeats: of the cross-validation, each with other folds, from 1.
-        seed: of folds and bootstrap, from 0.
         output: JSON file for the figures.
     """
-    check_number("repeats", repeats, int, 1)
-    check_number("seed", seed, int, 0)
     if not embeddings:
         raise InputError("no embeddings; expected embeddings.npz of one network or several")
-    files = {str(file): _read(str(file), level) for file in embeddings}
+    files = {str(file): _read(str(file)) for file in embeddings}
     first, subjects = next((file, subjects) for file, (subjects, _) in files.items())
     for file, (others, _) in files.items():
         if list(others) != list(subjects):
             raise InputError(f"{file}: other subjects ({len(others)}) than {first} ({len(subjects)})")
     if len(subjects) < 2 * FOLDS:
         raise InputError(f"{first}: {len(subjects)} subjects; expected {2 * FOLDS} at least")
-    data = Datalist(datalist, dataset_dir)
-    targets = _log_volumes(data, subjects)
-    probed = {file: vectors for file, (_, vectors) in files.items()}
-    if control is not None:
-        probed[f"{control} by thresholds"] = by_thresholds(data, subjects, control)
+    targets = _log_volumes(Datalist(datalist, dataset_dir), subjects)
     show(f"{len(subjects)} subjects; R2 of log(1 + mL) and its 95 % interval")
-    found = {name: _probed(name, vectors, targets, repeats, seed) for name, vectors in probed.items()}
+    found: dict[str, dict[str, tuple[float, float, float]]] = {file: {} for file in files}
+    for file, (_, vectors) in files.items():
+        for region, volumes in targets.items():
+            predicted = np.mean([out_of_fold(vectors, volumes, repeat) for repeat in range(REPEATS)], axis=0)
+            found[file][region] = middle, low, high = r_squared(predicted, volumes)
+            show(f"{file}  {region:<4} {middle:6.3f} [{low:.3f}, {high:.3f}]")
     if output is not None:
-        write_json(output, {"level": level, "subjects": len(subjects), "repeats": repeats, "r2": found})
-
-
-def _probed(
-    file: str, vectors: Floats, targets: Mapping[str, Floats], repeats: int, seed: int
-) -> dict[str, tuple[float, float, float]]:
-    found = {}
-    for region, volumes in targets.items():
-        predicted = np.mean([out_of_fold(vectors, volumes, seed + repeat) for repeat in range(repeats)], axis=0)
-        found[region] = r_squared(predicted, volumes, seed)
-        middle, low, high = found[region]
-        show(f"{file}  {region:<4} {middle:6.3f} [{low:.3f}, {high:.3f}]")
-    return found
+        write_json(output, {"subjects": len(subjects), "r2": found})
 
 
 def out_of_fold(vectors: Floats, targets: Floats, seed: int) -> Floats:
@@ -100,9 +70,9 @@ def out_of_fold(vectors: Floats, targets: Floats, seed: int) -> Floats:
     return predicted
 
 
-def r_squared(predicted: Floats, targets: Floats, seed: int = 0) -> tuple[float, float, float]:
+def r_squared(predicted: Floats, targets: Floats) -> tuple[float, float, float]:
     """R2 of predictions [N] for targets [N], and its 95 % bootstrap interval."""
-    rng, places = np.random.default_rng(seed), np.arange(len(targets))
+    rng, places = np.random.default_rng(0), np.arange(len(targets))
     samples = [places, *(rng.choice(places, len(places)) for _ in range(RESAMPLES))]
     middle, *resampled = (
         1 - np.sum((targets[chosen] - predicted[chosen]) ** 2) / np.sum((targets[chosen] - targets[chosen].mean()) ** 2)
@@ -113,21 +83,16 @@ def r_squared(predicted: Floats, targets: Floats, seed: int = 0) -> tuple[float,
     return float(middle), float(low), float(high)
 
 
-def _read(file: str, level: str) -> tuple[Sequence[str], Floats]:
+def _read(file: str) -> tuple[Sequence[str], Floats]:
     """Read subjects and vectors from a file of `common.inference.EmbeddingFile`."""
     try:
         with np.load(Path(file).expanduser(), allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-            subjects = found["subject"].tolist()
+            subjects, vectors = arrays["subject"].tolist(), arrays["embedding"].astype(float)
     except Exception as error:  # numpy raises many kinds of errors for invalid files
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{file}: {reason}; expected embeddings.npz of an embedding run") from error
-    if level not in found:
-        levels = [name for name in found if name == "embedding" or name.startswith("level_")]
-        raise InputError(f"--level={level}: {file} has {', '.join(levels) or 'no vectors'}")
-    vectors = found[level].astype(float)
     if vectors.ndim != 2 or len(vectors) != len(subjects) or not np.isfinite(vectors).all():
-        raise InputError(f"{file}: {level} has shape {vectors.shape}; expected a row of finite values for each subject")
+        raise InputError(f"{file}: vectors of shape {vectors.shape}; expected a row of finite values for each subject")
     return subjects, vectors
 
 
@@ -136,7 +101,9 @@ def _log_volumes(data: Datalist, subjects: Sequence[str]) -> dict[str, Floats]:
     convention = data.convention
     if convention is None:
         raise InputError(f"datalist {data.path}: no labels; expected some, whose volumes are predicted")
-    labels = {entry["subject"]: entry["label"] for entry in _entries(data, label_convention=convention)}
+    labels: dict[str, str] = {}
+    for split in sorted(set(data.splits.values()) - {"unlabelled"}):
+        labels |= {entry["subject"]: entry["label"] for entry in data.load(split, label_convention=convention)}
     if missing := [subject for subject in subjects if subject not in labels]:
         raise InputError(f"datalist {data.path}: subject {missing[0]} of the embeddings has no label")
     volumes: dict[str, list[float]] = {}
@@ -147,27 +114,6 @@ def _log_volumes(data: Datalist, subjects: Sequence[str]) -> dict[str, Floats]:
             volumes.setdefault(region, []).append(np.log1p(voxel * mask.sum()))
     found = {region: np.array(values) for region, values in volumes.items()}
     return {region: values for region, values in found.items() if np.ptp(values)}
-
-
-def by_thresholds(data: Datalist, subjects: Sequence[str], modality: str) -> Floats:
-    """log(1 + mL) of the voxels above each of three thresholds in a modality, [N, 3]."""
-    images = {entry["subject"]: entry["image"] for entry in _entries(data, [modality])}
-    rows = []
-    for subject in tqdm(subjects, unit="subject", desc=modality, leave=False):
-        scan, voxels = read_scan(images[subject][0], dtype=np.float32)
-        inside = voxels[voxels > 0]
-        scores = (inside - inside.mean()) / max(float(inside.std()), 1e-6) if inside.size else inside
-        voxel = abs(np.linalg.det(scan.affine[:3, :3])) / 1000  # mL
-        rows.append([np.log1p(voxel * np.sum(scores > threshold)) for threshold in THRESHOLDS])
-    return np.array(rows)
-
-
-def _entries(
-    data: Datalist, modalities: Sequence[str] | None = None, label_convention: str | None = None
-) -> Iterator[Mapping[str, Any]]:
-    """The labelled subjects of all splits."""
-    for split in sorted(set(data.splits.values()) - {"unlabelled"}):
-        yield from data.load(split, modalities, label_convention)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,6 @@ from common import cli, weights
 from common.errors import InputError, show
 from common.files import digest
 from common.options import OPTIONS
-from scripts.yaml_text import as_yaml
-
-WITHOUT_OUTPUT = "SwinUNETR without its output layer"
-ENCODER_ALONE = "SwinUNETR's encoder"
 
 
 def inspect(file: str) -> None:
@@ -23,7 +19,6 @@ def inspect(file: str) -> None:
         file: a checkpoint of this project, of the paper's authors or of MONAI; nothing in it is unpickled.
     """
     checkpoint = weights.read(file)
-    found = describe(checkpoint.state, file)
     layout = checkpoint.layout
     lines = {
         "wrapper": layout.wrapper or "none",
@@ -31,17 +26,12 @@ def inspect(file: str) -> None:
         "prefix": layout.prefix or "none",
         "encoder": layout.encoder or "no name of its own",
         "left out": ", ".join(layout.left_out) or "nothing",
-        **({"other heads": ", ".join(layout.other_heads)} if layout.other_heads else {}),
-        **found,
+        **(found := describe(checkpoint.state, file)),
         "modules": weights.by_module(checkpoint.state),
+        "modalities": None,
+        **{name: value for name, value in checkpoint.metadata.items() if name not in found},
     }
-    for name, value in ({"modalities": None} | checkpoint.metadata).items():
-        agrees = name not in found or _text(value) == _text(found[name])
-        lines[name] = value if agrees else f"{_text(found[name])}, although the file states {_text(value)}"
-    components = lines.pop("components", {})
     show(*(f"{name:<18} {_text(value)}" for name, value in lines.items()))
-    if components:
-        show(*as_yaml(components).splitlines())
 
 
 def _text(value: Any) -> str:
@@ -59,7 +49,6 @@ def convert(
     output: str,
     modalities: str | Sequence[str] | None = None,
     patch_size: Sequence[int] | None = None,
-    preprocessing: str | Sequence[str] | None = None,
 ) -> None:
     """Convert a checkpoint to this project's layout, which includes a description of the network and its training.
 
@@ -71,7 +60,6 @@ def convert(
         output: file to write; an existing file is not overwritten.
         modalities: names of the input channels in order, such as T1,FLAIR, if the file does not state them.
         patch_size: size of the training crops in voxels, such as 96,96,96, if the file does not state it.
-        preprocessing: preprocessing of the training scans, in words, if the file does not state it.
     """
     if weights.path_of("output", output).exists():
         raise InputError(f"--output={output}: exists already; expected a new file")
@@ -79,52 +67,39 @@ def convert(
     found = describe(checkpoint.state, file)
     names = modalities.split(",") if isinstance(modalities, str) else modalities
     names = [str(name).strip() for name in names] if isinstance(names, list | tuple) else names
-    given = {
-        "modalities": None if names is None else OPTIONS["modalities"](names),
-        "patch_size": None if patch_size is None else OPTIONS["patch_size"](patch_size),
-        "preprocessing": None if preprocessing is None else _text(preprocessing),
-    }
-    stated = {option: _agreed(option, value, checkpoint.metadata, file) for option, value in given.items()}
+    stated: dict[str, Any] = {"patch_size": None, "versions": None, "modalities": None} | checkpoint.metadata
+    for option, value in {"modalities": names, "patch_size": patch_size}.items():
+        given = None if value is None else OPTIONS[option](value)
+        if given is not None and stated[option] is not None and _text(given) != _text(stated[option]):
+            raise InputError(
+                f"--{option}={_text(given)}: {file} states {_text(stated[option])}; leave the option out; a training "
+                "takes filters of other modalities by --modality_aliases"
+            )
+        stated[option] = stated[option] if given is None else given
     if stated["modalities"] is None or len(stated["modalities"]) != found["input_channels"]:
         raise InputError(
             f"--modalities={_text(stated['modalities'])}: {file} has {found['input_channels']} input channels; "
             "expected their names in order, such as T1,FLAIR"
         )
-    layout = checkpoint.layout
-    conversion = {"file": Path(file).name, "sha256": digest(file), "layout": asdict(layout)}
+    conversion = {"file": Path(file).name, "sha256": digest(file), "layout": asdict(checkpoint.layout)}
     conversion["versions"] = weights.versions()
-    metadata = {"versions": None} | checkpoint.metadata | found | stated
-    history = metadata.get("conversions", [])
+    history = stated.get("conversions", [])
     if not isinstance(history, list):
         raise InputError(f"{file}: metadata's conversions {history!r:.80}; expected a list")
-    metadata["conversions"] = [*history, conversion]
+    metadata = stated | found | {"conversions": [*history, conversion]}
     weights.write({"network": checkpoint.state, "metadata": metadata}, output)
     show(f"{output}: {found['network']}, {found['model_size']}, {', '.join(stated['modalities'])}")
-    show(*(f"left out: {head} (DIFF-29)" for head in layout.other_heads))
-    if layout.left_out:
-        show(f"tensors left out, as SSLHead and SwinUNETR lack them: {', '.join(layout.left_out)}")
-
-
-def _agreed(option: str, given: Any, metadata: Mapping[str, Any], file: str) -> Any:
-    """The value of an option or of the file's metadata; None if neither is given, an error if they differ."""
-    own = metadata.get(option)
-    if given is None or own is None or _text(given) == _text(own):
-        return own if given is None else given
-    remedy, aliases = "", {}
-    if option == "modalities":
-        aliases = {new: old for new, old in zip(given, own, strict=False) if new not in own}
-    if aliases:
-        remedy = f'; to start {", ".join(aliases)} from these filters, give the training --modality_aliases "{aliases}"'
-    raise InputError(f"--{option}={_text(given)}: {file} states {_text(own)}; leave the option out{remedy}")
+    if left_out := checkpoint.layout.left_out:
+        show(f"tensors left out, as SSLHead and SwinUNETR lack them: {', '.join(left_out)}")
 
 
 def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, Any]:
     """Describe a checkpoint's network by its tensors: kind, size, channels and numbers of tensors and parameters.
 
-    Raises an InputError if there is no SwinUNETR encoder that MONAI can build, or if the other tensors do not fit the
-    network that their names suggest; unknown modules are ignored.
+    Raises an InputError if there is no SwinUNETR encoder that MONAI can build. A training that starts from the
+    checkpoint reports which of the other tensors fit.
     """
-    from common.ssl import SIZES  # late import: `--help` stays fast
+    from common.ssl import SIZES, SSLHead  # late import: `--help` stays fast
 
     stem = state.get(weights.STEM)
     if stem is None or stem.ndim != 5 or not stem.numel():
@@ -133,35 +108,31 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
             f"its {len(state)} tensors begin with {', '.join(list(state)[:3])}"
         )
     size = _size(state, name)
+    try:
+        encoder = SSLHead(stem.shape[1], size, tasks=[]).state_dict()
+    except ValueError as error:  # MONAI's check of the feature size
+        raise InputError(f"{name}: no variant of SwinUNETR that MONAI builds: {error}") from error
+    expected = {key: tensor.shape for key, tensor in encoder.items()}
+    given = {key: tensor.shape for key, tensor in state.items() if key.startswith(weights.ENCODER)}
+    if wrong := sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key)):
+        raise InputError(
+            f"{name}: an unknown variant of SwinUNETR's encoder; expected MONAI's, version 1; {len(wrong)} tensors are "
+            f"missing, unexpected or have another shape, first {wrong[0]}"
+        )
     unnamed = f"depths {size.depths}, feature size {size.feature_size}"
     model_size = next((known for known, settings in SIZES.items() if settings == size), unnamed)
     found = {"network": _kind(state), "model_size": model_size, **size._asdict(), "input_channels": stem.shape[1]}
-    bias = state.get("out.conv.conv.bias")
-    found |= {} if bias is None else {"output_channels": bias.numel()}
-    try:
-        expected = _shapes(found, size)
-    except ValueError as error:  # MONAI's check of the feature size
-        raise InputError(f"{name}: no variant of {found['network']} that MONAI builds: {error}") from error
-    modules = {key.split(".")[0] for key in expected}
-    given = {key: tensor.shape for key, tensor in state.items() if key.split(".")[0] in modules}
-    if wrong := sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key)):
-        raise InputError(
-            f"{name}: an unknown variant of {found['network']}; expected MONAI's, version 1; {len(wrong)} tensors are "
-            f"missing, unexpected or have another shape, first {wrong[0]}; its encoder alone are {weights.ENCODER}*"
-        )
     numbers = sum(tensor.numel() for tensor in state.values() if tensor.is_floating_point())
     return found | {"tensors": len(state), "parameters": numbers}
 
 
 def _kind(state: Mapping[str, Any]) -> str:
-    from common.ssl.tasks import paper_tasks
-
     modules = {key.split(".")[0] for key in state}
-    if modules >= {head for task in paper_tasks() for head in task.heads(1, 1)}:
+    if modules >= {"rotation_head", "contrastive_head"}:
         return "SSLHead"
     if "decoder1" in modules:
-        return "SwinUNETR" if "out" in modules else WITHOUT_OUTPUT
-    return ENCODER_ALONE
+        return "SwinUNETR" if "out" in modules else "SwinUNETR without its output layer"
+    return "SwinUNETR's encoder"
 
 
 def _size(state: Mapping[str, Any], name: str) -> Any:
@@ -180,22 +151,6 @@ def _size(state: Mapping[str, Any], name: str) -> Any:
     edge = round(len(tables["1"][0]) ** (1 / 3))
     heads = tuple(found[0].shape[1] for found in tables.values())
     return ModelSize(tuple(map(len, tables.values())), state[weights.STEM].shape[0], (edge + 1) // 2, heads)
-
-
-def _shapes(found: Mapping[str, Any], size: Any) -> dict[str, Any]:
-    """The shapes of the tensors of a network that `describe` recognised."""
-    from monai.networks.nets import SwinUNETR
-
-    from common.ssl import SSLHead
-
-    kind, channels = found["network"], found["input_channels"]
-    network: Any
-    if kind in ("SwinUNETR", WITHOUT_OUTPUT):
-        network = SwinUNETR(channels, max(1, found.get("output_channels", 1)), **size._asdict())
-    else:
-        network = SSLHead(channels, size, tasks=[] if kind == ENCODER_ALONE else None)
-    shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
-    return {key: shape for key, shape in shapes.items() if kind != WITHOUT_OUTPUT or not key.startswith("out.")}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ STEM = f"{ENCODER}patch_embed.proj.weight"  # the encoder's first layer; its nam
 WRAPPERS = ("network", "state_dict", "model", "model_state_dict")  # ours; common; MONAI's; the public BraTS code's
 ENCODERS = {  # prefix of the encoder -> tensors in its files that our networks lack
     ENCODER: None,  # our networks, the paper's and MONAI's
-    "swin_vit.": None,  # MONAI's SSL code until August 2022
     "encoder.": "out.",  # MONAI's ssl_pretrained_weights.pth; this layer restores the image, it does not segment
     "": None,  # MONAI's model_swinvit.pt
 }
@@ -28,14 +27,6 @@ RENAMED = {  # within the encoder: pattern and replacement
     r"^(layers\d)\.0\.0\.": r"\1.0.",  # ssl_pretrained_weights.pth
 }
 LEFT_OUT = re.compile(r"(norm\.(weight|bias)|mask_token)$")  # encoder tensors that MONAI's encoder lacks
-OTHER_HEADS = {  # heads of the paper's code that SSLHead lacks (DIFF-29), and the tensors of their first module
-    "a reconstruction head of type large_kernel_deconv; expected vae": ["conv.weight", "conv.bias"],
-    "a reconstruction head of type deconv; expected vae": [
-        f"conv.{layer}.{kind}" for layer in range(5) for kind in ("weight", "bias")
-    ],
-    "a rotation head of two layers; expected one": ["rotation_pre.weight", "rotation_pre.bias"],
-    "a contrastive head of two layers; expected one": ["contrastive_pre.weight", "contrastive_pre.bias"],
-}
 
 # Metadata that become options of configs, each with an example of its kind
 STATED: dict[str, Any] = {
@@ -58,8 +49,7 @@ class Layout:
     """How a file stores its tensors.
 
     `wrapper` is the key of their dictionary (None: top level), `beside` the keys next to it, `prefix` is shared by all
-    names, and `encoder` follows it (None: no encoder). MONAI's networks and SSLHead lack `left_out` tensors and
-    `other_heads`, each left out as a whole.
+    names, and `encoder` follows it (None: no encoder). MONAI's networks and SSLHead lack `left_out` tensors.
     """
 
     wrapper: str | None
@@ -67,7 +57,6 @@ class Layout:
     prefix: str
     encoder: str | None
     left_out: list[str]
-    other_heads: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -96,16 +85,13 @@ def read(path: str | Path) -> Checkpoint:
     wrapper, given = _tensors(content, path)
     prefix, encoder = _prefix_and_encoder(given, path)
     names = {name: _own_name(name.removeprefix(prefix), encoder) for name in given}
-    heads = _other_heads(names.values())
-    names |= {name: None for name, own in names.items() if own is not None and own.startswith(tuple(heads))}
     state = {own: given[name] for name, own in names.items() if own is not None}
     left_out = [name for name, own in names.items() if own is None]
     if len(state) + len(left_out) < len(given):
         twice = next(own for own in state if list(names.values()).count(own) > 1)
         raise InputError(f"checkpoint {path}: several tensors map to {twice}; expected one")
     beside = [str(name) for name in content if name not in given and name not in (wrapper, "metadata")]
-    layout = Layout(wrapper, beside, prefix, encoder, left_out, list(heads.values()))
-    return Checkpoint(state, _metadata(content, path), layout)
+    return Checkpoint(state, _metadata(content, path), Layout(wrapper, beside, prefix, encoder, left_out))
 
 
 def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
@@ -232,20 +218,6 @@ def _own_name(name: str, encoder: str | None) -> str | None:
     for pattern, replacement in RENAMED.items():
         part = re.sub(pattern, replacement, part)
     return ENCODER + part
-
-
-def _other_heads(names: Collection[str | None]) -> dict[str, str]:
-    """Heads that SSLHead lacks, by the beginning of their names: `conv.`, `rotation_` or `contrastive_`.
-
-    Some of their tensors match SSLHead in name and shape, such as the bias of `conv.0`, or depend on a layer that it
-    lacks.
-    """
-    heads = {}
-    for head, tensors in OTHER_HEADS.items():
-        module = tensors[0].split(".")[0] + "."
-        if {name for name in names if name is not None and name.startswith(module)} == set(tensors):
-            heads[module.replace("pre.", "")] = head
-    return heads
 
 
 def _is_plain(content: Mapping[str, Any]) -> bool:

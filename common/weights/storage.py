@@ -8,11 +8,11 @@ import json
 import platform
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 
@@ -20,8 +20,6 @@ from ..errors import ArgumentError, InputError
 from ..files import atomic_write, digest, valid_json, write_json
 
 HASH = "sha256"  # entry that binds the record to one file
-
-EXPANDED = 2**30  # bytes of a tensor with smaller storage in the file, as after torch.expand
 NOT_A_PATH = "expected the path of a file; write ./ in front if the name reads as a number or a list"
 
 
@@ -30,63 +28,36 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     if not _is_path(path):
         raise InputError(f"checkpoint {path}: {NOT_A_PATH}")
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"checkpoint {path}: a folder; expected a file")
     if not path.is_file():
         raise InputError(f"checkpoint {path}: no such file")
     is_archive = is_zipfile(path)
-    if is_archive:
-        _check_archive(path, verifies=not lazily)
+    if is_archive and not lazily:
+        _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says the same
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
     except Exception as error:  # torch.load's readers raise many exceptions
-        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
+        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")
-    for tensor in _tensors(content):
-        stored = tensor.untyped_storage().nbytes()
-        if tensor.numel() * tensor.element_size() > max(stored, EXPANDED):
-            shape = list(tensor.shape)
-            raise InputError(
-                f"checkpoint {path}: a tensor of {shape} in {stored} bytes; expected all of it, as "
-                "torch.save writes tensor.contiguous()"
-            )
     return content
 
 
-def _check_archive(path: Path, verifies: bool) -> None:
-    """Refuse an archive with compressed entries or wrong checksums.
-
-    torch.load verifies no checksum, so a flipped bit would change a weight.
-    """
+def _check_archive(path: Path) -> None:
+    """Refuse an archive with wrong checksums: torch.load verifies none, so a flipped bit would change a weight."""
     try:
         with ZipFile(path) as archive:
-            compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != ZIP_STORED]
-            inflated = [name for name in compressed if name.split("/")[1:2] != ["code"]]  # TorchScript compresses that
-            broken = archive.testzip() if verifies and not inflated else None
+            broken = archive.testzip()
     except (BadZipFile, OSError, EOFError, ValueError) as error:
-        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error, path)}") from error
-    if inflated:
-        raise InputError(f"checkpoint {path}: {inflated[0]} is compressed; expected a file as torch.save writes it")
+        raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error)}") from error
     if broken:
         raise InputError(
             f"checkpoint {path}: damaged: {broken} has another checksum; expected the file as it was written"
         )
 
 
-def _tensors(content: Any) -> Iterator[torch.Tensor]:
-    """The dense tensors in nested dictionaries and sequences."""
-    if isinstance(content, torch.Tensor):
-        yield from [content] if content.layout == torch.strided else []
-    elif isinstance(content, Mapping):
-        yield from (tensor for value in content.values() for tensor in _tensors(value))
-    elif isinstance(content, list | tuple):
-        yield from (tensor for value in content for tensor in _tensors(value))
-
-
-def _cause(error: Exception, path: Path) -> str:
+def _cause(error: Exception) -> str:
     """The reason why torch.load refused a file, and the remedy."""
     if isinstance(error, PermissionError):
         return f"{error.strerror}; expected a file that you may read"
@@ -95,14 +66,8 @@ def _cause(error: Exception, path: Path) -> str:
             f"it needs {name[1]}, and unpickling can run any code; whoever made it can save the tensors alone with "
             "torch.save({'state_dict': model.state_dict()}, 'G.pt')"
         )
-    if "TorchScript" in str(error):
-        return f"TorchScript; save with torch.save(torch.jit.load('{path.name}').state_dict(), 'G.pt')"
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start[8:] == b"{":  # safetensors: eight bytes give the length of the JSON that follows
-        return f"safetensors; save with torch.save(safetensors.torch.load_file('{path.name}'), 'G.pt')"
     reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
-    return f"{reason[:120] if start else 'empty'}; expected a whole file of torch.save"
+    return f"{reason[:120]}; expected a whole file of torch.save (docs/weights.md)"
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:

@@ -55,12 +55,11 @@ def write_checkpoint(file: Path, size: str, edge: int) -> Path:
 
 def _network(size: str) -> Any:
     import torch
-    from monai.networks.nets import SwinUNETR
 
-    from common.ssl.networks import settings
+    from common.ssl.networks import swin_unetr
 
     torch.manual_seed(0)
-    return SwinUNETR(4, 3, **settings(size)._asdict()).eval()
+    return swin_unetr(4, 3, size).eval()
 
 
 def segment(device: str, checkpoint: str, source: str, output: str) -> None:

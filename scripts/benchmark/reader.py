@@ -12,12 +12,10 @@ from scripts.benchmark.timing import ROOT, Works, measure
 
 CROPS_OF_A_BATCH = 4  # of each timed batch
 STAGE_1 = ROOT / "bundles/ukb_ssl_pretrain/configs/train.yaml"
-VARIANTS = {  # crops per volume, and kind of reading
-    "4 volumes, 1 crop of each, from a store (ours)": ("1", "store"),
-    "4 volumes, 1 crop of each, MONAI's transforms": ("1", "stock"),
-    "4 volumes, 1 crop of each": ("1", "files"),
-    "2 volumes, 2 of each": ("2", "files"),
-    "1 volume, 4 of it": ("4", "files"),
+VARIANTS = {  # and kind of reading
+    "from a store (ours)": "store",
+    "MONAI's transforms": "stock",
+    "from .nii.gz": "files",
 }
 
 
@@ -40,11 +38,11 @@ def reader() -> Works:
     (Path(folder.name) / "entries.json").write_text(json.dumps(entries))
     function = "scripts.benchmark.reader:batch"
     return {
-        "reader": {name: partial(measure, function, folder.name, *kind, threads=1) for name, kind in VARIANTS.items()}
+        "reader": {name: partial(measure, function, folder.name, kind, threads=1) for name, kind in VARIANTS.items()}
     }
 
 
-def batch(folder: str, crops_per_volume: str, kind: str) -> Callable[[], Any]:
+def batch(folder: str, kind: str) -> Callable[[], Any]:
     """A function that reads the next batch of the entries in `folder`/entries.json.
 
     `kind` is `store`, `files`, or `stock` for MONAI's transforms and loader alone.
@@ -52,11 +50,11 @@ def batch(folder: str, crops_per_volume: str, kind: str) -> Callable[[], Any]:
     entries = json.loads((Path(folder) / "entries.json").read_text())
     if kind == "stock":
         return partial(next, _stock_batches(entries))
-    return partial(next, _our_batches(entries, int(crops_per_volume), f"{folder}/store" if kind == "store" else None))
+    return partial(next, _our_batches(entries, f"{folder}/store" if kind == "store" else None))
 
 
-def _our_batches(entries: list[dict[str, Any]], crops_per_volume: int, store: str | None) -> Iterator[dict[str, Any]]:
-    """Endless training batches of four crops, with stage 1's transforms."""
+def _our_batches(entries: list[dict[str, Any]], store: str | None) -> Iterator[dict[str, Any]]:
+    """Endless training batches of four crops, each of another volume, with stage 1's transforms."""
     from monai.bundle import ConfigParser
     from monai.data import DataLoader
     from monai.transforms import Compose
@@ -66,7 +64,7 @@ def _our_batches(entries: list[dict[str, Any]], crops_per_volume: int, store: st
 
     config = ConfigParser()
     config.read_config(str(STAGE_1))
-    config.update({"crops_per_volume": crops_per_volume, "batch_size": CROPS_OF_A_BATCH})
+    config.update({"crops_per_volume": 1, "batch_size": CROPS_OF_A_BATCH})
     names = ("deterministic_transforms", "train::random_transforms")
     composed = Compose([transform for name in names for transform in config.get_parsed_content(name)])
     if store is not None:
@@ -74,7 +72,7 @@ def _our_batches(entries: list[dict[str, Any]], crops_per_volume: int, store: st
         for entry in filled.missing(entries):
             filled.add(entry)
     dataset = CaseDataset(entries, composed, store=store)
-    return iter(DataLoader(dataset, sampler=CaseSampler(entries), batch_size=CROPS_OF_A_BATCH // crops_per_volume))
+    return iter(DataLoader(dataset, sampler=CaseSampler(entries), batch_size=CROPS_OF_A_BATCH))
 
 
 def _stock_batches(entries: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

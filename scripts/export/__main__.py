@@ -5,7 +5,7 @@ tolerance, nothing is written. docs/exports.md describes the formats.
 """
 
 from common import cli, weights
-from common.errors import InputError, check_number, choice, show
+from common.errors import InputError, choice, show
 from common.files import atomic_write, check_writable_file, digest
 
 TOLERANCES = {  # largest difference of an output, in its unit (logits; features of unit variance)
@@ -22,10 +22,7 @@ def export(
     datalist: str,
     dataset_dir: str,
     checkpoint: str | None = None,
-    split: str | None = None,
-    case: str | None = None,
     device: str = "cpu",
-    tolerance: float | None = None,
 ) -> None:
     """Write a bundle's network as TorchScript, ONNX or a plain state dict, after comparing it on a held-out case.
 
@@ -37,28 +34,24 @@ def export(
         bundle: folder of a bundle, or the name of a bundle of this repository.
         format: torchscript (traced, for windows of one size), onnx (the same) or state_dict.
         output: file to write; an existing file is not overwritten.
-        datalist: JSON file that names the held-out case.
+        datalist: JSON file that names the held-out case: the first with all modalities of the split of the bundle's
+            inference.yaml, or of validation if that is all.
         dataset_dir: root of its paths.
         checkpoint: weights, which state their modalities, model size, patch size and label convention;
             models/model.pt of the bundle by default.
-        split: of the case in the datalist; by default that of the bundle's inference.yaml, or validation if it is all.
-        case: subject; by default the first of the split.
         device: cpu or cuda; a trace only runs on the kind of device that it was made on.
-        tolerance: largest difference of an output; by default 1e-4 (torchscript), 1e-3 (onnx) or 0 (state_dict).
     """
     from scripts.export import formats  # slow import; `--help` does without
     from scripts.export.source import Source
 
-    usual = choice("format", format, TOLERANCES)
-    tolerance = usual if tolerance is None else tolerance
-    check_number("tolerance", tolerance, float, 0)
+    tolerance = choice("format", format, TOLERANCES)
     file = weights.path_of("output", output)
     beside = [file.with_suffix(".json")] if format == "state_dict" else []
     if existing := [path for path in (file, *beside) if path.exists()]:
         raise InputError(f"--output={output}: {existing[0]} exists already; expected a new file")
     check_writable_file(file, f"--output={output}")
     source = Source(bundle, checkpoint, device)
-    subject, image = source.case(datalist, dataset_dir, split, case)
+    subject, image = source.case(datalist, dataset_dir)
     with atomic_write(file) as temporary:
         formats.write(source, format, temporary)
         exported = formats.load(source, format, temporary)
@@ -67,7 +60,7 @@ def export(
         if not found.difference <= tolerance:
             raise InputError(
                 f"--format={format}: differs from the network by up to {found.difference:.3g} on {subject}; "
-                f"expected at most {tolerance:g} (--tolerance); nothing is written"
+                f"expected at most {tolerance:g}; nothing is written"
             )
         if beside:
             weights.write_record(file, digest(temporary), source.metadata)

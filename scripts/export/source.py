@@ -96,21 +96,16 @@ class Source:
         noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         return noise.to(next(self.network.parameters()).device)
 
-    def case(self, datalist: str, dataset_dir: str, split: str | None, subject: str | None) -> tuple[str, torch.Tensor]:
-        """Name and image of a subject with all modalities, by default the first of the split."""
-        if split is None:
-            split = "validation" if self.parser["split"] == datalists.ALL else self.parser["split"]
+    def case(self, datalist: str, dataset_dir: str) -> tuple[str, torch.Tensor]:
+        """Name and image of the first held-out subject with all modalities."""
+        split = "validation" if self.parser["split"] == datalists.ALL else self.parser["split"]
         entries = datalists.Datalist(datalist, dataset_dir).load(split, self.modalities, missing=())
         complete = [entry for entry in entries if not missing_in(entry, self.modalities)]
-        found = [entry for entry in complete if subject is None or entry["subject"] == str(subject)]
-        if not found:
+        if not complete:
             names = ", ".join(self.modalities)
-            raise InputError(
-                f"--case={subject}: not in the split {split} of {datalist} with {names}; "
-                f"expected one of the {len(complete)} subjects that have them"
-            )
-        (item,) = CaseDataset(found[:1], self.parser.get_parsed_content("preprocessing"))
-        return found[0]["subject"], item["image"].as_tensor().to(next(self.network.parameters()).device)
+            raise InputError(f"datalist {datalist}: no subject of the split {split} has {names}; expected one")
+        (item,) = CaseDataset(complete[:1], self.parser.get_parsed_content("preprocessing"))
+        return complete[0]["subject"], item["image"].as_tensor().to(next(self.network.parameters()).device)
 
 
 def _bundle(name: str) -> Path:

@@ -11,18 +11,12 @@ from common import weights as checkpoints
 from common.errors import show
 from common.values import flag
 from scripts.package import releases
-from scripts.package.archives import LARGEST_PACKAGE
 from scripts.package.build import build
 from scripts.package.check import check_package
 
 
 def package(
-    bundle: str,
-    output: str = "dist",
-    weights: str | None = None,
-    weights_url: str | None = None,
-    verify: bool = True,
-    format: str = "bundle",
+    bundle: str, output: str = "dist", weights: str | None = None, weights_url: str | None = None, verify: bool = True
 ) -> None:
     """Build OUTPUT/BUNDLE, its zip and its list of SHA-256, and verify them; on failure nothing is left.
 
@@ -31,25 +25,17 @@ def package(
 
     Args:
         bundle: name of a folder in bundles/.
-        output: folder for BUNDLE/, BUNDLE_vVERSION.zip and BUNDLE_vVERSION.sha256; replaces a package of the same name
-            unless it was changed after it was built.
+        output: folder for BUNDLE/, which must not exist yet, BUNDLE_vVERSION.zip and BUNDLE_vVERSION.sha256.
         weights: a checkpoint of the bundle's network, which becomes models/model.pt. The package's configs take its
             model_size, patch_size, modalities and label_convention.
         weights_url: download address of models/model.pt for large_files.yml, which the Model Zoo requires for files
-            above 25 MB; none for a package that is not published.
+            above 25 MB.
         verify: whether to run the package, which takes a minute or two.
-        format: bundle or huggingface, which adds a model card (README.md) and metadata.json, to be uploaded as it is.
     """
-    place = checkpoints.path_of("output", output)
-    build(bundle, place, weights, weights_url, flag("verify", verify), format)
+    build(bundle, checkpoints.path_of("output", output), weights, weights_url, flag("verify", verify))
 
 
-def release(
-    bundle: str,
-    output: str = "dist",
-    weights: str | None = None,
-    weights_url: str | None = None,
-) -> None:
+def release(bundle: str, output: str = "dist", weights: str | None = None, weights_url: str | None = None) -> None:
     """Build and verify a package, and fix its version's content in releases/BUNDLE_vVERSION.sha256, to be committed.
 
     Releases are immutable: from then on this version is only built with the same content. Options are the same as for
@@ -66,19 +52,18 @@ def release(
     releases.record(manifest)
 
 
-def verify(package: str, run: bool = True, largest_package: float = LARGEST_PACKAGE) -> None:
+def verify(package: str, run: bool = True) -> None:
     """Check a package from any source: first its files, then, in a separate process, its workflows.
 
     Args:
         package: a folder or a zip.
         run: false checks only the files. Running a package executes its code, and every bundle's configs are code, so
             treat a package like any program from the same source.
-        largest_package: GiB that a zip may unpack to.
     """
-    folder = checkpoints.path_of("package", package)
-    for note in check_package(folder, flag("run", run), largest_package):
+    folder, runs = checkpoints.path_of("package", package), flag("run", run)
+    for note in check_package(folder, runs):
         show(f"  {note}")
-    show(f"{folder}: verified" if flag("run", run) else f"{folder}: its files are valid; nothing was run")
+    show(f"{folder}: verified" if runs else f"{folder}: its files are valid; nothing was run")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"verify": verify, "release": release}

@@ -1,7 +1,6 @@
 """Build the package of a bundle, verify it, and write its zip and its SHA-256 list.
 
-A package works without the checkout: it contains `common`, a JSON twin of each YAML config, and the documents that it
-links to.
+A package works without the checkout: it contains `common`, JSON twins of the YAML configs, and the project's documents.
 """
 
 import json
@@ -9,40 +8,35 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from common.errors import InputError, choice, show
+from common.errors import InputError, show
 from common.files import atomic_write, check_writable_folder
 from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_package
-from scripts.package.contents import PACKAGE_FORMATS, contents
+from scripts.package.contents import contents
 from scripts.package.releases import check_released, folder_of, version_of
 from scripts.package.sbom import SBOM, bill_of_materials
 from scripts.package.weights_file import add_weights, large_files
 
 
 def build(
-    bundle: str,
-    output: Path,
-    weights: str | None = None,
-    weights_url: str | None = None,
-    verify: bool = True,
-    format: str = "bundle",
+    bundle: str, output: Path, weights: str | None = None, weights_url: str | None = None, verify: bool = True
 ) -> Path:
     """Build a package with the options of `python -m scripts.package`; return BUNDLE_vVERSION.sha256.
 
-    Raises an InputError if the bundle, its versions or the weights are invalid, the package breaks a rule (see
-    `scripts.package.check`), the version was released with different content, or OUTPUT has an unrelated file of that
-    name.
+    Raises an InputError if OUTPUT/BUNDLE exists, the bundle, its versions or the weights are invalid, the package
+    breaks a rule (see `scripts.package.check`), or the version was released with different content.
     """
-    choice("format", format, dict.fromkeys(PACKAGE_FORMATS))
     source = folder_of(bundle)
     version = version_of(source)
     name = f"{bundle}_v{version}"  # the name that MONAI's downloader requests
     check_writable_folder(output, f"--output={output}")
+    if (output / bundle).exists():
+        raise InputError(f"{output / bundle}: exists already; expected no such folder: move it away")
     output.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{bundle}.", dir=output) as temporary:
         (folder := Path(temporary) / bundle).mkdir()
         settings = add_weights(folder, source, weights, weights_url)
-        content = contents(source, settings, format)
+        content = contents(source, settings)
         _write(folder, content)
         _write(folder, {SBOM: bill_of_materials(folder, json.loads(content["configs/metadata.json"]))})
         manifest = listing(folder, leave_out=large_files(folder))
@@ -50,11 +44,10 @@ def build(
         if verify:
             show(f"{bundle} {version}: tested without the checkout, which takes a minute or two")
         notes = check_package(folder, verify)
-        pack(folder, folder.with_name(f"{name}.zip"))  # before an older package is replaced: the disk may fill
-        _replace(folder, output / bundle)
-        folder.with_name(f"{name}.zip").replace(output / f"{name}.zip")
+        pack(folder, output / f"{name}.zip")
         with atomic_write(output / f"{name}.sha256") as file:
             file.write_text(manifest)
+        folder.rename(output / bundle)
     for note in notes:
         show(f"  {note}")
     files = files_of(output / bundle)
@@ -69,21 +62,3 @@ def _write(folder: Path, content: Mapping[str, bytes]) -> None:
             file.write_bytes(data)
     for path in (folder, *folder.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
-
-
-def _replace(folder: Path, place: Path) -> None:
-    """Move a package to its final place; replace an older package only if it is unchanged."""
-    if place.exists() or place.is_symlink():
-        if not _is_as_built(place):
-            raise InputError(f"{place}: changed since it was built, or not a package; expected no such folder")
-        place.rename(folder.with_name("before"))  # removed with the temporary folder
-    folder.rename(place)
-
-
-def _is_as_built(place: Path) -> bool:
-    """Whether a folder is a package that matches its list of files."""
-    lists = [file.read_text() for file in place.parent.glob(f"{place.name}_v*.sha256")]
-    try:
-        return not place.is_symlink() and place.is_dir() and listing(place, leave_out=large_files(place)) in lists
-    except InputError:  # contains a symlink or similar
-        return False

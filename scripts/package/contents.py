@@ -1,27 +1,25 @@
-"""The files of a package: the bundle's files, JSON twins of its configs, a unit test, linked documents."""
+"""The files of a package: the bundle's files, JSON twins of its configs, a unit test, the project's documents."""
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from os.path import normpath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 from common.data.provenance import cohort_of, model_name, trained_on
-from common.data.regions import regions_of
+from common.data.regions import CONVENTIONS, regions_of
 from scripts.package.check import UNITTEST
 
-PACKAGE_FORMATS = ("bundle", "huggingface")
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")
 CODE = {".py", ".json", ".css", ".j2", ".js"}  # file types of common
 NOT_OF_BUNDLES = {"prepare", "__pycache__"}  # folders of common; only scripts and deploy use prepare
 CONFIGS = ("train.yaml", "evaluate.yaml", "inference.yaml")  # the weights set their options
 TAKEN_OPTIONS = ("model_size", "patch_size", "label_convention", "normalization", "spacing", "modalities")
 METADATA, README = "configs/metadata.json", "docs/README.md"
-LINK = re.compile(r"\]\(([^)\s]+)\)")
-NO_WEIGHTS = "; no weights"  # in the changelog of a bundle
+LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 DATA_REFERENCES = (
     "arxiv.org/abs/2107.02314",
     "s41597-022-01401-7",
@@ -29,11 +27,11 @@ DATA_REFERENCES = (
 )  # BraTS 2021, ATLAS v2.0, UK Biobank
 
 
-def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") -> dict[str, bytes]:
+def contents(source: Path, settings: Mapping[str, Any]) -> dict[str, bytes]:
     """The files of a package by name, without its weights.
 
     `settings` is the metadata of the weights (empty without weights): it fills the configs' options, metadata.json and
-    the README. The format `huggingface` adds a model card and metadata.json beside it.
+    the README.
     """
     paths = {path.relative_to(source).as_posix(): path for pattern in SOURCES for path in source.glob(pattern)}
     common = (source / "common").resolve()
@@ -46,18 +44,15 @@ def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") 
     for file in CONFIGS:
         if f"configs/{file}" in content:
             content[f"configs/{file}"] = _with_options(content[f"configs/{file}"], options)
-    content[METADATA] = _described(content[METADATA], settings)
     if settings:
+        content[METADATA] = _described(content[METADATA], settings)
         content[README] = _with_weights(content[README], settings)
     for file in [file for file in content if file.endswith(".yaml")]:
         twin = json.dumps(yaml.safe_load(content[file]), indent=2) + "\n"
         content[file.removesuffix(".yaml") + ".json"] = twin.encode()
     content[f"tests/test_{source.name}.py"] = UNITTEST.read_bytes()
-    content = _with_documents(content, source)
-    if format == "huggingface":
-        content["metadata.json"] = content[METADATA]
-        content["README.md"] = _model_card(content, source.name)
-    return content
+    content |= {f"docs/{path.name}": path.read_bytes() for path in (source.parents[1] / "docs").glob("*.md")}
+    return {name: _linked(name, data, content) if name.endswith(".md") else data for name, data in content.items()}
 
 
 def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
@@ -73,14 +68,9 @@ def _with_options(config: bytes, options: Mapping[str, Any]) -> bytes:
 
 def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
     """Add the weights' patch size, training data, modalities and regions to metadata.json."""
-    if not settings:
-        return metadata
     described = json.loads(metadata)
     formats = described["network_data_format"]
     image, outputs = formats["inputs"]["image"], formats["outputs"]
-    described["changelog"] = {
-        version: text.replace(NO_WEIGHTS, "; weights") for version, text in described["changelog"].items()
-    }
     if patch := settings.get("patch_size"):
         old = image["spatial_shape"]
         for tensor in (image, *outputs.values()):
@@ -95,14 +85,15 @@ def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
         described["data_source"] = f"{trained_on(settings)}; no data is shipped"
         described["data_type"] = f"NIfTI: {names} brain MRI, on one grid"
         described["references"] = [each for each in described["references"] if not each.endswith(DATA_REFERENCES)]
-    regions = regions_of(settings["label_convention"]) if settings.get("label_convention") else None
-    if regions is not None and _has_regions(formats, regions):
-        regions = None
-    if regions is not None or modalities != list(image["channel_def"].values()):
+    convention = settings.get("label_convention")
+    regions = regions_of(convention) if convention else {}
+    if convention in CONVENTIONS and len(regions) == outputs["pred"]["num_channels"]:
+        regions = {}  # the metadata describe them already
+    if regions or modalities != list(image["channel_def"].values()):
         image |= {"num_channels": len(modalities), "channel_def": _numbered(modalities)}
         described["image_classes"] = f"{len(modalities)} channels in this order: {names}; each is z-scored"
         described["data_type"] = f"NIfTI: {names} brain MRI, on one grid"
-    if regions is not None:
+    if regions:
         labels = {name: ", ".join(map(str, sorted(values))) for name, values in regions.items()}
         meaning = "; ".join(f"{name}: {values}" for name, values in labels.items())
         described["name"] = f"{described['name'].partition(':')[0]}: segmentation of {', '.join(labels)}"
@@ -117,16 +108,6 @@ def _described(metadata: bytes, settings: Mapping[str, Any]) -> bytes:
     return (json.dumps(described, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _has_regions(formats: Mapping[str, Any], regions: Mapping[str, Any]) -> bool:
-    """Whether the metadata already describe these regions: the same number and names, with label values in range."""
-    channels = list(formats["outputs"]["pred"]["channel_def"].values())
-    highest = formats["post_processed_outputs"]["pred"]["value_range"][1]
-    return len(channels) == len(regions) and all(
-        name in channel and max(values) <= highest
-        for (name, values), channel in zip(regions.items(), channels, strict=True)
-    )
-
-
 def _numbered(names: Iterable[str]) -> dict[str, str]:
     return {str(number): name for number, name in enumerate(names)}
 
@@ -136,9 +117,6 @@ def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
     title, _, rest = readme.decode().partition("\n")
     title = f"# {model_name(title.removeprefix('# '), settings)}"
     before, heading, after = rest.partition("\n## Data\n")
-    before = before.replace(
-        "The bundle holds configs and code, no weights and no data.", "It holds configs, code and weights."
-    )
     return f"{title}\n{before}\n{_section_on_weights(settings)}{heading}{after}".encode()
 
 
@@ -160,41 +138,13 @@ def _section_on_weights(settings: Mapping[str, Any]) -> str:
     )
 
 
-def _model_card(content: Mapping[str, bytes], bundle: str) -> bytes:
-    """The bundle's README for the top of the package, with Hugging Face's YAML header."""
-    segments = "pred" in json.loads(content[METADATA])["network_data_format"]["outputs"]
-    card: dict[str, Any] = {"license": "apache-2.0", "library_name": "monai"}
-    card |= {"pipeline_tag": "image-segmentation" if segments else "image-feature-extraction"}
-    card |= {"tags": ["monai", "medical", "mri", "brain", bundle]}
+def _linked(name: str, text: bytes, content: Mapping[str, bytes]) -> bytes:
+    """A document with links to the package's other files; links to what it lacks become text."""
 
-    def moved(match: re.Match[str]) -> str:
-        link = match[1]
-        is_elsewhere = "://" in link or link.startswith(("#", "mailto:"))
-        return f"]({link if is_elsewhere else os.path.normpath(f'docs/{link}')})"
+    def link(match: re.Match[str]) -> str:
+        target = match[2].replace("../../../docs/", "")  # from a bundle's documents to the project's
+        file = normpath(PurePosixPath(name).parent / target.partition("#")[0])
+        is_kept = "://" in target or target.startswith("#") or file in content
+        return f"[{match[1]}]({target})" if is_kept else match[1]
 
-    return f"---\n{yaml.safe_dump(card, sort_keys=False)}---\n{LINK.sub(moved, content[README].decode())}".encode()
-
-
-def _with_documents(content: dict[str, bytes], source: Path) -> dict[str, bytes]:
-    """Add the project's documents that the bundle's documents link to; further links out of the bundle become text."""
-    root = source.parents[1]
-    left = [(name, source / name) for name in content if name.endswith(".md")]
-    while left:
-        name, origin = left.pop()
-        text = content[name].decode()
-        for link in dict.fromkeys(LINK.findall(text)):
-            path, hash, anchor = link.partition("#")
-            target = (origin.parent / path).resolve()
-            if "://" in link or not path or target.is_relative_to(source.resolve()):
-                continue
-            if not target.is_relative_to(root / "docs") or not target.is_file():
-                text = re.sub(rf"\[([^\]]*)\]\({re.escape(link)}\)", r"\1", text)
-                continue
-            inside = target.relative_to(root).as_posix()  # docs/..., like the bundle's own documents
-            text = text.replace(f"]({link})", f"]({os.path.relpath(inside, Path(name).parent)}{hash}{anchor})")
-            if inside not in content:
-                content[inside] = target.read_bytes()
-                if inside.endswith(".md"):
-                    left.append((inside, target))
-        content[name] = text.encode()
-    return content
+    return LINK.sub(link, text.decode()).encode()

@@ -48,18 +48,10 @@ def check_releasable(bundle: str) -> None:
         raise InputError(
             f"CHANGELOG.md: [{version}]{day}; expected the day of the release, such as [{version}] - 2026-01-31"
         )
-    if changed := _uncommitted(bundle):
-        raise InputError(f"{changed[0]}: not committed; expected committed files, from which releases are built")
-
-
-def _uncommitted(bundle: str) -> list[str]:
-    """Sources of a package with uncommitted changes; empty outside a git checkout."""
-    if not (ROOT / ".git").exists():
-        return []
     places = [f"bundles/{bundle}", "common", "docs", "scripts", "LICENSE", "CHANGELOG.md"]
     command = ["git", "-C", str(ROOT), "status", "--porcelain", "--", *places]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [line[3:] for line in shown.splitlines()]
+    for line in subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines():
+        raise InputError(f"{line[3:]}: not committed; expected committed files, from which releases are built")
 
 
 def check_released(name: str, manifest: str) -> None:

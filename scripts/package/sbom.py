@@ -63,7 +63,7 @@ def _libraries(folder: Path, metadata: Mapping[str, Any]) -> Iterator[Component]
 
 def _weights(folder: Path) -> Iterator[Component]:
     """The checkpoints in the package and in large_files.yml."""
-    hashes = {name: _hash(entry["hash_val"], entry["hash_type"]) for name, entry in large_files(folder).items()}
+    hashes = {name: _hash(entry["hash_val"]) for name, entry in large_files(folder).items()}
     hashes |= {file.relative_to(folder).as_posix(): _hash(digest(file)) for file in folder.glob("models/*.pt")}
     for name, value in hashes.items():
         url = large_files(folder).get(name, {}).get("url")
@@ -72,5 +72,5 @@ def _weights(folder: Path) -> Iterator[Component]:
         yield Component(type=kind, name=name, bom_ref=name, hashes=[value], external_references=references)
 
 
-def _hash(value: str, kind: str = "sha256") -> HashType:
-    return HashType.from_composite_str(f"{kind}:{value.lower()}")
+def _hash(value: str) -> HashType:
+    return HashType.from_composite_str(f"sha256:{value}")

@@ -1,6 +1,5 @@
 """The weights of a package: models/model.pt, models/model.json, and large_files.yml with their location."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,37 +8,38 @@ import yaml
 
 from common import weights as checkpoints
 from common.errors import InputError, one_line
-from common.files import digest
-from common.values import optional
+from common.files import check_schema, digest
 
-LARGE = 25_000_000  # bytes; limit of the Model Zoo
 WEIGHTS = "models/model.pt"
+LARGE_FILES = "large_files.yml"
 PRIVATE = {"datalist"}  # metadata of a checkpoint: a path on the machine that trained it
-HASHES = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}  # hexadecimal digits
+ENTRY = {
+    "path": {"type": "string", "pattern": r"^\w(?!.*\.\.)"},  # inside the package
+    "url": {"type": "string", "pattern": r"^https://\S+$"},
+    "hash_val": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    "hash_type": {"const": "sha256"},
+}
+SCHEMA = {
+    "type": "object",
+    "required": ["large_files"],
+    "properties": {"large_files": {"items": {"type": "object", "required": list(ENTRY), "properties": ENTRY}}},
+}
 
 
 def add_weights(folder: Path, source: Path, weights: str | None, url: str | None) -> Mapping[str, Any]:
     """Add weights and large_files.yml to a package; return the checkpoint's metadata, empty without a checkpoint.
 
-    `url` is the download address, "none" or None. Raises an InputError if the weights do not fit the bundle, or if the
-    URL is missing, invalid or given without weights.
+    Raises an InputError if the weights do not fit the bundle, or if the URL is invalid or given without weights.
     """
     if weights is None:
         if url is not None:
             raise InputError(f"--weights_url={url}: no file; expected --weights too")
         return {}
-    if (address := optional(url)) and not re.match(r"https://\S+$", str(address)):
-        raise InputError(f"--weights_url={url}: expected one that begins with https://")
-    file = folder / WEIGHTS
-    settings = _copy_weights(weights, file, source)
+    settings = _copy_weights(weights, folder / WEIGHTS, source)
     if url is not None:
-        entry = {"path": WEIGHTS, "url": address or "", "hash_val": digest(file), "hash_type": "sha256"}
-        (folder / "large_files.yml").write_text(yaml.safe_dump({"large_files": [entry]}, sort_keys=False))
-    elif (size := file.stat().st_size) > LARGE:
-        raise InputError(
-            f"--weights={weights}: {size / 1e6:.0f} MB; the Model Zoo takes at most {LARGE // 10**6} MB: expected "
-            "--weights_url of a download, or --weights_url=none for a package that is not published"
-        )
+        entry = {"path": WEIGHTS, "url": url, "hash_val": digest(folder / WEIGHTS), "hash_type": "sha256"}
+        (folder / LARGE_FILES).write_text(yaml.safe_dump({"large_files": [entry]}, sort_keys=False))
+        large_files(folder)  # checks the URL
     return settings
 
 
@@ -80,22 +80,14 @@ def _text(value: Any) -> str:
 def large_files(folder: Path) -> dict[str, dict[str, str]]:
     """The entries of large_files.yml by path; empty if there is no file.
 
-    Raises an InputError if it cannot be read, or if an entry is not a path inside the package with a URL and a hash.
+    Raises an InputError if it cannot be read, or if an entry is not a path inside the package with a URL and a SHA-256.
     """
-    file = folder / "large_files.yml"
+    file, name = folder / LARGE_FILES, f"{folder.name}: {LARGE_FILES}"
     if not file.is_file():
         return {}
     try:
-        entries = yaml.safe_load(file.read_text(encoding="utf-8"))["large_files"]
-        listed = {entry["path"]: entry for entry in entries}
-        for path, entry in listed.items():
-            if Path(path).is_absolute() or ".." in Path(path).parts:
-                raise InputError(f"{folder.name}: large_files.yml: {path} leads out of the package")
-            if len(entry["hash_val"]) != HASHES[entry["hash_type"]] or not re.match(r"https://|$", entry["url"]):
-                raise InputError(
-                    f"{folder.name}: large_files.yml: {path}: expected an https:// URL, and a hash of its type"
-                )
-    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
-        expected = "large_files, a list of path, url, hash_val and hash_type"
-        raise InputError(f"{folder.name}: large_files.yml: {one_line(error)}; expected {expected}") from error
-    return listed
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{name}: {one_line(error)}; expected YAML") from error
+    check_schema(content, SCHEMA, name, "a list of files with path, https:// URL and SHA-256")
+    return {entry["path"]: entry for entry in content["large_files"]}

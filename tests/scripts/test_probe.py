@@ -1,17 +1,14 @@
 """The linear probe of embeddings."""
 
 import json
-import math
-import statistics
 
 import nibabel
 import numpy as np
 import pytest
 from sklearn.metrics import r2_score
 
-from common.data.datalists import Datalist
 from common.errors import InputError
-from scripts.probe import by_thresholds, out_of_fold, probe, r_squared
+from scripts.probe import out_of_fold, probe, r_squared
 
 SUBJECTS = [f"S{number:02d}" for number in range(20)]
 
@@ -42,7 +39,7 @@ def cohort(tmp_path_factory):
         "broken": (SUBJECTS, noise * np.nan),
     }
     for name, (subjects, vectors) in files.items():
-        np.savez(folder / f"{name}.npz", subject=subjects, embedding=vectors, level_0=noise)
+        np.savez(folder / f"{name}.npz", subject=subjects, embedding=vectors)
     return folder
 
 
@@ -50,40 +47,17 @@ def run(cohort, *files, **options):
     probe(*(str(cohort / file) for file in files), datalist=cohort / "datalist.json", dataset_dir=cohort, **options)
 
 
-def test_thresholds_of_a_modality_are_a_control_beside_the_embeddings(cohort, tmp_path, capsys):
-    run(cohort, "noise.npz", control="T1", repeats=2, output=tmp_path / "probe.json")
-    found = json.loads((tmp_path / "probe.json").read_text())["r2"]
-    assert found.keys() == {str(cohort / "noise.npz"), "T1 by thresholds"}
-    assert "T1 by thresholds  WT" in capsys.readouterr().out
-    with pytest.raises(InputError, match="FLAIR"):
-        run(cohort, "noise.npz", control="FLAIR")
-
-
-def test_volumes_above_the_thresholds_are_those_of_a_loop(cohort, tmp_path):
-    values = np.random.default_rng(1).normal(10, 3, (6, 6, 6)).clip(0).astype(np.float32)
-    for subject in SUBJECTS:
-        nibabel.save(nibabel.Nifti1Image(values, np.diag([2, 2, 3, 1])), tmp_path / f"{subject}_image.nii.gz")
-        (tmp_path / f"{subject}_label.nii.gz").write_bytes((cohort / f"{subject}_label.nii.gz").read_bytes())
-    data = Datalist(cohort / "datalist.json", tmp_path)
-    inside = [float(value) for value in values.ravel() if value > 0]
-    mean, deviation = statistics.fmean(inside), statistics.pstdev(inside)
-    expected = [math.log1p(0.012 * sum(value > mean + step * deviation for value in inside)) for step in (1, 2, 3)]
-    np.testing.assert_allclose(by_thresholds(data, SUBJECTS[:2], "T1"), [expected] * 2, rtol=1e-4)
-
-
 def test_vectors_that_know_the_volume_predict_it_and_noise_does_not(cohort, tmp_path, capsys):
-    def scores(*files, **options):
-        run(cohort, *files, output=tmp_path / "probe.json", **options)
+    def scores(*files):
+        run(cohort, *files, output=tmp_path / "probe.json")
         found = json.loads((tmp_path / "probe.json").read_text())["r2"]
         return [found[str(cohort / file)] for file in files]
 
-    knows, noise = scores("knows.npz", "noise.npz", repeats=2)
+    knows, noise = scores("knows.npz", "noise.npz")
     assert knows.keys() == {"WT"}  # ET and TC are empty in all subjects
     assert knows["WT"][0] > 0.95
     assert noise["WT"][0] < 0.3
     assert "20 subjects" in capsys.readouterr().out
-    (noise,) = scores("knows.npz", level="level_0")
-    assert noise["WT"][0] < 0.3
 
 
 def test_no_model_has_seen_the_subject_that_it_predicts():
@@ -105,16 +79,15 @@ def test_r_squared_equals_another_librarys_and_lies_in_its_interval():
 
 
 @pytest.mark.parametrize(
-    ("files", "options", "message"),
+    ("files", "message"),
     [
-        (["absent.npz"], {}, r"absent\.npz: No such file or directory; expected embeddings.npz of an embedding run"),
-        (["knows.npz"], {"level": "level_3"}, r"--level=level_3: .*knows.npz has embedding, level_0"),
-        (["knows.npz", "others.npz"], {}, r"others.npz: other subjects \(19\) than .*knows.npz \(20\)"),
-        (["few.npz"], {}, r"few.npz: 9 subjects; expected 10 at least"),
-        (["stranger.npz"], {}, r"subject S99 of the embeddings has no label"),
-        (["broken.npz"], {}, r"broken.npz: embedding has shape \(20, 5\); expected a row of finite values"),
+        (["absent.npz"], r"absent\.npz: No such file or directory; expected embeddings.npz of an embedding run"),
+        (["knows.npz", "others.npz"], r"others.npz: other subjects \(19\) than .*knows.npz \(20\)"),
+        (["few.npz"], r"few.npz: 9 subjects; expected 10 at least"),
+        (["stranger.npz"], r"subject S99 of the embeddings has no label"),
+        (["broken.npz"], r"broken.npz: vectors of shape \(20, 5\); expected a row of finite values"),
     ],
 )
-def test_what_cannot_be_probed_is_refused_in_one_line(cohort, files, options, message):
+def test_what_cannot_be_probed_is_refused_in_one_line(cohort, files, message):
     with pytest.raises(InputError, match=message):
-        run(cohort, *files, **options)
+        run(cohort, *files)

@@ -21,8 +21,7 @@ def named(*names):
     [
         ("", "swinViT."),
         ("module.", "swinViT."),
-        ("module.module.", "swin_vit."),
-        ("net.backbone.", "swin_vit."),
+        ("net.backbone.", "swinViT."),
         ("_orig_mod.", "swinViT."),
     ],
 )
@@ -47,7 +46,6 @@ PATCH = "patch_embed.proj.weight"
         ([PATCH, "layers3.0.b.1.mlp.fc1.weight"], [STEM, "swinViT.layers3.0.b.1.mlp.linear1.weight"], "", ""),
         ([PATCH, "layers3.0.0.b.1.mlp.fc2.bias"], [STEM, "swinViT.layers3.0.b.1.mlp.linear2.bias"], "", ""),
         ([PATCH, "head.mlp.fc1.weight", "norms.weight"], [STEM, "head.mlp.fc1.weight", "norms.weight"], "", ""),
-        ([f"swin_vit.{PATCH}", "norm.weight", "layers1.0.a"], [STEM, "norm.weight", "layers1.0.a"], "", "swin_vit."),
         # None: the networks lack it
         ([f"encoder.{PATCH}", "encoder.norm.weight", "decoder1.a"], [STEM, None, "decoder1.a"], "", "encoder."),
         ([f"encoder.{PATCH}", "encoder.norm.bias", "encoder.mask_token"], [STEM, None, None], "", "encoder."),

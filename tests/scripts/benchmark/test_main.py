@@ -66,10 +66,13 @@ def test_a_process_has_memory_and_settings_of_its_own(monkeypatch):
 
 def test_steps_run_in_each_precision():
     """Fine-tuning in bfloat16 takes a minute on a processor that lacks it."""
-    for run, kind in ((step.pretraining_step, "float32"), (step.pretraining_step, "bfloat16")):
-        run(kind, "cpu", "micro", "64")()
-    for run in (step.pretraining_step, step.fine_tuning_step):
-        run("stock", "cpu", "micro", "64")()
+    for work, kind in (
+        ("pretraining", "float32"),
+        ("pretraining", "bfloat16"),
+        ("pretraining", "stock"),
+        ("fine_tuning", "stock"),
+    ):
+        step.one_step(work, kind, "cpu", "micro", "64")()
 
 
 def test_a_batch_has_crops_of_all_subjects(tmp_path):
@@ -79,8 +82,8 @@ def test_a_batch_has_crops_of_all_subjects(tmp_path):
         nibabel.save(nibabel.Nifti1Image(np.random.default_rng(0).normal(100, 9, (40, 40, 40)), np.eye(4)), file)
         entries.append({"subject": name, "image": [str(file), str(file)]})
     (tmp_path / "entries.json").write_text(json.dumps(entries))
-    for kind in {kind for _, kind in reader.VARIANTS.values()}:
-        batch = reader.batch(str(tmp_path), "1", kind)()
+    for kind in reader.VARIANTS.values():
+        batch = reader.batch(str(tmp_path), kind)()
         assert batch["image"].shape == (4, 2, 96, 96, 96)
         assert sorted(set(batch["subject"])) == ["a", "b"]
     assert len(list((tmp_path / "store").glob("*.json"))) == 2

@@ -54,8 +54,8 @@ def metadata(**changes):
     return change
 
 
-def listed(path="models/model.pt", url="https://example.org/m.pt", value="a" * 64, kind="sha256"):
-    text = f'large_files:\n- {{path: "{path}", url: "{url}", hash_val: "{value}", hash_type: {kind}}}\n'
+def listed(path="models/model.pt", url="https://example.org/m.pt", value="a" * 64):
+    text = f'large_files:\n- {{path: "{path}", url: "{url}", hash_val: "{value}", hash_type: sha256}}\n'
     return write("large_files.yml", text.encode())
 
 
@@ -83,8 +83,6 @@ BROKEN = {
     "'network_data_format' is a required property": metadata(network_data_format=None),
     r"\$.version = 1: 1 is not of type 'string'": metadata(version=1),
     "schema https://example.org/x.json; expected meta_schema": metadata(schema="https://example.org/x.json"),
-    "configs/train.json differs from configs/train.yaml": edit("configs/train.json", '"small"', '"base"'),
-    "configs/train: cannot be read": write("configs/train.json", b"{"),
     "docs/more.md is a symlink": lambda folder: (folder / "docs/more.md").symlink_to("/etc"),
     "models/model.pkl is not a kind of file": write("models/model.pkl", b"x"),
     "unpickling can run any code": evil_checkpoint,
@@ -95,13 +93,12 @@ BROKEN = {
         plain_weights(folder),
         checkpoint({"x": torch.zeros(1)})(folder),
     ),
-    "docs/huge.txt has 26 MB, and the Model Zoo takes 25 MB": write("docs/huge.txt", b"x" * 26 * 10**6),
-    "models/model.pt is not the file that large_files.yml lists; its md5 differs": lambda folder: (
+    "models/model.pt is not the file of large_files.yml; expected SHA-256 aaa": lambda folder: (
         plain_weights(folder),
-        listed(value="a" * 32, kind="md5")(folder),
+        listed()(folder),
     ),
-    "../../x leads out of the package": listed(path="../../x"),
-    "expected an https:// URL, and a hash": listed(url="ftp://example.org"),
+    "large_files.yml: .*'../../x' does not match": listed(path="../../x"),
+    "large_files.yml: .*'ftp://example.org' does not match": listed(url="ftp://example.org"),
 }
 
 
@@ -127,15 +124,13 @@ def test_a_package_as_built_is_sound_as_a_folder_from_inside_and_as_a_zip(folder
         package_check.check_package(tmp_path / "broken.zip", run=False)
 
 
-@pytest.mark.parametrize("kind", ["md5", "sha256"])
-def test_weights_are_held_to_the_hash_that_lists_them(folder, kind):
+def test_weights_that_are_listed_may_be_elsewhere(folder):
     plain_weights(folder)
-    value = hashlib.new(kind, (folder / "models/model.pt").read_bytes()).hexdigest()
-    listed(value=value, kind=kind, url="")(folder)
-    note = "models/model.pt: large_files.yml has no URL yet; a pull request needs one"
-    assert package_check.check_package(folder, run=False) == [note]
+    listed(value=hashlib.sha256((folder / "models/model.pt").read_bytes()).hexdigest())(folder)
+    assert package_check.check_package(folder, run=False) == []
     (folder / "models/model.pt").unlink()
-    package_check.check_package(folder, run=False)
+    note = "models/model.pt: listed in large_files.yml, not in the package; tested with random weights"
+    assert package_check.check_package(folder, run=False) == [note]
 
 
 def test_a_name_that_no_module_can_have_is_refused(folder, tmp_path):
@@ -151,7 +146,7 @@ def test_what_fails_is_named_and_its_log_kept(folder):
         config.write_text(small.sub(r"\1\2micro", config.read_text()).replace("'small'", "'micro'"))
     (folder / f"tests/test_{NAME}.py").write_text("# nothing to test\n")
     edit("common/ssl/tasks.py", '"rotation_head", 4', '"rotation_head", 5')(folder)
-    with pytest.raises(InputError, match=f"{NAME}: test_torchscript: AssertionError: .*1, 5.*1, 4") as caught:
+    with pytest.raises(InputError, match=f"{NAME}: .*test_torchscript.* failed") as caught:
         package_check.check_package(folder)
     log = Path(re.search(r"full log: (.+)\)$", one_line(caught))[1])
     assert "Traceback" in log.read_text()
