@@ -179,7 +179,6 @@ _ALL = (
     ),
     _unrecorded("probabilities", flags(), "write each region's probabilities, too"),
     _unrecorded("levels", flags(), "a vector for each of the encoder's five levels"),
-    _unrecorded("pictures", integers(0, unit="subjects"), "how many subjects are drawn"),
     Option("missing_modalities", NAMES, "left out of every subject, as if they had not been acquired"),
     Option("protocol", words("atlas, isles, brats, dice"), "how lesions are scored"),
     Option("challenge", words("GLI, MET, MEN, SSA, PED"), "BraTS challenge; null: GLI", nullable=True),

@@ -6,7 +6,7 @@ __getattr__ = lazy(
     __name__,
     {
         "cases": "CheckFilesd check_missing find_cases",
-        "embeddings": "EmbeddingFile Inpainting",
+        "embeddings": "EmbeddingFile",
         "ensembles": "Ensemble ensemble shared_convention",
         "pictures": "draw_inpainting draw_segmentations",
         "predictor": "Predictor",

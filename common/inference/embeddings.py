@@ -1,21 +1,15 @@
-"""The output of an embedding run: a file of vectors, and pictures of the reconstruction."""
+"""The output of an embedding run: a file of vectors."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ignite.engine import Engine, Events
-from matplotlib.figure import Figure
-from monai.transforms import CenterSpatialCrop
-from torch import nn
 
-from ..errors import InputError, check_number, choice
+from ..errors import InputError, choice
 from ..files import atomic_write
-from ..ssl.views import corrupt
-from .pictures import draw_inpainting
 from .segmentations import subjects_of
 
 
@@ -81,42 +75,3 @@ class EmbeddingFile:
             return []
         values = len(next(iter(self.vectors.values()))["embedding"])
         return [f"{subjects_of(self.vectors, engine)} embedded: vectors of {values} values"]
-
-
-class Inpainting:
-    """Draw a network's reconstructions of corrupted crops: the `draw` of `common.training.Pictures`.
-
-    The crop is the centre of a volume. Every crop gets the same boxes of noise, whatever the order of subjects.
-
-    Args:
-        network: A `common.ssl.SSLHead`, in evaluation mode when pictures are drawn.
-        modalities: Names of the input channels.
-        roi_size: Edges of the crop in voxels.
-        subjects: Number of subjects to draw, from the first of the run.
-
-    Raises:
-        ArgumentError: `subjects` is not a whole number from 0.
-    """
-
-    SEED = 3  # a seed whose boxes cover about a fifth of a crop
-
-    def __init__(self, network: nn.Module, modalities: Sequence[str], roi_size: Sequence[int], subjects: int) -> None:
-        check_number("pictures", subjects, int, 0)
-        self.network, self.modalities, self.left = network, modalities, subjects
-        self.crop = CenterSpatialCrop(roi_size)
-
-    def __call__(self, outputs: Sequence[Mapping[str, Any]], batch: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-        figures: dict[str, Figure] = {}
-        for output, item in zip(outputs, batch if outputs else [], strict=True):
-            if self.left > 0:
-                self.left -= 1
-                figures.update((item["subject"], figure) for figure in self._draw(output["image"]))
-        return figures
-
-    def _draw(self, image: torch.Tensor) -> list[Figure]:
-        clean = torch.as_tensor(self.crop(image))[None]
-        corrupted = corrupt(clean, torch.Generator().manual_seed(self.SEED))
-        with torch.no_grad():
-            prediction = self.network(corrupted)
-        seen = {"image": corrupted, "pred": prediction, "label": {"clean": clean}}
-        return [*draw_inpainting(seen, modalities=self.modalities).values()]

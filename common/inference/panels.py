@@ -89,11 +89,11 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     """Encode RGB [rows, columns, 3] as PNG; with up to 256 colours, a byte for each pixel."""
     from PIL import Image
 
-    palette, codes = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    colours, codes = np.unique(pixels.astype(np.int32) @ (1 << 16, 1 << 8, 1), return_inverse=True)
     picture = Image.fromarray(np.ascontiguousarray(pixels))
-    if len(palette) <= 256:
+    if len(colours) <= 256:
         picture = Image.fromarray(codes.reshape(pixels.shape[:2]).astype(np.uint8), mode="P")
-        picture.putpalette(palette.tobytes())
+        picture.putpalette(np.stack([colours >> 16, colours >> 8, colours], axis=-1).astype(np.uint8).tobytes())
     content = BytesIO()
     picture.save(content, format="PNG", optimize=True)
     return content.getvalue()

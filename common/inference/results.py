@@ -9,23 +9,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.regions import display_order
 from ..files import write_csv, write_json
+from ..metrics.lesions import Lesion
 from ..metrics.protocols import Protocol, Scores, figures
+from ..metrics.statistics import RESAMPLES, describe
 from .publishing import SUMMARY, place_of
-from .tables import Columns, case_name, distance, index, number, one_of
 
 Cases = Mapping[str, Mapping[str, Scores]]  # by case and region
 
-FLAG = one_of({"0": False, "1": True})
-METRICS: Columns = {"case": case_name, "region": str, "metric": str, "value": number, "unit": str}
-LESIONS: Columns = {
-    **{"case": case_name, "region": str, "lesion": index, "kind": one_of({"reference": True, "false": False})},
-    **{"volume_mm3": number, "scored": FLAG, "found": FLAG, "dice": number, "hd95_mm": distance},
-    **dict.fromkeys("xyz", index),  # voxel at the centre of mass, counted from 0
-}
-RESAMPLES = 9999  # bootstrap resamples of the cases
+METRICS = ("case", "region", "metric", "value", "unit")
+# x, y, z: voxel at the centre of mass, counted from 0
+LESIONS = ("case", "region", "lesion", "kind", "volume_mm3", "scored", "found", "dice", "hd95_mm", "x", "y", "z")
 
 
 class CaseFiles(NamedTuple):
@@ -66,6 +63,15 @@ class Details(NamedTuple):
         """In display order."""
         return display_order(next(iter(self.scores.values())))
 
+    @property
+    def values(self) -> dict[tuple[str, str], NDArray[np.float64]]:
+        """By region and metric, with one entry for each case."""
+        return {
+            (region, metric): np.array([scores[region].values[metric] for scores in self.scores.values()], dtype=float)
+            for region in self.regions
+            for metric in self.protocol.units
+        }
+
 
 def write(folder: str | Path, details: Details) -> dict[str, Any]:
     """Write metrics.csv, lesions.csv, cases.json and summary.json, and return the content of the last.
@@ -74,8 +80,8 @@ def write(folder: str | Path, details: Details) -> dict[str, Any]:
     """
     folder = Path(folder)
     summary = summarise(details)
-    write_csv(folder / "metrics.csv", [tuple(METRICS), *_metrics(details)])
-    write_csv(folder / "lesions.csv", [tuple(LESIONS), *_lesions(details)])
+    write_csv(folder / "metrics.csv", [METRICS, *_metrics(details)])
+    write_csv(folder / "lesions.csv", [LESIONS, *_lesions(details)])
     write_json(folder / "cases.json", _cases(folder, details))
     write_json(folder / SUMMARY, summary)
     return summary
@@ -92,45 +98,20 @@ def summarise(details: Details) -> dict[str, Any]:
         "interval": f"ci95: percentile bootstrap of the mean, {RESAMPLES} resamples of the cases",
         "regions": {
             region: {
-                name: {**statistics(values), "unit": protocol.units.get(name, "1")}
+                name: {**describe(values), "unit": protocol.units.get(name, "1")}
                 for name, values in figures([measured[region] for measured in scores.values()], protocol).items()
             }
             for region in details.regions
         },
         "lesions": {
-            region: count_lesions(measured[region] for measured in scores.values()) for region in details.regions
+            region: count_lesions([lesion for measured in scores.values() for lesion in measured[region].lesions])
+            for region in details.regions
         },
     }
 
 
-def statistics(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation, median, 95 % bootstrap interval of the mean, and number of values.
-
-    For a single value, standard deviation and interval are None; for none, all are.
-    """
-    spreads = len(values) > 1
-    return {
-        "mean": float(np.mean(values)) if len(values) else None,
-        "sd": float(np.std(values, ddof=1)) if spreads else None,
-        "median": float(np.median(values)) if len(values) else None,
-        "ci95": list(mean_interval(values)) if spreads else None,
-        "n": len(values),
-    }
-
-
-def mean_interval(values: Sequence[float], seed: int = 0) -> tuple[float, float]:
-    """The 95 % interval of the mean of at least two values: percentiles over `RESAMPLES` resamples (Efron, 1979)."""
-    from scipy.stats import bootstrap  # imported here: it takes half a second
-
-    interval = bootstrap(
-        (np.asarray(values),), np.mean, n_resamples=RESAMPLES, method="percentile", batch=100, rng=seed
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
-
-
-def count_lesions(scores: Iterable[Scores]) -> dict[str, int]:
-    """Lesions of the references (all, scored, scored and found), and false lesions, over a region's cases."""
-    lesions = [lesion for measured in scores for lesion in measured.lesions]
+def count_lesions(lesions: Sequence[Lesion]) -> dict[str, int]:
+    """Count lesions of the references (all, scored, scored and found), and false lesions."""
     scored = [lesion for lesion in lesions if lesion.is_reference and lesion.is_scored]
     return {
         "reference": sum(lesion.is_reference for lesion in lesions),

@@ -15,10 +15,10 @@ from monai.transforms import Transform
 from ..data.regions import display_order, regions_of
 from ..data.volumes import write_volume
 from ..files import write_csv
-from .tables import Columns, read_table
+from .reading import read_table
 
 VOLUMES = "volumes.csv"
-COLUMNS: Columns = dict.fromkeys(("subject", "region", "volume_ml", "voxels"), str)
+COLUMNS = ("subject", "region", "volume_ml", "voxels")
 
 
 def files_of(subject: str, output_dir: str | Path, probabilities: bool = False) -> list[Path]:
@@ -131,7 +131,7 @@ class Volumes:
 
     def write(self) -> None:
         """Write the table."""
-        write_csv(self.path, [tuple(COLUMNS), *((*key, *figures) for key, figures in self.rows.items())])
+        write_csv(self.path, [COLUMNS, *((*key, *figures) for key, figures in self.rows.items())])
 
     def figures(self, engine: Engine) -> list[str]:
         """The number of subjects in this run and each region's median volume; empty without subjects."""

@@ -6,9 +6,9 @@ __getattr__ = lazy(
     __name__,
     {
         "lesions": "Connectivity Lesion Matching dilate match",
-        "measures": "as_masks as_spacing as_tolerance as_volumes count_voxels dice hd95 "
-        "normalized_surface_dice spacing_of",
+        "measures": "as_masks as_spacing as_volumes count_voxels dice hd95 spacing_of",
         "protocols": "CHALLENGES Challenge PENALTY PRESENT Protocol Scores atlas brats figures isles protocol",
-        "surfaces": "Surface box_of percentile_distance surface_dice surface_of",
+        "statistics": "DIGITS RESAMPLES describe holm mean_interval signed_rank",
+        "surfaces": "Surface box_of percentile_distance surface_of",
     },
 )

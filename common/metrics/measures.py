@@ -1,4 +1,4 @@
-"""Dice, 95th percentile Hausdorff distance and normalised surface Dice of one region, and the checks of their input."""
+"""Dice and 95th percentile Hausdorff distance of one region, and the checks of their input."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..errors import ArgumentError, InputError
-from .surfaces import Spacing, percentile_distance, surface_dice, surface_of
+from ..errors import InputError
+from .surfaces import Spacing, percentile_distance, surface_of
 
 Mask = NDArray[np.bool_]
 
@@ -51,28 +51,6 @@ def hd95(prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] =
     size = as_spacing(spacing)
     first, second = (surface_of(mask, size) for mask in as_volumes(prediction, reference))
     return percentile_distance(first, second, size)
-
-
-def normalized_surface_dice(
-    prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1), tolerance: float = 1.0
-) -> float:
-    """The share of both surfaces' area within a tolerance of the other surface (Nikolov et al., 2021).
-
-    Args:
-        prediction: array or tensor [x, y, z]; bool, or numbers that are 0 or 1.
-        reference: array or tensor of the same shape.
-        spacing: voxel spacing, mm.
-        tolerance: mm.
-
-    Returns:
-        From 0 to 1; 1 if both masks are empty, 0 if one is.
-
-    Raises:
-        InputError: as for `hd95`, or the tolerance is not a number above zero.
-    """
-    size = as_spacing(spacing)
-    first, second = (surface_of(mask, size) for mask in as_volumes(prediction, reference))
-    return surface_dice(first, second, size, as_tolerance(tolerance))
 
 
 def spacing_of(affine: ArrayLike) -> Spacing:
@@ -141,14 +119,3 @@ def as_spacing(spacing: Sequence[float]) -> Spacing:
     if len(values) != 3 or not all(0 < value < np.inf for value in values):
         raise InputError(f"spacing {values}: expected three numbers above zero, in mm")
     return values
-
-
-def as_tolerance(tolerance: float) -> float:
-    """Check that a tolerance is a number above zero, in mm.
-
-    Raises:
-        ArgumentError: it is not.
-    """
-    if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < np.inf:
-        raise ArgumentError(f"tolerance={tolerance}: expected a number of mm above zero")
-    return float(tolerance)

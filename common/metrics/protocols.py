@@ -23,17 +23,7 @@ from numpy.typing import ArrayLike
 
 from ..errors import ArgumentError, choice
 from .lesions import Connectivity, Lesion, match
-from .measures import (
-    Mask,
-    as_masks,
-    as_spacing,
-    as_tolerance,
-    as_volumes,
-    count_voxels,
-    dice,
-    hd95,
-    normalized_surface_dice,
-)
+from .measures import Mask, as_masks, as_spacing, as_volumes, count_voxels, dice, hd95
 from .surfaces import Spacing
 
 PRESENT = "dice_present"  # Dice of the cases whose reference has the region; DIFF-23
@@ -110,17 +100,15 @@ def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[floa
     return found
 
 
-def protocol(name: str, challenge: str | None = None, tolerance: float | None = None) -> Protocol:
+def protocol(name: str, challenge: str | None = None) -> Protocol:
     """Get a protocol by its name.
 
     Args:
         name: atlas, isles, brats or dice.
         challenge: for brats only: GLI (the default), MET, MEN, SSA or PED.
-        tolerance: mm; adds `nsd`, the normalised surface Dice at this tolerance.
 
     Raises:
-        ArgumentError: the name or the challenge is unknown, a challenge is given for a protocol other than brats, or
-            the tolerance is not a number above zero.
+        ArgumentError: the name or the challenge is unknown, or a challenge is given for a protocol other than brats.
 
     Example:
         >>> protocol("brats", "MET").settings["dilations"]
@@ -135,7 +123,7 @@ def protocol(name: str, challenge: str | None = None, tolerance: float | None = 
         dilations, smallest = choice("challenge", challenge, CHALLENGES)
         settings = {"challenge": challenge, "dilations": dilations, "smallest_mm3": smallest}
         found = replace(found, measure=measure, settings={**found.settings, **settings})
-    return found if tolerance is None else _with_surface_dice(found, tolerance)
+    return found
 
 
 def atlas(prediction: ArrayLike, reference: ArrayLike, spacing: Sequence[float] = (1, 1, 1)) -> Scores:
@@ -262,24 +250,6 @@ PROTOCOLS = {
     ),
     "dice": Protocol("dice", _region_dice, {"dice": "1"}, {"dice": True}),
 }
-
-
-def _with_surface_dice(protocol: Protocol, tolerance: float) -> Protocol:
-    measure = partial(_measure_surface_too, protocol.measure, as_tolerance(tolerance))
-    settings = {**protocol.settings, "tolerance_mm": tolerance}
-    return replace(protocol, measure=measure, units={**protocol.units, "nsd": "1"}, settings=settings)
-
-
-def _measure_surface_too(
-    measure: Callable[[Any, Any, Sequence[float]], Scores],
-    tolerance: float,
-    prediction: ArrayLike,
-    reference: ArrayLike,
-    spacing: Sequence[float],
-) -> Scores:
-    scores = measure(prediction, reference, spacing)
-    share = normalized_surface_dice(prediction, reference, spacing, tolerance)
-    return replace(scores, values={**scores.values, "nsd": share})
 
 
 def _cubic_millimetres(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[float, float]:

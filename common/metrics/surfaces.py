@@ -1,4 +1,4 @@
-"""Distances between the surfaces of two masks, weighted by surface area: 95th percentile and normalised surface Dice.
+"""Distances between the surfaces of two masks: their 95th percentile, weighted by surface area.
 
 A surface has an element wherever eight neighbouring voxels (2 x 2 x 2) are neither all inside nor all outside the mask;
 the element's area is the area of its marching cubes triangles. Distances run from element to element. These are the
@@ -76,15 +76,6 @@ def percentile_distance(first: Surface, second: Surface, spacing: Spacing, perce
         return float("inf")
     there, back = _distances(first, second, spacing), _distances(second, first, spacing)
     return max(_percentile(there, first.areas, percent), _percentile(back, second.areas, percent))
-
-
-def surface_dice(first: Surface, second: Surface, spacing: Spacing, tolerance: float) -> float:
-    """The share of both surfaces' area within a tolerance, in mm, of the other surface; 1 if both are empty."""
-    if not len(first.places) or not len(second.places):
-        return float(len(first.places) == len(second.places))
-    there, back = _distances(first, second, spacing), _distances(second, first, spacing)
-    close = first.areas[there <= tolerance].sum() + second.areas[back <= tolerance].sum()
-    return float(close / (first.areas.sum() + second.areas.sum()))
 
 
 def _distances(source: Surface, target: Surface, spacing: Spacing) -> NDArray[np.float64]:

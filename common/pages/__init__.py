@@ -2,4 +2,4 @@
 
 from .. import lazy
 
-__getattr__ = lazy(__name__, {"evaluation": "write_page", "handlers": "EvaluationFiles Publish SlicePages"})
+__getattr__ = lazy(__name__, {"evaluation": "write_pages", "handlers": "EvaluationFiles Publish"})

@@ -2,9 +2,11 @@
 
 import io
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
@@ -14,6 +16,7 @@ SERIES = ("#030301", "#030302", "#030303", "#030304")
 VARIABLES = {INK: "--muted", FAINT: "--line"} | {colour: f"--series-{n}" for n, colour in enumerate(SERIES, start=1)}
 STYLE: Any = {
     "svg.fonttype": "none",
+    "path.simplify": False,
     "font.family": "sans-serif",
     "font.size": 10,
     "text.parse_math": False,
@@ -52,3 +55,34 @@ def svg(figure: Figure, alternative: str) -> Markup:
     for placeholder, variable in VARIABLES.items():
         drawing = drawing.replace(placeholder, f"var({variable})")
     return Markup(f'<svg role="img" aria-label="{escape(alternative)}" ') + Markup(drawing)
+
+
+def scores_chart(label: str, unit: str, values: Mapping[str, Sequence[float]]) -> Markup:
+    """Draw a metric as a row of dots for each region, with the median and a box from the lower to the upper quartile.
+
+    The unit 1 is a share; others have an axis that is logarithmic from 1. Dots are spread at random across their row.
+    """
+    random = np.random.default_rng(0)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.8 + 0.62 * len(values)), layout="constrained")
+        axes = figure.add_subplot()
+        for row, numbers in enumerate(values.values()):
+            places = row + random.uniform(-0.3, 0.3, len(numbers))
+            # strokes of no length with round ends, in a single path: a tenth of the bytes of markers
+            x, y = (np.column_stack([of, of, np.full(len(of), np.nan)]).ravel() for of in (numbers, places))
+            size = 6 if len(numbers) < 50 else 3
+            axes.plot(x, y, color=SERIES[0], linewidth=size, solid_capstyle="round", alpha=0.6)
+        lines: Any = {f"{part}props": {"color": SERIES[1], "linewidth": 1.6} for part in ("box", "median")}
+        hidden: Any = dict.fromkeys(("showfliers", "showcaps", "manage_ticks"), False)
+        rows = range(len(values))
+        axes.boxplot(
+            [*values.values()], positions=rows, orientation="horizontal", widths=0.8, whis=(25, 75), **lines, **hidden
+        )
+        axes.set(ylim=(len(values) - 0.5, -0.5), xlabel=f"{label} ({'0 to 1' if unit == '1' else unit})")
+        if unit != "1":
+            axes.set_xscale("symlog", linthresh=1)
+            axes.set_xlim(left=-0.3)
+            axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_yticks(rows, [*values])
+        axes.grid(axis="y", visible=False)
+        return svg(figure, f"{label} of every case in {', '.join(values)}")

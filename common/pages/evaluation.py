@@ -1,7 +1,9 @@
-"""The page of an evaluation, evaluation.html: one file with its style, script and pictures."""
+"""The page of an evaluation, evaluation.html: one file with its style and pictures, and no script."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,17 +12,20 @@ from markupsafe import Markup
 
 from ..errors import choice
 from ..files import atomic_write, check_writable_folder
+from ..inference.masks import masks_of
+from ..inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
 from ..inference.publishing import PAGE
-from ..inference.reading import read_details
-from ..inference.results import Details, summarise
-from ..metrics.protocols import PRESENT, Protocol, Scores
-from . import evaluation_charts
-from .evaluation_pictures import draw
+from ..inference.results import CaseFiles, Details, count_lesions, summarise
+from ..metrics.protocols import PRESENT, Protocol
+from .charts import scores_chart
+from .scenes import scene_of
 from .slices import link_of, write_case
-from .templates import hash_of, render
+from .templates import png_uri, render
 
-SCRIPT = "evaluation.js"
 SHOWN = 3  # number of worst, median and best cases, each
+EDGE = 320  # pixels of a slice's longer edge
+REFERENCE, PREDICTION = "#ffa200", "#2ba6ff"  # colours of the outlines
+EDGES = (0, 10, 100, 1_000, 10_000, inf)  # mm3, edges of the bins of volume
 METRICS = {
     "dice": "Dice",
     "hd95": "HD95",
@@ -28,10 +33,9 @@ METRICS = {
     "lesion_f1": "Lesion F1",
     "lesionwise_dice": "Lesion-wise Dice",
     "lesionwise_hd95": "Lesion-wise HD95",
-    "nsd": "Normalised surface Dice",
     "volume_difference": "Volume difference",
 }
-MEANS = {"dice": "Dice, all cases", PRESENT: "Dice, cases with the region"}  # two means of one metric
+MEANS = METRICS | {"dice": "Dice, all cases", PRESENT: "Dice, cases with the region"}  # two means of one metric
 NAMES = {"atlas": "ATLAS v2.0", "brats": "BraTS 2023, lesion-wise", "dice": "Dice of the region", "isles": "ISLES'22"}
 MEANINGS = {
     "atlas": "A lesion is a 6-connected component of the reference; it is found if it shares a voxel with the "
@@ -42,16 +46,7 @@ MEANINGS = {
     "isles": "A lesion is a 26-connected component of the reference; it is found if it shares a voxel with the "
     "prediction. Dice is computed over all voxels; lesion F1 counts lesions of any size.",
 }
-SETTINGS = {
-    "challenge": "challenge {}",
-    "connectivity": "{} neighbours connect voxels",
-    "dilations": "reference dilated {} times",
-    "penalty_mm": "HD95 penalty {:g} mm",
-    "smallest_mm3": "lesions up to {:g} mm³ not scored",
-    "tolerance_mm": "surface tolerance {:g} mm",
-}
 DIGITS = {"1": 3, "mm": 1, "ml": 2, "lesions": 2, "voxels": 0}  # by unit
-COUNTED = ("lesions", "voxels")  # units in which a single case has whole numbers
 
 
 class Chosen(NamedTuple):
@@ -60,11 +55,6 @@ class Chosen(NamedTuple):
     rank: str
     name: str
     score: float
-
-
-def write_page(folder: str | Path, slices: str = "chosen") -> Path:
-    """Draw the pages of an evaluation from the files in its folder; see `write_pages`."""
-    return write_pages(folder, read_details(folder), slices)
 
 
 def write_pages(folder: str | Path, details: Details, slices: str = "chosen") -> Path:
@@ -86,42 +76,24 @@ def write_pages(folder: str | Path, details: Details, slices: str = "chosen") ->
 
 def page_of(details: Details, linked: Collection[str] = ()) -> str:
     """Draw the page as HTML, with links to the pages of slices of `linked` cases; the shown cases' files are read."""
-    cases, protocol = details.scores, details.protocol
-    summary, missing, chosen = summarise(details), details.missing, choose(details)
+    protocol = details.protocol
     files = {case.name: case for case in details.files}
-    detections, agreements = _by_region(details, summary)
-    script = (Path(__file__).parent / SCRIPT).read_text(encoding="utf-8")
     return render(
         Path(__file__).with_name("evaluation.html.j2"),
-        {"figure": _figure, "signed": evaluation_charts.signed, "voxel": _voxel},
-        name=details.name,
+        {"figure": _figure, "lesions": count_lesions},
+        details=details,
         links={name: link_of(name) for name in linked},
         protocol=NAMES.get(protocol.name, protocol.name),
         meaning=MEANINGS.get(protocol.name, ""),
-        settings=[SETTINGS.get(key, f"{key} {{}}").format(value) for key, value in protocol.settings.items()],
-        summary=summary,
-        missing=missing,
+        summary=summarise(details),
         without=Counter(", ".join(case.missing) for case in details.files if case.missing),
         primary=_primary(protocol),
         metrics={metric: METRICS.get(metric, metric) for metric in protocol.units},
-        means=METRICS | MEANS,
-        units=protocol.units,
+        means=MEANS,
         distributions=_distributions(details),
-        detections=detections if "connectivity" in protocol.settings else [],
-        smallest=protocol.settings.get("smallest_mm3"),
-        agreements=agreements,
-        shown=[
-            (
-                case,
-                files[case.name].missing,
-                cases[case.name],
-                draw(files[case.name], cases[case.name], protocol, details.convention),
-            )
-            for case in chosen
-        ],
-        rows=_rows(details),
-        script=Markup(script),
-        script_hashes=[hash_of(script.encode())],
+        volumes=_by_volume(details),
+        shown=[(case, files[case.name], *_draw(files[case.name], details)) for case in choose(details)],
+        colours={"reference": REFERENCE, "prediction": PREDICTION},
     )
 
 
@@ -153,11 +125,6 @@ def choose(details: Details) -> list[Chosen]:
     ]
 
 
-def _voxel(centre: Sequence[int]) -> str:
-    """The part of a link that opens a page of slices at a voxel."""
-    return f"#{','.join(map(str, centre))}"
-
-
 def _primary(protocol: Protocol) -> str:
     return "lesionwise_dice" if "lesionwise_dice" in protocol.units else "dice"
 
@@ -169,59 +136,46 @@ def _distributions(details: Details) -> list[tuple[str, Markup]]:
         values = {
             region: [scores[region].values[metric] for scores in details.scores.values()] for region in details.regions
         }
-        penalty = details.protocol.settings.get("penalty_mm") if unit == "mm" else None
         label = METRICS.get(metric, metric)
-        charts.append((label, evaluation_charts.scores_chart(label, unit, values, penalty)))
+        charts.append((label, scores_chart(label, unit, values)))
     return charts
 
 
-def _by_region(details: Details, summary: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """By region: found lesions (bins of volume, chart, counts), and agreement of volumes (chart, figures)."""
-    detections, agreements = [], []
-    for region in details.regions:
-        measured = [scores[region] for scores in details.scores.values()]
-        bins = evaluation_charts.detection([lesion for scores in measured for lesion in scores.lesions])
-        chart = evaluation_charts.detection_chart(region, bins) if bins else None
-        detections.append({"region": region, "bins": bins, "chart": chart, **summary["lesions"][region]})
-        volumes = list(map(_millilitres, measured))
-        chart = evaluation_charts.agreement_chart(region, volumes)
-        agreements.append({"region": region, "chart": chart, "figures": evaluation_charts.agreement(volumes)})
-    return detections, agreements
-
-
-def _millilitres(scores: Scores) -> tuple[float, float]:
-    prediction, reference = scores.volumes
-    return prediction / 1000, reference / 1000
-
-
-def _rows(details: Details) -> list[dict[str, Any]]:
-    """The rows of the table of all cases, one for each case and region."""
-    units = details.protocol.units
+def _by_volume(details: Details) -> list[dict[str, Any]]:
+    """Counts of scored and false lesions by region and volume, in mm3."""
     rows = []
-    for case in details.files:
-        for region in details.regions:
-            measured = details.scores[case.name][region]
-            counted = [lesion for lesion in measured.lesions if lesion.is_reference and lesion.is_scored]
-            prediction, reference = _millilitres(measured)
-            rows.append(
-                {
-                    "case": case.name,
-                    "part": case.part,
-                    "without": ", ".join(case.missing),
-                    "region": region,
-                    "figures": [_figure(measured.values[metric], units[metric], single=True) for metric in units],
-                    "missed": sum(not lesion.is_found for lesion in counted),
-                    "scored": len(counted),
-                    "false": sum(not lesion.is_reference for lesion in measured.lesions),
-                    "prediction": f"{prediction:.2f}",
-                    "reference": f"{reference:.2f}",
-                }
-            )
+    for region in details.regions:
+        lesions = [lesion for scores in details.scores.values() for lesion in scores[region].lesions]
+        for low, high in pairwise(EDGES):
+            inside = [lesion for lesion in lesions if lesion.is_scored and low <= lesion.volume < high]
+            if inside:
+                rows.append({"region": region, "low": low, "high": high, **count_lesions(inside)})
     return rows
 
 
-def _figure(value: float | None, unit: str, single: bool = False) -> str:
-    """Format a figure by its unit, `single` if it belongs to one case; None becomes a dash."""
-    if value is None:
-        return "–"
-    return f"{value:.{0 if single and unit in COUNTED else DIGITS[unit]}f}"
+def _draw(files: CaseFiles, details: Details) -> tuple[Sequence[str], list[tuple[Any, ...]]]:
+    """Draw each region of a case in three planes through the largest extent of its reference, or of its prediction.
+
+    Returns faults of the image; and of each region its name, scores, picture, and numbered missed and false lesions.
+    """
+    predictions, references, affine, _ = masks_of(files, details.convention)
+    images = () if files.image is None else (("The image", files.image),)
+    scene = scene_of({"reference": references, "prediction": predictions}, affine, images)
+    levels = grey_levels(next(iter(scene.images.values()), np.zeros(scene.shape, np.float32)))
+    rows = []
+    for region in details.regions:
+        masks = [scene.masks[layer][region] for layer in ("reference", "prediction")]
+        centre = centre_of(next((mask for mask in masks if mask.any()), scene.union))
+        outlines = dict(zip((REFERENCE, PREDICTION), masks, strict=True))
+        slices = zip(PLANES, centre[::-1], strict=True)
+        pixels = side_by_side([panel(levels, plane, at, scene.spacing, outlines, EDGE) for plane, at in slices])
+        measured = details.scores[files.name][region]
+        numbered = enumerate(measured.lesions, 1)
+        wrong = [(number, lesion) for number, lesion in numbered if lesion.is_scored and not lesion.is_found]
+        rows.append((region, measured, png_uri(png(pixels)), wrong))
+    return scene.faults, rows
+
+
+def _figure(value: float | None, unit: str) -> str:
+    """Format a figure by its unit; None becomes a dash."""
+    return "–" if value is None else f"{value:.{DIGITS[unit]}f}"

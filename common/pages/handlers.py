@@ -1,4 +1,4 @@
-"""Handlers that write the files and pages of an evaluation or inference."""
+"""Handlers that write the files and pages of an evaluation."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ from ignite.engine import Engine, Events
 
 from ..data.modalities import count_missing, images_of, missing_in
 from ..errors import choice, one_line, show
-from ..inference.publishing import PAGE, SLICES, finish, place_of
+from ..inference.publishing import PAGE, finish, place_of
 from ..inference.results import CaseFiles, Details, write
 from ..inference.segmentations import files_of
 from ..metrics.protocols import PRESENT, Protocol
@@ -53,7 +53,10 @@ class EvaluationFiles:
         self.files = {}
         for case in cases:
             (prediction,) = files_of(case["subject"], predictions)
-            self.files[case["subject"]] = _files(case, modalities, prediction, Path(case["label"]))
+            images, missing = images_of(case, modalities), missing_in(case, modalities)
+            self.files[case["subject"]] = CaseFiles(
+                case["subject"], prediction, Path(case["label"]), images[0][1], missing=missing, modalities=images
+            )
         self.summary: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -109,55 +112,3 @@ class Publish:
 
     def __call__(self) -> None:
         finish(self.folder)
-
-
-class SlicePages:
-    """Write OUTPUT_DIR/slices/SUBJECT.html, a page to scroll through the label map of each subject of an inference.
-
-    A failed page does not end the inference; a line says why.
-
-    Args:
-        output_dir: Folder of the label maps.
-        cases: Entries with `subject` and `image`, as `common.inference.find_cases` returns them.
-        modalities: Modalities of the images, in channel order.
-        convention: Label convention of the label maps.
-        slices: Subjects with a page: none or all.
-
-    Raises:
-        InputError: `slices` is something else.
-    """
-
-    def __init__(
-        self,
-        output_dir: str,
-        cases: Sequence[Mapping[str, Any]],
-        modalities: Sequence[str],
-        convention: str,
-        slices: str = "all",
-    ) -> None:
-        self.folder, self.modalities, self.convention = output_dir, list(modalities), convention
-        self.images = {case["subject"]: case for case in cases}
-        self.writes = choice("slices", slices, {"none": False, "all": True})
-
-    def attach(self, engine: Engine) -> None:
-        """Write the pages of each batch after `common.inference.SaveVolumed` has written its label maps."""
-        if self.writes:
-            engine.add_event_handler(Events.ITERATION_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        for item in engine.state.batch if engine.state.output else []:
-            subject = item["subject"]
-            try:
-                from .slices import write_subject  # imported here: it needs packages that label maps do not
-
-                (label,) = files_of(subject, self.folder)
-                files = _files(self.images[subject], self.modalities, None, label)
-                write_subject(self.folder, files, self.convention)
-            except Exception as error:  # the label map is written; a failed page must not end the run
-                page = f"{self.folder}/{SLICES}/{subject}.html"
-                show(f"warning: {page} was not written: {one_line(error)}", error=True)
-
-
-def _files(case: Mapping[str, Any], modalities: Sequence[str], prediction: Path | None, reference: Path) -> CaseFiles:
-    images, missing = images_of(case, modalities), missing_in(case, modalities)
-    return CaseFiles(case["subject"], prediction, reference, images[0][1], missing=missing, modalities=images)

@@ -87,7 +87,7 @@
       const [R, G, B] = COLOURS[name].map((level) => data.codes.map(() => level));
       const A = data.codes.map((regions) => visible && regions.includes(region) ? 255 : 0);
       viewer.volumes[number + 1].setColormapLabel({ R, G, B, A, I: data.codes.map((_, code) => code), labels: data.codes.map(String) });
-      viewer.setOpacity(number + 1, Number(element("opacity").value) / 100);
+      viewer.setOpacity(number + 1, 0.5);
     });
     viewer.updateGLVolume();
   };
@@ -109,8 +109,7 @@
   modality.addEventListener("change", async () => { await background(); move(shown); });
   [low, high].forEach((input) => input.addEventListener("input", windowed));
   element("reset").addEventListener("click", reset);
-  ["region", "opacity", ...data.layers.map((name) => `show-${name}`)].forEach((id) => element(id).addEventListener("input", overlays));
-  element("planes").addEventListener("change", (event) => viewer.setSliceType(Number(event.target.value)));
+  ["region", ...data.layers.map((name) => `show-${name}`)].forEach((id) => element(id).addEventListener("input", overlays));
   window.addEventListener("hashchange", follow);
   element("controls").disabled = false;
   move(data.start);

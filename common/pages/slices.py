@@ -6,13 +6,11 @@ Slices follow the radiological convention.
 
 import base64
 import gzip
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
 from urllib.parse import quote
 
-import cc3d
 import nibabel
 import numpy as np
 from markupsafe import Markup
@@ -24,7 +22,6 @@ from ..inference.panels import centre_of, window_of
 from ..inference.publishing import SLICES
 from ..inference.results import CaseFiles
 from ..metrics.lesions import Lesion
-from ..metrics.measures import spacing_of
 from ..metrics.protocols import Scores
 from .scenes import scene_of
 from .templates import hash_of, render
@@ -33,18 +30,7 @@ HERE = Path(__file__).parent
 # 0.69.0, as npm has it; SHA-256 47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af
 NIIVUE = "niivue.umd.js"
 RANGE = (0.05, 99.95)  # percentiles of a modality that become 0 and 255
-LISTED = 200  # limit of lesions for each region; the largest are listed
 Masks = Mapping[str, NDArray[np.bool_]]  # [x, y, z] by region
-
-
-class _Lesion(NamedTuple):
-    """A lesion in the page's list; its centre is in voxels of the label map."""
-
-    region: str
-    number: int
-    kind: str
-    volume: float  # mm3
-    centre: tuple[int, int, int]
 
 
 def link_of(name: str) -> str:
@@ -62,32 +48,9 @@ def write_case(folder: str | Path, files: CaseFiles, scores: Mapping[str, Scores
 
     The lesions of `scores` are listed. Images on a different grid are left out, and the page says so.
     """
-    predictions, references, affine, _ = masks_of(files, convention)
-    lesions = [
-        _Lesion(region, number, _kind(lesion), lesion.volume, lesion.centre)
-        for region, measured in scores.items()
-        for number, lesion in enumerate(measured.lesions[:LISTED], 1)
-    ]
-    return _write(folder, files, {"prediction": predictions, "reference": references}, affine, lesions)
-
-
-def write_subject(folder: str | Path, files: CaseFiles, convention: str) -> Path:
-    """Write the page of a segmented subject, FOLDER/slices/SUBJECT.html, and return its path.
-
-    It lists the connected parts of each region, largest first; `files.reference` is the label map.
-    """
-    _, masks, affine, _ = masks_of(files, convention)
-    voxel = float(np.prod(spacing_of(affine)))
-    lesions = [part for region, mask in masks.items() for part in _parts(region, mask, voxel)]
-    return _write(folder, files, {"prediction": masks}, affine, lesions)
-
-
-def _write(
-    folder: str | Path, files: CaseFiles, layers: Mapping[str, Masks], affine: NDArray[np.float64], lesions: Any
-) -> Path:
     path = Path(folder) / SLICES / f"{files.name}.html"
     check_no_link(folder, path.relative_to(folder))
-    content = _page(files, layers, affine, lesions)
+    content = page_of(files, scores, convention)
     with atomic_write(path) as file:
         file.write_text(content, encoding="utf-8")
     return path
@@ -101,22 +64,15 @@ def _kind(lesion: Lesion) -> str:
     return "found" if lesion.is_found else "missed"
 
 
-def _parts(region: str, mask: NDArray[np.bool_], voxel: float) -> Iterable[_Lesion]:
-    found = cc3d.statistics(cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26))
-    counts, centroids = found["voxel_counts"][1:], found["centroids"][1:]
-    for number, part in enumerate(np.argsort(-counts.astype(np.int64), kind="stable")[:LISTED], 1):
-        x, y, z = (round(float(place)) for place in centroids[part])
-        yield _Lesion(region, number, "segmented", float(counts[part]) * voxel, (x, y, z))
-
-
-def _page(
-    files: CaseFiles, layers: Mapping[str, Masks], affine: NDArray[np.float64], lesions: Collection[_Lesion]
-) -> str:
+def page_of(files: CaseFiles, scores: Mapping[str, Scores], convention: str) -> str:
+    """Draw the page of a scored case as HTML."""
+    predictions, references, affine, _ = masks_of(files, convention)
+    layers = {"prediction": predictions, "reference": references}
     listed = files.modalities or (() if files.image is None else (("image", files.image),))
     scene = scene_of(layers, affine, listed)
     codes, regions_of_code = _codes(scene.masks)
-    regions = list(layers["prediction"])
-    largest = next((mask for mask in scene.masks.get("reference", {}).values() if mask.any()), scene.union)
+    regions = list(references)
+    largest = next((mask for mask in scene.masks["reference"].values() if mask.any()), scene.union)
     volumes, modalities = {}, []
     for count, (name, voxels) in enumerate(scene.images.items()):
         volumes[f"image-{count}"], levels = _bytes_of(voxels, scene.affine)
@@ -140,8 +96,11 @@ def _page(
         },
         faults=scene.faults,
         missing=files.missing,
-        lesions=lesions,
-        listed=LISTED,
+        lesions=[
+            (region, number, _kind(lesion), lesion)
+            for region, measured in scores.items()
+            for number, lesion in enumerate(measured.lesions, 1)
+        ],
         volumes=volumes,
         library=library,
         script=Markup(script),

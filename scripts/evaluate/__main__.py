@@ -4,14 +4,14 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from common import metrics
 from common.cli import run
-from common.errors import InputError, check_number, choice, shortened, show
-from common.files import check_writable_folder, reporting_path_errors
+from common.errors import InputError, check_number, choice, show
+from common.files import check_writable_folder, expand_home
 from common.inference import results
 from common.inference.masks import masks_of, mixed_labels
 from common.inference.publishing import PAGE, publishing
@@ -24,12 +24,6 @@ RESULTS = ("metrics.csv", "lesions.csv", "cases.json", "summary.json", PAGE)
 SLICE_PAGES = dict.fromkeys(("none", "chosen", "all"))
 
 
-class _Fault(NamedTuple):
-    """The error that stopped a worker process from processing a case."""
-
-    message: str
-
-
 def evaluate(
     *,
     predictions: str,
@@ -37,9 +31,7 @@ def evaluate(
     protocol: str,
     output: str,
     challenge: str | None = None,
-    tolerance: float | None = None,
     missing: str | None = None,
-    images: str | None = None,
     dataset_dir: str | None = None,
     split: str = "testing",
     label_convention: str | None = None,
@@ -60,10 +52,7 @@ def evaluate(
         output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
             moved aside, all together when the new ones are complete.
         challenge: of brats, GLI (default), MET, MEN, SSA or PED.
-        tolerance: mm; also measures nsd, the normalised surface Dice at this tolerance.
         missing: worst, to count an absent prediction as an empty one. Otherwise it is an error.
-        images: folder of CASE.nii.gz, CASE_*.nii.gz or CASE-*.nii.gz, for the page's pictures; by default the first
-            image of each subject of a datalist.
         dataset_dir: folder that the datalist's paths start from.
         split: of the datalist.
         label_convention: of the label maps, brats2021, brats2023 or atlas: for dice, where the references are a folder.
@@ -72,19 +61,16 @@ def evaluate(
     """
     choice("slices", slices, SLICE_PAGES)
     choice("protocol", protocol, SCORED)
-    rules = metrics.protocol(protocol, None if challenge is None else str(challenge), tolerance)
+    rules = metrics.protocol(protocol, None if challenge is None else str(challenge))
     if missing not in (None, "worst"):
         raise InputError(f"--missing={missing}: expected worst")
     check_number("workers", workers, int, 0, 1024)
-    cases = find_cases(predictions, references, protocol, missing, images, dataset_dir, split)
+    cases = find_cases(predictions, references, protocol, missing, dataset_dir, split)
     convention = convention_of(protocol, references, label_convention)
-    folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references, "--images": images})
-    without = [files.name for files in cases if files.image is None]
-    if 0 < len(without) < len(cases):
-        count = f"{len(without)} of {len(cases)} cases"
-        show(f"warning: {count} have no image; their pictures lack a background: {shortened(without)}", error=True)
+    folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references})
     scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
-    _publish(folder, Details(_resolve(predictions).name, convention, rules, cases, scores), slices)
+    name = expand_home(predictions, predictions).resolve().name
+    _publish(folder, Details(name, convention, rules, cases, scores), slices)
 
 
 def page(folder: str, slices: str = "chosen") -> None:
@@ -96,30 +82,32 @@ def page(folder: str, slices: str = "chosen") -> None:
         slices: cases that get a page to scroll through, FOLDER/slices/CASE.html: none, chosen or all.
     """
     choice("slices", slices, SLICE_PAGES)
-    with reporting_path_errors(str(folder)):
-        path = Path(str(folder)).expanduser()
-    from common.pages import evaluation  # late import: `--help` stays fast
+    from common.inference.reading import read  # late imports: `--help` stays fast
+    from common.pages import evaluation
 
-    show(evaluation.write_page(path, slices))
+    path = expand_home(folder, str(folder))
+    show(evaluation.write_pages(path, read(path), slices))
 
 
 def compare(*folders: str, output: str | None = None, names: str | Sequence[str] | None = None) -> None:
     """Compare evaluations of the same cases by the same protocol, pair by pair, and rank them as BraTS does.
 
     For each pair, region and metric: the mean difference with its 95 % bootstrap interval, the p-value of Wilcoxon's
-    signed-rank test, and the number of cases that the first one wins, ties and loses. The systems are ranked by their
-    cumulative rank, averaged over the cases; the cumulative rank of a case is the mean rank over regions and ranked
-    metrics. A permutation test compares it for each pair. Holm's correction covers all tests of the command.
+    signed-rank test, and the number of cases that the first one wins, ties and loses. Holm's correction covers all
+    tests of the command. The systems are ranked by their cumulative rank, averaged over the cases; the cumulative rank
+    of a case is the mean rank over regions and ranked metrics.
 
     Args:
         folders: two or more, written by this module or by the evaluate.yaml of a bundle.
-        output: folder for comparison.csv, ranking.csv and comparison.json; older ones are replaced.
+        output: folder for comparison.csv and ranking.csv; older ones are replaced.
         names: of the systems, such as ours,theirs; by default the shortest distinct ends of the folders' paths.
     """
-    from scripts.evaluate import compare as comparing  # late import: `--help` stays fast
+    from scripts.evaluate import compare as comparing  # late imports: `--help` stays fast
+    from scripts.evaluate import folders as several
 
+    found = several.named_folders("compare", [str(folder) for folder in folders], names)
     target = None if output is None else _output(output, comparing.TABLES, {})
-    comparison = comparing.compare(comparing.read_all([str(folder) for folder in folders], names))
+    comparison = comparing.compare(comparing.read_all(found))
     if target is not None:
         comparing.write(comparison, target)
     show(*comparing.lines(comparison), *([] if target is None else ["", str(target)]))
@@ -170,19 +158,14 @@ def score(files: CaseFiles, protocol: Protocol, convention: str) -> tuple[Any, d
     return labels, {region: protocol.measure(predictions[region], references[region], spacing) for region in references}
 
 
-def _output(output: str, names: Sequence[str], inputs: Mapping[str, str | None]) -> Path:
+def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Path:
     """Check the output folder before the work starts."""
-    with reporting_path_errors(f"--output={output}"):
-        folder = Path(str(output)).expanduser()
-        same = [name for name, value in inputs.items() if value is not None and _resolve(value) == _resolve(output)]
-    if same:
-        raise InputError(f"--output={output}: the folder of {same[0]}; expected another one")
+    folder = expand_home(output, f"--output={output}")
+    for name, value in inputs.items():
+        if expand_home(value, f"{name}={value}").resolve() == folder.resolve():
+            raise InputError(f"--output={output}: the folder of {name}; expected another one")
     check_writable_folder(folder, f"--output={output}", names)
     return folder
-
-
-def _resolve(path: str) -> Path:
-    return Path(str(path)).expanduser().resolve()
 
 
 def _scores(
@@ -199,10 +182,9 @@ def _scores(
     faults = []
     for files, found in zip(cases, done, strict=True):
         if found is None:
-            path = files.prediction or files.reference
-            faults.append(f"{path}: reading it killed the process, twice; expected a file that fits into memory")
-        elif isinstance(found, _Fault):
-            faults.append(found.message)
+            faults.append(f"{files.reference}: scoring it ended the process, twice; expected fewer --workers")
+        elif isinstance(found, str):
+            faults.append(found)
     if faults:
         others = len(faults) - 1
         more = f" ({others} more of {len(cases)} cases {'has' if others == 1 else 'have'} errors)" if others else ""
@@ -213,12 +195,13 @@ def _scores(
 
 
 def _attempt(files: CaseFiles, protocol: Protocol, convention: str) -> Any:
+    """The result of `score`, or the message of its error."""
     try:
         return score(files, protocol, convention)
     except InputError as error:
-        return _Fault(str(error))
+        return str(error)
     except MemoryError:
-        return _Fault(f"{files.reference}: out of memory; expected fewer --workers")
+        return f"{files.reference}: out of memory; expected fewer --workers"
 
 
 def _lines(summary: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from common.data import datalists
 from common.data.modalities import first_image, images_of
 from common.data.regions import CONVENTIONS, canonical, conventions_by_protocol
 from common.errors import InputError, shortened
-from common.files import reporting_path_errors
+from common.files import expand_home
 from common.inference.results import CaseFiles
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -22,44 +22,28 @@ def find_cases(
     references: str | Path,
     protocol_name: str,
     missing: str | None = None,
-    images: str | Path | None = None,
     dataset_dir: str | Path | None = None,
     split: str = "testing",
 ) -> list[CaseFiles]:
     """Find the cases of an evaluation, sorted by name; opens no file except a datalist.
 
-    Files that do not end in .nii.gz or .nii are ignored. The image of a case has exactly its name, or else is the first
-    in sorted order; a datalist gives all its images. Raises an InputError for ambiguous or absent files
-    (`missing="worst"` accepts some absent predictions), and for a datalist without labels or with a convention that the
-    protocol does not score.
+    Files that do not end in .nii.gz or .nii are ignored; a datalist gives the images of its subjects, too. Raises an
+    InputError for ambiguous or absent files (`missing="worst"` accepts some absent predictions), and for a datalist
+    without labels or with a convention that the protocol does not score.
     """
     predicted = _nifti_files("predictions", predictions)
     listed: Mapping[str, Images] = {}
-    with reporting_path_errors(f"--references={references}"):
-        path = Path(str(references)).expanduser()
-        is_datalist, exists = path.is_file(), path.exists()
-    if is_datalist:
+    path = expand_home(references, f"--references={references}")
+    if path.is_file():
         labels, listed = _of_datalist(path, protocol_name, dataset_dir, split)
     else:
         for option, value, default in (("dataset_dir", dataset_dir, None), ("split", split, "testing")):
             if value != default:
                 raise InputError(f"--{option}={value}: expected with a datalist as --references, which is {references}")
-        if not exists:
-            raise InputError(
-                f"--references={references}: does not exist; expected a folder of NIfTI files or a datalist"
-            )
         labels = _nifti_files("references", references)
-        if path.samefile(Path(str(predictions)).expanduser()):
+        if path.samefile(expand_home(predictions, f"--predictions={predictions}")):
             raise InputError(f"--references={references}: the folder of --predictions; expected another one")
     _check_names(predicted, labels, predictions, missing)
-    if images is not None:
-        found: dict[str, Path] = {}  # the first image of each case, or the image with the case's name
-        for name, file in _nifti_files("images", images, unique=False).items():
-            ends = [len(name), *(place for place in range(len(name) - 1, 0, -1) if name[place] in "_-")]
-            owner = next((name[:end] for end in ends if name[:end] in labels), None)  # the longest case name
-            if owner is not None and (owner not in found or name == owner):
-                found[owner] = file
-        listed = {name: (("image", file),) for name, file in found.items()}
     cases = []
     for name, label in sorted(labels.items()):
         modalities = listed.get(name, ())
@@ -96,29 +80,23 @@ def _scores(protocol_name: str, convention: str | None) -> bool:
     return convention is not None and (convention not in CONVENTIONS or convention in SCORED[protocol_name])
 
 
-def _nifti_files(option: str, folder: str | Path, unique: bool = True) -> dict[str, Path]:
+def _nifti_files(option: str, folder: str | Path) -> dict[str, Path]:
     """The NIfTI files of a folder by name without suffix, in sorted order."""
-    with reporting_path_errors(f"--{option}={folder}"):
-        path = Path(str(folder)).expanduser()
-        files = sorted(path.iterdir()) if path.is_dir() else None
-    if files is None:
+    path = expand_home(folder, f"--{option}={folder}")
+    if not path.is_dir():
         raise InputError(f"--{option}={folder}: no such folder; expected one of NIfTI files")
     found: dict[str, Path] = {}
-    for file in files:
+    for file in sorted(path.iterdir()):
         suffix = next((suffix for suffix in SUFFIXES if file.name.lower().endswith(suffix)), None)
         if suffix is None or file.name.startswith("."):
             continue
-        if file.is_dir() or not file.name.endswith(suffix):
-            if unique:  # if ignored, the case would seem absent and might count as empty
-                kind = "a folder" if file.is_dir() else "a suffix in capitals"
-                raise InputError(f"--{option}={folder}: {json.dumps(file.name)}: {kind}; expected a file *{suffix}")
-            continue
         name = file.name.removesuffix(suffix)
-        if datalists.UNPRINTABLE.search(name):
-            raise InputError(f"--{option}={folder}: {json.dumps(name)}: expected a name of one line in Unicode")
-        if name in found and unique:
+        if file.is_dir() or name == file.name or datalists.UNPRINTABLE.search(name):
+            # if ignored, the case would seem absent and might count as empty
+            raise InputError(f"--{option}={folder}: {json.dumps(file.name)}; expected a file CASE{suffix}")
+        if name in found:
             raise InputError(f"--{option}={folder}: {found[name].name} and {file.name}; expected one file per case")
-        found.setdefault(name, file)
+        found[name] = file
     if not found:
         raise InputError(f"--{option}={folder}: no file that ends with .nii.gz or .nii; expected one for each case")
     return found

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from common.errors import InputError
-from common.files import reporting_path_errors
-from common.inference.reading import read_details
+from common.files import expand_home
+from common.inference.reading import read
 from common.inference.results import Details
 from common.metrics.protocols import Protocol
 
@@ -13,26 +13,20 @@ from common.metrics.protocols import Protocol
 def named_folders(command: str, folders: Sequence[str], names: str | Sequence[str] | None = None) -> dict[str, Path]:
     """Folders by name, in order; the default names are the shortest distinct ends of the paths.
 
-    `names` may be comma-separated. Raises an InputError for fewer than two folders, repeated folders, or names that are
-    not distinct or not as many as the folders.
+    Raises an InputError for fewer than two folders, repeated folders, or names that are not distinct or not as many as
+    the folders.
     """
     if len(folders) < 2:
         raise InputError(f"{' '.join([command, *folders])}: {len(folders)} folders; expected at least two")
-    paths: list[Path] = []
-    for folder in folders:
-        with reporting_path_errors(folder):
-            path = Path(folder).expanduser().resolve()
-        if path in paths:
-            raise InputError(f"{folder}: given twice; expected each evaluation once")
-        paths.append(path)
+    paths = [expand_home(folder, folder).resolve() for folder in folders]
     if names is None:
         ends = [["/".join(path.parts[-length:]) for path in paths] for length in range(1, 99)]
         words = next((each for each in ends if len(set(each)) == len(each)), list(map(str, paths)))
     else:  # python-fire may have split them at the commas
         words = (names if isinstance(names, str) else ",".join(map(str, names))).split(",")
-    if len(words) != len(folders) or len(set(words)) != len(words) or not all(word.strip() for word in words):
-        raise InputError(f"--names={','.join(words)}: expected {len(folders)} distinct names")
-    return {word: Path(folder).expanduser() for word, folder in zip(words, folders, strict=True)}
+    if len(set(paths)) < len(paths) or len(words) != len(folders) or len(set(words)) < len(words):
+        raise InputError(f"{', '.join(folders)} as {', '.join(words)}: expected distinct folders, with a name for each")
+    return dict(zip(words, paths, strict=True))
 
 
 def check_protocol(first: str | Path, expected: Protocol, other: str | Path, found: Protocol) -> None:
@@ -42,8 +36,6 @@ def check_protocol(first: str | Path, expected: Protocol, other: str | Path, fou
         if ours.get(name) != theirs.get(name):
             value, wanted = theirs.get(name, "none"), ours.get(name, "none")
             raise InputError(f"{other}: {name} {value}; expected {wanted}, as in {first}")
-    if expected.units != found.units:
-        raise InputError(f"{other}: {', '.join(found.units)}; expected {', '.join(expected.units)}, as in {first}")
 
 
 def pool(folders: Mapping[str, Path]) -> Details:
@@ -51,7 +43,7 @@ def pool(folders: Mapping[str, Path]) -> Details:
 
     Raises an InputError if two evaluations share a case or differ in protocol, settings or label convention.
     """
-    found = {name: read_details(folder) for name, folder in folders.items()}
+    found = {name: read(folder) for name, folder in folders.items()}
     first, expected = next(iter(found.items()))
     cases: dict[str, tuple[str, Details]] = {}
     files = {}

@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from common.errors import InputError
 from common.inference.publishing import PAGE
-from common.inference.reading import Evaluation, read, read_details
-from common.inference.results import RESAMPLES
-from common.metrics.protocols import PRESENT
-from scripts.evaluate.compare import DIGITS
+from common.inference.reading import read
+from common.inference.results import Details
+from common.metrics.protocols import PRESENT, Scores
+from common.metrics.statistics import DIGITS, RESAMPLES
 from scripts.experiments.engine import OpenStudy, State
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.study import ROW_KEYS
@@ -96,22 +96,21 @@ def _words(state: State) -> str:
 # Statistics
 
 
-def scores_of(evaluation: Evaluation, metric: str, regions: Sequence[str] | None) -> dict[str, NDArray[np.float64]]:
+def scores_of(evaluation: Details, metric: str, regions: Sequence[str] | None) -> dict[str, NDArray[np.float64]]:
     """A metric of each case in each region (None: all regions); `dice_present` is NaN where the region is absent.
 
-    Raises an InputError if the evaluation lacks the metric or a region, or has a damaged file.
+    Raises an InputError if the evaluation lacks the metric or a region.
     """
-    names = list(evaluation.lesions) if regions is None else list(regions)
-    measured = "dice" if metric == PRESENT else metric
-    lacking = [f"{measured} of {region}" for region in names if (region, measured) not in evaluation.values]
+    names = evaluation.regions if regions is None else list(regions)
+    measured, protocol = "dice" if metric == PRESENT else metric, evaluation.protocol
+    lacking = [name for name in names if name not in evaluation.regions or measured not in protocol.units]
     if lacking:
-        raise InputError(f"{evaluation.folder}: no {lacking[0]}; expected what {evaluation.protocol.name} measures")
-    values = np.array([evaluation.values[region, measured] for region in names], dtype=float)
-    if metric == PRESENT:
-        scores = read_details(evaluation.folder).scores
-        present = [[scores[case][region].is_present for case in evaluation.cases] for region in names]
-        values[~np.array(present)] = math.nan
-    return dict(zip(evaluation.cases, values.T, strict=True))
+        raise InputError(f"{evaluation.name}: no {measured} of {lacking[0]}; expected what {protocol.name} measures")
+
+    def value(scores: Scores) -> float:
+        return math.nan if metric == PRESENT and not scores.is_present else scores.values[measured]
+
+    return {case: np.array([value(scores[name]) for name in names]) for case, scores in evaluation.scores.items()}
 
 
 def estimate(runs: Sequence[RowScores]) -> float:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from common.metrics.protocols import protocol
-from scripts.evaluate.compare import adjusted, more_is_better
+from common.metrics.statistics import holm
+from scripts.evaluate.compare import more_is_better
 from scripts.experiments.engine import OpenStudy
 from scripts.experiments.rows import RowContrast, RowRun, RowScores, contrast, estimate, interval, runs_of, spread
 from scripts.experiments.study import axes_of, names_of, paper
@@ -92,7 +93,7 @@ def table_of(spec: Mapping[str, Any], name: str, study: OpenStudy) -> Table:
             entry = _entry(row, metric, label, spec, study, runs)
             entries.append(entry if measured == metric else replace(entry, metric=measured, label=WORDS))
     tested = [place for place, entry in enumerate(entries) if not math.isnan(entry.contrast.p)]
-    for place, p in zip(tested, adjusted([entries[place].contrast.p for place in tested]), strict=True):
+    for place, p in zip(tested, holm([entries[place].contrast.p for place in tested]), strict=True):
         entries[place] = replace(entries[place], p_holm=p)
     return Table(
         spec["table"], name, printed["title"], spec.get("note", ""), tuple(entries), tuple(printed["inconsistent"])

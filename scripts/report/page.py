@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from common.errors import InputError
 from common.inference.publishing import PAGE, is_earlier
-from common.pages.evaluation_charts import scores_chart
+from common.pages.charts import scores_chart
 from common.pages.templates import png_uri, render
 from scripts.report import charts as report_charts
 from scripts.report.runs import Run, Stage, finite, mean

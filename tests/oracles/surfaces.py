@@ -18,15 +18,6 @@ def hd95(prediction, reference, spacing):
     return max(percentile(*ways, 0.95) for ways in distances(prediction, reference, spacing))
 
 
-def surface_dice(prediction, reference, spacing, tolerance):
-    """The share of both surfaces' area that is within the tolerance of the other surface; 1 if both are empty."""
-    if not prediction.any() and not reference.any():
-        return 1.0
-    ways = distances(prediction, reference, spacing)
-    close = sum(area[distance <= tolerance].sum() for distance, area in ways)
-    return close / sum(area.sum() for _, area in ways)
-
-
 def distances(prediction, reference, spacing):
     """(distances, areas) from the prediction's elements to the reference's surface, then the other way."""
     table = create_table_neighbour_code_to_surface_area(spacing)

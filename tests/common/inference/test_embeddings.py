@@ -1,4 +1,4 @@
-"""`common.inference.embeddings`: the file of vectors, and pictures of the reconstruction."""
+"""`common.inference.embeddings`: the file of vectors."""
 
 import json
 
@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Engine
-from monai.data import MetaTensor
 
 from common.errors import InputError
-from common.inference.embeddings import EmbeddingFile, Inpainting
-
-# The file
+from common.inference.embeddings import EmbeddingFile
 
 
 def run(cases, folder, levels=False):
@@ -65,38 +62,3 @@ def test_existing_vectors_are_replaced_only_on_request(tmp_path):
         EmbeddingFile(str(tmp_path), {}, existing="skip")
     EmbeddingFile(str(tmp_path), {}, existing="replace")
     assert file.read_bytes() == b"of an earlier run", "until the new ones are complete"
-
-
-# Pictures
-
-
-class Echo(torch.nn.Module):
-    """Returns its input."""
-
-    def forward(self, image):
-        self.seen = image
-        return {"reconstruction": image}
-
-
-def case(subject, seed=0):
-    image = MetaTensor(torch.rand(1, 40, 36, 44, generator=torch.Generator().manual_seed(seed)) + 0.1)
-    return [{"image": image, "pred": {}}], [{"subject": subject}]
-
-
-def pixels(figure):
-    return [np.asarray(axis.images[0].get_array()) for axis in figure.axes]
-
-
-def test_a_picture_shows_the_middle_of_the_volume_with_the_same_noise_each_time():
-    network = Echo()
-    draw = Inpainting(network, ["T1"], (32, 32, 32), subjects=3)
-    outputs, batch = case("a")
-    clean = outputs[0]["image"].as_tensor()[:, 4:36, 2:34, 6:38]
-    (first,) = draw(outputs, batch).values()
-    corrupted = network.seen[0]
-    assert corrupted.shape == clean.shape
-    share = (corrupted != clean).float().mean().item()
-    assert 0.1 < share < 0.3
-    (again,) = draw(outputs, batch).values()
-    for one, other in zip(pixels(first), pixels(again), strict=True):
-        np.testing.assert_array_equal(one, other)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from common.errors import InputError
-from common.metrics.measures import dice, hd95, normalized_surface_dice, spacing_of
+from common.metrics.measures import dice, hd95, spacing_of
 from common.metrics.protocols import atlas, brats, isles, protocol
 from tests.oracles import surfaces, volumes
 from tests.oracles.masks import CUBIC, EMPTY, KINDS, SHAPE, box, cube, pairs
@@ -20,7 +20,7 @@ def dice_protocol(prediction, reference, spacing=CUBIC):
     return protocol("dice").measure(prediction, reference, spacing)
 
 
-SPATIAL = [hd95, normalized_surface_dice, atlas, isles, brats]  # these take [x, y, z] and a spacing
+SPATIAL = [hd95, atlas, isles, brats]  # these take [x, y, z] and a spacing
 ALL = [*SPATIAL, dice, dice_protocol]
 
 # More than 255 voxels each, and more in the reference: uint8 arithmetic would wrap around
@@ -36,10 +36,6 @@ def test_figures_are_as_defined():
         assert dice(prediction, reference) == pytest.approx(volumes.dice(prediction, reference), abs=1e-6)
         expected = surfaces.hd95(prediction, reference, spacing)
         assert hd95(prediction, reference, spacing) == pytest.approx(expected, abs=1e-6)
-        for tolerance in (0.4, 3):
-            expected = surfaces.surface_dice(prediction, reference, spacing, tolerance)
-            share = normalized_surface_dice(prediction, reference, spacing, tolerance)
-            assert share == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +44,7 @@ def test_figures_are_as_defined():
     ids=["both", "reference", "prediction"],
 )
 def test_empty_masks(prediction, reference, region, distance):
-    assert dice(prediction, reference) == normalized_surface_dice(prediction, reference, CUBIC) == region
+    assert dice(prediction, reference) == region
     assert hd95(prediction, reference, CUBIC) == distance
 
 
@@ -122,9 +118,3 @@ def test_dice_takes_any_shape():
     assert dice([1, 1, 0], [0, 1, 0]) == pytest.approx(2 / 3)
     assert dice(np.ones((2, 3, 4, 4)), np.ones((2, 3, 4, 4))) == 1
     assert dice([], []) == 1
-
-
-@pytest.mark.parametrize("tolerance", [0, -1, float("nan"), "1", True])
-def test_a_tolerance_must_be_above_zero(tolerance):
-    with pytest.raises(InputError, match="expected a number of mm above zero"):
-        normalized_surface_dice(EMPTY, EMPTY, CUBIC, tolerance)

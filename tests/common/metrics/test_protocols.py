@@ -7,7 +7,7 @@ import pytest
 
 from common.errors import InputError
 from common.metrics.protocols import CHALLENGES, PENALTY, PRESENT, Scores, atlas, brats, figures, isles, protocol
-from tests.oracles import lesionwise, surfaces, volumes
+from tests.oracles import lesionwise, volumes
 from tests.oracles.masks import CUBIC, EMPTY, SHAPE, box, cube, pairs
 
 ORACLES = {
@@ -23,11 +23,10 @@ ORACLES = {
     [("atlas", None), ("isles", None), ("dice", None), ("brats", "GLI"), ("brats", "MEN"), ("brats", "MET")],
 )
 def test_scores_are_as_defined(name, challenge):
-    chosen = protocol(name, challenge, tolerance=1.1)
+    chosen = protocol(name, challenge)
     for prediction, reference, spacing in pairs(40):
         scores = chosen.measure(prediction, reference, np.array(spacing))
         expected, rows = ORACLES[name](prediction, reference, spacing, *([challenge] if challenge else []))
-        expected = expected | {"nsd": surfaces.surface_dice(prediction, reference, spacing, 1.1)}
         assert scores.values == pytest.approx(expected, abs=1e-6)
         lesionwise.assert_same(scores, rows)
         assert scores.volumes == pytest.approx([mask.sum() * np.prod(spacing) for mask in (prediction, reference)])
@@ -89,7 +88,7 @@ def test_a_distance_may_exceed_the_penalty():
 def test_settings_of_protocols():
     assert {name: tuple(settings) for name, settings in CHALLENGES.items()} == lesionwise.CHALLENGES
     assert protocol("atlas").settings == {"connectivity": 6}
-    assert protocol("isles", tolerance=2).settings == {"connectivity": 26, "tolerance_mm": 2}
+    assert protocol("isles").settings == {"connectivity": 26}
     assert protocol("dice").settings == {}
     assert [protocol(name).name for name in ORACLES] == list(ORACLES)
     for challenge, (dilations, smallest) in {"MET": (1, 2), None: (3, 50)}.items():  # MET's have not leaked
@@ -108,8 +107,6 @@ def test_present_dice_is_that_of_the_cases_with_the_region():
         (("nonsense",), "protocol=nonsense: expected one of atlas, isles, brats, dice"),
         (("brats", "gli"), "challenge=gli: expected one of GLI, MET, MEN, SSA, PED"),
         (("atlas", "GLI"), "challenge=GLI: the protocol atlas has no challenges; only brats has"),
-        (("dice", None, 0), "tolerance=0: expected a number of mm above zero"),
-        (("isles", None, "1"), "tolerance=1: expected"),
     ],
 )
 def test_unknown_protocols_are_refused(arguments, message):

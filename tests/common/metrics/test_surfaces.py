@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.metrics.surfaces import Surface, box_of, percentile_distance, surface_dice, surface_of
+from common.metrics.surfaces import Surface, box_of, percentile_distance, surface_of
 from tests.oracles import surfaces as oracle
 from tests.oracles.masks import SPACINGS, balls, box, pairs
 
@@ -64,19 +64,10 @@ def test_a_percentile_includes_a_share_that_is_exactly_as_large():
     assert percentile_distance(target, source, (2.0, 1.0, 1.0), 25.1) == 8
 
 
-def test_a_distance_equal_to_the_tolerance_is_within():
-    one, other = (surface_of(box((9, 5, 5), [(x, 2, 2), (x, 2, 2)]), (1.0, 1.0, 1.0)) for x in (2, 5))
-    # of each voxel's eight elements four are 2 voxels from the other voxel's, and four 3
-    assert surface_dice(one, other, (1.0, 1.0, 1.0), 1.99) == 0
-    assert surface_dice(one, other, (1.0, 1.0, 1.0), 2.0) == 0.5
-    assert surface_dice(one, other, (1.0, 1.0, 1.0), 3.0) == 1
-    assert percentile_distance(one, other, (1.0, 1.0, 1.0)) == 3
-
-
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_elements_far_apart_are_not_taken_for_one(axis):
     masks = np.zeros((2, 50, 50, 50), bool)
     masks[0, 1, 1, 1] = True
     masks[1][tuple(np.roll([41, 1, 1], axis))] = True
     first, second = (surface_of(mask, (1, 1, 1)) for mask in masks)
-    assert surface_dice(first, second, (1, 1, 1), tolerance=38) == 0
+    assert percentile_distance(first, second, (1, 1, 1)) == 40

@@ -13,7 +13,7 @@ from monai.engines import SupervisedEvaluator
 from torch import nn
 
 from common import metrics
-from common.inference.reading import read_details
+from common.inference.reading import read
 from common.pages.handlers import EvaluationFiles
 from common.training.handlers import RegionScores
 from tests.common.random_cases import RandomCases
@@ -83,6 +83,6 @@ def test_an_evaluation_says_which_case_lacked_what(tmp_path):
     assert [case.get("missing_modalities") for case in content.values()] == [None, ["FLAIR"], None]
     assert content["case1"]["image"] == "/data/1_t1.nii.gz"
     assert content["case1"]["modalities"] == {"T1": "/data/1_t1.nii.gz"}
-    files = read_details(tmp_path).files
+    files = read(tmp_path).files
     assert [case.missing for case in files] == [(), ("FLAIR",), ()]
     assert files[0].modalities == (("FLAIR", Path("/data/0_flair.nii.gz")), ("T1", Path("/data/0_t1.nii.gz")))

@@ -1,4 +1,4 @@
-"""The handlers that draw pages; a page that cannot be drawn does not end the evaluation or inference."""
+"""The handler that draws pages; a page that cannot be drawn does not end the evaluation."""
 
 import re
 import sys
@@ -9,9 +9,10 @@ import pytest
 from ignite.engine import Engine
 
 from common.errors import InputError
+from common.inference.reading import read
 from common.metrics.protocols import protocol
-from common.pages.evaluation import write_page
-from common.pages.handlers import EvaluationFiles, SlicePages
+from common.pages.evaluation import write_pages
+from common.pages.handlers import EvaluationFiles
 
 LABELS = np.zeros((12, 12, 12), np.uint8)
 LABELS[3:8, 4:9, 5:9] = 1
@@ -33,6 +34,10 @@ def run(folder, **options):
     nibabel.save(nibabel.Nifti1Image(LABELS, np.eye(4)), folder / "p.nii.gz")
     EvaluationFiles(str(folder), rules, [case], str(folder), "atlas", "ours", ["T1"], **options).attach(engine)
     engine.run([0])
+
+
+def write_page(folder, *slices):
+    return write_pages(folder, read(folder), *slices)
 
 
 def test_the_page_is_that_of_the_files(folder, capsys):
@@ -66,15 +71,6 @@ def test_the_page_links_to_slices_of_the_cases_that_it_shows(folder):
         run(folder, slices="some")
 
 
-def test_slices_stay_where_the_page_cannot_be_written(folder):
-    run(folder)
-    (folder / "evaluation.html").unlink()
-    (folder / "evaluation.html").mkdir()
-    with pytest.raises(InputError, match=r"expected a folder that evaluation\.html can be written to"):
-        write_page(folder, "none")
-    assert [path.name for path in (folder / "slices").iterdir()] == ["p.html"]
-
-
 def test_pages_follow_no_link_out_of_a_foreign_folder(folder, tmp_path_factory):
     run(folder, slices="none")
     elsewhere = tmp_path_factory.mktemp("elsewhere")
@@ -88,28 +84,3 @@ def test_pages_follow_no_link_out_of_a_foreign_folder(folder, tmp_path_factory):
     write_page(folder)
     assert not (folder / "evaluation.html").is_symlink()
     assert [path.read_text() for path in elsewhere.iterdir()] == ["mine"]
-
-
-def infer(folder, cases, slices="all"):
-    engine = Engine(lambda *_: ["output"])
-    SlicePages(str(folder), cases, ["FLAIR", "T1"], "atlas", slices).attach(engine)
-    engine.run([[{"subject": case["subject"]}] for case in cases])
-
-
-def test_an_inference_writes_slices_of_each_subject(folder, capsys):
-    image = np.random.default_rng(0).uniform(1, 2, (12, 12, 12)).astype(np.float32)
-    nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), folder / "t1.nii.gz")
-    for subject in ("s1", "s2"):
-        nibabel.save(nibabel.load(folder / "r.nii"), folder / f"{subject}.nii.gz")
-    cases = [{"subject": subject, "image": [None, str(folder / "t1.nii.gz")]} for subject in ("s1", "s2", "lost")]
-    infer(folder, cases, "none")
-    assert not (folder / "slices").exists()
-    infer(folder, cases)
-    assert sorted(path.name for path in (folder / "slices").iterdir()) == ["s1.html", "s2.html"]
-    html = (folder / "slices/s1.html").read_text()
-    assert "<option>T1</option>" in html
-    assert "Segmented without FLAIR." in html
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"warning: {folder}/slices/lost.html was not written: {folder}/lost.nii.gz: ")
-    with pytest.raises(InputError, match="slices=chosen: expected one of none, all"):
-        infer(folder, cases, "chosen")

@@ -63,7 +63,7 @@ def test_evaluations_are_made_and_compared_with_their_pages(cohort):
     folder, arrays = cohort
     for case, (_, reference) in arrays.items():
         save(folder / f"q/{case}.nii.gz", reference, AFFINE)
-    words = [f"--references={folder}/r", "--protocol=isles", f"--images={folder}/r", "--workers=2"]
+    words = [f"--references={folder}/r", "--protocol=isles", "--workers=2"]
     for name, output in (("p", "ours"), ("q", "perfect")):
         ended = command(f"--predictions={folder}/{name}", f"--output={folder}/{output}", *words)
         assert ended.returncode == 0, ended.stderr

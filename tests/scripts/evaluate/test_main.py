@@ -63,12 +63,11 @@ def test_regions_of_brats_are_scored_whether_enhancing_tumour_is_3_or_4(cohort):
             pair = np.isin(prediction, inside), np.isin(reference, inside)
             scores = metrics.brats(*pair, SPACING, "MET").values
             expected |= {(case, region, metric): value for metric, value in scores.items()}
-            expected[case, region, "nsd"] = metrics.normalized_surface_dice(*pair, SPACING, 1.5)
     places = {"predictions": f"{folder}/bp", "references": f"{folder}/br", "output": f"{folder}/out"}
-    evaluate(**places, protocol="brats", challenge="MET", tolerance=1.5, workers=1)
+    evaluate(**places, protocol="brats", challenge="MET", workers=1)
     assert figures(folder / "out/metrics.csv") == expected
     summary = json.loads((folder / "out/summary.json").read_text())
-    assert (summary["challenge"], summary["tolerance_mm"], summary["connectivity"]) == ("MET", 1.5, 26)
+    assert (summary["challenge"], summary["connectivity"]) == ("MET", 26)
 
 
 def test_an_absent_prediction_counts_as_empty_on_request(cohort, capsys):
@@ -134,7 +133,7 @@ def test_faulty_files_are_named_and_nothing_is_written(cohort):
 def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, monkeypatch):
     folder, _ = cohort
     monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [None for _ in cases])
-    with pytest.raises(InputError, match=r"p/c0.nii.gz: reading it killed the process, twice; .* \(4 more of 5 cases"):
+    with pytest.raises(InputError, match=r"r/c0.nii.gz: scoring it ended the process, twice; .* \(4 more of 5 cases"):
         run(folder, folder / "out")
 
     def hungry(*_, **__):

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from common.errors import InputError
-from common.inference.reading import read_details
+from common.inference.reading import read
 from scripts.evaluate.__main__ import compare, evaluate, page, pool
 from tests.scripts.evaluate.evaluations import AFFINE, blobs, save
 from tests.support import one_line
@@ -64,7 +64,7 @@ def test_a_pool_is_an_evaluation_like_any_other(parts, capsys):
     page(f"{parts}/pooled")
     compare(f"{parts}/pooled", f"{parts}/whole/out")
     assert "5 cases by atlas" in capsys.readouterr().out
-    assert [files.part for files in read_details(parts / "pooled").files] == ["early"] * 3 + ["late"] * 2
+    assert [files.part for files in read(parts / "pooled").files] == ["early"] * 3 + ["late"] * 2
 
 
 def test_evaluations_that_cannot_be_pooled_are_named(parts):
