@@ -30,7 +30,6 @@ def ukb(
     seed: int = 0,
     min_slices: int = 0,
     visits: str = "all",
-    consort: str | None = None,
     workers: int = 0,
 ) -> None:
     """Write the datalist of a UK Biobank folder: T1 and T2-FLAIR, brain only, in MNI space.
@@ -50,7 +49,6 @@ def ukb(
             MNI space has 182 slices; empty ones do not count). 100 in the paper. This reads every voxel, which takes
             one core an hour for 41,400 people; 0 opens no image.
         visits: all, or first for only the first complete visit of each person.
-        consort: JSON file for the number of participants at each step; a flow chart is drawn beside it (.svg).
         workers: processes that count slices; 0 for one per core.
     """
     check_number("min_slices", min_slices, int, 0)
@@ -62,7 +60,6 @@ def ukb(
         root,
         output,
         split,
-        consort,
         min_slices=min_slices,
         only_first=only_first,
         workers=workers,
@@ -79,7 +76,6 @@ def brats(
     fold: int | None = None,
     fold_to: str | None = None,
     unlabelled: str = "apart",
-    consort: str | None = None,
     label_convention: str | None = None,
 ) -> None:
     """Write the datalist of a BraTS folder: FLAIR, T1ce, T1, T2 and the labels.
@@ -105,7 +101,6 @@ def brats(
         unlabelled: use of subjects without `seg`. By default they are kept `apart`, in the split `unlabelled`, which no
             training reads and `--split=unlabelled` of inference predicts. With `training` they are trained on, unless
             the person is held out; this suits self-supervised stages, and a supervised stage refuses it.
-        consort: JSON file for the number of participants at each step; a flow chart is drawn beside it (.svg).
         label_convention: meaning of the label values, such as brats2024, or regions such as core=1+3,whole=1+2+3. By
             default that of the folders' names.
     """
@@ -113,7 +108,7 @@ def brats(
     split = _splitter(validation, testing, seed, folds, fold, fold_to)
     convention = None if label_convention is None else canonical(str(label_convention))
     scan = partial(scan_cohort, cohort="brats", convention=convention)
-    build(scan, root, output, split, consort, _files(folds=folds), keep_unlabelled=keep_unlabelled)
+    build(scan, root, output, split, _files(folds=folds), keep_unlabelled=keep_unlabelled)
 
 
 def _splitter(
@@ -147,7 +142,6 @@ def atlas(
     testing: float | str = 0,
     seed: int = 0,
     unlabelled: str = "apart",
-    consort: str | None = None,
 ) -> None:
     """Write the datalist of an ATLAS v2.0 folder: T1 and the label 1.
 
@@ -163,7 +157,6 @@ def atlas(
         testing: number or fraction of people for testing; all for a cohort that no stage trains on.
         seed: of the random choice, 0 or more.
         unlabelled: use of subjects without mask, as in the release's Testing: apart or training; see brats.
-        consort: JSON file for the number of participants at each step; a flow chart is drawn beside it (.svg).
     """
     keep_unlabelled = choice("unlabelled", unlabelled, UNLABELLED)
     build(
@@ -171,7 +164,6 @@ def atlas(
         root,
         output,
         random_splits(validation, testing, seed),
-        consort,
         keep_unlabelled=keep_unlabelled,
     )
 
@@ -192,7 +184,6 @@ def generic(
     fold_to: str | None = None,
     unlabelled: str = "apart",
     missing: str = "exclude",
-    consort: str | None = None,
     workers: int = 0,
 ) -> None:
     """Write the datalist of any data set of NIfTI files, and say which layout was recognised.
@@ -229,7 +220,6 @@ def generic(
         unlabelled: use of subjects without label map, if others have one: apart or training; see brats.
         missing: exclude or keep subjects that lack some of the modalities. The datalist has null in place of their
             images, and the supervised stages can train on them and segment them; see docs/own_data.md.
-        consort: JSON file for the number of participants at each step; a flow chart is drawn beside it (.svg).
         workers: processes that read label maps, if nothing states the regions; 0 for one per core.
     """
     check_number("workers", workers, int, 0, 1024)
@@ -253,7 +243,7 @@ def generic(
         keep_missing=keep_missing,
         workers=workers,
     )
-    build(scan, root, output, split, consort, inputs, keep_unlabelled=keep_unlabelled, keep_missing=keep_missing)
+    build(scan, root, output, split, inputs, keep_unlabelled=keep_unlabelled, keep_missing=keep_missing)
 
 
 def fold(

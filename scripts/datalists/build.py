@@ -1,4 +1,4 @@
-"""Build a cohort's datalist: scan its folder, select and split visits, write the file and the flow chart."""
+"""Build a cohort's datalist: scan its folder, select and split visits, write the file."""
 
 import filecmp
 import shutil
@@ -10,8 +10,7 @@ from typing import Any
 from common.data import datalists
 from common.data.preparation import describe, measure_cases, spread, union
 from common.errors import InputError, show
-from common.files import aside_of, check_writable_file, expand_home, reporting_path_errors, write_json
-from scripts import consort as chart
+from common.files import aside_of, check_writable_file, expand_home, reporting_path_errors
 from scripts.datalists.scan import Scan, Visit
 from scripts.datalists.slices import count_slices
 from scripts.datalists.splits import Splitter, assign
@@ -22,7 +21,6 @@ def build(
     root: str,
     output: str,
     split: Splitter,
-    consort: str | None = None,
     inputs: Mapping[str, Path] | None = None,
     *,
     min_slices: int = 0,
@@ -38,35 +36,23 @@ def build(
     (option -> file).
     """
     target = expand_home(output, f"--output={output}")
-    outputs = [("output", target)]
-    if consort is not None:
-        flow = expand_home(consort, f"--consort={consort}")
-        if flow.suffix != ".json":
-            raise InputError(f"--consort={consort}: expected a file that ends in .json")
-        outputs += [("consort", flow), ("consort", flow.with_suffix(".svg"))]
-    check_outputs(outputs, inputs or {})
+    check_outputs([("output", target)], inputs or {})
     folder = expand_home(root, f"--root={root}")
     cohort = scan(folder)
-    visits, steps = _select(cohort, folder, min_slices, keep_missing, workers)
+    visits = _select(cohort, folder, min_slices, keep_missing, workers)
     if not visits:
         raise InputError(
             f"--root={root}: no complete subject of {cohort.title}; expected {', '.join(cohort.modalities)}"
         )
     if only_first:
         first = {visit.person: visit for visit in reversed(visits)}
-        later = {visit.subject: "a later visit" for visit in visits if first[visit.person] is not visit}
-        visits, firsts = chart.step("visits", "the first of these visits of each", visits, later)
-        steps.append(firsts)
+        visits = _remaining("first visits", visits, [visit for visit in visits if first[visit.person] is visit])
     splits, folds = assign(visits, split, keep_unlabelled, cohort.convention is not None, cohort.held_out)
     content = _describe(cohort, visits, folds, folder)
     entries = {split: [_entry(visit) for visit in members] for split, members in splits.items()}
     content |= {split: entries[split] for split in datalists.SPLITS if split in entries}
     write(content, target)
     show(f"{output}: {sizes(content)}")
-    if consort is not None:
-        counted = chart.count_splits(splits)
-        write_json(flow, {"name": cohort.name, "layout": cohort.title, "steps": steps, "splits": counted})
-        chart.draw(str(flow), str(flow.with_suffix(".svg")))
 
 
 def write(content: Mapping[str, Any], target: Path) -> None:
@@ -108,35 +94,39 @@ def sizes(content: Mapping[str, Any]) -> str:
     return ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
 
 
-def _select(
-    cohort: Scan, root: Path, min_slices: int, keep_missing: bool, workers: int
-) -> tuple[list[Visit], list[dict[str, Any]]]:
-    """The visits with enough images and slices, and the steps of the flow chart."""
-    visits, start = chart.step("participants", "participants with a scan", cohort.visits, {})
+def _remaining(text: str, before: Sequence[Visit], visits: list[Visit]) -> list[Visit]:
+    """Print how many people and visits remain, if some were left out."""
+    if len(visits) < len(before):
+        people, all_people = (len({visit.person for visit in group}) for group in (visits, before))
+        show(f"{text}: {people} of {all_people} people, {len(visits)} of {len(before)} visits")
+    return visits
+
+
+def _select(cohort: Scan, root: Path, min_slices: int, keep_missing: bool, workers: int) -> list[Visit]:
+    """The visits with enough images and slices."""
     most = len(cohort.modalities) - 1 if keep_missing else 0  # modalities that a visit may lack
-    for visit in visits:
+    for visit in cohort.visits:
         if 0 < len(visit.missing) <= most:
             show(f"kept: {visit.subject} lacks {_joined(visit.missing)}")
-    lacking = {visit.subject: _joined(visit.missing) for visit in visits if len(visit.missing) > most}
-    for subject, modalities in lacking.items():
-        show(f"left out: {subject} lacks {modalities}")
-    reasons = {subject: f"without {modalities}" for subject, modalities in lacking.items()}
+        elif visit.missing:
+            show(f"left out: {visit.subject} lacks {_joined(visit.missing)}")
     wanted = _joined(cohort.modalities, "or" if keep_missing else "and")
-    visits, complete = chart.step("modalities", f"with {wanted}", visits, reasons)
+    complete = [visit for visit in cohort.visits if len(visit.missing) <= most]
+    visits = _remaining(f"with {wanted}", cohort.visits, complete)
     if min_slices == 0:
-        return visits, [start, complete]
-    short: dict[str, str] = {}
+        return visits
+    short = set()
     for visit, slices in zip(visits, count_slices(visits, root, workers), strict=True):
         counts = dict(zip(cohort.modalities, slices, strict=True))
         if unreadable := [modality for modality, count in counts.items() if count is None]:
-            short[visit.subject] = f"{_joined(unreadable)} cannot be read"
-            show(f"left out: {visit.subject}: {short[visit.subject]}")
+            short.add(visit)
+            show(f"left out: {visit.subject}: {_joined(unreadable)} cannot be read")
         elif few := [modality for modality, count in counts.items() if (count or 0) < min_slices]:
-            short[visit.subject] = f"fewer than {min_slices} slices in {_joined(few)}"
+            short.add(visit)
             numbers = ", ".join(f"{counts[modality]} in {modality}" for modality in few)
             show(f"left out: {visit.subject} has {numbers}; expected {min_slices} slices with signal")
-    visits, enough = chart.step("slices", f"with {min_slices} slices or more in each", visits, short)
-    return visits, [start, complete, enough | {"min_slices": min_slices}]
+    long = [visit for visit in visits if visit not in short]
+    return _remaining(f"with {min_slices} slices or more in each", visits, long)
 
 
 def _joined(names: Sequence[str], word: str = "and") -> str:

@@ -1,10 +1,10 @@
-"""The paper's tables of scores beside the study's."""
+"""The paper's tables beside the study's."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.metrics.protocols import protocol
 from common.metrics.statistics import holm
@@ -193,3 +193,32 @@ def _tested(entry: Entry, baselines: Sequence[str], runs: Mapping[str, Sequence[
         return entry
     best = max(known, key=lambda name: (1 if rising else -1) * estimate(known[name]))
     return replace(entry, baseline=best, contrast=contrast(_scores(runs[entry.row]), known[best]))
+
+
+class Setting(NamedTuple):
+    """A setting of a model size, in the paper and here."""
+
+    row: str
+    setting: str
+    paper: Any
+    ours: Any
+
+
+def encoders() -> list[Setting]:
+    """Table 2: the encoder's settings of each size, and the parameters of encoder and proxy heads for one channel."""
+    from common.ssl.networks import SSLHead, settings  # late import: `--help` stays fast
+
+    printed = paper()[2]
+    found = []
+    for row, system in printed["systems"].items():
+        network = SSLHead(in_channels=1, model_size=system["size"])
+        size = settings(system["size"])
+        ours = {
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "heads": list(size.num_heads),
+            "blocks": list(size.depths),
+            "feature_size": size.feature_size,
+            "bottleneck": network.rotation_head.in_features,
+        }
+        found += [Setting(row, key, system.get(key, printed["shared"].get(key)), value) for key, value in ours.items()]
+    return found

@@ -15,9 +15,9 @@ from common.files import check_writable_folder, expand_home, reporting_path_erro
 from common.options import OPTIONS
 from common.values import optional
 from scripts.datalists.splits import hold_out, numbers_of
-from scripts.experiments.costs import config_of, steps_of
 from scripts.experiments.engine import OpenStudy, open_study
 from scripts.experiments.jobs import OWN, ROOT, CommandLine, Places, StudyJob
+from scripts.experiments.steps import config_of, steps_of
 
 BUNDLES = ROOT / "bundles"
 RESERVED = ("bundle_root", "split", "checkpoint", "output_dir", "ckpt_dir", "resume")  # this command sets them

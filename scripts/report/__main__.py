@@ -5,7 +5,7 @@ from pathlib import Path
 from common import cli
 from common.errors import show
 from common.files import atomic_write
-from scripts.report.runs import read_runs, stages_of
+from scripts.report.runs import read_stages
 
 
 def report(run_dir: str) -> None:
@@ -19,7 +19,7 @@ def report(run_dir: str) -> None:
     from scripts.report.page import page  # late import: `--help` stays fast
 
     folder = Path(str(run_dir))
-    content = page(folder, stages_of(read_runs(folder)))
+    content = page(folder, read_stages(folder))
     target = folder / "report.html"
     with atomic_write(target) as file:
         file.write_text(content, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The charts of the report."""
+"""The charts of the report of runs, and what the report of a study draws alike."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,13 +21,12 @@ UNITS = {
     "rotation": "cross-entropy (nats)",
     "contrastive": "NT-Xent (nats)",
 }
-
 HEIGHT = 2.9  # inches
 
 
 def loss_chart(bundle: str, name: str, train: Mapping[str, Any], validation: Mapping[str, Any]) -> Markup:
     """A single loss term: faint as recorded, smoothed on top, held-out values as markers."""
-    iterations, values = train["iteration"], _floats(train["loss"][name])
+    iterations, values = train["iteration"], floats(train["loss"][name])
     held_out = validation.get("metrics", {}).get(name, [])
 
     def draw(axes: Axes) -> None:
@@ -36,10 +35,10 @@ def loss_chart(bundle: str, name: str, train: Mapping[str, Any], validation: Map
         axes.plot(iterations, smooth(values), marker=marker, color=SERIES[0], linewidth=1.8, label="smoothed")
         if held_out:
             style: Any = {"color": SERIES[1], "linewidth": 1, "linestyle": ":", "marker": "o", "markersize": 4.5}
-            axes.plot(validation["iteration"], _floats(held_out), label="held-out", **style)
+            axes.plot(validation["iteration"], floats(held_out), label="held-out", **style)
         axes.set_ylabel(UNITS.get(name, name) if name != "total" or len(train["loss"]) > 1 else "Dice loss (0 to 1)")
 
-    return _curves(f"{bundle}: {name} loss over the iterations, training and held-out", draw)
+    return over_iterations(f"{bundle}: {name} loss over the iterations, training and held-out", draw)
 
 
 def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, Sequence[float | None]]) -> Markup:
@@ -57,11 +56,11 @@ def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, 
             style: Any = {"color": SERIES[n % len(SERIES)], "marker": "osD^"[n % 4], "markersize": 4.5}
             style["linestyle"] = "-" if name == over_all else ":"
             label = name if name == over_all else None  # eight labels would leave no room for the curves
-            axes.plot(iterations, _floats(values), label=label, linewidth=2.2 if n == 0 else 1.1, **style)
+            axes.plot(iterations, floats(values), label=label, linewidth=2.2 if n == 0 else 1.1, **style)
         axes.set_ylabel("Dice (0 to 1)")
         axes.set_ylim(-0.03, 1.03)
 
-    return _curves(f"{bundle}: held-out {', '.join(metrics)} over the iterations", draw)
+    return over_iterations(f"{bundle}: held-out {', '.join(metrics)} over the iterations", draw)
 
 
 def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -73,18 +72,28 @@ def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.divide(total, count, out=np.full(len(values), math.nan), where=count > 0.5)
 
 
-def _curves(alternative: str, draw: Callable[[Axes], None]) -> Markup:
-    """A panel over the iterations, drawn by `draw`, with the legend above."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        axes = figure.add_subplot()
+def over_iterations(alternative: str, draw: Callable[[Axes], None]) -> Markup:
+    """A panel over the iterations, drawn by `draw`."""
+
+    def draw_all(axes: Axes) -> None:
         draw(axes)
         axes.set_xlabel("iteration")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5))
+
+    return panel(alternative, draw_all)
+
+
+def panel(alternative: str, draw: Callable[[Axes], None]) -> Markup:
+    """A panel with the legend above it."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
         axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=4, borderaxespad=0)
         return svg(figure, alternative)
 
 
-def _floats(values: Sequence[float | None]) -> NDArray[np.float64]:
+def floats(values: Sequence[float | None]) -> NDArray[np.float64]:
+    """Values as an array, with NaN for None."""
     return np.array([math.nan if value is None else value for value in values], dtype=float)

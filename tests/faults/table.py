@@ -240,11 +240,6 @@ PREPARED: list[tuple[str, str, Prepare]] = [
         written("run.json", "[]"),
     ),
     (
-        f"scripts.consort {{folder}}/flow.json {NEW}.svg",
-        "--flow=…: not JSON (…); expected …",
-        written("flow.json", "{"),
-    ),
-    (
         "scripts.weights inspect {folder}/model.pt",
         "checkpoint {folder}/model.pt: cannot be read as tensors alone: …",
         written("model.pt", "{}"),

@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import ArgumentError
 from scripts.experiments import engine
-from scripts.experiments.__main__ import plan, run
+from scripts.experiments.__main__ import experiments
 from scripts.experiments.jobs import CommandLine, StudyJob
 from tests.support import ROOT, execute
 
@@ -19,7 +19,7 @@ from tests.support import ROOT, execute
 def states(options, capsys):
     """What `plan` says of each job: its state and why."""
     capsys.readouterr()
-    plan(**options)
+    experiments("plan", **options)
     lines = capsys.readouterr().out.splitlines()[1:-1]
     found = (line.partition(" ") for line in lines)
     return {rest.strip().partition(": ")[0]: (state, rest.strip().partition(": ")[2]) for state, _, rest in found}
@@ -35,10 +35,10 @@ ALL = {"first": 2, "second-tiny-0": 1, "second-tiny-1": 1, "second-small-0": 1, 
 
 def test_a_study_runs_once_and_each_job_gets_what_it_starts_from(options, work, tmp_path, capsys):
     assert {state for state, _ in states(options, capsys).values()} == {"missing"}
-    run(**options, jobs=2)
+    experiments("run", **options, jobs=2)
     assert worked(work) == ALL
     assert set(states(options, capsys).values()) == {("done", "")}
-    run(**options)
+    experiments("run", **options)
     assert worked(work) == ALL
     made = (tmp_path / "out/runs/second/tiny-fold1/predictions/a").read_text()
     assert made == f"{tmp_path}/out/runs/first/tiny/models/model.pt"
@@ -47,7 +47,7 @@ def test_a_study_runs_once_and_each_job_gets_what_it_starts_from(options, work, 
 def test_a_failure_is_told_with_its_last_line_and_stops_only_what_needs_it_until_it_is_mended(options, work, capsys):
     (work.parent / "fail-first").touch()
     with pytest.raises(SystemExit) as ended:
-        run(**options, jobs=2)
+        experiments("run", **options, jobs=2)
     assert ended.value.code == 1
     assert "failed       first/tiny: it broke: first" in capsys.readouterr().out
     assert worked(work) == {"first": 2, "alone": 1}
@@ -55,12 +55,12 @@ def test_a_failure_is_told_with_its_last_line_and_stops_only_what_needs_it_until
     assert (found["first/tiny"], found["alone"]) == (("failed", "it broke: first"), ("done", ""))
     assert {found[f"second/{size}-fold{fold}"][0] for size in ("tiny", "small") for fold in (0, 1)} == {"missing"}
     (work.parent / "fail-first").unlink()
-    run(**options)
+    experiments("run", **options)
     assert worked(work) == ALL | {"first": 4}
 
 
 def test_a_stale_result_says_why(options, study, work, capsys):
-    run(**options)
+    experiments("run", **options)
     text, folder = study.read_text(), Path(options["output"])
     study.write_text(text.replace("alone {output}", "alone {output} more"))
     found = states(options, capsys)
@@ -76,11 +76,11 @@ def test_a_stale_result_says_why(options, study, work, capsys):
 
 
 def test_stale_results_are_kept_or_redone_with_what_needs_them(options, study, work, capsys):
-    run(**options)
+    experiments("run", **options)
     study.write_text(study.read_text().replace("first {output}", "first {output} more"))
-    run(**options)
+    experiments("run", **options)
     assert worked(work) == ALL
-    run(**options, stale="redo")
+    experiments("run", **options, stale="redo")
     assert worked(work) == {name: count * (1 if name == "alone" else 2) for name, count in ALL.items()}
     assert set(states(options, capsys).values()) == {("done", "")}
     kept = list((Path(options["output"]) / "runs/first").glob("tiny-2*/predictions/a"))
@@ -132,7 +132,7 @@ def test_a_job_whose_run_was_killed_is_at_work_until_it_ends(command, options, w
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert states(options, capsys)["alone"] == ("running", "")
-    run(**options, only="alone")  # nothing to do
+    experiments("run", **options, only="alone")  # nothing to do
     assert worked(work)["alone"] == 1
     (work.parent / "wait-alone").unlink()
     wait_for(lambda: states(options, capsys)["alone"][0] != "running")
@@ -140,15 +140,15 @@ def test_a_job_whose_run_was_killed_is_at_work_until_it_ends(command, options, w
 
 
 def test_only_runs_what_is_asked_for_and_what_that_needs(options, work):
-    run(**options, only="second/tiny-*")
+    experiments("run", **options, only="second/tiny-*")
     assert worked(work) == {"first": 1, "second-tiny-0": 1, "second-tiny-1": 1}
     with pytest.raises(ArgumentError, match=r"only=third\*: no such job; the first is first/tiny"):
-        run(**options, only="third*")
+        experiments("run", **options, only="third*")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_redo_that_is_stopped_is_not_taken_for_done(options, command, work, capsys, sent):
-    run(**options, only="alone")
+    experiments("run", **options, only="alone")
     work.write_text(work.read_text() + "# changed\n")
     (work.parent / "wait-alone").touch()
     words = [*command[:3], "run", *command[3:], "--only=alone", "--stale=redo"]
@@ -181,7 +181,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_the_workers_of_a_command_that_was_killed_end_with_it(options, work, capsys):
     work.write_text(LEAVES_A_CHILD)
     with pytest.raises(SystemExit):
-        run(**options, only="alone")
+        experiments("run", **options, only="alone")
     child = Path(f"/proc/{(work.parent / 'child').read_text()}/stat")
     wait_for(lambda: not child.exists() or child.read_text().split()[2] == "Z")
     assert states(options, capsys)["alone"][0] == "failed"
