@@ -12,8 +12,8 @@ __getattr__ = lazy(
         "provenance": "cohort_of is_skull_stripped model_name trained_on",
         "preparation": "OVERLAP PREPARATION_CHECKS brain_overlap describe differences measure measure_cases "
         "refuse spread union",
-        "regions": "CONVENTIONS Convention Region aliases_of alike canonical colours conventions_by_protocol "
-        "declaration display_order known_labels mapping_of painting_order regions_of",
+        "regions": "CONVENTIONS SCORED Region aliases_of alike canonical colours declaration "
+        " display_order known_labels mapping_of painting_order regions_of",
         "scan_checks": "CHECKS LARGEST Problem broken_file check_headers files_in grid_problem image_problem "
         "label_problem read_headers read_scan what_broke",
         "transforms": "CheckPreparationd CheckScand LabelToRegionsd LoadScand NestRegionsd RandModalityDropoutd "

@@ -22,34 +22,17 @@ from ..errors import InputError, shortened
 from .regions import CONVENTIONS, aliases_of, known_labels
 from .volumes import length_of, open_volume, read_stored, read_voxels
 
-# Check -> severity. An error breaks a training or its scores; a warning deserves a look.
-CHECKS = {
-    "missing": "error",
-    "unreadable": "error",
-    "dimensions": "error",
-    "size": "error",
-    "type": "error",
-    "shape": "error",
-    "affine": "error",
-    "not_finite": "error",
-    "constant": "error",
-    "no_signal": "error",
-    "label_values": "error",
-    "label_as_image": "error",
-    "no_label": "error",
-    "leakage": "error",
-    "duplicate": "error",
-    "copy": "error",
-    "pixdim": "warning",
-    "empty_mask": "warning",  # not an error: some patients have no lesion
-    "orientation": "warning",
-    "spacing": "warning",  # this check and the next four belong to `preparation`
-    "skull": "warning",
-    "extent": "warning",
-    "air": "warning",
-    "alignment": "warning",
-    "negative": "warning",
-}
+# An error breaks a training or its scores; a warning deserves a look.
+ERRORS = (
+    *("missing", "unreadable", "dimensions", "size", "type", "shape", "affine"),  # of headers
+    *("not_finite", "constant", "no_signal", "label_values"),  # of voxels
+    *("label_as_image", "copy", "no_label", "leakage", "duplicate"),  # of cases
+)
+WARNINGS = (
+    *("empty_mask", "orientation", "negative"),  # some patients have no lesion
+    *("spacing", "skull", "extent", "air", "alignment"),  # of `preparation`
+)
+CHECKS = dict.fromkeys(ERRORS, "error") | dict.fromkeys(WARNINGS, "warning")
 OFF_GRID = ("shape", "affine")  # checks
 CURE = "python -m scripts.prepare brings raw scans onto one grid"
 
@@ -124,9 +107,9 @@ def check_headers(cases: Sequence[Mapping[str, Any]], largest: float = LARGEST) 
 def read_headers(
     case: Mapping[str, Any], root: str, largest: float = LARGEST
 ) -> tuple[list[Problem], dict[str, Any], Any]:
-    """Problems of a case's headers, header-only images by file, and the image whose grid is the most common.
+    """Problems of a case's headers, header-only images by file, and the first image, which states the grid.
 
-    Only files of the most common shape are returned; the last value is None if no file can be read. `root` is "" for
+    Only files of the first's shape are returned; the last value is None if no file can be read. `root` is "" for
     absolute paths.
     """
     problems: list[Problem] = []
@@ -139,19 +122,14 @@ def read_headers(
             problems.append(problem)
     if not opened:
         return problems, opened, None
-    grids = {file: (edges_of(scan), scan.affine) for file, scan in opened.items()}
-    agreeing = {
-        file: sum(grid_problem(file, grid, each, "") is None for each in grids.values()) for file, grid in grids.items()
-    }
-    reference = max(agreeing, key=lambda file: agreeing[file])  # of equal counts the first: an image before the label
+    first, reference = next(iter(opened.items()))
     for file, scan in opened.items():
-        grid, expected = grids[file], grids[reference]
-        if file != case.get("label") and grid[0] == expected[0]:  # images are stacked as they are, without reshaping
-            grid, expected = (scan.shape, grid[1]), (opened[reference].shape, expected[1])
-        problem = grid_problem(file, grid, expected, Path(reference).name) or pixdim_problem(file, scan)
+        is_image = file != case.get("label")  # images are stacked as they are, without reshaping
+        grid, expected = [(each.shape if is_image else edges_of(each), each.affine) for each in (scan, reference)]
+        problem = grid_problem(file, grid, expected, Path(first).name)
         problems += [problem] if problem else []
-    readable = {file: scan for file, scan in opened.items() if grids[file][0] == grids[reference][0]}
-    return problems, readable, opened[reference]
+    readable = {file: scan for file, scan in opened.items() if edges_of(scan) == edges_of(reference)}
+    return problems, readable, reference
 
 
 def read_scan(path: str | Path, largest: float = inf, dtype: type | None = None) -> tuple[Any, np.ndarray]:
@@ -265,15 +243,6 @@ def grid_problem(file: str, grid: Shaped, expected: Shaped, other: str) -> Probl
     )
 
 
-def pixdim_problem(file: str, scan: Any) -> Problem | None:
-    """Whether the header's voxel sizes differ from the affine's."""
-    zooms, edges = scan.header.get_zooms()[:3], np.linalg.norm(scan.affine[:3, :3], axis=0)
-    if np.allclose(zooms, edges, rtol=0, atol=AFFINE_TOLERANCE):
-        return None
-    of_header, of_affine = (" x ".join(f"{edge:g}" for edge in sizes) for sizes in (zooms, edges))
-    return Problem("pixdim", file, f"voxels of {of_header} mm by pixdim", f"those of its affine, {of_affine} mm")
-
-
 def _shape(shape: Sequence[int]) -> str:
     return " x ".join(map(str, shape))
 
@@ -288,20 +257,10 @@ def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
         return Problem("not_finite", file, count, "finite ones")
     if not volume.any():
         return Problem("constant", file, "zero everywhere", "a brain")
-    if (value := _only_value(volume)) is not None:
-        return Problem("constant", file, f"{value:g} in every voxel that is not 0", "a brain, not a mask of it")
+    values = volume[volume != 0]
+    if values.min() == values.max():
+        return Problem("constant", file, f"{values[0]:g} in every voxel that is not 0", "a brain, not a mask of it")
     return None
-
-
-def _only_value(volume: NDArray[Any]) -> float | None:
-    """The common value of all non-zero voxels, or None; a few voxels usually suffice to rule it out."""
-    flat = volume.reshape(-1, order="F" if volume.flags.f_contiguous else "C")
-    for step in (997, 1):
-        values = flat[::step]
-        values = values[values != 0]
-        if len(values) and values.min() != values.max():
-            return None
-    return float(values[0])
 
 
 def label_counts(voxels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

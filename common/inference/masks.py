@@ -8,15 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.regions import aliases_of, alike, display_order, regions_of
-from ..data.scan_checks import (
-    grid_problem,
-    label_counts,
-    label_problem,
-    pixdim_problem,
-    raise_problem,
-    read_scan,
-    whole_labels,
-)
+from ..data.scan_checks import grid_problem, label_counts, label_problem, raise_problem, read_scan, whole_labels
 from .results import CaseFiles
 
 
@@ -84,7 +76,6 @@ def _pair(files: CaseFiles, convention: str) -> tuple[_LabelMap, _LabelMap | Non
 def _read(path: Path, convention: str) -> _LabelMap:
     file, conventions = str(path), alike(convention)
     scan, voxels = read_scan(file)
-    raise_problem(pixdim_problem(file, scan))
     found, _ = label_counts(voxels)
     raise_problem(label_problem(file, found, conventions))
     values = whole_labels(found)

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import InputError
-from ..files import check_no_link, move_aside
+from ..files import check_no_link, move_aside, reporting_path_errors
 from ..locks import claim, release
 
 UNFINISHED, EARLIER = ".unfinished", "earlier"
@@ -35,7 +34,7 @@ def begin(folder: str | Path, name: str = "output_dir") -> str:
     claim(name, folder)
     unfinished = Path(folder) / UNFINISHED
     check_no_link(folder, Path(UNFINISHED, SUMMARY))
-    with _reporting(folder):
+    with reporting_path_errors(str(folder), "a folder that can be written"):
         if unfinished.exists():  # left by a failed run
             shutil.rmtree(unfinished)
         unfinished.mkdir()
@@ -57,7 +56,7 @@ def finish(folder: str | Path) -> None:
     """
     folder = Path(folder)
     unfinished, earlier = folder / UNFINISHED, folder / EARLIER
-    with _reporting(folder):
+    with reporting_path_errors(str(folder), "a folder that can be written"):
         new = sorted((path.name for path in unfinished.iterdir()), key=lambda name: name == SUMMARY)
         old = [name for name in (SUMMARY, *{*new, PAGE, SLICES} - {SUMMARY}) if os.path.lexists(folder / name)]
         move_aside(earlier)  # left by a killed process
@@ -99,12 +98,3 @@ def place_of(folder: str | Path) -> Path:
 def is_earlier(path: Path) -> bool:
     """Whether a path leads into results that were moved aside or are not yet published."""
     return any(part == UNFINISHED or part.startswith(f"{EARLIER}-") for part in path.parts)
-
-
-@contextmanager
-def _reporting(folder: str | Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        place = error.filename or folder
-        raise InputError(f"{place}: {error.strerror}; expected a file that can be written") from error

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from common.data import datalists
 from common.data.modalities import first_image, images_of
-from common.data.regions import CONVENTIONS, canonical, conventions_by_protocol
+from common.data.regions import CONVENTIONS, canonical
+from common.data.regions import SCORED as CHALLENGES
 from common.errors import InputError, shortened
 from common.files import expand_home
 from common.inference.results import CaseFiles
@@ -14,7 +15,7 @@ from common.inference.results import CaseFiles
 SUFFIXES = (".nii.gz", ".nii")
 Images = tuple[tuple[str, Path], ...]  # name and file of each modality
 # The named conventions that each protocol accepts; all accept custom regions
-SCORED = conventions_by_protocol() | {"dice": tuple(CONVENTIONS)}
+SCORED = CHALLENGES | {"dice": tuple(CONVENTIONS)}
 
 
 def find_cases(

@@ -1,4 +1,3 @@
-import csv
 import errno
 import json
 import math
@@ -9,13 +8,11 @@ import pytest
 from common.errors import InputError
 from common.files import (
     atomic_write,
-    cell_text,
     check_schema,
     check_writable_file,
     check_writable_folder,
     move_aside,
     valid_json,
-    write_csv,
     write_json,
 )
 from tests.support import ROOT
@@ -103,22 +100,6 @@ def test_what_is_moved_aside_is_kept_also_if_it_was_changed_in_the_same_second(t
     move_aside(file)  # there is none
     names = {"run-19700101T000000.json": "first", "run-19700101T000000x.json": "second"}
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == names
-
-
-@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+cmd|'x'!A0", "@SUM(1)", "\t=1", "\n=1", "＝1", "'=1"])
-def test_no_cell_begins_as_a_formula_does_and_names_come_back(tmp_path, text):
-    write_csv(tmp_path / "table.csv", [["subject", "note"], [text, "a"], ["b", text]])
-    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    assert rows == [["subject", "note"], [f"'{text}", "a"], ["b", f"'{text}"]]
-    assert [cell_text(cell) for cell in rows[1]] == [text, "a"]
-
-
-def test_numbers_and_other_text_are_written_as_they_are(tmp_path):
-    row = [-1.5, "-1.5", "+2e-3", "-inf", "P-1", "'s-Gravenhage", "a=b", "", -3]
-    write_csv(tmp_path / "table.csv", [row])
-    assert (tmp_path / "table.csv").read_text() == "-1.5,-1.5,+2e-3,-inf,P-1,'s-Gravenhage,a=b,,-3\n"
-    assert [cell_text(str(value)) for value in row] == [str(value) for value in row]
 
 
 def test_tables_are_written_by_one_function():

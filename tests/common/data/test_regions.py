@@ -8,9 +8,7 @@ from common.data.transforms import LabelToRegionsd, NestRegionsd, RegionsToLabel
 from common.errors import InputError
 
 
-def test_conventions_of_a_protocol_and_those_with_the_same_regions_are_read_alike():
-    expected = {"brats": ("brats2023", "brats2024", "brats2021"), "atlas": ("atlas",), "isles": ("atlas",)}
-    assert regions.conventions_by_protocol() == expected
+def test_conventions_with_the_same_regions_are_read_alike():
     assert regions.alike("brats2021") == regions.alike("brats2023") == ("brats2023", "brats2021")
     assert regions.alike("brats2024") == ("brats2024",)
     assert regions.alike("lesion=2") == ("lesion=2",)  # another label than that of atlas
@@ -41,10 +39,10 @@ def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
         ("a core=1", "expected one of"),
         ("core=0", "core: expected labels from 1 to 255; 0 is background$"),
         ("core=256", "core: expected labels from 1 to 255"),
-        ("core=1,core=2", "core twice; expected different names$"),
-        ("Dice=1", "Dice is a metric; expected another name$"),
-        ("core=1+2,whole=2+1", "core and whole have the same labels$"),
-        ("core=1+2,rim=2+3", "core and rim overlap; expected one inside the other, or apart$"),
+        ("core=1,core=2", "core: expected different names, and no metric's$"),
+        ("Dice=1", "Dice: expected different names, and no metric's$"),
+        ("core=1+2,whole=2+1", "core and whole overlap; expected different regions"),
+        ("core=1+2,rim=2+3", "core and rim overlap; expected different regions, one inside the other or apart$"),
         (",".join(f"r{n}={n}" for n in range(1, 34)), "33 regions; expected at most 32$"),
     ],
 )

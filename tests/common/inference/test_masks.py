@@ -119,12 +119,3 @@ def test_another_grid_than_the_reference_is_named(tmp_path):
             masks_of(case(tmp_path, prediction, labels), "atlas")
     near = save(tmp_path / "near.nii", labels, moved(0.0005))
     assert masks_of(case(tmp_path, near, labels), "atlas").predictions["lesion"].any()
-
-
-def test_a_header_that_contradicts_its_affine_is_named(tmp_path):
-    labels = label_map([0, 1]).astype(np.uint8)
-    odd = header(tmp_path / "odd.nii", labels, pixdim=[1, 1, 1, 1, 1, 1, 1, 1])
-    message = r"odd.nii: voxels of 1 x 1 x 1 mm by pixdim; expected those of its affine, 0.7 x 1.3 x 2.5 mm$"
-    for files in (case(tmp_path, odd, labels), case(tmp_path, labels, odd)):
-        with pytest.raises(InputError, match=message):
-            masks_of(files, "atlas")
