@@ -5,7 +5,7 @@ from .. import lazy
 __getattr__ = lazy(
     __name__,
     {
-        "datalists": "ALL Datalist SPLITS convention_of in_memory read restrict subset write",
+        "datalists": "ALL Datalist SPLITS convention_of in_memory read subset write",
         "datasets": "Batches CaseDataset CaseSampler Draw Steps files_of",
         "intensities": "NormalizeBraind brain_and_head otsu",
         "modalities": "SPELLINGS count_missing first_image missing_in modality_of split_name",

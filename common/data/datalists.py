@@ -238,28 +238,6 @@ def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: b
     return dict(sorted(part.items(), key=lambda item: item[0] in SPLITS))  # splits last
 
 
-def restrict(content: Mapping[str, Any], modalities: Sequence[str]) -> dict[str, Any]:
-    """A datalist with only some of the modalities, each named once, in the given order.
-
-    Example:
-        >>> content = {"modalities": ["FLAIR", "T1"], "training": [{"subject": "a", "image": ["f.nii", "t.nii"]}]}
-        >>> restrict(content, ["T1"])["training"]
-        [{'subject': 'a', 'image': ['t.nii']}]
-    """
-    channels = _channels(modalities, content["modalities"], "the datalist")
-    if len(set(channels)) < len(channels):
-        raise InputError(
-            f"--modalities={','.join(modalities)}: a datalist names each once; one in two channels is an option of the "
-            f"bundles, such as --modalities \"['T1','T1']\""
-        )
-    splits = {
-        split: [{**entry, "image": [entry["image"][channel] for channel in channels]} for entry in content[split]]
-        for split in SPLITS
-        if split in content
-    }
-    return {**content, "modalities": list(modalities), **splits}
-
-
 def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False) -> None:
     """Check a datalist's content against the schema and the rules that a schema cannot state; messages call it `name`.
 

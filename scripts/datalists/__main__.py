@@ -1,25 +1,23 @@
 """Datalists of cohorts and of any data set: `python -m scripts.datalists ukb|brats|atlas|generic|fold|subset|check`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from common.cli import run
 from common.data import datalists
 from common.data.layouts.names import naming
 from common.data.layouts.reading import LAYOUTS
 from common.data.regions import canonical
-from common.errors import InputError, check_number, choice, show
+from common.errors import check_number, choice, show
 from common.files import expand_home
 from common.values import flag
-from scripts.datalists.build import build, check_outputs, sizes, write
+from scripts.datalists.build import build, check_outputs, sizes
 from scripts.datalists.check import check
 from scripts.datalists.regions import read_regions
 from scripts.datalists.scan import scan_any, scan_cohort
-from scripts.datalists.splits import Splitter, cross_validation, hold_out, random_splits
+from scripts.datalists.splits import RandomSplits, hold_out, person_finder
 
 REGIONS = "regions.yaml"  # in the root of a data set
-UNLABELLED = {"apart": True, "training": False}  # value of --unlabelled -> whether they stay out of training
 
 
 def ukb(
@@ -41,7 +39,7 @@ def ukb(
     Args:
         root: folder with EID_20252_2_0/T1/T1_brain_to_MNI.nii.gz and
             EID_20253_2_0/T2_FLAIR/T2_FLAIR_brain_to_MNI.nii.gz; instances 2_0, 3_0 and later.
-        output: the datalist, a JSON file; an earlier one with other content is renamed.
+        output: the datalist, a JSON file.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; all for a cohort that no stage trains on.
         seed: of the random choice, 0 or more.
@@ -54,12 +52,11 @@ def ukb(
     check_number("min_slices", min_slices, int, 0)
     check_number("workers", workers, int, 0, 1024)
     only_first = choice("visits", visits, {"all": False, "first": True})
-    split = random_splits(validation, testing, seed, self_supervised=True)
     build(
         partial(scan_cohort, cohort="ukb"),
         root,
         output,
-        split,
+        RandomSplits(validation, testing, seed, least=2),
         min_slices=min_slices,
         only_first=only_first,
         workers=workers,
@@ -69,70 +66,30 @@ def ukb(
 def brats(
     root: str,
     output: str,
-    validation: float | None = None,
-    testing: float | str | None = None,
+    validation: float = 0.1,
+    testing: float | str = 0,
     seed: int = 0,
-    folds: str | int | None = None,
-    fold: int | None = None,
-    fold_to: str | None = None,
-    unlabelled: str = "apart",
     label_convention: str | None = None,
 ) -> None:
     """Write the datalist of a BraTS folder: FLAIR, T1ce, T1, T2 and the labels.
 
     The folders' names distinguish BraTS 2021 (labels 1, 2, 4) from BraTS 2023 and 2024 (1, 2, 3); a root must hold only
     one of them. Gliomas after treatment, in BraTS 2024, also have the label 4 and want `--label_convention=brats2024`.
-    All timepoints of a person are in the same split. For the paper's cross-validation use
-    `--folds=brats21_folds.json --fold=0` to `--fold=4`.
+    All timepoints of a person are in the same split. For the paper's cross-validation use `fold` with the result.
 
     Args:
         root: folder with BraTS2021_00000/BraTS2021_00000_flair.nii.gz, and so on, or with
             BraTS-GLI-00000-000/BraTS-GLI-00000-000-t2f.nii.gz, and so on.
-        output: the datalist, a JSON file; an earlier one with other content is renamed.
-        validation: number or fraction of people for validation; 0.1 by default.
-        testing: number or fraction of people for testing; 0 by default; all for a cohort that no stage trains on.
+        output: the datalist, a JSON file.
+        validation: number or fraction of people for validation.
+        testing: number or fraction of people for testing; all for a cohort that no stage trains on.
         seed: of the random choice, 0 or more.
-        folds: the JSON file of folds that SwinUNETR publishes (brats21_folds.json), which identifies subjects by their
-            folders' names; or a number of folds, to shuffle people by the seed and deal them into folds of equal size.
-        fold: the fold that is held out, from 0.
-        fold_to: split of that fold. By default, as in the paper, it is `validation`, where the fold both chooses
-            the checkpoint and gives the score, and all other folds are trained on. In `testing` it only gives the
-            score, and `--validation` is drawn from the others.
-        unlabelled: use of subjects without `seg`. By default they are kept `apart`, in the split `unlabelled`, which no
-            training reads and `--split=unlabelled` of inference predicts. With `training` they are trained on, unless
-            the person is held out; this suits self-supervised stages, and a supervised stage refuses it.
         label_convention: meaning of the label values, such as brats2024, or regions such as core=1+3,whole=1+2+3. By
             default that of the folders' names.
     """
-    keep_unlabelled = choice("unlabelled", unlabelled, UNLABELLED)
-    split = _splitter(validation, testing, seed, folds, fold, fold_to)
     convention = None if label_convention is None else canonical(str(label_convention))
     scan = partial(scan_cohort, cohort="brats", convention=convention)
-    build(scan, root, output, split, _files(folds=folds), keep_unlabelled=keep_unlabelled)
-
-
-def _splitter(
-    validation: float | None,
-    testing: float | str | None,
-    seed: int,
-    folds: str | int | None,
-    fold: int | None,
-    fold_to: str | None,
-) -> Splitter:
-    """The splitter for random splits or for one fold."""
-    if folds is None:
-        for option, given in {"fold": fold, "fold_to": fold_to}.items():
-            if given is not None:
-                raise InputError(f"--{option}={given}: expected --folds too, a file or a number of folds")
-        return random_splits(0.1 if validation is None else validation, testing or 0, seed)
-    if testing is not None:
-        raise InputError(f"--testing={testing}: expected none together with --folds")
-    return cross_validation(folds, fold, "validation" if fold_to is None else fold_to, validation, seed)
-
-
-def _files(**options: object) -> Mapping[str, Path]:
-    """The options that name an input file, which outputs must not replace."""
-    return {name: expand_home(value, f"--{name}={value}") for name, value in options.items() if isinstance(value, str)}
+    build(scan, root, output, RandomSplits(validation, testing, seed))
 
 
 def atlas(
@@ -141,31 +98,23 @@ def atlas(
     validation: float = 0.1,
     testing: float | str = 0,
     seed: int = 0,
-    unlabelled: str = "apart",
 ) -> None:
     """Write the datalist of an ATLAS v2.0 folder: T1 and the label 1.
 
     The folder may hold the subjects, the sites (R001, ...) or the whole release (Training, Testing), but only one of
     these. All sessions of a person are in the same split. The paper holds out 100 images: `--testing=100` uses them
-    only for the score, `--validation=100` also for the choice of the checkpoint.
+    only for the score, `--validation=100` also for the choice of the checkpoint. Subjects without mask, as in Testing,
+    are in the split `unlabelled`, which no training reads.
 
     Args:
         root: folder with sub-r001s001/ses-1/anat/sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz, and so on, or
             with R001/sub-r001s001, or with Training/R001/sub-r001s001 and Testing.
-        output: the datalist, a JSON file; an earlier one with other content is renamed.
+        output: the datalist, a JSON file.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; all for a cohort that no stage trains on.
         seed: of the random choice, 0 or more.
-        unlabelled: use of subjects without mask, as in the release's Testing: apart or training; see brats.
     """
-    keep_unlabelled = choice("unlabelled", unlabelled, UNLABELLED)
-    build(
-        partial(scan_cohort, cohort="atlas"),
-        root,
-        output,
-        random_splits(validation, testing, seed),
-        keep_unlabelled=keep_unlabelled,
-    )
+    build(partial(scan_cohort, cohort="atlas"), root, output, RandomSplits(validation, testing, seed))
 
 
 def generic(
@@ -176,13 +125,9 @@ def generic(
     modalities: str | Sequence[str] | None = None,
     label: str | None = None,
     person: str | None = None,
-    validation: float | None = None,
-    testing: float | str | None = None,
+    validation: float = 0.1,
+    testing: float | str = 0,
     seed: int = 0,
-    folds: str | int | None = None,
-    fold: int | None = None,
-    fold_to: str | None = None,
-    unlabelled: str = "apart",
     missing: str = "exclude",
     workers: int = 0,
 ) -> None:
@@ -196,7 +141,7 @@ def generic(
 
     Args:
         root: folder of the data set.
-        output: the datalist, a JSON file; an earlier one with other content is renamed.
+        output: the datalist, a JSON file.
         regions: YAML file that names each region, the outermost first, with its labels; see docs/own_data.md. By
             default what dataset.json states. If nothing states them, all label maps are read. With 1
             as their only value the region is lesion, and otherwise the command ends, and shows a file for the values
@@ -210,40 +155,37 @@ def generic(
             them, as in manual/label-lesion_mask.
         person: regular expression whose first group is the person in a subject's name, such as '(.+)_v[0-9]+', for
             data sets with several visits. By default people are known by the names of BIDS, UK Biobank and BraTS.
-        validation: number or fraction of people for validation; 0.1 by default.
-        testing: number or fraction of people for testing, besides those of imagesTs; 0 by default.
+        validation: number or fraction of people for validation.
+        testing: number or fraction of people for testing, besides those of imagesTs; all for a data set that no stage
+            trains on.
         seed: of the random choice, 0 or more.
-        folds: number of folds, to shuffle people by the seed and deal them into folds of equal size; or a JSON file of
-            folds as SwinUNETR publishes it, which identifies subjects by the folder of their first image.
-        fold: the fold that is held out, from 0.
-        fold_to: split of that fold, validation (by default) or testing; see brats.
-        unlabelled: use of subjects without label map, if others have one: apart or training; see brats.
         missing: exclude or keep subjects that lack some of the modalities. The datalist has null in place of their
             images, and the supervised stages can train on them and segment them; see docs/own_data.md.
         workers: processes that read label maps, if nothing states the regions; 0 for one per core.
     """
     check_number("workers", workers, int, 0, 1024)
-    keep_unlabelled = choice("unlabelled", unlabelled, UNLABELLED)
+    splits = RandomSplits(validation, testing, seed)
     keep_missing = choice("missing", missing, {"exclude": False, "keep": True})
-    split = _splitter(validation, testing, seed, folds, fold, fold_to)
     if layout is not None:
         choice("layout", layout, LAYOUTS)
     names = naming(modalities, label)
     if regions is None and (stated := expand_home(root, f"--root={root}") / REGIONS).is_file():
         regions = str(stated)
         show(f"regions from {regions}")
-    inputs = _files(folds=folds, regions=regions)
-    text = None if regions is None else read_regions(inputs["regions"], f"--regions={regions}")
+    inputs, text = {}, None
+    if regions is not None:
+        inputs["regions"] = expand_home(regions, f"--regions={regions}")
+        text = read_regions(inputs["regions"], f"--regions={regions}")
     scan = partial(
         scan_any,
         naming=names,
         layout=layout,
         regions=text,
-        person=person,
+        person=None if person is None else person_finder(person),
         keep_missing=keep_missing,
         workers=workers,
     )
-    build(scan, root, output, split, inputs, keep_unlabelled=keep_unlabelled, keep_missing=keep_missing)
+    build(scan, root, output, splits, inputs, keep_missing=keep_missing)
 
 
 def fold(
@@ -254,6 +196,7 @@ def fold(
     fold_to: str = "validation",
     validation: float | None = None,
     seed: int = 0,
+    person: str | None = None,
 ) -> None:
     """Write a datalist with one fold of another held out, for cross-validation on any data set.
 
@@ -262,7 +205,7 @@ def fold(
 
     Args:
         datalist: JSON file to take from, with nothing held out in `testing` but what is to stay out of all folds.
-        output: the new datalist, a JSON file; an earlier one with other content is renamed.
+        output: the new datalist, a JSON file.
         folds: a number of folds, into which people are dealt at random; or a JSON file in the form of SwinUNETR's
             brats21_folds.json, which identifies subjects by their folders' names.
         fold: the fold that is held out, from 0.
@@ -271,28 +214,21 @@ def fold(
             datalist has in `testing` are then left out.
         validation: number or fraction of the other people for validation, with `--fold_to=testing`; 0.1 by default.
         seed: of the random choices, 0 or more.
+        person: regular expression whose first group is the person in a subject's name; see generic.
     """
     source = expand_home(datalist, f"--datalist={datalist}")
     target = expand_home(output, f"--output={output}")
-    content = datalists.read(source)
     inputs = {"datalist": source}
     if isinstance(folds, str):
         inputs["folds"] = expand_home(folds, f"--folds={folds}")
     check_outputs([("output", target)], inputs)
-    content = hold_out(content, folds, fold, fold_to, validation, seed)
-    write(content, target)
+    content = hold_out(datalists.read(source), folds, fold, fold_to, validation, seed, person)
+    datalists.write(content, target)
     show(f"{output}: {sizes(content)}")
 
 
-def subset(
-    datalist: str,
-    output: str,
-    fraction: float | None = None,
-    seed: int = 0,
-    nested: bool = False,
-    modalities: str | Sequence[str] | None = None,
-) -> None:
-    """Write a datalist with some of the training subjects, or some of the modalities, of another.
+def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: bool = False) -> None:
+    """Write a datalist with some of the training subjects of another.
 
     Subjects for validation and testing and those without label stay. The paper's learning curves use the fractions
     0.05, 0.1, 0.2 and 0.4 with five seeds each (DIFF-27). The choice depends only on fraction, seed and the subjects'
@@ -300,29 +236,18 @@ def subset(
 
     Args:
         datalist: JSON file to take from.
-        output: the new datalist, a JSON file; an earlier one with other content is renamed.
-        fraction: of the training subjects, above 0 and up to 1; at least one subject. All by default.
+        output: the new datalist, a JSON file.
+        fraction: of the training subjects, above 0 and up to 1; at least one subject.
         seed: of the choice, 0 or more.
         nested: whether a smaller fraction is contained in a larger one of the same seed. By default each fraction is
             drawn separately.
-        modalities: to keep, in this order, such as T1,T2. All by default. For one modality in two channels, as in the
-            paper's Table 5, use the bundles' option --modalities "['T1','T1']" instead; it needs no other datalist.
     """
     source = expand_home(datalist, f"--datalist={datalist}")
     target = expand_home(output, f"--output={output}")
-    content = datalists.read(source)
     check_outputs([("output", target)], {"datalist": source})
-    if fraction is None and modalities is None:
-        raise InputError(f"--datalist={datalist}: nothing to do; expected --fraction, --modalities or both")
-    if modalities is not None:
-        names = modalities.split(",") if isinstance(modalities, str) else modalities
-        if not isinstance(names, list | tuple):
-            raise InputError(f"--modalities={modalities}: expected names, such as {','.join(content['modalities'])}")
-        content = datalists.restrict(content, [str(name) for name in names])
-    if fraction is not None:
-        content = datalists.subset(content, fraction, seed, flag("nested", nested))
-    write(content, target)
-    show(f"{output}: {sizes(content)}; {', '.join(content['modalities'])}")
+    content = datalists.subset(datalists.read(source), fraction, seed, flag("nested", nested))
+    datalists.write(content, target)
+    show(f"{output}: {sizes(content)}")
 
 
 if __name__ == "__main__":

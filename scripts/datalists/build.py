@@ -1,39 +1,34 @@
 """Build a cohort's datalist: scan its folder, select and split visits, write the file."""
 
-import filecmp
-import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from common.data import datalists
-from common.data.preparation import describe, measure_cases, spread, union
 from common.errors import InputError, show
-from common.files import aside_of, check_writable_file, expand_home, reporting_path_errors
+from common.files import check_writable_file, expand_home, reporting_path_errors
 from scripts.datalists.scan import Scan, Visit
 from scripts.datalists.slices import count_slices
-from scripts.datalists.splits import Splitter, assign
+from scripts.datalists.splits import RandomSplits
 
 
 def build(
     scan: Callable[[Path], Scan],
     root: str,
     output: str,
-    split: Splitter,
+    splits: RandomSplits,
     inputs: Mapping[str, Path] | None = None,
     *,
     min_slices: int = 0,
     only_first: bool = False,
-    keep_unlabelled: bool = True,
     keep_missing: bool = False,
     workers: int = 0,
 ) -> None:
     """Write the datalist of a cohort.
 
-    `scan` finds the visits in a folder, and `split` assigns people to splits. Visits with fewer than `min_slices`
-    slices with signal in an image are left out; 0 reads no image. Outputs must not replace the files in `inputs`
-    (option -> file).
+    `scan` finds the visits in a folder, and `splits` draws their people; visits without label go to `unlabelled` if
+    others have one. Visits with fewer than `min_slices` slices with signal in an image are left out; 0 reads no image.
+    The output must not replace the files in `inputs` (option -> file).
     """
     target = expand_home(output, f"--output={output}")
     check_outputs([("output", target)], inputs or {})
@@ -47,31 +42,15 @@ def build(
     if only_first:
         first = {visit.person: visit for visit in reversed(visits)}
         visits = _remaining("first visits", visits, [visit for visit in visits if first[visit.person] is visit])
-    splits, folds = assign(visits, split, keep_unlabelled, cohort.convention is not None, cohort.held_out)
-    content = _describe(cohort, visits, folds, folder)
-    entries = {split: [_entry(visit) for visit in members] for split, members in splits.items()}
-    content |= {split: entries[split] for split in datalists.SPLITS if split in entries}
-    write(content, target)
+    content: dict[str, Any] = {
+        "name": cohort.name,
+        "modalities": list(cohort.modalities),
+        "label_convention": cohort.convention if any(visit.label for visit in visits) else None,
+    }
+    for name, members in _assign(cohort, visits, splits).items():
+        content[name] = [_entry(visit) for visit in members]
+    datalists.write(content, target)
     show(f"{output}: {sizes(content)}")
-
-
-def write(content: Mapping[str, Any], target: Path) -> None:
-    """Write a datalist; an earlier one with different content is renamed, and a message says so."""
-    if not target.is_file():
-        datalists.write(content, target)
-        return
-    with reporting_path_errors(f"--output={target}"):
-        kept = aside_of(target)
-        shutil.copy2(target, kept)
-    try:
-        datalists.write(content, target)
-    except InputError:
-        kept.unlink()
-        raise
-    if filecmp.cmp(target, kept, shallow=False):
-        kept.unlink()
-    else:
-        show(f"{target}: replaced; the earlier one, with other content, is {kept}")
 
 
 def check_outputs(outputs: Sequence[tuple[str, Path]], inputs: Mapping[str, Path]) -> None:
@@ -92,6 +71,21 @@ def _resolved(option: str, path: Path) -> Path:
 def sizes(content: Mapping[str, Any]) -> str:
     """The number of subjects in each split, in words."""
     return ", ".join(f"{len(content[split])} {split}" for split in datalists.SPLITS if split in content)
+
+
+def _assign(cohort: Scan, visits: Sequence[Visit], splits: RandomSplits) -> dict[str, list[Visit]]:
+    """Split -> visits. People whom the layout holds out are for testing."""
+    without = {visit for visit in visits if cohort.convention is not None and visit.label is None}
+    people = {visit.person for visit in visits if visit not in without} - cohort.held_out
+    split_of = {person: name for name, members in splits.draw(sorted(people)).items() for person in members}
+    split_of |= dict.fromkeys(cohort.held_out, "testing")
+    assigned: dict[str, list[Visit]] = {name: [] for name in datalists.SPLITS if without or name != "unlabelled"}
+    for visit in visits:
+        assigned["unlabelled" if visit in without else split_of[visit.person]].append(visit)
+    if without:
+        example = min(without).subject
+        show(f"without label: {len(without)} subjects, such as {example}; they are in the split unlabelled")
+    return assigned
 
 
 def _remaining(text: str, before: Sequence[Visit], visits: list[Visit]) -> list[Visit]:
@@ -131,35 +125,6 @@ def _select(cohort: Scan, root: Path, min_slices: int, keep_missing: bool, worke
 
 def _joined(names: Sequence[str], word: str = "and") -> str:
     return f" {word} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _describe(cohort: Scan, visits: Sequence[Visit], folds: Mapping[str, Any] | None, folder: Path) -> dict[str, Any]:
-    """The entries of a datalist that precede its splits."""
-    labelled = any(visit.label for visit in visits)
-    described: dict[str, Any] = {
-        "name": cohort.name,
-        "modalities": list(cohort.modalities),
-        "label_convention": cohort.convention if labelled else None,
-    }
-    if done := _preparation(cohort, visits, folder):
-        described["preparation"] = done
-    return described if folds is None else described | {"folds": folds}
-
-
-def _preparation(cohort: Scan, visits: Sequence[Visit], folder: Path) -> str | None:
-    """The preparation measured on a sample of images, with the owner's statement if it agrees; None if unreadable."""
-    found = []
-    for visit in spread(visits):
-        files = [str(folder / file) if file else None for file in visit.image]
-        with suppress(InputError):  # `check` reports unreadable files
-            found.append(measure_cases([{"subject": visit.subject, "image": files}]))
-    if not found:
-        return None
-    shown = describe(union(found))
-    measured = f"measured on {len(found)} subjects: {shown}"
-    if cohort.data.preparation is None or not shown.startswith(cohort.data.measures):
-        return measured
-    return f"{cohort.data.preparation}; {measured}"
 
 
 def _entry(visit: Visit) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Scan a folder for a datalist: people's visits, their modalities and the label convention."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +34,6 @@ class Scan(NamedTuple):
     convention: str | None  # label convention as text; None without masks
     visits: list[Visit]  # sorted by name
     held_out: frozenset[str]  # people that the layout reserves for testing
-    data: DataSet
 
 
 def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
@@ -43,7 +41,7 @@ def scan_cohort(root: Path, cohort: str, convention: str | None = None) -> Scan:
     data = read_cohort(cohort, root)
     modalities = tuple(data.order)
     visits = [_visit(subject, str(subject.person), modalities) for subject in data.subjects.values()]
-    return Scan(cohort, data.layout, modalities, convention or data.convention, visits, frozenset(), data)
+    return Scan(cohort, data.layout, modalities, convention or data.convention, visits, frozenset())
 
 
 def scan_any(
@@ -52,13 +50,13 @@ def scan_any(
     naming: Naming,
     layout: str | None = None,
     regions: str | None = None,
-    person: str | None = None,
+    person: Callable[[str], str] | None = None,
     keep_missing: bool = False,
     workers: int = 0,
 ) -> Scan:
     """Scan any data set and print what was recognised; None leaves layout, regions or people to be recognised.
 
-    `person` is a regular expression; its first group is the person in a subject's name. Without modalities in `naming`,
+    `person` leads from a subject's name to the person. Without modalities in `naming`,
     those that all subjects have are taken or, with `keep_missing`, those that any subject has.
     """
     try:
@@ -71,10 +69,13 @@ def scan_any(
     modalities = _modalities(data, subjects, naming, keep_missing)
     show(f"layout: {name} ({data.layout}), {len(subjects)} subjects; modalities: {', '.join(modalities)}")
     convention = _convention(data, subjects, naming, regions, workers)
-    people = _people(subjects, person)
+    people = {
+        subject.name: person(subject.name) if person else subject.person or person_of(subject.name)
+        for subject in subjects
+    }
     visits = [_visit(subject, people[subject.name], modalities) for subject in subjects]
     held_out = frozenset(people[subject] for subject in data.held_out if subject in people)
-    return Scan(root.resolve().name or "data", f"the layout {name}", modalities, convention, visits, held_out, data)
+    return Scan(root.resolve().name or "data", f"the layout {name}", modalities, convention, visits, held_out)
 
 
 def _layout(root: Path, layout: str | None) -> str:
@@ -165,26 +166,6 @@ def _convention(
         return from_labels(data.root, labels, workers)
     show(f"regions: {convention}")
     return convention
-
-
-def _people(subjects: list[SubjectFiles], pattern: str | None) -> dict[str, str]:
-    """The person of each subject."""
-    if pattern is None:
-        return {subject.name: subject.person or person_of(subject.name) for subject in subjects}
-    try:
-        form = re.compile(str(pattern))
-    except re.error as error:
-        raise InputError(
-            f"--person={pattern}: no regular expression ({error}); expected one such as (.+)_v[0-9]+"
-        ) from error
-    people = {}
-    for subject in subjects:
-        found = form.match(subject.name)
-        person = (found[1] if form.groups else found[0]) if found else None
-        if not person:
-            raise InputError(f"--person={pattern}: no person in the subject {subject.name}; expected one in each")
-        people[subject.name] = person
-    return people
 
 
 def _visit(subject: SubjectFiles, person: str, modalities: Sequence[str]) -> Visit:

@@ -20,9 +20,7 @@ class CohortLayout:
     """The places of a cohort's files.
 
     `folder` is a regular expression of a visit's folder below the root; its named groups fill the templates `subject`,
-    `images` and `label`, in which `{folder}` is the whole path, and the group `person` identifies the person. If
-    `common.data.describe` does not begin with `measures`, the images lack the owner's `preparation`, whatever their
-    folders are named.
+    `images` and `label`, in which `{folder}` is the whole path, and the group `person` identifies the person.
     """
 
     title: str
@@ -32,11 +30,6 @@ class CohortLayout:
     images: Mapping[str, str]
     label: str | None
     convention: str | None
-    preparation: str
-    measures: str
-
-
-ONE_MM = "voxels of 1 x 1 x 1 mm"
 
 
 def _brats(title: str, folder: str, example: str, kinds: Mapping[str, str], mask: str, convention: str) -> CohortLayout:
@@ -48,8 +41,6 @@ def _brats(title: str, folder: str, example: str, kinds: Mapping[str, str], mask
         images={modality: BRATS_FILE % kind for modality, kind in kinds.items()},
         label=BRATS_FILE % mask,
         convention=convention,
-        preparation="by the BraTS organisers: modalities co-registered, SRI24 space, 1 mm, skull stripped",
-        measures=f"{ONE_MM}, brains without skull, background 0",
     )
 
 
@@ -62,8 +53,6 @@ def _atlas(title: str, above: str, example: str) -> CohortLayout:
         images={"T1": ATLAS_FILE % "T1w"},
         label=ATLAS_FILE % "label-L_desc-T1lesion_mask",
         convention="atlas",
-        preparation="by the ATLAS authors: intensity normalised, MNI152NLin2009aSym space, 1 mm, defaced; with skull",
-        measures=f"{ONE_MM}, whole heads",
     )
 
 
@@ -80,8 +69,6 @@ COHORTS = {
             },
             label=None,
             convention=None,
-            preparation="by UK Biobank: defaced, brain extracted, FLAIR aligned to T1, MNI152 space, 1 mm",
-            measures=f"{ONE_MM}, brains without skull, background 0",
         ),
     ),
     "brats": (
@@ -118,7 +105,6 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
     with reporting_path_errors(f"--root={root}"):
         layout, folders = _detect(cohort, root)
         data = DataSet(str(root), layout.title, order=list(layout.images), convention=layout.convention)
-        data.preparation, data.measures = layout.preparation, layout.measures
         templates = {**layout.images, **({} if layout.label is None else {LABEL: layout.label})}
         claims: dict[str, tuple[str, dict[str, str]]] = {}
         for match in folders:

@@ -36,7 +36,7 @@ class SubjectFiles:
 class DataSet:
     """A scanned folder.
 
-    `order`, `convention`, `preparation` and `held_out` (subjects kept for testing) are set if the layout defines them.
+    `order`, `convention` and `held_out` (subjects kept for testing) are set if the layout defines them.
     Files in `skipped` name neither modality nor label; subjects lack the files in `clashes`.
     """
 
@@ -45,8 +45,6 @@ class DataSet:
     subjects: dict[str, SubjectFiles] = field(default_factory=dict)
     order: Sequence[str] = ()
     convention: str | None = None
-    preparation: str | None = None
-    measures: str = ""
     held_out: set[str] = field(default_factory=set)
     skipped: list[str] = field(default_factory=list)
     clashes: list[Clash] = field(default_factory=list)

@@ -287,18 +287,3 @@ def test_nested_subsets_contain_one_another_and_others_do_not():
 def test_a_fraction_out_of_range_is_refused(fraction):
     with pytest.raises(InputError, match=f"fraction={fraction}: expected a number above 0, up to 1"):
         datalists.subset(_numbered(9), fraction)
-
-
-def test_modalities_are_restricted_in_every_split_in_the_order_asked_for(content):
-    content["unlabelled"] = [{"subject": "u", "image": ["u/flair.nii.gz", "u/t1.nii.gz"]}]
-    before = copy.deepcopy(content)
-    turned = datalists.restrict(content, ["T1", "FLAIR"])
-    assert turned["modalities"] == ["T1", "FLAIR"]
-    assert turned["unlabelled"] == [{"subject": "u", "image": ["u/t1.nii.gz", "u/flair.nii.gz"]}]
-    single = datalists.restrict(content, ["T1"])
-    images = [entry["image"] for split in datalists.SPLITS for entry in single[split]]
-    assert images == [[f"{subject}/t1.nii.gz"] for subject in "abcu"]
-    assert single["training"][0]["label"] == "a/mask.nii.gz"
-    assert content == before
-    with pytest.raises(InputError, match="--modalities=T1,T1: a datalist names each once"):
-        datalists.restrict(content, ["T1", "T1"])

@@ -182,7 +182,7 @@ def test_a_datalist_that_nobody_is_left_in_for_training_is_refused(cohort, capsy
     ("content", "message"),
     [
         (json.dumps(HEAD), "no subject in it"),
-        (json.dumps(HEAD | {"training": [entry("s0"), entry("s0") | {"image": ["/a", "b"]}]}), "path /a; expected"),
+        (json.dumps(HEAD | {"training": [entry("s0"), entry("s0") | {"image": ["/a", "b"]}]}), '/a"; expected a path'),
     ],
 )
 def test_a_datalist_that_is_none_is_named(cohort, content, message):

@@ -1,8 +1,11 @@
 """Data sets without a standard, by the command."""
 
+import json
+
 import pytest
 
 from common.errors import InputError
+from scripts.datalists import __main__ as commands
 from tests.support import one_line
 
 
@@ -71,10 +74,13 @@ def test_visits_of_a_person_stay_together(data):
     for person in range(6):
         for visit in range(3):
             data.touch(f"P{person}_v{visit}_T1.nii.gz")
-    content = data.scan(person="(P[0-9])_v[0-9]", folds=3, fold=1)
-    people = [{entry["subject"][:2] for entry in content[split]} for split in ("training", "validation")]
-    assert sum(map(len, people)) == len(set().union(*people)) == 6
-    assert len(people[1]) == 2
+    person = "(P[0-9])_v[0-9]"
+    whole = data.scan(person=person, validation=2)
+    commands.fold(str(data.folder / "list.json"), str(data.folder / "fold.json"), folds=3, fold=1, person=person)
+    for content in (whole, json.loads((data.folder / "fold.json").read_text())):
+        people = [{entry["subject"][:2] for entry in content[split]} for split in ("training", "validation")]
+        assert list(map(len, people)) == [4, 2]
+        assert len(set().union(*people)) == 6
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Folds of a datalist: `python -m scripts.datalists fold`, and the numbers of the folds."""
 
+import hashlib
 import json
 import re
 
@@ -64,16 +65,54 @@ def test_each_subject_is_held_out_once_with_all_visits_of_its_person(own, tmp_pa
     assert written["training"][0]["label"].endswith("_seg.nii")
 
 
-def test_the_folds_can_come_from_a_file(own, tmp_path):
+def test_the_folds_can_come_from_a_file(own, tmp_path, capsys):
     before = subjects(datalists.read(own))
     names = before["training"] + before["validation"]
+    path = tmp_path / "folds.json"
     of = {name: 7 if number % 2 else 2 for number, name in enumerate(names[2:])} | dict.fromkeys(names[:2], 2)
     images = [{"fold": fold, "image": [f"x/{name}/t1.nii"]} for name, fold in of.items() if name != "sub-11"]
-    (tmp_path / "folds.json").write_text(json.dumps({"training": images}))
-    assert numbers_of(str(tmp_path / "folds.json")) == [2, 7]
-    found = held_out(own, tmp_path, folds=str(tmp_path / "folds.json"), fold=7)
+    images.append({"fold": 7, "image": "x/sub-77/t1.nii"})
+    path.write_text(json.dumps({"training": images}))
+    assert numbers_of(str(path)) == [2, 7]
+    found = held_out(own, tmp_path, folds=str(path), fold=7)
     assert sorted(found["validation"]) == sorted(name for name, fold in of.items() if fold == 7 and name != "sub-11")
     assert "sub-11" not in found["training"], "it is in no fold"
+    record = datalists.read(tmp_path / "fold.json")["folds"]
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert record == {"fold": 7, "of": 2, "split": "validation", "source": "folds.json", "sha256": digest}
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "left out, as their people are in no fold: 1 subjects, such as sub-11",
+        "in a fold, but not in training or validation of the datalist: 1 subjects, such as sub-77",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not JSON"),
+        ([("0", ["a/b"])], r"\$.training\[0\].fold = .0.: '0' is not of type 'integer'"),
+        ([(0, "sub-01/a"), (1, "sub-01/b")], "sub-01 is in fold 0 and in 1"),
+        ([(0, "sub-01/a")], "--fold=0: 1 people in it and 0 in the others; expected 1"),
+        ([(0, "sub-99/a")], "it names none of the 13 subjects with labels, but sub-99"),
+    ],
+)
+def test_a_broken_file_of_folds_is_named(own, tmp_path, content, message):
+    if not isinstance(content, str):
+        content = json.dumps({"training": [{"fold": fold, "image": image} for fold, image in content]})
+    (tmp_path / "folds.json").write_text(content)
+    with pytest.raises(InputError, match=message) as error:
+        held_out(own, tmp_path, folds=str(tmp_path / "folds.json"))
+    assert one_line(error)
+
+
+def test_who_is_held_out_by_a_file_of_folds_is_not_trained_on_without_mask_either(tmp_path):
+    """Of person 0 the file names one of two visits; 2 and 3 have no mask, and 4, who has none, is in no fold."""
+    without = [entry(name, False) for name in ("sub-0_ses-2", "sub-2", "sub-3", "sub-4")]
+    (tmp_path / "own.json").write_text(json.dumps(content(["sub-0", "sub-1", "sub-5", *without])))
+    images = [{"fold": n % 2, "image": f"x/sub-{n}/t1.nii"} for n in (0, 1, 2, 3, 5)]
+    (tmp_path / "folds.json").write_text(json.dumps({"training": images}))
+    found = held_out(tmp_path / "own.json", tmp_path, folds=str(tmp_path / "folds.json"), fold=0)
+    assert found == {"training": ["sub-1", "sub-5", "sub-3"], "validation": ["sub-0"], "testing": []}
 
 
 def test_subjects_without_label_are_trained_on_where_their_person_is(tmp_path):
@@ -92,8 +131,10 @@ def test_subjects_without_label_are_trained_on_where_their_person_is(tmp_path):
     ("change", "options", "message"),
     [
         ({}, {"fold": 3}, "--fold=3: expected one of 0, 1, 2, the folds of --folds=3"),
+        ({}, {"folds": 0}, "folds=0: expected a whole number from 2"),
+        ({}, {"fold": None}, "--fold=None: expected one of 0, 1, 2"),
         ({}, {"folds": 13}, "--folds=13: expected no more than the 12 people with labels"),
-        ({}, {"validation": 0.2}, "--validation=0.2: expected none together with --folds and --fold_to=validation"),
+        ({}, {"validation": 0.2}, "--validation=0.2: expected none together with --fold_to=validation"),
         ({"folds": RECORD}, {}, "--datalist: its testing is fold 0 of others; expected the whole datalist"),
         ({"subset": PART}, {}, "--datalist: it is a subset of its subjects for training; expected the whole datalist"),
     ],

@@ -58,12 +58,10 @@ def test_test_cases_without_label_are_apart_and_those_with_one_are_for_testing(d
     assert [entry["subject"] for entry in content["unlabelled"]] == ["D_0", "D_1", "D_2"]
     assert (len(content["training"]), content["testing"]) == (2, [])
     data.touch("labelsTs/D_0.nii.gz", "labelsTs/D_2.nii.gz")
-    content = data.scan(folds=3, fold=0)
+    content = data.scan(validation=1)
     assert [entry["subject"] for entry in content["testing"]] == ["D_0", "D_2"]
     assert [entry["subject"] for entry in content["unlabelled"]] == ["D_1"]
     assert (len(content["training"]), len(content["validation"])) == (2, 1)
-    content = data.scan(validation=1, unlabelled="training")
-    assert [entry["subject"] for entry in content["unlabelled"]] == ["D_1"], "never trained on"
 
 
 def test_modalities_by_the_names_of_channels(data):

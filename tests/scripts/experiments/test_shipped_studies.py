@@ -48,7 +48,7 @@ def test_an_evaluation_measures_the_split_that_its_datalist_holds_out(name):
         chain = [content["datalists"][jobs[job.needs[1]].entry]]
         while "from" in chain[-1]:
             chain.append(content["datalists"][chain[-1]["from"]])
-        held_out = "testing" in chain[-1]["options"] or chain[0]["options"].get("fold_to") == "testing"
+        held_out = "testing" in chain[-1].get("options", {}) or chain[0]["options"].get("fold_to") == "testing"
         assert held_out == ("--split=validation" not in job.command.words), job.name
 
 

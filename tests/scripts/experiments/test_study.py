@@ -19,7 +19,7 @@ CONTENT = {
     "title": "Sizes",
     "datalists": {
         "ukb": {"layout": "ukb", "options": {"validation": 0.05}},
-        "brats": {"layout": "brats", "for": {"fold": FOLDS}, "options": {"folds": 3, "fold": "{fold}"}},
+        "brats": {"layout": "brats", "for": {"fold": FOLDS}, "options": {"seed": "{fold}"}},
         "few": {"from": "brats", "for": {"fraction": [0.05, 0.1]}, "options": {"fraction": "{fraction}"}},
     },
     "runs": {
@@ -73,7 +73,7 @@ def test_commands_are_those_that_a_user_would_type():
     found = jobs()
     datalist = found["brats/fold1"].command
     assert datalist.words == (
-        *("python", "-m", "scripts.datalists", "brats", "--root=/data/brats", "--folds=3", "--fold=1"),
+        *("python", "-m", "scripts.datalists", "brats", "--root=/data/brats", "--seed=1"),
         "--output=/out/datalists/brats-fold1.json",
     )
     training = found["stage2/fold1-tiny"].command
