@@ -36,7 +36,6 @@ def segment(
     like: str | None = None,
     brain: str | None = None,
     patterns: Mapping[str, str] | None = None,
-    modality: str | None = None,
     device: str = "cpu",
     accept: str | None = None,
     jobs: int = 1,
@@ -57,7 +56,6 @@ def segment(
         like: cohort as whose scans those of the training were prepared: ukb, brats or atlas; by default the bundle's.
         brain: how the brain is found, by default as the training's scans were; see python -m scripts.prepare.
         patterns: modality -> pattern of its files' names; see python -m scripts.prepare.
-        modality: on whose grid the label maps are written; by default the reference's, T1.
         device: cpu or cuda.
         accept: subjects that are outside the limits but right, by their pictures; see python -m scripts.prepare.
         jobs: subjects that are prepared at a time.
@@ -86,7 +84,7 @@ def segment(
     if not any((folder / PREDICTED).glob("*.nii.gz")):
         raise SystemExit(1)
     places = [str(folder / part) for part in (PREPARED, PREDICTED, LABELS)]
-    is_complete &= _passes(preparation.back, *places, modality=modality)
+    is_complete &= _passes(preparation.back, *places)
     for label in sorted((folder / LABELS).glob("*.nii.gz")):  # an affine registration has changed the volumes
         read = read_labels(label)
         volumes[LABELS].measure(label.name.removesuffix(".nii.gz"), read.array, read.affine)

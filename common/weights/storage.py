@@ -59,8 +59,6 @@ def _check_archive(path: Path) -> None:
 
 def _cause(error: Exception) -> str:
     """The reason why torch.load refused a file, and the remedy."""
-    if isinstance(error, PermissionError):
-        return f"{error.strerror}; expected a file that you may read"
     if name := re.search(r"GLOBAL (\S+)", str(error)):
         return (
             f"it needs {name[1]}, and unpickling can run any code; whoever made it can save the tensors alone with "

@@ -1,16 +1,14 @@
 """Package a bundle: `python -m scripts.package BUNDLE`; check a package: `python -m scripts.package verify PACKAGE`.
 
-docs/publishing.md describes packages and releases.
+docs/publishing.md describes packages.
 """
 
 import sys
-from collections.abc import Callable
 
 from common import cli
 from common import weights as checkpoints
 from common.errors import show
 from common.values import flag
-from scripts.package import releases
 from scripts.package.build import build
 from scripts.package.check import check_package
 
@@ -20,8 +18,7 @@ def package(
 ) -> None:
     """Build OUTPUT/BUNDLE, its zip and its list of SHA-256, and verify them; on failure nothing is left.
 
-    Two other commands: `verify PACKAGE` checks a folder or zip of any origin, `release BUNDLE` fixes the content of a
-    version.
+    Another command, `verify PACKAGE`, checks a folder or zip of any origin.
 
     Args:
         bundle: name of a folder in bundles/.
@@ -33,23 +30,6 @@ def package(
         verify: whether to run the package, which takes a minute or two.
     """
     build(bundle, checkpoints.path_of("output", output), weights, weights_url, flag("verify", verify))
-
-
-def release(bundle: str, output: str = "dist", weights: str | None = None, weights_url: str | None = None) -> None:
-    """Build and verify a package, and fix its version's content in releases/BUNDLE_vVERSION.sha256, to be committed.
-
-    Releases are immutable: from then on this version is only built with the same content. Options are the same as for
-    a package.
-
-    Args:
-        bundle: name of a folder in bundles/, without uncommitted changes.
-        output: folder for the package.
-        weights: a checkpoint of the bundle's network.
-        weights_url: download address of the weights.
-    """
-    releases.check_releasable(bundle)
-    manifest = build(bundle, checkpoints.path_of("output", output), weights, weights_url)
-    releases.record(manifest)
 
 
 def verify(package: str, run: bool = True) -> None:
@@ -66,8 +46,5 @@ def verify(package: str, run: bool = True) -> None:
     show(f"{folder}: verified" if runs else f"{folder}: its files are valid; nothing was run")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"verify": verify, "release": release}
-
 if __name__ == "__main__":
-    chosen = sys.argv[1] if len(sys.argv) > 1 else ""
-    cli.run(COMMANDS if chosen in COMMANDS else package, "package")
+    cli.run({"verify": verify} if sys.argv[1:2] == ["verify"] else package, "package")

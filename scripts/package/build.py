@@ -9,25 +9,26 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from common.errors import InputError, show
-from common.files import atomic_write, check_writable_folder
+from common.files import atomic_write, check_writable_folder, valid_json
 from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_package
 from scripts.package.contents import contents
-from scripts.package.releases import check_released, folder_of, version_of
 from scripts.package.sbom import SBOM, bill_of_materials
 from scripts.package.weights_file import add_weights, large_files
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def build(
     bundle: str, output: Path, weights: str | None = None, weights_url: str | None = None, verify: bool = True
 ) -> Path:
-    """Build a package with the options of `python -m scripts.package`; return BUNDLE_vVERSION.sha256.
+    """Build a package with the options of `python -m scripts.package`; return its folder.
 
-    Raises an InputError if OUTPUT/BUNDLE exists, the bundle, its versions or the weights are invalid, the package
-    breaks a rule (see `scripts.package.check`), or the version was released with different content.
+    Raises an InputError if OUTPUT/BUNDLE exists, the bundle or the weights are invalid, or the package
+    breaks a rule (see `scripts.package.check`).
     """
-    source = folder_of(bundle)
-    version = version_of(source)
+    source = _folder(bundle)
+    version = valid_json(source / "configs/metadata.json", "a bundle's metadata")["version"]
     name = f"{bundle}_v{version}"  # the name that MONAI's downloader requests
     check_writable_folder(output, f"--output={output}")
     if (output / bundle).exists():
@@ -39,21 +40,26 @@ def build(
         content = contents(source, settings)
         _write(folder, content)
         _write(folder, {SBOM: bill_of_materials(folder, json.loads(content["configs/metadata.json"]))})
-        manifest = listing(folder, leave_out=large_files(folder))
-        check_released(name, manifest)
         if verify:
             show(f"{bundle} {version}: tested without the checkout, which takes a minute or two")
         notes = check_package(folder, verify)
         pack(folder, output / f"{name}.zip")
         with atomic_write(output / f"{name}.sha256") as file:
-            file.write_text(manifest)
+            file.write_text(listing(folder, leave_out=large_files(folder)))
         folder.rename(output / bundle)
     for note in notes:
         show(f"  {note}")
     files = files_of(output / bundle)
     size = sum((output / bundle / file).stat().st_size for file in files)
     show(f"{output / bundle}: {len(files)} files, {size / 1e6:.1f} MB; {output / name}.zip, {name}.sha256")
-    return output / f"{name}.sha256"
+    return output / bundle
+
+
+def _folder(bundle: str) -> Path:
+    known = sorted(path.name for path in (ROOT / "bundles").iterdir() if (path / "configs/metadata.json").is_file())
+    if bundle not in known:
+        raise InputError(f"bundle {bundle}: expected one of {', '.join(known)}")
+    return ROOT / "bundles" / bundle
 
 
 def _write(folder: Path, content: Mapping[str, bytes]) -> None:

@@ -113,29 +113,17 @@ def _numbered(names: Iterable[str]) -> dict[str, str]:
 
 
 def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
-    """Add a section on the package's weights to the bundle's README."""
+    """Add a section on the package's weights to the bundle's README, and name their data in its title."""
     title, _, rest = readme.decode().partition("\n")
     title = f"# {model_name(title.removeprefix('# '), settings)}"
-    before, heading, after = rest.partition("\n## Data\n")
-    return f"{title}\n{before}\n{_section_on_weights(settings)}{heading}{after}".encode()
-
-
-def _section_on_weights(settings: Mapping[str, Any]) -> str:
-    rows = {
-        "trained on": trained_on(settings),
-        "steps": settings.get("iterations"),
-        "model size": settings.get("model_size"),
-        "window": " x ".join(map(str, settings.get("patch_size") or ())),
-        "z-score": settings.get("normalization"),
-    }
-    texts = {name: " ".join(str(value).split()).replace("|", "/") for name, value in rows.items() if value is not None}
-    table = "".join(f"| {name} | {text:.300} |\n" for name, text in texts.items() if text)
-    return (
-        "## Weights\n\n`models/model.pt` is a plain state dict. `models/model.json` has its SHA-256 and the record of "
-        f"its training:\n\n| | |\n|---|---|\n{table}\n"
+    section = (
+        f"## Weights\n\n`models/model.pt` is a plain state dict, trained on {trained_on(settings)}. "
+        "`models/model.json` has its SHA-256 and the record of its training.\n\n"
         "The following sections describe the data and the training that this bundle is made for. Where they name "
         "another default than the configs of this package, the configs have the value of these weights.\n"
     )
+    before, heading, after = rest.partition("\n## Data\n")
+    return f"{title}\n{before}\n{section}{heading}{after}".encode()
 
 
 def _linked(name: str, text: bytes, content: Mapping[str, bytes]) -> bytes:

@@ -1,6 +1,5 @@
 """Loading and saving: nothing is unpickled, no file is half written."""
 
-import errno
 import hashlib
 import json
 import os
@@ -65,16 +64,6 @@ def test_a_missing_file_and_a_folder_are_refused(name, tmp_path):
     refused(tmp_path / name, "no such file")
 
 
-def test_missing_permission_is_reported(file, monkeypatch):
-    file.write_bytes(b"theirs")
-
-    def refuse(*arguments, **options):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(torch, "load", refuse)
-    refused(file, "tensors alone: Permission denied; expected a file that you may read$")
-
-
 def test_files_of_old_versions_of_pytorch_are_read(file):
     torch.save({"state_dict": {"module.a": torch.ones(2)}}, file, _use_new_zipfile_serialization=False)
     assert torch.equal(weights.read(file).state["a"], torch.ones(2))
@@ -83,7 +72,7 @@ def test_files_of_old_versions_of_pytorch_are_read(file):
 # Paths, versions and writing
 
 
-@pytest.mark.parametrize("value", [5, True, ["a"], {"a": 1}, "", " "])
+@pytest.mark.parametrize("value", [5, ["a"], " "])
 def test_other_values_than_paths_are_refused(value):
     with pytest.raises(InputError) as error:
         weights.load(value)
@@ -155,10 +144,10 @@ def test_a_record_of_another_file_is_refused(plain, tmp_path, reader):
     ("text", "message"),
     [
         ("{", "not JSON"),
-        ("[" * 100_000, "nested too deeply"),
-        ("[1]", "names no sha256; expected the SHA-256 of model.pt and its metadata, or no file of this name"),
-        ('{"modalities": ["T1"]}', "names no sha256"),
-        ('{"sha256": 7}', "names no sha256"),
+        (
+            '{"sha256": 7}',
+            "names no sha256; expected the SHA-256 of model.pt and its metadata, or no file of this name",
+        ),
         ('{"sha256": "a", "sha256": "b"}', 'the key "sha256" occurs twice'),
     ],
 )

@@ -20,7 +20,7 @@ from common import weights
 from common.data.regions import regions_of
 from common.errors import InputError
 from scripts.package import __main__ as package
-from scripts.package import build, releases
+from scripts.package import build
 from scripts.package import check as package_check
 from scripts.package.contents import LINK
 from tests.bundles.workflows import PATCH, untrained
@@ -42,7 +42,7 @@ def repository(tmp_path, monkeypatch):
             shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=IGNORED)
         else:
             shutil.copy(ROOT / part, copy)
-    monkeypatch.setattr(releases, "ROOT", copy)
+    monkeypatch.setattr(build, "ROOT", copy)
     return copy
 
 
@@ -240,55 +240,6 @@ def test_a_url_needs_weights_and_https(dist, checkpoint, url):
     said = {} if url == URL else {"weights": checkpoint()}
     refused("expected --weights too|'http://x.org/m.pt' does not match", built, dist, weights_url=url, **said)
     assert not list(dist.iterdir())
-
-
-# Releases are immutable
-
-
-def dated(repository, day="2026-01-31"):
-    changelog = repository / "CHANGELOG.md"
-    text = re.sub(r"^## \[\d.+$", f"## [{VERSION}] - {day}", changelog.read_text(), count=1, flags=re.MULTILINE)
-    changelog.write_text(text)
-
-
-def test_a_released_version_is_built_as_it_was_or_not_at_all(dist, repository, monkeypatch, capsys):
-    monkeypatch.setattr(build, "check_package", lambda *_: [])
-    dated(repository)
-    package.release("atlas_finetune", str(dist))
-    assert f"releases/atlas_finetune_v{VERSION}.sha256: commit it" in capsys.readouterr().out
-    built(dist / "again", "atlas_finetune")
-    readme = repository / "bundles/atlas_finetune/docs/README.md"
-    readme.write_text(readme.read_text().replace("Research.", "Research!"))
-    refused(
-        "released with other content .* 1 files differ, first docs/README.md", built, dist / "changed", "atlas_finetune"
-    )
-    changelog, metadata = repository / "CHANGELOG.md", repository / "bundles/atlas_finetune/configs/metadata.json"
-    changelog.write_text("## [9.0.0] - unreleased\n" + changelog.read_text())
-    content = json.loads(metadata.read_text())
-    changes = {"9.0.0": "documents", **content["changelog"]}
-    metadata.write_text(json.dumps(content | {"version": "9.0.0", "changelog": changes}))
-    assert built(dist / "new", "atlas_finetune").is_dir()
-    assert (dist / "new/atlas_finetune_v9.0.0.zip").is_file()
-
-
-def test_a_release_wants_a_day_and_what_is_committed(dist, repository):
-    dated(repository, "unreleased")
-    refused("expected the day of the release", package.release, "atlas_finetune", str(dist))
-    dated(repository)
-    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x"]):
-        subprocess.run(["git", *command], cwd=repository, check=True)
-    (repository / "common/ssl/losses.py").write_text("changed = True\n")
-    refused("common/ssl/losses.py: not committed", package.release, "atlas_finetune", str(dist))
-
-
-def test_versions_have_to_agree(dist, repository):
-    changelog, metadata = repository / "CHANGELOG.md", repository / "bundles/atlas_finetune/configs/metadata.json"
-    for path, old, new, message in (
-        (metadata, '"changelog": {', '"changelog": {}, "x": {', f"version is {VERSION}; .* an entry in metadata"),
-        (changelog, f"## [{VERSION}]", "## [9.0.0]", "expected 9.0.0, the newest of CHANGELOG.md"),
-    ):
-        path.write_text(path.read_text().replace(old, new, 1))
-        refused(message, built, dist, "atlas_finetune")
 
 
 # The place of a package
