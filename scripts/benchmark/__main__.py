@@ -1,8 +1,10 @@
 """Compare our code's speed with stock implementations, measured side by side: `python -m scripts.benchmark NAME`."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import date
 from json import dumps
+from pathlib import Path
 from typing import Any
 
 from common import cli
@@ -10,7 +12,6 @@ from common.bars import tqdm
 from common.errors import InputError, check_number, choice, show
 from common.files import atomic_write, check_writable_file
 from scripts.benchmark import inference, metrics, reader, step, timing
-from scripts.benchmark.page import row_text, update
 from scripts.benchmark.timing import ROOT, Measured, Works
 
 PAGE = ROOT / "docs/benchmarks.md"
@@ -84,6 +85,32 @@ def _rows(work: str, variants: Any, repeats: int) -> dict[str, dict[str, float]]
         }
         show(f"{work}: {variant:<40} {row_text(rows[variant])}")
     return rows
+
+
+def update(page: Path, name: str, works: Mapping[str, Any], repeats: int, setting: str) -> None:
+    """Replace the table of a benchmark; an InputError if a mark is missing.
+
+    `works` are rows by work and variant; `setting` is the text on versions and processor.
+    """
+    day = f"Measured on {date.today():%Y-%m-%d}, {repeats} repeat{'' if repeats == 1 else 's'}. {setting}."
+    table = [day, "", "| variant | seconds | ratio | peak memory |", "|---|---|---|---|"]
+    for work, rows in works.items():
+        for variant, row in rows.items():
+            title = f"{work.replace('_', '-')}: {variant}" if len(works) > 1 else variant
+            table.append(f"| {title} | {row_text(row)} |")
+    before, mark, rest = page.read_text(encoding="utf-8").partition(f"<!-- table: {name} -->\n")
+    _, end, after = rest.partition("\n<!-- end -->")
+    if not end:
+        raise InputError(f"{page}: no table of {name}; expected '<!-- table: {name} -->', and '<!-- end -->' after it")
+    with atomic_write(page) as file:
+        file.write_text("\n".join([before + mark, *table, end + after]), encoding="utf-8")
+
+
+def row_text(row: Mapping[str, float]) -> str:
+    """The cells of a variant: seconds, ratio with the spread of its repeats if known, peak memory."""
+    lowest, highest = row["lowest"], row["highest"]
+    spread = f" ({lowest:.2f} to {highest:.2f})" if highest > lowest else ""
+    return f"{row['seconds']:.3g} | {row['ratio']:.2f}{spread} | {row['peak_gib']:.1f} GiB"
 
 
 if __name__ == "__main__":

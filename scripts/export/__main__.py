@@ -64,12 +64,10 @@ def export(
             )
         if beside:
             weights.write_record(file, digest(temporary), source.metadata)
-    agreement = f"{found.agreement:.4%} of voxels with the same label"
-    if convention is None:
-        agreement = f"cosine of each level's vectors at least {found.agreement:.6f}"
+    agreement = f"; {found.agreement:.4%} of voxels with the same label" if convention else ""
     show(f"{file}: {format} of {source.folder.name}, {file.stat().st_size / 1e6:.1f} MB")
     difference = f"differs by up to {found.difference:.2g} (tolerance {tolerance:g})"
-    show(f"{subject}, {found.windows} windows: {difference}; {agreement}")
+    show(f"{subject}, {found.windows} windows: {difference}{agreement}")
 
 
 if __name__ == "__main__":

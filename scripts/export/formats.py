@@ -14,7 +14,6 @@ from monai.data.torchscript_utils import save_net_with_metadata
 from monai.inferers import SlidingWindowInferer
 from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 from torch import nn
-from torch.nn.functional import cosine_similarity
 
 from common.data.transforms import RegionsToLabeld
 from common.files import valid_json
@@ -136,7 +135,7 @@ class Deviation(NamedTuple):
     """The differences between two networks on a case."""
 
     difference: float  # largest over all outputs and windows; NaN if any is not finite
-    agreement: float  # fraction of voxels with equal labels; encoders: lowest cosine over the levels
+    agreement: float  # fraction of voxels with equal labels; 1 for an encoder, whose features are compared
     windows: int
 
 
@@ -147,7 +146,7 @@ def compare(
     inferer: SlidingWindowInferer | EmbeddingInferer,
     convention: str | None = None,
 ) -> Deviation:
-    """Compare two networks on all windows of a case and on the stitched result.
+    """Compare two networks on all windows of a case, and segmentations on the stitched result.
 
     Networks map windows [N, C, x, y, z] to logits or a tuple of features. `image` is [C, H, W, D], preprocessed as in
     inference.yaml; `convention` is needed for logits.
@@ -164,10 +163,8 @@ def compare(
 
     with torch.no_grad():
         if isinstance(inferer, EmbeddingInferer):
-            of_levels = EmbeddingInferer(inferer.roi_size, inferer.overlap, inferer.sw_batch_size, levels=True)
-            vectors = [vector for name, vector in of_levels(image[None], both).items() if name != "embedding"]
-            pairs = zip(vectors[: len(vectors) // 2], vectors[len(vectors) // 2 :], strict=True)
-            agreement = min(cosine_similarity(*pair).item() for pair in pairs)
+            EmbeddingInferer(inferer.roi_size, inferer.overlap, inferer.sw_batch_size)(image[None], both)
+            agreement = 1.0
         else:
             to_label = RegionsToLabeld("label", str(convention))
             stitched = SlidingWindowInferer.__call__(inferer, image[None], both)  # includes empty windows

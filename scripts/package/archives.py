@@ -75,11 +75,12 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
     """Check the entries by the rules of `unpack`, and return the name of the top folder."""
     if (size := sum(entry.file_size for entry in entries)) > LARGEST:
         raise InputError(f"{archive}: unpacks to {size / 2**30:.3g} GiB; expected {LARGEST / 2**30:g} at most")
-    names = [entry.filename.split("/") for entry in entries]
+    names = [entry.filename.rstrip("/").split("/") for entry in entries]
     for parts in names:
-        if ".." in parts or not parts[0]:
+        if {"", ".", ".."} & {*parts}:
             raise InputError(f"{archive}: entry {'/'.join(parts)} would land outside the package; not unpacked")
     tops = {parts[0] for parts in names}
-    if len(tops) != 1 or not any(len(parts) > 1 and parts[-1] for parts in names) or ["".join(tops)] in names:
+    files = [parts for entry, parts in zip(entries, names, strict=True) if not entry.is_dir()]
+    if len(tops) != 1 or not files or ["".join(tops)] in files:
         raise InputError(f"{archive}: expected one folder in it, named as the bundle")
     return tops.pop()
