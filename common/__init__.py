@@ -36,6 +36,7 @@ def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
             return getattr(import_module(f"{package}.{modules[name]}"), name)
         raise AttributeError(f"module {package} has no attribute {name}")
 
+    vars(get)["names"] = [*names, *modules]  # for whoever looks for a similar name
     return get
 
 

@@ -4,7 +4,6 @@ import difflib
 import inspect
 import os
 import re
-import select
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -50,9 +49,7 @@ def run(
         if asks_for_help:  # python-fire fails where a required argument is missing beside --help
             sys.exit(0)
         raise
-    except BrokenPipeError:
-        if _stdout_is_read():
-            raise
+    except BrokenPipeError:  # the reader of standard output has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
         sys.exit(128 + signal.SIGPIPE)
 
@@ -66,13 +63,6 @@ def _keep_further_options_as_text(command: Command) -> None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         SetParseFn(str)(command)
         SetParseFn(DefaultParseValue, *(parameter.name for parameter in parameters))(command)
-
-
-def _stdout_is_read() -> bool:
-    """Whether standard output still has a reader; `head`, for example, exits early."""
-    poll = select.poll()
-    poll.register(sys.stdout, select.POLLOUT)
-    return not any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], confidential: bool) -> None:

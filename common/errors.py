@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,40 +94,15 @@ def show(*lines: object, error: bool = False) -> None:
     stream.flush()
 
 
-class _Record(logging.LogRecord):
-    """A library's log message, which may quote text from outside; each of its lines is escaped."""
-
-    def getMessage(self) -> str:  # noqa: N802, logging's name
-        return _escaped_lines(super().getMessage())
-
-
-def _escaped_lines(text: str) -> str:
-    return "\n".join(printable(line) for line in text.split("\n"))
-
-
-def _warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
-) -> str:
-    """Format a library's warning in one line; the parameters are those of `warnings.formatwarning`."""
-    return printable(f"{filename}:{lineno}: {category.__name__}: {message}") + "\n"
-
-
-def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    show(*"".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n"), error=True)
-
-
 def report_in_one_line(otherwise: Hook | None = None) -> None:
     """From now on, report an uncaught `InputError` in one line and exit with status 2; Ctrl-C also prints one line.
 
-    Logs, warnings and tracebacks are escaped as in `show`. `otherwise` handles other exceptions; by default the hook of
-    an earlier call stays, initially a traceback.
+    `otherwise` handles other exceptions; by default the hook of an earlier call stays, initially a traceback.
     """
     if otherwise is None and isinstance(sys.excepthook, _Report):
         return
     logging.raiseExceptions = False  # no traceback for PyTorch's log line about a dead DataLoader worker
-    sys.excepthook = _Report(otherwise or _print_traceback)
-    logging.setLogRecordFactory(_Record)
-    warnings.formatwarning = _warning
+    sys.excepthook = _Report(otherwise or sys.__excepthook__)
     for harmless in SILENCED:
         warnings.filterwarnings("ignore", message=harmless)
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # also logs the first of them
@@ -146,12 +120,17 @@ class _Report:
             return
         if current_thread() is main_thread():  # PyTorch's handler can raise here, too, when a DataLoader worker dies
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        message = input_error_message(error) or _explain_disk(error)
+        message = explained(error)
         if message is None:
             self.otherwise(kind, error, trace)
             return
         show(f"error: {message}", error=True)
         raise SystemExit(2)
+
+
+def explained(error: BaseException) -> str | None:
+    """One line if bad input, a lost process or a full disk caused an exception; None for any other."""
+    return input_error_message(error) or explain_lost_process(error) or _explain_disk(error)
 
 
 def input_error_message(error: BaseException) -> str | None:

@@ -18,6 +18,7 @@ from .errors import ArgumentError, InputError, show
 CLAIM = ".in_use"  # lock file in a claimed folder
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # raised by file systems without locks
 _HELD: dict[tuple[int, Path], TextIO] = {}  # by process and folder: a fork inherits this table, but not the locks
+_MADE: set[tuple[int, Path]] = set()  # those that `claim` made
 
 
 @contextmanager
@@ -57,7 +58,9 @@ def claim(name: str, folder: str | Path) -> None:
     if key in _HELD and _is_in_place(_HELD[key], place):
         return
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        if not place.is_dir():
+            place.mkdir(parents=True, exist_ok=True)
+            _MADE.add(key)
         while True:
             file = _open(place / CLAIM)
             if not _is_locked(file, f"--{name}={folder}"):
@@ -107,12 +110,16 @@ def _is_in_place(file: TextIO, folder: Path) -> bool:
 
 
 def release(folder: str | Path) -> None:
-    """Release a folder that this process has claimed; otherwise do nothing."""
+    """Release a folder that this process has claimed, and remove it if `claim` made it and it is empty."""
     place = Path(folder).resolve()
-    if (file := _HELD.pop((os.getpid(), place), None)) is not None:
+    key = os.getpid(), place
+    if (file := _HELD.pop(key, None)) is not None:
         with suppress(OSError):  # such as a folder that has been removed
             if _is_in_place(file, place):
                 (place / CLAIM).unlink()
+            if key in _MADE:
+                _MADE.remove(key)
+                place.rmdir()  # if it is empty, as after a run that was refused
         file.close()  # after the file is removed, so that nobody locks a file about to go
 
 

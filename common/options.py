@@ -17,6 +17,7 @@ from .memory import check_crops, use_huge_pages
 from .resolver import resolver
 from .values import (
     ALIASES,
+    AMP,
     AXES,
     CHECKS_OF_PREPARATION,
     CONVENTION,
@@ -120,7 +121,6 @@ _ALL = (
     Option("crops_per_volume", integers(1, unit="crops"), "crops of each volume that is read, for one batch (DIFF-20)"),
     Option("learning_rate", numbers(1e-12, 1e3), "peak, after the warm-up"),
     Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
-    Option("lr_schedule", words("cosine, constant"), "learning rate after the warm-up: to 0, or as it is (DIFF-15)"),
     _resumable("iterations", lengths(1), "length of the training; epochs are rounded up to a multiple of val_interval"),
     Option("val_interval", lengths(1), "from one validation to the next; epochs are rounded up to an iteration"),
     _resumable("save_interval", integers(1, unit="iterations"), "from one iteration-N.pt to the next"),
@@ -141,11 +141,9 @@ _ALL = (
         numbers(0, 1),
         "probability that a training crop loses some of its modalities, for scans that lack them",
     ),
-    Option("max_grad_norm", numbers(1e-12), "L2 norm that gradients are clipped to", nullable=True),
     # 99,999, because each process adds 100,000 times its rank
     Option("seed", integers(0, 99_999), "seed of every random number"),
     _unrecorded("pretrained", FILE, "checkpoint whose weights the training starts from", nullable=True),
-    Option("new_channel_init", words("fan_out, fan_in"), "Kaiming fan for modalities that pretrained lacks (DIFF-11)"),
     Option(
         "modality_aliases",
         ALIASES,
@@ -158,8 +156,7 @@ _ALL = (
     _resumable("num_workers", integers(0, 512), "processes that read volumes, for each GPU"),
     _resumable("cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms"),
     _unrecorded("store", FOLDER, "volumes that python -m scripts.store prepared: crops are read faster", nullable=True),
-    Option("amp", flags("bf16", "fp16"), "mixed precision; true: bf16 where the GPU has it (DIFF-21)"),
-    _resumable("compile", flags(), "torch.compile; needs a C++ compiler and minutes"),
+    Option("amp", AMP, "mixed precision; auto: true on a GPU; true: bf16 where the GPU has it (DIFF-21)"),
     _resumable(
         "attention",
         words("stored, recomputed"),
@@ -184,6 +181,15 @@ _ALL = (
     Option("challenge", words("GLI, MET, MEN, SSA, PED"), "BraTS challenge; null: GLI", nullable=True),
 )
 OPTIONS = {option.name: option for option in _ALL}
+# Options of every training that its config need not name
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "global_batch_size": None,
+    "save_interval": 100,
+    "keep": 2,
+    "largest_volume": 2.0,
+    "accept": [],
+    "cohort": "unnamed",
+}
 # Sections of a config that a checkpoint and run.json keep
 COMPONENTS = ("tasks", "loss", "optimizer", "lr_scheduler", "deterministic_transforms", "train::random_transforms")
 
@@ -227,9 +233,10 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     use_huge_pages()
     report_in_one_line()
     config = resolver()
+    defaults = TRAINING_DEFAULTS if "ckpt_dir" in config.items else {}
     names = [name for name in config.items if name in OPTIONS]
-    _check_spelling(config, names)
-    options = Options(**{name: OPTIONS[name](config.get_resolved_content(name)) for name in names})
+    _check_spelling(config, [*names, *defaults])
+    options = Options(**defaults | {name: OPTIONS[name](config.get_resolved_content(name)) for name in names})
     _check_together(options, self_supervised)
     if {"patch_size", "modalities", "device"} <= vars(options).keys():
         check_crops(vars(options), views=2 if self_supervised else 1)
@@ -253,10 +260,14 @@ def _check_spelling(config: Any, names: Sequence[str]) -> None:
 def components() -> dict[str, Any]:
     """The loss, optimiser, schedule and transforms of the calling config, with the options' values filled in.
 
-    Other references stay text, because objects cannot be recorded.
+    Other references stay text, because objects cannot be recorded. Empty outside of a config.
     """
     config = resolver()
-    return {id.split("::")[-1]: _component(config, id) for id in COMPONENTS if id in config.items}
+    return (
+        {}
+        if config is None
+        else {id.split("::")[-1]: _component(config, id) for id in COMPONENTS if id in config.items}
+    )
 
 
 def _component(config: Any, id: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from common import cli
 from common.errors import InputError, choice, show
 from common.files import atomic_write
-from common.options import OPTIONS
+from common.options import OPTIONS, TRAINING_DEFAULTS
 from common.values import flag
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
@@ -69,6 +69,9 @@ def options_of_config(path: Path) -> list[Row]:
     from monai.bundle import ConfigParser  # late import: `--help` stays fast
 
     config = ConfigParser.load_config_file(path)
+    config = config | {
+        name: config.get(name, value) for name, value in TRAINING_DEFAULTS.items() if "ckpt_dir" in config
+    }
     return [
         Row(name, _default(name, config), OPTIONS[name].values, OPTIONS[name].meaning)
         for name in config

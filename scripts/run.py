@@ -7,8 +7,9 @@ of its configs, such as quickstart, or a YAML file. Options are those of the bun
 and of MONAI's command. Results go below the bundle's folder, unless --bundle_root or --output_dir says otherwise;
 other relative paths start from the current folder.
 
-MONAI's command checks only the values of the options; this one checks files, keys, references and components first, and
-explains a lack of memory and the loss of another process. Under torchrun it adds the overlay multi_gpu_train to train.
+MONAI's command checks only the values of the options; this one checks files, keys, references and components first. It
+reports every other failure in one line, too, and writes the traceback to error.log in the output folder.
+Under torchrun it adds the overlay multi_gpu_train to train.
 --recipe=table and --recipe=code, for train, are short for the overlays recipe_table and recipe_code, under all others:
 the values of the paper's Table 3 and of its public code.
 """
@@ -16,17 +17,28 @@ the values of the paper's Table 3 and of its public code.
 import difflib
 import gc
 import os
+import re
 import signal
 import sys
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from common.cli import options_of
 from common.configs import check, parsed
-from common.errors import InputError, choice, explain_lost_process, input_error_message, report_in_one_line, show
+from common.errors import (
+    InputError,
+    chain_of,
+    choice,
+    explained,
+    one_line,
+    report_in_one_line,
+    show,
+)
+from common.files import atomic_write
 from common.memory import explain_out_of_memory
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
@@ -80,18 +92,29 @@ def main() -> None:
     gc.freeze()  # exclude these objects from later collections, also in DataLoader workers
     gc.enable()
     warnings.filterwarnings("ignore", message="parsing config_file")  # configs are this repository's and trusted
-    values: dict[str, Any] = {}
+    values = dict(options)
     try:
         workflow = create_workflow(config_file=files, **options)
-        values = vars(workflow.parser.get_parsed_content("options"))
+        values |= vars(workflow.parser.get_parsed_content("options"))
         workflow.run()
         workflow.finalize()
     except Exception as error:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises when a DataLoader's worker dies
-        message = explain_out_of_memory(error, values) or explain_lost_process(error)
-        if message and input_error_message(error) is None:
-            raise InputError(message) from error
-        raise
+        if explained(error) is not None:
+            raise
+        raise InputError(explain_out_of_memory(error, values) or logged(error, values)) from error
+
+
+def logged(error: Exception, options: Mapping[str, Any]) -> str:
+    """An unexpected exception in one line, after its traceback was written to a file in the output folder."""
+    folder = Path(options.get("output_dir") or f"{options['bundle_root']}/eval")
+    rank = os.environ.get("RANK", "")
+    links = list(chain_of(error))
+    component = re.findall(r"Failed to instantiate component '(.+?)'", "\n".join(map(str, links)))
+    with atomic_write(folder / f"error{rank}.log") as file:
+        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    culprit = f"{component[-1]}: " if component else ""
+    return f"{culprit}{one_line(links[-1])}; the traceback is in {folder / f'error{rank}.log'}"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ ALLOWED = {  # see docs/architecture.md; `common` is the lazy `__init__`; a pack
         "common.memory": "errors",
         "common.options": "errors locks memory resolver values data",
         "common.resolver": "",
-        "common.configs": "errors",
+        "common.configs": "errors options",
         "common.ssl": "common errors",
         "common.baselines": "common errors ssl",
         "common.metrics": "common errors",

@@ -25,8 +25,8 @@ def test_a_lock_without_what_the_requirements_declare_is_refused(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     text = (tmp_path / "tests/tracking/requirements.txt").read_text()
-    (tmp_path / "tests/tracking/requirements.txt").write_text(f"{text}\nwandb==0.31\n")
+    (tmp_path / "tests/tracking/requirements.txt").write_text(f"{text}\neinops==0.0.1\n")
     apart = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     ended = subprocess.run(["make", "locked"], cwd=tmp_path, env=apart, capture_output=True, text=True, check=False)
     assert ended.returncode != 0
-    assert f"{TRACKING}: lacks wandb==0.31 " in ended.stdout + ended.stderr
+    assert f"{TRACKING}: lacks einops==0.0.1 " in ended.stdout + ended.stderr

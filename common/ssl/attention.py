@@ -144,12 +144,19 @@ ATTENTION: dict[str, dict[type, type]] = {
 }
 
 
-def set_attention(network: nn.Module, attention: str = "recomputed") -> nn.Module:
+def set_attention(
+    network: nn.Module,
+    attention: str = "recomputed",
+    device: str | torch.device | None = None,
+    memory_format: str = "contiguous_format",
+) -> nn.Module:
     """Choose how MONAI's Swin transformers compute window attention; parameters, their names and the results stay.
 
     Args:
         network: it is changed in place; networks without MONAI's `SwinTransformer` are not.
         attention: what becomes of the scores until the backward pass: stored (MONAI's code) or recomputed.
+        device: where the network is moved; None leaves it where it is.
+        memory_format: of the weights on that device: contiguous_format or channels_last_3d.
 
     Returns:
         The network.
@@ -162,7 +169,7 @@ def set_attention(network: nn.Module, attention: str = "recomputed") -> nn.Modul
         for monai, ours in classes.items():
             if isinstance(module, monai):
                 module.__class__ = ours
-    return network
+    return network if device is None else network.to(device, memory_format=getattr(torch, memory_format))
 
 
 class _Recomputed(torch.autograd.Function):

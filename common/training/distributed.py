@@ -13,10 +13,11 @@ import torch
 import torch.distributed as dist
 from monai.data import partition_dataset
 
-from ..errors import InputError, check_number, report_in_one_line
+from ..errors import InputError, report_in_one_line
 from ..values import flag
 
 SEED_STEP = 100_000  # between the seeds of consecutive ranks
+PATIENCE = timedelta(minutes=30)  # that a process waits for the rest of the group before it gives up
 
 
 class Processes:
@@ -26,7 +27,6 @@ class Processes:
 
     Args:
         multi_gpu: Whether the network is wrapped for several processes, as in `multi_gpu_train.yaml`.
-        patience: Minutes that a process waits for the rest of the group before it gives up.
 
     Attributes:
         rank: Rank of this process, from 0.
@@ -38,14 +38,13 @@ class Processes:
         InputError: torchrun has started several processes without `multi_gpu`, or `multi_gpu` is set without torchrun.
     """
 
-    def __init__(self, multi_gpu: bool | str = False, patience: float = 30) -> None:
+    def __init__(self, multi_gpu: bool | str = False) -> None:
         report_in_one_line()
         multi_gpu = flag("multi_gpu", multi_gpu)
-        check_number("processes::patience", patience, float, 0.01, 10_000)
         started = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 0
         if not dist.is_initialized():
             if multi_gpu:
-                _join_group(started, patience)
+                _join_group(started)
             elif started > 1:
                 raise InputError(
                     f"torchrun started {started} processes: expected configs/multi_gpu_train.yaml in --config_file, too"
@@ -74,11 +73,6 @@ class Processes:
         """The seed of this process, derived from the run's."""
         return seed + SEED_STEP * self.rank
 
-    def device_ids(self, device: str | torch.device) -> list[torch.device] | None:
-        """The `device_ids` of DistributedDataParallel: this process's GPU, or None on a CPU."""
-        device = torch.device(device)
-        return [device] if device.type == "cuda" else None
-
     def share(self, split: str, cases: Sequence[Any]) -> list[Any]:
         """The part of a split for this process; parts are disjoint, so that the split is cached once in total."""
         if len(cases) < self.count:
@@ -91,13 +85,13 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _join_group(started: int, patience: float) -> None:
+def _join_group(started: int) -> None:
     if not started:
         raise InputError("multi_gpu_train.yaml: no processes of torchrun; expected torchrun ... -m monai.bundle run")
     if _has_gpu():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook
-    dist.init_process_group("nccl" if _has_gpu() else "gloo", timeout=timedelta(minutes=patience))
+    dist.init_process_group("nccl" if _has_gpu() else "gloo", timeout=PATIENCE)
     sys.excepthook = hook  # the group installs its own handler
     atexit.register(leave_process_group)
     idist.sync()  # Ignite must join the group on every rank before a handler that only rank 0 has

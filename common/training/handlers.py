@@ -24,17 +24,17 @@ from .. import metrics
 from ..bars import tqdm
 from ..data.regions import regions_of
 from ..errors import ArgumentError, InputError, one_line, show
-from ..files import atomic_write, check_no_link
+from ..files import atomic_write
 from ..ssl.tasks import SSLLoss
 from .plan import Plan
 from .records import peak_memory
 
 
 class Forecast:
-    """Print a training's cost: steps, crops and disk before it starts, time and memory after the first steps.
+    """Print a training's cost: steps, crops and disk before it starts; time, memory and data-wait after some steps.
 
-    The data-wait share is printed too, early and at the end, with advice. Too little disk for the checkpoints raises
-    `ArgumentError`. The estimate assumes an optimiser with two moments per parameter, as AdamW.
+    Too little disk for the checkpoints raises `ArgumentError`. The estimate assumes an optimiser with two moments per
+    parameter, as AdamW.
     """
 
     STEPS = 10  # steps that are timed, after a first one that also fills caches
@@ -50,7 +50,6 @@ class Forecast:
         if idist.get_rank() == 0:
             engine.add_event_handler(Events.STARTED, self._announce)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._time)
-            engine.add_event_handler(Events.COMPLETED, self._end)
 
     def _announce(self, engine: Engine) -> None:
         plan, options, left = self.plan, self.plan.options, _steps_left(engine)
@@ -78,30 +77,21 @@ class Forecast:
         if engine.state.iteration == self._first:
             self._start, self._waited = time.monotonic(), engine.state.dataloader.waited
         elif engine.state.iteration == self._last:
-            seconds = (time.monotonic() - self._start) / (self._last - self._first)
+            passed = time.monotonic() - self._start
+            seconds = passed / (self._last - self._first)
             left = timedelta(seconds=round(seconds * _steps_left(engine)))
-            memory = ", ".join(f"{value:.2f} GiB {name}" for name, value in _named_memory().items())
-            show(f"time: {seconds:.2f} s a step, so about {left} to go; peak memory of one process: {memory}")
-            self._print_waiting(engine, "takes {:.0f} % of a step")
-
-    def _end(self, engine: Engine) -> None:
-        if self._last > self._first:
-            self._print_waiting(engine, "took {:.0f} % of the time")
-
-    def _print_waiting(self, engine: Engine, words: str) -> None:
-        share = (engine.state.dataloader.waited - self._waited) / (time.monotonic() - self._start)
-        has_advice = share > self.PATIENCE and not self.plan.options.store
-        advice = "; python -m scripts.store and --store read crops faster" if has_advice else ""
-        show(f"data: waiting for it {words.format(100 * share)}{advice}")
+            memory = ", ".join(f"{value:.2f} GiB" for value in peak_memory().values())
+            share = (engine.state.dataloader.waited - self._waited) / passed
+            has_advice = share > self.PATIENCE and not self.plan.options.store
+            advice = "; python -m scripts.store and --store read crops faster" if has_advice else ""
+            show(
+                f"time: {seconds:.2f} s a step, {100 * share:.0f} % of it waiting for data{advice}; "
+                f"about {left} to go; peak memory of one process (RAM, GPU): {memory}"
+            )
 
 
 def _steps_left(engine: Engine) -> int:
     return engine.state.epoch_length * engine.state.max_epochs - engine.state.iteration
-
-
-def _named_memory() -> dict[str, float]:
-    names = {"peak_memory_gib": "RAM", "peak_gpu_memory_gib": "on the GPU"}
-    return {names[name]: value for name, value in peak_memory().items()}
 
 
 class Progress:
@@ -177,7 +167,6 @@ class Pictures:
 
     def _draw(self, engine: Engine) -> None:
         for name, figure in self.draw(engine.state.output, engine.state.batch).items():
-            check_no_link(self.folder, Path("pictures") / f"{name}.png")
             with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
                 figure.savefig(file, dpi=110, format="png")
             self.writer.add_figure(name, figure, engine.state.epoch)

@@ -1,6 +1,5 @@
 """A training's options, data, length and starting state."""
 
-from collections.abc import Mapping
 from fractions import Fraction
 from math import ceil
 from typing import Any, NamedTuple
@@ -8,8 +7,9 @@ from typing import Any, NamedTuple
 from ..data.datalists import Datalist
 from ..data.modalities import count_missing, missing_in
 from ..data.preparation import describe, differences, measure_cases, refuse, spread, union
+from ..data.scan_checks import check_headers
 from ..errors import ArgumentError, show
-from ..options import Options
+from ..options import Options, components
 from ..weights.formats import measured_of
 from .distributed import Processes
 from .resume import resumable
@@ -71,7 +71,6 @@ class Plan:
         bundle: Name of the bundle.
         processes: Processes that train together.
         options: Checked options of the config.
-        components: Further declarations of the config by name (`common.options.components`), for the record.
 
     Attributes:
         data: `common.data.Datalist`.
@@ -89,9 +88,7 @@ class Plan:
             or `ckpt_dir` holds a run that does not fit.
     """
 
-    def __init__(
-        self, bundle: str, processes: Processes, options: Options, components: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, bundle: str, processes: Processes, options: Options) -> None:
         self.processes, self.options = processes, options
         batch_size = options.batch_size
         self.accumulation_steps = accumulation_steps(options.global_batch_size, batch_size, processes.count)
@@ -111,10 +108,11 @@ class Plan:
             global_batch_size=self.global_batch_size,
             subjects=self.data.digest,
             dataset=self.data.counts,
-            components=dict(components or {}),
+            components=components(),
         )
         if hasattr(options, "modality_dropout"):
             self._record_missing()
+        self._cases: dict[str, list[dict[str, Any]]] = {}
         self.resumed_from = processes.on_main(lambda: resumable(options.ckpt_dir, options.resume, self.settings))
 
     def begin(self) -> None:
@@ -151,10 +149,18 @@ class Plan:
                 show(f"missing: {names} in {count} training subjects; zeros take their place")
 
     def cases(self, split: str) -> list[dict[str, Any]]:
-        """The share of a split for this process, with labels if the bundle has a label convention."""
-        convention = getattr(self.options, "label_convention", None)
-        loaded = self.data.load(split, self.options.modalities, convention, missing=self._missing)
-        return self.processes.share(split, loaded)
+        """The share of the training or validation split for this process, with labels if there is a label convention.
+
+        The first call checks the headers of both splits, and how the scans were prepared.
+        """
+        if not self._cases:
+            convention = getattr(self.options, "label_convention", None)
+            for name in ("training", "validation"):
+                loaded = self.data.load(name, self.options.modalities, convention, missing=self._missing)
+                self._cases[name] = self.processes.share(name, loaded)
+            check_headers([case for cases in self._cases.values() for case in cases], self.options.largest_volume)
+            self.measure()
+        return self._cases[split]
 
     @property
     def _missing(self) -> tuple[str, ...] | None:

@@ -1,10 +1,10 @@
-"""The record of a run, `run.json` (command, settings, versions, time, memory, measurements), and its sinks."""
+"""The record of a run, `run.json`: command, settings, versions, time, memory, measurements."""
 
 import math
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
+from torch.utils.tensorboard import SummaryWriter
 
 from ..cli import command_line
 from ..errors import show
@@ -60,15 +61,6 @@ class RunRecord:
                 self._is_new = False
             write_json(self.folder / "run.json", self.content)
 
-    def points(self) -> list[tuple[str, int, dict[str, Any]]]:
-        """A training's measurements so far, as arguments of `Sink.add`, in the order of iterations."""
-        found = []
-        for section, kind in (("train", "loss"), ("validation", "metrics")):
-            measured = self.content.get(section, {"iteration": []})
-            for place, iteration in enumerate(measured["iteration"]):
-                found.append((section, iteration, {name: curve[place] for name, curve in measured[kind].items()}))
-        return sorted(found, key=lambda point: point[1])
-
     def _finish(self) -> None:
         self.content["finished"] = True
         self.write()
@@ -104,59 +96,49 @@ def peak_memory() -> dict[str, float]:
     return {name: round(value, 3) for name, value in peak.items()}
 
 
-class Sink:
-    """Base class: receives each measurement of a training once it is recorded, on the main process only."""
-
-    def begin(self, record: RunRecord, engine: Engine) -> None:
-        """Start with a run; its record may hold points of the runs that it continues."""
-
-    def add(self, section: str, iteration: int, values: Mapping[str, Any]) -> None:
-        """Take a point; `section` is train, validation, or "" for the metrics of other runs.
-
-        A value that was not finite is None.
-        """
-
-    def end(self, engine: Engine) -> None:
-        """Finish, after the run has ended without an error and its record is complete."""
-
-
 class TrainingRecord(RunRecord):
     """The record of a training; adds the weights report, the losses and the metrics of each validation.
 
     Losses are means over all processes and over stretches of iterations: about a thousand equal stretches, also ended
-    by each validation and saved state.
+    by each validation and saved state. TensorBoard gets the same points, in `tensorboard/train` and
+    `tensorboard/validation`.
+
+    A warning says when a held-out loss after the warm-up is above that of the pretrained weights, which the validation
+    before the first iteration measures: the learning rate is then too high and destroys the pretraining.
     """
 
     POINTS = 1000
 
-    def __init__(self, plan: Plan, validator: Engine, report: Report, sinks: Sequence[Sink] = ()) -> None:
+    def __init__(self, plan: Plan, validator: Engine, report: Report) -> None:
         super().__init__(plan.options.output_dir, plan.settings, "train")
-        self.validator, self.report = validator, report
-        self.sinks = list(sinks) if idist.get_rank() == 0 else []
+        self.plan, self.validator, self.report = plan, validator, report
         self.content["weights"] = report.content()
         self.content["train"] = {"iteration": [], "loss": {}}
         self.content["validation"] = {"iteration": [], "metrics": {}}
         self._sums: dict[str, torch.Tensor] = {}
         self._steps = self._iteration = 0
+        self._writers: dict[str, SummaryWriter] = {}
+        self._has_warned = False
 
     def attach(self, engine: Engine) -> None:
         """Record the run of the trainer `engine`; its output must have `terms`, the loss's terms by name."""
         if idist.get_rank() == 0:
             show(*self.report.lines())
         self._trainer = engine
-        engine.add_event_handler(Events.STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._validated, engine)
         super().attach(engine)
-        engine.add_event_handler(Events.COMPLETED, self._end)
+        engine.add_event_handler(Events.COMPLETED, self._close)
 
-    def _begin(self, trainer: Engine) -> None:
-        for sink in self.sinks:
-            sink.begin(self, trainer)
-
-    def _end(self, trainer: Engine) -> None:
-        for sink in self.sinks:
-            sink.end(trainer)
+    def best(self, metric: str, value: float) -> tuple[int, dict[str, float]] | None:
+        """The iteration of the first validation with this value, and its finite metrics; None if there is none."""
+        validation = self.content["validation"]
+        found = zip(validation["iteration"], validation["metrics"].get(metric, []), strict=True)
+        place = next((at for at, (step, each) in enumerate(found) if step and each == value), None)
+        if place is None:
+            return None
+        metrics = {name: values[place] for name, values in validation["metrics"].items()}
+        return validation["iteration"][place], {name: each for name, each in metrics.items() if each is not None}
 
     def _add(self, trainer: Engine) -> None:
         for name, value in trainer.state.output["terms"].items():
@@ -181,14 +163,37 @@ class TrainingRecord(RunRecord):
         if trainer.state.iteration not in self.content["validation"]["iteration"]:
             self._append("validation", "metrics", trainer.state.iteration, metrics)
             self.write()
+            self._warn_of_unlearning()
+
+    def _warn_of_unlearning(self) -> None:
+        validation, pretrained = self.content["validation"], self.content["weights"]["source"]
+        losses, iterations = validation["metrics"].get("total", []), validation["iteration"]
+        if pretrained is None or self._has_warned or not losses or iterations[0] != 0 or losses[0] is None:
+            return
+        has_risen = losses[-1] is None or losses[-1] > losses[0]  # None: not finite
+        if has_risen and iterations[-1] >= max(1, self.plan.length.warmup_iterations) and idist.get_rank() == 0:
+            self._has_warned = True
+            now = "not finite" if losses[-1] is None else f"{losses[-1]:.4f}"
+            show(
+                f"warning: unlearning {pretrained}: the held-out loss rose from {losses[0]:.4f} to {now} by iteration "
+                f"{iterations[-1]}; learning_rate={self.plan.options.learning_rate:g} may be too high"
+            )
 
     def _append(self, section: str, kind: str, iteration: int, values: Mapping[str, float | None]) -> None:
         self.content[section]["iteration"].append(iteration)
         for name, value in values.items():
             self.content[section][kind].setdefault(name, []).append(value)
-        rate = {"learning_rate": self._trainer.optimizer.param_groups[0]["lr"]} if section == "train" else {}
-        for sink in self.sinks:
-            sink.add(section, iteration, {**values, **rate})
+        if idist.get_rank() == 0:
+            if section not in self._writers:
+                self._writers[section] = SummaryWriter(self.folder / "tensorboard" / section)
+            rate = {"learning_rate": self._trainer.optimizer.param_groups[0]["lr"]} if section == "train" else {}
+            for name, value in {**values, **rate}.items():
+                if value is not None:
+                    self._writers[section].add_scalar(name, value, iteration)
+
+    def _close(self) -> None:
+        while self._writers:
+            self._writers.popitem()[1].close()
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a resumed run; this ends a stretch of the losses, so every process calls it."""
@@ -205,16 +210,11 @@ class TrainingRecord(RunRecord):
 
 
 class EvaluationRecord(RunRecord):
-    """The record of an evaluation; adds the Dice of each case and region, and their means.
-
-    By region: `mean` is over all cases, `mean_present` over the cases with the region in their reference (None without
-    any), `n_present` their number. DIFF-23
+    """The record of an evaluation; adds the Dice of each case and region, and the means of `RegionScores`. DIFF-23.
 
     Args:
         output_dir: Folder of `run.json`, which rank 0 writes.
         settings: Settings of the run by name.
-
-    The evaluator's key metric must be a `common.training.RegionScores`.
     """
 
     def __init__(self, output_dir: str, settings: Mapping[str, Any]) -> None:
@@ -226,15 +226,13 @@ class EvaluationRecord(RunRecord):
         super().attach(engine)
 
     def _score(self, engine: Engine) -> None:
-        cases = engine.state.metric_details[engine.state.key_metric_name]
-        dice = {
-            case: {name: scores.values["dice"] for name, scores in regions.items()} for case, regions in cases.items()
-        }
-        regions = list(next(iter(dice.values())))
-        metrics = engine.state.metrics
+        cases, metrics = engine.state.metric_details[engine.state.key_metric_name], engine.state.metrics
+        regions = list(next(iter(cases.values())))
         self.content["scores"] = {
             "regions": regions,
-            "cases": dice,
+            "cases": {
+                name: {region: case[region].values["dice"] for region in regions} for name, case in cases.items()
+            },
             "mean": {region: metrics[region] for region in regions},
             "mean_present": {region: _finite(metrics[f"{region}_dice_present"]) for region in regions},
             "n_present": {region: metrics[f"{region}_n_present"] for region in regions},

@@ -67,18 +67,11 @@ def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
         raise ArgumentError(
             f"datalist={now.get('datalist')}: other subjects, or in other splits, than {file} was trained on"
         )
-    names = before.keys() & now.keys() - RESUMABLE - {"components"}
-    for name in sorted(names):
-        if before[name] != now[name]:
-            raise ArgumentError(f"{name}={now[name]}: the run to resume has {before[name]}; expected the same")
-    _check_components(before.get("components"), now.get("components", {}))  # last: they contain the options' values
-
-
-def _check_components(before: Any, now: Mapping[str, Any]) -> None:
-    """Refuse a changed loss, optimiser, schedule or transform."""
-    known = dict(before) if isinstance(before, Mapping) else {}
-    if "tasks" in now and "tasks" not in known:
-        known.pop("loss", None)  # old versions kept the tasks' settings in the loss; most are options now
-    for name in sorted(now.keys() & known.keys()):
-        if known[name] != now[name]:
-            raise InputError(f"resume: {name} is {now[name]}; the run to resume has {known[name]}; expected the same")
+    known, wanted = dict(before.get("components") or {}), now.get("components", {})
+    pairs = [
+        (name, before[name], now[name]) for name in sorted(before.keys() & now.keys() - RESUMABLE - {"components"})
+    ]
+    pairs += [(name, known[name], wanted[name]) for name in sorted(known.keys() & wanted.keys())]
+    for name, was, wish in pairs:  # components last: they contain the options' values
+        if was != wish:
+            raise ArgumentError(f"{name}={wish}: the run to resume has {was}; expected the same")

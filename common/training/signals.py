@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from ignite.engine import Engine
 
 PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # sent by SLURM and others before they kill; Ctrl-C
-
-
-_BEFORE: dict[int, Any] = {}  # handlers in force before those of `end_before_the_first_step`
+SIGNALS = {  # sent by SLURM and others before they kill, and by Ctrl-C; their handlers after a training
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGUSR1: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+}
 
 
 def end_before_the_first_step(is_main: bool = True) -> None:
@@ -34,14 +35,7 @@ def end_before_the_first_step(is_main: bool = True) -> None:
 
     if current_thread() is main_thread():
         for number in (signal.SIGTERM, signal.SIGUSR1):
-            _BEFORE.setdefault(number, signal.getsignal(number))
             signal.signal(number, end)
-
-
-def give_signals_back() -> None:
-    """Undo `end_before_the_first_step`."""
-    while _BEFORE:
-        signal.signal(*_BEFORE.popitem())
 
 
 class StopRequest:
@@ -57,9 +51,9 @@ class StopRequest:
         """Defer signals while `trainer` runs, and keep the workers of the DataLoaders alive."""
         from ignite.engine import Events  # imported here, as a study's commands need only the status
 
-        give_signals_back()
-        before = {number: signal.signal(number, self._remember) for number in SIGNALS}
-        trainer.add_event_handler(Events.COMPLETED, lambda: [signal.signal(*item) for item in before.items()])
+        for number, default in SIGNALS.items():
+            signal.signal(number, self._remember)
+            trainer.add_event_handler(Events.COMPLETED, signal.signal, number, default)
         for loader in loaders:
             loader.worker_init_fn = partial(_start_worker, loader.worker_init_fn)
 

@@ -1,7 +1,6 @@
-"""The checks and handlers that all trainings, evaluations and inferences of the bundles share."""
+"""The handlers that all trainings, evaluations and inferences of the bundles share."""
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +11,15 @@ from monai.handlers import LrScheduleHandler, MLFlowHandler, ValidationHandler
 from torch import nn
 
 from ..data.datasets import Steps
-from ..data.scan_checks import check_headers
+from ..errors import show
 from ..weights.surgery import Report
 from .checkpoints import BestModel, RunStates
 from .handlers import Forecast, Progress
 from .plan import Plan
-from .records import RunRecord, Sink, TrainingRecord
-from .sinks import BestValidation, Curves, Ending, TensorBoard, UnlearningWarning
+from .records import TrainingRecord
 from .step import Step
-from .tracking import MLflow
 
-
-def check(plan: Plan, network: nn.Module, cases: Sequence[Sequence[Mapping[str, Any]]], weights_report: Report) -> None:
-    """Check the scans of a training before its first step; compile the network if asked.
-
-    Args:
-        plan: Plan of the training.
-        network: Network on its device, with its initial weights.
-        cases: Cases of training and validation on this process.
-        weights_report: Report of the loaded weights; as an argument it ensures that they are loaded before random
-            numbers are drawn or the network is copied to other processes.
-
-    Raises:
-        InputError: a file is unreadable or too large, or the scans' preparation differs from the pretrained network's
-            training data.
-    """
-    check_headers([case for split in cases for case in split], plan.options.largest_volume)
-    plan.measure()
-    if plan.options.compile:
-        network.compile()
+NEAR_CHANCE = 0.95  # share of a loss's chance level above which nothing was learnt
 
 
 def training_handlers(
@@ -57,7 +36,7 @@ def training_handlers(
     best_metric: str | None = None,
     loss: Any = None,
 ) -> list[Any]:
-    """The handlers of a training: states to resume from, schedule, validation, `model.pt`, `run.json` and its sinks.
+    """The handlers of a training: states to resume from, schedule, validation, `model.pt`, `run.json`, TensorBoard.
 
     Args:
         plan: Plan of the training.
@@ -68,7 +47,7 @@ def training_handlers(
         steps: Data of the training.
         validator: Evaluator, which runs after each epoch.
         weights_report: Report of the loaded weights.
-        handlers: Further handlers and sinks; an `MLFlowHandler` becomes a sink.
+        handlers: Further handlers, such as the `MLFlowHandler` of `--tracking mlflow`.
         views: Views of a self-supervised training, which also validates before its first step.
         best_metric: Held-out loss that selects `model.pt` of a self-supervised training; None for the validator's key
             metric, a score.
@@ -80,20 +59,17 @@ def training_handlers(
     output, models = Path(plan.options.output_dir), Path(plan.options.ckpt_dir)
     plan.settings["network"] = type(network).__name__
     best = BestModel(plan, network, validator, lower_is_better=best_metric is not None, metric=best_metric)
+    record = TrainingRecord(plan, validator, weights_report)
     results = {"model": models / "model.pt", "record": output / "run.json", "pictures": output / "pictures"}
-    results |= {"curves": output / "progress.png", "TensorBoard": output / "tensorboard"}
     chance = {} if loss is None else loss.chance(min(plan.options.batch_size, len(validator.data_loader.dataset)))
-    sinks = [
-        TensorBoard(output),
-        Curves(output, best),
-        *([] if views is None else [UnlearningWarning(plan)]),
-        *_trackers(handlers, [models / "model.pt", output / "run.json"]),
-        *(handler for handler in handlers if isinstance(handler, Sink)),
-        BestValidation(best, results, chance),
-    ]
-    record = TrainingRecord(plan, validator, weights_report, sinks)
     objects = {"network": network, "optimizer": optimizer, "lr_scheduler": lr_scheduler, "step": step}
     objects |= {"record": record, "best": best}
+    track(handlers, plan.settings["bundle"], output, [results["model"], results["record"]])
+    for handler in handlers:
+        if isinstance(handler, MLFlowHandler):
+            handler.output_transform = _loss_terms
+            handler.experiment_param = plan.settings if plan.resumed_from is None else None  # MLflow refuses changes
+            validator.add_event_handler(Events.EPOCH_COMPLETED, handler.epoch_completed)
     return [
         RunStates(plan, objects, steps, validator, {} if views is None else {"views": views}),
         Forecast(plan, network),
@@ -101,57 +77,93 @@ def training_handlers(
         Progress(plan.settings["bundle"]),
         best,
         record,
+        *handlers,
         ValidationHandler(1, validator, exec_at_start=views is not None and plan.resumed_from is None),
-        *(handler for handler in untracked(handlers) if not isinstance(handler, Sink)),
+        Conclusion(
+            lambda engine: best_validation(record, best, chance, engine.state.iteration),
+            results | {"TensorBoard": output / "tensorboard"},
+        ),
     ]
 
 
 def prediction_handlers(
-    handlers: Sequence[Any], output_dir: str, settings: Mapping[str, Any], figures: Any, results: Mapping[str, str]
+    handlers: Sequence[Any], output_dir: str, name: str, figures: Any, results: Mapping[str, str]
 ) -> list[Any]:
-    """The handlers of an evaluation or inference: the given ones, progress, the last lines of output, MLflow.
+    """The handlers of an evaluation or inference: the given ones, progress, and the last lines of output.
 
     Args:
-        handlers: Handlers of the run; an `MLFlowHandler` among them logs the settings and the metrics.
+        handlers: Handlers of the run.
         output_dir: Folder of the results.
-        settings: Settings of the run, with `bundle`.
+        name: Name of the bundle.
         figures: Handler with a method `figures`, which returns the lines to print from the engine.
         results: Files and folders in `output_dir` by name; MLflow gets the tables and records among them.
 
     Returns:
         The handlers in the order in which they must be attached.
     """
-    folder = Path(output_dir)
-    places = {name: folder / place for name, place in results.items()}
-    files = [place for place in places.values() if place.suffix in (".json", ".csv", ".npz")]
-    return [
-        Progress(settings["bundle"]),
-        *untracked(handlers),
-        Told(RunRecord(output_dir, settings, "predict"), [*_trackers(handlers, files), Ending(figures, places)]),
-    ]
+    places = {key: Path(output_dir) / place for key, place in results.items()}
+    track(handlers, name, output_dir, [place for place in places.values() if place.suffix in (".json", ".csv", ".npz")])
+    return [Progress(name), *handlers, Conclusion(figures.figures, places)]
+
+
+def track(handlers: Sequence[Any], name: str, output_dir: str | Path, files: Sequence[Path]) -> None:
+    """Give the `MLFlowHandler` of `--tracking mlflow` a run of its own, which a resumed run continues, and files.
+
+    Without a name, MONAI's handler continues any unfinished run of the experiment.
+    """
+    for handler in handlers:
+        if isinstance(handler, MLFlowHandler):
+            handler.run_name = handler.run_name or f"{name} {Path(output_dir).resolve()}"
+            handler.artifacts = (*handler.artifacts, *files)
 
 
 def untracked(handlers: Sequence[Any]) -> list[Any]:
-    """Remove the `MLFlowHandler`s that `--tracking mlflow` adds; see `MLflow`."""
+    """Remove the validator's `MLFlowHandler`; the trainer's logs its metrics, too."""
     return [handler for handler in handlers if not isinstance(handler, MLFlowHandler)]
 
 
-def _trackers(handlers: Sequence[Any], files: Sequence[Path]) -> list[MLflow]:
-    return [MLflow(handler, files) for handler in handlers if isinstance(handler, MLFlowHandler)][:1]
+def _loss_terms(output: Mapping[str, Any]) -> dict[str, float]:
+    return {f"train_{name}": value.item() for name, value in output["terms"].items()}
 
 
-class Told:
-    """Send an evaluation's or inference's settings, and finally its metrics, to sinks, on the main process."""
+class Conclusion:
+    """Print a run's figures and where its results are, after it has ended without an error.
 
-    def __init__(self, record: RunRecord, sinks: Sequence[Sink]) -> None:
-        self.record, self.sinks = record, sinks
+    Args:
+        figures: Function from the engine to lines; without lines, nothing is printed.
+        results: Files and folders by name; those that exist are printed.
+    """
+
+    def __init__(self, figures: Callable[[Engine], Sequence[str]], results: Mapping[str, Path]) -> None:
+        self.figures, self.results = figures, results
 
     def attach(self, engine: Engine) -> None:
-        """Attach the sinks to `engine`."""
-        for sink in self.sinks if idist.get_rank() == 0 else ():
-            engine.add_event_handler(Events.STARTED, partial(sink.begin, self.record))
-            engine.add_event_handler(Events.EPOCH_COMPLETED, partial(self._add, sink))
-            engine.add_event_handler(Events.COMPLETED, sink.end)
+        """Print after the run of `engine`, on the main process."""
+        if idist.get_rank() == 0:
+            engine.add_event_handler(Events.COMPLETED, self)
 
-    def _add(self, sink: Sink, engine: Engine) -> None:
-        sink.add("", engine.state.iteration, engine.state.metrics)
+    def __call__(self, engine: Engine) -> None:
+        if lines := self.figures(engine):
+            places = {name: path.resolve() for name, path in self.results.items() if path.exists()}
+            width = max(map(len, places), default=0)
+            show(*lines, *(f"{name:<{width}}  {path}" for name, path in places.items()))
+
+
+def best_validation(record: TrainingRecord, best: BestModel, chance: Mapping[str, float], iterations: int) -> list[str]:
+    """The lines about the best validation of a training, with a warning of losses that are close to chance.
+
+    A collapsed head, with constant output, is easily mistaken for one that has nearly converged.
+    """
+    found = record.best(best.name, best.best)
+    if found is None:
+        return [f"no model was saved: {best.name} was never finite"]
+    iteration, metrics = found
+    others = {name: value for name, value in metrics.items() if name != best.name and not name.endswith("_present")}
+    more = f" ({', '.join(f'{name} {value:.4f}' for name, value in others.items())})" if others else ""
+    reached = f"best validation: {best.name} {best.best:.4f} at iteration {iteration:,} of {iterations:,}{more}"
+    return [reached] + [
+        f"warning: {name} {others[name]:.4f}: no better than chance ({level:.4f}); "
+        "more iterations, a lower learning_rate or a larger batch_size may help"
+        for name, level in chance.items()
+        if others.get(name, 0) > NEAR_CHANCE * level
+    ]

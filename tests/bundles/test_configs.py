@@ -7,6 +7,7 @@ from monai.bundle import ConfigParser
 
 from common.data import datalists
 from common.errors import input_error_message
+from common.options import TRAINING_DEFAULTS
 from tests.bundles.workflows import PATCH, SSL, SUPERVISED, config, untrained, without_name, workflow
 from tests.support import BUNDLES, MODALITIES, ROOT
 
@@ -20,8 +21,8 @@ def test_each_key_of_an_overlay_exists_in_its_base_and_none_is_addressed_by_posi
     for path in (ROOT / "bundles" / bundle / "configs").glob("*.yaml"):
         content = config(bundle, path.stem)
         assert not [key for key in content if any(part.isdigit() for part in key.split("::"))]
-        if path.stem not in ("train", "evaluate", "inference", "wandb"):
-            assert [key for key in content if key not in base] == []
+        if path.stem not in ("train", "evaluate", "inference"):
+            assert [key for key in content if key not in base and key not in TRAINING_DEFAULTS] == []
 
 
 OF_SSL = {"modalities", "accept", "learning_rate", "iterations", "val_interval", "batch_size", "global_batch_size"}
@@ -74,14 +75,14 @@ def test_training_and_prediction_prepare_an_image_alike_and_build_the_same_netwo
 
 @pytest.fixture(scope="module", params=["ukb_ssl_pretrain", "brats_stage2", "brats_finetune"])
 def started(request, cohorts, tmp_path_factory):
-    """A training that is ready for its first step: bundle, workflow, what is built by then, datalists that are read."""
+    """A training that is ready for its first step: bundle, workflow, what is built, datalists that are read."""
     read, paths = datalists.read, []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datalists, "read", lambda path: paths.append(path) or read(path))
         options = {"learning_rate": 0.003, "patch_size": PATCH}
         ready = workflow(request.param, "train", cohorts, tmp_path_factory.mktemp("started"), **options)
-        built = {*ready.parser.ref_resolver.resolved_content}
         assert ready.trainer is not None
+        built = [*ready.parser.ref_resolver.resolved_content]
     return SimpleNamespace(bundle=request.param, workflow=ready, built=built, read=paths)
 
 
@@ -92,8 +93,8 @@ def test_training_has_the_properties_that_monai_requires_and_reads_its_datalist_
 
 def test_weights_are_in_place_before_anything_is_built_on_the_network(started):
     """The initialisation of new channels draws random numbers, and DistributedDataParallel copies what it wraps."""
-    assert "weights_report" in started.built
-    assert not {"model", "optimizer", "train::dataloader", "train::trainer"} & started.built
+    first = min(started.built.index(name) for name in ("network", "model", "optimizer", "train::dataloader"))
+    assert started.built.index("weights_report") < first
 
 
 def test_a_training_records_what_its_config_declares(started):

@@ -26,13 +26,13 @@ ukb_ssl_pretrain:
   text: {learning_rate: 6.0e-6, iterations: 15000, batch_size: 2, global_batch_size: 128}
   table: {learning_rate: 1.0e-6, iterations: 200000, global_batch_size: 128}
   code: {learning_rate: 5.0e-4, iterations: 100000, batch_size: 4, global_batch_size: 256, crops_per_volume: 2,
-         crop_foreground: false, divisible_foreground: true, warmup_iterations: 0, lr_schedule: constant,
+         crop_foreground: false, divisible_foreground: true, warmup_iterations: 0, "lr_scheduler::cycles": 0.0,
          best_metric: reconstruction}
 brats_stage2:
   text: {learning_rate: 1.0e-4, batch_size: 2, crops_per_volume: 1, best_metric: total}
   table: {learning_rate: 1.0e-4, iterations: 50000, batch_size: 2}
   code: {learning_rate: 6.0e-6, iterations: 50000, val_interval: 500, batch_size: 4, crops_per_volume: 2,
-         crop_foreground: false, divisible_foreground: true, lr_schedule: cosine, best_metric: reconstruction}
+         crop_foreground: false, divisible_foreground: true, best_metric: reconstruction}
 atlas_stage2:
   text: {learning_rate: 5.0e-3, iterations: 600 epochs, batch_size: 4, warmup_iterations: 500}
   table: {learning_rate: 3.0e-3, iterations: 600, batch_size: 4}
@@ -47,14 +47,16 @@ atlas_finetune:
   text: {learning_rate: 1.0e-4, iterations: 600 epochs, batch_size: 4, patch_size: [96, 96, 96]}
   table: {learning_rate: 3.0e-3, iterations: 600, batch_size: 4}
   code: {learning_rate: 1.0e-3, iterations: 1000 epochs, val_interval: 5 epochs, warmup_iterations: 0,
-         lr_schedule: constant, batch_size: 2, "network_def::drop_rate": 0.1}
+         "lr_scheduler::cycles": 0.0, batch_size: 2, "network_def::drop_rate": 0.1}
 """
 
 
 def with_recipe(bundle, recipe, **options):
     """The parsed configs of a training by a recipe; `text` has no overlay."""
     overlay = {} if recipe == "text" else config(bundle, f"recipe_{recipe}")
-    return ConfigParser(config(bundle) | overlay | options)
+    parser = ConfigParser(config(bundle))
+    parser.update(overlay | options)
+    return parser
 
 
 @pytest.mark.parametrize("bundle", BUNDLES)

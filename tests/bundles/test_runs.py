@@ -22,7 +22,7 @@ def test_surgery_and_its_report(trained):
     assert f"{report['matched']} matched, 3 changed, 0 missing, 0 unexpected" in log
     assert len(report["shares"][STEM]) == len(BRATS)
     metadata = torch.load(folder / "models/model.pt", weights_only=True)["metadata"]
-    assert (metadata["modalities"], metadata["new_channel_init"]) == (BRATS, "fan_out")
+    assert metadata["modalities"] == BRATS
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def workflow(
     )
     workflow.initialize()
     if name == "train":
-        workflow.parser.get_parsed_content("train::checks")
+        workflow.parser.get_parsed_content("plan").cases("training")
     return workflow
 
 

@@ -47,6 +47,7 @@ def test_a_folder_has_one_writer_until_it_is_killed_even_while_its_child_lives(t
     claim("output_dir", tmp_path / "b" / ".." / "a")  # the same one
     release(tmp_path / "a")
     release(tmp_path / "a")
+    assert not (tmp_path / "a").exists(), "an empty folder that was not there"
     with another_process(tmp_path / "a") as other:
         with pytest.raises(ArgumentError) as refused:
             claim("ckpt_dir", tmp_path / "a")

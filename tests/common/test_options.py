@@ -18,9 +18,8 @@ from tests.support import one_line
     ("name", "value", "expected"),
     [
         ("global_batch_size", "null", None),
-        ("max_grad_norm", "None", None),
         ("pretrained", "a.pt", "a.pt"),
-        ("compile", "True", True),
+        ("crop_foreground", "True", True),
         ("amp", "FALSE", False),
         ("amp", "bf16", "bf16"),
         ("patch_size", (64, 96, 128), [64, 96, 128]),
@@ -48,8 +47,8 @@ REFUSED = {
     "patch_size": ([[32, 32, 32], [31, 64, 64], [64, 64], 96, [64.0, 64, 64]], "three multiples of 32"),
     "modalities": (["T1", [1, 2], []], "a list of names, such as ['T1','FLAIR']"),
     "missing_modalities": (["T1"], "a list of names, which may be empty"),
-    "compile": (["yes", 1, None], "true or false"),
-    "amp": (["half"], "true, false, bf16 or fp16"),
+    "crop_foreground": (["yes", 1, None], "true or false"),
+    "amp": (["half"], "auto, true, false, bf16 or fp16"),
     "flips": ([[3], [0, 0], 0], "a list of the axes 0, 1, 2"),
     "spacing": ([[1, 1], [0, 1, 1], "1"], "three numbers from 0.1 to 20"),
     "loss_weights": ([1, [], [1, -1, 1], [1, float("nan"), 1], {"rotation": "1"}], "numbers from 0 to 1000"),
@@ -105,12 +104,12 @@ CONFIG_OF_A_RUN = {
     "iterations": 1000,
     "val_interval": 500,
     "warmup_iterations": 500,
-    "compile": False,
+    "crop_foreground": False,
     "resume": False,
     "device": "cpu",
     "not_an_option": 3,
     "options": {"_target_": "common.options.read", "self_supervised": "@not_an_option"},
-    "compiled": "$@options and @compile",
+    "cropped": "$@options and @crop_foreground",
 }
 
 
@@ -127,16 +126,24 @@ def options_of(tmp_path, monkeypatch):
 
 
 def test_a_config_reads_its_own_options(options_of, tmp_path):
-    options = options_of(self_supervised=True, compile="true")
+    options = options_of(self_supervised=True, crop_foreground="true")
     assert isinstance(options, Options)
     assert options.output_dir == f"{tmp_path}/eval"
     assert not (tmp_path / "eval").exists()
     options.make_folders()
     assert (tmp_path / "eval").is_dir()
-    assert options.compile is True
+    assert options.crop_foreground is True
     assert not hasattr(options, "not_an_option")
-    assert options_of(content="compiled", compile="true") is True, "@compile is the checked value"
-    recorded = {"modalities", "patch_size", "batch_size", "warmup_iterations", "compile", "iterations", "val_interval"}
+    assert options_of(content="cropped", crop_foreground="true") is True, "@crop_foreground is the checked value"
+    recorded = {
+        "modalities",
+        "patch_size",
+        "batch_size",
+        "warmup_iterations",
+        "crop_foreground",
+        "iterations",
+        "val_interval",
+    }
     assert options.record(bundle="a").keys() == recorded | {"bundle"}
 
 

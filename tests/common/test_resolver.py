@@ -1,7 +1,6 @@
 """What this project knows of MONAI's insides, and of which version."""
 
 import monai
-import pytest
 from monai.bundle import ConfigParser
 
 from common.resolver import resolver
@@ -19,5 +18,4 @@ def test_the_resolver_of_a_config_is_found_from_what_it_builds():
 
 
 def test_without_a_config_there_is_none():
-    with pytest.raises(RuntimeError, match="outside of a config"):
-        resolver()
+    assert resolver() is None

@@ -145,7 +145,12 @@ HELD = "--output_dir={folder}/held: in use by process … on … since …; expe
 RUNS = [
     monai("--lerning_rate=5", "--lerning_rate=5: no such option; did you mean --learning_rate?"),
     monai("--batch_size=two", "--batch_size=two: expected a whole number from 1, crops"),
-    Fault(train("--network::size=1"), "--network::size=1: …; network has no keys of its own"),
+    Fault(train("--batch_size::size=1"), "--batch_size::size=1: …; batch_size has no keys of its own"),
+    Fault(
+        train(overlay=OWN),
+        f"{OWN}: loss: no class or function common.ssl.Rotatio; did you mean common.ssl.Rotation?",
+        written("own.yaml", "loss: {_target_: common.ssl.Rotatio}"),
+    ),
     Fault(train("--batch_size=1000000"), "--batch_size=1000000: the crops alone, …; this machine has … GiB"),
     Fault(evaluate("--overlab=0.1"), "--overlab=0.1: no such option in …; did you mean --overlap?"),
     Fault(
@@ -186,8 +191,7 @@ RUNS = [
     Fault(evaluate("--output_dir={folder}/held"), HELD, hold),
     Fault(
         train("--batch_size=6 --patch_size=[64,64,64]"),
-        "out of memory on the host, tried to allocate …: set --activation_checkpointing=true, or lower --batch_size=6 "
-        "or …",
+        "out of memory on the host: set --activation_checkpointing=true, or lower --batch_size=6 or …",
         memory=2**30,
     ),
     Fault(train("--save_interval=1"), "{output}/models/….pt: File too large; expected a …", disk=2**20),

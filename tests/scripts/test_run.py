@@ -5,13 +5,14 @@ import sys
 import pytest
 
 from common.errors import InputError
-from scripts.run import read_command_line
+from scripts.run import logged, read_command_line
 from tests.support import ROOT, TINY, execute, one_line
 
 
 @pytest.fixture(autouse=True)
 def at_the_root(monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("RANK", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,19 @@ def test_a_command_line_that_cannot_be_is_refused(arguments, line):
     with pytest.raises(InputError) as error:
         read_command_line(arguments)
     assert one_line(error).startswith(line)
+
+
+def test_an_unexpected_failure_is_one_line_and_its_traceback_is_kept(tmp_path):
+    error = RuntimeError(
+        "Failed to instantiate component 'monai.losses.dice.DiceLoss' with keywords: sigmoit\nand more"
+    )
+    error.__cause__ = TypeError("DiceLoss.__init__() got an unexpected keyword argument 'sigmoit'")
+    log = tmp_path / "eval/error.log"
+    expected = "TypeError: DiceLoss.__init__() got an unexpected keyword argument 'sigmoit'"
+    assert logged(error, {"output_dir": log.parent}) == (
+        f"monai.losses.dice.DiceLoss: {expected}; the traceback is in {log}"
+    )
+    assert f"\n{expected}\n" in f"\n{log.read_text()}"
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from common.data.datasets import CaseDataset
 from common.errors import InputError
 from common.training.checkpoints import BestModel, RunStates
 from common.training.resume import resumable
-from common.training.signals import PREEMPTED, end_before_the_first_step, give_signals_back
+from common.training.signals import PREEMPTED, end_before_the_first_step
 from common.weights.formats import read
 from common.weights.storage import versions, write
 from tests.common.toy import METADATA, Training, plan_of, same
@@ -104,13 +104,6 @@ def test_a_resumed_run_may_change_what_does_not_make_its_result(tmp_path):
     assert resumable(tmp_path, True, BEFORE | changed) == file
 
 
-def test_a_state_from_before_tasks_were_listed_is_resumed(tmp_path):
-    """Its loss held the settings of its tasks."""
-    file = stopped(tmp_path)
-    listed = {"tasks": [{"_target_": "common.ssl.Rotation"}], "loss": {"_target_": "DiceLoss", "tasks": "@tasks"}}
-    assert resumable(tmp_path, True, BEFORE | {"components": listed}) == file
-
-
 LOSS = {"components": {"loss": {"_target_": "DiceFocalLoss"}}}
 
 
@@ -120,7 +113,7 @@ LOSS = {"components": {"loss": {"_target_": "DiceFocalLoss"}}}
         ({"amp": "bf16"}, "amp=bf16: the run to resume has False; expected the same"),
         ({"subjects": "y", "datalist": "b.json"}, "datalist=b.json: other subjects, or in other splits, than"),
         ({"learning_rate": 2.0, **LOSS}, "learning_rate=2.0: the run to resume has 1.0"),  # it is in components, too
-        (LOSS, "resume: loss is {'_target_': 'DiceFocalLoss'}; the run to resume has {'_target_': 'DiceLoss'}; expect"),
+        (LOSS, "loss={'_target_': 'DiceFocalLoss'}: the run to resume has {'_target_': 'DiceLoss'}; expected the same"),
     ],
 )
 def test_a_resumed_run_keeps_what_makes_its_result(tmp_path, changed, line):
@@ -344,8 +337,6 @@ def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_while_the_caches_fill_ends_the_run_and_later_ones_have_their_own_handlers(tmp_path, capsys, number):
-    give_signals_back()  # of a plan in another test
-    before = signal.getsignal(number)
     end_before_the_first_step()
     read = Lambdad("image", lambda _: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as ended:
@@ -354,4 +345,4 @@ def test_a_signal_while_the_caches_fill_ends_the_run_and_later_ones_have_their_o
     line = f"{number.name}: ended before the first step, nothing to save; status {PREEMPTED}"
     assert capsys.readouterr().out == f"\n{line}\n"
     Training(tmp_path, 1)
-    assert signal.getsignal(number) == before
+    assert signal.getsignal(number) == signal.SIG_DFL

@@ -36,8 +36,6 @@ def test_a_process_is_alone_or_torchrun_and_the_overlay_start_a_group(monkeypatc
     process = Processes()
     assert (process.rank, process.count, process.is_main) == (0, 1, True)
     assert process.device == torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    assert process.device_ids("cpu") is None
-    assert process.device_ids("cuda:1") == [torch.device("cuda:1")]
     with pytest.raises(InputError, match=r"^multi_gpu_train.yaml: no processes of torchrun; expected torchrun"):
         Processes(multi_gpu=True)
     monkeypatch.setenv("RANK", "0")

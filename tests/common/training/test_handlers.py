@@ -111,33 +111,29 @@ def test_the_time_left_is_told_from_the_first_steps(tmp_path, said, monkeypatch,
     engine.run(data)
     (line,) = said("time: ")
     left = 36 * (100 - done - 1 - timed)
-    assert line.startswith(f"time: 36.00 s a step, so about {left // 3600}:{left % 3600 // 60:02d}:{left % 60:02d} to ")
-    assert re.search(r"to go; peak memory of one process: \d+\.\d\d GiB RAM$", line)
+    went = f"about {left // 3600}:{left % 3600 // 60:02d}:{left % 60:02d} to go"
+    assert re.fullmatch(
+        rf"time: 36.00 s a step, 0 % of it waiting for data; {went}; peak memory .*: \d+\.\d\d GiB", line
+    )
 
 
 ADVICE = "; python -m scripts.store and --store read crops faster"
 
 
-@pytest.mark.parametrize(
-    ("shares", "store", "told"),
-    [
-        ([0.3] * 4, None, [f"takes 30 % of a step{ADVICE}", f"took 30 % of the time{ADVICE}"]),
-        ([0.4] * 4, "store", ["takes 40 % of a step", "took 40 % of the time"]),
-        ([0, 0.5, 0.5, 0.5], None, ["takes 0 % of a step", f"took 38 % of the time{ADVICE}"]),
-    ],
-)
-def test_waiting_for_data_is_told_with_what_helps(tmp_path, said, monkeypatch, shares, store, told):
-    """Steps of a second, of which the data take these shares in each epoch."""
-    engine, data = loop(20, epochs=4)
+@pytest.mark.parametrize(("share", "store", "advice"), [(0.3, None, ADVICE), (0.4, "store", ""), (0.05, None, "")])
+def test_waiting_for_data_is_told_with_what_helps(tmp_path, said, monkeypatch, share, store, advice):
+    """Steps of a second, of which the data take this share."""
+    engine, data = loop(20)
     forecast(tmp_path, engine, store=store)
 
     def wait():
-        data.waited += shares[engine.state.epoch - 1]
+        data.waited += share
 
     engine.add_event_handler(Events.ITERATION_STARTED, wait)
     monkeypatch.setattr(handlers, "time", SimpleNamespace(monotonic=lambda: float(engine.state.iteration)))
     engine.run(data)
-    assert said("data: ") == [f"data: waiting for it {line}" for line in told]
+    (line,) = said("time: ")
+    assert line.startswith(f"time: 1.00 s a step, {100 * share:.0f} % of it waiting for data{advice}; about ")
 
 
 # Pictures

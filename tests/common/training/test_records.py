@@ -1,11 +1,14 @@
 import json
+import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from common.training.handlers import RegionScores
@@ -107,3 +110,47 @@ def test_the_record_of_an_earlier_run_is_kept(tmp_path):
     assert record_of(tmp_path)["train"]["iteration"] == [1, 2, 3, 4, 5, 6]
     Training(tmp_path, 3, resume=True)
     assert len(list(tmp_path.glob("run*.json"))) == 2, "a resumed run goes on with its own record"
+
+
+def test_tensorboard_has_each_value_at_its_iteration_also_of_a_resumed_run(tmp_path):
+    Training(tmp_path, 1, [0.5])
+    run = Training(tmp_path, 2, [math.nan], resume=True)
+    train, validation = (EventAccumulator(str(tmp_path / "tensorboard" / name)) for name in ("train", "validation"))
+    total = [(event.step, event.value) for event in train.Reload().Scalars("total")]
+    assert [step for step, _ in total] == [1, 2, 3, 4, 5, 6]
+    assert [value for _, value in total[3:]] == pytest.approx(run.losses, abs=1e-6)
+    rates = [event.value for event in train.Scalars("learning_rate")]
+    assert rates == pytest.approx([0.1, 0.07, 0.07, 0.049, 0.049, 0.0343])
+    assert [(event.step, event.value) for event in validation.Reload().Scalars("score")] == [(3, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "source", "told"),
+    [
+        (
+            {0: 3.0, 1: 9.0, 2: 2.9, 3: 3.25, 4: 8.0},
+            "stage1.pt",
+            "3.0000 to 3.2500 by iteration 3; learning_rate=0.005",
+        ),
+        ({0: 3.0, 1: 2.0, 2: math.nan, 3: math.nan}, "stage1.pt", "3.0000 to not finite by iteration 2; learning_rate"),
+        ({0: 3.0, 1: 9.0, 2: 3.0, 3: 2.0}, "stage1.pt", None),  # not after the warm-up
+        ({2: 3.0, 3: 4.0}, "stage1.pt", None),  # not measured at the start
+        ({0: math.nan, 2: 3.0}, "stage1.pt", None),  # not finite at the start
+        ({0: 3.0, 2: 4.0}, None, None),
+    ],
+)
+def test_a_loss_above_that_of_the_pretrained_weights_after_the_warm_up_is_warned_about_once(
+    tmp_path, capsys, losses, source, told
+):
+    plan, validator, trainer = plan_of(tmp_path), Engine(lambda *_: None), Engine(lambda *_: None)
+    plan.options.learning_rate, plan.length = 5e-3, SimpleNamespace(warmup_iterations=2)
+    record = TrainingRecord(plan, validator, Report(source))
+    record.attach(trainer)
+    capsys.readouterr()
+    for iteration, loss in losses.items():
+        trainer.state.iteration = iteration
+        validator.state.metrics = {"total": loss}
+        validator.fire_event(Events.EPOCH_COMPLETED)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == (told is not None)
+    assert told is None or lines[0].startswith(f"warning: unlearning stage1.pt: the held-out loss rose from {told}")
