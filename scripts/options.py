@@ -1,4 +1,4 @@
-"""The options of a bundle: `python -m scripts.options BUNDLE`; also fills the tables in the bundles' READMEs."""
+"""The options of a bundle: `python -m scripts.options BUNDLE`."""
 
 import ast
 import re
@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import cli
-from common.errors import InputError, choice, show
-from common.files import atomic_write
+from common.errors import choice, show
 from common.options import OPTIONS, TRAINING_DEFAULTS
-from common.values import flag
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 WORKFLOWS = ("train", "evaluate", "inference")
-TABLE = re.compile(r"<!-- options of (\w+)\.yaml -->\n.*?<!-- end -->", re.DOTALL)
 DEFAULTS = {  # in words, for defaults that the config computes
     "amp": "true on a GPU",
     "datalist": "DATASET_DIR/datalist.json",
@@ -33,13 +30,12 @@ class Row(NamedTuple):
     meaning: str
 
 
-def options(bundle: str, workflow: str | None = None, readme: bool = False) -> None:
+def options(bundle: str, workflow: str | None = None) -> None:
     """Print the options of a bundle: name, default, accepted values, and meaning.
 
     Args:
         bundle: such as brats_finetune.
         workflow: train, evaluate or inference; all of the bundle by default.
-        readme: write the tables into the bundle's README.md instead of printing them.
     """
     known = sorted(path.parents[1].name for path in BUNDLES.glob("*/configs/train.yaml"))
     choice("bundle", bundle, dict.fromkeys(known))
@@ -47,13 +43,6 @@ def options(bundle: str, workflow: str | None = None, readme: bool = False) -> N
     there = [name for name in WORKFLOWS if (folder / f"configs/{name}.yaml").is_file()]
     if workflow is not None:
         choice("workflow", workflow, dict.fromkeys(there))
-    if flag("readme", readme):
-        page = folder / "docs/README.md"
-        text = fill_tables(page.read_text(encoding="utf-8"), folder)
-        with atomic_write(page) as file:
-            file.write_text(text, encoding="utf-8")
-        show(page)
-        return
     for name in there if workflow is None else [workflow]:
         rows = options_of_config(folder / f"configs/{name}.yaml")
         columns = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -100,20 +89,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, float) and 0 < value < 1e-2:
         return re.sub(r"e([+-])0*", r"e\1", f"{value:.10g}" if value < 1e-4 else f"{value:.0e}")
     return {"True": "true", "False": "false", "None": "null"}.get(str(value), str(value))
-
-
-def fill_tables(text: str, folder: Path) -> str:
-    """Replace the tables of options in a README, each between two comments; an InputError if there is none."""
-    if not TABLE.search(text):
-        raise InputError(f"{folder}/docs/README.md: no table of options; expected <!-- options of train.yaml -->")
-    return TABLE.sub(lambda match: _table(match[1], folder), text)
-
-
-def _table(workflow: str, folder: Path) -> str:
-    lines = ["| option | default | values | meaning |", "|---|---|---|---|"]
-    for row in options_of_config(folder / f"configs/{workflow}.yaml"):
-        lines.append(f"| `{row.option}` | `{row.default}` | {row.values} | {row.meaning} |")
-    return "\n".join([f"<!-- options of {workflow}.yaml -->", *lines, "<!-- end -->"])
 
 
 if __name__ == "__main__":

@@ -90,7 +90,6 @@ def initialise(
     network: nn.Module,
     pretrained: str | Path | None,
     modalities: Sequence[str],
-    new_channel_init: str = "fan_out",
     modality_aliases: Mapping[str, str] | None = None,
 ) -> Report:
     """Start a network from a checkpoint of the previous stage; report what matched.
@@ -102,7 +101,6 @@ def initialise(
         network: Network, changed in place.
         pretrained: Checkpoint that names its modalities; None (or the text null or none) changes nothing.
         modalities: Names of the network's input channels, in order.
-        new_channel_init: Initialisation of modalities that the checkpoint lacks: fan_out or fan_in (see `transfer`).
         modality_aliases: Modalities that the checkpoint lacks -> modalities that supply their filters, such as {"T2":
             "FLAIR"}; T2 then counts as FLAIR, even if FLAIR is also a channel.
 
@@ -121,7 +119,7 @@ def initialise(
     aliases = dict(modality_aliases or {})
     _check_aliases(aliases, modalities, checkpoint.metadata["modalities"], str(pretrained))
     report = Report(str(pretrained), modalities=list(modalities), aliases=aliases)
-    _fit(network, checkpoint, report, new_channel_init)
+    _fit(network, checkpoint, report)
     return report
 
 
@@ -138,7 +136,7 @@ def _check_aliases(aliases: dict[str, str], modalities: Sequence[str], known: Se
         raise ArgumentError(f"modality_aliases={aliases}: {problem}")
 
 
-def _fit(network: nn.Module, checkpoint: Checkpoint, report: Report, new_channel_init: str) -> None:
+def _fit(network: nn.Module, checkpoint: Checkpoint, report: Report) -> None:
     path, known = report.source, checkpoint.metadata["modalities"]
     wanted = [report.aliases.get(modality, modality) for modality in report.modalities]
     axes, state = MODALITY_AXES | getattr(network, "modality_axes", {}), network.state_dict()
@@ -149,7 +147,7 @@ def _fit(network: nn.Module, checkpoint: Checkpoint, report: Report, new_channel
         given = checkpoint.state.get(name)
         axis = axes.get(name)
         if given is not None and axis is not None and known != wanted and _differ_only_in(axis, given, initial):
-            state[name] = transfer(given, initial, axis, known, wanted, f"{path}: {name}", new_channel_init)
+            state[name] = transfer(given, initial, axis, known, wanted, f"{path}: {name}")
             report.changed.append(f"{name}: {', '.join(known)} -> {', '.join(report.modalities)}")
             if initial.ndim > 1:
                 report.shares[name] = response_shares(state[name], axis)
@@ -192,7 +190,6 @@ def transfer(
     known: Sequence[str],
     wanted: Sequence[str],
     name: str = "tensor",
-    new_channel_init: str = "fan_out",
 ) -> torch.Tensor:
     """Adapt a tensor with one slice per modality to different modalities, by name (paper, section 2.4.1; DIFF-11).
 
@@ -200,21 +197,17 @@ def transfer(
     is wanted n times gets 1/n of its filters in each slice, so that the layer responds to it as before; filters of a
     modality that was known several times are added. On an output axis, filters are copied and averaged instead.
 
-    Filters of a new modality are normal with a standard deviation of sqrt(2 / fan) (He et al., ICCV 2015):
-
-    * "fan_out", the intention of the paper's code: the number of weights that lead away from one input channel, so
-      filters times voxels. A new output channel keeps its initial values, as its fan-out does not determine its scale.
-    * "fan_in": the number of weights that lead to one output channel, from all modalities.
-
-    A bias keeps its initial value. For an input axis both draw the same random numbers.
+    Filters of a new modality are normal with a standard deviation of sqrt(2 / fan) (He et al., ICCV 2015), where fan
+    is the number of weights that lead away from one input channel: filters times voxels, as the paper's code means it.
+    A new output channel and its bias keep their initial values, as its fan-out does not determine its scale.
     """
     expected = [*initial.shape]
     expected[axis] = len(known)
     if list(given.shape) != expected:
         raise InputError(f"checkpoint {name}: shape {list(given.shape)}; expected {expected} for {', '.join(known)}")
     result, is_input = initial.clone(), axis == 1
-    if is_input or (initial.ndim > 1 and new_channel_init == "fan_in"):
-        nn.init.kaiming_normal_(result, mode=new_channel_init)  # each input slice has the fan-out of the whole
+    if is_input:
+        nn.init.kaiming_normal_(result, mode="fan_out")  # each input slice has the fan-out of the whole
     for channel, modality in enumerate(wanted):
         if modality in known:
             slices = torch.stack([given.select(axis, i) for i, other in enumerate(known) if other == modality])

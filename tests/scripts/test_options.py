@@ -1,24 +1,15 @@
-"""`python -m scripts.options`: what it prints, and that the READMEs have its tables."""
+"""`python -m scripts.options`: what it prints."""
 
 import pytest
 import yaml
 
 from common.errors import InputError
 from common.options import OPTIONS
-from scripts.options import fill_tables, options, options_of_config
-from tests.support import BUNDLES, ROOT
+from scripts.options import options, options_of_config
+from tests.support import ROOT
 
 WORKFLOWS = ("train", "evaluate", "inference")
 CONFIGS = sorted(path for path in ROOT.glob("bundles/*/configs/*.yaml") if path.stem in WORKFLOWS)
-
-
-@pytest.mark.parametrize("bundle", BUNDLES)
-def test_the_readme_has_the_tables_of_the_configs(bundle):
-    folder = ROOT / "bundles" / bundle
-    text = (folder / "docs/README.md").read_text()
-    assert fill_tables(text, folder) == text, f"run python -m scripts.options {bundle} --readme=true"
-    workflows = [path.stem for path in CONFIGS if path.parents[1] == folder]
-    assert [name for name in workflows if f"<!-- options of {name}.yaml -->" not in text] == []
 
 
 def test_every_key_above_the_options_is_an_option_and_every_option_is_one_of_some_config():
@@ -38,8 +29,6 @@ def test_options_are_printed_with_values_and_meaning(capsys):
     assert line.endswith(OPTIONS["overlap"].meaning)
 
 
-def test_bad_input_is_named(tmp_path):
+def test_bad_input_is_named():
     with pytest.raises(InputError, match=r"^workflow=evaluate: expected one of train, inference"):
         options("atlas_stage2", "evaluate")
-    with pytest.raises(InputError, match="no table of options"):
-        fill_tables("# nothing", tmp_path)

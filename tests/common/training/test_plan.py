@@ -37,8 +37,10 @@ def test_each_may_be_given_in_either_unit_if_they_fit(iterations, interval, warm
 
 
 @pytest.fixture
-def options(tmp_path):
-    """Of a training on ten subjects with T1 and T2, of whom three lack T2."""
+def options(tmp_path, monkeypatch):
+    """Of a training on ten subjects with T1 and T2, of whom three lack T2; their files are empty, and not read."""
+    monkeypatch.setattr("common.training.plan.check_headers", lambda *_: None)
+    monkeypatch.setattr(Plan, "measure", lambda self: None)
     content = {"name": "a", "modalities": ["T1", "T2"], "label_convention": None, "testing": []}
     for split, count in (("training", 10), ("validation", 2)):
         content[split] = []
@@ -62,6 +64,7 @@ def options(tmp_path):
         output_dir=str(tmp_path / "eval"),
         ckpt_dir=str(tmp_path / "models"),
         resume=False,
+        largest_volume=2.0,
     )
 
 
