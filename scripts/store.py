@@ -6,6 +6,7 @@ Then start the training with the same `--store` and the same options.
 """
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -79,10 +80,11 @@ def _training(
     check(files, values)
     parser = read(files, values)
     parser.get_parsed_content("imports")  # `common`, which other values refer to
-    found = parser.get_parsed_content("train::cases"), parser.get_parsed_content("train::preprocessing")
-    from common.training.signals import give_signals_back  # late import: `--help` stays fast
+    found = parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
+    from common.training.signals import SIGNALS  # late import: `--help` stays fast
 
-    give_signals_back()  # no training will start
+    for number, default in SIGNALS.items():
+        signal.signal(number, default)  # no training will start
     return found
 
 

@@ -148,16 +148,19 @@ class Plan:
             for names, count in count_missing(cases, modalities).items():
                 show(f"missing: {names} in {count} training subjects; zeros take their place")
 
+    def load(self, split: str) -> list[dict[str, Any]]:
+        """The share of a split for this process, unchecked."""
+        convention = getattr(self.options, "label_convention", None)
+        loaded = self.data.load(split, self.options.modalities, convention, missing=self._missing)
+        return self.processes.share(split, loaded)
+
     def cases(self, split: str) -> list[dict[str, Any]]:
         """The share of the training or validation split for this process, with labels if there is a label convention.
 
         The first call checks the headers of both splits, and how the scans were prepared.
         """
         if not self._cases:
-            convention = getattr(self.options, "label_convention", None)
-            for name in ("training", "validation"):
-                loaded = self.data.load(name, self.options.modalities, convention, missing=self._missing)
-                self._cases[name] = self.processes.share(name, loaded)
+            self._cases = {name: self.load(name) for name in ("training", "validation")}
             check_headers([case for cases in self._cases.values() for case in cases], self.options.largest_volume)
             self.measure()
         return self._cases[split]
