@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ignite.engine import Engine
 
 PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h
-SIGNALS = {  # sent by SLURM and others before they kill, and by Ctrl-C; their handlers after a training
+SIGNALS: dict[signal.Signals, Any] = {  # sent by SLURM before it kills, and by Ctrl-C; their handlers after a training
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGUSR1: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
