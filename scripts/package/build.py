@@ -3,7 +3,6 @@
 A package works without the checkout: it contains `common`, JSON twins of the YAML configs, and the project's documents.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +12,6 @@ from common.files import atomic_write, check_writable_folder, valid_json
 from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_package
 from scripts.package.contents import contents
-from scripts.package.sbom import SBOM, bill_of_materials
 from scripts.package.weights_file import add_weights, large_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,9 +35,7 @@ def build(
     with TemporaryDirectory(prefix=f".{bundle}.", dir=output) as temporary:
         (folder := Path(temporary) / bundle).mkdir()
         settings = add_weights(folder, source, weights, weights_url)
-        content = contents(source, settings)
-        _write(folder, content)
-        _write(folder, {SBOM: bill_of_materials(folder, json.loads(content["configs/metadata.json"]))})
+        _write(folder, contents(source, settings))
         if verify:
             show(f"{bundle} {version}: tested without the checkout, which takes a minute or two")
         notes = check_package(folder, verify)

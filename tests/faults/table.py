@@ -228,7 +228,6 @@ COMMANDS: dict[str, str] = {  # command line: its last line
         "--format=torchscrip: expected one of torchscript, onnx, state_dict"
     ),
     "scripts.options brats_finetun": "--bundle=brats_finetun: expected one of atlas_finetune, …",
-    f"scripts.probe {DATA}": "no embeddings; expected embeddings.npz of one network or several",
     f"scripts.package brats_finetun {NEW}": "bundle brats_finetun: expected one of atlas_finetune, atlas_stage2, …",
     f"scripts.prepare --root={{folder}}/none {NEW} --like=brats": "--root={folder}/none: …; expected …",
     f"scripts.public_scans --clones={{folder}}/none {NEW}": "--clones={folder}/none: no clone in this folder; …",

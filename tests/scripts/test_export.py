@@ -1,10 +1,7 @@
 """Exports are read by what others would read them with, and give what the network gives."""
 
 import json
-import re
-import sys
 
-import numpy as np
 import onnx
 import onnxruntime
 import pytest
@@ -23,7 +20,7 @@ from scripts.export.__main__ import export
 from scripts.export.formats import compare
 from scripts.export.source import Source
 from tests import kept
-from tests.support import COHORT_OF, ROOT, bash_blocks, execute, one_line
+from tests.support import COHORT_OF, ROOT, one_line
 
 MICRO = networks.SIZES["micro"]._asdict()
 PATCH = [64, 64, 64]
@@ -205,27 +202,3 @@ def test_a_file_that_is_there_is_left_alone(folder, tmp_path, name):
     with pytest.raises(InputError, match=rf"{name} exists already; expected a new file"):
         written(folder, SEGMENTATION, "state_dict", tmp_path)
     assert (tmp_path / name).read_text() == "mine"
-
-
-# docs/exports.md
-
-
-@pytest.mark.slow
-def test_monais_commands_export_the_network_too(tmp_path):
-    torch.manual_seed(0)
-    network = SwinUNETR(4, 3, **MICRO).eval()
-    torch.save({"network": network.state_dict()}, tmp_path / "model.pt")
-    (commands,) = [block for block in bash_blocks("docs/exports.md") if "ckpt_export" in block]
-    commands = commands.replace("models/", f"{tmp_path}/").replace("96,96,96", "64,64,64")
-    commands = commands.replace("python -m", f"'{sys.executable}' -m")
-    small = re.sub(r'(--converter_kwargs ".*?")', r"\1 --model_size micro", commands)
-    assert small.count("micro") == 2
-    result = execute(["bash", "-euc", small])
-    assert result.returncode == 0, result.stderr
-    image = torch.randn(1, 4, *PATCH)
-    with torch.no_grad():
-        expected = network(image)
-        np.testing.assert_allclose(torch.jit.load(str(tmp_path / "model.ts"))(image), expected, atol=1e-6)
-    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {session.get_inputs()[0].name: image.numpy()})
-    np.testing.assert_allclose(found, expected, atol=1e-3)

@@ -166,31 +166,6 @@ def copy_of(network):
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
-@pytest.mark.parametrize(("known", "wanted"), [(UKB, BRATS), (["T1"], ["T1", "T1"])])
-def test_a_public_file_starts_stage_2(known, wanted, file, output):
-    """At its true size; the tensors hold zeros but for channel i of those with one slice a modality, which is i + 1."""
-    shapes = checkpoints.ssl_network(len(known), checkpoints.DEPTHS["tiny"])
-    number = torch.arange(1.0, len(known) + 1)
-    tensors = checkpoints.hollow(shapes) | {
-        STEM: number.view(1, -1, 1, 1, 1).expand(shapes[STEM]),
-        "conv.20.weight": number.view(-1, 1, 1, 1, 1).expand(shapes["conv.20.weight"]),
-        "conv.20.bias": number,
-    }
-    network = SSLHead(len(wanted), "tiny")
-    initial = network.state_dict()["conv.20.bias"].clone()
-    state, report = started(network, written(checkpoints.public_ssl(tensors), file), output, known, wanted)
-    assert report.counts() == {"matched": len(shapes) - 3, "changed": 3, "missing": 0, "unexpected": 0}
-    for channel, modality in enumerate(wanted):
-        filters, bias = state[STEM][:, channel], state["conv.20.bias"][channel]
-        if modality in known:
-            assert (filters == (known.index(modality) + 1) / wanted.count(modality)).all()
-            assert bias == known.index(modality) + 1
-        else:
-            assert filters.std().item() == pytest.approx((2 / (48 * 8)) ** 0.5, rel=0.15)  # Kaiming, fan out
-            assert bias == initial[channel]
-    assert not state["rotation_head.weight"].any()
-
-
 def test_model_swinvit_starts_what_monai_starts(file, output):
     encoder = checkpoints.filled(checkpoints.encoder(1, (1, 1, 3, 1), feature_size=12))
     written(checkpoints.monai_swinvit(encoder), file)

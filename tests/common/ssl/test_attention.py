@@ -131,8 +131,3 @@ def test_a_trace_holds_the_attention():
         traced = torch.jit.trace(network, image, check_trace=False)
         for ours, theirs in zip(traced(image + 1), network(image + 1), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-
-
-def test_all_tensors_are_made_on_the_device_of_the_image():
-    network = set_attention(encoder(), "recomputed").to("meta")
-    assert network(torch.empty(1, 1, 32, 32, 32, device="meta"))[4].shape == (1, 256, 1, 1, 1)

@@ -124,11 +124,6 @@ def test_boxes_stop_at_the_one_that_reaches_the_target(monkeypatch):
         assert sum(volumes[:-1]) < target <= sum(volumes)
 
 
-def test_only_wanted_crops_get_boxes():
-    dropped = listed(*views.boxes(40, (20, 20, 20), generator(), torch.arange(40) % 2 == 0))
-    assert [bool(boxes) for boxes in dropped] == [True, False] * 20
-
-
 def test_crops_too_small_for_a_voxel_get_no_boxes():
     assert listed(*views.boxes(2, (7, 40, 40), generator())) == [[], []]
     assert all(set(edges) == {1} for boxes in listed(*views.boxes(9, (8, 8, 8), generator())) for _, edges in boxes)
