@@ -9,12 +9,11 @@ from monai.transforms import Transform
 
 from .. import weights
 from ..data import datalists
-from ..data.layouts.names import NO_LABELS, Naming, before_label, stem_of
-from ..data.layouts.reading import layouts_of, read_layout
+from ..data.layouts.names import Naming, before_label, stem_of
 from ..data.modalities import SPELLINGS, count_missing, missing_in, modality_of
 from ..data.scan_checks import LARGEST, check_headers
 from ..errors import ArgumentError, InputError, choice, show
-from ..files import expand_home, reporting_path_errors
+from ..files import expand_home
 from .segmentations import files_of, finished
 
 # Names of ATLAS v2.0; the first session has the person's name, as in its datalists
@@ -33,8 +32,8 @@ def find_cases(
 ) -> list[dict[str, Any]]:
     """Find the cases to segment: a split of a datalist, or every scan in a folder and its subfolders.
 
-    A folder in BIDS or nnU-Net's layout is read as by `python -m scripts.datalists generic`. In any other folder,
-    SUBJECT_MODALITY.nii.gz or SUBJECT/MODALITY.nii.gz is a scan of SUBJECT. MODALITY is one of `common.data.SPELLINGS`
+    In a folder, SUBJECT_MODALITY.nii.gz or SUBJECT/MODALITY.nii.gz is a scan of SUBJECT; for other layouts, such as
+    BIDS, make a datalist. MODALITY is one of `common.data.SPELLINGS`
     or a modality of the network, in any case, after an underscore, a hyphen or a dot; a network with a single modality
     does not need it. Label maps (`seg`, `mask`) and files in `output_dir` are ignored; links to folders are not
     followed. Scans of ATLAS get the names of its datalists: sub-r001s001 for
@@ -100,8 +99,6 @@ def _in_folder(
         inside = folder / results.resolve().relative_to(folder.resolve())
         if inside == folder:
             raise ArgumentError(f"output_dir={results}: holds the scans; expected another folder, or a subfolder")
-    if layout := next((name for name in layouts_of(folder) if name in ("bids", "nnunet")), None):
-        return _in_layout(layout, folder, modalities, missing)
     found: dict[str, dict[str, str]] = {}
     for path in sorted(folder.rglob("*")):
         is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -126,26 +123,6 @@ def _in_folder(
         {"subject": subject, "image": [None if name in missing else files.get(name, "") for name in modalities]}
         for subject, files in found.items()
     ]
-
-
-def _in_layout(layout: str, folder: Path, modalities: Sequence[str], missing: Sequence[str]) -> list[dict[str, Any]]:
-    """The cases of a data set, without regard to its label maps."""
-    with reporting_path_errors(f"dataset_dir={folder}"):
-        data = read_layout(layout, folder, Naming(tuple(modalities), label=NO_LABELS), states_regions=False)
-    if clash := next((clash for clash in data.clashes if clash.kind in modalities), None):
-        first, second = clash.files
-        raise InputError(f"{second}: a second {clash.kind} of subject {clash.subject}, next to {first}; expected one")
-    cases = []
-    for name, subject in data.subjects.items():
-        files = {modality: str(folder / path) for modality, path in subject.images.items() if modality in modalities}
-        if not files:
-            continue
-        named = ATLAS.match(Path(next(iter(files.values()))).name)
-        image = [None if modality in missing else files.get(modality, "") for modality in modalities]
-        cases.append({"subject": named[1] + (named[2] or "") if named else name, "image": image})
-    if not cases:
-        raise ArgumentError(f"dataset_dir={folder}: no scan of {', '.join(modalities)}; expected one at least")
-    return cases
 
 
 def _subject_and_modality(path: Path, modalities: Sequence[str]) -> tuple[str, str | None]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..data.regions import display_order, regions_of
 from ..errors import InputError
-from ..files import check_regular, expand_home, valid_json
+from ..files import expand_home, valid_json
 from ..metrics.protocols import Lesion, Protocol, Scores
 from ..metrics.protocols import protocol as protocol_of
 from .publishing import SUMMARY
@@ -136,7 +136,6 @@ def read_table(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[
     """
     expected = f"expected {expected}, with the columns {', '.join(columns)}"
     try:
-        check_regular(path)
         with path.open(newline="", encoding="utf-8") as file:
             lines = csv.reader(file, strict=True)
             if tuple(next(lines, ())) != columns:

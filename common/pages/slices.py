@@ -66,7 +66,7 @@ def _kind(lesion: Lesion) -> str:
 
 def page_of(files: CaseFiles, scores: Mapping[str, Scores], convention: str) -> str:
     """Draw the page of a scored case as HTML."""
-    predictions, references, affine, _ = masks_of(files, convention)
+    predictions, references, affine = masks_of(files, convention)
     layers = {"prediction": predictions, "reference": references}
     listed = files.modalities or (() if files.image is None else (("image", files.image),))
     scene = scene_of(layers, affine, listed)

@@ -13,7 +13,7 @@ from common.cli import run
 from common.errors import InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home
 from common.inference import results
-from common.inference.masks import masks_of, mixed_labels
+from common.inference.masks import masks_of
 from common.inference.publishing import PAGE, publishing
 from common.inference.results import CaseFiles, Details
 from common.metrics.protocols import PRESENT, Protocol, Scores
@@ -151,11 +151,11 @@ def _publish(folder: Path, details: Details, slices: str) -> None:
     show(*_lines(summary), "", str(folder / PAGE))
 
 
-def score(files: CaseFiles, protocol: Protocol, convention: str) -> tuple[Any, dict[str, Scores]]:
-    """The labels in a case's files (see `CaseMasks`), and the scores of each region of a label convention."""
-    predictions, references, affine, labels = masks_of(files, convention)
+def score(files: CaseFiles, protocol: Protocol, convention: str) -> dict[str, Scores]:
+    """The scores of each region of a label convention in a case."""
+    predictions, references, affine = masks_of(files, convention)
     spacing = metrics.spacing_of(affine)
-    return labels, {region: protocol.measure(predictions[region], references[region], spacing) for region in references}
+    return {region: protocol.measure(predictions[region], references[region], spacing) for region in references}
 
 
 def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Path:
@@ -189,9 +189,7 @@ def _scores(
         others = len(faults) - 1
         more = f" ({others} more of {len(cases)} cases {'has' if others == 1 else 'have'} errors)" if others else ""
         raise InputError(faults[0] + more)
-    if (mixed := mixed_labels(cases, [labels for labels, _ in done])) is not None:
-        raise InputError(mixed)
-    return {files.name: measured for files, (_, measured) in zip(cases, done, strict=True)}
+    return {files.name: measured for files, measured in zip(cases, done, strict=True)}
 
 
 def _attempt(files: CaseFiles, protocol: Protocol, convention: str) -> Any:

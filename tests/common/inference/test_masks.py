@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from common.inference.masks import masks_of, mixed_labels
+from common.inference.masks import masks_of
 from common.inference.results import CaseFiles
 from tests.scripts.evaluate.evaluations import AFFINE, SHAPE, label_map, save
 
@@ -42,7 +42,6 @@ def test_regions_of_brats_are_unions_of_labels(tmp_path):
         np.testing.assert_array_equal(found["TC"], (labels == 1) | (labels == enhancing))
         np.testing.assert_array_equal(found["ET"], labels == enhancing)
     np.testing.assert_allclose(masks.affine, AFFINE, atol=1e-6)
-    assert masks.labels == ({0, 1, 2, 4}, {0, 1, 2, 3})
 
 
 def test_an_absent_prediction_is_empty(tmp_path):
@@ -51,7 +50,6 @@ def test_an_absent_prediction_is_empty(tmp_path):
     assert list(masks.predictions) == ["WT", "TC", "ET"]
     assert all(mask.shape == SHAPE and not mask.any() for mask in masks.predictions.values())
     assert masks.references["ET"].any()
-    assert masks.labels == (set(), {0, 1, 2, 3})
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.float64, ">i2"])
@@ -90,17 +88,6 @@ def test_label_maps_that_cannot_be_scored_are_named(tmp_path):
     both = save(tmp_path / "both.nii", label_map([0, 1, 2, 3, 4]))
     with pytest.raises(InputError, match=f"^{both}: labels 3 and 4; expected one of them for enhancing"):
         masks_of(case(tmp_path, both, labels), "brats2023")
-
-
-def test_a_mix_of_files_with_3_and_files_with_4_is_named(tmp_path):
-    cases = [CaseFiles(name, tmp_path / f"p{name}", tmp_path / f"r{name}", None) for name in "abc"]
-    three, four, none = frozenset({0, 3}), frozenset({1, 4}), frozenset({0})
-    assert mixed_labels(cases, [(three, four), (three, none), (none, four)]) is None
-    for place, letter in enumerate("pr"):
-        found = [[none, none], [none, none], [none, none]]
-        found[0][place], found[2][place] = four, three
-        message = f"{tmp_path}/{letter}a: label 4, while {tmp_path}/{letter}c has 3; expected one of them for"
-        assert mixed_labels(cases, [tuple(pair) for pair in found]).startswith(message)
 
 
 def moved(by):

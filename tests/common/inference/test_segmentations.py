@@ -1,7 +1,6 @@
 """The files of an inference: their geometry, their bytes, and the table of volumes."""
 
 import csv
-import os
 from pathlib import Path
 
 import nibabel
@@ -86,12 +85,6 @@ def test_a_foreign_table_is_not_changed(tmp_path, content):
     with pytest.raises(InputError, match=r"volumes.csv: .*expected no such file, or"):
         Volumes(str(tmp_path), "atlas")
     assert (tmp_path / "volumes.csv").read_bytes() == content
-
-
-def test_a_pipe_for_a_table_does_not_hang_its_reader(tmp_path):
-    os.mkfifo(tmp_path / "volumes.csv")
-    with pytest.raises(InputError, match=r"volumes.csv: .*not a regular file; expected no such file, or"):
-        Volumes(str(tmp_path), "atlas")
 
 
 def test_a_subject_is_finished_when_all_its_files_and_rows_exist(tmp_path):

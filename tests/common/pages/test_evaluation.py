@@ -32,7 +32,7 @@ def block(*slices, value=1):
 
 
 LARGE = block((4, 12), (10, 30), (8, 16))
-MISSED = block((26, 30), (50, 54), (11, 13))  # high in x: on the patient's left; 4 x 4 x 2 voxels of 2 mm3
+MISSED = block((26, 30), (50, 54), (11, 13))  # high in x: on the patient's right; 4 x 4 x 2 voxels of 2 mm3
 FAR = block((20, 23), (40, 43), (28, 30))
 EMPTY = np.zeros(SHAPE, np.uint8)
 
@@ -60,7 +60,7 @@ def convention_of(rules):
 
 
 def scores_of(files, rules=ATLAS):
-    predictions, references, affine, _ = masks_of(files, convention_of(rules))
+    predictions, references, affine = masks_of(files, convention_of(rules))
     return {region: rules.measure(predictions[region], references[region], spacing_of(affine)) for region in references}
 
 

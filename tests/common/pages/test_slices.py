@@ -58,7 +58,7 @@ def case_of(folder, affine, seed=0, name="P 1"):
 
 
 def scores_of(files):
-    predictions, references, affine, _ = masks_of(files, "brats2021")
+    predictions, references, affine = masks_of(files, "brats2021")
     rules = protocol("brats")
     return {region: rules.measure(predictions[region], references[region], spacing_of(affine)) for region in references}
 
@@ -198,9 +198,9 @@ def test_a_browser_shows_the_voxel_of_the_address_and_the_patients_right_on_the_
     value = nibabel.load(files.modalities[1][1]).get_fdata()[9, 11, 7]
     assert float(re.search(r" T1 ([\d.]+);", said["image"])[1]) == pytest.approx(value, abs=0.02)
     slices = np.asarray(Image.open(BytesIO(base64.b64decode(said["slices"].split(",")[1]))).convert("RGB")).astype(int)
-    axial = slices[: slices.shape[0] // 2, : slices.shape[1] // 2]
-    coloured = np.ptp(axial, axis=2) > 60
+    coronal = slices[: slices.shape[0] // 2, : slices.shape[1] // 2]
+    coloured = np.ptp(coronal, axis=2) > 60
     assert coloured.any()
-    assert np.nonzero(coloured)[1].mean() < axial.shape[1] / 2
+    assert np.nonzero(coloured)[1].mean() < coronal.shape[1] / 2
     assert float(said["window"].split(" to ")[0]) > 1
     assert said["darker"] == "true"
