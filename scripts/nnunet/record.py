@@ -1,6 +1,5 @@
 """The record of a baseline, run.json, which tells a repeated command which steps are done."""
 
-import re
 import resource
 import sys
 import time
@@ -13,14 +12,8 @@ from common.cli import command_line
 from common.errors import InputError
 from common.files import valid_json, write_json
 from common.training.records import RunRecord, peak_memory
-from common.weights.surgery import Report
 
 MAY_DIFFER = ("datalist",)  # the path may differ; its subjects must not
-
-
-def dataset_name(cohort: str) -> str:
-    """nnU-Net's name of a cohort's data set: `Dataset001_` and the letters and digits of the cohort."""
-    return f"Dataset001_{re.sub('[^A-Za-z0-9]', '', cohort) or 'cohort'}"
 
 
 def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
@@ -70,11 +63,6 @@ class BaselineRecord(RunRecord):
         start = time.monotonic()
         yield True
         self.content["steps"][name] = {"seconds": round(time.monotonic() - start, 1), **peak_memory()}
-        self.write()
-
-    def add_weights(self, report: Report) -> None:
-        """Record the weights report immediately, because a continued training does not load the weights again."""
-        self.content["weights"] = report.content()
         self.write()
 
     def finish(self) -> None:

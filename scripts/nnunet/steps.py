@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
     nnUNetPlannerResEncL,
@@ -28,16 +27,15 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
 from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess as preprocess_data_sets
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from torch import nn
 
 from common.bars import tqdm
 from common.errors import InputError
 from common.files import atomic_write
 
 FINAL = "checkpoint_final.pth"
+CONFIGURATION = "3d_fullres"
+DATA_SET = "Dataset001_cohort"
 PLANS = {  # value of --plans -> planner, GiB of GPU memory that it plans for, name of the plans
     "default": (ExperimentPlanner, 8, "nnUNetPlans"),
     "resenc_l": (nnUNetPlannerResEncL, 24, "nnUNetResEncUNetLPlans"),
@@ -47,15 +45,13 @@ SAVE_EVERY = 50  # epochs; nnU-Net's default
 
 @dataclass(frozen=True)
 class Work:
-    """The folder, data set and settings of an nnU-Net run.
+    """The folder and settings of an nnU-Net run.
 
     `folder` contains nnU-Net's raw, preprocessed and results folders. With 0 workers everything runs in the main
     process where nnU-Net allows it.
     """
 
     folder: Path
-    dataset: str
-    configuration: str
     plans: str
     workers: int
     device: torch.device
@@ -63,11 +59,11 @@ class Work:
     @property
     def raw(self) -> Path:
         """The folder of dataset.json."""
-        return self.folder / "nnUNet_raw" / self.dataset
+        return self.folder / "nnUNet_raw" / DATA_SET
 
     @property
     def plans_manager(self) -> PlansManager:
-        return PlansManager(str(self.folder / "nnUNet_preprocessed" / self.dataset / f"{PLANS[self.plans][2]}.json"))
+        return PlansManager(str(self.folder / "nnUNet_preprocessed" / DATA_SET / f"{PLANS[self.plans][2]}.json"))
 
     def __post_init__(self) -> None:
         """Set the environment variables that tell nnU-Net its folders."""
@@ -89,42 +85,20 @@ def fingerprint(work: Work) -> None:
         raise InputError(f"nnU-Net refuses the data: {reason}") from error
 
 
-def plan(work: Work, patch_size: Sequence[int] | None) -> None:
-    """Plan all configurations from the fingerprint.
-
-    `patch_size` is the largest patch in voxels, in nnU-Net's order (z, y, x); None for nnU-Net's default.
-    """
+def plan(work: Work) -> None:
+    """Plan all configurations from the fingerprint."""
     planner, memory, name = PLANS[work.plans]
-    if patch_size is not None:
-        planner = _with_patch_size(planner, patch_size)
     plan_experiment_dataset(1, planner, memory, overwrite_plans_name=name)
-    planned = work.plans_manager.available_configurations
-    if work.configuration not in planned:
-        raise InputError(f"--configuration={work.configuration}: nnU-Net plans only {', '.join(planned)} for this data")
-
-
-def _with_patch_size(planner: Any, patch_size: Sequence[int]) -> Any:
-    """A planner that plans a patch as for images of that size; the memory limit may still shrink it."""
-
-    class Planner(planner):
-        def get_plans_for_configuration(self, spacing: Any, median_shape: Any, *others: Any) -> dict[str, Any]:
-            if len(spacing) == 2:
-                return super().get_plans_for_configuration(spacing, median_shape, *others)
-            small = np.minimum(median_shape, patch_size)
-            planned = super().get_plans_for_configuration(spacing, small, *others)
-            return planned | {"median_image_size_in_voxels": median_shape}
-
-    return Planner
 
 
 def preprocess(work: Work) -> None:
     """Resample and normalise the images; replaces the files of an interrupted run."""
-    preprocess_data_sets([1], PLANS[work.plans][2], (work.configuration,), (max(1, work.workers),))
+    preprocess_data_sets([1], PLANS[work.plans][2], (CONFIGURATION,), (max(1, work.workers),))
 
 
 def plan_summary(work: Work) -> dict[str, Any]:
     """Summarise the plan: patch and batch size, spacing in mm, network."""
-    configuration = work.plans_manager.get_configuration(work.configuration)
+    configuration = work.plans_manager.get_configuration(CONFIGURATION)
     network = configuration.network_arch_init_kwargs
     return {
         "patch_size": [int(edge) for edge in configuration.patch_size],
@@ -136,18 +110,7 @@ def plan_summary(work: Work) -> dict[str, Any]:
     }
 
 
-def untrained_network(work: Work) -> nn.Module:
-    """The planned network with initial weights."""
-    plans, dataset = work.plans_manager, load_json(str(work.raw / "dataset.json"))
-    configuration = plans.get_configuration(work.configuration)
-    channels = determine_num_input_channels(plans, configuration, dataset)
-    heads = plans.get_label_manager(dataset).num_segmentation_heads
-    return nnUNetTrainer.build_network_architecture(plans, configuration, channels, heads)
-
-
-def train(
-    work: Work, epochs: int, iterations: int, seed: int, initialise: Callable[[nn.Module], None] | None = None
-) -> dict[str, Any]:
+def train(work: Work, epochs: int, iterations: int, seed: int) -> dict[str, Any]:
     """Train with nnU-Net's trainer and schedule, or continue from an interrupted run's checkpoint; return the record's
     entries.
 
@@ -162,15 +125,10 @@ def train(
     continues = any(checkpoints.glob("checkpoint_*.pth"))
     with _augmenting_by(work.workers):
         name = PLANS[work.plans][2]
-        trainer = get_trainer_from_args(
-            work.dataset, work.configuration, 0, "nnUNetTrainer", name, continues, work.device
-        )
+        trainer = get_trainer_from_args(DATA_SET, CONFIGURATION, 0, "nnUNetTrainer", name, continues, work.device)
         trainer.num_epochs, trainer.num_iterations_per_epoch = epochs, iterations
         trainer.num_val_iterations_per_epoch = max(1, iterations // 5)
         trainer.save_every = max(1, min(SAVE_EVERY, epochs // 20))
-        if initialise is not None and not continues:
-            trainer.initialize()
-            initialise(getattr(trainer.network, "_orig_mod", trainer.network))  # without torch.compile's wrapper
         maybe_load_checkpoint(trainer, continues, validation_only=False)
         torch.backends.cudnn.benchmark = work.device.type == "cuda"
         trainer.run_training()
@@ -181,8 +139,8 @@ def train(
 
 def checkpoint_folder(work: Work) -> Path:
     """The trainer's folder for checkpoints and its log."""
-    run = f"nnUNetTrainer__{PLANS[work.plans][2]}__{work.configuration}"
-    return work.folder / "nnUNet_results" / work.dataset / run / "fold_0"
+    run = f"nnUNetTrainer__{PLANS[work.plans][2]}__{CONFIGURATION}"
+    return work.folder / "nnUNet_results" / DATA_SET / run / "fold_0"
 
 
 def _remove_unfinished(folder: Path) -> None:

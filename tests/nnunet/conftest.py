@@ -69,24 +69,6 @@ def cohort(cohorts, tmp_path_factory) -> Cohort:
     return made
 
 
-@pytest.fixture(scope="session")
-def openmind(tmp_path_factory) -> Path:
-    """A checkpoint in the layout of OpenMind's ResEnc-L, with one input channel and four stages."""
-    import torch
-
-    from tests.nnunet.networks import residual_network
-
-    path = tmp_path_factory.mktemp("weights") / "openmind.pth"
-    torch.save(
-        {
-            "network_weights": residual_network(channels=1, stages=4, width=32).state_dict(),
-            "nnssl_adaptation_plan": {"key_to_encoder": "encoder.stages", "key_to_stem": "encoder.stem"},
-        },
-        path,
-    )
-    return path
-
-
 def command(cohort: Cohort, output: Path, *options: str) -> list[str]:
     """README.md's command, with these values of its options and with further ones."""
     (documented,) = re.findall(
@@ -98,10 +80,10 @@ def command(cohort: Cohort, output: Path, *options: str) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def finished(cohort, openmind, tmp_path_factory) -> Run:
+def finished(cohort, tmp_path_factory) -> Run:
     """The whole command, killed as soon as its training has saved a checkpoint, then repeated to the end."""
     output = tmp_path_factory.mktemp("nnunet") / "output"
-    started = command(cohort, output, *SMALL, f"--pretrained={openmind}")
+    started = command(cohort, output, *SMALL)
     log = output.with_suffix(".log")
     with log.open("w") as file:
         process = subprocess.Popen(started, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)

@@ -14,7 +14,6 @@ from common.data.datalists import Datalist
 from common.data.regions import regions_of
 from common.errors import InputError
 from scripts.nnunet.conversion import LabelScheme, convert
-from scripts.nnunet.record import dataset_name
 from tests.support import one_line
 
 AFFINE = np.diag([-2.0, -2.0, 2.0, 1.0])
@@ -96,11 +95,3 @@ def test_labels_and_files_that_nnunet_cannot_take_are_refused(write_case, tmp_pa
     cases = [write_case("a", [0, 1]), write_case("b", [0, 1], ending=".nii")]
     with pytest.raises(InputError, match=r"b_\w+\.nii: expected all images and labels as \.nii\.gz, or all as \.nii"):
         convert_small(tmp_path / "out", cases, "atlas")
-
-
-@pytest.mark.parametrize(
-    ("cohort_name", "expected"),
-    [("BraTS 2021 (a)", "Dataset001_BraTS2021a"), ("../..", "Dataset001_cohort")],
-)
-def test_the_name_of_the_data_set_is_one_for_nnunet(cohort_name, expected):
-    assert dataset_name(cohort_name) == expected
