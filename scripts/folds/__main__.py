@@ -1,15 +1,11 @@
 """Cross-validation: `python -m scripts.folds BUNDLE --datalist=F.json --dataset_dir=DIR --output=DIR`."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from common import cli
 from common.errors import check_number, choice, show
-from common.files import write_json
-from common.values import flag
-from scripts.experiments.engine import State, counted, launcher, log_of, run_jobs, select, states_of
-from scripts.experiments.jobs import StudyJob
+from scripts.experiments.engine import counted, launcher, log_of, run_jobs, select, states_of
 from scripts.folds.setup import set_up
 
 
@@ -28,7 +24,6 @@ def folds(
     gpus: int = 1,
     stale: str = "keep",
     slurm: Mapping[str, Any] | None = None,
-    commands: bool = False,
     **options: Any,
 ) -> None:
     """Train one model for each fold, score all held-out cases together, and print how to use the models as an ensemble.
@@ -58,50 +53,34 @@ def folds(
         stale: keep results whose commands, inputs or code have changed (the default), or redo them; the old results are
             moved aside.
         slurm: settings of SLURM jobs by the names of submitit's parameters; without, jobs run on this machine.
-        commands: only print the commands of all jobs, to copy.
         options: those of the bundle, which python -m scripts.options BUNDLE lists.
     """
     check_number("jobs", jobs, int, 1, 1024)
     check_number("gpus", gpus, int, 1, 1024)
     redo = choice("stale", stale, {"keep": False, "redo": True})
     choice("fold_to", fold_to, {"validation": None, "testing": None})
-    only_prints = flag("commands", commands)
     dealing = (folds, fold_to, validation, folds_seed)
     setup = set_up(bundle, datalist, dataset_dir, output, *dealing, _words(overlays), gpus, options)
-    if only_prints:
-        show(*(str(job.command) for job in setup.study.jobs.values()))
-        return
     study, place = setup.study, setup.study.places.output
     selected = select(study, redo=redo)
     count = f"{len(study.jobs)} jobs, {counted(study.states)}; {len(selected)} to run"
     show(f"{len(setup.numbers)} folds of {bundle}: {count}")
     run_jobs(study, selected, launcher(study.places, jobs, slurm), jobs)
     states = states_of(study.jobs, place)
-    if any(state.name != "done" for state in states.values()):
-        show(*_unfinished(study.jobs, states, place))
+    if unfinished := {name: state for name, state in states.items() if state.name != "done"}:
+        for name, state in unfinished.items():
+            if not unfinished.keys() & set(study.jobs[name].needs):  # the others only wait for these
+                show(f"{name} is {state.name}: {state.reason}; log {log_of(study.jobs[name], place)}")
+        if any(state.name == "stale" for state in unfinished.values()):
+            show("stale results were kept; --stale=redo makes them again")
         raise SystemExit(1)
     from scripts.folds import summary  # late import: `--help` stays fast
 
-    content = summary.summarise(setup)
-    write_json(place / "folds.json", content)
-    show("", *summary.lines(content, setup.numbers))
+    show("", *summary.lines(setup))
 
 
 def _words(names: str | Sequence[str] | None) -> list[str]:
     return [str(name) for name in (names.split(",") if isinstance(names, str) else names or [])]
-
-
-def _unfinished(jobs: Mapping[str, StudyJob], states: Mapping[str, State], output: Path) -> list[str]:
-    """One line for each unfinished job, except jobs that only wait for these."""
-    told = []
-    for name, state in states.items():
-        if state.name != "done" and all(states[need].name == "done" for need in jobs[name].needs):
-            reason = f": {state.reason}" if state.reason else ""
-            log = f"; log {log_of(jobs[name], output)}" if state.name in ("failed", "interrupted") else ""
-            told.append(f"{name} is {state.name}{reason}{log}")
-    if any(state.name == "stale" for state in states.values()):
-        told.append("stale results were kept; --stale=redo makes them again")
-    return told
 
 
 if __name__ == "__main__":

@@ -1,16 +1,13 @@
 """Set up a cross-validation: a study with one training for each fold, checked before anything starts."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from common.configs import check_known, read
 from common.data import datalists
-from common.data.modalities import missing_in
-from common.errors import ArgumentError, choice, show
+from common.errors import ArgumentError, choice
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.options import OPTIONS
 from common.values import optional
@@ -96,17 +93,9 @@ def set_up(
         "runs": {bundle: entry},
     }
     setup = Setup(bundle, source, entry, numbers, open_study(study, Places(folder, {OWN: root}, files, gpus)))
-    network = _check_configs(setup)
-    for number in numbers:
-        told = StringIO()
-        with redirect_stdout(told):
-            made = hold_out(content, folds, number, fold_to, validation, folds_seed)
-        if number == numbers[0]:
-            show(*told.getvalue().splitlines())
-        if not made["validation"]:
-            raise ArgumentError(f"validation={validation}: no validation subjects to select the checkpoint")
-        if not network.modality_dropout:
-            _check_missing(made, number, network.modalities, fold_to)
+    _check_configs(setup)
+    if not hold_out(content, folds, numbers[0], fold_to, validation, folds_seed)["validation"]:
+        raise ArgumentError(f"validation={validation}: no validation subjects to select the checkpoint")
     return setup
 
 
@@ -151,11 +140,8 @@ def _split_options(
     )
 
 
-def _check_configs(setup: Setup) -> Any:
-    """Check the first fold's options as its training and evaluation do, and the datalist's files.
-
-    Returns the options of the training.
-    """
+def _check_configs(setup: Setup) -> None:
+    """Check the first fold's options as its training and evaluation do, and the datalist's files."""
     first = setup.numbers[0]
     options = _resolved(setup.training(first).command, setup.datalist, "options")
     data = datalists.Datalist(setup.datalist, setup.study.places.roots[OWN])
@@ -164,7 +150,6 @@ def _check_configs(setup: Setup) -> Any:
             data.load(split, options.modalities, options.label_convention, missing=())
     steps_of(setup.training(first), setup.study.places.gpus)
     _resolved(setup.evaluation(first).command, setup.datalist, "options", "scoring")
-    return options
 
 
 def _resolved(command: CommandLine, datalist: Path, *names: str) -> Any:
@@ -173,19 +158,3 @@ def _resolved(command: CommandLine, datalist: Path, *names: str) -> Any:
     parser = config_of(command, datalist=str(datalist), device="cpu")
     found = {name: parser.get_parsed_content(name) for name in names if name in parser}
     return found[names[0]]
-
-
-def _check_missing(made: Mapping[str, Any], number: int, modalities: Sequence[str], held_out: str) -> None:
-    """Check that some training subjects lack each modality that held-out subjects lack."""
-    channels = [made["modalities"].index(name) for name in modalities]
-
-    def lacking(split: str) -> dict[str, str]:
-        images = {entry["subject"]: [entry["image"][channel] for channel in channels] for entry in made[split]}
-        return {name: who for who, image in images.items() for name in missing_in({"image": image}, modalities)}
-
-    without = lacking(held_out)
-    for name in sorted(without.keys() - lacking("training").keys()):
-        raise ArgumentError(
-            f"modality_dropout=0: fold {number} trains on no subject without {name}, which {without[name]}, held out, "
-            "lacks; expected above 0"
-        )

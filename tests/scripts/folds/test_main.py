@@ -40,8 +40,7 @@ def cross_validate(tmp_path, monkeypatch):
         return Setup("model", script, {}, [0, 1, 2], open_study(study, places))
 
     monkeypatch.setattr(module, "set_up", set_up)
-    monkeypatch.setattr(summary, "summarise", lambda setup: {"cases": 3})
-    monkeypatch.setattr(summary, "lines", lambda content, numbers: [f"{content['cases']} cases"])
+    monkeypatch.setattr(summary, "lines", lambda setup: ["3 cases"])
 
     def run(**options):
         module.folds("model", datalist="d", dataset_dir="r", output=str(out), **options)
@@ -59,7 +58,6 @@ def test_a_fold_that_fails_or_is_stale_is_named_and_nothing_is_summarised_until_
     assert ended.value.code == 1
     log = tmp_path / "out/jobs/model/fold1/run.log"
     assert capsys.readouterr().out.splitlines()[-1] == f"model/fold1 is failed: it broke: 1; log {log}"
-    assert not (tmp_path / "out/folds.json").exists()
     (tmp_path / "fail-1").unlink()
     assert sorted(cross_validate(jobs=2)) == ["0", "1", "1", "2"], "the others were done"
     assert capsys.readouterr().out.splitlines()[-1] == "3 cases"
@@ -68,9 +66,9 @@ def test_a_fold_that_fails_or_is_stale_is_named_and_nothing_is_summarised_until_
         cross_validate()
     assert ended.value.code == 1
     shown = capsys.readouterr().out.splitlines()[-4:]
-    assert shown[0] == f"model/fold0 is stale: {tmp_path}/work.py changed"
+    log = tmp_path / "out/jobs/model/fold0/run.log"
+    assert shown[0] == f"model/fold0 is stale: {tmp_path}/work.py changed; log {log}"
     assert shown[-1] == "stale results were kept; --stale=redo makes them again"
-    assert json.loads((tmp_path / "out/folds.json").read_text()) == {"cases": 3}, "what was there stays"
     assert len(cross_validate(stale="redo")) == 7
 
 
