@@ -84,26 +84,18 @@ SETS = {
         },
         one_grid=True,
     ),
-    "t1_stripped": Source(
-        "aaronsossin/DepressionMRI_AI",
-        "CC0",
-        "DepressionMRI_AI, A. Sossin.",
-        "Adults, T1, stripped, 0.87 x 0.87 x 1 mm; no labels.",
-        {"T1": r"(?:.*/)?(sub-\w+)/anat/[^/]*\.nii\.gz"},
-        "{subject}_{kind}.nii.gz",
-    ),
 }
 
 
 def public_scans(clones: str, output: str) -> None:
-    """Lay out four public sets of scans for `python -m scripts.datalists generic`; they are real people's.
+    """Lay out three public sets of scans for `python -m scripts.datalists generic`; they are real people's.
 
     Each becomes a folder of OUTPUT with its licence and citation in SOURCE.md; one that is there stays as it is. A set
     whose clone is missing is left out.
 
     Args:
         clones: folder of clones, each made by `git clone --bare https://github.com/OWNER/NAME` (CBICA/NiChart_Project
-            for ixi and wmh, JeroenBertels/deepvoxnet2 for tumour, aaronsossin/DepressionMRI_AI for t1_stripped).
+            for ixi and wmh, JeroenBertels/deepvoxnet2 for tumour).
         output: folder for the data sets.
     """
     folder, target = expand_home(clones, f"--clones={clones}"), expand_home(output, f"--output={output}")

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from common.data import datalists
+from common.data.scan_checks import read_scan
+from common.data.volumes import canonical
 from common.errors import InputError, show
 from common.files import check_writable_file, expand_home, reporting_path_errors
 from scripts.datalists.scan import Scan, Visit
-from scripts.datalists.slices import count_slices
 from scripts.datalists.splits import RandomSplits
+from scripts.pools import map_in_processes
 
 
 def build(
@@ -130,3 +132,31 @@ def _joined(names: Sequence[str], word: str = "and") -> str:
 def _entry(visit: Visit) -> dict[str, Any]:
     entry: dict[str, Any] = {"subject": visit.subject, "image": [path or None for path in visit.image]}
     return entry if visit.label is None else entry | {"label": visit.label}
+
+
+def count_slices(visits: Sequence[Visit], root: str | Path, workers: int = 0) -> list[tuple[int | None, ...]]:
+    """The number of slices with signal in each image of each visit; None for an unreadable image. Shows progress.
+
+    Reads every voxel: 82,800 images take one core an hour. An image counts as unreadable if its process is killed, for
+    example for lack of memory.
+    """
+    paths = [f"{root}/{path}" for visit in visits for path in visit.image]
+    counts = iter(map_in_processes(slices_with_signal, paths, workers, "image", "slices with signal"))
+    return [tuple(next(counts) for _ in visit.image) for visit in visits]
+
+
+def slices_with_signal(path: str | Path) -> int | None:
+    """The number of axial slices with a voxel above zero; None if the file is not a readable volume.
+
+    Axial slices are perpendicular to the voxel axis nearest to the world's z axis.
+
+    Example:
+        >>> slices_with_signal("1000012_20252_2_0/T1/T1_brain_to_MNI.nii.gz")  # doctest: +SKIP
+        146
+    """
+    try:
+        scan, voxels = read_scan(path)
+    except InputError:
+        return None
+    upright, _ = canonical(voxels, scan.affine)
+    return int((upright > 0).any(axis=(0, 1)).sum())

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 from common.data import datalists
 from common.data.modalities import count_missing, first_image
+from common.data.preparation import describe, union
 from common.data.scan_checks import CHECKS, CURE, OFF_GRID, Problem, files_in
 from common.errors import InputError, check_number, show
 from common.files import atomic_write, check_writable_folder, expand_home, write_csv
 from scripts.datalists.build import check_outputs
-from scripts.datalists.cohort_checks import compare, describe
+from scripts.datalists.cohort_checks import compare
 from scripts.datalists.examine import Record, examine
 from scripts.pools import map_in_processes
 
@@ -140,9 +141,10 @@ def check(
         record or Record((Problem("unreadable", first_image(case), NO_RECORD, "files that fit into memory"),))
         for case, record in zip(cases, map_in_processes(work, cases, workers, "subject"), strict=True)
     ]
-    modalities = content["modalities"]
-    lacking = [f"{names} in {count} subjects" for names, count in count_missing(cases, modalities).items()]
-    facts = describe(records) | ({"missing": ", ".join(lacking)} if lacking else {})
+    measured = [record.preparation for record in records if record.preparation is not None]
+    facts = {"scans": describe(union(measured)) if measured else "no readable image"}
+    if lacking := count_missing(cases, content["modalities"]):
+        facts["missing"] = ", ".join(f"{names} in {count} subjects" for names, count in lacking.items())
     result = Result(Path(str(datalist)).name, cases, _ordered(cases, records, compare(cases, records)), facts)
     lines = _lines(result)
     try:

@@ -6,9 +6,9 @@ from typing import Any
 
 from common.data.layouts.found import person_of
 from common.data.modalities import first_image
-from common.data.preparation import BRAIN, differences, usual
+from common.data.preparation import differences, usual
 from common.data.scan_checks import CHECKS, Problem
-from scripts.datalists.examine import Record, in_mm
+from scripts.datalists.examine import Record
 
 HELD_OUT_FIRST = ("testing", "validation", "training", "unlabelled")
 SUBJECT, VOXELS, PERSON = "the same subject", "the same voxels", "the same person"
@@ -25,26 +25,6 @@ def compare(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> li
         *_negatives(records),
         *_repeated(cases, records),
     ]
-
-
-def describe(records: Sequence[Record]) -> dict[str, str]:
-    """Facts about a cohort: orientation, spacing, and number of skull-stripped images."""
-    orientations = Counter(record.orientation for record in records if record.orientation)
-    spacings = Counter(in_mm(record.spacing) for record in records if record.spacing)
-    volumes = [record.preparation["volume"][1] for record in records if record.preparation is not None]
-    extracted = sum(volume <= BRAIN for volume in volumes)
-    return {
-        "orientation": _counted(orientations),
-        "spacing": _counted(spacings),
-        "brain extracted": f"{extracted} of {len(volumes)} subjects" if volumes else "no readable image",
-    }
-
-
-def _counted(values: Counter[str]) -> str:
-    if len(values) < 2:
-        return next(iter(values), "unknown")
-    value, count = values.most_common(1)[0]
-    return f"{value} in {count} of {values.total()} subjects"
 
 
 def _odd_orientations(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:

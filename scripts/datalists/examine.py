@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +19,9 @@ from common.data.scan_checks import (
     label_counts,
     label_problem,
     read_headers,
-    read_scan,
     unreadable,
-    whole_labels,
 )
 from common.data.volumes import canonical, read_stored
-from common.errors import InputError
 
 
 class Record(NamedTuple):
@@ -32,7 +29,6 @@ class Record(NamedTuple):
 
     problems: tuple[Problem, ...]
     orientation: str = ""  # such as "RAS", of the most common grid; "" if no file is readable
-    spacing: tuple[float, ...] = ()  # along the world's x, y, z, mm; empty if no file is readable
     sound: int = 0  # number of images without error
     negative: tuple[str, ...] = ()  # those of them with a voxel below zero
     digests: Mapping[str, bytes] = {}  # file -> digest of its voxels; without faulty and constant ones
@@ -51,6 +47,8 @@ def examine(case: Mapping[str, Any], root: str, convention: str | None) -> Recor
 
 
 def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Record:
+    import nibabel  # imported late to keep `--help` fast
+
     problems, opened, reference = read_headers(case, root)
     digests: dict[str, bytes] = {}
     volumes: list[tuple[np.ndarray, np.ndarray]] = []
@@ -80,24 +78,12 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
         problems.append(Problem("no_label", first_image(case), "no label", f"one that follows {convention}"))
     return Record(
         tuple(problems),
-        *_grid(reference),
+        "" if reference is None else "".join(nibabel.aff2axcodes(reference.affine)),
         sound=len(volumes),
         negative=tuple(negative),
         digests=digests,
         preparation=measure(np.stack([each for each, _ in volumes]), volumes[0][1]) if is_sound else None,
     )
-
-
-def _grid(scan: Any) -> tuple[str, tuple[float, ...]]:
-    """Orientation such as "RAS", and spacing along the world's axes in mm; both empty for None."""
-    import nibabel  # imported late to keep `--help` fast, as below
-
-    if scan is None:
-        return "", ()
-    orientation = nibabel.io_orientation(scan.affine)
-    spacing = np.empty(3)
-    spacing[orientation[:, 0].astype(int)] = nibabel.affines.voxel_sizes(scan.affine)
-    return "".join(nibabel.aff2axcodes(scan.affine)), tuple(map(float, spacing))
 
 
 def _scaled(values: np.ndarray, scan: Any) -> np.ndarray:
@@ -126,17 +112,6 @@ def _label_problem(file: str, label: np.ndarray, convention: str | None) -> Prob
     return None
 
 
-def label_values(file: str, root: str) -> frozenset[int] | str:
-    """The values of a label map, or the reason why there are none. `file` is relative to `root`."""
-    try:
-        _, voxels = read_scan(Path(root, file))
-    except InputError as error:
-        return str(error)
-    values, _ = label_counts(voxels)
-    problem = label_problem(file, values)
-    return whole_labels(values) if problem is None else str(problem)
-
-
 def _copies(case: Mapping[str, Any], digests: Mapping[str, bytes]) -> Iterator[Problem]:
     """Modalities of a case with the same voxels as its label or each other."""
     label = case.get("label", "")
@@ -148,8 +123,3 @@ def _copies(case: Mapping[str, Any], digests: Mapping[str, bytes]) -> Iterator[P
                 ("label_as_image", "an image, not its truth") if owner == label else ("copy", "an image of its own")
             )
             yield Problem(check, file, f"the voxels of {Path(owner).name}", expected)
-
-
-def in_mm(spacing: Sequence[float] | np.ndarray) -> str:
-    """A spacing as text, such as "1 x 1 x 1 mm"."""
-    return " x ".join(f"{edge:.3g}" for edge in spacing) + " mm"

@@ -9,12 +9,11 @@ import yaml
 
 from common.data.datalists import SCHEMA
 from common.data.regions import LIMIT, declaration
+from common.data.scan_checks import label_counts, label_problem, read_scan, whole_labels
 from common.errors import ArgumentError, InputError, shortened, show
 from common.files import check_schema
-from scripts.datalists.examine import label_values
 from scripts.pools import map_in_processes
 
-SAMPLE = 8  # number of label maps to read first
 HIGHEST = 255  # highest label value of a region
 EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1, 2]}, core: {labels: [1]}}"
 
@@ -42,25 +41,22 @@ def from_labels(root: str, files: Sequence[str], workers: int) -> str:
 
     Otherwise raises InputError with a regions file to fill in.
     """
-    step = max(1, len(files) // SAMPLE)
-    sample = files[::step][:SAMPLE]
-    values = _values(root, sample, workers)
-    if len(values) <= LIMIT and max(values, default=0) <= HIGHEST:
-        values |= _values(root, [file for file in files if file not in set(sample)], workers)
-        sample = files
-    count = f"{len(sample)} label map{'s' if len(sample) > 1 else ''}"
-    numbers = sorted(values)
-    if not numbers:
-        raise InputError(f"--regions: no voxel is labelled in {count}; expected labels, or {EXAMPLE}")
-    if len(numbers) > LIMIT or numbers[-1] > HIGHEST:
-        found = shortened(list(map(str, numbers)))
-        raise InputError(
-            f"--regions: missing; the values in {count} are {found}; expected {EXAMPLE}; at most {LIMIT} "
-            f"regions, with labels up to {HIGHEST}"
-        )
+    found = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
+    for file, values in zip(files, found, strict=True):
+        if not isinstance(values, frozenset):
+            why = values or f"{file}: reading it ended the process; expected memory for a label map"
+            raise InputError(f"--root={root}: {why}")
+    numbers = sorted(frozenset().union(*found) - {0})
+    count = f"{len(files)} label map{'s' if len(files) > 1 else ''}"
     if numbers == [1]:
         show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml names it otherwise")
         return "lesion=1"
+    if not numbers or len(numbers) > LIMIT or numbers[-1] > HIGHEST:
+        values = shortened(list(map(str, numbers))) or "0"
+        raise InputError(
+            f"--regions: missing; the values in {count} are {values}; expected {EXAMPLE}; at most {LIMIT} regions, "
+            f"with labels up to {HIGHEST}"
+        )
     names = ["lesion"] if len(numbers) == 1 else [f"label{number}" for number in numbers]
     regions = ", ".join(f"{name}: {{labels: [{number}]}}" for name, number in zip(names, numbers, strict=True))
     raise InputError(
@@ -69,16 +65,12 @@ def from_labels(root: str, files: Sequence[str], workers: int) -> str:
     )
 
 
-def _values(root: str, files: Sequence[str], workers: int) -> set[int]:
-    """All non-zero values of the label maps."""
-    if not files:
-        return set()
-    found = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
-    values: set[int] = set()
-    for file, each in zip(files, found, strict=True):
-        if each is None:
-            raise InputError(f"--root={root}: {file}: reading it ended the process; expected memory for a label map")
-        if isinstance(each, str):
-            raise InputError(f"--root={root}: {each}")
-        values |= each
-    return values - {0}
+def label_values(file: str, root: str) -> frozenset[int] | str:
+    """The values of a label map, or the reason why there are none. `file` is relative to `root`."""
+    try:
+        _, voxels = read_scan(Path(root, file))
+    except InputError as error:
+        return str(error)
+    values, _ = label_counts(voxels)
+    problem = label_problem(file, values)
+    return whole_labels(values) if problem is None else str(problem)

@@ -209,17 +209,21 @@ def hyperintensities(rng: Generator, head: Head, load: float) -> Array:
     return share * np.clip(2 * head.fractions["WM"] - 1, 0, 1)
 
 
+def random_axes(rng: Generator, stretch: float) -> Array:
+    """A random rotation and scaling, [3, 3], that keep volumes; `stretch` is the SD of the log axis lengths."""
+    from scipy.spatial.transform import Rotation
+
+    axes = np.exp(rng.normal(0, stretch, 3))
+    axes /= np.prod(axes) ** (1 / 3)
+    return (Rotation.random(rng=rng).as_matrix() / axes[:, None]).astype(np.float32)
+
+
 def _radius(rng: Generator, head: Head, centre: Array, stretch: float, roughness: float) -> Array:
     """Distance from `centre` in mm, distorted into an irregular body with random axes; its level sets outline lesions.
 
     `stretch` and `roughness` are standard deviations of the log axis lengths and of the log radius.
     """
-    from scipy.spatial.transform import Rotation
-
-    axes = np.exp(rng.normal(0, stretch, 3))
-    axes /= np.prod(axes) ** (1 / 3)
-    turn = Rotation.random(rng=rng).as_matrix() / axes[:, None]
-    offset = turn.astype(np.float32) @ (head.positions - centre[:, None])
+    offset = random_axes(rng, stretch) @ (head.positions - centre[:, None])
     distance = np.sqrt(np.sum(offset**2, axis=0))
     return distance * np.exp(roughness * (0.8 * head.field(rng, 22.0) + 0.6 * head.field(rng, 9.0)))
 

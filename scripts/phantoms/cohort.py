@@ -52,7 +52,7 @@ def make(
     check_number("subjects", subjects, int, 1, 9999)
     check_number("seed", seed, int, 0, 2**63)
     check_number("workers", workers, int, 0, 1024)
-    _check_spacing(spacing)
+    check_number("spacing", spacing, float, 1, 4)  # mm
     stripped = cohort.skull_stripped if skull_stripped is None else flag("skull_stripped", skull_stripped)
     root = _empty_folder(output)
     work = partial(
@@ -96,11 +96,6 @@ def _make_subject(
             labels[head.inside] = head.labels
             write_volume(root / label, labels, affine, compresslevel=FAST)
     return True
-
-
-def _check_spacing(value: object) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 1 <= value <= 4:
-        raise InputError(f"--spacing={value}: expected millimetres from 1 to 4")
 
 
 def _empty_folder(output: str) -> Path:

@@ -25,6 +25,7 @@ from scripts.phantoms.anatomy import (
     Swelling,
     hyperintensities,
     make_head,
+    random_axes,
     seed_points,
 )
 
@@ -128,15 +129,10 @@ def _place(rng: Generator, lesions: _Lesions) -> None:
 
 def _outline(rng: Generator, lesions: _Lesions, centre: Array, reach: float) -> tuple[NDArray[np.intp], Array]:
     """Indices of the voxels around a position, and their distance from it (mm), distorted into an irregular body."""
-    from scipy.spatial.transform import Rotation  # imported late to keep `--help` fast, as below
-
-    axes = np.exp(rng.normal(0, 0.2, 3))
-    axes /= np.prod(axes) ** (1 / 3)
-    head = lesions.head
+    axes, head = random_axes(rng, 0.2), lesions.head
     offset = head.positions - centre[:, None]
     near = np.flatnonzero(np.sum(offset**2, axis=0) < reach**2)
-    turn = Rotation.random(rng=rng).as_matrix() / axes[:, None]
-    distance = np.sqrt(np.sum((turn.astype(np.float32) @ offset[:, near]) ** 2, axis=0))
+    distance = np.sqrt(np.sum((axes @ offset[:, near]) ** 2, axis=0))
     rough = np.float32(0.2) * _waves(rng, head.positions[:, near], max(reach / 2, 6.0))
     fluid = head.fractions["CSF"][near]
     outside = 30 * head.soft(-head.depth[near]) + np.where(lesions.clearance[near] < 2 * head.grid.spacing, FAR, 0)
@@ -204,7 +200,7 @@ def _add_mimics(rng: Generator, head: Head, clearance: Array) -> None:
 
 def _tubes(rng: Generator, head: Head, starts: Array, tubes: _Tubes) -> Array:
     """Fraction (0 to 1) of each voxel inside curved tubes that begin at `starts` (mm, [tubes, 3])."""
-    from scipy.spatial import KDTree
+    from scipy.spatial import KDTree  # imported late to keep `--help` fast
 
     points, radii = [], []
     for start in starts:

@@ -92,12 +92,11 @@ def test_nichart_has_ixi_in_its_history_with_three_regions_and_a_brain_and_wmh_o
     assert list(MUSE) == ["ventricles", "deep_grey", "hippocampus"]
 
 
-def test_the_other_sets_and_what_is_there_already(clone, tmp_path, capsys):
-    clone("JeroenBertels/deepvoxnet2", {f"a/case_3/{name}.nii.gz": scan() for name in ("FLAIR", "T1", "GT_W")})
-    clones = clone("aaronsossin/DepressionMRI_AI", {"b/sub-07/anat/sub-07_T1w.nii.gz": scan()})
+def test_the_other_set_and_what_is_there_already(clone, tmp_path, capsys):
+    clones = clone("JeroenBertels/deepvoxnet2", {f"a/case_3/{name}.nii.gz": scan() for name in ("FLAIR", "T1", "GT_W")})
     public_scans(str(clones), str(tmp_path / "out"))
     names = sorted(path.name for path in (tmp_path / "out").rglob("*.nii.gz"))
-    assert names == ["case3_FLAIR.nii.gz", "case3_T1.nii.gz", "case3_seg.nii.gz", "sub-07_T1.nii.gz"]
+    assert names == ["case3_FLAIR.nii.gz", "case3_T1.nii.gz", "case3_seg.nii.gz"]
     assert "no clone of CBICA/NiChart_Project" in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
     public_scans(str(clones), str(tmp_path / "out"))
@@ -105,9 +104,9 @@ def test_the_other_sets_and_what_is_there_already(clone, tmp_path, capsys):
 
 
 NOT_LAID_OUT = {
-    "a name that would leave the folder": ("b/sub-../anat/x.nii.gz", scan()),
-    "a clone without scans": ("README.md", b"none"),
-    "a scan that unpacks to more than it may": ("b/sub-07/anat/sub-07_T1w.nii.gz", scan((20, 20, 20))),
+    "a name that would leave the folder": ("case_.._1", scan()),
+    "a clone without scans": ("other", scan()),
+    "a scan that unpacks to more than it may": ("case_7", scan((20, 20, 20))),
 }
 
 
@@ -115,9 +114,10 @@ NOT_LAID_OUT = {
 def test_a_set_without_usable_scans_is_refused_and_leaves_nothing(clone, tmp_path, monkeypatch, name):
     assert LARGEST == 2**28
     monkeypatch.setattr("scripts.public_scans.LARGEST", 400)  # the header, and a few voxels
-    path, content = NOT_LAID_OUT[name]
-    clones = clone("aaronsossin/DepressionMRI_AI", {path: content})
-    with pytest.raises(InputError, match="no scans of t1_stripped") as error:
+    folder, content = NOT_LAID_OUT[name]
+    files = {f"{folder}/{kind}.nii.gz": content for kind in ("FLAIR", "T1", "GT_W")}
+    clones = clone("JeroenBertels/deepvoxnet2", files)
+    with pytest.raises(InputError, match="no scans of tumour") as error:
         public_scans(str(clones), str(tmp_path / "out"))
     assert one_line(error)
     assert list((tmp_path / "out").iterdir()) == []

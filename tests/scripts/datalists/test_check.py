@@ -73,8 +73,8 @@ def kinds(findings):
 def test_all_is_well(cohort, capsys):
     assert check(cohort) == (0, [])
     assert capsys.readouterr().out.splitlines()[:2] == [
-        "list.json: subjects: 6; errors: none; warnings: none; orientation: RAS; spacing: 2 x 2 x 2 mm; "
-        "brain extracted: 6 of 6 subjects",
+        "list.json: subjects: 6; errors: none; warnings: none; "
+        "scans: voxels of 2 x 2 x 2 mm, brains without skull, background 0",
         "no problems found",
     ]
     before = sorted(cohort.rglob("*"))
@@ -197,7 +197,7 @@ def test_a_missing_modality_is_a_fact_and_no_finding(cohort, capsys):
     write(cohort, training=entries)
     assert check(cohort) == (0, [])
     summary = capsys.readouterr().out.splitlines()[0]
-    assert summary.endswith("brain extracted: 6 of 6 subjects; missing: T1 in 2 of 6 subjects, T2 in 1 of 6 subjects")
+    assert summary.endswith("background 0; missing: T1 in 2 of 6 subjects, T2 in 1 of 6 subjects")
 
 
 def test_modalities_that_are_not_registered_are_reported_even_without_a_label(cohort):

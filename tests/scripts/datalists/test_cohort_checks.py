@@ -3,7 +3,7 @@
 import pytest
 
 from common.data.scan_checks import Problem
-from scripts.datalists.cohort_checks import compare, describe
+from scripts.datalists.cohort_checks import compare
 from scripts.datalists.examine import Record
 
 
@@ -19,7 +19,7 @@ def record(number, digests=None, problems=(), prepared=None, **grid):
     grid["preparation"] = {name: [value, value] for name, value in (FIGURES | (prepared or {})).items()}
     digests = (b"a%d" % number, b"b%d" % number) if digests is None else digests
     named = {f"s{number}_t{channel}": digest for channel, digest in enumerate(digests, 1)}
-    grid = {"orientation": "RAS", "spacing": (1.0, 1.0, 1.0)} | grid
+    grid = {"orientation": "RAS"} | grid
     return Record(tuple(problems), sound=2, digests=named, **grid)
 
 
@@ -105,5 +105,3 @@ def test_kept_is_what_is_sound_then_what_is_held_out_then_the_first():
 def test_a_case_of_which_nothing_is_known_is_passed_over():
     lost = Record((Problem("unreadable", "s0_t1", "v", "e"),))
     assert compare([case("s0")], [lost]) == []
-    unknown = {"orientation": "unknown", "spacing": "unknown", "brain extracted": "no readable image"}
-    assert describe([lost]) == unknown

@@ -27,7 +27,6 @@ def test_the_only_value_1_is_the_lesion(labelled, capsys):
 
 
 def test_other_values_are_shown_as_a_file_of_regions(labelled):
-    """One value is in the last label map only, which no sample of the first ones has."""
     labelled.label("s3/seg.nii.gz", 1, 4)
     labelled.label("s9/seg.nii.gz", 2)
     expected = "missing; the values in 12 label maps are 1, 2, 4; expected a YAML file"
@@ -41,7 +40,7 @@ def test_other_values_are_shown_as_a_file_of_regions(labelled):
 
 def test_label_maps_that_are_no_label_maps_are_refused(labelled):
     labelled.label("s0/seg.nii.gz", 1, 1042)
-    with pytest.raises(InputError, match=r"the values in 8 label maps are 1, 1042; .* with labels up to 255"):
+    with pytest.raises(InputError, match=r"the values in 12 label maps are 1, 1042; .* with labels up to 255"):
         labelled.scan()
     nibabel.save(nibabel.Nifti1Image(np.full((2, 2, 2), 0.5, np.float32), np.eye(4)), labelled.root / "s0/seg.nii.gz")
     with pytest.raises(InputError, match=r"s0/seg.nii.gz: label 0.5; expected whole numbers"):

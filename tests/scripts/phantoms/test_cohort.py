@@ -154,7 +154,7 @@ def test_noise_is_rician_and_as_strong_as_stated(grid):
     ("options", "message"),
     [
         ({"layout": "oasis"}, "layout=oasis: expected one of ukb, brats, atlas"),
-        ({"spacing": 5}, "--spacing=5: expected millimetres"),
+        ({"spacing": 5}, "spacing=5: expected a number from 1 to 4"),
         ({"layout": "atlas", "difficulty": "medium"}, "--difficulty=medium: expected standard with --layout=atlas"),
         ({"output": "/dev/null/x"}, "^--output=/dev/null/x: expected a folder that can be written to$"),
     ],
