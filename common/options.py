@@ -97,7 +97,6 @@ _ALL = (
     Option(
         "spacing", SPACING, "edges of the voxels that images are resampled to; null: as in the files", nullable=True
     ),
-    _unrecorded("largest_volume", numbers(0.001, unit="GiB"), "largest accepted scan, as float32"),
     _unrecorded("accept", CHECKS_OF_PREPARATION, "checks of the scans' preparation that may fail"),
     # Network and training
     Option(
@@ -186,7 +185,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "global_batch_size": None,
     "save_interval": 100,
     "keep": 2,
-    "largest_volume": 2.0,
     "accept": [],
     "cohort": "unnamed",
 }

@@ -66,8 +66,7 @@ def prepare(
     if failed:
         show(f"{len(failed)} of {len(data)} subjects are not prepared", error=True)
         sys.exit(1)
-    size = sum(file.stat().st_size for entry in data for file in kept.files_of(entry))
-    show(f"{folder}: {size / 2**30:.2f} GiB; train with --store={folder}")
+    show(f"train with --store={folder}")
 
 
 def _training(

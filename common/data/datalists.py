@@ -44,7 +44,7 @@ class Datalist:
         root: Folder of the cohort.
 
     Attributes:
-        content: Content of the file; see `in_memory`.
+        content: Content of the file; see `read`.
 
     Raises:
         InputError: the file breaks a rule (see `check`).
@@ -159,14 +159,12 @@ class Datalist:
 
 
 def read(datalist: str | Path, may_repeat: bool = False) -> dict[str, Any]:
-    """Read a datalist, and check it against the schema and the rules of `check`; see `in_memory`."""
+    """Read a datalist, and check it against the schema and the rules of `check`.
+
+    The content has the label convention as text (see `common.data.regions`), also for custom regions.
+    """
     content = valid_json(str(datalist), "a datalist", name=f"datalist {datalist}")
     check(content, datalist, may_repeat)
-    return in_memory(content)
-
-
-def in_memory(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A file's content with its label convention as text (see `common.data.regions`), also for custom regions."""
     convention = _convention(content)
     return dict(
         ("label_convention", convention) if key in ("label_convention", "regions") else (key, value)

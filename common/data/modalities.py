@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,6 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
 WORDS = {word: modality for modality, words in SPELLINGS.items() for word in words}
 MOST = 3  # words of a spelling, as in T1_w_post
 _END = re.compile(r"[_.\- ]?([^_.\- ]*)$")
-_FOREIGN = re.compile(r"[_.\- ]?[^a-z0-9_.\- ]+")  # not a modality's word; `modality_of` would ignore it
 
 
 def modality_of(text: str) -> str | None:
@@ -45,7 +43,7 @@ def modality_of(text: str) -> str | None:
         >>> modality_of("T1-Gd"), modality_of("Flair"), modality_of("brain")
         ('T1ce', 'FLAIR', None)
     """
-    return WORDS.get(re.sub(r"[^a-z0-9]", "", text.lower()))
+    return WORDS.get(re.sub(r"[_.\- ]", "", text.lower()))
 
 
 def split_name(name: str) -> tuple[str, str | None]:
@@ -61,9 +59,8 @@ def split_name(name: str) -> tuple[str, str | None]:
     while len(ends) <= MOST and ends[-1] > 0:
         found = _END.search(name[: ends[-1]])
         ends.append(found.start() if found else 0)
-    for after, end in reversed([*pairwise(ends)]):
-        is_foreign = _FOREIGN.fullmatch(name[end:after].lower())
-        if not is_foreign and (modality := modality_of(name[end:])):
+    for end in reversed(ends[1:]):
+        if modality := modality_of(name[end:]):
             return name[:end], modality
     return name, None
 

@@ -11,7 +11,7 @@ file).
 import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from math import inf, prod
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,20 +81,19 @@ def first_line(error: BaseException) -> str:
 # Files
 
 
-def check_headers(cases: Sequence[Mapping[str, Any]], largest: float = LARGEST) -> None:
+def check_headers(cases: Sequence[Mapping[str, Any]]) -> None:
     """Check that all files exist, can be read, are 3D and share one grid within each case.
 
     Also finds files that are shorter than their header says. Takes about a second for 1,000 subjects of five files.
 
     Args:
         cases: Entries as `common.data.Datalist.load` returns them.
-        largest: Largest accepted volume, in GiB as float32 according to the header.
 
     Raises:
         InputError: a header check fails; names the subject, the file, the value found and the value expected.
     """
     with ThreadPoolExecutor(THREADS) as pool:
-        problems = list(pool.map(lambda case: read_headers(case, "", largest)[0], cases))
+        problems = list(pool.map(lambda case: read_headers(case, "")[0], cases))
     errors = [[each for each in found if CHECKS[each.check] == "error"] for found in problems]
     bad = [(case["subject"], found[0]) for case, found in zip(cases, errors, strict=True) if found]
     if bad:
@@ -104,9 +103,7 @@ def check_headers(cases: Sequence[Mapping[str, Any]], largest: float = LARGEST) 
         raise InputError(f"subject {subject}: {problem}{cure}{more}")
 
 
-def read_headers(
-    case: Mapping[str, Any], root: str, largest: float = LARGEST
-) -> tuple[list[Problem], dict[str, Any], Any]:
+def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dict[str, Any], Any]:
     """Problems of a case's headers, header-only images by file, and the first image, which states the grid.
 
     Only files of the first's shape are returned; the last value is None if no file can be read. `root` is "" for
@@ -115,7 +112,7 @@ def read_headers(
     problems: list[Problem] = []
     opened: dict[str, Any] = {}
     for file in dict.fromkeys(files_in(case)):
-        scan, problem = _open(file, root, largest)
+        scan, problem = _open(file, root)
         if problem is None:
             opened[file] = scan
         else:
@@ -132,13 +129,13 @@ def read_headers(
     return problems, readable, reference
 
 
-def read_scan(path: str | Path, largest: float = inf, dtype: type | None = None) -> tuple[Any, np.ndarray]:
+def read_scan(path: str | Path, dtype: type | None = None) -> tuple[Any, np.ndarray]:
     """Check a file's header and checksum, then read its single volume: nibabel's image, and scaled voxels [x, y, z].
 
-    A failed check raises `InputError`; `largest` is in GiB as float32.
+    A failed check raises `InputError`.
     """
     file = str(path)
-    scan, problem = _open(file, "", largest)
+    scan, problem = _open(file, "")
     try:
         if problem is None:
             return scan, read_voxels(scan, file, dtype).reshape(edges_of(scan))
@@ -171,24 +168,24 @@ def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
     return f"cannot be prepared: {first_line(error)} ({', '.join(files_in(entry))})"
 
 
-def _open(file: str, root: str, largest: float) -> tuple[Any, Problem | None]:
+def _open(file: str, root: str) -> tuple[Any, Problem | None]:
     """A header-only image, and the problem of its header or length."""
     path = os.path.join(root, file)  # noqa: PTH118 (an absolute path stays as it is)
     try:
         scan = open_volume(path)
-        return scan, _header_problem(file, scan, path, largest)
+        return scan, _header_problem(file, scan, path)
     except FileNotFoundError:
         return None, Problem("missing", file, "no such file", "a file")
     except Exception as error:
         return None, Problem("unreadable", file, first_line(error), "a NIfTI image")
 
 
-def _header_problem(file: str, scan: Any, path: str, largest: float) -> Problem | None:
+def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
     if len(edges_of(scan)) != 3 or 0 in scan.shape:
         return Problem("dimensions", file, f"shape {_shape(scan.shape)}", "three dimensions")
-    if (declared := prod(map(int, scan.shape)) * 4 / 2**30) > largest:
+    if (declared := prod(map(int, scan.shape)) * 4 / 2**30) > LARGEST:
         value = f"shape {_shape(scan.shape)}, which takes {declared:.3g} GiB in float32"
-        return Problem("size", file, value, f"{largest:g} GiB at most, unless --largest_volume is set higher")
+        return Problem("size", file, value, f"{LARGEST:g} GiB at most")
     if scan.get_data_dtype().kind not in "biuf":
         return Problem("type", file, f"voxels of type {scan.get_data_dtype()}", "real numbers")
     if not np.isfinite(scan.affine).all() or abs(np.linalg.det(scan.affine)) < 1e-9:

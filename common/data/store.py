@@ -29,11 +29,7 @@ from .transforms import MISSING
 FORMAT = 1  # version of the files; older versions are ignored
 CHUNK, BLOCK = 64, 16  # edges in voxels: of a chunk, and of a block, the smallest part that is decompressed
 STATE = {"R", "_tracing", "readers"}  # attributes of MONAI's transforms that change as they run, or with the machine
-CROPS = {  # cropping transforms, and their attributes with the keys of the voxels that place the crop
-    "RandSpatialCropd": (),
-    "RandSpatialCropSamplesd": (),
-    "RandCropByPosNegLabeld": ("label_key", "image_key"),
-}
+CROPS = ("RandSpatialCropd", "RandSpatialCropSamplesd")  # crops whose place does not depend on voxels
 
 
 class Store:
@@ -50,7 +46,6 @@ class Store:
         self.first = len(steps) if first is None else first
         crop = type(steps[first]).__name__ if first is not None else ""
         self.crops = crop in CROPS and not steps[first].lazy  # a lazy transform is sampled with those after it
-        self.decisive = {getattr(steps[first], name) for name in CROPS[crop]} if self.crops else set()
         self._settings = [FORMAT, monai.__version__, *map(_described, steps[: self.first])]
         self._entries: dict[str, Path] = {}
         self._verified: set[Path] = set()
@@ -64,11 +59,6 @@ class Store:
             digest = hashlib.blake2b(described, digest_size=8).hexdigest()
             self._entries[entry["subject"]] = self.folder / f"{name}-{digest}.json"
         return self._entries[entry["subject"]]
-
-    def files_of(self, entry: Mapping[str, Any]) -> list[Path]:
-        """The files of an entry that is in the store."""
-        path = self.path_of(entry)
-        return [path, *(_voxels_of(path, key) for key in _volumes(path))]
 
     def missing(self, data: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """The entries of a datalist that are not in the store."""
@@ -113,17 +103,19 @@ class Store:
         """A subject after all transforms; if the first random transform crops, only the crop is decompressed."""
         path = self.path_of(entry)
         volumes = _volumes(path)
-        whole = {key: torch.empty(said["shape"], dtype=getattr(torch, said["dtype"])) for key, said in volumes.items()}
-        unread = whole.keys() - self.decisive if self.crops else set()
-        for key in whole.keys() - unread:
-            whole[key] = self._voxels(path, key, volumes, (slice(None),))
-        item = dict(entry) | {key: MetaTensor(whole[key], meta=_meta(said)) for key, said in volumes.items()}
-        if not unread:
+        if self.crops:
+            voxels = {
+                key: torch.empty(said["shape"], dtype=getattr(torch, said["dtype"])) for key, said in volumes.items()
+            }
+        else:
+            voxels = {key: self._voxels(path, key, volumes, (slice(None),)) for key in volumes}
+        item = dict(entry) | {key: MetaTensor(voxels[key], meta=_meta(said)) for key, said in volumes.items()}
+        if not self.crops:
             return self.transform(item, start=self.first)
         crops = self.transform(item, start=self.first, end=self.first + 1)
         for crop in crops if isinstance(crops, list) else [crops]:
-            for key in unread:
-                read = self._voxels(path, key, volumes, _place(crop[key], whole[key]))
+            for key in volumes:
+                read = self._voxels(path, key, volumes, _place(crop[key], voxels[key]))
                 crop[key] = MetaTensor(read, meta=crop[key].meta, applied_operations=crop[key].applied_operations)
         return self.transform(crops, start=self.first + 1)
 
@@ -206,10 +198,8 @@ def _described(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Mapping):
         return [[str(name), _described(value[name])] for name in sorted(value, key=str)]
-    if isinstance(value, set | frozenset):
-        return sorted(map(_described, value), key=str)
-    if isinstance(value, Sequence):
-        return [_described(item) for item in value]
+    if isinstance(value, Sequence | set | frozenset):
+        return [_described(item) for item in (value if isinstance(value, Sequence) else sorted(value, key=str))]
     if isinstance(value, FunctionType | type):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, Enum | torch.dtype | np.dtype):

@@ -204,11 +204,7 @@ class LabelToRegionsd(MapTransform):
 
 
 def _is_any(label: torch.Tensor, values: frozenset[int]) -> torch.Tensor:
-    first, *others = sorted(values)
-    member = label == first
-    for value in others:
-        member = member | (label == value)
-    return member
+    return torch.isin(label, torch.tensor(sorted(values), device=label.device))
 
 
 class NestRegionsd(MapTransform):

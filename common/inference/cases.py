@@ -11,7 +11,7 @@ from .. import weights
 from ..data import datalists
 from ..data.layouts.names import Naming, before_label, stem_of
 from ..data.modalities import SPELLINGS, count_missing, missing_in, modality_of
-from ..data.scan_checks import LARGEST, check_headers
+from ..data.scan_checks import check_headers
 from ..errors import ArgumentError, InputError, choice, show
 from ..files import expand_home
 from .segmentations import files_of, finished
@@ -188,14 +188,13 @@ class CheckFilesd(Transform):
     Args:
         keys: Key of the list of files in the order of `modalities`, or of a single path.
         modalities: Modalities of the network, in channel order.
-        largest: Largest accepted volume, in GiB as float32 according to the header.
 
     Raises:
         InputError: a file is missing, its name states a different modality, or a header check fails.
     """
 
-    def __init__(self, keys: str, modalities: Sequence[str], largest: float = LARGEST) -> None:
-        self.key, self.modalities, self.largest = keys, list(modalities), largest
+    def __init__(self, keys: str, modalities: Sequence[str]) -> None:
+        self.key, self.modalities = keys, list(modalities)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         given = data[self.key]
@@ -214,5 +213,5 @@ class CheckFilesd(Transform):
             if named not in (modality, "?", None) and named in self.modalities:
                 raise InputError(f"{file}: its name says {named}; expected {modality} here")
         subject = data.get("subject", Path(files[0] or "").name)
-        check_headers([{"subject": subject, "image": files}], self.largest)
+        check_headers([{"subject": subject, "image": files}])
         return data

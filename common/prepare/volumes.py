@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813, the field's name for it
 from numpy.typing import NDArray
 
-from ..data.scan_checks import LARGEST, image_problem, raise_problem, read_scan
+from ..data.scan_checks import image_problem, raise_problem, read_scan
 from ..errors import InputError
 
 UNITS = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -69,7 +69,7 @@ def read_volume(path: Path) -> Volume:
 
     Refuses files that are missing, damaged, not 3D, empty, sheared or without orientation.
     """
-    scan, voxels = read_scan(path, LARGEST, np.float32)
+    scan, voxels = read_scan(path, np.float32)
     header = scan.header
     if isinstance(scan, nibabel.Nifti1Image) and not int(header["sform_code"]) and not int(header["qform_code"]):
         raise InputError(f"{path}: sform_code and qform_code are 0; expected a header that tells left from right")

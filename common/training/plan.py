@@ -161,7 +161,7 @@ class Plan:
         """
         if not self._cases:
             self._cases = {name: self.load(name) for name in ("training", "validation")}
-            check_headers([case for cases in self._cases.values() for case in cases], self.options.largest_volume)
+            check_headers([case for cases in self._cases.values() for case in cases])
             self.measure()
         return self._cases[split]
 

@@ -64,7 +64,6 @@ def options(tmp_path, monkeypatch):
         output_dir=str(tmp_path / "eval"),
         ckpt_dir=str(tmp_path / "models"),
         resume=False,
-        largest_volume=2.0,
     )
 
 
