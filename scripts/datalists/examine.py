@@ -1,7 +1,6 @@
 """Read every file of a case completely and report its problems."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from common.data.scan_checks import (
     read_headers,
     unreadable,
 )
-from common.data.volumes import canonical, read_stored
+from common.data.volumes import canonical, read_voxels
 
 
 class Record(NamedTuple):
@@ -55,11 +54,10 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     negative: list[str] = []
     for file, scan in opened.items():
         try:
-            stored = read_stored(scan, os.path.join(root, file))  # noqa: PTH118 (an absolute path stays as it is)
+            volume = read_voxels(scan, Path(root, file), np.float32).reshape(edges_of(scan))
         except Exception as error:  # readers raise many types for damaged files
             problems.append(unreadable(file, error))
             continue
-        volume = _scaled(stored.reshape(edges_of(scan), order="F"), scan).astype(np.float32, copy=False)
         if file == case.get("label"):
             found = _label_problem(file, volume, convention)
             if found is None or found.check == "label_values":
@@ -84,15 +82,6 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
         digests=digests,
         preparation=measure(np.stack([each for each, _ in volumes]), volumes[0][1]) if is_sound else None,
     )
-
-
-def _scaled(values: np.ndarray, scan: Any) -> np.ndarray:
-    """Stored values after the header's scaling, as float32."""
-    slope, intercept = scan.dataobj.slope, scan.dataobj.inter
-    if (slope, intercept) == (1, 0):
-        return values
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
 def _digest(volume: np.ndarray) -> bytes:

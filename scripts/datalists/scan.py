@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from common.data.layouts.cohorts import read_cohort
 from common.data.layouts.found import DataSet, SubjectFiles, folders_in, person_of
-from common.data.layouts.names import LABEL, Naming
+from common.data.layouts.names import Naming
 from common.data.layouts.reading import layouts_of, read_layout
 from common.data.modalities import SPELLINGS
 from common.errors import InputError, shortened, show
@@ -94,12 +94,9 @@ def _layout(root: Path, layout: str | None) -> str:
 
 def _refuse_clashes(data: DataSet) -> None:
     for clash in data.clashes[:1]:
-        what, choice = f"files for the {clash.kind}", clash.choice
-        if clash.kind == LABEL and data.layout == "BIDS":
-            what, choice = "label maps", f"an option such as {clash.choice}"
         raise InputError(
-            f"--root={data.root}: two {what} of {clash.subject}: {' and '.join(clash.files)}; expected one, or "
-            f"{choice}, the words that end the name of the right one"
+            f"--root={data.root}: two files for the {clash.kind} of {clash.subject}: {' and '.join(clash.files)}; "
+            f"expected one, or an option such as {clash.choice}, the words that end the name of the right one"
         )
 
 

@@ -29,12 +29,7 @@ FOLDS_SCHEMA = {
                 "required": ["fold", "image"],
                 "properties": {
                     "fold": {"type": "integer", "minimum": 0},
-                    "image": {
-                        "anyOf": [
-                            {"type": "string"},
-                            {"type": "array", "minItems": 1, "prefixItems": [{"type": "string"}]},
-                        ]
-                    },
+                    "image": {"type": "array", "minItems": 1, "items": {"type": "string"}},
                 },
             },
         }
@@ -237,7 +232,7 @@ def read_folds(path: Path) -> dict[str, int]:
     content = valid_json(path, "a file of folds, or a number of folds", FOLDS_SCHEMA, f"--folds={path}")
     folds: dict[str, int] = {}
     for entry in content["training"]:
-        image = entry["image"] if isinstance(entry["image"], str) else entry["image"][0]
+        image = entry["image"][0]
         subject = PurePosixPath(image).parent.name
         if not subject:
             raise InputError(f"--folds={path}: image {image} is in no folder; expected a folder named as the subject")

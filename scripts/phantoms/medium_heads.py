@@ -58,9 +58,11 @@ VESSELS = _Tubes((10, 40), (0.7, 1.6), (15.0, 45.0))
 class MediumHead:
     """A head with lesions, and their visibility in each modality."""
 
-    head: Head  # with lesions at full contrast
-    host: dict[str, Array]  # without lesions
+    head: Head  # with lesions at full contrast, once `shares` are added
     contrast: dict[str, Array]  # modality -> contrast (0 to 1) of the lesion in each voxel
+    clearance: Array  # mm to the nearest outline, [voxels]
+    shares: dict[str, Array] = field(default_factory=dict)  # tissue fractions of the lesions, to add in this order
+    host: dict[str, Array] = field(default_factory=dict)  # tissue fractions without lesions
 
     def seen_by(self, modality: str) -> Head:
         """The head with tissue fractions that give the lesions their contrast in this modality."""
@@ -72,16 +74,6 @@ class MediumHead:
         return replace(self.head, fractions=fractions)
 
 
-@dataclass
-class _Lesions:
-    """The lesions drawn so far: tissue fractions to add, in order, and mm to the nearest outline, [voxels]."""
-
-    head: Head
-    contrast: dict[str, Array]
-    clearance: Array
-    shares: dict[str, Array] = field(default_factory=dict)
-
-
 def make_medium_head(
     rng: Generator, grid: PhantomGrid, skull_stripped: bool, modalities: Sequence[str], has_tumours: bool
 ) -> MediumHead:
@@ -91,14 +83,14 @@ def make_medium_head(
     _widen_sulci(head, rng.uniform(0, 0.8))
     size = len(head.depth)
     contrast = {name: np.ones(size, np.float32) for name in modalities}
-    lesions = _Lesions(head, contrast, np.full(size, FAR, dtype=np.float32))
+    made = MediumHead(head, contrast, np.full(size, FAR, dtype=np.float32))
     if has_tumours:
-        _place(rng, lesions)
-    _add_mimics(rng, head, lesions.clearance)
-    host = dict(head.fractions)
-    for tissue, share in lesions.shares.items():
+        _place(rng, made)
+    _add_mimics(rng, head, made.clearance)
+    made.host = dict(head.fractions)
+    for tissue, share in made.shares.items():
         head.replace(tissue, share)
-    return MediumHead(head, host, lesions.contrast)
+    return made
 
 
 def _widen_sulci(head: Head, atrophy: float) -> None:
@@ -107,7 +99,7 @@ def _widen_sulci(head: Head, atrophy: float) -> None:
     head.replace("CSF", np.float32(atrophy) * 4 * fluid * np.clip(1 - fluid, 0, 1) * (head.depth > 0))
 
 
-def _place(rng: Generator, lesions: _Lesions) -> None:
+def _place(rng: Generator, lesions: MediumHead) -> None:
     """Draw tumours, the largest first and apart from each other; those without room are left out."""
     least, beyond, most = LESIONS
     spacing = lesions.head.grid.spacing
@@ -127,7 +119,7 @@ def _place(rng: Generator, lesions: _Lesions) -> None:
             _draw_tumour(rng, lesions, free[0], float(volume), float(radius))
 
 
-def _outline(rng: Generator, lesions: _Lesions, centre: Array, reach: float) -> tuple[NDArray[np.intp], Array]:
+def _outline(rng: Generator, lesions: MediumHead, centre: Array, reach: float) -> tuple[NDArray[np.intp], Array]:
     """Indices of the voxels around a position, and their distance from it (mm), distorted into an irregular body."""
     axes, head = random_axes(rng, 0.2), lesions.head
     offset = head.positions - centre[:, None]
@@ -152,12 +144,12 @@ def _enclosing(radius: Array, volume: float, spacing: float) -> float:
     return float(np.mean(np.partition(radius, (count - 1, count))[count - 1 : count + 1]))
 
 
-def _add_share(lesions: _Lesions, tissue: str, near: NDArray[np.intp], share: Array) -> None:
+def _add_share(lesions: MediumHead, tissue: str, near: NDArray[np.intp], share: Array) -> None:
     shares = lesions.shares.setdefault(tissue, np.zeros(len(lesions.head.depth), np.float32))
     shares[near] = np.maximum(shares[near], share)
 
 
-def _finish(rng: Generator, lesions: _Lesions, near: NDArray[np.intp], from_outline: Array) -> None:
+def _finish(rng: Generator, lesions: MediumHead, near: NDArray[np.intp], from_outline: Array) -> None:
     """Record the lesion's space, and its contrast in each modality; `from_outline` is in mm, positive outside."""
     lesions.clearance[near] = np.minimum(lesions.clearance[near], from_outline)
     body = near[from_outline < lesions.head.grid.spacing]
@@ -169,7 +161,7 @@ def _finish(rng: Generator, lesions: _Lesions, near: NDArray[np.intp], from_outl
         lesions.contrast[name][body] = value
 
 
-def _draw_tumour(rng: Generator, lesions: _Lesions, centre: Array, volume: float, size: float) -> None:
+def _draw_tumour(rng: Generator, lesions: MediumHead, centre: Array, volume: float, size: float) -> None:
     """Draw a tumour of `volume` (cm3) with oedema; the enhancing core is 0.25-0.7 of it, and necrotic if large."""
     head, spacing = lesions.head, lesions.head.grid.spacing
     near, radius = _outline(rng, lesions, centre, 3 * size + 4 * spacing)

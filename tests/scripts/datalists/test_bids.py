@@ -56,7 +56,7 @@ def test_two_label_maps_are_refused_until_one_is_named(bids):
     for person in PEOPLE:
         bids.label(f"derivatives/rater2/{session(person, 'pre')}_label-tumor_mask.nii.gz", 1)
     message = (
-        r"two label maps of sub-01_ses-pre: derivatives/manual_masks/\S+ and derivatives/rater2/\S+; "
+        r"two files for the label of sub-01_ses-pre: derivatives/manual_masks/\S+ and derivatives/rater2/\S+; "
         r"expected one, or an option such as --label=rater2/label-tumor_mask, "
     )
     with pytest.raises(InputError, match=message):
@@ -71,7 +71,9 @@ def test_two_label_maps_are_refused_until_one_is_named(bids):
 
 def test_two_images_are_refused_until_one_is_named(bids):
     bids.touch(f"{session('02', 'post')}_acq-3d_T1w.nii.gz")
-    with pytest.raises(InputError, match=r"two files for the T1 of sub-02_ses-post: .*; expected one, or --modalit"):
+    with pytest.raises(
+        InputError, match=r"two files for the T1 of sub-02_ses-post: .*; expected one, or an option such as --modalit"
+    ):
         bids.scan()
     entries = bids.entries(modalities="T1=T1w,T1ce=ce-gadolinium_T1w")
     assert entries["sub-02_ses-post"]["image"] == [

@@ -38,7 +38,9 @@ def test_two_label_maps_are_refused_until_one_is_named(data):
     data.touch(*[f"S{n}/{name}.nii.gz" for n in (1, 2) for name in ("T1", "seg")])
     for number in (1, 2):
         data.label(f"S{number}/S{number}_T1_lesion.nii.gz", 1)
-    with pytest.raises(InputError, match=r"two files for the label of S1: .*; expected one, or --label=WORDS"):
+    with pytest.raises(
+        InputError, match=r"two files for the label of S1: .*; expected one, or an option such as --label=WORDS"
+    ):
         data.scan()
     labels = [entry["label"] for entry in data.entries(label="lesion").values()]
     assert labels == ["S1/S1_T1_lesion.nii.gz", "S2/S2_T1_lesion.nii.gz"]

@@ -71,7 +71,7 @@ def test_the_folds_can_come_from_a_file(own, tmp_path, capsys):
     path = tmp_path / "folds.json"
     of = {name: 7 if number % 2 else 2 for number, name in enumerate(names[2:])} | dict.fromkeys(names[:2], 2)
     images = [{"fold": fold, "image": [f"x/{name}/t1.nii"]} for name, fold in of.items() if name != "sub-11"]
-    images.append({"fold": 7, "image": "x/sub-77/t1.nii"})
+    images.append({"fold": 7, "image": ["x/sub-77/t1.nii"]})
     path.write_text(json.dumps({"training": images}))
     assert numbers_of(str(path)) == [2, 7]
     found = held_out(own, tmp_path, folds=str(path), fold=7)
@@ -90,7 +90,7 @@ def test_the_folds_can_come_from_a_file(own, tmp_path, capsys):
     ("content", "message"),
     [
         ("{", "not JSON"),
-        ([("0", ["a/b"])], r"\$.training\[0\].fold = .0.: '0' is not of type 'integer'"),
+        ([("0", "a/b")], r"\$.training\[0\].fold = .0.: '0' is not of type 'integer'"),
         ([(0, "sub-01/a"), (1, "sub-01/b")], "sub-01 is in fold 0 and in 1"),
         ([(0, "sub-01/a")], "--fold=0: 1 people in it and 0 in the others; expected 1"),
         ([(0, "sub-99/a")], "it names none of the 13 subjects with labels, but sub-99"),
@@ -98,7 +98,7 @@ def test_the_folds_can_come_from_a_file(own, tmp_path, capsys):
 )
 def test_a_broken_file_of_folds_is_named(own, tmp_path, content, message):
     if not isinstance(content, str):
-        content = json.dumps({"training": [{"fold": fold, "image": image} for fold, image in content]})
+        content = json.dumps({"training": [{"fold": fold, "image": [image]} for fold, image in content]})
     (tmp_path / "folds.json").write_text(content)
     with pytest.raises(InputError, match=message) as error:
         held_out(own, tmp_path, folds=str(tmp_path / "folds.json"))
@@ -109,7 +109,7 @@ def test_who_is_held_out_by_a_file_of_folds_is_not_trained_on_without_mask_eithe
     """Of person 0 the file names one of two visits; 2 and 3 have no mask, and 4, who has none, is in no fold."""
     without = [entry(name, False) for name in ("sub-0_ses-2", "sub-2", "sub-3", "sub-4")]
     (tmp_path / "own.json").write_text(json.dumps(content(["sub-0", "sub-1", "sub-5", *without])))
-    images = [{"fold": n % 2, "image": f"x/sub-{n}/t1.nii"} for n in (0, 1, 2, 3, 5)]
+    images = [{"fold": n % 2, "image": [f"x/sub-{n}/t1.nii"]} for n in (0, 1, 2, 3, 5)]
     (tmp_path / "folds.json").write_text(json.dumps({"training": images}))
     found = held_out(tmp_path / "own.json", tmp_path, folds=str(tmp_path / "folds.json"), fold=0)
     assert found == {"training": ["sub-1", "sub-5", "sub-3"], "validation": ["sub-0"], "testing": []}
