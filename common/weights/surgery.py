@@ -1,6 +1,7 @@
 """Fit a checkpoint to a network by modality name, and report what matched."""
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,10 +80,7 @@ class Report:
 
 def by_module(names: Collection[str]) -> str:
     """Count tensors by the first part of their names, as text such as `rotation_head (2), conv (12)`."""
-    counts: dict[str, int] = {}
-    for name in names:
-        module = name.split(".")[0]
-        counts[module] = counts.get(module, 0) + 1
+    counts = Counter(name.split(".")[0] for name in names)
     return ", ".join(f"{module} ({count})" for module, count in counts.items())
 
 

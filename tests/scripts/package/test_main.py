@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -255,17 +254,6 @@ def test_a_package_that_is_there_is_left_alone(dist):
     (folder / "LICENSE").write_text("mine")
     refused("atlas_stage2: exists already; expected no such folder", built, dist, "atlas_stage2")
     assert (folder / "LICENSE").read_text() == "mine"
-
-
-def test_a_disk_that_fills_within_the_zip_leaves_nothing(dist, original):
-    largest = max(path.stat().st_size for path in original.rglob("*"))
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limit[1]))  # every file of the package fits, its zip does not
-    try:
-        refused(r"atlas_stage2_v[\d.]+\.zip: File too large; expected a file", built, dist, "atlas_stage2")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert list(dist.iterdir()) == []
 
 
 def test_bad_input_is_named_and_nothing_is_left(dist, repository):
