@@ -8,7 +8,7 @@ from common.data import datalists
 from common.data.scan_checks import read_scan
 from common.data.volumes import canonical
 from common.errors import InputError, show
-from common.files import check_writable_file, expand_home, reporting_path_errors
+from common.files import check_writable_file, expand_home
 from scripts.datalists.scan import Scan, Visit
 from scripts.datalists.splits import RandomSplits
 from scripts.pools import map_in_processes
@@ -57,17 +57,12 @@ def build(
 
 def check_outputs(outputs: Sequence[tuple[str, Path]], inputs: Mapping[str, Path]) -> None:
     """Check that output files (option, file) are writable and replace neither inputs nor each other."""
-    known = {_resolved(option, path): option for option, path in inputs.items()}
+    known = {path.resolve(): option for option, path in inputs.items()}
     for option, path in outputs:
         check_writable_file(path, f"--{option}={path}")
-        other = known.setdefault(_resolved(option, path), option)
+        other = known.setdefault(path.resolve(), option)
         if other != option:
             raise InputError(f"--{option}={path}: expected another file than --{other}")
-
-
-def _resolved(option: str, path: Path) -> Path:
-    with reporting_path_errors(f"--{option}={path}"):
-        return path.resolve()
 
 
 def sizes(content: Mapping[str, Any]) -> str:

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
+
+import yaml
 
 from common.inference.publishing import PAGE, is_earlier
 from common.pages.templates import png_uri, render
 from scripts.report import charts
 from scripts.report.runs import Stage, mean
-from scripts.yaml_text import as_yaml
 
 
 def page(folder: Path, stages: Sequence[Stage]) -> str:
@@ -18,7 +20,7 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
     return render(
         Path(__file__).with_name("report.html.j2"),
         {
-            "as_yaml": as_yaml,
+            "as_yaml": partial(yaml.safe_dump, default_flow_style=None, sort_keys=False, width=110),
             "duration": _duration,
             "gibibytes": lambda value: _number(value, "{:.2f} GiB"),
             "number": _number,
