@@ -16,7 +16,6 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from posixpath import normpath
@@ -134,12 +133,6 @@ class Datalist:
         return {entry["subject"]: split for split in SPLITS for entry in self.content.get(split, [])}
 
     @property
-    def convention(self) -> str | None:
-        """Label convention of its labels; None without labels."""
-        found: str | None = self.content["label_convention"]
-        return found
-
-    @property
     def preparation(self) -> str | None:
         """The owner's preprocessing of the images, in words."""
         return self.content.get("preparation")
@@ -195,8 +188,7 @@ def write(content: Mapping[str, Any], path: str | Path) -> None:
     """Check and write a datalist atomically; equal content gives equal bytes. `content` has the convention as text."""
     convention = content.get("label_convention")
     if isinstance(convention, str) and convention not in CONVENTIONS:
-        with _naming(path):
-            regions = ("regions", mapping_of(convention))
+        regions = ("regions", mapping_of(convention))
         content = dict(regions if item[0] == "label_convention" else item for item in content.items())
     check(content, path)
     write_json(path, content)
@@ -246,8 +238,10 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
     if ("regions" in content) == ("label_convention" in content):
         found = "both" if "regions" in content else "neither"
         raise InputError(f"datalist {name}: label_convention and regions: {found}; expected one of the two")
-    with _naming(name):
+    try:
         _convention(content)
+    except ArgumentError as error:
+        raise InputError(f"datalist {name}: {error}") from error
     for text in _texts(content):
         if UNPRINTABLE.search(text):
             raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected text of one line in Unicode")
@@ -275,15 +269,6 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, Mapping | list):
         for each in value.values() if isinstance(value, Mapping) else value:
             yield from _texts(each)
-
-
-@contextmanager
-def _naming(name: str | Path) -> Iterator[None]:
-    """Context manager: add the datalist's name to errors about arguments."""
-    try:
-        yield
-    except ArgumentError as error:
-        raise InputError(f"datalist {name}: {error}") from error
 
 
 @cache

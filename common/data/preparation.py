@@ -108,7 +108,7 @@ def usual(found: Sequence[Ranges]) -> dict[str, list[Any]]:
 
 def describe(found: Ranges) -> str:
     """Describe ranges, such as "voxels of 1 x 1 x 1 mm, brains without skull, background 0"."""
-    words = [f"voxels of {_mm(found['spacing'])} mm", _skull(found) or "brains and whole heads"]
+    words = [f"voxels of {_mm(found['spacing'])} mm", skull_in(found) or "brains and whole heads"]
     words.append("background 0" if found["air"][1] < AIR else "background above 0")
     return ", ".join([*words] if found["overlap"][0] >= OVERLAP_ON_ONE_GRID else [*words, "modalities not registered"])
 
@@ -120,28 +120,21 @@ def differences(
 
     Without `expected`, only the checks that apply to every network run. `is_resampled` ignores the spacing.
     """
-    differ: dict[str, tuple[str, str]] = {}
+    differ: dict[str, tuple[str, str]] = {}  # found and expected, in words
     if found["overlap"][0] < OVERLAP_ON_ONE_GRID:
         overlap = f"modalities' brains overlap by Dice {found['overlap'][0]:.2f}"
         differ["alignment"] = overlap, f"{OVERLAP_ON_ONE_GRID} or more"
     if expected is not None:
-        differ |= _unlike(found, expected, is_resampled)
+        if not is_resampled and _is_outside(found["spacing"], expected["spacing"], SPACING):
+            differ["spacing"] = f"voxels of {_mm(found['spacing'])} mm", f"{_mm(expected['spacing'])} mm"
+        if skull_in(found) and skull_in(expected) and skull_in(found) != skull_in(expected):
+            differ["skull"] = f"{skull_in(found)} ({_litres(found)})", f"{skull_in(expected)} ({_litres(expected)})"
+        elif _is_outside(found["extent"], expected["extent"], EXTENT):
+            differ["extent"] = f"extends over {_mm(found['extent'])} mm", f"{_mm(expected['extent'])} mm"
+        if found["air"][1] > expected["air"][1] + AIR:
+            value = f"{found['air'][1]:.0%} of the volume's border is above zero, where air should be 0"
+            differ["air"] = value, f"{expected['air'][1]:.0%}"
     return {name: Problem(name, file, *difference) for name, difference in differ.items()}
-
-
-def _unlike(found: Ranges, expected: Ranges, is_resampled: bool) -> dict[str, tuple[str, str]]:
-    """Check -> found and expected, in words."""
-    differ: dict[str, tuple[str, str]] = {}
-    if not is_resampled and _is_outside(found["spacing"], expected["spacing"], SPACING):
-        differ["spacing"] = f"voxels of {_mm(found['spacing'])} mm", f"{_mm(expected['spacing'])} mm"
-    if _skull(found) and _skull(expected) and _skull(found) != _skull(expected):
-        differ["skull"] = f"{_skull(found)} ({_litres(found)})", f"{_skull(expected)} ({_litres(expected)})"
-    elif _is_outside(found["extent"], expected["extent"], EXTENT):
-        differ["extent"] = f"extends over {_mm(found['extent'])} mm", f"{_mm(expected['extent'])} mm"
-    if found["air"][1] > expected["air"][1] + AIR:
-        value = f"{found['air'][1]:.0%} of the volume's border is above zero, where air should be 0"
-        differ["air"] = value, f"{expected['air'][1]:.0%}"
-    return differ
 
 
 def _is_outside(found: Sequence[Any], expected: Sequence[Any], factor: float) -> bool:
@@ -149,8 +142,8 @@ def _is_outside(found: Sequence[Any], expected: Sequence[Any], factor: float) ->
     return bool((np.asarray(found[0]) < low).any() or (np.asarray(found[1]) > high).any())
 
 
-def _skull(ranges: Ranges) -> str:
-    """With or without skull, in words; empty for a mixture."""
+def skull_in(ranges: Ranges) -> str:
+    """With or without skull, in words; "" for a mixture."""
     low, high = ranges["volume"]
     return "brains without skull" if high <= BRAIN else "whole heads" if low > BRAIN else ""
 
@@ -170,12 +163,7 @@ def refuse(found: Mapping[str, Problem], accept: Collection[str]) -> None:
     refused = {name: difference for name, difference in found.items() if name not in accept}
     if not refused:
         return
-    cures = []
-    if spacing := refused.get("spacing"):
-        edges = spacing.expected.removesuffix(" mm").split(" x ")
-        cures.append(f"--spacing='[{','.join(edge.partition('-')[0] for edge in edges)}]' resamples the scans")
-    if refused.keys() - {"spacing"}:
-        cures.append("python -m scripts.prepare prepares raw scans")
-    cures.append(f"--accept='[{','.join(refused)}]' goes on regardless")
     differing = "; ".join(problem.text for problem in refused.values())
-    raise InputError(f"preparation differs from the training data: {differing} ({'; '.join(cures)})")
+    cures = "--spacing resamples scans, python -m scripts.prepare prepares raw ones, "
+    cures += f"--accept='[{','.join(refused)}]' goes on regardless"
+    raise InputError(f"preparation differs from the training data: {differing} ({cures})")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .preparation import BRAIN, describe
+from .preparation import describe, skull_in
 
 NAME = re.compile(r"\w[\w .,()+:-]{0,99}", re.ASCII)  # characters safe in DICOM, YAML and HTML
 UNNAMED = "unnamed"  # the default of the option `cohort`
@@ -56,7 +56,4 @@ def trained_on(record: Mapping[str, Any]) -> str:
 def is_skull_stripped(record: Mapping[str, Any]) -> bool | None:
     """Whether a training's scans were without skull, as measured; None if unknown or mixed."""
     measured = record.get("measured")
-    if not measured:
-        return None
-    low, high = measured["volume"]
-    return True if high <= BRAIN else False if low > BRAIN else None
+    return {"brains without skull": True, "whole heads": False}.get(skull_in(measured)) if measured else None
