@@ -15,7 +15,7 @@ from deploy.bundle import Bundle, check_options, open_bundle, split_options
 from deploy.geometry import grid_of
 from deploy.job import REPORT, RESULT_FILES, Job, prepare_output, publish
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
-from deploy.series_choice import choose_series, parse_series_option
+from deploy.series.choice import choose_series, parse_series_option
 from deploy.study import read_study
 
 
@@ -81,18 +81,11 @@ def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str
     if importlib.util.find_spec("monai.deploy") is None:
         raise InputError("MONAI Deploy is not installed; run make deploy, then use .venv-deploy/bin/python")
     options = split_options(bundle_options)
-    model = open_bundle(_bundle_folder(bundle), path_of("checkpoint", checkpoint) if checkpoint else None)
+    model = open_bundle(path_of("bundle", bundle), path_of("checkpoint", checkpoint) if checkpoint else None)
     check_options(options, model)
     if reference and reference not in model.modalities:
         raise InputError(f"--reference={reference}: expected one of {', '.join(model.modalities)}")
     return model, options
-
-
-def _bundle_folder(bundle: str) -> Path:
-    """The bundle's folder, or its only subfolder that is a bundle (the layout of a container's model folder)."""
-    folder = path_of("bundle", bundle)
-    inside = [path.parents[1] for path in folder.glob("*/configs/metadata.json")]
-    return inside[0] if len(inside) == 1 and not (folder / "configs").exists() else folder
 
 
 def _run_operators(job: Job) -> None:

@@ -5,20 +5,17 @@ LPS+.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
-from common.prepare.volumes import Grid, Volume
+from common.prepare.volumes import FLIP, Grid, Volume
 from deploy.multiframe import frames_of
 from deploy.study import Series
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 TOLERANCE = 0.01  # relative for distances, absolute for cosines; scanners round positions to about 0.001 mm
 
 
@@ -54,7 +51,7 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
     affine = np.eye(4)
     affine[:3, :3] = np.column_stack([along_row * spacing[1], along_column * spacing[0], step])
     affine[:3, 3] = positions[order[0]]
-    return Grid((columns, rows, len(headers)), LPS_TO_RAS @ affine), tuple(int(index) for index in order)
+    return Grid((columns, rows, len(headers)), FLIP @ affine), tuple(int(index) for index in order)
 
 
 def _size(header: Dataset, name: str) -> tuple[int, int]:
@@ -136,12 +133,3 @@ def _unreadable(image: Dataset, name: str, error: Exception) -> InputError:
     """The error for voxels that cannot be decoded; it omits the decoder's text, which may quote header values."""
     syntax = image.file_meta.get("TransferSyntaxUID")
     return InputError(f"{name}: voxels cannot be read ({syntax and syntax.name}: {type(error).__name__})")
-
-
-def write_nifti(volume: Volume, path: Path) -> None:
-    """Write a volume as float32 NIfTI, without any DICOM header data."""
-    image = nib.Nifti1Image(volume.array, volume.affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(volume.affine, 1)
-    image.set_sform(volume.affine, 1)
-    nib.save(image, path)

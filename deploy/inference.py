@@ -15,10 +15,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from common.data.volumes import write_volume
 from common.errors import InputError
 from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
-from deploy.geometry import write_nifti
 
 CASE = "case"  # subject in the datalist; the patient's name is not used
 FAILURE = f"failed: subject {CASE}: "  # the bundle prints the reason after this
@@ -29,9 +29,9 @@ def infer(bundle: Bundle, aligned: Mapping[str, Volume], work: Path, options: Se
 
     `work` is a folder for temporary files, whose names do not identify the patient.
     """
-    images = {modality: f"{CASE}_{modality}.nii" for modality in bundle.modalities}
+    images = {modality: f"{CASE}_{modality}.nii.gz" for modality in bundle.modalities}
     for modality, name in images.items():
-        write_nifti(aligned[modality], work / name)
+        write_volume(work / name, aligned[modality].array, aligned[modality].affine, compresslevel=1)
     entry = {"subject": CASE, "image": list(images.values())}
     datalist = {"name": CASE, "modalities": list(images), "label_convention": None, "testing": [entry]}
     (work / "datalist.json").write_text(json.dumps(datalist))

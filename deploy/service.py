@@ -1,4 +1,4 @@
-"""The service: `python -m deploy.service run --url=ORTHANC --bundle=BUNDLE --work=DIR`; see README.md in this folder.
+"""The service: `python -m deploy.service run --bundle=BUNDLE --work=DIR`; see README.md in this folder.
 
 It segments the studies that Orthanc receives one by one, in a separate process each, and stores the results in Orthanc.
 Its state is a mark on each study in Orthanc (mark.py), so it can be killed at any time.
@@ -15,7 +15,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,14 +29,12 @@ from deploy.job import REPORT
 from deploy.mark import DELIVER, DONE, SEGMENT, Mark, digest_of, mark_of, parsed
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 
-URL = os.environ.get("ORTHANC_URL", "")
-USER = os.environ.get("ORTHANC_USER", "")
-PASSWORD_FILE = os.environ.get("ORTHANC_PASSWORD_FILE", "")
 HEARTBEAT = "heartbeat"  # file in --work
 BEAT, SILENCE = 5.0, 600.0  # seconds between heartbeats during a segmentation; silence that counts as failure
 LOOK = 600.0  # seconds between looks at all studies, even if Orthanc reports no change
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 ROOT = Path(__file__).resolve().parents[1]  # where `python -m deploy.app` runs
+ACCEPTS = "expected an Orthanc that accepts ORTHANC_USER and its password"
 PREFIX = "study-"  # of the folders of single studies
 
 
@@ -58,7 +56,6 @@ class Service:
     time_limit: float = 7200.0  # seconds for the segmentation of one study
     attempts: int = 3  # for each step of a study
     poll: float = 10.0  # seconds between queries to Orthanc
-    _images: dict[tuple[str, str], list[str]] = field(default_factory=dict)  # by study and time of its last update
 
     def run(self, once: bool = False) -> None:
         """Work until this process is stopped; with `once`, until no study can be tried now."""
@@ -93,14 +90,8 @@ class Service:
         """The next study to try, if any, and the time of the next full look at all studies."""
         now = time.time()
         next_look = now + LOOK
-        studies = [study for study in self.archive.studies() if study.stable]
-        known = {key: self._images[key] for study in studies if (key := (study.id, study.updated)) in self._images}
-        self._images = known
-        for study in studies:
-            key = (study.id, study.updated)
-            if key not in known:
-                known[key] = self.archive.images(study.id)
-            if not (images := known[key]):
+        for study in self.archive.studies():
+            if not study.stable or not (images := self.archive.images(study.id)):
                 continue
             mark = mark_of(self.archive.mark(study.id), digest_of(images))
             if mark.is_open(self.attempts):
@@ -228,9 +219,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def serve(
     work: str,
     bundle: str = os.environ.get("HOLOSCAN_MODEL_PATH", ""),
-    url: str = URL,
-    user: str = USER,
-    password_file: str = PASSWORD_FILE,
     checkpoint: str = "",
     reference: str = "",
     bundle_options: str = "",
@@ -238,17 +226,15 @@ def serve(
     send_to: str = os.environ.get("ORTHANC_SEND_TO", ""),
     time_limit: float = 7200,
     attempts: int = 3,
-    poll: float = 10,
     once: bool = False,
 ) -> None:
     """Segment the MR studies that Orthanc has received completely, one after another; store the results in Orthanc.
 
+    The variables ORTHANC_URL, ORTHANC_USER and ORTHANC_PASSWORD_FILE say where Orthanc is, and as whom to ask it.
+
     Args:
         work: folder for temporary files, which hold patients' images while a study is segmented, and for the heartbeat.
         bundle: folder of brats_finetune or atlas_finetune, with weights. In a container HOLOSCAN_MODEL_PATH.
-        url: address of Orthanc, such as http://orthanc:8042; by default the variable ORTHANC_URL.
-        user: registered user of Orthanc; by default the variable ORTHANC_USER.
-        password_file: file with the user's password; by default the variable ORTHANC_PASSWORD_FILE.
         checkpoint: file of weights; by default models/model.pt of the bundle.
         reference: modality whose series gives the grid of the result; by default T1ce for tumours, T1 for strokes.
         bundle_options: additional options of the bundle's inference, such as "--model_size=tiny --overlap=0.25".
@@ -257,23 +243,21 @@ def serve(
             the variable ORTHANC_SEND_TO, else none.
         time_limit: seconds for the segmentation of one study.
         attempts: how often a study is tried; the waits between attempts are 1 minute, 10 minutes, and so on.
-        poll: seconds between two questions to Orthanc.
         once: end when no study is left that can be tried now.
     """
     restrict_output()
     exit_cleanly_on_signals()
     check_number("time_limit", time_limit, float, 1)
     check_number("attempts", attempts, int, 1)
-    check_number("poll", poll, float, 0.1)
     once, prepare = flag("once", once), flag("prepare", prepare)
     if shutil.which("setpriv") is None:
         raise InputError("setpriv: not installed; expected Linux with util-linux")
-    archive = _open(url, user, password_file)
+    archive = _open()
     command = _command(bundle, checkpoint, reference, bundle_options, prepare)
     try:
         known = archive.modalities()
     except ArchiveError as error:
-        raise InputError(f"--url: {error}; expected an Orthanc that accepts --user and its password") from None
+        raise InputError(f"ORTHANC_URL: {error}; {ACCEPTS}") from None
     if send_to and str(send_to) not in known:
         raise InputError(f"--send_to={send_to}: expected a name of Orthanc's DicomModalities: {', '.join(known)}")
     folder = Path(FOLDER.parse("work", work))
@@ -281,7 +265,7 @@ def serve(
         for left in folder.glob(f"{PREFIX}*"):  # left by a killed service
             shutil.rmtree(left, ignore_errors=True)
         log("waiting for studies")
-        Service(archive, command, folder, str(send_to), time_limit, attempts, poll).run(once)
+        Service(archive, command, folder, str(send_to), time_limit, attempts).run(once)
 
 
 def _command(bundle: str, checkpoint: str, reference: str, bundle_options: str, prepare: bool) -> list[str]:
@@ -305,32 +289,30 @@ def _check_model(bundle: str, checkpoint: str, reference: str, bundle_options: s
     open_model(bundle, checkpoint, reference, bundle_options)
 
 
-def _open(url: str, user: str, password_file: str, retries: int = RETRIES) -> Archive:
-    """A client of Orthanc, after checking the options."""
-    for name, value in {"url": url, "user": user, "password_file": password_file}.items():
-        if not str(value).strip():
-            raise InputError(f"--{name}: missing; expected it, or the variable ORTHANC_{name.upper()}")
-    if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", str(url)):
-        raise InputError("--url: expected an address such as http://orthanc:8042, without user and password")
+def _open(retries: int = RETRIES) -> Archive:
+    """A client of the Orthanc that the environment names."""
+    names = ("ORTHANC_URL", "ORTHANC_USER", "ORTHANC_PASSWORD_FILE")
+    url, user, password_file = (os.environ.get(name, "") for name in names)
+    if missing := next((name for name in names if not os.environ.get(name)), None):
+        raise InputError(f"{missing}: missing; expected it in the environment")
+    if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", url):
+        raise InputError("ORTHANC_URL: expected an address such as http://orthanc:8042, without user and password")
     try:
-        password = Path(FILE.parse("password_file", password_file)).read_text(encoding="utf-8").strip()
+        password = Path(password_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         what = getattr(error, "strerror", None) or "not UTF-8"
-        raise InputError(f"--password_file={password_file}: {what}; expected a file with the password") from None
-    return Archive(str(url), str(user), password, retries)
+        raise InputError(f"ORTHANC_PASSWORD_FILE={password_file}: {what}; expected a file with the password") from None
+    return Archive(url, user, password, retries)
 
 
-def health(work: str, url: str = URL, user: str = USER, password_file: str = PASSWORD_FILE) -> None:
+def health(work: str) -> None:
     """End with status 0 if the service is alive and Orthanc answers, else with status 1 and a line that says why.
 
     Args:
         work: folder of the service.
-        url: address of Orthanc; by default the variable ORTHANC_URL.
-        user: registered user of Orthanc; by default the variable ORTHANC_USER.
-        password_file: file with the user's password; by default the variable ORTHANC_PASSWORD_FILE.
     """
     restrict_output()
-    archive = _open(url, user, password_file, retries=0)
+    archive = _open(retries=0)
     try:
         age = time.time() - (Path(FOLDER.parse("work", work)) / HEARTBEAT).stat().st_mtime
         trouble = f"unhealthy: no heartbeat for {age:.0f} s" if age > SILENCE else ""
@@ -344,16 +326,10 @@ def health(work: str, url: str = URL, user: str = USER, password_file: str = PAS
         raise SystemExit(1)
 
 
-def status(url: str = URL, user: str = USER, password_file: str = PASSWORD_FILE) -> None:
-    """Count the studies that are done, to do and given up; a line for each that has failed says why.
-
-    Args:
-        url: address of Orthanc; by default the variable ORTHANC_URL.
-        user: registered user of Orthanc; by default the variable ORTHANC_USER.
-        password_file: file with the user's password; by default the variable ORTHANC_PASSWORD_FILE.
-    """
+def status() -> None:
+    """Count the studies that are done, to do and given up; a line for each that has failed says why."""
     restrict_output()
-    marks = list(_marks(_open(url, user, password_file, retries=1)).values())
+    marks = list(_marks(_open(retries=1)).values())
     done = sum(mark.step == DONE for mark in marks)
     show(f"{done} done, {len(marks) - done} not done")
     for mark in marks:
@@ -361,17 +337,14 @@ def status(url: str = URL, user: str = USER, password_file: str = PASSWORD_FILE)
             show(f"study {mark.pseudonym}: to {mark.step}, after {mark.attempts} attempts: {mark.reason}")
 
 
-def retry(study: str, url: str = URL, user: str = USER, password_file: str = PASSWORD_FILE) -> None:
+def retry(study: str) -> None:
     """Let the service try studies again, with as many attempts as for new ones; what is done is segmented anew.
 
     Args:
         study: name of a study in the log, or `failed` for all that have failed.
-        url: address of Orthanc; by default the variable ORTHANC_URL.
-        user: registered user of Orthanc; by default the variable ORTHANC_USER.
-        password_file: file with the user's password; by default the variable ORTHANC_PASSWORD_FILE.
     """
     restrict_output()
-    archive = _open(url, user, password_file, retries=1)
+    archive = _open(retries=1)
     marks = _marks(archive)
     if str(study) == "failed":
         chosen = {name: mark for name, mark in marks.items() if mark.step != DONE and mark.reason}
@@ -389,7 +362,7 @@ def _marks(archive: Archive) -> dict[str, Mark]:
     try:
         found = {study.id: parsed(archive.mark(study.id)) for study in archive.studies()}
     except ArchiveError as error:
-        raise InputError(f"--url: {error}; expected an Orthanc that accepts --user and its password") from None
+        raise InputError(f"ORTHANC_URL: {error}; {ACCEPTS}") from None
     return {name: mark for name, mark in found.items() if mark}
 
 

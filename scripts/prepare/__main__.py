@@ -183,7 +183,7 @@ def _series(series: Any, modalities: Sequence[str]) -> Mapping[str, Mapping[str,
         return {}
     if not isinstance(series, Mapping) or not all(isinstance(each, str) for each in series.values()):
         raise InputError(f"--series={series}: expected series by subject, such as \"{{'sub-01': 'T1=5,T1ce=9'}}\"")
-    from deploy.series_choice import parse_series_option
+    from deploy.series.choice import parse_series_option
 
     return {str(subject): parse_series_option(chosen, modalities) for subject, chosen in series.items()}
 

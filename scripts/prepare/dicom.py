@@ -18,7 +18,7 @@ from common.errors import InputError
 from common.files import digest
 from common.prepare.volumes import Volume, check_scan
 from deploy.geometry import read_series
-from deploy.series_choice import choose_series
+from deploy.series.choice import choose_series
 from deploy.study import DICOM_SUFFIXES, Series, read_study
 
 

@@ -21,9 +21,9 @@ from scipy.spatial.transform import Rotation
 
 from common.metrics.measures import dice
 from common.prepare.resampling import resample
-from common.prepare.volumes import Volume
+from common.prepare.volumes import FLIP, Volume
 from deploy import app
-from deploy.geometry import LPS_TO_RAS, volume_of
+from deploy.geometry import volume_of
 from deploy.job import RESULT_FILES
 from tests.deploy.checks import dicom_errors, refusal
 from tests.deploy.dicom_study import VOXELS, Study, brats_files, read, to_slices, write_localiser, write_modality
@@ -69,7 +69,7 @@ def canonical(array, affine):
 def segmentation(folder):
     """The segment numbers of the result, in RAS+ order."""
     volume = hd.seg.segread(folder / "segmentation.dcm").get_volume(combine_segments=True)
-    return canonical(volume.array, LPS_TO_RAS @ volume.affine)
+    return canonical(volume.array, FLIP @ volume.affine)
 
 
 def assert_same(result, expected):

@@ -3,8 +3,8 @@ import sys
 import numpy as np
 import pytest
 
+from common.data.volumes import write_volume
 from common.prepare.volumes import Volume
-from deploy.geometry import write_nifti
 from deploy.inference import read_label_map, run_command
 from tests.deploy.checks import refusal
 
@@ -29,9 +29,9 @@ def test_a_failure_is_reported_with_its_reason(lines, reason, tmp_path):
 
 
 def test_a_label_map_on_another_grid_is_refused(tmp_path):
-    volume, path = Volume(np.zeros((4, 5, 6), np.float32), np.eye(4)), tmp_path / "case.nii"
+    volume, path = Volume(np.zeros((4, 5, 6), np.float32), np.eye(4)), tmp_path / "case.nii.gz"
     assert "wrote no label map" in refusal(read_label_map, path, volume)
-    write_nifti(volume, path)
+    write_volume(path, volume.array, volume.affine)
     assert read_label_map(path, volume).dtype == np.uint8
     for other in (Volume(volume.array, np.diag([1, 1, 2, 1])), Volume(volume.array[1:], np.eye(4))):
         assert "is not on the grid of its input" in refusal(read_label_map, path, other)

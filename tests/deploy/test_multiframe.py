@@ -6,10 +6,11 @@ import numpy as np
 import pydicom
 import pytest
 
-from deploy.geometry import LPS_TO_RAS, grid_of, volume_of
+from common.prepare.volumes import FLIP
+from deploy.geometry import grid_of, volume_of
 from deploy.multiframe import frames_of
 from deploy.segmentation import make_segmentation
-from deploy.series_choice import is_volume
+from deploy.series.evidence import why_no_volume
 from deploy.study import read_study
 from tests.deploy.checks import dicom_errors, modality_of, refusal
 from tests.deploy.dicom_study import DESCRIPTIONS, Study, write_modality, write_series
@@ -57,7 +58,7 @@ def test_the_volume_is_that_of_the_single_frame_series_and_of_highdicom(kind, tm
     assert [frame.ReferencedFrameNumber for frame in slices] == (order + 1).tolist()
     if "every frame" not in kind:
         read = hd.Image.from_dataset(image).get_volume(dtype=np.float64)
-        assert_same((volume.array, volume.affine), (read.array, LPS_TO_RAS @ read.affine))
+        assert_same((volume.array, volume.affine), (read.array, FLIP @ read.affine))
 
 
 def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):
@@ -77,7 +78,7 @@ def test_the_segmentation_refers_to_the_frames(tmp_path, tumours):
     (reference,) = read.ReferencedSeriesSequence[0].ReferencedInstanceSequence
     assert reference.ReferencedSOPClassUID == image.SOPClassUID
     volume = read.get_volume(combine_segments=True)
-    assert_same((volume.array, LPS_TO_RAS @ volume.affine), (segments, oblique()))
+    assert_same((volume.array, FLIP @ volume.affine), (segments, oblique()))
 
 
 def test_a_legacy_converted_image_is_read_like_its_sources(tmp_path):
@@ -89,7 +90,7 @@ def test_a_legacy_converted_image_is_read_like_its_sources(tmp_path):
     (tmp_path / "study").mkdir()
     converted.save_as(tmp_path / "study/converted.dcm")
     (series,) = read_study(tmp_path / "study")
-    assert is_volume(series)
+    assert why_no_volume(series) == ""
     assert (modality_of(series.header), series.header.EchoTime) == ("T1ce", 3)
     volume, _ = volume_of([pydicom.dcmread(tmp_path / "study/converted.dcm")], "converted")
     expected, _ = volume_of(sources, "single")
@@ -102,7 +103,7 @@ def test_the_rules_for_series_find_what_they_find_in_single_frames(modality, tmp
     write_modality(tmp_path / "single", ARRAY, np.eye(4), Study(), 3, modality)
     enhanced(tmp_path / "enhanced", modality)
     (single,), (multiple,) = read_study(tmp_path / "single"), read_study(tmp_path / "enhanced")
-    assert [is_volume(single), is_volume(multiple), len(multiple.instances)] == [True, True, 12]
+    assert [why_no_volume(single), why_no_volume(multiple), len(multiple.instances)] == ["", "", 12]
     assert multiple.files == [tmp_path / "enhanced/003.dcm"]
     assert modality_of(multiple.header) == modality
     for keyword in ("EchoTime", "RepetitionTime", "InversionTime"):
@@ -152,7 +153,7 @@ def test_images_that_are_not_one_volume_are_refused(kind, tmp_path):
     for number, options in enumerate(images):
         enhanced(tmp_path / str(number), study=study, **options)
     (series,) = read_study(tmp_path)
-    assert is_volume(series)
+    assert why_no_volume(series) == ""
     refused = refusal(grid_of, [instance.header for instance in series.instances], "series 3")
     assert refused.startswith("series 3: ")
     assert message in refused

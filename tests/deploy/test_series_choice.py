@@ -3,7 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from deploy.series_choice import choose_series, is_volume, parse_series_option
+from deploy.series.choice import choose_series, parse_series_option
+from deploy.series.evidence import why_no_volume
 from deploy.study import read_study
 from tests.deploy.checks import modality_of, refusal
 from tests.deploy.dicom_study import VOXELS, Study, change, header, write_brats, write_modality, write_series
@@ -43,7 +44,7 @@ def study(tmp_path):
 def test_four_series_are_found_next_to_a_localiser(study):
     series = read_study(study[0])
     assert [modality_of(one.header) for one in series] == [None, *BRATS]
-    assert [is_volume(one) for one in series] == [False, True, True, True, True]
+    assert [why_no_volume(one) for one in series] == ["a localiser", "", "", "", ""]
     assert [one.number for one in choose_series(series, BRATS, {}).series.values()] == [2, 3, 4, 5]
 
 
@@ -88,7 +89,6 @@ def test_few_slices_and_other_kinds_of_images_are_not_a_volume(tmp_path):
     write_series(tmp_path / "2", VOXELS, np.eye(4), identity, 2, Modality="CT")
     write_series(tmp_path / "3", VOXELS[:, :, :10], np.eye(4), identity, 3)
     study = read_study(tmp_path)
-    assert [is_volume(series) for series in study] == [False, False, True]
     reasons = re.findall(r"series \d \(UID \.\.\.[\d.]+\): ([^;]+);", refusal(choose_series, study, ("T1",), {}))
     assert reasons == ["only 9 positions", "not MR", "neither words nor times say what it is"]
 

@@ -1,6 +1,7 @@
 import pytest
 
-from deploy.series_evidence import read_evidence, same_kind
+from deploy.series.evidence import kind_of
+from deploy.series.pairs import same_kind
 from tests.deploy.dicom_study import header
 
 MPRAGE = {"EchoTime": 3, "RepetitionTime": 2300, "InversionTime": 900, "ScanningSequence": ["GR", "IR"]}
@@ -44,4 +45,4 @@ def test_scans_are_of_one_kind_if_times_sequence_and_fat_suppression_are_alike(c
     ],
 )
 def test_times_body_part_and_image_type_rule_out_what_words_say(description, values, kind):
-    assert read_evidence(header(SeriesDescription=description, **values)).kind == kind
+    assert kind_of(header(SeriesDescription=description, **values))[0] == kind

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError
-from deploy.series_choice import MIN_SLICES, choose_series
+from deploy.series.choice import MIN_SLICES, choose_series
 from deploy.study import Instance, Series, read_study
 from tests.deploy.checks import modality_of
 from tests.deploy.dicom_study import Study, header, write_modality, write_series

@@ -81,10 +81,10 @@ class Hospital:
         arguments = [sys.executable, "-c", DRIVER, self.url, self.user, self.password, str(self.work)]
         return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
-    def command(self, name, **options):
-        """Run a command of the service in this process."""
-        connection = {"url": self.url, "user": self.user, "password_file": str(self.folder / "password")}
-        getattr(service, name)(**connection | {option: str(value) for option, value in options.items()})
+    def environment(self):
+        """What tells the service where Orthanc is."""
+        password = self.folder / "password"
+        return {"ORTHANC_URL": self.url, "ORTHANC_USER": self.user, "ORTHANC_PASSWORD_FILE": str(password)}
 
     def _runs(self):
         return [line.split() for line in self.runs.read_text().splitlines()] if self.runs.exists() else []
@@ -122,6 +122,8 @@ def hospital(orthanc, tmp_path, monkeypatch):
     monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(service, "restrict_output", lambda: None)
     hospital = Hospital(orthanc, tmp_path)
+    for name, value in hospital.environment().items():
+        monkeypatch.setenv(name, value)
     yield hospital
     for study in hospital.archive.studies():
         url = f"{hospital.url}/studies/{study.id}"
@@ -280,7 +282,7 @@ def test_results_wait_for_a_pacs_that_is_down(hospital, capsys):
     received.mkdir()
     pacs = subprocess.Popen(["storescp", "--output-directory", received, "--aetitle", "PACS", str(port)])
     try:
-        hospital.command("retry", study=mark.pseudonym)
+        service.retry(mark.pseudonym)
         assert capsys.readouterr().out == "studies to try again: 1\n"
         hospital.settle()
         hospital.service(send_to="pacs").run(once=True)
@@ -296,30 +298,27 @@ def test_results_wait_for_a_pacs_that_is_down(hospital, capsys):
 
 
 def test_health_asks_the_service_and_orthanc(hospital, capsys):
-    def unhealthy(**options):
+    def unhealthy():
         with pytest.raises(SystemExit, match=r"^1$"):
-            hospital.command("health", **{"work": hospital.work} | options)
+            service.health(str(hospital.work))
         return capsys.readouterr().out
 
     hospital.service().run(once=True)
-    hospital.command("health", work=hospital.work)
+    service.health(str(hospital.work))
     assert capsys.readouterr().out.startswith("healthy: heartbeat ")
-    (hospital.folder / "wrong").write_text("wrong")
-    wrong = unhealthy(password_file=hospital.folder / "wrong")
-    assert wrong == "unhealthy: Orthanc answers GET changes?last with status 401\n"
+    password = (hospital.folder / "password").read_text()
+    (hospital.folder / "password").write_text("wrong")
+    assert unhealthy() == "unhealthy: Orthanc answers GET changes?last with status 401\n"
+    (hospital.folder / "password").write_text(password)
     os.utime(hospital.work / "heartbeat", (time.time() - 700,) * 2)
     assert re.fullmatch(r"unhealthy: no heartbeat for 7\d\d s\n", unhealthy())
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"url": "http://user:SENTINEL@orthanc"}, "--url: expected an address such as http://orthanc:8042"),
-        ({"study": "s00000000"}, "--study=s00000000: no such study; expected a name of the log, or failed"),
-    ],
-)
-def test_bad_options_are_refused_in_one_line(hospital, options, message):
-    assert refusal(hospital.command, "retry", **{"study": "failed"} | options).startswith(message)
+def test_bad_options_are_refused_in_one_line(hospital, monkeypatch):
+    message = "--study=s00000000: no such study; expected a name of the log, or failed"
+    assert refusal(service.retry, "s00000000") == message
+    monkeypatch.setenv("ORTHANC_URL", "http://user:SENTINEL@orthanc")
+    assert refusal(service.status).startswith("ORTHANC_URL: expected an address such as http://orthanc:8042")
 
 
 def test_the_command_segments_a_study_as_the_application_does(hospital, cohorts, models, capsys):
@@ -328,11 +327,9 @@ def test_the_command_segments_a_study_as_the_application_does(hospital, cohorts,
     write_brats(hospital.folder / "study", cohorts("brats"), study)
     hospital.pacs.send(hospital.folder / "study")
     hospital.settle()
-    environment = {"ORTHANC_URL": hospital.url, "ORTHANC_USER": hospital.user}
-    environment["ORTHANC_PASSWORD_FILE"] = str(hospital.folder / "password")
     options = [f"--bundle={ROOT / 'bundles/brats_finetune'}", f"--checkpoint={models['brats']}", "--attempts=1"]
     options += [f"--bundle_options={' '.join(INFERENCE_OPTIONS)}", f"--work={hospital.work}", "--once"]
-    result = execute([sys.executable, "-m", "deploy.service", "run", *options], **environment)
+    result = execute([sys.executable, "-m", "deploy.service", "run", *options], **hospital.environment())
     assert result.returncode == 0, result.stderr
     assert hospital.results(study) == RESULTS, result.stdout
     waiting, done = result.stdout.splitlines()
@@ -340,5 +337,5 @@ def test_the_command_segments_a_study_as_the_application_does(hospital, cohorts,
     assert f"study {hospital.marks()[0].pseudonym}: done (" in done
     assert "SENTINEL" not in result.stdout + result.stderr
     assert study.study[-8:] not in result.stdout + result.stderr
-    hospital.command("status")
+    service.status()
     assert capsys.readouterr().out == "1 done, 0 not done\n"

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from common.prepare.volumes import Volume
-from deploy.enhancement import brighter, tails
+from deploy.series.voxels import brighter, tails
 from scripts.phantoms.anatomy import add_glioma, make_head
 from scripts.phantoms.layouts import PHANTOMS
 from scripts.phantoms.mr_signal import SEQUENCES, TISSUES, Tissue, signal

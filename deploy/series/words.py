@@ -1,49 +1,30 @@
 """Read a series description: its weighting, and whether contrast agent was given.
 
-It knows words in 17 languages (`series_vocabulary.py`). Only phrases of known words give a clear answer: "T1 GAD" does,
-"T1 XYZ GAD" does not.
+It knows words in 17 languages (`vocabulary.yaml`). Only phrases of known words give a clear answer: "T1 GAD" does, "T1
+XYZ GAD" does not.
 """
 
 import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
-from deploy.series_vocabulary import (
-    AFTER,
-    AGENT,
-    ALONE_UNCLEAR,
-    BEFORE,
-    DIXON,
-    FAT,
-    FILLER,
-    FRONT,
-    GIVING,
-    GRADIENT,
-    HEAD,
-    MOVED,
-    NATIVE,
-    NEGATION,
-    ONE_WORD,
-    PERIOD,
-    PROTON_DENSITY,
-    PURPOSE,
-    SHORT_AGENT,
-    SUFFIX,
-    T1_SEQUENCES,
-    TOGETHER,
-    is_agent,
-    is_event,
-    is_neutral,
-    is_other_image,
-    is_read,
-    is_refusal,
-)
+import yaml
+
+VOCABULARY = yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8"))
+PATTERNS = {name: "|".join(map(re.escape, words.split())).replace(r"\*", r"\w*") for name, words in VOCABULARY.items()}
+COMPILED = {name: re.compile(pattern) for name, pattern in PATTERNS.items()}
+EVENT, FILLER = {"event"}, {"filler", "giving"}
+HEAD = {"head", "lesion"}
+NEUTRAL = FILLER | {"neutral", "fat", "before", "after", "together", "native", "head", "purpose", "agent"}
+NEUTRAL |= {"t1_sequence", "flair", "gradient", "dixon"}
+ALONE = {"short_agent", "before", "after", "together"}  # unclear without an agent
 
 WITH, WITHOUT, UNCLEAR = "with", "without", "unclear"
 OTHER = "other"  # kind of diffusion, angiography, spine scans and the like
 
-_AGENT = rf"(?:{AGENT.pattern})"
+_AGENT = rf"(?:{PATTERNS['agent']})"
 _SIGNED = r"(?:c|ce|gd|gad|gado|gadolinium|km|kl|mdc|iv|inj|contrast|kontrast|ку)"
 _STEM = r"(?:mprage|mpr|bravo|fspgr|spgr|vibe|space|cube|flair|tse|fse|t1)"
 _PREFIX = r"(?:pre|post|non|no|ohne|sans|sin|wo|nach|vor|mit|avec|con|without|with|пре|пост|до|после|без)"
@@ -134,7 +115,7 @@ def read_words(text: str) -> Words:
     kind = _kind(words)
     if kind == OTHER:
         return Words(OTHER, None)
-    return Words(kind, _contrast(words), not all(map(is_read, words)))
+    return Words(kind, _contrast(words), not all(word.isdigit() or meanings(word) for word in words))
 
 
 def _words(text: str) -> list[str]:
@@ -148,43 +129,69 @@ def _words(text: str) -> list[str]:
     return re.findall(r"t[12](?!\d)|[^\W\d_]+|\d+|[+&/:;,]", text)
 
 
+@cache
+def meanings(word: str) -> frozenset[str]:
+    """The groups of the vocabulary that a word is in; none for a word that is not read."""
+    found = {name for name, pattern in COMPILED.items() if pattern.fullmatch(word)}
+    if "denial" in found:  # "contrastfree" is no agent
+        found -= {"denial"} if found & {"given", "not_given"} else {"denial", "agent"}
+    return frozenset(found)
+
+
+def _is(word: str, groups: set[str]) -> bool:
+    return not groups.isdisjoint(meanings(word))
+
+
+def _is_neutral(word: str) -> bool:
+    """Whether a word (or the end of the text) next to an agent leaves its meaning unchanged."""
+    return not word or word.isdigit() or _is(word, NEUTRAL)
+
+
+def _present(words: list[str]) -> frozenset[str]:
+    return frozenset().union(*map(meanings, words))
+
+
 def _weightings(words: list[str]) -> set[str]:
+    present = _present(words)
     found = {word.upper() for word in words if word in ("t1", "t2")}
-    found |= {"T1"} if T1_SEQUENCES & set(words) else set()
-    fluid = "tirm" in words or "fluid" in words or any(word.endswith("flair") for word in words)
+    found |= {"T1"} if "t1_sequence" in present else set()
+    fluid = {"tirm", "fluid"} & set(words) or "flair_in_word" in present
     return found | {"FLAIR"} if fluid else found
 
 
 def _kind(words: list[str]) -> str | None:
-    found, present = _weightings(words), set(words)
-    if any(map(is_other_image, words)) or (present & DIXON and words[-1] == "fat"):
+    found, present = _weightings(words), _present(words)
+    if "other_image" in present or (present & {"dixon", "dixon_brand"} and words[-1] == "fat"):
         return OTHER
-    if {"T1", "T2"} <= found or (len(found) > 1 and "T1" in found and present & MOVED):
+    if {"T1", "T2"} <= found or (len(found) > 1 and "T1" in found and "moved" in present):
         return OTHER
     if "T1" in found:
         return "T1"  # also in "T1 FLAIR"
     if "FLAIR" in found:
         return "FLAIR"
     if "T2" in found:
-        return OTHER if present & GRADIENT else None if present & PROTON_DENSITY else "T2"
-    return OTHER if present & PROTON_DENSITY else None
+        if present & {"gradient", "gradient_in_words"}:
+            return OTHER
+        return None if "proton_density" in present else "T2"
+    return OTHER if "proton_density" in present else None
 
 
 def _contrast(words: list[str]) -> str | None:
     """The combined meaning of all phrases; contradictory phrases are unclear."""
-    claims: set[str | None] = {UNCLEAR} if any(map(is_refusal, words)) else set()
+    present = _present(words)
+    claims: set[str | None] = {UNCLEAR} if "refused" in present else set()
     used: set[int] = set()
-    for short in (False, True):  # in "con gadolinio", "con" is a preposition; in "W/O CON" it is the agent
+    for agent in ("agent", "short_agent"):  # in "con gadolinio", "con" is a preposition; in "W/O CON" it is the agent
         for place, word in enumerate(words):
-            if place in used or not (word in SHORT_AGENT if short else is_agent(word)):
+            if place in used or not _is(word, {agent}):
                 continue
             claim, places = _phrase(words, place)
-            if not short or len(places) > 1:
-                claims.add(ONE_WORD.get(word, claim))
+            if agent == "agent" or len(places) > 1:
+                claims.add(WITH if _is(word, {"given"}) else WITHOUT if _is(word, {"not_given"}) else claim)
                 used |= places
     claims |= {_alone(words, place) for place in range(len(words)) if place not in used}
     claims -= {None}
-    if not claims and GIVING & set(words):
+    if not claims and "giving" in present:
         return UNCLEAR  # "T1 delayed"
     return UNCLEAR if len(claims) > 1 else next(iter(claims), None)
 
@@ -194,39 +201,41 @@ def _phrase(words: list[str], agent: int) -> tuple[str, set[int]]:
     says, places, place = set(), {agent}, agent - 1
     while place >= 0:
         word = words[place]
-        if word in NEGATION | BEFORE:
+        if _is(word, {"negation", "before"}):
             says.add(WITHOUT)
-        elif word in AFTER | TOGETHER:
+        elif _is(word, {"after", "together"}):
             says.add(WITH)
-        elif word not in FILLER and not is_agent(word):
+        elif not _is(word, FILLER | {"agent"}):
             break
         places.add(place)
         place -= 1
     following = words[agent + 1] if agent + 1 < len(words) else ""
-    if following in SUFFIX:
-        says = {SUFFIX[following]}
-    elif not says and words[agent] not in SHORT_AGENT and is_neutral(words[place]) | (place < 0):
-        says = {WITH} if is_neutral(following) else set()  # "T1 GAD"
+    if suffix := meanings(following) & {"suffix_with", "suffix_without"}:
+        says = {WITH if "suffix_with" in suffix else WITHOUT}
+    elif not says and not _is(words[agent], {"short_agent"}) and (place < 0 or _is_neutral(words[place])):
+        says = {WITH} if _is_neutral(following) else set()  # "T1 GAD"
     return (says.pop() if len(says) == 1 else UNCLEAR), places
 
 
 def _alone(words: list[str], place: int) -> str | None:
     """The meaning of a word that belongs to no agent."""
     word, following = words[place], words[place + 1] if place + 1 < len(words) else ""
-    if word in NATIVE:
-        return UNCLEAR if place and words[place - 1] in NEGATION else WITHOUT
+    if _is(word, {"native"}):
+        return UNCLEAR if place and _is(words[place - 1], {"negation"}) else WITHOUT
     if word in ("pre", "post"):
         return _before_or_after(words, place)
-    if word in BEFORE | AFTER and is_event(following):
+    if _is(word, {"before", "after"}) and _is(following, EVENT):
         return None
-    if word in NEGATION:
-        if following in FAT or (following.isdigit() and word == "no"):
+    if _is(word, {"negation"}):
+        if _is(following, {"fat"}) or (following.isdigit() and word == "no"):
             return None
-        joined = place and words[place - 1] in TOGETHER | FILLER  # "T1 W/WO"
+        joined = place and _is(words[place - 1], FILLER | {"together"})  # "T1 W/WO"
         return UNCLEAR if following or joined or word in ("no", "non", "not", "utan") else WITHOUT  # "T1 W/O"
-    if word == "cm" and place and words[place - 1].isdigit():
+    if (word == "cm" and place and words[place - 1].isdigit()) or word in ("w", "z", "s", "с"):
         return None
-    return UNCLEAR if word in ALONE_UNCLEAR and not (word in TOGETHER and following in FAT) else None
+    if _is(word, {"together"}) and _is(following, {"fat"}):
+        return None
+    return UNCLEAR if _is(word, ALONE) or word in ("unclear", "+") else None
 
 
 def _before_or_after(words: list[str], place: int) -> str | None:
@@ -234,11 +243,12 @@ def _before_or_after(words: list[str], place: int) -> str | None:
     end = next((other for other in range(place, len(words)) if words[other] in ":;,"), len(words))
     rest = words[place + 1 : end]
     following, later = (*rest, "", "")[:2]
-    if (place and words[place - 1] in FRONT) or (following.isdigit() and later in PERIOD) or not is_neutral(following):
-        return None if is_event(following) else UNCLEAR
-    beyond_head = next((word for word in rest if word not in HEAD), "")
-    if is_event(beyond_head):
+    directions = place and _is(words[place - 1], {"front"})
+    if directions or (following.isdigit() and _is(later, {"period"})) or not _is_neutral(following):
+        return None if _is(following, EVENT) else UNCLEAR
+    beyond_head = next((word for word in rest if not _is(word, HEAD)), "")
+    if _is(beyond_head, EVENT):
         return None  # "post tumor resection"
-    if any(is_event(word) or word in PURPOSE for word in rest):
+    if any(_is(word, EVENT | {"purpose"}) for word in rest):
         return UNCLEAR
     return WITHOUT if words[place] == "pre" else WITH

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from deploy.series_choice import choose_series
+from deploy.series.choice import choose_series
 from deploy.study import read_study
 from tests.deploy.checks import modality_of, refusal
 from tests.deploy.dicom_study import VOXELS, Study, brats_files, header, read, write_modality

@@ -1,0 +1,270 @@
+"""Choose the series of a DICOM study for each modality: the one rule that combines the evidence.
+
+README.md states it under "How series are chosen". If the evidence is unclear, the run stops and lists the candidates
+with their evidence. Messages quote no header text.
+
+One clear piece of evidence (words or injection time) decides between T1 and T1ce unless another contradicts it. Weak
+evidence (unclear words, or an agent that the scanner keeps in the header) needs proof from the pair: scan order or
+voxels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from common.errors import InputError
+from deploy.geometry import grid_of
+from deploy.series.evidence import ASK, MIN_SLICES, Candidate, Evidence, candidates_of, why_no_volume
+from deploy.series.pairs import Pairs
+from deploy.series.words import UNCLEAR, WITH, WITHOUT
+from deploy.study import Series
+
+DOUBT = "the evidence is doubtful"
+NO_AGENT_SEEN = "no series shows contrast agent by words or header"
+THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
+WHOLE = 120.0  # mm, least edge of a field of view that contains a brain (about 120 mm high)
+ONE_INJECTION = 3600.0  # s between scans after the same injection; chosen: lesions enhance for about an hour
+
+
+@dataclass
+class Choice:
+    """The chosen series by modality, the evidence for each in fixed words, and remarks for readers of the result."""
+
+    series: dict[str, Series]
+    reasons: dict[str, str]
+    remarks: list[str] = field(default_factory=list)
+
+
+def choose_series(
+    study: Sequence[Series], modalities: Sequence[str], requested: Mapping[str, str], one_frame: bool = True
+) -> Choice:
+    """Choose one series for each modality, in the order of the model's modalities.
+
+    `requested` maps a modality to the number or UID of a series; rules choose the rest. With `one_frame` the chosen
+    series must share a frame of reference, as they must unless they are registered. Raises InputError if the evidence
+    is missing or unclear.
+
+    Example:
+        >>> choose_series([], ["T1"], {})
+        Traceback (most recent call last):
+            ...
+        common.errors.InputError: T1: no series matches among: none; select one with --series=T1=NUMBER
+    """
+    named = {modality: _requested_series(study, modality, value).uid for modality, value in requested.items()}
+    if len(set(named.values())) < len(named):
+        raise InputError("--series: one series is given for two modalities; expected a different one for each")
+    candidates = {one.series.uid: one for one in candidates_of(study)}
+    given = {modality: _as_requested(candidates[uid], modality) for modality, uid in named.items()}
+    pairs = Pairs()
+    chosen = _choose(candidates, modalities, given, pairs)
+    series = {modality: chosen[modality].series for modality in modalities}
+    if one_frame:
+        _check_frame(series)
+    remarks = [_remark(modality, candidates[uid]) for modality, uid in named.items()]
+    remarks += [f"{modality}: {one.note}" for modality, one in chosen.items() if one.note]
+    reasons = {modality: chosen[modality].reason for modality in modalities}
+    if {"T1", "T1ce"} <= chosen.keys():
+        native, enhanced = chosen["T1"], chosen["T1ce"]
+        if pair := pairs.reason(native, enhanced):
+            reasons["T1ce"] += f"; {pair}"
+        remarks += _pair_remarks(native, enhanced, pairs)
+    return Choice(series, reasons, [remark for remark in remarks if remark])
+
+
+def _check_frame(chosen: Mapping[str, Series]) -> None:
+    frames = {instance.header.get("FrameOfReferenceUID") for one in chosen.values() for instance in one.instances}
+    if len(frames) > 1 or not all(frames):
+        names = ", ".join(f"{modality} {one.name}" for modality, one in chosen.items())
+        raise InputError(f"--input: {len(frames)} frames of reference among {names}; expected one that all share")
+
+
+def _choose(
+    study: Mapping[str, Candidate], modalities: Sequence[str], given: Mapping[str, Candidate], pairs: Pairs
+) -> dict[str, Candidate]:
+    """Choose the series that the user did not request, from a study by UID."""
+    chosen = dict(given)
+    taken = {one.series.uid for one in given.values()}
+    free = [one for uid, one in study.items() if uid not in taken]
+    for modality in modalities:
+        if modality not in chosen and modality not in ("T1", "T1ce"):
+            found = [one for one in free if one.kind == modality]
+            native = [one for one in found if one.says != WITH]  # FLAIR before agent is preferred
+            chosen[modality] = only(modality, native or found, free)
+    if "T1ce" in modalities and "T1ce" not in given:
+        chosen["T1ce"] = choose_enhanced(free, given.get("T1"), pairs)
+    after = [chosen["T1ce"]] if "T1ce" in modalities else [one for one in free if one.contrast == WITH]
+    if "T1" in modalities and "T1" not in given:
+        chosen["T1"] = choose_native(free, after, pairs)
+    if "T1" in modalities and not {"T1", "T1ce"} & set(modalities) <= given.keys():
+        check_pair(chosen["T1"], after, pairs, "T1ce" in modalities)
+    return chosen
+
+
+def _remark(modality: str, candidate: Candidate) -> str:
+    """A remark if the evidence contradicts a requested series; missing evidence gives none."""
+    if candidate.modality in (modality, ASK, None) or (modality == "T1ce" and candidate.contrast is None):
+        return ""
+    return f"{modality}: {candidate.series.name} was requested; the evidence was: {candidate.reason}"
+
+
+def _pair_remarks(native: Candidate, enhanced: Candidate, pairs: Pairs) -> list[str]:
+    """Remarks on a T1ce chosen by words alone, on weak evidence that needed proof, and on a doubtful requested pair."""
+    remarks = []
+    voxels = pairs.voxels(native, enhanced)
+    silent = {0: "its voxels are not brighter than those of the T1", None: "voxels could not be compared"}.get(voxels)
+    if pairs.contradict(native, enhanced):
+        remarks.append(f"T1ce: {pairs.reason(native, enhanced)}, unlike a T1ce")
+    elif native.weak or enhanced.weak:
+        remarks.append(f"T1 and T1ce: weak evidence, confirmed because {pairs.reason(native, enhanced)}")
+    alone = len([one for one in enhanced.evidence if one.says == WITH]) == 1 and enhanced.says == WITH
+    if alone and silent:
+        remarks.append(f"T1ce: {enhanced.series.name} was chosen by its words alone; {silent}")
+    if not native.evidence and silent:
+        remarks.append(f"T1: nothing says that {native.series.name} is native; for the T1ce, {silent}")
+    return remarks
+
+
+def _requested_series(study: Sequence[Series], modality: str, value: str) -> Series:
+    found = [series for series in study if value in (str(series.number), series.uid)]
+    if len(found) != 1:
+        problem = f"{len(found)} series match" if found else "no such series"
+        raise InputError(f"--series={modality}={value}: {problem}; expected the number or UID of one series")
+    if unusable := why_no_volume(found[0]):
+        raise InputError(
+            f"--series={modality}={value}: {unusable}; expected {MIN_SLICES} or more MR images in one orientation"
+        )
+    return found[0]
+
+
+def _as_requested(candidate: Candidate, modality: str) -> Candidate:
+    """A candidate that counts as `modality` because the user requested it, whatever its evidence."""
+    says = {"T1": WITHOUT, "T1ce": WITH}.get(modality)
+    evidence = () if says is None else (Evidence(says, True, ""),)
+    return replace(candidate, words=None, evidence=evidence, requested=True)
+
+
+def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str, str]:
+    """Parse `--series`, such as "T1=5,T1ce=9", into modality -> number or UID, both as text.
+
+    For a model with one modality, the number alone is enough.
+    """
+    if isinstance(text, int) and len(modalities) == 1:
+        return {modalities[0]: str(text)}
+    requested = {}
+    for part in filter(None, str(text).split(",")):
+        modality, separator, value = (word.strip() for word in part.partition("="))
+        if not separator or not value or modality not in modalities or modality in requested:
+            raise InputError(
+                f"--series={text}: expected MODALITY=NUMBER, at most once for each of {', '.join(modalities)}"
+            )
+        requested[modality] = value
+    return requested
+
+
+def choose_enhanced(study: Sequence[Candidate], native: Candidate | None, pairs: Pairs) -> Candidate:
+    """Choose the T1 after contrast agent, or ask if the evidence is unclear.
+
+    `native` is the T1 before agent, if the user requested one.
+    """
+    t1 = [one for one in study if one.kind == "T1"]
+    found = [one for one in t1 if one.contrast == WITH]
+    if not found:
+        natives = [native] if native else [one for one in t1 if one.contrast != WITH and not one.contradictory]
+        weak = [one for one in t1 if one.contrast == UNCLEAR and not one.contradictory]
+        found = [one for one in weak if any(pairs.prove(before, one) for before in natives if before is not one)]
+    return _thin_slices(found) or only("T1ce", found, study)
+
+
+def _thin_slices(found: Sequence[Candidate]) -> Candidate | None:
+    """The only 3D whole-head scan among series after one injection; None if there is no unique one.
+
+    Words and header of each series must state contrast agent, so that only the geometry is left to choose by.
+    """
+    found = [one for one in found if not one.reformat]
+    certain = all(one.says == WITH and one.agent and not one.weak for one in found)
+    frames = {str(one.series.header.get("FrameOfReferenceUID") or "") for one in found}
+    times = [one.acquired for one in found if one.acquired is not None]
+    if len(found) < 2 or not certain or len(frames) > 1 or (times and max(times) - min(times) > ONE_INJECTION):
+        return None
+    volumes = [one for one in found if one.series.header.get("MRAcquisitionType") == "3D"]
+    if len(volumes) != 1 or not _is_thin_and_whole(volumes[0].series):
+        return None
+    note = (
+        f"{len(found)} series show contrast agent; {volumes[0].series.name} was chosen as the only 3D scan among them"
+    )
+    return replace(volumes[0], note=note)
+
+
+def _is_thin_and_whole(series: Series) -> bool:
+    """Whether a series has thin slices and a field of view that contains a brain."""
+    try:
+        grid, _ = grid_of([instance.header for instance in series.instances], series.name)
+    except InputError:
+        return False
+    return bool(grid.spacing.max() <= THIN and (grid.spacing * grid.shape).min() >= WHOLE)
+
+
+def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs: Pairs) -> Candidate:
+    """Choose the T1 before contrast agent: a series that states it, else one without evidence, else a proven one.
+
+    `after` holds the T1ce or, for a model without T1ce, all T1 series clearly after agent.
+
+    Example:
+        >>> def t1(uid, says):
+        ...     return Candidate(Series(uid, ()), "T1", "words", evidence=(Evidence(says, True, ""),))
+        >>> native, enhanced = t1("1.1", "without"), t1("1.2", "with")
+        >>> choose_native([native, enhanced], [enhanced], Pairs()).series.uid
+        '1.1'
+    """
+    taken = {one.series.uid for one in after}
+    t1 = [one for one in study if one.kind == "T1" and one.series.uid not in taken]
+    possible = [one for one in t1 if one.contrast != WITH and not one.contradictory]
+    says = [one for one in possible if one.contrast == WITHOUT]
+    early = [one for one in possible if all(pairs.order(one, later) >= 0 for later in after)]
+    silent = [one for one in early if one.contrast is None]
+    weak = [one for one in early if one.contrast == UNCLEAR]
+    proven = [] if says or silent else [one for one in weak if any(pairs.prove(one, later) for later in after)]
+    others = [one for one in study if one.series.uid not in taken]
+    return only("T1", says or silent or proven, [*others, *after])
+
+
+def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both: bool) -> None:
+    """Check that nothing contradicts the chosen native T1 and the series in `after`, and that weak evidence is proven.
+
+    `both` states whether the model takes a T1ce. Raises InputError if the evidence is doubtful.
+    """
+    modality = "T1ce" if both and any(one.weak for one in after) else "T1"
+    proven = any(pairs.prove(native, one) for one in after)
+    weak = native.weak or any(one.weak for one in after)
+    if any(pairs.contradict(native, one) for one in after) or (weak and not proven):
+        raise question(modality, DOUBT, [native, *after], pairs)
+
+
+def only(modality: str, found: Sequence[Candidate], study: Sequence[Candidate]) -> Candidate:
+    """The only series found for a modality, not counting reformats.
+
+    Otherwise raises an error that lists the series found, or all of them, with their evidence.
+    """
+    found = [one for one in found if not one.reformat] or found
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise question(modality, f"{len(found)} series match", found)
+    t1 = [one for one in study if one.kind == "T1"]
+    problem = "no series matches among"
+    if modality == "T1ce":
+        problem = DOUBT if any(one.contrast in (WITH, UNCLEAR) for one in t1) else NO_AGENT_SEEN
+    elif modality == "T1" and t1:
+        problem = DOUBT
+    first = modality.startswith("T1")  # list T1 first
+    raise question(modality, problem, sorted(study, key=lambda one: first and one.kind != "T1"))
+
+
+def question(modality: str, problem: str, candidates: Sequence[Candidate], pairs: Pairs | None = None) -> InputError:
+    """The error that asks for `--series`; it lists the candidates with their evidence.
+
+    The first candidate of a pair is the native T1.
+    """
+    names = "; ".join(f"{one.series.name}: {one.reason}" for one in candidates) or "none"
+    if pairs:
+        names += "".join(f"; {text}" for one in candidates[1:] if (text := pairs.reason(candidates[0], one)))
+    return InputError(f"{modality}: {problem}: {names}; select one with --series={modality}=NUMBER")

@@ -1,0 +1,309 @@
+"""The evidence on each series: one function for each kind, words, times, header and injection; pairs.py has the voxels.
+
+Evidence is stated in fixed words because it appears in messages and results; header text is never quoted.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.uid import MRImageStorage
+
+from deploy.multiframe import ENHANCED_MR
+from deploy.series.words import OTHER, UNCLEAR, WITH, WITHOUT, Words, read_words
+from deploy.study import Series
+
+MIN_SLICES = 10  # a localiser or a sample has fewer; the thickest clinical series of a brain have about 20
+OTHER_IMAGES = {  # values of ImageType
+    *("LOCALIZER", "SUB", "MIP", "MINIP", "ADC", "DIFFUSION", "TRACEW", "PERFUSION", "PHASE", "PHASE MAP", "P"),
+    *("T1 MAP", "T2 MAP", "MAP", "FA", "MOSAIC", "ANGIO", "SCREEN SAVE"),
+}
+OTHER_IMAGE_STEMS = ("SUBTR", "MAX_IP", "MIN_IP", "PROJECTION")  # such as SUBTRACTION_M, PROJECTION IMAGE
+HEAD_STEMS = ("HEAD", "BRAIN", "SKULL", "CRAN", "CEREB", "ENCEPH", "ENCEF", "KOPF", "SCHAEDEL", "NEURO")
+NO_BODY_PART = {"", "UNKNOWN", "UNDEFINED", "OTHER", "NONE", "NA", "N/A"}
+# Times in ms. Chosen from usual protocols: T1 has TE up to 30 (T1 FLAIR), T2 and FLAIR from 60. Fluid (T1 4.3 s) is
+# nulled at TI = T1 ln(2 / (1 + exp(-TR / T1))): 1.8 s at TR 5 s, 2.5 s at 9 s; FLAIR is left a margin below that.
+LONG_ECHO, NULLS_FLUID, LONG_INVERSION = 45.0, 1200.0, 1500.0
+REFORMATS = {"MPR", "REFORMATTED", "RESAMPLED_MPR", "CPR"}
+NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "nein", "nessuno", "ninguno", "aucun"}
+NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil", "yok", "ingen"}
+NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an entry error or a different day
+ASK = "ask"  # instead of a modality if the evidence on agent is weak or contradictory
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A reason to believe that a T1 was scanned with or without contrast agent, or that this is unclear."""
+
+    says: str  # WITH, WITHOUT or UNCLEAR
+    clear: bool  # sufficient on its own
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A series, what it shows, and for a T1 the evidence on contrast agent."""
+
+    series: Series
+    kind: str | None  # T1, T2 or FLAIR; None if unknown or something else
+    source: str  # of the kind, "words" or "times"; without a kind the reason, in fixed words
+    words: Evidence | None = None  # what they say of contrast agent
+    agent: bool = False  # the header names a contrast agent
+    acquired: float | None = None  # start of the scan, seconds on a clock that all series of a study share
+    injected: float | None = None  # start of the injection, on the same clock
+    reformat: bool = False  # computed from another series
+    evidence: tuple[Evidence, ...] = ()  # on contrast agent, of a T1
+    requested: bool = False
+    note: str = ""  # for readers of the result
+
+    @property
+    def says(self) -> str | None:
+        """What the words say of contrast agent."""
+        return None if self.words is None else self.words.says
+
+    @property
+    def contrast(self) -> str | None:
+        """With or without agent; "unclear" if clear evidence disagrees or only weak exists; None without evidence."""
+        clear = {one.says for one in self.evidence if one.clear}
+        if len(clear) == 1:
+            return clear.pop()
+        return UNCLEAR if any(one.says != WITHOUT for one in self.evidence) else None
+
+    @property
+    def contradictory(self) -> bool:
+        """Whether clear evidence disagrees."""
+        return len({one.says for one in self.evidence if one.clear}) > 1
+
+    @property
+    def weak(self) -> bool:
+        """Whether the pair must prove the evidence: nothing is clear, or something contradicts what is clear."""
+        against = {WITH: WITHOUT, WITHOUT: WITH}.get(str(self.contrast))
+        return self.contrast == UNCLEAR or any(one.says == against for one in self.evidence)
+
+    @property
+    def modality(self) -> str | None:
+        """T1, T1ce, T2 or FLAIR; "ask" for a T1 with only weak evidence; None for all else."""
+        if self.kind != "T1":
+            return self.kind
+        return {WITH: "T1ce", UNCLEAR: ASK}.get(str(self.contrast), "T1")
+
+    @property
+    def reason(self) -> str:
+        """The evidence in fixed words."""
+        if self.requested:
+            return "requested by --series"
+        if self.kind is None:
+            return self.source
+        return ", ".join([f"{self.kind} by its {self.source}", *(one.text for one in self.evidence)])
+
+
+def candidates_of(study: Sequence[Series]) -> list[Candidate]:
+    """The series of a study with all evidence but that of pairs."""
+    found = [_candidate(series) for series in study]
+    volumes = [one for one in found if not why_no_volume(one.series)]
+    return [replace(one, evidence=contrast_evidence(one, volumes)) if one.kind == "T1" else one for one in found]
+
+
+def contrast_evidence(one: Candidate, volumes: Sequence[Candidate]) -> tuple[Evidence, ...]:
+    """The evidence that a T1 was scanned with or without agent, beside all volumes of its study, itself included."""
+    return tuple(filter(None, (one.words, _by_injection(one, volumes), _by_header(one, volumes))))
+
+
+def _candidate(series: Series) -> Candidate:
+    if unusable := why_no_volume(series):
+        return Candidate(series, None, unusable)
+    times = [time for instance in series.instances if (time := acquired_at(instance.header)) is not None]
+    return read_header(series, min(times, default=None))
+
+
+def read_header(series: Series, acquired: float | None) -> Candidate:
+    """What the header of a series says on its own; `acquired` is the start of its scan."""
+    header = series.header
+    kind, source = kind_of(header)
+    if kind is None:
+        return Candidate(series, None, source)
+    return Candidate(
+        series,
+        kind,
+        source,
+        words=_by_words(header, kind),
+        agent=_names_agent(header),
+        acquired=acquired,
+        injected=_seconds(header, "ContrastBolusStartTime"),
+        reformat=bool(REFORMATS & _image_types(header)),
+    )
+
+
+def kind_of(header: Dataset) -> tuple[str | None, str]:
+    """T1, T2 or FLAIR and its source, "words" or "times"; or None and the reason.
+
+    Words decide, of the description before those of the protocol; times only if they name nothing. Either can rule a
+    series out, and so can the header.
+    """
+    words = next((words for words in _texts(header) if words.kind), None)
+    by_times = _by_times(header)
+    kind, source = (words.kind, "words") if words else (by_times, "times")
+    if kind is None:
+        return None, "neither words nor times say what it is"
+    if kind == OTHER:
+        return None, "its words name another image or part of the body"
+    if other := _other_image(header, kind):
+        return None, other
+    if words and _contradicts(header, kind):
+        return None, "its words and its times contradict each other"
+    if words and kind != "T1" and words.unread and by_times != kind:
+        return None, f"a word of its name is unknown, and its times do not confirm that it is {kind}"
+    return kind, source
+
+
+def _texts(header: Dataset) -> tuple[Words, Words]:
+    """The words of the description and of the protocol name."""
+    description, protocol = (str(header.get(name) or "") for name in ("SeriesDescription", "ProtocolName"))
+    return read_words(description), read_words(protocol)
+
+
+def _by_words(header: Dataset, kind: str) -> Evidence | None:
+    """What words say of contrast agent. A protocol name of this kind counts, too, but may describe the whole study."""
+    description, protocol = _texts(header)
+    says, same_kind = description.contrast, protocol.kind == kind
+    if same_kind and protocol.contrast and says is None:
+        says = UNCLEAR if description.kind and protocol.contrast == WITH else protocol.contrast
+    elif same_kind and protocol.contrast and says != protocol.contrast:
+        says = UNCLEAR
+    if description.unread or (same_kind and description.contrast is None and protocol.unread):
+        says = UNCLEAR
+    if says is None:
+        return None
+    text = "its words are unclear" if says == UNCLEAR else f"its words say {says} agent"
+    return Evidence(says, says != UNCLEAR, text)
+
+
+def _by_times(header: Dataset) -> str | None:
+    """Kind from echo, repetition and inversion time; None if times are missing or fit no kind."""
+    echo, repetition, inversion = (number_of(header, f"{name}Time") for name in ("Echo", "Repetition", "Inversion"))
+    if echo is None or repetition is None:
+        return None
+    if echo >= 60 and repetition >= 2000:
+        return "FLAIR" if inversion is not None and inversion >= 1500 else "T2"
+    inverted = inversion is not None and 300 <= inversion < 1500
+    return "T1" if echo <= 15 and (inverted or 200 <= repetition <= 1000) else None
+
+
+def _by_injection(one: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
+    """Whether a series was scanned before or after the first injection that any volume of the study states."""
+    injected = min((other.injected for other in volumes if other.injected is not None), default=None)
+    if injected is None or one.acquired is None or not NEAR < abs(one.acquired - injected) < FAR:
+        return None
+    says, order = (WITH, "after") if one.acquired > injected else (WITHOUT, "before")
+    return Evidence(says, True, f"scanned {order} the injection")
+
+
+def _by_header(one: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
+    """Whether the header names an agent: weak, since scanners keep an agent once it was entered."""
+    if one.agent and all(other.agent for other in volumes):
+        return Evidence(UNCLEAR, False, "its header names an agent, as those of all series do")
+    if one.agent:
+        return Evidence(WITH, False, "its header names an agent")
+    if any(other.agent and other.kind == "T1" for other in volumes):
+        return Evidence(WITHOUT, False, "its header names no agent")
+    return None
+
+
+def why_no_volume(series: Series) -> str:
+    """The reason why a series cannot be a volume of a head, in fixed words; empty if it can."""
+    header = series.header
+    if header.get("SOPClassUID") not in (MRImageStorage, *ENHANCED_MR) or header.get("Modality") != "MR":
+        return "not MR"
+    if any("LOCALI" in value for value in _image_types(header)):
+        return "a localiser"
+    orientations = {
+        tuple(round(float(cosine), 2) for cosine in values_of(instance.header, "ImageOrientationPatient"))
+        for instance in series.instances
+    }
+    positions = {tuple(values_of(instance.header, "ImagePositionPatient")) for instance in series.instances}
+    if () in orientations | positions:
+        return "images without position or orientation"
+    if len(orientations) > 1:
+        return f"{len(orientations)} orientations"
+    return "" if len(positions) >= MIN_SLICES else f"only {len(positions)} positions"
+
+
+def _other_image(header: Dataset, kind: str) -> str:
+    """The reason why this is not an anatomical head image of this kind, in fixed words; empty if it may be."""
+    types = _image_types(header)
+    if OTHER_IMAGES & types or any(value.startswith(OTHER_IMAGE_STEMS) for value in types):
+        return "its image type names another image"
+    body = str(header.get("BodyPartExamined") or "").strip().upper()
+    if body not in NO_BODY_PART and not any(stem in body for stem in HEAD_STEMS):
+        return "it shows another part of the body"
+    if header.get("AngioFlag") == "Y":
+        return "angiography"
+    sequence = {str(value) for value in values_of(header, "ScanningSequence")}
+    if "EP" in sequence:
+        return "echo-planar imaging"
+    gradient = "GR" in sequence and "SE" not in sequence
+    return "T2*, a gradient echo" if kind in ("T2", "FLAIR") and gradient else ""
+
+
+def _contradicts(header: Dataset, kind: str) -> bool:
+    """Whether the scan's times rule out the kind that its words state."""
+    echo, inversion = number_of(header, "EchoTime"), number_of(header, "InversionTime")
+    if echo is not None and echo > 0 and (echo >= LONG_ECHO) != (kind in ("T2", "FLAIR")):
+        return True
+    if inversion is None or inversion <= 0:
+        return False
+    return inversion < NULLS_FLUID if kind == "FLAIR" else inversion >= LONG_INVERSION if kind == "T2" else False
+
+
+def values_of(header: Dataset, keyword: str) -> list[Any]:
+    """The values of an attribute as a list; empty if it is missing."""
+    value = header.get(keyword)
+    return [] if value in (None, "") else [value] if isinstance(value, str | int | float) else list(value)
+
+
+def number_of(header: Dataset, keyword: str) -> float | None:
+    """The number of an attribute; None if it is missing."""
+    value = header.get(keyword)
+    return None if value in (None, "") else float(value)
+
+
+def _image_types(header: Dataset) -> set[str]:
+    return {str(value).strip().upper() for value in values_of(header, "ImageType")}
+
+
+def _names_agent(header: Dataset) -> bool:
+    text = str(header.get("ContrastBolusAgent") or "").strip().lower()
+    return text not in NO_AGENT and read_words(text).contrast != WITHOUT
+
+
+def acquired_at(header: Dataset) -> float | None:
+    """Time of an image's acquisition in seconds; None if the header does not state it.
+
+    ContentTime counts only for original images, because converters and workstations overwrite it.
+    """
+    stamp = str(header.get("AcquisitionDateTime") or "")
+    if re.match(r"\d{14}", stamp):
+        return _clock(stamp[:8], stamp[8:])
+    original = "ORIGINAL" in _image_types(header)
+    keyword = "AcquisitionTime" if header.get("AcquisitionTime") or not original else "ContentTime"
+    return _seconds(header, keyword)
+
+
+def _seconds(header: Dataset, keyword: str) -> float | None:
+    return _clock(str(header.get("AcquisitionDate") or header.get("StudyDate") or ""), str(header.get(keyword) or ""))
+
+
+def _clock(day: str, time: str) -> float | None:
+    """A DICOM date and time in seconds; minutes and seconds are optional. None if either is invalid."""
+    found = re.match(r"(\d\d):?(\d\d)?:?(\d\d(?:\.\d+)?)?", time.strip())
+    try:
+        days = date(int(day[:4]), int(day[4:6]), int(day[6:8])).toordinal()
+    except ValueError:
+        return None
+    if not found:
+        return None
+    hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 86400 * days + 3600 * hours + 60 * minutes + seconds
