@@ -7,8 +7,7 @@ import pydicom
 import pytest
 from nibabel.affines import apply_affine
 
-from common.prepare.volumes import Volume
-from deploy.geometry import grid_of, volume_of, write_nifti
+from deploy.geometry import grid_of, volume_of
 from tests.deploy.checks import refusal
 from tests.deploy.dicom_study import Study, to_slices, write_series
 from tests.support import oblique
@@ -125,16 +124,6 @@ def test_rounded_positions_are_not_a_gap(array, tmp_path):
     for image in slices:
         image.ImagePositionPatient = [round(float(value), 2) for value in image.ImagePositionPatient]
     assert grid_of(slices, "series 1")[0].shape == (7, 5, 12)
-
-
-def test_nifti_files_hold_values_and_affine_but_no_text(tmp_path):
-    volume = Volume(np.random.default_rng(0).random((4, 5, 6)).astype(np.float32), oblique())
-    write_nifti(volume, tmp_path / "case.nii")
-    image = nib.load(tmp_path / "case.nii")
-    np.testing.assert_array_equal(image.get_fdata(dtype=np.float32), volume.array)
-    np.testing.assert_allclose(image.affine, volume.affine, atol=1e-5)
-    assert volume.voxel_volume == pytest.approx(1.5 * 1.0 * 3.0 / 1000)
-    assert not any(bytes(image.header[field]).strip(b"\0") for field in ("descrip", "intent_name", "db_name"))
 
 
 @pytest.mark.skipif(shutil.which("dcmcjpeg") is None, reason="dcmcjpeg is not installed (Debian: dcmtk)")
