@@ -101,8 +101,9 @@ _ALL = (
     # Network and training
     Option(
         "architecture",
-        words("swin_unetr, swin_unetr_v2, segresnet, transbts"),
-        "the paper's network or a baseline; the last two take patches in multiples of 8 (DIFF-30)",
+        words("swin_unetr, swin_unetr_v2, segresnet, transbts, probe"),
+        "the paper's network, a baseline (segresnet and transbts take patches in multiples of 8; DIFF-30), or a "
+        "linear probe of the frozen encoder (DIFF-35)",
     ),
     Option(
         "model_size",
@@ -119,11 +120,23 @@ _ALL = (
     ),
     Option("crops_per_volume", integers(1, unit="crops"), "crops of each volume that is read, for one batch (DIFF-20)"),
     Option("learning_rate", numbers(1e-12, 1e3), "peak, after the warm-up"),
+    Option(
+        "pretrained_lr_factor",
+        numbers(1e-6, 1),
+        "of the learning rate, for tensors that come from pretrained (DIFF-34)",
+    ),
+    Option(
+        "frozen_iterations",
+        integers(0, unit="iterations"),
+        "first iterations, in which tensors that come from pretrained do not change (DIFF-34)",
+    ),
     Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
     _resumable("iterations", lengths(1), "length of the training; epochs are rounded up to a multiple of val_interval"),
     Option("val_interval", lengths(1), "from one validation to the next; epochs are rounded up to an iteration"),
     _resumable("save_interval", integers(1, unit="iterations"), "from one iteration-N.pt to the next"),
     _resumable("keep", integers(1), "how many iteration-N.pt are kept"),
+    Option("mask_share", numbers(0.01, 0.99), "part of the blocks that the task masked hides (DIFF-33)"),
+    Option("mask_edge", integers(1, unit="voxels"), "edge of these blocks"),
     Option("gather_negatives", flags(), "take contrastive negatives from all GPUs (DIFF-20)"),
     Option("head_tokens", words("corner, mean"), "what the rotation and contrastive heads read (DIFF-31)"),
     Option("loss_weights", LOSS_WEIGHTS, "of each proxy task in the loss, in the order of `tasks` or by name"),
@@ -286,13 +299,14 @@ def check_network(
 ) -> None:
     """Check a network's options against its architecture; see `common.baselines.segmentation_network`."""
     is_swin = architecture in ("swin_unetr", "swin_unetr_v2")
-    multiple = 32 if is_swin else 8
+    has_swin = is_swin or architecture == "probe"
+    multiple = 32 if has_swin else 8
     if any(edge % multiple for edge in patch_size):
         raise ArgumentError(
             f"patch_size={patch_size}: expected three multiples of {multiple}, one of them at least 64, such as "
             "[96,96,96]"
         )
-    if not is_swin and model_size not in (None, "small", "micro"):
+    if not has_swin and model_size not in (None, "small", "micro"):
         raise ArgumentError(f"model_size={model_size}: expected one of small, micro with architecture={architecture}")
     if not is_swin and activation_checkpointing:
         raise ArgumentError(f"activation_checkpointing=true: expected false with architecture={architecture}")
@@ -319,6 +333,13 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         raise ArgumentError(f"modality_dropout={options.modality_dropout}: expected 0, as there is one modality")
     if missing := values.get("missing_modalities"):
         _check_missing(missing, options.modalities)
+    for name, default in {"pretrained_lr_factor": 1, "frozen_iterations": 0}.items():
+        if values.get(name, default) == default:
+            continue
+        if options.pretrained is None:
+            raise ArgumentError(f"{name}={values[name]}: expected pretrained, the checkpoint that it protects")
+        if values.get("architecture") == "probe":
+            raise ArgumentError(f"{name}={values[name]}: expected {default}, as a probe's encoder is always frozen")
     if aliases := values.get("modality_aliases"):
         if options.pretrained is None:
             raise ArgumentError(f"modality_aliases={aliases}: expected pretrained, the checkpoint with these filters")

@@ -2,4 +2,6 @@
 
 from .. import lazy
 
-__getattr__ = lazy(__name__, {"architectures": "NETWORKS segmentation_network", "transbts": "TransBTS"})
+__getattr__ = lazy(
+    __name__, {"architectures": "NETWORKS segmentation_network", "probe": "Probe", "transbts": "TransBTS"}
+)

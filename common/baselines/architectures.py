@@ -8,6 +8,7 @@ from torch import nn
 
 from ..errors import ArgumentError, choice
 from ..ssl import swin_unetr
+from .probe import Probe
 from .transbts import TransBTS
 
 NETWORKS = {  # the class of each architecture, as checkpoints and run.json name it
@@ -15,6 +16,7 @@ NETWORKS = {  # the class of each architecture, as checkpoints and run.json name
     "swin_unetr_v2": "SwinUNETR",
     "segresnet": "SegResNet",
     "transbts": "TransBTS",
+    "probe": "Probe",
 }
 
 # DIFF-30: "small" is the published network, "micro" is for trials on a CPU (DIFF-14)
@@ -44,17 +46,18 @@ def segmentation_network(
       residual variant; He et al., MICCAI 2023).
     * segresnet: MONAI's SegResNet (Myronenko, 2018) with the settings of the Model Zoo's brats_mri_segmentation.
     * transbts: `TransBTS` (Wang et al., MICCAI 2021).
+    * probe: `Probe`, a linear segmentation of the frozen encoder's features.
 
     Args:
         architecture: one of these names.
         in_channels: number of modalities.
         out_channels: number of regions.
-        model_size: of SwinUNETR one of `common.ssl.networks.SIZES`; of SegResNet and TransBTS small, the published
-            network, or micro.
+        model_size: of SwinUNETR and Probe one of `common.ssl.networks.SIZES`; of SegResNet and TransBTS small, the
+            published network, or micro.
         patch_size: edges of a window in voxels, multiples of 32 (SegResNet and TransBTS: of 8); TransBTS
             takes no other size.
         drop_rate: dropout in SwinUNETR's encoder, from 0 to 1; SegResNet (0.2) and TransBTS (0.1; 0.2 after its first
-            layer) keep their own.
+            layer) keep their own, and Probe has none.
         use_checkpoint: recompute the activations of SwinUNETR's encoder in the backward pass; the others cannot.
 
     Shapes:
@@ -75,6 +78,8 @@ def segmentation_network(
         )
     if use_checkpoint:
         raise ArgumentError(f"use_checkpoint={use_checkpoint}: expected False with architecture={architecture}")
+    if architecture == "probe":
+        return Probe(in_channels, out_channels, model_size)
     if architecture == "segresnet":
         settings = choice("model_size", model_size, SEGRESNET)
         return SegResNet(

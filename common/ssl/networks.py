@@ -8,7 +8,8 @@ from monai.networks.nets.swin_unetr import SwinTransformer, SwinUNETR
 from torch import nn
 
 from ..errors import ArgumentError, choice
-from .tasks import Encoded, ProxyTask, TokenTask, paper_tasks
+from .masked import Masked
+from .tasks import Contrastive, Encoded, ProxyTask, Reconstruction, Rotation, TokenTask, paper_tasks
 
 
 class ModelSize(NamedTuple):
@@ -30,6 +31,8 @@ SIZES = {
     "micro_small": ModelSize(depths=(2, 2, 6, 2), feature_size=12, window_size=4),
     "micro_base": ModelSize(depths=(2, 2, 18, 2), feature_size=12, window_size=4),
 }
+
+TASKS: dict[str, type[ProxyTask]] = {task.name: task for task in (Reconstruction, Rotation, Contrastive, Masked)}
 
 
 def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..., Any]:
@@ -73,6 +76,20 @@ def settings(name: str | ModelSize) -> ModelSize:
     return SIZES[name]
 
 
+def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool = False) -> SwinTransformer:
+    """SwinUNETR's encoder of a model size; see `SSLHead`."""
+    return SwinTransformer(
+        in_chans=in_channels,
+        embed_dim=size.feature_size,
+        window_size=(size.window_size,) * 3,
+        patch_size=(2, 2, 2),
+        depths=size.depths,
+        num_heads=size.num_heads,
+        use_checkpoint=use_checkpoint,
+        spatial_dims=3,
+    )
+
+
 class SSLHead(nn.Module):
     """SwinUNETR's encoder with the heads of proxy tasks (paper, section 2.3; Tang et al., CVPR 2022).
 
@@ -85,13 +102,14 @@ class SSLHead(nn.Module):
         use_checkpoint: recompute the encoder's activations in the backward pass to save memory.
         head_tokens: what the rotation and contrastive heads read: the first and the second token of the bottleneck, at
             a corner of the crop (corner, as in the public code), or the mean over all tokens (mean). DIFF-31
-        tasks: by default the paper's: reconstruction, rotation and contrastive.
+        tasks: proxy tasks, or their names, one of `TASKS` each; by default the paper's: reconstruction, rotation and
+            contrastive.
 
     Attributes:
         modality_axes: tensors of the heads that have one slice per modality, and the axis of the slices.
 
     Raises:
-        ArgumentError: `head_tokens` is another word.
+        ArgumentError: `head_tokens` is another word, or a task is unknown.
 
     Shapes:
         input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64.
@@ -109,23 +127,15 @@ class SSLHead(nn.Module):
         model_size: str | ModelSize = "small",
         use_checkpoint: bool = False,
         head_tokens: str = "corner",
-        tasks: Sequence[ProxyTask] | None = None,
+        tasks: Sequence[ProxyTask | str] | None = None,
     ) -> None:
         super().__init__()
         self.reads_mean = choice("head_tokens", head_tokens, {"corner": False, "mean": True})
-        self.tasks = paper_tasks() if tasks is None else list(tasks)
+        given = paper_tasks() if tasks is None else tasks
+        self.tasks = [choice("tasks", task, TASKS)() if isinstance(task, str) else task for task in given]
         self.modality_axes = {name: axis for task in self.tasks for name, axis in task.modality_axes.items()}
         size = settings(model_size)
-        self.swinViT = SwinTransformer(
-            in_chans=in_channels,
-            embed_dim=size.feature_size,
-            window_size=(size.window_size,) * 3,
-            patch_size=(2, 2, 2),
-            depths=size.depths,
-            num_heads=size.num_heads,
-            use_checkpoint=use_checkpoint,
-            spatial_dims=3,
-        )
+        self.swinViT = encoder(in_channels, size, use_checkpoint)
         # Linear heads first: this order decides the initial values, and the places in saved optimisers
         for task in sorted(self.tasks, key=lambda task: not isinstance(task, TokenTask)):
             for name, module in task.heads(in_channels, size.feature_size).items():

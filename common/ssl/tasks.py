@@ -24,7 +24,7 @@ class Views:
     """Both views of each crop of a batch, all first views, then all second; proxy tasks make their targets of them.
 
     Attributes:
-        inputs: what the network gets [2B, C, H, W, D]; a task may change them.
+        inputs: what the network gets [2B, C, H, W, D]; a task may replace them, but not change them in place.
         clean: the turned crops before they were corrupted, of the same shape.
         turns: quarter turns k [2B].
         generator: of the views' random numbers, on the host.
@@ -56,11 +56,13 @@ class ProxyTask(ABC):
     Attributes:
         name: of its prediction, target, loss and curve.
         least_crops: crops in a batch that its loss needs; validation skips smaller batches.
+        corrupts: whether it needs views that are corrupted; they stay clean if no task of the list does.
         modality_axes: tensors of its heads that have one slice per modality, and the axis of the slices.
     """
 
     name: str
     least_crops = 1
+    corrupts = True
     modality_axes: ClassVar[Mapping[str, int]] = {}
 
     @abstractmethod
@@ -77,7 +79,7 @@ class ProxyTask(ABC):
         """The prediction by its heads, which are attributes of `network`. One of the image's shape is drawn."""
 
     def target(self, views: Views) -> Any:
-        """What is to be predicted; None without a target. It may change `views.inputs`, such as hide blocks of it."""
+        """What is to be predicted; None without a target. It may replace `views.inputs`."""
         return None
 
     @abstractmethod

@@ -24,8 +24,8 @@ BOXES_AT_ONCE = 64  # boxes drawn per crop in one batch; 65 boxes cover 0.15 of 
 class TwoViews:
     """Make two views of each crop of a batch, and the targets of the proxy tasks.
 
-    A view is the clean crop, turned by k x 90 degrees about the z axis (k uniform in 0..3), then corrupted. Turns and
-    corruption are drawn independently for each sample and each view.
+    A view is the clean crop, turned by k x 90 degrees about the z axis (k uniform in 0..3), then corrupted, if a task
+    needs that, and changed by the tasks. Turns and corruption are drawn independently for each sample and each view.
 
     Called as a MONAI `prepare_batch`, it returns the inputs [2B, C, H, W, D] (all first views, then all second views)
     and the targets by the names of the tasks, for the paper's {"reconstruction": the clean turned crops
@@ -55,8 +55,8 @@ class TwoViews:
         crops = crops.as_tensor() if hasattr(crops, "as_tensor") else crops
         turns = torch.randint(4, (VIEWS * len(crops),), generator=self._generator)
         clean = rotate([*crops] * VIEWS, turns)
-        inputs = corrupt(clean, self._generator, VIEWS)
-        views = Views(inputs, clean, _send(turns, crops.device), self._generator)
+        inputs = corrupt(clean, self._generator, VIEWS) if any(task.corrupts for task in self.tasks) else clean
+        views = Views(inputs, clean, send(turns, crops.device), self._generator)
         targets = {"clean": clean} | {task.name: task.target(views) for task in self.tasks}
         return views.inputs, {name: target for name, target in targets.items() if target is not None}
 
@@ -234,6 +234,6 @@ def _noise(channels: int, voxels: int, like: torch.Tensor, generator: torch.Gene
     return torch.randn((channels, voxels), generator=own, device=like.device, dtype=dtype)
 
 
-def _send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+def send(values: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Copy host values to the device without waiting for it: to a GPU, from pinned memory."""
     return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)

@@ -7,6 +7,7 @@ __getattr__ = lazy(
     {
         "checkpoints": "BestModel RunStates",
         "distributed": "Processes leave_process_group",
+        "finetuning": "frozen parameters",
         "handlers": "Forecast LossTerms Pictures Progress RegionScores",
         "plan": "Plan",
         "random_states": "random_state set_random_state",

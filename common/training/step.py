@@ -17,6 +17,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from ..data.datasets import Batches, files_of
 from ..errors import ArgumentError, InputError
 from ..ssl.networks import in_precision
+from .finetuning import frozen
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -103,7 +104,8 @@ class Step:
         self._check_finite(trainer, torch.stack([term["total"] for term in terms]), norm, subjects)
         if self.max_grad_norm is not None:
             clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
-        scaler.step(trainer.optimizer)
+        with frozen(trainer.optimizer, trainer.state.iteration):
+            scaler.step(trainer.optimizer)
         scaler.update()
         means = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}
         return output | {"loss": means["total"], "terms": means}

@@ -58,6 +58,8 @@ def training_handlers(
     """
     output, models = Path(plan.options.output_dir), Path(plan.options.ckpt_dir)
     plan.settings["network"] = type(network).__name__
+    if loss is not None:
+        plan.settings["tasks"] = [task.name for task in loss.tasks]
     best = BestModel(plan, network, validator, lower_is_better=best_metric is not None, metric=best_metric)
     record = TrainingRecord(plan, validator, weights_report)
     results = {"model": models / "model.pt", "record": output / "run.json", "pictures": output / "pictures"}

@@ -34,6 +34,7 @@ STATED: dict[str, Any] = {
     "architecture": "swin_unetr",
     "model_size": "small",
     "label_convention": "brats2021",
+    "tasks": ["reconstruction", "rotation", "contrastive"],
     "patch_size": [96, 96, 96],
     "normalization": "brain",
     "spacing": [1.0, 1.0, 1.0],

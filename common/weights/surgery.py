@@ -54,6 +54,10 @@ class Report:
         """Count the tensors of each kind."""
         return {kind: len(getattr(self, kind)) for kind in ("matched", "changed", "missing", "unexpected")}
 
+    def carried(self) -> set[str]:
+        """Names of the tensors that come from the checkpoint, unchanged or adapted."""
+        return {*self.matched, *(line.split(":")[0] for line in self.changed)}
+
     def lines(self) -> list[str]:
         """The report as a run prints it."""
         if self.source is None:

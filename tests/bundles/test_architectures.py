@@ -20,7 +20,9 @@ def test_an_architecture_is_trained_and_evaluated(architecture, cohorts, tmp_pat
     before = {name: each.detach().clone() for name, each in training.network_def.named_parameters()}
     training.run()
     after = dict(training.network_def.named_parameters())
-    assert [name for name, each in before.items() if torch.equal(each, after[name])] == []
+    unchanged = {name for name, each in before.items() if torch.equal(each, after[name])}
+    assert unchanged == {name for name, each in after.items() if not each.requires_grad}
+    assert all(name.startswith("swinViT.") and architecture == "probe" for name in unchanged)
     checkpoint = tmp_path / "train/models/model.pt"
     metadata = torch.load(checkpoint, weights_only=True)["metadata"]
     assert (metadata["architecture"], metadata["network"]) == (architecture, NETWORKS[architecture])

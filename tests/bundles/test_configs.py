@@ -68,9 +68,12 @@ def test_training_and_prediction_prepare_an_image_alike_and_build_the_same_netwo
     assert of_image(predict["preprocessing"]["transforms"]) == of_image(train["deterministic_transforms"])
     assert predict["modalities"] == f"$@trained.get('modalities', {train['modalities']})"
     of_training = {"drop_rate", "use_checkpoint", "head_tokens", "tasks"}
-    assert predict["network_def"] == {
-        key: value for key, value in train["network_def"].items() if key not in of_training
-    }
+    ours, theirs = (
+        {key: value for key, value in content["network_def"].items() if key not in of_training}
+        for content in (predict, train)
+    )
+    assert ours == theirs
+    assert predict["network_def"].get("tasks") == ("$@trained.get('tasks')" if bundle in SSL else None)
 
 
 @pytest.fixture(scope="module", params=["ukb_ssl_pretrain", "brats_stage2", "brats_finetune"])

@@ -60,12 +60,13 @@ class Training:
         at_iteration=None,
         at_completion=None,
         network=None,
+        optimizer=None,
     ):
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002
         random.seed(0)
         self.network = network or nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=0.1)
+        self.optimizer = optimizer or torch.optim.AdamW(self.network.parameters(), lr=0.1)
         self.schedule = torch.optim.lr_scheduler.StepLR(self.optimizer, step_size=2, gamma=0.7)
         self.views = TwoViews(seed=1)
         self.losses, self.seen, self.drawn = [], [], []

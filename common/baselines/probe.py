@@ -1,0 +1,56 @@
+"""A probe: how much of a segmentation can be read from an encoder's features as they are."""
+
+from collections.abc import Iterable
+from typing import Self
+
+import torch
+from torch import nn
+from torch.nn.functional import interpolate
+
+from ..ssl.networks import ModelSize, encoder, settings
+
+
+class Probe(nn.Module):
+    """A linear segmentation of the features of SwinUNETR's encoder, which is frozen.
+
+    A 1x1x1 convolution maps each of the encoder's five levels to logits, which are interpolated to the size of the
+    image and added. Nothing leads around the encoder, whose parameters `swinViT.*` are those of `common.ssl.SSLHead`
+    and of SwinUNETR.
+
+    Args:
+        in_channels: Number of modalities.
+        out_channels: Number of regions.
+        model_size: One of `common.ssl.SIZES`, or settings.
+
+    Shapes:
+        input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64; output
+        [B, out_channels, H, W, D].
+
+    Example:
+        >>> sum(p.numel() for p in Probe(4, 3, "micro").parameters() if p.requires_grad)
+        1131
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, model_size: str | ModelSize = "small") -> None:
+        super().__init__()
+        size = settings(model_size)
+        self.swinViT = encoder(in_channels, size).requires_grad_(False)
+        self.heads = nn.ModuleList(
+            nn.Conv3d(size.feature_size * 2**level, out_channels, kernel_size=1) for level in range(5)
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of the heads; the encoder stays in evaluation mode."""
+        super().train(mode)
+        self.swinViT.eval()
+        return self
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            levels: Iterable[torch.Tensor] = self.swinViT(image.contiguous())
+        edges = image.shape[2:]
+        logits = [
+            interpolate(head(level), size=edges, mode="trilinear")
+            for head, level in zip(self.heads, levels, strict=True)
+        ]
+        return torch.stack(logits).sum(dim=0)

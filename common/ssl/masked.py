@@ -1,0 +1,109 @@
+"""Masked autoencoding: blocks of the input are hidden, and the whole SwinUNETR restores them."""
+
+from math import ceil, prod
+from typing import Any, ClassVar
+
+import torch
+from monai.networks.nets.swin_unetr import SwinUNETR
+from torch import nn
+
+from ..errors import ArgumentError, check_number
+from .tasks import Encoded, ProxyTask, Views
+from .views import send
+
+FLATTEST = 0.01  # smallest variance that a loss is divided by; of z-scored brain it is about 1
+LEFT_OUT = ("swinViT", "out")  # modules of SwinUNETR: the encoder, which the network has, and the layer of the regions
+
+
+class Masked(ProxyTask):
+    """Restore hidden blocks of the clean turned crop by SwinUNETR's encoder and decoder (DIFF-33).
+
+    The modules have SwinUNETR's names, `encoder1` to `decoder1`, so that a fine-tuning starts from both. The last
+    layer, `masked_out`, is not carried over.
+
+    The loss is the mean squared error over the hidden voxels of all views, divided by their variance (at least 0.01)
+    around the mean of each view and channel. Predicting these means therefore gives 1, its chance level.
+
+    Args:
+        share: Share of the blocks that is hidden, in all channels alike.
+        edge: Edge of a block, in voxels; blocks at the end of a side that it does not divide are cut off.
+
+    Raises:
+        ArgumentError: `share` is not between 0 and 1, or `edge` is not a whole number from 1.
+
+    Example:
+        >>> Masked(share=0.75, edge=16).chance(crops=2)
+        1.0
+    """
+
+    name = "masked"
+    corrupts = False
+    modality_axes: ClassVar = {"masked_out.weight": 0, "masked_out.bias": 0}
+
+    def __init__(self, share: float = 0.75, edge: int = 16) -> None:
+        check_number("mask_share", share, float, 0.01, 0.99)
+        check_number("mask_edge", edge, int, 1)
+        self.share, self.edge = share, edge
+
+    def heads(self, in_channels: int, feature_size: int) -> dict[str, nn.Module]:
+        whole = SwinUNETR(in_channels, in_channels, feature_size=feature_size, depths=(1, 1, 1, 1))
+        decoder = {name: module for name, module in whole.named_children() if name not in LEFT_OUT}
+        return decoder | {"masked_out": nn.Conv3d(feature_size, in_channels, kernel_size=1)}
+
+    def predict(self, network: Any, encoded: Encoded) -> torch.Tensor:
+        finest, *levels, bottleneck = encoded.levels
+        x = network.decoder5(network.encoder10(bottleneck), levels[2])
+        x = network.decoder4(x, network.encoder4(levels[1]))
+        x = network.decoder3(x, network.encoder3(levels[0]))
+        x = network.decoder2(x, network.encoder2(finest))
+        x = network.decoder1(x, network.encoder1(encoded.image))
+        return network.masked_out(x)
+
+    def target(self, views: Views) -> dict[str, torch.Tensor]:
+        """The clean crops, and where the input was hidden [2B, 1, H, W, D]; hidden voxels become 0, the mean."""
+        count, _, *sides = views.inputs.shape
+        hidden = hidden_blocks(count, sides, self.share, self.edge, views.generator, views.inputs.device)
+        views.inputs = views.inputs.masked_fill(hidden, 0)
+        return {"clean": views.clean, "hidden": hidden}
+
+    def loss(self, prediction: torch.Tensor, target: dict[str, torch.Tensor]) -> torch.Tensor:
+        clean, hidden = target["clean"], target["hidden"]
+        counts = hidden.sum(dim=(2, 3, 4), keepdim=True)
+        means = (clean * hidden).sum(dim=(2, 3, 4), keepdim=True) / counts
+        squared, deviations = ((hidden * (each - clean).square()).sum() for each in (prediction.float(), means))
+        return squared / torch.maximum(deviations, FLATTEST * clean.shape[1] * counts.sum())
+
+    def chance(self, crops: int) -> float:
+        """The loss of the mean of each view's hidden voxels."""
+        return 1.0
+
+
+def hidden_blocks(
+    count: int, sides: list[int], share: float, edge: int, generator: torch.Generator, device: torch.device
+) -> torch.Tensor:
+    """Draw blocks of a grid from the first voxel on, the same number for each of `count` crops.
+
+    Args:
+        count: Number of crops.
+        sides: H, W, D in voxels.
+        share: Share of the blocks; at least one block is hidden and one visible.
+        edge: Edge of a block, in voxels.
+        generator: Generator on the host.
+        device: Device of the result.
+
+    Returns:
+        Whether a voxel is hidden [count, 1, H, W, D].
+
+    Raises:
+        ArgumentError: the grid has a single block.
+    """
+    grid = [ceil(side / edge) for side in sides]
+    blocks = prod(grid)
+    if blocks < 2:
+        raise ArgumentError(f"mask_edge={edge}: crops of {sides} voxels are a single block; expected a smaller edge")
+    hidden = min(max(1, round(share * blocks)), blocks - 1)
+    ranks = torch.stack([torch.randperm(blocks, generator=generator) for _ in range(count)])
+    mask = send(ranks < hidden, device).view(count, 1, *grid)
+    for axis, side in enumerate(sides, start=2):
+        mask = mask.repeat_interleave(edge, dim=axis).narrow(axis, 0, side)
+    return mask

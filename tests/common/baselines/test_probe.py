@@ -1,0 +1,60 @@
+"""The probe of a frozen encoder: what it reads, what learns, and what it starts from."""
+
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from common import weights
+from common.baselines import Probe, segmentation_network
+from common.ssl import SSLHead
+
+IMAGE = torch.randn(2, 2, 64, 32, 32, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture
+def probe():
+    torch.manual_seed(0)
+    return Probe(2, 3, "micro").train()
+
+
+def test_logits_are_a_linear_map_of_the_features_of_each_level_brought_to_the_image(probe):
+    with torch.no_grad():
+        levels = probe.swinViT(IMAGE)
+        expected = torch.zeros(2, 3, 64, 32, 32)
+        for head, level in zip(probe.heads, levels, strict=True):
+            full = interpolate(level, size=(64, 32, 32), mode="trilinear")
+            expected += torch.einsum("rc,bchwd->brhwd", head.weight[..., 0, 0, 0], full) + head.bias.view(3, 1, 1, 1)
+        torch.testing.assert_close(probe(IMAGE), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_heads_alone_learn(probe):
+    before = {name: each.clone() for name, each in probe.state_dict().items()}
+    optimizer = torch.optim.AdamW(probe.parameters(), lr=0.1, weight_decay=0.1)
+    probe(IMAGE).square().mean().backward()
+    optimizer.step()
+    changed = {name for name, each in probe.state_dict().items() if not torch.equal(each, before[name])}
+    assert changed == {f"heads.{level}.{kind}" for level in range(5) for kind in ("weight", "bias")}
+    assert probe.heads.training
+    assert not any(module.training for module in probe.swinViT.modules())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: SSLHead(2, "micro"), lambda: SSLHead(2, "micro", tasks=["masked"]), lambda: network("swin_unetr")],
+)
+def test_it_starts_from_any_encoder_and_from_nothing_else(make, tmp_path, probe):
+    """Of a pretraining, or, as a control that succeeds, of a segmentation network."""
+    torch.manual_seed(1)
+    other, file = make(), tmp_path / "model.pt"
+    metadata = {"modalities": ["T1", "T2"], "model_size": "micro"}
+    weights.write({"network": other.state_dict(), "metadata": metadata}, file)
+    report = weights.initialise(probe, file, ["T1", "T2"])
+    assert report.carried() == {name for name in probe.state_dict() if name.startswith("swinViT.")}
+    assert {name.split(".")[0] for name in report.missing} == {"heads"}
+    other.eval()
+    for ours, theirs in zip(probe.swinViT(IMAGE), other.swinViT(IMAGE), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def network(architecture):
+    return segmentation_network(architecture, 2, 3, "micro")

@@ -1,0 +1,177 @@
+"""Masked autoencoding against loops over voxels, MONAI's SwinUNETR, and a fine-tuning that takes over its weights."""
+
+from math import ceil
+
+import pytest
+import torch
+from monai.networks.nets import SwinUNETR
+
+from common import weights
+from common.baselines import segmentation_network
+from common.errors import ArgumentError
+from common.ssl import Contrastive, Masked, Reconstruction, Rotation, SSLHead, SSLLoss, TwoViews, settings
+from common.ssl.masked import hidden_blocks
+
+CROPS = {"image": torch.randn(2, 2, 64, 64, 32, generator=torch.Generator().manual_seed(5))}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return SSLHead(2, "micro", tasks=["masked"])
+
+
+def blocks_of(mask, edge):
+    """The value of each block of a mask [H, W, D], voxel by voxel; None if its voxels differ."""
+    found = {}
+    for place in torch.cartesian_prod(*(torch.arange(side) for side in mask.shape)).tolist():
+        block = tuple(at // edge for at in place)
+        value = bool(mask[tuple(place)])
+        found[block] = value if found.get(block, value) == value else None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sides", "share", "edge", "hidden"),
+    [([6, 4, 8], 0.75, 2, 18), ([5, 4, 3], 0.5, 2, 6), ([4, 4, 4], 0.01, 2, 1), ([4, 4, 4], 0.99, 2, 7)],
+)
+def test_the_share_of_whole_blocks_is_hidden_in_each_crop(sides, share, edge, hidden):
+    masks = hidden_blocks(3, sides, share, edge, torch.Generator().manual_seed(1), CPU)
+    assert masks.shape == (3, 1, *sides)
+    found = [blocks_of(mask[0], edge) for mask in masks]
+    for blocks in found:
+        assert len(blocks) == ceil(sides[0] / edge) * ceil(sides[1] / edge) * ceil(sides[2] / edge)
+        assert list(blocks.values()).count(True) == hidden
+        assert list(blocks.values()).count(None) == 0
+    assert found[0] != found[1]
+
+
+def test_each_block_is_hidden_as_often_as_any():
+    masks = hidden_blocks(4000, [4, 4, 4], 0.75, 2, torch.Generator().manual_seed(0), CPU)
+    assert masks[:, 0, ::2, ::2, ::2].float().mean(dim=0).flatten().tolist() == pytest.approx([0.75] * 8, abs=0.03)
+
+
+def test_the_input_is_zero_where_it_is_hidden_and_clean_elsewhere():
+    """In all channels alike, also where a corrupting task is in the list, whose views do not change."""
+    inputs, targets = TwoViews(seed=1, tasks=[Masked(0.5, 16)])(CROPS)
+    hidden = targets["masked"]["hidden"]
+    assert hidden.shape == (4, 1, 64, 64, 32)
+    assert hidden.float().mean(dim=(1, 2, 3, 4)).tolist() == [0.5] * 4
+    assert torch.equal(inputs, torch.where(hidden, 0.0, targets["clean"]))
+    assert torch.equal(targets["masked"]["clean"], targets["clean"])
+    papers = TwoViews(seed=1)(CROPS)
+    both, targets = TwoViews(seed=1, tasks=[Reconstruction(), Masked(0.5, 16)])(CROPS)
+    assert torch.equal(both, torch.where(targets["masked"]["hidden"], 0.0, papers[0]))
+    assert torch.equal(targets["reconstruction"], papers[1]["clean"])
+
+
+def expected_loss(prediction, clean, hidden):
+    """Squared errors over squared deviations, summed voxel by voxel over all views and channels."""
+    errors = deviations = count = 0.0
+    for view in range(len(clean)):
+        places = hidden[view, 0].nonzero().tolist()
+        for channel in range(clean.shape[1]):
+            values = [clean[view, channel][tuple(place)].item() for place in places]
+            guesses = [prediction[view, channel][tuple(place)].item() for place in places]
+            mean = sum(values) / len(values)
+            errors += sum((guess - value) ** 2 for guess, value in zip(guesses, values, strict=True))
+            deviations += sum((value - mean) ** 2 for value in values)
+            count += len(values)
+    return errors / max(deviations, 0.01 * count)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01])  # the latter has a variance below the least that counts
+def test_the_loss_is_the_share_of_the_hidden_variance_that_is_not_explained(scale):
+    generator = torch.Generator().manual_seed(2)
+    prediction, clean = (scale * torch.randn(3, 2, 4, 4, 4, generator=generator) for _ in range(2))
+    hidden = hidden_blocks(3, [4, 4, 4], 0.75, 2, generator, CPU)
+    prediction.requires_grad_()
+    loss = Masked().loss(prediction, {"clean": clean, "hidden": hidden})
+    assert loss.item() == pytest.approx(expected_loss(prediction, clean, hidden), rel=1e-5)
+    loss.backward()
+    assert torch.equal(prediction.grad != 0, hidden.expand_as(clean))  # hidden voxels only
+    means = (clean * hidden).sum(dim=(2, 3, 4), keepdim=True) / hidden.sum(dim=(2, 3, 4), keepdim=True)
+    guess = Masked().loss(means.expand_as(clean), {"clean": clean, "hidden": hidden}).item()
+    assert guess == pytest.approx(Masked().chance(3) if scale == 1 else 0.01, rel=0.2)
+
+
+def test_empty_crops_have_a_finite_loss():
+    hidden = hidden_blocks(1, [4, 4, 4], 0.75, 2, torch.Generator(), CPU)
+    target = {"clean": torch.zeros(1, 1, 4, 4, 4), "hidden": hidden}
+    assert Masked().loss(torch.zeros(1, 1, 4, 4, 4), target) == 0
+    assert Masked().loss(torch.full((1, 1, 4, 4, 4), 0.1), target).item() == pytest.approx(1)
+    assert Masked().loss(torch.zeros(1, 1, 4, 4, 4).bfloat16(), target).dtype == torch.float32
+
+
+def test_the_prediction_is_that_of_swin_unetr_with_these_weights(network):
+    whole = SwinUNETR(2, 2, **settings("micro")._asdict())
+    state = network.state_dict()
+    names = {"out.conv.conv.weight": "masked_out.weight", "out.conv.conv.bias": "masked_out.bias"}
+    whole.load_state_dict({name: state[names.get(name, name)] for name in whole.state_dict()})
+    assert len(whole.state_dict()) == len(state)
+    with torch.no_grad():
+        assert torch.equal(network(CROPS["image"])["masked"], whole(CROPS["image"]))
+
+
+def test_every_parameter_learns_from_the_hidden_voxels(network):
+    inputs, targets = TwoViews(seed=1, tasks=network.tasks)(CROPS)
+    SSLLoss(network.tasks)(network(inputs), targets)["total"].backward()
+    assert [name for name, each in network.named_parameters() if each.grad is None or not each.grad.any()] == []
+
+
+@pytest.mark.parametrize("wanted", [["T1", "FLAIR"], ["FLAIR", "T2", "T1"]])
+def test_encoder_and_decoder_start_a_fine_tuning_and_its_last_layer_does_not(network, wanted, tmp_path):
+    """Also where the last layer has as many channels as there are regions; first layers follow the modalities."""
+    file = tmp_path / "model.pt"
+    metadata = {"modalities": ["T1", "FLAIR"], "model_size": "micro"}
+    weights.write({"network": network.state_dict(), "metadata": metadata}, file)
+    torch.manual_seed(1)
+    tuned = segmentation_network("swin_unetr", len(wanted), 2, "micro")
+    report = weights.initialise(tuned, file, wanted)
+    assert report.missing == ["out.conv.conv.weight", "out.conv.conv.bias"]
+    assert report.unexpected == ["masked_out.weight", "masked_out.bias"]
+    assert report.carried() == tuned.state_dict().keys() - set(report.missing)
+    old, new = network.state_dict(), tuned.state_dict()
+    assert torch.equal(new["decoder1.conv_block.conv1.conv.weight"], old["decoder1.conv_block.conv1.conv.weight"])
+    first = "encoder1.layer.conv1.conv.weight"
+    assert torch.equal(new[first][:, wanted.index("T1")], old[first][:, 0])
+    assert torch.equal(new[first][:, wanted.index("FLAIR")], old[first][:, 1])
+
+
+def test_one_forward_pass_of_the_encoder_serves_four_tasks():
+    """And the paper's tasks start from the same values whether or not a fourth one follows them."""
+    tasks = [Reconstruction(), Rotation(), Contrastive(), Masked()]
+    torch.manual_seed(0)
+    papers = SSLHead(2, "micro").state_dict()
+    torch.manual_seed(0)
+    network = SSLHead(2, "micro", tasks=tasks)
+    state = network.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in papers.items())
+    calls = []
+    network.swinViT.register_forward_hook(lambda *_: calls.append(1))
+    inputs, targets = TwoViews(seed=1, tasks=tasks)(CROPS)
+    terms = SSLLoss(tasks)(network(inputs), targets)
+    assert len(calls) == 1
+    assert terms["total"].item() == pytest.approx(sum(terms[task.name].item() for task in tasks), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Masked(share=1.0), "mask_share=1.0: expected a number from 0.01 to 0.99"),
+        (lambda: Masked(edge=0), "mask_edge=0: expected a whole number from 1"),
+        (
+            lambda: TwoViews(tasks=[Masked(edge=64)])(CROPS),
+            "mask_edge=64: crops of [64, 64, 32] voxels are a single block; expected a smaller edge",
+        ),
+        (
+            lambda: SSLHead(1, "micro", tasks=["maskd"]),
+            "tasks=maskd: expected one of reconstruction, rotation, contrastive, masked",
+        ),
+    ],
+)
+def test_what_cannot_be_hidden_is_refused(make, message):
+    with pytest.raises(ArgumentError) as error:
+        make()
+    assert str(error.value) == message

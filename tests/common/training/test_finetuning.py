@@ -1,0 +1,160 @@
+"""Protected pretrained weights: groups, the freeze against Adam written out, an exact resume, two processes."""
+
+from math import sqrt
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.engines import SupervisedTrainer
+from torch import nn
+
+from common.data.datasets import Batches
+from common.options import Options
+from common.training import Step, frozen, parameters
+from common.weights.surgery import Report
+from tests.common.toy import Training, same
+from tests.common.training.ranks import on_two_ranks
+
+CARRIED = ("0.weight", "0.bias")
+REPORT = Report("a.pt", matched=["0.bias", "a buffer"], changed=["0.weight: T1 -> T1, T2"])
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+
+def protected(net, factor=0.1, iterations=2):
+    options = Options(learning_rate=0.1, pretrained_lr_factor=factor, frozen_iterations=iterations)
+    return parameters(net, REPORT, options)
+
+
+def values(net):
+    return {name: each.detach().clone() for name, each in net.named_parameters()}
+
+
+def names_of(net, tensors):
+    return [name for tensor in tensors for name, each in net.named_parameters() if each is tensor]
+
+
+def test_without_the_options_an_optimiser_gets_what_it_always_got():
+    net = network()
+    ours, plain = torch.optim.AdamW(protected(net, 1, 0)), torch.optim.AdamW(net.parameters())
+    assert ours.state_dict() == plain.state_dict()
+
+
+@pytest.mark.parametrize(("factor", "iterations"), [(0.1, 0), (1, 5)])
+def test_the_tensors_of_the_report_are_a_group_of_their_own(factor, iterations):
+    net = network()
+    new, carried = protected(net, factor, iterations)
+    assert names_of(net, new["params"]) == ["2.weight", "2.bias"]
+    assert names_of(net, carried["params"]) == list(CARRIED)
+    optimizer = torch.optim.AdamW([new, carried], lr=0.1)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.1 * factor])
+    assert carried["frozen_iterations"] == iterations
+    everything = Report("a.pt", matched=list(net.state_dict()))
+    assert (
+        len(parameters(net, everything, Options(learning_rate=1, pretrained_lr_factor=0.5, frozen_iterations=0))) == 1
+    )
+
+
+def adam(gradients, value, rates, decay=0.01, betas=(0.9, 0.999), eps=1e-8):
+    """A number after each step of AdamW (Loshchilov and Hutter, ICLR 2019, algorithm 2)."""
+    first = second = 0.0
+    for step, (gradient, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        first = betas[0] * first + (1 - betas[0]) * gradient
+        second = betas[1] * second + (1 - betas[1]) * gradient**2
+        mean, square = first / (1 - betas[0] ** step), second / (1 - betas[1] ** step)
+        value = value * (1 - rate * decay) - rate * mean / (sqrt(square) + eps)
+        yield value
+
+
+def test_frozen_values_stay_while_their_moments_are_collected():
+    gradients, rates = [1.0, -0.5, 2.0, 0.3, -1.0], [0.0, 0.0, 0.0, 0.2, 0.1]  # the schedule halves the last
+    expected = list(adam(gradients, 2.0, rates))
+    expected_new = list(adam(gradients, 2.0, [0.4, 0.4, 0.4, 0.4, 0.2]))
+    new, old = (nn.Parameter(torch.tensor(2.0, dtype=torch.float64)) for _ in range(2))
+    groups = [{"params": [new]}, {"params": [old], "lr": 0.2, "frozen_iterations": 3}]
+    optimizer = torch.optim.AdamW(groups, lr=0.4)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=4, gamma=0.5)
+    for iteration, gradient in enumerate(gradients, start=1):
+        new.grad, old.grad = (torch.tensor(gradient, dtype=torch.float64) for _ in range(2))
+        rates = [group["lr"] for group in optimizer.param_groups]
+        with frozen(optimizer, iteration):
+            optimizer.step()
+        assert [group["lr"] for group in optimizer.param_groups] == rates
+        schedule.step()
+        assert old.item() == pytest.approx(expected[iteration - 1], rel=1e-12)
+        assert new.item() == pytest.approx(expected_new[iteration - 1], rel=1e-12)
+        assert (old.item() == 2.0) == (iteration <= 3)
+
+
+def test_rates_come_back_after_a_step_that_fails():
+    optimizer = torch.optim.AdamW(protected(network()), lr=0.1)
+    with pytest.raises(RuntimeError, match="full"), frozen(optimizer, 1):
+        raise RuntimeError("full")
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.1, 0.01])
+
+
+@pytest.mark.parametrize("stop", [3, 6])  # of 4 frozen iterations
+def test_a_training_that_is_resumed_within_or_after_the_freeze_is_the_one_that_was_never_stopped(tmp_path, stop):
+    seen = {}
+
+    def train(folder, epochs, resume=False):
+        net = network()
+        optimizer = torch.optim.AdamW(protected(net, iterations=4), lr=0.1)
+        run = Training(folder, epochs, resume=resume, save_interval=1, keep=9, network=net, optimizer=optimizer)
+        seen[folder.name, epochs, resume] = values(net)
+        return run
+
+    straight = train(tmp_path / "straight", 3)
+    train(tmp_path / "stopped", stop // 3)
+    resumed = train(tmp_path / "stopped", 3, resume=True)
+    assert resumed.losses == straight.losses[stop:]
+    assert same(dict(straight.network.state_dict()), dict(resumed.network.state_dict()))
+    assert same(straight.optimizer.state_dict(), resumed.optimizer.state_dict())
+    before = values(network())
+    after = seen["stopped", stop // 3, False]
+    still = {name for name in before if torch.equal(before[name], after[name])}
+    assert still == (set(CARRIED) if stop <= 4 else set())
+
+
+def batches(count):
+    generator = torch.Generator().manual_seed(1)
+    draw = [torch.randn(2, 4, generator=generator) for _ in range(count)]
+    return [{"image": each, "label": each.sum(dim=1, keepdim=True)} for each in draw]
+
+
+def steps_of_a_rank(rank, ranks=2):
+    """The parameters after each of three steps, of which the first two are frozen."""
+    net, found = network().eval(), []
+    net[1].p = 0.0
+    data = [batches(12)[4 * step :][: 4 // ranks * (rank + 1)][4 // ranks * rank :] for step in range(3)]
+    trainer = SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=[Batches(iter(each), len(each)) for each in data],
+        network=nn.parallel.DistributedDataParallel(net) if ranks > 1 else net,
+        optimizer=torch.optim.AdamW(protected(net), lr=0.1),
+        loss_function=nn.MSELoss(),
+        iteration_update=Step(),
+        decollate=False,
+    )
+    trainer.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda: found.append([x.numpy() for x in values(net).values()])
+    )
+    trainer.run()
+    return found
+
+
+def test_processes_that_unfreeze_go_on_as_one(tmp_path):
+    """Gradients of frozen tensors are exchanged, too, so that no process unfreezes with moments of its own."""
+    first, second = on_two_ranks(steps_of_a_rank, tmp_path)
+    alone = steps_of_a_rank(0, ranks=1)
+    for one, other, expected in zip(first, second, alone, strict=True):
+        for mine, yours, theirs in zip(one, other, expected, strict=True):
+            assert (mine == yours).all()
+            torch.testing.assert_close(torch.from_numpy(mine), torch.from_numpy(theirs), rtol=1e-5, atol=1e-6)
+    initial = [each.numpy() for each in values(network()).values()]
+    unchanged = [[(mine == then).all() for mine, then in zip(each, initial, strict=True)] for each in first]
+    assert unchanged == [[True, True, False, False]] * 2 + [[False] * 4]
