@@ -159,6 +159,8 @@ CONVOLUTIONS = {"architecture": "segresnet"}
         {"modalities": ["T1"], "missing_modalities": [], "modality_dropout": 0.0},
         {"modality_aliases": {"T1": "FLAIR"}, "pretrained": "a.pt"},
         {"batch_size": 6, "crops_per_volume": 3, **SSL},
+        {"pretrained_lr_factor": 1.0, "frozen_iterations": 0, "pretrained": None, "architecture": "probe"},
+        {"pretrained_lr_factor": 0.1, "frozen_iterations": 5, "pretrained": "a.pt"},
     ],
 )
 def test_options_that_fit_pass(options_of, given):
@@ -196,6 +198,18 @@ def test_options_that_fit_pass(options_of, given):
         (
             {"modality_aliases": {"T1": "PD"}, "pretrained": None},
             "modality_aliases={'T1': 'PD'}: expected pretrained, the checkpoint with these filters",
+        ),
+        (
+            {"pretrained_lr_factor": 0.1, "pretrained": None},
+            "pretrained_lr_factor=0.1: expected pretrained, the checkpoint that it protects",
+        ),
+        (
+            {"frozen_iterations": 5, "pretrained": "a.pt", "architecture": "probe"},
+            "frozen_iterations=5: expected 0, as a probe's encoder is always frozen",
+        ),
+        (
+            {"architecture": "probe", "patch_size": [96, 96, 72]},
+            "patch_size=[96, 96, 72]: expected three multiples of 32",
         ),
         ({"modality_dropout": 0.5, "modalities": ["T1"]}, "modality_dropout=0.5: expected 0, as there is one modality"),
         (

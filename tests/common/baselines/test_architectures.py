@@ -10,7 +10,13 @@ from common.options import check_network
 from common.ssl import settings
 from tests.oracles.paper import SEGRESNET_PARAMETERS, SWIN_UNETR_PARAMETERS
 
-EDGE = {"swin_unetr": 96, "swin_unetr_v2": 96, "segresnet": 72, "transbts": 72, "probe": 96}  # voxels; its own multiple, no other's
+EDGE = {
+    "swin_unetr": 96,
+    "swin_unetr_v2": 96,
+    "segresnet": 72,
+    "transbts": 72,
+    "probe": 96,
+}  # voxels; its own multiple, no other's
 
 
 def shapes(network):
