@@ -128,7 +128,7 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
 
 def _kind(state: Mapping[str, Any]) -> str:
     modules = {key.split(".")[0] for key in state}
-    if modules >= {"rotation_head", "contrastive_head"}:
+    if modules >= {"rotation_head", "contrastive_head"} or "masked_out" in modules:
         return "SSLHead"
     if "decoder1" in modules:
         return "SwinUNETR" if "out" in modules else "SwinUNETR without its output layer"
