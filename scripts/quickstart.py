@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common import cli
-from common.errors import check_number, show
+from common.errors import show
 from common.files import check_writable_folder, expand_home, move_aside, read_json, reporting_path_errors, write_json
 from scripts.experiments.engine import launcher, open_study, run_jobs, select
 from scripts.experiments.jobs import Places
@@ -25,19 +25,15 @@ MIN_DICE = {"brats_finetune": 0.75, "atlas_finetune": 0.65}  # mean over held-ou
 MAX_LOSS_RATIO = 0.95  # last to first loss, on held-out crops (fine-tuning: training crops)
 
 
-def quickstart(*, output: str = "runs/quickstart", spacing: float = 2.0, seed: int = 0) -> None:
+def quickstart(*, output: str = "runs/quickstart") -> None:
     """Run all stages small on the embedded cohort, evaluate them and write OUTPUT/report.html.
 
     Args:
         output: folder for all files; an existing one is renamed, not overwritten.
-        spacing: voxel size of the cohort in mm, 1 to 4.
-        seed: of the cohort and its splits.
 
     The exit status is 1 if a Dice or a loss misses its threshold; the duration does not matter.
     """
     start = time.time()
-    check_number("spacing", spacing, float, 1, 4)
-    check_number("seed", seed, int, 0, 2**32 - 1)
     folder = expand_home(output, f"--output={output}").resolve()
     check_writable_folder(folder, f"--output={output}")
     with reporting_path_errors(f"--output={output}"):
@@ -45,10 +41,6 @@ def quickstart(*, output: str = "runs/quickstart", spacing: float = 2.0, seed: i
         folder.mkdir(parents=True)
     os.environ.update(ENVIRONMENT)
     _, study = read("quickstart")
-    for options in study["cohorts"].values():
-        options |= {"spacing": spacing, "seed": seed}
-    for entry in study["datalists"].values():
-        entry["options"] |= {"seed": seed}
     places = Places(folder)
     for patterns, at_once in STEPS:
         opened = open_study(study, places)

@@ -16,7 +16,7 @@ from common.inference.reading import read
 from common.inference.results import Details
 from common.metrics.protocols import PRESENT, Scores
 from common.metrics.statistics import DIGITS, RESAMPLES
-from scripts.experiments.engine import OpenStudy, State
+from scripts.experiments.engine import OpenStudy
 from scripts.experiments.jobs import StudyJob
 from scripts.experiments.study import ROW_KEYS
 
@@ -27,7 +27,7 @@ RowScores = Mapping[str, ArrayLike]  # by case: [regions], NaN for regions that 
 class RowRun:
     """A run of a row: its scores in a single metric, or the reason why it has none.
 
-    `reason` also explains stale scores; `page` is the evaluation's page, or else its summary.json.
+    `reason` also explains stale scores; `record` is the training's run.json, `page` the evaluation's page.
     """
 
     values: Mapping[str, Any]
@@ -50,67 +50,60 @@ def select(row: Mapping[str, Any], jobs: Mapping[str, StudyJob]) -> list[StudyJo
     ]
 
 
-def runs_of(row: Mapping[str, Any], study: OpenStudy, metric: str, regions: Sequence[str] | None) -> list[RowRun]:
+def runs_of(row: Mapping[str, Any], study: OpenStudy, metric: str) -> list[RowRun]:
     """The runs of a table's row with their scores (see `scores_of`), stale runs included."""
-    return [_run(job, study, metric, regions) for job in select(row, study.jobs)]
+    return [_run(job, study, metric) for job in select(row, study.jobs)]
 
 
-def _run(job: StudyJob, study: OpenStudy, metric: str, regions: Sequence[str] | None) -> RowRun:
+def _run(job: StudyJob, study: OpenStudy, metric: str) -> RowRun:
     name = f"{job.name}/evaluation"
-    folder, state, scores, page = study.jobs[name].results, study.states[name], None, None
-    reason = _why(name, study)
+    folder, state = study.jobs[name].results, study.states[name]
+    scores, reason = None, _why(name, study)
     if state.name in ("done", "stale"):
-        page = _existing(folder / PAGE) or _existing(folder / "summary.json")
-        reason = _words(state) if state.reason else ""
         try:
-            scores = scores_of(_read(folder), metric, regions)
+            scores = scores_of(_read(folder), metric)
         except InputError as error:
             reason = f"unreadable: {error}"
     is_stale = scores is not None and state.name == "stale"
-    return RowRun(job.values, scores, reason, is_stale, _existing(job.results / "eval" / "run.json"), page)
+    record, page = (path if path.is_file() else None for path in (job.results / "eval" / "run.json", folder / PAGE))
+    return RowRun(job.values, scores, reason, is_stale, record, page)
 
 
 _read = cache(read)  # a table can have several metrics
 
 
-def _existing(path: Path) -> Path | None:
-    return path if path.is_file() else None
-
-
 def _why(name: str, study: OpenStudy) -> str:
-    """Why a job is not done: its state, or the state of the first job that it waits for."""
-    states, needs = study.states, study.jobs[name].needs
-    if states[name].name != "missing":
-        return _words(states[name])
-    for need in needs:
-        if states[need].name not in ("done", "stale", "missing"):
-            return f"missing: {need} {_words(states[need])}"
-    deeper = [_why(need, study) for need in needs if states[need].name == "missing"]
-    return next((reason for reason in deeper if reason != "missing"), "missing")
-
-
-def _words(state: State) -> str:
+    """A job's state if it is not done; a missing job also names the first job that it waits for in vain."""
+    state = study.states[name]
+    if state.name == "done":
+        return ""
+    if state.name == "missing":
+        for need in study.jobs[name].needs:
+            reason = _why(need, study)
+            if reason.startswith("missing: "):
+                return reason
+            if reason and study.states[need].name not in ("missing", "stale"):
+                return f"missing: {need} {reason}"
     return f"{state.name}: {state.reason}" if state.reason else state.name
 
 
 # Statistics
 
 
-def scores_of(evaluation: Details, metric: str, regions: Sequence[str] | None) -> dict[str, NDArray[np.float64]]:
-    """A metric of each case in each region (None: all regions); `dice_present` is NaN where the region is absent.
+def scores_of(evaluation: Details, metric: str) -> dict[str, NDArray[np.float64]]:
+    """A metric of each case in each region; `dice_present` is NaN where the region is absent.
 
-    Raises an InputError if the evaluation lacks the metric or a region.
+    Raises an InputError if the evaluation lacks the metric.
     """
-    names = evaluation.regions if regions is None else list(regions)
     measured, protocol = "dice" if metric == PRESENT else metric, evaluation.protocol
-    lacking = [name for name in names if name not in evaluation.regions or measured not in protocol.units]
-    if lacking:
-        raise InputError(f"{evaluation.name}: no {measured} of {lacking[0]}; expected what {protocol.name} measures")
+    if measured not in protocol.units:
+        raise InputError(f"{evaluation.name}: no {measured}; expected what {protocol.name} measures")
 
     def value(scores: Scores) -> float:
         return math.nan if metric == PRESENT and not scores.is_present else scores.values[measured]
 
-    return {case: np.array([value(scores[name]) for name in names]) for case, scores in evaluation.scores.items()}
+    scored = evaluation.scores.items()
+    return {case: np.array([value(scores[name]) for name in evaluation.regions]) for case, scores in scored}
 
 
 def estimate(runs: Sequence[RowScores]) -> float:

@@ -84,7 +84,6 @@ TABLE = _object(
         "table": {"enum": [2, *SCORED_TABLES]},
         "note": TEXT,
         "metric": {"enum": ["dice", "dice_present"]},  # the table's Dice; DIFF-23
-        "regions": _list(TEXT, minItems=1, uniqueItems=True),
         "columns": NAME,
         "rows": ROWS,
         "baseline": BASELINES,

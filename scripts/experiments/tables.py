@@ -88,7 +88,7 @@ def table_of(spec: Mapping[str, Any], name: str, study: OpenStudy) -> Table:
     entries: list[Entry] = []
     for metric, label in printed["metrics"].items():
         measured = spec.get("metric", metric) if metric == "dice" else metric
-        runs = {row: runs_of(each, study, measured, spec.get("regions")) for row, each in spec["rows"].items()}
+        runs = {row: runs_of(each, study, measured) for row, each in spec["rows"].items()}
         for row in dict.fromkeys([*printed["systems"], *runs]):
             entry = _entry(row, metric, label, spec, study, runs)
             entries.append(entry if measured == metric else replace(entry, metric=measured, label=WORDS))

@@ -9,9 +9,10 @@ from typing import Any
 
 from common.cli import run
 from common.data.datalists import SPLITS, Datalist
-from common.errors import ArgumentError, InputError, check_number, choice, show
+from common.errors import InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home
-from common.values import DEVICE, optional
+from common.options import OPTIONS
+from common.values import DEVICE
 
 PACKAGES = ("nnunetv2", "dynamic-network-architectures")
 
@@ -25,7 +26,7 @@ def baseline(
     plans: str = "default",
     epochs: int = 1000,
     iterations_per_epoch: int = 250,
-    modalities: str | Sequence[str] | None = None,
+    modalities: Sequence[str] | None = None,
     split: str = "testing",
     num_workers: int = 8,
     device: str = "cuda",
@@ -46,7 +47,7 @@ def baseline(
             L, which nnU-Net has recommended since 2024, for 24 GB).
         epochs: nnU-Net's default is 1000.
         iterations_per_epoch: nnU-Net's default is 250; the validation after each epoch takes a fifth as many.
-        modalities: to use, in this order, such as T1,T2. All by default.
+        modalities: to use, in this order, such as ['T1','T2']. All by default.
         split: to predict: testing, or another one, whose predictions are in OUTPUT/predictions-SPLIT.
         num_workers: processes that preprocess and augment; 0 augments in the main process.
         device: cuda or cpu.
@@ -58,7 +59,7 @@ def baseline(
         check_number(name, value, int, 1)
     check_number("num_workers", num_workers, int, 0, 1024)
     check_number("seed", seed, int, 0, 2**32 - 1)
-    names = _modalities(modalities)
+    names = None if modalities is None else OPTIONS["modalities"](modalities)
     listed = Datalist(expand_home(datalist, f"--datalist={datalist}"), expand_home(dataset_dir, "--dataset_dir"))
     convention = listed.content.get("label_convention")
     if convention is None:
@@ -71,7 +72,7 @@ def baseline(
     if importlib.util.find_spec("nnunetv2") is None:
         raise InputError("nnU-Net is not installed; run make nnunet, then use .venv-nnunet/bin/python")
     DEVICE.parse("device", device)
-    from scripts.nnunet.record import check_settings  # late import: `--help` stays fast
+    from scripts.nnunet.record import BaselineRecord, check_settings  # late import: `--help` stays fast
 
     settings = {
         "bundle": "nnunet",
@@ -86,65 +87,32 @@ def baseline(
         "seed": seed,
     }
     check_settings(folder, settings)
-    predictions = _run(folder, settings, num_workers, device, training, validation, split, held_out)
-    show(f"{predictions}: {len(held_out)} label maps of {split}")
-
-
-def _run(
-    folder: Path,
-    settings: Mapping[str, Any],
-    num_workers: int,
-    device: str,
-    training: Sequence[Case],
-    validation: Sequence[Case],
-    split: str,
-    held_out: Sequence[Case],
-) -> Path:
-    """Run the remaining steps and return the folder of the predictions."""
     os.environ["nnUNet_def_n_proc"] = str(max(1, num_workers))  # noqa: SIM112  nnU-Net reads it when it is imported
 
     import torch
 
     from scripts.nnunet import steps
     from scripts.nnunet.conversion import convert
-    from scripts.nnunet.record import BaselineRecord
 
     record = BaselineRecord(folder, settings, device, {name: version(name) for name in PACKAGES})
     record.write()
-    work = steps.Work(folder, settings["plans"], num_workers, torch.device(device))
+    work = steps.Work(folder, plans, num_workers, torch.device(device))
     with record.step("convert") as to_do:
         if to_do:
-            convert(work.raw, training, validation, settings["modalities"], settings["label_convention"])
-    with record.step("fingerprint") as to_do:
+            convert(work.raw, training, validation, names, convention)
+    with record.step("plan and preprocess") as to_do:
         if to_do:
-            steps.fingerprint(work)
-    with record.step("plan") as to_do:
-        if to_do:
-            steps.plan(work)
-            record.content["plan"] = steps.plan_summary(work)
-    with record.step("preprocess") as to_do:
-        if to_do:
-            steps.preprocess(work)
+            record.content["plan"] = steps.prepare(work)
     with record.step("train", redo=not (steps.checkpoint_folder(work) / steps.FINAL).is_file()) as to_do:
         if to_do:
-            lengths = settings["epochs"], settings["iterations_per_epoch"], settings["seed"]
-            record.content |= steps.train(work, *lengths)
+            record.content |= steps.train(work, epochs, iterations_per_epoch, seed)
     predictions = folder / ("predictions" if split == "testing" else f"predictions-{split}")
     missing = [case for case in held_out if not steps.prediction(predictions, case).is_file()]
     with record.step(f"predict {split}", redo=bool(missing)) as to_do:
         if to_do:
             steps.predict(work, missing, predictions)
     record.finish()
-    return predictions
-
-
-def _modalities(value: Any) -> list[str] | None:
-    if optional(value) is None:
-        return None
-    names = value.split(",") if isinstance(value, str) else value
-    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
-        raise ArgumentError(f"modalities={value}: expected names, such as T1,T2")
-    return list(names)
+    show(f"{predictions}: {len(held_out)} label maps of {split}")
 
 
 if __name__ == "__main__":

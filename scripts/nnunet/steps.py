@@ -73,31 +73,21 @@ class Work:
             os.environ[name] = str(self.folder / name)
 
 
-def fingerprint(work: Work) -> None:
-    """Check the data and compute their fingerprint: sizes, spacings and intensities.
+def prepare(work: Work) -> dict[str, Any]:
+    """Compute the data's fingerprint, plan, resample and normalise; replaces the files of an interrupted run.
 
-    nnU-Net samples 10^8 intensities of each channel from the whole cohort; four channels take 5 GiB.
+    nnU-Net samples 10^8 intensities of each channel from the whole cohort; four channels take 5 GiB. Returns the plan's
+    patch and batch size, spacing in mm, and network.
     """
+    planner, memory, name = PLANS[work.plans]
+    processes = max(1, work.workers)
     try:
-        extract_fingerprints([1], num_processes=max(1, work.workers), check_dataset_integrity=True, verbose=False)
+        extract_fingerprints([1], num_processes=processes, check_dataset_integrity=True, verbose=False)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"nnU-Net refuses the data: {reason}") from error
-
-
-def plan(work: Work) -> None:
-    """Plan all configurations from the fingerprint."""
-    planner, memory, name = PLANS[work.plans]
     plan_experiment_dataset(1, planner, memory, overwrite_plans_name=name)
-
-
-def preprocess(work: Work) -> None:
-    """Resample and normalise the images; replaces the files of an interrupted run."""
-    preprocess_data_sets([1], PLANS[work.plans][2], (CONFIGURATION,), (max(1, work.workers),))
-
-
-def plan_summary(work: Work) -> dict[str, Any]:
-    """Summarise the plan: patch and batch size, spacing in mm, network."""
+    preprocess_data_sets([1], name, (CONFIGURATION,), (processes,))
     configuration = work.plans_manager.get_configuration(CONFIGURATION)
     network = configuration.network_arch_init_kwargs
     return {

@@ -42,21 +42,12 @@ def loss_chart(bundle: str, name: str, train: Mapping[str, Any], validation: Map
 
 
 def metrics_chart(bundle: str, iterations: Sequence[int], metrics: Mapping[str, Sequence[float | None]]) -> Markup:
-    """Metrics on the held-out subjects, except losses, in a single panel.
-
-    Means over the subjects that have the region (`..._present`) are dotted, in the colour of the mean over all
-    subjects.
-    """
-    places = {name: n for n, name in enumerate(name for name in metrics if not name.endswith("_present"))}
+    """Metrics on the held-out subjects, except losses, in a single panel."""
 
     def draw(axes: Axes) -> None:
-        for name, values in metrics.items():
-            over_all = name if name in places else name.removesuffix("_present").removesuffix("_dice")
-            n = places.get(over_all, 0)
+        for n, (name, values) in enumerate(metrics.items()):
             style: Any = {"color": SERIES[n % len(SERIES)], "marker": "osD^"[n % 4], "markersize": 4.5}
-            style["linestyle"] = "-" if name == over_all else ":"
-            label = name if name == over_all else None  # eight labels would leave no room for the curves
-            axes.plot(iterations, floats(values), label=label, linewidth=2.2 if n == 0 else 1.1, **style)
+            axes.plot(iterations, floats(values), label=name, linewidth=2.2 if n == 0 else 1.1, **style)
         axes.set_ylabel("Dice (0 to 1)")
         axes.set_ylim(-0.03, 1.03)
 

@@ -85,9 +85,9 @@ class Run:
 
     @property
     def other_metrics(self) -> dict[str, list[float | None]]:
-        """Metrics except held-out losses and counts of cases: the Dice of all regions and of each."""
-        apart = {*self.losses, *(name for name in self.metrics if name.endswith("_n_present"))}
-        return {name: values for name, values in self.metrics.items() if name not in apart and values}
+        """The Dice of all regions and of each over all subjects: metrics except losses and those of `..._present`."""
+        named = self.metrics.items()
+        return {name: values for name, values in named if name not in self.losses and not name.endswith("_present")}
 
 
 @dataclass

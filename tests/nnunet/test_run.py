@@ -50,7 +50,7 @@ def test_the_record_says_what_ran(finished):
     record = json.loads((finished.output / "run.json").read_text())
     assert record["finished"] is True
     assert record["command"].startswith("python -m scripts.nnunet --datalist=")
-    assert list(record["steps"]) == ["convert", "fingerprint", "plan", "preprocess", "train", "predict testing"]
+    assert list(record["steps"]) == ["convert", "plan and preprocess", "train", "predict testing"]
     assert record["versions"]["nnunetv2"] == "2.8.1"
     assert record["plan"]["network"] == "ResidualEncoderUNet"
     assert record["train"]["iteration"] == [1, 2]
@@ -104,7 +104,7 @@ def refused(cohort, tmp_path):
     ("options", "message"),
     [
         ({"plans": "xl"}, "plans=xl: expected one of default, resenc_l"),
-        ({"modalities": 3}, "modalities=3: expected names, such as T1,T2"),
+        ({"modalities": 3}, "modalities=3: expected a list of names"),
     ],
 )
 def test_bad_options_are_refused_in_one_line(refused, options, message):

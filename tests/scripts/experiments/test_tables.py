@@ -170,15 +170,6 @@ def test_only_common_cases_are_compared():
     assert contrast(first, [{"z": 1.0}])[:2] == (0, (0, 0))
 
 
-def test_regions_can_be_chosen(scored):
-    jobs, scores = scored
-    table = TABLE | {"rows": {"BSF-T (62M)": {"run": "ours"}}, "baseline": "BSF-T (62M)"}
-    ours = entries(jobs, table | {"regions": ["ET"]})["BSF-T (62M)"].ours
-    assert ours == pytest.approx(np.mean([scores["ours", fold][:, 2].mean() for fold in FOLDS]))
-    cells = entries(jobs, table | {"regions": ["lesion"]})["BSF-T (62M)"].cells
-    assert all(cell.ours is None and "no dice of lesion" in cell.reason for cell in cells)
-
-
 def test_cases_without_the_region_can_be_left_out(tmp_path):
     """Two folds; ET, the last region, is in no case of the second, and in one of the first."""
     present = {"a": 1.0, "b": 0.0, "c": 0.0, "d": 0.0}
@@ -203,7 +194,7 @@ def test_cases_without_the_region_can_be_left_out(tmp_path):
     assert entry.ours == pytest.approx((first + second) / 2)
     assert entry.metric == "dice_present"
     assert entry.low <= entry.ours <= entry.high
-    ours = [scores_of(read(jobs[f"ours/fold{fold}/evaluation"].results), "dice_present", None) for fold in (0, 1)]
+    ours = [scores_of(read(jobs[f"ours/fold{fold}/evaluation"].results), "dice_present") for fold in (0, 1)]
     zeros = [dict.fromkeys(scores, np.zeros(3)) for scores in ours]
     assert contrast(ours, zeros).gain == pytest.approx((first + second) / 2)
 
