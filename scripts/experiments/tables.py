@@ -158,32 +158,19 @@ def _reason(runs: Sequence[RowRun]) -> str:
 def _cells(
     runs: Sequence[RowRun], axis: str | None, values: Sequence[Any], columns: Sequence[float], labels: Sequence[str]
 ) -> list[Cell]:
-    """One cell for each value of the axis in the study's order, matched with the paper's columns in their order.
+    """One cell for each run, in the paper's column at the place of its value on the axis; then the other columns.
 
-    Without an axis there is one cell for each run, with no match in the paper.
+    Without an axis no run has a column of the paper.
     """
-    if axis is None:
-        groups = [[run] for run in runs]
-        names = [" ".join(f"{key} {value}" for key, value in run.values.items()) or "run" for run in runs]
-        columns = []
-    else:
-        groups = [[run for run in runs if run.values[axis] == value] for value in values]
-        names = [labels[n] if n < len(columns) else f"{axis} {value}" for n, value in enumerate(values)]
     cells = []
-    for number, (name, group) in enumerate(zip(names, groups, strict=True)):
-        scores = _scores(group)
-        cells.append(
-            Cell(
-                name,
-                columns[number] if number < len(columns) else None,
-                estimate(scores) if scores else None,
-                any(run.is_stale for run in group),
-                _reason(group),
-                group[0].record if group else None,
-                group[0].page if group else None,
-            )
-        )
-    return cells + [Cell(labels[n], columns[n], reason=ABSENT) for n in range(len(cells), len(columns))]
+    for run in runs:
+        place = len(columns) if axis is None else values.index(run.values[axis])
+        label = " ".join(f"{key} {value}" for key, value in run.values.items()) or "run"
+        label, printed = (labels[place], columns[place]) if place < len(columns) else (label, None)
+        ours = None if run.scores is None else estimate([run.scores])
+        cells.append(Cell(label, printed, ours, run.is_stale, run.reason, run.record, run.page))
+    others = range(len(values), len(columns)) if axis else ()
+    return cells + [Cell(labels[n], columns[n], reason=ABSENT) for n in others]
 
 
 def _tested(entry: Entry, baselines: Sequence[str], runs: Mapping[str, Sequence[RowRun]], rising: bool) -> Entry:

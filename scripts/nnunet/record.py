@@ -22,12 +22,10 @@ def check_settings(output: Path, settings: Mapping[str, Any]) -> None:
         if output.is_dir() and any(output.iterdir()):
             raise InputError(f"--output={output}: not empty, and without run.json; expected a new folder")
         return
-    known = earlier.get("config", {})
     for name, value in settings.items():
-        if name not in MAY_DIFFER and known.get(name) != value:
-            was = "another datalist" if name == "subjects" else f"{name}={known.get(name)}"
-            now = "this one" if name == "subjects" else value
-            raise InputError(f"--output={output}: holds a run with {was}, not {now}; expected a new folder")
+        known = earlier.get("config", {}).get(name)
+        if name not in MAY_DIFFER and known != value:
+            raise InputError(f"--output={output}: holds a run with {name}={known}, not {value}; expected a new folder")
 
 
 def read_record(output: Path) -> dict[str, Any]:

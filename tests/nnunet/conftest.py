@@ -15,7 +15,7 @@ import pytest
 from tests.support import ROOT, execute
 
 SMALL = [
-    "--modalities=FLAIR,T1ce",  # half the time and memory of four channels
+    "--modalities=['FLAIR','T1ce']",  # half the time and memory of four channels
     "--plans=resenc_l",
     "--epochs=2",
     "--iterations_per_epoch=1",
