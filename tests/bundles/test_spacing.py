@@ -38,7 +38,7 @@ def test_a_prediction_returns_to_its_place_in_the_file(cohorts, tmp_path):
 
 def test_a_training_resamples_image_and_label(cohorts, tmp_path):
     started = workflow("brats_finetune", "train", cohorts, tmp_path, spacing=[6, 6, 6], **STEP)
-    (case,) = started.parser.get_parsed_content("train")["cases"][:1]
+    case = started.parser.get_parsed_content("plan").cases("training")[0]
     item = started.parser.get_parsed_content("validate")["preprocessing"](case)
     assert np.allclose(np.linalg.norm(item["image"].affine.numpy()[:3, :3], axis=0), 6)
     assert item["label"].shape[1:] == item["image"].shape[1:]
