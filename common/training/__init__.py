@@ -11,7 +11,7 @@ __getattr__ = lazy(
         "handlers": "Forecast LossTerms Pictures Progress RegionScores",
         "plan": "Plan",
         "random_states": "random_state set_random_state",
-        "records": "EvaluationRecord RunRecord TrainingRecord peak_memory",
+        "records": "RunRecord TrainingRecord peak_memory",
         "resume": "resumable saved_states",
         "signals": "PREEMPTED StopRequest",
         "step": "Step accumulation_steps precision",

@@ -24,7 +24,13 @@ from .plan import Plan
 
 
 class RunRecord:
-    """Write `run.json` on rank 0: command, settings, versions, time and peak memory; the base class of two records."""
+    """Write `run.json` on rank 0: command, settings, versions, time and peak memory.
+
+    Args:
+        output_dir: Folder of `run.json`.
+        settings: Settings of the run by name.
+        workflow: What the run does, such as evaluate.
+    """
 
     def __init__(self, output_dir: str, settings: Mapping[str, Any], workflow: str) -> None:
         self.folder = Path(output_dir)
@@ -207,36 +213,6 @@ class TrainingRecord(RunRecord):
         self.content |= {name: value for name, value in state.items() if name != "seconds"}
         self._is_new = False
         self._before = state["seconds"]
-
-
-class EvaluationRecord(RunRecord):
-    """The record of an evaluation; adds the Dice of each case and region, and the means of `RegionScores`. DIFF-23.
-
-    Args:
-        output_dir: Folder of `run.json`, which rank 0 writes.
-        settings: Settings of the run by name.
-    """
-
-    def __init__(self, output_dir: str, settings: Mapping[str, Any]) -> None:
-        super().__init__(output_dir, settings, "evaluate")
-
-    def attach(self, engine: Engine) -> None:
-        """Record the run of the evaluator `engine`."""
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._score)
-        super().attach(engine)
-
-    def _score(self, engine: Engine) -> None:
-        cases, metrics = engine.state.metric_details[engine.state.key_metric_name], engine.state.metrics
-        regions = list(next(iter(cases.values())))
-        self.content["scores"] = {
-            "regions": regions,
-            "cases": {
-                name: {region: case[region].values["dice"] for region in regions} for name, case in cases.items()
-            },
-            "mean": {region: metrics[region] for region in regions},
-            "mean_present": {region: _finite(metrics[f"{region}_dice_present"]) for region in regions},
-            "n_present": {region: metrics[f"{region}_n_present"] for region in regions},
-        }
 
 
 def _finite(value: float) -> float | None:

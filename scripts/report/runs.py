@@ -1,7 +1,7 @@
 """Read the records of runs (`run.json`, see `common.training.RunRecord`)."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError
 from common.files import check_schema, valid_json
-from common.inference.publishing import is_earlier
+from common.inference.publishing import SUMMARY, is_earlier
 
 MLFLOW = {"mlruns", "mlartifacts"}  # folders with MLflow's copies of records
 TEXT = {"type": "string"}
@@ -31,7 +31,9 @@ def _of(**properties: Any) -> dict[str, Any]:
 AXIS = {"type": "array", "items": COUNT}
 CURVES = _by_name({"type": "array", "items": NUMBER})
 FATES = dict.fromkeys(("matched", "changed", "missing", "unexpected"), COUNT)
-MEANS = {name: _by_name(NUMBER) for name in ("mean", "mean_present", "n_present")}
+MEAN = _of(mean=NUMBER, n=COUNT) | {"required": ["mean", "n"]}
+# Of an evaluation's summary.json
+SCORES = _of(cases=COUNT, regions=_by_name(_of(dice=MEAN, dice_present=MEAN) | {"required": ["dice", "dice_present"]}))
 
 # The content of `run.json`: default for an interrupted run, and schema
 FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
@@ -51,7 +53,6 @@ FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "weights": ({}, _of(source={"type": ["string", "null"]}, tensors=_by_name(TEXTS), **FATES)),
     "train": ({}, _of(iteration=AXIS, loss=CURVES)),
     "validation": ({}, _of(iteration=AXIS, metrics=CURVES)),
-    "scores": ({}, _of(cases=OBJECT, **MEANS) | {"required": ["cases", "mean"]}),
     "pictures": ([], TEXTS),
 }
 SCHEMA = _of(**{name: schema for name, (_, schema) in FIELDS.items()}) | {"required": ["bundle", "workflow"]}
@@ -62,6 +63,7 @@ class Run:
 
     def __init__(self, folder: Path, content: Mapping[str, Any]) -> None:
         self.folder = folder
+        self.scores: dict[str, Any] = {}
         self.__dict__ |= {name: content.get(name, default) for name, (default, _) in FIELDS.items()}
 
     if TYPE_CHECKING:
@@ -131,12 +133,15 @@ def read_stages(folder: Path) -> list[Stage]:
 
 
 def read_run(path: Path) -> Run:
-    """Read and check a `run.json`."""
+    """Read and check a `run.json`, with the `summary.json` of an evaluation."""
     content = valid_json(path, "the record of a run")
     if isinstance(content, dict):
         content = {name: value for name, value in content.items() if value is not None}
     check_schema(content, SCHEMA, str(path), "the record of a run")
     run = Run(path.parent, content)
+    summary = path.with_name(SUMMARY)
+    if run.workflow == "evaluate" and summary.is_file():
+        run.scores = valid_json(summary, "the summary of an evaluation", SCORES | {"required": ["cases", "regions"]})
     try:
         _ = run.start
     except ValueError:
@@ -157,7 +162,7 @@ def _evaluates(run: Run, stage: Stage) -> bool:
     return same and run.workflow == "evaluate" and stage.run.workflow == "train" and stage.evaluation is None
 
 
-def mean(values: Sequence[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
     """The mean of the known values; None if there are none."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

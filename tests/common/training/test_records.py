@@ -6,18 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from ignite.engine import Engine, Events
-from monai.data import DataLoader
-from monai.engines import SupervisedEvaluator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import nn
 
-from common.training.handlers import RegionScores
-from common.training.records import EvaluationRecord, TrainingRecord
+from common.training.records import TrainingRecord
 from common.weights.storage import versions
 from common.weights.surgery import Report
-from tests.common.random_cases import RandomCases
-from tests.common.toy import CPU, METADATA, Training, plan_of
-from tests.oracles.volumes import dice
+from tests.common.toy import METADATA, Training, plan_of
 
 
 def record_of(folder):
@@ -73,31 +67,6 @@ def test_a_record_is_written_by_the_main_process_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
     TrainingRecord(plan_of(tmp_path / "a"), Engine(print), Report(None)).write()
     assert not (tmp_path / "a").exists()
-
-
-def test_an_evaluation_leaves_the_dice_of_each_case_and_region(tmp_path):
-    """No case has TC."""
-    cases, regions = RandomCases(2), ["TC", "WT", "ET"]
-    cases.references[:, 0] = False
-    SupervisedEvaluator(
-        device=CPU,
-        val_data_loader=DataLoader(cases, batch_size=2),
-        network=nn.Identity(),
-        key_val_metric={"dice": RegionScores("brats2021", "brats")},
-        val_handlers=[EvaluationRecord(tmp_path, METADATA)],
-    ).run()
-    record = record_of(tmp_path)
-    assert (record["workflow"], record["finished"]) == ("evaluate", True)
-    pairs = [zip(*pair, strict=True) for pair in zip(cases.predictions, cases.references, strict=True)]
-    expected = np.array([[dice(*masks) for masks in pair] for pair in pairs])
-    mean = dict(zip(regions, expected.mean(axis=0), strict=True))
-    assert record["scores"] == {
-        "regions": regions,
-        "cases": {f"case{n}": pytest.approx(dict(zip(regions, row, strict=True))) for n, row in enumerate(expected)},
-        "mean": pytest.approx(mean),
-        "mean_present": {"TC": None, "WT": pytest.approx(mean["WT"]), "ET": pytest.approx(mean["ET"])},
-        "n_present": {"TC": 0, "WT": 2, "ET": 2},
-    }
 
 
 def test_the_record_of_an_earlier_run_is_kept(tmp_path):

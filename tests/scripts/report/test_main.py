@@ -15,7 +15,6 @@ from scripts.report.runs import read_stages
 from tests.html_pages import Page, text_of
 from tests.support import one_line
 
-CASES = {"case_a": {"TC": 0.9, "WT": 0.8, "ET": 0.7}, "case_b": {"TC": 0.2, "WT": 0.3, "ET": None}}
 EMBEDDED = "they prove that the software works, not the medicine"
 PRESENT = ["dice_present", "WT_dice_present", "WT_n_present"]
 ORDER = {"ukb_ssl_pretrain": None, "brats_stage2": "ukb_ssl_pretrain", "brats_finetune": "brats_stage2"}
@@ -47,7 +46,6 @@ def record(bundle: str, minute: int, source: str | None = None) -> dict:
         },
         "train": {"iteration": [1, 2, 3, 4], "loss": {term: [4.0, 3.0, None, 1.0] for term in terms}},
         "validation": {"iteration": [0, 4], "metrics": {name: [0.1, 0.625] for name in metrics}},
-        "scores": None,
         "pictures": [],
     }
 
@@ -73,10 +71,18 @@ def chain_in(folder: Path) -> Path:
 
 def put_evaluation(stage: Path) -> None:
     evaluated = record("brats_finetune", 9) | {"workflow": "evaluate", "train": {}, "validation": {}}
-    present = {"mean_present": {"TC": 0.7, "WT": 0.6, "ET": None}, "n_present": {"TC": 3, "WT": 2, "ET": 0}}
-    mean = {"TC": 0.55, "WT": 0.5, "ET": 0.75}
-    put(stage / "evaluation", evaluated | {"scores": {"cases": CASES, "mean": mean, **present}})
+    put(stage / "evaluation", evaluated)
+    put_scores(stage / "evaluation", {"TC": (0.55, 0.7, 3), "WT": (0.5, 0.6, 2), "ET": (0.75, None, 0)})
     (stage / "evaluation" / "evaluation.html").touch()
+
+
+def put_scores(folder: Path, means: dict[str, tuple]) -> None:
+    """A summary.json with the mean Dice of each region, that over the cases that have it, and their number."""
+    regions = {
+        region: {"dice": {"mean": mean, "n": 3}, "dice_present": {"mean": present, "n": n}}
+        for region, (mean, present, n) in means.items()
+    }
+    (folder / "summary.json").write_text(json.dumps({"cases": 3, "regions": regions}))
 
 
 def page_of(folder: Path) -> str:
@@ -146,11 +152,12 @@ def test_everything_recorded_is_escaped(tmp_path: Path) -> None:
     content = record("atlas_finetune", 0, attack)
     content |= dict.fromkeys(("bundle", "command", "device", "git_commit"), attack)
     content |= {"config": {attack: attack, "components": {attack: [attack]}}}
-    content |= {"versions": {attack: attack}, "scores": {"cases": {attack: {}}, "mean": {attack: 0.5}}}
+    content |= {"versions": {attack: attack}}
     content["weights"]["tensors"] = {"missing": [attack]}
     content["train"]["loss"] = {attack: [1, 2, 3, 4]}
     content["validation"]["metrics"] = {f"{attack}2": [0, 1]}
     put(tmp_path, content)
+    put_scores(put(tmp_path / "evaluation", content | {"workflow": "evaluate"}), {attack: (0.5, 0.5, 1)})
     page = Page(page_of(tmp_path))
     assert "script" not in {tag for tag, _ in page.tags}
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
@@ -159,7 +166,7 @@ def test_everything_recorded_is_escaped(tmp_path: Path) -> None:
 def test_interrupted_run_of_which_little_is_known(tmp_path: Path) -> None:
     weights = {"source": None, "matched": 0, "missing": 2, "tensors": {"missing": ["one", "two"]}}
     known = {"bundle": "brats_stage2", "workflow": "train", "finished": False, "weights": weights}
-    put(tmp_path, known | {"train": None, "scores": None, "config": {"cohort": "hospital"}})
+    put(tmp_path, known | {"train": None, "config": {"cohort": "hospital"}})
     text = text_of(page_of(tmp_path))
     for sentence in (
         *("Interrupted before the end: brats_stage2 (train).", "No loss was recorded.", "No run was scored."),
@@ -181,7 +188,6 @@ MALFORMED = {
     "bundle": 3,
     "started": "yesterday",
     "train": {"iteration": [1, 2], "loss": {"total": [1.0]}},
-    "scores": {"cases": {"a": {}}, "mean": {"TC": "good"}},
     "pictures": ["../../secret.png"],
     "weights": {"matched": -1},
 }
@@ -196,6 +202,12 @@ def test_malformed_record_is_refused_in_one_line(tmp_path: Path, part: str) -> N
         report(str(tmp_path))
     assert one_line(error)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_malformed_summary_is_refused_in_one_line(single: Path) -> None:
+    put_scores(single / "evaluation", {"TC": ("good", None, 0)})
+    with pytest.raises(InputError, match=r"summary\.json: .*'good'.*expected the summary of an evaluation"):
+        report(str(single))
 
 
 def test_a_missing_picture_is_said(runs: Path) -> None:
