@@ -19,6 +19,7 @@ def folds(
     fold_to: str = "testing",
     validation: float | None = None,
     folds_seed: int = 0,
+    person: str | None = None,
     overlays: str | Sequence[str] | None = None,
     jobs: int = 1,
     gpus: int = 1,
@@ -47,6 +48,7 @@ def folds(
             the checkpoint. In `validation` it does both, as in the paper.
         validation: number or fraction of the other people who choose the checkpoint; 0.1 by default.
         folds_seed: of the dealing, 0 or more; --seed is that of the trainings.
+        person: regular expression whose first group is the person in a subject's name, as of `datalists generic`.
         overlays: configs of the bundle over its train.yaml, such as segresnet.yaml.
         jobs: number of jobs at once; on this machine they share its cores.
         gpus: processes of each training, by torchrun.
@@ -59,7 +61,7 @@ def folds(
     check_number("gpus", gpus, int, 1, 1024)
     redo = choice("stale", stale, {"keep": False, "redo": True})
     choice("fold_to", fold_to, {"validation": None, "testing": None})
-    dealing = (folds, fold_to, validation, folds_seed)
+    dealing = (folds, fold_to, validation, folds_seed, person)
     setup = set_up(bundle, datalist, dataset_dir, output, *dealing, _words(overlays), gpus, options)
     study, place = setup.study, setup.study.places.output
     selected = select(study, redo=redo)

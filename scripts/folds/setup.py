@@ -51,6 +51,7 @@ def set_up(
     fold_to: str,
     validation: float | None,
     folds_seed: int,
+    person: str | None,
     overlays: Sequence[str],
     gpus: int,
     options: Mapping[str, Any],
@@ -79,6 +80,8 @@ def set_up(
         files["folds"], dealt["folds"] = _absolute("folds", folds), "{folds}"
     if validation is not None:
         dealt["validation"] = validation
+    if person is not None:
+        dealt["person"] = person
     entry = {
         "bundle": bundle,
         "datalist": "datalist",
@@ -94,7 +97,7 @@ def set_up(
     }
     setup = Setup(bundle, source, entry, numbers, open_study(study, Places(folder, {OWN: root}, files, gpus)))
     _check_configs(setup)
-    if not hold_out(content, folds, numbers[0], fold_to, validation, folds_seed)["validation"]:
+    if not hold_out(content, folds, numbers[0], fold_to, validation, folds_seed, person)["validation"]:
         raise ArgumentError(f"validation={validation}: no validation subjects to select the checkpoint")
     return setup
 

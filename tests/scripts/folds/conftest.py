@@ -32,7 +32,7 @@ def own(tmp_path) -> Path:
 def prepare(own) -> Callable[..., Setup]:
     """Sets up a cross-validation of two folds; arguments of `set_up` and options of the bundle replace these."""
 
-    def prepared(folds=2, fold_to="testing", validation=1, **others):
+    def prepared(folds=2, fold_to="testing", validation=1, person=None, **others):
         names = ("bundle", "datalist", "dataset_dir", "output", "overlays", "gpus")
         given = {name: others.pop(name) for name in names if name in others}
         arguments = {
@@ -43,7 +43,7 @@ def prepare(own) -> Callable[..., Setup]:
             "overlays": [],
             "gpus": 1,
         }
-        dealing = {"folds": folds, "fold_to": fold_to, "validation": validation, "folds_seed": 0}
+        dealing = {"folds": folds, "fold_to": fold_to, "validation": validation, "folds_seed": 0, "person": person}
         return set_up(**arguments | given | dealing, options={"modalities": "['T1','FLAIR']"} | others)
 
     return prepared

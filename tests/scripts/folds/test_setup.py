@@ -44,6 +44,13 @@ def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
     assert not out.exists()
 
 
+def test_who_is_a_person_is_said_to_the_dealing(prepare):
+    dealing = options_of(prepare(person="(p[0-9])").study.jobs["datalist/fold0"])
+    assert dealing["person"] == "(p[0-9])"
+    with pytest.raises(InputError, match=r"--person=.b.: no person in the subject p0"):
+        prepare(person="(b)")
+
+
 def test_options_go_where_they_belong(prepare):
     at_evaluation = {"protocol": "dice", "overlap": "0.2"}
     setup = prepare(learning_rate="1e-3", model_size="tiny", window_weighting="constant", **at_evaluation)
