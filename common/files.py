@@ -161,23 +161,18 @@ def check_no_link(folder: str | Path, file: Path) -> None:
 
 def check_writable_file(path: str | Path, name: str) -> None:
     """Check before long work that a file can be written; its folders may be missing."""
-    if not _can_hold(Path(path).absolute().parent, [Path(path).name or "."], name):
-        raise InputError(f"{name}: expected a file that can be written")
+    check_writable_folder(Path(path).absolute().parent, name, [Path(path).name or "."])
 
 
 def check_writable_folder(folder: str | Path, name: str, files: Sequence[str] = ()) -> None:
     """Check before long work that files can be written to a folder, which may be missing."""
-    if not _can_hold(Path(folder).absolute(), files, name):
-        what = f"{', '.join(files)} can be written to" if files else "can be written to"
-        raise InputError(f"{name}: expected a folder that {what}")
-
-
-def _can_hold(folder: Path, files: Sequence[str], name: str) -> bool:
-    """Whether files can be written to a folder, or to its nearest existing parent."""
     with reporting_path_errors(name):
-        nearest = next(place for place in (folder, *folder.parents) if place.exists())
-        is_free = not any((folder / file).is_dir() for file in files)
-        return is_free and nearest.is_dir() and os.access(nearest, os.W_OK)
+        place = Path(folder).absolute()
+        nearest = next(path for path in (place, *place.parents) if path.exists())
+        is_taken = any((place / file).is_dir() for file in files)
+        if is_taken or not nearest.is_dir() or not os.access(nearest, os.W_OK):
+            what = f"{', '.join(files)} can be written to" if files else "can be written to"
+            raise InputError(f"{name}: expected a folder that {what}")
 
 
 @contextmanager

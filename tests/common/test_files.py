@@ -68,13 +68,13 @@ def test_what_can_be_written_passes(places):
 
 def test_what_cannot_be_written_is_named(places, monkeypatch):
     for place in ("folder", "file/a.json", "file/deep/a.json", ".", "folder/.."):
-        with pytest.raises(InputError, match=r"^--output=X: expected a file that can be written$"):
+        with pytest.raises(InputError, match=r"^--output=X: expected a folder that .* can be written to$"):
             check_writable_file(places / place, "--output=X")
     for place in ("file", "file/deep", "folder"):
         with pytest.raises(InputError, match=r"^--output=X: expected a folder that a.csv, b.csv can be written to$"):
             check_writable_folder(places / place, "--output=X", ["a.csv", "b.csv"])
     monkeypatch.setattr(os, "access", lambda path, mode: path != places or mode != os.W_OK)  # root may write everywhere
-    with pytest.raises(InputError, match=r"^--output=X: expected a file that can be written$"):
+    with pytest.raises(InputError, match=r"^--output=X: expected a folder that .* can be written to$"):
         check_writable_file(places / "new/a.json", "--output=X")
 
 

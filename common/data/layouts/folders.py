@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from ...bars import tqdm
@@ -32,42 +32,32 @@ def is_flat(root: str) -> bool:
 def read_folders(root: Path, naming: Naming) -> DataSet:
     """The subjects of a root with a folder for each, which holds MODALITY or SUBJECT_MODALITY files.
 
-    Files in its subfolders count for modalities that the folder itself lacks.
+    Files in its subfolders count for modalities that the folder itself lacks, and a match of the whole name beats one
+    of its last words.
     """
     data = DataSet(str(root), "a folder for each subject")
-    for folder in tqdm(folders_in(str(root)), desc=data.layout, unit="folder"):
-        direct = _claims(data, folder, files_in(str(root), folder), naming)
-        nested = _claims(data, folder, _files_below(str(root), folder), naming)
-        for kind, files in (nested | direct).items():
-            data.put(folder, kind, files)
+    for subject in tqdm(folders_in(str(root)), desc=data.layout, unit="folder"):
+        claims: dict[str, list[tuple[bool, bool, str]]] = defaultdict(list)
+        for path, stem in _files_below(str(root), subject):
+            own = stem[len(subject) + 1 :] if re.match(rf"{re.escape(subject)}[_.\- ]", stem) else stem
+            name = naming.parse(stem if naming.has_pattern_of(stem) else own)
+            if name.kind is None:
+                data.skipped.append(path)
+            else:
+                is_named = name.kind in naming.spelled or (name.kind == LABEL and naming.label is not None)
+                claims[name.kind].append((path.count("/") > 1, is_named and name.before != "", path))
+        for kind, found in claims.items():
+            best = min(found)[:2]  # in the folder itself, and with words of one's own the whole name
+            data.put(subject, kind, [path for *rank, path in found if tuple(rank) == best])
     return data
 
 
-def _claims(data: DataSet, subject: str, files: Iterable[tuple[str, str]], naming: Naming) -> dict[str, list[str]]:
-    """Modality or label -> candidate files; a match of the whole name beats a match of its last words."""
-    claims: dict[str, list[tuple[bool, str]]] = defaultdict(list)
-    for path, stem in files:
-        own = stem[len(subject) + 1 :] if re.match(rf"{re.escape(subject)}[_.\- ]", stem) else stem
-        name = naming.parse(stem if naming.has_pattern_of(stem) else own)
-        if name.kind is None:
-            data.skipped.append(path)
-        else:
-            claims[name.kind].append((name.before == "", path))
-    found = {}
-    for kind, claimed in claims.items():
-        named = kind in naming.spelled or (kind == LABEL and naming.label is not None)
-        exact = [path for is_exact, path in claimed if is_exact and named]
-        found[kind] = exact or [path for _, path in claimed]
-    return found
-
-
 def _files_below(root: str, folder: str) -> Iterator[tuple[str, str]]:
-    """The NIfTI files in the subfolders of a folder; links to folders are not followed."""
+    """The NIfTI files in a folder and its subfolders; links to folders are not followed."""
+    yield from files_in(root, folder)
     for name in folders_in(f"{root}/{folder}"):
-        below = f"{folder}/{name}"
-        if not Path(root, below).is_symlink():
-            yield from files_in(root, below)
-            yield from _files_below(root, below)
+        if not Path(root, folder, name).is_symlink():
+            yield from _files_below(root, f"{folder}/{name}")
 
 
 def read_flat(root: Path, naming: Naming) -> DataSet:
