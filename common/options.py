@@ -90,7 +90,6 @@ _ALL = (
     _resumable("cohort", TEXT, "name of the data in run.json"),
     Option("modalities", MODALITIES, "channel order, by the datalist's names"),
     Option("label_convention", CONVENTION, "meaning of the label values"),
-    _unrecorded("output_convention", CONVENTION, "label values of the label maps"),
     Option(
         "normalization", words("brain, nonzero"), "voxels whose mean and standard deviation scale an image (DIFF-9)"
     ),

@@ -16,7 +16,6 @@ DEFAULTS = {  # in words, for defaults that the config computes
     "datalist": "DATASET_DIR/datalist.json",
     "device": "cuda if there is one, else cpu",
     "stitch_device": "DEVICE",
-    "output_convention": "LABEL_CONVENTION",
     "spacing": "the checkpoint's, else null",
 }
 

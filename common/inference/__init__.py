@@ -7,7 +7,7 @@ __getattr__ = lazy(
     {
         "cases": "CheckFilesd check_missing find_cases",
         "embeddings": "EmbeddingFile",
-        "ensembles": "Ensemble ensemble shared_convention",
+        "ensembles": "Ensemble ensemble",
         "pictures": "draw_inpainting draw_segmentations",
         "predictor": "Predictor",
         "publishing": "begin finish",

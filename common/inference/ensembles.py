@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from .. import weights
-from ..data.regions import regions_of
 from ..errors import ArgumentError, show
 
 
@@ -70,22 +69,3 @@ def ensemble(
     if len(files) > 1:
         show(f"ensemble: {len(files)} checkpoints, whose logits are averaged")
     return Ensemble(networks, flips)
-
-
-def shared_convention(trained: str, written: str) -> str:
-    """Check that the label convention of the output files has the regions of the training.
-
-    Args:
-        trained: Label convention of the training.
-        written: Label convention of the output files.
-
-    Returns:
-        `written`.
-
-    Raises:
-        ArgumentError: the regions differ.
-    """
-    if list(regions_of(trained)) != list(regions_of(written)):
-        expected = ", ".join(regions_of(trained))
-        raise ArgumentError(f"output_convention={written}: has other regions; expected {expected}, as {trained} has")
-    return written

@@ -15,7 +15,6 @@ from .publishing import SUMMARY
 from .results import LESIONS, METRICS, CaseFiles, Details
 
 EVALUATION = "an evaluation by scripts.evaluate or evaluate.yaml"
-PATH_OR_NULL = {"type": ["string", "null"], "minLength": 1}
 CASES_SCHEMA = {
     "type": "object",
     "required": ["name", "label_convention", "cases"],
@@ -28,9 +27,9 @@ CASES_SCHEMA = {
             "propertyNames": {"pattern": r"\A(?!\.\.?\Z)[^/\x00-\x1f]+\Z"},  # a page of slices has the case's name
             "additionalProperties": {
                 "type": "object",
-                "required": ["prediction", "reference", "image", "volumes_mm3"],
+                "required": ["prediction", "reference", "volumes_mm3"],
                 "properties": {
-                    **dict.fromkeys(("prediction", "image"), PATH_OR_NULL),
+                    "prediction": {"type": ["string", "null"]},
                     "reference": {"type": "string"},
                     "volumes_mm3": {
                         "additionalProperties": {"type": "array", "items": {"type": "number"}, "minItems": 2}
@@ -123,10 +122,10 @@ def _number(where: str, cell: str) -> float:
 
 
 def _files(folder: Path, case: str, entry: Mapping[str, Any]) -> CaseFiles:
-    prediction, image = (None if entry[key] is None else folder / entry[key] for key in ("prediction", "image"))
-    modalities = tuple((name, folder / file) for name, file in entry.get("modalities", {}).items())
+    prediction = None if entry["prediction"] is None else folder / entry["prediction"]
+    images = tuple((name, folder / file) for name, file in entry.get("modalities", {}).items())
     missing = tuple(entry.get("missing_modalities", ()))
-    return CaseFiles(case, prediction, folder / entry["reference"], image, entry.get("part"), missing, modalities)
+    return CaseFiles(case, prediction, folder / entry["reference"], images, missing, entry.get("part"))
 
 
 def read_table(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[tuple[str, list[str]]]:

@@ -28,17 +28,16 @@ LESIONS = ("case", "region", "lesion", "kind", "volume_mm3", "scored", "found", 
 class CaseFiles(NamedTuple):
     """The files of a case; an absent prediction (None) counts as empty.
 
-    `image` is the first of `modalities`, which have names and images. `part` is the case's part of a pooled evaluation,
-    such as a fold; the prediction was made without the `missing` modalities.
+    `images` are by modality; the prediction was made without the `missing` ones. `part` is the case's part of a pooled
+    evaluation, such as a fold.
     """
 
     name: str
     prediction: Path | None
     reference: Path
-    image: Path | None
-    part: str | None = None
+    images: tuple[tuple[str, Path], ...] = ()
     missing: tuple[str, ...] = ()
-    modalities: tuple[tuple[str, Path], ...] = ()
+    part: str | None = None
 
 
 class Details(NamedTuple):
@@ -146,12 +145,11 @@ def _cases(folder: Path, details: Details) -> dict[str, Any]:
         optional = {
             "part": case.part,
             "missing_modalities": list(case.missing),
-            "modalities": {name: _path(folder, file) for name, file in case.modalities},
+            "modalities": {name: _path(folder, file) for name, file in case.images},
         }
         cases[case.name] = {
             "prediction": _path(folder, case.prediction),
             "reference": _path(folder, case.reference),
-            "image": _path(folder, case.image),
             "volumes_mm3": {region: list(map(float, pair)) for region, pair in volumes.items()},
             **{key: value for key, value in optional.items() if value},
         }

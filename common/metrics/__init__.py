@@ -5,7 +5,7 @@ from .. import lazy
 __getattr__ = lazy(
     __name__,
     {
-        "lesions": "Connectivity Lesion Matching dilate match",
+        "lesions": "Connectivity Lesion Matching match",
         "measures": "as_masks as_spacing as_volumes count_voxels dice hd95 spacing_of",
         "protocols": "CHALLENGES Challenge PENALTY PRESENT Protocol Scores atlas brats figures isles protocol",
         "statistics": "DIGITS RESAMPLES describe holm mean_interval signed_rank",

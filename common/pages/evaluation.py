@@ -159,8 +159,7 @@ def _draw(files: CaseFiles, details: Details) -> tuple[Sequence[str], list[tuple
     Returns faults of the image; and of each region its name, scores, picture, and numbered missed and false lesions.
     """
     predictions, references, affine = masks_of(files, details.convention)
-    images = () if files.image is None else (("The image", files.image),)
-    scene = scene_of({"reference": references, "prediction": predictions}, affine, images)
+    scene = scene_of({"reference": references, "prediction": predictions}, affine, files.images[:1])
     levels = grey_levels(next(iter(scene.images.values()), np.zeros(scene.shape, np.float32)))
     rows = []
     for region in details.regions:

@@ -54,9 +54,8 @@ class EvaluationFiles:
         for case in cases:
             (prediction,) = files_of(case["subject"], predictions)
             images, missing = images_of(case, modalities), missing_in(case, modalities)
-            self.files[case["subject"]] = CaseFiles(
-                case["subject"], prediction, Path(case["label"]), images[0][1], missing=missing, modalities=images
-            )
+            label = Path(case["label"])
+            self.files[case["subject"]] = CaseFiles(case["subject"], prediction, label, images, missing)
         self.summary: dict[str, Any] = {}
 
     def attach(self, engine: Engine) -> None:

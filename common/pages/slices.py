@@ -68,8 +68,7 @@ def page_of(files: CaseFiles, scores: Mapping[str, Scores], convention: str) -> 
     """Draw the page of a scored case as HTML."""
     predictions, references, affine = masks_of(files, convention)
     layers = {"prediction": predictions, "reference": references}
-    listed = files.modalities or (() if files.image is None else (("image", files.image),))
-    scene = scene_of(layers, affine, listed)
+    scene = scene_of(layers, affine, files.images)
     codes, regions_of_code = _codes(scene.masks)
     regions = list(references)
     largest = next((mask for mask in scene.masks["reference"].values() if mask.any()), scene.union)

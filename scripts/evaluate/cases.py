@@ -45,12 +45,7 @@ def find_cases(
         if path.samefile(expand_home(predictions, f"--predictions={predictions}")):
             raise InputError(f"--references={references}: the folder of --predictions; expected another one")
     _check_names(predicted, labels, predictions, missing)
-    cases = []
-    for name, label in sorted(labels.items()):
-        modalities = listed.get(name, ())
-        image = next((file for _, file in modalities), None)
-        cases.append(CaseFiles(name, predicted.get(name), label, image, modalities=modalities))
-    return cases
+    return [CaseFiles(name, predicted.get(name), label, listed.get(name, ())) for name, label in sorted(labels.items())]
 
 
 def convention_of(protocol_name: str, references: str | Path, label_convention: str | None = None) -> str:

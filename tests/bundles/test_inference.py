@@ -39,14 +39,14 @@ def test_a_folder_and_a_datalist_give_the_same(infer, cohorts, tmp_path):
     subject = name.removesuffix(".nii.gz")
     shutil.copytree(cohorts / "brats" / subject, tmp_path / "scans")
     folder = {"dataset_dir": str(tmp_path / "scans"), "datalist": "null"}
-    options = {"output_convention": "brats2023", "stitch_device": "cpu", "window_batch_size": 1}
+    options = {"stitch_device": "cpu", "window_batch_size": 1}
     infer("brats_finetune", "scanned", **folder, **options, probabilities=True)
     first, second = voxels(tmp_path / "listed" / name), voxels(tmp_path / "scanned" / name)
     assert set(np.unique(first)) <= {0, 1, 2, 4}
     assert len(np.unique(first)) > 1
-    np.testing.assert_array_equal(np.where(first == 4, 3, first), second)
+    np.testing.assert_array_equal(first, second)
     probabilities = voxels(tmp_path / "scanned/probabilities" / name)
-    np.testing.assert_array_equal(probabilities[..., 2] >= 0.5, second == 3)  # ET is the third channel
+    np.testing.assert_array_equal(probabilities[..., 2] >= 0.5, second == 4)  # ET is the third channel
     rows = {row["region"]: row for row in volumes(tmp_path / "listed")}
     assert int(rows["WT"]["voxels"]) == np.count_nonzero(first)
     assert float(rows["ET"]["volume_ml"]) == pytest.approx((first == 4).sum() * 4**3 / 1000, rel=1e-5)  # 4 mm

@@ -151,13 +151,6 @@ def test_modalities_in_the_wrong_order_are_noticed_by_their_names(tmp_path):
     assert CheckFilesd("image", BRATS)(case) is case
 
 
-def test_files_on_two_grids_are_refused(tmp_path):
-    files = [scan(tmp_path / f"P1_{word}.nii.gz") for word in ("flair", "t1ce", "t1")]
-    files.append(scan(tmp_path / "P1_t2.nii.gz", affine=np.diag([1, 1, 2, 1])))
-    with pytest.raises(InputError, match=r"subject P1: .*P1_t2.nii.gz: affine differs by up to 1 mm"):
-        CheckFilesd("image", BRATS)({"subject": "P1", "image": files})
-
-
 def test_a_server_gives_a_path_and_no_subject(tmp_path):
     """MONAI Label."""
     case = {"image": scan(tmp_path / "head.nii.gz")}

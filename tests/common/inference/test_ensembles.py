@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from common.errors import ArgumentError
-from common.inference.ensembles import Ensemble, ensemble, shared_convention
+from common.inference.ensembles import Ensemble, ensemble
 
 
 class Slope(nn.Module):
@@ -52,9 +52,3 @@ def test_checkpoints_of_folds_are_loaded_each_into_its_own_network(tmp_path, mon
 def test_invalid_axes_are_refused(flips):
     with pytest.raises(ArgumentError, match=rf"^flips={re.escape(str(flips))}: expected a list of the axes 0, 1, 2"):
         ensemble(Slope(0), "a.pt", ["T1"], flips)
-
-
-def test_a_convention_with_other_regions_cannot_be_written():
-    assert shared_convention("brats2021", "brats2023") == "brats2023"
-    with pytest.raises(ArgumentError, match=r"^output_convention=atlas: has other regions; expected TC, WT, ET"):
-        shared_convention("brats2021", "atlas")

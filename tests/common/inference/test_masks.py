@@ -15,7 +15,7 @@ def case(tmp_path, prediction, reference, **more):
     files = []
     for folder, given in (("p", prediction), ("r", reference)):
         files.append(save(tmp_path / folder / "c.nii.gz", given, **more) if isinstance(given, np.ndarray) else given)
-    return CaseFiles("c", *files, None)
+    return CaseFiles("c", *files)
 
 
 def header(path, labels, **fields):

@@ -14,7 +14,7 @@ from tests.common.inference.scores import ATLAS, BRATS, CASES
 
 def write(folder, scores, rules, missing=()):
     files = [
-        results.CaseFiles(case, None if case in missing else folder / f"p/{case}.nii", Path(f"/r/{case}.nii.gz"), None)
+        results.CaseFiles(case, None if case in missing else folder / f"p/{case}.nii", Path(f"/r/{case}.nii.gz"))
         for case in scores
     ]
     return results.write(folder, results.Details("ours", "atlas", rules, files, scores))
@@ -56,7 +56,7 @@ def test_cases_have_their_files_and_volumes(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "data")
     inside = tmp_path / "out/../out/p/b.nii.gz"
-    files = [results.CaseFiles("b", inside, tmp_path / "link/b.nii.gz", Path("i/b_\udcff.nii"))]
+    files = [results.CaseFiles("b", inside, tmp_path / "link/b.nii.gz", (("T1", Path("i/b_\udcff.nii")),))]
     results.write(tmp_path / "out", results.Details("ours \udcff", "atlas", ATLAS, files, scores))
     assert json.loads((tmp_path / "out/cases.json").read_text()) == {
         "name": "ours \udcff",
@@ -65,8 +65,8 @@ def test_cases_have_their_files_and_volumes(tmp_path):
             "b": {
                 "prediction": "p/b.nii.gz",
                 "reference": str(tmp_path / "data/b.nii.gz"),
-                "image": str(Path.cwd() / "i/b_\udcff.nii"),
                 "volumes_mm3": {"lesion": [0.1, 2.0]},
+                "modalities": {"T1": str(Path.cwd() / "i/b_\udcff.nii")},
             },
         },
     }

@@ -4,27 +4,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from common.metrics.lesions import Lesion, dilate, match
+from common.metrics.lesions import Lesion, match
 from tests.oracles import lesionwise
-from tests.oracles.masks import CUBIC, SHAPE, balls, box, noise, pairs
+from tests.oracles.masks import CUBIC, SHAPE, box, pairs
 
 STRUCTURES = {6: lesionwise.FACES, 18: lesionwise.EDGES, 26: lesionwise.CORNERS}
-
-
-# Dilation
-
-
-@pytest.mark.parametrize("times", [0, 1, 3])
-def test_dilation_is_that_of_scipy(times):
-    structure = ndimage.generate_binary_structure(3, 2)
-    for mask in [pair[0] for seed in range(12) for pair in (noise(seed), balls(seed))]:
-        before = mask.copy()
-        expected = ndimage.binary_dilation(mask, structure, iterations=times) if times else mask
-        np.testing.assert_array_equal(dilate(mask, times), expected)
-        np.testing.assert_array_equal(mask, before)
-
-
-# Matching
 
 
 @pytest.mark.parametrize("connectivity", [6, 18, 26])

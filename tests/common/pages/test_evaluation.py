@@ -51,7 +51,7 @@ def files_of(folder, name, prediction, reference, affine=AFFINE, image=True):
         name,
         None if prediction is None else save(folder / f"{name}_p.nii.gz", prediction, affine),
         save(folder / f"{name}_r.nii.gz", reference, affine),
-        save(folder / f"{name}_i.nii.gz", brain, affine) if image else None,
+        (("T1", save(folder / f"{name}_i.nii.gz", brain, affine)),) if image else (),
     )
 
 
@@ -144,7 +144,7 @@ def scored(*means):
         name: {"lesion": Scores({"dice": mean}, (), (5.0, 5.0))}
         for name, mean in zip("abcdefghijk", means, strict=False)
     }
-    return Details("ours", "atlas", ATLAS, [CaseFiles(name, Path(), Path(), None) for name in scores], scores)
+    return Details("ours", "atlas", ATLAS, [CaseFiles(name, Path(), Path()) for name in scores], scores)
 
 
 @pytest.mark.parametrize(
@@ -198,11 +198,11 @@ def test_outlines_lie_where_the_masks_are_in_the_radiological_convention(tmp_pat
 
 def test_missed_and_false_lesions_are_listed_and_a_bad_image_is_left_out(tmp_path):
     files = files_of(tmp_path, "a", LARGE | FAR, LARGE | MISSED)
-    save(files.image, np.ones((4, 4, 4), np.float32))
+    save(files.images[0][1], np.ones((4, 4, 4), np.float32))
     html = page_of([files])
     text = text_of(html)
     assert "Missed lesion 2 (64 mm³). False lesion 3 (36 mm³)." in text
-    assert "The image is on another grid and is not shown." in text
+    assert "T1 is on another grid and is not shown." in text
     (pixels,) = pictures(html)
     assert {tuple(colour) for colour in np.unique(pixels.reshape(-1, 3), axis=0)} == {
         (0, 0, 0),

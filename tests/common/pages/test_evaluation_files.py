@@ -71,7 +71,6 @@ def test_an_evaluation_leaves_its_files_and_says_why_there_is_no_page(tmp_path, 
     assert list(content["cases"]) == [f"case{number}" for number in range(5)]
     case = content["cases"]["case3"]
     assert (case["prediction"], case["reference"]) == ("predictions/case3.nii.gz", "/data/3.nii")
-    assert case["image"] == "/data/3_flair.nii.gz"
     voxels = [np.count_nonzero(masks[3, 1]) for masks in (cases.predictions, cases.references)]
     assert case["volumes_mm3"]["WT"] == [8.0 * count for count in voxels]
 
@@ -81,8 +80,7 @@ def test_an_evaluation_says_which_case_lacked_what(tmp_path):
     assert files.figures(None)[1] == "  without FLAIR: 1 of 4 cases"
     content = json.loads((tmp_path / "cases.json").read_text())["cases"]
     assert [case.get("missing_modalities") for case in content.values()] == [None, ["FLAIR"], None]
-    assert content["case1"]["image"] == "/data/1_t1.nii.gz"
     assert content["case1"]["modalities"] == {"T1": "/data/1_t1.nii.gz"}
     files = read(tmp_path).files
     assert [case.missing for case in files] == [(), ("FLAIR",), ()]
-    assert files[0].modalities == (("FLAIR", Path("/data/0_flair.nii.gz")), ("T1", Path("/data/0_t1.nii.gz")))
+    assert files[0].images == (("FLAIR", Path("/data/0_flair.nii.gz")), ("T1", Path("/data/0_t1.nii.gz")))

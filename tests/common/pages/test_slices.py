@@ -54,7 +54,7 @@ def case_of(folder, affine, seed=0, name="P 1"):
         image[4:28, 3:30, 3:24] = random.uniform(0.2, 1, (24, 27, 21)) * scale
         images.append((modality, save(folder / f"{modality}.nii.gz", image, affine)))
     files = save(folder / "p.nii.gz", predicted, affine), save(folder / "r.nii.gz", labels, affine)
-    return CaseFiles(name, *files, images[0][1], modalities=tuple(images))
+    return CaseFiles(name, *files, tuple(images))
 
 
 def scores_of(files):
@@ -97,7 +97,7 @@ def test_a_page_holds_the_voxels_of_the_files_at_their_places(affine, tmp_path):
         np.testing.assert_array_equal(np.rint(apply_affine(to_scene, everywhere)), places)
         return np.asarray(scan.dataobj)[tuple(places[inside].T)], inside
 
-    for number, (_, path) in enumerate(files.modalities):
+    for number, (_, path) in enumerate(files.images):
         scan = volume(html, f"image-{number}")
         assert nibabel.aff2axcodes(scan.affine) == ("R", "A", "S")
         assert list(scan.shape) == data["shape"]
@@ -139,7 +139,7 @@ def test_what_cannot_be_shown_is_said(tmp_path):
     html = write_case(tmp_path, files, scores_of(files), "brats2021").read_text()
     assert "T1 is on another grid and is not shown." in text_of(html)
     assert [modality["name"] for modality in json.loads(block(html, "data"))["modalities"]] == ["FLAIR"]
-    bare = files._replace(image=None, modalities=())
+    bare = files._replace(images=())
     html = write_case(tmp_path, bare, scores_of(files), "brats2021").read_text()
     assert not np.asarray(volume(html, "image-0").dataobj).any()
     files.reference.write_bytes(b"damaged")
@@ -150,7 +150,7 @@ def test_what_cannot_be_shown_is_said(tmp_path):
 def test_a_page_loads_nothing_and_runs_its_own_scripts_only(tmp_path):
     attack = "</script><script>alert(1)</script>"
     files = case_of(tmp_path, AFFINES["RAS"], name="a")
-    html = page_of(files._replace(missing=(attack,), modalities=((attack, files.image),)), {}, "brats2021")
+    html = page_of(files._replace(missing=(attack,), images=((attack, files.images[0][1]),)), {}, "brats2021")
     assert "alert(1)</script>" not in html
     for tag, attributes in Page(html.replace("<input", "<img")).tags:
         assert tag not in ("link", "iframe", "object", "embed", "form")
@@ -192,10 +192,10 @@ def test_a_browser_shows_the_voxel_of_the_address_and_the_patients_right_on_the_
     said = dict(line.split(": ", 1) for line in lines)
     assert int(said["width"]) <= 390
     numbers = re.fullmatch(r"Voxel 9, 13, 7: FLAIR ([\d.]+); prediction WT, TC, ET; reference WT, TC", said["first"])
-    assert float(numbers[1]) == pytest.approx(nibabel.load(files.image).get_fdata()[9, 13, 7], abs=3)
+    assert float(numbers[1]) == pytest.approx(nibabel.load(files.images[0][1]).get_fdata()[9, 13, 7], abs=3)
     # The axes of the file are (A, I, L): the lesion with a small third index is on the patient's right
     assert said["slice"].startswith("Voxel 9, 11, 7: FLAIR ")  # 2 mm higher
-    value = nibabel.load(files.modalities[1][1]).get_fdata()[9, 11, 7]
+    value = nibabel.load(files.images[1][1]).get_fdata()[9, 11, 7]
     assert float(re.search(r" T1 ([\d.]+);", said["image"])[1]) == pytest.approx(value, abs=0.02)
     slices = np.asarray(Image.open(BytesIO(base64.b64decode(said["slices"].split(",")[1]))).convert("RGB")).astype(int)
     coronal = slices[: slices.shape[0] // 2, : slices.shape[1] // 2]

@@ -27,8 +27,8 @@ def test_files_of_one_name_are_a_case(folders):
     touch(predictions, ".hidden.nii.gz", "dataset.json", "scores.csv", "a.nii.gz.txt")
     (predictions / "more").mkdir()
     assert find_cases(predictions, references, "atlas") == [
-        CaseFiles("a", predictions / "a.nii", references / "a.nii.gz", None),
-        CaseFiles("b", predictions / "b.nii.gz", references / "b.nii.gz", None),
+        CaseFiles("a", predictions / "a.nii", references / "a.nii.gz"),
+        CaseFiles("b", predictions / "b.nii.gz", references / "b.nii.gz"),
     ]
 
 
@@ -51,7 +51,7 @@ def test_absent_predictions_are_accepted_on_request_if_there_is_one(folders, tmp
     with pytest.raises(InputError, match=r"no prediction for 1 of 3 cases: c; .*, or --missing=worst$"):
         find_cases(predictions, references, "atlas")
     cases = find_cases(predictions, references, "atlas", missing="worst")
-    assert cases[2] == CaseFiles("c", None, references / "c.nii", None)
+    assert cases[2] == CaseFiles("c", None, references / "c.nii")
     with pytest.raises(InputError, match="no prediction for 3 of 3 cases: a, b, c; no reference for 1 of 1 pred"):
         find_cases(touch(tmp_path / "other", "x.nii"), references, "atlas", missing="worst")
 
@@ -98,7 +98,7 @@ def test_the_image_of_a_case_is_the_first_that_it_has(datalist, tmp_path):
     datalist.write_text(json.dumps(content))
     predictions, root = touch(tmp_path / "p", "s1.nii.gz", "s2.nii.gz"), tmp_path / "data"
     cases = find_cases(predictions, datalist, "brats", dataset_dir=root)
-    assert [case.image for case in cases] == [root / "s1/t1.nii.gz"] * 2
+    assert [case.images[0][1] for case in cases] == [root / "s1/t1.nii.gz"] * 2
     (root / "s1/t1.nii.gz").unlink()
     with pytest.raises(InputError, match=r"s1/t1\.nii\.gz: no such file, of subject s1 in "):
         find_cases(predictions, datalist, "brats", dataset_dir=root)
@@ -112,8 +112,7 @@ def test_the_labels_of_a_datalist_are_references(datalist, tmp_path):
             name,
             predictions / f"{name}.nii.gz",
             root / name / "truth.nii.gz",
-            root / name / "t1.nii.gz",
-            modalities=(("T1", root / name / "t1.nii.gz"), ("T2", root / name / "t2.nii.gz")),
+            (("T1", root / name / "t1.nii.gz"), ("T2", root / name / "t2.nii.gz")),
         )
         for name in ("s1", "s2")
     ]

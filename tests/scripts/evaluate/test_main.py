@@ -171,7 +171,7 @@ def test_a_score_uses_the_spacing_of_the_affine(tmp_path):
     """In single precision 0.7 is 0.699999988, which would change the volume of 11 voxels in the eighth digit."""
     reference = np.zeros(BLOBS_SHAPE, np.uint8)
     reference[0, 0, :11] = 1
-    files = CaseFiles("c", None, save(tmp_path / "c.nii.gz", reference, AFFINE), None)
+    files = CaseFiles("c", None, save(tmp_path / "c.nii.gz", reference, AFFINE))
     scores = score(files, metrics.protocol("isles"), "atlas")
     (lesion,) = scores["lesion"].lesions
     assert lesion.volume == pytest.approx(11 * 0.7 * 1.3 * 2.5, rel=1e-12)
