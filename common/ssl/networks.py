@@ -7,7 +7,7 @@ import torch
 from monai.networks.nets.swin_unetr import SwinTransformer, SwinUNETR
 from torch import nn
 
-from ..errors import ArgumentError, choice
+from ..errors import choice
 from .masked import Masked
 from .tasks import Contrastive, Encoded, ProxyTask, Reconstruction, Rotation, TokenTask, paper_tasks
 
@@ -69,11 +69,7 @@ def settings(name: str | ModelSize) -> ModelSize:
     Raises:
         ArgumentError: there is no such size.
     """
-    if isinstance(name, ModelSize):
-        return name
-    if not isinstance(name, str) or name not in SIZES:
-        raise ArgumentError(f"model_size={name}: expected one of {', '.join(SIZES)}")
-    return SIZES[name]
+    return name if isinstance(name, ModelSize) else choice("model_size", name, SIZES)
 
 
 def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool = False) -> SwinTransformer:

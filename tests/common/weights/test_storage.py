@@ -158,12 +158,6 @@ def test_a_json_that_is_no_record_is_refused(plain, text, message):
     assert "model.json" in one_line(error)
 
 
-def test_a_record_is_held_to_the_rules_of_metadata(file):
-    weights.write_plain(STATE, {"modalities": ["$print()"]}, file)
-    with pytest.raises(InputError, match="metadata's modalities "):
-        weights.settings_of(file)
-
-
 def test_a_missing_record_is_named_where_it_is_missed(plain, capsys):
     plain.with_name("model.json").unlink()
     missing = f"does not name its modalities, and {plain.with_name('model.json')} is missing; "

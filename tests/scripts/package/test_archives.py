@@ -1,7 +1,6 @@
 """Zips written with the same bytes everywhere, and zips that someone has made to do harm."""
 
 import stat
-import struct
 import zipfile
 
 import pytest
@@ -86,11 +85,6 @@ def test_a_symlink_is_unpacked_as_a_plain_file(tmp_path, place):
     assert not (folder / "common").is_symlink()
 
 
-def test_a_file_that_is_also_a_folder(tmp_path, place):
-    with pytest.raises(InputError, match="cannot be read as a zip"):
-        archives.unpack(made(tmp_path / "odd.zip", [("bundle/a", b"1"), ("bundle/a/b", b"2")]), place)
-
-
 def test_more_than_is_allowed(tmp_path, place, monkeypatch):
     archive = made(tmp_path / "bomb.zip", [("bundle/zeros", bytes(10**7))], zipfile.ZIP_DEFLATED)
     monkeypatch.setattr(archives, "LARGEST", 2**20)
@@ -99,15 +93,6 @@ def test_more_than_is_allowed(tmp_path, place, monkeypatch):
     assert list(place.iterdir()) == []
     monkeypatch.setattr(archives, "LARGEST", 10**7)
     assert (archives.unpack(archive, place) / "zeros").stat().st_size == 10**7
-
-
-def test_a_size_that_lies(tmp_path, place):
-    """The directory says 10 bytes, and a million come out: no more of them than it says."""
-    archive = made(tmp_path / "lie.zip", [("bundle/zeros", bytes(10**6))], zipfile.ZIP_DEFLATED)
-    archive.write_bytes(archive.read_bytes().replace(struct.pack("<L", 10**6), struct.pack("<L", 10)))
-    with pytest.raises(InputError, match="cannot be read as a zip"):
-        archives.unpack(archive, place)
-    assert sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) <= 10
 
 
 def test_what_is_packed_is_unpacked(tmp_path, place, package):
