@@ -91,9 +91,3 @@ def test_settings_that_submitit_does_not_know_are_refused(cluster, tmp_path):
     with pytest.raises(ArgumentError, match=r"^slurm={'partitoin': 'gpu'}: .*titoin") as caught:
         array_of({"partitoin": "gpu"}, tmp_path, "refused", 1)
     assert one_line(caught)
-
-
-def test_without_slurm_settings_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(ArgumentError, match=r"^slurm={'timeout_min': 5, .*}: "):
-        array_of(SETTINGS, tmp_path, "nowhere", 1)
