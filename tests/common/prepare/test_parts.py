@@ -3,7 +3,6 @@
 import gzip
 from dataclasses import replace
 
-import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813, the field's name for it
@@ -69,13 +68,6 @@ def test_a_bad_scan_is_refused_in_one_line(tmp_path, array, affine, damage, mess
         read_volume(path)
     assert "scan.nii.gz" in one_line(error)
     assert message in one_line(error)
-
-
-def test_a_scan_with_a_trailing_dimension_and_a_slope_is_read(tmp_path):
-    image = nibabel.Nifti1Image(SCAN[..., None], np.eye(4))
-    image.header.set_slope_inter(2.0, 5.0)
-    nibabel.save(image, tmp_path / "a.nii.gz")
-    np.testing.assert_allclose(read_volume(tmp_path / "a.nii.gz").array, SCAN * 2.0 + 5.0)
 
 
 def test_information_is_1_of_itself_and_0_of_noise():

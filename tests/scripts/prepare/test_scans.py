@@ -20,25 +20,6 @@ def found(root, modalities, patterns=None):
     }
 
 
-def test_words_of_names_give_the_modality(tmp_path):
-    root = folder_with(tmp_path, "a/anat/a_T1w.nii.gz", "a/anat/a_T2_FLAIR.nii.gz", "a/a_T2w.nii", "a/a_t1ce.nii.gz")
-    folder_with(tmp_path, "a/a_seg.nii.gz", "a/._a_T1w.nii.gz")
-    assert found(root, ["T1", "T1ce", "T2", "FLAIR"])["a"] == {
-        "T1": "a_T1w.nii.gz",
-        "T1ce": "a_t1ce.nii.gz",
-        "T2": "a_T2w.nii",
-        "FLAIR": "a_T2_FLAIR.nii.gz",
-    }
-
-
-def test_flat_files_are_grouped_by_what_precedes_the_modality(tmp_path):
-    root = folder_with(tmp_path, "s_1_T1.nii.gz", "s_1_FLAIR.nii.gz", "s_2_T1.nii.gz", "notes.nii.gz")
-    names = found(root, ["T1", "FLAIR"])
-    assert names["s_1"] == {"T1": "s_1_T1.nii.gz", "FLAIR": "s_1_FLAIR.nii.gz"}
-    assert names["s_2"].startswith("FLAIR: no file; expected one")
-    assert set(names) == {"s_1", "s_2"}
-
-
 def test_two_files_of_a_modality_need_a_pattern(tmp_path):
     root = folder_with(tmp_path, "a/run-1_T1w.nii.gz", "a/run-2_T1w.nii.gz")
     assert found(root, ["T1"])["a"].startswith("T1: run-1_T1w.nii.gz and run-2_T1w.nii.gz; expected one file")

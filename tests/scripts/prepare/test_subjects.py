@@ -1,14 +1,9 @@
 """What is left of a killed preparation, and what counts as done."""
 
-import subprocess
-import sys
-
 import pytest
 
 from common.errors import InputError
 from common.files import write_json
-from common.prepare.subject import Settings
-from scripts.prepare.cohort import prepare_cohort
 from scripts.prepare.subjects import folder_of, is_made_of, leave_out
 from tests.support import one_line
 
@@ -41,13 +36,3 @@ def test_a_result_is_made_of_what_its_note_says(tmp_path):
     assert not is_made_of(note, {"weights": "a", "scans": "b"})
     note.write_text("[")
     assert not is_made_of(note, {"weights": "a"})
-
-
-def test_two_commands_do_not_prepare_scans_in_one_folder(tmp_path):
-    code = "import sys, time; from common.locks import claim; claim('output', sys.argv[1]); print(flush=True)"
-    code += "; time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE) as other:
-        other.stdout.readline()
-        with pytest.raises(InputError, match="in use by process"):
-            prepare_cohort([], Settings("atlas", ("T1",)), tmp_path, 1)
-        other.kill()
