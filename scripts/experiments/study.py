@@ -173,8 +173,11 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
 
 
 def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str) -> None:
-    """Reject options that a bundle's config does not have."""
+    """Reject options that a bundle does not have."""
+    from common.options import TRAINING_DEFAULTS  # late import: `--help` stays fast
+
     known = {key for file in files if file.is_file() for key in _keys(file)}
+    known |= TRAINING_DEFAULTS.keys() if files[0].name == "train.yaml" else set()
     for option in options:
         if option not in known:
             near = get_close_matches(option, known, 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from common.options import TRAINING_DEFAULTS
 from scripts.experiments.jobs import ROOT, Places, jobs_of
 from scripts.experiments.rows import select
 from scripts.experiments.study import STUDIES, check, paper, read
@@ -36,7 +37,8 @@ def test_every_command_fits_the_bundle_that_it_runs(name, tmp_path):
         for file in [files] if isinstance(files, str) else files:
             config |= yaml.safe_load((command.folder / file).read_text(encoding="utf-8"))
         assert command.folder.parent == ROOT / "bundles"
-        assert options.keys() <= config.keys(), job.name
+        defaults = TRAINING_DEFAULTS.keys() if "ckpt_dir" in config else set()
+        assert options.keys() <= config.keys() | defaults, job.name
 
 
 @pytest.mark.parametrize("name", SHIPPED)
