@@ -1,0 +1,47 @@
+"""Masked autoencoding by its overlays, vectors of its encoder, and a fine-tuning that protects what it takes over."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.bundles.workflows import STEP, config, workflow
+
+PAPER = ["reconstruction", "rotation", "contrastive"]
+
+
+def state_of(file):
+    return torch.load(file, weights_only=True)["network"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("overlay", "tasks"), [("masked", ["masked"]), ("four_tasks", [*PAPER, "masked"])])
+def test_a_pretraining_by_its_overlay_starts_a_fine_tuning_from_encoder_and_decoder(overlay, tasks, cohorts, tmp_path):
+    workflow("ukb_ssl_pretrain", "train", cohorts, tmp_path, (overlay,), **STEP).run()
+    file = tmp_path / "models/model.pt"
+    content = torch.load(file, weights_only=True)
+    assert content["metadata"]["tasks"] == tasks
+    masked = content["metadata"]["components"]["tasks"][-1]
+    assert masked == {"_target_": "common.ssl.Masked", "share": 0.75, "edge": 16}
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["train"]["loss"].keys() == record["validation"]["metrics"].keys() == {"total", *tasks}
+    assert (tmp_path / "pictures/inpainting.png").is_file()
+
+    vectors = tmp_path / "vectors"
+    workflow("ukb_ssl_pretrain", "inference", cohorts, vectors, checkpoint=str(file), split="validation").run()
+    assert np.load(vectors / "embeddings.npz")["embedding"].shape[1] == 192
+
+    options = STEP | {"pretrained": str(file), "modalities": ["FLAIR", "T1"], "frozen_iterations": 2}
+    options |= {"iterations": 2, "val_interval": 2}  # the first is at a learning rate of 0, as the warm-up begins
+    tuning = workflow("brats_finetune", "train", cohorts, tmp_path / "tuned", **options)
+    tuning.run()
+    after, before = state_of(tmp_path / "tuned/models/model.pt"), content["network"]
+    changed = {name for name, each in after.items() if not torch.equal(each, before.get(name, torch.zeros(0)))}
+    last, first = {"out.conv.conv.weight", "out.conv.conv.bias"}, {"swinViT.patch_embed.proj.weight"}
+    assert changed == last | first | {f"encoder1.layer.conv{number}.conv.weight" for number in (1, 3)}  # FLAIR, T1
+
+
+def test_the_overlay_of_four_tasks_only_adds_to_the_papers():
+    papers, masked, four = (config("ukb_ssl_pretrain", name)["tasks"] for name in ("train", "masked", "four_tasks"))
+    assert four == papers + masked
