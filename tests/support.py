@@ -71,12 +71,13 @@ def copy_of_the_repository(folder: Path) -> Path:
     copy.mkdir()
     for part in ("bundles", "common", "deploy", "scripts"):
         shutil.copytree(ROOT / part, copy / part, symlinks=True, ignore=shutil.ignore_patterns("models", "eval"))
+    shutil.copy(ROOT / "requirements.txt", copy)
     return copy
 
 
-def tiny(command: str) -> str:
-    """A command of a page that runs a bundle, with options that make it small."""
-    return f"{command.rstrip()} {SMALL} {SHORT if 'train.yaml' in command else ''}"
+def tiny(command: str, train: bool = False) -> str:
+    """A command of a page that runs a bundle, with options that make it small, of a training, too, if it is one."""
+    return f"{command.rstrip()} {SMALL} {SHORT if train or 'train.yaml' in command else ''}"
 
 
 def run_command(command: str, place: Path, environment: dict[str, str]) -> str:

@@ -233,7 +233,7 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     f"scripts.public_scans --clones={{folder}}/none {NEW}": "--clones={folder}/none: no clone in this folder; …",
     f"scripts.phantoms make --layout=brat --subjects=1 {NEW}": "--layout=brat: expected one of ukb, brats, …",
     f"deploy.app --input={{folder}} --bundle={{folder}} {NEW}": "MONAI Deploy is not installed; run make deploy, …",
-    "deploy.service status": "--url: missing; expected it, or the variable ORTHANC_URL",
+    "deploy.service status": "ORTHANC_URL: missing; expected it in the environment",
 }
 PREPARED: list[tuple[str, str, Prepare]] = [
     (f"scripts.evaluate {SCORES} --protocol=atlas", "{folder}/b/one.nii.gz: label 2, 4, which …", labels),
