@@ -148,8 +148,8 @@ RUNS = [
     Fault(train("--batch_size::size=1"), "--batch_size::size=1: …; batch_size has no keys of its own"),
     Fault(
         train(overlay=OWN),
-        f"…{OWN}: loss: no class or function common.ssl.Rotatio; did you mean common.ssl.Rotation?",
-        written("own.yaml", "loss: {_target_: common.ssl.Rotatio}"),
+        f"…{OWN}: loss: no class or function common.ssl.Rotashun; did you mean common.ssl.Rotation?",
+        written("own.yaml", "loss: {_target_: common.ssl.Rotashun}"),
     ),
     Fault(train("--batch_size=1000000"), "--batch_size=1000000: the crops alone, …; this machine has … GiB"),
     Fault(evaluate("--overlab=0.1"), "--overlab=0.1: no such option in …; did you mean --overlap?"),
