@@ -80,7 +80,7 @@ def test_what_a_config_has_passes(config, options):
         ),
         (
             "loss",
-            {"_target_": "common.ssl.Rotatio"},
+            {"_target_": "common.ssl.Rotashun"},
             ".*loss: no class or function .*; did you mean common.ssl.Rotation",
         ),
         ("optimizer::_target_", "torch.optim.Adan", ".*: no class or function .*; did you mean torch.optim.Adam"),
