@@ -320,6 +320,11 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         raise ArgumentError(
             f"patch_size={options.patch_size}: expected equal x and y, because crops are turned about z"
         )
+    if values.get("mask_edge", 1) >= max(values.get("patch_size", [96])):
+        raise ArgumentError(
+            f"mask_edge={options.mask_edge}: crops of {options.patch_size} voxels are a single block; expected a "
+            "smaller edge"
+        )
     if self_supervised and values.get("batch_size", 2) < 2:
         raise ArgumentError(
             f"batch_size={options.batch_size}: expected at least 2, because views are told apart in a batch"

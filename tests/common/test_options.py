@@ -174,6 +174,7 @@ def test_options_that_fit_pass(options_of, given):
     [
         ({"batch_size": 1, **SSL}, "batch_size=1: expected at least 2"),
         ({"patch_size": [64, 96, 64], **SSL}, "patch_size=[64, 96, 64]: expected equal x and y"),
+        ({"mask_edge": 64, "patch_size": [64, 64, 32], **SSL}, "mask_edge=64: crops of [64, 64, 32] voxels are"),
         ({"batch_size": 4, "crops_per_volume": 3}, "batch_size=4: expected a multiple of crops_per_volume=3"),
         ({"batch_size": "two"}, "batch_size=two: expected a whole number from 1"),
         ({"batchsize": 3}, "batchsize=3: no such option; did you mean --batch_size?"),
