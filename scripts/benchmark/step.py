@@ -16,7 +16,6 @@ def step() -> Works:
     return {
         work: {
             "ours": partial(measure, FUNCTION, work, "float32"),
-            "ours, bfloat16": partial(measure, FUNCTION, work, "bfloat16"),
             "stock, memory as ours": partial(measure, FUNCTION, work, "stock"),
             "stock": partial(measure, FUNCTION, work, "stock", environment=PLAIN_MEMORY),
         }
