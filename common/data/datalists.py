@@ -258,7 +258,7 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
             files = [normpath(file) for file in (*images, entry.get("label")) if file]
             if len(set(files)) < len(files):
                 twice = next(file for file in files if files.count(file) > 1)
-                expected = "expected a file of its own for each modality and for the label"
+                expected = "expected a different file for each modality and for the label"
                 raise InputError(f"datalist {name}: subject {subject}: {twice} is listed twice; {expected}")
 
 

@@ -27,7 +27,7 @@ class ShiftedWindows(NamedTuple):
     """The windows of a volume that was rolled, in groups of which each has one mask.
 
     Only the last windows along an axis hold tokens of both ends of the volume, which must not see each other, so that
-    there are at most eight groups. MONAI's `compute_mask` gives each window a mask of its own, 160 MiB at stage 1.
+    there are at most eight groups. MONAI's `compute_mask` makes a mask for each window, 160 MiB at stage 1.
 
     Attributes:
         total: number of windows.
@@ -69,7 +69,7 @@ def shifted_windows(
 
 
 def _mask(window: Sequence[int], shift: Sequence[int], device: torch.device) -> torch.Tensor:
-    """What is added to the scores of a window whose last `shift` tokens along each axis come from the other end."""
+    """The mask added to the scores of a window if its last `shift` tokens along each axis come from the far end."""
     ends = [torch.arange(edge, device=device) >= edge - by for edge, by in zip(window, shift, strict=True)]
     tokens = torch.cartesian_prod(*ends)  # [n, axes]
     return MASKED * (tokens[:, None] != tokens).any(dim=2)

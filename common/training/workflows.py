@@ -109,7 +109,7 @@ def prediction_handlers(
 
 
 def track(handlers: Sequence[Any], name: str, output_dir: str | Path, files: Sequence[Path]) -> None:
-    """Give the `MLFlowHandler` of `--tracking mlflow` a run of its own, which a resumed run continues, and files.
+    """Give the `MLFlowHandler` of `--tracking mlflow` its own run, which a resumed run continues, and files.
 
     Without a name, MONAI's handler continues any unfinished run of the experiment.
     """

@@ -27,7 +27,7 @@ GPU = "gpu"
 def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
     """Time variants in turn (A B A B ...), and print the median of each and its median ratio to the first.
 
-    Each runs in a process of its own. Seconds are of processor time, on a GPU by the clock. docs/benchmarks.md says
+    Each runs in its own process. Seconds are processor time, on a GPU wall-clock time. docs/benchmarks.md says
     what each variant does.
 
     Args:

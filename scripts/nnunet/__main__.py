@@ -48,7 +48,7 @@ def baseline(
         epochs: nnU-Net's default is 1000.
         iterations_per_epoch: nnU-Net's default is 250; the validation after each epoch takes a fifth as many.
         modalities: to use, in this order, such as ['T1','T2']. All by default.
-        split: to predict: testing, or another one, whose predictions are in OUTPUT/predictions-SPLIT.
+        split: to predict; predictions of a split other than testing are in OUTPUT/predictions-SPLIT.
         num_workers: processes that preprocess and augment; 0 augments in the main process.
         device: cuda or cpu.
         seed: of the initial weights, 0 or more. nnU-Net does not seed its augmentation in worker processes.

@@ -47,7 +47,7 @@ def read_folders(root: Path, naming: Naming) -> DataSet:
                 is_named = name.kind in naming.spelled or (name.kind == LABEL and naming.label is not None)
                 claims[name.kind].append((path.count("/") > 1, is_named and name.before != "", path))
         for kind, found in claims.items():
-            best = min(found)[:2]  # in the folder itself, and with words of one's own the whole name
+            best = min(found)[:2]  # in the folder itself; with the given words, the whole name
             data.put(subject, kind, [path for *rank, path in found if tuple(rank) == best])
     return data
 
