@@ -8,7 +8,7 @@ and of MONAI's command. Results go below the bundle's folder, unless --bundle_ro
 other relative paths start from the current folder.
 
 MONAI's command checks only the values of the options; this one checks files, keys, references and components first. It
-reports every other failure in one line, too, and writes the traceback to error.log in the output folder.
+reports every other failure in one line, too; the traceback of an unexpected one is in error.log in the output folder.
 Under torchrun it adds the overlay multi_gpu_train to train.
 --recipe=table and --recipe=code, for train, are short for the overlays recipe_table and recipe_code, under all others:
 the values of the paper's Table 3 and of its public code.
