@@ -27,7 +27,7 @@ def test_a_training_records_how_its_scans_were_prepared(bundle, trained):
 
 def test_a_training_on_scans_that_the_pretrained_network_has_not_seen_is_refused(cohorts, tmp_path, capsys):
     options = STEP | {"pretrained": untrained("ukb_ssl_pretrain", tmp_path / "one.pt", measured=ONE)}
-    with pytest.raises(RuntimeError) as raised:
+    with pytest.raises(InputError) as raised:
         workflow("brats_stage2", "train", cohorts, tmp_path / "refused", **options)
     assert re.fullmatch(REFUSED, str(input_error_message(raised.value)))
     workflow("brats_stage2", "train", cohorts, tmp_path / "accepted", **options, accept=["spacing"])
