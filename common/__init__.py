@@ -22,8 +22,8 @@ __all__ = [
 ]
 
 
-def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """Return a package's `__getattr__`, which imports each name on first use.
+def lazy(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a package's `__getattr__`, which imports each name on first use, and its `__dir__`.
 
     `names` maps a module to the names that it offers, separated by blanks.
     """
@@ -36,8 +36,7 @@ def lazy(package: str, names: Mapping[str, str]) -> Callable[[str], Any]:
             return getattr(import_module(f"{package}.{modules[name]}"), name)
         raise AttributeError(f"module {package} has no attribute {name}")
 
-    vars(get)["names"] = [*names, *modules]  # for whoever looks for a similar name
-    return get
+    return get, lambda: sorted({*names, *modules})
 
 
-__getattr__ = lazy(__name__, dict.fromkeys(__all__, ""))
+__getattr__, __dir__ = lazy(__name__, dict.fromkeys(__all__, ""))

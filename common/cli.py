@@ -1,6 +1,5 @@
 """Run command lines with python-fire, and report bad input in one line with status 2."""
 
-import difflib
 import inspect
 import os
 import re
@@ -10,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from shlex import quote
 from typing import Any
 
-from .errors import InputError, report_in_one_line
+from .errors import InputError, did_you_mean, report_in_one_line
 from .memory import use_huge_pages
 
 Command = Callable[..., Any]
@@ -81,10 +80,9 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
     positional, options = options_of(arguments)
     for option, value in options.items():
         if option not in parameters and not takes_any_option:
-            near = difflib.get_close_matches(option, parameters, n=1)
-            hint = f"did you mean --{near[0]}?" if near else f"expected one of --{', --'.join(parameters)}"
+            hint = did_you_mean(option, parameters, "--", f"expected one of --{', --'.join(parameters)}")
             culprit = "an option" if confidential else f"--{option}={value}"  # its name may hold a path, too
-            raise InputError(f"{culprit}: no such option; {hint}")
+            raise InputError(f"{culprit}: no such option{hint}")
     for option, value in options.items():
         is_flag = option in parameters and parameters[option].annotation in (bool, bool | None)
         if value == "" and not is_flag:

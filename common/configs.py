@@ -3,13 +3,12 @@
 MONAI merges them without checking keys, and reports a wrong one from deep inside.
 """
 
-import difflib
 import pydoc
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, one_line, shortened
+from .errors import InputError, did_you_mean, one_line, shortened
 from .options import TRAINING_DEFAULTS
 
 # MONAI's own options, and those of its --tracking
@@ -102,7 +101,7 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
     for id, others in referred.items():
         for other in others:
             if other not in items:
-                raise InputError(f"{names}: no @{other}, which {id} refers to{_nearest(other, list(items), '@')}")
+                raise InputError(f"{names}: no @{other}, which {id} refers to{did_you_mean(other, items, '@')}")
     for id, item in items.items():
         if _is_component(item):
             _check_component(item, f"{names}: {id}")
@@ -130,15 +129,8 @@ def _check_component(item: Mapping[str, Any], place: str) -> None:
     module, _, name = target.rpartition(".")
     if module and pydoc.locate(target) is None:
         found = pydoc.locate(module)
-        known = (
-            [] if found is None else [*vars(found), *vars(vars(found).get("__getattr__", _nearest)).get("names", ())]
-        )
-        raise InputError(f"{place}: no class or function {target}{_nearest(name, known, f'{module}.')}")
-
-
-def _nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
+        known = [] if found is None else dir(found)
+        raise InputError(f"{place}: no class or function {target}{did_you_mean(name, known, f'{module}.')}")
 
 
 def _unknown(id: str, given: str, parser: Any, files: str) -> InputError:
@@ -154,9 +146,8 @@ def _unknown(id: str, given: str, parser: Any, files: str) -> InputError:
     if not isinstance(known, Mapping):
         return InputError(f"{given}: no such {kind} in {files}; {section.removesuffix('::')} has no keys of its own")
     keys = [str(key) for key, value in known.items() if section or not isinstance(value, Mapping)]
-    hint = (
-        _nearest(part, list(map(str, known)), f"{dashes}{section}") or f"; expected one of {shortened(keys, most=12)}"
-    )
+    expected = f"expected one of {shortened(keys, most=12)}"
+    hint = did_you_mean(part, map(str, known), f"{dashes}{section}", expected)
     return InputError(f"{given}: no such {kind} in {files}{hint}")
 
 
@@ -167,8 +158,10 @@ def _load(file: str | Path) -> dict[str, Any]:
 
     path = Path(file)
     if not path.is_file():
-        hint = _nearest(path.name, [each.name for each in path.parent.glob("*.*")], f"{path.parent}/")
-        raise InputError(f"{file}: no such file{hint or '; expected a YAML file'}")
+        near = [each.name for each in path.parent.glob("*.*")]
+        raise InputError(
+            f"{file}: no such file{did_you_mean(path.name, near, f'{path.parent}/', 'expected a YAML file')}"
+        )
     try:
         content = ConfigParser.load_config_file(str(file))
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -1,5 +1,6 @@
 """Bad input: exceptions, checks, one-line reports, and printing."""
 
+import difflib
 import errno
 import logging
 import math
@@ -8,7 +9,7 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import current_thread, main_thread
 from types import TracebackType
@@ -57,6 +58,25 @@ def choice(name: str, value: Any, choices: Mapping[str, Any]) -> Any:
     if not isinstance(value, str) or value not in choices:
         raise ArgumentError(f"{name}={value}: expected one of {', '.join(choices)}")
     return choices[value]
+
+
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "", otherwise: str = "", cutoff: float = 0.6) -> str:
+    """The end of a message on an unknown name: the nearest known one, else what was expected, else nothing.
+
+    Args:
+        name: Unknown name.
+        known: Known names.
+        prefix: Text before the known name, such as dashes.
+        otherwise: Expectation, if no known name is near.
+        cutoff: Least similarity, from 0 to 1 (`difflib.get_close_matches`).
+
+    Example:
+        >>> did_you_mean("brats_finetun", ["brats_finetune", "atlas_finetune"])
+        '; did you mean brats_finetune?'
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    hint = f"did you mean {prefix}{near[0]}?" if near else otherwise
+    return f"; {hint}" if hint else ""
 
 
 def shortened(names: Sequence[str], most: int = 5) -> str:

@@ -4,14 +4,13 @@
 `Options.record` is kept in checkpoints and run.json, and `python -m scripts.options BUNDLE` prints the table.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 from .data.regions import regions_of
-from .errors import ArgumentError, report_in_one_line
+from .errors import ArgumentError, did_you_mean, report_in_one_line
 from .locks import claim, release
 from .memory import check_crops, use_huge_pages
 from .resolver import resolver
@@ -263,8 +262,8 @@ def _check_spelling(config: Any, names: Sequence[str]) -> None:
             continue
         if name == "recipe":
             raise ArgumentError(f"recipe={value}: of scripts.run only; expected configs/recipe_{value}.yaml as overlay")
-        if near := difflib.get_close_matches(name, names, n=1, cutoff=0.85):
-            raise ArgumentError(f"{name}={value}: no such option; did you mean --{near[0]}?")
+        if hint := did_you_mean(name, names, "--", cutoff=0.85):
+            raise ArgumentError(f"{name}={value}: no such option{hint}")
 
 
 def components() -> dict[str, Any]:

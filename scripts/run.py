@@ -14,7 +14,6 @@ Under torchrun it adds the overlay multi_gpu_train to train.
 the values of the paper's Table 3 and of its public code.
 """
 
-import difflib
 import gc
 import os
 import re
@@ -33,6 +32,7 @@ from common.errors import (
     InputError,
     chain_of,
     choice,
+    did_you_mean,
     explained,
     one_line,
     report_in_one_line,
@@ -73,9 +73,10 @@ def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
     """Return the word if it is known, else raise an InputError."""
     if words and words[0] in known:
         return words[0]
-    near = difflib.get_close_matches(words[0], known, n=1) if words else []
-    hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(sorted(known))}"
-    raise InputError(f"unknown {what.lower()} '{words[0]}'; {hint}" if words else f"{what}: missing; {hint}")
+    expected = f"expected one of {', '.join(sorted(known))}"
+    if not words:
+        raise InputError(f"{what}: missing; {expected}")
+    raise InputError(f"unknown {what.lower()} '{words[0]}'{did_you_mean(words[0], known, otherwise=expected)}")
 
 
 def main() -> None:

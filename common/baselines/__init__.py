@@ -2,6 +2,6 @@
 
 from .. import lazy
 
-__getattr__ = lazy(
+__getattr__, __dir__ = lazy(
     __name__, {"architectures": "NETWORKS segmentation_network", "probe": "Probe", "transbts": "TransBTS"}
 )

@@ -2,7 +2,7 @@
 
 from .. import lazy
 
-__getattr__ = lazy(
+__getattr__, __dir__ = lazy(
     __name__,
     {
         "lesions": "Connectivity Lesion Matching match",

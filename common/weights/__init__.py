@@ -2,7 +2,7 @@
 
 from .. import lazy
 
-__getattr__ = lazy(
+__getattr__, __dir__ = lazy(
     __name__,
     {
         "formats": "Checkpoint ENCODER Layout STATED STEM checkpoint_files measured_of metadata_of read settings_of",

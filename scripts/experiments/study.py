@@ -6,14 +6,13 @@ an entry is replaced with the job's value.
 """
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from common.errors import InputError
+from common.errors import InputError, did_you_mean
 from common.files import check_schema
 from scripts.experiments.jobs import ROOT
 
@@ -180,9 +179,9 @@ def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str
     known |= TRAINING_DEFAULTS.keys() if files[0].name == "train.yaml" else set()
     for option in options:
         if option not in known:
-            near = get_close_matches(option, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"expected a key of {', '.join(file.name for file in files)}"
-            raise InputError(f"{where}.{option}: no such option of {files[0].parents[1].name}; {hint}")
+            expected = f"expected a key of {', '.join(file.name for file in files)}"
+            hint = did_you_mean(option, known, otherwise=expected)
+            raise InputError(f"{where}.{option}: no such option of {files[0].parents[1].name}{hint}")
 
 
 @cache
