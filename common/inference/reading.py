@@ -2,19 +2,25 @@
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..data.datalists import UNPRINTABLE
 from ..data.regions import display_order, regions_of
-from ..errors import InputError
-from ..files import expand_home, valid_json
+from ..errors import InputError, choice
+from ..files import check_regular, expand_home, valid_json
 from ..metrics.protocols import Lesion, Protocol, Scores
 from ..metrics.protocols import protocol as protocol_of
 from .publishing import SUMMARY
 from .results import LESIONS, METRICS, CaseFiles, Details
 
 EVALUATION = "an evaluation by scripts.evaluate or evaluate.yaml"
+FLAGS = {"0": False, "1": True}
+LONGEST = 2**20  # characters of a line that are read at once; the csv module refuses fields of 131,072
+TEXT = {"type": "string", "pattern": rf"\A[^{UNPRINTABLE.pattern[1:]}+\Z"}
+PATH = {"type": "string", "pattern": r"\A(/|(?!([^\0]*/)?\.\.(/|\Z)))[^\0]+\Z"}  # absolute, or inside the folder
 CASES_SCHEMA = {
     "type": "object",
     "required": ["name", "label_convention", "cases"],
@@ -29,14 +35,18 @@ CASES_SCHEMA = {
                 "type": "object",
                 "required": ["prediction", "reference", "volumes_mm3"],
                 "properties": {
-                    "prediction": {"type": ["string", "null"]},
-                    "reference": {"type": "string"},
+                    "prediction": PATH | {"type": ["string", "null"]},
+                    "reference": PATH,
                     "volumes_mm3": {
-                        "additionalProperties": {"type": "array", "items": {"type": "number"}, "minItems": 2}
+                        "type": "object",
+                        "additionalProperties": {
+                            **{"type": "array", "minItems": 2, "maxItems": 2},
+                            "items": {"type": "number", "minimum": 0},
+                        },
                     },
-                    "part": {"type": "string"},
-                    "missing_modalities": {"type": "array", "items": {"type": "string"}},
-                    "modalities": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "part": TEXT,
+                    "missing_modalities": {"type": "array", "items": TEXT},
+                    "modalities": {"type": "object", "propertyNames": TEXT, "additionalProperties": PATH},
                 },
             },
         },
@@ -52,25 +62,30 @@ def read(folder: str | Path) -> Details:
     folder = expand_home(folder, str(folder))
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected {EVALUATION}")
-    protocol = _protocol(folder / SUMMARY)
+    protocol, count = _protocol(folder / SUMMARY)
     path = folder / "cases.json"
     content = valid_json(path, EVALUATION, CASES_SCHEMA)
     cases, convention = content["cases"], content["label_convention"]
+    if len(cases) != count:
+        raise InputError(f"{path}: {len(cases)} cases; expected {count}, as in {SUMMARY}")
     try:
         regions = display_order(regions_of(convention))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     values: dict[tuple[str, str], dict[str, float]] = {(case, region): {} for case in cases for region in regions}
     lesions: dict[tuple[str, str], list[Lesion]] = {key: [] for key in values}
-    for where, (case, region, metric, value, _) in read_table(folder / "metrics.csv", METRICS, EVALUATION):
-        _of(values, where, case, region)[metric] = _number(where, value)
-    for where, (case, region, _, kind, volume, scored, found, dice, hd95, *centre) in read_table(
-        folder / "lesions.csv", LESIONS, EVALUATION
-    ):
-        figures = _number(where, volume), _number(where, dice), _number(where, hd95 or "inf")
-        x, y, z = (int(_number(where, place)) for place in centre)
-        lesion = Lesion(kind == "reference", figures[0], (x, y, z), scored == "1", found == "1", *figures[1:])
-        _of(lesions, where, case, region).append(lesion)
+    for where, (case, region, metric, value, unit) in read_table(folder / "metrics.csv", METRICS, EVALUATION):
+        measured = _of(values, where, case, region)
+        if metric in measured or unit != protocol.units.get(metric):
+            raise InputError(
+                f"{where}: {metric} of {region} in {unit}; expected what {protocol.name} measures, each once"
+            )
+        measured[metric] = _number(where, value)
+    for where, (case, region, number, kind, *figures) in read_table(folder / "lesions.csv", LESIONS, EVALUATION):
+        of_region = _of(lesions, where, case, region)
+        if number != str(len(of_region) + 1):
+            raise InputError(f"{where}: lesion {number}; expected {len(of_region) + 1}, the next of this region")
+        of_region.append(_lesion(where, kind, *figures))
     for (case, region), measured in values.items():
         if measured.keys() != protocol.units.keys():
             found = ", ".join(measured) or "no figure"
@@ -79,7 +94,7 @@ def read(folder: str | Path) -> Details:
     scores = {}
     for case in sorted(cases):
         volumes = cases[case]["volumes_mm3"]
-        if volumes.keys() != set(regions):
+        if volumes.keys() != set(regions) or not all(math.isfinite(each) for pair in volumes.values() for each in pair):
             raise InputError(f"{path}: volumes_mm3 of {case}: expected those of {', '.join(regions)}")
         scores[case] = {
             region: Scores(
@@ -93,8 +108,9 @@ def read(folder: str | Path) -> Details:
     return Details(content["name"], convention, protocol, files, scores)
 
 
-def _protocol(path: Path) -> Protocol:
-    summary = valid_json(path, EVALUATION, {"type": "object", "required": ["protocol"]})
+def _protocol(path: Path) -> tuple[Protocol, int]:
+    """The protocol of an evaluation, and the number of its cases."""
+    summary = valid_json(path, EVALUATION, {"type": "object", "required": ["protocol", "cases"]})
     try:
         protocol = protocol_of(summary["protocol"], summary.get("challenge"))
     except InputError as error:
@@ -102,7 +118,20 @@ def _protocol(path: Path) -> Protocol:
     for key, value in protocol.settings.items():
         if summary.get(key) != value:
             raise InputError(f"{path}: {key} {summary.get(key)}; expected {value}, as {protocol.name} has")
-    return protocol
+    return protocol, summary["cases"]
+
+
+def _lesion(where: str, kind: str, volume: str, scored: str, found: str, dice: str, hd95: str, *centre: str) -> Lesion:
+    x, y, z = (int(_number(where, place, str.isdecimal)) for place in centre)
+    return Lesion(
+        choice(f"{where}: kind", kind, {"reference": True, "false": False}),
+        _number(where, volume),
+        (x, y, z),
+        choice(f"{where}: scored", scored, FLAGS),
+        choice(f"{where}: found", found, FLAGS),
+        _number(where, dice),
+        _number(where, hd95) if hd95 else math.inf,
+    )
 
 
 def _of(found: Mapping[tuple[str, str], Any], where: str, case: str, region: str) -> Any:
@@ -111,12 +140,13 @@ def _of(found: Mapping[tuple[str, str], Any], where: str, case: str, region: str
     return found[case, region]
 
 
-def _number(where: str, cell: str) -> float:
+def _number(where: str, cell: str, fits: Callable[[str], bool] = bool) -> float:
+    """A finite number; its text may be held to a form."""
     try:
-        value = float(cell)
+        value = float(cell) if cell.isascii() and fits(cell) else math.nan
     except ValueError:
         value = math.nan
-    if math.isnan(value):
+    if not math.isfinite(value):
         raise InputError(f"{where}: {cell!a}; expected a number")
     return value
 
@@ -135,8 +165,9 @@ def read_table(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[
     """
     expected = f"expected {expected}, with the columns {', '.join(columns)}"
     try:
+        check_regular(path)
         with path.open(newline="", encoding="utf-8") as file:
-            lines = csv.reader(file, strict=True)
+            lines = csv.reader(iter(partial(file.readline, LONGEST), ""), strict=True)
             if tuple(next(lines, ())) != columns:
                 raise InputError(f"{path}: unexpected header row; {expected}")
             for line in lines:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 
 import pytest
 
@@ -24,12 +25,25 @@ FAULTS = [
     ("metrics.csv", DICE, "b,WT,dice,0.25,1", "line 2: region WT of case 'b'; expected one of cases.json"),
     ("metrics.csv", "dice,0.25", "dice,nan", "line 2: 'nan'; expected a number"),
     ("metrics.csv", f"{DICE}\n", "", "lesion_f1, lesion_count_difference, .* of lesion in b; expected dice, "),
+    ("metrics.csv", "dice,0.25", "dice,inf", "line 2: 'inf'; expected a number"),
+    ("metrics.csv", "dice,0.25", "dcie,0.25", "line 2: dcie of lesion in 1; expected what atlas measures, each once"),
+    ("metrics.csv", "a,lesion,dice", "b,lesion,dice", "line 6: dice of lesion in 1; expected what .* each once"),
     ("metrics.csv", None, None, "No such file or directory; expected an evaluation by"),
     ("summary.json", '"connectivity": 6', '"connectivity": 26', "connectivity 26; expected 6, as atlas has"),
     ("summary.json", '"protocol": "atlas"', '"protocol": "other"', "protocol=other: expected one of"),
     ("summary.json", None, b"[", "not JSON"),
     ("lesions.csv", LESION, LESION.replace("b,", "x,", 1), "line 2: region lesion of case 'x'; expected one of"),
     ("lesions.csv", LESION, LESION.replace("0.1", "much"), "line 2: 'much'; expected a number"),
+    ("lesions.csv", LESION, LESION.replace("2.0", "inf"), "line 2: 'inf'; expected a number"),
+    ("lesions.csv", LESION, LESION.replace(",3", ",\u0663"), r"line 2: '.u0663'; expected a number"),
+    ("lesions.csv", LESION, LESION.replace("reference", "lost"), "line 2: kind=lost: expected one of reference, false"),
+    ("lesions.csv", LESION, LESION.replace(",1,", ",7,", 1), "line 2: lesion 7; expected 1, the next of this region"),
+    ("summary.json", '"cases": 2', '"cases": 3', "2 cases; expected 3, as in summary.json"),
+    ("cases.json", '"p/b.nii"', '"p/../../b.nii"', r'prediction = "p/\.\./\.\./b\.nii": .* does not match'),
+    ("cases.json", '"prediction"', '"part": "a\\nb", "prediction"', r"part = .* does not match"),
+    ("cases.json", '"prediction"', '"modalities": {"T1": "../a"}, "prediction"', r"T1 = .* does not match"),
+    ("cases.json", "0.0,", "-1,", r"volumes_mm3\.lesion\[0\] = -1: -1 is less than"),
+    ("cases.json", "0.0,", "NaN,", "volumes_mm3 of b: expected those of lesion"),
     ("cases.json", '"atlas"', '"brats2021"', "line 2: region lesion of case 'b'; expected one of cases.json"),
     ("cases.json", '"b": {', '"../b": {', r"'\.\./b' does not match"),
     ("cases.json", '"prediction": "p/b.nii"', '"prediction": 7', r"cases\.b\.prediction = 7"),
@@ -52,6 +66,24 @@ def test_files_that_no_evaluation_wrote_are_named(file, old, new, message, tmp_p
     with pytest.raises(InputError, match=message) as error:
         read(tmp_path)
     assert str(tmp_path) in one_line(error)
+
+
+@pytest.mark.parametrize("file", ["metrics.csv", "lesions.csv", "cases.json", "summary.json"])
+def test_a_pipe_is_refused_before_it_could_hang_its_reader(tmp_path, file):
+    write_evaluation(tmp_path, CASES, ATLAS)
+    (tmp_path / file).unlink()
+    os.mkfifo(tmp_path / file)
+    with pytest.raises(InputError) as error:
+        read(tmp_path)
+    assert f"{tmp_path / file}: not a regular file; expected " in one_line(error)
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(tmp_path):
+    write_evaluation(tmp_path, CASES, ATLAS)
+    with (tmp_path / "metrics.csv").open("ab") as file:
+        file.truncate(2**36)  # a sparse file
+    with pytest.raises(InputError, match=r"metrics\.csv: field larger than field limit"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize("rules", [ATLAS, BRATS, protocol("dice")])
