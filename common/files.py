@@ -3,8 +3,10 @@
 import csv
 import errno
 import hashlib
+import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+
+FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a spreadsheet (OWASP, "CSV Injection")
 
 
 @contextmanager
@@ -117,9 +121,40 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:
-    """Write comma-separated values in UTF-8 atomically; the first row has the column names."""
+    """Write comma-separated values in UTF-8 atomically; the first row has the column names.
+
+    Text that a spreadsheet would run as a formula gets a leading apostrophe, which `cell_text` removes.
+    """
     with atomic_write(path) as file, file.open("w", newline="", encoding="utf-8") as content:
-        csv.writer(content, lineterminator="\n").writerows(rows)
+        content.writelines(map(_line, rows))
+
+
+def _line(row: Sequence[Any]) -> str:
+    line = io.StringIO(newline="")
+    csv.writer(line).writerow(map(_cell, row))  # with \r\n as line end, the writer quotes a lone \r, too
+    return line.getvalue().removesuffix("\r\n") + "\n"
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) and not _is_number(value) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def cell_text(cell: str) -> str:
+    """The text of a cell that `write_csv` wrote.
+
+    Example:
+        >>> cell_text("'=P1"), cell_text("-1.5")
+        ('=P1', '-1.5')
+    """
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def digest(path: str | Path, kind: str = "sha256") -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from ..data.datalists import UNPRINTABLE
 from ..data.regions import display_order, regions_of
 from ..errors import InputError, choice
-from ..files import check_regular, expand_home, valid_json
+from ..files import cell_text, check_regular, expand_home, valid_json
 from ..metrics.protocols import Lesion, Protocol, Scores
 from ..metrics.protocols import protocol as protocol_of
 from .publishing import SUMMARY
@@ -173,7 +173,7 @@ def read_table(path: Path, columns: tuple[str, ...], expected: str) -> Iterator[
             for line in lines:
                 if len(line) != len(columns):
                     raise InputError(f"{path}: line {lines.line_num}: {len(line)} columns; {expected}")
-                yield f"{path}: line {lines.line_num}", line
+                yield f"{path}: line {lines.line_num}", [*map(cell_text, line)]
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; {expected}") from error
     except (csv.Error, UnicodeDecodeError) as error:

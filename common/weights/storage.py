@@ -8,17 +8,18 @@ import json
 import platform
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
 
 from ..errors import ArgumentError, InputError
 from ..files import atomic_write, digest, valid_json, write_json
 
+EXPANDED = 2**30  # bytes of a tensor with smaller storage in the file, as after torch.expand
 HASH = "sha256"  # entry that binds the record to one file
 NOT_A_PATH = "expected the path of a file; write ./ in front if the name reads as a number or a list"
 
@@ -31,8 +32,8 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     if not path.is_file():
         raise InputError(f"checkpoint {path}: no such file")
     is_archive = is_zipfile(path)
-    if is_archive and not lazily:
-        _check_archive(path)
+    if is_archive:
+        _check_archive(path, verifies=not lazily)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says the same
@@ -41,20 +42,45 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
         raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")
+    for tensor in _tensors(content):
+        stored = tensor.untyped_storage().nbytes()
+        if tensor.numel() * tensor.element_size() > max(stored, EXPANDED):
+            shape = list(tensor.shape)
+            raise InputError(
+                f"checkpoint {path}: a tensor of {shape} in {stored} bytes; expected all of it, as "
+                "torch.save writes tensor.contiguous()"
+            )
     return content
 
 
-def _check_archive(path: Path) -> None:
-    """Refuse an archive with wrong checksums: torch.load verifies none, so a flipped bit would change a weight."""
+def _check_archive(path: Path, verifies: bool) -> None:
+    """Refuse an archive with compressed entries or wrong checksums.
+
+    torch.load verifies no checksum, so a flipped bit would change a weight.
+    """
     try:
         with ZipFile(path) as archive:
-            broken = archive.testzip()
+            compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != ZIP_STORED]
+            inflated = [name for name in compressed if name.split("/")[1:2] != ["code"]]  # TorchScript compresses that
+            broken = archive.testzip() if verifies and not inflated else None
     except (BadZipFile, OSError, EOFError, ValueError) as error:
         raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error)}") from error
+    if inflated:
+        raise InputError(f"checkpoint {path}: {inflated[0]} is compressed; expected a file as torch.save writes it")
     if broken:
         raise InputError(
             f"checkpoint {path}: damaged: {broken} has another checksum; expected the file as it was written"
         )
+
+
+def _tensors(content: Any) -> Iterator[torch.Tensor]:
+    """The dense tensors in nested dictionaries and sequences."""
+    if isinstance(content, torch.Tensor):
+        yield from [content] if content.layout == torch.strided else []
+    elif isinstance(content, Mapping):
+        yield from (tensor for value in content.values() for tensor in _tensors(value))
+    elif isinstance(content, list | tuple):
+        yield from (tensor for value in content for tensor in _tensors(value))
 
 
 def _cause(error: Exception) -> str:

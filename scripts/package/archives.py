@@ -12,6 +12,7 @@ from common.errors import InputError
 from common.files import atomic_write, digest
 
 LARGEST = 8 * 2**30  # bytes of an unpacked archive; the largest network here takes 0.4 GiB
+MOST_FILES = 10_000
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 CACHE = "__pycache__"
 # zipfile's errors for damaged archives
@@ -75,6 +76,8 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
     """Check the entries by the rules of `unpack`, and return the name of the top folder."""
     if (size := sum(entry.file_size for entry in entries)) > LARGEST:
         raise InputError(f"{archive}: unpacks to {size / 2**30:.3g} GiB; expected {LARGEST / 2**30:g} at most")
+    if len(entries) > MOST_FILES:
+        raise InputError(f"{archive}: {len(entries)} files in it; expected {MOST_FILES} at most; not unpacked")
     names = [entry.filename.rstrip("/").split("/") for entry in entries]
     for parts in names:
         if {"", ".", ".."} & {*parts}:

@@ -1,3 +1,4 @@
+import csv
 import errno
 import json
 import math
@@ -8,11 +9,13 @@ import pytest
 from common.errors import InputError
 from common.files import (
     atomic_write,
+    cell_text,
     check_schema,
     check_writable_file,
     check_writable_folder,
     move_aside,
     valid_json,
+    write_csv,
     write_json,
 )
 from tests.support import ROOT
@@ -127,3 +130,19 @@ def test_json_from_outside_that_does_not_fit_is_refused_in_one_line(tmp_path, co
     with pytest.raises(InputError, match=f"^{message}$"):
         valid_json(tmp_path / "f.json", "a run", schema, "F")
     check_schema({"a": [1]}, schema, "F", "a run")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+cmd|'x'!A0", "@SUM(1)", "\t=1", "\n=1", "＝1", "'=1"])
+def test_no_cell_begins_as_a_formula_does_and_names_come_back(tmp_path, text):
+    write_csv(tmp_path / "table.csv", [["subject", "note"], [text, "a"], ["b", text]])
+    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows == [["subject", "note"], [f"'{text}", "a"], ["b", f"'{text}"]]
+    assert [cell_text(cell) for cell in rows[1]] == [text, "a"]
+
+
+def test_numbers_and_other_text_are_written_as_they_are(tmp_path):
+    row = [-1.5, "-1.5", "+2e-3", "-inf", "P-1", "'s-Gravenhage", "a=b", "", -3]
+    write_csv(tmp_path / "table.csv", [row])
+    assert (tmp_path / "table.csv").read_text() == "-1.5,-1.5,+2e-3,-inf,P-1,'s-Gravenhage,a=b,,-3\n"
+    assert [cell_text(str(value)) for value in row] == [str(value) for value in row]

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from common import weights
 from common.errors import ArgumentError, InputError
 from common.ssl.networks import SSLHead
+from common.weights.storage import load
 from tests.support import one_line
 
 # Loading
@@ -57,6 +59,26 @@ def test_a_flipped_bit_is_refused(file):
     file.write_bytes(content)
     assert torch.load(file, weights_only=True)["a"].any()
     refused(file, "damaged: .*data/0 has another checksum; expected the file as it was")
+
+
+def test_an_archive_that_inflates_is_refused_before_it_does(file):
+    torch.save({"a": torch.zeros(1000)}, file)
+    with ZipFile(file) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with ZipFile(file, "w", ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    for lazily in (False, True):
+        with pytest.raises(InputError, match=r"data.pkl is compressed; expected a file as torch.save writes it"):
+            load(file, lazily)
+
+
+@pytest.mark.parametrize("wrapped", [lambda tensor: {"a": tensor}, lambda tensor: {"a": [{"b": tensor}]}])
+def test_a_tensor_that_claims_more_than_the_file_has_is_refused(file, wrapped):
+    torch.save(wrapped(torch.zeros(1).expand(10**6, 10**5)), file)
+    for lazily in (False, True):
+        with pytest.raises(InputError, match=r"a tensor of \[1000000, 100000\] in 4 bytes; expected all of it, as "):
+            load(file, lazily)
 
 
 @pytest.mark.parametrize("name", ["nothing.pt", ""])
