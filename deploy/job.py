@@ -48,6 +48,14 @@ def prepare_output(output: Path) -> None:
 
 
 def publish(results: Path, output: Path) -> None:
-    """Move the result files to the output folder, in their order."""
-    for name in RESULT_FILES:
-        (results / name).rename(output / name)
+    """Move the result files to the output folder, all or none; refuse to replace a file there."""
+    moved: list[Path] = []
+    try:
+        for name in RESULT_FILES:
+            if (output / name).exists():
+                raise InputError(f"--output: now contains {name}; expected a folder without results")
+            moved.append((results / name).rename(output / name))
+    except BaseException:
+        for path in moved:
+            path.unlink()
+        raise

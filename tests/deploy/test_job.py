@@ -26,6 +26,13 @@ def test_all_results_reach_a_new_folder(results, tmp_path):
     assert message == "--output: contains segmentation.dcm; expected a folder without results"
 
 
+def test_no_result_is_published_if_one_is_in_the_way(results, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/result.json").write_text("somebody else's")
+    assert "now contains result.json" in refusal(publish, results, tmp_path / "out")
+    assert {path.name: path.read_text() for path in (tmp_path / "out").iterdir()} == {"result.json": "somebody else's"}
+
+
 @pytest.mark.parametrize(
     ("options", "force", "accepted"),
     [
