@@ -330,8 +330,6 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         )
     if (crops := values.get("crops_per_volume", 1)) > 1 and options.batch_size % crops:
         raise ArgumentError(f"batch_size={options.batch_size}: expected a multiple of crops_per_volume={crops}")
-    if values.get("amp") and "ckpt_dir" in values and str(values["device"]) == "cpu":
-        raise ArgumentError(f"amp={options.amp}: expected auto or false on a CPU, where bfloat16 gives wrong gradients")
     if values.get("modality_dropout") and len(options.modalities) == 1:
         raise ArgumentError(f"modality_dropout={options.modality_dropout}: expected 0, as there is one modality")
     if missing := values.get("missing_modalities"):

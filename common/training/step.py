@@ -4,7 +4,7 @@ MONAI's iteration counts batches instead of optimiser steps, synchronises proces
 precision on CUDA only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
 from torch import nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.overrides import TorchFunctionMode
 
 from ..data.datasets import Batches, files_of
 from ..errors import ArgumentError, InputError
@@ -128,7 +129,9 @@ class Step:
     def _forward(self, trainer: SupervisedTrainer, batch: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         device = trainer.state.device
         inputs, targets = map(_plain, trainer.prepare_batch(batch, device, trainer.non_blocking))
-        prediction = trainer.inferer(inputs, in_precision(trainer.network, self.dtype))
+        must_cure = self.dtype != torch.float32 and device.type == "cpu"
+        with ShallowConvolutionsInFloat32() if must_cure else nullcontext():
+            prediction = trainer.inferer(inputs, in_precision(trainer.network, self.dtype))
         loss = trainer.loss_function(prediction, targets)
         terms = dict(loss) if isinstance(loss, Mapping) else {"total": loss}
         return {"image": inputs, "label": targets, "pred": prediction}, terms
@@ -148,6 +151,22 @@ class Step:
             f"{what} at iteration {trainer.state.iteration}, subjects {', '.join(named)} "
             f"({', '.join(files_of(trainer.data_loader.dataset, named))}); stopped before the network was changed"
         )
+
+
+class ShallowConvolutionsInFloat32(TorchFunctionMode):
+    """Under CPU autocast, compute a 3D convolution in float32 if its input is less deep than its kernel.
+
+    oneDNN's bfloat16 kernel for AVX-512 (oneDNN 3.12, in PyTorch 2.13) reads a slice past the input for the weights'
+    gradient, which is then wrong or NaN. This affects patches of 64 voxels, 2 voxels deep at the bottleneck.
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], _: Any, arguments: tuple[Any, ...] = (), options: Any = None
+    ) -> Any:
+        if function is nn.functional.conv3d and arguments[0].shape[2] < arguments[1].shape[2]:
+            with torch.autocast("cpu", enabled=False):
+                return function(arguments[0].float(), *arguments[1:], **(options or {}))
+        return function(*arguments, **(options or {}))
 
 
 def _exchange(network: nn.Module, wanted: bool) -> AbstractContextManager[Any]:

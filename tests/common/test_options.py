@@ -193,10 +193,6 @@ def test_options_that_fit_pass(options_of, given):
             "activation_checkpointing=true: expected false with architecture=transbts",
         ),
         (
-            {"amp": "bf16", "ckpt_dir": "models"},
-            "amp=bf16: expected auto or false on a CPU, where bfloat16 gives wrong gradients",
-        ),
-        (
             {"modality_aliases": {"T1": "PD"}, "pretrained": None},
             "modality_aliases={'T1': 'PD'}: expected pretrained, the checkpoint with these filters",
         ),
