@@ -34,7 +34,7 @@ class Probe(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, model_size: str | ModelSize = "small") -> None:
         super().__init__()
         size = settings(model_size)
-        self.swinViT = encoder(in_channels, size).requires_grad_(False)
+        self.swinViT = encoder(in_channels, size, use_checkpoint=False).requires_grad_(False)
         self.heads = nn.ModuleList(
             nn.Conv3d(size.feature_size * 2**level, out_channels, kernel_size=1) for level in range(5)
         )

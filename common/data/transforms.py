@@ -42,8 +42,8 @@ class LoadScand(MapTransform):
             W, D], on the grid of the existing files.
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
+    def __init__(self, keys: KeysCollection) -> None:
+        super().__init__(keys)
         self.load = LoadImage(VerifyingReader, ensure_channel_first=True)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -150,8 +150,8 @@ class RandModalityDropoutd(RandomizableTransform, MapTransform):
         prob: Probability that modalities are dropped, 0 to 1.
     """
 
-    def __init__(self, keys: KeysCollection, prob: float = 0.0, allow_missing_keys: bool = False) -> None:
-        MapTransform.__init__(self, keys, allow_missing_keys)
+    def __init__(self, keys: KeysCollection, prob: float) -> None:
+        MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
 
     def randomize(self, data: Sequence[int]) -> list[int]:
@@ -184,8 +184,8 @@ class LabelToRegionsd(MapTransform):
         InputError: a label map has a value that the convention lacks; 4 and 3 are never confused.
     """
 
-    def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
+    def __init__(self, keys: KeysCollection, convention: str) -> None:
+        super().__init__(keys)
         self.convention = convention
         self.values = list(regions_of(convention).values())
 
@@ -218,9 +218,9 @@ class NestRegionsd(MapTransform):
         convention: Label convention; see `common.data.regions`.
     """
 
-    def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.to_label = RegionsToLabeld(keys, convention, allow_missing_keys)
+    def __init__(self, keys: KeysCollection, convention: str) -> None:
+        super().__init__(keys)
+        self.to_label = RegionsToLabeld(keys, convention)
         self.values = list(regions_of(convention).values())
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -242,8 +242,8 @@ class RegionsToLabeld(MapTransform):
         convention: Label convention; see `common.data.regions`.
     """
 
-    def __init__(self, keys: KeysCollection, convention: str, allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
+    def __init__(self, keys: KeysCollection, convention: str) -> None:
+        super().__init__(keys)
         self.paint = painting_order(convention)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -267,7 +267,7 @@ class ResampleScand(Spacingd):
     """
 
     def __init__(self, keys: KeysCollection, spacing: Sequence[float] | None, label: str | None = None) -> None:
-        super().__init__(keys, pixdim=spacing or (1, 1, 1), mode="bilinear", dtype=torch.float32)
+        super().__init__(keys, pixdim=spacing or 1, mode="bilinear", dtype=torch.float32)
         self.spacing, self.label, self.threshold = spacing, label, AsDiscrete(threshold=0.5)
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:

@@ -64,7 +64,7 @@ def spacing_of(affine: ArrayLike) -> Spacing:
 
 
 def _decimal(edge: float) -> float:
-    decimals = (float(f"{edge:.{digits}g}") for digits in range(1, 10))
+    decimals = (float(f"{edge:.{digits}g}") for digits in range(10))
     return next((value for value in decimals if abs(value - edge) <= SINGLE * edge), edge)
 
 

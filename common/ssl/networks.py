@@ -72,7 +72,7 @@ def settings(name: str | ModelSize) -> ModelSize:
     return name if isinstance(name, ModelSize) else choice("model_size", name, SIZES)
 
 
-def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool = False) -> SwinTransformer:
+def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool) -> SwinTransformer:
     """SwinUNETR's encoder of a model size; see `SSLHead`."""
     return SwinTransformer(
         in_chans=in_channels,

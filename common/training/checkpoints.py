@@ -1,6 +1,7 @@
 """Checkpoints and exact resume: the best network, and states from which a stopped run continues bit for bit."""
 
 import math
+import operator
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,8 +38,8 @@ class BestModel:
         self.file, self.network, self.validator = Path(plan.options.ckpt_dir) / "model.pt", network, validator
         self.metric = metric
         self.metadata = plan.settings | {"versions": versions()}
-        self.sign = -1 if lower_is_better else 1
-        self.best = -self.sign * math.inf
+        self.is_better = operator.lt if lower_is_better else operator.gt  # false for NaN, too
+        self.best = math.inf if lower_is_better else -math.inf
 
     def attach(self, trainer: Engine) -> None:
         """Save the network of `trainer`."""
@@ -56,7 +57,7 @@ class BestModel:
             known = ", ".join(self.validator.state.metrics)
             raise ArgumentError(f"best_metric={name}: expected a metric of the validation: {known}")
         metric = self.validator.state.metrics[name]
-        if trainer.state.iteration == 0 or not self.sign * metric > self.sign * self.best:  # false for NaN, too
+        if trainer.state.iteration == 0 or not self.is_better(metric, self.best):
             return
         self.best = metric
         if idist.get_rank() == 0:

@@ -99,6 +99,7 @@ def test_settings_of_protocols():
 def test_present_dice_is_that_of_the_cases_with_the_region():
     scores = [Scores({"dice": dice}, volumes=(9.0, volume)) for dice, volume in ((1.0, 0.0), (0.5, 8.0), (0.25, 0.1))]
     assert figures(scores, protocol("dice")) == {"dice": [1.0, 0.5, 0.25], PRESENT: [0.5, 0.25]}
+    assert Scores({}).volumes == (0, 0)
 
 
 @pytest.mark.parametrize(

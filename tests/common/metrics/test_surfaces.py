@@ -62,12 +62,3 @@ def test_a_percentile_includes_a_share_that_is_exactly_as_large():
     assert percentile_distance(source, target, (2.0, 1.0, 1.0), 25) == 0
     assert percentile_distance(source, target, (2.0, 1.0, 1.0), 25.1) == 8
     assert percentile_distance(target, source, (2.0, 1.0, 1.0), 25.1) == 8
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_elements_far_apart_are_not_taken_for_one(axis):
-    masks = np.zeros((2, 50, 50, 50), bool)
-    masks[0, 1, 1, 1] = True
-    masks[1][tuple(np.roll([41, 1, 1], axis))] = True
-    first, second = (surface_of(mask, (1, 1, 1)) for mask in masks)
-    assert percentile_distance(first, second, (1, 1, 1)) == 40

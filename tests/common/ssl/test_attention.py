@@ -55,6 +55,18 @@ def test_outputs_and_gradients_are_those_of_monai(window, shape, chunk, monkeypa
         assert found[name].sub(theirs).abs().max() <= 1e-5 * theirs.abs().max(), name
 
 
+@pytest.mark.parametrize(("heads", "shapes"), [(1, (1, 1)), (7, (1, 7)), (29, (2, 12))])
+def test_scores_of_as_many_heads_as_fit_are_computed_at_a_time(heads, shapes, monkeypatch):
+    monkeypatch.setitem(attention.CHUNK, "cpu", heads * 50)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # of 100 bytes for the scores of a head
+    q, covered = torch.zeros(5, 12, 5, 2), torch.zeros(5, 12)
+    for at in attention._chunks(q):
+        assert all(edge <= most for edge, most in zip(covered[at].shape, shapes, strict=True))
+        covered[at] += 1
+    assert (covered == 1).all()
+    assert covered[next(iter(attention._chunks(q)))].shape == shapes
+
+
 def test_bfloat16_is_as_close_to_float32_as_monais():
     network, image = encoder(), torch.randn(1, 1, 32, 32, 32)
     exact = {name: value for name, value in results(network, image).items() if not name.startswith("output")}

@@ -52,7 +52,7 @@ def by_hand(image, edge, step, stride, encode):
     return (total / voxels)[None]
 
 
-@pytest.mark.parametrize(("overlap", "step", "batch"), [(0.5, 4, 3), (0.25, 6, 1), (0, 8, 2)])
+@pytest.mark.parametrize(("overlap", "step", "batch"), [(0.5, 4, 3), (0.25, 6, 1), (0, 8, 2), (0.9, 1, 4)])
 def test_each_brain_voxel_counts_once(overlap, step, batch):
     image = torch.cat([volume(13, 16, 9), volume(13, 16, 9).roll(3, dims=2)], dim=1)
     found = EmbeddingInferer((8, 8, 8), overlap, batch, levels=True)(MetaTensor(image), pooling(2, 4))

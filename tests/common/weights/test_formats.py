@@ -134,6 +134,7 @@ def test_metadata_is_read_with_modalities_as_a_list(file):
     ("name", "value"),
     [
         ("modalities", []),
+        ("modalities", "T1"),
         # what a config would evaluate: exports and packages take options from a checkpoint, perhaps a stranger's
         ("modalities", ["$__import__('os').abort()"]),
         ("model_size", "tiny\nimports: [$print()]"),
