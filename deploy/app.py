@@ -69,7 +69,7 @@ def segment(
         job = Job(model, chosen, choice.reasons, place, work, results, options, force, prepare, choice.remarks)
         run_guarded(_run_operators, job)
         for remark in json.loads((results / REPORT).read_text())["remarks"]:
-            show(f"remark: {remark}")
+            show(f"remark: {remark['text']}")
         publish(results, folder)
         show(f"wrote {', '.join(RESULT_FILES)}")
     finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import InputError
+from deploy.remarks import Remark
 
 if TYPE_CHECKING:  # keeps PyTorch and pydicom out of the long-running service
     from deploy.bundle import Bundle
@@ -28,7 +29,7 @@ class Job:
     options: list[str] = field(default_factory=list)  # of the bundle's inference
     force: bool = False  # continue if a precondition is not met
     prepare: bool = False
-    remarks: list[str] = field(default_factory=list)  # for readers of the result; operators add to them
+    remarks: list[Remark] = field(default_factory=list)  # operators add to them
 
 
 def prepare_output(output: Path) -> None:

@@ -22,6 +22,7 @@ from deploy.inference import infer
 from deploy.job import MEASUREMENTS, REPORT, SEGMENTATION, SUMMARY, Job
 from deploy.measurements import make_report
 from deploy.preparation import Preparation, annotation_checks, failed_checks, prepare_scans, spacing_remarks
+from deploy.remarks import Remark
 from deploy.segmentation import label_segments, make_segmentation
 from deploy.source_header import burned_in_annotation
 from deploy.summary import draw_summary, make_capture
@@ -72,7 +73,8 @@ class Prepare(JobOperator):
             text = "; ".join(failed)
             raise InputError(f"{text}. See deploy/README.md, Preconditions; {mend}--force continues anyway")
         job.remarks += [] if preparation is None else preparation.remarks
-        job.remarks += [*failed, *spacing_remarks(aligned[job.reference], job.bundle.spacing)]
+        job.remarks += [Remark("precondition", text) for text in failed]
+        job.remarks += spacing_remarks(aligned[job.reference], job.bundle.spacing)
         op_output.emit(Scans(aligned, reference, slices, preparation), "scans")
 
 
@@ -121,11 +123,12 @@ class Write(JobOperator):
         }
         slices = scans.slices[job.reference]
         burned_in = burned_in_annotation(image for series in scans.slices.values() for image in series)
-        figure = draw_summary(scans.reference, segments, bundle, volumes, job.remarks)
+        remarks = [remark.text for remark in job.remarks]
+        figure = draw_summary(scans.reference, segments, bundle, volumes, remarks)
         segmentation = make_segmentation(segments, slices, bundle, burned_in)
         objects = {
             SEGMENTATION: segmentation,
-            MEASUREMENTS: make_report(volumes, segmentation, slices, bundle, job.remarks),
+            MEASUREMENTS: make_report(volumes, segmentation, slices, bundle, remarks),
             SUMMARY: make_capture(figure, slices[0], bundle, burned_in),
         }
         for name, image in objects.items():
@@ -145,7 +148,7 @@ class Write(JobOperator):
             "evidence": job.reasons,
             "reference": job.reference,
             "volumes_ml": {label: round(volume, 3) for label, volume in volumes.items()},
-            "remarks": job.remarks,
+            "remarks": [remark._asdict() for remark in job.remarks],
             "preparation": None if scans.preparation is None else scans.preparation.record(),
             **{
                 name.removesuffix(".dcm"): {

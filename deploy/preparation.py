@@ -19,6 +19,7 @@ from common.prepare.figures import LIMITS, Figures, outside, template_overlap
 from common.prepare.resampling import field_of_view, labels_on, resample
 from common.prepare.subject import Settings, prepare_subject
 from common.prepare.volumes import Grid, Volume, check_scan
+from deploy.remarks import Remark
 from deploy.source_header import burned_in_annotation
 from deploy.study import Series
 from deploy.tasks import Task
@@ -37,11 +38,14 @@ class Preparation:
     back: NDArray[np.float64]  # [4, 4] from mm of the reference series to mm of the prepared scans, RAS+
 
     @property
-    def remarks(self) -> list[str]:
+    def remarks(self) -> list[Remark]:
         """A remark that the scans were prepared, and one for the figures outside their limits."""
         return [
-            f"scans prepared by this application: {self.settings.description}",
-            *(f"preparation: {phrase}" for phrase in outside(self.figures)),
+            Remark("prepared", f"scans prepared by this application: {self.settings.description}"),
+            *(
+                Remark("coverage" if " coverage " in phrase else "quality", f"preparation: {phrase}")
+                for phrase in outside(self.figures)
+            ),
         ]
 
     def record(self) -> dict[str, Any]:
@@ -105,7 +109,7 @@ def annotation_checks(slices: Mapping[str, Sequence[Dataset]]) -> list[str]:
     ]
 
 
-def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -> list[str]:
+def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -> list[Remark]:
     """A remark if the voxel edges are outside those of the training (smallest and largest, mm).
 
     The loss of accuracy was not measured.
@@ -116,7 +120,7 @@ def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -
         return []
     expected = f"{low:g}" if low == high else f"{low:g} to {high:g}"
     size = " x ".join(f"{edge:.2f}" for edge in edges)
-    return [f"voxels of {size} mm; the model was trained on {expected} mm"]
+    return [Remark("spacing", f"voxels of {size} mm; the model was trained on {expected} mm")]
 
 
 def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> list[str]:

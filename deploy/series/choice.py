@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from common.errors import InputError
 from deploy.geometry import grid_of
+from deploy.remarks import Remark
 from deploy.series.evidence import ASK, MIN_SLICES, Candidate, Evidence, candidates_of, why_no_volume
 from deploy.series.pairs import Pairs
 from deploy.series.words import UNCLEAR, WITH, WITHOUT
@@ -31,7 +32,7 @@ class Choice:
 
     series: dict[str, Series]
     reasons: dict[str, str]
-    remarks: list[str] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
 
 
 def choose_series(
@@ -59,15 +60,16 @@ def choose_series(
     series = {modality: chosen[modality].series for modality in modalities}
     if one_frame:
         _check_frame(series)
-    remarks = [_remark(modality, candidates[uid]) for modality, uid in named.items()]
-    remarks += [f"{modality}: {one.note}" for modality, one in chosen.items() if one.note]
+    texts = [_remark(modality, candidates[uid]) for modality, uid in named.items()]
+    texts += [f"{modality}: {one.note}" for modality, one in chosen.items() if one.note]
+    remarks = [Remark("series", text) for text in texts if text]
     reasons = {modality: chosen[modality].reason for modality in modalities}
     if {"T1", "T1ce"} <= chosen.keys():
         native, enhanced = chosen["T1"], chosen["T1ce"]
         if pair := pairs.reason(native, enhanced):
             reasons["T1ce"] += f"; {pair}"
-        remarks += _pair_remarks(native, enhanced, pairs)
-    return Choice(series, reasons, [remark for remark in remarks if remark])
+        remarks += [Remark("contrast", text) for text in _pair_remarks(native, enhanced, pairs)]
+    return Choice(series, reasons, remarks)
 
 
 def _check_frame(chosen: Mapping[str, Series]) -> None:

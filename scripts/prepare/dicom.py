@@ -63,7 +63,7 @@ def choose_scans(
     with _without_values():
         choice = choose_series(read_study(folder, "DICOM"), modalities, requested, one_frame=False)
     scans = {modality: SeriesScan(series, choice.reasons[modality]) for modality, series in choice.series.items()}
-    return scans, choice.remarks
+    return scans, [remark.text for remark in choice.remarks]
 
 
 @contextmanager

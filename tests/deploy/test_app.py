@@ -153,7 +153,8 @@ def test_the_results_are_complete_valid_and_private(finished):
     assert [dicom_errors(path) for path in out.glob("*.dcm")] == [[], [], []]
     content = finished.content
     assert content["series"] == {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}
-    assert content["remarks"] == ["voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"]
+    text = "voxels of 4.00 x 4.00 x 4.00 mm; the model was trained on 1 mm"
+    assert content["remarks"] == [{"kind": "spacing", "text": text}]
     groups = hd.sr.srread(out / "measurements.dcm").content.get_volumetric_roi_measurement_groups()
     measured = {group.tracking_identifier: group.get_measurements()[0].value for group in groups}
     assert measured == content["volumes_ml"]
@@ -190,8 +191,9 @@ def test_force_continues_with_a_remark_when_a_precondition_is_not_met(cohorts, m
     assert_same(segmentation(tmp_path / "out"), expected)
     assert_private(capsys.readouterr().out, tmp_path / "out")
     remarks = json.loads((tmp_path / "out/result.json").read_text())["remarks"]
-    assert "text is burned into its images" in remarks[0]
-    assert "skull-stripped, but the model was trained on whole heads" in remarks[1]
+    assert [remark["kind"] for remark in remarks[:2]] == ["precondition"] * 2
+    assert "text is burned into its images" in remarks[0]["text"]
+    assert "skull-stripped, but the model was trained on whole heads" in remarks[1]["text"]
     results = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").glob("*.dcm"))]
     assert [image.get("BurnedInAnnotation") for image in results] == [None, "YES", "YES"]  # the first is no image
 
@@ -215,8 +217,9 @@ def test_a_raw_head_is_prepared_and_its_segmentation_lies_on_the_series(cohorts,
     assert dice(found[0] > 0, truth[0] > 0) > 0.9
     content = json.loads((tmp_path / "out/result.json").read_text())
     assert list(content["volumes_ml"].values()) == pytest.approx([found[0].sum() * 0.064], abs=1e-3)
-    assert content["remarks"][0].startswith("scans prepared by this application: MNI152")
-    assert content["remarks"][0].endswith("head kept")
+    assert content["remarks"][0]["kind"] == "prepared"
+    assert content["remarks"][0]["text"].startswith("scans prepared by this application: MNI152")
+    assert content["remarks"][0]["text"].endswith("head kept")
     assert content["preparation"]["figures"]["modalities"]["T1"]["coverage"] > 0.95
 
 

@@ -47,8 +47,8 @@ def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_referen
     truth = read(brats_files(cohorts("brats"))["T1ce"])[0] > 0
     assert back.shape == truth.shape
     assert dice(back, truth) > 0.93
-    assert preparation.remarks[0].startswith("scans prepared by this application: BraTS's space")
-    assert preparation.remarks[0].endswith("brain extracted by deepbet")
+    assert preparation.remarks[0].text.startswith("scans prepared by this application: BraTS's space")
+    assert preparation.remarks[0].text.endswith("brain extracted by deepbet")
     figures = preparation.record()["figures"]
     assert (figures["reference"], set(figures["modalities"])) == ("T1", {"FLAIR", "T1ce", "T1", "T2"})
 

@@ -48,7 +48,11 @@ def plain(text):
 def choose(series, modalities=PAIR, **requested):
     """The numbers of the chosen series, the remarks, and the choice."""
     choice = choose_series(series, modalities, requested)
-    return [choice.series[modality].number for modality in modalities], list(map(plain, choice.remarks)), choice
+    return (
+        [choice.series[modality].number for modality in modalities],
+        [plain(remark.text) for remark in choice.remarks],
+        choice,
+    )
 
 
 def question(series, modalities=PAIR, **requested):

@@ -1,0 +1,13 @@
+"""Remarks: what a reader of the results should know."""
+
+from typing import Literal, NamedTuple, get_args
+
+Kind = Literal["contrast", "coverage", "series", "precondition", "prepared", "quality", "spacing"]
+KINDS: tuple[str, ...] = get_args(Kind)
+
+
+class Remark(NamedTuple):
+    """A remark and its kind, by which the service decides whether a person must look first."""
+
+    kind: Kind
+    text: str
