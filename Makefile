@@ -41,7 +41,7 @@ nnunet: .venv-nnunet/installed ## .venv-nnunet: with nnU-Net, for scripts/nnunet
 	$(call install,.venv-nnunet,scripts/nnunet/requirements.lock,$(TORCH) $(TORCHVISION))
 
 # MLflow: only what .venv lacks, beside .venv's packages. .venv itself stays as its lock says.
-tracking: .venv-tracking/installed ## .venv-tracking: .venv and MLflow, for docs/tracking.md and its tests
+tracking: .venv-tracking/installed ## .venv-tracking: .venv and MLflow, for docs/how-to/track.md and its tests
 
 .venv-tracking/installed: tests/tracking/requirements.lock .venv/installed
 	$(PYTHON) -m venv --clear --without-pip .venv-tracking
@@ -115,7 +115,7 @@ lint: .venv/installed locked ## ruff, mypy, yamllint, codespell, schemas of the 
 	$(BIN)/check-jsonschema --schemafile scripts/package/meta_schema_20240725.json bundles/*/configs/metadata.json
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 
-benchmark: .venv/installed ## measure our code beside stock implementations, for docs/benchmarks.md
+benchmark: .venv/installed ## measure our code beside stock implementations, for docs/reference/benchmarks.md
 	$(BIN)/python -m scripts.benchmark all
 
 help: ## this list; python -m scripts lists the commands

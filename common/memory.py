@@ -24,10 +24,10 @@ KEPT = {"MALLOC_MMAP_THRESHOLD_": (-3, 2**28), "MALLOC_TRIM_THRESHOLD_": (-1, 2*
 
 
 def use_huge_pages() -> None:
-    """Let PyTorch allocate huge pages, and glibc keep freed memory, in this process and its forks (docs/benchmarks.md).
+    """Let PyTorch allocate huge pages, and glibc keep freed memory, in this process and its forks.
 
-    Call it before the first tensor is made. Variables of the environment take precedence (`THP_MEM_ALLOC_ENABLE=0`
-    disables all); without glibc nothing changes.
+    See docs/reference/training.md. Call it before the first tensor is made. Variables of the environment take
+    precedence (`THP_MEM_ALLOC_ENABLE=0` disables all); without glibc nothing changes.
     """
     if "CS_GNU_LIBC_VERSION" not in os.confstr_names or not os.confstr("CS_GNU_LIBC_VERSION"):
         return

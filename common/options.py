@@ -170,7 +170,7 @@ _ALL = (
     _resumable(
         "attention",
         words("stored, recomputed"),
-        "attention scores until the backward pass: as in MONAI, or with less memory; docs/scale.md",
+        "attention scores until the backward pass: as in MONAI, or with less memory; docs/reference/training.md",
     ),
     _resumable("activation_checkpointing", flags(), "recompute the encoder's activations: less memory, more time"),
     # Inference and evaluation

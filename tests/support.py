@@ -77,7 +77,7 @@ def copy_of_the_repository(folder: Path) -> Path:
 
 def tiny(command: str, train: bool = False) -> str:
     """A command of a page that runs a bundle, with options that make it small, of a training, too, if it is one."""
-    return f"{command.rstrip()} {SMALL} {SHORT if train or 'train.yaml' in command else ''}"
+    return f"{command.rstrip()} {SMALL} {SHORT if train or ' train ' in command else ''}"
 
 
 def run_command(command: str, place: Path, environment: dict[str, str]) -> str:

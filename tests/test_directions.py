@@ -7,7 +7,7 @@ import pytest
 
 from tests.support import ROOT
 
-ALLOWED = {  # see docs/architecture.md; `common` is the lazy `__init__`; a package may always import itself
+ALLOWED = {  # see docs/explanation/architecture.md; `common` is the lazy `__init__`; a package may always import itself
     package: {name if name in ("common", "common.*", "deploy") else f"common.{name}" for name in names.split()}
     for package, names in {
         "common": "",

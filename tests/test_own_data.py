@@ -1,4 +1,4 @@
-"""The commands of docs/own_data.md, taken from the page and run at a tiny size in a copy of the repository."""
+"""The commands of docs/tutorials/own-data.md, taken from the page and run at a tiny size in a copy."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import bash_blocks, copy_of_the_repository, run_command, tiny
 
-PAGE = "docs/own_data.md"
+PAGE = "docs/tutorials/own-data.md"
 VALUES = np.array([0, 10, 20, 0, 30], np.uint8)  # of the page, for those of BraTS: NCR, ED and ET
 
 
@@ -35,10 +35,8 @@ def test_the_commands_lead_from_a_folder_to_label_maps(cohorts, trained, tmp_pat
     places = {"DATA": tmp_path / "own", "UKB_MODEL": encoder, "SCANS": tmp_path / "scans"}
     environment = {name: str(place) for name, place in places.items()}
     blocks = bash_blocks(PAGE)
-    assert sum("monai.bundle run" in block for block in blocks) == 3
-    printed = [
-        run_command(tiny(block) if "monai.bundle run" in block else block, copy, environment) for block in blocks
-    ]
+    assert sum("scripts.run" in block for block in blocks) == 3
+    printed = [run_command(tiny(block) if "scripts.run" in block else block, copy, environment) for block in blocks]
 
     assert "no problems found" in printed[2]
     content = json.loads((copy / "mine.json").read_text())

@@ -1,4 +1,4 @@
-"""README.md's commands, taken from README.md and run at a tiny size in a copy of the repository."""
+"""The commands of README.md and of the how-tos on training, taken from the pages and run at a tiny size in a copy."""
 
 import json
 import shutil
@@ -8,18 +8,47 @@ import numpy as np
 import pytest
 
 from scripts.phantoms.cohort import make
-from tests.support import ROOT, bash_blocks, copy_of_the_repository, run_command, tiny
+from tests.scripts.prepare.moved_heads import make_raw
+from tests.support import ROOT, SHORT, SMALL, bash_blocks, copy_of_the_repository, run_command, tiny
 
+PAGES = [f"docs/how-to/{name}.md" for name in ("train-the-stages", "cross-validate", "export", "score-and-compare")]
 SMALLER = {  # in the commands that write datalists
-    "source .venv/bin/activate\n": "",
     "--validation=0.05": "--validation=3",
     "--validation=0.1 --testing=0.2": "--validation=4 --testing=2",  # two for each process of torchrun
     "--validation=0.1 --testing=100": "--validation=2 --testing=2",
 }
 
 
-def blocks(words: str) -> list[str]:
-    return [block for block in bash_blocks() if words in block]
+def command(words: str) -> str:
+    """The one block of the how-tos that has these words."""
+    (block,) = [block for page in PAGES for block in bash_blocks(page) if words in block]
+    return block.rstrip()
+
+
+@pytest.mark.slow
+def test_own_data_in_four_commands(tmp_path):
+    """README.md's, on moved heads of 4 mm; labels are the brightest voxels of T1."""
+    copy = copy_of_the_repository(tmp_path)
+    for number in range(3):
+        subject = make_raw("ukb", number, tmp_path, spacing=4.0)
+        scan = nibabel.load(tmp_path / f"raw/{subject}/{subject}_T1.nii.gz")
+        label = scan.get_fdata() > np.percentile(scan.get_fdata(), 98)
+        file = tmp_path / f"raw/{subject}/{subject}_seg.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(label.astype(np.uint8), scan.affine), file)
+    new = shutil.copytree(tmp_path / "raw" / subject, tmp_path / "new" / subject)
+    (new / f"{subject}_seg.nii.gz").unlink()
+    (block,) = [block for block in bash_blocks() if "scripts.prepare" in block]
+    for large, small in {
+        "--like=brats": "--like=brats --spacing=4 --accept=all",
+        "--validation=0.15 --testing=0.15": "--validation=1",
+        "train --dataset_dir": f"train {SMALL} {SHORT} --dataset_dir",
+    }.items():
+        assert large in block
+        block = block.replace(large, small)
+    run_command(block, copy, {"RAW": str(tmp_path / "raw"), "NEW": str(tmp_path / "new")})
+    result = nibabel.load(copy / f"runs/mine/new/labels/{subject}.nii.gz")
+    assert result.shape == scan.shape
+    assert set(np.unique(result.dataobj)) <= {0, 1}
 
 
 @pytest.mark.slow
@@ -31,30 +60,27 @@ def test_the_commands_run_in_their_order(cohorts, tmp_path):
     make("brats", 8, str(brats), spacing=4, workers=1)
     places = {"UKB": cohorts / "ukb", "BRATS": brats, "ATLAS": cohorts / "atlas", "SCANS": scans, "THEIRS": theirs}
     environment = {name: str(place) for name, place in places.items()}
-
-    def run(words: str, options: str = "") -> str:
-        (block,) = blocks(words)
-        return run_command(f"{block.rstrip()}{options}", copy, environment)
-
     run_command("git init --quiet && git add --all", copy, {})
-    (lists,) = blocks("scripts.datalists brats")
+    lists = command('--root="$UKB"')
     for large, small in SMALLER.items():
         assert large in lists
         lists = lists.replace(large, small)
     run_command(lists, copy, environment)
-    run("datalists check")
+    run_command(command("datalists check"), copy, environment)
     assert (copy / "check/findings.html").is_file()
 
     for entry in json.loads((copy / "brats.json").read_text())["testing"]:  # without masks
         masks = shutil.ignore_patterns("*_seg.nii.gz")
         shutil.copytree(brats / entry["subject"], scans / entry["subject"], ignore=masks)
     printed = ""
-    for command in blocks("monai.bundle run"):
-        elsewhere = " --ckpt_dir models/again" if "torchrun" in command else ""  # as models/ holds a run already
-        printed += run_command(tiny(command) + elsewhere, copy, environment)
+    blocks = [block for block in bash_blocks(PAGES[0]) if "scripts.run" in block]
+    assert len(blocks) == 9
+    for block in blocks:
+        again = " --ckpt_dir=bundles/brats_stage2/models/again" if "torchrun" in block else ""
+        printed += run_command(tiny(block) + again, copy, environment)
     assert printed.count(" 0 missing, 0 unexpected") >= 2, "both stages 2 take over the whole network of stage 1"
     assert (copy / "bundles/brats_finetune/eval/evaluation/run.json").is_file()
-    predictions = sorted((copy / "bundles/brats_finetune/predictions").glob("*.nii.gz"))
+    predictions = sorted((copy / "runs/predictions").glob("*.nii.gz"))
     assert len(predictions) == 2
     prediction = nibabel.load(predictions[0])
     subject = predictions[0].name.removesuffix(".nii.gz")
@@ -63,14 +89,14 @@ def test_the_commands_run_in_their_order(cohorts, tmp_path):
     np.testing.assert_allclose(prediction.affine, image.affine)
     assert set(np.unique(np.asarray(prediction.dataobj))) <= {0, 1, 2, 4}
 
-    (folds,) = blocks("scripts.folds")
+    folds = command("scripts.folds")
     assert "--folds=5" in folds
     printed = run_command(tiny(folds.replace("--folds=5", "--folds=2"), train=True), copy, environment)
     assert all(f"fold{fold}/models/model.pt" in printed for fold in (0, 1)), "the ensemble"
-    run("scripts.export")
+    run_command(command("--format=onnx"), copy, environment)
     assert (copy / "brats.onnx").stat().st_size > 1e6
     shutil.copytree(copy / "bundles/brats_finetune/eval/evaluation/predictions", theirs)
-    compared = run("scripts.evaluate compare")
+    compared = run_command(command("scripts.evaluate compare"), copy, environment)
     assert "evaluation against theirs" in compared, "the bundle's own files are an evaluation"
     assert (copy / "scores/theirs/evaluation.html").is_file()
     assert (copy / "scores/comparison.csv").is_file()

@@ -1,4 +1,4 @@
-"""The command of docs/scale.md that unpacks the archives of UK Biobank."""
+"""The command of docs/how-to/use-uk-biobanks-platform.md that unpacks the archives of UK Biobank."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from tests.support import bash_blocks
 
 def unpack(folder):
     """The page's command, on a project in the folder."""
-    (script,) = (block for block in bash_blocks("docs/scale.md") if "unpack()" in block)
+    (script,) = (block for block in bash_blocks("docs/how-to/use-uk-biobanks-platform.md") if "unpack()" in block)
     assert script.count("/mnt/project/") == 2
     command = ["bash", "-c", script.replace("/mnt/project/", f"{folder}/project/")]
     environment = {"PATH": "/usr/bin:/bin"}

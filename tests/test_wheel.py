@@ -1,4 +1,4 @@
-"""The wheel: `common` under a name of its own, which runs docs/python.md without a checkout."""
+"""The wheel: `common` under a name of its own, which runs docs/tutorials/python.md without a checkout."""
 
 import json
 import re
@@ -25,7 +25,7 @@ def installed(tmp_path_factory):
     source = folder / "source"
     shutil.copytree(ROOT / "common", source / "common", ignore=shutil.ignore_patterns("__pycache__"))
     (source / "docs").mkdir()
-    for name in ("pyproject.toml", "LICENSE", "docs/python.md"):
+    for name in ("pyproject.toml", "LICENSE", "docs/tutorials/python.md"):
         shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
     built = execute([*pip, f"--wheel-dir={folder}", str(source)])
@@ -50,7 +50,7 @@ def test_the_page_runs_where_no_checkout_is_and_every_module_imports(installed, 
     metadata = {"modalities": ["T1", "FLAIR"], "model_size": "micro"}
     network = SSLHead(2, "micro")
     weights.write({"network": network.state_dict(), "metadata": metadata}, tmp_path / "model.pt")
-    page = (ROOT / "docs/python.md").read_text()
+    page = (ROOT / "docs/tutorials/python.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
     assert len(blocks) == 5
     files = [file.relative_to(installed).with_suffix("") for file in sorted((installed / NAME).rglob("*.py"))]

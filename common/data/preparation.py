@@ -1,7 +1,7 @@
 """Measure from voxels how scans were prepared, and compare that with a checkpoint's training data.
 
 On scans prepared differently, a network predicts plausible but wrong masks, so a checkpoint keeps the ranges of a few
-training subjects. Tolerances come from the embedded cohort (docs/data.md, section "Preparation").
+training subjects. Tolerances come from the embedded cohort (docs/reference/data.md, section "Preparation").
 """
 
 from collections.abc import Collection, Mapping, Sequence

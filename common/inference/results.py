@@ -1,6 +1,6 @@
 """Write the files of an evaluation: metrics.csv, lesions.csv, summary.json and cases.json.
 
-They hold all data of the evaluation's page except the voxels; docs/evaluation.md defines each column and key.
+They hold all data of the evaluation's page except the voxels; docs/reference/evaluation.md defines each column and key.
 """
 
 import math

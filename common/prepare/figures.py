@@ -13,8 +13,8 @@ from .resampling import resample
 from .targets import template_brain, template_mask
 from .volumes import Volume
 
-UNITS = {"volume": "mL"}  # of the others: 1; docs/prepare.md says what each is
-LIMITS = {  # of a subject, its reference and its other modalities; sources in docs/prepare.md
+UNITS = {"volume": "mL"}  # of the others: 1; docs/explanation/preparation.md says what each is
+LIMITS = {  # of a subject, its reference and its other modalities; sources in docs/explanation/preparation.md
     "subject": {"overlap": (0.925, 1.0), "volume": (1000.0, 2100.0), "scale": (0.8, 1.25), "agreement": (0.94, 1.0)},
     "reference": {"coverage": (0.95, 1.0), "information": (0.02, 1.0)},
     "modality": {"coverage": (0.95, 1.0), "information": (0.05, 1.0)},
@@ -23,7 +23,7 @@ LIMITS = {  # of a subject, its reference and its other modalities; sources in d
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of the subject, and of each modality by name; see docs/prepare.md."""
+    """Figures of the subject, and of each modality by name; see docs/explanation/preparation.md."""
 
     reference: str
     subject: Mapping[str, float]

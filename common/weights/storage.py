@@ -91,7 +91,7 @@ def _cause(error: Exception) -> str:
             "torch.save({'state_dict': model.state_dict()}, 'G.pt')"
         )
     reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
-    return f"{reason[:120]}; expected a whole file of torch.save (docs/weights.md)"
+    return f"{reason[:120]}; expected a whole file of torch.save (docs/how-to/use-public-weights.md)"
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:

@@ -14,7 +14,7 @@ from common.files import atomic_write, check_writable_file
 from scripts.benchmark import inference, metrics, reader, step, timing
 from scripts.benchmark.timing import ROOT, Measured, Works
 
-PAGE = ROOT / "docs/benchmarks.md"
+PAGE = ROOT / "docs/reference/benchmarks.md"
 BENCHMARKS: dict[str, Callable[[], Works]] = {
     "step": step.step,
     "reader": reader.reader,
@@ -27,13 +27,13 @@ GPU = "gpu"
 def benchmark(name: str, repeats: int = 3, json: str | None = None) -> None:
     """Time variants in turn (A B A B ...), and print the median of each and its median ratio to the first.
 
-    Each runs in its own process. Seconds are processor time, on a GPU wall-clock time. docs/benchmarks.md says
-    what each variant does.
+    Each runs in its own process. Seconds are processor time, on a GPU wall-clock time.
+    docs/reference/benchmarks.md describes the variants.
 
     Args:
         name: step (optimiser steps of pretraining and fine-tuning), reader (crops from disk), inference (a whole case,
             from the command to the file), metrics (lesion-wise scores of a case), gpu (steps and a whole case on a
-            GPU), or all but gpu, which also writes the tables of docs/benchmarks.md and takes an hour.
+            GPU), or all but gpu, which also writes the tables of docs/reference/benchmarks.md and takes an hour.
         repeats: number of timings of each variant.
         json: file for the figures: a list of {work, variant, seconds, ratio, peak_gib}.
     """

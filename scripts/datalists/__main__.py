@@ -142,10 +142,10 @@ def generic(
     Args:
         root: folder of the data set.
         output: the datalist, a JSON file.
-        regions: YAML file that names each region, the outermost first, with its labels; see docs/own_data.md. By
-            default what dataset.json states. If nothing states them, all label maps are read. With 1
-            as their only value the region is lesion, and otherwise the command ends, and shows a file for the values
-            that it found.
+        regions: YAML file that names each region, the outermost first, with its labels; see
+            docs/tutorials/own-data.md. By default those of dataset.json. If nothing states them, all label maps are
+            read. With 1 as their only value the region is lesion; otherwise the command ends, and shows a file for the
+            values that it found.
         layout: folders, flat, bids or nnunet, if several could be meant.
         modalities: to take, in this order, such as T1,FLAIR. By default those that every subject has, or with
             `--missing=keep` those that any has. For files with other names, the words that end them, such as
@@ -160,7 +160,8 @@ def generic(
             trains on.
         seed: of the random choice, 0 or more.
         missing: exclude or keep subjects that lack some of the modalities. The datalist has null in place of their
-            images, and the supervised stages can train on them and segment them; see docs/own_data.md.
+            images, and the supervised stages can train on them and segment them; see
+            docs/how-to/missing-modalities.md.
         workers: processes that read label maps, if nothing states the regions; 0 for one per core.
     """
     check_number("workers", workers, int, 0, 1024)

@@ -194,7 +194,8 @@ def _lines(result: Result) -> list[str]:
     summary = f"{result.name}: " + "; ".join(f"{fact}: {value}" for fact, value in result.facts.items())
     if not result.found:
         return [summary, "no problems found"]
-    cure = [f"{CURE}: docs/prepare.md"] if any(item.check in OFF_GRID for item in result.findings) else []
+    is_off_grid = any(item.check in OFF_GRID for item in result.findings)
+    cure = [f"{CURE}: docs/how-to/prepare-raw-scans.md"] if is_off_grid else []
     table = [f"{name:<18}{severity:<10}{count:>8}  {subjects}" for name, severity, count, subjects in result.kinds]
     found = []
     for item in result.findings:

@@ -1,6 +1,6 @@
 """Package a bundle: `python -m scripts.package BUNDLE`; check a package: `python -m scripts.package verify PACKAGE`.
 
-docs/publishing.md describes packages.
+docs/how-to/publish.md describes packages.
 """
 
 import sys

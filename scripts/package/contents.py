@@ -51,7 +51,8 @@ def contents(source: Path, settings: Mapping[str, Any]) -> dict[str, bytes]:
         twin = json.dumps(yaml.safe_load(content[file]), indent=2) + "\n"
         content[file.removesuffix(".yaml") + ".json"] = twin.encode()
     content[f"tests/test_{source.name}.py"] = UNITTEST.read_bytes()
-    content |= {f"docs/{path.name}": path.read_bytes() for path in (source.parents[1] / "docs").glob("*.md")}
+    project = source.parents[1]
+    content |= {path.relative_to(project).as_posix(): path.read_bytes() for path in (project / "docs").rglob("*.md")}
     return {name: _linked(name, data, content) if name.endswith(".md") else data for name, data in content.items()}
 
 

@@ -36,19 +36,19 @@ def prepare(
     jobs: int = 1,
     slurm: Mapping[str, Any] | None = None,
 ) -> None:
-    """Register, extract the brain of, and resample the raw scans of each subject; docs/prepare.md describes it.
+    """Register, extract the brain of, and resample the raw scans of each subject.
 
     Writes OUTPUT/SUBJECT/SUBJECT_MODALITY.nii.gz with brain mask, transforms, a record and a picture, and for all
     subjects datalist.json, quality.csv and overview.html. Repeat the command to continue an interrupted run. A subject
     that fails, or whose figures are outside their limits, is reported in one line and left out of datalist.json; the
-    exit status is then 1.
+    exit status is then 1. See docs/how-to/prepare-raw-scans.md.
 
     Args:
         root: folder of raw scans: a folder for each subject, flat files SUBJECT_MODALITY.nii.gz, BIDS or nnU-Net's
             layout, as python -m scripts.datalists generic reads them; or SUBJECT/ with the DICOM files of one study,
             under any names. Where a subject has NIfTI files, too, these are taken.
         output: folder of the prepared subjects.
-        like: ukb, brats or atlas: space, grid, modalities and brain as in that cohort; docs/prepare.md says more.
+        like: ukb, brats or atlas: space, grid, modalities and brain as in that cohort.
         modalities: to prepare, in channel order, such as [T1,FLAIR]; by default the cohort's. T1, or else T1ce, or else
             the first is registered to the template, the others to it.
         brain: deepbet (for T1 of adults), a pattern of the names of your own masks on that scan's grid, such as

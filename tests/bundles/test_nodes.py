@@ -84,8 +84,8 @@ def state(folder):
 
 
 def documented(program, replaced):
-    """The one command of docs/scale.md that has these words, with others in place of those that are too large here."""
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/scale.md").read_text(), re.DOTALL)
+    """The one command of docs/how-to/use-many-gpus.md that has these words, with smaller values."""
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/how-to/use-many-gpus.md").read_text(), re.DOTALL)
     (command,) = [block for block in blocks if program in block]
     for large, small in replaced.items():
         assert command.count(large) == 1
@@ -98,7 +98,7 @@ def documented(program, replaced):
 
 @pytest.fixture(scope="module")
 def straight(start, tmp_path_factory):
-    """A training of six steps on two processes of one node, by the command of docs/scale.md."""
+    """A training of six steps on two processes of one node, by the command of docs/how-to/use-many-gpus.md."""
     folder = tmp_path_factory.mktemp("nodes") / "straight"
     finish(folder, start(folder, documented("--standalone", {"nproc_per_node=8": "nproc_per_node=2"}), *OPTIONS))
     return folder
@@ -147,7 +147,7 @@ def test_a_killed_run_that_is_resumed_is_the_run_that_was_never_killed(start, st
 
 @pytest.mark.slow
 def test_a_torchrun_that_is_told_saves_and_goes_on_with_other_processes(start, tmp_path):
-    """The agent hands the signal on; its own status is 1, whatever that of its processes: docs/scale.md."""
+    """The agent hands the signal on; its own status is 1: docs/reference/training.md."""
     options, folder = [*LENGTH, "--global_batch_size=4"], tmp_path / "told"
     run = start(folder, [*TWO, "--signals-to-handle=SIGTERM,SIGUSR1"], *options)
     wait_for(folder / "models/iteration-0000002.pt", run)

@@ -27,9 +27,9 @@ def test_the_package_verifies(bundle, tmp_path, capfd):
     assert not list((tmp_path / "dist" / bundle).rglob("__pycache__")), "what is tried is a copy"
 
 
-def test_readme_makes_a_package_that_runs_from_its_own_folder(cohorts, tmp_path):
-    """README's lines, with a small network; then MONAI's command."""
-    (block,) = [block for block in bash_blocks() if "scripts.package" in block]
+def test_the_page_makes_a_package_that_runs_from_its_own_folder(cohorts, tmp_path):
+    """docs/how-to/publish.md's lines, with a small network; then MONAI's command."""
+    (block,) = [block for block in bash_blocks("docs/how-to/publish.md") if "scripts.package" in block]
     for long, short in {
         "bundles/brats_finetune/models/model.pt": checkpoint("brats_finetune", tmp_path / "model.pt"),
         '"$URL"': "https://example.org/model.pt --verify=false",

@@ -51,13 +51,10 @@ def nifti_inference(layout, images, checkpoint, folder):
 
 
 def documented_options():
-    """The options of the command in README.md and deploy/README.md: the same in both."""
-    commands = [
-        re.findall(r"\.venv-deploy/bin/python -m deploy\.app ([^`\n]+)", (ROOT / page).read_text())
-        for page in ("README.md", "deploy/README.md")
-    ]
-    (options,) = {tuple(re.findall(r"--(\w+)=", command)) for (command,) in commands}
-    return options
+    """The options of the command in deploy/README.md."""
+    page = (ROOT / "deploy/README.md").read_text()
+    (command,) = re.findall(r"\.venv-deploy/bin/python -m deploy\.app ([^`\n]+)", page)
+    return tuple(re.findall(r"--(\w+)=", command))
 
 
 def canonical(array, affine):

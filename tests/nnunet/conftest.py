@@ -70,9 +70,11 @@ def cohort(cohorts, tmp_path_factory) -> Cohort:
 
 
 def command(cohort: Cohort, output: Path, *options: str) -> list[str]:
-    """README.md's command, with these values of its options and with further ones."""
+    """The how-to's command, with these values of its options and with further ones."""
     (documented,) = re.findall(
-        r"^\.venv-nnunet/bin/python (-m scripts\.nnunet .+)$", (ROOT / "README.md").read_text(), re.M
+        r"^\.venv-nnunet/bin/python (-m scripts\.nnunet .+)$",
+        (ROOT / "docs/how-to/train-baselines.md").read_text(),
+        re.M,
     )
     values = {"datalist": cohort.datalist, "dataset_dir": cohort.root, "output": output}
     given = [f"--{name}={values[name]}" for name in re.findall(r"--(\w+)=", documented)]

@@ -30,8 +30,8 @@ def repository(cohorts, tmp_path_factory):
 
 @pytest.fixture
 def submit(slurm, repository):
-    """Submits the training of docs/scale.md in other places; all that it writes is below repository/NAME."""
-    (command,) = re.findall(r"```bash\n(sbatch .*?)```", (ROOT / "docs/scale.md").read_text(), re.DOTALL)
+    """Submits the training of docs/how-to/use-many-gpus.md; all that it writes is below repository/NAME."""
+    (command,) = re.findall(r"```bash\n(sbatch .*?)```", (ROOT / "docs/how-to/use-many-gpus.md").read_text(), re.DOTALL)
     at = "--nodes=8 --ntasks-per-node=8 --gpus-per-node=8 --cpus-per-task=6"
     assert at in command
 

@@ -137,7 +137,7 @@ def test_encoders_that_monai_does_not_build_are_refused(shapes, name, shape, mes
 
 
 def test_the_documentation_shows_what_inspect_prints(file, capsys):
-    shown = Path("docs/weights.md").read_text().split("```text\n")[1].split("```")[0]
+    shown = Path("docs/how-to/use-public-weights.md").read_text().split("```text\n")[1].split("```")[0]
     tensors = checkpoints.hollow(checkpoints.ssl_network(2, checkpoints.DEPTHS["small"]))
     inspect(written(checkpoints.public_ssl(tensors), file))
     assert capsys.readouterr().out == shown

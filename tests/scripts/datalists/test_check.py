@@ -94,7 +94,7 @@ def test_a_finding_is_a_line_of_the_csv_and_of_the_terminal(cohort, capsys):
     assert "error: not_finite: training s1: s1/t2.nii.gz: 2 voxels NaN, 0 infinite; expected finite ones" in lines
     save(cohort / "root/s1/t2.nii.gz", volume[1:])
     check(cohort)
-    cure = "python -m scripts.prepare brings raw scans onto one grid: docs/prepare.md"
+    cure = "python -m scripts.prepare brings raw scans onto one grid: docs/how-to/prepare-raw-scans.md"
     assert cure not in lines
     assert cure in capsys.readouterr().out.splitlines()
 

@@ -66,7 +66,9 @@ def test_a_row_without_columns_is_one_run_and_one_with_columns_is_one_run_for_ea
 
 
 def test_the_tables_of_the_documentation_are_valid():
-    block = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "reports.md").read_text(encoding="utf-8"), re.DOTALL)[0]
+    block = re.findall(
+        r"```yaml\n(.*?)```", (ROOT / "docs/reference/studies.md").read_text(encoding="utf-8"), re.DOTALL
+    )[1]
     content = read("sizes")[1] | yaml.safe_load(block)
     content["runs"] = content["runs"] | {"mine": content["runs"]["scratch"]}
-    check(content, "docs/reports.md")
+    check(content, "docs/reference/studies.md")

@@ -30,4 +30,4 @@ def test_a_length_in_epochs_needs_the_datalist(tmp_path, gpus, steps):
     cases = [{"subject": f"s{number}", "image": [f"s{number}.nii.gz"]} for number in range(555)]
     content = {"name": "atlas", "modalities": ["T1"], "label_convention": "atlas", "training": cases}
     (tmp_path / "datalists/data.json").write_text(json.dumps(content))
-    assert steps_of(job, gpus) == steps  # docs/scale.md
+    assert steps_of(job, gpus) == steps  # docs/how-to/use-many-gpus.md

@@ -128,7 +128,9 @@ def test_text_that_names_no_axis_is_refused():
 
 
 def test_the_documented_study_has_the_documented_jobs(tmp_path):
-    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/studies.md").read_text(encoding="utf-8"), re.DOTALL)
+    block, _ = re.findall(
+        r"```yaml\n(.*?)```", (ROOT / "docs/reference/studies.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     (tmp_path / "s.yaml").write_text(block)
     found = jobs(read(str(tmp_path / "s.yaml"))[1])
     counts = Counter(job.entry for job in found.values())

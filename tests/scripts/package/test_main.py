@@ -81,7 +81,7 @@ def test_a_package_is_complete_without_the_checkout(original):
         twin = json.loads((original / "configs" / config.with_suffix(".json").name).read_text())
         assert list(twin.items()) == list(yaml.safe_load(config.read_text()).items()), "in the order of reading"
     assert (original / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
-    assert (original / "docs/data.md").is_file()
+    assert (original / "docs/reference/data.md").is_file()
     sums = original.with_name(f"atlas_stage2_v{VERSION}.sha256")
     checked = subprocess.run(["sha256sum", "-c", sums], cwd=original, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout
