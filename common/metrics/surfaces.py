@@ -61,7 +61,7 @@ def _areas(spacing: Spacing) -> NDArray[np.float64]:
     # MONAI's own function computes areas in float32, which can move a 95th percentile to the next distance
     normals = _get_neighbour_code_to_normals_table().double().numpy()
     x, y, z = spacing
-    return np.linalg.norm(normals * [y * z, x * z, x * y], axis=-1).sum(axis=-1)
+    return np.linalg.norm(normals * [y * z, x * z, x * y], axis=-1).sum(axis=1)
 
 
 def percentile_distance(first: Surface, second: Surface, spacing: Spacing, percent: float = 95) -> float:

@@ -141,7 +141,7 @@ class SSLHead(nn.Module):
         levels = self.swinViT(image.contiguous())
         tokens = levels[4].flatten(start_dim=2)  # [B, width, tokens]
         if self.reads_mean:
-            tokens = tokens.mean(dim=2, keepdim=True).expand(-1, -1, 2)
+            tokens = tokens.mean(dim=2, keepdim=True).expand_as(tokens)
         encoded = Encoded(image, levels, tokens)
         return {task.name: task.predict(self, encoded) for task in self.tasks}
 

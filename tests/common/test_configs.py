@@ -73,16 +73,8 @@ def test_what_a_config_has_passes(config, options):
         ("epochs", 3, r"--epochs=3: no such option; did you mean --iterations='N epochs'\?"),
         ("learning_rate", None, "--learning_rate=None: MONAI ignores None; write null"),
         # values
-        (
-            "learning_rate",
-            "@pretraind",
-            r".*train.yaml: no @pretraind, which learning_rate refers to; did you mean @pret",
-        ),
-        (
-            "loss",
-            {"_target_": "common.ssl.Rotashun"},
-            ".*loss: no class or function .*; did you mean common.ssl.Rotation",
-        ),
+        ("learning_rate", "@pretraind", r".*train.yaml: no @pretraind, which learning_rate refers to; did you mean @"),
+        ("loss", {"_target_": "common.ssl.Rotashun"}, ".*loss: no class or function .*; did you mean common.ssl"),
         ("optimizer::_target_", "torch.optim.Adan", ".*: no class or function .*; did you mean torch.optim.Adam"),
     ],
 )

@@ -9,14 +9,7 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader
 
-from common.errors import (
-    ArgumentError,
-    InputError,
-    input_error_message,
-    printable,
-    report_in_one_line,
-    show,
-)
+from common.errors import ArgumentError, InputError, input_error_message, printable, report_in_one_line, show
 from tests.oracles.workers import failure_of
 from tests.support import ROOT
 

@@ -69,11 +69,7 @@ SAVING = "set --activation_checkpointing=true, or lower --batch_size=2 or --patc
 @pytest.mark.parametrize(
     ("error", "options", "line"),
     [
-        (
-            FULL,
-            TRAINING,
-            f"out of memory on the GPU: {SAVING} (OutOfMemoryError: CUDA out of memory. Tried to allocate 2",
-        ),
+        (FULL, TRAINING, f"out of memory on the GPU: {SAVING} (OutOfMemoryError: CUDA out of memory. Tried to"),
         (FULL, INFERENCE, "out of memory on the GPU: lower --window_batch_size=2 or --patch_size=[96,96,96] (OutOfMem"),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),

@@ -180,39 +180,15 @@ def test_options_that_fit_pass(options_of, given):
         ({"batchsize": 3}, "batchsize=3: no such option; did you mean --batch_size?"),
         ({"recipe": "code"}, "recipe=code: of scripts.run only; expected configs/recipe_code.yaml as overlay"),
         ({"patch_size": [96, 96, 72]}, "patch_size=[96, 96, 72]: expected three multiples of 32, one of them at least"),
-        (
-            {"patch_size": [96, 96, 70], **CONVOLUTIONS},
-            "patch_size=[96, 96, 70]: expected three multiples of 8, one of them at least 64",
-        ),
-        (
-            {"model_size": "tiny", **CONVOLUTIONS},
-            "model_size=tiny: expected one of small, micro with architecture=segresnet",
-        ),
-        (
-            {"activation_checkpointing": True, "architecture": "transbts"},
-            "activation_checkpointing=true: expected false with architecture=transbts",
-        ),
-        (
-            {"modality_aliases": {"T1": "PD"}, "pretrained": None},
-            "modality_aliases={'T1': 'PD'}: expected pretrained, the checkpoint with these filters",
-        ),
-        (
-            {"pretrained_lr_factor": 0.1, "pretrained": None},
-            "pretrained_lr_factor=0.1: expected pretrained, the checkpoint that it protects",
-        ),
-        (
-            {"frozen_iterations": 5, "pretrained": "a.pt", "architecture": "probe"},
-            "frozen_iterations=5: expected 0, as a probe's encoder is always frozen",
-        ),
-        (
-            {"architecture": "probe", "patch_size": [96, 96, 72]},
-            "patch_size=[96, 96, 72]: expected three multiples of 32",
-        ),
+        ({"patch_size": [96, 96, 70], **CONVOLUTIONS}, "patch_size=[96, 96, 70]: expected three multiples of 8, one"),
+        ({"model_size": "tiny", **CONVOLUTIONS}, "model_size=tiny: expected one of small, micro with architecture="),
+        ({"activation_checkpointing": True, "architecture": "transbts"}, "activation_checkpointing=true: expected"),
+        ({"modality_aliases": {"T1": "PD"}, "pretrained": None}, "modality_aliases={'T1': 'PD'}: expected pretrained"),
+        ({"pretrained_lr_factor": 0.1, "pretrained": None}, "pretrained_lr_factor=0.1: expected pretrained"),
+        ({"frozen_iterations": 5, "pretrained": "a.pt", "architecture": "probe"}, "frozen_iterations=5: expected 0"),
+        ({"architecture": "probe", "patch_size": [96, 96, 72]}, "patch_size=[96, 96, 72]: expected three multiples"),
         ({"modality_dropout": 0.5, "modalities": ["T1"]}, "modality_dropout=0.5: expected 0, as there is one modality"),
-        (
-            {"missing_modalities": ["T2", "T1"]},
-            "missing_modalities=['T2', 'T1']: none is left; expected some of T1, T2, but not all",
-        ),
+        ({"missing_modalities": ["T2", "T1"]}, "missing_modalities=['T2', 'T1']: none is left; expected some of T1"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options_of, given, line):

@@ -70,10 +70,7 @@ def test_a_repeated_command_does_only_what_is_missing(finished):
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [
-        ({"epochs": 4}, "holds a run with epochs=2, not 4"),
-        ({"datalist": "other.json"}, "holds a run with subjects="),
-    ],
+    [({"epochs": 4}, "holds a run with epochs=2, not 4"), ({"datalist": "other.json"}, "holds a run with subjects=")],
 )
 def test_other_settings_do_not_enter_the_folder_of_a_run(finished, cohort, tmp_path, monkeypatch, changed, message):
     monkeypatch.chdir(tmp_path)

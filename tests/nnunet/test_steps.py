@@ -17,9 +17,7 @@ def test_a_dice_of_no_voxels_does_not_spoil_the_record():
         "mean_fg_dice": [float("nan"), 0.125],
     }
     trainer = SimpleNamespace(
-        num_epochs=2,
-        network=torch.nn.Linear(3, 2),
-        logger=SimpleNamespace(get_value=lambda name, step: logged[name]),
+        num_epochs=2, network=torch.nn.Linear(3, 2), logger=SimpleNamespace(get_value=lambda name, step: logged[name])
     )
     record = steps.history(trainer, 4)
     json.dumps(record, allow_nan=False)

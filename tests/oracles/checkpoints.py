@@ -1,52 +1,25 @@
-"""Files in the layouts of published checkpoints, written by hand from their descriptions, not from our code.
+"""Files in the layouts of published checkpoints, made from their descriptions, not by our code.
 
-The names and shapes of the encoder, the self-supervised network and SwinUNETR follow the papers' figures and the public
-code; `public_*` and `monai_*` arrange them as the published files do.
+The encoder and SwinUNETR are MONAI's; the heads of the self-supervised network follow the papers' figures and the
+public code; `public_*` and `monai_*` arrange them as the published files do.
 """
 
 from itertools import pairwise
 
 import torch
+from monai.networks.nets.swin_unetr import SwinTransformer, SwinUNETR
 
-HEADS = (3, 6, 12, 24)
 DEPTHS = {"tiny": (2, 2, 2, 2), "small": (2, 2, 6, 2), "base": (2, 2, 18, 2)}
 
 
-def block(width, heads, window):
-    return {
-        "norm1.weight": (width,),
-        "norm1.bias": (width,),
-        "attn.relative_position_bias_table": ((2 * window - 1) ** 3, heads),
-        "attn.relative_position_index": (window**3, window**3),
-        "attn.qkv.weight": (3 * width, width),
-        "attn.qkv.bias": (3 * width,),
-        "attn.proj.weight": (width, width),
-        "attn.proj.bias": (width,),
-        "norm2.weight": (width,),
-        "norm2.bias": (width,),
-        "mlp.linear1.weight": (4 * width, width),
-        "mlp.linear1.bias": (4 * width,),
-        "mlp.linear2.weight": (width, 4 * width),
-        "mlp.linear2.bias": (width,),
-    }
+def shapes_of(network):
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
-def encoder(channels, depths, feature_size=48, window=7, heads=HEADS):
+def encoder(channels, depths, feature_size=48, window=7):
     """Shapes of a SwinUNETR encoder by name, without a prefix."""
-    shapes = {"patch_embed.proj.weight": (feature_size, channels, 2, 2, 2), "patch_embed.proj.bias": (feature_size,)}
-    for level in range(4):
-        width = feature_size * 2**level
-        for number in range(depths[level]):
-            shapes |= {
-                f"layers{level + 1}.0.blocks.{number}.{name}": shape
-                for name, shape in block(width, heads[level], window).items()
-            }
-        shapes |= {
-            f"layers{level + 1}.0.downsample.reduction.weight": (2 * width, 8 * width),
-            f"layers{level + 1}.0.downsample.norm.weight": (8 * width,),
-            f"layers{level + 1}.0.downsample.norm.bias": (8 * width,),
-        }
-    return shapes
+    edges, heads = (window,) * 3, (3, 6, 12, 24)
+    return shapes_of(SwinTransformer(channels, feature_size, edges, (2, 2, 2), depths, heads, spatial_dims=3))
 
 
 def under(prefix, tensors):
@@ -86,41 +59,13 @@ def other_ssl_network(kind, channels, depths, feature_size=48, **settings):
 
 def decoder(channels, feature_size=48):
     """Shapes of SwinUNETR without its encoder and its output layer."""
-    f = feature_size
-    shapes = {}
-    for name, before, after in [
-        ("encoder1", channels, f),
-        ("encoder2", f, f),
-        ("encoder3", 2 * f, 2 * f),
-        ("encoder4", 4 * f, 4 * f),
-        ("encoder10", 16 * f, 16 * f),
-    ]:
-        shapes |= residual_block(f"{name}.layer", before, after)
-    for name, before, after in [
-        ("decoder5", 16 * f, 8 * f),
-        ("decoder4", 8 * f, 4 * f),
-        ("decoder3", 4 * f, 2 * f),
-        ("decoder2", 2 * f, f),
-        ("decoder1", f, f),
-    ]:
-        shapes[f"{name}.transp_conv.conv.weight"] = (before, after, 2, 2, 2)
-        shapes |= residual_block(f"{name}.conv_block", 2 * after, after)
-    return shapes
+    shapes = swin_unetr(channels, 1, (1, 1, 1, 1), feature_size)
+    return {name: shape for name, shape in shapes.items() if not name.startswith(("swinViT.", "out."))}
 
 
-def residual_block(name, before, after):
-    shapes = {
-        f"{name}.conv1.conv.weight": (after, before, 3, 3, 3),
-        f"{name}.conv2.conv.weight": (after, after, 3, 3, 3),
-    }
-    return shapes if before == after else shapes | {f"{name}.conv3.conv.weight": (after, before, 1, 1, 1)}
-
-
-def swin_unetr(channels, outputs, depths, feature_size=48, **settings):
+def swin_unetr(channels, outputs, depths, feature_size=48, window=7):
     """Shapes of SwinUNETR by name."""
-    output = {"out.conv.conv.weight": (outputs, feature_size, 1, 1, 1), "out.conv.conv.bias": (outputs,)}
-    shapes = under("swinViT.", encoder(channels, depths, feature_size, **settings))
-    return shapes | decoder(channels, feature_size) | output
+    return shapes_of(SwinUNETR(channels, outputs, depths=depths, feature_size=feature_size, window_size=window))
 
 
 def filled(shapes, seed=0):

@@ -1,12 +1,10 @@
 """`python -m scripts.run`: the configs and options that it runs. tests/faults has its mistakes."""
 
-import sys
-
 import pytest
 
 from common.errors import InputError
 from scripts.run import logged, read_command_line
-from tests.support import ROOT, TINY, execute, one_line
+from tests.support import ROOT, one_line
 
 
 @pytest.fixture(autouse=True)
@@ -68,15 +66,3 @@ def test_an_unexpected_failure_is_one_line_and_its_traceback_is_kept(tmp_path):
         f"monai.losses.dice.DiceLoss: {expected}; the traceback is in {log}"
     )
     assert f"\n{expected}\n" in f"\n{log.read_text()}"
-
-
-@pytest.mark.slow
-def test_a_training_on_two_processes_runs_to_its_end(cohorts, tmp_path):
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
-    data = [f"--dataset_dir={cohorts / 'brats'}", f"--datalist={cohorts / 'brats.json'}"]
-    places = [f"--output_dir={tmp_path / 'eval'}", f"--ckpt_dir={tmp_path / 'models'}"]
-    result = execute([sys.executable, *launcher, "-m", "scripts.run", "brats_finetune", "train", *TINY, *data, *places])
-    assert result.returncode == 0, result.stderr
-    assert "Warning" not in result.stderr, "MONAI's, that configs are programs, is silenced"
-    assert (tmp_path / "models/model.pt").is_file()
-    assert "python -m scripts.run brats_finetune train --model_size=micro" in (tmp_path / "eval/run.json").read_text()

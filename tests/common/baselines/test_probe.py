@@ -39,8 +39,7 @@ def test_the_heads_alone_learn(probe):
 
 
 @pytest.mark.parametrize(
-    "make",
-    [lambda: SSLHead(2, "micro"), lambda: SSLHead(2, "micro", tasks=["masked"]), lambda: network("swin_unetr")],
+    "make", [lambda: SSLHead(2, "micro"), lambda: SSLHead(2, "micro", tasks=["masked"]), lambda: network("swin_unetr")]
 )
 def test_it_starts_from_any_encoder_and_from_nothing_else(make, tmp_path, probe):
     """Of a pretraining, or, as a control that succeeds, of a segmentation network."""

@@ -9,7 +9,7 @@ from monai.transforms import Compose, Lambdad, LoadImaged, RandShiftIntensityd
 
 from common.data.datasets import CaseDataset
 from common.data.transforms import LabelToRegionsd
-from common.errors import InputError, input_error_message
+from common.errors import InputError
 from tests.oracles.workers import failure_of
 from tests.support import one_line
 
@@ -89,13 +89,6 @@ def test_a_case_that_the_machine_lacks_the_memory_for_is_named_without_its_files
         dataset[0]
     error = failure_of(DataLoader(dataset, num_workers=1))
     assert isinstance(error, MemoryError)
-
-
-def test_the_message_survives_a_worker(entries):
-    mislabel(entries[0]["label"])
-    error = failure_of(DataLoader(CaseDataset(entries, Compose([LOAD, REGIONS])), num_workers=1))
-    assert "worker process" in str(error)
-    assert input_error_message(error) == (f"subject case0: {entries[0]['label']}: {UNKNOWN}")
 
 
 def test_what_is_cached_is_not_read_again_and_what_is_random_is_drawn_again(entries):

@@ -10,7 +10,7 @@ from common.errors import InputError
 
 
 def scan(name, channels=2, shape=(4, 5, 6), affine=None):
-    volumes = torch.arange(1.0, np.prod(shape) + 1).reshape(shape).expand(channels, *shape).clone()
+    volumes = torch.linspace(0.01, 1, np.prod(shape)).reshape(shape).expand(channels, *shape).clone()
     return MetaTensor(volumes, affine=affine, meta={"filename_or_obj": name})
 
 
@@ -27,7 +27,7 @@ def test_a_sound_case_passes_as_it_is():
         (lambda image: image[1].fill_(0), "^channel 2 of the image whose first file is t1.nii.gz: zero everywhere"),
         (lambda image: image.neg_(), "^t1.nii.gz: no voxel above zero; expected a brain"),
         (lambda image: image.fill_(7), "^t1.nii.gz: 7 in every voxel that is not 0; expected a brain, not a mask"),
-        (lambda image: image[1].gt_(60), "^channel 2 of .*: 1 in every voxel that is not 0; expected a brain, not a"),
+        (lambda image: image[1].gt_(0.5), "^channel 2 of .*: 1 in every voxel that is not 0; expected a brain, not a"),
     ],
 )
 def test_an_image_of_nonsense_is_named(spoil, line):

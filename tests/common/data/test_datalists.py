@@ -136,10 +136,7 @@ def test_a_missing_modality_is_null_or_taken_for_missing(datalist, content, root
     ("text", "message"),
     [
         ("{", "not JSON"),
-        (
-            json.dumps(CONTENT)[:-1] + ', "training": []}',
-            r'not JSON .the key "training" occurs twice.; expected a data',
-        ),
+        (json.dumps(CONTENT)[:-1] + ', "training": []}', r'not JSON .the key "training" occurs twice.; expected'),
         ("[]", "is not of type 'object'"),
         # the schema and the reader each have a depth that they cannot follow
         ('{"name":' * 900 + "1" + "}" * 900, "^datalist "),
@@ -178,10 +175,7 @@ PATH = "expected a path relative to the root and below it"
         ({"image": ["b/../../x.nii.gz", "b/t1.nii.gz"]}, rf'\$.training\[1\].image\[0\] = "b/../../x.nii.gz"; {PATH}'),
         ({"image": ["b\\x.nii.gz", "b/t1.nii.gz"]}, rf'image\[0\] = "b\\\\x.nii.gz"; {PATH}'),
         ({"label": "/b/mask.nii.gz"}, f'label = "/b/mask.nii.gz"; {PATH}'),
-        (
-            {"image": ["b/t1.nii.gz", "./b/t1.nii.gz"]},
-            "subject b: b/t1.nii.gz is listed twice; expected",
-        ),
+        ({"image": ["b/t1.nii.gz", "./b/t1.nii.gz"]}, "subject b: b/t1.nii.gz is listed twice; expected"),
         ({"label": "b/t1.nii.gz"}, "subject b: b/t1.nii.gz is listed twice"),
         ({"subject": "b", "lable": "b/mask.nii.gz"}, "lable"),
         ({"subject": "c"}, "subject c is in training and again in validation"),

@@ -3,9 +3,10 @@ import itertools
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Spacingd
 
 from common.data.regions import regions_of
-from common.data.transforms import LabelToRegionsd, NestRegionsd, RegionsToLabeld
+from common.data.transforms import LabelToRegionsd, NestRegionsd, RegionsToLabeld, ResampleScand
 from common.errors import InputError
 
 # Which regions a label value is part of, by the conventions' own papers: NCR 1, ED 2, ET 4 (BraTS 2023: 3).
@@ -80,3 +81,17 @@ def test_an_unknown_convention_and_a_missing_key_are_refused(transform):
         transform("label", "brats")
     with pytest.raises(KeyError, match="label"):
         transform("label", "atlas")({"image": 1})
+
+
+def test_images_and_regions_are_resampled_as_monai_does_and_back():
+    """A resampled voxel is in a region from a value of 0.5; without a spacing nothing changes."""
+    image, label = torch.rand(2, 1, 6, 5, 4, generator=torch.Generator().manual_seed(0))
+    data = {"image": MetaTensor(image), "label": MetaTensor(label.round())}
+    resample = ResampleScand(["image", "label"], [1.5, 1, 0.5], "label")
+    found, expected = resample(data), Spacingd(["image", "label"], (1.5, 1, 0.5), dtype=torch.float32)(data)
+    assert torch.equal(found["image"], expected["image"])
+    assert torch.equal(found["label"], (expected["label"] >= 0.5).float())
+    assert torch.equal(ResampleScand("image", [1.5, 1, 0.5])(data)["label"], data["label"])
+    assert resample.inverse(found)["image"].shape == image.shape
+    untouched = ResampleScand("image", None)
+    assert untouched(data) == untouched.inverse(data) == data

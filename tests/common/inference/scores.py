@@ -20,7 +20,4 @@ def atlas_scores(dice, *lesions, volumes=(0.0, 0.0)):
 
 FIRST = lesion(volume=np.float64(0.1), dice=np.float64(0.75), hd95=np.float64(2))
 LAST = lesion(is_found=False, hd95=math.inf, centre=(0, 0, 9))
-CASES = {
-    "b": atlas_scores(np.float64(0.25), FIRST, lesion(False)),
-    "a": atlas_scores(1.0, LAST, volumes=(1 / 3, 2.5)),
-}
+CASES = {"b": atlas_scores(np.float64(0.25), FIRST, lesion(False)), "a": atlas_scores(1.0, LAST, volumes=(1 / 3, 2.5))}

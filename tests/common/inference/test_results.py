@@ -67,7 +67,7 @@ def test_cases_have_their_files_and_volumes(tmp_path):
                 "reference": str(tmp_path / "data/b.nii.gz"),
                 "volumes_mm3": {"lesion": [0.1, 2.0]},
                 "modalities": {"T1": str(Path.cwd() / "i/b_\udcff.nii")},
-            },
+            }
         },
     }
 

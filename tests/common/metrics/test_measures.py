@@ -10,7 +10,7 @@ from common.errors import InputError
 from common.metrics.measures import dice, hd95, spacing_of
 from common.metrics.protocols import atlas, brats, isles, protocol
 from tests.oracles import surfaces, volumes
-from tests.oracles.masks import CUBIC, EMPTY, KINDS, SHAPE, box, cube, pairs
+from tests.oracles.masks import CUBIC, KINDS, SHAPE, box, cube, pairs
 from tests.support import oblique
 
 FLAT = (0.5, 2.0, 3.25)
@@ -36,16 +36,6 @@ def test_figures_are_as_defined():
         assert dice(prediction, reference) == pytest.approx(volumes.dice(prediction, reference), abs=1e-6)
         expected = surfaces.hd95(prediction, reference, spacing)
         assert hd95(prediction, reference, spacing) == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("prediction", "reference", "region", "distance"),
-    [(EMPTY, EMPTY, 1, 0), (cube(4), EMPTY, 0, np.inf), (EMPTY, cube(4), 0, np.inf)],
-    ids=["both", "reference", "prediction"],
-)
-def test_empty_masks(prediction, reference, region, distance):
-    assert dice(prediction, reference) == region
-    assert hd95(prediction, reference, CUBIC) == distance
 
 
 # Masks and spacings

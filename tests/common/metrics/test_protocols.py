@@ -91,6 +91,8 @@ def test_settings_of_protocols():
     assert protocol("isles").settings == {"connectivity": 26}
     assert protocol("dice").settings == {}
     assert [protocol(name).name for name in ORACLES] == list(ORACLES)
+    ranked = {metric: higher for name in ORACLES for metric, higher in protocol(name).ranked.items()}
+    assert {metric for metric, higher in ranked.items() if higher} == {"dice", "lesion_f1", "lesionwise_dice"}
     for challenge, (dilations, smallest) in {"MET": (1, 2), None: (3, 50)}.items():  # MET's have not leaked
         settings = {"connectivity": 26, "penalty_mm": 374, "dilations": dilations, "smallest_mm3": smallest}
         assert protocol("brats", challenge).settings == settings | {"challenge": challenge or "GLI"}

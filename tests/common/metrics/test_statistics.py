@@ -58,7 +58,7 @@ def test_signed_rank_leaves_zeros_out():
 def test_holm_adjusts_and_rejects_step_by_step():
     # by hand: 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04, which may not fall below the one before
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.6]) == [1, 1]
+    assert holm([0.6, 0.7]) == [1, 1]
     # at each level: the smallest p-values one by one, each against level / (number left), until one fails
     generator = np.random.default_rng(0)
     for _ in range(50):

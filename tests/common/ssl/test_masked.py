@@ -1,4 +1,4 @@
-"""Masked autoencoding against loops over voxels, MONAI's SwinUNETR, and a fine-tuning that takes over its weights."""
+"""Masked autoencoding against loops over voxels and MONAI's SwinUNETR."""
 
 from math import ceil
 
@@ -6,8 +6,6 @@ import pytest
 import torch
 from monai.networks.nets import SwinUNETR
 
-from common import weights
-from common.baselines import segmentation_network
 from common.errors import ArgumentError
 from common.ssl import Contrastive, Masked, Reconstruction, Rotation, SSLHead, SSLLoss, TwoViews, settings
 from common.ssl.masked import hidden_blocks
@@ -112,31 +110,6 @@ def test_the_prediction_is_that_of_swin_unetr_with_these_weights(network):
     assert len(whole.state_dict()) == len(state)
     with torch.no_grad():
         assert torch.equal(network(CROPS["image"])["masked"], whole(CROPS["image"]))
-
-
-def test_every_parameter_learns_from_the_hidden_voxels(network):
-    inputs, targets = TwoViews(seed=1, tasks=network.tasks)(CROPS)
-    SSLLoss(network.tasks)(network(inputs), targets)["total"].backward()
-    assert [name for name, each in network.named_parameters() if each.grad is None or not each.grad.any()] == []
-
-
-@pytest.mark.parametrize("wanted", [["T1", "FLAIR"], ["FLAIR", "T2", "T1"]])
-def test_encoder_and_decoder_start_a_fine_tuning_and_its_last_layer_does_not(network, wanted, tmp_path):
-    """Also where the last layer has as many channels as there are regions; first layers follow the modalities."""
-    file = tmp_path / "model.pt"
-    metadata = {"modalities": ["T1", "FLAIR"], "model_size": "micro"}
-    weights.write({"network": network.state_dict(), "metadata": metadata}, file)
-    torch.manual_seed(1)
-    tuned = segmentation_network("swin_unetr", len(wanted), 2, "micro")
-    report = weights.initialise(tuned, file, wanted)
-    assert report.missing == ["out.conv.conv.weight", "out.conv.conv.bias"]
-    assert report.unexpected == ["masked_out.weight", "masked_out.bias"]
-    assert report.carried() == tuned.state_dict().keys() - set(report.missing)
-    old, new = network.state_dict(), tuned.state_dict()
-    assert torch.equal(new["decoder1.conv_block.conv1.conv.weight"], old["decoder1.conv_block.conv1.conv.weight"])
-    first = "encoder1.layer.conv1.conv.weight"
-    assert torch.equal(new[first][:, wanted.index("T1")], old[first][:, 0])
-    assert torch.equal(new[first][:, wanted.index("FLAIR")], old[first][:, 1])
 
 
 def test_one_forward_pass_of_the_encoder_serves_four_tasks():

@@ -35,7 +35,8 @@ def test_swin_unetr_of_the_settings_has_the_public_number_of_parameters(size, in
 
 @pytest.mark.parametrize("size", ["tiny", "small", "base"])
 def test_micro_sizes_have_the_depths_of_the_papers_sizes(size):
-    assert settings(f"micro_{size}") == (settings(size).depths, 12, 4, (3, 6, 12, 24))
+    assert settings(f"micro_{size}") == (settings(size).depths, *settings("micro")[1:])
+    assert settings("micro") == ((1, 1, 1, 1), 12, 4, (3, 6, 12, 24))
 
 
 def test_parameters_are_named_as_in_the_public_weights():

@@ -55,6 +55,7 @@ def test_each_crop_has_its_own_number_of_turns_about_z():
         for channel in range(2):
             expected = volumes.quarter_turn(crop[channel].numpy(), turn)
             np.testing.assert_array_equal(result[channel].numpy(), expected)
+    assert torch.equal(views.rotate(given[:1], torch.tensor([4])), given[:1])
 
 
 def test_crops_with_unequal_edges_are_refused():

@@ -220,8 +220,7 @@ def test_a_folder_without_a_state_is_for_new_runs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("save_interval", "keep", "names"),
-    [(1, 2, [8, 9]), (4, 9, [3, 4, 6, 8, 9]), (3, 2, [6, 9]), (5, 1, [9])],
+    ("save_interval", "keep", "names"), [(1, 2, [8, 9]), (4, 9, [3, 4, 6, 8, 9]), (3, 2, [6, 9]), (5, 1, [9])]
 )
 def test_states_are_saved_in_their_interval_and_the_last_ones_kept(tmp_path, save_interval, keep, names):
     (tmp_path / "models").mkdir()

@@ -1,19 +1,15 @@
-"""Protected pretrained weights: groups, the freeze against Adam written out, an exact resume, two processes."""
+"""Protected pretrained weights: groups, the freeze against Adam written out, an exact resume."""
 
 from math import sqrt
 
 import pytest
 import torch
-from ignite.engine import Events
-from monai.engines import SupervisedTrainer
 from torch import nn
 
-from common.data.datasets import Batches
 from common.options import Options
-from common.training import Step, frozen, parameters
+from common.training import frozen, parameters
 from common.weights.surgery import Report
 from tests.common.toy import Training, same
-from tests.common.training.ranks import on_two_ranks
 
 CARRIED = ("0.weight", "0.bias")
 REPORT = Report("a.pt", matched=["0.bias", "a buffer"], changed=["0.weight: T1 -> T1, T2"])
@@ -117,44 +113,3 @@ def test_a_training_that_is_resumed_within_or_after_the_freeze_is_the_one_that_w
     after = seen["stopped", stop // 3, False]
     still = {name for name in before if torch.equal(before[name], after[name])}
     assert still == (set(CARRIED) if stop <= 4 else set())
-
-
-def batches(count):
-    generator = torch.Generator().manual_seed(1)
-    draw = [torch.randn(2, 4, generator=generator) for _ in range(count)]
-    return [{"image": each, "label": each.sum(dim=1, keepdim=True)} for each in draw]
-
-
-def steps_of_a_rank(rank, ranks=2):
-    """The parameters after each of three steps, of which the first two are frozen."""
-    net, found = network().eval(), []
-    net[1].p = 0.0
-    data = [batches(12)[4 * step :][: 4 // ranks * (rank + 1)][4 // ranks * rank :] for step in range(3)]
-    trainer = SupervisedTrainer(
-        device=torch.device("cpu"),
-        max_epochs=1,
-        train_data_loader=[Batches(iter(each), len(each)) for each in data],
-        network=nn.parallel.DistributedDataParallel(net) if ranks > 1 else net,
-        optimizer=torch.optim.AdamW(protected(net), lr=0.1),
-        loss_function=nn.MSELoss(),
-        iteration_update=Step(),
-        decollate=False,
-    )
-    trainer.add_event_handler(
-        Events.ITERATION_COMPLETED, lambda: found.append([x.numpy() for x in values(net).values()])
-    )
-    trainer.run()
-    return found
-
-
-def test_processes_that_unfreeze_go_on_as_one(tmp_path):
-    """Gradients of frozen tensors are exchanged, too, so that no process unfreezes with moments of its own."""
-    first, second = on_two_ranks(steps_of_a_rank, tmp_path)
-    alone = steps_of_a_rank(0, ranks=1)
-    for one, other, expected in zip(first, second, alone, strict=True):
-        for mine, yours, theirs in zip(one, other, expected, strict=True):
-            assert (mine == yours).all()
-            torch.testing.assert_close(torch.from_numpy(mine), torch.from_numpy(theirs), rtol=1e-5, atol=1e-6)
-    initial = [each.numpy() for each in values(network()).values()]
-    unchanged = [[(mine == then).all() for mine, then in zip(each, initial, strict=True)] for each in first]
-    assert unchanged == [[True, True, False, False]] * 2 + [[False] * 4]

@@ -18,11 +18,7 @@ def ssl_output(samples, seed):
         "pred": {"reconstruction": image + seed, "rotation": torch.zeros(2 * samples, 4), "contrastive": contrastive},
         "label": {"reconstruction": image, "rotation": torch.arange(2 * samples) % 4},
     }
-    return output, {
-        "reconstruction": seed,
-        "rotation": np.log(4),
-        "contrastive": nt_xent(contrastive.tolist(), 0.5),
-    }
+    return output, {"reconstruction": seed, "rotation": np.log(4), "contrastive": nt_xent(contrastive.tolist(), 0.5)}
 
 
 def engine_of(loss):

@@ -96,11 +96,7 @@ def test_tensorboard_has_each_value_at_its_iteration_also_of_a_resumed_run(tmp_p
 @pytest.mark.parametrize(
     ("losses", "source", "told"),
     [
-        (
-            {0: 3.0, 1: 9.0, 2: 2.9, 3: 3.25, 4: 8.0},
-            "stage1.pt",
-            "3.0000 to 3.2500 by iteration 3; learning_rate=0.005",
-        ),
+        ({0: 3.0, 1: 9.0, 2: 2.9, 3: 3.25, 4: 8.0}, "stage1.pt", "3.0000 to 3.2500 by iteration 3; learning_rate=0"),
         ({0: 3.0, 1: 2.0, 2: math.nan, 3: math.nan}, "stage1.pt", "3.0000 to not finite by iteration 2; learning_rate"),
         ({0: 3.0, 1: 9.0, 2: 3.0, 3: 2.0}, "stage1.pt", None),  # not after the warm-up
         ({2: 3.0, 3: 4.0}, "stage1.pt", None),  # not measured at the start

@@ -18,12 +18,7 @@ def named(*names):
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "model", "network", "model_state_dict"])
 @pytest.mark.parametrize(
     ("prefix", "encoder"),
-    [
-        ("", "swinViT."),
-        ("module.", "swinViT."),
-        ("net.backbone.", "swinViT."),
-        ("_orig_mod.", "swinViT."),
-    ],
+    [("", "swinViT."), ("module.", "swinViT."), ("net.backbone.", "swinViT."), ("_orig_mod.", "swinViT.")],
 )
 def test_every_known_layout_is_read(file, wrapper, prefix, encoder):
     names = ["out.bias", f"{encoder}patch_embed.proj.weight", f"{encoder}layers1.0.blocks.0.norm1.bias"]
@@ -65,18 +60,9 @@ def test_tensors_get_our_names(file, names, own, prefix, encoder):
     [
         ([torch.zeros(2)], "holds a list; expected a dictionary of tensors"),
         ({"state_dict": {}, "epoch": 4}, "holds no named tensors, but state_dict, epoch; expected a state dict"),
-        (
-            {"state_dict": named("a"), "model": named("a"), "network": {"depth": 3}},
-            "tensors under state_dict and model; expected one network",
-        ),
-        (
-            named("module.a", "module.b", "c"),
-            "2 tensors begin with module. and 1 do not, first c; expected all or none",
-        ),
-        (
-            named("net.swinViT.patch_embed.proj.weight", "head.bias"),
-            "1 tensors begin with net. and 1 do not, first head",
-        ),
+        ({"state_dict": named("a"), "model": named("a"), "network": {"depth": 3}}, "tensors under state_dict and "),
+        (named("module.a", "module.b", "c"), "2 tensors begin with module. and 1 do not, first c; expected all"),
+        (named("net.swinViT.patch_embed.proj.weight", "head.bias"), "1 tensors begin with net. and 1 do not, first "),
         (
             named("module.patch_embed.proj.weight", "patch_embed.proj.weight"),
             "2 encoders, module.patch_embed.proj.weight, patch_embed.proj.weight; expected one",

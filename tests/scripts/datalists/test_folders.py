@@ -89,10 +89,7 @@ def test_visits_of_a_person_stay_together(data):
     ("options", "message"),
     [
         ({"modalities": "T1,"}, "--modalities=T1,: expected different names such as T1,FLAIR, or the words"),
-        (
-            {"modalities": "T1=a,PD=A"},
-            "--modalities=T1=a,PD=A: expected different names such as T1,FLAIR, or the words",
-        ),
+        ({"modalities": "T1=a,PD=A"}, "--modalities=T1=a,PD=A: expected different names such as T1,FLAIR, or the"),
         ({"modalities": "T1,ADC"}, "--modalities=T1,ADC: no ADC in .*; expected some of T1"),
         ({"label": "gold"}, "--label=gold: no label map in .* whose name ends so"),
         ({"layout": "flat"}, "no image whose name ends with a modality"),

@@ -10,15 +10,7 @@ import pytest
 
 from common.errors import InputError
 from scripts.datalists import __main__ as datalists
-from tests.scripts.datalists.cohorts import (
-    add_brats,
-    add_brats_2023,
-    add_ukb,
-    everybody,
-    subjects,
-    touch,
-    written,
-)
+from tests.scripts.datalists.cohorts import add_brats, add_brats_2023, add_ukb, everybody, subjects, touch, written
 from tests.support import MODALITIES, execute, one_line
 
 ATLAS = "{0}/ses-1/anat/{0}_ses-1_space-MNI152NLin2009aSym_{1}.nii.gz"
@@ -49,10 +41,7 @@ def test_each_layout_gives_relative_paths_in_its_order(root, command, bundle, su
     ("options", "message"),
     [
         ({"root": "/no/such"}, "--root=/no/such: .*No such file or directory; expected a"),
-        (
-            {"output": "/etc/passwd/list.json"},
-            "--output=/etc/passwd/list.json: expected a folder that list.json can be",
-        ),
+        ({"output": "/etc/passwd/list.json"}, "--output=/etc/passwd/list.json: expected a folder that list.json can"),
         ({"label_convention": "brats"}, "label_convention=brats: expected one of brats2021, .*, or regions and their"),
     ],
 )

@@ -1,6 +1,5 @@
-"""`python -m scripts.evaluate` in a process of its own: signals, and all commands in turn."""
+"""`python -m scripts.evaluate` in a process that gets signals."""
 
-import csv
 import signal
 import subprocess
 import sys
@@ -9,12 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripts.evaluate.evaluations import AFFINE, save
-from tests.support import ROOT, execute
-
-
-def command(*arguments):
-    return execute([sys.executable, "-m", "scripts.evaluate", *map(str, arguments)])
+from tests.support import ROOT
 
 
 @pytest.mark.parametrize(("ending", "status"), [("INT", -signal.SIGINT), ("TERM", -signal.SIGTERM)])
@@ -56,25 +50,3 @@ def wait_for(find):
     while not (found := find()) and time.monotonic() < end:
         time.sleep(0.02)
     return found
-
-
-@pytest.mark.slow
-def test_evaluations_are_made_and_compared_with_their_pages(cohort):
-    folder, arrays = cohort
-    for case, (_, reference) in arrays.items():
-        save(folder / f"q/{case}.nii.gz", reference, AFFINE)
-    words = [f"--references={folder}/r", "--protocol=isles", "--workers=2"]
-    for name, output in (("p", "ours"), ("q", "perfect")):
-        ended = command(f"--predictions={folder}/{name}", f"--output={folder}/{output}", *words)
-        assert ended.returncode == 0, ended.stderr
-    drawn = (folder / "ours/evaluation.html").read_text()
-    assert "<html" in drawn
-    again = command("page", folder / "ours")
-    assert (again.returncode, again.stdout, again.stderr) == (0, f"{folder}/ours/evaluation.html\n", "")
-    assert (folder / "ours/evaluation.html").read_text() == drawn
-    ended = command("compare", folder / "ours", folder / "perfect", f"--output={folder}/out")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    (dice,) = [line for line in ended.stdout.splitlines() if line.startswith("lesion  dice ")]
-    assert dice.endswith("0 / 0 / 5")
-    with (folder / "out/ranking.csv").open(newline="") as file:
-        assert next(csv.DictReader(file))["system"] == "perfect"

@@ -8,12 +8,11 @@ import pytest
 
 from common import metrics
 from common.errors import InputError
-from common.inference.results import CaseFiles
 from common.pages import evaluation as pages
 from scripts.evaluate import __main__ as module
-from scripts.evaluate.__main__ import evaluate, score
+from scripts.evaluate.__main__ import evaluate
 from tests.oracles.volumes import dice as dice_of
-from tests.scripts.evaluate.evaluations import AFFINE, BLOBS_SHAPE, blobs, label_map, save
+from tests.scripts.evaluate.evaluations import AFFINE, BLOBS_SHAPE, label_map, save
 
 SPACING = (0.7, 1.3, 2.5)  # mm, of AFFINE
 
@@ -50,24 +49,6 @@ def test_figures_are_those_of_the_protocol(cohort, capsys):
     shown = capsys.readouterr().out.splitlines()
     assert (shown[0], shown[-1]) == ("5 cases by atlas", f"{folder}/out/evaluation.html")
     assert [line.split()[2] for line in shown if line.startswith("lesion  dice ")] == [f"{dice:.4g}"]
-
-
-def test_regions_of_brats_are_scored_whether_enhancing_tumour_is_3_or_4(cohort):
-    folder, _ = cohort
-    expected = {}
-    for case, seed in (("x", 0), ("y", 2)):
-        prediction, reference = blobs(seed, (2, 1, 4)), blobs(seed + 1, (2, 1, 3))
-        save(folder / f"bp/{case}.nii", prediction, AFFINE)
-        save(folder / f"br/{case}.nii.gz", reference, AFFINE, np.int16)
-        for region, inside in (("WT", (1, 2, 3, 4)), ("TC", (1, 3, 4)), ("ET", (3, 4))):
-            pair = np.isin(prediction, inside), np.isin(reference, inside)
-            scores = metrics.brats(*pair, SPACING, "MET").values
-            expected |= {(case, region, metric): value for metric, value in scores.items()}
-    places = {"predictions": f"{folder}/bp", "references": f"{folder}/br", "output": f"{folder}/out"}
-    evaluate(**places, protocol="brats", challenge="MET", workers=1)
-    assert figures(folder / "out/metrics.csv") == expected
-    summary = json.loads((folder / "out/summary.json").read_text())
-    assert (summary["challenge"], summary["connectivity"]) == ("MET", 26)
 
 
 def test_an_absent_prediction_counts_as_empty_on_request(cohort, capsys):
@@ -165,13 +146,3 @@ def test_an_output_that_cannot_be_written_is_named_before_anything_is_read(cohor
     ):
         with pytest.raises(InputError, match=f"^--output={output}: {message}"):
             run(folder, output)
-
-
-def test_a_score_uses_the_spacing_of_the_affine(tmp_path):
-    """In single precision 0.7 is 0.699999988, which would change the volume of 11 voxels in the eighth digit."""
-    reference = np.zeros(BLOBS_SHAPE, np.uint8)
-    reference[0, 0, :11] = 1
-    files = CaseFiles("c", None, save(tmp_path / "c.nii.gz", reference, AFFINE))
-    scores = score(files, metrics.protocol("isles"), "atlas")
-    (lesion,) = scores["lesion"].lesions
-    assert lesion.volume == pytest.approx(11 * 0.7 * 1.3 * 2.5, rel=1e-12)

@@ -130,15 +130,6 @@ def test_one_training_an_arm_is_not_tested():
     assert math.isnan(contrast(ours * 2, others).p), "the other arm has one"
 
 
-def test_the_interval_of_folds_resamples_the_cases_of_each_fold(scored, found):
-    _, scores = scored
-    entry = found["BSF-T (62M)"]
-    of_folds = [scores["ours", fold].mean(axis=1) for fold in FOLDS]
-    generator = np.random.default_rng(11)
-    means = [np.mean([values[generator.integers(0, CASES, CASES)].mean() for values in of_folds]) for _ in range(4000)]
-    assert (entry.low, entry.high) == pytest.approx(np.percentile(means, [2.5, 97.5]), abs=1.5e-3)
-
-
 def test_the_interval_of_subsets_averages_a_case_before_it_is_drawn():
     generator = np.random.default_rng(5)
     values = 0.8 + 0.1 * generator.standard_normal((3, 20))  # [runs, cases]
@@ -243,16 +234,3 @@ def test_an_empty_cell_says_why(scored):
     assert entry.contrast.cases == 2 * CASES  # only the folds that are there
     other = found["BSF-S (64M)"]
     assert {other.reason, *(cell.reason for cell in other.cells)} == {"not in this study"}
-
-
-def test_a_study_of_fewer_folds_leaves_the_papers_other_folds_empty(tmp_path):
-    table = TABLE | {"rows": {"BSF-T (62M)": {"run": "ours"}}, "baseline": "BSF-T (62M)"}
-    study = study_of({"ours": {}}, [table], values=[0, 1])
-    jobs = expand(study, tmp_path)
-    for fold in (0, 1):
-        evaluate(jobs[f"ours/fold{fold}/evaluation"], {"a": [0.5] * 3, "b": [0.7] * 3})
-    (jobs["ours/fold1/evaluation"].results / "metrics.csv").write_text("damaged")
-    cells = entries(jobs, table, study)["BSF-T (62M)"].cells
-    reasons = [cell.reason.partition(": ")[0] for cell in cells]
-    assert reasons == ["", "unreadable", *["not in this study"] * 3]
-    assert [cell.paper for cell in cells] == [0.9027, 0.9181, 0.9102, 0.9103, 0.9139]

@@ -1,7 +1,5 @@
-"""`python -m scripts.folds`: what is run, continued and told; and two folds from end to end."""
+"""`python -m scripts.folds`: what is run, continued and told."""
 
-import json
-import shutil
 import sys
 
 import pytest
@@ -13,7 +11,7 @@ from scripts.experiments.jobs import Places
 from scripts.folds import __main__ as module
 from scripts.folds import summary
 from scripts.folds.setup import Setup
-from tests.support import ROOT, TINY, execute
+from tests.support import ROOT
 
 WORK = """
 import sys
@@ -87,42 +85,3 @@ def test_bad_input_ends_in_one_line(tmp_path, monkeypatch, words, message):
         cli.run(module.folds, "folds")
     assert input_error_message(error.value).replace(f"{ROOT}/", "") == message
     assert not (tmp_path / "out").exists()
-
-
-def run(*words: str) -> str:
-    result = execute([sys.executable, "-m", *words])
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
-
-
-@pytest.mark.slow
-def test_two_folds_from_scans_to_an_ensemble(tmp_path):
-    """The pooled figures are those of one evaluation of the union of the predictions."""
-    data, lists, out = tmp_path / "atlas", tmp_path / "atlas.json", tmp_path / "out"
-    size = ["--subjects=6", "--spacing=4", "--skull_stripped=true", "--workers=1"]
-    run("scripts.phantoms", "make", "--layout=atlas", f"--output={data}", *size)
-    run("scripts.datalists", "atlas", f"--root={data}", f"--output={lists}", "--validation=2")
-    places = [f"--datalist={lists}", f"--dataset_dir={data}", f"--output={out}"]
-    printed = run("scripts.folds", "atlas_finetune", *places, "--folds=2", "--validation=1", "--jobs=2", *TINY)
-
-    content = json.loads(lists.read_text())
-    content |= {"testing": content["training"] + content["validation"], "training": [], "validation": []}
-    (tmp_path / "union.json").write_text(json.dumps(content))
-    (tmp_path / "union").mkdir()
-    for file in out.glob("runs/atlas_finetune/fold*/eval/evaluation/predictions/*.nii.gz"):
-        shutil.copy(file, tmp_path / "union")
-    references = [f"--references={tmp_path}/union.json", f"--dataset_dir={data}", f"--output={tmp_path}/hand"]
-    run("scripts.evaluate", f"--predictions={tmp_path}/union", "--protocol=atlas", *references)
-    pooled = out / "runs/atlas_finetune/pooled"
-    for name in ("metrics.csv", "lesions.csv", "summary.json"):
-        assert (pooled / name).read_bytes() == (tmp_path / "hand" / name).read_bytes()
-    assert (pooled / "evaluation.html").is_file()
-    assert "6 cases, each predicted by the model of the fold that held it out; by atlas" in printed
-
-    (tmp_path / "scans").mkdir()
-    shutil.copy(next(data.rglob("*_T1w.nii.gz")), tmp_path / "scans/new_T1w.nii.gz")
-    command = printed.splitlines()[-1].replace("SCANS", f"{tmp_path}/scans").replace("PREDICTIONS", f"{tmp_path}/new")
-    command = command.replace("python -m", f"{sys.executable} -m", 1)
-    result = execute(["bash", "-c", command])
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "new/new.nii.gz").is_file()
