@@ -130,11 +130,13 @@ def test_metadata_is_read_with_modalities_as_a_list(file):
     ],
 )
 def test_metadata_of_another_kind_are_refused(name, value, file):
+    examples = {"modalities": ["T1", "FLAIR"], "model_size": "small", "normalization": "brain"}
+    examples |= {"patch_size": [96, 96, 96], "spacing": [1.0, 1.0, 1.0]}
     saved(file, **{"modalities": ["T1"], name: value})
     with pytest.raises(InputError) as error:
         weights.read(file)
     shown = " ".join(repr(value).split())
-    expected = f"metadata's {name} {shown}; expected a value such as {weights.STATED[name]}"
+    expected = f"metadata's {name} {shown}; expected a value such as {examples[name]}"
     assert one_line(error) == f"checkpoint {file}: {expected}"
 
 

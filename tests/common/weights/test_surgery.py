@@ -190,6 +190,9 @@ def test_the_report_says_how_much_new_modalities_respond(file):
     assert f"  response   {STEM}: {each}" in report.lines()
     assert report.content()["shares"] == report.shares
     assert weights.response_shares(torch.zeros(4, 2, 1, 1, 1), axis=0) == [0] * 4
+    old, linear = (nn.Linear(count, 1, bias=False) for count in (2, 4))
+    linear.modality_axes = {"weight": 1}
+    assert weights.initialise(linear, saved(old, file, UKB), BRATS).shares.keys() == {"weight"}
 
 
 # The report
