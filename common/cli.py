@@ -5,12 +5,18 @@ import os
 import re
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from shlex import quote
+from types import MappingProxyType
 from typing import Any
 
-from .errors import InputError, did_you_mean, report_in_one_line
-from .memory import use_huge_pages
+from .errors import InputError, chain_of, did_you_mean, one_line, report_in_one_line, show
+from .files import atomic_write
+from .memory import explain_out_of_memory, use_huge_pages
 
 Command = Callable[..., Any]
 
@@ -18,7 +24,7 @@ Command = Callable[..., Any]
 def run(
     commands: Command | Mapping[str, Command], name: str, default: Command | None = None, confidential: bool = False
 ) -> None:
-    """Run the command that the command line names; exit with 0, or with 2 and one line on bad input.
+    """Run the command that the command line names; exit with 0, with 2 on bad input, or with 1 (see `log_unexpected`).
 
     A function with `**options` gets options that it does not declare as text. `confidential` keeps unexpected
     arguments, which may name a patient, out of messages.
@@ -26,7 +32,7 @@ def run(
     import fire  # imported here so that configs do not need it
 
     use_huge_pages()
-    report_in_one_line()
+    report_in_one_line(log_unexpected)
     arguments = sys.argv[1:]
     asks_for_help = any(argument in ("--help", "-h", "--") for argument in arguments)
     if default is not None and isinstance(commands, Mapping) and (not arguments or arguments[0] not in commands):
@@ -43,7 +49,8 @@ def run(
             _keep_further_options_as_text(command)
     try:
         fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed, as by `>&-`
+            sys.stdout.flush()
     except fire.core.FireExit:
         if asks_for_help:  # python-fire fails where a required argument is missing beside --help
             sys.exit(0)
@@ -51,6 +58,39 @@ def run(
     except BrokenPipeError:  # the reader of standard output has ended, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
         sys.exit(128 + signal.SIGPIPE)
+
+
+def log_unexpected(
+    _: type[BaseException], error: BaseException, trace: object, options: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Report an unexpected exception in one line, write its traceback to a log, and exit with status 1.
+
+    The log is error.log in the output folder of a run with these options (error1.log of the process of rank 1), or else
+    in a new folder for temporary files. Lack of memory and paths that cannot be used end with status 2.
+    """
+    status, line = 2, explain_out_of_memory(error, options)
+    if line is None and isinstance(error, OSError) and error.filename is not None:
+        line = f"{os.fsdecode(error.filename)}: {error.strerror}; expected a path that can be used"
+    if line is None:
+        links = list(chain_of(error))
+        component = re.findall(r"Failed to instantiate component '(.+?)'", "\n".join(map(str, links)))
+        culprit = f"{component[-1]}: " if component else ""
+        status, line = 1, f"{culprit}{one_line(links[-1])}; the traceback is in {_log(error, options)}"
+    with suppress(OSError):  # a full or closed standard error does not change the status
+        show(f"error: {line}", error=True)
+    raise SystemExit(status)
+
+
+def _log(error: BaseException, options: Mapping[str, Any]) -> Path:
+    name = f"error{os.environ.get('RANK', '')}.log"
+    folder = options.get("output_dir") or ("bundle_root" in options and f"{options['bundle_root']}/eval")
+    try:
+        log = Path(folder or tempfile.mkdtemp(prefix="traceback-")) / name
+        with atomic_write(log) as file:
+            file.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+    except InputError:
+        return _log(error, {}) if folder else Path(os.devnull)
+    return log
 
 
 def _keep_further_options_as_text(command: Command) -> None:

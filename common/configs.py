@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, did_you_mean, one_line, shortened
+from .errors import InputError, did_you_mean, shortened
+from .files import valid_json, valid_yaml
 from .options import TRAINING_DEFAULTS
 
 # MONAI's own options, and those of its --tracking
@@ -153,22 +154,15 @@ def _unknown(id: str, given: str, parser: Any, files: str) -> InputError:
 
 def _load(file: str | Path) -> dict[str, Any]:
     """The content of a config file."""
-    import yaml
-    from monai.bundle import ConfigParser
-
     path = Path(file)
     if not path.is_file():
         near = [each.name for each in path.parent.glob("*.*")]
         raise InputError(
             f"{file}: no such file{did_you_mean(path.name, near, f'{path.parent}/', 'expected a YAML file')}"
         )
-    try:
-        content = ConfigParser.load_config_file(str(file))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else one_line(error)
-        raise InputError(f"{file}: not YAML: {where}") from error
+    expected = "a mapping of options, such as {batch_size: 2}"
+    content = (valid_json if path.suffix == ".json" else valid_yaml)(path, expected, name=str(file))
     if not isinstance(content, Mapping):
         found = "empty" if content is None else f"a {type(content).__name__}"
-        raise InputError(f"{file}: {found}; expected a mapping of options, such as {{batch_size: 2}}")
+        raise InputError(f"{file}: {found}; expected {expected}")
     return {str(key): value for key, value in content.items()}

@@ -10,6 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import current_thread, main_thread
 from types import TracebackType
@@ -106,6 +107,8 @@ def printable(text: object) -> str:
 def show(*lines: object, error: bool = False) -> None:
     """Print lines, each escaped by `printable`, above any progress bar; nothing else in this repository prints."""
     stream = sys.stderr if error else sys.stdout
+    if stream is None:  # closed, as by `>&-`
+        return
     text = "".join(f"{printable(line)}\n" for line in lines)
     if bars := getattr(sys.modules.get("tqdm"), "tqdm", None):  # only a process that has imported it can have bars
         bars.write(text, file=stream, end="")
@@ -144,7 +147,8 @@ class _Report:
         if message is None:
             self.otherwise(kind, error, trace)
             return
-        show(f"error: {message}", error=True)
+        with suppress(OSError):  # a full or closed standard error does not change the status
+            show(f"error: {message}", error=True)
         raise SystemExit(2)
 
 

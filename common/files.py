@@ -8,14 +8,19 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
 
+# Limits of JSON and YAML from outside: bytes, levels, values of a level, and numbers, which must fit into a float
+LARGEST_JSON, LARGEST_YAML = 2**28, 2**20
+DEEPEST, MOST, HIGHEST = 64, 10_000_000, 1e100
 FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a spreadsheet (OWASP, "CSV Injection")
 
 
@@ -61,34 +66,95 @@ def check_regular(path: str | Path) -> None:
 
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; see `check_regular` and `parse_json`."""
+    return parse_json(_read(path, LARGEST_JSON))
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file; see `check_regular` and `parse_yaml`."""
+    return parse_yaml(_read(path, LARGEST_YAML))
+
+
+def _read(path: str | Path, largest: int) -> str:
     check_regular(path)
-    return parse_json(Path(path).read_bytes().decode())
+    with Path(path).open("rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"more than {largest} bytes")
+    return content.decode()
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON; duplicate keys raise ValueError (Python keeps only the last), deep nesting RecursionError."""
-    return json.loads(text, object_pairs_hook=_object)
+    """Parse JSON within the limits above; duplicate keys, and all else that is invalid, raise ValueError."""
+    try:
+        return _checked(json.loads(text, object_pairs_hook=_object))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML, without objects, as `parse_json` parses JSON."""
+    import yaml  # imported here, as few callers need it
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            _check_unique(str(key.value) for key, _ in node.value)
+            return super().construct_mapping(node, deep)
+
+    try:
+        return _checked(yaml.load(text, Loader))
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"{line}{error.problem}") from error
+    except (RecursionError, TypeError, AttributeError, yaml.YAMLError) as error:  # of nodes that contain themselves
+        raise ValueError("nested too deeply" if isinstance(error, RecursionError) else str(error)) from error
+
+
+def _checked(content: Any) -> Any:
+    """Return content within the limits, which content that contains itself exceeds; otherwise raise ValueError."""
+    level = [content]
+    for _ in range(DEEPEST):
+        numbers = (value for value in level if isinstance(value, int | float))
+        if (wrong := next((value for value in numbers if not abs(value) < HIGHEST), None)) is not None:
+            raise ValueError(
+                f"{wrong:.3g}: beyond {HIGHEST:g}" if isinstance(wrong, float) else "a number of too many digits"
+            )
+        inner = (
+            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)
+        )
+        level = list(islice((value for values in inner for value in values), MOST + 1))
+        if len(level) > MOST:
+            raise ValueError(f"more than {MOST} values")
+        if not level:
+            return content
+    raise ValueError("nested too deeply")
 
 
 def valid_json(
-    path: str | Path, expected: str, schema: Mapping[str, Any] | None = None, name: str | None = None
+    path: str | Path,
+    expected: str,
+    schema: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    read: Callable[[str | Path], Any] = read_json,
 ) -> Any:
     """Read and check a JSON file from outside; raise a one-line `InputError` if it is invalid.
 
-    `expected` describes the content, such as "a datalist"; `name` replaces the path in messages.
+    `expected` describes the content, such as "a datalist"; `name` replaces the path in messages. `valid_yaml` does the
+    same with YAML.
     """
     name = name or str(path)
     try:
-        content = read_json(path)
+        content = read(path)
     except OSError as error:
         raise InputError(f"{name}: {error.strerror}; expected {expected}") from error
     except ValueError as error:
-        raise InputError(f"{name}: not JSON ({error}); expected {expected}") from error
-    except RecursionError as error:
-        raise InputError(f"{name}: nested too deeply; expected {expected}") from error
+        kind = "JSON" if read is read_json else "YAML"
+        raise InputError(f"{name}: not {kind} ({' '.join(str(error).split()):.160}); expected {expected}") from error
     if schema is not None:
         check_schema(content, schema, name, expected)
     return content
+
+
+valid_yaml = partial(valid_json, read=read_yaml)
 
 
 def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: str) -> None:
@@ -101,10 +167,7 @@ def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: s
     from jsonschema.exceptions import best_match
     from jsonschema.validators import validator_for
 
-    try:
-        problem = best_match(validator_for(schema, default=Draft202012Validator)(schema).iter_errors(content))
-    except RecursionError as error:
-        raise InputError(f"{name}: nested too deeply; expected {expected}") from error
+    problem = best_match(validator_for(schema, default=Draft202012Validator)(schema).iter_errors(content))
     if problem is not None:
         where = f"{name}: {problem.json_path} = {json.dumps(problem.instance, ensure_ascii=False, default=str):.80}"
         if problem.validator in ("pattern", "contains", "maxLength") and "description" in problem.schema:
@@ -115,9 +178,13 @@ def check_schema(content: Any, schema: Mapping[str, Any], name: str, expected: s
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {json.dumps(twice)[:80]} occurs twice")
+        _check_unique(key for key, _ in pairs)
     return content
+
+
+def _check_unique(keys: Iterable[str]) -> None:
+    if twice := next((key for key, count in Counter(keys).items() if count > 1), None):
+        raise ValueError(f"the key {json.dumps(twice)[:80]} occurs twice")
 
 
 def write_csv(path: str | Path, rows: Iterable[Sequence[Any]]) -> None:

@@ -8,7 +8,8 @@ and of MONAI's command. Results go below the bundle's folder, unless --bundle_ro
 other relative paths start from the current folder.
 
 MONAI's command checks only the values of the options; this one checks files, keys, references and components first. It
-reports every other failure in one line, too; the traceback of an unexpected one is in error.log in the output folder.
+reports every other failure in one line, too; an unexpected one has status 1, and its traceback is in error.log in the
+output folder.
 Under torchrun it adds the overlay multi_gpu_train to train.
 --recipe=table and --recipe=code, for train, are short for the overlays recipe_table and recipe_code, under all others:
 the values of the paper's Table 3 and of its public code.
@@ -16,30 +17,18 @@ the values of the paper's Table 3 and of its public code.
 
 import gc
 import os
-import re
 import signal
 import sys
-import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from common.cli import options_of
+from common.cli import log_unexpected, options_of
 from common.configs import check, parsed
-from common.errors import (
-    InputError,
-    chain_of,
-    choice,
-    did_you_mean,
-    explained,
-    one_line,
-    report_in_one_line,
-    show,
-)
-from common.files import atomic_write
-from common.memory import explain_out_of_memory
+from common.errors import InputError, choice, did_you_mean, report_in_one_line, show
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 DISTRIBUTED = "multi_gpu_train.yaml"
@@ -81,11 +70,13 @@ def _one_of(what: str, words: Sequence[str], known: Sequence[str]) -> str:
 
 def main() -> None:
     """Check configs and options, then run MONAI's command."""
-    report_in_one_line()
+    values: dict[str, Any] = {}
+    report_in_one_line(partial(log_unexpected, options=values))
     if {"-h", "--help"} & set(sys.argv[1:]):
         show(*str(__doc__).splitlines())
         return
     files, options = read_command_line(sys.argv[1:], is_distributed="RANK" in os.environ)
+    values |= options
     gc.disable()  # the collector takes a third of the import of PyTorch and MONAI, and finds nothing
     check(files, options)
     from monai.bundle import create_workflow
@@ -93,29 +84,14 @@ def main() -> None:
     gc.freeze()  # exclude these objects from later collections, also in DataLoader workers
     gc.enable()
     warnings.filterwarnings("ignore", message="parsing config_file")  # configs are this repository's and trusted
-    values = dict(options)
     try:
         workflow = create_workflow(config_file=files, **options)
         values |= vars(workflow.parser.get_parsed_content("options"))
         workflow.run()
         workflow.finalize()
-    except Exception as error:
+    except Exception:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # PyTorch's handler raises when a DataLoader's worker dies
-        if explained(error) is not None:
-            raise
-        raise InputError(explain_out_of_memory(error, values) or logged(error, values)) from error
-
-
-def logged(error: Exception, options: Mapping[str, Any]) -> str:
-    """An unexpected exception in one line, after its traceback was written to a file in the output folder."""
-    folder = Path(options.get("output_dir") or f"{options['bundle_root']}/eval")
-    rank = os.environ.get("RANK", "")
-    links = list(chain_of(error))
-    component = re.findall(r"Failed to instantiate component '(.+?)'", "\n".join(map(str, links)))
-    with atomic_write(folder / f"error{rank}.log") as file:
-        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    culprit = f"{component[-1]}: " if component else ""
-    return f"{culprit}{one_line(links[-1])}; the traceback is in {folder / f'error{rank}.log'}"
+        raise
 
 
 if __name__ == "__main__":

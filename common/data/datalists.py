@@ -180,7 +180,7 @@ def convention_of(datalist: str | Path, default: str) -> str:
     """The label convention that a datalist states; `default` if it states none or is not a datalist."""
     try:
         return _convention(read_json(str(datalist))) or default
-    except (OSError, ValueError, RecursionError, TypeError, AttributeError, KeyError, ArgumentError):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return default
 
 

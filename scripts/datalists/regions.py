@@ -5,13 +5,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from common.data.datalists import SCHEMA
 from common.data.regions import LIMIT, declaration
 from common.data.scan_checks import label_counts, label_problem, read_scan, whole_labels
 from common.errors import ArgumentError, InputError, shortened, show
-from common.files import check_schema
+from common.files import check_schema, valid_yaml
 from scripts.pools import map_in_processes
 
 HIGHEST = 255  # highest label value of a region
@@ -20,12 +18,7 @@ EXAMPLE = "a YAML file of regions, outermost first, such as {whole: {labels: [1,
 
 def read_regions(path: Path, name: str) -> str:
     """Read the regions of a YAML file as text (`common.data.regions`); messages call the file `name`."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{name}: {error.strerror}; expected {EXAMPLE}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError) as error:
-        raise InputError(f"{name}: no YAML ({' '.join(str(error).split()):.160}); expected {EXAMPLE}") from error
+    content = valid_yaml(path, EXAMPLE, name=name)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise InputError(f"{name}: {json.dumps(content, default=str)[:80]}; expected {EXAMPLE}")
     definitions = json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]

@@ -86,7 +86,7 @@ def _plan(study: OpenStudy, commands: bool, json: str | None) -> None:
         line = f"{state.name:<12} {job.name}" + (f": {state.reason}" if state.reason else "")
         if job.is_training:
             steps = rows[-1]["steps"] = steps_of(job, study.places.gpus)
-            line += "; steps follow from its datalist" if steps is None else f"; {steps:,} steps"
+            line += "; steps unknown yet" if steps is None else f"; {steps:,} steps"
         show(line, *([f"    {job.command}"] if commands else []))
     to_do = [row["steps"] for row in rows if "steps" in row and row["state"] not in ("done", "absent")]
     unknown = f", and those of {to_do.count(None)} whose datalists do not exist yet" if None in to_do else ""

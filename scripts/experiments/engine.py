@@ -172,7 +172,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
     """The record of a job's last attempt; empty if there was none."""
     try:
         found = read_json(folder / "record.json")
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

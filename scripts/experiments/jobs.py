@@ -11,10 +11,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.cli import command_line
 from common.errors import InputError
+from common.files import read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = "own"  # layout of a cohort with a user's datalist
@@ -297,7 +296,7 @@ def _machine_options(entry: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
     """The options that the evaluation shares with its training; the network's options are in the checkpoint."""
     given: dict[str, Any] = {}
     for overlay in (bundle / "configs" / name for name in entry["overlays"]):
-        given |= yaml.safe_load(overlay.read_text(encoding="utf-8")) if overlay.is_file() else {}
+        given |= read_yaml(overlay) if overlay.is_file() else {}
     given |= entry["options"]
     return {name: given[name] for name in OF_MACHINE if name in given}
 

@@ -10,10 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from common.errors import InputError, did_you_mean
-from common.files import check_schema
+from common.files import check_schema, read_yaml, valid_yaml
 from scripts.experiments.jobs import ROOT
 
 STUDIES = ROOT / "studies"
@@ -111,7 +109,7 @@ STUDY_SCHEMA = _object(
 @cache
 def paper() -> dict[int, dict[str, Any]]:
     """The paper's tables by number, from paper.yaml."""
-    found: dict[int, dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("paper.yaml").read_text("utf-8"))
+    found: dict[int, dict[str, Any]] = read_yaml(Path(__file__).with_name("paper.yaml"))
     return found
 
 
@@ -121,10 +119,7 @@ def read(study: str) -> tuple[str, dict[str, Any]]:
     path = STUDIES / f"{study}.yaml" if study in known else Path(study)
     if not path.is_file():
         raise InputError(f"study {study}: no such file; expected one of {', '.join(known)}, or a YAML file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"study {path}: no YAML ({' '.join(str(error).split()):.120})") from error
+    content = valid_yaml(path, "a study", name=f"study {path}")
     check(content, f"study {path}")
     return path.stem, content
 
@@ -186,7 +181,7 @@ def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str
 
 @cache
 def _keys(file: Path) -> tuple[str, ...]:
-    return tuple(yaml.safe_load(file.read_text(encoding="utf-8")))
+    return tuple(valid_yaml(file, "a mapping of options", {"type": "object"}))
 
 
 def _check_table(content: Mapping[str, Any], table: Mapping[str, Any], where: str) -> None:

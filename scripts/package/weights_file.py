@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from common import weights as checkpoints
-from common.errors import InputError, one_line
-from common.files import check_schema, digest
+from common.errors import InputError
+from common.files import digest, valid_yaml
 
 WEIGHTS = "models/model.pt"
 LARGE_FILES = "large_files.yml"
@@ -85,9 +85,5 @@ def large_files(folder: Path) -> dict[str, dict[str, str]]:
     file, name = folder / LARGE_FILES, f"{folder.name}: {LARGE_FILES}"
     if not file.is_file():
         return {}
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{name}: {one_line(error)}; expected YAML") from error
-    check_schema(content, SCHEMA, name, "a list of files with path, https:// URL and SHA-256")
+    content = valid_yaml(file, "a list of files with path, https:// URL and SHA-256", SCHEMA, name)
     return {entry["path"]: entry for entry in content["large_files"]}

@@ -22,7 +22,7 @@ def report(run_dir: str) -> None:
     content = page(folder, read_stages(folder))
     target = folder / "report.html"
     with atomic_write(target) as file:
-        file.write_text(content, encoding="utf-8")
+        file.write_text(content, encoding="utf-8", errors="backslashreplace")
     show(target)
 
 

@@ -53,7 +53,7 @@ FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "weights": ({}, _of(source={"type": ["string", "null"]}, tensors=_by_name(TEXTS), **FATES)),
     "train": ({}, _of(iteration=AXIS, loss=CURVES)),
     "validation": ({}, _of(iteration=AXIS, metrics=CURVES)),
-    "pictures": ([], TEXTS),
+    "pictures": ([], TEXTS | {"items": TEXT | {"pattern": r"\A[^\0]{1,4000}\Z"}}),
 }
 SCHEMA = _of(**{name: schema for name, (_, schema) in FIELDS.items()}) | {"required": ["bundle", "workflow"]}
 
@@ -143,8 +143,8 @@ def read_run(path: Path) -> Run:
     if run.workflow == "evaluate" and summary.is_file():
         run.scores = valid_json(summary, "the summary of an evaluation", SCORES | {"required": ["cases", "regions"]})
     try:
-        _ = run.start
-    except ValueError:
+        _ = run.start and run.start.timestamp()
+    except (ValueError, OverflowError):
         raise InputError(f"{path}: $.started is {run.started!r}; expected a date and time in ISO 8601") from None
     for axis, curves in ((run.train, run.losses), (run.validation, run.metrics)):
         length = len(axis.get("iteration", []))

@@ -119,7 +119,7 @@ def test_tables_are_written_by_one_function():
         (None, r"F: No such file or directory; expected a run"),
         (b"{", r"F: not JSON \(.*\); expected a run"),
         (b'{"a": 1, "a": 2}', r'F: not JSON \(the key "a" occurs twice\); expected a run'),
-        (b"[" * 100_000, "F: nested too deeply; expected a run"),
+        (b"[" * 100_000, r"F: not JSON \(nested too deeply\); expected a run"),
         (b'{"a": ["x"]}', r"F: \$\.a\[0\] = \"x\": 'x' is not of type 'integer'; expected a run"),
     ],
 )

@@ -2,8 +2,9 @@
 
 import pytest
 
+from common.cli import log_unexpected
 from common.errors import InputError
-from scripts.run import logged, read_command_line
+from scripts.run import read_command_line
 from tests.support import ROOT, one_line
 
 
@@ -55,14 +56,15 @@ def test_a_command_line_that_cannot_be_is_refused(arguments, line):
     assert one_line(error).startswith(line)
 
 
-def test_an_unexpected_failure_is_one_line_and_its_traceback_is_kept(tmp_path):
+def test_an_unexpected_failure_is_one_line_and_its_traceback_is_kept(tmp_path, capsys):
     error = RuntimeError(
         "Failed to instantiate component 'monai.losses.dice.DiceLoss' with keywords: sigmoit\nand more"
     )
     error.__cause__ = TypeError("DiceLoss.__init__() got an unexpected keyword argument 'sigmoit'")
     log = tmp_path / "eval/error.log"
     expected = "TypeError: DiceLoss.__init__() got an unexpected keyword argument 'sigmoit'"
-    assert logged(error, {"output_dir": log.parent}) == (
-        f"monai.losses.dice.DiceLoss: {expected}; the traceback is in {log}"
-    )
+    with pytest.raises(SystemExit, match="1"):
+        log_unexpected(type(error), error, None, {"output_dir": log.parent})
+    line = f"error: monai.losses.dice.DiceLoss: {expected}; the traceback is in {log}\n"
+    assert capsys.readouterr().err == line
     assert f"\n{expected}\n" in f"\n{log.read_text()}"

@@ -57,10 +57,10 @@ def test_a_file_of_regions_is_read_in_its_order(tmp_path):
     ("text", "message"),
     [
         (None, "No such file or directory; expected a YAML file of regions"),
-        ("a: [1", "no YAML"),
+        ("a: [1", "not YAML"),
         ("a: {labels: [1], colour: red}", "red"),
         ("a: [1, 2]\nb: [2, 3]", "regions=a=1.2,b=2.3: a and b overlap; expected different regions, one inside"),
-        ("!!python/object/apply:os.system ['true']", "no YAML"),
+        ("!!python/object/apply:os.system ['true']", "not YAML"),
     ],
 )
 def test_a_broken_file_of_regions_is_named(tmp_path, text, message):
