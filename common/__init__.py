@@ -2,7 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from os.path import relpath
+from pathlib import Path
 from typing import Any
+
+__version__ = "0.1.0"  # also in pyproject.toml and CITATION.cff
 
 __all__ = [
     "baselines",
@@ -37,6 +41,11 @@ def lazy(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], 
         raise AttributeError(f"module {package} has no attribute {name}")
 
     return get, lambda: sorted({*names, *modules})
+
+
+def bundle_root() -> str:
+    """The folder of the bundle that Python imports this package from, relative to the current folder."""
+    return relpath(Path(__path__[0]).parent)
 
 
 __getattr__, __dir__ = lazy(__name__, dict.fromkeys(__all__, ""))

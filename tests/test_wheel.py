@@ -10,6 +10,7 @@ from zipfile import ZipFile
 
 import pytest
 
+import common
 from common import weights
 from common.ssl.networks import SSLHead
 from tests.support import ROOT, execute
@@ -78,3 +79,4 @@ def test_the_project_names_what_the_modules_need():
     metadata = json.loads((ROOT / "bundles/brats_finetune/configs/metadata.json").read_text())
     assert {*metadata["required_packages_version"], "torch", "monai", "numpy"} <= stated.keys()
     assert f"version: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
+    assert common.__version__ == PROJECT["version"]
