@@ -7,7 +7,8 @@ TORCHVISION := $(shell sed -n 's/^\(torchvision==[0-9.]*\).*/\1/p' scripts/nnune
 UV_TORCH ?= --torch-backend=cpu
 BIN := .venv/bin
 
-.PHONY: help install deploy nnunet tracking lock locked quickstart test test-rest test-all torture lint benchmark \
+.DELETE_ON_ERROR:
+.PHONY: help install deploy nnunet tracking monailabel lock locked quickstart test test-rest test-all torture lint benchmark \
   test-slow test-deploy test-nnunet test-tracking test-torture
 PYTEST = -m pytest --numprocesses=auto
 
@@ -50,6 +51,13 @@ tracking: .venv-tracking/installed ## .venv-tracking: .venv and MLflow, for docs
 	echo "$(CURDIR)/.venv/lib/python3.11/site-packages" > .venv-tracking/lib/python3.11/site-packages/venv.pth
 	touch $@
 
+# MONAI Label imports torchvision, whose CPU build is not on PyPI: it comes from the index of PyTorch.
+monailabel: .venv-monailabel/installed ## .venv-monailabel: with MONAI Label, which serves packages; docs/publishing.md
+
+.venv-monailabel/installed: scripts/package/monailabel/requirements.lock
+	$(call install,.venv-monailabel,$<,$(TORCH))
+	.venv-monailabel/bin/pip install --quiet --no-deps --index-url $(TORCH_INDEX) $(TORCHVISION)
+
 # Locks: all packages that the requirements need, with the SHA-256 of their files. What a lock names already stays as it is.
 define compile
 	.venv-lock/bin/uv pip compile --quiet --no-header --no-annotate --generate-hashes --python-version 3.11 \
@@ -62,6 +70,8 @@ lock: ## the locks anew, after a change of a requirements.txt; keeps what is pin
 	$(call compile,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
 	$(call compile,requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
 	$(call compile,--constraint requirements.lock tests/tracking/requirements.txt,tests/tracking/requirements.lock)
+	$(call compile,--override scripts/package/monailabel/overrides.txt --no-emit-package torchvision \
+	  scripts/package/monailabel/requirements.txt,scripts/package/monailabel/requirements.lock)
 
 # $(call agree,REQUIREMENTS,LOCK): each version that the requirements pin is the lock's
 define agree
@@ -74,6 +84,7 @@ locked: ## check that the locks agree with the requirements
 	$(call agree,requirements.txt deploy/requirements.txt,deploy/requirements.lock)
 	$(call agree,requirements.txt scripts/nnunet/requirements.txt,scripts/nnunet/requirements.lock)
 	$(call agree,tests/tracking/requirements.txt,tests/tracking/requirements.lock)
+	$(call agree,scripts/package/monailabel/requirements.txt,scripts/package/monailabel/requirements.lock)
 
 quickstart: .venv/installed ## all five stages with small networks, on the embedded cohort
 	$(BIN)/python -m scripts.quickstart
