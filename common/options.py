@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from .data.regions import regions_of
-from .errors import ArgumentError, did_you_mean, report_in_one_line
+from .errors import ArgumentError, did_you_mean, report_in_one_line, show
 from .locks import claim, release
 from .memory import check_crops, use_huge_pages
 from .resolver import resolver
@@ -166,7 +166,12 @@ _ALL = (
     _resumable("num_workers", integers(0, 512), "processes that read volumes, for each GPU"),
     _resumable("cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms"),
     _unrecorded("store", FOLDER, "volumes that python -m scripts.store prepared: crops are read faster", nullable=True),
-    Option("amp", AMP, "mixed precision; auto: true on a GPU; true: bf16 where the GPU has it (DIFF-21)"),
+    Option(
+        "amp",
+        AMP,
+        "mixed precision; auto: true on a GPU, and to predict on a CPU with bfloat16; true: bf16 where the GPU has it "
+        "(DIFF-21)",
+    ),
     _resumable(
         "attention",
         words("stored, recomputed"),
@@ -246,12 +251,27 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     names = [name for name in config.items if name in OPTIONS]
     _check_spelling(config, [*names, *defaults])
     options = Options(**defaults | {name: OPTIONS[name](config.get_resolved_content(name)) for name in names})
+    if vars(options).get("amp") == "auto":
+        options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
     _check_together(options, self_supervised)
     if {"patch_size", "modalities", "device"} <= vars(options).keys():
         check_crops(vars(options), views=2 if self_supervised else 1)
     check_trained(vars(options), trained or {})
     config.resolved_content.update(vars(options))
     return options
+
+
+def automatic_amp(device: Any, trains: bool = False) -> bool:
+    """Whether mixed precision is faster and safe: on a GPU, or to predict on a processor with bfloat16."""
+    import torch  # imported here because it is slow
+
+    if torch.device(device).type == "cuda":
+        return True
+    known = torch.cpu.get_capabilities()
+    if trains or not any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
+        return False
+    show("computes in bfloat16, which this processor has; --amp=false: float32")
+    return True
 
 
 def _check_spelling(config: Any, names: Sequence[str]) -> None:

@@ -110,14 +110,6 @@ def _device(value: Any) -> Any:
     return value
 
 
-def _amp(value: Any) -> Any:
-    if value == "auto":
-        import torch  # imported here because it is slow
-
-        return torch.cuda.is_available()
-    return flags("bf16", "fp16").convert(value)
-
-
 def _path(value: Any) -> str:
     if not isinstance(value, str | Path) or not str(value).strip():
         raise InputError("expected a path; prefix numbers and lists with ./")
@@ -195,7 +187,7 @@ FILES = Kind(
     "a file or a list of files", lambda value: [*map(_path, value)] if isinstance(value, list | tuple) else _path(value)
 )
 DEVICE = Kind("cpu, cuda or cuda:N", _device)
-AMP = Kind("auto, true, false, bf16 or fp16", _amp)
+AMP = flags("auto", "bf16", "fp16")
 MODALITIES = Kind("a list of names, such as ['T1','FLAIR']", _modalities)
 NAMES = Kind("a list of names, which may be empty", _names)
 ALIASES = Kind("a mapping of names, such as {'T2': 'FLAIR'}", _aliases)

@@ -77,6 +77,8 @@ def _default(name: str, config: dict[str, Any]) -> str:
         return f"the datalist's, else {match[1]}"
     if match := re.fullmatch(r"\$common\.data\.convention_of\(@datalist, @trained\.get\('\w+', '(\w+)'\)\)", value):
         return f"the datalist's, else the checkpoint's, else {match[1]}"
+    if value == "$common.options.automatic_amp(@device)":
+        return "auto"
     if match := re.fullmatch(r"\$@bundle_root \+ '/(.*)'", value):
         return match[1]
     return DEFAULTS[name]

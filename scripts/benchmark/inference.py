@@ -17,7 +17,7 @@ FINE_TUNING = ROOT / "bundles/brats_finetune"
 def inference() -> Works:
     """A BraTS case of 240 x 240 x 155 voxels; weights are random, because they do not affect the time."""
     ours, stock = _variants("cpu")
-    half = partial(ours, "--amp=bf16")
+    ours, half = partial(ours, "--amp=false"), partial(ours, "--amp=bf16")
     return {"inference": {"ours": ours, "ours, bfloat16": half, "stock": partial(stock, environment=PLAIN_MEMORY)}}
 
 

@@ -39,7 +39,7 @@ def workflow(
     """A config of a bundle with a micro network, initialised, and checked if it is a training; `run()` runs it."""
     cohort, folder = COHORT_OF[bundle], ROOT / "bundles" / bundle / "configs"
     values = {"dataset_dir": str(cohorts / cohort), "datalist": f"{cohorts / cohort}.json", "model_size": "micro"}
-    values |= {"output_dir": str(output), "num_workers": 0}
+    values |= {"output_dir": str(output), "num_workers": 0, "amp": False}  # the same figures on every processor
     if name == "train":
         values |= {"ckpt_dir": str(output / "models"), "warmup_iterations": 1}
     workflow = ConfigWorkflow(

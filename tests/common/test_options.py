@@ -48,7 +48,7 @@ REFUSED = {
     "modalities": (["T1", [1, 2], []], "a list of names, such as ['T1','FLAIR']"),
     "missing_modalities": (["T1"], "a list of names, which may be empty"),
     "crop_foreground": (["yes", 1, None], "true or false"),
-    "amp": (["half"], "auto, true, false, bf16 or fp16"),
+    "amp": (["half"], "true, false, auto, bf16 or fp16"),
     "flips": ([[3], [0, 0], 0], "a list of the axes 0, 1, 2"),
     "spacing": ([[1, 1], [0, 1, 1], "1"], "three numbers from 0.1 to 20"),
     "loss_weights": ([1, [], [1, -1, 1], [1, float("nan"), 1], {"rotation": "1"}], "numbers from 0 to 1000"),
@@ -145,6 +145,18 @@ def test_a_config_reads_its_own_options(options_of, tmp_path):
         "val_interval",
     }
     assert options.record(bundle="a").keys() == recorded | {"bundle"}
+
+
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_a_cpu_predicts_in_bfloat16_if_it_has_that_and_never_trains_in_it(
+    options_of, monkeypatch, capsys, has_bfloat16
+):
+    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx2": True, "avx512_bf16": has_bfloat16})
+    assert options_of(amp="auto", ckpt_dir="models").amp is False
+    assert options_of(amp="false").amp is False
+    assert capsys.readouterr().out == ""
+    assert options_of(amp="auto").amp is has_bfloat16
+    assert ("--amp=false: float32" in capsys.readouterr().out) is has_bfloat16
 
 
 SSL = {"self_supervised": True}
