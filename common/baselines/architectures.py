@@ -72,10 +72,8 @@ def segmentation_network(
     """
     choice("architecture", architecture, NETWORKS)
     if architecture.startswith("swin_unetr"):
-        is_v2 = architecture == "swin_unetr_v2"
-        return swin_unetr(
-            in_channels, out_channels, model_size, drop_rate=drop_rate, use_checkpoint=use_checkpoint, use_v2=is_v2
-        )
+        options = {"drop_rate": drop_rate, "use_checkpoint": use_checkpoint, "use_v2": architecture == "swin_unetr_v2"}
+        return swin_unetr(in_channels, out_channels, model_size, patch_size, **options)
     if use_checkpoint:
         raise ArgumentError(f"use_checkpoint={use_checkpoint}: expected False with architecture={architecture}")
     if architecture == "probe":

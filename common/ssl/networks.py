@@ -1,10 +1,12 @@
 """The encoder with the heads of its proxy tasks, and the model sizes."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from monai.networks.nets.swin_unetr import SwinTransformer, SwinUNETR
+from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
+from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import nn
 
 from ..errors import choice
@@ -86,7 +88,37 @@ def encoder(in_channels: int, size: ModelSize, use_checkpoint: bool) -> SwinTran
     )
 
 
-class SSLHead(nn.Module):
+class Trace(nn.Module):
+    """A network's trace, which is valid only for windows of the size that it was made with, in voxels."""
+
+    def __init__(self, network: nn.Module, window: Sequence[int]) -> None:
+        super().__init__()
+        stem = network.swinViT.patch_embed.proj.weight
+        self.window = list(window)
+        example = stem.new_zeros(1, stem.shape[1], *window)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of the fixed size, which `forward` checks
+            self.network = torch.jit.trace(network, example, strict=False, check_trace=False)
+
+    def forward(self, image: torch.Tensor) -> Any:
+        assert image.shape[2:] == self.window, f"expected windows of {self.window} voxels"
+        return self.network(image)
+
+
+class Scriptable(nn.Module):
+    """A network that `torch.jit.script` cannot compile, and takes as a trace of one window instead."""
+
+    window: Sequence[int]
+
+    def __prepare_scriptable__(self) -> Trace:
+        return Trace(self, self.window)
+
+
+class SwinUNETR(Scriptable, MonaiSwinUNETR):
+    """MONAI's SwinUNETR."""
+
+
+class SSLHead(Scriptable):
     """SwinUNETR's encoder with the heads of proxy tasks (paper, section 2.3; Tang et al., CVPR 2022).
 
     With the paper's tasks, parameters have the names of the public weights: `swinViT.*`, `rotation_head.*`,
@@ -100,6 +132,7 @@ class SSLHead(nn.Module):
             a corner of the crop (corner, as in the public code), or the mean over all tokens (mean). DIFF-31
         tasks: proxy tasks, or their names, one of `TASKS` each; by default the paper's: reconstruction, rotation and
             contrastive.
+        window: edges in voxels of the window that `torch.jit.script` traces.
 
     Attributes:
         modality_axes: tensors of the heads that have one slice per modality, and the axis of the slices.
@@ -124,8 +157,10 @@ class SSLHead(nn.Module):
         use_checkpoint: bool = False,
         head_tokens: str = "corner",
         tasks: Sequence[ProxyTask | str] | None = None,
+        window: Sequence[int] = (96, 96, 96),
     ) -> None:
         super().__init__()
+        self.window = window
         self.reads_mean = choice("head_tokens", head_tokens, {"corner": False, "mean": True})
         given = paper_tasks() if tasks is None else tasks
         self.tasks = [choice("tasks", task, TASKS)() if isinstance(task, str) else task for task in given]
@@ -146,17 +181,22 @@ class SSLHead(nn.Module):
         return {task.name: task.predict(self, encoded) for task in self.tasks}
 
 
-def swin_unetr(in_channels: int, out_channels: int, model_size: str = "small", **options: Any) -> SwinUNETR:
+def swin_unetr(
+    in_channels: int, out_channels: int, model_size: str = "small", window: Sequence[int] = (96, 96, 96), **options: Any
+) -> SwinUNETR:
     """MONAI's SwinUNETR of a model size (paper, Table 2).
 
     Args:
         in_channels: number of modalities.
         out_channels: number of regions.
         model_size: one of `SIZES`.
+        window: edges in voxels of the window that `torch.jit.script` traces.
         options: further arguments of SwinUNETR, such as `drop_rate` and `use_checkpoint`.
 
     Example:
         >>> sum(p.numel() for p in swin_unetr(4, 3, "small").parameters())
         64076853
     """
-    return SwinUNETR(in_channels, out_channels, **settings(model_size)._asdict(), **options)
+    network = SwinUNETR(in_channels, out_channels, **settings(model_size)._asdict(), **options)
+    network.window = window
+    return network

@@ -5,7 +5,7 @@ import torch
 from monai.networks.nets import SwinUNETR
 
 from common.errors import InputError
-from common.ssl.networks import SSLHead, settings
+from common.ssl.networks import SSLHead, settings, swin_unetr
 from tests.oracles.paper import SSL_PARAMETERS, SWIN_UNETR_PARAMETERS
 
 
@@ -54,6 +54,17 @@ def test_one_output_per_task():
         "rotation": [2, 4],
         "contrastive": [2, 512],
     }
+
+
+@pytest.mark.parametrize("network", [swin_unetr(2, 3, "micro", (32, 32, 64)), SSLHead(2, "micro", window=(32, 32, 64))])
+def test_torchscript_is_a_trace_that_takes_windows_of_its_size_only(network):
+    network.eval()
+    image = torch.rand(2, 2, 32, 32, 64)
+    with torch.no_grad():
+        script = torch.jit.script(network)
+        torch.testing.assert_close(script(image), network(image), rtol=0, atol=0)
+        with pytest.raises(torch.jit.Error, match=r"expected windows of \[32, 32, 64\] voxels"):
+            script(image.permute(0, 1, 4, 3, 2))
 
 
 def test_recomputed_activations_change_no_gradient():
