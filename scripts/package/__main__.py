@@ -7,14 +7,19 @@ import sys
 
 from common import cli
 from common import weights as checkpoints
-from common.errors import show
+from common.errors import choice, show
 from common.values import flag
 from scripts.package.build import build
 from scripts.package.check import check_package
 
 
 def package(
-    bundle: str, output: str = "dist", weights: str | None = None, weights_url: str | None = None, verify: bool = True
+    bundle: str,
+    output: str = "dist",
+    weights: str | None = None,
+    weights_url: str | None = None,
+    verify: bool = True,
+    format: str = "bundle",
 ) -> None:
     """Build OUTPUT/BUNDLE, its zip and its list of SHA-256, and verify them; on failure nothing is left.
 
@@ -28,8 +33,10 @@ def package(
         weights_url: download address of models/model.pt for large_files.yml, which the Model Zoo requires for files
             above 25 MB.
         verify: whether to run the package, which takes a minute or two.
+        format: bundle, or huggingface, which adds a model card (README.md) and models/model.safetensors.
     """
-    build(bundle, checkpoints.path_of("output", output), weights, weights_url, flag("verify", verify))
+    choice("format", format, dict.fromkeys(("bundle", "huggingface")))
+    build(bundle, checkpoints.path_of("output", output), weights, weights_url, flag("verify", verify), format)
 
 
 def verify(package: str, run: bool = True) -> None:

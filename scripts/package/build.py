@@ -12,13 +12,18 @@ from common.files import atomic_write, check_writable_folder, valid_json
 from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_package
 from scripts.package.contents import contents
-from scripts.package.weights_file import add_weights, large_files
+from scripts.package.weights_file import add_safetensors, add_weights, large_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def build(
-    bundle: str, output: Path, weights: str | None = None, weights_url: str | None = None, verify: bool = True
+    bundle: str,
+    output: Path,
+    weights: str | None = None,
+    weights_url: str | None = None,
+    verify: bool = True,
+    format: str = "bundle",
 ) -> Path:
     """Build a package with the options of `python -m scripts.package`; return its folder.
 
@@ -35,7 +40,9 @@ def build(
     with TemporaryDirectory(prefix=f".{bundle}.", dir=output) as temporary:
         (folder := Path(temporary) / bundle).mkdir()
         settings = add_weights(folder, source, weights, weights_url)
-        _write(folder, contents(source, settings))
+        if format == "huggingface" and settings:
+            add_safetensors(folder)
+        _write(folder, contents(source, settings, format))
         if verify:
             show(f"{bundle} {version}: tested without the checkout, which takes a minute or two")
         notes = check_package(folder, verify)

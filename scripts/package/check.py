@@ -16,7 +16,7 @@ from common import weights
 from common.errors import InputError, show
 from common.files import digest, valid_json
 from scripts.package.archives import files_of, unpack
-from scripts.package.weights_file import WEIGHTS, large_files
+from scripts.package.weights_file import SAFETENSORS, WEIGHTS, check_safetensors, large_files
 
 METADATA_SCHEMA = Path(__file__).with_name("meta_schema_20240725.json")
 UNITTEST = Path(__file__).with_name("bundle_unittest.py")
@@ -30,7 +30,21 @@ REQUIRED = (
     "docs/README.md",
     "docs/data_license.txt",
 )
-SUFFIXES = {".conf", ".css", ".j2", ".js", ".json", ".md", ".png", ".pt", ".py", ".txt", ".yaml", ".yml"}
+SUFFIXES = {
+    ".conf",
+    ".css",
+    ".j2",
+    ".js",
+    ".json",
+    ".md",
+    ".png",
+    ".pt",
+    ".py",
+    ".safetensors",
+    ".txt",
+    ".yaml",
+    ".yml",
+}
 FAILED_TEST = re.compile(r"^(?:ERROR|FAIL): (\w+)", re.MULTILINE)
 LARGE = 25_000_000  # bytes; limit of the Model Zoo
 SECONDS = 1800  # limit for all tests, which take a minute or two
@@ -80,6 +94,8 @@ def check_files(folder: Path) -> list[str]:
     for file in files:
         if file.endswith(".pt"):
             _check_weights(folder / file, f"{name}: {file}")
+    if SAFETENSORS in files:
+        check_safetensors(folder, name)
     return notes
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
-from common.data.provenance import cohort_of, model_name, trained_on
+from common.data.provenance import KNOWN, cohort_of, model_name, trained_on
 from common.data.regions import CONVENTIONS, regions_of
 from scripts.package.check import UNITTEST
 
+QUICKSTART = "quickstart.yaml"  # overlay of this repository's studies
 SOURCES = ("LICENSE", "configs/*.yaml", "configs/metadata.json", "configs/logging.conf", "docs/*")
 CODE = {".py", ".json", ".css", ".j2", ".js"}  # file types of common
 NOT_OF_BUNDLES = {"prepare", "__pycache__"}  # folders of common; only scripts and deploy use prepare
@@ -27,13 +28,14 @@ DATA_REFERENCES = (
 )  # BraTS 2021, ATLAS v2.0, UK Biobank
 
 
-def contents(source: Path, settings: Mapping[str, Any]) -> dict[str, bytes]:
+def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") -> dict[str, bytes]:
     """The files of a package by name, without its weights.
 
     `settings` is the metadata of the weights (empty without weights): it fills the configs' options, metadata.json and
-    the README.
+    the README. The format `huggingface` adds a model card.
     """
-    paths = {path.relative_to(source).as_posix(): path for pattern in SOURCES for path in source.glob(pattern)}
+    found = (path for pattern in SOURCES for path in source.glob(pattern) if path.name != QUICKSTART)
+    paths = {path.relative_to(source).as_posix(): path for path in found}
     common = (source / "common").resolve()
     for path in common.rglob("*"):
         name = path.relative_to(common)
@@ -53,6 +55,8 @@ def contents(source: Path, settings: Mapping[str, Any]) -> dict[str, bytes]:
     content[f"tests/test_{source.name}.py"] = UNITTEST.read_bytes()
     project = source.parents[1]
     content |= {path.relative_to(project).as_posix(): path.read_bytes() for path in (project / "docs").rglob("*.md")}
+    if format == "huggingface":
+        content["README.md"] = _model_card(content, source.name, settings)
     return {name: _linked(name, data, content) if name.endswith(".md") else data for name, data in content.items()}
 
 
@@ -124,7 +128,31 @@ def _with_weights(readme: bytes, settings: Mapping[str, Any]) -> bytes:
         "another default than the configs of this package, the configs have the value of these weights.\n"
     )
     before, heading, after = rest.partition("\n## Data\n")
+    for sign in (", ", " x ") if settings.get("patch_size") else ():
+        after = after.replace(sign.join(["96"] * 3), sign.join(map(str, settings["patch_size"])))
     return f"{title}\n{before}\n{section}{heading}{after}".encode()
+
+
+def _model_card(content: Mapping[str, bytes], bundle: str, settings: Mapping[str, Any]) -> bytes:
+    """The bundle's README for the top of the package, with Hugging Face's YAML header."""
+    segments = "pred" in json.loads(content[METADATA])["network_data_format"]["outputs"]
+    task = "image-segmentation" if segments else "image-feature-extraction"
+    card: dict[str, Any] = {"license": "apache-2.0", "library_name": "monai", "pipeline_tag": task}
+    card |= {"tags": ["monai", "medical", "mri", "brain", bundle]}
+    dice, data = settings.get("reached", {}).get("dice"), settings.get("dataset") or {}
+    if dice is not None and (cohort := cohort_of(settings)):
+        metric = {"type": "dice", "name": "Dice on the validation split", "value": round(dice, 4)}
+        dataset = {"type": data.get("name") or cohort, "name": KNOWN.get(cohort, cohort), "split": "validation"}
+        result = {"task": {"type": task}, "dataset": dataset, "metrics": [metric]}
+        card |= {"metrics": ["dice"], "model-index": [{"name": bundle, "results": [result]}]}
+    text = LINK.sub(lambda link: f"[{link[1]}]({_from_docs(link[2])})", content[README].decode())
+    return f"---\n{yaml.safe_dump(card, sort_keys=False)}---\n{text}".encode()
+
+
+def _from_docs(link: str) -> str:
+    """A link of docs/README.md as one from the folder above."""
+    inside = "://" not in link and not link.startswith("#")
+    return normpath(PurePosixPath("docs", link.replace("../../../docs/", ""))) if inside else link
 
 
 def _linked(name: str, text: bytes, content: Mapping[str, bytes]) -> bytes:

@@ -1,5 +1,6 @@
 """The weights of a package: models/model.pt, models/model.json, and large_files.yml with their location."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ import yaml
 
 from common import weights as checkpoints
 from common.errors import InputError
-from common.files import digest, valid_yaml
+from common.files import atomic_write, digest, valid_yaml
 
 WEIGHTS = "models/model.pt"
+SAFETENSORS = "models/model.safetensors"
 LARGE_FILES = "large_files.yml"
 PRIVATE = {"datalist"}  # metadata of a checkpoint: a path on the machine that trained it
 ENTRY = {
@@ -35,11 +37,12 @@ def add_weights(folder: Path, source: Path, weights: str | None, url: str | None
         if url is not None:
             raise InputError(f"--weights_url={url}: no file; expected --weights too")
         return {}
+    if url is not None and not re.fullmatch(ENTRY["url"]["pattern"], str(url)):
+        raise InputError(f"--weights_url={url}: expected an address that begins with https://")
     settings = _copy_weights(weights, folder / WEIGHTS, source)
     if url is not None:
         entry = {"path": WEIGHTS, "url": url, "hash_val": digest(folder / WEIGHTS), "hash_type": "sha256"}
         (folder / LARGE_FILES).write_text(yaml.safe_dump({"large_files": [entry]}, sort_keys=False))
-        large_files(folder)  # checks the URL
     return settings
 
 
@@ -71,6 +74,29 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
     metadata = {name: value for name, value in stated.items() if name not in PRIVATE}
     checkpoints.write_plain(checkpoint.state, metadata, file)
     return metadata
+
+
+def add_safetensors(folder: Path) -> None:
+    """Write the tensors of a package's models/model.pt as models/model.safetensors, too."""
+    from safetensors.torch import save_file  # late import: `--help` stays fast
+
+    with atomic_write(folder / SAFETENSORS) as file:
+        state = {name: tensor.contiguous() for name, tensor in checkpoints.read(folder / WEIGHTS).state.items()}
+        save_file(state, file, {"format": "pt"})
+
+
+def check_safetensors(folder: Path, name: str) -> None:
+    """Raise an InputError if models/model.safetensors has other tensors than models/model.pt."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        given = load_file(folder / SAFETENSORS)
+    except SafetensorError as error:
+        raise InputError(f"{name}: {SAFETENSORS}: cannot be read ({error})") from error
+    expected = checkpoints.read(folder / WEIGHTS).state
+    if given.keys() != expected.keys() or any(not given[each].equal(expected[each]) for each in given):
+        raise InputError(f"{name}: {SAFETENSORS} has other tensors than {WEIGHTS}")
 
 
 def _text(value: Any) -> str:

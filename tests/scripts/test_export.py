@@ -92,7 +92,9 @@ def test_torchscript_is_the_network_and_says_what_it_is(folder, tmp_path, capsys
     assert_describes(json.loads(files["export.json"]), SEGMENTATION)
     config = json.loads(files["inference.json"])
     assert config["model_size"] == "micro"
-    assert config["bundle_root"] == ".", "where the bundle lay on the machine that exported is nobody's business"
+    assert config["bundle_root"] == "$common.bundle_root()", (
+        "where the bundle lay on the machine that exported is nobody's business"
+    )
     assert str(ROOT) not in str(files)
     printed = capsys.readouterr().out
     assert f"torchscript of {SEGMENTATION}" in printed

@@ -76,7 +76,10 @@ def test_a_package_is_complete_without_the_checkout(original):
     for code in (ROOT / "common").glob("*.py"):
         assert (original / "common" / code.name).read_bytes() == code.read_bytes()
     assert not (original / "common/prepare").exists(), "it needs SimpleITK, and no config names it"
+    assert not list((original / "configs").glob("quickstart.*")), "of this repository's studies"
     for config in (ROOT / "bundles/atlas_stage2/configs").glob("*.yaml"):
+        if config.stem == "quickstart":
+            continue
         assert (original / "configs" / config.name).read_bytes() == config.read_bytes()
         twin = json.loads((original / "configs" / config.with_suffix(".json").name).read_text())
         assert list(twin.items()) == list(yaml.safe_load(config.read_text()).items()), "in the order of reading"
@@ -154,6 +157,7 @@ def test_configs_take_over_what_the_weights_were_trained_with(dist, checkpoint):
             config = read((folder / f"configs/{name}.{suffix}").read_text())
             assert (config["model_size"], config["patch_size"]) == ("micro", PATCH)
             assert config["label_convention"] == "brats2023"
+    assert "[batch, 4, 32, 32, 64]" in (folder / "docs/README.md").read_text()
     assert re.search(r"^model_size: micro +# tiny", (folder / "configs/train.yaml").read_text(), re.MULTILINE)
     formats = json.loads((folder / "configs/metadata.json").read_text())["network_data_format"]
     assert formats["inputs"]["image"]["spatial_shape"] == formats["outputs"]["pred"]["spatial_shape"] == PATCH
@@ -234,11 +238,40 @@ def test_large_weights_get_a_url(dist, checkpoint, monkeypatch):
         download_large_files(str(folder))
 
 
-@pytest.mark.parametrize("url", [URL, "http://x.org/m.pt"])
-def test_a_url_needs_weights_and_https(dist, checkpoint, url):
-    said = {} if url == URL else {"weights": checkpoint()}
-    refused("expected --weights too|'http://x.org/m.pt' does not match", built, dist, weights_url=url, **said)
+@pytest.mark.parametrize(
+    ("url", "said", "message"),
+    [
+        (URL, {}, "expected --weights too"),
+        ("http://x.org/m.pt", {"weights": "missing.pt"}, "http://x.org/m.pt: expected an address that .* https://"),
+    ],
+)
+def test_a_url_needs_weights_and_https(dist, url, said, message):
+    """Refused before the weights are read."""
+    refused(message, built, dist, weights_url=url, **said)
     assert not list(dist.iterdir())
+
+
+def test_a_package_for_hugging_face_has_a_card_and_the_same_tensors_as_safetensors(dist, checkpoint):
+    pytest.importorskip("safetensors")
+    from safetensors.torch import load_file, save_file
+
+    facts = {"cohort": "BraTS 2021", "dataset": {"name": "brats", "training": 12}, "reached": {"dice": 0.91234}}
+    folder = built(dist, weights=checkpoint(label_convention="brats2021", **facts), format="huggingface")
+    _, header, text = (folder / "README.md").read_text().split("---\n", 2)
+    card = yaml.safe_load(header)
+    assert (card["license"], card["library_name"], card["metrics"]) == ("apache-2.0", "monai", ["dice"])
+    (result,) = card["model-index"][0]["results"]
+    assert (result["dataset"]["name"], result["metrics"][0]["value"]) == ("BraTS 2021", 0.9123)
+    for _, link in LINK.findall(text):
+        assert "://" in link or link.startswith("#") or (folder / link.partition("#")[0]).is_file(), link
+    given = load_file(folder / "models/model.safetensors")
+    expected = torch.load(folder / "models/model.pt", weights_only=True)
+    assert given.keys() == expected.keys()
+    assert all(given[name].equal(tensor) for name, tensor in expected.items())
+    save_file({name: tensor + 1 for name, tensor in given.items()}, folder / "models/model.safetensors")
+    refused("model.safetensors has other tensors than models/model.pt", package_check.check_files, folder)
+    (folder / "models/model.safetensors").write_bytes(b"x")
+    refused("model.safetensors: cannot be read", package_check.check_files, folder)
 
 
 # The place of a package
