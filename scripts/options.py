@@ -12,7 +12,7 @@ from common.options import OPTIONS, TRAINING_DEFAULTS
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 WORKFLOWS = ("train", "evaluate", "inference")
 DEFAULTS = {  # in words, for defaults that the config computes
-    "amp": "true on a GPU",
+    "amp": "true on a GPU; to segment, also on a CPU with bfloat16",
     "datalist": "DATASET_DIR/datalist.json",
     "device": "cuda if there is one, else cpu",
     "stitch_device": "DEVICE",
@@ -77,8 +77,6 @@ def _default(name: str, config: dict[str, Any]) -> str:
         return f"the datalist's, else {match[1]}"
     if match := re.fullmatch(r"\$common\.data\.convention_of\(@datalist, @trained\.get\('\w+', '(\w+)'\)\)", value):
         return f"the datalist's, else the checkpoint's, else {match[1]}"
-    if value == "$common.options.automatic_amp(@device)":
-        return "auto"
     if match := re.fullmatch(r"\$@bundle_root \+ '/(.*)'", value):
         return match[1]
     return DEFAULTS[name]

@@ -163,8 +163,6 @@ class TestBundle(unittest.TestCase):
 
     def test_inference(self) -> None:
         """Outputs for the test split."""
-        if not (BUNDLE / "configs/inference.json").is_file():
-            self.skipTest("no inference")
         place = self.folder / "inference"
         options = {"split": "testing", "output_dir": str(place), "checkpoint": str(self.checkpoint())}
         inferrer = self.workflow("inference", "infer", **options)

@@ -30,21 +30,7 @@ REQUIRED = (
     "docs/README.md",
     "docs/data_license.txt",
 )
-SUFFIXES = {
-    ".conf",
-    ".css",
-    ".j2",
-    ".js",
-    ".json",
-    ".md",
-    ".png",
-    ".pt",
-    ".py",
-    ".safetensors",
-    ".txt",
-    ".yaml",
-    ".yml",
-}
+KINDS = "conf css j2 js json md png pt py safetensors txt yaml yml"  # of files, by suffix
 FAILED_TEST = re.compile(r"^(?:ERROR|FAIL): (\w+)", re.MULTILINE)
 LARGE = 25_000_000  # bytes; limit of the Model Zoo
 SECONDS = 1800  # limit for all tests, which take a minute or two
@@ -84,10 +70,8 @@ def check_files(folder: Path) -> list[str]:
     for file in (*REQUIRED, f"tests/test_{name}.py"):
         if file not in files:
             raise InputError(f"{name}: {file} is missing")
-    if odd := [file for file in files if file != "LICENSE" and Path(file).suffix not in SUFFIXES]:
-        raise InputError(
-            f"{name}: {odd[0]} is not a kind of file that a package needs; expected {', '.join(sorted(SUFFIXES))}"
-        )
+    if odd := [file for file in files if file != "LICENSE" and Path(file).suffix[1:] not in KINDS.split()]:
+        raise InputError(f"{name}: {odd[0]} is not a kind of file that a package needs; expected {KINDS}")
     schema = json.loads(METADATA_SCHEMA.read_text())  # MONAI's verify_metadata would download it
     valid_json(folder / "configs/metadata.json", "a bundle's metadata", schema, f"{name}: configs/metadata.json")
     notes = _check_large_files(folder, files)

@@ -9,7 +9,7 @@ import yaml
 
 from common import weights as checkpoints
 from common.errors import InputError
-from common.files import atomic_write, digest, valid_yaml
+from common.files import digest, valid_yaml
 
 WEIGHTS = "models/model.pt"
 SAFETENSORS = "models/model.safetensors"
@@ -80,9 +80,8 @@ def add_safetensors(folder: Path) -> None:
     """Write the tensors of a package's models/model.pt as models/model.safetensors, too."""
     from safetensors.torch import save_file  # late import: `--help` stays fast
 
-    with atomic_write(folder / SAFETENSORS) as file:
-        state = {name: tensor.contiguous() for name, tensor in checkpoints.read(folder / WEIGHTS).state.items()}
-        save_file(state, file, {"format": "pt"})
+    state = {name: tensor.contiguous() for name, tensor in checkpoints.read(folder / WEIGHTS).state.items()}
+    save_file(state, folder / SAFETENSORS, {"format": "pt"})
 
 
 def check_safetensors(folder: Path, name: str) -> None:
