@@ -109,7 +109,7 @@ def test_links_lead_to_files_and_imports_are_required(original):
 
 def test_the_formatters_of_the_model_zoo_change_nothing(original):
     """With the Model Zoo's settings; ruff stands in for its isort and black."""
-    shared = ["--isolated", "--no-cache", "--config=line-length=120"]
+    shared = ["--isolated", "--no-cache", "--exclude=*.md", "--config=line-length=120"]
     imports = ["--config=lint.isort.split-on-trailing-comma=false", "--config=lint.isort.known-third-party=['common']"]
     trailing = "--config=format.skip-magic-trailing-comma=true"
     for words in (["check", "--select=I", *shared, *imports], ["format", "--check", *shared, *imports[:1], trailing]):
