@@ -25,7 +25,7 @@ def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     shutil.copytree(ROOT / "common", source / "common", ignore=shutil.ignore_patterns("__pycache__"))
-    (source / "docs").mkdir()
+    (source / "docs/tutorials").mkdir(parents=True)
     for name in ("pyproject.toml", "LICENSE", "docs/tutorials/python.md"):
         shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-deps", "--no-build-isolation"]
