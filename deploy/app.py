@@ -15,6 +15,7 @@ from deploy.bundle import Bundle, check_options, open_bundle, split_options
 from deploy.geometry import grid_of
 from deploy.job import REPORT, RESULT_FILES, Job, prepare_output, publish
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
+from deploy.replaced import read_replaced, remark_on
 from deploy.series.choice import choose_series, parse_series_option
 from deploy.study import read_study
 
@@ -29,6 +30,7 @@ def segment(
     bundle_options: str = "",
     force: bool = False,
     prepare: bool = False,
+    replaces: str = "",
 ) -> None:
     """Segment a DICOM study; write segmentation.dcm, measurements.dcm, summary.dcm and result.json.
 
@@ -43,6 +45,7 @@ def segment(
         force: continue when a precondition is not met, and say so in the summary.
         prepare: register the scans to each other and to the model's space, and extract the brain if the model expects
             that; the result returns to the reference series. Preconditions are checked after that.
+        replaces: folder with earlier results of this study, to which the new ones refer as replaced.
     """
     restrict_output()
     exit_cleanly_on_signals()
@@ -55,6 +58,9 @@ def segment(
     folder = path_of("output", output)
     prepare_output(folder)
     choice = choose_series(read_study(Path(str(input))), model.modalities, requested, one_frame=not prepare)
+    study = next(iter(choice.series.values())).header.StudyInstanceUID
+    replaced = read_replaced(path_of("replaces", replaces), study) if replaces else []
+    choice.remarks += remark_on(replaced)
     for one in choice.series.values():
         grid_of([instance.header for instance in one.instances], one.name)  # refuses a broken grid early
     for modality, one in choice.series.items():
@@ -67,6 +73,7 @@ def segment(
         place = reference or model.task.reference
         chosen = {modality: one.without_headers() for modality, one in choice.series.items()}
         job = Job(model, chosen, choice.reasons, place, work, results, options, force, prepare, choice.remarks)
+        job.replaced = replaced
         run_guarded(_run_operators, job)
         for remark in json.loads((results / REPORT).read_text())["remarks"]:
             show(f"remark: {remark['text']}")

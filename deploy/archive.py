@@ -12,6 +12,8 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from deploy.job import MANUFACTURER
+
 MARK, KEPT = 4711, 4712  # Orthanc's numbers of the mark (metadata) and the results (attachment), user-defined
 CONNECT, READ = 10, 300  # timeouts for connecting and for reading, seconds
 RETRIES = 6  # of an unanswered request; about a minute with the waits
@@ -19,6 +21,10 @@ RETRIES = 6  # of an unanswered request; about a minute with the waits
 
 class ArchiveError(Exception):
     """Orthanc does not answer, or not as expected. The message contains no URL, since URLs name studies."""
+
+
+class RefusedError(ArchiveError):
+    """Orthanc answers with the status of a failure."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class StoredStudy:
     id: str
     stable: bool
     updated: str
+    scanned: str  # YYYYMMDD; the day of `updated` if the study does not say
+    mark: str | None  # text of its mark
 
 
 class Archive:
@@ -56,19 +64,26 @@ class Archive:
 
     def studies(self) -> list[StoredStudy]:
         """All studies, the least recently updated first."""
-        found = self._json("GET", "studies?expand")
-        studies = [StoredStudy(each["ID"], bool(each["IsStable"]), each.get("LastUpdate", "")) for each in found]
+        content = {"Resources": self._json("GET", "studies"), "Level": "Study", "Metadata": True}
+        studies = []
+        for each in self._json("POST", "tools/bulk-content", json=content):
+            updated, scanned = each.get("LastUpdate", ""), each.get("MainDicomTags", {}).get("StudyDate", "")
+            mark = each.get("Metadata", {}).get(str(MARK))
+            studies.append(StoredStudy(each["ID"], bool(each["IsStable"]), updated, scanned or updated[:8], mark))
         return sorted(studies, key=lambda study: (study.updated, study.id))
 
     def images(self, study: str) -> list[str]:
         """Orthanc's ids of all MR images of a study, sorted."""
+        return self._instances(study, "Modality", "MR")
+
+    def results(self, study: str) -> list[str]:
+        """Orthanc's ids of all results of this application in a study, sorted."""
+        return self._instances(study, "Manufacturer", MANUFACTURER)
+
+    def _instances(self, study: str, keyword: str, value: str) -> list[str]:
         series = self._json("GET", f"studies/{study}/series")
-        return sorted(
-            image
-            for each in series
-            if each.get("MainDicomTags", {}).get("Modality") == "MR"
-            for image in each["Instances"]
-        )
+        chosen = [each for each in series if each.get("MainDicomTags", {}).get(keyword) == value]
+        return sorted(instance for each in chosen for instance in each["Instances"])
 
     def mark(self, study: str) -> str | None:
         """The text of a study's mark; None if it has none."""
@@ -89,13 +104,19 @@ class Archive:
         """Keep a zip archive of results with a study, atomically."""
         self._request("PUT", f"studies/{study}/attachments/{KEPT}", data=results)
 
-    def kept(self, study: str) -> bytes:
-        """The zip archive of results that is kept with a study."""
-        return self._request("GET", f"studies/{study}/attachments/{KEPT}/data").content
+    def kept(self, study: str) -> bytes | None:
+        """The zip archive of results that is kept with a study; None if there is none, or it is damaged."""
+        answer = self._request("GET", f"studies/{study}/attachments/{KEPT}/data", may_be_missing=True)
+        return answer.content if answer.ok and zipfile.is_zipfile(io.BytesIO(answer.content)) else None
 
     def drop(self, study: str) -> None:
         """Remove the results that are kept with a study, if any."""
         self._request("DELETE", f"studies/{study}/attachments/{KEPT}", may_be_missing=True)
+
+    def delete(self, instances: Iterable[str]) -> None:
+        """Delete instances, if they still exist."""
+        for instance in instances:
+            self._request("DELETE", f"instances/{instance}", may_be_missing=True)
 
     def store(self, results: bytes) -> list[str]:
         """Store the DICOM files of a zip archive and return Orthanc's ids of them.
@@ -112,7 +133,15 @@ class Archive:
     def send(self, modality: str, instances: list[str]) -> None:
         """Send instances to a DICOM node by C-STORE and wait until it has received all of them."""
         content = {"Resources": instances, "Synchronous": True, "Permissive": False}
-        self._request("POST", f"modalities/{modality}/store", json=content)
+        try:
+            self._request("POST", f"modalities/{modality}/store", json=content)
+        except RefusedError:
+            problem = "it answers, but does not accept the results"
+            try:
+                self._request("POST", f"modalities/{modality}/echo", json={})
+            except RefusedError:
+                problem = "it is down or refuses connections (no answer to C-ECHO)"
+            raise ArchiveError(f"DICOM node {modality}: {problem}") from None
 
     def _json(self, method: str, path: str, **options: Any) -> Any:
         answer = self._request(method, path, **options)
@@ -127,5 +156,5 @@ class Archive:
         except requests.RequestException as error:
             raise ArchiveError(f"Orthanc does not answer ({type(error).__name__})") from None
         if not (answer.ok or (may_be_missing and answer.status_code == requests.codes.not_found)):
-            raise ArchiveError(f"Orthanc answers {method} {path.partition('/')[0]} with status {answer.status_code}")
+            raise RefusedError(f"Orthanc answers {method} {path.partition('/')[0]} with status {answer.status_code}")
         return answer

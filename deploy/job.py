@@ -9,9 +9,12 @@ from common.errors import InputError
 from deploy.remarks import Remark
 
 if TYPE_CHECKING:  # keeps PyTorch and pydicom out of the long-running service
+    from pydicom.dataset import Dataset
+
     from deploy.bundle import Bundle
     from deploy.study import Series
 
+MANUFACTURER = "BrainSegFounder bundles"  # in all DICOM results
 SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT = "segmentation.dcm", "measurements.dcm", "summary.dcm", "result.json"
 RESULT_FILES = (SEGMENTATION, MEASUREMENTS, SUMMARY, REPORT)  # moved in this order: if the last exists, all do
 
@@ -30,6 +33,7 @@ class Job:
     force: bool = False  # continue if a precondition is not met
     prepare: bool = False
     remarks: list[Remark] = field(default_factory=list)  # operators add to them
+    replaced: "list[Dataset]" = field(default_factory=list)  # earlier results of the study, their references only
 
 
 def prepare_output(output: Path) -> None:

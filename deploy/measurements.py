@@ -10,12 +10,15 @@ import highdicom as hd
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
-from pydicom.uid import generate_uid
+from pydicom.uid import Comprehensive3DSRStorage, generate_uid
 
 from deploy.bundle import Bundle
-from deploy.segmentation import ANATOMY, CATEGORY, CAUTION, MANUFACTURER, concept_of, equipment, series_number
+from deploy.job import MANUFACTURER
+from deploy.segmentation import ANATOMY, CATEGORY, CAUTION, concept_of, equipment, series_number
 from deploy.source_header import sanitised_header
 from deploy.tasks import Segment
+
+PROCEDURE = Code("24590-2", "LN", "MR Brain")  # CID 100, which may be extended, has no MRI of the brain
 
 
 def make_report(
@@ -24,8 +27,12 @@ def make_report(
     slices: Sequence[Dataset],
     bundle: Bundle,
     remarks: Sequence[str] = (),
+    replaced: Sequence[Dataset] = (),
 ) -> hd.sr.Comprehensive3DSR:
-    """Make the structured report from the volume in mL of each segment, by label. Remarks become comments."""
+    """Make the structured report from the volume in mL of each segment, by label. Remarks become comments.
+
+    It names earlier reports among `replaced` as its predecessors.
+    """
     observer = hd.sr.ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=hd.sr.DeviceObserverIdentifyingAttributes(
@@ -42,7 +49,7 @@ def make_report(
     ]
     content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(observer_device_context=observer),
-        procedure_reported=codes.LN.MRIUnspecifiedBodyRegion,  # CID 100 has no MRI of the head
+        procedure_reported=PROCEDURE,
         imaging_measurements=measurements,
         language_of_content_item_and_descendants=hd.sr.LanguageOfContentItemAndDescendants(
             Code("en", "RFC5646", "English")
@@ -64,6 +71,7 @@ def make_report(
         **equipment(bundle),
         series_description=f"Volumes of segments. {CAUTION}",
         is_complete=True,
+        previous_versions=[one for one in replaced if one.SOPClassUID == Comprehensive3DSRStorage] or None,
     )
 
 

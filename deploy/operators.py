@@ -23,6 +23,7 @@ from deploy.job import MEASUREMENTS, REPORT, SEGMENTATION, SUMMARY, Job
 from deploy.measurements import make_report
 from deploy.preparation import Preparation, annotation_checks, failed_checks, prepare_scans, spacing_remarks
 from deploy.remarks import Remark
+from deploy.replaced import refer_to_replaced
 from deploy.segmentation import label_segments, make_segmentation
 from deploy.source_header import burned_in_annotation
 from deploy.summary import draw_summary, make_capture
@@ -126,9 +127,10 @@ class Write(JobOperator):
         remarks = [remark.text for remark in job.remarks]
         figure = draw_summary(scans.reference, segments, bundle, volumes, remarks)
         segmentation = make_segmentation(segments, slices, bundle, burned_in)
+        refer_to_replaced(segmentation, job.replaced)
         objects = {
             SEGMENTATION: segmentation,
-            MEASUREMENTS: make_report(volumes, segmentation, slices, bundle, remarks),
+            MEASUREMENTS: make_report(volumes, segmentation, slices, bundle, remarks, job.replaced),
             SUMMARY: make_capture(figure, slices[0], bundle, burned_in),
         }
         for name, image in objects.items():

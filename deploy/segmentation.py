@@ -16,10 +16,10 @@ from pydicom.sr.coding import Code
 
 from common.errors import InputError
 from deploy.bundle import Bundle
+from deploy.job import MANUFACTURER
 from deploy.source_header import source_images
 from deploy.tasks import Segment
 
-MANUFACTURER = "BrainSegFounder bundles"
 CAUTION = "Research only, not for diagnosis"
 CATEGORY, ANATOMY = codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Brain
 LONG_STRING = 64  # maximum number of characters of a DICOM name (LO)

@@ -1,219 +1,32 @@
-"""The service: `python -m deploy.service run --bundle=BUNDLE --work=DIR`; see README.md in this folder.
-
-It segments the studies that Orthanc receives one by one, in a separate process each, and stores the results in Orthanc.
-Its state is a mark on each study in Orthanc (mark.py), so it can be killed at any time.
-"""
+"""The service: `python -m deploy.service run --bundle=BUNDLE --work=DIR --since=DATE`; see README.md in this folder."""
 
 import io
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
-import tempfile
 import time
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections import Counter
+from datetime import date
+from json import dumps
 from pathlib import Path
+from typing import Any
 
-from common.cli import run
+from common.cli import Command, run
 from common.errors import InputError, check_number, show
-from common.files import parse_json
 from common.locks import claimed
 from common.values import FILE, FOLDER, flag
-from deploy.archive import RETRIES, Archive, ArchiveError, StoredStudy
-from deploy.job import REPORT
-from deploy.mark import DELIVER, DONE, SEGMENT, Mark, digest_of, mark_of, parsed
+from deploy.archive import RETRIES, Archive, ArchiveError
+from deploy.job import RESULT_FILES, prepare_output
+from deploy.mark import HOLD, STATES, Mark, parsed
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
+from deploy.remarks import KINDS
+from deploy.worker import HEARTBEAT, PREFIX, Service, log, reason_of, studies_to_segment
 
-HEARTBEAT = "heartbeat"  # file in --work
-BEAT, SILENCE = 5.0, 600.0  # seconds between heartbeats during a segmentation; silence that counts as failure
-LOOK = 600.0  # seconds between looks at all studies, even if Orthanc reports no change
-GRACE = 20.0  # seconds between SIGTERM and SIGKILL
-ROOT = Path(__file__).resolve().parents[1]  # where `python -m deploy.app` runs
+SINCE = os.environ.get("ORTHANC_SINCE", "")
+SILENCE = 600.0  # seconds without a heartbeat that count as failure
 ACCEPTS = "expected an Orthanc that accepts ORTHANC_USER and its password"
-PREFIX = "study-"  # of the folders of single studies
-
-
-class AttemptError(Exception):
-    """A failed segmentation; the message does not identify the study."""
-
-
-@dataclass
-class Service:
-    """The loop over the studies in Orthanc.
-
-    `command` segments a study from `--input` to `--output` and exits with 0 if all results exist.
-    """
-
-    archive: Archive
-    command: Sequence[str]
-    work: Path
-    send_to: str = ""  # DICOM node in Orthanc's configuration
-    time_limit: float = 7200.0  # seconds for the segmentation of one study
-    attempts: int = 3  # for each step of a study
-    poll: float = 10.0  # seconds between queries to Orthanc
-
-    def run(self, once: bool = False) -> None:
-        """Work until this process is stopped; with `once`, until no study can be tried now."""
-        seen, next_look, trouble = -1, 0.0, ""
-        while True:
-            self._beat()
-            try:
-                last = self.archive.last_change()
-                task = None
-                if last != seen or time.time() >= next_look:
-                    task, next_look = self._next()
-                    seen = last
-                if task is not None:
-                    self._work_on(*task)
-                    seen = -1
-                    continue
-                trouble = ""
-                if once:
-                    return
-            except (ArchiveError, KeyError, TypeError) as error:  # KeyError, TypeError: an incomplete answer
-                message = str(error) if isinstance(error, ArchiveError) else "Orthanc's answer is not as expected"
-                if message != trouble:
-                    log(message)
-                trouble = message
-                seen = -1
-            time.sleep(self.poll)
-
-    def _beat(self) -> None:
-        (self.work / HEARTBEAT).touch()
-
-    def _next(self) -> tuple[tuple[StoredStudy, list[str], Mark] | None, float]:
-        """The next study to try, if any, and the time of the next full look at all studies."""
-        now = time.time()
-        next_look = now + LOOK
-        for study in self.archive.studies():
-            if not study.stable or not (images := self.archive.images(study.id)):
-                continue
-            mark = mark_of(self.archive.mark(study.id), digest_of(images))
-            if mark.is_open(self.attempts):
-                if mark.due <= now:
-                    return (study, images, mark), now
-                next_look = min(next_look, mark.due)
-        return None, next_look
-
-    def _work_on(self, study: StoredStudy, images: list[str], mark: Mark) -> None:
-        """Try a study once; update its mark and the log."""
-        began = time.monotonic()
-        mark = mark.begun()
-        try:
-            self.archive.set_mark(study.id, mark.text())
-            if mark.step == SEGMENT:
-                mark = self._segment(study, images, mark)
-                self.archive.set_mark(study.id, mark.text())
-            if mark.step == DELIVER:
-                mark = self._deliver(study, mark)
-                self.archive.set_mark(study.id, mark.text())
-                self.archive.drop(study.id)
-        except (AttemptError, ArchiveError, OSError, KeyError, TypeError, ValueError) as error:
-            mark = mark if mark.step == DONE else mark.failed(_reason(error), time.time())
-            self.archive.set_mark(study.id, mark.text())
-        except (SystemExit, KeyboardInterrupt):  # a signal
-            self.archive.set_mark(study.id, mark.stopped().text())
-            log(f"study {mark.pseudonym}: stopped by a signal")
-            raise
-        outcome = "done"
-        if mark.step != DONE:
-            more = f"next in {mark.due - time.time():.0f} s" if mark.is_open(self.attempts) else "given up"
-            outcome = f"failed to {mark.step}, attempt {mark.attempts} of {self.attempts}, {more}: {mark.reason}"
-        log(f"study {mark.pseudonym}: {outcome} ({time.monotonic() - began:.0f} s)")
-
-    def _segment(self, study: StoredStudy, images: list[str], mark: Mark) -> Mark:
-        """Segment a study and keep the results in Orthanc, unless the last results came from the same series."""
-        with tempfile.TemporaryDirectory(prefix=PREFIX, dir=self.work) as temporary:
-            folder = Path(temporary)
-            self.archive.fetch(images, folder / "input")
-            self._beat()
-            self._call(folder)
-            sources = parse_json((folder / "output" / REPORT).read_bytes())["sources"]
-            source = digest_of([f"{name} {value}" for name, value in sorted(sources.items())])
-            if source == mark.delivered:
-                return mark.moved_to(DONE)
-            self.archive.keep(study.id, _packed(folder / "output"))
-        return mark.moved_to(DELIVER, kept=source)
-
-    def _deliver(self, study: StoredStudy, mark: Mark) -> Mark:
-        """Store the kept results in Orthanc and send them to the PACS. Their UIDs stay the same on every attempt."""
-        instances = self.archive.store(self.archive.kept(study.id))
-        if self.send_to:
-            self.archive.send(self.send_to, instances)
-        return mark.moved_to(DONE, delivered=mark.kept)
-
-    def _call(self, folder: Path) -> None:
-        """Run the command from `folder`/input to `folder`/output. It gets SIGTERM whenever this process ends."""
-        options = [f"--input={folder / 'input'}", f"--output={folder / 'output'}"]
-        with (folder / "messages").open("w+b") as messages:
-            process = subprocess.Popen(
-                ["setpriv", "--pdeathsig=TERM", *self.command, *options],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=messages,
-                start_new_session=True,
-            )
-            try:
-                status = self._wait_for(process)
-            finally:
-                _stop(process)
-            messages.seek(0)
-            text = messages.read().decode(errors="replace")
-        if status != 0:
-            errors = [line for line in text.splitlines() if line.startswith("error: ")]
-            what = errors[-1].removeprefix("error: ") if errors else "no message"
-            raise AttemptError(f"status {status}: {what}")
-
-    def _wait_for(self, process: subprocess.Popen[bytes]) -> int:
-        end = time.monotonic() + self.time_limit
-        while (left := end - time.monotonic()) > 0:
-            try:
-                return process.wait(min(BEAT, left))
-            except subprocess.TimeoutExpired:
-                self._beat()
-        raise AttemptError(f"not done after {self.time_limit:.0f} s, the limit for one study")
-
-
-def log(text: str) -> None:
-    """Print a line with the time. The text must not identify a patient or a study."""
-    show(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}")
-
-
-def _reason(error: Exception) -> str:
-    """The reason of a failure in one line without parts of UIDs.
-
-    Unexpected exceptions give only their type, since their messages may quote header values.
-    """
-    if isinstance(error, AttemptError | ArchiveError):
-        return re.sub(r" \(UID [^)]*\)", "", str(error))[:500]
-    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-
-
-def _packed(folder: Path) -> bytes:
-    """The DICOM files of a folder as a zip archive."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(folder.glob("*.dcm")):
-            archive.write(path, path.name)
-    return content.getvalue()
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a running process by SIGTERM, which lets deploy.app clean up, then by SIGKILL."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(GRACE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def serve(
@@ -227,6 +40,10 @@ def serve(
     time_limit: float = 7200,
     attempts: int = 3,
     once: bool = False,
+    since: str = SINCE,
+    hold: Any = "contrast,coverage",
+    delete_replaced: bool = False,
+    adopt: bool = False,
 ) -> None:
     """Segment the MR studies that Orthanc has received completely, one after another; store the results in Orthanc.
 
@@ -244,12 +61,18 @@ def serve(
         time_limit: seconds for the segmentation of one study.
         attempts: how often a study is tried; the waits between attempts are 1 minute, 10 minutes, and so on.
         once: end when no study is left that can be tried now.
+        since: first day of the scans to segment, such as 2026-11-25, or all; by default the variable ORTHANC_SINCE.
+        hold: kinds of remarks; results with one of them are held until a person releases them. "none" holds none.
+        delete_replaced: delete earlier results of a study in Orthanc once new ones that replace them are delivered.
+        adopt: take over the studies of another service on this Orthanc, which must have ended.
     """
     restrict_output()
     exit_cleanly_on_signals()
     check_number("time_limit", time_limit, float, 1)
     check_number("attempts", attempts, int, 1)
     once, prepare = flag("once", once), flag("prepare", prepare)
+    delete_replaced, adopt = flag("delete_replaced", delete_replaced), flag("adopt", adopt)
+    kinds, first_day = _kinds(hold), _first_day(since)
     if shutil.which("setpriv") is None:
         raise InputError("setpriv: not installed; expected Linux with util-linux")
     archive = _open()
@@ -265,7 +88,28 @@ def serve(
         for left in folder.glob(f"{PREFIX}*"):  # left by a killed service
             shutil.rmtree(left, ignore_errors=True)
         log("waiting for studies")
-        Service(archive, command, folder, str(send_to), time_limit, attempts).run(once)
+        service = Service(archive, command, folder, str(send_to), time_limit, attempts)
+        service.since, service.hold, service.delete_replaced, service.adopt = first_day, kinds, delete_replaced, adopt
+        service.run(once)
+
+
+def _first_day(since: str) -> str:
+    """The option `--since` as YYYYMMDD; empty for all."""
+    try:
+        return "" if str(since) == "all" else f"{date.fromisoformat(str(since)):%Y%m%d}"
+    except ValueError:
+        raise InputError(
+            f"--since={since}: expected the first day of the scans to segment, such as 2026-11-25, or all"
+        ) from None
+
+
+def _kinds(hold: Any) -> list[str]:
+    """The option `--hold` as a list; python-fire passes words with commas as a tuple."""
+    words = list(hold) if isinstance(hold, list | tuple) else str(hold).split(",")
+    kinds = [] if words == ["none"] else words
+    if unknown := [each for each in kinds if each not in KINDS]:
+        raise InputError(f"--hold={unknown[0]}: expected none, or some of {','.join(KINDS)}")
+    return kinds
 
 
 def _command(bundle: str, checkpoint: str, reference: str, bundle_options: str, prepare: bool) -> list[str]:
@@ -305,66 +149,142 @@ def _open(retries: int = RETRIES) -> Archive:
     return Archive(url, user, password, retries)
 
 
-def health(work: str) -> None:
-    """End with status 0 if the service is alive and Orthanc answers, else with status 1 and a line that says why.
+def health(work: str, given_up: int = 0) -> None:
+    """End with status 0 if the service is alive, Orthanc answers and no study was given up, else with 1 and a line.
 
     Args:
         work: folder of the service.
+        given_up: number of studies given up that do not count as failure.
     """
     restrict_output()
+    check_number("given_up", given_up, int, 0)
     archive = _open(retries=0)
+    trouble = ""
     try:
         age = time.time() - (Path(FOLDER.parse("work", work)) / HEARTBEAT).stat().st_mtime
-        trouble = f"unhealthy: no heartbeat for {age:.0f} s" if age > SILENCE else ""
-        archive.last_change()
+        lost = [mark for study in archive.studies() if (mark := parsed(study.mark)) and mark.state == "given_up"]
+        if age > SILENCE:
+            trouble = f"no heartbeat for {age:.0f} s"
+        elif len(lost) > given_up:
+            trouble = f"{len(lost)} studies given up; status lists them, retry and release --discard deal with them"
     except OSError:
-        trouble = "unhealthy: no heartbeat"
+        trouble = "no heartbeat"
     except (ArchiveError, KeyError, TypeError) as error:
-        trouble = f"unhealthy: {_reason(error)}"
-    show(trouble or f"healthy: heartbeat {age:.0f} s ago")
+        trouble = reason_of(error)
+    show(f"unhealthy: {trouble}" if trouble else f"healthy: heartbeat {age:.0f} s ago")
     if trouble:
         raise SystemExit(1)
 
 
-def status() -> None:
-    """Count the studies that are done, to do and given up; a line for each that has failed says why."""
+def status(json: bool = False, since: str = SINCE) -> None:
+    """Count the studies by state; a line for each that has failed or is held says why.
+
+    Args:
+        json: print one JSON object.
+        since: first day of the scans that the service segments; by default the variable ORTHANC_SINCE, else all.
+    """
     restrict_output()
-    marks = list(_marks(_open(retries=1)).values())
-    done = sum(mark.step == DONE for mark in marks)
-    show(f"{done} done, {len(marks) - done} not done")
-    for mark in marks:
-        if mark.step != DONE and mark.reason:
-            show(f"study {mark.pseudonym}: to {mark.step}, after {mark.attempts} attempts: {mark.reason}")
+    as_json, first_day = flag("json", json), _first_day(since or "all")
+    try:
+        marks = [mark for _, mark in studies_to_segment(_open(retries=1), first_day, {})]
+    except ArchiveError as error:
+        raise InputError(f"ORTHANC_URL: {error}; {ACCEPTS}") from None
+    counts = Counter(mark.state for mark in marks)
+    listed = [mark for mark in marks if mark.reason]
+    if as_json:
+        studies = [
+            {"study": mark.pseudonym, "state": mark.state, "attempts": mark.attempts, "reason": mark.reason}
+            for mark in listed
+        ]
+        show(dumps({state: counts[state] for state in STATES} | {"studies": studies}))
+        return
+    show(", ".join(f"{counts[state]} {state.replace('_', ' ')}" for state in STATES))
+    for mark in listed:
+        state = mark.state.replace("_", " ")
+        show(f"study {mark.pseudonym}: {state}, to {mark.step}, after {mark.attempts} attempts: {mark.reason}")
 
 
 def retry(study: str) -> None:
-    """Let the service try studies again, with as many attempts as for new ones; what is done is segmented anew.
+    """Let the service try studies again, with as many attempts as for new ones; what has results is segmented anew.
 
     Args:
         study: name of a study in the log, or `failed` for all that have failed.
     """
     restrict_output()
     archive = _open(retries=1)
-    marks = _marks(archive)
-    if str(study) == "failed":
-        chosen = {name: mark for name, mark in marks.items() if mark.step != DONE and mark.reason}
-    else:
-        chosen = {name: mark for name, mark in marks.items() if mark.pseudonym == str(study)}
-        if not chosen:
-            raise InputError(f"--study={study}: no such study; expected a name of the log, or failed")
+    chosen = _chosen(archive, study, "failed", "given_up", "running")
     for name, mark in chosen.items():
         archive.set_mark(name, mark.renewed().text())
     show(f"studies to try again: {len(chosen)}")
 
 
-def _marks(archive: Archive) -> dict[str, Mark]:
-    """The marks of all studies, by Orthanc's id."""
+def inspect(study: str, output: str) -> None:
+    """Write the held results of a study to a folder, for a person to look at. They identify the patient.
+
+    Args:
+        study: name of a study in the log.
+        output: folder without results; it is created if missing.
+    """
+    restrict_output()
+    archive = _open(retries=1)
+    folder = Path(FOLDER.parse("output", output))
+    prepare_output(folder)
+    for name, mark in _chosen(archive, study).items():
+        kept = archive.kept(name) if mark.step == HOLD else None
+        if kept is None:
+            raise InputError(f"--study={study}: no results are held; expected a study that status calls held")
+        with zipfile.ZipFile(io.BytesIO(kept)) as results:
+            found = [each for each in RESULT_FILES if each in results.namelist()]
+            for each in found:
+                (folder / each).write_bytes(results.read(each))
+    show(f"wrote {', '.join(found)}")
+
+
+def release(study: str, discard: bool = False) -> None:
+    """Let the service deliver the held results of a study, or close the study without any.
+
+    Args:
+        study: name of a study in the log, or `held` for all that are held.
+        discard: discard the results; also closes a study that was given up.
+    """
+    restrict_output()
+    discard = flag("discard", discard)
+    archive = _open(retries=1)
+    chosen = _chosen(archive, study, "held")
+    for mark in chosen.values():
+        if mark.state != "held" and not (discard and mark.state == "given_up"):
+            raise InputError(f"--study={study}: {mark.state}; expected a study that is held")
+    for name, mark in chosen.items():
+        archive.set_mark(name, mark.released(discard).text())
+        if discard:
+            archive.drop(name)
+    show(f"studies {'closed without results' if discard else 'to deliver'}: {len(chosen)}")
+
+
+def _chosen(archive: Archive, study: str, word: str = "", *states: str) -> dict[str, Mark]:
+    """The marks of the studies that `study` names, by Orthanc's id; `word` names those in a state: it, or `states`."""
     try:
-        found = {study.id: parsed(archive.mark(study.id)) for study in archive.studies()}
+        marks = {each.id: mark for each in archive.studies() if (mark := parsed(each.mark))}
     except ArchiveError as error:
         raise InputError(f"ORTHANC_URL: {error}; {ACCEPTS}") from None
-    return {name: mark for name, mark in found.items() if mark}
+    if word and str(study) == word:
+        return {name: mark for name, mark in marks.items() if mark.state in (word, *states)}
+    chosen = {name: mark for name, mark in marks.items() if mark.pseudonym == str(study)}
+    if not chosen:
+        raise InputError(
+            f"--study={study}: no such study; expected a name of the log" + (f", or {word}" if word else "")
+        )
+    return chosen
 
+
+COMMANDS: dict[str, Command] = {
+    "run": serve,
+    "health": health,
+    "status": status,
+    "retry": retry,
+    "inspect": inspect,
+    "release": release,
+}
 
 if __name__ == "__main__":
-    run({"run": serve, "health": health, "status": status, "retry": retry}, "deploy.service", confidential=True)
+    run(COMMANDS, "deploy.service", confidential=True)

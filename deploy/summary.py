@@ -19,7 +19,8 @@ from pydicom.dataset import Dataset
 from common.inference.panels import AXES, grey_levels, plane_of
 from common.prepare.volumes import Volume
 from deploy.bundle import Bundle
-from deploy.segmentation import CAUTION, LONG_STRING, MANUFACTURER, series_number
+from deploy.job import MANUFACTURER
+from deploy.segmentation import CAUTION, LONG_STRING, series_number
 from deploy.source_header import sanitised_header
 
 SIDES = {"sagittal": ("P", "A"), "coronal": ("R", "L"), "axial": ("R", "L")}  # left and right edge of the picture

@@ -18,7 +18,7 @@ TOOLS = ("Orthanc", "storescu", "storescp")  # Debian: orthanc orthanc-dicomweb 
 PLUGINS = ("/usr/share/orthanc/plugins", "/usr/lib/orthanc", "/usr/local/share/orthanc/plugins")
 DICOMWEB = "libOrthancDicomWeb.so"
 OURS, THEIRS = "SEGMENTER", "ORTHANC"  # application entity titles
-USER = "trial"  # of HTTP
+USER, READER = "segmentation", "reader"  # of HTTP, with one password
 TIMEOUT = 60.0  # seconds for a start, a stop or a request; a start and a stop take about one
 
 
@@ -34,7 +34,7 @@ def _plugin() -> Path | None:
 
 @dataclass(frozen=True)
 class Pacs:
-    """A running PACS on this machine: its ports of HTTP and DICOM, and the password of the user `USER`."""
+    """A running PACS on this machine: its ports of HTTP and DICOM, and the password of `USER` and `READER`."""
 
     http: int
     dicom: int
@@ -88,7 +88,7 @@ def _config(folder: Path, pacs: Pacs) -> dict[str, Any]:
         "HttpBindAddresses": ["127.0.0.1"],
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": True,
-        "RegisteredUsers": {USER: pacs.password},
+        "RegisteredUsers": {USER: pacs.password, READER: pacs.password},
         "DicomAet": THEIRS,
         "DicomPort": pacs.dicom,
         "DicomModalities": {"ours": {"AET": OURS, "Host": "127.0.0.1", "Port": 104}},

@@ -1,7 +1,7 @@
 """A stand-in for deploy.app, which takes a minute: three small results from the MR images of a folder.
 
-The description of the first image says how it behaves: `refused` and `crash` fail, `slow` waits until it is stopped.
-Each run adds a line to the file that the variable RUNS names.
+The description of the first image says how it behaves: `refused` and `crash` fail, `slow` waits until it is stopped,
+`doubtful` gives a remark. Each run adds a line to the file that the variable RUNS names.
 """
 
 import json
@@ -13,12 +13,14 @@ from pathlib import Path
 import pydicom
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
+MANUFACTURER = "BrainSegFounder bundles"
 folders = dict(option.removeprefix("--").split("=", 1) for option in sys.argv[1:])
 source, output = Path(folders["input"]), Path(folders["output"])
 images = [pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(source.iterdir())]
 first = min(images, key=lambda image: image.SeriesNumber)
 with Path(os.environ["RUNS"]).open("a") as file:
-    file.write(f"{os.getpid()} {first.PatientID}\n")
+    replaced = [*Path(folders["replaces"]).iterdir()] if "replaces" in folders else []
+    file.write(f"{os.getpid()} {first.PatientID} {len(replaced)}\n")
 behaviour = first.SeriesDescription
 if behaviour == "refused":
     sys.exit("error: series 2 (UID ...87654321): has no slice; expected one")
@@ -32,8 +34,10 @@ for name, modality in {"segmentation": "SEG", "measurements": "SR", "summary": "
     result.SOPClassUID = result.file_meta.MediaStorageSOPClassUID = SecondaryCaptureImageStorage
     result.SOPInstanceUID = result.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     result.SeriesInstanceUID = generate_uid()
-    result.Modality = modality
+    result.Modality, result.Manufacturer = modality, MANUFACTURER
     result.save_as(output / f"{name}.dcm")
 chosen = [image for image in images if image.SeriesNumber == first.SeriesNumber]
 sources = {"T1": {"series_uid": first.SeriesInstanceUID, "images": len(chosen)}}
-(output / "result.json").write_text(json.dumps({"sources": sources}))
+doubt = [{"kind": "contrast", "text": "T1ce: series 2 (UID ...87654321) was chosen by its words alone"}]
+remarks = [{"kind": "spacing", "text": "voxels of 4 mm"}, *(doubt if behaviour == "doubtful" else [])]
+(output / "result.json").write_text(json.dumps({"sources": sources, "remarks": remarks}))

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -8,12 +9,14 @@ NEW = Mark("s5f3a9c01", "images")
 
 
 def test_a_mark_survives_its_way_through_orthanc():
-    mark = Mark("s5f3a9c01", "images", DELIVER, 2, 17.5, "why", "kept", "delivered")
+    mark = Mark("s5f3a9c01", "images", DELIVER, 2, 17.5, "why", "kept", "delivered", "owner", 4)
     assert parsed(mark.text()) == mark_of(mark.text(), "images") == mark
-    assert mark_of(mark.text(), "others") == Mark("s5f3a9c01", "others", delivered="delivered")
+    assert mark_of(mark.text(), "others") == Mark("s5f3a9c01", "others", delivered="delivered", owner="owner")
 
 
-@pytest.mark.parametrize("text", [None, "[1]", "done", '{"a": 1}'])
+@pytest.mark.parametrize(
+    "text", [None, "[1]", "done", '{"a": 1}', NEW.text().replace(SEGMENT, "?"), NEW.text().replace("0,", '"0",')]
+)
 def test_a_study_without_a_valid_mark_is_new(text):
     mark = mark_of(text, "images")
     assert (mark.images, mark.step, mark.attempts) == ("images", SEGMENT, 0)
@@ -23,11 +26,12 @@ def test_a_study_without_a_valid_mark_is_new(text):
 
 def test_attempts_are_counted_and_their_waits_grow():
     mark, waits = NEW, []
-    while mark.is_open(attempts=3):
-        mark = mark.begun()
-        assert "ended" in mark.reason
+    while mark.is_open:
+        mark = mark.begun("owner", limit=3)
+        assert mark.state == "running"
         mark = mark.failed("why", now=1000)
+        assert mark.state == ("failed" if mark.is_open else "given_up")
         waits.append(mark.due - 1000)
     assert waits == [60, 600, 6000]
-    assert mark.renewed() == NEW
-    assert NEW.begun().stopped() == NEW
+    assert mark.renewed() == replace(NEW, owner="owner")
+    assert NEW.begun("", 3).stopped() == NEW

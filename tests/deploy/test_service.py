@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,16 @@ import pydicom
 import pytest
 import requests
 
+from common.files import parse_json
 from deploy import service
 from deploy.archive import Archive, ArchiveError
+from deploy.job import RESULT_FILES
 from deploy.mark import DELIVER, DONE, SEGMENT, parsed
-from deploy.service import Service
+from deploy.worker import Service, SharedError
 from tests.deploy.checks import WITH_ORTHANC, refusal
 from tests.deploy.dicom_study import Study, write_brats, write_series
 from tests.deploy.micro_models import INFERENCE_OPTIONS
-from tests.deploy.orthanc import running_orthanc
+from tests.deploy.orthanc import READER, USER, running_orthanc
 from tests.support import ROOT, execute
 
 pytestmark = WITH_ORTHANC
@@ -32,11 +35,11 @@ DRIVER = f"""
 import sys
 from pathlib import Path
 from deploy.archive import Archive
-from deploy.service import Service
 from deploy.process import exit_cleanly_on_signals
+from deploy.worker import Service
 exit_cleanly_on_signals()
 url, user, password, work = sys.argv[1:]
-Service(Archive(url, user, password), {STAND_IN!r}, Path(work), poll=0.2).run()
+Service(Archive(url, user, password), {STAND_IN!r}, Path(work), poll=0.2, settle=0).run()
 """
 RESULTS = ["OT", "SEG", "SR"]
 
@@ -46,7 +49,7 @@ class Hospital:
 
     def __init__(self, pacs, folder):
         self.pacs, self.folder = pacs, folder
-        self.url, self.user, self.password = f"http://127.0.0.1:{pacs.http}", "trial", pacs.password
+        self.url, self.user, self.password = f"http://127.0.0.1:{pacs.http}", USER, pacs.password
         self.archive = Archive(self.url, self.user, self.password, retries=0)
         self.work, self.runs = folder / "work", folder / "runs"
         self.work.mkdir()
@@ -73,8 +76,8 @@ class Hospital:
             assert time.monotonic() < end
             time.sleep(0.05)
 
-    def service(self, archive=None, **options):
-        return Service(archive or self.archive, STAND_IN, self.work, poll=0.1, **options)
+    def service(self, archive=None, work=None, **options):
+        return Service(archive or self.archive, STAND_IN, work or self.work, poll=0.1, settle=0, **options)
 
     def start(self):
         """The service as a process."""
@@ -91,11 +94,15 @@ class Hospital:
 
     def patients(self):
         """The patients of the runs of the stand-in, in their order."""
-        return [patient for _, patient in self._runs()]
+        return [patient for _, patient, _ in self._runs()]
+
+    def replaced(self):
+        """The numbers of earlier results that the runs of the stand-in were given."""
+        return [int(number) for _, _, number in self._runs()]
 
     def stand_ins(self):
         """The stand-ins that are running."""
-        return [pid for pid, _ in self._runs() if Path("/proc", pid).exists()]
+        return [pid for pid, _, _ in self._runs() if Path("/proc", pid).exists()]
 
     def results(self, study):
         """The modalities of the results of a study in Orthanc, by QIDO-RS."""
@@ -113,7 +120,9 @@ def patient(number):
 
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory):
-    with running_orthanc(tmp_path_factory.mktemp("orthanc"), StableAge=1) as pacs:
+    """With the roles of compose.yaml."""
+    roles = {"LuaScripts": [str(ROOT / "deploy/roles.lua")]}
+    with running_orthanc(tmp_path_factory.mktemp("orthanc"), StableAge=1, **roles) as pacs:
         yield pacs
 
 
@@ -188,7 +197,7 @@ class Dying(Archive):
 
     def _request(self, method, path, **options):
         answer = super()._request(method, path, **options)
-        if method != "GET":
+        if method != "GET" and not path.startswith("tools/"):
             self.left -= 1
             if self.left == 0:
                 raise Killed
@@ -196,12 +205,15 @@ class Dying(Archive):
 
 
 def test_wherever_a_service_is_killed_each_study_gets_its_results_once(hospital):
-    """The requests of a study are: mark, keep, mark, store, mark, drop. The first study is killed in four attempts."""
+    """The requests of a study are: mark, keep, mark, store, mark, drop. The first study is killed in four attempts.
+
+    A service that follows a killed one begins with a mark, too.
+    """
     studies = [patient(1), patient(2), patient(3)]
     for study in studies:
         hospital.send(study)
     hospital.settle()
-    for requests_left in (1, 2, 3, 4, 4, 5):
+    for requests_left in (1, 3, 4, 4, 5, 5):
         dying = Dying(hospital.url, hospital.user, hospital.password)
         dying.left = requests_left
         with pytest.raises(Killed):
@@ -234,13 +246,19 @@ def test_a_study_that_takes_too_long_is_stopped(hospital):
     assert [mark.reason for mark in hospital.marks()] == ["not done after 2 s, the limit for one study"]
 
 
-def test_a_new_series_counts_only_if_it_changes_the_choice(hospital):
+def test_a_new_series_counts_only_if_it_changes_the_choice_and_its_results_replace_the_first(hospital, capsys):
     study, names = patient(1), set()
-    for number, runs, results in ((5, 1, RESULTS), (6, 2, RESULTS), (3, 3, RESULTS * 2)):
+    for number, results, delete in ((5, 1, False), (6, 1, False), (3, 2, False), (2, 1, True)):
         hospital.receive(study, number=number)
-        hospital.service().run(once=True)  # the stand-in takes the series with the lowest number
-        assert (len(hospital.patients()), hospital.results(study)) == (runs, sorted(results))
+        hospital.service(delete_replaced=delete).run(once=True)  # the stand-in takes the series with the lowest number
+        assert hospital.results(study) == sorted(RESULTS * results)
         names |= {mark.pseudonym for mark in hospital.marks()}
+    assert hospital.replaced() == [0, 3, 3, 6]
+    log = [line.split(": ", 1)[1] for line in capsys.readouterr().out.splitlines() if "replace" in line]
+    assert log == [
+        "the results replace 3 earlier objects, left in Orthanc",
+        "the results replace 6 earlier objects, deleted in Orthanc",
+    ]
     assert len(names) == 1
 
 
@@ -264,6 +282,28 @@ def test_a_result_that_orthanc_refuses_is_noticed(hospital):
         hospital.archive.store(content.getvalue())
 
 
+def test_a_reader_may_see_and_query_but_not_change_or_delete(hospital):
+    hospital.receive(patient(1))
+    (study,) = hospital.archive.studies()
+
+    def status(method, path, **options):
+        url = f"{hospital.url}/{path}"
+        return requests.request(method, url, auth=(READER, hospital.password), timeout=60, **options).status_code
+
+    place = f"studies/{study.id}"
+    assert [status("GET", path) for path in (place, f"{place}/series", "dicom-web/studies")] == [200] * 3
+    assert status("POST", "tools/find", json={"Level": "Study", "Query": {}}) == 200
+    faked = {"X-HTTP-Method-Override": "DELETE"}
+    refused = [status("DELETE", place), status("GET", f"{place}?_method=DELETE"), status("GET", place, headers=faked)]
+    refused += [
+        status("PUT", f"{place}/metadata/4711", data="{}"),
+        status("POST", "tools/reset"),
+        status("POST", "instances"),
+    ]
+    assert refused == [403] * 6
+    assert len(hospital.archive.studies()) == 1
+
+
 def test_results_wait_for_a_pacs_that_is_down(hospital, capsys):
     """The PACS is DCMTK's storescp. Its files have the UIDs of Orthanc's results."""
     study = patient(1)
@@ -276,7 +316,8 @@ def test_results_wait_for_a_pacs_that_is_down(hospital, capsys):
     hospital.service(send_to="pacs").run(once=True)
     (mark,) = hospital.marks()
     assert (mark.step, mark.attempts) == (DELIVER, 1)
-    assert "failed to deliver, attempt 1 of 3, next in 60 s: Orthanc answers POST modalities" in capsys.readouterr().out
+    down = "DICOM node pacs: it is down or refuses connections (no answer to C-ECHO) ("
+    assert f"failed to deliver, attempt 1 of 3, next in 60 s: {down}" in capsys.readouterr().out
 
     received = hospital.folder / "received"
     received.mkdir()
@@ -297,6 +338,97 @@ def test_results_wait_for_a_pacs_that_is_down(hospital, capsys):
     assert len(uids) == 3
 
 
+def test_a_second_service_is_refused_until_it_adopts_the_studies(hospital, tmp_path):
+    """Also one that marks a study in the same moment: the later mark counts."""
+    other = tmp_path / "other"
+    other.mkdir()
+    hospital.receive(patient(1))
+    hospital.service().run(once=True)
+    expected = rf"the service [^ ]+:{hospital.work} works on this Orthanc, .+ expected one service, or --adopt once"
+    with pytest.raises(SharedError, match=expected):
+        hospital.service(work=other).run(once=True)
+    hospital.service(work=other, adopt=True).run(once=True)
+    with pytest.raises(SharedError):
+        hospital.service().run(once=True)
+    assert len(hospital.patients()) == 1
+
+    class Late(Archive):
+        def set_mark(self, study, text):
+            super().set_mark(study, text)
+            hospital.archive.set_mark(study, text.replace(str(other), "another"))
+
+    hospital.receive(patient(2))
+    with pytest.raises(SharedError):
+        hospital.service(Late(hospital.url, hospital.user, hospital.password), work=other).run(once=True)
+    assert len(hospital.patients()) == 1
+
+
+def test_retry_mends_a_study_that_two_services_left_half_done(hospital):
+    """The results are there twice, the mark says that kept ones are to be delivered, and none are kept."""
+    study = patient(1)
+    hospital.receive(study)
+    hospital.service().run(once=True)
+    (mark,) = hospital.marks()
+    service.retry(mark.pseudonym)
+    hospital.settle()
+    hospital.service().run(once=True)
+    assert hospital.results(study) == sorted(RESULTS * 2)
+    (stored,) = hospital.archive.studies()
+    hospital.archive.set_mark(stored.id, replace(mark, step=DELIVER, attempts=3, delivered="").text())
+    service.retry(mark.pseudonym)
+    hospital.settle()
+    hospital.service(delete_replaced=True).run(once=True)
+    assert (hospital.results(study), [mark.step for mark in hospital.marks()]) == (RESULTS, [DONE])
+
+
+def test_doubtful_results_are_held_until_a_person_releases_them(hospital, capsys):
+    study, clear = patient(1), patient(2)
+    hospital.send(study, SeriesDescription="doubtful")
+    hospital.receive(clear)
+    hospital.service(hold=["contrast", "coverage"]).run(once=True)
+    assert (hospital.results(study), hospital.results(clear)) == ([], RESULTS)
+    capsys.readouterr()
+    service.status(json=True)
+    found = parse_json(capsys.readouterr().out)
+    (held,) = found.pop("studies")
+    assert found == {"queued": 0, "running": 0, "failed": 0, "given_up": 0, "held": 1, "done": 1}
+    reason = "T1ce: series 2 was chosen by its words alone"
+    assert held == {"study": held["study"], "state": "held", "attempts": 1, "reason": reason}
+
+    service.inspect(held["study"], str(hospital.folder / "look"))
+    assert sorted(path.name for path in (hospital.folder / "look").iterdir()) == sorted(RESULT_FILES[:3])
+    service.release("held")
+    hospital.settle()
+    hospital.service(hold=["contrast"]).run(once=True)
+    assert (hospital.results(study), len(hospital.patients())) == (RESULTS, 2)
+
+
+def test_only_studies_scanned_since_a_day_are_segmented(hospital):
+    """Without a date of its own, a study counts by the day on which it arrived."""
+    for number, day in enumerate(("20251231", "20260101", ""), 1):
+        hospital.send(patient(number), StudyDate=day)
+    hospital.settle()
+    hospital.service(since="20260101").run(once=True)
+    assert sorted(hospital.patients()) == ["SENTINEL-2", "SENTINEL-3"]
+
+
+def test_studies_that_were_given_up_are_counted_and_make_the_service_unhealthy(hospital, capsys):
+    hospital.receive(patient(1), SeriesDescription="refused")
+    hospital.service(attempts=1).run(once=True)
+    with pytest.raises(SystemExit, match=r"^1$"):
+        service.health(str(hospital.work))
+    service.health(str(hospital.work), given_up=1)
+    (mark,) = hospital.marks()
+    service.release(mark.pseudonym, discard=True)
+    service.health(str(hospital.work))
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert lines[0].startswith("unhealthy: 1 studies given up")
+    assert [line.split(" ")[0] for line in lines[1:]] == ["healthy:", "studies", "healthy:"]
+    metrics = (hospital.work / "metrics.prom").read_text()
+    assert 'brainsegfounder_attempts_total{outcome="given_up"} 1\n' in metrics
+    assert 'brainsegfounder_studies{state="given_up"} 1\n' in metrics
+
+
 def test_health_asks_the_service_and_orthanc(hospital, capsys):
     def unhealthy():
         with pytest.raises(SystemExit, match=r"^1$"):
@@ -308,7 +440,7 @@ def test_health_asks_the_service_and_orthanc(hospital, capsys):
     assert capsys.readouterr().out.startswith("healthy: heartbeat ")
     password = (hospital.folder / "password").read_text()
     (hospital.folder / "password").write_text("wrong")
-    assert unhealthy() == "unhealthy: Orthanc answers GET changes?last with status 401\n"
+    assert unhealthy() == "unhealthy: Orthanc answers GET studies with status 401\n"
     (hospital.folder / "password").write_text(password)
     os.utime(hospital.work / "heartbeat", (time.time() - 700,) * 2)
     assert re.fullmatch(r"unhealthy: no heartbeat for 7\d\d s\n", unhealthy())
@@ -318,6 +450,10 @@ def test_bad_options_are_refused_in_one_line(hospital, monkeypatch):
     message = "--study=s00000000: no such study; expected a name of the log, or failed"
     assert refusal(service.retry, "s00000000") == message
     monkeypatch.setenv("ORTHANC_URL", "http://user:SENTINEL@orthanc")
+    assert refusal(service._first_day, "soon").startswith("--since=soon: expected the first day of the scans")
+    assert refusal(service._kinds, ("contrast", "spaces")).startswith(
+        "--hold=spaces: expected none, or some of contrast,"
+    )
     assert refusal(service.status).startswith("ORTHANC_URL: expected an address such as http://orthanc:8042")
 
 
@@ -327,7 +463,12 @@ def test_the_command_segments_a_study_as_the_application_does(hospital, cohorts,
     write_brats(hospital.folder / "study", cohorts("brats"), study)
     hospital.pacs.send(hospital.folder / "study")
     hospital.settle()
-    options = [f"--bundle={ROOT / 'bundles/brats_finetune'}", f"--checkpoint={models['brats']}", "--attempts=1"]
+    options = [
+        f"--bundle={ROOT / 'bundles/brats_finetune'}",
+        f"--checkpoint={models['brats']}",
+        "--attempts=1",
+        "--since=all",
+    ]
     options += [f"--bundle_options={' '.join(INFERENCE_OPTIONS)}", f"--work={hospital.work}", "--once"]
     result = execute([sys.executable, "-m", "deploy.service", "run", *options], **hospital.environment())
     assert result.returncode == 0, result.stderr
@@ -338,4 +479,4 @@ def test_the_command_segments_a_study_as_the_application_does(hospital, cohorts,
     assert "SENTINEL" not in result.stdout + result.stderr
     assert study.study[-8:] not in result.stdout + result.stderr
     service.status()
-    assert capsys.readouterr().out == "1 done, 0 not done\n"
+    assert capsys.readouterr().out == "0 queued, 0 running, 0 failed, 0 given up, 0 held, 1 done\n"

@@ -1,0 +1,62 @@
+"""Earlier results of a study, which new ones replace (`--replaces`).
+
+The new report names the earlier one as its predecessor (measurements.py), the segmentation refers to the earlier one,
+and a remark says so. DICOM has no predecessor of a segmentation.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import SegmentationStorage
+
+from common.errors import InputError
+from deploy.job import MANUFACTURER
+from deploy.remarks import Remark
+
+KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber")
+PURPOSE = {"CodeValue": "replaced", "CodingSchemeDesignator": "99BSF", "CodeMeaning": "Replaced by this instance"}
+
+
+def read_replaced(folder: Path, study: str) -> list[Dataset]:
+    """What new results need to refer to the DICOM results in a folder, which must be of this study."""
+    found = []
+    try:
+        for path in sorted(folder.glob("*.dcm")):
+            image = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*KEYWORDS, "Manufacturer"])
+            if image.Manufacturer != MANUFACTURER or image.StudyInstanceUID != study:
+                raise ValueError
+            found.append(_dataset({keyword: image[keyword].value for keyword in KEYWORDS}))
+    except Exception:  # pydicom raises many types, and their messages quote values
+        found = []
+    if not found:
+        raise InputError("--replaces: expected a folder with DICOM results of this application for the same study")
+    return found
+
+
+def remark_on(replaced: Sequence[Dataset]) -> list[Remark]:
+    """A remark that these results are replaced, if there are any."""
+    numbers = ", ".join(sorted({str(one.SeriesNumber) for one in replaced}))
+    return [Remark("replaces", f"replaces earlier results of this study, series {numbers}")] if replaced else []
+
+
+def refer_to_replaced(segmentation: Dataset, replaced: Sequence[Dataset]) -> None:
+    """Let a segmentation refer to the earlier ones that it replaces (PS3.3, General Reference Module)."""
+    earlier = [one for one in replaced if one.SOPClassUID == SegmentationStorage]
+    for one in earlier:
+        reference = {"ReferencedSOPClassUID": one.SOPClassUID, "ReferencedSOPInstanceUID": one.SOPInstanceUID}
+        series = {"SeriesInstanceUID": one.SeriesInstanceUID, "ReferencedInstanceSequence": [_dataset(reference)]}
+        segmentation.ReferencedSeriesSequence.append(_dataset(series))  # after the source, which viewers take first
+        purpose = {"PurposeOfReferenceCodeSequence": [_dataset(PURPOSE)]}
+        segmentation.ReferencedImageSequence = [
+            *segmentation.get("ReferencedImageSequence", []),
+            _dataset(reference | purpose),
+        ]
+
+
+def _dataset(values: Mapping[str, object]) -> Dataset:
+    result = Dataset()
+    for keyword, value in values.items():
+        setattr(result, keyword, value)
+    return result

@@ -1,0 +1,64 @@
+import highdicom as hd
+import numpy as np
+import pytest
+
+from deploy.geometry import volume_of
+from deploy.measurements import make_report
+from deploy.replaced import read_replaced, refer_to_replaced, remark_on
+from deploy.segmentation import make_segmentation
+from deploy.tasks import TASKS
+from tests.deploy.checks import dicom_errors, refusal
+from tests.deploy.dicom_study import Study, write_modality
+
+PROCEDURE = "24590-2", "MR Brain"  # LOINC
+VOLUMES = dict.fromkeys([segment.label for segment in TASKS["tumour"].segments], 1.0)
+
+
+@pytest.fixture
+def write(tumours, tmp_path):
+    """Writes a segmentation and a report of one series into a folder."""
+    study = Study()
+    written = write_modality(tmp_path / "in", np.ones((6, 5, 12)), np.diag([-2, -2, 3, 1.0]), study, 3, "T1ce")
+    _, slices = volume_of(written, "series 3")
+
+    def make(name, replaced=()):
+        (tmp_path / name).mkdir()
+        segmentation = make_segmentation(np.ones((6, 5, 12), np.uint8), slices, tumours)
+        refer_to_replaced(segmentation, replaced)
+        segmentation.save_as(tmp_path / name / "segmentation.dcm")
+        make_report(VOLUMES, segmentation, slices, tumours, [], replaced).save_as(tmp_path / name / "measurements.dcm")
+        return study.study
+
+    return make
+
+
+def test_new_results_refer_to_those_that_they_replace(write, tmp_path):
+    """By highdicom's readers, and dciodvfy. The first source series stays the first reference."""
+    study = write("first")
+    replaced = read_replaced(tmp_path / "first", study)
+    assert remark_on(replaced) == [("replaces", "replaces earlier results of this study, series 1031, 1033")]
+    assert remark_on([]) == []
+    write("second", replaced)
+    assert [dicom_errors(path) for path in (tmp_path / "second").iterdir()] == [[], []]
+
+    first, second = (hd.seg.segread(tmp_path / name / "segmentation.dcm") for name in ("first", "second"))
+    (reference,) = second.ReferencedImageSequence
+    assert reference.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    series = [each.SeriesInstanceUID for each in second.ReferencedSeriesSequence]
+    assert series == [first.ReferencedSeriesSequence[0].SeriesInstanceUID, first.SeriesInstanceUID]
+    np.testing.assert_array_equal(second.get_volume().array, first.get_volume().array)
+
+    first, second = (hd.sr.srread(tmp_path / name / "measurements.dcm") for name in ("first", "second"))
+    assert "PredecessorDocumentsSequence" not in first
+    (predecessor,) = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+    assert predecessor.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
+    (procedure,) = [each for each in second.ContentSequence if each.ConceptNameCodeSequence[0].CodeValue == "121058"]
+    assert (procedure.ConceptCodeSequence[0].CodeValue, procedure.ConceptCodeSequence[0].CodeMeaning) == PROCEDURE
+
+
+def test_only_results_of_the_study_can_be_replaced(write, tmp_path):
+    write("first")
+    (tmp_path / "first/SENTINEL.dcm").write_text("no DICOM")
+    for folder, study in (("first", "1.2"), ("in", "1.2"), ("none", "1.2"), ("first", write("second"))):
+        message = refusal(read_replaced, tmp_path / folder, study)
+        assert message.startswith("--replaces: expected a folder with DICOM results")
