@@ -17,7 +17,7 @@ from pydicom.datadict import dictionary_VM
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from common.errors import InputError
 from deploy.multiframe import ENHANCED_ATTRIBUTES, frames_of
@@ -71,6 +71,7 @@ class Instance:
 
     path: Path
     header: Dataset
+    has_voxels: bool = True
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,8 @@ def _read_instances(folder: Path) -> list[Instance]:
         raise InputError("no such folder; expected a folder with the DICOM files of one study")
     images: dict[str, list[Instance]] = {}
     for path in _files(folder):
-        frames = [Instance(path, header) for header in _read_headers(path)]
+        headers, has_voxels = _read_headers(path)
+        frames = [Instance(path, header, has_voxels) for header in headers]
         if not frames:
             continue
         first = images.setdefault(frames[0].header.SOPInstanceUID, frames)[0]
@@ -149,14 +151,16 @@ def _files(folder: Path) -> Iterable[Path]:
                 yield path
 
 
-def _read_headers(path: Path) -> list[Dataset]:
-    """The headers of a file's frames, one unless it is enhanced MR; empty if it is not DICOM."""
+def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
+    """The headers of a file's frames, one unless it is enhanced MR, none if it is not DICOM; whether voxels follow."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
-            image = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*KEYWORDS, *ENHANCED_ATTRIBUTES])
+            image = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*KEYWORDS, *ENHANCED_ATTRIBUTES])
             if image.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-                return []
+                return [], False
+            is_deflated = image.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian  # read as a whole
+            has_voxels = is_deflated or len(file.read(13)) > 12
             uids = [image.get(keyword) for keyword in UIDS]
             headers = [_with_keywords(frame) for frame in frames_of(image)]
             elements = (element for header in headers for element in header)
@@ -164,7 +168,7 @@ def _read_headers(path: Path) -> list[Dataset]:
     except InvalidDicomError:
         if path.suffix.lower() in DICOM_SUFFIXES or path.stat().st_size == 0:  # left by an interrupted export
             raise InputError("contains a DICOM file that is empty or damaged; expected complete files") from None
-        return []
+        return [], False
     except Exception as error:  # pydicom raises many types, and their messages quote values
         raise InputError(f"contains a DICOM file that cannot be read ({type(error).__name__})") from None
     if not all(uids):  # ignoring it could silently drop the first or last slice
@@ -173,7 +177,7 @@ def _read_headers(path: Path) -> list[Dataset]:
         raise InputError("contains a DICOM file with an invalid UID; expected digits and dots")
     if invalid:
         raise InputError(f"contains a DICOM file with an invalid {invalid}")
-    return headers
+    return headers, has_voxels
 
 
 def _with_keywords(image: Dataset) -> Dataset:

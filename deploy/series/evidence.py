@@ -219,6 +219,8 @@ def why_no_volume(series: Series) -> str:
         return "not MR"
     if any("LOCALI" in value for value in _image_types(header)):
         return "a localiser"
+    if not any(instance.has_voxels for instance in series.instances):
+        return "images without voxels"
     orientations = {
         tuple(round(float(cosine), 2) for cosine in values_of(instance.header, "ImageOrientationPatient"))
         for instance in series.instances

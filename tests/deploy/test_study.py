@@ -6,8 +6,14 @@ import pytest
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
-from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
 
+from deploy.series.evidence import why_no_volume
 from deploy.study import read_study
 from tests.deploy.checks import refusal
 from tests.deploy.dicom_study import IDENTIFIER, NAME, VOXELS, Study, change, write_brats, write_modality
@@ -39,6 +45,21 @@ def test_other_files_copies_and_links_inside_the_folder_add_nothing(study, tmp_p
     (tmp_path / "elsewhere").mkdir()
     (folder / "links").symlink_to(tmp_path / "elsewhere")
     assert refusal(read_study, folder).startswith("--input: contains a link that leads outside it")
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_images_without_voxels_are_no_candidate(study, syntax):
+    folder, _ = study
+    paths = sorted((folder / "4").iterdir())
+    for keeps in (True, False):
+        for path in paths:
+            image = pydicom.dcmread(path)
+            image.file_meta.TransferSyntaxUID = syntax
+            if not keeps:
+                del image.PixelData
+            image.save_as(path, enforce_file_format=True, implicit_vr=syntax.is_implicit_VR, little_endian=True)
+        expected = "" if keeps or syntax.is_deflated else "images without voxels"
+        assert why_no_volume(read_study(folder)[3]) == expected
 
 
 @pytest.mark.parametrize("values", [{"PixelData": bytes(32)}, {"PatientID": "SENTINEL-ID-4712"}])
