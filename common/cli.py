@@ -69,8 +69,11 @@ def log_unexpected(
     in a new folder for temporary files. Lack of memory and paths that cannot be used end with status 2.
     """
     status, line = 2, explain_out_of_memory(error, options)
-    if line is None and isinstance(error, OSError) and error.filename is not None:
-        line = f"{os.fsdecode(error.filename)}: {error.strerror}; expected a path that can be used"
+    cause = error
+    while cause.__cause__ is not None:  # not the context: a mistake in code that handles a missing file is none
+        cause = cause.__cause__
+    if line is None and isinstance(cause, OSError) and isinstance(cause.filename, str | bytes):
+        line = f"{os.fsdecode(cause.filename)}: {cause.strerror}; expected a path that can be used"
     if line is None:
         links = list(chain_of(error))
         component = re.findall(r"Failed to instantiate component '(.+?)'", "\n".join(map(str, links)))

@@ -57,7 +57,7 @@ def check_number(name: str, value: Any, kind: type, lowest: float, highest: floa
 def choice(name: str, value: Any, choices: Mapping[str, Any]) -> Any:
     """Look up an argument's word in `choices`; raise `ArgumentError` if it is unknown."""
     if not isinstance(value, str) or value not in choices:
-        raise ArgumentError(f"{name}={value}: expected one of {', '.join(choices)}")
+        raise ArgumentError(f"{name}={value}: expected " + (f"one of {', '.join(choices)}" if choices else "none"))
     return choices[value]
 
 
@@ -189,6 +189,11 @@ def explain_lost_process(error: BaseException) -> str | None:
             rank = os.environ.get("RANK", "?")
             return f"process of rank {rank}: another process of this run {what}; see its log"
     return None
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether a full or read-only disk caused an exception."""
+    return any(isinstance(link, OSError) and link.errno in NO_SPACE for link in chain_of(error))
 
 
 def _explain_disk(error: BaseException) -> str | None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from .data.regions import regions_of
-from .errors import ArgumentError, did_you_mean, report_in_one_line, show
+from .errors import ArgumentError, InputError, did_you_mean, report_in_one_line, show
 from .locks import claim, release
 from .memory import check_crops, use_huge_pages
 from .resolver import resolver
@@ -250,6 +250,8 @@ def read(self_supervised: bool = False, trained: Mapping[str, Any] | None = None
     defaults = TRAINING_DEFAULTS if "ckpt_dir" in config.items else {}
     names = [name for name in config.items if name in OPTIONS]
     _check_spelling(config, [*names, *defaults])
+    if trained:
+        check_stated(trained, config.get_resolved_content("checkpoint"))
     options = Options(**defaults | {name: OPTIONS[name](config.get_resolved_content(name)) for name in names})
     if vars(options).get("amp") == "auto":
         options.amp = automatic_amp(options.device, trains=hasattr(options, "ckpt_dir"))
@@ -272,6 +274,15 @@ def automatic_amp(device: Any, trains: bool = False) -> bool:
         return False
     show("computes in bfloat16, which this processor has; --amp=false: float32")
     return True
+
+
+def check_stated(trained: Mapping[str, Any], checkpoint: Any) -> None:
+    """Refuse settings in a checkpoint's metadata that no training has; they are the defaults of the options."""
+    try:
+        stated = {name: OPTIONS[name](value) for name, value in trained.items() if name in OPTIONS}
+        _check_together(Options(**stated), self_supervised=False)
+    except ArgumentError as error:
+        raise InputError(f"checkpoint {checkpoint}: its metadata state {error}") from error
 
 
 def _check_spelling(config: Any, names: Sequence[str]) -> None:

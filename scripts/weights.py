@@ -29,9 +29,13 @@ def inspect(file: str) -> None:
         **(found := describe(checkpoint.state, file)),
         "modules": weights.by_module(checkpoint.state),
         "modalities": None,
-        **{name: value for name, value in checkpoint.metadata.items() if name not in found},
+        **{name: _stated(name, value) for name, value in checkpoint.metadata.items() if name not in found},
     }
     show(*(f"{name:<18} {_text(value)}" for name, value in lines.items()))
+
+
+def _stated(name: str, value: Any) -> Any:
+    return "null" if value is None and name in OPTIONS and OPTIONS[name].nullable else value
 
 
 def _text(value: Any) -> str:

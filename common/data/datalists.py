@@ -246,6 +246,7 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
         if UNPRINTABLE.search(text):
             raise InputError(f"datalist {name}: {json.dumps(text)[:160]}: expected text of one line in Unicode")
     seen: dict[str, str] = {}
+    labels: dict[str, str] = {}
     for split in SPLITS:
         for entry in content.get(split, []):
             subject, images, known = entry["subject"], entry["image"], content["modalities"]
@@ -255,6 +256,9 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
             if len(images) != len(known):
                 expected = f"expected {len(known)}: {', '.join(known)}"
                 raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")
+            owner = labels.setdefault(normpath(entry.get("label") or subject), subject)
+            if owner != subject and not may_repeat:
+                raise InputError(f"datalist {name}: {entry['label']} is the label of {owner} and of {subject}")
             files = [normpath(file) for file in (*images, entry.get("label")) if file]
             if len(set(files)) < len(files):
                 twice = next(file for file in files if files.count(file) > 1)

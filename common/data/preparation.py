@@ -114,19 +114,21 @@ def describe(found: Ranges) -> str:
 
 
 def differences(
-    found: Ranges, expected: Ranges | None, is_resampled: bool = False, file: str = ""
+    found: Ranges, expected: Ranges | None, spacing: Sequence[float] | None = None, file: str = ""
 ) -> dict[str, Problem]:
     """The failed checks among `PREPARATION_CHECKS`, for a scan's figures or a cohort's ranges.
 
-    Without `expected`, only the checks that apply to every network run. `is_resampled` ignores the spacing.
+    Without `expected`, only the checks that apply to every network run. `spacing` is that of the
+    voxels, in mm, after resampling.
     """
     differ: dict[str, tuple[str, str]] = {}  # found and expected, in words
     if found["overlap"][0] < OVERLAP_ON_ONE_GRID:
         overlap = f"modalities' brains overlap by Dice {found['overlap'][0]:.2f}"
         differ["alignment"] = overlap, f"{OVERLAP_ON_ONE_GRID} or more"
     if expected is not None:
-        if not is_resampled and _is_outside(found["spacing"], expected["spacing"], SPACING):
-            differ["spacing"] = f"voxels of {_mm(found['spacing'])} mm", f"{_mm(expected['spacing'])} mm"
+        edges = found["spacing"] if spacing is None else [spacing, spacing]
+        if _is_outside(edges, expected["spacing"], SPACING):
+            differ["spacing"] = f"voxels of {_mm(edges)} mm", f"{_mm(expected['spacing'])} mm"
         if skull_in(found) and skull_in(expected) and skull_in(found) != skull_in(expected):
             differ["skull"] = f"{skull_in(found)} ({_litres(found)})", f"{skull_in(expected)} ({_litres(expected)})"
         elif _is_outside(found["extent"], expected["extent"], EXTENT):

@@ -25,7 +25,7 @@ from .volumes import length_of, open_volume, read_stored, read_voxels
 # An error breaks a training or its scores; a warning deserves a look.
 ERRORS = (
     *("missing", "unreadable", "dimensions", "size", "type", "shape", "affine"),  # of headers
-    *("not_finite", "constant", "no_signal", "label_values"),  # of voxels
+    *("not_finite", "constant", "outlier", "no_signal", "label_values"),  # of voxels
     *("label_as_image", "copy", "no_label", "leakage", "duplicate"),  # of cases
 )
 WARNINGS = (
@@ -39,6 +39,7 @@ CURE = "python -m scripts.prepare brings raw scans onto one grid"
 AFFINE_TOLERANCE = 1e-3  # mm
 LABEL_TOLERANCE = 1e-5  # of a whole number: a header's scale factor is in single precision
 LARGEST = 2.0  # GiB in float32: 800 x 800 x 800 voxels, more than any scanner's
+OUTLIER, FEW = 100, 1000  # times the median; voxels below which an image is not checked for it
 SHOWN = 6  # label values in a message
 THREADS = 16  # threads mostly wait for storage; reading a header takes 0.3 ms
 
@@ -190,6 +191,11 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
         return Problem("type", file, f"voxels of type {scan.get_data_dtype()}", "real numbers")
     if not np.isfinite(scan.affine).all() or abs(np.linalg.det(scan.affine)) < 1e-9:
         return Problem("affine", file, "an affine that cannot be inverted", "one that maps voxels to mm")
+    lowest = getattr(scan.header, "single_vox_offset", 0) if getattr(scan.header, "is_single", False) else 0
+    if scan.dataobj.offset < lowest:
+        return Problem(
+            "unreadable", file, f"voxels from byte {scan.dataobj.offset} on", f"from {lowest}, after the header"
+        )
     if not _is_complete(path, scan):
         try:
             read_stored(scan, path)
@@ -253,6 +259,10 @@ def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
     values = volume[volume != 0]
     if values.min() == values.max():
         return Problem("constant", file, f"{values[0]:g} in every voxel that is not 0", "a brain, not a mask of it")
+    far = np.square(values - values.mean(dtype=np.float64), dtype=np.float64)
+    wildest = values[far.argmax()]
+    if len(values) > FEW and far.max() > far.sum() / 2 and abs(wildest) > OUTLIER * np.median(np.abs(values)):
+        return Problem("outlier", file, f"{wildest:.3g} in one voxel, which the z-score of all follows", "intensities")
     return None
 
 

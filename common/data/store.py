@@ -21,12 +21,12 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, RandomizableTrait
 
-from ..errors import ArgumentError, InputError, input_error_message
+from ..errors import ArgumentError, InputError, input_error_message, is_disk_full
 from ..files import atomic_write, read_json
 from .scan_checks import files_in, what_broke
 from .transforms import MISSING
 
-FORMAT = 1  # version of the files; older versions are ignored
+FORMAT = 2  # version of the files; older versions are ignored
 CHUNK, BLOCK = 64, 16  # edges in voxels: of a chunk, and of a block, the smallest part that is decompressed
 STATE = {"R", "_tracing", "readers"}  # attributes of MONAI's transforms that change as they run, or with the machine
 CROPS = ("RandSpatialCropd", "RandSpatialCropSamplesd")  # crops whose place does not depend on voxels
@@ -83,19 +83,26 @@ class Store:
             edges = array.shape[1:]
             compression = blosc2.CParams(codec=blosc2.Codec.LZ4, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1)
             chunks, blocks = ((1, *(min(size, edge) for edge in edges)) for size in (CHUNK, BLOCK))
-            with atomic_write(_voxels_of(path, key)) as file:
-                blosc2.asarray(array, urlpath=str(file), mode="w", chunks=chunks, blocks=blocks, cparams=compression)
-                checksum = zlib.crc32(file.read_bytes())
+            content = blosc2.asarray(array, chunks=chunks, blocks=blocks, cparams=compression).to_cframe()
+            with atomic_write(_voxels_of(path, key)) as file:  # by Python: blosc2 does not say that a disk is full
+                file.write_bytes(content)
+            checksum = zlib.crc32(content)
             volumes[key] = {"shape": array.shape, "dtype": array.dtype.name, "crc32": checksum, **_geometry(item[key])}
+        content = {"format": FORMAT, "volumes": volumes, "crc32": _checksum(volumes)}
         with atomic_write(path) as file:  # last: this file marks a complete subject
-            file.write_text(json.dumps({"format": FORMAT, "subject": entry["subject"], "volumes": volumes}))
+            file.write_text(json.dumps(content))
 
     def attempt(self, entry: Mapping[str, Any]) -> str:
-        """Prepare and write a subject on one core; return the error in one line, or an empty text."""
+        """Prepare and write a subject on one core; return the error in one line, or an empty text.
+
+        A disk that is full or read-only raises: no other subject can be written either.
+        """
         torch.set_num_threads(1)
         try:
             self.add(entry)
         except Exception as error:
+            if is_disk_full(error):
+                raise
             return input_error_message(error) or what_broke(entry, error)
         return ""
 
@@ -174,9 +181,15 @@ def _meta(said: Mapping[str, Any]) -> dict[str, Any]:
 def _volumes(path: Path) -> dict[str, Any]:
     try:
         content = read_json(path)
+        if content["crc32"] != _checksum(content["volumes"]):
+            raise ValueError("damaged")
         return dict(content["volumes"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: cannot be read; expected a file of scripts.store") from error
+        raise InputError(f"{path}: cannot be read; expected a file of scripts.store, as written") from error
+
+
+def _checksum(volumes: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(volumes, sort_keys=True).encode())
 
 
 def _place(crop: torch.Tensor, whole: torch.Tensor) -> tuple[slice, ...]:

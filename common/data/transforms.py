@@ -115,7 +115,7 @@ class CheckPreparationd(Transform):
         image: Key of the image, [C, H, W, D] in RAS orientation.
         expected: Ranges from the checkpoints (`common.weights.measured_of`); if empty, only the alignment is checked.
         accept: Names of `PREPARATION_CHECKS` that may fail.
-        is_resampled: Whether the scan is resampled to the training's spacing afterwards.
+        spacing: Edges in mm of the voxels that the scan is resampled to afterwards; None if it is not.
 
     Raises:
         InputError: the scan differs.
@@ -126,14 +126,14 @@ class CheckPreparationd(Transform):
         image: str,
         expected: Sequence[Mapping[str, Any]],
         accept: Collection[str] = (),
-        is_resampled: bool = False,
+        spacing: Sequence[float] | None = None,
     ) -> None:
         self.image, self.expected = image, union(expected) if expected else None
-        self.accept, self.is_resampled = set(accept), is_resampled
+        self.accept, self.spacing = set(accept), spacing
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         image = data[self.image]
-        found = differences(measure(image.numpy(), image.affine.numpy()), self.expected, self.is_resampled)
+        found = differences(measure(image.numpy(), image.affine.numpy()), self.expected, self.spacing)
         refuse(found, self.accept)
         return data
 

@@ -94,7 +94,7 @@ def read(folder: str | Path) -> Details:
     scores = {}
     for case in sorted(cases):
         volumes = cases[case]["volumes_mm3"]
-        if volumes.keys() != set(regions) or not all(math.isfinite(each) for pair in volumes.values() for each in pair):
+        if volumes.keys() != set(regions):
             raise InputError(f"{path}: volumes_mm3 of {case}: expected those of {', '.join(regions)}")
         scores[case] = {
             region: Scores(

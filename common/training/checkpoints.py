@@ -79,8 +79,9 @@ class BestModel:
 class RunStates:
     """Save `iteration-N.pt`, from which a run continues bit for bit, and stop the run cleanly after a signal.
 
-    After SIGTERM, SIGUSR1 or Ctrl-C to any process, the run finishes its iteration or validation, saves, and exits with
-    status 75. List it first: it resumes before other handlers start, and saves after all handlers of an epoch.
+    After SIGTERM, SIGUSR1, SIGHUP or Ctrl-C to any process, the run finishes its iteration or validation, saves, and
+    exits with status 75. List it first: it resumes before other handlers start, and saves after all handlers of an
+    epoch.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class Processes:
     def __init__(self, multi_gpu: bool | str = False) -> None:
         report_in_one_line()
         multi_gpu = flag("multi_gpu", multi_gpu)
-        started = int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 0
+        started = _started()
         if not dist.is_initialized():
             if multi_gpu:
                 _join_group(started)
@@ -79,6 +79,20 @@ class Processes:
             expected = "expected at least one for each"
             raise InputError(f"split {split}: {len(cases)} cases for {self.count} processes; {expected}")
         return partition_dataset(cases, num_partitions=self.count)[self.rank]
+
+
+def _started() -> int:
+    """The number of processes that torchrun has started; 0 without torchrun."""
+    given = {
+        name: os.environ.get(name, default)
+        for name, default in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
+    }
+    for name, value in given.items():
+        if not (value.isascii() and value.isdecimal()):
+            raise InputError(f"{name}={value}: expected a whole number, as torchrun sets it")
+    if int(given["RANK"]) >= int(given["WORLD_SIZE"]):
+        raise InputError(f"RANK={given['RANK']}: expected a number below WORLD_SIZE={given['WORLD_SIZE']}")
+    return int(given["WORLD_SIZE"]) if "RANK" in os.environ else 0
 
 
 def _has_gpu() -> bool:

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from torch import nn
 
+from ..errors import show
 from ..options import Options
 from ..weights.surgery import Report
 
@@ -23,6 +25,8 @@ def parameters(network: nn.Module, weights_report: Report, options: Options) -> 
         options: Options `learning_rate`, `pretrained_lr_factor` (of the carried tensors' learning rate) and
             `frozen_iterations`.
     """
+    if getattr(options, "architecture", "") == "probe" and weights_report.source is None and idist.get_rank() == 0:
+        show("warning: architecture=probe without pretrained: its frozen encoder keeps random weights")
     if options.pretrained_lr_factor == 1 and options.frozen_iterations == 0:
         return list(network.parameters())
     carried, named = weights_report.carried(), dict(network.named_parameters())

@@ -133,7 +133,7 @@ class Plan:
         found = measure_cases(spread(cases))
         self.settings["measured"] = found
         expected = [] if options.pretrained is None else measured_of(options.pretrained)
-        different = differences(found, union(expected) if expected else None, options.spacing is not None)
+        different = differences(found, union(expected) if expected else None, options.spacing)
         refuse(different, options.accept)
         if self.processes.is_main:
             show(f"scans: {describe(found)}", *(f"accepted: {line}" for line in different.values()))

@@ -17,12 +17,13 @@ PREEMPTED = 75  # exit status after a signal: EX_TEMPFAIL of sysexits.h
 SIGNALS: dict[signal.Signals, Any] = {  # sent by SLURM before it kills, and by Ctrl-C; their handlers after a training
     signal.SIGTERM: signal.SIG_DFL,
     signal.SIGUSR1: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
     signal.SIGINT: signal.default_int_handler,
 }
 
 
 def end_before_the_first_step(is_main: bool = True) -> None:
-    """Let SIGTERM and SIGUSR1 exit with a line and status 75 until a `StopRequest` watches the run.
+    """Let SIGTERM, SIGUSR1 and SIGHUP exit with a line and status 75 until a `StopRequest` watches the run.
 
     Before the first step there is nothing to save. Does nothing outside the main thread; only the main process prints.
     """
@@ -34,8 +35,9 @@ def end_before_the_first_step(is_main: bool = True) -> None:
         raise SystemExit(PREEMPTED)
 
     if current_thread() is main_thread():
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, end)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # such as SIGHUP under nohup
+                signal.signal(number, end)
 
 
 class StopRequest:
@@ -52,6 +54,8 @@ class StopRequest:
         from ignite.engine import Events  # imported here, as a study's commands need only the status
 
         for number, default in SIGNALS.items():
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue
             signal.signal(number, self._remember)
             trainer.add_event_handler(Events.COMPLETED, signal.signal, number, default)
         for loader in loaders:

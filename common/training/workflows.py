@@ -11,7 +11,7 @@ from monai.handlers import LrScheduleHandler, MLFlowHandler, ValidationHandler
 from torch import nn
 
 from ..data.datasets import Steps
-from ..errors import show
+from ..errors import choice, show
 from ..weights.surgery import Report
 from .checkpoints import BestModel, RunStates
 from .handlers import Forecast, Progress
@@ -60,6 +60,7 @@ def training_handlers(
     plan.settings["network"] = type(network).__name__
     if loss is not None:
         plan.settings["tasks"] = [task.name for task in loss.tasks]
+        choice("best_metric", best_metric, dict.fromkeys(["total", *plan.settings["tasks"]]))
     best = BestModel(plan, network, validator, lower_is_better=best_metric is not None, metric=best_metric)
     record = TrainingRecord(plan, validator, weights_report)
     results = {"model": models / "model.pt", "record": output / "run.json", "pictures": output / "pictures"}

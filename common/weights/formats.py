@@ -123,6 +123,8 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
     """Measured preparation of the checkpoints' training scans, for each file that states it.
 
+    Their spacing is that of the voxels which the network was given: after resampling, if the training did that.
+
     Args:
         checkpoint: File or several files; see `settings_of`.
 
@@ -132,10 +134,12 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
     report_in_one_line()  # as in `settings_of`
     found = []
     for file in checkpoint_files(checkpoint):
-        measured = metadata_of(file).get("measured") if file.exists() else None
+        metadata = metadata_of(file) if file.exists() else {}
+        measured, spacing = metadata.get("measured"), metadata.get("spacing")
         if measured is not None and not _are_ranges(measured):
             raise InputError(f"checkpoint {file}: metadata's measured {measured!s:.80}; expected ranges of figures")
-        found += [] if measured is None else [dict(measured)]
+        if measured is not None:
+            found.append(dict(measured) | ({"spacing": [spacing, spacing]} if spacing else {}))
     return found
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
+from zipfile import ZIP_STORED, ZipFile, is_zipfile
 
 import torch
 
@@ -38,11 +38,12 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says the same
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
+        tensors = list(_tensors(content))  # which content that contains itself has no end of
     except Exception as error:  # torch.load's readers raise many exceptions
         raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error)}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"checkpoint {path}: holds a {type(content).__name__}; expected a dictionary of tensors")
-    for tensor in _tensors(content):
+    for tensor in tensors:
         stored = tensor.untyped_storage().nbytes()
         if tensor.numel() * tensor.element_size() > max(stored, EXPANDED):
             shape = list(tensor.shape)
@@ -63,7 +64,7 @@ def _check_archive(path: Path, verifies: bool) -> None:
             compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != ZIP_STORED]
             inflated = [name for name in compressed if name.split("/")[1:2] != ["code"]]  # TorchScript compresses that
             broken = archive.testzip() if verifies and not inflated else None
-    except (BadZipFile, OSError, EOFError, ValueError) as error:
+    except Exception as error:  # zipfile raises many exceptions for damaged archives
         raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error)}") from error
     if inflated:
         raise InputError(f"checkpoint {path}: {inflated[0]} is compressed; expected a file as torch.save writes it")

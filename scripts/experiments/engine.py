@@ -306,8 +306,8 @@ def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_onc
     """Run the selected jobs, each after the jobs that it needs, print their starts and ends, and return their final
     states.
 
-    A failure stops only the jobs that depend on it. Ctrl-C and SIGTERM raise KeyboardInterrupt after the trainings have
-    been interrupted, so that they save their state.
+    A failure stops only the jobs that depend on it. Ctrl-C and the signals of a scheduler or a closed terminal raise
+    KeyboardInterrupt after the trainings have been interrupted, so that they save their state.
     """
     jobs, output = study.jobs, study.places.output
     order = TopologicalSorter({name: [need for need in jobs[name].needs if need in selected] for name in selected})
@@ -321,7 +321,9 @@ def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_onc
         show(f"{state.name:<12} {name}" + (f": {state.reason}" if state.reason else ""))
         order.done(name)
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # such as SIGHUP under nohup
+            signal.signal(number, signal.default_int_handler)  # like Ctrl-C
     with ThreadPoolExecutor(at_once) as pool:
         while order.is_active():
             waiting += order.get_ready()

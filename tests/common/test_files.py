@@ -3,6 +3,7 @@ import errno
 import json
 import math
 import os
+from itertools import pairwise
 
 import pytest
 
@@ -15,6 +16,7 @@ from common.files import (
     check_writable_folder,
     move_aside,
     valid_json,
+    valid_yaml,
     write_csv,
     write_json,
 )
@@ -120,6 +122,8 @@ def test_tables_are_written_by_one_function():
         (b"{", r"F: not JSON \(.*\); expected a run"),
         (b'{"a": 1, "a": 2}', r'F: not JSON \(the key "a" occurs twice\); expected a run'),
         (b"[" * 100_000, r"F: not JSON \(nested too deeply\); expected a run"),
+        (b"[1e999]", r"F: not JSON \(inf: beyond 1e\+100\); expected a run"),
+        (b"1" + b"0" * 400, r"F: not JSON \(a number of too many digits\); expected a run"),
         (b'{"a": ["x"]}', r"F: \$\.a\[0\] = \"x\": 'x' is not of type 'integer'; expected a run"),
     ],
 )
@@ -130,6 +134,29 @@ def test_json_from_outside_that_does_not_fit_is_refused_in_one_line(tmp_path, co
     with pytest.raises(InputError, match=f"^{message}$"):
         valid_json(tmp_path / "f.json", "a run", schema, "F")
     check_schema({"a": [1]}, schema, "F", "a run")
+
+
+ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in pairwise("abcdefghij")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: &a [*a]", "nested too deeply"),
+        (ALIASES, "more than 10000000 values"),
+        ("a: [" * 5000, "nested too deeply"),
+        ("a: 2001-99-99", "month must be"),
+        ("a: " + "1" * 5000, "5000 digits"),
+        ("a: 1\na: 2", 'the key "a" occurs twice'),
+        ("!!python/object/apply:os.getcwd []", "line 1: could not determine a constructor"),
+    ],
+)
+def test_yaml_from_outside_has_limits(tmp_path, text, why):
+    (tmp_path / "f.yaml").write_text(text)
+    with pytest.raises(InputError, match=rf"^F: not YAML \(.*{why}.*\); expected a study$"):
+        valid_yaml(tmp_path / "f.yaml", "a study", name="F")
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1+1", "-1+cmd|'x'!A0", "@SUM(1)", "\t=1", "\n=1", "＝1", "'=1"])

@@ -6,7 +6,7 @@ from common.data.datalists import ALL, SPLITS
 from common.data.regions import CONVENTIONS
 from common.errors import ArgumentError, InputError, input_error_message
 from common.metrics.protocols import CHALLENGES, PROTOCOLS
-from common.options import OPTIONS, Options, check_trained
+from common.options import OPTIONS, Options, check_stated, check_trained
 from common.ssl.networks import SIZES
 from common.values import optional
 from tests.support import one_line
@@ -231,3 +231,12 @@ def test_an_option_that_contradicts_the_checkpoint_is_named(name, value, line):
     with pytest.raises(InputError) as error:
         check_trained({name: value, "checkpoint": "model.pt"}, TRAINED)
     assert str(error.value) == f"{name}={value}: {line}"
+
+
+@pytest.mark.parametrize("stated", [{"model_size": "huge"}, {"patch_size": [33, 64, 64]}, {"spacing": [0, 1, 1]}])
+def test_settings_that_no_training_has_are_blamed_on_the_checkpoint(stated):
+    ((name, value),) = stated.items()
+    with pytest.raises(InputError, match=r"^checkpoint model\.pt: its metadata state ") as error:
+        check_stated(TRAINED | stated, "model.pt")
+    assert f" {name}={value}: expected " in str(error.value)
+    check_stated(TRAINED, "model.pt")

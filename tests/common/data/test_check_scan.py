@@ -43,6 +43,14 @@ def test_a_single_voxel_of_another_value_is_enough():
     assert CheckScand("image", ["T1", "T2"])({"image": image})["image"] is image
 
 
+@pytest.mark.parametrize("value", [1e20, -3e38])
+def test_a_voxel_that_outweighs_all_others_is_refused(value):
+    image = scan("t1.nii.gz", shape=(20, 20, 20))
+    image[0, 3, 4, 5] = value
+    with pytest.raises(InputError, match=r"t1.nii.gz: .* in one voxel, which the z-score of all follows"):
+        CheckScand("image", ["T1", "T2"])({"image": image})
+
+
 def moved(x):
     """The affine of 1 mm, moved by x mm."""
     affine = np.eye(4)

@@ -177,6 +177,7 @@ PATH = "expected a path relative to the root and below it"
         ({"label": "/b/mask.nii.gz"}, f'label = "/b/mask.nii.gz"; {PATH}'),
         ({"image": ["b/t1.nii.gz", "./b/t1.nii.gz"]}, "subject b: b/t1.nii.gz is listed twice; expected"),
         ({"label": "b/t1.nii.gz"}, "subject b: b/t1.nii.gz is listed twice"),
+        ({"label": "./a/mask.nii.gz"}, "a/mask.nii.gz is the label of a and of b"),
         ({"subject": "b", "lable": "b/mask.nii.gz"}, "lable"),
         ({"subject": "c"}, "subject c is in training and again in validation"),
         ({"subject": "../b"}, rf'\$.training\[1\].subject = "\.\./b"; {NAME}'),

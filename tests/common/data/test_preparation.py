@@ -106,7 +106,9 @@ def test_a_sound_scan_passes_unchanged_and_another_is_refused():
     with pytest.raises(InputError, match=r"voxels of 1\.5 x 1\.5 x 1\.5 mm; expected 1 x 1 x 1 mm"):
         CheckPreparationd("image", expected)(scan(image, 1.5))
     CheckPreparationd("image", expected, accept=["spacing", "extent"])(scan(image, 1.5))
-    CheckPreparationd("image", expected, accept=["extent"], is_resampled=True)(scan(image, 1.5))
+    CheckPreparationd("image", expected, accept=["extent"], spacing=[1, 1, 1])(scan(image, 1.5))
+    with pytest.raises(InputError, match=r"voxels of 2 x 2 x 2 mm; expected 1 x 1 x 1 mm"):
+        CheckPreparationd("image", expected, spacing=[2, 2, 2])(sound)
     CheckPreparationd("image", [])(scan(image, 1.5))
 
 

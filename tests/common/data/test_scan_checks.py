@@ -66,6 +66,14 @@ def test_gzip_files_of_several_parts_and_nifti_2_are_sound(tmp_path):
         check_headers([absolute(tmp_path, {"subject": "s", "image": [file]})])
 
 
+def test_voxels_that_begin_in_the_header_are_refused(tmp_path):
+    content = bytearray(nibabel.Nifti1Image(brain(), np.eye(4)).to_bytes())
+    content[108:112] = np.float32(0).tobytes()  # vox_offset
+    (tmp_path / "t1.nii").write_bytes(content)
+    with pytest.raises(InputError, match=r"t1.nii: voxels from byte 0 on; expected from 352, after the header$"):
+        check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
+
+
 def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):
     files = [str(folder / file) for file in CASE["image"]]
     break_checksum(folder / "t2.nii.gz")

@@ -43,7 +43,7 @@ FAULTS = [
     ("cases.json", '"prediction"', '"part": "a\\nb", "prediction"', r"part = .* does not match"),
     ("cases.json", '"prediction"', '"modalities": {"T1": "../a"}, "prediction"', r"T1 = .* does not match"),
     ("cases.json", "0.0,", "-1,", r"volumes_mm3\.lesion\[0\] = -1: -1 is less than"),
-    ("cases.json", "0.0,", "NaN,", "volumes_mm3 of b: expected those of lesion"),
+    ("cases.json", "0.0,", "NaN,", r"cases\.json: not JSON \(nan: "),
     ("cases.json", '"atlas"', '"brats2021"', "line 2: region lesion of case 'b'; expected one of cases.json"),
     ("cases.json", '"b": {', '"../b": {', r"'\.\./b' does not match"),
     ("cases.json", '"prediction": "p/b.nii"', '"prediction": 7', r"cases\.b\.prediction = 7"),

@@ -309,7 +309,7 @@ def test_a_trainer_that_starts_again_saves_once(tmp_path, monkeypatch):
 # Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_the_run_after_its_iteration_with_a_status_of_its_own(tmp_path, straight, capsys, number):
     with pytest.raises(SystemExit) as ended:
         Training(tmp_path, 4, [0.5], save_interval=100, at_iteration=(5, lambda: os.kill(os.getpid(), number)))

@@ -46,6 +46,14 @@ def test_a_process_is_alone_or_torchrun_and_the_overlay_start_a_group(monkeypatc
         Processes()
 
 
+@pytest.mark.parametrize("given", [{"RANK": "abc"}, {"RANK": "5", "WORLD_SIZE": "2"}, {"RANK": "0", "WORLD_SIZE": ""}])
+def test_numbers_that_torchrun_does_not_set_are_refused(monkeypatch, given):
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=r"^(RANK=(abc|5)|WORLD_SIZE=): expected a (whole )?number"):
+        Processes(multi_gpu=True)
+
+
 def test_each_process_has_a_seed_of_its_own():
     assert [process.seed(7) for process in group(3)] == [7, 100_007, 200_007]
 

@@ -103,3 +103,12 @@ def test_what_is_packed_is_unpacked(tmp_path, place, package):
     with zipfile.ZipFile(tmp_path / "bundle.zip") as content:
         assert content.testzip() is None
         assert content.namelist() == ["bundle/a.txt", "bundle/configs/b.yaml"]
+
+
+def test_a_package_that_is_cut_after_its_weights_is_not_read_as_the_weights(tmp_path, place):
+    inner = made(tmp_path / "model.pt", [("model/data.pkl", b"weights")]).read_bytes()
+    whole = made(tmp_path / "package.zip", [("bundle/models/model.pt", inner)]).read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: whole.index(inner) + len(inner)])
+    with pytest.raises(InputError, match=r"cut\.zip: begins with something other than a zip"):
+        archives.unpack(tmp_path / "cut.zip", place)
+    assert not [*place.iterdir()]
