@@ -17,6 +17,7 @@ from deploy.job import REPORT, RESULT_FILES, Job, prepare_output, publish
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from deploy.replaced import read_replaced, remark_on
 from deploy.series.choice import choose_series, parse_series_option
+from deploy.series.names import read_table
 from deploy.study import read_study
 
 
@@ -31,6 +32,7 @@ def segment(
     force: bool = False,
     prepare: bool = False,
     replaces: str = "",
+    series_names: str = "",
 ) -> None:
     """Segment a DICOM study; write segmentation.dcm, measurements.dcm, summary.dcm and result.json.
 
@@ -45,6 +47,7 @@ def segment(
         force: continue when a precondition is not met, and say so in the summary.
         prepare: register the scans to each other and to the model's space, and extract the brain if the model expects
             that; the result returns to the reference series. Preconditions are checked after that.
+        series_names: YAML file with the site's own names of series: a name or pattern -> modality.
         replaces: folder with earlier results of this study, to which the new ones refer as replaced.
     """
     restrict_output()
@@ -57,7 +60,8 @@ def segment(
     requested = parse_series_option(series, model.modalities)
     folder = path_of("output", output)
     prepare_output(folder)
-    choice = choose_series(read_study(Path(str(input))), model.modalities, requested, one_frame=not prepare)
+    names = read_table(path_of("series_names", series_names) if series_names else None)
+    choice = choose_series(read_study(Path(str(input))), model.modalities, requested, not prepare, names)
     study = next(iter(choice.series.values())).header.StudyInstanceUID
     replaced = read_replaced(path_of("replaces", replaces), study) if replaces else []
     choice.remarks += remark_on(replaced)

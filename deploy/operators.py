@@ -21,7 +21,14 @@ from deploy.geometry import read_series
 from deploy.inference import infer
 from deploy.job import MEASUREMENTS, REPORT, SEGMENTATION, SUMMARY, Job
 from deploy.measurements import make_report
-from deploy.preparation import Preparation, annotation_checks, failed_checks, prepare_scans, spacing_remarks
+from deploy.preparation import (
+    Preparation,
+    annotation_checks,
+    failed_checks,
+    missing_slices,
+    prepare_scans,
+    spacing_remarks,
+)
 from deploy.remarks import Remark
 from deploy.replaced import refer_to_replaced
 from deploy.segmentation import label_segments, make_segmentation
@@ -61,13 +68,15 @@ class Prepare(JobOperator):
         volumes, slices = {}, {}
         for modality, series in job.series.items():
             volumes[modality], slices[modality] = read_series(series)
-        reference, preparation = volumes[job.reference], None
+        reference, preparation, failed = volumes[job.reference], None, annotation_checks(slices)
+        failed += missing_slices(slices, volumes)
         if job.prepare:
             volumes, preparation = prepare_scans(volumes, job.series, job.bundle.task, job.reference)
             aligned = volumes
+            failed += preparation.failed
         else:
             aligned = {modality: resample(volume, reference.grid) for modality, volume in volumes.items()}
-        task, failed = job.bundle.task, annotation_checks(slices)
+        task = job.bundle.task
         failed += failed_checks(volumes, aligned, job.reference, task.skull_stripped, task.in_mni_space)
         if failed and not job.force:
             mend = "" if job.prepare else "--prepare prepares scans, "

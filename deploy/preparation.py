@@ -26,6 +26,11 @@ from deploy.tasks import Task
 
 LEAST = 0.5  # least volume of a brain, voxels above zero, litres
 COVERAGE = LIMITS["modality"]["coverage"][0]
+LEAST_EXTENT = 100.0  # mm, least length of a brain along each axis; an adult's is 110 to 190 long
+TEMPLATE = (
+    0.9  # least share of the template's brain that a prepared scan shows; people's heads differ by 10 % in length
+)
+LOST = 3  # most slices that a damaged export lacks at one end, of two series on one grid
 IN_MNI = LIMITS["subject"]["overlap"][0]
 
 
@@ -36,6 +41,17 @@ class Preparation:
     settings: Settings
     figures: Figures
     back: NDArray[np.float64]  # [4, 4] from mm of the reference series to mm of the prepared scans, RAS+
+    shown: Mapping[str, float]  # share of the template's brain in the field of view, by modality
+
+    @property
+    def failed(self) -> list[str]:
+        """A sentence for each scan that shows less than a brain, of the template or of the reference."""
+        covered = {modality: values["coverage"] for modality, values in self.figures.modalities.items()}
+        return [
+            f"{modality}: shows {min(shown, covered[modality]):.0%} of a brain; expected a whole one"
+            for modality, shown in self.shown.items()
+            if shown < TEMPLATE or covered[modality] < COVERAGE
+        ]
 
     @property
     def remarks(self) -> list[Remark]:
@@ -72,7 +88,11 @@ def prepare_scans(
     except InputError as error:
         raise InputError(f"--prepare: {error}") from error
     back = np.asarray(np.linalg.inv(prepared.matrices[reference]), np.float64)
-    return dict(prepared.images), Preparation(settings, prepared.figures, back)
+    shown = {
+        modality: float(field_of_view(volume, settings.grid, prepared.matrices[modality])[prepared.template].mean())
+        for modality, volume in volumes.items()
+    }
+    return dict(prepared.images), Preparation(settings, prepared.figures, back, shown)
 
 
 def failed_checks(
@@ -109,6 +129,37 @@ def annotation_checks(slices: Mapping[str, Sequence[Dataset]]) -> list[str]:
     ]
 
 
+def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str, Volume]) -> list[str]:
+    """A sentence for each modality that lacks images by ImagesInAcquisition, or slices that a series on its grid has.
+
+    A slice that is missing between others has been refused before, by the distance of its neighbours.
+    """
+    failed = []
+    for modality, images in slices.items():
+        stated = max(int(image.get("ImagesInAcquisition") or 0) for image in images)
+        if len(images) < stated:
+            failed.append(f"{modality}: {len(images)} of {stated} images (ImagesInAcquisition)")
+        for other in [name for name in volumes if name != modality]:
+            if lost := _lost_at_one_end(volumes[modality].grid, volumes[other].grid):
+                failed.append(f"{modality}: lacks {lost} slices at one end that {other} has on the same grid")
+    return failed
+
+
+def _lost_at_one_end(grid: Grid, other: Grid) -> int:
+    """The number of slices, 0 to `LOST`, that a grid lacks at one end of a grid that is equal otherwise."""
+    lost = other.shape[2] - grid.shape[2]
+    if not 0 < lost <= LOST:
+        return 0
+    ends = (Grid((*other.shape[:2], grid.shape[2]), other.affine @ _shift(first)) for first in (0, lost))
+    return lost if any(grid.is_same(end) for end in ends) else 0
+
+
+def _shift(slices: int) -> NDArray[np.float64]:
+    matrix = np.eye(4)
+    matrix[2, 3] = slices
+    return matrix
+
+
 def spacing_remarks(volume: Volume, trained: tuple[float, float] = (1.0, 1.0)) -> list[Remark]:
     """A remark if the voxel edges are outside those of the training (smallest and largest, mm).
 
@@ -132,6 +183,10 @@ def _check_foreground(modality: str, volume: Volume, skull_stripped: bool) -> li
         return [f"{size}, more than a brain: not skull-stripped (background must be 0)"]
     if not skull_stripped and litres <= BRAIN:
         return [f"{size}, no more than a brain: skull-stripped, but the model was trained on whole heads"]
+    places = np.argwhere(volume.array > 0)
+    shortest = float(((np.ptp(places, axis=0) + 1) * volume.spacing).min())
+    if shortest < LEAST_EXTENT:
+        return [f"{modality}: shows {shortest:.0f} mm of a head along one axis; expected a whole brain"]
     return []
 
 

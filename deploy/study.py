@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -166,7 +167,7 @@ def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
             elements = (element for header in headers for element in header)
             invalid = next((element.keyword for element in elements if not _is_valid(element)), None)
     except InvalidDicomError:
-        if path.suffix.lower() in DICOM_SUFFIXES or path.stat().st_size == 0:  # left by an interrupted export
+        if _may_be_an_image(path):  # of an interrupted export, or damaged
             raise InputError("contains a DICOM file that is empty or damaged; expected complete files") from None
         return [], False
     except Exception as error:  # pydicom raises many types, and their messages quote values
@@ -178,6 +179,16 @@ def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
     if invalid:
         raise InputError(f"contains a DICOM file with an invalid {invalid}")
     return headers, has_voxels
+
+
+def _may_be_an_image(path: Path) -> bool:
+    """Whether a file that is not DICOM may have been an image: by its suffix, empty, or without suffix and no text."""
+    suffix = path.suffix.lower()
+    if suffix in DICOM_SUFFIXES or path.stat().st_size == 0:
+        return True
+    with path.open("rb") as file:
+        is_text = b"\0" not in file.read(1024)
+    return not is_text and not path.name.startswith(".") and not suffix[1:2].isalpha()
 
 
 def _with_keywords(image: Dataset) -> Dataset:
@@ -211,7 +222,8 @@ def _same_content(one: Path, other: Path) -> bool:
 def _check_one_study(headers: list[Dataset]) -> None:
     if not headers:
         raise InputError("contains no DICOM file; expected the files of one study")
-    if (count := len({_patient(header) for header in headers})) > 1:
+    names, births = ({identity(header) for header in headers} - {""} for identity in (_name, _birth_date))
+    if (count := max(len({_patient(header) for header in headers}), len(names), len(births))) > 1:
         raise InputError(f"contains images of {count} patients; expected one patient")
     if (count := len({header.StudyInstanceUID for header in headers})) > 1:
         raise InputError(f"contains {count} studies; expected one study")
@@ -221,7 +233,22 @@ def _patient(header: Dataset) -> tuple[str, ...]:
     """A key that identifies a patient: ID and issuer or, without an ID, name and birth date."""
     if identifier := str(header.get("PatientID", "")).strip():
         return identifier, str(header.get("IssuerOfPatientID", "")).strip()
-    return str(header.get("PatientName", "")), str(header.get("PatientBirthDate", ""))
+    return _name(header), _birth_date(header)
+
+
+def _birth_date(header: Dataset) -> str:
+    return str(header.get("PatientBirthDate") or "").strip()
+
+
+def _name(header: Dataset) -> str:
+    """The patient's name in letters and digits, without case: systems write the rest in different ways."""
+    return re.sub(r"[\W_]+", " ", str(header.get("PatientName") or "").partition("=")[0]).strip().casefold()
+
+
+def values_of(header: Dataset, keyword: str) -> list[Any]:
+    """The values of an attribute as a list; empty if it is missing."""
+    value = header.get(keyword)
+    return [] if value in (None, "") else [value] if isinstance(value, str | int | float) else list(value)
 
 
 def _group(instances: Iterable[Instance]) -> list[Series]:

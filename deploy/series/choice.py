@@ -3,9 +3,7 @@
 README.md states it under "How series are chosen". If the evidence is unclear, the run stops and lists the candidates
 with their evidence. Messages quote no header text.
 
-One clear piece of evidence (words or injection time) decides between T1 and T1ce unless another contradicts it. Weak
-evidence (unclear words, or an agent that the scanner keeps in the header) needs proof from the pair: scan order or
-voxels.
+A T1ce needs two kinds of evidence that agree, of words, header, order of the scans and voxels, or the site's own table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +12,14 @@ from dataclasses import dataclass, field, replace
 from common.errors import InputError
 from deploy.geometry import grid_of
 from deploy.remarks import Remark
-from deploy.series.evidence import ASK, MIN_SLICES, Candidate, Evidence, candidates_of, why_no_volume
+from deploy.series.evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, why_no_volume
+from deploy.series.names import Names
 from deploy.series.pairs import Pairs
 from deploy.series.words import UNCLEAR, WITH, WITHOUT
 from deploy.study import Series
 
 DOUBT = "the evidence is doubtful"
+ONE_KIND = "one kind of evidence alone shows contrast agent"
 NO_AGENT_SEEN = "no series shows contrast agent by words or header"
 THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
 WHOLE = 120.0  # mm, least edge of a field of view that contains a brain (about 120 mm high)
@@ -36,13 +36,17 @@ class Choice:
 
 
 def choose_series(
-    study: Sequence[Series], modalities: Sequence[str], requested: Mapping[str, str], one_frame: bool = True
+    study: Sequence[Series],
+    modalities: Sequence[str],
+    requested: Mapping[str, str],
+    one_frame: bool = True,
+    names: Names = (),
 ) -> Choice:
     """Choose one series for each modality, in the order of the model's modalities.
 
     `requested` maps a modality to the number or UID of a series; rules choose the rest. With `one_frame` the chosen
-    series must share a frame of reference, as they must unless they are registered. Raises InputError if the evidence
-    is missing or unclear.
+    series must share a frame of reference, as they must unless they are registered. `names` is the site's own table.
+    Raises InputError if the evidence is missing or unclear.
 
     Example:
         >>> choose_series([], ["T1"], {})
@@ -53,7 +57,7 @@ def choose_series(
     named = {modality: _requested_series(study, modality, value).uid for modality, value in requested.items()}
     if len(set(named.values())) < len(named):
         raise InputError("--series: one series is given for two modalities; expected a different one for each")
-    candidates = {one.series.uid: one for one in candidates_of(study)}
+    candidates = {one.series.uid: one for one in candidates_of(study, names)}
     given = {modality: _as_requested(candidates[uid], modality) for modality, uid in named.items()}
     pairs = Pairs()
     chosen = _choose(candidates, modalities, given, pairs)
@@ -66,6 +70,8 @@ def choose_series(
     reasons = {modality: chosen[modality].reason for modality in modalities}
     if {"T1", "T1ce"} <= chosen.keys():
         native, enhanced = chosen["T1"], chosen["T1ce"]
+        if pairs.identical(native, enhanced):
+            raise InputError(f"T1ce: {enhanced.series.name} has the voxels of the T1, {native.series.name}")
         if pair := pairs.reason(native, enhanced):
             reasons["T1ce"] += f"; {pair}"
         remarks += [Remark("contrast", text) for text in _pair_remarks(native, enhanced, pairs)]
@@ -109,19 +115,17 @@ def _remark(modality: str, candidate: Candidate) -> str:
 
 
 def _pair_remarks(native: Candidate, enhanced: Candidate, pairs: Pairs) -> list[str]:
-    """Remarks on a T1ce chosen by words alone, on weak evidence that needed proof, and on a doubtful requested pair."""
-    remarks = []
-    voxels = pairs.voxels(native, enhanced)
-    silent = {0: "its voxels are not brighter than those of the T1", None: "voxels could not be compared"}.get(voxels)
+    """Remarks on evidence that contradicts the pair, is weak, or is of one kind, and on a T1ce without enhancement."""
     if pairs.contradict(native, enhanced):
-        remarks.append(f"T1ce: {pairs.reason(native, enhanced)}, unlike a T1ce")
+        return [f"T1ce: {pairs.reason(native, enhanced)}, unlike a T1ce"]
+    remarks = []
+    kinds = pairs.kinds(native, enhanced)
+    if not enhanced.requested and len(kinds) < 2:
+        remarks.append(f"T1ce: {ONE_KIND}, the {TABLE}")
     elif native.weak or enhanced.weak:
-        remarks.append(f"T1 and T1ce: weak evidence, confirmed because {pairs.reason(native, enhanced)}")
-    alone = len([one for one in enhanced.evidence if one.says == WITH]) == 1 and enhanced.says == WITH
-    if alone and silent:
-        remarks.append(f"T1ce: {enhanced.series.name} was chosen by its words alone; {silent}")
-    if not native.evidence and silent:
-        remarks.append(f"T1: nothing says that {native.series.name} is native; for the T1ce, {silent}")
+        remarks.append(f"T1 and T1ce: weak evidence, confirmed by {' and '.join(kinds)}")
+    if pairs.voxels(native, enhanced) == 0:
+        remarks.append(f"T1ce: {enhanced.series.name} shows no enhancement beside {native.series.name}")
     return remarks
 
 
@@ -140,8 +144,8 @@ def _requested_series(study: Sequence[Series], modality: str, value: str) -> Ser
 def _as_requested(candidate: Candidate, modality: str) -> Candidate:
     """A candidate that counts as `modality` because the user requested it, whatever its evidence."""
     says = {"T1": WITHOUT, "T1ce": WITH}.get(modality)
-    evidence = () if says is None else (Evidence(says, True, ""),)
-    return replace(candidate, words=None, evidence=evidence, requested=True)
+    evidence = () if says is None else (Evidence("words", says, True, ""),)
+    return replace(candidate, words=None, unread=False, evidence=evidence, requested=True)
 
 
 def parse_series_option(text: str | int, modalities: Sequence[str]) -> dict[str, str]:
@@ -212,7 +216,7 @@ def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs:
 
     Example:
         >>> def t1(uid, says):
-        ...     return Candidate(Series(uid, ()), "T1", "words", evidence=(Evidence(says, True, ""),))
+        ...     return Candidate(Series(uid, ()), "T1", "words", evidence=(Evidence("words", says, True, ""),))
         >>> native, enhanced = t1("1.1", "without"), t1("1.2", "with")
         >>> choose_native([native, enhanced], [enhanced], Pairs()).series.uid
         '1.1'
@@ -230,15 +234,23 @@ def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs:
 
 
 def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both: bool) -> None:
-    """Check that nothing contradicts the chosen native T1 and the series in `after`, and that weak evidence is proven.
+    """Check that nothing contradicts the chosen native T1 and the series in `after`, and that what needs proof has it.
 
-    `both` states whether the model takes a T1ce. Raises InputError if the evidence is doubtful.
+    `both` states whether the model takes a T1ce, which always needs it. Raises InputError if the evidence is doubtful.
     """
-    modality = "T1ce" if both and any(one.weak for one in after) else "T1"
-    proven = any(pairs.prove(native, one) for one in after)
     weak = native.weak or any(one.weak for one in after)
-    if any(pairs.contradict(native, one) for one in after) or (weak and not proven):
-        raise question(modality, DOUBT, [native, *after], pairs)
+    if any(pairs.contradict(native, one) for one in after):
+        problem = DOUBT
+    elif (both or weak) and not any(pairs.prove(native, one) for one in after):
+        problem = DOUBT if weak else ONE_KIND
+    else:
+        return
+    raise question(
+        "T1ce" if both and (problem == ONE_KIND or any(one.weak for one in after)) else "T1",
+        problem,
+        [native, *after],
+        pairs,
+    )
 
 
 def only(modality: str, found: Sequence[Candidate], study: Sequence[Candidate]) -> Candidate:

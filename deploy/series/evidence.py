@@ -7,14 +7,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import Any
+from pathlib import Path
 
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
 from deploy.multiframe import ENHANCED_MR
-from deploy.series.words import OTHER, UNCLEAR, WITH, WITHOUT, Words, read_words
-from deploy.study import Series
+from deploy.series.names import Names, read_names
+from deploy.series.words import NO_MODALITY, UNCLEAR, WITH, WITHOUT, Words, read_words
+from deploy.study import Instance, Series, values_of
 
 MIN_SLICES = 10  # a localiser or a sample has fewer; the thickest clinical series of a brain have about 20
 OTHER_IMAGES = {  # values of ImageType
@@ -31,6 +32,7 @@ REFORMATS = {"MPR", "REFORMATTED", "RESAMPLED_MPR", "CPR"}
 NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "nein", "nessuno", "ninguno", "aucun"}
 NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil", "yok", "ingen"}
 NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an entry error or a different day
+TABLE = "name in the site's table"
 ASK = "ask"  # instead of a modality if the evidence on agent is weak or contradictory
 
 
@@ -38,6 +40,7 @@ ASK = "ask"  # instead of a modality if the evidence on agent is weak or contrad
 class Evidence:
     """A reason to believe that a T1 was scanned with or without contrast agent, or that this is unclear."""
 
+    kind: str  # "words" or "header"
     says: str  # WITH, WITHOUT or UNCLEAR
     clear: bool  # sufficient on its own
     text: str
@@ -49,7 +52,8 @@ class Candidate:
 
     series: Series
     kind: str | None  # T1, T2 or FLAIR; None if unknown or something else
-    source: str  # of the kind, "words" or "times"; without a kind the reason, in fixed words
+    source: str  # of the kind: "words", "times" or "the site's table"; without a kind the reason, in fixed words
+    unread: bool = False  # a part of its name may mean anything
     words: Evidence | None = None  # what they say of contrast agent
     agent: bool = False  # the header names a contrast agent
     acquired: float | None = None  # start of the scan, seconds on a clock that all series of a study share
@@ -60,17 +64,27 @@ class Candidate:
     note: str = ""  # for readers of the result
 
     @property
+    def named(self) -> bool:
+        """Whether the site's own table or the user names its modality, so that one kind of evidence is enough."""
+        return self.requested or self.source == TABLE
+
+    @property
     def says(self) -> str | None:
         """What the words say of contrast agent."""
         return None if self.words is None else self.words.says
 
     @property
+    def header(self) -> str | None:
+        """What the time of the injection says of contrast agent."""
+        return next((one.says for one in self.evidence if one.kind == "header" and one.clear), None)
+
+    @property
     def contrast(self) -> str | None:
         """With or without agent; "unclear" if clear evidence disagrees or only weak exists; None without evidence."""
         clear = {one.says for one in self.evidence if one.clear}
-        if len(clear) == 1:
+        if len(clear) == 1 and not self.unread:
             return clear.pop()
-        return UNCLEAR if any(one.says != WITHOUT for one in self.evidence) else None
+        return UNCLEAR if self.unread or any(one.says != WITHOUT for one in self.evidence) else None
 
     @property
     def contradictory(self) -> bool:
@@ -100,11 +114,17 @@ class Candidate:
         return ", ".join([f"{self.kind} by its {self.source}", *(one.text for one in self.evidence)])
 
 
-def candidates_of(study: Sequence[Series]) -> list[Candidate]:
-    """The series of a study with all evidence but that of pairs."""
-    found = [_candidate(series) for series in study]
+def candidates_of(study: Sequence[Series], names: Names = ()) -> list[Candidate]:
+    """The series of a study with all evidence but that of pairs; `names` is the site's own table."""
+    found = [_candidate(series, names) for series in study]
     volumes = [one for one in found if not why_no_volume(one.series)]
     return [replace(one, evidence=contrast_evidence(one, volumes)) if one.kind == "T1" else one for one in found]
+
+
+def candidate_of_header(header: Dataset, names: Names = ()) -> Candidate:
+    """A series on its own, by its header alone."""
+    found = read_header(Series("", (Instance(Path(), header),)), acquired_at(header), names)
+    return replace(found, evidence=contrast_evidence(found, [found])) if found.kind == "T1" else found
 
 
 def contrast_evidence(one: Candidate, volumes: Sequence[Candidate]) -> tuple[Evidence, ...]:
@@ -112,24 +132,27 @@ def contrast_evidence(one: Candidate, volumes: Sequence[Candidate]) -> tuple[Evi
     return tuple(filter(None, (one.words, _by_injection(one, volumes), _by_header(one, volumes))))
 
 
-def _candidate(series: Series) -> Candidate:
+def _candidate(series: Series, names: Names) -> Candidate:
     if unusable := why_no_volume(series):
         return Candidate(series, None, unusable)
     times = [time for instance in series.instances if (time := acquired_at(instance.header)) is not None]
-    return read_header(series, min(times, default=None))
+    return read_header(series, min(times, default=None), names)
 
 
-def read_header(series: Series, acquired: float | None) -> Candidate:
+def read_header(series: Series, acquired: float | None, names: Names = ()) -> Candidate:
     """What the header of a series says on its own; `acquired` is the start of its scan."""
     header = series.header
-    kind, source = kind_of(header)
+    texts = read_names(header, names)
+    kind, source = kind_of(header, texts)
     if kind is None:
         return Candidate(series, None, source)
+    words = _by_words(texts, kind)
     return Candidate(
         series,
         kind,
         source,
-        words=_by_words(header, kind),
+        unread=words is not None and words.says == UNCLEAR,
+        words=words,
         agent=_names_agent(header),
         acquired=acquired,
         injected=_seconds(header, "ContrastBolusStartTime"),
@@ -137,37 +160,32 @@ def read_header(series: Series, acquired: float | None) -> Candidate:
     )
 
 
-def kind_of(header: Dataset) -> tuple[str | None, str]:
-    """T1, T2 or FLAIR and its source, "words" or "times"; or None and the reason.
+def kind_of(header: Dataset, texts: Sequence[Words]) -> tuple[str | None, str]:
+    """T1, T2 or FLAIR and its source; or None and the reason. `texts` are the words of description and protocol.
 
-    Words decide, of the description before those of the protocol; times only if they name nothing. Either can rule a
-    series out, and so can the header.
+    The site's table decides, else the words of the description, else those of the protocol, else times if every word is
+    known. Any of them can rule a series out, and so can the header.
     """
-    words = next((words for words in _texts(header) if words.kind), None)
+    words = next((words for words in texts if words.kind), None)
     by_times = _by_times(header)
-    kind, source = (words.kind, "words") if words else (by_times, "times")
+    kind, source = (words.kind, TABLE if words.named else "words") if words else (by_times, "times")
+    if words and words.kind == NO_MODALITY:
+        return None, "the site's table leaves it out"
+    unread = any(one.unread for one in texts if one is texts[0] or one.kind == kind or not words)
+    if unread and (kind != "T1" or not words):  # a T1 may be proven by its voxels and its header
+        return None, "a part of its name is unknown"
     if kind is None:
         return None, "neither words nor times say what it is"
-    if kind == OTHER:
-        return None, "its words name another image or part of the body"
     if other := _other_image(header, kind):
         return None, other
     if words and _contradicts(header, kind):
-        return None, "its words and its times contradict each other"
-    if words and kind != "T1" and words.unread and by_times != kind:
-        return None, f"a word of its name is unknown, and its times do not confirm that it is {kind}"
+        return None, f"its {source} and its times contradict each other"
     return kind, source
 
 
-def _texts(header: Dataset) -> tuple[Words, Words]:
-    """The words of the description and of the protocol name."""
-    description, protocol = (str(header.get(name) or "") for name in ("SeriesDescription", "ProtocolName"))
-    return read_words(description), read_words(protocol)
-
-
-def _by_words(header: Dataset, kind: str) -> Evidence | None:
+def _by_words(texts: Sequence[Words], kind: str) -> Evidence | None:
     """What words say of contrast agent. A protocol name of this kind counts, too, but may describe the whole study."""
-    description, protocol = _texts(header)
+    description, protocol = texts
     says, same_kind = description.contrast, protocol.kind == kind
     if same_kind and protocol.contrast and says is None:
         says = UNCLEAR if description.kind and protocol.contrast == WITH else protocol.contrast
@@ -178,7 +196,8 @@ def _by_words(header: Dataset, kind: str) -> Evidence | None:
     if says is None:
         return None
     text = "its words are unclear" if says == UNCLEAR else f"its words say {says} agent"
-    return Evidence(says, says != UNCLEAR, text)
+    text = f"the site's table says {says} agent" if description.named else text
+    return Evidence("words", says, says != UNCLEAR, text)
 
 
 def _by_times(header: Dataset) -> str | None:
@@ -198,17 +217,17 @@ def _by_injection(one: Candidate, volumes: Sequence[Candidate]) -> Evidence | No
     if injected is None or one.acquired is None or not NEAR < abs(one.acquired - injected) < FAR:
         return None
     says, order = (WITH, "after") if one.acquired > injected else (WITHOUT, "before")
-    return Evidence(says, True, f"scanned {order} the injection")
+    return Evidence("header", says, True, f"scanned {order} the injection")
 
 
 def _by_header(one: Candidate, volumes: Sequence[Candidate]) -> Evidence | None:
     """Whether the header names an agent: weak, since scanners keep an agent once it was entered."""
     if one.agent and all(other.agent for other in volumes):
-        return Evidence(UNCLEAR, False, "its header names an agent, as those of all series do")
+        return Evidence("header", UNCLEAR, False, "its header names an agent, as those of all series do")
     if one.agent:
-        return Evidence(WITH, False, "its header names an agent")
+        return Evidence("header", WITH, False, "its header names an agent")
     if any(other.agent and other.kind == "T1" for other in volumes):
-        return Evidence(WITHOUT, False, "its header names no agent")
+        return Evidence("header", WITHOUT, False, "its header names no agent")
     return None
 
 
@@ -258,12 +277,6 @@ def _contradicts(header: Dataset, kind: str) -> bool:
     if inversion is None or inversion <= 0:
         return False
     return inversion < NULLS_FLUID if kind == "FLAIR" else inversion >= LONG_INVERSION if kind == "T2" else False
-
-
-def values_of(header: Dataset, keyword: str) -> list[Any]:
-    """The values of an attribute as a list; empty if it is missing."""
-    value = header.get(keyword)
-    return [] if value in (None, "") else [value] if isinstance(value, str | int | float) else list(value)
 
 
 def number_of(header: Dataset, keyword: str) -> float | None:

@@ -3,15 +3,16 @@
 import re
 from dataclasses import dataclass, field
 
+import numpy as np
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
 from common.prepare.volumes import Volume
 from deploy.geometry import read_series
-from deploy.series.evidence import Candidate, number_of, values_of
+from deploy.series.evidence import Candidate, number_of
 from deploy.series.voxels import brighter
-from deploy.series.words import UNCLEAR, WITH
-from deploy.study import Series
+from deploy.series.words import UNCLEAR, WITH, WITHOUT
+from deploy.study import Series, values_of
 
 ALIKE = 0.3  # relative tolerance of times; chosen: half the least step between kinds (MPRAGE to spin echo)
 LEAST_ECHO = 3.0  # ms, least tolerance of echo times; chosen: in and out of phase differ by 1.1 ms at 3 T
@@ -37,11 +38,15 @@ class Pairs:
         return self.results[key]
 
     def _compare(self, native: Series, enhanced: Series) -> int | None:
-        frames = {str(one.header.get("FrameOfReferenceUID") or "") for one in (native, enhanced)}
-        if len(frames) > 1 or "" in frames or not same_kind(native.header, enhanced.header):
+        if not same_kind(native.header, enhanced.header):
             return None
         before, after = self._volume(native), self._volume(enhanced)
         return None if before is None or after is None else brighter(after, before)
+
+    def identical(self, native: Candidate, enhanced: Candidate) -> bool:
+        """Whether both series have the same voxels."""
+        before, after = self._volume(native.series), self._volume(enhanced.series)
+        return before is not None and after is not None and np.array_equal(before.array, after.array)
 
     def _volume(self, series: Series) -> Volume | None:
         """The volume of a series; None if it has none, which is reported once the series is chosen."""
@@ -64,21 +69,37 @@ class Pairs:
         """Whether order or voxels show that the pair is swapped."""
         return self.order(native, enhanced) < 0 or self.voxels(native, enhanced) == -1
 
-    def prove(self, native: Candidate, enhanced: Candidate) -> bool:
-        """Whether order or voxels confirm the pair; never if the words of both are unclear.
+    def kinds(self, native: Candidate, enhanced: Candidate) -> list[str]:
+        """The kinds of evidence that agent was given between the two scans: words, header, order and voxels.
 
-        Order proves nothing if the words of either are unclear. Without a clear point it counts only if the agent first
-        appears between two scans of the same kind.
+        The order counts beside other evidence. It does not if the words of the second are unclear, or if those of the
+        first are and no agent appears.
         """
-        unclear = [one for one in (native, enhanced) if one.says == UNCLEAR]
-        if len(unclear) == 2 or self.contradict(native, enhanced):
+        words = enhanced.says == WITH and native.says in (None, WITHOUT)
+        injected = enhanced.header == WITH and native.header != WITH
+        appears = injected or (enhanced.agent and not native.agent)
+        found = ["words"] if words else []
+        found += ["header"] if appears else []
+        clear = enhanced.says != UNCLEAR and (native.says != UNCLEAR or appears)
+        if (
+            clear
+            and self.order(native, enhanced) > 0
+            and (words or injected or same_kind(native.series.header, enhanced.series.header))
+        ):
+            found.append("order")
+        if len(found) < 2 and self.voxels(native, enhanced) == 1:
+            found.append("voxels")
+        return found
+
+    def prove(self, native: Candidate, enhanced: Candidate) -> bool:
+        """Whether two kinds of evidence, the site's table or the user confirm the pair, and nothing contradicts it.
+
+        Nothing confirms two series with unclear words.
+        """
+        unclear = native.says == enhanced.says == UNCLEAR
+        if unclear or self.contradict(native, enhanced):
             return False
-        if self.voxels(native, enhanced) == 1:
-            return True
-        if self.order(native, enhanced) == 0 or unclear:
-            return False
-        appears = enhanced.agent and not native.agent
-        return enhanced.contrast == WITH or (appears and same_kind(native.series.header, enhanced.series.header))
+        return enhanced.named or len(self.kinds(native, enhanced)) > 1
 
 
 def same_kind(one: Dataset, other: Dataset) -> bool:

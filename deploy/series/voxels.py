@@ -16,8 +16,8 @@ from common.prepare.volumes import Volume, to_image
 EDGE = 2.5  # mm, edge of a voxel of the common grid
 FIELD = 20.0  # mm, standard deviation of the kernel for the receive fields
 TAIL = 0.25  # % of the head in a tail: 4 mL of a brain, 10 mL of a head
-LEAST_GAIN = 0.2  # least difference of the tails; two native scans differ by up to 0.10
-LEAST_RATIO = 1.5  # least ratio of the tails; up to 1.2 in native scans after motion of 4 mm and 3 degrees
+LEAST_GAIN = 0.15  # least difference of the tails; two native scans differ by up to 0.02, also after motion
+LEAST_RATIO = 1.5  # least ratio of the tails; up to 1.2 in native scans
 LEAST_HEAD = 300.0  # mL, least common volume: a quarter of a brain, with tails of 0.75 mL
 DARKEST = 0.02  # lower bound of brightness, since ratios below are noise
 CLIP = (2.0, 0.3)  # of the log ratio in each pass: first all but outliers, then the range of native tissue
@@ -27,7 +27,7 @@ BACKGROUND = 0.25  # of the 75th percentile: air and noise are below it, CSF in 
 def brighter(one: Volume, other: Volume) -> int:
     """1 if contrast agent brightened `one`, -1 if it brightened `other`, 0 if the voxels do not decide.
 
-    Both are T1 series of the same kind and frame of reference, on any grids, in scanner units.
+    Both are T1 series of the same kind, on any grids, in scanner units. The second is aligned with the first.
     """
     low, high = tails(one, other)
     longer, shorter = max(low, high), min(low, high)
@@ -80,9 +80,32 @@ def _on_one_grid(one: Volume, other: Volume) -> list[NDArray[np.float32]]:
     grid.SetSpacing([EDGE] * 3)
     grid.SetOrigin(first.GetOrigin())
     grid.SetDirection(first.GetDirection())
-    resampled = [sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0) for image in images]
-    return [sitk.GetArrayFromImage(image) for image in resampled]
+    first, second = (sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0) for image in images)
+    aligned = sitk.Resample(images[1], grid, _rigid(first, second), sitk.sitkLinear, 0.0)
+    return [sitk.GetArrayFromImage(image) for image in (first, aligned)]
+
+
+def _rigid(fixed: sitk.Image, moving: sitk.Image) -> sitk.Transform:
+    """The rigid motion of the patient between two scans of one kind, from points of `fixed` to those of `moving`."""
+    start = sitk.CenteredTransformInitializer(
+        fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
+    )
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsCorrelation()
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    method.SetMetricSamplingPercentage(0.5)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetOptimizerAsRegularStepGradientDescent(2.0, 1e-2, 50)
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel([4, 2])
+    method.SetSmoothingSigmasPerLevel([0.0, 0.0])
+    method.SetInitialTransform(start)
+    method.SetNumberOfThreads(1)  # the same result in each run
+    try:
+        return method.Execute(fixed, moving)
+    except RuntimeError:  # no common head
+        return sitk.Transform()
 
 
 def _smooth(image: sitk.Image, sigma: float) -> sitk.Image:
-    return sitk.DiscreteGaussian(image, [sigma**2] * 3, maximumKernelWidth=64, maximumError=0.01, useImageSpacing=True)
+    return sitk.SmoothingRecursiveGaussian(image, sigma)

@@ -3,15 +3,13 @@
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
-from deploy.series.evidence import acquired_at, contrast_evidence, read_header
-from deploy.study import Instance, Series
+from deploy.series.evidence import candidate_of_header
 from tests.deploy.orthanc import missing_tools
 
 WITH_ORTHANC = [
@@ -33,8 +31,7 @@ def refusal(call: Callable[..., object], *arguments: object, **options: object) 
 
 def modality_of(header: Dataset) -> str | None:
     """Modality of a series on its own: "FLAIR", "T1ce", "T1", "T2", "ask" for a doubtful T1, or None."""
-    found = read_header(Series("", (Instance(Path(), header),)), acquired_at(header))
-    return replace(found, evidence=contrast_evidence(found, [found])).modality
+    return candidate_of_header(header).modality
 
 
 def dicom_errors(path: Path) -> list[str]:

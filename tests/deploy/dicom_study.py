@@ -144,7 +144,7 @@ def write_brats(folder, root, study):
     """
     write_localiser(folder / "1", study)
     for number, modality in enumerate(DESCRIPTIONS, 2):
-        array, affine = read(brats_files(root)[modality]) if root else (VOXELS, np.eye(4))
+        array, affine = read(brats_files(root)[modality]) if root else (VOXELS * number, np.eye(4))
         write_modality(folder / str(number), array, affine, study, number, modality, shuffle=True)
 
 

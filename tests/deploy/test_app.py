@@ -19,14 +19,26 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from common.errors import InputError
 from common.metrics.measures import dice
 from common.prepare.resampling import resample
 from common.prepare.volumes import FLIP, Volume
 from deploy import app
 from deploy.geometry import volume_of
 from deploy.job import RESULT_FILES
+from deploy.series.__main__ import preview
 from tests.deploy.checks import dicom_errors, refusal
-from tests.deploy.dicom_study import VOXELS, Study, brats_files, read, to_slices, write_localiser, write_modality
+from tests.deploy.dicom_study import (
+    VOXELS,
+    Study,
+    brats_files,
+    change,
+    read,
+    to_slices,
+    write_brats,
+    write_localiser,
+    write_modality,
+)
 from tests.deploy.enhanced_mr import write_enhanced
 from tests.deploy.micro_models import INFERENCE_OPTIONS, MODELS
 from tests.support import ROOT, execute
@@ -282,3 +294,105 @@ def test_bad_studies_are_refused_before_anything_is_loaded(segment, tmp_path, mo
     assert refusal(segment, "atlas", tmp_path / "missing").startswith("--input: no such folder")
     assert refusal(segment, "atlas", tmp_path, force="maybe").startswith("force=maybe: expected true or false")
     assert refusal(segment, "atlas", tmp_path, reference="T9").startswith("--reference=T9: expected one of T1")
+
+
+class ChosenError(Exception):
+    """The application has chosen the series; holds its job."""
+
+
+@pytest.fixture
+def choose(segment, tmp_path, monkeypatch):
+    """Writes a study with some attributes changed by modality, and returns the application's choice, or its refusal."""
+
+    def stop(_, job):
+        raise ChosenError(job)
+
+    def run(changes=None, study="study", **options):
+        if not (tmp_path / study).exists():
+            write_brats(tmp_path / study, None, Study())
+        for number, modality in enumerate(("FLAIR", "T1ce", "T1", "T2"), 2):
+            for file in (tmp_path / study / str(number)).glob("*"):
+                change(file, **(changes or {}).get(modality, {}))
+        monkeypatch.setattr(app, "run_guarded", stop)
+        try:
+            segment("brats", tmp_path / study, **options)
+        except ChosenError as chosen:
+            (job,) = chosen.args
+            return {modality: series.number for modality, series in job.series.items()}, job.remarks
+        except InputError as error:
+            return str(error)
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["AX T1 S CONTRASTE", "T1_s_gd", "T1 high contrast", "T1 10% dose gad"])
+def test_a_doubtful_name_makes_no_t1ce_even_if_it_was_scanned_last(choose, name):
+    silent = {"ContrastBolusAgent": "", "AcquisitionTime": "103000", "SeriesDescription": name}
+    assert choose({"T1ce": silent, "T1": {"AcquisitionTime": "100000"}}).startswith("T1ce: the evidence is doubtful")
+
+
+def test_words_alone_are_a_question_and_a_later_scan_or_the_sites_table_is_an_answer(choose, tmp_path):
+    silent = {"ContrastBolusAgent": "", "SeriesDescription": "T1 KOPF KM"}
+    message = choose({"T1ce": silent})
+    assert message.startswith("T1ce: one kind of evidence alone shows contrast agent: ")
+    (tmp_path / "names.yaml").write_text("'t1 kopf k?': T1ce")
+    numbers, remarks = choose(series_names=tmp_path / "names.yaml")
+    assert numbers == {"FLAIR": 2, "T1ce": 3, "T1": 4, "T2": 5}
+    text = "T1ce: one kind of evidence alone shows contrast agent, the name in the site's table"
+    assert remarks[0] == ("contrast", text)
+    later = {"SeriesDescription": "T1 KM", "AcquisitionTime": "103000"}
+    assert choose({"T1ce": later, "T1": {"AcquisitionTime": "100000"}})[0] == numbers
+
+
+def test_a_part_of_a_name_that_is_unknown_makes_no_t2_and_no_flair(choose):
+    for name in ("T2 Innenohr", "t2_tse_dixon_tra_F", "AI-generated T2"):
+        assert choose({"T2": {"SeriesDescription": name}}).startswith("T2: no series matches among: ")
+    assert choose({"FLAIR": {"SeriesDescription": "FLAIR Auge"}}).startswith("FLAIR: no series matches among: ")
+
+
+def test_a_t1ce_with_the_voxels_of_the_t1_is_refused(choose, tmp_path):
+    write_brats(tmp_path / "study", None, Study())
+    for file in (tmp_path / "study").glob("[34]/*"):
+        change(file, PixelData=bytes(range(32)))
+    for options in ({}, {"series": "T1=4,T1ce=3"}):
+        assert re.fullmatch(r"T1ce: series 3 \(.*\) has the voxels of the T1, series 4 \(.*\)", choose(**options))
+
+
+def test_slices_that_are_missing_at_an_end_are_reported(cohorts, segment, tmp_path):
+    write_brats(tmp_path / "study", cohorts("brats"), Study())
+    files = sorted((tmp_path / "study/5").iterdir(), key=lambda file: pydicom.dcmread(file).ImagePositionPatient[2])
+    files[-1].unlink()
+    message = refusal(segment, "brats", tmp_path / "study")
+    assert message.startswith("T2: lacks 1 slices at one end that FLAIR has on the same grid; ")
+    for file in files[:-1]:
+        change(file, ImagesInAcquisition=len(files))
+    message = refusal(segment, "brats", tmp_path / "study")
+    assert message.startswith(f"T2: {len(files) - 1} of {len(files)} images (ImagesInAcquisition); ")
+
+
+def test_a_series_that_shows_a_part_of_the_head_is_reported_even_if_it_was_requested(cohorts, segment, tmp_path):
+    study = Study()
+    write_brats(tmp_path / "study", cohorts("brats"), study)
+    array, affine = read(brats_files(cohorts("brats"))["T2"])
+    write_modality(tmp_path / "study/6", array[:, :, 12:24], affine, study, 6, "T2", SeriesDescription="T2 IAM")
+    message = refusal(segment, "brats", tmp_path / "study", series="T2=6")
+    assert message.startswith("T2: shows 48 mm of a head along one axis; expected a whole brain; ")
+
+
+def test_the_dry_run_prints_choice_evidence_and_questions_of_studies_and_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("deploy.series.__main__.restrict_output", lambda: None)
+    for number in (1, 2):
+        write_brats(tmp_path / f"studies/SENTINEL {number}", None, Study())
+    for file in (tmp_path / "studies/SENTINEL 2/3").iterdir():
+        change(file, ContrastBolusAgent="")
+    preview(str(tmp_path / "studies"))
+    printed = capsys.readouterr().out
+    assert "SENTINEL" not in printed
+    assert "  T1ce: series 3 (UID " in printed
+    assert "  question: T1ce: one kind of evidence alone shows contrast agent: series 4" in printed
+    assert printed.endswith("2 studies, 1 with a question\n")
+    (tmp_path / "names.txt").write_text("T1 KM\nT1 s KM\n\nT2 Innenohr\nHIRN 7\n")
+    (tmp_path / "table.yaml").write_text("HIRN ?: FLAIR")
+    preview(str(tmp_path / "names.txt"), series_names=str(tmp_path / "table.yaml"))
+    found = [line.split(": ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert found == ["T1ce", "doubtful", "doubtful", "FLAIR"]

@@ -86,7 +86,9 @@ def test_a_modality_that_is_not_registered_covers_a_part_or_is_small_is_reported
         assert sentence.endswith("not registered")
     assert "T2: its brain" in found("T2", moved(brats["T2"], degrees=15))
     part = Volume(brats["FLAIR"].array[:, :, :20], brats["FLAIR"].affine)
-    assert found("FLAIR", part).startswith("FLAIR: covers ")
+    thin, covered = check(brats | {"FLAIR": part})
+    assert thin == "FLAIR: shows 80 mm of a head along one axis; expected a whole brain"
+    assert covered.startswith("FLAIR: covers ")
     piece = brats["T2"].array.copy()
     piece[:, 18:] = 0
     assert "less than a brain" in check(brats | {"T2": Volume(piece, brats["T2"].affine)})[0]

@@ -1,5 +1,6 @@
 """Heads with skull, each series turned and moved on its own: what `--prepare` makes of them, and the way back."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,9 @@ def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_referen
     volumes, preparation = prepare_scans(heads, chosen(heads), TASKS["tumour"], "T1ce")
 
     assert {volume.array.shape for volume in volumes.values()} == {(240, 240, 155)}
-    assert failed_checks(volumes, volumes, "T1ce", True, False) == []
+    assert failed_checks(volumes, volumes, "T1ce", True, False) == preparation.failed == []
+    part = replace(preparation, shown=preparation.shown | {"T2": 0.5})
+    assert part.failed == ["T2: shows 50% of a brain; expected a whole one"]
     back = preparation.segments_on(heads["T1ce"].grid, (volumes["T1ce"].array > 0).astype(np.uint8))
     truth = read(brats_files(cohorts("brats"))["T1ce"])[0] > 0
     assert back.shape == truth.shape

@@ -1,6 +1,7 @@
 import pytest
 
 from deploy.series.evidence import kind_of
+from deploy.series.names import read_names
 from deploy.series.pairs import same_kind
 from tests.deploy.dicom_study import header
 
@@ -45,4 +46,5 @@ def test_scans_are_of_one_kind_if_times_sequence_and_fat_suppression_are_alike(c
     ],
 )
 def test_times_body_part_and_image_type_rule_out_what_words_say(description, values, kind):
-    assert kind_of(header(SeriesDescription=description, **values))[0] == kind
+    one = header(SeriesDescription=description, **values)
+    assert kind_of(one, read_names(one))[0] == kind

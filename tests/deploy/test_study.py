@@ -75,6 +75,15 @@ def test_several_patients_or_studies_are_refused(study, tmp_path):
     folder, identity = study
     write_modality(folder / "6", VOXELS, np.eye(4), identity.other_patient(), 6, "T1")
     assert refusal(read_study, folder) == ONE_PATIENT
+    for values in ({"PatientName": "OTHER^SENTINEL"}, {"PatientBirthDate": "19010204"}):  # with one ID
+        shutil.rmtree(folder / "6")
+        write_modality(folder / "6", VOXELS, np.eye(4), identity, 6, "T1", **values)
+        assert refusal(read_study, folder) == ONE_PATIENT
+    shutil.rmtree(folder / "6")
+    write_modality(
+        folder / "6", VOXELS, np.eye(4), identity, 6, "T1", PatientName="Sentinel^NameOf^^", PatientBirthDate=""
+    )
+    read_study(folder)
     shutil.rmtree(folder / "6")
     write_modality(folder / "6", VOXELS, np.eye(4), Study(), 6, "T1")
     assert refusal(read_study, folder) == "--input: contains 2 studies; expected one study"
@@ -90,7 +99,7 @@ def test_a_folder_without_dicom_and_a_missing_one_are_refused(tmp_path):
     assert message == "--input: no such folder; expected a folder with the DICOM files of one study"
 
 
-@pytest.mark.parametrize(("name", "content"), [("IM0001", b""), ("a.DCM", b"SENTINEL")])
+@pytest.mark.parametrize(("name", "content"), [("IM0001", b""), ("a.DCM", b"SENTINEL"), ("1.2.34", bytes(200))])
 def test_files_of_an_interrupted_export_are_reported(study, name, content):
     """If it were ignored, the last slice of a series could be missing unnoticed."""
     (study[0] / name).write_bytes(content)

@@ -1,0 +1,97 @@
+"""The dry run: `python -m deploy.series STUDY_OR_LIST` prints which series would be chosen, on which evidence."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from common.cli import run
+from common.errors import InputError, show
+from common.weights.storage import path_of
+from deploy.process import restrict_output
+from deploy.series.choice import choose_series
+from deploy.series.evidence import ASK, candidate_of_header, candidates_of
+from deploy.series.names import Names, read_table
+from deploy.study import Series, read_study
+
+MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
+
+
+def preview(study: str, series_names: str = "", modalities: str = ",".join(MODALITIES), prepare: bool = False) -> None:
+    """Print the series that would be chosen, the evidence for each series, and what is doubtful; write nothing.
+
+    Args:
+        study: folder of a study, folder with a folder for each study, or text file with a series name in each line.
+        series_names: YAML file with the site's own names of series: a name or pattern -> modality.
+        modalities: modalities of the model; T1 for strokes.
+        prepare: as deploy.app with --prepare, take series from several frames of reference.
+    """
+    restrict_output()
+    wanted = [*modalities] if isinstance(modalities, tuple | list) else str(modalities).split(",")
+    if unknown := [modality for modality in wanted if modality not in MODALITIES]:
+        raise InputError(f"--modalities: {unknown[0]} is unknown; expected some of {','.join(MODALITIES)}")
+    names = read_table(path_of("series_names", series_names) if series_names else None)
+    path = path_of("study", study)
+    if path.is_file():
+        _show_names(path, names)
+        return
+    failed, folders = 0, _studies(path)
+    for number, folder in enumerate(folders, 1):
+        show(f"study {number} of {len(folders)}")
+        try:
+            series = read_study(folder, "study")
+            _show_series(series, names)
+            choice = choose_series(series, wanted, {}, not prepare, names)
+            show(*(f"  {modality}: {one.name}; {choice.reasons[modality]}" for modality, one in choice.series.items()))
+            show(*(f"  remark: {remark.text}" for remark in choice.remarks))
+        except InputError as error:
+            failed += 1
+            show(f"  question: {error}")
+    show(f"{len(folders)} studies, {failed} with a question")
+
+
+def _show_names(path: Path, names: Names) -> None:
+    """Print the modality that each name in a text file states, with the evidence."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeError:
+        raise InputError("study: not UTF-8 text; expected a folder, or a text file with a name in each line") from None
+    for name in filter(None, lines):
+        header = Dataset()
+        header.SeriesDescription = name
+        found = candidate_of_header(header, names)
+        modality = "doubtful" if found.modality in (ASK, None) else found.modality
+        show(f"{modality}: {name}: {found.reason}")
+
+
+def _show_series(series: list[Series], names: Names) -> None:
+    for one in candidates_of(series, names):
+        show(f"  {one.series.name}, {len(one.series.instances)} images: {one.reason}")
+
+
+def _studies(folder: Path) -> list[Path]:
+    """The folder itself if it holds one study, else its subfolders."""
+    if not folder.is_dir():
+        raise InputError("study: no such file or folder; expected a study, a folder of studies, or a list of names")
+    parts = sorted(path for path in folder.iterdir() if path.is_dir())
+    return parts if len(set(filter(None, map(_study_uid, parts)))) > 1 else [folder]
+
+
+def _study_uid(folder: Path) -> str:
+    """The study of the first DICOM file below a folder; empty without one."""
+    for path in _files(folder):
+        with contextlib.suppress(Exception):  # pydicom raises many types; read_study reports damaged files
+            return str(
+                pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"]).StudyInstanceUID
+            )
+    return ""
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+if __name__ == "__main__":
+    run(preview, "deploy.series", confidential=True)

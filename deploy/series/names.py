@@ -1,0 +1,59 @@
+"""The site's own names of series: a YAML file from names or patterns to modalities (`--series_names`)."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import yaml
+from pydicom.dataset import Dataset
+
+from common.errors import InputError
+from deploy.series.words import NO_MODALITY, WITH, WITHOUT, Words, read_words
+from deploy.study import values_of
+
+MEANINGS = {
+    "T1": Words("T1", WITHOUT, named=True),
+    "T1ce": Words("T1", WITH, named=True),
+    "T2": Words("T2", None, named=True),
+    "FLAIR": Words("FLAIR", None, named=True),
+    NO_MODALITY: Words(NO_MODALITY, None, named=True),
+}
+LARGEST = 1_000_000  # bytes of a table
+Names = Sequence[tuple[str, Words]]  # a pattern in lower case, and the meaning of the names that match it
+
+
+def read_table(path: Path | None) -> Names:
+    """Read the site's table, such as `{"T1 KOPF S1": T1, "*_gd_v?": T1ce, "scout*": none}`; empty without a file.
+
+    A name is matched as a whole, whatever its case; * stands for any letters and ? for one.
+    """
+    if path is None:
+        return ()
+    try:
+        if path.stat().st_size > LARGEST:
+            raise InputError("--series_names: larger than 1 MB; expected a table of names")
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise InputError(f"--series_names: cannot be read ({type(error).__name__}); expected a YAML file") from None
+    if not isinstance(table, dict) or not table:
+        raise InputError("--series_names: expected a mapping from names to modalities")
+    for number, (name, modality) in enumerate(table.items(), 1):
+        if not isinstance(name, str) or modality not in MEANINGS:
+            raise InputError(
+                f"--series_names: entry {number}: expected a name in quotes and one of {', '.join(MEANINGS)}"
+            )
+    return [(name.strip().lower(), MEANINGS[modality]) for name, modality in table.items()]
+
+
+def read_names(header: Dataset, names: Names = ()) -> tuple[Words, Words]:
+    """The meaning of the description and of the protocol name; of a name in the site's table by the table alone."""
+    texts = (values_of(header, word) for word in ("SeriesDescription", "ProtocolName"))
+    description, protocol = ("\\".join(map(str, values)) for values in texts)  # a backslash separates values
+    name = (description or protocol).strip().lower()
+    found = {words for pattern, words in names if fnmatchcase(name, pattern)}
+    exact = {words for pattern, words in names if name == pattern}
+    if len(exact or found) > 1:
+        raise InputError("--series_names: two patterns give one series different modalities; expected one of them")
+    if named := next(iter(exact or found), None):
+        return named, Words(None, None)
+    return read_words(description), read_words(protocol)
