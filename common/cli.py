@@ -129,14 +129,14 @@ def _check(commands: Command | Mapping[str, Command], arguments: Sequence[str], 
     for option, value in options.items():
         is_flag = option in parameters and parameters[option].annotation in (bool, bool | None)
         if value == "" and not is_flag:
-            raise InputError(f"--{option}: no value; expected one")
+            raise InputError(f"--{option}: no value")
     if "" in positional:
         raise InputError("argument '': empty; expected a value")
     unset = [parameter for parameter in parameters.values() if parameter.name not in options]
     places = [parameter for parameter in unset if parameter.kind is not parameter.KEYWORD_ONLY]
     if len(positional) > len(places) and not takes_any_number:
         culprit = "" if confidential else f" {positional[-1]}"
-        raise InputError(f"argument{culprit}: not expected; options are --{', --'.join(parameters)}")
+        raise InputError(f"argument{culprit}: unexpected; options are --{', --'.join(parameters)}")
     for parameter in unset:
         if parameter not in places[: len(positional)] and parameter.default is inspect.Parameter.empty:
             raise InputError(f"--{parameter.name}: missing; it has no default")

@@ -48,7 +48,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}; expected a file that can be written") from error
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write_json(path: str | Path, content: Any) -> None:

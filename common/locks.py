@@ -33,7 +33,7 @@ def lock(folder: Path, patience: float = 0.0) -> Iterator[int | None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = _open(folder / "lock")
     except OSError as error:
-        raise InputError(f"{folder / 'lock'}: {error.strerror}; expected a file that can be written") from error
+        raise InputError(f"{folder / 'lock'}: cannot be written: {error.strerror}") from error
     with file:
         while True:
             try:
@@ -79,7 +79,7 @@ def claim(name: str, folder: str | Path) -> None:
             if re.search(r"\.\d+$", left.name):
                 left.unlink(missing_ok=True)
     except OSError as error:
-        raise ArgumentError(f"{name}={folder}: {error.strerror}; expected a folder that can be written") from error
+        raise ArgumentError(f"{name}={folder}: cannot be written: {error.strerror}") from error
 
 
 def _open(path: Path) -> TextIO:

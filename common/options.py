@@ -292,7 +292,9 @@ def _check_spelling(config: Any, names: Sequence[str]) -> None:
         if name in OPTIONS or "::" in name or isinstance(value, Mapping | list) or str(value).startswith(("$", "@")):
             continue
         if name == "recipe":
-            raise ArgumentError(f"recipe={value}: of scripts.run only; expected configs/recipe_{value}.yaml as overlay")
+            raise ArgumentError(
+                f"recipe={value}: only scripts.run has this option; add the overlay configs/recipe_{value}.yaml"
+            )
         if hint := did_you_mean(name, names, "--", cutoff=0.85):
             raise ArgumentError(f"{name}={value}: no such option{hint}")
 
@@ -357,24 +359,24 @@ def _check_together(options: Options, self_supervised: bool) -> None:
         )
     if self_supervised and values.get("batch_size", 2) < 2:
         raise ArgumentError(
-            f"batch_size={options.batch_size}: expected at least 2, because views are told apart in a batch"
+            f"batch_size={options.batch_size}: expected at least 2, because the contrastive task compares crops"
         )
     if (crops := values.get("crops_per_volume", 1)) > 1 and options.batch_size % crops:
         raise ArgumentError(f"batch_size={options.batch_size}: expected a multiple of crops_per_volume={crops}")
     if values.get("modality_dropout") and len(options.modalities) == 1:
-        raise ArgumentError(f"modality_dropout={options.modality_dropout}: expected 0, as there is one modality")
+        raise ArgumentError(f"modality_dropout={options.modality_dropout}: there is only one modality; expected 0")
     if missing := values.get("missing_modalities"):
         _check_missing(missing, options.modalities)
     for name, default in {"pretrained_lr_factor": 1, "frozen_iterations": 0}.items():
         if values.get(name, default) == default:
             continue
         if options.pretrained is None:
-            raise ArgumentError(f"{name}={values[name]}: expected pretrained, the checkpoint that it protects")
+            raise ArgumentError(f"{name}={values[name]}: needs --pretrained, whose weights it protects")
         if values.get("architecture") == "probe":
-            raise ArgumentError(f"{name}={values[name]}: expected {default}, as a probe's encoder is always frozen")
+            raise ArgumentError(f"{name}={values[name]}: a probe's encoder is always frozen; leave the option out")
     if aliases := values.get("modality_aliases"):
         if options.pretrained is None:
-            raise ArgumentError(f"modality_aliases={aliases}: expected pretrained, the checkpoint with these filters")
+            raise ArgumentError(f"modality_aliases={aliases}: needs --pretrained, the checkpoint with these filters")
         if others := [modality for modality in aliases if modality not in options.modalities]:
             known = ", ".join(options.modalities)
             raise ArgumentError(f"modality_aliases={aliases}: {others[0]} is not in modalities; expected {known}")
@@ -385,7 +387,7 @@ def _check_missing(missing: Sequence[str], modalities: Sequence[str]) -> None:
     if others := [name for name in missing if name not in modalities]:
         raise ArgumentError(f"missing_modalities={missing}: {others[0]} is not in modalities; expected some of {known}")
     if set(missing) == set(modalities):
-        raise ArgumentError(f"missing_modalities={missing}: none is left; expected some of {known}, but not all")
+        raise ArgumentError(f"missing_modalities={missing}: leaves none of the modalities {known}")
 
 
 def check_trained(options: Mapping[str, Any], trained: Mapping[str, Any]) -> None:

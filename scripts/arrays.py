@@ -63,7 +63,7 @@ class JobArray:
             orders = [(_map, function, [items[place] for place in part], unit) for part in parts]
             jobs = self.executor.map_array(_Call(), *zip(*orders, strict=True))
         except (OSError, submitit.core.utils.FailedJobError) as error:
-            raise InputError(f"--slurm: {_failure_of(error)}; expected settings that SLURM takes") from error
+            raise InputError(f"--slurm: {_failure_of(error)}") from error
         show(
             f"SLURM job {jobs[0].job_id.split('_')[0]}: {len(jobs)} parts; they go on if this command ends", error=True
         )
@@ -82,7 +82,7 @@ class JobArray:
         if failed:
             raise InputError(
                 f"{len(failed)} of {len(jobs)} SLURM jobs failed, the first {failed[0]}; logs are in {self.folder}; "
-                f"expected the same command again, which goes on"
+                f"repeat the command to continue"
             )
         return results
 

@@ -120,7 +120,7 @@ def _git(clone: Path, *words: str) -> bytes:
     try:
         return subprocess.run(["git", f"--git-dir={clone}", *words], check=True, capture_output=True).stdout
     except FileNotFoundError as error:
-        raise InputError("git: not installed; expected it to read clones") from error
+        raise InputError("git is not installed; it is needed to read clones") from error
     except subprocess.CalledProcessError as error:
         last = (error.stderr.decode(errors="replace").strip() or "no message").splitlines()[-1]
         raise InputError(f"--clones: {clone}: git: {last}; expected a complete clone") from error

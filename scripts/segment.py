@@ -50,15 +50,15 @@ def segment(
 
     Args:
         scans: folder of raw scans, NIfTI or DICOM, as python -m scripts.prepare reads it.
-        bundle: whose model segments: brats_finetune or atlas_finetune.
+        bundle: bundle of the model: brats_finetune or atlas_finetune.
         output: folder of all results.
         checkpoint: weights of a training; by default models/model.pt of the bundle.
-        like: cohort as whose scans those of the training were prepared: ukb, brats or atlas; by default the bundle's.
-        brain: how the brain is found, by default as the training's scans were; see python -m scripts.prepare.
+        like: target space of the training's scans: ukb, brats or atlas; by default the bundle's.
+        brain: brain extraction, by default that of the training's scans; see python -m scripts.prepare.
         patterns: modality -> pattern of its files' names; see python -m scripts.prepare.
         device: cpu or cuda.
         accept: subjects that are outside the limits but right, by their pictures; see python -m scripts.prepare.
-        jobs: subjects that are prepared at a time.
+        jobs: number of subjects prepared at a time.
     """
     from common.inference import Volumes  # late import: `--help` stays fast
     from scripts.prepare.labels import read_labels

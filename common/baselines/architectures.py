@@ -52,8 +52,8 @@ def segmentation_network(
         architecture: one of these names.
         in_channels: number of modalities.
         out_channels: number of regions.
-        model_size: of SwinUNETR and Probe one of `common.ssl.networks.SIZES`; of SegResNet and TransBTS small, the
-            published network, or micro.
+        model_size: Network size: for SwinUNETR and Probe one of `common.ssl.networks.SIZES`; for SegResNet and TransBTS
+            small, the published network, or micro.
         patch_size: edges of a window in voxels, multiples of 32 (SegResNet and TransBTS: of 8); TransBTS
             takes no other size.
         drop_rate: dropout in SwinUNETR's encoder, from 0 to 1; SegResNet (0.2) and TransBTS (0.1; 0.2 after its first

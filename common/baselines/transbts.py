@@ -33,10 +33,10 @@ class TransBTS(nn.Module):
         patch_size: edges of the window in voxels, multiples of 8; the positions are learned for this size alone.
         width: filters of the first level (paper: 16), a multiple of 8.
         embedding: length of a token (paper: d = 512), a multiple of `heads`.
-        layers: of the transformer (paper: L = 4).
-        heads: of its attention (paper: 8).
+        layers: Layers of the transformer (paper: L = 4).
+        heads: Attention heads (paper: 8).
         hidden: width of its feed-forward network (public code: 4,096).
-        dropout: in the transformer, from 0 to 1 (public code: 0.1).
+        dropout: Dropout in the transformer, from 0 to 1 (public code: 0.1).
 
     Shapes:
         input [B, in_channels, *patch_size], output [B, out_channels, *patch_size] (logits).

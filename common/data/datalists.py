@@ -93,7 +93,9 @@ class Datalist:
             raise InputError(f"{self.path}: the split {split} has no subject; splits that have: {filled}")
         folder = expand_home(self.root, f"--dataset_dir={self.root}").absolute()
         if not folder.is_dir():
-            raise InputError(f"root {self.root}: no such folder; expected the one where the paths of {self.path} start")
+            raise InputError(
+                f"root {self.root}: no such folder; expected the one that the paths in {self.path} start from"
+            )
         names = known if modalities is None else modalities
         channels = _channels(names, known, self.path)
         if label_convention is not None:
@@ -111,13 +113,13 @@ class Datalist:
     def _check_labels(self, entries: Sequence[Mapping[str, Any]], convention: str) -> None:
         found = self.content["label_convention"]
         if found is None:
-            raise InputError(f"datalist {self.path}: has no labels; expected one with labels that follow {convention}")
+            raise InputError(f"datalist {self.path}: no labels; expected labels that follow {convention}")
         if regions_of(found) != regions_of(convention):
             raise ArgumentError(f"label_convention={convention}: the labels of {self.path} follow {found}")
         for entry in entries:
             if "label" not in entry:
                 subject = f"{entry['subject']} of {self.splits[entry['subject']]}"
-                raise InputError(f"datalist {self.path}: subject {subject} has no label; expected one")
+                raise InputError(f"datalist {self.path}: subject {subject} has no label")
 
     def _check_missing(self, entry: Mapping[str, Any], modalities: Sequence[str], may_lack: bool) -> None:
         lacking = missing_in(entry, modalities)
@@ -211,10 +213,10 @@ def subset(content: Mapping[str, Any], fraction: float, seed: int = 0, nested: b
     check_number("seed", seed, int, 0)
     if "subset" in content:
         fraction = content["subset"]["fraction"]
-        raise InputError(f"--datalist: it is a subset of {fraction:g} of the subjects already; expected the whole one")
+        raise InputError(f"--datalist: already a subset, of {fraction:g} of the subjects; give the whole datalist")
     entries = content.get("training", [])
     if not entries:
-        raise InputError("--datalist: it has no subject for training; expected one at least")
+        raise InputError("--datalist: no training subjects")
     prefix = f"{seed}" if nested else f"{seed}/{float(fraction)!r}"
 
     def rank(entry: Mapping[str, Any]) -> str:

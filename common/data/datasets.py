@@ -53,7 +53,7 @@ class CaseDataset(CacheDataset):
         store: str | None = None,
     ) -> None:
         if store is not None and cache_rate:
-            raise ArgumentError(f"cache_rate={cache_rate}, store={store}: expected one of them; a store needs no cache")
+            raise ArgumentError(f"cache_rate={cache_rate}, store={store}: cannot be combined; a store needs no cache")
         super().__init__(data, transform, cache_rate=cache_rate)
         self.store = None if store is None else Store(store, self.transform)
         if self.store is not None:

@@ -133,9 +133,7 @@ class Store:
         try:
             if file not in self._verified:
                 if zlib.crc32(file.read_bytes()) != volumes[key]["crc32"]:
-                    raise InputError(
-                        f"{file}: its checksum differs from that in {path.name}; expected the file as written"
-                    )
+                    raise InputError(f"{file}: damaged: its checksum differs from that in {path.name}")
                 self._verified.add(file)
             return torch.from_numpy(blosc2.open(str(file), mode="r", dparams={"nthreads": 1})[part])
         except OSError as error:
@@ -147,7 +145,7 @@ def _blosc2() -> Any:
     try:
         return import_module("blosc2")
     except ImportError as error:
-        raise ArgumentError("store: needs blosc2, which is not installed; expected pip install blosc2") from error
+        raise ArgumentError("store: blosc2 is not installed; run pip install blosc2") from error
 
 
 def _voxels_of(path: Path, key: str) -> Path:
@@ -159,7 +157,7 @@ def _state(file: str) -> list[int]:
     try:
         found = Path(file).stat()
     except OSError as error:
-        raise InputError(f"{file}: {error.strerror}; expected a file that can be read") from error
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     return [found.st_size, found.st_mtime_ns]
 
 
@@ -193,7 +191,7 @@ def _checksum(volumes: Mapping[str, Any]) -> int:
 
 
 def _place(crop: torch.Tensor, whole: torch.Tensor) -> tuple[slice, ...]:
-    """The position of a crop, a view, in its volume."""
+    """The position of a crop in its volume, of which it is a view."""
     if crop.stride() != whole.stride() or crop.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
         raise RuntimeError(f"the crop, {tuple(crop.shape)}, is no view of the volume, {tuple(whole.shape)}")
     slices, rest = [], crop.storage_offset()

@@ -99,7 +99,7 @@ class CheckScand(Transform):
             place = name if number == present[0] else f"channel {number + 1} of the image whose first file is {name}"
             raise_problem(image_problem(place, voxels[number]))
         if not (voxels > 0).any():
-            raise InputError(f"{name}: no voxel above zero; expected a brain, which is cropped at values above zero")
+            raise InputError(f"{name}: no voxel above zero")
         if self.label is not None:
             label = data[self.label]
             file = str(label.meta.get("filename_or_obj", "label map"))

@@ -112,10 +112,10 @@ def _in_folder(
         if named := ATLAS.fullmatch(subject):
             subject = named[1] + (named[2] or "")
         if datalists.UNPRINTABLE.search(subject):
-            raise InputError(f"{str(path)!a}: expected a file name in Unicode, on one line")
+            raise InputError(f"{str(path)!a}: its name is not one line of Unicode")
         other = found.setdefault(subject, {}).setdefault(modality, str(path))
         if other != str(path):
-            raise InputError(f"{path}: a second {modality} of subject {subject}, next to {other}; expected one")
+            raise InputError(f"{path}: two files of {modality} for subject {subject}; the first is {other}")
     if not found:
         example = "SUBJECT.nii.gz" if len(modalities) == 1 else f"SUBJECT_{modalities[0].lower()}.nii.gz"
         raise ArgumentError(f"dataset_dir={root}: contains no scan; expected files such as {example}, or a datalist")

@@ -89,8 +89,8 @@ def figures(scores: Sequence[Scores], protocol: Protocol) -> dict[str, list[floa
     """The values of a region that make its means: each metric over all cases, and `PRESENT` after `dice`.
 
     Args:
-        scores: of the region, one for each case.
-        protocol: that measured the scores.
+        scores: Scores of the region, one for each case.
+        protocol: Scoring protocol.
     """
     found = {}
     for metric in protocol.units:
@@ -105,7 +105,7 @@ def protocol(name: str, challenge: str | None = None) -> Protocol:
 
     Args:
         name: atlas, isles, brats or dice.
-        challenge: for brats only: GLI (the default), MET, MEN, SSA or PED.
+        challenge: BraTS challenge, for brats only: GLI (the default), MET, MEN, SSA or PED.
 
     Raises:
         ArgumentError: the name or the challenge is unknown, or a challenge is given for a protocol other than brats.

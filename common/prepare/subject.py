@@ -94,7 +94,7 @@ def prepare_subject(
     template = resample(template_mask(), grid, target.to_mni()).array > 0.5
     brain = resample(Volume(mask, reference.affine), grid, matrices[settings.reference]).array > 0.5
     if not brain.any():
-        raise InputError(f"{settings.reference}: its brain lies outside the grid; expected a head")
+        raise InputError(f"{settings.reference}: its brain lies outside the grid")
     images = heads
     if settings.brain != "none":
         images = {modality: Volume(np.where(brain, head.array, 0), head.affine) for modality, head in heads.items()}

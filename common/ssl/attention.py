@@ -52,7 +52,7 @@ def shifted_windows(
         grid: number of windows along each axis.
         window: edges of a window, in tokens.
         shift: tokens by which the volume was rolled along each axis.
-        device: of the tensors.
+        device: Device of the tensors.
     """
     members: dict[tuple[bool, ...], list[int]] = {}
     for number, place in enumerate(product(*map(range, grid))):
@@ -154,9 +154,9 @@ def set_attention(
 
     Args:
         network: it is changed in place; networks without MONAI's `SwinTransformer` are not.
-        attention: what becomes of the scores until the backward pass: stored (MONAI's code) or recomputed.
-        device: where the network is moved; None leaves it where it is.
-        memory_format: of the weights on that device: contiguous_format or channels_last_3d.
+        attention: Treatment of the scores until the backward pass: stored (MONAI's code) or recomputed.
+        device: Device that the network is moved to; None leaves it where it is.
+        memory_format: Memory format of the weights on that device: contiguous_format or channels_last_3d.
 
     Returns:
         The network.

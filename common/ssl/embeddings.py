@@ -28,7 +28,7 @@ class EmbeddingInferer(Inferer):
         overlap: overlap of neighbouring windows, as a fraction of the window.
         sw_batch_size: number of windows per forward pass.
         levels: return each level's vector, not only the deepest level's.
-        dtype: what the network computes in: float32, or bfloat16 or float16 under autocast.
+        dtype: Precision of the network: float32, or bfloat16 or float16 under autocast.
 
     Shapes:
         inputs [1, C, H, W, D], no edge shorter than the window's; the network maps windows [N, C, *roi_size] to the

@@ -128,7 +128,7 @@ class SSLHead(Scriptable):
         in_channels: number of modalities.
         model_size: tiny, small, base (paper, Table 2), a micro one, or settings.
         use_checkpoint: recompute the encoder's activations in the backward pass to save memory.
-        head_tokens: what the rotation and contrastive heads read: the first and the second token of the bottleneck, at
+        head_tokens: Input of the rotation and contrastive heads: the first and the second token of the bottleneck, at
             a corner of the crop (corner, as in the public code), or the mean over all tokens (mean). DIFF-31
         tasks: proxy tasks, or their names, one of `TASKS` each; by default the paper's: reconstruction, rotation and
             contrastive.

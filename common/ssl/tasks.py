@@ -24,10 +24,10 @@ class Views:
     """Both views of each crop of a batch, all first views, then all second; proxy tasks make their targets of them.
 
     Attributes:
-        inputs: what the network gets [2B, C, H, W, D]; a task may replace them, but not change them in place.
+        inputs: Inputs of the network [2B, C, H, W, D]; a task may replace them, but not change them in place.
         clean: the turned crops before they were corrupted, of the same shape.
         turns: quarter turns k [2B].
-        generator: of the views' random numbers, on the host.
+        generator: Generator of the views' random numbers, on the host.
     """
 
     inputs: torch.Tensor
@@ -42,7 +42,7 @@ class Encoded(NamedTuple):
     Attributes:
         image: the input [B, C, H, W, D].
         levels: the encoder's five feature maps, [B, width, h, w, d] each, the bottleneck last.
-        tokens: of the bottleneck, for heads that read a vector [B, width, n], n at least 2.
+        tokens: Tokens of the bottleneck, for heads that read a vector [B, width, n], n at least 2.
     """
 
     image: torch.Tensor
@@ -54,9 +54,9 @@ class ProxyTask(ABC):
     """A proxy task: what it adds to the network, and how its prediction is scored.
 
     Attributes:
-        name: of its prediction, target, loss and curve.
+        name: Name of its prediction, target, loss and curve.
         least_crops: crops in a batch that its loss needs; validation skips smaller batches.
-        corrupts: whether it needs views that are corrupted; they stay clean if no task of the list does.
+        corrupts: Whether it needs views that are corrupted; they stay clean if no task of the list does.
         modality_axes: tensors of its heads that have one slice per modality, and the axis of the slices.
     """
 
@@ -71,7 +71,7 @@ class ProxyTask(ABC):
 
         Args:
             in_channels: number of modalities.
-            feature_size: of the encoder; the bottleneck has 16 times as many channels.
+            feature_size: Feature size of the encoder; the bottleneck has 16 times as many channels.
         """
 
     @abstractmethod
@@ -189,8 +189,8 @@ class SSLLoss(nn.Module):
     """The weighted sum of the losses of proxy tasks; in the paper each has weight 1 (section 2.3).
 
     Args:
-        tasks: by default the paper's.
-        weights: of the tasks in the total, from 0, in their order or by name; by name, 1 for those left out.
+        tasks: Proxy tasks; by default the paper's.
+        weights: Weights of the tasks in the total, from 0, in their order or by name; by name, 1 for those left out.
 
     Shapes:
         prediction: output of `common.ssl.SSLHead`; target: targets of `common.ssl.TwoViews`. Output: scalars by name:

@@ -40,7 +40,7 @@ class TwoViews:
 
     Args:
         seed: seed of the generator; each rank of a run needs its own.
-        tasks: by default the paper's.
+        tasks: Proxy tasks; by default the paper's.
     """
 
     def __init__(self, seed: int = 0, tasks: Sequence[ProxyTask] | None = None) -> None:

@@ -47,7 +47,7 @@ class Processes:
                 _join_group(started)
             elif started > 1:
                 raise InputError(
-                    f"torchrun started {started} processes: expected configs/multi_gpu_train.yaml in --config_file, too"
+                    f"torchrun started {started} processes, but --config_file lacks configs/multi_gpu_train.yaml"
                 )
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.count = dist.get_world_size() if dist.is_initialized() else 1
@@ -101,7 +101,7 @@ def _has_gpu() -> bool:
 
 def _join_group(started: int) -> None:
     if not started:
-        raise InputError("multi_gpu_train.yaml: no processes of torchrun; expected torchrun ... -m monai.bundle run")
+        raise InputError("multi_gpu_train.yaml: not started by torchrun; run torchrun ... -m monai.bundle run")
     if _has_gpu():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook

@@ -24,7 +24,7 @@ def resumable(save_dir: str | Path, resume: bool | str, settings: Mapping[str, A
     folder = Path(save_dir)
     saved = saved_states(folder)
     if resume is True and not saved:
-        raise ArgumentError(f"resume=true: no iteration-N.pt in {folder}; expected one that a run has left")
+        raise ArgumentError(f"resume=true: no iteration-N.pt in {folder}")
     if resume and saved:
         file, before = _last_whole(saved, goes_back=resume == "auto")
         _check_settings(before, settings or {}, file)
@@ -62,7 +62,7 @@ def _last_whole(saved: Sequence[Path], goes_back: bool) -> tuple[Path, Any]:
 def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
     """Refuse settings that differ, except those for length, speed and the data's location."""
     if not isinstance(before, Mapping):
-        raise InputError(f"{file}: does not say its settings; expected a state that a run has left")
+        raise InputError(f"{file}: lacks the settings of its run")
     if before.get("subjects") != now.get("subjects"):
         raise ArgumentError(
             f"datalist={now.get('datalist')}: other subjects, or in other splits, than {file} was trained on"
@@ -74,4 +74,4 @@ def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
     pairs += [(name, known[name], wanted[name]) for name in sorted(known.keys() & wanted.keys())]
     for name, was, wish in pairs:  # components last: they contain the options' values
         if was != wish:
-            raise ArgumentError(f"{name}={wish}: the run to resume has {was}; expected the same")
+            raise ArgumentError(f"{name}={wish}: the run to resume has {was}, which cannot change")

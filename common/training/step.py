@@ -41,7 +41,7 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
     if amp not in PRECISIONS:
         raise ArgumentError(f"amp={amp}: expected true, false, bf16 or fp16")
     if amp == "fp16" and kind != "cuda":
-        raise ArgumentError(f"amp=fp16: expected bf16 or false on the device {device}")
+        raise ArgumentError(f"amp=fp16: not supported on the device {device}; expected bf16 or false")
     return PRECISIONS[amp]
 
 

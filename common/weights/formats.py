@@ -91,7 +91,7 @@ def read(path: str | Path) -> Checkpoint:
     left_out = [name for name, own in names.items() if own is None]
     if len(state) + len(left_out) < len(given):
         twice = next(own for own in state if list(names.values()).count(own) > 1)
-        raise InputError(f"checkpoint {path}: several tensors map to {twice}; expected one")
+        raise InputError(f"checkpoint {path}: several tensors map to {twice}")
     beside = [str(name) for name in content if name not in given and name not in (wrapper, "metadata")]
     return Checkpoint(state, _metadata(content, path), Layout(wrapper, beside, prefix, encoder, left_out))
 
@@ -137,7 +137,7 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
         metadata = metadata_of(file) if file.exists() else {}
         measured, spacing = metadata.get("measured"), metadata.get("spacing")
         if measured is not None and not _are_ranges(measured):
-            raise InputError(f"checkpoint {file}: metadata's measured {measured!s:.80}; expected ranges of figures")
+            raise InputError(f"checkpoint {file}: metadata: measured={measured!s:.80}: not ranges of figures")
         if measured is not None:
             found.append(dict(measured) | ({"spacing": [spacing, spacing]} if spacing else {}))
     return found
@@ -179,7 +179,7 @@ def _tensors(content: Mapping[str, Any], path: str | Path) -> tuple[str | None, 
     for name, tensor in tensors.items():
         is_special = tensor.is_nested or tensor.is_meta or tensor.layout != torch.strided
         if is_special or tensor.dtype not in PLAIN:
-            raise InputError(f"checkpoint {path}: {name} is no tensor of plain numbers, such as float32; expected some")
+            raise InputError(f"checkpoint {path}: {name} is not a tensor of plain numbers, such as float32")
     if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise InputError(f"checkpoint {path}: {len(broken)} tensors are not finite, first {broken[0]}")
     return wrapper, tensors

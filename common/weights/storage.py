@@ -69,9 +69,7 @@ def _check_archive(path: Path, verifies: bool) -> None:
     if inflated:
         raise InputError(f"checkpoint {path}: {inflated[0]} is compressed; expected a file as torch.save writes it")
     if broken:
-        raise InputError(
-            f"checkpoint {path}: damaged: {broken} has another checksum; expected the file as it was written"
-        )
+        raise InputError(f"checkpoint {path}: damaged: the checksum of {broken} is wrong")
 
 
 def _tensors(content: Any) -> Iterator[torch.Tensor]:
@@ -138,9 +136,7 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     if not isinstance(stated, str):
         raise InputError(f"{file}: names no {HASH}; expected {expected}, or no file of this name beside {path}")
     if stated != (own := digest(path)):
-        raise InputError(
-            f"checkpoint {path}: its SHA-256 is {own}; {file} is about {stated:.64}: expected its own file"
-        )
+        raise InputError(f"checkpoint {path}: its SHA-256 is {own}; {file} describes another file, {stated:.64}")
     return record
 
 

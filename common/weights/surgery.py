@@ -284,9 +284,7 @@ def _check_normalization(known: str | None, used: str, path: str | Path) -> None
     if known is None:
         show(f"checkpoint {path}: does not name its normalization; assuming {used}")
     elif known != used:
-        raise InputError(
-            f"checkpoint {path}: trained with images of normalization={known}; expected that instead of {used}"
-        )
+        raise InputError(f"checkpoint {path}: trained with normalization={known}, not {used}")
 
 
 def _shape(shape: torch.Size | None) -> str:

@@ -62,7 +62,7 @@ def _gpu() -> Works:
     import torch
 
     if not torch.cuda.is_available():
-        raise InputError("benchmark gpu: PyTorch finds no GPU; expected one that it supports")
+        raise InputError("benchmark gpu: PyTorch finds no GPU")
     show(torch.cuda.get_device_name())
     return step.on_gpu() | inference.on_gpu()
 

@@ -42,7 +42,7 @@ def ukb(
         output: the datalist, a JSON file.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; all for a cohort that no stage trains on.
-        seed: of the random choice, 0 or more.
+        seed: seed of the random choice, 0 or more.
         min_slices: leave out visits with an image that has fewer axial slices with a voxel above zero (every volume in
             MNI space has 182 slices; empty ones do not count). 100 in the paper. This reads every voxel, which takes
             one core an hour for 41,400 people; 0 opens no image.
@@ -83,7 +83,7 @@ def brats(
         output: the datalist, a JSON file.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; all for a cohort that no stage trains on.
-        seed: of the random choice, 0 or more.
+        seed: seed of the random choice, 0 or more.
         label_convention: meaning of the label values, such as brats2024, or regions such as core=1+3,whole=1+2+3. By
             default that of the folders' names.
     """
@@ -112,7 +112,7 @@ def atlas(
         output: the datalist, a JSON file.
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing; all for a cohort that no stage trains on.
-        seed: of the random choice, 0 or more.
+        seed: seed of the random choice, 0 or more.
     """
     build(partial(scan_cohort, cohort="atlas"), root, output, RandomSplits(validation, testing, seed))
 
@@ -147,8 +147,8 @@ def generic(
             read. With 1 as their only value the region is lesion; otherwise the command ends, and shows a file for the
             values that it found.
         layout: folders, flat, bids or nnunet, if several could be meant.
-        modalities: to take, in this order, such as T1,FLAIR. By default those that every subject has, or with
-            `--missing=keep` those that any has. For files with other names, the words that end them, such as
+        modalities: modalities to take, in this order, such as T1,FLAIR. By default those that every subject has, or
+            with `--missing=keep` those that any has. For files with other names, the words that end them, such as
             T1=t1_mprage,FLAIR=flair_reg (in nnU-Net's layout the names of the channels; no word, as in T1=, for names
             without one).
         label: the words that end the names of label maps, such as lesion_mask. For BIDS a pipeline may stand before
@@ -158,7 +158,7 @@ def generic(
         validation: number or fraction of people for validation.
         testing: number or fraction of people for testing, besides those of imagesTs; all for a data set that no stage
             trains on.
-        seed: of the random choice, 0 or more.
+        seed: seed of the random choice, 0 or more.
         missing: exclude or keep subjects that lack some of the modalities. The datalist has null in place of their
             images, and the supervised stages can train on them and segment them; see
             docs/how-to/missing-modalities.md.
@@ -214,7 +214,7 @@ def fold(
             paper. In `testing` it only gives the score, and `--validation` is drawn from the others; subjects that the
             datalist has in `testing` are then left out.
         validation: number or fraction of the other people for validation, with `--fold_to=testing`; 0.1 by default.
-        seed: of the random choices, 0 or more.
+        seed: seed of the random choices, 0 or more.
         person: regular expression whose first group is the person in a subject's name; see generic.
     """
     source = expand_home(datalist, f"--datalist={datalist}")
@@ -238,8 +238,8 @@ def subset(datalist: str, output: str, fraction: float, seed: int = 0, nested: b
     Args:
         datalist: JSON file to take from.
         output: the new datalist, a JSON file.
-        fraction: of the training subjects, above 0 and up to 1; at least one subject.
-        seed: of the choice, 0 or more.
+        fraction: share of the training subjects, above 0 and up to 1; at least one subject.
+        seed: seed of the choice, 0 or more.
         nested: whether a smaller fraction is contained in a larger one of the same seed. By default each fraction is
             drawn separately.
     """

@@ -62,7 +62,7 @@ def check_outputs(outputs: Sequence[tuple[str, Path]], inputs: Mapping[str, Path
         check_writable_file(path, f"--{option}={path}")
         other = known.setdefault(path.resolve(), option)
         if other != option:
-            raise InputError(f"--{option}={path}: expected another file than --{other}")
+            raise InputError(f"--{option}={path}: the same file as --{other}")
 
 
 def sizes(content: Mapping[str, Any]) -> str:

@@ -134,7 +134,7 @@ def check(
     content = datalists.read(datalist, may_repeat=True)  # repeats are reported below
     cases = [{**entry, "split": split} for split in datalists.SPLITS for entry in content.get(split, [])]
     if not cases:
-        raise InputError(f"--datalist={datalist}: no subject in it; expected at least one")
+        raise InputError(f"--datalist={datalist}: no subjects")
     _check_root(cases, root, folder)
     work = partial(examine, root=str(folder), convention=content["label_convention"])
     records = [
@@ -162,7 +162,7 @@ def _accepted(accept: str | Sequence[str]) -> set[str]:
     given = accept.split(",") if isinstance(accept, str) else accept
     names = set(map(str, given if isinstance(given, Sequence) else [given])) - {""}
     for name in sorted(names - set(CHECKS)):
-        raise InputError(f"--accept={name}: expected some of {', '.join(CHECKS)}")
+        raise InputError(f"--accept={name}: no such check; expected some of {', '.join(CHECKS)}")
     return names
 
 
@@ -242,7 +242,7 @@ def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: C
             kept[case["split"]].append(entry)
     if (content.get("training") and not kept["training"]) or not any(kept.values()):
         left = f"{len(entries) - len(errors)} of {len(entries)} subjects"
-        raise InputError(f"--fixed={fixed}: without those in error {left} are left, none for training; expected one")
+        raise InputError(f"--fixed={fixed}: {left} have no error, none of them for training")
     datalists.write({**content, **kept}, fixed)
     lines = ["", f"{fixed}: {len(entries) - len(errors)} of {len(entries)} subjects"]
     for place, names in sorted(errors.items()):

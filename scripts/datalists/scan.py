@@ -113,7 +113,7 @@ def _with_images(data: DataSet) -> list[SubjectFiles]:
         spelled = ", ".join(f"_{words[0]}" for words in list(SPELLINGS.values())[:4])
         raise InputError(
             f"--root={data.root}: no image whose name ends with a modality, such as {spelled}; "
-            f"expected --modalities=T1=WORDS, the words that end its files' names"
+            f"--modalities=T1=WORDS names the words that end them"
         )
     return found
 
@@ -155,9 +155,9 @@ def _convention(
     labels = [subject.label for subject in subjects if subject.label is not None]
     if not labels:
         if naming.label is not None:
-            raise InputError(f"--label={naming.label}: no label map in {data.root} whose name ends so; expected one")
+            raise InputError(f"--label={naming.label}: no label map in {data.root} whose name ends so")
         if regions is not None:
-            raise InputError(f"--regions: {regions}, but no label map in {data.root}; expected some, or --label=WORDS")
+            raise InputError(f"--regions: {regions}, but no label map in {data.root}; --label=WORDS names their ends")
         return None
     if (convention := regions or data.convention) is None:
         return from_labels(data.root, labels, workers)

@@ -67,7 +67,7 @@ class RandomSplits:
                     f"--{option}={value}: expected a number of people, or a fraction from 0 to below 1{words}"
                 )
         if self.testing == ALL and self.validation not in (0, VALIDATION):
-            raise InputError(f"--validation={self.validation}: expected none together with --testing={ALL}")
+            raise InputError(f"--validation={self.validation}: cannot be combined with --testing={ALL}")
 
     def draw(self, people: Sequence[str]) -> dict[str, list[str]]:
         """Split -> sorted people. `validation` does not affect who is drawn for testing."""
@@ -84,8 +84,8 @@ class RandomSplits:
             )
         if held < self.least:
             raise InputError(
-                f"--validation={self.validation}: {held} of {len(people)} people, who choose the checkpoint; expected "
-                f"{self.least} at least{hint}"
+                f"--validation={self.validation}: leaves {held} of {len(people)} people to select the checkpoint; "
+                f"need {self.least}{hint}"
             )
         drawn = _shuffled(people, self.seed)
         parts = {"training": drawn[rest:], "validation": drawn[test:rest], "testing": drawn[:test]}
@@ -108,14 +108,14 @@ def person_finder(pattern: str | None) -> Callable[[str], str]:
         form = re.compile(str(pattern))
     except re.error as error:
         raise InputError(
-            f"--person={pattern}: no regular expression ({error}); expected one such as (.+)_v[0-9]+"
+            f"--person={pattern}: not a regular expression ({error}); expected one such as (.+)_v[0-9]+"
         ) from error
 
     def find(subject: str) -> str:
         found = form.match(subject)
         person = (found[1] if form.groups else found[0]) if found else None
         if not person:
-            raise InputError(f"--person={pattern}: no person in the subject {subject}; expected one in each")
+            raise InputError(f"--person={pattern}: does not match the subject {subject}")
         return person
 
     return find
@@ -141,16 +141,16 @@ def hold_out(
     """
     validates = choice("fold_to", fold_to, {"validation": True, "testing": False})
     if validates and validation is not None:
-        raise InputError(f"--validation={validation}: expected none together with --fold_to={fold_to}")
+        raise InputError(f"--validation={validation}: cannot be combined with --fold_to={fold_to}")
     random = RandomSplits(VALIDATION if validation is None else validation, None, seed)
     known = numbers_of(folds)
     if isinstance(fold, bool) or fold not in known:
         raise InputError(f"--fold={fold}: expected one of {', '.join(map(str, known))}, the folds of --folds={folds}")
     if content.get("folds", {}).get("split") == "testing":
         number = content["folds"]["fold"]
-        raise InputError(f"--datalist: its testing is fold {number} of others; expected the whole datalist")
+        raise InputError(f"--datalist: already a fold, number {number}; give the whole datalist")
     if "subset" in content:
-        raise InputError("--datalist: it is a subset of its subjects for training; expected the whole datalist")
+        raise InputError("--datalist: already a subset; give the whole datalist")
     find = person_finder(person)
     entries = {entry["subject"]: entry for name in DEALT for entry in content.get(name, [])}
     person_in = {subject: find(subject) for subject in entries}
@@ -166,8 +166,8 @@ def hold_out(
     rest = [each for each in people if fold_of.get(each, fold) != fold]
     if not held or len(rest) < BATCH:
         raise InputError(
-            f"--fold={fold}: {len(held)} people in it and {len(rest)} in the others; expected 1 at least in it, "
-            f"and {BATCH} in the others, for a batch"
+            f"--fold={fold}: {len(held)} people in this fold and {len(rest)} in the others; need 1 and "
+            f"{BATCH} (a batch)"
         )
     parts = {"training": rest, "validation": held} if validates else random.draw(rest) | {"testing": held}
     split_of = {each: split for split, members in parts.items() for each in members}
@@ -190,7 +190,7 @@ def hold_out(
 def _random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[str, int], dict[str, Any]]:
     """Person -> fold: people are shuffled by the seed and dealt into folds that differ by at most one in size."""
     if number > len(people):
-        raise InputError(f"--folds={number}: expected no more than the {len(people)} people with labels")
+        raise InputError(f"--folds={number}: only {len(people)} people have labels")
     fold_of = {person: index % number for index, person in enumerate(_shuffled(people, seed))}
     return fold_of, {"source": f"dealt by chance, seed {seed}"}
 

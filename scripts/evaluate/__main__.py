@@ -51,11 +51,11 @@ def evaluate(
             (0, 1, 2, and 3 or 4 for enhancing tumour; lesion-wise, in WT, TC and ET), or dice (Dice of each region).
         output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
             moved aside, all together when the new ones are complete.
-        challenge: of brats, GLI (default), MET, MEN, SSA or PED.
+        challenge: settings of the protocol brats: GLI (default), MET, MEN, SSA or PED.
         missing: worst, to count an absent prediction as an empty one. Otherwise it is an error.
         dataset_dir: folder that the datalist's paths start from.
-        split: of the datalist.
-        label_convention: of the label maps, brats2021, brats2023 or atlas: for dice, where the references are a folder.
+        split: split of the datalist.
+        label_convention: brats2021, brats2023 or atlas, for dice where the references are a folder.
         workers: processes; 0 for one per core.
         slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
     """
@@ -77,8 +77,9 @@ def page(folder: str, slices: str = "chosen") -> None:
     """Draw the page of an evaluation, FOLDER/evaluation.html, from the files in its folder. Nothing is scored.
 
     Args:
-        folder: with metrics.csv, lesions.csv, cases.json and summary.json, as scripts.evaluate or the evaluate.yaml of
-            a bundle wrote them. The label maps and images that cases.json lists are read for the pictures.
+        folder: evaluation, with metrics.csv, lesions.csv, cases.json and summary.json, as scripts.evaluate or
+            the evaluate.yaml of a bundle wrote them. The label maps and images that cases.json lists are read for the
+            pictures.
         slices: cases that get a page to scroll through, FOLDER/slices/CASE.html: none, chosen or all.
     """
     choice("slices", slices, SLICE_PAGES)
@@ -100,7 +101,7 @@ def compare(*folders: str, output: str | None = None, names: str | Sequence[str]
     Args:
         folders: two or more, written by this module or by the evaluate.yaml of a bundle.
         output: folder for comparison.csv and ranking.csv; older ones are replaced.
-        names: of the systems, such as ours,theirs; by default the shortest distinct ends of the folders' paths.
+        names: names of the systems, such as ours,theirs; by default the shortest distinct ends of the folders' paths.
     """
     from scripts.evaluate import compare as comparing  # late imports: `--help` stays fast
     from scripts.evaluate import folders as several
@@ -122,7 +123,7 @@ def pool(*folders: str, output: str, names: str | Sequence[str] | None = None, s
         folders: two or more, written by this module or by the evaluate.yaml of a bundle, by the same protocol.
         output: folder for metrics.csv, lesions.csv, cases.json, summary.json and evaluation.html; older ones are
             moved aside. cases.json and the page name the evaluation of each case.
-        names: of the evaluations, such as fold0,fold1; by default the shortest distinct ends of the folders' paths.
+        names: names of the evaluations, such as fold0,fold1; by default the shortest distinct ends of their paths.
         slices: cases that get a page to scroll through: none, chosen (those that evaluation.html shows) or all.
     """
     choice("slices", slices, SLICE_PAGES)
@@ -163,7 +164,7 @@ def _output(output: str, names: Sequence[str], inputs: Mapping[str, str]) -> Pat
     folder = expand_home(output, f"--output={output}")
     for name, value in inputs.items():
         if expand_home(value, f"{name}={value}").resolve() == folder.resolve():
-            raise InputError(f"--output={output}: the folder of {name}; expected another one")
+            raise InputError(f"--output={output}: the same folder as {name}")
     check_writable_folder(folder, f"--output={output}", names)
     return folder
 

@@ -40,10 +40,10 @@ def find_cases(
     else:
         for option, value, default in (("dataset_dir", dataset_dir, None), ("split", split, "testing")):
             if value != default:
-                raise InputError(f"--{option}={value}: expected with a datalist as --references, which is {references}")
+                raise InputError(f"--{option}={value}: only for a datalist as --references; {references} is a folder")
         labels = _nifti_files("references", references)
         if path.samefile(expand_home(predictions, f"--predictions={predictions}")):
-            raise InputError(f"--references={references}: the folder of --predictions; expected another one")
+            raise InputError(f"--references={references}: the same folder as --predictions")
     _check_names(predicted, labels, predictions, missing)
     return [CaseFiles(name, predicted.get(name), label, listed.get(name, ())) for name, label in sorted(labels.items())]
 
@@ -57,12 +57,14 @@ def convention_of(protocol_name: str, references: str | Path, label_convention: 
     path = Path(str(references)).expanduser()
     if path.is_file():
         if label_convention is not None:
-            raise InputError(f"--label_convention={label_convention}: expected with a folder only; {path} has its own")
+            raise InputError(
+                f"--label_convention={label_convention}: only for folders of references; {path} states its own"
+            )
         return str(datalists.read(path)["label_convention"])
     if label_convention is None:
         if protocol_name == "dice":
             names = ", ".join(CONVENTIONS)
-            raise InputError(f"--label_convention: missing; expected that of the label maps, one of {names}")
+            raise InputError(f"--label_convention: missing; expected one of {names}")
         return SCORED[protocol_name][0]
     convention = canonical(str(label_convention))
     if not _scores(protocol_name, convention):
@@ -91,7 +93,7 @@ def _nifti_files(option: str, folder: str | Path) -> dict[str, Path]:
             # if ignored, the case would seem absent and might count as empty
             raise InputError(f"--{option}={folder}: {json.dumps(file.name)}; expected a file CASE{suffix}")
         if name in found:
-            raise InputError(f"--{option}={folder}: {found[name].name} and {file.name}; expected one file per case")
+            raise InputError(f"--{option}={folder}: two files of one case: {found[name].name} and {file.name}")
         found[name] = file
     if not found:
         raise InputError(f"--{option}={folder}: no file that ends with .nii.gz or .nii; expected one for each case")

@@ -120,7 +120,7 @@ def _check_alike(folder: Path, first: Details, place: Path, other: Details) -> N
         count = f"{len(unpaired)} cases are in one evaluation only, {unpaired[0]} in {where}"
         raise InputError(f"{place}: {count}; expected the same cases as {folder}")
     if first.regions != other.regions:
-        raise InputError(f"{place}: other regions than {folder}; expected the same regions")
+        raise InputError(f"{place}: regions differ from those of {folder}")
     for region in first.regions:
         expected, found = (
             sum(lesion.is_reference for scores in details.scores.values() for lesion in scores[region].lesions)

@@ -55,7 +55,7 @@ def pool(folders: Mapping[str, Path]) -> Details:
         for case in details.files:
             if case.name in cases:
                 other = folders[cases[case.name][0]]
-                raise InputError(f"{folders[name]}: case {case.name} is in {other}, too; expected each case once")
+                raise InputError(f"{folders[name]}: case {case.name} is also in {other}")
             cases[case.name] = name, details
             files[case.name] = case._replace(part=name)
     title = ", ".join(dict.fromkeys(details.name for details in found.values()))

@@ -153,7 +153,7 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
     bundles = sorted(folder.parents[1].name for folder in (ROOT / "bundles").glob("*/configs/train.yaml"))
     for label, entry in content["runs"].items():
         if label in datalists:
-            raise InputError(f"{name}: runs.{label}: a datalist has this name, too; expected another one")
+            raise InputError(f"{name}: runs.{label}: a datalist has the same name")
         for key, names in (("bundle", bundles), ("datalist", datalists), ("pretrained", runs)):
             known(f"runs.{label}.{key}", entry.get(key), names)
         if "bundle" in entry:

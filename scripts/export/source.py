@@ -58,7 +58,7 @@ class Source:
             self.parser[name] = value  # TorchScript files contain this config and are used without the checkpoint
         self.modalities, self.patch_size = values["modalities"], values["patch_size"]
         if (trained := values.get("architecture", KNOWN)) != KNOWN:
-            raise InputError(f"checkpoint {file}: architecture {trained}; expected {KNOWN}, the one that exports know")
+            raise InputError(f"checkpoint {file}: architecture {trained} cannot be exported; expected {KNOWN}")
         check_network(self.patch_size)
         self.network: nn.Module = self.parser.get_parsed_content("network_def").to(device).eval()
         weights.restore(self.network, file, self.modalities)
@@ -103,7 +103,7 @@ class Source:
         complete = [entry for entry in entries if not missing_in(entry, self.modalities)]
         if not complete:
             names = ", ".join(self.modalities)
-            raise InputError(f"datalist {datalist}: no subject of the split {split} has {names}; expected one")
+            raise InputError(f"datalist {datalist}: no subject of the split {split} has {names}")
         (item,) = CaseDataset(complete[:1], self.parser.get_parsed_content("preprocessing"))
         return complete[0]["subject"], item["image"].as_tensor().to(next(self.network.parameters()).device)
 

@@ -38,7 +38,7 @@ def folds(
     settings such as --slurm="{'slurm_partition': 'gpu', 'gpus_per_node': 1, 'timeout_min': 1440}".
 
     Args:
-        bundle: to train, such as brats_finetune.
+        bundle: bundle to train, such as brats_finetune.
         datalist: JSON file of labelled subjects, not yet divided into folds.
         dataset_dir: folder that its paths start from.
         output: folder of all results; that of an earlier run to continue it.
@@ -47,7 +47,7 @@ def folds(
         fold_to: use of the held-out fold. In `testing` it only gives the score, and --validation of the others choose
             the checkpoint. In `validation` it does both, as in the paper.
         validation: number or fraction of the other people who choose the checkpoint; 0.1 by default.
-        folds_seed: of the dealing, 0 or more; --seed is that of the trainings.
+        folds_seed: seed of the folds, 0 or more; --seed is the seed of the trainings.
         person: regular expression whose first group is the person in a subject's name, as of `datalists generic`.
         overlays: configs of the bundle over its train.yaml, such as segresnet.yaml.
         jobs: number of jobs at once; on this machine they share its cores.

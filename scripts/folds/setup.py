@@ -58,7 +58,7 @@ def set_up(
 ) -> Setup:
     """Check everything that does not need trained models; writes nothing.
 
-    See `scripts.datalists.splits.hold_out` for the dealing. `{fold}` in text of `options` is replaced with the fold's
+    `scripts.datalists.splits.hold_out` makes the folds. `{fold}` in text of `options` is replaced with the fold's
     number.
     """
     choice(
@@ -133,7 +133,7 @@ def _split_options(
             raise ArgumentError(f"overlays={name}: {bundle} has no such config; expected some of {there}")
     for name in RESERVED:
         if name in options:
-            raise ArgumentError(f"{name}={options[name]}: set for each fold by this command; expected none")
+            raise ArgumentError(f"{name}={options[name]}: set by this command for each fold; leave it out")
     for_training = [configs / name for name in ("train.yaml", *overlays)]
     check_known(options, [*for_training, configs / "evaluate.yaml"])
     train, evaluate = read(for_training), read([configs / "evaluate.yaml"])

@@ -47,11 +47,11 @@ def baseline(
             L, which nnU-Net has recommended since 2024, for 24 GB).
         epochs: nnU-Net's default is 1000.
         iterations_per_epoch: nnU-Net's default is 250; the validation after each epoch takes a fifth as many.
-        modalities: to use, in this order, such as ['T1','T2']. All by default.
-        split: to predict; predictions of a split other than testing are in OUTPUT/predictions-SPLIT.
+        modalities: modalities to use, in this order, such as ['T1','T2']. All by default.
+        split: split to predict; predictions of a split other than testing are in OUTPUT/predictions-SPLIT.
         num_workers: processes that preprocess and augment; 0 augments in the main process.
         device: cuda or cpu.
-        seed: of the initial weights, 0 or more. nnU-Net does not seed its augmentation in worker processes.
+        seed: seed of the initial weights, 0 or more. nnU-Net does not seed its augmentation in worker processes.
     """
     choice("plans", plans, dict.fromkeys(("default", "resenc_l")))
     choice("split", split, dict.fromkeys(SPLITS))
@@ -63,7 +63,7 @@ def baseline(
     listed = Datalist(expand_home(datalist, f"--datalist={datalist}"), expand_home(dataset_dir, "--dataset_dir"))
     convention = listed.content.get("label_convention")
     if convention is None:
-        raise InputError(f"--datalist={datalist}: its cohort has no labels; expected one to train on")
+        raise InputError(f"--datalist={datalist}: no labels to train on")
     names = list(listed.content["modalities"]) if names is None else names
     training, validation = (listed.load(part, names, convention) for part in ("training", "validation"))
     held_out = listed.load(split, names)

@@ -39,7 +39,7 @@ def make(
         subjects: number of people.
         output: a new or empty folder.
         spacing: edge of a voxel in mm, 1 to 4. The real cohorts have 1.
-        seed: of the random generator, 0 or more.
+        seed: seed of the random generator, 0 or more.
         skull_stripped: brain only (true) or whole head (false); by default as in the real cohort.
         difficulty: standard (large, distinct lesions; similar scanners) or, for ukb and brats, medium (several lesions
             of all sizes, some of them faint; scanners that differ; structures that resemble lesions; atrophy).
@@ -48,7 +48,7 @@ def make(
     cohort = choice("layout", layout, PHANTOMS)
     is_medium = choice("difficulty", difficulty, {"standard": False, "medium": True})
     if is_medium and layout == "atlas":
-        raise InputError("--difficulty=medium: expected standard with --layout=atlas")
+        raise InputError("--difficulty=medium: not available for --layout=atlas; expected standard")
     check_number("subjects", subjects, int, 1, 9999)
     check_number("seed", seed, int, 0, 2**63)
     check_number("workers", workers, int, 0, 1024)
@@ -67,7 +67,7 @@ def make(
     made = map_in_processes(work, range(subjects), workers, "subject", layout)
     if None in made:
         person = cohort.subject(made.index(None))
-        raise InputError(f"{person}: making it ended the process, twice; expected memory for one head per worker")
+        raise InputError(f"{person}: its process was killed twice, probably for lack of memory; use fewer --workers")
 
 
 def _make_subject(

@@ -49,8 +49,8 @@ def prepare(
             under any names. Where a subject has NIfTI files, too, these are taken.
         output: folder of the prepared subjects.
         like: ukb, brats or atlas: space, grid, modalities and brain as in that cohort.
-        modalities: to prepare, in channel order, such as [T1,FLAIR]; by default the cohort's. T1, or else T1ce, or else
-            the first is registered to the template, the others to it.
+        modalities: modalities to prepare, in channel order, such as [T1,FLAIR]; by default the cohort's. T1, or
+            else T1ce, or else the first is registered to the template, the others to it.
         brain: deepbet (for T1 of adults), a pattern of the names of your own masks on that scan's grid, such as
             "*_brain.nii.gz", or none (keep the head); by default as in the cohort.
         patterns: modality -> pattern of its NIfTI files' names, such as "{'T1': '*_T1w.nii.gz'}", or the words that end
@@ -101,7 +101,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
         prepared: output folder of `python -m scripts.prepare`.
         predictions: folder of label maps SUBJECT.nii.gz.
         output: folder for the results; files of the same names are replaced.
-        modality: whose raw grid is used; by default the reference's.
+        modality: modality with the raw grid to use; by default the reference.
         jobs: subjects at a time.
     """
     from scripts.prepare.cohort import run_in_processes
@@ -113,7 +113,7 @@ def back(prepared: str, predictions: str, output: str, modality: str | None = No
     for name, folder in (("prepared", source), ("predictions", maps)):
         with reporting_path_errors(f"--{name}={folder}"):
             if not folder.is_dir():
-                raise InputError(f"--{name}={folder}: no such folder; expected a folder")
+                raise InputError(f"--{name}={folder}: no such folder")
     files = [path for path in sorted(maps.iterdir()) if stem_of(path.name)]
     if not files:
         raise InputError(f"--predictions={predictions}: no label map; expected files SUBJECT.nii.gz")
@@ -159,7 +159,7 @@ def _patterns(patterns: Any, modalities: Sequence[str]) -> Mapping[str, str]:
         raise InputError(f"--patterns={patterns}: expected patterns by modality, such as \"{{'T1': '*_T1w.nii.gz'}}\"")
     for modality in patterns:
         if modality not in modalities:
-            raise InputError(f"--patterns={patterns}: {modality} is no modality here; expected {', '.join(modalities)}")
+            raise InputError(f"--patterns={patterns}: {modality} is not one of the modalities {', '.join(modalities)}")
     return patterns
 
 

@@ -29,7 +29,7 @@ class NiftiScan:
         try:
             return digest(self.file)
         except OSError as error:
-            raise InputError(f"{error.filename}: {error.strerror}; expected a file that can be read") from error
+            raise InputError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
     def read(self) -> Volume:
         """The voxels; see `read_volume`."""
@@ -83,7 +83,7 @@ def find_subjects(
             raise InputError(f"--root={root}: no such folder; expected a folder of raw scans")
         layouts = layouts_of(root)
         if len(layouts) > 1:
-            raise InputError(f"--root={root}: holds scans beside folders of scans; expected either")
+            raise InputError(f"--root={root}: holds both scans and folders of scans")
         data = read_layout(layouts[0], root, naming, True) if layouts else DataSet(str(root), "DICOM")
         studies = [name for name in folders_in(str(root)) if name not in data.subjects and _is_study(root / name)]
     if data.skipped:
@@ -91,7 +91,7 @@ def find_subjects(
     found = [_subject(data, name, modalities, keeps_missing, masks) for name in data.subjects]
     requested = series or {}
     if unknown := next((name for name in requested if name not in studies), None):
-        raise InputError(f"--series: {unknown} is no DICOM study in {root}; expected a folder with DICOM files")
+        raise InputError(f"--series: {unknown} is not a folder with DICOM files in {root}")
     if not found and not studies:
         raise InputError(f"--root={root}: no scans; expected {FORMS}")
     if not studies:
@@ -114,7 +114,7 @@ def _check_found(data: DataSet, modalities: Sequence[str], patterns: Mapping[str
             raise InputError(f"--modalities: no file of {modality} ({words}); expected one of at least one subject")
     has_label = any(subject.label for subject in data.subjects.values()) or LABEL in there
     if labels not in (None, "none") and not has_label:
-        raise InputError(f"--labels={labels}: no such file; expected a label map of at least one subject")
+        raise InputError(f"--labels={labels}: no subject has such a label map")
 
 
 def _subject(data: DataSet, name: str, modalities: Sequence[str], keeps_missing: bool, masks: str | None) -> Subject:

@@ -153,7 +153,7 @@ def _drawn_on(file: str, labels: Volume, volumes: Mapping[str, Volume], referenc
         if labels.grid.is_same(volumes[modality].grid):
             return modality
     shape = " x ".join(map(str, labels.grid.shape))
-    raise InputError(f"{file}: {shape} voxels on the grid of no scan; expected that of {' or '.join(volumes)}")
+    raise InputError(f"{file}: {shape} voxels, not on the grid of a scan; expected that of {' or '.join(volumes)}")
 
 
 def _write(

@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_claimed_is_named(tmp_path):
     (tmp_path / "folder" / ".in_use").mkdir(parents=True)
     reasons = {"file": "File exists", "file/new": "Not a directory", "folder": "Is a directory"}
     for place, reason in reasons.items():
-        with pytest.raises(ArgumentError, match=rf"^ckpt_dir=.*{place}: {reason}; expected a folder that can be wri"):
+        with pytest.raises(ArgumentError, match=rf"^ckpt_dir=.*{place}: cannot be written: {reason}"):
             claim("ckpt_dir", tmp_path / place)
 
 

@@ -71,7 +71,7 @@ PLACES = f"{{data}} --output_dir={{output}} --ckpt_dir={{output}}/models {' '.jo
 OWN = "{folder}/own.yaml"
 FILE = "{folder}/model.pt"
 FLAIR = "…{folder}/brats/…flair.nii.gz"
-DAMAGED = "damaged: … has another checksum; expected the file as it was written"
+DAMAGED = "damaged: the checksum of … is wrong"
 MADE = "--dataset_dir={folder}/brats --datalist={folder}/brats.json"
 
 
@@ -222,7 +222,7 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     f"scripts.store brats_finetune --store={{folder}}/store {DATA} --lerning_rate=1": (
         "--lerning_rate=1: no such option in …train.yaml; did you mean --learning_rate?"
     ),
-    f"scripts.folds brats_finetune {DATA} --folds=99 {NEW}": "--folds=99: expected no more than the 5 people …",
+    f"scripts.folds brats_finetune {DATA} --folds=99 {NEW}": "--folds=99: only 5 people …",
     "scripts.experiments plan {folder}/none.yaml": "study {folder}/none.yaml: no such file; expected one of …",
     f"scripts.export brats_finetune torchscrip {{folder}}/model.ts {DATA}": (
         "--format=torchscrip: expected one of torchscript, onnx, state_dict"

@@ -194,7 +194,7 @@ def test_a_network_that_exports_do_not_know_is_named(folder, tmp_path):
     torch.save(content, tmp_path / "baseline.pt")
     with pytest.raises(InputError) as error:
         Source(SEGMENTATION, str(tmp_path / "baseline.pt"))
-    expected = "architecture segresnet; expected swin_unetr, the one that exports know"
+    expected = "architecture segresnet cannot be exported; expected swin_unetr"
     assert str(error.value) == f"checkpoint {tmp_path / 'baseline.pt'}: {expected}"
 
 

@@ -115,7 +115,7 @@ def read_cohort(cohort: str, root: Path) -> DataSet:
             _, known = claims.setdefault(subject, (groups["person"], paths))
             if known != paths:
                 twice = f"{next(iter(known.values()))} and {next(iter(paths.values()))}"
-                raise InputError(f"--root={root}: {subject} exists twice: {twice}; expected it once")
+                raise InputError(f"--root={root}: {subject} exists twice: {twice}")
         for name in tqdm(sorted(claims), desc=layout.title, unit="visit"):
             person, paths = claims[name]
             found = {kind: path for kind, path in paths.items() if Path(root, path).is_file()}

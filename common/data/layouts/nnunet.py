@@ -89,12 +89,12 @@ def regions_in(root: Path) -> str:
         values = given if isinstance(given, list) else [given]
         if name == "ignore":
             raise InputError(
-                f"{file}: labels: ignore={given}: these networks learn from every voxel; expected none, or --regions"
+                f"{file}: labels: ignore={given}: not supported, as training counts every voxel; give --regions"
             )
         if values == [0]:
             continue
         if (plain := plain_name(name)) in regions:
-            raise InputError(f"{file}: labels: {name}={given}: there is another {plain}; expected different names")
+            raise InputError(f"{file}: labels: {name}={given}: {plain} occurs twice")
         regions[plain] = sorted(set(values))
         if plain != name:
             show(f"{file.name}: the region {name} is called {plain} here")
@@ -113,7 +113,7 @@ def _put_folder(data: DataSet, images: str, labels: str, modalities: Sequence[st
             data.skipped.append(path)
             continue
         if name["case"] in before:
-            raise InputError(f"--root={data.root}: {name['case']} is in imagesTr and in {images}; expected it in one")
+            raise InputError(f"--root={data.root}: {name['case']} is in imagesTr and in {images}")
         channel = int(name["channel"])
         if channel >= len(modalities):
             known = f"channels 0000 to {len(modalities) - 1:04d}"

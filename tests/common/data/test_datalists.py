@@ -251,7 +251,7 @@ def test_a_subset_has_the_size_asked_for_and_leaves_the_rest(count, fraction, si
     assert part["subset"] == {"fraction": fraction, "seed": 3, "nested": False, "of": count}
     assert [entry for entry in content["training"] if entry in part["training"]] == part["training"]
     assert part["testing"] == content["testing"]
-    with pytest.raises(InputError, match=f"a subset of {fraction:g} of the subjects already"):
+    with pytest.raises(InputError, match=f"already a subset, of {fraction:g} of the subjects"):
         datalists.subset(part, fraction)
 
 

@@ -33,6 +33,6 @@ def test_the_same_content_has_the_same_bytes_whatever_the_name(tmp_path):
 
 def test_a_volume_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "a.nii.gz").mkdir()
-    with pytest.raises(InputError, match=r"a.nii.gz: .*; expected a file that can be written"):
+    with pytest.raises(InputError, match=r"a.nii.gz: cannot be written: "):
         write_volume(tmp_path / "a.nii.gz", np.ones((2, 2, 2), np.uint8), AFFINE)
     assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]

@@ -87,8 +87,8 @@ def test_a_name_may_be_a_modality_alone(tmp_path):
     [
         (None, r"^dataset_dir=\S+in: no such folder; expected a folder with scans, or a datalist"),
         ([], r"^dataset_dir=\S+: contains no scan; expected files such as SUBJECT_flair.nii.gz, or a datalist"),
-        (["a/P1_t1.nii", "b/P1_t1.nii"], r"b/P1_t1.nii: a second T1 of subject P1, next to .*a/P1_t1.nii"),
-        ([os.fsdecode(b"\xff_t1.nii.gz")], r"^'[ -~]+': expected a file name in Unicode, on one line"),
+        (["a/P1_t1.nii", "b/P1_t1.nii"], r"b/P1_t1.nii: two files of T1 for subject P1; the first is .*a/P1_t1.nii"),
+        ([os.fsdecode(b"\xff_t1.nii.gz")], r"^'[ -~]+': its name is not one line of Unicode"),
     ],
 )
 def test_folders_without_cases_are_refused(tmp_path, names, message):

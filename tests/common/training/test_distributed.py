@@ -36,13 +36,15 @@ def test_a_process_is_alone_or_torchrun_and_the_overlay_start_a_group(monkeypatc
     process = Processes()
     assert (process.rank, process.count, process.is_main) == (0, 1, True)
     assert process.device == torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(InputError, match=r"^multi_gpu_train.yaml: no processes of torchrun; expected torchrun"):
+    with pytest.raises(InputError, match=r"^multi_gpu_train.yaml: not started by torchrun; run torchrun"):
         Processes(multi_gpu=True)
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert Processes().count == 1, "a single process of torchrun needs no overlay"
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match=r"^torchrun started 2 processes: expected configs/multi_gpu_train.yaml"):
+    with pytest.raises(
+        InputError, match=r"^torchrun started 2 processes, but --config_file lacks configs/multi_gpu_train.yaml"
+    ):
         Processes()
 
 

@@ -91,7 +91,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_step(tmp_path, dis
     disk(20_000_000)
     engine, data = loop(10)
     forecast(tmp_path, engine)
-    with pytest.raises(InputError, match=r"^ckpt_dir=.*: 0.02 GiB free; expected 0.04 GiB at least"):
+    with pytest.raises(InputError, match=r"^ckpt_dir=.*: 0.02 GiB free; need 0.04 GiB"):
         engine.run(data)
     assert engine.state.iteration == 0
     for name, size in (("iteration-0000001.pt", 12), ("iteration-0000002.pt", 12), ("model.pt", 4), ("notes.txt", 9)):

@@ -50,5 +50,5 @@ def test_the_total_has_the_weights_of_the_loss_and_each_run_begins_anew():
 
 
 def test_single_crops_cannot_be_told_apart():
-    with pytest.raises(InputError, match="no batch with 2 crops, which the contrastive loss needs"):
+    with pytest.raises(InputError, match="too few cases for a batch of 2 crops, which the contrastive loss needs"):
         engine_of(SSLLoss()).run([ssl_output(1, seed=1)[0]])

@@ -101,7 +101,7 @@ def test_batches_of_a_step(given, steps):
     ("function", "given", "line"),
     [
         (precision, ("half", "cpu"), "amp=half: expected true, false, bf16 or fp16"),
-        (precision, ("fp16", "cpu"), "amp=fp16: expected bf16 or false on the device cpu"),
+        (precision, ("fp16", "cpu"), "amp=fp16: not supported on the device cpu; expected bf16 or false"),
         (accumulation_steps, (128, 2, 48), "global_batch_size=128: expected a multiple of 96, that is of batch_size=2"),
         (accumulation_steps, (2, 4, 1), "global_batch_size=2: expected a multiple of 4"),
     ],

@@ -323,7 +323,7 @@ def test_restoring_takes_every_tensor(file, capsys):
 
 
 BIAS, UNFIT = "rotation_head.bias", "1 tensors do not fit; first"
-NORMALIZED = "trained with images of normalization=nonzero; expected that"
+NORMALIZED = "trained with normalization=nonzero, not"
 
 
 @pytest.mark.parametrize(

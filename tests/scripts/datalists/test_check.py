@@ -151,11 +151,11 @@ def test_findings_are_in_the_order_of_the_datalist_and_subjects_in_error_are_lef
     ("options", "message"),
     [
         ({"workers": -1}, "workers=-1: expected a whole number from 0"),
-        ({"fixed": "HERE/list.json"}, "list.json: expected another file than --datalist"),
-        ({"accept": "emptymask"}, "--accept=emptymask: expected some of missing, unreadable"),
+        ({"fixed": "HERE/list.json"}, "list.json: the same file as --datalist"),
+        ({"accept": "emptymask"}, "--accept=emptymask: no such check; expected some of missing, unreadable"),
         ({"output": "HERE/list.json/out"}, "list.json/out: expected a folder that findings.csv, findings.html can be"),
-        ({"output": "HERE/out", "fixed": "HERE/link/out/findings.csv"}, "expected another file than --output"),
-        ({"datalist": "HERE/findings.csv", "output": "HERE/link"}, "expected another file than --datalist"),
+        ({"output": "HERE/out", "fixed": "HERE/link/out/findings.csv"}, "the same file as --output"),
+        ({"datalist": "HERE/findings.csv", "output": "HERE/link"}, "the same file as --datalist"),
         ({"root": "HERE/root/s0"}, "none of the 18 files is below --root; expected s0/t1.nii.gz there"),
     ],
 )
@@ -172,7 +172,7 @@ def test_bad_options_are_named(cohort, monkeypatch, options, message):
 def test_a_datalist_that_nobody_is_left_in_for_training_is_refused(cohort, capsys):
     for number in range(4):
         (cohort / f"root/s{number}/t1.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"fixed.json: without those in error 2 of 6 subjects are left, none for"):
+    with pytest.raises(InputError, match=r"fixed.json: 2 of 6 subjects have no error, none of them for"):
         check(cohort, fixed=str(cohort / "fixed.json"))
     assert not (cohort / "fixed.json").exists()
     assert "error: missing: training s3" in capsys.readouterr().out
@@ -181,7 +181,7 @@ def test_a_datalist_that_nobody_is_left_in_for_training_is_refused(cohort, capsy
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (json.dumps(HEAD), "no subject in it"),
+        (json.dumps(HEAD), "no subjects"),
         (json.dumps(HEAD | {"training": [entry("s0"), entry("s0") | {"image": ["/a", "b"]}]}), '/a"; expected a path'),
     ],
 )

@@ -66,7 +66,7 @@ def test_folders_of_images_and_labels(data):
     for number in range(3):
         data.touch(f"images/s{number}.nii.gz")
         data.label(f"labels/s{number}.nii.gz", 1)
-    with pytest.raises(InputError, match=r"no image whose name ends with a modality.*expected --modalities=T1=WORDS"):
+    with pytest.raises(InputError, match=r"no image whose name ends with a modality.*; --modalities=T1=WORDS"):
         data.scan()
     found = data.entries(modalities="T1=")
     assert found["s1"] == {"subject": "s1", "image": ["images/s1.nii.gz"], "label": "labels/s1.nii.gz"}
@@ -94,7 +94,7 @@ def test_visits_of_a_person_stay_together(data):
         ({"label": "gold"}, "--label=gold: no label map in .* whose name ends so"),
         ({"layout": "flat"}, "no image whose name ends with a modality"),
         ({"person": "("}, r"--person=\(: no regular expression"),
-        ({"person": "Q."}, "--person=Q.: no person in the subject S1; expected one"),
+        ({"person": "Q."}, "--person=Q.: does not match the subject S1"),
     ],
 )
 def test_bad_options_are_named(data, options, message):

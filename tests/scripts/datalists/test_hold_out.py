@@ -92,7 +92,7 @@ def test_the_folds_can_come_from_a_file(own, tmp_path, capsys):
         ("{", "not JSON"),
         ([("0", "a/b")], r"\$.training\[0\].fold = .0.: '0' is not of type 'integer'"),
         ([(0, "sub-01/a"), (1, "sub-01/b")], "sub-01 is in fold 0 and in 1"),
-        ([(0, "sub-01/a")], "--fold=0: 1 people in it and 0 in the others; expected 1"),
+        ([(0, "sub-01/a")], "--fold=0: 1 people in this fold and 0 in the others; need 1 and"),
         ([(0, "sub-99/a")], "it names none of the 13 subjects with labels, but sub-99"),
     ],
 )
@@ -133,10 +133,10 @@ def test_subjects_without_label_are_trained_on_where_their_person_is(tmp_path):
         ({}, {"fold": 3}, "--fold=3: expected one of 0, 1, 2, the folds of --folds=3"),
         ({}, {"folds": 0}, "folds=0: expected a whole number from 2"),
         ({}, {"fold": None}, "--fold=None: expected one of 0, 1, 2"),
-        ({}, {"folds": 13}, "--folds=13: expected no more than the 12 people with labels"),
-        ({}, {"validation": 0.2}, "--validation=0.2: expected none together with --fold_to=validation"),
-        ({"folds": RECORD}, {}, "--datalist: its testing is fold 0 of others; expected the whole datalist"),
-        ({"subset": PART}, {}, "--datalist: it is a subset of its subjects for training; expected the whole datalist"),
+        ({}, {"folds": 13}, "--folds=13: only 12 people have labels"),
+        ({}, {"validation": 0.2}, "--validation=0.2: cannot be combined with --fold_to=validation"),
+        ({"folds": RECORD}, {}, "--datalist: already a fold, number 0; give the whole datalist"),
+        ({"subset": PART}, {}, "--datalist: already a subset; give the whole datalist"),
     ],
 )
 def test_bad_options_are_named(own, tmp_path, change, options, message):
@@ -148,5 +148,5 @@ def test_bad_options_are_named(own, tmp_path, change, options, message):
 
 
 def test_the_command_does_not_replace_what_it_reads(own):
-    with pytest.raises(InputError, match=f"^--output={own}: expected another file than --datalist$"):
+    with pytest.raises(InputError, match=f"^--output={own}: the same file as --datalist$"):
         commands.fold(str(own), str(own), folds=3, fold=0)

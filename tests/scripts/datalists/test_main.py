@@ -122,6 +122,6 @@ def test_a_subset_does_not_replace_what_it_is_taken_from(whole_list, tmp_path):
     before = Path(whole_list).read_bytes()
     (tmp_path / "link.json").symlink_to(whole_list)
     for output in (whole_list, tmp_path / "link.json", f"{tmp_path}/cohort/../whole.json"):
-        with pytest.raises(InputError, match=f"--output={output}: expected another file than --datalist"):
+        with pytest.raises(InputError, match=f"--output={output}: the same file as --datalist"):
             datalists.subset(whole_list, output, fraction=0.5)
     assert Path(whole_list).read_bytes() == before

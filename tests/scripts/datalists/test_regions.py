@@ -74,7 +74,7 @@ def test_a_broken_file_of_regions_is_named(tmp_path, text, message):
 
 def test_the_datalist_does_not_replace_the_regions(labelled):
     regions = labelled.write("list.json", "lesion: [1]")
-    with pytest.raises(InputError, match=r"--output=.*list.json: expected another file than --regions"):
+    with pytest.raises(InputError, match=r"--output=.*list.json: the same file as --regions"):
         labelled.scan(regions=regions)
 
 

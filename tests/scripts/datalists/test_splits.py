@@ -43,7 +43,7 @@ def test_the_seed_decides(root):
 def test_the_self_supervised_stage_validates_on_two_people(root, tmp_path):
     """One is refused when its training starts: telling views apart takes a batch of two crops."""
     add_ukb(root, *range(1000000, 1000005))
-    expected = r"^--validation=1: 1 of 5 people, who choose the checkpoint; expected 2 at least, or --testing=all for"
+    expected = r"^--validation=1: leaves 1 of 5 people to select the checkpoint; need 2, or --testing=all for"
     with pytest.raises(InputError, match=expected):
         written(ukb, root, validation=1)
     assert not (tmp_path / "list.json").exists()
@@ -67,7 +67,7 @@ def test_all_visits_of_a_person_are_in_one_split(root, command, add, visits, len
         ({"validation": -1}, "validation=-1: expected a number of people, or a fraction"),
         ({"validation": 2, "testing": 2}, "--validation=2 --testing=2: splits leave 0 of 4 people for training; "),
         ({"validation": 2, "testing": 1}, "--testing=1: splits leave 1 of 4 people for training; need 2 for a "),
-        ({"validation": 1, "testing": "all"}, "--validation=1: expected none together with --testing=all"),
+        ({"validation": 1, "testing": "all"}, "--validation=1: cannot be combined with --testing=all"),
         ({"seed": -1}, "seed=-1: expected a whole number from 0"),
     ],
 )

@@ -65,14 +65,14 @@ def test_faulty_folders_are_named(folders, tmp_path):
     for arguments, message in (
         ((empty, references), f"^--predictions={empty}: no file that ends with .nii.gz or .nii; expected one for each"),
         ((predictions, none), f"^--references={none}: no such folder; expected one of NIfTI"),
-        ((predictions, twice), f"^--references={twice}: a.nii and a.nii.gz; expected one file per case"),
+        ((predictions, twice), f"^--references={twice}: two files of one case: a.nii and a.nii.gz"),
         ((capitals, references), f'^--predictions={capitals}: "b.NII.GZ"; expected a file CASE.nii.gz'),
-        ((predictions, tmp_path / "r/../p"), "the folder of --predictions; expected another one"),
+        ((predictions, tmp_path / "r/../p"), "the same folder as --predictions"),
     ):
         with pytest.raises(InputError, match=message) as error:
             find_cases(*arguments, "atlas")
         assert one_line(error)
-    with pytest.raises(InputError, match=r"^--split=training: expected with a datalist as --references"):
+    with pytest.raises(InputError, match=r"^--split=training: only for a datalist as --references"):
         find_cases(predictions, references, "atlas", split="training")
 
 
@@ -142,9 +142,9 @@ def test_the_protocol_the_user_or_the_datalist_names_the_label_convention(folder
         assert convention_of(protocol, references, given).startswith(expected)
     assert convention_of("dice", datalist) == "brats2021"
     for arguments, message in (
-        (("dice", references), "--label_convention: missing; expected .*, one of brats2021, .*, atlas$"),
+        (("dice", references), "--label_convention: missing; expected one of brats2021, .*, atlas$"),
         (("dice", references, 7), "label_convention=7: expected one of brats2021, .*, atlas, or regions and"),
-        (("dice", datalist, "atlas"), "--label_convention=atlas: expected with a folder only; .* has its own$"),
+        (("dice", datalist, "atlas"), "--label_convention=atlas: only for folders of references; .* states its own$"),
         (("brats", references, "atlas"), "--label_convention=atlas: the protocol brats scores brats2021 or brats2023"),
     ):
         with pytest.raises(InputError, match=f"^{message}"):

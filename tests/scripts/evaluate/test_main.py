@@ -140,7 +140,7 @@ def test_an_output_that_cannot_be_written_is_named_before_anything_is_read(cohor
     (folder / "file").touch()
     (folder / "taken/summary.json").mkdir(parents=True)
     for output, message in (
-        (folder / "p/../r", "the folder of --references; expected another one"),
+        (folder / "p/../r", "the same folder as --references"),
         (folder / "file", "expected a folder that metrics.csv, lesions.csv, cases.json, summary.json, evaluation"),
         (folder / "taken", "expected a folder that metrics.csv"),
     ):

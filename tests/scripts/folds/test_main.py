@@ -74,7 +74,7 @@ def test_a_fold_that_fails_or_is_stale_is_named_and_nothing_is_summarised_until_
     ("words", "message"),
     [
         (["atlas_finetune", "--stale=maybe"], "--stale=maybe: expected one of keep, redo"),
-        (["atlas_finetune", "--amp"], "--amp: no value; expected one"),
+        (["atlas_finetune", "--amp"], "--amp: no value"),
     ],
 )
 def test_bad_input_ends_in_one_line(tmp_path, monkeypatch, words, message):

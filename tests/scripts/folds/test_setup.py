@@ -47,7 +47,7 @@ def test_the_jobs_are_the_commands_of_a_user(prepare, own, capsys):
 def test_who_is_a_person_is_said_to_the_dealing(prepare):
     dealing = options_of(prepare(person="(p[0-9])").study.jobs["datalist/fold0"])
     assert dealing["person"] == "(p[0-9])"
-    with pytest.raises(InputError, match=r"--person=.b.: no person in the subject p0"):
+    with pytest.raises(InputError, match=r"--person=.b.: does not match the subject p0"):
         prepare(person="(b)")
 
 
@@ -79,9 +79,9 @@ def test_weights_can_be_those_of_each_fold(prepare, own, monkeypatch):
     ("changes", "message"),
     [
         ({"bundle": "ukb_ssl_pretrain"}, "--bundle=ukb_ssl_pretrain: expected one of atlas_finetune, brats_finetune"),
-        ({"validation": 0}, "--validation=0: 0 of 4 people, who choose the checkpoint; expected 1 at least"),
+        ({"validation": 0}, "--validation=0: leaves 0 of 4 people to select the checkpoint; need 1"),
         ({"overlays": ["../configs/train.yaml"]}, "--overlays=../configs/train.yaml: brats_finetune has no such"),
-        ({"ckpt_dir": "/x"}, "--ckpt_dir=/x: set for each fold by this command; expected none"),
+        ({"ckpt_dir": "/x"}, "--ckpt_dir=/x: set by this command for each fold; leave it out"),
         ({"model_sise": "tiny"}, "--model_sise=tiny: no such option in "),
         ({"iterations": "3", "val_interval": "2"}, "iterations=3: expected a multiple of val_interval=2"),
         ({"seed": "{flod}"}, "no flod; expected one of fold"),

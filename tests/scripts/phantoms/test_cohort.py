@@ -124,7 +124,10 @@ def test_the_same_seed_gives_the_same_bytes_on_two_workers(cohorts, tmp_path):
     [
         ({"layout": "oasis"}, "layout=oasis: expected one of ukb, brats, atlas"),
         ({"spacing": 5}, "spacing=5: expected a number from 1 to 4"),
-        ({"layout": "atlas", "difficulty": "medium"}, "--difficulty=medium: expected standard with --layout=atlas"),
+        (
+            {"layout": "atlas", "difficulty": "medium"},
+            "--difficulty=medium: not available for --layout=atlas; expected standard",
+        ),
         ({"output": "/dev/null/x"}, "^--output=/dev/null/x: expected a folder that can be written to$"),
     ],
 )

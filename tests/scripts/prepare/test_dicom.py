@@ -116,7 +116,7 @@ def test_a_bad_study_is_refused_in_one_line(tmp_path, damage, message):
 @pytest.mark.parametrize(
     ("series", "message"),
     [
-        ({"nobody": "T1=5"}, "--series: nobody is no DICOM study in "),
+        ({"nobody": "T1=5"}, "--series: nobody is not a folder with DICOM files in "),
         ({"one": "T9=5"}, "--series=T9=5: expected MODALITY=NUMBER, at most once for each of T1"),
     ],
 )

@@ -15,7 +15,7 @@ from tests.support import one_line
         ({"brain": "bet"}, "--brain=bet: expected one of deepbet, none, a pattern such as *_brain.nii.gz"),
         ({"spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
         ({"accept": "a,b"}, "--accept=b: no such subject; expected some of a, or all"),
-        ({"patterns": {"T2": "*"}}, "T2 is no modality here; expected T1"),
+        ({"patterns": {"T2": "*"}}, "T2 is not one of the modalities T1"),
     ],
 )
 def test_a_bad_option_is_refused(tmp_path, options, message):

@@ -30,7 +30,7 @@ def test_a_modality_that_no_subject_has_is_refused(tmp_path):
     root = folder_with(tmp_path, "a/a_T1.nii.gz", "b/b_T1.nii.gz")
     with pytest.raises(InputError, match=r"--modalities: no file of FLARE \(FLARE\); expected one of at least one sub"):
         find_subjects(root, ["T1", "FLARE"], {})
-    with pytest.raises(InputError, match="--labels=seg: no such file; expected a label map of at least one subject"):
+    with pytest.raises(InputError, match="--labels=seg: no subject has such a label map"):
         find_subjects(root, ["T1"], {}, labels="seg")
 
 
