@@ -1,15 +1,23 @@
-"""`python -m scripts` and `make help` list what there is."""
+"""`python -m scripts` and `make help` list what there is; commands in the documents have options that exist."""
 
 import re
+import runpy
+import shlex
 import sys
 
+import fire
+import pytest
+
+from common.configs import check
 from scripts.__main__ import commands
+from scripts.run import read_command_line
 from tests.support import ROOT, execute
+
+PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
 
 
 def test_every_command_that_the_documents_name_is_listed():
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
-    named = {name for page in pages for name in re.findall(r"python -m scripts\.([a-z_]+)", page.read_text())}
+    named = {name for page in PAGES for name in re.findall(r"python -m scripts\.([a-z_]+)", page.read_text())}
     ended = execute([sys.executable, "-m", "scripts"])
     listed = dict(re.findall(r"^  (\w+) +(.+)$", ended.stdout, re.MULTILINE))
     assert ended.returncode == 0
@@ -24,3 +32,31 @@ def test_make_help_has_a_line_for_every_target():
     ended = execute(["make", "help"])
     assert ended.returncode == 0, ended.stderr
     assert sorted(re.findall(r"^  ([\w-]+) +\S", ended.stdout, re.MULTILINE)) == sorted(phony[1].split())
+
+
+def documented(page) -> list[tuple[str, list[str]]]:
+    """Name and words of each `python -m scripts.NAME ...` in a page's code blocks."""
+    found = []
+    for block in re.findall(r"^ *```(?:bash)?\n(.*?)^ *```$", page.read_text(), re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            if match := re.search(r"-m scripts\.(\w+)(.*)", line):
+                words = shlex.split(re.sub(r" \[(--.*?)\]", r" \1", match[2]), comments=True)
+                found.append((match[1], [word.split("|")[0] for word in words if word != "..."]))
+    return found
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if documented(page) and not page.name.startswith("add-")],
+    ids=lambda page: page.stem,
+)
+def test_commands_of_a_page_are_accepted(page, monkeypatch):
+    """Names and options are checked as by the commands themselves; nothing is run."""
+    monkeypatch.setattr(fire, "Fire", lambda *_, **__: None)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    for name, words in documented(page):
+        if name == "run":
+            check(*read_command_line(words))
+        else:
+            monkeypatch.setattr(sys, "argv", [name, *words])
+            runpy.run_module(f"scripts.{name}", run_name="__main__")
