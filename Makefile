@@ -52,7 +52,7 @@ tracking: .venv-tracking/installed ## .venv-tracking: .venv and MLflow, for docs
 	touch $@
 
 # MONAI Label imports torchvision, whose CPU build is not on PyPI: it comes from the index of PyTorch.
-monailabel: .venv-monailabel/installed ## .venv-monailabel: with MONAI Label, which serves packages; docs/publishing.md
+monailabel: .venv-monailabel/installed ## .venv-monailabel: with MONAI Label, which serves packages; docs/how-to/use-a-package.md
 
 .venv-monailabel/installed: scripts/package/monailabel/requirements.lock
 	$(call install,.venv-monailabel,$<,$(TORCH))

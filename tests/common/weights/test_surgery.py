@@ -330,7 +330,7 @@ NORMALIZED = "trained with normalization=nonzero, not"
     ("shapes", "metadata", "wanted", "message"),
     [
         ({}, {}, ["FLAIR", "T1"], "trained with T1, FLAIR; expected FLAIR, T1"),
-        ({}, {"normalization": "nonzero"}, UKB, f"{NORMALIZED} instead of brain"),
+        ({}, {"normalization": "nonzero"}, UKB, f"{NORMALIZED} brain"),
         ({BIAS: None}, {}, UKB, f"(which states no network): {UNFIT} {BIAS} is absent, expected [4]"),
         ({"b": (1,)}, {"model_size": "micro"}, UKB, f"(model_size micro): {UNFIT} b is [1], expected absent"),
         ({BIAS: (5,)}, {"patch_size": [9] * 3}, UKB, f"(patch_size [9, 9, 9]): {UNFIT} {BIAS} is [5], expected [4]"),

@@ -93,7 +93,7 @@ def test_visits_of_a_person_stay_together(data):
         ({"modalities": "T1,ADC"}, "--modalities=T1,ADC: no ADC in .*; expected some of T1"),
         ({"label": "gold"}, "--label=gold: no label map in .* whose name ends so"),
         ({"layout": "flat"}, "no image whose name ends with a modality"),
-        ({"person": "("}, r"--person=\(: no regular expression"),
+        ({"person": "("}, r"--person=\(: not a regular expression"),
         ({"person": "Q."}, "--person=Q.: does not match the subject S1"),
     ],
 )

@@ -92,7 +92,7 @@ def channels(*names, **more):
             PROSTATE | {"file_ending": ".mha"},
             r"\$.file_ending = \".mha\": .*; expected nnU-Net's description of a data set of NIfTI files",
         ),
-        (with_labels({"background": 0, "a": 1, "ignore": 2}), "labels: ignore=2: .*; expected none, or --regions"),
+        (with_labels({"background": 0, "a": 1, "ignore": 2}), "labels: ignore=2: not supported, .*; give --regions"),
         (with_labels({"background": 0, "a b": 1, "a_b": 2}), "a_b=2: a_b occurs twice"),
         (with_labels({"background": 0, "a": [1, 2], "b": [2, 3]}), "dataset.json: regions=.*: a and b overlap"),
         (channels("T2"), "imagesTr/C_0_0001.nii.gz: not a channel of dataset.json; .* to 0000"),
