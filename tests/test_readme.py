@@ -39,7 +39,9 @@ def test_own_data_in_four_commands(tmp_path):
     (new / f"{subject}_seg.nii.gz").unlink()
     (block,) = [block for block in bash_blocks() if "scripts.prepare" in block]
     for large, small in {
-        "--like=brats": "--like=brats --spacing=4 --accept=all",
+        "--like=brats": "--like=brats --spacing=4 --accept=all --jobs=2",
+        "--modalities=T1,FLAIR": "--modalities=T1",
+        "['T1','FLAIR']": "['T1']",
         "--validation=0.15 --testing=0.15": "--validation=1",
         "train --dataset_dir": f"train {SMALL} {SHORT} --dataset_dir",
     }.items():

@@ -39,7 +39,12 @@ def test_a_file_appears_when_it_is_complete(tmp_path):
     [
         ("figures.json", KeyError("mine"), KeyError, "mine"),
         ("file/a.json", KeyError(), InputError, r"file/a\.json: cannot be written: "),
-        ("figures.json", OSError(errno.ENOSPC, "disk full"), InputError, r"figures\.json: cannot be written: disk full"),
+        (
+            "figures.json",
+            OSError(errno.ENOSPC, "disk full"),
+            InputError,
+            r"figures\.json: cannot be written: disk full",
+        ),
     ],
 )
 def test_a_block_that_fails_leaves_what_was_there(tmp_path, place, error, expected, message):

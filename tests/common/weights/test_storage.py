@@ -159,7 +159,9 @@ def test_every_reader_takes_it_for_a_checkpoint_of_a_training(plain, tmp_path):
 def test_a_record_of_another_file_is_refused(plain, tmp_path, reader):
     weights.write_plain({"a": torch.zeros(1)}, {}, tmp_path / "other.pt")
     (tmp_path / "other.pt").replace(plain)
-    with pytest.raises(InputError, match=r"model.pt: its SHA-256 is \w{64}; .*json describes another file, \w{64}") as error:
+    with pytest.raises(
+        InputError, match=r"model.pt: its SHA-256 is \w{64}; .*json describes another file, \w{64}"
+    ) as error:
         reader(plain)
     one_line(error)
 
