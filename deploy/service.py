@@ -1,4 +1,4 @@
-"""The service: `python -m deploy.service run --bundle=BUNDLE --work=DIR --since=DATE`; see README.md in this folder."""
+"""The service: `python -m deploy.service run --bundle=BUNDLE --work=DIR --since=DATE`."""
 
 import io
 import os

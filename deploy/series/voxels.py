@@ -12,7 +12,7 @@ from scipy import ndimage
 from common.prepare.volumes import Volume, to_image
 
 # Chosen on phantoms to detect as many enhanced scans as possible without a false decision between native scans;
-# README.md has the figures. Brightness is relative to the median of the head.
+# docs/explanation/dicom-series.md has the figures. Brightness is relative to the median of the head.
 EDGE = 2.5  # mm, edge of a voxel of the common grid
 FIELD = 20.0  # mm, standard deviation of the kernel for the receive fields
 TAIL = 0.25  # % of the head in a tail: 4 mL of a brain, 10 mL of a head
