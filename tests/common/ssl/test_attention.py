@@ -109,6 +109,7 @@ def test_parameters_keep_their_names_and_a_network_can_change_back():
     before = network.state_dict()
     kinds = [type(module) for module in network.modules()]
     assert set_attention(network) is network
+    assert set_attention(nn.Linear(2, 2), device="meta").weight.is_meta
     assert {type(each) for each in network.modules() if isinstance(each, WindowAttention)} == {RecomputedAttention}
     assert network.state_dict().keys() == before.keys()
     assert [type(module) for module in set_attention(network, "stored").modules()] == kinds

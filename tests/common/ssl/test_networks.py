@@ -40,7 +40,9 @@ def test_micro_sizes_have_the_depths_of_the_papers_sizes(size):
 
 
 def test_parameters_are_named_as_in_the_public_weights():
-    names = SSLHead(in_channels=2, model_size="micro").state_dict()
+    network = SSLHead(in_channels=2, model_size="micro")
+    names = network.state_dict()
+    assert [each.align_corners for each in network.conv if isinstance(each, torch.nn.Upsample)] == [False] * 5
     assert {name.split(".")[0] for name in names} == {"swinViT", "rotation_head", "contrastive_head", "conv"}
     convolutions = Counter(name.split(".")[1] for name in names if name.startswith("conv."))
     assert convolutions == {str(place): 2 for place in (0, 4, 8, 12, 16, 20)}  # weight, bias
