@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from common.errors import InputError
 from deploy.geometry import grid_of
 from deploy.remarks import Remark
-from deploy.series.evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, why_no_volume
+from deploy.series.evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, is_whole, why_no_volume
 from deploy.series.names import Names
 from deploy.series.pairs import Pairs
 from deploy.series.words import UNCLEAR, WITH, WITHOUT
@@ -22,7 +22,6 @@ DOUBT = "the evidence is doubtful"
 ONE_KIND = "one kind of evidence alone shows contrast agent"
 NO_AGENT_SEEN = "no series shows contrast agent by words or header"
 THIN = 1.5  # mm, largest edge of a voxel of a 3D scan; the consensus protocol for brain tumours asks for 1.5 or less
-WHOLE = 120.0  # mm, least edge of a field of view that contains a brain (about 120 mm high)
 ONE_INJECTION = 3600.0  # s between scans after the same injection; chosen: lesions enhance for about an hour
 
 
@@ -192,21 +191,15 @@ def _thin_slices(found: Sequence[Candidate]) -> Candidate | None:
     if len(found) < 2 or not certain or len(frames) > 1 or (times and max(times) - min(times) > ONE_INJECTION):
         return None
     volumes = [one for one in found if one.series.header.get("MRAcquisitionType") == "3D"]
-    if len(volumes) != 1 or not _is_thin_and_whole(volumes[0].series):
+    if len(volumes) != 1 or not is_whole(volumes[0].series):
+        return None
+    grid, _ = grid_of([instance.header for instance in volumes[0].series.instances], volumes[0].series.name)
+    if grid.spacing.max() > THIN:
         return None
     note = (
         f"{len(found)} series show contrast agent; {volumes[0].series.name} was chosen as the only 3D scan among them"
     )
     return replace(volumes[0], note=note)
-
-
-def _is_thin_and_whole(series: Series) -> bool:
-    """Whether a series has thin slices and a field of view that contains a brain."""
-    try:
-        grid, _ = grid_of([instance.header for instance in series.instances], series.name)
-    except InputError:
-        return False
-    return bool(grid.spacing.max() <= THIN and (grid.spacing * grid.shape).min() >= WHOLE)
 
 
 def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs: Pairs) -> Candidate:

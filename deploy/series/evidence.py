@@ -12,6 +12,8 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
+from common.errors import InputError
+from deploy.geometry import grid_of
 from deploy.multiframe import ENHANCED_MR
 from deploy.series.names import Names, read_names
 from deploy.series.words import NO_MODALITY, UNCLEAR, WITH, WITHOUT, Words, read_words
@@ -32,6 +34,7 @@ REFORMATS = {"MPR", "REFORMATTED", "RESAMPLED_MPR", "CPR"}
 NO_AGENT = {"", "none", "no", "n", "0", "na", "n/a", "nil", "keine", "kein", "nein", "nessuno", "ninguno", "aucun"}
 NO_AGENT |= {"geen", "brak", "unknown", "false", "-", "not applicable", "nihil", "yok", "ingen"}
 NEAR, FAR = 60.0, 4 * 3600.0  # s from the injection: nearer is undecided, farther is an entry error or a different day
+WHOLE = 120.0  # mm, least edge of a field of view that contains a brain (about 120 mm high)
 TABLE = "name in the site's table"
 ASK = "ask"  # instead of a modality if the evidence on agent is weak or contradictory
 
@@ -136,13 +139,22 @@ def _candidate(series: Series, names: Names) -> Candidate:
     if unusable := why_no_volume(series):
         return Candidate(series, None, unusable)
     times = [time for instance in series.instances if (time := acquired_at(instance.header)) is not None]
-    return read_header(series, min(times, default=None), names)
+    return read_header(series, min(times, default=None), names, is_whole(series))
 
 
-def read_header(series: Series, acquired: float | None, names: Names = ()) -> Candidate:
-    """What the header of a series says on its own; `acquired` is the start of its scan."""
+def is_whole(series: Series) -> bool:
+    """Whether the field of view of a series contains a brain."""
+    try:
+        grid, _ = grid_of([instance.header for instance in series.instances], series.name)
+    except InputError:  # reported once the series is chosen
+        return False
+    return bool((grid.spacing * grid.shape).min() >= WHOLE)
+
+
+def read_header(series: Series, acquired: float | None, names: Names = (), whole: bool = False) -> Candidate:
+    """What the header of a series says on its own; `acquired` is the start of its scan. `whole`: see `read_words`."""
     header = series.header
-    texts = read_names(header, names)
+    texts = read_names(header, names, whole)
     kind, source = kind_of(header, texts)
     if kind is None:
         return Candidate(series, None, source)

@@ -45,8 +45,11 @@ def read_table(path: Path | None) -> Names:
     return [(name.strip().lower(), MEANINGS[modality]) for name, modality in table.items()]
 
 
-def read_names(header: Dataset, names: Names = ()) -> tuple[Words, Words]:
-    """The meaning of the description and of the protocol name; of a name in the site's table by the table alone."""
+def read_names(header: Dataset, names: Names = (), whole: bool = False) -> tuple[Words, Words]:
+    """The meaning of the description and of the protocol name; of a name in the site's table by the table alone.
+
+    `whole`: see `read_words`.
+    """
     texts = (values_of(header, word) for word in ("SeriesDescription", "ProtocolName"))
     description, protocol = ("\\".join(map(str, values)) for values in texts)  # a backslash separates values
     name = (description or protocol).strip().lower()
@@ -56,4 +59,4 @@ def read_names(header: Dataset, names: Names = ()) -> tuple[Words, Words]:
         raise InputError("--series_names: two patterns give one series different modalities; expected one of them")
     if named := next(iter(exact or found), None):
         return named, Words(None, None)
-    return read_words(description), read_words(protocol)
+    return read_words(description, whole), read_words(protocol, whole)

@@ -45,6 +45,8 @@ CODES = {  # one character for each class of words; "?" is an unlisted word or s
     "water": "l",
     "neutral": "N",
     "setting": "s",
+    "purpose": "u",
+    "extent": "e",
 }
 _AGENT = "[ivg]*(?:[Aav][Aavig]*|c(?![ivg]*[Aav]))"
 PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 without
@@ -129,8 +131,8 @@ class Words:
 
 
 @cache
-def read_words(text: str) -> Words:
-    """Read a series description or a protocol name.
+def read_words(text: str, whole: bool = False) -> Words:
+    """Read a series description or a protocol name; `whole`: the field of view of the series contains a brain.
 
     Example:
         >>> read_words("AX T1 SANS GADO")
@@ -149,10 +151,11 @@ def read_words(text: str) -> Words:
         classes = re.sub(phrase, meaning, classes)
     stated = {WITHOUT: "0", WITH: "1"}
     contrast = [says for says, code in stated.items() if code in classes]
-    unread = bool(re.search("[^NsZTGIDFlg2L01]", classes)) or {"T", "2"} <= present or {"D", "F"} <= present
-    unread |= (
-        ("G" in present and kind != "T1") or ("I" in present and kind == "T2") or ("l" in present and bool(contrast))
-    )
+    neutral = "NsZTFDLg201"
+    neutral += "GI" if kind == "T1" else "Iu" if kind == "FLAIR" else "u"  # a T2 by "G" is T2*, and by "I" STIR
+    neutral += "u" if contrast else "l"
+    neutral += "e" if whole else ""
+    unread = not set(classes) <= set(neutral) or {"T", "2"} <= present or {"D", "F"} <= present
     return Words(kind, UNCLEAR if len(contrast) > 1 else next(iter(contrast), None), unread)
 
 

@@ -65,6 +65,7 @@ THICK = {"MRAcquisitionType": "2D", "voxels": (np.ones((4, 4, 24), np.uint16), n
 THIN = {"MRAcquisitionType": "3D", "voxels": (np.ones((120, 120, 120), np.uint16), np.eye(4))}
 PART = THIN | {"voxels": (np.ones((120, 120, 99), np.uint16), np.eye(4))}
 NATIVE, ENHANCED = t1(scan="T1"), t1("T1 +C", scan="T1ce")
+LATE_C = t1("T1 +C", at="103000", agent=AGENT)
 EARLY, LATE, LATE_AGENT = t1(at="100000"), t1(at="103000"), t1(at="103000", agent=AGENT)
 KEPT = t1(at="100000", agent=AGENT)
 FLAIR = {"EchoTime": 110, "RepetitionTime": 9000, "InversionTime": 2500}
@@ -90,6 +91,13 @@ CHOSEN = {  # numbers of T1ce and T1, remarks, series
         [WEAK + "header and voxels"],
         NATIVE,
         t1("T1 s gado", agent=AGENT, scan="T1ce"),
+    ),
+    "fine slices of a whole head": ([2, 1], [DIM], t1(), t1("T1 fine +C", agent=AGENT, **THIN)),
+    "a doubtful T1 before an agent appears": (
+        [2, 1],
+        [WEAK + "header and order", DIM],
+        t1("T1 navi", at="100000"),
+        LATE_C,
     ),
     "an agent that appears": ([2, 1], [WEAK + "header and order", DIM], EARLY, LATE_AGENT),
     "the time of the injection": ([2, 1], [DIM], KEPT, t1(at="103000", **INJECTED)),
@@ -141,6 +149,8 @@ DOUBTFUL = {  # start of the question, series
     "the order, an agent in each header": (DOUBT, KEPT, LATE_AGENT),
     "voxels alone": (NO_AGENT, NATIVE, t1(scan="T1ce")),
     "unclear words": (DOUBT, t1(), t1("T1 (+)")),
+    "fine slices of a part": (DOUBT, t1(), t1("T1 fine +C", agent=AGENT, **PART)),
+    "a T1 for navigation": ("T1: the evidence is doubtful", t1("T1 navi"), t1("T1 +C", agent=AGENT)),
     "words alone": (ONE_KIND, t1(), t1("T1 +C")),
     "unclear words and voxels": (DOUBT, NATIVE, t1("T1 (+)", scan="T1ce")),
     "a single letter beside an agent": (DOUBT, EARLY, t1("T1 s gado", at="103000")),
