@@ -59,7 +59,7 @@ def serve(
         send_to: name of a DICOM node in Orthanc's configuration that gets the results, too, such as a PACS; by default
             the variable ORTHANC_SEND_TO, else none.
         time_limit: seconds for the segmentation of one study.
-        attempts: how often a study is tried; the waits between attempts are 1 minute, 10 minutes, and so on.
+        attempts: number of attempts at a study; the waits between attempts are 1 minute, 10 minutes, and so on.
         once: end when no study is left that can be tried now.
         since: first day of the scans to segment, such as 2026-11-25, or all; by default the variable ORTHANC_SINCE.
         hold: kinds of remarks; results with one of them are held until a person releases them. "none" holds none.

@@ -1,6 +1,7 @@
 """The directions between packages: what each may import of the repository, and nothing else."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,23 @@ def test_a_module_imports_what_its_package_may(used):
         assert {name for name in names if f"{name.split('.')[0]}.*" not in ALLOWED[package]} <= (
             ALLOWED[package] | {package}
         ), package
+
+
+def test_the_picture_has_the_allowed_arrows():
+    """All but those to small helpers, and those that other arrows lead to."""
+    page = (ROOT / "docs/explanation/architecture.md").read_text(encoding="utf-8")
+    arrows: dict[str, set[str]] = {}
+    for starts, targets in re.findall(r"^  ([\w &]+) --> ([\w &]+)$", page, re.MULTILINE):
+        for source in starts.split(" & "):
+            arrows.setdefault(source, set()).update(targets.split(" & "))
+    helpers = {"common", "errors", "files", "locks", "memory", "bars", "values", "cli"}
+    for package in ALLOWED.keys() - {"scripts"}:  # which may import everything
+        name, allowed = package.removeprefix("common."), {each.removeprefix("common.") for each in ALLOWED[package]}
+        reached = drawn = arrows.get(name, set())
+        while further := {target for each in reached for target in arrows.get(each, ())} - reached:
+            reached = reached | further
+        assert drawn <= allowed, name
+        assert name in helpers or allowed - helpers <= reached, name
 
 
 def test_tests_do_not_import_one_another_or_private_names():

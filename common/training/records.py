@@ -29,7 +29,7 @@ class RunRecord:
     Args:
         output_dir: Folder of `run.json`.
         settings: Settings of the run by name.
-        workflow: What the run does, such as evaluate.
+        workflow: Kind of run, such as evaluate.
     """
 
     def __init__(self, output_dir: str, settings: Mapping[str, Any], workflow: str) -> None:

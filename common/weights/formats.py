@@ -123,7 +123,7 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
 def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
     """Measured preparation of the checkpoints' training scans, for each file that states it.
 
-    Their spacing is that of the voxels which the network was given: after resampling, if the training did that.
+    `spacing` is the network's input spacing, after resampling if the training resampled.
 
     Args:
         checkpoint: File or several files; see `settings_of`.

@@ -26,7 +26,7 @@ def preview(study: str, series_names: str = "", modalities: str = ",".join(MODAL
         study: folder of a study, folder with a folder for each study, or text file with a series name in each line.
         series_names: YAML file with the site's own names of series: a name or pattern -> modality.
         modalities: modalities of the model; T1 for strokes.
-        prepare: as deploy.app with --prepare, take series from several frames of reference.
+        prepare: whether series from several frames of reference are accepted, as by deploy.app --prepare.
     """
     restrict_output()
     wanted = [*modalities] if isinstance(modalities, tuple | list) else str(modalities).split(",")
