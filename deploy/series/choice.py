@@ -9,10 +9,11 @@ A T1ce needs two kinds of evidence that agree, of words, header, order of the sc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from common.errors import InputError
-from deploy.geometry import grid_of
 from deploy.remarks import Remark
-from deploy.series.evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, is_whole, why_no_volume
+from deploy.series.evidence import ASK, MIN_SLICES, TABLE, Candidate, Evidence, candidates_of, whole_grid, why_no_volume
 from deploy.series.names import Names
 from deploy.series.pairs import Pairs
 from deploy.series.words import UNCLEAR, WITH, WITHOUT
@@ -176,13 +177,14 @@ def choose_enhanced(study: Sequence[Candidate], native: Candidate | None, pairs:
         natives = [native] if native else [one for one in t1 if one.contrast != WITH and not one.contradictory]
         weak = [one for one in t1 if one.contrast == UNCLEAR and not one.contradictory]
         found = [one for one in weak if any(pairs.prove(before, one) for before in natives if before is not one)]
-    return _thin_slices(found) or only("T1ce", found, study)
+    return _preferred(found) or only("T1ce", found, study)
 
 
-def _thin_slices(found: Sequence[Candidate]) -> Candidate | None:
-    """The only 3D whole-head scan among series after one injection; None if there is no unique one.
+def _preferred(found: Sequence[Candidate]) -> Candidate | None:
+    """The only thin 3D scan among series after one injection, or without any 3D the only axial one; None otherwise.
 
-    Words and header of each series must state contrast agent, so that only the geometry is left to choose by.
+    Words and header of each series must state contrast agent, so that only the geometry is left to choose by. The
+    field of view must contain a brain.
     """
     found = [one for one in found if not one.reformat]
     certain = all(one.says == WITH and one.agent and not one.weak for one in found)
@@ -191,15 +193,21 @@ def _thin_slices(found: Sequence[Candidate]) -> Candidate | None:
     if len(found) < 2 or not certain or len(frames) > 1 or (times and max(times) - min(times) > ONE_INJECTION):
         return None
     volumes = [one for one in found if one.series.header.get("MRAcquisitionType") == "3D"]
-    if len(volumes) != 1 or not is_whole(volumes[0].series):
+    fitting = [one for one in volumes or found if _is_preferred(one.series, bool(volumes))]
+    if len(volumes) > 1 or len(fitting) != 1:
         return None
-    grid, _ = grid_of([instance.header for instance in volumes[0].series.instances], volumes[0].series.name)
-    if grid.spacing.max() > THIN:
-        return None
-    note = (
-        f"{len(found)} series show contrast agent; {volumes[0].series.name} was chosen as the only 3D scan among them"
-    )
-    return replace(volumes[0], note=note)
+    best, kind = fitting[0], "3D" if volumes else "axial"
+    note = f"{len(found)} series show contrast agent; {best.series.name} was chosen as the only {kind} scan among them"
+    return replace(best, note=note)
+
+
+def _is_preferred(series: Series, thin: bool) -> bool:
+    """Whether a series shows a whole brain, in thin voxels or else in axial slices."""
+    grid = whole_grid(series)
+    if grid is None:
+        return False
+    normal = np.abs(grid.affine[:3, 2])
+    return bool(grid.spacing.max() <= THIN if thin else normal.argmax() == 2)
 
 
 def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs: Pairs) -> Candidate:

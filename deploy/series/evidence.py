@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 
 from common.errors import InputError
+from common.prepare.volumes import Grid
 from deploy.geometry import grid_of
 from deploy.multiframe import ENHANCED_MR
 from deploy.series.names import Names, read_names
@@ -139,16 +140,16 @@ def _candidate(series: Series, names: Names) -> Candidate:
     if unusable := why_no_volume(series):
         return Candidate(series, None, unusable)
     times = [time for instance in series.instances if (time := acquired_at(instance.header)) is not None]
-    return read_header(series, min(times, default=None), names, is_whole(series))
+    return read_header(series, min(times, default=None), names, whole_grid(series) is not None)
 
 
-def is_whole(series: Series) -> bool:
-    """Whether the field of view of a series contains a brain."""
+def whole_grid(series: Series) -> Grid | None:
+    """The grid of a series whose field of view contains a brain; None for any other."""
     try:
         grid, _ = grid_of([instance.header for instance in series.instances], series.name)
     except InputError:  # reported once the series is chosen
-        return False
-    return bool((grid.spacing * grid.shape).min() >= WHOLE)
+        return None
+    return grid if (grid.spacing * grid.shape).min() >= WHOLE else None
 
 
 def read_header(series: Series, acquired: float | None, names: Names = (), whole: bool = False) -> Candidate:

@@ -52,8 +52,11 @@ _AGENT = "[ivg]*(?:[Aav][Aavig]*|c(?![ivg]*[Aav]))"
 PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 without
     ("s(?=C)", "?"),  # "standard contrast" is a property of the image
     ("C", "A"),
+    ("l(?=[ivg]*[Aavc])", "?"),  # "T1 W GAD"
+    ("m(?=[ivg]*A)|(?<=[Aav])m", ""),
     ("Z(?=[ivg]*[Aav])|(?<=[Aav])Z", "?"),  # a dose of zero
-    ("[nOwc]F+", "F"),  # without or with fat suppression
+    ("[nO][Fs]+", "N"),  # without fat suppression, without motion correction
+    ("[wc]F+", "F"),
     (rf"[nObB]{_AGENT}", "0"),
     (rf"[qpwc]{_AGENT}", "1"),
     (r"[+P][Aa]v?|[Aav]+[+P]", "1"),
@@ -64,6 +67,7 @@ PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 wi
     ("A[Aivg]*|p|X", "1"),
 ]
 _TOOLS = r"\(enhanced conversion\)|: *processed(?:[ _]captk)? *$"  # added by highdicom and by CaPTk
+_ROMANCE = r"contr|ga?d|mdc|(?:civ|cte)(?!\w)"
 _SIGNED = r"(?:gd|gad|gado|km|ce|kl|mdc|contrast\w*|kontrast\w*)"
 
 
@@ -71,8 +75,17 @@ def _without_dots(found: re.Match[str]) -> str:
     return found[1].replace(".", "")
 
 
+def _prefixed(found: re.Match[str]) -> str:
+    """T1 or T2 apart from a prefix that changes nothing, such as that of "axT1", or a letter, as Philips writes it."""
+    prefix, weighting = found[1], found[2]
+    if len(prefix) == 1 and prefix in "sevmr":
+        return f" {weighting} "
+    return f"{prefix} {weighting} " if not prefix or VOCABULARY.get(prefix, "?") in "NFGIDs" else found[0]
+
+
 REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in this order, of plain text
     (_TOOLS, " "),
+    (r"^\*(?=[a-z]+[23]d)", ""),  # Siemens's name of a sequence
     (r"[_^|]", " "),
     (r"т(?=[12])", "t"),  # a Cyrillic letter
     (r"mp2rage|mp[ -]rage", "mprage"),
@@ -88,6 +101,7 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
     (rf"(?<!\S)\(?- ?(?={_SIGNED}(?!\w))|(?<!pre)(?<!post)(?<!non)(?<=\w)-(?=c(?!\w))", " ? "),  # hyphen or minus
     (r"(?<=\w)-(?!\w)", " ⊖ "),
     # numbers
+    (r"(?<![\d.,])(?=[\d.,]*[1-9])\d*[.,]?\d+ ?(?:ml|cc|mmol(?:/kg)?)(?![a-z])", " ⊛ "),  # a dose that is not zero
     (r"[23] ?d(?![a-z])|(?<!\w)[23]d", " "),
     (r"(?<![a-z])p(?=\d)", " "),  # p2: parallel imaging
     (r"(?<![a-z]\d)(?<=\d) ?cm(?![a-z])", " mm "),
@@ -96,12 +110,14 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
     # abbreviations of prepositions: a letter with a slash or a dot, or written together with KM
     (r"(?<=t[12])w ?[/.-] ?o(?:ut)?(?![a-z])|(?<!\w)w ?[/. -]? ?o(?:ut)?(?![a-z])", " without "),
     (r"(?<!\w)w ?/", " with "),
-    (r"(?<!\w)s/ ?(?=contr|ga?d|mdc|c(?!\w))|(?<!\w)u/ ?(?=kontr)|(?<![a-z])[ov](?:\. ?)?(?=km(?![a-z]))", " without "),
-    (r"(?<!\w)c/ ?(?=contr|ga?d|mdc)|(?<!\w)m/ ?(?=kontr)|(?<![a-z])[mn](?:\. ?)?(?=km(?![a-z]))", " with "),
+    (rf"(?<!\w)s/ ?(?={_ROMANCE})|(?<!\w)s(?=mdc(?!\w))|(?<!\w)s/(?=c(?!\w))|(?<!\w)u/ ?(?=kontr)", " without "),
+    (rf"(?<!\w)c/ ?(?={_ROMANCE})|(?<!\w)c(?=mdc(?!\w))|(?<!\w)m/ ?(?=kontr)", " with "),
+    (r"(?<![a-z])[ov](?:\. ?)?(?=km(?![a-z]))", " without "),
+    (r"(?<![a-z])[mn](?:\. ?)?(?=km(?![a-z]))", " with "),
     # T1 and T2 with a prefix or a suffix
     (r"t1c(?![a-z-]| ?[+⊕⊖])", "t1 ce "),
     (r"t1n(?![a-z])", "t1 native "),
-    (r"(?<![a-z])(ax|sag|cor|tra|fs|fl|se|tse|fse|ir|wip|hr)?[sevmr]?(t[12])(?!\d)(?:wi(?!th)|w(?!ith))?", r"\1 \2 "),
+    (r"(?<![a-z])([a-z]*)(t[12])(?!\d)(?:wi(?!th)|w(?!ith))?", _prefixed),
     (r"(?<!\w)o-(?=ax|sag|cor)", "o"),  # oblique
 ]  # fmt: skip
 
@@ -152,8 +168,12 @@ def read_words(text: str, whole: bool = False) -> Words:
     stated = {WITHOUT: "0", WITH: "1"}
     contrast = [says for says, code in stated.items() if code in classes]
     neutral = "NsZTFDLg201"
-    neutral += "GI" if kind == "T1" else "Iu" if kind == "FLAIR" else "u"  # a T2 by "G" is T2*, and by "I" STIR
-    neutral += "u" if contrast else "l"
+    neutral += "GI" if kind == "T1" else "I" if kind == "FLAIR" else ""  # a T2 by "G" is T2*, and by "I" STIR
+    neutral += "u" if contrast or kind != "T1" else ""
+    neutral += "l" if "D" in present or not contrast else ""
+    neutral += "AavpBbqwcyz+PM" if kind in ("T2", "FLAIR") else ""  # agent does not change the kind
+    if kind == "T1" and not contrast:  # fat is mostly suppressed after agent
+        neutral = neutral.replace("F", "")
     neutral += "e" if whole else ""
     unread = not set(classes) <= set(neutral) or {"T", "2"} <= present or {"D", "F"} <= present
     return Words(kind, UNCLEAR if len(contrast) > 1 else next(iter(contrast), None), unread)
@@ -164,12 +184,12 @@ def _classes(text: str) -> str:
     text = _plain(re.sub(r"(?<=[a-z]{2})(?=[A-Z])", " ", text))  # mpragePost
     for pattern, replacement in REWRITINGS:
         text = re.sub(pattern, replacement, text)
-    return "".join(map(_class, re.findall(r"t[12](?!\d)|[^\W\d_]+|\d+(?:[.,]\d+)*|[?+⊕⊖]", text)))
+    return "".join(map(_class, re.findall(r"t[12](?!\d)|[^\W\d_]+|\d+(?:[.,]\d+)*|[?+⊕⊖⊛]", text)))
 
 
 def _class(word: str) -> str:
     """The class of a word, of a number, or the classes of listed words that are written together."""
-    if signs := {"+": "+", "⊕": "P", "⊖": "M"}.get(word):
+    if signs := {"+": "+", "⊕": "P", "⊖": "M", "⊛": "m"}.get(word):
         return signs
     if word[0].isdigit():
         return "N" if word.strip("0.,") else "Z"
@@ -189,4 +209,4 @@ def _class(word: str) -> str:
 
 def _may_join(word: str) -> bool:
     """Whether a word may be part of a longer one: "trace" is not "tra" and "ce"."""
-    return len(word) > 2 or word in ("gd", "km") or not word.isascii()
+    return len(word) > 2 or word in ("gd", "km", "ax", "fs") or not word.isascii()

@@ -9,7 +9,7 @@ import pytest
 from deploy.series.choice import choose_series
 from deploy.study import read_study
 from tests.deploy.checks import modality_of, refusal
-from tests.deploy.dicom_study import VOXELS, Study, brats_files, header, read, write_modality
+from tests.deploy.dicom_study import VOXELS, Study, brats_files, header, read, to_slices, write_modality
 from tests.deploy.enhanced_mr import write_enhanced
 
 AGENT = "gadobutrol"
@@ -62,6 +62,7 @@ def question(series, modalities=PAIR, **requested):
 
 
 THICK = {"MRAcquisitionType": "2D", "voxels": (np.ones((4, 4, 24), np.uint16), np.diag([40.0, 40.0, 6.0, 1.0]))}
+CORONAL = {"voxels": to_slices(np.ones((4, 24, 4), np.uint16), np.diag([40.0, 6.0, 40.0, 1.0]), axis=1)}
 THIN = {"MRAcquisitionType": "3D", "voxels": (np.ones((120, 120, 120), np.uint16), np.eye(4))}
 PART = THIN | {"voxels": (np.ones((120, 120, 99), np.uint16), np.eye(4))}
 NATIVE, ENHANCED = t1(scan="T1"), t1("T1 +C", scan="T1ce")
@@ -91,6 +92,13 @@ CHOSEN = {  # numbers of T1ce and T1, remarks, series
         [WEAK + "header and voxels"],
         NATIVE,
         t1("T1 s gado", agent=AGENT, scan="T1ce"),
+    ),
+    "the only axial scan": (
+        [3, 1],
+        [ONLY_3D.replace("3 series", "2 series").replace("3D", "axial")],
+        t1(),
+        after_agent(**CORONAL),
+        after_agent(),
     ),
     "fine slices of a whole head": ([2, 1], [DIM], t1(), t1("T1 fine +C", agent=AGENT, **THIN)),
     "a doubtful T1 before an agent appears": (
