@@ -51,6 +51,8 @@ CODES = {  # one character for each class of words; "?" is an unlisted word or s
 _AGENT = "[ivg]*(?:[Aav][Aavig]*|c(?![ivg]*[Aav]))"
 PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 without
     ("s(?=C)", "?"),  # "standard contrast" is a property of the image
+    ("[AavCX+P]d|d(?=[AavC+P]|$)", "?"),  # a minus rather than a dash
+    ("d", "N"),
     ("C", "A"),
     ("l(?=[ivg]*[Aavc])", "?"),  # "T1 W GAD"
     ("m(?=[ivg]*A)|(?<=[Aav])m", ""),
@@ -100,6 +102,7 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
     (r"(?<!\S)\(?-c(?!\w)", " ⊖ c "),
     (rf"(?<!\S)\(?- ?(?={_SIGNED}(?!\w))|(?<!pre)(?<!post)(?<!non)(?<=\w)-(?=c(?!\w))", " ? "),  # hyphen or minus
     (r"(?<=\w)-(?!\w)", " ⊖ "),
+    (r"(?<!\w)-(?!\w)", " ~ "),  # a dash or a minus
     # numbers
     (r"(?<![\d.,])(?=[\d.,]*[1-9])\d*[.,]?\d+ ?(?:ml|cc|mmol(?:/kg)?)(?![a-z])", " ⊛ "),  # a dose that is not zero
     (r"[23] ?d(?![a-z])|(?<!\w)[23]d", " "),
@@ -184,12 +187,12 @@ def _classes(text: str) -> str:
     text = _plain(re.sub(r"(?<=[a-z]{2})(?=[A-Z])", " ", text))  # mpragePost
     for pattern, replacement in REWRITINGS:
         text = re.sub(pattern, replacement, text)
-    return "".join(map(_class, re.findall(r"t[12](?!\d)|[^\W\d_]+|\d+(?:[.,]\d+)*|[?+⊕⊖⊛]", text)))
+    return "".join(map(_class, re.findall(r"t[12](?!\d)|[^\W\d_]+|\d+(?:[.,]\d+)*|[?+⊕⊖⊛~]", text)))
 
 
 def _class(word: str) -> str:
     """The class of a word, of a number, or the classes of listed words that are written together."""
-    if signs := {"+": "+", "⊕": "P", "⊖": "M", "⊛": "m"}.get(word):
+    if signs := {"+": "+", "⊕": "P", "⊖": "M", "⊛": "m", "~": "d"}.get(word):
         return signs
     if word[0].isdigit():
         return "N" if word.strip("0.,") else "Z"
