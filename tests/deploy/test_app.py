@@ -350,6 +350,17 @@ def test_a_part_of_a_name_that_is_unknown_makes_no_t2_and_no_flair(choose):
     assert choose({"FLAIR": {"SeriesDescription": "FLAIR Auge"}}).startswith("FLAIR: no series matches among: ")
 
 
+@pytest.mark.parametrize("other", [{"PatientName": "Other^Person"}, {"PatientBirthDate": "19010101"}], ids=str)
+def test_a_series_of_another_patient_with_the_same_id_is_refused(choose, other):
+    assert choose({"T2": other}) == "--input: contains images of 2 patients; expected one patient"
+
+
+def test_a_file_that_cannot_be_read_ends_the_run(choose, tmp_path):
+    write_brats(tmp_path / "study", None, Study())
+    (tmp_path / "study/IM0078").write_bytes(bytes(2000))  # the last slice, lost to a bad disk
+    assert choose().startswith("--input: contains a DICOM file that is empty or damaged")
+
+
 def test_a_t1ce_with_the_voxels_of_the_t1_is_refused(choose, tmp_path):
     write_brats(tmp_path / "study", None, Study())
     for file in (tmp_path / "study").glob("[34]/*"):
