@@ -60,7 +60,7 @@ def segment(
         accept: subjects that are outside the limits but right, by their pictures; see python -m scripts.prepare.
         jobs: number of subjects prepared at a time.
     """
-    from common.inference import Volumes  # late import: `--help` stays fast
+    from common.inference.segmentations import Volumes, write_label_tables  # late import: `--help` stays fast
     from scripts.prepare.labels import read_labels
 
     usual = choice("bundle", bundle, LIKE)
@@ -75,7 +75,8 @@ def segment(
     if brain is not None:
         options["brain"] = brain
     is_complete = _passes(preparation.prepare, scans, str(folder / PREPARED), labels="none", **options)
-    volumes = {part: Volumes(str(folder / part), record.get("label_convention", CONVENTION[usual])) for part in RESULTS}
+    convention = record.get("label_convention", CONVENTION[usual])
+    volumes = {part: Volumes(str(folder / part), convention) for part in RESULTS}
     subjects = _prepared(folder / PREPARED)
     forget(folder, volumes, _sources(folder / PREPARED, subjects, file))
     if not subjects:  # the lines above say why
@@ -89,6 +90,7 @@ def segment(
         read = read_labels(label)
         volumes[LABELS].measure(label.name.removesuffix(".nii.gz"), read.array, read.affine)
     volumes[LABELS].write()
+    write_label_tables(folder / LABELS, convention)
     show(f"label maps and volumes.csv: {folder / LABELS}")
     if not is_complete:
         raise SystemExit(1)

@@ -158,6 +158,24 @@ def colours(convention: str) -> dict[str, str]:
     return {name: regions[name].colour or palette[name] for name in display_order(regions)}
 
 
+def label_names(convention: str) -> dict[int, tuple[str, str]]:
+    """The name and colour of each label value but 0: those of the innermost region that has the value.
+
+    Example:
+        >>> label_names("brats2021")[2]
+        ('WT outside TC', '#4dac6d')
+    """
+    regions, shades, found = regions_of(convention), colours(convention), {}
+    for label in sorted(known_labels(convention) - {0}):
+        name = min((name for name in regions if label in regions[name]), key=lambda name: len(regions[name]))
+        inside = [other for other in regions.values() if other < regions[name]]
+        largest = [
+            other for other in regions if regions[other] in inside and not any(regions[other] < i for i in inside)
+        ]
+        found[label] = (f"{name} outside {' and '.join(largest)}" if largest else name, shades[name])
+    return found
+
+
 def display_order(names: Iterable[str]) -> list[str]:
     """Names of regions in display order: known regions, outermost first, then the rest as given."""
     known: list[str] = []

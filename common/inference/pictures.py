@@ -113,8 +113,7 @@ def _draw_case(output: Mapping[str, Any], modalities: Sequence[str], convention:
         filled = [_filled(panels[0], mask, convention, plane, at) for mask in (truth, prediction)]
         rows[plane] = [*panels, *filled]
     titles = [*(modalities[channel] for channel in shown), "truth", "prediction"]
-    legend = {name: colours(convention)[name] for name in regions_of(convention)}
-    return figure_of(rows, titles, legend, title)
+    return figure_of(rows, titles, colours(convention), title)
 
 
 def _filled(pixels: NDArray[np.uint8], masks: NDArray[Any], convention: str, plane: str, at: int) -> NDArray[np.uint8]:

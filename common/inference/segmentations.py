@@ -12,9 +12,9 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
-from ..data.regions import display_order, regions_of
+from ..data.regions import display_order, label_names, regions_of
 from ..data.volumes import write_volume
-from ..files import write_csv
+from ..files import atomic_write, write_csv
 from .reading import read_table
 
 VOLUMES = "volumes.csv"
@@ -39,6 +39,24 @@ def finished(files: Mapping[str, Sequence[Path]], output_dir: str | Path) -> set
     return {subject for subject, paths in files.items() if subject in measured and all(path.exists() for path in paths)}
 
 
+def write_label_tables(folder: str | Path, convention: str) -> None:
+    """Write names and colours of label values for other programs: BIDS, 3D Slicer and ITK-SNAP.
+
+    Sources: BIDS 1.10, common image-derived labels; Slicer's colour tables, whose names have no blanks; ITK-SNAP's
+    label descriptions.
+    """
+    tsv, ctbl = ["index\tname\tcolor"], ["# Color table file", "0 background 0 0 0 0"]
+    snap = ["# ITK-SNAP Label Description File", "# IDX -R- -G- -B- -A- VIS MSH LABEL", '0 0 0 0 0 0 0 "Clear Label"']
+    for label, (name, colour) in label_names(convention).items():
+        red, green, blue = bytes.fromhex(colour[1:])
+        tsv.append(f"{label}\t{name}\t{colour}")
+        ctbl.append(f"{label} {name.replace(' ', '_')} {red} {green} {blue} 255")
+        snap.append(f'{label} {red} {green} {blue} 1 1 1 "{name}"')
+    for file, lines in {"dseg.tsv": tsv, "slicer.ctbl": ctbl, "itksnap.txt": snap}.items():
+        with atomic_write(Path(folder) / file) as temporary:
+            temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
 class SaveVolumed(Transform):
     """Write a volume as OUTPUT_DIR/SUBJECT.nii.gz, in the geometry of the file that it was read from.
 
@@ -50,13 +68,15 @@ class SaveVolumed(Transform):
             axis.
         output_dir: Folder of the files.
         dtype: Data type of the voxels, such as uint8.
+        convention: Label convention of a label map, whose names and colours are written beside it; None otherwise.
 
     Raises:
         InputError: the file cannot be written.
     """
 
-    def __init__(self, keys: str, output_dir: str, dtype: str = "uint8") -> None:
-        self.key, self.folder, self.dtype = keys, Path(output_dir), np.dtype(dtype)
+    def __init__(self, keys: str, output_dir: str, dtype: str = "uint8", convention: str | None = None) -> None:
+        self.key, self.folder, self.dtype, self.convention = keys, Path(output_dir), np.dtype(dtype), convention
+        self._has_tables = False
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         if "subject" not in data:
@@ -66,7 +86,11 @@ class SaveVolumed(Transform):
         voxels = array[0] if len(array) == 1 else np.moveaxis(array, 0, -1)
         (path,) = files_of(data["subject"], self.folder)
         affine = np.asarray(volume.affine, dtype=float)
-        write_volume(path, voxels.astype(self.dtype), affine, *_form_codes(volume.meta["filename_or_obj"]))
+        codes = _form_codes(volume.meta["filename_or_obj"])
+        write_volume(path, voxels.astype(self.dtype), affine, *codes, is_label=self.convention is not None)
+        if self.convention is not None and not self._has_tables:
+            write_label_tables(self.folder, self.convention)
+            self._has_tables = True
         return data
 
 

@@ -55,12 +55,14 @@ class ProxyTask(ABC):
 
     Attributes:
         name: Name of its prediction, target, loss and curve.
+        quantity: Measure of its loss, with the unit.
         least_crops: crops in a batch that its loss needs; validation skips smaller batches.
         corrupts: Whether it needs views that are corrupted; they stay clean if no task of the list does.
         modality_axes: tensors of its heads that have one slice per modality, and the axis of the slices.
     """
 
     name: str
+    quantity = "loss"
     least_crops = 1
     corrupts = True
     modality_axes: ClassVar[Mapping[str, int]] = {}
@@ -98,7 +100,7 @@ class Reconstruction(ProxyTask):
     to the input's channels.
     """
 
-    name = "reconstruction"
+    name, quantity = "reconstruction", "L1 (normalised intensity)"
     modality_axes: ClassVar = {"conv.20.weight": 0, "conv.20.bias": 0}
 
     def heads(self, in_channels: int, feature_size: int) -> dict[str, nn.Module]:
@@ -146,7 +148,8 @@ class TokenTask(ProxyTask):
 class Rotation(TokenTask):
     """Tell by how many quarter turns about the z axis a crop was turned: the cross-entropy over four classes."""
 
-    name, head, outputs, token = "rotation", "rotation_head", 4, 0
+    name, quantity = "rotation", "cross-entropy (nats)"
+    head, outputs, token = "rotation_head", 4, 0
 
     def target(self, views: Views) -> torch.Tensor:
         return views.turns
@@ -166,7 +169,8 @@ class Contrastive(TokenTask):
         temperature, gather: see `NTXentLoss`.
     """
 
-    name, head, outputs, token = "contrastive", "contrastive_head", 512, 1
+    name, quantity = "contrastive", "NT-Xent (nats)"
+    head, outputs, token = "contrastive_head", 512, 1
     least_crops = 2
 
     def __init__(self, temperature: float = 0.5, gather: bool = False) -> None:
@@ -214,6 +218,11 @@ class SSLLoss(nn.Module):
         is_complete = isinstance(given, Mapping) or len(given) == len(names)
         if not is_complete or self.weights.keys() != set(names) or not any(self.weights.values()):
             raise ArgumentError(f"loss_weights={weights}: expected a weight of each of {', '.join(names)}, not all 0")
+
+    @property
+    def quantities(self) -> dict[str, str]:
+        """What the total and each term measure, with the unit."""
+        return {"total": "weighted sum of the terms"} | {task.name: task.quantity for task in self.tasks}
 
     def chance(self, crops: int) -> dict[str, float]:
         """The chance level of each task that has one and a weight; see `ProxyTask.chance`."""

@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from .. import metrics
 from ..bars import tqdm
-from ..data.regions import regions_of
+from ..data.regions import display_order, regions_of
 from ..errors import ArgumentError, InputError, one_line, show
 from ..files import atomic_write
 from ..ssl.tasks import SSLLoss
@@ -79,14 +79,15 @@ class Forecast:
         elif engine.state.iteration == self._last:
             passed = time.monotonic() - self._start
             seconds = passed / (self._last - self._first)
-            left = timedelta(seconds=round(seconds * _steps_left(engine)))
+            left = timedelta(seconds=math.ceil(seconds * _steps_left(engine)))
+            to_go = f"about {left} to go; " if left else ""
             memory = ", ".join(f"{value:.2f} GiB" for value in peak_memory().values())
             share = (engine.state.dataloader.waited - self._waited) / passed
             has_advice = share > self.PATIENCE and not self.plan.options.store
             advice = "; python -m scripts.store and --store read crops faster" if has_advice else ""
             show(
                 f"time: {seconds:.2f} s a step, {100 * share:.0f} % of it waiting for data{advice}; "
-                f"about {left} to go; peak memory of one process (RAM, GPU): {memory}"
+                f"{to_go}peak memory of one process (RAM, GPU): {memory}"
             )
 
 
@@ -138,13 +139,18 @@ class Pictures:
         output_dir: Folder of `pictures`, for the files, and of `tensorboard/pictures`, for the events.
         draw: Function from the engine's output and batch to figures by file name; see `common.inference.pictures`.
         last_only: Whether only the last batch of a run is drawn.
+        epoch_length: Iterations of a training's epoch, the unit of TensorBoard's steps; 1 for an evaluation.
     """
 
     def __init__(
-        self, output_dir: str, draw: Callable[[Any, Any], Mapping[str, Figure]], last_only: bool = False
+        self,
+        output_dir: str,
+        draw: Callable[[Any, Any], Mapping[str, Figure]],
+        last_only: bool = False,
+        epoch_length: int = 1,
     ) -> None:
         self.folder = Path(output_dir)
-        self.draw, self.last_only = draw, last_only
+        self.draw, self.last_only, self.epoch_length = draw, last_only, epoch_length
         self._has_warned = False
 
     def attach(self, engine: Engine) -> None:
@@ -169,7 +175,7 @@ class Pictures:
         for name, figure in self.draw(engine.state.output, engine.state.batch).items():
             with atomic_write(self.folder / "pictures" / f"{name}.png") as file:
                 figure.savefig(file, dpi=110, format="png")
-            self.writer.add_figure(name, figure, engine.state.epoch)
+            self.writer.add_figure(name, figure, engine.state.epoch * self.epoch_length)
         self.writer.flush()
 
 
@@ -273,7 +279,7 @@ class RegionScores(Metric):
     def completed(self, engine: Engine, name: str) -> None:
         cases = self.compute()
         means: dict[str, float] = {}
-        for region in self.regions:
+        for region in display_order(self.regions):
             values = metrics.figures([scores[region] for scores in cases.values()], self.protocol)
             means |= {region if metric == "dice" else f"{region}_{metric}": _mean(values[metric]) for metric in values}
             means[f"{region}_n_present"] = len(values[metrics.PRESENT])

@@ -1,5 +1,6 @@
 """The record of a run, `run.json`: command, settings, versions, time, memory, measurements."""
 
+import json
 import math
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import ignite.distributed as idist
@@ -131,10 +133,15 @@ class TrainingRecord(RunRecord):
         if idist.get_rank() == 0:
             show(*self.report.lines())
         self._trainer = engine
+        engine.add_event_handler(Events.STARTED, self._name_losses)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         self.validator.add_event_handler(Events.EPOCH_COMPLETED, self._validated, engine)
         super().attach(engine)
         engine.add_event_handler(Events.COMPLETED, self._close)
+
+    def _name_losses(self, trainer: Engine) -> None:
+        loss: Any = getattr(trainer, "loss_function", None)
+        self.content["quantities"] = getattr(loss, "quantities", {"total": type(loss).__name__})
 
     def best(self, metric: str, value: float) -> tuple[int, dict[str, float]] | None:
         """The iteration of the first validation with this value, and its finite metrics; None if there is none."""
@@ -192,6 +199,8 @@ class TrainingRecord(RunRecord):
         if idist.get_rank() == 0:
             if section not in self._writers:
                 self._writers[section] = SummaryWriter(self.folder / "tensorboard" / section)
+                settings = indent(json.dumps(self.content["config"], indent=1, default=str), " " * 4)  # Markdown's code
+                self._writers[section].add_text("settings", settings, iteration)
             rate = {"learning_rate": self._trainer.optimizer.param_groups[0]["lr"]} if section == "train" else {}
             for name, value in {**values, **rate}.items():
                 if value is not None:

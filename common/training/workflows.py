@@ -71,6 +71,7 @@ def training_handlers(
     for handler in handlers:
         if isinstance(handler, MLFlowHandler):
             handler.output_transform = _loss_terms
+            handler.global_epoch_transform = lambda epoch: epoch * plan.length.val_interval
             handler.experiment_param = plan.settings if plan.resumed_from is None else None  # MLflow refuses changes
             validator.add_event_handler(Events.EPOCH_COMPLETED, handler.epoch_completed)
     return [

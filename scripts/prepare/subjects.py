@@ -241,5 +241,5 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
     labels = read_labels(file, _grid_of(record["grid"]))
     raw = _grid_of(record["sources"][chosen])
     found = labels_on(labels, raw, np.linalg.inv(np.array(record["transforms"][chosen]["matrix"])))
-    write_volume(output / f"{name}.nii.gz", found.array, raw.affine)
+    write_volume(output / f"{name}.nii.gz", found.array, raw.affine, is_label=True)
     return Outcome(name, is_new=True)

@@ -14,18 +14,14 @@ from numpy.typing import NDArray
 
 from common.pages.charts import SERIES, STYLE, WIDTH, svg
 
-# Labels of the vertical axes: quantity and unit.
-UNITS = {
-    "total": "sum of the terms",
-    "reconstruction": "L1 (normalised intensity)",
-    "rotation": "cross-entropy (nats)",
-    "contrastive": "NT-Xent (nats)",
-}
+RANGES = dict.fromkeys(("DiceLoss", "GeneralizedDiceLoss", "TverskyLoss"), " (0 to 1)")  # of MONAI's losses
 HEIGHT = 2.9  # inches
 
 
-def loss_chart(bundle: str, name: str, train: Mapping[str, Any], validation: Mapping[str, Any]) -> Markup:
-    """A single loss term: faint as recorded, smoothed on top, held-out values as markers."""
+def loss_chart(
+    bundle: str, name: str, quantity: str, train: Mapping[str, Any], validation: Mapping[str, Any]
+) -> Markup:
+    """A single loss term: faint as recorded, smoothed on top, held-out values as markers; `quantity` names the axis."""
     iterations, values = train["iteration"], floats(train["loss"][name])
     held_out = validation.get("metrics", {}).get(name, [])
 
@@ -36,7 +32,7 @@ def loss_chart(bundle: str, name: str, train: Mapping[str, Any], validation: Map
         if held_out:
             style: Any = {"color": SERIES[1], "linewidth": 1, "linestyle": ":", "marker": "o", "markersize": 4.5}
             axes.plot(validation["iteration"], floats(held_out), label="held-out", **style)
-        axes.set_ylabel(UNITS.get(name, name) if name != "total" or len(train["loss"]) > 1 else "Dice loss (0 to 1)")
+        axes.set_ylabel(quantity + RANGES.get(quantity, ""))
 
     return over_iterations(f"{bundle}: {name} loss over the iterations, training and held-out", draw)
 

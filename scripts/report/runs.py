@@ -51,6 +51,7 @@ FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "git_commit": ("not recorded", TEXT),
     "config": ({}, OBJECT),
     "weights": ({}, _of(source={"type": ["string", "null"]}, tensors=_by_name(TEXTS), **FATES)),
+    "quantities": ({}, _by_name(TEXT)),
     "train": ({}, _of(iteration=AXIS, loss=CURVES)),
     "validation": ({}, _of(iteration=AXIS, metrics=CURVES)),
     "pictures": ([], TEXTS | {"items": TEXT | {"pattern": r"\A[^\0]{1,4000}\Z"}}),

@@ -28,7 +28,7 @@ def test_a_training_an_evaluation_and_inference_are_three_runs(run_bundle, store
     assert (training.data.params["model_size"], training.data.params["global_batch_size"]) == ("micro", "4")
     for name, values in {"train_total": None, **record["validation"]["metrics"]}.items():
         history = client.get_metric_history(training.info.run_id, name)
-        assert [point.step for point in history] == [1, 2]
+        assert [point.step for point in history] == [1, 2], "iterations"
         assert values in (None, [point.value for point in history])
     assert {"dice", "ET_lesionwise_dice"} <= evaluation.data.metrics.keys()
     kept = [Path(client.download_artifacts(run.info.run_id, "")) for run in (training, evaluation, inference)]

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from common.errors import InputError
-from common.inference.segmentations import SaveVolumed, Volumes, files_of, finished
+from common.inference.segmentations import SaveVolumed, Volumes, files_of, finished, write_label_tables
 
 
 def scan(path, shape=(4, 5, 6)):
@@ -31,7 +31,7 @@ def test_a_result_has_the_geometry_of_the_file(tmp_path, codes):
     affine = nibabel.load(tmp_path / "in.nii.gz").affine  # without codes, what the voxels' size alone says
     voxels = torch.arange(24).view(1, 2, 3, 4) % 5
     volume = MetaTensor(voxels, affine=affine, meta={"filename_or_obj": str(tmp_path / "in.nii.gz")})
-    SaveVolumed("pred", str(tmp_path / "out"))({"pred": volume, "subject": "P1"})
+    SaveVolumed("pred", str(tmp_path / "out"), convention="brats2021")({"pred": volume, "subject": "P1"})
     written = nibabel.load(tmp_path / "out/P1.nii.gz")
     assert written.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(written.dataobj), voxels[0])
@@ -39,7 +39,30 @@ def test_a_result_has_the_geometry_of_the_file(tmp_path, codes):
     if any(codes):
         assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == codes
     assert b"Jane" not in written.header.binaryblock, "personal data of the header is not copied"
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["P1.nii.gz"]
+    assert written.header.get_intent()[0] == "label"
+    tables = ["dseg.tsv", "itksnap.txt", "slicer.ctbl"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["P1.nii.gz", *tables]
+
+
+def test_label_maps_have_names_and_colours_for_other_programs(tmp_path):
+    """As each program's own documents lay its file out: BIDS, ITK-SNAP, Slicer."""
+    write_label_tables(tmp_path, "brats2021")
+    names = {1: "TC outside ET", 2: "WT outside TC", 4: "ET"}
+    shades = {1: "#e9c46a", 2: "#4dac6d", 4: "#d1495b"}
+    with (tmp_path / "dseg.tsv").open(newline="") as file:
+        found = {int(row["index"]): (row["name"], row["color"]) for row in csv.DictReader(file, delimiter="\t")}
+    assert found == {label: (names[label], shades[label]) for label in names}
+    rgb = {label: list(bytes.fromhex(shade[1:])) for label, shade in shades.items()}
+    snap = [line for line in (tmp_path / "itksnap.txt").read_text().splitlines() if not line.startswith("#")]
+    described = {int(line.split()[0]): (list(map(int, line.split()[1:7])), line.split('"')[1]) for line in snap}
+    assert described == {0: ([0] * 6, "Clear Label")} | {n: ([*rgb[n], 1, 1, 1], names[n]) for n in names}
+    header, background, *lines = (tmp_path / "slicer.ctbl").read_text().splitlines()
+    assert (header, background) == ("# Color table file", "0 background 0 0 0 0")
+    assert lines == [f"{n} {names[n].replace(' ', '_')} {' '.join(map(str, rgb[n]))} 255" for n in names]
+    write_label_tables(tmp_path, "core=1+3,whole=1+2+3,apart=7")
+    with (tmp_path / "dseg.tsv").open(newline="") as file:
+        found = {row["index"]: row["name"] for row in csv.DictReader(file, delimiter="\t")}
+    assert found == {"1": "core", "2": "whole outside core", "3": "core", "7": "apart"}
 
 
 def test_probabilities_have_a_fourth_axis_and_the_same_bytes_each_time(tmp_path):

@@ -117,6 +117,15 @@ def test_the_time_left_is_told_from_the_first_steps(tmp_path, said, monkeypatch,
     )
 
 
+@pytest.mark.parametrize(("steps", "to_go"), [(3, "; about 0:00:01 to go"), (2, "")])
+def test_no_time_left_is_not_told(tmp_path, said, monkeypatch, steps, to_go):
+    engine, data = loop(steps)
+    forecast(tmp_path, engine)
+    monkeypatch.setattr(handlers, "time", SimpleNamespace(monotonic=lambda: 0.01 * engine.state.iteration))
+    engine.run(data)
+    assert f"waiting for data{to_go}; peak memory" in said("time: ")[0]
+
+
 ADVICE = "; python -m scripts.store and --store read crops faster"
 
 
@@ -147,7 +156,7 @@ def draw(output, batch):
 
 def run_with_pictures(folder, drawing=draw, **settings):
     engine = Engine(lambda _, batch: 10 * batch)
-    Pictures(folder, drawing, **settings).attach(engine)
+    Pictures(folder, drawing, epoch_length=40, **settings).attach(engine)
     engine.run([1, 2, 3])
     return engine
 
@@ -160,6 +169,7 @@ def test_pictures_are_drawn_into_files_and_events(tmp_path, last_only, names):
     assert all(matplotlib.image.imread(path).shape == (110, 110, 4) for path in files)
     events = EventAccumulator(str(tmp_path / "tensorboard" / "pictures")).Reload()
     assert sorted(events.Tags()["images"]) == names
+    assert [event.step for event in events.Images("case3")] == [40], "iterations, as of all other tags"
 
 
 def test_a_picture_that_cannot_be_drawn_or_written_does_not_end_the_run(tmp_path, capsys):

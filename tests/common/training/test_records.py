@@ -91,6 +91,9 @@ def test_tensorboard_has_each_value_at_its_iteration_also_of_a_resumed_run(tmp_p
     rates = [event.value for event in train.Scalars("learning_rate")]
     assert rates == pytest.approx([0.1, 0.07, 0.07, 0.049, 0.049, 0.0343])
     assert [(event.step, event.value) for event in validation.Reload().Scalars("score")] == [(3, 0.5)]
+    (settings,) = {event.tensor_proto.string_val[0].decode() for event in train.Tensors("settings/text_summary")}
+    assert json.loads(settings) == METADATA
+    assert record_of(tmp_path)["quantities"] == {"total": "MSELoss"}
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def record(bundle: str, minute: int, source: str | None = None) -> dict:
             "unexpected": 0,
             "tensors": {"changed": ["proj.weight: T1 -> T2"], "missing": ["decoder.one", "decoder.two"]},
         },
+        "quantities": {"total": "DiceFocalLoss"} if len(terms) == 1 else dict.fromkeys(terms, "nats"),
         "train": {"iteration": [1, 2, 3, 4], "loss": {term: [4.0, 3.0, None, 1.0] for term in terms}},
         "validation": {"iteration": [0, 4], "metrics": {name: [0.1, 0.625] for name in metrics}},
         "pictures": [],
@@ -116,6 +117,7 @@ def test_page_shows_every_stage_with_its_command_losses_and_weights(page: str) -
         assert f"{bundle}: total loss over the iterations" in page
     assert "120 matched, 1 changed, 2 missing, 0 unexpected" in text
     assert "decoder.two" in text
+    assert len(re.findall(">DiceFocalLoss</text>", page)) == 1, "the loss names its axis"
     assert "python 3.11.7, torch 2.13.0, git commit abcdef; 1 × cpu" in text
     assert EMBEDDED in text
 
