@@ -20,6 +20,7 @@ __all__ = [
     "metrics",
     "options",
     "pages",
+    "records",
     "ssl",
     "training",
     "weights",

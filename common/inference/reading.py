@@ -21,12 +21,23 @@ FLAGS = {"0": False, "1": True}
 LONGEST = 2**20  # characters of a line that are read at once; the csv module refuses fields of 131,072
 TEXT = {"type": "string", "pattern": rf"\A[^{UNPRINTABLE.pattern[1:]}+\Z"}
 PATH = {"type": "string", "pattern": r"\A(/|(?!([^\0]*/)?\.\.(/|\Z)))[^\0]+\Z"}  # absolute, or inside the folder
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+KNOWN = {"type": ["string", "null"]}
+MADE = {  # see `common.records.made_by`
+    "type": "object",
+    "required": ["command", "started", "versions", "git_commit", "cohort", "made_up", "checkpoints"],
+    "properties": {
+        **{"command": {"type": "string"}, "started": {"type": "string"}, "git_commit": KNOWN, "cohort": KNOWN},
+        **{"versions": TEXTS, "made_up": {"type": "boolean"}, "checkpoints": TEXTS},
+    },
+}
 CASES_SCHEMA = {
     "type": "object",
     "required": ["name", "label_convention", "cases"],
     "properties": {
         "name": {"type": "string"},
         "label_convention": {"type": "string"},
+        "made": MADE,
         "cases": {
             "type": "object",
             "minProperties": 1,
@@ -105,7 +116,7 @@ def read(folder: str | Path) -> Details:
             for region in regions
         }
     files = [_files(folder, case, cases[case]) for case in scores]
-    return Details(content["name"], convention, protocol, files, scores)
+    return Details(content["name"], convention, protocol, files, scores, content.get("made", {}))
 
 
 def _protocol(path: Path) -> tuple[Protocol, int]:

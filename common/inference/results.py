@@ -43,7 +43,7 @@ class CaseFiles(NamedTuple):
 class Details(NamedTuple):
     """All data of an evaluation's page except the voxels.
 
-    `name` is the page's title; `files` are in the order of the scores.
+    `name` is the page's title; `files` are in the order of the scores; `made` is from `common.records.made_by`.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Details(NamedTuple):
     protocol: Protocol
     files: Sequence[CaseFiles]
     scores: Cases
+    made: Mapping[str, Any] = {}
 
     @property
     def missing(self) -> list[str]:
@@ -153,7 +154,8 @@ def _cases(folder: Path, details: Details) -> dict[str, Any]:
             "volumes_mm3": {region: list(map(float, pair)) for region, pair in volumes.items()},
             **{key: value for key, value in optional.items() if value},
         }
-    return {"name": details.name, "label_convention": details.convention, "cases": cases}
+    made = {"made": dict(details.made)} if details.made else {}
+    return {"name": details.name, "label_convention": details.convention, **made, "cases": cases}
 
 
 def _path(folder: Path, file: Path | None) -> str | None:

@@ -68,7 +68,7 @@ def write_pages(folder: str | Path, details: Details, slices: str = "chosen") ->
     names = choice("slices", slices, {"none": frozenset(), "chosen": chosen, "all": details.scores.keys()})
     for files in details.files:
         if files.name in names:
-            write_case(folder, files, details.scores[files.name], details.convention)
+            write_case(folder, files, details)
     with atomic_write(page) as file:
         file.write_text(page_of(details, names), encoding="utf-8")
     return page
@@ -81,6 +81,7 @@ def page_of(details: Details, linked: Collection[str] = ()) -> str:
     return render(
         Path(__file__).with_name("evaluation.html.j2"),
         {"figure": _figure, "lesions": count_lesions},
+        made=details.made,
         details=details,
         links={name: link_of(name) for name in linked},
         protocol=NAMES.get(protocol.name, protocol.name),

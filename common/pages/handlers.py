@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from ..data.modalities import count_missing, images_of, missing_in
+from ..data.volumes import is_made_up
 from ..errors import choice, one_line, show
 from ..inference.publishing import PAGE, finish, place_of
 from ..inference.results import CaseFiles, Details, write
 from ..inference.segmentations import files_of
 from ..metrics.protocols import PRESENT, Protocol
+from ..records import made_by
 
 LESION_FIGURES = {"lesionwise_dice": "lesion-wise Dice", "lesion_f1": "lesion F1"}  # main lesion metric of a protocol
 
@@ -31,6 +34,7 @@ class EvaluationFiles:
         name: Title of the page.
         modalities: Modalities of the images, in channel order.
         slices: Cases with a page to scroll through: none, chosen (those that evaluation.html shows) or all.
+        settings: Settings of the run, whose cohort and checkpoints the pages name.
 
     Raises:
         InputError: `slices` is something else, or a file other than a page cannot be written.
@@ -46,9 +50,11 @@ class EvaluationFiles:
         name: str,
         modalities: Sequence[str],
         slices: str = "chosen",
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.folder, self.protocol, self.convention, self.name = Path(output_dir), protocol, convention, name
         self.slices = choice("slices", slices, {name: name for name in ("none", "chosen", "all")})
+        self.made = made_by(settings, any(is_made_up(case["label"]) for case in cases[:1]))
         self.missing = count_missing(cases, modalities)
         self.files = {}
         for case in cases:
@@ -66,7 +72,7 @@ class EvaluationFiles:
     def __call__(self, engine: Engine) -> None:
         scores = engine.state.metric_details[engine.state.key_metric_name]
         files = [self.files[case] for case in scores]
-        details = Details(self.name, self.convention, self.protocol, files, scores)
+        details = Details(self.name, self.convention, self.protocol, files, scores, self.made)
         self.summary = write(self.folder, details)
         try:
             from .evaluation import write_pages  # imported here: it needs packages that scores do not

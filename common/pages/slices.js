@@ -4,7 +4,8 @@
   const element = (id) => document.getElementById(id);
   const data = JSON.parse(element("data").textContent);
   const status = element("status");
-  const COLOURS = { prediction: [43, 166, 255], reference: [255, 162, 0] };
+  const COLOURS = { prediction: "#2ba6ff", reference: "#ffa200" };  // of a single region
+  const MIXED = "#b8a355";  // the reference, half transparent, over the prediction
   const PLANES = ["sagittal", "coronal", "axial"];  // by the axis that a plane cuts
   const bytes = (id) => Uint8Array.from(atob(element(id).textContent), (letter) => letter.charCodeAt(0));
 
@@ -18,10 +19,10 @@
   document.head.append(library);
 
   const viewer = new niivue.Niivue({
-    isRadiologicalConvention: true, isNearestInterpolation: true, multiplanarShowRender: 0, dragAndDropEnabled: false,
+    isRadiologicalConvention: true, isNearestInterpolation: true, multiplanarShowRender: 1, dragAndDropEnabled: false,
     viewModeHotKey: "", clipPlaneHotKey: "", dragMode: 0, logLevel: "error", crosshairWidth: 1.3, crosshairWidthUnit: "mm",
-    crosshairColor: [0.55, 0.95, 0.55, 0.7], fontSizeScaling: 0.6, multiplanarLayout: 2, backColor: [0, 0, 0, 1],
-    showAllOrientationMarkers: true,
+    crosshairColor: [0.55, 0.95, 0.55, 0.7], fontSizeScaling: 0.6, multiplanarLayout: 2, multiplanarPadPixels: 6,
+    backColor: [0, 0, 0, 1],
   });
   await viewer.attachToCanvas(element("canvas"));
   const open = async (id) => { await viewer.loadFromArrayBuffer(bytes(id).buffer, `${id}.nii.gz`); return viewer.volumes.at(-1); };
@@ -50,6 +51,7 @@
     voxel.forEach((place, axis) => { shown[axis] = Math.min(Math.max(place, 0), data.shape[axis] - 1); });
     viewer.scene.crosshairPos = viewer.vox2frac([...shown]);
     viewer.drawScene();
+    contours();
     report();
   };
 
@@ -80,17 +82,64 @@
     viewer.setVolume(images.get(number), 0);
     reset();
   };
-  const overlays = () => {
-    const region = element("region").value;
-    data.layers.forEach((name, number) => {
-      const visible = element(`show-${name}`).checked;
-      const [R, G, B] = COLOURS[name].map((level) => data.codes.map(() => level));
-      const A = data.codes.map((regions) => visible && regions.includes(region) ? 255 : 0);
+  const region = element("region");
+  const mode = (layer) => element(`show-${layer}`).value;
+  const names = () => region.value === "all" ? data.regions : [region.value];
+  const colour = (layer, name) => region.value === "all" ? data.colours[name] : COLOURS[layer];
+  const levels = (hex) => [1, 3, 5].map((place) => parseInt(hex.slice(place, place + 2), 16));
+  const fills = () => {
+    data.layers.forEach((layer, number) => {
+      const innermost = data.codes.map((regions) => regions.filter((name) => names().includes(name)).at(-1));
+      const [R, G, B] = [0, 1, 2].map((part) => innermost.map((name) => name ? levels(colour(layer, name))[part] : 0));
+      const A = innermost.map((name) => name && mode(layer) === "fill" ? 255 : 0);
       viewer.volumes[number + 1].setColormapLabel({ R, G, B, A, I: data.codes.map((_, code) => code), labels: data.codes.map(String) });
       viewer.setOpacity(number + 1, 0.5);
     });
     viewer.updateGLVolume();
   };
+  // Contours along the edges of voxels, over the slices that NiiVue has drawn
+  const contours = () => {
+    const over = element("contours"), pen = over.getContext("2d");
+    [over.width, over.height] = [element("canvas").width, element("canvas").height];
+    pen.lineWidth = 1.5 * devicePixelRatio;
+    for (const { axCorSag, leftTopWidthHeight: [left, top, width, height] } of viewer.screenSlices) {
+      if (axCorSag > 2) continue;  // the 3D view
+      const [across, up] = [[0, 1], [0, 2], [1, 2]][axCorSag];
+      const [columns, rows] = [data.shape[across], data.shape[up]];
+      for (const [number, layer] of data.layers.entries()) for (const name of mode(layer) === "contour" ? names() : []) {
+        const { img } = viewer.volumes[number + 1];
+        const inside = (column, row) => {
+          const voxel = [...shown];
+          [voxel[across], voxel[up]] = [column, row];
+          const isInside = column >= 0 && row >= 0 && column < columns && row < rows;
+          return isInside && data.codes[img[voxel[0] + data.shape[0] * (voxel[1] + data.shape[1] * voxel[2])]].includes(name);
+        };
+        const line = (...ends) => ends.forEach(([column, row], end) =>
+          pen[end ? "lineTo" : "moveTo"](left + width * column / columns, top + height * (1 - row / rows)));
+        pen.strokeStyle = colour(layer, name);
+        pen.beginPath();
+        for (let row = 0; row <= rows; row++) for (let column = 0; column <= columns; column++) {
+          if (inside(column, row) !== inside(column - 1, row)) line([column, row], [column, row + 1]);
+          if (inside(column, row) !== inside(column, row - 1)) line([column, row], [column + 1, row]);
+        }
+        pen.stroke();
+      }
+    }
+  };
+  const key = () => {
+    const entries = region.value === "all"
+      ? [...data.regions.map((name) => [data.colours[name], name]), ...data.layers.map((layer) => ["", `${layer}: ${mode(layer)}`])]
+      : data.layers.map((layer) => [COLOURS[layer], `${layer}: ${mode(layer)}`]);
+    const areBothFilled = data.layers.every((layer) => mode(layer) === "fill");
+    if (region.value !== "all" && areBothFilled) entries.push([MIXED, "both"]);
+    element("key").replaceChildren(...entries.map(([shade, text]) => {
+      const entry = document.createElement("span");
+      if (shade) entry.append(Object.assign(document.createElement("i"), { className: "swatch", style: `background: ${shade}` }), " ");
+      entry.append(text);
+      return entry;
+    }));
+  };
+  const overlays = () => { fills(); contours(); key(); };
 
   await background();
   for (const number of data.layers.keys()) await open(`layer-${number}`);
@@ -103,7 +152,8 @@
     if (voxel.length === 3 && voxel.every(Number.isInteger)) move(toScene(voxel));
     element("canvas").scrollIntoView({ block: "nearest" });
   };
-  viewer.onLocationChange = ({ vox }) => { vox.slice(0, 3).forEach((place, axis) => { shown[axis] = place; }); report(); };
+  viewer.onLocationChange = ({ vox }) => { vox.slice(0, 3).forEach((place, axis) => { shown[axis] = place; }); contours(); report(); };
+  new ResizeObserver(() => requestAnimationFrame(contours)).observe(element("canvas"));
   sliders.forEach((slider, axis) => slider.addEventListener("input", () =>
     move(shown.map((place, other) => other === axis ? Number(slider.value) : place))));
   modality.addEventListener("change", async () => { await background(); move(shown); });

@@ -16,13 +16,13 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from ..data.regions import colours, regions_of
 from ..files import atomic_write, check_no_link
 from ..inference.masks import masks_of
 from ..inference.panels import centre_of, window_of
 from ..inference.publishing import SLICES
-from ..inference.results import CaseFiles
+from ..inference.results import CaseFiles, Details
 from ..metrics.lesions import Lesion
-from ..metrics.protocols import Scores
 from .scenes import scene_of
 from .templates import hash_of, render
 
@@ -43,14 +43,14 @@ def link_of(name: str) -> str:
     return f"{SLICES}/{quote(name, safe='')}.html"
 
 
-def write_case(folder: str | Path, files: CaseFiles, scores: Mapping[str, Scores], convention: str) -> Path:
-    """Write the page of a scored case, FOLDER/slices/CASE.html, and return its path.
+def write_case(folder: str | Path, files: CaseFiles, details: Details) -> Path:
+    """Write the page of a case of an evaluation, FOLDER/slices/CASE.html, and return its path.
 
-    The lesions of `scores` are listed. Images on a different grid are left out, and the page says so.
+    Its lesions are listed. Images on a different grid are left out, and the page says so.
     """
     path = Path(folder) / SLICES / f"{files.name}.html"
     check_no_link(folder, path.relative_to(folder))
-    content = page_of(files, scores, convention)
+    content = page_of(files, details)
     with atomic_write(path) as file:
         file.write_text(content, encoding="utf-8")
     return path
@@ -64,13 +64,14 @@ def _kind(lesion: Lesion) -> str:
     return "found" if lesion.is_found else "missed"
 
 
-def page_of(files: CaseFiles, scores: Mapping[str, Scores], convention: str) -> str:
-    """Draw the page of a scored case as HTML."""
-    predictions, references, affine = masks_of(files, convention)
+def page_of(files: CaseFiles, details: Details) -> str:
+    """Draw the page of a case of an evaluation as HTML."""
+    predictions, references, affine = masks_of(files, details.convention)
     layers = {"prediction": predictions, "reference": references}
     scene = scene_of(layers, affine, files.images)
     codes, regions_of_code = _codes(scene.masks)
     regions = list(references)
+    sizes = {name: -len(labels) for name, labels in regions_of(details.convention).items()}  # innermost last
     largest = next((mask for mask in scene.masks["reference"].values() if mask.any()), scene.union)
     volumes, modalities = {}, []
     for count, (name, voxels) in enumerate(scene.images.items()):
@@ -83,12 +84,14 @@ def page_of(files: CaseFiles, scores: Mapping[str, Scores], convention: str) -> 
     (library, digest), script = _niivue(), (HERE / "slices.js").read_text(encoding="utf-8")
     return render(
         HERE / "slices.html.j2",
+        made=details.made,
         name=files.name,
         data={
             "modalities": modalities,
             "layers": list(layers),
             "regions": regions,
-            "codes": [[regions[region] for region in of] for of in regions_of_code],
+            "colours": colours(details.convention),
+            "codes": [sorted((regions[each] for each in of), key=sizes.__getitem__) for of in regions_of_code],
             "shape": list(scene.shape),
             "to_scene": np.round(scene.to_scene[:3], 6).tolist(),
             "start": list(centre_of(largest)),
@@ -97,7 +100,7 @@ def page_of(files: CaseFiles, scores: Mapping[str, Scores], convention: str) -> 
         missing=files.missing,
         lesions=[
             (region, number, _kind(lesion), lesion)
-            for region, measured in scores.items()
+            for region, measured in details.scores[files.name].items()
             for number, lesion in enumerate(measured.lesions, 1)
         ],
         volumes=volumes,

@@ -9,12 +9,18 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+RESTRICTION = "Research only. Not a medical device: not for diagnosis, treatment or any decision about a patient."
+SOFTWARE = {"brainsegfounder": "BrainSegFounder", "monai": "MONAI", "torch": "PyTorch", "python": "Python"}
 
-def render(template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, **content: Any) -> str:
+
+def render(
+    template: Path, filters: Mapping[str, Callable[..., Any]] | None = None, *, made: Mapping[str, Any], **content: Any
+) -> str:
     """Render a Jinja template, which may include files of its folder and this folder; an unknown name is an error.
 
-    `filters` and `content` are by their names in the template. `<nav class="contents"></nav>` gets a list of the
-    sections with an id and a heading.
+    `made` is from `common.records.made_by`, or empty if not recorded; the page ends with it. `filters` and `content`
+    are by their names in the template. `<nav class="contents"></nav>` gets a list of the sections with an id and a
+    heading.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, Path(__file__).parent]),
@@ -24,7 +30,23 @@ def render(template: Path, filters: Mapping[str, Callable[..., Any]] | None = No
         lstrip_blocks=True,
     )
     environment.filters.update(filters or {})
+    content |= {"made": _facts(made), "made_up": made.get("made_up", False), "restriction": RESTRICTION}
     return _with_contents(environment.get_template(template.name).render(**content))
+
+
+def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What made a page: names and facts."""
+    if not made:
+        return [("made by", "not recorded")]
+    software = [f"{name} {made['versions'][key]}" for key, name in SOFTWARE.items() if key in made["versions"]]
+    commit = [f"commit {made['git_commit']}"] if made["git_commit"] else []
+    return [
+        ("made on", made["started"].replace("T", " ").replace("+00:00", " UTC")),
+        ("command", made["command"]),
+        ("cohort", "made-up subjects" if made["made_up"] else made["cohort"] or "not named"),
+        *(("checkpoint", f"{path} (SHA-256 {sha256})") for path, sha256 in made["checkpoints"].items()),
+        ("software", ", ".join([*software, *commit])),
+    ]
 
 
 def _with_contents(page: str) -> str:

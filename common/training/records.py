@@ -2,11 +2,8 @@
 
 import json
 import math
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -16,11 +13,10 @@ import torch
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
-from ..cli import command_line
 from ..errors import show
 from ..files import move_aside, write_json
 from ..memory import peak_resident
-from ..weights.storage import versions
+from ..records import made_by
 from ..weights.surgery import Report
 from .plan import Plan
 
@@ -40,13 +36,10 @@ class RunRecord:
             "bundle": settings["bundle"],
             "workflow": workflow,
             "finished": False,
-            "command": _command(),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            **made_by(settings),
             "seconds": 0.0,
             "device": "cuda" if torch.cuda.is_initialized() else "cpu",
             "world_size": idist.get_world_size(),
-            "versions": versions(),
-            "git_commit": _git_commit(),
             "config": dict(settings),
         }
         self._is_new = True
@@ -72,28 +65,6 @@ class RunRecord:
     def _finish(self) -> None:
         self.content["finished"] = True
         self.write()
-
-
-def _command() -> str:
-    """The command line of this process, quoted for a shell."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    program = sys.argv[:1] if module is None else ["-m", module.name.removesuffix(".__main__")]
-    return command_line(["python", *program, *sys.argv[1:]])
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that tracks this file, with `-dirty` for uncommitted changes."""
-    file = Path(__file__).resolve()
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(file.parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", file.name)
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
-    except (OSError, subprocess.CalledProcessError):  # no git, or a package outside a checkout
-        return None
 
 
 def peak_memory() -> dict[str, float]:

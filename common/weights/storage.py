@@ -16,6 +16,7 @@ from zipfile import ZIP_STORED, ZipFile, is_zipfile
 
 import torch
 
+from .. import __version__
 from ..errors import ArgumentError, InputError
 from ..files import atomic_write, digest, valid_json, write_json
 
@@ -152,6 +153,7 @@ def _is_path(value: Any) -> bool:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and the main packages, for checkpoints and run records."""
+    """Versions of this software, Python and the main packages, for checkpoints and run records."""
     packages = {"torch": "torch", "monai": "monai", "ignite": "pytorch-ignite", "numpy": "numpy"}
-    return {"python": platform.python_version()} | {name: version(package) for name, package in packages.items()}
+    ours = {"brainsegfounder": __version__, "python": platform.python_version()}
+    return ours | {name: version(package) for name, package in packages.items()}

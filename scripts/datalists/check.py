@@ -14,6 +14,7 @@ from common.data import datalists
 from common.data.modalities import count_missing, first_image
 from common.data.preparation import describe, union
 from common.data.scan_checks import CHECKS, CURE, OFF_GRID, Problem, files_in
+from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, show
 from common.files import atomic_write, check_writable_folder, expand_home, write_csv
 from scripts.datalists.build import check_outputs
@@ -221,8 +222,9 @@ def _write(result: Result, output: Path, root: str, workers: int) -> list[str]:
         {"case": result.cases[place], "problems": problems.get(place, []), "picture": picture}
         for place, picture in zip(shown, drawn, strict=True)
     ]
+    made_up = any(is_made_up(Path(root, first_image(case))) for case in result.cases[:1])
     with atomic_write(site) as path:
-        path.write_text(page(result, subjects, cohort), encoding="utf-8")
+        path.write_text(page(result, subjects, cohort, made_up), encoding="utf-8")
     return ["", str(table), str(site)]
 
 

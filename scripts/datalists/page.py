@@ -16,15 +16,17 @@ from common.data.scan_checks import CHECKS, Problem
 from common.inference.panels import PLANES, centre_of, grey_levels, panel, png, side_by_side
 from common.pages.scenes import read_volume
 from common.pages.templates import png_uri, render
+from common.records import made_by
 
 EDGE = 128  # pixels of the longest edge of a volume in a picture
 NOT_FINITE = "#ff00ff"
 
 
-def page(result: Any, subjects: Sequence[Mapping[str, Any]], cohort: Sequence[Problem]) -> str:
+def page(result: Any, subjects: Sequence[Mapping[str, Any]], cohort: Sequence[Problem], made_up: bool = False) -> str:
     """The page as HTML. Each subject has a "case", "problems" and a "picture"; `cohort` are problems of them all."""
     return render(
         Path(__file__).with_name("check.html.j2"),
+        made=made_by({}, made_up),
         result=result,
         suspects=[subject for subject in subjects if subject["problems"]],
         sample=[subject for subject in subjects if not subject["problems"]],

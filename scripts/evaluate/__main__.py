@@ -10,6 +10,7 @@ import numpy as np
 
 from common import metrics
 from common.cli import run
+from common.data.volumes import is_made_up
 from common.errors import InputError, check_number, choice, show
 from common.files import check_writable_folder, expand_home
 from common.inference import results
@@ -70,7 +71,11 @@ def evaluate(
     folder = _output(output, RESULTS, {"--predictions": predictions, "--references": references})
     scores = _scores(cases, rules, convention, workers or os.cpu_count() or 1)
     name = expand_home(predictions, predictions).resolve().name
-    _publish(folder, Details(name, convention, rules, cases, scores), slices)
+    from common.records import made_by  # late import: `--help` stays fast
+
+    _publish(
+        folder, Details(name, convention, rules, cases, scores, made_by({}, is_made_up(cases[0].reference))), slices
+    )
 
 
 def page(folder: str, slices: str = "chosen") -> None:

@@ -8,6 +8,7 @@ from common.files import expand_home
 from common.inference.reading import read
 from common.inference.results import Details
 from common.metrics.protocols import Protocol
+from common.records import made_by
 
 
 def named_folders(command: str, folders: Sequence[str], names: str | Sequence[str] | None = None) -> dict[str, Path]:
@@ -61,4 +62,8 @@ def pool(folders: Mapping[str, Path]) -> Details:
     title = ", ".join(dict.fromkeys(details.name for details in found.values()))
     names = sorted(cases)
     scores = {name: cases[name][1].scores[name] for name in names}
-    return Details(title, expected.convention, expected.protocol, [files[name] for name in names], scores)
+    sources = [details.made for details in found.values() if details.made]
+    cohorts = {source["cohort"] for source in sources}
+    made = made_by({"cohort": cohorts.pop()} if len(cohorts) == 1 else {}, any(each["made_up"] for each in sources))
+    made["checkpoints"] = {path: sha256 for each in sources for path, sha256 in each["checkpoints"].items()}
+    return Details(title, expected.convention, expected.protocol, [files[name] for name in names], scores, made)

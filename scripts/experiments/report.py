@@ -9,6 +9,7 @@ from typing import Any
 
 from common.files import atomic_write, write_csv
 from common.pages.templates import render
+from common.records import made_by
 from scripts.experiments import figures
 from scripts.experiments.engine import OpenStudy
 from scripts.experiments.study import SCORED_TABLES, paper
@@ -49,6 +50,7 @@ def write_report(study: OpenStudy) -> Path:
     page = render(
         Path(__file__).with_name("report.html.j2"),
         {"number": shown, "texts": _texts, "relative": lambda file: _relative(file, folder)},
+        made=made_by({}, any(name.startswith("cohorts/") for name in study.jobs)),
         title=study.content["title"],
         states=Counter(state.name for state in study.states.values()),
         jobs=len(study.jobs),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from common.data.volumes import write_volume
+from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError, check_number, choice
 from common.files import check_writable_folder, expand_home, reporting_path_errors
 from common.values import flag
@@ -90,11 +90,13 @@ def _make_subject(
                 image = scan(rng, head, SEQUENCES[modality], agent)
             else:
                 image = scan_on(rng, person.seen_by(modality), SEQUENCES[modality], agent, scanner)
-            write_volume(root / file, image.round().astype(cohort.dtype), affine, compresslevel=FAST)
+            write_volume(
+                root / file, image.round().astype(cohort.dtype), affine, compresslevel=FAST, description=MADE_UP
+            )
         if label is not None:
             labels = np.zeros(grid.shape, np.uint8)
             labels[head.inside] = head.labels
-            write_volume(root / label, labels, affine, compresslevel=FAST)
+            write_volume(root / label, labels, affine, compresslevel=FAST, is_label=True, description=MADE_UP)
     return True
 
 

@@ -19,6 +19,7 @@ from common.locks import claimed
 from common.pages.templates import render
 from common.prepare.figures import UNITS, Figures, rows
 from common.prepare.subject import Settings
+from common.records import made_by
 from scripts.arrays import JobArray
 from scripts.pools import map_in_processes
 from scripts.prepare.scans import Subject
@@ -140,6 +141,7 @@ def _write_tables(outcomes: Sequence[Outcome], settings: Settings, regions: str 
     write_csv(output / QUALITY, [("subject", "modality", "figure", "value", "unit", "lowest", "highest"), *table])
     page = render(
         Path(__file__).with_name("overview.html.j2"),
+        made=made_by({}),
         outcomes=outcomes,
         settings=settings,
         pictures={

@@ -10,6 +10,7 @@ import yaml
 
 from common.inference.publishing import PAGE, is_earlier
 from common.pages.templates import png_uri, render
+from common.records import made_by
 from scripts.report import charts
 from scripts.report.runs import Stage, mean
 
@@ -27,11 +28,11 @@ def page(folder: Path, stages: Sequence[Stage]) -> str:
             "mean": lambda values: mean(list(values)),
             "embedded": lambda picture: png_uri(picture.read_bytes()) if picture.is_file() else None,
         },
+        made=made_by({}, any(run.made_up or run.config.get("cohort") == "embedded" for run in runs)),
         title=folder.resolve().name,
         stages=stages,
         pages=_pages(folder, stages),
         interrupted=[f"{run.bundle} ({run.workflow})" for run in runs if not run.finished],
-        embedded_cohort=any(run.config.get("cohort") == "embedded" for run in runs),
         charts=charts,
     )
 

@@ -50,6 +50,7 @@ FIELDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "versions": ({}, _by_name(TEXT)),
     "git_commit": ("not recorded", TEXT),
     "config": ({}, OBJECT),
+    "made_up": (False, {"type": "boolean"}),
     "weights": ({}, _of(source={"type": ["string", "null"]}, tensors=_by_name(TEXTS), **FATES)),
     "quantities": ({}, _by_name(TEXT)),
     "train": ({}, _of(iteration=AXIS, loss=CURVES)),

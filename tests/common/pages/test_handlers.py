@@ -1,18 +1,22 @@
 """The handler that draws pages; a page that cannot be drawn does not end the evaluation."""
 
+import hashlib
 import re
 import sys
+from importlib.metadata import version
 
 import nibabel
 import numpy as np
 import pytest
 from ignite.engine import Engine
 
+from common.data.volumes import MADE_UP, write_volume
 from common.errors import InputError
 from common.inference.reading import read
 from common.metrics.protocols import protocol
 from common.pages.evaluation import write_pages
 from common.pages.handlers import EvaluationFiles
+from tests.html_pages import text_of
 
 LABELS = np.zeros((12, 12, 12), np.uint8)
 LABELS[3:8, 4:9, 5:9] = 1
@@ -24,9 +28,9 @@ def folder(tmp_path):
     return tmp_path
 
 
-def run(folder, **options):
+def run(folder, label="r.nii", **options):
     """Evaluate the case of a folder."""
-    case = {"subject": "p", "image": [str(folder / "r.nii")], "label": str(folder / "r.nii")}
+    case = {"subject": "p", "image": [str(folder / "r.nii")], "label": str(folder / label)}
     rules = protocol("atlas")
     scores = {"p": {"lesion": rules.measure(LABELS > 0, LABELS > 0, (1, 1, 1))}}
     engine = Engine(lambda *_: None)
@@ -40,12 +44,27 @@ def write_page(folder, *slices):
     return write_pages(folder, read(folder), *slices)
 
 
-def test_the_page_is_that_of_the_files(folder, capsys):
-    run(folder)
+def test_the_page_is_that_of_the_files_and_says_what_made_it(folder, capsys):
+    weights = folder / "model.pt"
+    weights.write_bytes(b"weights")
+    run(folder, settings={"cohort": "hospital A", "checkpoint": str(weights)})
     page = (folder / "evaluation.html").read_bytes()
+    digest = hashlib.sha256(b"weights").hexdigest()
+    for html in (page.decode(), (folder / "slices/p.html").read_text()):
+        text = text_of(html[html.index("About this page") :])
+        for fact in ("not for diagnosis", "hospital A", f"model.pt (SHA-256 {digest})", f"MONAI {version('monai')}"):
+            assert fact in text
+        assert "made up" not in text_of(html)
     assert b"<h1>Evaluation of ours</h1>" in page
     assert capsys.readouterr().err == ""
     assert write_page(folder).read_bytes() == page
+
+
+def test_made_up_subjects_are_said_to_be_made_up(folder):
+    write_volume(folder / "r.nii.gz", LABELS, np.eye(4), description=MADE_UP)
+    run(folder, label="r.nii.gz")
+    assert "The subjects are made up" in text_of((folder / "evaluation.html").read_text())
+    assert "The subjects are made up" in text_of((folder / "slices/p.html").read_text())
 
 
 def test_scores_need_no_package_of_the_page(folder, capsys, monkeypatch):

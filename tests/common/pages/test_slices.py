@@ -21,7 +21,7 @@ from PIL import Image
 
 from common.errors import InputError
 from common.inference.masks import masks_of
-from common.inference.results import CaseFiles
+from common.inference.results import CaseFiles, Details
 from common.metrics.measures import spacing_of
 from common.metrics.protocols import protocol
 from common.pages.slices import link_of, page_of, write_case
@@ -63,6 +63,11 @@ def scores_of(files):
     return {region: rules.measure(predictions[region], references[region], spacing_of(affine)) for region in references}
 
 
+def details_of(files, scores=None):
+    scores = scores_of(files) if scores is None else scores
+    return Details("ours", "brats2021", protocol("brats"), [files], {files.name: scores})
+
+
 def block(html, name):
     return re.search(rf'<script type="[^"]*" id="{name}">(.*?)</script>', html, re.DOTALL)[1]
 
@@ -78,7 +83,7 @@ def cells(html):
 @pytest.mark.parametrize("affine", AFFINES.values(), ids=AFFINES)
 def test_a_page_holds_the_voxels_of_the_files_at_their_places(affine, tmp_path):
     files = case_of(tmp_path, affine)
-    page = write_case(tmp_path, files, scores_of(files), "brats2021")
+    page = write_case(tmp_path, files, details_of(files))
     assert page == tmp_path / "slices/P 1.html"
     html = page.read_text()
     data = json.loads(block(html, "data"))
@@ -123,7 +128,7 @@ def test_a_page_holds_the_voxels_of_the_files_at_their_places(affine, tmp_path):
 def test_lesions_are_links_to_their_centres(tmp_path):
     files = case_of(tmp_path, AFFINES["RAS"])
     scores = scores_of(files)
-    html = write_case(tmp_path, files, scores, "brats2021").read_text()
+    html = write_case(tmp_path, files, details_of(files, scores)).read_text()
     links = [attributes["href"] for tag, attributes in Page(html.replace("<input", "<img")).tags if tag == "a"]
     lesions = [lesion for measured in scores.values() for lesion in measured.lesions]
     assert links == [f"#{x},{y},{z}" for x, y, z in (lesion.centre for lesion in lesions)]
@@ -136,21 +141,21 @@ def test_lesions_are_links_to_their_centres(tmp_path):
 def test_what_cannot_be_shown_is_said(tmp_path):
     files = case_of(tmp_path, AFFINES["RAS"])
     save(tmp_path / "T1.nii.gz", np.ones((5, 5, 5), np.float32), np.eye(4))
-    html = write_case(tmp_path, files, scores_of(files), "brats2021").read_text()
+    html = write_case(tmp_path, files, details_of(files)).read_text()
     assert "T1 is on another grid and is not shown." in text_of(html)
     assert [modality["name"] for modality in json.loads(block(html, "data"))["modalities"]] == ["FLAIR"]
     bare = files._replace(images=())
-    html = write_case(tmp_path, bare, scores_of(files), "brats2021").read_text()
+    html = write_case(tmp_path, bare, details_of(files)).read_text()
     assert not np.asarray(volume(html, "image-0").dataobj).any()
     files.reference.write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"r.nii.gz: .*expected a NIfTI image"):
-        write_case(tmp_path, files, {}, "brats2021")
+        write_case(tmp_path, files, details_of(files, {}))
 
 
 def test_a_page_loads_nothing_and_runs_its_own_scripts_only(tmp_path):
     attack = "</script><script>alert(1)</script>"
     files = case_of(tmp_path, AFFINES["RAS"], name="a")
-    html = page_of(files._replace(missing=(attack,), images=((attack, files.images[0][1]),)), {}, "brats2021")
+    html = page_of(files._replace(missing=(attack,), images=((attack, files.images[0][1]),)), details_of(files, {}))
     assert "alert(1)</script>" not in html
     for tag, attributes in Page(html.replace("<input", "<img")).tags:
         assert tag not in ("link", "iframe", "object", "embed", "form")
@@ -182,7 +187,7 @@ def test_a_browser_shows_the_voxel_of_the_address_and_the_patients_right_on_the_
     served, tmp_path
 ):
     files = case_of(tmp_path, TURNED)
-    write_case(tmp_path, files, scores_of(files), "brats2021").rename(tmp_path / "page.html")
+    write_case(tmp_path, files, details_of(files)).rename(tmp_path / "page.html")
     shutil.copy(Path(__file__).with_name("phone.html"), tmp_path)
     browser = ["chromium", "--headless=new", "--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader"]
     browser += ["--enable-unsafe-swiftshader", "--virtual-time-budget=20000", "--window-size=900,1300"]

@@ -32,7 +32,7 @@ def test_each_page_has_the_head_of_the_base():
 def test_the_policy_allows_no_more_than_a_page_needs(content, more):
     (policy,) = re.findall(
         r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">',
-        render(BASE, **content),
+        render(BASE, made={}, **content),
     )
     directives = dict(directive.strip().split(" ", 1) for directive in policy.split(";"))
     none = dict.fromkeys(("default-src", "base-uri", "form-action"), "'none'")
