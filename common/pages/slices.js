@@ -114,8 +114,10 @@
           const isInside = column >= 0 && row >= 0 && column < columns && row < rows;
           return isInside && data.codes[img[voxel[0] + data.shape[0] * (voxel[1] + data.shape[1] * voxel[2])]].includes(name);
         };
-        const line = (...ends) => ends.forEach(([column, row], end) =>
-          pen[end ? "lineTo" : "moveTo"](left + width * column / columns, top + height * (1 - row / rows)));
+        const line = (...ends) => ends.forEach(([column, row], end) => {
+          const place = axCorSag < 2 ? columns - column : column;  // the patient's right is on the left
+          pen[end ? "lineTo" : "moveTo"](left + width * place / columns, top + height * (1 - row / rows));
+        });
         pen.strokeStyle = colour(layer, name);
         pen.beginPath();
         for (let row = 0; row <= rows; row++) for (let column = 0; column <= columns; column++) {
