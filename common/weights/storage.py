@@ -32,9 +32,7 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"checkpoint {path}: no such file")
-    is_archive = is_zipfile(path)
-    if is_archive:
-        _check_archive(path, verifies=not lazily)
+    is_archive = _is_archive(path, verifies=not lazily)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says the same
@@ -55,12 +53,14 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
     return content
 
 
-def _check_archive(path: Path, verifies: bool) -> None:
-    """Refuse an archive with compressed entries or wrong checksums.
+def _is_archive(path: Path, verifies: bool) -> bool:
+    """Whether a file is a zip; one with compressed entries or wrong checksums is refused.
 
     torch.load verifies no checksum, so a flipped bit would change a weight.
     """
     try:
+        if not is_zipfile(path):
+            return False
         with ZipFile(path) as archive:
             compressed = [entry.filename for entry in archive.infolist() if entry.compress_type != ZIP_STORED]
             inflated = [name for name in compressed if name.split("/")[1:2] != ["code"]]  # TorchScript compresses that
@@ -71,6 +71,7 @@ def _check_archive(path: Path, verifies: bool) -> None:
         raise InputError(f"checkpoint {path}: {inflated[0]} is compressed; expected a file as torch.save writes it")
     if broken:
         raise InputError(f"checkpoint {path}: damaged: the checksum of {broken} is wrong")
+    return True
 
 
 def _tensors(content: Any) -> Iterator[torch.Tensor]:

@@ -159,6 +159,8 @@ def _check_sources(content: Mapping[str, Any], name: str) -> None:
         if "bundle" in entry:
             settings, configs = content.get("settings", {}), ROOT / "bundles" / entry["bundle"] / "configs"
             files = ["train.yaml", *settings.get("overlays", []), *entry.get("overlays", [])]
+            if absent := [file for file in files if not (configs / file).is_file()]:
+                raise InputError(f"{name}: runs.{label}: {entry['bundle']} has no overlay {absent[0]}")
             options = settings.get("options", {}) | entry.get("options", {})
             _check_options(options, [configs / file for file in files], f"{name}: runs.{label}.options")
             evaluation = entry.get("evaluation", {})
@@ -170,7 +172,7 @@ def _check_options(options: Mapping[str, Any], files: Sequence[Path], where: str
     """Reject options that a bundle does not have."""
     from common.options import TRAINING_DEFAULTS  # late import: `--help` stays fast
 
-    known = {key for file in files if file.is_file() for key in _keys(file)}
+    known = {key for file in files if file.is_file() for key in _keys(file)}  # not all bundles evaluate
     known |= TRAINING_DEFAULTS.keys() if files[0].name == "train.yaml" else set()
     for option in options:
         if option not in known:

@@ -61,6 +61,14 @@ def test_a_flipped_bit_is_refused(file):
     refused(file, "damaged: the checksum of .*data/0 is wrong")
 
 
+def test_a_damaged_end_of_the_archive_is_refused(file):
+    torch.save({"a": torch.zeros(10)}, file)
+    content = bytearray(file.read_bytes())
+    content[content.rindex(b"PK\x06\x07") + 16] = 3  # parts of the archive
+    file.write_bytes(content)
+    refused(file, "cannot be read as tensors alone: .+; expected a whole file of torch.save ")
+
+
 def test_an_archive_that_inflates_is_refused_before_it_does(file):
     torch.save({"a": torch.zeros(1000)}, file)
     with ZipFile(file) as archive:
