@@ -37,11 +37,12 @@ def test_a_training_on_scans_that_the_pretrained_network_has_not_seen_is_refused
 @pytest.mark.parametrize("bundle", ["atlas_finetune", "atlas_stage2"])
 def test_a_scan_that_the_network_has_not_seen_is_refused(bundle, cohorts, tmp_path):
     checkpoint = untrained(bundle, tmp_path / "seen.pt", measured=ONE)
-    first, accepted, resampled = (
+    first, other, accepted, resampled = (
         workflow(bundle, "inference", cohorts, tmp_path / f"{number}", checkpoint=checkpoint, **options).parser
-        for number, options in enumerate(({}, {"accept": ["spacing"]}, {"spacing": [4, 4, 4]}))
+        for number, options in enumerate(({}, {"spacing": [4, 4, 4]}, {"accept": ["spacing"]}, {"spacing": [1, 1, 1]}))
     )
-    with pytest.raises(InputError, match=rf"^subject .*: {REFUSED}"):
-        first.get_parsed_content("dataset")[0]
+    for refused in (first, other):
+        with pytest.raises(InputError, match=rf"^subject .*: {REFUSED}"):
+            refused.get_parsed_content("dataset")[0]
     accepted.get_parsed_content("dataset")[0]
     resampled.get_parsed_content("dataset")[0]
