@@ -194,7 +194,7 @@ RUNS = [
         "out of memory on the host: set --activation_checkpointing=true, or lower --batch_size=6 or …",
         memory=2**30,
     ),
-    Fault(train("--save_interval=1"), "{output}/models/….pt: File too large; expected a …", disk=2**20),
+    Fault(train("--save_interval=1"), "{output}/models/….pt: cannot be written: File too large", disk=2**20),
 ]
 
 # The other commands
@@ -259,7 +259,7 @@ FAULTS = [
     *(Fault(command, line, prepare) for command, line, prepare in PREPARED),
     Fault(
         "scripts.phantoms make --layout=atlas --subjects=1 --spacing=4 --output={output}/atlas --workers=1",
-        "{output}/atlas/….nii.gz: File too large; expected a …",
+        "{output}/atlas/….nii.gz: cannot be written: File too large",
         disk=2**14,
     ),
 ]

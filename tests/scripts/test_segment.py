@@ -32,7 +32,8 @@ def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
     assert labels.shape == scan.shape
     np.testing.assert_allclose(labels.affine, scan.affine, atol=1e-4)
     assert set(np.unique(labels.dataobj)) <= {0, 1}
-    assert sorted(path.name for path in (output / "labels").iterdir()) == [f"{subject}.nii.gz", "volumes.csv"]
+    written = {path.name for path in (output / "labels").iterdir()}
+    assert written == {f"{subject}.nii.gz", "volumes.csv", "dseg.tsv", "slicer.ctbl", "itksnap.txt"}
     voxels = int((np.asarray(labels.dataobj) == 1).sum())
     volume = voxels * np.prod(scan.header.get_zooms()) / 1000  # ml
     assert (output / "labels/volumes.csv").read_text().splitlines()[1:] == [f"{subject},lesion,{volume:.6g},{voxels}"]
