@@ -193,7 +193,7 @@ def explain_lost_process(error: BaseException) -> str | None:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether a full or read-only disk caused an exception."""
-    return any(isinstance(link, OSError) and link.errno in NO_SPACE for link in chain_of(error))
+    return _explain_disk(error) is not None
 
 
 def _explain_disk(error: BaseException) -> str | None:

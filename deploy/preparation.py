@@ -27,9 +27,7 @@ from deploy.tasks import Task
 LEAST = 0.5  # least volume of a brain, voxels above zero, litres
 COVERAGE = LIMITS["modality"]["coverage"][0]
 LEAST_EXTENT = 100.0  # mm, least length of a brain along each axis; an adult's is 110 to 190 long
-TEMPLATE = (
-    0.9  # least share of the template's brain that a prepared scan shows; people's heads differ by 10 % in length
-)
+TEMPLATE = 0.9  # least share of the template's brain that a prepared scan shows; heads differ by 10 % in length
 LOST = 3  # most slices that a damaged export lacks at one end, of two series on one grid
 IN_MNI = LIMITS["subject"]["overlap"][0]
 

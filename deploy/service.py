@@ -88,8 +88,18 @@ def serve(
         for left in folder.glob(f"{PREFIX}*"):  # left by a killed service
             shutil.rmtree(left, ignore_errors=True)
         log("waiting for studies")
-        service = Service(archive, command, folder, str(send_to), time_limit, attempts)
-        service.since, service.hold, service.delete_replaced, service.adopt = first_day, kinds, delete_replaced, adopt
+        service = Service(
+            archive,
+            command,
+            folder,
+            str(send_to),
+            time_limit,
+            attempts,
+            since=first_day,
+            hold=kinds,
+            delete_replaced=delete_replaced,
+            adopt=adopt,
+        )
         service.run(once)
 
 

@@ -80,9 +80,9 @@ def _training(
     parser = read(files, values)
     parser.get_parsed_content("imports")  # `common`, which other values refer to
     found = parser.get_parsed_content("plan").load("training"), parser.get_parsed_content("train::preprocessing")
-    from common.training.signals import SIGNALS  # late import: `--help` stays fast
+    from common.training.signals import handled  # late import: `--help` stays fast
 
-    for number, default in SIGNALS.items():
+    for number, default in handled().items():
         signal.signal(number, default)  # no training will start
     return found
 

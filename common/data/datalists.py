@@ -258,9 +258,10 @@ def check(content: Mapping[str, Any], name: str | Path, may_repeat: bool = False
             if len(images) != len(known):
                 expected = f"expected {len(known)}: {', '.join(known)}"
                 raise InputError(f"datalist {name}: subject {subject} has {len(images)} images; {expected}")
-            owner = labels.setdefault(normpath(entry.get("label") or subject), subject)
-            if owner != subject and not may_repeat:
-                raise InputError(f"datalist {name}: {entry['label']} is the label of {owner} and of {subject}")
+            if label := entry.get("label"):
+                owner = labels.setdefault(normpath(label), subject)
+                if owner != subject and not may_repeat:
+                    raise InputError(f"datalist {name}: {label} is the label of {owner} and of {subject}")
             files = [normpath(file) for file in (*images, entry.get("label")) if file]
             if len(set(files)) < len(files):
                 twice = next(file for file in files if files.count(file) > 1)

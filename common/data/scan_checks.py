@@ -250,7 +250,7 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
-    """Whether an image has voxels that are not finite, or non-zero voxels of only one value."""
+    """Whether an image has voxels that are not finite, non-zero voxels of only one value, or one that outweighs all."""
     if not np.isfinite(volume).all():
         count = f"{np.isnan(volume).sum()} voxels NaN, {np.isinf(volume).sum()} infinite"
         return Problem("not_finite", file, count, "finite ones")

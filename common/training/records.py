@@ -28,15 +28,18 @@ class RunRecord:
         output_dir: Folder of `run.json`.
         settings: Settings of the run by name.
         workflow: Kind of run, such as evaluate.
+        made: Record from `common.records.made_by`; by default that of the settings.
     """
 
-    def __init__(self, output_dir: str, settings: Mapping[str, Any], workflow: str) -> None:
+    def __init__(
+        self, output_dir: str, settings: Mapping[str, Any], workflow: str, made: Mapping[str, Any] | None = None
+    ) -> None:
         self.folder = Path(output_dir)
         self.content: dict[str, Any] = {
             "bundle": settings["bundle"],
             "workflow": workflow,
             "finished": False,
-            **made_by(settings),
+            **(made_by(settings) if made is None else made),
             "seconds": 0.0,
             "device": "cuda" if torch.cuda.is_initialized() else "cpu",
             "world_size": idist.get_world_size(),

@@ -22,6 +22,11 @@ SIGNALS: dict[signal.Signals, Any] = {  # sent by SLURM before it kills, and by 
 }
 
 
+def handled() -> dict[signal.Signals, Any]:
+    """The `SIGNALS` that this process does not ignore, as it does SIGHUP under nohup."""
+    return {number: default for number, default in SIGNALS.items() if signal.getsignal(number) is not signal.SIG_IGN}
+
+
 def end_before_the_first_step(is_main: bool = True) -> None:
     """Let SIGTERM, SIGUSR1 and SIGHUP exit with a line and status 75 until a `StopRequest` watches the run.
 
@@ -35,9 +40,8 @@ def end_before_the_first_step(is_main: bool = True) -> None:
         raise SystemExit(PREEMPTED)
 
     if current_thread() is main_thread():
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # such as SIGHUP under nohup
-                signal.signal(number, end)
+        for number in handled().keys() - {signal.SIGINT}:
+            signal.signal(number, end)
 
 
 class StopRequest:
@@ -53,9 +57,7 @@ class StopRequest:
         """Defer signals while `trainer` runs, and keep the workers of the DataLoaders alive."""
         from ignite.engine import Events  # imported here, as a study's commands need only the status
 
-        for number, default in SIGNALS.items():
-            if signal.getsignal(number) is signal.SIG_IGN:
-                continue
+        for number, default in handled().items():
             signal.signal(number, self._remember)
             trainer.add_event_handler(Events.COMPLETED, signal.signal, number, default)
         for loader in loaders:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-import yaml
 from pydicom.dataset import Dataset
 
 from common.errors import InputError
+from common.files import read_yaml
 from deploy.series.words import NO_MODALITY, WITH, WITHOUT, Words, read_words
 from deploy.study import values_of
 
@@ -32,13 +32,13 @@ def read_table(path: Path | None) -> Names:
     try:
         if path.stat().st_size > LARGEST:
             raise InputError("--series_names: larger than 1 MB; expected a table of names")
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        table = read_yaml(path)
+    except (OSError, ValueError) as error:  # which may quote the file
         raise InputError(f"--series_names: cannot be read ({type(error).__name__}); expected a YAML file") from None
     if not isinstance(table, dict) or not table:
         raise InputError("--series_names: expected a mapping from names to modalities")
     for number, (name, modality) in enumerate(table.items(), 1):
-        if not isinstance(name, str) or modality not in MEANINGS:
+        if not (isinstance(name, str) and isinstance(modality, str) and modality in MEANINGS):
             raise InputError(
                 f"--series_names: entry {number}: expected a name in quotes and one of {', '.join(MEANINGS)}"
             )

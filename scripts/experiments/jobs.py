@@ -296,7 +296,7 @@ def _machine_options(entry: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
     """The options that the evaluation shares with its training; the network's options are in the checkpoint."""
     given: dict[str, Any] = {}
     for overlay in (bundle / "configs" / name for name in entry["overlays"]):
-        given |= read_yaml(overlay) if overlay.is_file() else {}
+        given |= read_yaml(overlay)
     given |= entry["options"]
     return {name: given[name] for name in OF_MACHINE if name in given}
 

@@ -20,8 +20,6 @@ def steps_of(job: StudyJob, gpus: int) -> int | None:
     from common.training.plan import length
     from common.training.step import accumulation_steps
 
-    if any(file.parent.name == "configs" and not file.is_file() for file in job.inputs):
-        return None  # a bundle without an overlay of the study
     shared = tuple(word for word in job.command.words if _option(word) not in OF_A_RUN)
     try:
         settings = _settings(CommandLine(shared, job.command.folder))

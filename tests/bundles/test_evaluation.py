@@ -36,7 +36,9 @@ def test_training_evaluation_and_command_line_agree(run_bundle, cohorts, trained
         present = summary[region]["dice_present"]
         assert validation[f"{region}_dice_present"] == [pytest.approx(present["mean"], rel=1e-12)]
         assert validation[f"{region}_n_present"] == [present["n"]]
-    assert json.loads((by_bundle / "run.json").read_text())["workflow"] == "evaluate"
+    record = json.loads((by_bundle / "run.json").read_text())
+    assert record["workflow"] == "evaluate"
+    assert record["made_up"], "as the files say"
     assert f"page         {by_bundle.resolve()}/evaluation.html" in evaluated.stdout.splitlines()
     pages = [
         (folder / "evaluation.html").read_text().partition("About this page")[0] for folder in (by_bundle, by_command)

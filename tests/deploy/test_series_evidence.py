@@ -1,7 +1,8 @@
 import pytest
 
+from common.errors import InputError
 from deploy.series.evidence import kind_of
-from deploy.series.names import read_names
+from deploy.series.names import read_names, read_table
 from deploy.series.pairs import same_kind
 from tests.deploy.dicom_study import header
 
@@ -48,3 +49,20 @@ def test_scans_are_of_one_kind_if_times_sequence_and_fat_suppression_are_alike(c
 def test_times_body_part_and_image_type_rule_out_what_words_say(description, values, kind):
     one = header(SeriesDescription=description, **values)
     assert kind_of(one, read_names(one))[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("T1 KM: [T1ce]", "entry 1: expected a name in quotes and one of T1, T1ce, T2, FLAIR, none"),
+        ("1: T1", "entry 1: expected a name in quotes"),
+        ("T1 KM: T1ce\nT1 KM: T1", r"cannot be read \(ValueError\)"),
+        ("[" * 5000, r"cannot be read \(ValueError\)"),
+    ],
+    ids=["list", "number", "twice", "deep"],
+)
+def test_a_table_of_names_that_is_invalid_is_refused(tmp_path, table, message):
+    file = tmp_path / "names.yaml"
+    file.write_text(table)
+    with pytest.raises(InputError, match=f"^--series_names: {message}"):
+        read_table(file)

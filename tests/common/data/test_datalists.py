@@ -190,6 +190,12 @@ def test_broken_datalists_are_neither_read_nor_written(refused, content, changed
     refused(content, message)
 
 
+def test_a_subject_without_label_may_have_the_name_of_a_label(content):
+    content["training"][1]["label"] = "u.nii.gz"
+    content["validation"][0]["subject"] = "u.nii.gz"
+    datalists.check(content, "toy")
+
+
 def test_writing_gives_what_reading_takes_and_leaves_nothing_else(tmp_path, content):
     content["name"] = "Köln 東京 😀"
     content["training"][1] |= {"subject": "é" * 100, "label": "b/mask..v2.nii.gz"}

@@ -13,7 +13,7 @@ from common.data.datasets import CaseDataset
 from common.errors import InputError
 from common.training.checkpoints import BestModel, RunStates
 from common.training.resume import resumable
-from common.training.signals import PREEMPTED, end_before_the_first_step
+from common.training.signals import PREEMPTED, end_before_the_first_step, handled
 from common.weights.formats import read
 from common.weights.storage import versions, write
 from tests.common.toy import METADATA, Training, plan_of, same
@@ -335,6 +335,12 @@ def test_a_second_ctrl_c_ends_the_run_at_once(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         Training(tmp_path, 2, at_iteration=(5, press_twice))
     assert saved(tmp_path) == ["iteration-0000003.pt", "model.pt"]
+
+
+def test_a_signal_that_the_process_ignores_stays_ignored(monkeypatch):
+    """As SIGHUP does under nohup."""
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN if number == signal.SIGHUP else None)
+    assert set(handled()) == {signal.SIGTERM, signal.SIGUSR1, signal.SIGINT}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
