@@ -15,7 +15,7 @@ from einops import rearrange
 from monai.networks.nets.swin_unetr import BasicLayer, WindowAttention, get_window_size
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import embedding, scaled_dot_product_attention
 
 from ..errors import choice
 
@@ -106,7 +106,8 @@ class RecomputedAttention(WindowAttention):
             volumes = x.view(-1, mask.total, n, c).transpose(0, 1)  # [windows, B, n, c]
             x = volumes.index_select(0, mask.order).reshape(b, n, c)
         q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, c // self.num_heads).permute(2, 0, 3, 1, 4)
-        bias = self.relative_position_bias_table[self.relative_position_index[:n, :n]].permute(2, 0, 1)
+        # Indexing adds up the gradient in the order in which threads arrive; an embedding in one order on every run.
+        bias = embedding(self.relative_position_index[:n, :n], self.relative_position_bias_table).permute(2, 0, 1)
         if mask is None:
             x = self.attend(q, k, v, bias)
         else:

@@ -23,6 +23,14 @@ def encoder(window=(3, 3, 3), heads=(2, 4, 8, 16)):
     return network
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def results(network, image):
     """Outputs, and the gradient of each parameter, of a loss that weighs each output voxel differently."""
     network.zero_grad()
@@ -102,6 +110,14 @@ def test_scores_are_not_stored():
     windows = (512, 64, 8, 1)
     scores = 4 * sum(count * each.num_heads * 64**2 for each, count in zip(attentions, windows, strict=True))
     assert stored_bytes(set_attention(network, "recomputed"), image) < stored - 0.9 * scores
+
+
+def test_gradients_are_the_same_on_every_run_on_two_threads(two_threads):
+    attend = RecomputedAttention(48, num_heads=12, window_size=(7, 7, 7), qkv_bias=True)
+    tokens = torch.randn(2, 343, 48)
+    gradients = [torch.autograd.grad(attend(tokens, None).square().sum(), attend.parameters()) for _ in range(8)]
+    for other in gradients[1:]:
+        assert all(torch.equal(*pair) for pair in zip(gradients[0], other, strict=True))
 
 
 def test_parameters_keep_their_names_and_a_network_can_change_back():
