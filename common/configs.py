@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError, did_you_mean, shortened
+from .errors import InputError, choice, did_you_mean, shortened
 from .files import valid_json, valid_yaml
 from .options import TRAINING_DEFAULTS
 
-# MONAI's own options, and those of its --tracking
-OWN = {"run_id", "init_id", "final_id", "meta_file", "logging_file", "args_file", "tracking", "workflow_type"}
-TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config"}
+# MONAI's own option, the only one that bundles need, and the options that it adds
+TRACKING = {"tracking", "tracking_uri", "experiment_name", "run_name", "save_execute_config"}
 
 
 def parsed(value: Any) -> Any:
@@ -77,7 +76,10 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
         for file, overlay in zip(files[1:], overlays, strict=True)
         for key, value in overlay.items()
     ]
-    own = OWN | (TRACKING if options.get("tracking") is not None else set())
+    own = set()
+    if options.get("tracking") is not None:
+        own = TRACKING
+        choice("tracking", options["tracking"], {"mlflow": None})
     changes += [(key, value, f"--{key}={value}") for key, value in options.items() if key not in own]
     new: dict[str, InputError] = {}
     for key, value, given in changes:

@@ -30,11 +30,12 @@ Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 class InputError(ValueError):
     """Bad input; the message names the culprit, its value and what was expected, in one line.
 
-    The message is escaped by `printable`, so that quoted text cannot forge a line, even in a worker's traceback.
+    The message is escaped by `printable`, so that quoted text cannot forge a line, even in a worker's traceback, and
+    shortened by `concise`.
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return printable(concise(super().__str__()))
 
 
 class ArgumentError(InputError):
@@ -89,6 +90,22 @@ def shortened(names: Sequence[str], most: int = 5) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def concise(text: str) -> str:
+    """Cut the middle out of words of more than 120 characters, paths of more than 400, and lines of more than 1200.
+
+    Example:
+        >>> concise(f"--seed={'9' * 5000}: expected a number") == f"--seed={'9' * 53}...{'9' * 39}: expected a number"
+        True
+    """
+
+    def cut(found: re.Match[str]) -> str:
+        word = found[0]
+        return word if len(word) <= (400 if "/" in word else 120) else f"{word[:60]}...{word[-40:]}"
+
+    text = re.sub(r"\S{121,}", cut, text)
+    return text if len(text) <= 1200 else f"{text[:600]} ... {text[-400:]}"
 
 
 def printable(text: object) -> str:
@@ -211,4 +228,4 @@ def one_line(error: BaseException) -> str:
         lines = str(error).strip().splitlines() or [""]
         is_from_worker = lines[0].startswith("Caught ")  # its traceback follows, then type and message
         message = lines[-1] if is_from_worker else f"{type(error).__name__}: {lines[0]}"
-    return message
+    return concise(message)

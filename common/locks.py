@@ -53,7 +53,7 @@ def claim(name: str, folder: str | Path) -> None:
     Unfinished files of killed writers are removed. Forks do not inherit this POSIX lock on `.in_use`, so that a
     DataLoader's worker that outlives its run does not block the next; a file system without locks gets a warning.
     """
-    place = Path(folder).resolve()
+    place = Path(os.path.realpath(folder))  # `Path.resolve` raises RuntimeError at a loop of links
     key = os.getpid(), place
     if key in _HELD and _is_in_place(_HELD[key], place):
         return
@@ -111,7 +111,7 @@ def _is_in_place(file: TextIO, folder: Path) -> bool:
 
 def release(folder: str | Path) -> None:
     """Release a folder that this process has claimed, and remove it if `claim` made it and it is empty."""
-    place = Path(folder).resolve()
+    place = Path(os.path.realpath(folder))
     key = os.getpid(), place
     if (file := _HELD.pop(key, None)) is not None:
         with suppress(OSError):  # such as a folder that has been removed

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from .data.regions import regions_of
-from .errors import ArgumentError, InputError, did_you_mean, report_in_one_line, show
+from .errors import ArgumentError, InputError, did_you_mean, report_in_one_line
 from .locks import claim, release
 from .memory import check_crops, use_huge_pages
 from .resolver import resolver
@@ -270,10 +270,7 @@ def automatic_amp(device: Any, trains: bool = False) -> bool:
     if torch.device(device).type == "cuda":
         return True
     known = torch.cpu.get_capabilities()
-    if trains or not any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")):
-        return False
-    show("computes in bfloat16, which this processor has; --amp=false: float32")
-    return True
+    return not trains and any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def check_stated(trained: Mapping[str, Any], checkpoint: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from common import cli
 from common.errors import choice, show
+from common.files import read_yaml
 from common.options import OPTIONS, TRAINING_DEFAULTS
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
@@ -54,9 +55,7 @@ def options(bundle: str, workflow: str | None = None) -> None:
 
 def options_of_config(path: Path) -> list[Row]:
     """The options of a config, in its order, with their defaults."""
-    from monai.bundle import ConfigParser  # late import: `--help` stays fast
-
-    config = ConfigParser.load_config_file(path)
+    config = read_yaml(path)
     config = config | {
         name: config.get(name, value) for name, value in TRAINING_DEFAULTS.items() if "ckpt_dir" in config
     }

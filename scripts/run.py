@@ -4,7 +4,7 @@
 
 BUNDLE is a folder in bundles/, CONFIG one of its configs, such as train, evaluate or inference. Each OVERLAY is another
 of its configs, such as quickstart, or a YAML file. Options are those of the bundle (python -m scripts.options BUNDLE)
-and of MONAI's command. Results go below the bundle's folder, unless --bundle_root or --output_dir says otherwise;
+and --tracking=mlflow. Results go below the bundle's folder, unless --bundle_root or --output_dir says otherwise;
 other relative paths start from the current folder.
 
 MONAI's command checks only the values of the options; this one checks files, keys, references and components first. It

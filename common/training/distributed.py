@@ -83,10 +83,8 @@ class Processes:
 
 def _started() -> int:
     """The number of processes that torchrun has started; 0 without torchrun."""
-    given = {
-        name: os.environ.get(name, default)
-        for name, default in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
-    }
+    given = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "0"}
+    given |= {name: os.environ[name] for name in given if name in os.environ}
     for name, value in given.items():
         if not (value.isascii() and value.isdecimal()):
             raise InputError(f"{name}={value}: expected a whole number, as torchrun sets it")
@@ -102,6 +100,9 @@ def _has_gpu() -> bool:
 def _join_group(started: int) -> None:
     if not started:
         raise InputError("multi_gpu_train.yaml: not started by torchrun; run torchrun ... -m monai.bundle run")
+    for name in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        if name not in os.environ:
+            raise InputError(f"{name}: missing, although RANK={os.environ['RANK']}; expected all that torchrun sets")
     if _has_gpu():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     hook = sys.excepthook

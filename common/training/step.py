@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.overrides import TorchFunctionMode
 
 from ..data.datasets import Batches, files_of
-from ..errors import ArgumentError, InputError
+from ..errors import ArgumentError, InputError, show
 from ..ssl.networks import in_precision
 from .finetuning import frozen
 
@@ -42,6 +42,8 @@ def precision(amp: bool | str, device: str | torch.device) -> torch.dtype:
         raise ArgumentError(f"amp={amp}: expected true, false, bf16 or fp16")
     if amp == "fp16" and kind != "cuda":
         raise ArgumentError(f"amp=fp16: not supported on the device {device}; expected bf16 or false")
+    if kind == "cpu":
+        show("computes in bfloat16; --amp=false: float32")
     return PRECISIONS[amp]
 
 

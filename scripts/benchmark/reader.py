@@ -1,13 +1,12 @@
 """Reading of training crops: from a store, and from `.nii.gz` with the bundle's transforms or MONAI's."""
 
 import atexit
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from common.files import read_json, write_json
 from scripts.benchmark.timing import ROOT, Works, measure
 
 CROPS_OF_A_BATCH = 4  # of each timed batch
@@ -35,7 +34,7 @@ def reader() -> Works:
         }
         for number in range(2)
     ]
-    (Path(folder.name) / "entries.json").write_text(json.dumps(entries))
+    write_json(f"{folder.name}/entries.json", entries)
     function = "scripts.benchmark.reader:batch"
     return {
         "reader": {name: partial(measure, function, folder.name, kind, threads=1) for name, kind in VARIANTS.items()}
@@ -47,7 +46,7 @@ def batch(folder: str, kind: str) -> Callable[[], Any]:
 
     `kind` is `store`, `files`, or `stock` for MONAI's transforms and loader alone.
     """
-    entries = json.loads((Path(folder) / "entries.json").read_text())
+    entries = read_json(f"{folder}/entries.json")
     if kind == "stock":
         return partial(next, _stock_batches(entries))
     return partial(next, _our_batches(entries, f"{folder}/store" if kind == "store" else None))

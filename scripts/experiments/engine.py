@@ -22,7 +22,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from common.errors import ArgumentError, InputError, show
+from common.errors import ArgumentError, InputError, one_line, show
 from common.files import digest, move_aside, read_json, write_json
 from common.locks import lock
 from common.training.signals import PREEMPTED, handled
@@ -293,10 +293,7 @@ def launcher(places: Places, at_once: int, slurm: Mapping[str, Any] | None = Non
 
     def launch(job: StudyJob, output: Path, redo: bool) -> State:
         array = array_of(slurm, _folder_of(job, output), job.name.replace("/", "-"), 1)
-        try:
-            found: State = array.call(execute, job, output, redo)
-        except InputError as error:
-            return State("failed", str(error))
+        found: State = array.call(execute, job, output, redo)
         return found
 
     return launch
@@ -340,7 +337,11 @@ def run_jobs(study: OpenStudy, selected: Sequence[str], launch: Launcher, at_onc
                     process.send_signal(signal.SIGINT)  # trainings save their state
                 raise
             for future in finished:
-                end(at_work.pop(future), future.result())
+                try:
+                    state = future.result()
+                except (InputError, OSError) as error:  # such as a folder that has been removed
+                    state = State("failed", one_line(error))
+                end(at_work.pop(future), state)
     return results
 
 

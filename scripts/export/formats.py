@@ -9,14 +9,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
-from monai.bundle import ConfigParser
 from monai.data.torchscript_utils import save_net_with_metadata
 from monai.inferers import SlidingWindowInferer
 from monai.networks.utils import convert_to_onnx, convert_to_torchscript
 from torch import nn
 
 from common.data.transforms import RegionsToLabeld
-from common.files import valid_json
+from common.files import read_yaml, valid_json
 from common.ssl.embeddings import EmbeddingInferer
 from common.ssl.networks import SSLHead
 from scripts.export.source import CONFIG, Encoder, Source
@@ -57,7 +56,7 @@ def _write_state(source: Source, stream: BinaryIO) -> None:
 
 def _write_torchscript(source: Source, stream: BinaryIO) -> None:
     traced = convert_to_torchscript(source.traceable, inputs=[source.window()], use_trace=True, check_trace=False)
-    stated = ConfigParser.load_config_file(str(source.folder / CONFIG))
+    stated = read_yaml(source.folder / CONFIG)
     own = {name: stated[name] for name in ("bundle_root", "device")}  # defaults, not the exporting machine's values
     config = json.dumps(source.parser.get() | own, default=str).encode()
     files = {"inference.json": config, "export.json": json.dumps(source.metadata).encode()}

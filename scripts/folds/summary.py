@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 import numpy as np
-import yaml
 
-from common.files import read_json
+from common.files import read_json, read_yaml
 from common.inference.publishing import PAGE
 from common.weights.formats import STATED
 from scripts.experiments.jobs import ROOT, CommandLine, words_of
@@ -16,7 +15,7 @@ from scripts.folds.setup import Setup
 def inference(setup: Setup) -> CommandLine:
     """The command that segments new scans with the models of all folds as an ensemble."""
     bundle: Path = ROOT / "bundles" / setup.bundle
-    known = yaml.safe_load((bundle / "configs" / "inference.yaml").read_text(encoding="utf-8"))
+    known = read_yaml(bundle / "configs/inference.yaml")
     given = setup.entry["options"] | setup.entry["evaluation"]
     options = {
         name: value

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from common.errors import InputError, show
 from common.files import atomic_write, check_writable_folder, valid_json
+from common.locks import claimed
 from scripts.package.archives import files_of, listing, pack
 from scripts.package.check import check_package
 from scripts.package.contents import contents
@@ -35,9 +36,8 @@ def build(
     name = f"{bundle}_v{version}"  # the name that MONAI's downloader requests
     check_writable_folder(output, f"--output={output}")
     if (output / bundle).exists():
-        raise InputError(f"{output / bundle}: exists already; expected no such folder: move it away")
-    output.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{bundle}.", dir=output) as temporary:
+        raise InputError(f"{output / bundle}: exists already; move it away")
+    with claimed("output", output), TemporaryDirectory(prefix=f".{bundle}.", dir=output) as temporary:
         (folder := Path(temporary) / bundle).mkdir()
         settings = add_weights(folder, source, weights, weights_url)
         if format == "huggingface" and settings:

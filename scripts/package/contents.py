@@ -11,6 +11,7 @@ import yaml
 
 from common.data.provenance import KNOWN, cohort_of, model_name, trained_on
 from common.data.regions import CONVENTIONS, regions_of
+from common.files import parse_yaml
 from scripts.package.check import UNITTEST
 
 QUICKSTART = "quickstart.yaml"  # overlay of this repository's studies
@@ -50,7 +51,7 @@ def contents(source: Path, settings: Mapping[str, Any], format: str = "bundle") 
         content[METADATA] = _described(content[METADATA], settings)
         content[README] = _with_weights(content[README], settings)
     for file in [file for file in content if file.endswith(".yaml")]:
-        twin = json.dumps(yaml.safe_load(content[file]), indent=2) + "\n"
+        twin = json.dumps(parse_yaml(content[file].decode()), indent=2) + "\n"
         content[file.removesuffix(".yaml") + ".json"] = twin.encode()
     content[f"tests/test_{source.name}.py"] = UNITTEST.read_bytes()
     project = source.parents[1]

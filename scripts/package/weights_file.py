@@ -9,7 +9,7 @@ import yaml
 
 from common import weights as checkpoints
 from common.errors import InputError
-from common.files import digest, valid_yaml
+from common.files import digest, read_yaml, valid_yaml
 
 WEIGHTS = "models/model.pt"
 SAFETENSORS = "models/model.safetensors"
@@ -51,12 +51,10 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
 
     Details of the training machine are left out.
     """
-    from monai.bundle import ConfigParser  # late import: `--help` stays fast
-
-    from common.baselines import NETWORKS
+    from common.baselines import NETWORKS  # late import: `--help` stays fast
 
     checkpoint = checkpoints.read(weights)
-    config = ConfigParser.load_config_file(str(source / "configs/train.yaml"))
+    config = read_yaml(source / "configs/train.yaml")
     stated = checkpoint.metadata
     expected = {"bundle": source.name}
     if "architecture" in config:  # a package describes, tests and exports the network of the config's default

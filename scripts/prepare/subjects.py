@@ -30,8 +30,22 @@ LEFT_OUT = ".left_out"  # folder in the output for subjects left out; readers sk
 WORK = ".prepare"  # folder in the output for unfinished work
 LABELS = "seg"  # suffix of label maps, as in BraTS
 FORMAT = 5  # version of the method; a new number prepares all subjects again
-VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
 COMPRESSION = 1  # level; 6 takes five times as long and saves a tenth
+SINGULAR = 1e-9  # determinant of a matrix that cannot be inverted
+VERSIONS = ("antspyx", "deepbet", "SimpleITK", "numpy", "nibabel", "nilearn")
+FOUR = {"type": "array", "minItems": 4, "maxItems": 4}
+MATRIX = FOUR | {"items": FOUR | {"items": {"type": "number"}}}
+EDGES = {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "integer", "minimum": 1, "maximum": 4096}}
+GRID = {"type": "object", "required": ["shape", "affine"], "properties": {"shape": EDGES, "affine": MATRIX}}
+TRANSFORM = {"type": "object", "required": ["matrix"], "properties": {"matrix": MATRIX}}
+ENTRIES = {
+    "reference": {"type": "string"},
+    "sources": {"type": "object", "additionalProperties": GRID},
+    "transforms": {"type": "object", "additionalProperties": TRANSFORM},
+    "figures": {"type": "object"},
+    "grid": GRID,
+}
+SCHEMA = {"type": "object", "required": [*ENTRIES], "properties": ENTRIES}
 
 
 @dataclass(frozen=True)
@@ -220,9 +234,11 @@ def is_made_of(note: Path, wanted: Mapping[str, Any]) -> bool:
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of a prepared subject; refuse a missing or invalid one."""
     path = folder / RECORD
-    record = valid_json(path, "the record of a prepared subject")
-    if not isinstance(record, dict) or not {"reference", "sources", "transforms", "figures", "grid"} <= record.keys():
-        raise InputError(f"{path}: lacks entries; expected the record of a prepared subject")
+    record: dict[str, Any] = valid_json(path, "the record of a prepared subject", SCHEMA)
+    matrices = [transform["matrix"] for transform in record["transforms"].values()]
+    matrices += [grid["affine"] for grid in (record["grid"], *record["sources"].values())]
+    if singular := next((matrix for matrix in matrices if abs(np.linalg.det(matrix)) < SINGULAR), None):
+        raise InputError(f"{path}: the matrix {singular} cannot be inverted")
     return record
 
 
@@ -236,10 +252,10 @@ def send_back(file: Path, name: str, prepared: Path, output: Path, modality: str
         raise InputError(f"not among the subjects of {prepared}; expected a label map of one of them")
     record = read_record(prepared / name)
     chosen = modality or record["reference"]
-    if chosen not in record["transforms"]:
-        raise InputError(f"--modality={chosen}: not prepared; expected one of {', '.join(record['transforms'])}")
+    if chosen not in (known := [name for name in record["transforms"] if name in record["sources"]]):
+        raise InputError(f"--modality={chosen}: not prepared; expected one of {', '.join(known)}")
     labels = read_labels(file, _grid_of(record["grid"]))
     raw = _grid_of(record["sources"][chosen])
-    found = labels_on(labels, raw, np.linalg.inv(np.array(record["transforms"][chosen]["matrix"])))
+    found = labels_on(labels, raw, np.linalg.inv(record["transforms"][chosen]["matrix"]))
     write_volume(output / f"{name}.nii.gz", found.array, raw.affine, is_label=True)
     return Outcome(name, is_new=True)

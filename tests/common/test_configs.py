@@ -52,7 +52,6 @@ def refusal(*files, **options):
         {},
         {"learning_rate": 1},
         {"train::trainer::max_epochs": 9},
-        {"meta_file": None, "init_id": "run"},
         {"optimizer::momentum": 0.9},
         {"loss": {"_target_": "DiceCELoss"}},
     ],
@@ -70,6 +69,8 @@ def test_what_a_config_has_passes(config, options):
         ("train::foo", 1, "--train::foo=1: no such option .* expected one of trainer, handlers$"),
         ("learning_rate::a", 9, ".*no such option in .*; learning_rate has no keys of its own"),
         ("zzz", True, "--zzz=True: no such option .* expected one of imports, learning_rate, pretrained, edges, run$"),
+        ("args_file", "a.json", "--args_file=a.json: no such option"),
+        ("tracking", "a.json", "tracking=a.json: expected one of mlflow$"),
         ("epochs", 3, r"--epochs=3: no such option; did you mean --iterations='N epochs'\?"),
         ("learning_rate", None, "--learning_rate=None: MONAI ignores None; write null"),
         # values

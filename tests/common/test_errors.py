@@ -139,6 +139,13 @@ def test_what_terminals_act_on_is_escaped_and_lines_stay_lines(capsys):
     assert capsys.readouterr() == (f"{ESCAPED}\n3\n", f"{ESCAPED}\n")
 
 
+def test_long_values_and_lines_are_cut_in_their_middle():
+    path = "/scratch" * 49
+    assert str(InputError(f"{path}: --seed={'9' * 5000}: x")) == f"{path}: --seed={'9' * 53}...{'9' * 39}: x"
+    long = str(InputError("name=" + "a, " * 5000 + "expected b"))
+    assert (len(long), long[:9], long[-10:]) == (1005, "name=a, a", "expected b")
+
+
 STANDALONE = {"scripts/package/bundle_unittest.py"}  # of packages: it imports no `show`
 
 

@@ -73,7 +73,8 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys)
 def test_a_folder_that_cannot_be_claimed_is_named(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "folder" / ".in_use").mkdir(parents=True)
-    reasons = {"file": "File exists", "file/new": "Not a directory", "folder": "Is a directory"}
+    (tmp_path / "loop").symlink_to("loop")
+    reasons = {"file": "File exists", "file/new": "Not a directory", "folder": "Is a directory", "loop": "File exists"}
     for place, reason in reasons.items():
         with pytest.raises(ArgumentError, match=rf"^ckpt_dir=.*{place}: cannot be written: {reason}"):
             claim("ckpt_dir", tmp_path / place)

@@ -17,7 +17,7 @@ from tests.common.training.ranks import on_two_ranks
 
 @pytest.fixture(autouse=True)
 def no_launcher(monkeypatch):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -53,6 +53,13 @@ def test_numbers_that_torchrun_does_not_set_are_refused(monkeypatch, given):
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=r"^(RANK=(abc|5)|WORLD_SIZE=): expected a (whole )?number"):
+        Processes(multi_gpu=True)
+
+
+def test_what_torchrun_sets_is_missing_by_name(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(InputError, match=r"^WORLD_SIZE: missing, although RANK=0"):
         Processes(multi_gpu=True)
 
 

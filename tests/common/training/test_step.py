@@ -84,11 +84,12 @@ def scaled(step, scale):
 
 
 @pytest.mark.parametrize("has_bf16", [True, False])
-def test_precision_is_the_best_that_the_device_has(monkeypatch, has_bf16):
+def test_precision_is_the_best_that_the_device_has(monkeypatch, capsys, has_bf16):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
     assert precision(True, "cuda:1") is (torch.bfloat16 if has_bf16 else torch.float16)
     assert precision("fp16", torch.device("cuda")) is torch.float16
     assert precision(True, "cpu") is precision("bf16", "cpu") is torch.bfloat16
+    assert capsys.readouterr().out == "computes in bfloat16; --amp=false: float32\n" * 2
     assert precision(False, "cuda") is precision(False, "cpu") is torch.float32
 
 

@@ -1,5 +1,6 @@
 """Runs of a study: what is done, failed, stale or at work, and what another `run` does then."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -8,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 from common.errors import ArgumentError
 from scripts.experiments import engine
@@ -57,6 +59,16 @@ def test_a_failure_is_told_with_its_last_line_and_stops_only_what_needs_it_until
     (work.parent / "fail-first").unlink()
     experiments("run", **options)
     assert worked(work) == ALL | {"first": 4}
+
+
+def test_a_folder_that_is_removed_fails_its_job_only(options, study, capsys):
+    content = yaml.safe_load(study.read_text())
+    lost = f"bash -c 'rm -r {options['output']}; exit 3'"
+    study.write_text(yaml.safe_dump(content | {"runs": {"lost": {"command": lost}, "next": {"command": "true"}}}))
+    with pytest.raises(SystemExit) as ended:
+        experiments("run", **options | {"files": None})
+    assert ended.value.code == 1
+    assert re.search(r"failed       lost: FileNotFoundError: .*\nstarts       next;", capsys.readouterr().out)
 
 
 def test_a_stale_result_says_why(options, study, work, capsys):

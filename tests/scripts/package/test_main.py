@@ -285,13 +285,13 @@ def test_a_package_that_is_there_is_left_alone(dist):
         f"atlas_stage2_v{VERSION}.zip",
     ]
     (folder / "LICENSE").write_text("mine")
-    refused("atlas_stage2: exists already; expected no such folder", built, dist, "atlas_stage2")
+    refused("atlas_stage2: exists already; move it away", built, dist, "atlas_stage2")
     assert (folder / "LICENSE").read_text() == "mine"
 
 
 def test_bad_input_is_named_and_nothing_is_left(dist, repository):
     (repository / "bundles/atlas_stage2/LICENSE").unlink()
-    refused("LICENSE is missing", built, dist, "atlas_stage2")
+    refused("LICENSE is missing", built, dist / "new", "atlas_stage2")
     assert list(dist.iterdir()) == []
     refused("LICENSE: expected a folder that can be written to", package.package, "atlas_stage2", str(ROOT / "LICENSE"))
     refused("nowhere.zip: no such file or folder", package.verify, "nowhere.zip")

@@ -1,11 +1,14 @@
 """Label maps back on the raw grids."""
 
+import json
+
 import nibabel
 import numpy as np
 import pytest
 
 from common.errors import InputError
 from scripts.prepare.__main__ import back
+from scripts.prepare.subjects import RECORD, read_record
 
 
 @pytest.fixture
@@ -39,3 +42,18 @@ def test_what_is_wrong_for_all_is_one_line(cohort, places, tmp_path):
     with pytest.raises(InputError, match=r"raw: no prepared subject; expected the output folder of scripts\.prepare$"):
         back(**places | {"prepared": str(cohort.folder / "raw")})
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (np.zeros((4, 4)).tolist(), "cannot be inverted$"),
+        ([["a"]], r"\$\.transforms\.T1\.matrix = .* is too short; expected the record"),
+    ],
+)
+def test_a_matrix_that_leads_nowhere_is_refused(tmp_path, matrix, message):
+    grid = {"shape": [2, 2, 2], "affine": np.eye(4).tolist()}
+    record = {"reference": "T1", "sources": {"T1": grid}, "figures": {}, "grid": grid}
+    (tmp_path / RECORD).write_text(json.dumps(record | {"transforms": {"T1": {"matrix": matrix}}}))
+    with pytest.raises(InputError, match=message):
+        read_record(tmp_path)
