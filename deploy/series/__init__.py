@@ -1,1 +1,1 @@
-"""Choose the series of a study by evidence: words, header, times and voxels. README.md states the rules."""
+"""Choose the series of a study by evidence: words, header, times and voxels; docs/explanation/dicom-series.md."""

@@ -1,6 +1,6 @@
 """Choose the series of a DICOM study for each modality: the one rule that combines the evidence.
 
-README.md states it under "How series are chosen". If the evidence is unclear, the run stops and lists the candidates
+docs/explanation/dicom-series.md states it. If the evidence is unclear, the run stops and lists the candidates
 with their evidence. Messages quote no header text.
 
 A T1ce needs two kinds of evidence that agree, of words, header, order of the scans and voxels, or the site's own table.

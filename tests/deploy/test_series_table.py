@@ -17,7 +17,7 @@ from deploy.study import Instance, Series, read_study
 from tests.deploy.checks import modality_of
 from tests.deploy.dicom_study import Study, header, write_modality, write_series
 
-REFUSED = {  # of the series that have one right answer, as docs/explanation/dicom-series.md says
+REFUSED = {  # of the 779 series with one right answer; docs/explanation/dicom-series.md has the sum
     "series_descriptions": 19,
     "series_descriptions_held_out": 5,
     "series_descriptions_public": 9,  # of public collections, written by their sites
