@@ -228,6 +228,12 @@ def digest(path: str | Path, kind: str = "sha256") -> str:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
+def size_and_time(path: str | Path) -> tuple[int, int]:
+    """Size in bytes, and time of the last change in ns."""
+    found = Path(path).stat()
+    return found.st_size, found.st_mtime_ns
+
+
 def aside_of(path: Path) -> Path:
     """A free name for an earlier file or folder, from the time of its last change: run-20261121T080000.json."""
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from itertools import count, islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ignite.distributed as idist
@@ -19,6 +20,7 @@ from torch.utils.data import Sampler
 
 from ..bars import tqdm
 from ..errors import ArgumentError, InputError, input_error_message
+from ..files import size_and_time
 from ..memory import lacks_host_memory
 from .scan_checks import files_in, what_broke
 from .store import Store
@@ -54,6 +56,7 @@ class CaseDataset(CacheDataset):
     ) -> None:
         if store is not None and cache_rate:
             raise ArgumentError(f"cache_rate={cache_rate}, store={store}: cannot be combined; a store needs no cache")
+        self._files = {file: _state(file) for entry in data for file in files_in(entry)}
         super().__init__(data, transform, cache_rate=cache_rate)
         self.store = None if store is None else Store(store, self.transform)
         if self.store is not None:
@@ -83,7 +86,18 @@ class CaseDataset(CacheDataset):
 
     def _transform(self, index: int) -> Any:
         with _named(self.data[index]):
-            return super()._transform(index) if self.store is None else self.store.read(self.data[index])
+            if self.store is not None:
+                return self.store.read(self.data[index])
+            item = super()._transform(index)
+            if index >= self.cache_num:
+                for file in files_in(self.data[index]):
+                    if _state(file) != self._files[file]:
+                        raise InputError(f"{file}: changed during this run; expected files that stay as they are")
+            return item
+
+
+def _state(file: str) -> tuple[int, int] | None:
+    return size_and_time(file) if Path(file).is_file() else None
 
 
 @contextmanager

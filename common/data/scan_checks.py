@@ -11,6 +11,7 @@ file).
 import os
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from filecmp import cmp
 from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,6 +103,34 @@ def check_headers(cases: Sequence[Mapping[str, Any]]) -> None:
         more = f" ({len(bad) - 1} more of {len(cases)} subjects have such a file)" if len(bad) > 1 else ""
         cure = f"; {CURE}" if problem.check in OFF_GRID else ""
         raise InputError(f"subject {subject}: {problem}{cure}{more}")
+
+
+def check_labels(cases: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a label map that is a copy of another subject's; maps without foreground may be equal.
+
+    Compares .nii.gz files, by length and checksum; `python -m scripts.datalists check` compares the voxels of all.
+    """
+    labelled = [case for case in cases if str(case.get("label")).endswith(".gz")]
+    with ThreadPoolExecutor(THREADS) as pool:
+        ends = list(pool.map(lambda case: (Path(case["label"]).stat().st_size, _end_of(case["label"])), labelled))
+    owners: dict[tuple[int, bytes], Mapping[str, Any]] = {}
+    for case, end in zip(labelled, ends, strict=True):
+        owner = owners.setdefault(end, case)
+        if (
+            owner is not case
+            and cmp(owner["label"], case["label"], shallow=False)
+            and read_scan(case["label"])[1].any()
+        ):
+            raise InputError(
+                f"subject {case['subject']}: {case['label']}: a copy of {owner['label']} of {owner['subject']}"
+            )
+
+
+def _end_of(path: str) -> bytes:
+    """The last 8 bytes of a file: checksum and length, modulo 2**32, of a gzip file's last member."""
+    with Path(path).open("rb") as stream:
+        stream.seek(-8, os.SEEK_END)
+        return stream.read()
 
 
 def read_headers(case: Mapping[str, Any], root: str) -> tuple[list[Problem], dict[str, Any], Any]:
@@ -210,9 +239,7 @@ def _is_complete(path: str, scan: Any) -> bool:
     A gzip file ends with the length, modulo 2**32, of its content or its last member. Plain files are mapped to memory.
     """
     if path.endswith(".nii.gz"):
-        with Path(path).open("rb") as stream:
-            stream.seek(-4, os.SEEK_END)
-            return int.from_bytes(stream.read(4), "little") == length_of(scan) % 2**32
+        return int.from_bytes(_end_of(path)[4:], "little") == length_of(scan) % 2**32
     return not path.endswith(".nii")
 
 

@@ -22,7 +22,7 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, RandomizableTrait
 
 from ..errors import ArgumentError, InputError, input_error_message, is_disk_full
-from ..files import atomic_write, read_json
+from ..files import atomic_write, read_json, size_and_time
 from .scan_checks import files_in, what_broke
 from .transforms import MISSING
 
@@ -152,13 +152,11 @@ def _voxels_of(path: Path, key: str) -> Path:
     return path.with_suffix(f".{key}.b2nd")
 
 
-def _state(file: str) -> list[int]:
-    """Size, and modification time in ns."""
+def _state(file: str) -> tuple[int, int]:
     try:
-        found = Path(file).stat()
+        return size_and_time(file)
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
-    return [found.st_size, found.st_mtime_ns]
 
 
 def _geometry(volume: MetaTensor) -> dict[str, Any]:

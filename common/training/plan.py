@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ..data.datalists import Datalist
 from ..data.modalities import count_missing, missing_in
 from ..data.preparation import describe, differences, measure_cases, refuse, spread, union
-from ..data.scan_checks import check_headers
+from ..data.scan_checks import check_headers, check_labels
 from ..errors import ArgumentError, show
 from ..options import Options, components
 from ..weights.formats import measured_of
@@ -149,19 +149,20 @@ class Plan:
                 show(f"missing: {names} in {count} training subjects; zeros take their place")
 
     def load(self, split: str) -> list[dict[str, Any]]:
-        """The share of a split for this process, unchecked."""
+        """The cases of a split, unchecked."""
         convention = getattr(self.options, "label_convention", None)
-        loaded = self.data.load(split, self.options.modalities, convention, missing=self._missing)
-        return self.processes.share(split, loaded)
+        return self.data.load(split, self.options.modalities, convention, missing=self._missing)
 
     def cases(self, split: str) -> list[dict[str, Any]]:
         """The share of the training or validation split for this process, with labels if there is a label convention.
 
-        The first call checks the headers of both splits, and how the scans were prepared.
+        The first call checks the headers and labels of both splits, and how the scans were prepared.
         """
         if not self._cases:
-            self._cases = {name: self.load(name) for name in ("training", "validation")}
+            loaded = {name: self.load(name) for name in ("training", "validation")}
+            self._cases = {name: self.processes.share(name, cases) for name, cases in loaded.items()}
             check_headers([case for cases in self._cases.values() for case in cases])
+            self.processes.on_main(lambda: check_labels([case for cases in loaded.values() for case in cases]))
             self.measure()
         return self._cases[split]
 

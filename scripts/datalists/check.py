@@ -105,8 +105,8 @@ def check(
 
     These are errors: a file that is missing, cannot be read to its end, is too large or not 3D or is not on the grid of
     its subject; NaN, infinite or constant voxels; a label that is missing, has unknown values or is among the images; a
-    modality that is a copy of another one; a subject or image that occurs twice, in one split (duplicate) or in two
-    (leakage); visits of one person in two splits (leakage).
+    modality that is a copy of another one; a subject, image or label that occurs twice, in one split (duplicate) or in
+    two (leakage); visits of one person in two splits (leakage).
 
     These are warnings: subjects without lesion, modalities that are not registered, images with negative voxels, and
     images that differ from most of the cohort in orientation, spacing, skull, extent or air. Errors and warnings give

@@ -91,6 +91,5 @@ def _likenesses(cases: Sequence[Mapping[str, Any]], records: Sequence[Record]) -
         if case["split"] != "unlabelled":
             alike[PERSON][person_of(case["subject"])][place] = first_image(case)
         for file, digest in record.digests.items():
-            if file != case.get("label"):
-                alike[VOXELS][digest].setdefault(place, file)
+            alike[VOXELS][digest].setdefault(place, file)
     return alike

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ArgumentError, InputError, one_line, show
-from common.files import digest, move_aside, read_json, write_json
+from common.files import digest, move_aside, read_json, size_and_time, write_json
 from common.locks import lock
 from common.training.signals import PREEMPTED, handled
 from scripts.experiments.jobs import ROOT, CommandLine, Places, StudyJob, jobs_of
@@ -125,7 +125,7 @@ def inputs_of(job: StudyJob, known: Mapping[str, Any] | None = None) -> dict[str
     inputs: dict[str, Any] = {"its command": list(job.command.words)}
     inputs |= {_shown(path): _stamp(path, (known or {}).get(_shown(path))) for path in job.inputs}
     if {"monai.bundle", "scripts.evaluate"} & set(job.command.words):
-        digests = "".join(_digest(file, *_size_and_time(file)) for file in code_files())
+        digests = "".join(_digest(file, *size_and_time(file)) for file in code_files())
         inputs["the code in common/ or requirements.txt"] = hashlib.sha256(digests.encode()).hexdigest()
     return inputs
 
@@ -142,21 +142,16 @@ def _stamp(path: Path, known: Any) -> Any:
     """
     if path.is_dir():
         files = [file for file in sorted(path.rglob("*")) if file.is_file()]
-        content = repr([(str(file.relative_to(path)), _size_and_time(file)) for file in files])
+        content = repr([(str(file.relative_to(path)), size_and_time(file)) for file in files])
         return hashlib.sha256(content.encode()).hexdigest()
     if not path.is_file():
         return None
-    size, time = _size_and_time(path)
+    size, time = size_and_time(path)
     earlier = known if isinstance(known, list) else []
     if earlier[:2] == [size, time]:
         return earlier
     found = _digest(path, size, time)
     return earlier if earlier[2:] == [found] else [size, time, found]
-
-
-def _size_and_time(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
 
 
 @cache

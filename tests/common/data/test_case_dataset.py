@@ -68,6 +68,18 @@ def test_a_broken_file_is_named_with_its_subject_and_bad_input_keeps_its_own_mes
     assert not any(text in one_line(error) for text in (entries[1]["image"][0], "_seg", "applying transform"))
 
 
+@pytest.mark.parametrize("cache_rate", [0.0, 1.0])
+def test_a_file_that_is_replaced_during_a_run_is_named_unless_it_is_cached(entries, cache_rate):
+    dataset = CaseDataset(entries, Compose([LOAD]), cache_rate)
+    before = dataset[1]["image"]
+    nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 5), 9, dtype=np.int16), np.eye(4)), entries[1]["label"])
+    if cache_rate:
+        assert dataset[1]["image"].equal(before)
+    else:
+        with pytest.raises(InputError, match=rf"^subject case1: {entries[1]['label']}: changed during this run; "):
+            dataset[1]
+
+
 def test_a_case_that_cannot_be_prepared_is_named_with_all_its_files(entries):
     del entries[0]["label"]
 

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from common.data.scan_checks import broken_file, check_headers
+from common.data.scan_checks import broken_file, check_headers, check_labels
 from common.errors import InputError
 from tests.damaged_scans import CASE, HEADERS, absolute, brain, break_checksum, cut, save, shifted, write_case
 
@@ -72,6 +72,17 @@ def test_voxels_that_begin_in_the_header_are_refused(tmp_path):
     (tmp_path / "t1.nii").write_bytes(content)
     with pytest.raises(InputError, match=r"t1.nii: voxels from byte 0 on; expected from 352, after the header$"):
         check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
+
+
+def test_a_copy_of_another_subjects_label_is_refused_and_empty_ones_are_not(tmp_path):
+    lesion, other, none = (np.zeros((4, 4, 4), np.uint8) for _ in range(3))
+    lesion[1, 2, 3] = other[3, 2, 1] = 1
+    for name, voxels in {"a": lesion, "b": other, "c": none, "d": none, "e": lesion}.items():
+        save(tmp_path / f"{name}.nii.gz", voxels)
+    cases = [{"subject": name, "image": [], "label": str(tmp_path / f"{name}.nii.gz")} for name in "abcde"]
+    check_labels([*cases[:4], {"subject": "f", "image": []}])
+    with pytest.raises(InputError, match=r"^subject e: .*e\.nii\.gz: a copy of .*a\.nii\.gz of a$"):
+        check_labels(cases)
 
 
 def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):
