@@ -14,7 +14,7 @@ from shlex import quote
 from types import MappingProxyType
 from typing import Any
 
-from .errors import InputError, chain_of, did_you_mean, one_line, report_in_one_line, show
+from .errors import InputError, chain_of, did_you_mean, let_interrupts_raise, one_line, report_in_one_line, show
 from .files import atomic_write
 from .memory import explain_out_of_memory, use_huge_pages
 
@@ -47,6 +47,7 @@ def run(
         _check(commands, arguments, confidential)
         for command in commands.values() if isinstance(commands, Mapping) else [commands]:
             _keep_further_options_as_text(command)
+    let_interrupts_raise()
     try:
         fire.Fire(commands, name=f"python -m {name if '.' in name else f'scripts.{name}'}")
         if sys.stdout is not None:  # closed, as by `>&-`

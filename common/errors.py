@@ -141,11 +141,38 @@ def report_in_one_line(otherwise: Hook | None = None) -> None:
     """
     if otherwise is None and isinstance(sys.excepthook, _Report):
         return
+    if not isinstance(sys.excepthook, _Report):
+        os.register_at_fork(after_in_child=_let_interrupts_end)
+        sys.unraisablehook = _unraisable
     logging.raiseExceptions = False  # no traceback for PyTorch's log line about a dead DataLoader worker
     sys.excepthook = _Report(otherwise or sys.__excepthook__)
     for harmless in SILENCED:
         warnings.filterwarnings("ignore", message=harmless)
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # also logs the first of them
+
+
+def let_interrupts_raise() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt, unless this process ignores it; after `scripts` has made it end a command."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _let_interrupts_end() -> None:
+    """Let Ctrl-C end a child quietly where it would raise, as its parent reports it."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _unraisable(lost: "sys.UnraisableHookArgs") -> None:
+    """End the process if an exception that ends it has been lost in a callback."""
+    if isinstance(lost.exc_value, SystemExit):
+        os._exit(lost.exc_value.code if isinstance(lost.exc_value.code, int) else 1)
+    if not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    show("interrupted", error=True)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,24 @@
 """Command lines around the bundles: `python -m scripts.<name> --help`."""
+
+import os
+import signal
+import sys
+
+COMMAND = os.getpid()
+
+
+def _end(number: int, _: object) -> None:
+    """End a command in one line: an exception could be lost in the callbacks of imports; a training: with status 75."""
+    if os.getpid() == COMMAND and os.environ.get("RANK", "0") == "0":
+        name = "interrupted" if number == signal.SIGINT else f"{signal.Signals(number).name}: ended"
+        os.write(2, f"{name}\n".encode())
+    if "train" in sys.orig_argv and number != signal.SIGINT:
+        os._exit(75)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+if sys.argv[:1] == ["-m"]:  # a command starts; `common.errors.let_interrupts_raise` follows
+    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signal_number) is not signal.SIG_IGN:
+            signal.signal(signal_number, _end)

@@ -28,7 +28,7 @@ from typing import Any
 
 from common.cli import log_unexpected, options_of
 from common.configs import check, parsed
-from common.errors import InputError, choice, did_you_mean, report_in_one_line, show
+from common.errors import InputError, choice, did_you_mean, let_interrupts_raise, report_in_one_line, show
 
 BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
 DISTRIBUTED = "multi_gpu_train.yaml"
@@ -84,6 +84,7 @@ def main() -> None:
     gc.freeze()  # exclude these objects from later collections, also in DataLoader workers
     gc.enable()
     warnings.filterwarnings("ignore", message="parsing config_file")  # configs are this repository's and trusted
+    let_interrupts_raise()
     try:
         workflow = create_workflow(config_file=files, **options)
         values |= vars(workflow.parser.get_parsed_content("options"))

@@ -51,7 +51,7 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.number = 0
+        self.number, self._process = 0, os.getpid()
 
     def watch(self, trainer: "Engine", *loaders: Any) -> None:
         """Defer signals while `trainer` runs, and keep the workers of the DataLoaders alive."""
@@ -65,7 +65,7 @@ class StopRequest:
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self.number = number
-        if number == signal.SIGINT:
+        if number == signal.SIGINT and os.getpid() == self._process:  # no data worker
             signal.signal(number, signal.default_int_handler)
             show("", "Ctrl-C: the run ends after this step; once more ends it now, unsaved", error=True)
 

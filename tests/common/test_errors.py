@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,48 @@ def test_bad_input_ends_a_process_with_one_line_and_status_2():
     ended = subprocess.run([sys.executable, "-c", PROCESS], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: spacing 9: expected 1 to 4\n"
+
+
+SIGNALLED = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv[0] = "-m"
+import scripts
+{start}
+from common.errors import let_interrupts_raise, report_in_one_line
+report_in_one_line()
+let_interrupts_raise()
+{later}
+"""
+LOST = """
+class Lost:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+Lost()
+"""
+FORKED = """
+if child := os.fork():
+    os.kill(os.getpid(), os.waitpid(child, 0)[1])
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "later", "arguments", "status", "line"),
+    [
+        ("os.kill(os.getpid(), signal.SIGINT)", "", [], -signal.SIGINT, "interrupted"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", "", [], -signal.SIGTERM, "SIGTERM: ended"),
+        ("os.kill(os.getpid(), signal.SIGHUP)", "", ["train"], 75, "SIGHUP: ended"),
+        ("", "os.kill(os.getpid(), signal.SIGINT)", [], -signal.SIGINT, "interrupted"),
+        ("", LOST, [], -signal.SIGINT, "interrupted"),
+        ("", FORKED, [], -signal.SIGINT, "interrupted"),  # the child says nothing
+    ],
+)
+def test_a_signal_ends_a_command_in_one_line(start, later, arguments, status, line):
+    code = SIGNALLED.format(start=start, later=later)
+    command = [sys.executable, "-c", code, *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", f"{line}\n")
 
 
 @pytest.fixture
