@@ -6,7 +6,6 @@ import re
 import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,18 @@ from shlex import quote
 from types import MappingProxyType
 from typing import Any
 
-from .errors import InputError, chain_of, did_you_mean, let_interrupts_raise, one_line, report_in_one_line, show
+from .errors import (
+    InputError,
+    chain_of,
+    did_you_mean,
+    input_error_message,
+    let_interrupts_raise,
+    one_line,
+    place_in_user_code,
+    report_in_one_line,
+    show,
+    traceback_of,
+)
 from .files import atomic_write
 from .memory import explain_out_of_memory, use_huge_pages
 
@@ -66,6 +76,8 @@ def log_unexpected(
 ) -> None:
     """Report an unexpected exception in one line, write its traceback to a log, and exit with status 1.
 
+    The line names the innermost line of user code, such as an overlay's transform, that the exception passed.
+
     The log is error.log in the output folder of a run with these options (error1.log of the process of rank 1), or else
     in a new folder for temporary files. Lack of memory and paths that cannot be used end with status 2.
     """
@@ -79,7 +91,9 @@ def log_unexpected(
         links = list(chain_of(error))
         component = re.findall(r"Failed to instantiate component '(.+?)'", "\n".join(map(str, links)))
         culprit = f"{component[-1]}: " if component else ""
-        status, line = 1, f"{culprit}{one_line(links[-1])}; the traceback is in {_log(error, options)}"
+        message, place = input_error_message(error) or one_line(links[-1]), place_in_user_code(error)
+        where = f" at {place}" if place not in message else ""
+        status, line = 1, f"{culprit}{message}{where}; the traceback is in {_log(error, options)}"
     with suppress(OSError):  # a full or closed standard error does not change the status
         show(f"error: {line}", error=True)
     raise SystemExit(status)
@@ -91,7 +105,7 @@ def _log(error: BaseException, options: Mapping[str, Any]) -> Path:
     try:
         log = Path(folder or tempfile.mkdtemp(prefix="traceback-")) / name
         with atomic_write(log) as file:
-            file.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="backslashreplace")
+            file.write_text(traceback_of(error), encoding="utf-8", errors="backslashreplace")
     except InputError:
         return _log(error, {}) if folder else Path(os.devnull)
     return log

@@ -8,10 +8,12 @@ import os
 import re
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import current_thread, main_thread
 from types import TracebackType
 from typing import Any
@@ -21,6 +23,10 @@ from typing import Any
 SILENCED = (
     "NvImgCodecPydicomReader",  # pydicom without NVIDIA's decoder; the bundles read NIfTI
     "This DataLoader will create",  # readers mostly wait for disks; the option has an upper limit
+)
+NOT_OF_USERS = re.compile(
+    rf"/(site|dist)-packages/|^{re.escape(str(Path(os.__file__).parent))}/"
+    rf"|^{re.escape(str(Path(__file__).absolute().parents[1]))}/(common|scripts|deploy)/"
 )
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -137,7 +143,8 @@ def show(*lines: object, error: bool = False) -> None:
 def report_in_one_line(otherwise: Hook | None = None) -> None:
     """From now on, report an uncaught `InputError` in one line and exit with status 2; Ctrl-C also prints one line.
 
-    `otherwise` handles other exceptions; by default the hook of an earlier call stays, initially a traceback.
+    `otherwise` handles other exceptions, and bugs in user code; by default the hook of an earlier call stays, initially
+    a traceback.
     """
     if otherwise is None and isinstance(sys.excepthook, _Report):
         return
@@ -188,7 +195,7 @@ class _Report:
         if current_thread() is main_thread():  # PyTorch's handler can raise here, too, when a DataLoader worker dies
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         message = explained(error)
-        if message is None:
+        if message is None or ((place := place_in_user_code(error)) and place in message):  # a bug needs its traceback
             self.otherwise(kind, error, trace)
             return
         with suppress(OSError):  # a full or closed standard error does not change the status
@@ -246,6 +253,22 @@ def _explain_disk(error: BaseException) -> str | None:
         if isinstance(link, OSError) and link.errno in NO_SPACE:
             return f"{link.filename or 'a file'}: {link.strerror}; the disk is full or read-only"
     return None
+
+
+def place_in_user_code(error: BaseException) -> str:
+    """The innermost line of user code that an exception passed, as file:line; empty if there is none.
+
+    That is code outside this repository, installed packages and the standard library, such as an overlay's transforms.
+    """
+    frames = re.findall(r'^\s+File "(/.+?)", line (\d+)', traceback_of(error), re.MULTILINE)
+    places = [f"{file}:{line}" for file, line in frames if not NOT_OF_USERS.search(file)]
+    return places[-1] if places else ""
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback of an exception, and that of a worker below it, which `InputError` would escape."""
+    workers = [f"{text}\n" for text in map(Exception.__str__, chain_of(error)) if text.startswith("Caught ")]
+    return "".join([*traceback.format_exception(error), *workers])
 
 
 def one_line(error: BaseException) -> str:

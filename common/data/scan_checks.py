@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError, shortened
+from ..errors import InputError, place_in_user_code, shortened
 from .regions import CONVENTIONS, aliases_of, known_labels
 from .volumes import length_of, open_volume, read_stored, read_voxels
 
@@ -193,9 +193,11 @@ def what_broke(entry: Mapping[str, Any], error: BaseException) -> str:
     """Name the file that cannot be read; if all can be read, the transforms' error and all files."""
     if broken := broken_file(files_in(entry)):
         return f"{broken[0]}: {broken[1]}; expected a NIfTI file that can be read"
+    place = place_in_user_code(error)
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"cannot be prepared: {first_line(error)} ({', '.join(files_in(entry))})"
+    where = f" at {place}" if place else ""
+    return f"cannot be prepared: {type(error).__name__}: {first_line(error)}{where} ({', '.join(files_in(entry))})"
 
 
 def _open(file: str, root: str) -> tuple[Any, Problem | None]:

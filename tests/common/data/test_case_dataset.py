@@ -1,3 +1,5 @@
+import sys
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -7,9 +9,10 @@ import torch
 from monai.data import DataLoader
 from monai.transforms import Compose, Lambdad, LoadImaged, RandShiftIntensityd
 
+from common.cli import log_unexpected
 from common.data.datasets import CaseDataset
 from common.data.transforms import LabelToRegionsd
-from common.errors import InputError
+from common.errors import InputError, report_in_one_line
 from tests.oracles.workers import failure_of
 from tests.support import one_line
 
@@ -80,16 +83,26 @@ def test_a_file_that_is_replaced_during_a_run_is_named_unless_it_is_cached(entri
             dataset[1]
 
 
-def test_a_case_that_cannot_be_prepared_is_named_with_all_its_files(entries):
+def test_a_bug_in_a_users_transform_is_named_with_its_place_subject_and_log(entries, tmp_path, monkeypatch, capsys):
     del entries[0]["label"]
 
     def fail(_):
         raise ZeroDivisionError("by nothing")
 
+    dataset = CaseDataset(entries[:1], Compose([LoadImaged("image"), Lambdad("image", fail)]))
     with pytest.raises(InputError) as error:
-        CaseDataset(entries, Compose([LoadImaged("image"), Lambdad("image", fail)]))[0]
-    first, second = entries[0]["image"]
-    assert str(error.value) == f"subject case0: cannot be prepared: by nothing ({first}, {second})"
+        dataset[0]
+    place = f"{__file__}:{fail.__code__.co_firstlineno + 1}"
+    files = ", ".join(entries[0]["image"])
+    message = f"subject case0: cannot be prepared: ZeroDivisionError: by nothing at {place} ({files})"
+    assert str(error.value) == message
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    report_in_one_line(partial(log_unexpected, options={"output_dir": tmp_path}))
+    failure = failure_of(DataLoader(dataset, num_workers=1))
+    with pytest.raises(SystemExit, match="1"):
+        sys.excepthook(type(failure), failure, None)
+    assert capsys.readouterr().err == f"error: {message}; the traceback is in {tmp_path}/error.log\n"
+    assert place.replace(":", '", line ') in (tmp_path / "error.log").read_text()
 
 
 def test_a_case_that_the_machine_lacks_the_memory_for_is_named_without_its_files(entries):

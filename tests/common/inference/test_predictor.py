@@ -58,7 +58,7 @@ def test_a_case_that_fails_is_named_and_the_others_go_on(tmp_path, capsys, worke
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert lines[0] == "failed: subject P0: zero is no image"
     assert lines[1] == "failed: subject P13: ValueError: thirteen"
-    assert lines[2].startswith("failed: subject P1: cannot be prepared: 'of ours'")
+    assert lines[2].startswith("failed: subject P1: cannot be prepared: KeyError: 'of ours' at /")
     assert lines[3] == "failed: MemoryError: subject P2: out of memory on the host"
     assert lines[4:] == ["failed: subject P9: cannot be written", "5 of 7 cases failed"]
 
