@@ -9,50 +9,34 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import yaml
 
 WITH, WITHOUT, UNCLEAR = "with", "without", "unclear"
 NO_MODALITY = "none"  # of a series that the site's own table leaves out
+ENDING = (
+    "[^\\W\\d_cfghjkpvwxzкгп]{0,7}"  # of a beginning: no letters of "ce", "gd", "km", "enh", "inj", "post" or "free"
+)
+SURE = 6  # letters from which on a word with one mistake is still the word
 LETTERS = str.maketrans("łıđ[]{}–—−\\", "lid()()---/") | {ord("ß"): "ss", ord("æ"): "ae", ord("ø"): "oe"}
-CODES = {  # one character for each class of words; "?" is an unlisted word or sign
-    "agent": "A",
-    "contrast": "C",
-    "weak_agent": "a",
-    "injection": "v",
-    "negation": "n",
-    "without": "O",
-    "before": "b",
-    "pre": "B",
-    "after": "q",
-    "post": "p",
-    "together": "w",
-    "con": "c",
-    "after_agent": "y",
-    "before_agent": "z",
-    "enhanced": "X",
-    "native": "V",
-    "filler": "i",
-    "glue": "g",
-    "t1": "T",
-    "t2": "2",
-    "flair": "L",
-    "gradient": "G",
-    "inversion": "I",
-    "dixon": "D",
-    "fat": "F",
-    "water": "l",
-    "neutral": "N",
-    "setting": "s",
-    "purpose": "u",
-    "extent": "e",
-}
+_CODES = """
+    agent=A contrast=C weak_agent=a injection=v negation=n without=O before=b pre=B after=q post=p together=w con=c
+    after_agent=y before_agent=z enhanced=X native=V filler=i glue=g t1=T t2=2 flair=L gradient=G inversion=I
+    dixon=D fat=F water=l neutral=N setting=s purpose=u treatment=r detail=h extent=e
+"""
+CODES = dict(
+    pair.split("=") for pair in _CODES.split()
+)  # one character for each class; "?" is an unlisted word or sign
 _AGENT = "[ivg]*(?:[Aav][Aavig]*|c(?![ivg]*[Aav]))"
 PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 without
     ("s(?=C)", "?"),  # "standard contrast" is a property of the image
     ("[AavCX+P]d|d(?=[AavC+P]|$)", "?"),  # a minus rather than a dash
     ("d", "N"),
+    ("^g|g$", "?"),  # "T2 DE" is a double echo
+    ("[qpbB]N*r", "o"),  # after a treatment
+    ("(r.*)p(?![ivg]*[AavC])", r"\1o"),
     ("C", "A"),
     ("l(?=[ivg]*[Aavc])", "?"),  # "T1 W GAD"
     ("m(?=[ivg]*A)|(?<=[Aav])m", ""),
@@ -80,19 +64,19 @@ def _without_dots(found: re.Match[str]) -> str:
 def _prefixed(found: re.Match[str]) -> str:
     """T1 or T2 apart from a prefix that changes nothing, such as that of "axT1", or a letter, as Philips writes it."""
     prefix, weighting = found[1], found[2]
-    if len(prefix) == 1 and prefix in "sevmr":
+    if len(prefix) == 1 and prefix in ("sevmr" if weighting == "t1" else "sevmrd"):
         return f" {weighting} "
-    return f"{prefix} {weighting} " if not prefix or VOCABULARY.get(prefix, "?") in "NFGIDs" else found[0]
+    return f"{prefix} {weighting} " if not prefix or VOCABULARY.get(prefix, "?") in "NFGIDsA" else found[0]
 
 
 REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in this order, of plain text
     (_TOOLS, " "),
-    (r"^\*(?=[a-z]+[23]d)", ""),  # Siemens's name of a sequence
+    (r"^\*", ""),  # Siemens's name of a sequence
     (r"[_^|]", " "),
     (r"т(?=[12])", "t"),  # a Cyrillic letter
-    (r"mp2rage|mp[ -]rage", "mprage"),
-    (r"da(?:rk)?[ -]?fl(?:uid)?(?![a-z])", " flair "),  # Siemens
-    (r"(?<![a-z])high[ -]?res(?:olution)?(?![a-z])", " hires "),
+    (r"mp2rage", "mprage"),
+    (r"в ?/ ?в(?!\w)", " iv "),
+    (r"(?<!\w)к ?/ ?у(?!\w)", " ку "),
     (r"(?<!\w)n ?[/.] ?a(?![a-z])", " ? "),  # not applicable
     (r"(?<!\w)((?:\w\.){2,}\w?)(?!\w)", _without_dots),  # k.m., i.v., m.d.c.
     # signs
@@ -115,13 +99,12 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
     (r"(?<!\w)w ?/", " with "),
     (rf"(?<!\w)s/ ?(?={_ROMANCE})|(?<!\w)s(?=mdc(?!\w))|(?<!\w)s/(?=c(?!\w))|(?<!\w)u/ ?(?=kontr)", " without "),
     (rf"(?<!\w)c/ ?(?={_ROMANCE})|(?<!\w)c(?=mdc(?!\w))|(?<!\w)m/ ?(?=kontr)", " with "),
-    (r"(?<![a-z])[ov](?:\. ?)?(?=km(?![a-z]))", " without "),
-    (r"(?<![a-z])[mn](?:\. ?)?(?=km(?![a-z]))", " with "),
+    (r"(?<![a-z])[ov](?:\. ?)?(?=(?:km|gd)(?![a-z]))", " without "),
+    (r"(?<![a-z])[mn](?:\. ?)?(?=(?:km|gd)(?![a-z]))", " with "),
     # T1 and T2 with a prefix or a suffix
     (r"t1c(?![a-z-]| ?[+⊕⊖])", "t1 ce "),
     (r"t1n(?![a-z])", "t1 native "),
     (r"(?<![a-z])([a-z]*)(t[12])(?!\d)(?:wi(?!th)|w(?!ith))?", _prefixed),
-    (r"(?<!\w)o-(?=ax|sag|cor)", "o"),  # oblique
 ]  # fmt: skip
 
 
@@ -132,7 +115,17 @@ def _plain(text: str) -> str:
 
 
 _GROUPS = yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8"))
-VOCABULARY = {word: CODES[name] for name, words in _GROUPS.items() for word in _plain(words).split()}
+_WORDS = {word: CODES[name] for name, words in _GROUPS.items() for word in _plain(words).split()}
+VOCABULARY = {word.replace("_", ""): code for word, code in _WORDS.items() if "*" not in word}
+BEGINNINGS = {word[:-1]: code for word, code in _WORDS.items() if word.endswith("*")}
+JOINED = [  # of several words, the longest first
+    (re.compile(rf"(?<![^\W\d_]){word.replace('_', '[ -]*')}(?![^\W\d_])"), f" {word.replace('_', '')} ")
+    for word in sorted(_WORDS, key=len, reverse=True)
+    if "_" in word
+]
+MISSPELT = {
+    word: "a" if code in "AC" else code for word, code in VOCABULARY.items() if len(word) >= SURE and code in "NCAO"
+}
 
 
 @dataclass(frozen=True)
@@ -171,22 +164,24 @@ def read_words(text: str, whole: bool = False) -> Words:
     stated = {WITHOUT: "0", WITH: "1"}
     contrast = [says for says, code in stated.items() if code in classes]
     neutral = "NsZTFDLg201"
-    neutral += "GI" if kind == "T1" else "I" if kind == "FLAIR" else ""  # a T2 by "G" is T2*, and by "I" STIR
-    neutral += "u" if contrast or kind != "T1" else ""
+    neutral += "GIh" if kind == "T1" else "I" if kind == "FLAIR" else ""  # a T2 by "G" is T2*, and by "I" STIR
+    neutral += "ur" if contrast or kind != "T1" else ""
     neutral += "l" if "D" in present or not contrast else ""
-    neutral += "AavpBbqwcyz+PM" if kind in ("T2", "FLAIR") else ""  # agent does not change the kind
+    neutral += "AavpBbqwcyzo+PM" if kind in ("T2", "FLAIR") else ""  # agent does not change the kind
     if kind == "T1" and not contrast:  # fat is mostly suppressed after agent
         neutral = neutral.replace("F", "")
-    neutral += "e" if whole else ""
+    neutral += "eh" if whole else ""
     unread = not set(classes) <= set(neutral) or {"T", "2"} <= present or {"D", "F"} <= present
     return Words(kind, UNCLEAR if len(contrast) > 1 else next(iter(contrast), None), unread)
 
 
 def _classes(text: str) -> str:
     """The classes of a name's words, one character each."""
-    text = _plain(re.sub(r"(?<=[a-z]{2})(?=[A-Z])", " ", text))  # mpragePost
+    text = _plain(re.sub(r"(?<=[a-z]{2})(?=[A-Z])|(?<=[A-Z][a-z])(?=[A-Z][a-z])", " ", text))  # mpragePost
     for pattern, replacement in REWRITINGS:
         text = re.sub(pattern, replacement, text)
+    for joined, word in JOINED:
+        text = joined.sub(word, text)
     return "".join(map(_class, re.findall(r"t[12](?!\d)|[^\W\d_]+|\d+(?:[.,]\d+)*|[?+⊕⊖⊛~]", text)))
 
 
@@ -207,9 +202,23 @@ def _class(word: str) -> str:
             and _may_join(word[end:])
         ):
             return VOCABULARY[first] + rest
-    return "?"
+    for beginning, code in BEGINNINGS.items():
+        if re.fullmatch(beginning + ENDING, word):
+            return code
+    similar = {code for listed, code in MISSPELT.items() if len(word) >= SURE and _one_mistake(word, listed)}
+    return similar.pop() if len(similar) == 1 else "?"
+
+
+def _one_mistake(word: str, listed: str) -> bool:
+    """Whether one letter is missing, doubled, swapped with the next, or not the last one and changed."""
+    same = sum(1 for _ in takewhile(lambda letters: letters[0] == letters[1], zip(word, listed, strict=False)))
+    one, other = word[same:], listed[same:]
+    swapped = one[:2] == other[1::-1] and one[2:] == other[2:]
+    doubled = one[1:] == other and one[:1] == word[same - 1 : same]
+    changed = len(one) > 1 and one[1:] == other[1:]
+    return same > 0 and (swapped or doubled or changed or one == other[1:])
 
 
 def _may_join(word: str) -> bool:
     """Whether a word may be part of a longer one: "trace" is not "tra" and "ce"."""
-    return len(word) > 2 or word in ("gd", "km", "ax", "fs") or not word.isascii()
+    return len(word) > 2 or word in ("gd", "km", "ax", "fs", "se") or not word.isascii()
