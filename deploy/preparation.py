@@ -130,16 +130,18 @@ def annotation_checks(slices: Mapping[str, Sequence[Dataset]]) -> list[str]:
 def missing_slices(slices: Mapping[str, Sequence[Dataset]], volumes: Mapping[str, Volume]) -> list[str]:
     """A sentence for each modality that lacks images by ImagesInAcquisition, or slices that a series on its grid has.
 
-    A slice that is missing between others has been refused before, by the distance of its neighbours.
+    A slice that is missing between others has been refused before, by the distance of its neighbours. An acquisition of
+    several echoes counts the images of all its series, so a multiple is no lack.
     """
     failed = []
     for modality, images in slices.items():
         stated = max(int(image.get("ImagesInAcquisition") or 0) for image in images)
-        if len(images) < stated:
+        if stated > len(images) and stated % len(images):
             failed.append(f"{modality}: {len(images)} of {stated} images (ImagesInAcquisition)")
         for other in [name for name in volumes if name != modality]:
             if lost := _lost_at_one_end(volumes[modality].grid, volumes[other].grid):
-                failed.append(f"{modality}: lacks {lost} slices at one end that {other} has on the same grid")
+                slices_lost = "1 slice" if lost == 1 else f"{lost} slices"
+                failed.append(f"{modality}: lacks {slices_lost} at one end that {other} has on the same grid")
     return failed
 
 

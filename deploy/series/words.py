@@ -2,6 +2,7 @@
 
 A name is read only as a whole. Its words become classes of `vocabulary.yaml`, and `PHRASES` joins the classes to
 statements. Whatever is left over makes the name doubtful: an unlisted word, a single letter, a sign, a second negation.
+A word is listed as such, by its beginning, as two listed words written together, or with one mistake if it is long.
 """
 
 import re

@@ -374,7 +374,7 @@ def test_slices_that_are_missing_at_an_end_are_reported(cohorts, segment, tmp_pa
     files = sorted((tmp_path / "study/5").iterdir(), key=lambda file: pydicom.dcmread(file).ImagePositionPatient[2])
     files[-1].unlink()
     message = refusal(segment, "brats", tmp_path / "study")
-    assert message.startswith("T2: lacks 1 slices at one end that FLAIR has on the same grid; ")
+    assert message.startswith("T2: lacks 1 slice at one end that FLAIR has on the same grid; ")
     for file in files[:-1]:
         change(file, ImagesInAcquisition=len(files))
     message = refusal(segment, "brats", tmp_path / "study")

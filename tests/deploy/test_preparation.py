@@ -4,12 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from scipy.spatial.transform import Rotation
 
 from common.metrics.measures import dice
 from common.prepare.volumes import Volume
 from deploy.geometry import volume_of
-from deploy.preparation import failed_checks, prepare_scans
+from deploy.preparation import failed_checks, missing_slices, prepare_scans
 from deploy.study import Instance, Series
 from deploy.tasks import TASKS
 from tests.deploy.checks import refusal
@@ -54,6 +55,13 @@ def test_prepared_heads_meet_the_preconditions_and_results_return_to_the_referen
     assert preparation.remarks[0].text.endswith("brain extracted by deepbet")
     figures = preparation.record()["figures"]
     assert (figures["reference"], set(figures["modalities"])) == ("T1", {"FLAIR", "T1ce", "T1", "T2"})
+
+
+@pytest.mark.parametrize(("stated", "missing"), [(4, False), (8, False), (None, False), (5, True), (9, True)])
+def test_an_acquisition_may_count_the_images_of_several_echoes(stated, missing):
+    images = [header(ImagesInAcquisition=stated)] * 4
+    expected = [f"T2: 4 of {stated} images (ImagesInAcquisition)"] if missing else []
+    assert missing_slices({"T2": images}, {}) == expected
 
 
 def test_an_image_that_is_no_head_is_refused_by_the_name_of_its_series():
