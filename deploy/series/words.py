@@ -81,6 +81,7 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
     (r"(?<!\w)n ?[/.] ?a(?![a-z])", " ? "),  # not applicable
     (r"(?<!\w)((?:\w\.){2,}\w?)(?!\w)", _without_dots),  # k.m., i.v., m.d.c.
     # signs
+    (r"(?<=t[eri])=(?=\d)|#(?=\d)", " "),
     (r"\+ ?/ ?-|-/ ?\+|[^\w\s()+/:;,.×·'’\"-]", " ? "),
     (r"\( ?\+ ?\)", " ⊕ "),
     (r"\( ?- ?\)", " ⊖ "),
