@@ -72,7 +72,7 @@ def check_crops(options: Mapping[str, Any], views: int = 1) -> None:
 
 
 def explain_out_of_memory(error: BaseException, options: Mapping[str, Any]) -> str | None:
-    """One line if memory ran out: where, in whose words, and which options to change; None for other exceptions."""
+    """One line if memory ran out: the device, the error, and options to change; None for other exceptions."""
     for link in chain_of(error):
         text = f"{type(link).__name__}: {link}"
         place = "GPU" if re.search(ON_GPU, text) else "host" if _is_of_host(link) else ""

@@ -56,14 +56,14 @@ def grid_of(headers: Sequence[Dataset], name: str) -> tuple[Grid, tuple[int, ...
 
 def _size(header: Dataset, name: str) -> tuple[int, int]:
     if not header.get("Rows") or not header.get("Columns"):
-        raise InputError(f"{name}: an image has no Rows or Columns; expected both in every image")
+        raise InputError(f"{name}: an image has no Rows or Columns")
     return int(header.Rows), int(header.Columns)
 
 
 def _numbers(header: Dataset, keyword: str, name: str) -> NDArray[np.float64]:
     value = header.get(keyword)
     if value in (None, ""):
-        raise InputError(f"{name}: an image has no {keyword}; expected it in every image")
+        raise InputError(f"{name}: an image has no {keyword}")
     return np.array([float(number) for number in value])
 
 
@@ -121,11 +121,11 @@ def _values(image: Dataset, name: str) -> NDArray[np.float32]:
     if samples != 1:
         raise InputError(f"{name}: colour images; expected one value per voxel")
     if meaning == "MONOCHROME1":
-        raise InputError(f"{name}: inverted images (MONOCHROME1); expected higher values to be brighter")
+        raise InputError(f"{name}: inverted images (MONOCHROME1) are not supported")
     with np.errstate(over="ignore", invalid="ignore"):
         values = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
     if not np.isfinite(values).all():
-        raise InputError(f"{name}: RescaleSlope and RescaleIntercept give NaN or infinite voxels; expected finite ones")
+        raise InputError(f"{name}: RescaleSlope and RescaleIntercept give NaN or infinite voxels")
     return values
 
 

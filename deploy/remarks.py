@@ -1,4 +1,4 @@
-"""Remarks: what a reader of the results should know."""
+"""Remarks for readers of the results."""
 
 from typing import Literal, NamedTuple, get_args
 

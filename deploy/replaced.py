@@ -20,7 +20,7 @@ PURPOSE = {"CodeValue": "replaced", "CodingSchemeDesignator": "99BSF", "CodeMean
 
 
 def read_replaced(folder: Path, study: str) -> list[Dataset]:
-    """What new results need to refer to the DICOM results in a folder, which must be of this study."""
+    """The references of new results to the earlier DICOM results in a folder, which must be of this study."""
     found = []
     try:
         for path in sorted(folder.glob("*.dcm")):

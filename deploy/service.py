@@ -47,7 +47,7 @@ def serve(
 ) -> None:
     """Segment the MR studies that Orthanc has received completely, one after another; store the results in Orthanc.
 
-    The variables ORTHANC_URL, ORTHANC_USER and ORTHANC_PASSWORD_FILE say where Orthanc is, and as whom to ask it.
+    The environment variables ORTHANC_URL, ORTHANC_USER and ORTHANC_PASSWORD_FILE give Orthanc's address and the login.
 
     Args:
         work: folder for temporary files, which hold patients' images while a study is segmented, and for the heartbeat.
@@ -215,7 +215,7 @@ def status(json: bool = False, since: str = SINCE) -> None:
 
 
 def retry(study: str) -> None:
-    """Let the service try studies again, with as many attempts as for new ones; what has results is segmented anew.
+    """Let the service try studies again, as if new; those with results are segmented again.
 
     Args:
         study: name of a study in the log, or `failed` for all that have failed.

@@ -135,7 +135,7 @@ def _read_instances(folder: Path) -> list[Instance]:
             continue
         first = images.setdefault(frames[0].header.SOPInstanceUID, frames)[0]
         if first.path != path and not _same_content(first.path, path):  # e.g. before and after skull stripping
-            raise InputError("two different files have the same SOPInstanceUID; expected one of them")
+            raise InputError("two different files have the same SOPInstanceUID")
     return [instance for frames in images.values() for instance in frames]
 
 

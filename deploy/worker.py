@@ -117,7 +117,7 @@ class Service:
         if mark is not None and mark.owner not in ("", self.owner):
             raise SharedError(
                 f"ORTHANC_URL: the service {mark.owner} works on this Orthanc, and this one is {self.owner}; "
-                "expected one service, or --adopt once the other has ended"
+                "once the first has ended, --adopt takes over"
             )
 
     def _set_mark(self, study: StoredStudy, mark: Mark | None = None) -> None:

@@ -65,7 +65,8 @@ class JobArray:
         except (OSError, submitit.core.utils.FailedJobError) as error:
             raise InputError(f"--slurm: {_failure_of(error)}") from error
         show(
-            f"SLURM job {jobs[0].job_id.split('_')[0]}: {len(jobs)} parts; they go on if this command ends", error=True
+            f"SLURM job {jobs[0].job_id.split('_')[0]}: {len(jobs)} parts, which continue if this command ends",
+            error=True,
         )
         parts_by_job = {job.job_id: part for job, part in zip(jobs, parts, strict=True)}
         results: list[Any] = [None] * len(items)

@@ -88,7 +88,7 @@ SETS = {
 
 
 def public_scans(clones: str, output: str) -> None:
-    """Lay out three public sets of scans for `python -m scripts.datalists generic`; they are real people's.
+    """Lay out three public sets of real people's scans for `python -m scripts.datalists generic`.
 
     Each becomes a folder of OUTPUT with its licence and citation in SOURCE.md; one that is there stays as it is. A set
     whose clone is missing is left out.

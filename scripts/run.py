@@ -11,8 +11,8 @@ MONAI's command checks only the values of the options; this one checks files, ke
 reports every other failure in one line, too; an unexpected one has status 1, and its traceback is in error.log in the
 output folder.
 Under torchrun it adds the overlay multi_gpu_train to train.
---recipe=table and --recipe=code, for train, are short for the overlays recipe_table and recipe_code, under all others:
-the values of the paper's Table 3 and of its public code.
+--recipe=table and --recipe=code, for train, add the overlays recipe_table and recipe_code before all others: the values
+of the paper's Table 3 and of its public code.
 """
 
 import gc

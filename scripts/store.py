@@ -30,7 +30,7 @@ def prepare(
     slurm: Mapping[str, Any] | None = None,
     **options: str,
 ) -> None:
-    """Write what a training would prepare of each subject in each epoch; subjects that are there are left out.
+    """Prepare and store the volumes of each subject that the store lacks.
 
     Args:
         bundle: such as brats_finetune.

@@ -93,9 +93,7 @@ class Datalist:
             raise InputError(f"{self.path}: the split {split} has no subject; splits that have: {filled}")
         folder = expand_home(self.root, f"--dataset_dir={self.root}").absolute()
         if not folder.is_dir():
-            raise InputError(
-                f"root {self.root}: no such folder; expected the one that the paths in {self.path} start from"
-            )
+            raise InputError(f"root {self.root}: no such folder; paths in {self.path} are relative to it")
         names = known if modalities is None else modalities
         channels = _channels(names, known, self.path)
         if label_convention is not None:

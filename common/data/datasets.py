@@ -92,7 +92,7 @@ class CaseDataset(CacheDataset):
             if index >= self.cache_num:
                 for file in files_in(self.data[index]):
                     if _state(file) != self._files[file]:
-                        raise InputError(f"{file}: changed during this run; expected files that stay as they are")
+                        raise InputError(f"{file}: changed during this run")
             return item
 
 

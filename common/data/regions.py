@@ -65,7 +65,7 @@ def _regions(text: str) -> Mapping[str, Region]:
             raise ArgumentError(f"label_convention={text:.200}: {EXPECTED}")
         name, labels = found[1], frozenset(map(int, found[2].split("+")))
         if name in regions or name.lower() == "dice":
-            raise ArgumentError(f"label_convention={text:.200}: {name}: expected different names, and no metric's")
+            raise ArgumentError(f"label_convention={text:.200}: {name}: expected unique names other than dice")
         regions[name] = Region(labels, f"#{found[3].lower()}" if found[3] else "")
     if len(regions) > LIMIT:
         raise ArgumentError(f"label_convention={text:.200}: {len(regions)} regions; expected at most {LIMIT}")

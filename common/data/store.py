@@ -68,8 +68,8 @@ class Store:
         """Check that all subjects of a training are in the store."""
         if missing := self.missing(data):
             raise ArgumentError(
-                f"store={self.folder}: lacks {len(missing)} of {len(data)} subjects, such as {missing[0]['subject']}, "
-                "with these files and settings; expected all: run python -m scripts.store with this training's options"
+                f"store={self.folder}: lacks {len(missing)} of {len(data)} subjects with these files and settings, "
+                f"such as {missing[0]['subject']}; run python -m scripts.store with this training's options"
             )
 
     def add(self, entry: Mapping[str, Any]) -> None:
@@ -181,7 +181,7 @@ def _volumes(path: Path) -> dict[str, Any]:
             raise ValueError("damaged")
         return dict(content["volumes"])
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: cannot be read; expected a file of scripts.store, as written") from error
+        raise InputError(f"{path}: damaged; delete it and run python -m scripts.store again") from error
 
 
 def _checksum(volumes: Mapping[str, Any]) -> int:

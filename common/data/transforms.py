@@ -29,7 +29,7 @@ class VerifyingReader(NibabelReader):
         try:
             return read_voxels(img, str(filename))
         except Exception as error:  # damaged files raise many exceptions
-            raise InputError(f"{filename}: {error}; expected a NIfTI file as it was written") from error
+            raise InputError(f"{filename}: {error}; expected a NIfTI file that can be read") from error
 
 
 class LoadScand(MapTransform):

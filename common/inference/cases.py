@@ -165,8 +165,8 @@ def check_missing(
             case["image"] = [file or None for file in case["image"]]
         if unfit := [name for name in missing_in(case, modalities) if name in needed]:
             raise InputError(
-                f"subject {case['subject']} lacks {', '.join(unfit)}, which {needed[unfit[0]]} was never trained "
-                "without; expected complete subjects, or a checkpoint trained with modality_dropout above 0"
+                f"subject {case['subject']} lacks {', '.join(unfit)}, which {needed[unfit[0]]} never trained without; "
+                "give complete subjects, or a checkpoint trained with modality_dropout above 0"
             )
     for names, count in count_missing(checked, modalities).items():
         show(f"missing: {names} in {count} subjects; figures differ from those with all modalities")

@@ -27,7 +27,7 @@ class Predictor(SupervisedEvaluator):
         self.cases = len(val_data_loader)
 
     def run(self, global_epoch: int = 1) -> None:
-        """Process all cases; no cases are fine."""
+        """Process all cases, if there are any."""
         if self.cases:
             super().run(global_epoch)
         else:

@@ -24,7 +24,7 @@ MASKED = -100.0  # added to the scores of tokens that are no neighbours, as in M
 
 
 class ShiftedWindows(NamedTuple):
-    """The windows of a volume that was rolled, in groups of which each has one mask.
+    """The windows of a rolled volume, in groups that share an attention mask.
 
     Only the last windows along an axis hold tokens of both ends of the volume, which must not see each other, so that
     there are at most eight groups. MONAI's `compute_mask` makes a mask for each window, 160 MiB at stage 1.
@@ -151,7 +151,7 @@ def set_attention(
     device: str | torch.device | None = None,
     memory_format: str = "contiguous_format",
 ) -> nn.Module:
-    """Choose how MONAI's Swin transformers compute window attention; parameters, their names and the results stay.
+    """Choose how MONAI's Swin transformers compute window attention; parameters, their names and results stay the same.
 
     Args:
         network: it is changed in place; networks without MONAI's `SwinTransformer` are not.

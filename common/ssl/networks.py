@@ -106,7 +106,7 @@ class Trace(nn.Module):
 
 
 class Scriptable(nn.Module):
-    """A network that `torch.jit.script` cannot compile, and takes as a trace of one window instead."""
+    """Base of networks that `torch.jit.script` cannot compile: it gets a trace of one window instead."""
 
     window: Sequence[int]
 

@@ -37,7 +37,7 @@ class Views:
 
 
 class Encoded(NamedTuple):
-    """What a network knows of a batch before its heads.
+    """The features of a batch, from which the heads predict.
 
     Attributes:
         image: the input [B, C, H, W, D].
@@ -51,7 +51,7 @@ class Encoded(NamedTuple):
 
 
 class ProxyTask(ABC):
-    """A proxy task: what it adds to the network, and how its prediction is scored.
+    """A proxy task: its heads, its target and its loss.
 
     Attributes:
         name: Name of its prediction, target, loss and curve.
@@ -78,10 +78,10 @@ class ProxyTask(ABC):
 
     @abstractmethod
     def predict(self, network: nn.Module, encoded: Encoded) -> torch.Tensor:
-        """The prediction by its heads, which are attributes of `network`. One of the image's shape is drawn."""
+        """The prediction by its heads, which are attributes of `network`; drawn if it has the shape of the image."""
 
     def target(self, views: Views) -> Any:
-        """What is to be predicted; None without a target. It may replace `views.inputs`."""
+        """The target of the prediction; None if the task has none. It may replace `views.inputs`."""
         return None
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Optimiser groups of a fine-tuning: what was pretrained learns more slowly, and is frozen at first."""
+"""Optimiser groups of a fine-tuning: pretrained tensors learn more slowly, and are frozen at first."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -54,7 +54,7 @@ def _last_whole(saved: Sequence[Path], goes_back: bool) -> tuple[Path, Any]:
         if len(saved) == 1:
             raise
         if not goes_back:
-            raise InputError(f"{error}; without it, the run continues from {saved[-2].name}") from error
+            raise InputError(f"{error}; delete it to continue from {saved[-2].name}") from error
         show(f"resume: {error}; trying {saved[-2].name}", error=True)
     return _last_whole(saved[:-1], goes_back)
 
@@ -65,7 +65,7 @@ def _check_settings(before: Any, now: Mapping[str, Any], file: Path) -> None:
         raise InputError(f"{file}: lacks the settings of its run")
     if before.get("subjects") != now.get("subjects"):
         raise ArgumentError(
-            f"datalist={now.get('datalist')}: other subjects, or in other splits, than {file} was trained on"
+            f"datalist={now.get('datalist')}: its subjects or splits differ from those that {file} was trained on"
         )
     known, wanted = dict(before.get("components") or {}), now.get("components", {})
     pairs = [

@@ -114,8 +114,8 @@ def settings_of(checkpoint: str | Path | Sequence[str]) -> dict[str, Any]:
         for name in settings.keys() & stated[0].keys():
             if settings[name] != stated[0][name]:
                 raise InputError(
-                    f"checkpoint {file}: trained with {name}={settings[name]}, and {files[0]} with {stated[0][name]}; "
-                    "expected the same of all"
+                    f"checkpoint {file}: trained with {name}={settings[name]}, but {files[0]} with {stated[0][name]}; "
+                    "an ensemble needs equal settings"
                 )
     return stated[0] if stated else {}
 

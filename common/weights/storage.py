@@ -68,7 +68,7 @@ def _is_archive(path: Path, verifies: bool) -> bool:
     except Exception as error:  # zipfile raises many exceptions for damaged archives
         raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error)}") from error
     if inflated:
-        raise InputError(f"checkpoint {path}: {inflated[0]} is compressed; expected a file as torch.save writes it")
+        raise InputError(f"checkpoint {path}: {inflated[0]} is compressed, which torch.save never does")
     if broken:
         raise InputError(f"checkpoint {path}: damaged: the checksum of {broken} is wrong")
     return True

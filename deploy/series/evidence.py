@@ -74,12 +74,12 @@ class Candidate:
 
     @property
     def says(self) -> str | None:
-        """What the words say of contrast agent."""
+        """The evidence of the words on contrast agent."""
         return None if self.words is None else self.words.says
 
     @property
     def header(self) -> str | None:
-        """What the time of the injection says of contrast agent."""
+        """The evidence of the injection's time on contrast agent."""
         return next((one.says for one in self.evidence if one.kind == "header" and one.clear), None)
 
     @property

@@ -56,7 +56,7 @@ def read_names(header: Dataset, names: Names = (), whole: bool = False) -> tuple
     found = {words for pattern, words in names if fnmatchcase(name, pattern)}
     exact = {words for pattern, words in names if name == pattern}
     if len(exact or found) > 1:
-        raise InputError("--series_names: two patterns give one series different modalities; expected one of them")
+        raise InputError("--series_names: two patterns give one series different modalities")
     if named := next(iter(exact or found), None):
         return named, Words(None, None)
     return read_words(description, whole), read_words(protocol, whole)

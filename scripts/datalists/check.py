@@ -131,7 +131,7 @@ def check(
     check_outputs(outputs, {"datalist": Path(str(datalist))})
     folder = expand_home(root, f"--root={root}")
     if not folder.is_dir():
-        raise InputError(f"--root={root}: no such folder; expected the root of the paths in {datalist}")
+        raise InputError(f"--root={root}: no such folder; paths in {datalist} are relative to it")
     content = datalists.read(datalist, may_repeat=True)  # repeats are reported below
     cases = [{**entry, "split": split} for split in datalists.SPLITS for entry in content.get(split, [])]
     if not cases:
@@ -163,7 +163,7 @@ def _accepted(accept: str | Sequence[str]) -> set[str]:
     given = accept.split(",") if isinstance(accept, str) else accept
     names = set(map(str, given if isinstance(given, Sequence) else [given])) - {""}
     for name in sorted(names - set(CHECKS)):
-        raise InputError(f"--accept={name}: no such check; expected some of {', '.join(CHECKS)}")
+        raise InputError(f"--accept={name}: unknown check; expected some of {', '.join(CHECKS)}")
     return names
 
 

@@ -42,7 +42,7 @@ def from_labels(root: str, files: Sequence[str], workers: int) -> str:
     numbers = sorted(frozenset().union(*found) - {0})
     count = f"{len(files)} label map{'s' if len(files) > 1 else ''}"
     if numbers == [1]:
-        show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml names it otherwise")
+        show(f"regions: lesion=1, as 1 is the only value in {count}; --regions=REGIONS.yaml renames it")
         return "lesion=1"
     if not numbers or len(numbers) > LIMIT or numbers[-1] > HIGHEST:
         values = shortened(list(map(str, numbers))) or "0"

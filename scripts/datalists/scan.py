@@ -96,7 +96,7 @@ def _refuse_clashes(data: DataSet) -> None:
     for clash in data.clashes[:1]:
         raise InputError(
             f"--root={data.root}: two files for the {clash.kind} of {clash.subject}: {' and '.join(clash.files)}; "
-            f"expected one, or an option such as {clash.choice}, the words that end the name of the right one"
+            f"choose one by the end of its name, such as {clash.choice}"
         )
 
 
@@ -144,7 +144,7 @@ def _modalities(data: DataSet, subjects: list[SubjectFiles], naming: Naming, kee
         expected = f"--modalities={max(known, key=lambda name: counts[name])}, say, for the subjects that have it"
         raise InputError(f"--root={data.root}: no modality that every subject has: {partly}; expected {expected}")
     if partly:
-        show(f"left out, as not every subject has them: {partly}; --modalities={','.join(known)} takes them")
+        show(f"left out, as not every subject has them: {partly}; --modalities={','.join(known)} includes them")
     return common
 
 
@@ -155,7 +155,7 @@ def _convention(
     labels = [subject.label for subject in subjects if subject.label is not None]
     if not labels:
         if naming.label is not None:
-            raise InputError(f"--label={naming.label}: no label map in {data.root} whose name ends so")
+            raise InputError(f"--label={naming.label}: no label map in {data.root} has a name with this end")
         if regions is not None:
             raise InputError(f"--regions: {regions}, but no label map in {data.root}; --label=WORDS names their ends")
         return None

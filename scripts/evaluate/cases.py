@@ -105,7 +105,7 @@ def _of_datalist(
 ) -> tuple[dict[str, Path], dict[str, Images]]:
     """Labels and images of a split's subjects; only the first image must exist."""
     if dataset_dir is None:
-        raise InputError(f"--dataset_dir: missing; expected the folder that the paths of {datalist} start from")
+        raise InputError(f"--dataset_dir: missing; paths in {datalist} are relative to it")
     content = datalists.read(datalist)
     convention = content["label_convention"]
     if not _scores(protocol_name, convention):

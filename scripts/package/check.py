@@ -88,7 +88,7 @@ def _check_weights(file: Path, name: str) -> None:
     if checkpoint.layout.wrapper or checkpoint.layout.beside:
         raise InputError(f"{name}: holds more than tensors by name; expected a plain state dict, as MONAI reads it")
     if not (record := file.with_suffix(".json")).is_file():
-        raise InputError(f"{name}: {record.name} is missing; expected its SHA-256 and metadata beside it")
+        raise InputError(f"{name}: no {record.name} beside it, with its SHA-256 and metadata")
 
 
 def _check_large_files(folder: Path, files: list[str]) -> list[str]:

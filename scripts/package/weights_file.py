@@ -93,7 +93,7 @@ def check_safetensors(folder: Path, name: str) -> None:
         raise InputError(f"{name}: {SAFETENSORS}: cannot be read ({error})") from error
     expected = checkpoints.read(folder / WEIGHTS).state
     if given.keys() != expected.keys() or any(not given[each].equal(expected[each]) for each in given):
-        raise InputError(f"{name}: {SAFETENSORS} has other tensors than {WEIGHTS}")
+        raise InputError(f"{name}: tensors of {SAFETENSORS} differ from those of {WEIGHTS}")
 
 
 def _text(value: Any) -> str:

@@ -165,7 +165,7 @@ RUNS = [
     ),
     Fault(
         train("--ckpt_dir={folder}/models --iterations=2 --resume=true"),
-        f"checkpoint …iteration-0000002.pt: {DAMAGED}; without it, the run continues from iteration-0000001.pt",
+        f"checkpoint …iteration-0000002.pt: {DAMAGED}; delete it to continue from iteration-0000001.pt",
         states(2),
     ),
     Fault(

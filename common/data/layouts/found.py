@@ -24,7 +24,7 @@ class Clash(NamedTuple):
 
 @dataclass
 class SubjectFiles:
-    """The files of a subject or a visit, below the root; `person` is None if only the name tells."""
+    """The files of a subject or a visit, below the root; `person` is None if only its name identifies the person."""
 
     name: str
     person: str | None = None

@@ -76,7 +76,7 @@ def _modalities(channels: Mapping[str, str], naming: Naming, file: Path) -> list
         if found.count(modality) > 1:
             alike = " and ".join(name for name, each in zip(names, found, strict=True) if each == modality)
             raise InputError(
-                f"{file}: channels {alike} are both {modality}; expected one, or --modalities={modality}=NAME"
+                f"{file}: channels {alike} are both {modality}; choose one by --modalities={modality}=NAME"
             )
     return found
 

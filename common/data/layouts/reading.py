@@ -12,7 +12,7 @@ from .nnunet import is_nnunet, read_nnunet, regions_in
 
 
 class Layout(NamedTuple):
-    """A test of a root, and the function that finds its subjects."""
+    """A layout of scans: the test that recognises a root folder, and the reader of its subjects."""
 
     fits: Callable[[str], bool]
     read: Callable[[Path, Naming], DataSet]

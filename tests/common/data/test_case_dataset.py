@@ -79,7 +79,7 @@ def test_a_file_that_is_replaced_during_a_run_is_named_unless_it_is_cached(entri
     if cache_rate:
         assert dataset[1]["image"].equal(before)
     else:
-        with pytest.raises(InputError, match=rf"^subject case1: {entries[1]['label']}: changed during this run; "):
+        with pytest.raises(InputError, match=rf"^subject case1: {entries[1]['label']}: changed during this run$"):
             dataset[1]
 
 

@@ -111,7 +111,7 @@ LOSS = {"components": {"loss": {"_target_": "DiceFocalLoss"}}}
     ("changed", "line"),
     [
         ({"amp": "bf16"}, "amp=bf16: the run to resume has False, which cannot change"),
-        ({"subjects": "y", "datalist": "b.json"}, "datalist=b.json: other subjects, or in other splits, than"),
+        ({"subjects": "y", "datalist": "b.json"}, "datalist=b.json: its subjects or splits differ from"),
         ({"learning_rate": 2.0, **LOSS}, "learning_rate=2.0: the run to resume has 1.0"),  # it is in components, too
         (
             LOSS,
@@ -131,7 +131,7 @@ def test_auto_goes_on_from_the_last_state_that_is_whole(tmp_path, capsys):
     file = stopped(tmp_path)
     for number in (5, 7):
         (tmp_path / f"iteration-000000{number}.pt").write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"0007.pt.*; without it, the run continues from iteration-0000005.pt"):
+    with pytest.raises(InputError, match=r"0007.pt.*; delete it to continue from iteration-0000005.pt"):
         resumable(tmp_path, True, BEFORE)
     assert resumable(tmp_path, "auto", BEFORE) == file
     lines = capsys.readouterr().err.splitlines()

@@ -152,7 +152,7 @@ def test_the_checkpoints_of_an_ensemble_agree(file, tmp_path):
     files = [saved(file, **STATED), saved(tmp_path / "b.pt", **STATED | {"model_size": "base"})]
     with pytest.raises(InputError) as error:
         weights.settings_of(files)
-    expected = f"trained with model_size=base, and {file} with micro; expected the same of all"
+    expected = f"trained with model_size=base, but {file} with micro; an ensemble needs equal settings"
     assert str(error.value) == f"checkpoint {tmp_path / 'b.pt'}: {expected}"
     assert weights.settings_of([file, saved(tmp_path / "b.pt", modalities=UKB)]) == STATED
 

@@ -57,7 +57,7 @@ def test_two_label_maps_are_refused_until_one_is_named(bids):
         bids.label(f"derivatives/rater2/{session(person, 'pre')}_label-tumor_mask.nii.gz", 1)
     message = (
         r"two files for the label of sub-01_ses-pre: derivatives/manual_masks/\S+ and derivatives/rater2/\S+; "
-        r"expected one, or an option such as --label=rater2/label-tumor_mask, "
+        r"choose one by the end of its name, such as --label=rater2/label-tumor_mask"
     )
     with pytest.raises(InputError, match=message):
         bids.scan()
@@ -72,7 +72,8 @@ def test_two_label_maps_are_refused_until_one_is_named(bids):
 def test_two_images_are_refused_until_one_is_named(bids):
     bids.touch(f"{session('02', 'post')}_acq-3d_T1w.nii.gz")
     with pytest.raises(
-        InputError, match=r"two files for the T1 of sub-02_ses-post: .*; expected one, or an option such as --modalit"
+        InputError,
+        match=r"two files for the T1 of sub-02_ses-post: .*; choose one by the end of its name, such as --modalit",
     ):
         bids.scan()
     entries = bids.entries(modalities="T1=T1w,T1ce=ce-gadolinium_T1w")

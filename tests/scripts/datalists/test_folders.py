@@ -39,7 +39,7 @@ def test_two_label_maps_are_refused_until_one_is_named(data):
     for number in (1, 2):
         data.label(f"S{number}/S{number}_T1_lesion.nii.gz", 1)
     with pytest.raises(
-        InputError, match=r"two files for the label of S1: .*; expected one, or an option such as --label=WORDS"
+        InputError, match=r"two files for the label of S1: .*; choose one by the end of its name, such as --label=WORDS"
     ):
         data.scan()
     labels = [entry["label"] for entry in data.entries(label="lesion").values()]
@@ -91,7 +91,7 @@ def test_visits_of_a_person_stay_together(data):
         ({"modalities": "T1,"}, "--modalities=T1,: expected different names such as T1,FLAIR, or the words"),
         ({"modalities": "T1=a,PD=A"}, "--modalities=T1=a,PD=A: expected different names such as T1,FLAIR, or the"),
         ({"modalities": "T1,ADC"}, "--modalities=T1,ADC: no ADC in .*; expected some of T1"),
-        ({"label": "gold"}, "--label=gold: no label map in .* whose name ends so"),
+        ({"label": "gold"}, "--label=gold: no label map in .* has a name with this end"),
         ({"layout": "flat"}, "no image whose name ends with a modality"),
         ({"person": "("}, r"--person=\(: not a regular expression"),
         ({"person": "Q."}, "--person=Q.: does not match the subject S1"),

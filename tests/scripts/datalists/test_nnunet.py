@@ -87,7 +87,7 @@ def channels(*names, **more):
     [
         ("{", r"dataset.json: not JSON"),
         (channels("T2", **{"2": "ADC"}), "channels 0, 2; expected 0 to 1"),
-        (channels("T2", "T2w"), "T2 and T2w are both T2; expected one, or --modalities"),
+        (channels("T2", "T2w"), "T2 and T2w are both T2; choose one by --modalities"),
         (
             PROSTATE | {"file_ending": ".mha"},
             r"\$.file_ending = \".mha\": .*; expected nnU-Net's description of a data set of NIfTI files",

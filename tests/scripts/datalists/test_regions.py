@@ -22,7 +22,7 @@ def labelled(data):
 
 def test_the_only_value_1_is_the_lesion(labelled, capsys):
     assert labelled.scan()["regions"] == {"lesion": [1]}
-    said = "regions: lesion=1, as 1 is the only value in 12 label maps; --regions=REGIONS.yaml names it otherwise\n"
+    said = "regions: lesion=1, as 1 is the only value in 12 label maps; --regions=REGIONS.yaml renames it\n"
     assert said in capsys.readouterr().out
 
 

@@ -269,7 +269,9 @@ def test_a_package_for_hugging_face_has_a_card_and_the_same_tensors_as_safetenso
     assert given.keys() == expected.keys()
     assert all(given[name].equal(tensor) for name, tensor in expected.items())
     save_file({name: tensor + 1 for name, tensor in given.items()}, folder / "models/model.safetensors")
-    refused("model.safetensors has other tensors than models/model.pt", package_check.check_files, folder)
+    refused(
+        "tensors of models/model.safetensors differ from those of models/model.pt", package_check.check_files, folder
+    )
     (folder / "models/model.safetensors").write_bytes(b"x")
     refused("model.safetensors: cannot be read", package_check.check_files, folder)
 
