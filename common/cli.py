@@ -106,7 +106,7 @@ def _log(error: BaseException, options: Mapping[str, Any]) -> Path:
         log = Path(folder or tempfile.mkdtemp(prefix="traceback-")) / name
         with atomic_write(log) as file:
             file.write_text(traceback_of(error), encoding="utf-8", errors="backslashreplace")
-    except InputError:
+    except (InputError, ValueError):  # a path with a zero byte
         return _log(error, {}) if folder else Path(os.devnull)
     return log
 

@@ -5,6 +5,7 @@ MONAI merges them without checking keys, and reports a wrong one from deep insid
 
 import pydoc
 from collections.abc import Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
         id = key.removeprefix("+")
         section = id.rpartition("::")[0]
         there = parser.get(section, None) if section else {}
-        if id in ("epochs", "max_epochs") or not isinstance(there, dict | list):
+        if not all(id.split("::")) or id in ("epochs", "max_epochs") or not isinstance(there, dict | list):
             raise _unknown(id, given, parser, names)
         if id not in parser and not _is_component(there):
             new[id] = _unknown(id, given, parser, names)
@@ -105,9 +106,21 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
         for other in others:
             if other not in items:
                 raise InputError(f"{names}: no @{other}, which {id} refers to{did_you_mean(other, items, '@')}")
+    _check_circles(referred, items, names)
     for id, item in items.items():
         if _is_component(item):
             _check_component(item, f"{names}: {id}")
+
+
+def _check_circles(referred: Mapping[str, Sequence[str]], items: Mapping[str, Any], names: str) -> None:
+    """Refuse an item that refers to itself, perhaps by others or from within."""
+    graph: dict[str, list[str]] = {id: [*others] for id, others in referred.items()}
+    for id in items:
+        graph.setdefault(id.rpartition("::")[0], []).append(id)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        raise InputError(f"{names}: {' -> '.join(error.args[1][::-1])}: refers to itself") from error
 
 
 def _items(config: Any, id: str = "") -> Iterator[tuple[str, Any]]:
@@ -158,10 +171,9 @@ def _load(file: str | Path) -> dict[str, Any]:
     """The content of a config file."""
     path = Path(file)
     if not path.is_file():
-        near = [each.name for each in path.parent.glob("*.*")]
-        raise InputError(
-            f"{file}: no such file{did_you_mean(path.name, near, f'{path.parent}/', 'expected a YAML file')}"
-        )
+        near = [each.name for each in path.parent.glob("*.*") if each.name != path.name]
+        problem = "not a regular file" if path.exists() else "no such file"
+        raise InputError(f"{file}: {problem}{did_you_mean(path.name, near, f'{path.parent}/', 'expected a YAML file')}")
     expected = "a mapping of options, such as {batch_size: 2}"
     content = (valid_json if path.suffix == ".json" else valid_yaml)(path, expected, name=str(file))
     if not isinstance(content, Mapping):

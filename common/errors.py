@@ -28,6 +28,7 @@ NOT_OF_USERS = re.compile(
     rf"/(site|dist)-packages/|^{re.escape(str(Path(os.__file__).parent))}/"
     rf"|^{re.escape(str(Path(__file__).absolute().parents[1]))}/(common|scripts|deploy)/"
 )
+PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]\x00-\x1f]{0,2000}")  # no text that a config evaluates, such as "$print()"
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]

@@ -38,6 +38,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        check_regular(path)  # as root, a device would be replaced
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)  # it could be a link
         try:
@@ -275,7 +276,7 @@ def check_writable_folder(folder: str | Path, name: str, files: Sequence[str] = 
     with reporting_path_errors(name):
         place = Path(folder).absolute()
         nearest = next(path for path in (place, *place.parents) if path.exists())
-        is_taken = any((place / file).is_dir() for file in files)
+        is_taken = any((place / file).exists() and not (place / file).is_file() for file in files)
         if is_taken or not nearest.is_dir() or not os.access(nearest, os.W_OK):
             what = f"{', '.join(files)} can be written to" if files else "can be written to"
             raise InputError(f"{name}: expected a folder that {what}")

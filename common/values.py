@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 from .data.preparation import PREPARATION_CHECKS
 from .data.regions import CONVENTIONS, canonical
-from .errors import ArgumentError, InputError
+from .errors import PLAIN_TEXT, ArgumentError, InputError
+
+LARGEST = 1e12  # of any number: what is computed from it fits into a float
 
 
 class Kind(NamedTuple):
@@ -41,7 +43,7 @@ def numbers(lowest: float, highest: float = math.inf, unit: str = "", kind: type
 
     def convert(value: Any) -> Any:
         kinds = (int,) if kind is int else (int, float)
-        _check(isinstance(value, kinds) and not isinstance(value, bool) and lowest <= value <= highest)
+        _check(isinstance(value, kinds) and not isinstance(value, bool) and lowest <= value <= min(highest, LARGEST))
         return value
 
     limits = f"from {lowest:g}" + (f" to {highest:g}" if math.isfinite(highest) else "")
@@ -58,9 +60,9 @@ def lengths(lowest: int) -> Kind:
 
     def convert(value: Any) -> Any:
         if match := re.fullmatch(r"([0-9]*\.?[0-9]+) ?epochs?", str(value)):
-            _check(float(match[1]) > 0)
+            _check(0 < float(match[1]) <= LARGEST)
             return f"{match[1]} epochs"
-        _check(type(value) is int and value >= lowest)
+        _check(type(value) is int and lowest <= value <= LARGEST)
         return value
 
     return Kind(f"a whole number of iterations from {lowest}, or text such as 2.5 epochs", convert)
@@ -113,6 +115,8 @@ def _device(value: Any) -> Any:
 def _path(value: Any) -> str:
     if not isinstance(value, str | Path) or not str(value).strip():
         raise InputError("expected a path; prefix numbers and lists with ./")
+    if "\0" in str(value):
+        raise InputError("expected a path, which holds no zero byte")
     return str(value)
 
 
@@ -127,7 +131,7 @@ def _names(value: Any) -> list[str]:
 
 
 def _modalities(value: Any) -> list[str]:
-    _check(len(_names(value)) > 0)
+    _check(len(_names(value)) > 0 and all(PLAIN_TEXT.fullmatch(each) for each in value))
     return list(value)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from common import cli, weights
 from common.errors import InputError, show
 from common.files import digest
-from common.options import OPTIONS
+from common.options import OPTIONS, check_network
 
 
 def inspect(file: str) -> None:
@@ -85,6 +85,8 @@ def convert(
             f"--modalities={_text(stated['modalities'])}: {file} has {found['input_channels']} input channels; "
             "expected their names in order, such as T1,FLAIR"
         )
+    if stated["patch_size"] is not None:
+        check_network(stated["patch_size"])
     conversion = {"file": Path(file).name, "sha256": digest(file), "layout": asdict(checkpoint.layout)}
     conversion["versions"] = weights.versions()
     history = stated.get("conversions", [])

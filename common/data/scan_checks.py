@@ -41,6 +41,7 @@ AFFINE_TOLERANCE = 1e-3  # mm
 LABEL_TOLERANCE = 1e-5  # of a whole number: a header's scale factor is in single precision
 LARGEST = 2.0  # GiB in float32: 800 x 800 x 800 voxels, more than any scanner's
 OUTLIER, FEW = 100, 1000  # times the median; voxels below which an image is not checked for it
+HIGHEST = 1e15  # intensity; sums of squares of float32 end at 3e38
 SHOWN = 6  # label values in a message
 THREADS = 16  # threads mostly wait for storage; reading a header takes 0.3 ms
 
@@ -292,6 +293,8 @@ def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
     wildest = values[far.argmax()]
     if len(values) > FEW and far.max() > far.sum() / 2 and abs(wildest) > OUTLIER * np.median(np.abs(values)):
         return Problem("outlier", file, f"{wildest:.3g} in one voxel, which the z-score of all follows", "intensities")
+    if abs(wildest) > HIGHEST:
+        return Problem("outlier", file, f"voxels up to {abs(wildest):.3g}", f"intensities up to {HIGHEST:g}")
     return None
 
 

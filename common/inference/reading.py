@@ -4,12 +4,14 @@ import csv
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from ..data.datalists import UNPRINTABLE
 from ..data.regions import display_order, regions_of
-from ..errors import InputError, choice
+from ..errors import InputError
 from ..files import cell_text, check_regular, expand_home, valid_json
 from ..metrics.protocols import Lesion, Protocol, Scores
 from ..metrics.protocols import protocol as protocol_of
@@ -30,6 +32,12 @@ MADE = {  # see `common.records.made_by`
         **{"command": {"type": "string"}, "started": {"type": "string"}, "git_commit": KNOWN, "cohort": KNOWN},
         **{"versions": TEXTS, "made_up": {"type": "boolean"}, "checkpoints": TEXTS},
     },
+}
+OBJECT = {"type": "object"}
+MEANS = OBJECT | {"additionalProperties": OBJECT | {"properties": {"mean": {"type": ["number", "null"]}}}}
+SUMMARY_SCHEMA = OBJECT | {
+    "required": ["protocol", "cases"],
+    "properties": {"regions": OBJECT | {"additionalProperties": MEANS}},
 }
 CASES_SCHEMA = {
     "type": "object",
@@ -73,12 +81,12 @@ def read(folder: str | Path) -> Details:
     folder = expand_home(folder, str(folder))
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; expected {EVALUATION}")
-    protocol, count = _protocol(folder / SUMMARY)
+    protocol, summary = _protocol(folder / SUMMARY)
     path = folder / "cases.json"
     content = valid_json(path, EVALUATION, CASES_SCHEMA)
     cases, convention = content["cases"], content["label_convention"]
-    if len(cases) != count:
-        raise InputError(f"{path}: {len(cases)} cases; expected {count}, as in {SUMMARY}")
+    if len(cases) != summary["cases"]:
+        raise InputError(f"{path}: {len(cases)} cases; expected {summary['cases']}, as in {SUMMARY}")
     try:
         regions = display_order(regions_of(convention))
     except InputError as error:
@@ -92,6 +100,8 @@ def read(folder: str | Path) -> Details:
                 f"{where}: {metric} of {region} in {unit}; expected what {protocol.name} measures, each once"
             )
         measured[metric] = _number(where, value)
+        if not 0 <= measured[metric] <= (1 if unit == "1" else math.inf):
+            raise InputError(f"{where}: {metric} {value}; expected a number from 0{' to 1' if unit == '1' else ''}")
     for where, (case, region, number, kind, *figures) in read_table(folder / "lesions.csv", LESIONS, EVALUATION):
         of_region = _of(lesions, where, case, region)
         if number != str(len(of_region) + 1):
@@ -102,6 +112,11 @@ def read(folder: str | Path) -> Details:
             found = ", ".join(measured) or "no figure"
             expected = ", ".join(protocol.units)
             raise InputError(f"{folder}/metrics.csv: {found} of {region} in {case}; expected {expected}")
+    for region, metric in product(regions, protocol.units):
+        mean = fmean(values[case, region][metric] for case in cases)
+        stated = summary.get("regions", {}).get(region, {}).get(metric, {}).get("mean", mean)
+        if not math.isclose(mean, stated, rel_tol=1e-6, abs_tol=1e-9):
+            raise InputError(f"{folder}/metrics.csv: mean {metric} of {region} {mean:g}; {SUMMARY} says {stated:g}")
     scores = {}
     for case in sorted(cases):
         volumes = cases[case]["volumes_mm3"]
@@ -119,9 +134,9 @@ def read(folder: str | Path) -> Details:
     return Details(content["name"], convention, protocol, files, scores, content.get("made", {}))
 
 
-def _protocol(path: Path) -> tuple[Protocol, int]:
-    """The protocol of an evaluation, and the number of its cases."""
-    summary = valid_json(path, EVALUATION, {"type": "object", "required": ["protocol", "cases"]})
+def _protocol(path: Path) -> tuple[Protocol, dict[str, Any]]:
+    """The protocol of an evaluation, and its summary."""
+    summary = valid_json(path, EVALUATION, SUMMARY_SCHEMA)
     try:
         protocol = protocol_of(summary["protocol"], summary.get("challenge"))
     except InputError as error:
@@ -129,20 +144,26 @@ def _protocol(path: Path) -> tuple[Protocol, int]:
     for key, value in protocol.settings.items():
         if summary.get(key) != value:
             raise InputError(f"{path}: {key} {summary.get(key)}; expected {value}, as {protocol.name} has")
-    return protocol, summary["cases"]
+    return protocol, summary
 
 
 def _lesion(where: str, kind: str, volume: str, scored: str, found: str, dice: str, hd95: str, *centre: str) -> Lesion:
     x, y, z = (int(_number(where, place, str.isdecimal)) for place in centre)
     return Lesion(
-        choice(f"{where}: kind", kind, {"reference": True, "false": False}),
+        _word(f"{where}: kind", kind, {"reference": True, "false": False}),
         _number(where, volume),
         (x, y, z),
-        choice(f"{where}: scored", scored, FLAGS),
-        choice(f"{where}: found", found, FLAGS),
+        _word(f"{where}: scored", scored, FLAGS),
+        _word(f"{where}: found", found, FLAGS),
         _number(where, dice),
         _number(where, hd95) if hd95 else math.inf,
     )
+
+
+def _word(where: str, cell: str, choices: Mapping[str, bool]) -> bool:
+    if cell not in choices:
+        raise InputError(f"{where}={cell}: expected one of {', '.join(choices)}")
+    return choices[cell]
 
 
 def _of(found: Mapping[tuple[str, str], Any], where: str, case: str, region: str) -> Any:
@@ -154,7 +175,7 @@ def _of(found: Mapping[tuple[str, str], Any], where: str, case: str, region: str
 def _number(where: str, cell: str, fits: Callable[[str], bool] = bool) -> float:
     """A finite number; its text may be held to a form."""
     try:
-        value = float(cell) if cell.isascii() and fits(cell) else math.nan
+        value = float(cell) if cell.isascii() and "_" not in cell and fits(cell) else math.nan
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 from torch import nn
 
 from ..data.datasets import Steps
 from ..errors import ArgumentError, InputError, check_number, show
-from ..weights.storage import load, versions, write
+from ..weights.storage import load, tensors_in, versions, write
 from .plan import Plan
 from .random_states import random_state, set_random_state
 from .resume import saved_states
@@ -147,6 +148,8 @@ class RunStates:
     def load(self, trainer: Engine, file: Path) -> None:
         """Continue from a file; raise `InputError` if it holds another network or a longer run."""
         content = load(file)
+        if not all(each.isfinite().all() for each in tensors_in([content.get("network"), content.get("optimizer")])):
+            raise InputError(f"{file}: damaged: holds tensors that are not finite")
         try:
             ranks = self._set_state(trainer, content)
         except Exception as error:  # raised by objects for a state that is not theirs
@@ -163,6 +166,7 @@ class RunStates:
     def _set_state(self, trainer: Engine, content: Mapping[str, Any]) -> int:
         """Restore all objects' states from a file; return the number of processes that wrote it."""
         max_epochs = trainer.state.max_epochs
+        groups = _settings(self.objects.get("optimizer"))
         for name, item in self._shared(trainer).items():
             length = getattr(item, "t_total", None)  # a schedule's length is this run's, not the earlier run's
             item.load_state_dict(content[name])
@@ -171,6 +175,7 @@ class RunStates:
                 item.last_epoch -= 1  # the next step uses the new length's rate
                 item.step()
         trainer.state.max_epochs = max_epochs
+        _check_optimizer(self.objects.get("optimizer"), groups)
         check_number("iteration", trainer.state.iteration, int, 0)
         ranks = [dict(rank) for rank in content["ranks"]]
         if len(ranks) == idist.get_world_size():
@@ -192,6 +197,23 @@ def _refuse_nan(network: nn.Module, file: Path) -> None:
     broken = [name for name, value in network.state_dict().items() if not value.isfinite().all()]
     if broken:
         raise InputError(f"{file}: not written, as {len(broken)} tensors are not finite, first {broken[0]}")
+
+
+def _settings(optimizer: Any) -> list[dict[str, Any]]:
+    """The settings of an optimiser's groups that do not change during a run."""
+    varying = ("params", "lr", "initial_lr")
+    groups = optimizer.param_groups if optimizer is not None else []
+    return [{name: value for name, value in group.items() if name not in varying} for group in groups]
+
+
+def _check_optimizer(optimizer: Any, groups: list[dict[str, Any]]) -> None:
+    """Raise ValueError if an optimiser has loaded a state of another, which only its next step would notice."""
+    if (found := _settings(optimizer)) != groups:
+        raise ValueError(f"an optimiser with {found}; expected {groups}")
+    for parameter, state in optimizer.state.items() if optimizer is not None else ():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"{name} of {[*value.shape]} for weights of {[*parameter.shape]}")
 
 
 def _states(objects: Mapping[str, Any]) -> dict[str, Any]:

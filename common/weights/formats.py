@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError, report_in_one_line
+from ..errors import PLAIN_TEXT, InputError, report_in_one_line
 from .storage import load, path_of, read_record
 
 ENCODER = "swinViT."  # prefix of the encoder, the part that pretraining passes on
@@ -39,7 +39,6 @@ STATED: dict[str, Any] = {
     "normalization": "brain",
     "spacing": [1.0, 1.0, 1.0],
 }
-PLAIN_TEXT = re.compile(r"\w[^$@%{}\[\]\x00-\x1f]{0,2000}")  # no text that a config evaluates, such as "$print()"
 FIGURES = {"spacing": (2, 3), "extent": (2, 3), "volume": (2,), "air": (2,), "overlap": (2,)}  # of data.measure
 PLAIN = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 PLAIN |= {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
@@ -180,6 +179,8 @@ def _tensors(content: Mapping[str, Any], path: str | Path) -> tuple[str | None, 
         is_special = tensor.is_nested or tensor.is_meta or tensor.layout != torch.strided
         if is_special or tensor.dtype not in PLAIN:
             raise InputError(f"checkpoint {path}: {name} is not a tensor of plain numbers, such as float32")
+        if name.endswith(("weight", "bias")) and not tensor.is_floating_point():
+            raise InputError(f"checkpoint {path}: {name} has type {tensor.dtype}; expected weights such as float32")
     if broken := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
         raise InputError(f"checkpoint {path}: {len(broken)} tensors are not finite, first {broken[0]}")
     return wrapper, tensors

@@ -37,7 +37,7 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error below says the same
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily and is_archive)
-        tensors = list(_tensors(content))  # which content that contains itself has no end of
+        tensors = list(tensors_in(content))  # which content that contains itself has no end of
     except Exception as error:  # torch.load's readers raise many exceptions
         raise InputError(f"checkpoint {path}: cannot be read as tensors alone: {_cause(error)}") from error
     if not isinstance(content, Mapping):
@@ -74,14 +74,14 @@ def _is_archive(path: Path, verifies: bool) -> bool:
     return True
 
 
-def _tensors(content: Any) -> Iterator[torch.Tensor]:
+def tensors_in(content: Any) -> Iterator[torch.Tensor]:
     """The dense tensors in nested dictionaries and sequences."""
     if isinstance(content, torch.Tensor):
         yield from [content] if content.layout == torch.strided else []
     elif isinstance(content, Mapping):
-        yield from (tensor for value in content.values() for tensor in _tensors(value))
+        yield from (tensor for value in content.values() for tensor in tensors_in(value))
     elif isinstance(content, list | tuple):
-        yield from (tensor for value in content for tensor in _tensors(value))
+        yield from (tensor for value in content for tensor in tensors_in(value))
 
 
 def _cause(error: Exception) -> str:

@@ -51,7 +51,8 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
 
     Details of the training machine are left out.
     """
-    from common.baselines import NETWORKS  # late import: `--help` stays fast
+    from common.baselines import NETWORKS  # late imports: `--help` stays fast
+    from common.options import check_stated
 
     checkpoint = checkpoints.read(weights)
     config = read_yaml(source / "configs/train.yaml")
@@ -68,6 +69,7 @@ def _copy_weights(weights: str, file: Path, source: Path) -> Mapping[str, Any]:
         # a converted file states neither bundle nor architecture
         if stated.get(what, value if what in ("bundle", "architecture") else None) != value:
             raise InputError(f"--weights={weights}: {what} {_text(stated.get(what))}; expected {_text(value)}")
+    check_stated(checkpoints.settings_of(weights), weights)
     checkpoints.measured_of(weights)  # rejects invalid ranges
     metadata = {name: value for name, value in stated.items() if name not in PRIVATE}
     checkpoints.write_plain(checkpoint.state, metadata, file)

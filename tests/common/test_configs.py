@@ -76,6 +76,8 @@ def test_what_a_config_has_passes(config, options):
         # values
         ("learning_rate", "@pretraind", r".*train.yaml: no @pretraind, which learning_rate refers to; did you mean @"),
         ("loss", {"_target_": "common.ssl.Rotashun"}, ".*loss: no class or function .*; did you mean common.ssl"),
+        ("learning_rate", "@optimizer", r".*train.yaml: .*optimizer.*learning_rate.*: refers to itself"),
+        ("", 5, "--=5: no such option"),
         ("optimizer::_target_", "torch.optim.Adan", ".*: no class or function .*; did you mean torch.optim.Adam"),
     ],
 )

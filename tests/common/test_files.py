@@ -56,6 +56,16 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path, place, error, expect
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"figures.json": "old", "file": "old"}
 
 
+def test_a_device_or_pipe_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with (
+        pytest.raises(InputError, match="pipe: cannot be written: not a regular file"),
+        atomic_write(tmp_path / "pipe"),
+    ):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
+
+
 # Checks before the work
 
 

@@ -41,11 +41,14 @@ REFUSED = {
     "batch_size": (["two", 0, 1.5, True, None], "a whole number from 1, crops"),
     "global_batch_size": ([0], "a whole number from 1, crops"),
     "learning_rate": (["fast", -1, float("nan")], "a number from 1e-12 to 1000"),
-    "iterations": ([0, 1.5, True, None, "5", "0 epochs", "5 epoch 5"], "a whole number of iterations from 1, or text"),
+    "iterations": (
+        [0, 1.5, True, None, "0 epochs", "5 epoch 5", 10**13, "1e13 epochs"],
+        "a whole number of iterations from 1, or text",
+    ),
     "warmup_iterations": ([-1], "a whole number of iterations from 0"),
     "seed": (["abc", 100_000], "a whole number from 0 to 99999"),
     "patch_size": ([[32, 32, 32], [31, 64, 64], [64, 64], 96, [64.0, 64, 64]], "three multiples of 32"),
-    "modalities": (["T1", [1, 2], []], "a list of names, such as ['T1','FLAIR']"),
+    "modalities": (["T1", [1, 2], [], ["T1", ""], ["$1+1"], ["a\nb"]], "a list of names, such as ['T1','FLAIR']"),
     "missing_modalities": (["T1"], "a list of names, which may be empty"),
     "crop_foreground": (["yes", 1, None], "true or false"),
     "amp": (["half"], "true, false, auto, bf16 or fp16"),
@@ -69,6 +72,11 @@ def test_a_value_that_cannot_be_is_named(name):
         with pytest.raises(ArgumentError) as error:
             OPTIONS[name](value)
         assert one_line(error).startswith(f"{name}={value}: expected {expected}")
+
+
+def test_a_path_holds_no_zero_byte():
+    with pytest.raises(ArgumentError, match="zero byte"):
+        OPTIONS["output_dir"]("a\0b")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:0", 3.5])

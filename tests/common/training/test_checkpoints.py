@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 from types import SimpleNamespace
@@ -161,6 +162,25 @@ def test_a_doctored_state_is_refused(tmp_path, stop_at, key, value):
     with pytest.raises(InputError, match=UNFIT) as error:
         Training(tmp_path, 5, resume=True)
     assert one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content["state"][0].update(exp_avg=torch.zeros(7)), UNFIT),
+        (lambda content: content["param_groups"][0].update(betas=5), UNFIT),
+        (
+            lambda content: content["state"][0]["exp_avg"].fill_(math.nan),
+            "damaged: holds tensors that are not",
+        ),
+    ],
+)
+def test_an_optimiser_that_would_fail_in_the_next_step_is_refused(tmp_path, straight, stop_at, change, message):
+    content = torch.load(straight[1] / "models/iteration-0000012.pt", weights_only=True)["optimizer"]
+    change(content)
+    stop_at(12, optimizer=content)
+    with pytest.raises(InputError, match=message):
+        Training(tmp_path, 5, resume=True)
 
 
 def test_a_file_of_another_network_or_of_a_longer_run_is_refused(tmp_path, stop_at):

@@ -89,11 +89,12 @@ def test_content_that_is_no_checkpoint_of_one_network_is_refused(file, content, 
         lambda: torch.eye(3).to_sparse(),
         lambda: torch.ones(2, device="meta"),
         lambda: torch.ones(2, dtype=torch.complex64),
+        lambda: torch.ones(2, dtype=torch.int8),
     ],
 )
 def test_tensors_that_cannot_be_trained_are_refused(make, file):
     torch.save({"state_dict": {"a": torch.ones(1), "b.weight": make()}}, file)
-    with pytest.raises(InputError, match=r"b\.weight is not a tensor of plain numbers") as error:
+    with pytest.raises(InputError, match=r"b\.weight (is not a tensor of plain|has type torch\.int8; .*) ?") as error:
         weights.read(file)
     assert str(file) in one_line(error)
 
