@@ -31,7 +31,7 @@ def main() -> None:
         expected = f"python -m scripts.{given[0]}" if given[0] in known else "no argument, which lists all commands"
         raise InputError(f"argument {given[0]}: expected {expected}")
     width = max(map(len, known))
-    show("python -m scripts.NAME --help says more of each:", *(f"  {name:<{width}}  {known[name]}" for name in known))
+    show("python -m scripts.NAME --help describes a command:", *(f"  {name:<{width}}  {known[name]}" for name in known))
 
 
 if __name__ == "__main__":

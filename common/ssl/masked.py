@@ -60,7 +60,7 @@ class Masked(ProxyTask):
         return network.masked_out(x)
 
     def target(self, views: Views) -> dict[str, torch.Tensor]:
-        """The clean crops, and where the input was hidden [2B, 1, H, W, D]; hidden voxels become 0, the mean."""
+        """The clean crops, and a mask of the hidden voxels [2B, 1, H, W, D]; the input gets 0, the mean, there."""
         count, _, *sides = views.inputs.shape
         hidden = hidden_blocks(count, sides, self.share, self.edge, views.generator, views.inputs.device)
         views.inputs = views.inputs.masked_fill(hidden, 0)

@@ -235,9 +235,9 @@ def choose_native(study: Sequence[Candidate], after: Sequence[Candidate], pairs:
 
 
 def check_pair(native: Candidate, after: Sequence[Candidate], pairs: Pairs, both: bool) -> None:
-    """Check that nothing contradicts the chosen native T1 and the series in `after`, and that what needs proof has it.
+    """Check that nothing contradicts the chosen native T1 and the series in `after`, and that weak evidence is proven.
 
-    `both` states whether the model takes a T1ce, which always needs it. Raises InputError if the evidence is doubtful.
+    `both` states whether the model takes a T1ce, which always needs proof. Raises InputError on doubtful evidence.
     """
     weak = native.weak or any(one.weak for one in after)
     if any(pairs.contradict(native, one) for one in after):
