@@ -97,7 +97,10 @@ def parse_yaml(text: str) -> Any:
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             _check_unique(str(key.value) for key, _ in node.value)
-            return super().construct_mapping(node, deep)
+            content = super().construct_mapping(node, deep)
+            if odd := [key for key in content if not isinstance(key, str | int | float | None)]:
+                raise ValueError(f"line {node.start_mark.line + 1}: the key {odd[0]}; expected text")
+            return content
 
     try:
         return _checked(yaml.load(text, Loader))

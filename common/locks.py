@@ -120,7 +120,8 @@ def release(folder: str | Path) -> None:
             if key in _MADE:
                 _MADE.remove(key)
                 place.rmdir()  # if it is empty, as after a run that was refused
-        file.close()  # after the file is removed, so that no process locks a file about to be deleted
+        with suppress(OSError):  # such as a full disk
+            file.close()  # after the file is removed, so that no process locks a file about to be deleted
 
 
 @atexit.register

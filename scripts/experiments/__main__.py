@@ -114,8 +114,8 @@ def _opened(
 ) -> OpenStudy:
     """A study with its jobs and their states; all places are checked."""
     name, content = read(study)
-    folder = expand_home(output or ROOT / "runs" / name, f"output={output}").resolve()
-    check_writable_folder(folder, f"output={folder}")
+    folder = expand_home(output or ROOT / "runs" / name, f"--output={output}").resolve()
+    check_writable_folder(folder, f"--output={folder}")
     found = {layout: _existing(layout, root) for layout, root in roots.items() if root is not None}
     if "dataset_dir" in found:
         found[OWN] = found.pop("dataset_dir")

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OWN = "own"  # layout of a cohort with a user's datalist
 SCORING = {"atlas": "atlas", OWN: "dice"}  # protocol by layout for predictions of external programs; brats by default
 OF_EVALUATION = ("metrics.csv", "lesions.csv", "cases.json", "summary.json")  # the files of an evaluation
+MOST = 10_000  # jobs of a study
 OF_MACHINE = ("num_workers", "cohort")  # options that an evaluation shares with its training
 
 
@@ -138,6 +139,8 @@ def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
     def add(job: StudyJob) -> StudyJob:
         if job.name in jobs:
             raise InputError(f"{job.name}: two jobs have this name; expected values that differ when joined by -")
+        if len(jobs) == MOST:
+            raise InputError(f"{job.name}: more than {MOST:,} jobs; expected fewer values in `for`")
         return jobs.setdefault(job.name, job)
 
     for layout, options in study.get("cohorts", {}).items():

@@ -59,6 +59,7 @@ def folds(
     """
     check_number("jobs", jobs, int, 1, 1024)
     check_number("gpus", gpus, int, 1, 1024)
+    check_number("folds_seed", folds_seed, int, 0)
     redo = choice("stale", stale, {"keep": False, "redo": True})
     choice("fold_to", fold_to, {"validation": None, "testing": None})
     dealing = (folds, fold_to, validation, folds_seed, person)
@@ -82,7 +83,8 @@ def folds(
 
 
 def _words(names: str | Sequence[str] | None) -> list[str]:
-    return [str(name) for name in (names.split(",") if isinstance(names, str) else names or [])]
+    given = [] if names is None else names if isinstance(names, list | tuple) else str(names).split(",")
+    return [str(name) for name in given]
 
 
 if __name__ == "__main__":

@@ -28,15 +28,16 @@ def build(
 ) -> Path:
     """Build a package with the options of `python -m scripts.package`; return its folder.
 
-    Raises an InputError if OUTPUT/BUNDLE exists, the bundle or the weights are invalid, or the package
+    Raises an InputError if a result exists, the bundle or the weights are invalid, or the package
     breaks a rule (see `scripts.package.check`).
     """
     source = _folder(bundle)
     version = valid_json(source / "configs/metadata.json", "a bundle's metadata")["version"]
     name = f"{bundle}_v{version}"  # the name that MONAI's downloader requests
     check_writable_folder(output, f"--output={output}")
-    if (output / bundle).exists():
-        raise InputError(f"{output / bundle}: exists already; move it away")
+    for path in (output / bundle, output / f"{name}.zip", output / f"{name}.sha256"):
+        if path.exists():
+            raise InputError(f"{path}: exists already; move it away")
     with claimed("output", output), TemporaryDirectory(prefix=f".{bundle}.", dir=output) as temporary:
         (folder := Path(temporary) / bundle).mkdir()
         settings = add_weights(folder, source, weights, weights_url)

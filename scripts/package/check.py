@@ -14,7 +14,7 @@ from pathlib import Path
 
 from common import weights
 from common.errors import InputError, show
-from common.files import digest, valid_json
+from common.files import digest, valid_json, valid_yaml
 from scripts.package.archives import files_of, unpack
 from scripts.package.weights_file import SAFETENSORS, WEIGHTS, check_safetensors, large_files
 
@@ -74,6 +74,10 @@ def check_files(folder: Path) -> list[str]:
         raise InputError(f"{name}: {odd[0]} is not a kind of file that a package needs; expected {KINDS}")
     schema = json.loads(METADATA_SCHEMA.read_text())  # MONAI's verify_metadata would download it
     valid_json(folder / "configs/metadata.json", "a bundle's metadata", schema, f"{name}: configs/metadata.json")
+    for file in files:
+        if file.startswith("configs/") and file.endswith((".json", ".yaml")):
+            read = valid_json if file.endswith(".json") else valid_yaml
+            read(folder / file, "a config", {"type": "object"}, f"{name}: {file}")
     notes = _check_large_files(folder, files)
     for file in files:
         if file.endswith(".pt"):

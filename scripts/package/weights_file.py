@@ -24,7 +24,9 @@ ENTRY = {
 SCHEMA = {
     "type": "object",
     "required": ["large_files"],
-    "properties": {"large_files": {"items": {"type": "object", "required": list(ENTRY), "properties": ENTRY}}},
+    "properties": {
+        "large_files": {"type": "array", "items": {"type": "object", "required": list(ENTRY), "properties": ENTRY}}
+    },
 }
 
 

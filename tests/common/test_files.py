@@ -164,6 +164,7 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: [" * 5000, "nested too deeply"),
         ("a: 2001-99-99", "month must be"),
         ("a: " + "1" * 5000, "5000 digits"),
+        ("2026-01-01: x", "line 1: the key 2026-01-01; expected text"),
         ("a: 1\na: 2", 'the key "a" occurs twice'),
         ("!!python/object/apply:os.getcwd []", "line 1: could not determine a constructor"),
     ],

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import io
 import os
 import subprocess
 import sys
@@ -68,6 +69,17 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys)
         pass
     told = f"warning: --ckpt_dir={tmp_path}: no locks on its file system; see that no other run writes to it\n"
     assert capsys.readouterr().err == told
+
+
+def test_on_a_full_disk_a_claim_fails_and_ends_in_one_line(tmp_path, monkeypatch):
+    class Full(io.TextIOWrapper):
+        def flush(self):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("common.locks._open", lambda path: Full(path.open("wb", buffering=0)))
+    with pytest.raises(ArgumentError, match="cannot be written: No space left"):
+        claim("output_dir", tmp_path)
+    release(tmp_path)
 
 
 def test_a_folder_that_cannot_be_claimed_is_named(tmp_path):

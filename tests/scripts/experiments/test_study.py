@@ -146,6 +146,9 @@ def test_two_jobs_of_one_name_are_refused():
     content = {"title": "a", "datalists": {}, "runs": {"s": run}}
     with pytest.raises(InputError, match=r"^s/a-b-c: two jobs have this name"):
         jobs_of(content, Places(Path("/out")))
+    run["for"] = {axis: list(range(100)) for axis in "abcdef"}
+    with pytest.raises(InputError, match=r"more than 10,000 jobs"):
+        jobs_of(content, Places(Path("/out")))
 
 
 def of_own_datalist(**run):

@@ -290,6 +290,8 @@ def test_a_package_that_is_there_is_left_alone(dist):
     (folder / "LICENSE").write_text("mine")
     refused("atlas_stage2: exists already; move it away", built, dist, "atlas_stage2")
     assert (folder / "LICENSE").read_text() == "mine"
+    folder.rename(dist / "older")
+    refused(f"_v{VERSION}.zip: exists already; move it away", built, dist, "atlas_stage2")
 
 
 def test_bad_input_is_named_and_nothing_is_left(dist, repository):
