@@ -179,4 +179,4 @@ def _load(file: str | Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         found = "empty" if content is None else f"a {type(content).__name__}"
         raise InputError(f"{file}: {found}; expected {expected}")
-    return {str(key): value for key, value in content.items()}
+    return dict(content)

@@ -21,6 +21,7 @@ from .errors import InputError
 # Limits of JSON and YAML from outside: bytes, levels, values of a level, and numbers, which must fit into a float
 LARGEST_JSON, LARGEST_YAML = 2**28, 2**20
 DEEPEST, MOST, HIGHEST = 64, 10_000_000, 1e100
+TEXT = "tag:yaml.org,2002:str"
 FORMULA = re.compile(r"'*[=+\-@＝＋－＠\t\r\n]")  # starts a formula in a spreadsheet (OWASP, "CSV Injection")
 
 
@@ -91,16 +92,19 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML, without objects, as `parse_json` parses JSON."""
+    """Parse YAML, without objects, as `parse_json` parses JSON; keys such as 1, on or 2026-01-01 are text."""
     import yaml  # imported here, as few callers need it
 
     class Loader(yaml.SafeLoader):
         def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
             _check_unique(str(key.value) for key, _ in node.value)
-            content = super().construct_mapping(node, deep)
-            if odd := [key for key in content if not isinstance(key, str | int | float | None)]:
-                raise ValueError(f"line {node.start_mark.line + 1}: the key {odd[0]}; expected text")
-            return content
+            return super().construct_mapping(node, deep)
+
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            super().flatten_mapping(node)
+            for place, (key, value) in enumerate(node.value):
+                if isinstance(key, yaml.ScalarNode):
+                    node.value[place] = yaml.ScalarNode(TEXT, key.value, key.start_mark), value
 
     try:
         return _checked(yaml.load(text, Loader))

@@ -178,6 +178,11 @@ def _axes(value: Any) -> list[int]:
     return list(value)
 
 
+def listed(value: Any) -> list[str]:
+    """Names from a command line, which python-fire passes as text with commas, a tuple, or a number."""
+    return [str(each) for each in value] if isinstance(value, list | tuple) else str(value).split(",")
+
+
 def _checks(value: Any) -> list[str]:
     given = _names(value.split(",") if isinstance(value, str) else value)
     _check(set(given) <= set(PREPARATION_CHECKS))

@@ -16,7 +16,7 @@ from typing import Any
 from common.cli import Command, run
 from common.errors import InputError, check_number, show
 from common.locks import claimed
-from common.values import FILE, FOLDER, flag
+from common.values import FILE, FOLDER, flag, listed
 from deploy.archive import RETRIES, Archive, ArchiveError
 from deploy.job import RESULT_FILES, prepare_output
 from deploy.mark import HOLD, STATES, Mark, parsed
@@ -114,8 +114,8 @@ def _first_day(since: str) -> str:
 
 
 def _kinds(hold: Any) -> list[str]:
-    """The option `--hold` as a list; python-fire passes words with commas as a tuple."""
-    words = list(hold) if isinstance(hold, list | tuple) else str(hold).split(",")
+    """The option `--hold` as a list."""
+    words = listed(hold)
     kinds = [] if words == ["none"] else words
     if unknown := [each for each in kinds if each not in KINDS]:
         raise InputError(f"--hold={unknown[0]}: expected none, or some of {','.join(KINDS)}")

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from common.data.datalists import UNPRINTABLE
 from common.errors import InputError
 from common.files import expand_home
 from common.inference.reading import read
 from common.inference.results import Details
 from common.metrics.protocols import Protocol
 from common.records import made_by
+from common.values import listed
 
 
 def named_folders(command: str, folders: Sequence[str], names: str | Sequence[str] | None = None) -> dict[str, Path]:
@@ -23,10 +25,12 @@ def named_folders(command: str, folders: Sequence[str], names: str | Sequence[st
     if names is None:
         ends = [["/".join(path.parts[-length:]) for path in paths] for length in range(1, 99)]
         words = next((each for each in ends if len(set(each)) == len(each)), list(map(str, paths)))
-    else:  # python-fire may have split them at the commas
-        words = (names if isinstance(names, str) else ",".join(map(str, names))).split(",")
+    else:
+        words = listed(names)
     if len(set(paths)) < len(paths) or len(words) != len(folders) or len(set(words)) < len(words):
         raise InputError(f"{', '.join(folders)} as {', '.join(words)}: expected distinct folders, with a name for each")
+    if odd := [word for word in words if not word or UNPRINTABLE.search(word)]:
+        raise InputError(f"--names: {odd[0]!a}: expected names of printable characters")
     return dict(zip(words, paths, strict=True))
 
 

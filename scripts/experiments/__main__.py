@@ -115,7 +115,7 @@ def _opened(
     """A study with its jobs and their states; all places are checked."""
     name, content = read(study)
     folder = expand_home(output or ROOT / "runs" / name, f"--output={output}").resolve()
-    check_writable_folder(folder, f"--output={folder}")
+    check_writable_folder(folder, f"--output={output or folder}")
     found = {layout: _existing(layout, root) for layout, root in roots.items() if root is not None}
     if "dataset_dir" in found:
         found[OWN] = found.pop("dataset_dir")
@@ -132,7 +132,7 @@ def _opened(
 
 
 def _existing(name: str, path: Any) -> Path:
-    found = expand_home(path, name).resolve()
+    found = expand_home(path, f"--{name}={path}").resolve()
     if not found.exists():
         raise ArgumentError(f"{name}={path}: no such file or folder")
     return found

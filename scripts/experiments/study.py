@@ -36,7 +36,9 @@ NAME = {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}
 TEXT = {"type": "string", "minLength": 1, "maxLength": 200}
 VALUE = {"type": ["string", "number", "boolean", "null", "array", "object"]}
 LAYOUT = {"enum": ["ukb", "brats", "atlas"]}
-OPTION_VALUES = _each(VALUE, NAME)
+TAKEN = "bundle_root|ckpt_dir|checkpoint|datalist|dataset_dir|layout|output|output_dir|resume|root|split"
+OPTION = {"pattern": rf"^(?!({TAKEN})$)[a-z]\w*$", "description": "options that the study does not set itself"}
+OPTION_VALUES = _each(VALUE, OPTION)
 OVERLAYS = _list({"type": "string", "pattern": r"^[\w-]+\.yaml$"})
 AXES = _each(_list({"type": ["string", "number"], "pattern": r"^\w[\w.-]*$"}, minItems=1, uniqueItems=True), NAME)
 DATALIST = _object(
@@ -46,7 +48,7 @@ DATALIST = _object(
         "from": NAME,
         "files": _list(NAME),
         "for": AXES,
-        "options": _each(VALUE, {"pattern": r"^(?!root$|output$|datalist$)[a-z][a-z0-9_]*$"}),
+        "options": OPTION_VALUES,
     },
     oneOf=[{"required": ["layout"]}, {"required": ["data"]}, {"required": ["from"]}],
 )
@@ -109,8 +111,7 @@ STUDY_SCHEMA = _object(
 @cache
 def paper() -> dict[int, dict[str, Any]]:
     """The paper's tables by number, from paper.yaml."""
-    found: dict[int, dict[str, Any]] = read_yaml(Path(__file__).with_name("paper.yaml"))
-    return found
+    return {int(number): table for number, table in read_yaml(Path(__file__).with_name("paper.yaml")).items()}
 
 
 def read(study: str) -> tuple[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from common import cli
 from common.errors import check_number, choice, show
+from common.values import listed
 from scripts.experiments.engine import counted, launcher, log_of, run_jobs, select, states_of
 from scripts.folds.setup import set_up
 
@@ -63,7 +64,8 @@ def folds(
     redo = choice("stale", stale, {"keep": False, "redo": True})
     choice("fold_to", fold_to, {"validation": None, "testing": None})
     dealing = (folds, fold_to, validation, folds_seed, person)
-    setup = set_up(bundle, datalist, dataset_dir, output, *dealing, _words(overlays), gpus, options)
+    words = [] if overlays is None else listed(overlays)
+    setup = set_up(bundle, datalist, dataset_dir, output, *dealing, words, gpus, options)
     study, place = setup.study, setup.study.places.output
     selected = select(study, redo=redo)
     count = f"{len(study.jobs)} jobs, {counted(study.states)}; {len(selected)} to run"
@@ -80,11 +82,6 @@ def folds(
     from scripts.folds import summary  # late import: `--help` stays fast
 
     show("", *summary.lines(setup))
-
-
-def _words(names: str | Sequence[str] | None) -> list[str]:
-    given = [] if names is None else names if isinstance(names, list | tuple) else str(names).split(",")
-    return [str(name) for name in given]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from common.errors import InputError
 from common.files import atomic_write, digest
 
 LARGEST = 8 * 2**30  # bytes of an unpacked archive; the largest network here takes 0.4 GiB
-MOST_FILES = 10_000
+MOST_FILES, DEEPEST = 10_000, 32  # files and folders inside folders
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can store
 CACHE = "__pycache__"
 # zipfile's errors for damaged archives
@@ -82,6 +82,8 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
         raise InputError(f"{archive}: data before the zip entries; expected an unchanged package")
     names = [entry.filename.rstrip("/").split("/") for entry in entries]
     for parts in names:
+        if len(parts) > DEEPEST:
+            raise InputError(f"{archive}: {len(parts)} folders in each other; expected {DEEPEST} at most; not unpacked")
         if {"", ".", ".."} & {*parts}:
             raise InputError(f"{archive}: entry {'/'.join(parts)} would land outside the package; not unpacked")
     tops = {parts[0] for parts in names}

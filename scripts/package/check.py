@@ -52,7 +52,10 @@ def check_package(package: Path, run: bool = True) -> list[str]:
             folder = unpack(package, place)
         else:
             raise InputError(f"{package}: no such file or folder; expected a package")
-        notes = check_files(folder)
+        try:
+            notes = check_files(folder)
+        except InputError as error:  # the copy is deleted
+            raise InputError(str(error).replace(f"{place}/", "")) from error
         if run:
             shutil.copy(UNITTEST, folder / f"tests/test_{folder.name}.py")  # our test replaces the package's own
             run_package(folder, Path(temporary))

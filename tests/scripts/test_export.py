@@ -204,3 +204,8 @@ def test_a_file_that_is_there_is_left_alone(folder, tmp_path, name):
     with pytest.raises(InputError, match=rf"{name} exists already; expected a new file"):
         written(folder, SEGMENTATION, "state_dict", tmp_path)
     assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_network_is_not_written_where_its_metadata_go():
+    with pytest.raises(InputError, match=r"^--output=o\.json: the metadata get this name; "):
+        export(SEGMENTATION, "state_dict", output="o.json", datalist="d.json", dataset_dir="d")

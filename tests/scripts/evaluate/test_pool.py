@@ -82,6 +82,12 @@ def test_evaluations_that_cannot_be_pooled_are_named(parts):
         with pytest.raises(InputError, match=message) as error:
             pool(*(str(parts / folder) for folder in folders), output=str(parts / "pooled"))
         assert one_line(error)
+    for names, message in (
+        (5, " as 5: expected distinct folders"),
+        ("a\nb,c", r"^--names: 'a\\nb': expected names of"),
+    ):
+        with pytest.raises(InputError, match=message):
+            pool(f"{parts}/first/out", f"{parts}/whole/out", output=f"{parts}/pooled", names=names)
     with pytest.raises(InputError, match="the same folder as first/out"):
         pool(f"{parts}/first/out", f"{parts}/whole/out", output=f"{parts}/first/out")
     assert not (parts / "pooled").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.errors import ArgumentError
+from common.errors import ArgumentError, InputError
 from scripts.experiments import engine
 from scripts.experiments.__main__ import experiments
 from scripts.experiments.jobs import CommandLine, StudyJob
@@ -97,6 +97,17 @@ def test_stale_results_are_kept_or_redone_with_what_needs_them(options, study, w
     assert set(states(options, capsys).values()) == {("done", "")}
     kept = list((Path(options["output"]) / "runs/first").glob("tiny-2*/predictions/a"))
     assert len(kept) == 1, "the stale result is moved aside"
+
+
+def test_places_are_named_as_they_were_typed(options, monkeypatch):
+    monkeypatch.chdir(Path(options["study"]).parent)
+    study = Path(options["study"]).name
+    for place, message in (
+        ({"output": study}, f"^--output={study}: expected a folder that can be written to$"),
+        ({"brats": "~nobody0/x"}, "^--brats=~nobody0/x: "),
+    ):
+        with pytest.raises(InputError, match=message):
+            experiments("plan", **options | place)
 
 
 def test_changed_code_makes_trainings_stale(monkeypatch, tmp_path):

@@ -114,6 +114,10 @@ def test_a_cohort_that_is_not_given_is_made_or_its_jobs_say_what_is_missing():
             {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "overlays": ["quick.yaml"]}}},
             "runs.a: brats_finetune has no overlay quick.yaml",
         ),
+        (
+            {"runs": {"a": {"bundle": "brats_finetune", "datalist": "ukb", "options": {"output_dir": "/x"}}}},
+            '$.runs.a.options = "output_dir"; expected options that the study does not set itself',
+        ),
     ],
 )
 def test_a_study_that_does_not_fit_is_refused_in_one_line(tmp_path, change, message):

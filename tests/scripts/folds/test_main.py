@@ -75,6 +75,8 @@ def test_a_fold_that_fails_or_is_stale_is_named_and_nothing_is_summarised_until_
     [
         (["atlas_finetune", "--stale=maybe"], "--stale=maybe: expected one of keep, redo"),
         (["atlas_finetune", "--amp"], "--amp: no value"),
+        (["atlas_finetune", "--folds_seed=-1"], "--folds_seed=-1: expected a whole number from 0"),
+        (["atlas_finetune", "--overlays=5"], "datalist F.json: No such file or directory; expected a datalist"),
     ],
 )
 def test_bad_input_ends_in_one_line(tmp_path, monkeypatch, words, message):

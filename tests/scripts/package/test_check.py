@@ -80,6 +80,13 @@ def evil_checkpoint(folder):
 BROKEN = {
     "LICENSE is missing": remove("LICENSE"),
     "not JSON": write("configs/metadata.json", b"{"),
+    "configs/train.json: not JSON": write("configs/train.json", b"{"),
+    'configs/train.yaml: not YAML .the key "a" occurs twice': write("configs/train.yaml", b"a: 1\na: 2"),
+    r"large_files.yml: \$.large_files = 5": write("large_files.yml", b"large_files: 5"),
+    f"^{NAME}/models/model.json: names no sha256": lambda folder: (
+        plain_weights(folder),
+        write("models/model.json", b'{"sha256": 5}')(folder),
+    ),
     "'network_data_format' is a required property": metadata(network_data_format=None),
     r"\$.version = 1: 1 is not of type 'string'": metadata(version=1),
     "docs/more.md is a symlink": lambda folder: (folder / "docs/more.md").symlink_to("/etc"),
