@@ -73,7 +73,7 @@ def raise_problem(problem: Problem | None) -> None:
 
 def files_in(case: Mapping[str, Any]) -> list[str]:
     """A case's existing files: images, then the label."""
-    return [str(file) for file in (*case["image"], case.get("label")) if file]
+    return [str(file) for file in (*case["image"], case.get("label")) if isinstance(file, str | Path) and str(file)]
 
 
 def first_line(error: BaseException) -> str:

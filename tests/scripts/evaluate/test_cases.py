@@ -123,7 +123,7 @@ def test_the_labels_of_a_datalist_are_references(datalist, tmp_path):
 
 def test_faults_of_a_datalist_are_named(datalist, tmp_path):
     predictions, root = touch(tmp_path / "p", "s1.nii.gz"), tmp_path / "data"
-    with pytest.raises(InputError, match=r"^--dataset_dir: missing; expected the folder that the paths of .*toy.json"):
+    with pytest.raises(InputError, match=r"^--dataset_dir: missing; paths in .*toy.json are relative to it"):
         find_cases(predictions, datalist, "brats")
     with pytest.raises(InputError, match=r"^--protocol=isles: the labels of .* follow brats2021, not atlas$"):
         find_cases(predictions, datalist, "isles", dataset_dir=root)
