@@ -231,7 +231,7 @@ def make_cohort(folder: Path) -> dict[str, Any]:
                 image = (distance < EDGE * 0.4) * random.normal(100, 10, distance.shape)
                 entry["image"].append(_write(image.astype(np.float32), folder / f"{subject}_{modality.lower()}.nii.gz"))
             if convention:
-                label = np.where(distance < 12, min(known_labels(convention) - {0}), 0)
+                label = np.where(distance < random.uniform(10, 14), min(known_labels(convention) - {0}), 0)
                 entry["label"] = _write(label.astype(np.uint8), folder / f"{subject}_label.nii.gz")
             splits.setdefault(split, []).append(entry)
     content = {"name": "made up", "modalities": modalities, "label_convention": convention, **splits}
