@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 
+from ..errors import InputError
 from ..ssl.networks import in_precision
 
 
@@ -36,6 +37,9 @@ class WindowInferer(SlidingWindowInferer):
     Shapes:
         inputs [N, C, H, W, D]; the network maps windows [M, C, *roi_size] to logits [M, R, *roi_size], independently of
         each other, as with instance and layer norm, but not with batch norm in training.
+
+    Raises:
+        InputError: A logit is not finite.
     """
 
     def __init__(self, *args: Any, dtype: torch.dtype = torch.float32, **kwargs: Any) -> None:
@@ -59,4 +63,7 @@ class WindowInferer(SlidingWindowInferer):
                 found[~is_empty] = logits(windows[~is_empty])
             return found
 
-        return super().__call__(inputs, predict)
+        stitched = super().__call__(inputs, predict)
+        if not torch.isfinite(stitched).all():  # NaN is above no threshold: the label map would be empty
+            raise InputError("the network's output is not finite; check the intensities of the images and the weights")
+        return stitched

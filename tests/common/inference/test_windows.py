@@ -5,6 +5,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
+from common.errors import InputError
 from common.inference.windows import CropInferer, WindowInferer
 
 EDGES = (16, 16, 16)
@@ -80,3 +81,9 @@ def test_bfloat16_on_a_cpu(network, image, kind):
     assert half.dtype == torch.float32
     assert not torch.equal(half, exact)
     torch.testing.assert_close(half, exact, rtol=0, atol=0.05)
+
+
+def test_logits_that_are_not_finite_are_no_label_map(network, image):
+    image[0, 1, 5, 5, 20] = float("inf")
+    with pytest.raises(InputError, match=r"^the network's output is not finite"):
+        WindowInferer(EDGES)(image, network)
