@@ -15,6 +15,7 @@ from typing import Any
 
 from common.cli import Command, run
 from common.errors import InputError, check_number, show
+from common.files import check_regular
 from common.locks import claimed
 from common.values import FILE, FOLDER, flag, listed
 from deploy.archive import RETRIES, Archive, ArchiveError
@@ -152,6 +153,7 @@ def _open(retries: int = RETRIES) -> Archive:
     if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", url):
         raise InputError("ORTHANC_URL: expected an address such as http://orthanc:8042, without user and password")
     try:
+        check_regular(password_file)
         password = Path(password_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         what = getattr(error, "strerror", None) or "not UTF-8"

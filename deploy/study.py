@@ -7,6 +7,7 @@ number and the last eight characters of its UID.
 import os
 import re
 import warnings
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +19,13 @@ from pydicom.datadict import dictionary_VM
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from common.errors import InputError
 from deploy.multiframe import ENHANCED_ATTRIBUTES, frames_of
+
+LARGEST = 2**30  # bytes of an inflated file
 
 KEYWORDS = [  # all attributes that are read
     "SOPClassUID",
@@ -152,11 +156,33 @@ def _files(folder: Path) -> Iterable[Path]:
                 yield path
 
 
+def check_inflated(path: Path) -> None:
+    """Refuse a deflated DICOM file that holds more than `LARGEST` bytes, which pydicom inflates as a whole.
+
+    Raises:
+        InputError: It is larger.
+        InvalidDicomError: The file is not DICOM.
+    """
+    meta = read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    stream, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with path.open("rb") as file:
+        file.seek(144 + meta.FileMetaInformationGroupLength)  # preamble, "DICM" and the element with the length
+        part = file.read(2**20)
+        while part and not stream.eof:
+            size += len(stream.decompress(part, 2**24))
+            if size > LARGEST:
+                raise InputError(f"contains a compressed DICOM file of more than {LARGEST / 2**20:g} MiB")
+            part = stream.unconsumed_tail or file.read(2**20)
+
+
 def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
     """The headers of a file's frames, one unless it is enhanced MR, none if it is not DICOM; whether voxels follow."""
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # pydicom's warnings quote values
+            check_inflated(path)
             image = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*KEYWORDS, *ENHANCED_ATTRIBUTES])
             if image.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
                 return [], False
@@ -170,6 +196,8 @@ def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
         if _may_be_an_image(path):  # of an interrupted export, or damaged
             raise InputError("contains a DICOM file that is empty or damaged; expected complete files") from None
         return [], False
+    except InputError:
+        raise
     except Exception as error:  # pydicom raises many types, and their messages quote values
         raise InputError(f"contains a DICOM file that cannot be read ({type(error).__name__})") from None
     if not all(uids):  # ignoring it could silently drop the first or last slice

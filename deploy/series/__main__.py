@@ -15,7 +15,7 @@ from deploy.process import restrict_output
 from deploy.series.choice import choose_series
 from deploy.series.evidence import ASK, candidate_of_header, candidates_of
 from deploy.series.names import Names, read_table
-from deploy.study import Series, read_study
+from deploy.study import Series, check_inflated, read_study
 
 MODALITIES = ("FLAIR", "T1ce", "T1", "T2")
 
@@ -84,6 +84,7 @@ def _study_uid(folder: Path) -> str:
     """The study of the first DICOM file below a folder; empty without one."""
     for path in _files(folder):
         with contextlib.suppress(Exception):  # pydicom raises many types; read_study reports damaged files
+            check_inflated(path)
             return str(
                 pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"]).StudyInstanceUID
             )

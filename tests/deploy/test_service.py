@@ -455,6 +455,9 @@ def test_bad_options_are_refused_in_one_line(hospital, monkeypatch):
         "--hold=spaces: expected none, or some of contrast,"
     )
     assert refusal(service.status).startswith("ORTHANC_URL: expected an address such as http://orthanc:8042")
+    monkeypatch.setenv("ORTHANC_URL", "http://orthanc")
+    monkeypatch.setenv("ORTHANC_PASSWORD_FILE", "/dev/zero")
+    assert refusal(service.status).startswith("ORTHANC_PASSWORD_FILE=/dev/zero: not a regular file")
 
 
 def test_the_command_segments_a_study_as_the_application_does(hospital, cohorts, models, capsys):

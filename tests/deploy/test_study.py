@@ -62,6 +62,18 @@ def test_images_without_voxels_are_no_candidate(study, syntax):
         assert why_no_volume(read_study(folder)[3]) == expected
 
 
+def test_a_deflated_file_is_refused_before_it_fills_the_memory(study, monkeypatch):
+    folder, _ = study
+    path = next((folder / "4").iterdir())
+    image = pydicom.dcmread(path)
+    image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    image.add_new(0x00420011, "OB", bytes(2**25))  # 32 kB of the file
+    image.save_as(path, enforce_file_format=True, implicit_vr=False, little_endian=True)
+    assert len(read_study(folder)) == 5
+    monkeypatch.setattr("deploy.study.LARGEST", 2**25)
+    assert refusal(read_study, folder).startswith("--input: contains a compressed DICOM file of more than 32 MiB")
+
+
 @pytest.mark.parametrize("values", [{"PixelData": bytes(32)}, {"PatientID": "SENTINEL-ID-4712"}])
 def test_two_different_files_with_one_uid_are_refused(study, values):
     """For example a scan before and after skull stripping by a tool that keeps UIDs, or another patient."""
