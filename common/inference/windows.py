@@ -5,8 +5,7 @@ from typing import Any
 import torch
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 
-from ..errors import InputError
-from ..ssl.networks import in_precision
+from ..ssl.networks import check_finite, in_precision
 
 
 class CropInferer(SimpleInferer):
@@ -64,6 +63,5 @@ class WindowInferer(SlidingWindowInferer):
             return found
 
         stitched = super().__call__(inputs, predict)
-        if not torch.isfinite(stitched).all():  # NaN is above no threshold: the label map would be empty
-            raise InputError("the network's output is not finite; check the intensities of the images and the weights")
+        check_finite(stitched)
         return stitched

@@ -10,7 +10,7 @@ from monai.data.utils import dense_patch_slices
 from monai.inferers import Inferer
 from torch.nn.functional import avg_pool3d
 
-from .networks import in_precision
+from .networks import check_finite, in_precision
 
 Encoder = Callable[[torch.Tensor], Sequence[torch.Tensor]]
 
@@ -38,6 +38,7 @@ class EmbeddingInferer(Inferer):
 
     Raises:
         ValueError: there is no foreground, more than one volume, or a volume smaller than a window.
+        InputError: A vector is not finite.
 
     Example:
         >>> from common.ssl import SSLHead
@@ -79,6 +80,7 @@ class EmbeddingInferer(Inferer):
             parts = [_weighted_sum(features, weights) for features in maps]
             sums = [total + part for total, part in zip(sums, parts, strict=True)] if sums else parts
         vectors = [(total / foreground.sum()).float()[None] for total in sums]
+        check_finite(*vectors)
         named = {f"level_{number}": vector for number, vector in enumerate(vectors)} if self.levels else {}
         return {"embedding": vectors[-1]} | named
 

@@ -9,7 +9,7 @@ from monai.networks.nets import SwinUNETR as MonaiSwinUNETR
 from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import nn
 
-from ..errors import choice
+from ..errors import InputError, choice
 from .masked import Masked
 from .tasks import Contrastive, Encoded, ProxyTask, Reconstruction, Rotation, TokenTask, paper_tasks
 
@@ -57,6 +57,16 @@ def in_precision(network: Callable[..., Any], dtype: torch.dtype) -> Callable[..
             return _float32(network(inputs, *args, **kwargs))
 
     return network if dtype == torch.float32 else compute
+
+
+def check_finite(*outputs: torch.Tensor) -> None:
+    """Refuse outputs with NaN or infinity; NaN is above no threshold, so that a label map would be empty.
+
+    Raises:
+        InputError: An output is not finite.
+    """
+    if not all(output.isfinite().all() for output in outputs):
+        raise InputError("the network's output is not finite; check the intensities of the images and the weights")
 
 
 def _float32(output: Any) -> Any:
