@@ -14,6 +14,7 @@ from pydicom.uid import SegmentationStorage
 from common.errors import InputError
 from deploy.job import MANUFACTURER
 from deploy.remarks import Remark
+from deploy.study import check_inflated
 
 KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber")
 PURPOSE = {"CodeValue": "replaced", "CodingSchemeDesignator": "99BSF", "CodeMeaning": "Replaced by this instance"}
@@ -24,6 +25,7 @@ def read_replaced(folder: Path, study: str) -> list[Dataset]:
     found = []
     try:
         for path in sorted(folder.glob("*.dcm")):
+            check_inflated(path)
             image = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=[*KEYWORDS, "Manufacturer"])
             if image.Manufacturer != MANUFACTURER or image.StudyInstanceUID != study:
                 raise ValueError

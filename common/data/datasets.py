@@ -56,11 +56,13 @@ class CaseDataset(CacheDataset):
     ) -> None:
         if store is not None and cache_rate:
             raise ArgumentError(f"cache_rate={cache_rate}, store={store}: cannot be combined; a store needs no cache")
-        self._files = {file: _state(file) for entry in data for file in files_in(entry)}
         super().__init__(data, transform, cache_rate=cache_rate)
         self.store = None if store is None else Store(store, self.transform)
+        self._files: dict[str, tuple[int, int] | None] = {}  # of the volumes that are read again and again
         if self.store is not None:
             self.store.check_complete(data)
+        else:
+            self._files = {file: _state(file) for entry in data[self.cache_num :] for file in files_in(entry)}
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, Draw):
@@ -89,10 +91,9 @@ class CaseDataset(CacheDataset):
             if self.store is not None:
                 return self.store.read(self.data[index])
             item = super()._transform(index)
-            if index >= self.cache_num:
-                for file in files_in(self.data[index]):
-                    if _state(file) != self._files[file]:
-                        raise InputError(f"{file}: changed during this run")
+            for file in files_in(self.data[index]) if index >= self.cache_num else []:
+                if _state(file) != self._files[file]:
+                    raise InputError(f"{file}: changed during this run")
             return item
 
 

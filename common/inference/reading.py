@@ -115,8 +115,8 @@ def read(folder: str | Path) -> Details:
     for region, metric in product(regions, protocol.units):
         mean = fmean(values[case, region][metric] for case in cases)
         stated = summary.get("regions", {}).get(region, {}).get(metric, {}).get("mean", mean)
-        if not math.isclose(mean, stated, rel_tol=1e-6, abs_tol=1e-9):
-            raise InputError(f"{folder}/metrics.csv: mean {metric} of {region} {mean:g}; {SUMMARY} says {stated:g}")
+        if stated is None or not math.isclose(mean, stated, rel_tol=1e-6, abs_tol=1e-9):
+            raise InputError(f"{folder}/metrics.csv: mean {metric} of {region} {mean:g}; {SUMMARY} says {stated}")
     scores = {}
     for case in sorted(cases):
         volumes = cases[case]["volumes_mm3"]

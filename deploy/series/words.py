@@ -17,9 +17,8 @@ import yaml
 
 WITH, WITHOUT, UNCLEAR = "with", "without", "unclear"
 NO_MODALITY = "none"  # of a series that the site's own table leaves out
-ENDING = (
-    "[^\\W\\d_cfghjkpvwxzкгп]{0,7}"  # of a beginning: no letters of "ce", "gd", "km", "enh", "inj", "post" or "free"
-)
+# what may follow a beginning: no letters of "ce", "gd", "km", "enh", "inj", "post" or "free"
+ENDING = "[^\\W\\d_cfghjkpvwxzкгп]{0,7}"
 SURE = 6  # letters from which on a word with one mistake is still the word
 LETTERS = str.maketrans("łıđ[]{}–—−\\", "lid()()---/") | {ord("ß"): "ss", ord("æ"): "ae", ord("ø"): "oe"}
 _CODES = """
@@ -27,9 +26,7 @@ _CODES = """
     after_agent=y before_agent=z enhanced=X native=V filler=i glue=g t1=T t2=2 flair=L gradient=G inversion=I
     dixon=D fat=F water=l neutral=N setting=s purpose=u treatment=r detail=h extent=e
 """
-CODES = dict(
-    pair.split("=") for pair in _CODES.split()
-)  # one character for each class; "?" is an unlisted word or sign
+CODES = dict(pair.split("=") for pair in _CODES.split())  # one character for a class; "?" is an unlisted word or sign
 _AGENT = "[ivg]*(?:[Aav][Aavig]*|c(?![ivg]*[Aav]))"
 PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 without
     ("s(?=C)", "?"),  # "standard contrast" is a property of the image

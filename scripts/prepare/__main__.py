@@ -12,6 +12,7 @@ from common.cli import run
 from common.data.layouts.names import stem_of
 from common.errors import InputError, check_number, choice, shortened, show
 from common.files import check_writable_folder, expand_home, reporting_path_errors
+from common.values import listed
 from scripts.arrays import array_of
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _settings(
 
     cohort = choice("like", like, TARGETS)
     names = cohort.modalities if modalities is None else modalities
-    names = tuple(names.split(",") if isinstance(names, str) else names)
+    names = tuple(names if isinstance(names, list | tuple) else listed(names))
     if not names or not all(isinstance(name, str) and name.isalnum() for name in names) or len(set(names)) < len(names):
         raise InputError(
             f"--modalities={modalities}: expected different names of letters and digits, such as [T1,FLAIR]"

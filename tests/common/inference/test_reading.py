@@ -35,6 +35,7 @@ FAULTS = [
     ("summary.json", '"connectivity": 6', '"connectivity": 26', "connectivity 26; expected 6, as atlas has"),
     ("summary.json", '"protocol": "atlas"', '"protocol": "other"', "protocol=other: expected one of"),
     ("summary.json", None, b"[", "not JSON"),
+    ("summary.json", '"mean": 0.625', '"mean": null', "mean dice of lesion 0.625; summary.json says None"),
     ("lesions.csv", LESION, LESION.replace("b,", "x,", 1), "line 2: region lesion of case 'x'; expected one of"),
     ("lesions.csv", LESION, LESION.replace("0.1", "much"), "line 2: 'much'; expected a number"),
     ("lesions.csv", LESION, LESION.replace("2.0", "inf"), "line 2: 'inf'; expected a number"),

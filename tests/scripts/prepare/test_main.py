@@ -12,6 +12,7 @@ from tests.support import one_line
     [
         ({"like": "moon"}, "--like=moon: expected one of ukb, brats, atlas"),
         ({"modalities": "../T1"}, "--modalities=../T1: expected different names of letters"),
+        ({"modalities": 5}, "--modalities: no file of 5"),
         ({"brain": "bet"}, "--brain=bet: expected one of deepbet, none, a pattern such as *_brain.nii.gz"),
         ({"spacing": 0.5}, "--spacing=0.5: expected a number from 1 to 4"),
         ({"accept": "a,b"}, "--accept=b: no such subject; expected some of a, or all"),
