@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,14 +13,25 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from common.errors import InputError
+from common.files import parse_json
 from deploy.job import MANUFACTURER
 
 MARK, KEPT = 4711, 4712  # Orthanc's numbers of the mark (metadata) and the results (attachment), user-defined
 CONNECT, READ = 10, 300  # timeouts for connecting and for reading, seconds
 RETRIES = 6  # of an unanswered request; about a minute with the waits
+LARGEST = 2**30  # bytes of an answer
+# Shapes of answers, see `_fits`
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")  # Orthanc's, a SHA-1
+STUDY = {
+    **{"ID": ID, "IsStable": bool, "LastUpdate": str | None},
+    **{"MainDicomTags": {"StudyDate": str | None}, "Metadata": {str(MARK): str | None}},
+}
+SERIES = {"MainDicomTags": dict, "Instances": [ID]}
+STORED = {"ID": str | None, "Status": str | None}
 
 
-class ArchiveError(Exception):
+class ArchiveError(InputError):
     """Orthanc does not answer, or not as expected. The message contains no URL, since URLs name studies."""
 
 
@@ -56,20 +68,20 @@ class Archive:
 
     def last_change(self) -> int:
         """The number of the last change in Orthanc; the query also tests that Orthanc and its index respond."""
-        return int(self._json("GET", "changes?last")["Last"])
+        return int(self._json("GET", "changes?last", {"Last": int})["Last"])
 
     def modalities(self) -> list[str]:
         """The names of the DICOM nodes in Orthanc's configuration."""
-        return list(self._json("GET", "modalities"))
+        return list(self._json("GET", "modalities", [str]))
 
     def studies(self) -> list[StoredStudy]:
         """All studies, the least recently updated first."""
-        content = {"Resources": self._json("GET", "studies"), "Level": "Study", "Metadata": True}
+        content = {"Resources": self._json("GET", "studies", [ID]), "Level": "Study", "Metadata": True}
         studies = []
-        for each in self._json("POST", "tools/bulk-content", json=content):
-            updated, scanned = each.get("LastUpdate", ""), each.get("MainDicomTags", {}).get("StudyDate", "")
-            mark = each.get("Metadata", {}).get(str(MARK))
-            studies.append(StoredStudy(each["ID"], bool(each["IsStable"]), updated, scanned or updated[:8], mark))
+        for each in self._json("POST", "tools/bulk-content", [STUDY], json=content):
+            updated, scanned = each.get("LastUpdate") or "", each["MainDicomTags"].get("StudyDate")
+            mark = each["Metadata"].get(str(MARK))
+            studies.append(StoredStudy(each["ID"], each["IsStable"], updated, scanned or updated[:8], mark))
         return sorted(studies, key=lambda study: (study.updated, study.id))
 
     def images(self, study: str) -> list[str]:
@@ -81,14 +93,14 @@ class Archive:
         return self._instances(study, "Manufacturer", MANUFACTURER)
 
     def _instances(self, study: str, keyword: str, value: str) -> list[str]:
-        series = self._json("GET", f"studies/{study}/series")
-        chosen = [each for each in series if each.get("MainDicomTags", {}).get(keyword) == value]
+        series = self._json("GET", f"studies/{study}/series", [SERIES])
+        chosen = [each for each in series if each["MainDicomTags"].get(keyword) == value]
         return sorted(instance for each in chosen for instance in each["Instances"])
 
     def mark(self, study: str) -> str | None:
         """The text of a study's mark; None if it has none."""
         answer = self._request("GET", f"studies/{study}/metadata/{MARK}", may_be_missing=True)
-        return answer.text if answer.ok else None
+        return None if answer is None else answer.decode(errors="replace")
 
     def set_mark(self, study: str, text: str) -> None:
         """Mark a study, replacing an earlier mark atomically."""
@@ -98,7 +110,7 @@ class Archive:
         """Write images as consecutively numbered DICOM files into a new folder."""
         folder.mkdir()
         for number, image in enumerate(images):
-            (folder / f"{number:06d}.dcm").write_bytes(self._request("GET", f"instances/{image}/file").content)
+            (folder / f"{number:06d}.dcm").write_bytes(self._request("GET", f"instances/{image}/file") or b"")
 
     def keep(self, study: str, results: bytes) -> None:
         """Keep a zip archive of results with a study, atomically."""
@@ -107,7 +119,7 @@ class Archive:
     def kept(self, study: str) -> bytes | None:
         """The zip archive of results that is kept with a study; None if there is none, or it is damaged."""
         answer = self._request("GET", f"studies/{study}/attachments/{KEPT}/data", may_be_missing=True)
-        return answer.content if answer.ok and zipfile.is_zipfile(io.BytesIO(answer.content)) else None
+        return answer if answer and zipfile.is_zipfile(io.BytesIO(answer)) else None
 
     def drop(self, study: str) -> None:
         """Remove the results that are kept with a study, if any."""
@@ -124,7 +136,7 @@ class Archive:
         Instances that Orthanc already has stay unchanged.
         """
         expected = len(zipfile.ZipFile(io.BytesIO(results)).namelist())
-        answers = self._json("POST", "instances", data=results)
+        answers = self._json("POST", "instances", [STORED], data=results)
         stored = [one["ID"] for one in answers if one.get("Status") in ("Success", "AlreadyStored")]
         if len(stored) != expected:
             raise ArchiveError(f"Orthanc has stored {len(stored)} of {expected} results")
@@ -143,18 +155,48 @@ class Archive:
                 problem = "it is down or refuses connections (no answer to C-ECHO)"
             raise ArchiveError(f"DICOM node {modality}: {problem}") from None
 
-    def _json(self, method: str, path: str, **options: Any) -> Any:
-        answer = self._request(method, path, **options)
+    def _json(self, method: str, path: str, shape: Any, **options: Any) -> Any:
+        """JSON of a shape; see `_fits`."""
+        answer = self._request(method, path, **options) or b""
         try:
-            return answer.json()
+            content = parse_json(answer)
         except ValueError:
-            raise ArchiveError("Orthanc's answer is not JSON") from None
+            raise ArchiveError(f"Orthanc answers {_named(method, path)} with no valid JSON") from None
+        if not _fits(content, shape):
+            what = f"a {type(content).__name__} of other content than Orthanc's"
+            raise ArchiveError(f"Orthanc answers {_named(method, path)} with {what}")
+        return content
 
-    def _request(self, method: str, path: str, may_be_missing: bool = False, **options: Any) -> requests.Response:
+    def _request(self, method: str, path: str, may_be_missing: bool = False, **options: Any) -> bytes | None:
+        """The content of an answer; None if what may be missing is."""
+        options |= {"timeout": (CONNECT, READ), "stream": True}
+        content = bytearray()
         try:
-            answer = self._session.request(method, f"{self._url}/{path}", timeout=(CONNECT, READ), **options)
+            with self._session.request(method, f"{self._url}/{path}", **options) as answer:
+                if may_be_missing and answer.status_code == requests.codes.not_found:
+                    return None
+                if not answer.ok:
+                    raise RefusedError(f"Orthanc answers {_named(method, path)} with status {answer.status_code}")
+                for part in answer.iter_content(2**20):
+                    content += part
+                    if len(content) > LARGEST:
+                        raise ArchiveError(f"Orthanc answers {_named(method, path)} with more than {LARGEST} bytes")
         except requests.RequestException as error:
-            raise ArchiveError(f"Orthanc does not answer ({type(error).__name__})") from None
-        if not (answer.ok or (may_be_missing and answer.status_code == requests.codes.not_found)):
-            raise RefusedError(f"Orthanc answers {method} {path.partition('/')[0]} with status {answer.status_code}")
-        return answer
+            raise ArchiveError(f"Orthanc does not answer at ORTHANC_URL ({type(error).__name__})") from None
+        return bytes(content)
+
+
+def _named(method: str, path: str) -> str:
+    """A request without the ids in its path."""
+    return f"{method} {path.partition('/')[0]}"
+
+
+def _fits(content: Any, shape: Any) -> bool:
+    """Whether JSON has a shape: a type, a pattern, a list of a shape, or a mapping's shapes by key."""
+    if isinstance(shape, dict):
+        return isinstance(content, dict) and all(_fits(content.get(key), inner) for key, inner in shape.items())
+    if isinstance(shape, list):
+        return isinstance(content, list) and all(_fits(each, shape[0]) for each in content)
+    if isinstance(shape, re.Pattern):
+        return isinstance(content, str) and shape.fullmatch(content) is not None
+    return isinstance(content, shape)

@@ -1,5 +1,6 @@
 """The service: `python -m deploy.service run --bundle=BUNDLE --work=DIR --since=DATE`."""
 
+import errno
 import io
 import os
 import re
@@ -23,11 +24,10 @@ from deploy.job import RESULT_FILES, prepare_output
 from deploy.mark import HOLD, STATES, Mark, parsed
 from deploy.process import exit_cleanly_on_signals, restrict_output, run_guarded
 from deploy.remarks import KINDS
-from deploy.worker import HEARTBEAT, PREFIX, Service, log, reason_of, studies_to_segment
+from deploy.worker import HEARTBEAT, PREFIX, Service, log, studies_to_segment
 
 SINCE = os.environ.get("ORTHANC_SINCE", "")
 SILENCE = 600.0  # seconds without a heartbeat that count as failure
-ACCEPTS = "expected an Orthanc that accepts ORTHANC_USER and its password"
 
 
 def serve(
@@ -76,16 +76,12 @@ def serve(
     kinds, first_day = _kinds(hold), _first_day(since)
     if shutil.which("setpriv") is None:
         raise InputError("setpriv: not installed; expected Linux with util-linux")
-    archive = _open()
-    command = _command(bundle, checkpoint, reference, bundle_options, prepare)
-    try:
-        known = archive.modalities()
-    except ArchiveError as error:
-        raise InputError(f"ORTHANC_URL: {error}; {ACCEPTS}") from None
-    if send_to and str(send_to) not in known:
-        raise InputError(f"--send_to={send_to}: expected a name of Orthanc's DicomModalities: {', '.join(known)}")
-    folder = Path(FOLDER.parse("work", work))
+    archive, folder = _open(), Path(FOLDER.parse("work", work))
     with claimed("work", folder):
+        command = _command(bundle, checkpoint, reference, bundle_options, prepare)
+        known = archive.modalities()
+        if send_to and str(send_to) not in known:
+            raise InputError(f"--send_to={send_to}: expected a name of Orthanc's DicomModalities: {', '.join(known)}")
         for left in folder.glob(f"{PREFIX}*"):  # left by a killed service
             shutil.rmtree(left, ignore_errors=True)
         log("waiting for studies")
@@ -155,6 +151,8 @@ def _open(retries: int = RETRIES) -> Archive:
     try:
         check_regular(password_file)
         password = Path(password_file).read_text(encoding="utf-8").strip()
+        if len(password.splitlines()) != 1:
+            raise OSError(errno.EINVAL, "several lines" if password else "empty")
     except (OSError, UnicodeDecodeError) as error:
         what = getattr(error, "strerror", None) or "not UTF-8"
         raise InputError(f"ORTHANC_PASSWORD_FILE={password_file}: {what}; expected a file with the password") from None
@@ -181,8 +179,8 @@ def health(work: str, given_up: int = 0) -> None:
             trouble = f"{len(lost)} studies given up; status lists them, retry and release --discard deal with them"
     except OSError:
         trouble = "no heartbeat"
-    except (ArchiveError, KeyError, TypeError) as error:
-        trouble = reason_of(error)
+    except ArchiveError as error:
+        trouble = str(error)
     show(f"unhealthy: {trouble}" if trouble else f"healthy: heartbeat {age:.0f} s ago")
     if trouble:
         raise SystemExit(1)
@@ -197,10 +195,7 @@ def status(json: bool = False, since: str = SINCE) -> None:
     """
     restrict_output()
     as_json, first_day = flag("json", json), _first_day(since or "all")
-    try:
-        marks = [mark for _, mark in studies_to_segment(_open(retries=1), first_day, {})]
-    except ArchiveError as error:
-        raise InputError(f"ORTHANC_URL: {error}; {ACCEPTS}") from None
+    marks = [mark for _, mark in studies_to_segment(_open(retries=1), first_day, {})]
     counts = Counter(mark.state for mark in marks)
     listed = [mark for mark in marks if mark.reason]
     if as_json:
@@ -275,10 +270,7 @@ def release(study: str, discard: bool = False) -> None:
 
 def _chosen(archive: Archive, study: str, word: str = "", *states: str) -> dict[str, Mark]:
     """The marks of the studies that `study` names, by Orthanc's id; `word` names those in a state: it, or `states`."""
-    try:
-        marks = {each.id: mark for each in archive.studies() if (mark := parsed(each.mark))}
-    except ArchiveError as error:
-        raise InputError(f"ORTHANC_URL: {error}; {ACCEPTS}") from None
+    marks = {each.id: mark for each in archive.studies() if (mark := parsed(each.mark))}
     if word and str(study) == word:
         return {name: mark for name, mark in marks.items() if mark.state in (word, *states)}
     chosen = {name: mark for name, mark in marks.items() if mark.pseudonym == str(study)}

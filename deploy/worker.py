@@ -92,11 +92,10 @@ class Service:
                 trouble = ""
                 if once:
                     return
-            except (ArchiveError, KeyError, TypeError) as error:  # KeyError, TypeError: an incomplete answer
-                message = str(error) if isinstance(error, ArchiveError) else "Orthanc's answer is not as expected"
-                if message != trouble:
-                    log(message)
-                trouble = message
+            except ArchiveError as error:
+                if str(error) != trouble:
+                    log(str(error))
+                trouble = str(error)
                 seen = -1
             time.sleep(self.poll)
 

@@ -1,0 +1,69 @@
+"""Answers that Orthanc would not give, from a server that stands in for it."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from deploy import archive
+from deploy.archive import Archive
+from tests.deploy.checks import refusal
+
+ID = "0123abcd-0123abcd-0123abcd-0123abcd-0123abcd"
+STUDY = f'[{{"ID": "{ID}", "IsStable": true, "MainDicomTags": {{}}, "Metadata": {{"4711": "mark"}}}}]'
+
+
+@pytest.fixture
+def orthanc(monkeypatch):
+    """A client of a server with these answers by path; an answer that is no text never ends."""
+    answers = {"/studies": f'["{ID}"]', "/tools/bulk-content": STUDY}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer = answers[self.path]
+            self.send_response(200)
+            self.end_headers()
+            try:
+                self.wfile.write((answer or "[" * 2**20).encode())
+                while answer is None:
+                    self.wfile.write(b"[" * 2**20)
+            except OSError:  # the client has left
+                self.close_connection = True
+
+        do_POST = do_GET  # noqa: N815 (http.server's name)
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setattr(archive, "LARGEST", 2**22)
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield Archive(f"http://127.0.0.1:{server.server_port}", "user", "password", retries=0), answers
+        server.shutdown()
+        thread.join()
+
+
+def test_answers_that_orthanc_would_not_give_are_refused_in_one_line(orthanc):
+    client, answers = orthanc
+    (study,) = client.studies()
+    assert (study.id, study.stable, study.updated, study.scanned, study.mark) == (ID, True, "", "", "mark")
+    for path, answer in (
+        ("/tools/bulk-content", STUDY.replace("true", "1")),
+        ("/tools/bulk-content", STUDY.replace("{}", "5")),
+        ("/tools/bulk-content", STUDY.replace('"mark"', "{}")),
+        ("/studies", '["../../x"]'),
+        ("/studies", "[1, 2, 3]"),
+        ("/studies", "5"),
+    ):
+        answers[path] = answer
+        request = "POST tools" if "tools" in path else "GET studies"
+        assert refusal(client.studies).startswith(f"Orthanc answers {request} with a ")
+    for answer, expected in (
+        ("[" * 100_000, "no valid JSON"),
+        ("<html>", "no valid JSON"),
+        (None, "more than 4194304"),
+    ):
+        answers["/studies"] = answer
+        assert refusal(client.studies).startswith(f"Orthanc answers GET studies with {expected}")
