@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError, choice, did_you_mean, shortened
-from .files import valid_json, valid_yaml
+from .files import valid_json, valid_yaml, why_no_file
 from .options import TRAINING_DEFAULTS
 
 # MONAI's own option, the only one that bundles need, and the options that it adds
@@ -172,8 +172,8 @@ def _load(file: str | Path) -> dict[str, Any]:
     path = Path(file)
     if not path.is_file():
         near = [each.name for each in path.parent.glob("*.*") if each.name != path.name]
-        problem = "not a regular file" if path.exists() else "no such file"
-        raise InputError(f"{file}: {problem}{did_you_mean(path.name, near, f'{path.parent}/', 'expected a YAML file')}")
+        hint = did_you_mean(path.name, near, f"{path.parent}/", "expected a YAML file")
+        raise InputError(f"{file}: {why_no_file(path)}{hint}")
     expected = "a mapping of options, such as {batch_size: 2}"
     content = (valid_json if path.suffix == ".json" else valid_yaml)(path, expected, name=str(file))
     if not isinstance(content, Mapping):

@@ -66,6 +66,14 @@ def check_regular(path: str | Path) -> None:
         raise OSError(errno.EINVAL, "not a regular file")
 
 
+def why_no_file(path: str | Path) -> str:
+    """What is at a path where a regular file was expected, in words."""
+    path = Path(path)
+    if path.is_dir():
+        return "a folder"
+    return "not a regular file" if path.exists() else "a broken link" if path.is_symlink() else "no such file"
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; see `check_regular` and `parse_json`."""
     return parse_json(_read(path, LARGEST_JSON))

@@ -18,7 +18,7 @@ from .errors import ArgumentError, InputError, show
 CLAIM = ".in_use"  # lock file in a claimed folder
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # raised by file systems without locks
 _HELD: dict[tuple[int, Path], TextIO] = {}  # by process and folder: a fork inherits this table, but not the locks
-_MADE: set[tuple[int, Path]] = set()  # those that `claim` made
+_MADE: dict[tuple[int, Path], list[Path]] = {}  # folders that `claim` made, the innermost first
 
 
 @contextmanager
@@ -58,9 +58,8 @@ def claim(name: str, folder: str | Path) -> None:
     if key in _HELD and _is_in_place(_HELD[key], place):
         return
     try:
-        if not place.is_dir():
-            place.mkdir(parents=True, exist_ok=True)
-            _MADE.add(key)
+        _MADE[key] = [each for each in (place, *place.parents) if not each.exists()]
+        place.mkdir(parents=True, exist_ok=True)
         while True:
             file = _open(place / CLAIM)
             if not _is_locked(file, f"--{name}={folder}"):
@@ -110,23 +109,22 @@ def _is_in_place(file: TextIO, folder: Path) -> bool:
 
 
 def release(folder: str | Path) -> None:
-    """Release a folder that this process has claimed, and remove it if `claim` made it and it is empty."""
+    """Release a folder that this process has claimed, and remove what `claim` made, if it is empty."""
     place = Path(os.path.realpath(folder))
     key = os.getpid(), place
     if (file := _HELD.pop(key, None)) is not None:
         with suppress(OSError):  # such as a folder that has been removed
             if _is_in_place(file, place):
                 (place / CLAIM).unlink()
-            if key in _MADE:
-                _MADE.remove(key)
-                place.rmdir()  # if it is empty, as after a run that was refused
+            for made in _MADE.pop(key):
+                made.rmdir()  # if it is empty, as after a run that was refused
         with suppress(OSError):  # such as a full disk
             file.close()  # after the file is removed, so that no process locks a file about to be deleted
 
 
 @atexit.register
 def _release_all() -> None:
-    for _, place in list(_HELD):
+    for _, place in reversed(list(_HELD)):  # the last, whose parents an earlier claim may hold, first
         release(place)
 
 

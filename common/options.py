@@ -224,7 +224,7 @@ class Options(SimpleNamespace):
 
     def release_folders(self) -> None:
         """Release the folders that `make_folders` claimed."""
-        for folder in self._folders().values():
+        for folder in reversed(self._folders().values()):
             release(folder)
 
     def _folders(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ import signal
 import sys
 
 COMMAND = os.getpid()
+IS_TRAINING = sys.orig_argv[-len(sys.argv) :][0].endswith("scripts.run") and sys.argv[2:3] == ["train"]
 
 
 def _end(number: int, _: object) -> None:
@@ -12,7 +13,7 @@ def _end(number: int, _: object) -> None:
     if os.getpid() == COMMAND and os.environ.get("RANK", "0") == "0":
         name = "interrupted" if number == signal.SIGINT else f"{signal.Signals(number).name}: ended"
         os.write(2, f"{name}\n".encode())
-    if "train" in sys.orig_argv and number != signal.SIGINT:
+    if IS_TRAINING and number != signal.SIGINT:
         os._exit(75)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

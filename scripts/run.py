@@ -54,6 +54,8 @@ def read_command_line(arguments: Sequence[str], is_distributed: bool = False) ->
         raise InputError(f"argument {positional[0]}: expected --OPTION=VALUE; configs stand before the options")
     if "config_file" in given:
         raise InputError(f"--config_file={given['config_file']}: expected overlays as words, after BUNDLE CONFIG")
+    if empty := next((name for name in given if f"--{name}=" in arguments), None):
+        raise InputError(f"--{empty}=: no value")
     options = {"bundle_root": str(configs.parent)} | {name: parsed(value) for name, value in given.items()}
     return [str(file) for file in files], options
 

@@ -13,7 +13,7 @@ from fire.decorators import SetParseFn
 from common import cli, weights
 from common.data.provenance import is_skull_stripped
 from common.errors import InputError, choice, show
-from common.files import digest, expand_home, read_json, write_json
+from common.files import digest, expand_home, read_json, why_no_file, write_json
 from scripts.prepare import __main__ as preparation
 
 if TYPE_CHECKING:
@@ -68,8 +68,10 @@ def segment(
     default = ROOT / "bundles" / bundle / "models" / "model.pt"
     file = default if checkpoint is None else expand_home(checkpoint, f"--checkpoint={checkpoint}")
     if not file.is_file():
-        raise InputError(f"--checkpoint={file}: no such file; expected the weights of a training of {bundle}")
+        raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected the weights of a training of {bundle}")
     record = weights.metadata_of(file)
+    if "tasks" in record:
+        raise InputError(f"--checkpoint={file}: weights of a pretraining; expected those of a training of {bundle}")
     options = _as_trained(record) | {"like": like or usual, "device": device, "accept": accept, "jobs": jobs}
     options["patterns"] = patterns
     if brain is not None:

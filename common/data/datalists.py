@@ -22,7 +22,7 @@ from posixpath import normpath
 from typing import Any
 
 from ..errors import ArgumentError, InputError, check_number
-from ..files import check_schema, expand_home, read_json, valid_json, write_json
+from ..files import check_schema, expand_home, read_json, valid_json, why_no_file, write_json
 from .modalities import missing_in
 from .regions import CONVENTIONS, declaration, mapping_of, regions_of
 from .scan_checks import files_in
@@ -307,4 +307,5 @@ def check_files(entries: Sequence[Mapping[str, Any]], datalist: str | Path) -> N
     missing = [path for path in files if not Path(path).is_file()]
     if missing:
         count = f"{len(missing)} of {len(files)} files are missing"
-        raise InputError(f"{missing[0]}: no such file, of subject {files[missing[0]]} in {datalist}; {count}")
+        subject = f"subject {files[missing[0]]} in {datalist}"
+        raise InputError(f"{missing[0]}: {why_no_file(missing[0])}, of {subject}; {count}")

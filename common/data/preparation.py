@@ -70,14 +70,9 @@ def spread(cases: Sequence[T], most: int = MEASURED) -> list[T]:
     return [cases[index] for index in np.linspace(0, len(cases) - 1, min(most, len(cases))).round().astype(int)]
 
 
-def measure_cases(cases: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The ranges of the figures of one or more cases, all of which are read; see `measure`."""
-    return union([measure(*_read(case)) for case in cases])
-
-
-def _read(case: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Image [C, H, W, D] and affine, in RAS orientation."""
-    check_headers([case])
+def measure_case(case: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Read a case's scans and measure them; see `measure`."""
+    check_headers([case], warns=False)
     scans = []
     for file in filter(None, case["image"]):
         try:
@@ -85,7 +80,7 @@ def _read(case: Mapping[str, Any]) -> tuple[NDArray[np.float32], NDArray[np.floa
         except InputError as error:
             raise InputError(f"subject {case['subject']}: {error}") from error
         scans.append(canonical(voxels, scan.affine))
-    return np.stack([voxels for voxels, _ in scans]), scans[0][1]
+    return measure(np.stack([voxels for voxels, _ in scans]), scans[0][1])
 
 
 def union(found: Sequence[Ranges]) -> dict[str, list[Any]]:
@@ -124,7 +119,7 @@ def differences(
     differ: dict[str, tuple[str, str]] = {}  # found and expected, in words
     if found["overlap"][0] < OVERLAP_ON_ONE_GRID:
         overlap = f"modalities' brains overlap by Dice {found['overlap'][0]:.2f}"
-        differ["alignment"] = overlap, f"{OVERLAP_ON_ONE_GRID} or more"
+        differ["alignment"] = overlap, f"{OVERLAP_ON_ONE_GRID} or more, as of scans of one head; a mask is no scan"
     if expected is not None:
         edges = found["spacing"] if spacing is None else [spacing, spacing]
         if _is_outside(edges, expected["spacing"], SPACING):
@@ -165,7 +160,7 @@ def refuse(found: Mapping[str, Problem], accept: Collection[str]) -> None:
     refused = {name: difference for name, difference in found.items() if name not in accept}
     if not refused:
         return
-    differing = "; ".join(problem.text for problem in refused.values())
+    differing = "; ".join(map(str, refused.values()))
     cures = "--spacing resamples scans, python -m scripts.prepare prepares raw ones, "
     cures += f"--accept='[{','.join(refused)}]' goes on regardless"
     raise InputError(f"preparation differs from the training data: {differing} ({cures})")

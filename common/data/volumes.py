@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import atomic_write
+from ..files import atomic_write, why_no_file
 
 MADE_UP = b"made-up subject"  # description in the header of a file
 AFTER = 2**20  # bytes that may follow the voxels
@@ -20,7 +20,7 @@ def open_volume(path: str | Path) -> Any:
     import nibabel  # imported here and below, as it is slow
 
     if not Path(path).is_file():
-        raise FileNotFoundError("no such file")
+        raise FileNotFoundError(why_no_file(path))
     scan = nibabel.load(path)
     if not isinstance(scan, nibabel.spatialimages.SpatialImage):
         raise TypeError(f"a {type(scan).__name__}")

@@ -5,9 +5,9 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from ..data.datalists import Datalist
-from ..data.modalities import count_missing, missing_in
-from ..data.preparation import describe, differences, measure_cases, refuse, spread, union
-from ..data.scan_checks import check_headers, check_labels
+from ..data.modalities import count_missing, first_image, missing_in
+from ..data.preparation import describe, differences, measure_case, refuse, spread, union
+from ..data.scan_checks import Problem, check_foreground, check_headers, check_labels
 from ..errors import ArgumentError, show
 from ..options import Options, components
 from ..weights.formats import measured_of
@@ -130,13 +130,16 @@ class Plan:
         """
         options = self.options
         cases = self.data.load("training", options.modalities, must_exist=False, missing=self._missing)
-        found = measure_cases(spread(cases))
-        self.settings["measured"] = found
+        found = {f"subject {case['subject']}: {first_image(case)}": measure_case(case) for case in spread(cases)}
+        self.settings["measured"] = measured = union([*found.values()])
         expected = [] if options.pretrained is None else measured_of(options.pretrained)
-        different = differences(found, union(expected) if expected else None, options.spacing)
+        wanted = union(expected) if expected else None
+        different: dict[str, Problem] = {}
+        for place, ranges in found.items():
+            different = differences(ranges, wanted, options.spacing, place) | different
         refuse(different, options.accept)
         if self.processes.is_main:
-            show(f"scans: {describe(found)}", *(f"accepted: {line}" for line in different.values()))
+            show(f"scans: {describe(measured)}", *(f"accepted: {line}" for line in different.values()))
 
     def _record_missing(self) -> None:
         """Record and print the modalities that training subjects lack."""
@@ -163,6 +166,7 @@ class Plan:
             self._cases = {name: self.processes.share(name, cases) for name, cases in loaded.items()}
             check_headers([case for cases in self._cases.values() for case in cases])
             self.processes.on_main(lambda: check_labels([case for cases in loaded.values() for case in cases]))
+            self.processes.on_main(lambda: check_foreground(loaded["training"]))
             self.measure()
         return self._cases[split]
 

@@ -18,7 +18,7 @@ import torch
 
 from .. import __version__
 from ..errors import ArgumentError, InputError
-from ..files import atomic_write, digest, valid_json, write_json
+from ..files import atomic_write, digest, valid_json, why_no_file, write_json
 
 EXPANDED = 2**30  # bytes of a tensor with smaller storage in the file, as after torch.expand
 HASH = "sha256"  # entry that binds the record to one file
@@ -31,7 +31,7 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
         raise InputError(f"checkpoint {path}: {NOT_A_PATH}")
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"checkpoint {path}: no such file")
+        raise InputError(f"checkpoint {path}: {why_no_file(path)}")
     is_archive = _is_archive(path, verifies=not lazily)
     try:
         with warnings.catch_warnings():

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from unicodedata import normalize
 
 from common.data import datalists
 from common.data.modalities import first_image, images_of
@@ -121,6 +122,8 @@ def _check_names(
     predicted: Mapping[str, Path], labels: Mapping[str, Path], predictions: str | Path, missing: str | None
 ) -> None:
     absent, extra = sorted(labels.keys() - predicted.keys()), sorted(predicted.keys() - labels.keys())
+    if {normalize("NFC", name) for name in absent} & {normalize("NFC", name) for name in extra}:
+        absent, extra = [*map(ascii, absent)], [*map(ascii, extra)]  # which would look the same
     problems = []
     if absent and (missing is None or len(absent) == len(labels)):
         problems.append(f"no prediction for {len(absent)} of {len(labels)} cases: {shortened(absent)}")

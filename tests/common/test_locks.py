@@ -60,6 +60,13 @@ def test_a_folder_has_one_writer_until_it_is_killed_even_while_its_child_lives(t
     assert list((tmp_path / "a").iterdir()) == []
 
 
+def test_folders_that_a_refused_run_made_are_removed_one_in_the_other(tmp_path):
+    for folders in (("new/out/models", "new/out"), ("new/out", "new/out/models")):
+        code = f"from common.locks import claim; [claim('a', f'{tmp_path}/{{each}}') for each in {folders}]"
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "no locks")

@@ -48,7 +48,7 @@ REFUSED = {
     "warmup_iterations": ([-1], "a whole number of iterations from 0"),
     "seed": (["abc", 100_000], "a whole number from 0 to 99999"),
     "patch_size": ([[32, 32, 32], [31, 64, 64], [64, 64], 96, [64.0, 64, 64]], "three multiples of 32"),
-    "modalities": (["T1", [1, 2], [], ["T1", ""], ["$1+1"], ["a\nb"]], "a list of names, such as ['T1','FLAIR']"),
+    "modalities": (["T1", [1, 2], [], ["T1", ""], ["$1+1"], ["a\nb"], ["a/b"]], "a list of names, such as ['T1',"),
     "missing_modalities": (["T1"], "a list of names, which may be empty"),
     "crop_foreground": (["yes", 1, None], "true or false"),
     "amp": (["half"], "true, false, auto, bf16 or fp16"),

@@ -1,11 +1,13 @@
 """`python -m scripts.run`: the configs and options that it runs. tests/faults has its mistakes."""
 
+import sys
+
 import pytest
 
 from common.cli import log_unexpected
 from common.errors import InputError
 from scripts.run import read_command_line
-from tests.support import ROOT, one_line
+from tests.support import ROOT, execute, one_line
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +49,7 @@ def test_an_overlay_may_be_any_file_and_the_results_have_any_place():
         (["brats_finetune", "train", "quickstrt"], "unknown overlay 'quickstrt'; did you mean quickstart?"),
         (["brats_finetune", "train", "--seed=3", "quickstart"], "argument quickstart: expected --OPTION=VALUE; "),
         (["brats_finetune", "train", "--config_file=a.yaml"], "--config_file=a.yaml: expected overlays as words"),
+        (["brats_finetune", "train", "--device="], "--device=: no value"),
         (["brats_finetune", "train", "--recipe=cod"], "recipe=cod: expected one of text, table, code"),
     ],
 )
@@ -54,6 +57,17 @@ def test_a_command_line_that_cannot_be_is_refused(arguments, line):
     with pytest.raises(InputError) as error:
         read_command_line(arguments)
     assert one_line(error).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("scripts.run b train --a=b", True), ("scripts.folds b train", False), ("scripts.run b evaluate train", False)],
+)
+def test_only_a_training_ends_with_its_status_after_an_early_signal(line, expected):
+    module, *words = line.split()
+    code = f"import sys; sys.orig_argv, sys.argv = ['python', '-m', '{module}', *{words}], ['-m', *{words}]"
+    result = execute([sys.executable, "-c", f"{code}; import scripts; print(scripts.IS_TRAINING)"])
+    assert result.stdout == f"{expected}\n", result.stderr
 
 
 def test_an_unexpected_failure_is_one_line_and_its_traceback_is_kept(tmp_path, capsys):

@@ -9,6 +9,7 @@ import pytest
 from common.errors import InputError
 from common.files import read_json, write_json
 from common.inference import Volumes
+from common.weights import write
 from scripts.segment import NOTES, PREDICTED, RESULTS, forget, segment
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import execute, one_line
@@ -40,8 +41,11 @@ def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
 
 
 def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_path):
+    file = tmp_path / "ssl.pt"
+    write({"network": {}, "metadata": {"tasks": ["rotation"]}}, file)
     for options, message in (
         ({"bundle": "atlas_finetune", "checkpoint": str(tmp_path / "no.pt")}, "no.pt: no such file; expected the weig"),
+        ({"bundle": "atlas_finetune", "checkpoint": str(file)}, "ssl.pt: weights of a pretraining; expected those of"),
         ({"bundle": "brats_stage2"}, "bundle=brats_stage2: expected one of brats_finetune, atlas_finetune"),
     ):
         with pytest.raises(InputError, match=message) as error:

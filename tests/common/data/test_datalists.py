@@ -170,6 +170,8 @@ PATH = "expected a path relative to the root and below it"
         ({"label_convention": {"core": [1]}}, r"\$.label_convention .* is not of type 'string'"),
         ({"label_convention": "brats"}, "label_convention=brats: expected one of brats2021, "),
         ({"modalities": ["T1", "T1"]}, r"\$.modalities .* non-unique"),
+        ({"modalities": ["a/../b", "T1"]}, r"\$.modalities\[0\] = .*; expected a name that begins with a letter or"),
+        ({"modalities": ["", "T1"]}, r"\$.modalities\[0\] = .*; expected a name that begins with a letter or"),
         ({"image": ["b/t1.nii.gz"]}, "subject b has 1 images; expected 2: FLAIR, T1"),
         ({"image": [None, None]}, r"\$.training\[1\].image = \[null, null\]; .* at least one path$"),
         ({"image": ["b/../../x.nii.gz", "b/t1.nii.gz"]}, rf'\$.training\[1\].image\[0\] = "b/../../x.nii.gz"; {PATH}'),

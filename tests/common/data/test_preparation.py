@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from common.data.preparation import PREPARATION_CHECKS, differences, measure, measure_cases, refuse, spread, union
+from common.data.preparation import PREPARATION_CHECKS, differences, measure, measure_case, refuse, spread, union
 from common.data.transforms import CheckPreparationd
 from common.errors import InputError
 
@@ -121,9 +121,9 @@ def test_a_few_cases_are_measured_in_ras(tmp_path):
         affine = np.diag([-1.0, 1.0, 2.0 if number == 8 else 1.0, 1.0])
         nibabel.save(nibabel.Nifti1Image(volume, affine), file)
         cases.append({"subject": str(number), "image": [str(file)]})
-    found = measure_cases(spread(cases, 3))  # 0, 4 and 8
+    found = union([*map(measure_case, spread(cases, 3))])  # 0, 4 and 8
     assert found["spacing"] == [[1, 1, 1], [1, 1, 2]]
     assert found["extent"] == [[5, 6, 3], [13, 6, 6]]
     (tmp_path / "4.nii.gz").write_bytes(b"")
     with pytest.raises(InputError, match=r"subject 4: .*4\.nii\.gz"):
-        measure_cases(spread(cases, 3))
+        measure_case(cases[4])

@@ -1,14 +1,20 @@
 """Checks of headers; each test damages one file of a sound case."""
 
 import gzip
+import os
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
-from common.data.scan_checks import broken_file, check_headers, check_labels
+from common.data.scan_checks import broken_file, check_foreground, check_headers, check_labels, read_headers
 from common.errors import InputError
 from tests.damaged_scans import CASE, HEADERS, absolute, brain, break_checksum, cut, save, shifted, write_case
+
+
+def link_to_itself(path):
+    path.symlink_to(path)
 
 
 @pytest.fixture
@@ -83,6 +89,21 @@ def test_a_copy_of_another_subjects_label_is_refused_and_empty_ones_are_not(tmp_
     check_labels([*cases[:4], {"subject": "f", "image": []}])
     with pytest.raises(InputError, match=r"^subject e: .*e\.nii\.gz: a copy of .*a\.nii\.gz of a$"):
         check_labels(cases)
+    check_foreground(cases[1:4])
+    with pytest.raises(
+        InputError, match=r"c\.nii\.gz: no voxel is labelled, as in all 2 label maps; expected lesions$"
+    ):
+        check_foreground(cases[2:4])
+
+
+def test_headers_without_orientation_are_warned_of(tmp_path, capsys):
+    for name, affine in (("t1", np.eye(4)), ("t2", None)):
+        nibabel.save(nibabel.Nifti1Image(brain(), affine), tmp_path / f"{name}.nii")
+    case = {"subject": "s", "image": [str(tmp_path / "t2.nii")]}
+    check_headers([case, {"subject": "u", "image": [str(tmp_path / "t1.nii")]}])
+    line = f"warning: subject s: {tmp_path}/t2.nii: sform_code and qform_code are 0, so left and right are a guess; "
+    assert capsys.readouterr().err == line + "expected one of them\n"
+    assert [problem.check for problem in read_headers(case, "")[0]] == ["orientation"]
 
 
 def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):
@@ -95,6 +116,9 @@ def test_the_broken_one_of_several_files_is_found_with_the_reason(folder):
     assert broken_file(files) == (files[1], "Compressed file ended before the end-of-stream marker was reached")
     (folder / "flair.nii.gz").unlink()
     assert broken_file(files) == (files[0], "no such file")
+    for make, what in ((Path.mkdir, "a folder"), (os.mkfifo, "not a regular file"), (link_to_itself, "a broken link")):
+        make(folder / what)
+        assert broken_file([folder / what]) == (str(folder / what), what)
 
 
 def test_a_header_that_declares_too_much_is_refused_before_memory_is_taken(folder):

@@ -191,6 +191,13 @@ def test_a_file_of_another_network_or_of_a_longer_run_is_refused(tmp_path, stop_
         Training(tmp_path, 3, resume=True)
 
 
+def test_a_state_under_the_name_of_another_iteration_is_refused(tmp_path, stop_at):
+    stop_at(4)
+    (tmp_path / "models/iteration-0000004.pt").rename(tmp_path / "models/iteration-0000009.pt")
+    with pytest.raises(InputError, match=r"iteration-0000009.pt: holds iteration 4; expected the one that its name"):
+        Training(tmp_path, 5, resume=True)
+
+
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 def test_a_lengthened_run_follows_the_schedule_of_its_new_length(tmp_path):
     def schedule(length):
@@ -202,7 +209,7 @@ def test_a_lengthened_run_follows_the_schedule_of_its_new_length(tmp_path):
         short.step()
         straight.step()
     engine, network = Engine(lambda *_: None), nn.Linear(1, 1)
-    engine.state.max_epochs, engine.state.epoch_length = 1, 20
+    engine.state.max_epochs, engine.state.epoch_length, engine.state.iteration = 1, 20, 10
     states = {"network": network.state_dict(), "trainer": engine.state_dict(), "lr_scheduler": short.state_dict()}
     write(states | {"ranks": []}, tmp_path / "iteration-0000010.pt")
     objects = {"network": network, "lr_scheduler": resumed}

@@ -104,6 +104,14 @@ def test_the_image_of_a_case_is_the_first_that_it_has(datalist, tmp_path):
         find_cases(predictions, datalist, "brats", dataset_dir=root)
 
 
+def test_names_that_only_look_the_same_are_shown_in_ascii(tmp_path):
+    for folder, name in (("p", "caf\u00e9"), ("r", "cafe\u0301")):
+        touch(tmp_path / folder, f"{name}.nii.gz", "s.nii.gz")
+    expected = r"1 of 2 cases: 'cafe\\u0301'; no reference for 1 of 2 predictions: 'caf\\xe9'; "
+    with pytest.raises(InputError, match=expected):
+        find_cases(tmp_path / "p", tmp_path / "r", "brats")
+
+
 def test_the_labels_of_a_datalist_are_references(datalist, tmp_path):
     predictions = touch(tmp_path / "p", "s1.nii.gz", "s2.nii.gz")
     root = tmp_path / "data"
