@@ -73,7 +73,7 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
     parser = ConfigParser(first)
     _add_defaults(parser)
     changes = [
-        (key, value, f"{file}: {key}: {value!s:.160}")
+        (key, value, f"{file}: {key}", f": {value!s:.160}")
         for file, overlay in zip(files[1:], overlays, strict=True)
         for key, value in overlay.items()
     ]
@@ -81,9 +81,11 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
     if options.get("tracking") is not None:
         own = TRACKING
         choice("tracking", options["tracking"], {"mlflow": None})
-    changes += [(key, value, f"--{key}={value}") for key, value in options.items() if key not in own]
+    changes += [(key, value, f"--{key}", f"={value}") for key, value in options.items() if key not in own]
     new: dict[str, InputError] = {}
-    for key, value, given in changes:
+    replaced: dict[str, str] = {}
+    for key, value, place, shown in changes:
+        given = f"{place}{shown}"
         if value is None and given.startswith("--"):
             raise InputError(f"{given}: MONAI ignores None; write null, or leave the option out")
         id = key.removeprefix("+")
@@ -93,6 +95,8 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
             raise _unknown(id, given, parser, names)
         if id not in parser and not _is_component(there):
             new[id] = _unknown(id, given, parser, names)
+        if id == key and isinstance(value, Mapping) and id in parser:
+            replaced[f"{id}::"] = f"{place} replaces the whole section; +{id} changes a part of it"
         merge_kv(parser, key, value)
     parser.resolve_macro_and_relative_ids()
 
@@ -105,7 +109,9 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
     for id, others in referred.items():
         for other in others:
             if other not in items:
-                raise InputError(f"{names}: no @{other}, which {id} refers to{did_you_mean(other, items, '@')}")
+                causes = [f"; {cause}" for section, cause in replaced.items() if other.startswith(section)]
+                hint = causes[-1] if causes else did_you_mean(other, items, "@")
+                raise InputError(f"{names}: no @{other}, which {id} refers to{hint}")
     _check_circles(referred, items, names)
     for id, item in items.items():
         if _is_component(item):

@@ -342,9 +342,10 @@ def label_problem(file: str, values: NDArray[Any], conventions: Collection[str] 
     """
     if not np.isfinite(values).all():
         return Problem("not_finite", file, "NaN or infinite labels", "whole numbers")
-    broken = values[np.abs(values - np.rint(values)) > LABEL_TOLERANCE]
+    exact = values.astype(np.float64)
+    broken = exact[(np.abs(exact - np.rint(exact)) > LABEL_TOLERANCE) | (np.abs(exact) > HIGHEST)]
     if len(broken):
-        return Problem("label_values", file, f"label {_listed(broken)}", "whole numbers")
+        return Problem("label_values", file, f"label {_listed(broken)}", "whole numbers as labels")
     if not conventions:
         return None
     found = whole_labels(values)

@@ -99,9 +99,7 @@ def read(folder: str | Path) -> Details:
             raise InputError(
                 f"{where}: {metric} of {region} in {unit}; expected what {protocol.name} measures, each once"
             )
-        measured[metric] = _number(where, value)
-        if not 0 <= measured[metric] <= (1 if unit == "1" else math.inf):
-            raise InputError(f"{where}: {metric} {value}; expected a number from 0{' to 1' if unit == '1' else ''}")
+        measured[metric] = _number(f"{where}: {metric}", value, 1 if unit == "1" else math.inf)
     for where, (case, region, number, kind, *figures) in read_table(folder / "lesions.csv", LESIONS, EVALUATION):
         of_region = _of(lesions, where, case, region)
         if number != str(len(of_region) + 1):
@@ -148,14 +146,14 @@ def _protocol(path: Path) -> tuple[Protocol, dict[str, Any]]:
 
 
 def _lesion(where: str, kind: str, volume: str, scored: str, found: str, dice: str, hd95: str, *centre: str) -> Lesion:
-    x, y, z = (int(_number(where, place, str.isdecimal)) for place in centre)
+    x, y, z = (int(_number(where, place, fits=str.isdecimal)) for place in centre)
     return Lesion(
         _word(f"{where}: kind", kind, {"reference": True, "false": False}),
         _number(where, volume),
         (x, y, z),
         _word(f"{where}: scored", scored, FLAGS),
         _word(f"{where}: found", found, FLAGS),
-        _number(where, dice),
+        _number(f"{where}: dice", dice, 1),
         _number(where, hd95) if hd95 else math.inf,
     )
 
@@ -172,14 +170,15 @@ def _of(found: Mapping[tuple[str, str], Any], where: str, case: str, region: str
     return found[case, region]
 
 
-def _number(where: str, cell: str, fits: Callable[[str], bool] = bool) -> float:
-    """A finite number; its text may be held to a form."""
+def _number(where: str, cell: str, highest: float = math.inf, fits: Callable[[str], bool] = bool) -> float:
+    """A finite number from 0 on; its text may be held to a form."""
     try:
         value = float(cell) if cell.isascii() and "_" not in cell and fits(cell) else math.nan
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{where}: {cell!a}; expected a number")
+    if not (math.isfinite(value) and 0 <= value <= highest):
+        limit = f" to {highest}" if highest < math.inf else ""
+        raise InputError(f"{where}: {cell!a}; expected a number from 0{limit}")
     return value
 
 

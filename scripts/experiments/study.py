@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError, did_you_mean
-from common.files import check_schema, read_yaml, valid_yaml
+from common.files import check_schema, read_yaml, valid_yaml, why_no_file
 from scripts.experiments.jobs import ROOT
 
 STUDIES = ROOT / "studies"
@@ -119,7 +119,7 @@ def read(study: str) -> tuple[str, dict[str, Any]]:
     known = sorted(path.stem for path in STUDIES.glob("*.yaml"))
     path = STUDIES / f"{study}.yaml" if study in known else Path(study)
     if not path.is_file():
-        raise InputError(f"study {study}: no such file; expected one of {', '.join(known)}, or a YAML file")
+        raise InputError(f"study {study}: {why_no_file(path)}; expected one of {', '.join(known)}, or a YAML file")
     content = valid_yaml(path, "a study", name=f"study {path}")
     check(content, f"study {path}")
     return path.stem, content

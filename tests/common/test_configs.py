@@ -75,6 +75,11 @@ def test_what_a_config_has_passes(config, options):
         ("learning_rate", None, "--learning_rate=None: MONAI ignores None; write null"),
         # values
         ("learning_rate", "@pretraind", r".*train.yaml: no @pretraind, which learning_rate refers to; did you mean @"),
+        (
+            "train",
+            {"handlers": []},
+            ".*: no @train::trainer, which run.* refers to; --train replaces the whole section; ",
+        ),
         ("loss", {"_target_": "common.ssl.Rotashun"}, ".*loss: no class or function .*; did you mean common.ssl"),
         ("learning_rate", "@optimizer", r".*train.yaml: .*optimizer.*learning_rate.*: refers to itself"),
         ("", 5, "--=5: no such option"),
