@@ -43,13 +43,12 @@ def measure(
     affine: NDArray[np.float64],
     matrix: NDArray[np.float64],
     reference: str,
-    to_mni: NDArray[np.float64],
 ) -> Figures:
     """Measure a prepared subject. Heads and masks are on the target's grid, except for `found` and `mirrored`.
 
     These are brain masks on the grid of the reference's scan; `mirrored` is deepbet's in the mirrored T1, if any.
-    `affine` (MNI space, 12 degrees of freedom) and `matrix` (target's space) map to mm of that scan, and `to_mni` maps
-    the target's space to MNI space.
+    `affine` (MNI space, 12 degrees of freedom) and `matrix` (target's space) map to mm of that scan. The template is
+    compared as `affine` places it, however the target was registered.
     """
     growth = float(abs(np.linalg.det(matrix[:3, :3])))
     spacing = heads[reference].grid.spacing
@@ -60,7 +59,7 @@ def measure(
     }
     if mirrored is not None:
         subject["agreement"] = dice(found.array, mirrored)
-    standard = resample(template_brain(), heads[reference].grid, to_mni)
+    standard = resample(template_brain(), heads[reference].grid, np.linalg.inv(affine) @ matrix)
     modalities = {}
     for modality, head in heads.items():
         other = standard if modality == reference else heads[reference]

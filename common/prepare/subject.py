@@ -108,7 +108,6 @@ def prepare_subject(
         affine,
         matrices[settings.reference],
         settings.reference,
-        target.to_mni(),
     )
     return Prepared(images, heads, brain, template, matrices, figures)
 

@@ -12,9 +12,11 @@ from scipy.spatial.transform import Rotation
 from common.errors import InputError
 from common.prepare import registration
 from common.prepare.brain import brain_of
-from common.prepare.figures import Figures, outside
+from common.prepare.figures import Figures, measure, outside
 from common.prepare.registration import between_centres, information, register
-from common.prepare.volumes import Volume, matrix_of, read_volume, to_image, to_transform
+from common.prepare.resampling import resample
+from common.prepare.targets import template_brain, template_mask
+from common.prepare.volumes import Grid, Volume, matrix_of, read_volume, to_image, to_transform
 from tests.damaged_scans import cut, save
 from tests.support import oblique, one_line
 
@@ -96,6 +98,19 @@ def test_limits_name_figure_modality_value_and_expectation():
     assert outside(replace(GOOD, modalities=far)) == [], "people differ from the template more than scans of one person"
     small = replace(GOOD, subject={**GOOD.subject, "volume": 123.4})
     assert outside(small) == ["volume 123 mL; expected 1000 to 2100 mL"]
+
+
+def test_a_person_in_rigid_alignment_is_compared_with_a_template_of_that_size():
+    """A head that is the template, a sixth larger, has all of its information, though a rigid target keeps its size."""
+    larger = np.diag([7 / 6, 7 / 6, 7 / 6, 1])  # MNI space to the scan, whose space is the target's
+    affine = np.diag([4.0, 4, 4, 1])
+    affine[:3, 3] = (-110, -150, -90)
+    grid = Grid((56, 68, 52), affine)
+    head, mask = (resample(volume, grid, np.linalg.inv(larger)) for volume in (template_brain(), template_mask()))
+    brain = mask.array > 0.5
+    found = measure({"T1": head}, {"T1": brain}, brain, mask, None, larger, np.eye(4), "T1")
+    assert found.modalities["T1"]["information"] > 0.99
+    assert found.subject["overlap"] > 0.9
 
 
 def textured(turn):
