@@ -15,6 +15,7 @@ from common.data.provenance import is_skull_stripped
 from common.errors import InputError, choice, show
 from common.files import digest, expand_home, read_json, why_no_file, write_json
 from scripts.prepare import __main__ as preparation
+from scripts.weights import describe
 
 if TYPE_CHECKING:
     from common.inference import Volumes
@@ -69,9 +70,11 @@ def segment(
     file = default if checkpoint is None else expand_home(checkpoint, f"--checkpoint={checkpoint}")
     if not file.is_file():
         raise InputError(f"--checkpoint={file}: {why_no_file(file)}; expected the weights of a training of {bundle}")
-    record = weights.metadata_of(file)
-    if "tasks" in record:
-        raise InputError(f"--checkpoint={file}: weights of a pretraining; expected those of a training of {bundle}")
+    trained = weights.read(file)
+    record = trained.metadata
+    is_swin = record.get("architecture", "swin_unetr") == "swin_unetr"
+    if is_swin and (network := describe(trained.state, str(file))["network"]) != "SwinUNETR":
+        raise InputError(f"--checkpoint={file}: holds {network}; expected the weights of a training of {bundle}")
     options = _as_trained(record) | {"like": like or usual, "device": device, "accept": accept, "jobs": jobs}
     options["patterns"] = patterns
     if brain is not None:

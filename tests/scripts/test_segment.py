@@ -9,8 +9,8 @@ import pytest
 from common.errors import InputError
 from common.files import read_json, write_json
 from common.inference import Volumes
-from common.weights import write
 from scripts.segment import NOTES, PREDICTED, RESULTS, forget, segment
+from tests.bundles.workflows import untrained
 from tests.scripts.prepare.moved_heads import make_raw
 from tests.support import execute, one_line
 
@@ -41,11 +41,10 @@ def test_raw_scans_become_label_maps_on_their_own_grids(trained, tmp_path):
 
 
 def test_a_checkpoint_that_is_missing_is_refused_before_anything_is_written(tmp_path):
-    file = tmp_path / "ssl.pt"
-    write({"network": {}, "metadata": {"tasks": ["rotation"]}}, file)
+    file = untrained("ukb_ssl_pretrain", tmp_path / "ssl.pt")
     for options, message in (
         ({"bundle": "atlas_finetune", "checkpoint": str(tmp_path / "no.pt")}, "no.pt: no such file; expected the weig"),
-        ({"bundle": "atlas_finetune", "checkpoint": str(file)}, "ssl.pt: weights of a pretraining; expected those of"),
+        ({"bundle": "atlas_finetune", "checkpoint": file}, "ssl.pt: holds SSLHead; expected the weights of a tr"),
         ({"bundle": "brats_stage2"}, "bundle=brats_stage2: expected one of brats_finetune, atlas_finetune"),
     ):
         with pytest.raises(InputError, match=message) as error:
