@@ -12,6 +12,7 @@ import pytest
 
 from common.errors import ArgumentError
 from common.locks import claim, claimed, release
+from common.options import Options
 from tests.support import ROOT
 
 CLAIMING = """
@@ -64,6 +65,10 @@ def test_folders_that_a_refused_run_made_are_removed_one_in_the_other(tmp_path):
     for folders in (("new/out/models", "new/out"), ("new/out", "new/out/models")):
         code = f"from common.locks import claim; [claim('a', f'{tmp_path}/{{each}}') for each in {folders}]"
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+        assert list(tmp_path.iterdir()) == []
+        options = Options(ckpt_dir=str(tmp_path / folders[0]), output_dir=str(tmp_path / folders[1]))
+        options.make_folders()
+        options.release_folders()
         assert list(tmp_path.iterdir()) == []
 
 

@@ -458,6 +458,15 @@ def test_bad_options_are_refused_in_one_line(hospital, monkeypatch):
     monkeypatch.setenv("ORTHANC_URL", "http://orthanc")
     monkeypatch.setenv("ORTHANC_PASSWORD_FILE", "/dev/zero")
     assert refusal(service.status).startswith("ORTHANC_PASSWORD_FILE=/dev/zero: not a regular file")
+    password = hospital.folder / "password"
+    monkeypatch.setenv("ORTHANC_PASSWORD_FILE", str(password))
+    for text, what in (("\n", "empty"), ("a\nb\n", "several lines")):
+        password.write_text(text)
+        assert refusal(service.status).startswith(f"ORTHANC_PASSWORD_FILE={password}: {what}; expected a file with")
+    password.write_text("a\n")
+    monkeypatch.setattr(service, "exit_cleanly_on_signals", lambda: None)
+    message = refusal(service.serve, "/dev/null", "bundles", since="all")
+    assert message.startswith("work=/dev/null: cannot be written"), "before Orthanc is asked"
 
 
 def test_the_command_segments_a_study_as_the_application_does(hospital, cohorts, models, capsys):
