@@ -86,7 +86,7 @@ def log_unexpected(
     while cause.__cause__ is not None:  # not the context: a mistake in code that handles a missing file is none
         cause = cause.__cause__
     if line is None and isinstance(cause, OSError) and isinstance(cause.filename, str | bytes):
-        line = f"{os.fsdecode(cause.filename)}: {cause.strerror}; expected a path that can be used"
+        line = f"{os.fsdecode(cause.filename)}: {cause.strerror}"
     if line is None:
         links = list(chain_of(error))
         component = re.findall(r"Failed to instantiate component '(.+?)'", "\n".join(map(str, links)))

@@ -161,7 +161,7 @@ def report_in_one_line(otherwise: Hook | None = None) -> None:
 
 
 def let_interrupts_raise() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt, unless this process ignores it; after `scripts` has made it end a command."""
+    """Let Ctrl-C raise KeyboardInterrupt again, where `scripts` has made it end a command; not if it is ignored."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -92,7 +92,7 @@ def _read(path: str | Path, largest: int) -> str:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON within the limits above; duplicate keys, and all else that is invalid, raise ValueError."""
+    """Parse JSON within this module's limits; duplicate keys and invalid JSON raise ValueError."""
     try:
         return _checked(json.loads(text, object_pairs_hook=_object))
     except RecursionError as error:

@@ -64,7 +64,7 @@ def claim(name: str, folder: str | Path) -> None:
             file = _open(place / CLAIM)
             if not _is_locked(file, f"--{name}={folder}"):
                 holder = (place / CLAIM).read_text(encoding="utf-8").strip() or "another process"
-                expected = "expected a folder of its own, or the end of that run"
+                expected = "choose a different folder, or wait until that run has ended"
                 raise ArgumentError(f"{name}={folder}: in use by {holder}; {expected}")
             if _is_in_place(file, place):
                 break
@@ -97,7 +97,7 @@ def _is_locked(file: TextIO, name: str) -> bool:
             return False
         if error.errno not in NO_LOCKS:
             raise
-        show(f"warning: {name}: no locks on its file system; see that no other run writes to it", error=True)
+        show(f"warning: {name}: its file system has no locks; make sure that no second run writes to it", error=True)
     return True
 
 

@@ -77,7 +77,9 @@ def _resumable(name: str, kind: Kind, meaning: str, nullable: bool = False) -> O
 _ALL = (
     # Data and places
     _unrecorded("bundle_root", FOLDER, "the bundle"),
-    _unrecorded("dataset_dir", FOLDER, "the cohort, where a datalist's paths start; for inference, the scans"),
+    _unrecorded(
+        "dataset_dir", FOLDER, "folder of the cohort, to which paths are relative; for inference, of the scans"
+    ),
     _resumable("datalist", FILE, "subjects, files and splits in JSON", nullable=True),
     Option(
         "split", words("training, validation, testing, unlabelled, all"), "part of the datalist; all: every subject"
@@ -85,7 +87,7 @@ _ALL = (
     _unrecorded("output_dir", FOLDER, "results: run.json, TensorBoard events, pictures, predictions"),
     _unrecorded("ckpt_dir", FOLDER, "model.pt (best on validation) and iteration-N.pt (to resume from)"),
     Option("checkpoint", FILES, "weights to predict with; several are an ensemble"),
-    _unrecorded("existing", words("refuse, skip, replace"), "what happens to results that exist already"),
+    _unrecorded("existing", words("refuse, skip, replace"), "treatment of results that exist already"),
     _resumable("cohort", TEXT, "name of the data in run.json"),
     Option("modalities", MODALITIES, "channel order, by the datalist's names"),
     Option("label_convention", CONVENTION, "meaning of the label values"),
@@ -106,7 +108,7 @@ _ALL = (
     Option(
         "model_size",
         words("tiny, small, base, micro, micro_tiny, micro_small, micro_base"),
-        "paper, Table 2, where base is Big; the micro sizes are for trials (DIFF-14)",
+        "size of the network: paper, Table 2, where base is Big; the micro sizes are for trials (DIFF-14)",
     ),
     Option("patch_size", PATCH_SIZE, "edges of a crop or window"),
     Option("batch_size", integers(1, unit="crops"), "crops that a GPU takes at a time (DIFF-16)"),
@@ -117,11 +119,11 @@ _ALL = (
         nullable=True,
     ),
     Option("crops_per_volume", integers(1, unit="crops"), "crops of each volume that is read, for one batch (DIFF-20)"),
-    Option("learning_rate", numbers(1e-12, 1e3), "peak, after the warm-up"),
+    Option("learning_rate", numbers(1e-12, 1e3), "peak of the learning rate, after the warm-up"),
     Option(
         "pretrained_lr_factor",
         numbers(1e-6, 1),
-        "of the learning rate, for tensors that come from pretrained (DIFF-34)",
+        "factor of the learning rate for tensors that come from pretrained (DIFF-34)",
     ),
     Option(
         "frozen_iterations",
@@ -130,21 +132,21 @@ _ALL = (
     ),
     Option("warmup_iterations", lengths(0), "linear warm-up of the learning rate"),
     _resumable("iterations", lengths(1), "length of the training; epochs are rounded up to a multiple of val_interval"),
-    Option("val_interval", lengths(1), "from one validation to the next; epochs are rounded up to an iteration"),
-    _resumable("save_interval", integers(1, unit="iterations"), "from one iteration-N.pt to the next"),
-    _resumable("keep", integers(1), "how many iteration-N.pt are kept"),
+    Option("val_interval", lengths(1), "interval between validations; epochs are rounded up to an iteration"),
+    _resumable("save_interval", integers(1, unit="iterations"), "interval between two iteration-N.pt"),
+    _resumable("keep", integers(1), "number of iteration-N.pt that are kept"),
     Option("mask_share", numbers(0.01, 0.99), "part of the blocks that the task masked hides (DIFF-33)"),
-    Option("mask_edge", integers(1, unit="voxels"), "edge of these blocks"),
+    Option("mask_edge", integers(1, unit="voxels"), "edge of the blocks that the task masked hides (DIFF-33)"),
     Option("gather_negatives", flags(), "take contrastive negatives from all GPUs (DIFF-20)"),
-    Option("head_tokens", words("corner, mean"), "what the rotation and contrastive heads read (DIFF-31)"),
-    Option("loss_weights", LOSS_WEIGHTS, "of each proxy task in the loss, in the order of `tasks` or by name"),
+    Option("head_tokens", words("corner, mean"), "tokens that the rotation and contrastive heads read (DIFF-31)"),
+    Option("loss_weights", LOSS_WEIGHTS, "weight of each proxy task in the loss, in the order of `tasks` or by name"),
     Option("best_metric", Kind("total, or a proxy task", str), "held-out loss term that chooses model.pt (DIFF-26)"),
     Option("normalize_crops", flags(), "z-score of each training crop instead of its volume (DIFF-24)"),
     Option("crop_foreground", flags(), "cut away the background before all else (DIFF-20)"),
     Option(
         "divisible_foreground",
         flags(),
-        "pad what the crops are taken from to multiples of the patch (DIFF-20, DIFF-24)",
+        "pad the region that crops are taken from to multiples of the patch (DIFF-20, DIFF-24)",
     ),
     Option(
         "modality_dropout",
@@ -157,12 +159,12 @@ _ALL = (
     Option(
         "modality_aliases",
         ALIASES,
-        "{'T2': 'FLAIR'}: T2, which pretrained lacks, takes its FLAIR's filters",
+        "modalities that start from the filters of others: {'T2': 'FLAIR'} gives T2, which pretrained lacks, FLAIR's",
         nullable=True,
     ),
     _unrecorded("resume", flags("auto"), "continue from the last iteration-N.pt; auto: if there is one"),
     # Machine
-    _unrecorded("device", DEVICE, "where the network runs"),
+    _unrecorded("device", DEVICE, "device of the network"),
     _resumable("num_workers", integers(0, 512), "processes that read volumes, for each GPU"),
     _resumable("cache_rate", numbers(0, 1), "share of the volumes kept in memory after the fixed transforms"),
     _unrecorded("store", FOLDER, "volumes that python -m scripts.store prepared: crops are read faster", nullable=True),
@@ -175,14 +177,14 @@ _ALL = (
     _resumable(
         "attention",
         words("stored, recomputed"),
-        "attention scores until the backward pass: as in MONAI, or with less memory; docs/reference/training.md",
+        "attention scores: stored until the backward pass, as in MONAI, or recomputed, with less memory",
     ),
     _resumable("activation_checkpointing", flags(), "recompute the encoder's activations: less memory, more time"),
     # Inference and evaluation
     Option("window_weighting", words("gaussian, constant"), "weight of the voxels of overlapping windows (DIFF-25)"),
     Option("overlap", numbers(0, 0.99), "overlap of neighbouring windows, as a share of the patch"),
     _unrecorded("window_batch_size", integers(1, unit="windows"), "windows that the network takes at a time"),
-    _unrecorded("stitch_device", DEVICE, "where windows are put together; cpu keeps volumes out of the GPU's memory"),
+    _unrecorded("stitch_device", DEVICE, "device that stitches windows; cpu keeps volumes out of the GPU's memory"),
     _unrecorded("flips", AXES, "axes to mirror along; the logits of all mirror images are averaged"),
     _unrecorded(
         "slices",
@@ -190,9 +192,9 @@ _ALL = (
         "cases that get a page to scroll through; chosen: those that evaluation.html shows",
     ),
     _unrecorded("probabilities", flags(), "write each region's probabilities, too"),
-    _unrecorded("levels", flags(), "a vector for each of the encoder's five levels"),
-    Option("missing_modalities", NAMES, "left out of every subject, as if they had not been acquired"),
-    Option("protocol", words("atlas, isles, brats, dice"), "how lesions are scored"),
+    _unrecorded("levels", flags(), "write a vector for each of the encoder's five levels, too"),
+    Option("missing_modalities", NAMES, "modalities to leave out of every subject, as if they had not been acquired"),
+    Option("protocol", words("atlas, isles, brats, dice"), "scoring protocol"),
     Option("challenge", words("GLI, MET, MEN, SSA, PED"), "BraTS challenge; null: GLI", nullable=True),
 )
 OPTIONS = {option.name: option for option in _ALL}

@@ -1,4 +1,4 @@
-"""What made a result: command, time and software, and the cohort and weights of a run's settings."""
+"""The origin of a result: command, time and software, and the cohort and weights in a run's settings."""
 
 import subprocess
 import sys

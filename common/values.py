@@ -116,7 +116,7 @@ def _path(value: Any) -> str:
     if not isinstance(value, str | Path) or not str(value).strip():
         raise InputError("expected a path; prefix numbers and lists with ./")
     if "\0" in str(value):
-        raise InputError("expected a path, which holds no zero byte")
+        raise InputError("expected a path without zero bytes")
     return str(value)
 
 

@@ -73,7 +73,7 @@ def _step(positions: NDArray[np.float64], normal: NDArray[np.float64], name: str
     distances = np.diff(positions @ normal)
     usual = float(np.median(distances))
     if distances.min() < max(TOLERANCE * usual, 1e-3):
-        raise InputError(f"{name}: two images have one position; expected one volume (is it dynamic or multi-echo?)")
+        raise InputError(f"{name}: two images share a position; expected one volume (is it dynamic or multi-echo?)")
     if not np.allclose(distances, usual, rtol=2 * TOLERANCE):
         number = int(np.argmax(np.abs(distances - usual))) + 1
         gap = f"{distances[number - 1]:.2f} mm after slice {number}, {usual:.2f} mm elsewhere"

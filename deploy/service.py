@@ -145,7 +145,7 @@ def _open(retries: int = RETRIES) -> Archive:
     names = ("ORTHANC_URL", "ORTHANC_USER", "ORTHANC_PASSWORD_FILE")
     url, user, password_file = (os.environ.get(name, "") for name in names)
     if missing := next((name for name in names if not os.environ.get(name)), None):
-        raise InputError(f"{missing}: missing; expected it in the environment")
+        raise InputError(f"{missing}: missing from the environment")
     if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", url):
         raise InputError("ORTHANC_URL: expected an address such as http://orthanc:8042, without user and password")
     try:
@@ -239,7 +239,7 @@ def inspect(study: str, output: str) -> None:
     for name, mark in _chosen(archive, study).items():
         kept = archive.kept(name) if mark.step == HOLD else None
         if kept is None:
-            raise InputError(f"--study={study}: no results are held; expected a study that status calls held")
+            raise InputError(f"--study={study}: holds no results; `status` lists the held studies")
         with zipfile.ZipFile(io.BytesIO(kept)) as results:
             found = [each for each in RESULT_FILES if each in results.namelist()]
             for each in found:
@@ -275,9 +275,7 @@ def _chosen(archive: Archive, study: str, word: str = "", *states: str) -> dict[
         return {name: mark for name, mark in marks.items() if mark.state in (word, *states)}
     chosen = {name: mark for name, mark in marks.items() if mark.pseudonym == str(study)}
     if not chosen:
-        raise InputError(
-            f"--study={study}: no such study; expected a name of the log" + (f", or {word}" if word else "")
-        )
+        raise InputError(f"--study={study}: no such study; use a name from the log" + (f", or {word}" if word else ""))
     return chosen
 
 

@@ -194,7 +194,7 @@ def _read_headers(path: Path) -> tuple[list[Dataset], bool]:
             invalid = next((element.keyword for element in elements if not _is_valid(element)), None)
     except InvalidDicomError:
         if _may_be_an_image(path):  # of an interrupted export, or damaged
-            raise InputError("contains a DICOM file that is empty or damaged; expected complete files") from None
+            raise InputError("contains a DICOM file that is empty or damaged") from None
         return [], False
     except InputError:
         raise

@@ -117,7 +117,7 @@ def describe(state: Mapping[str, Any], name: str = "checkpoint") -> dict[str, An
     try:
         encoder = SSLHead(stem.shape[1], size, tasks=[]).state_dict()
     except ValueError as error:  # MONAI's check of the feature size
-        raise InputError(f"{name}: no variant of SwinUNETR that MONAI builds: {error}") from error
+        raise InputError(f"{name}: not a variant of SwinUNETR that MONAI can build: {error}") from error
     expected = {key: tensor.shape for key, tensor in encoder.items()}
     given = {key: tensor.shape for key, tensor in state.items() if key.startswith(weights.ENCODER)}
     if wrong := sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key)):

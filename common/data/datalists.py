@@ -139,7 +139,7 @@ class Datalist:
 
     @property
     def counts(self) -> dict[str, Any]:
-        """Its name, and the number of subjects in each split that is not empty."""
+        """The datalist's name, and the number of subjects in each split that is not empty."""
         return {"name": self.content["name"]} | {
             split: len(self.content[split]) for split in SPLITS if self.content.get(split)
         }

@@ -28,7 +28,7 @@ PREPARATION_CHECKS = ("spacing", "skull", "extent", "air", "alignment")  # which
 
 
 def measure(image: NDArray[Any], affine: NDArray[Any]) -> dict[str, list[Any]]:
-    """Measure a scan [C, H, W, D] in RAS orientation, without missing channels; each figure is a range from x to x.
+    """Measure a scan [C, H, W, D] in RAS orientation, without missing channels; both ends of each range are its figure.
 
     "spacing" and "extent" (of voxels above zero) are in mm along right, anterior and superior, "volume" is the largest
     channel's in L above zero, "air" a share of the outermost voxels, and "overlap" the lowest Dice of the first

@@ -73,7 +73,7 @@ def _regions(text: str) -> Mapping[str, Region]:
         if not all(1 <= label <= 255 for label in own):
             raise ArgumentError(f"label_convention={text:.200}: {name}: expected labels from 1 to 255; 0 is background")
         if name != other and (own == labels or (own & labels and not (own < labels or labels < own))):
-            expected = "expected different regions, one inside the other or apart"
+            expected = "expected different regions, nested or disjoint"
             raise ArgumentError(f"label_convention={text:.200}: {name} and {other} overlap; {expected}")
     return regions
 
@@ -185,7 +185,7 @@ def display_order(names: Iterable[str]) -> list[str]:
 
 
 def alike(convention: str) -> tuple[str, ...]:
-    """The conventions whose labels a reader takes for those of `convention`."""
+    """The conventions that are read alike, `convention` included."""
     return ALIKE if convention in ALIKE else (convention,)
 
 

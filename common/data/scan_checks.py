@@ -240,7 +240,7 @@ def _header_problem(file: str, scan: Any, path: str) -> Problem | None:
     lowest = getattr(scan.header, "single_vox_offset", 0) if getattr(scan.header, "is_single", False) else 0
     if scan.dataobj.offset < lowest:
         return Problem(
-            "unreadable", file, f"voxels from byte {scan.dataobj.offset} on", f"from {lowest}, after the header"
+            "unreadable", file, f"voxels start at byte {scan.dataobj.offset}", f"{lowest} or later, after the header"
         )
     if not _is_complete(path, scan):
         try:
@@ -315,7 +315,7 @@ def image_problem(file: str, volume: NDArray[Any]) -> Problem | None:
     far = np.square(values - values.mean(dtype=np.float64), dtype=np.float64)
     wildest = values[far.argmax()]
     if len(values) > FEW and far.max() > far.sum() / 2 and abs(wildest) > OUTLIER * np.median(np.abs(values)):
-        return Problem("outlier", file, f"{wildest:.3g} in one voxel, which the z-score of all follows", "intensities")
+        return Problem("outlier", file, f"{wildest:.3g} in one voxel, which distorts the z-score of all", "intensities")
     if abs(wildest) > HIGHEST:
         return Problem("outlier", file, f"voxels up to {abs(wildest):.3g}", f"intensities up to {HIGHEST:g}")
     return None

@@ -58,7 +58,7 @@ def panel(
     """Draw a slice with the outlines of masks, later ones on top, as RGB [rows, columns, 3].
 
     `levels` is [x, y, z] in RAS orientation (see `grey_levels`), `at` the slice's index, `spacing` in mm. `edge` is the
-    pixels along the volume's longest edge; None gives a pixel per voxel.
+    number of pixels along the volume's longest edge; None gives a pixel per voxel.
     """
     from PIL import Image  # imported here and below, so that `--help` need not wait
 

@@ -34,7 +34,7 @@ def begin(folder: str | Path, name: str = "output_dir") -> str:
     claim(name, folder)
     unfinished = Path(folder) / UNFINISHED
     check_no_link(folder, Path(UNFINISHED, SUMMARY))
-    with reporting_path_errors(str(folder), "a folder that can be written"):
+    with reporting_path_errors(str(folder), "a writable folder"):
         if unfinished.exists():  # left by a failed run
             shutil.rmtree(unfinished)
         unfinished.mkdir()
@@ -56,7 +56,7 @@ def finish(folder: str | Path) -> None:
     """
     folder = Path(folder)
     unfinished, earlier = folder / UNFINISHED, folder / EARLIER
-    with reporting_path_errors(str(folder), "a folder that can be written"):
+    with reporting_path_errors(str(folder), "a writable folder"):
         new = sorted((path.name for path in unfinished.iterdir()), key=lambda name: name == SUMMARY)
         old = [name for name in (SUMMARY, *{*new, PAGE, SLICES} - {SUMMARY}) if os.path.lexists(folder / name)]
         move_aside(earlier)  # left by a killed process

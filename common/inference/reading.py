@@ -97,7 +97,7 @@ def read(folder: str | Path) -> Details:
         measured = _of(values, where, case, region)
         if metric in measured or unit != protocol.units.get(metric):
             raise InputError(
-                f"{where}: {metric} of {region} in {unit}; expected what {protocol.name} measures, each once"
+                f"{where}: {metric} of {region} in {unit}; expected each metric of the protocol {protocol.name} once"
             )
         measured[metric] = _number(f"{where}: {metric}", value, 1 if unit == "1" else math.inf)
     for where, (case, region, number, kind, *figures) in read_table(folder / "lesions.csv", LESIONS, EVALUATION):
@@ -119,7 +119,7 @@ def read(folder: str | Path) -> Details:
     for case in sorted(cases):
         volumes = cases[case]["volumes_mm3"]
         if volumes.keys() != set(regions):
-            raise InputError(f"{path}: volumes_mm3 of {case}: expected those of {', '.join(regions)}")
+            raise InputError(f"{path}: volumes_mm3 of {case}: expected a volume for each of {', '.join(regions)}")
         scores[case] = {
             region: Scores(
                 {metric: values[case, region][metric] for metric in protocol.units},
@@ -141,7 +141,7 @@ def _protocol(path: Path) -> tuple[Protocol, dict[str, Any]]:
         raise InputError(f"{path}: {error}; expected {EVALUATION}") from error
     for key, value in protocol.settings.items():
         if summary.get(key) != value:
-            raise InputError(f"{path}: {key} {summary.get(key)}; expected {value}, as {protocol.name} has")
+            raise InputError(f"{path}: {key} {summary.get(key)}; expected {value}, the setting of {protocol.name}")
     return protocol, summary
 
 

@@ -60,12 +60,12 @@ class Details(NamedTuple):
 
     @property
     def regions(self) -> list[str]:
-        """In display order."""
+        """Names of the regions, in display order."""
         return display_order(next(iter(self.scores.values())))
 
     @property
     def values(self) -> dict[tuple[str, str], NDArray[np.float64]]:
-        """By region and metric, with one entry for each case."""
+        """Values by region and metric, one for each case."""
         return {
             (region, metric): np.array([scores[region].values[metric] for scores in self.scores.values()], dtype=float)
             for region in self.regions

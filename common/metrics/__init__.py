@@ -1,4 +1,4 @@
-"""What a segmentation is worth: pure functions of arrays."""
+"""Scores of segmentations: pure functions of arrays."""
 
 from .. import lazy
 

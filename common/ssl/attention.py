@@ -31,7 +31,7 @@ class ShiftedWindows(NamedTuple):
 
     Attributes:
         total: number of windows.
-        order: of the windows [windows], in raster order, so that those of a group follow each other.
+        order: raster numbers of the windows [windows], sorted so that those of a group follow each other.
         inverse: the place of each window in this order [windows].
         groups: start and stop of each group in this order, and its mask [n, n], None for a group that needs none.
     """
@@ -154,7 +154,7 @@ def set_attention(
     """Choose how MONAI's Swin transformers compute window attention; parameters, their names and results stay the same.
 
     Args:
-        network: it is changed in place; networks without MONAI's `SwinTransformer` are not.
+        network: Network, changed in place; one without MONAI's `SwinTransformer` stays as it is.
         attention: Treatment of the scores until the backward pass: stored (MONAI's code) or recomputed.
         device: Device that the network is moved to; None leaves it where it is.
         memory_format: Memory format of the weights on that device: contiguous_format or channels_last_3d.
@@ -163,7 +163,7 @@ def set_attention(
         The network.
 
     Raises:
-        ArgumentError: `attention` is another word.
+        ArgumentError: `attention` is neither.
     """
     classes = choice("attention", attention, ATTENTION)
     for module in network.modules():

@@ -148,7 +148,7 @@ class SSLHead(Scriptable):
         modality_axes: tensors of the heads that have one slice per modality, and the axis of the slices.
 
     Raises:
-        ArgumentError: `head_tokens` is another word, or a task is unknown.
+        ArgumentError: `head_tokens` or a task is unknown.
 
     Shapes:
         input [B, in_channels, H, W, D], edges multiples of 32 voxels, one of them at least 64.

@@ -194,7 +194,8 @@ class SSLLoss(nn.Module):
 
     Args:
         tasks: Proxy tasks; by default the paper's.
-        weights: Weights of the tasks in the total, from 0, in their order or by name; by name, 1 for those left out.
+        weights: Weights of the tasks in the total, at least 0: a list in the tasks' order, or a mapping by name, in
+            which the default is 1.
 
     Shapes:
         prediction: output of `common.ssl.SSLHead`; target: targets of `common.ssl.TwoViews`. Output: scalars by name:
@@ -217,7 +218,7 @@ class SSLLoss(nn.Module):
         self.weights |= given if isinstance(given, Mapping) else dict(zip(names, given, strict=False))
         is_complete = isinstance(given, Mapping) or len(given) == len(names)
         if not is_complete or self.weights.keys() != set(names) or not any(self.weights.values()):
-            raise ArgumentError(f"loss_weights={weights}: expected a weight of each of {', '.join(names)}, not all 0")
+            raise ArgumentError(f"loss_weights={weights}: expected a weight for each of {', '.join(names)}, not all 0")
 
     @property
     def quantities(self) -> dict[str, str]:

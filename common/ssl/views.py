@@ -144,7 +144,7 @@ def boxes(
         count: number of crops.
         sides: H, W, D in voxels.
         generator: generator on the host.
-        wanted: [count], true for each crop that gets boxes; by default all do.
+        wanted: [count], true for each crop that gets boxes; by default all of them.
 
     Returns:
         Starts and edges [count, N, 3] in voxels, in the order of dropping. N suits the crop with the most boxes; boxes

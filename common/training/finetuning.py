@@ -22,7 +22,7 @@ def parameters(network: nn.Module, weights_report: Report, options: Options) -> 
     Args:
         network: Network on its device.
         weights_report: Report of the loaded weights.
-        options: Options `learning_rate`, `pretrained_lr_factor` (of the carried tensors' learning rate) and
+        options: Options `learning_rate`, `pretrained_lr_factor` (factor of the carried tensors' learning rate) and
             `frozen_iterations`.
     """
     if getattr(options, "architecture", "") == "probe" and weights_report.source is None and idist.get_rank() == 0:

@@ -136,7 +136,7 @@ def measured_of(checkpoint: str | Path | Sequence[str]) -> list[dict[str, Any]]:
         metadata = metadata_of(file) if file.exists() else {}
         measured, spacing = metadata.get("measured"), metadata.get("spacing")
         if measured is not None and not _are_ranges(measured):
-            raise InputError(f"checkpoint {file}: metadata: measured={measured!s:.80}: not ranges of figures")
+            raise InputError(f"checkpoint {file}: metadata: measured={measured!s:.80}: expected ranges of figures")
         if measured is not None:
             found.append(dict(measured) | ({"spacing": [spacing, spacing]} if spacing else {}))
     return found

@@ -47,8 +47,7 @@ def load(path: str | Path, lazily: bool = False) -> Mapping[str, Any]:
         if tensor.numel() * tensor.element_size() > max(stored, EXPANDED):
             shape = list(tensor.shape)
             raise InputError(
-                f"checkpoint {path}: a tensor of {shape} in {stored} bytes; expected all of it, as "
-                "torch.save writes tensor.contiguous()"
+                f"checkpoint {path}: a tensor of shape {shape} has only {stored} bytes; save it as tensor.contiguous()"
             )
     return content
 
@@ -92,7 +91,7 @@ def _cause(error: Exception) -> str:
             "torch.save({'state_dict': model.state_dict()}, 'G.pt')"
         )
     reason = str(error).split(". ")[0].splitlines()[0] if str(error) else type(error).__name__
-    return f"{reason[:120]}; expected a whole file of torch.save (docs/how-to/use-public-weights.md)"
+    return f"{reason[:120]}; expected a complete file of torch.save (docs/how-to/use-public-weights.md)"
 
 
 def write(content: Mapping[str, Any], path: str | Path) -> None:
@@ -138,7 +137,7 @@ def read_record(path: str | Path) -> dict[str, Any] | None:
     if not isinstance(stated, str):
         raise InputError(f"{file}: names no {HASH}; expected {expected}, or no file of this name beside {path}")
     if stated != (own := digest(path)):
-        raise InputError(f"checkpoint {path}: its SHA-256 is {own}; {file} describes another file, {stated:.64}")
+        raise InputError(f"checkpoint {path}: its SHA-256 is {own}; {file} belongs to a file with {stated:.64}")
     return record
 
 

@@ -130,9 +130,9 @@ def _check_aliases(aliases: dict[str, str], modalities: Sequence[str], known: Se
         if modality not in modalities:
             problem = f"{modality} is not in modalities; expected {', '.join(modalities)}"
         elif modality in known:
-            problem = f"checkpoint {path} has filters of {modality} itself; expected a modality that it lacks"
+            problem = f"checkpoint {path} already has filters for {modality}; name a modality that it lacks"
         elif source not in known:
-            problem = f"checkpoint {path} has no filters of {source}; expected {' or '.join(known)}"
+            problem = f"checkpoint {path} has no filters for {source}, only for {', '.join(known)}"
         else:
             continue
         raise ArgumentError(f"modality_aliases={aliases}: {problem}")

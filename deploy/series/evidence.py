@@ -69,7 +69,7 @@ class Candidate:
 
     @property
     def named(self) -> bool:
-        """Whether the site's own table or the user names its modality, so that one kind of evidence is enough."""
+        """Whether the site's own table or the user states the modality; then one kind of evidence is enough."""
         return self.requested or self.source == TABLE
 
     @property
@@ -269,7 +269,7 @@ def _other_image(header: Dataset, kind: str) -> str:
     """The reason why this is not an anatomical head image of this kind, in fixed words; empty if it may be."""
     types = _image_types(header)
     if OTHER_IMAGES & types or any(value.startswith(OTHER_IMAGE_STEMS) for value in types):
-        return "its image type names another image"
+        return "its image type is not that of a plain scan"
     body = str(header.get("BodyPartExamined") or "").strip().upper()
     if body not in NO_BODY_PART and not any(stem in body for stem in HEAD_STEMS):
         return "it shows another part of the body"

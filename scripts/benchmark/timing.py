@@ -41,9 +41,9 @@ def measure(
 ) -> Measured:
     """Measure a function or a command in a separate process.
 
-    `program` is `module:name`, a function that returns the function to measure on its second run, or a module, measured
-    as `python -m module` with its start-up. `by_clock` measures a command in wall-clock time, because processor time
-    excludes GPU work; `environment` adds to this process's variables without memory and thread settings.
+    `program` is a module, measured as `python -m module` with its start-up, or `module:name`, a function that returns
+    the function to measure, whose second run counts. `by_clock` measures a command in wall-clock time, because
+    processor time excludes GPU work; `environment` adds to this process's variables without memory and thread settings.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("THP_", "MALLOC_", "OMP_"))}
     inherited |= {"OMP_NUM_THREADS": str(threads or os.cpu_count() or 1), "OMP_WAIT_POLICY": "PASSIVE"}

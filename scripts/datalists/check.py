@@ -26,7 +26,7 @@ from scripts.pools import map_in_processes
 PAGES = ("findings.csv", "findings.html")
 PICTURES = 200  # largest number of subjects with findings that are drawn
 SAMPLE = 24  # largest number of subjects without findings that are drawn
-NO_RECORD = "reading them ended the process, twice"
+NO_RECORD = "reading them killed the process twice"
 
 
 class Finding(NamedTuple):

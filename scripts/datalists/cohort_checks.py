@@ -49,7 +49,7 @@ def _negatives(records: Sequence[Record]) -> Iterator[tuple[int, Problem]]:
     """Images with negative voxels: one problem each, or one for the cohort if most images have them."""
     found = [(place, file) for place, record in enumerate(records) for file in record.negative]
     total = sum(record.sound for record in records)
-    expected = "intensities from 0, which the volume is cut to"
+    expected = "no negative voxels, as only voxels above 0 are foreground"
     if 2 * len(found) > total:
         yield -1, Problem("negative", "", f"{len(found)} of {total} images have voxels below 0", expected)
     else:

@@ -71,7 +71,7 @@ def _examine(case: Mapping[str, Any], root: str, convention: str | None) -> Reco
     faulty = {problem.file for problem in problems if CHECKS[problem.check] == "error"}
     is_sound = bool(volumes) and faulty.isdisjoint(case["image"])
     if is_sound and not any(volume.max() > 0 for volume, _ in volumes):
-        problems.append(Problem("no_signal", first_image(case), "no voxel above zero", "a brain, which is above zero"))
+        problems.append(Problem("no_signal", first_image(case), "no voxel above zero", "a brain, as voxels above zero"))
     if convention is not None and "label" not in case and case.get("split") != "unlabelled":
         problems.append(Problem("no_label", first_image(case), "no label", f"one that follows {convention}"))
     return Record(
@@ -97,7 +97,7 @@ def _label_problem(file: str, label: np.ndarray, convention: str | None) -> Prob
     if not values.any():
         return Problem("empty_mask", file, "no voxel is labelled", "a lesion, unless the patient has none")
     if len(values) == 1:
-        return Problem("constant", file, f"{values[0]:g} everywhere", "a lesion in the background 0")
+        return Problem("constant", file, f"{values[0]:g} everywhere", "lesions, and 0 elsewhere")
     return None
 
 
@@ -109,6 +109,6 @@ def _copies(case: Mapping[str, Any], digests: Mapping[str, bytes]) -> Iterator[P
         owner = owners.setdefault(digests[file], file) if file in digests else file
         if owner != file:
             check, expected = (
-                ("label_as_image", "an image, not its truth") if owner == label else ("copy", "an image of its own")
+                ("label_as_image", "an image, not the label map") if owner == label else ("copy", "a different image")
             )
-            yield Problem(check, file, f"the voxels of {Path(owner).name}", expected)
+            yield Problem(check, file, f"a copy of {Path(owner).name}", expected)

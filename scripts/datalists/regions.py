@@ -37,7 +37,7 @@ def from_labels(root: str, files: Sequence[str], workers: int) -> str:
     found = map_in_processes(partial(label_values, root=root), files, workers, "label map", "label values")
     for file, values in zip(files, found, strict=True):
         if not isinstance(values, frozenset):
-            why = values or f"{file}: reading it ended the process; expected memory for a label map"
+            why = values or f"{file}: reading it killed the process, probably for lack of memory"
             raise InputError(f"--root={root}: {why}")
     numbers = sorted(frozenset().union(*found) - {0})
     count = f"{len(files)} label map{'s' if len(files) > 1 else ''}"

@@ -141,7 +141,7 @@ def _modalities(data: DataSet, subjects: list[SubjectFiles], naming: Naming, kee
     )
     common = tuple(name for name in known if counts[name] == len(subjects))
     if not common:
-        expected = f"--modalities={max(known, key=lambda name: counts[name])}, say, for the subjects that have it"
+        expected = f"a choice, such as --modalities={max(known, key=lambda name: counts[name])}"
         raise InputError(f"--root={data.root}: no modality that every subject has: {partly}; expected {expected}")
     if partly:
         show(f"left out, as not every subject has them: {partly}; --modalities={','.join(known)} includes them")
@@ -155,7 +155,7 @@ def _convention(
     labels = [subject.label for subject in subjects if subject.label is not None]
     if not labels:
         if naming.label is not None:
-            raise InputError(f"--label={naming.label}: no label map in {data.root} has a name with this end")
+            raise InputError(f"--label={naming.label}: no label map in {data.root} has a name that ends so")
         if regions is not None:
             raise InputError(f"--regions: {regions}, but no label map in {data.root}; --label=WORDS names their ends")
         return None

@@ -192,7 +192,7 @@ def _random_folds(number: int, people: Sequence[str], seed: int) -> tuple[dict[s
     if number > len(people):
         raise InputError(f"--folds={number}: only {len(people)} people have labels")
     fold_of = {person: index % number for index, person in enumerate(_shuffled(people, seed))}
-    return fold_of, {"source": f"dealt by chance, seed {seed}"}
+    return fold_of, {"source": f"assigned at random, seed {seed}"}
 
 
 def _published_folds(

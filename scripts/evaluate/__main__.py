@@ -188,7 +188,7 @@ def _scores(
     faults = []
     for files, found in zip(cases, done, strict=True):
         if found is None:
-            faults.append(f"{files.reference}: scoring it ended the process, twice; expected fewer --workers")
+            faults.append(f"{files.reference}: scoring it killed its process twice; use fewer --workers")
         elif isinstance(found, str):
             faults.append(found)
     if faults:
@@ -205,7 +205,7 @@ def _attempt(files: CaseFiles, protocol: Protocol, convention: str) -> Any:
     except InputError as error:
         return str(error)
     except MemoryError:
-        return f"{files.reference}: out of memory; expected fewer --workers"
+        return f"{files.reference}: out of memory; use fewer --workers"
 
 
 def _lines(summary: Mapping[str, Any]) -> list[str]:

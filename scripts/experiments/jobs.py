@@ -138,7 +138,7 @@ def jobs_of(study: Mapping[str, Any], places: Places) -> dict[str, StudyJob]:
 
     def add(job: StudyJob) -> StudyJob:
         if job.name in jobs:
-            raise InputError(f"{job.name}: two jobs have this name; expected values that differ when joined by -")
+            raise InputError(f"{job.name}: two jobs have this name; expected axis values that differ when joined by -")
         if len(jobs) == MOST:
             raise InputError(f"{job.name}: more than {MOST:,} jobs; expected fewer values in `for`")
         return jobs.setdefault(job.name, job)
@@ -315,7 +315,9 @@ def _pools(name: str, axis: str, evaluations: Sequence[StudyJob], places: Places
             rest = {other: value for other, value in job.values.items() if other != axis}
             groups.setdefault(_name_of(name, rest), []).append(job)
     if not groups or any(len(members) < 2 for members in groups.values()):
-        raise InputError(f"runs.{name}.pool={axis}: expected an axis of the run with several values, and evaluate")
+        raise InputError(
+            f"runs.{name}.pool={axis}: expected an axis of the run with several values, and `evaluate: true`"
+        )
     for label, members in groups.items():
         folder, first = places.output / "runs" / label / "pooled", members[0]
         names = ",".join(_values_of({axis: job.values[axis]})[0] for job in members)

@@ -97,7 +97,7 @@ def scores_of(evaluation: Details, metric: str) -> dict[str, NDArray[np.float64]
     """
     measured, protocol = "dice" if metric == PRESENT else metric, evaluation.protocol
     if measured not in protocol.units:
-        raise InputError(f"{evaluation.name}: no {measured}; expected what {protocol.name} measures")
+        raise InputError(f"{evaluation.name}: no {measured}; expected a metric of the protocol {protocol.name}")
 
     def value(scores: Scores) -> float:
         return math.nan if metric == PRESENT and not scores.is_present else scores.values[measured]

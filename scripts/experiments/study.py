@@ -194,7 +194,7 @@ def _check_table(content: Mapping[str, Any], table: Mapping[str, Any], where: st
         if label not in systems and "new" not in row:
             raise InputError(f"{where}.rows: {label!a}: expected one of {', '.join(systems)}, or new: true")
         if not content["runs"].get(row["run"], {}).get("evaluate"):
-            raise InputError(f"{where}.rows.{label!a}: run={row['run']}: expected a run with evaluate")
+            raise InputError(f"{where}.rows.{label!a}: run={row['run']}: expected a run with `evaluate: true`")
         _check_values(content, row, f"{where}.rows.{label!a}")
         if "columns" in table and table["columns"] not in axes_of(content, row["run"]):
             raise InputError(f"{where}.columns={table['columns']}: expected an axis of {row['run']}")

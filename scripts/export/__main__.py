@@ -50,7 +50,7 @@ def export(
     if existing := [path for path in (file, *beside) if path.exists()]:
         raise InputError(f"--output={output}: {existing[0]} exists already; expected a new file")
     if file in beside:
-        raise InputError(f"--output={output}: the metadata get this name; expected another suffix, such as .pt")
+        raise InputError(f"--output={output}: reserved for the metadata; use a different suffix, such as .pt")
     check_writable_file(file, f"--output={output}")
     source = Source(bundle, checkpoint, device)
     subject, image = source.case(datalist, dataset_dir)

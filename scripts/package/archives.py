@@ -83,7 +83,7 @@ def _top_folder(archive: Path, entries: list[zipfile.ZipInfo]) -> str:
     names = [entry.filename.rstrip("/").split("/") for entry in entries]
     for parts in names:
         if len(parts) > DEEPEST:
-            raise InputError(f"{archive}: {len(parts)} folders in each other; expected {DEEPEST} at most; not unpacked")
+            raise InputError(f"{archive}: folders nested {len(parts)} deep; expected {DEEPEST} at most; not unpacked")
         if {"", ".", ".."} & {*parts}:
             raise InputError(f"{archive}: entry {'/'.join(parts)} would land outside the package; not unpacked")
     tops = {parts[0] for parts in names}

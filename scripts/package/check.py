@@ -93,7 +93,7 @@ def check_files(folder: Path) -> list[str]:
 def _check_weights(file: Path, name: str) -> None:
     checkpoint = weights.read(file)
     if checkpoint.layout.wrapper or checkpoint.layout.beside:
-        raise InputError(f"{name}: holds more than tensors by name; expected a plain state dict, as MONAI reads it")
+        raise InputError(f"{name}: contains more than named tensors; MONAI reads only a plain state dict")
     if not (record := file.with_suffix(".json")).is_file():
         raise InputError(f"{name}: no {record.name} beside it, with its SHA-256 and metadata")
 
@@ -109,7 +109,7 @@ def _check_large_files(folder: Path, files: list[str]) -> list[str]:
             notes.append(f"{path}: listed in large_files.yml, not in the package; tested with random weights")
         elif digest(folder / path) != entry["hash_val"]:
             raise InputError(
-                f"{folder.name}: {path} is not the file of large_files.yml; expected SHA-256 {entry['hash_val']}"
+                f"{folder.name}: {path} differs from the file in large_files.yml; expected SHA-256 {entry['hash_val']}"
             )
     if WEIGHTS not in listed and WEIGHTS not in files:
         notes.append("no weights: tested with random weights")

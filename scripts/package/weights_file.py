@@ -37,7 +37,7 @@ def add_weights(folder: Path, source: Path, weights: str | None, url: str | None
     """
     if weights is None:
         if url is not None:
-            raise InputError(f"--weights_url={url}: no file; expected --weights too")
+            raise InputError(f"--weights_url={url}: needs --weights, the file at this address")
         return {}
     if url is not None and not re.fullmatch(ENTRY["url"]["pattern"], str(url)):
         raise InputError(f"--weights_url={url}: expected an address that begins with https://")

@@ -84,7 +84,7 @@ def run_in_processes(
     else:
         threads = max(1, (os.cpu_count() or 1) // jobs)
         done = map_in_processes(partial(_attempt, threads), items, jobs, unit, on_result=show)
-    killed = "ended the process, twice; expected memory for a subject per job"
+    killed = "killed its process twice, probably for lack of memory; use fewer --jobs"
     return [outcome or Outcome(name, fault=killed) for name, outcome in zip(work, done, strict=True)]
 
 
@@ -99,7 +99,7 @@ def _attempt(threads: int | None, item: tuple[str, Callable[[], Outcome]]) -> Ou
     except InputError as error:
         return Outcome(name, fault=str(error))
     except MemoryError:
-        return Outcome(name, fault="out of memory; expected fewer --jobs")
+        return Outcome(name, fault="out of memory; use fewer --jobs")
     except Exception as error:  # one failure must not stop the run
         return Outcome(name, fault=f"{type(error).__name__}: {first_line(error)}; expected a head scan")
 

@@ -79,7 +79,7 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(fcntl, "lockf", refuse)
     with claimed("ckpt_dir", tmp_path):
         pass
-    told = f"warning: --ckpt_dir={tmp_path}: no locks on its file system; see that no other run writes to it\n"
+    told = f"warning: --ckpt_dir={tmp_path}: its file system has no locks; make sure that no second run writes to it\n"
     assert capsys.readouterr().err == told
 
 

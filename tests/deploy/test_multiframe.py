@@ -137,7 +137,7 @@ def of_one_series(image):
 
 
 REFUSED = {  # images of one series, the message
-    "two echoes": ([{"order": np.repeat(range(12), 2)}], "two images have one position; expected one volume"),
+    "two echoes": ([{"order": np.repeat(range(12), 2)}], "two images share a position; expected one volume"),
     "two stacks": ([{"change": several_stacks}], "several stacks of images; expected one volume"),
     "a gap": ([{"order": np.delete(range(12), 4)}], "mm after slice 4, 3.00 mm elsewhere; is a slice missing?"),
     "two images": (

@@ -208,7 +208,7 @@ def test_without_a_t1ce_the_question_lists_every_series_and_why_it_was_ruled_out
     assert question(series) == (
         f"{NO_AGENT}: series 2: T1 by its words"
         "; series 1: a part of its name is unknown"
-        "; series 3: its image type names another image"
+        "; series 3: its image type is not that of a plain scan"
         "; series 4: it shows another part of the body"
         "; select one with --series=T1ce=NUMBER"
     )

@@ -447,7 +447,7 @@ def test_health_asks_the_service_and_orthanc(hospital, capsys):
 
 
 def test_bad_options_are_refused_in_one_line(hospital, monkeypatch):
-    message = "--study=s00000000: no such study; expected a name of the log, or failed"
+    message = "--study=s00000000: no such study; use a name from the log, or failed"
     assert refusal(service.retry, "s00000000") == message
     monkeypatch.setenv("ORTHANC_URL", "http://user:SENTINEL@orthanc")
     assert refusal(service._first_day, "soon").startswith("--since=soon: expected the first day of the scans")

@@ -141,7 +141,7 @@ def hold(folder: Path, _: Path) -> None:
     claim("output_dir", folder / "held")
 
 
-HELD = "--output_dir={folder}/held: in use by process … on … since …; expected a folder of its own, or the end of …"
+HELD = "--output_dir={folder}/held: in use by process … on … since …; choose a different folder, or wait until …"
 RUNS = [
     monai("--lerning_rate=5", "--lerning_rate=5: no such option; did you mean --learning_rate?"),
     monai("--batch_size=two", "--batch_size=two: expected a whole number from 1, crops"),
@@ -233,7 +233,7 @@ COMMANDS: dict[str, str] = {  # command line: its last line
     f"scripts.public_scans --clones={{folder}}/none {NEW}": "--clones={folder}/none: no clone in this folder; …",
     f"scripts.phantoms make --layout=brat --subjects=1 {NEW}": "--layout=brat: expected one of ukb, brats, …",
     f"deploy.app --input={{folder}} --bundle={{folder}} {NEW}": "MONAI Deploy is not installed; run make deploy, …",
-    "deploy.service status": "ORTHANC_URL: missing; expected it in the environment",
+    "deploy.service status": "ORTHANC_URL: missing from the environment",
 }
 PREPARED: list[tuple[str, str, Prepare]] = [
     (f"scripts.evaluate {SCORES} --protocol=atlas", "{folder}/b/one.nii.gz: label 2, 4, which …", labels),

@@ -207,5 +207,5 @@ def test_a_file_that_is_there_is_left_alone(folder, tmp_path, name):
 
 
 def test_a_network_is_not_written_where_its_metadata_go():
-    with pytest.raises(InputError, match=r"^--output=o\.json: the metadata get this name; "):
+    with pytest.raises(InputError, match=r"^--output=o\.json: reserved for the metadata; "):
         export(SEGMENTATION, "state_dict", output="o.json", datalist="d.json", dataset_dir="d")

@@ -133,8 +133,8 @@ def _detect(cohort: str, root: Path) -> tuple[CohortLayout, list[re.Match[str]]]
             found.append((layout, matches, [path for path, match in folders.items() if match is None]))
     if len(found) > 1:
         examples = ", ".join(f"{matches[0].string} ({layout.title})" for layout, matches, _ in found)
-        why = "as the same subject could exist twice, or labels differ"
-        raise InputError(f"--root={root}: layouts are mixed: {examples}; expected one, {why}")
+        why = "because a subject could exist twice, or labels could differ"
+        raise InputError(f"--root={root}: layouts are mixed: {examples}; expected a single one, {why}")
     if not found:
         expected = " or ".join(layout.example for layout in COHORTS[cohort])
         there = shortened(sorted(path.name for path in root.iterdir()), most=4) or "nothing"

@@ -48,7 +48,7 @@ def test_a_single_voxel_of_another_value_is_enough():
 def test_a_voxel_that_outweighs_all_others_is_refused(value):
     image = scan("t1.nii.gz", shape=(20, 20, 20))
     image[0, 3, 4, 5] = value
-    with pytest.raises(InputError, match=r"t1.nii.gz: .* in one voxel, which the z-score of all follows"):
+    with pytest.raises(InputError, match=r"t1.nii.gz: .* in one voxel, which distorts the z-score of all"):
         CheckScand("image", ["T1", "T2"])({"image": image})
 
 

@@ -38,7 +38,7 @@ def test_regions_of_ones_own_are_declared_by_text_or_in_a_datalist():
         ("core=0", "core: expected labels from 1 to 255; 0 is background$"),
         ("core=1,core=2", "core: expected unique names other than dice$"),
         ("core=1+2,whole=2+1", "core and whole overlap; expected different regions"),
-        ("core=1+2,rim=2+3", "core and rim overlap; expected different regions, one inside the other or apart$"),
+        ("core=1+2,rim=2+3", "core and rim overlap; expected different regions, nested or disjoint$"),
         (",".join(f"r{n}={n}" for n in range(1, 34)), "33 regions; expected at most 32$"),
     ],
 )

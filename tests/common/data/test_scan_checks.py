@@ -76,7 +76,7 @@ def test_voxels_that_begin_in_the_header_are_refused(tmp_path):
     content = bytearray(nibabel.Nifti1Image(brain(), np.eye(4)).to_bytes())
     content[108:112] = np.float32(0).tobytes()  # vox_offset
     (tmp_path / "t1.nii").write_bytes(content)
-    with pytest.raises(InputError, match=r"t1.nii: voxels from byte 0 on; expected from 352, after the header$"):
+    with pytest.raises(InputError, match=r"t1.nii: voxels start at byte 0; expected 352 or later, after the header$"):
         check_headers([{"subject": "s", "image": [str(tmp_path / "t1.nii")]}])
 
 

@@ -29,10 +29,15 @@ FAULTS = [
     ("metrics.csv", "dice,0.25", "dice,1.25", "line 2: dice: '1.25'; expected a number from 0 to 1"),
     ("metrics.csv", "dice,0.25", "dice,0_1", "line 2: dice: '0_1'; expected a number"),
     ("metrics.csv", "dice,0.25", "dice,0.75", "metrics.csv: mean dice of lesion .*; summary.json says "),
-    ("metrics.csv", "dice,0.25", "dcie,0.25", "line 2: dcie of lesion in 1; expected what atlas measures, each once"),
-    ("metrics.csv", "a,lesion,dice", "b,lesion,dice", "line 6: dice of lesion in 1; expected what .* each once"),
+    (
+        "metrics.csv",
+        "dice,0.25",
+        "dcie,0.25",
+        "line 2: dcie of lesion in 1; expected each metric of the protocol atlas",
+    ),
+    ("metrics.csv", "a,lesion,dice", "b,lesion,dice", "line 6: dice of lesion in 1; expected each metric of .* once"),
     ("metrics.csv", None, None, "No such file or directory; expected an evaluation by"),
-    ("summary.json", '"connectivity": 6', '"connectivity": 26', "connectivity 26; expected 6, as atlas has"),
+    ("summary.json", '"connectivity": 6', '"connectivity": 26', "connectivity 26; expected 6, the setting of atlas"),
     ("summary.json", '"protocol": "atlas"', '"protocol": "other"', "protocol=other: expected one of"),
     ("summary.json", None, b"[", "not JSON"),
     ("summary.json", '"mean": 0.625', '"mean": null', "mean dice of lesion 0.625; summary.json says None"),
@@ -53,7 +58,7 @@ FAULTS = [
     ("cases.json", '"atlas"', '"brats2021"', "line 2: region lesion of case 'b'; expected one of cases.json"),
     ("cases.json", '"b": {', '"../b": {', r"'\.\./b' does not match"),
     ("cases.json", '"prediction": "p/b.nii"', '"prediction": 7', r"cases\.b\.prediction = 7"),
-    ("cases.json", '"lesion": [', '"WT": [', "volumes_mm3 of b: expected those of lesion"),
+    ("cases.json", '"lesion": [', '"WT": [', "volumes_mm3 of b: expected a volume for each of lesion"),
     ("cases.json", None, b"[]", "is not of type 'object'"),
 ]
 

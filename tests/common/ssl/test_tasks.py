@@ -94,7 +94,7 @@ def test_terms_of_half_precision_predictions_are_summed_in_float32(prediction):
 )
 def test_weights_that_do_not_fit_the_tasks_are_refused(wrong):
     with pytest.raises(
-        ArgumentError, match="expected a weight of each of reconstruction, rotation, contrastive, not all"
+        ArgumentError, match="expected a weight for each of reconstruction, rotation, contrastive, not all"
     ):
         SSLLoss(weights=wrong)
 

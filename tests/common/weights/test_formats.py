@@ -181,6 +181,6 @@ def test_what_checkpoints_say_of_their_scans_is_read_from_each(file, tmp_path):
 )
 def test_what_is_no_ranges_is_refused(measured, file):
     weights.write({"a": torch.ones(1), "metadata": {"measured": measured}}, file)
-    with pytest.raises(InputError, match=r"metadata: measured=.*: not ranges of figures") as error:
+    with pytest.raises(InputError, match=r"metadata: measured=.*: expected ranges of figures") as error:
         weights.measured_of(file)
     assert str(file) in one_line(error)

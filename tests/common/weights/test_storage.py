@@ -48,7 +48,7 @@ def test_code_in_a_file_is_refused_and_not_run(zipped, file, tmp_path):
 def test_other_files_and_files_that_were_cut_off_are_refused(file, content):
     torch.save({"a": torch.randn(1000), "b": torch.randn(20, 50)}, file)  # about 9000 bytes
     file.write_bytes(content if isinstance(content, bytes) else file.read_bytes()[:content])
-    refused(file, "cannot be read as tensors alone: .+; expected a whole file of torch.save ")
+    refused(file, "cannot be read as tensors alone: .+; expected a complete file of torch.save ")
 
 
 def test_a_flipped_bit_is_refused(file):
@@ -66,7 +66,7 @@ def test_a_damaged_end_of_the_archive_is_refused(file):
     content = bytearray(file.read_bytes())
     content[content.rindex(b"PK\x06\x07") + 16] = 3  # parts of the archive
     file.write_bytes(content)
-    refused(file, "cannot be read as tensors alone: .+; expected a whole file of torch.save ")
+    refused(file, "cannot be read as tensors alone: .+; expected a complete file of torch.save ")
 
 
 def test_an_archive_that_inflates_is_refused_before_it_does(file):
@@ -168,7 +168,7 @@ def test_a_record_of_another_file_is_refused(plain, tmp_path, reader):
     weights.write_plain({"a": torch.zeros(1)}, {}, tmp_path / "other.pt")
     (tmp_path / "other.pt").replace(plain)
     with pytest.raises(
-        InputError, match=r"model.pt: its SHA-256 is \w{64}; .*json describes another file, \w{64}"
+        InputError, match=r"model.pt: its SHA-256 is \w{64}; .*json belongs to a file with \w{64}"
     ) as error:
         reader(plain)
     one_line(error)

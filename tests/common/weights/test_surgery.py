@@ -125,8 +125,12 @@ def test_a_network_responds_to_known_modalities_as_before(file):
     ("modalities", "aliases", "problem"),
     [
         (["T1"], {"T2": "FLAIR"}, "T2 is not in modalities; expected T1"),
-        (["T1", "T2"], {"T2": "PD"}, "checkpoint FILE has no filters of PD; expected T1 or FLAIR"),
-        (UKB, {"FLAIR": "T1"}, "checkpoint FILE has filters of FLAIR itself; expected a modality that it lacks"),
+        (["T1", "T2"], {"T2": "PD"}, "checkpoint FILE has no filters for PD, only for T1, FLAIR"),
+        (
+            UKB,
+            {"FLAIR": "T1"},
+            "checkpoint FILE already has filters for FLAIR; name a modality that it lacks",
+        ),
     ],
 )
 def test_aliases_that_cannot_be_are_refused(file, modalities, aliases, problem):

@@ -87,5 +87,5 @@ def test_nothing_that_a_case_holds_ends_the_check(tmp_path, monkeypatch):
 def test_a_label_among_the_modalities_is_an_error(folder):
     shutil.copy(folder / "seg.nii.gz", folder / "t1.nii.gz")
     (problem,) = examine(CASE, str(folder), "brats2021").problems
-    assert (problem.check, problem.file, problem.value) == ("label_as_image", "t1.nii.gz", "the voxels of seg.nii.gz")
+    assert (problem.check, problem.file, problem.value) == ("label_as_image", "t1.nii.gz", "a copy of seg.nii.gz")
     assert CHECKS[problem.check] == "error"

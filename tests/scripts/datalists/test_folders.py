@@ -91,7 +91,7 @@ def test_visits_of_a_person_stay_together(data):
         ({"modalities": "T1,"}, "--modalities=T1,: expected different names such as T1,FLAIR, or the words"),
         ({"modalities": "T1=a,PD=A"}, "--modalities=T1=a,PD=A: expected different names such as T1,FLAIR, or the"),
         ({"modalities": "T1,ADC"}, "--modalities=T1,ADC: no ADC in .*; expected some of T1"),
-        ({"label": "gold"}, "--label=gold: no label map in .* has a name with this end"),
+        ({"label": "gold"}, "--label=gold: no label map in .* has a name that ends so"),
         ({"layout": "flat"}, "no image whose name ends with a modality"),
         ({"person": "("}, r"--person=\(: not a regular expression"),
         ({"person": "Q."}, "--person=Q.: does not match the subject S1"),

@@ -60,7 +60,7 @@ def test_each_subject_is_held_out_once_with_all_visits_of_its_person(own, tmp_pa
             assert "left out of all folds: 2 subjects in testing, such as sub-88" in capsys.readouterr().out
     assert sorted(held) == everybody
     written = json.loads((tmp_path / "fold.json").read_text())
-    assert written["folds"] == {"fold": 4, "of": 5, "split": fold_to, "source": "dealt by chance, seed 0"}
+    assert written["folds"] == {"fold": 4, "of": 5, "split": fold_to, "source": "assigned at random, seed 0"}
     assert (written["preparation"], written["regions"]) == ("by hand", {"lesion": [1]})
     assert written["training"][0]["label"].endswith("_seg.nii")
 

@@ -64,7 +64,7 @@ def test_faulty_folders_are_named(folders, tmp_path):
     none = tmp_path / "none"
     for arguments, message in (
         ((empty, references), f"^--predictions={empty}: no file that ends with .nii.gz or .nii; expected one for each"),
-        ((predictions, none), f"^--references={none}: no such folder; expected one of NIfTI"),
+        ((predictions, none), f"^--references={none}: no such folder; expected a folder of NIfTI"),
         ((predictions, twice), f"^--references={twice}: two files of one case: a.nii and a.nii.gz"),
         ((capitals, references), f'^--predictions={capitals}: "b.NII.GZ"; expected a file CASE.nii.gz'),
         ((predictions, tmp_path / "r/../p"), "the same folder as --predictions"),

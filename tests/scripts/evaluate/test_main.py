@@ -108,7 +108,7 @@ def test_faulty_files_are_named_and_nothing_is_written(cohort):
 def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, monkeypatch):
     folder, _ = cohort
     monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [None for _ in cases])
-    with pytest.raises(InputError, match=r"r/c0.nii.gz: scoring it ended the process, twice; .* \(4 more of 5 cases"):
+    with pytest.raises(InputError, match=r"r/c0.nii.gz: scoring it killed its process twice; .* \(4 more of 5 cases"):
         run(folder, folder / "out")
 
     def hungry(*_, **__):
@@ -116,7 +116,7 @@ def test_a_case_that_kills_its_process_or_runs_out_of_memory_is_named(cohort, mo
 
     monkeypatch.setattr(module, "map_in_processes", lambda work, cases, *_: [work(files) for files in cases])
     monkeypatch.setattr(module, "score", hungry)
-    with pytest.raises(InputError, match=r"r/c0.nii.gz: out of memory; expected fewer --workers"):
+    with pytest.raises(InputError, match=r"r/c0.nii.gz: out of memory; use fewer --workers"):
         run(folder, folder / "out")
 
 

@@ -128,7 +128,11 @@ TABLE_9 = {"table": 9, "rows": {"BSF 5%": {"run": "bsf"}}}
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("tables", [{"table": 9, "rows": {"BSF 5%": {"run": "stage1"}}}], "run=stage1: expected a run with evaluate"),
+        (
+            "tables",
+            [{"table": 9, "rows": {"BSF 5%": {"run": "stage1"}}}],
+            "run=stage1: expected a run with `evaluate",
+        ),
         ("tables", [{"table": 9, "rows": {"BSF 5%": {"run": "bsf", "subset": 7}}}], "subset=7: expected 0, 1"),
         ("tables", [TABLE_9 | {"columns": "fold"}], "columns=fold: expected an axis of bsf"),
         ("tables", [TABLE_9 | {"baseline": "SwinU 5%"}], "baseline='SwinU 5%': expected a row of this table"),

@@ -92,14 +92,14 @@ BROKEN = {
     "docs/more.md is a symlink": lambda folder: (folder / "docs/more.md").symlink_to("/etc"),
     "models/model.pkl is not a kind of file": write("models/model.pkl", b"x"),
     "unpickling can run any code": evil_checkpoint,
-    "models/model.pt: holds more than tensors by name; expected a plain state dict": checkpoint(
+    "models/model.pt: contains more than named tensors; MONAI reads only a plain state dict": checkpoint(
         {"network": {"x": torch.ones(1)}, "metadata": {}}
     ),
     "models/model.pt: its SHA-256 is": lambda folder: (
         plain_weights(folder),
         checkpoint({"x": torch.zeros(1)})(folder),
     ),
-    "models/model.pt is not the file of large_files.yml; expected SHA-256 aaa": lambda folder: (
+    "models/model.pt differs from the file in large_files.yml; expected SHA-256 aaa": lambda folder: (
         plain_weights(folder),
         listed()(folder),
     ),

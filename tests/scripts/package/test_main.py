@@ -242,7 +242,7 @@ def test_large_weights_get_a_url(dist, checkpoint, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "said", "message"),
     [
-        (URL, {}, "expected --weights too"),
+        (URL, {}, "needs --weights"),
         ("http://x.org/m.pt", {"weights": "missing.pt"}, "http://x.org/m.pt: expected an address that .* https://"),
     ],
 )
