@@ -82,7 +82,7 @@ NOT_FINITE = "RescaleSlope and RescaleIntercept give NaN or infinite voxels"
         ({"Rows": 6}, MIXED),
         ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, MIXED),
         ({"ImagePositionPatient": None}, "an image has no ImagePositionPatient"),
-        ({"ImagePositionPatient": [0, 0, 9]}, "two images have one position"),
+        ({"ImagePositionPatient": [0, 0, 9]}, "two images share a position"),
         ({"ImagePositionPatient": [0, 0, 6.2]}, "3.00 mm elsewhere; is a slice missing?"),
         ({"PixelData": b"12"}, UNREADABLE),
         ({"RescaleSlope": "1e40"}, NOT_FINITE),

@@ -13,7 +13,7 @@ ATLAS_FILE = "{0}/ses-{1}/anat/{0}_ses-{1}_space-MNI152NLin2009aSym_T1w.nii.gz"
     [
         ("brats", [], r"no subject of brats; expected folders such as BraTS2021_00000 or .*; found nothing$"),
         ("atlas", ["sub-001"], "expected folders such as sub-r001s001/ses-1 or R001/sub-r001s001/ses-1 or Training/R0"),
-        ("brats", ["BraTS2021_00001", "BraTS-GLI-00000-000"], r"mixed: .*, or labels differ"),
+        ("brats", ["BraTS2021_00001", "BraTS-GLI-00000-000"], r"mixed: .*, or labels could differ"),
     ],
 )
 def test_unknown_and_mixed_layouts_are_named_in_one_line(tmp_path, cohort, folders, message):

@@ -59,7 +59,7 @@ def test_a_file_of_regions_is_read_in_its_order(tmp_path):
         (None, "No such file or directory; expected a YAML file of regions"),
         ("a: [1", "not YAML"),
         ("a: {labels: [1], colour: red}", "red"),
-        ("a: [1, 2]\nb: [2, 3]", "regions=a=1.2,b=2.3: a and b overlap; expected different regions, one inside"),
+        ("a: [1, 2]\nb: [2, 3]", "regions=a=1.2,b=2.3: a and b overlap; expected different regions, nested or"),
         ("!!python/object/apply:os.system ['true']", "not YAML"),
     ],
 )
