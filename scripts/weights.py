@@ -77,7 +77,7 @@ def convert(
         if given is not None and stated[option] is not None and _text(given) != _text(stated[option]):
             raise InputError(
                 f"--{option}={_text(given)}: {file} states {_text(stated[option])}; leave the option out; a training "
-                "takes filters of other modalities by --modality_aliases"
+                "takes a different modality's filters by --modality_aliases"
             )
         stated[option] = stated[option] if given is None else given
     if stated["modalities"] is None or len(stated["modalities"]) != found["input_channels"]:

@@ -191,7 +191,7 @@ def _checksum(volumes: Mapping[str, Any]) -> int:
 def _place(crop: torch.Tensor, whole: torch.Tensor) -> tuple[slice, ...]:
     """The position of a crop in its volume, of which it is a view."""
     if crop.stride() != whole.stride() or crop.untyped_storage().data_ptr() != whole.untyped_storage().data_ptr():
-        raise RuntimeError(f"the crop, {tuple(crop.shape)}, is no view of the volume, {tuple(whole.shape)}")
+        raise RuntimeError(f"the crop {tuple(crop.shape)} is not a view of the volume {tuple(whole.shape)}")
     slices, rest = [], crop.storage_offset()
     for stride, edge in zip(whole.stride(), crop.shape, strict=True):
         start, rest = divmod(rest, stride)

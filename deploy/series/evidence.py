@@ -52,7 +52,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A series, what it shows, and for a T1 the evidence on contrast agent."""
+    """A series, its content, and for a T1 the evidence on contrast agent."""
 
     series: Series
     kind: str | None  # T1, T2 or FLAIR; None if unknown or something else
@@ -153,7 +153,7 @@ def whole_grid(series: Series) -> Grid | None:
 
 
 def read_header(series: Series, acquired: float | None, names: Names = (), whole: bool = False) -> Candidate:
-    """What the header of a series says on its own; `acquired` is the start of its scan. `whole`: see `read_words`."""
+    """Evidence in the header of a series alone; `acquired` is the start of its scan. `whole`: see `read_words`."""
     header = series.header
     texts = read_names(header, names, whole)
     kind, source = kind_of(header, texts)

@@ -244,7 +244,7 @@ def _exclude(content: Mapping[str, Any], result: Result, fixed: str, accepted: C
             kept[case["split"]].append(entry)
     if (content.get("training") and not kept["training"]) or not any(kept.values()):
         left = f"{len(entries) - len(errors)} of {len(entries)} subjects"
-        raise InputError(f"--fixed={fixed}: {left} have no error, none of them for training")
+        raise InputError(f"--fixed={fixed}: {left} have no error, but no training subject is left")
     datalists.write({**content, **kept}, fixed)
     lines = ["", f"{fixed}: {len(entries) - len(errors)} of {len(entries)} subjects"]
     for place, names in sorted(errors.items()):
