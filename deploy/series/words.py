@@ -21,9 +21,15 @@ NO_MODALITY = "none"  # of a series that the site's own table leaves out
 ENDING = "[^\\W\\d_cfghjkpvwxzкгп]{0,7}"
 SURE = 6  # letters from which on a word with one mistake is still the word
 LETTERS = str.maketrans("łıđ[]{}–—−\\", "lid()()---/") | {ord("ß"): "ss", ord("æ"): "ae", ord("ø"): "oe"}
+LATIN = str.maketrans(  # as technicians write Russian and Greek
+    "абвгґдезиіклмнопрстуфхыэαβγδεζηικλμνξοπρσςτυφω", "abvggdeziiklmnoprstufhyeavgdeziiklmnxoprsstyfo"
+) | str.maketrans(
+    {"ж": "zh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "sch", "ю": "yu", "я": "ya", "ъ": "", "ь": ""}
+    | {"θ": "th", "χ": "ch", "ψ": "ps"}
+)
 _CODES = """
     agent=A contrast=C weak_agent=a injection=v negation=n without=O before=b pre=B after=q post=p together=w con=c
-    after_agent=y before_agent=z enhanced=X native=V filler=i glue=g t1=T t2=2 flair=L gradient=G inversion=I
+    after_agent=y before_agent=z enhanced=X native=V filler=i glue=g t1=T weak_t1=k t2=2 flair=L gradient=G inversion=I
     dixon=D fat=F water=l neutral=N setting=s purpose=u treatment=r detail=h extent=e
 """
 CODES = dict(pair.split("=") for pair in _CODES.split())  # one character for a class; "?" is an unlisted word or sign
@@ -71,7 +77,8 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
     (_TOOLS, " "),
     (r"^\*", ""),  # Siemens's name of a sequence
     (r"[_^|]", " "),
-    (r"т(?=[12])", "t"),  # a Cyrillic letter
+    (r"[тτ](?=[12])", "t"),  # a Cyrillic or Greek letter
+    (r"(?<=t1)(w?) mpr(?![a-z]| ?(?:a[xks]|tra|[ck]or|obl|par|\d+ ?mm)(?![a-z]))", r"\1 mprage"),  # else a reformat
     (r"mp2rage", "mprage"),
     (r"в ?/ ?в(?!\w)", " iv "),
     (r"(?<!\w)к ?/ ?у(?!\w)", " ку "),
@@ -87,6 +94,7 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
     (r"(?<=\w)-(?!\w)", " ⊖ "),
     (r"(?<!\w)-(?!\w)", " ~ "),  # a dash or a minus
     # numbers
+    (r"(?<![^\s(])(?:2|ii)(?:nd|[.)])?(?!\S| ?(?:[23]?d|mm|cm|t)(?![a-z]))", " second "),  # maybe the one after agent
     (r"(?<![\d.,])(?=[\d.,]*[1-9])\d*[.,]?\d+ ?(?:ml|cc|mmol(?:/kg)?)(?![a-z])", " ⊛ "),  # a dose that is not zero
     (r"[23] ?d(?![a-z])|(?<!\w)[23]d", " "),
     (r"(?<![a-z])p(?=\d)", " "),  # p2: parallel imaging
@@ -96,8 +104,10 @@ REWRITINGS: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [  # in thi
     # abbreviations of prepositions: a letter with a slash or a dot, or written together with KM
     (r"(?<=t[12])w ?[/.-] ?o(?:ut)?(?![a-z])|(?<!\w)w ?[/. -]? ?o(?:ut)?(?![a-z])", " without "),
     (r"(?<!\w)w ?/", " with "),
-    (rf"(?<!\w)s/ ?(?={_ROMANCE})|(?<!\w)s(?=mdc(?!\w))|(?<!\w)s/(?=c(?!\w))|(?<!\w)u/ ?(?=kontr)", " without "),
-    (rf"(?<!\w)c/ ?(?={_ROMANCE})|(?<!\w)c(?=mdc(?!\w))|(?<!\w)m/ ?(?=kontr)", " with "),
+    (rf"(?<!\w)s/ ?(?={_ROMANCE})|(?<!\w)s(?=mdc(?!\w))|(?<!\w)s/(?=c(?!\w| ?contr))", " without "),
+    (rf"(?<!\w)c/ ?(?={_ROMANCE})|(?<!\w)c(?=mdc(?!\w))", " with "),
+    (r"(?<!\w)(?:u[/.] ?(?=k(?:ontr\w*|m)?(?!\w))|z[/.] ?(?=contr))", " without "),
+    (r"(?<!\w)m[/.] ?(?=(?:k|[ck]ontr\w*)(?!\w))", " with "),
     (r"(?<![a-z])[ov](?:\. ?)?(?=(?:km|gd)(?![a-z]))", " without "),
     (r"(?<![a-z])[mn](?:\. ?)?(?=(?:km|gd)(?![a-z]))", " with "),
     # T1 and T2 with a prefix or a suffix
@@ -113,8 +123,10 @@ def _plain(text: str) -> str:
     return "".join(letters).translate(LETTERS)
 
 
-_GROUPS = yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8"))
-_WORDS = {word: CODES[name] for name, words in _GROUPS.items() for word in _plain(words).split()}
+GROUPS = yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8"))
+GROUPS["neutral"] = " ".join(GROUPS["neutral"].values())  # they are sorted by topic
+_WORDS = {word: CODES[name] for name, words in GROUPS.items() for word in _plain(words).split()}
+_WORDS = {word.translate(LATIN): code for word, code in _WORDS.items() if len(word) > 3} | _WORDS
 VOCABULARY = {word.replace("_", ""): code for word, code in _WORDS.items() if "*" not in word}
 BEGINNINGS = {word[:-1]: code for word, code in _WORDS.items() if word.endswith("*")}
 JOINED = [  # of several words, the longest first
@@ -157,13 +169,15 @@ def read_words(text: str, whole: bool = False) -> Words:
     """
     classes = _classes(text)
     present = set(classes)
-    kind = "T1" if "T" in present else "FLAIR" if "L" in present else "T2" if "2" in present else None
+    kind = next((kind for kind, code in {"T1": "T", "FLAIR": "L", "T2": "2"}.items() if code in present), None)
+    kind = kind or ("T1" if "k" in present else None)
     for phrase, meaning in PHRASES:
         classes = re.sub(phrase, meaning, classes)
     stated = {WITHOUT: "0", WITH: "1"}
     contrast = [says for says, code in stated.items() if code in classes]
     neutral = "NsZTFDLg201"
     neutral += "GIh" if kind == "T1" else "I" if kind == "FLAIR" else ""  # a T2 by "G" is T2*, and by "I" STIR
+    neutral += "k" if "T" in present or (contrast and kind == "T1") else ""
     neutral += "ur" if contrast or kind != "T1" else ""
     neutral += "l" if "D" in present or not contrast else ""
     neutral += "AavpBbqwcyzo+PM" if kind in ("T2", "FLAIR") else ""  # agent does not change the kind
@@ -176,6 +190,7 @@ def read_words(text: str, whole: bool = False) -> Words:
 
 def _classes(text: str) -> str:
     """The classes of a name's words, one character each."""
+    text = re.sub(r"(?<![^\W_])KL(?![^\W_]| ?FOV)", "KM", text)  # Czech; "kl" may be small
     text = _plain(re.sub(r"(?<=[a-z]{2})(?=[A-Z])|(?<=[A-Z][a-z])(?=[A-Z][a-z])", " ", text))  # mpragePost
     for pattern, replacement in REWRITINGS:
         text = re.sub(pattern, replacement, text)

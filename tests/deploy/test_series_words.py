@@ -1,0 +1,46 @@
+"""What technicians write beside a modality in many languages changes nothing; what may mean more is a doubt."""
+
+from collections import Counter
+
+import pytest
+
+from deploy.series.words import GROUPS, WITH, WITHOUT, read_words
+
+# fmt: off
+NAMES = {  # kind and contrast, by names
+    ("T1", None): ["T1 sag ripetizione", "t1_tra_omtag", "T1W_MPR_vNav", "T1 sag Skyra", "T1 axialis", "T1 obeliaia"],
+    ("T1", WITHOUT): [
+        "T1 do kontrasta", "T1 brez kontrasta", "T1 u. kontrast", "T1 não contraste", "T1 z/contrast",
+        "T1 kontrasztmentes", "T1 choris skiagrafiko", "Τ1 ΠΡΙΝ ΣΚΙΑΓΡΑΦΙΚΟ", "T1 بدون تزریق",
+    ],
+    ("T1", WITH): [
+        "T1 s kontrastem", "T1 posle kontrasta", "T1 tehosteella", "T1 kontraszt után", "T1 m/k", "T1 sag KL",
+        "Τ1 ΜΕΤΑ ΣΚΙΑΓΡΑΦΙΚΟ", "T1 meta skiagrafiko", "AX VIBE +C", "T1 na contrast herhaling", "T1 nakon kontrasta",
+    ],
+    ("T2", None): [
+        "T2 tra herhaling", "T2 TEKRAR", "T2 povtor", "T2 ΕΓΚΑΡΣΙΑ", "T2 egkarsia", "T2 ESR bis", "T2 重扫 横断",
+    ],
+    ("FLAIR", None): ["VFLAIR sag", "fFLAIR ax", "AX T2 FALIR", "FLAIR SM gl", "FLAIR sag deep resolve boost"],
+}
+DOUBTFUL = [
+    "t1_mprage_sag_MPR_tra", "T1_MPR_tra", "MPR - T1 tra", "FLAIR reformat", "T2 recon", "AX T1 2", "AX T1 2nd",
+    "AX VIBE", "FLAIR VIBE", "T1 SENSE contrast", "T1 kl", "T1 KL FOV", "T1 INJ", "T2 CAP", "T1 opak", "T1 pro GD",
+    "T1 dyn", "T2 temporal",
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("meaning", "name"), [(meaning, name) for meaning, names in NAMES.items() for name in names])
+def test_names_are_read_in_many_languages(meaning, name):
+    words = read_words(name)
+    assert (words.kind, words.contrast, words.unread) == (*meaning, False)
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_reformats_second_scans_and_ambiguous_words_are_doubtful(name):
+    assert read_words(name).unread
+
+
+def test_no_word_has_two_meanings():
+    words = Counter(word for words in GROUPS.values() for word in set(words.split()))
+    assert [word for word, count in words.items() if count > 1] == []
