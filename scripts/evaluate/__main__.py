@@ -64,7 +64,7 @@ def evaluate(
     choice("protocol", protocol, SCORED)
     rules = metrics.protocol(protocol, None if challenge is None else str(challenge))
     if missing not in (None, "worst"):
-        raise InputError(f"--missing={missing}: expected worst, or no such option")
+        raise InputError(f"--missing={missing}: expected worst")
     check_number("workers", workers, int, 0, 1024)
     cases = find_cases(predictions, references, protocol, missing, dataset_dir, split)
     convention = convention_of(protocol, references, label_convention)
