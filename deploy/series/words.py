@@ -51,8 +51,8 @@ PHRASES = [  # what classes state together, in this order: 1 is with agent, 0 wi
     (rf"[qpwc]{_AGENT}", "1"),
     (r"[+P][Aa]v?|[Aav]+[+P]", "1"),
     ("M[Aa]|[Aav]M", "0"),
-    ("[Aa]y", "1"),
-    ("[Aa]z", "0"),
+    ("[Aa]i*y", "1"),
+    ("[Aa]i*z", "0"),
     ("V|B|O$", "0"),
     ("A[Aivg]*|p|X", "1"),
 ]

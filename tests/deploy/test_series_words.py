@@ -16,6 +16,7 @@ NAMES = {  # kind and contrast, by names
     ("T1", WITH): [
         "T1 s kontrastem", "T1 posle kontrasta", "T1 tehosteella", "T1 kontraszt után", "T1 m/k", "T1 sag KL",
         "Τ1 ΜΕΤΑ ΣΚΙΑΓΡΑΦΙΚΟ", "T1 meta skiagrafiko", "AX VIBE +C", "T1 na contrast herhaling", "T1 nakon kontrasta",
+        "T1 kontrast madde sonrası",
     ],
     ("T2", None): [
         "T2 tra herhaling", "T2 TEKRAR", "T2 povtor", "T2 ΕΓΚΑΡΣΙΑ", "T2 egkarsia", "T2 ESR bis", "T2 重扫 横断",
