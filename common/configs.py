@@ -98,7 +98,11 @@ def check(files: Sequence[str | Path], options: Mapping[str, Any]) -> None:
         if id == key and isinstance(value, Mapping) and id in parser:
             replaced[f"{id}::"] = f"{place} replaces the whole section; +{id} changes a part of it"
         merge_kv(parser, key, value)
-    parser.resolve_macro_and_relative_ids()
+    try:
+        parser.resolve_macro_and_relative_ids()
+    except Exception as error:  # of MONAI, for a text that begins with %
+        culprits = [f"{place}{shown}" for _, value, place, shown in changes if "%" in str(value)]
+        raise InputError(f"{culprits[0] if culprits else names}: MONAI takes % for another config ({error})") from error
 
     items = dict(_items(parser.config))
     referred = {id: list(ReferenceResolver.match_refs_pattern(it)) for id, it in items.items() if isinstance(it, str)}

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from common.cli import run
-from common.errors import InputError, show
+from common.errors import InputError, input_error_message, show
 from common.values import flag
 from common.weights.storage import path_of
 from deploy.bundle import Bundle, check_options, open_bundle, split_options
@@ -102,7 +102,12 @@ def open_model(bundle: str, checkpoint: str, reference: str, bundle_options: str
 def _run_operators(job: Job) -> None:
     from deploy.operators import SegmentationApplication  # slow import: bad input is refused first
 
-    SegmentationApplication(job).run()
+    try:
+        SegmentationApplication(job).run()
+    except Exception as error:
+        if message := input_error_message(error):  # without the output's folder, which may name the patient
+            raise InputError(message.replace(f"{job.work.parent}/", "")) from None
+        raise
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 import zipfile
+import zlib
 from collections import Counter
 from datetime import date
 from json import dumps
@@ -240,11 +241,16 @@ def inspect(study: str, output: str) -> None:
         kept = archive.kept(name) if mark.step == HOLD else None
         if kept is None:
             raise InputError(f"--study={study}: holds no results; `status` lists the held studies")
-        with zipfile.ZipFile(io.BytesIO(kept)) as results:
-            found = [each for each in RESULT_FILES if each in results.namelist()]
-            for each in found:
-                (folder / each).write_bytes(results.read(each))
-    show(f"wrote {', '.join(found)}")
+        try:
+            with zipfile.ZipFile(io.BytesIO(kept)) as archived:
+                results = {each: archived.read(each) for each in archived.namelist() if each in RESULT_FILES}
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+            results = {}
+        if not results:
+            raise InputError(f"--study={study}: its results in Orthanc are damaged; `retry` segments it again")
+        for each, content in results.items():
+            (folder / each).write_bytes(content)
+    show(f"wrote {', '.join(results)}")
 
 
 def release(study: str, discard: bool = False) -> None:

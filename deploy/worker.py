@@ -265,7 +265,7 @@ def studies_to_segment(
     for study in archive.studies():
         if study.mark is None and (not study.stable or study.scanned < since):
             continue
-        if known.get(study.id, ("",))[0] != study.updated:
+        if known.get(study.id, (None,))[0] != study.updated:
             images = archive.images(study.id)
             known[study.id] = study.updated, digest_of(images) if images else ""
         if digest := known[study.id][1]:

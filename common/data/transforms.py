@@ -86,17 +86,19 @@ class CheckScand(Transform):
     """
 
     def __init__(self, image: str, modalities: Sequence[str], label: str | None = None) -> None:
-        self.image, self.channels, self.label = image, len(modalities), label
+        self.image, self.modalities, self.label = image, list(modalities), label
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
         image = data[self.image]
         name = str(image.meta.get("filename_or_obj", self.image))
-        if image.ndim != 4 or len(image) != self.channels:
-            raise InputError(f"{name}: shape {list(image.shape)}; expected {self.channels} three-dimensional volumes")
+        if image.ndim != 4 or len(image) != len(self.modalities):
+            raise InputError(
+                f"{name}: shape {list(image.shape)}; expected {len(self.modalities)} three-dimensional volumes"
+            )
         voxels, present = image.cpu().numpy(), present_channels(image)
         for number in present:
             # MONAI keeps only the name of the first file
-            place = name if number == present[0] else f"channel {number + 1} of the image whose first file is {name}"
+            place = name if number == present[0] else f"{self.modalities[number]} beside {name}"
             raise_problem(image_problem(place, voxels[number]))
         if not (voxels > 0).any():
             raise InputError(f"{name}: no voxel above zero")

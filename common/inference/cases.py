@@ -35,7 +35,7 @@ def find_cases(
     In a folder, SUBJECT_MODALITY.nii.gz or SUBJECT/MODALITY.nii.gz is a scan of SUBJECT; for other layouts, such as
     BIDS, make a datalist. MODALITY is one of `common.data.SPELLINGS`
     or a modality of the network, in any case, after an underscore, a hyphen or a dot; a network with a single modality
-    does not need it. Label maps (`seg`, `mask`) and files in `output_dir` are ignored; links to folders are not
+    does not need it. Label maps (`seg`, `mask`) are ignored, as are those in `output_dir`; links to folders are not
     followed. Scans of ATLAS get the names of its datalists: sub-r001s001 for
     sub-r001s001_ses-1_space-MNI152NLin2009aSym_T1w.nii.gz.
 
@@ -101,13 +101,18 @@ def _in_folder(
             raise ArgumentError(f"output_dir={results}: holds the scans; expected another folder, or a subfolder")
     found: dict[str, dict[str, str]] = {}
     for path in sorted(folder.rglob("*")):
-        is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if is_hidden or (inside is not None and path.is_relative_to(inside)):
+        if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue
         subject, modality = _subject_and_modality(path, modalities)
         if path.parent != folder and (bare := modality_of(stem_of(path.name) or "")):
             subject, modality = path.parent.name, bare
         if modality is None or modality not in modalities:
+            continue
+        if inside is not None and path.is_relative_to(inside):
+            if len(modalities) > 1:  # else a label map has a scan's name
+                raise ArgumentError(
+                    f"output_dir={results}: holds the scan {path.name}; expected a folder without scans"
+                )
             continue
         if named := ATLAS.fullmatch(subject):
             subject = named[1] + (named[2] or "")

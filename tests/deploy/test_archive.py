@@ -1,12 +1,17 @@
 """Answers that Orthanc would not give, from a server that stands in for it."""
 
+import io
 import threading
+import zipfile
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
 
 import pytest
 
-from deploy import archive
+from deploy import archive, service
 from deploy.archive import Archive
+from deploy.mark import HOLD, Mark
+from deploy.worker import studies_to_segment
 from tests.deploy.checks import refusal
 
 ID = "0123abcd-0123abcd-0123abcd-0123abcd-0123abcd"
@@ -16,7 +21,7 @@ STUDY = f'[{{"ID": "{ID}", "IsStable": true, "MainDicomTags": {{}}, "Metadata": 
 @pytest.fixture
 def orthanc(monkeypatch):
     """A client of a server with these answers by path; an answer that is no text never ends."""
-    answers = {"/studies": f'["{ID}"]', "/tools/bulk-content": STUDY}
+    answers = {"/studies": f'["{ID}"]', "/tools/bulk-content": STUDY, f"/studies/{ID}/series": "[]"}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -49,6 +54,7 @@ def test_answers_that_orthanc_would_not_give_are_refused_in_one_line(orthanc):
     client, answers = orthanc
     (study,) = client.studies()
     assert (study.id, study.stable, study.updated, study.scanned, study.mark) == (ID, True, "", "", "mark")
+    assert list(studies_to_segment(client, "", {})) == [], "a study without images and time of update"
     for path, answer in (
         ("/tools/bulk-content", STUDY.replace("true", "1")),
         ("/tools/bulk-content", STUDY.replace("{}", "5")),
@@ -67,3 +73,17 @@ def test_answers_that_orthanc_would_not_give_are_refused_in_one_line(orthanc):
     ):
         answers["/studies"] = answer
         assert refusal(client.studies).startswith(f"Orthanc answers GET studies with {expected}")
+
+
+@pytest.mark.parametrize("spoil", [lambda whole: whole.replace(b"second", b"zecond"), lambda _: b"PK"])
+def test_damaged_results_are_not_written_in_part(tmp_path, monkeypatch, spoil):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as results:
+        results.writestr("segmentation.dcm", "first")
+        results.writestr("summary.dcm", "second")
+    held = SimpleNamespace(id=ID, mark=Mark("s1", "", HOLD).text())
+    kept = SimpleNamespace(studies=lambda: [held], kept=lambda _: spoil(content.getvalue()))
+    monkeypatch.setattr(service, "_open", lambda **_: kept)
+    monkeypatch.setattr(service, "restrict_output", lambda: None)
+    assert refusal(service.inspect, "s1", str(tmp_path)).startswith("--study=s1: its results in Orthanc are damaged;")
+    assert list(tmp_path.iterdir()) == []

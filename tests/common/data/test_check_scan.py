@@ -22,13 +22,13 @@ def test_a_sound_case_passes_as_it_is():
 @pytest.mark.parametrize(
     ("spoil", "line"),
     [
-        (lambda image: image[1, 0, 0].fill_(np.nan), "^channel 2 of the image whose .* t1.nii.gz: 6 voxels NaN"),
+        (lambda image: image[1, 0, 0].fill_(np.nan), "^T2 beside t1.nii.gz: 6 voxels NaN"),
         (lambda image: image[0, 0, 0].fill_(np.inf), "^t1.nii.gz: 0 voxels NaN, 6 infinite; expected finite"),
-        (lambda image: image[1].fill_(0), "^channel 2 of the image whose first file is t1.nii.gz: zero everywhere"),
+        (lambda image: image[1].fill_(0), "^T2 beside t1.nii.gz: zero everywhere"),
         (lambda image: image.sub_(1), "^t1.nii.gz: no voxel above zero"),
         (lambda image: image.mul_(3e38), "^t1.nii.gz: voxels up to 3e.38; expected intensities up to 1e.15$"),
         (lambda image: image.fill_(7), "^t1.nii.gz: 7 in every voxel that is not 0; expected a brain, not a mask"),
-        (lambda image: image[1].gt_(0.5), "^channel 2 of .*: 1 in every voxel that is not 0; expected a brain, not a"),
+        (lambda image: image[1].gt_(0.5), "^T2 beside .*: 1 in every voxel that is not 0; expected a brain, not a"),
     ],
 )
 def test_an_image_of_nonsense_is_named(spoil, line):

@@ -64,7 +64,7 @@ def test_a_missing_channel_passes_the_check_and_another_empty_one_does_not(files
     check = CheckScand("image", MODALITIES)
     check({"image": image})
     image[3] = 0
-    with pytest.raises(InputError, match=f"^channel 4 of the image whose first file is {files[1]}: zero everywhere"):
+    with pytest.raises(InputError, match=f"^{MODALITIES[3]} beside {files[1]}: zero everywhere"):
         check({"image": image})
     image[1, 0, 0] = torch.nan
     with pytest.raises(InputError, match=f"^{files[1]}: 8 voxels NaN"):

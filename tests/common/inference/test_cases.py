@@ -130,6 +130,14 @@ def test_results_below_or_above_the_scans_are_no_scans(tmp_path, output):
     assert sorted(subjects) == (["P0", "P1"] if output == ".." else ["P1"])
 
 
+def test_scans_in_the_folder_of_results_are_not_left_out_in_silence(tmp_path):
+    for subject in ("P1", "P2"):
+        scan(tmp_path / subject / f"{subject}_T1.nii.gz")
+        scan(tmp_path / subject / f"{subject}_FLAIR.nii.gz")
+    with pytest.raises(InputError, match=r"^output_dir=\S+: holds the scan P1_FLAIR.nii.gz; expected a folder without"):
+        find_cases(tmp_path, ["T1", "FLAIR"], output_dir=tmp_path / "P1")
+
+
 def test_a_result_never_replaces_a_scan(tmp_path):
     scan(tmp_path / "P1.nii.gz")
     with pytest.raises(InputError, match=r"^output_dir=\S+: holds the scans; expected another folder, or a subfolder"):
