@@ -11,6 +11,8 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.auth import HTTPBasicAuth
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from common.errors import InputError
@@ -60,8 +62,8 @@ class Archive:
         self._url = url.rstrip("/")
         self._session = requests.Session()
         self._session.trust_env = False  # patients' data: use no proxy and no .netrc credentials
-        self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE", True)
-        self._session.auth = (user, password)
+        self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True  # "" would verify nothing
+        self._session.auth = HTTPBasicAuth(user.encode(), password.encode())  # text would be sent in Latin-1
         waits = Retry(total=retries, backoff_factor=1, allowed_methods=None)
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=waits))
@@ -181,7 +183,7 @@ class Archive:
                     content += part
                     if len(content) > LARGEST:
                         raise ArchiveError(f"Orthanc answers {_named(method, path)} with more than {LARGEST} bytes")
-        except requests.RequestException as error:
+        except (requests.RequestException, HTTPError, UnicodeError) as error:  # the last two: of no host
             raise ArchiveError(f"Orthanc does not answer at ORTHANC_URL ({type(error).__name__})") from None
         return bytes(content)
 

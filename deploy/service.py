@@ -157,6 +157,9 @@ def _open(retries: int = RETRIES) -> Archive:
     except (OSError, UnicodeDecodeError) as error:
         what = getattr(error, "strerror", None) or "not UTF-8"
         raise InputError(f"ORTHANC_PASSWORD_FILE={password_file}: {what}; expected a file with the password") from None
+    authorities = os.environ.get("REQUESTS_CA_BUNDLE")
+    if authorities and not Path(authorities).exists():
+        raise InputError(f"REQUESTS_CA_BUNDLE={authorities}: no such file; expected certificates of authorities")
     return Archive(url, user, password, retries)
 
 

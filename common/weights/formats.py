@@ -235,8 +235,10 @@ def _is_plain(content: Mapping[str, Any]) -> bool:
 def _metadata(content: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
     """A file's metadata, with modalities as a list; empty for a foreign file."""
     found = read_record(path) if _is_plain(content) else content.get("metadata")
-    if not isinstance(found, Mapping):
+    if found is None:
         return {}
+    if not isinstance(found, Mapping):
+        raise InputError(f"checkpoint {path}: metadata is a {type(found).__name__}; expected names and values")
     metadata = dict(found)
     for name, example in STATED.items():
         value = metadata.get(name)

@@ -1,5 +1,6 @@
 """Answers that Orthanc would not give, from a server that stands in for it."""
 
+import base64
 import io
 import threading
 import zipfile
@@ -7,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import pytest
+import requests
 
 from deploy import archive, service
 from deploy.archive import Archive
@@ -87,3 +89,17 @@ def test_damaged_results_are_not_written_in_part(tmp_path, monkeypatch, spoil):
     monkeypatch.setattr(service, "restrict_output", lambda: None)
     assert refusal(service.inspect, "s1", str(tmp_path)).startswith("--study=s1: its results in Orthanc are damaged;")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_credentials_are_sent_in_utf8_and_certificates_always_verified(tmp_path, monkeypatch):
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "")
+    client = Archive("http://orthanc..local", "αβ", "pass€wort", retries=0)
+    sent = client._session.prepare_request(requests.Request("GET", "http://orthanc"))
+    assert base64.b64decode(sent.headers["Authorization"].removeprefix("Basic ")).decode() == "αβ:pass€wort"
+    assert client._session.verify is True
+    assert refusal(client.studies).startswith("Orthanc does not answer at ORTHANC_URL (")
+    for name, value in {"URL": "https://orthanc", "USER": "user", "PASSWORD_FILE": str(tmp_path / "password")}.items():
+        monkeypatch.setenv(f"ORTHANC_{name}", value)
+    (tmp_path / "password").write_text("pass€wort\n", "utf-8")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/none.pem")
+    assert refusal(service._open).startswith("REQUESTS_CA_BUNDLE=/none.pem: no such file")
